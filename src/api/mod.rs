@@ -1,0 +1,1 @@
+//! api.video's JSON endpoints.

@@ -1,0 +1,1 @@
+//! A chunk as a hyper `Body`: envelope, blocks, envelope.

@@ -1,0 +1,1 @@
+//! The public error: what kind, what was being done, and the source.

@@ -1,0 +1,185 @@
+//! A run of bytes: where it starts and how long it is.
+//!
+//! Extents are half-open inside the program. The wire's ranges include their last byte;
+//! [`Extent::last_byte`] is the one place where the two meet.
+//!
+//! Does not know: files, chunks, HTTP.
+
+use std::fmt;
+
+/// A half-open run of bytes, `offset .. offset + len`.
+///
+/// Both are counted in bytes and the end never exceeds [`u64::MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Extent {
+    offset: u64,
+    len: u64,
+}
+
+impl Extent {
+    /// The run of `len` bytes that starts at `offset`.
+    ///
+    /// # Panics
+    /// When the end would exceed [`u64::MAX`]. Check what comes from outside with
+    /// [`Extent::from_bounds`].
+    pub const fn new(offset: u64, len: u64) -> Extent {
+        assert!(offset.checked_add(len).is_some(), "an extent ends within u64");
+        Extent { offset, len }
+    }
+
+    /// The run from `first_byte` up to and including `last_byte`, as the wire writes it.
+    ///
+    /// `None` when `first_byte > last_byte` or when the length does not fit into 64 bits.
+    pub const fn from_bounds(first_byte: u64, last_byte: u64) -> Option<Extent> {
+        if first_byte > last_byte || last_byte == u64::MAX {
+            return None;
+        }
+        Some(Extent::new(first_byte, last_byte - first_byte + 1))
+    }
+
+    /// The first byte.
+    pub const fn offset(self) -> u64 {
+        self.offset
+    }
+
+    /// The number of bytes.
+    pub const fn len(self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is no byte in it.
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// One past the last byte.
+    pub const fn end(self) -> u64 {
+        self.offset + self.len
+    }
+
+    /// The last byte, inclusive as in `Content-Range`; `None` for an empty extent.
+    pub const fn last_byte(self) -> Option<u64> {
+        match self.len {
+            0 => None,
+            _ => Some(self.end() - 1),
+        }
+    }
+
+    /// The first `len` bytes, or all of it when it is shorter.
+    pub const fn take(self, len: u64) -> Extent {
+        Extent { offset: self.offset, len: if len < self.len { len } else { self.len } }
+    }
+
+    /// What is left after the first `len` bytes; empty, at the end, when it is shorter.
+    pub const fn skip(self, len: u64) -> Extent {
+        let skipped = if len < self.len { len } else { self.len };
+        Extent { offset: self.offset + skipped, len: self.len - skipped }
+    }
+
+    /// Whether the two share a byte.
+    pub const fn overlaps(self, other: Extent) -> bool {
+        self.offset < other.end() && other.offset < self.end()
+    }
+
+    /// Whether every byte of `other` is in it.
+    pub const fn contains(self, other: Extent) -> bool {
+        self.offset <= other.offset && other.end() <= self.end()
+    }
+
+    /// The smallest extent around it whose bounds are multiples of `alignment`.
+    ///
+    /// # Panics
+    /// When `alignment` is zero, or the aligned end exceeds [`u64::MAX`].
+    pub const fn align_out(self, alignment: u64) -> Extent {
+        let offset = self.offset - self.offset % alignment;
+        let Some(end) = self.end().checked_next_multiple_of(alignment) else {
+            panic!("an aligned extent ends within u64");
+        };
+        Extent { offset, len: end - offset }
+    }
+
+    /// It, cut into runs of `block_bytes`, the last one possibly shorter.
+    ///
+    /// # Panics
+    /// When `block_bytes` is zero.
+    pub fn blocks(self, block_bytes: u64) -> impl ExactSizeIterator<Item = Extent> + use<> {
+        assert!(block_bytes > 0, "a block has at least one byte");
+        Blocks { rest: self, block_bytes }
+    }
+}
+
+impl fmt::Debug for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.offset, self.len)
+    }
+}
+
+struct Blocks {
+    rest: Extent,
+    block_bytes: u64,
+}
+
+impl Iterator for Blocks {
+    type Item = Extent;
+
+    fn next(&mut self) -> Option<Extent> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let block = self.rest.take(self.block_bytes);
+        self.rest = self.rest.skip(self.block_bytes);
+        Some(block)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.rest.len().div_ceil(self.block_bytes) as usize;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Blocks {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_last_byte_is_inclusive() {
+        assert_eq!(Extent::new(0, 104_857_600).last_byte(), Some(104_857_599));
+        assert_eq!(Extent::new(7, 0).last_byte(), None);
+        assert_eq!(Extent::from_bounds(0, 104_857_599), Some(Extent::new(0, 104_857_600)));
+        assert_eq!(Extent::from_bounds(200, 100), None);
+        assert_eq!(Extent::from_bounds(0, u64::MAX), None);
+    }
+
+    #[test]
+    fn alignment_grows_outwards() {
+        assert_eq!(Extent::new(4095, 2).align_out(4096), Extent::new(0, 8192));
+        assert_eq!(Extent::new(4096, 4096).align_out(4096), Extent::new(4096, 4096));
+        assert_eq!(Extent::new(5000, 0).align_out(4096), Extent::new(4096, 4096));
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_tile_the_extent(offset in 0..u64::MAX / 2, len in 0u64..100_000, block in 1u64..9_000) {
+            let extent = Extent::new(offset, len);
+            let mut at = offset;
+            for block_extent in extent.blocks(block) {
+                prop_assert_eq!(block_extent.offset(), at);
+                prop_assert!(!block_extent.is_empty() && block_extent.len() <= block);
+                at = block_extent.end();
+            }
+            prop_assert_eq!(at, extent.end());
+            prop_assert_eq!(extent.blocks(block).len() as u64, len.div_ceil(block));
+        }
+
+        #[test]
+        fn take_and_skip_split_without_loss(offset in 0..u64::MAX / 2, len in 0u64..100, at in 0u64..200) {
+            let extent = Extent::new(offset, len);
+            prop_assert_eq!(extent.take(at).end(), extent.skip(at).offset());
+            prop_assert_eq!(extent.take(at).len() + extent.skip(at).len(), len);
+        }
+    }
+}

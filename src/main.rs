@@ -1,0 +1,3 @@
+//! The `ringlift` command.
+
+fn main() {}

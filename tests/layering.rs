@@ -1,0 +1,126 @@
+//! The architecture as a test: who may import whom, and where `unsafe` may live.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every module of the crate, bottom first, with the modules it may import.
+#[rustfmt::skip]
+const MODULES: &[(&str, &[&str])] = &[
+    ("extent", &[]),
+    ("wire", &["extent"]),
+    ("source", &["extent"]),
+    ("transport", &[]),
+    ("error", &["source", "transport", "wire"]),
+    ("body", &["extent", "source", "wire"]),
+    ("server", &["extent", "wire"]),
+    ("api", &["error", "transport", "wire"]),
+    ("upload", &["api", "body", "error", "extent", "source", "transport", "wire"]),
+    ("bulk", &["api", "error", "upload"]),
+    ("tune", &["error", "source", "upload", "wire"]),
+    ("cli", &[]), // Belongs to the binary: sees the library by its public name only.
+];
+
+/// The only files that may contain `unsafe`.
+const UNSAFE_HOMES: &[&str] =
+    &["source/mmap.rs", "source/uring/aligned.rs", "source/uring/thread_bound.rs", "transport/sendfile.rs"];
+
+#[test]
+fn the_table_has_no_cycles() {
+    for (i, (module, imports)) in MODULES.iter().enumerate() {
+        for import in *imports {
+            let below = MODULES[..i].iter().any(|(name, _)| name == import);
+            assert!(below, "{module} may not import {import}: it is not listed above it");
+        }
+    }
+}
+
+#[test]
+fn modules_import_only_what_the_table_allows() {
+    for (path, code) in sources() {
+        let module = module_of(&path);
+        if matches!(module.as_str(), "lib" | "main") {
+            continue;
+        }
+        let Some((_, allowed)) = MODULES.iter().find(|(name, _)| *name == module) else {
+            panic!("{module} is not in the table: give it a place in the architecture");
+        };
+        let escapes = if path.iter().count() == 1 { "super::" } else { "super::super::" };
+        assert!(!code.contains(escapes), "{}: spell it crate::", path.display());
+        for import in crate_imports(&code) {
+            let known = MODULES.iter().any(|(name, _)| *name == import);
+            assert!(known, "{}: import {import} from its module, not the root", path.display());
+            assert!(
+                import == module || allowed.contains(&import),
+                "{}: {module} may not import {import}",
+                path.display(),
+            );
+        }
+    }
+}
+
+#[test]
+fn unsafe_stays_home() {
+    for (path, code) in sources() {
+        let home = UNSAFE_HOMES.iter().any(|home| path == Path::new(home));
+        let found = code.contains("unsafe {") || code.contains("unsafe impl");
+        assert!(home || !found, "{}: unsafe code outside its homes", path.display());
+    }
+}
+
+/// The module named right after each `crate::`.
+fn crate_imports(code: &str) -> impl Iterator<Item = &str> {
+    code.match_indices("crate::")
+        .filter(|(i, _)| !code[..*i].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        .flat_map(|(i, found)| first_segments(&code[i + found.len()..]))
+}
+
+/// `a::b` gives `a`; `{a::b, c}` gives `a` and `c`.
+fn first_segments(tail: &str) -> Vec<&str> {
+    let word = |s: &'_ str| s.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(s.len());
+    let Some(group) = tail.strip_prefix('{') else {
+        return vec![&tail[..word(tail)]];
+    };
+    let mut depth = 0;
+    let mut segments = Vec::new();
+    let mut at_item = true;
+    for (i, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => at_item = true,
+            c if at_item && !c.is_whitespace() => {
+                segments.push(&group[i..i + word(&group[i..])]);
+                at_item = false;
+            }
+            _ => {}
+        }
+    }
+    segments
+}
+
+/// Every source file, relative to `src/`, without comments and unit tests.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+                let code = code.lines().map(|l| l.split("//").next().unwrap()).collect::<Vec<_>>();
+                files.push((path.strip_prefix(&root).unwrap().to_owned(), code.join("\n")));
+            }
+        }
+    }
+    files
+}
+
+fn module_of(path: &Path) -> String {
+    let first = path.iter().next().unwrap().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
