@@ -1,0 +1,433 @@
+//! The `Authorization` of a request, and its renewal.
+//!
+//! Access tokens live an hour, and each renewal gives a new refresh token, of which only the latest
+//! counts (<https://docs.api.video/reference/disposable-bearer-token-authentication>). Time comes in
+//! as an argument and is monotonic: no jump of the wall clock expires a token.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::{HeaderValue, Method};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::call::{Call, Service};
+use super::lenient::misshapen_as_default;
+use super::{Exchange, Secret};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What proves that a caller may call.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// Nothing: enough for delegated uploads, which an upload token authorizes.
+    #[default]
+    None,
+    /// An API key, sent with every request (HTTP Basic).
+    ///
+    /// <https://docs.api.video/reference/basic-authentication>
+    ApiKey(Secret),
+    /// An API key, sent once an hour in exchange for an access token (Bearer).
+    ///
+    /// <https://docs.api.video/reference/disposable-bearer-token-authentication>
+    ExchangedApiKey(Secret),
+    /// An access token that somebody else obtained.
+    AccessToken {
+        /// The access token.
+        token: Secret,
+        /// The refresh token that came with it; without it, the access token is used until it is refused.
+        refresh_token: Option<Secret>,
+    },
+}
+
+/// Where the `Authorization` of the next request comes from.
+#[derive(Debug)]
+pub(super) enum Auth {
+    /// The same for every request.
+    Fixed(Option<HeaderValue>),
+    /// An access token. Holding the lock is renewing: the others wait for the outcome.
+    Bearer(Mutex<Bearer>),
+}
+
+impl Auth {
+    pub(super) fn new(credentials: Credentials) -> Auth {
+        match credentials {
+            Credentials::None => Auth::Fixed(None),
+            Credentials::ApiKey(key) => Auth::Fixed(basic(&key)),
+            Credentials::ExchangedApiKey(key) => Auth::bearer(Bearer::from_api_key(key)),
+            Credentials::AccessToken { token, refresh_token } => {
+                Auth::bearer(Bearer::from_token(&token, refresh_token))
+            }
+        }
+    }
+
+    fn bearer(bearer: Bearer) -> Auth {
+        Auth::Bearer(Mutex::new(bearer))
+    }
+
+    /// The `Authorization` for one attempt, renewed when it is due.
+    pub(super) async fn authorization<E: Exchange>(
+        &self,
+        service: &Service<E>,
+        now: Instant,
+    ) -> Result<Option<HeaderValue>> {
+        match self {
+            Auth::Fixed(header) => Ok(header.clone()),
+            Auth::Bearer(bearer) => bearer.lock().await.current(service, now).await.map(Some),
+        }
+    }
+
+    /// What to use after `used` was refused with 401; `None` when there is nothing else.
+    pub(super) async fn renew_after_401<E: Exchange>(
+        &self,
+        service: &Service<E>,
+        used: &HeaderValue,
+        now: Instant,
+    ) -> Result<Option<HeaderValue>> {
+        let Auth::Bearer(bearer) = self else { return Ok(None) };
+        let mut bearer = bearer.lock().await;
+        match &bearer.access {
+            Some(access) if access.header != used => Ok(Some(access.header.clone())),
+            _ if bearer.can_renew() => {
+                let fresh = bearer.renew(service, now).await?;
+                Ok((fresh != used).then_some(fresh))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// An access token and the means to get the next one.
+#[derive(Debug)]
+pub(super) struct Bearer {
+    access: Option<Access>,
+    refresh_token: Option<Secret>,
+    api_key: Option<Secret>,
+    /// The service refused the means too: asking again would only lock the account.
+    spent: bool,
+}
+
+impl Bearer {
+    fn from_api_key(key: Secret) -> Bearer {
+        Bearer { access: None, refresh_token: None, api_key: Some(key), spent: false }
+    }
+
+    fn from_token(token: &Secret, refresh_token: Option<Secret>) -> Bearer {
+        let access = bearer(token).map(|header| Access { header, life: None });
+        Bearer { access, refresh_token, api_key: None, spent: false }
+    }
+
+    async fn current<E: Exchange>(&mut self, service: &Service<E>, now: Instant) -> Result<HeaderValue> {
+        if let Some(access) = self.access.as_ref().filter(|access| !access.is_due(now)) {
+            return Ok(access.header.clone());
+        }
+        let renewed = self.renew(service, now).await;
+        match self.access.as_mut().filter(|access| access.is_alive(now)) {
+            Some(access) if renewed.is_err() => Ok(access.put_off_renewal(now)),
+            _ => renewed,
+        }
+    }
+
+    fn can_renew(&self) -> bool {
+        !self.spent && (self.refresh_token.is_some() || self.api_key.is_some())
+    }
+
+    async fn renew<E: Exchange>(&mut self, service: &Service<E>, now: Instant) -> Result<HeaderValue> {
+        if !self.can_renew() {
+            return Err(no_means());
+        }
+        if let Some(refresh_token) = self.refresh_token.clone() {
+            let granted = grant(service, "/auth/refresh", "refreshToken", &refresh_token).await;
+            match granted {
+                Ok(grant) => return self.accept(grant, now),
+                Err(refused) if !refused.is_temporary() && self.api_key.is_some() => {
+                    self.refresh_token = None
+                }
+                Err(error) => return Err(self.note(error)),
+            }
+        }
+        let Some(api_key) = self.api_key.clone() else { return Err(no_means()) };
+        match grant(service, "/auth/api-key", "apiKey", &api_key).await {
+            Ok(grant) => self.accept(grant, now),
+            Err(error) => Err(self.note(error)),
+        }
+    }
+
+    fn accept(&mut self, grant: Grant, now: Instant) -> Result<HeaderValue> {
+        let header =
+            bearer(&grant.access_token).ok_or_else(|| Error::new(ErrorKind::MalformedAnswer, DOING))?;
+        self.refresh_token = grant.refresh_token.or(self.refresh_token.take());
+        self.access =
+            Some(Access { header: header.clone(), life: grant.expires_in.and_then(|s| Life::new(s, now)) });
+        Ok(header)
+    }
+
+    fn note(&mut self, error: Error) -> Error {
+        self.spent |= error.kind() == ErrorKind::NotAuthorized;
+        error
+    }
+}
+
+/// An access token, as the header that carries it.
+#[derive(Debug)]
+struct Access {
+    header: HeaderValue,
+    /// `None` when nobody said how long it lives: it is used until it is refused.
+    life: Option<Life>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    renew_at: Instant,
+    ends_at: Instant,
+}
+
+impl Life {
+    /// `None` for a life without a second or beyond the clock.
+    fn new(seconds: u64, now: Instant) -> Option<Life> {
+        let life = Duration::from_secs(seconds);
+        let ends_at = now.checked_add(life).filter(|_| seconds > 0)?;
+        Some(Life { renew_at: now + life / 5 * 4, ends_at })
+    }
+}
+
+impl Access {
+    fn is_due(&self, now: Instant) -> bool {
+        self.life.is_some_and(|life| life.renew_at <= now)
+    }
+
+    fn is_alive(&self, now: Instant) -> bool {
+        self.life.is_none_or(|life| now < life.ends_at)
+    }
+
+    /// Goes on with this token for a while; the service may be back by then.
+    fn put_off_renewal(&mut self, now: Instant) -> HeaderValue {
+        if let Some(life) = &mut self.life {
+            life.renew_at = now + RENEWAL_PAUSE;
+        }
+        self.header.clone()
+    }
+}
+
+/// The answer of both calls; unlike the rest of the API, its keys are in snake case.
+#[derive(Deserialize)]
+struct Grant {
+    access_token: Secret,
+    refresh_token: Option<Secret>,
+    #[serde(default, deserialize_with = "misshapen_as_default")]
+    expires_in: Option<u64>,
+}
+
+async fn grant<E: Exchange>(service: &Service<E>, path: &str, key: &str, secret: &Secret) -> Result<Grant> {
+    let call =
+        Call::new(DOING, Method::POST, path).carrying(secret).json(&json!({ key: secret.reveal() }))?;
+    call.read_secret(&service.send(&call, None).await?)
+}
+
+/// The key is the user name, and the password is empty.
+fn basic(key: &Secret) -> Option<HeaderValue> {
+    sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{}:", key.reveal()))))
+}
+
+fn bearer(token: &Secret) -> Option<HeaderValue> {
+    if token.reveal().is_empty() { None } else { sensitive(&format!("Bearer {}", token.reveal())) }
+}
+
+/// `None` for what no header can carry.
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+fn no_means() -> Error {
+    Error::new(ErrorKind::NotAuthorized, DOING)
+        .because("there is no valid access token, and nothing to obtain one with")
+}
+
+const DOING: &str = "obtain an access token";
+
+/// Between two attempts to renew a token that is still alive.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Response;
+
+    use super::*;
+    use crate::api::scripted::{Scripted, says, start};
+
+    fn granted(access: &str, refresh: &str) -> Response<Bytes> {
+        says(
+            200,
+            json!({
+                "token_type": "Bearer", "expires_in": 3600, "access_token": access, "refresh_token": refresh,
+            }),
+        )
+    }
+
+    fn refuses() -> Response<Bytes> {
+        let page = "https://docs.api.video/reference/authentication-invalid-user-credentials";
+        says(400, json!({"type": page, "title": "Invalid", "name": "", "status": 400}))
+    }
+
+    fn key() -> Secret {
+        Secret::new("key-123456")
+    }
+
+    fn given(refresh_token: Option<&str>) -> Credentials {
+        Credentials::AccessToken {
+            token: Secret::new("given"),
+            refresh_token: refresh_token.map(Secret::new),
+        }
+    }
+
+    fn after(seconds: u64) -> Instant {
+        start() + Duration::from_secs(seconds)
+    }
+
+    fn shown(header: Option<HeaderValue>) -> String {
+        header.map_or("none".into(), |header| header.to_str().unwrap().into())
+    }
+
+    #[tokio::test]
+    async fn an_api_key_is_a_user_name_without_a_password() {
+        let service = Scripted::new([]).await;
+        let api = service.api(Credentials::ApiKey(Secret::new("key")));
+        let header = api.authorization(start()).await.unwrap().unwrap();
+        assert_eq!(header, "Basic a2V5Og==");
+        assert!(header.is_sensitive());
+        assert_eq!(api.renew_after_401(&header, start()).await.unwrap(), None);
+        let anonymous = service.api(Credentials::None);
+        assert_eq!(anonymous.authorization(start()).await.unwrap(), None);
+        assert!(service.seen().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_key_is_exchanged_once_and_its_token_renewed_at_four_fifths_of_its_life() {
+        let service = Scripted::new([granted("a1", "r1"), granted("a2", "r2"), granted("a3", "r3")]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        for (seconds, token) in [(0, "a1"), (2879, "a1"), (2880, "a2"), (2880 + 2879, "a2"), (9000, "a3")] {
+            let header = api.authorization(after(seconds)).await.unwrap();
+            assert_eq!(shown(header), format!("Bearer {token}"), "{seconds}");
+        }
+        let sent: Vec<_> = service.seen().iter().map(|seen| (seen.line(), seen.json())).collect();
+        assert_eq!(sent[0], ("POST /auth/api-key".into(), json!({"apiKey": "key-123456"})));
+        assert_eq!(sent[1], ("POST /auth/refresh".into(), json!({"refreshToken": "r1"})));
+        assert_eq!(sent[2], ("POST /auth/refresh".into(), json!({"refreshToken": "r2"})));
+        assert_eq!(service.seen()[0].header("authorization"), "");
+        assert_eq!(service.seen()[0].header("content-type"), "application/json");
+    }
+
+    #[tokio::test]
+    async fn callers_that_wait_share_one_renewal() {
+        let service = Scripted::new([granted("a1", "r1"), granted("a2", "r2")]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        let (a, b, c) =
+            tokio::join!(api.authorization(start()), api.authorization(start()), api.authorization(start()));
+        let used = a.unwrap().unwrap();
+        assert_eq!((b.unwrap().as_ref(), c.unwrap().as_ref()), (Some(&used), Some(&used)));
+        let (a, b) = tokio::join!(api.renew_after_401(&used, start()), api.renew_after_401(&used, start()));
+        assert_eq!((shown(a.unwrap()), shown(b.unwrap())), ("Bearer a2".into(), "Bearer a2".into()));
+        assert_eq!(service.lines(), ["POST /auth/api-key", "POST /auth/refresh"]);
+    }
+
+    #[tokio::test]
+    async fn a_refused_refresh_token_falls_back_to_the_key() {
+        let service = Scripted::new([granted("a1", "r1"), refuses(), granted("a2", "r2")]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        api.authorization(start()).await.unwrap();
+        assert_eq!(shown(api.authorization(after(3000)).await.unwrap()), "Bearer a2");
+        assert_eq!(service.lines(), ["POST /auth/api-key", "POST /auth/refresh", "POST /auth/api-key"]);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_alive_outlasts_a_renewal_that_fails() {
+        let service =
+            Scripted::new([granted("a1", "r1"), says(503, ""), says(503, ""), granted("a2", "r2")]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        for (seconds, token) in [(0, "a1"), (2880, "a1"), (2889, "a1"), (2890, "a1"), (2900, "a2")] {
+            assert_eq!(shown(api.authorization(after(seconds)).await.unwrap()), format!("Bearer {token}"));
+        }
+        assert_eq!(service.seen().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_dead_does_not() {
+        let service = Scripted::new([granted("a1", "r1"), says(503, "")]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        api.authorization(start()).await.unwrap();
+        let error = api.authorization(after(3600)).await.unwrap_err();
+        assert_eq!((error.kind(), error.operation()), (ErrorKind::Unavailable, "obtain an access token"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_is_not_offered_twice() {
+        let service = Scripted::new([refuses()]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        for _ in 0..2 {
+            let error = api.authorization(start()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotAuthorized);
+        }
+        assert_eq!(service.seen().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_given_token_is_used_until_it_is_refused_and_its_refresh_token_once() {
+        let service = Scripted::new([granted("a1", "r1")]).await;
+        let api = service.api(given(Some("r0")));
+        let header = api.authorization(after(100_000)).await.unwrap().unwrap();
+        assert_eq!(header, "Bearer given");
+        assert_eq!(shown(api.renew_after_401(&header, start()).await.unwrap()), "Bearer a1");
+        assert_eq!(shown(api.renew_after_401(&header, start()).await.unwrap()), "Bearer a1");
+        assert_eq!(service.seen()[0].json(), json!({"refreshToken": "r0"}));
+        assert_eq!(service.seen().len(), 1);
+        let api = service.api(given(None));
+        assert_eq!(api.renew_after_401(&header, start()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn the_same_token_again_is_no_renewal() {
+        let service = Scripted::new([granted("given", "r1")]).await;
+        let api = service.api(given(Some("r0")));
+        let header = api.authorization(start()).await.unwrap().unwrap();
+        assert_eq!(api.renew_after_401(&header, start()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_life_that_makes_no_sense_lasts_until_a_401() {
+        for life in [json!(null), json!(0), json!(-5), json!("soon"), json!(u64::MAX)] {
+            let grant = json!({"access_token": "a1", "expires_in": life});
+            let service = Scripted::new([says(200, grant)]).await;
+            let api = service.api(Credentials::ExchangedApiKey(key()));
+            for seconds in [0, 100_000] {
+                assert_eq!(shown(api.authorization(after(seconds)).await.unwrap()), "Bearer a1", "{life}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn no_secret_is_ever_shown() {
+        let echo = "you sent key-123456, did you not";
+        let service = Scripted::new([
+            says(400, json!({"title": echo, "problems": [{"detail": echo}]})),
+            says(200, json!({"access_token": ["secret-token"], "refresh_token": "secret-refresh"})),
+            granted("secret-token", "secret-refresh"),
+        ])
+        .await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        let mut texts = vec![format!("{:?}", Credentials::ExchangedApiKey(key()))];
+        for _ in 0..2 {
+            let error = api.authorization(start()).await.unwrap_err();
+            texts.push(format!("{error} {error:?}"));
+        }
+        let header = api.authorization(start()).await.unwrap();
+        texts.push(format!("{api:?} {header:?}"));
+        for text in texts {
+            assert!(!text.contains("key-123456") && !text.contains("secret-"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What the service has received of a video, and how far its encoding is.
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+
+use super::lenient::{misshapen_as_default, null_as_default};
+use super::videos::about;
+use super::{Exchange, Videos};
+use crate::error::Result;
+
+/// What the service has received of a video, and how far its encoding is.
+///
+/// `GET /videos/{videoId}/status`, <https://docs.api.video/vod/show-video-upload-status>
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VideoStatus {
+    /// What has arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<Ingest>,
+    /// What can be watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
+}
+
+/// What has arrived of a video.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Ingest {
+    /// How far it is; lags behind the answer to the last chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<IngestStatus>,
+    /// The length of the file in bytes; `None` before all of it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filesize: Option<u64>,
+    /// The chunks of an upload by byte ranges, in no promised order, not joined.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub received_bytes: Vec<ReceivedRange>,
+    /// The chunks of an upload by parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_parts: Option<ReceivedParts>,
+}
+
+/// How far the service is with the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum IngestStatus {
+    /// Nothing was sent yet; an older service says so.
+    Missing,
+    /// Some of it is there.
+    Uploading,
+    /// All of it is there.
+    Uploaded,
+    /// All of it is there and is being looked at.
+    Ingesting,
+    /// All of it is there and was looked at.
+    Ingested,
+    /// Something new.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+/// A byte range that has arrived, as the wire counts: both ends inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ReceivedRange {
+    /// Its first byte, counted from 0.
+    pub from: u64,
+    /// Its last byte.
+    pub to: u64,
+    /// The length of the whole file in bytes, where it was stated.
+    pub total: Option<u64>,
+}
+
+/// The parts that have arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedParts {
+    /// Their numbers, counted from 1.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub parts: Vec<u32>,
+    /// How many there are in all, once that was stated.
+    #[serde(default)]
+    pub total: Option<u32>,
+}
+
+/// What the service holds of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// Nothing that it tells of.
+    Nothing,
+    /// These byte ranges.
+    Ranges(&'a [ReceivedRange]),
+    /// These parts.
+    Parts(&'a ReceivedParts),
+    /// All of it.
+    Everything,
+}
+
+/// What can be watched of a video.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Encoding {
+    /// Whether it can be watched in at least one quality.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub playable: bool,
+    /// The qualities, finished or not.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub qualities: Vec<Quality>,
+    /// What was found in the file.
+    #[serde(default, deserialize_with = "misshapen_as_default", skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<EncodingMetadata>,
+}
+
+/// One quality of a video.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Quality {
+    /// `hls` or `mp4`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// `240p` to `2160p`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// How far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<QualityStatus>,
+}
+
+/// How far the encoding of one quality is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum QualityStatus {
+    /// Not begun.
+    Waiting,
+    /// Begun.
+    Encoding,
+    /// Done.
+    Encoded,
+    /// Given up.
+    Failed,
+    /// Something new.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+/// What was found in the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct EncodingMetadata {
+    /// The width in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u64>,
+    /// The height in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u64>,
+    /// The bit rate, in kilobits a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<f64>,
+    /// The duration in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<f64>,
+    /// Pictures a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub framerate: Option<f64>,
+    /// Sound samples a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samplerate: Option<u64>,
+    /// The coding of the pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video_codec: Option<String>,
+    /// The coding of the sound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_codec: Option<String>,
+    /// `16/9` or `16:9`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aspect_ratio: Option<String>,
+}
+
+impl<E: Exchange> Videos<'_, E> {
+    /// Asks what has arrived of the video `video_id`, and what can be watched.
+    ///
+    /// # Errors
+    /// As for [`get`](Videos::get). An answer that tells of neither is no answer.
+    pub async fn status(&self, video_id: &str) -> Result<VideoStatus> {
+        let call = about("read the status of", video_id, Method::GET, "/status")?;
+        let status: VideoStatus = self.ask(&call).await?;
+        if status == VideoStatus::default() {
+            return Err(call.malformed());
+        }
+        Ok(status)
+    }
+}
+
+impl VideoStatus {
+    /// What the service holds of the file, as far as it tells.
+    pub fn received(&self) -> Received<'_> {
+        self.ingest.as_ref().map_or(Received::Nothing, Ingest::received)
+    }
+
+    /// Whether it can be watched in at least one quality.
+    pub fn is_playable(&self) -> bool {
+        self.encoding.as_ref().is_some_and(|encoding| encoding.playable)
+    }
+}
+
+impl Ingest {
+    fn received(&self) -> Received<'_> {
+        use IngestStatus::{Ingested, Ingesting, Uploaded};
+        if matches!(self.status, Some(Uploaded | Ingesting | Ingested)) {
+            return Received::Everything;
+        }
+        match &self.received_parts {
+            _ if !self.received_bytes.is_empty() => Received::Ranges(&self.received_bytes),
+            Some(received) if !received.parts.is_empty() => Received::Parts(received),
+            _ => Received::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json, to_value};
+
+    use super::*;
+    use crate::api::Credentials;
+    use crate::api::scripted::{Scripted, says, start};
+    use crate::error::ErrorKind;
+
+    fn ingest(ingest: Value) -> VideoStatus {
+        from_value(json!({ "ingest": ingest })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_services_example_is_read_and_written_with_its_names() {
+        let said = json!({
+            "ingest": {
+                "status": "uploading", "filesize": 30_000_000_000_u64,
+                "receivedBytes": [{"from": 0, "to": 104_857_599, "total": 281_905_832}],
+                "receivedParts": {"parts": [], "total": null},
+            },
+            "encoding": {
+                "playable": true,
+                "qualities": [{"type": "hls", "quality": "240p", "status": "encoded"}, {"quality": "360p", "status": "waiting"}],
+                "metadata": {
+                    "width": 424, "height": 240, "bitrate": 411.218, "duration": 4176.5, "framerate": 24.5,
+                    "samplerate": 48000, "videoCodec": "h264", "audioCodec": "aac", "aspectRatio": "16/9",
+                },
+            },
+        });
+        let service = Scripted::new([says(200, &said)]).await;
+        let status = service.api(Credentials::None).videos(start()).status("vi1").await.unwrap();
+        assert_eq!(service.lines(), ["GET /videos/vi1/status"]);
+        assert!(status.is_playable());
+        let range = ReceivedRange { from: 0, to: 104_857_599, total: Some(281_905_832) };
+        assert_eq!(status.received(), Received::Ranges(&[range]));
+        assert_eq!(to_value(&status).unwrap(), said);
+    }
+
+    #[test]
+    fn what_the_service_holds_is_told_in_one_word() {
+        let parts = json!({"status": "uploading", "receivedBytes": [], "receivedParts": {"parts": [1, 3], "total": 3}});
+        let held = ReceivedParts { parts: vec![1, 3], total: Some(3) };
+        assert_eq!(ingest(parts).received(), Received::Parts(&held));
+        assert_eq!(VideoStatus::default().received(), Received::Nothing);
+        for (status, received) in [
+            ("missing", Received::Nothing),
+            ("uploading", Received::Nothing),
+            ("uploaded", Received::Everything),
+            ("ingesting", Received::Everything),
+            ("ingested", Received::Everything),
+            ("last_chunck_uploaded", Received::Nothing),
+        ] {
+            assert_eq!(ingest(json!({ "status": status })).received(), received, "{status}");
+        }
+    }
+
+    #[test]
+    fn nulls_and_news_are_fine() {
+        let status = ingest(json!({
+            "status": "merging", "filesize": null, "receivedBytes": null,
+            "receivedParts": {"parts": null}, "new": 1,
+        }));
+        assert_eq!(status.ingest.unwrap().status, Some(IngestStatus::Unknown("merging".into())));
+        assert_eq!(to_value(IngestStatus::Unknown("merging".into())).unwrap(), "merging");
+        let status: VideoStatus = from_value(json!({
+            "ingest": {"status": null},
+            "encoding": {"playable": null, "qualities": [{"status": "paused"}], "metadata": {"width": "wide"}},
+        }))
+        .unwrap();
+        assert_eq!((status.is_playable(), status.received()), (false, Received::Nothing));
+    }
+
+    #[tokio::test]
+    async fn an_error_in_a_200_is_not_a_video_without_bytes() {
+        let service = Scripted::new([says(200, json!({"title": "Something failed", "status": 500}))]).await;
+        let error = service.api(Credentials::None).videos(start()).status("vi1").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+    }
+}

@@ -1,0 +1,117 @@
+//! What an upload request is answered with, and where it goes.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::Deserialize;
+
+use super::lenient::id;
+use super::problem::{malformed, refused};
+use super::query::{Query, escape};
+use super::{Secret, Video};
+use crate::error::Result;
+
+/// What the service answers to a chunk that it took.
+///
+/// Any 2xx will do. Every answer names the video; only that to the chunk which completed the file
+/// describes it, whatever that chunk's number was.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct UploadAnswer {
+    /// The video that was filled. For a delegated upload that named none, a new one.
+    pub video_id: String,
+    /// The whole video, when it is complete.
+    pub complete: Option<Video>,
+}
+
+impl UploadAnswer {
+    /// Reads the whole answer to an upload request, a refusal as well.
+    ///
+    /// # Errors
+    /// What the service refused, or [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer).
+    /// The operation is for the caller to name.
+    pub fn read(answer: &Response<Bytes>) -> Result<UploadAnswer> {
+        if !answer.status().is_success() {
+            return Err(refused(DOING, answer));
+        }
+        UploadAnswer::parse(answer.status(), answer.body())
+    }
+
+    /// Reads the body of a 2xx.
+    ///
+    /// # Errors
+    /// [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer) when it names no video: then
+    /// nobody knows what became of the chunk.
+    pub fn parse(status: StatusCode, body: &[u8]) -> Result<UploadAnswer> {
+        let malformed = |cause| malformed(DOING, status, body).with_source(cause);
+        let Named { video_id } = serde_json::from_slice(body).map_err(malformed)?;
+        let complete = serde_json::from_slice(body).ok().filter(|video: &Video| video.assets.is_some());
+        Ok(UploadAnswer { video_id, complete })
+    }
+}
+
+/// Where the source of a video is uploaded to: `POST /videos/{videoId}/source`.
+pub fn source_path(video_id: &str) -> String {
+    format!("/videos/{}/source", escape(video_id))
+}
+
+/// Where the holder of an upload token uploads to: `POST /upload?token=`. Holds the token: not for logs.
+pub fn delegated_path(token: &Secret) -> String {
+    Query::new("/upload").add("token", token.reveal()).into_path()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    #[serde(deserialize_with = "id")]
+    video_id: String,
+}
+
+const DOING: &str = "upload a chunk";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::scripted::says;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_chunk_is_answered_with_an_id_and_the_one_that_completes_the_file_with_a_video() {
+        for status in [200, 201, 202, 206] {
+            let answer = UploadAnswer::read(&says(status, json!({"videoId": "vi1"}))).unwrap();
+            assert_eq!(answer, UploadAnswer { video_id: "vi1".into(), complete: None });
+        }
+        let video =
+            json!({"videoId": "vi1", "title": "A", "assets": {"player": "https://embed.api.video/vod/vi1"}});
+        let answer = UploadAnswer::read(&says(201, video)).unwrap();
+        assert_eq!(answer.complete.unwrap().title.as_deref(), Some("A"));
+        for video in [json!({"videoId": "vi1", "assets": null}), json!({"videoId": "vi1", "title": "A"})] {
+            assert_eq!(UploadAnswer::read(&says(201, video)).unwrap().complete, None);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_id_is_malformed() {
+        for body in
+            ["", "<html>", "{}", "[]", r#"{"videoId": ""}"#, r#"{"title": "an error", "status": 400}"#]
+        {
+            let error = UploadAnswer::read(&says(201, body)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_read_as_one() {
+        let page = "https://docs.api.video/reference/video-content-range-by-part-part-already-sent";
+        let error = UploadAnswer::read(&says(400, json!({ "type": page }))).unwrap_err();
+        assert_eq!(error.doing("send chunk 3 of 9").kind(), ErrorKind::AlreadySent);
+    }
+
+    #[test]
+    fn ids_and_tokens_stay_inside_their_place() {
+        assert_eq!(source_path("vi1"), "/videos/vi1/source");
+        assert_eq!(source_path("a/../b?c"), "/videos/a%2F%2E%2E%2Fb%3Fc/source");
+        assert_eq!(delegated_path(&Secret::new("to1&videoId=x")), "/upload?token=to1%26videoId%3Dx");
+    }
+}

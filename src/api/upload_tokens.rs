@@ -1,0 +1,206 @@
+//! The calls about upload tokens, which let somebody upload without the API key.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::json;
+
+use super::call::Call;
+use super::query::{Query, escape};
+use super::{Api, Exchange, Page, Secret, SortOrder};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The calls about upload tokens, each one attempt; see [`Api::upload_tokens`].
+///
+/// <https://docs.api.video/reference/api/Upload-Tokens>
+#[derive(Debug)]
+pub struct UploadTokens<'a, E> {
+    pub(super) api: &'a Api<E>,
+    pub(super) now: Instant,
+}
+
+/// An upload token. Serialized, it shows the token: that is what it is created for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct UploadToken {
+    /// The token itself: whoever holds it can upload.
+    #[serde(serialize_with = "reveal")]
+    pub token: Secret,
+    /// For how many seconds it lives from its creation; 0 is for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u64>,
+    /// When it was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// When it expires; `None` for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+}
+
+/// Which upload tokens to list. What is not said does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UploadTokenQuery {
+    /// By what to sort.
+    pub sort_by: Option<UploadTokenSort>,
+    /// Which end comes first.
+    pub sort_order: Option<SortOrder>,
+    /// Which page, counted from 1.
+    pub current_page: Option<u64>,
+    /// How many tokens a page has, 1 to 100; the service says 25.
+    pub page_size: Option<u64>,
+}
+
+/// By what a list of upload tokens is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UploadTokenSort {
+    /// By the time of creation.
+    CreatedAt,
+    /// By the time they live.
+    Ttl,
+}
+
+impl<E: Exchange> UploadTokens<'_, E> {
+    /// Creates a token that lives for `ttl`, in whole seconds; `None` is for ever.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for less than a second or more than 2,147,483,647 of them;
+    /// what the service refuses, and what can go wrong on the way to it.
+    pub async fn create(&self, ttl: Option<Duration>) -> Result<UploadToken> {
+        let doing = "create an upload token";
+        let seconds = ttl.map_or(0, |ttl| ttl.as_secs());
+        if seconds > MAX_TTL_SECONDS || (ttl.is_some() && seconds == 0) {
+            let reason = format!("it can live for 1 to {MAX_TTL_SECONDS} seconds, or for ever");
+            return Err(Error::new(ErrorKind::InvalidInput, doing).because(reason));
+        }
+        self.ask(&Call::new(doing, Method::POST, PATH).json(&json!({ "ttl": seconds }))?).await
+    }
+
+    /// Lists one page of the tokens that are alive.
+    ///
+    /// # Errors
+    /// As for [`create`](UploadTokens::create).
+    pub async fn list(&self, query: &UploadTokenQuery) -> Result<Page<UploadToken>> {
+        self.ask(&Call::new("list the upload tokens", Method::GET, query.to_path())).await
+    }
+
+    /// Describes a token.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none, or what [`create`](UploadTokens::create) may return.
+    pub async fn get(&self, token: &Secret) -> Result<UploadToken> {
+        self.ask(&about("read the upload token", token, Method::GET)?).await
+    }
+
+    /// Deletes a token: nobody can upload with it any more.
+    ///
+    /// # Errors
+    /// As for [`get`](UploadTokens::get).
+    pub async fn delete(&self, token: &Secret) -> Result<()> {
+        let call = about("delete the upload token", token, Method::DELETE)?;
+        self.api.call(&call, self.now).await.map(drop)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+        call.read_secret(&self.api.call(call, self.now).await?)
+    }
+}
+
+fn about(doing: &str, token: &Secret, method: Method) -> Result<Call> {
+    if token.reveal().is_empty() {
+        return Err(Error::new(ErrorKind::InvalidInput, doing).because("it is empty"));
+    }
+    Ok(Call::new(doing, method, format!("{PATH}/{}", escape(token.reveal()))).carrying(token))
+}
+
+impl UploadTokenQuery {
+    /// All tokens, the first page of them.
+    pub fn new() -> UploadTokenQuery {
+        UploadTokenQuery::default()
+    }
+
+    fn to_path(&self) -> String {
+        Query::new(PATH)
+            .add_all("sortBy", self.sort_by.map(UploadTokenSort::name))
+            .add_all("sortOrder", self.sort_order.map(SortOrder::name))
+            .add_all("currentPage", self.current_page)
+            .add_all("pageSize", self.page_size)
+            .into_path()
+    }
+}
+
+impl UploadTokenSort {
+    fn name(self) -> &'static str {
+        match self {
+            UploadTokenSort::CreatedAt => "createdAt",
+            UploadTokenSort::Ttl => "ttl",
+        }
+    }
+}
+
+fn reveal<S: Serializer>(token: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(token.reveal())
+}
+
+const PATH: &str = "/upload-tokens";
+const MAX_TTL_SECONDS: u64 = i32::MAX as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Credentials;
+    use crate::api::scripted::{Scripted, says, start};
+
+    #[tokio::test]
+    async fn a_token_is_created_listed_read_and_deleted() {
+        let token = json!({"token": "to1abc", "ttl": 60, "createdAt": "2020-12-02T10:13:19+00:00", "expiresAt": null});
+        let page = json!({"data": [&token], "pagination": {"currentPage": 1, "pagesTotal": 1}});
+        let service =
+            Scripted::new([says(200, &token), says(200, page), says(200, &token), says(204, "")]).await;
+        let api = service.api(Credentials::ApiKey(Secret::new("key")));
+        let tokens = api.upload_tokens(start());
+        let created = tokens.create(Some(Duration::from_secs(60))).await.unwrap();
+        assert_eq!((created.token.reveal(), created.ttl, &created.expires_at), ("to1abc", Some(60), &None));
+        let query = UploadTokenQuery { sort_by: Some(UploadTokenSort::Ttl), ..UploadTokenQuery::new() };
+        assert_eq!(tokens.list(&query).await.unwrap().data[0], created);
+        tokens.get(&created.token).await.unwrap();
+        tokens.delete(&created.token).await.unwrap();
+        assert_eq!(service.seen()[0].json(), json!({"ttl": 60}));
+        assert_eq!(
+            service.lines()[1..],
+            ["GET /upload-tokens?sortBy=ttl", "GET /upload-tokens/to1abc", "DELETE /upload-tokens/to1abc"],
+        );
+        assert!(!format!("{created:?}").contains("to1abc"));
+        assert_eq!(serde_json::to_value(&created).unwrap()["token"], "to1abc");
+    }
+
+    #[tokio::test]
+    async fn no_error_shows_a_token() {
+        let service = Scripted::new([
+            says(404, "no /upload-tokens/to1abc here"),
+            says(200, json!({"token": "to1abc", "ttl": "to1abc"})),
+        ])
+        .await;
+        let api = service.api(Credentials::None);
+        for _ in 0..2 {
+            let error = api.upload_tokens(start()).get(&Secret::new("to1abc")).await.unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("to1abc"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_life_outside_the_limits_is_refused_before_it_is_sent() {
+        let service = Scripted::new([says(200, json!({"token": "to1"}))]).await;
+        let api = service.api(Credentials::None);
+        for ttl in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(1 << 31)] {
+            let error = api.upload_tokens(start()).create(Some(ttl)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        api.upload_tokens(start()).create(None).await.unwrap();
+        assert_eq!(service.seen()[0].json(), json!({"ttl": 0}));
+    }
+}

@@ -1,0 +1,164 @@
+//! A video, as the service describes it.
+
+use serde::{Deserialize, Serialize};
+
+use super::lenient::{id, null_as_default};
+
+/// A video, as the service describes it. Only its id is always there.
+///
+/// Times are texts as the service writes them: `2024-07-14T23:36:07+00:00`.
+/// <https://docs.api.video/reference/api/Videos>
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Video {
+    /// Its id, never empty: `vi` and 21 or 22 letters and digits.
+    #[serde(deserialize_with = "id")]
+    pub video_id: String,
+    /// Its title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Its description.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// When the container was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// When it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<String>,
+    /// When it was last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+    /// Whether it is in the bin, from which it can be restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discarded: Option<bool>,
+    /// When it was put in the bin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discarded_at: Option<String>,
+    /// When the bin is emptied of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletes_at: Option<String>,
+    /// Its language, as a two-letter code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Who said so: `api` or `auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language_origin: Option<String>,
+    /// Its tags.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Its metadata.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub metadata: Vec<Metadata>,
+    /// Where its bytes came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<VideoSource>,
+    /// Where it is watched. There from creation on, before a byte was uploaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assets: Option<Assets>,
+    /// The player that shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub player_id: Option<String>,
+    /// Whether anybody may watch it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public: Option<bool>,
+    /// Whether it is a panorama.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panoramic: Option<bool>,
+    /// Whether it is offered as an MP4 file too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mp4_support: Option<bool>,
+}
+
+/// A key and its value, kept with a video.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The key.
+    pub key: String,
+    /// The value.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub value: String,
+}
+
+/// Where a video's bytes came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct VideoSource {
+    /// For an upload, the relative `/videos/<id>/source`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// `upload`, `liveStream` and the like.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// Where a video is watched. A private video's addresses hold a token, a new one at each answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Assets {
+    /// HTML that embeds the player.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iframe: Option<String>,
+    /// The player's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub player: Option<String>,
+    /// The HLS manifest's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hls: Option<String>,
+    /// The thumbnail's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thumbnail: Option<String>,
+    /// The MP4 file's address, where that is offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mp4: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_services_description_is_read_and_written_with_its_names() {
+        let said = json!({
+            "videoId": "vi4blUQJFrYWbaG44NChkH27",
+            "createdAt": "2024-07-14T23:36:07+00:00",
+            "title": "Maths video",
+            "tags": ["maths"],
+            "metadata": [{"key": "Author", "value": "John Doe"}],
+            "source": {"uri": "/videos/vi4blUQJFrYWbaG44NChkH27/source", "type": "upload"},
+            "assets": {"player": "https://embed.api.video/vod/vi4blUQJFrYWbaG44NChkH27"},
+            "playerId": "pl45KFKdlddgk654dspkze",
+            "public": true,
+            "mp4Support": false,
+        });
+        let video: Video = serde_json::from_value(said.clone()).unwrap();
+        assert_eq!(video.metadata, [Metadata { key: "Author".into(), value: "John Doe".into() }]);
+        assert_eq!(video.source.as_ref().unwrap().kind.as_deref(), Some("upload"));
+        assert_eq!(serde_json::to_value(&video).unwrap(), said);
+    }
+
+    #[test]
+    fn nulls_unknown_keys_and_missing_fields_are_fine() {
+        let video: Video = serde_json::from_value(json!({
+            "videoId": "vi1",
+            "description": null, "tags": null, "metadata": null, "assets": null, "discardedAt": null,
+            "languageOrigin": null, "source": {"uri": null, "liveStream": {"liveStreamId": "li1"}},
+            "scheduledAt": "2030-01-01", "somethingNew": {"a": [1]},
+        }))
+        .unwrap();
+        assert_eq!(video.video_id, "vi1");
+        assert_eq!((video.tags.len(), video.assets), (0, None));
+    }
+
+    #[test]
+    fn a_video_without_an_id_is_none() {
+        for said in [json!({}), json!({"videoId": ""}), json!({"videoId": null}), json!({"videoId": 5})] {
+            assert!(serde_json::from_value::<Video>(said.clone()).is_err(), "{said}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The calls about videos.
+
+use std::time::Instant;
+
+use http::Method;
+use serde::de::DeserializeOwned;
+
+use super::call::Call;
+use super::query::{Query, escape};
+use super::{Api, Exchange, NewVideo, Page, SortOrder, UploadAnswer, Video, VideoPatch};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The calls about videos, each one attempt; see [`Api::videos`].
+#[derive(Debug)]
+pub struct Videos<'a, E> {
+    pub(super) api: &'a Api<E>,
+    pub(super) now: Instant,
+}
+
+/// Which videos to list. What is not said does not matter.
+///
+/// `GET /videos`, <https://docs.api.video/reference/api/Videos>
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VideoQuery {
+    /// A part of the title.
+    pub title: Option<String>,
+    /// Tags that a video must all have.
+    pub tags: Vec<String>,
+    /// Keys and values that a video must all have.
+    pub metadata: Vec<(String, String)>,
+    /// A part of the description.
+    pub description: Option<String>,
+    /// The live stream that it was recorded from.
+    pub live_stream_id: Option<String>,
+    /// By what to sort.
+    pub sort_by: Option<VideoSort>,
+    /// Which end comes first.
+    pub sort_order: Option<SortOrder>,
+    /// Which page, counted from 1.
+    pub current_page: Option<u64>,
+    /// How many videos a page has, 1 to 100; the service says 25.
+    pub page_size: Option<u64>,
+}
+
+/// By what a list of videos is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum VideoSort {
+    /// By title.
+    Title,
+    /// By the time of creation.
+    CreatedAt,
+    /// By the time of publication.
+    PublishedAt,
+    /// By the time of the last change.
+    UpdatedAt,
+}
+
+impl<E: Exchange> Videos<'_, E> {
+    /// Creates a container for a video. Whoever makes the call twice has two.
+    ///
+    /// # Errors
+    /// What the service refuses, and what can go wrong on the way to it. A container whose
+    /// description cannot be read is named by the error.
+    pub async fn create(&self, video: &NewVideo) -> Result<Video> {
+        let call = Call::new("create the video", Method::POST, "/videos").json(video)?;
+        let answer = self.api.call(&call, self.now).await?;
+        call.read(&answer).map_err(|error| match UploadAnswer::parse(answer.status(), answer.body()) {
+            Ok(named) => error.with_video_id(named.video_id),
+            Err(_) => error,
+        })
+    }
+
+    /// Describes the video `video_id`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none, or what [`create`](Videos::create) may return.
+    pub async fn get(&self, video_id: &str) -> Result<Video> {
+        self.ask(&about("read", video_id, Method::GET, "")?).await
+    }
+
+    /// Lists one page of the videos that `query` asks for.
+    ///
+    /// # Errors
+    /// As for [`create`](Videos::create).
+    pub async fn list(&self, query: &VideoQuery) -> Result<Page<Video>> {
+        self.ask(&Call::new("list the videos", Method::GET, query.to_path())).await
+    }
+
+    /// Changes the video `video_id`, and describes it.
+    ///
+    /// # Errors
+    /// As for [`get`](Videos::get).
+    pub async fn update(&self, video_id: &str, patch: &VideoPatch) -> Result<Video> {
+        self.ask(&about("change", video_id, Method::PATCH, "")?.json(patch)?).await
+    }
+
+    /// Deletes the video `video_id`, with what was uploaded of it.
+    ///
+    /// # Errors
+    /// As for [`get`](Videos::get).
+    pub async fn delete(&self, video_id: &str) -> Result<()> {
+        let call = about("delete", video_id, Method::DELETE, "")?;
+        self.api.call(&call, self.now).await.map(drop)
+    }
+
+    /// Makes a call and reads its answer.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+        call.read(&self.api.call(call, self.now).await?)
+    }
+}
+
+/// A call about one video, to the path `below` it.
+pub(super) fn about(verb: &str, video_id: &str, method: Method, below: &str) -> Result<Call> {
+    if video_id.is_empty() {
+        let error = Error::new(ErrorKind::InvalidInput, format!("{verb} a video"));
+        return Err(error.because("its id is empty"));
+    }
+    Ok(Call::new(format!("{verb} video {video_id}"), method, format!("/videos/{}{below}", escape(video_id))))
+}
+
+impl VideoQuery {
+    /// All videos, the first page of them.
+    pub fn new() -> VideoQuery {
+        VideoQuery::default()
+    }
+
+    fn to_path(&self) -> String {
+        let metadata =
+            |query: Query, (key, value): &(String, String)| query.add(&format!("metadata[{key}]"), value);
+        let query = Query::new("/videos").add_all("title", &self.title).add_all("tags[]", &self.tags);
+        let query = self.metadata.iter().fold(query, metadata);
+        query
+            .add_all("description", &self.description)
+            .add_all("liveStreamId", &self.live_stream_id)
+            .add_all("sortBy", self.sort_by.map(VideoSort::name))
+            .add_all("sortOrder", self.sort_order.map(SortOrder::name))
+            .add_all("currentPage", self.current_page)
+            .add_all("pageSize", self.page_size)
+            .into_path()
+    }
+}
+
+impl VideoSort {
+    fn name(self) -> &'static str {
+        match self {
+            VideoSort::Title => "title",
+            VideoSort::CreatedAt => "createdAt",
+            VideoSort::PublishedAt => "publishedAt",
+            VideoSort::UpdatedAt => "updatedAt",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::scripted::{Scripted, says, start};
+    use crate::api::{Credentials, Secret};
+
+    fn key() -> Credentials {
+        Credentials::ApiKey(Secret::new("key"))
+    }
+
+    #[tokio::test]
+    async fn a_video_is_created_read_changed_and_deleted() {
+        let video = json!({"videoId": "vi1", "title": "A"});
+        let service =
+            Scripted::new([says(201, &video), says(200, &video), says(200, &video), says(204, "")]).await;
+        let api = service.api(key());
+        let videos = api.videos(start());
+        assert_eq!(videos.create(&NewVideo::new("A").tag("t")).await.unwrap().video_id, "vi1");
+        assert_eq!(videos.get("vi1").await.unwrap().title.as_deref(), Some("A"));
+        videos.update("vi1", &VideoPatch::new().title("B")).await.unwrap();
+        videos.delete("vi1").await.unwrap();
+        assert_eq!(
+            service.lines(),
+            ["POST /videos", "GET /videos/vi1", "PATCH /videos/vi1", "DELETE /videos/vi1"]
+        );
+        let seen = service.seen();
+        assert_eq!(seen[0].json(), json!({"title": "A", "tags": ["t"]}));
+        assert_eq!(seen[2].json(), json!({"title": "B"}));
+        assert_eq!(seen[1].header("authorization"), "Basic a2V5Og==");
+        assert!(seen[3].header("av-origin-client").starts_with("ringlift:"));
+        assert_eq!((seen[1].header("content-type"), &*seen[1].body), ("", &b""[..]));
+    }
+
+    #[tokio::test]
+    async fn a_list_is_asked_for_with_every_condition() {
+        let service =
+            Scripted::new([says(200, json!({"data": [{"videoId": "vi1"}], "pagination": null}))]).await;
+        let query = VideoQuery {
+            title: Some("a b".into()),
+            tags: vec!["x".into(), "y".into()],
+            metadata: vec![("k&".into(), "v=".into())],
+            description: Some("d".into()),
+            live_stream_id: Some("li1".into()),
+            sort_by: Some(VideoSort::PublishedAt),
+            sort_order: Some(SortOrder::Desc),
+            current_page: Some(2),
+            page_size: Some(100),
+        };
+        let page = service.api(key()).videos(start()).list(&query).await.unwrap();
+        assert_eq!((page.data[0].video_id.as_str(), page.next_page()), ("vi1", None));
+        assert_eq!(
+            service.lines(),
+            ["GET /videos?title=a%20b&tags%5B%5D=x&tags%5B%5D=y&metadata%5Bk%26%5D=v%3D&description=d\
+              &liveStreamId=li1&sortBy=publishedAt&sortOrder=desc&currentPage=2&pageSize=100"],
+        );
+    }
+
+    #[tokio::test]
+    async fn any_2xx_is_a_success_and_any_id_stays_inside_its_path() {
+        let service =
+            Scripted::new([says(202, json!({"videoId": "vi1"})), says(299, json!({"videoId": "vi1"}))]).await;
+        let api = service.api(key());
+        api.videos(start()).create(&NewVideo::new("A")).await.unwrap();
+        api.videos(start()).get("../a?b").await.unwrap();
+        assert_eq!(service.lines()[1], "GET /videos/%2E%2E%2Fa%3Fb");
+        assert_eq!(api.videos(start()).delete("").await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(service.seen().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_success_that_is_none_is_malformed() {
+        let service = Scripted::new([
+            says(200, "<html>log in first</html>"),
+            says(200, json!({"title": "an error", "status": 400})),
+            says(200, ""),
+        ])
+        .await;
+        let api = service.api(key());
+        for part in ["with <html>log in first</html>", "with {", "with nothing"] {
+            let error = api.videos(start()).get("vi1").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_is_not_lost_when_its_description_is_odd() {
+        let service = Scripted::new([says(201, json!({"videoId": "vi1", "public": "perhaps"}))]).await;
+        let error = service.api(key()).videos(start()).create(&NewVideo::new("A")).await.unwrap_err();
+        assert_eq!((error.kind(), error.video_id()), (ErrorKind::MalformedAnswer, Some("vi1")));
+    }
+
+    #[tokio::test]
+    async fn a_401_is_cured_by_one_fresh_token_and_the_call_made_again() {
+        let expired = || {
+            says(401, json!({"type": "https://docs.api.video/reference/authentication-invalid-access-token"}))
+        };
+        let fresh =
+            |token| says(200, json!({"access_token": token, "refresh_token": "r1", "expires_in": 3600}));
+        let service = Scripted::new([
+            expired(),
+            fresh("a1"),
+            says(201, json!({"videoId": "vi1"})),
+            expired(),
+            fresh("a2"),
+            expired(),
+        ])
+        .await;
+        let refresh_token = Some(Secret::new("r0"));
+        let api = service.api(Credentials::AccessToken { token: Secret::new("old"), refresh_token });
+        api.videos(start()).create(&NewVideo::new("A")).await.unwrap();
+        assert_eq!(service.lines(), ["POST /videos", "POST /auth/refresh", "POST /videos"]);
+        assert_eq!(service.seen()[2].header("authorization"), "Bearer a1");
+        assert_eq!(service.seen()[2].json(), json!({"title": "A"}));
+        let error = api.videos(start()).get("vi1").await.unwrap_err();
+        assert_eq!((error.kind(), service.seen().len()), (ErrorKind::NotAuthorized, 6));
+    }
+
+    #[tokio::test]
+    async fn a_401_on_an_api_key_is_final_and_echoes_nothing() {
+        let service = Scripted::new([says(401, "Denied: Authorization: Basic a2V5Og==")]).await;
+        let error = service.api(key()).videos(start()).get("vi1").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "could not read video vi1: the service answered 401: Unauthorized Denied: Authorization: Basic ***",
+        );
+        assert_eq!(service.seen().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_not_there_is_an_error_with_its_cause() {
+        let service = Scripted::new([]).await;
+        let api = service.api(key());
+        drop(service);
+        tokio::task::yield_now().await;
+        let error = api.videos(start()).get("vi1").await.unwrap_err();
+        assert_eq!((error.operation(), error.is_temporary()), ("read video vi1", true));
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}
