@@ -1,0 +1,92 @@
+//! The server's own certificate authority.
+//!
+//! `ca.pem` is made once for a data folder, so that clients that trust it keep trusting the server over
+//! restarts; the certificate itself is new at each start.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use super::ServeError;
+
+/// What clients need to trust the server.
+#[derive(Debug)]
+pub(super) struct Authority {
+    pub(super) path: PathBuf,
+    pub(super) pem: String,
+}
+
+/// The folder's authority and an acceptor with a certificate for `ip` and for loopback.
+pub(super) fn acceptor(data: &Path, ip: IpAddr) -> Result<(Authority, TlsAcceptor), ServeError> {
+    let (authority, issuer) = authority(data)?;
+    let key = KeyPair::generate().map_err(failed)?;
+    let certificate = leaf(ip).and_then(|leaf| leaf.signed_by(&key, &issuer)).map_err(failed)?;
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .map_err(failed)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok((authority, TlsAcceptor::from(Arc::new(config))))
+}
+
+fn authority(data: &Path) -> Result<(Authority, Issuer<'static, KeyPair>), ServeError> {
+    let (path, key_path) = (data.join("ca.pem"), data.join("ca-key.pem"));
+    let params = authority_params().map_err(failed)?;
+    let (pem, key) = match (fs::read_to_string(&path), fs::read_to_string(&key_path)) {
+        (Ok(pem), Ok(key)) => (pem, KeyPair::from_pem(&key).map_err(failed)?),
+        _ => {
+            let key = KeyPair::generate().map_err(failed)?;
+            let pem = params.self_signed(&key).map_err(failed)?.pem();
+            write_private(&key_path, &key.serialize_pem())?;
+            fs::write(&path, &pem).map_err(|source| ServeError::Data { path: path.clone(), source })?;
+            (pem, key)
+        }
+    };
+    Ok((Authority { path, pem }, Issuer::new(params, key)))
+}
+
+fn authority_params() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, "ringlift serve, local authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn leaf(ip: IpAddr) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    params.subject_alt_names.extend(loopback.map(SanType::IpAddress));
+    if !loopback.contains(&ip) && !ip.is_unspecified() {
+        params.subject_alt_names.push(SanType::IpAddress(ip));
+    }
+    params.distinguished_name.push(DnType::CommonName, "ringlift serve");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn failed(error: impl ToString) -> ServeError {
+    ServeError::Certificate(error.to_string())
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), ServeError> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| ServeError::Data { path: path.to_owned(), source })
+}
