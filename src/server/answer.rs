@@ -47,6 +47,14 @@ impl Answer {
         Answer::json(problem.status, problem.json())
     }
 
+    /// Which problem it is; `None` for an answer that is none.
+    pub(super) fn slug(&self) -> Option<&str> {
+        match &self.content {
+            Content::Json(value) if self.status.as_u16() >= 400 => value["type"].as_str()?.rsplit('/').next(),
+            _ => None,
+        }
+    }
+
     pub(super) fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Answer {
         self.headers.insert(name, value.into());
         self

@@ -112,7 +112,7 @@ pub enum Action {
     CloseAfterRecording,
     /// An error answer without any effect.
     Refuse {
-        /// The HTTP status.
+        /// The HTTP status, from 400 to 599; anything else becomes 500.
         status: u16,
         /// The slug of its problem document; the usual one of the status when left out.
         #[serde(default)]

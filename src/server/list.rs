@@ -48,7 +48,10 @@ impl Page {
     }
 
     fn links(&self, path: &str, pages: u64) -> Vec<Value> {
-        let link = |rel: &str, number: u64| json!({"rel": rel, "uri": format!("{path}?currentPage={number}&pageSize={}", self.size)});
+        let link = |rel: &str, number: u64| {
+            let uri = format!("{path}?currentPage={number}&pageSize={}", self.size);
+            json!({"rel": rel, "uri": uri})
+        };
         let mut links = vec![link("self", self.number), link("first", 1)];
         if self.number > 1 {
             links.push(link("previous", (self.number - 1).min(pages)));

@@ -1,8 +1,8 @@
 //! The local api.video-compatible server, for tests, benchmarks, demonstrations and `ringlift serve`.
 //!
 //! It follows the published protocol to its slugs, keeps every byte and every answer over restarts, and
-//! goes wrong where a [`FaultPlan`] says so. [`rules`] holds what an upload may look like, [`assembly`]
-//! the bytes on disk, [`routes`] the way from a request to its handler.
+//! goes wrong where a [`FaultPlan`] says so. `rules` holds what an upload may look like, `assembly`
+//! the bytes on disk, `routes` the way from a request to its handler.
 //!
 //! Does not know: the client.
 

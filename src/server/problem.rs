@@ -11,7 +11,7 @@ use super::rules::Refusal;
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
-    pub(super) slug: Cow<'static, str>,
+    slug: Cow<'static, str>,
     title: &'static str,
     name: Option<&'static str>,
     detail: Option<String>,

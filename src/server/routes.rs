@@ -67,11 +67,11 @@ async fn answer(
     let mut answer = match handled {
         Ok(answer) => answer,
         Err(Failure::Severed(ending)) => return Err(ending),
-        Err(Failure::Problem(problem)) => {
-            site.tallies.refused(&problem.slug);
-            Answer::problem(&problem)
-        }
+        Err(Failure::Problem(problem)) => Answer::problem(&problem),
     };
+    if let Some(slug) = answer.slug() {
+        site.tallies.refused(slug);
+    }
     if let Ok(Some(standing)) | Err(standing) = standing {
         standing.write(&mut answer.headers);
     }
@@ -96,7 +96,7 @@ async fn handle(
         return Ok(preflight());
     }
     if !methods.contains(&head.method) {
-        return Ok(wrong_method(site, methods));
+        return Ok(wrong_method(methods));
     }
     if !matches!(route, Route::AuthKey | Route::AuthRefresh | Route::Upload) {
         auth::check(site, &head.headers)?;
@@ -216,10 +216,9 @@ async fn settle_body(
     }
 }
 
-fn wrong_method(site: &Site, methods: &[Method]) -> Answer {
+fn wrong_method(methods: &[Method]) -> Answer {
     let title = "This method is not allowed here.";
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title);
-    site.tallies.refused(&problem.slug);
     let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     let answer = Answer::problem(&problem);
     match HeaderValue::try_from(allowed) {

@@ -68,7 +68,9 @@ pub(super) async fn spoil(fault: &Action, mut answer: Answer) -> Result<Response
 }
 
 fn refusal(status: u16, slug: Option<String>) -> Problem {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let is_error = |status: &StatusCode| status.is_client_error() || status.is_server_error();
+    let status = StatusCode::from_u16(status).ok().filter(is_error);
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let usual = match status.as_u16() {
         400 => "invalid-payload",
         401 => "authentication-invalid-access-token",

@@ -689,6 +689,8 @@ fn injected_refusals_come_when_the_plan_says() {
     reply.assert_refused(429, "too-many-requests");
     assert_eq!(reply.header("x-ratelimit-retry-after"), Some("7"));
     assert_eq!(upload().status, 201);
+    let refused = bench.server.tally().refused;
+    assert_eq!((refused["server-error"], refused["too-many-requests"]), (3, 1));
 }
 
 #[test]

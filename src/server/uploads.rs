@@ -29,7 +29,7 @@ pub(super) async fn into_container(
     let header = content_range(headers);
     site.containers.check_header(&site.store, video_id, header.as_deref())?;
     let form = form::receive(intake, headers, &site.shelves, &site.tallies).await?;
-    deposit(site, video_id.to_owned(), header, form.file?).await
+    deposit(site, Target::Existing(video_id.to_owned()), header, form.file?).await
 }
 
 /// `POST /upload?token=`: into the video of the form, or into a new one called after the file.
@@ -44,14 +44,13 @@ pub(super) async fn delegated(
     let form = form::receive(intake, headers, &site.shelves, &site.tallies).await?;
     if let Some(video_id) = form.video_id {
         site.containers.check_header(&site.store, &video_id, header.as_deref())?;
-        return deposit(site, video_id, header, form.file?).await;
+        return deposit(site, Target::Existing(video_id), header, form.file?).await;
     }
     // A refused first request must not leave a video behind.
     let range = rules::check_header(&Container::default(), header.as_deref())?;
     let upload = form.file?;
     rules::check_body(&Container::default(), range, upload.spool.len())?;
-    let video = videos::create_titled(&site.store, &site.tallies, &upload.file_name)?;
-    deposit(site, video.id, header, upload).await
+    deposit(site, Target::New, header, upload).await
 }
 
 /// `GET /videos/{videoId}/status`
@@ -80,30 +79,46 @@ pub(super) async fn download(site: &Arc<Site>, video_id: &str, method: &Method) 
     Ok(Answer { content, ..Answer::empty(StatusCode::OK) }.with(CONTENT_SHA256, value))
 }
 
+/// Which video a file goes into.
+enum Target {
+    Existing(String),
+    /// One called after the file; gone again when the file cannot be kept.
+    New,
+}
+
 /// Runs to its end even when the client goes away: what was received whole is recorded whole.
 async fn deposit(
     site: &Arc<Site>,
-    video_id: String,
+    target: Target,
     header: Option<String>,
     upload: Upload,
 ) -> Result<Answer, Failure> {
     let site = site.clone();
-    let work = move || {
-        let (store, shelves) = (&site.store, &site.shelves);
-        let progress =
-            site.containers.deposit(store, shelves, &video_id, header.as_deref(), &upload.spool)?;
-        site.tallies.count(|tally| tally.chunks_accepted += 1);
-        match progress {
-            Progress::Complete => {
-                Ok(Answer::json(StatusCode::CREATED, videos::existing(store, &video_id)?.json()?))
-            }
-            Progress::Incomplete => {
-                let status = StatusCode::from_u16(site.settings.intermediate_status);
-                Ok(Answer::json(status.unwrap_or(StatusCode::CREATED), json!({"videoId": video_id})))
-            }
+    let work = move || match target {
+        Target::Existing(video_id) => record(&site, &video_id, header.as_deref(), &upload),
+        Target::New => {
+            let video = videos::create_titled(&site.store, &site.tallies, &upload.file_name)?;
+            record(&site, &video.id, header.as_deref(), &upload).inspect_err(|_| {
+                // What led here is the better answer than what might follow.
+                let _ = site.containers.delete(&site.store, &site.shelves, &video.id);
+            })
         }
     };
     spawn_blocking(work).await.map_err(Problem::server_error)?
+}
+
+fn record(site: &Site, video_id: &str, header: Option<&str>, upload: &Upload) -> Result<Answer, Failure> {
+    let progress = site.containers.deposit(&site.store, &site.shelves, video_id, header, &upload.spool)?;
+    site.tallies.count(|tally| tally.chunks_accepted += 1);
+    match progress {
+        Progress::Complete => {
+            Ok(Answer::json(StatusCode::CREATED, videos::existing(&site.store, video_id)?.json()?))
+        }
+        Progress::Incomplete => {
+            let status = StatusCode::from_u16(site.settings.intermediate_status);
+            Ok(Answer::json(status.unwrap_or(StatusCode::CREATED), json!({"videoId": video_id})))
+        }
+    }
 }
 
 /// Reads the whole file once, then remembers.
