@@ -1,1 +1,348 @@
 //! A chunk as a hyper `Body`: envelope, blocks, envelope.
+//!
+//! The zero-copy path, whole: what the source hands out is what hyper is given. Of a chunk at most
+//! [`Source::depth`] blocks are in memory, and hyper asks for the next one when it has sent one.
+//!
+//! Does not know: connections, requests, how often a chunk was sent before.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::extent::Extent;
+use crate::source::{Source, SourceError};
+use crate::wire::Envelope;
+
+/// The body of the request that carries one chunk.
+///
+/// Gives exactly [`Envelope::content_length`] bytes or ends with an error, and then without the
+/// envelope's tail, so that no server takes what it got for a chunk. Dropping it gives up the reads
+/// in flight.
+pub struct ChunkBody<S> {
+    source: S,
+    stage: Stage,
+    head: Bytes,
+    tail: Bytes,
+    unasked: Extent,
+    reads: VecDeque<(Extent, Reading)>,
+    left: u64,
+    read_bytes: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Blocks,
+    Tail,
+    Done,
+}
+
+type Block = Result<Bytes, SourceError>;
+
+enum Reading {
+    Running(Pin<Box<dyn Future<Output = Block>>>),
+    Done(Block),
+}
+
+impl<S: Source> ChunkBody<S> {
+    /// The bytes of `extent` in their envelope. Bytes of the file are added to `read_bytes` as hyper takes them.
+    pub fn new(envelope: &Envelope, source: S, extent: Extent, read_bytes: Arc<AtomicU64>) -> ChunkBody<S> {
+        ChunkBody {
+            stage: Stage::Head,
+            head: envelope.head().clone(),
+            tail: envelope.tail().clone(),
+            unasked: extent,
+            reads: VecDeque::with_capacity(source.depth()),
+            left: envelope.content_length(extent.len()),
+            source,
+            read_bytes,
+        }
+    }
+
+    /// The next block; `None` when all of them were given.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Block>> {
+        self.ask();
+        // Every read, not only the first: that is what keeps several in flight.
+        for (_, reading) in &mut self.reads {
+            reading.advance(cx);
+        }
+        match self.reads.pop_front() {
+            None => Poll::Ready(None),
+            Some((extent, Reading::Done(block))) => Poll::Ready(Some(of_length(extent, block))),
+            Some(running) => {
+                self.reads.push_front(running);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        while self.reads.len() < self.source.depth() && !self.unasked.is_empty() {
+            let extent = self.unasked.take(self.source.block_bytes());
+            self.unasked = self.unasked.skip(extent.len());
+            let reading = match self.source.read_now(extent) {
+                Some(block) => Reading::Done(block),
+                None => Reading::Running(Box::pin(self.source.read(extent))),
+            };
+            self.reads.push_back((extent, reading));
+        }
+    }
+
+    fn end_with(&mut self, error: SourceError) -> Poll<Option<Result<Frame<Bytes>, SourceError>>> {
+        self.stage = Stage::Done;
+        self.reads.clear();
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn give(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, SourceError>>> {
+        self.left -= bytes.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}
+
+impl<S: Source + Unpin> Body for ChunkBody<S> {
+    type Data = Bytes;
+    type Error = SourceError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SourceError>>> {
+        let this = self.get_mut();
+        if this.stage == Stage::Head {
+            this.stage = Stage::Blocks;
+            let head = std::mem::take(&mut this.head);
+            return this.give(head);
+        }
+        if this.stage == Stage::Blocks {
+            match std::task::ready!(this.poll_block(cx)) {
+                Some(Ok(block)) => {
+                    this.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
+                    return this.give(block);
+                }
+                Some(Err(error)) => return this.end_with(error),
+                None => this.stage = Stage::Tail,
+            }
+        }
+        if this.stage == Stage::Done {
+            return Poll::Ready(None);
+        }
+        if let Err(error) = this.source.check() {
+            return this.end_with(error);
+        }
+        this.stage = Stage::Done;
+        let tail = std::mem::take(&mut this.tail);
+        this.give(tail)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+impl Reading {
+    fn advance(&mut self, cx: &mut Context<'_>) {
+        let Reading::Running(future) = self else { return };
+        if let Poll::Ready(block) = future.as_mut().poll(cx) {
+            *self = Reading::Done(block);
+        }
+    }
+}
+
+impl<S> fmt::Debug for ChunkBody<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkBody")
+            .field("stage", &self.stage)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+fn of_length(extent: Extent, block: Block) -> Block {
+    let bytes = block?;
+    let (offset, wanted, got) = (extent.offset(), extent.len(), bytes.len() as u64);
+    if got != wanted {
+        return Err(SourceError::WrongLength { offset, wanted, got });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::source::testing::{self, Fixture, Kind};
+
+    fn envelope() -> Envelope {
+        Envelope::new("XyZ", "movie.mp4", None)
+    }
+
+    fn body<S: Source>(source: S, extent: Extent) -> (ChunkBody<S>, Arc<AtomicU64>) {
+        let read_bytes = Arc::new(AtomicU64::new(0));
+        (ChunkBody::new(&envelope(), source, extent, Arc::clone(&read_bytes)), read_bytes)
+    }
+
+    /// All of the body, letting go of each block as a connection does: there are fewer buffers than blocks.
+    async fn drain<S: Source + Unpin>(mut body: ChunkBody<S>) -> Vec<u8> {
+        let mut drained = Vec::new();
+        while let Some(frame) = body.frame().await {
+            drained.extend_from_slice(&frame.unwrap().into_data().unwrap());
+        }
+        drained
+    }
+
+    /// A source whose blocks take a turn each, and whose block at `fails_at` is wrong.
+    #[derive(Clone)]
+    struct Slow {
+        in_flight: Rc<Cell<usize>>,
+        most: Rc<Cell<usize>>,
+        fails_at: u64,
+        wrong: fn(Extent) -> Block,
+    }
+
+    impl Slow {
+        fn failing(fails_at: u64, wrong: fn(Extent) -> Block) -> Slow {
+            Slow { in_flight: Rc::default(), most: Rc::default(), fails_at, wrong }
+        }
+    }
+
+    impl Source for Slow {
+        fn read_now(&self, _: Extent) -> Option<Block> {
+            None
+        }
+
+        fn read(&self, extent: Extent) -> impl Future<Output = Block> + use<> {
+            let source = self.clone();
+            async move {
+                source.in_flight.set(source.in_flight.get() + 1);
+                source.most.set(source.most.get().max(source.in_flight.get()));
+                // Later blocks are ready earlier.
+                for _ in 0..(100 - extent.offset() / 10) {
+                    tokio::task::yield_now().await;
+                }
+                source.in_flight.set(source.in_flight.get() - 1);
+                match extent.offset() == source.fails_at {
+                    true => (source.wrong)(extent),
+                    false => Ok(vec![extent.offset() as u8; extent.len() as usize].into()),
+                }
+            }
+        }
+
+        fn block_bytes(&self) -> u64 {
+            10
+        }
+
+        fn depth(&self) -> usize {
+            3
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn every_source_gives_the_same_body() {
+        for kind in Kind::ALL {
+            let (len, extent) = (3_000_000, Extent::new(1_000, 2_500_001));
+            testing::with(kind, len, move |Fixture { source, content, .. }| async move {
+                let (body, read_bytes) = body(source, extent);
+                let announced = body.size_hint().exact();
+                let collected = drain(body).await;
+                let content = &content[extent.offset() as usize..extent.end() as usize];
+                assert!(collected == [envelope().head(), content, envelope().tail()].concat(), "{kind:?}");
+                assert_eq!(announced, Some(collected.len() as u64));
+                assert_eq!(read_bytes.load(Ordering::Relaxed), extent.len());
+            });
+        }
+    }
+
+    #[test]
+    fn the_size_hint_is_exact_after_every_frame() {
+        let (mut body, _) = body(Slow::failing(u64::MAX, |_| unreachable!()), Extent::new(0, 95));
+        let mut left = envelope().content_length(95);
+        block_on(async {
+            while let Some(frame) = body.frame().await {
+                assert!(left > 0 && frame.is_ok());
+                left -= frame.unwrap().into_data().unwrap().len() as u64;
+                assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(left), left == 0));
+            }
+        });
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn reads_overlap_up_to_the_depth_and_blocks_stay_in_order() {
+        let source = Slow::failing(u64::MAX, |_| unreachable!());
+        let (body, _) = body(source.clone(), Extent::new(0, 95));
+        let collected = block_on(body.collect()).unwrap().to_bytes();
+        let file = &collected[envelope().head().len()..][..95];
+        assert!(file.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at / 10 * 10));
+        assert_eq!(source.most.get(), 3);
+    }
+
+    #[test]
+    fn an_error_ends_the_body_without_its_tail() {
+        let wrongs: [fn(Extent) -> Block; 3] = [
+            |_| Err(SourceError::EmptyPipe { name: "-".into() }),
+            |extent| Ok(vec![0; extent.len() as usize - 1].into()),
+            |extent| Ok(vec![0; extent.len() as usize + 1].into()),
+        ];
+        for wrong in wrongs {
+            let (mut body, read_bytes) = body(Slow::failing(20, wrong), Extent::new(0, 95));
+            block_on(async {
+                for _ in 0..3 {
+                    body.frame().await.unwrap().unwrap();
+                }
+                body.frame().await.unwrap().unwrap_err();
+                assert!(body.frame().await.is_none() && body.is_end_stream());
+            });
+            assert_eq!(read_bytes.load(Ordering::Relaxed), 20);
+        }
+    }
+
+    #[test]
+    fn an_empty_chunk_is_its_envelope() {
+        let (body, _) = body(Slow::failing(u64::MAX, |_| unreachable!()), Extent::new(7, 0));
+        let collected = body.collect().now_or_never().unwrap().unwrap().to_bytes();
+        assert_eq!(collected, [&envelope().head()[..], envelope().tail()].concat());
+    }
+
+    #[test]
+    fn what_is_mapped_or_held_needs_no_waiting() {
+        for kind in [Kind::Mmap, Kind::MmapTls, Kind::Held] {
+            testing::with(kind, 3_000_000, move |Fixture { source, .. }| async move {
+                let (body, _) = body(source, Extent::new(0, 3_000_000));
+                assert!(body.collect().now_or_never().is_some(), "{kind:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_body_dropped_half_way_gives_its_memory_back() {
+        for kind in [Kind::Uring, Kind::Direct, Kind::Pread] {
+            testing::with(kind, 3_000_000, move |Fixture { source, pool, .. }| async move {
+                let (mut body, _) = body(source, Extent::new(0, 3_000_000));
+                body.frame().await.unwrap().unwrap();
+                body.frame().await.unwrap().unwrap();
+                drop(body);
+                testing::all_free(&pool).await;
+            });
+        }
+    }
+}

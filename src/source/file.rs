@@ -1,0 +1,289 @@
+//! The opened file, and whether it is still the one that was opened.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::error::{Change, SourceError};
+use crate::extent::Extent;
+
+/// A regular file, opened for reading, with what it was at opening. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: Arc<File>,
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// What makes a file the same file with the same content, as far as the kernel tells (stat(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The device it lies on.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The last write, in nanoseconds since 1970.
+    pub mtime_ns: i128,
+    /// The last change of content, attributes or links, in nanoseconds since 1970; cannot be put back.
+    pub ctime_ns: i128,
+}
+
+impl SourceFile {
+    /// Opens a regular file. Never waits for the other end of a pipe.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`], [`SourceError::IsDirectory`], [`SourceError::NotAFile`] or
+    /// [`SourceError::Unreadable`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<SourceFile, SourceError> {
+        let path = path.into();
+        let unreadable = |path, io| SourceError::Unreadable { path, io };
+        let file = match open_with(&path, OFlags::NONBLOCK | OFlags::NOCTTY) {
+            Ok(file) => file,
+            Err(error) => return Err(refusal(path, error)),
+        };
+        let metadata = match file.metadata() {
+            Ok(metadata) => metadata,
+            Err(io) => return Err(unreadable(path, io)),
+        };
+        match metadata.file_type() {
+            kind if kind.is_dir() => return Err(SourceError::IsDirectory { path }),
+            kind if !kind.is_file() => return Err(SourceError::NotAFile { path }),
+            _ => {}
+        }
+        // O_NONBLOCK was for pipes only; on a file it would make a ring's reads fail with EAGAIN.
+        if let Err(errno) = rustix::fs::fcntl_setfl(&file, OFlags::empty()) {
+            return Err(unreadable(path, errno.into()));
+        }
+        let identity = Identity::of(&metadata);
+        Ok(SourceFile { inner: Arc::new(Inner { file: Arc::new(file), path, identity }) })
+    }
+
+    /// Its length at opening, in bytes.
+    #[allow(clippy::len_without_is_empty)] // Whether to upload nothing is for the plan.
+    pub fn len(&self) -> u64 {
+        self.inner.identity.len
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// What it was at opening.
+    pub fn identity(&self) -> Identity {
+        self.inner.identity
+    }
+
+    /// The open descriptor.
+    pub fn file(&self) -> &Arc<File> {
+        &self.inner.file
+    }
+
+    /// Asks the kernel whether descriptor and path still lead to the file as it was opened.
+    ///
+    /// Two system calls; worth it once a chunk and once at the end.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] with what changed; [`SourceError::Unreadable`] when the kernel does not tell.
+    pub fn check_unchanged(&self) -> Result<(), SourceError> {
+        let now = self.file().metadata().map_err(|io| self.unreadable(io))?;
+        let mut change = self.identity().change_to(&Identity::of(&now));
+        // Removing or renaming a file touches it too: the path tells the better story.
+        if matches!(change, None | Some(Change::Touched)) {
+            change = self.change_of_path()?.or(change);
+        }
+        match change {
+            Some(change) => Err(SourceError::Changed { path: self.path().into(), change }),
+            None => Ok(()),
+        }
+    }
+
+    fn change_of_path(&self) -> Result<Option<Change>, SourceError> {
+        match std::fs::metadata(self.path()) {
+            Ok(there) if self.identity().is_same_file(&there) => Ok(None),
+            Ok(_) => Ok(Some(Change::Replaced)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Change::Removed)),
+            Err(io) => Err(self.unreadable(io)),
+        }
+    }
+
+    /// The same file by a second descriptor that leaves the page cache alone (`O_DIRECT`, open(2)).
+    pub(super) fn open_direct(&self) -> io::Result<File> {
+        let file = open_with(self.path(), OFlags::DIRECT | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        if !self.identity().is_same_file(&file.metadata()?) {
+            return Err(Errno::STALE.into());
+        }
+        rustix::fs::fcntl_setfl(&file, OFlags::DIRECT)?;
+        Ok(file)
+    }
+
+    /// Refuses what lies past the end as it was at opening.
+    pub(super) fn check_extent(&self, extent: Extent) -> Result<(), SourceError> {
+        if extent.end() > self.len() {
+            return Err(SourceError::PastEnd {
+                path: self.path().into(),
+                end: extent.end(),
+                len: self.len(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The error of a read that met the end of the file at `offset`, which lies before its length.
+    pub(super) fn ended_at(&self, offset: u64) -> SourceError {
+        self.changed_or(offset, io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// The error of a page at `offset` that a map could not show: cut off, or on a failing disk.
+    pub(super) fn lost_at(&self, offset: u64) -> SourceError {
+        self.changed_or(offset, Errno::IO.into())
+    }
+
+    fn changed_or(&self, offset: u64, io: io::Error) -> SourceError {
+        self.check_unchanged().err().unwrap_or_else(|| self.read_error(offset, io))
+    }
+
+    pub(super) fn read_error(&self, offset: u64, io: io::Error) -> SourceError {
+        SourceError::Read { path: self.path().into(), offset, io }
+    }
+
+    fn unreadable(&self, io: io::Error) -> SourceError {
+        SourceError::Unreadable { path: self.path().into(), io }
+    }
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Identity {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_same_file(&self, metadata: &Metadata) -> bool {
+        (self.device, self.inode) == (metadata.dev(), metadata.ino())
+    }
+
+    /// What happened to a file that was `self` and is `now`; `None` when nothing did.
+    fn change_to(&self, now: &Identity) -> Option<Change> {
+        let (from, to) = (self.len, now.len);
+        if to < from {
+            Some(Change::Truncated { from, to })
+        } else if to > from {
+            Some(Change::Grown { from, to })
+        } else if self.mtime_ns != now.mtime_ns {
+            Some(Change::Rewritten)
+        } else if self.ctime_ns != now.ctime_ns {
+            Some(Change::Touched)
+        } else {
+            None
+        }
+    }
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+fn refusal(path: PathBuf, error: io::Error) -> SourceError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT | Errno::NOTDIR) => SourceError::NotFound { path },
+        // A socket, or a device with nothing behind it.
+        Some(Errno::NXIO | Errno::NODEV) => SourceError::NotAFile { path },
+        _ => SourceError::Unreadable { path, io: error },
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn change_after(act: impl FnOnce(&Path)) -> Option<Change> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movie.mp4");
+        fs::write(&path, b"twelve bytes").unwrap();
+        let file = SourceFile::open(&path).unwrap();
+        file.check_unchanged().unwrap();
+        act(&path);
+        match file.check_unchanged() {
+            Ok(()) => None,
+            Err(SourceError::Changed { path: named, change }) if named == path => Some(change),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn reopen(path: &Path) -> File {
+        OpenOptions::new().write(true).open(path).unwrap()
+    }
+
+    #[test]
+    fn a_file_left_alone_is_unchanged() {
+        assert_eq!(change_after(|_| {}), None);
+        assert_eq!(change_after(|path| drop(fs::read(path))), None);
+    }
+
+    #[test]
+    fn every_kind_of_change_has_its_name() {
+        let cut = |path: &Path| reopen(path).set_len(3).unwrap();
+        assert_eq!(change_after(cut), Some(Change::Truncated { from: 12, to: 3 }));
+        let grow = |path: &Path| reopen(path).set_len(13).unwrap();
+        assert_eq!(change_after(grow), Some(Change::Grown { from: 12, to: 13 }));
+        assert_eq!(change_after(|path| fs::remove_file(path).unwrap()), Some(Change::Removed));
+        let replace = |path: &Path| {
+            fs::write(path.with_extension("new"), b"twelve bytes").unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        };
+        assert_eq!(change_after(replace), Some(Change::Replaced));
+        let rewrite = |path: &Path| {
+            let mut file = reopen(path);
+            file.write_all(b"other").unwrap();
+            file.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
+        };
+        assert_eq!(change_after(rewrite), Some(Change::Rewritten));
+    }
+
+    #[test]
+    fn what_is_not_a_readable_file_says_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| SourceFile::open(folder.path().join(name)).unwrap_err();
+        assert!(matches!(open("missing"), SourceError::NotFound { .. }));
+        assert!(matches!(open(""), SourceError::IsDirectory { .. }));
+        let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        assert!(matches!(open("socket"), SourceError::NotAFile { .. }));
+        let device = SourceFile::open("/dev/null").unwrap_err();
+        assert!(matches!(device, SourceError::NotAFile { .. }));
+        assert_eq!(device.to_string().split(':').next(), Some("/dev/null"));
+    }
+
+    #[test]
+    fn opening_a_pipe_without_a_writer_does_not_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(matches!(SourceFile::open(path), Err(SourceError::NotAFile { .. })));
+    }
+}

@@ -1,0 +1,260 @@
+//! The blocks of memory that one worker reads into: bounded, aligned, used again and again.
+//!
+//! A lease goes back from whatever thread drops it last: a read that was given up may still run in a
+//! ring or on a blocking thread, and takes its memory with it until it is done.
+
+use std::io;
+use std::ops::{Deref, DerefMut, Range};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_uring::buf::fixed::FixedBufRegistry;
+
+use super::error::SourceError;
+use super::file::SourceFile;
+use super::probe::Declined;
+use super::uring::aligned::{ALIGNMENT, Arena, Block};
+use crate::extent::Extent;
+
+/// Bytes of a block where nobody chose: between 256 KiB and 1 MiB it made no difference.
+pub const BLOCK_BYTES: u64 = 512 << 10;
+
+/// A bounded number of blocks, for the sources of one worker. Cheap to clone, bound to its thread.
+#[derive(Clone, Debug)]
+pub struct BufferPool {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    arena: Arc<Arena>,
+    turns: Arc<Semaphore>,
+    count: usize,
+    block_bytes: u64,
+    ring: Result<usize, Declined>,
+}
+
+/// One block, held until it is dropped or until the last clone of the bytes made from it is.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    block: Block, // Before its turn: whoever is next must find it.
+    _turn: OwnedSemaphorePermit,
+}
+
+impl BufferPool {
+    /// `count` blocks of `block_bytes`, rounded up to whole pages, for a thread without a ring.
+    /// Memory is taken when first written to.
+    ///
+    /// # Errors
+    /// When the process may not have that much address space.
+    ///
+    /// # Panics
+    /// When either number is zero.
+    pub fn new(count: usize, block_bytes: u64) -> io::Result<BufferPool> {
+        BufferPool::with_ring(count, block_bytes, |_| Err(Declined::NoRing))
+    }
+
+    /// The same, registered with the ring of this thread (io_uring_register(2), `IORING_REGISTER_BUFFERS`).
+    ///
+    /// Registered memory counts against `RLIMIT_MEMLOCK`. Where that refuses, half as many blocks are
+    /// registered, down to one, and the others are read into unregistered; where it refuses even one,
+    /// the pool is as [`BufferPool::new`] makes it. [`BufferPool::ring`] tells. One pool a ring.
+    ///
+    /// # Errors
+    /// When the process may not have that much address space.
+    ///
+    /// # Panics
+    /// Outside `tokio_uring`, or when either number is zero.
+    pub fn in_ring(count: usize, block_bytes: u64) -> io::Result<BufferPool> {
+        BufferPool::with_ring(count, block_bytes, register)
+    }
+
+    fn with_ring(
+        count: usize,
+        block_bytes: u64,
+        register: impl FnOnce(&Arc<Arena>) -> Result<usize, Declined>,
+    ) -> io::Result<BufferPool> {
+        assert!(count > 0 && block_bytes > 0, "a pool has at least one block of at least one byte");
+        let block_bytes = block_bytes.next_multiple_of(ALIGNMENT as u64);
+        // One page more, for an extent that starts and ends within a page.
+        let block_len = usize::try_from(block_bytes).map_err(|_| io::ErrorKind::OutOfMemory)? + ALIGNMENT;
+        let arena = Arena::new(count, block_len)?;
+        let ring = register(&arena);
+        let turns = Arc::new(Semaphore::new(count));
+        Ok(BufferPool { inner: Rc::new(Inner { arena, turns, count, block_bytes, ring }) })
+    }
+
+    /// Bytes that fit into a block wherever in the file they start.
+    pub fn block_bytes(&self) -> u64 {
+        self.inner.block_bytes
+    }
+
+    /// Blocks there are.
+    pub fn count(&self) -> usize {
+        self.inner.count
+    }
+
+    /// Blocks that nobody holds.
+    pub fn free(&self) -> usize {
+        self.inner.arena.free_blocks()
+    }
+
+    /// How many blocks are registered with the ring of this thread, or why there is no ring to use.
+    pub fn ring(&self) -> Result<usize, Declined> {
+        self.inner.ring.clone()
+    }
+
+    /// Refuses what does not fit into a block.
+    pub(super) fn check_fits(&self, extent: Extent, file: &SourceFile) -> Result<(), SourceError> {
+        let (len, block_bytes) = (extent.len(), self.block_bytes());
+        if len > block_bytes {
+            return Err(SourceError::TooLong { path: file.path().into(), len, block_bytes });
+        }
+        Ok(())
+    }
+
+    /// A block, in the order of asking. Dropping the future gives up the place in the line.
+    pub(crate) async fn lease(&self) -> Lease {
+        let turn = Arc::clone(&self.inner.turns).acquire_owned().await.expect("nobody closes the semaphore");
+        let block = self.inner.arena.take().expect("a turn is given back after its block");
+        Lease { block, _turn: turn }
+    }
+
+    pub(crate) fn is_registered(&self, lease: &Lease) -> bool {
+        self.inner.ring.as_ref().is_ok_and(|registered| lease.block.index() < *registered)
+    }
+}
+
+impl Lease {
+    pub(crate) fn index(&self) -> usize {
+        self.block.index()
+    }
+
+    /// The bytes of `range`, and of nothing else that an earlier read left in the block.
+    pub(crate) fn into_bytes(self, range: Range<usize>) -> Bytes {
+        Bytes::from_owner(Filled { lease: self, range })
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.block
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.block
+    }
+}
+
+struct Filled {
+    lease: Lease,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.lease[self.range.clone()]
+    }
+}
+
+fn register(arena: &Arc<Arena>) -> Result<usize, Declined> {
+    let mut count = arena.free_blocks().min(MAX_REGISTERED);
+    loop {
+        match FixedBufRegistry::new(arena.anchors(count)).register() {
+            Ok(()) => return Ok(count),
+            Err(error) if count == 1 => return Err(Declined::of_registration(&error)),
+            Err(_) => count /= 2,
+        }
+    }
+}
+
+/// What tokio-uring takes, `UIO_MAXIOV`; it would drop the rest without a word.
+const MAX_REGISTERED: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_block_comes_back_with_the_last_clone_of_its_bytes() {
+        let pool = BufferPool::new(1, 4096).unwrap();
+        let mut lease = block_on(pool.lease());
+        lease[..3].copy_from_slice(b"abc");
+        let bytes = lease.into_bytes(1..3);
+        let clone = bytes.slice(1..);
+        drop(bytes);
+        assert_eq!((pool.free(), &clone[..]), (0, &b"c"[..]));
+        drop(clone);
+        assert_eq!(pool.free(), 1);
+    }
+
+    #[test]
+    fn whoever_asked_first_gets_the_next_block() {
+        let pool = BufferPool::new(1, 4096).unwrap();
+        let held = block_on(pool.lease());
+        let mut first = Box::pin(pool.lease());
+        let mut second = Box::pin(pool.lease());
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        drop(held);
+        assert!((&mut second).now_or_never().is_none());
+        assert!((&mut first).now_or_never().is_some());
+        assert!((&mut second).now_or_never().is_some());
+    }
+
+    #[test]
+    fn giving_up_a_place_in_the_line_lets_the_next_one_in() {
+        let pool = BufferPool::new(1, 4096).unwrap();
+        let held = block_on(pool.lease());
+        let mut first = Box::pin(pool.lease());
+        let mut second = Box::pin(pool.lease());
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        drop((first, held));
+        assert!((&mut second).now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_ring_registers_the_pool_and_a_thread_without_one_says_so() {
+        assert_eq!(BufferPool::new(2, 4096).unwrap().ring(), Err(Declined::NoRing));
+        tokio_uring::start(async {
+            let pool = BufferPool::in_ring(2, 4096).unwrap();
+            assert_eq!(pool.ring(), Ok(2));
+        });
+    }
+
+    #[test]
+    fn a_small_memlock_limit_registers_fewer_blocks() {
+        use rustix::process::{Resource, getrlimit};
+        use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+        let Some(limit) = getrlimit(Resource::Memlock).current.filter(|limit| *limit <= 64 << 20) else {
+            return; // Nothing to exceed.
+        };
+        let registered = std::thread::spawn(move || {
+            let mut mine = capabilities(None).unwrap();
+            mine.effective.remove(CapabilitySet::IPC_LOCK);
+            set_capabilities(None, mine).unwrap();
+            tokio_uring::start(async {
+                let count = 2 * limit as usize / BLOCK_BYTES as usize + 4;
+                let pool = BufferPool::in_ring(count, BLOCK_BYTES).unwrap();
+                (pool.ring(), count)
+            })
+        });
+        let (registered, count) = registered.join().unwrap();
+        let registered = registered.unwrap();
+        assert!((1..count).contains(&registered), "{registered} of {count}");
+    }
+}

@@ -1,0 +1,128 @@
+//! Plain reads: the source that works everywhere, chosen at run time and always compiled.
+//!
+//! Hot blocks are read where the worker stands, by preadv2(2) with `RWF_NOWAIT`; what is not in the
+//! page cache is read on tokio's blocking threads, as many at once as the pool has blocks.
+
+use std::cell::Cell;
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use rustix::fs::{Advice, fadvise};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::error::SourceError;
+use super::file::SourceFile;
+use super::pool::{BufferPool, Lease};
+use super::probe::Residency;
+use super::{DEPTH, Source};
+use crate::extent::Extent;
+
+/// Blocks of a file, read without a ring. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PreadSource {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: SourceFile,
+    pool: BufferPool,
+    residency: Residency,
+    nowait_works: Cell<bool>,
+}
+
+impl PreadSource {
+    /// Of a file found cold, blocks leave the page cache once read, so that it stays as it was.
+    pub(super) fn new(file: &SourceFile, residency: Residency, pool: &BufferPool) -> PreadSource {
+        if residency.is_cold() {
+            // The kernel then reads what it is asked for and nothing beyond; a hint, so no failure matters.
+            let _ = fadvise(file.file(), 0, None, Advice::Random);
+        }
+        let (file, pool, nowait_works) = (file.clone(), pool.clone(), Cell::new(!residency.is_cold()));
+        PreadSource { inner: Rc::new(Inner { file, pool, residency, nowait_works }) }
+    }
+}
+
+impl Source for PreadSource {
+    fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
+        extent.is_empty().then(|| Ok(Bytes::new()))
+    }
+
+    fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<> {
+        Rc::clone(&self.inner).read(extent)
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.inner.pool.block_bytes()
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH.min(self.inner.pool.count())
+    }
+}
+
+impl Inner {
+    async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
+        self.file.check_extent(extent)?;
+        self.pool.check_fits(extent, &self.file)?;
+        let mut lease = self.pool.lease().await;
+        let rest = extent.skip(self.read_cached(&mut lease, extent));
+        if !rest.is_empty() {
+            lease = self.read_blocking(lease, extent, rest).await?;
+        }
+        Ok(lease.into_bytes(0..extent.len() as usize))
+    }
+
+    /// Reads from the start of the extent what the page cache has, and says how many bytes that was.
+    fn read_cached(&self, lease: &mut Lease, extent: Extent) -> u64 {
+        if !self.nowait_works.get() {
+            return 0;
+        }
+        let mut window = [IoSliceMut::new(&mut lease[..extent.len() as usize])];
+        match preadv2(self.file.file(), &mut window, extent.offset(), ReadWriteFlags::NOWAIT) {
+            Ok(read) => read as u64,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            // The file system cannot tell, or the blocking read will meet the same error and report it.
+            Err(_) => {
+                self.nowait_works.set(false);
+                0
+            }
+        }
+    }
+
+    /// Reads the rest of the extent on a blocking thread, which keeps the lease even if nobody waits.
+    async fn read_blocking(&self, lease: Lease, extent: Extent, rest: Extent) -> Result<Lease, SourceError> {
+        let (file, residency) = (self.file.clone(), self.residency);
+        let reading = tokio::task::spawn_blocking(move || {
+            let lease = fill(&file, lease, extent, rest)?;
+            if residency.is_cold() {
+                forget(&file, extent);
+            }
+            Ok(lease)
+        });
+        reading
+            .await
+            .unwrap_or_else(|stopped| Err(self.file.read_error(rest.offset(), io::Error::other(stopped))))
+    }
+}
+
+fn fill(file: &SourceFile, mut lease: Lease, extent: Extent, mut rest: Extent) -> Result<Lease, SourceError> {
+    while !rest.is_empty() {
+        let filled = (rest.offset() - extent.offset()) as usize;
+        match file.file().read_at(&mut lease[filled..extent.len() as usize], rest.offset()) {
+            Ok(0) => return Err(file.ended_at(rest.offset())),
+            Ok(read) => rest = rest.skip(read as u64),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(file.read_error(rest.offset(), error)),
+        }
+    }
+    Ok(lease)
+}
+
+/// Takes the extent's pages out of the page cache: the bytes are in the lease now. Only a hint.
+fn forget(file: &SourceFile, extent: Extent) {
+    let _ = fadvise(file.file(), extent.offset(), NonZeroU64::new(extent.len()), Advice::DontNeed);
+}

@@ -1,0 +1,149 @@
+//! How tests come by a source of each kind, in the runtime it belongs to.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+
+use super::pipe::PipeReader;
+use super::*;
+
+/// Every way of reading there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Uring,
+    Direct,
+    Mmap,
+    MmapTls,
+    MmapTlsCold,
+    Pread,
+    PreadCold,
+    Held,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 8] = [
+        Kind::Uring,
+        Kind::Direct,
+        Kind::Mmap,
+        Kind::MmapTls,
+        Kind::MmapTlsCold,
+        Kind::Pread,
+        Kind::PreadCold,
+        Kind::Held,
+    ];
+
+    pub(crate) const FILES: [Kind; 7] = [
+        Kind::Uring,
+        Kind::Direct,
+        Kind::Mmap,
+        Kind::MmapTls,
+        Kind::MmapTlsCold,
+        Kind::Pread,
+        Kind::PreadCold,
+    ];
+
+    fn choice(self) -> Choice {
+        let (reader, delivery, percent) = match self {
+            Kind::Uring => (Reader::Uring, Delivery::Tls, 100),
+            Kind::Direct => (Reader::Direct, Delivery::Tls, 0),
+            Kind::Mmap => (Reader::Mmap, Delivery::Plain, 100),
+            Kind::MmapTls => (Reader::Mmap, Delivery::Tls, 100),
+            Kind::MmapTlsCold => (Reader::Mmap, Delivery::Tls, 0),
+            Kind::Pread | Kind::Held => (Reader::Pread, Delivery::Plain, 100),
+            Kind::PreadCold => (Reader::Pread, Delivery::Plain, 0),
+        };
+        Choice { reader, delivery, residency: Residency { percent }, why: Why::Asked }
+    }
+
+    fn has_ring(self) -> bool {
+        matches!(self, Kind::Uring | Kind::Direct)
+    }
+}
+
+pub(crate) const BLOCK_BYTES: u64 = 256 << 10;
+const BLOCKS: usize = 3;
+
+/// Bytes that differ from place to place, and do not repeat with blocks or pages.
+pub(crate) fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 251 + i / 65_521) as u8).collect()
+}
+
+/// A source of some kind over a file that is there until the test ends.
+pub(crate) struct Fixture {
+    pub(crate) source: AnySource,
+    pub(crate) content: Rc<Vec<u8>>,
+    /// The file, to be changed.
+    pub(crate) file: File,
+    /// Where the source reads into.
+    pub(crate) pool: BufferPool,
+    kind: Kind,
+    path: PathBuf,
+}
+
+impl Fixture {
+    fn new(kind: Kind, len: usize, temp: &NamedTempFile) -> Fixture {
+        let pool = match kind.has_ring() {
+            true => BufferPool::in_ring(BLOCKS, BLOCK_BYTES).unwrap(),
+            false => BufferPool::new(BLOCKS, BLOCK_BYTES).unwrap(),
+        };
+        let (file, path) = (temp.as_file().try_clone().unwrap(), temp.path().to_owned());
+        let source = open(kind, &SourceFile::open(&path).unwrap(), &pool);
+        Fixture { source, content: Rc::new(content(len)), file, pool, kind, path }
+    }
+
+    /// A source of the same kind over the file as it is now.
+    pub(crate) fn reopen(&self) -> AnySource {
+        open(self.kind, &SourceFile::open(&self.path).unwrap(), &self.pool)
+    }
+}
+
+/// Runs `test` over a file with `content(len)`, in the runtime that the kind needs.
+pub(crate) fn with<F: Future<Output = ()>>(kind: Kind, len: usize, test: impl FnOnce(Fixture) -> F) {
+    let mut temp = NamedTempFile::new().unwrap();
+    temp.write_all(&content(len)).unwrap();
+    let test = async { test(Fixture::new(kind, len, &temp)).await };
+    match kind.has_ring() {
+        true => tokio_uring::start(test),
+        false => without_ring(test),
+    }
+}
+
+/// Bytes the way a body gets them.
+pub(crate) async fn get(source: &AnySource, extent: Extent) -> Result<Bytes, SourceError> {
+    match source.read_now(extent) {
+        Some(bytes) => bytes,
+        None => source.read(extent).await,
+    }
+}
+
+/// Waits until every block is back, and fails when one does not come.
+pub(crate) async fn all_free(pool: &BufferPool) {
+    for _ in 0..1000 {
+        if pool.free() == pool.count() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{} of {} blocks came back", pool.free(), pool.count());
+}
+
+/// Runs a future as a worker without a ring does.
+pub(crate) fn without_ring<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, future)
+}
+
+fn open(kind: Kind, file: &SourceFile, pool: &BufferPool) -> AnySource {
+    if kind == Kind::Held {
+        let bytes = content(file.len() as usize);
+        let mut pipe = PipeReader::new(&bytes[..], "-", file.len().max(1), file.len() + (4 << 20)).unwrap();
+        return AnySource::Held(pipe.next_chunk().unwrap().unwrap());
+    }
+    let (source, declined) = AnySource::open(file, &kind.choice(), pool);
+    assert_eq!(declined, Ok(()), "{kind:?}");
+    source
+}

@@ -1,0 +1,166 @@
+//! Aligned memory in equal blocks that a kernel may write into while nobody here looks at it.
+//!
+//! One anonymous map, so that pages come into being when first written to. A [`Block`] is the only
+//! handle to its memory; what a ring registers keeps the memory alive until that ring is gone.
+
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::slice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use memmap2::{MmapMut, MmapRaw};
+use tokio_uring::buf::{IoBuf, IoBufMut};
+
+/// Blocks start at multiples of this many bytes, and `O_DIRECT` reads do so in the file.
+pub(crate) const ALIGNMENT: usize = 4096;
+
+/// Memory for `count` blocks of `block_len` bytes, and which of them nobody holds.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    map: MmapRaw,
+    block_len: usize,
+    free: Mutex<Vec<usize>>,
+}
+
+impl Arena {
+    /// Memory for `count` blocks of `block_len` bytes, a multiple of [`ALIGNMENT`]. Nothing is touched yet.
+    ///
+    /// # Errors
+    /// When the process may not have that much address space.
+    pub(crate) fn new(count: usize, block_len: usize) -> io::Result<Arc<Arena>> {
+        let bytes = count.checked_mul(block_len).ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = MmapMut::map_anon(bytes)?.into();
+        // Taken from the end, so the low indices, which a ring registers first, are used first.
+        Ok(Arc::new(Arena { map, block_len, free: Mutex::new((0..count).rev().collect()) }))
+    }
+
+    /// The block given back last, whose memory is most likely still in a cache; `None` when all are held.
+    pub(crate) fn take(self: &Arc<Arena>) -> Option<Block> {
+        let index = self.free().pop()?;
+        Some(Block { arena: Arc::clone(self), index })
+    }
+
+    pub(crate) fn free_blocks(&self) -> usize {
+        self.free().len()
+    }
+
+    /// What to register with a ring as its first `count` fixed buffers, in the order of [`Block::index`].
+    pub(crate) fn anchors(self: &Arc<Arena>, count: usize) -> impl Iterator<Item = Anchor> {
+        let arena = Arc::clone(self);
+        (0..count).map(move |index| Anchor { arena: Arc::clone(&arena), index })
+    }
+
+    fn block_ptr(&self, index: usize) -> *mut u8 {
+        self.map.as_mut_ptr().wrapping_add(index * self.block_len)
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One block of memory, held by nobody else. Goes back to its arena on drop, from any thread.
+#[derive(Debug)]
+pub(crate) struct Block {
+    arena: Arc<Arena>,
+    index: usize,
+}
+
+impl Block {
+    /// Its place in the arena, and among the fixed buffers of a ring.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.arena.free().push(self.index);
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let ptr = self.arena.block_ptr(self.index);
+        // SAFETY: `index` is below the arena's count, so `block_len` mapped and zeroed bytes start at `ptr`,
+        // and `take` gave this index to nobody else. A kernel writes only while it owns the whole `Block`.
+        unsafe { slice::from_raw_parts(ptr, self.arena.block_len) }
+    }
+}
+
+impl DerefMut for Block {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let ptr = self.arena.block_ptr(self.index);
+        // SAFETY: as in `deref`, and `&mut self` is the only way to these bytes.
+        unsafe { slice::from_raw_parts_mut(ptr, self.arena.block_len) }
+    }
+}
+
+/// Names a block to a ring's registration and keeps the arena alive with it; reads and writes nothing.
+#[derive(Debug)]
+pub(crate) struct Anchor {
+    arena: Arc<Arena>,
+    index: usize,
+}
+
+// SAFETY: the arena's map never moves, `arena` keeps it mapped, and all of its bytes are initialised.
+unsafe impl IoBuf for Anchor {
+    fn stable_ptr(&self) -> *const u8 {
+        self.arena.block_ptr(self.index)
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.arena.block_len
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.arena.block_len
+    }
+}
+
+// SAFETY: as for `IoBuf`. Nothing checks an anchor's buffer out, so no two writers come to be.
+unsafe impl IoBufMut for Anchor {
+    fn stable_mut_ptr(&mut self) -> *mut u8 {
+        self.arena.block_ptr(self.index)
+    }
+
+    unsafe fn set_init(&mut self, _: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_apart_and_come_back() {
+        let arena = Arena::new(3, 2 * ALIGNMENT).unwrap();
+        let mut blocks: Vec<Block> = (0..3).map_while(|_| arena.take()).collect();
+        assert!(arena.take().is_none());
+        for (fill, block) in (1..).zip(&mut blocks) {
+            assert_eq!(block.as_ptr() as usize % ALIGNMENT, 0);
+            block.fill(fill);
+        }
+        for (fill, block) in (1..).zip(&blocks) {
+            assert!(block.iter().all(|byte| *byte == fill) && block.len() == 2 * ALIGNMENT);
+        }
+        let third = blocks.pop().unwrap().index();
+        assert_eq!(arena.take().unwrap().index(), third);
+    }
+
+    #[test]
+    fn a_block_may_come_back_from_another_thread() {
+        let arena = Arena::new(1, ALIGNMENT).unwrap();
+        let block = arena.take().unwrap();
+        std::thread::spawn(move || drop(block)).join().unwrap();
+        assert_eq!(arena.free_blocks(), 1);
+    }
+
+    #[test]
+    fn a_block_outlives_the_last_handle_to_its_arena() {
+        let mut block = Arena::new(2, ALIGNMENT).unwrap().take().unwrap();
+        block.fill(7);
+        assert!(block.iter().all(|byte| *byte == 7));
+    }
+}

@@ -1,0 +1,179 @@
+//! Reads through the ring of the worker's thread, buffered or around the page cache (`O_DIRECT`).
+//!
+//! A read owns its block and its descriptor until the kernel is done with both. Whoever drops a
+//! read's future gives up the bytes only: tokio-uring keeps what the read owns until its completion
+//! arrives. A driver that is dropped itself lets go of them a little earlier, but waits for the
+//! completions before it lets go of its registered buffers, and those keep the memory (see
+//! [`aligned::Anchor`]). So a pool that registered nothing does not read by ring at all.
+//!
+//! Does not know: which extents are a chunk, and that there are sockets on the same ring.
+
+pub(crate) mod aligned;
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use io_uring::{cqueue, opcode, squeue, types};
+use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
+
+use self::aligned::ALIGNMENT;
+use super::error::SourceError;
+use super::file::SourceFile;
+use super::pool::{BufferPool, Lease};
+use super::probe::Declined;
+use super::{DEPTH, Source};
+use crate::extent::Extent;
+
+/// Blocks of a file, read by the ring of this thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct UringSource {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: SourceFile,
+    pool: BufferPool,
+    direct: Option<Arc<File>>,
+    direct_works: Cell<bool>,
+}
+
+impl UringSource {
+    /// Reads through the page cache.
+    ///
+    /// # Errors
+    /// When the pool belongs to no ring.
+    pub(super) fn buffered(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Declined> {
+        UringSource::new(file, pool, None)
+    }
+
+    /// Reads around the page cache. Where the file system turns out to refuse it, through it.
+    ///
+    /// # Errors
+    /// When the pool belongs to no ring, or the file cannot be opened so.
+    pub(super) fn direct(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Declined> {
+        let direct = file.open_direct().map_err(|error| Declined::of_direct(&error))?;
+        UringSource::new(file, pool, Some(Arc::new(direct)))
+    }
+
+    fn new(file: &SourceFile, pool: &BufferPool, direct: Option<Arc<File>>) -> Result<UringSource, Declined> {
+        pool.ring()?;
+        let (file, pool, direct_works) = (file.clone(), pool.clone(), Cell::new(true));
+        Ok(UringSource { inner: Rc::new(Inner { file, pool, direct, direct_works }) })
+    }
+}
+
+impl Source for UringSource {
+    fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
+        extent.is_empty().then(|| Ok(Bytes::new()))
+    }
+
+    fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<> {
+        Rc::clone(&self.inner).read(extent)
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.inner.pool.block_bytes()
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH.min(self.inner.pool.count())
+    }
+}
+
+impl Inner {
+    async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
+        self.file.check_extent(extent)?;
+        self.pool.check_fits(extent, &self.file)?;
+        let lease = self.pool.lease().await;
+        match self.direct.as_ref().filter(|_| self.direct_works.get()) {
+            Some(direct) => self.read_direct(direct, lease, extent).await,
+            None => self.read_buffered(lease, extent).await,
+        }
+    }
+
+    async fn read_direct(
+        &self,
+        direct: &Arc<File>,
+        lease: Lease,
+        extent: Extent,
+    ) -> Result<Bytes, SourceError> {
+        let window = extent.align_out(ALIGNMENT as u64);
+        let (lease, read) = self.submit(direct, lease, 0..window.len() as usize, window.offset()).await;
+        match read {
+            Ok(read) if window.take(read).end() >= extent.end() => {
+                let start = (extent.offset() - window.offset()) as usize;
+                return Ok(lease.into_bytes(start..start + extent.len() as usize));
+            }
+            // Cut short, and going on needs an aligned place: let the page cache have the last word.
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.direct_works.set(false),
+            Err(error) => return Err(self.file.read_error(window.offset(), error)),
+        }
+        self.read_buffered(lease, extent).await
+    }
+
+    async fn read_buffered(&self, mut lease: Lease, extent: Extent) -> Result<Bytes, SourceError> {
+        let mut rest = extent;
+        while !rest.is_empty() {
+            let filled = (rest.offset() - extent.offset()) as usize;
+            let range = filled..extent.len() as usize;
+            let (back, read) = self.submit(self.file.file(), lease, range, rest.offset()).await;
+            lease = back;
+            match read {
+                Ok(0) => return Err(self.file.ended_at(rest.offset())),
+                Ok(read) => rest = rest.skip(read),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.file.read_error(rest.offset(), error)),
+            }
+        }
+        Ok(lease.into_bytes(0..extent.len() as usize))
+    }
+
+    /// One read of the file at `offset` into `range` of the lease, which is lent to the kernel meanwhile.
+    async fn submit(&self, file: &Arc<File>, lease: Lease, range: Range<usize>, offset: u64) -> Landing {
+        let mut flight = Flight { lease, file: Arc::clone(file) };
+        let entry = flight.entry(range, offset, self.pool.is_registered(&flight.lease));
+        UnsubmittedOneshot::new(flight, Landed, entry).submit().await
+    }
+}
+
+/// The lease back, and how many bytes the kernel read into it.
+type Landing = (Lease, io::Result<u64>);
+
+/// What must stay where it is until the kernel is done.
+struct Flight {
+    lease: Lease,
+    file: Arc<File>,
+}
+
+impl Flight {
+    fn entry(&mut self, range: Range<usize>, offset: u64, registered: bool) -> squeue::Entry {
+        let fd = types::Fd(self.file.as_raw_fd());
+        let index = self.lease.index() as u16;
+        let window = &mut self.lease[range];
+        let (ptr, len) = (window.as_mut_ptr(), window.len() as u32);
+        match registered {
+            true => opcode::ReadFixed::new(fd, ptr, len, index).offset(offset).build(),
+            false => opcode::Read::new(fd, ptr, len).offset(offset).build(),
+        }
+    }
+}
+
+struct Landed;
+
+impl OneshotOutputTransform for Landed {
+    type Output = Landing;
+    type StoredData = Flight;
+
+    fn transform_oneshot_output(self, flight: Flight, entry: cqueue::Entry) -> Landing {
+        let read = u64::try_from(entry.result()).map_err(|_| io::Error::from_raw_os_error(-entry.result()));
+        (flight.lease, read)
+    }
+}
