@@ -182,6 +182,30 @@ fn without_a_ring_in_the_thread_reading_goes_on_with_the_reason() {
     });
 }
 
+/// A ring that may lock too little memory reads into some blocks registered, into the others not.
+#[test]
+fn blocks_that_could_not_be_registered_read_the_same() {
+    use rustix::process::{Resource, getrlimit};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+    let Some(limit) = getrlimit(Resource::Memlock).current.filter(|limit| *limit <= 64 << 20) else {
+        return; // There is nothing to exceed.
+    };
+    let blocks = 2 * limit / BLOCK_BYTES + 4;
+    let test = move || {
+        let mut mine = capabilities(None).unwrap();
+        mine.effective.remove(CapabilitySet::IPC_LOCK);
+        set_capabilities(None, mine).unwrap();
+        tokio_uring::start(async {
+            let pool = BufferPool::in_ring(blocks as usize, BLOCK_BYTES).unwrap();
+            let registered = pool.ring().unwrap() as u64;
+            assert!((1..blocks).contains(&registered), "{registered} of {blocks}");
+            testing::read_all_at_once(&pool, blocks).await;
+        });
+    };
+    std::thread::spawn(test).join().unwrap();
+}
+
 #[test]
 fn cold_plain_reads_leave_the_page_cache_as_it_was() {
     testing::with(Kind::PreadCold, 8 << 20, move |Fixture { source, file, .. }| async move {

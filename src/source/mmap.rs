@@ -344,44 +344,39 @@ fn die_of(signal: i32) {
 }
 
 /// How much of the file's first `len` bytes the page cache holds, 0 to 100; `None` when nobody tells.
+///
+/// Of a large file it looks at samples, since the kernel walks over every cached page.
 pub(super) fn resident_percent(file: &File, len: u64) -> Option<u8> {
-    if len == 0 {
-        return Some(100);
+    let page = rustix::param::page_size() as u64;
+    let step = len.div_ceil(SAMPLES).next_multiple_of(SAMPLE_BYTES).max(SAMPLE_BYTES);
+    let (mut pages, mut cached) = (0, 0);
+    for part in Extent::new(0, len).blocks(step) {
+        let sample = part.take(SAMPLE_BYTES);
+        pages += sample.len().div_ceil(page);
+        cached += cachestat(file, sample).or_else(|| mincore(file, sample))?;
     }
-    cachestat_percent(file, len).or_else(|| mincore_percent(file, len))
+    Some((cached * 100).checked_div(pages).unwrap_or(100).min(100) as u8)
 }
 
-/// cachestat(2), since Linux 6.5: one call for a file of any size.
-fn cachestat_percent(file: &File, len: u64) -> Option<u8> {
-    let range = [0, len];
+/// Pages in the cache by cachestat(2), since Linux 6.5.
+fn cachestat(file: &File, extent: Extent) -> Option<u64> {
+    let range = [extent.offset(), extent.len()];
     let mut counts = [0_u64; 5]; // Cached, dirty, under writeback, evicted, recently evicted.
-    let fd = file.as_raw_fd();
+    let (fd, range, counts_ptr) = (file.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr());
     // SAFETY: the kernel reads a `struct cachestat_range` of two and writes a `struct cachestat` of five
     // 64-bit numbers; where it has no such call it says so.
-    let done = unsafe { libc::syscall(SYS_CACHESTAT, fd, range.as_ptr(), counts.as_mut_ptr(), 0) };
-    let pages = len.div_ceil(rustix::param::page_size() as u64);
-    (done == 0).then(|| (counts[0] * 100 / pages).min(100) as u8)
+    let done = unsafe { libc::syscall(SYS_CACHESTAT, fd, range, counts_ptr, 0) };
+    (done == 0).then_some(counts[0])
 }
 
-/// mincore(2) over samples of a map. To whoever may not write the file it reports every page present.
-fn mincore_percent(file: &File, len: u64) -> Option<u8> {
-    let page = rustix::param::page_size();
-    let map = MmapOptions::new().len(usize::try_from(len).ok()?).map_raw_read_only(file).ok()?;
-    let pages = map.len().div_ceil(page);
-    let (mut seen, mut present) = (0, 0);
-    for sample in 0..pages.min(SAMPLES) {
-        let first = pages / pages.min(SAMPLES) * sample;
-        let mut states = [0_u8; SAMPLE_PAGES];
-        let taken = SAMPLE_PAGES.min(pages - first);
-        let address = map.as_mut_ptr().wrapping_add(first * page);
-        // SAFETY: `taken` pages of the map start at `address`, and `states` has a byte for each.
-        if unsafe { libc::mincore(address.cast(), taken * page, states.as_mut_ptr()) } != 0 {
-            return None;
-        }
-        seen += taken;
-        present += states[..taken].iter().filter(|state| **state & 1 == 1).count();
-    }
-    Some((present * 100 / seen) as u8)
+/// Pages in the cache by mincore(2). To whoever may not write the file it reports all of them.
+fn mincore(file: &File, extent: Extent) -> Option<u64> {
+    let len = extent.len() as usize;
+    let map = MmapOptions::new().offset(extent.offset()).len(len).map_raw_read_only(file).ok()?;
+    let mut states = vec![0_u8; len.div_ceil(rustix::param::page_size())];
+    // SAFETY: `len` bytes are mapped at the address, and `states` has a byte for each of their pages.
+    let done = unsafe { libc::mincore(map.as_mut_ptr().cast(), len, states.as_mut_ptr()) };
+    (done == 0).then(|| states.iter().filter(|state| **state & 1 == 1).count() as u64)
 }
 
 /// Slices of this size are handed out where the map is read, so that a truncation is noticed soon.
@@ -393,8 +388,9 @@ const MAX_GUARDED: usize = 256;
 /// The same number on every architecture (include/uapi/asm-generic/unistd.h).
 const SYS_CACHESTAT: libc::c_long = 451;
 
-const SAMPLES: usize = 64;
-const SAMPLE_PAGES: usize = 64;
+/// Samples of the page cache, and the bytes of one: files up to the product are looked at whole.
+const SAMPLES: u64 = 64;
+const SAMPLE_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -525,7 +521,16 @@ mod tests {
     #[test]
     fn both_ways_of_asking_see_what_is_cached() {
         let temp = temp_of(1 << 20);
-        assert_eq!(mincore_percent(temp.as_file(), 1 << 20), Some(100));
-        assert!(matches!(cachestat_percent(temp.as_file(), 1 << 20), None | Some(100)));
+        let pages = (1 << 20) / rustix::param::page_size() as u64;
+        assert_eq!(mincore(temp.as_file(), Extent::new(0, 1 << 20)), Some(pages));
+        assert!([None, Some(pages)].contains(&cachestat(temp.as_file(), Extent::new(0, 1 << 20))));
+    }
+
+    #[test]
+    fn a_huge_file_is_sampled() {
+        let temp = temp_of(100 << 20);
+        temp.as_file().set_len(200 << 30).unwrap();
+        let percent = resident_percent(temp.as_file(), 200 << 30).unwrap();
+        assert!((1..=2).contains(&percent), "{percent}");
     }
 }

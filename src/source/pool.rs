@@ -234,27 +234,4 @@ mod tests {
             assert_eq!(pool.ring(), Ok(2));
         });
     }
-
-    #[test]
-    fn a_small_memlock_limit_registers_fewer_blocks() {
-        use rustix::process::{Resource, getrlimit};
-        use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-
-        let Some(limit) = getrlimit(Resource::Memlock).current.filter(|limit| *limit <= 64 << 20) else {
-            return; // Nothing to exceed.
-        };
-        let registered = std::thread::spawn(move || {
-            let mut mine = capabilities(None).unwrap();
-            mine.effective.remove(CapabilitySet::IPC_LOCK);
-            set_capabilities(None, mine).unwrap();
-            tokio_uring::start(async {
-                let count = 2 * limit as usize / BLOCK_BYTES as usize + 4;
-                let pool = BufferPool::in_ring(count, BLOCK_BYTES).unwrap();
-                (pool.ring(), count)
-            })
-        });
-        let (registered, count) = registered.join().unwrap();
-        let registered = registered.unwrap();
-        assert!((1..count).contains(&registered), "{registered} of {count}");
-    }
 }

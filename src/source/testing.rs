@@ -120,6 +120,18 @@ pub(crate) async fn get(source: &AnySource, extent: Extent) -> Result<Bytes, Sou
     }
 }
 
+/// Fills every block of a pool that belongs to a ring, all of them held at once.
+pub(crate) async fn read_all_at_once(pool: &BufferPool, blocks: u64) {
+    let content = content((blocks * pool.block_bytes()) as usize);
+    let mut temp = NamedTempFile::new().unwrap();
+    temp.write_all(&content).unwrap();
+    let source = open(Kind::Uring, &SourceFile::open(temp.path()).unwrap(), pool);
+    let extents = Extent::new(0, content.len() as u64).blocks(pool.block_bytes());
+    let read = futures_util::future::join_all(extents.map(|extent| source.read(extent))).await;
+    assert_eq!(pool.free(), 0);
+    assert!(read.into_iter().map(Result::unwrap).eq(content.chunks(pool.block_bytes() as usize)));
+}
+
 /// Waits until every block is back, and fails when one does not come.
 pub(crate) async fn all_free(pool: &BufferPool) {
     for _ in 0..1000 {
