@@ -1,1 +1,3 @@
 //! One source to one destination.
+
+pub mod journal;

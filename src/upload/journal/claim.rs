@@ -1,0 +1,129 @@
+//! Who is at a session: locks that die with their process.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::error::JournalError;
+use super::row::{Container, Row};
+use crate::wire::Plan;
+
+/// What came of asking for a session.
+#[derive(Debug)]
+pub enum Claim {
+    /// It is ours, and nothing was created for it.
+    Fresh(Ticket),
+    /// It is ours, and an earlier process began it.
+    Resume(Ticket, Remembered),
+    /// Another process is at it.
+    Busy {
+        /// That process, if it could be told.
+        pid: Option<u32>,
+    },
+}
+
+/// The right to one session. Dropping it leaves the session in the journal, for anybody to resume.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(super) row: Row,
+    _lock: File,
+}
+
+impl Ticket {
+    pub(super) fn new(row: Row, lock: File) -> Ticket {
+        Ticket { row, _lock: lock }
+    }
+}
+
+/// What an earlier process left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// The container. One that was only intended may exist nevertheless.
+    pub container: Container,
+    /// How the file was cut; `None` when it was not settled.
+    pub plan: Option<Plan>,
+    /// The indexes of the chunks that the service acknowledged, ascending.
+    pub stored: Vec<u32>,
+    /// Whether the file's ctime is another one now, which a new mode, owner or name suffices for.
+    pub ctime_changed: bool,
+}
+
+/// The lock files, one a session, in a folder beside the journal.
+#[derive(Debug)]
+pub(super) struct Locks {
+    folder: PathBuf,
+}
+
+/// Who holds a session.
+pub(super) enum Held {
+    /// We do, until the file is closed.
+    ByUs(File),
+    /// Another process, or another journal of this one.
+    ByThem(Option<u32>),
+}
+
+impl Locks {
+    pub(super) fn beside(journal: &Path) -> Result<Locks, JournalError> {
+        let mut folder = journal.as_os_str().to_owned();
+        folder.push(".locks");
+        let folder = PathBuf::from(folder);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|error| JournalError::io(&folder, error))?;
+        Ok(Locks { folder })
+    }
+
+    /// The lock of session `id`, which says for others whose it is.
+    pub(super) fn take(&self, id: i64) -> Result<Held, JournalError> {
+        let path = self.file(id);
+        let take = || -> io::Result<Held> {
+            let mut file = open(&path)?;
+            Ok(match lock(&mut file)? {
+                Some(theirs) => Held::ByThem(theirs),
+                None => {
+                    file.set_len(0)?;
+                    write!(file, "{}", std::process::id())?;
+                    Held::ByUs(file)
+                }
+            })
+        };
+        take().map_err(|error| JournalError::io(&path, error))
+    }
+
+    /// The process that holds session `id`: `Some(None)` when there is one that cannot be told.
+    pub(super) fn holder(&self, id: i64) -> Result<Option<Option<u32>>, JournalError> {
+        let path = self.file(id);
+        let holder = open(&path).and_then(|mut file| lock(&mut file));
+        holder.map_err(|error| JournalError::io(&path, error))
+    }
+
+    /// A lock file that stays behind does no harm.
+    pub(super) fn remove(&self, id: i64) {
+        let _ = fs::remove_file(self.file(id));
+    }
+
+    fn file(&self, id: i64) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Locks the file, or says who did.
+fn lock(file: &mut File) -> io::Result<Option<Option<u32>>> {
+    match file.try_lock() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            file.rewind()?;
+            file.take(PID_BYTES).read_to_string(&mut pid)?;
+            Ok(Some(pid.parse().ok()))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// A pid is at most 4194304 (proc_pid_max(5)); what is longer is none.
+const PID_BYTES: u64 = 16;

@@ -1,0 +1,270 @@
+//! The journal: every container before its first byte, every acknowledged chunk after its answer.
+//!
+//! One SQLite file in WAL mode, one row a session. A row holds whose bytes go where (source, endpoint,
+//! destination), the plan, the container, and one bit for each acknowledged chunk: ten thousand chunks
+//! are 1250 bytes, so an acknowledgement rewrites one small row and nothing grows. Each row carries a
+//! digest of itself, and a row that does not match it stops everything that would act upon it.
+//!
+//! - A container, and the intent to create one, is on the disk when the call returns. An
+//!   acknowledgement survives the death of the process; a power failure may take the newest ones,
+//!   which costs sending those chunks again and nothing else.
+//! - A session is claimed by a lock (flock(2)) on a file of its own beside the journal. The kernel
+//!   gives it back when the process dies, however it dies.
+//! - No secret is written: an upload token only as its SHA-256.
+//!
+//! Does not know: the service, the clock, where the file should be, what to do with what it remembers.
+
+mod claim;
+mod error;
+mod file;
+mod row;
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use crate::wire::Plan;
+pub use claim::{Claim, Remembered, Ticket};
+pub use error::JournalError;
+pub use row::{Container, Destination, Entry, Identity, Key, Made, Source, Standing, TokenDigest};
+
+use claim::{Held, Locks};
+use file::failed;
+use row::{Row, Stage};
+
+/// The journal, open. One thread uses it; other processes may have the same file open.
+///
+/// Every method blocks for as long as the disk takes, and at most ten seconds more for other processes.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    connection: Connection,
+    locks: Locks,
+}
+
+impl Journal {
+    /// Opens the journal at `path`; makes it, and the folders above it, when there is none.
+    ///
+    /// Only its owner can read or write what it makes.
+    ///
+    /// # Errors
+    /// When it is no journal, is damaged, was made by another version or cannot be written. It is left
+    /// as it was.
+    pub fn open(path: &Path) -> Result<Journal, JournalError> {
+        let connection = file::open(path)?;
+        Ok(Journal { path: path.to_owned(), connection, locks: Locks::beside(path)? })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the session for `key`: a new one, or the one that an earlier process left.
+    ///
+    /// `arguments` is kept for whoever continues the session without being told how. It must hold no
+    /// secret.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or written; nothing is claimed then.
+    pub fn claim(&mut self, key: &Key, arguments: &str, now: SystemTime) -> Result<Claim, JournalError> {
+        let (path, locks) = (&self.path, &self.locks);
+        let transaction = begin(&mut self.connection, path)?;
+        let found = select(&transaction, path)?.into_iter().filter(|row| row.continues(key));
+        let found = found.max_by_key(|row| (row.has_begun(), row.id));
+        let (mut row, is_new) = match found {
+            Some(row) => (row, false),
+            None => (insert(&transaction, Row::new(key, arguments, now), path)?, true),
+        };
+        let lock = match locks.take(row.id)? {
+            Held::ByUs(lock) => lock,
+            Held::ByThem(pid) => return Ok(Claim::Busy { pid }),
+        };
+        let remembered = row.take_up(key, arguments);
+        if !is_new {
+            update(&transaction, &row, path)?;
+        }
+        transaction.commit().map_err(|error| failed(path, error))?;
+        let ticket = Ticket::new(row, lock);
+        Ok(match remembered {
+            Some(remembered) => Claim::Resume(ticket, remembered),
+            None => Claim::Fresh(ticket),
+        })
+    }
+
+    /// Writes down that a container is about to be created, before the request that creates it.
+    ///
+    /// `mark` is what the container can be recognised by should its id never arrive. On the disk when it
+    /// returns. What was stored in an earlier container is forgotten.
+    ///
+    /// # Errors
+    /// When it could not be written down; the container must not be created then.
+    pub fn creating(
+        &mut self,
+        ticket: &mut Ticket,
+        plan: Option<Plan>,
+        mark: &str,
+    ) -> Result<(), JournalError> {
+        ticket.row.begin(Container::Intended { mark: mark.to_owned() }, plan);
+        self.write(&ticket.row, Durability::Disk)
+    }
+
+    /// Writes down the container, before its first byte. On the disk when it returns.
+    ///
+    /// `plan` is `None` for a stream.
+    ///
+    /// # Errors
+    /// When it could not be written down; nothing must be sent then.
+    pub fn container(
+        &mut self,
+        ticket: &mut Ticket,
+        plan: Option<Plan>,
+        video_id: &str,
+        made: Made,
+    ) -> Result<(), JournalError> {
+        ticket.row.begin(Container::Known { video_id: video_id.to_owned(), made }, plan);
+        self.write(&ticket.row, Durability::Disk)
+    }
+
+    /// Writes down that the service has the chunk at `index`; saying it twice does no harm.
+    ///
+    /// # Errors
+    /// When it could not be written down. The next call that succeeds writes this one down too.
+    pub fn acknowledged(&mut self, ticket: &mut Ticket, index: u32) -> Result<(), JournalError> {
+        ticket.row.stored.insert(index);
+        self.write(&ticket.row, Durability::Process)
+    }
+
+    /// The whole file is there: the session is forgotten, and the same command uploads anew.
+    ///
+    /// # Errors
+    /// When it could not be written down; the session would be resumed then, and found complete.
+    pub fn finished(&mut self, ticket: Ticket) -> Result<(), JournalError> {
+        self.remove(ticket.row.id)
+    }
+
+    /// Gives the session up: it is not resumed, and a container that we made is listed as an orphan.
+    ///
+    /// # Errors
+    /// When it could not be written down; the session would be resumed then.
+    pub fn abandoned(&mut self, mut ticket: Ticket) -> Result<(), JournalError> {
+        if !ticket.row.may_leave_an_orphan() {
+            return self.finished(ticket);
+        }
+        ticket.row.abandon();
+        self.write(&ticket.row, Durability::Disk)
+    }
+
+    /// Every session that is under way, was left or was given up; oldest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
+        let (path, locks) = (&self.path, &self.locks);
+        let transaction = begin(&mut self.connection, path)?;
+        let entry = |row: Row| {
+            let standing = match (row.stage(), locks.holder(row.id)?) {
+                (_, Some(pid)) => Standing::Running { pid },
+                (Stage::Open, None) => Standing::Left,
+                (Stage::Abandoned, None) => Standing::Abandoned,
+            };
+            Ok(row.into_entry(standing))
+        };
+        select(&transaction, path)?.into_iter().map(entry).collect()
+    }
+
+    /// Forgets the session `id` of [`Journal::entries`]: it is neither resumed nor listed any more.
+    ///
+    /// # Errors
+    /// [`JournalError::Claimed`] while a process is at it; or when the journal cannot be written.
+    pub fn forget(&mut self, id: i64) -> Result<(), JournalError> {
+        match self.locks.take(id)? {
+            Held::ByUs(_lock) => self.remove(id),
+            Held::ByThem(pid) => Err(JournalError::Claimed { path: self.path.clone(), pid }),
+        }
+    }
+
+    fn write(&mut self, row: &Row, durability: Durability) -> Result<(), JournalError> {
+        let path = &self.path;
+        self.connection
+            .pragma_update(None, "synchronous", durability.pragma())
+            .map_err(|error| failed(path, error))?;
+        let transaction = begin(&mut self.connection, path)?;
+        update(&transaction, row, path)?;
+        transaction.commit().map_err(|error| failed(path, error))
+    }
+
+    /// Ids are never given out twice, so the lock file of a removed row guards nothing any more.
+    fn remove(&mut self, id: i64) -> Result<(), JournalError> {
+        let path = &self.path;
+        self.connection
+            .execute("DELETE FROM sessions WHERE id = ?1", params![id])
+            .map_err(|error| failed(path, error))?;
+        self.locks.remove(id);
+        Ok(())
+    }
+}
+
+/// What an entry survives once the call that wrote it has returned.
+#[derive(Clone, Copy)]
+enum Durability {
+    /// The end of the process: the write-ahead log is written.
+    Process,
+    /// The end of the machine: the write-ahead log is flushed, with all that was written before.
+    Disk,
+}
+
+impl Durability {
+    /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
+    fn pragma(self) -> &'static str {
+        match self {
+            Durability::Process => "NORMAL",
+            Durability::Disk => "FULL",
+        }
+    }
+}
+
+/// The write lock is taken first, so that no two claims both find nothing.
+fn begin<'c>(connection: &'c mut Connection, path: &Path) -> Result<Transaction<'c>, JournalError> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(path, error))
+}
+
+fn select(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, JournalError> {
+    let read = || -> rusqlite::Result<Vec<Option<Row>>> {
+        let mut statement =
+            transaction.prepare_cached("SELECT id, path, record, stored, seal FROM sessions ORDER BY id")?;
+        statement.query_map([], Row::read)?.collect()
+    };
+    let rows: Option<Vec<Row>> = read().map_err(|error| failed(path, error))?.into_iter().collect();
+    rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
+}
+
+fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Row, JournalError> {
+    let record = row.record();
+    transaction
+        .prepare_cached("INSERT INTO sessions (path, record, stored, seal) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut insert| {
+            insert.insert(params![row.path(), record, row.stored.bytes(), row.seal(&record)])
+        })
+        .map(|id| row.id = id)
+        .map_err(|error| failed(path, error))?;
+    Ok(row)
+}
+
+fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), JournalError> {
+    let record = row.record();
+    let changed = transaction
+        .prepare_cached("UPDATE sessions SET path = ?2, record = ?3, stored = ?4, seal = ?5 WHERE id = ?1")
+        .and_then(|mut update| {
+            update.execute(params![row.id, row.path(), record, row.stored.bytes(), row.seal(&record)])
+        })
+        .map_err(|error| failed(path, error))?;
+    match changed {
+        0 => Err(JournalError::Forgotten { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! One session as the journal writes it down.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use super::claim::Remembered;
+use crate::wire::{Addressing, Plan};
+
+/// Whose bytes go where: what makes two runs of a command the same upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The service's base URL. It must hold no secret.
+    pub endpoint: String,
+    /// Where the bytes come from.
+    pub source: Source,
+    /// Where they go.
+    pub destination: Destination,
+}
+
+/// Where the bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file, which is found again.
+    File {
+        /// Where it is, for people.
+        path: PathBuf,
+        /// Which file it is.
+        identity: Identity,
+    },
+    /// A stream. It is gone with its process, and what was begun with it is never resumed.
+    Stream,
+}
+
+/// Which file it is, and which state of it, by statx(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The device, `st_dev`.
+    pub device: u64,
+    /// The inode number.
+    pub inode: u64,
+    /// The length in bytes.
+    pub len: u64,
+    /// When the content was last changed, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// When anything about the file was last changed, in nanoseconds since 1970.
+    pub ctime_ns: i64,
+}
+
+/// Where the bytes go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Destination {
+    /// A container that is made for them.
+    NewVideo,
+    /// A container that the user named.
+    Video {
+        /// Its id.
+        video_id: String,
+    },
+    /// A container that the service makes for an upload token.
+    Token(TokenDigest),
+    /// A container that the user named, filled with an upload token.
+    TokenAndVideo {
+        /// The token.
+        token: TokenDigest,
+        /// The container's id.
+        video_id: String,
+    },
+}
+
+/// The SHA-256 of an upload token: tells whether it is the same one, and does not give it away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// The digest of `token`.
+    pub fn of(token: &str) -> TokenDigest {
+        TokenDigest(sha256(token.as_bytes()))
+    }
+}
+
+/// The container of a session, as far as it got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Container {
+    /// There is none.
+    None,
+    /// A request was about to create it, and no answer was written down: it may exist.
+    Intended {
+        /// What it can be recognised by.
+        mark: String,
+    },
+    /// It exists.
+    Known {
+        /// Its id.
+        video_id: String,
+        /// Who made it.
+        made: Made,
+    },
+}
+
+/// Who made a container, which decides who may delete it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Made {
+    /// The session did.
+    ByUs,
+    /// The user named it: it is not ours to delete.
+    Given,
+}
+
+/// One session of the journal, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Its number in the journal.
+    pub id: i64,
+    /// Whose bytes go where.
+    pub key: Key,
+    /// How far it is, or got.
+    pub standing: Standing,
+    /// The container.
+    pub container: Container,
+    /// How the file was cut.
+    pub plan: Option<Plan>,
+    /// How many chunks the service acknowledged.
+    pub stored_chunks: u32,
+    /// What the session was claimed with.
+    pub arguments: String,
+    /// When it was first claimed, to the second.
+    pub began: SystemTime,
+}
+
+impl Entry {
+    /// Whether the same command would continue it.
+    pub fn is_resumable(&self) -> bool {
+        self.standing == Standing::Left && matches!(self.key.source, Source::File { .. })
+    }
+
+    /// The id of a container that we made and that nobody is filling: it can be deleted.
+    pub fn orphan(&self) -> Option<&str> {
+        match (&self.container, self.standing) {
+            (_, Standing::Running { .. }) => None,
+            (Container::Known { video_id, made: Made::ByUs }, _) => Some(video_id),
+            (Container::None | Container::Intended { .. } | Container::Known { .. }, _) => None,
+        }
+    }
+}
+
+/// How far a session is, or got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A process is at it.
+    Running {
+        /// That process, if it could be told.
+        pid: Option<u32>,
+    },
+    /// Its process ended before it did.
+    Left,
+    /// It was given up.
+    Abandoned,
+}
+
+/// One row of the journal.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) id: i64,
+    path: PathBuf,
+    record: Record,
+    pub(super) stored: Bits,
+}
+
+/// What a row says beside its path and its chunks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    endpoint: String,
+    identity: Option<Identity>,
+    destination: Destination,
+    arguments: String,
+    began_s: u64,
+    stage: Stage,
+    container: Container,
+    plan: Option<Cut>,
+}
+
+/// Whether a session goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    Open,
+    Abandoned,
+}
+
+/// A plan, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Cut {
+    len: u64,
+    chunk_bytes: u64,
+    #[serde(with = "AddressingName")]
+    addressing: Addressing,
+}
+
+impl From<Plan> for Cut {
+    fn from(plan: Plan) -> Cut {
+        Cut { len: plan.len(), chunk_bytes: plan.chunk_bytes(), addressing: plan.addressing() }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Addressing", rename_all = "snake_case")]
+enum AddressingName {
+    Single,
+    ByteRange,
+    Part,
+}
+
+impl Row {
+    pub(super) fn new(key: &Key, arguments: &str, now: SystemTime) -> Row {
+        let record = Record {
+            endpoint: key.endpoint.clone(),
+            identity: key.source.identity().copied(),
+            destination: key.destination.clone(),
+            arguments: arguments.to_owned(),
+            began_s: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            stage: Stage::Open,
+            container: Container::None,
+            plan: None,
+        };
+        Row { id: 0, path: key.source.path().to_owned(), record, stored: Bits::default() }
+    }
+
+    /// `None` when the row does not match its seal.
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
+        let text: String = row.get("record")?;
+        let seal: Vec<u8> = row.get("seal")?;
+        let Ok(record) = serde_json::from_str(&text) else { return Ok(None) };
+        let path = PathBuf::from(OsString::from_vec(row.get("path")?));
+        let read = Row { id: row.get("id")?, path, record, stored: Bits(row.get("stored")?) };
+        let whole = read.seal(&text).as_slice() == seal && read.plan().is_ok();
+        Ok(whole.then_some(read))
+    }
+
+    pub(super) fn path(&self) -> &[u8] {
+        self.path.as_os_str().as_bytes()
+    }
+
+    /// Everything but the path and the chunks, as JSON.
+    pub(super) fn record(&self) -> String {
+        serde_json::to_string(&self.record).unwrap_or_default()
+    }
+
+    /// The digest over all that is written, each piece with its length before it.
+    pub(super) fn seal(&self, record: &str) -> [u8; 32] {
+        let mut whole = Vec::new();
+        for piece in [self.path(), record.as_bytes(), self.stored.bytes()] {
+            whole.extend_from_slice(&(piece.len() as u64).to_le_bytes());
+            whole.extend_from_slice(piece);
+        }
+        sha256(&whole)
+    }
+
+    /// Whether `key` is this session's. A device number may change when the machine starts again, and
+    /// the path when the file is moved: one of the two is enough.
+    pub(super) fn continues(&self, key: &Key) -> bool {
+        let Source::File { path, identity: now } = &key.source else { return false };
+        let Some(then) = &self.record.identity else { return false };
+        let same_bytes = (then.inode, then.len, then.mtime_ns) == (now.inode, now.len, now.mtime_ns);
+        let same_place = then.device == now.device || self.path == *path;
+        let same_way = self.record.endpoint == key.endpoint && self.record.destination == key.destination;
+        self.record.stage == Stage::Open && same_bytes && same_place && same_way
+    }
+
+    /// Makes the row that of a new claim; says what an earlier one left.
+    pub(super) fn take_up(&mut self, key: &Key, arguments: &str) -> Option<Remembered> {
+        let identity = key.source.identity();
+        let ctime_changed =
+            self.record.identity.map(|then| then.ctime_ns) != identity.map(|now| now.ctime_ns);
+        self.record.identity = identity.copied();
+        self.path = key.source.path().to_owned();
+        self.record.arguments = arguments.to_owned();
+        self.has_begun().then(|| Remembered {
+            container: self.record.container.clone(),
+            plan: self.plan().ok().flatten(),
+            stored: self.stored.iter().collect(),
+            ctime_changed,
+        })
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.record.container != Container::None
+    }
+
+    /// Another container begins empty, and so does another way to cut the file.
+    pub(super) fn begin(&mut self, container: Container, plan: Option<Plan>) {
+        let plan = plan.map(Cut::from);
+        if self.record.container != container || self.record.plan != plan {
+            self.stored = Bits::default();
+        }
+        self.record.container = container;
+        self.record.plan = plan;
+    }
+
+    pub(super) fn abandon(&mut self) {
+        self.record.stage = Stage::Abandoned;
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.record.stage
+    }
+
+    pub(super) fn may_leave_an_orphan(&self) -> bool {
+        match self.record.container {
+            Container::None | Container::Known { made: Made::Given, .. } => false,
+            Container::Intended { .. } | Container::Known { made: Made::ByUs, .. } => true,
+        }
+    }
+
+    fn plan(&self) -> Result<Option<Plan>, crate::wire::PlanError> {
+        let plan = self.record.plan.map(|cut| Plan::new(cut.len, cut.chunk_bytes, cut.addressing));
+        plan.transpose()
+    }
+
+    pub(super) fn into_entry(self, standing: Standing) -> Entry {
+        let plan = self.plan().ok().flatten();
+        let source = match self.record.identity {
+            Some(identity) => Source::File { path: self.path, identity },
+            None => Source::Stream,
+        };
+        Entry {
+            id: self.id,
+            key: Key { endpoint: self.record.endpoint, source, destination: self.record.destination },
+            standing,
+            container: self.record.container,
+            plan,
+            stored_chunks: self.stored.iter().count() as u32,
+            arguments: self.record.arguments,
+            began: UNIX_EPOCH + Duration::from_secs(self.record.began_s),
+        }
+    }
+}
+
+impl Source {
+    fn identity(&self) -> Option<&Identity> {
+        match self {
+            Source::File { identity, .. } => Some(identity),
+            Source::Stream => None,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Source::File { path, .. } => path,
+            Source::Stream => Path::new(""),
+        }
+    }
+}
+
+/// A set of chunk indexes, one bit each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bits(Vec<u8>);
+
+impl Bits {
+    pub(super) fn insert(&mut self, index: u32) {
+        let byte = index as usize / 8;
+        if byte >= self.0.len() {
+            self.0.resize(byte + 1, 0);
+        }
+        self.0[byte] |= 1 << (index % 8);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        let is_set = |&index: &u32| self.0[index as usize / 8] & (1 << (index % 8)) != 0;
+        (0..self.0.len() as u32 * 8).filter(is_set)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    sum
+}

@@ -1,0 +1,506 @@
+//! What the journal promises, tried on real files and with real processes.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use super::*;
+use crate::wire::Addressing;
+use crate::wire::limits::MIB;
+
+const NOW: SystemTime = UNIX_EPOCH;
+
+fn plan() -> Plan {
+    Plan::new(500 * MIB, 5 * MIB, Addressing::Part).unwrap()
+}
+
+fn identity() -> Identity {
+    Identity {
+        device: 64_769,
+        inode: u64::MAX - 3,
+        len: 500 * MIB,
+        mtime_ns: 1_700_000_000_123_456_789,
+        ctime_ns: 5,
+    }
+}
+
+fn key() -> Key {
+    key_of(identity())
+}
+
+fn key_of(identity: Identity) -> Key {
+    Key {
+        endpoint: "https://ws.api.video".into(),
+        source: Source::File { path: "/films/long.mp4".into(), identity },
+        destination: Destination::NewVideo,
+    }
+}
+
+fn fresh(journal: &mut Journal, key: &Key) -> Ticket {
+    match journal.claim(key, "--title=Long", NOW).unwrap() {
+        Claim::Fresh(ticket) => ticket,
+        other => panic!("expected a fresh session, got {other:?}"),
+    }
+}
+
+fn resumed(journal: &mut Journal, key: &Key) -> (Ticket, Remembered) {
+    match journal.claim(key, "--title=Long", NOW).unwrap() {
+        Claim::Resume(ticket, remembered) => (ticket, remembered),
+        other => panic!("expected a session to resume, got {other:?}"),
+    }
+}
+
+fn known(video_id: &str, made: Made) -> Container {
+    Container::Known { video_id: video_id.into(), made }
+}
+
+/// A journal with one container and the given chunks, left as a process that ended leaves it.
+fn left_behind(path: &Path, chunks: impl IntoIterator<Item = u32>) {
+    let mut journal = Journal::open(path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    for index in chunks {
+        journal.acknowledged(&mut ticket, index).unwrap();
+    }
+}
+
+#[test]
+fn the_same_command_finds_its_container_its_plan_and_every_acknowledged_chunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/ringlift/journal.db");
+    left_behind(&path, [0, 7, 8, 99, 7]);
+    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
+    let expected = Remembered {
+        container: known("vi1", Made::ByUs),
+        plan: Some(plan()),
+        stored: vec![0, 7, 8, 99],
+        ctime_changed: false,
+    };
+    assert_eq!(remembered, expected);
+}
+
+#[test]
+fn a_crash_between_the_request_and_its_answer_is_visible() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    drop(ticket);
+    ticket = fresh(&mut journal, &key());
+    journal.creating(&mut ticket, Some(plan()), "mark-1").unwrap();
+    drop(ticket);
+    let (_ticket, remembered) = resumed(&mut journal, &key());
+    assert_eq!(remembered.container, Container::Intended { mark: "mark-1".into() });
+}
+
+#[test]
+fn another_container_or_another_plan_begins_without_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    let other_plan = Plan::new(500 * MIB, 10 * MIB, Addressing::Part).unwrap();
+    for (video_id, plan, stored) in
+        [("vi1", plan(), 0), ("vi1", plan(), 1), ("vi2", plan(), 0), ("vi2", other_plan, 0)]
+    {
+        journal.container(&mut ticket, Some(plan), video_id, Made::ByUs).unwrap();
+        assert_eq!(journal.entries().unwrap()[0].stored_chunks, stored);
+        journal.acknowledged(&mut ticket, 3).unwrap();
+    }
+}
+
+#[test]
+fn a_finished_session_is_forgotten_and_the_same_command_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.finished(ticket).unwrap();
+    assert_eq!(journal.entries().unwrap(), []);
+    fresh(&mut journal, &key());
+}
+
+#[test]
+fn a_session_that_was_given_up_is_an_orphan_until_it_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    assert_eq!(journal.entries().unwrap()[0].orphan(), None, "somebody is filling it");
+    journal.abandoned(ticket).unwrap();
+    let entry = &journal.entries().unwrap()[0];
+    assert_eq!((entry.standing, entry.is_resumable()), (Standing::Abandoned, false));
+    assert_eq!(entry.orphan(), Some("vi1"));
+    drop(fresh(&mut journal, &key()));
+    journal.forget(entry.id).unwrap();
+    assert_eq!(journal.entries().unwrap().len(), 1);
+}
+
+#[test]
+fn a_container_that_the_user_named_is_never_an_orphan() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let destination = Destination::Video { video_id: "vi9".into() };
+    let given = Key { destination, ..key() };
+    let mut ticket = fresh(&mut journal, &given);
+    journal.container(&mut ticket, Some(plan()), "vi9", Made::Given).unwrap();
+    drop(ticket);
+    assert_eq!(journal.entries().unwrap()[0].orphan(), None);
+    let (ticket, _) = resumed(&mut journal, &given);
+    journal.abandoned(ticket).unwrap();
+    assert_eq!(journal.entries().unwrap(), []);
+}
+
+#[test]
+fn what_people_see_of_a_session_says_whose_bytes_go_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, 0..12);
+    let entry = Journal::open(&path).unwrap().entries().unwrap().remove(0);
+    assert_eq!((entry.key.clone(), entry.standing, entry.stored_chunks), (key(), Standing::Left, 12));
+    assert_eq!((entry.arguments.as_str(), entry.began, entry.plan), ("--title=Long", NOW, Some(plan())));
+    assert!(entry.is_resumable());
+}
+
+#[test]
+fn a_new_mode_is_reported_and_new_content_is_another_upload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [4]);
+    let mut journal = Journal::open(&path).unwrap();
+    let same = identity();
+    assert!(resumed(&mut journal, &key_of(Identity { ctime_ns: 6, ..same })).1.ctime_changed);
+    assert!(!resumed(&mut journal, &key_of(Identity { ctime_ns: 6, ..same })).1.ctime_changed);
+    fresh(&mut journal, &key_of(Identity { mtime_ns: 6, ..same }));
+    fresh(&mut journal, &key_of(Identity { len: 6, ..same }));
+    fresh(&mut journal, &key_of(Identity { inode: 6, ..same }));
+}
+
+#[test]
+fn a_file_is_found_again_on_a_renumbered_device_or_under_another_name_but_not_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [4]);
+    let mut journal = Journal::open(&path).unwrap();
+    let elsewhere = |device| Key {
+        source: Source::File { path: "/other.mp4".into(), identity: Identity { device, ..identity() } },
+        ..key()
+    };
+    fresh(&mut journal, &elsewhere(1));
+    let renumbered = key_of(Identity { device: 2, ..identity() });
+    assert_eq!(resumed(&mut journal, &renumbered).1.stored, [4]);
+    assert_eq!(resumed(&mut journal, &elsewhere(2)).1.stored, [4]);
+}
+
+#[test]
+fn another_service_or_another_token_is_another_upload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [4]);
+    let mut journal = Journal::open(&path).unwrap();
+    fresh(&mut journal, &Key { endpoint: "https://sandbox.api.video".into(), ..key() });
+    let token = |token| Key { destination: Destination::Token(TokenDigest::of(token)), ..key() };
+    let mut ticket = fresh(&mut journal, &token("to-first-secret"));
+    journal.creating(&mut ticket, Some(plan()), "").unwrap();
+    fresh(&mut journal, &token("to-other-secret"));
+    drop(ticket);
+    resumed(&mut journal, &token("to-first-secret"));
+}
+
+#[test]
+fn an_upload_token_is_nowhere_in_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let destination = Destination::Token(TokenDigest::of("to-secret"));
+    let _ticket = fresh(&mut journal, &Key { destination, ..key() });
+    for file in
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).filter(|f| f.is_file())
+    {
+        let bytes = fs::read(&file).unwrap();
+        assert!(!bytes.windows(9).any(|window| window == b"to-secret"), "{}", file.display());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_stream_is_written_down_and_never_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let stream = Key { source: Source::Stream, ..key() };
+    let mut ticket = fresh(&mut journal, &stream);
+    journal.container(&mut ticket, None, "vi1", Made::ByUs).unwrap();
+    let _second = fresh(&mut journal, &stream);
+    drop(ticket);
+    let entry = &journal.entries().unwrap()[0];
+    assert_eq!((entry.is_resumable(), entry.orphan()), (false, Some("vi1")));
+}
+
+#[test]
+fn of_two_that_want_the_same_session_one_works_and_the_other_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let racers: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || Journal::open(&path)?.claim(&key(), "", NOW))
+        })
+        .collect();
+    let claims: Vec<Claim> = racers.into_iter().map(|racer| racer.join().unwrap().unwrap()).collect();
+    let fresh = claims.iter().filter(|claim| matches!(claim, Claim::Fresh(_))).count();
+    let us = Some(std::process::id());
+    let busy = claims.iter().filter(|claim| matches!(claim, Claim::Busy { pid } if *pid == us)).count();
+    assert_eq!((fresh, busy), (1, 7));
+}
+
+#[test]
+fn a_session_under_way_cannot_be_forgotten_by_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let ticket = fresh(&mut journal, &key());
+    let mut other = Journal::open(&path).unwrap();
+    let entry = other.entries().unwrap().remove(0);
+    assert_eq!(entry.standing, Standing::Running { pid: Some(std::process::id()) });
+    assert!(matches!(other.forget(entry.id), Err(JournalError::Claimed { .. })));
+    drop(ticket);
+    other.forget(entry.id).unwrap();
+    assert_eq!(other.entries().unwrap(), []);
+}
+
+#[test]
+fn ten_thousand_acknowledgements_stay_cheap_and_all_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let began = Instant::now();
+    left_behind(&path, 0..10_000);
+    eprintln!("{:?} an acknowledgement", began.elapsed() / 10_000);
+    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
+    assert_eq!(remembered.stored, (0..10_000).collect::<Vec<_>>());
+    assert!(fs::metadata(&path).unwrap().len() < 64 << 10);
+}
+
+// What is not a journal, or not one of ours.
+
+fn refusal(path: &Path) -> JournalError {
+    Journal::open(path).expect_err("this is no journal of ours")
+}
+
+#[test]
+fn a_file_of_somebody_else_is_refused_and_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("notes.txt");
+    fs::write(&text, "dear diary, ".repeat(50)).unwrap();
+    let database = folder.path().join("other.db");
+    let other = Connection::open(&database).unwrap();
+    other
+        .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE photos (id INTEGER); PRAGMA user_version=1;")
+        .unwrap();
+    drop(other);
+    for path in [text, database] {
+        let before = fs::read(&path).unwrap();
+        let error = refusal(&path);
+        assert!(matches!(error, JournalError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains("--journal"));
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_journal_of_another_version_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [1]);
+    let version =
+        |version: i64| Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
+    version(2);
+    assert!(matches!(refusal(&path), JournalError::Newer { found: 2, known: 1, .. }));
+    version(0);
+    assert!(matches!(refusal(&path), JournalError::Older { found: 0, known: 1, .. }));
+    version(1);
+    resumed(&mut Journal::open(&path).unwrap(), &key());
+}
+
+#[test]
+fn a_row_that_does_not_match_its_seal_is_not_acted_upon() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [1]);
+    Connection::open(&path).unwrap().execute("UPDATE sessions SET stored = x'FF'", []).unwrap();
+    let mut journal = Journal::open(&path).unwrap();
+    assert!(matches!(journal.claim(&key(), "", NOW), Err(JournalError::Damaged { .. })));
+    assert!(matches!(journal.entries(), Err(JournalError::Damaged { .. })));
+}
+
+#[test]
+fn a_damaged_file_says_so_or_has_lost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    left_behind(&whole, [3, 50]);
+    let len = fs::metadata(&whole).unwrap().len();
+    for (damage, at) in (0..len + 64).step_by(96).flat_map(|at| [(0x00, at), (0xa5, at), (0xff, at)]) {
+        let path = folder.path().join("damaged");
+        fs::copy(&whole, &path).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[damage; 96], at).unwrap();
+        says_so_or_has_lost_nothing(&path, &[3, 50], &format!("{damage:#x} at {at}"));
+    }
+    for len in (0..len).step_by(511).skip(1) {
+        let path = folder.path().join("short");
+        fs::copy(&whole, &path).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+        says_so_or_has_lost_nothing(&path, &[3, 50], &format!("cut at {len}"));
+    }
+}
+
+fn says_so_or_has_lost_nothing(path: &Path, stored: &[u32], damage: &str) {
+    let claim = Journal::open(path).and_then(|mut journal| journal.claim(&key(), "", NOW));
+    match claim {
+        Ok(Claim::Resume(_, remembered)) => assert_eq!(remembered.stored, stored, "{damage}"),
+        Ok(claim) => panic!("{damage} went unnoticed: {claim:?}"),
+        Err(_) => {}
+    }
+    for left in ["-wal", "-shm", "-journal"] {
+        let _ = fs::remove_file(format!("{}{left}", path.display()));
+    }
+}
+
+/// A log cut anywhere gives back the acknowledgements up to some moment, and always the container.
+#[test]
+fn a_torn_write_ahead_log_loses_the_newest_acknowledgements_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, []);
+    let mut journal = Journal::open(&path).unwrap();
+    let (mut ticket, _) = resumed(&mut journal, &key());
+    (0..20).for_each(|index| journal.acknowledged(&mut ticket, index).unwrap());
+    let log = fs::read(folder.path().join("j-wal")).unwrap();
+    let mut most = 0;
+    for len in (0..=log.len()).step_by(1000).chain([log.len()]) {
+        for tail in [&b""[..], &[0xa5; 5000]] {
+            let torn = folder.path().join("torn");
+            fs::copy(&path, &torn).unwrap();
+            fs::write(folder.path().join("torn-wal"), [&log[..len], tail].concat()).unwrap();
+            let (_ticket, remembered) = resumed(&mut Journal::open(&torn).unwrap(), &key());
+            assert_eq!(remembered.stored, (0..remembered.stored.len() as u32).collect::<Vec<_>>());
+            assert_eq!(remembered.container, known("vi1", Made::ByUs));
+            most = most.max(remembered.stored.len());
+        }
+    }
+    assert_eq!(most, 20);
+}
+
+// Other processes.
+
+/// What a child of these tests does: works on the journal that its environment names, then waits.
+#[test]
+#[ignore = "is run by the tests below, in a process of its own"]
+fn child() {
+    let path = std::env::var_os("RINGLIFT_TEST_JOURNAL").expect("a path");
+    let chunks: u32 = std::env::var("RINGLIFT_TEST_CHUNKS").unwrap().parse().unwrap();
+    let worked = || -> Result<(Journal, Ticket), JournalError> {
+        let mut journal = Journal::open(Path::new(&path))?;
+        let mut ticket = match journal.claim(&key(), &"a".repeat(5000), NOW)? {
+            Claim::Fresh(ticket) => ticket,
+            claim => panic!("{claim:?}"),
+        };
+        journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs)?;
+        for index in 0..chunks {
+            journal.acknowledged(&mut ticket, index)?;
+        }
+        Ok((journal, ticket))
+    };
+    match worked() {
+        Ok(_held) => {
+            println!("\nsays ready");
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        Err(error) => println!("\nsays {error:?}"),
+    }
+}
+
+fn run_child(mut command: Command, path: &Path, chunks: u32) -> (Child, String) {
+    let mut child = command
+        .args(["--exact", "upload::journal::tests::child", "--ignored", "--nocapture"])
+        .env("RINGLIFT_TEST_JOURNAL", path)
+        .env("RINGLIFT_TEST_CHUNKS", chunks.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let said = lines.filter_map(|line| line.strip_prefix("says ").map(str::to_owned)).next();
+    (child, said.expect("the child says how it went"))
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn this_binary() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+#[test]
+fn a_killed_process_gives_back_its_claim_and_loses_no_acknowledgement() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let (child, said) = run_child(this_binary(), &path, 70);
+    assert_eq!(said, "ready");
+    let mut journal = Journal::open(&path).unwrap();
+    let pid = Some(child.id());
+    assert!(matches!(journal.claim(&key(), "", NOW).unwrap(), Claim::Busy { pid: found } if found == pid));
+    assert_eq!(journal.entries().unwrap()[0].standing, Standing::Running { pid });
+    end(child);
+    let (_ticket, remembered) = resumed(&mut journal, &key());
+    assert_eq!(remembered.stored, (0..70).collect::<Vec<_>>());
+}
+
+#[test]
+fn where_nothing_can_be_written_nothing_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [3]);
+    let refused = |name: &str| {
+        let mut command = this_binary();
+        if rustix::process::geteuid().is_root() {
+            command.uid(65_534).gid(65_534);
+        }
+        let (child, said) = run_child(command, &folder.path().join(name), 1);
+        end(child);
+        assert!(said.starts_with("NotWritable"), "{name}: {said}");
+    };
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&path, 0o444);
+    mode(folder.path(), 0o777);
+    refused("j");
+    mode(&path, 0o666);
+    mode(folder.path(), 0o555);
+    refused("j");
+    refused("new");
+    refused("new/j");
+    mode(folder.path(), 0o755);
+    mode(&path, 0o600);
+    assert_eq!(resumed(&mut Journal::open(&path).unwrap(), &key()).1.stored, [3]);
+}
+
+/// A limit on the size of files stands in for the end of a disk; the signal that comes with it is ignored.
+#[test]
+fn a_write_that_does_not_fit_is_an_error_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for kib in [0, 4, 8, 16, 40, 64, 200] {
+        let path = folder.path().join(format!("j{kib}"));
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2)]);
+        command.arg(std::env::current_exe().unwrap());
+        let (child, said) = run_child(command, &path, 10_000);
+        end(child);
+        assert!(said.starts_with("Io") || said.starts_with("Full"), "{kib} KiB: {said}");
+        match Journal::open(&path).unwrap().claim(&key(), "", NOW).unwrap() {
+            Claim::Resume(_, remembered) => assert_eq!(remembered.container, known("vi1", Made::ByUs)),
+            Claim::Fresh(_) => assert!(kib < 200, "{kib} KiB hold a container"),
+            claim => panic!("{claim:?}"),
+        }
+    }
+}
