@@ -1,3 +1,4 @@
 //! One source to one destination.
 
 pub mod journal;
+pub mod pace;

@@ -1,0 +1,202 @@
+//! When a request may start: the service's budget, the user's caps, and mercy for a service that fails.
+//!
+//! Pure: whoever drives it asks [`Pace::may_start`] before a request, says [`Pace::started`] when it
+//! begins and [`Pace::answered`] when it is over, and brings the clock and the dice. All lanes share one.
+//!
+//! - The budget is what the newest answer's headers say is left, less the requests that are still under
+//!   way. So what other hosts spend is followed, and what is spent too much is at most what is in flight.
+//! - A 429 holds back its whole class for as long as the service says, and up to a fifth longer.
+//! - A burst of failures leaves one request at a time to find out whether the service is back.
+//! - Repetitions draw on a budget of their own, which successes refill.
+//!
+//! Does not know: chunks, connections, which request is asking.
+
+mod breaker;
+mod chunk_size;
+mod window;
+
+use std::time::{Duration, Instant};
+
+use breaker::{Breaker, Repetitions};
+pub use chunk_size::{Sizing, chunk_bytes_for};
+use window::{Spacing, Window};
+
+/// The service counts requests in classes, each with its own budget a minute.
+///
+/// `/reference/README`, "Rate limiting"
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Chunks and whole files.
+    Uploads,
+    /// What creates, changes or deletes.
+    Writes,
+    /// What only asks.
+    Reads,
+}
+
+/// Whether a request may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At once.
+    Ready,
+    /// Not before this moment, which is always a later one. Ask again then, or after an answer.
+    NotBefore(Instant),
+}
+
+/// What an answer's rate headers said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests a minute, `X-RateLimit-Limit`.
+    pub per_minute: u32,
+    /// What is left of them in this window, `X-RateLimit-Remaining`.
+    pub remaining: u32,
+    /// How long this window lasts, `X-RateLimit-Retry-After`.
+    pub resets_in: Option<Duration>,
+}
+
+/// What a request that is over says about the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers, be it with a refusal.
+    Well,
+    /// It asks for fewer requests (429), and perhaps says for how long.
+    Throttling(Option<Duration>),
+    /// It failed: 5xx, a refused or lost connection, no answer.
+    Failing,
+    /// Nothing: the request was given up for another reason.
+    Unknown,
+}
+
+/// Whether a request is a repetition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It was not sent before.
+    First,
+    /// An earlier attempt failed.
+    Again,
+}
+
+/// The budgets that the service publishes, for the time before its first answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// 100 uploads, 200 writes, 500 reads a minute.
+    Production,
+    /// 40 uploads, 40 writes, 100 reads a minute.
+    Sandbox,
+}
+
+/// What the user allows. The default sets no limit of its own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Caps {
+    /// Requests of all classes a second.
+    pub requests_a_second: Option<f64>,
+    /// Upload requests a minute.
+    pub uploads_a_minute: Option<u32>,
+    /// What to assume before the first answer; otherwise there is no limit until then.
+    pub preset: Option<Preset>,
+}
+
+/// A request that is under way: give it back by [`Pace::answered`]. One that is lost counts as under way
+/// for a minute.
+#[derive(Debug)]
+#[must_use = "give it back by `answered`"]
+pub struct Pass {
+    class: Class,
+    started: Instant,
+}
+
+/// Decides when requests may start.
+#[derive(Debug)]
+pub struct Pace {
+    windows: [Window; 3],
+    all: Spacing,
+    uploads: Spacing,
+    breaker: Breaker,
+    repetitions: Repetitions,
+}
+
+impl Pace {
+    /// A pace that begins at `now`.
+    pub fn new(caps: &Caps, now: Instant) -> Pace {
+        let window = |class| Window::new(caps.preset.map(|preset| preset.per_minute(class)), now);
+        let uploads_a_second = caps.uploads_a_minute.map(|rate| f64::from(rate) / 60.0);
+        Pace {
+            windows: [Class::Uploads, Class::Writes, Class::Reads].map(window),
+            all: Spacing::new(caps.requests_a_second),
+            uploads: Spacing::new(uploads_a_second),
+            breaker: Breaker::default(),
+            repetitions: Repetitions::new(now),
+        }
+    }
+
+    /// Whether a request of `class` may start at `now`.
+    pub fn may_start(&mut self, class: Class, now: Instant) -> Start {
+        let own = match class {
+            Class::Uploads => self.uploads.not_before(),
+            Class::Writes | Class::Reads => None,
+        };
+        let reasons = [
+            own,
+            self.all.not_before(),
+            self.windows[class as usize].not_before(now),
+            self.breaker.not_before(now),
+            self.repetitions.not_before(now),
+        ];
+        match reasons.into_iter().flatten().max().filter(|&at| at > now) {
+            Some(at) => Start::NotBefore(at),
+            None => Start::Ready,
+        }
+    }
+
+    /// A request of `class` starts at `now`.
+    pub fn started(&mut self, class: Class, turn: Turn, now: Instant) -> Pass {
+        self.all.started(now);
+        if class == Class::Uploads {
+            self.uploads.started(now);
+        }
+        if turn == Turn::Again {
+            self.repetitions.spend();
+        }
+        self.breaker.started(now);
+        self.windows[class as usize].started(now);
+        Pass { class, started: now }
+    }
+
+    /// A request is over. `roll` in `0.0..1.0` spreads the hosts that heard the same.
+    pub fn answered(&mut self, pass: Pass, quota: Option<Quota>, health: Health, now: Instant, roll: f64) {
+        let window = &mut self.windows[pass.class as usize];
+        window.answered(pass.started, quota, now);
+        match health {
+            Health::Throttling(delay) => window.hold(delay, now, roll),
+            Health::Failing => self.breaker.failed(pass.started, now, roll),
+            Health::Well | Health::Unknown => {}
+        }
+        if matches!(health, Health::Well | Health::Throttling(_)) {
+            self.breaker.succeeded();
+        }
+        if health == Health::Well {
+            self.repetitions.earn();
+        }
+    }
+
+    /// How many requests of `class` the service allows a minute, once it has said so.
+    pub fn per_minute(&self, class: Class) -> Option<u32> {
+        self.windows[class as usize].per_minute()
+    }
+}
+
+impl Preset {
+    /// `/reference/README`, "Rate limiting"
+    fn per_minute(self, class: Class) -> u32 {
+        match (self, class) {
+            (Preset::Production, Class::Uploads) => 100,
+            (Preset::Production, Class::Writes) => 200,
+            (Preset::Production, Class::Reads) => 500,
+            (Preset::Sandbox, Class::Uploads | Class::Writes) => 40,
+            (Preset::Sandbox, Class::Reads) => 100,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

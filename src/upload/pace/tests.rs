@@ -1,0 +1,298 @@
+//! The pace against a simulated service that counts in windows, while other hosts spend from them too.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pace() -> (Pace, Instant) {
+    let now = Instant::now();
+    (Pace::new(&Caps::default(), now), now)
+}
+
+fn quota(per_minute: u32, remaining: u32, resets_in_s: u64) -> Option<Quota> {
+    Some(Quota { per_minute, remaining, resets_in: Some(Duration::from_secs(resets_in_s)) })
+}
+
+/// One request that is answered at once.
+fn request(pace: &mut Pace, quota: Option<Quota>, health: Health, now: Instant) {
+    let pass = pace.started(Class::Uploads, Turn::First, now);
+    pace.answered(pass, quota, health, now, 0.0);
+}
+
+#[test]
+fn before_the_first_answer_nothing_is_held_back_unless_a_preset_is_asked_for() {
+    let (mut free, now) = pace();
+    let caps = Caps { preset: Some(Preset::Sandbox), ..Caps::default() };
+    let mut preset = Pace::new(&caps, now);
+    for _ in 0..40 {
+        assert_eq!(preset.may_start(Class::Uploads, now), Start::Ready);
+        let _ = (
+            preset.started(Class::Uploads, Turn::First, now),
+            free.started(Class::Uploads, Turn::First, now),
+        );
+    }
+    assert_eq!(free.may_start(Class::Uploads, now), Start::Ready);
+    assert!(matches!(preset.may_start(Class::Uploads, now), Start::NotBefore(_)));
+    assert_eq!(preset.may_start(Class::Reads, now), Start::Ready);
+}
+
+#[test]
+fn what_other_hosts_spend_is_followed() {
+    let (mut pace, now) = pace();
+    request(&mut pace, quota(100, 90, 30), Health::Well, now);
+    assert_eq!(pace.may_start(Class::Uploads, now), Start::Ready);
+    request(&mut pace, quota(100, 0, 29), Health::Well, now + SECOND);
+    let Start::NotBefore(at) = pace.may_start(Class::Uploads, now + SECOND) else {
+        panic!("nothing is left")
+    };
+    assert!(at >= now + 30 * SECOND && at < now + 40 * SECOND);
+    assert_eq!(pace.may_start(Class::Uploads, at), Start::Ready);
+    assert_eq!(pace.per_minute(Class::Uploads), Some(100));
+}
+
+#[test]
+fn an_answer_that_was_overtaken_gives_nothing_back() {
+    let (mut pace, now) = pace();
+    request(&mut pace, quota(100, 0, 30), Health::Well, now);
+    request(&mut pace, quota(100, 3, 30), Health::Well, now);
+    assert!(matches!(pace.may_start(Class::Uploads, now), Start::NotBefore(_)));
+}
+
+#[test]
+fn requests_under_way_are_counted_before_their_answers() {
+    let (mut pace, now) = pace();
+    request(&mut pace, quota(100, 2, 30), Health::Well, now);
+    let first = pace.started(Class::Uploads, Turn::First, now);
+    let _second = pace.started(Class::Uploads, Turn::First, now + SECOND);
+    assert!(matches!(pace.may_start(Class::Uploads, now), Start::NotBefore(_)));
+    pace.answered(first, quota(100, 2, 30), Health::Well, now, 0.0);
+    assert_eq!(pace.may_start(Class::Uploads, now), Start::Ready);
+}
+
+#[test]
+fn a_refusal_for_haste_holds_back_its_class_and_no_other() {
+    for (delay, least) in
+        [(Some(7 * SECOND), 7 * SECOND), (Some(Duration::ZERO), SECOND / 2), (None, 10 * SECOND)]
+    {
+        let (mut pace, now) = pace();
+        let pass = pace.started(Class::Uploads, Turn::First, now);
+        pace.answered(pass, None, Health::Throttling(delay), now, 0.5);
+        let Start::NotBefore(at) = pace.may_start(Class::Uploads, now) else {
+            panic!("{delay:?} is ignored")
+        };
+        assert!(at > now + least && at <= now + MINUTE_AND_A_FIFTH, "{delay:?}");
+        assert_eq!(pace.may_start(Class::Writes, now), Start::Ready);
+    }
+}
+
+const MINUTE_AND_A_FIFTH: Duration = Duration::from_secs(72);
+
+#[test]
+fn a_delay_of_a_million_years_is_cut() {
+    let (mut pace, now) = pace();
+    request(&mut pace, quota(u32::MAX, u32::MAX, u64::MAX), Health::Throttling(Some(Duration::MAX)), now);
+    let Start::NotBefore(at) = pace.may_start(Class::Uploads, now) else { panic!("held back") };
+    assert!(at <= now + 4000 * SECOND);
+}
+
+#[test]
+fn caps_of_the_user_space_requests_evenly() {
+    let now = Instant::now();
+    let caps = Caps { requests_a_second: Some(10.0), uploads_a_minute: Some(100), preset: None };
+    let mut pace = Pace::new(&caps, now);
+    let _ = pace.started(Class::Uploads, Turn::First, now);
+    assert_eq!(pace.may_start(Class::Reads, now), Start::NotBefore(now + SECOND / 10));
+    assert_eq!(pace.may_start(Class::Uploads, now), Start::NotBefore(now + SECOND * 6 / 10));
+}
+
+#[test]
+fn a_burst_of_failures_leaves_one_probe_at_a_time_and_one_success_ends_that() {
+    let (mut pace, mut now) = pace();
+    let lanes: Vec<Pass> = (0..8).map(|_| pace.started(Class::Uploads, Turn::First, now)).collect();
+    lanes.into_iter().for_each(|pass| pace.answered(pass, None, Health::Failing, now, 0.5));
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let Start::NotBefore(at) = pace.may_start(Class::Reads, now) else { panic!("the service is down") };
+        pauses.push(at - now);
+        now = at;
+        assert_eq!(pace.may_start(Class::Uploads, now), Start::Ready);
+        let probe = pace.started(Class::Uploads, Turn::First, now);
+        assert!(matches!(pace.may_start(Class::Uploads, now), Start::NotBefore(_)), "one probe at a time");
+        pace.answered(probe, None, Health::Failing, now, 0.5);
+    }
+    assert!(pauses.is_sorted() && pauses[0] <= SECOND && pauses[7] <= 30 * SECOND, "{pauses:?}");
+    let Start::NotBefore(at) = pace.may_start(Class::Uploads, now) else { panic!("still down") };
+    request(&mut pace, None, Health::Well, at);
+    let lanes: Vec<Start> = (0..8)
+        .map(|_| {
+            let start = pace.may_start(Class::Uploads, at);
+            let _ = pace.started(Class::Uploads, Turn::First, at);
+            start
+        })
+        .collect();
+    assert_eq!(lanes, [Start::Ready; 8]);
+}
+
+#[test]
+fn repetitions_cannot_outnumber_successes_for_long() {
+    let (mut pace, now) = pace();
+    let mut at = now;
+    let mut sent = 0;
+    while at < now + 60 * SECOND {
+        match pace.may_start(Class::Uploads, at) {
+            Start::Ready => {
+                let pass = pace.started(Class::Uploads, Turn::Again, at);
+                let health = if sent % 4 == 0 { Health::Well } else { Health::Failing };
+                pace.answered(pass, None, health, at, 0.0);
+                sent += 1;
+            }
+            Start::NotBefore(later) => at = later,
+        }
+    }
+    assert!((60..=100).contains(&sent), "{sent} in a minute");
+}
+
+// The simulated service.
+
+/// When the service writes the headers of an answer.
+#[derive(Clone, Copy, Debug)]
+enum Written {
+    AtArrival,
+    AtAnswer,
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    per_minute: u32,
+    lanes: usize,
+    phase_ms: u64,
+    written: Written,
+    /// Requests of other hosts: when, and how many at once.
+    others: Vec<(u64, u32)>,
+    /// How long our requests take, over and over.
+    takes_ms: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    started: u32,
+    refused: u32,
+}
+
+const MINUTES: u64 = 5;
+
+impl World {
+    fn window(&self, at_ms: u64) -> u64 {
+        (at_ms + self.phase_ms) / 60_000
+    }
+
+    fn resets_in(&self, at_ms: u64) -> Duration {
+        Duration::from_secs((60_000 - (at_ms + self.phase_ms) % 60_000) / 1000)
+    }
+
+    /// Each window's tally of what we did.
+    fn run(&self) -> Vec<Tally> {
+        let epoch = Instant::now();
+        let instant = |ms: u64| epoch + Duration::from_millis(ms);
+        let mut pace = Pace::new(&Caps::default(), epoch);
+        let mut counted = vec![0u32; MINUTES as usize + 2];
+        let mut tallies: Vec<Tally> = counted.iter().map(|_| Tally::default()).collect();
+        let mut others = self.others.clone();
+        others.sort_unstable();
+        let mut others = others.into_iter().peekable();
+        let mut takes = self.takes_ms.iter().cycle();
+        let mut under_way: Vec<(u64, Pass, Health, Quota)> = Vec::new();
+        let mut now = 0;
+        while now < MINUTES * 60_000 {
+            while let Some((at, count)) = others.next_if(|&(at, _)| at <= now) {
+                counted[self.window(at) as usize] += count;
+            }
+            let left = |counted: &[u32], at| Quota {
+                per_minute: self.per_minute,
+                remaining: self.per_minute.saturating_sub(counted[self.window(at) as usize]),
+                resets_in: Some(self.resets_in(at)),
+            };
+            while let Some(done) = under_way.iter().position(|&(at, ..)| at <= now) {
+                let (at, pass, health, quota) = under_way.swap_remove(done);
+                let quota = match self.written {
+                    Written::AtArrival => quota,
+                    Written::AtAnswer => left(&counted, at),
+                };
+                pace.answered(pass, Some(quota), health, instant(now), 0.3);
+            }
+            let mut next = under_way.iter().map(|&(at, ..)| at).min().unwrap_or(u64::MAX);
+            while under_way.len() < self.lanes {
+                match pace.may_start(Class::Uploads, instant(now)) {
+                    Start::NotBefore(at) => {
+                        assert!(at > instant(now), "a wait that is over");
+                        next = next.min((at - epoch).as_millis() as u64 + 1);
+                        break;
+                    }
+                    Start::Ready => {
+                        let window = self.window(now) as usize;
+                        tallies[window].started += 1;
+                        counted[window] += 1;
+                        let health = match counted[window] > self.per_minute {
+                            true => Health::Throttling(Some(self.resets_in(now))),
+                            false => Health::Well,
+                        };
+                        tallies[window].refused += u32::from(health != Health::Well);
+                        let pass = pace.started(Class::Uploads, Turn::First, instant(now));
+                        let over = now + *takes.next().unwrap();
+                        under_way.push((over, pass, health, left(&counted, now)));
+                        next = next.min(over);
+                    }
+                }
+            }
+            assert_ne!(next, u64::MAX, "nothing to wait for");
+            now = next;
+        }
+        tallies
+    }
+}
+
+fn any_world() -> impl Strategy<Value = World> {
+    let written = prop_oneof![Just(Written::AtArrival), Just(Written::AtAnswer)];
+    let others = proptest::collection::vec((0..MINUTES * 60_000, 1u32..80), 0..12);
+    let takes_ms = proptest::collection::vec(prop_oneof![10u64..400, 10u64..20_000], 1..20);
+    (1u32..150, 1usize..17, 0u64..60_000, written, others, takes_ms).prop_map(
+        |(per_minute, lanes, phase_ms, written, others, takes_ms)| World {
+            per_minute,
+            lanes,
+            phase_ms,
+            written,
+            others,
+            takes_ms,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rate_is_exceeded_by_no_more_than_what_is_in_flight(world in any_world()) {
+        for tally in world.run() {
+            prop_assert!(tally.started <= world.per_minute + world.lanes as u32, "{tally:?}");
+            prop_assert!(tally.refused <= world.lanes as u32, "{tally:?}");
+        }
+    }
+
+    #[test]
+    fn alone_and_quick_the_whole_budget_is_used(per_minute in 10u32..150, lanes in 1usize..9, phase_ms in 0u64..60_000) {
+        let world = World {
+            per_minute,
+            lanes,
+            phase_ms,
+            written: Written::AtAnswer,
+            others: Vec::new(),
+            takes_ms: vec![50, 90],
+        };
+        let tallies = world.run();
+        let whole = &tallies[1..MINUTES as usize];
+        prop_assert!(whole.iter().all(|tally| tally.started >= per_minute), "{tallies:?}");
+        prop_assert!(tallies.iter().all(|tally| tally.refused <= lanes as u32), "{tallies:?}");
+    }
+}
