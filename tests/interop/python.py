@@ -4,18 +4,18 @@ import os
 import pathlib
 import traceback
 
-import apivideo
 from apivideo.api.upload_tokens_api import UploadTokensApi
 from apivideo.api.videos_api import VideosApi
 from apivideo.auth_api_client import AuthenticatedApiClient
-from apivideo.exceptions import ApiException, NotFoundException
+from apivideo.configuration import Configuration
+from apivideo.exceptions import NotFoundException
 
 SMALL, LARGE = os.environ["SMALL"], os.environ["LARGE"]
 PARTS = sorted(pathlib.Path(os.environ["PARTS"]).glob("part.*"))
 
 
 def connected():
-    settings = apivideo.Configuration(chunk_size=5 << 20, ssl_ca_cert=os.environ["CA_CERT"] or None)
+    settings = Configuration(chunk_size=5 << 20, ssl_ca_cert=os.environ["CA_CERT"] or None)
     client = AuthenticatedApiClient(os.environ["APIVIDEO_API_KEY"], configuration=settings)
     # The constructor knows the two environments of the service only.
     client.configuration.host = os.environ["ENDPOINT_URL"]
