@@ -1,1 +1,26 @@
 //! Requests over connections.
+//!
+//! A [`Dialer`] knows the endpoint and opens [`Lane`]s; a lane is one HTTP/1.1 connection that carries one
+//! request at a time. Nothing is spawned: a lane moves while somebody awaits it, and dropping it closes it.
+//! Does not know: what a request means, where its body comes from, whether to try again.
+
+mod answer;
+mod dial;
+mod error;
+mod lane;
+mod meter;
+mod patience;
+mod sendfile;
+mod tls;
+
+pub use answer::ANSWER_LIMIT_BYTES;
+pub use dial::{DialSettings, Dialer};
+pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, Sent, TransportError};
+pub use lane::Lane;
+pub use meter::SentCounter;
+pub use patience::{MinSpeed, Patience};
+pub use sendfile::FileRegion;
+pub use tls::Trust;
+
+#[cfg(test)]
+mod testing;

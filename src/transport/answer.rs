@@ -1,0 +1,121 @@
+//! The server's answer: collected whole and bounded, or the reason why there is none.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::error::TransportError;
+use super::meter::Meter;
+use super::sendfile::FileFailure;
+use super::tls;
+
+/// Largest body of an answer. The service's are a few KiB.
+pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// Awaits the head, then the body.
+///
+/// A refusal that comes before the request's last byte stops the request: the rest would not be read.
+/// The body of a refusal may break off; what says no is its head.
+pub(super) async fn collect(
+    reply: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    meter: &Meter,
+    authority: &str,
+) -> Result<Response<Bytes>, TransportError> {
+    let (head, mut body) = reply.await.map_err(|error| explain(&error, meter, authority))?.into_parts();
+    let refused = !head.status.is_success();
+    if refused && !meter.is_whole() {
+        meter.hold();
+    }
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(_) if refused => break,
+            Err(error) => return Err(explain(&error, meter, authority)),
+        };
+        if collected.len() + data.len() > ANSWER_LIMIT_BYTES {
+            return Err(too_large(meter));
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(Response::from_parts(head, collected.freeze()))
+}
+
+/// Why hyper gave a request up. What the body, the file and the socket noted comes before hyper's own words.
+fn explain(error: &hyper::Error, meter: &Meter, authority: &str) -> TransportError {
+    if let Some(failure) = meter.take_file_failure() {
+        return file_failed(failure);
+    }
+    if let Some(body) = meter.take_body_error() {
+        return TransportError::Body(body);
+    }
+    if let Some(tls) = tls::tls_error(error) {
+        return tls::refused(authority, tls, meter.sent());
+    }
+    if error.is_parse_too_large() {
+        return too_large(meter);
+    }
+    let sent = meter.sent();
+    match error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
+        _ if error.is_user() => TransportError::Body(describe(error).into()),
+        _ if error.is_parse() => TransportError::Malformed { reason: describe(error), sent },
+        Some(cause) => io_failed(cause, meter),
+        None => ended(meter),
+    }
+}
+
+fn file_failed(failure: FileFailure) -> TransportError {
+    match failure {
+        FileFailure::Truncated { offset } => TransportError::FileTruncated { offset },
+        FileFailure::Unreadable { offset, reason } => TransportError::FileRead { offset, reason },
+    }
+}
+
+fn io_failed(error: &io::Error, meter: &Meter) -> TransportError {
+    let sent = meter.sent();
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TransportError::Reset { sent },
+        io::ErrorKind::UnexpectedEof => ended(meter),
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            TransportError::Malformed { reason: error.to_string(), sent }
+        }
+        kind => TransportError::Lost { reason: copied(error, kind), sent },
+    }
+}
+
+/// The connection ended. A failed write has consumed the socket's error, and reading saw a mere end.
+pub(super) fn ended(meter: &Meter) -> TransportError {
+    let sent = meter.sent();
+    match meter.write_error() {
+        None => TransportError::Closed { sent },
+        Some(io::ErrorKind::TimedOut) => {
+            TransportError::Lost { reason: io::ErrorKind::TimedOut.into(), sent }
+        }
+        Some(_) => TransportError::Reset { sent },
+    }
+}
+
+fn too_large(meter: &Meter) -> TransportError {
+    TransportError::AnswerTooLarge { limit_bytes: ANSWER_LIMIT_BYTES, sent: meter.sent() }
+}
+
+/// hyper's words and those of the cause, which its `Display` leaves out.
+fn describe(error: &hyper::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// `io::Error` is not `Clone`.
+fn copied(error: &io::Error, kind: io::ErrorKind) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(kind, error.to_string()),
+    }
+}

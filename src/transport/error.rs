@@ -1,0 +1,274 @@
+//! Why no connection, or no answer, was had: one variant for each reason.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// An error of any kind, as a request's body hands it out.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What kept a request from its answer.
+///
+/// Reasons up to [`TlsTimeout`](Self::TlsTimeout) come from dialing, before any byte of a request was sent;
+/// the others from one request, after which its lane is closed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// The endpoint's URL cannot be used.
+    #[error("endpoint {endpoint:?}: {flaw}")]
+    BadEndpoint {
+        /// The URL as given, without credentials.
+        endpoint: String,
+        /// What is wrong with it.
+        flaw: EndpointFlaw,
+    },
+    /// A file of extra certificate authorities cannot be used.
+    #[error("CA file {}: {flaw}", path.display())]
+    BadCaCert {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        flaw: CaCertFlaw,
+    },
+    /// The system has no certificate authority, and none was given.
+    #[error("no certificate authorities on this system: install ca-certificates or pass --ca-cert FILE")]
+    NoTrust,
+    /// The endpoint's name has no address.
+    #[error("cannot resolve {host}: {reason}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        reason: io::Error,
+    },
+    /// No address accepted a connection, and at least one refused it.
+    #[error("cannot connect to {authority}: {}", listed(attempts))]
+    Connect {
+        /// Host and port.
+        authority: String,
+        /// Every address that was tried, never empty.
+        attempts: Vec<FailedAttempt>,
+    },
+    /// No address answered in time.
+    #[error("cannot connect to {authority}: no answer within {after:?} from {}", listed(attempts))]
+    ConnectTimeout {
+        /// Host and port.
+        authority: String,
+        /// The bound of each attempt.
+        after: Duration,
+        /// Every address that was tried, never empty.
+        attempts: Vec<FailedAttempt>,
+    },
+    /// The server's certificate was refused. Trying again cannot help.
+    #[error("the certificate of {authority} is not trusted: {reason}{advice}")]
+    Untrusted {
+        /// Host and port.
+        authority: String,
+        /// What is wrong with the certificate.
+        reason: String,
+        /// The way out, or nothing.
+        advice: &'static str,
+    },
+    /// TLS failed for another reason than the certificate, in the handshake or later.
+    #[error("TLS with {authority}: {reason}")]
+    Tls {
+        /// Host and port.
+        authority: String,
+        /// What was wrong.
+        reason: String,
+        /// How far the request had come; nothing when the handshake failed.
+        sent: Sent,
+    },
+    /// The TLS handshake took too long.
+    #[error("TLS handshake with {authority} not finished within {after:?}")]
+    TlsTimeout {
+        /// Host and port.
+        authority: String,
+        /// The bound.
+        after: Duration,
+    },
+    /// The connection accepted no byte for too long while there were bytes to send.
+    #[error("no byte accepted for {after:?}, after {} of the body", sent.body_bytes)]
+    Stalled {
+        /// The bound.
+        after: Duration,
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The connection was slower than the speed asked for, over a whole window.
+    #[error(
+        "slower than {minimum_bytes_per_s} bytes/s over {window:?}, after {} bytes of the body",
+        sent.body_bytes
+    )]
+    TooSlow {
+        /// The speed asked for.
+        minimum_bytes_per_s: u64,
+        /// The time over which it was measured.
+        window: Duration,
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The request's own body yielded nothing for too long.
+    #[error("the request's body yielded nothing for {after:?}, after {} bytes", sent.body_bytes)]
+    BodyStalled {
+        /// The bound.
+        after: Duration,
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The answer did not come, or did not end, in time.
+    #[error("no complete answer within {after:?}")]
+    NoAnswer {
+        /// The bound.
+        after: Duration,
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The server closed the connection before a complete answer.
+    #[error("connection closed before an answer, after {} bytes of the body", sent.body_bytes)]
+    Closed {
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The server reset the connection before a complete answer.
+    #[error("connection reset before an answer, after {} bytes of the body", sent.body_bytes)]
+    Reset {
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The system gave the connection up: no route, no acknowledgement for `tcp_user_timeout`, no memory.
+    #[error("connection lost after {} bytes of the body: {reason}", sent.body_bytes)]
+    Lost {
+        /// What the system said.
+        reason: io::Error,
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// What came back is not an HTTP/1.1 answer.
+    #[error("malformed answer: {reason}")]
+    Malformed {
+        /// Where the parser stopped.
+        reason: String,
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The answer is larger than anything the service sends.
+    #[error("answer larger than {limit_bytes} bytes")]
+    AnswerTooLarge {
+        /// The bound.
+        limit_bytes: usize,
+        /// How far the request had come.
+        sent: Sent,
+    },
+    /// The request's body failed. The error is the body's own: `downcast_ref` gives it back.
+    #[error("the request's body failed: {0}")]
+    Body(#[source] BoxError),
+    /// The file behind the lane's [`FileRegion`](super::FileRegion) ends before its map does.
+    #[error("file truncated while it was sent: nothing at offset {offset}")]
+    FileTruncated {
+        /// The first missing byte, from the start of the file.
+        offset: u64,
+    },
+    /// The file behind the lane's [`FileRegion`](super::FileRegion) cannot be read.
+    #[error("cannot read the file at offset {offset}: {reason}")]
+    FileRead {
+        /// Where reading failed, from the start of the file.
+        offset: u64,
+        /// What the system said.
+        reason: io::Error,
+    },
+}
+
+impl TransportError {
+    /// Whether the socket had accepted the whole request.
+    ///
+    /// `false` is certain: the server cannot have the request. `true` leaves open what it did with it.
+    pub fn sent_all(&self) -> bool {
+        self.sent().whole
+    }
+
+    /// How far the request had come; nothing for errors of dialing and of the body.
+    pub fn sent(&self) -> Sent {
+        match self {
+            Self::Stalled { sent, .. }
+            | Self::Tls { sent, .. }
+            | Self::TooSlow { sent, .. }
+            | Self::BodyStalled { sent, .. }
+            | Self::NoAnswer { sent, .. }
+            | Self::Closed { sent }
+            | Self::Reset { sent }
+            | Self::Lost { sent, .. }
+            | Self::Malformed { sent, .. }
+            | Self::AnswerTooLarge { sent, .. } => *sent,
+            Self::BadEndpoint { .. }
+            | Self::BadCaCert { .. }
+            | Self::NoTrust
+            | Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::Untrusted { .. }
+            | Self::TlsTimeout { .. }
+            | Self::Body(_)
+            | Self::FileTruncated { .. }
+            | Self::FileRead { .. } => Sent::default(),
+        }
+    }
+}
+
+/// How far a request had come when it failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes of the body that the connection had accepted.
+    pub body_bytes: u64,
+    /// Whether the socket had accepted the whole request, to its last byte.
+    pub whole: bool,
+}
+
+/// One address that was tried in vain.
+#[derive(Debug)]
+pub struct FailedAttempt {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why it failed; `TimedOut` when it did not answer.
+    pub reason: io::Error,
+}
+
+/// What is wrong with an endpoint's URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointFlaw {
+    /// It does not parse.
+    #[error("not a URL; expected http://HOST or https://HOST")]
+    NotAUrl,
+    /// Another scheme than the two.
+    #[error("the scheme must be http or https")]
+    Scheme,
+    /// No host.
+    #[error("no host")]
+    NoHost,
+    /// A user name or password in the URL.
+    #[error("credentials in the URL are not used; pass the API key on its own")]
+    Credentials,
+    /// A query after the path.
+    #[error("a base URL has no query")]
+    Query,
+}
+
+/// What is wrong with a file of certificate authorities.
+#[derive(Debug, thiserror::Error)]
+pub enum CaCertFlaw {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(io::Error),
+    /// It holds no PEM certificate.
+    #[error("no PEM certificate in it")]
+    NotPem,
+    /// It holds a PEM certificate that is not one.
+    #[error("not a certificate authority: {0}")]
+    Rejected(String),
+}
+
+fn listed(attempts: &[FailedAttempt]) -> String {
+    let each = attempts.iter().map(|attempt| format!("{}: {}", attempt.address, attempt.reason));
+    each.collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,218 @@
+//! How long a request may wait, and for what. The clock comes in as an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The bounds of one request. There is no total: a request may take as long as it makes progress.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Patience {
+    /// Longest time in which the socket accepts no byte although there are bytes to send.
+    pub stall: Duration,
+    /// Longest time in which the request's body yields nothing although the socket would take it.
+    pub body: Duration,
+    /// Longest time from the request's last byte to the answer's last byte.
+    ///
+    /// It includes what the kernel's send buffer takes to drain and what the server takes to digest the body.
+    pub answer: Duration,
+    /// The least speed that is worth waiting for, if any.
+    pub min_speed: Option<MinSpeed>,
+}
+
+/// A speed below which a connection is given up.
+///
+/// Measured over whole windows on what the socket accepts; a window in which the body was waited for is not
+/// judged, nor is the wait for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinSpeed {
+    /// Bytes per second.
+    pub bytes_per_s: u64,
+    /// The time over which they are counted.
+    pub window: Duration,
+}
+
+impl Default for Patience {
+    /// A minute without progress, two for the body and for the answer, no minimum speed.
+    fn default() -> Patience {
+        Patience {
+            stall: Duration::from_secs(60),
+            body: Duration::from_secs(120),
+            answer: Duration::from_secs(120),
+            min_speed: None,
+        }
+    }
+}
+
+/// What a request is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The socket, to take bytes that are there.
+    Flowing,
+    /// The body, to yield bytes.
+    AwaitingBody,
+    /// The server, to answer.
+    AwaitingAnswer,
+}
+
+/// One look at a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) phase: Phase,
+    /// Bytes that the socket has accepted since it was opened.
+    pub(super) socket_bytes: u64,
+}
+
+/// Why patience ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Stalled(Duration),
+    BodyStalled(Duration),
+    NoAnswer(Duration),
+    TooSlow(MinSpeed),
+}
+
+/// Follows one request by looks at it.
+#[derive(Debug)]
+pub(super) struct Watch {
+    patience: Patience,
+    last: Seen,
+    /// When something last changed.
+    changed_at: Instant,
+    window_start: Instant,
+    window_bytes: u64,
+}
+
+impl Watch {
+    /// Begins to watch a request whose first look is `seen`.
+    pub(super) fn new(patience: Patience, seen: Seen, now: Instant) -> Watch {
+        Watch { patience, last: seen, changed_at: now, window_start: now, window_bytes: seen.socket_bytes }
+    }
+
+    /// Takes a look: when to look again at the latest, or why to give up.
+    pub(super) fn look(&mut self, seen: Seen, now: Instant) -> Result<Instant, Verdict> {
+        if seen.phase != self.last.phase {
+            self.restart_window(seen, now);
+        }
+        if self.is_progress(seen) {
+            self.changed_at = now;
+        }
+        self.last = seen;
+        let (bound, verdict) = self.bound();
+        let deadline = self.changed_at + bound;
+        if now >= deadline {
+            return Err(verdict);
+        }
+        Ok(deadline.min(self.judge_speed(seen, now)?.unwrap_or(deadline)))
+    }
+
+    /// While the answer is awaited, bytes are no progress: the last ones may be the TLS layer's own.
+    fn is_progress(&self, seen: Seen) -> bool {
+        seen.phase != self.last.phase
+            || seen.phase != Phase::AwaitingAnswer && seen.socket_bytes != self.last.socket_bytes
+    }
+
+    fn bound(&self) -> (Duration, Verdict) {
+        let Patience { stall, body, answer, .. } = self.patience;
+        match self.last.phase {
+            Phase::Flowing => (stall, Verdict::Stalled(stall)),
+            Phase::AwaitingBody => (body, Verdict::BodyStalled(body)),
+            Phase::AwaitingAnswer => (answer, Verdict::NoAnswer(answer)),
+        }
+    }
+
+    /// The end of the present window, when there is one.
+    fn judge_speed(&mut self, seen: Seen, now: Instant) -> Result<Option<Instant>, Verdict> {
+        let Some(minimum) = self.patience.min_speed.filter(|_| seen.phase == Phase::Flowing) else {
+            return Ok(None);
+        };
+        if now >= self.window_start + minimum.window {
+            let expected = minimum.bytes_per_s as f64 * (now - self.window_start).as_secs_f64();
+            if ((seen.socket_bytes - self.window_bytes) as f64) < expected {
+                return Err(Verdict::TooSlow(minimum));
+            }
+            self.restart_window(seen, now);
+        }
+        Ok(Some(self.window_start + minimum.window))
+    }
+
+    fn restart_window(&mut self, seen: Seen, now: Instant) {
+        self.window_start = now;
+        self.window_bytes = seen.socket_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn patience() -> Patience {
+        Patience { stall: 10 * SECOND, body: 20 * SECOND, answer: 30 * SECOND, min_speed: None }
+    }
+
+    fn seen(phase: Phase, socket_bytes: u64) -> Seen {
+        Seen { phase, socket_bytes }
+    }
+
+    fn watch(patience: Patience) -> (Watch, Instant) {
+        let now = Instant::now();
+        (Watch::new(patience, seen(Phase::Flowing, 0), now), now)
+    }
+
+    #[test]
+    fn each_wait_has_its_own_bound() {
+        for (phase, bound, verdict) in [
+            (Phase::Flowing, 10, Verdict::Stalled(10 * SECOND)),
+            (Phase::AwaitingBody, 20, Verdict::BodyStalled(20 * SECOND)),
+            (Phase::AwaitingAnswer, 30, Verdict::NoAnswer(30 * SECOND)),
+        ] {
+            let (mut watch, start) = watch(patience());
+            assert_eq!(watch.look(seen(phase, 0), start), Ok(start + bound * SECOND));
+            assert!(watch.look(seen(phase, 0), start + (bound - 1) * SECOND).is_ok());
+            assert_eq!(watch.look(seen(phase, 0), start + bound * SECOND), Err(verdict));
+        }
+    }
+
+    #[test]
+    fn every_byte_renews_the_patience_with_a_stall() {
+        let (mut watch, start) = watch(patience());
+        for i in 1..100 {
+            let now = start + i * 9 * SECOND;
+            assert_eq!(watch.look(seen(Phase::Flowing, i.into()), now), Ok(now + 10 * SECOND));
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_request_do_not_renew_the_wait_for_the_answer() {
+        let (mut watch, start) = watch(patience());
+        assert!(watch.look(seen(Phase::AwaitingAnswer, 1), start).is_ok());
+        assert!(watch.look(seen(Phase::AwaitingAnswer, 2), start + 29 * SECOND).is_ok());
+        assert_eq!(
+            watch.look(seen(Phase::AwaitingAnswer, 3), start + 30 * SECOND),
+            Err(Verdict::NoAnswer(30 * SECOND))
+        );
+    }
+
+    #[test]
+    fn a_trickle_below_the_minimum_speed_is_given_up_at_the_end_of_its_window() {
+        let minimum = MinSpeed { bytes_per_s: 100, window: 5 * SECOND };
+        let (mut watch, start) = watch(Patience { min_speed: Some(minimum), ..patience() });
+        for second in 1..5 {
+            let look = watch.look(seen(Phase::Flowing, u64::from(second) * 99), start + second * SECOND);
+            assert_eq!(look, Ok(start + 5 * SECOND));
+        }
+        let end = watch.look(seen(Phase::Flowing, 5 * 99), start + 5 * SECOND);
+        assert_eq!(end, Err(Verdict::TooSlow(minimum)));
+    }
+
+    #[test]
+    fn a_window_in_which_the_body_was_waited_for_is_not_judged() {
+        let minimum = MinSpeed { bytes_per_s: 100, window: 5 * SECOND };
+        let (mut watch, start) = watch(Patience { min_speed: Some(minimum), ..patience() });
+        assert!(watch.look(seen(Phase::Flowing, 1), start + 2 * SECOND).is_ok());
+        assert!(watch.look(seen(Phase::AwaitingBody, 1), start + 4 * SECOND).is_ok());
+        let again = watch.look(seen(Phase::Flowing, 2), start + 6 * SECOND);
+        assert_eq!(again, Ok(start + 11 * SECOND));
+    }
+}
