@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::wire::PlanError;
+mod causes;
 
 /// What nearly every function of this crate that can fail returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,6 +31,7 @@ struct Failure {
     refusal: Option<Refusal>,
     advice: Option<&'static str>,
     retry_after: Option<Duration>,
+    attempts: u32,
     video_id: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -120,6 +121,7 @@ impl Error {
             refusal: None,
             advice: None,
             retry_after: None,
+            attempts: 1,
             video_id: None,
             source: None,
         }))
@@ -164,6 +166,13 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Error {
         self.0.retry_after = Some(retry_after);
+        self
+    }
+
+    /// Says how many attempts were made.
+    #[must_use]
+    pub fn after_attempts(mut self, attempts: u32) -> Error {
+        self.0.attempts = attempts;
         self
     }
 
@@ -314,12 +323,15 @@ impl fmt::Display for ErrorKind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { kind, doing, reason, refusal, video_id, .. } = &*self.0;
+        let Failure { kind, doing, reason, refusal, attempts, video_id, .. } = &*self.0;
         write!(f, "could not {}: ", OneLine(doing))?;
         match (reason, refusal) {
             (Some(reason), _) => OneLine(reason).fmt(f)?,
             (None, Some(refusal)) => refusal.fmt(f)?,
             (None, None) => kind.fmt(f)?,
+        }
+        if *attempts > 1 {
+            write!(f, ", after {attempts} attempts")?;
         }
         match video_id {
             Some(video_id) if !doing.contains(video_id) => write!(f, " (video {})", OneLine(video_id)),
@@ -331,12 +343,6 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-impl From<PlanError> for Error {
-    fn from(refused: PlanError) -> Error {
-        Error::new(ErrorKind::PlanImpossible, "plan the upload").with_source(refused)
     }
 }
 
@@ -386,6 +392,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::wire::PlanError;
 
     fn refusal() -> Refusal {
         Refusal {

@@ -9,3 +9,14 @@ pub mod source;
 pub mod transport;
 pub mod upload;
 pub mod wire;
+
+pub use api::{
+    Credentials, NewVideo, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch, VideoQuery,
+    VideoStatus,
+};
+pub use error::{Error, ErrorKind, Refusal, Result};
+pub use source::Reader;
+pub use upload::{
+    ChunkSize, Client, ClientBuilder, Destination, Mode, PRODUCTION_URL, Progress, ProgressStream,
+    RetryPolicy, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
+};

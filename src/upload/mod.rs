@@ -1,4 +1,329 @@
-//! One source to one destination.
+//! One source to one destination: the session, its lanes and whoever drives them.
+//!
+//! ```text
+//!  Client ──commands──> driver thread ──orders──> worker threads (one per core)
+//!                       session, journal,          runtime, buffer pool,
+//!                       API calls, clock  <─reports── lanes (one connection each)
+//! ```
+//!
+//! The driver owns every [`session`] and decides; a lane that falls idle reports and is given a chunk.
+//! Does not know: where bytes come from, how requests are written.
 
+mod active;
+mod chunks;
+mod client;
+mod control;
+mod crew;
+mod driver;
+mod feed;
 pub mod journal;
 pub mod pace;
+pub mod progress;
+pub mod retry;
+pub mod session;
+mod worker;
+
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::api::{NewVideo, Secret, Video};
+use crate::error::Result;
+use crate::source::Reader;
+use crate::upload::driver::{Command, Halt, Job};
+use crate::wire::Addressing;
+
+pub use client::{Client, ClientBuilder, PRODUCTION_URL, SANDBOX_URL, Settings};
+pub use progress::{Progress, ProgressStream};
+pub use retry::RetryPolicy;
+
+/// How a file is cut and addressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// One request up to the chunk size, byte ranges above it, parts when the length is unknown.
+    #[default]
+    Auto,
+    /// One request without `Content-Range`; at most 200 MiB.
+    Single,
+    /// `Content-Range: bytes A-B/T`.
+    Bytes,
+    /// `Content-Range: part N/M`.
+    Parts,
+}
+
+/// How large chunks are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ChunkSize {
+    /// Chosen from the file's length and the number of lanes.
+    #[default]
+    Auto,
+    /// This many bytes, between 5 MiB and 200 MiB.
+    Bytes(u64),
+}
+
+/// Where the file goes.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Into a video that is created for it; needs an API key.
+    NewVideo(NewVideo),
+    /// Into a container that exists and is empty; needs an API key.
+    Video(String),
+    /// To whoever gave the upload token; into its video when one is named.
+    Delegated {
+        /// The upload token.
+        token: Secret,
+        /// The container, when it exists already.
+        video_id: Option<String>,
+    },
+}
+
+/// An upload to be described and then sent.
+#[must_use = "an upload does nothing until it is sent"]
+#[derive(Debug)]
+pub struct Upload {
+    client: Client,
+    request: UploadRequest,
+    on_progress: Option<OnProgress>,
+}
+
+/// What to upload, where to and how.
+#[derive(Debug)]
+pub(crate) struct UploadRequest {
+    pub(crate) input: Input,
+    pub(crate) destination: Option<Destination>,
+    pub(crate) video: NewVideo,
+    pub(crate) mode: Mode,
+    pub(crate) chunk_size: ChunkSize,
+    pub(crate) expected_bytes: Option<u64>,
+}
+
+/// Where the bytes come from.
+pub(crate) enum Input {
+    File(PathBuf),
+    Reader(String, Box<dyn Read + Send>),
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::File(path) => f.debug_tuple("File").field(path).finish(),
+            Input::Reader(name, _) => f.debug_tuple("Reader").field(name).finish(),
+        }
+    }
+}
+
+struct OnProgress(Box<dyn FnMut(&Progress) + Send>);
+
+impl fmt::Debug for OnProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnProgress")
+    }
+}
+
+/// An upload that the service confirmed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Uploaded {
+    /// The video that holds the file.
+    pub video_id: String,
+    /// The video as the service described it in its last answer, where it did.
+    pub video: Option<Video>,
+    /// The length of the file.
+    pub bytes: u64,
+    /// How many chunks it was sent in.
+    pub chunks: u32,
+    /// How they were named on the wire.
+    pub addressing: Addressing,
+    /// How the file was read; `None` for a stream.
+    pub reader: Option<Reader>,
+    /// Attempts that were repetitions.
+    pub retries: u32,
+    /// Bytes sent again after failures.
+    pub resent_bytes: u64,
+    /// From the start of the upload to the service's confirmation.
+    pub elapsed: Duration,
+}
+
+impl Upload {
+    fn new(client: Client, input: Input) -> Upload {
+        let request = UploadRequest {
+            input,
+            destination: None,
+            video: NewVideo::default(),
+            mode: Mode::Auto,
+            chunk_size: ChunkSize::Auto,
+            expected_bytes: None,
+        };
+        Upload { client, request, on_progress: None }
+    }
+
+    /// The title of the video that is created; the file's name unless told.
+    pub fn title(mut self, title: impl Into<String>) -> Upload {
+        self.request.video.title = title.into();
+        self
+    }
+
+    /// Everything about the video that is created.
+    pub fn video(mut self, video: NewVideo) -> Upload {
+        self.request.video = video;
+        self
+    }
+
+    /// Fills this container, which exists and is empty.
+    pub fn video_id(mut self, video_id: impl Into<String>) -> Upload {
+        let video_id = video_id.into();
+        self.request.destination = Some(match self.request.destination.take() {
+            Some(Destination::Delegated { token, .. }) => {
+                Destination::Delegated { token, video_id: Some(video_id) }
+            }
+            _ => Destination::Video(video_id),
+        });
+        self
+    }
+
+    /// Uploads with an upload token in place of the API key.
+    pub fn upload_token(mut self, token: impl Into<Secret>) -> Upload {
+        let video_id = match self.request.destination.take() {
+            Some(Destination::Video(video_id)) => Some(video_id),
+            _ => None,
+        };
+        self.request.destination = Some(Destination::Delegated { token: token.into(), video_id });
+        self
+    }
+
+    /// How the file is cut and addressed.
+    pub fn mode(mut self, mode: Mode) -> Upload {
+        self.request.mode = mode;
+        self
+    }
+
+    /// How large chunks are.
+    pub fn chunk_size(mut self, chunk_size: ChunkSize) -> Upload {
+        self.request.chunk_size = chunk_size;
+        self
+    }
+
+    /// About how many bytes a reader will give; chunks grow with it so that their number stays allowed.
+    pub fn expected_bytes(mut self, bytes: u64) -> Upload {
+        self.request.expected_bytes = Some(bytes);
+        self
+    }
+
+    /// Calls back whenever the upload has got further, a few times a second, on the driver's thread.
+    /// What it does delays every upload of the client.
+    pub fn on_progress(mut self, callback: impl FnMut(&Progress) + Send + 'static) -> Upload {
+        self.on_progress = Some(OnProgress(Box::new(callback)));
+        self
+    }
+
+    /// Sends it, under any executor.
+    ///
+    /// Dropping the future cancels: connections under way are closed at once. By then the service may
+    /// hold an empty or partly filled container.
+    ///
+    /// # Errors
+    /// The source is not there, changed or cannot be read; the plan is outside the protocol's limits;
+    /// the service refuses, cannot be reached, or does not confirm. [`Error::video_id`](crate::Error::video_id) names a container
+    /// that was created and could not be filled.
+    pub async fn send(self) -> Result<Uploaded> {
+        self.start().await?.join().await
+    }
+
+    /// Sends it and waits, for programs without an executor.
+    ///
+    /// # Errors
+    /// As [`Upload::send`].
+    pub fn send_blocking(self) -> Result<Uploaded> {
+        pollster::block_on(self.send())
+    }
+
+    /// Starts it and gives a handle to watch, stop or await it.
+    ///
+    /// # Errors
+    /// When the client's engine has ended.
+    pub async fn start(self) -> Result<Running> {
+        let (reply, answer) = oneshot::channel();
+        let (publish, progress) = watch::channel(Progress::default());
+        let (halt, halted) = watch::channel(Halt::No);
+        let on_progress = self.on_progress.map(|callback| callback.0);
+        let job = Job { request: self.request, reply, publish, halted, on_progress };
+        self.client.command(Command::Upload(Box::new(job))).await?;
+        Ok(Running { answer, progress, halt, _client: self.client })
+    }
+}
+
+/// An upload under way. Dropping it cancels the upload.
+#[derive(Debug)]
+pub struct Running {
+    answer: oneshot::Receiver<Result<Uploaded>>,
+    progress: watch::Receiver<Progress>,
+    halt: watch::Sender<Halt>,
+    /// Keeps the engine alive.
+    _client: Client,
+}
+
+impl Running {
+    /// How far it is, every time it gets further.
+    pub fn progress(&self) -> ProgressStream {
+        ProgressStream::new(self.progress.clone())
+    }
+
+    /// How far it is now.
+    pub fn current(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Something that can stop or cancel it from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { halt: self.halt.clone() }
+    }
+
+    /// Waits for its end. Dropping the future cancels the upload.
+    ///
+    /// # Errors
+    /// As [`Upload::send`].
+    pub async fn join(mut self) -> Result<Uploaded> {
+        (&mut self.answer).await.map_err(|_| client::gone())?
+    }
+
+    /// [`Running::join`] for programs without an executor.
+    ///
+    /// # Errors
+    /// As [`Upload::send`].
+    pub fn join_blocking(self) -> Result<Uploaded> {
+        pollster::block_on(self.join())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.halt.send_replace(Halt::Now);
+    }
+}
+
+/// Stops or cancels one upload; a clone is as good.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    halt: watch::Sender<Halt>,
+}
+
+impl Stopper {
+    /// No further chunk is sent; the upload ends when those under way have their answers.
+    pub fn stop(&self) {
+        self.halt.send_if_modified(|halt| match halt {
+            Halt::No => {
+                *halt = Halt::AfterChunks;
+                true
+            }
+            Halt::AfterChunks | Halt::Now => false,
+        });
+    }
+
+    /// Connections under way are closed at once.
+    pub fn cancel(&self) {
+        self.halt.send_replace(Halt::Now);
+    }
+}

@@ -1,0 +1,67 @@
+//! From the leaves' errors to the public one.
+
+use super::{Error, ErrorKind};
+use crate::source::SourceError;
+use crate::transport::TransportError;
+use crate::wire::PlanError;
+
+impl From<PlanError> for Error {
+    fn from(refused: PlanError) -> Error {
+        Error::new(ErrorKind::PlanImpossible, "plan the upload").with_source(refused)
+    }
+}
+
+impl From<SourceError> for Error {
+    fn from(error: SourceError) -> Error {
+        let kind = match &error {
+            SourceError::NotFound { .. } => ErrorKind::NoSuchFile,
+            SourceError::IsDirectory { .. } | SourceError::NotAFile { .. } | SourceError::Budget { .. } => {
+                ErrorKind::InvalidInput
+            }
+            SourceError::Unreadable { .. } | SourceError::Read { .. } => ErrorKind::SourceUnreadable,
+            SourceError::Changed { .. } => ErrorKind::SourceChanged,
+            SourceError::EmptyPipe { .. } => ErrorKind::PlanImpossible,
+            SourceError::PastEnd { .. } | SourceError::TooLong { .. } | SourceError::WrongLength { .. } => {
+                ErrorKind::Internal
+            }
+        };
+        Error::new(kind, "read the source").with_source(error)
+    }
+}
+
+impl From<TransportError> for Error {
+    fn from(error: TransportError) -> Error {
+        let kind = match error {
+            TransportError::BadEndpoint { .. } | TransportError::BadCaCert { .. } => ErrorKind::InvalidInput,
+            TransportError::NoTrust | TransportError::Untrusted { .. } => ErrorKind::Untrusted,
+            TransportError::Resolve { .. }
+            | TransportError::Connect { .. }
+            | TransportError::ConnectTimeout { .. }
+            | TransportError::TlsTimeout { .. } => ErrorKind::Connect,
+            TransportError::Tls { sent, .. } if sent.body_bytes == 0 && !sent.whole => ErrorKind::Connect,
+            TransportError::Stalled { .. }
+            | TransportError::TooSlow { .. }
+            | TransportError::BodyStalled { .. }
+            | TransportError::NoAnswer { .. } => ErrorKind::Stalled,
+            TransportError::Tls { .. }
+            | TransportError::Closed { .. }
+            | TransportError::Reset { .. }
+            | TransportError::Lost { .. } => ErrorKind::Unavailable,
+            TransportError::Malformed { .. } | TransportError::AnswerTooLarge { .. } => {
+                ErrorKind::MalformedAnswer
+            }
+            TransportError::FileTruncated { .. } => ErrorKind::SourceChanged,
+            TransportError::FileRead { .. } => ErrorKind::SourceUnreadable,
+            TransportError::Body(body) => return from_body(body),
+        };
+        Error::new(kind, "exchange a request for its answer").with_source(error)
+    }
+}
+
+/// A request's body is a chunk of a source, and fails as its source does.
+fn from_body(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    match error.downcast::<SourceError>() {
+        Ok(error) => Error::from(*error),
+        Err(error) => Error::new(ErrorKind::Internal, "write the request's body").with_source(error),
+    }
+}

@@ -1,0 +1,109 @@
+//! All workers of an engine, and the channels to their lanes.
+
+use std::num::NonZero;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Declined, Delivery, Reader, probe};
+use crate::transport::Dialer;
+use crate::upload::client::Settings;
+use crate::upload::progress::Gauge;
+use crate::upload::worker::{self, LaneIndex, Order, Plant, Report, Runtime, Station};
+
+/// Threads that send chunks. Whoever drops it without [`Crew::join`] leaves them to end by themselves.
+pub(super) struct Crew {
+    lanes: Vec<LaneEnd>,
+    reports: mpsc::Receiver<Report>,
+    threads: Vec<JoinHandle<()>>,
+    /// Whether workers read through rings, or why not.
+    ring: std::result::Result<(), Declined>,
+    delivery: Delivery,
+}
+
+struct LaneEnd {
+    orders: mpsc::Sender<Order>,
+    gauge: Gauge,
+}
+
+impl Crew {
+    /// Starts one worker per core, each with its share of the lanes.
+    pub(super) fn start(settings: &Settings, dialer: &Dialer) -> Result<Crew> {
+        let ring = probe::ring();
+        let runtime = match (settings.reader, &ring) {
+            (Reader::Auto | Reader::Uring | Reader::Direct, Ok(())) => Runtime::Ring,
+            (Reader::Auto | Reader::Uring | Reader::Direct, Err(_)) | (Reader::Mmap | Reader::Pread, _) => {
+                Runtime::Plain
+            }
+        };
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let workers = cores.min(settings.lanes);
+        let (report, reports) = mpsc::channel(settings.lanes);
+        let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
+        let mut crew = Crew { lanes: Vec::new(), reports, threads: Vec::new(), ring, delivery };
+        for worker in 0..workers {
+            let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
+            let plant = Plant {
+                dialer: dialer.clone(),
+                patience: settings.patience.clone(),
+                origin: settings.origin.clone(),
+                runtime,
+                stations: (0..share).map(|_| crew.add_lane()).collect(),
+                reports: report.clone(),
+            };
+            let thread = worker::start(format!("ringlift-{worker}"), plant).map_err(|error| {
+                Error::new(ErrorKind::Internal, "start a worker's thread").with_source(error)
+            })?;
+            crew.threads.push(thread);
+        }
+        Ok(crew)
+    }
+
+    fn add_lane(&mut self) -> Station {
+        // A lane is given an order only when it has reported that it is idle.
+        let (orders, inbox) = mpsc::channel(1);
+        let gauge = Gauge::default();
+        let lane = self.lanes.len();
+        self.lanes.push(LaneEnd { orders, gauge: gauge.clone() });
+        Station { lane, gauge, orders: inbox }
+    }
+
+    /// Whether sources may read through rings, or why not.
+    pub(super) fn ring(&self) -> &std::result::Result<(), Declined> {
+        &self.ring
+    }
+
+    /// What happens to the bytes on their way to the socket.
+    pub(super) fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// The next lane that is idle.
+    pub(super) async fn next_report(&mut self) -> Option<Report> {
+        self.reports.recv().await
+    }
+
+    /// What the lane has read and sent of its chunk.
+    pub(super) fn gauge(&self, lane: LaneIndex) -> Gauge {
+        self.lanes[lane].gauge.clone()
+    }
+
+    /// Gives an idle lane an order.
+    pub(super) fn give(&self, lane: LaneIndex, order: Order) {
+        if self.lanes[lane].orders.try_send(order).is_err() {
+            tracing::error!(lane, "a lane took no order though it had reported to be idle");
+        }
+    }
+
+    /// Lets the lanes finish and waits for their threads.
+    pub(super) fn join(self) {
+        drop(self.lanes);
+        drop(self.reports);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}

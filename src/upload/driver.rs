@@ -1,0 +1,451 @@
+//! The driver: one thread that owns every session, the clock and the dice.
+//!
+//! It turns what happens (a lane reports, the service answers, time passes) into the sessions' events,
+//! and what the sessions want into orders and API calls. It holds no file bytes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use http::HeaderValue;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::api::{self, Api, NewVideo, ReceivedRange, VideoStatus};
+use crate::error::{Error, ErrorKind, Result};
+use crate::extent::Extent;
+use crate::transport::Dialer;
+use crate::upload::active::Active;
+use crate::upload::client::Settings;
+use crate::upload::control::Control;
+use crate::upload::crew::Crew;
+use crate::upload::feed::Filling;
+use crate::upload::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
+use crate::upload::session::{Action, Dispatch, Received};
+use crate::upload::worker::{Done, LaneIndex, Report, SessionId};
+use crate::upload::{Progress, UploadRequest, Uploaded};
+
+/// What the handles ask for.
+pub(super) enum Command {
+    Upload(Box<Job>),
+    Call(Call),
+}
+
+/// A call of the service's API, run beside the uploads.
+pub(super) type Call = Box<dyn FnOnce(Rc<Api<Control>>, RetryPolicy) -> Task + Send>;
+
+/// Something that runs on the driver's thread.
+pub(super) type Task = LocalBoxFuture<'static, ()>;
+
+/// An upload as it was asked for.
+pub(super) struct Job {
+    pub(super) request: UploadRequest,
+    pub(super) reply: oneshot::Sender<Result<Uploaded>>,
+    pub(super) publish: watch::Sender<Progress>,
+    pub(super) halted: watch::Receiver<Halt>,
+    pub(super) on_progress: Option<Box<dyn FnMut(&Progress) + Send>>,
+}
+
+/// Whether an upload is to end early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    No,
+    /// When the chunks under way have their answers.
+    AfterChunks,
+    Now,
+}
+
+/// What happened to a session beside its lanes.
+pub(super) enum Event {
+    Created(SessionId, Result<String>),
+    Status(SessionId, Result<Received>),
+    Renewed(SessionId, Result<Option<HeaderValue>>),
+    Authorized(Result<Option<HeaderValue>>),
+    Filled(SessionId, Filling, mpsc::Receiver<Filling>),
+    Halted(SessionId, Halt, watch::Receiver<Halt>),
+    /// A call beside the uploads ended, or a stream did.
+    Done,
+}
+
+/// Everything the driver needs before its thread exists.
+pub(super) struct Unstarted {
+    settings: Settings,
+    dialer: Dialer,
+    inbox: mpsc::Receiver<Command>,
+}
+
+/// Checks the settings.
+pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
+    if settings.lanes == 0 || settings.transfers == 0 {
+        return Err(Error::new(ErrorKind::InvalidInput, "work with less than one lane or one transfer"));
+    }
+    let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
+    Ok(Unstarted { settings, dialer, inbox })
+}
+
+impl Unstarted {
+    /// Serves commands until the last handle is gone and the last upload is over.
+    pub(super) fn run(self) {
+        match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(Driver::new(self).run()),
+            Err(error) => tracing::error!(%error, "the driver has no runtime"),
+        }
+    }
+}
+
+struct Driver {
+    settings: Settings,
+    dialer: Dialer,
+    inbox: mpsc::Receiver<Command>,
+    api: Rc<Api<Control>>,
+    crew: Option<Crew>,
+    idle: Vec<LaneIndex>,
+    queue: VecDeque<Box<Job>>,
+    active: BTreeMap<SessionId, Active>,
+    next_session: SessionId,
+    /// Where the round robin over the sessions goes on.
+    turn: SessionId,
+    tasks: FuturesUnordered<LocalBoxFuture<'static, Event>>,
+    authorization: Authorization,
+    handles_gone: bool,
+}
+
+/// What the next request proves itself with.
+#[derive(Default)]
+struct Authorization {
+    known: Option<(Option<HeaderValue>, Instant)>,
+    asked: bool,
+}
+
+impl Authorization {
+    /// Old enough to ask whether there is a newer one; that costs a request only when there is.
+    fn is_stale(&self, now: Instant) -> bool {
+        !self.asked && self.known.as_ref().is_none_or(|(_, since)| now >= *since + FRESH)
+    }
+}
+
+impl Driver {
+    fn new(unstarted: Unstarted) -> Driver {
+        let Unstarted { settings, dialer, inbox } = unstarted;
+        let control = Control::new(dialer.clone(), settings.patience.clone());
+        let api = Api::new(control, settings.credentials.clone(), settings.origin.clone());
+        Driver {
+            settings,
+            dialer,
+            inbox,
+            api: Rc::new(api),
+            crew: None,
+            idle: Vec::new(),
+            queue: VecDeque::new(),
+            active: BTreeMap::new(),
+            next_session: 0,
+            turn: 0,
+            tasks: FuturesUnordered::new(),
+            authorization: Authorization::default(),
+            handles_gone: false,
+        }
+    }
+
+    async fn run(mut self) {
+        while !(self.handles_gone && self.active.is_empty() && self.queue.is_empty()) {
+            self.wait().await;
+            self.pump();
+        }
+        if let Some(crew) = self.crew.take() {
+            crew.join();
+        }
+    }
+
+    /// Waits for one thing to happen and takes it in.
+    async fn wait(&mut self) {
+        let tick = self.next_wake().unwrap_or_else(|| Instant::now() + IDLE_TICK);
+        tokio::select! {
+            command = self.inbox.recv(), if !self.handles_gone => match command {
+                Some(command) => self.take_command(command),
+                None => self.handles_gone = true,
+            },
+            Some(report) = next_report(&mut self.crew) => self.take_report(report),
+            Some(event) = self.tasks.next() => self.take_event(event),
+            () = tokio::time::sleep_until(tick.into()) => {}
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        if self.active.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        let sessions = self.active.values().filter_map(|active| active.session.next_timeout(now));
+        sessions.chain([now + PROGRESS_TICK]).min()
+    }
+
+    fn take_command(&mut self, command: Command) {
+        match command {
+            Command::Upload(job) => self.queue.push_back(job),
+            Command::Call(call) => {
+                let task = call(self.api.clone(), self.settings.retry.clone());
+                self.tasks.push(Box::pin(async {
+                    task.await;
+                    Event::Done
+                }));
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        self.idle.push(report.lane);
+        let Some(done) = report.done else { return };
+        let Some(active) = self.active.get_mut(&done.session) else { return };
+        active.lanes.remove(&report.lane);
+        let Done { index, outcome, authorization, rate_limit: _, session: _, video } = done;
+        active.used_authorization = authorization;
+        active.take_video(video);
+        active.session.handle_outcome(index, outcome, Instant::now(), fastrand::f64());
+        active.release_stored();
+    }
+
+    fn take_event(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Created(id, created) => self.with(id, |active| {
+                active.made_container = created.is_ok();
+                active.session.handle_created(created);
+            }),
+            Event::Status(id, status) => {
+                self.with(id, |active| active.session.handle_status(status, now, fastrand::f64()));
+            }
+            Event::Renewed(id, renewed) => {
+                let renewed = renewed.map(|value| self.authorization.known = Some((value, now)));
+                self.with(id, |active| active.session.handle_renewed(renewed));
+            }
+            Event::Authorized(Ok(value)) => {
+                self.authorization = Authorization { known: Some((value, now)), asked: false };
+            }
+            Event::Authorized(Err(error)) => self.refuse_all(error),
+            Event::Filled(id, filling, inbox) => {
+                let next = self.active.get_mut(&id).map(|active| active.take_filling(id, filling, inbox));
+                self.tasks.extend(next);
+            }
+            Event::Halted(id, halt, halted) => {
+                let next = self.active.get_mut(&id).and_then(|active| active.halt(id, halt, halted));
+                self.tasks.extend(next);
+            }
+            Event::Done => {}
+        }
+    }
+
+    fn with(&mut self, id: SessionId, change: impl FnOnce(&mut Active)) {
+        if let Some(active) = self.active.get_mut(&id) {
+            change(active);
+        }
+    }
+
+    /// Without credentials no session that needs them can go on.
+    fn refuse_all(&mut self, error: Error) {
+        self.authorization = Authorization::default();
+        let mut error = Some(error);
+        for active in self.active.values_mut().filter(|active| active.needs_key()) {
+            let refusal = error.take().unwrap_or_else(|| Error::new(ErrorKind::NotAuthorized, "log in"));
+            active.session.handle_failure(refusal);
+        }
+    }
+
+    /// Gives everybody the work there is.
+    fn pump(&mut self) {
+        self.begin_jobs();
+        let now = Instant::now();
+        let ids: Vec<SessionId> = self.active.keys().copied().collect();
+        for id in ids {
+            self.perform(id, now);
+        }
+        self.authorize(now);
+        self.dispatch(now);
+        for active in self.active.values_mut() {
+            active.publish_progress();
+        }
+    }
+
+    fn begin_jobs(&mut self) {
+        while self.active.len() < self.settings.transfers {
+            let Some(job) = self.queue.pop_front() else { return };
+            let id = self.next_session;
+            self.next_session += 1;
+            let crew = match crew(&mut self.crew, &self.settings, &self.dialer) {
+                Ok(crew) => crew,
+                Err(error) => {
+                    let _ = job.reply.send(Err(error));
+                    continue;
+                }
+            };
+            if let Some((active, tasks)) = Active::prepare(id, *job, &self.settings, crew) {
+                self.tasks.extend(tasks);
+                self.active.insert(id, active);
+            }
+        }
+    }
+
+    /// Does what a session wants until it wants nothing.
+    fn perform(&mut self, id: SessionId, now: Instant) {
+        while let Some(action) = self.active.get_mut(&id).and_then(|active| active.session.poll(now)) {
+            match action {
+                Action::Create => self.create(id),
+                Action::AskStatus => self.ask_status(id),
+                Action::Renew => self.renew(id),
+                Action::Finish => self.finish(id),
+            }
+        }
+    }
+
+    fn create(&mut self, id: SessionId) {
+        let Some(active) = self.active.get(&id) else { return };
+        let (api, policy, video) = (self.api.clone(), self.settings.retry.clone(), active.new_video());
+        self.tasks.push(Box::pin(async move {
+            let created = persistently(&policy, || create_container(&api, &video)).await;
+            Event::Created(id, created)
+        }));
+    }
+
+    fn ask_status(&mut self, id: SessionId) {
+        let Some(video_id) = self.active.get(&id).and_then(|active| active.session.video_id()) else {
+            return;
+        };
+        let (api, video_id) = (self.api.clone(), video_id.to_owned());
+        self.tasks.push(Box::pin(async move {
+            let status = api.videos(Instant::now()).status(&video_id).await;
+            Event::Status(id, status.map(|status| received(&status)))
+        }));
+    }
+
+    fn renew(&mut self, id: SessionId) {
+        let Some(active) = self.active.get(&id) else { return };
+        let (api, used) = (self.api.clone(), active.used_authorization.clone());
+        self.tasks.push(Box::pin(async move {
+            let fresh = match used {
+                Some(used) => api.renew_after_401(&used, Instant::now()).await,
+                None => Ok(None),
+            };
+            let final_refusal = || Error::new(ErrorKind::NotAuthorized, "renew the credentials");
+            Event::Renewed(id, fresh.and_then(|fresh| fresh.map(Some).ok_or_else(final_refusal)))
+        }));
+    }
+
+    /// Fetches what orders prove themselves with, ahead of its expiry.
+    fn authorize(&mut self, now: Instant) {
+        if !self.authorization.is_stale(now) || !self.active.values().any(Active::needs_key) {
+            return;
+        }
+        self.authorization.asked = true;
+        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
+        self.tasks.push(Box::pin(async move {
+            let authorized = persistently(&policy, || api.authorization(Instant::now())).await;
+            Event::Authorized(authorized)
+        }));
+    }
+
+    /// Gives chunks to idle lanes, a chunk of each session in turn.
+    fn dispatch(&mut self, now: Instant) {
+        while let Some(&lane) = self.idle.last() {
+            let Some((id, dispatch)) = self.next_chunk(now) else { return };
+            let (Some(active), Some(crew)) = (self.active.get_mut(&id), &self.crew) else { return };
+            let key = active.needs_key().then_some(self.authorization.known.as_ref()).flatten();
+            let authorization = key.and_then(|(value, _)| value.clone());
+            let Some(order) = active.order(id, dispatch, authorization) else { return };
+            self.idle.pop();
+            active.lanes.insert(lane, crew.gauge(lane));
+            crew.give(lane, order);
+        }
+    }
+
+    fn next_chunk(&mut self, now: Instant) -> Option<(SessionId, Dispatch)> {
+        let authorized = self.authorization.known.is_some();
+        let (before, after): (Vec<_>, Vec<_>) = self.active.iter_mut().partition(|(id, _)| **id < self.turn);
+        for (&id, active) in after.into_iter().chain(before) {
+            if active.needs_key() && !authorized {
+                continue;
+            }
+            if let Some(dispatch) = active.session.next_chunk(now) {
+                self.turn = id + 1;
+                return Some((id, dispatch));
+            }
+        }
+        None
+    }
+
+    fn finish(&mut self, id: SessionId) {
+        if let Some(active) = self.active.remove(&id) {
+            active.finish();
+        }
+    }
+}
+
+/// The crew, started when it is first needed.
+fn crew<'a>(crew: &'a mut Option<Crew>, settings: &Settings, dialer: &Dialer) -> Result<&'a Crew> {
+    match crew {
+        Some(crew) => Ok(crew),
+        None => Ok(crew.insert(Crew::start(settings, dialer)?)),
+    }
+}
+
+async fn next_report(crew: &mut Option<Crew>) -> Option<Report> {
+    match crew {
+        Some(crew) => crew.next_report().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn create_container(api: &Api<Control>, video: &NewVideo) -> Result<String> {
+    Ok(api.videos(Instant::now()).create(video).await?.video_id)
+}
+
+/// Repeats a call while its failures are temporary.
+pub(super) async fn persistently<T, F>(policy: &RetryPolicy, call: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let begun = Instant::now();
+    let mut failures = 0;
+    loop {
+        let error = match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        failures += 1;
+        let pause = match judge(&error, Fate::NotStored, Attempt::First) {
+            Verdict::Again if failures <= policy.retries => policy.pause(failures, fastrand::f64()),
+            Verdict::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
+            _ => return Err(error.after_attempts(failures)),
+        };
+        if begun.elapsed() + pause > policy.max_time {
+            return Err(error.after_attempts(failures));
+        }
+        tracing::debug!(%error, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn received(status: &VideoStatus) -> Received {
+    let extent = |range: &ReceivedRange| Extent::from_bounds(range.from, range.to);
+    let mut received = Received {
+        file_bytes: status.ingest.as_ref().and_then(|ingest| ingest.filesize),
+        ..Received::default()
+    };
+    match status.received() {
+        api::Received::Nothing => {}
+        api::Received::Ranges(ranges) => received.extents = ranges.iter().filter_map(extent).collect(),
+        api::Received::Parts(parts) => received.parts = parts.parts.clone(),
+        api::Received::Everything => received.complete = true,
+    }
+    received
+}
+
+/// How often progress is published while an upload runs.
+const PROGRESS_TICK: Duration = Duration::from_millis(100);
+
+/// A token is renewed when a fifth of its life is left, so that asking this often is often enough.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Nothing happens by time alone when nothing runs; any bound will do.
+const IDLE_TICK: Duration = Duration::from_secs(60);

@@ -1,0 +1,139 @@
+//! How far an upload is, in bytes of the file.
+//!
+//! Three counts, since they part ways: what was read from the source, what the sockets took, and what
+//! the service acknowledged. Envelopes and request heads are not counted, and no count goes back.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use tokio::sync::watch;
+
+use crate::transport::SentCounter;
+
+/// How far an upload is. All byte counts are bytes of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The length of the file; `None` while a stream has not ended.
+    pub total_bytes: Option<u64>,
+    /// Read from the source and handed to a connection.
+    pub read_bytes: u64,
+    /// Taken by the sockets.
+    pub sent_bytes: u64,
+    /// Acknowledged by the service.
+    pub acknowledged_bytes: u64,
+    /// Sent again after a failure; not part of the other counts.
+    pub resent_bytes: u64,
+    /// Chunks acknowledged by the service.
+    pub acknowledged_chunks: u32,
+    /// Attempts that were repetitions.
+    pub retries: u32,
+    /// The container, once it is known.
+    pub video_id: Option<String>,
+}
+
+impl Progress {
+    /// Takes over newer counts; those that would go back stay.
+    pub(super) fn advance(&mut self, newer: Progress) -> bool {
+        let older = self.clone();
+        *self = Progress {
+            read_bytes: newer.read_bytes.max(older.read_bytes),
+            sent_bytes: newer.sent_bytes.max(older.sent_bytes),
+            acknowledged_bytes: newer.acknowledged_bytes.max(older.acknowledged_bytes),
+            ..newer
+        };
+        *self != older
+    }
+}
+
+/// The latest [`Progress`], every time it changed.
+///
+/// A slow reader misses states in between, never the last one. Ends with the upload.
+#[derive(Debug)]
+pub struct ProgressStream {
+    changes: Pin<Box<Changes>>,
+}
+
+impl ProgressStream {
+    pub(super) fn new(receiver: watch::Receiver<Progress>) -> ProgressStream {
+        ProgressStream { changes: Box::pin(Changes(next_change(receiver))) }
+    }
+}
+
+impl Stream for ProgressStream {
+    type Item = Progress;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Progress>> {
+        let Poll::Ready((receiver, progress)) = self.changes.0.as_mut().poll(cx) else {
+            return Poll::Pending;
+        };
+        self.changes.0 = next_change(receiver);
+        Poll::Ready(progress)
+    }
+}
+
+type NextChange = Pin<Box<dyn Future<Output = (watch::Receiver<Progress>, Option<Progress>)> + Send + Sync>>;
+
+struct Changes(NextChange);
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Changes")
+    }
+}
+
+fn next_change(mut receiver: watch::Receiver<Progress>) -> NextChange {
+    Box::pin(async move {
+        let progress = match receiver.changed().await {
+            Ok(()) => Some(receiver.borrow_and_update().clone()),
+            Err(_) => None,
+        };
+        (receiver, progress)
+    })
+}
+
+/// What one lane has read and sent of the chunk under way; written by the lane, read by the driver.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gauge {
+    /// File bytes handed to the connection.
+    pub(super) read: Arc<AtomicU64>,
+    sending: Arc<Mutex<Sending>>,
+}
+
+#[derive(Debug, Default)]
+struct Sending {
+    /// The connection's own count; another one after a reconnection.
+    counter: Option<Arc<SentCounter>>,
+    envelope_head_bytes: u64,
+    chunk_bytes: u64,
+}
+
+impl Gauge {
+    /// Between chunks there is nothing to count.
+    pub(super) fn rest(&self) {
+        self.read.store(0, Ordering::Relaxed);
+        *self.sending() = Sending::default();
+    }
+
+    pub(super) fn follow(&self, counter: Arc<SentCounter>, envelope_head_bytes: u64, chunk_bytes: u64) {
+        *self.sending() = Sending { counter: Some(counter), envelope_head_bytes, chunk_bytes };
+    }
+
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// File bytes that the connection took.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        let sending = self.sending();
+        let body = sending.counter.as_ref().map_or(0, |counter| counter.body_bytes());
+        body.saturating_sub(sending.envelope_head_bytes).min(sending.chunk_bytes)
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,166 @@
+//! Whether and when to try again: every failure is answered in one exhaustive match.
+//!
+//! Pure: the clock's and the dice's say come in as arguments.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+
+/// What is known of the chunk when an attempt at it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The service cannot have it: the request was never complete, or it was refused.
+    NotStored,
+    /// The request may have arrived whole; only the service knows.
+    Unknown,
+}
+
+/// Whether the service may hold the chunk from an attempt before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Nothing of it was ever sent, in this process or an earlier one.
+    First,
+    /// An earlier attempt's fate was not known for sure.
+    Repeated,
+}
+
+/// What to do about a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it again after a pause.
+    Again,
+    /// Send it again, not before the service's own delay; does not count as a failure.
+    Throttled(Option<Duration>),
+    /// Ask the service what it holds before sending again.
+    AskFirst,
+    /// The service says that it holds the chunk already, which an earlier attempt explains.
+    AlreadyThere,
+    /// Get fresh credentials, then send it again.
+    Renew,
+    /// No attempt can help.
+    GiveUp,
+}
+
+/// The one place that answers "try again?".
+pub fn judge(error: &Error, fate: Fate, attempt: Attempt) -> Verdict {
+    match error.kind() {
+        ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
+            match fate {
+                Fate::NotStored => Verdict::Again,
+                Fate::Unknown => Verdict::AskFirst,
+            }
+        }
+        ErrorKind::RateLimited => Verdict::Throttled(error.retry_after()),
+        ErrorKind::NotAuthorized => Verdict::Renew,
+        ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => match attempt {
+            Attempt::First => Verdict::GiveUp,
+            Attempt::Repeated => Verdict::AlreadyThere,
+        },
+        ErrorKind::Refused
+        | ErrorKind::InvalidInput
+        | ErrorKind::NoSuchFile
+        | ErrorKind::SourceUnreadable
+        | ErrorKind::SourceChanged
+        | ErrorKind::PlanImpossible
+        | ErrorKind::NotFound
+        | ErrorKind::Untrusted
+        | ErrorKind::Mismatch
+        | ErrorKind::Journal
+        | ErrorKind::Busy
+        | ErrorKind::Cancelled
+        | ErrorKind::Internal => Verdict::GiveUp,
+    }
+}
+
+/// How often and how long to try.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RetryPolicy {
+    /// How many times a chunk is sent again after its first attempt failed. Throttling does not count.
+    pub retries: u32,
+    /// How long a session goes on without a chunk being stored before it gives up.
+    pub max_time: Duration,
+    /// The pause before the first repetition; doubles with each further one.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// How long the service gets to show a chunk whose answer was lost, before it counts as absent.
+    pub grace: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> RetryPolicy {
+        RetryPolicy {
+            retries: 10,
+            max_time: Duration::from_secs(15 * 60),
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(30),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause before repetition `repetition` (counted from 1), between half and all of the doubled
+    /// pause, as `roll` in `0.0..1.0` decides.
+    pub fn pause(&self, repetition: u32, roll: f64) -> Duration {
+        let doubled = self.first_pause.saturating_mul(1 << repetition.saturating_sub(1).min(20));
+        doubled.min(self.longest_pause).mul_f64(0.5 + roll / 2.0)
+    }
+
+    /// A delay that the service asked for, stretched by up to a fifth so that hosts which were told the
+    /// same do not come back at the same moment.
+    pub fn after_throttle(&self, delay: Option<Duration>, roll: f64) -> Duration {
+        let delay = delay.unwrap_or(self.longest_pause).clamp(self.first_pause, LONGEST_DELAY);
+        delay.mul_f64(1.0 + roll / 5.0)
+    }
+}
+
+/// No clock overflows on it, and no policy waits that long.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_answer_is_a_question_and_a_broken_request_is_not() {
+        let lost = Error::new(ErrorKind::Unavailable, "send a chunk");
+        assert_eq!(judge(&lost, Fate::Unknown, Attempt::First), Verdict::AskFirst);
+        assert_eq!(judge(&lost, Fate::NotStored, Attempt::First), Verdict::Again);
+    }
+
+    #[test]
+    fn already_sent_is_an_error_at_first_and_an_answer_on_a_repetition() {
+        for kind in [ErrorKind::AlreadySent, ErrorKind::AlreadyFilled] {
+            let error = Error::new(kind, "send a chunk");
+            assert_eq!(judge(&error, Fate::NotStored, Attempt::First), Verdict::GiveUp);
+            assert_eq!(judge(&error, Fate::NotStored, Attempt::Repeated), Verdict::AlreadyThere);
+        }
+        let other = Error::new(ErrorKind::Refused, "send a chunk");
+        assert_eq!(judge(&other, Fate::NotStored, Attempt::Repeated), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn throttling_waits_as_long_as_the_service_says_and_a_little_longer() {
+        let policy = RetryPolicy::default();
+        let asked = Duration::from_secs(7);
+        assert_eq!(policy.after_throttle(Some(asked), 0.0), asked);
+        assert!(policy.after_throttle(Some(asked), 0.99) > asked);
+        assert!(policy.after_throttle(Some(Duration::ZERO), 0.0) > Duration::ZERO);
+        assert!(policy.after_throttle(Some(Duration::MAX), 0.99) > policy.max_time);
+    }
+
+    proptest! {
+        #[test]
+        fn pauses_grow_and_stay_bounded(repetition in 1u32..200, roll in 0.0..1.0f64) {
+            let policy = RetryPolicy::default();
+            let pause = policy.pause(repetition, roll);
+            prop_assert!(pause >= policy.first_pause / 2);
+            prop_assert!(pause <= policy.longest_pause);
+            prop_assert!(policy.pause(repetition + 1, 0.0) >= policy.pause(repetition, 0.0));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! A worker: one thread with one runtime, one buffer pool and its lanes.
+//!
+//! A lane reports that it is idle, gets an order, sends one chunk, reports again. It decides nothing:
+//! whether an attempt is repeated is the session's business.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use futures_util::future;
+use http::{HeaderValue, Request, Response, header};
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{Origin, RateLimit, UploadAnswer, Video};
+use crate::body::ChunkBody;
+use crate::error::{Error, ErrorKind};
+use crate::source::{
+    AnySource, BLOCK_BYTES, BufferPool, Choice, HeldChunk, Region, Source, SourceError, SourceFile,
+};
+use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
+use crate::upload::progress::Gauge;
+use crate::upload::retry::Fate;
+use crate::upload::session::{Completion, Outcome};
+use crate::wire::{Chunk, ContentRange, Envelope};
+
+/// Names a lane among all lanes of an engine, counted from 0.
+pub(super) type LaneIndex = usize;
+
+/// Names a session among all sessions of an engine.
+pub(super) type SessionId = u64;
+
+/// One chunk for one lane.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) session: SessionId,
+    pub(super) chunk: Chunk,
+    pub(super) supply: Supply,
+    /// Path and query of the upload.
+    pub(super) target: String,
+    pub(super) content_range: Option<ContentRange>,
+    pub(super) authorization: Option<HeaderValue>,
+    /// The form field `videoId` of a delegated upload.
+    pub(super) video_id_field: Option<String>,
+    pub(super) file_name: Arc<str>,
+    /// Turns true when the session is over.
+    pub(super) cancelled: watch::Receiver<bool>,
+}
+
+/// Where the bytes of an order come from.
+#[derive(Clone, Debug)]
+pub(super) enum Supply {
+    File(SourceFile, Choice),
+    Held(HeldChunk),
+}
+
+/// A lane is idle, and what became of its last order.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) lane: LaneIndex,
+    pub(super) done: Option<Done>,
+}
+
+/// What became of an order.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) session: SessionId,
+    pub(super) index: u32,
+    pub(super) outcome: Outcome,
+    /// The video's description, when the chunk completed it.
+    pub(super) video: Option<Box<Video>>,
+    pub(super) rate_limit: Option<RateLimit>,
+    /// The credentials that were used, to be renewed if they were refused.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub(super) struct Plant {
+    pub(super) dialer: Dialer,
+    pub(super) patience: Patience,
+    pub(super) origin: Origin,
+    pub(super) runtime: Runtime,
+    pub(super) stations: Vec<Station>,
+    pub(super) reports: mpsc::Sender<Report>,
+}
+
+/// Which runtime a worker runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Runtime {
+    /// tokio-uring's, for sources that read through the ring.
+    Ring,
+    /// tokio's own.
+    Plain,
+}
+
+/// One lane's place in a worker.
+#[derive(Debug)]
+pub(super) struct Station {
+    pub(super) lane: LaneIndex,
+    pub(super) gauge: Gauge,
+    pub(super) orders: mpsc::Receiver<Order>,
+}
+
+/// Starts a worker. It ends when its order channels close; whoever started it joins the thread.
+pub(super) fn start(name: String, plant: Plant) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(move || match plant.runtime {
+        Runtime::Ring => run_on_ring(plant),
+        Runtime::Plain => run_plain(plant),
+    })
+}
+
+/// The ring was there when it was probed; if it is gone by now, the sources read without it.
+fn run_on_ring(plant: Plant) {
+    match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+        Ok(runtime) => runtime.block_on(run(plant)),
+        Err(error) => {
+            tracing::warn!(%error, "the ring was refused after it had been allowed: reading without it");
+            run_plain(plant);
+        }
+    }
+}
+
+fn run_plain(plant: Plant) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, run(plant)),
+        Err(error) => tracing::error!(%error, "a worker has no runtime"),
+    }
+}
+
+async fn run(plant: Plant) {
+    let Plant { dialer, patience, origin, runtime, stations, reports } = plant;
+    let blocks = stations.len() * BLOCKS_PER_LANE;
+    let pool = match runtime {
+        Runtime::Ring => BufferPool::in_ring(blocks, BLOCK_BYTES),
+        Runtime::Plain => BufferPool::new(blocks, BLOCK_BYTES),
+    };
+    let pool = match pool {
+        Ok(pool) => pool,
+        Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
+    };
+    let worker = Worker { dialer, patience, origin, pool, open: RefCell::new(VecDeque::new()) };
+    let lanes = stations.into_iter().map(|station| worker.attend(station, reports.clone()));
+    future::join_all(lanes).await;
+}
+
+struct Worker {
+    dialer: Dialer,
+    patience: Patience,
+    origin: Origin,
+    pool: BufferPool,
+    /// The sources opened last, newest at the back.
+    open: RefCell<VecDeque<(SessionId, AnySource)>>,
+}
+
+type Line = Lane<ChunkBody<AnySource>>;
+
+impl Worker {
+    async fn attend(&self, mut station: Station, reports: mpsc::Sender<Report>) {
+        let mut line: Option<Line> = None;
+        let mut done = None;
+        loop {
+            station.gauge.rest();
+            if reports.send(Report { lane: station.lane, done: done.take() }).await.is_err() {
+                return;
+            }
+            let Some(order) = station.orders.recv().await else { return };
+            done = Some(self.carry_out(order, &mut line, &station.gauge).await);
+        }
+    }
+
+    async fn carry_out(&self, mut order: Order, line: &mut Option<Line>, gauge: &Gauge) -> Done {
+        let mut cancelled = order.cancelled.clone();
+        let attempt = tokio::select! {
+            biased;
+            _ = cancelled.wait_for(|&cancelled| cancelled) => {
+                *line = None;
+                Attempted::failed(Error::new(ErrorKind::Cancelled, "send a chunk"), Fate::Unknown)
+            }
+            attempted = self.attempt(&mut order, line, gauge) => attempted,
+        };
+        Done {
+            session: order.session,
+            index: order.chunk.index,
+            outcome: attempt.outcome,
+            video: attempt.video,
+            rate_limit: attempt.rate_limit,
+            authorization: order.authorization,
+        }
+    }
+
+    async fn attempt(&self, order: &mut Order, line: &mut Option<Line>, gauge: &Gauge) -> Attempted {
+        let doing = || format!("send bytes {:?} of {}", order.chunk.extent, order.file_name);
+        let source = self.source(order);
+        if line.as_mut().is_none_or(|line| !line.is_open()) {
+            *line = match self.dialer.dial().await {
+                Ok(line) => Some(line),
+                Err(error) => return Attempted::failed(Error::from(error).doing(doing()), Fate::NotStored),
+            };
+        }
+        let Some(lane) = line.as_mut() else {
+            return Attempted::failed(Error::new(ErrorKind::Internal, doing()), Fate::NotStored);
+        };
+        lane.serve_from(source.region().map(file_region));
+        let request = match self.request(order, source.clone(), gauge, lane) {
+            Ok(request) => request,
+            Err(error) => return Attempted::failed(error, Fate::NotStored),
+        };
+        let answered = lane.send(request, &self.patience).await;
+        if answered.is_err() || !lane.is_open() {
+            *line = None;
+        }
+        match answered {
+            Ok(answer) => Attempted::answered(&answer, order, &source, doing()),
+            Err(error) => {
+                let fate = fate_of(&error);
+                Attempted::failed(Error::from(error).doing(doing()), fate)
+            }
+        }
+    }
+
+    /// The order's source, opened once per worker and kept while it is among the latest.
+    fn source(&self, order: &Order) -> AnySource {
+        let (file, choice) = match &order.supply {
+            Supply::Held(chunk) => return AnySource::Held(chunk.clone()),
+            Supply::File(file, choice) => (file, choice),
+        };
+        let mut open = self.open.borrow_mut();
+        if let Some((_, source)) = open.iter().find(|(session, _)| *session == order.session) {
+            return source.clone();
+        }
+        let (source, chosen) = AnySource::open(file, choice, &self.pool);
+        if let Err(declined) = chosen {
+            tracing::warn!(file = %file.path().display(), %declined, "falling back to plain reads");
+        }
+        if open.len() == OPEN_SOURCES {
+            open.pop_front();
+        }
+        open.push_back((order.session, source.clone()));
+        source
+    }
+
+    fn request(
+        &self,
+        order: &Order,
+        source: AnySource,
+        gauge: &Gauge,
+        lane: &Line,
+    ) -> Result<Request<ChunkBody<AnySource>>, Error> {
+        let boundary = format!("ringlift-{:032x}", fastrand::u128(..));
+        let envelope = Envelope::new(&boundary, &order.file_name, order.video_id_field.as_deref());
+        let mut request = Request::post(self.dialer.path(&order.target))
+            .header(header::HOST, self.dialer.authority())
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, envelope.content_type())
+            .header(header::CONTENT_LENGTH, envelope.content_length(order.chunk.extent.len()));
+        if let Some(range) = order.content_range {
+            request = request.header(header::CONTENT_RANGE, range.to_string());
+        }
+        if let Some(authorization) = &order.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        gauge.follow(lane.sent(), envelope.head().len() as u64, order.chunk.extent.len());
+        let body = ChunkBody::new(&envelope, source, order.chunk.extent, gauge.read.clone());
+        let mut request = request.body(body).map_err(|error| {
+            Error::new(ErrorKind::InvalidInput, "build the upload request").with_source(error)
+        })?;
+        request.headers_mut().extend(self.origin.headers());
+        Ok(request)
+    }
+}
+
+struct Attempted {
+    outcome: Outcome,
+    video: Option<Box<Video>>,
+    rate_limit: Option<RateLimit>,
+}
+
+impl Attempted {
+    fn failed(error: Error, fate: Fate) -> Attempted {
+        Attempted { outcome: Outcome::Failed { error, fate }, video: None, rate_limit: None }
+    }
+
+    fn answered(answer: &Response<Bytes>, order: &Order, source: &AnySource, doing: String) -> Attempted {
+        let rate_limit = RateLimit::from_headers(answer.headers());
+        let answer = UploadAnswer::read(answer).and_then(|answer| {
+            source.check()?;
+            order.supply.check_unchanged()?;
+            Ok(answer)
+        });
+        let (outcome, video) = match answer {
+            Ok(UploadAnswer { video_id, complete, .. }) => {
+                let completion = if complete.is_some() { Completion::Complete } else { Completion::Open };
+                (Outcome::Accepted { video_id, completion }, complete.map(Box::new))
+            }
+            Err(error) => {
+                let fate = match error.kind() {
+                    ErrorKind::MalformedAnswer => Fate::Unknown,
+                    _ => Fate::NotStored,
+                };
+                (Outcome::Failed { error: error.doing(doing), fate }, None)
+            }
+        };
+        Attempted { outcome, video, rate_limit: Some(rate_limit) }
+    }
+}
+
+impl Supply {
+    fn check_unchanged(&self) -> Result<(), SourceError> {
+        match self {
+            Supply::File(file, _) => file.check_unchanged(),
+            Supply::Held(_) => Ok(()),
+        }
+    }
+}
+
+fn file_region(region: Region) -> FileRegion {
+    FileRegion { addr: region.address, len: region.len, file: region.file, file_offset: 0 }
+}
+
+/// Without its last byte a request cannot have been stored.
+fn fate_of(error: &TransportError) -> Fate {
+    match error.sent_all() {
+        true => Fate::Unknown,
+        false => Fate::NotStored,
+    }
+}
+
+/// How many sources a worker keeps open; a lane that goes on with one of them need not open it again.
+const OPEN_SOURCES: usize = 16;
+
+/// What a chunk's body reads ahead, and what hyper may hold of it beside that.
+const BLOCKS_PER_LANE: usize = 6;
