@@ -184,8 +184,9 @@ impl Peer {
         sockopt::set_socket_linger(&self.tcp, Some(Duration::ZERO)).unwrap();
     }
 
+    /// Says no more, to a client that may be gone.
     pub(super) fn shut_down(&mut self) {
-        self.tcp.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = self.tcp.shutdown(std::net::Shutdown::Write);
     }
 }
 
