@@ -241,6 +241,14 @@ impl ErrorKind {
         matches!(self, RateLimited | Unavailable | Connect | Stalled | Busy)
     }
 
+    /// Whether an upload that ended so can be taken up where it stopped.
+    pub fn is_resumable(self) -> bool {
+        use ErrorKind::*;
+        self.is_temporary()
+            || matches!(self, Cancelled | NotAuthorized | Untrusted | Journal | SourceUnreadable)
+            || matches!(self, MalformedAnswer | Internal)
+    }
+
     /// A stable name, for logs and machine-readable output: `rate_limited`.
     pub fn name(self) -> &'static str {
         match self {

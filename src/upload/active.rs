@@ -1,8 +1,6 @@
 //! One upload under way: its session, its source, and who waits for it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,19 +10,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{NewVideo, Video, delegated_path, source_path};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::pipe::Place;
-use crate::source::{Choice, HeldChunk, PipeReader, SourceFile, probe};
-use crate::upload::chunks::{Cut, Last};
+use crate::upload::chunks::Cut;
 use crate::upload::client::Settings;
 use crate::upload::crew::Crew;
 use crate::upload::driver::{Event, Halt, Job};
-use crate::upload::feed::{self, Filling};
+use crate::upload::feed::Filling;
+use crate::upload::journal::Made;
 use crate::upload::progress::Gauge;
+use crate::upload::record::{Continued, Logbook, Record};
 use crate::upload::session::{Access, Dispatch, Session, Spec};
-use crate::upload::worker::{LaneIndex, Order, SessionId, Supply};
-use crate::upload::{ChunkSize, Destination, Input, Mode, Progress, Uploaded};
-use crate::wire::limits::{DEFAULT_CHUNK_BYTES, MAX_PARTS, MAX_SINGLE_BYTES, MIB};
-use crate::wire::{Addressing, Plan, plan};
+use crate::upload::supplies::{Opened, Supplies, Wish, open};
+use crate::upload::worker::{Done, LaneIndex, Order, SessionId};
+use crate::upload::{Destination, Progress, Uploaded};
 
 /// An upload under way.
 pub(super) struct Active {
@@ -38,6 +35,7 @@ pub(super) struct Active {
     supplies: Supplies,
     destination: Destination,
     file_name: Arc<str>,
+    record: Option<Record>,
     video: Option<Video>,
     reply: oneshot::Sender<Result<Uploaded>>,
     publish: watch::Sender<Progress>,
@@ -46,46 +44,44 @@ pub(super) struct Active {
     begun: Instant,
 }
 
-/// Where the chunks' bytes come from.
-enum Supplies {
-    File { file: SourceFile, choice: Choice },
-    Stream { held: BTreeMap<u32, HeldChunk>, inbox: Option<mpsc::Receiver<Filling>> },
-}
-
 impl Active {
-    /// Opens the source and plans, before anything is created or sent. `None` when that fails and the
-    /// caller has been told; otherwise the upload and what is to be waited for.
+    /// Opens the source, plans and claims the upload in the journal, before anything is created or sent.
+    /// `None` when that fails and the caller has been told; otherwise the upload and what is to be waited for.
     pub(super) fn prepare(
         id: SessionId,
         job: Job,
         settings: &Settings,
         crew: &Crew,
+        logbook: &Logbook,
     ) -> Option<(Active, Vec<LocalBoxFuture<'static, Event>>)> {
         let Job { request, reply, publish, halted, on_progress } = job;
-        let destination = request.destination.unwrap_or(Destination::NewVideo(request.video));
-        let opened = match request.input {
-            Input::File(path) => open_file(path, request.mode, request.chunk_size, settings, crew),
-            Input::Reader(name, reader) => {
-                open_stream(name, reader, request.mode, request.chunk_size, request.expected_bytes, settings)
-            }
+        let wish = Wish {
+            mode: request.mode,
+            chunk_size: request.chunk_size,
+            expected_bytes: request.expected_bytes,
         };
-        let opened = match opened {
-            Ok(opened) => opened,
+        let destination = request.destination.unwrap_or(Destination::NewVideo(request.video));
+        let claimed = open(request.input, wish, settings, crew)
+            .and_then(|opened| Claimed::of(opened, destination, settings, logbook));
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
             Err(error) => {
                 // The caller may have dropped its future.
                 let _ = reply.send(Err(error));
                 return None;
             }
         };
+        let tasks = [Some(next_halt(id, halted)), claimed.inbox.map(|inbox| next_filling(id, inbox))];
         let (cancel, _) = watch::channel(false);
-        let mut active = Active {
-            session: Session::new(spec(&destination, opened.cut, settings), Instant::now()),
+        let active = Active {
+            session: Session::new(claimed.spec, Instant::now()),
             lanes: HashMap::new(),
             used_authorization: None,
-            made_container: false,
-            supplies: opened.supplies,
-            destination,
-            file_name: opened.file_name,
+            made_container: claimed.made == Made::ByUs,
+            supplies: claimed.supplies,
+            destination: claimed.destination,
+            file_name: claimed.file_name,
+            record: claimed.record,
             video: None,
             reply,
             publish,
@@ -93,11 +89,7 @@ impl Active {
             cancel,
             begun: Instant::now(),
         };
-        let mut tasks = vec![next_halt(id, halted)];
-        if let Supplies::Stream { inbox, .. } = &mut active.supplies {
-            tasks.extend(inbox.take().map(|inbox| next_filling(id, inbox)));
-        }
-        Some((active, tasks))
+        Some((active, tasks.into_iter().flatten().collect()))
     }
 
     /// Whether its requests prove themselves with the API key.
@@ -105,16 +97,52 @@ impl Active {
         !matches!(self.destination, Destination::Delegated { .. })
     }
 
-    /// The container to create, titled after the file where nothing else was said.
-    pub(super) fn new_video(&self) -> NewVideo {
-        let mut video = match &self.destination {
-            Destination::NewVideo(video) => video.clone(),
-            Destination::Video(_) | Destination::Delegated { .. } => NewVideo::default(),
-        };
-        if video.title.is_empty() {
-            video.title = self.file_name.to_string();
+    /// The container to create, written down before it is.
+    pub(super) fn new_video(&mut self) -> Result<NewVideo> {
+        let plan = self.session.chunks().plan();
+        if let Some(record) = &mut self.record {
+            record.creating(plan)?;
         }
-        video
+        Ok(titled(&self.destination, &self.file_name))
+    }
+
+    /// The container exists, or could not be created.
+    pub(super) fn created(&mut self, created: Result<String>) {
+        let created = created.and_then(|video_id| {
+            self.made_container = true;
+            self.record_container(&video_id)?;
+            Ok(video_id)
+        });
+        self.session.handle_created(created);
+    }
+
+    fn record_container(&mut self, video_id: &str) -> Result<()> {
+        let plan = self.session.chunks().plan();
+        match &mut self.record {
+            Some(record) => record.container(plan, video_id, Made::ByUs),
+            None => Ok(()),
+        }
+    }
+
+    /// A lane is done with a chunk.
+    pub(super) fn done(&mut self, done: Done, now: Instant, roll: f64) {
+        self.used_authorization = done.authorization;
+        self.video = done.video.map(|video| *video).or(self.video.take());
+        let had_container = self.session.video_id().is_some();
+        self.session.handle_outcome(done.index, done.outcome, now, roll);
+        if !had_container && let Some(video_id) = self.session.video_id().map(str::to_owned) {
+            // The first chunk of a delegated upload made the video.
+            self.made_container = true;
+            if let Err(error) = self.record_container(&video_id) {
+                self.session.handle_failure(error);
+            }
+        }
+        if self.session.chunks().is_stored(done.index)
+            && let Some(record) = &mut self.record
+        {
+            record.acknowledged(done.index);
+        }
+        self.release_stored();
     }
 
     /// The order for a chunk of it.
@@ -124,10 +152,7 @@ impl Active {
         dispatch: Dispatch,
         authorization: Option<HeaderValue>,
     ) -> Option<Order> {
-        let supply = match &self.supplies {
-            Supplies::File { file, choice } => Supply::File(file.clone(), choice.clone()),
-            Supplies::Stream { held, .. } => Supply::Held(held.get(&dispatch.chunk.index)?.clone()),
-        };
+        let supply = self.supplies.supply(dispatch.chunk.index)?;
         let (target, video_id_field) = match (&self.destination, dispatch.video_id) {
             (Destination::Delegated { token, .. }, video_id) => (delegated_path(token), video_id),
             (Destination::NewVideo(_) | Destination::Video(_), video_id) => (source_path(&video_id?), None),
@@ -145,16 +170,9 @@ impl Active {
         })
     }
 
-    /// Keeps the description that came with the last chunk.
-    pub(super) fn take_video(&mut self, video: Option<Box<Video>>) {
-        if let Some(video) = video {
-            self.video = Some(*video);
-        }
-    }
-
     /// What the service has need not be held any longer.
-    pub(super) fn release_stored(&mut self) {
-        if let Supplies::Stream { held, .. } = &mut self.supplies {
+    fn release_stored(&mut self) {
+        if let Supplies::Stream { held } = &mut self.supplies {
             let chunks = self.session.chunks();
             held.retain(|&index, _| !chunks.is_stored(index));
         }
@@ -170,7 +188,7 @@ impl Active {
         match filling {
             Filling::Chunk(chunk) => {
                 let (extent, last) = (chunk.extent(), chunk.place().into());
-                if let Supplies::Stream { held, .. } = &mut self.supplies {
+                if let Supplies::Stream { held } = &mut self.supplies {
                     held.insert(self.session.chunks().known(), chunk);
                 }
                 self.session.handle_filled(extent, last);
@@ -235,14 +253,25 @@ impl Active {
             Some(video_id) if self.made_container => error.with_video_id(video_id),
             _ => error,
         });
+        match (self.record.take(), &uploaded) {
+            (Some(record), Ok(_)) => record.finished(),
+            (Some(record), Err(error)) if !self.may_continue(error) => record.abandoned(),
+            // Left in the journal for the next run.
+            (record, _) => drop(record),
+        }
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded);
     }
 
+    /// Whether the same command, run again, can take up what is there.
+    fn may_continue(&self, error: &Error) -> bool {
+        self.supplies.file().is_some() && error.kind().is_resumable()
+    }
+
     fn check_source(&self) -> Result<()> {
-        match &self.supplies {
-            Supplies::File { file, .. } => Ok(file.check_unchanged()?),
-            Supplies::Stream { .. } => Ok(()),
+        match self.supplies.file() {
+            Some(file) => Ok(file.check_unchanged()?),
+            None => Ok(()),
         }
     }
 
@@ -265,6 +294,63 @@ impl Active {
     }
 }
 
+/// An upload that is ours: opened, and claimed in the journal where one is kept.
+struct Claimed {
+    spec: Spec,
+    supplies: Supplies,
+    destination: Destination,
+    file_name: Arc<str>,
+    inbox: Option<mpsc::Receiver<Filling>>,
+    record: Option<Record>,
+    made: Made,
+}
+
+impl Claimed {
+    fn of(
+        opened: Opened,
+        destination: Destination,
+        settings: &Settings,
+        logbook: &Logbook,
+    ) -> Result<Claimed> {
+        let Opened { cut, supplies, file_name, inbox } = opened;
+        let (access, video_id) = match &destination {
+            Destination::NewVideo(_) => (Access::Key, None),
+            Destination::Video(video_id) => (Access::Key, Some(video_id.clone())),
+            Destination::Delegated { video_id, .. } => (Access::Token, video_id.clone()),
+        };
+        let arguments = serde_json::to_string(&titled(&destination, &file_name)).unwrap_or_default();
+        let endpoint = &settings.endpoint_url;
+        let (mut record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
+        let policy = settings.retry.clone();
+        let (spec, made) = match continued {
+            Some(Continued { video_id, made, plan, resumed }) => {
+                tracing::info!(%video_id, chunks = resumed.stored.len(), "taking up an earlier upload");
+                let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
+                (Spec { cut, access, video_id, resumed, policy }, made)
+            }
+            None => {
+                if let Some(record) = &mut record {
+                    record.begin(cut.plan(), access, video_id.as_deref())?;
+                }
+                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
+            }
+        };
+        Ok(Claimed { spec, supplies, destination, file_name, inbox, record, made })
+    }
+}
+
+/// The container to create, titled after the file where nothing else was said.
+fn titled(destination: &Destination, file_name: &str) -> NewVideo {
+    let mut video = match destination {
+        Destination::NewVideo(video) => video.clone(),
+        Destination::Video(_) | Destination::Delegated { .. } => NewVideo::default(),
+    };
+    if video.title.is_empty() {
+        video.title = file_name.to_owned();
+    }
+    video
+}
+
 fn next_filling(id: SessionId, mut inbox: mpsc::Receiver<Filling>) -> LocalBoxFuture<'static, Event> {
     Box::pin(async move {
         match inbox.recv().await {
@@ -283,89 +369,3 @@ fn next_halt(id: SessionId, mut halted: watch::Receiver<Halt>) -> LocalBoxFuture
         Event::Halted(id, halt, halted)
     })
 }
-
-fn spec(destination: &Destination, cut: Cut, settings: &Settings) -> Spec {
-    let (access, video_id) = match destination {
-        Destination::NewVideo(_) => (Access::Key, None),
-        Destination::Video(video_id) => (Access::Key, Some(video_id.clone())),
-        Destination::Delegated { video_id, .. } => (Access::Token, video_id.clone()),
-    };
-    Spec { cut, access, video_id, resumed: None, policy: settings.retry.clone() }
-}
-
-impl From<Place> for Last {
-    fn from(place: Place) -> Last {
-        match place {
-            Place::Last => Last::Yes,
-            Place::Middle => Last::No,
-        }
-    }
-}
-
-/// A source that can be read, and how it is cut.
-struct Opened {
-    cut: Cut,
-    supplies: Supplies,
-    file_name: Arc<str>,
-}
-
-fn open_file(
-    path: PathBuf,
-    mode: Mode,
-    chunk_size: ChunkSize,
-    settings: &Settings,
-    crew: &Crew,
-) -> Result<Opened> {
-    let file = SourceFile::open(&path)?;
-    let plan = plan_file(file.len(), mode, chunk_size)?;
-    let choice = probe::choose(settings.reader, &file, crew.delivery(), crew.ring());
-    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
-    let supplies = Supplies::File { file, choice };
-    Ok(Opened { cut: Cut::Planned(plan), supplies, file_name: file_name(&path) })
-}
-
-fn file_name(path: &Path) -> Arc<str> {
-    path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into())
-}
-
-fn open_stream(
-    name: String,
-    reader: Box<dyn Read + Send>,
-    mode: Mode,
-    chunk_size: ChunkSize,
-    expected_bytes: Option<u64>,
-    settings: &Settings,
-) -> Result<Opened> {
-    if matches!(mode, Mode::Single | Mode::Bytes) {
-        let reason = "its length is not known, and only parts (--mode parts) can do without";
-        return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}")).because(reason));
-    }
-    let chunk_bytes = match chunk_size {
-        ChunkSize::Auto => {
-            expected_bytes.map_or(STREAM_CHUNK_BYTES, |len| len.div_ceil(MAX_PARTS).max(STREAM_CHUNK_BYTES))
-        }
-        ChunkSize::Bytes(bytes) => bytes,
-    };
-    plan::check_chunk_bytes(chunk_bytes)?;
-    let pipe = PipeReader::new(reader, &name, chunk_bytes, settings.buffer_bytes)?;
-    let supplies = Supplies::Stream { held: BTreeMap::new(), inbox: Some(feed::start(pipe)?) };
-    Ok(Opened { cut: Cut::Stream, supplies, file_name: name.into() })
-}
-
-fn plan_file(len: u64, mode: Mode, chunk_size: ChunkSize) -> Result<Plan> {
-    let chunk_bytes = match chunk_size {
-        ChunkSize::Auto => DEFAULT_CHUNK_BYTES,
-        ChunkSize::Bytes(bytes) => bytes,
-    };
-    let addressing = match mode {
-        Mode::Single => Addressing::Single,
-        Mode::Bytes => Addressing::ByteRange,
-        Mode::Parts => Addressing::Part,
-        Mode::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
-        Mode::Auto => Addressing::ByteRange,
-    };
-    Ok(Plan::new(len, chunk_bytes, addressing)?)
-}
-
-/// Chunk bytes of a stream when nobody chose: every lane's chunk is held in memory.
-const STREAM_CHUNK_BYTES: u64 = 16 * MIB;

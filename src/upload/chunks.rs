@@ -17,6 +17,16 @@ pub enum Cut {
     Stream,
 }
 
+impl Cut {
+    /// The plan, where the length is known.
+    pub fn plan(self) -> Option<Plan> {
+        match self {
+            Cut::Planned(plan) => Some(plan),
+            Cut::Stream => None,
+        }
+    }
+}
+
 /// What is known of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -166,6 +176,11 @@ impl Chunks {
                 Some(ContentRange::Part { number: index + 1, total: last.then_some(index + 1) })
             }
         }
+    }
+
+    /// The plan, where the length is known.
+    pub fn plan(&self) -> Option<Plan> {
+        self.cut.plan()
     }
 
     /// How chunks are named on the wire.

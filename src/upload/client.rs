@@ -17,6 +17,7 @@ use crate::source::Reader;
 use crate::transport::{DialSettings, Patience, Trust};
 use crate::upload::control::Control;
 use crate::upload::driver::{self, Command};
+use crate::upload::pace::Caps;
 use crate::upload::retry::RetryPolicy;
 use crate::upload::{Input, Upload};
 
@@ -50,6 +51,11 @@ pub struct Settings {
     pub lanes: usize,
     /// Uploads under way at once, at least 1; further ones wait their turn.
     pub transfers: usize,
+    /// Where every container and every acknowledged chunk is written down, so that the same upload can be
+    /// taken up after a crash; `None` keeps no journal.
+    pub journal: Option<PathBuf>,
+    /// How many requests the caller allows.
+    pub caps: Caps,
     /// Bytes that chunks of streams may hold in memory, all streams together.
     pub buffer_bytes: u64,
 }
@@ -67,6 +73,8 @@ impl Default for Settings {
             reader: Reader::Auto,
             lanes: DEFAULT_LANES,
             transfers: DEFAULT_TRANSFERS,
+            journal: None,
+            caps: Caps::default(),
             buffer_bytes: DEFAULT_BUFFER_BYTES,
         }
     }

@@ -1,26 +1,41 @@
 //! The control connections: small JSON requests beside the lanes that carry the files.
 
 use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 
-use crate::api::Exchange;
+use crate::api::{Exchange, RateLimit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Dialer, Lane, Patience};
+use crate::upload::pace::{Class, Health, Pace, Quota, Start, Turn};
+use crate::upload::session::Outcome;
 
 /// Idle connections to the service, one request at a time on each.
 #[derive(Debug)]
 pub(super) struct Control {
     dialer: Dialer,
     patience: Patience,
+    pace: Rc<RefCell<Pace>>,
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
 }
 
 impl Control {
-    pub(super) fn new(dialer: Dialer, patience: Patience) -> Control {
-        Control { dialer, patience, idle: RefCell::new(Vec::new()) }
+    pub(super) fn new(dialer: Dialer, patience: Patience, pace: Rc<RefCell<Pace>>) -> Control {
+        Control { dialer, patience, pace, idle: RefCell::new(Vec::new()) }
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>> {
+        let mut lane = match self.take_idle() {
+            Some(lane) => lane,
+            None => self.dialer.dial().await?,
+        };
+        let answer = lane.send(request, &self.patience).await?;
+        self.put_back(lane);
+        Ok(answer)
     }
 
     fn take_idle(&self) -> Option<Lane<Full<Bytes>>> {
@@ -39,22 +54,7 @@ impl Control {
             idle.push(lane);
         }
     }
-}
 
-impl Exchange for Control {
-    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
-        let request = self.address(request)?;
-        let mut lane = match self.take_idle() {
-            Some(lane) => lane,
-            None => self.dialer.dial().await?,
-        };
-        let answer = lane.send(request, &self.patience).await?;
-        self.put_back(lane);
-        Ok(answer)
-    }
-}
-
-impl Control {
     fn address(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>> {
         let unusable = |error: http::Error| {
             Error::new(ErrorKind::InvalidInput, "address the request").with_source(error)
@@ -65,6 +65,81 @@ impl Control {
         head.headers.insert(header::HOST, host);
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         Ok(Request::from_parts(head, Full::new(body)))
+    }
+
+    /// Waits for the class's turn; the pace says no for at most one window of the service at a time.
+    async fn turn(&self, class: Class) {
+        loop {
+            let start = self.pace.borrow_mut().may_start(class, Instant::now());
+            match start {
+                Start::Ready => return,
+                Start::NotBefore(at) => tokio::time::sleep_until(at.into()).await,
+            }
+        }
+    }
+}
+
+impl Exchange for Control {
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+        let Some(class) = class_of(&request) else { return self.send(self.address(request)?).await };
+        let request = self.address(request)?;
+        self.turn(class).await;
+        let pass = self.pace.borrow_mut().started(class, Turn::First, Instant::now());
+        let answer = self.send(request).await;
+        let (quota, health) = match &answer {
+            Ok(answer) => {
+                let rate_limit = RateLimit::from_headers(answer.headers());
+                let health = match answer.status().as_u16() {
+                    429 => Health::Throttling(rate_limit.retry_after),
+                    500.. => Health::Failing,
+                    _ => Health::Well,
+                };
+                (quota_of(&rate_limit), health)
+            }
+            Err(error) => (None, health_of_error(error)),
+        };
+        self.pace.borrow_mut().answered(pass, quota, health, Instant::now(), fastrand::f64());
+        answer
+    }
+}
+
+/// The budget that a request draws on; those that authenticate draw on none.
+///
+/// `/reference/README`, "Rate limiting"
+fn class_of(request: &Request<Bytes>) -> Option<Class> {
+    match request.uri().path().starts_with("/auth/") {
+        true => None,
+        false if request.method() == Method::GET => Some(Class::Reads),
+        false => Some(Class::Writes),
+    }
+}
+
+/// What the headers of an answer say, where they say all of it.
+pub(super) fn quota_of(rate_limit: &RateLimit) -> Option<Quota> {
+    let within = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Some(Quota {
+        per_minute: within(rate_limit.limit?),
+        remaining: within(rate_limit.remaining?),
+        resets_in: rate_limit.retry_after,
+    })
+}
+
+/// What an attempt at a chunk says about the service.
+pub(super) fn health_of(outcome: &Outcome) -> Health {
+    match outcome {
+        Outcome::Accepted { .. } => Health::Well,
+        Outcome::Failed { error, .. } => health_of_error(error),
+    }
+}
+
+fn health_of_error(error: &Error) -> Health {
+    match error.kind() {
+        ErrorKind::RateLimited => Health::Throttling(error.retry_after()),
+        ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
+            Health::Failing
+        }
+        _ if error.refusal().is_some() => Health::Well,
+        _ => Health::Unknown,
     }
 }
 

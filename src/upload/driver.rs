@@ -3,7 +3,8 @@
 //! It turns what happens (a lane reports, the service answers, time passes) into the sessions' events,
 //! and what the sessions want into orders and API calls. It holds no file bytes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,15 @@ use crate::extent::Extent;
 use crate::transport::Dialer;
 use crate::upload::active::Active;
 use crate::upload::client::Settings;
-use crate::upload::control::Control;
+use crate::upload::control::{Control, health_of, quota_of};
 use crate::upload::crew::Crew;
 use crate::upload::feed::Filling;
+use crate::upload::journal::Journal;
+use crate::upload::pace::{Class, Pace, Pass, Start, Turn};
+use crate::upload::record::Logbook;
 use crate::upload::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
 use crate::upload::session::{Action, Dispatch, Received};
-use crate::upload::worker::{Done, LaneIndex, Report, SessionId};
+use crate::upload::worker::{LaneIndex, Report, SessionId};
 use crate::upload::{Progress, UploadRequest, Uploaded};
 
 /// What the handles ask for.
@@ -74,23 +78,29 @@ pub(super) enum Event {
 pub(super) struct Unstarted {
     settings: Settings,
     dialer: Dialer,
+    journal: Option<Journal>,
     inbox: mpsc::Receiver<Command>,
 }
 
-/// Checks the settings.
+/// Checks the settings and opens the journal.
 pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
     if settings.lanes == 0 || settings.transfers == 0 {
         return Err(Error::new(ErrorKind::InvalidInput, "work with less than one lane or one transfer"));
     }
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
-    Ok(Unstarted { settings, dialer, inbox })
+    let journal = settings.journal.as_deref().map(Journal::open).transpose()?;
+    Ok(Unstarted { settings, dialer, journal, inbox })
 }
 
 impl Unstarted {
     /// Serves commands until the last handle is gone and the last upload is over.
     pub(super) fn run(self) {
         match runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(Driver::new(self).run()),
+            Ok(runtime) => {
+                runtime.block_on(Driver::new(self).run());
+                // A name that is still being resolved is nobody's business any more.
+                runtime.shutdown_background();
+            }
             Err(error) => tracing::error!(%error, "the driver has no runtime"),
         }
     }
@@ -101,6 +111,12 @@ struct Driver {
     dialer: Dialer,
     inbox: mpsc::Receiver<Command>,
     api: Rc<Api<Control>>,
+    logbook: Logbook,
+    pace: Rc<RefCell<Pace>>,
+    /// The lanes' requests under way, as the pace counts them.
+    passes: HashMap<LaneIndex, Pass>,
+    /// When the pace allows the next chunk, while it does not.
+    held_until: Option<Instant>,
     crew: Option<Crew>,
     idle: Vec<LaneIndex>,
     queue: VecDeque<Box<Job>>,
@@ -129,14 +145,19 @@ impl Authorization {
 
 impl Driver {
     fn new(unstarted: Unstarted) -> Driver {
-        let Unstarted { settings, dialer, inbox } = unstarted;
-        let control = Control::new(dialer.clone(), settings.patience.clone());
+        let Unstarted { settings, dialer, journal, inbox } = unstarted;
+        let pace = Rc::new(RefCell::new(Pace::new(&settings.caps, Instant::now())));
+        let control = Control::new(dialer.clone(), settings.patience, pace.clone());
         let api = Api::new(control, settings.credentials.clone(), settings.origin.clone());
         Driver {
             settings,
             dialer,
             inbox,
             api: Rc::new(api),
+            logbook: Logbook::new(journal),
+            pace,
+            passes: HashMap::new(),
+            held_until: None,
             crew: None,
             idle: Vec::new(),
             queue: VecDeque::new(),
@@ -179,7 +200,7 @@ impl Driver {
         }
         let now = Instant::now();
         let sessions = self.active.values().filter_map(|active| active.session.next_timeout(now));
-        sessions.chain([now + PROGRESS_TICK]).min()
+        sessions.chain(self.held_until).chain([now + PROGRESS_TICK]).min()
     }
 
     fn take_command(&mut self, command: Command) {
@@ -198,22 +219,21 @@ impl Driver {
     fn take_report(&mut self, report: Report) {
         self.idle.push(report.lane);
         let Some(done) = report.done else { return };
-        let Some(active) = self.active.get_mut(&done.session) else { return };
-        active.lanes.remove(&report.lane);
-        let Done { index, outcome, authorization, rate_limit: _, session: _, video } = done;
-        active.used_authorization = authorization;
-        active.take_video(video);
-        active.session.handle_outcome(index, outcome, Instant::now(), fastrand::f64());
-        active.release_stored();
+        let now = Instant::now();
+        if let Some(pass) = self.passes.remove(&report.lane) {
+            let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
+            self.pace.borrow_mut().answered(pass, quota, health, now, fastrand::f64());
+        }
+        if let Some(active) = self.active.get_mut(&done.session) {
+            active.lanes.remove(&report.lane);
+            active.done(done, now, fastrand::f64());
+        }
     }
 
     fn take_event(&mut self, event: Event) {
         let now = Instant::now();
         match event {
-            Event::Created(id, created) => self.with(id, |active| {
-                active.made_container = created.is_ok();
-                active.session.handle_created(created);
-            }),
+            Event::Created(id, created) => self.with(id, |active| active.created(created)),
             Event::Status(id, status) => {
                 self.with(id, |active| active.session.handle_status(status, now, fastrand::f64()));
             }
@@ -280,7 +300,7 @@ impl Driver {
                     continue;
                 }
             };
-            if let Some((active, tasks)) = Active::prepare(id, *job, &self.settings, crew) {
+            if let Some((active, tasks)) = Active::prepare(id, *job, &self.settings, crew, &self.logbook) {
                 self.tasks.extend(tasks);
                 self.active.insert(id, active);
             }
@@ -300,8 +320,12 @@ impl Driver {
     }
 
     fn create(&mut self, id: SessionId) {
-        let Some(active) = self.active.get(&id) else { return };
-        let (api, policy, video) = (self.api.clone(), self.settings.retry.clone(), active.new_video());
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let video = match active.new_video() {
+            Ok(video) => video,
+            Err(error) => return active.created(Err(error)),
+        };
+        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
             let created = persistently(&policy, || create_container(&api, &video)).await;
             Event::Created(id, created)
@@ -347,12 +371,19 @@ impl Driver {
 
     /// Gives chunks to idle lanes, a chunk of each session in turn.
     fn dispatch(&mut self, now: Instant) {
+        self.held_until = None;
         while let Some(&lane) = self.idle.last() {
+            if let Start::NotBefore(at) = self.pace.borrow_mut().may_start(Class::Uploads, now) {
+                self.held_until = Some(at);
+                return;
+            }
             let Some((id, dispatch)) = self.next_chunk(now) else { return };
             let (Some(active), Some(crew)) = (self.active.get_mut(&id), &self.crew) else { return };
             let key = active.needs_key().then_some(self.authorization.known.as_ref()).flatten();
             let authorization = key.and_then(|(value, _)| value.clone());
+            let turn = if dispatch.attempt > 1 { Turn::Again } else { Turn::First };
             let Some(order) = active.order(id, dispatch, authorization) else { return };
+            self.passes.insert(lane, self.pace.borrow_mut().started(Class::Uploads, turn, now));
             self.idle.pop();
             active.lanes.insert(lane, crew.gauge(lane));
             crew.give(lane, order);

@@ -19,8 +19,10 @@ mod feed;
 pub mod journal;
 pub mod pace;
 pub mod progress;
+mod record;
 pub mod retry;
 pub mod session;
+mod supplies;
 mod worker;
 
 use std::fmt;

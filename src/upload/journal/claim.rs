@@ -27,11 +27,11 @@ pub enum Claim {
 #[derive(Debug)]
 pub struct Ticket {
     pub(super) row: Row,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Ticket {
-    pub(super) fn new(row: Row, lock: File) -> Ticket {
+    pub(super) fn new(row: Row, lock: Lock) -> Ticket {
         Ticket { row, _lock: lock }
     }
 }
@@ -57,10 +57,20 @@ pub(super) struct Locks {
 
 /// Who holds a session.
 pub(super) enum Held {
-    /// We do, until the file is closed.
-    ByUs(File),
+    /// We do, until it is dropped.
+    ByUs(Lock),
     /// Another process, or another journal of this one.
     ByThem(Option<u32>),
+}
+
+/// A locked file. Closing it would not do: a child that is being started shares it until it runs.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl Locks {
@@ -83,7 +93,7 @@ impl Locks {
                 None => {
                     file.set_len(0)?;
                     write!(file, "{}", std::process::id())?;
-                    Held::ByUs(file)
+                    Held::ByUs(Lock(file))
                 }
             })
         };
@@ -93,8 +103,15 @@ impl Locks {
     /// The process that holds session `id`: `Some(None)` when there is one that cannot be told.
     pub(super) fn holder(&self, id: i64) -> Result<Option<Option<u32>>, JournalError> {
         let path = self.file(id);
-        let holder = open(&path).and_then(|mut file| lock(&mut file));
-        holder.map_err(|error| JournalError::io(&path, error))
+        let look = || -> io::Result<Option<Option<u32>>> {
+            let mut file = open(&path)?;
+            let holder = lock(&mut file)?;
+            if holder.is_none() {
+                file.unlock()?;
+            }
+            Ok(holder)
+        };
+        look().map_err(|error| JournalError::io(&path, error))
     }
 
     /// A lock file that stays behind does no harm.

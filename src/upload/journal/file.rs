@@ -87,7 +87,9 @@ fn check(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     if verdict != "ok" {
         return Err(JournalError::Damaged { path: path_buf });
     }
-    write_ahead(connection).map_err(|error| failed(path, error))
+    write_ahead(connection)
+        .and_then(|()| connection.pragma_update(None, "synchronous", "NORMAL"))
+        .map_err(|error| failed(path, error))
 }
 
 /// Where another process is busy with the file just now, it is that one which switches over.

@@ -339,7 +339,7 @@ fn a_damaged_file_says_so_or_has_lost_nothing() {
     let whole = folder.path().join("whole");
     left_behind(&whole, [3, 50]);
     let len = fs::metadata(&whole).unwrap().len();
-    for (damage, at) in (0..len + 64).step_by(96).flat_map(|at| [(0x00, at), (0xa5, at), (0xff, at)]) {
+    for (at, damage) in (0..len + 64).step_by(96).zip([0x00, 0xa5, 0xff].into_iter().cycle()) {
         let path = folder.path().join("damaged");
         fs::copy(&whole, &path).unwrap();
         let file = fs::File::options().write(true).open(&path).unwrap();

@@ -165,6 +165,9 @@ impl<'h> Run<'h> {
     /// Everything that can be done now, then the wait for the next thing.
     fn step(&mut self) -> Option<End> {
         self.befall();
+        if self.filled == 0 {
+            self.fill_stream(); // Nothing is created for a stream that may be empty.
+        }
         while let Some(action) = self.session.poll(self.now) {
             match action {
                 Action::Create => {

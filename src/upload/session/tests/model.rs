@@ -255,5 +255,9 @@ fn not_stored(error: Error) -> Outcome {
 }
 
 fn refused(kind: ErrorKind, slug: &str) -> Outcome {
-    not_stored(Error::new(kind, "send a chunk").with_refusal(Refusal::new(400, slug)))
+    not_stored(Error::new(kind, "send a chunk").with_refusal(Refusal {
+        status: 400,
+        slug: Some(slug.into()),
+        ..Refusal::default()
+    }))
 }

@@ -1,0 +1,153 @@
+//! What of one upload goes into the journal, and when.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Identity, SourceFile};
+use crate::upload::Destination;
+use crate::upload::journal::{self, Claim, Container, Journal, JournalError, Key, Made, Ticket, TokenDigest};
+use crate::upload::session::{Access, Resumed};
+use crate::wire::Plan;
+
+/// The journal of an engine, where one is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Logbook(Option<Rc<RefCell<Journal>>>);
+
+/// The claim of one upload in the journal.
+#[derive(Debug)]
+pub(super) struct Record {
+    journal: Rc<RefCell<Journal>>,
+    ticket: Ticket,
+}
+
+/// What an earlier process left of the same upload.
+#[derive(Debug)]
+pub(super) struct Continued {
+    pub(super) video_id: String,
+    pub(super) made: Made,
+    pub(super) plan: Plan,
+    pub(super) resumed: Resumed,
+}
+
+impl Logbook {
+    pub(super) fn new(journal: Option<Journal>) -> Logbook {
+        Logbook(journal.map(|journal| Rc::new(RefCell::new(journal))))
+    }
+
+    /// Claims an upload: nobody else works at it, and what an earlier process left is taken up.
+    pub(super) fn claim(
+        &self,
+        endpoint: &str,
+        file: Option<&SourceFile>,
+        destination: &Destination,
+        arguments: &str,
+    ) -> Result<(Option<Record>, Option<Continued>)> {
+        let Some(journal) = &self.0 else { return Ok((None, None)) };
+        let source = file.map_or(journal::Source::Stream, source_of);
+        let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
+        let claim = journal.borrow_mut().claim(&key, arguments, SystemTime::now())?;
+        match claim {
+            Claim::Fresh(ticket) => Ok((Some(Record { journal: journal.clone(), ticket }), None)),
+            Claim::Resume(ticket, remembered) => {
+                let continued = match (remembered.container, remembered.plan) {
+                    (Container::Known { video_id, made }, Some(plan)) => {
+                        let resumed = Resumed { stored: remembered.stored };
+                        Some(Continued { video_id, made, plan, resumed })
+                    }
+                    (Container::Intended { .. }, _) => {
+                        tracing::warn!(
+                            "an earlier run may have left an empty video: it ended while creating one"
+                        );
+                        None
+                    }
+                    (Container::None | Container::Known { .. }, _) => None,
+                };
+                Ok((Some(Record { journal: journal.clone(), ticket }), continued))
+            }
+            Claim::Busy { pid } => {
+                let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+                Err(Error::new(ErrorKind::Busy, "claim the upload")
+                    .because(format!("{who} is at it already")))
+            }
+        }
+    }
+}
+
+impl Record {
+    /// Before anything is sent: the container that there is, or that the first chunk will make.
+    pub(super) fn begin(&mut self, plan: Option<Plan>, access: Access, video_id: Option<&str>) -> Result<()> {
+        match (video_id, access) {
+            (Some(video_id), _) => self.container(plan, video_id, Made::Given),
+            (None, Access::Token) => self.creating(plan),
+            (None, Access::Key) => Ok(()),
+        }
+    }
+
+    /// Before the container is created, by a request of its own or with the first chunk.
+    pub(super) fn creating(&mut self, plan: Option<Plan>) -> Result<()> {
+        let mark = format!("{:016x}", fastrand::u64(..));
+        Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, &mark)?)
+    }
+
+    /// Before the first byte goes into the container.
+    pub(super) fn container(&mut self, plan: Option<Plan>, video_id: &str, made: Made) -> Result<()> {
+        Ok(self.journal.borrow_mut().container(&mut self.ticket, plan, video_id, made)?)
+    }
+
+    /// After the service took a chunk. What cannot be written down costs sending it again, no more.
+    pub(super) fn acknowledged(&mut self, index: u32) {
+        if let Err(error) = self.journal.borrow_mut().acknowledged(&mut self.ticket, index) {
+            tracing::warn!(%error, "the journal did not take an acknowledgement: a crash would send the chunk again");
+        }
+    }
+
+    /// The file is stored: the same command uploads anew.
+    pub(super) fn finished(self) {
+        self.log(Journal::finished, "forget the finished upload");
+    }
+
+    /// Nothing can come of it: a container that we made is an orphan.
+    pub(super) fn abandoned(self) {
+        self.log(Journal::abandoned, "give the upload up");
+    }
+
+    fn log(self, write: fn(&mut Journal, Ticket) -> std::result::Result<(), JournalError>, doing: &str) {
+        if let Err(error) = write(&mut self.journal.borrow_mut(), self.ticket) {
+            tracing::warn!(%error, "the journal could not {doing}");
+        }
+    }
+}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Error {
+        let kind = match error {
+            JournalError::Claimed { .. } => ErrorKind::Busy,
+            _ => ErrorKind::Journal,
+        };
+        Error::new(kind, "write the upload down").with_source(error)
+    }
+}
+
+fn source_of(file: &SourceFile) -> journal::Source {
+    let Identity { device, inode, len, mtime_ns, ctime_ns } = file.identity();
+    let within = |ns: i128| i64::try_from(ns).unwrap_or(i64::MAX);
+    let identity =
+        journal::Identity { device, inode, len, mtime_ns: within(mtime_ns), ctime_ns: within(ctime_ns) };
+    journal::Source::File { path: file.path().to_owned(), identity }
+}
+
+fn destination_of(destination: &Destination) -> journal::Destination {
+    match destination {
+        Destination::NewVideo(_) => journal::Destination::NewVideo,
+        Destination::Video(video_id) => journal::Destination::Video { video_id: video_id.clone() },
+        Destination::Delegated { token, video_id } => {
+            let token = TokenDigest::of(token.reveal());
+            match video_id.clone() {
+                None => journal::Destination::Token(token),
+                Some(video_id) => journal::Destination::TokenAndVideo { token, video_id },
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The source of one upload, opened and cut before anything is created or sent.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::pipe::Place;
+use crate::source::{Choice, HeldChunk, PipeReader, SourceFile, probe};
+use crate::upload::chunks::{Cut, Last};
+use crate::upload::client::Settings;
+use crate::upload::crew::Crew;
+use crate::upload::feed::{self, Filling};
+use crate::upload::pace::{Sizing, chunk_bytes_for};
+use crate::upload::worker::Supply;
+use crate::upload::{ChunkSize, Input, Mode};
+use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB};
+use crate::wire::{Addressing, Plan, plan};
+
+/// Where the chunks' bytes come from.
+pub(super) enum Supplies {
+    File { file: SourceFile, choice: Choice },
+    Stream { held: BTreeMap<u32, HeldChunk> },
+}
+
+impl Supplies {
+    /// What a lane needs to send the chunk at `index`.
+    pub(super) fn supply(&self, index: u32) -> Option<Supply> {
+        match self {
+            Supplies::File { file, choice } => Some(Supply::File(file.clone(), choice.clone())),
+            Supplies::Stream { held } => Some(Supply::Held(held.get(&index)?.clone())),
+        }
+    }
+
+    /// The file, when it is one.
+    pub(super) fn file(&self) -> Option<&SourceFile> {
+        match self {
+            Supplies::File { file, .. } => Some(file),
+            Supplies::Stream { .. } => None,
+        }
+    }
+}
+
+impl From<Place> for Last {
+    fn from(place: Place) -> Last {
+        match place {
+            Place::Last => Last::Yes,
+            Place::Middle => Last::No,
+        }
+    }
+}
+
+/// A source that can be read, and how it is cut.
+pub(super) struct Opened {
+    pub(super) cut: Cut,
+    pub(super) supplies: Supplies,
+    pub(super) file_name: Arc<str>,
+    /// What a stream gives.
+    pub(super) inbox: Option<mpsc::Receiver<Filling>>,
+}
+
+/// How the source is to be cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) mode: Mode,
+    pub(super) chunk_size: ChunkSize,
+    pub(super) expected_bytes: Option<u64>,
+}
+
+/// Opens the source and plans.
+pub(super) fn open(input: Input, wish: Wish, settings: &Settings, crew: &Crew) -> Result<Opened> {
+    match input {
+        Input::File(path) => open_file(path, wish, settings, crew),
+        Input::Reader(name, reader) => open_stream(name, reader, wish, settings),
+    }
+}
+
+fn open_file(path: PathBuf, wish: Wish, settings: &Settings, crew: &Crew) -> Result<Opened> {
+    let file = SourceFile::open(&path)?;
+    let plan = plan_file(file.len(), wish, settings)?;
+    let choice = probe::choose(settings.reader, &file, crew.delivery(), crew.ring());
+    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
+    let supplies = Supplies::File { file, choice };
+    Ok(Opened { cut: Cut::Planned(plan), supplies, file_name: file_name(&path), inbox: None })
+}
+
+fn file_name(path: &Path) -> Arc<str> {
+    path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into())
+}
+
+fn open_stream(
+    name: String,
+    reader: Box<dyn Read + Send>,
+    wish: Wish,
+    settings: &Settings,
+) -> Result<Opened> {
+    if matches!(wish.mode, Mode::Single | Mode::Bytes) {
+        let reason = "its length is not known, and only parts (--mode parts) can do without";
+        return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}")).because(reason));
+    }
+    let chunk_bytes = match wish.chunk_size {
+        ChunkSize::Auto => wish
+            .expected_bytes
+            .map_or(STREAM_CHUNK_BYTES, |len| len.div_ceil(MAX_PARTS).max(STREAM_CHUNK_BYTES)),
+        ChunkSize::Bytes(bytes) => bytes,
+    };
+    plan::check_chunk_bytes(chunk_bytes)?;
+    let pipe = PipeReader::new(reader, &name, chunk_bytes, settings.buffer_bytes)?;
+    let supplies = Supplies::Stream { held: BTreeMap::new() };
+    Ok(Opened { cut: Cut::Stream, supplies, file_name: name.into(), inbox: Some(feed::start(pipe)?) })
+}
+
+fn plan_file(len: u64, wish: Wish, settings: &Settings) -> Result<Plan> {
+    let chunk_bytes = match wish.chunk_size {
+        ChunkSize::Auto => {
+            let lanes = u32::try_from(settings.lanes).unwrap_or(u32::MAX);
+            let uploads_per_minute = settings.caps.uploads_a_minute;
+            chunk_bytes_for(&Sizing { uploads_per_minute, ..Sizing::new(len, lanes) })
+        }
+        ChunkSize::Bytes(bytes) => bytes,
+    };
+    let addressing = match wish.mode {
+        Mode::Single => Addressing::Single,
+        Mode::Bytes => Addressing::ByteRange,
+        Mode::Parts => Addressing::Part,
+        Mode::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
+        Mode::Auto => Addressing::ByteRange,
+    };
+    Ok(Plan::new(len, chunk_bytes, addressing)?)
+}
+
+/// Chunk bytes of a stream when nobody chose: every lane's chunk is held in memory.
+const STREAM_CHUNK_BYTES: u64 = 16 * MIB;
