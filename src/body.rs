@@ -7,13 +7,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
 
 use crate::extent::Extent;
 use crate::source::{Source, SourceError};
@@ -22,8 +24,9 @@ use crate::wire::Envelope;
 /// The body of the request that carries one chunk.
 ///
 /// Gives exactly [`Envelope::content_length`] bytes or ends with an error, and then without the
-/// envelope's tail, so that no server takes what it got for a chunk. Dropping it gives up the reads
-/// in flight.
+/// envelope's tail, so that no server takes what it got for a chunk. Where bytes may turn out wrong
+/// while they are used ([`Source::needs_check`]), the tail waits until the last block is dropped.
+/// Dropping the body gives up the reads in flight.
 pub struct ChunkBody<S> {
     source: S,
     stage: Stage,
@@ -31,6 +34,7 @@ pub struct ChunkBody<S> {
     tail: Bytes,
     unasked: Extent,
     reads: VecDeque<(Extent, Reading)>,
+    last_block: Option<oneshot::Receiver<()>>,
     left: u64,
     read_bytes: Arc<AtomicU64>,
 }
@@ -44,6 +48,7 @@ enum Stage {
 }
 
 type Block = Result<Bytes, SourceError>;
+type PolledFrame = Poll<Option<Result<Frame<Bytes>, SourceError>>>;
 
 enum Reading {
     Running(Pin<Box<dyn Future<Output = Block>>>),
@@ -59,6 +64,7 @@ impl<S: Source> ChunkBody<S> {
             tail: envelope.tail().clone(),
             unasked: extent,
             reads: VecDeque::with_capacity(source.depth()),
+            last_block: None,
             left: envelope.content_length(extent.len()),
             source,
             read_bytes,
@@ -94,13 +100,39 @@ impl<S: Source> ChunkBody<S> {
         }
     }
 
-    fn end_with(&mut self, error: SourceError) -> Poll<Option<Result<Frame<Bytes>, SourceError>>> {
+    fn give_block(&mut self, block: Bytes) -> PolledFrame {
+        self.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
+        let is_last = self.unasked.is_empty() && self.reads.is_empty();
+        if !is_last || !self.source.needs_check() {
+            return self.give(block);
+        }
+        let (in_use, last_block) = oneshot::channel();
+        self.last_block = Some(last_block);
+        self.give(Bytes::from_owner(Watched { block, _in_use: in_use }))
+    }
+
+    /// The tail, once the blocks were used and were what they had to be.
+    fn poll_tail(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        if let Some(last_block) = &mut self.last_block {
+            // Blocks are sent in order: when the last one is gone, nobody reads any of them.
+            let _dropped = ready!(Pin::new(last_block).poll(cx));
+            self.last_block = None;
+        }
+        if let Err(error) = self.source.check() {
+            return self.end_with(error);
+        }
+        self.stage = Stage::Done;
+        let tail = mem::take(&mut self.tail);
+        self.give(tail)
+    }
+
+    fn end_with(&mut self, error: SourceError) -> PolledFrame {
         self.stage = Stage::Done;
         self.reads.clear();
         Poll::Ready(Some(Err(error)))
     }
 
-    fn give(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, SourceError>>> {
+    fn give(&mut self, bytes: Bytes) -> PolledFrame {
         self.left -= bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
@@ -110,35 +142,24 @@ impl<S: Source + Unpin> Body for ChunkBody<S> {
     type Data = Bytes;
     type Error = SourceError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, SourceError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let this = self.get_mut();
-        if this.stage == Stage::Head {
-            this.stage = Stage::Blocks;
-            let head = std::mem::take(&mut this.head);
-            return this.give(head);
-        }
-        if this.stage == Stage::Blocks {
-            match std::task::ready!(this.poll_block(cx)) {
-                Some(Ok(block)) => {
-                    this.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
-                    return this.give(block);
+        loop {
+            match this.stage {
+                Stage::Head => {
+                    this.stage = Stage::Blocks;
+                    let head = mem::take(&mut this.head);
+                    return this.give(head);
                 }
-                Some(Err(error)) => return this.end_with(error),
-                None => this.stage = Stage::Tail,
+                Stage::Blocks => match ready!(this.poll_block(cx)) {
+                    Some(Ok(block)) => return this.give_block(block),
+                    Some(Err(error)) => return this.end_with(error),
+                    None => this.stage = Stage::Tail,
+                },
+                Stage::Tail => return this.poll_tail(cx),
+                Stage::Done => return Poll::Ready(None),
             }
         }
-        if this.stage == Stage::Done {
-            return Poll::Ready(None);
-        }
-        if let Err(error) = this.source.check() {
-            return this.end_with(error);
-        }
-        this.stage = Stage::Done;
-        let tail = std::mem::take(&mut this.tail);
-        this.give(tail)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -168,6 +189,18 @@ impl<S> fmt::Debug for ChunkBody<S> {
     }
 }
 
+/// A block that tells when it is dropped.
+struct Watched {
+    block: Bytes,
+    _in_use: oneshot::Sender<()>,
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.block
+    }
+}
+
 fn of_length(extent: Extent, block: Block) -> Block {
     let bytes = block?;
     let (offset, wanted, got) = (extent.offset(), extent.len(), bytes.len() as u64);
@@ -184,6 +217,9 @@ mod tests {
 
     use futures_util::FutureExt;
     use http_body_util::BodyExt;
+    use hyper::client::conn::http1::handshake;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::source::testing::{self, Fixture, Kind};
@@ -325,12 +361,64 @@ mod tests {
 
     #[test]
     fn what_is_mapped_or_held_needs_no_waiting() {
-        for kind in [Kind::Mmap, Kind::MmapTls, Kind::Held] {
+        for kind in [Kind::Mmap, Kind::Held] {
             testing::with(kind, 3_000_000, move |Fixture { source, .. }| async move {
                 let (body, _) = body(source, Extent::new(0, 3_000_000));
                 assert!(body.collect().now_or_never().is_some(), "{kind:?}");
             });
         }
+    }
+
+    #[test]
+    fn hyper_sends_it_over_a_real_connection() {
+        for kind in Kind::ALL {
+            testing::with(kind, 3_000_000, move |Fixture { source, content, .. }| async move {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let socket = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let receiving = tokio::task::spawn_local(receive(listener.accept().await.unwrap().0));
+                let (mut sender, connection) = handshake(TokioIo::new(socket)).await.unwrap();
+                let driving = tokio::task::spawn_local(connection);
+                let (body, _) = body(source, Extent::new(0, 3_000_000));
+                let request = hyper::Request::post("/").body(body).unwrap();
+                assert!(sender.send_request(request).await.unwrap().status().is_success());
+                drop(sender);
+                driving.await.unwrap().unwrap();
+                let received = receiving.await.unwrap();
+                assert!(
+                    received == [envelope().head(), &content[..], envelope().tail()].concat(),
+                    "{kind:?}"
+                );
+            });
+        }
+    }
+
+    /// The body of the one request on a connection, which is then answered.
+    async fn receive(mut socket: tokio::net::TcpStream) -> Vec<u8> {
+        let mut received = Vec::new();
+        while !received.ends_with(envelope().tail()) {
+            assert!(socket.read_buf(&mut received).await.unwrap() > 0);
+        }
+        socket.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await.unwrap();
+        let head_len = received.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        received.split_off(head_len)
+    }
+
+    #[test]
+    fn a_map_that_breaks_while_it_is_read_never_gets_its_tail() {
+        testing::with(Kind::MmapTls, 3_000_000, |Fixture { source, file, .. }| async move {
+            let (mut body, _) = body(source, Extent::new(0, 3_000_000));
+            body.frame().await.unwrap().unwrap();
+            let mut blocks = Vec::new();
+            while let Some(frame) = body.frame().now_or_never() {
+                blocks.push(frame.unwrap().unwrap().into_data().unwrap());
+            }
+            assert_eq!(blocks.iter().map(Bytes::len).sum::<usize>(), 3_000_000);
+            file.set_len(0).unwrap();
+            assert!(blocks.pop().unwrap().iter().all(|byte| *byte == 0));
+            let error = body.frame().await.unwrap().unwrap_err();
+            assert!(matches!(error, SourceError::Changed { .. }), "{error}");
+            assert!(body.frame().await.is_none());
+        });
     }
 
     #[test]

@@ -114,6 +114,10 @@ impl Source for MmapSource {
         }
     }
 
+    fn needs_check(&self) -> bool {
+        self.is_read_here()
+    }
+
     fn check(&self) -> Result<(), SourceError> {
         match self.inner.map.fault() {
             Some(at) => Err(self.inner.file.lost_at(at)),

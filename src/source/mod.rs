@@ -48,10 +48,13 @@ pub trait Source: Clone + 'static {
     /// The reads that are worth having in flight, at least one.
     fn depth(&self) -> usize;
 
-    /// Whether all bytes handed out so far were those of the source.
-    ///
-    /// Says something new only for a map that is read in user space: ask it after the bytes were
-    /// used, and do not count them as sent if it fails.
+    /// Whether bytes handed out may still turn out wrong while they are used: a map that is read in
+    /// user space. Then [`Source::check`] has to be asked after their use.
+    fn needs_check(&self) -> bool {
+        false
+    }
+
+    /// Whether all bytes used so far were those of the source.
     ///
     /// # Errors
     /// [`SourceError::Changed`] when pages went missing under somebody's eyes.
@@ -144,6 +147,15 @@ impl Source for AnySource {
         }
     }
 
+    fn needs_check(&self) -> bool {
+        match self {
+            AnySource::Uring(source) => source.needs_check(),
+            AnySource::Mmap(source) => source.needs_check(),
+            AnySource::Pread(source) => source.needs_check(),
+            AnySource::Held(source) => source.needs_check(),
+        }
+    }
+
     fn check(&self) -> Result<(), SourceError> {
         match self {
             AnySource::Uring(source) => source.check(),
@@ -154,7 +166,8 @@ impl Source for AnySource {
     }
 }
 
-/// Reads in flight for one chunk, where a disk or the kernel's workers have to be kept busy.
+/// Reads in flight for one chunk, where a disk or the kernel's workers have to be kept busy: twice as
+/// many were no faster.
 pub const DEPTH: usize = 4;
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! A read owns its block and its descriptor until the kernel is done with both. Whoever drops a
 //! read's future gives up the bytes only: tokio-uring keeps what the read owns until its completion
 //! arrives. A driver that is dropped itself lets go of them a little earlier, but waits for the
-//! completions before it lets go of its registered buffers, and those keep the memory (see
-//! [`aligned::Anchor`]). So a pool that registered nothing does not read by ring at all.
+//! completions before it lets go of its registered buffers, and those keep the memory
+//! (`aligned::Anchor`). So a pool that registered nothing does not read by ring at all.
 //!
 //! Does not know: which extents are a chunk, and that there are sockets on the same ring.
 
