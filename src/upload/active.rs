@@ -18,10 +18,10 @@ use crate::upload::feed::Filling;
 use crate::upload::journal::Made;
 use crate::upload::progress::Gauge;
 use crate::upload::record::{Continued, Logbook, Record};
-use crate::upload::session::{Access, Dispatch, Session, Spec};
+use crate::upload::session::{Access, Dispatch, Outcome, Session, Spec};
 use crate::upload::supplies::{Opened, Supplies, Wish, open};
 use crate::upload::worker::{Done, LaneIndex, Order, SessionId};
-use crate::upload::{Destination, Progress, Uploaded};
+use crate::upload::{Destination, OnProgress, Progress, Uploaded};
 
 /// An upload under way.
 pub(super) struct Active {
@@ -39,7 +39,7 @@ pub(super) struct Active {
     video: Option<Video>,
     reply: oneshot::Sender<Result<Uploaded>>,
     publish: watch::Sender<Progress>,
-    on_progress: Option<Box<dyn FnMut(&Progress) + Send>>,
+    on_progress: Option<OnProgress>,
     cancel: watch::Sender<bool>,
     begun: Instant,
 }
@@ -60,7 +60,7 @@ impl Active {
             chunk_size: request.chunk_size,
             expected_bytes: request.expected_bytes,
         };
-        let destination = request.destination.unwrap_or(Destination::NewVideo(request.video));
+        let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
         let claimed = open(request.input, wish, settings, crew)
             .and_then(|opened| Claimed::of(opened, destination, settings, logbook));
         let claimed = match claimed {
@@ -129,7 +129,8 @@ impl Active {
         self.used_authorization = done.authorization;
         self.video = done.video.map(|video| *video).or(self.video.take());
         let had_container = self.session.video_id().is_some();
-        self.session.handle_outcome(done.index, done.outcome, now, roll);
+        let outcome = self.without_secrets(done.outcome);
+        self.session.handle_outcome(done.index, outcome, now, roll);
         if !had_container && let Some(video_id) = self.session.video_id().map(str::to_owned) {
             // The first chunk of a delegated upload made the video.
             self.made_container = true;
@@ -159,6 +160,7 @@ impl Active {
         };
         Some(Order {
             session: id,
+            doing: self.doing(dispatch.chunk.index),
             chunk: dispatch.chunk,
             supply,
             target,
@@ -168,6 +170,25 @@ impl Active {
             file_name: self.file_name.clone(),
             cancelled: self.cancel.subscribe(),
         })
+    }
+
+    /// An upload token stands in the request's target, and a proxy may repeat that.
+    fn without_secrets(&self, outcome: Outcome) -> Outcome {
+        match (outcome, &self.destination) {
+            (Outcome::Failed { error, fate }, Destination::Delegated { token, .. }) => {
+                Outcome::Failed { error: error.hiding(token.reveal()), fate }
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn doing(&self, index: u32) -> String {
+        let (chunks, file_name) = (self.session.chunks(), &self.file_name);
+        match chunks.total_bytes() {
+            Some(_) if chunks.known() == 1 => format!("send {file_name}"),
+            Some(_) => format!("send chunk {} of {} of {file_name}", index + 1, chunks.known()),
+            None => format!("send chunk {} of {file_name}", index + 1),
+        }
     }
 
     /// What the service has need not be held any longer.
@@ -233,7 +254,7 @@ impl Active {
         let on_progress = &mut self.on_progress;
         self.publish.send_if_modified(|progress| {
             let changed = progress.advance(newer);
-            if changed && let Some(callback) = on_progress {
+            if changed && let Some(OnProgress(callback)) = on_progress {
                 callback(progress);
             }
             changed
@@ -342,7 +363,7 @@ impl Claimed {
 /// The container to create, titled after the file where nothing else was said.
 fn titled(destination: &Destination, file_name: &str) -> NewVideo {
     let mut video = match destination {
-        Destination::NewVideo(video) => video.clone(),
+        Destination::NewVideo(video) => NewVideo::clone(video),
         Destination::Video(_) | Destination::Delegated { .. } => NewVideo::default(),
     };
     if video.title.is_empty() {

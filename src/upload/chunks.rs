@@ -191,15 +191,6 @@ impl Chunks {
         }
     }
 
-    /// The indexes of the chunks whose fate is open.
-    pub fn doubtful(&self) -> Vec<u32> {
-        if self.doubtful == 0 {
-            return Vec::new();
-        }
-        let is_doubtful = |&i: &u32| matches!(self.records[i as usize].state, State::Doubtful { .. });
-        (0..self.records.len() as u32).filter(is_doubtful).collect()
-    }
-
     /// How many chunks are known by now.
     pub fn known(&self) -> u32 {
         self.records.len() as u32

@@ -46,7 +46,7 @@ impl Crew {
             let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
             let plant = Plant {
                 dialer: dialer.clone(),
-                patience: settings.patience.clone(),
+                patience: settings.patience,
                 origin: settings.origin.clone(),
                 runtime,
                 stations: (0..share).map(|_| crew.add_lane()).collect(),

@@ -30,7 +30,7 @@ use crate::upload::record::Logbook;
 use crate::upload::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
 use crate::upload::session::{Action, Dispatch, Received};
 use crate::upload::worker::{LaneIndex, Report, SessionId};
-use crate::upload::{Progress, UploadRequest, Uploaded};
+use crate::upload::{OnProgress, Progress, UploadRequest, Uploaded};
 
 /// What the handles ask for.
 pub(super) enum Command {
@@ -50,7 +50,7 @@ pub(super) struct Job {
     pub(super) reply: oneshot::Sender<Result<Uploaded>>,
     pub(super) publish: watch::Sender<Progress>,
     pub(super) halted: watch::Receiver<Halt>,
-    pub(super) on_progress: Option<Box<dyn FnMut(&Progress) + Send>>,
+    pub(super) on_progress: Option<OnProgress>,
 }
 
 /// Whether an upload is to end early.

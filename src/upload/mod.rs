@@ -68,9 +68,9 @@ pub enum ChunkSize {
 
 /// Where the file goes.
 #[derive(Clone, Debug)]
-pub enum Destination {
+pub(crate) enum Destination {
     /// Into a video that is created for it; needs an API key.
-    NewVideo(NewVideo),
+    NewVideo(Box<NewVideo>),
     /// Into a container that exists and is empty; needs an API key.
     Video(String),
     /// To whoever gave the upload token; into its video when one is named.
@@ -117,7 +117,7 @@ impl fmt::Debug for Input {
     }
 }
 
-struct OnProgress(Box<dyn FnMut(&Progress) + Send>);
+pub(crate) struct OnProgress(pub(crate) Box<dyn FnMut(&Progress) + Send>);
 
 impl fmt::Debug for OnProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -250,8 +250,7 @@ impl Upload {
         let (reply, answer) = oneshot::channel();
         let (publish, progress) = watch::channel(Progress::default());
         let (halt, halted) = watch::channel(Halt::No);
-        let on_progress = self.on_progress.map(|callback| callback.0);
-        let job = Job { request: self.request, reply, publish, halted, on_progress };
+        let job = Job { request: self.request, reply, publish, halted, on_progress: self.on_progress };
         self.client.command(Command::Upload(Box::new(job))).await?;
         Ok(Running { answer, progress, halt, _client: self.client })
     }

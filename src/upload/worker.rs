@@ -36,6 +36,8 @@ pub(super) type SessionId = u64;
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) session: SessionId,
+    /// In words, for errors.
+    pub(super) doing: String,
     pub(super) chunk: Chunk,
     pub(super) supply: Supply,
     /// Path and query of the upload.
@@ -177,7 +179,7 @@ impl Worker {
             biased;
             _ = cancelled.wait_for(|&cancelled| cancelled) => {
                 *line = None;
-                Attempted::failed(Error::new(ErrorKind::Cancelled, "send a chunk"), Fate::Unknown)
+                Attempted::failed(Error::new(ErrorKind::Cancelled, &order.doing), Fate::Unknown)
             }
             attempted = self.attempt(&mut order, line, gauge) => attempted,
         };
@@ -192,16 +194,17 @@ impl Worker {
     }
 
     async fn attempt(&self, order: &mut Order, line: &mut Option<Line>, gauge: &Gauge) -> Attempted {
-        let doing = || format!("send bytes {:?} of {}", order.chunk.extent, order.file_name);
         let source = self.source(order);
         if line.as_mut().is_none_or(|line| !line.is_open()) {
             *line = match self.dialer.dial().await {
                 Ok(line) => Some(line),
-                Err(error) => return Attempted::failed(Error::from(error).doing(doing()), Fate::NotStored),
+                Err(error) => {
+                    return Attempted::failed(Error::from(error).doing(&order.doing), Fate::NotStored);
+                }
             };
         }
         let Some(lane) = line.as_mut() else {
-            return Attempted::failed(Error::new(ErrorKind::Internal, doing()), Fate::NotStored);
+            return Attempted::failed(Error::new(ErrorKind::Internal, &order.doing), Fate::NotStored);
         };
         lane.serve_from(source.region().map(file_region));
         let request = match self.request(order, source.clone(), gauge, lane) {
@@ -213,10 +216,10 @@ impl Worker {
             *line = None;
         }
         match answered {
-            Ok(answer) => Attempted::answered(&answer, order, &source, doing()),
+            Ok(answer) => Attempted::answered(&answer, order, &source),
             Err(error) => {
                 let fate = fate_of(&error);
-                Attempted::failed(Error::from(error).doing(doing()), fate)
+                Attempted::failed(Error::from(error).doing(&order.doing), fate)
             }
         }
     }
@@ -283,7 +286,7 @@ impl Attempted {
         Attempted { outcome: Outcome::Failed { error, fate }, video: None, rate_limit: None }
     }
 
-    fn answered(answer: &Response<Bytes>, order: &Order, source: &AnySource, doing: String) -> Attempted {
+    fn answered(answer: &Response<Bytes>, order: &Order, source: &AnySource) -> Attempted {
         let rate_limit = RateLimit::from_headers(answer.headers());
         let answer = UploadAnswer::read(answer).and_then(|answer| {
             source.check()?;
@@ -300,7 +303,7 @@ impl Attempted {
                     ErrorKind::MalformedAnswer => Fate::Unknown,
                     _ => Fate::NotStored,
                 };
-                (Outcome::Failed { error: error.doing(doing), fate }, None)
+                (Outcome::Failed { error: error.doing(&order.doing), fate }, None)
             }
         };
         Attempted { outcome, video, rate_limit: Some(rate_limit) }

@@ -1,4 +1,6 @@
 //! Everything together: real files, real sockets, the local server, the built command.
 
+#![allow(unreachable_pub)] // One binary: its modules share without exporting.
+
 mod round_trip;
 mod support;

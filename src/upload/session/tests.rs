@@ -7,8 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::Plan;
+use crate::upload::chunks::Cut;
 use crate::wire::limits::{MIB, MIN_CHUNK_BYTES};
+use crate::wire::{Addressing, Chunk, ContentRange, Plan};
 use driver::{Event, History};
 use model::{Mishap, Says, StatusMishap};
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
@@ -59,7 +58,7 @@ impl House {
 
     /// Length and SHA-256, in hex, of what the server stored.
     pub fn stored(&self, video_id: &str) -> (u64, String) {
-        let trust = Trust { ca_certs: self.ca().into_iter().collect(), ..Trust::default() };
+        let trust = Trust { ca_certs: self.ca().into_iter().collect() };
         let dialer = Dialer::new(self.server.url(), &trust, Default::default()).unwrap();
         let key = base64::Engine::encode(
             &base64::engine::general_purpose::STANDARD,
@@ -140,12 +139,4 @@ pub fn digest(path: &Path) -> String {
         }
     }
     context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Runs a few closures at once and waits for all.
-pub fn at_once<T: Send>(work: Vec<Box<dyn FnOnce() -> T + Send + '_>>) -> Vec<T> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = work.into_iter().map(|work| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
 }

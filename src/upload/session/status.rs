@@ -1,0 +1,176 @@
+//! What the session makes of the service's word on what it holds.
+
+use std::time::Instant;
+
+use super::{Asking, Completion, Phase, Received, Session};
+use crate::error::{Error, ErrorKind};
+use crate::extent::Extent;
+use crate::upload::chunks::State;
+use crate::upload::retry::{Attempt, Fate, Verdict, judge};
+use crate::wire::Addressing;
+
+impl Session {
+    /// What the service holds, or why it could not be asked.
+    pub fn handle_status(&mut self, status: Result<Received, Error>, now: Instant, roll: f64) {
+        self.asking = Asking::No;
+        match status {
+            Ok(received) => {
+                self.status_failures = 0;
+                self.status_renewed = false;
+                self.compare(&received, now);
+            }
+            Err(error) => self.status_failed(error, now, roll),
+        }
+        self.advance(now);
+    }
+
+    fn status_failed(&mut self, error: Error, now: Instant, roll: f64) {
+        self.trouble.get_or_insert(now);
+        let at = match judge(&error, Fate::NotStored, Attempt::First) {
+            Verdict::Throttled(delay) => now + self.policy.after_throttle(delay, roll),
+            Verdict::Again if self.status_failures < self.policy.retries => {
+                self.status_failures += 1;
+                now + self.policy.pause(self.status_failures, roll)
+            }
+            Verdict::Renew if !self.status_renewed => {
+                self.status_renewed = true;
+                self.asking = Asking::DueAt(now);
+                return self.renew(error);
+            }
+            _ => return self.end(Err(error)),
+        };
+        match self.out_of_time(at) {
+            true => self.end(Err(error)),
+            false => self.asking = Asking::DueAt(at),
+        }
+    }
+
+    fn compare(&mut self, received: &Received, now: Instant) {
+        if received.complete {
+            return self.end(self.check_length(received));
+        }
+        match self.phase {
+            Phase::Reconciling => self.reconcile(received),
+            Phase::Confirming => self.look_for_lost_chunks(received, now),
+            _ => self.resolve_doubts(received, now),
+        }
+    }
+
+    /// A container that is full though with other bytes is not ours.
+    fn check_length(&self, received: &Received) -> Result<Completion, Error> {
+        match (received.file_bytes, self.chunks.total_bytes()) {
+            (Some(theirs), Some(ours)) if theirs != ours => {
+                let reason = format!("the service ingested {theirs} bytes and the source has {ours}");
+                Err(Error::new(ErrorKind::Mismatch, "confirm the whole file").because(reason))
+            }
+            _ => Ok(Completion::Complete),
+        }
+    }
+
+    /// After a restart the service's word is the truth, even where it lost what it had acknowledged.
+    fn reconcile(&mut self, received: &Received) {
+        for (index, shown) in self.shown(received) {
+            match shown {
+                true => self.store(index),
+                false => self.chunks.mark(index, State::Waiting(None)),
+            }
+        }
+        self.phase = Phase::Sending;
+    }
+
+    /// A chunk that waits may turn out to be there as well: an earlier attempt took its time.
+    fn resolve_doubts(&mut self, received: &Received, now: Instant) {
+        for (index, shown) in self.shown(received) {
+            match self.chunks.record(index).state {
+                State::Waiting(_) | State::Doubtful { .. } if shown => self.store(index),
+                State::Doubtful { looks } if looks + 1 < LOOKS => {
+                    self.chunks.mark(index, State::Doubtful { looks: looks + 1 });
+                    self.asking = Asking::DueAt(now + self.policy.grace);
+                }
+                State::Doubtful { .. } => self.send_absent(index, now),
+                State::InFlight => self.chunks.record_mut(index).shown = shown,
+                State::Waiting(_) | State::Stored => {}
+            }
+        }
+    }
+
+    /// The service does not have it after all.
+    fn send_absent(&mut self, index: u32, now: Instant) {
+        let failures = self.chunks.record(index).failures;
+        if failures > self.policy.retries || self.out_of_time(now) {
+            let error = self.doubt.take().unwrap_or_else(unconfirmed);
+            return self.end(Err(error.after_attempts(failures)));
+        }
+        self.resent_bytes += self.chunks.record(index).extent.len();
+        self.chunks.mark(index, State::Waiting(None));
+    }
+
+    /// Every chunk was acknowledged and still the service waits: it may need time, or have lost some.
+    fn look_for_lost_chunks(&mut self, received: &Received, now: Instant) {
+        self.confirmations += 1;
+        self.trouble.get_or_insert(now);
+        let lost: Vec<u32> =
+            self.shown(received).filter(|(_, shown)| !shown).map(|(index, _)| index).collect();
+        let listed = !received.extents.is_empty() || !received.parts.is_empty();
+        if listed && !lost.is_empty() && self.confirmations.is_multiple_of(LOOKS) {
+            self.phase = Phase::Sending;
+            self.confirmations = 0;
+            for index in lost {
+                let record = self.chunks.record_mut(index);
+                record.failures += 1;
+                record.attempt = Attempt::Repeated;
+                self.send_absent(index, now);
+            }
+            return;
+        }
+        if self.confirmations > CONFIRMATIONS || self.out_of_time(now) {
+            return self.end(Err(unconfirmed()));
+        }
+        self.asking = Asking::DueAt(now + self.policy.pause(self.confirmations, 1.0));
+    }
+
+    /// Every chunk, and whether the status shows it; a single request's never is.
+    fn shown(&self, received: &Received) -> impl Iterator<Item = (u32, bool)> + use<> {
+        let mut parts = received.parts.clone();
+        parts.sort_unstable();
+        let stored = union(&received.extents);
+        let shown = |index| match self.chunks.addressing() {
+            Addressing::Single => false,
+            Addressing::ByteRange => {
+                let extent = self.chunks.record(index).extent;
+                let at = stored.partition_point(|stored| stored.end() < extent.end());
+                stored.get(at).is_some_and(|stored| stored.contains(extent))
+            }
+            Addressing::Part => parts.binary_search(&(index + 1)).is_ok(),
+        };
+        let shown: Vec<bool> = (0..self.chunks.known()).map(shown).collect();
+        (0..).zip(shown)
+    }
+}
+
+/// Extents that touch become one: a service may list them as it likes.
+fn union(extents: &[Extent]) -> Vec<Extent> {
+    let mut sorted = extents.to_vec();
+    sorted.sort_unstable();
+    let mut union: Vec<Extent> = Vec::new();
+    for extent in sorted {
+        match union.last_mut() {
+            Some(last) if extent.offset() <= last.end() => {
+                *last = Extent::new(last.offset(), extent.end().max(last.end()) - last.offset());
+            }
+            _ => union.push(extent),
+        }
+    }
+    union
+}
+
+fn unconfirmed() -> Error {
+    Error::new(ErrorKind::Unavailable, "confirm the whole file")
+        .because("the service took every chunk and still waits for some")
+}
+
+/// How often the service is asked for a chunk whose answer was lost before it counts as absent.
+const LOOKS: u32 = 2;
+
+/// How often the service is asked whether the file is whole, with growing pauses between.
+const CONFIRMATIONS: u32 = 12;
