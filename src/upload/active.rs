@@ -12,6 +12,7 @@ use crate::api::{NewVideo, Video, delegated_path, source_path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::chunks::Cut;
 use crate::upload::client::Settings;
+use crate::upload::creation::{Creation, Mark};
 use crate::upload::crew::Crew;
 use crate::upload::driver::{Event, Halt, Job};
 use crate::upload::feed::Filling;
@@ -36,6 +37,8 @@ pub(super) struct Active {
     destination: Destination,
     file_name: Arc<str>,
     record: Option<Record>,
+    /// The mark of a container that an earlier process may have created.
+    left_mark: Option<String>,
     video: Option<Video>,
     reply: oneshot::Sender<Result<Uploaded>>,
     publish: watch::Sender<Progress>,
@@ -82,6 +85,7 @@ impl Active {
             destination: claimed.destination,
             file_name: claimed.file_name,
             record: claimed.record,
+            left_mark: claimed.left_mark,
             video: None,
             reply,
             publish,
@@ -98,12 +102,13 @@ impl Active {
     }
 
     /// The container to create, written down before it is.
-    pub(super) fn new_video(&mut self) -> Result<NewVideo> {
+    pub(super) fn creation(&mut self) -> Result<Creation> {
         let plan = self.session.chunks().plan();
+        let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
         if let Some(record) = &mut self.record {
-            record.creating(plan)?;
+            record.creating(plan, mark.text())?;
         }
-        Ok(titled(&self.destination, &self.file_name))
+        Ok(Creation { video: titled(&self.destination, &self.file_name), mark })
     }
 
     /// The container exists, or could not be created.
@@ -323,6 +328,7 @@ struct Claimed {
     file_name: Arc<str>,
     inbox: Option<mpsc::Receiver<Filling>>,
     record: Option<Record>,
+    left_mark: Option<String>,
     made: Made,
 }
 
@@ -343,20 +349,25 @@ impl Claimed {
         let endpoint = &settings.endpoint_url;
         let (mut record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
         let policy = settings.retry.clone();
+        let mut left_mark = None;
         let (spec, made) = match continued {
-            Some(Continued { video_id, made, plan, resumed }) => {
+            Continued::Container { video_id, made, plan, resumed } => {
                 tracing::info!(%video_id, chunks = resumed.stored.len(), "taking up an earlier upload");
                 let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
                 (Spec { cut, access, video_id, resumed, policy }, made)
             }
-            None => {
+            Continued::Intended { mark } => {
+                left_mark = Some(mark);
+                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
+            }
+            Continued::Nothing => {
                 if let Some(record) = &mut record {
                     record.begin(cut.plan(), access, video_id.as_deref())?;
                 }
                 (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
             }
         };
-        Ok(Claimed { spec, supplies, destination, file_name, inbox, record, made })
+        Ok(Claimed { spec, supplies, destination, file_name, inbox, record, left_mark, made })
     }
 }
 

@@ -193,7 +193,7 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> driver::Task {
             Box::pin(async move {
-                let result = driver::persistently(&policy, || call(&api)).await;
+                let result = driver::persistently(&policy, async || call(&api).await).await;
                 // Nobody waits any more when the caller dropped its future.
                 let _ = reply.send(result);
             })

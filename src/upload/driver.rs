@@ -15,13 +15,14 @@ use http::HeaderValue;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{self, Api, NewVideo, ReceivedRange, VideoStatus};
+use crate::api::{self, Api, ReceivedRange, VideoStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::Extent;
 use crate::transport::Dialer;
 use crate::upload::active::Active;
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
+use crate::upload::creation;
 use crate::upload::crew::Crew;
 use crate::upload::feed::Filling;
 use crate::upload::journal::Journal;
@@ -233,7 +234,13 @@ impl Driver {
     fn take_event(&mut self, event: Event) {
         let now = Instant::now();
         match event {
-            Event::Created(id, created) => self.with(id, |active| active.created(created)),
+            Event::Created(id, created) => match (self.active.get_mut(&id), created) {
+                (Some(active), created) => active.created(created),
+                (None, Ok(video_id)) => {
+                    tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
+                }
+                (None, Err(_)) => {}
+            },
             Event::Status(id, status) => {
                 self.with(id, |active| active.session.handle_status(status, now, fastrand::f64()));
             }
@@ -321,13 +328,13 @@ impl Driver {
 
     fn create(&mut self, id: SessionId) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let video = match active.new_video() {
-            Ok(video) => video,
+        let creation = match active.creation() {
+            Ok(creation) => creation,
             Err(error) => return active.created(Err(error)),
         };
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
-            let created = persistently(&policy, || create_container(&api, &video)).await;
+            let created = creation::create(&api, &policy, creation).await;
             Event::Created(id, created)
         }));
     }
@@ -364,7 +371,7 @@ impl Driver {
         self.authorization.asked = true;
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
-            let authorized = persistently(&policy, || api.authorization(Instant::now())).await;
+            let authorized = persistently(&policy, async || api.authorization(Instant::now()).await).await;
             Event::Authorized(authorized)
         }));
     }
@@ -427,15 +434,8 @@ async fn next_report(crew: &mut Option<Crew>) -> Option<Report> {
     }
 }
 
-async fn create_container(api: &Api<Control>, video: &NewVideo) -> Result<String> {
-    Ok(api.videos(Instant::now()).create(video).await?.video_id)
-}
-
 /// Repeats a call while its failures are temporary.
-pub(super) async fn persistently<T, F>(policy: &RetryPolicy, call: impl Fn() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
+pub(super) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
     let begun = Instant::now();
     let mut failures = 0;
     loop {

@@ -13,6 +13,7 @@ mod active;
 mod chunks;
 mod client;
 mod control;
+mod creation;
 mod crew;
 mod driver;
 mod feed;
@@ -39,6 +40,7 @@ use crate::upload::driver::{Command, Halt, Job};
 use crate::wire::Addressing;
 
 pub use client::{Client, ClientBuilder, PRODUCTION_URL, SANDBOX_URL, Settings};
+pub use creation::MARK_KEY;
 pub use progress::{Progress, ProgressStream};
 pub use retry::RetryPolicy;
 

@@ -24,11 +24,19 @@ pub(super) struct Record {
 
 /// What an earlier process left of the same upload.
 #[derive(Debug)]
-pub(super) struct Continued {
-    pub(super) video_id: String,
-    pub(super) made: Made,
-    pub(super) plan: Plan,
-    pub(super) resumed: Resumed,
+pub(super) enum Continued {
+    Nothing,
+    /// It may have created a container with this mark.
+    Intended {
+        mark: String,
+    },
+    /// A container, perhaps with chunks in it.
+    Container {
+        video_id: String,
+        made: Made,
+        plan: Plan,
+        resumed: Resumed,
+    },
 }
 
 impl Logbook {
@@ -43,26 +51,27 @@ impl Logbook {
         file: Option<&SourceFile>,
         destination: &Destination,
         arguments: &str,
-    ) -> Result<(Option<Record>, Option<Continued>)> {
-        let Some(journal) = &self.0 else { return Ok((None, None)) };
+    ) -> Result<(Option<Record>, Continued)> {
+        let Some(journal) = &self.0 else { return Ok((None, Continued::Nothing)) };
         let source = file.map_or(journal::Source::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
         let claim = journal.borrow_mut().claim(&key, arguments, SystemTime::now())?;
         match claim {
-            Claim::Fresh(ticket) => Ok((Some(Record { journal: journal.clone(), ticket }), None)),
+            Claim::Fresh(ticket) => {
+                Ok((Some(Record { journal: journal.clone(), ticket }), Continued::Nothing))
+            }
             Claim::Resume(ticket, remembered) => {
                 let continued = match (remembered.container, remembered.plan) {
                     (Container::Known { video_id, made }, Some(plan)) => {
                         let resumed = Resumed { stored: remembered.stored };
-                        Some(Continued { video_id, made, plan, resumed })
+                        Continued::Container { video_id, made, plan, resumed }
                     }
-                    (Container::Intended { .. }, _) => {
-                        tracing::warn!(
-                            "an earlier run may have left an empty video: it ended while creating one"
-                        );
-                        None
+                    (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
+                        Continued::Intended { mark }
                     }
-                    (Container::None | Container::Known { .. }, _) => None,
+                    (Container::None | Container::Intended { .. } | Container::Known { .. }, _) => {
+                        Continued::Nothing
+                    }
                 };
                 Ok((Some(Record { journal: journal.clone(), ticket }), continued))
             }
@@ -80,15 +89,14 @@ impl Record {
     pub(super) fn begin(&mut self, plan: Option<Plan>, access: Access, video_id: Option<&str>) -> Result<()> {
         match (video_id, access) {
             (Some(video_id), _) => self.container(plan, video_id, Made::Given),
-            (None, Access::Token) => self.creating(plan),
+            (None, Access::Token) => self.creating(plan, ""),
             (None, Access::Key) => Ok(()),
         }
     }
 
     /// Before the container is created, by a request of its own or with the first chunk.
-    pub(super) fn creating(&mut self, plan: Option<Plan>) -> Result<()> {
-        let mark = format!("{:016x}", fastrand::u64(..));
-        Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, &mark)?)
+    pub(super) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
+        Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, mark)?)
     }
 
     /// Before the first byte goes into the container.

@@ -1,0 +1,84 @@
+//! Creating a container once, though the answer may be lost.
+//!
+//! The service has no way to make the call repeatable, so every container carries a mark in its
+//! metadata. When it is not known whether a container was created, the mark is looked for first.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use crate::api::{Api, NewVideo, VideoQuery};
+use crate::error::{Error, ErrorKind, Result};
+use crate::upload::control::Control;
+use crate::upload::driver::persistently;
+use crate::upload::retry::RetryPolicy;
+
+/// The metadata key that holds the mark.
+pub const MARK_KEY: &str = "ringlift-upload";
+
+/// A container to be created.
+#[derive(Clone, Debug)]
+pub(super) struct Creation {
+    pub(super) video: NewVideo,
+    pub(super) mark: Mark,
+}
+
+/// What tells a container of ours from any other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Drawn for this creation; no container has it.
+    New(String),
+    /// An earlier process drew it and may have created the container.
+    Left(String),
+}
+
+impl Mark {
+    pub(super) fn draw() -> Mark {
+        Mark::New(format!("{:032x}", fastrand::u128(..)))
+    }
+
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Mark::New(mark) | Mark::Left(mark) => mark,
+        }
+    }
+}
+
+/// Creates the container, or finds the one that a lost answer was about, and gives its id.
+pub(super) async fn create(api: &Api<Control>, policy: &RetryPolicy, creation: Creation) -> Result<String> {
+    let Creation { video, mark } = creation;
+    let video = video.metadata(MARK_KEY, mark.text());
+    let may_exist = Cell::new(matches!(mark, Mark::Left(_)));
+    persistently(policy, async || {
+        if may_exist.get()
+            && let Some(video_id) = find(api, mark.text()).await?
+        {
+            return Ok(video_id);
+        }
+        match api.videos(Instant::now()).create(&video).await {
+            Ok(video) => Ok(video.video_id),
+            Err(error) => match error.video_id() {
+                // An answer that could be read no further than its id will do.
+                Some(video_id) => Ok(video_id.to_owned()),
+                None => {
+                    may_exist.set(may_exist.get() || leaves_doubt(&error));
+                    Err(error)
+                }
+            },
+        }
+    })
+    .await
+}
+
+async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String>> {
+    let mut query = VideoQuery::default();
+    query.metadata.push((MARK_KEY.to_owned(), mark.to_owned()));
+    let page = api.videos(Instant::now()).list(&query).await?;
+    let is_ours = |metadata: &crate::api::Metadata| metadata.key == MARK_KEY && metadata.value == mark;
+    // A service that ignores the filter would otherwise give us somebody else's video.
+    let ours = page.data.into_iter().find(|video| video.metadata.iter().any(is_ours));
+    Ok(ours.map(|video| video.video_id))
+}
+
+fn leaves_doubt(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer)
+}
