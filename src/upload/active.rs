@@ -8,9 +8,9 @@ use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{NewVideo, Video, delegated_path, source_path};
+use crate::api::{Video, delegated_path, source_path};
 use crate::error::{Error, ErrorKind, Result};
-use crate::upload::chunks::Cut;
+use crate::upload::claim::{Claimed, titled};
 use crate::upload::client::Settings;
 use crate::upload::creation::{Creation, Mark};
 use crate::upload::crew::Crew;
@@ -18,9 +18,10 @@ use crate::upload::driver::{Event, Halt, Job};
 use crate::upload::feed::Filling;
 use crate::upload::journal::Made;
 use crate::upload::progress::Gauge;
-use crate::upload::record::{Continued, Logbook, Record};
-use crate::upload::session::{Access, Dispatch, Outcome, Session, Spec};
-use crate::upload::supplies::{Opened, Supplies, Wish, open};
+use crate::upload::record::{Logbook, Record};
+use crate::upload::session::{Dispatch, Outcome, Session};
+use crate::upload::supplies::{Supplies, Wish, open};
+use crate::upload::watchdog::Watchdog;
 use crate::upload::worker::{Done, LaneIndex, Order, SessionId};
 use crate::upload::{Destination, OnProgress, Progress, Uploaded};
 
@@ -28,7 +29,7 @@ use crate::upload::{Destination, OnProgress, Progress, Uploaded};
 pub(super) struct Active {
     pub(super) session: Session,
     /// The lanes that send chunks of it.
-    pub(super) lanes: HashMap<LaneIndex, Gauge>,
+    pub(super) lanes: HashMap<LaneIndex, (u32, Gauge)>,
     /// What the last refused or accepted attempt proved itself with.
     pub(super) used_authorization: Option<HeaderValue>,
     /// Whether the container was created for this upload.
@@ -36,6 +37,7 @@ pub(super) struct Active {
     supplies: Supplies,
     destination: Destination,
     file_name: Arc<str>,
+    watchdog: Watchdog,
     record: Option<Record>,
     /// The mark of a container that an earlier process may have created.
     left_mark: Option<String>,
@@ -84,6 +86,7 @@ impl Active {
             supplies: claimed.supplies,
             destination: claimed.destination,
             file_name: claimed.file_name,
+            watchdog: Watchdog::new(Instant::now()),
             record: claimed.record,
             left_mark: claimed.left_mark,
             video: None,
@@ -242,14 +245,32 @@ impl Active {
         Some(next_halt(id, halted))
     }
 
+    /// Says what everybody waits for when nothing has moved for a while.
+    pub(super) fn watch(&mut self, now: Instant) {
+        let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
+        let moved = read.sum::<u64>() + self.session.chunks().stored_bytes();
+        let Some(still) = self.watchdog.look(moved, now) else { return };
+        let file = &self.file_name;
+        tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
+        for (lane, (index, gauge)) in &self.lanes {
+            let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
+            let waits_for = match gauge.is_whole() {
+                true => "the answer",
+                false if read > sent => "the connection",
+                false => "the source",
+            };
+            tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
+        }
+    }
+
     /// Tells whoever watches how far it is.
     pub(super) fn publish_progress(&mut self) {
         let chunks = self.session.chunks();
         let acknowledged = chunks.stored_bytes();
         let newer = Progress {
             total_bytes: chunks.total_bytes(),
-            read_bytes: acknowledged + self.lanes.values().map(Gauge::read_bytes).sum::<u64>(),
-            sent_bytes: acknowledged + self.lanes.values().map(Gauge::sent_bytes).sum::<u64>(),
+            read_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.read_bytes()).sum::<u64>(),
+            sent_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.sent_bytes()).sum::<u64>(),
             acknowledged_bytes: acknowledged,
             resent_bytes: self.session.resent_bytes(),
             acknowledged_chunks: chunks.stored(),
@@ -318,69 +339,6 @@ impl Active {
             elapsed: self.begun.elapsed(),
         }
     }
-}
-
-/// An upload that is ours: opened, and claimed in the journal where one is kept.
-struct Claimed {
-    spec: Spec,
-    supplies: Supplies,
-    destination: Destination,
-    file_name: Arc<str>,
-    inbox: Option<mpsc::Receiver<Filling>>,
-    record: Option<Record>,
-    left_mark: Option<String>,
-    made: Made,
-}
-
-impl Claimed {
-    fn of(
-        opened: Opened,
-        destination: Destination,
-        settings: &Settings,
-        logbook: &Logbook,
-    ) -> Result<Claimed> {
-        let Opened { cut, supplies, file_name, inbox } = opened;
-        let (access, video_id) = match &destination {
-            Destination::NewVideo(_) => (Access::Key, None),
-            Destination::Video(video_id) => (Access::Key, Some(video_id.clone())),
-            Destination::Delegated { video_id, .. } => (Access::Token, video_id.clone()),
-        };
-        let arguments = serde_json::to_string(&titled(&destination, &file_name)).unwrap_or_default();
-        let endpoint = &settings.endpoint_url;
-        let (mut record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
-        let policy = settings.retry.clone();
-        let mut left_mark = None;
-        let (spec, made) = match continued {
-            Continued::Container { video_id, made, plan, resumed } => {
-                tracing::info!(%video_id, chunks = resumed.stored.len(), "taking up an earlier upload");
-                let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
-                (Spec { cut, access, video_id, resumed, policy }, made)
-            }
-            Continued::Intended { mark } => {
-                left_mark = Some(mark);
-                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
-            }
-            Continued::Nothing => {
-                if let Some(record) = &mut record {
-                    record.begin(cut.plan(), access, video_id.as_deref())?;
-                }
-                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
-            }
-        };
-        Ok(Claimed { spec, supplies, destination, file_name, inbox, record, left_mark, made })
-    }
-}
-
-/// The container to create, titled after the file where nothing else was said.
-fn titled(destination: &Destination, file_name: &str) -> NewVideo {
-    let mut video = match destination {
-        Destination::NewVideo(video) => NewVideo::clone(video),
-        Destination::Video(_) | Destination::Delegated { .. } => NewVideo::default(),
-    };
-    if video.title.is_empty() {
-        video.title = file_name.to_owned();
-    }
-    video
 }
 
 fn next_filling(id: SessionId, mut inbox: mpsc::Receiver<Filling>) -> LocalBoxFuture<'static, Event> {

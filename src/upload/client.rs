@@ -15,6 +15,7 @@ use crate::api::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Reader;
 use crate::transport::{DialSettings, Patience, Trust};
+use crate::upload::calls::persistently;
 use crate::upload::control::Control;
 use crate::upload::driver::{self, Command};
 use crate::upload::pace::Caps;
@@ -193,7 +194,7 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> driver::Task {
             Box::pin(async move {
-                let result = driver::persistently(&policy, async || call(&api).await).await;
+                let result = persistently(&policy, async || call(&api).await).await;
                 // Nobody waits any more when the caller dropped its future.
                 let _ = reply.send(result);
             })

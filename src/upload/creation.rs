@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use crate::api::{Api, NewVideo, VideoQuery};
 use crate::error::{Error, ErrorKind, Result};
+use crate::upload::calls::persistently;
 use crate::upload::control::Control;
-use crate::upload::driver::persistently;
 use crate::upload::retry::RetryPolicy;
 
 /// The metadata key that holds the mark.

@@ -15,11 +15,11 @@ use http::HeaderValue;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{self, Api, ReceivedRange, VideoStatus};
+use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
-use crate::extent::Extent;
 use crate::transport::Dialer;
 use crate::upload::active::Active;
+use crate::upload::calls::{Authorization, persistently, received};
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
 use crate::upload::creation;
@@ -28,7 +28,7 @@ use crate::upload::feed::Filling;
 use crate::upload::journal::Journal;
 use crate::upload::pace::{Class, Pace, Pass, Start, Turn};
 use crate::upload::record::Logbook;
-use crate::upload::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
+use crate::upload::retry::RetryPolicy;
 use crate::upload::session::{Action, Dispatch, Received};
 use crate::upload::worker::{LaneIndex, Report, SessionId};
 use crate::upload::{OnProgress, Progress, UploadRequest, Uploaded};
@@ -128,20 +128,6 @@ struct Driver {
     tasks: FuturesUnordered<LocalBoxFuture<'static, Event>>,
     authorization: Authorization,
     handles_gone: bool,
-}
-
-/// What the next request proves itself with.
-#[derive(Default)]
-struct Authorization {
-    known: Option<(Option<HeaderValue>, Instant)>,
-    asked: bool,
-}
-
-impl Authorization {
-    /// Old enough to ask whether there is a newer one; that costs a request only when there is.
-    fn is_stale(&self, now: Instant) -> bool {
-        !self.asked && self.known.as_ref().is_none_or(|(_, since)| now >= *since + FRESH)
-    }
 }
 
 impl Driver {
@@ -292,6 +278,7 @@ impl Driver {
         self.dispatch(now);
         for active in self.active.values_mut() {
             active.publish_progress();
+            active.watch(now);
         }
     }
 
@@ -389,10 +376,11 @@ impl Driver {
             let key = active.needs_key().then_some(self.authorization.known.as_ref()).flatten();
             let authorization = key.and_then(|(value, _)| value.clone());
             let turn = if dispatch.attempt > 1 { Turn::Again } else { Turn::First };
+            let index = dispatch.chunk.index;
             let Some(order) = active.order(id, dispatch, authorization) else { return };
             self.passes.insert(lane, self.pace.borrow_mut().started(Class::Uploads, turn, now));
             self.idle.pop();
-            active.lanes.insert(lane, crew.gauge(lane));
+            active.lanes.insert(lane, (index, crew.gauge(lane)));
             crew.give(lane, order);
         }
     }
@@ -434,49 +422,8 @@ async fn next_report(crew: &mut Option<Crew>) -> Option<Report> {
     }
 }
 
-/// Repeats a call while its failures are temporary.
-pub(super) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
-    let begun = Instant::now();
-    let mut failures = 0;
-    loop {
-        let error = match call().await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        failures += 1;
-        let pause = match judge(&error, Fate::NotStored, Attempt::First) {
-            Verdict::Again if failures <= policy.retries => policy.pause(failures, fastrand::f64()),
-            Verdict::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
-            _ => return Err(error.after_attempts(failures)),
-        };
-        if begun.elapsed() + pause > policy.max_time {
-            return Err(error.after_attempts(failures));
-        }
-        tracing::debug!(%error, ?pause, "trying again");
-        tokio::time::sleep(pause).await;
-    }
-}
-
-fn received(status: &VideoStatus) -> Received {
-    let extent = |range: &ReceivedRange| Extent::from_bounds(range.from, range.to);
-    let mut received = Received {
-        file_bytes: status.ingest.as_ref().and_then(|ingest| ingest.filesize),
-        ..Received::default()
-    };
-    match status.received() {
-        api::Received::Nothing => {}
-        api::Received::Ranges(ranges) => received.extents = ranges.iter().filter_map(extent).collect(),
-        api::Received::Parts(parts) => received.parts = parts.parts.clone(),
-        api::Received::Everything => received.complete = true,
-    }
-    received
-}
-
 /// How often progress is published while an upload runs.
 const PROGRESS_TICK: Duration = Duration::from_millis(100);
-
-/// A token is renewed when a fifth of its life is left, so that asking this often is often enough.
-const FRESH: Duration = Duration::from_secs(5);
 
 /// Nothing happens by time alone when nothing runs; any bound will do.
 const IDLE_TICK: Duration = Duration::from_secs(60);

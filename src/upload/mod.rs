@@ -10,7 +10,9 @@
 //! Does not know: where bytes come from, how requests are written.
 
 mod active;
+mod calls;
 mod chunks;
+mod claim;
 mod client;
 mod control;
 mod creation;
@@ -24,6 +26,7 @@ mod record;
 pub mod retry;
 pub mod session;
 mod supplies;
+mod watchdog;
 mod worker;
 
 use std::fmt;

@@ -133,6 +133,11 @@ impl Gauge {
         body.saturating_sub(sending.envelope_head_bytes).min(sending.chunk_bytes)
     }
 
+    /// Whether the connection took the whole chunk.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sent_bytes() == self.sending().chunk_bytes
+    }
+
     fn sending(&self) -> MutexGuard<'_, Sending> {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -378,6 +378,21 @@ impl Session {
         &self.chunks
     }
 
+    /// What it is at, for people.
+    pub fn state(&self) -> &'static str {
+        match (&self.phase, self.asking, &self.renewing) {
+            (_, _, Renewing::Due(_) | Renewing::Asked(_)) => "renewing the credentials",
+            (Phase::Creating, ..) => "waiting for the first bytes",
+            (Phase::CreationAsked, ..) => "creating the video",
+            (_, Asking::Asked, _) => "asking what the service has",
+            (Phase::Reconciling, ..) => "taking up an earlier upload",
+            (Phase::Sending, ..) if self.chunks.in_flight() == 0 => "pausing before the next attempt",
+            (Phase::Sending, ..) => "sending",
+            (Phase::Confirming, ..) => "waiting for the service's confirmation",
+            (Phase::Ended(_), ..) => "ended",
+        }
+    }
+
     /// How many attempts were repetitions.
     pub fn retries(&self) -> u32 {
         self.retries

@@ -1,0 +1,66 @@
+//! Calls of the service's API on behalf of the uploads: persistence, credentials, the status.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+use crate::api::{self, ReceivedRange, VideoStatus};
+use crate::error::Result;
+use crate::extent::Extent;
+use crate::upload::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
+use crate::upload::session::Received;
+
+/// Repeats a call while its failures are temporary.
+pub(super) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let begun = Instant::now();
+    let mut failures = 0;
+    loop {
+        let error = match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        failures += 1;
+        let pause = match judge(&error, Fate::NotStored, Attempt::First) {
+            Verdict::Again if failures <= policy.retries => policy.pause(failures, fastrand::f64()),
+            Verdict::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
+            _ => return Err(error.after_attempts(failures)),
+        };
+        if begun.elapsed() + pause > policy.max_time {
+            return Err(error.after_attempts(failures));
+        }
+        tracing::debug!(%error, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+pub(super) fn received(status: &VideoStatus) -> Received {
+    let extent = |range: &ReceivedRange| Extent::from_bounds(range.from, range.to);
+    let mut received = Received {
+        file_bytes: status.ingest.as_ref().and_then(|ingest| ingest.filesize),
+        ..Received::default()
+    };
+    match status.received() {
+        api::Received::Nothing => {}
+        api::Received::Ranges(ranges) => received.extents = ranges.iter().filter_map(extent).collect(),
+        api::Received::Parts(parts) => received.parts = parts.parts.clone(),
+        api::Received::Everything => received.complete = true,
+    }
+    received
+}
+
+/// What the next request proves itself with.
+#[derive(Default)]
+pub(super) struct Authorization {
+    pub(super) known: Option<(Option<HeaderValue>, Instant)>,
+    pub(super) asked: bool,
+}
+
+impl Authorization {
+    /// Old enough to ask whether there is a newer one; that costs a request only when there is.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        !self.asked && self.known.as_ref().is_none_or(|(_, since)| now >= *since + FRESH)
+    }
+}
+
+/// A token is renewed when a fifth of its life is left, so that asking this often is often enough.
+const FRESH: Duration = Duration::from_secs(5);

@@ -1,0 +1,79 @@
+//! An upload becomes ours: opened, and claimed in the journal where one is kept.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::api::NewVideo;
+use crate::error::Result;
+use crate::upload::Destination;
+use crate::upload::chunks::Cut;
+use crate::upload::client::Settings;
+use crate::upload::feed::Filling;
+use crate::upload::journal::Made;
+use crate::upload::record::{Continued, Logbook, Record};
+use crate::upload::session::{Access, Spec};
+use crate::upload::supplies::{Opened, Supplies};
+
+/// An upload that is ours: opened, and claimed in the journal where one is kept.
+pub(super) struct Claimed {
+    pub(super) spec: Spec,
+    pub(super) supplies: Supplies,
+    pub(super) destination: Destination,
+    pub(super) file_name: Arc<str>,
+    pub(super) inbox: Option<mpsc::Receiver<Filling>>,
+    pub(super) record: Option<Record>,
+    pub(super) left_mark: Option<String>,
+    pub(super) made: Made,
+}
+
+impl Claimed {
+    pub(super) fn of(
+        opened: Opened,
+        destination: Destination,
+        settings: &Settings,
+        logbook: &Logbook,
+    ) -> Result<Claimed> {
+        let Opened { cut, supplies, file_name, inbox } = opened;
+        let (access, video_id) = match &destination {
+            Destination::NewVideo(_) => (Access::Key, None),
+            Destination::Video(video_id) => (Access::Key, Some(video_id.clone())),
+            Destination::Delegated { video_id, .. } => (Access::Token, video_id.clone()),
+        };
+        let arguments = serde_json::to_string(&titled(&destination, &file_name)).unwrap_or_default();
+        let endpoint = &settings.endpoint_url;
+        let (mut record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
+        let policy = settings.retry.clone();
+        let mut left_mark = None;
+        let (spec, made) = match continued {
+            Continued::Container { video_id, made, plan, resumed } => {
+                tracing::info!(%video_id, chunks = resumed.stored.len(), "taking up an earlier upload");
+                let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
+                (Spec { cut, access, video_id, resumed, policy }, made)
+            }
+            Continued::Intended { mark } => {
+                left_mark = Some(mark);
+                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
+            }
+            Continued::Nothing => {
+                if let Some(record) = &mut record {
+                    record.begin(cut.plan(), access, video_id.as_deref())?;
+                }
+                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
+            }
+        };
+        Ok(Claimed { spec, supplies, destination, file_name, inbox, record, left_mark, made })
+    }
+}
+
+/// The container to create, titled after the file where nothing else was said.
+pub(super) fn titled(destination: &Destination, file_name: &str) -> NewVideo {
+    let mut video = match destination {
+        Destination::NewVideo(video) => NewVideo::clone(video),
+        Destination::Video(_) | Destination::Delegated { .. } => NewVideo::default(),
+    };
+    if video.title.is_empty() {
+        video.title = file_name.to_owned();
+    }
+    video
+}
