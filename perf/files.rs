@@ -1,0 +1,134 @@
+//! Files to upload, hot or cold, and how much of one is in the page cache.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use rustix::fs::{Advice, OFlags, fadvise};
+
+/// A folder for files, emptied when it is dropped.
+pub(crate) struct Files {
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    /// In `parent`, which decides the disk.
+    pub(crate) fn new(parent: &Path) -> io::Result<Files> {
+        fs::create_dir_all(parent)?;
+        Ok(Files { folder: tempfile::Builder::new().prefix("files-").tempdir_in(parent)? })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file of `len` bytes that repeat nowhere, written to the disk; made once.
+    pub(crate) fn random(&self, name: &str, len: u64) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() == len) {
+            return Ok(path);
+        }
+        let mut file = File::create(&path)?;
+        let mut random = fastrand::Rng::with_seed(len);
+        let mut block = vec![0; 1 << 20];
+        let mut left = len;
+        while left > 0 {
+            let piece = left.min(block.len() as u64);
+            random.fill(&mut block[..piece as usize]);
+            file.write_all(&block[..piece as usize])?;
+            left -= piece;
+        }
+        file.sync_all()?;
+        Ok(path)
+    }
+
+    /// A file of `len` bytes that is one hole.
+    pub(crate) fn sparse(&self, name: &str, len: u64) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        File::create(&path)?.set_len(len)?;
+        Ok(path)
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    /// Whether this disk reads past the page cache.
+    pub(crate) fn reads_direct(&self) -> bool {
+        let path = self.path("direct");
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        let opened = File::create(&path)
+            .and_then(|_| OpenOptions::new().read(true).custom_flags(flags).open(&path))
+            .is_ok();
+        // It goes with the folder anyway.
+        let _ = fs::remove_file(&path);
+        opened
+    }
+}
+
+/// Brings the whole file into the page cache, and makes sure of it.
+pub(crate) fn heat(path: &Path) -> crate::Result<()> {
+    if resident(path)? == pages_of(path)? {
+        return Ok(());
+    }
+    io::copy(&mut File::open(path)?, &mut io::sink())?;
+    match pages_of(path)? - resident(path)? {
+        0 => Ok(()),
+        missing => Err(format!("{missing} bytes of {} do not stay in the page cache", path.display()).into()),
+    }
+}
+
+/// Drops the file's pages, and makes sure of it.
+pub(crate) fn chill(path: &Path) -> crate::Result<()> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    match resident(path)? {
+        0 => Ok(()),
+        left => Err(format!("{left} bytes of {} stay in the page cache", path.display()).into()),
+    }
+}
+
+/// The bytes of the file that are in the page cache, in whole pages (mincore(2)).
+pub(crate) fn resident(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len() as usize;
+    // SAFETY: nothing reads the map; only the kernel is asked about its pages.
+    let map = unsafe { Mmap::map(&file) }?;
+    let page_bytes = rustix::param::page_size();
+    let mut pages = vec![0_u8; len.div_ceil(page_bytes)];
+    let start = map.as_ptr().cast_mut().cast();
+    // SAFETY: the range is the map's, and the vector has one byte for each of its pages.
+    let asked = unsafe { libc::mincore(start, len, pages.as_mut_ptr()) };
+    if asked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let here = pages.iter().filter(|page| **page & 1 == 1).count();
+    Ok((here * page_bytes) as u64)
+}
+
+fn pages_of(path: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(path)?.len().next_multiple_of(rustix::param::page_size() as u64))
+}
+
+/// Bytes that whoever runs this may still write on the folder's disk.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail * disk.f_frsize)
+}
+
+/// The file system a folder is on, as the mount table names it.
+pub(crate) fn file_system(folder: &Path) -> io::Result<String> {
+    let folder = File::open(folder)?;
+    let link = fs::read_to_string("/proc/self/mountinfo")?;
+    let device = {
+        let meta = rustix::fs::fstat(&folder)?;
+        format!("{}:{}", rustix::fs::major(meta.st_dev), rustix::fs::minor(meta.st_dev))
+    };
+    let line = link.lines().find(|line| line.split(' ').nth(2) == Some(&device));
+    let kind = line.and_then(|line| line.split(" - ").nth(1)).and_then(|rest| rest.split(' ').next());
+    Ok(kind.map_or_else(|| format!("unknown (fd {})", folder.as_raw_fd()), str::to_owned))
+}

@@ -1,0 +1,147 @@
+//! The processes that clients talk to: the sink and the long line before it. Neither is a client's cost.
+
+use std::io::{BufRead, BufReader, Write, stdin};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::proxy::{self, Line};
+use crate::sink::{Scheme, Sink};
+
+/// What a sink process took in since it was last asked, and what that cost it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Intake {
+    pub(crate) requests: u64,
+    pub(crate) body_bytes: u64,
+    pub(crate) cpu_s: f64,
+}
+
+/// A sink in a process of its own. It ends when this is dropped.
+pub(crate) struct SinkProcess {
+    process: Servant,
+    pub(crate) url: String,
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl SinkProcess {
+    /// `folder` is for the certificate.
+    pub(crate) fn start(mut command: Command, scheme: Scheme, folder: &Path) -> Result<SinkProcess> {
+        let ca = folder.join("ca.pem");
+        let mut process = Servant::start(command.arg(scheme.name()).arg(&ca))?;
+        let url = process.line()?;
+        Ok(SinkProcess { process, url, ca: (scheme == Scheme::Https).then_some(ca) })
+    }
+
+    /// What came since the last call.
+    pub(crate) fn intake(&mut self) -> Result<Intake> {
+        self.process.ask("intake")
+    }
+
+    /// Where the proxy finds it.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        address_of(&self.url)
+    }
+}
+
+/// A proxy in a process of its own. It ends when this is dropped.
+pub(crate) struct ProxyProcess {
+    _process: Servant,
+    pub(crate) url: String,
+}
+
+impl ProxyProcess {
+    pub(crate) fn start(mut command: Command, target: SocketAddr, line: Line) -> Result<ProxyProcess> {
+        let round_trip_ms = line.round_trip.as_millis().to_string();
+        let rate = line.bytes_per_second.to_string();
+        let mut process = Servant::start(command.args([target.to_string(), round_trip_ms, rate]))?;
+        let url = process.line()?;
+        Ok(ProxyProcess { _process: process, url })
+    }
+}
+
+/// The sink's process: says its address, answers questions, ends with its standard input.
+pub(crate) fn be_sink(scheme: Scheme, ca: &Path) -> Result<()> {
+    let sink = Sink::start(scheme)?;
+    if let Some(pem) = sink.ca_pem() {
+        fs::write(ca, pem)?;
+    }
+    println!("{}", sink.url());
+    let mut cpu_before = cpu_s();
+    for question in stdin().lines() {
+        question?;
+        let tally = sink.tally();
+        let cpu_now = cpu_s();
+        let intake =
+            Intake { requests: tally.requests, body_bytes: tally.body_bytes, cpu_s: cpu_now - cpu_before };
+        cpu_before = cpu_now;
+        println!("{}", serde_json::to_string(&intake)?);
+    }
+    Ok(())
+}
+
+/// The proxy's process: says its address and ends with its standard input.
+pub(crate) fn be_proxy(target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("http://{}", listener.local_addr()?);
+    let line = Line { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second };
+    thread::spawn(move || proxy::carry(&listener, target, line));
+    for line in stdin().lines() {
+        line?;
+    }
+    Ok(())
+}
+
+pub(crate) fn address_of(url: &str) -> Result<SocketAddr> {
+    let (_, address) = url.split_once("://").ok_or("not a URL")?;
+    Ok(address.parse()?)
+}
+
+fn cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// A process of ours that is asked by lines.
+struct Servant {
+    child: Child,
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Servant {
+    fn start(command: &mut Command) -> Result<Servant> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let questions = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().ok_or("a child without output")?);
+        Ok(Servant { child, questions, answers })
+    }
+
+    fn ask<T: for<'a> Deserialize<'a>>(&mut self, question: &str) -> Result<T> {
+        if let Some(questions) = &mut self.questions {
+            writeln!(questions, "{question}")?;
+        }
+        Ok(serde_json::from_str(&self.line()?)?)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        match self.answers.read_line(&mut line)? {
+            0 => Err("a helper process ended".into()),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+}
+
+impl Drop for Servant {
+    fn drop(&mut self) {
+        // The end of its input is its signal to end.
+        self.questions = None;
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,178 @@
+//! Where measurements are made: files, sinks, clients, and how pairs of runs are taken.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::child::{self, Sampling};
+use crate::files::Files;
+use crate::house::SinkProcess;
+use crate::peers::{Load, Peer, Peers};
+use crate::sink::Scheme;
+use crate::table::{Pair, Run};
+
+/// How much is sent, and how often.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Sizes {
+    pub(crate) pairs: usize,
+    pub(crate) hot_bytes: u64,
+    pub(crate) chunk_bytes: u64,
+    pub(crate) cold_bytes: u64,
+    pub(crate) large_bytes: u64,
+    pub(crate) small_bytes: u64,
+    pub(crate) memory_chunk_bytes: u64,
+    pub(crate) distant_bytes: u64,
+    pub(crate) distant_chunk_bytes: u64,
+    pub(crate) files: usize,
+}
+
+impl Sizes {
+    /// What the table asks for.
+    pub(crate) const FULL: Sizes = Sizes {
+        pairs: 7,
+        hot_bytes: 2 * GIB,
+        chunk_bytes: 64 * MIB,
+        cold_bytes: 4 * GIB,
+        large_bytes: 16 * GIB,
+        small_bytes: GIB,
+        memory_chunk_bytes: 128 * MIB,
+        distant_bytes: 640 * MIB,
+        distant_chunk_bytes: 16 * MIB,
+        files: 500,
+    };
+
+    /// To see that everything works. Start-up weighs more here, so its verdicts mean little.
+    pub(crate) const QUICK: Sizes = Sizes {
+        pairs: 2,
+        hot_bytes: 256 * MIB,
+        chunk_bytes: 64 * MIB,
+        cold_bytes: 512 * MIB,
+        large_bytes: 4 * GIB,
+        small_bytes: GIB,
+        memory_chunk_bytes: 128 * MIB,
+        distant_bytes: 80 * MIB,
+        distant_chunk_bytes: 5 * MIB,
+        files: 50,
+    };
+
+    /// Disk that has to be free: the hot file with its parts, the cold file, the small ones.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        2 * self.hot_bytes + self.cold_bytes + self.files as u64 * MIB
+    }
+}
+
+pub(crate) struct Lab {
+    pub(crate) sizes: Sizes,
+    pub(crate) files: Files,
+    pub(crate) peers: Peers,
+    plain: SinkProcess,
+    tls: SinkProcess,
+}
+
+impl Lab {
+    /// Everything it writes goes below `folder`.
+    pub(crate) fn open(folder: &Path, sizes: Sizes) -> Result<Lab> {
+        fs::create_dir_all(folder)?;
+        let free = crate::files::free_bytes(folder)?;
+        if free < sizes.disk_bytes() {
+            let wanted = sizes.disk_bytes();
+            return Err(format!("{free} bytes are free in {}, {wanted} are needed", folder.display()).into());
+        }
+        let files = Files::new(folder)?;
+        let peers = Peers::find(&files.path("state"))?;
+        let sink = |scheme| SinkProcess::start(peers.own("sink", []), scheme, files.path("").as_path());
+        let (plain, tls) = (sink(Scheme::Http)?, sink(Scheme::Https)?);
+        Ok(Lab { sizes, files, peers, plain, tls })
+    }
+
+    pub(crate) fn sink(&mut self, scheme: Scheme) -> &mut SinkProcess {
+        match scheme {
+            Scheme::Http => &mut self.plain,
+            Scheme::Https => &mut self.tls,
+        }
+    }
+
+    /// Where a sink is: its URL and the certificate to trust.
+    pub(crate) fn target(&mut self, scheme: Scheme) -> (String, Option<PathBuf>) {
+        let sink = self.sink(scheme);
+        (sink.url.clone(), sink.ca.clone())
+    }
+
+    /// One client, once, and nothing lost on the way.
+    pub(crate) fn upload(
+        &mut self,
+        peer: Peer,
+        load: &Load<'_>,
+        scheme: Scheme,
+        sampling: Sampling,
+    ) -> Result<Run> {
+        let command = self.peers.command(peer, load)?;
+        let bytes = fs::metadata(load.file)?.len();
+        match peer {
+            Peer::ReadDirect => {
+                let usage = child::run(command, sampling)?;
+                Ok(Run { usage, bytes, cached_mib: None, sink_busy: None })
+            }
+            _ => self.send(command, bytes, scheme, sampling),
+        }
+    }
+
+    /// Runs what sends `bytes` bytes of files to a sink.
+    pub(crate) fn send(
+        &mut self,
+        command: Command,
+        bytes: u64,
+        scheme: Scheme,
+        sampling: Sampling,
+    ) -> Result<Run> {
+        let program = command.get_program().to_owned();
+        self.sink(scheme).intake()?;
+        let usage = child::run(command, sampling)?;
+        let intake = self.sink(scheme).intake()?;
+        if intake.body_bytes < bytes || intake.body_bytes > bytes + bytes / 100 + MIB {
+            let got = intake.body_bytes;
+            return Err(format!("{} sent {got} bytes for files of {bytes}", program.display()).into());
+        }
+        Ok(Run { usage, bytes, cached_mib: None, sink_busy: Some(intake.cpu_s / usage.wall_s) })
+    }
+
+    /// Ours, theirs, ours, theirs: what drifts, drifts for both.
+    pub(crate) fn pairs(
+        &mut self,
+        name: &str,
+        pairs: usize,
+        warm_up: WarmUp,
+        mut ours: impl FnMut(&mut Lab) -> Result<Run>,
+        mut theirs: impl FnMut(&mut Lab) -> Result<Run>,
+    ) -> Result<Vec<Pair>> {
+        if warm_up == WarmUp::OnePair {
+            ours(self)?;
+            theirs(self)?;
+        }
+        let mut taken = Vec::with_capacity(pairs);
+        for number in 1..=pairs {
+            let pair = Pair { ours: ours(self)?, theirs: theirs(self)? };
+            eprintln!("{name} {number}/{pairs}: {} | {}", brief(&pair.ours), brief(&pair.theirs));
+            taken.push(pair);
+        }
+        Ok(taken)
+    }
+}
+
+/// Whether a first pair is run and forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WarmUp {
+    OnePair,
+    None,
+}
+
+fn brief(run: &Run) -> String {
+    let anon = run.anon_mib();
+    format!("{:.2} s, {:.3} CPU s/GiB, {anon:.0} MiB", run.usage.wall_s, run.cpu_s_per_gib())
+}
+
+pub(crate) const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;

@@ -1,0 +1,200 @@
+//! Compares ringlift with its rivals and with what the machine can do, in pairs, in one run.
+//!
+//! `cargo run --release --example perf` makes the table; `perf/README.md` says how to read it.
+
+mod child;
+mod files;
+mod house;
+mod lab;
+mod limits;
+mod machine;
+mod peers;
+mod plot;
+mod proxy;
+mod report;
+mod rival;
+mod scenarios;
+mod sink;
+mod table;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use lab::{Lab, Sizes};
+use machine::Machine;
+use report::{Found, NotRun, Report};
+use scenarios::{SCENARIOS, Scenario};
+use sink::Scheme;
+use table::Verdict;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Compares ringlift with its rivals and with what the machine can do.
+#[derive(Debug, Parser)]
+#[command(name = "perf", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Small sizes and few pairs, to see that everything works
+    #[arg(long)]
+    quick: bool,
+    /// Only the scenarios whose names start with this; may be repeated
+    #[arg(long, value_name = "SCENARIO")]
+    only: Vec<String>,
+    /// Pairs to take, where a scenario does not take fewer
+    #[arg(long, value_name = "N")]
+    pairs: Option<usize>,
+    /// Name the scenarios and end
+    #[arg(long)]
+    list: bool,
+    /// Where the files to upload are made; decides the disk
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/perf"))]
+    dir: PathBuf,
+    /// Where the results go [default: perf/results for a whole table, --dir for any other]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What a run starts as processes of their own.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_help_heading = "Parts")]
+enum Part {
+    /// A service that keeps nothing; ends with its standard input
+    Sink { scheme: String, ca: PathBuf },
+    /// A long thin line to a sink; ends with its standard input
+    Proxy { target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64 },
+    /// Sends a file by `sendfile` alone
+    Sendfile { file: PathBuf, url: String },
+    /// Reads a file with `O_DIRECT` alone
+    ReadDirect { file: PathBuf },
+    /// Uploads a file with reqwest
+    Reqwest { file: PathBuf, url: String, chunk_bytes: u64 },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.part {
+        Some(part) => play(part).map(|()| ExitCode::SUCCESS),
+        None if arguments.list => list(),
+        None => compare(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("perf: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn play(part: &Part) -> Result<()> {
+    match part {
+        Part::Sink { scheme, ca } => {
+            let scheme = if scheme == Scheme::Https.name() { Scheme::Https } else { Scheme::Http };
+            house::be_sink(scheme, ca)
+        }
+        Part::Proxy { target, round_trip_ms, bytes_per_second } => {
+            house::be_proxy(*target, *round_trip_ms, *bytes_per_second)
+        }
+        Part::Sendfile { file, url } => Ok(limits::send(file, house::address_of(url)?)?),
+        Part::ReadDirect { file } => {
+            let read = limits::read_direct(file, READ_DEPTH)?;
+            let len = std::fs::metadata(file)?.len();
+            if read == len { Ok(()) } else { Err(format!("read {read} bytes of {len}").into()) }
+        }
+        Part::Reqwest { file, url, chunk_bytes } => rival::upload(file, url, *chunk_bytes),
+    }
+}
+
+fn list() -> Result<ExitCode> {
+    for scenario in SCENARIOS {
+        let rows: Vec<&str> = scenario.rows.iter().map(|row| row.id).collect();
+        println!("{:18} {}", scenario.name, rows.join(", "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when a bar was missed or a row could not be run.
+fn compare(arguments: &Arguments) -> Result<ExitCode> {
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| arguments.wants(scenario)).collect();
+    if chosen.is_empty() {
+        return Err("no scenario has such a name: --list names them".into());
+    }
+    let report = measure(arguments, &chosen)?;
+    println!("{report}");
+    for path in report.write(&arguments.results_folder(), &arguments.results_name(&report.date))? {
+        eprintln!("wrote {}", path.display());
+    }
+    let fine = report.not_run.is_empty() && report.rows.iter().all(|row| row.verdict != Verdict::Missed);
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(arguments: &Arguments, chosen: &[&Scenario]) -> Result<Report> {
+    if cfg!(debug_assertions) && !arguments.quick {
+        return Err("a measurement needs --release before the --".into());
+    }
+    let sizes = arguments.sizes();
+    std::fs::create_dir_all(&arguments.dir)?;
+    let machine = Machine::look(&arguments.dir);
+    if machine.is_busy() {
+        eprintln!("the machine is busy (load {}): expect noise", machine.load);
+    }
+    let mut lab = Lab::open(&arguments.dir, sizes)?;
+    let (mut rows, mut not_run) = (Vec::new(), Vec::new());
+    for scenario in chosen {
+        match scenario.measure(&mut lab) {
+            Ok(mut measured) => rows.append(&mut measured),
+            Err(error) => {
+                eprintln!("{}: not run: {error}", scenario.name);
+                let rows = scenario.rows.iter().map(|row| row.id).collect();
+                not_run.push(NotRun { rows, reason: error.to_string() });
+            }
+        }
+    }
+    let command = arguments.command();
+    let date = jiff::Zoned::now().date().to_string();
+    Ok(Report { date, command, machine, sizes, peers: found(&lab), rows, not_run })
+}
+
+fn found(lab: &Lab) -> Vec<Found> {
+    let found = |(peer, found): &(_, std::result::Result<String, String>)| {
+        let (version, missing) = (found.clone().ok(), found.clone().err());
+        Found { peer: *peer, version, missing }
+    };
+    lab.peers.found().iter().map(found).collect()
+}
+
+impl Arguments {
+    fn wants(&self, scenario: &Scenario) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| scenario.name.starts_with(name.as_str()))
+    }
+
+    fn sizes(&self) -> Sizes {
+        let sizes = if self.quick { Sizes::QUICK } else { Sizes::FULL };
+        Sizes { pairs: self.pairs.unwrap_or(sizes.pairs).max(1), ..sizes }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.only.is_empty() && !self.quick
+    }
+
+    /// Only a whole table is kept in the repository.
+    fn results_folder(&self) -> PathBuf {
+        let kept = || if self.is_whole() { Path::new(RESULTS).to_owned() } else { self.dir.clone() };
+        self.results.clone().unwrap_or_else(kept)
+    }
+
+    fn results_name(&self, date: &str) -> String {
+        if self.is_whole() { date.to_owned() } else { format!("{date}-partial") }
+    }
+
+    fn command(&self) -> String {
+        let typed = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        let command = format!("cargo run --release --example perf -- {typed}");
+        command.trim_end_matches(" -- ").to_owned()
+    }
+}
+
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/perf/results");
+/// Two reads in flight keep most disks busy with blocks of 1 MiB; more gained nothing.
+const READ_DEPTH: u64 = 4;

@@ -1,0 +1,281 @@
+//! The clients that are compared: finding them, installing them, and how each is called.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::Result;
+
+/// Who uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Peer {
+    Ringlift,
+    /// `sendfile` and nothing else: the limit for plain HTTP.
+    Sendfile,
+    /// `O_DIRECT` reads and nothing else: the limit for cold files.
+    ReadDirect,
+    Reqwest,
+    /// One request with the whole file.
+    Curl,
+    /// As the guide shows it: `split`, then one request per part.
+    CurlSplit,
+    Python,
+    Node,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Peer; 8] = [
+        Peer::Ringlift,
+        Peer::Sendfile,
+        Peer::ReadDirect,
+        Peer::Reqwest,
+        Peer::Curl,
+        Peer::CurlSplit,
+        Peer::Python,
+        Peer::Node,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Peer::Ringlift => "ringlift",
+            Peer::Sendfile => "sendfile loop",
+            Peer::ReadDirect => "O_DIRECT read loop",
+            Peer::Reqwest => "reqwest multipart",
+            Peer::Curl => "curl -F",
+            Peer::CurlSplit => "split + curl -F",
+            Peer::Python => "official Python client",
+            Peer::Node => "official Node client",
+        }
+    }
+}
+
+/// What is to be sent and where to.
+#[derive(Clone, Debug)]
+pub(crate) struct Load<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) url: &'a str,
+    pub(crate) ca: Option<&'a Path>,
+    pub(crate) chunk_bytes: u64,
+    pub(crate) lanes: u32,
+}
+
+/// Who is here, in which version, and who is not, and why.
+pub(crate) struct Peers {
+    /// Where the official clients are installed.
+    folder: PathBuf,
+    /// Cargo's, wherever `CARGO_TARGET_DIR` was.
+    target: PathBuf,
+    ringlift: PathBuf,
+    /// This program, which is some of the peers too.
+    this: PathBuf,
+    /// Where ringlift may keep its state; it starts with none.
+    state: PathBuf,
+    found: Vec<(Peer, std::result::Result<String, String>)>,
+}
+
+impl Peers {
+    /// Looks for everybody, and installs the official clients below `perf/peers` when they are not there.
+    pub(crate) fn find(state: &Path) -> Result<Peers> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let this = env::current_exe()?;
+        let target = this.ancestors().nth(3).ok_or("this program is not in a target folder")?.to_owned();
+        let folder = root.join("perf/peers");
+        fs::create_dir_all(&folder)?;
+        let ringlift = target.join("release/ringlift");
+        let mut peers = Peers { folder, target, ringlift, this, state: state.to_owned(), found: Vec::new() };
+        peers.found =
+            Peer::ALL.map(|peer| (peer, peers.look_for(peer).map_err(|error| error.to_string()))).into();
+        Ok(peers)
+    }
+
+    /// Versions of those that are here, reasons for those that are not.
+    pub(crate) fn found(&self) -> &[(Peer, std::result::Result<String, String>)] {
+        &self.found
+    }
+
+    /// Why a peer cannot take part.
+    pub(crate) fn absence(&self, peer: Peer) -> Option<&str> {
+        let (_, found) = self.found.iter().find(|(found, _)| *found == peer)?;
+        found.as_ref().err().map(String::as_str)
+    }
+
+    fn look_for(&self, peer: Peer) -> Result<String> {
+        match peer {
+            Peer::Ringlift => self.build_ringlift(),
+            Peer::Sendfile | Peer::ReadDirect => Ok("in this program".to_owned()),
+            Peer::Reqwest => locked_version("reqwest"),
+            Peer::Curl => first_line(Command::new("curl").arg("--version")),
+            Peer::CurlSplit => {
+                first_line(Command::new("curl").arg("--version"))?;
+                first_line(Command::new("split").arg("--version"))
+            }
+            Peer::Node => self.install_node_client(),
+            Peer::Python => self.install_python_client(),
+        }
+    }
+
+    fn build_ringlift(&self) -> Result<String> {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--release", "--quiet", "--bin", "ringlift", "--manifest-path"]);
+        cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).arg("--target-dir").arg(&self.target);
+        quietly(&mut cargo)?;
+        first_line(Command::new(&self.ringlift).arg("--version"))
+    }
+
+    fn install_node_client(&self) -> Result<String> {
+        let package = self.folder.join("node_modules/@api.video/nodejs-client/package.json");
+        let node = first_line(Command::new("node").arg("--version"))?;
+        if !package.exists() {
+            eprintln!("installing {} ...", Peer::Node.name());
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"]).arg(&self.folder);
+            quietly(npm.arg("@api.video/nodejs-client"))?;
+        }
+        let package: serde_json::Value = serde_json::from_slice(&fs::read(package)?)?;
+        Ok(format!("{}, node {node}", package["version"].as_str().unwrap_or("unknown")))
+    }
+
+    fn install_python_client(&self) -> Result<String> {
+        let python = self.python();
+        if !self.folder.join("python/installed").exists() {
+            eprintln!("installing {} ...", Peer::Python.name());
+            quietly(Command::new("python3").args(["-m", "venv"]).arg(self.folder.join("python")))?;
+            quietly(Command::new(&python).args(["-m", "pip", "install", "--quiet", "api.video"]))?;
+            fs::write(self.folder.join("python/installed"), "")?;
+        }
+        let version = "import importlib.metadata as m, platform; \
+                       print(m.version('api.video') + ', Python ' + platform.python_version())";
+        first_line(Command::new(&python).args(["-c", version]))
+    }
+
+    fn python(&self) -> PathBuf {
+        self.folder.join("python/bin/python")
+    }
+}
+
+/// Calls.
+impl Peers {
+    /// The child process that does it.
+    pub(crate) fn command(&self, peer: Peer, load: &Load<'_>) -> Result<Command> {
+        let mut command = match peer {
+            Peer::Ringlift => self.ringlift(load)?,
+            Peer::Sendfile => self.own("sendfile", [load.file.into(), load.url.into()]),
+            Peer::ReadDirect => self.own("read-direct", [load.file.into()]),
+            Peer::Reqwest => {
+                self.own("reqwest", [load.file.into(), load.url.into(), load.chunk_bytes.to_string().into()])
+            }
+            Peer::Curl => curl(load),
+            Peer::CurlSplit => self.script("sh", "split-and-curl.sh", load),
+            Peer::Python => self.script(self.python(), "upload.py", load),
+            Peer::Node => {
+                let mut node = self.script("node", "upload.cjs", load);
+                node.env("NODE_PATH", self.folder.join("node_modules"));
+                node
+            }
+        };
+        command.env("APIVIDEO_API_KEY", API_KEY);
+        Ok(command)
+    }
+
+    fn ringlift(&self, load: &Load<'_>) -> Result<Command> {
+        let mut command = self.bare_ringlift(load.url, load.ca)?;
+        command.args(["--mode", "bytes", "--chunk-size", &load.chunk_bytes.to_string()]);
+        command.args(["--concurrency", &load.lanes.to_string()]);
+        command.args(env::var("PERF_RINGLIFT_ARGS").unwrap_or_default().split_whitespace());
+        command.arg(load.file);
+        Ok(command)
+    }
+
+    fn bare_ringlift(&self, url: &str, ca: Option<&Path>) -> Result<Command> {
+        if self.state.exists() {
+            fs::remove_dir_all(&self.state)?;
+        }
+        fs::create_dir_all(&self.state)?;
+        let mut command = Command::new(&self.ringlift);
+        command.env("XDG_STATE_HOME", &self.state).env("XDG_CONFIG_HOME", &self.state);
+        command.args(["upload", "--quiet", "--endpoint-url", url]);
+        if let Some(ca) = ca {
+            command.arg("--ca-cert").arg(ca);
+        }
+        Ok(command)
+    }
+
+    /// Every file in one process, each in one request, with an upload token.
+    pub(crate) fn ringlift_many(&self, files: &[PathBuf], url: &str) -> Result<Command> {
+        let mut command = self.bare_ringlift(url, None)?;
+        command.env("RINGLIFT_UPLOAD_TOKEN", UPLOAD_TOKEN).args(files);
+        Ok(command)
+    }
+
+    /// The same by `curl --parallel`, with as many connections as it takes by itself.
+    pub(crate) fn curl_many(&self, files: &[PathBuf], url: &str, config: &Path) -> Result<Command> {
+        let mut text = std::io::BufWriter::new(fs::File::create(config)?);
+        for (index, file) in files.iter().enumerate() {
+            let next = if index == 0 { "" } else { "next\n" };
+            let file = file.display();
+            writeln!(text, "{next}url = \"{url}/upload?token={UPLOAD_TOKEN}\"\nform = \"file=@{file}\"")?;
+            writeln!(text, "silent\nshow-error\nfail\noutput = \"/dev/null\"")?;
+        }
+        text.flush()?;
+        let mut command = Command::new("curl");
+        command.args(["--parallel", "--config"]).arg(config);
+        Ok(command)
+    }
+
+    pub(crate) fn own<const N: usize>(&self, what: &str, arguments: [OsString; N]) -> Command {
+        let mut command = Command::new(&self.this);
+        command.arg(what).args(arguments);
+        command
+    }
+
+    fn script(&self, interpreter: impl Into<OsString>, script: &str, load: &Load<'_>) -> Command {
+        let mut command = Command::new(interpreter.into());
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("perf/clients").join(script));
+        command.arg(load.url).arg(load.file).arg(load.chunk_bytes.to_string());
+        command
+    }
+}
+
+fn curl(load: &Load<'_>) -> Command {
+    let mut file = OsString::from("file=@");
+    file.push(load.file);
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail", "--output", "/dev/null"]);
+    command.args(["--user", &format!("{API_KEY}:"), "--form"]).arg(file);
+    if let Some(ca) = load.ca {
+        command.arg("--cacert").arg(ca);
+    }
+    command.arg(format!("{}/videos/vi0/source", load.url));
+    command
+}
+
+fn quietly(command: &mut Command) -> Result<()> {
+    first_line(command).map(drop)
+}
+
+/// What a program says first, if it succeeds.
+fn first_line(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_owned();
+    let output = command.output().map_err(|error| format!("{}: {error}", name.display()))?;
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{} failed: {}", name.display(), words.lines().last().unwrap_or_default()).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+fn locked_version(package: &str) -> Result<String> {
+    let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"))?;
+    let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"\n")));
+    let version = entry.and_then(|entry| entry.lines().find_map(|line| line.strip_prefix("version = ")));
+    Ok(version.ok_or("it is not in Cargo.lock")?.trim_matches('"').to_owned())
+}
+
+const API_KEY: &str = "perf";
+const UPLOAD_TOKEN: &str = "toPerf";

@@ -1,0 +1,99 @@
+//! A long, thin line on loopback: every connection has a delay and a rate of its own.
+//!
+//! Does not know: HTTP, TLS, who is at either end.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
+/// What the line is like, the same for every connection and in both directions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    pub(crate) round_trip: Duration,
+    pub(crate) bytes_per_second: f64,
+}
+
+/// Carries connections from `listener` to `target`, until the process ends.
+pub(crate) fn carry(listener: &TcpListener, target: SocketAddr, line: Line) -> io::Result<()> {
+    let mut connections: Vec<JoinHandle<()>> = Vec::new();
+    for near in listener.incoming() {
+        let near = near?;
+        connections.retain(|connection| !connection.is_finished());
+        connections.push(thread::spawn(move || match connect(near, target, line) {
+            Ok(()) => {}
+            Err(error) => eprintln!("proxy: {error}"),
+        }));
+    }
+    Ok(())
+}
+
+fn connect(near: TcpStream, target: SocketAddr, line: Line) -> io::Result<()> {
+    // The line's window, not that of loopback, decides how far ahead a sender may get.
+    set_socket_recv_buffer_size(&near, WINDOW_BYTES)?;
+    let far = TcpStream::connect(target)?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    // The TCP handshake, which loopback did for nothing.
+    let open = Instant::now() + line.round_trip;
+    thread::scope(|scope| {
+        scope.spawn(|| one_way(&near, &far, line, open));
+        one_way(&far, &near, line, open);
+    });
+    Ok(())
+}
+
+/// Ends with the sender's direction; a lost peer closes both.
+fn one_way(from: &TcpStream, to: &TcpStream, line: Line, open: Instant) {
+    let (sender, receiver) = sync_channel(IN_FLIGHT_BLOCKS);
+    let outcome = thread::scope(|scope| {
+        let arrivals = scope.spawn(|| deliver(receiver, to));
+        let departures = depart(from, &sender, line, open);
+        drop(sender);
+        departures.and(arrivals.join().unwrap_or(Ok(())))
+    });
+    let how = if outcome.is_ok() { Shutdown::Write } else { Shutdown::Both };
+    // The other side may be gone already.
+    let _ = to.shutdown(how);
+    if outcome.is_err() {
+        let _ = from.shutdown(Shutdown::Both);
+    }
+}
+
+/// Bytes and when they get there.
+struct Block {
+    arrives: Instant,
+    bytes: Vec<u8>,
+}
+
+/// Reads no faster than the line carries.
+fn depart(mut from: &TcpStream, line_in: &SyncSender<Block>, line: Line, open: Instant) -> io::Result<()> {
+    let mut free = open;
+    let mut buffer = vec![0; BLOCK_BYTES];
+    loop {
+        let len = from.read(&mut buffer)?;
+        if len == 0 {
+            return Ok(());
+        }
+        free = free.max(Instant::now()) + Duration::from_secs_f64(len as f64 / line.bytes_per_second);
+        let block = Block { arrives: free + line.round_trip / 2, bytes: buffer[..len].to_vec() };
+        line_in.send(block).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        thread::sleep(free.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn deliver(line_out: Receiver<Block>, mut to: &TcpStream) -> io::Result<()> {
+    for block in line_out {
+        thread::sleep(block.arrives.saturating_duration_since(Instant::now()));
+        to.write_all(&block.bytes)?;
+    }
+    Ok(())
+}
+
+const BLOCK_BYTES: usize = 64 << 10;
+/// 16 MiB: at the rates used here far more than a delay can hold.
+const IN_FLIGHT_BLOCKS: usize = 256;
+const WINDOW_BYTES: usize = 1 << 20;

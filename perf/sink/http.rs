@@ -1,0 +1,225 @@
+//! HTTP/1.1 as far as a sink needs it: heads are parsed, bodies are discarded where they lie.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rustix::net::{RecvFlags, recv};
+
+/// Bytes from a client, some wanted and most not.
+pub(crate) trait Channel {
+    /// Appends what comes next, at least one byte; 0 at the end.
+    fn fill(&mut self, into: &mut Vec<u8>) -> io::Result<usize>;
+
+    /// Forgets up to `len` bytes and says how many. 0 means that the next bytes must be looked at with
+    /// [`Channel::fill`], which also tells the end.
+    fn discard(&mut self, len: u64) -> io::Result<u64>;
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// A request without its body.
+pub(crate) struct Head {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) content_range: Option<String>,
+    pub(crate) closes: bool,
+    framing: Framing,
+    expects_continue: bool,
+}
+
+/// How a body's end is known (RFC 9112, section 6).
+#[derive(Clone, Copy)]
+enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// One answer, always JSON.
+pub(crate) struct Answer {
+    pub(crate) status: &'static str,
+    pub(crate) body: String,
+}
+
+/// Requests and answers over a channel, one after the other.
+pub(crate) struct Connection<C> {
+    channel: C,
+    /// Read and not used yet.
+    ahead: Vec<u8>,
+}
+
+impl<C: Channel> Connection<C> {
+    pub(crate) fn new(channel: C) -> Connection<C> {
+        Connection { channel, ahead: Vec::with_capacity(HEAD_BYTES) }
+    }
+
+    /// The next request, or none when the client is done.
+    pub(crate) fn head(&mut self) -> io::Result<Option<Head>> {
+        loop {
+            if let Some((head, used)) = parse_head(&self.ahead)? {
+                self.ahead.drain(..used);
+                return Ok(Some(head));
+            }
+            if self.ahead.len() > HEAD_BYTES {
+                return Err(invalid("a request's head is longer than 64 KiB"));
+            }
+            if self.channel.fill(&mut self.ahead)? == 0 {
+                return if self.ahead.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
+            }
+        }
+    }
+
+    /// Waits for all of the request's body, and says how long it was.
+    pub(crate) fn discard_body(&mut self, head: &Head) -> io::Result<u64> {
+        if head.expects_continue {
+            self.channel.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        match head.framing {
+            Framing::Length(len) => self.discard(len).map(|()| len),
+            Framing::Chunked => self.discard_chunks(),
+        }
+    }
+
+    pub(crate) fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        let Answer { status, body } = answer;
+        let len = body.len();
+        let text = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len}\r\n\r\n{body}"
+        );
+        self.channel.write_all(text.as_bytes())
+    }
+
+    fn discard(&mut self, len: u64) -> io::Result<()> {
+        let mut left = len - self.discard_ahead(len);
+        while left > 0 {
+            let gone = match self.channel.discard(left)? {
+                0 => self.look_and_discard(left)?,
+                gone => gone,
+            };
+            left -= gone;
+        }
+        Ok(())
+    }
+
+    fn look_and_discard(&mut self, len: u64) -> io::Result<u64> {
+        match self.channel.fill(&mut self.ahead)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(self.discard_ahead(len)),
+        }
+    }
+
+    fn discard_ahead(&mut self, len: u64) -> u64 {
+        let here = len.min(self.ahead.len() as u64);
+        self.ahead.drain(..here as usize);
+        here
+    }
+
+    /// Chunked transfer coding (RFC 9112, section 7.1); trailers are read and forgotten.
+    fn discard_chunks(&mut self) -> io::Result<u64> {
+        let mut total = 0;
+        loop {
+            let line = self.line()?;
+            let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+            let len = std::str::from_utf8(digits)
+                .ok()
+                .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+                .ok_or_else(|| invalid("a transfer chunk has no size"))?;
+            if len == 0 {
+                while !self.line()?.is_empty() {}
+                return Ok(total);
+            }
+            self.discard(len + 2)?;
+            total += len;
+        }
+    }
+
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(end) = self.ahead.windows(2).position(|pair| pair == b"\r\n") {
+                let line = self.ahead[..end].to_vec();
+                self.ahead.drain(..end + 2);
+                return Ok(line);
+            }
+            if self.channel.fill(&mut self.ahead)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// A socket without TLS.
+pub(crate) struct Plain {
+    socket: Arc<TcpStream>,
+    /// Never written to while bytes are discarded: its length only says how many to forget.
+    scratch: Box<[u8]>,
+}
+
+impl Plain {
+    pub(crate) fn new(socket: Arc<TcpStream>) -> Plain {
+        Plain { socket, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
+    }
+}
+
+impl Channel for Plain {
+    fn fill(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        let (_, len) = recv(&self.socket, &mut self.scratch[..FILL_BYTES], RecvFlags::empty())?;
+        into.extend_from_slice(&self.scratch[..len]);
+        Ok(len)
+    }
+
+    fn discard(&mut self, len: u64) -> io::Result<u64> {
+        let most = len.min(self.scratch.len() as u64) as usize;
+        let (_, gone) = recv(&self.socket, &mut self.scratch[..most], RecvFlags::TRUNC)?;
+        match gone {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            gone => Ok(gone as u64),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        (&*self.socket).write_all(bytes)
+    }
+}
+
+fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut request = httparse::Request::new(&mut headers);
+    let used = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(used)) => used,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(invalid(error)),
+    };
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let says = |name, word| header(name).is_some_and(|value| value.eq_ignore_ascii_case(word));
+    let framing = match header("content-length") {
+        _ if says("transfer-encoding", "chunked") => Framing::Chunked,
+        Some(len) => Framing::Length(len.parse().map_err(invalid)?),
+        None => Framing::Length(0),
+    };
+    let head = Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        target: request.path.unwrap_or_default().to_owned(),
+        content_range: header("content-range").map(str::to_owned),
+        closes: says("connection", "close"),
+        framing,
+        expects_continue: says("expect", "100-continue"),
+    };
+    Ok(Some((head, used)))
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+const HEAD_BYTES: usize = 64 << 10;
+const FILL_BYTES: usize = 16 << 10;
+/// More than a receive queue usually holds.
+const DISCARD_BYTES: usize = 4 << 20;

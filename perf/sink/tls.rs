@@ -1,0 +1,248 @@
+//! TLS 1.3 that decrypts heads only.
+//!
+//! rustls does the handshake and then gives out the keys. From there on a record (RFC 8446, section 5.2)
+//! that lies wholly in a request's body is counted by its length and skipped; the clients under
+//! measurement do not pad. What is left is a `recv`, so a sink's core has room for the fastest client.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ConnectionTrafficSecrets, ServerConfig, ServerConnection};
+
+use super::http::Channel;
+
+/// A certificate for loopback and what trusts it.
+pub(crate) struct Identity {
+    pub(crate) ca_pem: String,
+    config: Arc<ServerConfig>,
+}
+
+impl Identity {
+    /// Makes a self-signed certificate.
+    pub(crate) fn draw() -> io::Result<Identity> {
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(io::Error::other)?;
+        let config = server_config(made.cert.der().clone(), key).map_err(io::Error::other)?;
+        Ok(Identity { ca_pem: made.cert.pem(), config: Arc::new(config) })
+    }
+}
+
+/// One suite for everybody, the one that OpenSSL and rustls both put first.
+fn server_config(
+    cert: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut provider = default_provider();
+    provider.cipher_suites = vec![cipher_suite::TLS13_AES_256_GCM_SHA384];
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![cert], key)?;
+    config.enable_secret_extraction = true;
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// A connection after its handshake.
+pub(crate) struct Sieve {
+    records: Records,
+    opening: Direction,
+    sealing: Direction,
+}
+
+impl Sieve {
+    pub(crate) fn accept(socket: Arc<TcpStream>, identity: &Identity) -> io::Result<Sieve> {
+        let mut records = Records::new(socket);
+        let secrets = handshake(&mut records, identity)?.dangerous_extract_secrets();
+        let secrets = secrets.map_err(io::Error::other)?;
+        Ok(Sieve { records, opening: Direction::new(secrets.rx)?, sealing: Direction::new(secrets.tx)? })
+    }
+}
+
+/// One record at a time, so that rustls never holds what comes after the handshake.
+fn handshake(records: &mut Records, identity: &Identity) -> io::Result<ServerConnection> {
+    let mut tls = ServerConnection::new(Arc::clone(&identity.config)).map_err(io::Error::other)?;
+    while tls.is_handshaking() {
+        let Some(record) = records.next()? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        let mut rest = &*record;
+        while !rest.is_empty() {
+            tls.read_tls(&mut rest)?;
+        }
+        let outcome = tls.process_new_packets();
+        while tls.wants_write() {
+            tls.write_tls(&mut &*records.socket)?;
+        }
+        outcome.map_err(io::Error::other)?;
+    }
+    Ok(tls)
+}
+
+impl Channel for Sieve {
+    fn fill(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        loop {
+            let Some(record) = self.records.next()? else { return Ok(0) };
+            let (kind, plain) = self.opening.open(record)?;
+            match kind {
+                APPLICATION_DATA if plain.is_empty() => {}
+                APPLICATION_DATA => {
+                    into.extend_from_slice(plain);
+                    return Ok(plain.len());
+                }
+                // Clients end with close_notify (RFC 8446, section 6.1).
+                ALERT => return Ok(0),
+                kind => {
+                    return Err(io::Error::other(format!("a TLS record of kind {kind} after the handshake")));
+                }
+            }
+        }
+    }
+
+    fn discard(&mut self, len: u64) -> io::Result<u64> {
+        let mut gone = 0;
+        while let Some(record_len) = self.records.ready()? {
+            let plain = record_len.saturating_sub(HEADER_BYTES + OVERHEAD_BYTES) as u64;
+            if gone + plain > len || plain == 0 {
+                break;
+            }
+            self.records.skip(record_len);
+            self.opening.sequence += 1;
+            gone += plain;
+            if self.records.is_drained() {
+                break;
+            }
+        }
+        Ok(gone)
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for piece in bytes.chunks(MAX_PLAIN_BYTES) {
+            let record = self.sealing.seal(piece)?;
+            (&*self.records.socket).write_all(&record)?;
+        }
+        Ok(())
+    }
+}
+
+/// Keys and the record counter of one direction (RFC 8446, section 5.3).
+struct Direction {
+    key: LessSafeKey,
+    iv: [u8; 12],
+    sequence: u64,
+}
+
+impl Direction {
+    fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> io::Result<Direction> {
+        let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+            return Err(io::Error::other("the only suite offered was not the one chosen"));
+        };
+        let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).map_err(io::Error::other)?;
+        let iv = iv.as_ref().try_into().map_err(io::Error::other)?;
+        Ok(Direction { key: LessSafeKey::new(key), iv, sequence })
+    }
+
+    /// The inner kind and the plaintext of a whole record.
+    fn open<'a>(&mut self, record: &'a mut [u8]) -> io::Result<(u8, &'a [u8])> {
+        let (header, sealed) = record.split_at_mut(HEADER_BYTES);
+        let nonce = self.nonce();
+        let plain = self.key.open_in_place(nonce, Aad::from(&*header), sealed).map_err(io::Error::other)?;
+        let end = plain.iter().rposition(|byte| *byte != 0).ok_or(io::ErrorKind::InvalidData)?;
+        Ok((plain[end], &plain[..end]))
+    }
+
+    fn seal(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
+        let len = (plain.len() + OVERHEAD_BYTES) as u16;
+        let header = [APPLICATION_DATA, 3, 3, (len >> 8) as u8, len as u8];
+        let mut sealed = [plain, &[APPLICATION_DATA]].concat();
+        let nonce = self.nonce();
+        self.key.seal_in_place_append_tag(nonce, Aad::from(header), &mut sealed).map_err(io::Error::other)?;
+        Ok([&header[..], &sealed].concat())
+    }
+
+    fn nonce(&mut self) -> Nonce {
+        let mut nonce = self.iv;
+        for (byte, count) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= count;
+        }
+        self.sequence += 1;
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// A socket, record by record.
+struct Records {
+    socket: Arc<TcpStream>,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Records {
+    fn new(socket: Arc<TcpStream>) -> Records {
+        Records { socket, buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    /// The next record with its header, or none at the end.
+    fn next(&mut self) -> io::Result<Option<&mut [u8]>> {
+        let Some(len) = self.ready()? else { return Ok(None) };
+        let at = self.start;
+        self.skip(len);
+        Ok(Some(&mut self.buffer[at..at + len]))
+    }
+
+    /// The length of the next record, once all of it is in the buffer.
+    fn ready(&mut self) -> io::Result<Option<usize>> {
+        loop {
+            let here = &self.buffer[self.start..self.end];
+            if let [_, _, _, high, low, ..] = *here {
+                let len = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+                if here.len() >= len {
+                    return Ok(Some(len));
+                }
+            }
+            if self.receive()? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn skip(&mut self, len: usize) {
+        self.start += len;
+    }
+
+    /// Whether nothing is left of what was received.
+    fn is_drained(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        if self.buffer.len() - self.end < MAX_RECORD_BYTES {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.is_drained() {
+            (self.start, self.end) = (0, 0);
+        }
+        let len = (&*self.socket).read(&mut self.buffer[self.end..])?;
+        self.end += len;
+        Ok(len)
+    }
+}
+
+const APPLICATION_DATA: u8 = 23;
+const ALERT: u8 = 21;
+const HEADER_BYTES: usize = 5;
+/// The inner content type and the tag.
+const OVERHEAD_BYTES: usize = 1 + 16;
+const MAX_PLAIN_BYTES: usize = 1 << 14;
+const MAX_RECORD_BYTES: usize = HEADER_BYTES + MAX_PLAIN_BYTES + 256;
+/// Fits a core's second-level cache, and takes a dozen records per system call.
+const BUFFER_BYTES: usize = 256 << 10;
