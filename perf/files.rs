@@ -70,26 +70,32 @@ impl Files {
 }
 
 /// Brings the whole file into the page cache, and makes sure of it.
+///
+/// Some kernels take idle pages away at any time (DAMON), so a few attempts are made.
 pub(crate) fn heat(path: &Path) -> crate::Result<()> {
-    if resident(path)? == pages_of(path)? {
-        return Ok(());
+    for _ in 0..ATTEMPTS {
+        if missing(path)? == 0 {
+            return Ok(());
+        }
+        io::copy(&mut File::open(path)?, &mut io::sink())?;
     }
-    io::copy(&mut File::open(path)?, &mut io::sink())?;
-    match pages_of(path)? - resident(path)? {
+    match missing(path)? {
         0 => Ok(()),
-        missing => Err(format!("{missing} bytes of {} do not stay in the page cache", path.display()).into()),
+        bytes => Err(format!("{bytes} bytes of {} do not stay in the page cache", path.display()).into()),
     }
 }
 
 /// Drops the file's pages, and makes sure of it.
 pub(crate) fn chill(path: &Path) -> crate::Result<()> {
     let file = File::open(path)?;
-    file.sync_all()?;
-    fadvise(&file, 0, None, Advice::DontNeed)?;
-    match resident(path)? {
-        0 => Ok(()),
-        left => Err(format!("{left} bytes of {} stay in the page cache", path.display()).into()),
+    for _ in 0..ATTEMPTS {
+        file.sync_all()?;
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+        if resident(path)? == 0 {
+            return Ok(());
+        }
     }
+    Err(format!("{} bytes of {} stay in the page cache", resident(path)?, path.display()).into())
 }
 
 /// The bytes of the file that are in the page cache, in whole pages (mincore(2)).
@@ -110,8 +116,9 @@ pub(crate) fn resident(path: &Path) -> io::Result<u64> {
     Ok((here * page_bytes) as u64)
 }
 
-fn pages_of(path: &Path) -> io::Result<u64> {
-    Ok(fs::metadata(path)?.len().next_multiple_of(rustix::param::page_size() as u64))
+fn missing(path: &Path) -> io::Result<u64> {
+    let pages_bytes = fs::metadata(path)?.len().next_multiple_of(rustix::param::page_size() as u64);
+    Ok(pages_bytes - resident(path)?)
 }
 
 /// Bytes that whoever runs this may still write on the folder's disk.
@@ -132,3 +139,5 @@ pub(crate) fn file_system(folder: &Path) -> io::Result<String> {
     let kind = line.and_then(|line| line.split(" - ").nth(1)).and_then(|rest| rest.split(' ').next());
     Ok(kind.map_or_else(|| format!("unknown (fd {})", folder.as_raw_fd()), str::to_owned))
 }
+
+const ATTEMPTS: usize = 5;

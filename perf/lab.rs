@@ -73,8 +73,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Everything it writes goes below `folder`.
-    pub(crate) fn open(folder: &Path, sizes: Sizes) -> Result<Lab> {
+    /// Everything it writes goes below `folder`. Ringlift is built, unless a binary is given.
+    pub(crate) fn open(folder: &Path, ringlift: Option<PathBuf>, sizes: Sizes) -> Result<Lab> {
         fs::create_dir_all(folder)?;
         let free = crate::files::free_bytes(folder)?;
         if free < sizes.disk_bytes() {
@@ -82,7 +82,7 @@ impl Lab {
             return Err(format!("{free} bytes are free in {}, {wanted} are needed", folder.display()).into());
         }
         let files = Files::new(folder)?;
-        let peers = Peers::find(&files.path("state"))?;
+        let peers = Peers::find(ringlift, &files.path("state"))?;
         let sink = |scheme| SinkProcess::start(peers.own("sink", []), scheme, files.path("").as_path());
         let (plain, tls) = (sink(Scheme::Http)?, sink(Scheme::Https)?);
         Ok(Lab { sizes, files, peers, plain, tls })

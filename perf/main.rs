@@ -51,6 +51,9 @@ struct Arguments {
     /// Where the files to upload are made; decides the disk
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/perf"))]
     dir: PathBuf,
+    /// Measure this binary of ringlift rather than building one
+    #[arg(long, value_name = "FILE")]
+    ringlift: Option<PathBuf>,
     /// Where the results go [default: perf/results for a whole table, --dir for any other]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
@@ -139,7 +142,7 @@ fn measure(arguments: &Arguments, chosen: &[&Scenario]) -> Result<Report> {
     if machine.is_busy() {
         eprintln!("the machine is busy (load {}): expect noise", machine.load);
     }
-    let mut lab = Lab::open(&arguments.dir, sizes)?;
+    let mut lab = Lab::open(&arguments.dir, arguments.ringlift.clone(), sizes)?;
     let (mut rows, mut not_run) = (Vec::new(), Vec::new());
     for scenario in chosen {
         match scenario.measure(&mut lab) {

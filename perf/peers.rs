@@ -71,7 +71,8 @@ pub(crate) struct Peers {
     folder: PathBuf,
     /// Cargo's, wherever `CARGO_TARGET_DIR` was.
     target: PathBuf,
-    ringlift: PathBuf,
+    /// One to measure as it is.
+    given: Option<PathBuf>,
     /// This program, which is some of the peers too.
     this: PathBuf,
     /// Where ringlift may keep its state; it starts with none.
@@ -81,14 +82,14 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Looks for everybody, and installs the official clients below `perf/peers` when they are not there.
-    pub(crate) fn find(state: &Path) -> Result<Peers> {
+    pub(crate) fn find(ringlift: Option<PathBuf>, state: &Path) -> Result<Peers> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let this = env::current_exe()?;
         let target = this.ancestors().nth(3).ok_or("this program is not in a target folder")?.to_owned();
         let folder = root.join("perf/peers");
         fs::create_dir_all(&folder)?;
-        let ringlift = target.join("release/ringlift");
-        let mut peers = Peers { folder, target, ringlift, this, state: state.to_owned(), found: Vec::new() };
+        let mut peers =
+            Peers { folder, target, given: ringlift, this, state: state.to_owned(), found: Vec::new() };
         peers.found =
             Peer::ALL.map(|peer| (peer, peers.look_for(peer).map_err(|error| error.to_string()))).into();
         Ok(peers)
@@ -120,12 +121,18 @@ impl Peers {
         }
     }
 
+    fn ringlift_path(&self) -> PathBuf {
+        self.given.clone().unwrap_or_else(|| self.target.join("release/ringlift"))
+    }
+
     fn build_ringlift(&self) -> Result<String> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--release", "--quiet", "--bin", "ringlift", "--manifest-path"]);
         cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).arg("--target-dir").arg(&self.target);
-        quietly(&mut cargo)?;
-        first_line(Command::new(&self.ringlift).arg("--version"))
+        if self.given.is_none() {
+            quietly(&mut cargo)?;
+        }
+        first_line(Command::new(self.ringlift_path()).arg("--version"))
     }
 
     fn install_node_client(&self) -> Result<String> {
@@ -197,7 +204,7 @@ impl Peers {
             fs::remove_dir_all(&self.state)?;
         }
         fs::create_dir_all(&self.state)?;
-        let mut command = Command::new(&self.ringlift);
+        let mut command = Command::new(self.ringlift_path());
         command.env("XDG_STATE_HOME", &self.state).env("XDG_CONFIG_HOME", &self.state);
         command.args(["upload", "--quiet", "--endpoint-url", url]);
         if let Some(ca) = ca {

@@ -79,7 +79,8 @@ fn depart(mut from: &TcpStream, line_in: &SyncSender<Block>, line: Line, open: I
             return Ok(());
         }
         // Sleeping too long is the machine's fault, not the line's.
-        free = free.max(Instant::now() - LATENESS) + Duration::from_secs_f64(len as f64 / line.bytes_per_second);
+        free =
+            free.max(Instant::now() - LATENESS) + Duration::from_secs_f64(len as f64 / line.bytes_per_second);
         let block = Block { arrives: free + line.round_trip / 2, bytes: buffer[..len].to_vec() };
         line_in.send(block).map_err(|_| io::ErrorKind::BrokenPipe)?;
         thread::sleep(free.saturating_duration_since(Instant::now()));
