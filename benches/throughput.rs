@@ -85,8 +85,8 @@ impl Bench {
         group
             .throughput(Throughput::Bytes(self.file.len))
             .sample_size(10)
-            .warm_up_time(Duration::from_millis(500))
-            .measurement_time(Duration::from_secs(3));
+            .warm_up_time(Duration::from_millis(300))
+            .measurement_time(Duration::from_secs(2));
         group
     }
 
