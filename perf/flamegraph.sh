@@ -4,6 +4,7 @@
 #   perf/flamegraph.sh [http|https] [MIB] [ringlift arguments...]
 #
 # Needs perf(1) and inferno (`cargo install inferno`). Writes target/perf/flame-<scheme>.svg and .txt.
+# RINGLIFT=<binary> profiles that one rather than building one with frame pointers.
 set -eu
 scheme=${1:-http} mib=${2:-2048}
 [ $# -gt 1 ] && shift 2 || shift $#
@@ -15,9 +16,12 @@ for tool in perf inferno-collapse-perf inferno-flamegraph; do
     command -v "$tool" >/dev/null || { echo "flamegraph.sh: $tool is not installed" >&2; exit 1; }
 done
 
-# Frames of ours have names and callers; the code is that of the release.
-CARGO_PROFILE_RELEASE_DEBUG=line-tables-only RUSTFLAGS="${RUSTFLAGS:-} -C force-frame-pointers=yes" \
-    cargo build --release --quiet --target-dir "$out/flame" --bin ringlift
+if [ -z "${RINGLIFT:-}" ]; then
+    # Frames have names and callers; the code is otherwise that of the release.
+    CARGO_PROFILE_RELEASE_DEBUG=line-tables-only RUSTFLAGS="${RUSTFLAGS:-} -C force-frame-pointers=yes" \
+        cargo build --release --quiet --target-dir "$out/flame" --bin ringlift
+    RINGLIFT=$out/flame/release/ringlift
+fi
 cargo build --release --quiet --example perf
 
 mkdir -p "$out/perf"
@@ -36,7 +40,7 @@ head -c "${mib}M" /dev/urandom >"$work/movie.mp4"
 sync "$work/movie.mp4"
 export APIVIDEO_API_KEY=perf XDG_STATE_HOME="$work/state"
 perf record --quiet --freq 1999 --call-graph fp --output "$work/perf.data" -- \
-    "$out/flame/release/ringlift" upload --quiet --endpoint-url "$url" \
+    "$RINGLIFT" upload --quiet --endpoint-url "$url" \
     --mode bytes --chunk-size 64MiB --concurrency 1 "$@" "$work/movie.mp4"
 
 perf script --input "$work/perf.data" 2>/dev/null | inferno-collapse-perf >"$work/stacks"
