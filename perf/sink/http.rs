@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use rustix::net::{RecvFlags, recv};
 
+use super::low_water::LowWater;
+
 /// Bytes from a client, some wanted and most not.
 pub(crate) trait Channel {
     /// Appends what comes next, at least one byte; 0 at the end.
@@ -154,6 +156,7 @@ impl<C: Channel> Connection<C> {
 
 /// A socket without TLS.
 pub(crate) struct Plain {
+    low_water: LowWater,
     socket: Arc<TcpStream>,
     /// Never written to while bytes are discarded: its length only says how many to forget.
     scratch: Box<[u8]>,
@@ -161,18 +164,21 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new(socket: Arc<TcpStream>) -> Plain {
-        Plain { socket, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
+        let low_water = LowWater::new(Arc::clone(&socket));
+        Plain { low_water, socket, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
     }
 }
 
 impl Channel for Plain {
     fn fill(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        self.low_water.expect(0)?;
         let (_, len) = recv(&self.socket, &mut self.scratch[..FILL_BYTES], RecvFlags::empty())?;
         into.extend_from_slice(&self.scratch[..len]);
         Ok(len)
     }
 
     fn discard(&mut self, len: u64) -> io::Result<u64> {
+        self.low_water.expect(len)?;
         let most = len.min(self.scratch.len() as u64) as usize;
         let (_, gone) = recv(&self.socket, &mut self.scratch[..most], RecvFlags::TRUNC)?;
         match gone {

@@ -7,6 +7,7 @@
 //! Does not know: files, clients, measurements.
 
 mod http;
+mod low_water;
 mod service;
 mod tls;
 

@@ -1,0 +1,39 @@
+//! Waking a reader seldom.
+//!
+//! On loopback it is the sender's processor time that wakes the receiver, once for every piece that
+//! arrives. No network does that to a client, so the sink sleeps until much has come (`SO_RCVLOWAT`, socket(7)).
+
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+/// How much must have arrived before a read returns.
+pub(crate) struct LowWater {
+    socket: Arc<TcpStream>,
+    bytes: libc::c_int,
+}
+
+impl LowWater {
+    pub(crate) fn new(socket: Arc<TcpStream>) -> LowWater {
+        LowWater { socket, bytes: 1 }
+    }
+
+    /// At least `len` bytes are still to come before the other side waits for an answer.
+    pub(crate) fn expect(&mut self, len: u64) -> io::Result<()> {
+        let bytes = if len >= 2 * MUCH as u64 { MUCH } else { 1 };
+        if bytes == self.bytes {
+            return Ok(());
+        }
+        self.bytes = bytes;
+        let size = size_of_val(&bytes) as libc::socklen_t;
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: the descriptor is open, and the option's value is a live integer of the size given.
+        let set = unsafe {
+            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw const bytes).cast(), size)
+        };
+        if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+const MUCH: libc::c_int = 128 << 10;
