@@ -1,3 +1,7 @@
 //! The `ringlift` command.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,126 @@
+//! The SHA-256 of what is sent.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use tokio::sync::oneshot;
+
+use super::exit::Failure;
+
+/// The digest of a file, computed on a thread of its own while the file is being sent.
+pub(super) struct FileDigest(oneshot::Receiver<io::Result<String>>);
+
+impl FileDigest {
+    /// Starts to read the file; the thread ends early when this is dropped.
+    pub(super) fn start(path: &Path) -> Result<FileDigest, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let path = path.to_owned();
+        let compute = move || {
+            let digest = of_file(&path, || reply.is_closed());
+            // Nobody waits for it any more when the upload has failed.
+            let _ = reply.send(digest);
+        };
+        thread::Builder::new()
+            .name("ringlift-sha256".to_owned())
+            .spawn(compute)
+            .map_err(|error| Failure::io("start the thread that computes the SHA-256", error))?;
+        Ok(FileDigest(answer))
+    }
+
+    /// In hex.
+    pub(super) async fn finish(self) -> Result<String, Failure> {
+        let gone = |_| Err(io::Error::other("its thread has ended"));
+        self.0
+            .await
+            .unwrap_or_else(gone)
+            .map_err(|error| Failure::io("compute the SHA-256 of the file", error))
+    }
+}
+
+fn of_file(path: &Path, given_up: impl Fn() -> bool) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut context = Context::new(&SHA256);
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return Ok(hex(context.finish().as_ref())),
+            Ok(_) if given_up() => return Err(io::ErrorKind::Interrupted.into()),
+            Ok(read) => context.update(&block[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The digest of what passes through a [`Digesting`] reader.
+#[derive(Clone)]
+pub(super) struct StreamDigest(Arc<Mutex<Context>>);
+
+impl StreamDigest {
+    pub(super) fn new() -> StreamDigest {
+        StreamDigest(Arc::new(Mutex::new(Context::new(&SHA256))))
+    }
+
+    /// Of all that has passed so far, in hex.
+    pub(super) fn value(&self) -> String {
+        let context = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        hex(context.finish().as_ref())
+    }
+
+    pub(super) fn over<R: Read>(&self, reader: R) -> Digesting<R> {
+        Digesting { reader, digest: self.clone() }
+    }
+}
+
+/// A reader that takes note of what it gives.
+pub(super) struct Digesting<R> {
+    reader: R,
+    digest: StreamDigest,
+}
+
+impl<R: Read> Read for Digesting<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buf)?;
+        self.digest.0.lock().unwrap_or_else(PoisonError::into_inner).update(&buf[..read]);
+        Ok(read)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+const BLOCK_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OF_ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn a_file_and_a_stream_of_the_same_bytes_have_the_same_digest() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        assert_eq!(of_file(file.path(), || false).unwrap(), OF_ABC);
+        let digest = StreamDigest::new();
+        io::copy(&mut digest.over(&b"abc"[..]), &mut io::sink()).unwrap();
+        assert_eq!(digest.value(), OF_ABC);
+    }
+
+    #[test]
+    fn a_digest_that_nobody_waits_for_is_given_up() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "abc").unwrap();
+        assert!(of_file(file.path(), || true).is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! The library's own words, on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::Global;
+use super::screen::Screen;
+
+/// Shows the log from here on: warnings, or as much as `-v` and `-q` say.
+pub(super) fn start(global: &Global, screen: &Screen) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, 2) => "debug",
+        (false, _) => "trace",
+    };
+    let screen = screen.clone();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(format!("warn,ringlift={level}")))
+        .with_ansi(false)
+        .with_target(global.verbose > 1)
+        .with_writer(move || screen.clone())
+        .init();
+}

@@ -1,0 +1,34 @@
+//! `ringlift man`: the manual page of the command, or those of all commands.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use super::Ended;
+use super::args::{Cli, ManArgs};
+use super::exit::Failure;
+use super::screen::Screen;
+
+pub(super) fn run(args: &ManArgs, screen: &Screen) -> Ended {
+    match &args.dir {
+        Some(dir) => {
+            write_all(dir).map_err(|error| Failure::io(format!("write to {}", dir.display()), error))?
+        }
+        None => screen.text(&page().map_err(|error| Failure::io("write the manual page", error))?),
+    }
+    Ok(None)
+}
+
+fn page() -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    Man::new(Cli::command()).render(&mut page)?;
+    Ok(page)
+}
+
+fn write_all(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    clap_mangen::generate_to(Cli::command(), dir)
+}

@@ -1,0 +1,70 @@
+//! `ringlift serve`: the local api.video-compatible server, until a signal ends it.
+
+use std::fs;
+use std::path::Path;
+
+use ringlift::server::{FaultPlan, Limits, ServeError, Server, Settings, TlsMode};
+
+use super::args::{Global, ServeArgs, ServeLimits};
+use super::events::{Event, Summary};
+use super::exit::{Exit, Failure};
+use super::screen::Screen;
+use super::signals::Interrupts;
+use super::{Ended, client};
+
+pub(super) fn run(args: &ServeArgs, global: &Global, screen: &Screen) -> Ended {
+    let key = client::key(global)?;
+    let mut settings = Settings::new(&args.data);
+    settings.listen = args.listen;
+    settings.api_key = key.as_ref().map(|key| key.reveal().to_owned());
+    settings.tls = if args.tls { TlsMode::OwnAuthority } else { TlsMode::Off };
+    settings.limits = limits(args.limits);
+    settings.faults = args.faults.as_deref().map(faults).transpose()?.unwrap_or_default();
+    settings.threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut interrupts = Interrupts::new()?;
+    let server = Server::start(settings)?;
+    let made_key = key.is_none().then(|| server.api_key());
+    announce(&server, made_key, screen);
+    let interrupt = client::block_on(async { Ok(interrupts.next().await) })?;
+    screen.note(format_args!("{}: stopping", interrupt.name()));
+    server.stop();
+    Ok(Some(Summary { exit: Exit::Done, ..Summary::default() }))
+}
+
+fn announce(server: &Server, made_key: Option<&str>, screen: &Screen) {
+    if let Some(key) = made_key {
+        screen.note(format_args!("API key: {key}"));
+    }
+    if let Some(path) = server.ca_path() {
+        screen.note(format_args!("certificate: {}", path.display()));
+    }
+    screen.event(&Event::Ready { url: server.url(), api_key: made_key, ca_cert: server.ca_path() });
+    screen.result(format_args!("listening on {}", server.url()));
+}
+
+fn limits(whose: ServeLimits) -> Limits {
+    match whose {
+        ServeLimits::Sandbox => Limits::Sandbox,
+        ServeLimits::Production => Limits::Production,
+        ServeLimits::Off => Limits::Off,
+    }
+}
+
+fn faults(path: &Path) -> Result<FaultPlan, Failure> {
+    let text =
+        fs::read_to_string(path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
+    FaultPlan::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Failure {
+        let exit = match error {
+            ServeError::KeyNeeded { .. } | ServeError::EmptyKey | ServeError::IntermediateStatus { .. } => {
+                Exit::Usage
+            }
+            ServeError::InUse { .. } | ServeError::Listen { .. } => Exit::Temporary,
+            _ => Exit::Failed,
+        };
+        Failure::Other(exit, format!("could not serve: {error}"))
+    }
+}

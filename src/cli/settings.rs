@@ -1,0 +1,349 @@
+//! Where a value comes from: flag, else environment, else file, else default. Nowhere else.
+//!
+//! What the environment and the file say becomes the default of its flag, so that every value is
+//! read by the flag's own parser, and the values that the commands get are those that count.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+use ringlift::Secret;
+use toml::{Table, Value};
+
+use super::args::Cli;
+use super::exit::Failure;
+
+/// Reads the command line, and what it leaves open from elsewhere.
+///
+/// `environment` gives the value of a variable.
+pub(super) fn parse(
+    argv: &[std::ffi::OsString],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Cli, Failure> {
+    let command = Cli::command();
+    let typed = command.clone().ignore_errors(true).try_get_matches_from(argv)?;
+    let file = match typed.get_one::<PathBuf>("config").cloned() {
+        Some(path) => Some(path),
+        None => environment(&variable("config")).map(PathBuf::from),
+    };
+    let layers = Layers { environment: &environment, file: file.as_deref().map(File::read).transpose()? };
+    layers.check(&command)?;
+    let command = layers.fill(command, &typed, &mut Vec::new())?;
+    let mut matches = command.try_get_matches_from(argv)?;
+    let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
+    cli.global.api_key = environment(API_KEY).filter(|key| !key.is_empty()).map(Secret::new);
+    Ok(cli)
+}
+
+/// The places below the command line, the stronger one first.
+struct Layers<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    file: Option<File>,
+}
+
+/// A value and where it was found.
+struct Found {
+    texts: Vec<String>,
+    place: String,
+}
+
+impl Layers<'_> {
+    /// Gives defaults to the flags of the commands that were called.
+    fn fill(&self, command: Command, typed: &ArgMatches, path: &mut Vec<String>) -> Result<Command, Failure> {
+        let called = typed.subcommand();
+        let deepest = deepest_path(typed, path);
+        let flags: Vec<Arg> = command.get_arguments().filter(|arg| is_flag(arg)).cloned().collect();
+        let mut filled = command.clone();
+        for flag in &flags {
+            if is_typed(typed, flag) {
+                continue;
+            }
+            let rivals = rivals(&command, flag, &flags);
+            if rivals.iter().any(|rival| is_typed(typed, rival)) {
+                continue;
+            }
+            if let Some(found) = self.find(flag, &rivals, &deepest) {
+                let texts = accepted(&command, flag, &found)?;
+                filled = filled.mut_arg(flag.get_id(), |arg| arg.default_values(texts));
+            }
+        }
+        let Some((name, typed)) = called else { return Ok(filled) };
+        let subcommand = filled.find_subcommand(name).cloned();
+        let Some(subcommand) = subcommand else { return Ok(filled) };
+        path.push(name.to_owned());
+        let subcommand = self.fill(subcommand, typed, path)?;
+        Ok(filled.mut_subcommand(name, |_| subcommand))
+    }
+
+    /// A flag and those that exclude it are looked for together: the stronger place decides for all.
+    fn find(&self, flag: &Arg, rivals: &[&Arg], path: &[String]) -> Option<Found> {
+        let in_environment = |arg: &Arg| {
+            let place = variable(arg.get_long()?);
+            let texts = vec![(self.environment)(&place)?];
+            Some(Found { texts, place })
+        };
+        let in_file = |arg: &Arg| self.file.as_ref()?.find(arg.get_long()?, path);
+        if let Some(found) = in_environment(flag) {
+            return Some(found);
+        }
+        let is_key = flag.get_long() == Some("api-key-file") && (self.environment)(API_KEY).is_some();
+        if is_key || rivals.iter().any(|rival| in_environment(rival).is_some()) {
+            return None;
+        }
+        in_file(flag)
+    }
+
+    /// A misspelt key is an error rather than a setting that is silently not used.
+    fn check(&self, command: &Command) -> Result<(), Failure> {
+        match &self.file {
+            Some(file) => file.check(&file.table, command, command),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file of defaults.
+struct File {
+    path: PathBuf,
+    table: Table,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<File, Failure> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
+        let table = text.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        Ok(File { path: path.to_owned(), table })
+    }
+
+    /// The value for `flag`: the section of the called command goes before those around it.
+    fn find(&self, flag: &str, path: &[String]) -> Option<Found> {
+        let mut found = self.table.get(flag);
+        let mut section = Some(&self.table);
+        for name in path {
+            section = section.and_then(|section| section.get(name)).and_then(Value::as_table);
+            found = section.and_then(|section| section.get(flag)).or(found);
+        }
+        let place = format!("{} in {}", flag, self.path.display());
+        Some(Found { texts: texts(found?), place })
+    }
+
+    fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), Failure> {
+        for (key, value) in section {
+            match (value, command.find_subcommand(key)) {
+                (Value::Table(section), Some(subcommand)) => self.check(section, subcommand, root)?,
+                _ if has_flag(command, key) || is_own_flag(root, key) => {}
+                _ => {
+                    return Err(Failure::usage(format!("{}: there is no flag --{key}", self.path.display())));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(values) => values.iter().flat_map(texts).collect(),
+        other => vec![other.to_string()],
+    }
+}
+
+/// Whether `command`, or one below it, takes this flag.
+fn has_flag(command: &Command, flag: &str) -> bool {
+    is_own_flag(command, flag) || command.get_subcommands().any(|subcommand| has_flag(subcommand, flag))
+}
+
+fn is_own_flag(command: &Command, flag: &str) -> bool {
+    command.get_arguments().any(|arg| is_flag(arg) && arg.get_long() == Some(flag))
+}
+
+fn is_flag(arg: &Arg) -> bool {
+    arg.get_long().is_some_and(|long| !["help", "version"].contains(&long))
+}
+
+fn is_typed(typed: &ArgMatches, flag: &Arg) -> bool {
+    let id = flag.get_id().as_str();
+    let here = matches!(typed.try_contains_id(id), Ok(true))
+        && typed.value_source(id) == Some(ValueSource::CommandLine);
+    here || typed.subcommand().is_some_and(|(_, below)| flag.is_global_set() && is_typed(below, flag))
+}
+
+/// The flags that exclude `flag`, whichever of the two says so.
+fn rivals<'a>(command: &Command, flag: &Arg, flags: &'a [Arg]) -> Vec<&'a Arg> {
+    let excludes =
+        |a: &Arg, b: &Arg| command.get_arg_conflicts_with(a).iter().any(|arg| arg.get_id() == b.get_id());
+    flags.iter().filter(|other| excludes(flag, other) || excludes(other, flag)).collect()
+}
+
+fn deepest_path(typed: &ArgMatches, path: &[String]) -> Vec<String> {
+    let mut path = path.to_vec();
+    let mut typed = typed;
+    while let Some((name, below)) = typed.subcommand() {
+        path.push(name.to_owned());
+        typed = below;
+    }
+    path
+}
+
+/// What the flag's own parser makes of the texts, before they become its default.
+fn accepted(command: &Command, flag: &Arg, found: &Found) -> Result<Vec<String>, Failure> {
+    let refused = |why: String| Failure::usage(format!("{}: {why}", found.place));
+    match flag.get_action() {
+        ArgAction::SetTrue => {
+            let text = found.texts.join(",");
+            let truth = truth(&text).ok_or_else(|| refused(format!("`{text}` is neither true nor false")))?;
+            Ok(vec![truth.to_string()])
+        }
+        ArgAction::Count => {
+            let text = found.texts.join(",");
+            let count = truth(&text).map(u8::from).or_else(|| text.parse().ok());
+            Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is no count")))?.to_string()])
+        }
+        _ => {
+            let long = flag.get_long().unwrap_or_default();
+            let argv = found.texts.iter().map(|text| format!("--{long}={text}"));
+            let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
+            match trial.no_binary_name(true).try_get_matches_from(argv) {
+                Ok(_) => Ok(found.texts.clone()),
+                Err(error) => Err(refused(first_line(&error.to_string()))),
+            }
+        }
+    }
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "" | "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn first_line(error: &str) -> String {
+    error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+/// `chunk-size` as `RINGLIFT_CHUNK_SIZE`.
+fn variable(flag: &str) -> String {
+    format!("RINGLIFT_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The one setting that is a secret, under the name that the service's own tools use.
+const API_KEY: &str = "APIVIDEO_API_KEY";
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::io::Write;
+
+    use ringlift::ChunkSize;
+
+    use super::*;
+    use crate::cli::args::Command;
+    use crate::cli::upload_args::UploadArgs;
+
+    fn cli(argv: &str, environment: &[(&str, &str)]) -> Result<Cli, Failure> {
+        let argv: Vec<OsString> = argv.split_whitespace().map(OsString::from).collect();
+        let find = |name: &str| {
+            environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        parse(&argv, find)
+    }
+
+    fn upload(cli: &Cli) -> &UploadArgs {
+        match &cli.command {
+            Command::Upload(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn chunk_mib(cli: &Cli) -> u64 {
+        match upload(cli).way.chunk_size {
+            ChunkSize::Bytes(bytes) => bytes >> 20,
+            ChunkSize::Auto => 0,
+        }
+    }
+
+    fn config(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_environment_and_the_environment_before_the_file() {
+        let file = config("chunk-size = \"30MiB\"\n[upload]\nmode = \"parts\"");
+        let path = file.path().to_str().unwrap();
+        let environment = [("RINGLIFT_CHUNK_SIZE", "20M"), ("RINGLIFT_CONFIG", path)];
+        assert_eq!(chunk_mib(&cli("ringlift upload --chunk-size 10M f", &environment).unwrap()), 10);
+        assert_eq!(chunk_mib(&cli("ringlift upload f", &environment).unwrap()), 20);
+        assert_eq!(chunk_mib(&cli("ringlift upload f", &environment[1..]).unwrap()), 30);
+        assert_eq!(chunk_mib(&cli("ringlift upload f", &[]).unwrap()), 0);
+        assert_eq!(chunk_mib(&cli(&format!("ringlift upload --config {path} f"), &[]).unwrap()), 30);
+    }
+
+    #[test]
+    fn the_section_of_a_command_goes_before_the_rest_of_the_file_and_is_for_it_alone() {
+        let file =
+            config("retries = 1\n[upload]\nretries = 2\ntag = [\"a\", \"b\"]\n[video.list]\npage-size = 7");
+        let path = file.path().to_str().unwrap();
+        let retries = |argv: &str| cli(&format!("{argv} --config {path}"), &[]).unwrap().global.retries;
+        assert_eq!(retries("ringlift upload f"), Some(2));
+        assert_eq!(retries("ringlift video list"), Some(1));
+        assert_eq!(retries("ringlift --retries 3 upload f"), Some(3));
+        assert_eq!(retries("ringlift upload f --retries 3"), Some(3));
+        let listed = cli(&format!("ringlift video list --config {path}"), &[]).unwrap();
+        assert!(format!("{:?}", listed.command).contains("page_size: 7"));
+        let tagged = cli(&format!("ringlift upload f --config {path}"), &[]).unwrap();
+        assert_eq!(upload(&tagged).description.video().tags, ["a", "b"]);
+    }
+
+    #[test]
+    fn flags_without_a_value_take_yes_and_no() {
+        let json = |value| cli("ringlift upload f", &[("RINGLIFT_JSON", value)]).map(|cli| cli.global.json);
+        assert!(json("yes").unwrap() && json("1").unwrap());
+        assert!(!json("false").unwrap());
+        assert!(json("maybe").unwrap_err().to_string().starts_with("RINGLIFT_JSON: "));
+        assert_eq!(cli("ringlift status v", &[("RINGLIFT_VERBOSE", "2")]).unwrap().global.verbose, 2);
+    }
+
+    #[test]
+    fn a_flag_silences_its_rival_from_a_weaker_place() {
+        let environment = [("RINGLIFT_SANDBOX", "1")];
+        let chosen = cli("ringlift upload --endpoint-url http://a f", &environment).unwrap().global;
+        assert_eq!((chosen.endpoint_url.as_deref(), chosen.sandbox), (Some("http://a"), false));
+        let file = config("endpoint-url = \"http://b\"");
+        let argv = format!("ringlift upload f --config {}", file.path().display());
+        let chosen = cli(&argv, &environment).unwrap().global;
+        assert_eq!((chosen.endpoint_url, chosen.sandbox), (None, true));
+        assert!(cli("ringlift upload --sandbox --endpoint-url http://a f", &[]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_its_place() {
+        let refused = cli("ringlift upload f", &[("RINGLIFT_CHUNK_SIZE", "4M")]).unwrap_err();
+        assert!(refused.to_string().starts_with("RINGLIFT_CHUNK_SIZE: invalid value '4M'"), "{refused}");
+        for text in ["chunksize = 1", "[upload]\nsize = 1", "[uplod]\nretries = 1", "retries = {}"] {
+            let file = config(text);
+            let refused =
+                cli(&format!("ringlift upload f --config {}", file.path().display()), &[]).unwrap_err();
+            assert_eq!(refused.exit().code(), 2, "{text}: {refused}");
+        }
+        assert_eq!(cli("ringlift upload f --config /no/such", &[]).unwrap_err().exit().code(), 4);
+    }
+
+    #[test]
+    fn the_api_key_comes_from_its_own_variable_and_never_shows() {
+        let cli = cli("ringlift upload f", &[("APIVIDEO_API_KEY", "hunter2")]).unwrap();
+        assert_eq!(cli.global.api_key.as_ref().map(Secret::reveal), Some("hunter2"));
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+}

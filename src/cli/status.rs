@@ -1,0 +1,104 @@
+//! `ringlift status`: what the service has received of a video and made of it.
+
+use ringlift::VideoStatus;
+use ringlift::api::{Encoding, EncodingMetadata, Ingest, Quality};
+use serde::Serialize;
+
+use super::args::{Global, StatusArgs};
+use super::events::{Event, Summary};
+use super::screen::Screen;
+use super::values::Size;
+use super::{Ended, client};
+
+pub(super) fn run(args: &StatusArgs, global: &Global, screen: &Screen) -> Ended {
+    let video_id = &args.video_id;
+    let client = client::connect(global)?;
+    let status = client::block_on(async { Ok(client.video_status(video_id).await?) })?;
+    screen.event(&Event::Status { video_id, status: &status });
+    screen.result(describe(&status));
+    Ok(Some(Summary { video_id: Some(video_id.clone()), ..Summary::default() }))
+}
+
+fn describe(status: &VideoStatus) -> String {
+    let mut lines = Vec::new();
+    if let Some(ingest) = &status.ingest {
+        describe_ingest(ingest, &mut lines);
+    }
+    if let Some(encoding) = &status.encoding {
+        describe_encoding(encoding, &mut lines);
+    }
+    lines.join("\n")
+}
+
+fn describe_ingest(ingest: &Ingest, lines: &mut Vec<String>) {
+    lines.push(format!("ingest     {}", ingest.status.as_ref().map_or("unknown".to_owned(), name)));
+    if let Some(bytes) = ingest.filesize {
+        lines.push(format!("file size  {bytes} bytes ({})", Size(bytes)));
+    }
+    if !ingest.received_bytes.is_empty() {
+        let bytes: u64 =
+            ingest.received_bytes.iter().map(|range| (range.to + 1).saturating_sub(range.from)).sum();
+        let total = ingest.received_bytes.iter().find_map(|range| range.total);
+        let of = total.map(|total| format!(" of {}", Size(total))).unwrap_or_default();
+        lines.push(format!("received   {}{of}, in {} ranges", Size(bytes), ingest.received_bytes.len()));
+    }
+    if let Some(parts) = ingest.received_parts.as_ref().filter(|received| !received.parts.is_empty()) {
+        let of = parts.total.map(|total| format!(" of {total}")).unwrap_or_default();
+        lines.push(format!("received   {}{of} parts", parts.parts.len()));
+    }
+}
+
+fn describe_encoding(encoding: &Encoding, lines: &mut Vec<String>) {
+    lines.push(format!("playable   {}", if encoding.playable { "yes" } else { "no" }));
+    lines.extend(encoding.qualities.iter().map(describe_quality));
+    if let Some(metadata) = &encoding.metadata {
+        lines.extend(describe_metadata(metadata).map(|text| format!("content    {text}")));
+    }
+}
+
+fn describe_quality(quality: &Quality) -> String {
+    let kind = quality.kind.as_deref().unwrap_or("-");
+    let height = quality.quality.as_deref().unwrap_or("-");
+    let status = quality.status.as_ref().map_or("unknown".to_owned(), name);
+    format!("rendition  {kind} {height}: {status}")
+}
+
+fn describe_metadata(metadata: &EncodingMetadata) -> Option<String> {
+    let size = metadata.width.zip(metadata.height).map(|(width, height)| format!("{width}x{height}"));
+    let duration = metadata.duration.map(|seconds| format!("{seconds} s"));
+    let codecs = [&metadata.video_codec, &metadata.audio_codec].into_iter().flatten().cloned();
+    let texts: Vec<String> = size.into_iter().chain(duration).chain(codecs).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
+
+/// As the service writes it.
+fn name(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_shown_and_nothing_else() {
+        let status = json!({
+            "ingest": {"status": "uploading", "filesize": null,
+                       "receivedBytes": [{"from": 0, "to": 1048575, "total": 4194304}]},
+            "encoding": {"playable": false, "qualities": [{"type": "hls", "quality": "240p", "status": "brewing"}]},
+        });
+        let shown = describe(&serde_json::from_value(status).unwrap());
+        let expected = [
+            "ingest     uploading",
+            "received   1 MiB of 4 MiB, in 1 ranges",
+            "playable   no",
+            "rendition  hls 240p: brewing",
+        ];
+        assert_eq!(shown, expected.join("\n"));
+    }
+}

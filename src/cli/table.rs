@@ -1,0 +1,67 @@
+//! Text in columns.
+
+use std::fmt;
+
+/// Rows under a head, each column as wide as its widest cell.
+#[derive(Debug)]
+pub(super) struct Table<const COLUMNS: usize> {
+    align: [Align; COLUMNS],
+    rows: Vec<[String; COLUMNS]>,
+}
+
+/// Where a column's cells stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+impl<const COLUMNS: usize> Table<COLUMNS> {
+    pub(super) fn new(columns: [(&str, Align); COLUMNS]) -> Table<COLUMNS> {
+        Table {
+            align: columns.map(|(_, align)| align),
+            rows: vec![columns.map(|(title, _)| title.to_owned())],
+        }
+    }
+
+    pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
+        self.rows.push(cells);
+    }
+
+    fn width(&self, column: usize) -> usize {
+        self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+    }
+
+    fn line(&self, row: &[String; COLUMNS]) -> String {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = self.width(column);
+            line += &match self.align[column] {
+                Align::Left => format!("{cell:<width$}  "),
+                Align::Right => format!("{cell:>width$}  "),
+            };
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+/// Without a line feed at the end.
+impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.rows.iter().map(|row| self.line(row)).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new([("way", Align::Left), ("GiB/s", Align::Right)]);
+        table.row(["single".to_owned(), "1.5".to_owned()]);
+        table.row(["parts".to_owned(), "10.25".to_owned()]);
+        assert_eq!(table.to_string(), "way     GiB/s\nsingle    1.5\nparts   10.25");
+    }
+}

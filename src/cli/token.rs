@@ -1,0 +1,74 @@
+//! `ringlift token`: upload tokens, which let others upload without the API key.
+
+use std::time::Duration;
+
+use ringlift::api::UploadTokenQuery;
+use ringlift::{Client, UploadToken};
+
+use super::args::{Global, PageArgs, TokenCommand};
+use super::events::{ErrorEvent, Event, Summary};
+use super::exit::{Exit, Failure};
+use super::screen::Screen;
+use super::table::{Align, Table};
+use super::{Ended, client};
+
+pub(super) fn run(command: &TokenCommand, global: &Global, screen: &Screen) -> Ended {
+    let client = client::connect(global)?;
+    let work = async {
+        match command {
+            TokenCommand::Create { ttl } => create(&client, *ttl, screen).await,
+            TokenCommand::List { page } => list(&client, *page, screen).await,
+            TokenCommand::Delete { token } => delete(&client, token, screen).await,
+        }
+    };
+    client::block_on(work).map(Some)
+}
+
+async fn create(client: &Client, ttl: Option<Duration>, screen: &Screen) -> Result<Summary, Failure> {
+    let token = client.create_upload_token(ttl).await?;
+    screen.event(&Event::Token { token: &token });
+    screen.result(token.token.reveal());
+    screen.note(format_args!("expires: {}", expiry(&token)));
+    Ok(Summary::default())
+}
+
+async fn list(client: &Client, page: PageArgs, screen: &Screen) -> Result<Summary, Failure> {
+    let mut query = UploadTokenQuery::new();
+    query.current_page = Some(page.page.into());
+    query.page_size = Some(page.page_size.into());
+    let page = client.upload_tokens(query).await?;
+    let mut table = Table::new([("TOKEN", Align::Left), ("CREATED", Align::Left), ("EXPIRES", Align::Left)]);
+    for token in &page.data {
+        screen.event(&Event::Token { token });
+        let created = token.created_at.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([token.token.reveal().to_owned(), created, expiry(token)]);
+    }
+    screen.result(table);
+    if let Some(next) = page.next_page() {
+        screen.note(format_args!("more with --page {next}"));
+    }
+    Ok(Summary::default())
+}
+
+/// Every token is tried, whatever became of those before it. None is shown again.
+async fn delete(client: &Client, tokens: &[String], screen: &Screen) -> Result<Summary, Failure> {
+    let mut exits = Vec::new();
+    for token in tokens {
+        match client.delete_upload_token(token.clone()).await.map_err(Failure::from) {
+            Ok(()) => {
+                screen.event(&Event::Deleted { video_id: None });
+                screen.note("deleted");
+            }
+            Err(failure) => {
+                screen.failure(&failure);
+                screen.event(&Event::Failed { error: ErrorEvent::new(&failure) });
+                exits.push(failure.exit());
+            }
+        }
+    }
+    Ok(Summary { exit: Exit::of_all(exits), ..Summary::default() })
+}
+
+fn expiry(token: &UploadToken) -> String {
+    token.expires_at.clone().unwrap_or_else(|| "never".to_owned())
+}

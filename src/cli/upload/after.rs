@@ -1,0 +1,100 @@
+//! What is asked of the service once a file is there.
+
+use std::time::{Duration, Instant};
+
+use ringlift::api::QualityStatus;
+use ringlift::{Client, Error, ErrorKind, Uploaded, VideoStatus};
+use tokio::time::sleep;
+
+use crate::cli::exit::Failure;
+use crate::cli::screen::Screen;
+use crate::cli::upload_args::{AfterArgs, Until};
+use crate::cli::values::Size;
+
+/// Compares and waits as the flags ask for.
+pub(super) async fn settle(
+    client: &Client,
+    uploaded: &Uploaded,
+    args: &AfterArgs,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let video_id = &uploaded.video_id;
+    if args.verify {
+        let ingested =
+            ask_until(client, video_id, args, "compare the ingested bytes", ingested_bytes).await?;
+        if ingested != uploaded.bytes {
+            let reason = format!("{} bytes were sent, the service has {ingested}", uploaded.bytes);
+            return Err(failed(ErrorKind::Mismatch, "compare the ingested bytes", reason, video_id));
+        }
+    }
+    match args.wait {
+        Some(Until::Playable) => {
+            screen.note(format_args!(
+                "{video_id}: {} are there; waiting for the first rendition",
+                Size(uploaded.bytes)
+            ));
+            let playable = ask_until(client, video_id, args, WAITING, playable).await?;
+            match playable {
+                Playable::Yes => Ok(()),
+                Playable::Never => {
+                    let reason = "every rendition failed to encode: the file may not be a video".to_owned();
+                    Err(failed(ErrorKind::Mismatch, WAITING, reason, video_id))
+                }
+            }
+        }
+        None => Ok(()),
+    }
+}
+
+enum Playable {
+    Yes,
+    Never,
+}
+
+fn ingested_bytes(status: &VideoStatus) -> Option<u64> {
+    status.ingest.as_ref()?.filesize
+}
+
+/// `None` while it may still become so.
+fn playable(status: &VideoStatus) -> Option<Playable> {
+    if status.is_playable() {
+        return Some(Playable::Yes);
+    }
+    let qualities = &status.encoding.as_ref()?.qualities;
+    let failed = |quality: &ringlift::api::Quality| quality.status == Some(QualityStatus::Failed);
+    (!qualities.is_empty() && qualities.iter().all(failed)).then_some(Playable::Never)
+}
+
+/// Asks for the status, less and less often, until it says what is looked for.
+async fn ask_until<T>(
+    client: &Client,
+    video_id: &str,
+    args: &AfterArgs,
+    doing: &str,
+    answer: impl Fn(&VideoStatus) -> Option<T>,
+) -> Result<T, Failure> {
+    let begun = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let status = client.video_status(video_id).await?;
+        if let Some(found) = answer(&status) {
+            return Ok(found);
+        }
+        if begun.elapsed() >= args.wait_timeout {
+            let waited = humantime::format_duration(args.wait_timeout);
+            let reason = format!("the file is there, and after {waited} the service is not that far");
+            return Err(failed(ErrorKind::Stalled, doing, reason, video_id));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn failed(kind: ErrorKind, doing: &str, reason: String, video_id: &str) -> Failure {
+    Failure::Library(Error::new(kind, doing).because(reason).with_video_id(video_id))
+}
+
+const WAITING: &str = "wait for the video to be playable";
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Reading costs requests of the account's budget.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);

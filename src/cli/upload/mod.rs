@@ -1,0 +1,214 @@
+//! `ringlift upload`: files, or standard input, to the service.
+
+mod after;
+mod halt;
+mod one;
+mod plan;
+mod progress;
+mod stdin;
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
+use futures_util::stream::{self, StreamExt};
+use ringlift::{Client, Credentials, Secret, Settings};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::args::Global;
+use super::events::{Event, Summary};
+use super::exit::{Exit, Failure, Interrupt};
+use super::screen::{Screen, speed};
+use super::signals::Interrupts;
+use super::upload_args::UploadArgs;
+use super::usage::Meter;
+use super::values::{Count, Size};
+use super::{Ended, client};
+use halt::Halt;
+use one::End;
+use plan::Item;
+use progress::Board;
+
+pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended {
+    let items = plan::items(args)?;
+    let mut settings = settings(args, global)?;
+    if !args.dry_run {
+        settings.journal = journal(args);
+    }
+    let client = client::open(settings.clone())?;
+    if args.dry_run {
+        return plan::show(&items, args, &settings, screen).map(Some);
+    }
+    let token = upload_token(args)?;
+    check_credentials(&settings, args, token.as_ref())?;
+    let interrupts = Interrupts::new()?;
+    let total_bytes = items.iter().map(Item::bytes).sum();
+    let desk = Desk {
+        args,
+        settings: &settings,
+        client,
+        token,
+        screen,
+        halt: Halt::new(),
+        board: RefCell::new(Board::new(total_bytes)),
+    };
+    client::block_on(desk.work(items, interrupts)).map(Some)
+}
+
+/// What the uploads of one command share.
+struct Desk<'a> {
+    args: &'a UploadArgs,
+    settings: &'a Settings,
+    client: Client,
+    token: Option<Secret>,
+    screen: &'a Screen,
+    halt: Halt,
+    board: RefCell<Board>,
+}
+
+impl Desk<'_> {
+    /// Uploads every item, a few at a time, until all have ended or a signal ends them.
+    async fn work(&self, items: Vec<Item>, mut interrupts: Interrupts) -> Result<Summary, Failure> {
+        let started = Instant::now();
+        let mut meter = Meter::default();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ends = Vec::with_capacity(items.len());
+        let transfers = self.settings.transfers;
+        let mut uploads = stream::iter(items).map(|item| one::upload(self, item)).buffer_unordered(transfers);
+        self.screen.begin(self.board.borrow().total_bytes());
+        loop {
+            tokio::select! {
+                end = uploads.next() => match end {
+                    Some(end) => ends.push(end),
+                    None => break,
+                },
+                interrupt = interrupts.next() => self.interrupt(interrupt),
+                _ = ticks.tick() => {
+                    meter.look();
+                    self.board.borrow_mut().show(self.screen);
+                }
+                () = sleep_until(self.halt.cancel_at().into()) => self.halt.cancel(),
+                () = sleep_until(self.halt.abandon_at().into()) => break,
+            }
+        }
+        drop(uploads);
+        self.screen.finish();
+        let summary = Summary { usage: Some(meter.usage()), ..self.summary(&ends) };
+        self.conclude(&ends, &summary, started.elapsed());
+        Ok(summary)
+    }
+
+    /// The first signal lets chunks under way end, the second does not.
+    fn interrupt(&self, interrupt: Interrupt) {
+        let grace = self.args.grace;
+        if self.halt.stop(interrupt, grace) {
+            let grace_ms = super::events::millis(grace);
+            self.screen.event(&Event::Stopping { signal: interrupt.name(), grace_ms });
+            self.screen.note(format_args!(
+                "{}: finishing the chunks under way, for at most {}; once more to end at once",
+                interrupt.name(),
+                humantime::format_duration(grace),
+            ));
+        } else {
+            self.halt.cancel();
+        }
+    }
+
+    fn summary(&self, ends: &[End]) -> Summary {
+        let done: Vec<_> = ends.iter().filter_map(|end| end.result.as_ref().ok()).collect();
+        let only = match done.as_slice() {
+            [done] if ends.len() == 1 => Some(done),
+            _ => None,
+        };
+        let mut exits: Vec<Exit> = ends.iter().map(End::exit).collect();
+        if let Some(interrupt) =
+            self.halt.interrupt().filter(|_| exits.iter().any(|exit| *exit != Exit::Done))
+        {
+            exits.push(Exit::Interrupted(interrupt));
+        }
+        Summary {
+            exit: Exit::of_all(exits),
+            video_id: match only {
+                Some(done) => Some(done.uploaded.video_id.clone()),
+                None => ends.first().filter(|_| ends.len() == 1).and_then(End::video_id),
+            },
+            bytes: done.iter().map(|done| done.uploaded.bytes).sum(),
+            sha256: only.and_then(|done| done.sha256.clone()),
+            files_done: done.len(),
+            files_failed: ends.len() - done.len(),
+            retries: self.board.borrow().retries(),
+            resent_bytes: self.board.borrow().resent_bytes(),
+            ..Summary::default()
+        }
+    }
+
+    /// Says what became of many.
+    fn conclude(&self, ends: &[End], summary: &Summary, elapsed: Duration) {
+        if ends.len() > 1 {
+            let Summary { files_done, files_failed, bytes, .. } = summary;
+            let speed = speed(*bytes, elapsed);
+            let failed = if *files_failed > 0 { format!("; {files_failed} failed") } else { String::new() };
+            self.screen.note(format_args!(
+                "{files_done} of {} files, {} in {:.1} s ({speed}){failed}",
+                ends.len(),
+                Size(*bytes),
+                elapsed.as_secs_f64(),
+            ));
+        }
+    }
+}
+
+fn settings(args: &UploadArgs, global: &Global) -> Result<Settings, Failure> {
+    let mut settings = client::settings(global);
+    if let Some(key) = client::key(global)? {
+        settings.credentials = Credentials::ApiKey(key);
+    }
+    settings.reader = args.way.reader;
+    if let Count::Exactly(lanes) = args.way.concurrency {
+        settings.lanes = NonZeroUsize::get(lanes);
+    }
+    settings.transfers = usize::from(args.way.transfers);
+    if let Some(Size(bytes)) = args.way.max_buffer_memory {
+        settings.buffer_bytes = bytes;
+    }
+    Ok(settings)
+}
+
+/// Where the journal is kept; nowhere for a user without a home.
+fn journal(args: &UploadArgs) -> Option<PathBuf> {
+    if args.no_journal {
+        return None;
+    }
+    let in_state_dir = || Some(choose_base_strategy().ok()?.state_dir()?.join("ringlift/journal.db"));
+    args.journal.clone().or_else(in_state_dir)
+}
+
+fn upload_token(args: &UploadArgs) -> Result<Option<Secret>, Failure> {
+    let destination = &args.destination;
+    match (&destination.upload_token, &destination.upload_token_file) {
+        (Some(token), _) => Ok(Some(Secret::new(token.clone()))),
+        (None, Some(path)) => client::secret_file(path).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Says what is missing before anything is sent.
+fn check_credentials(settings: &Settings, args: &UploadArgs, token: Option<&Secret>) -> Result<(), Failure> {
+    let has_key = !matches!(settings.credentials, Credentials::None);
+    match (has_key, token) {
+        (false, None) => Err(Failure::usage(
+            "no API key: set APIVIDEO_API_KEY or name its file with --api-key-file; \
+             or upload with an upload token, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
+        )),
+        (false, Some(_)) if args.after.verify || args.after.wait.is_some() => Err(Failure::usage(
+            "--verify and --wait ask the service about the video, which needs an API key beside the upload token",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Between two looks at the memory and two movements of the bar.
+const TICK: Duration = Duration::from_millis(100);

@@ -1,0 +1,215 @@
+//! One item from its plan to its end.
+
+use std::pin::pin;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use ringlift::{Error, Running, Upload, Uploaded};
+
+use crate::cli::digest::{FileDigest, StreamDigest};
+use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
+use crate::cli::exit::{Exit, Failure, Interrupt};
+use crate::cli::screen::{Leftover, speed};
+use crate::cli::values::Size;
+
+use super::halt::Stage;
+use super::plan::{self, Input, Item};
+use super::stdin::Stdin;
+use super::{Desk, after};
+
+/// What became of an item.
+pub(super) struct End {
+    pub(super) result: Result<Done, Failure>,
+}
+
+/// An item that is there.
+pub(super) struct Done {
+    pub(super) uploaded: Uploaded,
+    pub(super) sha256: Option<String>,
+}
+
+impl End {
+    pub(super) fn exit(&self) -> Exit {
+        self.result.as_ref().map_or_else(Failure::exit, |_| Exit::Done)
+    }
+
+    /// Of a failure that left one.
+    pub(super) fn video_id(&self) -> Option<String> {
+        match &self.result {
+            Err(Failure::Library(error)) => error.video_id().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+/// Uploads an item and says what became of it.
+pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
+    let begun = Instant::now();
+    let result = carry_out(desk, &item).await;
+    match &result {
+        Ok(done) => tell_done(desk, &item, done),
+        Err(failed) => tell_failed(desk, &item, failed, begun),
+    }
+    End { result: result.map_err(|failed| failed.failure) }
+}
+
+/// Why an item is not there, or not known to be.
+struct Failed {
+    failure: Failure,
+    upload: Standing,
+}
+
+/// What had become of the upload itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Unfinished,
+    Finished,
+}
+
+impl<E: Into<Failure>> From<E> for Failed {
+    fn from(error: E) -> Failed {
+        Failed { failure: error.into(), upload: Standing::Unfinished }
+    }
+}
+
+async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
+    if let Some(interrupt) = desk.halt.interrupt() {
+        return Err(Failure::Interrupted(interrupt).into());
+    }
+    desk.screen.event(&Event::Planned(plan::planned(item, desk.args, desk.settings)?));
+    let digest = Digest::of(desk, item)?;
+    let upload = describe(desk, source(desk, item, &digest));
+    let uploaded = follow(desk, item, upload.start().await?).await?;
+    let finished = async {
+        let sha256 = digest.finish().await?;
+        after::settle(&desk.client, &uploaded, &desk.args.after, desk.screen).await?;
+        Ok(sha256)
+    };
+    let interrupted = |interrupt: Interrupt| Err(Failure::Interrupted(interrupt));
+    let sha256 = desk.halt.or_interrupted(finished).await.unwrap_or_else(interrupted);
+    match sha256 {
+        Ok(sha256) => Ok(Done { uploaded, sha256 }),
+        Err(failure) => Err(Failed { failure, upload: Standing::Finished }),
+    }
+}
+
+/// Who computes the digest, if anybody.
+enum Digest {
+    NotAsked,
+    File(FileDigest),
+    Stream(StreamDigest),
+}
+
+impl Digest {
+    fn of(desk: &Desk<'_>, item: &Item) -> Result<Digest, Failure> {
+        match &item.input {
+            _ if !desk.args.after.sha256 => Ok(Digest::NotAsked),
+            Input::File(path) => FileDigest::start(path).map(Digest::File),
+            Input::Stdin => Ok(Digest::Stream(StreamDigest::new())),
+        }
+    }
+
+    async fn finish(self) -> Result<Option<String>, Failure> {
+        match self {
+            Digest::NotAsked => Ok(None),
+            Digest::File(digest) => digest.finish().await.map(Some),
+            Digest::Stream(digest) => Ok(Some(digest.value())),
+        }
+    }
+}
+
+fn source(desk: &Desk<'_>, item: &Item, digest: &Digest) -> Upload {
+    let stdin = || Stdin::new(desk.halt.stage());
+    match (&item.input, digest) {
+        (Input::File(path), _) => desk.client.upload(path),
+        (Input::Stdin, Digest::Stream(digest)) => desk.client.upload_reader(&item.name, digest.over(stdin())),
+        (Input::Stdin, _) => desk.client.upload_reader(&item.name, stdin()),
+    }
+}
+
+fn describe(desk: &Desk<'_>, mut upload: Upload) -> Upload {
+    let args = desk.args;
+    upload =
+        upload.video(args.description.video()).mode(args.way.mode.into()).chunk_size(args.way.chunk_size);
+    if let Some(token) = &desk.token {
+        upload = upload.upload_token(token.reveal());
+    }
+    if let Some(video_id) = &args.destination.video_id {
+        upload = upload.video_id(video_id);
+    }
+    if let Some(size) = args.way.expected_size {
+        upload = upload.expected_bytes(size.0);
+    }
+    upload
+}
+
+/// Watches an upload to its end, and passes on the word to stop.
+async fn follow(desk: &Desk<'_>, item: &Item, running: Running) -> Result<Uploaded, Failure> {
+    let creates = desk.args.destination.video_id.is_none();
+    let note = |progress| {
+        let video_id = desk.board.borrow_mut().update(item.index, &item.name, progress);
+        if let Some(video_id) = video_id.filter(|_| creates) {
+            desk.screen.event(&Event::Created { file: &item.name, video_id: &video_id });
+        }
+    };
+    let stopper = running.stopper();
+    let mut stage = desk.halt.stage();
+    let mut progress = running.progress();
+    let mut joined = pin!(running.join());
+    loop {
+        tokio::select! {
+            biased;
+            Some(newer) = progress.next() => note(newer),
+            uploaded = &mut joined => return Ok(uploaded?),
+            Ok(()) = stage.changed() => match *stage.borrow_and_update() {
+                Stage::Running => {}
+                Stage::Stopping => stopper.stop(),
+                Stage::Cancelled => stopper.cancel(),
+            },
+        }
+    }
+}
+
+fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) {
+    let Done { uploaded, sha256 } = done;
+    desk.screen.event(&Event::FileDone(FileDone::new(&item.name, uploaded, sha256.as_deref())));
+    desk.screen.result(&uploaded.video_id);
+    let retries = match uploaded.retries {
+        0 => String::new(),
+        retries => format!(", {retries} retries"),
+    };
+    let sha256 = sha256.as_ref().map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
+    desk.screen.note(format_args!(
+        "{}: {} in {:.1} s ({}){retries}{sha256}",
+        item.name,
+        Size(uploaded.bytes),
+        uploaded.elapsed.as_secs_f64(),
+        speed(uploaded.bytes, uploaded.elapsed),
+    ));
+}
+
+fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) {
+    let Failed { failure, upload } = failed;
+    let leftover = match failure {
+        Failure::Library(error) if *upload == Standing::Unfinished => desk.leftover(item, error),
+        _ => Leftover::Nothing,
+    };
+    let resumable = leftover == Leftover::Begun;
+    let (error, elapsed_ms) = (ErrorEvent::new(failure), millis(begun.elapsed()));
+    desk.screen.event(&Event::FileFailed { file: &item.name, elapsed_ms, resumable, error });
+    desk.screen.file_failure(&item.name, failure, leftover);
+}
+
+impl Desk<'_> {
+    /// What a failed upload left at the service.
+    fn leftover<'a>(&self, item: &Item, error: &'a Error) -> Leftover<'a> {
+        let is_file = matches!(item.input, Input::File(_));
+        match error.video_id() {
+            None => Leftover::Nothing,
+            Some(_) if is_file && self.settings.journal.is_some() && error.kind().is_resumable() => {
+                Leftover::Begun
+            }
+            Some(video_id) => Leftover::Video(video_id),
+        }
+    }
+}

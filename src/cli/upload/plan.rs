@@ -1,0 +1,203 @@
+//! What is to be uploaded, and how it will be cut.
+
+use std::path::{Path, PathBuf};
+
+use ringlift::source::{Delivery, SourceFile, probe};
+use ringlift::wire::limits::{DEFAULT_CHUNK_BYTES, MAX_SINGLE_BYTES};
+use ringlift::wire::{Addressing, Plan};
+use ringlift::{ChunkSize, Error, Settings};
+
+use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::screen::{Leftover, Screen};
+use crate::cli::upload_args::{ModeArg, UploadArgs, WayArgs};
+use crate::cli::values::Size;
+
+/// One thing to upload.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Item {
+    /// Its place on the command line.
+    pub(super) index: usize,
+    /// What it is called in events and messages.
+    pub(super) name: String,
+    pub(super) input: Input,
+    /// As far as it is known before it is opened.
+    bytes: Option<u64>,
+}
+
+/// Where its bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    File(PathBuf),
+    Stdin,
+}
+
+impl Item {
+    /// `None` where nobody knows.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+}
+
+/// The items of the command line, if they go together with its flags.
+pub(super) fn items(args: &UploadArgs) -> Result<Vec<Item>, Failure> {
+    let stdin = args.files.iter().filter(|file| is_stdin(file)).count();
+    if stdin > 1 {
+        return Err(Failure::usage("standard input (`-`) can be uploaded only once"));
+    }
+    if stdin == 0 && (args.way.name.is_some() || args.way.expected_size.is_some()) {
+        return Err(Failure::usage(
+            "--name and --expected-size are about standard input: name `-` among the files",
+        ));
+    }
+    if args.files.len() > 1 && args.destination.video_id.is_some() {
+        return Err(Failure::usage("--video-id names one video, which takes one file"));
+    }
+    Ok(args.files.iter().enumerate().map(|(index, file)| item(index, file, &args.way)).collect())
+}
+
+fn item(index: usize, file: &Path, way: &WayArgs) -> Item {
+    match is_stdin(file) {
+        true => {
+            let name = way.name.clone().unwrap_or_else(|| "stdin".to_owned());
+            Item { index, name, input: Input::Stdin, bytes: way.expected_size.map(|size| size.0) }
+        }
+        false => {
+            let bytes =
+                file.metadata().ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len());
+            let name = file.to_string_lossy().into_owned();
+            // What cannot be opened has no bytes to wait for; opening it says why.
+            Item { index, name, input: Input::File(file.to_owned()), bytes: Some(bytes.unwrap_or(0)) }
+        }
+    }
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+/// Shows what would be sent. Nothing is sent or created.
+pub(super) fn show(
+    items: &[Item],
+    args: &UploadArgs,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<Summary, Failure> {
+    let mut exits = Vec::new();
+    for item in items {
+        match planned(item, args, settings) {
+            Ok(planned) => {
+                screen.event(&Event::Planned(planned.clone()));
+                screen.result(describe(&planned));
+            }
+            Err(failure) => {
+                let error = ErrorEvent::new(&failure);
+                screen.event(&Event::FileFailed { file: &item.name, elapsed_ms: 0, resumable: false, error });
+                screen.file_failure(&item.name, &failure, Leftover::Nothing);
+                exits.push(failure.exit());
+            }
+        }
+    }
+    let files_failed = exits.len();
+    Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
+}
+
+/// How an item will be sent, or why it cannot be.
+pub(super) fn planned(item: &Item, args: &UploadArgs, settings: &Settings) -> Result<Planned, Failure> {
+    let mut planned = Planned {
+        file: item.name.clone(),
+        bytes: item.bytes,
+        mode: events::mode(Addressing::Part),
+        chunk_bytes: given_chunk_bytes(args.way.chunk_size),
+        chunks: None,
+        lanes: settings.lanes,
+        reader: None,
+        endpoint_url: settings.endpoint_url.clone(),
+        dry_run: args.dry_run,
+    };
+    if let Input::File(path) = &item.input {
+        let file = SourceFile::open(path).map_err(Error::from)?;
+        let plan = plan(file.len(), &args.way)?;
+        planned.bytes = Some(plan.len());
+        planned.mode = events::mode(plan.addressing());
+        planned.chunk_bytes = Some(plan.chunk_bytes());
+        planned.chunks = Some(plan.chunks());
+        planned.reader = Some(reader(&file, settings));
+    }
+    Ok(planned)
+}
+
+fn given_chunk_bytes(chunk_size: ChunkSize) -> Option<u64> {
+    match chunk_size {
+        ChunkSize::Auto => None,
+        ChunkSize::Bytes(bytes) => Some(bytes),
+    }
+}
+
+fn plan(len: u64, way: &WayArgs) -> Result<Plan, Error> {
+    let chunk_bytes = given_chunk_bytes(way.chunk_size).unwrap_or(DEFAULT_CHUNK_BYTES);
+    let addressing = match way.mode {
+        ModeArg::Single => Addressing::Single,
+        ModeArg::Bytes => Addressing::ByteRange,
+        ModeArg::Parts => Addressing::Part,
+        ModeArg::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
+        ModeArg::Auto => Addressing::ByteRange,
+    };
+    Ok(Plan::new(len, chunk_bytes, addressing)?)
+}
+
+fn reader(file: &SourceFile, settings: &Settings) -> String {
+    let delivery = match settings.endpoint_url.starts_with("https:") {
+        true => Delivery::Tls,
+        false => Delivery::Plain,
+    };
+    probe::choose(settings.reader, file, delivery, &probe::ring()).reader.to_string()
+}
+
+fn describe(planned: &Planned) -> String {
+    let bytes = planned.bytes.map_or("unknown length".to_owned(), |bytes| Size(bytes).to_string());
+    let cut = match (planned.chunks, planned.chunk_bytes) {
+        (Some(1), _) | (_, None) => String::new(),
+        (Some(chunks), Some(chunk_bytes)) => format!(", {chunks} chunks of {}", Size(chunk_bytes)),
+        (None, Some(chunk_bytes)) => format!(", chunks of {}", Size(chunk_bytes)),
+    };
+    let reader = planned.reader.as_ref().map(|reader| format!(", read by {reader}")).unwrap_or_default();
+    let Planned { file, mode, lanes, endpoint_url, .. } = planned;
+    format!("{file}: {bytes} to {endpoint_url}, mode {mode}{cut}, {lanes} lanes{reader}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn args(line: &str) -> UploadArgs {
+        match Cli::parse_from(line.split_whitespace()).command {
+            Command::Upload(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_that_do_not_go_with_the_files_are_refused_before_anything_is_sent() {
+        for line in
+            ["upload - -", "upload --name x a", "upload --expected-size 1G a", "upload --video-id vi a b"]
+        {
+            let refused = items(&args(&format!("ringlift {line}"))).unwrap_err();
+            assert_eq!(refused.exit(), Exit::Usage, "{line}");
+        }
+        assert_eq!(items(&args("ringlift upload --name x --video-id vi -")).unwrap()[0].name, "x");
+    }
+
+    #[test]
+    fn the_plan_says_how_a_file_will_be_cut() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(12 << 20).unwrap();
+        let args = args(&format!("ringlift upload --chunk-size 5M {}", file.path().display()));
+        let planned = planned(&items(&args).unwrap()[0], &args, &Settings::default()).unwrap();
+        assert_eq!((planned.mode, planned.chunks, planned.chunk_bytes), ("bytes", Some(3), Some(5 << 20)));
+        assert_eq!(planned.bytes, Some(12 << 20));
+    }
+}

@@ -1,0 +1,187 @@
+//! Values as people type them: sizes, times, pairs, counts.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ringlift::ChunkSize;
+use ringlift::wire::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
+
+/// A number of bytes; `64MiB`, `64M` and `64m` are the same, and plain digits are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Size(pub(super) u64);
+
+/// Why a text is no size.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a size: use digits and K, M, G or T, like 64MiB or 1.5G")]
+pub(super) struct NotASize;
+
+impl FromStr for Size {
+    type Err = NotASize;
+
+    fn from_str(text: &str) -> Result<Size, NotASize> {
+        let text = text.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (digits, unit) = text.split_at(end);
+        let shift = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 10,
+            "m" | "mb" | "mib" => 20,
+            "g" | "gb" | "gib" => 30,
+            "t" | "tb" | "tib" => 40,
+            _ => return Err(NotASize),
+        };
+        scale(digits, shift).map(Size).ok_or(NotASize)
+    }
+}
+
+/// Whole numbers exactly, fractions of a unit to the byte below.
+fn scale(digits: &str, shift: u32) -> Option<u64> {
+    if let Ok(whole) = digits.parse::<u64>() {
+        return whole.checked_mul(1 << shift);
+    }
+    let number: f64 = digits.parse().ok()?;
+    let bytes = number * (1u64 << shift) as f64;
+    (shift > 0 && bytes < MOST_BYTES).then_some(bytes as u64)
+}
+
+/// In the largest unit that leaves at least one: `1.50 GiB`.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units.into_iter().find(|(shift, _)| self.0 >> shift > 0) {
+            None => write!(f, "{} B", self.0),
+            Some((shift, unit)) if self.0.is_multiple_of(1 << shift) => {
+                write!(f, "{} {unit}", self.0 >> shift)
+            }
+            Some((shift, unit)) => write!(f, "{:.2} {unit}", self.0 as f64 / (1u64 << shift) as f64),
+        }
+    }
+}
+
+/// `auto`, or a size that the protocol allows for a chunk.
+pub(super) fn chunk_size(text: &str) -> Result<ChunkSize, String> {
+    if text == "auto" {
+        return Ok(ChunkSize::Auto);
+    }
+    let Size(bytes) = text.parse().map_err(|error: NotASize| error.to_string())?;
+    match (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&bytes) {
+        true => Ok(ChunkSize::Bytes(bytes)),
+        false => Err(format!("a chunk has {} to {}", Size(MIN_CHUNK_BYTES), Size(MAX_CHUNK_BYTES))),
+    }
+}
+
+/// A count that may be left to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    Auto,
+    Exactly(NonZeroUsize),
+}
+
+/// `auto`, or a number from 1 on.
+pub(super) fn count(text: &str) -> Result<Count, String> {
+    match text {
+        "auto" => Ok(Count::Auto),
+        digits => {
+            digits.parse().map(Count::Exactly).map_err(|_| "use `auto` or a number from 1 on".to_owned())
+        }
+    }
+}
+
+/// `90s`, `15m`, `1h30m`; plain digits are seconds.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "not a time: write it like 90s, 15m or 1h30m".to_owned()),
+    }
+}
+
+/// As [`time`], and not nothing.
+pub(super) fn patience(text: &str) -> Result<Duration, String> {
+    match time(text)? {
+        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// So many times a second; `0.5` is every two seconds.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && rate <= MOST_A_SECOND => Ok(rate),
+        _ => Err(format!("use a number above 0 and up to {MOST_A_SECOND}")),
+    }
+}
+
+/// `KEY=VALUE`; the value may hold further `=`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// Far beyond what any account is allowed.
+const MOST_A_SECOND: f64 = 10_000.0;
+
+/// Beyond this a float is no longer exact to the byte, and no disk is as large.
+const MOST_BYTES: f64 = (1u64 << 53) as f64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Option<u64> {
+        text.parse().ok().map(|Size(bytes)| bytes)
+    }
+
+    #[test]
+    fn sizes_are_1024_based_however_their_unit_is_written() {
+        for text in ["64MiB", "64M", "64m", "64MB", "64 mib", "65536k", "67108864", "67108864B", "0.0625G"] {
+            assert_eq!(bytes(text), Some(64 << 20), "{text}");
+        }
+        assert_eq!(bytes("1.5G"), Some(3 << 29));
+        assert_eq!(bytes("2TiB"), Some(2 << 40));
+        assert_eq!(bytes("0"), Some(0));
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in
+            ["", "M", "-1", "1.5", "1..5M", "64X", "64MiBs", "1e3", "18446744073709551615K", "99999999999.5T"]
+        {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_unit_that_suits_them() {
+        assert_eq!(Size(64 << 20).to_string(), "64 MiB");
+        assert_eq!(Size(3 << 29).to_string(), "1.50 GiB");
+        assert_eq!(Size(1023).to_string(), "1023 B");
+    }
+
+    #[test]
+    fn chunk_sizes_keep_to_the_protocol() {
+        assert_eq!(chunk_size("auto"), Ok(ChunkSize::Auto));
+        assert_eq!(chunk_size("5M"), Ok(ChunkSize::Bytes(5 << 20)));
+        assert_eq!(chunk_size("4M"), Err("a chunk has 5 MiB to 200 MiB".to_owned()));
+        assert!(chunk_size("201M").is_err());
+    }
+
+    #[test]
+    fn times_pairs_and_counts_read_as_people_write_them() {
+        assert_eq!(time("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(time("7"), Ok(Duration::from_secs(7)));
+        assert!(time("soon").is_err());
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(pair("=b").is_err() && pair("a").is_err());
+        assert_eq!(rate("0.5"), Ok(0.5));
+        assert!(rate("0").is_err() && rate("NaN").is_err() && rate("inf").is_err());
+        assert!(patience("0s").is_err());
+        assert_eq!(count("auto"), Ok(Count::Auto));
+        assert_eq!(count("3"), Ok(Count::Exactly(3.try_into().unwrap())));
+        assert!(count("0").is_err());
+    }
+}

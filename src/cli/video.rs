@@ -1,0 +1,90 @@
+//! `ringlift video`: the account's videos.
+
+use ringlift::{Client, Video, VideoQuery};
+
+use super::args::{Global, VideoCommand, VideoListArgs};
+use super::events::{Event, Summary};
+use super::exit::{Exit, Failure};
+use super::screen::Screen;
+use super::table::{Align, Table};
+use super::{Ended, client};
+
+pub(super) fn run(command: &VideoCommand, global: &Global, screen: &Screen) -> Ended {
+    let client = client::connect(global)?;
+    let work = async {
+        match command {
+            VideoCommand::List(args) => list(&client, args, screen).await,
+            VideoCommand::Get { video_id } => get(&client, video_id, screen).await,
+            VideoCommand::Delete { video_id } => delete(&client, video_id, screen).await,
+        }
+    };
+    client::block_on(work).map(Some)
+}
+
+async fn list(client: &Client, args: &VideoListArgs, screen: &Screen) -> Result<Summary, Failure> {
+    let mut query = VideoQuery::new();
+    query.title = args.title.clone();
+    query.tags = args.tag.clone();
+    query.metadata = args.metadata.clone();
+    query.current_page = Some(args.page.page.into());
+    query.page_size = Some(args.page.page_size.into());
+    let page = client.videos(query).await?;
+    let mut table = Table::new([("VIDEO", Align::Left), ("CREATED", Align::Left), ("TITLE", Align::Left)]);
+    for video in &page.data {
+        screen.event(&Event::Video { video });
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([video.video_id.clone(), or_dash(&video.created_at), or_dash(&video.title)]);
+    }
+    screen.result(table);
+    if let Some(next) = page.next_page() {
+        screen.note(format_args!("more with --page {next}"));
+    }
+    Ok(Summary::default())
+}
+
+async fn get(client: &Client, video_id: &str, screen: &Screen) -> Result<Summary, Failure> {
+    let video = client.video(video_id).await?;
+    screen.event(&Event::Video { video: &video });
+    screen.result(describe(&video));
+    Ok(Summary { video_id: Some(video.video_id), ..Summary::default() })
+}
+
+/// Every video is tried, whatever became of those before it.
+async fn delete(client: &Client, video_ids: &[String], screen: &Screen) -> Result<Summary, Failure> {
+    let mut exits = Vec::new();
+    for video_id in video_ids {
+        match client.delete_video(video_id).await.map_err(Failure::from) {
+            Ok(()) => {
+                screen.event(&Event::Deleted { video_id: Some(video_id) });
+                screen.note(format_args!("{video_id}: deleted"));
+            }
+            Err(failure) => {
+                screen.failure(&failure);
+                screen.event(&Event::Failed { error: super::events::ErrorEvent::new(&failure) });
+                exits.push(failure.exit());
+            }
+        }
+    }
+    Ok(Summary { exit: Exit::of_all(exits), ..Summary::default() })
+}
+
+fn describe(video: &Video) -> String {
+    let metadata = video.metadata.iter().map(|pair| format!("{}={}", pair.key, pair.value));
+    let assets = video.assets.clone().unwrap_or_default();
+    let yes = |flag: Option<bool>| flag.map(|flag| if flag { "yes" } else { "no" }.to_owned());
+    let lines = [
+        ("video", Some(video.video_id.clone())),
+        ("title", video.title.clone()),
+        ("description", video.description.clone()),
+        ("created", video.created_at.clone()),
+        ("published", video.published_at.clone()),
+        ("public", yes(video.public)),
+        ("tags", (!video.tags.is_empty()).then(|| video.tags.join(", "))),
+        ("metadata", (!video.metadata.is_empty()).then(|| metadata.collect::<Vec<_>>().join(", "))),
+        ("player", assets.player),
+        ("hls", assets.hls),
+        ("mp4", assets.mp4),
+    ];
+    let shown = lines.into_iter().filter_map(|(name, text)| Some(format!("{name:<12} {}", text?)));
+    shown.collect::<Vec<_>>().join("\n")
+}
