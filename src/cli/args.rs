@@ -25,6 +25,8 @@ pub(super) enum Command {
     /// Upload files, or standard input as `-`.
     #[command(after_long_help = UPLOAD_EXAMPLES)]
     Upload(Box<UploadArgs>),
+    /// Upload a sample by every way to a server inside this program, and compare what arrived.
+    Demo(DemoArgs),
     /// Run a local server that is compatible with api.video.
     #[command(after_long_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
@@ -103,6 +105,18 @@ pub(super) enum ProgressWhen {
     Auto,
     Always,
     Never,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// The file to upload; a sample is made without one
+    pub(super) file: Option<PathBuf>,
+    /// How large the sample is
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", conflicts_with = "file")]
+    pub(super) size: Size,
+    /// The directory for the sample and the server's data; all of it is removed at the end
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -66,6 +66,11 @@ pub(super) enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         video_id: Option<&'a str>,
     },
+    /// One way of the demonstration.
+    Way {
+        #[serde(flatten)]
+        row: &'a super::demo::Row,
+    },
     /// The command failed.
     Failed {
         #[serde(flatten)]

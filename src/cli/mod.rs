@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod completion;
+mod demo;
 mod digest;
 mod events;
 mod exit;
@@ -60,6 +61,7 @@ fn dispatch(cli: &Cli, screen: &Screen) -> Ended {
     let global = &cli.global;
     match &cli.command {
         Command::Upload(args) => upload::run(args, global, screen),
+        Command::Demo(args) => demo::run(args, screen),
         Command::Serve(args) => serve::run(args, global, screen),
         Command::Status(args) => status::run(args, global, screen),
         Command::Video(command) => video::run(command, global, screen),

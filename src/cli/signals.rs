@@ -44,6 +44,11 @@ impl Interrupts {
             None => std::future::pending().await,
         }
     }
+
+    /// The signal that came since the last look, if one did.
+    pub(super) fn look(&mut self) -> Option<Interrupt> {
+        self.heard.try_recv().ok()
+    }
 }
 
 impl Drop for Interrupts {

@@ -1,0 +1,120 @@
+//! One upload by a process of its own, and what it says of itself.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::{self, sleep};
+use std::time::Duration;
+
+use ringlift::server::Server;
+use ringlift::wire::limits::{DEFAULT_CHUNK_BYTES, MIN_CHUNK_BYTES};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cli::exit::{Failure, Interrupt};
+use crate::cli::signals::Interrupts;
+use crate::cli::usage::Usage;
+
+/// What the uploading process said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Figures {
+    pub(super) video_id: String,
+    pub(super) chunks: u32,
+    pub(super) lanes: usize,
+    pub(super) elapsed_ms: u64,
+    pub(super) usage: Usage,
+}
+
+/// Uploads the file by this way; `None` when it failed, which the process has told on standard error.
+pub(super) fn upload(
+    server: &Server,
+    way: &str,
+    file: &Path,
+    bytes: u64,
+    interrupts: &mut Interrupts,
+) -> Result<Option<Figures>, Failure> {
+    let mut child = command(server, way, file, bytes)?.spawn().map_err(failed)?;
+    let Some(stdout) = child.stdout.take() else {
+        return Ok(None);
+    };
+    let reader = thread::Builder::new()
+        .name("ringlift-demo".to_owned())
+        .spawn(move || figures(stdout))
+        .map_err(failed)?;
+    let interrupt = wait(&mut child, interrupts)?;
+    let figures = reader.join().ok().flatten();
+    match interrupt {
+        Some(interrupt) => Err(Failure::Interrupted(interrupt)),
+        None => Ok(figures),
+    }
+}
+
+/// The same program, undisturbed by what is set for this one.
+fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Command, Failure> {
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RINGLIFT_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("APIVIDEO_API_KEY", server.api_key());
+    command.args(["upload", "--json", "--quiet", "--progress=never", "--retry-max-time=1m", "--no-journal"]);
+    command.args(["--mode", way, "--endpoint-url", server.url()]);
+    command.arg(format!("--chunk-size={}", chunk_bytes(bytes)));
+    if let Some(path) = server.ca_path() {
+        command.arg("--ca-cert").arg(path);
+    }
+    command.arg("--").arg(file).stdin(Stdio::null()).stdout(Stdio::piped());
+    Ok(command)
+}
+
+/// Waits for its end; a signal is passed on to it first.
+fn wait(child: &mut Child, interrupts: &mut Interrupts) -> Result<Option<Interrupt>, Failure> {
+    let mut heard = None;
+    while child.try_wait().map_err(failed)?.is_none() {
+        if let Some(interrupt) = interrupts.look() {
+            heard = Some(interrupt);
+            // It may have ended by itself just now.
+            let _ = kill_process(Pid::from_child(child), Signal::TERM);
+        }
+        sleep(LOOK);
+    }
+    Ok(heard)
+}
+
+/// Gathers the figures from the events.
+fn figures(stdout: ChildStdout) -> Option<Figures> {
+    let mut figures = Figures::default();
+    let mut done = false;
+    for line in BufReader::new(stdout).lines() {
+        let event: Value = serde_json::from_str(&line.ok()?).ok()?;
+        match event["event"].as_str()? {
+            "planned" => figures.lanes = event["lanes"].as_u64()? as usize,
+            "file_done" => {
+                figures.video_id = event["video_id"].as_str()?.to_owned();
+                figures.chunks = event["chunks"].as_u64()? as u32;
+                figures.elapsed_ms = event["elapsed_ms"].as_u64()?;
+                done = true;
+            }
+            "summary" => figures.usage = serde_json::from_value(event["usage"].clone()).ok()?,
+            _ => {}
+        }
+    }
+    figures.lanes = figures.lanes.min(figures.chunks as usize);
+    done.then_some(figures)
+}
+
+/// Enough chunks that several lanes have one, also of a small file.
+fn chunk_bytes(bytes: u64) -> u64 {
+    (bytes / LEAST_CHUNKS).clamp(MIN_CHUNK_BYTES, DEFAULT_CHUNK_BYTES)
+}
+
+fn failed(error: std::io::Error) -> Failure {
+    Failure::io("run the upload", error)
+}
+
+const LEAST_CHUNKS: u64 = 8;
+
+/// Between two looks at the process.
+const LOOK: Duration = Duration::from_millis(20);
