@@ -25,7 +25,8 @@ impl From<SourceError> for Error {
                 ErrorKind::Internal
             }
         };
-        Error::new(kind, "read the source").with_source(error)
+        // It names the file, and has the way out.
+        Error::new(kind, "read the source").because(error.to_string()).with_source(error)
     }
 }
 

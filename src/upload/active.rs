@@ -192,10 +192,16 @@ impl Active {
 
     fn doing(&self, index: u32) -> String {
         let (chunks, file_name) = (self.session.chunks(), &self.file_name);
-        match chunks.total_bytes() {
+        let what = match chunks.total_bytes() {
             Some(_) if chunks.known() == 1 => format!("send {file_name}"),
             Some(_) => format!("send chunk {} of {} of {file_name}", index + 1, chunks.known()),
             None => format!("send chunk {} of {file_name}", index + 1),
+        };
+        match &self.destination {
+            Destination::Video(video_id) | Destination::Delegated { video_id: Some(video_id), .. } => {
+                format!("{what} to video {video_id}")
+            }
+            Destination::NewVideo(_) | Destination::Delegated { video_id: None, .. } => what,
         }
     }
 
