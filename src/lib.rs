@@ -20,3 +20,8 @@ pub use upload::{
     ChunkSize, Client, ClientBuilder, Mode, PRODUCTION_URL, Progress, ProgressStream, RetryPolicy, Running,
     SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
 };
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
