@@ -9,8 +9,13 @@ try() { # NAME FILE COMMAND...: the command uploads the file and prints the id o
     if [ "$status" -eq 0 ]; then echo "$1 ok $id $2"; else echo "$1 failed exit status $status"; fi
 }
 
-field() { # NAME: its value in the last line of JSON on stdin that has it
+field() { # NAME: its value in the last line of JSON on stdin that has it; a NAME may be a path, a.b
     python3 -c '
 import json, sys
-print([line[sys.argv[1]] for line in map(json.loads, sys.stdin.read().splitlines()) if sys.argv[1] in line][-1])' "$1"
+def find(value):
+    for name in sys.argv[1].split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+found = [find(json.loads(line)) for line in sys.stdin]
+print([value for value in found if value is not None][-1])' "$1"
 }

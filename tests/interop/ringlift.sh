@@ -15,7 +15,7 @@ main() {
     try container "$LARGE" upload "$LARGE" --video-id "$(new_video)" --chunk-size 5MiB
     try stdin "$LARGE" upload - --chunk-size 5MiB <"$LARGE"
     try small-stdin "$SMALL" upload - <"$SMALL"
-    token=$(ringlift token create | field token)
+    token=$(ringlift token create | field token.token)
     for mode in single bytes parts; do
         try "delegated-$mode" "$LARGE" delegated "$token" "$LARGE" --mode "$mode" --chunk-size 5MiB
     done
