@@ -2,5 +2,7 @@
 
 #![allow(unreachable_pub)] // One binary: its modules share without exporting.
 
+mod command;
+mod refusals;
 mod round_trip;
 mod support;

@@ -1,5 +1,7 @@
 //! A server to upload to, files to upload, and digests to compare.
 
+pub mod command;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -88,14 +90,14 @@ impl House {
 
 /// A file of `len` bytes that repeat nowhere; gone when it is dropped.
 pub struct Sample {
-    folder: TempDir,
+    path: PathBuf,
     pub len: u64,
+    _folder: TempDir,
 }
 
 impl Sample {
     pub fn new(len: u64) -> Sample {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = File::create(folder.path().join("movie.mp4")).unwrap();
+        let (sample, mut file) = Sample::empty(len);
         let mut random = fastrand::Rng::with_seed(len);
         let mut block = vec![0; 1 << 18];
         let mut left = len as usize;
@@ -105,25 +107,36 @@ impl Sample {
             file.write_all(&block[..n]).unwrap();
             left -= n;
         }
-        Sample { folder, len }
+        sample
     }
 
     /// A file of `len` bytes, most of them in a hole, with marks at the ends and past 2^32.
     pub fn sparse(len: u64) -> Sample {
         use std::os::unix::fs::FileExt;
-        let folder = tempfile::tempdir().unwrap();
-        let file = File::create(folder.path().join("movie.mp4")).unwrap();
+        let (sample, file) = Sample::empty(len);
         file.set_len(len).unwrap();
         for offset in [0, (1 << 32) - 3, (1 << 32) + 5, len - 8] {
             if offset + 8 <= len {
                 file.write_all_at(&offset.to_be_bytes(), offset).unwrap();
             }
         }
-        Sample { folder, len }
+        sample
+    }
+
+    fn empty(len: u64) -> (Sample, File) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("movie.mp4");
+        let file = File::create(&path).unwrap();
+        (Sample { path, len, _folder: folder }, file)
     }
 
     pub fn path(&self) -> PathBuf {
-        self.folder.path().join("movie.mp4")
+        self.path.clone()
+    }
+
+    /// The path as a command line has it.
+    pub fn arg(&self) -> &str {
+        self.path.to_str().unwrap()
     }
 }
 

@@ -1,0 +1,328 @@
+//! The built command: every way in, what it says on its way, and how it ends.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use ringlift::server::{Action, Fault, FaultPlan, RouteClass};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::command::{Ran, end, ready_url, ringlift, ringlift_without, run, run_with_stdin, start};
+use crate::support::{House, MIB, Sample, Scheme, digest};
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The video that the only file of a run went into.
+fn video_id(ran: &Ran) -> String {
+    ran.summary()["video_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_mode_fills_a_video_over_http_and_https() {
+    let sample = Sample::new(11 * MIB);
+    for scheme in [Scheme::Http, Scheme::Https] {
+        let house = House::new(scheme);
+        for (asked, used, chunks) in
+            [("single", "single", 1), ("bytes", "bytes", 3), ("parts", "parts", 3), ("auto", "bytes", 3)]
+        {
+            let args = ["upload", "--json", "--mode", asked, "--chunk-size", "5MiB", sample.arg()];
+            let ran = house.run(args).done();
+            assert_eq!(ran.event("planned")["chunks"], chunks);
+            let done = ran.event("file_done");
+            assert_eq!((&done["mode"], &done["chunks"]), (&used.into(), &chunks.into()));
+            let summary = ran.summary();
+            assert_eq!(summary["bytes"], sample.len);
+            assert_eq!((&summary["exit_code"], &summary["files_done"]), (&0.into(), &1.into()));
+            house.assert_holds(&video_id(&ran), &sample.path());
+        }
+    }
+}
+
+#[test]
+fn every_reader_fills_a_video_and_says_which_it_was() {
+    let sample = Sample::new(11 * MIB);
+    let house = House::new(Scheme::Http);
+    for reader in ["mmap", "pread"] {
+        let ran = house.run(["upload", "--json", "--reader", reader, sample.arg()]).done();
+        assert_eq!(ran.event("file_done")["reader"], reader);
+        house.assert_holds(&video_id(&ran), &sample.path());
+    }
+    for reader in ["uring", "direct", "auto"] {
+        let ran = house.run(["upload", "--json", "--reader", reader, sample.arg()]).done();
+        house.assert_holds(&video_id(&ran), &sample.path());
+    }
+}
+
+#[test]
+fn standard_input_goes_in_parts_under_the_name_it_was_given() {
+    let house = House::new(Scheme::Http);
+    for len in [1, 5 * MIB, 11 * MIB + 1] {
+        let sample = Sample::new(len);
+        let mut command = ringlift();
+        house.host(&mut command).args([
+            "upload",
+            "--json",
+            "--name",
+            "live.mp4",
+            "--chunk-size",
+            "5MiB",
+            "-",
+        ]);
+        let ran = run_with_stdin(&mut command, fs::read(sample.path()).unwrap()).done();
+        house.assert_holds(&video_id(&ran), &sample.path());
+        let shown = house.run(["video", "get", "--json", &video_id(&ran)]).done();
+        assert_eq!(shown.event("video")["video"]["title"], "live.mp4");
+    }
+}
+
+#[test]
+fn an_upload_token_is_enough() {
+    let house = House::new(Scheme::Http);
+    let created = house.run(["token", "create", "--json", "--ttl", "10m"]).done();
+    let token = created.event("token")["token"]["token"].as_str().unwrap().to_owned();
+    let token_file = house.folder.path().join("token");
+    fs::write(&token_file, format!("{token}\n")).unwrap();
+    let sample = Sample::new(16 * MIB);
+    for mode in ["single", "bytes", "parts"] {
+        let before = house.server.tally().videos_created;
+        let mut command = ringlift();
+        house.host_stranger(&mut command).args(["upload", "--json", "--mode", mode, "--chunk-size", "5MiB"]);
+        command.arg("--upload-token-file").arg(&token_file).arg(sample.path());
+        let ran = run(&mut command).done();
+        house.assert_holds(&video_id(&ran), &sample.path());
+        assert_eq!(house.server.tally().videos_created, before + 1, "{mode}");
+        assert!(!ran.stdout.contains(&token) && !ran.stderr.contains(&token), "the token was shown");
+    }
+}
+
+#[test]
+fn a_container_is_filled_and_keeps_its_title() {
+    let house = House::new(Scheme::Http);
+    let client = house.client().build().unwrap();
+    let video = ringlift::NewVideo::new("made before");
+    let container = pollster::block_on(client.create_video(video)).unwrap().video_id;
+    let sample = Sample::new(MIB);
+    let ran = house.run(["upload", "--json", "--video-id", &container, sample.arg()]).done();
+    assert_eq!(video_id(&ran), container);
+    house.assert_holds(&container, &sample.path());
+    let shown = house.run(["video", "get", "--json", &container]).done();
+    assert_eq!(shown.event("video")["video"]["title"], "made before");
+}
+
+#[test]
+fn a_dry_run_tells_the_plan_and_touches_nothing() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(12 * MIB);
+    let args = ["upload", "--json", "--dry-run", "--mode", "parts", "--chunk-size", "5M", sample.arg()];
+    let ran = house.run(args).done();
+    let plan = ran.event("planned");
+    assert_eq!((&plan["chunks"], &plan["chunk_bytes"]), (&3.into(), &(5 * MIB).into()));
+    assert_eq!((&plan["mode"], &plan["dry_run"]), (&"parts".into(), &true.into()));
+    assert!(house.server.requests().is_empty());
+}
+
+#[test]
+fn for_people_it_is_quiet_when_piped_and_gives_the_video_alone_on_standard_output() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(6 * MIB);
+    let ran = house.run(["upload", sample.arg()]).done();
+    house.assert_holds(ran.stdout.trim(), &sample.path());
+    assert!(!ran.stderr.contains(['\r', '\u{1b}']), "{:?}", ran.stderr);
+    let ran = house.run(["upload", "--quiet", sample.arg()]).done();
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn several_files_are_summed_up() {
+    let house = House::new(Scheme::Http);
+    let (one, two) = (Sample::new(MIB), Sample::new(7 * MIB));
+    let args = ["upload", "--json", "--transfers", "2", one.arg(), two.arg(), "/nowhere/movie.mp4"];
+    let ran = house.run(args).failed(4, &["/nowhere/movie.mp4"]);
+    let summary = ran.summary();
+    assert_eq!((&summary["files_done"], &summary["files_failed"]), (&2.into(), &1.into()));
+    assert_eq!(summary["bytes"], 8 * MIB);
+}
+
+#[test]
+fn the_digest_is_that_of_the_file() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(6 * MIB);
+    let ran = house.run(["upload", "--json", "--sha256", sample.arg()]).done();
+    assert_eq!(ran.summary()["sha256"], digest(&sample.path()));
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(40 * MIB);
+    let config = house.folder.path().join("ringlift.toml");
+    fs::write(&config, "chunk-size = \"20MiB\"\n[upload]\nmode = \"parts\"\n").unwrap();
+    let planned = |environment: &[(&str, &str)], args: &[&str]| {
+        let mut command = ringlift();
+        house
+            .host(&mut command)
+            .args(["upload", "--json", "--dry-run", "--config", text(&config)])
+            .args(args);
+        run(command.envs(environment.iter().copied()).arg(sample.path())).done().event("planned")
+    };
+    let plan = planned(&[], &[]);
+    assert_eq!((&plan["chunk_bytes"], &plan["mode"]), (&(20 * MIB).into(), &"parts".into()));
+    let environment = [("RINGLIFT_CHUNK_SIZE", "10MiB"), ("RINGLIFT_MODE", "bytes")];
+    let plan = planned(&environment, &["--chunk-size", "5MiB"]);
+    assert_eq!((&plan["chunk_bytes"], &plan["mode"]), (&(5 * MIB).into(), &"bytes".into()));
+}
+
+#[test]
+fn what_was_uploaded_can_be_asked_for_listed_and_deleted() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(MIB);
+    let described =
+        ["--title", "Summer", "--tag", "travel", "--metadata", "camera=7", "--private", "--wait", "playable"];
+    let upload = [&["upload", "--json"], described.as_slice(), &[sample.arg()]].concat();
+    let id = video_id(&house.run(upload).done());
+    let status = house.run(["status", "--json", &id]).done().event("status");
+    assert_eq!(status["status"]["encoding"]["playable"], true);
+    let listed = house.run(["video", "list", "--json", "--tag", "travel", "--metadata", "camera=7"]).done();
+    assert_eq!(listed.event("video")["video"]["videoId"], *id);
+    assert_eq!(listed.event("video")["video"]["public"], false);
+    house.run(["video", "delete", &id]).done();
+    house.run(["video", "get", &id]).failed(3, &[&id]);
+}
+
+#[test]
+fn upload_tokens_can_be_listed_and_deleted() {
+    let house = House::new(Scheme::Http);
+    let created = house.run(["token", "create", "--json"]).done().event("token");
+    let token = created["token"]["token"].as_str().unwrap();
+    let listed = house.run(["token", "list", "--json"]).done();
+    assert_eq!(listed.event("token")["token"]["token"], token);
+    house.run(["token", "delete", token]).done();
+    assert!(
+        house.run(["token", "list", "--json"]).done().events().iter().all(|event| event["event"] != "token")
+    );
+}
+
+#[test]
+fn an_interrupt_ends_it_and_names_the_container() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let house = House::with(Scheme::Http, |settings| settings.faults = pauses());
+        let sample = Sample::new(30 * MIB);
+        let mut command = ringlift();
+        house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
+        let child = start(command.arg(sample.path()));
+        while house.server.tally().videos_created == 0 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        thread::sleep(Duration::from_millis(200));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ran = end(child);
+        assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.summary()["exit_code"], code);
+        let container = ran.event("created")["video_id"].as_str().unwrap().to_owned();
+        assert!(ran.stderr.contains(&container), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn the_demonstration_compares_every_way() {
+    let mut command = ringlift();
+    let ran = run(command.args(["demo", "--json", "--size", "24MiB"])).done();
+    let ways: Vec<_> = ran.events().into_iter().filter(|event| event["event"] == "way").collect();
+    assert_eq!(ways.len(), 6, "{ways:?}");
+    let sample = Sample::new(7 * MIB);
+    let ran = run(ringlift().arg("demo").arg(sample.path())).done();
+    assert!(ran.stdout.contains("parts") && ran.stdout.contains("HTTPS"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_served_folder_outlives_its_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = Sample::new(6 * MIB);
+    let mut id = String::new();
+    for round in 0..2 {
+        let mut serve = ringlift();
+        serve.env("APIVIDEO_API_KEY", "key").args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"]);
+        let mut server = start(serve.arg(folder.path().join("data")));
+        let url = ready_url(&mut server);
+        let at_home = |args: &[&str]| {
+            run(ringlift().env("APIVIDEO_API_KEY", "key").args(["--json", "--endpoint-url", &url]).args(args))
+                .done()
+        };
+        match round {
+            0 => id = video_id(&at_home(&["upload", sample.arg()])),
+            _ => drop(at_home(&["status", &id]).event("status")),
+        }
+        kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+        end(server).done();
+    }
+}
+
+#[test]
+fn a_server_keeps_to_loopback_unless_it_was_given_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = ringlift();
+    command.args(["serve", "--listen", "0.0.0.0:0", "--data"]).arg(folder.path());
+    run(&mut command).failed(2, &["0.0.0.0", "APIVIDEO_API_KEY"]);
+}
+
+#[test]
+fn help_completions_and_the_manual_are_there() {
+    assert!(run(ringlift().arg("--help")).done().stdout.contains("Exit codes"));
+    assert!(run(ringlift().arg("--version")).done().stdout.starts_with("ringlift "));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(ringlift().args(["completion", shell])).done().stdout.contains("chunk-size"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    run(ringlift().arg("man").arg(folder.path())).done();
+    assert!(folder.path().join("ringlift-upload.1").exists());
+}
+
+#[test]
+fn a_refused_ring_is_replaced_and_the_reason_said_once() {
+    let house = House::new(Scheme::Https);
+    let sample = Sample::new(11 * MIB);
+    let upload = |mut command: Command| {
+        house.host(&mut command).args([
+            "upload",
+            "--json",
+            "-v",
+            "--reader",
+            "uring",
+            "--chunk-size",
+            "5MiB",
+        ]);
+        run(command.arg(sample.path())).done()
+    };
+    let filtered = thread::scope(|scope| {
+        // A filter holds for the thread that asks for it, and for the processes that it starts.
+        let filtered = scope.spawn(|| {
+            seccompiler::apply_filter(&no_ring()).unwrap();
+            upload(ringlift())
+        });
+        filtered.join().unwrap()
+    });
+    let unlocked = upload(ringlift_without("ipc_lock", "ulimit -l 0"));
+    for (ran, reason) in [(filtered, "seccomp"), (unlocked, "locked memory")] {
+        assert_eq!(ran.event("file_done")["reader"], "pread");
+        assert_eq!(ran.stderr.matches(reason).count(), 1, "{}", ran.stderr);
+        house.assert_holds(&video_id(&ran), &sample.path());
+    }
+}
+
+/// Allows every system call but the one that makes rings.
+fn no_ring() -> seccompiler::BpfProgram {
+    use seccompiler::{SeccompAction, SeccompFilter};
+    let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
+    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap().try_into().unwrap()
+}
+
+/// A server that takes seconds to answer each chunk.
+fn pauses() -> FaultPlan {
+    FaultPlan::from(vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)])
+}
