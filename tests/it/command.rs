@@ -228,6 +228,28 @@ fn an_interrupt_ends_it_and_names_the_container() {
 }
 
 #[test]
+fn the_same_command_goes_on_after_a_crash() {
+    let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
+    let house = House::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
+    let sample = Sample::new(30 * MIB);
+    let journal = house.folder.path().join("journal.db");
+    let mut command = ringlift();
+    house.host(&mut command).args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB", "--journal"]);
+    command.arg(&journal).arg(sample.path());
+    let child = start(&mut command);
+    while house.server.tally().chunks_accepted < 3 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    let crashed = end(child);
+    let ran = run(&mut command).done();
+    assert_eq!(video_id(&ran), crashed.event("created")["video_id"]);
+    house.assert_holds(&video_id(&ran), &sample.path());
+    let tally = house.server.tally();
+    assert_eq!((tally.videos_created, tally.chunks_accepted, tally.refused.len()), (1, 6, 0));
+}
+
+#[test]
 fn the_demonstration_compares_every_way() {
     let mut command = ringlift();
     let ran = run(command.args(["demo", "--json", "--size", "24MiB"])).done();
