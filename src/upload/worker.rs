@@ -3,7 +3,7 @@
 //! A lane reports that it is idle, gets an order, sends one chunk, reports again. It decides nothing:
 //! whether an attempt is repeated is the session's business.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::api::{Origin, RateLimit, UploadAnswer, Video};
 use crate::body::ChunkBody;
 use crate::error::{Error, ErrorKind};
 use crate::source::{
-    AnySource, BLOCK_BYTES, BufferPool, Choice, HeldChunk, Region, Source, SourceError, SourceFile,
+    AnySource, BLOCK_BYTES, BufferPool, Choice, HeldChunk, Reader, Region, Source, SourceError, SourceFile,
 };
 use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
 use crate::upload::progress::Gauge;
@@ -134,16 +134,11 @@ fn run_plain(plant: Plant) {
 
 async fn run(plant: Plant) {
     let Plant { dialer, patience, origin, runtime, stations, reports } = plant;
-    let blocks = stations.len() * BLOCKS_PER_LANE;
-    let pool = match runtime {
-        Runtime::Ring => BufferPool::in_ring(blocks, BLOCK_BYTES),
-        Runtime::Plain => BufferPool::new(blocks, BLOCK_BYTES),
-    };
-    let pool = match pool {
-        Ok(pool) => pool,
+    let pools = match Pools::new(stations.len() * BLOCKS_PER_LANE, runtime) {
+        Ok(pools) => pools,
         Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
     };
-    let worker = Worker { dialer, patience, origin, pool, open: RefCell::new(VecDeque::new()) };
+    let worker = Worker { dialer, patience, origin, pools, open: RefCell::new(VecDeque::new()) };
     let lanes = stations.into_iter().map(|station| worker.attend(station, reports.clone()));
     future::join_all(lanes).await;
 }
@@ -152,7 +147,7 @@ struct Worker {
     dialer: Dialer,
     patience: Patience,
     origin: Origin,
-    pool: BufferPool,
+    pools: Pools,
     /// The sources opened last, newest at the back.
     open: RefCell<VecDeque<(SessionId, AnySource)>>,
 }
@@ -234,7 +229,7 @@ impl Worker {
         if let Some((_, source)) = open.iter().find(|(session, _)| *session == order.session) {
             return source.clone();
         }
-        let (source, chosen) = AnySource::open(file, choice, &self.pool);
+        let (source, chosen) = AnySource::open(file, choice, self.pools.suited(choice));
         if let Err(declined) = chosen {
             tracing::warn!(file = %file.path().display(), %declined, "falling back to plain reads");
         }
@@ -272,6 +267,34 @@ impl Worker {
         })?;
         request.headers_mut().extend(self.origin.headers());
         Ok(request)
+    }
+}
+
+/// The blocks that sources read into.
+struct Pools {
+    /// Memory is taken when a block is first written to.
+    plain: BufferPool,
+    /// Registering pins every block at once: that waits for the first source that reads by the ring.
+    registered: Option<OnceCell<BufferPool>>,
+}
+
+impl Pools {
+    fn new(blocks: usize, runtime: Runtime) -> io::Result<Pools> {
+        let registered = match runtime {
+            Runtime::Ring => Some(OnceCell::new()),
+            Runtime::Plain => None,
+        };
+        Ok(Pools { plain: BufferPool::new(blocks, BLOCK_BYTES)?, registered })
+    }
+
+    fn suited(&self, choice: &Choice) -> &BufferPool {
+        match (choice.reader, &self.registered) {
+            (Reader::Uring | Reader::Direct, Some(registered)) => registered.get_or_init(|| {
+                let blocks = BufferPool::in_ring(self.plain.count(), BLOCK_BYTES);
+                blocks.unwrap_or_else(|_| self.plain.clone())
+            }),
+            _ => &self.plain,
+        }
     }
 }
 

@@ -234,7 +234,15 @@ fn the_same_command_goes_on_after_a_crash() {
     let sample = Sample::new(30 * MIB);
     let journal = house.folder.path().join("journal.db");
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB", "--journal"]);
+    house.host(&mut command).args([
+        "upload",
+        "--json",
+        "--concurrency",
+        "1",
+        "--chunk-size",
+        "5MiB",
+        "--journal",
+    ]);
     command.arg(&journal).arg(sample.path());
     let child = start(&mut command);
     while house.server.tally().chunks_accepted < 3 {
