@@ -100,6 +100,10 @@ impl Intake {
 
     async fn suffer_after(&mut self, len: usize) -> Result<(), Failure> {
         match self.fault {
+            // The frame may have been the last one: nobody would ask for another.
+            Some(Action::Cut { after_bytes, how }) if self.received >= after_bytes => {
+                Err(Failure::Severed(how))
+            }
             Some(Action::Throttle { bytes_per_second }) => {
                 sleep(Duration::from_secs_f64(len as f64 / bytes_per_second.max(1) as f64)).await;
                 Ok(())
