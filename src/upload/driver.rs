@@ -340,9 +340,12 @@ impl Driver {
     fn renew(&mut self, id: SessionId) {
         let Some(active) = self.active.get(&id) else { return };
         let (api, used) = (self.api.clone(), active.used_authorization.clone());
+        let policy = self.settings.retry.clone();
         self.tasks.push(Box::pin(async move {
             let fresh = match used {
-                Some(used) => api.renew_after_401(&used, Instant::now()).await,
+                Some(used) => {
+                    persistently(&policy, async || api.renew_after_401(&used, Instant::now()).await).await
+                }
                 None => Ok(None),
             };
             let final_refusal = || Error::new(ErrorKind::NotAuthorized, "renew the credentials");
