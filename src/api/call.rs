@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::{malformed, refused};
+use super::query::escape;
 use super::{Exchange, Origin, Secret};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -40,8 +41,11 @@ impl Call {
 
     /// Reads the JSON of a 2xx.
     pub(super) fn read<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
-        serde_json::from_slice(answer.body())
-            .map_err(|cause| malformed(&self.doing, answer.status(), answer.body()).with_source(cause))
+        serde_json::from_slice(answer.body()).map_err(|cause| {
+            let error = malformed(&self.doing, answer.status(), answer.body()).with_source(cause);
+            let authorization = answer.extensions().get().map(|Used(authorization)| authorization);
+            hide_secrets(error, authorization, self.secret.as_ref())
+        })
     }
 
     /// Reads the JSON of a 2xx that holds a secret: no error shows any of it.
@@ -70,6 +74,10 @@ impl Call {
     }
 }
 
+/// What the request of an answer proved itself with, beside the answer until that is read.
+#[derive(Clone)]
+struct Used(HeaderValue);
+
 /// The service, as far as one request goes.
 #[derive(Debug)]
 pub(super) struct Service<E> {
@@ -93,14 +101,21 @@ impl<E: Exchange> Service<E> {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<Bytes>> {
         let request = call.request(&self.origin, authorization)?;
-        let answer = self.exchange.exchange(request).await.map_err(|failed| failed.doing(&call.doing))?;
+        let mut answer = self.exchange.exchange(request).await.map_err(|failed| failed.doing(&call.doing))?;
         if answer.status().is_success() {
+            authorization.map(|used| answer.extensions_mut().insert(Used(used.clone())));
             return Ok(answer);
         }
-        let shown = authorization.and_then(credentials).unwrap_or_default();
-        let carried = call.secret.as_ref().map_or("", Secret::reveal);
-        Err(refused(&call.doing, &answer).hiding(shown).hiding(carried))
+        Err(hide_secrets(refused(&call.doing, &answer), authorization, call.secret.as_ref()))
     }
+}
+
+/// Blots out what a request proved itself with, and the secret that it carried, where the answer
+/// repeated them: a proxy's page names the URL that it refuses, a redirection leads to it.
+pub fn hide_secrets(error: Error, authorization: Option<&HeaderValue>, carried: Option<&Secret>) -> Error {
+    let shown = authorization.and_then(credentials).unwrap_or_default();
+    let carried = carried.map_or("", Secret::reveal);
+    error.hiding(shown).hiding(carried).hiding(&escape(carried))
 }
 
 /// What stands behind `Basic` or `Bearer`.

@@ -32,6 +32,7 @@ use http::HeaderValue;
 use crate::error::Result;
 
 pub use auth::Credentials;
+pub use call::hide_secrets;
 pub use origin::Origin;
 pub use page::{Link, Page, Pagination, SortOrder};
 pub use problem::refused;

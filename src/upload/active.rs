@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{Video, delegated_path, source_path};
+use crate::api::{Video, delegated_path, hide_secrets, source_path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::claim::{Claimed, titled};
 use crate::upload::client::Settings;
@@ -180,14 +180,14 @@ impl Active {
         })
     }
 
-    /// An upload token stands in the request's target, and a proxy may repeat that.
+    /// A proxy may repeat what it was asked: the token in the request's target, the key in its head.
     fn without_secrets(&self, outcome: Outcome) -> Outcome {
-        match (outcome, &self.destination) {
-            (Outcome::Failed { error, fate }, Destination::Delegated { token, .. }) => {
-                Outcome::Failed { error: error.hiding(token.reveal()), fate }
-            }
-            (outcome, _) => outcome,
-        }
+        let Outcome::Failed { error, fate } = outcome else { return outcome };
+        let token = match &self.destination {
+            Destination::Delegated { token, .. } => Some(token),
+            Destination::NewVideo(_) | Destination::Video(_) => None,
+        };
+        Outcome::Failed { error: hide_secrets(error, self.used_authorization.as_ref(), token), fate }
     }
 
     fn doing(&self, index: u32) -> String {
