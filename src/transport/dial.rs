@@ -255,11 +255,10 @@ impl Endpoint {
 }
 
 fn bad_endpoint(endpoint: &str, flaw: EndpointFlaw) -> TransportError {
-    let shown = match endpoint.rsplit_once('@') {
-        Some((_, after)) => format!("...@{after}"),
-        None => endpoint.to_owned(),
-    };
-    TransportError::BadEndpoint { endpoint: shown, flaw }
+    // Both a user name and a query may hold a secret.
+    let (user, rest) = endpoint.rsplit_once('@').map_or(("", endpoint), |(_, rest)| ("...@", rest));
+    let (base, query) = rest.split_once('?').map_or((rest, ""), |(base, _)| (base, "?..."));
+    TransportError::BadEndpoint { endpoint: format!("{user}{base}{query}"), flaw }
 }
 
 /// RFC 8305, section 5, recommends this delay between the starts of two attempts.
@@ -343,6 +342,7 @@ mod tests {
             ("ftp://host", EndpointFlaw::Scheme),
             ("http://:80", EndpointFlaw::NoHost),
             ("http://host/?q", EndpointFlaw::Query),
+            ("http://host/?key=secret", EndpointFlaw::Query),
             ("https://me:secret@host", EndpointFlaw::Credentials),
         ] {
             let error = dialer(endpoint).unwrap_err();
