@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // One binary: its modules share without exporting.
 
 mod command;
+mod faults;
 mod refusals;
 mod round_trip;
 mod support;

@@ -1,17 +1,22 @@
 //! A server to upload to, files to upload, and digests to compare.
 
+pub mod child;
 pub mod command;
+pub mod way;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http_body_util::Empty;
-use ringlift::server::{self, Server};
+use ringlift::server::{self, Fault, Logged, Server};
 use ringlift::transport::{Dialer, Lane, Patience, Trust};
-use ringlift::{Client, ClientBuilder};
+use ringlift::{Client, ClientBuilder, Settings};
 use tempfile::TempDir;
 
 pub const MIB: u64 = 1 << 20;
@@ -29,13 +34,28 @@ pub struct House {
     pub folder: TempDir,
 }
 
+/// A house whose server is down: what was stored, and where it was reached.
+pub struct Closed {
+    pub folder: TempDir,
+    scheme: Scheme,
+    addr: SocketAddr,
+}
+
 impl House {
     pub fn new(scheme: Scheme) -> House {
         House::with(scheme, |_| {})
     }
 
     pub fn with(scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> House {
-        let folder = tempfile::tempdir().unwrap();
+        House::start(tempfile::tempdir().unwrap(), scheme, change)
+    }
+
+    /// A house where these things go wrong.
+    pub fn faulty(scheme: Scheme, faults: Vec<Fault>) -> House {
+        House::with(scheme, |settings| settings.faults = faults.into())
+    }
+
+    fn start(folder: TempDir, scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> House {
         let mut settings = server::Settings::new(folder.path().join("data"));
         settings.tls = match scheme {
             Scheme::Http => server::TlsMode::Off,
@@ -45,6 +65,17 @@ impl House {
         House { server: Server::start(settings).unwrap(), folder }
     }
 
+    pub fn scheme(&self) -> Scheme {
+        if self.server.ca_path().is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// Stops the server; what it stored stays.
+    pub fn close(self) -> Closed {
+        let (scheme, addr) = (self.scheme(), self.server.addr());
+        self.server.stop();
+        Closed { folder: self.folder, scheme, addr }
+    }
+
     /// A client that trusts the server and has its key.
     pub fn client(&self) -> ClientBuilder {
         let client = Client::builder().endpoint_url(self.server.url()).api_key(self.server.api_key());
@@ -52,6 +83,41 @@ impl House {
             Some(ca) => client.ca_cert(ca),
             None => client,
         }
+    }
+
+    /// A client that does not pause for long.
+    pub fn hasty_client(&self) -> ClientBuilder {
+        self.client().lanes(3).with(hurry)
+    }
+
+    /// An upload token that anybody can use.
+    pub fn upload_token(&self) -> String {
+        let client = self.client().build().unwrap();
+        pollster::block_on(client.create_upload_token(None)).unwrap().token.reveal().to_owned()
+    }
+
+    /// The requests that carried chunks, oldest first.
+    pub fn chunk_requests(&self) -> Vec<Logged> {
+        let carries = |request: &Logged| {
+            request.method == "POST" && (request.path.ends_with("/source") || request.path == "/upload")
+        };
+        self.server.requests().into_iter().filter(carries).collect()
+    }
+
+    /// Asserts that nothing was sent again after the server had said that it has it.
+    pub fn assert_nothing_was_sent_twice(&self) {
+        let mut had = HashSet::new();
+        for Logged { path, content_range, status, .. } in self.chunk_requests() {
+            let chunk = (path, content_range);
+            assert!(!had.contains(&chunk), "{chunk:?} was sent though the server had said that it has it");
+            if status.is_some_and(|status| status < 300) {
+                had.insert(chunk);
+            }
+        }
+    }
+
+    pub fn assert_created(&self, videos: u64) {
+        assert_eq!(self.server.tally().videos_created, videos, "{:?}", self.server.tally());
     }
 
     pub fn ca(&self) -> Option<PathBuf> {
@@ -86,6 +152,28 @@ impl House {
         let len = std::fs::metadata(path).unwrap().len();
         assert_eq!(self.stored(video_id), (len, digest(path)), "{}", path.display());
     }
+}
+
+impl Closed {
+    /// Starts the server again, where it was.
+    pub fn open(self) -> House {
+        House::start(self.folder, self.scheme, |settings| settings.listen = self.addr)
+    }
+
+    /// Loses the pieces of every video from this place (first byte or part number) on.
+    pub fn forget_pieces_from(&self, place: u64) {
+        let db = rusqlite::Connection::open(self.folder.path().join("data").join("server.db")).unwrap();
+        let lost = db.execute("DELETE FROM pieces WHERE place >= ?1", [place]).unwrap();
+        assert!(lost > 0, "nothing was there to be lost");
+    }
+}
+
+/// Short pauses: what is waited for is on the same machine.
+pub fn hurry(settings: &mut Settings) {
+    settings.retry.first_pause = Duration::from_millis(10);
+    settings.retry.longest_pause = Duration::from_millis(200);
+    settings.retry.grace = Duration::from_millis(20);
+    settings.retry.max_time = Duration::from_secs(60);
 }
 
 /// A file of `len` bytes that repeat nowhere; gone when it is dropped.
@@ -152,4 +240,10 @@ pub fn digest(path: &Path) -> String {
         }
     }
     context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Tries every case at once: most of what they do is waiting.
+pub fn each_at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| cases.into_iter().for_each(|case| drop(scope.spawn(move || test(case)))));
 }
