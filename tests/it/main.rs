@@ -5,5 +5,7 @@
 mod command;
 mod faults;
 mod refusals;
+mod resume;
 mod round_trip;
+mod soak;
 mod support;
