@@ -7,5 +7,7 @@ mod faults;
 mod refusals;
 mod resume;
 mod round_trip;
+#[cfg(feature = "cli")]
+mod secrets;
 mod soak;
 mod support;
