@@ -80,7 +80,7 @@ pub(super) fn open(input: Input, wish: Wish, settings: &Settings, crew: &Crew) -
 
 fn open_file(path: PathBuf, wish: Wish, settings: &Settings, crew: &Crew) -> Result<Opened> {
     let file = SourceFile::open(&path)?;
-    let plan = plan_file(file.len(), wish, settings)?;
+    let plan = settings.plan(file.len(), wish.mode, wish.chunk_size)?;
     let choice = probe::choose(settings.reader, &file, crew.delivery(), crew.ring());
     tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
     let supplies = Supplies::File { file, choice };
@@ -113,23 +113,29 @@ fn open_stream(
     Ok(Opened { cut: Cut::Stream, supplies, file_name: name.into(), inbox: Some(feed::start(pipe)?) })
 }
 
-fn plan_file(len: u64, wish: Wish, settings: &Settings) -> Result<Plan> {
-    let chunk_bytes = match wish.chunk_size {
-        ChunkSize::Auto => {
-            let lanes = u32::try_from(settings.lanes).unwrap_or(u32::MAX);
-            let uploads_per_minute = settings.caps.uploads_a_minute;
-            chunk_bytes_for(&Sizing { uploads_per_minute, ..Sizing::new(len, lanes) })
-        }
-        ChunkSize::Bytes(bytes) => bytes,
-    };
-    let addressing = match wish.mode {
-        Mode::Single => Addressing::Single,
-        Mode::Bytes => Addressing::ByteRange,
-        Mode::Parts => Addressing::Part,
-        Mode::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
-        Mode::Auto => Addressing::ByteRange,
-    };
-    Ok(Plan::new(len, chunk_bytes, addressing)?)
+impl Settings {
+    /// How an upload with these settings cuts a file of `len` bytes, and names the chunks on the wire.
+    ///
+    /// # Errors
+    /// When the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
+    pub fn plan(&self, len: u64, mode: Mode, chunk_size: ChunkSize) -> Result<Plan> {
+        let chunk_bytes = match chunk_size {
+            ChunkSize::Auto => {
+                let lanes = u32::try_from(self.lanes).unwrap_or(u32::MAX);
+                let uploads_per_minute = self.caps.uploads_a_minute;
+                chunk_bytes_for(&Sizing { uploads_per_minute, ..Sizing::new(len, lanes) })
+            }
+            ChunkSize::Bytes(bytes) => bytes,
+        };
+        let addressing = match mode {
+            Mode::Single => Addressing::Single,
+            Mode::Bytes => Addressing::ByteRange,
+            Mode::Parts => Addressing::Part,
+            Mode::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
+            Mode::Auto => Addressing::ByteRange,
+        };
+        Ok(Plan::new(len, chunk_bytes, addressing)?)
+    }
 }
 
 /// Chunk bytes of a stream when nobody chose: every lane's chunk is held in memory.

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use ringlift::source::{Delivery, SourceFile, probe};
-use ringlift::wire::limits::{DEFAULT_CHUNK_BYTES, MAX_SINGLE_BYTES};
-use ringlift::wire::{Addressing, Plan};
+use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Error, Settings};
 
 use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::screen::{Leftover, Screen};
-use crate::cli::upload_args::{ModeArg, UploadArgs, WayArgs};
+use crate::cli::upload_args::{UploadArgs, WayArgs};
 use crate::cli::values::Size;
 
 /// One thing to upload.
@@ -117,7 +116,7 @@ pub(super) fn planned(item: &Item, args: &UploadArgs, settings: &Settings) -> Re
     };
     if let Input::File(path) = &item.input {
         let file = SourceFile::open(path).map_err(Error::from)?;
-        let plan = plan(file.len(), &args.way)?;
+        let plan = settings.plan(file.len(), args.way.mode.into(), args.way.chunk_size)?;
         planned.bytes = Some(plan.len());
         planned.mode = events::mode(plan.addressing());
         planned.chunk_bytes = Some(plan.chunk_bytes());
@@ -132,18 +131,6 @@ fn given_chunk_bytes(chunk_size: ChunkSize) -> Option<u64> {
         ChunkSize::Auto => None,
         ChunkSize::Bytes(bytes) => Some(bytes),
     }
-}
-
-fn plan(len: u64, way: &WayArgs) -> Result<Plan, Error> {
-    let chunk_bytes = given_chunk_bytes(way.chunk_size).unwrap_or(DEFAULT_CHUNK_BYTES);
-    let addressing = match way.mode {
-        ModeArg::Single => Addressing::Single,
-        ModeArg::Bytes => Addressing::ByteRange,
-        ModeArg::Parts => Addressing::Part,
-        ModeArg::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
-        ModeArg::Auto => Addressing::ByteRange,
-    };
-    Ok(Plan::new(len, chunk_bytes, addressing)?)
 }
 
 fn reader(file: &SourceFile, settings: &Settings) -> String {
