@@ -67,7 +67,7 @@ impl Active {
         };
         let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
         let claimed = open(request.input, wish, settings, crew)
-            .and_then(|opened| Claimed::of(opened, destination, settings, logbook));
+            .and_then(|opened| Claimed::of(opened, destination, request.unbegun, settings, logbook));
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::api::NewVideo;
-use crate::error::Result;
-use crate::upload::Destination;
+use crate::error::{Error, ErrorKind, Result};
 use crate::upload::chunks::Cut;
 use crate::upload::client::Settings;
 use crate::upload::feed::Filling;
@@ -14,6 +13,7 @@ use crate::upload::journal::Made;
 use crate::upload::record::{Continued, Logbook, Record};
 use crate::upload::session::{Access, Spec};
 use crate::upload::supplies::{Opened, Supplies};
+use crate::upload::{Destination, Unbegun};
 
 /// An upload that is ours: opened, and claimed in the journal where one is kept.
 pub(super) struct Claimed {
@@ -31,6 +31,7 @@ impl Claimed {
     pub(super) fn of(
         opened: Opened,
         destination: Destination,
+        unbegun: Unbegun,
         settings: &Settings,
         logbook: &Logbook,
     ) -> Result<Claimed> {
@@ -42,7 +43,8 @@ impl Claimed {
         };
         let arguments = serde_json::to_string(&titled(&destination, &file_name)).unwrap_or_default();
         let endpoint = &settings.endpoint_url;
-        let (mut record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
+        let (record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
+        let mut record = allowed(record, unbegun, &file_name)?;
         let policy = settings.retry.clone();
         let mut left_mark = None;
         let (spec, made) = match continued {
@@ -63,6 +65,21 @@ impl Claimed {
             }
         };
         Ok(Claimed { spec, supplies, destination, file_name, inbox, record, left_mark, made })
+    }
+}
+
+/// What was to be continued may have been finished, or removed, since somebody saw it in the journal.
+fn allowed(record: Option<Record>, unbegun: Unbegun, file_name: &str) -> Result<Option<Record>> {
+    match (unbegun, record) {
+        (Unbegun::Begin, record) => Ok(record),
+        (Unbegun::Refuse, Some(record)) if !record.is_new() => Ok(Some(record)),
+        (Unbegun::Refuse, record) => {
+            if let Some(record) = record {
+                record.finished();
+            }
+            let reason = "the journal has nothing of it: it was finished or removed, or never begun";
+            Err(Error::new(ErrorKind::Journal, format!("continue {file_name}")).because(reason))
+        }
     }
 }
 

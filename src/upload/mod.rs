@@ -71,6 +71,16 @@ pub enum ChunkSize {
     Bytes(u64),
 }
 
+/// What an upload does of which the journal has nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Unbegun {
+    /// It begins.
+    #[default]
+    Begin,
+    /// It ends with an error: an earlier one was to be continued.
+    Refuse,
+}
+
 /// Where the file goes.
 #[derive(Clone, Debug)]
 pub(crate) enum Destination {
@@ -105,6 +115,7 @@ pub(crate) struct UploadRequest {
     pub(crate) mode: Mode,
     pub(crate) chunk_size: ChunkSize,
     pub(crate) expected_bytes: Option<u64>,
+    pub(crate) unbegun: Unbegun,
 }
 
 /// Where the bytes come from.
@@ -163,6 +174,7 @@ impl Upload {
             mode: Mode::Auto,
             chunk_size: ChunkSize::Auto,
             expected_bytes: None,
+            unbegun: Unbegun::Begin,
         };
         Upload { client, request, on_progress: None }
     }
@@ -216,6 +228,13 @@ impl Upload {
     /// About how many bytes a reader will give; chunks grow with it so that their number stays allowed.
     pub fn expected_bytes(mut self, bytes: u64) -> Upload {
         self.request.expected_bytes = Some(bytes);
+        self
+    }
+
+    /// Only goes on with what [`Settings::journal`] has of this upload: where that is nothing, it ends with
+    /// [`ErrorKind::Journal`](crate::ErrorKind::Journal) before anything is created or sent.
+    pub fn only_if_begun(mut self) -> Upload {
+        self.request.unbegun = Unbegun::Refuse;
         self
     }
 

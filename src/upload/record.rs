@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Identity, SourceFile};
+use crate::source::{self, SourceFile};
 use crate::upload::Destination;
 use crate::upload::journal::{self, Claim, Container, Journal, JournalError, Key, Made, Ticket, TokenDigest};
 use crate::upload::session::{Access, Resumed};
@@ -85,6 +85,11 @@ impl Logbook {
 }
 
 impl Record {
+    /// Whether the journal had nothing of the upload before it was claimed.
+    pub(super) fn is_new(&self) -> bool {
+        self.ticket.is_new()
+    }
+
     /// Before anything is sent: the container that there is, or that the first chunk will make.
     pub(super) fn begin(&mut self, plan: Option<Plan>, access: Access, video_id: Option<&str>) -> Result<()> {
         match (video_id, access) {
@@ -138,12 +143,18 @@ impl From<JournalError> for Error {
     }
 }
 
+/// The path is written in full: whoever continues may be in another folder.
 fn source_of(file: &SourceFile) -> journal::Source {
-    let Identity { device, inode, len, mtime_ns, ctime_ns } = file.identity();
-    let within = |ns: i128| i64::try_from(ns).unwrap_or(i64::MAX);
-    let identity =
-        journal::Identity { device, inode, len, mtime_ns: within(mtime_ns), ctime_ns: within(ctime_ns) };
-    journal::Source::File { path: file.path().to_owned(), identity }
+    let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
+    journal::Source::File { path, identity: file.identity().into() }
+}
+
+impl From<source::Identity> for journal::Identity {
+    fn from(identity: source::Identity) -> journal::Identity {
+        let source::Identity { device, inode, len, mtime_ns, ctime_ns } = identity;
+        let within = |ns: i128| i64::try_from(ns).unwrap_or(i64::MAX);
+        journal::Identity { device, inode, len, mtime_ns: within(mtime_ns), ctime_ns: within(ctime_ns) }
+    }
 }
 
 fn destination_of(destination: &Destination) -> journal::Destination {

@@ -27,12 +27,27 @@ pub enum Claim {
 #[derive(Debug)]
 pub struct Ticket {
     pub(super) row: Row,
+    is_new: bool,
     _lock: Lock,
 }
 
 impl Ticket {
     pub(super) fn new(row: Row, lock: Lock) -> Ticket {
-        Ticket { row, _lock: lock }
+        Ticket { row, is_new: false, _lock: lock }
+    }
+
+    pub(super) fn of_new(row: Row, lock: Lock) -> Ticket {
+        Ticket { row, is_new: true, _lock: lock }
+    }
+
+    /// Whether the journal had nothing of this session before it was claimed.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The session's container, as far as it got.
+    pub fn container(&self) -> &Container {
+        self.row.container()
     }
 }
 

@@ -86,7 +86,7 @@ impl Journal {
             update(&transaction, &row, path)?;
         }
         transaction.commit().map_err(|error| failed(path, error))?;
-        let ticket = Ticket::new(row, lock);
+        let ticket = if is_new { Ticket::of_new(row, lock) } else { Ticket::new(row, lock) };
         Ok(match remembered {
             Some(remembered) => Claim::Resume(ticket, remembered),
             None => Claim::Fresh(ticket),
@@ -141,7 +141,7 @@ impl Journal {
     /// # Errors
     /// When it could not be written down; the session would be resumed then, and found complete.
     pub fn finished(&mut self, ticket: Ticket) -> Result<(), JournalError> {
-        self.remove(ticket.row.id)
+        self.forget(ticket)
     }
 
     /// Gives the session up: it is not resumed, and a container that we made is listed as an orphan.
@@ -174,15 +174,29 @@ impl Journal {
         select(&transaction, path)?.into_iter().map(entry).collect()
     }
 
-    /// Forgets the session `id` of [`Journal::entries`]: it is neither resumed nor listed any more.
+    /// Takes the session `id` of [`Journal::entries`] to look after what it left; `None` when it is no
+    /// longer there. Nobody resumes it while the ticket lives.
     ///
     /// # Errors
-    /// [`JournalError::Claimed`] while a process is at it; or when the journal cannot be written.
-    pub fn forget(&mut self, id: i64) -> Result<(), JournalError> {
-        match self.locks.take(id)? {
-            Held::ByUs(_lock) => self.remove(id),
-            Held::ByThem(pid) => Err(JournalError::Claimed { path: self.path.clone(), pid }),
+    /// [`JournalError::Claimed`] while a process is at it; or when the journal cannot be read.
+    pub fn take(&mut self, id: i64) -> Result<Option<Ticket>, JournalError> {
+        let (path, locks) = (&self.path, &self.locks);
+        let transaction = begin(&mut self.connection, path)?;
+        let Some(row) = select(&transaction, path)?.into_iter().find(|row| row.id == id) else {
+            return Ok(None);
+        };
+        match locks.take(id)? {
+            Held::ByUs(lock) => Ok(Some(Ticket::new(row, lock))),
+            Held::ByThem(pid) => Err(JournalError::Claimed { path: path.clone(), pid }),
         }
+    }
+
+    /// Forgets the session: it is neither resumed nor listed any more.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub fn forget(&mut self, ticket: Ticket) -> Result<(), JournalError> {
+        self.remove(ticket.row.id)
     }
 
     fn write(&mut self, row: &Row, durability: Durability) -> Result<(), JournalError> {

@@ -51,6 +51,14 @@ pub struct Identity {
     pub ctime_ns: i64,
 }
 
+impl Identity {
+    /// Whether the file has the same bytes as it had as `other`, as far as that can be told without
+    /// reading it.
+    pub fn has_same_bytes(&self, other: &Identity) -> bool {
+        (self.inode, self.len, self.mtime_ns) == (other.inode, other.len, other.mtime_ns)
+    }
+}
+
 /// Where the bytes go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,10 +152,19 @@ impl Entry {
 
     /// The id of a container that we made and that nobody is filling: it can be deleted.
     pub fn orphan(&self) -> Option<&str> {
-        match (&self.container, self.standing) {
-            (_, Standing::Running { .. }) => None,
-            (Container::Known { video_id, made: Made::ByUs }, _) => Some(video_id),
-            (Container::None | Container::Intended { .. } | Container::Known { .. }, _) => None,
+        match self.standing {
+            Standing::Running { .. } => None,
+            Standing::Left | Standing::Abandoned => self.container.ours(),
+        }
+    }
+}
+
+impl Container {
+    /// The id of one that we made.
+    pub fn ours(&self) -> Option<&str> {
+        match self {
+            Container::Known { video_id, made: Made::ByUs } => Some(video_id),
+            Container::None | Container::Intended { .. } | Container::Known { .. } => None,
         }
     }
 }
@@ -269,10 +286,9 @@ impl Row {
     pub(super) fn continues(&self, key: &Key) -> bool {
         let Source::File { path, identity: now } = &key.source else { return false };
         let Some(then) = &self.record.identity else { return false };
-        let same_bytes = (then.inode, then.len, then.mtime_ns) == (now.inode, now.len, now.mtime_ns);
         let same_place = then.device == now.device || self.path == *path;
         let same_way = self.record.endpoint == key.endpoint && self.record.destination == key.destination;
-        self.record.stage == Stage::Open && same_bytes && same_place && same_way
+        self.record.stage == Stage::Open && then.has_same_bytes(now) && same_place && same_way
     }
 
     /// Makes the row that of a new claim; says what an earlier one left.
@@ -318,6 +334,10 @@ impl Row {
             Container::None | Container::Known { made: Made::Given, .. } => false,
             Container::Intended { .. } | Container::Known { made: Made::ByUs, .. } => true,
         }
+    }
+
+    pub(super) fn container(&self) -> &Container {
+        &self.record.container
     }
 
     fn plan(&self) -> Result<Option<Plan>, crate::wire::PlanError> {

@@ -133,7 +133,10 @@ fn a_session_that_was_given_up_is_an_orphan_until_it_is_forgotten() {
     assert_eq!((entry.standing, entry.is_resumable()), (Standing::Abandoned, false));
     assert_eq!(entry.orphan(), Some("vi1"));
     drop(fresh(&mut journal, &key()));
-    journal.forget(entry.id).unwrap();
+    let ticket = journal.take(entry.id).unwrap().unwrap();
+    assert_eq!(ticket.container().ours(), Some("vi1"));
+    journal.forget(ticket).unwrap();
+    assert!(journal.take(entry.id).unwrap().is_none());
     assert_eq!(journal.entries().unwrap().len(), 1);
 }
 
@@ -262,9 +265,11 @@ fn a_session_under_way_cannot_be_forgotten_by_others() {
     let mut other = Journal::open(&path).unwrap();
     let entry = other.entries().unwrap().remove(0);
     assert_eq!(entry.standing, Standing::Running { pid: Some(std::process::id()) });
-    assert!(matches!(other.forget(entry.id), Err(JournalError::Claimed { .. })));
+    assert!(matches!(other.take(entry.id), Err(JournalError::Claimed { .. })));
     drop(ticket);
-    other.forget(entry.id).unwrap();
+    let ticket = other.take(entry.id).unwrap().unwrap();
+    assert!(matches!(journal.claim(&key(), "", NOW).unwrap(), Claim::Busy { .. }));
+    other.forget(ticket).unwrap();
     assert_eq!(other.entries().unwrap(), []);
 }
 
