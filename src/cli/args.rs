@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ringlift::Secret;
 
-use super::upload_args::UploadArgs;
+use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
 use super::values::{self, Size};
 
 /// Uploads huge video files to api.video and to anything that speaks its upload protocol.
@@ -25,6 +25,12 @@ pub(super) enum Command {
     /// Upload files, or standard input as `-`.
     #[command(after_long_help = UPLOAD_EXAMPLES)]
     Upload(Box<UploadArgs>),
+    /// Go on with the uploads that a crash, a signal or a failure ended.
+    #[command(after_long_help = RESUME_EXAMPLES)]
+    Resume(ResumeArgs),
+    /// Delete the videos that ended uploads left behind, asked first, and forget those uploads.
+    #[command(after_long_help = CLEAN_EXAMPLES)]
+    Clean(CleanArgs),
     /// Upload a sample by every way to a server inside this program, and compare what arrived.
     Demo(DemoArgs),
     /// Run a local server that is compatible with api.video.
@@ -105,6 +111,44 @@ pub(super) enum ProgressWhen {
     Auto,
     Always,
     Never,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// Only the uploads of these files; all that can be continued unless told
+    #[arg(value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Show what the journal remembers, and send nothing
+    #[arg(long)]
+    pub(super) list: bool,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    #[command(flatten)]
+    pub(super) lanes: LaneArgs,
+    #[command(flatten)]
+    pub(super) after: AfterArgs,
+
+    /// The journal that the uploads were written down in
+    /// [default: ringlift/journal.db in $XDG_STATE_HOME]
+    #[arg(long, value_name = "FILE")]
+    pub(super) journal: Option<PathBuf>,
+    /// How long chunks under way may still take after SIGINT or SIGTERM; a second signal ends them at once
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
+    pub(super) grace: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CleanArgs {
+    /// Delete without asking
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Give up what could still be continued, too; only what a process is at is left alone
+    #[arg(long)]
+    pub(super) all: bool,
+    /// The journal that the uploads were written down in
+    /// [default: ringlift/journal.db in $XDG_STATE_HOME]
+    #[arg(long, value_name = "FILE")]
+    pub(super) journal: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -249,6 +293,24 @@ Examples:
   ffmpeg ... -f mp4 -movflags frag_keyframe - | ringlift upload --name live.mp4 --expected-size 20G -
   RINGLIFT_UPLOAD_TOKEN=to... ringlift upload movie.mp4
   ringlift upload --dry-run --mode parts --chunk-size 128M movie.mp4";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  ringlift resume --list
+  ringlift resume
+  ringlift resume --journal /var/lib/ingest/journal.db movie.mp4
+  RINGLIFT_UPLOAD_TOKEN=to... ringlift resume movie.mp4
+
+Only uploads to the service in use are continued (--endpoint-url, --sandbox), each the way it was begun. \
+One that was begun with an upload token needs that token.";
+
+const CLEAN_EXAMPLES: &str = "\
+Examples:
+  ringlift clean
+  ringlift clean --yes --json
+
+An upload is left over when nothing can continue it: it was given up, it read standard input, or its file \
+has changed. Only videos that an upload created are deleted, never one that --video-id named.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:

@@ -61,6 +61,12 @@ pub(super) enum Event<'a> {
     Video { video: &'a ringlift::Video },
     /// An upload token. It is what was asked for, so it is shown.
     Token { token: &'a ringlift::UploadToken },
+    /// An upload that the journal remembers.
+    Session(super::journal::SessionEvent<'a>),
+    /// An upload that the journal remembers is not continued.
+    Skipped { session: i64, file: Option<&'a str>, reason: String },
+    /// The journal no longer has an upload.
+    Forgotten { session: i64 },
     /// Something is no more.
     Deleted {
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,14 +4,17 @@
 //! people goes to standard error. Does not know: anything of the library but its public names.
 
 mod args;
+mod clean;
 mod client;
 mod completion;
 mod demo;
 mod digest;
 mod events;
 mod exit;
+mod journal;
 mod logging;
 mod man;
+mod resume;
 mod screen;
 mod serve;
 mod settings;
@@ -61,6 +64,8 @@ fn dispatch(cli: &Cli, screen: &Screen) -> Ended {
     let global = &cli.global;
     match &cli.command {
         Command::Upload(args) => upload::run(args, global, screen),
+        Command::Resume(args) => resume::run(args, global, screen),
+        Command::Clean(args) => clean::run(args, global, screen),
         Command::Demo(args) => demo::run(args, screen),
         Command::Serve(args) => serve::run(args, global, screen),
         Command::Status(args) => status::run(args, global, screen),

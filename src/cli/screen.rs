@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -22,11 +22,13 @@ pub(super) struct Screen {
 }
 
 /// What a failed upload left at the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Leftover<'a> {
     Nothing,
-    /// The same command, run again, goes on with it.
-    Begun,
+    /// The same command, run again, goes on with it; so does this one.
+    Begun {
+        resume: String,
+    },
     /// A video that was created and not filled.
     Video(&'a str),
 }
@@ -100,6 +102,18 @@ impl Screen {
         }
     }
 
+    /// Asks whoever sits at the terminal; `None` when nobody does. Everything but yes is no.
+    pub(super) fn confirms(&self, question: impl Display) -> Option<bool> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        self.say(&format!("{question} [y/N] "));
+        let mut answer = String::new();
+        // Who closes the terminal has not said yes.
+        let _ = io::stdin().lock().read_line(&mut answer);
+        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
     /// What failed, why, and the way out.
     pub(super) fn failure(&self, failure: &Failure) {
         match failure {
@@ -116,7 +130,9 @@ impl Screen {
         }
         match leftover {
             Leftover::Nothing => {}
-            Leftover::Begun => text += "  continue: the same command sends what is missing\n",
+            Leftover::Begun { resume } => {
+                text += &format!("  continue: the same command, or `{resume}`, sends what is missing\n");
+            }
             Leftover::Video(video_id) => {
                 text += &format!("  left behind: video {video_id} is not filled; ");
                 text += &format!("`ringlift video delete {video_id}` removes it\n");

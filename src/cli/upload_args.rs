@@ -134,6 +134,13 @@ pub(super) struct DestinationArgs {
     /// Fill this video, which exists and is empty, rather than creating one
     #[arg(long, value_name = "ID")]
     pub(super) video_id: Option<String>,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+}
+
+/// What may stand in for the API key.
+#[derive(Debug, Args)]
+pub(super) struct TokenArgs {
     /// Use an upload token in place of the API key; others on this machine can read it here,
     /// so prefer RINGLIFT_UPLOAD_TOKEN or --upload-token-file
     #[arg(long, value_name = "TOKEN", conflicts_with = "upload_token_file")]
@@ -153,15 +160,8 @@ pub(super) struct WayArgs {
     /// How much goes in one request: `auto`, or 5MiB to 200MiB
     #[arg(long, visible_alias = "part-size", value_name = "SIZE", default_value = "auto", value_parser = values::chunk_size)]
     pub(super) chunk_size: ChunkSize,
-    /// How many lanes, which are connections that carry chunks, over all files: `auto`, or a number
-    #[arg(short, long, value_name = "N", default_value = "auto", value_parser = values::count)]
-    pub(super) concurrency: Count,
-    /// How many files are under way at once
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) transfers: u16,
-    /// How files are read: `auto` asks the kernel and the page cache
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reader())]
-    pub(super) reader: Reader,
+    #[command(flatten)]
+    pub(super) lanes: LaneArgs,
     /// About how much standard input will give; chunks grow with it, so that their number stays allowed
     #[arg(long, value_name = "SIZE")]
     pub(super) expected_size: Option<Size>,
@@ -171,6 +171,21 @@ pub(super) struct WayArgs {
     /// The memory for chunks of standard input, which are kept until they are acknowledged [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     pub(super) max_buffer_memory: Option<Size>,
+}
+
+/// How much happens at once, and how files are read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "How it goes")]
+pub(super) struct LaneArgs {
+    /// How many lanes, which are connections that carry chunks, over all files: `auto`, or a number
+    #[arg(short, long, value_name = "N", default_value = "auto", value_parser = values::count)]
+    pub(super) concurrency: Count,
+    /// How many files are under way at once
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) transfers: u16,
+    /// How files are read: `auto` asks the kernel and the page cache
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reader())]
+    pub(super) reader: Reader,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@ mod command;
 mod faults;
 mod refusals;
 mod resume;
+mod resume_command;
 mod round_trip;
 #[cfg(feature = "cli")]
 mod secrets;

@@ -9,10 +9,8 @@ mod stdin;
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use futures_util::stream::{self, StreamExt};
 use ringlift::{Client, Credentials, Secret, Settings};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -20,49 +18,67 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::args::Global;
 use super::events::{Event, Summary};
 use super::exit::{Exit, Failure, Interrupt};
+use super::journal::ResumeCommand;
 use super::screen::{Screen, speed};
 use super::signals::Interrupts;
-use super::upload_args::UploadArgs;
+use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
 use super::usage::Meter;
 use super::values::{Count, Size};
-use super::{Ended, client};
+use super::{Ended, client, journal};
 use halt::Halt;
 use one::End;
-use plan::Item;
+pub(super) use plan::{Errand, Item, Unbegun};
 use progress::Board;
 
 pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended {
-    let items = plan::items(args)?;
-    let mut settings = settings(args, global)?;
-    if !args.dry_run {
-        settings.journal = journal(args);
+    let token = upload_token(&args.destination.token)?;
+    let items = plan::items(args, token.clone())?;
+    let mut settings = settings(&args.way.lanes, global)?;
+    if let Some(Size(bytes)) = args.way.max_buffer_memory {
+        settings.buffer_bytes = bytes;
+    }
+    if !args.dry_run && !args.no_journal {
+        settings.journal = journal::path(args.journal.as_deref());
     }
     let client = client::open(settings.clone())?;
     if args.dry_run {
-        return plan::show(&items, args, &settings, screen).map(Some);
+        return plan::show(&items, &settings, screen).map(Some);
     }
-    let token = upload_token(args)?;
-    check_credentials(&settings, args, token.as_ref())?;
+    check_credentials(&settings, &args.after, token.as_ref())?;
+    let resume = ResumeCommand::new(args.journal.as_deref(), global);
+    let rules = Rules { after: &args.after, grace: args.grace, resume };
+    carry_out(items, client, &settings, rules, screen).map(Some)
+}
+
+/// Uploads the items, and says on the way what becomes of them.
+pub(super) fn carry_out(
+    items: Vec<Item>,
+    client: Client,
+    settings: &Settings,
+    rules: Rules<'_>,
+    screen: &Screen,
+) -> Result<Summary, Failure> {
     let interrupts = Interrupts::new()?;
     let total_bytes = items.iter().map(Item::bytes).sum();
-    let desk = Desk {
-        args,
-        settings: &settings,
-        client,
-        token,
-        screen,
-        halt: Halt::new(),
-        board: RefCell::new(Board::new(total_bytes)),
-    };
-    client::block_on(desk.work(items, interrupts)).map(Some)
+    let (halt, board) = (Halt::new(), RefCell::new(Board::new(total_bytes)));
+    let desk = Desk { rules, settings, client, screen, halt, board };
+    client::block_on(desk.work(items, interrupts))
+}
+
+/// What holds for every upload of a command.
+#[derive(Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) after: &'a AfterArgs,
+    pub(super) grace: Duration,
+    /// What goes on with an upload that was begun.
+    pub(super) resume: ResumeCommand,
 }
 
 /// What the uploads of one command share.
 struct Desk<'a> {
-    args: &'a UploadArgs,
+    rules: Rules<'a>,
     settings: &'a Settings,
     client: Client,
-    token: Option<Secret>,
     screen: &'a Screen,
     halt: Halt,
     board: RefCell<Board>,
@@ -103,7 +119,7 @@ impl Desk<'_> {
 
     /// The first signal lets chunks under way end, the second does not.
     fn interrupt(&self, interrupt: Interrupt) {
-        let grace = self.args.grace;
+        let grace = self.rules.grace;
         if self.halt.stop(interrupt, grace) {
             let grace_ms = super::events::millis(grace);
             self.screen.event(&Event::Stopping { signal: interrupt.name(), grace_ms });
@@ -161,34 +177,22 @@ impl Desk<'_> {
     }
 }
 
-fn settings(args: &UploadArgs, global: &Global) -> Result<Settings, Failure> {
+/// The library's settings for uploads, with the API key where there is one and without a journal.
+pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Failure> {
     let mut settings = client::settings(global);
     if let Some(key) = client::key(global)? {
         settings.credentials = Credentials::ApiKey(key);
     }
-    settings.reader = args.way.reader;
-    if let Count::Exactly(lanes) = args.way.concurrency {
+    settings.reader = lanes.reader;
+    if let Count::Exactly(lanes) = lanes.concurrency {
         settings.lanes = NonZeroUsize::get(lanes);
     }
-    settings.transfers = usize::from(args.way.transfers);
-    if let Some(Size(bytes)) = args.way.max_buffer_memory {
-        settings.buffer_bytes = bytes;
-    }
+    settings.transfers = usize::from(lanes.transfers);
     Ok(settings)
 }
 
-/// Where the journal is kept; nowhere for a user without a home.
-fn journal(args: &UploadArgs) -> Option<PathBuf> {
-    if args.no_journal {
-        return None;
-    }
-    let in_state_dir = || Some(choose_base_strategy().ok()?.state_dir()?.join("ringlift/journal.db"));
-    args.journal.clone().or_else(in_state_dir)
-}
-
-fn upload_token(args: &UploadArgs) -> Result<Option<Secret>, Failure> {
-    let destination = &args.destination;
-    match (&destination.upload_token, &destination.upload_token_file) {
+pub(super) fn upload_token(args: &TokenArgs) -> Result<Option<Secret>, Failure> {
+    match (&args.upload_token, &args.upload_token_file) {
         (Some(token), _) => Ok(Some(Secret::new(token.clone()))),
         (None, Some(path)) => client::secret_file(path).map(Some),
         (None, None) => Ok(None),
@@ -196,14 +200,18 @@ fn upload_token(args: &UploadArgs) -> Result<Option<Secret>, Failure> {
 }
 
 /// Says what is missing before anything is sent.
-fn check_credentials(settings: &Settings, args: &UploadArgs, token: Option<&Secret>) -> Result<(), Failure> {
+pub(super) fn check_credentials(
+    settings: &Settings,
+    after: &AfterArgs,
+    token: Option<&Secret>,
+) -> Result<(), Failure> {
     let has_key = !matches!(settings.credentials, Credentials::None);
     match (has_key, token) {
         (false, None) => Err(Failure::usage(
             "no API key: set APIVIDEO_API_KEY or name its file with --api-key-file; \
              or upload with an upload token, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
         )),
-        (false, Some(_)) if args.after.verify || args.after.wait.is_some() => Err(Failure::usage(
+        (false, Some(_)) if after.verify || after.wait.is_some() => Err(Failure::usage(
             "--verify and --wait ask the service about the video, which needs an API key beside the upload token",
         )),
         _ => Ok(()),

@@ -13,7 +13,7 @@ use crate::cli::screen::{Leftover, speed};
 use crate::cli::values::Size;
 
 use super::halt::Stage;
-use super::plan::{self, Input, Item};
+use super::plan::{self, Errand, Input, Item, Unbegun};
 use super::stdin::Stdin;
 use super::{Desk, after};
 
@@ -76,13 +76,13 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     if let Some(interrupt) = desk.halt.interrupt() {
         return Err(Failure::Interrupted(interrupt).into());
     }
-    desk.screen.event(&Event::Planned(plan::planned(item, desk.args, desk.settings)?));
+    desk.screen.event(&Event::Planned(plan::planned(item, desk.settings)?));
     let digest = Digest::of(desk, item)?;
-    let upload = describe(desk, source(desk, item, &digest));
+    let upload = describe(&item.errand, source(desk, item, &digest));
     let uploaded = follow(desk, item, upload.start().await?).await?;
     let finished = async {
         let sha256 = digest.finish().await?;
-        after::settle(&desk.client, &uploaded, &desk.args.after, desk.screen).await?;
+        after::settle(&desk.client, &uploaded, desk.rules.after, desk.screen).await?;
         Ok(sha256)
     };
     let interrupted = |interrupt: Interrupt| Err(Failure::Interrupted(interrupt));
@@ -103,7 +103,7 @@ enum Digest {
 impl Digest {
     fn of(desk: &Desk<'_>, item: &Item) -> Result<Digest, Failure> {
         match &item.input {
-            _ if !desk.args.after.sha256 => Ok(Digest::NotAsked),
+            _ if !desk.rules.after.sha256 => Ok(Digest::NotAsked),
             Input::File(path) => FileDigest::start(path).map(Digest::File),
             Input::Stdin => Ok(Digest::Stream(StreamDigest::new())),
         }
@@ -127,25 +127,26 @@ fn source(desk: &Desk<'_>, item: &Item, digest: &Digest) -> Upload {
     }
 }
 
-fn describe(desk: &Desk<'_>, mut upload: Upload) -> Upload {
-    let args = desk.args;
-    upload =
-        upload.video(args.description.video()).mode(args.way.mode.into()).chunk_size(args.way.chunk_size);
-    if let Some(token) = &desk.token {
+fn describe(errand: &Errand, mut upload: Upload) -> Upload {
+    upload = upload.video(errand.video.clone()).mode(errand.mode).chunk_size(errand.chunk_size);
+    if let Some(token) = &errand.token {
         upload = upload.upload_token(token.reveal());
     }
-    if let Some(video_id) = &args.destination.video_id {
+    if let Some(video_id) = &errand.video_id {
         upload = upload.video_id(video_id);
     }
-    if let Some(size) = args.way.expected_size {
-        upload = upload.expected_bytes(size.0);
+    if let Some(bytes) = errand.expected_bytes {
+        upload = upload.expected_bytes(bytes);
     }
-    upload
+    match errand.unbegun {
+        Unbegun::Begin => upload,
+        Unbegun::Refuse => upload.only_if_begun(),
+    }
 }
 
 /// Watches an upload to its end, and passes on the word to stop.
 async fn follow(desk: &Desk<'_>, item: &Item, running: Running) -> Result<Uploaded, Failure> {
-    let creates = desk.args.destination.video_id.is_none();
+    let creates = item.errand.video_id.is_none();
     let note = |progress| {
         let video_id = desk.board.borrow_mut().update(item.index, &item.name, progress);
         if let Some(video_id) = video_id.filter(|_| creates) {
@@ -194,7 +195,7 @@ fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) {
         Failure::Library(error) if *upload == Standing::Unfinished => desk.leftover(item, error),
         _ => Leftover::Nothing,
     };
-    let resumable = leftover == Leftover::Begun;
+    let resumable = matches!(leftover, Leftover::Begun { .. });
     let (error, elapsed_ms) = (ErrorEvent::new(failure), millis(begun.elapsed()));
     desk.screen.event(&Event::FileFailed { file: &item.name, elapsed_ms, resumable, error });
     desk.screen.file_failure(&item.name, failure, leftover);
@@ -203,13 +204,11 @@ fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) {
 impl Desk<'_> {
     /// What a failed upload left at the service.
     fn leftover<'a>(&self, item: &Item, error: &'a Error) -> Leftover<'a> {
-        let is_file = matches!(item.input, Input::File(_));
-        match error.video_id() {
-            None => Leftover::Nothing,
-            Some(_) if is_file && self.settings.journal.is_some() && error.kind().is_resumable() => {
-                Leftover::Begun
-            }
-            Some(video_id) => Leftover::Video(video_id),
+        let is_kept = self.settings.journal.is_some() && error.kind().is_resumable();
+        match (error.video_id(), &item.input) {
+            (None, _) => Leftover::Nothing,
+            (Some(_), Input::File(path)) if is_kept => Leftover::Begun { resume: self.rules.resume.of(path) },
+            (Some(video_id), _) => Leftover::Video(video_id),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What is to be uploaded, and how it will be cut.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use ringlift::source::{Delivery, SourceFile, probe};
 use ringlift::wire::Addressing;
-use ringlift::{ChunkSize, Error, Settings};
+use ringlift::{ChunkSize, Error, Mode, NewVideo, Secret, Settings};
 
 use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
 use crate::cli::exit::{Exit, Failure};
@@ -13,8 +14,8 @@ use crate::cli::upload_args::{UploadArgs, WayArgs};
 use crate::cli::values::Size;
 
 /// One thing to upload.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Item {
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Item {
     /// Its place on the command line.
     pub(super) index: usize,
     /// What it is called in events and messages.
@@ -22,6 +23,29 @@ pub(super) struct Item {
     pub(super) input: Input,
     /// As far as it is known before it is opened.
     bytes: Option<u64>,
+    pub(super) errand: Rc<Errand>,
+}
+
+/// Where items go, and how they are cut.
+#[derive(Debug)]
+pub(in crate::cli) struct Errand {
+    /// The video to create; with an empty title, which means the file's name, unless one was given.
+    pub(in crate::cli) video: NewVideo,
+    /// The video to fill in place of a new one.
+    pub(in crate::cli) video_id: Option<String>,
+    /// What proves who asks in place of the API key.
+    pub(in crate::cli) token: Option<Secret>,
+    pub(in crate::cli) mode: Mode,
+    pub(in crate::cli) chunk_size: ChunkSize,
+    pub(in crate::cli) expected_bytes: Option<u64>,
+    pub(in crate::cli) unbegun: Unbegun,
+}
+
+/// What becomes of an item of which the journal has nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Unbegun {
+    Begin,
+    Refuse,
 }
 
 /// Where its bytes come from.
@@ -32,6 +56,14 @@ pub(super) enum Input {
 }
 
 impl Item {
+    /// A file. What cannot be opened has no bytes to wait for; opening it says why.
+    pub(in crate::cli) fn file(index: usize, path: &Path, errand: Rc<Errand>) -> Item {
+        let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
+        let bytes = metadata.map_or(0, |metadata| metadata.len());
+        let name = path.to_string_lossy().into_owned();
+        Item { index, name, input: Input::File(path.to_owned()), bytes: Some(bytes), errand }
+    }
+
     /// `None` where nobody knows.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.bytes
@@ -39,7 +71,7 @@ impl Item {
 }
 
 /// The items of the command line, if they go together with its flags.
-pub(super) fn items(args: &UploadArgs) -> Result<Vec<Item>, Failure> {
+pub(super) fn items(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Item>, Failure> {
     let stdin = args.files.iter().filter(|file| is_stdin(file)).count();
     if stdin > 1 {
         return Err(Failure::usage("standard input (`-`) can be uploaded only once"));
@@ -52,22 +84,27 @@ pub(super) fn items(args: &UploadArgs) -> Result<Vec<Item>, Failure> {
     if args.files.len() > 1 && args.destination.video_id.is_some() {
         return Err(Failure::usage("--video-id names one video, which takes one file"));
     }
-    Ok(args.files.iter().enumerate().map(|(index, file)| item(index, file, &args.way)).collect())
+    let errand = Rc::new(Errand {
+        video: args.description.video(),
+        video_id: args.destination.video_id.clone(),
+        token,
+        mode: args.way.mode.into(),
+        chunk_size: args.way.chunk_size,
+        expected_bytes: args.way.expected_size.map(|size| size.0),
+        unbegun: Unbegun::Begin,
+    });
+    let item = |(index, file)| item(index, file, &args.way, &errand);
+    Ok(args.files.iter().map(PathBuf::as_path).enumerate().map(item).collect())
 }
 
-fn item(index: usize, file: &Path, way: &WayArgs) -> Item {
+fn item(index: usize, file: &Path, way: &WayArgs, errand: &Rc<Errand>) -> Item {
+    let errand = errand.clone();
     match is_stdin(file) {
         true => {
             let name = way.name.clone().unwrap_or_else(|| "stdin".to_owned());
-            Item { index, name, input: Input::Stdin, bytes: way.expected_size.map(|size| size.0) }
+            Item { index, name, input: Input::Stdin, bytes: errand.expected_bytes, errand }
         }
-        false => {
-            let bytes =
-                file.metadata().ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len());
-            let name = file.to_string_lossy().into_owned();
-            // What cannot be opened has no bytes to wait for; opening it says why.
-            Item { index, name, input: Input::File(file.to_owned()), bytes: Some(bytes.unwrap_or(0)) }
-        }
+        false => Item::file(index, file, errand),
     }
 }
 
@@ -76,16 +113,12 @@ fn is_stdin(file: &Path) -> bool {
 }
 
 /// Shows what would be sent. Nothing is sent or created.
-pub(super) fn show(
-    items: &[Item],
-    args: &UploadArgs,
-    settings: &Settings,
-    screen: &Screen,
-) -> Result<Summary, Failure> {
+pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Result<Summary, Failure> {
     let mut exits = Vec::new();
     for item in items {
-        match planned(item, args, settings) {
+        match planned(item, settings) {
             Ok(planned) => {
+                let planned = Planned { dry_run: true, ..planned };
                 screen.event(&Event::Planned(planned.clone()));
                 screen.result(describe(&planned));
             }
@@ -102,21 +135,22 @@ pub(super) fn show(
 }
 
 /// How an item will be sent, or why it cannot be.
-pub(super) fn planned(item: &Item, args: &UploadArgs, settings: &Settings) -> Result<Planned, Failure> {
+pub(super) fn planned(item: &Item, settings: &Settings) -> Result<Planned, Failure> {
+    let (mode, chunk_size) = (item.errand.mode, item.errand.chunk_size);
     let mut planned = Planned {
         file: item.name.clone(),
         bytes: item.bytes,
         mode: events::mode(Addressing::Part),
-        chunk_bytes: given_chunk_bytes(args.way.chunk_size),
+        chunk_bytes: given_chunk_bytes(chunk_size),
         chunks: None,
         lanes: settings.lanes,
         reader: None,
         endpoint_url: settings.endpoint_url.clone(),
-        dry_run: args.dry_run,
+        dry_run: false,
     };
     if let Input::File(path) = &item.input {
         let file = SourceFile::open(path).map_err(Error::from)?;
-        let plan = settings.plan(file.len(), args.way.mode.into(), args.way.chunk_size)?;
+        let plan = settings.plan(file.len(), mode, chunk_size)?;
         planned.bytes = Some(plan.len());
         planned.mode = events::mode(plan.addressing());
         planned.chunk_bytes = Some(plan.chunk_bytes());
@@ -172,10 +206,10 @@ mod tests {
         for line in
             ["upload - -", "upload --name x a", "upload --expected-size 1G a", "upload --video-id vi a b"]
         {
-            let refused = items(&args(&format!("ringlift {line}"))).unwrap_err();
+            let refused = items(&args(&format!("ringlift {line}")), None).unwrap_err();
             assert_eq!(refused.exit(), Exit::Usage, "{line}");
         }
-        assert_eq!(items(&args("ringlift upload --name x --video-id vi -")).unwrap()[0].name, "x");
+        assert_eq!(items(&args("ringlift upload --name x --video-id vi -"), None).unwrap()[0].name, "x");
     }
 
     #[test]
@@ -183,7 +217,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(12 << 20).unwrap();
         let args = args(&format!("ringlift upload --chunk-size 5M {}", file.path().display()));
-        let planned = planned(&items(&args).unwrap()[0], &args, &Settings::default()).unwrap();
+        let planned = planned(&items(&args, None).unwrap()[0], &Settings::default()).unwrap();
         assert_eq!((planned.mode, planned.chunks, planned.chunk_bytes), ("bytes", Some(3), Some(5 << 20)));
         assert_eq!(planned.bytes, Some(12 << 20));
     }
