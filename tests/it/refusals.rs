@@ -48,7 +48,7 @@ fn a_directory() {
 fn a_file_that_may_not_be_read() {
     let house = House::new(Scheme::Http);
     let sample = Sample::new(MIB);
-    fs::set_permissions(sample.path(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(sample.path(), fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = ringlift_without("dac_override,-dac_read_search", "true");
     let ran = run(house.host(command.arg("upload").arg(sample.path())));
     ran.failed(1, &[sample.arg(), "denied"]);
