@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ringlift::source::SourceFile;
 use ringlift::upload::journal::{Destination, Entry, Identity, Source, Standing, TokenDigest};
 use ringlift::wire::Addressing;
-use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, Secret, Settings};
+use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
 
 use super::args::{Global, ResumeArgs};
 use super::events::{ErrorEvent, Event, Summary};
@@ -165,8 +165,9 @@ fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<
         Some(plan) => (mode(plan.addressing()), ChunkSize::Bytes(plan.chunk_bytes())),
         None => (Mode::Auto, ChunkSize::Auto),
     };
-    let (video, unbegun) = (video(entry)?, Unbegun::Refuse);
-    Ok(Errand { video, video_id, token, mode, chunk_size, expected_bytes: None, unbegun })
+    let (on_change, unbegun) = (OnChange::Fail, Unbegun::Refuse);
+    let video = video(entry)?;
+    Ok(Errand { video, video_id, token, mode, chunk_size, expected_bytes: None, on_change, unbegun })
 }
 
 /// No token is needed where there is a key.

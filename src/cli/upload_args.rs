@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ringlift::api::{Clip, SummaryAttribute, Watermark};
-use ringlift::{ChunkSize, Mode, NewVideo, Reader};
+use ringlift::{ChunkSize, Mode, NewVideo, OnChange, Reader};
 
 use super::values::{self, Count, Size};
 
@@ -162,6 +162,10 @@ pub(super) struct WayArgs {
     pub(super) chunk_size: ChunkSize,
     #[command(flatten)]
     pub(super) lanes: LaneArgs,
+    /// What to do when a file changes while it is being sent: `restart` deletes the video that was created
+    /// and begins anew, three times at most
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    pub(super) on_change: OnChangeArg,
     /// About how much standard input will give; chunks grow with it, so that their number stays allowed
     #[arg(long, value_name = "SIZE")]
     pub(super) expected_size: Option<Size>,
@@ -207,6 +211,23 @@ impl From<ModeArg> for Mode {
             ModeArg::Single => Mode::Single,
             ModeArg::Bytes => Mode::Bytes,
             ModeArg::Parts => Mode::Parts,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnChangeArg {
+    /// Give the upload up
+    Fail,
+    /// Delete the video and begin anew
+    Restart,
+}
+
+impl From<OnChangeArg> for OnChange {
+    fn from(on_change: OnChangeArg) -> OnChange {
+        match on_change {
+            OnChangeArg::Fail => OnChange::Fail,
+            OnChangeArg::Restart => OnChange::Restart,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::upload::feed::Filling;
 use crate::upload::journal::Made;
 use crate::upload::progress::Gauge;
 use crate::upload::record::{Logbook, Record};
+use crate::upload::restart::{Again, InVain, Restart};
 use crate::upload::session::{Dispatch, Outcome, Session};
 use crate::upload::supplies::{Supplies, Wish, open};
 use crate::upload::watchdog::Watchdog;
@@ -47,6 +48,9 @@ pub(super) struct Active {
     on_progress: Option<OnProgress>,
     cancel: watch::Sender<bool>,
     begun: Instant,
+    /// What it takes to begin anew when the file changes.
+    again: Option<Again>,
+    in_vain: InVain,
 }
 
 impl Active {
@@ -59,7 +63,8 @@ impl Active {
         crew: &Crew,
         logbook: &Logbook,
     ) -> Option<(Active, Vec<LocalBoxFuture<'static, Event>>)> {
-        let Job { request, reply, publish, halted, on_progress } = job;
+        let again = Again::of(&job);
+        let Job { request, reply, publish, halted, on_progress, in_vain, .. } = job;
         let wish = Wish {
             mode: request.mode,
             chunk_size: request.chunk_size,
@@ -95,6 +100,8 @@ impl Active {
             on_progress,
             cancel,
             begun: Instant::now(),
+            again,
+            in_vain,
         };
         Some((active, tasks.into_iter().flatten().collect()))
     }
@@ -278,9 +285,9 @@ impl Active {
             read_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.read_bytes()).sum::<u64>(),
             sent_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.sent_bytes()).sum::<u64>(),
             acknowledged_bytes: acknowledged,
-            resent_bytes: self.session.resent_bytes(),
+            resent_bytes: self.resent_bytes(),
             acknowledged_chunks: chunks.stored(),
-            retries: self.session.retries(),
+            retries: self.retries(),
             video_id: self.session.video_id().map(str::to_owned),
         };
         let on_progress = &mut self.on_progress;
@@ -293,14 +300,26 @@ impl Active {
         });
     }
 
-    /// Answers whoever waits for it.
-    pub(super) fn finish(mut self) {
+    fn retries(&self) -> u32 {
+        self.in_vain.retries + self.session.retries()
+    }
+
+    fn resent_bytes(&self) -> u64 {
+        self.in_vain.bytes + self.session.resent_bytes()
+    }
+
+    /// Answers whoever waits for it, unless it begins anew.
+    pub(super) fn finish(mut self) -> Option<Restart> {
         self.publish_progress();
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => self.check_source().map(|()| self.uploaded()),
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
+        };
+        let uploaded = match (uploaded, self.again.take()) {
+            (Err(error), Some(again)) if again.suits(&error) => return Some(self.restart(again, error)),
+            (uploaded, _) => uploaded,
         };
         let uploaded = uploaded.map_err(|error| match self.session.video_id() {
             Some(video_id) if self.made_container => error.with_video_id(video_id),
@@ -314,6 +333,20 @@ impl Active {
         }
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded);
+        None
+    }
+
+    fn restart(self, again: Again, error: Error) -> Restart {
+        tracing::warn!(file = %self.file_name, %error, restart = again.restarts, "beginning anew");
+        let in_vain = InVain {
+            retries: self.retries(),
+            bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
+        };
+        let video_id = self.session.video_id().map(str::to_owned);
+        let Active { reply, publish, on_progress, record, .. } = self;
+        let Again { request, halted, restarts } = again;
+        let job = Job { request, reply, publish, halted, on_progress, restarts, in_vain };
+        Restart { job, video_id, record, error }
     }
 
     /// Whether the same command, run again, can take up what is there.
@@ -340,8 +373,8 @@ impl Active {
                 Supplies::File { choice, .. } => Some(choice.reader),
                 Supplies::Stream { .. } => None,
             },
-            retries: self.session.retries(),
-            resent_bytes: self.session.resent_bytes(),
+            retries: self.retries(),
+            resent_bytes: self.resent_bytes(),
             elapsed: self.begun.elapsed(),
         }
     }

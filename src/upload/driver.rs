@@ -28,6 +28,7 @@ use crate::upload::feed::Filling;
 use crate::upload::journal::Journal;
 use crate::upload::pace::{Class, Pace, Pass, Start, Turn};
 use crate::upload::record::Logbook;
+use crate::upload::restart::{InVain, Restart};
 use crate::upload::retry::RetryPolicy;
 use crate::upload::session::{Action, Dispatch, Received};
 use crate::upload::worker::{LaneIndex, Report, SessionId};
@@ -52,6 +53,21 @@ pub(super) struct Job {
     pub(super) publish: watch::Sender<Progress>,
     pub(super) halted: watch::Receiver<Halt>,
     pub(super) on_progress: Option<OnProgress>,
+    /// How often it has begun anew.
+    pub(super) restarts: u32,
+    pub(super) in_vain: InVain,
+}
+
+impl Job {
+    pub(super) fn new(
+        request: UploadRequest,
+        reply: oneshot::Sender<Result<Uploaded>>,
+        publish: watch::Sender<Progress>,
+        halted: watch::Receiver<Halt>,
+        on_progress: Option<OnProgress>,
+    ) -> Job {
+        Job { request, reply, publish, halted, on_progress, restarts: 0, in_vain: InVain::default() }
+    }
 }
 
 /// Whether an upload is to end early.
@@ -71,6 +87,8 @@ pub(super) enum Event {
     Authorized(Result<Option<HeaderValue>>),
     Filled(SessionId, Filling, mpsc::Receiver<Filling>),
     Halted(SessionId, Halt, watch::Receiver<Halt>),
+    /// The container of an upload that begins anew is gone, or could not be deleted.
+    Cleared(Box<Restart>, Result<()>),
     /// A call beside the uploads ended, or a stream did.
     Done,
 }
@@ -246,6 +264,7 @@ impl Driver {
                 let next = self.active.get_mut(&id).and_then(|active| active.halt(id, halt, halted));
                 self.tasks.extend(next);
             }
+            Event::Cleared(restart, deleted) => self.queue.extend(restart.cleared(deleted)),
             Event::Done => {}
         }
     }
@@ -404,9 +423,21 @@ impl Driver {
     }
 
     fn finish(&mut self, id: SessionId) {
-        if let Some(active) = self.active.remove(&id) {
-            active.finish();
+        if let Some(restart) = self.active.remove(&id).and_then(Active::finish) {
+            self.clear(restart);
         }
+    }
+
+    /// Deletes what the file as it was had been sent to.
+    fn clear(&mut self, restart: Restart) {
+        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
+        self.tasks.push(Box::pin(async move {
+            let deleted = match &restart.video_id {
+                Some(id) => persistently(&policy, async || api.videos(Instant::now()).delete(id).await).await,
+                None => Ok(()),
+            };
+            Event::Cleared(Box::new(restart), deleted)
+        }));
     }
 }
 

@@ -23,6 +23,7 @@ pub mod journal;
 pub mod pace;
 pub mod progress;
 mod record;
+mod restart;
 pub mod retry;
 pub mod session;
 mod supplies;
@@ -71,6 +72,17 @@ pub enum ChunkSize {
     Bytes(u64),
 }
 
+/// What an upload does when its file changes while it is being sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnChange {
+    /// It ends with [`ErrorKind::SourceChanged`](crate::ErrorKind::SourceChanged).
+    #[default]
+    Fail,
+    /// It deletes the video that it created and begins anew with the file as it is then, three times at
+    /// most. A video that was named, or that an upload token fills, is not deleted: the upload fails.
+    Restart,
+}
+
 /// What an upload does of which the journal has nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Unbegun {
@@ -115,6 +127,7 @@ pub(crate) struct UploadRequest {
     pub(crate) mode: Mode,
     pub(crate) chunk_size: ChunkSize,
     pub(crate) expected_bytes: Option<u64>,
+    pub(crate) on_change: OnChange,
     pub(crate) unbegun: Unbegun,
 }
 
@@ -174,6 +187,7 @@ impl Upload {
             mode: Mode::Auto,
             chunk_size: ChunkSize::Auto,
             expected_bytes: None,
+            on_change: OnChange::Fail,
             unbegun: Unbegun::Begin,
         };
         Upload { client, request, on_progress: None }
@@ -231,6 +245,12 @@ impl Upload {
         self
     }
 
+    /// What happens when the file changes while it is being sent; [`OnChange::Fail`] unless told.
+    pub fn on_change(mut self, on_change: OnChange) -> Upload {
+        self.request.on_change = on_change;
+        self
+    }
+
     /// Only goes on with what [`Settings::journal`] has of this upload: where that is nothing, it ends with
     /// [`ErrorKind::Journal`](crate::ErrorKind::Journal) before anything is created or sent.
     pub fn only_if_begun(mut self) -> Upload {
@@ -274,7 +294,7 @@ impl Upload {
         let (reply, answer) = oneshot::channel();
         let (publish, progress) = watch::channel(Progress::default());
         let (halt, halted) = watch::channel(Halt::No);
-        let job = Job { request: self.request, reply, publish, halted, on_progress: self.on_progress };
+        let job = Job::new(self.request, reply, publish, halted, self.on_progress);
         self.client.command(Command::Upload(Box::new(job))).await?;
         Ok(Running { answer, progress, halt, _client: self.client })
     }

@@ -1,10 +1,11 @@
 //! One item from its plan to its end.
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Instant;
 
 use futures_util::StreamExt;
-use ringlift::{Error, Running, Upload, Uploaded};
+use ringlift::{Error, OnChange, Running, Upload, Uploaded};
 
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
@@ -97,6 +98,8 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
 enum Digest {
     NotAsked,
     File(FileDigest),
+    /// Once the file is there: until then it may change.
+    Later(PathBuf),
     Stream(StreamDigest),
 }
 
@@ -104,6 +107,9 @@ impl Digest {
     fn of(desk: &Desk<'_>, item: &Item) -> Result<Digest, Failure> {
         match &item.input {
             _ if !desk.rules.after.sha256 => Ok(Digest::NotAsked),
+            Input::File(path) if item.errand.on_change == OnChange::Restart => {
+                Ok(Digest::Later(path.clone()))
+            }
             Input::File(path) => FileDigest::start(path).map(Digest::File),
             Input::Stdin => Ok(Digest::Stream(StreamDigest::new())),
         }
@@ -113,6 +119,7 @@ impl Digest {
         match self {
             Digest::NotAsked => Ok(None),
             Digest::File(digest) => digest.finish().await.map(Some),
+            Digest::Later(path) => FileDigest::start(&path)?.finish().await.map(Some),
             Digest::Stream(digest) => Ok(Some(digest.value())),
         }
     }
@@ -128,7 +135,11 @@ fn source(desk: &Desk<'_>, item: &Item, digest: &Digest) -> Upload {
 }
 
 fn describe(errand: &Errand, mut upload: Upload) -> Upload {
-    upload = upload.video(errand.video.clone()).mode(errand.mode).chunk_size(errand.chunk_size);
+    upload = upload
+        .video(errand.video.clone())
+        .mode(errand.mode)
+        .chunk_size(errand.chunk_size)
+        .on_change(errand.on_change);
     if let Some(token) = &errand.token {
         upload = upload.upload_token(token.reveal());
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ringlift::source::{Delivery, SourceFile, probe};
 use ringlift::wire::Addressing;
-use ringlift::{ChunkSize, Error, Mode, NewVideo, Secret, Settings};
+use ringlift::{ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
 
 use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
 use crate::cli::exit::{Exit, Failure};
@@ -38,6 +38,7 @@ pub(in crate::cli) struct Errand {
     pub(in crate::cli) mode: Mode,
     pub(in crate::cli) chunk_size: ChunkSize,
     pub(in crate::cli) expected_bytes: Option<u64>,
+    pub(in crate::cli) on_change: OnChange,
     pub(in crate::cli) unbegun: Unbegun,
 }
 
@@ -91,6 +92,7 @@ pub(super) fn items(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Item
         mode: args.way.mode.into(),
         chunk_size: args.way.chunk_size,
         expected_bytes: args.way.expected_size.map(|size| size.0),
+        on_change: args.way.on_change.into(),
         unbegun: Unbegun::Begin,
     });
     let item = |(index, file)| item(index, file, &args.way, &errand);

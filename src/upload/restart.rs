@@ -1,0 +1,86 @@
+//! An upload whose file changed under it, and that begins anew.
+
+use tokio::sync::watch;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::upload::driver::{Halt, Job};
+use crate::upload::record::Record;
+use crate::upload::{Destination, Input, OnChange, Unbegun, UploadRequest};
+
+/// What it takes to begin an upload anew.
+pub(super) struct Again {
+    pub(super) request: UploadRequest,
+    pub(super) halted: watch::Receiver<Halt>,
+    pub(super) restarts: u32,
+}
+
+impl Again {
+    /// `None` for an upload that is not to begin anew, or cannot: only a file is read twice, only a
+    /// container of our own is deleted, and an upload token does not suffice for that.
+    pub(super) fn of(job: &Job) -> Option<Again> {
+        let UploadRequest { input, destination, video, mode, chunk_size, expected_bytes, .. } = &job.request;
+        let Input::File(path) = input else { return None };
+        let is_new = matches!(destination, None | Some(Destination::NewVideo(_)));
+        if job.request.on_change == OnChange::Fail || !is_new || job.restarts == MAX_RESTARTS {
+            return None;
+        }
+        let request = UploadRequest {
+            input: Input::File(path.clone()),
+            destination: destination.clone(),
+            video: video.clone(),
+            mode: *mode,
+            chunk_size: *chunk_size,
+            expected_bytes: *expected_bytes,
+            on_change: OnChange::Restart,
+            unbegun: Unbegun::Begin,
+        };
+        Some(Again { request, halted: job.halted.clone(), restarts: job.restarts + 1 })
+    }
+
+    /// Whether this is the end of an attempt that it was kept for.
+    pub(super) fn suits(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::SourceChanged && *self.halted.borrow() == Halt::No
+    }
+}
+
+/// What earlier attempts at an upload sent in vain.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct InVain {
+    pub(super) retries: u32,
+    pub(super) bytes: u64,
+}
+
+/// An upload that begins anew once its container is gone.
+pub(super) struct Restart {
+    pub(super) job: Job,
+    /// The container that was being filled, if there is one.
+    pub(super) video_id: Option<String>,
+    pub(super) record: Option<Record>,
+    /// How the attempt ended.
+    pub(super) error: Error,
+}
+
+impl Restart {
+    /// The upload to begin, once it was tried to delete the container. What could not be deleted is told
+    /// to the caller: two containers would be one too many.
+    pub(super) fn cleared(self, deleted: Result<()>) -> Option<Box<Job>> {
+        let Restart { job, video_id, record, error } = self;
+        match deleted {
+            Err(refused) if refused.kind() != ErrorKind::NotFound => {
+                tracing::warn!(error = %refused, "the container of the file that changed could not be deleted");
+                record.into_iter().for_each(Record::abandoned);
+                let error = video_id.into_iter().fold(error, Error::with_video_id);
+                // The caller may have dropped its future.
+                let _ = job.reply.send(Err(error));
+                None
+            }
+            Ok(()) | Err(_) => {
+                record.into_iter().for_each(Record::finished);
+                Some(Box::new(job))
+            }
+        }
+    }
+}
+
+/// A file that is still being written will change again.
+const MAX_RESTARTS: u32 = 3;
