@@ -121,13 +121,6 @@ pub(super) struct ResumeArgs {
     /// Show what the journal remembers, and send nothing
     #[arg(long)]
     pub(super) list: bool,
-    #[command(flatten)]
-    pub(super) token: TokenArgs,
-    #[command(flatten)]
-    pub(super) lanes: LaneArgs,
-    #[command(flatten)]
-    pub(super) after: AfterArgs,
-
     /// The journal that the uploads were written down in
     /// [default: ringlift/journal.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
@@ -135,6 +128,14 @@ pub(super) struct ResumeArgs {
     /// How long chunks under way may still take after SIGINT or SIGTERM; a second signal ends them at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
     pub(super) grace: Duration,
+
+    // Flattened last: their headings would hold for what follows.
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    #[command(flatten)]
+    pub(super) lanes: LaneArgs,
+    #[command(flatten)]
+    pub(super) after: AfterArgs,
 }
 
 #[derive(Debug, Args)]

@@ -15,16 +15,6 @@ pub(super) struct UploadArgs {
     /// The files; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-
-    #[command(flatten)]
-    pub(super) description: DescriptionArgs,
-    #[command(flatten)]
-    pub(super) destination: DestinationArgs,
-    #[command(flatten)]
-    pub(super) way: WayArgs,
-    #[command(flatten)]
-    pub(super) after: AfterArgs,
-
     /// Write down here what was sent, so that the same command continues after a crash or a signal
     /// [default: ringlift/journal.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
@@ -38,6 +28,15 @@ pub(super) struct UploadArgs {
     /// How long chunks under way may still take after SIGINT or SIGTERM; a second signal ends them at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
     pub(super) grace: Duration,
+
+    #[command(flatten)]
+    pub(super) description: DescriptionArgs,
+    #[command(flatten)]
+    pub(super) destination: DestinationArgs,
+    #[command(flatten)]
+    pub(super) way: WayArgs,
+    #[command(flatten)]
+    pub(super) after: AfterArgs,
 }
 
 /// The video that is created.
