@@ -356,7 +356,7 @@ mod tests {
         });
     }
 
-    #[derive(Clone, Copy, Debug)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Afterwards {
         Reads,
         StopsReading,
@@ -401,8 +401,10 @@ mod tests {
                         answer.unwrap_or_else(|error| panic!("{wire:?} {then:?} {read_before}: {error}"));
                     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
                     assert_eq!(answer.body(), "not so much!");
-                    assert!(lane.sent().body_bytes() < ENDLESS as u64);
-                    assert!(!lane.is_open());
+                    // Whoever reads on may have it all before the answer is seen.
+                    let sent_all = lane.sent().body_bytes() == ENDLESS as u64;
+                    assert!(!sent_all || then == Reads, "{wire:?} {then:?} {read_before}");
+                    assert!(!lane.is_open() || sent_all);
                 });
             }
         }
