@@ -126,6 +126,15 @@ fn a_dry_run_tells_the_plan_and_touches_nothing() {
 }
 
 #[test]
+fn a_file_of_30_gib_is_planned_without_being_read() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::sparse(30 << 30);
+    let args = ["upload", "--json", "--dry-run", "--mode", "bytes", "--chunk-size", "200M", sample.arg()];
+    let plan = house.run(args).done().event("planned");
+    assert_eq!((&plan["bytes"], &plan["chunks"]), (&(30u64 << 30).into(), &154.into()));
+}
+
+#[test]
 fn for_people_it_is_quiet_when_piped_and_gives_the_video_alone_on_standard_output() {
     let house = House::new(Scheme::Http);
     let sample = Sample::new(6 * MIB);
