@@ -81,13 +81,13 @@ pub struct Received {
 /// What the driver must do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Create the container, then call [`Session::handle_created`].
+    /// Create the container, then call [`handle_created`](super::Session::handle_created).
     Create,
-    /// Ask for the container's status, then call [`Session::handle_status`].
+    /// Ask for the container's status, then call [`handle_status`](super::Session::handle_status).
     AskStatus,
-    /// Renew the credentials, then call [`Session::handle_renewed`].
+    /// Renew the credentials, then call [`handle_renewed`](super::Session::handle_renewed).
     Renew,
-    /// Take the result by [`Session::take_result`]; lanes that still send may be stopped.
+    /// Take the result by [`take_result`](super::Session::take_result); lanes that still send may be stopped.
     Finish,
 }
 
