@@ -554,25 +554,24 @@ fn a_container_that_is_full_is_an_error_at_once() {
     let client = house.hasty_client().build().unwrap();
     let first = delivered(&house, Way::Single, &Way::Single.sample(1));
     for way in [Way::Bytes, Way::Parts, Way::Single] {
-        let before = house.chunk_requests().len();
         let sample = way.sample(4);
         let upload = way.upload(&house, &client, &sample).video_id(&first.video_id);
         let error = upload.send_blocking().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyFilled, "{way:?} {error:?}");
         assert!(error.advice().unwrap().contains("new video"));
-        assert!(house.chunk_requests().len() - before <= 3);
     }
+    assert!(house.chunk_requests().len() <= 1 + 3 * 3, "no lane tried twice");
     house.assert_created(1);
 }
 
 #[test]
 fn a_container_that_is_deleted_meanwhile_is_an_error() {
     let house =
-        House::faulty(Scheme::Https, vec![Way::Bytes.fault(1, Action::StallAnswering { for_ms: 700 })]);
+        House::faulty(Scheme::Https, vec![Way::Bytes.fault(1, Action::StallAnswering { for_ms: 1500 })]);
     let client = house.hasty_client().lanes(1).build().unwrap();
     let sample = Way::Bytes.sample(4);
     let running = start(Way::Bytes.upload(&house, &client, &sample));
-    wait_until(&running, |progress| progress.acknowledged_chunks == 1);
+    wait_until(&running, |progress| progress.acknowledged_chunks >= 1);
     let video_id = running.current().video_id.unwrap();
     pollster::block_on(client.delete_video(&video_id)).unwrap();
     let error = running.join_blocking().unwrap_err();
@@ -623,8 +622,8 @@ fn exchanged(house: &House) -> Client {
 #[test]
 fn one_renewal_serves_all_chunks_that_were_refused_at_once() {
     for scheme in SCHEMES {
-        let expired = Fault::new(RouteClass::Chunk, Action::unauthorized()).times(3);
-        let house = House::faulty(scheme, vec![expired]);
+        let expired = |index| Way::Bytes.fault(index, Action::unauthorized());
+        let house = House::faulty(scheme, vec![expired(0), expired(1), expired(2)]);
         let sample = Way::Bytes.sample(5);
         let uploaded = Way::Bytes.upload(&house, &exchanged(&house), &sample).send_blocking().unwrap();
         house.assert_holds(&uploaded.video_id, &sample.path());
@@ -707,13 +706,13 @@ fn a_token_that_nothing_can_renew_ends_the_upload() {
 #[test]
 fn an_upload_token_that_is_deleted_meanwhile_ends_the_upload() {
     let way = Way::DelegatedBytes;
-    let house = House::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 700 })]);
+    let house = House::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
     let client = house.hasty_client().lanes(1).build().unwrap();
     let token = house.upload_token();
     let sample = way.sample(4);
     let upload = client.upload(sample.path()).mode(way.mode()).chunk_size(ChunkSize::Bytes(CHUNK));
     let running = start(upload.upload_token(token.clone()));
-    wait_until(&running, |progress| progress.acknowledged_chunks == 1);
+    wait_until(&running, |progress| progress.acknowledged_chunks >= 1);
     pollster::block_on(client.delete_upload_token(token.clone())).unwrap();
     let error = running.join_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAuthorized, "{error:?}");
@@ -727,8 +726,8 @@ fn an_upload_token_that_is_deleted_meanwhile_ends_the_upload() {
 
 /// Begins an upload, stops the server in the middle of it and starts it again, perhaps with less.
 fn through_a_restart(scheme: Scheme, way: Way, lose: impl FnOnce(&Closed)) {
-    let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 200 }).times(0);
-    let house = House::faulty(scheme, vec![slow]);
+    let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
+    let house = House::faulty(scheme, vec![stop(3), stop(4)]);
     let sample = way.sample(6);
     let patient = house.hasty_client().lanes(2).with(|settings| {
         settings.retry.first_pause = Duration::from_millis(100);
@@ -821,11 +820,11 @@ fn reopen(path: &Path) -> File {
 
 /// What happens to a file while its second chunk is under way.
 fn changed_meanwhile(way: Way, act: impl FnOnce(&Path)) {
-    let house = House::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 500 })]);
+    let house = House::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
     let client = house.hasty_client().lanes(1).build().unwrap();
     let sample = way.sample(4);
     let running = start(way.upload(&house, &client, &sample));
-    wait_until(&running, |progress| progress.acknowledged_chunks == 1);
+    wait_until(&running, |progress| progress.acknowledged_chunks >= 1);
     let video_id = running.current().video_id.unwrap();
     act(&sample.path());
     let error = running.join_blocking().unwrap_err();

@@ -66,10 +66,11 @@ impl Errand {
     }
 }
 
-/// A house where every chunk takes its time to be acknowledged.
-fn slow_house(scheme: Scheme) -> House {
+/// A house where every chunk takes its time to be acknowledged, and the fifth much longer.
+fn slow_house(scheme: Scheme, way: Way) -> House {
     let slow = Action::StallAnswering { for_ms: 150 };
-    House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)])
+    let stop = way.fault(4, Action::StallReading { after_bytes: 0, for_ms: 2000 });
+    House::faulty(scheme, vec![stop, Fault::new(RouteClass::Chunk, slow).times(0)])
 }
 
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
@@ -89,7 +90,7 @@ fn everywhere() -> impl Iterator<Item = (Scheme, Way)> {
 #[test]
 fn a_cancelled_upload_goes_on_where_it_was() {
     each_at_once(everywhere(), |(scheme, way)| {
-        let house = slow_house(scheme);
+        let house = slow_house(scheme, way);
         let errand = Errand::new(&house, way);
         let running = errand.begin(errand.client(&house), 2);
         let video_id = running.current().video_id.unwrap();
@@ -108,7 +109,7 @@ fn a_cancelled_upload_goes_on_where_it_was() {
 #[test]
 fn an_upload_whose_client_went_away_goes_on_where_it_was() {
     each_at_once(everywhere(), |(scheme, way)| {
-        let house = slow_house(scheme);
+        let house = slow_house(scheme, way);
         let errand = Errand::new(&house, way);
         let running = errand.begin(errand.client(&house), 2);
         let video_id = running.current().video_id.unwrap();
@@ -123,7 +124,7 @@ fn an_upload_whose_client_went_away_goes_on_where_it_was() {
 #[test]
 fn an_upload_that_was_stopped_sends_exactly_the_rest() {
     each_at_once(everywhere(), |(scheme, way)| {
-        let house = slow_house(scheme);
+        let house = slow_house(scheme, way);
         let errand = Errand::new(&house, way);
         let running = errand.begin(errand.client(&house), 2);
         running.stopper().stop();
@@ -138,7 +139,7 @@ fn an_upload_that_was_stopped_sends_exactly_the_rest() {
 #[test]
 fn an_upload_goes_on_when_its_server_is_back() {
     each_at_once(everywhere(), |(scheme, way)| {
-        let house = slow_house(scheme);
+        let house = slow_house(scheme, way);
         let errand = Errand::new(&house, way);
         let impatient = errand.client(&house).with(|settings| settings.retry.retries = 2);
         let running = errand.begin(impatient, 2);
@@ -221,7 +222,8 @@ fn without_a_key_it_is_sent_again_and_already_sent_is_an_answer() {
 #[test]
 fn what_the_service_lost_is_sent_again_though_it_was_acknowledged() {
     each_at_once([(Way::Bytes, CHUNK), (Way::Parts, 2)], |(way, place)| {
-        let house = slow_house(Scheme::Http);
+        let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
+        let house = House::faulty(Scheme::Http, vec![stop(3), stop(4)]);
         let errand = Errand::new(&house, way);
         let running = errand.begin(errand.client(&house), 3);
         let video_id = running.current().video_id.unwrap();
@@ -237,7 +239,7 @@ fn what_the_service_lost_is_sent_again_though_it_was_acknowledged() {
 
 #[test]
 fn another_chunk_size_does_not_change_an_upload_that_has_begun() {
-    let house = slow_house(Scheme::Http);
+    let house = slow_house(Scheme::Http, Way::Bytes);
     let errand = Errand::new(&house, Way::Bytes);
     drop(errand.begin(errand.client(&house), 2));
     let client = errand.client(&house).build().unwrap();
@@ -252,7 +254,7 @@ fn another_chunk_size_does_not_change_an_upload_that_has_begun() {
 #[test]
 fn of_two_clients_with_the_same_file_one_works_and_the_other_says_so() {
     each_at_once(Way::CHUNKED, |way| {
-        let house = slow_house(Scheme::Http);
+        let house = slow_house(Scheme::Http, way);
         let errand = Errand::new(&house, way);
         let running = errand.begin(errand.client(&house), 1);
         let client = errand.client(&house).build().unwrap();
@@ -301,7 +303,7 @@ fn a_stream_is_never_taken_up_and_its_container_is_listed() {
 #[test]
 fn a_file_that_changed_between_two_runs_goes_into_a_new_container_and_the_old_one_is_listed() {
     each_at_once(Way::CHUNKED, |way| {
-        let house = slow_house(Scheme::Http);
+        let house = slow_house(Scheme::Http, way);
         let errand = Errand::new(&house, way);
         let running = errand.begin(errand.client(&house), 2);
         let old = running.current().video_id.unwrap();
@@ -319,7 +321,7 @@ fn a_file_that_changed_between_two_runs_goes_into_a_new_container_and_the_old_on
 
 #[test]
 fn a_file_that_changed_in_the_middle_leaves_a_container_that_is_listed() {
-    let house = slow_house(Scheme::Http);
+    let house = slow_house(Scheme::Http, Way::Bytes);
     let errand = Errand::new(&house, Way::Bytes);
     let running = errand.begin(errand.client(&house), 2);
     let file = OpenOptions::new().write(true).open(errand.sample.path()).unwrap();
@@ -332,7 +334,7 @@ fn a_file_that_changed_in_the_middle_leaves_a_container_that_is_listed() {
 
 #[test]
 fn a_container_that_was_given_is_continued_and_is_nobodys_orphan() {
-    let house = slow_house(Scheme::Http);
+    let house = slow_house(Scheme::Http, Way::Bytes);
     let errand = Errand::new(&house, Way::Bytes);
     let client = errand.client(&house).build().unwrap();
     let video = pollster::block_on(client.create_video(ringlift::NewVideo::default())).unwrap();
@@ -399,7 +401,7 @@ fn a_journal_that_is_none_is_refused_before_anything_is_created() {
 
 #[test]
 fn a_damaged_journal_is_refused_before_anything_is_created() {
-    let house = slow_house(Scheme::Http);
+    let house = slow_house(Scheme::Http, Way::Bytes);
     let errand = Errand::new(&house, Way::Bytes);
     drop(errand.begin(errand.client(&house), 2));
     house.assert_created(1);
