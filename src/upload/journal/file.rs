@@ -12,12 +12,12 @@ use super::error::JournalError;
 
 /// Opens the journal, which is made when the file is missing or empty.
 pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
-    let kind = recognise(path)?;
+    recognise(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connected = || -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(PATIENCE)?;
-        if kind == Kind::Empty {
+        if is_empty(&connection)? {
             create(&mut connection)?;
         }
         Ok(connection)
@@ -27,14 +27,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     Ok(connection)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Empty,
-    Journal,
-}
-
 /// Looks at the header before the database does, so that a file of somebody else's stays untouched.
-fn recognise(path: &Path) -> Result<Kind, JournalError> {
+fn recognise(path: &Path) -> Result<(), JournalError> {
     let opened = || -> io::Result<File> {
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -47,15 +41,20 @@ fn recognise(path: &Path) -> Result<Kind, JournalError> {
     let ours =
         header.get(APPLICATION_ID_AT..).is_some_and(|id| id.starts_with(&APPLICATION_ID.to_be_bytes()));
     match header.starts_with(MAGIC) {
-        _ if header.is_empty() => Ok(Kind::Empty),
-        true if ours => Ok(Kind::Journal),
+        _ if header.is_empty() => Ok(()),
+        true if ours => Ok(()),
         true if header.len() < HEADER_BYTES => Err(JournalError::Damaged { path: path.to_owned() }),
         _ => Err(JournalError::Foreign { path: path.to_owned() }),
     }
 }
 
+/// Asks the database: it may have taken back what a process wrote that did not live to make all of it.
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.pragma_query_value(None, "page_count", |row| row.get(0)).map(|pages: i64| pages == 0)
+}
+
 /// The header is on the disk before WAL begins: from then on it names the file's owner without the log.
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let made_meanwhile: bool =
         transaction.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))?;

@@ -509,3 +509,28 @@ fn a_write_that_does_not_fit_is_an_error_and_loses_nothing() {
         }
     }
 }
+
+/// The header of a rollback journal from which a database is emptied again.
+///
+/// <https://www.sqlite.org/fileformat.html#the_rollback_journal>
+fn rollback_to_nothing() -> Vec<u8> {
+    let (records, nonce, pages_before, sector, page) = (0u32, 7u32, 0u32, 512u32, 4096u32);
+    let numbers = [records, nonce, pages_before, sector, page].map(u32::to_be_bytes).concat();
+    let mut header = [&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7], &*numbers].concat();
+    header.resize(512, 0);
+    header
+}
+
+#[test]
+fn a_journal_whose_first_writer_was_killed_while_making_it_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (made, path) = (folder.path().join("made.db"), folder.path().join("journal.db"));
+    let mut half = Connection::open(&made).unwrap();
+    file::create(&mut half).unwrap();
+    drop(half);
+    fs::copy(&made, &path).unwrap();
+    fs::write(folder.path().join("journal.db-journal"), rollback_to_nothing()).unwrap();
+    let mut journal = Journal::open(&path).unwrap();
+    fresh(&mut journal, &key());
+    assert_eq!(journal.entries().unwrap().len(), 1);
+}
