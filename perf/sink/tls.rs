@@ -109,10 +109,8 @@ impl Channel for Sieve {
     }
 
     fn discard(&mut self, len: u64) -> io::Result<u64> {
-        // What is in the buffer already will not arrive again.
-        self.records.low_water.expect(len.saturating_sub(self.records.held() as u64))?;
         let mut gone = 0;
-        while let Some(record_len) = self.records.ready()? {
+        while let Some(record_len) = self.next_of_body(len - gone)? {
             let plain = record_len.saturating_sub(HEADER_BYTES + OVERHEAD_BYTES) as u64;
             if gone + plain > len || plain == 0 {
                 break;
@@ -133,6 +131,15 @@ impl Channel for Sieve {
             (&*self.records.socket).write_all(&record)?;
         }
         Ok(())
+    }
+}
+
+impl Sieve {
+    /// The length of the next record of a body of which `to_come` bytes were not skipped yet.
+    fn next_of_body(&mut self, to_come: u64) -> io::Result<Option<usize>> {
+        // What is in the buffer already will not arrive again.
+        self.records.low_water.expect(to_come.saturating_sub(self.records.held() as u64))?;
+        self.records.ready()
     }
 }
 
