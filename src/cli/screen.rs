@@ -72,9 +72,14 @@ impl Screen {
         Screen { format, voice: Voice::Normal, shown: Shown::Nothing, bar: ProgressBar::hidden() }
     }
 
+    /// Whether anybody sees events: what only they need can be left undone otherwise.
+    pub(super) fn shows_events(&self) -> bool {
+        self.format == Format::Json
+    }
+
     /// Says what happened to a program that listens.
     pub(super) fn event(&self, event: &Event<'_>) {
-        if self.format == Format::Json
+        if self.shows_events()
             && let Ok(line) = serde_json::to_string(&Line::new(event))
         {
             self.print(&line);

@@ -7,11 +7,12 @@ mod plan;
 mod progress;
 mod stdin;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
+use ringlift::source::Declined;
 use ringlift::{Client, Credentials, Secret, Settings};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -61,7 +62,7 @@ pub(super) fn carry_out(
     let interrupts = Interrupts::new()?;
     let total_bytes = items.iter().map(Item::bytes).sum();
     let (halt, board) = (Halt::new(), RefCell::new(Board::new(total_bytes)));
-    let desk = Desk { rules, settings, client, screen, halt, board };
+    let desk = Desk { rules, settings, client, screen, halt, board, ring: OnceCell::new() };
     client::block_on(desk.work(items, interrupts))
 }
 
@@ -82,6 +83,8 @@ struct Desk<'a> {
     screen: &'a Screen,
     halt: Halt,
     board: RefCell<Board>,
+    /// Whether files can be read through a ring: asked for the first plan that is shown.
+    ring: OnceCell<Result<(), Declined>>,
 }
 
 impl Desk<'_> {

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Instant;
 
 use futures_util::StreamExt;
+use ringlift::source::probe;
 use ringlift::{Error, OnChange, Running, Upload, Uploaded};
 
 use crate::cli::digest::{FileDigest, StreamDigest};
@@ -77,7 +78,10 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     if let Some(interrupt) = desk.halt.interrupt() {
         return Err(Failure::Interrupted(interrupt).into());
     }
-    desk.screen.event(&Event::Planned(plan::planned(item, desk.settings)?));
+    if desk.screen.shows_events() {
+        let ring = desk.ring.get_or_init(probe::ring);
+        desk.screen.event(&Event::Planned(plan::planned(item, desk.settings, ring)?));
+    }
     let digest = Digest::of(desk, item)?;
     let upload = describe(&item.errand, source(desk, item, &digest));
     let uploaded = follow(desk, item, upload.start().await?).await?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringlift::source::{Delivery, SourceFile, probe};
+use ringlift::source::{Declined, Delivery, SourceFile, probe};
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
 
@@ -116,9 +116,10 @@ fn is_stdin(file: &Path) -> bool {
 
 /// Shows what would be sent. Nothing is sent or created.
 pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Result<Summary, Failure> {
+    let ring = probe::ring();
     let mut exits = Vec::new();
     for item in items {
-        match planned(item, settings) {
+        match planned(item, settings, &ring) {
             Ok(planned) => {
                 let planned = Planned { dry_run: true, ..planned };
                 screen.event(&Event::Planned(planned.clone()));
@@ -136,8 +137,12 @@ pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Resu
     Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
 }
 
-/// How an item will be sent, or why it cannot be.
-pub(super) fn planned(item: &Item, settings: &Settings) -> Result<Planned, Failure> {
+/// How an item will be sent, or why it cannot be. `ring` is what [`probe::ring`] gave.
+pub(super) fn planned(
+    item: &Item,
+    settings: &Settings,
+    ring: &Result<(), Declined>,
+) -> Result<Planned, Failure> {
     let (mode, chunk_size) = (item.errand.mode, item.errand.chunk_size);
     let mut planned = Planned {
         file: item.name.clone(),
@@ -157,7 +162,7 @@ pub(super) fn planned(item: &Item, settings: &Settings) -> Result<Planned, Failu
         planned.mode = events::mode(plan.addressing());
         planned.chunk_bytes = Some(plan.chunk_bytes());
         planned.chunks = Some(plan.chunks());
-        planned.reader = Some(reader(&file, settings));
+        planned.reader = Some(reader(&file, settings, ring));
     }
     Ok(planned)
 }
@@ -169,12 +174,12 @@ fn given_chunk_bytes(chunk_size: ChunkSize) -> Option<u64> {
     }
 }
 
-fn reader(file: &SourceFile, settings: &Settings) -> String {
+fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Declined>) -> String {
     let delivery = match settings.endpoint_url.starts_with("https:") {
         true => Delivery::Tls,
         false => Delivery::Plain,
     };
-    probe::choose(settings.reader, file, delivery, &probe::ring()).reader.to_string()
+    probe::choose(settings.reader, file, delivery, ring).reader.to_string()
 }
 
 fn describe(planned: &Planned) -> String {
@@ -219,7 +224,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(12 << 20).unwrap();
         let args = args(&format!("ringlift upload --chunk-size 5M {}", file.path().display()));
-        let planned = planned(&items(&args, None).unwrap()[0], &Settings::default()).unwrap();
+        let planned = planned(&items(&args, None).unwrap()[0], &Settings::default(), &Ok(())).unwrap();
         assert_eq!((planned.mode, planned.chunks, planned.chunk_bytes), ("bytes", Some(3), Some(5 << 20)));
         assert_eq!(planned.bytes, Some(12 << 20));
     }
