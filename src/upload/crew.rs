@@ -23,6 +23,7 @@ pub(super) struct Crew {
 }
 
 struct LaneEnd {
+    worker: usize,
     orders: mpsc::Sender<Order>,
     gauge: Gauge,
 }
@@ -49,7 +50,7 @@ impl Crew {
                 patience: settings.patience,
                 origin: settings.origin.clone(),
                 runtime,
-                stations: (0..share).map(|_| crew.add_lane()).collect(),
+                stations: (0..share).map(|_| crew.add_lane(worker)).collect(),
                 reports: report.clone(),
             };
             let thread = worker::start(format!("ringlift-{worker}"), plant).map_err(|error| {
@@ -60,12 +61,12 @@ impl Crew {
         Ok(crew)
     }
 
-    fn add_lane(&mut self) -> Station {
+    fn add_lane(&mut self, worker: usize) -> Station {
         // A lane is given an order only when it has reported that it is idle.
         let (orders, inbox) = mpsc::channel(1);
         let gauge = Gauge::default();
         let lane = self.lanes.len();
-        self.lanes.push(LaneEnd { orders, gauge: gauge.clone() });
+        self.lanes.push(LaneEnd { worker, orders, gauge: gauge.clone() });
         Station { lane, gauge, orders: inbox }
     }
 
@@ -87,6 +88,14 @@ impl Crew {
     /// What the lane has read and sent of its chunk.
     pub(super) fn gauge(&self, lane: LaneIndex) -> Gauge {
         self.lanes[lane].gauge.clone()
+    }
+
+    /// The place in `idle` of the lane to use next: of the worker with the most idle lanes the one that was
+    /// used last, whose connection is open and warm.
+    pub(super) fn next_of(&self, idle: &[LaneIndex]) -> Option<usize> {
+        let worker = |lane: LaneIndex| self.lanes[lane].worker;
+        let idle_with = |lane: LaneIndex| idle.iter().filter(|other| worker(**other) == worker(lane)).count();
+        (0..idle.len()).max_by_key(|place| idle_with(idle[*place]))
     }
 
     /// Gives an idle lane an order.

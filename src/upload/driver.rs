@@ -388,7 +388,7 @@ impl Driver {
     /// Gives chunks to idle lanes, a chunk of each session in turn.
     fn dispatch(&mut self, now: Instant) {
         self.held_until = None;
-        while let Some(&lane) = self.idle.last() {
+        while let Some(place) = self.crew.as_ref().and_then(|crew| crew.next_of(&self.idle)) {
             if let Start::NotBefore(at) = self.pace.borrow_mut().may_start(Class::Uploads, now) {
                 self.held_until = Some(at);
                 return;
@@ -400,8 +400,8 @@ impl Driver {
             let turn = if dispatch.attempt > 1 { Turn::Again } else { Turn::First };
             let index = dispatch.chunk.index;
             let Some(order) = active.order(id, dispatch, authorization) else { return };
+            let lane = self.idle.remove(place);
             self.passes.insert(lane, self.pace.borrow_mut().started(Class::Uploads, turn, now));
-            self.idle.pop();
             active.lanes.insert(lane, (index, crew.gauge(lane)));
             crew.give(lane, order);
         }
