@@ -146,19 +146,35 @@ impl Active {
         let had_container = self.session.video_id().is_some();
         let outcome = self.without_secrets(done.outcome);
         self.session.handle_outcome(done.index, outcome, now, roll);
-        if !had_container && let Some(video_id) = self.session.video_id().map(str::to_owned) {
-            // The first chunk of a delegated upload made the video.
-            self.made_container = true;
-            if let Err(error) = self.record_container(&video_id) {
-                self.session.handle_failure(error);
+        // The first chunk of a delegated upload makes the video.
+        let is_first = !had_container && self.session.video_id().is_some();
+        self.made_container |= is_first;
+        // What is whole leaves the journal in a moment.
+        if !self.session.is_whole() {
+            if is_first {
+                self.write_down_container();
             }
-        }
-        if self.session.chunks().is_stored(done.index)
-            && let Some(record) = &mut self.record
-        {
-            record.acknowledged(done.index);
+            self.write_down_chunk(done.index);
         }
         self.release_stored();
+    }
+
+    /// A container of ours, before more goes into it.
+    fn write_down_container(&mut self) {
+        let Some(video_id) = self.session.video_id().map(str::to_owned) else { return };
+        if self.made_container
+            && let Err(error) = self.record_container(&video_id)
+        {
+            self.session.handle_failure(error);
+        }
+    }
+
+    fn write_down_chunk(&mut self, index: u32) {
+        if self.session.chunks().is_stored(index)
+            && let Some(record) = &mut self.record
+        {
+            record.acknowledged(index);
+        }
     }
 
     /// The order for a chunk of it.
@@ -313,7 +329,9 @@ impl Active {
         self.publish_progress();
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
-            Some(Ok(_)) => self.check_source().map(|()| self.uploaded()),
+            Some(Ok(_)) => {
+                self.check_source().map(|()| self.uploaded()).inspect_err(|_| self.write_down_container())
+            }
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
         };

@@ -59,7 +59,7 @@ impl Claimed {
             }
             Continued::Nothing => {
                 if let Some(record) = &mut record {
-                    record.begin(cut.plan(), access, video_id.as_deref())?;
+                    record.begin(cut.plan(), video_id.as_deref())?;
                 }
                 (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
             }

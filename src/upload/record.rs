@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::{self, SourceFile};
 use crate::upload::Destination;
 use crate::upload::journal::{self, Claim, Container, Journal, JournalError, Key, Made, Ticket, TokenDigest};
-use crate::upload::session::{Access, Resumed};
+use crate::upload::session::Resumed;
 use crate::wire::Plan;
 
 /// The journal of an engine, where one is kept.
@@ -90,16 +90,16 @@ impl Record {
         self.ticket.is_new()
     }
 
-    /// Before anything is sent: the container that there is, or that the first chunk will make.
-    pub(super) fn begin(&mut self, plan: Option<Plan>, access: Access, video_id: Option<&str>) -> Result<()> {
-        match (video_id, access) {
-            (Some(video_id), _) => self.container(plan, video_id, Made::Given),
-            (None, Access::Token) => self.creating(plan, ""),
-            (None, Access::Key) => Ok(()),
+    /// Before anything is sent: the container that there is. One that the first chunk will make is written
+    /// down with the claim.
+    pub(super) fn begin(&mut self, plan: Option<Plan>, video_id: Option<&str>) -> Result<()> {
+        match video_id {
+            Some(video_id) => self.container(plan, video_id, Made::Given),
+            None => Ok(()),
         }
     }
 
-    /// Before the container is created, by a request of its own or with the first chunk.
+    /// Before the container is created, by a request of its own.
     pub(super) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
         Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, mark)?)
     }

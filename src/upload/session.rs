@@ -184,6 +184,11 @@ impl Session {
         !matches!(self.renewing, Renewing::No)
     }
 
+    /// Whether it ended well: the service has, and confirmed, every byte.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.phase, Phase::Ended(Some(Ok(_))))
+    }
+
     /// When to poll again though nothing happened: later than `now`, or never.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         if self.is_renewing() {

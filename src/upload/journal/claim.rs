@@ -106,8 +106,9 @@ impl Locks {
             Ok(match lock(&mut file)? {
                 Some(theirs) => Held::ByThem(theirs),
                 None => {
-                    file.set_len(0)?;
-                    write!(file, "{}", std::process::id())?;
+                    // As wide as any: what is written over needs no truncation, which ext4 answers on
+                    // close with a write to the disk (`auto_da_alloc`, ext4(5)).
+                    write!(file, "{:<PID_BYTES$}", std::process::id())?;
                     Held::ByUs(Lock(file))
                 }
             })
@@ -150,12 +151,12 @@ fn lock(file: &mut File) -> io::Result<Option<Option<u32>>> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             file.rewind()?;
-            file.take(PID_BYTES).read_to_string(&mut pid)?;
-            Ok(Some(pid.parse().ok()))
+            file.take(PID_BYTES as u64).read_to_string(&mut pid)?;
+            Ok(Some(pid.trim_end().parse().ok()))
         }
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
 /// A pid is at most 4194304 (proc_pid_max(5)); what is longer is none.
-const PID_BYTES: u64 = 16;
+const PID_BYTES: usize = 16;

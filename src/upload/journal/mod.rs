@@ -5,9 +5,9 @@
 //! are 1250 bytes, so an acknowledgement rewrites one small row and nothing grows. Each row carries a
 //! digest of itself, and a row that does not match it stops everything that would act upon it.
 //!
-//! - A container, and the intent to create one, is on the disk when the call returns. An
-//!   acknowledgement survives the death of the process; a power failure may take the newest ones,
-//!   which costs sending those chunks again and nothing else.
+//! - A container, and the intent to create one by a request of its own, is on the disk when the call
+//!   returns. Claims, acknowledgements and ends survive the death of the process; a power failure may
+//!   take the newest ones, which costs sending those chunks again and nothing else.
 //! - A session is claimed by a lock (flock(2)) on a file of its own beside the journal. The kernel
 //!   gives it back when the process dies, however it dies.
 //! - No secret is written: an upload token only as its SHA-256.
@@ -64,13 +64,13 @@ impl Journal {
     /// Takes the session for `key`: a new one, or the one that an earlier process left.
     ///
     /// `arguments` is kept for whoever continues the session without being told how. It must hold no
-    /// secret.
+    /// secret. A new session for a bare token says that its container is intended: the first chunk makes it.
     ///
     /// # Errors
     /// When the journal cannot be read or written; nothing is claimed then.
     pub fn claim(&mut self, key: &Key, arguments: &str, now: SystemTime) -> Result<Claim, JournalError> {
         let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path)?;
+        let transaction = begin(&mut self.connection, path, Durability::Process)?;
         let found = select(&transaction, path)?.into_iter().filter(|row| row.continues(key));
         let found = found.max_by_key(|row| (row.has_begun(), row.id));
         let (mut row, is_new) = match found {
@@ -81,12 +81,14 @@ impl Journal {
             Held::ByUs(lock) => lock,
             Held::ByThem(pid) => return Ok(Claim::Busy { pid }),
         };
-        let remembered = row.take_up(key, arguments);
-        if !is_new {
-            update(&transaction, &row, path)?;
+        if is_new {
+            transaction.commit().map_err(|error| failed(path, error))?;
+            return Ok(Claim::Fresh(Ticket::of_new(row, lock)));
         }
+        let remembered = row.take_up(key, arguments);
+        update(&transaction, &row, path)?;
         transaction.commit().map_err(|error| failed(path, error))?;
-        let ticket = if is_new { Ticket::of_new(row, lock) } else { Ticket::new(row, lock) };
+        let ticket = Ticket::new(row, lock);
         Ok(match remembered {
             Some(remembered) => Claim::Resume(ticket, remembered),
             None => Claim::Fresh(ticket),
@@ -138,6 +140,8 @@ impl Journal {
 
     /// The whole file is there: the session is forgotten, and the same command uploads anew.
     ///
+    /// A power failure may bring it back; it would be resumed then, and found complete.
+    ///
     /// # Errors
     /// When it could not be written down; the session would be resumed then, and found complete.
     pub fn finished(&mut self, ticket: Ticket) -> Result<(), JournalError> {
@@ -162,7 +166,7 @@ impl Journal {
     /// When the journal cannot be read.
     pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
         let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path)?;
+        let transaction = begin(&mut self.connection, path, Durability::Process)?;
         let entry = |row: Row| {
             let standing = match (row.stage(), locks.holder(row.id)?) {
                 (_, Some(pid)) => Standing::Running { pid },
@@ -181,7 +185,7 @@ impl Journal {
     /// [`JournalError::Claimed`] while a process is at it; or when the journal cannot be read.
     pub fn take(&mut self, id: i64) -> Result<Option<Ticket>, JournalError> {
         let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path)?;
+        let transaction = begin(&mut self.connection, path, Durability::Process)?;
         let Some(row) = select(&transaction, path)?.into_iter().find(|row| row.id == id) else {
             return Ok(None);
         };
@@ -201,10 +205,7 @@ impl Journal {
 
     fn write(&mut self, row: &Row, durability: Durability) -> Result<(), JournalError> {
         let path = &self.path;
-        self.connection
-            .pragma_update(None, "synchronous", durability.pragma())
-            .map_err(|error| failed(path, error))?;
-        let transaction = begin(&mut self.connection, path)?;
+        let transaction = begin(&mut self.connection, path, durability)?;
         update(&transaction, row, path)?;
         transaction.commit().map_err(|error| failed(path, error))
     }
@@ -212,8 +213,11 @@ impl Journal {
     /// Ids are never given out twice, so the lock file of a removed row guards nothing any more.
     fn remove(&mut self, id: i64) -> Result<(), JournalError> {
         let path = &self.path;
-        self.connection
-            .execute("DELETE FROM sessions WHERE id = ?1", params![id])
+        let transaction = begin(&mut self.connection, path, Durability::Process)?;
+        transaction
+            .prepare_cached("DELETE FROM sessions WHERE id = ?1")
+            .and_then(|mut delete| delete.execute(params![id]))
+            .and_then(|_| transaction.commit())
             .map_err(|error| failed(path, error))?;
         self.locks.remove(id);
         Ok(())
@@ -240,8 +244,15 @@ impl Durability {
 }
 
 /// The write lock is taken first, so that no two claims both find nothing.
-fn begin<'c>(connection: &'c mut Connection, path: &Path) -> Result<Transaction<'c>, JournalError> {
-    connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(path, error))
+fn begin<'c>(
+    connection: &'c mut Connection,
+    path: &Path,
+    durability: Durability,
+) -> Result<Transaction<'c>, JournalError> {
+    connection
+        .pragma_update(None, "synchronous", durability.pragma())
+        .and_then(|()| connection.transaction_with_behavior(TransactionBehavior::Immediate))
+        .map_err(|error| failed(path, error))
 }
 
 fn select(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, JournalError> {

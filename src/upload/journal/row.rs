@@ -245,7 +245,13 @@ impl Row {
             arguments: arguments.to_owned(),
             began_s: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             stage: Stage::Open,
-            container: Container::None,
+            container: match key.destination {
+                // The first chunk makes it, and no request of its own is there to be written down before.
+                Destination::Token(_) => Container::Intended { mark: String::new() },
+                Destination::NewVideo | Destination::Video { .. } | Destination::TokenAndVideo { .. } => {
+                    Container::None
+                }
+            },
             plan: None,
         };
         Row { id: 0, path: key.source.path().to_owned(), record, stored: Bits::default() }
