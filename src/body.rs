@@ -5,10 +5,13 @@
 //!
 //! Does not know: connections, requests, how often a chunk was sent before.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -34,6 +37,8 @@ pub struct ChunkBody<S> {
     tail: Bytes,
     unasked: Extent,
     reads: VecDeque<(Extent, Reading)>,
+    /// Those that read nothing now.
+    fetchers: Vec<Fetcher>,
     last_block: Option<oneshot::Receiver<()>>,
     left: u64,
     read_bytes: Arc<AtomicU64>,
@@ -51,8 +56,21 @@ type Block = Result<Bytes, SourceError>;
 type PolledFrame = Poll<Option<Result<Frame<Bytes>, SourceError>>>;
 
 enum Reading {
-    Running(Pin<Box<dyn Future<Output = Block>>>),
+    Running(Fetcher),
     Done(Block),
+}
+
+/// Reads one extent after another: a chunk allocates a few of these rather than one read for each block.
+struct Fetcher {
+    desk: Rc<Desk>,
+    run: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// What a fetcher is to read, and what it has read.
+#[derive(Default)]
+struct Desk {
+    wanted: Cell<Option<Extent>>,
+    fetched: Cell<Option<Block>>,
 }
 
 impl<S: Source> ChunkBody<S> {
@@ -64,6 +82,7 @@ impl<S: Source> ChunkBody<S> {
             tail: envelope.tail().clone(),
             unasked: extent,
             reads: VecDeque::with_capacity(source.depth()),
+            fetchers: Vec::with_capacity(source.depth()),
             last_block: None,
             left: envelope.content_length(extent.len()),
             source,
@@ -76,7 +95,7 @@ impl<S: Source> ChunkBody<S> {
         self.ask();
         // Every read, not only the first: that is what keeps several in flight.
         for (_, reading) in &mut self.reads {
-            reading.advance(cx);
+            self.fetchers.extend(reading.advance(cx));
         }
         match self.reads.pop_front() {
             None => Poll::Ready(None),
@@ -94,7 +113,11 @@ impl<S: Source> ChunkBody<S> {
             self.unasked = self.unasked.skip(extent.len());
             let reading = match self.source.read_now(extent) {
                 Some(block) => Reading::Done(block),
-                None => Reading::Running(Box::pin(self.source.read(extent))),
+                None => {
+                    let fetcher = self.fetchers.pop().unwrap_or_else(|| Fetcher::new(self.source.clone()));
+                    fetcher.desk.wanted.set(Some(extent));
+                    Reading::Running(fetcher)
+                }
             };
             self.reads.push_back((extent, reading));
         }
@@ -129,6 +152,7 @@ impl<S: Source> ChunkBody<S> {
     fn end_with(&mut self, error: SourceError) -> PolledFrame {
         self.stage = Stage::Done;
         self.reads.clear();
+        self.fetchers.clear();
         Poll::Ready(Some(Err(error)))
     }
 
@@ -172,11 +196,31 @@ impl<S: Source + Unpin> Body for ChunkBody<S> {
 }
 
 impl Reading {
-    fn advance(&mut self, cx: &mut Context<'_>) {
-        let Reading::Running(future) = self else { return };
-        if let Poll::Ready(block) = future.as_mut().poll(cx) {
-            *self = Reading::Done(block);
+    /// The fetcher, when it has just become free.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Option<Fetcher> {
+        let Reading::Running(fetcher) = self else { return None };
+        let _never_ends = fetcher.run.as_mut().poll(cx);
+        let block = fetcher.desk.fetched.take()?;
+        match mem::replace(self, Reading::Done(block)) {
+            Reading::Running(fetcher) => Some(fetcher),
+            Reading::Done(_) => None,
         }
+    }
+}
+
+impl Fetcher {
+    fn new<S: Source>(source: S) -> Fetcher {
+        let desk = Rc::<Desk>::default();
+        let run = Box::pin(fetch(source, Rc::clone(&desk)));
+        Fetcher { desk, run }
+    }
+}
+
+/// Whoever takes what was fetched, or wants more, polls again: that is what wakes it.
+async fn fetch<S: Source>(source: S, desk: Rc<Desk>) {
+    loop {
+        let extent = poll_fn(|_| desk.wanted.take().map_or(Poll::Pending, Poll::Ready)).await;
+        desk.fetched.set(Some(source.read(extent).await));
     }
 }
 
