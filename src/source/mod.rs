@@ -166,8 +166,7 @@ impl Source for AnySource {
     }
 }
 
-/// Reads in flight for one chunk, where a disk or the kernel's workers have to be kept busy: twice as
-/// many were no faster.
+/// Reads in flight for one chunk where nobody chose ([`BufferPool::reading_ahead`]).
 pub const DEPTH: usize = 4;
 
 #[cfg(test)]

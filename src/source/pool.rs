@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_uring::buf::fixed::FixedBufRegistry;
 
+use super::DEPTH;
 use super::error::SourceError;
 use super::file::SourceFile;
 use super::probe::Declined;
@@ -25,6 +26,7 @@ pub const BLOCK_BYTES: u64 = 512 << 10;
 #[derive(Clone, Debug)]
 pub struct BufferPool {
     inner: Rc<Inner>,
+    depth: usize,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,18 @@ impl BufferPool {
         let arena = Arena::new(count, block_len)?;
         let ring = register(&arena);
         let turns = Arc::new(Semaphore::new(count));
-        Ok(BufferPool { inner: Rc::new(Inner { arena, turns, count, block_bytes, ring }) })
+        let inner = Rc::new(Inner { arena, turns, count, block_bytes, ring });
+        Ok(BufferPool { inner, depth: DEPTH.min(count) })
+    }
+
+    /// The same blocks, for sources that keep `depth` reads in flight for a chunk, as far as there are blocks.
+    pub fn reading_ahead(self, depth: usize) -> BufferPool {
+        BufferPool { depth: depth.clamp(1, self.inner.count), ..self }
+    }
+
+    /// Reads to keep in flight for a chunk.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Bytes that fit into a block wherever in the file they start.

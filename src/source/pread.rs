@@ -13,11 +13,11 @@ use bytes::Bytes;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
 use super::pool::{BufferPool, Lease};
 use super::probe::Residency;
-use super::{DEPTH, Source};
 use crate::extent::Extent;
 
 /// Blocks of a file, read without a ring. Cheap to clone.
@@ -60,7 +60,7 @@ impl Source for PreadSource {
     }
 
     fn depth(&self) -> usize {
-        DEPTH.min(self.inner.pool.count())
+        self.inner.pool.depth()
     }
 }
 

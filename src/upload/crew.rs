@@ -50,6 +50,7 @@ impl Crew {
                 patience: settings.patience,
                 origin: settings.origin.clone(),
                 runtime,
+                depth: worker::depth_of(settings.lanes),
                 stations: (0..share).map(|_| crew.add_lane(worker)).collect(),
                 reports: report.clone(),
             };

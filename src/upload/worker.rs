@@ -85,6 +85,8 @@ pub(super) struct Plant {
     pub(super) patience: Patience,
     pub(super) origin: Origin,
     pub(super) runtime: Runtime,
+    /// Reads in flight for a chunk.
+    pub(super) depth: usize,
     pub(super) stations: Vec<Station>,
     pub(super) reports: mpsc::Sender<Report>,
 }
@@ -133,8 +135,8 @@ fn run_plain(plant: Plant) {
 }
 
 async fn run(plant: Plant) {
-    let Plant { dialer, patience, origin, runtime, stations, reports } = plant;
-    let pools = match Pools::new(stations.len() * BLOCKS_PER_LANE, runtime) {
+    let Plant { dialer, patience, origin, runtime, depth, stations, reports } = plant;
+    let pools = match Pools::new(stations.len(), depth, runtime) {
         Ok(pools) => pools,
         Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
     };
@@ -279,19 +281,20 @@ struct Pools {
 }
 
 impl Pools {
-    fn new(blocks: usize, runtime: Runtime) -> io::Result<Pools> {
+    fn new(lanes: usize, depth: usize, runtime: Runtime) -> io::Result<Pools> {
         let registered = match runtime {
             Runtime::Ring => Some(OnceCell::new()),
             Runtime::Plain => None,
         };
-        Ok(Pools { plain: BufferPool::new(blocks, BLOCK_BYTES)?, registered })
+        let blocks = lanes * (depth + BLOCKS_IN_HYPER);
+        Ok(Pools { plain: BufferPool::new(blocks, BLOCK_BYTES)?.reading_ahead(depth), registered })
     }
 
     fn suited(&self, choice: &Choice) -> &BufferPool {
         match (choice.reader, &self.registered) {
             (Reader::Uring | Reader::Direct, Some(registered)) => registered.get_or_init(|| {
                 let blocks = BufferPool::in_ring(self.plain.count(), BLOCK_BYTES);
-                blocks.unwrap_or_else(|_| self.plain.clone())
+                blocks.map_or_else(|_| self.plain.clone(), |blocks| blocks.reading_ahead(self.plain.depth()))
             }),
             _ => &self.plain,
         }
@@ -357,5 +360,31 @@ fn fate_of(error: &TransportError) -> Fate {
 /// How many sources a worker keeps open; a lane that goes on with one of them need not open it again.
 const OPEN_SOURCES: usize = 16;
 
-/// What a chunk's body reads ahead, and what hyper may hold of it beside that.
-const BLOCKS_PER_LANE: usize = 6;
+/// Reads in flight for each of so many lanes: a disk needs a deep queue, whether one lane fills it or many.
+pub(super) fn depth_of(lanes: usize) -> usize {
+    let share = (BLOCKS / lanes.max(1)).saturating_sub(BLOCKS_IN_HYPER);
+    share.clamp(LEAST_DEPTH, MOST_DEPTH)
+}
+
+/// The blocks that all lanes share, while there are few: 20 MiB.
+const BLOCKS: usize = 40;
+const LEAST_DEPTH: usize = 2;
+const MOST_DEPTH: usize = 8;
+
+/// Blocks that hyper may hold of a body beside what is read ahead: one that is being sent, and the next
+/// one, for which it asks when less than 400 KiB are left.
+const BLOCKS_IN_HYPER: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_lanes_read_far_ahead_and_many_share_the_same_memory() {
+        let depths = [1, 4, 5, 8, 10, 64].map(depth_of);
+        assert_eq!(depths, [8, 8, 6, 3, 2, 2]);
+        for lanes in 1..=10 {
+            assert!(lanes * (depth_of(lanes) + BLOCKS_IN_HYPER) <= BLOCKS, "{lanes} lanes");
+        }
+    }
+}

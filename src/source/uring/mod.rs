@@ -23,11 +23,11 @@ use io_uring::{cqueue, opcode, squeue, types};
 use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
 use self::aligned::ALIGNMENT;
+use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
 use super::pool::{BufferPool, Lease};
 use super::probe::Declined;
-use super::{DEPTH, Source};
 use crate::extent::Extent;
 
 /// Blocks of a file, read by the ring of this thread. Cheap to clone.
@@ -83,7 +83,7 @@ impl Source for UringSource {
     }
 
     fn depth(&self) -> usize {
-        DEPTH.min(self.inner.pool.count())
+        self.inner.pool.depth()
     }
 }
 
