@@ -23,6 +23,7 @@ use super::error::{BoxError, EndpointFlaw, FailedAttempt, TransportError};
 use super::lane::{Lane, Peer};
 use super::meter::Meter;
 use super::sendfile::Socket;
+use super::throttle::Bandwidth;
 use super::tls::{self, Trust};
 
 /// Opens lanes to one endpoint. Cheap to clone and to share between threads.
@@ -31,6 +32,7 @@ pub struct Dialer {
     endpoint: Arc<Endpoint>,
     security: Security,
     settings: DialSettings,
+    bandwidth: Bandwidth,
     /// Which address the next dial tries first, so that lanes spread over the addresses of a name.
     turn: Arc<AtomicUsize>,
 }
@@ -84,7 +86,13 @@ impl Dialer {
             false => Security::Plain,
         };
         let turn = Arc::new(AtomicUsize::new(0));
-        Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, turn })
+        let bandwidth = Bandwidth::unlimited();
+        Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, bandwidth, turn })
+    }
+
+    /// The same dialer, whose lanes draw on this budget.
+    pub fn limited_to(self, bandwidth: Bandwidth) -> Dialer {
+        Dialer { bandwidth, ..self }
     }
 
     /// Whether lanes are encrypted.
@@ -118,7 +126,8 @@ impl Dialer {
         let addresses = self.resolve().await?;
         let (tcp, address) = self.connect_any(addresses).await?;
         let meter = Arc::new(Meter::default());
-        let stream = self.secure(Socket::new(tcp, meter.clone())).await?;
+        let mut stream = self.secure(Socket::new(tcp, meter.clone())).await?;
+        tls::socket(&mut stream).draw_on(self.bandwidth.clone());
         let peer = Peer { address, authority: self.authority().to_owned(), host: self.endpoint.host.clone() };
         Lane::open(stream, meter, peer).await
     }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::time::Instant;
 
 use super::error::{BoxError, Sent};
 use super::patience::{Phase, Seen};
@@ -59,6 +60,8 @@ struct Marks {
     unflushed: bool,
     whole: bool,
     held: bool,
+    /// Until when a limit of ours keeps the socket from taking bytes.
+    throttled_until: Option<Instant>,
     socket_bytes: u64,
     write_error: Option<io::ErrorKind>,
     file_failure: Option<FileFailure>,
@@ -103,7 +106,7 @@ impl Meter {
         let phase = match marks.body {
             _ if marks.whole || marks.held => Phase::AwaitingAnswer,
             BodyState::Waiting if !marks.unflushed => Phase::AwaitingBody,
-            _ => Phase::Flowing,
+            _ => marks.throttled_until.map_or(Phase::Flowing, Phase::HeldBack),
         };
         Seen { phase, socket_bytes: marks.socket_bytes }
     }
@@ -131,6 +134,11 @@ impl Meter {
     /// The socket has accepted `len` bytes.
     pub(super) fn socket_wrote(&self, len: usize) {
         self.marks().socket_bytes += len as u64;
+    }
+
+    /// Until when the socket may not take bytes; `None` when it may.
+    pub(super) fn throttled(&self, until: Option<Instant>) {
+        self.marks().throttled_until = until;
     }
 
     /// Writing to the socket failed because its peer is gone.

@@ -11,6 +11,7 @@ mod lane;
 mod meter;
 mod patience;
 mod sendfile;
+mod throttle;
 mod tls;
 
 pub use answer::ANSWER_LIMIT_BYTES;
@@ -20,6 +21,7 @@ pub use lane::Lane;
 pub use meter::SentCounter;
 pub use patience::{MinSpeed, Patience};
 pub use sendfile::FileRegion;
+pub use throttle::Bandwidth;
 pub use tls::Trust;
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct Patience {
 /// A speed below which a connection is given up.
 ///
 /// Measured over whole windows on what the socket accepts; a window in which the body was waited for is not
-/// judged, nor is the wait for the answer.
+/// judged, nor one in which a limit of ours held bytes back, nor is the wait for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinSpeed {
     /// Bytes per second.
@@ -48,6 +48,8 @@ impl Default for Patience {
 pub(super) enum Phase {
     /// The socket, to take bytes that are there.
     Flowing,
+    /// Our own limit, until the given moment: nobody else is slow.
+    HeldBack(Instant),
     /// The body, to yield bytes.
     AwaitingBody,
     /// The server, to answer.
@@ -96,6 +98,9 @@ impl Watch {
         if self.is_progress(seen) {
             self.changed_at = now;
         }
+        if let Phase::HeldBack(until) = seen.phase {
+            self.changed_at = self.changed_at.max(until);
+        }
         self.last = seen;
         let (bound, verdict) = self.bound();
         let deadline = self.changed_at + bound;
@@ -114,7 +119,7 @@ impl Watch {
     fn bound(&self) -> (Duration, Verdict) {
         let Patience { stall, body, answer, .. } = self.patience;
         match self.last.phase {
-            Phase::Flowing => (stall, Verdict::Stalled(stall)),
+            Phase::Flowing | Phase::HeldBack(_) => (stall, Verdict::Stalled(stall)),
             Phase::AwaitingBody => (body, Verdict::BodyStalled(body)),
             Phase::AwaitingAnswer => (answer, Verdict::NoAnswer(answer)),
         }
@@ -204,6 +209,19 @@ mod tests {
         }
         let end = watch.look(seen(Phase::Flowing, 5 * 99), start + 5 * SECOND);
         assert_eq!(end, Err(Verdict::TooSlow(minimum)));
+    }
+
+    #[test]
+    fn what_we_hold_back_ourselves_is_neither_a_stall_nor_slow() {
+        let minimum = MinSpeed { bytes_per_s: 100, window: 5 * SECOND };
+        let (mut watch, start) = watch(Patience { min_speed: Some(minimum), ..patience() });
+        let held_until = |seconds| seen(Phase::HeldBack(start + seconds * SECOND), 1);
+        assert_eq!(watch.look(held_until(60), start), Ok(start + 70 * SECOND));
+        assert_eq!(watch.look(held_until(60), start + 69 * SECOND), Ok(start + 70 * SECOND));
+        assert!(watch.look(held_until(90), start + 69 * SECOND).is_ok());
+        // From then on it is the socket's turn.
+        assert_eq!(watch.look(seen(Phase::Flowing, 1), start + 90 * SECOND), Ok(start + 95 * SECOND));
+        assert_eq!(watch.look(seen(Phase::Flowing, 1), start + 95 * SECOND), Err(Verdict::TooSlow(minimum)));
     }
 
     #[test]

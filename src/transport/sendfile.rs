@@ -19,6 +19,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::meter::Meter;
+use super::throttle::{Bandwidth, Valve};
 
 /// A mapped run of a file. On a plain connection, slices that lie inside it are sent from the file.
 ///
@@ -64,11 +65,36 @@ pub(super) enum FileFailure {
 pub(super) struct Socket {
     tcp: TokioIo<TcpStream>,
     meter: Arc<Meter>,
+    /// Absent while hands are shaken, which draws on no budget.
+    valve: Option<Valve>,
 }
 
 impl Socket {
     pub(super) fn new(tcp: TcpStream, meter: Arc<Meter>) -> Socket {
-        Socket { tcp: TokioIo::new(tcp), meter }
+        Socket { tcp: TokioIo::new(tcp), meter, valve: None }
+    }
+
+    /// From now on it writes only as much as `bandwidth` allows.
+    pub(super) fn draw_on(&mut self, bandwidth: Bandwidth) {
+        self.valve = Some(Valve::new(bandwidth));
+    }
+
+    /// How many bytes may be written now.
+    fn poll_valve(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<usize> {
+        let Some(valve) = &mut self.valve else { return Poll::Ready(usize::MAX) };
+        let was_shut = valve.opens_at().is_some();
+        let open_for = valve.poll_open(cx, || bufs.iter().map(|buf| buf.len() as u64).sum());
+        if was_shut || open_for.is_pending() {
+            self.meter.throttled(valve.opens_at());
+        }
+        open_for
+    }
+
+    fn wrote(&mut self, len: usize) {
+        self.meter.socket_wrote(len);
+        if let Some(valve) = &mut self.valve {
+            valve.wrote(len);
+        }
     }
 
     /// What to do about a write that failed for another reason than a full buffer.
@@ -155,7 +181,7 @@ impl Write for Socket {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -167,9 +193,12 @@ impl Write for Socket {
         }
         loop {
             ready!(self.tcp.inner().poll_write_ready(cx))?;
-            match self.tcp.inner().try_io(Interest::WRITABLE, || self.send(&bufs[start..])) {
+            let most = ready!(self.poll_valve(cx, &bufs[start..]));
+            let mut cut = IoSlice::new(&[]);
+            let bufs = at_most(most, &bufs[start..], &mut cut);
+            match self.tcp.inner().try_io(Interest::WRITABLE, || self.send(bufs)) {
                 Ok(len) => {
-                    self.meter.socket_wrote(len);
+                    self.wrote(len);
                     return Poll::Ready(Ok(len));
                 }
                 Err(full) if full.kind() == io::ErrorKind::WouldBlock => {}
@@ -240,6 +269,26 @@ impl<'a, 'b> Run<'a, 'b> {
     }
 }
 
+/// The slices at the start of `bufs` that are no longer than `most` together: whole ones, or a part of the first.
+fn at_most<'a, 'b: 'a>(most: usize, bufs: &'a [IoSlice<'b>], cut: &'a mut IoSlice<'a>) -> &'a [IoSlice<'a>] {
+    if most == usize::MAX {
+        return bufs;
+    }
+    let mut left = most;
+    let whole = bufs.iter().take_while(|buf| {
+        let fits = buf.len() <= left;
+        left -= if fits { buf.len() } else { 0 };
+        fits
+    });
+    match whole.count() {
+        0 => {
+            *cut = IoSlice::new(&bufs[0][..most]);
+            std::slice::from_ref(cut)
+        }
+        whole => &bufs[..whole],
+    }
+}
+
 /// `MSG_MORE` keeps a short head from leaving alone before the file's bytes (`send(2)`).
 fn send_memory(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], more: More) -> io::Result<usize> {
     let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -255,6 +304,7 @@ const SENDFILE_LIMIT_BYTES: usize = 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::num::NonZeroU64;
     use std::sync::LazyLock;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -375,6 +425,22 @@ mod tests {
             prop_assert_eq!(answer.unwrap().status(), StatusCode::CREATED);
             prop_assert_eq!(lane.sent().body_bytes(), expected.len() as u64);
             prop_assert!(received.recv().unwrap() == expected);
+        });
+    }
+
+    #[test]
+    fn a_limit_cuts_file_and_memory_and_loses_nothing_of_either() {
+        let (server, received) = echo();
+        run(async {
+            // A share is a third of the file.
+            let bandwidth = Bandwidth::bytes_per_second(NonZeroU64::new(3_200_000).unwrap());
+            let dialer = server.dialer(cramped()).limited_to(bandwidth);
+            let mut lane = dialer.dial().await.unwrap();
+            lane.serve_from(Some(MAP.region()));
+            let memory = pattern(200_000);
+            let frames = [memory.clone(), MAP.poison.slice(..5), MAP.poison.slice(5..), memory.clone()];
+            lane.send(post(Frames::new(frames)), &patient()).await.unwrap();
+            assert!(received.recv().unwrap() == [&memory[..], &MAP.content, &memory].concat());
         });
     }
 

@@ -113,8 +113,8 @@ impl Acceptor {
     }
 }
 
-pub(super) trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
+pub(super) trait ReadWrite: Read + Write + Send {}
+impl<T: Read + Write + Send> ReadWrite for T {}
 
 /// The server's end of a connection.
 pub(super) struct Peer {

@@ -65,6 +65,14 @@ pub(super) async fn secure(
     Ok(stream)
 }
 
+/// The socket below.
+pub(super) fn socket(stream: &mut MaybeHttpsStream<Socket>) -> &mut Socket {
+    match stream {
+        MaybeHttpsStream::Http(socket) => socket,
+        MaybeHttpsStream::Https(tls) => tls.inner_mut().get_mut().0.inner_mut(),
+    }
+}
+
 /// The TLS error inside `error`, however deep: `io::Error::source` skips the error that it wraps.
 pub(super) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref() {
