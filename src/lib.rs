@@ -16,6 +16,7 @@ pub use api::{
 };
 pub use error::{Error, ErrorKind, Refusal, Result};
 pub use source::Reader;
+pub use transport::Bandwidth;
 pub use upload::{
     ChunkSize, Client, ClientBuilder, Mode, OnChange, PRODUCTION_URL, Progress, ProgressStream, RetryPolicy,
     Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,

@@ -4,6 +4,7 @@
 //! people goes to standard error. Does not know: anything of the library but its public names.
 
 mod args;
+mod bandwidth;
 mod clean;
 mod client;
 mod completion;

@@ -41,7 +41,8 @@ pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended 
     }
     upload::check_credentials(&settings, &args.after, token.as_ref())?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
-    let rules = Rules { after: &args.after, grace: args.grace, resume };
+    let timetable = args.lanes.bwlimit.as_ref();
+    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable };
     let client = client::open(settings.clone())?;
     let summary = upload::carry_out(items, client, &settings, rules, screen)?;
     Ok(Some(summed(summary, left_out)))

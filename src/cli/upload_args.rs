@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use ringlift::api::{Clip, SummaryAttribute, Watermark};
 use ringlift::{ChunkSize, Mode, NewVideo, OnChange, Reader};
 
+use super::bandwidth::Timetable;
 use super::values::{self, Count, Size};
 
 #[derive(Debug, Args)]
@@ -186,6 +187,14 @@ pub(super) struct LaneArgs {
     /// How many files are under way at once
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) transfers: u16,
+    /// Send at most so many bytes a second over all files: 10M or 512k (KiB where no unit stands), `off`,
+    /// UP:DOWN of which only UP counts, or a timetable in local time: "08:00,512k 18:00,30M 23:00,off",
+    /// "Mon-08:00,1M Sat-00:00,off"
+    #[arg(long, value_name = "LIMIT")]
+    pub(super) bwlimit: Option<Timetable>,
+    /// Make at most so many upload requests a minute; chunks whose size is left open grow with it
+    #[arg(long, value_name = "N", value_parser = values::rate_a_minute)]
+    pub(super) rate: Option<u32>,
     /// How files are read: `auto` asks the kernel and the page cache
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reader())]
     pub(super) reader: Reader,

@@ -26,10 +26,11 @@ impl FromStr for Size {
         let (digits, unit) = text.split_at(end);
         let shift = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 0,
-            "k" | "kb" | "kib" => 10,
-            "m" | "mb" | "mib" => 20,
-            "g" | "gb" | "gib" => 30,
-            "t" | "tb" | "tib" => 40,
+            "k" | "kb" | "ki" | "kib" => 10,
+            "m" | "mb" | "mi" | "mib" => 20,
+            "g" | "gb" | "gi" | "gib" => 30,
+            "t" | "tb" | "ti" | "tib" => 40,
+            "p" | "pb" | "pi" | "pib" => 50,
             _ => return Err(NotASize),
         };
         scale(digits, shift).map(Size).ok_or(NotASize)
@@ -114,6 +115,15 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// So many times a minute, as `100` or `100/m`.
+pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
+    let digits = text.strip_suffix("/m").unwrap_or(text);
+    match digits.parse() {
+        Ok(rate) if rate > 0 => Ok(rate),
+        _ => Err("use a whole number from 1 on".to_owned()),
+    }
+}
+
 /// `KEY=VALUE`; the value may hold further `=`.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -179,6 +189,10 @@ mod tests {
         assert!(pair("=b").is_err() && pair("a").is_err());
         assert_eq!(rate("0.5"), Ok(0.5));
         assert!(rate("0").is_err() && rate("NaN").is_err() && rate("inf").is_err());
+        assert_eq!((rate_a_minute("100"), rate_a_minute("40/m")), (Ok(100), Ok(40)));
+        assert!(
+            rate_a_minute("0").is_err() && rate_a_minute("1.5").is_err() && rate_a_minute("1/s").is_err()
+        );
         assert!(patience("0s").is_err());
         assert_eq!(count("auto"), Ok(Count::Auto));
         assert_eq!(count("3"), Ok(Count::Exactly(3.try_into().unwrap())));

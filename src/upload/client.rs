@@ -14,7 +14,7 @@ use crate::api::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Reader;
-use crate::transport::{DialSettings, Patience, Trust};
+use crate::transport::{Bandwidth, DialSettings, Patience, Trust};
 use crate::upload::calls::persistently;
 use crate::upload::control::Control;
 use crate::upload::driver::{self, Command};
@@ -57,6 +57,8 @@ pub struct Settings {
     pub journal: Option<PathBuf>,
     /// How many requests the caller allows.
     pub caps: Caps,
+    /// How many bytes a second all lanes together may send. Keep a clone to change it later.
+    pub bandwidth: Bandwidth,
     /// Bytes that chunks of streams may hold in memory, all streams together.
     pub buffer_bytes: u64,
 }
@@ -76,6 +78,7 @@ impl Default for Settings {
             transfers: DEFAULT_TRANSFERS,
             journal: None,
             caps: Caps::default(),
+            bandwidth: Bandwidth::unlimited(),
             buffer_bytes: DEFAULT_BUFFER_BYTES,
         }
     }
@@ -136,7 +139,8 @@ impl ClientBuilder {
     /// The client. Nothing is sent yet.
     ///
     /// # Errors
-    /// When a setting cannot work: an address that is no URL, a certificate file that is not there.
+    /// When a setting cannot work: an address that is no URL, a certificate file that is not there, or two
+    /// that contradict each other ([`Settings::check`]).
     pub fn build(self) -> Result<Client> {
         Client::new(self.settings)
     }
@@ -151,7 +155,8 @@ impl Client {
     /// A client with these settings.
     ///
     /// # Errors
-    /// When a setting cannot work: an address that is no URL, a certificate file that is not there.
+    /// When a setting cannot work: an address that is no URL, a certificate file that is not there, or two
+    /// that contradict each other ([`Settings::check`]).
     pub fn new(settings: Settings) -> Result<Client> {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let driver = driver::prepare(settings, inbox)?;

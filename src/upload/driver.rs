@@ -103,9 +103,7 @@ pub(super) struct Unstarted {
 
 /// Checks the settings and opens the journal.
 pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
-    if settings.lanes == 0 || settings.transfers == 0 {
-        return Err(Error::new(ErrorKind::InvalidInput, "work with less than one lane or one transfer"));
-    }
+    settings.check()?;
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
     let journal = settings.journal.as_deref().map(Journal::open).transpose()?;
     Ok(Unstarted { settings, dialer, journal, inbox })
@@ -127,6 +125,7 @@ impl Unstarted {
 
 struct Driver {
     settings: Settings,
+    /// For lanes: it keeps to the bandwidth.
     dialer: Dialer,
     inbox: mpsc::Receiver<Command>,
     api: Rc<Api<Control>>,
@@ -154,6 +153,7 @@ impl Driver {
         let pace = Rc::new(RefCell::new(Pace::new(&settings.caps, Instant::now())));
         let control = Control::new(dialer.clone(), settings.patience, pace.clone());
         let api = Api::new(control, settings.credentials.clone(), settings.origin.clone());
+        let dialer = dialer.limited_to(settings.bandwidth.clone());
         Driver {
             settings,
             dialer,

@@ -14,6 +14,7 @@ mod calls;
 mod chunks;
 mod claim;
 mod client;
+mod contradiction;
 mod control;
 mod creation;
 mod crew;

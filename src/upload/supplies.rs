@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,8 +123,9 @@ impl Settings {
         let chunk_bytes = match chunk_size {
             ChunkSize::Auto => {
                 let lanes = u32::try_from(self.lanes).unwrap_or(u32::MAX);
-                let uploads_per_minute = self.caps.uploads_a_minute;
-                chunk_bytes_for(&Sizing { uploads_per_minute, ..Sizing::new(len, lanes) })
+                let uploads_per_minute = self.caps.most_uploads_a_minute();
+                let bytes_per_second = self.bandwidth.limit().map(NonZeroU64::get);
+                chunk_bytes_for(&Sizing { uploads_per_minute, bytes_per_second, ..Sizing::new(len, lanes) })
             }
             ChunkSize::Bytes(bytes) => bytes,
         };

@@ -4,6 +4,7 @@
 
 mod command;
 mod faults;
+mod limits;
 mod on_change;
 mod refusals;
 mod resume;

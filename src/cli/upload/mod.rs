@@ -17,6 +17,7 @@ use ringlift::{Client, Credentials, Secret, Settings};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::args::Global;
+use super::bandwidth::Timetable;
 use super::events::{Event, Summary};
 use super::exit::{Exit, Failure, Interrupt};
 use super::journal::ResumeCommand;
@@ -47,7 +48,8 @@ pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended 
     }
     check_credentials(&settings, &args.after, token.as_ref())?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
-    let rules = Rules { after: &args.after, grace: args.grace, resume };
+    let timetable = args.way.lanes.bwlimit.as_ref();
+    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable };
     carry_out(items, client, &settings, rules, screen).map(Some)
 }
 
@@ -73,6 +75,8 @@ pub(super) struct Rules<'a> {
     pub(super) grace: Duration,
     /// What goes on with an upload that was begun.
     pub(super) resume: ResumeCommand,
+    /// How fast to send, and when.
+    pub(super) timetable: Option<&'a Timetable>,
 }
 
 /// What the uploads of one command share.
@@ -96,6 +100,7 @@ impl Desk<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ends = Vec::with_capacity(items.len());
         let transfers = self.settings.transfers;
+        self.keep_to_timetable();
         let mut uploads = stream::iter(items).map(|item| one::upload(self, item)).buffer_unordered(transfers);
         self.screen.begin(self.board.borrow().total_bytes());
         loop {
@@ -107,6 +112,7 @@ impl Desk<'_> {
                 interrupt = interrupts.next() => self.interrupt(interrupt),
                 _ = ticks.tick() => {
                     meter.look();
+                    self.keep_to_timetable();
                     self.board.borrow_mut().show(self.screen);
                 }
                 () = sleep_until(self.halt.cancel_at().into()) => self.halt.cancel(),
@@ -118,6 +124,12 @@ impl Desk<'_> {
         let summary = Summary { usage: Some(meter.usage()), ..self.summary(&ends) };
         self.conclude(&ends, &summary, started.elapsed());
         Ok(summary)
+    }
+
+    fn keep_to_timetable(&self) {
+        if let Some(timetable) = self.rules.timetable {
+            timetable.apply(&self.settings.bandwidth);
+        }
     }
 
     /// The first signal lets chunks under way end, the second does not.
@@ -191,6 +203,11 @@ pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Fa
         settings.lanes = NonZeroUsize::get(lanes);
     }
     settings.transfers = usize::from(lanes.transfers);
+    settings.caps.uploads_a_minute = lanes.rate;
+    if let Some(timetable) = &lanes.bwlimit {
+        // The least is what has to go together with the other settings.
+        settings.bandwidth.set(timetable.least());
+    }
     Ok(settings)
 }
 

@@ -96,6 +96,15 @@ pub struct Caps {
     pub preset: Option<Preset>,
 }
 
+impl Caps {
+    /// What both caps leave of uploads a minute, rounded up.
+    pub fn most_uploads_a_minute(&self) -> Option<u32> {
+        // Beyond `u32` the cast ends at its largest.
+        let of_all = self.requests_a_second.map(|rate| (rate * 60.0).ceil() as u32);
+        of_all.into_iter().chain(self.uploads_a_minute).min()
+    }
+}
+
 /// A request that is under way: give it back by [`Pace::answered`]. One that is lost counts as under way
 /// for a minute.
 #[derive(Debug)]

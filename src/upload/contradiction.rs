@@ -1,0 +1,116 @@
+//! Settings that cannot hold together, found before anything is sent.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::upload::client::Settings;
+
+impl Settings {
+    /// Whether the settings can hold together. Every [`Client`](crate::Client) asks this first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`], with the values that contradict each other.
+    pub fn check(&self) -> Result<()> {
+        let found = [self.nobody_works(), self.no_window(), self.slower_than_allowed()];
+        match found.into_iter().flatten().next() {
+            Some(found) => {
+                let refused = Error::new(ErrorKind::InvalidInput, "use the settings");
+                Err(refused.because(found.to_string()).with_source(found))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn nobody_works(&self) -> Option<Contradiction> {
+        let (lanes, transfers) = (self.lanes, self.transfers);
+        (lanes == 0 || transfers == 0).then_some(Contradiction::NobodyWorks { lanes, transfers })
+    }
+
+    fn no_window(&self) -> Option<Contradiction> {
+        let window = self.patience.min_speed?.window;
+        (window < LEAST_WINDOW).then_some(Contradiction::NoWindow { window })
+    }
+
+    /// Connections that keep to the limit would be given up for being slow, one after the other.
+    fn slower_than_allowed(&self) -> Option<Contradiction> {
+        let limit = self.bandwidth.limit()?.get();
+        let minimum = self.patience.min_speed?.bytes_per_s;
+        let lanes = self.lanes.max(1) as u64;
+        let contradiction = Contradiction::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
+        (minimum > limit / lanes).then_some(contradiction)
+    }
+}
+
+/// What cannot hold together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Contradiction {
+    #[error("{lanes} lanes and {transfers} transfers send nothing: both have to be 1 or more")]
+    NobodyWorks { lanes: usize, transfers: usize },
+    #[error("a speed is measured over 1 ms or more, not over {}", humantime::format_duration(*window))]
+    NoWindow { window: Duration },
+    #[error(
+        "a connection slower than {minimum} bytes a second is to be given up (--min-speed), while a limit of \
+         {limit} bytes a second (--bwlimit) leaves each of {lanes} lanes {share}: lower the one, raise the other, \
+         or take fewer lanes (--concurrency)"
+    )]
+    SlowerThanAllowed { minimum: u64, limit: u64, lanes: u64, share: u64 },
+}
+
+/// What timers can tell from nothing.
+const LEAST_WINDOW: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::transport::{Bandwidth, MinSpeed};
+
+    fn checked(change: impl FnOnce(&mut Settings)) -> std::result::Result<(), String> {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings.check().map_err(|error| {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            error.to_string()
+        })
+    }
+
+    fn minimum(bytes_per_s: u64) -> Option<MinSpeed> {
+        Some(MinSpeed { bytes_per_s, window: Duration::from_secs(30) })
+    }
+
+    #[test]
+    fn the_defaults_go_together() {
+        checked(|_| {}).unwrap();
+    }
+
+    #[test]
+    fn somebody_has_to_work() {
+        checked(|settings| settings.lanes = 0).unwrap_err();
+        checked(|settings| settings.transfers = 0).unwrap_err();
+    }
+
+    #[test]
+    fn a_speed_takes_time_to_be_measured() {
+        let window = Duration::ZERO;
+        let min_speed = Some(MinSpeed { bytes_per_s: 1, window });
+        checked(|settings| settings.patience.min_speed = min_speed).unwrap_err();
+    }
+
+    #[test]
+    fn a_minimum_speed_above_what_the_limit_leaves_a_lane_names_both() {
+        let limited = |limit, speed| {
+            checked(|settings| {
+                settings.lanes = 4;
+                settings.bandwidth = Bandwidth::bytes_per_second(NonZeroU64::new(limit).unwrap());
+                settings.patience.min_speed = minimum(speed);
+            })
+        };
+        limited(4_000_000, 1_000_000).unwrap();
+        let refused = limited(4_000_000, 1_000_001).unwrap_err();
+        for value in ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "--min-speed", "--bwlimit"] {
+            assert!(refused.contains(value), "{refused}");
+        }
+        checked(|settings| settings.patience.min_speed = minimum(u64::MAX)).unwrap();
+    }
+}

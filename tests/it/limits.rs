@@ -1,0 +1,123 @@
+//! What an upload may take: of the link, of the service's requests.
+
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+use ringlift::transport::MinSpeed;
+use ringlift::{Bandwidth, ChunkSize, Reader};
+
+use super::support::way::CHUNK;
+use super::support::{House, MIB, Sample, Scheme, each_at_once};
+
+const USAGE: i32 = 2;
+
+fn mib_a_second(mib: u64) -> Bandwidth {
+    Bandwidth::bytes_per_second(NonZeroU64::new(mib * MIB).unwrap())
+}
+
+#[test]
+fn every_lane_and_every_reader_keeps_to_the_one_limit() {
+    let ways = [
+        (Scheme::Http, Reader::Mmap),
+        (Scheme::Http, Reader::Pread),
+        (Scheme::Https, Reader::Uring),
+        (Scheme::Https, Reader::Mmap),
+    ];
+    each_at_once(ways, |(scheme, reader)| {
+        let house = House::new(scheme);
+        let sample = Sample::new(2 * CHUNK + 2 * MIB);
+        // The lane that is alone at the end still has patience: it is held back by us.
+        let min_speed = Some(MinSpeed { bytes_per_s: 3 * MIB, window: Duration::from_millis(50) });
+        let client = house.hasty_client().reader(reader).with(|settings| {
+            settings.bandwidth = mib_a_second(10);
+            settings.patience.min_speed = min_speed;
+        });
+        let client = client.build().unwrap();
+        let begun = Instant::now();
+        let upload = client.upload(sample.path()).chunk_size(ChunkSize::Bytes(CHUNK));
+        let uploaded = upload.send_blocking().unwrap();
+        let least = Duration::from_millis(1100);
+        assert!(begun.elapsed() >= least, "{scheme:?} {reader} took {:?}", begun.elapsed());
+        assert_eq!(uploaded.retries, 0, "{scheme:?} {reader}");
+        house.assert_holds(&uploaded.video_id, &sample.path());
+    });
+}
+
+#[test]
+fn a_limit_can_be_changed_while_uploads_run() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(2 * CHUNK);
+    let bandwidth = mib_a_second(1);
+    let client =
+        house.hasty_client().with(|settings| settings.bandwidth = bandwidth.clone()).build().unwrap();
+    let begun = Instant::now();
+    let running = pollster::block_on(client.upload(sample.path()).start()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    bandwidth.set(None);
+    let uploaded = running.join_blocking().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(9), "the old limit held for {:?}", begun.elapsed());
+    house.assert_holds(&uploaded.video_id, &sample.path());
+}
+
+#[test]
+fn the_command_keeps_to_a_limit_and_to_a_timetable() {
+    let limits = ["8M", "8M:1k", "00:00,8M 12:00,8M", "Mon-00:00,8M;Thu-10:30,8192"];
+    each_at_once(limits, |limit| {
+        let house = House::new(Scheme::Http);
+        let sample = Sample::new(6 * MIB);
+        let begun = Instant::now();
+        let ran = house.run(["upload", "--json", "--bwlimit", limit, sample.arg()]).done();
+        assert!(begun.elapsed() >= Duration::from_millis(600), "{limit} took {:?}", begun.elapsed());
+        house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
+    });
+}
+
+#[test]
+fn what_is_no_limit_or_contradicts_another_is_refused_before_anything_is_sent() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(MIB);
+    let refused = |args: &[&str], texts: &[&str]| {
+        let args = ["upload"].into_iter().chain(args.iter().copied()).chain([sample.arg()]);
+        house.run(args).failed(USAGE, texts);
+        assert!(house.server.requests().is_empty(), "{texts:?}");
+    };
+    refused(&["--bwlimit", "fast"], &["--bwlimit", "10M, 512k or off"]);
+    refused(&["--bwlimit", "25:00,1M"], &["`25:00` is no time"]);
+    refused(&["--rate", "0"], &["--rate", "from 1 on"]);
+    let both = ["--min-speed", "3145728", "--bwlimit", "10485760", "--concurrency"];
+    refused(&["--min-speed", "3M", "--bwlimit", "Mon-00:00,50M Tue-00:00,10M", "--concurrency", "4"], &both);
+}
+
+#[test]
+fn a_rate_makes_the_chunks_larger_that_nobody_chose_and_a_slow_link_does_not() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::sparse(2 << 30);
+    let chunk_bytes = |args: &[&str]| {
+        let args = ["upload", "--json", "--dry-run"].into_iter().chain(args.iter().copied());
+        let ran = house.run(args.chain([sample.arg()])).done();
+        ran.event("planned")["chunk_bytes"].as_u64().unwrap()
+    };
+    let free = chunk_bytes(&[]);
+    let step = 256 << 10;
+    assert_eq!(chunk_bytes(&["--rate", "100"]), 75_000_000u64.next_multiple_of(step));
+    assert_eq!(
+        chunk_bytes(&["--rate", "1000", "--tpslimit", "1.2"]),
+        (125_000_000 * 60 / 72u64).next_multiple_of(step)
+    );
+    assert_eq!(chunk_bytes(&["--rate", "100", "--bwlimit", "10M"]), free);
+}
+
+#[test]
+fn a_rate_spaces_the_requests_out_from_the_command_line_and_from_a_file() {
+    let house = House::new(Scheme::Http);
+    let config = house.folder.path().join("config.toml");
+    std::fs::write(&config, "[upload]\nrate = 120\n").unwrap();
+    let sample = Sample::new(2 * CHUNK + 1);
+    let chunk = CHUNK.to_string();
+    for rate in [["--rate", "120/m"], ["--config", config.to_str().unwrap()]] {
+        let begun = Instant::now();
+        let args = ["upload", "--chunk-size", &chunk, rate[0], rate[1], sample.arg()];
+        house.run(args).done();
+        assert!(begun.elapsed() >= Duration::from_secs(1), "three requests in {:?}", begun.elapsed());
+    }
+}
