@@ -172,7 +172,8 @@ pub(super) struct WayArgs {
     /// The file name of standard input [default: stdin]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
-    /// The memory for chunks of standard input, which are kept until they are acknowledged [default: 256MiB]
+    /// The memory for chunks of standard input, which are kept until they are acknowledged; at least one
+    /// chunk [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     pub(super) max_buffer_memory: Option<Size>,
 }

@@ -89,9 +89,10 @@ pub enum SourceError {
         /// The name of the pipe.
         name: PathBuf,
     },
-    /// The memory allowed to a pipe cannot hold one chunk and the first block of the next.
+    /// The memory allowed to pipes cannot hold one chunk.
     #[error(
-        "{name}: chunks of {chunk_bytes} bytes need {needed} bytes of memory, {budget_bytes} are allowed"
+        "{name}: chunks of {chunk_bytes} bytes need {needed} bytes of memory, {budget_bytes} are allowed: \
+         raise --max-buffer-memory or lower --chunk-size"
     )]
     Budget {
         /// The name of the pipe.

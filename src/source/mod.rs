@@ -6,6 +6,7 @@
 //!
 //! Does not know: HTTP, chunk plans, the service, who asks and why.
 
+pub mod budget;
 pub mod error;
 pub mod file;
 pub mod mmap;
@@ -17,10 +18,11 @@ pub mod uring;
 
 use bytes::Bytes;
 
+pub use budget::MemoryBudget;
 pub use error::{Change, SourceError};
 pub use file::{Identity, SourceFile};
 pub use mmap::{MmapSource, Region};
-pub use pipe::{HeldChunk, PipeReader};
+pub use pipe::{Demand, HeldChunk, PipeReader};
 pub use pool::{BLOCK_BYTES, BufferPool};
 pub use pread::PreadSource;
 pub use probe::{Choice, Declined, Delivery, Reader, Residency, Why};

@@ -1,33 +1,40 @@
 //! A pipe, cut into chunks that are held until somebody drops them.
 //!
-//! Bytes of unknown number, readable once: a chunk stays in memory so that it can be sent again.
-//! The memory is a fixed number of blocks. When all are held the reader waits, and with it the
-//! process that writes to the pipe.
+//! Bytes of unknown number, readable once: a chunk stays in memory so that it can be sent again. The
+//! memory comes out of a budget that many pipes share, and cannot dead-lock them: a pipe takes room for
+//! a whole chunk at once, and only when it has a byte to put into it. So one that is silent between
+//! chunks holds none of it, one that has begun a chunk needs nobody to finish it, and a chunk that is
+//! held needs nothing more to be sent. While all is held the reader waits, and with it the process that
+//! writes to the pipe.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
+use tokio::sync::Notify;
 
 use super::Source;
+use super::budget::{BLOCK_BYTES, MemoryBudget, Tickets};
 use super::error::SourceError;
 use crate::extent::Extent;
 
 /// Cuts whatever it reads into chunks. `Send`, and blocking: it wants a thread of its own.
 ///
 /// Every chunk but the last has exactly the chunk length, the last has at least one byte. To know
-/// which one is last it reads one block ahead.
+/// which one is last it reads up to 64 KiB ahead, into memory of its own.
 pub struct PipeReader<R> {
     reader: R,
     name: PathBuf,
     chunk_bytes: u64,
     offset: u64,
-    ahead: Option<Bytes>,
-    blocks: Receiver<Vec<u8>>,
-    give_back: SyncSender<Vec<u8>>,
+    /// The next bytes, none of them at the end of the pipe; `None` where nobody looked yet.
+    ahead: Option<Vec<u8>>,
+    budget: MemoryBudget,
+    desk: Arc<Desk>,
 }
 
 /// A chunk of a pipe. A clone shares its memory, which is free for the next chunk after the last drop.
@@ -52,13 +59,21 @@ pub enum Place {
     Last,
 }
 
+/// Somebody's wish for the chunks of a pipe. Dropping it gives back at once what the reader holds of the
+/// chunk that it is at, be it in the middle of a read that never ends, and lets it wait for memory no longer.
+#[derive(Debug)]
+#[must_use = "dropping it says that nobody wants the chunks"]
+pub struct Demand {
+    desk: Arc<Desk>,
+}
+
 impl<R: Read> PipeReader<R> {
-    /// Reads `reader`, called `name` in errors, in chunks of `chunk_bytes` held in at most `budget_bytes`.
+    /// Reads `reader`, called `name` in errors, in chunks of `chunk_bytes` held in memory of `budget`.
     ///
-    /// Memory is taken when first needed. The smallest chunk that a server takes is for the caller to keep.
+    /// The smallest chunk that a server takes is for the caller to keep.
     ///
     /// # Errors
-    /// [`SourceError::Budget`] when the budget cannot hold one chunk and one block.
+    /// [`SourceError::Budget`] when the budget cannot hold one chunk.
     ///
     /// # Panics
     /// When `chunk_bytes` is zero.
@@ -66,79 +81,188 @@ impl<R: Read> PipeReader<R> {
         reader: R,
         name: impl Into<PathBuf>,
         chunk_bytes: u64,
-        budget_bytes: u64,
+        budget: MemoryBudget,
     ) -> Result<PipeReader<R>, SourceError> {
         assert!(chunk_bytes > 0, "a chunk has at least one byte");
-        let (name, chunk_blocks) = (name.into(), chunk_bytes.div_ceil(BLOCK_BYTES as u64));
-        let needed = (chunk_blocks + 1) * BLOCK_BYTES as u64;
+        let (name, needed, budget_bytes) =
+            (name.into(), MemoryBudget::least_for(chunk_bytes), budget.bytes());
         if budget_bytes < needed {
             return Err(SourceError::Budget { name, chunk_bytes, needed, budget_bytes });
         }
-        let count = usize::try_from(budget_bytes).unwrap_or(usize::MAX) / BLOCK_BYTES;
-        let (give_back, blocks) = sync_channel(count);
-        (0..count).try_for_each(|_| give_back.try_send(Vec::new())).expect("there is room for every block");
-        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, blocks, give_back })
+        let desk = Arc::new(Desk::default());
+        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, budget, desk })
     }
 
-    /// The next chunk; `None` after the last one. Waits for bytes, and for memory while all is held.
+    /// What keeps the reader at work once it was asked for.
+    pub fn demand(&self) -> Demand {
+        Demand { desk: self.desk.clone() }
+    }
+
+    /// The next chunk; `None` after the last one, or when nobody wants it any more. Waits for bytes, and then
+    /// for memory while all is held.
     ///
     /// # Errors
     /// [`SourceError::EmptyPipe`] when the pipe ends before its first byte, and [`SourceError::Read`],
     /// after which the bytes of the chunk begun are lost: the pipe cannot be read again.
     pub fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
-        let whole = Extent::new(self.offset, self.chunk_bytes);
-        let mut blocks = Vec::new();
-        for extent in whole.blocks(BLOCK_BYTES as u64) {
-            let block = match self.ahead.take() {
-                Some(block) => block,
-                None => self.fill(extent)?,
+        let chunk = self.cut();
+        if !matches!(chunk, Ok(Some(_))) {
+            self.desk.clear();
+        }
+        chunk
+    }
+
+    fn cut(&mut self) -> Result<Option<HeldChunk>, SourceError> {
+        if self.look_ahead()?.is_empty() {
+            return match self.offset {
+                0 => Err(SourceError::EmptyPipe { name: self.name.clone() }),
+                _ => Ok(None),
             };
-            let is_full = block.len() as u64 == extent.len();
-            self.offset += block.len() as u64;
-            blocks.extend((!block.is_empty()).then_some(block));
-            if !is_full {
-                return self.finish(whole, blocks);
+        }
+        if !self.reserve() {
+            return Ok(None);
+        }
+        let begin = self.offset;
+        let whole = Extent::new(begin, self.chunk_bytes);
+        for extent in whole.blocks(BLOCK_BYTES as u64) {
+            let (memory, len) = self.fill(extent)?;
+            if !self.desk.keep(memory, len) {
+                return Ok(None);
+            }
+            self.offset += len as u64;
+            if (len as u64) < extent.len() {
+                self.ahead = Some(Vec::new());
+                break;
             }
         }
-        let ahead = self.fill(Extent::new(self.offset, self.chunk_bytes).take(BLOCK_BYTES as u64))?;
-        let place = if ahead.is_empty() { Place::Last } else { Place::Middle };
-        self.ahead = Some(ahead);
-        Ok(Some(self.hold(whole, place, blocks)))
+        let place = if self.look_ahead()?.is_empty() { Place::Last } else { Place::Middle };
+        let extent = whole.take(self.offset - begin);
+        let hold =
+            |blocks| HeldChunk { inner: Arc::new(Inner { name: self.name.clone(), extent, place, blocks }) };
+        Ok(self.desk.finish().map(hold))
     }
 
-    /// What the last bytes of the pipe make up: a short chunk, nothing, or an error.
-    fn finish(&mut self, whole: Extent, blocks: Vec<Bytes>) -> Result<Option<HeldChunk>, SourceError> {
-        self.ahead = Some(Bytes::new());
-        let extent = whole.take(self.offset - whole.offset());
-        match (extent.is_empty(), extent.offset()) {
-            (true, 0) => Err(SourceError::EmptyPipe { name: self.name.clone() }),
-            (true, _) => Ok(None),
-            (false, _) => Ok(Some(self.hold(extent, Place::Last, blocks))),
+    /// The first bytes of the next chunk, of which there is at least one until the pipe ends. Waits for them.
+    fn look_ahead(&mut self) -> Result<&[u8], SourceError> {
+        if self.ahead.is_none() {
+            let most = usize::try_from(self.chunk_bytes).unwrap_or(AHEAD_BYTES).min(AHEAD_BYTES);
+            let mut ahead = vec![0; most];
+            let len = read_some(&mut self.reader, &mut ahead).map_err(|io| self.broken(0, io))?;
+            ahead.truncate(len);
+            self.ahead = Some(ahead);
+        }
+        Ok(self.ahead.as_deref().unwrap_or_default())
+    }
+
+    /// Waits for room for a chunk; false when nobody wants the chunk any more.
+    fn reserve(&self) -> bool {
+        let tickets = pin!(self.budget.reserve(self.chunk_bytes));
+        let abandoned = pin!(self.desk.abandoned.notified());
+        match pollster::block_on(select(tickets, abandoned)) {
+            Either::Left((Some(tickets), _)) => self.desk.begin(tickets),
+            Either::Left((None, _)) | Either::Right(_) => false,
         }
     }
 
-    fn hold(&self, extent: Extent, place: Place, blocks: Vec<Bytes>) -> HeldChunk {
-        HeldChunk { inner: Arc::new(Inner { name: self.name.clone(), extent, place, blocks }) }
-    }
-
-    /// A block with the pipe's next bytes: fewer than asked for only at its end.
-    fn fill(&mut self, extent: Extent) -> Result<Bytes, SourceError> {
-        let mut memory = self.blocks.recv().expect("this reader keeps a sender");
-        memory.resize(BLOCK_BYTES, 0);
-        let mut block = Block { memory, len: 0, give_back: self.give_back.clone() };
-        while (block.len as u64) < extent.len() {
-            match self.reader.read(&mut block.memory[block.len..extent.len() as usize]) {
-                Ok(0) => break,
-                Ok(read) => block.len += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(io) => {
-                    let (path, offset) = (self.name.clone(), extent.offset() + block.len as u64);
-                    return Err(SourceError::Read { path, offset, io });
-                }
+    /// Memory with the pipe's next bytes, and how many: fewer than asked for only at its end.
+    fn fill(&mut self, extent: Extent) -> Result<(Vec<u8>, usize), SourceError> {
+        let mut memory = self.budget.memory();
+        let ahead = self.ahead.take().unwrap_or_default();
+        memory[..ahead.len()].copy_from_slice(&ahead);
+        let mut len = ahead.len();
+        while (len as u64) < extent.len() {
+            let room = &mut memory[len..extent.len() as usize];
+            match read_some(&mut self.reader, room).map_err(|io| self.broken(len as u64, io))? {
+                0 => break,
+                read => len += read,
             }
         }
-        // An empty block would keep memory for nothing.
-        Ok(if block.len == 0 { Bytes::new() } else { Bytes::from_owner(block) })
+        Ok((memory, len))
+    }
+
+    fn broken(&self, after: u64, io: io::Error) -> SourceError {
+        SourceError::Read { path: self.name.clone(), offset: self.offset + after, io }
+    }
+}
+
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+impl Drop for Demand {
+    fn drop(&mut self) {
+        *self.desk.state() = State::Abandoned;
+        self.desk.abandoned.notify_one();
+    }
+}
+
+/// What the reader has of a chunk, where it can be taken away while a read blocks.
+#[derive(Debug, Default)]
+struct Desk {
+    state: Mutex<State>,
+    abandoned: Notify,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Empty,
+    Filling {
+        tickets: Tickets,
+        blocks: Vec<Bytes>,
+    },
+    Abandoned,
+}
+
+impl Desk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A chunk begins, unless nobody wants it.
+    fn begin(&self, tickets: Tickets) -> bool {
+        let mut state = self.state();
+        let is_wanted = !matches!(*state, State::Abandoned);
+        if is_wanted {
+            *state = State::Filling { tickets, blocks: Vec::new() };
+        }
+        is_wanted
+    }
+
+    /// A block of the chunk is full, or holds the last bytes; false when nobody wants it any more.
+    fn keep(&self, memory: Vec<u8>, len: usize) -> bool {
+        match &mut *self.state() {
+            // An empty block would keep memory for nothing.
+            State::Filling { tickets, blocks } if len > 0 => {
+                let block = tickets.block(memory, len);
+                let is_kept = block.is_some();
+                blocks.extend(block.map(Bytes::from_owner));
+                is_kept
+            }
+            State::Filling { .. } => true,
+            State::Empty | State::Abandoned => false,
+        }
+    }
+
+    /// The blocks of the chunk; what was not needed for them is given back.
+    fn finish(&self) -> Option<Vec<Bytes>> {
+        let mut state = self.state();
+        match std::mem::take(&mut *state) {
+            State::Filling { blocks, .. } => Some(blocks),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    fn clear(&self) {
+        drop(self.finish());
     }
 }
 
@@ -218,26 +342,6 @@ impl Source for HeldChunk {
     }
 }
 
-/// Memory with bytes of the pipe at its start, on loan from the reader.
-struct Block {
-    memory: Vec<u8>,
-    len: usize,
-    give_back: SyncSender<Vec<u8>>,
-}
-
-impl AsRef<[u8]> for Block {
-    fn as_ref(&self) -> &[u8] {
-        &self.memory[..self.len]
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // There is room for every block; fails only when the reader is gone and nobody needs it.
-        let _ = self.give_back.try_send(std::mem::take(&mut self.memory));
-    }
-}
-
 impl<R> fmt::Debug for PipeReader<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipeReader")
@@ -254,8 +358,8 @@ impl fmt::Debug for HeldChunk {
     }
 }
 
-/// The memory that a pipe's chunks are made of comes in pieces of this size.
-const BLOCK_BYTES: usize = 1 << 20;
+/// What a pipe of the kernel holds (`pipe(7)`): whoever waits for the first byte gets more with it.
+const AHEAD_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -268,6 +372,10 @@ mod tests {
     use super::*;
 
     const BLOCK: u64 = BLOCK_BYTES as u64;
+
+    fn budget(blocks: u64) -> MemoryBudget {
+        MemoryBudget::new(blocks * BLOCK)
+    }
 
     fn pattern(len: usize) -> Vec<u8> {
         (0..len).map(|i| (i % 251) as u8).collect()
@@ -297,7 +405,7 @@ mod tests {
             at_once in 1000..2 * BLOCK as usize,
         ) {
             let sent = pattern(len);
-            let mut pipe = PipeReader::new(Trickle(&sent, at_once), "-", chunk_bytes, 4 * BLOCK).unwrap();
+            let mut pipe = PipeReader::new(Trickle(&sent, at_once), "-", chunk_bytes, budget(4)).unwrap();
             let mut received = Vec::new();
             while let Some(chunk) = pipe.next_chunk().unwrap() {
                 prop_assert_eq!(chunk.extent().offset(), received.len() as u64);
@@ -315,7 +423,7 @@ mod tests {
     #[test]
     fn a_pipe_that_ends_with_a_chunk_has_no_empty_last_chunk() {
         let sent = pattern(2 * BLOCK_BYTES);
-        let mut pipe = PipeReader::new(&sent[..], "-", BLOCK, 2 * BLOCK).unwrap();
+        let mut pipe = PipeReader::new(&sent[..], "-", BLOCK, budget(2)).unwrap();
         assert_eq!(pipe.next_chunk().unwrap().unwrap().place(), Place::Middle);
         assert_eq!(pipe.next_chunk().unwrap().unwrap().place(), Place::Last);
         assert!(pipe.next_chunk().unwrap().is_none());
@@ -323,7 +431,7 @@ mod tests {
 
     #[test]
     fn an_empty_pipe_is_an_error() {
-        let mut pipe = PipeReader::new(io::empty(), "standard input", BLOCK, 2 * BLOCK).unwrap();
+        let mut pipe = PipeReader::new(io::empty(), "standard input", BLOCK, budget(2)).unwrap();
         let error = pipe.next_chunk().unwrap_err();
         assert_eq!(error.to_string(), "standard input: empty, there is nothing to upload");
     }
@@ -337,15 +445,15 @@ mod tests {
             }
         }
         let sent = pattern(10);
-        let mut pipe = PipeReader::new(sent.chain(Broken), "-", BLOCK, 2 * BLOCK).unwrap();
+        let mut pipe = PipeReader::new(sent.chain(Broken), "-", BLOCK, budget(2)).unwrap();
         let error = pipe.next_chunk().unwrap_err();
         assert!(matches!(error, SourceError::Read { offset: 10, .. }), "{error:?}");
     }
 
     #[test]
     fn a_budget_that_cannot_hold_a_chunk_says_what_would() {
-        let error = PipeReader::new(io::empty(), "-", 5 * BLOCK, 5 * BLOCK).unwrap_err();
-        assert!(matches!(error, SourceError::Budget { needed, .. } if needed == 6 * BLOCK), "{error:?}");
+        let error = PipeReader::new(io::empty(), "-", 4 * BLOCK + 1, budget(4)).unwrap_err();
+        assert!(matches!(error, SourceError::Budget { needed, .. } if needed == 5 * BLOCK), "{error:?}");
     }
 
     #[test]
@@ -353,14 +461,13 @@ mod tests {
         let (ready, chunks) = mpsc::channel();
         let reading = thread::spawn(move || {
             let sent = pattern(3 * BLOCK_BYTES);
-            let mut pipe = PipeReader::new(&sent[..], "-", BLOCK, 2 * BLOCK).unwrap();
+            let mut pipe = PipeReader::new(&sent[..], "-", BLOCK, budget(1)).unwrap();
             while let Some(chunk) = pipe.next_chunk().unwrap() {
                 ready.send(chunk).unwrap();
             }
         });
         let (first, clone) = chunks.recv().map(|chunk| (chunk.clone(), chunk)).unwrap();
         drop(first);
-        // It holds block two and has asked for block three, which is this one.
         assert!(chunks.recv_timeout(Duration::from_millis(100)).is_err());
         drop(clone);
         assert_eq!(chunks.iter().count(), 2);
@@ -370,11 +477,103 @@ mod tests {
     #[test]
     fn a_chunk_gives_the_same_bytes_again_and_across_its_blocks() {
         let sent = pattern(3 * BLOCK_BYTES);
-        let mut pipe = PipeReader::new(&sent[..], "-", 3 * BLOCK, 4 * BLOCK).unwrap();
+        let mut pipe = PipeReader::new(&sent[..], "-", 3 * BLOCK, budget(4)).unwrap();
         let chunk = pipe.next_chunk().unwrap().unwrap();
         assert!(bytes_of(&chunk) == sent && bytes_of(&chunk.clone()) == sent);
         let across = Extent::new(BLOCK - 3, 2 * BLOCK - 3);
         assert!(chunk.read_now(across).is_none());
         assert!(chunk.gather(across) == sent[across.offset() as usize..across.end() as usize]);
+    }
+    /// Waits for a byte of permission before it gives its bytes.
+    struct Permitted<R>(mpsc::Receiver<()>, R);
+
+    impl<R: Read> Read for Permitted<R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.read(buffer)
+        }
+    }
+
+    /// A pipe that gives `len` bytes once the other end is dropped.
+    fn late(len: usize) -> (mpsc::Sender<()>, Permitted<io::Take<io::Repeat>>) {
+        let (permit, permission) = mpsc::channel();
+        (permit, Permitted(permission, io::repeat(7).take(len as u64)))
+    }
+
+    /// Reads to the end, each chunk dropped as soon as it is there; how many bytes there were.
+    fn drain<R: Read>(mut pipe: PipeReader<R>) -> u64 {
+        let mut bytes = 0;
+        while let Some(chunk) = pipe.next_chunk().unwrap() {
+            bytes += chunk.extent().len();
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_hundred_pipes_that_give_their_bytes_one_after_another_share_two_chunks() {
+        let (budget, len) = (budget(4), 3 * BLOCK_BYTES);
+        thread::scope(|scope| {
+            // Each waits for the one that was begun after it: the last one to come is the first to be read.
+            let mut last = None;
+            for _ in 0..100 {
+                let (permit, reader) = late(len);
+                let before = last.replace(permit);
+                let pipe = PipeReader::new(reader, "-", 2 * BLOCK, budget.clone()).unwrap();
+                scope.spawn(move || {
+                    assert_eq!(drain(pipe), len as u64);
+                    drop(before);
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn pipes_that_all_have_begun_a_chunk_can_all_finish_it() {
+        let budget = budget(4);
+        thread::scope(|scope| {
+            for _ in 0..50 {
+                let sent = pattern(3 * BLOCK_BYTES);
+                let budget = budget.clone();
+                scope.spawn(move || {
+                    let pipe = PipeReader::new(Trickle(&sent, 10_000), "-", 2 * BLOCK, budget).unwrap();
+                    assert_eq!(drain(pipe), sent.len() as u64);
+                });
+            }
+        });
+    }
+
+    fn is_free(budget: &MemoryBudget) -> bool {
+        let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        pin!(budget.reserve(2 * BLOCK)).poll(cx).is_ready()
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_gives_its_memory_to_others_though_its_read_never_ends() {
+        let budget = budget(2);
+        let (permit, reader) = late(0);
+        let stuck = Trickle(&[1; 5], 5).chain(reader);
+        let mut pipe = PipeReader::new(stuck, "-", 2 * BLOCK, budget.clone()).unwrap();
+        let demand = pipe.demand();
+        let reading = thread::spawn(move || pipe.next_chunk().map(|chunk| chunk.is_none()));
+        while is_free(&budget) {
+            thread::yield_now();
+        }
+        drop(demand);
+        assert!(pollster::block_on(budget.reserve(2 * BLOCK)).is_some());
+        drop(permit);
+        assert!(reading.join().unwrap().unwrap());
+    }
+
+    #[test]
+    fn a_reader_that_waits_for_memory_ends_when_nobody_wants_its_chunks() {
+        let budget = budget(2);
+        let all = pollster::block_on(budget.reserve(2 * BLOCK));
+        let sent = pattern(10);
+        let mut pipe = PipeReader::new(io::Cursor::new(sent), "-", BLOCK, budget.clone()).unwrap();
+        let demand = pipe.demand();
+        let reading = thread::spawn(move || pipe.next_chunk().map(|chunk| chunk.is_none()));
+        drop(demand);
+        assert!(reading.join().unwrap().unwrap());
+        drop(all);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
+use super::budget::MemoryBudget;
 use super::pipe::PipeReader;
 use super::*;
 
@@ -152,7 +153,8 @@ pub(crate) fn without_ring<T>(future: impl Future<Output = T>) -> T {
 fn open(kind: Kind, file: &SourceFile, pool: &BufferPool) -> AnySource {
     if kind == Kind::Held {
         let bytes = content(file.len() as usize);
-        let mut pipe = PipeReader::new(&bytes[..], "-", file.len().max(1), file.len() + (4 << 20)).unwrap();
+        let budget = MemoryBudget::new(file.len() + (4 << 20));
+        let mut pipe = PipeReader::new(&bytes[..], "-", file.len().max(1), budget).unwrap();
         return AnySource::Held(pipe.next_chunk().unwrap().unwrap());
     }
     let (source, declined) = AnySource::open(file, &kind.choice(), pool);

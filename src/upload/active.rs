@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Video, delegated_path, hide_secrets, source_path};
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::MemoryBudget;
 use crate::upload::claim::{Claimed, titled};
 use crate::upload::client::Settings;
 use crate::upload::creation::{Creation, Mark};
@@ -62,6 +63,7 @@ impl Active {
         settings: &Settings,
         crew: &Crew,
         logbook: &Logbook,
+        memory: &MemoryBudget,
     ) -> Option<(Active, Vec<LocalBoxFuture<'static, Event>>)> {
         let again = Again::of(&job);
         let Job { request, reply, publish, halted, on_progress, in_vain, .. } = job;
@@ -71,7 +73,7 @@ impl Active {
             expected_bytes: request.expected_bytes,
         };
         let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
-        let claimed = open(request.input, wish, settings, crew)
+        let claimed = open(request.input, wish, settings, crew, memory)
             .and_then(|opened| Claimed::of(opened, destination, request.unbegun, settings, logbook));
         let claimed = match claimed {
             Ok(claimed) => claimed,
@@ -230,7 +232,7 @@ impl Active {
 
     /// What the service has need not be held any longer.
     fn release_stored(&mut self) {
-        if let Supplies::Stream { held } = &mut self.supplies {
+        if let Supplies::Stream { held, .. } = &mut self.supplies {
             let chunks = self.session.chunks();
             held.retain(|&index, _| !chunks.is_stored(index));
         }
@@ -246,7 +248,7 @@ impl Active {
         match filling {
             Filling::Chunk(chunk) => {
                 let (extent, last) = (chunk.extent(), chunk.place().into());
-                if let Supplies::Stream { held } = &mut self.supplies {
+                if let Supplies::Stream { held, .. } = &mut self.supplies {
                     held.insert(self.session.chunks().known(), chunk);
                 }
                 self.session.handle_filled(extent, last);

@@ -59,7 +59,8 @@ pub struct Settings {
     pub caps: Caps,
     /// How many bytes a second all lanes together may send. Keep a clone to change it later.
     pub bandwidth: Bandwidth,
-    /// Bytes that chunks of streams may hold in memory, all streams together.
+    /// Bytes that chunks of streams may hold in memory, all streams together; what has no room waits. A stream
+    /// takes room for a whole chunk when the chunk's first byte is there, and 64 KiB of its own beside it.
     pub buffer_bytes: u64,
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 use crate::upload::active::Active;
 use crate::upload::calls::{Authorization, persistently, received};
@@ -130,6 +131,8 @@ struct Driver {
     inbox: mpsc::Receiver<Command>,
     api: Rc<Api<Control>>,
     logbook: Logbook,
+    /// What chunks of streams are held in.
+    memory: MemoryBudget,
     pace: Rc<RefCell<Pace>>,
     /// The lanes' requests under way, as the pace counts them.
     passes: HashMap<LaneIndex, Pass>,
@@ -154,12 +157,14 @@ impl Driver {
         let control = Control::new(dialer.clone(), settings.patience, pace.clone());
         let api = Api::new(control, settings.credentials.clone(), settings.origin.clone());
         let dialer = dialer.limited_to(settings.bandwidth.clone());
+        let memory = MemoryBudget::new(settings.buffer_bytes);
         Driver {
             settings,
             dialer,
             inbox,
             api: Rc::new(api),
             logbook: Logbook::new(journal),
+            memory,
             pace,
             passes: HashMap::new(),
             held_until: None,
@@ -313,7 +318,9 @@ impl Driver {
                     continue;
                 }
             };
-            if let Some((active, tasks)) = Active::prepare(id, *job, &self.settings, crew, &self.logbook) {
+            if let Some((active, tasks)) =
+                Active::prepare(id, *job, &self.settings, crew, &self.logbook, &self.memory)
+            {
                 self.tasks.extend(tasks);
                 self.active.insert(id, active);
             }

@@ -1,7 +1,7 @@
 //! The thread that reads a stream and turns it into chunks.
 //!
 //! A read may block for as long as whoever writes likes, and nothing can interrupt it: the thread is
-//! not joined. It ends with the stream, or with the first chunk that nobody takes any more.
+//! not joined. It ends with the stream, or once a read returns that nobody waits for any more.
 
 use std::io::Read;
 use std::thread;
@@ -9,7 +9,7 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{HeldChunk, PipeReader};
+use crate::source::{Demand, HeldChunk, PipeReader};
 
 /// What a stream gave.
 #[derive(Debug)]
@@ -20,9 +20,16 @@ pub(super) enum Filling {
     Failed(Error),
 }
 
+/// A stream that is being read.
+pub(super) struct Feed {
+    pub(super) inbox: mpsc::Receiver<Filling>,
+    pub(super) demand: Demand,
+}
+
 /// Starts to read.
-pub(super) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<mpsc::Receiver<Filling>> {
+pub(super) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<Feed> {
     let (give, inbox) = mpsc::channel(CHUNKS_AHEAD);
+    let demand = pipe.demand();
     let read = move || {
         loop {
             let filling = match pipe.next_chunk() {
@@ -39,8 +46,8 @@ pub(super) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<mpsc::
     thread::Builder::new().name("ringlift-feed".to_owned()).spawn(read).map_err(|error| {
         Error::new(ErrorKind::Internal, "start the thread that reads the stream").with_source(error)
     })?;
-    Ok(inbox)
+    Ok(Feed { inbox, demand })
 }
 
-/// Chunks that may wait for the driver; their memory is bounded by the reader's own budget.
+/// Chunks that may wait for the driver; their memory is bounded by the budget of all streams.
 const CHUNKS_AHEAD: usize = 1;

@@ -10,21 +10,28 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::pipe::Place;
-use crate::source::{Choice, HeldChunk, PipeReader, SourceFile, probe};
+use crate::source::{Choice, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile, probe};
 use crate::upload::chunks::{Cut, Last};
 use crate::upload::client::Settings;
 use crate::upload::crew::Crew;
-use crate::upload::feed::{self, Filling};
+use crate::upload::feed::{self, Feed, Filling};
 use crate::upload::pace::{Sizing, chunk_bytes_for};
 use crate::upload::worker::Supply;
 use crate::upload::{ChunkSize, Input, Mode};
-use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB};
+use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB, MIN_CHUNK_BYTES};
 use crate::wire::{Addressing, Plan, plan};
 
 /// Where the chunks' bytes come from.
 pub(super) enum Supplies {
-    File { file: SourceFile, choice: Choice },
-    Stream { held: BTreeMap<u32, HeldChunk> },
+    File {
+        file: SourceFile,
+        choice: Choice,
+    },
+    Stream {
+        held: BTreeMap<u32, HeldChunk>,
+        /// Lets go of the stream with the upload.
+        _demand: Demand,
+    },
 }
 
 impl Supplies {
@@ -32,7 +39,7 @@ impl Supplies {
     pub(super) fn supply(&self, index: u32) -> Option<Supply> {
         match self {
             Supplies::File { file, choice } => Some(Supply::File(file.clone(), choice.clone())),
-            Supplies::Stream { held } => Some(Supply::Held(held.get(&index)?.clone())),
+            Supplies::Stream { held, .. } => Some(Supply::Held(held.get(&index)?.clone())),
         }
     }
 
@@ -72,10 +79,16 @@ pub(super) struct Wish {
 }
 
 /// Opens the source and plans.
-pub(super) fn open(input: Input, wish: Wish, settings: &Settings, crew: &Crew) -> Result<Opened> {
+pub(super) fn open(
+    input: Input,
+    wish: Wish,
+    settings: &Settings,
+    crew: &Crew,
+    memory: &MemoryBudget,
+) -> Result<Opened> {
     match input {
         Input::File(path) => open_file(path, wish, settings, crew),
-        Input::Reader(name, reader) => open_stream(name, reader, wish, settings),
+        Input::Reader(name, reader) => open_stream(name, reader, wish, settings, memory),
     }
 }
 
@@ -97,21 +110,13 @@ fn open_stream(
     reader: Box<dyn Read + Send>,
     wish: Wish,
     settings: &Settings,
+    memory: &MemoryBudget,
 ) -> Result<Opened> {
-    if matches!(wish.mode, Mode::Single | Mode::Bytes) {
-        let reason = "its length is not known, and only parts (--mode parts) can do without";
-        return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}")).because(reason));
-    }
-    let chunk_bytes = match wish.chunk_size {
-        ChunkSize::Auto => wish
-            .expected_bytes
-            .map_or(STREAM_CHUNK_BYTES, |len| len.div_ceil(MAX_PARTS).max(STREAM_CHUNK_BYTES)),
-        ChunkSize::Bytes(bytes) => bytes,
-    };
-    plan::check_chunk_bytes(chunk_bytes)?;
-    let pipe = PipeReader::new(reader, &name, chunk_bytes, settings.buffer_bytes)?;
-    let supplies = Supplies::Stream { held: BTreeMap::new() };
-    Ok(Opened { cut: Cut::Stream, supplies, file_name: name.into(), inbox: Some(feed::start(pipe)?) })
+    let chunk_bytes = settings.plan_stream(&name, wish.mode, wish.chunk_size, wish.expected_bytes)?;
+    let pipe = PipeReader::new(reader, &name, chunk_bytes, memory.clone())?;
+    let Feed { inbox, demand } = feed::start(pipe)?;
+    let supplies = Supplies::Stream { held: BTreeMap::new(), _demand: demand };
+    Ok(Opened { cut: Cut::Stream, supplies, file_name: name.into(), inbox: Some(inbox) })
 }
 
 impl Settings {
@@ -137,6 +142,45 @@ impl Settings {
             Mode::Auto => Addressing::ByteRange,
         };
         Ok(Plan::new(len, chunk_bytes, addressing)?)
+    }
+
+    /// How many bytes the chunks of a stream have that is called `name` in errors, of which about
+    /// `expected_bytes` are expected. Streams go in parts, and every chunk is held in memory.
+    ///
+    /// # Errors
+    /// When a stream cannot go that way, when its chunks would be outside the limits of
+    /// [`limits`](crate::wire::limits), or when [`Settings::buffer_bytes`] has no room for one.
+    pub fn plan_stream(
+        &self,
+        name: &str,
+        mode: Mode,
+        chunk_size: ChunkSize,
+        expected_bytes: Option<u64>,
+    ) -> Result<u64> {
+        if matches!(mode, Mode::Single | Mode::Bytes) {
+            let reason = "its length is not known, and only parts (--mode parts) can do without";
+            return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}")).because(reason));
+        }
+        let chunk_bytes = match chunk_size {
+            ChunkSize::Auto => self.stream_chunk_bytes(expected_bytes.unwrap_or(0)),
+            ChunkSize::Bytes(bytes) => bytes,
+        };
+        plan::check_chunk_bytes(chunk_bytes)?;
+        if let Some(len @ 1..) = expected_bytes {
+            Plan::new(len, chunk_bytes, Addressing::Part)?;
+        }
+        let (needed, budget_bytes) = (MemoryBudget::least_for(chunk_bytes), self.buffer_bytes);
+        if budget_bytes < needed {
+            return Err(SourceError::Budget { name: name.into(), chunk_bytes, needed, budget_bytes }.into());
+        }
+        Ok(chunk_bytes)
+    }
+
+    /// Less than usual where the memory has no room for more, and more where the parts would be too many.
+    fn stream_chunk_bytes(&self, expected_bytes: u64) -> u64 {
+        let room = self.buffer_bytes / MIB * MIB;
+        let usual = STREAM_CHUNK_BYTES.min(room).max(MIN_CHUNK_BYTES);
+        expected_bytes.div_ceil(MAX_PARTS).max(usual)
     }
 }
 

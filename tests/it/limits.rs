@@ -1,13 +1,17 @@
-//! What an upload may take: of the link, of the service's requests.
+//! What uploads may take: of the link, of the service's requests, of the memory.
 
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroU64;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ringlift::transport::MinSpeed;
-use ringlift::{Bandwidth, ChunkSize, Reader};
+use ringlift::{Bandwidth, ChunkSize, Client, Reader, Settings, Uploaded};
 
 use super::support::way::CHUNK;
-use super::support::{House, MIB, Sample, Scheme, each_at_once};
+use super::support::{House, MIB, Sample, Scheme, digest, each_at_once};
 
 const USAGE: i32 = 2;
 
@@ -119,5 +123,96 @@ fn a_rate_spaces_the_requests_out_from_the_command_line_and_from_a_file() {
         let args = ["upload", "--chunk-size", &chunk, rate[0], rate[1], sample.arg()];
         house.run(args).done();
         assert!(begun.elapsed() >= Duration::from_secs(1), "three requests in {:?}", begun.elapsed());
+    }
+}
+
+/// Gives its bytes once the other end of the channel is dropped.
+struct Late<R>(mpsc::Receiver<()>, R);
+
+impl<R: Read> Read for Late<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let _ = self.0.recv();
+        self.1.read(buffer)
+    }
+}
+
+/// A client whose streams share memory for so many chunks of the smallest size.
+fn cramped(house: &House, chunks: u64) -> Client {
+    let cramp = |settings: &mut Settings| {
+        settings.transfers = 100;
+        settings.buffer_bytes = chunks * CHUNK;
+    };
+    house.hasty_client().with(cramp).build().unwrap()
+}
+
+fn send(client: &Client, reader: impl Read + Send + 'static) -> Uploaded {
+    let upload = client.upload_reader("live.mp4", reader).chunk_size(ChunkSize::Bytes(CHUNK));
+    upload.send_blocking().unwrap()
+}
+
+#[test]
+fn a_hundred_streams_that_start_one_after_another_from_the_last_on_share_two_chunks_of_memory() {
+    let house = House::new(Scheme::Http);
+    let client = cramped(&house, 2);
+    let sample = Sample::new(CHUNK + 1);
+    let expected = (sample.len, digest(&sample.path()));
+    thread::scope(|scope| {
+        let mut last = None;
+        for _ in 0..100 {
+            let (permit, permission) = mpsc::channel();
+            let before = last.replace(permit);
+            let (client, house, sample, expected) = (&client, &house, &sample, &expected);
+            scope.spawn(move || {
+                let uploaded = send(client, Late(permission, File::open(sample.path()).unwrap()));
+                drop(before);
+                assert_eq!(house.stored(&uploaded.video_id), *expected);
+            });
+        }
+    });
+}
+
+#[test]
+fn streams_that_all_have_something_at_once_come_to_their_ends_with_memory_for_one_chunk() {
+    let house = House::new(Scheme::Https);
+    let client = cramped(&house, 1);
+    let sample = Sample::new(2 * CHUNK + 7);
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                let uploaded = send(&client, File::open(sample.path()).unwrap());
+                house.assert_holds(&uploaded.video_id, &sample.path());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_is_given_up_in_the_middle_of_a_chunk_leaves_its_memory_to_others() {
+    let house = House::new(Scheme::Http);
+    let client = cramped(&house, 1);
+    let (permit, permission) = mpsc::channel();
+    let (told, begun) = mpsc::channel();
+    let telling = Telling(told, std::io::repeat(7).take(2 * MIB));
+    let stuck = telling.chain(Late(permission, std::io::empty()));
+    let running = client.upload_reader("stuck.mp4", stuck).chunk_size(ChunkSize::Bytes(CHUNK)).start();
+    let running = pollster::block_on(running).unwrap();
+    begun.recv().unwrap();
+    drop(running);
+    let sample = Sample::new(CHUNK + 1);
+    let uploaded = send(&client, File::open(sample.path()).unwrap());
+    house.assert_holds(&uploaded.video_id, &sample.path());
+    drop(permit);
+}
+
+/// Some bytes, and word when more are asked for.
+struct Telling(mpsc::Sender<()>, std::io::Take<std::io::Repeat>);
+
+impl Read for Telling {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.1.read(buffer)?;
+        if read == 0 {
+            self.0.send(()).unwrap();
+        }
+        Ok(read)
     }
 }

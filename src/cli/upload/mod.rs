@@ -47,6 +47,7 @@ pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended 
         return plan::show(&items, &settings, screen).map(Some);
     }
     check_credentials(&settings, &args.after, token.as_ref())?;
+    plan::check_stdin(&items, &settings)?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
     let timetable = args.way.lanes.bwlimit.as_ref();
     let rules = Rules { after: &args.after, grace: args.grace, resume, timetable };

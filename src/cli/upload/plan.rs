@@ -65,6 +65,11 @@ impl Item {
         Item { index, name, input: Input::File(path.to_owned()), bytes: Some(bytes), errand }
     }
 
+    fn stream_chunk_bytes(&self, settings: &Settings) -> Result<u64, Error> {
+        let Errand { mode, chunk_size, expected_bytes, .. } = *self.errand;
+        settings.plan_stream(&self.name, mode, chunk_size, expected_bytes)
+    }
+
     /// `None` where nobody knows.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.bytes
@@ -114,6 +119,12 @@ fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
+/// Whether standard input can go the way it shall, asked before any other item is sent.
+pub(super) fn check_stdin(items: &[Item], settings: &Settings) -> Result<(), Failure> {
+    let stdin = items.iter().find(|item| item.input == Input::Stdin);
+    stdin.map_or(Ok(0), |item| item.stream_chunk_bytes(settings)).map(drop).map_err(Failure::from)
+}
+
 /// Shows what would be sent. Nothing is sent or created.
 pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Result<Summary, Failure> {
     let ring = probe::ring();
@@ -148,30 +159,26 @@ pub(super) fn planned(
         file: item.name.clone(),
         bytes: item.bytes,
         mode: events::mode(Addressing::Part),
-        chunk_bytes: given_chunk_bytes(chunk_size),
+        chunk_bytes: None,
         chunks: None,
         lanes: settings.lanes,
         reader: None,
         endpoint_url: settings.endpoint_url.clone(),
         dry_run: false,
     };
-    if let Input::File(path) = &item.input {
-        let file = SourceFile::open(path).map_err(Error::from)?;
-        let plan = settings.plan(file.len(), mode, chunk_size)?;
-        planned.bytes = Some(plan.len());
-        planned.mode = events::mode(plan.addressing());
-        planned.chunk_bytes = Some(plan.chunk_bytes());
-        planned.chunks = Some(plan.chunks());
-        planned.reader = Some(reader(&file, settings, ring));
+    match &item.input {
+        Input::Stdin => planned.chunk_bytes = Some(item.stream_chunk_bytes(settings)?),
+        Input::File(path) => {
+            let file = SourceFile::open(path).map_err(Error::from)?;
+            let plan = settings.plan(file.len(), mode, chunk_size)?;
+            planned.bytes = Some(plan.len());
+            planned.mode = events::mode(plan.addressing());
+            planned.chunk_bytes = Some(plan.chunk_bytes());
+            planned.chunks = Some(plan.chunks());
+            planned.reader = Some(reader(&file, settings, ring));
+        }
     }
     Ok(planned)
-}
-
-fn given_chunk_bytes(chunk_size: ChunkSize) -> Option<u64> {
-    match chunk_size {
-        ChunkSize::Auto => None,
-        ChunkSize::Bytes(bytes) => Some(bytes),
-    }
 }
 
 fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Declined>) -> String {

@@ -1,0 +1,160 @@
+//! Memory for the chunks of any number of pipes, granted a chunk at a time, first come first served.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The size of the pieces that memory is granted in.
+pub(super) const BLOCK_BYTES: usize = 1 << 20;
+
+/// Memory that all pipes share. A clone is the same budget.
+///
+/// Memory is taken when it is first needed, kept for the next chunk, and given back to the system when no pipe
+/// holds any.
+#[derive(Clone, Debug)]
+pub struct MemoryBudget {
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    bytes: u64,
+    blocks: usize,
+    /// One for each block. Whoever waits longest gets them first, however many it wants.
+    tickets: Arc<Semaphore>,
+    /// Memory that had been used and waits for the next ticket.
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+impl MemoryBudget {
+    /// As many whole blocks of 1 MiB as `bytes` hold.
+    pub fn new(bytes: u64) -> MemoryBudget {
+        let blocks = usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES;
+        let tickets = Arc::new(Semaphore::new(blocks.min(Semaphore::MAX_PERMITS)));
+        MemoryBudget { pool: Arc::new(Pool { bytes, blocks, tickets, spare: Mutex::default() }) }
+    }
+
+    /// The least budget, in bytes, that has room for a chunk.
+    pub fn least_for(chunk_bytes: u64) -> u64 {
+        chunk_bytes.next_multiple_of(BLOCK_BYTES as u64)
+    }
+
+    /// What it was made with.
+    pub fn bytes(&self) -> u64 {
+        self.pool.bytes
+    }
+
+    /// Waits for room for a chunk; what asked earlier is served earlier. For ever when there is less in all.
+    pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<Tickets> {
+        let blocks = u32::try_from(chunk_bytes.div_ceil(BLOCK_BYTES as u64)).ok()?;
+        let permit = self.pool.tickets.clone().acquire_many_owned(blocks).await.ok()?;
+        Some(Tickets { permit: Some(permit), pool: self.pool.clone() })
+    }
+
+    /// Memory for a block, that whoever asks has a ticket for.
+    pub(super) fn memory(&self) -> Vec<u8> {
+        let mut memory = self.pool.spare().pop().unwrap_or_default();
+        memory.resize(BLOCK_BYTES, 0);
+        memory
+    }
+}
+
+impl Pool {
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to so many blocks, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Tickets {
+    permit: Option<OwnedSemaphorePermit>,
+    pool: Arc<Pool>,
+}
+
+impl Tickets {
+    /// The right to one of them.
+    fn split_one(&mut self) -> Option<Tickets> {
+        let permit = self.permit.as_mut()?.split(1)?;
+        Some(Tickets { permit: Some(permit), pool: self.pool.clone() })
+    }
+
+    /// The first `len` bytes of `memory`, which costs one ticket until it is dropped; `None` without one.
+    pub(super) fn block(&mut self, memory: Vec<u8>, len: usize) -> Option<Block> {
+        Some(Block { memory, len, tickets: self.split_one()? })
+    }
+}
+
+impl Drop for Tickets {
+    fn drop(&mut self) {
+        let mut spare = self.pool.spare();
+        drop(self.permit.take());
+        if self.pool.tickets.available_permits() == self.pool.blocks {
+            *spare = Vec::new();
+        }
+    }
+}
+
+/// Memory with bytes of a pipe at its start.
+#[derive(Debug)]
+pub(super) struct Block {
+    memory: Vec<u8>,
+    len: usize,
+    tickets: Tickets,
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.tickets.pool.spare().push(std::mem::take(&mut self.memory));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: u64 = 2 * BLOCK_BYTES as u64;
+
+    fn spare(budget: &MemoryBudget) -> usize {
+        budget.pool.spare().len()
+    }
+
+    #[test]
+    fn memory_is_used_again_and_given_back_when_nobody_holds_any() {
+        let budget = MemoryBudget::new(2 * CHUNK);
+        let mut tickets = pollster::block_on(budget.reserve(CHUNK)).unwrap();
+        let block = tickets.block(budget.memory(), 5).unwrap();
+        assert_eq!((block.as_ref().len(), spare(&budget)), (5, 0));
+        drop(block);
+        assert_eq!(spare(&budget), 1);
+        let again = tickets.block(budget.memory(), 1).unwrap();
+        assert_eq!(spare(&budget), 0);
+        assert!(tickets.block(Vec::new(), 0).is_none(), "more blocks than tickets");
+        drop((again, tickets));
+        assert_eq!(spare(&budget), 0);
+        assert_eq!(budget.pool.tickets.available_permits(), 4);
+    }
+
+    #[test]
+    fn a_chunk_that_waits_is_not_overtaken_by_smaller_ones() {
+        let budget = MemoryBudget::new(CHUNK);
+        let block = BLOCK_BYTES as u64;
+        let first = pollster::block_on(budget.reserve(block)).unwrap();
+        let mut large = Box::pin(budget.reserve(CHUNK));
+        let mut small = Box::pin(budget.reserve(block));
+        let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(large.as_mut().poll(cx).is_pending());
+        assert!(small.as_mut().poll(cx).is_pending());
+        drop(first);
+        let std::task::Poll::Ready(Some(held)) = large.as_mut().poll(cx) else { panic!("not served") };
+        assert!(small.as_mut().poll(cx).is_pending());
+        drop(held);
+        assert!(small.as_mut().poll(cx).is_ready());
+    }
+}
