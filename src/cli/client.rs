@@ -109,7 +109,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 }
 
 /// Long enough that one slow moment is not yet a slow connection.
-const MIN_SPEED_WINDOW: Duration = Duration::from_secs(30);
+pub(super) const MIN_SPEED_WINDOW: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

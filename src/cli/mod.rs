@@ -3,6 +3,7 @@
 //! Results go to standard output, as text or, with `--json`, as events; everything else that is for
 //! people goes to standard error. Does not know: anything of the library but its public names.
 
+mod agreement;
 mod args;
 mod bandwidth;
 mod clean;

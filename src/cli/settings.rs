@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use ringlift::Secret;
 use toml::{Table, Value};
 
+use super::agreement;
 use super::args::Cli;
 use super::exit::Failure;
 
@@ -32,6 +33,7 @@ pub(super) fn parse(
     let command = layers.fill(command, &typed, &mut Vec::new())?;
     let mut matches = command.try_get_matches_from(argv)?;
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
+    agreement::check(&cli, |flag| stands_typed(&typed, flag))?;
     cli.global.api_key = environment(API_KEY).filter(|key| !key.is_empty()).map(Secret::new);
     Ok(cli)
 }
@@ -165,10 +167,17 @@ fn is_flag(arg: &Arg) -> bool {
 }
 
 fn is_typed(typed: &ArgMatches, flag: &Arg) -> bool {
-    let id = flag.get_id().as_str();
-    let here = matches!(typed.try_contains_id(id), Ok(true))
-        && typed.value_source(id) == Some(ValueSource::CommandLine);
+    let here = is_typed_here(typed, flag.get_id().as_str());
     here || typed.subcommand().is_some_and(|(_, below)| flag.is_global_set() && is_typed(below, flag))
+}
+
+fn is_typed_here(typed: &ArgMatches, id: &str) -> bool {
+    matches!(typed.try_contains_id(id), Ok(true)) && typed.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+/// Whether it was typed, for whichever command.
+fn stands_typed(typed: &ArgMatches, id: &str) -> bool {
+    is_typed_here(typed, id) || typed.subcommand().is_some_and(|(_, below)| stands_typed(below, id))
 }
 
 /// The flags that exclude `flag`, whichever of the two says so.

@@ -29,8 +29,9 @@ fn every_mode_fills_a_video_over_http_and_https() {
         for (asked, used, chunks) in
             [("single", "single", 1), ("bytes", "bytes", 3), ("parts", "parts", 3), ("auto", "bytes", 3)]
         {
-            let args = ["upload", "--json", "--mode", asked, "--chunk-size", "5MiB", sample.arg()];
-            let ran = house.run(args).done();
+            let mut command = ringlift();
+            house.host(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
+            let ran = run(command.args(["upload", "--json", "--mode", asked, sample.arg()])).done();
             assert_eq!(ran.event("planned")["chunks"], chunks);
             let done = ran.event("file_done");
             assert_eq!((&done["mode"], &done["chunks"]), (&used.into(), &chunks.into()));
@@ -90,8 +91,12 @@ fn an_upload_token_is_enough() {
     for mode in ["single", "bytes", "parts"] {
         let before = house.server.tally().videos_created;
         let mut command = ringlift();
-        house.host_stranger(&mut command).args(["upload", "--json", "--mode", mode, "--chunk-size", "5MiB"]);
-        command.arg("--upload-token-file").arg(&token_file).arg(sample.path());
+        house.host_stranger(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
+        command
+            .args(["upload", "--json", "--mode", mode])
+            .arg("--upload-token-file")
+            .arg(&token_file)
+            .arg(sample.path());
         let ran = run(&mut command).done();
         house.assert_holds(&video_id(&ran), &sample.path());
         assert_eq!(house.server.tally().videos_created, before + 1, "{mode}");

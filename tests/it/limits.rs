@@ -14,6 +14,7 @@ use super::support::way::CHUNK;
 use super::support::{House, MIB, Sample, Scheme, digest, each_at_once};
 
 const USAGE: i32 = 2;
+const UNSUITED: i32 = 6;
 
 fn mib_a_second(mib: u64) -> Bandwidth {
     Bandwidth::bytes_per_second(NonZeroU64::new(mib * MIB).unwrap())
@@ -215,4 +216,31 @@ impl Read for Telling {
         }
         Ok(read)
     }
+}
+
+#[test]
+fn standard_input_that_cannot_go_as_asked_is_refused_before_the_files_beside_it_are_sent() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(MIB);
+    for (args, code, text) in [
+        (["--max-buffer-memory", "4M", "--chunk-size", "auto"], USAGE, "--max-buffer-memory"),
+        (["--max-buffer-memory", "9M", "--chunk-size", "10M"], USAGE, "10485760 bytes of memory"),
+        (["--expected-size", "100G", "--chunk-size", "auto"], UNSUITED, "52428800000"),
+        (["--mode", "bytes", "--chunk-size", "5M"], UNSUITED, "--mode parts"),
+    ] {
+        let args = ["upload"].into_iter().chain(args).chain([sample.arg(), "-"]);
+        house.run(args).failed(code, &[text]);
+        assert!(house.server.requests().is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn chunks_of_standard_input_become_smaller_where_the_memory_is_small() {
+    let house = House::new(Scheme::Http);
+    let chunk_bytes = |memory: &str| {
+        let ran = house.run(["upload", "--json", "--dry-run", "--max-buffer-memory", memory, "-"]).done();
+        ran.event("planned")["chunk_bytes"].as_u64().unwrap()
+    };
+    assert_eq!(chunk_bytes("256M"), 16 * MIB);
+    assert_eq!(chunk_bytes("7.5M"), 7 * MIB);
 }

@@ -1,0 +1,149 @@
+//! Whether flags go together, before anything is read or sent.
+//!
+//! Values that contradict each other are refused wherever they come from. What was typed has to have something to
+//! do, too; a value out of the environment or a file is a habit, and may find nothing to do.
+
+use std::path::Path;
+use std::time::Duration;
+
+use humantime::format_duration;
+use ringlift::{RetryPolicy, transport::Patience};
+
+use super::args::{Cli, Command, Global};
+use super::client::MIN_SPEED_WINDOW;
+use super::exit::Failure;
+use super::upload_args::{AfterArgs, ModeArg, OnChangeArg, UploadArgs};
+
+/// Refuses what cannot be meant. `is_typed` says whether a flag stands on the command line.
+pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let refusal = times(&cli.global).or_else(|| match &cli.command {
+        Command::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
+        Command::Resume(args) => after(&args.after, &is_typed),
+        _ => None,
+    });
+    refusal.map_or(Ok(()), |why| Err(Failure::usage(why)))
+}
+
+/// A wait inside another has to fit into it.
+fn times(global: &Global) -> Option<String> {
+    let timeout = global.timeout.unwrap_or(Patience::default().stall);
+    let retry_max_time = global.retry_max_time.unwrap_or(RetryPolicy::default().max_time);
+    let is_said = global.timeout.is_some() || global.retry_max_time.is_some();
+    let is_retried = global.retries != Some(0);
+    let shown = |time: Duration| format_duration(time).to_string();
+    if let (Some(connect), Some(timeout)) = (global.connect_timeout, global.timeout)
+        && connect > timeout
+    {
+        let (connect, timeout) = (shown(connect), shown(timeout));
+        return Some(format!(
+            "--connect-timeout {connect} is longer than --timeout {timeout}: a connection would get more time \
+             to be made than to say something"
+        ));
+    }
+    if is_said && is_retried && retry_max_time < timeout {
+        let (whole, one) = (shown(retry_max_time), shown(timeout));
+        return Some(format!(
+            "--retry-max-time {whole} is shorter than one --timeout, which is {one}: the first connection that \
+             stalls would leave no time for another; lower --timeout, or raise --retry-max-time"
+        ));
+    }
+    if let (Some(speed), Some(whole)) = (global.min_speed, global.retry_max_time)
+        && is_retried
+        && whole < MIN_SPEED_WINDOW
+    {
+        let (whole, window) = (shown(whole), shown(MIN_SPEED_WINDOW));
+        return Some(format!(
+            "--retry-max-time {whole} ends before --min-speed {speed} has been measured, which takes {window}"
+        ));
+    }
+    None
+}
+
+fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
+    let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
+    let destination = &args.destination;
+    let is_named = destination.video_id.is_some();
+    let has_token = destination.token.upload_token.is_some() || destination.token.upload_token_file.is_some();
+    let refusal = if is_typed("chunk_size") && args.way.mode == ModeArg::Single {
+        "--chunk-size has no chunks to size: --mode single sends the whole file in one request"
+    } else if is_typed("max_buffer_memory") && !reads_stdin {
+        "--max-buffer-memory is about standard input: name `-` among the files"
+    } else if is_typed("on_change") && args.way.on_change == OnChangeArg::Restart && (is_named || has_token) {
+        "--on-change restart deletes the video that it created: it creates none with --video-id or an upload token"
+    } else {
+        return None;
+    };
+    Some(refusal.to_owned())
+}
+
+fn after(args: &AfterArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
+    let waits = args.wait.is_some() || args.verify;
+    let refusal = "--wait-timeout bounds a wait that nobody asked for: add --wait playable or --verify";
+    (is_typed("wait_timeout") && !waits).then(|| refusal.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::exit::Exit;
+    use crate::cli::settings::parse;
+
+    fn check(line: &str, environment: &[(&str, &str)]) -> Result<(), String> {
+        let argv: Vec<_> = format!("ringlift {line}").split_whitespace().map(Into::into).collect();
+        let find =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, it)| (*it).to_owned());
+        parse(&argv, find).map(drop).map_err(|failure| {
+            assert_eq!(failure.exit(), Exit::Usage, "{line}");
+            failure.to_string()
+        })
+    }
+
+    #[test]
+    fn values_that_contradict_each_other_are_refused_and_both_are_named() {
+        for (line, named) in [
+            ("upload --connect-timeout 5m --timeout 1m f", ["--connect-timeout 5m", "--timeout 1m"]),
+            ("upload --retry-max-time 30s f", ["--retry-max-time 30s", "1m"]),
+            ("upload --timeout 20m f", ["--retry-max-time 15m", "20m"]),
+            ("status --timeout 2m --retry-max-time 1m v", ["--retry-max-time 1m", "2m"]),
+            (
+                "upload --timeout 5s --retry-max-time 20s --min-speed 1M f",
+                ["--retry-max-time 20s", "--min-speed 1 MiB"],
+            ),
+            ("upload --mode single --chunk-size 64M f", ["--chunk-size", "--mode single"]),
+            ("upload --max-buffer-memory 1G f", ["--max-buffer-memory", "`-`"]),
+            ("upload --wait-timeout 2h f", ["--wait-timeout", "--verify"]),
+            ("resume --wait-timeout 2h", ["--wait-timeout", "--wait"]),
+            ("upload --on-change restart --video-id vi f", ["--on-change", "--video-id"]),
+            ("upload --on-change restart --upload-token to f", ["--on-change", "upload token"]),
+        ] {
+            let refused = check(line, &[]).unwrap_err();
+            assert!(named.iter().all(|name| refused.contains(name)), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_goes_together_passes() {
+        for line in [
+            "upload --timeout 5s f",
+            "upload --connect-timeout 2m f",
+            "upload --timeout 1m --retry-max-time 1m f",
+            "upload --retry-max-time 1s --retries 0 f",
+            "upload --chunk-size 64M f",
+            "upload --max-buffer-memory 1G -",
+            "upload --wait-timeout 2h --verify f",
+            "resume --wait-timeout 2h --wait playable",
+            "upload --on-change restart f",
+        ] {
+            check(line, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn habits_may_find_nothing_to_do_and_must_not_contradict_each_other() {
+        let habits = [("RINGLIFT_CHUNK_SIZE", "64M"), ("RINGLIFT_WAIT_TIMEOUT", "2h")];
+        check("upload --mode single f", &habits).unwrap();
+        check("upload f", &[("RINGLIFT_MAX_BUFFER_MEMORY", "1G")]).unwrap();
+        check("upload --wait-timeout 2h f", &[("RINGLIFT_WAIT", "playable")]).unwrap();
+        check("upload --timeout 2m f", &[("RINGLIFT_RETRY_MAX_TIME", "1m")]).unwrap_err();
+        check("upload --chunk-size 64M f", &[("RINGLIFT_MODE", "single")]).unwrap_err();
+    }
+}
