@@ -23,6 +23,13 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The only files that may contain `unsafe`.
 const UNSAFE_HOMES: &[&str] = &["source/mmap.rs", "source/uring/aligned.rs"];
 
+/// The only files that ask what time of day it is, and what for. Nobody waits for what they learn.
+const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
+    ("upload/record.rs", "when an upload began, to be shown by `ringlift resume --list`"),
+    ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),
+    ("server/dates.rs", "the dates that the local server tells of its videos"),
+];
+
 #[test]
 fn the_table_has_no_cycles() {
     for (i, (module, imports)) in MODULES.iter().enumerate() {
@@ -63,6 +70,19 @@ fn unsafe_stays_home() {
         let home = UNSAFE_HOMES.iter().any(|home| path == Path::new(home));
         let found = code.contains("unsafe {") || code.contains("unsafe impl");
         assert!(home || !found, "{}: unsafe code outside its homes", path.display());
+    }
+}
+
+#[test]
+fn timers_go_by_the_clock_that_never_jumps() {
+    for (path, code) in sources() {
+        let is_home = WALL_CLOCK_HOMES.iter().any(|(home, _)| path == Path::new(home));
+        for reading in
+            ["SystemTime::now", "Timestamp::now", "Zoned::now", "ClockId::Realtime", "EPOCH.elapsed"]
+        {
+            let found = code.contains(reading);
+            assert!(is_home || !found, "{}: {reading} outside its homes: wait by Instant", path.display());
+        }
     }
 }
 

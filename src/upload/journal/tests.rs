@@ -68,6 +68,19 @@ fn left_behind(path: &Path, chunks: impl IntoIterator<Item = u32>) {
 }
 
 #[test]
+fn a_clock_that_jumps_changes_nothing_but_what_is_shown() {
+    let (folder, day) = (tempfile::tempdir().unwrap(), Duration::from_secs(24 * 3600));
+    let path = folder.path().join("journal.db");
+    left_behind(&path, [3]);
+    for now in [NOW + 20_000 * day, NOW + 19_999 * day, NOW, NOW - day] {
+        let mut journal = Journal::open(&path).unwrap();
+        let claim = journal.claim(&key(), "--title=Long", now).unwrap();
+        let Claim::Resume(_, remembered) = claim else { panic!("{claim:?}") };
+        assert_eq!(remembered.stored, [3]);
+    }
+}
+
+#[test]
 fn the_same_command_finds_its_container_its_plan_and_every_acknowledged_chunk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/ringlift/journal.db");
