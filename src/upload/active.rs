@@ -258,6 +258,14 @@ impl Active {
         next_filling(id, inbox)
     }
 
+    /// The stream gives nothing more. Unless it said that it is over, whoever read it has panicked.
+    pub(super) fn dried(&mut self) {
+        if self.session.chunks().total_bytes().is_none() {
+            let error = Error::new(ErrorKind::Internal, format!("read {}", self.file_name));
+            self.session.handle_failure(error.because("its reader ended before the stream did"));
+        }
+    }
+
     /// Ends it early as its handle asks, and waits for the next word.
     pub(super) fn halt(
         &mut self,
@@ -404,7 +412,7 @@ fn next_filling(id: SessionId, mut inbox: mpsc::Receiver<Filling>) -> LocalBoxFu
     Box::pin(async move {
         match inbox.recv().await {
             Some(filling) => Event::Filled(id, filling, inbox),
-            None => Event::Done,
+            None => Event::Dried(id),
         }
     })
 }

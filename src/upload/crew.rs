@@ -86,6 +86,16 @@ impl Crew {
         self.reports.recv().await
     }
 
+    /// Whether every worker has ended before its time: no lane will report again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether the lane's worker has ended before its time: the lane will not report again.
+    pub(super) fn has_lost(&self, lane: LaneIndex) -> bool {
+        self.threads[self.lanes[lane].worker].is_finished()
+    }
+
     /// What the lane has read and sent of its chunk.
     pub(super) fn gauge(&self, lane: LaneIndex) -> Gauge {
         self.lanes[lane].gauge.clone()

@@ -87,10 +87,12 @@ pub(super) enum Event {
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),
     Filled(SessionId, Filling, mpsc::Receiver<Filling>),
+    /// Its stream gives nothing more.
+    Dried(SessionId),
     Halted(SessionId, Halt, watch::Receiver<Halt>),
     /// The container of an upload that begins anew is gone, or could not be deleted.
     Cleared(Box<Restart>, Result<()>),
-    /// A call beside the uploads ended, or a stream did.
+    /// A call beside the uploads ended.
     Done,
 }
 
@@ -265,6 +267,7 @@ impl Driver {
                 let next = self.active.get_mut(&id).map(|active| active.take_filling(id, filling, inbox));
                 self.tasks.extend(next);
             }
+            Event::Dried(id) => self.with(id, Active::dried),
             Event::Halted(id, halt, halted) => {
                 let next = self.active.get_mut(&id).and_then(|active| active.halt(id, halt, halted));
                 self.tasks.extend(next);
@@ -293,6 +296,7 @@ impl Driver {
     /// Gives everybody the work there is.
     fn pump(&mut self) {
         self.begin_jobs();
+        self.miss_workers();
         let now = Instant::now();
         let ids: Vec<SessionId> = self.active.keys().copied().collect();
         for id in ids {
@@ -306,7 +310,30 @@ impl Driver {
         }
     }
 
+    /// A worker that ended before its time tells nobody what became of its chunks.
+    fn miss_workers(&mut self) {
+        let Some(crew) = &self.crew else { return };
+        let is_missed =
+            |active: &Active| crew.is_lost() || active.lanes.keys().any(|&lane| crew.has_lost(lane));
+        for active in self.active.values_mut().filter(|active| is_missed(active)) {
+            let error = Error::new(ErrorKind::Internal, "send chunks");
+            active.session.handle_failure(error.because("the thread that was to send them has ended"));
+        }
+    }
+
+    /// The next upload gets other workers than those that have ended before their time.
+    fn dismiss_lost_crew(&mut self) {
+        if let Some(crew) = self.crew.take_if(|crew| crew.is_lost()) {
+            crew.join();
+            self.idle.clear();
+            self.passes.clear();
+        }
+    }
+
     fn begin_jobs(&mut self) {
+        if self.active.is_empty() {
+            self.dismiss_lost_crew();
+        }
         while self.active.len() < self.settings.transfers {
             let Some(job) = self.queue.pop_front() else { return };
             let id = self.next_session;

@@ -122,7 +122,7 @@ fn run_on_ring(plant: Plant) {
         Ok(runtime) => runtime.block_on(run(plant)),
         Err(error) => {
             tracing::warn!(%error, "the ring was refused after it had been allowed: reading without it");
-            run_plain(plant);
+            run_plain(Plant { runtime: Runtime::Plain, ..plant });
         }
     }
 }
