@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use ringlift::server::{Action, Fault, FaultPlan, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{Ran, end, ready_url, ringlift, ringlift_without, run, run_with_stdin, start};
+use crate::support::command::{Ran, Want, end, ready_url, ringlift, run, run_with_stdin, start};
 use crate::support::{House, MIB, Sample, Scheme, digest};
 
 fn text(path: &Path) -> &str {
@@ -329,41 +328,19 @@ fn help_completions_and_the_manual_are_there() {
 fn a_refused_ring_is_replaced_and_the_reason_said_once() {
     let house = House::new(Scheme::Https);
     let sample = Sample::new(11 * MIB);
-    let upload = |mut command: Command| {
-        house.host(&mut command).args([
-            "upload",
-            "--json",
-            "-v",
-            "--reader",
-            "uring",
-            "--chunk-size",
-            "5MiB",
-        ]);
-        run(command.arg(sample.path())).done()
+    let args = ["upload", "--json", "-v", "--reader", "uring", "--chunk-size", "5MiB", sample.arg()];
+    let run = |want: Want| {
+        want.run(|command| {
+            house.host(command).args(args);
+        })
+        .done()
     };
-    let filtered = thread::scope(|scope| {
-        // A filter holds for the thread that asks for it, and for the processes that it starts.
-        let filtered = scope.spawn(|| {
-            seccompiler::apply_filter(&no_ring()).unwrap();
-            upload(ringlift())
-        });
-        filtered.join().unwrap()
-    });
-    let unlocked = upload(ringlift_without("ipc_lock", "ulimit -l 0"));
-    for (ran, reason) in [(filtered, "seccomp"), (unlocked, "locked memory")] {
+    for (want, reason) in [(Want::Ring, "seccomp"), (Want::LockedKib(0), "locked memory")] {
+        let ran = run(want);
         assert_eq!(ran.event("file_done")["reader"], "pread");
         assert_eq!(ran.stderr.matches(reason).count(), 1, "{}", ran.stderr);
         house.assert_holds(&video_id(&ran), &sample.path());
     }
-}
-
-/// Allows every system call but the one that makes rings.
-fn no_ring() -> seccompiler::BpfProgram {
-    use seccompiler::{SeccompAction, SeccompFilter};
-    let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
-    let refuse = SeccompAction::Errno(libc::EPERM as u32);
-    let arch = std::env::consts::ARCH.try_into().unwrap();
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap().try_into().unwrap()
 }
 
 /// A server that takes seconds to answer each chunk.

@@ -19,7 +19,7 @@ use ringlift::{
     ChunkSize, Client, Credentials, Error, ErrorKind, Mode, Reader, Running, Secret, Upload, Uploaded,
 };
 
-use crate::support::child::{Errand, Want};
+use crate::support::command::Want;
 use crate::support::way::{CHUNK, Way};
 use crate::support::{Closed, House, MIB, Sample, Scheme, each_at_once};
 
@@ -891,17 +891,41 @@ fn a_file_that_shrinks_under_any_reader_in_the_middle_of_a_chunk_ends_its_upload
 // Limits of this machine.
 
 #[test]
-fn a_process_with_few_descriptors_little_locked_memory_or_no_ring_delivers_all_the_same() {
+fn a_command_with_few_descriptors_little_locked_memory_or_no_ring_delivers_all_the_same() {
     for scheme in SCHEMES {
         let house = House::new(scheme);
         let sample = Way::Bytes.sample(5);
-        for want in [Want::Descriptors, Want::LockedMemory, Want::Ring] {
-            let errand = Errand::new(&house, Way::Bytes, &sample).without(want);
-            assert!(errand.start().wait().unwrap().success());
-            let video_id = errand.answer().unwrap().unwrap();
-            house.assert_holds(&video_id, &sample.path());
+        for want in [Want::Descriptors(64), Want::LockedKib(64), Want::Ring] {
+            let args = ["upload", "--json", "-c", "3", "--chunk-size", "5MiB", sample.arg()];
+            let ran = want
+                .run(|command| {
+                    house.host(command).args(args);
+                })
+                .done();
+            house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
         }
     }
+}
+
+#[test]
+fn a_command_with_next_to_no_descriptors_says_so_and_does_not_hang() {
+    let house = House::new(Scheme::Http);
+    let sample = Way::Bytes.sample(3);
+    let args = ["upload", "--json", "-c", "3", "--retries", "0", "--chunk-size", "5MiB", sample.arg()];
+    each_at_once([0, 1, 2], |third| {
+        for most in (4 + third..40).step_by(3) {
+            let ran = Want::Descriptors(most).run(|command| {
+                house.host(command).args(args);
+            });
+            match ran.code {
+                Some(0) => house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path()),
+                _ => assert!(
+                    ran.stderr.contains("ringlift:") && !ran.stderr.contains("panicked"),
+                    "{most}: {ran:?}"
+                ),
+            }
+        }
+    });
 }
 
 // Plans that cannot be.

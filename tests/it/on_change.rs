@@ -26,8 +26,10 @@ fn write(path: &Path, text: &[u8]) {
 /// Uploads, and changes the file once its third chunk has arrived.
 fn upload_and_change(house: &House, sample: &Sample, args: &[&str]) -> Ran {
     let mut command = ringlift();
-    house.host(&mut command).env("XDG_STATE_HOME", house.folder.path());
-    command.args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"]).args(args);
+    house
+        .host(&mut command)
+        .args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"])
+        .args(args);
     let child = start(command.arg(sample.path()));
     while house.server.tally().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(10));
@@ -60,7 +62,7 @@ fn begins_the_upload_anew_when_that_is_asked_for() {
     assert_eq!((videos(&house), house.server.tally().videos_created), (vec![video_id], 2));
     assert!(ran.summary()["resent_bytes"].as_u64() >= Some(10 * MIB), "{:?}", ran.summary());
     let mut list = ringlift();
-    house.host(&mut list).env("XDG_STATE_HOME", house.folder.path()).args(["resume", "--list"]);
+    house.host(&mut list).args(["resume", "--list"]);
     assert_eq!(run(&mut list).done().stdout, "", "the journal forgot both sessions");
 }
 

@@ -37,7 +37,6 @@ fn refusal() -> Action {
 fn command(house: &House, args: &[&str]) -> Command {
     let mut command = ringlift();
     house.host(&mut command).args(args);
-    command.env("XDG_STATE_HOME", house.folder.path());
     command
 }
 

@@ -1,84 +1,191 @@
-//! A process that uploads is killed at random moments and started again until it is done.
+//! The built command is killed at random moments and started again until its file is there.
 //!
-//! After every round: the file is there, byte for byte; and each kill cost at most the chunks that were
-//! under way. No container was made twice, except where a kill fell between the end of the upload and the
-//! word that it is over, or, without a key, between the chunk that makes a container and the note of its
-//! name: nobody can ask for that.
+//! After every round: the file is there, byte for byte, in the video that the command names; each kill
+//! cost at most the chunks that were under way; and no container was made twice, except where a kill fell
+//! between the end of the upload and the command's word that it is over, or, without a key, between the
+//! chunk that makes a container and the note of its name: nobody can ask for that.
 
-use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::process::{Child, Command};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Action, Fault, RouteClass, Tally};
 use ringlift::upload::journal::{Container, Entry, Journal};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::child::{Errand, LANES};
+use crate::support::command::{Ran, end, ringlift, start};
 use crate::support::way::{CHUNK, Way};
-use crate::support::{House, MIB, Scheme, each_at_once};
+use crate::support::{House, MIB, Sample, Scheme, each_at_once};
 
-/// What happened in all rounds.
+/// What happened, in one round or in all.
 #[derive(Debug, Default)]
 struct Totals {
-    kills: AtomicU64,
-    resent_bytes: AtomicU64,
-    /// Containers that were made twice, each by a kill at one of the two bad moments.
-    twice: AtomicU64,
+    rounds: u64,
+    kills: u64,
+    /// Runs that went on with what an earlier one had begun.
+    resumes: u64,
+    resent_bytes: u64,
+    /// Containers beyond the first of their round.
+    duplicates: u64,
+    /// Kills at the two moments that may leave one.
+    nameless: u64,
+    unheard: u64,
 }
 
 #[test]
-fn a_process_that_is_killed_again_and_again_uploads_the_file_once() {
+fn a_command_that_is_killed_again_and_again_uploads_its_file_once() {
     let rounds = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(SHORT_ROUNDS);
     let combinations: Vec<(Scheme, Way)> = [Scheme::Http, Scheme::Https]
         .into_iter()
         .flat_map(|scheme| Way::CHUNKED.map(|way| (scheme, way)))
         .collect();
-    let totals = Totals::default();
+    let totals = Mutex::new(Totals::default());
     // Most of a round is waiting: a few at once, one after another.
     each_at_once(0..AT_ONCE, |first| {
         for number in (first..rounds).step_by(AT_ONCE) {
             let (scheme, way) = combinations[number % combinations.len()];
-            round(scheme, way, fastrand::u64(..), &totals);
+            let round = Errand::new(scheme, way).carry_out(fastrand::u64(..));
+            totals.lock().unwrap().add(&round);
         }
     });
-    println!("{rounds} rounds: {totals:?}");
+    let totals = totals.into_inner().unwrap();
+    assert!(totals.kills > 0 && totals.resumes > 0, "nothing was tried: {totals}");
+    println!("{totals}");
 }
 
-/// Kills the uploads of one file until one of them gets through.
-fn round(scheme: Scheme, way: Way, seed: u64, totals: &Totals) {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let slow = Action::Throttle { bytes_per_second: 40 * MIB };
-    let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
-    let sample = way.sample(CHUNKS);
-    let folder = tempfile::tempdir().unwrap();
-    let journal = folder.path().join("journal.db");
-    let errand = Errand::new(&house, way, &sample).journal(&journal);
-    let (mut kills, mut nameless, mut unheard) = (0, 0, 0);
-    let video_id = loop {
-        let patience = match kills {
-            MOST_KILLS => Duration::from_secs(120),
-            _ => Duration::from_millis(random.u64(5..400)),
+/// A file to be uploaded by one command, however often it takes.
+struct Errand {
+    house: House,
+    way: Way,
+    sample: Sample,
+    token: Option<String>,
+}
+
+impl Errand {
+    fn new(scheme: Scheme, way: Way) -> Errand {
+        let slow = Action::Throttle { bytes_per_second: 24 * MIB };
+        let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
+        let token = way.token(&house);
+        Errand { house, way, sample: way.sample(CHUNKS), token }
+    }
+
+    /// Kills the command until one of its runs gets through.
+    fn carry_out(self, seed: u64) -> Totals {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut round = Totals { rounds: 1, ..Totals::default() };
+        let mut left = None;
+        let ran = loop {
+            let moment = if round.kills < MOST_KILLS { Some(Moment::draw(&mut random)) } else { None };
+            round.resumes += u64::from(left.is_some());
+            let ran = self.run(moment);
+            if is_heard(&ran) {
+                break ran;
+            }
+            assert_eq!(ran.code, None, "seed {seed}, {moment:?}: {ran:?}");
+            round.kills += 1;
+            left = self.left();
+            round.nameless += u64::from(self.way.is_delegated() && left.as_ref().is_some_and(is_nameless));
+            round.unheard += u64::from(left.is_none() && self.has_all(1 + round.unheard));
         };
-        if run_or_kill(&errand, patience).is_some() {
-            break errand.answer().unwrap().unwrap();
+        let tally = self.house.server.tally();
+        round.duplicates = tally.videos_created - 1;
+        round.resent_bytes = tally.file_bytes - (1 + round.unheard) * self.sample.len;
+        self.judge(&ran, left, &round, &format!("{:?}, seed {seed}: {round}, {tally:?}", self.way));
+        round
+    }
+
+    fn judge(&self, ran: &Ran, left: Option<Entry>, round: &Totals, story: &str) {
+        let done = ran.event("file_done");
+        let video_id = done["video_id"].as_str().unwrap();
+        if let Some(Entry { container: Container::Known { video_id: begun, .. }, .. }) = left {
+            assert_eq!(video_id, begun, "another container was finished: {story}");
         }
-        kills += 1;
-        let entries = Journal::open(&journal).unwrap().entries().unwrap();
-        nameless += entries.iter().filter(|entry| way.is_delegated() && is_nameless(entry)).count() as u64;
-        // The journal forgets what is over.
-        let all_sent = house.server.tally().chunks_accepted >= (1 + unheard) * CHUNKS;
-        unheard += u64::from(entries.is_empty() && all_sent);
-    };
-    let tally = house.server.tally();
-    let story = format!("{scheme:?} {way:?}, seed {seed}: {kills} kills, {unheard} unheard, {tally:?}");
-    house.assert_holds(&video_id, &sample.path());
-    assert!(tally.videos_created <= 1 + nameless + unheard, "{nameless} nameless: {story}");
-    let resent = tally.file_bytes - (1 + unheard) * sample.len;
-    assert!(resent <= kills * LANES as u64 * CHUNK, "{resent} bytes were sent again: {story}");
-    assert!(Journal::open(&journal).unwrap().entries().unwrap().is_empty(), "{story}");
-    totals.kills.fetch_add(kills, Ordering::Relaxed);
-    totals.resent_bytes.fetch_add(resent, Ordering::Relaxed);
-    totals.twice.fetch_add(tally.videos_created - 1, Ordering::Relaxed);
+        self.house.assert_holds(video_id, &self.sample.path());
+        assert!(round.duplicates <= round.nameless + round.unheard, "{story}");
+        assert!(round.resent_bytes <= round.kills * LANES * CHUNK, "{story}");
+        assert!(self.left().is_none(), "the journal keeps what is over: {story}");
+    }
+
+    /// Runs the command to its end or to that moment.
+    fn run(&self, moment: Option<Moment>) -> Ran {
+        let before = self.house.server.tally();
+        let mut child = start(&mut self.command());
+        if let Some(moment) = moment
+            && moment.comes(&mut child, || self.house.server.tally(), &before)
+        {
+            kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+        }
+        end(child)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = ringlift();
+        match &self.token {
+            Some(token) => self.house.host_stranger(&mut command).env("RINGLIFT_UPLOAD_TOKEN", token),
+            None => self.house.host(&mut command),
+        };
+        let mode = self.way.mode_name();
+        command.args(["upload", "--json", "--chunk-size", "5MiB", "--mode", mode, self.sample.arg()]);
+        command.args(["--concurrency", &LANES.to_string()]);
+        command
+    }
+
+    /// What the journal has of it, as another process sees it.
+    fn left(&self) -> Option<Entry> {
+        let path = self.house.journal();
+        let mut entries =
+            if path.exists() { Journal::open(&path).unwrap().entries().unwrap() } else { vec![] };
+        assert!(entries.len() <= 1, "{entries:?}");
+        entries.pop()
+    }
+
+    fn has_all(&self, times: u64) -> bool {
+        self.house.server.tally().chunks_accepted >= times * CHUNKS
+    }
+}
+
+/// When a run is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So long after its start.
+    Started(Duration),
+    /// So long after the server has made its container.
+    Created(Duration),
+    /// So long after the server has recorded its last chunk.
+    Stored(Duration),
+}
+
+impl Moment {
+    fn draw(random: &mut fastrand::Rng) -> Moment {
+        let mut ms = |range| Duration::from_millis(random.u64(range));
+        match ms(0..8).as_millis() {
+            0 => Moment::Created(ms(0..30)),
+            1 => Moment::Stored(ms(0..30)),
+            _ => Moment::Started(ms(5..600)),
+        }
+    }
+
+    /// Waits for it; whether it comes before the end of the process.
+    fn comes(self, child: &mut Child, tally: impl Fn() -> Tally, before: &Tally) -> bool {
+        let mut since = None;
+        loop {
+            let (is_there, pause) = match self {
+                Moment::Started(pause) => (true, pause),
+                Moment::Created(pause) => (tally().videos_created > before.videos_created, pause),
+                Moment::Stored(pause) => (tally().chunks_accepted >= CHUNKS, pause),
+            };
+            let since = if is_there { Some(*since.get_or_insert_with(Instant::now)) } else { None };
+            if since.is_some_and(|since| since.elapsed() >= pause) {
+                return true;
+            }
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// Whether its process ended where the container was being made.
@@ -86,20 +193,30 @@ fn is_nameless(entry: &Entry) -> bool {
     matches!(entry.container, Container::Intended { .. })
 }
 
-/// Runs it to its end, or for so long.
-fn run_or_kill(errand: &Errand, patience: Duration) -> Option<ExitStatus> {
-    let (mut process, begun) = (errand.start(), Instant::now());
-    while begun.elapsed() < patience {
-        if let Some(status) = process.try_wait().unwrap() {
-            assert!(status.success(), "{:?}", errand.answer());
-            return Some(status);
-        }
-        sleep(Duration::from_millis(2));
+/// Whether the command lived to say that the file is there.
+fn is_heard(ran: &Ran) -> bool {
+    ran.events().iter().any(|event| event["event"] == "file_done")
+}
+
+impl Totals {
+    fn add(&mut self, round: &Totals) {
+        self.rounds += round.rounds;
+        self.kills += round.kills;
+        self.resumes += round.resumes;
+        self.resent_bytes += round.resent_bytes;
+        self.duplicates += round.duplicates;
+        self.nameless += round.nameless;
+        self.unheard += round.unheard;
     }
-    process.kill().unwrap();
-    let status = process.wait().unwrap();
-    // It may have come to its end just before.
-    errand.answer().map(|_| status)
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { rounds, kills, resumes, resent_bytes, duplicates, nameless, unheard } = self;
+        let (resent, at_most) = (resent_bytes / MIB, kills * LANES * CHUNK / MIB);
+        write!(f, "{rounds} rounds, {kills} kills, {resumes} resumes, {resent} MiB sent again of at most ")?;
+        write!(f, "{at_most}, {duplicates} duplicates ({nameless} kills before a name, {unheard} unheard)")
+    }
 }
 
 const ROUNDS: &str = "RINGLIFT_SOAK_ROUNDS";
@@ -107,3 +224,4 @@ const SHORT_ROUNDS: usize = 10;
 const AT_ONCE: usize = 3;
 const MOST_KILLS: u64 = 8;
 const CHUNKS: u64 = 8;
+const LANES: u64 = 3;

@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use serde_json::Value;
 
 use super::House;
@@ -58,7 +60,7 @@ impl Ran {
     }
 }
 
-/// The command, with nothing of this process' environment.
+/// The command, with nothing of this process' environment and with a state folder of its own.
 pub fn ringlift() -> Command {
     bare(env!("CARGO_BIN_EXE_ringlift"))
 }
@@ -78,6 +80,47 @@ pub fn ringlift_without(capability: &str, before: &str) -> Command {
     after(command, before)
 }
 
+/// What a command is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// More than this many descriptors (`RLIMIT_NOFILE`, getrlimit(2)).
+    Descriptors(u32),
+    /// More than this many KiB of locked memory (`RLIMIT_MEMLOCK`, getrlimit(2)).
+    LockedKib(u32),
+    /// io_uring (io_uring_setup(2)).
+    Ring,
+}
+
+impl Want {
+    /// Runs the command without it, once `prepare` has said what it is to do.
+    pub fn run(self, prepare: impl FnOnce(&mut Command) + Send) -> Ran {
+        let run_prepared = |mut command: Command| {
+            prepare(&mut command);
+            run(&mut command)
+        };
+        match self {
+            Want::Descriptors(most) => run_prepared(ringlift_after(&format!("ulimit -n {most}"))),
+            Want::LockedKib(most) => run_prepared(ringlift_without("ipc_lock", &format!("ulimit -l {most}"))),
+            Want::Ring => without_ring(|| run_prepared(ringlift())),
+        }
+    }
+}
+
+/// Starts processes where the system call that makes rings is refused, as Docker's default profile does.
+fn without_ring<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).unwrap();
+    let filter = BpfProgram::try_from(filter).unwrap();
+    // It holds for the thread that asks for it, and for the processes that this one starts.
+    let filtered = || {
+        apply_filter(&filter).unwrap();
+        act()
+    };
+    thread::scope(|scope| scope.spawn(filtered).join().unwrap())
+}
+
 fn after(mut shell: Command, before: &str) -> Command {
     shell.arg("-c").arg(format!("{before} && exec \"$@\"")).arg("sh").arg(env!("CARGO_BIN_EXE_ringlift"));
     shell
@@ -89,6 +132,9 @@ fn bare(program: &str) -> Command {
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
+    // Where it is pointed at a house, it keeps its journal there.
+    let state = format!("{}/state-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    command.env("XDG_STATE_HOME", state);
     command
 }
 
@@ -102,10 +148,16 @@ impl House {
     /// Points the command here, without the key.
     pub fn host_stranger<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("RINGLIFT_ENDPOINT_URL", self.server.url());
+        command.env("XDG_STATE_HOME", self.folder.path());
         match self.ca() {
             Some(ca) => command.env("RINGLIFT_CA_CERT", ca),
             None => command,
         }
+    }
+
+    /// The journal of the commands that are pointed here.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.path().join("ringlift/journal.db")
     }
 
     /// Runs the command here, with the key.

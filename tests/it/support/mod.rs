@@ -1,6 +1,5 @@
 //! A server to upload to, files to upload, and digests to compare.
 
-pub mod child;
 pub mod command;
 pub mod way;
 

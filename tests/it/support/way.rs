@@ -36,6 +36,15 @@ impl Way {
         }
     }
 
+    /// As `--mode` says it.
+    pub fn mode_name(self) -> &'static str {
+        match self {
+            Way::Single => "single",
+            Way::Bytes | Way::DelegatedBytes => "bytes",
+            Way::Parts | Way::DelegatedParts => "parts",
+        }
+    }
+
     /// A file of so many chunks, the last of them short.
     pub fn sample(self, chunks: u64) -> Sample {
         match self {
