@@ -151,7 +151,15 @@ struct Worker {
     origin: Origin,
     pools: Pools,
     /// The sources opened last, newest at the back.
-    open: RefCell<VecDeque<(SessionId, AnySource)>>,
+    open: RefCell<VecDeque<Open>>,
+}
+
+/// A source that is kept for the next chunk of its session.
+struct Open {
+    session: SessionId,
+    source: AnySource,
+    /// Turns true when the session is over.
+    over: watch::Receiver<bool>,
 }
 
 type Line = Lane<ChunkBody<AnySource>>;
@@ -221,15 +229,16 @@ impl Worker {
         }
     }
 
-    /// The order's source, opened once per worker and kept while it is among the latest.
+    /// The order's source, opened once per worker and kept while its session lasts and it is among the latest.
     fn source(&self, order: &Order) -> AnySource {
         let (file, choice) = match &order.supply {
             Supply::Held(chunk) => return AnySource::Held(chunk.clone()),
             Supply::File(file, choice) => (file, choice),
         };
         let mut open = self.open.borrow_mut();
-        if let Some((_, source)) = open.iter().find(|(session, _)| *session == order.session) {
-            return source.clone();
+        open.retain(|open| !*open.over.borrow());
+        if let Some(open) = open.iter().find(|open| open.session == order.session) {
+            return open.source.clone();
         }
         let (source, chosen) = AnySource::open(file, choice, self.pools.suited(choice));
         if let Err(declined) = chosen {
@@ -238,7 +247,8 @@ impl Worker {
         if open.len() == OPEN_SOURCES {
             open.pop_front();
         }
-        open.push_back((order.session, source.clone()));
+        let over = order.cancelled.clone();
+        open.push_back(Open { session: order.session, source: source.clone(), over });
         source
     }
 
