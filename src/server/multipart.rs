@@ -116,6 +116,9 @@ impl Parser {
             return Ok(Some(self.stage));
         }
         let padding = self.held.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        if padding > MAX_HEAD_BYTES {
+            return Err(MultipartError::BrokenBoundary);
+        }
         let rest = &self.held[padding..];
         if rest.starts_with(b"\r\n") {
             self.held.advance(padding);
@@ -123,7 +126,7 @@ impl Parser {
             return Ok(Some(self.stage));
         }
         let may_go_on = rest.is_empty() || rest == b"\r" || self.held == b"-".as_slice();
-        match may_go_on && padding <= MAX_HEAD_BYTES {
+        match may_go_on {
             true => Ok(None),
             false => Err(MultipartError::BrokenBoundary),
         }
@@ -131,13 +134,14 @@ impl Parser {
 
     /// Starts at the boundary's line end, so that an empty head is `CRLF CRLF` as well.
     fn head(&mut self) -> Result<Option<Event>, MultipartError> {
-        let Some(end) = memmem::find(&self.held, b"\r\n\r\n").filter(|end| *end <= MAX_HEAD_BYTES) else {
-            if self.held.len() > MAX_HEAD_BYTES {
+        let Some(end) = memmem::find(&self.held, HEAD_END).filter(|end| *end <= MAX_HEAD_BYTES) else {
+            // Its end may have begun.
+            if self.held.len() >= MAX_HEAD_BYTES + HEAD_END.len() {
                 return Err(MultipartError::HeadTooLong);
             }
             return Ok(None);
         };
-        let head = self.held.split_to(end + 4);
+        let head = self.held.split_to(end + HEAD_END.len());
         let text = std::str::from_utf8(&head).map_err(|_| MultipartError::HeadNotText)?;
         self.stage = Stage::Data;
         Ok(Some(Event::Part(PartHead::read(text))))
@@ -244,6 +248,9 @@ fn decode_extended(value: &str) -> Option<String> {
 /// The longest head of a part.
 pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
+/// An empty line.
+const HEAD_END: &[u8] = b"\r\n\r\n";
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -267,7 +274,7 @@ mod tests {
                     Event::End => ended = true,
                 }
             }
-            assert!(parser.held.len() <= MAX_HEAD_BYTES + frame_len);
+            assert!(parser.held.len() <= MAX_HEAD_BYTES + HEAD_END.len() + frame_len);
         }
         Ok((parts, ended))
     }
@@ -311,6 +318,19 @@ mod tests {
         assert_eq!(read("b", &body, 1000).unwrap_err(), MultipartError::HeadTooLong);
         assert_eq!(read("b", b"--bc\r\n", 1).unwrap_err(), MultipartError::BrokenBoundary);
         assert!(read("b", &vec![b'x'; 1 << 20], 4096).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn what_is_too_long_does_not_depend_on_the_frames() {
+        for len in MAX_HEAD_BYTES - 3..MAX_HEAD_BYTES + 3 {
+            let head = [b"--b\r\nX:".as_slice(), &vec![b'x'; len - 4], b"\r\n\r\n\r\n--b--"].concat();
+            let padding = [b"--b".as_slice(), &vec![b' '; len], b"\r\n\r\nx\r\n--b--"].concat();
+            for body in [head, padding] {
+                let at_once = read("b", &body, body.len());
+                assert_eq!(at_once.is_ok(), len <= MAX_HEAD_BYTES, "{len}: {at_once:?}");
+                assert_eq!(read("b", &body, 1).is_ok(), at_once.is_ok(), "{len}");
+            }
+        }
     }
 
     #[test]
