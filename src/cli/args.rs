@@ -66,6 +66,9 @@ pub(super) struct Global {
     /// What APIVIDEO_API_KEY says.
     #[arg(skip)]
     pub(super) api_key: Option<Secret>,
+    /// The variable that names a proxy for the service.
+    #[arg(skip)]
+    pub(super) proxy_variable: Option<&'static str>,
     /// Trust the certificates in this PEM file, beside the system's
     #[arg(long, global = true, value_name = "FILE", help_heading = SERVICE)]
     pub(super) ca_cert: Vec<PathBuf>,

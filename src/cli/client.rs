@@ -48,8 +48,37 @@ pub(super) fn settings(global: &Global) -> Settings {
     settings
 }
 
+/// Says that a proxy is not used, for where that is why nothing can be reached.
+pub(super) fn mention_proxy(global: &Global) {
+    if let Some(variable) = global.proxy_variable {
+        tracing::warn!("{variable} names a proxy, which is not used: connections are made without one");
+    }
+}
+
+/// The variable that names a proxy for the service, unless another exempts it (curl(1), "ENVIRONMENT").
+pub(super) fn proxy_variable(
+    global: &Global,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Option<&'static str> {
+    let uri: http::Uri = global.endpoint_url.as_deref().unwrap_or(PRODUCTION_URL).parse().ok()?;
+    let host = uri.host()?;
+    let exempts = |name: &str| name == "*" || !name.is_empty() && host.ends_with(name);
+    let exempt = ["no_proxy", "NO_PROXY"].into_iter().find_map(&environment).unwrap_or_default();
+    if exempt.split(',').any(|name| exempts(name.trim())) {
+        return None;
+    }
+    let own = if uri.scheme_str() == Some("http") {
+        ["http_proxy", "HTTP_PROXY"]
+    } else {
+        ["https_proxy", "HTTPS_PROXY"]
+    };
+    let is_set = |name: &&str| environment(name).is_some_and(|proxy| !proxy.is_empty());
+    own.into_iter().chain(["all_proxy", "ALL_PROXY"]).find(is_set)
+}
+
 /// A client that holds the API key.
 pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
+    mention_proxy(global);
     let mut settings = settings(global);
     settings.credentials = Credentials::ApiKey(needed_key(global)?);
     open(settings)

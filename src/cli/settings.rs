@@ -13,6 +13,7 @@ use toml::{Table, Value};
 
 use super::agreement;
 use super::args::Cli;
+use super::client;
 use super::exit::Failure;
 
 /// Reads the command line, and what it leaves open from elsewhere.
@@ -35,6 +36,7 @@ pub(super) fn parse(
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
     agreement::check(&cli, |flag| stands_typed(&typed, flag))?;
     cli.global.api_key = environment(API_KEY).filter(|key| !key.is_empty()).map(Secret::new);
+    cli.global.proxy_variable = client::proxy_variable(&cli.global, environment);
     Ok(cli)
 }
 

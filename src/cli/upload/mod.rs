@@ -195,6 +195,7 @@ impl Desk<'_> {
 
 /// The library's settings for uploads, with the API key where there is one and without a journal.
 pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Failure> {
+    client::mention_proxy(global);
     let mut settings = client::settings(global);
     if let Some(key) = client::key(global)? {
         settings.credentials = Credentials::ApiKey(key);
