@@ -444,6 +444,26 @@ mod tests {
         assert_eq!(dialer.turn.load(Ordering::Relaxed), 2);
     }
 
+    /// Packets may vanish without anybody saying so: it is the kernel that notices first (tcp(7)).
+    #[test]
+    fn the_kernel_is_told_when_to_give_a_silent_peer_up() {
+        let server = Server::start(Wire::Plain, |server| server.accept().drain());
+        run(async {
+            for (user_timeout_s, idle_s) in [(90, 30), (7, 3)] {
+                let settings = DialSettings {
+                    tcp_user_timeout: Duration::from_secs(user_timeout_s),
+                    tcp_keepalive: Duration::from_secs(idle_s),
+                    ..DialSettings::default()
+                };
+                let socket = server.dialer(settings).socket(server.address).unwrap();
+                assert_eq!(u64::from(sockopt::tcp_user_timeout(&socket).unwrap()), user_timeout_s * 1000);
+                assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), Duration::from_secs(idle_s));
+                assert!(sockopt::socket_keepalive(&socket).unwrap());
+            }
+            server.dialer(DialSettings::default()).connect(server.address).await.unwrap();
+        });
+    }
+
     #[test]
     fn hyper_sees_vectored_writes_on_both_wires() {
         for wire in WIRES {

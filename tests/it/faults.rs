@@ -20,6 +20,7 @@ use ringlift::{
 };
 
 use crate::support::command::Want;
+use crate::support::relay::Relay;
 use crate::support::way::{CHUNK, Way};
 use crate::support::{Closed, House, MIB, Sample, Scheme, each_at_once};
 
@@ -531,6 +532,39 @@ fn a_container_that_somebody_filled_with_another_length_is_no_success() {
     assert!(error.to_string().contains(&MIB.to_string()), "{error}");
 }
 
+#[test]
+fn interim_answers_are_no_answers_and_none_is_asked_for() {
+    let interims = [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n",
+        "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n",
+    ];
+    each_at_once(interims, |interim| {
+        for way in Way::ALL {
+            let house = House::new(Scheme::Http);
+            let relay = Relay::start(house.server.addr(), interim);
+            let client = house.hasty_client().endpoint_url(relay.url()).build().unwrap();
+            let sample = way.sample(3);
+            let uploaded = way.upload(&house, &client, &sample).send_blocking().unwrap();
+            house.assert_holds(&uploaded.video_id, &sample.path());
+            assert_eq!(uploaded.retries, 0, "{interim} {way:?}");
+            let heads = relay.heads();
+            assert!(heads.contains("content-length:") && !heads.contains("expect:"), "{heads}");
+        }
+    });
+}
+
+#[test]
+fn an_expectation_that_failed_is_reported_as_it_is() {
+    for timing in [RefusalTiming::Early, RefusalTiming::AfterBody] {
+        let house = House::faulty(Scheme::Http, vec![Way::Bytes.fault(1, refusal(417, None, timing))]);
+        let error = refused(&house, Way::Bytes);
+        assert_eq!((error.kind(), error.refusal().unwrap().status), (ErrorKind::Refused, 417), "{error:?}");
+        assert!(error.to_string().contains("417") && error.video_id().is_some(), "{error}");
+        assert!(house.chunk_requests().len() <= 4);
+    }
+}
+
 // Containers that cannot be filled.
 
 #[test]
@@ -926,6 +960,33 @@ fn a_command_with_next_to_no_descriptors_says_so_and_does_not_hang() {
             }
         }
     });
+}
+
+/// Gives some bytes, and then comes to grief.
+struct Doomed(usize);
+
+impl std::io::Read for Doomed {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        assert!(self.0 > 0, "this reader panics, as it should");
+        let len = buf.len().min(self.0);
+        self.0 -= len;
+        Ok(len)
+    }
+}
+
+#[test]
+fn a_reader_that_panics_ends_its_upload_and_no_other() {
+    let house = House::new(Scheme::Http);
+    let client = house.hasty_client().build().unwrap();
+    for len in [0, 3 * MIB, 12 * MIB] {
+        let upload = client.upload_reader("live.mp4", Doomed(len as usize));
+        let error = upload.chunk_size(ChunkSize::Bytes(CHUNK)).send_blocking().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
+        assert!(error.to_string().contains("live.mp4"), "{error}");
+    }
+    let sample = Way::Bytes.sample(2);
+    let uploaded = Way::Bytes.upload(&house, &client, &sample).send_blocking().unwrap();
+    house.assert_holds(&uploaded.video_id, &sample.path());
 }
 
 // Plans that cannot be.

@@ -5,6 +5,7 @@
 mod command;
 mod faults;
 mod limits;
+mod machine;
 mod on_change;
 mod refusals;
 mod resume;

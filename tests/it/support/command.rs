@@ -80,6 +80,17 @@ pub fn ringlift_without(capability: &str, before: &str) -> Command {
     after(command, before)
 }
 
+/// The command in namespaces of its own (unshare(1)), after `before`; `None` where it may not have them.
+pub fn ringlift_apart(namespaces: &[&str], before: &str) -> Option<Command> {
+    let mut unshare = bare("unshare");
+    unshare.args(namespaces);
+    let is_allowed = Command::new("unshare").args(namespaces).arg("true").stderr(Stdio::null()).status();
+    is_allowed.is_ok_and(|status| status.success()).then(|| {
+        unshare.arg("sh");
+        after(unshare, before)
+    })
+}
+
 /// What a command is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {

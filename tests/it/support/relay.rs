@@ -1,0 +1,84 @@
+//! What stands between a client and the server, and adds to what the server says.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// Hands every byte on, and says something of its own before each answer. It ends with the test's process.
+pub struct Relay {
+    addr: SocketAddr,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Whose first byte is next, on one connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    OfTheClient,
+    OfTheServer,
+}
+
+impl Relay {
+    /// Says `interim` with the first byte of each request, and again before the first of its answer.
+    pub fn start(server: SocketAddr, interim: &'static str) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (addr, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let ears = heard.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                connect(client.unwrap(), TcpStream::connect(server).unwrap(), interim, ears.clone());
+            }
+        });
+        Relay { addr, heard }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The beginnings of all requests, in small letters.
+    pub fn heads(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).to_lowercase()
+    }
+}
+
+fn connect(client: TcpStream, server: TcpStream, interim: &'static str, heard: Arc<Mutex<Vec<u8>>>) {
+    let turn = Arc::new(Mutex::new(Turn::OfTheClient));
+    let (mut from, mut to, turns) = (client.try_clone().unwrap(), server.try_clone().unwrap(), turn.clone());
+    let mut say = client.try_clone().unwrap();
+    thread::spawn(move || {
+        pump(&mut from, &mut to, |bytes| {
+            let mut turn = turns.lock().unwrap();
+            if *turn == Turn::OfTheClient {
+                *turn = Turn::OfTheServer;
+                heard.lock().unwrap().extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES)]);
+                let _ = say.write_all(interim.as_bytes());
+            }
+        });
+    });
+    let (mut from, mut to) = (server, client.try_clone().unwrap());
+    let mut say = client;
+    thread::spawn(move || {
+        pump(&mut from, &mut to, |_| {
+            let mut turn = turn.lock().unwrap();
+            if *turn == Turn::OfTheServer {
+                *turn = Turn::OfTheClient;
+                let _ = say.write_all(interim.as_bytes());
+            }
+        });
+    });
+}
+
+/// Until one of the two ends.
+fn pump(from: &mut TcpStream, to: &mut TcpStream, mut before: impl FnMut(&[u8])) {
+    let mut block = vec![0; 64 << 10];
+    while let Ok(len @ 1..) = from.read(&mut block) {
+        before(&block[..len]);
+        if to.write_all(&block[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+const HEAD_BYTES: usize = 2048;
