@@ -49,9 +49,20 @@ pub(super) struct Active {
     on_progress: Option<OnProgress>,
     cancel: watch::Sender<bool>,
     begun: Instant,
+    /// Turns true when whoever asked has heard how it ended, where that is waited for.
+    heard: Option<watch::Receiver<bool>>,
     /// What it takes to begin anew when the file changes.
     again: Option<Again>,
     in_vain: InVain,
+}
+
+/// What is left to do after an upload.
+pub(super) enum End {
+    Over,
+    /// To forget it, once whoever asked has heard of it.
+    Unheard(Record, watch::Receiver<bool>),
+    /// To begin it anew.
+    Again(Box<Restart>),
 }
 
 impl Active {
@@ -102,6 +113,7 @@ impl Active {
             on_progress,
             cancel,
             begun: Instant::now(),
+            heard: request.heard,
             again,
             in_vain,
         };
@@ -151,14 +163,19 @@ impl Active {
         // The first chunk of a delegated upload makes the video.
         let is_first = !had_container && self.session.video_id().is_some();
         self.made_container |= is_first;
-        // What is whole leaves the journal in a moment.
-        if !self.session.is_whole() {
+        if !self.session.is_whole() || self.is_told_by_the_journal_only() {
             if is_first {
                 self.write_down_container();
             }
             self.write_down_chunk(done.index);
         }
         self.release_stored();
+    }
+
+    /// What is whole leaves the journal in a moment, or once somebody has heard of it. Until then the
+    /// service can be asked, though not with an upload token.
+    fn is_told_by_the_journal_only(&self) -> bool {
+        self.heard.is_some() && !self.needs_key()
     }
 
     /// A container of ours, before more goes into it.
@@ -335,7 +352,7 @@ impl Active {
     }
 
     /// Answers whoever waits for it, unless it begins anew.
-    pub(super) fn finish(mut self) -> Option<Restart> {
+    pub(super) fn finish(mut self) -> End {
         self.publish_progress();
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
@@ -346,22 +363,31 @@ impl Active {
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
         };
         let uploaded = match (uploaded, self.again.take()) {
-            (Err(error), Some(again)) if again.suits(&error) => return Some(self.restart(again, error)),
+            (Err(error), Some(again)) if again.suits(&error) => {
+                return End::Again(Box::new(self.restart(again, error)));
+            }
             (uploaded, _) => uploaded,
         };
         let uploaded = uploaded.map_err(|error| match self.session.video_id() {
             Some(video_id) if self.made_container => error.with_video_id(video_id),
             _ => error,
         });
-        match (self.record.take(), &uploaded) {
-            (Some(record), Ok(_)) => record.finished(),
-            (Some(record), Err(error)) if !self.may_continue(error) => record.abandoned(),
+        let end = match (self.record.take(), &uploaded, self.heard.take()) {
+            (Some(record), Ok(_), Some(heard)) => End::Unheard(record, heard),
+            (Some(record), Ok(_), None) => {
+                record.finished();
+                End::Over
+            }
+            (Some(record), Err(error), _) if !self.may_continue(error) => {
+                record.abandoned();
+                End::Over
+            }
             // Left in the journal for the next run.
-            (record, _) => drop(record),
-        }
+            (_, _, _) => End::Over,
+        };
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded);
-        None
+        end
     }
 
     fn restart(self, again: Again, error: Error) -> Restart {

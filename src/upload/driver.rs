@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::HeaderValue;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,7 +19,7 @@ use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
-use crate::upload::active::Active;
+use crate::upload::active::{Active, End};
 use crate::upload::calls::{Authorization, persistently, received};
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
@@ -92,7 +92,7 @@ pub(super) enum Event {
     Halted(SessionId, Halt, watch::Receiver<Halt>),
     /// The container of an upload that begins anew is gone, or could not be deleted.
     Cleared(Box<Restart>, Result<()>),
-    /// A call beside the uploads ended.
+    /// A call beside the uploads ended, or an upload was forgotten.
     Done,
 }
 
@@ -187,6 +187,8 @@ impl Driver {
             self.wait().await;
             self.pump();
         }
+        // Receipts that were confirmed meanwhile; nobody is left to confirm others.
+        while let Some(Some(_)) = self.tasks.next().now_or_never() {}
         if let Some(crew) = self.crew.take() {
             crew.join();
         }
@@ -457,20 +459,25 @@ impl Driver {
     }
 
     fn finish(&mut self, id: SessionId) {
-        if let Some(restart) = self.active.remove(&id).and_then(Active::finish) {
-            self.clear(restart);
+        match self.active.remove(&id).map(Active::finish) {
+            Some(End::Again(restart)) => self.clear(restart),
+            Some(End::Unheard(record, heard)) => self.tasks.push(Box::pin(async {
+                record.finished_when(heard).await;
+                Event::Done
+            })),
+            Some(End::Over) | None => {}
         }
     }
 
     /// Deletes what the file as it was had been sent to.
-    fn clear(&mut self, restart: Restart) {
+    fn clear(&mut self, restart: Box<Restart>) {
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
             let deleted = match &restart.video_id {
                 Some(id) => persistently(&policy, async || api.videos(Instant::now()).delete(id).await).await,
                 None => Ok(()),
             };
-            Event::Cleared(Box::new(restart), deleted)
+            Event::Cleared(restart, deleted)
         }));
     }
 }

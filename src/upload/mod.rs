@@ -130,6 +130,8 @@ pub(crate) struct UploadRequest {
     pub(crate) expected_bytes: Option<u64>,
     pub(crate) on_change: OnChange,
     pub(crate) unbegun: Unbegun,
+    /// Turns true when whoever asked has heard how it ended, where that is waited for.
+    pub(crate) heard: Option<watch::Receiver<bool>>,
 }
 
 /// Where the bytes come from.
@@ -190,6 +192,7 @@ impl Upload {
             expected_bytes: None,
             on_change: OnChange::Fail,
             unbegun: Unbegun::Begin,
+            heard: None,
         };
         Upload { client, request, on_progress: None }
     }
@@ -257,6 +260,17 @@ impl Upload {
     pub fn only_if_begun(mut self) -> Upload {
         self.request.unbegun = Unbegun::Refuse;
         self
+    }
+
+    /// Keeps the upload in [`Settings::journal`] after it has succeeded until its receipt is confirmed.
+    ///
+    /// Without that it is forgotten with its last answer, and a process that dies before it has passed the
+    /// news on uploads the file once more the next time. With it the next run finds the file complete.
+    pub fn with_receipt(mut self) -> (Upload, Receipt) {
+        let (heard, hears) = watch::channel(false);
+        self.request.heard = Some(hears);
+        let receipt = Receipt { heard, _client: self.client.clone() };
+        (self, receipt)
     }
 
     /// Calls back whenever the upload has got further, a few times a second, on the driver's thread.
@@ -347,6 +361,22 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.halt.send_replace(Halt::Now);
+    }
+}
+
+/// Confirms that the news of one upload's success has arrived. Dropping it confirms nothing: the journal
+/// keeps the upload, for the next run to find it complete.
+#[derive(Debug)]
+pub struct Receipt {
+    heard: watch::Sender<bool>,
+    /// Keeps the engine alive, which is who forgets.
+    _client: Client,
+}
+
+impl Receipt {
+    /// The journal may forget the upload: the same file, sent again, goes into another video.
+    pub fn confirm(&self) {
+        self.heard.send_replace(true);
     }
 }
 

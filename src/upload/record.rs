@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{self, SourceFile};
 use crate::upload::Destination;
@@ -119,6 +121,14 @@ impl Record {
     /// The file is stored: the same command uploads anew.
     pub(super) fn finished(self) {
         self.log(Journal::finished, "forget the finished upload");
+    }
+
+    /// The same, once whoever asked for the upload has heard of it. If that never happens it is left as it
+    /// is, for the next run to find the file complete.
+    pub(super) async fn finished_when(self, mut heard: watch::Receiver<bool>) {
+        if heard.wait_for(|&heard| heard).await.is_ok() {
+            self.finished();
+        }
     }
 
     /// Nothing can come of it: a container that we made is an orphan.

@@ -33,6 +33,7 @@ impl Again {
             expected_bytes: *expected_bytes,
             on_change: OnChange::Restart,
             unbegun: Unbegun::Begin,
+            heard: job.request.heard.clone(),
         };
         Some(Again { request, halted: job.halted.clone(), restarts: job.restarts + 1 })
     }

@@ -298,6 +298,32 @@ fn a_stream_is_never_taken_up_and_its_container_is_listed() {
     assert_eq!(orphans, [error.video_id().unwrap()]);
 }
 
+#[test]
+fn an_upload_whose_end_nobody_heard_of_is_found_complete() {
+    each_at_once(Way::ALL, |way| {
+        let house = House::new(Scheme::Http);
+        let errand = Errand::new(&house, way);
+        let upload = || {
+            let client = errand.client(&house).build().unwrap();
+            let upload = way.upload_with(errand.token.as_deref(), &client, &errand.sample);
+            let (upload, receipt) = upload.with_receipt();
+            let uploaded = upload.send_blocking().unwrap();
+            house.assert_holds(&uploaded.video_id, &errand.sample.path());
+            (uploaded, receipt)
+        };
+        let (first, unconfirmed) = upload();
+        drop(unconfirmed);
+        let sent = house.chunk_requests().len();
+        let (second, receipt) = upload();
+        assert_eq!((&second.video_id, second.bytes), (&first.video_id, errand.sample.len), "{way:?}");
+        assert_eq!(house.chunk_requests().len(), sent, "{way:?}");
+        receipt.confirm();
+        wait_for("the journal to forget", || errand.entries().is_empty());
+        house.assert_created(1);
+        assert_ne!(upload().0.video_id, first.video_id, "a confirmed upload begins anew");
+    });
+}
+
 // Containers that nobody will fill.
 
 #[test]

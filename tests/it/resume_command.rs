@@ -280,6 +280,28 @@ fn an_interrupted_upload_says_what_goes_on_with_it() {
 }
 
 #[test]
+fn what_ended_while_it_waited_for_the_video_waits_on_and_sends_nothing_again() {
+    for (signal, code) in [(Signal::KILL, None), (Signal::INT, Some(130))] {
+        let stall = Fault::new(RouteClass::Status, Action::StallAnswering { for_ms: 3000 });
+        let house = House::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
+        let sample = Sample::new(12 * MIB);
+        let mut upload = command(&house, UPLOAD);
+        let child = start(upload.args(["--wait", "playable"]).arg(sample.path()));
+        while !house.server.tally().requests.contains_key(&RouteClass::Status) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ended = end(child);
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(code.is_none() || ended.event("file_failed")["resumable"] == true, "{ended:?}");
+        let ran = run(&mut upload).done();
+        assert_eq!(ran.event("file_done")["video_id"], *id(&ended));
+        assert_eq!((house.server.tally().videos_created, house.server.tally().chunks_accepted), (1, 3));
+        assert_eq!(sessions(&house), [] as [Value; 0]);
+    }
+}
+
+#[test]
 fn what_is_only_to_be_continued_never_begins() {
     let house = house();
     let journal = house.folder.path().join("journal.db");

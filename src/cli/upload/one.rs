@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use ringlift::source::probe;
-use ringlift::{Error, OnChange, Running, Upload, Uploaded};
+use ringlift::{Error, OnChange, Receipt, Running, Upload, Uploaded};
 
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
@@ -28,6 +28,8 @@ pub(super) struct End {
 pub(super) struct Done {
     pub(super) uploaded: Uploaded,
     pub(super) sha256: Option<String>,
+    /// To be confirmed once it was told.
+    receipt: Receipt,
 }
 
 impl End {
@@ -49,8 +51,14 @@ pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
     let begun = Instant::now();
     let result = carry_out(desk, &item).await;
     match &result {
-        Ok(done) => tell_done(desk, &item, done),
-        Err(failed) => tell_failed(desk, &item, failed, begun),
+        Ok(done) => {
+            tell_done(desk, &item, done);
+            done.receipt.confirm();
+        }
+        Err(failed) => {
+            tell_failed(desk, &item, failed, begun);
+            failed.confirm();
+        }
     }
     End { result: result.map_err(|failed| failed.failure) }
 }
@@ -62,10 +70,23 @@ struct Failed {
 }
 
 /// What had become of the upload itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Unfinished,
-    Finished,
+    Finished(Receipt),
+}
+
+impl Failed {
+    /// Whether the same command, run again, finds the file there and only asks once more.
+    fn is_about_later(&self) -> bool {
+        matches!(self.failure.exit(), Exit::Temporary | Exit::Interrupted(_))
+    }
+
+    fn confirm(&self) {
+        match &self.upload {
+            Standing::Finished(receipt) if !self.is_about_later() => receipt.confirm(),
+            Standing::Finished(_) | Standing::Unfinished => {}
+        }
+    }
 }
 
 impl<E: Into<Failure>> From<E> for Failed {
@@ -83,7 +104,7 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
         desk.screen.event(&Event::Planned(plan::planned(item, desk.settings, ring)?));
     }
     let digest = Digest::of(desk, item)?;
-    let upload = describe(&item.errand, source(desk, item, &digest));
+    let (upload, receipt) = describe(&item.errand, source(desk, item, &digest)).with_receipt();
     let uploaded = follow(desk, item, upload.start().await?).await?;
     let finished = async {
         let sha256 = digest.finish().await?;
@@ -93,8 +114,8 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     let interrupted = |interrupt: Interrupt| Err(Failure::Interrupted(interrupt));
     let sha256 = desk.halt.or_interrupted(finished).await.unwrap_or_else(interrupted);
     match sha256 {
-        Ok(sha256) => Ok(Done { uploaded, sha256 }),
-        Err(failure) => Err(Failed { failure, upload: Standing::Finished }),
+        Ok(sha256) => Ok(Done { uploaded, sha256, receipt }),
+        Err(failure) => Err(Failed { failure, upload: Standing::Finished(receipt) }),
     }
 }
 
@@ -187,7 +208,7 @@ async fn follow(desk: &Desk<'_>, item: &Item, running: Running) -> Result<Upload
 }
 
 fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) {
-    let Done { uploaded, sha256 } = done;
+    let Done { uploaded, sha256, .. } = done;
     desk.screen.event(&Event::FileDone(FileDone::new(&item.name, uploaded, sha256.as_deref())));
     desk.screen.result(&uploaded.video_id);
     let retries = match uploaded.retries {
@@ -206,8 +227,9 @@ fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) {
 
 fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) {
     let Failed { failure, upload } = failed;
-    let leftover = match failure {
-        Failure::Library(error) if *upload == Standing::Unfinished => desk.leftover(item, error),
+    let leftover = match (failure, upload) {
+        (Failure::Library(error), Standing::Unfinished) => desk.leftover(item, error),
+        (_, Standing::Finished(_)) if failed.is_about_later() => desk.begun(item),
         _ => Leftover::Nothing,
     };
     let resumable = matches!(leftover, Leftover::Begun { .. });
@@ -219,11 +241,21 @@ fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) {
 impl Desk<'_> {
     /// What a failed upload left at the service.
     fn leftover<'a>(&self, item: &Item, error: &'a Error) -> Leftover<'a> {
-        let is_kept = self.settings.journal.is_some() && error.kind().is_resumable();
-        match (error.video_id(), &item.input) {
-            (None, _) => Leftover::Nothing,
-            (Some(_), Input::File(path)) if is_kept => Leftover::Begun { resume: self.rules.resume.of(path) },
-            (Some(video_id), _) => Leftover::Video(video_id),
+        let Some(video_id) = error.video_id() else { return Leftover::Nothing };
+        match self.begun(item) {
+            Leftover::Nothing => Leftover::Video(video_id),
+            _ if !error.kind().is_resumable() => Leftover::Video(video_id),
+            begun => begun,
+        }
+    }
+
+    /// What the journal still has of an upload.
+    fn begun(&self, item: &Item) -> Leftover<'static> {
+        match &item.input {
+            Input::File(path) if self.settings.journal.is_some() => {
+                Leftover::Begun { resume: self.rules.resume.of(path) }
+            }
+            Input::File(_) | Input::Stdin => Leftover::Nothing,
         }
     }
 }
