@@ -185,6 +185,7 @@ impl Driver {
     async fn run(mut self) {
         while !(self.handles_gone && self.active.is_empty() && self.queue.is_empty()) {
             self.wait().await;
+            self.take_what_is_ready();
             self.pump();
         }
         // Receipts that were confirmed meanwhile; nobody is left to confirm others.
@@ -205,6 +206,22 @@ impl Driver {
             Some(report) = next_report(&mut self.crew) => self.take_report(report),
             Some(event) = self.tasks.next() => self.take_event(event),
             () = tokio::time::sleep_until(tick.into()) => {}
+        }
+    }
+
+    /// Takes in what has happened meanwhile: a round costs the same for one thing as for many.
+    fn take_what_is_ready(&mut self) {
+        for _ in 0..READY_AT_ONCE {
+            match self.tasks.next().now_or_never().flatten() {
+                Some(event) => self.take_event(event),
+                None => break,
+            }
+        }
+        for _ in 0..READY_AT_ONCE {
+            match next_report(&mut self.crew).now_or_never().flatten() {
+                Some(report) => self.take_report(report),
+                None => break,
+            }
         }
     }
 
@@ -496,6 +513,9 @@ async fn next_report(crew: &mut Option<Crew>) -> Option<Report> {
         None => std::future::pending().await,
     }
 }
+
+/// So that no kind of thing keeps another waiting.
+const READY_AT_ONCE: usize = 64;
 
 /// How often progress is published while an upload runs.
 const PROGRESS_TICK: Duration = Duration::from_millis(100);
