@@ -163,11 +163,15 @@ impl Active {
         // The first chunk of a delegated upload makes the video.
         let is_first = !had_container && self.session.video_id().is_some();
         self.made_container |= is_first;
-        if !self.session.is_whole() || self.is_told_by_the_journal_only() {
-            if is_first {
-                self.write_down_container();
+        match self.session.is_whole() {
+            false => {
+                if is_first {
+                    self.write_down_container();
+                }
+                self.write_down_chunk(done.index);
             }
-            self.write_down_chunk(done.index);
+            true if self.is_told_by_the_journal_only() => self.write_down_last(done.index),
+            true => {}
         }
         self.release_stored();
     }
@@ -193,6 +197,14 @@ impl Active {
             && let Some(record) = &mut self.record
         {
             record.acknowledged(index);
+        }
+    }
+
+    fn write_down_last(&mut self, index: u32) {
+        let plan = self.session.chunks().plan();
+        match (&mut self.record, self.session.video_id()) {
+            (Some(record), Some(video_id)) if self.made_container => record.completed(plan, video_id, index),
+            _ => self.write_down_chunk(index),
         }
     }
 

@@ -118,6 +118,13 @@ impl Record {
         }
     }
 
+    /// After the chunk that made a container of ours whole, which may be the one that made it.
+    pub(super) fn completed(&mut self, plan: Option<Plan>, video_id: &str, index: u32) {
+        if let Err(error) = self.journal.borrow_mut().completed(&mut self.ticket, plan, video_id, index) {
+            tracing::warn!(%error, "the journal did not take the end: a crash would send the file again");
+        }
+    }
+
     /// The file is stored: the same command uploads anew.
     pub(super) fn finished(self) {
         self.log(Journal::finished, "forget the finished upload");

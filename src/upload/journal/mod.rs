@@ -138,6 +138,22 @@ impl Journal {
         self.write(&ticket.row, Durability::Process)
     }
 
+    /// Writes down that the chunk at `index` made `video_id`, a container of ours, whole: for whoever may yet
+    /// have to tell. Like an acknowledgement it survives the process, not the machine.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub fn completed(
+        &mut self,
+        ticket: &mut Ticket,
+        plan: Option<Plan>,
+        video_id: &str,
+        index: u32,
+    ) -> Result<(), JournalError> {
+        ticket.row.begin(Container::Known { video_id: video_id.to_owned(), made: Made::ByUs }, plan);
+        self.acknowledged(ticket, index)
+    }
+
     /// The whole file is there: the session is forgotten, and the same command uploads anew.
     ///
     /// A power failure may bring it back; it would be resumed then, and found complete.
