@@ -12,7 +12,7 @@ use ringlift::{RetryPolicy, transport::Patience};
 use super::args::{Cli, Command, Global};
 use super::client::MIN_SPEED_WINDOW;
 use super::exit::Failure;
-use super::upload_args::{AfterArgs, ModeArg, OnChangeArg, UploadArgs};
+use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
 
 /// Refuses what cannot be meant. `is_typed` says whether a flag stands on the command line.
 pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Failure> {
@@ -61,15 +61,10 @@ fn times(global: &Global) -> Option<String> {
 
 fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
-    let destination = &args.destination;
-    let is_named = destination.video_id.is_some();
-    let has_token = destination.token.upload_token.is_some() || destination.token.upload_token_file.is_some();
     let refusal = if is_typed("chunk_size") && args.way.mode == ModeArg::Single {
         "--chunk-size has no chunks to size: --mode single sends the whole file in one request"
     } else if is_typed("max_buffer_memory") && !reads_stdin {
         "--max-buffer-memory is about standard input: name `-` among the files"
-    } else if is_typed("on_change") && args.way.on_change == OnChangeArg::Restart && (is_named || has_token) {
-        "--on-change restart deletes the video that it created: it creates none with --video-id or an upload token"
     } else {
         return None;
     };
@@ -112,8 +107,6 @@ mod tests {
             ("upload --max-buffer-memory 1G f", ["--max-buffer-memory", "`-`"]),
             ("upload --wait-timeout 2h f", ["--wait-timeout", "--verify"]),
             ("resume --wait-timeout 2h", ["--wait-timeout", "--wait"]),
-            ("upload --on-change restart --video-id vi f", ["--on-change", "--video-id"]),
-            ("upload --on-change restart --upload-token to f", ["--on-change", "upload token"]),
         ] {
             let refused = check(line, &[]).unwrap_err();
             assert!(named.iter().all(|name| refused.contains(name)), "{line}: {refused}");
@@ -131,7 +124,6 @@ mod tests {
             "upload --max-buffer-memory 1G -",
             "upload --wait-timeout 2h --verify f",
             "resume --wait-timeout 2h --wait playable",
-            "upload --on-change restart f",
         ] {
             check(line, &[]).unwrap();
         }
