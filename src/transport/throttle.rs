@@ -85,16 +85,26 @@ impl Valve {
             if self.open_for > 0 {
                 return Poll::Ready(usize::try_from(self.open_for).unwrap_or(usize::MAX));
             }
-            let reserved = self.reserved.get_or_insert_with(|| {
-                let Share { bytes, at } = self.bandwidth.reserve(limit, wanted(), Instant::now());
-                Reserved { bytes, alarm: Box::pin(sleep_until(at)) }
-            });
-            ready!(reserved.alarm.as_mut().poll(cx));
-            self.open_for = reserved.bytes;
-            self.reserved = None;
+            match &mut self.reserved {
+                None => self.reserve(limit, wanted(), Instant::now()),
+                Some(reserved) => {
+                    ready!(reserved.alarm.as_mut().poll(cx));
+                    self.open_for = reserved.bytes;
+                    self.reserved = None;
+                }
+            }
         }
         self.reserved = None;
         Poll::Ready(usize::MAX)
+    }
+
+    fn reserve(&mut self, limit: NonZeroU64, wanted: u64, now: Instant) {
+        let Share { bytes, at } = self.bandwidth.reserve(limit, wanted, now);
+        if at <= now {
+            self.open_for = bytes;
+        } else {
+            self.reserved = Some(Reserved { bytes, alarm: Box::pin(sleep_until(at)) });
+        }
     }
 
     /// So many bytes were written.
