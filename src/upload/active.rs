@@ -60,7 +60,7 @@ pub(super) struct Active {
 pub(super) enum End {
     Over,
     /// To forget it, once whoever asked has heard of it.
-    Unheard(Record, watch::Receiver<bool>),
+    Unheard(LocalBoxFuture<'static, ()>),
     /// To begin it anew.
     Again(Box<Restart>),
 }
@@ -385,7 +385,7 @@ impl Active {
             _ => error,
         });
         let end = match (self.record.take(), &uploaded, self.heard.take()) {
-            (Some(record), Ok(_), Some(heard)) => End::Unheard(record, heard),
+            (Some(record), Ok(_), Some(heard)) => End::Unheard(Box::pin(record.finished_when(heard))),
             (Some(record), Ok(_), None) => {
                 record.finished();
                 End::Over

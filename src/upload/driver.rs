@@ -478,10 +478,7 @@ impl Driver {
     fn finish(&mut self, id: SessionId) {
         match self.active.remove(&id).map(Active::finish) {
             Some(End::Again(restart)) => self.clear(restart),
-            Some(End::Unheard(record, heard)) => self.tasks.push(Box::pin(async {
-                record.finished_when(heard).await;
-                Event::Done
-            })),
+            Some(End::Unheard(forget)) => self.tasks.push(Box::pin(forget.map(|()| Event::Done))),
             Some(End::Over) | None => {}
         }
     }

@@ -412,7 +412,7 @@ fn two_thousand_files_take_few_descriptors_and_little_memory_and_what_fails_is_c
     }
     fs::create_dir(path(FILES)).unwrap();
     fs::write(path(FILES + 1), "secret").unwrap();
-    fs::set_permissions(path(FILES + 1), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(path(FILES + 1), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let mut command = ringlift_without("dac_override,-dac_read_search", "ulimit -n 64");
     house.host(&mut command).args(["upload", "--json", "-c", "4"]);
     let ran = run(command.args((0..FILES + 3).map(path)));
