@@ -85,7 +85,7 @@ fn kind(refusal: &Refusal) -> ErrorKind {
         401 | 403 => ErrorKind::NotAuthorized,
         408 | 425 => ErrorKind::Unavailable,
         429 => ErrorKind::RateLimited,
-        501 | 505 => ErrorKind::Refused,
+        ..400 | 501 | 505 => ErrorKind::Refused,
         500.. => ErrorKind::Unavailable,
         _ => kind_by_slug(refusal),
     }
@@ -185,6 +185,7 @@ mod tests {
             (401, "authentication-invalid-upload-token", ErrorKind::NotAuthorized),
             (403, "authorization-suspended-account", ErrorKind::NotAuthorized),
             (404, "resource-not-found", ErrorKind::NotFound),
+            (302, "video-content-range-by-bytes-range-overlap", ErrorKind::Refused),
             (404, "unrecognized-request-url", ErrorKind::Refused),
             (408, "", ErrorKind::Unavailable),
             (413, "", ErrorKind::Refused),
