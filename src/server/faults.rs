@@ -38,11 +38,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+#[cfg(fuzzing)]
+use serde::Serialize;
 
 use crate::wire::ContentRange;
 
 /// What goes wrong; nothing by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(fuzzing, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct FaultPlan {
     /// Tried in order.
@@ -52,6 +55,7 @@ pub struct FaultPlan {
 
 /// One rule of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(fuzzing, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Which requests.
@@ -74,6 +78,7 @@ pub struct Fault {
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(fuzzing, derive(Serialize))]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteClass {
     /// `/auth/...`
@@ -96,6 +101,7 @@ pub enum RouteClass {
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(fuzzing, derive(Serialize))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
     /// The connection ends once this many bytes of the body arrived; with 0, before any is read.
@@ -160,6 +166,7 @@ pub enum Action {
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(fuzzing, derive(Serialize))]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// A reset, whatever is in flight.
@@ -171,6 +178,7 @@ pub enum Ending {
 
 /// When a refusal that needs no body is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(fuzzing, derive(Serialize))]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalTiming {
     /// After the body, so that every client can read it.

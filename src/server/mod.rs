@@ -49,6 +49,9 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
 pub use self::faults::{Action, Ending, Fault, FaultPlan, FaultPlanError, RefusalTiming, RouteClass};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::multipart::fuzzing;
 pub use self::rate::{Budget, Limits};
 pub use self::settings::{Settings, TlsMode, WrongKey};
 use self::site::Site;

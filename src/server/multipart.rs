@@ -207,10 +207,13 @@ fn parameter(header: &str, name: &str) -> Option<String> {
         let (found, value) = rest.split_once('=')?;
         let (value, after) = match value.trim_start().strip_prefix('"') {
             Some(quoted) => split_quoted(quoted),
-            None => value.split_once(';').unwrap_or((value, "")),
+            None => {
+                let (value, after) = value.split_once(';').unwrap_or((value, ""));
+                (value.trim(), after)
+            }
         };
         if found.trim().eq_ignore_ascii_case(name) {
-            return Some(value.trim().to_owned());
+            return Some(value.to_owned());
         }
         rest = after;
     }
@@ -250,6 +253,43 @@ pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// An empty line.
 const HEAD_END: &[u8] = b"\r\n\r\n";
+
+/// What the fuzz targets see of it.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// Name, file name and data of each part of a body that arrives in these frames, and whether it ended.
+    ///
+    /// # Errors
+    /// Why it cannot be read on.
+    #[allow(clippy::type_complexity)]
+    pub fn parts(
+        boundary: &str,
+        frames: &[&[u8]],
+    ) -> Result<(Vec<(Option<String>, Option<String>, Vec<u8>)>, bool), String> {
+        let mut parser = Parser::new(boundary);
+        let (mut parts, mut ended) = (Vec::new(), false);
+        for frame in frames {
+            parser.push(Bytes::copy_from_slice(frame));
+            while let Some(event) = parser.next().map_err(|error| error.to_string())? {
+                match event {
+                    Event::Part(head) => parts.push((head.name, head.file_name, Vec::new())),
+                    Event::Data(data) => parts.last_mut().unwrap().2.extend_from_slice(&data),
+                    Event::PartEnd => {}
+                    Event::End => ended = true,
+                }
+            }
+            assert!(parser.held.len() < MAX_HEAD_BYTES + HEAD_END.len());
+        }
+        Ok((parts, ended))
+    }
+
+    /// The boundary in a `Content-Type`.
+    pub fn boundary(content_type: &str) -> Option<String> {
+        super::boundary(content_type)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -342,6 +382,7 @@ mod tests {
             (r#"form-data; name="file"; filename="a"b.mp4""#, "a\"b.mp4"),
             (r#"form-data; name="file"; filename="a%22;b.mp4""#, "a\";b.mp4"),
             (r#"form-data; name="file"; filename="é;x=1.mp4""#, "é;x=1.mp4"),
+            (r#"form-data; name = file ; filename=" a ""#, " a "),
             (r#"form-data; name="file"; filename*=utf-8''%C3%A9.mp4"#, "é.mp4"),
         ] {
             let head = PartHead::read(&format!("\r\nContent-Disposition: {header}\r\n\r\n"));

@@ -27,6 +27,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::wire::Plan;
 pub use claim::{Claim, Remembered, Ticket};
 pub use error::JournalError;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use row::fuzzing;
 pub use row::{Container, Destination, Entry, Identity, Key, Made, Source, Standing, TokenDigest};
 
 use claim::{Held, Locks};

@@ -259,13 +259,16 @@ impl Row {
 
     /// `None` when the row does not match its seal.
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
-        let text: String = row.get("record")?;
-        let seal: Vec<u8> = row.get("seal")?;
-        let Ok(record) = serde_json::from_str(&text) else { return Ok(None) };
-        let path = PathBuf::from(OsString::from_vec(row.get("path")?));
-        let read = Row { id: row.get("id")?, path, record, stored: Bits(row.get("stored")?) };
-        let whole = read.seal(&text).as_slice() == seal && read.plan().is_ok();
-        Ok(whole.then_some(read))
+        let (text, seal): (String, Vec<u8>) = (row.get("record")?, row.get("seal")?);
+        let unsealed = Row::unsealed(row.get("id")?, row.get("path")?, &text, row.get("stored")?);
+        Ok(unsealed.filter(|unsealed| unsealed.seal(&text).as_slice() == seal))
+    }
+
+    /// `None` when that is no row, whatever its seal.
+    fn unsealed(id: i64, path: Vec<u8>, record: &str, stored: Vec<u8>) -> Option<Row> {
+        let record = serde_json::from_str(record).ok()?;
+        let row = Row { id, path: PathBuf::from(OsString::from_vec(path)), record, stored: Bits(stored) };
+        row.plan().is_ok().then_some(row)
     }
 
     pub(super) fn path(&self) -> &[u8] {
@@ -406,6 +409,27 @@ impl Bits {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// What the fuzz targets see of it.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// Path, record and chunks of a row.
+    pub type Written = (Vec<u8>, String, Vec<u8>);
+
+    /// What is written of a row that was read, and what people see of it.
+    pub fn read((path, record, stored): &Written) -> Option<(Written, Entry)> {
+        let row = Row::unsealed(1, path.clone(), record, stored.clone())?;
+        let written = (row.path().to_vec(), row.record(), row.stored.bytes().to_vec());
+        Some((written, row.into_entry(Standing::Left)))
+    }
+
+    /// The digest over a row that can be read.
+    pub fn seal((path, record, stored): &Written) -> Option<[u8; 32]> {
+        Some(Row::unsealed(1, path.clone(), record, stored.clone())?.seal(record))
     }
 }
 
