@@ -17,7 +17,8 @@ use crate::source::Reader;
 use crate::transport::{Bandwidth, DialSettings, Patience, Trust};
 use crate::upload::calls::persistently;
 use crate::upload::control::Control;
-use crate::upload::driver::{self, Command};
+use crate::upload::driver;
+use crate::upload::job::{Command, Task};
 use crate::upload::pace::Caps;
 use crate::upload::retry::RetryPolicy;
 use crate::upload::{Input, Upload};
@@ -198,7 +199,7 @@ impl Client {
         F: AsyncFn(&Api<Control>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> driver::Task {
+        let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> Task {
             Box::pin(async move {
                 let result = persistently(&policy, async || call(&api).await).await;
                 // Nobody waits any more when the caller dropped its future.

@@ -3,6 +3,8 @@
 //! It turns what happens (a lane reports, the service answers, time passes) into the sessions' events,
 //! and what the sessions want into orders and API calls. It holds no file bytes.
 
+mod asking;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
@@ -13,72 +15,25 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use http::HeaderValue;
 use tokio::runtime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 use crate::upload::active::{Active, End};
-use crate::upload::calls::{Authorization, persistently, received};
+use crate::upload::calls::Authorization;
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
-use crate::upload::creation;
 use crate::upload::crew::Crew;
 use crate::upload::feed::Filling;
+use crate::upload::job::{Command, Halt, Job};
 use crate::upload::journal::Journal;
 use crate::upload::pace::{Class, Pace, Pass, Start, Turn};
 use crate::upload::record::Logbook;
-use crate::upload::restart::{InVain, Restart};
-use crate::upload::retry::RetryPolicy;
+use crate::upload::restart::Restart;
 use crate::upload::session::{Action, Dispatch, Received};
 use crate::upload::worker::{LaneIndex, Report, SessionId};
-use crate::upload::{OnProgress, Progress, UploadRequest, Uploaded};
-
-/// What the handles ask for.
-pub(super) enum Command {
-    Upload(Box<Job>),
-    Call(Call),
-}
-
-/// A call of the service's API, run beside the uploads.
-pub(super) type Call = Box<dyn FnOnce(Rc<Api<Control>>, RetryPolicy) -> Task + Send>;
-
-/// Something that runs on the driver's thread.
-pub(super) type Task = LocalBoxFuture<'static, ()>;
-
-/// An upload as it was asked for.
-pub(super) struct Job {
-    pub(super) request: UploadRequest,
-    pub(super) reply: oneshot::Sender<Result<Uploaded>>,
-    pub(super) publish: watch::Sender<Progress>,
-    pub(super) halted: watch::Receiver<Halt>,
-    pub(super) on_progress: Option<OnProgress>,
-    /// How often it has begun anew.
-    pub(super) restarts: u32,
-    pub(super) in_vain: InVain,
-}
-
-impl Job {
-    pub(super) fn new(
-        request: UploadRequest,
-        reply: oneshot::Sender<Result<Uploaded>>,
-        publish: watch::Sender<Progress>,
-        halted: watch::Receiver<Halt>,
-        on_progress: Option<OnProgress>,
-    ) -> Job {
-        Job { request, reply, publish, halted, on_progress, restarts: 0, in_vain: InVain::default() }
-    }
-}
-
-/// Whether an upload is to end early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Halt {
-    No,
-    /// When the chunks under way have their answers.
-    AfterChunks,
-    Now,
-}
 
 /// What happened to a session beside its lanes.
 pub(super) enum Event {
@@ -385,59 +340,6 @@ impl Driver {
         }
     }
 
-    fn create(&mut self, id: SessionId) {
-        let Some(active) = self.active.get_mut(&id) else { return };
-        let creation = match active.creation() {
-            Ok(creation) => creation,
-            Err(error) => return active.created(Err(error)),
-        };
-        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
-        self.tasks.push(Box::pin(async move {
-            let created = creation::create(&api, &policy, creation).await;
-            Event::Created(id, created)
-        }));
-    }
-
-    fn ask_status(&mut self, id: SessionId) {
-        let Some(video_id) = self.active.get(&id).and_then(|active| active.session.video_id()) else {
-            return;
-        };
-        let (api, video_id) = (self.api.clone(), video_id.to_owned());
-        self.tasks.push(Box::pin(async move {
-            let status = api.videos(Instant::now()).status(&video_id).await;
-            Event::Status(id, status.map(|status| received(&status)))
-        }));
-    }
-
-    fn renew(&mut self, id: SessionId) {
-        let Some(active) = self.active.get(&id) else { return };
-        let (api, used) = (self.api.clone(), active.used_authorization.clone());
-        let policy = self.settings.retry.clone();
-        self.tasks.push(Box::pin(async move {
-            let fresh = match used {
-                Some(used) => {
-                    persistently(&policy, async || api.renew_after_401(&used, Instant::now()).await).await
-                }
-                None => Ok(None),
-            };
-            let final_refusal = || Error::new(ErrorKind::NotAuthorized, "renew the credentials");
-            Event::Renewed(id, fresh.and_then(|fresh| fresh.map(Some).ok_or_else(final_refusal)))
-        }));
-    }
-
-    /// Fetches what orders prove themselves with, ahead of its expiry.
-    fn authorize(&mut self, now: Instant) {
-        if !self.authorization.is_stale(now) || !self.active.values().any(Active::needs_key) {
-            return;
-        }
-        self.authorization.asked = true;
-        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
-        self.tasks.push(Box::pin(async move {
-            let authorized = persistently(&policy, async || api.authorization(Instant::now()).await).await;
-            Event::Authorized(authorized)
-        }));
-    }
-
     /// Gives chunks to idle lanes, a chunk of each session in turn.
     fn dispatch(&mut self, now: Instant) {
         self.held_until = None;
@@ -481,18 +383,6 @@ impl Driver {
             Some(End::Unheard(forget)) => self.tasks.push(Box::pin(forget.map(|()| Event::Done))),
             Some(End::Over) | None => {}
         }
-    }
-
-    /// Deletes what the file as it was had been sent to.
-    fn clear(&mut self, restart: Box<Restart>) {
-        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
-        self.tasks.push(Box::pin(async move {
-            let deleted = match &restart.video_id {
-                Some(id) => persistently(&policy, async || api.videos(Instant::now()).delete(id).await).await,
-                None => Ok(()),
-            };
-            Event::Cleared(restart, deleted)
-        }));
     }
 }
 

@@ -20,6 +20,7 @@ mod creation;
 mod crew;
 mod driver;
 mod feed;
+mod job;
 pub mod journal;
 pub mod pace;
 pub mod progress;
@@ -41,7 +42,7 @@ use tokio::sync::{oneshot, watch};
 use crate::api::{NewVideo, Secret, Video};
 use crate::error::Result;
 use crate::source::Reader;
-use crate::upload::driver::{Command, Halt, Job};
+use crate::upload::job::{Command, Halt, Job};
 use crate::wire::Addressing;
 
 pub use client::{Client, ClientBuilder, PRODUCTION_URL, SANDBOX_URL, Settings};

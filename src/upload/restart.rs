@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::upload::driver::{Halt, Job};
+use crate::upload::job::{Halt, Job};
 use crate::upload::record::Record;
 use crate::upload::{Destination, Input, OnChange, Unbegun, UploadRequest};
 

@@ -3,11 +3,14 @@
 mod driver;
 mod model;
 
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 use crate::upload::chunks::Cut;
+use crate::upload::retry::Fate;
 use crate::wire::limits::{MIB, MIN_CHUNK_BYTES};
 use crate::wire::{Addressing, Chunk, ContentRange, Plan};
 use driver::{Event, History};

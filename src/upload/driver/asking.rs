@@ -1,0 +1,78 @@
+//! What the driver asks the service for; the answers come back as events.
+
+use std::time::Instant;
+
+use super::{Driver, Event};
+use crate::error::{Error, ErrorKind};
+use crate::upload::active::Active;
+use crate::upload::calls::{persistently, received};
+use crate::upload::creation;
+use crate::upload::restart::Restart;
+use crate::upload::worker::SessionId;
+
+impl Driver {
+    pub(super) fn create(&mut self, id: SessionId) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        let creation = match active.creation() {
+            Ok(creation) => creation,
+            Err(error) => return active.created(Err(error)),
+        };
+        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
+        self.tasks.push(Box::pin(async move {
+            let created = creation::create(&api, &policy, creation).await;
+            Event::Created(id, created)
+        }));
+    }
+
+    pub(super) fn ask_status(&mut self, id: SessionId) {
+        let Some(video_id) = self.active.get(&id).and_then(|active| active.session.video_id()) else {
+            return;
+        };
+        let (api, video_id) = (self.api.clone(), video_id.to_owned());
+        self.tasks.push(Box::pin(async move {
+            let status = api.videos(Instant::now()).status(&video_id).await;
+            Event::Status(id, status.map(|status| received(&status)))
+        }));
+    }
+
+    pub(super) fn renew(&mut self, id: SessionId) {
+        let Some(active) = self.active.get(&id) else { return };
+        let (api, used) = (self.api.clone(), active.used_authorization.clone());
+        let policy = self.settings.retry.clone();
+        self.tasks.push(Box::pin(async move {
+            let fresh = match used {
+                Some(used) => {
+                    persistently(&policy, async || api.renew_after_401(&used, Instant::now()).await).await
+                }
+                None => Ok(None),
+            };
+            let final_refusal = || Error::new(ErrorKind::NotAuthorized, "renew the credentials");
+            Event::Renewed(id, fresh.and_then(|fresh| fresh.map(Some).ok_or_else(final_refusal)))
+        }));
+    }
+
+    /// Fetches what orders prove themselves with, ahead of its expiry.
+    pub(super) fn authorize(&mut self, now: Instant) {
+        if !self.authorization.is_stale(now) || !self.active.values().any(Active::needs_key) {
+            return;
+        }
+        self.authorization.asked = true;
+        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
+        self.tasks.push(Box::pin(async move {
+            let authorized = persistently(&policy, async || api.authorization(Instant::now()).await).await;
+            Event::Authorized(authorized)
+        }));
+    }
+
+    /// Deletes what the file as it was had been sent to.
+    pub(super) fn clear(&mut self, restart: Box<Restart>) {
+        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
+        self.tasks.push(Box::pin(async move {
+            let deleted = match &restart.video_id {
+                Some(id) => persistently(&policy, async || api.videos(Instant::now()).delete(id).await).await,
+                None => Ok(()),
+            };
+            Event::Cleared(restart, deleted)
+        }));
+    }
+}
