@@ -18,8 +18,8 @@ pub use error::{Error, ErrorKind, Refusal, Result};
 pub use source::Reader;
 pub use transport::Bandwidth;
 pub use upload::{
-    ChunkSize, Client, ClientBuilder, Mode, OnChange, PRODUCTION_URL, Progress, ProgressStream, Receipt,
-    RetryPolicy, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
+    ChunkSize, Client, ClientBuilder, Happening, Happenings, Mode, OnChange, PRODUCTION_URL, Progress,
+    ProgressStream, Receipt, RetryPolicy, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
 };
 
 /// The examples of the README, as tests.

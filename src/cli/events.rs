@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ringlift::upload::happening::STRAY_VIDEO;
+use ringlift::upload::retry::Fate;
 use ringlift::wire::Addressing;
-use ringlift::{Progress, Refusal, Uploaded};
+use ringlift::{Happening, Progress, Refusal, Uploaded};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
@@ -34,6 +36,20 @@ pub(super) enum Event<'a> {
     Created { file: &'a str, video_id: &'a str },
     /// A file has got further.
     Progress(ProgressEvent<'a>),
+    /// An earlier run's upload is taken up: so much is there.
+    Resumed { file: &'a str, video_id: &'a str, chunks: u32, bytes: u64 },
+    /// The service has a chunk, counted from 0; the attempt is counted from 1.
+    ChunkDone { file: &'a str, index: u32, bytes: u64, attempt: u32, elapsed_ms: u64 },
+    /// An attempt failed and is made again.
+    Retry(Retry<'a>),
+    /// Requests of a class wait for longer than their turn.
+    Throttled { file: &'a str, class: &'static str, why: &'static str, delay_ms: u64 },
+    /// The service is asked what it holds.
+    StatusAsked { file: &'a str, video_id: &'a str, why: &'static str },
+    /// The service may have made a video that nothing names.
+    StrayVideo { file: &'a str, advice: &'static str },
+    /// So many events about a file were lost, as nobody took them.
+    Missed { file: &'a str, events: u64 },
     /// The service confirmed a file.
     FileDone(FileDone<'a>),
     /// A file was given up.
@@ -130,6 +146,61 @@ impl<'a> ProgressEvent<'a> {
             resent_bytes: progress.resent_bytes,
             elapsed_ms: millis(elapsed),
         }
+    }
+}
+
+/// A failed attempt, in words and by name.
+#[derive(Debug, Serialize)]
+pub(super) struct Retry<'a> {
+    pub(super) file: &'a str,
+    /// The chunk, counted from 0; none where the video is being created.
+    pub(super) index: Option<u32>,
+    /// The attempt that failed, counted from 1.
+    pub(super) attempt: u32,
+    /// The service's name for the problem, or that of the kind.
+    pub(super) why: &'a str,
+    pub(super) kind: &'static str,
+    pub(super) message: &'a str,
+    pub(super) delay_ms: u64,
+    /// Whether the service may have it all the same.
+    pub(super) fate_unknown: bool,
+}
+
+impl<'a> Event<'a> {
+    /// What the library tells of a file; `None` for what this program does not know yet.
+    pub(super) fn of(file: &'a str, happening: &'a Happening) -> Option<Event<'a>> {
+        Some(match happening {
+            Happening::Resumed { video_id, chunks, bytes } => {
+                Event::Resumed { file, video_id, chunks: *chunks, bytes: *bytes }
+            }
+            Happening::ChunkDone { index, bytes, attempt, elapsed } => Event::ChunkDone {
+                file,
+                index: *index,
+                bytes: *bytes,
+                attempt: *attempt,
+                elapsed_ms: millis(*elapsed),
+            },
+            Happening::Retry { index, attempt, why, delay, fate } => Event::Retry(Retry {
+                file,
+                index: *index,
+                attempt: *attempt,
+                why: why.name(),
+                kind: why.kind.name(),
+                message: &why.message,
+                delay_ms: millis(*delay),
+                fate_unknown: *fate == Fate::Unknown,
+            }),
+            Happening::Throttled { class, why, delay } => {
+                Event::Throttled { file, class: class.name(), why: why.name(), delay_ms: millis(*delay) }
+            }
+            Happening::StatusAsked { video_id, reason } => {
+                Event::StatusAsked { file, video_id, why: reason.name() }
+            }
+            Happening::StrayVideo => Event::StrayVideo { file, advice: STRAY_VIDEO },
+            Happening::Missed { count } => Event::Missed { file, events: *count },
+            // The library may learn to tell of more.
+            _ => return None,
+        })
     }
 }
 

@@ -17,8 +17,10 @@ use crate::upload::creation::{Creation, Mark};
 use crate::upload::crew::Crew;
 use crate::upload::driver::Event;
 use crate::upload::feed::Filling;
+use crate::upload::happening::{Happening, Herald, Told};
 use crate::upload::job::{Halt, Job};
 use crate::upload::journal::Made;
+use crate::upload::pace::{Class, Held};
 use crate::upload::progress::Gauge;
 use crate::upload::record::{Logbook, Record};
 use crate::upload::restart::{Again, InVain, Restart};
@@ -55,6 +57,9 @@ pub(super) struct Active {
     /// What it takes to begin anew when the file changes.
     again: Option<Again>,
     in_vain: InVain,
+    herald: Herald,
+    /// Which wait its followers were told of.
+    told: Told,
 }
 
 /// What is left to do after an upload.
@@ -78,7 +83,7 @@ impl Active {
         memory: &MemoryBudget,
     ) -> Option<(Active, Vec<LocalBoxFuture<'static, Event>>)> {
         let again = Again::of(&job);
-        let Job { request, reply, publish, halted, on_progress, in_vain, .. } = job;
+        let Job { request, reply, publish, followers, halted, on_progress, in_vain, .. } = job;
         let wish = Wish {
             mode: request.mode,
             chunk_size: request.chunk_size,
@@ -104,7 +109,7 @@ impl Active {
             made_container: claimed.made == Made::ByUs,
             supplies: claimed.supplies,
             destination: claimed.destination,
-            file_name: claimed.file_name,
+            file_name: claimed.file_name.clone(),
             watchdog: Watchdog::new(Instant::now()),
             record: claimed.record,
             left_mark: claimed.left_mark,
@@ -117,6 +122,8 @@ impl Active {
             heard: request.heard,
             again,
             in_vain,
+            herald: Herald::new(claimed.file_name, followers),
+            told: Told::default(),
         };
         Some((active, tasks.into_iter().flatten().collect()))
     }
@@ -356,6 +363,26 @@ impl Active {
         });
     }
 
+    /// Tells whoever follows it, and the log, what has happened to it.
+    pub(super) fn tell_happenings(&mut self) {
+        for happening in self.session.take_happenings() {
+            self.herald.tell(happening);
+        }
+    }
+
+    /// Tells whoever follows it that its chunks wait.
+    pub(super) fn tell_held(&mut self, held: Held, now: Instant) {
+        if self.session.wants_lane() && self.told.is_news(held, now) {
+            let delay = held.until.saturating_duration_since(now);
+            self.herald.tell_followers(Happening::Throttled { class: Class::Uploads, why: held.by, delay });
+        }
+    }
+
+    /// Who tells of it.
+    pub(super) fn herald(&self) -> &Herald {
+        &self.herald
+    }
+
     fn retries(&self) -> u32 {
         self.in_vain.retries + self.session.retries()
     }
@@ -367,6 +394,7 @@ impl Active {
     /// Answers whoever waits for it, unless it begins anew.
     pub(super) fn finish(mut self) -> End {
         self.publish_progress();
+        self.tell_happenings();
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => {
@@ -410,9 +438,10 @@ impl Active {
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
         };
         let video_id = self.session.video_id().map(str::to_owned);
-        let Active { reply, publish, on_progress, record, .. } = self;
+        let Active { reply, publish, on_progress, record, herald, .. } = self;
+        let followers = herald.into_followers();
         let Again { request, halted, restarts } = again;
-        let job = Job { request, reply, publish, halted, on_progress, restarts, in_vain };
+        let job = Job { request, reply, publish, followers, halted, on_progress, restarts, in_vain };
         Restart { job, video_id, record, error }
     }
 

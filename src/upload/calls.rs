@@ -5,13 +5,35 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use crate::api::{self, ReceivedRange, VideoStatus};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::extent::Extent;
+use crate::upload::happening::{Rounded, Why};
 use crate::upload::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
 use crate::upload::session::Received;
 
-/// Repeats a call while its failures are temporary.
+/// A call failed and is made again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repetition<'a> {
+    pub(super) error: &'a Error,
+    /// The attempt that failed, counted from 1.
+    pub(super) attempt: u32,
+    pub(super) delay: Duration,
+}
+
+/// Repeats a call while its failures are temporary, and says so in the log.
 pub(super) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let log = |repetition: Repetition<'_>| {
+        tracing::warn!("again in {}: {}", Rounded(repetition.delay), Why::from(repetition.error).message);
+    };
+    persistently_telling(policy, log, call).await
+}
+
+/// Repeats a call while its failures are temporary, and tells of each repetition.
+pub(super) async fn persistently_telling<T>(
+    policy: &RetryPolicy,
+    tell: impl Fn(Repetition<'_>),
+    call: impl AsyncFn() -> Result<T>,
+) -> Result<T> {
     let begun = Instant::now();
     let mut failures = 0;
     loop {
@@ -28,7 +50,7 @@ pub(super) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -
         if begun.elapsed() + pause > policy.max_time {
             return Err(error.after_attempts(failures));
         }
-        tracing::debug!(%error, ?pause, "trying again");
+        tell(Repetition { error: &error, attempt: failures, delay: pause });
         tokio::time::sleep(pause).await;
     }
 }

@@ -58,6 +58,17 @@ pub struct Record {
     pub renewed: bool,
     /// Whether the service showed it while it was under way.
     pub shown: bool,
+    /// The attempt that was begun last.
+    pub begun: Option<Begun>,
+}
+
+/// An attempt at a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Counted from 1.
+    pub attempt: u32,
+    /// When a lane took it.
+    pub at: Instant,
 }
 
 /// All chunks of a session.
@@ -216,6 +227,11 @@ impl Chunks {
         self.in_flight
     }
 
+    /// How many chunks are to be sent, now or after a pause.
+    pub fn waiting(&self) -> usize {
+        self.records.len() - self.stored - self.in_flight - self.doubtful
+    }
+
     /// How many bytes the service has.
     pub fn stored_bytes(&self) -> u64 {
         self.stored_bytes
@@ -252,5 +268,6 @@ fn fresh(extent: Extent) -> Record {
         attempt: Attempt::First,
         renewed: false,
         shown: false,
+        begun: None,
     }
 }

@@ -49,7 +49,6 @@ impl Claimed {
         let mut left_mark = None;
         let (spec, made) = match continued {
             Continued::Container { video_id, made, plan, resumed } => {
-                tracing::info!(%video_id, chunks = resumed.stored.len(), "taking up an earlier upload");
                 let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
                 (Spec { cut, access, video_id, resumed, policy }, made)
             }

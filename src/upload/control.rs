@@ -11,7 +11,8 @@ use http_body_util::Full;
 use crate::api::{Exchange, RateLimit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Dialer, Lane, Patience};
-use crate::upload::pace::{Class, Health, Pace, Quota, Start, Turn};
+use crate::upload::happening::{Told, log_throttle};
+use crate::upload::pace::{Brake, Class, Health, Pace, Quota, Turn};
 use crate::upload::session::Outcome;
 
 /// Idle connections to the service, one request at a time on each.
@@ -69,12 +70,15 @@ impl Control {
 
     /// Waits for the class's turn; the pace says no for at most one window of the service at a time.
     async fn turn(&self, class: Class) {
+        let mut told = Told::default();
         loop {
-            let start = self.pace.borrow_mut().may_start(class, Instant::now());
-            match start {
-                Start::Ready => return,
-                Start::NotBefore(at) => tokio::time::sleep_until(at.into()).await,
+            let now = Instant::now();
+            let Some(held) = self.pace.borrow_mut().held(class, now) else { return };
+            // Of everything else the failed request tells.
+            if held.by == Brake::Budget && told.is_news(held, now) {
+                log_throttle(class, held.by, held.until - now);
             }
+            tokio::time::sleep_until(held.until.into()).await;
         }
     }
 }

@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use crate::api::{Api, NewVideo, VideoQuery};
 use crate::error::{Error, ErrorKind, Result};
-use crate::upload::calls::persistently;
+use crate::upload::calls::{Repetition, persistently_telling};
 use crate::upload::control::Control;
-use crate::upload::retry::RetryPolicy;
+use crate::upload::happening::{Happening, Herald};
+use crate::upload::pace::{Brake, Class};
+use crate::upload::retry::{Fate, RetryPolicy};
 
 /// The metadata key that holds the mark.
 pub const MARK_KEY: &str = "ringlift-upload";
@@ -44,29 +46,47 @@ impl Mark {
 }
 
 /// Creates the container, or finds the one that a lost answer was about, and gives its id.
-pub(super) async fn create(api: &Api<Control>, policy: &RetryPolicy, creation: Creation) -> Result<String> {
+pub(super) async fn create(
+    api: &Api<Control>,
+    policy: &RetryPolicy,
+    creation: Creation,
+    herald: &Herald,
+) -> Result<String> {
     let Creation { video, mark } = creation;
     let video = video.metadata(MARK_KEY, mark.text());
     let may_exist = Cell::new(matches!(mark, Mark::Left(_)));
-    persistently(policy, async || {
-        if may_exist.get()
-            && let Some(video_id) = find(api, mark.text()).await?
-        {
-            return Ok(video_id);
-        }
-        match api.videos(Instant::now()).create(&video).await {
-            Ok(video) => Ok(video.video_id),
-            Err(error) => match error.video_id() {
-                // An answer that could be read no further than its id will do.
-                Some(video_id) => Ok(video_id.to_owned()),
-                None => {
-                    may_exist.set(may_exist.get() || leaves_doubt(&error));
-                    Err(error)
-                }
-            },
-        }
-    })
+    persistently_telling(
+        policy,
+        |repetition| herald.tell(happening(repetition)),
+        async || {
+            if may_exist.get()
+                && let Some(video_id) = find(api, mark.text()).await?
+            {
+                return Ok(video_id);
+            }
+            match api.videos(Instant::now()).create(&video).await {
+                Ok(video) => Ok(video.video_id),
+                Err(error) => match error.video_id() {
+                    // An answer that could be read no further than its id will do.
+                    Some(video_id) => Ok(video_id.to_owned()),
+                    None => {
+                        may_exist.set(may_exist.get() || leaves_doubt(&error));
+                        Err(error)
+                    }
+                },
+            }
+        },
+    )
     .await
+}
+
+fn happening(repetition: Repetition<'_>) -> Happening {
+    let Repetition { error, attempt, delay } = repetition;
+    if error.kind() == ErrorKind::RateLimited {
+        return Happening::Throttled { class: Class::Writes, why: Brake::TooManyRequests, delay };
+    }
+    let fate = if leaves_doubt(error) { Fate::Unknown } else { Fate::NotStored };
+    Happening::Retry { index: None, attempt, why: error.into(), delay, fate }
 }
 
 async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String>> {

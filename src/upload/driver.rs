@@ -27,6 +27,7 @@ use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
 use crate::upload::crew::Crew;
 use crate::upload::feed::Filling;
+use crate::upload::happening::{Told, log_throttle};
 use crate::upload::job::{Command, Halt, Job};
 use crate::upload::journal::Journal;
 use crate::upload::pace::{Class, Pace, Pass, Start, Turn};
@@ -95,6 +96,8 @@ struct Driver {
     passes: HashMap<LaneIndex, Pass>,
     /// When the pace allows the next chunk, while it does not.
     held_until: Option<Instant>,
+    /// Which wait the log has heard of.
+    told: Told,
     crew: Option<Crew>,
     idle: Vec<LaneIndex>,
     queue: VecDeque<Box<Job>>,
@@ -125,6 +128,7 @@ impl Driver {
             pace,
             passes: HashMap::new(),
             held_until: None,
+            told: Told::default(),
             crew: None,
             idle: Vec::new(),
             queue: VecDeque::new(),
@@ -278,8 +282,10 @@ impl Driver {
         }
         self.authorize(now);
         self.dispatch(now);
+        self.tell_held(now);
         for active in self.active.values_mut() {
             active.publish_progress();
+            active.tell_happenings();
             active.watch(now);
         }
     }
@@ -359,6 +365,20 @@ impl Driver {
             self.passes.insert(lane, self.pace.borrow_mut().started(Class::Uploads, turn, now));
             active.lanes.insert(lane, (index, crew.gauge(lane)));
             crew.give(lane, order);
+        }
+    }
+
+    /// Says what chunks wait for: once in the log, and to each upload that has some.
+    fn tell_held(&mut self, now: Instant) {
+        if self.idle.is_empty() || !self.active.values().any(|active| active.session.wants_lane()) {
+            return;
+        }
+        let Some(held) = self.pace.borrow_mut().held(Class::Uploads, now) else { return };
+        if self.told.is_news(held, now) {
+            log_throttle(Class::Uploads, held.by, held.until.saturating_duration_since(now));
+        }
+        for active in self.active.values_mut() {
+            active.tell_held(held, now);
         }
     }
 

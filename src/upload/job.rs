@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 use crate::api::Api;
 use crate::error::Result;
 use crate::upload::control::Control;
+use crate::upload::happening::Followers;
 use crate::upload::restart::InVain;
 use crate::upload::retry::RetryPolicy;
 use crate::upload::{OnProgress, Progress, UploadRequest, Uploaded};
@@ -29,6 +30,7 @@ pub(super) struct Job {
     pub(super) request: UploadRequest,
     pub(super) reply: oneshot::Sender<Result<Uploaded>>,
     pub(super) publish: watch::Sender<Progress>,
+    pub(super) followers: Followers,
     pub(super) halted: watch::Receiver<Halt>,
     pub(super) on_progress: Option<OnProgress>,
     /// How often it has begun anew.
@@ -41,10 +43,20 @@ impl Job {
         request: UploadRequest,
         reply: oneshot::Sender<Result<Uploaded>>,
         publish: watch::Sender<Progress>,
+        followers: Followers,
         halted: watch::Receiver<Halt>,
         on_progress: Option<OnProgress>,
     ) -> Job {
-        Job { request, reply, publish, halted, on_progress, restarts: 0, in_vain: InVain::default() }
+        Job {
+            request,
+            reply,
+            publish,
+            followers,
+            halted,
+            on_progress,
+            restarts: 0,
+            in_vain: InVain::default(),
+        }
     }
 }
 

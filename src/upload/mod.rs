@@ -20,6 +20,7 @@ mod creation;
 mod crew;
 mod driver;
 mod feed;
+pub mod happening;
 mod job;
 pub mod journal;
 pub mod pace;
@@ -37,7 +38,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::api::{NewVideo, Secret, Video};
 use crate::error::Result;
@@ -47,6 +48,7 @@ use crate::wire::Addressing;
 
 pub use client::{Client, ClientBuilder, PRODUCTION_URL, SANDBOX_URL, Settings};
 pub use creation::MARK_KEY;
+pub use happening::{Happening, Happenings};
 pub use progress::{Progress, ProgressStream};
 pub use retry::RetryPolicy;
 
@@ -309,10 +311,11 @@ impl Upload {
     pub async fn start(self) -> Result<Running> {
         let (reply, answer) = oneshot::channel();
         let (publish, progress) = watch::channel(Progress::default());
+        let (followers, happenings) = happening::queue();
         let (halt, halted) = watch::channel(Halt::No);
-        let job = Job::new(self.request, reply, publish, halted, self.on_progress);
+        let job = Job::new(self.request, reply, publish, followers, halted, self.on_progress);
         self.client.command(Command::Upload(Box::new(job))).await?;
-        Ok(Running { answer, progress, halt, _client: self.client })
+        Ok(Running { answer, progress, happenings, halt, _client: self.client })
     }
 }
 
@@ -321,6 +324,7 @@ impl Upload {
 pub struct Running {
     answer: oneshot::Receiver<Result<Uploaded>>,
     progress: watch::Receiver<Progress>,
+    happenings: broadcast::Receiver<Happening>,
     halt: watch::Sender<Halt>,
     /// Keeps the engine alive.
     _client: Client,
@@ -330,6 +334,13 @@ impl Running {
     /// How far it is, every time it gets further.
     pub fn progress(&self) -> ProgressStream {
         ProgressStream::new(self.progress.clone())
+    }
+
+    /// What happens to it: the first time from its beginning, later from now on. A reader that falls more
+    /// than [`happening::QUEUE`] behind loses the oldest, and nothing waits for it.
+    pub fn happenings(&mut self) -> Happenings {
+        let from_now = self.happenings.resubscribe();
+        Happenings::new(std::mem::replace(&mut self.happenings, from_now))
     }
 
     /// How far it is now.

@@ -24,7 +24,8 @@ use std::time::Instant;
 
 use crate::error::{Error, ErrorKind};
 use crate::extent::Extent;
-use crate::upload::chunks::{Chunks, Last, State};
+use crate::upload::chunks::{Begun, Chunks, Last, State};
+use crate::upload::happening::{Happening, Inquiry};
 use crate::upload::retry::{Attempt, RetryPolicy};
 
 pub use words::{Access, Action, Completion, Dispatch, Outcome, Received, Resumed, Spec};
@@ -52,6 +53,8 @@ pub struct Session {
     confirmations: u32,
     retries: u32,
     resent_bytes: u64,
+    /// What was not taken by [`Session::take_happenings`] yet; a few for each chunk at most.
+    happenings: Vec<Happening>,
 }
 
 #[derive(Debug)]
@@ -104,12 +107,16 @@ impl Session {
             confirmations: 0,
             retries: 0,
             resent_bytes: 0,
+            happenings: Vec::new(),
         };
         if let Some(resumed) = &spec.resumed {
             session.take_up(resumed);
         }
-        if matches!(session.phase, Phase::Reconciling) {
-            session.asking = Asking::DueAt(now);
+        match (&session.phase, &spec.resumed) {
+            (Phase::Reconciling, _) => session.asking = Asking::DueAt(now),
+            // Nobody can be asked: the journal's word counts.
+            (_, Some(_)) => session.say_resumed(),
+            (_, None) => {}
         }
         session.advance(now);
         session
@@ -139,6 +146,7 @@ impl Session {
             }
             (_, Asking::DueAt(at)) if at <= now && !self.is_renewing() => {
                 self.asking = Asking::Asked;
+                self.say_asked();
                 return Some(Action::AskStatus);
             }
             _ => {}
@@ -164,16 +172,24 @@ impl Session {
         }
         let index = self.chunks.next_ready(now)?;
         self.chunks.mark(index, State::InFlight);
-        let record = self.chunks.record(index);
-        if record.failures > 0 {
+        let record = self.chunks.record_mut(index);
+        let attempt = record.failures + 1;
+        record.begun = Some(Begun { attempt, at: now });
+        if attempt > 1 {
             self.retries += 1;
         }
         Some(Dispatch {
             chunk: self.chunks.chunk(index),
             content_range: self.chunks.content_range(index),
             video_id: self.video_id.clone(),
-            attempt: record.failures + 1,
+            attempt,
         })
+    }
+
+    /// Whether it would take a lane, if not at once then after a pause.
+    pub fn wants_lane(&self) -> bool {
+        let sending = matches!(self.phase, Phase::Sending) && !self.is_renewing() && !self.stopping;
+        sending && !self.waits_for_the_first() && self.chunks.waiting() > 0
     }
 
     /// Without an id every request of a delegated upload would make another video.
@@ -277,6 +293,27 @@ impl Session {
             (Phase::Confirming, ..) => "waiting for the service's confirmation",
             (Phase::Ended(_), ..) => "ended",
         }
+    }
+
+    /// What has happened since this was last asked, oldest first.
+    pub fn take_happenings(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.happenings)
+    }
+
+    fn say_resumed(&mut self) {
+        let video_id = self.video_id.clone().unwrap_or_default();
+        let (chunks, bytes) = (self.chunks.stored(), self.chunks.stored_bytes());
+        self.happenings.push(Happening::Resumed { video_id, chunks, bytes });
+    }
+
+    fn say_asked(&mut self) {
+        let reason = match self.phase {
+            Phase::Reconciling => Inquiry::Resume,
+            Phase::Confirming => Inquiry::Completion,
+            _ => Inquiry::LostAnswer,
+        };
+        let video_id = self.video_id.clone().unwrap_or_default();
+        self.happenings.push(Happening::StatusAsked { video_id, reason });
     }
 
     /// How many attempts were repetitions.

@@ -4,6 +4,7 @@
 
 mod command;
 mod faults;
+mod happenings;
 mod limits;
 mod machine;
 mod on_change;

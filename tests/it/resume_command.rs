@@ -107,6 +107,9 @@ fn what_a_crash_left_is_listed_and_continued_from_any_folder() {
     let for_people = run(&mut command(&house, &["resume", "--list"])).done().stdout;
     assert!(for_people.contains(sample.arg()) && for_people.contains("2/6"), "{for_people}");
     let ran = run(command(&house, &["resume", "--json"]).current_dir("/")).done();
+    let resumed = ran.event("resumed");
+    assert_eq!((&resumed["video_id"], &resumed["chunks"]), (&video_id.as_str().into(), &3.into()));
+    assert_eq!(ran.event("status_asked")["why"], "resume");
     assert_eq!(
         (&ran.summary()["video_id"], &ran.summary()["files_done"]),
         (&video_id.as_str().into(), &1.into())

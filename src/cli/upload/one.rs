@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use ringlift::source::probe;
-use ringlift::{Error, OnChange, Receipt, Running, Upload, Uploaded};
+use ringlift::{Error, Happening, OnChange, Receipt, Running, Upload, Uploaded};
 
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
@@ -181,7 +181,7 @@ fn describe(errand: &Errand, mut upload: Upload) -> Upload {
 }
 
 /// Watches an upload to its end, and passes on the word to stop.
-async fn follow(desk: &Desk<'_>, item: &Item, running: Running) -> Result<Uploaded, Failure> {
+async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Uploaded, Failure> {
     let creates = item.errand.video_id.is_none();
     let note = |progress| {
         let video_id = desk.board.borrow_mut().update(item.index, &item.name, progress);
@@ -189,14 +189,20 @@ async fn follow(desk: &Desk<'_>, item: &Item, running: Running) -> Result<Upload
             desk.screen.event(&Event::Created { file: &item.name, video_id: &video_id });
         }
     };
+    let tell = |happening: Happening| {
+        if let Some(event) = Event::of(&item.name, &happening) {
+            desk.screen.event(&event);
+        }
+    };
     let stopper = running.stopper();
     let mut stage = desk.halt.stage();
-    let mut progress = running.progress();
+    let (mut progress, mut happenings) = (running.progress(), running.happenings());
     let mut joined = pin!(running.join());
     loop {
         tokio::select! {
             biased;
             Some(newer) = progress.next() => note(newer),
+            Some(happening) = happenings.next() => tell(happening),
             uploaded = &mut joined => return Ok(uploaded?),
             Ok(()) = stage.changed() => match *stage.borrow_and_update() {
                 Stage::Running => {}

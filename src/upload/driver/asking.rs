@@ -17,9 +17,9 @@ impl Driver {
             Ok(creation) => creation,
             Err(error) => return active.created(Err(error)),
         };
-        let (api, policy) = (self.api.clone(), self.settings.retry.clone());
+        let (api, policy, herald) = (self.api.clone(), self.settings.retry.clone(), active.herald().clone());
         self.tasks.push(Box::pin(async move {
-            let created = creation::create(&api, &policy, creation).await;
+            let created = creation::create(&api, &policy, creation, &herald).await;
             Event::Created(id, created)
         }));
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Brake;
+
 /// Lets everything pass until failures come in a burst; then one request at a time.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
@@ -17,6 +19,7 @@ struct Open {
     probe_at: Instant,
     /// How many probes failed.
     probes: u32,
+    probing: bool,
 }
 
 impl Breaker {
@@ -24,10 +27,19 @@ impl Breaker {
         self.open.map(|open| open.probe_at).filter(|&at| at > now)
     }
 
+    /// Why nothing may start.
+    pub(super) fn brake(&self) -> Brake {
+        match self.open {
+            Some(Open { probing: true, .. }) => Brake::Probe,
+            Some(_) | None => Brake::Failures,
+        }
+    }
+
     /// The probe has a while to itself; a long request must not keep the others waiting for ever.
     pub(super) fn started(&mut self, now: Instant) {
         if let Some(open) = &mut self.open {
             open.probe_at = now + PROBE_PATIENCE;
+            open.probing = true;
         }
     }
 
@@ -45,7 +57,8 @@ impl Breaker {
         };
         let pause = FIRST_PAUSE.saturating_mul(1 << probes.min(10)).min(LONGEST_PAUSE);
         let since = self.open.map_or(now, |open| open.since);
-        self.open = Some(Open { since, probe_at: now + pause.mul_f64(0.5 + roll / 2.0), probes });
+        self.open =
+            Some(Open { since, probe_at: now + pause.mul_f64(0.5 + roll / 2.0), probes, probing: false });
     }
 
     pub(super) fn succeeded(&mut self) {

@@ -15,6 +15,7 @@ mod breaker;
 mod chunk_size;
 mod window;
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use breaker::{Breaker, Repetitions};
@@ -41,6 +42,33 @@ pub enum Start {
     Ready,
     /// Not before this moment, which is always a later one. Ask again then, or after an answer.
     NotBefore(Instant),
+}
+
+/// What holds requests back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Brake {
+    /// The service answered 429.
+    TooManyRequests,
+    /// The service's count for this minute is used up.
+    Budget,
+    /// A burst of failures.
+    Failures,
+    /// One request is finding out whether the service is back.
+    Probe,
+    /// Too many requests were repetitions.
+    Repetitions,
+    /// The user's own limits.
+    Caps,
+}
+
+/// Requests of a class may not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Not before this moment, which is a later one.
+    pub until: Instant,
+    /// What holds them back the longest.
+    pub by: Brake,
 }
 
 /// What an answer's rate headers said.
@@ -140,21 +168,28 @@ impl Pace {
 
     /// Whether a request of `class` may start at `now`.
     pub fn may_start(&mut self, class: Class, now: Instant) -> Start {
+        match self.held(class, now) {
+            Some(Held { until, .. }) => Start::NotBefore(until),
+            None => Start::Ready,
+        }
+    }
+
+    /// What keeps a request of `class` from starting at `now`, if anything does.
+    pub fn held(&mut self, class: Class, now: Instant) -> Option<Held> {
         let own = match class {
             Class::Uploads => self.uploads.not_before(),
             Class::Writes | Class::Reads => None,
         };
-        let reasons = [
-            own,
-            self.all.not_before(),
-            self.windows[class as usize].not_before(now),
-            self.breaker.not_before(now),
-            self.repetitions.not_before(now),
+        let window = &mut self.windows[class as usize];
+        let brakes = [
+            (own.max(self.all.not_before()), Brake::Caps),
+            (window.used_up_until(now), Brake::Budget),
+            (window.held_until(), Brake::TooManyRequests),
+            (self.breaker.not_before(now), self.breaker.brake()),
+            (self.repetitions.not_before(now), Brake::Repetitions),
         ];
-        match reasons.into_iter().flatten().max().filter(|&at| at > now) {
-            Some(at) => Start::NotBefore(at),
-            None => Start::Ready,
-        }
+        let held = brakes.into_iter().filter_map(|(until, by)| Some(Held { until: until?, by }));
+        held.max_by_key(|held| held.until).filter(|held| held.until > now)
     }
 
     /// A request of `class` starts at `now`.
@@ -191,6 +226,45 @@ impl Pace {
     /// How many requests of `class` the service allows a minute, once it has said so.
     pub fn per_minute(&self, class: Class) -> Option<u32> {
         self.windows[class as usize].per_minute()
+    }
+}
+
+impl Class {
+    /// A stable name, for logs and machine-readable output: `uploads`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Uploads => "uploads",
+            Class::Writes => "writes",
+            Class::Reads => "reads",
+        }
+    }
+}
+
+impl Brake {
+    /// A stable name, for logs and machine-readable output: `too_many_requests`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Brake::TooManyRequests => "too_many_requests",
+            Brake::Budget => "budget",
+            Brake::Failures => "failures",
+            Brake::Probe => "probe",
+            Brake::Repetitions => "repetitions",
+            Brake::Caps => "caps",
+        }
+    }
+}
+
+/// In words, to stand behind `uploads wait:`.
+impl fmt::Display for Brake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Brake::TooManyRequests => "the service answered 429, too many requests",
+            Brake::Budget => "the service's requests for this minute are used up",
+            Brake::Failures => "the service failed several times in a row",
+            Brake::Probe => "one request is finding out whether the service is back",
+            Brake::Repetitions => "too many requests were repetitions",
+            Brake::Caps => "the limits that were set here",
+        })
     }
 }
 

@@ -296,3 +296,26 @@ proptest! {
         prop_assert!(tallies.iter().all(|tally| tally.refused <= lanes as u32), "{tallies:?}");
     }
 }
+
+#[test]
+fn what_holds_requests_back_is_named() {
+    let now = Instant::now();
+    let quota = |remaining| Some(Quota { per_minute: 100, remaining, resets_in: None });
+    let mut pace = Pace::new(&Caps::default(), now);
+    assert_eq!(pace.held(Class::Uploads, now), None);
+    let pass = pace.started(Class::Uploads, Turn::First, now);
+    pace.answered(pass, quota(0), Health::Well, now, 0.0);
+    assert_eq!(pace.held(Class::Uploads, now).map(|held| held.by), Some(Brake::Budget));
+    assert_eq!(pace.held(Class::Reads, now), None);
+    let pass = pace.started(Class::Reads, Turn::First, now);
+    pace.answered(pass, None, Health::Throttling(Some(Duration::from_secs(90))), now, 0.0);
+    assert_eq!(pace.held(Class::Reads, now).map(|held| held.by), Some(Brake::TooManyRequests));
+    for _ in 0..5 {
+        let pass = pace.started(Class::Writes, Turn::First, now);
+        pace.answered(pass, None, Health::Failing, now, 0.0);
+    }
+    assert_eq!(pace.held(Class::Writes, now).map(|held| held.by), Some(Brake::Failures));
+    let later = now + Duration::from_secs(2);
+    let _probe = pace.started(Class::Writes, Turn::First, later);
+    assert_eq!(pace.held(Class::Writes, later).map(|held| held.by), Some(Brake::Probe));
+}

@@ -27,16 +27,20 @@ impl Window {
         Window { known, in_flight: Vec::new(), held_until: None }
     }
 
-    pub(super) fn not_before(&mut self, now: Instant) -> Option<Instant> {
+    /// When the service counts anew, while nothing is left.
+    pub(super) fn used_up_until(&mut self, now: Instant) -> Option<Instant> {
         self.forget_lost(now);
         let under_way = self.in_flight.len() as u32;
-        let used_up = self.known.as_mut().and_then(|known| {
-            if known.resets <= now {
-                *known = Known::full(known.per_minute, now);
-            }
-            (known.remaining <= under_way).then_some(known.resets)
-        });
-        used_up.max(self.held_until)
+        let known = self.known.as_mut()?;
+        if known.resets <= now {
+            *known = Known::full(known.per_minute, now);
+        }
+        (known.remaining <= under_way).then_some(known.resets)
+    }
+
+    /// Until when the service wants no request.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held_until
     }
 
     /// A request that takes longer than a window was counted in an earlier one.

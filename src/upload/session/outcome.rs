@@ -4,20 +4,21 @@ use std::time::{Duration, Instant};
 
 use super::{Access, Asking, Completion, Outcome, Phase, Renewing, Session};
 use crate::error::{Error, ErrorKind};
-use crate::upload::chunks::State;
+use crate::upload::chunks::{Begun, State};
+use crate::upload::happening::{Happening, Why};
 use crate::upload::retry::{Attempt, Fate, Verdict, judge};
 
 impl Session {
     /// What an attempt at the chunk at `index` came to.
     pub fn handle_outcome(&mut self, index: u32, outcome: Outcome, now: Instant, roll: f64) {
         match outcome {
-            Outcome::Accepted { video_id, completion } => self.accept(index, video_id, completion),
+            Outcome::Accepted { video_id, completion } => self.accept(index, video_id, completion, now),
             Outcome::Failed { error, fate } => self.fail(index, error, fate, now, roll),
         }
         self.advance(now);
     }
 
-    fn accept(&mut self, index: u32, video_id: String, completion: Completion) {
+    fn accept(&mut self, index: u32, video_id: String, completion: Completion, now: Instant) {
         match &self.video_id {
             Some(ours) if *ours != video_id => {
                 let doing = format!("send chunk {index} of {ours}");
@@ -27,18 +28,38 @@ impl Session {
             Some(_) => {}
             None => self.video_id = Some(video_id),
         }
-        self.store(index);
+        self.store(index, now);
         if completion == Completion::Complete {
             self.said = Completion::Complete;
         }
     }
 
-    pub(super) fn store(&mut self, index: u32) {
+    /// The service has it from this run.
+    pub(super) fn store(&mut self, index: u32, now: Instant) {
+        self.settle(index);
+        self.say_done(index, now);
+    }
+
+    /// The service has it.
+    pub(super) fn settle(&mut self, index: u32) {
         self.chunks.mark(index, State::Stored);
         let record = self.chunks.record_mut(index);
         record.renewed = false;
         record.shown = false;
         self.trouble = None;
+    }
+
+    pub(super) fn say_done(&mut self, index: u32, now: Instant) {
+        let record = self.chunks.record(index);
+        let (bytes, begun) = (record.extent.len(), record.begun.unwrap_or(Begun { attempt: 1, at: now }));
+        let elapsed = now.saturating_duration_since(begun.at);
+        self.happenings.push(Happening::ChunkDone { index, bytes, attempt: begun.attempt, elapsed });
+    }
+
+    pub(super) fn say_retry(&mut self, index: u32, why: Why, fate: Fate, delay: Duration) {
+        let attempt = self.chunks.record(index).begun.map_or(1, |begun| begun.attempt);
+        let index = Some(index);
+        self.happenings.push(Happening::Retry { index, attempt, why, delay, fate });
     }
 
     fn fail(&mut self, index: u32, error: Error, fate: Fate, now: Instant, roll: f64) {
@@ -53,19 +74,23 @@ impl Session {
             record.attempt = Attempt::Repeated;
         }
         let shown = std::mem::take(&mut record.shown);
+        if fate == Fate::Unknown && self.video_id.is_none() && error.kind() != ErrorKind::Cancelled {
+            self.happenings.push(Happening::StrayVideo);
+        }
         match verdict {
             Verdict::GiveUp => self.end(Err(error)),
-            _ if shown => self.store(index),
-            Verdict::Again => self.send_again(index, error, now, roll),
+            _ if shown => self.store(index, now),
+            Verdict::Again => self.send_again(index, error, fate, now, roll),
             Verdict::Throttled(delay) => self.hold_back(index, delay, error, now, roll),
             Verdict::AskFirst if may_ask => self.doubt(index, error, now),
-            Verdict::AskFirst => self.send_again(index, error, now, roll),
+            Verdict::AskFirst => self.send_again(index, error, fate, now, roll),
             Verdict::AlreadyThere if may_ask => self.doubt(index, error, now),
-            Verdict::AlreadyThere => self.store(index),
+            Verdict::AlreadyThere => self.store(index, now),
             Verdict::Renew if record.renewed => self.end(Err(error)),
             Verdict::Renew => {
                 record.renewed = true;
                 self.chunks.mark(index, State::Waiting(None));
+                self.say_retry(index, Why::from(&error), fate, Duration::ZERO);
                 self.renew(error);
             }
         }
@@ -81,7 +106,7 @@ impl Session {
         self.access == Access::Key && self.video_id.is_some()
     }
 
-    fn send_again(&mut self, index: u32, error: Error, now: Instant, roll: f64) {
+    fn send_again(&mut self, index: u32, error: Error, fate: Fate, now: Instant, roll: f64) {
         let record = self.chunks.record_mut(index);
         record.failures += 1;
         record.renewed = false;
@@ -92,6 +117,7 @@ impl Session {
         }
         self.resent_bytes += self.chunks.record(index).extent.len();
         self.chunks.mark(index, State::Waiting(Some(now + pause)));
+        self.say_retry(index, Why::from(&error), fate, pause);
     }
 
     fn hold_back(&mut self, index: u32, delay: Option<Duration>, error: Error, now: Instant, roll: f64) {

@@ -1,11 +1,13 @@
 //! What the session makes of the service's word on what it holds.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Asking, Completion, Phase, Received, Session};
 use crate::error::{Error, ErrorKind};
 use crate::extent::Extent;
 use crate::upload::chunks::State;
+use crate::upload::happening::{Happening, Why};
+use crate::upload::pace::{Brake, Class};
 use crate::upload::retry::{Attempt, Fate, Verdict, judge};
 use crate::wire::Addressing;
 
@@ -27,7 +29,12 @@ impl Session {
     fn status_failed(&mut self, error: Error, now: Instant, roll: f64) {
         self.trouble.get_or_insert(now);
         let at = match judge(&error, Fate::NotStored, Attempt::First) {
-            Verdict::Throttled(delay) => now + self.policy.after_throttle(delay, roll),
+            Verdict::Throttled(delay) => {
+                let delay = self.policy.after_throttle(delay, roll);
+                let (class, why) = (Class::Reads, Brake::TooManyRequests);
+                self.happenings.push(Happening::Throttled { class, why, delay });
+                now + delay
+            }
             Verdict::Again if self.status_failures < self.policy.retries => {
                 self.status_failures += 1;
                 now + self.policy.pause(self.status_failures, roll)
@@ -47,13 +54,29 @@ impl Session {
 
     fn compare(&mut self, received: &Received, now: Instant) {
         if received.complete {
-            return self.end(self.check_length(received));
+            return self.whole(received, now);
         }
         match self.phase {
             Phase::Reconciling => self.reconcile(received),
             Phase::Confirming => self.look_for_lost_chunks(received, now),
             _ => self.resolve_doubts(received, now),
         }
+    }
+
+    /// No status lists the chunks of a file that is complete: it is all of them.
+    fn whole(&mut self, received: &Received, now: Instant) {
+        let checked = self.check_length(received);
+        let news: Vec<u32> =
+            (0..self.chunks.known()).filter(|&index| !self.chunks.is_stored(index)).collect();
+        match (&checked, &self.phase) {
+            (Ok(_), Phase::Reconciling) => {
+                news.into_iter().for_each(|index| self.settle(index));
+                self.say_resumed();
+            }
+            (Ok(_), _) => news.into_iter().for_each(|index| self.say_done(index, now)),
+            (Err(_), _) => {}
+        }
+        self.end(checked);
     }
 
     /// A container that is full though with other bytes is not ours.
@@ -71,18 +94,19 @@ impl Session {
     fn reconcile(&mut self, received: &Received) {
         for (index, shown) in self.shown(received) {
             match shown {
-                true => self.store(index),
+                true => self.settle(index),
                 false => self.chunks.mark(index, State::Waiting(None)),
             }
         }
         self.phase = Phase::Sending;
+        self.say_resumed();
     }
 
     /// A chunk that waits may turn out to be there as well: an earlier attempt took its time.
     fn resolve_doubts(&mut self, received: &Received, now: Instant) {
         for (index, shown) in self.shown(received) {
             match self.chunks.record(index).state {
-                State::Waiting(_) | State::Doubtful { .. } if shown => self.store(index),
+                State::Waiting(_) | State::Doubtful { .. } if shown => self.store(index, now),
                 State::Doubtful { looks } if looks + 1 < LOOKS => {
                     self.chunks.mark(index, State::Doubtful { looks: looks + 1 });
                     self.asking = Asking::DueAt(now + self.policy.grace);
@@ -103,6 +127,9 @@ impl Session {
         }
         self.resent_bytes += self.chunks.record(index).extent.len();
         self.chunks.mark(index, State::Waiting(None));
+        let lost = unconfirmed();
+        let why = Why::from(self.doubt.as_ref().unwrap_or(&lost));
+        self.say_retry(index, why, Fate::Unknown, Duration::ZERO);
     }
 
     /// Every chunk was acknowledged and still the service waits: it may need time, or have lost some.
