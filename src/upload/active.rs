@@ -1,5 +1,7 @@
 //! One upload under way: its session, its source, and who waits for it.
 
+mod telling;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,10 +19,9 @@ use crate::upload::creation::{Creation, Mark};
 use crate::upload::crew::Crew;
 use crate::upload::driver::Event;
 use crate::upload::feed::Filling;
-use crate::upload::happening::{Happening, Herald, Told};
+use crate::upload::happening::{Herald, Told};
 use crate::upload::job::{Halt, Job};
 use crate::upload::journal::Made;
-use crate::upload::pace::{Class, Held};
 use crate::upload::progress::Gauge;
 use crate::upload::record::{Logbook, Record};
 use crate::upload::restart::{Again, InVain, Restart};
@@ -319,68 +320,6 @@ impl Active {
             }
         }
         Some(next_halt(id, halted))
-    }
-
-    /// Says what everybody waits for when nothing has moved for a while.
-    pub(super) fn watch(&mut self, now: Instant) {
-        let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
-        let moved = read.sum::<u64>() + self.session.chunks().stored_bytes();
-        let Some(still) = self.watchdog.look(moved, now) else { return };
-        let file = &self.file_name;
-        tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
-        for (lane, (index, gauge)) in &self.lanes {
-            let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
-            let waits_for = match gauge.is_whole() {
-                true => "the answer",
-                false if read > sent => "the connection",
-                false => "the source",
-            };
-            tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
-        }
-    }
-
-    /// Tells whoever watches how far it is.
-    pub(super) fn publish_progress(&mut self) {
-        let chunks = self.session.chunks();
-        let acknowledged = chunks.stored_bytes();
-        let newer = Progress {
-            total_bytes: chunks.total_bytes(),
-            read_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.read_bytes()).sum::<u64>(),
-            sent_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.sent_bytes()).sum::<u64>(),
-            acknowledged_bytes: acknowledged,
-            resent_bytes: self.resent_bytes(),
-            acknowledged_chunks: chunks.stored(),
-            retries: self.retries(),
-            video_id: self.session.video_id().map(str::to_owned),
-        };
-        let on_progress = &mut self.on_progress;
-        self.publish.send_if_modified(|progress| {
-            let changed = progress.advance(newer);
-            if changed && let Some(OnProgress(callback)) = on_progress {
-                callback(progress);
-            }
-            changed
-        });
-    }
-
-    /// Tells whoever follows it, and the log, what has happened to it.
-    pub(super) fn tell_happenings(&mut self) {
-        for happening in self.session.take_happenings() {
-            self.herald.tell(happening);
-        }
-    }
-
-    /// Tells whoever follows it that its chunks wait.
-    pub(super) fn tell_held(&mut self, held: Held, now: Instant) {
-        if self.session.wants_lane() && self.told.is_news(held, now) {
-            let delay = held.until.saturating_duration_since(now);
-            self.herald.tell_followers(Happening::Throttled { class: Class::Uploads, why: held.by, delay });
-        }
-    }
-
-    /// Who tells of it.
-    pub(super) fn herald(&self) -> &Herald {
-        &self.herald
     }
 
     fn retries(&self) -> u32 {

@@ -1,0 +1,72 @@
+//! What is told of an upload: how far it is, what happens to it, what it waits for.
+
+use std::time::Instant;
+
+use super::Active;
+use crate::upload::happening::{Happening, Herald};
+use crate::upload::pace::{Class, Held};
+use crate::upload::{OnProgress, Progress};
+
+impl Active {
+    /// Says what everybody waits for when nothing has moved for a while.
+    pub(in crate::upload) fn watch(&mut self, now: Instant) {
+        let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
+        let moved = read.sum::<u64>() + self.session.chunks().stored_bytes();
+        let Some(still) = self.watchdog.look(moved, now) else { return };
+        let file = &self.file_name;
+        tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
+        for (lane, (index, gauge)) in &self.lanes {
+            let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
+            let waits_for = match gauge.is_whole() {
+                true => "the answer",
+                false if read > sent => "the connection",
+                false => "the source",
+            };
+            tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
+        }
+    }
+
+    /// Tells whoever watches how far it is.
+    pub(in crate::upload) fn publish_progress(&mut self) {
+        let chunks = self.session.chunks();
+        let acknowledged = chunks.stored_bytes();
+        let newer = Progress {
+            total_bytes: chunks.total_bytes(),
+            read_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.read_bytes()).sum::<u64>(),
+            sent_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.sent_bytes()).sum::<u64>(),
+            acknowledged_bytes: acknowledged,
+            resent_bytes: self.resent_bytes(),
+            acknowledged_chunks: chunks.stored(),
+            retries: self.retries(),
+            video_id: self.session.video_id().map(str::to_owned),
+        };
+        let on_progress = &mut self.on_progress;
+        self.publish.send_if_modified(|progress| {
+            let changed = progress.advance(newer);
+            if changed && let Some(OnProgress(callback)) = on_progress {
+                callback(progress);
+            }
+            changed
+        });
+    }
+
+    /// Tells whoever follows it, and the log, what has happened to it.
+    pub(in crate::upload) fn tell_happenings(&mut self) {
+        for happening in self.session.take_happenings() {
+            self.herald.tell(happening);
+        }
+    }
+
+    /// Tells whoever follows it that its chunks wait.
+    pub(in crate::upload) fn tell_held(&mut self, held: Held, now: Instant) {
+        if self.session.wants_lane() && self.told.is_news(held, now) {
+            let delay = held.until.saturating_duration_since(now);
+            self.herald.tell_followers(Happening::Throttled { class: Class::Uploads, why: held.by, delay });
+        }
+    }
+
+    /// Who tells of it.
+    pub(in crate::upload) fn herald(&self) -> &Herald {
+        &self.herald
+    }
+}
