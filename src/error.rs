@@ -29,6 +29,7 @@ struct Failure {
     doing: String,
     reason: Option<String>,
     refusal: Option<Refusal>,
+    meaning: Option<&'static str>,
     advice: Option<&'static str>,
     retry_after: Option<Duration>,
     attempts: u32,
@@ -119,6 +120,7 @@ impl Error {
             doing: doing.into(),
             reason: None,
             refusal: None,
+            meaning: None,
             advice: None,
             retry_after: None,
             attempts: 1,
@@ -152,6 +154,13 @@ impl Error {
     #[must_use]
     pub fn with_refusal(mut self, refusal: Refusal) -> Error {
         self.0.refusal = Some(refusal);
+        self
+    }
+
+    /// Says what it means here.
+    #[must_use]
+    pub fn with_meaning(mut self, meaning: &'static str) -> Error {
+        self.0.meaning = Some(meaning);
         self
     }
 
@@ -228,7 +237,12 @@ impl Error {
         self.0.video_id.as_deref()
     }
 
-    /// What it means here, and what to do about it.
+    /// What it means here: every refusal of the service has a meaning.
+    pub fn meaning(&self) -> Option<&'static str> {
+        self.0.meaning
+    }
+
+    /// What to do about it.
     pub fn advice(&self) -> Option<&'static str> {
         self.0.advice.or_else(|| self.0.kind.advice())
     }
@@ -284,6 +298,12 @@ impl ErrorKind {
             ErrorKind::RateLimited => {
                 Some("wait a minute, or send fewer and larger chunks: every chunk is one request")
             }
+            ErrorKind::Unavailable => {
+                Some("try again later, and check what stands between here and the service")
+            }
+            ErrorKind::Stalled => Some(
+                "check the network and the endpoint's URL; where the service only needs longer, give it that (--timeout)",
+            ),
             ErrorKind::Connect => Some("check the endpoint's URL, the network and the name resolution"),
             ErrorKind::Untrusted => Some(
                 "check the endpoint's URL and the clock, or name the authority that signed its certificate",

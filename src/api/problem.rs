@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use serde_json::{Map, Value};
 
-use super::advice::{Meaning, by_status, meaning};
+use super::advice::{Words, by_status, known};
 use super::rate::RateLimit;
 use crate::error::{Error, ErrorKind, OneLine, Refusal};
 
@@ -14,11 +14,8 @@ use crate::error::{Error, ErrorKind, OneLine, Refusal};
 /// without control characters.
 pub fn refused(doing: &str, answer: &Response<Bytes>) -> Error {
     let refusal = read(answer);
-    let error = Error::new(kind(&refusal), doing);
-    let error = match advice(&refusal) {
-        Some(advice) => error.with_advice(advice),
-        None => error,
-    };
+    let Words { meaning, advice } = words(&refusal);
+    let error = Error::new(kind(&refusal), doing).with_meaning(meaning).with_advice(advice);
     let error = match RateLimit::from_headers(answer.headers()).retry_after {
         Some(retry_after) if error.is_temporary() => error.with_retry_after(retry_after),
         _ => error,
@@ -93,14 +90,15 @@ fn kind(refusal: &Refusal) -> ErrorKind {
 
 /// Several problems are more than a refusal only when all of them mean the same.
 fn kind_by_slug(refusal: &Refusal) -> ErrorKind {
-    let mut kinds = slugs(refusal).map(|slug| meaning(slug).map_or(ErrorKind::Refused, |m| m.kind));
+    let mut kinds = slugs(refusal).map(|slug| known(slug).map_or(ErrorKind::Refused, |problem| problem.kind));
     let first = kinds.next().unwrap_or(ErrorKind::Refused);
     if kinds.all(|kind| kind == first) { first } else { ErrorKind::Refused }
 }
 
-fn advice(refusal: &Refusal) -> Option<&'static str> {
-    let by_slug = slugs(refusal).find_map(meaning).map(|Meaning { advice, .. }| *advice);
-    by_slug.or_else(|| by_status(refusal.status))
+/// Of several problems the first that is known; where the service failed, that is what counts.
+fn words(refusal: &Refusal) -> Words {
+    let by_slug = slugs(refusal).find_map(known).filter(|_| refusal.status < 500);
+    by_slug.map_or_else(|| by_status(refusal.status), |problem| problem.words)
 }
 
 fn slugs(refusal: &Refusal) -> impl Iterator<Item = &str> {

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 
+use super::advice::NO_SUCH_TOKEN;
 use super::call::Call;
 use super::query::{Query, escape};
 use super::{Api, Exchange, Page, Secret, SortOrder};
@@ -102,11 +104,21 @@ impl<E: Exchange> UploadTokens<'_, E> {
     /// As for [`get`](UploadTokens::get).
     pub async fn delete(&self, token: &Secret) -> Result<()> {
         let call = about("delete the upload token", token, Method::DELETE)?;
-        self.api.call(&call, self.now).await.map(drop)
+        self.call(&call).await.map(drop)
     }
 
     async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
-        call.read_secret(&self.api.call(call, self.now).await?)
+        call.read_secret(&self.call(call).await?)
+    }
+
+    /// Makes a call. What is not there is a token: no video is meant.
+    async fn call(&self, call: &Call) -> Result<Response<Bytes>> {
+        self.api.call(call, self.now).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                error.with_meaning(NO_SUCH_TOKEN.meaning).with_advice(NO_SUCH_TOKEN.advice)
+            }
+            _ => error,
+        })
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn open(settings: Settings) -> Result<Client, Failure> {
     tracing::debug!(?settings, "settings");
     let has_secret = !matches!(settings.credentials, Credentials::None);
     let is_exposed = has_secret && is_plain_and_remote(&settings.endpoint_url);
-    let client = Client::new(settings).map_err(|error| error.doing("use the settings"))?;
+    let client = Client::new(settings)?;
     if is_exposed {
         tracing::warn!("the API key goes over plain HTTP to another machine: anybody on the way can read it");
     }

@@ -249,6 +249,9 @@ struct ErrorBody {
     kind: &'static str,
     message: String,
     causes: Vec<String>,
+    /// What it means here, where the service refused.
+    meaning: Option<String>,
+    /// What to do about it.
     advice: Option<String>,
     temporary: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -267,6 +270,7 @@ impl ErrorEvent {
                 kind: failure.kind(),
                 message: failure.to_string(),
                 causes: failure.causes(),
+                meaning: failure.meaning().map(str::to_owned),
                 advice: failure.advice().map(str::to_owned),
                 temporary: failure.exit() == Exit::Temporary,
                 refusal: library.and_then(|error| error.refusal()).cloned(),

@@ -175,6 +175,14 @@ impl Failure {
         causes
     }
 
+    /// What it means here.
+    pub(super) fn meaning(&self) -> Option<&str> {
+        match self {
+            Failure::Library(error) => error.meaning(),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {

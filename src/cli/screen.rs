@@ -230,6 +230,9 @@ fn explain(failure: &Failure) -> String {
     for cause in failure.causes() {
         text += &format!("  because: {cause}\n");
     }
+    if let Some(meaning) = failure.meaning() {
+        text += &format!("  means: {meaning}\n");
+    }
     if let Some(advice) = failure.advice() {
         text += &format!("  advice: {advice}\n");
     }

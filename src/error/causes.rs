@@ -55,7 +55,13 @@ impl From<TransportError> for Error {
             TransportError::FileRead { .. } => ErrorKind::SourceUnreadable,
             TransportError::Body(body) => return from_body(body),
         };
-        Error::new(kind, "exchange a request for its answer").with_source(error)
+        let (doing, advice) = match &error {
+            TransportError::BadEndpoint { .. } => ("use the endpoint's URL", ENDPOINT_FORM),
+            TransportError::BadCaCert { .. } => ("use the certificates", CA_FORM),
+            _ => return Error::new(kind, "exchange a request for its answer").with_source(error),
+        };
+        // It names the value, and what is wrong with it.
+        Error::new(kind, doing).because(error.to_string()).with_advice(advice).with_source(error)
     }
 }
 
@@ -66,3 +72,7 @@ fn from_body(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Err(error) => Error::new(ErrorKind::Internal, "write the request's body").with_source(error),
     }
 }
+
+const ENDPOINT_FORM: &str = "give it as http://HOST or https://HOST, with a port and a path where it has them, or leave \
+     it out for https://ws.api.video";
+const CA_FORM: &str = "name a file of certificates in PEM, the authority's rather than the server's";

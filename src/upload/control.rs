@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Dialer, Lane, Patience};
+use crate::transport::{Dialer, Lane, Patience, TransportError};
 use crate::upload::happening::{Told, log_throttle};
 use crate::upload::pace::{Brake, Class, Health, Pace, Quota, Turn};
 use crate::upload::session::Outcome;
@@ -32,9 +32,10 @@ impl Control {
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>> {
         let mut lane = match self.take_idle() {
             Some(lane) => lane,
-            None => self.dialer.dial().await?,
+            None => self.dialer.dial().await.map_err(|error| failed_at(&self.dialer, error))?,
         };
-        let answer = lane.send(request, &self.patience).await?;
+        let sent = lane.send(request, &self.patience).await;
+        let answer = sent.map_err(|error| failed_at(&self.dialer, error))?;
         self.put_back(lane);
         Ok(answer)
     }
@@ -144,6 +145,19 @@ fn health_of_error(error: &Error) -> Health {
         }
         _ if error.refusal().is_some() => Health::Well,
         _ => Health::Unknown,
+    }
+}
+
+/// The error, with the host that the request went to where that tells what to check.
+pub(super) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
+    let error = Error::from(error);
+    match error.kind() {
+        kind @ (ErrorKind::Connect
+        | ErrorKind::Unavailable
+        | ErrorKind::Stalled
+        | ErrorKind::MalformedAnswer
+        | ErrorKind::Untrusted) => error.because(format!("{kind} ({})", dialer.authority())),
+        _ => error,
     }
 }
 

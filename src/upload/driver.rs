@@ -64,7 +64,8 @@ pub(super) struct Unstarted {
 pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
     settings.check()?;
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
-    let journal = settings.journal.as_deref().map(Journal::open).transpose()?;
+    let journal = settings.journal.as_deref().map(Journal::open).transpose();
+    let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
     Ok(Unstarted { settings, dialer, journal, inbox })
 }
 

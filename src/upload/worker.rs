@@ -21,6 +21,7 @@ use crate::source::{
     AnySource, BLOCK_BYTES, BufferPool, Choice, HeldChunk, Reader, Region, Source, SourceError, SourceFile,
 };
 use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
+use crate::upload::control::failed_at;
 use crate::upload::progress::Gauge;
 use crate::upload::retry::Fate;
 use crate::upload::session::{Completion, Outcome};
@@ -204,7 +205,8 @@ impl Worker {
             *line = match self.dialer.dial().await {
                 Ok(line) => Some(line),
                 Err(error) => {
-                    return Attempted::failed(Error::from(error).doing(&order.doing), Fate::NotStored);
+                    let error = failed_at(&self.dialer, error).doing(&order.doing);
+                    return Attempted::failed(error, Fate::NotStored);
                 }
             };
         }
@@ -224,7 +226,7 @@ impl Worker {
             Ok(answer) => Attempted::answered(&answer, order, &source),
             Err(error) => {
                 let fate = fate_of(&error);
-                Attempted::failed(Error::from(error).doing(&order.doing), fate)
+                Attempted::failed(failed_at(&self.dialer, error).doing(&order.doing), fate)
             }
         }
     }

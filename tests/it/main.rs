@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // One binary: its modules share without exporting.
 
 mod command;
+mod every_refusal;
 mod faults;
 mod happenings;
 mod limits;
