@@ -123,14 +123,25 @@ impl File {
 
     /// The value for `flag`: the section of the called command goes before those around it.
     fn find(&self, flag: &str, path: &[String]) -> Option<Found> {
-        let mut found = self.table.get(flag);
-        let mut section = Some(&self.table);
-        for name in path {
-            section = section.and_then(|section| section.get(name)).and_then(Value::as_table);
-            found = section.and_then(|section| section.get(flag)).or(found);
-        }
+        let lent = match path {
+            [name] if LOOK_AFTER_UPLOADS.contains(&name.as_str()) => self.find_in(flag, &[UPLOAD.to_owned()]),
+            _ => None,
+        };
+        let found = self.find_in(flag, path).or(lent).or(self.table.get(flag));
         let place = format!("{} in {}", flag, self.path.display());
         Some(Found { texts: texts(found?), place })
+    }
+
+    /// The value in the innermost of the sections that has one.
+    fn find_in(&self, flag: &str, path: &[String]) -> Option<&Value> {
+        let mut section = &self.table;
+        let mut found = None;
+        for name in path {
+            let Some(inner) = section.get(name).and_then(Value::as_table) else { break };
+            section = inner;
+            found = section.get(flag).or(found);
+        }
+        found
     }
 
     fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), Failure> {
@@ -242,6 +253,11 @@ fn variable(flag: &str) -> String {
     format!("RINGLIFT_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
+const UPLOAD: &str = "upload";
+
+/// What `[upload]` says holds for these as well, or they would look elsewhere for what it left.
+const LOOK_AFTER_UPLOADS: [&str; 2] = ["resume", "clean"];
+
 /// The one setting that is a secret, under the name that the service's own tools use.
 const API_KEY: &str = "APIVIDEO_API_KEY";
 
@@ -315,6 +331,26 @@ mod tests {
         assert!(format!("{:?}", listed.command).contains("page_size: 7"));
         let tagged = cli(&format!("ringlift upload f --config {path}"), &[]).unwrap();
         assert_eq!(upload(&tagged).description.video().tags, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_looks_after_uploads_takes_its_flags_from_their_section_too() {
+        let file =
+            config("[upload]\njournal = \"/a\"\nretries = 2\ntag = [\"x\"]\n[clean]\njournal = \"/b\"");
+        let path = file.path().to_str().unwrap();
+        let cli =
+            |argv: &str, environment: &[_]| cli(&format!("{argv} --config {path}"), environment).unwrap();
+        let journal = |cli: Cli| match cli.command {
+            Command::Resume(args) => args.journal,
+            Command::Clean(args) => args.journal,
+            other => panic!("{other:?}"),
+        };
+        let resume = cli("ringlift resume", &[]);
+        assert_eq!(resume.global.retries, Some(2));
+        assert_eq!(journal(resume), Some("/a".into()));
+        assert_eq!(journal(cli("ringlift clean", &[])), Some("/b".into()));
+        assert_eq!(journal(cli("ringlift resume", &[("RINGLIFT_JOURNAL", "/c")])), Some("/c".into()));
+        assert_eq!(cli("ringlift status v", &[]).global.retries, None);
     }
 
     #[test]
