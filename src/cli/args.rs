@@ -104,7 +104,8 @@ pub(super) struct Global {
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = OUTPUT)]
     pub(super) quiet: bool,
-    /// Take defaults from this TOML file: `chunk-size = "64MiB"`, or under `[upload]`
+    /// Take defaults from this TOML file: `chunk-size = "64MiB"`, or under `[upload]`,
+    /// which holds for `resume` and `clean` too
     #[arg(long, global = true, value_name = "FILE", help_heading = OUTPUT)]
     pub(super) config: Option<PathBuf>,
 }
@@ -314,7 +315,8 @@ Examples:
   ringlift clean --yes --json
 
 An upload is left over when nothing can continue it: it was given up, it read standard input, or its file \
-has changed. Only videos that an upload created are deleted, never one that --video-id named.";
+has changed. Only videos that an upload created are deleted, never one that --video-id named. A video whose \
+creation was not answered is found by its mark.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:

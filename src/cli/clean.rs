@@ -1,6 +1,7 @@
 //! `ringlift clean`: removes what ended uploads left behind, at the service and in the journal.
 
 use ringlift::source::SourceFile;
+use ringlift::upload::happening::STRAY_VIDEO;
 use ringlift::upload::journal::{Entry, Identity, Journal, JournalError, Source, Standing, Ticket};
 use ringlift::{Client, ErrorKind};
 
@@ -20,23 +21,61 @@ pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
     tell_kept(&kept, screen);
     let endpoint = client::settings(global).endpoint_url;
     let leftovers = only_here(leftovers, &endpoint, screen);
+    // Whoever has nothing to look for or to delete at the service needs no key.
+    let client = leftovers.iter().any(is_at_service).then(|| client::connect(global)).transpose()?;
+    let (leftovers, mut exits) = find(leftovers, client.as_ref(), screen);
     let Some(journal) = journal.as_mut().filter(|_| !leftovers.is_empty()) else {
-        screen.note("nothing is left over");
-        return Ok(Some(Summary::default()));
+        if exits.is_empty() {
+            screen.note("nothing is left over");
+        }
+        return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     };
-    journal::show(&leftovers, screen);
+    journal::show_with(leftovers.iter().map(|leftover| (&leftover.entry, leftover.video_id())), screen);
     if !args.yes && !confirmed(&leftovers, &endpoint, screen)? {
         screen.note("nothing was deleted");
-        return Ok(Some(Summary::default()));
+        return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     }
-    // Whoever has nothing to delete at the service needs no key.
-    let needs_client = leftovers.iter().any(|entry| entry.orphan().is_some());
-    let client = needs_client.then(|| client::connect(global)).transpose()?;
-    let exits = leftovers.into_iter().filter_map(|entry| {
-        let removed = remove(journal, &entry, client.as_ref(), screen);
+    exits.extend(leftovers.iter().filter_map(|leftover| {
+        let removed = remove(journal, leftover, client.as_ref(), screen);
         removed.map_err(|failure| tell_failed(&failure, screen)).err()
-    });
+    }));
     Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }))
+}
+
+/// An upload with what it left at the service.
+struct Leftover {
+    entry: Entry,
+    /// A video that no answer named, found by its mark.
+    found: Option<String>,
+}
+
+impl Leftover {
+    /// The video to delete.
+    fn video_id(&self) -> Option<&str> {
+        self.entry.orphan().or(self.found.as_deref())
+    }
+}
+
+/// Whether it left a video at the service, or may have.
+fn is_at_service(entry: &Entry) -> bool {
+    entry.orphan().is_some() || entry.container.mark().is_some()
+}
+
+/// Looks for the videos that were being created when their upload ended. What could not be looked for
+/// stays for another time.
+fn find(entries: Vec<Entry>, client: Option<&Client>, screen: &Screen) -> (Vec<Leftover>, Vec<Exit>) {
+    let (mut leftovers, mut exits) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let found = match (client, entry.container.mark()) {
+            (Some(client), Some(mark)) => client::block_on(async { Ok(client.marked_video(mark).await?) }),
+            _ => Ok(None),
+        };
+        match found {
+            Ok(found) => leftovers.push(Leftover { entry, found }),
+            Err(failure) => exits.push(tell_failed(&failure, screen)),
+        }
+    }
+    (leftovers, exits)
 }
 
 /// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
@@ -62,20 +101,24 @@ fn tell_kept(kept: &[Entry], screen: &Screen) {
 
 /// A video can be deleted only at the service that has it.
 fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entry> {
-    let is_here = |entry: &Entry| entry.orphan().is_none() || entry.key.endpoint == endpoint;
+    let is_here = |entry: &Entry| !is_at_service(entry) || entry.key.endpoint == endpoint;
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
     for entry in &elsewhere {
-        let (video_id, there) = (entry.orphan().unwrap_or_default(), &entry.key.endpoint);
+        let there = &entry.key.endpoint;
         let reason = format!("it is at {there}: name that with --endpoint-url");
-        screen.note(format_args!("video {video_id}: not deleted: {reason}"));
+        let what = match entry.orphan() {
+            Some(video_id) => format!("video {video_id}"),
+            None => format!("session {}: its video", entry.id),
+        };
+        screen.note(format_args!("{what}: not deleted: {reason}"));
         let file = journal::file(entry).map(|file| file.to_string_lossy());
         screen.event(&Event::Skipped { session: entry.id, file: file.as_deref(), reason });
     }
     here
 }
 
-fn confirmed(leftovers: &[Entry], endpoint: &str, screen: &Screen) -> Result<bool, Failure> {
-    let videos = leftovers.iter().filter(|entry| entry.orphan().is_some()).count();
+fn confirmed(leftovers: &[Leftover], endpoint: &str, screen: &Screen) -> Result<bool, Failure> {
+    let videos = leftovers.iter().filter(|leftover| leftover.video_id().is_some()).count();
     let question = format!(
         "delete {} at {endpoint}, and forget {}?",
         counted(videos, "video"),
@@ -93,24 +136,39 @@ fn counted(count: usize, what: &str) -> String {
 /// Deletes the video and then forgets the upload, in that order: what could not be deleted is not forgotten.
 fn remove(
     journal: &mut Journal,
-    entry: &Entry,
+    leftover: &Leftover,
     client: Option<&Client>,
     screen: &Screen,
 ) -> Result<(), Failure> {
+    let entry = &leftover.entry;
     let Some(ticket) = still_left(journal, entry, screen)? else { return Ok(()) };
-    if let (Some(client), Some(video_id)) = (client, ticket.container().ours()) {
-        match client::block_on(async { Ok(client.delete_video(video_id).await) })? {
-            Ok(()) => screen.note(format_args!("video {video_id}: deleted")),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                screen.note(format_args!("video {video_id}: was gone already"));
-            }
-            Err(error) => return Err(error.with_video_id(video_id).into()),
-        }
-        screen.event(&Event::Deleted { video_id: Some(video_id) });
+    match (client, leftover.video_id()) {
+        (Some(client), Some(video_id)) => delete(client, video_id, screen)?,
+        _ if entry.may_have_strayed() => tell_strayed(entry, screen),
+        _ => {}
     }
     journal.forget(ticket).map_err(journal::unreadable)?;
     screen.event(&Event::Forgotten { session: entry.id });
     Ok(())
+}
+
+fn delete(client: &Client, video_id: &str, screen: &Screen) -> Result<(), Failure> {
+    match client::block_on(async { Ok(client.delete_video(video_id).await) })? {
+        Ok(()) => screen.note(format_args!("video {video_id}: deleted")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            screen.note(format_args!("video {video_id}: was gone already"));
+        }
+        Err(error) => return Err(error.with_video_id(video_id).into()),
+    }
+    screen.event(&Event::Deleted { video_id: Some(video_id) });
+    Ok(())
+}
+
+/// No id leads to it and no mark: people have to look.
+fn tell_strayed(entry: &Entry, screen: &Screen) {
+    let file = journal::file(entry).map(|file| file.to_string_lossy()).unwrap_or_default();
+    screen.note(format_args!("{file}: {STRAY_VIDEO}"));
+    screen.event(&Event::StrayVideo { file: &file, advice: STRAY_VIDEO });
 }
 
 /// The session, held against others; `None` when it is no longer what was shown.

@@ -44,6 +44,14 @@ pub(super) fn nowhere() -> Failure {
 
 /// Shows sessions, to people as a table.
 pub(super) fn show<'a>(entries: impl IntoIterator<Item = &'a Entry>, screen: &Screen) {
+    show_with(entries.into_iter().map(|entry| (entry, None)), screen);
+}
+
+/// Shows sessions, some with the video that was found to be theirs.
+pub(super) fn show_with<'a>(
+    entries: impl IntoIterator<Item = (&'a Entry, Option<&'a str>)>,
+    screen: &Screen,
+) {
     let mut entries = entries.into_iter().peekable();
     if entries.peek().is_none() {
         return screen.note("the journal has no upload");
@@ -56,8 +64,9 @@ pub(super) fn show<'a>(entries: impl IntoIterator<Item = &'a Entry>, screen: &Sc
         ("BEGAN", Align::Left),
         ("ENDPOINT", Align::Left),
     ]);
-    for entry in entries {
-        let session = SessionEvent::new(entry);
+    for (entry, found) in entries {
+        let mut session = SessionEvent::new(entry);
+        session.video_id = session.video_id.or(found);
         table.row(session.cells());
         screen.event(&Event::Session(session));
     }

@@ -19,12 +19,13 @@ use crate::upload::creation::{Creation, Mark};
 use crate::upload::crew::Crew;
 use crate::upload::driver::Event;
 use crate::upload::feed::Filling;
-use crate::upload::happening::{Herald, Told};
+use crate::upload::happening::{Happening, Herald, Told};
 use crate::upload::job::{Halt, Job};
 use crate::upload::journal::Made;
 use crate::upload::progress::Gauge;
 use crate::upload::record::{Logbook, Record};
 use crate::upload::restart::{Again, InVain, Restart};
+use crate::upload::retry::Attempt;
 use crate::upload::session::{Dispatch, Outcome, Session};
 use crate::upload::supplies::{Supplies, Wish, open};
 use crate::upload::watchdog::Watchdog;
@@ -126,6 +127,9 @@ impl Active {
             herald: Herald::new(claimed.file_name, followers),
             told: Told::default(),
         };
+        if claimed.may_have_strayed {
+            active.herald.tell(Happening::StrayVideo);
+        }
         Some((active, tasks.into_iter().flatten().collect()))
     }
 
@@ -352,6 +356,11 @@ impl Active {
             Some(video_id) if self.made_container => error.with_video_id(video_id),
             _ => error,
         });
+        if self.nothing_was_made()
+            && let Some(record) = &mut self.record
+        {
+            record.withdrawn();
+        }
         let end = match (self.record.take(), &uploaded, self.heard.take()) {
             (Some(record), Ok(_), Some(heard)) => End::Unheard(Box::pin(record.finished_when(heard))),
             (Some(record), Ok(_), None) => {
@@ -387,6 +396,13 @@ impl Active {
     /// Whether the same command, run again, can take up what is there.
     fn may_continue(&self, error: &Error) -> bool {
         self.supplies.file().is_some() && error.kind().is_resumable()
+    }
+
+    /// Whether every attempt at the first chunk of a delegated upload certainly came to nothing.
+    fn nothing_was_made(&self) -> bool {
+        let chunks = self.session.chunks();
+        let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == Attempt::First;
+        !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
     }
 
     fn check_source(&self) -> Result<()> {

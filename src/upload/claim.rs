@@ -24,6 +24,8 @@ pub(super) struct Claimed {
     pub(super) inbox: Option<mpsc::Receiver<Filling>>,
     pub(super) record: Option<Record>,
     pub(super) left_mark: Option<String>,
+    /// Whether an earlier run may have made a video that nothing names.
+    pub(super) may_have_strayed: bool,
     pub(super) made: Made,
 }
 
@@ -46,7 +48,7 @@ impl Claimed {
         let (record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
         let mut record = allowed(record, unbegun, &file_name)?;
         let policy = settings.retry.clone();
-        let mut left_mark = None;
+        let (mut left_mark, mut may_have_strayed) = (None, false);
         let (spec, made) = match continued {
             Continued::Container { video_id, made, plan, resumed } => {
                 let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
@@ -56,14 +58,25 @@ impl Claimed {
                 left_mark = Some(mark);
                 (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
             }
-            Continued::Nothing => {
+            nothing @ (Continued::Nothing | Continued::Strayed) => {
+                may_have_strayed = matches!(nothing, Continued::Strayed);
                 if let Some(record) = &mut record {
                     record.begin(cut.plan(), video_id.as_deref())?;
                 }
                 (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
             }
         };
-        Ok(Claimed { spec, supplies, destination, file_name, inbox, record, left_mark, made })
+        Ok(Claimed {
+            spec,
+            supplies,
+            destination,
+            file_name,
+            inbox,
+            record,
+            left_mark,
+            may_have_strayed,
+            made,
+        })
     }
 }
 

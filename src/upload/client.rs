@@ -17,6 +17,7 @@ use crate::source::Reader;
 use crate::transport::{Bandwidth, DialSettings, Patience, Trust};
 use crate::upload::calls::persistently;
 use crate::upload::control::Control;
+use crate::upload::creation;
 use crate::upload::driver;
 use crate::upload::job::{Command, Task};
 use crate::upload::pace::Caps;
@@ -236,6 +237,16 @@ impl Client {
     /// When the service refuses or cannot be reached.
     pub async fn videos(&self, query: VideoQuery) -> Result<Page<Video>> {
         self.call(async move |api| api.videos(Instant::now()).list(&query).await).await
+    }
+
+    /// The video that carries the mark of an upload, as [`Container::mark`](crate::upload::journal::Container::mark)
+    /// gives it: one that was created though the answer was lost.
+    ///
+    /// # Errors
+    /// When the service refuses or cannot be reached.
+    pub async fn marked_video(&self, mark: impl Into<String>) -> Result<Option<String>> {
+        let mark = mark.into();
+        self.call(async move |api| creation::find(api, &mark).await).await
     }
 
     /// Changes a video's description.

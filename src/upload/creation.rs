@@ -89,7 +89,8 @@ fn happening(repetition: Repetition<'_>) -> Happening {
     Happening::Retry { index: None, attempt, why: error.into(), delay, fate }
 }
 
-async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String>> {
+/// The video with this mark.
+pub(super) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String>> {
     let mut query = VideoQuery::default();
     query.metadata.push((MARK_KEY.to_owned(), mark.to_owned()));
     let page = api.videos(Instant::now()).list(&query).await?;

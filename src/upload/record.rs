@@ -32,6 +32,8 @@ pub(super) enum Continued {
     Intended {
         mark: String,
     },
+    /// With an upload token, its first chunk may have made a video that nothing names.
+    Strayed,
     /// A container, perhaps with chunks in it.
     Container {
         video_id: String,
@@ -71,9 +73,8 @@ impl Logbook {
                     (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
                         Continued::Intended { mark }
                     }
-                    (Container::None | Container::Intended { .. } | Container::Known { .. }, _) => {
-                        Continued::Nothing
-                    }
+                    (Container::Intended { .. }, _) => Continued::Strayed,
+                    (Container::None | Container::Known { .. }, _) => Continued::Nothing,
                 };
                 Ok((Some(Record { journal: journal.clone(), ticket }), continued))
             }
@@ -104,6 +105,13 @@ impl Record {
     /// Before the container is created, by a request of its own.
     pub(super) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
         Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, mark)?)
+    }
+
+    /// Nothing came of what was intended.
+    pub(super) fn withdrawn(&mut self) {
+        if let Err(error) = self.journal.borrow_mut().withdrawn(&mut self.ticket) {
+            tracing::warn!(%error, "the journal could not take back that a video may have been made");
+        }
     }
 
     /// Before the first byte goes into the container.

@@ -315,3 +315,95 @@ fn what_is_only_to_be_continued_never_begins() {
     assert_eq!(house.server.tally().videos_created, 0);
     assert_eq!(ringlift::upload::journal::Journal::open(&journal).unwrap().entries().unwrap(), []);
 }
+
+/// The only video that there is.
+fn only_video(house: &House) -> String {
+    let listed = run(&mut command(house, &["video", "list", "--json"])).done();
+    listed.event("video")["video"]["videoId"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_video_that_was_being_created_when_the_process_died_is_found_by_its_mark() {
+    let stall = Action::StallAnswering { for_ms: 5000 };
+    let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, stall)]);
+    let sample = Sample::new(MIB);
+    let child = start(command(&house, UPLOAD).arg(sample.path()));
+    while house.server.tally().videos_created < 1 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    end(child);
+    let video_id = only_video(&house);
+    let kept = run(&mut command(&house, &["clean", "--yes"])).done();
+    assert!(kept.stderr.contains("ringlift resume"), "{}", kept.stderr);
+    fs::write(sample.path(), "something else").unwrap();
+    let asked = run(&mut command(&house, &["clean"])).failed(USAGE, &["--yes"]);
+    assert!(asked.stdout.contains(&video_id), "{}", asked.stdout);
+    let blind = run(command(&house, &["clean", "--yes"]).env("APIVIDEO_API_KEY", "wrong"));
+    blind.failed(7, &["API key"]);
+    let cleaned = run(&mut command(&house, &["clean", "--yes", "--json"])).done();
+    assert_eq!(cleaned.event("deleted")["video_id"], *video_id);
+    assert_gone(&house, &video_id);
+    assert_eq!(sessions(&house), [] as [Value; 0]);
+}
+
+#[test]
+fn a_video_whose_creation_was_lost_is_deleted_and_one_that_never_was_is_not_looked_for_twice() {
+    for (lost, videos) in [(Action::CloseAfterRecording, 1), (Action::CloseBeforeRecording, 0)] {
+        let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, lost)]);
+        let sample = Sample::new(MIB);
+        let mut upload = command(&house, UPLOAD);
+        run(upload.args(["--retries", "0"]).arg(sample.path())).failed(TEMPORARY, &["create the video"]);
+        assert_eq!(house.server.tally().videos_created, videos);
+        let cleaned = run(&mut command(&house, &["clean", "--yes", "--all", "--json"])).done();
+        let deleted = cleaned.events().iter().filter(|event| event["event"] == "deleted").count();
+        assert_eq!(deleted as u64, videos as u64, "{cleaned:?}");
+        cleaned.event("forgotten");
+        assert_eq!(sessions(&house), [] as [Value; 0]);
+    }
+}
+
+#[test]
+fn a_delegated_upload_that_died_at_its_first_chunk_says_that_a_video_may_be_left() {
+    let token = |house: &House| house.upload_token();
+    let sample = Sample::new(MIB);
+    let upload = |house: &House, token: &str| {
+        let mut command = delegate(house, token, &["upload", "--json", "--retries", "0"]);
+        run(command.arg(sample.path()))
+    };
+    let strays = |ran: &Ran| ran.events().iter().filter(|event| event["event"] == "stray_video").count();
+
+    let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::CloseAfterRecording)]);
+    let ours = token(&house);
+    let died =
+        upload(&house, &ours).failed(TEMPORARY, &["WARN movie.mp4: the answer to the first chunk was lost"]);
+    assert_eq!(strays(&died), 1, "{died:?}");
+    let resumed = run(&mut delegate(&house, &ours, &["resume", "--json"])).done();
+    assert_eq!(strays(&resumed), 1, "{resumed:?}");
+    let advice = resumed.event("stray_video")["advice"].to_string();
+    assert!(advice.contains("title") && advice.contains("delete"), "{advice}");
+
+    let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::unavailable())]);
+    let ours = token(&house);
+    let refused = upload(&house, &ours).failed(TEMPORARY, &["503"]);
+    let resumed = run(&mut delegate(&house, &ours, &["resume", "--json"])).done();
+    assert_eq!((strays(&refused), strays(&resumed)), (0, 0), "{refused:?} {resumed:?}");
+    assert_eq!(house.server.tally().videos_created, 1);
+}
+
+#[test]
+fn the_journal_that_the_file_names_for_uploads_is_the_one_that_is_looked_into() {
+    let house = house();
+    let sample = Sample::new(30 * MIB);
+    let (journal, config) = (house.folder.path().join("own.db"), house.folder.path().join("config.toml"));
+    fs::write(&config, format!("[upload]\njournal = {:?}\n", text(&journal))).unwrap();
+    let with_config = |args: &[&str]| command(&house, &[args, &["--config", text(&config)]].concat());
+    let video_id = id(&crashed(&house, with_config(UPLOAD).arg(sample.path())));
+    assert!(journal.exists());
+    let listed = run(&mut with_config(&["resume", "--list", "--json"])).done();
+    assert_eq!(listed.event("session")["video_id"], *video_id);
+    let kept = run(&mut with_config(&["clean", "--yes"])).done();
+    assert!(kept.stderr.contains("kept"), "{}", kept.stderr);
+    run(&mut with_config(&["resume"])).done();
+    house.assert_holds(&video_id, &sample.path());
+}

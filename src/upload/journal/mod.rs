@@ -115,6 +115,15 @@ impl Journal {
         self.write(&ticket.row, Durability::Disk)
     }
 
+    /// Writes down that nothing was created after all: every request for it was refused, or never whole.
+    ///
+    /// # Errors
+    /// When it could not be written down; the container counts as one that may exist then.
+    pub fn withdrawn(&mut self, ticket: &mut Ticket) -> Result<(), JournalError> {
+        ticket.row.withdraw();
+        self.write(&ticket.row, Durability::Process)
+    }
+
     /// Writes down the container, before its first byte. On the disk when it returns.
     ///
     /// `plan` is `None` for a stream.

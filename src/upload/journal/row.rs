@@ -150,6 +150,15 @@ impl Entry {
         self.standing == Standing::Left && matches!(self.key.source, Source::File { .. })
     }
 
+    /// Whether there may be a video that neither an id nor a mark leads to: the answer to the first chunk
+    /// of a delegated upload was lost.
+    pub fn may_have_strayed(&self) -> bool {
+        matches!(
+            (&self.container, &self.key.destination),
+            (Container::Intended { .. }, Destination::Token(_))
+        )
+    }
+
     /// The id of a container that we made and that nobody is filling: it can be deleted.
     pub fn orphan(&self) -> Option<&str> {
         match self.standing {
@@ -160,6 +169,14 @@ impl Entry {
 }
 
 impl Container {
+    /// What one can be recognised by that may exist and whose id nobody knows.
+    pub fn mark(&self) -> Option<&str> {
+        match self {
+            Container::Intended { mark } if !mark.is_empty() => Some(mark),
+            Container::None | Container::Intended { .. } | Container::Known { .. } => None,
+        }
+    }
+
     /// The id of one that we made.
     pub fn ours(&self) -> Option<&str> {
         match self {
@@ -328,6 +345,12 @@ impl Row {
         }
         self.record.container = container;
         self.record.plan = plan;
+    }
+
+    /// There is no container, and none that may exist.
+    pub(super) fn withdraw(&mut self) {
+        self.record.container = Container::None;
+        self.stored = Bits::default();
     }
 
     pub(super) fn abandon(&mut self) {
