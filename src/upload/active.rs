@@ -1,5 +1,6 @@
 //! One upload under way: its session, its source, and who waits for it.
 
+mod ending;
 mod telling;
 
 use std::collections::HashMap;
@@ -24,13 +25,14 @@ use crate::upload::job::{Halt, Job};
 use crate::upload::journal::Made;
 use crate::upload::progress::Gauge;
 use crate::upload::record::{Logbook, Record};
-use crate::upload::restart::{Again, InVain, Restart};
-use crate::upload::retry::Attempt;
+use crate::upload::restart::{Again, InVain};
 use crate::upload::session::{Dispatch, Outcome, Session};
 use crate::upload::supplies::{Supplies, Wish, open};
 use crate::upload::watchdog::Watchdog;
 use crate::upload::worker::{Done, LaneIndex, Order, SessionId};
 use crate::upload::{Destination, OnProgress, Progress, Uploaded};
+
+pub(super) use ending::End;
 
 /// An upload under way.
 pub(super) struct Active {
@@ -62,15 +64,6 @@ pub(super) struct Active {
     herald: Herald,
     /// Which wait its followers were told of.
     told: Told,
-}
-
-/// What is left to do after an upload.
-pub(super) enum End {
-    Over,
-    /// To forget it, once whoever asked has heard of it.
-    Unheard(LocalBoxFuture<'static, ()>),
-    /// To begin it anew.
-    Again(Box<Restart>),
 }
 
 impl Active {
@@ -332,102 +325,6 @@ impl Active {
 
     fn resent_bytes(&self) -> u64 {
         self.in_vain.bytes + self.session.resent_bytes()
-    }
-
-    /// Answers whoever waits for it, unless it begins anew.
-    pub(super) fn finish(mut self) -> End {
-        self.publish_progress();
-        self.tell_happenings();
-        self.cancel.send_replace(true);
-        let uploaded = match self.session.take_result() {
-            Some(Ok(_)) => {
-                self.check_source().map(|()| self.uploaded()).inspect_err(|_| self.write_down_container())
-            }
-            Some(Err(error)) => Err(error),
-            None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
-        };
-        let uploaded = match (uploaded, self.again.take()) {
-            (Err(error), Some(again)) if again.suits(&error) => {
-                return End::Again(Box::new(self.restart(again, error)));
-            }
-            (uploaded, _) => uploaded,
-        };
-        let uploaded = uploaded.map_err(|error| match self.session.video_id() {
-            Some(video_id) if self.made_container => error.with_video_id(video_id),
-            _ => error,
-        });
-        if self.nothing_was_made()
-            && let Some(record) = &mut self.record
-        {
-            record.withdrawn();
-        }
-        let end = match (self.record.take(), &uploaded, self.heard.take()) {
-            (Some(record), Ok(_), Some(heard)) => End::Unheard(Box::pin(record.finished_when(heard))),
-            (Some(record), Ok(_), None) => {
-                record.finished();
-                End::Over
-            }
-            (Some(record), Err(error), _) if !self.may_continue(error) => {
-                record.abandoned();
-                End::Over
-            }
-            // Left in the journal for the next run.
-            (_, _, _) => End::Over,
-        };
-        // The caller may have dropped its future.
-        let _ = self.reply.send(uploaded);
-        end
-    }
-
-    fn restart(self, again: Again, error: Error) -> Restart {
-        tracing::warn!(file = %self.file_name, %error, restart = again.restarts, "beginning anew");
-        let in_vain = InVain {
-            retries: self.retries(),
-            bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
-        };
-        let video_id = self.session.video_id().map(str::to_owned);
-        let Active { reply, publish, on_progress, record, herald, .. } = self;
-        let followers = herald.into_followers();
-        let Again { request, halted, restarts } = again;
-        let job = Job { request, reply, publish, followers, halted, on_progress, restarts, in_vain };
-        Restart { job, video_id, record, error }
-    }
-
-    /// Whether the same command, run again, can take up what is there.
-    fn may_continue(&self, error: &Error) -> bool {
-        self.supplies.file().is_some() && error.kind().is_resumable()
-    }
-
-    /// Whether every attempt at the first chunk of a delegated upload certainly came to nothing.
-    fn nothing_was_made(&self) -> bool {
-        let chunks = self.session.chunks();
-        let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == Attempt::First;
-        !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
-    }
-
-    fn check_source(&self) -> Result<()> {
-        match self.supplies.file() {
-            Some(file) => Ok(file.check_unchanged()?),
-            None => Ok(()),
-        }
-    }
-
-    fn uploaded(&self) -> Uploaded {
-        let chunks = self.session.chunks();
-        Uploaded {
-            video_id: self.session.video_id().unwrap_or_default().to_owned(),
-            video: self.video.clone(),
-            bytes: chunks.total_bytes().unwrap_or_else(|| chunks.stored_bytes()),
-            chunks: chunks.known(),
-            addressing: chunks.addressing(),
-            reader: match &self.supplies {
-                Supplies::File { choice, .. } => Some(choice.reader),
-                Supplies::Stream { .. } => None,
-            },
-            retries: self.retries(),
-            resent_bytes: self.resent_bytes(),
-            elapsed: self.begun.elapsed(),
-        }
     }
 }
 

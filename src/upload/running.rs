@@ -1,0 +1,119 @@
+//! The handles to an upload under way.
+
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::error::Result;
+use crate::upload::client::{Client, gone};
+use crate::upload::job::Halt;
+use crate::upload::{Happening, Happenings, Progress, ProgressStream, Uploaded};
+
+/// An upload under way. Dropping it cancels the upload.
+#[derive(Debug)]
+pub struct Running {
+    answer: oneshot::Receiver<Result<Uploaded>>,
+    progress: watch::Receiver<Progress>,
+    happenings: broadcast::Receiver<Happening>,
+    halt: watch::Sender<Halt>,
+    /// Keeps the engine alive.
+    _client: Client,
+}
+
+impl Running {
+    pub(super) fn new(
+        answer: oneshot::Receiver<Result<Uploaded>>,
+        progress: watch::Receiver<Progress>,
+        happenings: broadcast::Receiver<Happening>,
+        halt: watch::Sender<Halt>,
+        client: Client,
+    ) -> Running {
+        Running { answer, progress, happenings, halt, _client: client }
+    }
+
+    /// How far it is, every time it gets further.
+    pub fn progress(&self) -> ProgressStream {
+        ProgressStream::new(self.progress.clone())
+    }
+
+    /// What happens to it: the first time from its beginning, later from now on. A reader that falls more
+    /// than [`QUEUE`](crate::upload::happening::QUEUE) behind loses the oldest, and nothing waits for it.
+    pub fn happenings(&mut self) -> Happenings {
+        let from_now = self.happenings.resubscribe();
+        Happenings::new(std::mem::replace(&mut self.happenings, from_now))
+    }
+
+    /// How far it is now.
+    pub fn current(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Something that can stop or cancel it from elsewhere.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { halt: self.halt.clone() }
+    }
+
+    /// Waits for its end. Dropping the future cancels the upload.
+    ///
+    /// # Errors
+    /// As [`Upload::send`](crate::Upload::send).
+    pub async fn join(mut self) -> Result<Uploaded> {
+        (&mut self.answer).await.map_err(|_| gone())?
+    }
+
+    /// [`Running::join`] for programs without an executor.
+    ///
+    /// # Errors
+    /// As [`Upload::send`](crate::Upload::send).
+    pub fn join_blocking(self) -> Result<Uploaded> {
+        pollster::block_on(self.join())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.halt.send_replace(Halt::Now);
+    }
+}
+
+/// Confirms that the news of one upload's success has arrived. Dropping it confirms nothing: the journal
+/// keeps the upload, for the next run to find it complete.
+#[derive(Debug)]
+pub struct Receipt {
+    heard: watch::Sender<bool>,
+    /// Keeps the engine alive, which is who forgets.
+    _client: Client,
+}
+
+impl Receipt {
+    pub(super) fn new(heard: watch::Sender<bool>, client: Client) -> Receipt {
+        Receipt { heard, _client: client }
+    }
+
+    /// The journal may forget the upload: the same file, sent again, goes into another video.
+    pub fn confirm(&self) {
+        self.heard.send_replace(true);
+    }
+}
+
+/// Stops or cancels one upload; a clone is as good.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    halt: watch::Sender<Halt>,
+}
+
+impl Stopper {
+    /// No further chunk is sent; the upload ends when those under way have their answers.
+    pub fn stop(&self) {
+        self.halt.send_if_modified(|halt| match halt {
+            Halt::No => {
+                *halt = Halt::AfterChunks;
+                true
+            }
+            Halt::AfterChunks | Halt::Now => false,
+        });
+    }
+
+    /// Connections under way are closed at once.
+    pub fn cancel(&self) {
+        self.halt.send_replace(Halt::Now);
+    }
+}
