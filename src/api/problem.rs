@@ -82,7 +82,7 @@ fn kind(refusal: &Refusal) -> ErrorKind {
         401 | 403 => ErrorKind::NotAuthorized,
         408 | 425 => ErrorKind::Unavailable,
         429 => ErrorKind::RateLimited,
-        ..400 | 501 | 505 => ErrorKind::Refused,
+        ..=399 | 501 | 505 => ErrorKind::Refused,
         500.. => ErrorKind::Unavailable,
         _ => kind_by_slug(refusal),
     }

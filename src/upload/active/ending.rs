@@ -1,12 +1,11 @@
 //! The end of an upload: what becomes of its record, and what its caller is told.
 
-use tokio::sync::watch;
+use futures_util::future::LocalBoxFuture;
 
 use super::Active;
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::Uploaded;
 use crate::upload::job::Job;
-use crate::upload::record::Record;
 use crate::upload::restart::{Again, InVain, Restart};
 use crate::upload::retry::Attempt;
 use crate::upload::supplies::Supplies;
