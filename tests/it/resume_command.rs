@@ -357,7 +357,7 @@ fn a_video_whose_creation_was_lost_is_deleted_and_one_that_never_was_is_not_look
         assert_eq!(house.server.tally().videos_created, videos);
         let cleaned = run(&mut command(&house, &["clean", "--yes", "--all", "--json"])).done();
         let deleted = cleaned.events().iter().filter(|event| event["event"] == "deleted").count();
-        assert_eq!(deleted as u64, videos as u64, "{cleaned:?}");
+        assert_eq!(deleted as u64, videos, "{cleaned:?}");
         cleaned.event("forgotten");
         assert_eq!(sessions(&house), [] as [Value; 0]);
     }
