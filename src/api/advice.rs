@@ -127,7 +127,7 @@ const PROBLEMS: &[Problem] = &[
     means("authentication-invalid-authorization-header-value", NotAuthorized, "the service cannot read the credentials", CHECK_KEY),
     means("authentication-missing-authorization-header", NotAuthorized, "this call needs the API key, and none arrived", "give the API key, and look for a proxy on the way that takes it away"),
     means("authentication-missing-upload-token", NotAuthorized, "this upload needs an upload token, and none arrived", "give the upload token, and check the endpoint's URL"),
-    means("authentication-invalid-upload-token", NotAuthorized, "the upload token is unknown here, or has expired", "ask for a new one: `ringlift token create` makes it"),
+    means("authentication-invalid-upload-token", NotAuthorized, "the upload token is unknown here, or has expired", "create a new one: `ringlift token create`, with the API key"),
     means("authorization-suspended-account", NotAuthorized, "the account is suspended", "ask the service's support"),
 
     // Any call.
