@@ -30,8 +30,8 @@ fn upload_and_change(house: &House, sample: &Sample, args: &[&str]) -> Ran {
         .host(&mut command)
         .args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"])
         .args(args);
-    let child = start(command.arg(sample.path()));
-    while house.server.tally().chunks_accepted < 3 {
+    let mut child = start(command.arg(sample.path()));
+    while house.server.tally().chunks_accepted < 3 && child.try_wait().unwrap().is_none() {
         thread::sleep(Duration::from_millis(10));
     }
     write(&sample.path(), b"something else");

@@ -301,7 +301,8 @@ fn a_stream_is_never_taken_up_and_its_container_is_listed() {
 #[test]
 fn an_upload_whose_end_nobody_heard_of_is_found_complete() {
     each_at_once(Way::ALL, |way| {
-        let house = House::new(Scheme::Http);
+        // What went in a single request shows only once it is ingested.
+        let house = House::with(Scheme::Http, |settings| settings.ingest_delay = Duration::ZERO);
         let errand = Errand::new(&house, way);
         let upload = || {
             let client = errand.client(&house).build().unwrap();
