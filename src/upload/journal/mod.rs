@@ -43,6 +43,8 @@ use row::{Row, Stage};
 pub struct Journal {
     path: PathBuf,
     connection: Connection,
+    /// What the database was last told.
+    durability: Option<Durability>,
     locks: Locks,
 }
 
@@ -56,7 +58,7 @@ impl Journal {
     /// as it was.
     pub fn open(path: &Path) -> Result<Journal, JournalError> {
         let connection = file::open(path)?;
-        Ok(Journal { path: path.to_owned(), connection, locks: Locks::beside(path)? })
+        Ok(Journal { path: path.to_owned(), connection, durability: None, locks: Locks::beside(path)? })
     }
 
     /// Where it is.
@@ -72,8 +74,9 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read or written; nothing is claimed then.
     pub fn claim(&mut self, key: &Key, arguments: &str, now: SystemTime) -> Result<Claim, JournalError> {
+        self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path, Durability::Process)?;
+        let transaction = begin(&mut self.connection, path)?;
         let found = select(&transaction, path)?.into_iter().filter(|row| row.continues(key));
         let found = found.max_by_key(|row| (row.has_begun(), row.id));
         let (mut row, is_new) = match found {
@@ -193,8 +196,9 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read.
     pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
+        self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path, Durability::Process)?;
+        let transaction = begin(&mut self.connection, path)?;
         let entry = |row: Row| {
             let standing = match (row.stage(), locks.holder(row.id)?) {
                 (_, Some(pid)) => Standing::Running { pid },
@@ -212,8 +216,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Claimed`] while a process is at it; or when the journal cannot be read.
     pub fn take(&mut self, id: i64) -> Result<Option<Ticket>, JournalError> {
+        self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path, Durability::Process)?;
+        let transaction = begin(&mut self.connection, path)?;
         let Some(row) = select(&transaction, path)?.into_iter().find(|row| row.id == id) else {
             return Ok(None);
         };
@@ -231,17 +236,30 @@ impl Journal {
         self.remove(ticket.row.id)
     }
 
+    /// What the next transactions are to survive.
+    fn survive(&mut self, durability: Durability) -> Result<(), JournalError> {
+        if self.durability != Some(durability) {
+            self.connection
+                .pragma_update(None, "synchronous", durability.pragma())
+                .map_err(|error| failed(&self.path, error))?;
+            self.durability = Some(durability);
+        }
+        Ok(())
+    }
+
     fn write(&mut self, row: &Row, durability: Durability) -> Result<(), JournalError> {
+        self.survive(durability)?;
         let path = &self.path;
-        let transaction = begin(&mut self.connection, path, durability)?;
+        let transaction = begin(&mut self.connection, path)?;
         update(&transaction, row, path)?;
         transaction.commit().map_err(|error| failed(path, error))
     }
 
     /// Ids are never given out twice, so the lock file of a removed row guards nothing any more.
     fn remove(&mut self, id: i64) -> Result<(), JournalError> {
+        self.survive(Durability::Process)?;
         let path = &self.path;
-        let transaction = begin(&mut self.connection, path, Durability::Process)?;
+        let transaction = begin(&mut self.connection, path)?;
         transaction
             .prepare_cached("DELETE FROM sessions WHERE id = ?1")
             .and_then(|mut delete| delete.execute(params![id]))
@@ -253,7 +271,7 @@ impl Journal {
 }
 
 /// What an entry survives once the call that wrote it has returned.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Durability {
     /// The end of the process: the write-ahead log is written.
     Process,
@@ -272,15 +290,8 @@ impl Durability {
 }
 
 /// The write lock is taken first, so that no two claims both find nothing.
-fn begin<'c>(
-    connection: &'c mut Connection,
-    path: &Path,
-    durability: Durability,
-) -> Result<Transaction<'c>, JournalError> {
-    connection
-        .pragma_update(None, "synchronous", durability.pragma())
-        .and_then(|()| connection.transaction_with_behavior(TransactionBehavior::Immediate))
-        .map_err(|error| failed(path, error))
+fn begin<'c>(connection: &'c mut Connection, path: &Path) -> Result<Transaction<'c>, JournalError> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(path, error))
 }
 
 fn select(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, JournalError> {
