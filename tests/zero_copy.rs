@@ -98,7 +98,7 @@ thread_local! {
 }
 
 const MIB: u64 = 1 << 20;
-const MOVIE_BYTES: u64 = 512 * MIB;
+const MOVIE_BYTES: u64 = 1024 * MIB;
 
 /// hyper takes 8 KiB a chunk for the answer, and a block costs the few words that give it back when it was sent.
 const ALLOWED_PER_GIB: [(Reader, u64); 5] = [

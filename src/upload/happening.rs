@@ -304,7 +304,7 @@ pub const STRAY_VIDEO: &str = "the answer to the first chunk was lost: the servi
     not complete";
 
 /// Happenings that wait for a reader of one upload; beyond that, the oldest are lost.
-pub const QUEUE: usize = 256;
+pub const QUEUE: usize = 128;
 
 #[cfg(test)]
 mod tests {
