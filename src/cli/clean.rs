@@ -1,9 +1,10 @@
 //! `ringlift clean`: removes what ended uploads left behind, at the service and in the journal.
 
+use ringlift::api::Received;
 use ringlift::source::SourceFile;
 use ringlift::upload::happening::STRAY_VIDEO;
 use ringlift::upload::journal::{Entry, Identity, Journal, JournalError, Source, Standing, Ticket};
-use ringlift::{Client, ErrorKind};
+use ringlift::{Client, Error, ErrorKind};
 
 use super::args::{CleanArgs, Global};
 use super::events::{ErrorEvent, Event, Summary};
@@ -30,7 +31,10 @@ pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
         }
         return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     };
-    journal::show_with(leftovers.iter().map(|leftover| (&leftover.entry, leftover.video_id())), screen);
+    journal::show_with(
+        leftovers.iter().map(|leftover| (&leftover.entry, leftover.video_id.as_deref())),
+        screen,
+    );
     if !args.yes && !confirmed(&leftovers, &endpoint, screen)? {
         screen.note("nothing was deleted");
         return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
@@ -45,15 +49,8 @@ pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
 /// An upload with what it left at the service.
 struct Leftover {
     entry: Entry,
-    /// A video that no answer named, found by its mark.
-    found: Option<String>,
-}
-
-impl Leftover {
-    /// The video to delete.
-    fn video_id(&self) -> Option<&str> {
-        self.entry.orphan().or(self.found.as_deref())
-    }
+    /// The video to delete: one that the upload made, named by an answer or found by its mark.
+    video_id: Option<String>,
 }
 
 /// Whether it left a video at the service, or may have.
@@ -61,21 +58,54 @@ fn is_at_service(entry: &Entry) -> bool {
     entry.orphan().is_some() || entry.container.mark().is_some()
 }
 
-/// Looks for the videos that were being created when their upload ended. What could not be looked for
-/// stays for another time.
+/// Looks for the videos of ended uploads. What could not be looked for stays for another time.
 fn find(entries: Vec<Entry>, client: Option<&Client>, screen: &Screen) -> (Vec<Leftover>, Vec<Exit>) {
     let (mut leftovers, mut exits) = (Vec::new(), Vec::new());
     for entry in entries {
-        let found = match (client, entry.container.mark()) {
-            (Some(client), Some(mark)) => client::block_on(async { Ok(client.marked_video(mark).await?) }),
-            _ => Ok(None),
+        let video_id = match client {
+            Some(client) => client::block_on(to_delete(&entry, client, screen)),
+            None => Ok(None),
         };
-        match found {
-            Ok(found) => leftovers.push(Leftover { entry, found }),
+        match video_id {
+            Ok(video_id) => leftovers.push(Leftover { entry, video_id }),
             Err(failure) => exits.push(tell_failed(&failure, screen)),
         }
     }
     (leftovers, exits)
+}
+
+/// The video that an upload left unfinished.
+async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Option<String>, Failure> {
+    let video_id = match (entry.orphan(), entry.container.mark()) {
+        (Some(video_id), _) => Some(video_id.to_owned()),
+        (None, Some(mark)) => client.marked_video(mark).await?,
+        (None, None) => None,
+    };
+    match video_id {
+        // Its process ended after the last byte, before it could say so. What was given up is another matter.
+        Some(video_id) if entry.standing == Standing::Left && is_whole(entry, client, &video_id).await? => {
+            screen.note(format_args!("video {video_id}: is complete, and stays"));
+            Ok(None)
+        }
+        video_id => Ok(video_id),
+    }
+}
+
+async fn is_whole(entry: &Entry, client: &Client, video_id: &str) -> Result<bool, Error> {
+    let status = match client.video_status(video_id).await {
+        Ok(status) => status,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // What has arrived may not be put together yet.
+    Ok(match (status.received(), entry.plan) {
+        (Received::Everything, _) => true,
+        (Received::Ranges(ranges), Some(plan)) => {
+            ranges.iter().map(|range| range.to.saturating_sub(range.from) + 1).sum::<u64>() >= plan.len()
+        }
+        (Received::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
+        (Received::Nothing | Received::Ranges(_) | Received::Parts(_), _) => false,
+    })
 }
 
 /// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
@@ -118,7 +148,7 @@ fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entr
 }
 
 fn confirmed(leftovers: &[Leftover], endpoint: &str, screen: &Screen) -> Result<bool, Failure> {
-    let videos = leftovers.iter().filter(|leftover| leftover.video_id().is_some()).count();
+    let videos = leftovers.iter().filter(|leftover| leftover.video_id.is_some()).count();
     let question = format!(
         "delete {} at {endpoint}, and forget {}?",
         counted(videos, "video"),
@@ -142,7 +172,7 @@ fn remove(
 ) -> Result<(), Failure> {
     let entry = &leftover.entry;
     let Some(ticket) = still_left(journal, entry, screen)? else { return Ok(()) };
-    match (client, leftover.video_id()) {
+    match (client, leftover.video_id.as_deref()) {
         (Some(client), Some(video_id)) => delete(client, video_id, screen)?,
         _ if entry.may_have_strayed() => tell_strayed(entry, screen),
         _ => {}

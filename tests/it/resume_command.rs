@@ -232,6 +232,18 @@ fn a_video_that_cannot_be_deleted_is_not_forgotten() {
 }
 
 #[test]
+fn a_video_that_is_complete_is_forgotten_and_not_deleted() {
+    let house = house();
+    let sample = Sample::new(15 * MIB);
+    let video_id = left(&house, &sample);
+    fs::write(sample.path(), "something else").unwrap();
+    let cleaned = run(&mut command(&house, &["clean", "--yes"])).done();
+    assert!(cleaned.stderr.contains("is complete, and stays"), "{}", cleaned.stderr);
+    assert_eq!(house.stored(&video_id).0, 15 * MIB);
+    assert_eq!(sessions(&house), [] as [Value; 0]);
+}
+
+#[test]
 fn what_can_be_continued_is_cleaned_away_only_when_all_is() {
     let house = house();
     let sample = Sample::new(30 * MIB);
