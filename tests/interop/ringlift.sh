@@ -5,7 +5,8 @@ source "$(dirname "$0")/cases.sh"
 
 main() {
     local mode reader token
-    for mode in single bytes parts auto; do
+    try single "$LARGE" upload "$LARGE" --mode single
+    for mode in bytes parts auto; do
         try "$mode" "$LARGE" upload "$LARGE" --mode "$mode" --chunk-size 5MiB
     done
     for reader in uring direct mmap pread; do
@@ -16,7 +17,8 @@ main() {
     try stdin "$LARGE" upload - --chunk-size 5MiB <"$LARGE"
     try small-stdin "$SMALL" upload - <"$SMALL"
     token=$(ringlift token create | field token.token)
-    for mode in single bytes parts; do
+    try delegated-single "$LARGE" delegated "$token" "$LARGE" --mode single
+    for mode in bytes parts; do
         try "delegated-$mode" "$LARGE" delegated "$token" "$LARGE" --mode "$mode" --chunk-size 5MiB
     done
     try delegated-stdin "$LARGE" delegated "$token" - --chunk-size 5MiB <"$LARGE"
