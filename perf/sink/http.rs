@@ -164,7 +164,7 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) fn new(socket: Arc<TcpStream>) -> Plain {
-        let low_water = LowWater::new(Arc::clone(&socket));
+        let low_water = LowWater::new(Arc::clone(&socket), LOW_WATER_BYTES);
         Plain { low_water, socket, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
     }
 }
@@ -227,5 +227,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 
 const HEAD_BYTES: usize = 64 << 10;
 const FILL_BYTES: usize = 16 << 10;
+/// A client that sends by `sendfile` fills the window when the sink sleeps for longer.
+const LOW_WATER_BYTES: i32 = 256 << 10;
 /// More than a receive queue usually holds.
 const DISCARD_BYTES: usize = 4 << 20;

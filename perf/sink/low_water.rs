@@ -1,7 +1,8 @@
 //! Waking a reader seldom.
 //!
 //! On loopback it is the sender's processor time that wakes the receiver, once for every piece that
-//! arrives. No network does that to a client, so the sink sleeps until much has come (`SO_RCVLOWAT`, socket(7)).
+//! arrives. No network does that to a client, so the sink sleeps until much has come (`SO_RCVLOWAT`, socket(7)):
+//! not so much, though, that a fast client fills the window and has to sleep itself.
 
 use std::io;
 use std::net::TcpStream;
@@ -11,17 +12,19 @@ use std::sync::Arc;
 /// How much must have arrived before a read returns.
 pub(crate) struct LowWater {
     socket: Arc<TcpStream>,
+    much: libc::c_int,
     bytes: libc::c_int,
 }
 
 impl LowWater {
-    pub(crate) fn new(socket: Arc<TcpStream>) -> LowWater {
-        LowWater { socket, bytes: 1 }
+    /// `much` is what is waited for while at least twice as much is to come.
+    pub(crate) fn new(socket: Arc<TcpStream>, much: libc::c_int) -> LowWater {
+        LowWater { socket, much, bytes: 1 }
     }
 
     /// At least `len` bytes are still to come before the other side waits for an answer.
     pub(crate) fn expect(&mut self, len: u64) -> io::Result<()> {
-        let bytes = if len >= 2 * MUCH as u64 { MUCH } else { 1 };
+        let bytes = if len >= 2 * self.much.unsigned_abs() as u64 { self.much } else { 1 };
         if bytes == self.bytes {
             return Ok(());
         }
@@ -35,5 +38,3 @@ impl LowWater {
         if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
-
-const MUCH: libc::c_int = 128 << 10;

@@ -199,7 +199,7 @@ struct Records {
 
 impl Records {
     fn new(socket: Arc<TcpStream>) -> Records {
-        let low_water = LowWater::new(Arc::clone(&socket));
+        let low_water = LowWater::new(Arc::clone(&socket), LOW_WATER_BYTES);
         Records { low_water, socket, buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
     }
 
@@ -263,5 +263,7 @@ const HEADER_BYTES: usize = 5;
 const OVERHEAD_BYTES: usize = 1 + 16;
 const MAX_PLAIN_BYTES: usize = 1 << 14;
 const MAX_RECORD_BYTES: usize = HEADER_BYTES + MAX_PLAIN_BYTES + 256;
+/// Whoever encrypts is slower than the sink and never fills the window.
+const LOW_WATER_BYTES: i32 = 1 << 20;
 /// Fits a core's second-level cache, and takes a dozen records per system call.
 const BUFFER_BYTES: usize = 256 << 10;
