@@ -15,7 +15,7 @@ pub use api::{
     VideoStatus,
 };
 pub use error::{Error, ErrorKind, Refusal, Result};
-pub use source::Reader;
+pub use source::{Reader, Sigbus};
 pub use transport::Bandwidth;
 pub use upload::{
     ChunkSize, Client, ClientBuilder, Happening, Happenings, Mode, OnChange, PRODUCTION_URL, Progress,

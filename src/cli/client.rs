@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringlift::transport::MinSpeed;
 use ringlift::upload::pace::Preset;
-use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings};
+use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, Sigbus};
 
 use super::args::Global;
 use super::exit::Failure;
@@ -16,6 +16,7 @@ use super::exit::Failure;
 /// The library's settings as the flags say them, without credentials.
 pub(super) fn settings(global: &Global) -> Settings {
     let mut settings = Settings::default();
+    settings.sigbus = Sigbus::Ours;
     match &global.endpoint_url {
         Some(url) => settings.endpoint_url = url.clone(),
         None if global.sandbox => settings.endpoint_url = SANDBOX_URL.to_owned(),

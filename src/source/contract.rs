@@ -173,7 +173,8 @@ fn without_a_ring_in_the_thread_reading_goes_on_with_the_reason() {
     let mut temp = tempfile::NamedTempFile::new().unwrap();
     temp.write_all(b"some bytes").unwrap();
     let file = SourceFile::open(temp.path()).unwrap();
-    let choice = probe::choose(Reader::Uring, &file, Delivery::Tls, &Ok(()));
+    let circumstances = Circumstances { delivery: Delivery::Tls, sigbus: Sigbus::Theirs, ring: &Ok(()) };
+    let choice = probe::choose(Reader::Uring, &file, &circumstances);
     testing::without_ring(async move {
         let pool = BufferPool::new(1, 4096).unwrap();
         let (source, declined) = AnySource::open(&file, &choice, &pool);
@@ -211,7 +212,7 @@ fn cold_plain_reads_leave_the_page_cache_as_it_was() {
     testing::with(Kind::PreadCold, 8 << 20, move |Fixture { source, file, .. }| async move {
         file.sync_all().unwrap();
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let resident = || mmap::resident_percent(&file, 8 << 20).unwrap();
+        let resident = || probe::resident_percent(&file, 8 << 20).unwrap();
         let before = resident();
         for block in Extent::new(0, 8 << 20).blocks(source.block_bytes()) {
             drop(source.read(block).await.unwrap());

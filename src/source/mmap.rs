@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 use super::Source;
@@ -39,7 +39,7 @@ struct Inner {
     file: SourceFile,
     whole: Bytes,
     map: Arc<Map>,
-    cold: bool,
+    waits: bool, // For a disk, with some of it.
 }
 
 /// Where in memory a file is mapped, for an adapter that sends the file instead of the memory.
@@ -62,10 +62,10 @@ impl MmapSource {
             Delivery::Plain => None,
             Delivery::Tls => Some(Guard::over(&raw)?),
         };
-        let map = Arc::new(Map { guard, raw, len: file.len() as usize });
+        let map = Arc::new(Map { guard, raw, len: file.len() as usize, present: AtomicUsize::new(0) });
         let whole = Bytes::from_owner(Whole(Arc::clone(&map)));
-        let (file, cold) = (file.clone(), choice.residency.is_cold());
-        Ok(MmapSource { inner: Rc::new(Inner { file, whole, map, cold }) })
+        let (file, waits) = (file.clone(), !choice.residency.is_whole());
+        Ok(MmapSource { inner: Rc::new(Inner { file, whole, map, waits }) })
     }
 
     /// Where the file is in memory.
@@ -82,7 +82,7 @@ impl MmapSource {
 
 impl Source for MmapSource {
     fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
-        match self.is_read_here() && self.inner.cold && !extent.is_empty() {
+        match self.is_read_here() && self.inner.waits && !extent.is_empty() {
             true => None,
             false => Some(self.inner.slice(extent)),
         }
@@ -108,7 +108,7 @@ impl Source for MmapSource {
     }
 
     fn depth(&self) -> usize {
-        match self.is_read_here() && self.inner.cold {
+        match self.is_read_here() && self.inner.waits {
             true => super::DEPTH,
             false => 1,
         }
@@ -146,17 +146,30 @@ struct Map {
     guard: Option<Guard>, // Before the memory: afterwards the addresses may be anybody's.
     raw: MmapRaw,
     len: usize,
+    /// Bytes made present since others were let go.
+    present: AtomicUsize,
 }
 
 impl Map {
     /// Makes the extent's pages present. An error means that some of them cannot be.
     fn populate(&self, extent: Extent) -> io::Result<()> {
         let (offset, len) = (extent.offset() as usize, extent.len() as usize);
+        if self.present.fetch_add(len, Ordering::Relaxed) >= PRESENT_BYTES {
+            self.present.store(len, Ordering::Relaxed);
+            self.let_go();
+        }
         match self.raw.advise_range(Advice::PopulateRead, offset, len) {
             // Before Linux 5.14 the pages come one by one, when they are touched.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             populated => populated,
         }
+    }
+
+    /// Gives back the page tables of what was read: a file of 30 GiB would come to hold 60 MiB of them, and
+    /// count as the largest process there is when memory runs out. What is still in use comes back when touched.
+    fn let_go(&self) {
+        // SAFETY: the map is of a file and read only, so that a page let go shows the file's bytes again.
+        let _ = unsafe { self.raw.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
     /// The file's byte from which on its map was found missing.
@@ -347,19 +360,9 @@ fn die_of(signal: i32) {
     unsafe { libc::raise(signal) };
 }
 
-/// How much of the file's first `len` bytes the page cache holds, 0 to 100; `None` when nobody tells.
-///
-/// Of a large file it looks at samples, since the kernel walks over every cached page.
-pub(super) fn resident_percent(file: &File, len: u64) -> Option<u8> {
-    let page = rustix::param::page_size() as u64;
-    let step = len.div_ceil(SAMPLES).next_multiple_of(SAMPLE_BYTES).max(SAMPLE_BYTES);
-    let (mut pages, mut cached) = (0, 0);
-    for part in Extent::new(0, len).blocks(step) {
-        let sample = part.take(SAMPLE_BYTES);
-        pages += sample.len().div_ceil(page);
-        cached += cachestat(file, sample).or_else(|| mincore(file, sample))?;
-    }
-    Some((cached * 100).checked_div(pages).unwrap_or(100).min(100) as u8)
+/// Pages of the extent in the page cache; `None` when nobody tells.
+pub(super) fn cached_pages(file: &File, extent: Extent) -> Option<u64> {
+    cachestat(file, extent).or_else(|| mincore(file, extent))
 }
 
 /// Pages in the cache by cachestat(2), since Linux 6.5.
@@ -386,15 +389,14 @@ fn mincore(file: &File, extent: Extent) -> Option<u64> {
 /// Slices of this size are handed out where the map is read, so that a truncation is noticed soon.
 const READ_BLOCK_BYTES: u64 = 1 << 20;
 
+/// How much of a map that is read has page tables at most, give or take what is in use.
+const PRESENT_BYTES: usize = 64 << 20;
+
 /// Maps read in user space at once, in the whole process.
-const MAX_GUARDED: usize = 256;
+const MAX_GUARDED: usize = 1024;
 
 /// The same number on every architecture (include/uapi/asm-generic/unistd.h).
 const SYS_CACHESTAT: libc::c_long = 451;
-
-/// Samples of the page cache, and the bytes of one: files up to the product are looked at whole.
-const SAMPLES: u64 = 64;
-const SAMPLE_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -500,6 +502,29 @@ mod tests {
     }
 
     #[test]
+    fn a_map_that_is_read_holds_no_more_of_the_file_than_it_may() {
+        let temp = temp_of(0);
+        let len = 3 * PRESENT_BYTES as u64;
+        temp.as_file().set_len(len).unwrap();
+        let source = mapped(&temp, Delivery::Tls);
+        let most = PRESENT_BYTES + READ_BLOCK_BYTES as usize;
+        for block in Extent::new(0, len).blocks(READ_BLOCK_BYTES) {
+            let bytes = source.read_now(block).unwrap().unwrap();
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            let present = present_bytes(source.region().address);
+            assert!((READ_BLOCK_BYTES as usize..=most).contains(&present), "{present} at {block:?}");
+        }
+    }
+
+    /// What of the map at `address` is in this process's page tables (`Rss`, proc_pid_smaps(5)).
+    fn present_bytes(address: usize) -> usize {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&format!("{address:x}-")));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        rss.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
     fn a_slot_is_free_again_after_its_map() {
         let temp = temp_of(4096);
         for _ in 0..2 * MAX_GUARDED {
@@ -528,13 +553,5 @@ mod tests {
         let pages = (1 << 20) / rustix::param::page_size() as u64;
         assert_eq!(mincore(temp.as_file(), Extent::new(0, 1 << 20)), Some(pages));
         assert!([None, Some(pages)].contains(&cachestat(temp.as_file(), Extent::new(0, 1 << 20))));
-    }
-
-    #[test]
-    fn a_huge_file_is_sampled() {
-        let temp = temp_of(100 << 20);
-        temp.as_file().set_len(200 << 30).unwrap();
-        let percent = resident_percent(temp.as_file(), 200 << 30).unwrap();
-        assert!((1..=2).contains(&percent), "{percent}");
     }
 }

@@ -25,7 +25,7 @@ pub use mmap::{MmapSource, Region};
 pub use pipe::{Demand, HeldChunk, PipeReader};
 pub use pool::{BLOCK_BYTES, BufferPool};
 pub use pread::PreadSource;
-pub use probe::{Choice, Declined, Delivery, Reader, Residency, Why};
+pub use probe::{Choice, Circumstances, Declined, Delivery, Reader, Residency, Sigbus, Why};
 pub use uring::UringSource;
 
 use crate::extent::Extent;

@@ -13,7 +13,7 @@ use crate::api::{
     VideoQuery, VideoStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::Reader;
+use crate::source::{Reader, Sigbus};
 use crate::transport::{Bandwidth, DialSettings, Patience, Trust};
 use crate::upload::calls::persistently;
 use crate::upload::control::Control;
@@ -50,6 +50,8 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// How files are read.
     pub reader: Reader,
+    /// Whose signal SIGBUS is, on which depends how [`Reader::Auto`] reads cached files over TLS.
+    pub sigbus: Sigbus,
     /// Connections that carry chunks, at least 1.
     pub lanes: usize,
     /// Uploads under way at once, at least 1; further ones wait their turn.
@@ -77,6 +79,7 @@ impl Default for Settings {
             patience: Patience::default(),
             retry: RetryPolicy::default(),
             reader: Reader::Auto,
+            sigbus: Sigbus::Theirs,
             lanes: DEFAULT_LANES,
             transfers: DEFAULT_TRANSFERS,
             journal: None,

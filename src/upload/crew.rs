@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Declined, Delivery, Reader, probe};
+use crate::source::{Circumstances, Declined, Delivery, Reader, Sigbus, probe};
 use crate::transport::Dialer;
 use crate::upload::client::Settings;
 use crate::upload::progress::Gauge;
@@ -20,6 +20,7 @@ pub(super) struct Crew {
     /// Whether workers read through rings, or why not.
     ring: std::result::Result<(), Declined>,
     delivery: Delivery,
+    sigbus: Sigbus,
 }
 
 struct LaneEnd {
@@ -42,7 +43,8 @@ impl Crew {
         let workers = cores.min(settings.lanes);
         let (report, reports) = mpsc::channel(settings.lanes);
         let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
-        let mut crew = Crew { lanes: Vec::new(), reports, threads: Vec::new(), ring, delivery };
+        let sigbus = settings.sigbus;
+        let mut crew = Crew { lanes: Vec::new(), reports, threads: Vec::new(), ring, delivery, sigbus };
         for worker in 0..workers {
             let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
             let plant = Plant {
@@ -71,14 +73,9 @@ impl Crew {
         Station { lane, gauge, orders: inbox }
     }
 
-    /// Whether sources may read through rings, or why not.
-    pub(super) fn ring(&self) -> &std::result::Result<(), Declined> {
-        &self.ring
-    }
-
-    /// What happens to the bytes on their way to the socket.
-    pub(super) fn delivery(&self) -> Delivery {
-        self.delivery
+    /// What the choice of a reader depends on here.
+    pub(super) fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances { delivery: self.delivery, sigbus: self.sigbus, ring: &self.ring }
     }
 
     /// The next lane that is idle.

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
-use ringlift::{ChunkSize, ErrorKind, Mode, Reader};
+use ringlift::{ChunkSize, Client, ErrorKind, Mode, Reader, Sigbus};
 
 use crate::support::{House, MIB, Sample, Scheme};
 
@@ -17,12 +17,16 @@ const MODES: &[Mode] = &[Mode::Single, Mode::Bytes, Mode::Parts, Mode::Auto];
 fn every_length_and_mode(scheme: Scheme, reader: Reader) {
     let house = House::new(scheme);
     let client = house.client().reader(reader).lanes(4).build().unwrap();
+    every_length_and_mode_by(&client, &house);
+}
+
+fn every_length_and_mode_by(client: &Client, house: &House) {
     for &len in LENGTHS {
         let sample = Sample::new(len);
         for &mode in MODES {
             let upload = client.upload(sample.path()).mode(mode).chunk_size(ChunkSize::Bytes(CHUNK));
             let uploaded = upload.send_blocking().unwrap();
-            assert_eq!(uploaded.bytes, len, "{reader:?} {mode:?} {len}");
+            assert_eq!(uploaded.bytes, len, "{mode:?} {len}");
             house.assert_holds(&uploaded.video_id, &sample.path());
         }
     }
@@ -70,16 +74,24 @@ fn plain_reads_deliver_every_byte_over_https() {
 
 #[test]
 fn the_chosen_reader_delivers_every_byte_hot_and_cold() {
-    every_length_and_mode(Scheme::Http, Reader::Auto);
-    every_length_and_mode(Scheme::Https, Reader::Auto);
-    let house = House::new(Scheme::Https);
-    let client = house.client().build().unwrap();
-    let sample = Sample::new(3 * CHUNK + 17);
-    let file = File::open(sample.path()).unwrap();
-    file.sync_all().unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    let uploaded = client.upload(sample.path()).chunk_size(ChunkSize::Bytes(CHUNK)).send_blocking().unwrap();
-    house.assert_holds(&uploaded.video_id, &sample.path());
+    for (scheme, sigbus) in
+        [(Scheme::Http, Sigbus::Theirs), (Scheme::Https, Sigbus::Theirs), (Scheme::Https, Sigbus::Ours)]
+    {
+        let house = House::new(scheme);
+        let client = house.client().lanes(4).with(|settings| settings.sigbus = sigbus).build().unwrap();
+        every_length_and_mode_by(&client, &house);
+        let sample = Sample::new(3 * CHUNK + 17);
+        let send =
+            || client.upload(sample.path()).chunk_size(ChunkSize::Bytes(CHUNK)).send_blocking().unwrap();
+        let hot = send();
+        let by_map = scheme == Scheme::Http || sigbus == Sigbus::Ours;
+        assert_eq!(hot.reader == Some(Reader::Mmap), by_map, "{scheme:?} {sigbus:?}: {:?}", hot.reader);
+        house.assert_holds(&hot.video_id, &sample.path());
+        let file = File::open(sample.path()).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        house.assert_holds(&send().video_id, &sample.path());
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringlift::source::{Declined, Delivery, SourceFile, probe};
+use ringlift::source::{Circumstances, Declined, Delivery, SourceFile, probe};
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
 
@@ -186,7 +186,8 @@ fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Declined>) -
         true => Delivery::Tls,
         false => Delivery::Plain,
     };
-    probe::choose(settings.reader, file, delivery, ring).reader.to_string()
+    let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
+    probe::choose(settings.reader, file, &circumstances).reader.to_string()
 }
 
 fn describe(planned: &Planned) -> String {
