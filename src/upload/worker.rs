@@ -3,29 +3,33 @@
 //! A lane reports that it is idle, gets an order, sends one chunk, reports again. It decides nothing:
 //! whether an attempt is repeated is the session's business.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use futures_util::future;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, header};
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Origin, RateLimit, UploadAnswer, Video};
 use crate::body::ChunkBody;
 use crate::error::{Error, ErrorKind};
-use crate::source::{
-    AnySource, BLOCK_BYTES, BufferPool, Choice, HeldChunk, Reader, Region, Source, SourceError, SourceFile,
-};
+use crate::source::{AnySource, Choice, HeldChunk, Region, Source, SourceError, SourceFile};
 use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
 use crate::upload::control::failed_at;
 use crate::upload::progress::Gauge;
 use crate::upload::retry::Fate;
 use crate::upload::session::{Completion, Outcome};
 use crate::wire::{Chunk, ContentRange, Envelope};
+
+mod blocks;
+
+use blocks::Pools;
+pub(super) use blocks::depth_of;
 
 /// Names a lane among all lanes of an engine, counted from 0.
 pub(super) type LaneIndex = usize;
@@ -119,7 +123,7 @@ pub(super) fn start(name: String, plant: Plant) -> io::Result<JoinHandle<()>> {
 
 /// The ring was there when it was probed; if it is gone by now, the sources read without it.
 fn run_on_ring(plant: Plant) {
-    match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+    match blocks::ring(plant.stations.len(), plant.depth) {
         Ok(runtime) => runtime.block_on(run(plant)),
         Err(error) => {
             tracing::warn!(%error, "the ring was refused after it had been allowed: reading without it");
@@ -137,13 +141,18 @@ fn run_plain(plant: Plant) {
 
 async fn run(plant: Plant) {
     let Plant { dialer, patience, origin, runtime, depth, stations, reports } = plant;
+    if dialer.is_tls() {
+        blocks::keep_records(stations.len());
+    }
     let pools = match Pools::new(stations.len(), depth, runtime) {
         Ok(pools) => pools,
         Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
     };
     let worker = Worker { dialer, patience, origin, pools, open: RefCell::new(VecDeque::new()) };
+    // Each lane is woken for itself: what moves one of them costs the others nothing.
     let lanes = stations.into_iter().map(|station| worker.attend(station, reports.clone()));
-    future::join_all(lanes).await;
+    let mut lanes: FuturesUnordered<_> = lanes.collect();
+    while lanes.next().await.is_some() {}
 }
 
 struct Worker {
@@ -284,35 +293,6 @@ impl Worker {
     }
 }
 
-/// The blocks that sources read into.
-struct Pools {
-    /// Memory is taken when a block is first written to.
-    plain: BufferPool,
-    /// Registering pins every block at once: that waits for the first source that reads by the ring.
-    registered: Option<OnceCell<BufferPool>>,
-}
-
-impl Pools {
-    fn new(lanes: usize, depth: usize, runtime: Runtime) -> io::Result<Pools> {
-        let registered = match runtime {
-            Runtime::Ring => Some(OnceCell::new()),
-            Runtime::Plain => None,
-        };
-        let blocks = lanes * (depth + BLOCKS_IN_HYPER);
-        Ok(Pools { plain: BufferPool::new(blocks, BLOCK_BYTES)?.reading_ahead(depth), registered })
-    }
-
-    fn suited(&self, choice: &Choice) -> &BufferPool {
-        match (choice.reader, &self.registered) {
-            (Reader::Uring | Reader::Direct, Some(registered)) => registered.get_or_init(|| {
-                let blocks = BufferPool::in_ring(self.plain.count(), BLOCK_BYTES);
-                blocks.map_or_else(|_| self.plain.clone(), |blocks| blocks.reading_ahead(self.plain.depth()))
-            }),
-            _ => &self.plain,
-        }
-    }
-}
-
 struct Attempted {
     outcome: Outcome,
     video: Option<Box<Video>>,
@@ -371,32 +351,3 @@ fn fate_of(error: &TransportError) -> Fate {
 
 /// How many sources a worker keeps open; a lane that goes on with one of them need not open it again.
 const OPEN_SOURCES: usize = 16;
-
-/// Reads in flight for each of so many lanes: a disk needs a deep queue, whether one lane fills it or many.
-pub(super) fn depth_of(lanes: usize) -> usize {
-    let share = (BLOCKS / lanes.max(1)).saturating_sub(BLOCKS_IN_HYPER);
-    share.clamp(LEAST_DEPTH, MOST_DEPTH)
-}
-
-/// The blocks that all lanes share, while there are few: 20 MiB.
-const BLOCKS: usize = 40;
-const LEAST_DEPTH: usize = 2;
-const MOST_DEPTH: usize = 8;
-
-/// Blocks that hyper may hold of a body beside what is read ahead: one that is being sent, and the next
-/// one, for which it asks when less than 400 KiB are left.
-const BLOCKS_IN_HYPER: usize = 2;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_lanes_read_far_ahead_and_many_share_the_same_memory() {
-        let depths = [1, 4, 5, 8, 10, 64].map(depth_of);
-        assert_eq!(depths, [8, 8, 6, 3, 2, 2]);
-        for lanes in 1..=10 {
-            assert!(lanes * (depth_of(lanes) + BLOCKS_IN_HYPER) <= BLOCKS, "{lanes} lanes");
-        }
-    }
-}
