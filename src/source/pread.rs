@@ -59,8 +59,10 @@ impl Source for PreadSource {
         self.inner.pool.block_bytes()
     }
 
+    /// What is cached is read where the worker stands, and best used at once, while it is in the processor's
+    /// cache: reading ahead cost a fifth more processor time over plain HTTP.
     fn depth(&self) -> usize {
-        self.inner.pool.depth()
+        if self.inner.residency.is_cold() { self.inner.pool.depth() } else { 1 }
     }
 }
 
