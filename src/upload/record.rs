@@ -48,6 +48,14 @@ impl Logbook {
         Logbook(journal.map(|journal| Rc::new(RefCell::new(journal))))
     }
 
+    /// Forgets the uploads that were heard of since the last claim.
+    pub(super) fn settle(&self) {
+        let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().settle());
+        if let Err(error) = settled {
+            tracing::warn!(%error, "the journal could not forget finished uploads: they would be found complete");
+        }
+    }
+
     /// Claims an upload: nobody else works at it, and what an earlier process left is taken up.
     pub(super) fn claim(
         &self,
@@ -135,25 +143,23 @@ impl Record {
 
     /// The file is stored: the same command uploads anew.
     pub(super) fn finished(self) {
-        self.log(Journal::finished, "forget the finished upload");
+        if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
+            tracing::warn!(%error, "the journal could not forget a finished upload: it would be found complete");
+        }
     }
 
-    /// The same, once whoever asked for the upload has heard of it. If that never happens it is left as it
-    /// is, for the next run to find the file complete.
+    /// The same in a moment, once whoever asked for the upload has heard of it. If that never happens it is
+    /// left as it is, for the next run to find the file complete.
     pub(super) async fn finished_when(self, mut heard: watch::Receiver<bool>) {
         if heard.wait_for(|&heard| heard).await.is_ok() {
-            self.finished();
+            self.journal.borrow_mut().finished(self.ticket);
         }
     }
 
     /// Nothing can come of it: a container that we made is an orphan.
     pub(super) fn abandoned(self) {
-        self.log(Journal::abandoned, "give the upload up");
-    }
-
-    fn log(self, write: fn(&mut Journal, Ticket) -> std::result::Result<(), JournalError>, doing: &str) {
-        if let Err(error) = write(&mut self.journal.borrow_mut(), self.ticket) {
-            tracing::warn!(%error, "the journal could not {doing}");
+        if let Err(error) = self.journal.borrow_mut().abandoned(self.ticket) {
+            tracing::warn!(%error, "the journal could not give the upload up");
         }
     }
 }

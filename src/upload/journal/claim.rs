@@ -1,6 +1,6 @@
 //! Who is at a session: locks that die with their process.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -28,16 +28,16 @@ pub enum Claim {
 pub struct Ticket {
     pub(super) row: Row,
     is_new: bool,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Ticket {
     pub(super) fn new(row: Row, lock: Lock) -> Ticket {
-        Ticket { row, is_new: false, _lock: lock }
+        Ticket { row, is_new: false, lock }
     }
 
     pub(super) fn of_new(row: Row, lock: Lock) -> Ticket {
-        Ticket { row, is_new: true, _lock: lock }
+        Ticket { row, is_new: true, lock }
     }
 
     /// Whether the journal had nothing of this session before it was claimed.
@@ -64,10 +64,13 @@ pub struct Remembered {
     pub ctime_changed: bool,
 }
 
-/// The lock files, one a session, in a folder beside the journal.
+/// The lock files, one a session, in a folder beside the journal. They are numbered and used again: making one for
+/// each session and removing it took more time than all that was written into the journal.
 #[derive(Debug)]
 pub(super) struct Locks {
     folder: PathBuf,
+    /// Those of sessions that are no more. We hold them, so nobody else takes them.
+    spare: Vec<Lock>,
 }
 
 /// Who holds a session.
@@ -80,11 +83,21 @@ pub(super) enum Held {
 
 /// A locked file. Closing it would not do: a child that is being started shares it until it runs.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct Lock {
+    number: u32,
+    file: File,
+}
+
+impl Lock {
+    /// Which of the lock files it is.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = self.0.unlock();
+        let _ = self.file.unlock();
     }
 }
 
@@ -95,12 +108,29 @@ impl Locks {
         let folder = PathBuf::from(folder);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|error| JournalError::io(&folder, error))?;
-        Ok(Locks { folder })
+        Ok(Locks { folder, spare: Vec::new() })
     }
 
-    /// The lock of session `id`, which says for others whose it is.
-    pub(super) fn take(&self, id: i64) -> Result<Held, JournalError> {
-        let path = self.file(id);
+    /// A lock for a session that begins, where others have those that are `used`.
+    pub(super) fn take_unused(&mut self, used: &[u32]) -> Result<Lock, JournalError> {
+        if let Some(lock) = self.spare.pop() {
+            return Ok(lock);
+        }
+        let mut number = 0;
+        loop {
+            // One that no session has may be somebody's spare.
+            if !used.contains(&number)
+                && let Held::ByUs(lock) = self.take(number)?
+            {
+                return Ok(lock);
+            }
+            number += 1;
+        }
+    }
+
+    /// The lock of this number, which says for others whose it is.
+    pub(super) fn take(&self, number: u32) -> Result<Held, JournalError> {
+        let path = self.file(number);
         let take = || -> io::Result<Held> {
             let mut file = open(&path)?;
             Ok(match lock(&mut file)? {
@@ -108,17 +138,17 @@ impl Locks {
                 None => {
                     // As wide as any: what is written over needs no truncation, which ext4 answers on
                     // close with a write to the disk (`auto_da_alloc`, ext4(5)).
-                    write!(file, "{:<PID_BYTES$}", std::process::id())?;
-                    Held::ByUs(Lock(file))
+                    file.write_all(format!("{:<PID_BYTES$}", std::process::id()).as_bytes())?;
+                    Held::ByUs(Lock { number, file })
                 }
             })
         };
         take().map_err(|error| JournalError::io(&path, error))
     }
 
-    /// The process that holds session `id`: `Some(None)` when there is one that cannot be told.
-    pub(super) fn holder(&self, id: i64) -> Result<Option<Option<u32>>, JournalError> {
-        let path = self.file(id);
+    /// The process that holds the lock: `Some(None)` when there is one that cannot be told.
+    pub(super) fn holder(&self, number: u32) -> Result<Option<Option<u32>>, JournalError> {
+        let path = self.file(number);
         let look = || -> io::Result<Option<Option<u32>>> {
             let mut file = open(&path)?;
             let holder = lock(&mut file)?;
@@ -130,13 +160,13 @@ impl Locks {
         look().map_err(|error| JournalError::io(&path, error))
     }
 
-    /// A lock file that stays behind does no harm.
-    pub(super) fn remove(&self, id: i64) {
-        let _ = fs::remove_file(self.file(id));
+    /// Keeps the locks of sessions that are no more for the next ones.
+    pub(super) fn keep(&mut self, tickets: &mut Vec<Ticket>) {
+        self.spare.extend(tickets.drain(..).map(|ticket| ticket.lock));
     }
 
-    fn file(&self, id: i64) -> PathBuf {
-        self.folder.join(id.to_string())
+    fn file(&self, number: u32) -> PathBuf {
+        self.folder.join(number.to_string())
     }
 }
 

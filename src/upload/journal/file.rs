@@ -126,9 +126,9 @@ const APPLICATION_ID_AT: usize = 68;
 
 /// "RLJL"
 const APPLICATION_ID: i32 = 0x524c_4a4c;
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
-/// `AUTOINCREMENT`: a lock file is named by the id, which must therefore never mean another session.
+/// `AUTOINCREMENT`: whoever lists sessions names them by their ids later, which must not mean others by then.
 const SCHEMA: &str = "
     CREATE TABLE sessions (
         id INTEGER PRIMARY KEY AUTOINCREMENT,

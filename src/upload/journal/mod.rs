@@ -8,8 +8,8 @@
 //! - A container, and the intent to create one by a request of its own, is on the disk when the call
 //!   returns. Claims, acknowledgements and ends survive the death of the process; a power failure may
 //!   take the newest ones, which costs sending those chunks again and nothing else.
-//! - A session is claimed by a lock (flock(2)) on a file of its own beside the journal. The kernel
-//!   gives it back when the process dies, however it dies.
+//! - A session is claimed by a lock (flock(2)) on a file beside the journal, whose number stands in its row.
+//!   The kernel gives it back when the process dies, however it dies.
 //! - No secret is written: an upload token only as its SHA-256.
 //!
 //! Does not know: the service, the clock, where the file should be, what to do with what it remembers.
@@ -46,6 +46,8 @@ pub struct Journal {
     /// What the database was last told.
     durability: Option<Durability>,
     locks: Locks,
+    /// Sessions to be forgotten with the next claim.
+    finished: Vec<Ticket>,
 }
 
 impl Journal {
@@ -58,7 +60,8 @@ impl Journal {
     /// as it was.
     pub fn open(path: &Path) -> Result<Journal, JournalError> {
         let connection = file::open(path)?;
-        Ok(Journal { path: path.to_owned(), connection, durability: None, locks: Locks::beside(path)? })
+        let (path, locks) = (path.to_owned(), Locks::beside(path)?);
+        Ok(Journal { path, connection, durability: None, locks, finished: Vec::new() })
     }
 
     /// Where it is.
@@ -75,30 +78,35 @@ impl Journal {
     /// When the journal cannot be read or written; nothing is claimed then.
     pub fn claim(&mut self, key: &Key, arguments: &str, now: SystemTime) -> Result<Claim, JournalError> {
         self.survive(Durability::Process)?;
-        let (path, locks) = (&self.path, &self.locks);
+        let (path, locks) = (&self.path, &mut self.locks);
         let transaction = begin(&mut self.connection, path)?;
-        let found = select(&transaction, path)?.into_iter().filter(|row| row.continues(key));
-        let found = found.max_by_key(|row| (row.has_begun(), row.id));
-        let (mut row, is_new) = match found {
-            Some(row) => (row, false),
-            None => (insert(&transaction, Row::new(key, arguments, now), path)?, true),
+        delete(&transaction, &self.finished, path)?;
+        let rows = select(&transaction, path)?;
+        let used: Vec<u32> = rows.iter().map(Row::lock).collect();
+        let found = rows.into_iter().filter(|row| row.continues(key));
+        let claim = match found.max_by_key(|row| (row.has_begun(), row.id)) {
+            None => {
+                let lock = locks.take_unused(&used)?;
+                let row = insert(&transaction, Row::new(key, arguments, lock.number(), now), path)?;
+                Claim::Fresh(Ticket::of_new(row, lock))
+            }
+            Some(mut row) => {
+                let lock = match locks.take(row.lock())? {
+                    Held::ByUs(lock) => lock,
+                    Held::ByThem(pid) => return Ok(Claim::Busy { pid }),
+                };
+                let remembered = row.take_up(key, arguments);
+                update(&transaction, &row, path)?;
+                let ticket = Ticket::new(row, lock);
+                match remembered {
+                    Some(remembered) => Claim::Resume(ticket, remembered),
+                    None => Claim::Fresh(ticket),
+                }
+            }
         };
-        let lock = match locks.take(row.id)? {
-            Held::ByUs(lock) => lock,
-            Held::ByThem(pid) => return Ok(Claim::Busy { pid }),
-        };
-        if is_new {
-            transaction.commit().map_err(|error| failed(path, error))?;
-            return Ok(Claim::Fresh(Ticket::of_new(row, lock)));
-        }
-        let remembered = row.take_up(key, arguments);
-        update(&transaction, &row, path)?;
         transaction.commit().map_err(|error| failed(path, error))?;
-        let ticket = Ticket::new(row, lock);
-        Ok(match remembered {
-            Some(remembered) => Claim::Resume(ticket, remembered),
-            None => Claim::Fresh(ticket),
-        })
+        locks.keep(&mut self.finished);
+        Ok(claim)
     }
 
     /// Writes down that a container is about to be created, before the request that creates it.
@@ -169,14 +177,27 @@ impl Journal {
         self.acknowledged(ticket, index)
     }
 
-    /// The whole file is there: the session is forgotten, and the same command uploads anew.
-    ///
-    /// A power failure may bring it back; it would be resumed then, and found complete.
+    /// The whole file is there: the session is forgotten with the next claim or by [`Journal::settle`], and the
+    /// same command uploads anew. Where neither comes, it is resumed, and found complete.
+    pub fn finished(&mut self, ticket: Ticket) {
+        self.finished.push(ticket);
+    }
+
+    /// Forgets what was finished. A power failure may bring it back; it would be resumed then, and found complete.
     ///
     /// # Errors
-    /// When it could not be written down; the session would be resumed then, and found complete.
-    pub fn finished(&mut self, ticket: Ticket) -> Result<(), JournalError> {
-        self.forget(ticket)
+    /// When it could not be written down; the sessions would be resumed then, and found complete.
+    pub fn settle(&mut self) -> Result<(), JournalError> {
+        if self.finished.is_empty() {
+            return Ok(());
+        }
+        self.survive(Durability::Process)?;
+        let path = &self.path;
+        let transaction = begin(&mut self.connection, path)?;
+        delete(&transaction, &self.finished, path)?;
+        transaction.commit().map_err(|error| failed(path, error))?;
+        self.locks.keep(&mut self.finished);
+        Ok(())
     }
 
     /// Gives the session up: it is not resumed, and a container that we made is listed as an orphan.
@@ -185,7 +206,7 @@ impl Journal {
     /// When it could not be written down; the session would be resumed then.
     pub fn abandoned(&mut self, mut ticket: Ticket) -> Result<(), JournalError> {
         if !ticket.row.may_leave_an_orphan() {
-            return self.finished(ticket);
+            return self.forget(ticket);
         }
         ticket.row.abandon();
         self.write(&ticket.row, Durability::Disk)
@@ -196,11 +217,12 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read.
     pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
+        self.settle()?;
         self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
         let transaction = begin(&mut self.connection, path)?;
         let entry = |row: Row| {
-            let standing = match (row.stage(), locks.holder(row.id)?) {
+            let standing = match (row.stage(), locks.holder(row.lock())?) {
                 (_, Some(pid)) => Standing::Running { pid },
                 (Stage::Open, None) => Standing::Left,
                 (Stage::Abandoned, None) => Standing::Abandoned,
@@ -222,7 +244,7 @@ impl Journal {
         let Some(row) = select(&transaction, path)?.into_iter().find(|row| row.id == id) else {
             return Ok(None);
         };
-        match locks.take(id)? {
+        match locks.take(row.lock())? {
             Held::ByUs(lock) => Ok(Some(Ticket::new(row, lock))),
             Held::ByThem(pid) => Err(JournalError::Claimed { path: path.clone(), pid }),
         }
@@ -233,7 +255,8 @@ impl Journal {
     /// # Errors
     /// When it could not be written down.
     pub fn forget(&mut self, ticket: Ticket) -> Result<(), JournalError> {
-        self.remove(ticket.row.id)
+        self.finished(ticket);
+        self.settle()
     }
 
     /// What the next transactions are to survive.
@@ -253,20 +276,6 @@ impl Journal {
         let transaction = begin(&mut self.connection, path)?;
         update(&transaction, row, path)?;
         transaction.commit().map_err(|error| failed(path, error))
-    }
-
-    /// Ids are never given out twice, so the lock file of a removed row guards nothing any more.
-    fn remove(&mut self, id: i64) -> Result<(), JournalError> {
-        self.survive(Durability::Process)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        transaction
-            .prepare_cached("DELETE FROM sessions WHERE id = ?1")
-            .and_then(|mut delete| delete.execute(params![id]))
-            .and_then(|_| transaction.commit())
-            .map_err(|error| failed(path, error))?;
-        self.locks.remove(id);
-        Ok(())
     }
 }
 
@@ -328,6 +337,16 @@ fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), J
         0 => Err(JournalError::Forgotten { path: path.to_owned() }),
         _ => Ok(()),
     }
+}
+
+fn delete(transaction: &Transaction<'_>, tickets: &[Ticket], path: &Path) -> Result<(), JournalError> {
+    for ticket in tickets {
+        transaction
+            .prepare_cached("DELETE FROM sessions WHERE id = ?1")
+            .and_then(|mut delete| delete.execute(params![ticket.row.id]))
+            .map_err(|error| failed(path, error))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -217,6 +217,8 @@ struct Record {
     destination: Destination,
     arguments: String,
     began_s: u64,
+    /// The number of its lock file, which no other row has.
+    lock: u32,
     stage: Stage,
     container: Container,
     plan: Option<Cut>,
@@ -254,13 +256,14 @@ enum AddressingName {
 }
 
 impl Row {
-    pub(super) fn new(key: &Key, arguments: &str, now: SystemTime) -> Row {
+    pub(super) fn new(key: &Key, arguments: &str, lock: u32, now: SystemTime) -> Row {
         let record = Record {
             endpoint: key.endpoint.clone(),
             identity: key.source.identity().copied(),
             destination: key.destination.clone(),
             arguments: arguments.to_owned(),
             began_s: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            lock,
             stage: Stage::Open,
             container: match key.destination {
                 // The first chunk makes it, and no request of its own is there to be written down before.
@@ -331,6 +334,10 @@ impl Row {
             stored: self.stored.iter().collect(),
             ctime_changed,
         })
+    }
+
+    pub(super) fn lock(&self) -> u32 {
+        self.record.lock
     }
 
     pub(super) fn has_begun(&self) -> bool {

@@ -129,9 +129,61 @@ fn a_finished_session_is_forgotten_and_the_same_command_begins_anew() {
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
     let mut ticket = fresh(&mut journal, &key());
     journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
-    journal.finished(ticket).unwrap();
+    journal.finished(ticket);
     assert_eq!(journal.entries().unwrap(), []);
     fresh(&mut journal, &key());
+}
+
+#[test]
+fn what_is_finished_is_forgotten_with_the_next_claim_be_it_of_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.finished(ticket);
+    let seen = || Journal::open(&path).unwrap().entries().unwrap();
+    assert_eq!(seen()[0].container.ours(), Some("vi1"), "nothing was written yet");
+    let ticket = fresh(&mut journal, &key());
+    assert_eq!((seen().len(), &seen()[0].container), (1, &Container::None));
+    journal.finished(ticket);
+    journal.settle().unwrap();
+    assert_eq!(seen(), []);
+}
+
+#[test]
+fn what_is_finished_and_never_forgotten_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.finished(ticket);
+    drop(journal);
+    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
+    assert!(matches!(remembered.container, Container::Known { video_id, .. } if video_id == "vi1"));
+}
+
+#[test]
+fn lock_files_are_used_again_and_never_those_of_a_session_that_was_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let numbered = |inode: u64| key_of(Identity { inode, ..identity() });
+    let lock_files = || fs::read_dir(folder.path().join("j.locks")).unwrap().count();
+    let mut journal = Journal::open(&path).unwrap();
+    for number in 0..20 {
+        let ticket = fresh(&mut journal, &numbered(number));
+        journal.finished(ticket);
+    }
+    assert_eq!(lock_files(), 2, "that of the last one is held until it is forgotten");
+    drop(fresh(&mut journal, &numbered(20)));
+    let mut other = Journal::open(&path).unwrap();
+    let tickets: Vec<Ticket> = (21..24).map(|number| fresh(&mut other, &numbered(number))).collect();
+    let left = journal.entries().unwrap().iter().filter(|entry| entry.standing == Standing::Left).count();
+    assert_eq!(left, 1);
+    assert!(matches!(journal.claim(&numbered(22), "", NOW).unwrap(), Claim::Busy { .. }));
+    drop(tickets);
+    fresh(&mut journal, &numbered(22));
 }
 
 #[test]
@@ -332,11 +384,11 @@ fn a_journal_of_another_version_is_refused_by_name() {
     left_behind(&path, [1]);
     let version =
         |version: i64| Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
-    version(2);
-    assert!(matches!(refusal(&path), JournalError::Newer { found: 2, known: 1, .. }));
-    version(0);
-    assert!(matches!(refusal(&path), JournalError::Older { found: 0, known: 1, .. }));
+    version(3);
+    assert!(matches!(refusal(&path), JournalError::Newer { found: 3, known: 2, .. }));
     version(1);
+    assert!(matches!(refusal(&path), JournalError::Older { found: 1, known: 2, .. }));
+    version(2);
     resumed(&mut Journal::open(&path).unwrap(), &key());
 }
 
