@@ -186,7 +186,7 @@ pub(super) struct LaneArgs {
     #[arg(short, long, value_name = "N", default_value = "auto", value_parser = values::count)]
     pub(super) concurrency: Count,
     /// How many files are under way at once
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) transfers: u16,
     /// Send at most so many bytes a second over all files: 10M or 512k (KiB where no unit stands), `off`,
     /// UP:DOWN of which only UP counts, or a timetable in local time: "08:00,512k 18:00,30M 23:00,off",

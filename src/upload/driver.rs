@@ -4,6 +4,7 @@
 //! and what the sessions want into orders and API calls. It holds no file bytes.
 
 mod asking;
+mod beginning;
 mod dispatching;
 
 use std::cell::RefCell;
@@ -100,6 +101,10 @@ struct Driver {
     held_until: Option<Instant>,
     /// Which wait the log has heard of.
     told: Told,
+    /// When progress within chunks is published again.
+    publish_at: Instant,
+    /// When the journal forgets what was finished, at the latest.
+    settle_at: Instant,
     crew: Option<Crew>,
     idle: Vec<LaneIndex>,
     queue: VecDeque<Box<Job>>,
@@ -131,6 +136,8 @@ impl Driver {
             passes: HashMap::new(),
             held_until: None,
             told: Told::default(),
+            publish_at: Instant::now(),
+            settle_at: Instant::now(),
             crew: None,
             idle: Vec::new(),
             queue: VecDeque::new(),
@@ -151,6 +158,7 @@ impl Driver {
         }
         // Receipts that were confirmed meanwhile; nobody is left to confirm others.
         while let Some(Some(_)) = self.tasks.next().now_or_never() {}
+        self.logbook.settle();
         if let Some(crew) = self.crew.take() {
             crew.join();
         }
@@ -275,20 +283,42 @@ impl Driver {
 
     /// Gives everybody the work there is.
     fn pump(&mut self) {
-        self.begin_jobs();
-        self.miss_workers();
         let now = Instant::now();
+        self.miss_workers();
+        self.perform_all(now);
+        while self.begin_jobs() {
+            self.perform_all(now);
+        }
+        self.settle(now);
+        self.authorize(now);
+        self.dispatch(now);
+        self.tell_held(now);
+        let is_time = now >= self.publish_at;
+        if is_time {
+            self.publish_at = now + PROGRESS_TICK;
+        }
+        for active in self.active.values_mut() {
+            // Each publication wakes a thread.
+            if is_time || active.has_news() {
+                active.publish_progress();
+            }
+            active.tell_happenings();
+            active.watch(now);
+        }
+    }
+
+    fn perform_all(&mut self, now: Instant) {
         let ids: Vec<SessionId> = self.active.keys().copied().collect();
         for id in ids {
             self.perform(id, now);
         }
-        self.authorize(now);
-        self.dispatch(now);
-        self.tell_held(now);
-        for active in self.active.values_mut() {
-            active.publish_progress();
-            active.tell_happenings();
-            active.watch(now);
+    }
+
+    /// Has the journal forget what was finished, unless the next upload will have it do so in a moment.
+    fn settle(&mut self, now: Instant) {
+        if self.active.is_empty() || now >= self.settle_at {
+            self.logbook.settle();
+            self.settle_at = now + PROGRESS_TICK;
         }
     }
 
@@ -300,39 +330,6 @@ impl Driver {
         for active in self.active.values_mut().filter(|active| is_missed(active)) {
             let error = Error::new(ErrorKind::Internal, "send chunks");
             active.session.handle_failure(error.because("the thread that was to send them has ended"));
-        }
-    }
-
-    /// The next upload gets other workers than those that have ended before their time.
-    fn dismiss_lost_crew(&mut self) {
-        if let Some(crew) = self.crew.take_if(|crew| crew.is_lost()) {
-            crew.join();
-            self.idle.clear();
-            self.passes.clear();
-        }
-    }
-
-    fn begin_jobs(&mut self) {
-        if self.active.is_empty() {
-            self.dismiss_lost_crew();
-        }
-        while self.active.len() < self.settings.transfers {
-            let Some(job) = self.queue.pop_front() else { return };
-            let id = self.next_session;
-            self.next_session += 1;
-            let crew = match crew(&mut self.crew, &self.settings, &self.dialer) {
-                Ok(crew) => crew,
-                Err(error) => {
-                    let _ = job.reply.send(Err(error));
-                    continue;
-                }
-            };
-            if let Some((active, tasks)) =
-                Active::prepare(id, *job, &self.settings, crew, &self.logbook, &self.memory)
-            {
-                self.tasks.extend(tasks);
-                self.active.insert(id, active);
-            }
         }
     }
 
@@ -354,14 +351,6 @@ impl Driver {
             Some(End::Unheard(forget)) => self.tasks.push(Box::pin(forget.map(|()| Event::Done))),
             Some(End::Over) | None => {}
         }
-    }
-}
-
-/// The crew, started when it is first needed.
-fn crew<'a>(crew: &'a mut Option<Crew>, settings: &Settings, dialer: &Dialer) -> Result<&'a Crew> {
-    match crew {
-        Some(crew) => Ok(crew),
-        None => Ok(crew.insert(Crew::start(settings, dialer)?)),
     }
 }
 

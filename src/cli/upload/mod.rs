@@ -100,9 +100,11 @@ impl Desk<'_> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ends = Vec::with_capacity(items.len());
-        let transfers = self.settings.transfers;
+        // The engine begins as many as it may; the others wait there, so that one ends and the next begins at once.
+        let handed_over = 2 * self.settings.transfers;
         self.keep_to_timetable();
-        let mut uploads = stream::iter(items).map(|item| one::upload(self, item)).buffer_unordered(transfers);
+        let mut uploads =
+            stream::iter(items).map(|item| one::upload(self, item)).buffer_unordered(handed_over);
         self.screen.begin(self.board.borrow().total_bytes());
         loop {
             tokio::select! {

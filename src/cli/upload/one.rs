@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Instant;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use ringlift::source::probe;
 use ringlift::{Error, Happening, OnChange, Receipt, Running, Upload, Uploaded};
 
@@ -196,7 +196,12 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
     };
     let stopper = running.stopper();
     let mut stage = desk.halt.stage();
-    let (mut progress, mut happenings) = (running.progress(), running.happenings());
+    let mut progress = running.progress();
+    // What nobody is shown need not wake this thread.
+    let mut happenings = match desk.screen.shows_events() {
+        true => running.happenings().boxed(),
+        false => stream::pending().boxed(),
+    };
     let mut joined = pin!(running.join());
     loop {
         tokio::select! {

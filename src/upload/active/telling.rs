@@ -26,6 +26,14 @@ impl Active {
         }
     }
 
+    /// Whether more is settled than whoever watches was told.
+    pub(in crate::upload) fn has_news(&self) -> bool {
+        let (told, chunks) = (self.publish.borrow(), self.session.chunks());
+        told.acknowledged_chunks != chunks.stored()
+            || told.total_bytes != chunks.total_bytes()
+            || told.video_id.is_none() != self.session.video_id().is_none()
+    }
+
     /// Tells whoever watches how far it is.
     pub(in crate::upload) fn publish_progress(&mut self) {
         let chunks = self.session.chunks();
