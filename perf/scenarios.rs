@@ -28,6 +28,8 @@ enum Work {
     Hot(Scheme, Peer),
     /// A file on the disk only, against what the disk gives.
     Cold(Scheme),
+    /// What the socket takes over as many lanes, against what the disk gives.
+    Socket(Scheme),
     /// Eight lanes, a large file against a small one.
     Memory(Scheme),
     /// A long thin line, eight lanes against one.
@@ -47,6 +49,7 @@ impl Scenario {
         let pairs = match self.work {
             Work::Hot(scheme, against) => self.hot(lab, scheme, against),
             Work::Cold(scheme) => self.cold(lab, scheme),
+            Work::Socket(scheme) => self.socket(lab, scheme),
             Work::Memory(scheme) => self.memory(lab, scheme),
             Work::Distant => self.distant(lab),
             Work::Many => self.many(lab),
@@ -57,7 +60,7 @@ impl Scenario {
     fn peers(&self) -> Vec<Peer> {
         match self.work {
             Work::Hot(_, against) => vec![Peer::Ringlift, against],
-            Work::Cold(_) => vec![Peer::Ringlift, Peer::ReadDirect],
+            Work::Cold(_) | Work::Socket(_) => vec![Peer::Ringlift, Peer::ReadDirect],
             Work::Memory(_) | Work::Distant => vec![Peer::Ringlift],
             Work::Many => vec![Peer::Ringlift, Peer::Curl],
         }
@@ -85,14 +88,30 @@ impl Scenario {
         let chunk_bytes = lab.sizes.chunk_bytes;
         let run = |lab: &mut Lab, peer| {
             chill(&file)?;
-            // As many as ringlift takes by itself: with one, the disk rests while an answer is awaited.
-            let load = Load { file: &file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: 8 };
+            let load = Load { file: &file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: COLD_LANES };
             let run = lab.upload(peer, &load, scheme, Sampling::Seldom)?;
             let cached_mib = files::resident(&file)? as f64 / MIB as f64;
             Ok(Run { cached_mib: Some(cached_mib), ..run })
         };
         let (ours, theirs) =
             (|lab: &mut Lab| run(lab, Peer::Ringlift), |lab: &mut Lab| run(lab, Peer::ReadDirect));
+        lab.pairs(self.name, lab.sizes.pairs.min(5), WarmUp::None, ours, theirs)
+    }
+
+    fn socket(&self, lab: &mut Lab, scheme: Scheme) -> Result<Vec<Pair>> {
+        let hot = lab.files.random("hot.mp4", lab.sizes.hot_bytes)?;
+        let cold = lab.files.random("cold.mp4", lab.sizes.cold_bytes)?;
+        let (url, ca) = lab.target(scheme);
+        let chunk_bytes = lab.sizes.chunk_bytes;
+        let load = |file| Load { file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: COLD_LANES };
+        let ours = |lab: &mut Lab| {
+            heat(&hot)?;
+            lab.upload(Peer::Ringlift, &load(&hot), scheme, Sampling::Seldom)
+        };
+        let theirs = |lab: &mut Lab| {
+            chill(&cold)?;
+            lab.upload(Peer::ReadDirect, &load(&cold), scheme, Sampling::Seldom)
+        };
         lab.pairs(self.name, lab.sizes.pairs.min(5), WarmUp::None, ours, theirs)
     }
 
@@ -200,6 +219,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         Row { id: "cold-https-cache", work: "page cache left by a cold file, HTTPS", against: "-",
               figure: Figure::CacheMib, bar: AtMost(64.0), stretch: Some(AtMost(0.0)) },
     ] },
+    Scenario { name: "socket-http", work: Work::Socket(Scheme::Http), rows: &[
+        Row { id: "socket-http", work: "HTTP, file in cache, 8 lanes", against: "O_DIRECT read loop",
+              figure: Figure::ThroughputRatio, bar: NoBar, stretch: None },
+    ] },
+    Scenario { name: "socket-https", work: Work::Socket(Scheme::Https), rows: &[
+        Row { id: "socket-https", work: "HTTPS, file in cache, 8 lanes", against: "O_DIRECT read loop",
+              figure: Figure::ThroughputRatio, bar: NoBar, stretch: None },
+    ] },
     Scenario { name: "memory-http", work: Work::Memory(Scheme::Http), rows: &[
         Row { id: "memory-http", work: "peak RssAnon, HTTP, 8 lanes, large sparse file", against: "-",
               figure: Figure::MemoryMib, bar: AtMost(48.0), stretch: Some(AtMost(24.0)) },
@@ -224,5 +251,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ] },
 ];
 
+/// As many as ringlift takes by itself: with one, the disk rests while an answer is awaited.
+const COLD_LANES: u32 = 8;
 const HOT_HTTP: &str = "HTTP, file in cache, 1 lane";
 const HOT_HTTPS: &str = "HTTPS, file in cache, 1 lane";
