@@ -59,7 +59,6 @@ impl Ahead {
     }
 
     /// Nothing is waited for: what was read is best used at once, while it is in the processor's cache.
-    /// Over TLS a second block in flight cost 8 % more processor time, four of 512 KiB 15 %.
     fn of_hot(pool: &BufferPool) -> Ahead {
         let whole = Ahead::of_cold(pool);
         Ahead { block_bytes: HOT_BLOCK_BYTES.min(whole.block_bytes), depth: 1 }
