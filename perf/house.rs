@@ -77,8 +77,8 @@ pub(crate) fn be_sink(scheme: Scheme, ca: &Path) -> Result<()> {
         question?;
         let tally = sink.tally();
         let cpu_now = cpu_s();
-        let intake =
-            Intake { requests: tally.requests, body_bytes: tally.body_bytes, cpu_s: cpu_now - cpu_before };
+        let work_s = (cpu_now - cpu_before - tally.looked_out.as_secs_f64()).max(0.0);
+        let intake = Intake { requests: tally.requests, body_bytes: tally.body_bytes, cpu_s: work_s };
         cpu_before = cpu_now;
         println!("{}", serde_json::to_string(&intake)?);
     }

@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::low_water::LowWater;
@@ -158,14 +161,54 @@ impl<C: Channel> Connection<C> {
 pub(crate) struct Plain {
     low_water: LowWater,
     socket: Arc<TcpStream>,
+    lookout: Arc<Lookout>,
     /// Never written to while bytes are discarded: its length only says how many to forget.
     scratch: Box<[u8]>,
 }
 
 impl Plain {
-    pub(crate) fn new(socket: Arc<TcpStream>) -> Plain {
+    pub(crate) fn new(socket: Arc<TcpStream>, lookout: Arc<Lookout>) -> Plain {
         let low_water = LowWater::new(Arc::clone(&socket), LOW_WATER_BYTES);
-        Plain { low_water, socket, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
+        Plain { low_water, socket, lookout, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
+    }
+}
+
+impl Plain {
+    /// Forgets what comes next. Looks out for it for a moment before sleeping: a sleeper has to be woken.
+    fn catch(&mut self, most: usize) -> io::Result<usize> {
+        let forget = |scratch: &mut [u8], awake| recv(&self.socket, scratch, RecvFlags::TRUNC | awake);
+        let scratch = &mut self.scratch[..most];
+        let caught = match forget(scratch, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => match self.lookout.keep(|| forget(scratch, RecvFlags::DONTWAIT)) {
+                Err(Errno::AGAIN) => forget(scratch, RecvFlags::empty()),
+                caught => caught,
+            },
+            caught => caught,
+        };
+        caught.map(|(_, gone)| gone).map_err(io::Error::from)
+    }
+}
+
+/// How long it was looked out for bytes in vain: time of the processor that is nobody's work.
+#[derive(Debug, Default)]
+pub(crate) struct Lookout(AtomicU64);
+
+impl Lookout {
+    fn keep<T>(&self, mut look: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+        let began = Instant::now();
+        loop {
+            let seen = look();
+            let elapsed = began.elapsed().min(AWAKE);
+            if elapsed == AWAKE || !matches!(seen, Err(Errno::AGAIN)) {
+                self.0.fetch_add(elapsed.as_nanos() as u64, Ordering::Relaxed);
+                return seen;
+            }
+        }
+    }
+
+    /// All of it since the last call.
+    pub(super) fn take(&self) -> Duration {
+        Duration::from_nanos(self.0.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -180,8 +223,7 @@ impl Channel for Plain {
     fn discard(&mut self, len: u64) -> io::Result<u64> {
         self.low_water.expect(len)?;
         let most = len.min(self.scratch.len() as u64) as usize;
-        let (_, gone) = recv(&self.socket, &mut self.scratch[..most], RecvFlags::TRUNC)?;
-        match gone {
+        match self.catch(most)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             gone => Ok(gone as u64),
         }
@@ -229,5 +271,7 @@ const HEAD_BYTES: usize = 64 << 10;
 const FILL_BYTES: usize = 16 << 10;
 /// A client that sends by `sendfile` fills the window when the sink sleeps for longer.
 const LOW_WATER_BYTES: i32 = 256 << 10;
+/// Longer than a client that does not encrypt takes for the next piece.
+const AWAKE: Duration = Duration::from_micros(20);
 /// More than a receive queue usually holds.
 const DISCARD_BYTES: usize = 4 << 20;

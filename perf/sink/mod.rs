@@ -16,6 +16,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use service::Service;
 
@@ -40,6 +41,8 @@ impl Scheme {
 pub(crate) struct Tally {
     pub(crate) requests: u64,
     pub(crate) body_bytes: u64,
+    /// Processor time spent on looking out for bytes that had not come.
+    pub(crate) looked_out: Duration,
 }
 
 /// A listening sink, with one thread per connection. It closes everything when it is dropped.
@@ -91,6 +94,7 @@ impl Sink {
         Tally {
             requests: self.house.requests.swap(0, Ordering::Relaxed),
             body_bytes: self.house.body_bytes.swap(0, Ordering::Relaxed),
+            looked_out: self.house.lookout.take(),
         }
     }
 }
@@ -114,13 +118,15 @@ struct House {
     closing: AtomicBool,
     requests: AtomicU64,
     body_bytes: AtomicU64,
+    lookout: Arc<http::Lookout>,
     service: Service,
 }
 
 impl House {
     fn new(hello: fn()) -> House {
         let (closing, requests, body_bytes) = Default::default();
-        House { hello, closing, requests, body_bytes, service: Service::default() }
+        let lookout = Arc::default();
+        House { hello, closing, requests, body_bytes, lookout, service: Service::default() }
     }
 
     fn accept(self: Arc<House>, listener: &TcpListener, identity: Option<Arc<tls::Identity>>) {
@@ -164,7 +170,7 @@ impl House {
 
     fn serve(&self, socket: Arc<TcpStream>, identity: Option<&tls::Identity>) -> io::Result<()> {
         match identity {
-            None => self.converse(http::Plain::new(socket)),
+            None => self.converse(http::Plain::new(socket, Arc::clone(&self.lookout))),
             Some(identity) => self.converse(tls::Sieve::accept(socket, identity)?),
         }
     }
