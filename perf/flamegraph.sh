@@ -10,7 +10,8 @@ scheme=${1:-http} mib=${2:-2048}
 [ $# -gt 1 ] && shift 2 || shift $#
 
 cd "$(dirname "$0")/.."
-out=${CARGO_TARGET_DIR:-target}
+# Absolute, for XDG_STATE_HOME counts only so.
+out=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 bin=$out/release
 for tool in perf inferno-collapse-perf inferno-flamegraph; do
     command -v "$tool" >/dev/null || { echo "flamegraph.sh: $tool is not installed" >&2; exit 1; }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -174,33 +174,53 @@ impl Plain {
 }
 
 impl Plain {
-    /// Forgets what comes next. Looks out for it for a moment before sleeping: a sleeper has to be woken.
+    /// Forgets what comes next. Looks out for it for a moment before sleeping: a sleeper has to be woken. Where
+    /// several bodies arrive, the processors have better to do.
     fn catch(&mut self, most: usize) -> io::Result<usize> {
         let forget = |scratch: &mut [u8], awake| recv(&self.socket, scratch, RecvFlags::TRUNC | awake);
         let scratch = &mut self.scratch[..most];
         let caught = match forget(scratch, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => match self.lookout.keep(|| forget(scratch, RecvFlags::DONTWAIT)) {
-                Err(Errno::AGAIN) => forget(scratch, RecvFlags::empty()),
-                caught => caught,
-            },
+            Err(Errno::AGAIN) if self.lookout.is_over_one_body() => {
+                match self.lookout.keep(|| forget(scratch, RecvFlags::DONTWAIT)) {
+                    Err(Errno::AGAIN) => forget(scratch, RecvFlags::empty()),
+                    caught => caught,
+                }
+            }
+            Err(Errno::AGAIN) => forget(scratch, RecvFlags::empty()),
             caught => caught,
         };
         caught.map(|(_, gone)| gone).map_err(io::Error::from)
     }
 }
 
-/// How long it was looked out for bytes in vain: time of the processor that is nobody's work.
+/// How many bodies are arriving, and how long it was looked out for their bytes in vain: time of the processor
+/// that is nobody's work.
 #[derive(Debug, Default)]
-pub(crate) struct Lookout(AtomicU64);
+pub(crate) struct Lookout {
+    bodies: AtomicUsize,
+    nanoseconds: AtomicU64,
+}
 
 impl Lookout {
+    /// A body arrives while `arrival` lasts.
+    pub(super) fn over_body<T>(&self, arrival: impl FnOnce() -> T) -> T {
+        self.bodies.fetch_add(1, Ordering::Relaxed);
+        let arrived = arrival();
+        self.bodies.fetch_sub(1, Ordering::Relaxed);
+        arrived
+    }
+
+    fn is_over_one_body(&self) -> bool {
+        self.bodies.load(Ordering::Relaxed) == 1
+    }
+
     fn keep<T>(&self, mut look: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
         let began = Instant::now();
         loop {
             let seen = look();
             let elapsed = began.elapsed().min(AWAKE);
             if elapsed == AWAKE || !matches!(seen, Err(Errno::AGAIN)) {
-                self.0.fetch_add(elapsed.as_nanos() as u64, Ordering::Relaxed);
+                self.nanoseconds.fetch_add(elapsed.as_nanos() as u64, Ordering::Relaxed);
                 return seen;
             }
         }
@@ -208,7 +228,7 @@ impl Lookout {
 
     /// All of it since the last call.
     pub(super) fn take(&self) -> Duration {
-        Duration::from_nanos(self.0.swap(0, Ordering::Relaxed))
+        Duration::from_nanos(self.nanoseconds.swap(0, Ordering::Relaxed))
     }
 }
 

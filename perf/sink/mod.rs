@@ -178,7 +178,7 @@ impl House {
     fn converse(&self, channel: impl http::Channel) -> io::Result<()> {
         let mut connection = http::Connection::new(channel);
         while let Some(head) = connection.head()? {
-            let len = connection.discard_body(&head)?;
+            let len = self.lookout.over_body(|| connection.discard_body(&head))?;
             self.requests.fetch_add(1, Ordering::Relaxed);
             self.body_bytes.fetch_add(len, Ordering::Relaxed);
             let answer = self.service.answer(&head);
