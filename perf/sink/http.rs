@@ -171,24 +171,19 @@ impl Plain {
         let low_water = LowWater::new(Arc::clone(&socket), LOW_WATER_BYTES);
         Plain { low_water, socket, lookout, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
     }
-}
 
-impl Plain {
     /// Forgets what comes next. Looks out for it for a moment before sleeping: a sleeper has to be woken. Where
     /// several bodies arrive, the processors have better to do.
     fn catch(&mut self, most: usize) -> io::Result<usize> {
         let forget = |scratch: &mut [u8], awake| recv(&self.socket, scratch, RecvFlags::TRUNC | awake);
         let scratch = &mut self.scratch[..most];
-        let caught = match forget(scratch, RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) if self.lookout.is_over_one_body() => {
-                match self.lookout.keep(|| forget(scratch, RecvFlags::DONTWAIT)) {
-                    Err(Errno::AGAIN) => forget(scratch, RecvFlags::empty()),
-                    caught => caught,
-                }
-            }
-            Err(Errno::AGAIN) => forget(scratch, RecvFlags::empty()),
-            caught => caught,
-        };
+        let mut caught = forget(scratch, RecvFlags::DONTWAIT);
+        if matches!(caught, Err(Errno::AGAIN)) && self.lookout.is_over_one_body() {
+            caught = self.lookout.keep(|| forget(scratch, RecvFlags::DONTWAIT));
+        }
+        if matches!(caught, Err(Errno::AGAIN)) {
+            caught = forget(scratch, RecvFlags::empty());
+        }
         caught.map(|(_, gone)| gone).map_err(io::Error::from)
     }
 }

@@ -39,7 +39,7 @@ struct Inner {
     file: SourceFile,
     whole: Bytes,
     map: Arc<Map>,
-    waits: bool, // For a disk, with some of it.
+    waits: bool, // Some of it has to come from a disk.
 }
 
 /// Where in memory a file is mapped, for an adapter that sends the file instead of the memory.

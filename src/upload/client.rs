@@ -333,7 +333,7 @@ pub(super) fn gone() -> Error {
 /// Enough to hide a round trip per chunk on fast links, and few enough for the service's limits.
 const DEFAULT_LANES: usize = 8;
 /// As many as lanes: a file of one chunk uses one.
-const DEFAULT_TRANSFERS: usize = 8;
+const DEFAULT_TRANSFERS: usize = DEFAULT_LANES;
 const DEFAULT_BUFFER_BYTES: u64 = 256 << 20;
 
 /// Commands that may wait for the driver; senders wait beyond that.

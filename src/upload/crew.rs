@@ -20,7 +20,6 @@ pub(super) struct Crew {
     /// Whether workers read through rings, or why not.
     ring: std::result::Result<(), Declined>,
     delivery: Delivery,
-    sigbus: Sigbus,
 }
 
 struct LaneEnd {
@@ -43,8 +42,7 @@ impl Crew {
         let workers = cores.min(settings.lanes);
         let (report, reports) = mpsc::channel(settings.lanes);
         let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
-        let sigbus = settings.sigbus;
-        let mut crew = Crew { lanes: Vec::new(), reports, threads: Vec::new(), ring, delivery, sigbus };
+        let mut crew = Crew { lanes: Vec::new(), reports, threads: Vec::new(), ring, delivery };
         for worker in 0..workers {
             let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
             let plant = Plant {
@@ -74,8 +72,8 @@ impl Crew {
     }
 
     /// What the choice of a reader depends on here.
-    pub(super) fn circumstances(&self) -> Circumstances<'_> {
-        Circumstances { delivery: self.delivery, sigbus: self.sigbus, ring: &self.ring }
+    pub(super) fn circumstances(&self, sigbus: Sigbus) -> Circumstances<'_> {
+        Circumstances { delivery: self.delivery, sigbus, ring: &self.ring }
     }
 
     /// The next lane that is idle.

@@ -95,7 +95,7 @@ pub(super) fn open(
 fn open_file(path: PathBuf, wish: Wish, settings: &Settings, crew: &Crew) -> Result<Opened> {
     let file = SourceFile::open(&path)?;
     let plan = settings.plan(file.len(), wish.mode, wish.chunk_size)?;
-    let choice = probe::choose(settings.reader, &file, &crew.circumstances());
+    let choice = probe::choose(settings.reader, &file, &crew.circumstances(settings.sigbus));
     tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
     let supplies = Supplies::File { file, choice };
     Ok(Opened { cut: Cut::Planned(plan), supplies, file_name: file_name(&path), inbox: None })

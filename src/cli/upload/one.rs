@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Instant;
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use ringlift::source::probe;
 use ringlift::{Error, Happening, OnChange, Receipt, Running, Upload, Uploaded};
 
@@ -196,18 +196,15 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
     };
     let stopper = running.stopper();
     let mut stage = desk.halt.stage();
-    let mut progress = running.progress();
+    let (mut progress, mut happenings) = (running.progress(), running.happenings());
     // What nobody is shown need not wake this thread.
-    let mut happenings = match desk.screen.shows_events() {
-        true => running.happenings().boxed(),
-        false => stream::pending().boxed(),
-    };
+    let shows_events = desk.screen.shows_events();
     let mut joined = pin!(running.join());
     loop {
         tokio::select! {
             biased;
             Some(newer) = progress.next() => note(newer),
-            Some(happening) = happenings.next() => tell(happening),
+            Some(happening) = happenings.next(), if shows_events => tell(happening),
             uploaded = &mut joined => return Ok(uploaded?),
             Ok(()) = stage.changed() => match *stage.borrow_and_update() {
                 Stage::Running => {}

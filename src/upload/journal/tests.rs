@@ -57,6 +57,15 @@ fn known(video_id: &str, made: Made) -> Container {
     Container::Known { video_id: video_id.into(), made }
 }
 
+/// A journal whose one session, with the container `vi1`, is finished and not yet forgotten.
+fn with_a_finished_session(path: &Path) -> Journal {
+    let mut journal = Journal::open(path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.finished(ticket);
+    journal
+}
+
 /// A journal with one container and the given chunks, left as a process that ended leaves it.
 fn left_behind(path: &Path, chunks: impl IntoIterator<Item = u32>) {
     let mut journal = Journal::open(path).unwrap();
@@ -126,10 +135,7 @@ fn another_container_or_another_plan_begins_without_chunks() {
 #[test]
 fn a_finished_session_is_forgotten_and_the_same_command_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
-    journal.finished(ticket);
+    let mut journal = with_a_finished_session(&folder.path().join("j"));
     assert_eq!(journal.entries().unwrap(), []);
     fresh(&mut journal, &key());
 }
@@ -138,10 +144,7 @@ fn a_finished_session_is_forgotten_and_the_same_command_begins_anew() {
 fn what_is_finished_is_forgotten_with_the_next_claim_be_it_of_the_same_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
-    let mut journal = Journal::open(&path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
-    journal.finished(ticket);
+    let mut journal = with_a_finished_session(&path);
     let seen = || Journal::open(&path).unwrap().entries().unwrap();
     assert_eq!(seen()[0].container.ours(), Some("vi1"), "nothing was written yet");
     let ticket = fresh(&mut journal, &key());
@@ -155,11 +158,7 @@ fn what_is_finished_is_forgotten_with_the_next_claim_be_it_of_the_same_file() {
 fn what_is_finished_and_never_forgotten_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
-    let mut journal = Journal::open(&path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
-    journal.finished(ticket);
-    drop(journal);
+    drop(with_a_finished_session(&path));
     let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
     assert!(matches!(remembered.container, Container::Known { video_id, .. } if video_id == "vi1"));
 }

@@ -82,7 +82,7 @@ const BLOCKS_IN_HYPER: usize = 2;
 /// Reads that wait for company at most: each that goes alone is one more exit from a virtual machine.
 const READS_HELD_BACK: u32 = 4;
 
-/// Completions that the ring holds: a power of two, more than there are places for reads, and not more than
+/// Completions that the ring holds: a power of two, no fewer than there are places for reads, and no more than
 /// the kernel allows (`IORING_MAX_CQ_ENTRIES`).
 const LEAST_COMPLETIONS: usize = 64;
 const MOST_COMPLETIONS: usize = 65_536;
