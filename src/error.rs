@@ -34,6 +34,8 @@ struct Failure {
     retry_after: Option<Duration>,
     attempts: u32,
     video_id: Option<String>,
+    /// Whether an upload can be taken up although failures of this kind usually end it.
+    resumable: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -125,6 +127,7 @@ impl Error {
             retry_after: None,
             attempts: 1,
             video_id: None,
+            resumable: false,
             source: None,
         }))
     }
@@ -192,6 +195,19 @@ impl Error {
         self
     }
 
+    /// Marks the upload as one that can be taken up where it stopped, whatever the kind.
+    #[must_use]
+    pub fn and_resumable(mut self) -> Error {
+        self.0.resumable = true;
+        self
+    }
+
+    /// Changes the kind, and keeps everything that is known of the failure.
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
+        self.0.kind = kind;
+        self
+    }
+
     /// Blots out `secret` where the service, or a proxy on the way, repeated it.
     #[must_use]
     pub fn hiding(mut self, secret: &str) -> Error {
@@ -230,6 +246,19 @@ impl Error {
     /// Whether the same thing may succeed later, without anybody changing anything.
     pub fn is_temporary(&self) -> bool {
         self.0.kind.is_temporary()
+    }
+
+    /// Whether an upload that ended with this error can be taken up where it stopped.
+    ///
+    /// True for every kind that is [resumable](ErrorKind::is_resumable), and for a refusal by something
+    /// between here and the service, which says nothing about the upload.
+    pub fn is_resumable(&self) -> bool {
+        self.0.kind.is_resumable() || self.0.resumable || self.is_from_intermediary()
+    }
+
+    /// Whether the answer was no document of the service: an error page of a gateway, a redirect.
+    pub fn is_from_intermediary(&self) -> bool {
+        self.0.refusal.as_ref().is_some_and(Refusal::is_from_intermediary)
     }
 
     /// The video that it is about: a container that was created and could not be filled is named here.
@@ -375,6 +404,11 @@ impl StdError for Error {
 }
 
 impl Refusal {
+    /// Whether the answer names no problem of the service: a page, a redirect, a document of another program.
+    fn is_from_intermediary(&self) -> bool {
+        self.slug.is_none() && self.problems.iter().all(|problem| problem.slug.is_none())
+    }
+
     fn texts(&mut self) -> Box<dyn Iterator<Item = &mut String> + '_> {
         let own = [&mut self.slug, &mut self.title, &mut self.detail, &mut self.name];
         Box::new(own.into_iter().flatten().chain(self.problems.iter_mut().flat_map(Refusal::texts)))

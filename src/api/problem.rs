@@ -70,11 +70,15 @@ fn one_problem(status: StatusCode, document: &Map<String, Value>) -> Refusal {
 }
 
 /// `https://docs.api.video/reference/request-invalid-attribute` is `invalid-attribute`.
+///
+/// `None` for a type that is no page of the service's reference: gateways and web frameworks answer with
+/// problem documents of their own (RFC 9457).
 fn slug(problem_type: &str) -> Option<String> {
     let path = problem_type.split(['?', '#']).next()?.trim_end_matches('/');
-    let last = path.rsplit('/').next()?;
+    let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
     let slug = last.strip_prefix("request-").unwrap_or(last);
-    (!slug.is_empty() && slug != "about:blank").then(|| slug.to_owned())
+    let is_own = folder.ends_with("/reference") || known(slug).is_some();
+    (is_own && !slug.is_empty()).then(|| slug.to_owned())
 }
 
 fn kind(refusal: &Refusal) -> ErrorKind {

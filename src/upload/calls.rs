@@ -28,29 +28,35 @@ pub(super) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -
     persistently_telling(policy, log, call).await
 }
 
-/// Repeats a call while its failures are temporary, and tells of each repetition.
+/// Repeats a call while its failures are temporary, and passes each repetition to `tell`.
+///
+/// Pauses that the service asked for count against the time of the policy, not against its retries.
 pub(super) async fn persistently_telling<T>(
     policy: &RetryPolicy,
     tell: impl Fn(Repetition<'_>),
     call: impl AsyncFn() -> Result<T>,
 ) -> Result<T> {
     let begun = Instant::now();
-    let mut failures = 0;
+    let (mut attempts, mut failures) = (0, 0);
     loop {
         let error = match call().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        failures += 1;
+        attempts += 1;
         let pause = match judge(&error, Fate::NotStored, Attempt::First) {
-            Verdict::Again if failures <= policy.retries => policy.pause(failures, fastrand::f64()),
+            Verdict::Again if failures < policy.retries => {
+                failures += 1;
+                policy.pause(failures, fastrand::f64())
+            }
             Verdict::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
-            _ => return Err(error.after_attempts(failures)),
+            Verdict::Later(delay) => policy.after_throttle(Some(delay), fastrand::f64()),
+            _ => return Err(error.after_attempts(attempts)),
         };
         if begun.elapsed() + pause > policy.max_time {
-            return Err(error.after_attempts(failures));
+            return Err(error.after_attempts(attempts));
         }
-        tell(Repetition { error: &error, attempt: failures, delay: pause });
+        tell(Repetition { error: &error, attempt: attempts, delay: pause });
         tokio::time::sleep(pause).await;
     }
 }
@@ -59,6 +65,7 @@ pub(super) fn received(status: &VideoStatus) -> Received {
     let extent = |range: &ReceivedRange| Extent::from_bounds(range.from, range.to);
     let mut received = Received {
         file_bytes: status.ingest.as_ref().and_then(|ingest| ingest.filesize),
+        untold: status.ingest.is_none(),
         ..Received::default()
     };
     match status.received() {

@@ -38,9 +38,20 @@ pub enum State {
     Doubtful {
         /// How often the service was asked and did not show it.
         looks: u32,
+        /// The outcome when the service does not show the chunk.
+        if_absent: IfAbsent,
     },
     /// The service has it.
     Stored,
+}
+
+/// The reaction to a status that does not show a chunk in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfAbsent {
+    /// Its answer was lost: it is sent again.
+    SendAgain,
+    /// The service refused the chunk as one that it holds, and does not show it: the upload ends.
+    GiveUp,
 }
 
 /// One chunk's record.
@@ -54,6 +65,8 @@ pub struct Record {
     pub failures: u32,
     /// Whether an attempt before the next one may have stored it.
     pub attempt: Attempt,
+    /// How many attempts were answered by something between here and the service.
+    pub intercepted: u32,
     /// Whether credentials were renewed for its sake since it was last stored or refused.
     pub renewed: bool,
     /// Whether the service showed it while it was under way.
@@ -227,6 +240,22 @@ impl Chunks {
         self.in_flight
     }
 
+    /// Whether the service can hold every chunk but the one at `index`: each is stored or was sent whole.
+    ///
+    /// A chunk under way counts. The service may have all of its bytes although its answer is still to come.
+    pub fn may_hold_all_but(&self, index: u32) -> bool {
+        let may_hold = |(i, record): (usize, &Record)| {
+            let is_unsent = matches!(record.state, State::Waiting(_)) && record.attempt == Attempt::First;
+            i == index as usize || !is_unsent
+        };
+        self.ended && self.records.iter().enumerate().all(may_hold)
+    }
+
+    /// Whether the service can hold every chunk: none is missing that was never sent whole.
+    pub fn may_hold_all(&self) -> bool {
+        self.may_hold_all_but(self.known())
+    }
+
     /// How many chunks are to be sent, now or after a pause.
     pub fn waiting(&self) -> usize {
         self.records.len() - self.stored - self.in_flight - self.doubtful
@@ -265,6 +294,7 @@ fn fresh(extent: Extent) -> Record {
         extent,
         state: State::Waiting(None),
         failures: 0,
+        intercepted: 0,
         attempt: Attempt::First,
         renewed: false,
         shown: false,

@@ -18,9 +18,9 @@ pub enum Fate {
 /// Whether the service may hold the chunk from an attempt before this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// Nothing of it was ever sent, in this process or an earlier one.
+    /// No earlier attempt can have stored it, in this process or an earlier one.
     First,
-    /// An earlier attempt's fate was not known for sure.
+    /// An earlier attempt may have stored it.
     Repeated,
 }
 
@@ -29,12 +29,20 @@ pub enum Attempt {
 pub enum Verdict {
     /// Send it again after a pause.
     Again,
+    /// Send it again after a pause, a few times: something between here and the service answered.
+    AgainBriefly,
     /// Send it again, not before the service's own delay; does not count as a failure.
     Throttled(Option<Duration>),
+    /// Send it again after the delay that a failing service asked for; does not count as a failure.
+    Later(Duration),
     /// Ask the service what it holds before sending again.
     AskFirst,
     /// The service says that it holds the chunk already, which an earlier attempt explains.
     AlreadyThere,
+    /// The service says that it holds the chunk already, which no earlier attempt explains.
+    Disputed,
+    /// The service does not know the video: deleted, or not yet on the replica that answered.
+    Missing,
     /// Get fresh credentials, then send it again.
     Renew,
     /// No attempt can help.
@@ -45,24 +53,29 @@ pub enum Verdict {
 pub fn judge(error: &Error, fate: Fate, attempt: Attempt) -> Verdict {
     match error.kind() {
         ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
-            match fate {
-                Fate::NotStored => Verdict::Again,
-                Fate::Unknown => Verdict::AskFirst,
+            match (fate, error.retry_after()) {
+                (Fate::Unknown, _) => Verdict::AskFirst,
+                // RFC 9110 section 10.2.3: a 503 says with it how long the service will be away.
+                (Fate::NotStored, Some(delay)) => Verdict::Later(delay),
+                (Fate::NotStored, None) => Verdict::Again,
             }
         }
         ErrorKind::RateLimited => Verdict::Throttled(error.retry_after()),
         ErrorKind::NotAuthorized => Verdict::Renew,
         ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => match attempt {
-            Attempt::First => Verdict::GiveUp,
+            Attempt::First => Verdict::Disputed,
             Attempt::Repeated => Verdict::AlreadyThere,
         },
+        ErrorKind::NotFound => Verdict::Missing,
+        ErrorKind::Refused if error.is_from_intermediary() => {
+            error.retry_after().map_or(Verdict::AgainBriefly, Verdict::Later)
+        }
         ErrorKind::Refused
         | ErrorKind::InvalidInput
         | ErrorKind::NoSuchFile
         | ErrorKind::SourceUnreadable
         | ErrorKind::SourceChanged
         | ErrorKind::PlanImpossible
-        | ErrorKind::NotFound
         | ErrorKind::Untrusted
         | ErrorKind::Mismatch
         | ErrorKind::Journal
@@ -76,7 +89,8 @@ pub fn judge(error: &Error, fate: Fate, attempt: Attempt) -> Verdict {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// How many times a chunk is sent again after its first attempt failed. Throttling does not count.
+    /// How many times a chunk is sent again after its first attempt failed. Attempts that the service
+    /// answered with a delay to wait for do not count.
     pub retries: u32,
     /// How long a session goes on without a chunk being stored before it gives up.
     pub max_time: Duration,
@@ -124,6 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Refusal;
 
     #[test]
     fn a_lost_answer_is_a_question_and_a_broken_request_is_not() {
@@ -133,14 +148,38 @@ mod tests {
     }
 
     #[test]
-    fn already_sent_is_an_error_at_first_and_an_answer_on_a_repetition() {
+    fn already_sent_is_disputed_at_first_and_an_answer_on_a_repetition() {
         for kind in [ErrorKind::AlreadySent, ErrorKind::AlreadyFilled] {
             let error = Error::new(kind, "send a chunk");
-            assert_eq!(judge(&error, Fate::NotStored, Attempt::First), Verdict::GiveUp);
+            assert_eq!(judge(&error, Fate::NotStored, Attempt::First), Verdict::Disputed);
             assert_eq!(judge(&error, Fate::NotStored, Attempt::Repeated), Verdict::AlreadyThere);
         }
         let other = Error::new(ErrorKind::Refused, "send a chunk");
         assert_eq!(judge(&other, Fate::NotStored, Attempt::Repeated), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn a_delay_that_a_failing_service_names_is_kept_whatever_its_status() {
+        let delay = Duration::from_secs(6);
+        let refusal = |status| Refusal { status, ..Refusal::default() };
+        for (kind, status) in
+            [(ErrorKind::Unavailable, 503), (ErrorKind::Unavailable, 408), (ErrorKind::Refused, 423)]
+        {
+            let failed = Error::new(kind, "send a chunk").with_refusal(refusal(status));
+            let with_delay = Error::new(kind, "send a chunk").with_refusal(refusal(status));
+            let with_delay = with_delay.with_retry_after(delay);
+            assert_ne!(judge(&failed, Fate::NotStored, Attempt::First), Verdict::Later(delay));
+            assert_eq!(judge(&with_delay, Fate::NotStored, Attempt::First), Verdict::Later(delay));
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_the_service_s_own_document_is_tried_again_briefly() {
+        let page = Refusal { status: 404, title: Some("Not Found".into()), ..Refusal::default() };
+        let own = Refusal { slug: Some("invalid-attribute".into()), ..page.clone() };
+        let refused = |refusal| Error::new(ErrorKind::Refused, "send a chunk").with_refusal(refusal);
+        assert_eq!(judge(&refused(page), Fate::NotStored, Attempt::First), Verdict::AgainBriefly);
+        assert_eq!(judge(&refused(own), Fate::NotStored, Attempt::First), Verdict::GiveUp);
     }
 
     #[test]

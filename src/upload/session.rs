@@ -15,6 +15,10 @@
 //! A chunk whose answer was lost is `Doubtful`: with an API key the service is asked what it holds,
 //! twice with a grace period between, before the chunk is sent again. With an upload token alone it
 //! is sent again, and a refusal that says "already there" counts as stored.
+//!
+//! With an API key an upload in more than one request ends with a status question: the length and the
+//! received set that the service reports must agree with the source. With an upload token alone every
+//! chunk must be acknowledged, and no answer may call the video complete before every chunk was sent.
 
 mod outcome;
 mod status;
@@ -43,7 +47,15 @@ pub struct Session {
     stopping: bool,
     /// When the first failure came since a chunk was last stored.
     trouble: Option<Instant>,
-    /// Whether the service said that it holds the whole file.
+    /// Whether the container was created or filled by this upload, now or in an earlier run.
+    is_ours: bool,
+    /// Whether the service acknowledged the container in this run.
+    seen_alive: bool,
+    /// The first "no such video" since the service last acknowledged the container.
+    missing_since: Option<Instant>,
+    /// Whether the last status said that bytes are missing, and nothing was sent since.
+    seen_incomplete: bool,
+    /// Whether an answer said that the service holds the whole file, at a moment when that was possible.
     said: Completion,
     /// What last put a chunk in doubt.
     doubt: Option<Error>,
@@ -95,6 +107,10 @@ impl Session {
                 (Some(_), Access::Key, Some(_)) => Phase::Reconciling,
                 (_, Access::Token, _) | (Some(_), Access::Key, None) => Phase::Sending,
             },
+            is_ours: spec.resumed.is_some(),
+            seen_alive: false,
+            missing_since: None,
+            seen_incomplete: false,
             video_id: spec.video_id,
             asking: Asking::No,
             renewing: Renewing::No,
@@ -232,6 +248,7 @@ impl Session {
         match created {
             Ok(video_id) => {
                 self.video_id = Some(video_id);
+                self.see_alive();
                 self.phase = Phase::Sending;
             }
             Err(error) => self.end(Err(error)),
@@ -252,22 +269,34 @@ impl Session {
         if !matches!(self.phase, Phase::Sending) || !self.chunks.all_stored() {
             return;
         }
-        match (self.said, self.access) {
-            (Completion::Complete, _) => self.end(Ok(Completion::Complete)),
-            (Completion::Open, Access::Token) => self.end(Ok(Completion::Open)),
-            (Completion::Open, Access::Key) => {
-                self.phase = Phase::Confirming;
-                if self.asking == Asking::No {
-                    self.asking = Asking::DueAt(now);
-                }
-            }
+        // Chunks can overwrite each other, where their Content-Range is lost on the way for example, and every
+        // answer calls the video complete then. Only the status tells; one request alone cannot be overwritten.
+        let is_certain = self.said == Completion::Complete && self.chunks.known() == 1;
+        if self.access == Access::Token || is_certain {
+            return self.end(Ok(self.said));
         }
+        self.phase = Phase::Confirming;
+        if self.asking == Asking::No {
+            self.asking = Asking::DueAt(now);
+        }
+    }
+
+    /// Notes that the service knows the container, and that this upload fills it.
+    fn see_alive(&mut self) {
+        self.is_ours = true;
+        self.seen_alive = true;
+        self.missing_since = None;
     }
 
     fn end(&mut self, result: Result<Completion, Error>) {
         if !matches!(self.phase, Phase::Ended(_)) {
             self.phase = Phase::Ended(Some(result));
         }
+    }
+
+    /// Whether the service certainly lacks bytes: the last status said so, or a chunk was never sent whole.
+    pub fn is_incomplete(&self) -> bool {
+        self.seen_incomplete || !self.chunks.may_hold_all()
     }
 
     /// The container, once it is known.

@@ -252,7 +252,7 @@ impl Desk<'_> {
         let Some(video_id) = error.video_id() else { return Leftover::Nothing };
         match self.begun(item) {
             Leftover::Nothing => Leftover::Video(video_id),
-            _ if !error.kind().is_resumable() => Leftover::Video(video_id),
+            _ if !error.is_resumable() => Leftover::Video(video_id),
             begun => begun,
         }
     }

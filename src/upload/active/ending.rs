@@ -81,7 +81,7 @@ impl Active {
 
     /// Whether the same command, run again, can take up what is there.
     fn may_continue(&self, error: &Error) -> bool {
-        self.supplies.file().is_some() && error.kind().is_resumable()
+        self.supplies.file().is_some() && error.is_resumable()
     }
 
     /// Whether every attempt at the first chunk of a delegated upload certainly came to nothing.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Asking, Completion, Phase, Received, Session};
 use crate::error::{Error, ErrorKind};
 use crate::extent::Extent;
-use crate::upload::chunks::State;
+use crate::upload::chunks::{IfAbsent, State};
 use crate::upload::happening::{Happening, Why};
 use crate::upload::pace::{Brake, Class};
 use crate::upload::retry::{Attempt, Fate, Verdict, judge};
@@ -19,6 +19,9 @@ impl Session {
             Ok(received) => {
                 self.status_failures = 0;
                 self.status_renewed = false;
+                self.seen_alive = true;
+                self.missing_since = None;
+                self.seen_incomplete = !received.complete && !received.untold;
                 self.compare(&received, now);
             }
             Err(error) => self.status_failed(error, now, roll),
@@ -26,30 +29,50 @@ impl Session {
         self.advance(now);
     }
 
+    /// Asks again within the bounds of the policy: a question that fails says nothing about the video.
+    ///
+    /// The error that ends the upload is resumable, unless the service denies a video that it never
+    /// acknowledged in this run.
     fn status_failed(&mut self, error: Error, now: Instant, roll: f64) {
         self.trouble.get_or_insert(now);
         let at = match judge(&error, Fate::NotStored, Attempt::First) {
+            Verdict::Later(delay) => now + self.policy.after_throttle(Some(delay), roll),
             Verdict::Throttled(delay) => {
                 let delay = self.policy.after_throttle(delay, roll);
                 let (class, why) = (Class::Reads, Brake::TooManyRequests);
                 self.happenings.push(Happening::Throttled { class, why, delay });
                 now + delay
             }
-            Verdict::Again if self.status_failures < self.policy.retries => {
-                self.status_failures += 1;
-                now + self.policy.pause(self.status_failures, roll)
-            }
             Verdict::Renew if !self.status_renewed => {
                 self.status_renewed = true;
                 self.asking = Asking::DueAt(now);
                 return self.renew(error);
             }
-            _ => return self.end(Err(error)),
+            Verdict::Missing if self.is_missing_for_long(now) => return self.end_unasked(error),
+            Verdict::Renew => return self.end(Err(error)),
+            _ if is_local(&error) || self.status_failures >= self.policy.retries => {
+                return self.end_unasked(error);
+            }
+            _ => {
+                self.status_failures += 1;
+                now + self.policy.pause(self.status_failures, roll)
+            }
         };
-        match self.out_of_time(at) {
-            true => self.end(Err(error)),
-            false => self.asking = Asking::DueAt(at),
+        if self.out_of_time(at) {
+            return self.end_unasked(error);
         }
+        self.asking = Asking::DueAt(at);
+    }
+
+    fn end_unasked(&mut self, error: Error) {
+        self.end(Err(match error.kind() {
+            ErrorKind::NotFound if self.seen_alive => error.and_resumable(),
+            // Refused was the question, not the upload.
+            ErrorKind::Refused | ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => {
+                error.of_kind(ErrorKind::Unavailable)
+            }
+            _ => error,
+        }));
     }
 
     fn compare(&mut self, received: &Received, now: Instant) {
@@ -81,6 +104,10 @@ impl Session {
 
     /// A container that is full though with other bytes is not ours.
     fn check_length(&self, received: &Received) -> Result<Completion, Error> {
+        if !self.chunks.may_hold_all() {
+            let reason = "the service calls the video complete, and not every chunk was sent";
+            return Err(Error::new(ErrorKind::Mismatch, "confirm the whole file").because(reason));
+        }
         match (received.file_bytes, self.chunks.total_bytes()) {
             (Some(theirs), Some(ours)) if theirs != ours => {
                 let reason = format!("the service ingested {theirs} bytes and the source has {ours}");
@@ -107,9 +134,14 @@ impl Session {
         for (index, shown) in self.shown(received) {
             match self.chunks.record(index).state {
                 State::Waiting(_) | State::Doubtful { .. } if shown => self.store(index, now),
-                State::Doubtful { looks } if looks + 1 < LOOKS => {
-                    self.chunks.mark(index, State::Doubtful { looks: looks + 1 });
-                    self.asking = Asking::DueAt(now + self.policy.grace);
+                State::Doubtful { looks, if_absent } if looks + 1 < looks_before(if_absent) => {
+                    self.chunks.mark(index, State::Doubtful { looks: looks + 1, if_absent });
+                    self.asking = Asking::DueAt(now + self.policy.grace * (looks + 1));
+                }
+                State::Doubtful { if_absent: IfAbsent::GiveUp, .. } => {
+                    let error = self.doubt.take().unwrap_or_else(unconfirmed);
+                    // A status that lags may show the chunk to the next run.
+                    return self.end(Err(error.and_resumable()));
                 }
                 State::Doubtful { .. } => self.send_absent(index, now),
                 State::InFlight => self.chunks.record_mut(index).shown = shown,
@@ -138,6 +170,10 @@ impl Session {
         self.trouble.get_or_insert(now);
         let lost: Vec<u32> =
             self.shown(received).filter(|(_, shown)| !shown).map(|(index, _)| index).collect();
+        // The answers said "complete": a received set that agrees, or a status without one, does not contradict.
+        if self.said == Completion::Complete && (lost.is_empty() || received.untold) {
+            return self.end(Ok(Completion::Complete));
+        }
         let listed = !received.extents.is_empty() || !received.parts.is_empty();
         if listed && !lost.is_empty() && self.confirmations.is_multiple_of(LOOKS) {
             self.phase = Phase::Sending;
@@ -196,8 +232,24 @@ fn unconfirmed() -> Error {
         .because("the service took every chunk and still waits for some")
 }
 
+/// Whether the question failed on this side: asking again gives the same error.
+fn is_local(error: &Error) -> bool {
+    use ErrorKind::{Cancelled, Internal, InvalidInput, Untrusted};
+    matches!(error.kind(), Cancelled | Internal | InvalidInput | Untrusted)
+}
+
+fn looks_before(if_absent: IfAbsent) -> u32 {
+    match if_absent {
+        IfAbsent::SendAgain => LOOKS,
+        IfAbsent::GiveUp => DISPUTED_LOOKS,
+    }
+}
+
 /// How often the service is asked for a chunk whose answer was lost before it counts as absent.
 const LOOKS: u32 = 2;
+
+/// As before, for a chunk that was refused as one that is there: a file that is being put together is not listed.
+const DISPUTED_LOOKS: u32 = 3;
 
 /// How often the service is asked whether the file is whole, with growing pauses between.
 const CONFIRMATIONS: u32 = 12;

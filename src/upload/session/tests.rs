@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::Refusal;
 use crate::upload::chunks::Cut;
 use crate::upload::retry::Fate;
 use crate::wire::limits::{MIB, MIN_CHUNK_BYTES};
@@ -28,6 +29,11 @@ fn any_mishap() -> impl Strategy<Value = Option<Mishap>> {
         1 => proptest::option::of(0u64..40).prop_map(|s| Some(Mishap::Throttled(s))),
         1 => Just(Some(Mishap::Expired)),
         1 => Just(Some(Mishap::Fails)),
+        1 => Just(Some(Mishap::Intercepted)),
+        1 => Just(Some(Mishap::InterceptedAfterStoring)),
+        1 => Just(Some(Mishap::DeliveredTwice)),
+        1 => Just(Some(Mishap::VideoUnknown)),
+        1 => (0u64..40).prop_map(|s| Some(Mishap::Away(s))),
     ]
 }
 
@@ -37,6 +43,8 @@ fn any_status_mishap() -> impl Strategy<Value = StatusMishap> {
         1 => Just(StatusMishap::Fails),
         1 => Just(StatusMishap::Throttled),
         1 => Just(StatusMishap::Expired),
+        1 => Just(StatusMishap::Intercepted),
+        1 => Just(StatusMishap::VideoUnknown),
     ]
 }
 
@@ -67,7 +75,7 @@ prop_compose! {
         token in any::<bool>(),
         given in any::<bool>(),
         lanes in 1usize..5,
-        says in prop_oneof![Just(Says::Nothing), Just(Says::TheTruth), Just(Says::Nonsense)],
+        says in prop_oneof![Just(Says::Nothing), Just(Says::TheTruth), Just(Says::Nonsense), Just(Says::NonsenseAndOverwrites)],
         assembly_s in 0u64..20,
         mishaps in vec(any_mishap(), 0..16),
         status_mishaps in vec(any_status_mishap(), 0..6),
@@ -222,6 +230,113 @@ fn an_answer_that_claims_the_whole_too_early_is_not_believed() {
 }
 
 #[test]
+fn a_service_that_lets_chunks_overwrite_each_other_gives_no_success() {
+    for access in [Access::Key, Access::Token] {
+        for lanes in [1, 3] {
+            let end = History { says: Says::NonsenseAndOverwrites, access, lanes, ..smooth() }.run();
+            assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Mismatch, "{access:?}, {lanes} lanes");
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_a_proxy_delivered_twice_is_stored() {
+    for says in [Says::Nothing, Says::TheTruth] {
+        for hit in 0..5 {
+            let mut mishaps = vec![None; hit];
+            mishaps.push(Some(Mishap::DeliveredTwice));
+            assert_eq!(attempts(History { mishaps: mishaps.clone(), says, lanes: 1, ..smooth() }), 5);
+            if hit > 0 {
+                let end = History { mishaps, says, lanes: 1, access: Access::Token, ..smooth() }.run();
+                assert!(end.result.is_ok() && end.is_whole, "chunk {hit}: {:?}", end.result);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_duplicate_that_the_status_denies_ends_the_upload_and_keeps_its_chunks() {
+    let (mut session, now) = sending(RetryPolicy::default());
+    session.handle_outcome(0, accepted(Completion::Open), now, 0.5);
+    assert_eq!(session.next_chunk(now).unwrap().chunk.index, 1);
+    let error = Error::new(ErrorKind::AlreadySent, "send a chunk");
+    session.handle_outcome(1, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+    let extents = vec![Extent::new(0, MIN_CHUNK_BYTES)];
+    let later = now + RetryPolicy::default().grace;
+    for at in [now, later, later + 2 * RetryPolicy::default().grace] {
+        assert_eq!(session.poll(at), Some(Action::AskStatus));
+        session.handle_status(Ok(Received { extents: extents.clone(), ..Received::default() }), at, 0.5);
+    }
+    let error = session.take_result().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.is_resumable()), (ErrorKind::AlreadySent, true));
+}
+
+#[test]
+fn a_full_container_that_is_not_ours_is_an_error_without_a_question() {
+    let (mut session, now) = sending(RetryPolicy::default());
+    let error = Error::new(ErrorKind::AlreadyFilled, "send a chunk");
+    session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+    assert_eq!(session.poll(now), Some(Action::Finish));
+    assert_eq!(session.take_result().unwrap().unwrap_err().kind(), ErrorKind::AlreadyFilled);
+}
+
+#[test]
+fn a_question_that_fails_says_nothing_about_the_video() {
+    let page = Refusal { status: 400, ..Refusal::default() };
+    let failures = [
+        Error::new(ErrorKind::Refused, "ask").with_refusal(page),
+        Error::new(ErrorKind::MalformedAnswer, "ask"),
+        Error::new(ErrorKind::AlreadyFilled, "ask"),
+        Error::new(ErrorKind::NotFound, "ask"),
+    ];
+    for failure in failures {
+        let kind = failure.kind();
+        let policy = RetryPolicy { retries: 3, ..RetryPolicy::default() };
+        let (mut session, mut now) = sending(policy);
+        session.handle_outcome(0, accepted(Completion::Open), now, 0.5);
+        assert_eq!(session.next_chunk(now).unwrap().chunk.index, 1);
+        let lost = Error::new(ErrorKind::Unavailable, "send a chunk");
+        session.handle_outcome(1, Outcome::Failed { error: lost, fate: Fate::Unknown }, now, 0.5);
+        let mut questions = 0;
+        let mut failure = Some(failure);
+        while session.poll(now) == Some(Action::AskStatus) {
+            questions += 1;
+            let error = failure.take().unwrap_or_else(|| Error::new(kind, "ask"));
+            session.handle_status(Err(error), now, 0.5);
+            now = session.next_timeout(now).unwrap_or(now);
+        }
+        assert!(questions > 2, "{kind:?}: asked {questions} times");
+        let error = session.take_result().unwrap().unwrap_err();
+        assert!(error.is_resumable(), "{kind:?} ended as {error:?}");
+    }
+}
+
+#[test]
+fn a_video_that_a_replica_does_not_know_yet_is_waited_for_and_a_given_one_is_not() {
+    assert_eq!(attempts(History { mishaps: vec![Some(Mishap::VideoUnknown); 3], ..smooth() }), 8);
+    let end = History { mishaps: vec![Some(Mishap::VideoUnknown)], given: true, lanes: 1, ..smooth() };
+    let end = end.run();
+    assert_eq!((end.result.unwrap_err().kind(), end.attempts), (ErrorKind::NotFound, 1));
+}
+
+#[test]
+fn a_service_that_says_how_long_it_is_away_is_waited_for_without_counting() {
+    let policy = RetryPolicy { retries: 0, ..RetryPolicy::default() };
+    let mishaps = vec![Some(Mishap::Away(60)); 9];
+    assert_eq!(attempts(History { mishaps, policy, ..smooth() }), 14);
+    let end = History { mishaps: vec![Some(Mishap::Away(u64::MAX))], lanes: 1, ..smooth() }.run();
+    assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn a_page_of_a_gateway_is_no_word_of_the_service() {
+    assert_eq!(attempts(History { mishaps: vec![Some(Mishap::Intercepted); 5], lanes: 1, ..smooth() }), 10);
+    let end = History { mishaps: vec![Some(Mishap::Intercepted); 60], lanes: 1, ..smooth() }.run();
+    let error = end.result.unwrap_err();
+    assert!(error.is_resumable() && error.is_from_intermediary(), "{error:?}");
+}
+
+#[test]
 fn a_session_that_is_stopped_waits_for_what_is_under_way_and_ends() {
     let end = History { events: vec![(1, Event::Stop)], ..smooth() }.run();
     assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Cancelled);
@@ -236,6 +351,10 @@ fn sending(policy: RetryPolicy) -> (Session, Instant) {
     let mut session = Session::new(spec, now);
     assert_eq!(session.next_chunk(now).unwrap().chunk.index, 0);
     (session, now)
+}
+
+fn accepted(completion: Completion) -> Outcome {
+    Outcome::Accepted { video_id: "vi0".into(), completion }
 }
 
 #[test]
@@ -257,7 +376,7 @@ fn a_chunk_that_went_into_another_video_ends_the_upload() {
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     assert_eq!(
         error.to_string(),
-        "could not send chunk 0 of vi0: the service stored it in another video, vi1"
+        "could not send chunk 1 to video vi0: the service stored it in another video, vi1"
     );
 }
 

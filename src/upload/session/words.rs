@@ -76,6 +76,8 @@ pub struct Received {
     pub file_bytes: Option<u64>,
     /// Whether the upload is over for the service.
     pub complete: bool,
+    /// Whether the status says nothing at all of what arrived: an older service, or one that keeps no count.
+    pub untold: bool,
 }
 
 /// What the driver must do next.

@@ -63,7 +63,7 @@ impl History {
 
     pub(super) fn service_keeps_what_it_said(&self) -> bool {
         let loses = self.events.iter().any(|(_, event)| matches!(event, Event::Lose(_)));
-        !loses || (self.access == Access::Key && self.says != Says::Nonsense)
+        !loses || self.access == Access::Key
     }
 
     /// Whether nothing happens that must end it: credentials that cannot be renewed or expire twice, a stop.
@@ -72,7 +72,25 @@ impl History {
             + self.status_mishaps.iter().filter(|m| **m == StatusMishap::Expired).count();
         let most = if self.access == Access::Key { 1 } else { 0 };
         let stops = self.events.iter().any(|(_, event)| *event == Event::Stop);
-        expiries <= most && !stops && self.service_keeps_what_it_said()
+        let never_agrees = match self.says {
+            Says::Nothing | Says::TheTruth => false,
+            // Without a status nothing tells the answers apart from those of a service that overwrites.
+            Says::Nonsense => self.access == Access::Token && self.chunks > 1,
+            Says::NonsenseAndOverwrites => self.chunks > 1,
+        };
+        expiries <= most && !stops && !never_agrees && self.service_keeps_what_it_said() && self.is_brief()
+    }
+
+    /// Whether no answer comes oftener than it is put up with, or where it must be believed.
+    fn is_brief(&self) -> bool {
+        let count = |which: &[Mishap]| self.mishaps.iter().flatten().filter(|m| which.contains(m)).count();
+        let unknown = count(&[Mishap::VideoUnknown])
+            + self.status_mishaps.iter().filter(|m| **m == StatusMishap::VideoUnknown).count();
+        // A container that was given, and a token's first chunk, have nothing that vouches for them.
+        let unvouched = self.given || self.access == Access::Token;
+        count(&[Mishap::Intercepted, Mishap::InterceptedAfterStoring]) <= 5
+            && (unknown == 0 || (unknown == 1 && !unvouched))
+            && (count(&[Mishap::DeliveredTwice]) == 0 || (!unvouched && self.assembly.as_secs() < 4))
     }
 
     fn len(&self) -> u64 {

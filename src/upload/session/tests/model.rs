@@ -27,6 +27,16 @@ pub(super) enum Mishap {
     Expired,
     /// The service gives up on it after it arrived whole.
     Fails,
+    /// A gateway answers with a page of its own, and the service never sees the request.
+    Intercepted,
+    /// As before, after the service stored the chunk.
+    InterceptedAfterStoring,
+    /// A proxy delivers the request twice, and passes on the answer to the second copy.
+    DeliveredTwice,
+    /// The replica that answers does not know the video yet.
+    VideoUnknown,
+    /// The service is away, and says for how many seconds.
+    Away(u64),
 }
 
 /// What happens to a question for the status.
@@ -40,6 +50,10 @@ pub(super) enum StatusMishap {
     Throttled,
     /// The credentials expire just before it.
     Expired,
+    /// A gateway answers with a page of its own.
+    Intercepted,
+    /// The replica that answers does not know the video yet.
+    VideoUnknown,
 }
 
 /// What the service's answer to a chunk says of the whole.
@@ -51,6 +65,8 @@ pub(super) enum Says {
     TheTruth,
     /// With every chunk that it is complete.
     Nonsense,
+    /// The same, and each chunk replaces what was there: the service ignores `Content-Range`.
+    NonsenseAndOverwrites,
 }
 
 /// The service.
@@ -128,6 +144,20 @@ impl Service {
             }
             Some(Mishap::Expired) => unreachable!("answered above"),
             Some(Mishap::Fails) => lost(ErrorKind::Unavailable),
+            Some(Mishap::Intercepted) => not_stored(page("send a chunk")),
+            Some(Mishap::InterceptedAfterStoring) => {
+                let _ = self.store(dispatch, now, now);
+                not_stored(page("send a chunk"))
+            }
+            Some(Mishap::DeliveredTwice) => {
+                let _ = self.store(dispatch, now, now);
+                self.store(dispatch, now, now)
+            }
+            Some(Mishap::VideoUnknown) => refused(ErrorKind::NotFound, "resource-not-found"),
+            Some(Mishap::Away(seconds)) => {
+                let error = Error::new(ErrorKind::Unavailable, "send a chunk");
+                not_stored(error.with_retry_after(Duration::from_secs(seconds)))
+            }
         }
     }
 
@@ -145,6 +175,11 @@ impl Service {
         let at = self.container(dispatch.video_id.as_deref());
         let container = &mut self.containers[at];
         let (index, total) = named(dispatch);
+        if self.says == Says::NonsenseAndOverwrites {
+            container.stored = BTreeMap::from([(index, (dispatch.chunk.extent, shown))]);
+            container.complete_since = Some(now);
+            return Outcome::Accepted { video_id: format!("vi{at}"), completion: Completion::Complete };
+        }
         if container.complete_since.is_some() {
             return refused(ErrorKind::AlreadyFilled, "video-source-already-uploaded");
         }
@@ -167,7 +202,7 @@ impl Service {
         }
         let completion = match self.says {
             Says::TheTruth if container.complete_since.is_some() => Completion::Complete,
-            Says::Nonsense => Completion::Complete,
+            Says::Nonsense | Says::NonsenseAndOverwrites => Completion::Complete,
             Says::Nothing | Says::TheTruth => Completion::Open,
         };
         Outcome::Accepted { video_id: format!("vi{at}"), completion }
@@ -184,6 +219,8 @@ impl Service {
         match mishap {
             StatusMishap::Fails => return Err(Error::new(ErrorKind::Unavailable, doing)),
             StatusMishap::Throttled => return Err(Error::new(ErrorKind::RateLimited, doing)),
+            StatusMishap::Intercepted => return Err(page(doing)),
+            StatusMishap::VideoUnknown => return Err(Error::new(ErrorKind::NotFound, doing)),
             StatusMishap::Expired => self.expired = true,
             StatusMishap::None => {}
         }
@@ -248,6 +285,11 @@ fn named(dispatch: &Dispatch) -> (u32, Option<u32>) {
             (dispatch.chunk.index, None)
         }
     }
+}
+
+/// What a gateway answers in the service's place.
+fn page(doing: &str) -> Error {
+    Error::new(ErrorKind::Refused, doing).with_refusal(Refusal { status: 404, ..Refusal::default() })
 }
 
 fn not_stored(error: Error) -> Outcome {
