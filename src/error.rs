@@ -36,6 +36,8 @@ struct Failure {
     video_id: Option<String>,
     /// Whether an upload can be taken up although failures of this kind usually end it.
     resumable: bool,
+    /// Whether the video certainly lacks bytes.
+    incomplete: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -128,6 +130,7 @@ impl Error {
             attempts: 1,
             video_id: None,
             resumable: false,
+            incomplete: false,
             source: None,
         }))
     }
@@ -202,6 +205,13 @@ impl Error {
         self
     }
 
+    /// Says that the service certainly lacks bytes of the video.
+    #[must_use]
+    pub fn and_incomplete(mut self) -> Error {
+        self.0.incomplete = true;
+        self
+    }
+
     /// Changes the kind, and keeps everything that is known of the failure.
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
@@ -264,6 +274,12 @@ impl Error {
     /// The video that it is about: a container that was created and could not be filled is named here.
     pub fn video_id(&self) -> Option<&str> {
         self.0.video_id.as_deref()
+    }
+
+    /// Whether the service certainly lacks bytes of the [video](Error::video_id): its status said so, or not every
+    /// byte was sent. `false` while the state of the video is not known.
+    pub fn is_video_incomplete(&self) -> bool {
+        self.0.incomplete
     }
 
     /// What it means here: every refusal of the service has a meaning.

@@ -1,9 +1,12 @@
 //! `ringlift clean`: removes what ended uploads left behind, at the service and in the journal.
 
-use ringlift::api::Received;
+use std::time::Duration;
+
+use ringlift::api::{Received, ReceivedRange, VideoStatus};
 use ringlift::source::SourceFile;
 use ringlift::upload::happening::STRAY_VIDEO;
 use ringlift::upload::journal::{Entry, Identity, Journal, JournalError, Source, Standing, Ticket};
+use ringlift::wire::Plan;
 use ringlift::{Client, Error, ErrorKind};
 
 use super::args::{CleanArgs, Global};
@@ -82,30 +85,54 @@ async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Op
         (None, None) => None,
     };
     match video_id {
-        // Its process ended after the last byte, before it could say so. What was given up is another matter.
-        Some(video_id) if entry.standing == Standing::Left && is_whole(entry, client, &video_id).await? => {
-            screen.note(format_args!("video {video_id}: is complete, and stays"));
+        // The upload may have ended after its last byte, before it could know, whatever the journal says.
+        Some(video_id) if state(entry, client, &video_id).await? == VideoState::Complete => {
+            note_complete(&video_id, screen);
             Ok(None)
         }
         video_id => Ok(video_id),
     }
 }
 
-async fn is_whole(entry: &Entry, client: &Client, video_id: &str) -> Result<bool, Error> {
-    let status = match client.video_status(video_id).await {
-        Ok(status) => status,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    // What has arrived may not be put together yet.
-    Ok(match (status.received(), entry.plan) {
+/// The state of a video that an ended upload left, by the service's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum VideoState {
+    Complete,
+    Incomplete,
+    Gone,
+}
+
+/// Asks for the state of a video. A "no such video" is asked about twice: a replica may lag.
+async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoState, Error> {
+    let is_unknown = |error: &Error| error.kind() == ErrorKind::NotFound;
+    let mut status = client.video_status(video_id).await;
+    if status.as_ref().is_err_and(is_unknown) {
+        tokio::time::sleep(REPLICA_LAG).await;
+        status = client.video_status(video_id).await;
+    }
+    match status {
+        Ok(status) if is_complete(&status, entry.plan) => Ok(VideoState::Complete),
+        Ok(_) => Ok(VideoState::Incomplete),
+        Err(error) if is_unknown(&error) => Ok(VideoState::Gone),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether every byte has arrived, put together yet or not.
+fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
+    match (status.received(), plan) {
         (Received::Everything, _) => true,
         (Received::Ranges(ranges), Some(plan)) => {
-            ranges.iter().map(|range| range.to.saturating_sub(range.from) + 1).sum::<u64>() >= plan.len()
+            let len = |range: &ReceivedRange| range.to.saturating_sub(range.from).saturating_add(1);
+            ranges.iter().map(len).fold(0, u64::saturating_add) >= plan.len()
         }
         (Received::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
         (Received::Nothing | Received::Ranges(_) | Received::Parts(_), _) => false,
-    })
+    }
+}
+
+fn note_complete(video_id: &str, screen: &Screen) {
+    screen.note(format_args!("video {video_id}: is complete, and stays"));
 }
 
 /// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
@@ -163,7 +190,8 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Deletes the video and then forgets the upload, in that order: what could not be deleted is not forgotten.
+/// Deletes the video unless it is complete, then forgets the upload: a video that could not be deleted, or whose
+/// state could not be asked, is not forgotten.
 fn remove(
     journal: &mut Journal,
     leftover: &Leftover,
@@ -173,7 +201,15 @@ fn remove(
     let entry = &leftover.entry;
     let Some(ticket) = still_left(journal, entry, screen)? else { return Ok(()) };
     match (client, leftover.video_id.as_deref()) {
-        (Some(client), Some(video_id)) => delete(client, video_id, screen)?,
+        (Some(client), Some(video_id)) => {
+            let state = client::block_on(async { Ok(state(entry, client, video_id).await) })?;
+            // Another host may have gone on with the video since the list was shown.
+            match state.map_err(|error| error.with_video_id(video_id))? {
+                VideoState::Complete => note_complete(video_id, screen),
+                VideoState::Gone => note_gone(video_id, screen),
+                VideoState::Incomplete => delete(client, video_id, screen)?,
+            }
+        }
         _ if entry.may_have_strayed() => tell_strayed(entry, screen),
         _ => {}
     }
@@ -185,13 +221,16 @@ fn remove(
 fn delete(client: &Client, video_id: &str, screen: &Screen) -> Result<(), Failure> {
     match client::block_on(async { Ok(client.delete_video(video_id).await) })? {
         Ok(()) => screen.note(format_args!("video {video_id}: deleted")),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            screen.note(format_args!("video {video_id}: was gone already"));
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(note_gone(video_id, screen)),
         Err(error) => return Err(error.with_video_id(video_id).into()),
     }
     screen.event(&Event::Deleted { video_id: Some(video_id) });
     Ok(())
+}
+
+fn note_gone(video_id: &str, screen: &Screen) {
+    screen.note(format_args!("video {video_id}: was gone already"));
+    screen.event(&Event::Deleted { video_id: Some(video_id) });
 }
 
 /// No id leads to it and no mark: people have to look.
@@ -218,3 +257,6 @@ fn tell_failed(failure: &Failure, screen: &Screen) -> Exit {
     screen.event(&Event::Failed { error: ErrorEvent::new(failure) });
     failure.exit()
 }
+
+/// Time for a replica of the service to learn of a video that another one has.
+const REPLICA_LAG: Duration = Duration::from_secs(2);

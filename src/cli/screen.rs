@@ -29,8 +29,10 @@ pub(super) enum Leftover<'a> {
     Begun {
         resume: String,
     },
-    /// A video that was created and not filled.
-    Video(&'a str),
+    /// A video that was created and certainly lacks bytes.
+    Incomplete(&'a str),
+    /// A video that was created, and may be complete.
+    Unknown(&'a str),
 }
 
 /// What standard output is for.
@@ -138,9 +140,13 @@ impl Screen {
             Leftover::Begun { resume } => {
                 text += &format!("  continue: the same command, or `{resume}`, sends what is missing\n");
             }
-            Leftover::Video(video_id) => {
+            Leftover::Incomplete(video_id) => {
                 text += &format!("  left behind: video {video_id} is not filled; ");
                 text += &format!("`ringlift video delete {video_id}` removes it\n");
+            }
+            Leftover::Unknown(video_id) => {
+                text += &format!("  left behind: video {video_id}; its state is not known: ");
+                text += &format!("`ringlift status {video_id}` shows it\n");
             }
         }
         self.say(&text);

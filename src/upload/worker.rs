@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Origin, RateLimit, UploadAnswer, Video};
@@ -228,7 +228,9 @@ impl Worker {
             Err(error) => return Attempted::failed(error, Fate::NotStored),
         };
         let answered = lane.send(request, &self.patience).await;
-        if answered.is_err() || !lane.is_open() {
+        // RFC 9110 section 15.5.20: this connection leads to a server that does not answer for the host.
+        let is_misdirected = |answer: &Response<Bytes>| answer.status() == StatusCode::MISDIRECTED_REQUEST;
+        if answered.as_ref().map_or(true, is_misdirected) || !lane.is_open() {
             *line = None;
         }
         match answered {

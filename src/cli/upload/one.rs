@@ -251,9 +251,9 @@ impl Desk<'_> {
     fn leftover<'a>(&self, item: &Item, error: &'a Error) -> Leftover<'a> {
         let Some(video_id) = error.video_id() else { return Leftover::Nothing };
         match self.begun(item) {
-            Leftover::Nothing => Leftover::Video(video_id),
-            _ if !error.is_resumable() => Leftover::Video(video_id),
-            begun => begun,
+            Leftover::Begun { resume } if error.is_resumable() => Leftover::Begun { resume },
+            _ if error.is_video_incomplete() => Leftover::Incomplete(video_id),
+            _ => Leftover::Unknown(video_id),
         }
     }
 

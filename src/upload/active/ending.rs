@@ -39,7 +39,10 @@ impl Active {
             (uploaded, _) => uploaded,
         };
         let uploaded = uploaded.map_err(|error| match self.session.video_id() {
-            Some(video_id) if self.made_container => error.with_video_id(video_id),
+            Some(video_id) if self.made_container => {
+                let error = error.with_video_id(video_id);
+                if self.session.is_incomplete() { error.and_incomplete() } else { error }
+            }
             _ => error,
         });
         if self.nothing_was_made()
