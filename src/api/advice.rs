@@ -39,7 +39,7 @@ pub(super) fn by_status(status: u16) -> Words {
         407 => words("a proxy on the way asks for credentials", "go around it, or log in to it"),
         408 => words("the request took longer than the service, or a proxy on the way, waits", "try again; on a slow line send less at once: a smaller --chunk-size, a lower --concurrency"),
         409 => words("the service is in a state in which it cannot do this", "ask for the video's state with `ringlift status`, and try again"),
-        413 => words("something on the way takes only smaller requests", "use a smaller --chunk-size"),
+        413 => words("something on the way takes only smaller requests", "begin anew with a smaller --chunk-size: a begun upload keeps its own, until `ringlift clean --all` gives it up"),
         425 => words("the service does not want this request so early", "try again"),
         429 => words("the account made too many requests in this minute", FEWER_REQUESTS),
         501 | 505 => words("what answers cannot do this at all", CHECK_URL),

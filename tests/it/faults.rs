@@ -236,15 +236,17 @@ fn an_early_refusal_is_reported_and_not_the_broken_pipe_that_follows() {
         for timing in [RefusalTiming::Early, RefusalTiming::EarlyClose, RefusalTiming::AfterBody] {
             for (status, slug, kind) in cases {
                 let way = Way::Bytes;
-                let fault = way.fault(1, refusal(status, slug, timing));
+                // Without end: the answer of a proxy, and a video that is not known, are not believed at once.
+                let fault = way.fault(1, refusal(status, slug, timing)).times(0);
                 let house = House::faulty(scheme, vec![fault]);
                 let error = refused(&house, way);
+                let tries = if matches!(status, 404 | 413) { 11 } else { 1 };
                 let case = format!("{scheme:?} {timing:?} {status}: {error:?}");
                 assert_eq!(error.kind(), kind, "{case}");
                 assert_eq!(error.refusal().unwrap().status, status, "{case}");
                 assert!(error.advice().is_some(), "{case}");
                 assert!(error.video_id().is_some(), "{case}");
-                assert!(house.chunk_requests().len() <= 4, "{case}");
+                assert!(house.chunk_requests().len() <= 3 + tries, "{case}");
                 house.assert_created(1);
             }
         }
@@ -254,7 +256,7 @@ fn an_early_refusal_is_reported_and_not_the_broken_pipe_that_follows() {
 #[test]
 fn a_request_too_large_for_a_proxy_suggests_smaller_chunks() {
     for scheme in SCHEMES {
-        let fault = Fault::new(RouteClass::Chunk, refusal(413, None, RefusalTiming::EarlyClose));
+        let fault = Fault::new(RouteClass::Chunk, refusal(413, None, RefusalTiming::EarlyClose)).times(0);
         let error = refused(&House::faulty(scheme, vec![fault]), Way::Single);
         assert!(error.advice().unwrap().contains("smaller --chunk-size"), "{error:?}");
     }
@@ -610,7 +612,8 @@ fn a_container_that_is_deleted_meanwhile_is_an_error() {
     pollster::block_on(client.delete_video(&video_id)).unwrap();
     let error = running.join_blocking().unwrap_err();
     assert_eq!((error.kind(), error.video_id()), (ErrorKind::NotFound, Some(&*video_id)), "{error:?}");
-    assert!(house.chunk_requests().len() <= 3);
+    // A replica that lags answers the same, so that the chunk is sent again for a while.
+    assert!(house.chunk_requests().len() <= 3 + 10);
 }
 
 #[test]

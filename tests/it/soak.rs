@@ -3,6 +3,7 @@
 //! After every round: the file is there, byte for byte, in the video that the command names; each kill
 //! cost at most the chunks that were under way; and no container was made twice, except where a kill fell,
 //! without a key, between the chunk that makes a container and the note of its name: nobody can ask for that.
+//! `clean` runs after every kill, and never deletes a video that is complete or can be continued.
 
 use std::fmt;
 use std::process::{Child, Command};
@@ -30,6 +31,8 @@ struct Totals {
     duplicates: u64,
     /// Kills at the moment that may leave one.
     nameless: u64,
+    /// Complete videos of killed commands that `clean --all` kept.
+    kept: u64,
 }
 
 #[test]
@@ -87,6 +90,11 @@ impl Errand {
             round.nameless += u64::from(self.way.is_delegated() && left.as_ref().is_some_and(is_nameless));
             let is_written_down = left.is_some() || self.house.server.tally().videos_created == 0;
             assert!(is_written_down, "seed {seed}, {moment:?}: the journal lost it: {ran:?}");
+            if let Some(video_id) = self.clean(left.as_ref(), &mut random) {
+                self.house.assert_holds(&video_id, &self.sample.path());
+                round.kept = 1;
+                return round;
+            }
         };
         let tally = self.house.server.tally();
         round.duplicates = tally.videos_created - 1;
@@ -109,6 +117,25 @@ impl Errand {
         assert!(round.duplicates <= round.nameless, "{story}");
         assert!(round.resent_bytes <= round.kills * LANES * CHUNK, "{story}");
         assert!(self.left().is_none(), "the journal keeps what is over: {story}");
+    }
+
+    /// Cleans after a kill. Returns the video if it is complete and its upload was given up.
+    fn clean(&self, left: Option<&Entry>, random: &mut fastrand::Rng) -> Option<String> {
+        self.run_clean(&["clean", "--yes", "--json"]);
+        let is_complete = self.house.server.tally().chunks_accepted >= CHUNKS && !self.way.is_delegated();
+        let video_id = match left.map(|entry| &entry.container) {
+            Some(Container::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
+            _ => return None,
+        };
+        self.run_clean(&["clean", "--yes", "--all", "--json"]);
+        assert!(self.left().is_none(), "`clean --all` kept an upload");
+        Some(video_id)
+    }
+
+    fn run_clean(&self, args: &[&str]) {
+        let ran = end(start(self.house.host(&mut ringlift()).args(args)));
+        let deleted = ran.events().iter().any(|event| event["event"] == "deleted");
+        assert!(ran.code == Some(0) && !deleted, "{ran:?}");
     }
 
     /// Runs the command to its end or to that moment.
@@ -205,15 +232,17 @@ impl Totals {
         self.resent_bytes += round.resent_bytes;
         self.duplicates += round.duplicates;
         self.nameless += round.nameless;
+        self.kept += round.kept;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { rounds, kills, resumes, resent_bytes, duplicates, nameless } = self;
+        let Totals { rounds, kills, resumes, resent_bytes, duplicates, nameless, kept } = self;
         let (resent, at_most) = (resent_bytes / MIB, kills * LANES * CHUNK / MIB);
         write!(f, "{rounds} rounds, {kills} kills, {resumes} resumes, {resent} MiB sent again of at most ")?;
-        write!(f, "{at_most}, {duplicates} duplicates ({nameless} kills before a name)")
+        write!(f, "{at_most}, {duplicates} duplicates ({nameless} kills before a name), ")?;
+        write!(f, "{kept} complete videos kept by `clean --all`")
     }
 }
 
