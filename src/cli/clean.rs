@@ -220,11 +220,13 @@ fn remove(
 
 fn delete(client: &Client, video_id: &str, screen: &Screen) -> Result<(), Failure> {
     match client::block_on(async { Ok(client.delete_video(video_id).await) })? {
-        Ok(()) => screen.note(format_args!("video {video_id}: deleted")),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(note_gone(video_id, screen)),
+        Ok(()) => {
+            screen.note(format_args!("video {video_id}: deleted"));
+            screen.event(&Event::Deleted { video_id: Some(video_id) });
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => note_gone(video_id, screen),
         Err(error) => return Err(error.with_video_id(video_id).into()),
     }
-    screen.event(&Event::Deleted { video_id: Some(video_id) });
     Ok(())
 }
 
