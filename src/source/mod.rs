@@ -9,6 +9,7 @@
 pub mod budget;
 pub mod error;
 pub mod file;
+mod file_system;
 pub mod mmap;
 pub mod pipe;
 pub mod pool;
@@ -20,7 +21,8 @@ use bytes::Bytes;
 
 pub use budget::MemoryBudget;
 pub use error::{Change, SourceError};
-pub use file::{Identity, SourceFile};
+pub use file::{Identity, SourceFile, Strictness};
+pub use file_system::FileSystem;
 pub use mmap::{MmapSource, Region};
 pub use pipe::{Demand, HeldChunk, PipeReader};
 pub use pool::{BLOCK_BYTES, BufferPool};
