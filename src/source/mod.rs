@@ -7,6 +7,7 @@
 //! Does not know: HTTP, chunk plans, the service, who asks and why.
 
 pub mod budget;
+mod digest;
 pub mod error;
 pub mod file;
 mod file_system;
@@ -20,6 +21,7 @@ pub mod uring;
 use bytes::Bytes;
 
 pub use budget::MemoryBudget;
+pub use digest::{ChunkDigest, ChunkDigester};
 pub use error::{Change, SourceError};
 pub use file::{Identity, SourceFile, Strictness};
 pub use file_system::FileSystem;
