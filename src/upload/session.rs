@@ -17,6 +17,7 @@
 //! is sent again, and a refusal that says "already there" counts as stored.
 
 mod outcome;
+mod proof;
 mod status;
 mod words;
 

@@ -201,7 +201,7 @@ const SCHEMA_2: &str = "
 /// What format 3 adds to the tables of format 2.
 ///
 /// `inode` and `lock` repeat what the record says, so that an index finds the rows of a file, and unused locks.
-/// `digests` has the SHA-256 of acknowledged chunks; `finished` has the files that an unfinished command uploaded.
+/// `digests` has those of chunks that were sent; `finished` has the files that an unfinished command uploaded.
 const ADDED_IN_3: &str = "
     ALTER TABLE sessions ADD COLUMN inode INTEGER;
     ALTER TABLE sessions ADD COLUMN lock INTEGER;

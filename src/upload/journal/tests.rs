@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
+use crate::source::ChunkDigest;
 use crate::wire::Addressing;
 use crate::wire::limits::MIB;
 
@@ -24,6 +25,7 @@ fn identity() -> Identity {
         len: 500 * MIB,
         mtime_ns: 1_700_000_000_123_456_789,
         ctime_ns: 5,
+        file_system: FileSystem::Stable,
     }
 }
 
@@ -99,7 +101,8 @@ fn the_same_command_finds_its_container_its_plan_and_every_acknowledged_chunk() 
         container: known("vi1", Made::ByUs),
         plan: Some(plan()),
         stored: vec![0, 7, 8, 99],
-        ctime_changed: false,
+        comparison: Comparison::Same,
+        digests: Vec::new(),
     };
     assert_eq!(remembered, expected);
 }
@@ -231,17 +234,139 @@ fn what_people_see_of_a_session_says_whose_bytes_go_where() {
 }
 
 #[test]
-fn a_new_mode_is_reported_and_new_content_is_another_upload() {
+fn a_new_mode_has_to_be_proved_and_new_content_is_another_upload() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     left_behind(&path, [4]);
     let mut journal = Journal::open(&path).unwrap();
     let same = identity();
-    assert!(resumed(&mut journal, &key_of(Identity { ctime_ns: 6, ..same })).1.ctime_changed);
-    assert!(!resumed(&mut journal, &key_of(Identity { ctime_ns: 6, ..same })).1.ctime_changed);
+    let touched = key_of(Identity { ctime_ns: 6, ..same });
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Anew);
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Anew, "a claim proves nothing");
     fresh(&mut journal, &key_of(Identity { mtime_ns: 6, ..same }));
     fresh(&mut journal, &key_of(Identity { len: 6, ..same }));
     fresh(&mut journal, &key_of(Identity { inode: 6, ..same }));
+}
+
+/// The digest of the chunk at `index`, or of another one.
+fn chunk_digest(byte: u8) -> ChunkDigest {
+    ChunkDigest::from_bytes(&[byte; 16]).unwrap()
+}
+
+/// A journal with one container in which chunks 3 and 4 are stored, and of 3, 4 and 5 the digests.
+fn left_with_digests(path: &Path) {
+    let mut journal = Journal::open(path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    for index in [3, 4, 5] {
+        journal.sent(&ticket, index, chunk_digest(index as u8)).unwrap();
+    }
+    journal.acknowledged(&mut ticket, 3).unwrap();
+    journal.acknowledged(&mut ticket, 4).unwrap();
+}
+
+fn digests_in(path: &Path) -> i64 {
+    let database = Connection::open(path).unwrap();
+    database.query_row("SELECT count(*) FROM digests", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_touched_file_can_be_proved_by_the_digest_of_every_chunk_that_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    let mut journal = Journal::open(&path).unwrap();
+    let (mut ticket, remembered) = resumed(&mut journal, &touched);
+    let expected: Vec<_> = [3, 4, 5].map(|index| (u32::from(index), Some(chunk_digest(index)))).into();
+    assert_eq!((remembered.comparison, remembered.digests), (Comparison::Prove, expected));
+    drop(ticket);
+    (ticket, _) = resumed(&mut journal, &touched);
+    journal.proved(&mut ticket, &touched).unwrap();
+    drop(ticket);
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Same);
+    assert_eq!(resumed(&mut journal, &key()).1.comparison, Comparison::Prove, "as it was before");
+}
+
+#[test]
+fn a_chunk_that_was_acknowledged_without_a_digest_leaves_nothing_to_prove() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    Connection::open(&path).unwrap().execute("DELETE FROM digests WHERE chunk = 4", []).unwrap();
+    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &touched);
+    assert_eq!(remembered.comparison, Comparison::Anew);
+}
+
+#[test]
+fn a_chunk_that_was_sent_with_different_bytes_has_a_digest_that_equals_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    let mut journal = Journal::open(&path).unwrap();
+    let (ticket, _) = resumed(&mut journal, &key());
+    journal.sent(&ticket, 3, chunk_digest(3)).unwrap();
+    journal.sent(&ticket, 5, chunk_digest(7)).unwrap();
+    journal.sent(&ticket, 5, chunk_digest(7)).unwrap();
+    drop(ticket);
+    let digests = resumed(&mut journal, &key()).1.digests;
+    assert_eq!(digests, [(3, Some(chunk_digest(3))), (4, Some(chunk_digest(4))), (5, None)]);
+}
+
+#[test]
+fn digests_go_with_their_container_and_their_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    let mut journal = Journal::open(&path).unwrap();
+    let (mut ticket, _) = resumed(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    assert_eq!(digests_in(&path), 3);
+    journal.container(&mut ticket, Some(plan()), "vi2", Made::ByUs).unwrap();
+    assert_eq!(digests_in(&path), 0);
+    journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
+    journal.forget(ticket).unwrap();
+    assert_eq!(digests_in(&path), 0);
+}
+
+#[test]
+fn with_an_upload_token_the_first_chunk_is_sent_before_its_container_has_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let destination = Destination::Token(TokenDigest::of("to-secret"));
+    let mut ticket = fresh(&mut journal, &Key { destination, ..key() });
+    journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    assert_eq!(digests_in(&path), 1);
+}
+
+#[test]
+fn a_container_into_which_nothing_was_sent_is_taken_up_for_a_touched_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.creating(&mut ticket, Some(plan()), "mark-1").unwrap();
+    drop(ticket);
+    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Same);
+}
+
+#[test]
+fn a_file_on_a_file_system_without_inode_numbers_is_found_by_its_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [4]);
+    let mut journal = Journal::open(&path).unwrap();
+    for file_system in [FileSystem::Renumbering, FileSystem::Fuse, FileSystem::Fat] {
+        let remounted = Identity { device: 9, inode: 9, file_system, ..identity() };
+        let (ticket, remembered) = resumed(&mut journal, &key_of(remounted));
+        assert_eq!((remembered.stored, remembered.comparison), (vec![4], Comparison::Same));
+        drop(ticket);
+    }
+    let elsewhere = Identity { device: 9, inode: 9, ..identity() };
+    fresh(&mut journal, &key_of(Identity { inode: 8, ..elsewhere }));
 }
 
 #[test]
