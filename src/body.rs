@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use crate::extent::Extent;
-use crate::source::{Source, SourceError};
+use crate::source::{ChunkDigest, ChunkDigester, Source, SourceError};
 use crate::wire::Envelope;
 
 /// The body of the request that carries one chunk.
@@ -42,6 +42,14 @@ pub struct ChunkBody<S> {
     last_block: Option<oneshot::Receiver<()>>,
     left: u64,
     read_bytes: Arc<AtomicU64>,
+    digesting: Option<Digesting>,
+}
+
+/// The digest of the chunk's blocks as they are given to hyper.
+struct Digesting {
+    digester: ChunkDigester,
+    /// What is told the digest.
+    tell: Box<dyn FnOnce(ChunkDigest)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +95,18 @@ impl<S: Source> ChunkBody<S> {
             left: envelope.content_length(extent.len()),
             source,
             read_bytes,
+            digesting: None,
         }
+    }
+
+    /// Has `tell` called with the digest of the chunk, once, before the end of the envelope is given: no server can
+    /// have stored the chunk earlier. It is not called for a body that ends with an error or is dropped.
+    ///
+    /// The source's bytes are read in user space for it.
+    #[must_use]
+    pub fn digesting(mut self, tell: impl FnOnce(ChunkDigest) + 'static) -> ChunkBody<S> {
+        self.digesting = Some(Digesting { digester: ChunkDigester::new(), tell: Box::new(tell) });
+        self
     }
 
     /// The next block; `None` when all of them were given.
@@ -125,6 +144,9 @@ impl<S: Source> ChunkBody<S> {
 
     fn give_block(&mut self, block: Bytes) -> PolledFrame {
         self.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
+        if let Some(digesting) = &mut self.digesting {
+            digesting.digester.update(&block);
+        }
         let is_last = self.unasked.is_empty() && self.reads.is_empty();
         if !is_last || !self.source.needs_check() {
             return self.give(block);
@@ -143,6 +165,9 @@ impl<S: Source> ChunkBody<S> {
         }
         if let Err(error) = self.source.check() {
             return self.end_with(error);
+        }
+        if let Some(Digesting { digester, tell }) = self.digesting.take() {
+            tell(digester.finish());
         }
         self.stage = Stage::Done;
         let tail = mem::take(&mut self.tail);
@@ -350,6 +375,38 @@ mod tests {
                 assert_eq!(read_bytes.load(Ordering::Relaxed), extent.len());
             });
         }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_chunk_and_comes_before_the_end_of_the_envelope() {
+        for kind in Kind::ALL {
+            let (len, extent) = (3_000_000, Extent::new(1_000, 2_500_001));
+            testing::with(kind, len, move |Fixture { source, content, .. }| async move {
+                let told = Rc::<Cell<Option<ChunkDigest>>>::default();
+                let teller = Rc::clone(&told);
+                let mut body = body(source, extent).0.digesting(move |digest| teller.set(Some(digest)));
+                let mut frames = 0;
+                while body.size_hint().exact() > Some(envelope().tail().len() as u64) {
+                    body.frame().await.unwrap().unwrap();
+                    frames += 1;
+                }
+                assert!(told.get().is_none() && frames > 1, "{kind:?}");
+                body.frame().await.unwrap().unwrap();
+                let mut digester = ChunkDigester::new();
+                digester.update(&content[extent.offset() as usize..extent.end() as usize]);
+                assert_eq!(told.get(), Some(digester.finish()), "{kind:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_ends_with_an_error_has_no_digest() {
+        let told = Rc::new(Cell::new(false));
+        let teller = Rc::clone(&told);
+        let broken = Slow::failing(20, |_| Err(SourceError::EmptyPipe { name: "-".into() }));
+        let mut body = body(broken, Extent::new(0, 95)).0.digesting(move |_| teller.set(true));
+        block_on(async { while body.frame().await.is_some() {} });
+        assert!(!told.get());
     }
 
     #[test]

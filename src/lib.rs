@@ -18,8 +18,9 @@ pub use error::{Error, ErrorKind, Refusal, Result};
 pub use source::{Reader, Sigbus};
 pub use transport::Bandwidth;
 pub use upload::{
-    ChunkSize, Client, ClientBuilder, Happening, Happenings, Mode, OnChange, PRODUCTION_URL, Progress,
-    ProgressStream, Receipt, RetryPolicy, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
+    Checksum, ChunkSize, Client, ClientBuilder, Happening, Happenings, Mode, OnChange, PRODUCTION_URL,
+    Progress, ProgressStream, Receipt, RetryPolicy, Running, SANDBOX_URL, Settings, Stopper, Upload,
+    Uploaded,
 };
 
 /// The examples of the README, as tests.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use ringlift::api::{Received, ReceivedRange, VideoStatus};
 use ringlift::source::SourceFile;
 use ringlift::upload::happening::STRAY_VIDEO;
-use ringlift::upload::journal::{Entry, Identity, Journal, JournalError, Source, Standing, Ticket};
+use ringlift::upload::journal::{
+    Comparison, Entry, Identity, Journal, JournalError, Source, Standing, Ticket, compare,
+};
 use ringlift::wire::Plan;
 use ringlift::{Client, Error, ErrorKind};
 
@@ -143,7 +145,8 @@ fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
         (Standing::Left, Source::File { .. }) if args.all => true,
         // A file that is not there may come back: its disk may be mounted elsewhere, or not yet.
         (Standing::Left, Source::File { path, identity }) => {
-            SourceFile::open(path).is_ok_and(|file| !Identity::from(file.identity()).has_same_bytes(identity))
+            let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
+            SourceFile::open(path).is_ok_and(|file| is_another(Identity::from(&file)))
         }
     }
 }

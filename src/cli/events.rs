@@ -46,6 +46,12 @@ pub(super) enum Event<'a> {
     Throttled { file: &'a str, class: &'static str, why: &'static str, delay_ms: u64 },
     /// The service is asked what it holds.
     StatusAsked { file: &'a str, video_id: &'a str, why: &'static str },
+    /// The file's attributes, links or name changed while it is being sent; its bytes did not.
+    SourceTouched { file: &'a str, change: &'static str },
+    /// The chunks of an earlier run were compared with the file by their digests and are equal.
+    Proved { file: &'a str, video_id: &'a str, chunks: u32, bytes: u64 },
+    /// The file goes to a new video: it may not be the one of which chunks were sent.
+    BeginsAnew { file: &'a str, video_id: Option<&'a str>, why: &'a str },
     /// The service may have made a video that nothing names.
     StrayVideo { file: &'a str, advice: &'static str },
     /// So many events about a file were lost, as nobody took them.
@@ -195,6 +201,13 @@ impl<'a> Event<'a> {
             }
             Happening::StatusAsked { video_id, reason } => {
                 Event::StatusAsked { file, video_id, why: reason.name() }
+            }
+            Happening::SourceTouched { change } => Event::SourceTouched { file, change: change.name() },
+            Happening::Proved { video_id, chunks, bytes } => {
+                Event::Proved { file, video_id, chunks: *chunks, bytes: *bytes }
+            }
+            Happening::BeginsAnew { video_id, why } => {
+                Event::BeginsAnew { file, video_id: video_id.as_deref(), why }
             }
             Happening::StrayVideo => Event::StrayVideo { file, advice: STRAY_VIDEO },
             Happening::Missed { count } => Event::Missed { file, events: *count },

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlift::source::SourceFile;
-use ringlift::upload::journal::{Destination, Entry, Identity, Source, Standing, TokenDigest};
+use ringlift::upload::journal::{
+    Comparison, Destination, Entry, Identity, Source, Standing, TokenDigest, compare,
+};
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
 
@@ -103,11 +105,11 @@ fn is_about(entry: &Entry, file: &Path) -> bool {
     let Source::File { path, identity } = &entry.key.source else { return false };
     let is_there = || path == file || std::path::absolute(file).is_ok_and(|file| *path == file);
     is_there()
-        || identity_of(file).is_ok_and(|now| now.device == identity.device && now.has_same_bytes(identity))
+        || identity_of(file).is_ok_and(|now| compare(identity, &now, false, true) != Comparison::Another)
 }
 
 fn identity_of(file: &Path) -> Result<Identity, Error> {
-    Ok(SourceFile::open(file)?.identity().into())
+    Ok(Identity::from(&SourceFile::open(file)?))
 }
 
 /// Why a session is not continued.
@@ -127,7 +129,7 @@ fn item(
 ) -> Result<Item, Hindrance> {
     let Session { entry, path, .. } = session;
     let not_ours = |exit, why: String| Err(Hindrance::NotOurs(exit, why));
-    let (Source::File { identity, .. }, Some(path)) = (&entry.key.source, path) else {
+    let (Source::File { path: begun_at, identity }, Some(path)) = (&entry.key.source, path) else {
         return not_ours(Exit::Failed, "standard input cannot be read again".to_owned());
     };
     match entry.standing {
@@ -148,7 +150,8 @@ fn item(
         return not_ours(Exit::Usage, format!("it goes to {there}: name that with --endpoint-url"));
     }
     let errand = errand(entry, settings, token).map_err(Hindrance::Failed)?;
-    check_file(path, identity).map_err(Hindrance::Failed)?;
+    let is_same_path = std::path::absolute(path).is_ok_and(|path| path == *begun_at);
+    check_file(path, identity, is_same_path).map_err(Hindrance::Failed)?;
     Ok(Item::file(index, path, Rc::new(errand)))
 }
 
@@ -213,17 +216,19 @@ fn mode(addressing: Addressing) -> Mode {
 }
 
 /// Half of one file and half of another is no video.
-fn check_file(path: &Path, begun: &Identity) -> Result<(), Failure> {
+fn check_file(path: &Path, begun: &Identity, is_same_path: bool) -> Result<(), Failure> {
     let now = identity_of(path).map_err(|error| match error.kind() {
         ErrorKind::NoSuchFile => error.with_advice("where it was moved, name it: `ringlift resume FILE`"),
         _ => error,
     })?;
-    match now.has_same_bytes(begun) {
-        true => Ok(()),
-        false => Err(Error::new(ErrorKind::SourceChanged, format!("continue {}", path.display()))
-            .because("the file is not the one that was begun, or has changed since")
-            .with_advice("`ringlift upload` sends it anew; `ringlift clean` removes what was begun")
-            .into()),
+    match compare(begun, &now, is_same_path, true) {
+        Comparison::Same | Comparison::Prove | Comparison::Anew => Ok(()),
+        Comparison::Another => {
+            Err(Error::new(ErrorKind::SourceChanged, format!("continue {}", path.display()))
+                .because("the file is not the one that was begun, or has changed since")
+                .with_advice("`ringlift upload` sends it anew; `ringlift clean` removes what was begun")
+                .into())
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ringlift::api::{Clip, SummaryAttribute, Watermark};
-use ringlift::{ChunkSize, Mode, NewVideo, OnChange, Reader};
+use ringlift::{Checksum, ChunkSize, Mode, NewVideo, OnChange, Reader};
 
 use super::bandwidth::Timetable;
 use super::values::{self, Count, Size};
@@ -163,7 +163,7 @@ pub(super) struct WayArgs {
     #[command(flatten)]
     pub(super) lanes: LaneArgs,
     /// What to do when a file changes while it is being sent: `restart` deletes the video that was created
-    /// and begins anew, three times at most
+    /// and begins anew, three times at most; `strict` fails also when only attributes, links or the name change
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     pub(super) on_change: OnChangeArg,
     /// About how much standard input will give; chunks grow with it, so that their number stays allowed
@@ -199,6 +199,39 @@ pub(super) struct LaneArgs {
     /// How files are read: `auto` asks the kernel and the page cache
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reader())]
     pub(super) reader: Reader,
+    /// Keep digests of the chunks in the journal, by which the next run proves that a file still has the bytes that
+    /// were sent, when its times cannot tell: `auto` does so over HTTPS, `=always` (or no value) over HTTP too
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "auto",
+        default_missing_value = "always"
+    )]
+    pub(super) checksum: ChecksumArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ChecksumArg {
+    /// Over HTTPS, where the bytes pass through the command in any case
+    Auto,
+    /// Over HTTP too, where the command has to read them for it
+    #[value(alias = "true")]
+    Always,
+    /// Never: an upload whose file was touched begins anew
+    #[value(alias = "false")]
+    Never,
+}
+
+impl From<ChecksumArg> for Checksum {
+    fn from(checksum: ChecksumArg) -> Checksum {
+        match checksum {
+            ChecksumArg::Auto => Checksum::Auto,
+            ChecksumArg::Always => Checksum::Always,
+            ChecksumArg::Never => Checksum::Never,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -230,6 +263,8 @@ pub(super) enum OnChangeArg {
     Fail,
     /// Delete the video and begin anew
     Restart,
+    /// Give the upload up, also when only attributes, links or the name change
+    Strict,
 }
 
 impl From<OnChangeArg> for OnChange {
@@ -237,6 +272,7 @@ impl From<OnChangeArg> for OnChange {
         match on_change {
             OnChangeArg::Fail => OnChange::Fail,
             OnChangeArg::Restart => OnChange::Restart,
+            OnChangeArg::Strict => OnChange::Strict,
         }
     }
 }

@@ -133,6 +133,28 @@ pub enum Change {
     Removed,
 }
 
+impl Change {
+    /// Whether the open file has the bytes that it was opened with, as long as no program puts mtime back.
+    pub fn harms_no_byte(self) -> bool {
+        match self {
+            Change::Touched | Change::Removed => true,
+            Change::Truncated { .. } | Change::Grown { .. } | Change::Rewritten | Change::Replaced => false,
+        }
+    }
+
+    /// A stable name, for machine-readable output: `removed`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Change::Truncated { .. } => "truncated",
+            Change::Grown { .. } => "grown",
+            Change::Rewritten => "rewritten",
+            Change::Touched => "touched",
+            Change::Replaced => "replaced",
+            Change::Removed => "removed",
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,20 +2,23 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::error::{Change, SourceError};
+use super::file_system::FileSystem;
 use crate::extent::Extent;
 
 /// A regular file, opened for reading, with what it was at opening. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
     inner: Arc<Inner>,
+    strictness: Strictness,
 }
 
 #[derive(Debug)]
@@ -23,6 +26,19 @@ struct Inner {
     file: Arc<File>,
     path: PathBuf,
     identity: Identity,
+    file_system: FileSystem,
+    /// The first change that harmed no byte.
+    touched: OnceLock<Change>,
+}
+
+/// Which changes count while a file is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// Those of its length and of mtime, and another file at its path. The kernel moves mtime with every write.
+    #[default]
+    Content,
+    /// Those of its attributes, its links and its name as well: a program can put mtime back after a write.
+    Attributes,
 }
 
 /// What makes a file the same file with the same content, as far as the kernel tells (stat(2)).
@@ -66,8 +82,14 @@ impl SourceFile {
         if let Err(errno) = rustix::fs::fcntl_setfl(&file, OFlags::empty()) {
             return Err(unreadable(path, errno.into()));
         }
-        let identity = Identity::of(&metadata);
-        Ok(SourceFile { inner: Arc::new(Inner { file: Arc::new(file), path, identity }) })
+        let (identity, file_system) = (Identity::of(&metadata), FileSystem::of(&file));
+        let inner = Inner { file: Arc::new(file), path, identity, file_system, touched: OnceLock::new() };
+        Ok(SourceFile { inner: Arc::new(inner), strictness: Strictness::default() })
+    }
+
+    /// The same file, with other changes that count.
+    pub fn strictness(self, strictness: Strictness) -> SourceFile {
+        SourceFile { strictness, ..self }
     }
 
     /// Its length at opening, in bytes.
@@ -86,14 +108,26 @@ impl SourceFile {
         self.inner.identity
     }
 
+    /// The file system that it lies on.
+    pub fn file_system(&self) -> FileSystem {
+        self.inner.file_system
+    }
+
+    /// The first change of attributes, links or name that a check found and that harmed no byte.
+    pub fn touched(&self) -> Option<Change> {
+        self.inner.touched.get().copied()
+    }
+
     /// The open descriptor.
     pub fn file(&self) -> &Arc<File> {
         &self.inner.file
     }
 
-    /// Asks the kernel whether descriptor and path still lead to the file as it was opened.
+    /// Asks the kernel whether the open file still has the bytes that it was opened with, and whether its path
+    /// leads to another file by now.
     ///
-    /// Two system calls; worth it once a chunk and once at the end.
+    /// What harms no byte is kept for [`SourceFile::touched`], unless the strictness says that it counts. Two
+    /// system calls; worth it once a chunk and once at the end.
     ///
     /// # Errors
     /// [`SourceError::Changed`] with what changed; [`SourceError::Unreadable`] when the kernel does not tell.
@@ -102,27 +136,41 @@ impl SourceFile {
         let mut change = self.identity().change_to(&Identity::of(&now));
         // Removing or renaming a file touches it too: the path tells the better story.
         if matches!(change, None | Some(Change::Touched)) {
-            change = self.change_of_path()?.or(change);
+            change = self.change_of_path(&now).or(change);
         }
         match change {
+            Some(change) if change.harms_no_byte() && self.strictness == Strictness::Content => {
+                self.inner.touched.get_or_init(|| change);
+                Ok(())
+            }
             Some(change) => Err(SourceError::Changed { path: self.path().into(), change }),
             None => Ok(()),
         }
     }
 
-    fn change_of_path(&self) -> Result<Option<Change>, SourceError> {
+    /// Compares with the open file as it is now: overlayfs may give it another number when it copies it up.
+    fn change_of_path(&self, open: &Metadata) -> Option<Change> {
         match std::fs::metadata(self.path()) {
-            Ok(there) if self.identity().is_same_file(&there) => Ok(None),
-            Ok(_) => Ok(Some(Change::Replaced)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Change::Removed)),
-            Err(io) => Err(self.unreadable(io)),
+            Ok(there) if is_same_file(open, &there) => None,
+            // A file system that numbers its files anew may have done so: what can be compared is equal.
+            Ok(there) if self.file_system() != FileSystem::Stable && has_same_look(open, &there) => None,
+            Ok(_) => Some(Change::Replaced),
+            // It cannot be reached by its path any more, and is read by its descriptor.
+            Err(_) => Some(Change::Removed),
         }
     }
 
     /// The same file by a second descriptor that leaves the page cache alone (`O_DIRECT`, open(2)).
+    ///
+    /// It is opened by the first descriptor (proc_pid_fd(5)), because its path may lead elsewhere by now.
     pub(super) fn open_direct(&self) -> io::Result<File> {
-        let file = open_with(self.path(), OFlags::DIRECT | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        if !self.identity().is_same_file(&file.metadata()?) {
+        let flags = OFlags::DIRECT | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.file().as_raw_fd()));
+        let file = match open_with(&descriptor, flags) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => open_with(self.path(), flags)?,
+            opened => opened?,
+        };
+        if !is_same_file(&self.file().metadata()?, &file.metadata()?) {
             return Err(Errno::STALE.into());
         }
         rustix::fs::fcntl_setfl(&file, OFlags::DIRECT)?;
@@ -175,10 +223,6 @@ impl Identity {
         }
     }
 
-    fn is_same_file(&self, metadata: &Metadata) -> bool {
-        (self.device, self.inode) == (metadata.dev(), metadata.ino())
-    }
-
     /// What happened to a file that was `self` and is `now`; `None` when nothing did.
     fn change_to(&self, now: &Identity) -> Option<Change> {
         let (from, to) = (self.len, now.len);
@@ -194,6 +238,16 @@ impl Identity {
             None
         }
     }
+}
+
+fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Whether two files have the same length and were last written to at the same time.
+fn has_same_look(one: &Metadata, other: &Metadata) -> bool {
+    let look = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    look(one) == look(other)
 }
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
@@ -217,20 +271,28 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
 mod tests {
     use std::fs;
     use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt;
     use std::time::{Duration, SystemTime};
 
     use super::*;
 
     fn change_after(act: impl FnOnce(&Path)) -> Option<Change> {
+        after(Strictness::Content, act).unwrap_or_else(Some)
+    }
+
+    /// The change that counts as an error, or the one that harmed no byte.
+    fn after(strictness: Strictness, act: impl FnOnce(&Path)) -> Result<Option<Change>, Change> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("movie.mp4");
         fs::write(&path, b"twelve bytes").unwrap();
-        let file = SourceFile::open(&path).unwrap();
+        let file = SourceFile::open(&path).unwrap().strictness(strictness);
         file.check_unchanged().unwrap();
+        // Later than the clock's tick in which it was written.
+        std::thread::sleep(Duration::from_millis(20));
         act(&path);
         match file.check_unchanged() {
-            Ok(()) => None,
-            Err(SourceError::Changed { path: named, change }) if named == path => Some(change),
+            Ok(()) => Ok(file.touched()),
+            Err(SourceError::Changed { path: named, change }) if named == path => Err(change),
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -245,6 +307,72 @@ mod tests {
         assert_eq!(change_after(|path| drop(fs::read(path))), None);
     }
 
+    fn link(path: &Path) {
+        fs::hard_link(path, path.with_extension("link")).unwrap();
+    }
+
+    fn protect(path: &Path) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
+    }
+
+    fn set_accessed(path: &Path) {
+        let times = fs::FileTimes::new().set_accessed(SystemTime::UNIX_EPOCH);
+        reopen(path).set_times(times).unwrap();
+    }
+
+    fn rename(path: &Path) {
+        fs::rename(path, path.with_extension("other")).unwrap();
+    }
+
+    #[test]
+    fn what_harms_no_byte_is_kept_for_a_warning_and_counts_only_where_that_is_asked_for() {
+        let acts: [(fn(&Path), Change); 5] = [
+            (link, Change::Touched),
+            (protect, Change::Touched),
+            (set_accessed, Change::Touched),
+            (rename, Change::Removed),
+            (|path| fs::remove_file(path).unwrap(), Change::Removed),
+        ];
+        for (act, change) in acts {
+            assert_eq!(after(Strictness::Content, act), Ok(Some(change)));
+            assert_eq!(after(Strictness::Attributes, act), Err(change));
+        }
+    }
+
+    #[test]
+    fn a_write_counts_also_where_the_file_was_renamed_before() {
+        let rename_and_write = |path: &Path| {
+            rename(path);
+            reopen(&path.with_extension("other")).write_all(b"other").unwrap();
+        };
+        assert_eq!(after(Strictness::Content, rename_and_write), Err(Change::Rewritten));
+    }
+
+    #[test]
+    fn a_renamed_or_removed_file_is_opened_a_second_time_by_its_descriptor() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("movie.mp4");
+        fs::write(&path, b"twelve bytes").unwrap();
+        let file = SourceFile::open(&path).unwrap();
+        let Ok(_) = file.open_direct() else {
+            return println!("skipped: the file system has no O_DIRECT");
+        };
+        rename(&path);
+        fs::write(&path, b"another file").unwrap();
+        let inode = |file: &File| file.metadata().unwrap().ino();
+        assert_eq!(inode(&file.open_direct().unwrap()), file.identity().inode);
+        fs::remove_file(path.with_extension("other")).unwrap();
+        assert_eq!(inode(&file.open_direct().unwrap()), file.identity().inode);
+    }
+
+    #[test]
+    fn times_before_1970_and_after_2262_are_kept_to_the_nanosecond() {
+        for (seconds, nsec) in [(-2, 5), (0, 0), (13_569_465_600, 7), (i64::MAX, 999_999_999)] {
+            assert_eq!(nanoseconds(seconds, nsec).div_euclid(1_000_000_000), i128::from(seconds));
+            assert_eq!(nanoseconds(seconds, nsec).rem_euclid(1_000_000_000), i128::from(nsec));
+        }
+    }
+
     #[test]
     fn every_kind_of_change_has_its_name() {
         let cut = |path: &Path| reopen(path).set_len(3).unwrap();
@@ -252,6 +380,7 @@ mod tests {
         let grow = |path: &Path| reopen(path).set_len(13).unwrap();
         assert_eq!(change_after(grow), Some(Change::Grown { from: 12, to: 13 }));
         assert_eq!(change_after(|path| fs::remove_file(path).unwrap()), Some(Change::Removed));
+        assert_eq!(change_after(link), Some(Change::Touched));
         let replace = |path: &Path| {
             fs::write(path.with_extension("new"), b"twelve bytes").unwrap();
             fs::rename(path.with_extension("new"), path).unwrap();

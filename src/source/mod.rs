@@ -7,8 +7,10 @@
 //! Does not know: HTTP, chunk plans, the service, who asks and why.
 
 pub mod budget;
+mod digest;
 pub mod error;
 pub mod file;
+mod file_system;
 pub mod mmap;
 pub mod pipe;
 pub mod pool;
@@ -19,8 +21,10 @@ pub mod uring;
 use bytes::Bytes;
 
 pub use budget::MemoryBudget;
+pub use digest::{ChunkDigest, ChunkDigester};
 pub use error::{Change, SourceError};
-pub use file::{Identity, SourceFile};
+pub use file::{Identity, SourceFile, Strictness};
+pub use file_system::FileSystem;
 pub use mmap::{MmapSource, Region};
 pub use pipe::{Demand, HeldChunk, PipeReader};
 pub use pool::{BLOCK_BYTES, BufferPool};

@@ -1,10 +1,12 @@
 //! One upload under way: its session, its source, and who waits for it.
 
 mod ending;
+mod proving;
 mod telling;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use futures_util::future::LocalBoxFuture;
@@ -30,7 +32,7 @@ use crate::upload::session::{Dispatch, Outcome, Session};
 use crate::upload::supplies::{Supplies, Wish, open};
 use crate::upload::watchdog::Watchdog;
 use crate::upload::worker::{Done, LaneIndex, Order, SessionId};
-use crate::upload::{Destination, OnProgress, Progress, Uploaded};
+use crate::upload::{Checksum, Destination, OnProgress, Progress, Uploaded};
 
 pub(super) use ending::End;
 
@@ -60,6 +62,13 @@ pub(super) struct Active {
     heard: Option<watch::Receiver<bool>>,
     /// What it takes to begin anew when the file changes.
     again: Option<Again>,
+    /// What it takes to begin anew when the chunks of an earlier process are not proved.
+    unproved: Option<Again>,
+    /// The bytes that were compared so far, while the chunks of an earlier process are.
+    compared: Option<Arc<AtomicU64>>,
+    /// Whether the journal keeps digests of its chunks.
+    keeps_digests: bool,
+    has_told_touched: bool,
     in_vain: InVain,
     herald: Herald,
     /// Which wait its followers were told of.
@@ -77,12 +86,13 @@ impl Active {
         logbook: &Logbook,
         memory: &MemoryBudget,
     ) -> Option<(Active, Vec<LocalBoxFuture<'static, Event>>)> {
-        let again = Again::of(&job);
+        let (again, unproved) = (Again::of(&job), Again::unproved(&job));
         let Job { request, reply, publish, followers, halted, on_progress, in_vain, .. } = job;
         let wish = Wish {
             mode: request.mode,
             chunk_size: request.chunk_size,
             expected_bytes: request.expected_bytes,
+            on_change: request.on_change,
         };
         let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
         let claimed = open(request.input, wish, settings, crew, memory)
@@ -95,9 +105,11 @@ impl Active {
                 return None;
             }
         };
+        let wants_digests = settings.checksum != Checksum::Never && claimed.record.is_some();
         let tasks = [Some(next_halt(id, halted)), claimed.inbox.map(|inbox| next_filling(id, inbox))];
         let (cancel, _) = watch::channel(false);
-        let active = Active {
+        let mut active = Active {
+            keeps_digests: wants_digests && claimed.supplies.pass_through(),
             session: Session::new(claimed.spec, Instant::now()),
             lanes: HashMap::new(),
             used_authorization: None,
@@ -116,6 +128,9 @@ impl Active {
             begun: Instant::now(),
             heard: request.heard,
             again,
+            unproved,
+            compared: None,
+            has_told_touched: false,
             in_vain,
             herald: Herald::new(claimed.file_name, followers),
             told: Told::default(),
@@ -123,7 +138,8 @@ impl Active {
         if claimed.may_have_strayed {
             active.herald.tell(Happening::StrayVideo);
         }
-        Some((active, tasks.into_iter().flatten().collect()))
+        let proof = claimed.doubt.and_then(|doubt| active.resolve(id, doubt, settings.patience.stall));
+        Some((active, tasks.into_iter().flatten().chain(proof).collect()))
     }
 
     /// Whether its requests prove themselves with the API key.
@@ -180,6 +196,7 @@ impl Active {
             true => {}
         }
         self.release_stored();
+        self.tell_touched();
     }
 
     /// What is whole leaves the journal in a moment, or once somebody has heard of it. Until then the
@@ -236,6 +253,8 @@ impl Active {
             authorization,
             video_id_field,
             file_name: self.file_name.clone(),
+            // What goes in one request is sent again whole in any case.
+            digests: self.keeps_digests && self.session.chunks().known() > 1,
             cancelled: self.cancel.subscribe(),
         })
     }
@@ -310,9 +329,16 @@ impl Active {
     ) -> Option<LocalBoxFuture<'static, Event>> {
         match halt {
             Halt::No => {}
-            Halt::AfterChunks => self.session.stop(),
+            Halt::AfterChunks if !self.is_proving() => self.session.stop(),
+            // Nothing is under way while chunks are compared.
+            Halt::AfterChunks => self.session.disprove(Error::new(ErrorKind::Cancelled, "finish the upload")),
             Halt::Now => {
-                self.session.handle_failure(Error::new(ErrorKind::Cancelled, "finish the upload"));
+                let error = Error::new(ErrorKind::Cancelled, "finish the upload");
+                if self.is_proving() {
+                    self.session.disprove(error);
+                } else {
+                    self.session.handle_failure(error);
+                }
                 return None;
             }
         }

@@ -10,6 +10,7 @@ use crate::upload::chunks::Cut;
 use crate::upload::client::Settings;
 use crate::upload::feed::Filling;
 use crate::upload::journal::Made;
+use crate::upload::proof::Doubt;
 use crate::upload::record::{Continued, Logbook, Record};
 use crate::upload::session::{Access, Spec};
 use crate::upload::supplies::{Opened, Supplies};
@@ -27,6 +28,8 @@ pub(super) struct Claimed {
     /// Whether an earlier run may have made a video that nothing names.
     pub(super) may_have_strayed: bool,
     pub(super) made: Made,
+    /// Why the chunks of an earlier run are not believed yet.
+    pub(super) doubt: Option<Doubt>,
 }
 
 impl Claimed {
@@ -48,9 +51,10 @@ impl Claimed {
         let (record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
         let mut record = allowed(record, unbegun, &file_name)?;
         let policy = settings.retry.clone();
-        let (mut left_mark, mut may_have_strayed) = (None, false);
+        let (mut left_mark, mut may_have_strayed, mut doubts) = (None, false, None);
         let (spec, made) = match continued {
-            Continued::Container { video_id, made, plan, resumed } => {
+            Continued::Container { video_id, made, plan, resumed, doubt } => {
+                doubts = doubt;
                 let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
                 (Spec { cut, access, video_id, resumed, policy }, made)
             }
@@ -76,6 +80,7 @@ impl Claimed {
             left_mark,
             may_have_strayed,
             made,
+            doubt: doubts,
         })
     }
 }

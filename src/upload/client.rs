@@ -22,7 +22,7 @@ use crate::upload::driver;
 use crate::upload::job::{Command, Task};
 use crate::upload::pace::Caps;
 use crate::upload::retry::RetryPolicy;
-use crate::upload::{Input, Upload};
+use crate::upload::{Checksum, Input, Upload};
 
 /// The service's production address (`/reference/README`).
 pub const PRODUCTION_URL: &str = "https://ws.api.video";
@@ -59,6 +59,8 @@ pub struct Settings {
     /// Where every container and every acknowledged chunk is written down, so that the same upload can be
     /// taken up after a crash; `None` keeps no journal.
     pub journal: Option<PathBuf>,
+    /// Whether the journal keeps digests of the chunks of files.
+    pub checksum: Checksum,
     /// How many requests the caller allows.
     pub caps: Caps,
     /// How many bytes a second all lanes together may send. Keep a clone to change it later.
@@ -83,6 +85,7 @@ impl Default for Settings {
             lanes: DEFAULT_LANES,
             transfers: DEFAULT_TRANSFERS,
             journal: None,
+            checksum: Checksum::Auto,
             caps: Caps::default(),
             bandwidth: Bandwidth::unlimited(),
             buffer_bytes: DEFAULT_BUFFER_BYTES,

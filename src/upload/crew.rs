@@ -40,7 +40,8 @@ impl Crew {
         };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let workers = cores.min(settings.lanes);
-        let (report, reports) = mpsc::channel(settings.lanes);
+        // A lane reports that it sent a chunk whole, and later that it is idle.
+        let (report, reports) = mpsc::channel(2 * settings.lanes);
         let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
         let mut crew = Crew { lanes: Vec::new(), reports, threads: Vec::new(), ring, delivery };
         for worker in 0..workers {

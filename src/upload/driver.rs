@@ -33,6 +33,7 @@ use crate::upload::happening::Told;
 use crate::upload::job::{Command, Halt, Job};
 use crate::upload::journal::Journal;
 use crate::upload::pace::{Pace, Pass};
+use crate::upload::proof::Proof;
 use crate::upload::record::Logbook;
 use crate::upload::restart::Restart;
 use crate::upload::session::{Action, Received};
@@ -48,6 +49,8 @@ pub(super) enum Event {
     /// Its stream gives nothing more.
     Dried(SessionId),
     Halted(SessionId, Halt, watch::Receiver<Halt>),
+    /// The chunks of an earlier process were compared with the file.
+    Proved(SessionId, Result<Proof>),
     /// The container of an upload that begins anew is gone, or could not be deleted.
     Cleared(Box<Restart>, Result<()>),
     /// A call beside the uploads ended, or an upload was forgotten.
@@ -199,7 +202,7 @@ impl Driver {
             return None;
         }
         let now = Instant::now();
-        let sessions = self.active.values().filter_map(|active| active.session.next_timeout(now));
+        let sessions = self.active.values().filter_map(|active| active.next_timeout(now));
         sessions.chain(self.held_until).chain([now + PROGRESS_TICK]).min()
     }
 
@@ -217,15 +220,19 @@ impl Driver {
     }
 
     fn take_report(&mut self, report: Report) {
-        self.idle.push(report.lane);
-        let Some(done) = report.done else { return };
+        let (lane, done) = match report {
+            Report::Idle { lane, done } => (lane, done),
+            Report::Sent(sent) => return self.with(sent.session, |active| active.sent(sent)),
+        };
+        self.idle.push(lane);
+        let Some(done) = done else { return };
         let now = Instant::now();
-        if let Some(pass) = self.passes.remove(&report.lane) {
+        if let Some(pass) = self.passes.remove(&lane) {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
             self.pace.borrow_mut().answered(pass, quota, health, now, fastrand::f64());
         }
         if let Some(active) = self.active.get_mut(&done.session) {
-            active.lanes.remove(&report.lane);
+            active.lanes.remove(&lane);
             active.done(done, now, fastrand::f64());
         }
     }
@@ -241,7 +248,7 @@ impl Driver {
                 (None, Err(_)) => {}
             },
             Event::Status(id, status) => {
-                self.with(id, |active| active.session.handle_status(status, now, fastrand::f64()));
+                self.with(id, |active| active.take_status(status, now, fastrand::f64()));
             }
             Event::Renewed(id, renewed) => {
                 let renewed = renewed.map(|value| self.authorization.known = Some((value, now)));
@@ -260,6 +267,7 @@ impl Driver {
                 let next = self.active.get_mut(&id).and_then(|active| active.halt(id, halt, halted));
                 self.tasks.extend(next);
             }
+            Event::Proved(id, proof) => self.with(id, |active| active.proved(proof)),
             Event::Cleared(restart, deleted) => self.queue.extend(restart.cleared(deleted)),
             Event::Done => {}
         }
@@ -335,7 +343,7 @@ impl Driver {
 
     /// Does what a session wants until it wants nothing.
     fn perform(&mut self, id: SessionId, now: Instant) {
-        while let Some(action) = self.active.get_mut(&id).and_then(|active| active.session.poll(now)) {
+        while let Some(action) = self.active.get_mut(&id).and_then(|active| active.poll(now)) {
             match action {
                 Action::Create => self.create(id),
                 Action::AskStatus => self.ask_status(id),

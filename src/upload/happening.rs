@@ -14,6 +14,7 @@ use futures_core::Stream;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::error::{Error, ErrorKind};
+use crate::source::Change;
 use crate::upload::pace::{Brake, Class, Held};
 use crate::upload::retry::Fate;
 
@@ -69,6 +70,31 @@ pub enum Happening {
         video_id: String,
         /// What for.
         reason: Inquiry,
+    },
+    /// The file's attributes, links or name changed while it is being sent. Its bytes did not, as far as the kernel
+    /// tells, and the upload goes on. At most once an upload.
+    SourceTouched {
+        /// The change that was found first.
+        change: Change,
+    },
+    /// The file's times cannot tell whether it changed since an earlier run sent chunks of it. These chunks were
+    /// compared with the file by their digests, and all of them are equal.
+    Proved {
+        /// The container.
+        video_id: String,
+        /// Chunks that were compared.
+        chunks: u32,
+        /// File bytes in them.
+        bytes: u64,
+    },
+    /// The upload begins anew, with a video of its own: the file is not, or may not be, the one of which chunks were
+    /// sent.
+    BeginsAnew {
+        /// The container that was being filled. With [`OnChange::Restart`](crate::OnChange::Restart) it is deleted,
+        /// otherwise it is left as it is.
+        video_id: Option<String>,
+        /// Why, in words.
+        why: String,
     },
     /// With an upload token alone: the first chunk may have made a video that no answer named. It cannot be
     /// found without the API key, is titled like the file, and the upload makes another one.
@@ -234,6 +260,16 @@ impl Herald {
             Happening::StatusAsked { video_id, reason } => {
                 tracing::info!("{file}: asking what the service has of video {video_id}: {reason}");
             }
+            Happening::SourceTouched { change } => {
+                tracing::warn!(
+                    "{file}: {change} while it is being sent: the upload goes on, no byte changed"
+                );
+            }
+            Happening::Proved { chunks, .. } => tracing::warn!(
+                "{file}: its times cannot tell whether it changed since an earlier run sent {chunks} chunks: they \
+                 were compared with the file by their digests and are equal"
+            ),
+            Happening::BeginsAnew { why, .. } => tracing::warn!("{file}: beginning anew: {why}"),
             Happening::StrayVideo => tracing::warn!("{file}: {STRAY_VIDEO}"),
             Happening::Missed { .. } => {}
         }

@@ -7,9 +7,12 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{self, SourceFile};
+use crate::source::{self, ChunkDigest, SourceFile};
 use crate::upload::Destination;
-use crate::upload::journal::{self, Claim, Container, Journal, JournalError, Key, Made, Ticket, TokenDigest};
+use crate::upload::journal::{
+    self, Claim, Comparison, Container, Journal, JournalError, Key, Made, Ticket, TokenDigest,
+};
+use crate::upload::proof::Doubt;
 use crate::upload::session::Resumed;
 use crate::wire::Plan;
 
@@ -22,6 +25,8 @@ pub(super) struct Logbook(Option<Rc<RefCell<Journal>>>);
 pub(super) struct Record {
     journal: Rc<RefCell<Journal>>,
     ticket: Ticket,
+    /// The file as it is now, while it is not proved that it has the bytes that were sent.
+    unproved: Option<Key>,
 }
 
 /// What an earlier process left of the same upload.
@@ -40,6 +45,8 @@ pub(super) enum Continued {
         made: Made,
         plan: Plan,
         resumed: Resumed,
+        /// Present where the file's times do not tell whether it has the bytes that were sent.
+        doubt: Option<Doubt>,
     },
 }
 
@@ -70,13 +77,19 @@ impl Logbook {
         let claim = journal.borrow_mut().claim(&key, arguments, SystemTime::now())?;
         match claim {
             Claim::Fresh(ticket) => {
-                Ok((Some(Record { journal: journal.clone(), ticket }), Continued::Nothing))
+                Ok((Some(Record { journal: journal.clone(), ticket, unproved: None }), Continued::Nothing))
             }
             Claim::Resume(ticket, remembered) => {
+                let doubt = match remembered.comparison {
+                    Comparison::Same => None,
+                    Comparison::Prove => Some(Doubt::Prove(remembered.digests)),
+                    Comparison::Anew | Comparison::Another => Some(Doubt::Anew),
+                };
+                let unproved = doubt.is_some().then_some(key);
                 let continued = match (remembered.container, remembered.plan) {
                     (Container::Known { video_id, made }, Some(plan)) => {
                         let resumed = Resumed { stored: remembered.stored };
-                        Continued::Container { video_id, made, plan, resumed }
+                        Continued::Container { video_id, made, plan, resumed, doubt }
                     }
                     (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
                         Continued::Intended { mark }
@@ -84,7 +97,7 @@ impl Logbook {
                     (Container::Intended { .. }, _) => Continued::Strayed,
                     (Container::None | Container::Known { .. }, _) => Continued::Nothing,
                 };
-                Ok((Some(Record { journal: journal.clone(), ticket }), continued))
+                Ok((Some(Record { journal: journal.clone(), ticket, unproved }), continued))
             }
             Claim::Busy { pid } => {
                 let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
@@ -134,6 +147,22 @@ impl Record {
         }
     }
 
+    /// Once all bytes of a chunk were sent, and not the end of its request. What cannot be written down costs that
+    /// the file cannot be proved later.
+    pub(super) fn sent(&mut self, index: u32, digest: ChunkDigest) {
+        if let Err(error) = self.journal.borrow_mut().sent(&self.ticket, index, digest) {
+            tracing::warn!(%error, "the journal did not take the digest of a chunk: it cannot be proved later");
+        }
+    }
+
+    /// The file has the bytes of every chunk that was sent.
+    pub(super) fn proved(&mut self) {
+        let Some(key) = self.unproved.take() else { return };
+        if let Err(error) = self.journal.borrow_mut().proved(&mut self.ticket, &key) {
+            tracing::warn!(%error, "the journal did not take that the file was proved: the next run proves it again");
+        }
+    }
+
     /// After the chunk that made a container of ours whole, which may be the one that made it.
     pub(super) fn completed(&mut self, plan: Option<Plan>, video_id: &str, index: u32) {
         if let Err(error) = self.journal.borrow_mut().completed(&mut self.ticket, plan, video_id, index) {
@@ -177,14 +206,14 @@ impl From<JournalError> for Error {
 /// The path is written in full: whoever continues may be in another folder.
 fn source_of(file: &SourceFile) -> journal::Source {
     let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
-    journal::Source::File { path, identity: file.identity().into() }
+    journal::Source::File { path, identity: file.into() }
 }
 
-impl From<source::Identity> for journal::Identity {
-    fn from(identity: source::Identity) -> journal::Identity {
+impl From<&SourceFile> for journal::Identity {
+    fn from(file: &SourceFile) -> journal::Identity {
+        let (identity, file_system) = (file.identity(), file.file_system());
         let source::Identity { device, inode, len, mtime_ns, ctime_ns } = identity;
-        let within = |ns: i128| i64::try_from(ns).unwrap_or(i64::MAX);
-        journal::Identity { device, inode, len, mtime_ns: within(mtime_ns), ctime_ns: within(ctime_ns) }
+        journal::Identity { device, inode, len, mtime_ns, ctime_ns, file_system }
     }
 }
 

@@ -12,18 +12,38 @@ pub(super) struct Again {
     pub(super) request: UploadRequest,
     pub(super) halted: watch::Receiver<Halt>,
     pub(super) restarts: u32,
+    /// Whether the container that was being filled is left to `ringlift clean` rather than deleted.
+    pub(super) keeps_container: bool,
 }
 
 impl Again {
     /// `None` for an upload that is not to begin anew, or cannot: only a file is read twice, only a
     /// container of our own is deleted, and an upload token does not suffice for that.
     pub(super) fn of(job: &Job) -> Option<Again> {
-        let UploadRequest { input, destination, video, mode, chunk_size, expected_bytes, .. } = &job.request;
-        let Input::File(path) = input else { return None };
-        let is_new = matches!(destination, None | Some(Destination::NewVideo(_)));
-        if job.request.on_change == OnChange::Fail || !is_new || job.restarts == MAX_RESTARTS {
+        let is_asked_for = job.request.on_change == OnChange::Restart;
+        if !is_asked_for || !is_for_new_video(&job.request) || job.restarts == MAX_RESTARTS {
             return None;
         }
+        Again::with(job, job.restarts + 1, false)
+    }
+
+    /// For an upload that an earlier process began and whose chunks are not proved. `None` where it was only to be
+    /// continued, or where the bytes that were sent went into a video that was named: its next source needs another.
+    pub(super) fn unproved(job: &Job) -> Option<Again> {
+        let names_video = match &job.request.destination {
+            None | Some(Destination::NewVideo(_) | Destination::Delegated { video_id: None, .. }) => false,
+            Some(Destination::Video(_) | Destination::Delegated { video_id: Some(_), .. }) => true,
+        };
+        if job.request.unbegun == Unbegun::Refuse || names_video {
+            return None;
+        }
+        let deletes = job.request.on_change == OnChange::Restart && is_for_new_video(&job.request);
+        Again::with(job, job.restarts, !deletes)
+    }
+
+    fn with(job: &Job, restarts: u32, keeps_container: bool) -> Option<Again> {
+        let UploadRequest { input, destination, video, mode, chunk_size, expected_bytes, .. } = &job.request;
+        let Input::File(path) = input else { return None };
         let request = UploadRequest {
             input: Input::File(path.clone()),
             destination: destination.clone(),
@@ -31,17 +51,21 @@ impl Again {
             mode: *mode,
             chunk_size: *chunk_size,
             expected_bytes: *expected_bytes,
-            on_change: OnChange::Restart,
+            on_change: job.request.on_change,
             unbegun: Unbegun::Begin,
             heard: job.request.heard.clone(),
         };
-        Some(Again { request, halted: job.halted.clone(), restarts: job.restarts + 1 })
+        Some(Again { request, halted: job.halted.clone(), restarts, keeps_container })
     }
 
     /// Whether this is the end of an attempt that it was kept for.
     pub(super) fn suits(&self, error: &Error) -> bool {
         error.kind() == ErrorKind::SourceChanged && *self.halted.borrow() == Halt::No
     }
+}
+
+fn is_for_new_video(request: &UploadRequest) -> bool {
+    matches!(request.destination, None | Some(Destination::NewVideo(_)))
 }
 
 /// What earlier attempts at an upload sent in vain.

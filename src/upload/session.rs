@@ -21,6 +21,7 @@
 //! chunk must be acknowledged, and no answer may call the video complete before every chunk was sent.
 
 mod outcome;
+mod proof;
 mod status;
 mod words;
 

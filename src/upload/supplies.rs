@@ -10,14 +10,16 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::pipe::Place;
-use crate::source::{Choice, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile, probe};
+use crate::source::{
+    Choice, Delivery, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile, Strictness, probe,
+};
 use crate::upload::chunks::{Cut, Last};
 use crate::upload::client::Settings;
 use crate::upload::crew::Crew;
 use crate::upload::feed::{self, Feed, Filling};
 use crate::upload::pace::{Sizing, chunk_bytes_for};
 use crate::upload::worker::Supply;
-use crate::upload::{ChunkSize, Input, Mode};
+use crate::upload::{Checksum, ChunkSize, Input, Mode, OnChange};
 use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB, MIN_CHUNK_BYTES};
 use crate::wire::{Addressing, Plan, plan};
 
@@ -40,6 +42,15 @@ impl Supplies {
         match self {
             Supplies::File { file, choice } => Some(Supply::File(file.clone(), choice.clone())),
             Supplies::Stream { held, .. } => Some(Supply::Held(held.get(&index)?.clone())),
+        }
+    }
+
+    /// Whether the digests of its chunks can be computed on their way: only where the kernel does not send the file
+    /// by itself, and a stream cannot be read again.
+    pub(super) fn pass_through(&self) -> bool {
+        match self {
+            Supplies::File { choice, .. } => choice.delivery == Delivery::Tls,
+            Supplies::Stream { .. } => false,
         }
     }
 
@@ -76,6 +87,7 @@ pub(super) struct Wish {
     pub(super) mode: Mode,
     pub(super) chunk_size: ChunkSize,
     pub(super) expected_bytes: Option<u64>,
+    pub(super) on_change: OnChange,
 }
 
 /// Opens the source and plans.
@@ -93,9 +105,17 @@ pub(super) fn open(
 }
 
 fn open_file(path: PathBuf, wish: Wish, settings: &Settings, crew: &Crew) -> Result<Opened> {
-    let file = SourceFile::open(&path)?;
+    let file = SourceFile::open(&path)?.strictness(match wish.on_change {
+        OnChange::Fail | OnChange::Restart => Strictness::Content,
+        OnChange::Strict => Strictness::Attributes,
+    });
     let plan = settings.plan(file.len(), wish.mode, wish.chunk_size)?;
-    let choice = probe::choose(settings.reader, &file, &crew.circumstances(settings.sigbus));
+    let mut circumstances = crew.circumstances(settings.sigbus);
+    if settings.checksum == Checksum::Always && settings.journal.is_some() {
+        // The bytes are read here for their digests, as over TLS to be encrypted.
+        circumstances.delivery = Delivery::Tls;
+    }
+    let choice = probe::choose(settings.reader, &file, &circumstances);
     tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
     let supplies = Supplies::File { file, choice };
     Ok(Opened { cut: Cut::Planned(plan), supplies, file_name: file_name(&path), inbox: None })

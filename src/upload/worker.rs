@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::{Origin, RateLimit, UploadAnswer, Video};
 use crate::body::ChunkBody;
 use crate::error::{Error, ErrorKind};
-use crate::source::{AnySource, Choice, HeldChunk, Region, Source, SourceError, SourceFile};
+use crate::source::{AnySource, Choice, ChunkDigest, HeldChunk, Region, Source, SourceError, SourceFile};
 use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
 use crate::upload::control::failed_at;
 use crate::upload::progress::Gauge;
@@ -52,6 +52,8 @@ pub(super) struct Order {
     /// The form field `videoId` of a delegated upload.
     pub(super) video_id_field: Option<String>,
     pub(super) file_name: Arc<str>,
+    /// Whether the chunk's digest is to be reported.
+    pub(super) digests: bool,
     /// Turns true when the session is over.
     pub(super) cancelled: watch::Receiver<bool>,
 }
@@ -63,11 +65,21 @@ pub(super) enum Supply {
     Held(HeldChunk),
 }
 
-/// A lane is idle, and what became of its last order.
+/// What a lane reports.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) lane: LaneIndex,
-    pub(super) done: Option<Done>,
+pub(super) enum Report {
+    /// It is idle, and what became of its last order.
+    Idle { lane: LaneIndex, done: Option<Done> },
+    /// It has handed over all bytes of a chunk and not the end of the request: the service may have it from now on.
+    Sent(Sent),
+}
+
+/// A chunk that was sent whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) session: SessionId,
+    pub(super) index: u32,
+    pub(super) digest: ChunkDigest,
 }
 
 /// What became of an order.
@@ -148,7 +160,8 @@ async fn run(plant: Plant) {
         Ok(pools) => pools,
         Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
     };
-    let worker = Worker { dialer, patience, origin, pools, open: RefCell::new(VecDeque::new()) };
+    let open = RefCell::new(VecDeque::new());
+    let worker = Worker { dialer, patience, origin, pools, reports: reports.clone(), open };
     // Each lane is woken for itself: what moves one of them costs the others nothing.
     let lanes = stations.into_iter().map(|station| worker.attend(station, reports.clone()));
     let mut lanes: FuturesUnordered<_> = lanes.collect();
@@ -160,6 +173,7 @@ struct Worker {
     patience: Patience,
     origin: Origin,
     pools: Pools,
+    reports: mpsc::Sender<Report>,
     /// The sources opened last, newest at the back.
     open: RefCell<VecDeque<Open>>,
 }
@@ -180,7 +194,7 @@ impl Worker {
         let mut done = None;
         loop {
             station.gauge.rest();
-            if reports.send(Report { lane: station.lane, done: done.take() }).await.is_err() {
+            if reports.send(Report::Idle { lane: station.lane, done: done.take() }).await.is_err() {
                 return;
             }
             let Some(order) = station.orders.recv().await else { return };
@@ -286,7 +300,14 @@ impl Worker {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         gauge.follow(lane.sent(), envelope.head().len() as u64, order.chunk.extent.len());
-        let body = ChunkBody::new(&envelope, source, order.chunk.extent, gauge.read.clone());
+        let mut body = ChunkBody::new(&envelope, source, order.chunk.extent, gauge.read.clone());
+        if order.digests {
+            let (session, index, reports) = (order.session, order.chunk.index, self.reports.clone());
+            // There is room: the queue has two places for each lane, and a lane reports twice for an order at most.
+            body = body.digesting(move |digest| {
+                drop(reports.try_send(Report::Sent(Sent { session, index, digest })))
+            });
+        }
         let mut request = request.body(body).map_err(|error| {
             Error::new(ErrorKind::InvalidInput, "build the upload request").with_source(error)
         })?;

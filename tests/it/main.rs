@@ -17,4 +17,5 @@ mod round_trip;
 mod secrets;
 mod soak;
 mod support;
+mod touched;
 mod truth;

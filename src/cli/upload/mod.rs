@@ -203,6 +203,7 @@ pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Fa
         settings.credentials = Credentials::ApiKey(key);
     }
     settings.reader = lanes.reader;
+    settings.checksum = lanes.checksum.into();
     if let Count::Exactly(lanes) = lanes.concurrency {
         settings.lanes = NonZeroUsize::get(lanes);
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ringlift::source::{Circumstances, Declined, Delivery, SourceFile, probe};
 use ringlift::wire::Addressing;
-use ringlift::{ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
+use ringlift::{Checksum, ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
 
 use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
 use crate::cli::exit::{Exit, Failure};
@@ -182,7 +182,8 @@ pub(super) fn planned(
 }
 
 fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Declined>) -> String {
-    let delivery = match settings.endpoint_url.starts_with("https:") {
+    let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
+    let delivery = match is_digested || settings.endpoint_url.starts_with("https:") {
         true => Delivery::Tls,
         false => Delivery::Plain,
     };

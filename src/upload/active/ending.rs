@@ -5,7 +5,9 @@ use futures_util::future::LocalBoxFuture;
 use super::Active;
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::Uploaded;
+use crate::upload::happening::{Happening, Why};
 use crate::upload::job::Job;
+use crate::upload::record::Record;
 use crate::upload::restart::{Again, InVain, Restart};
 use crate::upload::retry::Attempt;
 use crate::upload::supplies::Supplies;
@@ -27,7 +29,9 @@ impl Active {
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => {
-                self.check_source().map(|()| self.uploaded()).inspect_err(|_| self.write_down_container())
+                let checked = self.check_source();
+                self.tell_touched();
+                checked.map(|()| self.uploaded()).inspect_err(|_| self.write_down_container())
             }
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
@@ -69,7 +73,8 @@ impl Active {
     }
 
     fn restart(self, again: Again, error: Error) -> Restart {
-        tracing::warn!(file = %self.file_name, %error, restart = again.restarts, "beginning anew");
+        let left = self.session.video_id().map(str::to_owned);
+        self.herald.tell(Happening::BeginsAnew { video_id: left, why: Why::from(&error).message });
         let in_vain = InVain {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
@@ -77,8 +82,12 @@ impl Active {
         let video_id = self.session.video_id().map(str::to_owned);
         let Active { reply, publish, on_progress, record, herald, .. } = self;
         let followers = herald.into_followers();
-        let Again { request, halted, restarts } = again;
+        let Again { request, halted, restarts, keeps_container } = again;
         let job = Job { request, reply, publish, followers, halted, on_progress, restarts, in_vain };
+        if keeps_container {
+            record.into_iter().for_each(Record::abandoned);
+            return Restart { job, video_id: None, record: None, error };
+        }
         Restart { job, video_id, record, error }
     }
 

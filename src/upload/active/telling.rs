@@ -11,7 +11,7 @@ impl Active {
     /// Says what everybody waits for when nothing has moved for a while.
     pub(in crate::upload) fn watch(&mut self, now: Instant) {
         let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
-        let moved = read.sum::<u64>() + self.session.chunks().stored_bytes();
+        let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
         let Some(still) = self.watchdog.look(moved, now) else { return };
         let file = &self.file_name;
         tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
@@ -67,7 +67,7 @@ impl Active {
 
     /// Tells whoever follows it that its chunks wait.
     pub(in crate::upload) fn tell_held(&mut self, held: Held, now: Instant) {
-        if self.session.wants_lane() && self.told.is_news(held, now) {
+        if self.wants_lane() && self.told.is_news(held, now) {
             let delay = held.until.saturating_duration_since(now);
             self.herald.tell_followers(Happening::Throttled { class: Class::Uploads, why: held.by, delay });
         }

@@ -33,7 +33,7 @@ impl Driver {
 
     /// Says what chunks wait for: once in the log, and to each upload that has some.
     pub(super) fn tell_held(&mut self, now: Instant) {
-        if self.idle.is_empty() || !self.active.values().any(|active| active.session.wants_lane()) {
+        if self.idle.is_empty() || !self.active.values().any(|active| active.wants_lane()) {
             return;
         }
         let Some(held) = self.pace.borrow_mut().held(Class::Uploads, now) else { return };
@@ -49,7 +49,7 @@ impl Driver {
         let authorized = self.authorization.known.is_some();
         let (before, after): (Vec<_>, Vec<_>) = self.active.iter_mut().partition(|(id, _)| **id < self.turn);
         for (&id, active) in after.into_iter().chain(before) {
-            if active.needs_key() && !authorized {
+            if active.is_proving() || active.needs_key() && !authorized {
                 continue;
             }
             if let Some(dispatch) = active.session.next_chunk(now) {

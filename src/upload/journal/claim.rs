@@ -6,7 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
+use super::identity::Comparison;
 use super::row::{Container, Row};
+use crate::source::ChunkDigest;
 use crate::wire::Plan;
 
 /// What came of asking for a session.
@@ -60,8 +62,10 @@ pub struct Remembered {
     pub plan: Option<Plan>,
     /// The indexes of the chunks that the service acknowledged, ascending.
     pub stored: Vec<u32>,
-    /// Whether the file's ctime is another one now, which a new mode, owner or name suffices for.
-    pub ctime_changed: bool,
+    /// What the file has to do with the one of which chunks were sent. Never [`Comparison::Another`].
+    pub comparison: Comparison,
+    /// The digests of chunks that were sent whole, by their indexes, ascending; `None` for one that proves nothing.
+    pub digests: Vec<(u32, Option<ChunkDigest>)>,
 }
 
 /// The lock files, one a session, in a folder beside the journal. They are numbered and used again: making one for

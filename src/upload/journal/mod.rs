@@ -15,8 +15,10 @@
 //! Does not know: the service, the clock, where the file should be, what to do with what it remembers.
 
 mod claim;
+mod digests;
 mod error;
 mod file;
+mod identity;
 mod row;
 
 use std::path::{Path, PathBuf};
@@ -27,10 +29,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use crate::wire::Plan;
 pub use claim::{Claim, Remembered, Ticket};
 pub use error::JournalError;
+pub use identity::{Comparison, FileSystem, Identity, compare};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use row::fuzzing;
-pub use row::{Container, Destination, Entry, Identity, Key, Made, Source, Standing, TokenDigest};
+pub use row::{Container, Destination, Entry, Key, Made, Source, Standing, TokenDigest};
 
 use claim::{Held, Locks};
 use file::failed;
@@ -95,7 +98,8 @@ impl Journal {
                     Held::ByUs(lock) => lock,
                     Held::ByThem(pid) => return Ok(Claim::Busy { pid }),
                 };
-                let remembered = row.take_up(key, arguments);
+                let digests = digests::of_session(&transaction, row.id, path)?;
+                let remembered = row.take_up(key, arguments, digests);
                 update(&transaction, &row, path)?;
                 let ticket = Ticket::new(row, lock);
                 match remembered {
@@ -122,8 +126,17 @@ impl Journal {
         plan: Option<Plan>,
         mark: &str,
     ) -> Result<(), JournalError> {
-        ticket.row.begin(Container::Intended { mark: mark.to_owned() }, plan);
-        self.write(&ticket.row, Durability::Disk)
+        self.begin_container(ticket, Container::Intended { mark: mark.to_owned() }, plan, Durability::Disk)
+    }
+
+    /// Writes down that the session's file still has the bytes of every chunk that was sent, and is from now on the
+    /// one of `key`.
+    ///
+    /// # Errors
+    /// When it could not be written down. The next process has to prove it again then.
+    pub fn proved(&mut self, ticket: &mut Ticket, key: &Key) -> Result<(), JournalError> {
+        ticket.row.set_file(key);
+        self.write(&ticket.row, Durability::Process)
     }
 
     /// Writes down that nothing was created after all: every request for it was refused, or never whole.
@@ -148,8 +161,8 @@ impl Journal {
         video_id: &str,
         made: Made,
     ) -> Result<(), JournalError> {
-        ticket.row.begin(Container::Known { video_id: video_id.to_owned(), made }, plan);
-        self.write(&ticket.row, Durability::Disk)
+        let container = Container::Known { video_id: video_id.to_owned(), made };
+        self.begin_container(ticket, container, plan, Durability::Disk)
     }
 
     /// Writes down that the service has the chunk at `index`; saying it twice does no harm.
@@ -270,6 +283,24 @@ impl Journal {
         Ok(())
     }
 
+    fn begin_container(
+        &mut self,
+        ticket: &mut Ticket,
+        container: Container,
+        plan: Option<Plan>,
+        durability: Durability,
+    ) -> Result<(), JournalError> {
+        let forgets_digests = ticket.row.begin(container, plan);
+        self.survive(durability)?;
+        let path = &self.path;
+        let transaction = begin(&mut self.connection, path)?;
+        if forgets_digests {
+            digests::forget(&transaction, ticket.row.id, path)?;
+        }
+        update(&transaction, &ticket.row, path)?;
+        transaction.commit().map_err(|error| failed(path, error))
+    }
+
     fn write(&mut self, row: &Row, durability: Durability) -> Result<(), JournalError> {
         self.survive(durability)?;
         let path = &self.path;
@@ -316,9 +347,12 @@ fn select(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, Journa
 fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Row, JournalError> {
     let record = row.record();
     transaction
-        .prepare_cached("INSERT INTO sessions (path, record, stored, seal) VALUES (?1, ?2, ?3, ?4)")
+        .prepare_cached(
+            "INSERT INTO sessions (path, record, stored, seal, inode, lock) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
         .and_then(|mut insert| {
-            insert.insert(params![row.path(), record, row.stored.bytes(), row.seal(&record)])
+            let (inode, lock) = (row.inode(), row.lock());
+            insert.insert(params![row.path(), record, row.stored.bytes(), row.seal(&record), inode, lock])
         })
         .map(|id| row.id = id)
         .map_err(|error| failed(path, error))?;
@@ -328,9 +362,14 @@ fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Ro
 fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), JournalError> {
     let record = row.record();
     let changed = transaction
-        .prepare_cached("UPDATE sessions SET path = ?2, record = ?3, stored = ?4, seal = ?5 WHERE id = ?1")
+        .prepare_cached(
+            "UPDATE sessions SET path = ?2, record = ?3, stored = ?4, seal = ?5, inode = ?6, lock = ?7
+             WHERE id = ?1",
+        )
         .and_then(|mut update| {
-            update.execute(params![row.id, row.path(), record, row.stored.bytes(), row.seal(&record)])
+            let (inode, lock) = (row.inode(), row.lock());
+            let (stored, seal) = (row.stored.bytes(), row.seal(&record));
+            update.execute(params![row.id, row.path(), record, stored, seal, inode, lock])
         })
         .map_err(|error| failed(path, error))?;
     match changed {
@@ -341,10 +380,12 @@ fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), J
 
 fn delete(transaction: &Transaction<'_>, tickets: &[Ticket], path: &Path) -> Result<(), JournalError> {
     for ticket in tickets {
-        transaction
-            .prepare_cached("DELETE FROM sessions WHERE id = ?1")
-            .and_then(|mut delete| delete.execute(params![ticket.row.id]))
-            .map_err(|error| failed(path, error))?;
+        for delete in ["DELETE FROM sessions WHERE id = ?1", "DELETE FROM digests WHERE session = ?1"] {
+            transaction
+                .prepare_cached(delete)
+                .and_then(|mut delete| delete.execute(params![ticket.row.id]))
+                .map_err(|error| failed(path, error))?;
+        }
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::claim::Remembered;
+use super::identity::{Comparison, Identity, compare};
+use crate::source::ChunkDigest;
 use crate::wire::{Addressing, Plan};
 
 /// Whose bytes go where: what makes two runs of a command the same upload.
@@ -34,29 +36,6 @@ pub enum Source {
     },
     /// A stream. It is gone with its process, and what was begun with it is never resumed.
     Stream,
-}
-
-/// Which file it is, and which state of it, by statx(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// The device, `st_dev`.
-    pub device: u64,
-    /// The inode number.
-    pub inode: u64,
-    /// The length in bytes.
-    pub len: u64,
-    /// When the content was last changed, in nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// When anything about the file was last changed, in nanoseconds since 1970.
-    pub ctime_ns: i64,
-}
-
-impl Identity {
-    /// Whether the file has the same bytes as it had as `other`, as far as that can be told without
-    /// reading it.
-    pub fn has_same_bytes(&self, other: &Identity) -> bool {
-        (self.inode, self.len, self.mtime_ns) == (other.inode, other.len, other.mtime_ns)
-    }
 }
 
 /// Where the bytes go.
@@ -200,6 +179,15 @@ pub enum Standing {
     Abandoned,
 }
 
+/// What is known of the digests of acknowledged chunks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HasDigests {
+    OfEveryChunk,
+    NotOfEveryChunk,
+    /// They were not looked for.
+    Unknown,
+}
+
 /// One row of the journal.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -310,48 +298,90 @@ impl Row {
         sha256(&whole)
     }
 
-    /// Whether `key` is this session's. A device number may change when the machine starts again, and
-    /// the path when the file is moved: one of the two is enough.
+    /// Whether `key` is this session's, as far as can be told without digests.
     pub(super) fn continues(&self, key: &Key) -> bool {
-        let Source::File { path, identity: now } = &key.source else { return false };
-        let Some(then) = &self.record.identity else { return false };
-        let same_place = then.device == now.device || self.path == *path;
         let same_way = self.record.endpoint == key.endpoint && self.record.destination == key.destination;
-        self.record.stage == Stage::Open && then.has_same_bytes(now) && same_place && same_way
+        let is_open = self.record.stage == Stage::Open && same_way;
+        is_open && self.comparison(key, HasDigests::Unknown) != Comparison::Another
     }
 
-    /// Makes the row that of a new claim; says what an earlier one left.
-    pub(super) fn take_up(&mut self, key: &Key, arguments: &str) -> Option<Remembered> {
-        let identity = key.source.identity();
-        let ctime_changed =
-            self.record.identity.map(|then| then.ctime_ns) != identity.map(|now| now.ctime_ns);
-        self.record.identity = identity.copied();
-        self.path = key.source.path().to_owned();
+    /// What the file of `key` has to do with the session's.
+    fn comparison(&self, key: &Key, digests: HasDigests) -> Comparison {
+        let Source::File { path, identity: now } = &key.source else { return Comparison::Another };
+        let Some(then) = &self.record.identity else { return Comparison::Another };
+        let comparison = compare(then, now, self.path == *path, digests == HasDigests::OfEveryChunk);
+        match (comparison, &self.record.container) {
+            (Comparison::Prove | Comparison::Anew, Container::None | Container::Intended { .. }) => {
+                // Nothing was sent that could differ.
+                Comparison::Same
+            }
+            (comparison, _) => comparison,
+        }
+    }
+
+    /// Makes the row that of a new claim; says what an earlier one left, where `digests` are those of the chunks
+    /// that were sent.
+    ///
+    /// The file stays the one of the earlier claim while it is not proved: a process that dies before the proof
+    /// must not leave a journal that trusts it.
+    pub(super) fn take_up(
+        &mut self,
+        key: &Key,
+        arguments: &str,
+        digests: Vec<(u32, Option<ChunkDigest>)>,
+    ) -> Option<Remembered> {
+        let stored: Vec<u32> = self.stored.iter().collect();
+        let has_digest = |index: &u32| digests.binary_search_by_key(index, |(chunk, _)| *chunk).is_ok();
+        let has_digests = match !digests.is_empty() && stored.iter().all(has_digest) {
+            true => HasDigests::OfEveryChunk,
+            false => HasDigests::NotOfEveryChunk,
+        };
+        let comparison = self.comparison(key, has_digests);
+        if !self.has_begun() || comparison == Comparison::Same {
+            self.set_file(key);
+        }
         self.record.arguments = arguments.to_owned();
         self.has_begun().then(|| Remembered {
             container: self.record.container.clone(),
             plan: self.plan().ok().flatten(),
-            stored: self.stored.iter().collect(),
-            ctime_changed,
+            stored,
+            comparison,
+            digests,
         })
+    }
+
+    /// From now on the session is about the file of `key`, as it is now.
+    pub(super) fn set_file(&mut self, key: &Key) {
+        self.record.identity = key.source.identity().copied();
+        self.path = key.source.path().to_owned();
     }
 
     pub(super) fn lock(&self) -> u32 {
         self.record.lock
     }
 
+    /// The inode number as the database holds it, where integers are signed; `None` of a stream.
+    pub(super) fn inode(&self) -> Option<i64> {
+        self.record.identity.map(|identity| identity.inode.cast_signed())
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.record.container != Container::None
     }
 
-    /// Another container begins empty, and so does another way to cut the file.
-    pub(super) fn begin(&mut self, container: Container, plan: Option<Plan>) {
+    /// Another container begins empty, and so does another way to cut the file. Returns whether the digests of
+    /// chunks that were sent no longer count.
+    pub(super) fn begin(&mut self, container: Container, plan: Option<Plan>) -> bool {
         let plan = plan.map(Cut::from);
-        if self.record.container != container || self.record.plan != plan {
+        let is_another = self.record.container != container || self.record.plan != plan;
+        // With an upload token the first chunk is sent before its container has a name.
+        let is_left = is_another && matches!(self.record.container, Container::Known { .. });
+        if is_another {
             self.stored = Bits::default();
         }
         self.record.container = container;
         self.record.plan = plan;
+        is_left
     }
 
     /// There is no container, and none that may exist.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
+use crate::source::ChunkDigest;
 use crate::wire::Addressing;
 use crate::wire::limits::MIB;
 
@@ -24,6 +25,7 @@ fn identity() -> Identity {
         len: 500 * MIB,
         mtime_ns: 1_700_000_000_123_456_789,
         ctime_ns: 5,
+        file_system: FileSystem::Stable,
     }
 }
 
@@ -99,7 +101,8 @@ fn the_same_command_finds_its_container_its_plan_and_every_acknowledged_chunk() 
         container: known("vi1", Made::ByUs),
         plan: Some(plan()),
         stored: vec![0, 7, 8, 99],
-        ctime_changed: false,
+        comparison: Comparison::Same,
+        digests: Vec::new(),
     };
     assert_eq!(remembered, expected);
 }
@@ -231,17 +234,139 @@ fn what_people_see_of_a_session_says_whose_bytes_go_where() {
 }
 
 #[test]
-fn a_new_mode_is_reported_and_new_content_is_another_upload() {
+fn a_new_mode_has_to_be_proved_and_new_content_is_another_upload() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     left_behind(&path, [4]);
     let mut journal = Journal::open(&path).unwrap();
     let same = identity();
-    assert!(resumed(&mut journal, &key_of(Identity { ctime_ns: 6, ..same })).1.ctime_changed);
-    assert!(!resumed(&mut journal, &key_of(Identity { ctime_ns: 6, ..same })).1.ctime_changed);
+    let touched = key_of(Identity { ctime_ns: 6, ..same });
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Anew);
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Anew, "a claim proves nothing");
     fresh(&mut journal, &key_of(Identity { mtime_ns: 6, ..same }));
     fresh(&mut journal, &key_of(Identity { len: 6, ..same }));
     fresh(&mut journal, &key_of(Identity { inode: 6, ..same }));
+}
+
+/// The digest of the chunk at `index`, or of another one.
+fn chunk_digest(byte: u8) -> ChunkDigest {
+    ChunkDigest::from_bytes(&[byte; 16]).unwrap()
+}
+
+/// A journal with one container in which chunks 3 and 4 are stored, and of 3, 4 and 5 the digests.
+fn left_with_digests(path: &Path) {
+    let mut journal = Journal::open(path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    for index in [3, 4, 5] {
+        journal.sent(&ticket, index, chunk_digest(index as u8)).unwrap();
+    }
+    journal.acknowledged(&mut ticket, 3).unwrap();
+    journal.acknowledged(&mut ticket, 4).unwrap();
+}
+
+fn digests_in(path: &Path) -> i64 {
+    let database = Connection::open(path).unwrap();
+    database.query_row("SELECT count(*) FROM digests", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_touched_file_can_be_proved_by_the_digest_of_every_chunk_that_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    let mut journal = Journal::open(&path).unwrap();
+    let (mut ticket, remembered) = resumed(&mut journal, &touched);
+    let expected: Vec<_> = [3, 4, 5].map(|index| (u32::from(index), Some(chunk_digest(index)))).into();
+    assert_eq!((remembered.comparison, remembered.digests), (Comparison::Prove, expected));
+    drop(ticket);
+    (ticket, _) = resumed(&mut journal, &touched);
+    journal.proved(&mut ticket, &touched).unwrap();
+    drop(ticket);
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Same);
+    assert_eq!(resumed(&mut journal, &key()).1.comparison, Comparison::Prove, "as it was before");
+}
+
+#[test]
+fn a_chunk_that_was_acknowledged_without_a_digest_leaves_nothing_to_prove() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    Connection::open(&path).unwrap().execute("DELETE FROM digests WHERE chunk = 4", []).unwrap();
+    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &touched);
+    assert_eq!(remembered.comparison, Comparison::Anew);
+}
+
+#[test]
+fn a_chunk_that_was_sent_with_different_bytes_has_a_digest_that_equals_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    let mut journal = Journal::open(&path).unwrap();
+    let (ticket, _) = resumed(&mut journal, &key());
+    journal.sent(&ticket, 3, chunk_digest(3)).unwrap();
+    journal.sent(&ticket, 5, chunk_digest(7)).unwrap();
+    journal.sent(&ticket, 5, chunk_digest(7)).unwrap();
+    drop(ticket);
+    let digests = resumed(&mut journal, &key()).1.digests;
+    assert_eq!(digests, [(3, Some(chunk_digest(3))), (4, Some(chunk_digest(4))), (5, None)]);
+}
+
+#[test]
+fn digests_go_with_their_container_and_their_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_with_digests(&path);
+    let mut journal = Journal::open(&path).unwrap();
+    let (mut ticket, _) = resumed(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    assert_eq!(digests_in(&path), 3);
+    journal.container(&mut ticket, Some(plan()), "vi2", Made::ByUs).unwrap();
+    assert_eq!(digests_in(&path), 0);
+    journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
+    journal.forget(ticket).unwrap();
+    assert_eq!(digests_in(&path), 0);
+}
+
+#[test]
+fn with_an_upload_token_the_first_chunk_is_sent_before_its_container_has_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let destination = Destination::Token(TokenDigest::of("to-secret"));
+    let mut ticket = fresh(&mut journal, &Key { destination, ..key() });
+    journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    assert_eq!(digests_in(&path), 1);
+}
+
+#[test]
+fn a_container_into_which_nothing_was_sent_is_taken_up_for_a_touched_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.creating(&mut ticket, Some(plan()), "mark-1").unwrap();
+    drop(ticket);
+    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Same);
+}
+
+#[test]
+fn a_file_on_a_file_system_without_inode_numbers_is_found_by_its_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    left_behind(&path, [4]);
+    let mut journal = Journal::open(&path).unwrap();
+    for file_system in [FileSystem::Renumbering, FileSystem::Fuse, FileSystem::Fat] {
+        let remounted = Identity { device: 9, inode: 9, file_system, ..identity() };
+        let (ticket, remembered) = resumed(&mut journal, &key_of(remounted));
+        assert_eq!((remembered.stored, remembered.comparison), (vec![4], Comparison::Same));
+        drop(ticket);
+    }
+    let elsewhere = Identity { device: 9, inode: 9, ..identity() };
+    fresh(&mut journal, &key_of(Identity { inode: 8, ..elsewhere }));
 }
 
 #[test]
@@ -383,12 +508,83 @@ fn a_journal_of_another_version_is_refused_by_name() {
     left_behind(&path, [1]);
     let version =
         |version: i64| Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
-    version(3);
-    assert!(matches!(refusal(&path), JournalError::Newer { found: 3, known: 2, .. }));
+    version(4);
+    assert!(matches!(refusal(&path), JournalError::Newer { found: 4, known: 3, .. }));
     version(1);
-    assert!(matches!(refusal(&path), JournalError::Older { found: 1, known: 2, .. }));
-    version(2);
+    assert!(matches!(refusal(&path), JournalError::Older { found: 1, known: 3, .. }));
+    version(3);
     resumed(&mut Journal::open(&path).unwrap(), &key());
+}
+
+/// A journal as format 2 wrote it: one session, of 500 MiB in parts of 5 MiB, of which parts 0, 3 and 8 are stored.
+fn of_format_2(path: &Path) {
+    let record = r#"{"endpoint":"https://ws.api.video","identity":{"device":64769,"inode":18446744073709551612,"len":524288000,"mtime_ns":1700000000123456789,"ctime_ns":5},"destination":"new_video","arguments":"--title=Long","began_s":0,"lock":0,"stage":"open","container":{"known":{"video_id":"vi1","made":"by_us"}},"plan":{"len":524288000,"chunk_bytes":5242880,"addressing":"part"}}"#;
+    let seal = "1ecd80c7105d87c0a862f9349f8a24f3f77e9cb4d9cbbef403121229ced57f68";
+    let database = Connection::open(path).unwrap();
+    let literal = format!(
+        "PRAGMA application_id = 1380731468;
+         PRAGMA user_version = 2;
+         CREATE TABLE sessions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            path BLOB NOT NULL,
+            record TEXT NOT NULL,
+            stored BLOB NOT NULL,
+            seal BLOB NOT NULL
+         ) STRICT;
+         INSERT INTO sessions VALUES (7, CAST('/films/long.mp4' AS BLOB), '{record}', x'0901', x'{seal}');
+         PRAGMA journal_mode = WAL;"
+    );
+    database.execute_batch(&literal).unwrap();
+}
+
+#[test]
+fn a_journal_of_format_2_is_brought_to_this_format_and_its_sessions_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    of_format_2(&path);
+    let racers: Vec<_> = (0..4)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || Journal::open(&path).map(drop))
+        })
+        .collect();
+    racers.into_iter().for_each(|racer| racer.join().unwrap().unwrap());
+    let mut journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.entries().unwrap()[0].id, 7);
+    let (_ticket, remembered) = resumed(&mut journal, &key());
+    assert_eq!((remembered.plan, remembered.stored), (Some(plan()), vec![0, 3, 8]));
+    assert_eq!(remembered.container, known("vi1", Made::ByUs));
+}
+
+#[test]
+fn a_session_that_the_older_version_writes_during_the_migration_is_found_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    of_format_2(&path);
+    drop(Journal::open(&path).unwrap());
+    let older = Connection::open(&path).unwrap();
+    older
+        .execute_batch(
+            "INSERT INTO sessions (id, path, record, stored, seal)
+                SELECT 8, path, record, stored, seal FROM sessions;
+             DELETE FROM sessions WHERE id = 7;",
+        )
+        .unwrap();
+    let mut journal = Journal::open(&path).unwrap();
+    assert_eq!(resumed(&mut journal, &key()).1.stored, [0, 3, 8]);
+    assert_eq!(journal.entries().unwrap()[0].id, 8);
+}
+
+#[test]
+fn a_damaged_row_of_format_2_is_refused_and_the_journal_is_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    of_format_2(&path);
+    Connection::open(&path).unwrap().execute("UPDATE sessions SET stored = x'FF'", []).unwrap();
+    assert!(matches!(refusal(&path), JournalError::Damaged { .. }));
+    let database = Connection::open(&path).unwrap();
+    let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
 }
 
 #[test]

@@ -193,7 +193,7 @@ impl Session {
     }
 
     /// Every chunk, and whether the status shows it; a single request's never is.
-    fn shown(&self, received: &Received) -> impl Iterator<Item = (u32, bool)> + use<> {
+    pub(super) fn shown(&self, received: &Received) -> impl Iterator<Item = (u32, bool)> + use<> {
         let mut parts = received.parts.clone();
         parts.sort_unstable();
         let stored = union(&received.extents);
