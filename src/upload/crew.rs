@@ -1,7 +1,8 @@
 //! All workers of an engine, and the channels to their lanes.
 
 use std::num::NonZero;
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -10,13 +11,14 @@ use crate::source::{Circumstances, Declined, Delivery, Reader, Sigbus, probe};
 use crate::transport::Dialer;
 use crate::upload::client::Settings;
 use crate::upload::progress::Gauge;
+use crate::upload::threads::{Bounded, Ending, WORKERS_END};
 use crate::upload::worker::{self, LaneIndex, Order, Plant, Report, Runtime, Station};
 
 /// Threads that send chunks. Whoever drops it without [`Crew::join`] leaves them to end by themselves.
 pub(super) struct Crew {
     lanes: Vec<LaneEnd>,
     reports: mpsc::Receiver<Report>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Bounded>,
     /// Whether workers read through rings, or why not.
     ring: std::result::Result<(), Declined>,
     delivery: Delivery,
@@ -83,7 +85,7 @@ impl Crew {
 
     /// Whether every worker has ended before its time: no lane will report again.
     pub(super) fn is_lost(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.threads.iter().all(Bounded::is_finished)
     }
 
     /// Whether the lane's worker has ended before its time: the lane will not report again.
@@ -111,13 +113,18 @@ impl Crew {
         }
     }
 
-    /// Lets the lanes finish and waits for their threads.
+    /// Lets the lanes finish and waits for their threads, for a while.
     pub(super) fn join(self) {
         drop(self.lanes);
         drop(self.reports);
+        let deadline = Instant::now() + WORKERS_END;
         for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker panicked");
+            match thread.join_until(deadline) {
+                Ending::Joined => {}
+                Ending::Panicked => tracing::error!("a worker panicked"),
+                Ending::LeftBehind => {
+                    tracing::warn!("a worker is left behind: a read of a file does not return")
+                }
             }
         }
     }

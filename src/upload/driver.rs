@@ -9,6 +9,7 @@ mod dispatching;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -72,15 +73,18 @@ pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Res
 }
 
 impl Unstarted {
-    /// Serves commands until the last handle is gone and the last upload is over.
-    pub(super) fn run(self) {
+    /// Serves commands until the last handle is gone and the last upload is over. Drops `ready` once it does so,
+    /// or sends why it cannot.
+    pub(super) fn run(self, ready: std::sync::mpsc::Sender<io::Error>) {
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
+                drop(ready);
                 runtime.block_on(Driver::new(self).run());
                 // A name that is still being resolved is nobody's business any more.
                 runtime.shutdown_background();
             }
-            Err(error) => tracing::error!(%error, "the driver has no runtime"),
+            // The caller waits for it.
+            Err(error) => drop(ready.send(error)),
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod retry;
 mod running;
 pub mod session;
 mod supplies;
+mod threads;
 mod watchdog;
 mod worker;
 
