@@ -25,6 +25,7 @@ mod job;
 pub mod journal;
 pub mod pace;
 pub mod progress;
+mod pulse;
 mod record;
 mod restart;
 pub mod retry;

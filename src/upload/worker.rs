@@ -21,6 +21,7 @@ use crate::source::{AnySource, Choice, HeldChunk, Region, Source, SourceError, S
 use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
 use crate::upload::control::failed_at;
 use crate::upload::progress::Gauge;
+use crate::upload::pulse::Beat;
 use crate::upload::retry::Fate;
 use crate::upload::session::{Completion, Outcome};
 use crate::upload::threads::{self, Bounded};
@@ -94,6 +95,7 @@ pub(super) struct Plant {
     pub(super) depth: usize,
     pub(super) stations: Vec<Station>,
     pub(super) reports: mpsc::Sender<Report>,
+    pub(super) pulse: Arc<Beat>,
 }
 
 /// Which runtime a worker runs on.
@@ -144,7 +146,7 @@ fn run_plain(plant: Plant) {
 }
 
 async fn run(plant: Plant) {
-    let Plant { dialer, patience, origin, runtime, depth, stations, reports } = plant;
+    let Plant { dialer, patience, origin, runtime, depth, stations, reports, pulse } = plant;
     if dialer.is_tls() {
         blocks::keep_records(stations.len());
     }
@@ -156,7 +158,11 @@ async fn run(plant: Plant) {
     // Each lane is woken for itself: what moves one of them costs the others nothing.
     let lanes = stations.into_iter().map(|station| worker.attend(station, reports.clone()));
     let mut lanes: FuturesUnordered<_> = lanes.collect();
-    while lanes.next().await.is_some() {}
+    let all_ended = async { while lanes.next().await.is_some() {} };
+    tokio::select! {
+        () = all_ended => {}
+        () = pulse.answer() => {}
+    }
 }
 
 struct Worker {
