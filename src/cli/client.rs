@@ -31,6 +31,7 @@ pub(super) fn settings(global: &Global) -> Settings {
     }
     if let Some(timeout) = global.timeout {
         settings.patience.stall = timeout;
+        settings.patience.body = timeout;
         settings.patience.answer = timeout;
     }
     if let Some(timeout) = global.connect_timeout {
@@ -135,7 +136,10 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
         .enable_all()
         .build()
         .map_err(|error| Failure::io("start the runtime", error))?;
-    runtime.block_on(future)
+    let ended = runtime.block_on(future);
+    // A file system that does not answer may hold a thread that was asked for a file: not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Long enough that one slow moment is not yet a slow connection.

@@ -3,25 +3,36 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use ringlift::Error;
+use ringlift::source::SourceError;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::exit::Failure;
 
 /// The digest of a file, computed on a thread of its own while the file is being sent.
-pub(super) struct FileDigest(oneshot::Receiver<io::Result<String>>);
+pub(super) struct FileDigest {
+    answer: oneshot::Receiver<io::Result<String>>,
+    /// Bytes that were read.
+    read: Arc<AtomicU64>,
+    path: PathBuf,
+}
 
 impl FileDigest {
     /// Starts to read the file; the thread ends early when this is dropped.
     pub(super) fn start(path: &Path) -> Result<FileDigest, Failure> {
         let (reply, answer) = oneshot::channel();
-        let path = path.to_owned();
+        let (read, path) = (Arc::<AtomicU64>::default(), path.to_owned());
+        let (counter, file) = (read.clone(), path.clone());
         let compute = move || {
-            let digest = of_file(&path, || reply.is_closed());
+            let digest = of_file(&file, &counter, || reply.is_closed());
             // Nobody waits for it any more when the upload has failed.
             let _ = reply.send(digest);
         };
@@ -29,20 +40,28 @@ impl FileDigest {
             .name("ringlift-sha256".to_owned())
             .spawn(compute)
             .map_err(|error| Failure::io("start the thread that computes the SHA-256", error))?;
-        Ok(FileDigest(answer))
+        Ok(FileDigest { answer, read, path })
     }
 
-    /// In hex.
-    pub(super) async fn finish(self) -> Result<String, Failure> {
+    /// In hex. Fails when the file gives nothing for as long as `silence`.
+    pub(super) async fn finish(mut self, silence: Duration) -> Result<String, Failure> {
         let gone = |_| Err(io::Error::other("its thread has ended"));
-        self.0
-            .await
-            .unwrap_or_else(gone)
-            .map_err(|error| Failure::io("compute the SHA-256 of the file", error))
+        let mut read = self.read.load(Ordering::Relaxed);
+        loop {
+            if let Ok(digest) = timeout(silence, &mut self.answer).await {
+                let failed = |error| Failure::io("compute the SHA-256 of the file", error);
+                return digest.unwrap_or_else(gone).map_err(failed);
+            }
+            let now = self.read.load(Ordering::Relaxed);
+            if std::mem::replace(&mut read, now) == now {
+                let silent = SourceError::Silent { path: self.path, after: silence };
+                return Err(Error::from(silent).doing("compute the SHA-256 of the file").into());
+            }
+        }
     }
 }
 
-fn of_file(path: &Path, given_up: impl Fn() -> bool) -> io::Result<String> {
+fn of_file(path: &Path, counter: &AtomicU64, given_up: impl Fn() -> bool) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut context = Context::new(&SHA256);
     let mut block = vec![0; BLOCK_BYTES];
@@ -50,7 +69,10 @@ fn of_file(path: &Path, given_up: impl Fn() -> bool) -> io::Result<String> {
         match file.read(&mut block) {
             Ok(0) => return Ok(hex(context.finish().as_ref())),
             Ok(_) if given_up() => return Err(io::ErrorKind::Interrupted.into()),
-            Ok(read) => context.update(&block[..read]),
+            Ok(read) => {
+                context.update(&block[..read]);
+                counter.fetch_add(read as u64, Ordering::Relaxed);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -111,7 +133,7 @@ mod tests {
     fn a_file_and_a_stream_of_the_same_bytes_have_the_same_digest() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
-        assert_eq!(of_file(file.path(), || false).unwrap(), OF_ABC);
+        assert_eq!(of_file(file.path(), &AtomicU64::new(0), || false).unwrap(), OF_ABC);
         let digest = StreamDigest::new();
         io::copy(&mut digest.over(&b"abc"[..]), &mut io::sink()).unwrap();
         assert_eq!(digest.value(), OF_ABC);
@@ -121,6 +143,6 @@ mod tests {
     fn a_digest_that_nobody_waits_for_is_given_up() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
-        assert!(of_file(file.path(), || true).is_err());
+        assert!(of_file(file.path(), &AtomicU64::new(0), || true).is_err());
     }
 }

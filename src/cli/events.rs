@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use ringlift::upload::happening::STRAY_VIDEO;
 use ringlift::upload::retry::Fate;
 use ringlift::wire::Addressing;
-use ringlift::{Happening, Progress, Refusal, Uploaded};
+use ringlift::{Client, Happening, Progress, Refusal, Uploaded};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
@@ -18,12 +20,21 @@ pub(super) struct Line<'a> {
     schema: u8,
     #[serde(flatten)]
     event: &'a Event<'a>,
+    /// The name of the file in base64, where it is not UTF-8: `file` only resembles it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_bytes: Option<String>,
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn new(event: &'a Event<'a>) -> Line<'a> {
-        Line { schema: SCHEMA, event }
+    /// `name` are the bytes of the file's name, where they say more than `file`.
+    pub(super) fn new(event: &'a Event<'a>, name: Option<&[u8]>) -> Line<'a> {
+        Line { schema: SCHEMA, event, file_bytes: name.map(|name| BASE64_STANDARD.encode(name)) }
     }
+}
+
+/// The bytes of a path that is not UTF-8.
+pub(super) fn odd_name(path: &Path) -> Option<&[u8]> {
+    path.to_str().is_none().then(|| path.as_os_str().as_encoded_bytes())
 }
 
 /// What happened.
@@ -272,6 +283,11 @@ struct ErrorBody {
 }
 
 impl ErrorEvent {
+    /// Names the video that holds the file, though something about it failed.
+    pub(super) fn of_video(self, video_id: Option<&str>) -> ErrorEvent {
+        ErrorEvent { video_id: self.video_id.or(video_id.map(str::to_owned)), ..self }
+    }
+
     pub(super) fn new(failure: &Failure) -> ErrorEvent {
         let library = match failure {
             Failure::Library(error) => Some(error),
@@ -293,10 +309,13 @@ impl ErrorEvent {
 }
 
 /// What became of the command.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Summary {
     #[serde(skip)]
     pub(super) exit: Exit,
+    /// What uploaded, to be let go of once the summary is said.
+    #[serde(skip)]
+    pub(super) client: Option<Client>,
     pub(super) exit_code: u8,
     /// The video, when there was one file.
     pub(super) video_id: Option<String>,
@@ -337,7 +356,7 @@ mod tests {
     use super::*;
 
     fn line(event: &Event<'_>) -> Value {
-        to_value(Line::new(event)).unwrap()
+        to_value(Line::new(event, None)).unwrap()
     }
 
     #[test]

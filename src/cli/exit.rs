@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use ringlift::{Error, ErrorKind};
+use signal_hook::consts::{SIGHUP, SIGTERM};
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(super) enum Interrupt {
     Int,
     /// SIGTERM: a service manager, or a shutdown.
     Term,
+    /// SIGHUP: the terminal is gone.
+    Hup,
 }
 
 impl Exit {
@@ -52,6 +55,7 @@ impl Exit {
             Exit::Temporary => 5,
             Exit::Unsuited => 6,
             Exit::NotAllowed => 7,
+            Exit::Interrupted(Interrupt::Hup) => 129,
             Exit::Interrupted(Interrupt::Int) => 130,
             Exit::Interrupted(Interrupt::Term) => 143,
         }
@@ -206,8 +210,18 @@ impl fmt::Display for Failure {
 }
 
 impl Interrupt {
+    /// The signal of this number (signal(7)).
+    pub(super) fn of(signal: i32) -> Interrupt {
+        match signal {
+            SIGHUP => Interrupt::Hup,
+            SIGTERM => Interrupt::Term,
+            _ => Interrupt::Int,
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
+            Interrupt::Hup => "SIGHUP",
             Interrupt::Int => "SIGINT",
             Interrupt::Term => "SIGTERM",
         }
@@ -291,6 +305,7 @@ mod tests {
         assert_eq!(Exit::of_all([Exit::NotAllowed, interrupted]), interrupted);
         assert_eq!(interrupted.code(), 143);
         assert_eq!(Exit::Interrupted(Interrupt::Int).code(), 130);
+        assert_eq!(Exit::Interrupted(Interrupt::Hup).code(), 129);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use ringlift::upload::journal::{Container, Destination, Entry, Journal, JournalE
 use serde::Serialize;
 
 use super::args::Global;
-use super::events::{self, Event};
+use super::events::{self, Event, odd_name};
 use super::exit::Failure;
+use super::names::{quoted, visible};
 use super::screen::Screen;
 use super::table::{Align, Table};
 
@@ -68,7 +69,7 @@ pub(super) fn show_with<'a>(
         let mut session = SessionEvent::new(entry);
         session.video_id = session.video_id.or(found);
         table.row(session.cells());
-        screen.event(&Event::Session(session));
+        let _ = screen.event_about(file(entry).and_then(odd_name), &Event::Session(session));
     }
     screen.result(table);
 }
@@ -125,7 +126,7 @@ impl<'a> SessionEvent<'a> {
         let chunks = self.chunks.map_or_else(|| "?".to_owned(), |chunks| chunks.to_string());
         let pid = self.pid.map(|pid| format!(" {pid}")).unwrap_or_default();
         [
-            or(self.file.as_deref(), "standard input"),
+            visible(self.file.as_deref().unwrap_or("standard input")).into_owned(),
             or(self.video_id, "-"),
             format!("{}/{chunks}", self.stored_chunks),
             format!("{}{pid}", self.standing),
@@ -190,16 +191,6 @@ impl ResumeCommand {
     pub(super) fn of(&self, file: &Path) -> String {
         let dashes = if file.as_os_str().as_encoded_bytes().starts_with(b"-") { "-- " } else { "" };
         format!("{} {dashes}{}", self.0, quoted(file))
-    }
-}
-
-/// As a shell reads it.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.into_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

@@ -6,6 +6,7 @@
 mod agreement;
 mod args;
 mod bandwidth;
+mod bar;
 mod clean;
 mod client;
 mod completion;
@@ -16,6 +17,9 @@ mod exit;
 mod journal;
 mod logging;
 mod man;
+mod memory;
+mod names;
+mod output;
 mod resume;
 mod screen;
 mod serve;
@@ -31,6 +35,7 @@ mod values;
 mod video;
 
 use std::ffi::OsString;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -47,16 +52,31 @@ pub(crate) fn run() -> ExitCode {
         Ok(cli) => {
             let screen = Screen::new(&cli.global);
             logging::start(&cli.global, &screen);
-            let ended = dispatch(&cli, &screen);
-            end(ended, &screen, started).into()
+            show_panics(&screen);
+            let ended = signals::start(&screen).and_then(|()| unless_it_panics(|| dispatch(&cli, &screen)));
+            end(ended, &screen, started)
         }
         Err(Failure::Clap(error)) if !error.use_stderr() => {
-            // Nobody reads the help any more when its pipe is closed.
-            let _ = error.print();
-            ExitCode::SUCCESS
+            let screen = Screen::before_settings(&argv);
+            screen.help(&error);
+            leave(Exit::Done, &screen)
         }
-        Err(failure) => end(Err(failure), &Screen::before_settings(&argv), started).into(),
+        Err(failure) => end(Err(failure), &Screen::before_settings(&argv), started),
     }
+}
+
+/// A panic's message goes where all others go, so that it waits for no reader and shows no secret.
+fn show_panics(screen: &Screen) {
+    let screen = screen.clone();
+    panic::set_hook(Box::new(move |panic| screen.untold(format_args!("a thread {panic}"))));
+}
+
+/// A panic of the command is a failure like others: the summary follows.
+fn unless_it_panics(command: impl FnOnce() -> Ended) -> Ended {
+    panic::catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
+        let why = "the command panicked: this is a defect, please report it with this message";
+        Err(Failure::Other(Exit::Failed, why.to_owned()))
+    })
 }
 
 /// What a command came to: a summary, or nothing where its output is a text for other programs.
@@ -79,17 +99,30 @@ fn dispatch(cli: &Cli, screen: &Screen) -> Ended {
 }
 
 /// The last words, and the exit code that goes with them.
-fn end(ended: Ended, screen: &Screen, started: Instant) -> Exit {
-    let (summary, exit) = match ended {
-        Ok(None) => return Exit::Done,
-        Ok(Some(summary)) => (summary.clone(), summary.exit),
+fn end(ended: Ended, screen: &Screen, started: Instant) -> ExitCode {
+    let mut summary = match ended {
+        Ok(None) => return leave(Exit::Done, screen),
+        Ok(Some(summary)) => summary,
         Err(failure) => {
             screen.failure(&failure);
             screen.event(&Event::Failed { error: ErrorEvent::new(&failure) });
-            (Summary::default(), failure.exit())
+            Summary { exit: failure.exit(), ..Summary::default() }
         }
     };
+    let (exit, client) = (summary.exit, summary.client.take());
     let elapsed_ms = events::millis(started.elapsed());
-    screen.event(&Event::Summary(&Summary { exit, exit_code: exit.code(), elapsed_ms, ..summary }));
-    exit
+    let summary = Summary { exit_code: exit.code(), elapsed_ms, ..summary };
+    screen.end(&summary);
+    // After the last line: its end may have to wait for a thread that the kernel holds.
+    drop(client);
+    leave(exit, screen)
+}
+
+/// Waits for the output, and gives the exit code. What could not be written is a failure of its own.
+fn leave(exit: Exit, screen: &Screen) -> ExitCode {
+    screen.output().drain();
+    match screen.output().failure() {
+        Some(_) if exit == Exit::Done => Exit::Failed.into(),
+        _ => exit.into(),
+    }
 }

@@ -1,15 +1,23 @@
 //! What is shown: results on standard output, words and the bar on standard error.
 
+use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::args::{Global, ProgressWhen};
-use super::events::{Event, Line};
-use super::exit::Failure;
+use super::bar;
+use super::events::{Event, Line, Summary};
+use super::exit::{Exit, Failure, Interrupt};
+use super::names::{visible, visible_lines};
+use super::output::{Output, Stream, Ticket, Urgency};
+use super::signals::Route;
 use super::values::Size;
 
 /// Where a command says what it has to say.
@@ -19,6 +27,10 @@ pub(super) struct Screen {
     voice: Voice,
     shown: Shown,
     bar: ProgressBar,
+    output: Output,
+    route: Route,
+    /// Whether the last line was said.
+    is_over: Arc<AtomicBool>,
 }
 
 /// What a failed upload left at the service.
@@ -63,7 +75,7 @@ impl Screen {
             format: if global.json { Format::Json } else { Format::People },
             voice: if global.quiet { Voice::Quiet } else { Voice::Normal },
             shown: Shown::choose(global, io::stderr().is_terminal()),
-            bar: ProgressBar::hidden(),
+            ..Screen::silent()
         }
     }
 
@@ -71,7 +83,29 @@ impl Screen {
     pub(super) fn before_settings(argv: &[OsString]) -> Screen {
         let json = argv.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
         let format = if json { Format::Json } else { Format::People };
-        Screen { format, voice: Voice::Normal, shown: Shown::Nothing, bar: ProgressBar::hidden() }
+        Screen { format, ..Screen::silent() }
+    }
+
+    fn silent() -> Screen {
+        Screen {
+            format: Format::People,
+            voice: Voice::Normal,
+            shown: Shown::Nothing,
+            bar: ProgressBar::hidden(),
+            output: Output::new(),
+            route: Route::default(),
+            is_over: Arc::default(),
+        }
+    }
+
+    /// Where the signals of this process go.
+    pub(super) fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// The queues behind it.
+    pub(super) fn output(&self) -> &Output {
+        &self.output
     }
 
     /// Whether anybody sees events: what only they need can be left undone otherwise.
@@ -81,25 +115,40 @@ impl Screen {
 
     /// Says what happened to a program that listens.
     pub(super) fn event(&self, event: &Event<'_>) {
-        if self.shows_events()
-            && let Ok(line) = serde_json::to_string(&Line::new(event))
-        {
-            self.print(&line);
+        let _ = self.event_about(None, event);
+    }
+
+    /// The same of a file, whose name is given in bytes where it is not UTF-8. The ticket tells whether the
+    /// line was written; there is none where no program listens.
+    pub(super) fn event_about(&self, name: Option<&[u8]>, event: &Event<'_>) -> Option<Ticket> {
+        if !self.shows_events() {
+            return None;
         }
+        let mut line = serde_json::to_string(&Line::new(event, name)).ok()?;
+        line.push('\n');
+        let urgency = if matches!(event, Event::Summary(_)) { Urgency::Last } else { Urgency::Line };
+        Some(self.put(Stream::Out, line, urgency))
     }
 
     /// A result, for people and simple scripts.
     pub(super) fn result(&self, text: impl Display) {
-        if self.format == Format::People {
-            self.print(&text.to_string());
-        }
+        let _ = self.result_ticket(text);
+    }
+
+    /// The same, with a ticket that tells whether it was written.
+    pub(super) fn result_ticket(&self, text: impl Display) -> Option<Ticket> {
+        let line = || format!("{}\n", visible_lines(&text.to_string()));
+        (self.format == Format::People).then(|| self.put(Stream::Out, line(), Urgency::Line))
     }
 
     /// A text that is what the command is for.
     pub(super) fn text(&self, text: &[u8]) {
-        let mut stdout = io::stdout().lock();
-        // Whoever closed it does not want it.
-        let _ = stdout.write_all(text).and_then(|()| stdout.flush());
+        let _ = self.put(Stream::Out, String::from_utf8_lossy(text).into_owned(), Urgency::Line);
+    }
+
+    /// Waits until standard output has all that was said so far; false when it could not be written.
+    pub(super) async fn is_told(&self) -> bool {
+        self.output.last(Stream::Out).is_written().await
     }
 
     /// Something that is good to know, for people only.
@@ -115,6 +164,7 @@ impl Screen {
             return None;
         }
         self.say(&format!("{question} [y/N] "));
+        self.output.drain();
         let mut answer = String::new();
         // Who closes the terminal has not said yes.
         let _ = io::stdin().lock().read_line(&mut answer);
@@ -129,10 +179,27 @@ impl Screen {
         }
     }
 
+    /// The help and the version: what clap has to say when nothing is wrong.
+    pub(super) fn help(&self, error: &clap::Error) {
+        let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        let text = match io::stdout().is_terminal() && !is_plain {
+            true => error.render().ansi().to_string(),
+            false => error.render().to_string(),
+        };
+        self.text(text.as_bytes());
+    }
+
+    /// Says that an id, or another result, was lost with standard output.
+    pub(super) fn untold(&self, text: impl Display) {
+        self.say(&format!("ringlift: {}\n", visible(&text.to_string())));
+    }
+
     /// What failed about a file, and what is left of it at the service.
     pub(super) fn file_failure(&self, file: &str, failure: &Failure, leftover: Leftover<'_>) {
         let mut text = explain(failure);
-        if !text.contains(file) {
+        let file = visible(file);
+        if !text.contains(&*file) {
             text = text.replacen("ringlift: ", &format!("ringlift: {file}: "), 1);
         }
         match leftover {
@@ -157,19 +224,14 @@ impl Screen {
         if self.shown != Shown::Bar {
             return;
         }
-        let template = match total_bytes {
-            Some(_) => {
-                "{bar:30} {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go{msg}"
-            }
-            None => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}{msg}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        let is_utf8 = bar::is_utf8(|name| env::var(name).ok());
+        if let Some(style) = bar::style(total_bytes.is_some(), is_utf8) {
             self.bar.set_style(style);
         }
         if let Some(total_bytes) = total_bytes {
             self.bar.set_length(total_bytes);
         }
-        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        self.bar.set_draw_target(bar::target(&self.output));
     }
 
     /// Shows how far it is now.
@@ -192,27 +254,45 @@ impl Screen {
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// Writes to standard error, beside the bar.
-    fn say(&self, text: &str) {
-        // Without a standard error there is nobody to tell that.
-        self.bar.suspend(|| {
-            let _ = io::stderr().lock().write_all(text.as_bytes());
-        });
+    /// The summary, which is the last line, whatever else is said.
+    pub(super) fn end(&self, summary: &Summary) {
+        if !self.is_over.swap(true, Ordering::Relaxed) {
+            self.event(&Event::Summary(summary));
+        }
     }
 
-    /// Writes a line to standard output. Whoever closed it does not want it.
-    fn print(&self, line: &str) {
-        self.bar.suspend(|| {
-            let mut stdout = io::stdout().lock();
-            let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-        });
+    /// Ends the process from outside of the command, which does not act on a signal or cannot.
+    pub(super) fn last_words(&self, interrupt: Interrupt) -> ! {
+        let exit = Exit::Interrupted(interrupt);
+        self.output.hurry();
+        self.end(&Summary { exit, exit_code: exit.code(), ..Summary::default() });
+        self.output.drain();
+        process::exit(exit.code().into());
+    }
+
+    /// Writes to standard error, beside the bar.
+    fn say(&self, text: &str) {
+        let _ = self.put(Stream::Err, visible_lines(text).into_owned(), Urgency::Line);
+    }
+
+    /// Queues a text. All that is printed passes here, except pictures of the bar: what must not be shown is
+    /// to be hidden here.
+    fn put(&self, stream: Stream, text: String, urgency: Urgency) -> Ticket {
+        if urgency == Urgency::Line {
+            // Before the bar is locked: the thread that hears signals draws it.
+            self.output.wait_for_room(stream);
+        }
+        let push = || self.output.push(stream, text.into_bytes(), urgency);
+        if self.shown == Shown::Bar { self.bar.suspend(push) } else { push() }
     }
 }
 
-/// Log lines go beside the bar as well.
+/// Log lines go beside the bar as well. One call is one line.
 impl io::Write for Screen {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.bar.suspend(|| io::stderr().lock().write(buf))
+        let text = String::from_utf8_lossy(buf);
+        self.say(&format!("{}\n", visible(text.trim_end_matches('\n'))));
+        Ok(buf.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -232,9 +312,9 @@ impl Shown {
 }
 
 fn explain(failure: &Failure) -> String {
-    let mut text = format!("ringlift: {failure}\n");
+    let mut text = format!("ringlift: {}\n", shown(failure));
     for cause in failure.causes() {
-        text += &format!("  because: {cause}\n");
+        text += &format!("  because: {}\n", visible(&cause));
     }
     if let Some(meaning) = failure.meaning() {
         text += &format!("  means: {meaning}\n");
@@ -243,6 +323,14 @@ fn explain(failure: &Failure) -> String {
         text += &format!("  advice: {advice}\n");
     }
     text
+}
+
+/// The library's errors are one line, in which names of files may have line feeds; others have lines of their own.
+fn shown(failure: &Failure) -> String {
+    match failure {
+        Failure::Library(error) => visible(&error.to_string()).into_owned(),
+        failure => failure.to_string(),
+    }
 }
 
 /// `1.20 GiB/s`

@@ -21,7 +21,7 @@ pub(super) fn run(args: &ServeArgs, global: &Global, screen: &Screen) -> Ended {
     settings.limits = limits(args.limits);
     settings.faults = args.faults.as_deref().map(faults).transpose()?.unwrap_or_default();
     settings.threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut interrupts = Interrupts::new()?;
+    let mut interrupts = Interrupts::new(screen, None);
     let server = Server::start(settings)?;
     let made_key = key.is_none().then(|| server.api_key());
     announce(&server, made_key, screen);

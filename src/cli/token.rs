@@ -28,8 +28,22 @@ async fn create(client: &Client, ttl: Option<Duration>, screen: &Screen) -> Resu
     let token = client.create_upload_token(ttl).await?;
     screen.event(&Event::Token { token: &token });
     screen.result(token.token.reveal());
+    if !screen.is_told().await {
+        return Err(withdraw(client, &token).await);
+    }
     screen.note(format_args!("expires: {}", expiry(&token)));
     Ok(Summary::default())
+}
+
+/// Deletes a token that nobody was given. Written to standard error it would end up in logs, and left alone it
+/// would open the account for as long as it lives.
+async fn withdraw(client: &Client, token: &UploadToken) -> Failure {
+    let what = match client.delete_upload_token(token.token.clone()).await {
+        Ok(()) => "it is deleted again".to_owned(),
+        Err(error) => format!("it could not be deleted ({error}): `ringlift token list` shows it"),
+    };
+    let lost = "the upload token was created and could not be written to standard output";
+    Failure::Other(Exit::Failed, format!("{lost}: {what}"))
 }
 
 async fn list(client: &Client, page: PageArgs, screen: &Screen) -> Result<Summary, Failure> {

@@ -19,6 +19,10 @@ impl From<SourceError> for Error {
                 ErrorKind::InvalidInput
             }
             SourceError::Unreadable { .. } | SourceError::Read { .. } => ErrorKind::SourceUnreadable,
+            SourceError::Silent { .. } => {
+                let silent = Error::new(ErrorKind::Stalled, "read the source").with_advice(SILENT_SOURCE);
+                return silent.because(error.to_string()).with_source(error);
+            }
             SourceError::Changed { .. } => ErrorKind::SourceChanged,
             SourceError::EmptyPipe { .. } => ErrorKind::PlanImpossible,
             SourceError::PastEnd { .. } | SourceError::TooLong { .. } | SourceError::WrongLength { .. } => {
@@ -75,4 +79,6 @@ fn from_body(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
 
 const ENDPOINT_FORM: &str = "give it as http://HOST or https://HOST, with a port and a path where it has them, or leave \
      it out for https://ws.api.video";
+const SILENT_SOURCE: &str = "look at the disk or the network file system that the file is on; where that only needs longer, give it \
+     more time (--timeout)";
 const CA_FORM: &str = "name a file of certificates in PEM, the authority's rather than the server's";

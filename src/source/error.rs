@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Why a source did not give the bytes it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,14 @@ pub enum SourceError {
         /// What the kernel said.
         #[source]
         io: io::Error,
+    },
+    /// The disk, or the network file system, has not answered.
+    #[error("{path}: gave nothing for {after:?}")]
+    Silent {
+        /// The file.
+        path: PathBuf,
+        /// How long it was waited for.
+        after: Duration,
     },
     /// The file is not what it was when it was opened.
     #[error("{path}: {change} since it was opened; upload it again once nothing writes to it")]

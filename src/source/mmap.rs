@@ -26,6 +26,7 @@ use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
 use super::probe::{Choice, Declined, Delivery};
+use super::reads::Reads;
 use crate::extent::Extent;
 
 /// Slices of a map. Cheap to clone.
@@ -40,6 +41,7 @@ struct Inner {
     whole: Bytes,
     map: Arc<Map>,
     waits: bool, // Some of it has to come from a disk.
+    reads: Reads,
 }
 
 /// Where in memory a file is mapped, for an adapter that sends the file instead of the memory.
@@ -65,7 +67,7 @@ impl MmapSource {
         let map = Arc::new(Map { guard, raw, len: file.len() as usize, present: AtomicUsize::new(0) });
         let whole = Bytes::from_owner(Whole(Arc::clone(&map)));
         let (file, waits) = (file.clone(), !choice.residency.is_whole());
-        Ok(MmapSource { inner: Rc::new(Inner { file, whole, map, waits }) })
+        Ok(MmapSource { inner: Rc::new(Inner { file, whole, map, waits, reads: Reads::default() }) })
     }
 
     /// Where the file is in memory.
@@ -92,8 +94,12 @@ impl Source for MmapSource {
         let inner = Rc::clone(&self.inner);
         async move {
             // What the disk takes long for happens on a blocking thread; the pages are there afterwards.
-            let map = Arc::clone(&inner.map);
-            let populating = tokio::task::spawn_blocking(move || map.populate(extent));
+            inner.reads.returned().await;
+            let (map, (_awaited, in_kernel)) = (Arc::clone(&inner.map), inner.reads.begin());
+            let populating = tokio::task::spawn_blocking(move || {
+                let _in_kernel = in_kernel;
+                map.populate(extent)
+            });
             let stopped = |error| inner.file.read_error(extent.offset(), io::Error::other(error));
             let _ = populating.await.map_err(stopped)?;
             inner.slice(extent)

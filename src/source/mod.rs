@@ -16,6 +16,7 @@ pub mod pipe;
 pub mod pool;
 pub mod pread;
 pub mod probe;
+mod reads;
 pub mod uring;
 
 use bytes::Bytes;

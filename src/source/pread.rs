@@ -18,6 +18,7 @@ use super::error::SourceError;
 use super::file::SourceFile;
 use super::pool::{BufferPool, Lease};
 use super::probe::Residency;
+use super::reads::Reads;
 use crate::extent::Extent;
 
 /// Blocks of a file, read without a ring. Cheap to clone.
@@ -32,6 +33,7 @@ struct Inner {
     pool: BufferPool,
     residency: Residency,
     nowait_works: Cell<bool>,
+    reads: Reads,
 }
 
 impl PreadSource {
@@ -42,7 +44,8 @@ impl PreadSource {
             let _ = fadvise(file.file(), 0, None, Advice::Sequential);
         }
         let (file, pool, nowait_works) = (file.clone(), pool.clone(), Cell::new(!residency.is_cold()));
-        PreadSource { inner: Rc::new(Inner { file, pool, residency, nowait_works }) }
+        let reads = Reads::default();
+        PreadSource { inner: Rc::new(Inner { file, pool, residency, nowait_works, reads }) }
     }
 }
 
@@ -70,6 +73,7 @@ impl Inner {
     async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         self.pool.check_fits(extent, &self.file)?;
+        self.reads.returned().await;
         let mut lease = self.pool.lease().await;
         let rest = extent.skip(self.read_cached(&mut lease, extent));
         if !rest.is_empty() {
@@ -98,7 +102,9 @@ impl Inner {
     /// Reads the rest of the extent on a blocking thread, which keeps the lease even if nobody waits.
     async fn read_blocking(&self, lease: Lease, extent: Extent, rest: Extent) -> Result<Lease, SourceError> {
         let (file, residency) = (self.file.clone(), self.residency);
+        let (_awaited, in_kernel) = self.reads.begin();
         let reading = tokio::task::spawn_blocking(move || {
+            let _in_kernel = in_kernel;
             let lease = fill(&file, lease, extent, rest)?;
             if residency.is_cold() {
                 forget(&file, extent);

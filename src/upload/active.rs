@@ -15,11 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Video, delegated_path, hide_secrets, source_path};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::MemoryBudget;
 use crate::upload::claim::{Claimed, titled};
 use crate::upload::client::Settings;
 use crate::upload::creation::{Creation, Mark};
-use crate::upload::crew::Crew;
 use crate::upload::driver::Event;
 use crate::upload::feed::Filling;
 use crate::upload::happening::{Happening, Herald, Told};
@@ -29,11 +27,12 @@ use crate::upload::progress::Gauge;
 use crate::upload::record::{Logbook, Record};
 use crate::upload::restart::{Again, InVain};
 use crate::upload::session::{Dispatch, Outcome, Session};
-use crate::upload::supplies::{Supplies, Wish, open};
+use crate::upload::supplies::{Opened, Supplies};
 use crate::upload::watchdog::Watchdog;
 use crate::upload::worker::{Done, LaneIndex, Order, SessionId};
 use crate::upload::{Checksum, Destination, OnProgress, Progress, Uploaded};
 
+use ending::Check;
 pub(super) use ending::End;
 
 /// An upload under way.
@@ -73,30 +72,24 @@ pub(super) struct Active {
     herald: Herald,
     /// Which wait its followers were told of.
     told: Told,
+    source_check: Check,
 }
 
 impl Active {
-    /// Opens the source, plans and claims the upload in the journal, before anything is created or sent.
+    /// Claims an upload whose source is open in the journal, before anything is created or sent.
     /// `None` when that fails and the caller has been told; otherwise the upload and what is to be waited for.
     pub(super) fn prepare(
         id: SessionId,
         job: Job,
+        opened: Result<Opened>,
         settings: &Settings,
-        crew: &Crew,
         logbook: &Logbook,
-        memory: &MemoryBudget,
     ) -> Option<(Active, Vec<LocalBoxFuture<'static, Event>>)> {
         let (again, unproved) = (Again::of(&job), Again::unproved(&job));
         let Job { request, reply, publish, followers, halted, on_progress, in_vain, .. } = job;
-        let wish = Wish {
-            mode: request.mode,
-            chunk_size: request.chunk_size,
-            expected_bytes: request.expected_bytes,
-            on_change: request.on_change,
-        };
         let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
-        let claimed = open(request.input, wish, settings, crew, memory)
-            .and_then(|opened| Claimed::of(opened, destination, request.unbegun, settings, logbook));
+        let claimed =
+            opened.and_then(|opened| Claimed::of(opened, destination, request.unbegun, settings, logbook));
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -134,6 +127,7 @@ impl Active {
             in_vain,
             herald: Herald::new(claimed.file_name, followers),
             told: Told::default(),
+            source_check: Check::Due,
         };
         if claimed.may_have_strayed {
             active.herald.tell(Happening::StrayVideo);

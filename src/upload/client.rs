@@ -1,9 +1,9 @@
 //! The handle that programs hold.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +22,7 @@ use crate::upload::driver;
 use crate::upload::job::{Command, Task};
 use crate::upload::pace::Caps;
 use crate::upload::retry::RetryPolicy;
+use crate::upload::threads::{self, Bounded, DRIVER_END, Ending};
 use crate::upload::{Checksum, Input, Upload};
 
 /// The service's production address (`/reference/README`).
@@ -97,6 +98,11 @@ impl Default for Settings {
 ///
 /// A handle: clones share one engine, which ends when the last clone and the last upload are gone.
 /// It is [`Send`] and [`Sync`], and its futures run under any executor.
+///
+/// Dropping the last clone, or the last [`Running`](crate::Running) or [`Receipt`](crate::Receipt) of it, waits
+/// for the engine's threads, usually for a moment. A thread that waits for a disk or a network file system which
+/// does not answer cannot be ended: after 5 seconds at most it is left behind, and ends once the kernel lets go
+/// of it. The memory that its reads fill stays theirs until then.
 #[derive(Clone, Debug)]
 pub struct Client {
     engine: Arc<Engine>,
@@ -169,10 +175,16 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Client> {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let driver = driver::prepare(settings, inbox)?;
-        let thread =
-            thread::Builder::new().name("ringlift-driver".to_owned()).spawn(move || driver.run()).map_err(
-                |error| Error::new(ErrorKind::Internal, "start the driver's thread").with_source(error),
-            )?;
+        let refused = |error: io::Error| {
+            let refused = Error::new(ErrorKind::Internal, "start the driver's thread").with_source(error);
+            refused.because("the system refuses what a thread needs").with_advice(NO_ROOM)
+        };
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let run = move || driver.run(ready);
+        let thread = threads::start("ringlift-driver".to_owned(), run).map_err(refused)?;
+        if let Ok(error) = is_ready.recv() {
+            return Err(refused(error));
+        }
         let engine = Engine { commands: Some(commands), thread: Mutex::new(Some(thread)) };
         Ok(Client { engine: Arc::new(engine) })
     }
@@ -312,7 +324,7 @@ impl Client {
 #[derive(Debug)]
 struct Engine {
     commands: Option<mpsc::Sender<Command>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Bounded>>,
 }
 
 impl Drop for Engine {
@@ -320,11 +332,11 @@ impl Drop for Engine {
         // The driver ends when its commands do.
         self.commands = None;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::error!("the driver's thread panicked");
+        let Some(thread) = thread.filter(|thread| !thread.is_current()) else { return };
+        match thread.join_until(Instant::now() + DRIVER_END) {
+            Ending::Joined => {}
+            Ending::Panicked => tracing::error!("the driver's thread panicked"),
+            Ending::LeftBehind => tracing::warn!("the driver is left behind: a file system does not answer"),
         }
     }
 }
@@ -332,6 +344,9 @@ impl Drop for Engine {
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::Internal, "reach the engine, which has ended")
 }
+
+/// In place of the advice that an internal error is a defect: it is the machine.
+pub(super) const NO_ROOM: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
 
 /// Enough to hide a round trip per chunk on fast links, and few enough for the service's limits.
 const DEFAULT_LANES: usize = 8;

@@ -1,25 +1,38 @@
 //! All workers of an engine, and the channels to their lanes.
 
 use std::num::NonZero;
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Circumstances, Declined, Delivery, Reader, Sigbus, probe};
+use crate::source::{Declined, Delivery, Reader, probe};
 use crate::transport::Dialer;
 use crate::upload::client::Settings;
 use crate::upload::progress::Gauge;
+use crate::upload::pulse::{Beat, Pulse};
+use crate::upload::threads::{Bounded, Ending, WORKERS_END};
 use crate::upload::worker::{self, LaneIndex, Order, Plant, Report, Runtime, Station};
 
 /// Threads that send chunks. Whoever drops it without [`Crew::join`] leaves them to end by themselves.
 pub(super) struct Crew {
     lanes: Vec<LaneEnd>,
     reports: mpsc::Receiver<Report>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Bounded>,
+    pulses: Vec<Pulse>,
     /// Whether workers read through rings, or why not.
     ring: std::result::Result<(), Declined>,
     delivery: Delivery,
+}
+
+/// What the choice of a reader depends on beside the file.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub(super) delivery: Delivery,
+    /// Whether workers read through rings, or why not.
+    pub(super) ring: std::result::Result<(), Declined>,
 }
 
 struct LaneEnd {
@@ -43,7 +56,8 @@ impl Crew {
         // A lane reports that it sent a chunk whole, and later that it is idle.
         let (report, reports) = mpsc::channel(2 * settings.lanes);
         let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
-        let mut crew = Crew { lanes: Vec::new(), reports, threads: Vec::new(), ring, delivery };
+        let mut crew =
+            Crew { lanes: Vec::new(), reports, threads: Vec::new(), pulses: Vec::new(), ring, delivery };
         for worker in 0..workers {
             let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
             let plant = Plant {
@@ -54,6 +68,7 @@ impl Crew {
                 depth: worker::depth_of(settings.lanes),
                 stations: (0..share).map(|_| crew.add_lane(worker)).collect(),
                 reports: report.clone(),
+                pulse: crew.add_pulse(),
             };
             let thread = worker::start(format!("ringlift-{worker}"), plant).map_err(|error| {
                 Error::new(ErrorKind::Internal, "start a worker's thread").with_source(error)
@@ -61,6 +76,12 @@ impl Crew {
             crew.threads.push(thread);
         }
         Ok(crew)
+    }
+
+    fn add_pulse(&mut self) -> Arc<Beat> {
+        let beat = Arc::<Beat>::default();
+        self.pulses.push(Pulse::new(beat.clone()));
+        beat
     }
 
     fn add_lane(&mut self, worker: usize) -> Station {
@@ -73,8 +94,27 @@ impl Crew {
     }
 
     /// What the choice of a reader depends on here.
-    pub(super) fn circumstances(&self, sigbus: Sigbus) -> Circumstances<'_> {
-        Circumstances { delivery: self.delivery, sigbus, ring: &self.ring }
+    pub(super) fn surroundings(&self) -> Surroundings {
+        Surroundings { delivery: self.delivery, ring: self.ring.clone() }
+    }
+
+    /// Asks the workers for a sign of life, and counts how long they have owed one.
+    ///
+    /// Only time in which this thread looked counts: a process that was stopped has not been silent.
+    pub(super) fn watch(&mut self, now: Instant) {
+        for pulse in &mut self.pulses {
+            pulse.watch(now);
+        }
+    }
+
+    /// Whether no worker has answered for so long: each is in a system call that does not return.
+    pub(super) fn is_silent(&self, bound: Duration) -> bool {
+        self.pulses.iter().all(|pulse| pulse.silent >= bound)
+    }
+
+    /// Whether the lane's worker has not answered for so long.
+    pub(super) fn is_lane_silent(&self, lane: LaneIndex, bound: Duration) -> bool {
+        self.pulses[self.lanes[lane].worker].silent >= bound
     }
 
     /// The next lane that is idle.
@@ -84,7 +124,7 @@ impl Crew {
 
     /// Whether every worker has ended before its time: no lane will report again.
     pub(super) fn is_lost(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.threads.iter().all(Bounded::is_finished)
     }
 
     /// Whether the lane's worker has ended before its time: the lane will not report again.
@@ -102,7 +142,8 @@ impl Crew {
     pub(super) fn next_of(&self, idle: &[LaneIndex]) -> Option<usize> {
         let worker = |lane: LaneIndex| self.lanes[lane].worker;
         let idle_with = |lane: LaneIndex| idle.iter().filter(|other| worker(**other) == worker(lane)).count();
-        (0..idle.len()).max_by_key(|place| idle_with(idle[*place]))
+        let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENT);
+        (0..idle.len()).filter(answers).max_by_key(|place| idle_with(idle[*place]))
     }
 
     /// Gives an idle lane an order.
@@ -112,14 +153,22 @@ impl Crew {
         }
     }
 
-    /// Lets the lanes finish and waits for their threads.
+    /// Lets the lanes finish and waits for their threads, for a while.
     pub(super) fn join(self) {
         drop(self.lanes);
         drop(self.reports);
+        let deadline = Instant::now() + WORKERS_END;
         for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker panicked");
+            match thread.join_until(deadline) {
+                Ending::Joined => {}
+                Ending::Panicked => tracing::error!("a worker panicked"),
+                Ending::LeftBehind => {
+                    tracing::warn!("a worker is left behind: a read of a file does not return")
+                }
             }
         }
     }
 }
+
+/// A worker that does not answer for so long is given no chunk, and is replaced when no upload depends on it.
+pub(super) const SILENT: Duration = Duration::from_secs(3);

@@ -9,6 +9,7 @@ mod dispatching;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use crate::upload::active::{Active, End};
 use crate::upload::calls::Authorization;
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
-use crate::upload::crew::Crew;
+use crate::upload::crew::{Crew, SILENT};
 use crate::upload::feed::Filling;
 use crate::upload::happening::Told;
 use crate::upload::job::{Command, Halt, Job};
@@ -37,10 +38,15 @@ use crate::upload::proof::Proof;
 use crate::upload::record::Logbook;
 use crate::upload::restart::Restart;
 use crate::upload::session::{Action, Received};
+use crate::upload::supplies::Opened;
 use crate::upload::worker::{LaneIndex, Report, SessionId};
 
 /// What happened to a session beside its lanes.
 pub(super) enum Event {
+    /// Its source was opened and cut, or could not be.
+    Opened(SessionId, Box<Job>, Result<Opened>),
+    /// Whether its source is at the end what it was.
+    Checked(SessionId, Result<()>),
     Created(SessionId, Result<String>),
     Status(SessionId, Result<Received>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
@@ -75,15 +81,18 @@ pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Res
 }
 
 impl Unstarted {
-    /// Serves commands until the last handle is gone and the last upload is over.
-    pub(super) fn run(self) {
+    /// Serves commands until the last handle is gone and the last upload is over. Drops `ready` once it does so,
+    /// or sends why it cannot.
+    pub(super) fn run(self, ready: std::sync::mpsc::Sender<io::Error>) {
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
+                drop(ready);
                 runtime.block_on(Driver::new(self).run());
                 // A name that is still being resolved is nobody's business any more.
                 runtime.shutdown_background();
             }
-            Err(error) => tracing::error!(%error, "the driver has no runtime"),
+            // The caller waits for it.
+            Err(error) => drop(ready.send(error)),
         }
     }
 }
@@ -112,6 +121,8 @@ struct Driver {
     idle: Vec<LaneIndex>,
     queue: VecDeque<Box<Job>>,
     active: BTreeMap<SessionId, Active>,
+    /// Uploads whose source is being opened.
+    opening: usize,
     next_session: SessionId,
     /// Where the round robin over the sessions goes on.
     turn: SessionId,
@@ -145,6 +156,7 @@ impl Driver {
             idle: Vec::new(),
             queue: VecDeque::new(),
             active: BTreeMap::new(),
+            opening: 0,
             next_session: 0,
             turn: 0,
             tasks: FuturesUnordered::new(),
@@ -154,7 +166,7 @@ impl Driver {
     }
 
     async fn run(mut self) {
-        while !(self.handles_gone && self.active.is_empty() && self.queue.is_empty()) {
+        while !(self.handles_gone && self.has_no_upload() && self.queue.is_empty()) {
             self.wait().await;
             self.take_what_is_ready();
             self.pump();
@@ -165,6 +177,10 @@ impl Driver {
         if let Some(crew) = self.crew.take() {
             crew.join();
         }
+    }
+
+    fn has_no_upload(&self) -> bool {
+        self.active.is_empty() && self.opening == 0
     }
 
     /// Waits for one thing to happen and takes it in.
@@ -240,6 +256,8 @@ impl Driver {
     fn take_event(&mut self, event: Event) {
         let now = Instant::now();
         match event {
+            Event::Opened(id, job, opened) => self.opened(id, *job, opened),
+            Event::Checked(id, checked) => self.with(id, |active| active.checked(checked)),
             Event::Created(id, created) => match (self.active.get_mut(&id), created) {
                 (Some(active), created) => active.created(created),
                 (None, Ok(video_id)) => {
@@ -292,7 +310,7 @@ impl Driver {
     /// Gives everybody the work there is.
     fn pump(&mut self) {
         let now = Instant::now();
-        self.miss_workers();
+        self.miss_workers(now);
         self.perform_all(now);
         while self.begin_jobs() {
             self.perform_all(now);
@@ -330,9 +348,20 @@ impl Driver {
         }
     }
 
-    /// A worker that ended before its time tells nobody what became of its chunks.
-    fn miss_workers(&mut self) {
-        let Some(crew) = &self.crew else { return };
+    /// A worker that ended before its time tells nobody what became of its chunks, nor does one whose thread
+    /// the kernel holds.
+    fn miss_workers(&mut self, now: Instant) {
+        let Some(crew) = &mut self.crew else { return };
+        if !self.active.is_empty() {
+            crew.watch(now);
+        }
+        let bound = self.settings.patience.body.max(SILENT);
+        let is_held = |active: &Active| {
+            crew.is_silent(bound) || active.lanes.keys().any(|&lane| crew.is_lane_silent(lane, bound))
+        };
+        for active in self.active.values_mut().filter(|active| is_held(active)) {
+            active.session.handle_failure(active.held_up(bound));
+        }
         let is_missed =
             |active: &Active| crew.is_lost() || active.lanes.keys().any(|&lane| crew.has_lost(lane));
         for active in self.active.values_mut().filter(|active| is_missed(active)) {
@@ -354,6 +383,10 @@ impl Driver {
     }
 
     fn finish(&mut self, id: SessionId) {
+        let silence = self.settings.patience.body;
+        if let Some(check) = self.active.get_mut(&id).and_then(|active| active.check_source(id, silence)) {
+            return self.tasks.push(check);
+        }
         match self.active.remove(&id).map(Active::finish) {
             Some(End::Again(restart)) => self.clear(restart),
             Some(End::Unheard(forget)) => self.tasks.push(Box::pin(forget.map(|()| Event::Done))),

@@ -26,12 +26,14 @@ pub mod journal;
 pub mod pace;
 pub mod progress;
 mod proof;
+mod pulse;
 mod record;
 mod restart;
 pub mod retry;
 mod running;
 pub mod session;
 mod supplies;
+mod threads;
 mod watchdog;
 mod worker;
 

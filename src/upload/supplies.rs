@@ -1,25 +1,29 @@
 //! The source of one upload, opened and cut before anything is created or sent.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
+use std::mem;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::pipe::Place;
 use crate::source::{
-    Choice, Delivery, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile, Strictness, probe,
+    Choice, Circumstances, Delivery, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
+    Strictness, probe,
 };
 use crate::upload::chunks::{Cut, Last};
 use crate::upload::client::Settings;
-use crate::upload::crew::Crew;
+use crate::upload::crew::Surroundings;
 use crate::upload::feed::{self, Feed, Filling};
 use crate::upload::pace::{Sizing, chunk_bytes_for};
 use crate::upload::worker::Supply;
-use crate::upload::{Checksum, ChunkSize, Input, Mode, OnChange};
+use crate::upload::{Checksum, ChunkSize, Input, Mode, OnChange, UploadRequest};
 use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB, MIN_CHUNK_BYTES};
 use crate::wire::{Addressing, Plan, plan};
 
@@ -83,38 +87,60 @@ pub(super) struct Opened {
 
 /// How the source is to be cut.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wish {
-    pub(super) mode: Mode,
-    pub(super) chunk_size: ChunkSize,
-    pub(super) expected_bytes: Option<u64>,
-    pub(super) on_change: OnChange,
+struct Wish {
+    mode: Mode,
+    chunk_size: ChunkSize,
+    expected_bytes: Option<u64>,
+    on_change: OnChange,
 }
 
-/// Opens the source and plans.
+/// Opens the source and plans. Takes the reader out of the request.
 pub(super) fn open(
-    input: Input,
-    wish: Wish,
+    request: &mut UploadRequest,
     settings: &Settings,
-    crew: &Crew,
+    surroundings: Surroundings,
     memory: &MemoryBudget,
-) -> Result<Opened> {
-    match input {
-        Input::File(path) => open_file(path, wish, settings, crew),
-        Input::Reader(name, reader) => open_stream(name, reader, wish, settings, memory),
+) -> LocalBoxFuture<'static, Result<Opened>> {
+    let UploadRequest { mode, chunk_size, expected_bytes, on_change, .. } = *request;
+    let wish = Wish { mode, chunk_size, expected_bytes, on_change };
+    match &mut request.input {
+        Input::File(path) => {
+            let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
+            let silence = settings.patience.body;
+            Box::pin(answered(path, silence, move || open_file(file, wish, &settings, &surroundings)))
+        }
+        Input::Reader(name, reader) => {
+            let reader = mem::replace(reader, Box::new(io::empty()));
+            Box::pin(ready(open_stream(name.clone(), reader, wish, settings, memory)))
+        }
     }
 }
 
-fn open_file(path: PathBuf, wish: Wish, settings: &Settings, crew: &Crew) -> Result<Opened> {
+/// Asks a file's disk on a thread of its own, and gives it up when it is silent. The thread goes on until the
+/// kernel lets go of it.
+pub(super) async fn answered<T: Send + 'static>(
+    path: PathBuf,
+    silence: Duration,
+    ask: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::time::timeout(silence, tokio::task::spawn_blocking(ask)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(stopped)) => Err(Error::new(ErrorKind::Internal, "look at the file").with_source(stopped)),
+        Err(_) => Err(SourceError::Silent { path, after: silence }.into()),
+    }
+}
+
+fn open_file(path: PathBuf, wish: Wish, settings: &Settings, surroundings: &Surroundings) -> Result<Opened> {
     let file = SourceFile::open(&path)?.strictness(match wish.on_change {
         OnChange::Fail | OnChange::Restart => Strictness::Content,
         OnChange::Strict => Strictness::Attributes,
     });
     let plan = settings.plan(file.len(), wish.mode, wish.chunk_size)?;
-    let mut circumstances = crew.circumstances(settings.sigbus);
-    if settings.checksum == Checksum::Always && settings.journal.is_some() {
-        // The bytes are read here for their digests, as over TLS to be encrypted.
-        circumstances.delivery = Delivery::Tls;
-    }
+    let Surroundings { delivery, ring } = surroundings;
+    // The bytes are read here for their digests, as over TLS to be encrypted.
+    let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
+    let delivery = if is_digested { Delivery::Tls } else { *delivery };
+    let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
     let choice = probe::choose(settings.reader, &file, &circumstances);
     tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
     let supplies = Supplies::File { file, choice };

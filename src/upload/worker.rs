@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -22,8 +21,10 @@ use crate::source::{AnySource, Choice, ChunkDigest, HeldChunk, Region, Source, S
 use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
 use crate::upload::control::failed_at;
 use crate::upload::progress::Gauge;
+use crate::upload::pulse::Beat;
 use crate::upload::retry::Fate;
 use crate::upload::session::{Completion, Outcome};
+use crate::upload::threads::{self, Bounded};
 use crate::wire::{Chunk, ContentRange, Envelope};
 
 mod blocks;
@@ -106,6 +107,7 @@ pub(super) struct Plant {
     pub(super) depth: usize,
     pub(super) stations: Vec<Station>,
     pub(super) reports: mpsc::Sender<Report>,
+    pub(super) pulse: Arc<Beat>,
 }
 
 /// Which runtime a worker runs on.
@@ -125,9 +127,9 @@ pub(super) struct Station {
     pub(super) orders: mpsc::Receiver<Order>,
 }
 
-/// Starts a worker. It ends when its order channels close; whoever started it joins the thread.
-pub(super) fn start(name: String, plant: Plant) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).spawn(move || match plant.runtime {
+/// Starts a worker. It ends when its order channels close, or once the kernel lets go of its reads.
+pub(super) fn start(name: String, plant: Plant) -> io::Result<Bounded> {
+    threads::start(name, move || match plant.runtime {
         Runtime::Ring => run_on_ring(plant),
         Runtime::Plain => run_plain(plant),
     })
@@ -146,13 +148,17 @@ fn run_on_ring(plant: Plant) {
 
 fn run_plain(plant: Plant) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, run(plant)),
+        Ok(runtime) => {
+            tokio::task::LocalSet::new().block_on(&runtime, run(plant));
+            // Reads that were given up may never return; each keeps the memory that it reads into.
+            runtime.shutdown_background();
+        }
         Err(error) => tracing::error!(%error, "a worker has no runtime"),
     }
 }
 
 async fn run(plant: Plant) {
-    let Plant { dialer, patience, origin, runtime, depth, stations, reports } = plant;
+    let Plant { dialer, patience, origin, runtime, depth, stations, reports, pulse } = plant;
     if dialer.is_tls() {
         blocks::keep_records(stations.len());
     }
@@ -165,7 +171,11 @@ async fn run(plant: Plant) {
     // Each lane is woken for itself: what moves one of them costs the others nothing.
     let lanes = stations.into_iter().map(|station| worker.attend(station, reports.clone()));
     let mut lanes: FuturesUnordered<_> = lanes.collect();
-    while lanes.next().await.is_some() {}
+    let all_ended = async { while lanes.next().await.is_some() {} };
+    tokio::select! {
+        () = all_ended => {}
+        () = pulse.answer() => {}
+    }
 }
 
 struct Worker {
@@ -251,7 +261,11 @@ impl Worker {
             Ok(answer) => Attempted::answered(&answer, order, &source),
             Err(error) => {
                 let fate = fate_of(&error);
-                Attempted::failed(failed_at(&self.dialer, error).doing(&order.doing), fate)
+                let error = match silent_source(&error, &order.supply) {
+                    Some(silent) => Error::from(silent),
+                    None => failed_at(&self.dialer, error),
+                };
+                Attempted::failed(error.doing(&order.doing), fate)
             }
         }
     }
@@ -362,6 +376,16 @@ impl Supply {
 
 fn file_region(region: Region) -> FileRegion {
     FileRegion { addr: region.address, len: region.len, file: region.file, file_offset: 0 }
+}
+
+/// A body that gives nothing is a file that gives nothing: what streams gave is in memory.
+fn silent_source(error: &TransportError, supply: &Supply) -> Option<SourceError> {
+    match (error, supply) {
+        (TransportError::BodyStalled { after, .. }, Supply::File(file, _)) => {
+            Some(SourceError::Silent { path: file.path().to_owned(), after: *after })
+        }
+        _ => None,
+    }
 }
 
 /// Without its last byte a request cannot have been stored.

@@ -60,6 +60,7 @@ fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Comman
     }
     command.env("APIVIDEO_API_KEY", server.api_key());
     command.args(["upload", "--json", "--quiet", "--progress=never", "--retry-max-time=1m", "--no-journal"]);
+    command.arg("--grace=0s");
     command.args(["--mode", way, "--endpoint-url", server.url()]);
     // As a habit, which one of the ways has no use for.
     command.env("RINGLIFT_CHUNK_SIZE", chunk_bytes(bytes).to_string());

@@ -8,6 +8,7 @@ mod sample;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ringlift::server::{Server, Settings, TlsMode};
 use ringlift::wire::limits::MAX_SINGLE_BYTES;
@@ -25,9 +26,9 @@ use super::{Ended, client};
 use child::Figures;
 
 pub(super) fn run(args: &DemoArgs, screen: &Screen) -> Ended {
-    let mut interrupts = Interrupts::new()?;
+    let mut interrupts = Interrupts::new(screen, Some(BOUND));
     let place = sample::workplace(args.data.as_deref())?;
-    let subjects = Subjects::prepare(args, place.path(), screen)?;
+    let subjects = Subjects::prepare(args, place.path(), screen, &mut interrupts)?;
     let mut rows = Vec::new();
     for scheme in [Scheme::Http, Scheme::Https] {
         let stage = Stage::set(scheme, place.path())?;
@@ -74,26 +75,30 @@ struct Subjects {
 }
 
 impl Subjects {
-    fn prepare(args: &DemoArgs, place: &Path, screen: &Screen) -> Result<Subjects, Failure> {
+    fn prepare(
+        args: &DemoArgs,
+        place: &Path,
+        screen: &Screen,
+        interrupts: &mut Interrupts,
+    ) -> Result<Subjects, Failure> {
         let (path, bytes) = match &args.file {
-            Some(path) => {
-                let metadata = fs::metadata(path)
-                    .map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
-                (path.clone(), metadata.len())
-            }
+            Some(path) => (path.clone(), len_of(path)?),
             None => (place.join(sample::NAME), args.size.0),
         };
         let made_bytes = if args.file.is_none() { bytes } else { 0 };
-        sample::check_room(place, made_bytes + bytes + MAX_SINGLE_BYTES)?;
+        sample::check_room(place, made_bytes, bytes)?;
         if args.file.is_none() {
             screen.note(format_args!("making a sample of {} in {}", Size(bytes), place.display()));
-            sample::make(&path, bytes)?;
+            sample::make(&path, bytes, interrupts)?;
         }
         let slice = match bytes > MAX_SINGLE_BYTES {
-            true => Some(Subject::read(sample::cut(&path, place, MAX_SINGLE_BYTES)?)?),
+            true => {
+                let slice = sample::cut(&path, place, MAX_SINGLE_BYTES, interrupts)?;
+                Some(Subject::read(slice, interrupts)?)
+            }
             false => None,
         };
-        Ok(Subjects { whole: Subject::read(path)?, slice })
+        Ok(Subjects { whole: Subject::read(path, interrupts)?, slice })
     }
 
     fn of(&self, way: &str) -> &Subject {
@@ -104,9 +109,25 @@ impl Subjects {
     }
 }
 
+/// The length of a regular file: what has no end, like a device or a pipe, cannot be compared.
+fn len_of(path: &Path) -> Result<u64, Failure> {
+    let metadata =
+        fs::metadata(path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
+    match metadata.is_file() {
+        true => Ok(metadata.len()),
+        false => Err(Failure::usage(format!("{}: is not a regular file", path.display()))),
+    }
+}
+
 impl Subject {
-    fn read(path: PathBuf) -> Result<Subject, Failure> {
-        let sha256 = client::block_on(FileDigest::start(&path)?.finish())?;
+    fn read(path: PathBuf, interrupts: &mut Interrupts) -> Result<Subject, Failure> {
+        let digest = FileDigest::start(&path)?;
+        let sha256 = client::block_on(async {
+            tokio::select! {
+                sha256 = digest.finish(SILENCE) => sha256,
+                interrupt = interrupts.next() => Err(Failure::Interrupted(interrupt)),
+            }
+        })?;
         let bytes = fs::metadata(&path)
             .map_err(|error| Failure::io(format!("read {}", path.display()), error))?
             .len();
@@ -143,7 +164,7 @@ impl Stage {
             Scheme::Http => TlsMode::Off,
             Scheme::Https => TlsMode::OwnAuthority,
         };
-        settings.ingest_delay = std::time::Duration::ZERO;
+        settings.ingest_delay = Duration::ZERO;
         Ok(Stage { scheme, server: Server::start(settings)? })
     }
 
@@ -236,5 +257,11 @@ impl Row {
         ]
     }
 }
+
+/// How long the demonstration goes on at most after a signal.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// How long the file's disk may give nothing.
+const SILENCE: Duration = Duration::from_secs(120);
 
 const WAYS: [&str; 3] = ["single", "bytes", "parts"];

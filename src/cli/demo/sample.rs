@@ -1,13 +1,15 @@
 //! The file that the demonstration uploads.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use ringlift::wire::limits::MAX_SINGLE_BYTES;
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::signals::Interrupts;
 use crate::cli::values::Size;
 
 /// A directory that goes away with everything in it.
@@ -21,16 +23,20 @@ pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, Failure> {
     made.map_err(|error| Failure::io("make a temporary directory", error))
 }
 
-/// Refuses what the disk cannot hold, before it is full.
-pub(super) fn check_room(dir: &Path, needed: u64) -> Result<(), Failure> {
+/// Refuses what the disk cannot hold, before it is full: the sample, what is uploaded, and the start of it.
+pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Failure> {
     let room = statvfs(dir)
         .map_err(|error| Failure::io(format!("look at the disk of {}", dir.display()), error.into()))?;
-    let free = room.f_bavail * room.f_frsize;
-    if free < needed + RESERVE_BYTES {
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    // More than a number holds is more than a disk holds.
+    let needed = made.saturating_add(uploaded).saturating_add(MAX_SINGLE_BYTES);
+    if free < needed.saturating_add(RESERVE_BYTES) {
         let why = format!(
-            "the demonstration needs {} in {}, where {} are free: use a smaller --size, or --data elsewhere",
+            "the demonstration needs {} in {}, beside {} that it leaves free for others; {} are free: \
+             use a smaller --size, or --data elsewhere",
             Size(needed),
             dir.display(),
+            Size(RESERVE_BYTES),
             Size(free),
         );
         return Err(Failure::Other(Exit::Failed, why));
@@ -39,30 +45,40 @@ pub(super) fn check_room(dir: &Path, needed: u64) -> Result<(), Failure> {
 }
 
 /// Writes a file that no disk and no network can compress, the same every time.
-pub(super) fn make(path: &Path, bytes: u64) -> Result<(), Failure> {
-    write(path, bytes).map_err(|error| Failure::io(format!("write {}", path.display()), error))
-}
-
-fn write(path: &Path, bytes: u64) -> io::Result<()> {
+pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    let failed = |error| Failure::io(format!("write {}", path.display()), error);
     let mut random = fastrand::Rng::with_seed(SEED);
-    let mut file = File::create(path)?;
+    let mut file = File::create(path).map_err(failed)?;
     let mut block = vec![0; BLOCK_BYTES];
     let mut left = bytes;
     while left > 0 {
+        interrupts.check()?;
         random.fill(&mut block);
         let len = left.min(BLOCK_BYTES as u64);
-        file.write_all(&block[..len as usize])?;
+        file.write_all(&block[..len as usize]).map_err(failed)?;
         left -= len;
     }
     Ok(())
 }
 
 /// Copies the first bytes of a file into another.
-pub(super) fn cut(from: &Path, dir: &Path, bytes: u64) -> Result<PathBuf, Failure> {
+pub(super) fn cut(
+    from: &Path,
+    dir: &Path,
+    bytes: u64,
+    interrupts: &mut Interrupts,
+) -> Result<PathBuf, Failure> {
+    let failed = |error| Failure::io(format!("copy the start of {}", from.display()), error);
     let path = dir.join("slice.mp4");
-    let copy = || io::copy(&mut io::Read::take(File::open(from)?, bytes), &mut File::create(&path)?);
-    copy().map_err(|error| Failure::io(format!("copy the start of {}", from.display()), error))?;
-    Ok(path)
+    let mut from = File::open(from).map_err(failed)?.take(bytes);
+    let mut to = File::create(&path).map_err(failed)?;
+    loop {
+        interrupts.check()?;
+        let copied = io::copy(&mut from.by_ref().take(BLOCK_BYTES as u64), &mut to).map_err(failed)?;
+        if copied == 0 {
+            return Ok(path);
+        }
+    }
 }
 
 pub(super) const NAME: &str = "sample.mp4";
@@ -71,3 +87,17 @@ const BLOCK_BYTES: usize = 1 << 20;
 
 /// What is left to others on the disk.
 const RESERVE_BYTES: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_size_is_so_large_that_the_sum_passes_for_room() {
+        let dir = std::env::temp_dir();
+        for (made, uploaded) in [(u64::MAX, u64::MAX), (1 << 63, 1 << 63), (u64::MAX - (256 << 20), 0)] {
+            let refused = check_room(&dir, made, uploaded).unwrap_err().to_string();
+            assert!(refused.contains("256 MiB that it leaves free"), "{refused}");
+        }
+    }
+}

@@ -83,7 +83,8 @@ async fn ask_until<T>(
         if begun.elapsed() >= args.wait_timeout {
             let waited = humantime::format_duration(args.wait_timeout);
             let reason = format!("the file is there, and after {waited} the service is not that far");
-            return Err(failed(ErrorKind::Stalled, doing, reason, video_id));
+            let error = Error::new(ErrorKind::Stalled, doing).because(reason).with_video_id(video_id);
+            return Err(error.with_advice(LATER).into());
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -94,6 +95,8 @@ fn failed(kind: ErrorKind, doing: &str, reason: String, video_id: &str) -> Failu
     Failure::Library(Error::new(kind, doing).because(reason).with_video_id(video_id))
 }
 
+const LATER: &str = "the file needs no second upload: `ringlift status` with the video's id shows how far it is, and \
+     --wait-timeout gives it longer";
 const WAITING: &str = "wait for the video to be playable";
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Reading costs requests of the account's budget.

@@ -91,7 +91,7 @@ fn never() -> Instant {
 }
 
 /// What a cancelled upload may take to say so.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

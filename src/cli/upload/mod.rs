@@ -8,12 +8,15 @@ mod progress;
 mod stdin;
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use ringlift::source::Declined;
-use ringlift::{Client, Credentials, Secret, Settings};
+use ringlift::source::{Declined, MemoryBudget};
+use ringlift::wire::limits::MIN_CHUNK_BYTES;
+use ringlift::{ChunkSize, Client, Credentials, Secret, Settings};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::args::Global;
@@ -23,10 +26,10 @@ use super::exit::{Exit, Failure, Interrupt};
 use super::journal::ResumeCommand;
 use super::screen::{Screen, speed};
 use super::signals::Interrupts;
-use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
+use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs, WayArgs};
 use super::usage::Meter;
 use super::values::{Count, Size};
-use super::{Ended, client, journal};
+use super::{Ended, client, journal, memory};
 use halt::Halt;
 use one::End;
 pub(super) use plan::{Errand, Item, Unbegun};
@@ -36,9 +39,10 @@ pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended 
     let token = upload_token(&args.destination.token)?;
     let items = plan::items(args, token.clone())?;
     let mut settings = settings(&args.way.lanes, global)?;
-    if let Some(Size(bytes)) = args.way.max_buffer_memory {
-        settings.buffer_bytes = bytes;
-    }
+    settings.buffer_bytes = match args.way.max_buffer_memory {
+        Some(Size(bytes)) => bytes,
+        None => memory::for_streams(Path::new("/"), least_memory(&args.way)),
+    };
     if !args.dry_run && !args.no_journal {
         settings.journal = journal::path(args.journal.as_deref());
     }
@@ -62,11 +66,23 @@ pub(super) fn carry_out(
     rules: Rules<'_>,
     screen: &Screen,
 ) -> Result<Summary, Failure> {
-    let interrupts = Interrupts::new()?;
+    let bound = rules.grace.saturating_add(AFTER_GRACE);
+    let interrupts = Interrupts::new(screen, Some(bound));
+    screen.output().must_not_wait();
     let total_bytes = items.iter().map(Item::bytes).sum();
     let (halt, board) = (Halt::new(), RefCell::new(Board::new(total_bytes)));
-    let desk = Desk { rules, settings, client, screen, halt, board, ring: OnceCell::new() };
-    client::block_on(desk.work(items, interrupts))
+    let open_items = RefCell::new(items.iter().map(|item| (item.index, item.clone())).collect());
+    let desk = Desk { rules, settings, client, screen, halt, board, open_items, ring: OnceCell::new() };
+    let summary = client::block_on(desk.work(items, interrupts))?;
+    Ok(Summary { client: Some(desk.client), ..summary })
+}
+
+/// What one chunk of standard input takes.
+fn least_memory(way: &WayArgs) -> u64 {
+    match way.chunk_size {
+        ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
+        ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),
+    }
 }
 
 /// What holds for every upload of a command.
@@ -88,6 +104,8 @@ struct Desk<'a> {
     screen: &'a Screen,
     halt: Halt,
     board: RefCell<Board>,
+    /// The items that have not ended, by their place on the command line.
+    open_items: RefCell<BTreeMap<usize, Item>>,
     /// Whether files can be read through a ring: asked for the first plan that is shown.
     ring: OnceCell<Result<(), Declined>>,
 }
@@ -124,7 +142,8 @@ impl Desk<'_> {
         }
         drop(uploads);
         self.screen.finish();
-        let summary = Summary { usage: Some(meter.usage()), ..self.summary(&ends) };
+        let summary = self.with_abandoned(self.summary(&ends));
+        let summary = Summary { usage: Some(meter.usage()), ..summary };
         self.conclude(&ends, &summary, started.elapsed());
         Ok(summary)
     }
@@ -138,6 +157,7 @@ impl Desk<'_> {
     /// The first signal lets chunks under way end, the second does not.
     fn interrupt(&self, interrupt: Interrupt) {
         let grace = self.rules.grace;
+        self.screen.output().hurry();
         if self.halt.stop(interrupt, grace) {
             let grace_ms = super::events::millis(grace);
             self.screen.event(&Event::Stopping { signal: interrupt.name(), grace_ms });
@@ -149,6 +169,20 @@ impl Desk<'_> {
         } else {
             self.halt.cancel();
         }
+    }
+
+    /// Counts what had not ended when it was no longer waited for: a source that does not answer holds its thread.
+    fn with_abandoned(&self, summary: Summary) -> Summary {
+        let abandoned = self.open_items.take();
+        let Some(interrupt) = self.halt.interrupt().filter(|_| !abandoned.is_empty()) else {
+            return summary;
+        };
+        abandoned.values().for_each(|item| one::tell_abandoned(self, item, interrupt));
+        let files_failed = summary.files_failed + abandoned.len();
+        let only = abandoned.keys().next().filter(|_| summary.files_done + files_failed == 1);
+        let video_id = only.and_then(|index| self.board.borrow().video_id(*index).map(str::to_owned));
+        let exit = Exit::Interrupted(interrupt);
+        Summary { exit, files_failed, video_id: summary.video_id.or(video_id), ..summary }
     }
 
     fn summary(&self, ends: &[End]) -> Summary {
@@ -169,7 +203,7 @@ impl Desk<'_> {
                 Some(done) => Some(done.uploaded.video_id.clone()),
                 None => ends.first().filter(|_| ends.len() == 1).and_then(End::video_id),
             },
-            bytes: done.iter().map(|done| done.uploaded.bytes).sum(),
+            bytes: ends.iter().map(End::bytes).sum(),
             sha256: only.and_then(|done| done.sha256.clone()),
             files_done: done.len(),
             files_failed: ends.len() - done.len(),
@@ -242,6 +276,9 @@ pub(super) fn check_credentials(
         _ => Ok(()),
     }
 }
+
+/// How long after the grace the process goes on at most, whatever holds it up.
+const AFTER_GRACE: Duration = halt::LAST_WORDS.saturating_add(Duration::from_secs(7));
 
 /// Between two looks at the memory and two movements of the bar.
 const TICK: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use ringlift::source::probe;
@@ -11,6 +11,8 @@ use ringlift::{Error, Happening, OnChange, Receipt, Running, Upload, Uploaded};
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
 use crate::cli::exit::{Exit, Failure, Interrupt};
+use crate::cli::names::visible;
+use crate::cli::output::Ticket;
 use crate::cli::screen::{Leftover, speed};
 use crate::cli::values::Size;
 
@@ -22,6 +24,8 @@ use super::{Desk, after};
 /// What became of an item.
 pub(super) struct End {
     pub(super) result: Result<Done, Failure>,
+    /// The upload, where only what was to follow it failed.
+    finished: Option<Uploaded>,
 }
 
 /// An item that is there.
@@ -37,12 +41,19 @@ impl End {
         self.result.as_ref().map_or_else(Failure::exit, |_| Exit::Done)
     }
 
-    /// Of a failure that left one.
+    /// The video of an item that failed: the one that holds the file, or one that was left behind.
     pub(super) fn video_id(&self) -> Option<String> {
-        match &self.result {
-            Err(Failure::Library(error)) => error.video_id().map(str::to_owned),
-            _ => None,
+        match (&self.finished, &self.result) {
+            (Some(uploaded), _) => Some(uploaded.video_id.clone()),
+            (None, Err(Failure::Library(error))) => error.video_id().map(str::to_owned),
+            (None, _) => None,
         }
+    }
+
+    /// Bytes of the file that the service confirmed.
+    pub(super) fn bytes(&self) -> u64 {
+        let uploaded = self.result.as_ref().map(|done| &done.uploaded).ok().or(self.finished.as_ref());
+        uploaded.map_or(0, |uploaded| uploaded.bytes)
     }
 }
 
@@ -50,17 +61,37 @@ impl End {
 pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
     let begun = Instant::now();
     let result = carry_out(desk, &item).await;
-    match &result {
+    // A reader that is slow holds up the next file, and with it everything but the signals.
+    desk.screen.output().room().await;
+    let end = match result {
         Ok(done) => {
-            tell_done(desk, &item, done);
-            done.receipt.confirm();
+            if is_told(tell_done(desk, &item, &done)).await {
+                done.receipt.confirm();
+            } else {
+                tell_lost(desk, &item, &done.uploaded.video_id);
+            }
+            End { result: Ok(done), finished: None }
         }
         Err(failed) => {
-            tell_failed(desk, &item, failed, begun);
-            failed.confirm();
+            let ticket = tell_failed(desk, &item, &failed, begun);
+            if !failed.is_about_later() && is_told(ticket).await {
+                failed.confirm();
+            }
+            let finished = failed.upload.into_uploaded();
+            End { result: Err(failed.failure), finished }
         }
+    };
+    desk.open_items.borrow_mut().remove(&item.index);
+    end
+}
+
+/// Whether the line that has the id was written. The journal keeps an upload whose id nobody was given: the same
+/// command then gives it.
+async fn is_told(ticket: Option<Ticket>) -> bool {
+    match ticket {
+        Some(ticket) => ticket.is_written().await,
+        None => true,
     }
-    End { result: result.map_err(|failed| failed.failure) }
 }
 
 /// Why an item is not there, or not known to be.
@@ -72,7 +103,23 @@ struct Failed {
 /// What had become of the upload itself.
 enum Standing {
     Unfinished,
-    Finished(Receipt),
+    Finished(Box<Uploaded>, Receipt),
+}
+
+impl Standing {
+    fn uploaded(&self) -> Option<&Uploaded> {
+        match self {
+            Standing::Finished(uploaded, _) => Some(uploaded),
+            Standing::Unfinished => None,
+        }
+    }
+
+    fn into_uploaded(self) -> Option<Uploaded> {
+        match self {
+            Standing::Finished(uploaded, _) => Some(*uploaded),
+            Standing::Unfinished => None,
+        }
+    }
 }
 
 impl Failed {
@@ -83,8 +130,8 @@ impl Failed {
 
     fn confirm(&self) {
         match &self.upload {
-            Standing::Finished(receipt) if !self.is_about_later() => receipt.confirm(),
-            Standing::Finished(_) | Standing::Unfinished => {}
+            Standing::Finished(_, receipt) if !self.is_about_later() => receipt.confirm(),
+            Standing::Finished(..) | Standing::Unfinished => {}
         }
     }
 }
@@ -101,13 +148,14 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     }
     if desk.screen.shows_events() {
         let ring = desk.ring.get_or_init(probe::ring);
-        desk.screen.event(&Event::Planned(plan::planned(item, desk.settings, ring)?));
+        desk.screen.output().room().await;
+        let _ = item.event(desk.screen, &Event::Planned(plan::planned(item, desk.settings, ring)?));
     }
     let digest = Digest::of(desk, item)?;
     let (upload, receipt) = describe(&item.errand, source(desk, item, &digest)).with_receipt();
     let uploaded = follow(desk, item, upload.start().await?).await?;
     let finished = async {
-        let sha256 = digest.finish().await?;
+        let sha256 = digest.finish(desk.settings.patience.body).await?;
         after::settle(&desk.client, &uploaded, desk.rules.after, desk.screen).await?;
         Ok(sha256)
     };
@@ -115,7 +163,7 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     let sha256 = desk.halt.or_interrupted(finished).await.unwrap_or_else(interrupted);
     match sha256 {
         Ok(sha256) => Ok(Done { uploaded, sha256, receipt }),
-        Err(failure) => Err(Failed { failure, upload: Standing::Finished(receipt) }),
+        Err(failure) => Err(Failed { failure, upload: Standing::Finished(Box::new(uploaded), receipt) }),
     }
 }
 
@@ -140,11 +188,11 @@ impl Digest {
         }
     }
 
-    async fn finish(self) -> Result<Option<String>, Failure> {
+    async fn finish(self, silence: Duration) -> Result<Option<String>, Failure> {
         match self {
             Digest::NotAsked => Ok(None),
-            Digest::File(digest) => digest.finish().await.map(Some),
-            Digest::Later(path) => FileDigest::start(&path)?.finish().await.map(Some),
+            Digest::File(digest) => digest.finish(silence).await.map(Some),
+            Digest::Later(path) => FileDigest::start(&path)?.finish(silence).await.map(Some),
             Digest::Stream(digest) => Ok(Some(digest.value())),
         }
     }
@@ -184,14 +232,14 @@ fn describe(errand: &Errand, mut upload: Upload) -> Upload {
 async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Uploaded, Failure> {
     let creates = item.errand.video_id.is_none();
     let note = |progress| {
-        let video_id = desk.board.borrow_mut().update(item.index, &item.name, progress);
+        let video_id = desk.board.borrow_mut().update(item, progress);
         if let Some(video_id) = video_id.filter(|_| creates) {
-            desk.screen.event(&Event::Created { file: &item.name, video_id: &video_id });
+            let _ = item.event(desk.screen, &Event::Created { file: &item.name, video_id: &video_id });
         }
     };
     let tell = |happening: Happening| {
         if let Some(event) = Event::of(&item.name, &happening) {
-            desk.screen.event(&event);
+            let _ = item.event(desk.screen, &event);
         }
     };
     let stopper = running.stopper();
@@ -204,7 +252,8 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
         tokio::select! {
             biased;
             Some(newer) = progress.next() => note(newer),
-            Some(happening) = happenings.next(), if shows_events => tell(happening),
+            // With no room for them they wait, and the oldest are lost and counted.
+            Some(happening) = happenings.next(), if shows_events && desk.screen.output().has_room() => tell(happening),
             uploaded = &mut joined => return Ok(uploaded?),
             Ok(()) = stage.changed() => match *stage.borrow_and_update() {
                 Stage::Running => {}
@@ -215,10 +264,12 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
     }
 }
 
-fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) {
+/// Gives the ticket of the line that has the id.
+fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
     let Done { uploaded, sha256, .. } = done;
-    desk.screen.event(&Event::FileDone(FileDone::new(&item.name, uploaded, sha256.as_deref())));
-    desk.screen.result(&uploaded.video_id);
+    let event = Event::FileDone(FileDone::new(&item.name, uploaded, sha256.as_deref()));
+    let event = item.event(desk.screen, &event);
+    let result = desk.screen.result_ticket(&uploaded.video_id);
     let retries = match uploaded.retries {
         0 => String::new(),
         retries => format!(", {retries} retries"),
@@ -226,24 +277,51 @@ fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) {
     let sha256 = sha256.as_ref().map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
     desk.screen.note(format_args!(
         "{}: {} in {:.1} s ({}){retries}{sha256}",
-        item.name,
+        visible(&item.name),
         Size(uploaded.bytes),
         uploaded.elapsed.as_secs_f64(),
         speed(uploaded.bytes, uploaded.elapsed),
     ));
+    event.or(result)
 }
 
-fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) {
+/// The id would be nowhere else.
+fn tell_lost(desk: &Desk<'_>, item: &Item, video_id: &str) {
+    let again = match desk.begun(item) {
+        Leftover::Begun { .. } => "; the same command, run again, gives the id",
+        _ => "",
+    };
+    desk.screen.untold(format_args!(
+        "{}: is uploaded as video {video_id}, which could not be written to standard output{again}",
+        item.name,
+    ));
+}
+
+/// Says of an item that is still under way that it is no longer waited for.
+pub(super) fn tell_abandoned(desk: &Desk<'_>, item: &Item, interrupt: Interrupt) {
+    let failure = Failure::Interrupted(interrupt);
+    let video_id = desk.board.borrow().video_id(item.index).map(str::to_owned);
+    let leftover = video_id.as_ref().map_or(Leftover::Nothing, |_| desk.begun(item));
+    let resumable = matches!(leftover, Leftover::Begun { .. });
+    let error = ErrorEvent::new(&failure).of_video(video_id.as_deref());
+    let _ = item.event(desk.screen, &Event::FileFailed { file: &item.name, elapsed_ms: 0, resumable, error });
+    desk.screen.file_failure(&item.name, &failure, leftover);
+}
+
+fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) -> Option<Ticket> {
     let Failed { failure, upload } = failed;
     let leftover = match (failure, upload) {
         (Failure::Library(error), Standing::Unfinished) => desk.leftover(item, error),
-        (_, Standing::Finished(_)) if failed.is_about_later() => desk.begun(item),
+        (_, Standing::Finished(..)) if failed.is_about_later() => desk.begun(item),
         _ => Leftover::Nothing,
     };
     let resumable = matches!(leftover, Leftover::Begun { .. });
-    let (error, elapsed_ms) = (ErrorEvent::new(failure), millis(begun.elapsed()));
-    desk.screen.event(&Event::FileFailed { file: &item.name, elapsed_ms, resumable, error });
+    let video_id = upload.uploaded().map(|uploaded| uploaded.video_id.as_str());
+    let (error, elapsed_ms) = (ErrorEvent::new(failure).of_video(video_id), millis(begun.elapsed()));
+    let event = Event::FileFailed { file: &item.name, elapsed_ms, resumable, error };
+    let ticket = item.event(desk.screen, &event);
     desk.screen.file_failure(&item.name, failure, leftover);
+    ticket
 }
 
 impl Desk<'_> {

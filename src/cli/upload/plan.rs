@@ -9,6 +9,8 @@ use ringlift::{Checksum, ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Set
 
 use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::names::visible;
+use crate::cli::output::Ticket;
 use crate::cli::screen::{Leftover, Screen};
 use crate::cli::upload_args::{UploadArgs, WayArgs};
 use crate::cli::values::Size;
@@ -68,6 +70,19 @@ impl Item {
     fn stream_chunk_bytes(&self, settings: &Settings) -> Result<u64, Error> {
         let Errand { mode, chunk_size, expected_bytes, .. } = *self.errand;
         settings.plan_stream(&self.name, mode, chunk_size, expected_bytes)
+    }
+
+    /// The bytes of a name that is not UTF-8.
+    pub(super) fn odd_name(&self) -> Option<&[u8]> {
+        match &self.input {
+            Input::File(path) => events::odd_name(path),
+            Input::Stdin => None,
+        }
+    }
+
+    /// Says what happened to it. The ticket tells whether that was written.
+    pub(super) fn event(&self, screen: &Screen, event: &Event<'_>) -> Option<Ticket> {
+        screen.event_about(self.odd_name(), event)
     }
 
     /// `None` where nobody knows.
@@ -133,12 +148,13 @@ pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Resu
         match planned(item, settings, &ring) {
             Ok(planned) => {
                 let planned = Planned { dry_run: true, ..planned };
-                screen.event(&Event::Planned(planned.clone()));
+                let _ = item.event(screen, &Event::Planned(planned.clone()));
                 screen.result(describe(&planned));
             }
             Err(failure) => {
                 let error = ErrorEvent::new(&failure);
-                screen.event(&Event::FileFailed { file: &item.name, elapsed_ms: 0, resumable: false, error });
+                let failed = Event::FileFailed { file: &item.name, elapsed_ms: 0, resumable: false, error };
+                let _ = item.event(screen, &failed);
                 screen.file_failure(&item.name, &failure, Leftover::Nothing);
                 exits.push(failure.exit());
             }
@@ -200,6 +216,7 @@ fn describe(planned: &Planned) -> String {
     };
     let reader = planned.reader.as_ref().map(|reader| format!(", read by {reader}")).unwrap_or_default();
     let Planned { file, mode, lanes, endpoint_url, .. } = planned;
+    let file = visible(file);
     format!("{file}: {bytes} to {endpoint_url}, mode {mode}{cut}, {lanes} lanes{reader}")
 }
 

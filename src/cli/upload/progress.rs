@@ -8,6 +8,8 @@ use ringlift::Progress;
 use crate::cli::events::{Event, ProgressEvent};
 use crate::cli::screen::Screen;
 
+use super::plan::Item;
+
 /// What every upload said last.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -20,6 +22,8 @@ pub(super) struct Board {
 #[derive(Debug)]
 struct File {
     name: String,
+    /// The bytes of a name that is not UTF-8.
+    odd_name: Option<Vec<u8>>,
     begun: Instant,
     progress: Progress,
     /// Changed since it was last told.
@@ -36,9 +40,9 @@ impl Board {
         self.total_bytes
     }
 
-    /// Takes note of how far the upload at `index` is; gives its video when that is news.
-    pub(super) fn update(&mut self, index: usize, name: &str, progress: Progress) -> Option<String> {
-        let file = self.files.entry(index).or_insert_with(|| File::new(name));
+    /// Takes note of how far the upload of an item is; gives its video when that is news.
+    pub(super) fn update(&mut self, item: &Item, progress: Progress) -> Option<String> {
+        let file = self.files.entry(item.index).or_insert_with(|| File::new(item));
         let known = file.progress.video_id.is_some();
         let video_id = progress.video_id.clone();
         file.progress = progress;
@@ -48,6 +52,10 @@ impl Board {
 
     /// Moves the bar; tells those who read lines now and then.
     pub(super) fn show(&mut self, screen: &Screen) {
+        if !screen.output().has_room() {
+            // What nobody reads would only pile up: the next look says it better.
+            return;
+        }
         let bytes = self.sum(|progress| progress.sent_bytes);
         let retries = self.retries();
         screen.advance(bytes, if retries > 0 { format!(", {retries} retries") } else { String::new() });
@@ -59,8 +67,13 @@ impl Board {
         for file in self.files.values_mut().filter(|file| file.is_news) {
             file.is_news = false;
             let event = ProgressEvent::new(&file.name, &file.progress, file.begun.elapsed());
-            screen.event(&Event::Progress(event));
+            let _ = screen.event_about(file.odd_name.as_deref(), &Event::Progress(event));
         }
+    }
+
+    /// The video of the item at `index`, once it is known.
+    pub(super) fn video_id(&self, index: usize) -> Option<&str> {
+        self.files.get(&index)?.progress.video_id.as_deref()
     }
 
     /// Attempts that were repetitions, of all uploads.
@@ -79,8 +92,14 @@ impl Board {
 }
 
 impl File {
-    fn new(name: &str) -> File {
-        File { name: name.to_owned(), begun: Instant::now(), progress: Progress::default(), is_news: true }
+    fn new(item: &Item) -> File {
+        File {
+            name: item.name.clone(),
+            odd_name: item.odd_name().map(<[u8]>::to_owned),
+            begun: Instant::now(),
+            progress: Progress::default(),
+            is_news: true,
+        }
     }
 }
 

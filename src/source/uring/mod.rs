@@ -28,6 +28,7 @@ use super::error::SourceError;
 use super::file::SourceFile;
 use super::pool::{BufferPool, Lease};
 use super::probe::{Declined, Residency};
+use super::reads::{InKernel, Reads};
 use crate::extent::Extent;
 
 /// Blocks of a file, read by the ring of this thread. Cheap to clone.
@@ -43,6 +44,7 @@ struct Inner {
     direct: Option<Arc<File>>,
     direct_works: Cell<bool>,
     ahead: Ahead,
+    reads: Reads,
 }
 
 /// How far ahead of the connection a chunk is read.
@@ -96,7 +98,9 @@ impl UringSource {
     ) -> Result<UringSource, Declined> {
         pool.ring()?;
         let (file, pool, direct_works) = (file.clone(), pool.clone(), Cell::new(true));
-        Ok(UringSource { inner: Rc::new(Inner { file, pool, direct, direct_works, ahead }) })
+        Ok(UringSource {
+            inner: Rc::new(Inner { file, pool, direct, direct_works, ahead, reads: Reads::default() }),
+        })
     }
 }
 
@@ -122,6 +126,7 @@ impl Inner {
     async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         self.pool.check_fits(extent, &self.file)?;
+        self.reads.returned().await;
         let lease = self.pool.lease().await;
         match self.direct.as_ref().filter(|_| self.direct_works.get()) {
             Some(direct) => self.read_direct(direct, lease, extent).await,
@@ -169,7 +174,8 @@ impl Inner {
 
     /// One read of the file at `offset` into `range` of the lease, which is lent to the kernel meanwhile.
     async fn submit(&self, file: &Arc<File>, lease: Lease, range: Range<usize>, offset: u64) -> Landing {
-        let mut flight = Flight { lease, file: Arc::clone(file) };
+        let (_awaited, in_kernel) = self.reads.begin();
+        let mut flight = Flight { lease, file: Arc::clone(file), _in_kernel: in_kernel };
         let entry = flight.entry(range, offset, self.pool.is_registered(&flight.lease));
         UnsubmittedOneshot::new(flight, Landed, entry).submit().await
     }
@@ -182,6 +188,7 @@ type Landing = (Lease, io::Result<u64>);
 struct Flight {
     lease: Lease,
     file: Arc<File>,
+    _in_kernel: InKernel,
 }
 
 impl Flight {

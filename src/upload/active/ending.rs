@@ -1,16 +1,21 @@
 //! The end of an upload: what becomes of its record, and what its caller is told.
 
+use std::mem;
+use std::time::Duration;
+
 use futures_util::future::LocalBoxFuture;
 
 use super::Active;
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::Uploaded;
+use crate::upload::driver::Event;
 use crate::upload::happening::{Happening, Why};
 use crate::upload::job::Job;
 use crate::upload::record::Record;
 use crate::upload::restart::{Again, InVain, Restart};
 use crate::upload::retry::Attempt;
-use crate::upload::supplies::Supplies;
+use crate::upload::supplies::{Supplies, answered};
+use crate::upload::worker::SessionId;
 
 /// What is left to do after an upload.
 pub(in crate::upload) enum End {
@@ -21,6 +26,13 @@ pub(in crate::upload) enum End {
     Again(Box<Restart>),
 }
 
+/// The last look at the source.
+pub(super) enum Check {
+    Due,
+    Asked,
+    Done(Result<()>),
+}
+
 impl Active {
     /// Answers whoever waits for it, unless it begins anew.
     pub(in crate::upload) fn finish(mut self) -> End {
@@ -29,7 +41,7 @@ impl Active {
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => {
-                let checked = self.check_source();
+                let checked = self.take_check();
                 self.tell_touched();
                 checked.map(|()| self.uploaded()).inspect_err(|_| self.write_down_container())
             }
@@ -103,10 +115,39 @@ impl Active {
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
     }
 
-    fn check_source(&self) -> Result<()> {
-        match self.supplies.file() {
-            Some(file) => Ok(file.check_unchanged()?),
-            None => Ok(()),
+    /// Whether the source is being looked at for the last time.
+    pub(super) fn is_checking_source(&self) -> bool {
+        matches!(self.source_check, Check::Asked)
+    }
+
+    /// Begins to look whether the file of an upload that ended well is still what it was; `None` where that
+    /// need not be known, or is. Looking may take as long as a disk that does not answer.
+    pub(in crate::upload) fn check_source(
+        &mut self,
+        id: SessionId,
+        silence: Duration,
+    ) -> Option<LocalBoxFuture<'static, Event>> {
+        let file = self.supplies.file().filter(|_| self.session.is_whole())?.clone();
+        if !matches!(self.source_check, Check::Due) {
+            return None;
+        }
+        self.source_check = Check::Asked;
+        Some(Box::pin(async move {
+            let path = file.path().to_owned();
+            let check = move || Ok(file.check_unchanged()?);
+            Event::Checked(id, answered(path, silence, check).await)
+        }))
+    }
+
+    /// Whether the file is still what it was.
+    pub(in crate::upload) fn checked(&mut self, checked: Result<()>) {
+        self.source_check = Check::Done(checked);
+    }
+
+    fn take_check(&mut self) -> Result<()> {
+        match mem::replace(&mut self.source_check, Check::Due) {
+            Check::Done(checked) => checked,
+            Check::Due | Check::Asked => Ok(()),
         }
     }
 

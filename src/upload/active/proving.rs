@@ -26,9 +26,10 @@ impl Active {
         self.compared.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
     }
 
-    /// What must be done next. While chunks are compared that is nothing, unless the upload failed.
+    /// Returns what must be done next: nothing while chunks are compared, unless the upload failed, nor while the
+    /// source is checked in the end.
     pub(in crate::upload) fn poll(&mut self, now: Instant) -> Option<Action> {
-        if self.is_proving() && !self.session.has_failed() {
+        if self.is_checking_source() || self.is_proving() && !self.session.has_failed() {
             return None;
         }
         self.session.poll(now)

@@ -1,8 +1,9 @@
 //! What is told of an upload: how far it is, what happens to it, what it waits for.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Active;
+use crate::error::{Error, ErrorKind};
 use crate::upload::happening::{Happening, Herald};
 use crate::upload::pace::{Class, Held};
 use crate::upload::{OnProgress, Progress};
@@ -24,6 +25,16 @@ impl Active {
             };
             tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
         }
+    }
+
+    /// Why it ends when a thread that sends it does not return from the kernel.
+    pub(in crate::upload) fn held_up(&self, bound: Duration) -> Error {
+        let file = &self.file_name;
+        let reason = format!(
+            "its thread has been in a system call for {bound:?}: {file}, or another file that is sent at the \
+             same time, is on a disk or a network file system that does not answer"
+        );
+        Error::new(ErrorKind::Stalled, format!("send chunks of {file}")).because(reason).with_advice(HELD_UP)
     }
 
     /// Whether more is settled than whoever watches was told.
@@ -78,3 +89,6 @@ impl Active {
         &self.herald
     }
 }
+
+const HELD_UP: &str = "look at the disk or the network file system that the files are on; the reader `pread` waits for it on threads \
+     of its own";

@@ -1,17 +1,22 @@
 //! How uploads begin: in turn, as many at once as may be.
 
-use super::Driver;
+use futures_util::future::LocalBoxFuture;
+
+use super::{Driver, Event};
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 use crate::upload::active::Active;
 use crate::upload::client::Settings;
-use crate::upload::crew::Crew;
-use crate::upload::job::Halt;
+use crate::upload::crew::{Crew, SILENT, Surroundings};
+use crate::upload::job::{Halt, Job};
+use crate::upload::supplies::{self, Opened};
+use crate::upload::worker::SessionId;
 
 impl Driver {
     /// The next upload gets other workers than those that have ended before their time.
     fn dismiss_lost_crew(&mut self) {
-        if let Some(crew) = self.crew.take_if(|crew| crew.is_lost()) {
+        if let Some(crew) = self.crew.take_if(|crew| crew.is_lost() || crew.is_silent(SILENT)) {
             crew.join();
             self.idle.clear();
             self.passes.clear();
@@ -20,11 +25,11 @@ impl Driver {
 
     /// Begins as many as may be under way, and says whether there were any.
     pub(super) fn begin_jobs(&mut self) -> bool {
-        if self.active.is_empty() {
+        if self.has_no_upload() {
             self.dismiss_lost_crew();
         }
         let waiting = self.queue.len();
-        while self.active.len() < self.settings.transfers {
+        while self.active.len() + self.opening < self.settings.transfers {
             let Some(job) = self.queue.pop_front() else { break };
             if *job.halted.borrow() != Halt::No {
                 let _ = job.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
@@ -39,15 +44,42 @@ impl Driver {
                     continue;
                 }
             };
-            if let Some((active, tasks)) =
-                Active::prepare(id, *job, &self.settings, crew, &self.logbook, &self.memory)
-            {
-                self.tasks.extend(tasks);
-                self.active.insert(id, active);
-            }
+            self.opening += 1;
+            self.tasks.push(opening(id, job, &self.settings, crew.surroundings(), &self.memory));
         }
         self.queue.len() < waiting
     }
+
+    /// The source is there: the upload begins.
+    pub(super) fn opened(&mut self, id: SessionId, job: Job, opened: Result<Opened>) {
+        self.opening -= 1;
+        if let Some((active, tasks)) = Active::prepare(id, job, opened, &self.settings, &self.logbook) {
+            self.tasks.extend(tasks);
+            self.active.insert(id, active);
+        }
+    }
+}
+
+/// Opens the source, until its upload is to end early.
+fn opening(
+    id: SessionId,
+    mut job: Box<Job>,
+    settings: &Settings,
+    surroundings: Surroundings,
+    memory: &MemoryBudget,
+) -> LocalBoxFuture<'static, Event> {
+    let opened = supplies::open(&mut job.request, settings, surroundings, memory);
+    Box::pin(async move {
+        let mut halted = job.halted.clone();
+        let opened = tokio::select! {
+            biased;
+            opened = opened => opened,
+            _ = halted.wait_for(|halt| *halt != Halt::No) => {
+                Err(Error::new(ErrorKind::Cancelled, "open the source"))
+            }
+        };
+        Event::Opened(id, job, opened)
+    })
 }
 
 /// The crew, started when it is first needed.

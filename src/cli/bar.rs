@@ -1,0 +1,132 @@
+//! The progress bar, drawn into the queue of standard error: a terminal that takes nothing (Ctrl-S) holds
+//! up nobody.
+
+use std::io;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use indicatif::{ProgressDrawTarget, ProgressStyle, TermLike};
+use rustix::termios::tcgetwinsize;
+
+use super::output::{Output, Stream, Urgency};
+
+/// Draws on standard error.
+pub(super) fn target(output: &Output) -> ProgressDrawTarget {
+    let terminal = Terminal { output: output.clone(), picture: Mutex::default() };
+    ProgressDrawTarget::term_like_with_hz(Box::new(terminal), PICTURES_PER_SECOND)
+}
+
+/// How it looks: with a length, or without. Block characters only where the terminal shows them.
+pub(super) fn style(has_length: bool, is_utf8: bool) -> Option<ProgressStyle> {
+    let template = match has_length {
+        true => {
+            "{bar:30} {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go{msg}"
+        }
+        false => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}{msg}",
+    };
+    let style = ProgressStyle::with_template(template).ok()?;
+    Some(if is_utf8 { style } else { style.progress_chars("#>-").tick_chars("-\\|/ ") })
+}
+
+/// Whether the terminal takes UTF-8: the first of these that is set says so (setlocale(3)).
+pub(super) fn is_utf8(environment: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name| environment(name).filter(|locale| !locale.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// Collects one picture at a time.
+#[derive(Debug)]
+struct Terminal {
+    output: Output,
+    picture: Mutex<String>,
+}
+
+impl Terminal {
+    fn picture(&self) -> MutexGuard<'_, String> {
+        self.picture.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draw(&self, text: &str) -> io::Result<()> {
+        self.picture().push_str(text);
+        Ok(())
+    }
+
+    /// Moves the cursor `n` places by a control sequence (ECMA-48, CUU to CUB).
+    fn go(&self, n: usize, direction: char) -> io::Result<()> {
+        if n == 0 { Ok(()) } else { self.draw(&format!("\x1b[{n}{direction}")) }
+    }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        let size = tcgetwinsize(io::stderr()).ok();
+        size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(USUAL_COLUMNS)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.go(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.draw(text)?;
+        self.draw("\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.draw(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.draw("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let picture = mem::take(&mut *self.picture());
+        if !picture.is_empty() {
+            let _ = self.output.push(Stream::Err, picture.into_bytes(), Urgency::Passing);
+        }
+        Ok(())
+    }
+}
+
+const PICTURES_PER_SECOND: u8 = 20;
+const USUAL_COLUMNS: u16 = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_locale_that_is_set_says_whether_blocks_can_be_shown() {
+        let with = |set: &'static [(&str, &str)]| {
+            is_utf8(move |name| {
+                set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(with(&[("LANG", "de_DE.UTF-8")]));
+        assert!(with(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8")]));
+        assert!(!with(&[("LC_ALL", "C"), ("LANG", "de_DE.UTF-8")]));
+        assert!(!with(&[]));
+    }
+
+    #[test]
+    fn a_bar_without_blocks_has_none() {
+        for has_length in [true, false] {
+            assert!(style(has_length, false).is_some() && style(has_length, true).is_some());
+        }
+    }
+}
