@@ -218,6 +218,20 @@ fn a_replica_that_does_not_know_the_new_video_yet_is_waited_for() {
 }
 
 #[test]
+fn an_odd_answer_while_the_video_is_waited_for_is_no_failure() {
+    for odd in [page(404, ""), problem(404, "resource-not-found")] {
+        let house = House::new(Scheme::Http);
+        let questions = Count::default();
+        let middlebox = middlebox(&house, move |seen| match seen.is_status() && questions.next() == 0 {
+            true => Treatment::Answer(odd.clone()),
+            false => Treatment::Pass,
+        });
+        let sample = Sample::new(MIB);
+        command(&house, &middlebox.url(), &upload(&sample, &["--verify"])).done();
+    }
+}
+
+#[test]
 fn a_service_that_is_away_is_left_alone_for_as_long_as_it_says() {
     for (status, name) in [(503, "Retry-After"), (502, "X-RateLimit-Retry-After"), (408, "Retry-After")] {
         let house = House::new(Scheme::Http);

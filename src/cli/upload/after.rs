@@ -76,9 +76,15 @@ async fn ask_until<T>(
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        let status = client.video_status(video_id).await?;
-        if let Some(found) = answer(&status) {
-            return Ok(found);
+        match client.video_status(video_id).await {
+            Ok(status) => {
+                if let Some(found) = answer(&status) {
+                    return Ok(found);
+                }
+            }
+            // The file is there: the page of a gateway, or a replica that lags, says nothing about that.
+            Err(error) if is_passing(&error, begun.elapsed()) => {}
+            Err(error) => return Err(error.with_video_id(video_id).into()),
         }
         if begun.elapsed() >= args.wait_timeout {
             let waited = humantime::format_duration(args.wait_timeout);
@@ -91,6 +97,12 @@ async fn ask_until<T>(
     }
 }
 
+/// Whether the next answer may be another one, `waited` after the first question.
+fn is_passing(error: &Error, waited: Duration) -> bool {
+    let is_unknown = error.kind() == ErrorKind::NotFound && waited < REPLICA_LAG;
+    is_unknown || error.is_from_intermediary() && error.kind() == ErrorKind::Refused
+}
+
 fn failed(kind: ErrorKind, doing: &str, reason: String, video_id: &str) -> Failure {
     Failure::Library(Error::new(kind, doing).because(reason).with_video_id(video_id))
 }
@@ -101,3 +113,5 @@ const WAITING: &str = "wait for the video to be playable";
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Reading costs requests of the account's budget.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Time for a replica of the service to learn of a video that another one has.
+const REPLICA_LAG: Duration = Duration::from_secs(10);
