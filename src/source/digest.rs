@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 use twox_hash::xxhash3_128::Hasher;
 
-use super::error::SourceError;
+use super::error::{SecondTry, SourceError};
 use super::file::SourceFile;
 use super::probe::Residency;
 use crate::extent::Extent;
@@ -80,6 +80,7 @@ impl SourceFile {
         let mut digester = ChunkDigester::new();
         let mut block = vec![0; BLOCK_BYTES.min(extent.len()) as usize];
         let mut rest = extent;
+        let mut second_try = SecondTry::default();
         while !rest.is_empty() {
             let wanted = rest.take(BLOCK_BYTES);
             match self.file().read_at(&mut block[..wanted.len() as usize], rest.offset()) {
@@ -91,7 +92,7 @@ impl SourceFile {
                         return Ok(None);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
                 Err(error) => return Err(self.read_error(rest.offset(), error)),
             }
         }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 /// Why a source did not give the bytes it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -115,6 +117,20 @@ pub enum SourceError {
     },
 }
 
+/// The one more try that a failing read is worth: a disk, or a file server that comes back, may fail once.
+#[derive(Debug, Default)]
+pub(super) struct SecondTry {
+    is_used: bool,
+}
+
+impl SecondTry {
+    /// Whether to read again after this error; at most once.
+    pub(super) fn takes(&mut self, error: &io::Error) -> bool {
+        let may_pass = matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::STALE));
+        may_pass && !std::mem::replace(&mut self.is_used, true)
+    }
+}
+
 /// How a file differs from what it was when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -174,5 +190,18 @@ impl fmt::Display for Change {
             Change::Replaced => f.write_str("replaced by another file"),
             Change::Removed => f.write_str("removed or renamed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_may_have_failed_by_chance_is_tried_once_more() {
+        let mut second_try = SecondTry::default();
+        assert!(!second_try.takes(&Errno::ISDIR.into()));
+        assert!(second_try.takes(&Errno::STALE.into()));
+        assert!(!second_try.takes(&Errno::IO.into()));
     }
 }

@@ -139,7 +139,9 @@ impl Inner {
             return Err(self.file.lost_at(at));
         }
         // Takes the faults at once, and meets the end of a truncated file without a signal.
-        if self.map.guard.is_some() && self.map.populate(extent).is_err() {
+        let is_missing = || self.map.populate(extent).is_err();
+        // Twice: a disk, or a file server that comes back, may fail once.
+        if self.map.guard.is_some() && is_missing() && is_missing() {
             return Err(self.file.lost_at(extent.offset()));
         }
         Ok(self.whole.slice(extent.offset() as usize..extent.end() as usize))

@@ -14,7 +14,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::Source;
-use super::error::SourceError;
+use super::error::{SecondTry, SourceError};
 use super::file::SourceFile;
 use super::pool::{BufferPool, Lease};
 use super::probe::Residency;
@@ -118,12 +118,13 @@ impl Inner {
 }
 
 fn fill(file: &SourceFile, mut lease: Lease, extent: Extent, mut rest: Extent) -> Result<Lease, SourceError> {
+    let mut second_try = SecondTry::default();
     while !rest.is_empty() {
         let filled = (rest.offset() - extent.offset()) as usize;
         match file.file().read_at(&mut lease[filled..extent.len() as usize], rest.offset()) {
             Ok(0) => return Err(file.ended_at(rest.offset())),
             Ok(read) => rest = rest.skip(read as u64),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
             Err(error) => return Err(file.read_error(rest.offset(), error)),
         }
     }

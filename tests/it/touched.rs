@@ -212,7 +212,8 @@ impl Left {
 
     fn assert_begins_anew(&self, ran: Ran) {
         let ran = ran.done();
-        let (new, begins) = (id(&ran), ran.event("begins_anew"));
+        let new = ran.summary()["video_id"].as_str().unwrap().to_owned();
+        let begins = ran.event("begins_anew");
         assert_ne!(new, self.video_id);
         assert_eq!(begins["video_id"], *self.video_id);
         assert!(ran.stderr.contains("WARN") && ran.stderr.contains("beginning anew"), "{}", ran.stderr);

@@ -24,7 +24,7 @@ use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
 use self::aligned::ALIGNMENT;
 use super::Source;
-use super::error::SourceError;
+use super::error::{SecondTry, SourceError};
 use super::file::SourceFile;
 use super::pool::{BufferPool, Lease};
 use super::probe::{Declined, Residency};
@@ -150,13 +150,14 @@ impl Inner {
             // Cut short, and going on needs an aligned place: let the page cache have the last word.
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.direct_works.set(false),
+            Err(error) if SecondTry::default().takes(&error) => {}
             Err(error) => return Err(self.file.read_error(window.offset(), error)),
         }
         self.read_buffered(lease, extent).await
     }
 
     async fn read_buffered(&self, mut lease: Lease, extent: Extent) -> Result<Bytes, SourceError> {
-        let mut rest = extent;
+        let (mut rest, mut second_try) = (extent, SecondTry::default());
         while !rest.is_empty() {
             let filled = (rest.offset() - extent.offset()) as usize;
             let range = filled..extent.len() as usize;
@@ -165,7 +166,7 @@ impl Inner {
             match read {
                 Ok(0) => return Err(self.file.ended_at(rest.offset())),
                 Ok(read) => rest = rest.skip(read),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
                 Err(error) => return Err(self.file.read_error(rest.offset(), error)),
             }
         }

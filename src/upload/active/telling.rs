@@ -71,6 +71,10 @@ impl Active {
 
     /// Tells whoever follows it, and the log, what has happened to it.
     pub(in crate::upload) fn tell_happenings(&mut self) {
+        // It is not taken up before its chunks are proved.
+        if self.is_proving() {
+            return;
+        }
         for happening in self.session.take_happenings() {
             self.herald.tell(happening);
         }
