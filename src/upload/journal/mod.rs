@@ -316,9 +316,12 @@ fn select(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, Journa
 fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Row, JournalError> {
     let record = row.record();
     transaction
-        .prepare_cached("INSERT INTO sessions (path, record, stored, seal) VALUES (?1, ?2, ?3, ?4)")
+        .prepare_cached(
+            "INSERT INTO sessions (path, record, stored, seal, inode, lock) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
         .and_then(|mut insert| {
-            insert.insert(params![row.path(), record, row.stored.bytes(), row.seal(&record)])
+            let (inode, lock) = (row.inode(), row.lock());
+            insert.insert(params![row.path(), record, row.stored.bytes(), row.seal(&record), inode, lock])
         })
         .map(|id| row.id = id)
         .map_err(|error| failed(path, error))?;
@@ -328,9 +331,14 @@ fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Ro
 fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), JournalError> {
     let record = row.record();
     let changed = transaction
-        .prepare_cached("UPDATE sessions SET path = ?2, record = ?3, stored = ?4, seal = ?5 WHERE id = ?1")
+        .prepare_cached(
+            "UPDATE sessions SET path = ?2, record = ?3, stored = ?4, seal = ?5, inode = ?6, lock = ?7
+             WHERE id = ?1",
+        )
         .and_then(|mut update| {
-            update.execute(params![row.id, row.path(), record, row.stored.bytes(), row.seal(&record)])
+            let (inode, lock) = (row.inode(), row.lock());
+            let (stored, seal) = (row.stored.bytes(), row.seal(&record));
+            update.execute(params![row.id, row.path(), record, stored, seal, inode, lock])
         })
         .map_err(|error| failed(path, error))?;
     match changed {
@@ -341,10 +349,12 @@ fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), J
 
 fn delete(transaction: &Transaction<'_>, tickets: &[Ticket], path: &Path) -> Result<(), JournalError> {
     for ticket in tickets {
-        transaction
-            .prepare_cached("DELETE FROM sessions WHERE id = ?1")
-            .and_then(|mut delete| delete.execute(params![ticket.row.id]))
-            .map_err(|error| failed(path, error))?;
+        for delete in ["DELETE FROM sessions WHERE id = ?1", "DELETE FROM digests WHERE session = ?1"] {
+            transaction
+                .prepare_cached(delete)
+                .and_then(|mut delete| delete.execute(params![ticket.row.id]))
+                .map_err(|error| failed(path, error))?;
+        }
     }
     Ok(())
 }

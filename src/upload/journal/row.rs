@@ -340,6 +340,11 @@ impl Row {
         self.record.lock
     }
 
+    /// The inode number as the database holds it, where integers are signed; `None` of a stream.
+    pub(super) fn inode(&self) -> Option<i64> {
+        self.record.identity.map(|identity| identity.inode.cast_signed())
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.record.container != Container::None
     }

@@ -383,12 +383,83 @@ fn a_journal_of_another_version_is_refused_by_name() {
     left_behind(&path, [1]);
     let version =
         |version: i64| Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
-    version(3);
-    assert!(matches!(refusal(&path), JournalError::Newer { found: 3, known: 2, .. }));
+    version(4);
+    assert!(matches!(refusal(&path), JournalError::Newer { found: 4, known: 3, .. }));
     version(1);
-    assert!(matches!(refusal(&path), JournalError::Older { found: 1, known: 2, .. }));
-    version(2);
+    assert!(matches!(refusal(&path), JournalError::Older { found: 1, known: 3, .. }));
+    version(3);
     resumed(&mut Journal::open(&path).unwrap(), &key());
+}
+
+/// A journal as format 2 wrote it: one session, of 500 MiB in parts of 5 MiB, of which parts 0, 3 and 8 are stored.
+fn of_format_2(path: &Path) {
+    let record = r#"{"endpoint":"https://ws.api.video","identity":{"device":64769,"inode":18446744073709551612,"len":524288000,"mtime_ns":1700000000123456789,"ctime_ns":5},"destination":"new_video","arguments":"--title=Long","began_s":0,"lock":0,"stage":"open","container":{"known":{"video_id":"vi1","made":"by_us"}},"plan":{"len":524288000,"chunk_bytes":5242880,"addressing":"part"}}"#;
+    let seal = "1ecd80c7105d87c0a862f9349f8a24f3f77e9cb4d9cbbef403121229ced57f68";
+    let database = Connection::open(path).unwrap();
+    let literal = format!(
+        "PRAGMA application_id = 1380731468;
+         PRAGMA user_version = 2;
+         CREATE TABLE sessions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            path BLOB NOT NULL,
+            record TEXT NOT NULL,
+            stored BLOB NOT NULL,
+            seal BLOB NOT NULL
+         ) STRICT;
+         INSERT INTO sessions VALUES (7, CAST('/films/long.mp4' AS BLOB), '{record}', x'0901', x'{seal}');
+         PRAGMA journal_mode = WAL;"
+    );
+    database.execute_batch(&literal).unwrap();
+}
+
+#[test]
+fn a_journal_of_format_2_is_brought_to_this_format_and_its_sessions_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    of_format_2(&path);
+    let racers: Vec<_> = (0..4)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || Journal::open(&path).map(drop))
+        })
+        .collect();
+    racers.into_iter().for_each(|racer| racer.join().unwrap().unwrap());
+    let mut journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.entries().unwrap()[0].id, 7);
+    let (_ticket, remembered) = resumed(&mut journal, &key());
+    assert_eq!((remembered.plan, remembered.stored), (Some(plan()), vec![0, 3, 8]));
+    assert_eq!(remembered.container, known("vi1", Made::ByUs));
+}
+
+#[test]
+fn a_session_that_the_older_version_writes_during_the_migration_is_found_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    of_format_2(&path);
+    drop(Journal::open(&path).unwrap());
+    let older = Connection::open(&path).unwrap();
+    older
+        .execute_batch(
+            "INSERT INTO sessions (id, path, record, stored, seal)
+                SELECT 8, path, record, stored, seal FROM sessions;
+             DELETE FROM sessions WHERE id = 7;",
+        )
+        .unwrap();
+    let mut journal = Journal::open(&path).unwrap();
+    assert_eq!(resumed(&mut journal, &key()).1.stored, [0, 3, 8]);
+    assert_eq!(journal.entries().unwrap()[0].id, 8);
+}
+
+#[test]
+fn a_damaged_row_of_format_2_is_refused_and_the_journal_is_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    of_format_2(&path);
+    Connection::open(&path).unwrap().execute("UPDATE sessions SET stored = x'FF'", []).unwrap();
+    assert!(matches!(refusal(&path), JournalError::Damaged { .. }));
+    let database = Connection::open(&path).unwrap();
+    let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
 }
 
 #[test]
