@@ -18,6 +18,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::HeaderValue;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::unconstrained;
 
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
@@ -157,7 +158,8 @@ impl Driver {
             self.pump();
         }
         // Receipts that were confirmed meanwhile; nobody is left to confirm others.
-        while let Some(Some(_)) = self.tasks.next().now_or_never() {}
+        // Tokio has a task pause after some hundred of them, which would leave the others unread here.
+        while let Some(Some(_)) = unconstrained(self.tasks.next()).now_or_never() {}
         self.logbook.settle();
         if let Some(crew) = self.crew.take() {
             crew.join();

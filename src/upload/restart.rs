@@ -18,12 +18,28 @@ impl Again {
     /// `None` for an upload that is not to begin anew, or cannot: only a file is read twice, only a
     /// container of our own is deleted, and an upload token does not suffice for that.
     pub(super) fn of(job: &Job) -> Option<Again> {
-        let UploadRequest { input, destination, video, mode, chunk_size, expected_bytes, .. } = &job.request;
-        let Input::File(path) = input else { return None };
-        let is_new = matches!(destination, None | Some(Destination::NewVideo(_)));
+        let is_new = matches!(job.request.destination, None | Some(Destination::NewVideo(_)));
         if job.request.on_change == OnChange::Fail || !is_new || job.restarts == MAX_RESTARTS {
             return None;
         }
+        Again::with(job)
+    }
+
+    /// For an upload that may take up what another upload token began; `None` for one that cannot.
+    pub(super) fn with_own_token(job: &Job) -> Option<Again> {
+        let is_delegated = matches!(job.request.destination, Some(Destination::Delegated { .. }));
+        if !is_delegated || job.request.unbegun == Unbegun::Refuse {
+            return None;
+        }
+        Again::with(job).map(|mut again| {
+            again.request.own_token_only = true;
+            again
+        })
+    }
+
+    fn with(job: &Job) -> Option<Again> {
+        let UploadRequest { input, destination, video, mode, chunk_size, expected_bytes, .. } = &job.request;
+        let Input::File(path) = input else { return None };
         let request = UploadRequest {
             input: Input::File(path.clone()),
             destination: destination.clone(),
@@ -31,16 +47,18 @@ impl Again {
             mode: *mode,
             chunk_size: *chunk_size,
             expected_bytes: *expected_bytes,
-            on_change: OnChange::Restart,
+            on_change: job.request.on_change,
             unbegun: Unbegun::Begin,
-            heard: job.request.heard.clone(),
+            own_token_only: job.request.own_token_only,
+            again: job.request.again,
+            news: job.request.news.clone(),
         };
         Some(Again { request, halted: job.halted.clone(), restarts: job.restarts + 1 })
     }
 
     /// Whether this is the end of an attempt that it was kept for.
-    pub(super) fn suits(&self, error: &Error) -> bool {
-        error.kind() == ErrorKind::SourceChanged && *self.halted.borrow() == Halt::No
+    pub(super) fn suits(&self, error: &Error, is_given_back: bool) -> bool {
+        (is_given_back || error.kind() == ErrorKind::SourceChanged) && *self.halted.borrow() == Halt::No
     }
 }
 

@@ -4,8 +4,10 @@ use futures_util::future::LocalBoxFuture;
 
 use super::Active;
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Identity, SourceFile};
 use crate::upload::Uploaded;
 use crate::upload::job::Job;
+use crate::upload::record::Record;
 use crate::upload::restart::{Again, InVain, Restart};
 use crate::upload::retry::Attempt;
 use crate::upload::supplies::Supplies;
@@ -32,8 +34,15 @@ impl Active {
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
         };
+        let is_given_back = uploaded.as_ref().is_err_and(|error| self.is_refused_to_another_token(error));
+        if is_given_back {
+            let file = &self.file_name;
+            tracing::warn!(%file, "the service does not let this upload token go on with another token's video");
+            self.record.take().into_iter().for_each(Record::given_back);
+            self.again = self.with_own_token.take();
+        }
         let uploaded = match (uploaded, self.again.take()) {
-            (Err(error), Some(again)) if again.suits(&error) => {
+            (Err(error), Some(again)) if again.suits(&error, is_given_back) => {
                 return End::Again(Box::new(self.restart(again, error)));
             }
             (uploaded, _) => uploaded,
@@ -47,8 +56,11 @@ impl Active {
         {
             record.withdrawn();
         }
-        let end = match (self.record.take(), &uploaded, self.heard.take()) {
-            (Some(record), Ok(_), Some(heard)) => End::Unheard(Box::pin(record.finished_when(heard))),
+        let end = match (self.record.take(), &uploaded, self.news.take()) {
+            (Some(record), Ok(uploaded), Some(news)) => {
+                let video_id = uploaded.video_id.clone();
+                End::Unheard(Box::pin(record.finished_when(news, video_id, self.touched())))
+            }
             (Some(record), Ok(_), None) => {
                 record.finished();
                 End::Over
@@ -71,12 +83,30 @@ impl Active {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
         };
-        let video_id = self.session.video_id().map(str::to_owned);
+        // What an upload token began is not ours to delete: it may go on with that token.
+        let video_id = self.session.video_id().filter(|_| self.needs_key()).map(str::to_owned);
         let Active { reply, publish, on_progress, record, herald, .. } = self;
         let followers = herald.into_followers();
         let Again { request, halted, restarts } = again;
         let job = Job { request, reply, publish, followers, halted, on_progress, restarts, in_vain };
         Restart { job, video_id, record, error }
+    }
+
+    /// Whether the service knows no such video for this upload token, which took it up from another. A token of
+    /// another account is refused so. What was sent with it before would prove that it is of the same one.
+    fn is_refused_to_another_token(&self, error: &Error) -> bool {
+        let is_refused = match (error.kind(), error.refusal()) {
+            (ErrorKind::NotFound, _) => true,
+            (ErrorKind::NotAuthorized, Some(refusal)) => refusal.status == 403,
+            (ErrorKind::Refused, Some(refusal)) => refusal.name.as_deref() == Some("videoId"),
+            _ => false,
+        };
+        is_refused && self.record.as_ref().is_some_and(Record::is_of_another_token)
+    }
+
+    /// The file as it is now: its ctime may have moved while it was sent.
+    fn touched(&self) -> Option<Identity> {
+        SourceFile::open(self.supplies.file()?.path()).ok().map(|file| file.identity())
     }
 
     /// Whether the same command, run again, can take up what is there.
@@ -113,6 +143,7 @@ impl Active {
             retries: self.retries(),
             resent_bytes: self.resent_bytes(),
             elapsed: self.begun.elapsed(),
+            already: false,
         }
     }
 }

@@ -39,12 +39,10 @@ impl Driver {
                     continue;
                 }
             };
-            if let Some((active, tasks)) =
-                Active::prepare(id, *job, &self.settings, crew, &self.logbook, &self.memory)
-            {
-                self.tasks.extend(tasks);
-                self.active.insert(id, active);
-            }
+            let (active, tasks) =
+                Active::prepare(id, *job, &self.settings, crew, &self.logbook, &self.memory);
+            self.tasks.extend(tasks);
+            self.active.extend(active.map(|active| (id, active)));
         }
         self.queue.len() < waiting
     }
