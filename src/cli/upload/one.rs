@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use ringlift::source::probe;
-use ringlift::{Error, Happening, OnChange, Receipt, Running, Upload, Uploaded};
+use ringlift::{Error, ErrorKind, Happening, OnChange, Receipt, Running, Upload, Uploaded};
 
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
@@ -17,10 +17,12 @@ use crate::cli::values::Size;
 use super::halt::Stage;
 use super::plan::{self, Errand, Input, Item, Unbegun};
 use super::stdin::Stdin;
-use super::{Desk, after};
+use super::{Desk, Memory, after};
 
 /// What became of an item.
 pub(super) struct End {
+    /// The files of the command line that it is about: one, or several names of the same file.
+    pub(super) files: usize,
     pub(super) result: Result<Done, Failure>,
 }
 
@@ -32,7 +34,21 @@ pub(super) struct Done {
     receipt: Receipt,
 }
 
+impl Done {
+    /// What was sent now of an item that is there.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        if self.uploaded.already { 0 } else { self.uploaded.bytes }
+    }
+}
+
 impl End {
+    /// The command ended well: the journal need not remember the file any more.
+    pub(super) fn forget(&self) {
+        if let Ok(done) = &self.result {
+            done.receipt.confirm();
+        }
+    }
+
     pub(super) fn exit(&self) -> Exit {
         self.result.as_ref().map_or_else(Failure::exit, |_| Exit::Done)
     }
@@ -53,14 +69,17 @@ pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
     match &result {
         Ok(done) => {
             tell_done(desk, &item, done);
-            done.receipt.confirm();
+            match desk.rules.memory {
+                Memory::None => done.receipt.confirm(),
+                Memory::UntilTheEnd | Memory::Kept => done.receipt.remember(),
+            }
         }
         Err(failed) => {
             tell_failed(desk, &item, failed, begun);
             failed.confirm();
         }
     }
-    End { result: result.map_err(|failed| failed.failure) }
+    End { files: 1 + item.also.len(), result: result.map_err(|failed| failed.failure) }
 }
 
 /// Why an item is not there, or not known to be.
@@ -174,6 +193,9 @@ fn describe(errand: &Errand, mut upload: Upload) -> Upload {
     if let Some(bytes) = errand.expected_bytes {
         upload = upload.expected_bytes(bytes);
     }
+    if errand.force {
+        upload = upload.again();
+    }
     match errand.unbegun {
         Unbegun::Begin => upload,
         Unbegun::Refuse => upload.only_if_begun(),
@@ -217,8 +239,25 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
 
 fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) {
     let Done { uploaded, sha256, .. } = done;
+    if uploaded.already {
+        let Uploaded { video_id, chunks, bytes, .. } = uploaded;
+        desk.screen.event(&Event::Resumed { file: &item.name, video_id, chunks: *chunks, bytes: *bytes });
+    }
     desk.screen.event(&Event::FileDone(FileDone::new(&item.name, uploaded, sha256.as_deref())));
     desk.screen.result(&uploaded.video_id);
+    for name in &item.also {
+        let mut already = uploaded.clone();
+        already.already = true;
+        desk.screen.event(&Event::FileDone(FileDone::new(name, &already, sha256.as_deref())));
+        desk.screen.result(&uploaded.video_id);
+        desk.screen.note(format_args!("{name}: the same file as {}, named twice; uploaded once", item.name));
+    }
+    if uploaded.already {
+        return desk.screen.note(format_args!(
+            "{}: uploaded before, by a command that was interrupted; --force uploads it again",
+            item.name
+        ));
+    }
     let retries = match uploaded.retries {
         0 => String::new(),
         retries => format!(", {retries} retries"),
@@ -241,8 +280,11 @@ fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) {
         _ => Leftover::Nothing,
     };
     let resumable = matches!(leftover, Leftover::Begun { .. });
-    let (error, elapsed_ms) = (ErrorEvent::new(failure), millis(begun.elapsed()));
-    desk.screen.event(&Event::FileFailed { file: &item.name, elapsed_ms, resumable, error });
+    let elapsed_ms = millis(begun.elapsed());
+    for file in [&item.name].into_iter().chain(&item.also) {
+        let error = ErrorEvent::new(failure);
+        desk.screen.event(&Event::FileFailed { file, elapsed_ms, resumable, error });
+    }
     desk.screen.file_failure(&item.name, failure, leftover);
 }
 
@@ -250,6 +292,10 @@ impl Desk<'_> {
     /// What a failed upload left at the service.
     fn leftover<'a>(&self, item: &Item, error: &'a Error) -> Leftover<'a> {
         let Some(video_id) = error.video_id() else { return Leftover::Nothing };
+        // A video that the service does not know is not there to be deleted.
+        if error.kind() == ErrorKind::NotFound {
+            return Leftover::Nothing;
+        }
         match self.begun(item) {
             Leftover::Nothing => Leftover::Video(video_id),
             _ if !error.kind().is_resumable() => Leftover::Video(video_id),
