@@ -214,6 +214,10 @@ impl Desk<'_> {
                 elapsed.as_secs_f64(),
             ));
         }
+        let is_remembered = self.rules.memory == Memory::UntilTheEnd && self.settings.journal.is_some();
+        if *files_failed > 0 && *files_done > 0 && is_remembered {
+            self.screen.note("the same command, given again, does not send what is there");
+        }
     }
 }
 
