@@ -140,7 +140,7 @@ fn note_complete(video_id: &str, screen: &Screen) {
 /// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
 fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
     match (entry.standing, &entry.key.source) {
-        (Standing::Running { .. }, _) => false,
+        (Standing::Running { .. } | Standing::OutOfReach, _) => false,
         (Standing::Abandoned, _) | (Standing::Left, Source::Stream) => true,
         (Standing::Left, Source::File { .. }) if args.all => true,
         // A file that is not there may come back: its disk may be mounted elsewhere, or not yet.
@@ -161,7 +161,7 @@ fn tell_kept(kept: &[Entry], screen: &Screen) {
 
 /// A video can be deleted only at the service that has it.
 fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entry> {
-    let is_here = |entry: &Entry| !is_at_service(entry) || entry.key.endpoint == endpoint;
+    let is_here = |entry: &Entry| !is_at_service(entry) || entry.is_at(endpoint);
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
     for entry in &elsewhere {
         let there = &entry.key.endpoint;

@@ -241,6 +241,9 @@ pub(super) struct FileDone<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
     elapsed_ms: u64,
+    /// Whether nothing was sent: the file was there, or another of its names was.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    already: bool,
 }
 
 impl<'a> FileDone<'a> {
@@ -256,6 +259,7 @@ impl<'a> FileDone<'a> {
             resent_bytes: uploaded.resent_bytes,
             sha256,
             elapsed_ms: millis(uploaded.elapsed),
+            already: uploaded.already,
         }
     }
 }

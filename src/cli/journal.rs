@@ -1,6 +1,7 @@
 //! The journal as commands use it: where it is, which sessions it has, and the command that goes on.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -18,8 +19,33 @@ use super::table::{Align, Table};
 
 /// Where the journal is kept; nowhere for a user without a home.
 pub(super) fn path(given: Option<&Path>) -> Option<PathBuf> {
-    let in_state_dir = || Some(choose_base_strategy().ok()?.state_dir()?.join("ringlift/journal.db"));
-    given.map(Path::to_owned).or_else(in_state_dir)
+    given.map(Path::to_owned).or_else(|| {
+        let home = || choose_base_strategy().ok()?.state_dir();
+        Some(state_dir(|name| std::env::var_os(name), home)?.join("ringlift/journal.db"))
+    })
+}
+
+/// The folder for state: `XDG_STATE_HOME`, else the one in the home, else the first that systemd made for a service
+/// (systemd.exec(5), "StateDirectory="). A relative path would be another folder for each command.
+fn state_dir(
+    environment: impl Fn(&str) -> Option<OsString>,
+    in_home: impl Fn() -> Option<PathBuf>,
+) -> Option<PathBuf> {
+    let folder = |path: PathBuf| path.is_absolute().then_some(path);
+    let of_service = || {
+        let folders = environment("STATE_DIRECTORY")?;
+        std::env::split_paths(&folders).next()
+    };
+    let given = || environment("XDG_STATE_HOME").map(PathBuf::from);
+    given().and_then(folder).or_else(|| in_home().and_then(folder)).or_else(|| of_service().and_then(folder))
+}
+
+/// Says that nothing is written down, where that was not asked for.
+pub(super) fn warn_of_none() {
+    tracing::warn!(
+        "no journal is kept, as there is no home to keep it in (HOME, XDG_STATE_HOME and STATE_DIRECTORY are unset): \
+         an upload that is interrupted begins anew with another video; name a journal with --journal FILE"
+    );
 }
 
 /// The journal that is there; `None` when nothing was ever written down. None is made.
@@ -33,6 +59,18 @@ pub(super) fn open(path: &Path) -> Result<Option<Journal>, Failure> {
 /// Every session that it has.
 pub(super) fn entries(journal: &mut Option<Journal>) -> Result<Vec<Entry>, Failure> {
     journal.as_mut().map_or(Ok(Vec::new()), |journal| journal.entries().map_err(unreadable))
+}
+
+/// Every session of a journal that may be on a read-only file system.
+pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, Failure> {
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(Vec::new());
+    }
+    match Journal::open(path).and_then(|mut journal| journal.entries()) {
+        Err(JournalError::NotWritable { .. }) => Journal::read(path),
+        entries => entries,
+    }
+    .map_err(unreadable)
 }
 
 pub(super) fn unreadable(error: JournalError) -> Failure {
@@ -103,6 +141,7 @@ impl<'a> SessionEvent<'a> {
             Standing::Running { pid } => ("running", pid),
             Standing::Left => ("left", None),
             Standing::Abandoned => ("abandoned", None),
+            Standing::OutOfReach => ("out_of_reach", None),
         };
         SessionEvent {
             session: entry.id,
@@ -197,6 +236,22 @@ impl ResumeCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_for_state_is_the_given_one_then_that_of_the_home_then_that_of_the_service() {
+        let folder = |given: &[(&str, &str)], home: Option<&str>| {
+            let value =
+                |name: &str| given.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            state_dir(value, || home.map(PathBuf::from))
+        };
+        let service = ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b");
+        let xdg = ("XDG_STATE_HOME", "/state");
+        assert_eq!(folder(&[xdg, service], Some("/home/u")), Some("/state".into()));
+        assert_eq!(folder(&[xdg], None), Some("/state".into()));
+        assert_eq!(folder(&[service], Some("/home/u")), Some("/home/u".into()));
+        assert_eq!(folder(&[service], None), Some("/var/lib/a".into()));
+        assert_eq!(folder(&[("XDG_STATE_HOME", "state"), ("STATE_DIRECTORY", "")], None), None);
+    }
 
     #[test]
     fn a_shell_reads_the_file_as_it_is_named() {

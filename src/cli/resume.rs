@@ -1,5 +1,6 @@
 //! `ringlift resume`: goes on with what earlier uploads left.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -15,12 +16,15 @@ use super::events::{ErrorEvent, Event, Summary};
 use super::exit::{Exit, Failure};
 use super::journal::{self, ResumeCommand};
 use super::screen::{Leftover, Screen};
-use super::upload::{self, Errand, Item, Rules, Unbegun};
+use super::upload::{self, Errand, Item, Memory, Rules, Unbegun};
 use super::{Ended, client};
 
 pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended {
     let journal = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
-    let entries = journal::entries(&mut journal::open(&journal)?)?;
+    let entries = match args.list {
+        true => journal::listed(&journal)?,
+        false => journal::entries(&mut journal::open(&journal)?)?,
+    };
     let mut settings = upload::settings(&args.lanes, global)?;
     settings.journal = Some(journal);
     let (sessions, unknown) = select(entries, &args.files, &settings.endpoint_url);
@@ -44,7 +48,8 @@ pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended 
     upload::check_credentials(&settings, &args.after, token.as_ref())?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
     let timetable = args.lanes.bwlimit.as_ref();
-    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable };
+    let memory = Memory::Kept;
+    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable, memory };
     let client = client::open(settings.clone())?;
     let summary = upload::carry_out(items, client, &settings, rules, screen)?;
     Ok(Some(summed(summary, left_out)))
@@ -68,11 +73,7 @@ enum Naming {
 }
 
 /// The sessions of the files, or all of them; and the files that have none.
-fn select<'a>(
-    mut entries: Vec<Entry>,
-    files: &'a [PathBuf],
-    endpoint: &str,
-) -> (Vec<Session>, Vec<&'a Path>) {
+fn select<'a>(entries: Vec<Entry>, files: &'a [PathBuf], endpoint: &str) -> (Vec<Session>, Vec<&'a Path>) {
     if files.is_empty() {
         let all = entries.into_iter().map(|entry| {
             let path = journal::file(&entry).map(Path::to_owned);
@@ -81,10 +82,10 @@ fn select<'a>(
         return (all.collect(), Vec::new());
     }
     let (mut sessions, mut unknown) = (Vec::new(), Vec::new());
+    let mut entries = Entries::new(entries);
     for file in files {
-        let (about, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_about(entry, file));
-        entries = others;
-        let is_wanted = |entry: &Entry| (entry.is_resumable(), entry.key.endpoint == endpoint);
+        let about = entries.take_about(file);
+        let is_wanted = |entry: &Entry| (entry.is_resumable(), entry.is_at(endpoint));
         match about.iter().map(is_wanted).max() {
             None => unknown.push(file.as_path()),
             // What hinders one is not worth a word where another can go on.
@@ -100,12 +101,42 @@ fn select<'a>(
     (sessions, unknown)
 }
 
-/// A file is found by its path, and when it was moved, by what it is.
-fn is_about(entry: &Entry, file: &Path) -> bool {
-    let Source::File { path, identity } = &entry.key.source else { return false };
-    let is_there = || path == file || std::path::absolute(file).is_ok_and(|file| *path == file);
-    is_there()
-        || identity_of(file).is_ok_and(|now| compare(identity, &now, false, true) != Comparison::Another)
+/// Sessions, to be found by their files: many files may be named, and the journal may have many sessions.
+struct Entries {
+    entries: Vec<Option<Entry>>,
+    by_path: HashMap<PathBuf, Vec<usize>>,
+    by_device_and_len: HashMap<(u64, u64), Vec<usize>>,
+}
+
+impl Entries {
+    fn new(entries: Vec<Entry>) -> Entries {
+        let (mut by_path, mut by_device_and_len) = (HashMap::new(), HashMap::new());
+        for (index, entry) in entries.iter().enumerate() {
+            if let Source::File { path, identity } = &entry.key.source {
+                by_path.entry(path.clone()).or_insert_with(Vec::new).push(index);
+                let key = (identity.device, identity.len);
+                by_device_and_len.entry(key).or_insert_with(Vec::new).push(index);
+            }
+        }
+        Entries { entries: entries.into_iter().map(Some).collect(), by_path, by_device_and_len }
+    }
+
+    /// Those of a file, which is found by its path, and when it was moved, by what it is.
+    fn take_about(&mut self, file: &Path) -> Vec<Entry> {
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let mut found: Vec<usize> =
+            [file, &absolute].iter().filter_map(|path| self.by_path.get(*path)).flatten().copied().collect();
+        if let Ok(now) = identity_of(file) {
+            let alike = self.by_device_and_len.get(&(now.device, now.len)).into_iter().flatten().copied();
+            let is_it = |entry: &Entry| match &entry.key.source {
+                Source::File { identity, .. } => compare(identity, &now, false, true) != Comparison::Another,
+                Source::Stream => false,
+            };
+            found.extend(alike.filter(|&index| self.entries[index].as_ref().is_some_and(is_it)));
+        }
+        found.sort_unstable();
+        found.into_iter().filter_map(|index| self.entries[index].take()).collect()
+    }
 }
 
 fn identity_of(file: &Path) -> Result<Identity, Error> {
@@ -138,6 +169,11 @@ fn item(
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             return not_ours(Exit::Temporary, format!("{who} is at it"));
         }
+        Standing::OutOfReach => {
+            let why = "its lock file belongs to another user, as a run by root leaves it: remove the file in the \
+                       folder beside the journal when no such run is under way";
+            return not_ours(Exit::Failed, why.to_owned());
+        }
         Standing::Abandoned => {
             return not_ours(
                 Exit::Failed,
@@ -145,7 +181,7 @@ fn item(
             );
         }
     }
-    if entry.key.endpoint != settings.endpoint_url {
+    if !entry.is_at(&settings.endpoint_url) {
         let there = &entry.key.endpoint;
         return not_ours(Exit::Usage, format!("it goes to {there}: name that with --endpoint-url"));
     }
@@ -160,9 +196,9 @@ fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<
     let (video_id, token) = match &entry.key.destination {
         Destination::NewVideo => (None, key(settings)?),
         Destination::Video { video_id } => (Some(video_id.clone()), key(settings)?),
-        Destination::Token(digest) => (None, Some(known(token, digest)?)),
+        Destination::Token(digest) => (None, Some(known(token, digest, entry)?)),
         Destination::TokenAndVideo { token: digest, video_id } => {
-            (Some(video_id.clone()), Some(known(token, digest)?))
+            (Some(video_id.clone()), Some(known(token, digest, entry)?))
         }
     };
     let (mode, chunk_size) = match entry.plan {
@@ -171,7 +207,17 @@ fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<
     };
     let (on_change, unbegun) = (OnChange::Fail, Unbegun::Refuse);
     let video = video(entry)?;
-    Ok(Errand { video, video_id, token, mode, chunk_size, expected_bytes: None, on_change, unbegun })
+    Ok(Errand {
+        video,
+        video_id,
+        token,
+        mode,
+        chunk_size,
+        expected_bytes: None,
+        on_change,
+        unbegun,
+        force: false,
+    })
 }
 
 /// No token is needed where there is a key.
@@ -184,12 +230,17 @@ fn key(settings: &Settings) -> Result<Option<Secret>, Failure> {
     }
 }
 
-/// The token, if it is the one that the upload was begun with.
-fn known(token: Option<&Secret>, digest: &TokenDigest) -> Result<Secret, Failure> {
+/// The token, if it is the one that the upload was begun with, or may go on in its place.
+fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<Secret, Failure> {
     let begun_with =
         "it needs the upload token that it was begun with, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file";
     match token {
         Some(token) if TokenDigest::of(token.reveal()) == *digest => Ok(token.clone()),
+        Some(token) if entry.continues_with_any_token() => Ok(token.clone()),
+        None if entry.continues_with_any_token() => Err(Failure::usage(
+            "it needs an upload token, the one that it was begun with or another of the account, in \
+             RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
+        )),
         Some(_) => Err(Failure::usage(format!("{begun_with}; the one that is there is another"))),
         None => Err(Failure::usage(begun_with)),
     }

@@ -23,6 +23,9 @@ pub(super) struct UploadArgs {
     /// Keep no journal: every run starts anew
     #[arg(long, conflicts_with = "journal")]
     pub(super) no_journal: bool,
+    /// Upload files again that an interrupted command already uploaded
+    #[arg(long)]
+    pub(super) force: bool,
     /// Print the plan, send nothing and create nothing
     #[arg(short = 'n', long, visible_alias = "dryrun")]
     pub(super) dry_run: bool,

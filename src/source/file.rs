@@ -118,6 +118,14 @@ impl SourceFile {
         self.inner.touched.get().copied()
     }
 
+    /// What the open file is now: its ctime may have moved since it was opened.
+    ///
+    /// # Errors
+    /// [`SourceError::Unreadable`] when the kernel does not tell.
+    pub fn identity_now(&self) -> Result<Identity, SourceError> {
+        self.file().metadata().map(|now| Identity::of(&now)).map_err(|io| self.unreadable(io))
+    }
+
     /// The open descriptor.
     pub fn file(&self) -> &Arc<File> {
         &self.inner.file

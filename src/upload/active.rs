@@ -7,30 +7,33 @@ mod telling;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Video, delegated_path, hide_secrets, source_path};
 use crate::error::{Error, ErrorKind, Result};
-use crate::upload::claim::{Claimed, titled};
+use crate::upload::claim::{Beginning, Claimed, titled};
 use crate::upload::client::Settings;
 use crate::upload::creation::{Creation, Mark};
 use crate::upload::driver::Event;
 use crate::upload::feed::Filling;
 use crate::upload::happening::{Happening, Herald, Told};
 use crate::upload::job::{Halt, Job};
-use crate::upload::journal::Made;
+use crate::upload::journal::{Finished, Made, Terms};
 use crate::upload::progress::Gauge;
 use crate::upload::record::{Logbook, Record};
 use crate::upload::restart::{Again, InVain};
+use crate::upload::running::News;
 use crate::upload::session::{Dispatch, Outcome, Session};
 use crate::upload::supplies::{Opened, Supplies};
 use crate::upload::watchdog::Watchdog;
 use crate::upload::worker::{Done, LaneIndex, Order, SessionId};
 use crate::upload::{Checksum, Destination, OnProgress, Progress, Uploaded};
+use crate::wire::Addressing;
 
 use ending::Check;
 pub(super) use ending::End;
@@ -57,8 +60,8 @@ pub(super) struct Active {
     on_progress: Option<OnProgress>,
     cancel: watch::Sender<bool>,
     begun: Instant,
-    /// Turns true when whoever asked has heard how it ended, where that is waited for.
-    heard: Option<watch::Receiver<bool>>,
+    /// What the caller does with the news of success, where that is waited for.
+    news: Option<watch::Receiver<News>>,
     /// What it takes to begin anew when the file changes.
     again: Option<Again>,
     /// What it takes to begin anew when the chunks of an earlier process are not proved.
@@ -68,6 +71,8 @@ pub(super) struct Active {
     /// Whether the journal keeps digests of its chunks.
     keeps_digests: bool,
     has_told_touched: bool,
+    /// What it takes to begin anew when the service refuses what another upload token began.
+    with_own_token: Option<Again>,
     in_vain: InVain,
     herald: Herald,
     /// Which wait its followers were told of.
@@ -77,25 +82,34 @@ pub(super) struct Active {
 
 impl Active {
     /// Claims an upload whose source is open in the journal, before anything is created or sent.
-    /// `None` when that fails and the caller has been told; otherwise the upload and what is to be waited for.
+    /// No upload when that fails, or when the file was uploaded before, and the caller has been told; with what is
+    /// to be waited for.
     pub(super) fn prepare(
         id: SessionId,
         job: Job,
         opened: Result<Opened>,
         settings: &Settings,
         logbook: &Logbook,
-    ) -> Option<(Active, Vec<LocalBoxFuture<'static, Event>>)> {
+    ) -> (Option<Active>, Vec<LocalBoxFuture<'static, Event>>) {
         let (again, unproved) = (Again::of(&job), Again::unproved(&job));
+        let with_own_token = Again::with_own_token(&job);
         let Job { request, reply, publish, followers, halted, on_progress, in_vain, .. } = job;
+        let terms = Terms { again: request.again, own_token_only: request.own_token_only };
         let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
-        let claimed =
-            opened.and_then(|opened| Claimed::of(opened, destination, request.unbegun, settings, logbook));
+        let claimed = opened
+            .and_then(|opened| Claimed::of(opened, destination, (request.unbegun, terms), settings, logbook));
         let claimed = match claimed {
-            Ok(claimed) => claimed,
+            Ok(Beginning::Ours(claimed)) => *claimed,
+            Ok(Beginning::Finished(finished)) => {
+                let forget = request.news.map(|news| forget_when(logbook.clone(), finished.clone(), news));
+                // The caller may have dropped its future.
+                let _ = reply.send(Ok(already(finished)));
+                return (None, forget.into_iter().collect());
+            }
             Err(error) => {
                 // The caller may have dropped its future.
                 let _ = reply.send(Err(error));
-                return None;
+                return (None, Vec::new());
             }
         };
         let wants_digests = settings.checksum != Checksum::Never && claimed.record.is_some();
@@ -119,11 +133,12 @@ impl Active {
             on_progress,
             cancel,
             begun: Instant::now(),
-            heard: request.heard,
+            news: request.news,
             again,
             unproved,
             compared: None,
             has_told_touched: false,
+            with_own_token,
             in_vain,
             herald: Herald::new(claimed.file_name, followers),
             told: Told::default(),
@@ -133,7 +148,7 @@ impl Active {
             active.herald.tell(Happening::StrayVideo);
         }
         let proof = claimed.doubt.and_then(|doubt| active.resolve(id, doubt, settings.patience.stall));
-        Some((active, tasks.into_iter().flatten().chain(proof).collect()))
+        (Some(active), tasks.into_iter().flatten().chain(proof).collect())
     }
 
     /// Whether its requests prove themselves with the API key.
@@ -196,7 +211,7 @@ impl Active {
     /// What is whole leaves the journal in a moment, or once somebody has heard of it. Until then the
     /// service can be asked, though not with an upload token.
     fn is_told_by_the_journal_only(&self) -> bool {
-        self.heard.is_some() && !self.needs_key()
+        self.news.is_some() && !self.needs_key()
     }
 
     /// A container of ours, before more goes into it.
@@ -345,6 +360,31 @@ impl Active {
 
     fn resent_bytes(&self) -> u64 {
         self.in_vain.bytes + self.session.resent_bytes()
+    }
+}
+
+fn forget_when(
+    logbook: Logbook,
+    finished: Finished,
+    news: watch::Receiver<News>,
+) -> LocalBoxFuture<'static, Event> {
+    Box::pin(logbook.forget_when(finished, news).map(|()| Event::Done))
+}
+
+/// What an unfinished command uploaded, for the caller that asks for it again.
+fn already(finished: Finished) -> Uploaded {
+    let Finished { video_id, bytes, plan, .. } = finished;
+    Uploaded {
+        video_id,
+        video: None,
+        bytes,
+        chunks: plan.map_or(1, |plan| plan.chunks()),
+        addressing: plan.map_or(Addressing::Single, |plan| plan.addressing()),
+        reader: None,
+        retries: 0,
+        resent_bytes: 0,
+        elapsed: Duration::ZERO,
+        already: true,
     }
 }
 

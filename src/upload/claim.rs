@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::upload::chunks::Cut;
 use crate::upload::client::Settings;
 use crate::upload::feed::Filling;
-use crate::upload::journal::Made;
+use crate::upload::journal::{Finished, Made, Terms};
 use crate::upload::proof::Doubt;
 use crate::upload::record::{Continued, Logbook, Record};
 use crate::upload::session::{Access, Spec};
@@ -32,14 +32,21 @@ pub(super) struct Claimed {
     pub(super) doubt: Option<Doubt>,
 }
 
+/// What became of the claim of an upload.
+pub(super) enum Beginning {
+    Ours(Box<Claimed>),
+    /// An unfinished command has uploaded the file.
+    Finished(Finished),
+}
+
 impl Claimed {
     pub(super) fn of(
         opened: Opened,
         destination: Destination,
-        unbegun: Unbegun,
+        (unbegun, terms): (Unbegun, Terms),
         settings: &Settings,
         logbook: &Logbook,
-    ) -> Result<Claimed> {
+    ) -> Result<Beginning> {
         let Opened { cut, supplies, file_name, inbox } = opened;
         let (access, video_id) = match &destination {
             Destination::NewVideo(_) => (Access::Key, None),
@@ -48,7 +55,11 @@ impl Claimed {
         };
         let arguments = serde_json::to_string(&titled(&destination, &file_name)).unwrap_or_default();
         let endpoint = &settings.endpoint_url;
-        let (record, continued) = logbook.claim(endpoint, supplies.file(), &destination, &arguments)?;
+        let (record, continued) =
+            logbook.claim(endpoint, supplies.file(), &destination, &arguments, terms)?;
+        if let Continued::Finished(finished) = continued {
+            return Ok(Beginning::Finished(finished));
+        }
         let mut record = allowed(record, unbegun, &file_name)?;
         let policy = settings.retry.clone();
         let (mut left_mark, mut may_have_strayed, mut doubts) = (None, false, None);
@@ -62,7 +73,7 @@ impl Claimed {
                 left_mark = Some(mark);
                 (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
             }
-            nothing @ (Continued::Nothing | Continued::Strayed) => {
+            nothing @ (Continued::Nothing | Continued::Strayed | Continued::Finished(_)) => {
                 may_have_strayed = matches!(nothing, Continued::Strayed);
                 if let Some(record) = &mut record {
                     record.begin(cut.plan(), video_id.as_deref())?;
@@ -70,7 +81,7 @@ impl Claimed {
                 (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
             }
         };
-        Ok(Claimed {
+        Ok(Beginning::Ours(Box::new(Claimed {
             spec,
             supplies,
             destination,
@@ -81,7 +92,7 @@ impl Claimed {
             may_have_strayed,
             made,
             doubt: doubts,
-        })
+        })))
     }
 }
 

@@ -19,6 +19,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::HeaderValue;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::unconstrained;
 
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ use crate::upload::crew::{Crew, SILENT};
 use crate::upload::feed::Filling;
 use crate::upload::happening::Told;
 use crate::upload::job::{Command, Halt, Job};
-use crate::upload::journal::Journal;
+use crate::upload::journal::{Identity, Journal};
 use crate::upload::pace::{Pace, Pass};
 use crate::upload::proof::Proof;
 use crate::upload::record::Logbook;
@@ -46,7 +47,7 @@ pub(super) enum Event {
     /// Its source was opened and cut, or could not be.
     Opened(SessionId, Box<Job>, Result<Opened>),
     /// Whether its source is at the end what it was.
-    Checked(SessionId, Result<()>),
+    Checked(SessionId, Result<Option<Identity>>),
     Created(SessionId, Result<String>),
     Status(SessionId, Result<Received>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
@@ -172,7 +173,8 @@ impl Driver {
             self.pump();
         }
         // Receipts that were confirmed meanwhile; nobody is left to confirm others.
-        while let Some(Some(_)) = self.tasks.next().now_or_never() {}
+        // Tokio has a task pause after some hundred of them, which would leave the others unread here.
+        while let Some(Some(_)) = unconstrained(self.tasks.next()).now_or_never() {}
         self.logbook.settle();
         if let Some(crew) = self.crew.take() {
             crew.join();

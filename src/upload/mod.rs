@@ -48,6 +48,7 @@ use crate::api::{NewVideo, Secret, Video};
 use crate::error::Result;
 use crate::source::Reader;
 use crate::upload::job::{Command, Halt, Job};
+use crate::upload::running::News;
 use crate::wire::Addressing;
 
 pub use client::{Client, ClientBuilder, PRODUCTION_URL, SANDBOX_URL, Settings};
@@ -158,8 +159,12 @@ pub(crate) struct UploadRequest {
     pub(crate) expected_bytes: Option<u64>,
     pub(crate) on_change: OnChange,
     pub(crate) unbegun: Unbegun,
-    /// Turns true when whoever asked has heard how it ended, where that is waited for.
-    pub(crate) heard: Option<watch::Receiver<bool>>,
+    /// Whether a session that another upload token began is left alone.
+    pub(crate) own_token_only: bool,
+    /// Whether it is sent even if an unfinished command uploaded it.
+    pub(crate) again: bool,
+    /// What the caller does with the news of success, where that is waited for.
+    news: Option<watch::Receiver<News>>,
 }
 
 /// Where the bytes come from.
@@ -207,6 +212,8 @@ pub struct Uploaded {
     pub resent_bytes: u64,
     /// From the start of the upload to the service's confirmation.
     pub elapsed: Duration,
+    /// Whether an earlier upload of the same file was remembered ([`Receipt::remember`]), and nothing was sent now.
+    pub already: bool,
 }
 
 impl Upload {
@@ -220,7 +227,9 @@ impl Upload {
             expected_bytes: None,
             on_change: OnChange::Fail,
             unbegun: Unbegun::Begin,
-            heard: None,
+            own_token_only: false,
+            again: false,
+            news: None,
         };
         Upload { client, request, on_progress: None }
     }
@@ -295,10 +304,16 @@ impl Upload {
     /// Without that it is forgotten with its last answer, and a process that dies before it has passed the
     /// news on uploads the file once more the next time. With it the next run finds the file complete.
     pub fn with_receipt(mut self) -> (Upload, Receipt) {
-        let (heard, hears) = watch::channel(false);
-        self.request.heard = Some(hears);
-        let receipt = Receipt::new(heard, self.client.clone());
+        let (sender, news) = watch::channel(News::Untold);
+        self.request.news = Some(news);
+        let receipt = Receipt::new(sender, self.client.clone());
         (self, receipt)
+    }
+
+    /// Sends the file even if [`Settings::journal`] has it as uploaded ([`Receipt::remember`]).
+    pub fn again(mut self) -> Upload {
+        self.request.again = true;
+        self
     }
 
     /// Calls back whenever the upload has got further, a few times a second, on the driver's thread.

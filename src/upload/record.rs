@@ -10,9 +10,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::{self, ChunkDigest, SourceFile};
 use crate::upload::Destination;
 use crate::upload::journal::{
-    self, Claim, Comparison, Container, Journal, JournalError, Key, Made, Ticket, TokenDigest,
+    self, Claim, Comparison, Container, Finished, Journal, JournalError, Key, Made, Terms, Ticket,
+    TokenDigest,
 };
 use crate::upload::proof::Doubt;
+use crate::upload::running::News;
 use crate::upload::session::Resumed;
 use crate::wire::Plan;
 
@@ -39,6 +41,8 @@ pub(super) enum Continued {
     },
     /// With an upload token, its first chunk may have made a video that nothing names.
     Strayed,
+    /// The whole file: the command that uploaded it did not end well.
+    Finished(Finished),
     /// A container, perhaps with chunks in it.
     Container {
         video_id: String,
@@ -63,6 +67,13 @@ impl Logbook {
         }
     }
 
+    /// Forgets that the file was uploaded, once the receipt was confirmed.
+    pub(super) async fn forget_when(self, finished: Finished, news: watch::Receiver<News>) {
+        if let Some(journal) = self.0 {
+            forget_when(journal, Some(finished.id), news).await;
+        }
+    }
+
     /// Claims an upload: nobody else works at it, and what an earlier process left is taken up.
     pub(super) fn claim(
         &self,
@@ -70,11 +81,12 @@ impl Logbook {
         file: Option<&SourceFile>,
         destination: &Destination,
         arguments: &str,
+        terms: Terms,
     ) -> Result<(Option<Record>, Continued)> {
         let Some(journal) = &self.0 else { return Ok((None, Continued::Nothing)) };
         let source = file.map_or(journal::Source::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
-        let claim = journal.borrow_mut().claim(&key, arguments, SystemTime::now())?;
+        let claim = journal.borrow_mut().claim_on(terms, &key, arguments, SystemTime::now())?;
         match claim {
             Claim::Fresh(ticket) => {
                 Ok((Some(Record { journal: journal.clone(), ticket, unproved: None }), Continued::Nothing))
@@ -99,16 +111,34 @@ impl Logbook {
                 };
                 Ok((Some(Record { journal: journal.clone(), ticket, unproved }), continued))
             }
-            Claim::Busy { pid } => {
-                let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-                Err(Error::new(ErrorKind::Busy, "claim the upload")
-                    .because(format!("{who} is at it already")))
-            }
+            Claim::Finished(finished) => Ok((None, Continued::Finished(finished))),
+            Claim::Busy { pid } => Err(Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid))),
         }
     }
 }
 
+/// Who is at an upload; the process's own number would send people to look for another one.
+fn at_work(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) if pid == std::process::id() => "this process is uploading the file already".to_owned(),
+        Some(pid) => format!("process {pid} is at it already"),
+        None => "another process is at it already".to_owned(),
+    }
+}
+
 impl Record {
+    /// Whether another upload token began the upload.
+    pub(super) fn is_of_another_token(&self) -> bool {
+        self.ticket.is_of_another_token()
+    }
+
+    /// The service does not take this upload token for the video: the one that it was begun with may go on.
+    pub(super) fn given_back(self) {
+        if let Err(error) = self.journal.borrow_mut().give_back(self.ticket) {
+            tracing::warn!(%error, "the journal could not give the upload back to its upload token");
+        }
+    }
+
     /// Whether the journal had nothing of the upload before it was claimed.
     pub(super) fn is_new(&self) -> bool {
         self.ticket.is_new()
@@ -177,12 +207,21 @@ impl Record {
         }
     }
 
-    /// The same in a moment, once whoever asked for the upload has heard of it. If that never happens it is
-    /// left as it is, for the next run to find the file complete.
-    pub(super) async fn finished_when(self, mut heard: watch::Receiver<bool>) {
-        if heard.wait_for(|&heard| heard).await.is_ok() {
-            self.journal.borrow_mut().finished(self.ticket);
+    /// The same once the receipt was confirmed, and meanwhile as the receipt says. If that never happens it is left
+    /// as it is, for the next run to find the file complete. `found` is the file as it was found in the end.
+    pub(super) async fn finished_when(
+        self,
+        mut news: watch::Receiver<News>,
+        video_id: String,
+        found: Option<journal::Identity>,
+    ) {
+        let Ok(first) = news.wait_for(|news| *news != News::Untold).await.map(|news| *news) else { return };
+        if first == News::Confirmed {
+            return self.journal.borrow_mut().finished(self.ticket);
         }
+        let now = SystemTime::now();
+        let note = self.journal.borrow_mut().finished_one(self.ticket, &video_id, found, now);
+        forget_when(self.journal, note, news).await;
     }
 
     /// Nothing can come of it: a container that we made is an orphan.
@@ -200,6 +239,14 @@ impl From<JournalError> for Error {
             _ => ErrorKind::Journal,
         };
         Error::new(kind, "write the upload down").with_source(error)
+    }
+}
+
+async fn forget_when(journal: Rc<RefCell<Journal>>, note: Option<i64>, mut news: watch::Receiver<News>) {
+    if let Some(note) = note
+        && news.wait_for(|news| *news == News::Confirmed).await.is_ok()
+    {
+        journal.borrow_mut().forget_finished(note);
     }
 }
 

@@ -41,6 +41,18 @@ impl Again {
         Again::with(job, job.restarts, !deletes)
     }
 
+    /// For an upload that may take up what another upload token began; `None` for one that cannot.
+    pub(super) fn with_own_token(job: &Job) -> Option<Again> {
+        let is_delegated = matches!(job.request.destination, Some(Destination::Delegated { .. }));
+        if !is_delegated || job.request.unbegun == Unbegun::Refuse {
+            return None;
+        }
+        Again::with(job, job.restarts, false).map(|mut again| {
+            again.request.own_token_only = true;
+            again
+        })
+    }
+
     fn with(job: &Job, restarts: u32, keeps_container: bool) -> Option<Again> {
         let UploadRequest { input, destination, video, mode, chunk_size, expected_bytes, .. } = &job.request;
         let Input::File(path) = input else { return None };
@@ -53,14 +65,16 @@ impl Again {
             expected_bytes: *expected_bytes,
             on_change: job.request.on_change,
             unbegun: Unbegun::Begin,
-            heard: job.request.heard.clone(),
+            own_token_only: job.request.own_token_only,
+            again: job.request.again,
+            news: job.request.news.clone(),
         };
         Some(Again { request, halted: job.halted.clone(), restarts, keeps_container })
     }
 
     /// Whether this is the end of an attempt that it was kept for.
-    pub(super) fn suits(&self, error: &Error) -> bool {
-        error.kind() == ErrorKind::SourceChanged && *self.halted.borrow() == Halt::No
+    pub(super) fn suits(&self, error: &Error, is_given_back: bool) -> bool {
+        (is_given_back || error.kind() == ErrorKind::SourceChanged) && *self.halted.borrow() == Halt::No
     }
 }
 

@@ -74,23 +74,43 @@ impl Drop for Running {
     }
 }
 
+/// What the caller of an upload has done with the news of its success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing yet.
+    Untold,
+    /// It has arrived, and the work that the upload is part of is not over.
+    Remembered,
+    /// It has arrived.
+    Confirmed,
+}
+
 /// Confirms that the news of one upload's success has arrived. Dropping it confirms nothing: the journal
 /// keeps the upload, for the next run to find it complete.
 #[derive(Debug)]
 pub struct Receipt {
-    heard: watch::Sender<bool>,
+    news: watch::Sender<News>,
     /// Keeps the engine alive, which is who forgets.
     _client: Client,
 }
 
 impl Receipt {
-    pub(super) fn new(heard: watch::Sender<bool>, client: Client) -> Receipt {
-        Receipt { heard, _client: client }
+    pub(super) fn new(news: watch::Sender<News>, client: Client) -> Receipt {
+        Receipt { news, _client: client }
+    }
+
+    /// Keeps the file and its video in the journal until [`Receipt::confirm`], for a week at most: the same file, sent
+    /// again meanwhile, is answered with that video ([`Uploaded::already`]).
+    ///
+    /// For one of several files that belong together: where the others fail, all of them can be sent again, and what
+    /// is there is not sent twice.
+    pub fn remember(&self) {
+        self.news.send_replace(News::Remembered);
     }
 
     /// The journal may forget the upload: the same file, sent again, goes into another video.
     pub fn confirm(&self) {
-        self.heard.send_replace(true);
+        self.news.send_replace(News::Confirmed);
     }
 }
 

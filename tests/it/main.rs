@@ -2,10 +2,12 @@
 
 #![allow(unreachable_pub)] // One binary: its modules share without exporting.
 
+mod batch;
 mod command;
 mod every_refusal;
 mod faults;
 mod happenings;
+mod journal_places;
 mod limits;
 mod machine;
 mod on_change;

@@ -31,7 +31,7 @@ use super::usage::Meter;
 use super::values::{Count, Size};
 use super::{Ended, client, journal, memory};
 use halt::Halt;
-use one::End;
+use one::{Done, End};
 pub(super) use plan::{Errand, Item, Unbegun};
 use progress::Board;
 
@@ -45,6 +45,9 @@ pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended 
     };
     if !args.dry_run && !args.no_journal {
         settings.journal = journal::path(args.journal.as_deref());
+        if settings.journal.is_none() {
+            journal::warn_of_none();
+        }
     }
     let client = client::open(settings.clone())?;
     if args.dry_run {
@@ -54,7 +57,8 @@ pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended 
     plan::check_stdin(&items, &settings)?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
     let timetable = args.way.lanes.bwlimit.as_ref();
-    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable };
+    let memory = if items.len() > 1 { Memory::UntilTheEnd } else { Memory::None };
+    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable, memory };
     carry_out(items, client, &settings, rules, screen).map(Some)
 }
 
@@ -94,6 +98,19 @@ pub(super) struct Rules<'a> {
     pub(super) resume: ResumeCommand,
     /// How fast to send, and when.
     pub(super) timetable: Option<&'a Timetable>,
+    pub(super) memory: Memory,
+}
+
+/// How long the journal remembers the files that a command uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Not at all: with its one file the command is over.
+    None,
+    /// Until all files of the command are there. If that fails, the command that is given again does not send
+    /// what is there.
+    UntilTheEnd,
+    /// Beyond the end: the files belong to commands that were interrupted, and that may be given again.
+    Kept,
 }
 
 /// What the uploads of one command share.
@@ -144,6 +161,9 @@ impl Desk<'_> {
         self.screen.finish();
         let summary = self.with_abandoned(self.summary(&ends));
         let summary = Summary { usage: Some(meter.usage()), ..summary };
+        if self.rules.memory == Memory::UntilTheEnd && summary.exit == Exit::Done {
+            ends.iter().for_each(End::forget);
+        }
         self.conclude(&ends, &summary, started.elapsed());
         Ok(summary)
     }
@@ -178,7 +198,7 @@ impl Desk<'_> {
             return summary;
         };
         abandoned.values().for_each(|item| one::tell_abandoned(self, item, interrupt));
-        let files_failed = summary.files_failed + abandoned.len();
+        let files_failed = summary.files_failed + abandoned.values().map(Item::files).sum::<usize>();
         let only = abandoned.keys().next().filter(|_| summary.files_done + files_failed == 1);
         let video_id = only.and_then(|index| self.board.borrow().video_id(*index).map(str::to_owned));
         let exit = Exit::Interrupted(interrupt);
@@ -187,6 +207,7 @@ impl Desk<'_> {
 
     fn summary(&self, ends: &[End]) -> Summary {
         let done: Vec<_> = ends.iter().filter_map(|end| end.result.as_ref().ok()).collect();
+        let done_files = ends.iter().filter(|end| end.result.is_ok()).map(|end| end.files).sum();
         let only = match done.as_slice() {
             [done] if ends.len() == 1 => Some(done),
             _ => None,
@@ -205,8 +226,8 @@ impl Desk<'_> {
             },
             bytes: ends.iter().map(End::bytes).sum(),
             sha256: only.and_then(|done| done.sha256.clone()),
-            files_done: done.len(),
-            files_failed: ends.len() - done.len(),
+            files_done: done_files,
+            files_failed: ends.iter().map(|end| end.files).sum::<usize>() - done_files,
             retries: self.board.borrow().retries(),
             resent_bytes: self.board.borrow().resent_bytes(),
             ..Summary::default()
@@ -215,16 +236,21 @@ impl Desk<'_> {
 
     /// Says what became of many.
     fn conclude(&self, ends: &[End], summary: &Summary, elapsed: Duration) {
-        if ends.len() > 1 {
-            let Summary { files_done, files_failed, bytes, .. } = summary;
-            let speed = speed(*bytes, elapsed);
+        let Summary { files_done, files_failed, bytes, .. } = summary;
+        if files_done + files_failed > 1 {
+            let sent = ends.iter().filter_map(|end| end.result.as_ref().ok()).map(Done::sent_bytes).sum();
+            let speed = speed(sent, elapsed);
             let failed = if *files_failed > 0 { format!("; {files_failed} failed") } else { String::new() };
             self.screen.note(format_args!(
                 "{files_done} of {} files, {} in {:.1} s ({speed}){failed}",
-                ends.len(),
+                files_done + files_failed,
                 Size(*bytes),
                 elapsed.as_secs_f64(),
             ));
+        }
+        let is_remembered = self.rules.memory == Memory::UntilTheEnd && self.settings.journal.is_some();
+        if *files_failed > 0 && *files_done > 0 && is_remembered {
+            self.screen.note("the same command, given again, does not send what is there");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use ringlift::source::probe;
-use ringlift::{Error, Happening, OnChange, Receipt, Running, Upload, Uploaded};
+use ringlift::{Error, ErrorKind, Happening, OnChange, Receipt, Running, Upload, Uploaded};
 
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
@@ -19,10 +19,12 @@ use crate::cli::values::Size;
 use super::halt::Stage;
 use super::plan::{self, Errand, Input, Item, Unbegun};
 use super::stdin::Stdin;
-use super::{Desk, after};
+use super::{Desk, Memory, after};
 
 /// What became of an item.
 pub(super) struct End {
+    /// The files of the command line that it is about: one, or several names of the same file.
+    pub(super) files: usize,
     pub(super) result: Result<Done, Failure>,
     /// The upload, where only what was to follow it failed.
     finished: Option<Uploaded>,
@@ -36,7 +38,21 @@ pub(super) struct Done {
     receipt: Receipt,
 }
 
+impl Done {
+    /// What was sent now of an item that is there.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        if self.uploaded.already { 0 } else { self.uploaded.bytes }
+    }
+}
+
 impl End {
+    /// The command ended well: the journal need not remember the file any more.
+    pub(super) fn forget(&self) {
+        if let Ok(done) = &self.result {
+            done.receipt.confirm();
+        }
+    }
+
     pub(super) fn exit(&self) -> Exit {
         self.result.as_ref().map_or_else(Failure::exit, |_| Exit::Done)
     }
@@ -65,12 +81,16 @@ pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
     desk.screen.output().room().await;
     let end = match result {
         Ok(done) => {
+            let files = item.files();
             if is_told(tell_done(desk, &item, &done)).await {
-                done.receipt.confirm();
+                match desk.rules.memory {
+                    Memory::None => done.receipt.confirm(),
+                    Memory::UntilTheEnd | Memory::Kept => done.receipt.remember(),
+                }
             } else {
                 tell_lost(desk, &item, &done.uploaded.video_id);
             }
-            End { result: Ok(done), finished: None }
+            End { files, result: Ok(done), finished: None }
         }
         Err(failed) => {
             let ticket = tell_failed(desk, &item, &failed, begun);
@@ -78,7 +98,7 @@ pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
                 failed.confirm();
             }
             let finished = failed.upload.into_uploaded();
-            End { result: Err(failed.failure), finished }
+            End { files: item.files(), result: Err(failed.failure), finished }
         }
     };
     desk.open_items.borrow_mut().remove(&item.index);
@@ -222,6 +242,9 @@ fn describe(errand: &Errand, mut upload: Upload) -> Upload {
     if let Some(bytes) = errand.expected_bytes {
         upload = upload.expected_bytes(bytes);
     }
+    if errand.force {
+        upload = upload.again();
+    }
     match errand.unbegun {
         Unbegun::Begin => upload,
         Unbegun::Refuse => upload.only_if_begun(),
@@ -267,9 +290,22 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
 /// Gives the ticket of the line that has the id.
 fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
     let Done { uploaded, sha256, .. } = done;
+    if uploaded.already {
+        let Uploaded { video_id, chunks, bytes, .. } = uploaded;
+        let resumed = Event::Resumed { file: &item.name, video_id, chunks: *chunks, bytes: *bytes };
+        item.event(desk.screen, &resumed);
+    }
     let event = Event::FileDone(FileDone::new(&item.name, uploaded, sha256.as_deref()));
     let event = item.event(desk.screen, &event);
     let result = desk.screen.result_ticket(&uploaded.video_id);
+    let last = tell_other_names(desk, item, done);
+    if uploaded.already {
+        desk.screen.note(format_args!(
+            "{}: uploaded before, by a command that was interrupted; --force uploads it again",
+            visible(&item.name)
+        ));
+        return last.or(event).or(result);
+    }
     let retries = match uploaded.retries {
         0 => String::new(),
         retries => format!(", {retries} retries"),
@@ -282,7 +318,24 @@ fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
         uploaded.elapsed.as_secs_f64(),
         speed(uploaded.bytes, uploaded.elapsed),
     ));
-    event.or(result)
+    last.or(event).or(result)
+}
+
+/// Answers each further name of the same file on the command line. Gives the ticket of the last line.
+fn tell_other_names(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
+    let mut already = done.uploaded.clone();
+    already.already = true;
+    let mut last = None;
+    for name in &item.also {
+        desk.screen.event(&Event::FileDone(FileDone::new(name, &already, done.sha256.as_deref())));
+        last = desk.screen.result_ticket(&already.video_id);
+        desk.screen.note(format_args!(
+            "{}: the same file as {}, named twice; uploaded once",
+            visible(name),
+            visible(&item.name)
+        ));
+    }
+    last
 }
 
 /// The id would be nowhere else.
@@ -317,9 +370,13 @@ fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) ->
     };
     let resumable = matches!(leftover, Leftover::Begun { .. });
     let video_id = upload.uploaded().map(|uploaded| uploaded.video_id.as_str());
-    let (error, elapsed_ms) = (ErrorEvent::new(failure).of_video(video_id), millis(begun.elapsed()));
-    let event = Event::FileFailed { file: &item.name, elapsed_ms, resumable, error };
-    let ticket = item.event(desk.screen, &event);
+    let elapsed_ms = millis(begun.elapsed());
+    let event = |file| {
+        let error = ErrorEvent::new(failure).of_video(video_id);
+        Event::FileFailed { file, elapsed_ms, resumable, error }
+    };
+    let ticket = item.event(desk.screen, &event(&item.name));
+    item.also.iter().for_each(|name| desk.screen.event(&event(name)));
     desk.screen.file_failure(&item.name, failure, leftover);
     ticket
 }
@@ -328,6 +385,10 @@ impl Desk<'_> {
     /// What a failed upload left at the service.
     fn leftover<'a>(&self, item: &Item, error: &'a Error) -> Leftover<'a> {
         let Some(video_id) = error.video_id() else { return Leftover::Nothing };
+        // A video that the service does not know is not there to be deleted.
+        if error.kind() == ErrorKind::NotFound {
+            return Leftover::Nothing;
+        }
         match self.begun(item) {
             Leftover::Begun { resume } if error.is_resumable() => Leftover::Begun { resume },
             _ if error.is_video_incomplete() => Leftover::Incomplete(video_id),

@@ -1,5 +1,7 @@
 //! What is to be uploaded, and how it will be cut.
 
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,6 +25,10 @@ pub(in crate::cli) struct Item {
     /// What it is called in events and messages.
     pub(super) name: String,
     pub(super) input: Input,
+    /// Further names of the same file on the command line.
+    pub(super) also: Vec<String>,
+    /// Device and inode of a file that is there.
+    id: Option<(u64, u64)>,
     /// As far as it is known before it is opened.
     bytes: Option<u64>,
     pub(super) errand: Rc<Errand>,
@@ -42,6 +48,8 @@ pub(in crate::cli) struct Errand {
     pub(in crate::cli) expected_bytes: Option<u64>,
     pub(in crate::cli) on_change: OnChange,
     pub(in crate::cli) unbegun: Unbegun,
+    /// Whether a file is sent that an interrupted command already uploaded.
+    pub(in crate::cli) force: bool,
 }
 
 /// What becomes of an item of which the journal has nothing.
@@ -62,9 +70,10 @@ impl Item {
     /// A file. What cannot be opened has no bytes to wait for; opening it says why.
     pub(in crate::cli) fn file(index: usize, path: &Path, errand: Rc<Errand>) -> Item {
         let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
-        let bytes = metadata.map_or(0, |metadata| metadata.len());
+        let id = metadata.as_ref().map(|metadata| (metadata.dev(), metadata.ino()));
+        let bytes = Some(metadata.map_or(0, |metadata| metadata.len()));
         let name = path.to_string_lossy().into_owned();
-        Item { index, name, input: Input::File(path.to_owned()), bytes: Some(bytes), errand }
+        Item { index, name, also: Vec::new(), id, input: Input::File(path.to_owned()), bytes, errand }
     }
 
     fn stream_chunk_bytes(&self, settings: &Settings) -> Result<u64, Error> {
@@ -83,6 +92,11 @@ impl Item {
     /// Says what happened to it. The ticket tells whether that was written.
     pub(super) fn event(&self, screen: &Screen, event: &Event<'_>) -> Option<Ticket> {
         screen.event_about(self.odd_name(), event)
+    }
+
+    /// The number of names on the command line that lead to it.
+    pub(super) fn files(&self) -> usize {
+        1 + self.also.len()
     }
 
     /// `None` where nobody knows.
@@ -114,9 +128,25 @@ pub(super) fn items(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Item
         expected_bytes: args.way.expected_size.map(|size| size.0),
         on_change: args.way.on_change.into(),
         unbegun: Unbegun::Begin,
+        force: args.force,
     });
     let item = |(index, file)| item(index, file, &args.way, &errand);
-    Ok(args.files.iter().map(PathBuf::as_path).enumerate().map(item).collect())
+    Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(item)))
+}
+
+/// One item for each file, however many names of it there are: two uploads of it would be two videos.
+fn merged(items: impl Iterator<Item = Item>) -> Vec<Item> {
+    let (mut merged, mut places) = (Vec::new(), HashMap::new());
+    for item in items {
+        match item.id.map(|id| *places.entry(id).or_insert(merged.len())) {
+            Some(place) if place < merged.len() => {
+                let first: &mut Item = &mut merged[place];
+                first.also.push(item.name);
+            }
+            _ => merged.push(item),
+        }
+    }
+    merged
 }
 
 fn item(index: usize, file: &Path, way: &WayArgs, errand: &Rc<Errand>) -> Item {
@@ -124,7 +154,8 @@ fn item(index: usize, file: &Path, way: &WayArgs, errand: &Rc<Errand>) -> Item {
     match is_stdin(file) {
         true => {
             let name = way.name.clone().unwrap_or_else(|| "stdin".to_owned());
-            Item { index, name, input: Input::Stdin, bytes: errand.expected_bytes, errand }
+            let (also, bytes) = (Vec::new(), errand.expected_bytes);
+            Item { index, name, also, id: None, input: Input::Stdin, bytes, errand }
         }
         false => Item::file(index, file, errand),
     }
@@ -150,6 +181,9 @@ pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Resu
                 let planned = Planned { dry_run: true, ..planned };
                 let _ = item.event(screen, &Event::Planned(planned.clone()));
                 screen.result(describe(&planned));
+                for name in &item.also {
+                    screen.note(format_args!("{name}: the same file as {}, named twice", item.name));
+                }
             }
             Err(failure) => {
                 let error = ErrorEvent::new(&failure);

@@ -11,6 +11,7 @@ use crate::upload::Uploaded;
 use crate::upload::driver::Event;
 use crate::upload::happening::{Happening, Why};
 use crate::upload::job::Job;
+use crate::upload::journal::Identity;
 use crate::upload::record::Record;
 use crate::upload::restart::{Again, InVain, Restart};
 use crate::upload::retry::Attempt;
@@ -30,7 +31,8 @@ pub(in crate::upload) enum End {
 pub(super) enum Check {
     Due,
     Asked,
-    Done(Result<()>),
+    /// With the file as it was found; `None` for what is no file.
+    Done(Result<Option<Identity>>),
 }
 
 impl Active {
@@ -43,13 +45,21 @@ impl Active {
             Some(Ok(_)) => {
                 let checked = self.take_check();
                 self.tell_touched();
-                checked.map(|()| self.uploaded()).inspect_err(|_| self.write_down_container())
+                let uploaded = checked.map(|found| (self.uploaded(), found));
+                uploaded.inspect_err(|_| self.write_down_container())
             }
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
         };
+        let is_given_back = uploaded.as_ref().is_err_and(|error| self.is_refused_to_another_token(error));
+        if is_given_back {
+            let file = &self.file_name;
+            tracing::warn!(%file, "the service does not let this upload token go on with another token's video");
+            self.record.take().into_iter().for_each(Record::given_back);
+            self.again = self.with_own_token.take();
+        }
         let uploaded = match (uploaded, self.again.take()) {
-            (Err(error), Some(again)) if again.suits(&error) => {
+            (Err(error), Some(again)) if again.suits(&error, is_given_back) => {
                 return End::Again(Box::new(self.restart(again, error)));
             }
             (uploaded, _) => uploaded,
@@ -66,8 +76,10 @@ impl Active {
         {
             record.withdrawn();
         }
-        let end = match (self.record.take(), &uploaded, self.heard.take()) {
-            (Some(record), Ok(_), Some(heard)) => End::Unheard(Box::pin(record.finished_when(heard))),
+        let end = match (self.record.take(), &uploaded, self.news.take()) {
+            (Some(record), Ok((uploaded, found)), Some(news)) => {
+                End::Unheard(Box::pin(record.finished_when(news, uploaded.video_id.clone(), *found)))
+            }
             (Some(record), Ok(_), None) => {
                 record.finished();
                 End::Over
@@ -80,7 +92,7 @@ impl Active {
             (_, _, _) => End::Over,
         };
         // The caller may have dropped its future.
-        let _ = self.reply.send(uploaded);
+        let _ = self.reply.send(uploaded.map(|(uploaded, _)| uploaded));
         end
     }
 
@@ -91,7 +103,8 @@ impl Active {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
         };
-        let video_id = self.session.video_id().map(str::to_owned);
+        // What an upload token began is not ours to delete: it may go on with that token.
+        let video_id = self.session.video_id().filter(|_| self.needs_key()).map(str::to_owned);
         let Active { reply, publish, on_progress, record, herald, .. } = self;
         let followers = herald.into_followers();
         let Again { request, halted, restarts, keeps_container } = again;
@@ -101,6 +114,18 @@ impl Active {
             return Restart { job, video_id: None, record: None, error };
         }
         Restart { job, video_id, record, error }
+    }
+
+    /// Whether the service knows no such video for this upload token, which took it up from another. A token of
+    /// another account is refused so. What was sent with it before would prove that it is of the same one.
+    fn is_refused_to_another_token(&self, error: &Error) -> bool {
+        let is_refused = match (error.kind(), error.refusal()) {
+            (ErrorKind::NotFound, _) => true,
+            (ErrorKind::NotAuthorized, Some(refusal)) => refusal.status == 403,
+            (ErrorKind::Refused, Some(refusal)) => refusal.name.as_deref() == Some("videoId"),
+            _ => false,
+        };
+        is_refused && self.record.as_ref().is_some_and(Record::is_of_another_token)
     }
 
     /// Whether the same command, run again, can take up what is there.
@@ -134,20 +159,25 @@ impl Active {
         self.source_check = Check::Asked;
         Some(Box::pin(async move {
             let path = file.path().to_owned();
-            let check = move || Ok(file.check_unchanged()?);
+            let check = move || {
+                // Taken first: a change after it is not remembered as what was sent.
+                let now = file.identity_now()?;
+                file.check_unchanged()?;
+                Ok(Some(Identity { ctime_ns: now.ctime_ns, ..Identity::from(&file) }))
+            };
             Event::Checked(id, answered(path, silence, check).await)
         }))
     }
 
     /// Whether the file is still what it was.
-    pub(in crate::upload) fn checked(&mut self, checked: Result<()>) {
+    pub(in crate::upload) fn checked(&mut self, checked: Result<Option<Identity>>) {
         self.source_check = Check::Done(checked);
     }
 
-    fn take_check(&mut self) -> Result<()> {
+    fn take_check(&mut self) -> Result<Option<Identity>> {
         match mem::replace(&mut self.source_check, Check::Due) {
             Check::Done(checked) => checked,
-            Check::Due | Check::Asked => Ok(()),
+            Check::Due | Check::Asked => Ok(None),
         }
     }
 
@@ -166,6 +196,7 @@ impl Active {
             retries: self.retries(),
             resent_bytes: self.resent_bytes(),
             elapsed: self.begun.elapsed(),
+            already: false,
         }
     }
 }

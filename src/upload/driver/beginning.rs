@@ -53,10 +53,9 @@ impl Driver {
     /// The source is there: the upload begins.
     pub(super) fn opened(&mut self, id: SessionId, job: Job, opened: Result<Opened>) {
         self.opening -= 1;
-        if let Some((active, tasks)) = Active::prepare(id, job, opened, &self.settings, &self.logbook) {
-            self.tasks.extend(tasks);
-            self.active.insert(id, active);
-        }
+        let (active, tasks) = Active::prepare(id, job, opened, &self.settings, &self.logbook);
+        self.tasks.extend(tasks);
+        self.active.extend(active.map(|active| (id, active)));
     }
 }
 

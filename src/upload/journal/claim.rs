@@ -1,13 +1,17 @@
 //! Who is at a session: locks that die with their process.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rusqlite::Transaction;
 
 use super::error::JournalError;
+use super::finished::{self, Finished};
 use super::identity::Comparison;
-use super::row::{Container, Row};
+use super::row::{Container, Destination, Key, Row};
+use super::{digests, insert, lookup, owner, update};
 use crate::source::ChunkDigest;
 use crate::wire::Plan;
 
@@ -23,6 +27,17 @@ pub enum Claim {
         /// That process, if it could be told.
         pid: Option<u32>,
     },
+    /// A command that did not end well has uploaded the file already.
+    Finished(Finished),
+}
+
+/// What a claim may answer beside a session of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// A file that an unfinished command uploaded is claimed as if it had not.
+    pub again: bool,
+    /// A session that was begun with another upload token is left alone.
+    pub own_token_only: bool,
 }
 
 /// The right to one session. Dropping it leaves the session in the journal, for anybody to resume.
@@ -30,21 +45,28 @@ pub enum Claim {
 pub struct Ticket {
     pub(super) row: Row,
     is_new: bool,
+    /// Where the session went before, when another upload token began it.
+    pub(super) former: Option<Destination>,
     lock: Lock,
 }
 
 impl Ticket {
     pub(super) fn new(row: Row, lock: Lock) -> Ticket {
-        Ticket { row, is_new: false, lock }
+        Ticket { row, is_new: false, former: None, lock }
     }
 
     pub(super) fn of_new(row: Row, lock: Lock) -> Ticket {
-        Ticket { row, is_new: true, lock }
+        Ticket { row, is_new: true, former: None, lock }
     }
 
     /// Whether the journal had nothing of this session before it was claimed.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether another upload token began the session.
+    pub fn is_of_another_token(&self) -> bool {
+        self.former.is_some()
     }
 
     /// The session's container, as far as it got.
@@ -68,6 +90,59 @@ pub struct Remembered {
     pub digests: Vec<(u32, Option<ChunkDigest>)>,
 }
 
+/// A claim within its transaction; `asked` is key, arguments and time.
+pub(super) fn claim_in(
+    transaction: &Transaction<'_>,
+    locks: &mut Locks,
+    terms: Terms,
+    asked: (&Key, &str, SystemTime),
+    path: &Path,
+) -> Result<Claim, JournalError> {
+    let (key, arguments, now) = asked;
+    let mut notes = finished::find(transaction, key, now, path)?;
+    if terms.again {
+        let outlived: Vec<i64> = notes.drain(..).map(|note| note.id).collect();
+        finished::delete(transaction, &outlived, path)?;
+    }
+    if let Some(note) = notes.pop() {
+        return Ok(Claim::Finished(note.into_finished()));
+    }
+    let found = lookup::of_file(transaction, key, path)?.into_iter().filter(|row| row.continues(key));
+    let (own, of_other_tokens): (Vec<Row>, Vec<Row>) = found.partition(|row| row.has_token_of(key));
+    if let Some(row) = own.into_iter().max_by_key(|row| (row.has_begun(), row.id)) {
+        return match locks.take(row.lock())? {
+            Held::ByUs(lock) => take_up(transaction, Ticket::new(row, lock), (key, arguments), path),
+            Held::ByThem(pid) => Ok(Claim::Busy { pid }),
+        };
+    }
+    // One that another process is at goes to another place than ours.
+    for row in of_other_tokens.into_iter().rev().filter(|_| !terms.own_token_only) {
+        if let Held::ByUs(lock) = locks.take(row.lock())? {
+            let mut ticket = Ticket::new(row, lock);
+            ticket.former = Some(ticket.row.destination().clone());
+            return take_up(transaction, ticket, (key, arguments), path);
+        }
+    }
+    let lock = locks.take_unused(|from| lookup::unused_lock(transaction, from, path))?;
+    let row = insert(transaction, Row::new(key, arguments, lock.number(), now), path)?;
+    Ok(Claim::Fresh(Ticket::of_new(row, lock)))
+}
+
+fn take_up(
+    transaction: &Transaction<'_>,
+    mut ticket: Ticket,
+    (key, arguments): (&Key, &str),
+    path: &Path,
+) -> Result<Claim, JournalError> {
+    let digests = digests::of_session(transaction, ticket.row.id, path)?;
+    let remembered = ticket.row.take_up(key, arguments, digests);
+    update(transaction, &ticket.row, path)?;
+    Ok(match remembered {
+        Some(remembered) => Claim::Resume(ticket, remembered),
+        None => Claim::Fresh(ticket),
+    })
+}
+
 /// The lock files, one a session, in a folder beside the journal. They are numbered and used again: making one for
 /// each session and removing it took more time than all that was written into the journal.
 #[derive(Debug)]
@@ -75,6 +150,9 @@ pub(super) struct Locks {
     folder: PathBuf,
     /// Those of sessions that are no more. We hold them, so nobody else takes them.
     spare: Vec<Lock>,
+    /// Where the search for an unused number goes on. Lower numbers were in use, and are looked at again by the
+    /// next process: a search from 0 with each claim would read the locks of all sessions each time.
+    next: u32,
 }
 
 /// Who holds a session.
@@ -106,29 +184,45 @@ impl Drop for Lock {
 }
 
 impl Locks {
+    /// `journal` exists, and every path to it has the same locks: they are named after where symbolic links end.
     pub(super) fn beside(journal: &Path) -> Result<Locks, JournalError> {
-        let mut folder = journal.as_os_str().to_owned();
+        let journal = std::fs::canonicalize(journal).map_err(|error| JournalError::io(journal, error))?;
+        let mut folder = journal.into_os_string();
         folder.push(".locks");
         let folder = PathBuf::from(folder);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|error| JournalError::io(&folder, error))?;
-        Ok(Locks { folder, spare: Vec::new() })
+        owner::make_folder(&folder).map_err(|error| JournalError::io(&folder, error))?;
+        Ok(Locks { folder, spare: Vec::new(), next: 0 })
     }
 
-    /// A lock for a session that begins, where others have those that are `used`.
-    pub(super) fn take_unused(&mut self, used: &[u32]) -> Result<Lock, JournalError> {
+    /// Locks to ask for only. No folder is made.
+    pub(super) fn to_look_at(journal: &Path) -> Locks {
+        let mut folder =
+            std::fs::canonicalize(journal).unwrap_or_else(|_| journal.to_owned()).into_os_string();
+        folder.push(".locks");
+        Locks { folder: PathBuf::from(folder), spare: Vec::new(), next: 0 }
+    }
+
+    /// A lock for a session that begins; `unused` gives the lowest number from the given one that no session has.
+    ///
+    /// A number whose file belongs to another user, as a run by root leaves it, is left out.
+    pub(super) fn take_unused(
+        &mut self,
+        unused: impl Fn(u32) -> Result<u32, JournalError>,
+    ) -> Result<Lock, JournalError> {
         if let Some(lock) = self.spare.pop() {
             return Ok(lock);
         }
-        let mut number = 0;
+        let mut out_of_reach = 0;
         loop {
-            // One that no session has may be somebody's spare.
-            if !used.contains(&number)
-                && let Held::ByUs(lock) = self.take(number)?
-            {
-                return Ok(lock);
+            let number = unused(self.next)?;
+            self.next = number + 1;
+            match self.take(number) {
+                Ok(Held::ByUs(lock)) => return Ok(lock),
+                // One that no session has may be another process's spare.
+                Ok(Held::ByThem(_)) => {}
+                Err(JournalError::OutOfReach { .. }) if out_of_reach < MAX_OUT_OF_REACH => out_of_reach += 1,
+                Err(error) => return Err(error),
             }
-            number += 1;
         }
     }
 
@@ -136,7 +230,7 @@ impl Locks {
     pub(super) fn take(&self, number: u32) -> Result<Held, JournalError> {
         let path = self.file(number);
         let take = || -> io::Result<Held> {
-            let mut file = open(&path)?;
+            let mut file = owner::open(&path)?;
             Ok(match lock(&mut file)? {
                 Some(theirs) => Held::ByThem(theirs),
                 None => {
@@ -147,35 +241,35 @@ impl Locks {
                 }
             })
         };
-        take().map_err(|error| JournalError::io(&path, error))
+        take().map_err(|error| JournalError::lock(&path, error))
     }
 
     /// The process that holds the lock: `Some(None)` when there is one that cannot be told.
     pub(super) fn holder(&self, number: u32) -> Result<Option<Option<u32>>, JournalError> {
         let path = self.file(number);
         let look = || -> io::Result<Option<Option<u32>>> {
-            let mut file = open(&path)?;
+            // To read is enough to ask, and all that a read-only file system allows.
+            let mut file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
             let holder = lock(&mut file)?;
             if holder.is_none() {
                 file.unlock()?;
             }
             Ok(holder)
         };
-        look().map_err(|error| JournalError::io(&path, error))
+        look().map_err(|error| JournalError::lock(&path, error))
     }
 
     /// Keeps the locks of sessions that are no more for the next ones.
-    pub(super) fn keep(&mut self, tickets: &mut Vec<Ticket>) {
-        self.spare.extend(tickets.drain(..).map(|ticket| ticket.lock));
+    pub(super) fn keep(&mut self, tickets: impl Iterator<Item = Ticket>) {
+        self.spare.extend(tickets.map(|ticket| ticket.lock));
     }
 
     fn file(&self, number: u32) -> PathBuf {
         self.folder.join(number.to_string())
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Locks the file, or says who did.
@@ -194,3 +288,6 @@ fn lock(file: &mut File) -> io::Result<Option<Option<u32>>> {
 
 /// A pid is at most 4194304 (proc_pid_max(5)); what is longer is none.
 const PID_BYTES: usize = 16;
+
+/// More than root leaves behind, and few enough to try in a moment where no lock file can be opened.
+const MAX_OUT_OF_REACH: u32 = 10_000;

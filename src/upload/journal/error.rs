@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 /// Why the journal cannot be used. What was in it is still in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +68,54 @@ pub enum JournalError {
         /// The journal.
         path: PathBuf,
     },
+    /// The lock file of an upload cannot be opened.
+    #[error(
+        "{path}, the lock file of this upload, cannot be opened, as a run by another user leaves it: \
+         remove it when no such run is under way, or name another file with --journal",
+        path = path.display()
+    )]
+    OutOfReach {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file system cannot share memory between processes, which a write-ahead log needs.
+    #[error(
+        "{path} is on a file system that cannot share memory between processes: \
+         name a file on another disk with --journal",
+        path = path.display()
+    )]
+    NoSharedMemory {
+        /// The journal.
+        path: PathBuf,
+        /// What the database said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file system cannot lock files.
+    #[error(
+        "{path} is on a file system that cannot lock files: name a file on another disk with --journal",
+        path = path.display()
+    )]
+    NoLocks {
+        /// The journal, or a lock file of it.
+        path: PathBuf,
+        /// What the system or the database said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file was removed or replaced while it was open.
+    #[error(
+        "{path} was removed or replaced while it was in use, so that what is written down is lost: \
+         run the command again",
+        path = path.display()
+    )]
+    Replaced {
+        /// The journal.
+        path: PathBuf,
+    },
     /// Other processes held the whole file for too long.
     #[error("{path} was locked by another process for 10 seconds: try again", path = path.display())]
     Locked {
@@ -105,9 +155,26 @@ impl JournalError {
                 JournalError::NotWritable { path, source: error.into() }
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full { path },
+            _ if cannot_lock(&error) => JournalError::NoLocks { path, source: error.into() },
             _ => JournalError::Io { path, source: error.into() },
         }
     }
+
+    /// The same about a lock file.
+    pub(super) fn lock(path: &std::path::Path, error: io::Error) -> JournalError {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                JournalError::OutOfReach { path: path.to_owned(), source: error }
+            }
+            _ => JournalError::io(path, error),
+        }
+    }
+}
+
+/// flock(2) and fcntl(2) on network file systems without a lock service.
+fn cannot_lock(error: &io::Error) -> bool {
+    let refusals = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS];
+    refusals.map(Errno::raw_os_error).into_iter().any(|errno| error.raw_os_error() == Some(errno))
 }
 
 fn process(pid: &Option<u32>) -> String {

@@ -16,9 +16,16 @@
 
 mod claim;
 mod digests;
+mod endpoint;
 mod error;
 mod file;
+mod finished;
+mod format;
 mod identity;
+mod logging;
+mod lookup;
+mod owner;
+mod pending;
 mod row;
 
 use std::path::{Path, PathBuf};
@@ -27,16 +34,19 @@ use std::time::SystemTime;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::wire::Plan;
-pub use claim::{Claim, Remembered, Ticket};
+pub use claim::{Claim, Remembered, Terms, Ticket};
 pub use error::JournalError;
+pub use finished::Finished;
 pub use identity::{Comparison, FileSystem, Identity, compare};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use row::fuzzing;
 pub use row::{Container, Destination, Entry, Key, Made, Source, Standing, TokenDigest};
 
-use claim::{Held, Locks};
-use file::failed;
+use claim::{Held, Locks, claim_in};
+use file::{FileId, failed};
+use logging::Logging;
+use pending::Pending;
 use row::{Row, Stage};
 
 /// The journal, open. One thread uses it; other processes may have the same file open.
@@ -46,11 +56,15 @@ use row::{Row, Stage};
 pub struct Journal {
     path: PathBuf,
     connection: Connection,
+    /// How the database makes its writes safe.
+    logging: Logging,
+    /// Which file it is, to notice that another took its place.
+    id: FileId,
     /// What the database was last told.
     durability: Option<Durability>,
     locks: Locks,
-    /// Sessions to be forgotten with the next claim.
-    finished: Vec<Ticket>,
+    /// What the next claim writes down beside itself.
+    pending: Pending,
 }
 
 impl Journal {
@@ -62,9 +76,22 @@ impl Journal {
     /// When it is no journal, is damaged, was made by another version or cannot be written. It is left
     /// as it was.
     pub fn open(path: &Path) -> Result<Journal, JournalError> {
-        let connection = file::open(path)?;
-        let (path, locks) = (path.to_owned(), Locks::beside(path)?);
-        Ok(Journal { path, connection, durability: None, locks, finished: Vec::new() })
+        let (connection, logging) = file::open(path)?;
+        let (id, locks) = (FileId::of(path)?, Locks::beside(path)?);
+        let path = path.to_owned();
+        let pending = Pending::default();
+        Ok(Journal { path, connection, logging, id, durability: None, locks, pending })
+    }
+
+    /// Reads the sessions of a journal that cannot be written, as on a read-only file system; oldest first.
+    ///
+    /// # Errors
+    /// When it is no journal, is damaged, was made by another version or cannot be read.
+    pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
+        let connection = file::open_to_read(path)?;
+        let transaction = connection.unchecked_transaction().map_err(|error| failed(path, error))?;
+        let locks = Locks::to_look_at(path);
+        lookup::all(&transaction, path)?.into_iter().map(|row| entry(row, &locks)).collect()
     }
 
     /// Where it is.
@@ -76,40 +103,35 @@ impl Journal {
     ///
     /// `arguments` is kept for whoever continues the session without being told how. It must hold no
     /// secret. A new session for a bare token says that its container is intended: the first chunk makes it.
+    /// A session that another upload token began is continued where its container and chunks are known.
     ///
     /// # Errors
     /// When the journal cannot be read or written; nothing is claimed then.
     pub fn claim(&mut self, key: &Key, arguments: &str, now: SystemTime) -> Result<Claim, JournalError> {
+        self.claim_on(Terms::default(), key, arguments, now)
+    }
+
+    /// [`Journal::claim`] on other terms.
+    ///
+    /// # Errors
+    /// As [`Journal::claim`].
+    pub fn claim_on(
+        &mut self,
+        terms: Terms,
+        key: &Key,
+        arguments: &str,
+        now: SystemTime,
+    ) -> Result<Claim, JournalError> {
+        self.check_in_place()?;
         self.survive(Durability::Process)?;
-        let (path, locks) = (&self.path, &mut self.locks);
+        let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
-        delete(&transaction, &self.finished, path)?;
-        let rows = select(&transaction, path)?;
-        let used: Vec<u32> = rows.iter().map(Row::lock).collect();
-        let found = rows.into_iter().filter(|row| row.continues(key));
-        let claim = match found.max_by_key(|row| (row.has_begun(), row.id)) {
-            None => {
-                let lock = locks.take_unused(&used)?;
-                let row = insert(&transaction, Row::new(key, arguments, lock.number(), now), path)?;
-                Claim::Fresh(Ticket::of_new(row, lock))
-            }
-            Some(mut row) => {
-                let lock = match locks.take(row.lock())? {
-                    Held::ByUs(lock) => lock,
-                    Held::ByThem(pid) => return Ok(Claim::Busy { pid }),
-                };
-                let digests = digests::of_session(&transaction, row.id, path)?;
-                let remembered = row.take_up(key, arguments, digests);
-                update(&transaction, &row, path)?;
-                let ticket = Ticket::new(row, lock);
-                match remembered {
-                    Some(remembered) => Claim::Resume(ticket, remembered),
-                    None => Claim::Fresh(ticket),
-                }
-            }
-        };
-        transaction.commit().map_err(|error| failed(path, error))?;
-        locks.keep(&mut self.finished);
+        self.pending.write(&transaction, path)?;
+        let claim = claim_in(&transaction, &mut self.locks, terms, (key, arguments, now), path)?;
+        if !matches!(claim, Claim::Busy { .. }) {
+            transaction.commit().map_err(|error| failed(path, error))?;
+            self.locks.keep(self.pending.written());
+        }
         Ok(claim)
     }
 
@@ -193,7 +215,31 @@ impl Journal {
     /// The whole file is there: the session is forgotten with the next claim or by [`Journal::settle`], and the
     /// same command uploads anew. Where neither comes, it is resumed, and found complete.
     pub fn finished(&mut self, ticket: Ticket) {
-        self.finished.push(ticket);
+        self.pending.forget(ticket);
+    }
+
+    /// The whole file is there, and the command that asked for it has other files to upload: the session is
+    /// forgotten like that of [`Journal::finished`], and in the same transaction the file is written down with its
+    /// video. A claim of the file answers [`Claim::Finished`] until [`Journal::forget_finished`], for a week at most.
+    ///
+    /// `touched` is the file as it is now: where only its ctime is another, it is the same file. Returns the number
+    /// of what is written down; `None` for a stream, of which nothing is.
+    pub fn finished_one(
+        &mut self,
+        mut ticket: Ticket,
+        video_id: &str,
+        touched: Option<Identity>,
+        now: SystemTime,
+    ) -> Option<i64> {
+        touched.into_iter().for_each(|identity| ticket.row.touch(identity));
+        let note = ticket.row.note(video_id, now);
+        self.pending.remember(ticket, note, now)
+    }
+
+    /// The command that uploaded the file has ended well: the same command uploads it anew. Written down like
+    /// [`Journal::finished`].
+    pub fn forget_finished(&mut self, id: i64) {
+        self.pending.forget_note(id);
     }
 
     /// Forgets what was finished. A power failure may bring it back; it would be resumed then, and found complete.
@@ -201,15 +247,27 @@ impl Journal {
     /// # Errors
     /// When it could not be written down; the sessions would be resumed then, and found complete.
     pub fn settle(&mut self) -> Result<(), JournalError> {
-        if self.finished.is_empty() {
+        if self.pending.is_empty() {
             return Ok(());
         }
         self.survive(Durability::Process)?;
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
-        delete(&transaction, &self.finished, path)?;
+        self.pending.write(&transaction, path)?;
         transaction.commit().map_err(|error| failed(path, error))?;
-        self.locks.keep(&mut self.finished);
+        self.locks.keep(self.pending.written());
+        Ok(())
+    }
+
+    /// The service did not take the upload token in place of the one that began the session: that one may go on.
+    ///
+    /// # Errors
+    /// When it could not be written down.
+    pub fn give_back(&mut self, mut ticket: Ticket) -> Result<(), JournalError> {
+        if let Some(former) = ticket.former.take() {
+            ticket.row.give_back(former);
+            self.write(&ticket.row, Durability::Process)?;
+        }
         Ok(())
     }
 
@@ -234,15 +292,7 @@ impl Journal {
         self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
         let transaction = begin(&mut self.connection, path)?;
-        let entry = |row: Row| {
-            let standing = match (row.stage(), locks.holder(row.lock())?) {
-                (_, Some(pid)) => Standing::Running { pid },
-                (Stage::Open, None) => Standing::Left,
-                (Stage::Abandoned, None) => Standing::Abandoned,
-            };
-            Ok(row.into_entry(standing))
-        };
-        select(&transaction, path)?.into_iter().map(entry).collect()
+        lookup::all(&transaction, path)?.into_iter().map(|row| entry(row, locks)).collect()
     }
 
     /// Takes the session `id` of [`Journal::entries`] to look after what it left; `None` when it is no
@@ -254,9 +304,7 @@ impl Journal {
         self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
         let transaction = begin(&mut self.connection, path)?;
-        let Some(row) = select(&transaction, path)?.into_iter().find(|row| row.id == id) else {
-            return Ok(None);
-        };
+        let Some(row) = lookup::by_id(&transaction, id, path)? else { return Ok(None) };
         match locks.take(row.lock())? {
             Held::ByUs(lock) => Ok(Some(Ticket::new(row, lock))),
             Held::ByThem(pid) => Err(JournalError::Claimed { path: path.clone(), pid }),
@@ -276,7 +324,7 @@ impl Journal {
     fn survive(&mut self, durability: Durability) -> Result<(), JournalError> {
         if self.durability != Some(durability) {
             self.connection
-                .pragma_update(None, "synchronous", durability.pragma())
+                .pragma_update(None, "synchronous", durability.pragma(self.logging))
                 .map_err(|error| failed(&self.path, error))?;
             self.durability = Some(durability);
         }
@@ -290,6 +338,7 @@ impl Journal {
         plan: Option<Plan>,
         durability: Durability,
     ) -> Result<(), JournalError> {
+        self.check_in_place()?;
         let forgets_digests = ticket.row.begin(container, plan);
         self.survive(durability)?;
         let path = &self.path;
@@ -299,6 +348,14 @@ impl Journal {
         }
         update(&transaction, &ticket.row, path)?;
         transaction.commit().map_err(|error| failed(path, error))
+    }
+
+    /// What is written into a file that no path leads to any more is found by no other process.
+    fn check_in_place(&self) -> Result<(), JournalError> {
+        match FileId::of(&self.path) {
+            Ok(there) if there == self.id => Ok(()),
+            _ => Err(JournalError::Replaced { path: self.path.clone() }),
+        }
     }
 
     fn write(&mut self, row: &Row, durability: Durability) -> Result<(), JournalError> {
@@ -321,10 +378,13 @@ enum Durability {
 
 impl Durability {
     /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
-    fn pragma(self) -> &'static str {
-        match self {
-            Durability::Process => "NORMAL",
-            Durability::Disk => "FULL",
+    fn pragma(self, logging: Logging) -> &'static str {
+        match (logging, self) {
+            (Logging::WriteAhead, Durability::Process) => "NORMAL",
+            (Logging::WriteAhead, Durability::Disk) => "FULL",
+            // Without a flush a power failure may tear the database itself.
+            (Logging::Rollback, Durability::Process) => "FULL",
+            (Logging::Rollback, Durability::Disk) => "EXTRA",
         }
     }
 }
@@ -334,14 +394,15 @@ fn begin<'c>(connection: &'c mut Connection, path: &Path) -> Result<Transaction<
     connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(path, error))
 }
 
-fn select(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, JournalError> {
-    let read = || -> rusqlite::Result<Vec<Option<Row>>> {
-        let mut statement =
-            transaction.prepare_cached("SELECT id, path, record, stored, seal FROM sessions ORDER BY id")?;
-        statement.query_map([], Row::read)?.collect()
+fn entry(row: Row, locks: &Locks) -> Result<Entry, JournalError> {
+    let standing = match (row.stage(), locks.holder(row.lock())) {
+        (_, Ok(Some(pid))) => Standing::Running { pid },
+        (Stage::Open, Ok(None)) => Standing::Left,
+        (Stage::Abandoned, Ok(None)) => Standing::Abandoned,
+        (_, Err(JournalError::OutOfReach { .. })) => Standing::OutOfReach,
+        (_, Err(error)) => return Err(error),
     };
-    let rows: Option<Vec<Row>> = read().map_err(|error| failed(path, error))?.into_iter().collect();
-    rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
+    Ok(row.into_entry(standing))
 }
 
 fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Row, JournalError> {
@@ -378,14 +439,12 @@ fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), J
     }
 }
 
-fn delete(transaction: &Transaction<'_>, tickets: &[Ticket], path: &Path) -> Result<(), JournalError> {
-    for ticket in tickets {
-        for delete in ["DELETE FROM sessions WHERE id = ?1", "DELETE FROM digests WHERE session = ?1"] {
-            transaction
-                .prepare_cached(delete)
-                .and_then(|mut delete| delete.execute(params![ticket.row.id]))
-                .map_err(|error| failed(path, error))?;
-        }
+fn delete(transaction: &Transaction<'_>, ticket: &Ticket, path: &Path) -> Result<(), JournalError> {
+    for delete in ["DELETE FROM sessions WHERE id = ?1", "DELETE FROM digests WHERE session = ?1"] {
+        transaction
+            .prepare_cached(delete)
+            .and_then(|mut delete| delete.execute(params![ticket.row.id]))
+            .map_err(|error| failed(path, error))?;
     }
     Ok(())
 }

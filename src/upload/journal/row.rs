@@ -9,6 +9,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::claim::Remembered;
+use super::endpoint;
+use super::finished::Note;
 use super::identity::{Comparison, Identity, compare};
 use crate::source::ChunkDigest;
 use crate::wire::{Addressing, Plan};
@@ -58,6 +60,18 @@ pub enum Destination {
         /// The container's id.
         video_id: String,
     },
+}
+
+impl Destination {
+    /// Whether both are the same place, be it with different upload tokens.
+    pub(super) fn is_same_but_for_the_token(&self, other: &Destination) -> bool {
+        use Destination::{Token, TokenAndVideo};
+        match (self, other) {
+            (Token(_), Token(_)) => true,
+            (TokenAndVideo { video_id: one, .. }, TokenAndVideo { video_id: two, .. }) => one == two,
+            (one, two) => one == two,
+        }
+    }
 }
 
 /// The SHA-256 of an upload token: tells whether it is the same one, and does not give it away.
@@ -129,6 +143,18 @@ impl Entry {
         self.standing == Standing::Left && matches!(self.key.source, Source::File { .. })
     }
 
+    /// Whether it goes to the service at this base URL, in whichever spelling.
+    pub fn is_at(&self, endpoint: &str) -> bool {
+        endpoint::is_same(&self.key.endpoint, endpoint)
+    }
+
+    /// Whether an upload with another upload token would continue it: the video and its chunks are known.
+    pub fn continues_with_any_token(&self) -> bool {
+        let is_delegated =
+            matches!(self.key.destination, Destination::Token(_) | Destination::TokenAndVideo { .. });
+        is_delegated && self.plan.is_some() && matches!(self.container, Container::Known { .. })
+    }
+
     /// Whether there may be a video that neither an id nor a mark leads to: the answer to the first chunk
     /// of a delegated upload was lost.
     pub fn may_have_strayed(&self) -> bool {
@@ -141,7 +167,7 @@ impl Entry {
     /// The id of a container that we made and that nobody is filling: it can be deleted.
     pub fn orphan(&self) -> Option<&str> {
         match self.standing {
-            Standing::Running { .. } => None,
+            Standing::Running { .. } | Standing::OutOfReach => None,
             Standing::Left | Standing::Abandoned => self.container.ours(),
         }
     }
@@ -177,6 +203,8 @@ pub enum Standing {
     Left,
     /// It was given up.
     Abandoned,
+    /// Its lock file cannot be opened, as it belongs to another user: a process may be at it or not.
+    OutOfReach,
 }
 
 /// What is known of the digests of acknowledged chunks.
@@ -222,7 +250,7 @@ pub(super) enum Stage {
 
 /// A plan, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Cut {
+pub(super) struct Cut {
     len: u64,
     chunk_bytes: u64,
     #[serde(with = "AddressingName")]
@@ -232,6 +260,13 @@ struct Cut {
 impl From<Plan> for Cut {
     fn from(plan: Plan) -> Cut {
         Cut { len: plan.len(), chunk_bytes: plan.chunk_bytes(), addressing: plan.addressing() }
+    }
+}
+
+impl Cut {
+    /// `None` for one that breaks the protocol's limits.
+    pub(super) fn plan(self) -> Option<Plan> {
+        Plan::new(self.len, self.chunk_bytes, self.addressing).ok()
     }
 }
 
@@ -290,18 +325,15 @@ impl Row {
 
     /// The digest over all that is written, each piece with its length before it.
     pub(super) fn seal(&self, record: &str) -> [u8; 32] {
-        let mut whole = Vec::new();
-        for piece in [self.path(), record.as_bytes(), self.stored.bytes()] {
-            whole.extend_from_slice(&(piece.len() as u64).to_le_bytes());
-            whole.extend_from_slice(piece);
-        }
-        sha256(&whole)
+        seal(&[self.path(), record.as_bytes(), self.stored.bytes()])
     }
 
     /// Whether `key` is this session's, as far as can be told without digests.
     pub(super) fn continues(&self, key: &Key) -> bool {
-        let same_way = self.record.endpoint == key.endpoint && self.record.destination == key.destination;
-        let is_open = self.record.stage == Stage::Open && same_way;
+        let same_way = endpoint::is_same(&self.record.endpoint, &key.endpoint)
+            && self.record.destination.is_same_but_for_the_token(&key.destination);
+        let goes_on = self.has_token_of(key) || self.is_known();
+        let is_open = self.record.stage == Stage::Open && same_way && goes_on;
         is_open && self.comparison(key, HasDigests::Unknown) != Comparison::Another
     }
 
@@ -317,6 +349,41 @@ impl Row {
             }
             (comparison, _) => comparison,
         }
+    }
+
+    /// Whether both go to the same place with the same upload token, or without one.
+    pub(super) fn has_token_of(&self, key: &Key) -> bool {
+        self.record.destination == key.destination
+    }
+
+    /// Whether the container and its chunks are known, which another upload token needs to continue it.
+    fn is_known(&self) -> bool {
+        self.record.plan.is_some() && matches!(self.record.container, Container::Known { .. })
+    }
+
+    /// What is remembered of the file once it is there; `None` of a stream.
+    pub(super) fn note(&self, video_id: &str, now: SystemTime) -> Option<Note> {
+        let (identity, destination) = (self.record.identity?, self.record.destination.clone());
+        let key = (self.path.as_path(), self.record.endpoint.as_str(), identity, destination);
+        Some(Note::new(self.id, key, video_id, self.record.plan, now))
+    }
+
+    /// The file as it is at the end, where only its ctime is another.
+    pub(super) fn touch(&mut self, now: Identity) {
+        if let Some(then) = &mut self.record.identity
+            && compare(then, &now, true, true) != Comparison::Another
+        {
+            *then = now;
+        }
+    }
+
+    /// Gives the row the upload token that it had before another took it up.
+    pub(super) fn give_back(&mut self, destination: Destination) {
+        self.record.destination = destination;
+    }
+
+    pub(super) fn destination(&self) -> &Destination {
+        &self.record.destination
     }
 
     /// Makes the row that of a new claim; says what an earlier one left, where `digests` are those of the chunks
@@ -340,6 +407,8 @@ impl Row {
         if !self.has_begun() || comparison == Comparison::Same {
             self.set_file(key);
         }
+        self.record.endpoint = key.endpoint.clone();
+        self.record.destination = key.destination.clone();
         self.record.arguments = arguments.to_owned();
         self.has_begun().then(|| Remembered {
             container: self.record.container.clone(),
@@ -491,6 +560,16 @@ pub mod fuzzing {
     pub fn seal((path, record, stored): &Written) -> Option<[u8; 32]> {
         Some(Row::unsealed(1, path.clone(), record, stored.clone())?.seal(record))
     }
+}
+
+/// The digest over pieces, each with its length before it.
+pub(super) fn seal(pieces: &[&[u8]]) -> [u8; 32] {
+    let mut whole = Vec::new();
+    for piece in pieces {
+        whole.extend_from_slice(&(piece.len() as u64).to_le_bytes());
+        whole.extend_from_slice(piece);
+    }
+    sha256(&whole)
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use rusqlite::StatementStatus;
+
 use super::*;
 use crate::source::ChunkDigest;
 use crate::wire::Addressing;
@@ -656,6 +658,360 @@ fn a_torn_write_ahead_log_loses_the_newest_acknowledgements_at_most() {
     assert_eq!(most, 20);
 }
 
+// Finished files of an unfinished command.
+
+/// A journal in which the file of `key()` was uploaded as `vi1` by a command that goes on; and the note's number.
+fn with_a_remembered_file(path: &Path) -> (Journal, i64) {
+    let mut journal = Journal::open(path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    let note = journal.finished_one(ticket, "vi1", None, NOW).unwrap();
+    journal.settle().unwrap();
+    (journal, note)
+}
+
+fn answered(journal: &mut Journal, key: &Key, now: SystemTime) -> Option<String> {
+    match journal.claim(key, "", now).unwrap() {
+        Claim::Finished(finished) => Some(finished.video_id),
+        Claim::Fresh(ticket) => {
+            journal.forget(ticket).unwrap();
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_that_an_unfinished_command_uploaded_is_answered_with_its_video_until_it_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let (journal, note) = with_a_remembered_file(&path);
+    drop(journal);
+    let mut journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.entries().unwrap(), [], "it is no session");
+    match journal.claim(&key(), "", NOW).unwrap() {
+        Claim::Finished(finished) => {
+            let expected =
+                Finished { id: note, video_id: "vi1".into(), bytes: 500 * MIB, plan: Some(plan()) };
+            assert_eq!(finished, expected);
+        }
+        other => panic!("{other:?}"),
+    }
+    journal.forget_finished(note);
+    assert_eq!(answered(&mut journal, &key(), NOW), None);
+}
+
+#[test]
+fn only_the_same_file_on_its_way_to_the_same_place_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = with_a_remembered_file(&folder.path().join("j"));
+    let same = identity();
+    let moved = Source::File { path: "/other.mp4".into(), identity: same };
+    let elsewhere = Source::File { path: "/other.mp4".into(), identity: Identity { device: 1, ..same } };
+    let others = [
+        key_of(Identity { mtime_ns: 6, ..same }),
+        key_of(Identity { ctime_ns: 6, ..same }),
+        key_of(Identity { len: 6, ..same }),
+        key_of(Identity { inode: 6, ..same }),
+        Key { source: elsewhere, ..key() },
+        Key { endpoint: "https://sandbox.api.video".into(), ..key() },
+        Key { destination: Destination::Video { video_id: "vi9".into() }, ..key() },
+        Key { destination: Destination::Token(TokenDigest::of("to1")), ..key() },
+    ];
+    for other in others {
+        assert_eq!(answered(&mut journal, &other, NOW), None, "{other:?}");
+    }
+    let also = [
+        key_of(Identity { device: 1, ..same }),
+        Key { source: moved, ..key() },
+        Key { endpoint: "HTTPS://ws.api.video:443/".into(), ..key() },
+    ];
+    for other in also {
+        assert_eq!(answered(&mut journal, &other, NOW).as_deref(), Some("vi1"), "{other:?}");
+    }
+}
+
+#[test]
+fn a_file_is_remembered_for_a_week_whichever_way_the_clock_jumps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let (mut journal, _) = with_a_remembered_file(&path);
+    let day = Duration::from_secs(24 * 3600);
+    for now in [NOW - day, NOW + 7 * day] {
+        assert_eq!(answered(&mut journal, &key(), now).as_deref(), Some("vi1"));
+    }
+    assert_eq!(answered(&mut journal, &key(), NOW + 8 * day), None);
+    let notes = || -> i64 {
+        let database = Connection::open(&path).unwrap();
+        database.query_row("SELECT count(*) FROM finished", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(notes(), 1);
+    let mut journal = Journal::open(&path).unwrap();
+    let other = key_of(Identity { inode: 1, ..identity() });
+    let ticket = fresh(&mut journal, &Key { source: Source::Stream, ..other });
+    journal.finished_one(ticket, "vi2", None, NOW + 8 * day);
+    journal.settle().unwrap();
+    assert_eq!(notes(), 0, "what is outdated goes, and a stream leaves nothing");
+}
+
+#[test]
+fn who_wants_the_file_again_gets_it_and_what_was_remembered_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = with_a_remembered_file(&folder.path().join("j"));
+    let terms = Terms { again: true, ..Terms::default() };
+    match journal.claim_on(terms, &key(), "", NOW).unwrap() {
+        Claim::Fresh(ticket) => journal.forget(ticket).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(answered(&mut journal, &key(), NOW), None);
+}
+
+#[test]
+fn what_is_remembered_is_written_with_the_end_of_its_session_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    let note = journal.finished_one(ticket, "vi1", None, NOW).unwrap();
+    drop(journal);
+    // As after a crash: the session is there, to be found complete.
+    let mut journal = Journal::open(&path).unwrap();
+    let (ticket, _) = resumed(&mut journal, &key());
+    assert_eq!(journal.finished_one(ticket, "vi1", None, NOW), Some(note));
+    journal.forget_finished(note);
+    journal.settle().unwrap();
+    assert_eq!(answered(&mut journal, &key(), NOW), None, "forgotten before it was written");
+}
+
+#[test]
+fn a_file_that_was_touched_while_it_was_sent_is_remembered_as_it_is_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&folder.path().join("j")).unwrap();
+    let touched = Identity { ctime_ns: 9, ..identity() };
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.finished_one(ticket, "vi1", Some(touched), NOW);
+    assert_eq!(answered(&mut journal, &key_of(touched), NOW).as_deref(), Some("vi1"));
+    assert_eq!(answered(&mut journal, &key(), NOW), None);
+}
+
+// Another upload token.
+
+fn with_token(token: &str) -> Key {
+    Key { destination: Destination::Token(TokenDigest::of(token)), ..key() }
+}
+
+/// A session that the token `to1` began, with two chunks of `vi1` stored.
+fn begun_with_to1(path: &Path) -> Journal {
+    let mut journal = Journal::open(path).unwrap();
+    let mut ticket = fresh(&mut journal, &with_token("to1"));
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    [0, 1].into_iter().for_each(|index| journal.acknowledged(&mut ticket, index).unwrap());
+    drop(ticket);
+    journal
+}
+
+#[test]
+fn another_upload_token_goes_on_with_the_same_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = begun_with_to1(&folder.path().join("j"));
+    let (ticket, remembered) = resumed(&mut journal, &with_token("to2"));
+    assert!(ticket.is_of_another_token() && !ticket.is_new());
+    assert_eq!((remembered.container, remembered.stored), (known("vi1", Made::ByUs), vec![0, 1]));
+    drop(ticket);
+    let (ticket, _) = resumed(&mut journal, &with_token("to2"));
+    assert!(!ticket.is_of_another_token(), "it is that token's now");
+}
+
+#[test]
+fn an_upload_token_and_the_api_key_do_not_go_on_with_each_others_videos() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = begun_with_to1(&folder.path().join("j"));
+    let _by_key = fresh(&mut journal, &key());
+    let other = folder.path().join("k");
+    left_behind(&other, [1]);
+    fresh(&mut Journal::open(&other).unwrap(), &with_token("to1"));
+}
+
+#[test]
+fn a_session_of_another_token_is_left_alone_while_it_runs_and_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = begun_with_to1(&path);
+    let terms = Terms { own_token_only: true, ..Terms::default() };
+    match journal.claim_on(terms, &with_token("to3"), "", NOW).unwrap() {
+        Claim::Fresh(ticket) => journal.forget(ticket).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    let (_running, _) = resumed(&mut journal, &with_token("to1"));
+    fresh(&mut Journal::open(&path).unwrap(), &with_token("to2"));
+}
+
+#[test]
+fn of_two_sessions_the_one_with_the_same_token_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = begun_with_to1(&path);
+    let running = resumed(&mut journal, &with_token("to1"));
+    let mut other = Journal::open(&path).unwrap();
+    let mut ticket = fresh(&mut other, &with_token("to2"));
+    other.container(&mut ticket, Some(plan()), "vi2", Made::ByUs).unwrap();
+    drop((running, ticket));
+    for (token, video_id) in [("to1", "vi1"), ("to2", "vi2")] {
+        assert_eq!(resumed(&mut other, &with_token(token)).1.container, known(video_id, Made::ByUs));
+    }
+}
+
+#[test]
+fn a_session_that_the_service_refuses_to_the_new_token_is_given_back_to_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = begun_with_to1(&folder.path().join("j"));
+    let (ticket, _) = resumed(&mut journal, &with_token("to2"));
+    journal.give_back(ticket).unwrap();
+    let (ticket, remembered) = resumed(&mut journal, &with_token("to1"));
+    assert!(!ticket.is_of_another_token());
+    assert_eq!(remembered.stored, [0, 1]);
+}
+
+// The file and its neighbours.
+
+#[test]
+fn a_journal_has_the_same_locks_by_whichever_path_it_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("j"), folder.path().join("link"));
+    let mut journal = Journal::open(&path).unwrap();
+    let _ticket = fresh(&mut journal, &key());
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let mut linked = Journal::open(&link).unwrap();
+    assert!(matches!(linked.claim(&key(), "", NOW).unwrap(), Claim::Busy { .. }));
+    assert!(matches!(linked.entries().unwrap()[0].standing, Standing::Running { .. }));
+}
+
+#[test]
+fn a_claim_costs_the_same_however_many_sessions_were_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps_of_a_claim = |sessions: u64| {
+        let path = folder.path().join(sessions.to_string());
+        let mut journal = Journal::open(&path).unwrap();
+        let numbered = |number: u64| Key {
+            source: Source::File {
+                path: format!("/films/{number}.mp4").into(),
+                identity: Identity { inode: number, ..identity() },
+            },
+            ..key()
+        };
+        (0..sessions).for_each(|number| drop(fresh(&mut journal, &numbered(number))));
+        let steps = |sql: &str| {
+            let statement = journal.connection.prepare_cached(sql).unwrap();
+            statement.reset_status(StatementStatus::VmStep)
+        };
+        let _ = [lookup::OF_FILE, lookup::LOCKS_FROM].map(steps);
+        drop(fresh(&mut journal, &numbered(sessions)));
+        [lookup::OF_FILE, lookup::LOCKS_FROM]
+            .map(|sql| journal.connection.prepare_cached(sql).unwrap().get_status(StatementStatus::VmStep))
+    };
+    let [few, many] = [steps_of_a_claim(20), steps_of_a_claim(600)];
+    assert_eq!(few, many, "steps of the database to find a file and an unused lock");
+    assert!(few.iter().all(|&steps| steps > 0 && steps < 200), "{few:?}");
+}
+
+#[test]
+fn a_journal_that_was_removed_or_replaced_is_not_written_into_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    fs::rename(&path, folder.path().join("moved")).unwrap();
+    let replaced = |error: JournalError| matches!(error, JournalError::Replaced { .. });
+    assert!(replaced(journal.creating(&mut ticket, Some(plan()), "mark").unwrap_err()));
+    fs::write(&path, "").unwrap();
+    assert!(replaced(journal.claim(&key(), "", NOW).unwrap_err()));
+}
+
+/// fcntl(2): a process that closes a file loses its locks on it, whichever descriptor it closes.
+#[test]
+fn a_second_journal_of_the_same_process_leaves_the_locks_of_the_first_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    fresh(&mut journal, &key());
+    let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap()));
+    let locks = || fs::read_to_string("/proc/locks").unwrap().lines().filter(|l| l.contains(&inode)).count();
+    let before = locks();
+    drop(Journal::open(&path).unwrap());
+    assert_eq!(locks(), before);
+    assert!(before > 0, "WAL mode holds a lock while the file is open");
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j é#?%");
+    left_behind(&path, [1, 2]);
+    let written = Journal::open(&path).unwrap().entries().unwrap();
+    let before: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(Journal::read(&path).unwrap(), written);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before.len());
+    of_format_2(&folder.path().join("old"));
+    assert_eq!(Journal::read(&folder.path().join("old")).unwrap()[0].stored_chunks, 3);
+}
+
+#[test]
+fn a_rollback_journal_takes_over_what_a_write_ahead_log_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    let mut ticket = fresh(&mut journal, &key());
+    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    // As a killed process leaves it: with a log that is not yet in the database.
+    let left = folder.path().join("left");
+    for end in ["", "-wal"] {
+        fs::copy(format!("{}{end}", path.display()), format!("{}{end}", left.display())).unwrap();
+    }
+    let database = file::open_as(&left, Logging::Rollback).unwrap();
+    let mode: String = database.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    assert_eq!(mode, "delete");
+    drop(database);
+    assert_eq!(resumed(&mut Journal::open(&left).unwrap(), &key()).1.container, known("vi1", Made::ByUs));
+}
+
+/// What root leaves behind, as the user finds it.
+#[test]
+fn lock_files_of_another_user_are_left_out_and_named_where_their_session_is_wanted() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root leaves files of root");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let owned = |path: &Path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    owned(folder.path());
+    left_behind(&path, [1]);
+    for made in ["j", "j.locks", "j.locks/0"] {
+        let made = folder.path().join(made);
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(&made).unwrap()), NOBODY, "{made:?}");
+    }
+    // As earlier versions left them.
+    for number in ["0", "1", "2"] {
+        let lock = folder.path().join("j.locks").join(number);
+        fs::write(&lock, "1").unwrap();
+        std::os::unix::fs::chown(&lock, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let as_user = |inode: &str| {
+        let mut command = this_binary();
+        command.uid(NOBODY).gid(NOBODY).env("RINGLIFT_TEST_INODE", inode);
+        let (child, said) = run_child(command, &path, 1);
+        end(child);
+        said
+    };
+    assert_eq!(as_user("7"), "ready");
+    let said = as_user("");
+    assert!(said.starts_with("OutOfReach") && said.contains("j.locks/0"), "{said}");
+}
+
+const NOBODY: u32 = 65_534;
+
 // Other processes.
 
 /// What a child of these tests does: works on the journal that its environment names, then waits.
@@ -666,7 +1022,17 @@ fn child() {
     let chunks: u32 = std::env::var("RINGLIFT_TEST_CHUNKS").unwrap().parse().unwrap();
     let worked = || -> Result<(Journal, Ticket), JournalError> {
         let mut journal = Journal::open(Path::new(&path))?;
-        let mut ticket = match journal.claim(&key(), &"a".repeat(5000), NOW)? {
+        let key = match std::env::var("RINGLIFT_TEST_INODE").ok().and_then(|inode| inode.parse().ok()) {
+            Some(inode) => Key {
+                source: Source::File {
+                    path: "/other.mp4".into(),
+                    identity: Identity { inode, ..identity() },
+                },
+                ..key()
+            },
+            None => key(),
+        };
+        let mut ticket = match journal.claim(&key, &"a".repeat(5000), NOW)? {
             Claim::Fresh(ticket) => ticket,
             claim => panic!("{claim:?}"),
         };
@@ -786,7 +1152,7 @@ fn a_journal_whose_first_writer_was_killed_while_making_it_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (made, path) = (folder.path().join("made.db"), folder.path().join("journal.db"));
     let mut half = Connection::open(&made).unwrap();
-    file::create(&mut half).unwrap();
+    format::create(&mut half).unwrap();
     drop(half);
     fs::copy(&made, &path).unwrap();
     fs::write(folder.path().join("journal.db-journal"), rollback_to_nothing()).unwrap();

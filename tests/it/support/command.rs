@@ -9,7 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter,
+};
 use serde_json::Value;
 
 use super::House;
@@ -100,6 +103,8 @@ pub enum Want {
     LockedKib(u32),
     /// io_uring (io_uring_setup(2)).
     Ring,
+    /// Files mapped to be written, as 9P and FUSE with `direct_io` refuse it (mmap(2), ENODEV).
+    SharedMaps,
 }
 
 impl Want {
@@ -112,15 +117,32 @@ impl Want {
         match self {
             Want::Descriptors(most) => run_prepared(ringlift_after(&format!("ulimit -n {most}"))),
             Want::LockedKib(most) => run_prepared(ringlift_without("ipc_lock", &format!("ulimit -l {most}"))),
-            Want::Ring => without_ring(|| run_prepared(ringlift())),
+            Want::Ring => {
+                without(libc::SYS_io_uring_setup, Vec::new(), libc::EPERM, || run_prepared(ringlift()))
+            }
+            Want::SharedMaps => {
+                let is = |argument, value| {
+                    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value)
+                };
+                let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+                let maps = vec![is(2, prot as u64).unwrap(), is(3, flags as u64).unwrap()];
+                let maps = vec![SeccompRule::new(maps).unwrap()];
+                without(libc::SYS_mmap, maps, libc::ENODEV, || run_prepared(ringlift()))
+            }
         }
     }
 }
 
-/// Starts processes where the system call that makes rings is refused, as Docker's default profile does.
-fn without_ring<T: Send>(act: impl FnOnce() -> T + Send) -> T {
-    let refused = SeccompAction::Errno(libc::EPERM as u32);
-    let rules = [(libc::SYS_io_uring_setup, Vec::new())].into();
+/// Starts processes where a system call is refused, always or as `rules` say: the one that makes rings is by
+/// Docker's default profile.
+fn without<T: Send>(
+    call: libc::c_long,
+    rules: Vec<SeccompRule>,
+    errno: i32,
+    act: impl FnOnce() -> T + Send,
+) -> T {
+    let refused = SeccompAction::Errno(errno as u32);
+    let rules = [(call, rules)].into();
     let arch = std::env::consts::ARCH.try_into().unwrap();
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).unwrap();
     let filter = BpfProgram::try_from(filter).unwrap();

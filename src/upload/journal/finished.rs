@@ -1,0 +1,167 @@
+//! Files that a command uploaded, remembered until the whole command has ended well.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::endpoint;
+use super::error::JournalError;
+use super::file::failed;
+use super::identity::{Comparison, Identity, compare};
+use super::row::{Cut, Destination, Key, Source, seal};
+use crate::wire::Plan;
+
+/// A file that an earlier command uploaded before that command ended badly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Its number in the journal.
+    pub id: i64,
+    /// The video that holds the file.
+    pub video_id: String,
+    /// The length of the file in bytes.
+    pub bytes: u64,
+    /// How the file was cut, where that was written down.
+    pub plan: Option<Plan>,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug)]
+pub(super) struct Note {
+    /// The id of the session that it follows: ids of sessions are never used again.
+    pub(super) id: i64,
+    path: PathBuf,
+    record: Record,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    endpoint: String,
+    identity: Identity,
+    destination: Destination,
+    video_id: String,
+    plan: Option<Cut>,
+    finished_s: u64,
+}
+
+impl Note {
+    pub(super) fn new(
+        id: i64,
+        key: (&Path, &str, Identity, Destination),
+        video_id: &str,
+        plan: Option<Cut>,
+        now: SystemTime,
+    ) -> Note {
+        let (path, endpoint, identity, destination) = key;
+        let (endpoint, video_id) = (endpoint.to_owned(), video_id.to_owned());
+        let record =
+            Record { endpoint, identity, destination, video_id, plan, finished_s: since_1970(now).as_secs() };
+        Note { id, path: path.to_owned(), record }
+    }
+
+    /// `None` when the row does not match its seal.
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Note>> {
+        let (path, text): (Vec<u8>, String) = (row.get("path")?, row.get("record")?);
+        let (id, written): (i64, Vec<u8>) = (row.get("id")?, row.get("seal")?);
+        if seal(&[&path, text.as_bytes()]).as_slice() != written {
+            return Ok(None);
+        }
+        let path = PathBuf::from(OsString::from_vec(path));
+        Ok(serde_json::from_str(&text).ok().map(|record| Note { id, path, record }))
+    }
+
+    /// Whether this is the key's file, unchanged, at the same place of the same service.
+    ///
+    /// Another ctime suffices to upload the file again: a program that kept size and mtime may have written
+    /// other bytes, and no digest is here to prove the opposite. Another upload token does not: the file is there.
+    fn answers(&self, key: &Key) -> bool {
+        let Source::File { path, identity: now } = &key.source else { return false };
+        compare(&self.record.identity, now, self.path == *path, false) == Comparison::Same
+            && endpoint::is_same(&self.record.endpoint, &key.endpoint)
+            && self.record.destination.is_same_but_for_the_token(&key.destination)
+    }
+
+    /// A clock that was set back makes it younger, never older.
+    fn is_outdated(&self, now: SystemTime) -> bool {
+        since_1970(now).saturating_sub(Duration::from_secs(self.record.finished_s)) > KEPT_FOR
+    }
+
+    pub(super) fn into_finished(self) -> Finished {
+        let Record { identity, video_id, plan, .. } = self.record;
+        Finished { id: self.id, video_id, bytes: identity.len, plan: plan.and_then(Cut::plan) }
+    }
+}
+
+/// Returns what unfinished commands uploaded of the key's file, the newest last.
+pub(super) fn find(
+    transaction: &Transaction<'_>,
+    key: &Key,
+    now: SystemTime,
+    journal: &Path,
+) -> Result<Vec<Note>, JournalError> {
+    let Source::File { path, identity } = &key.source else { return Ok(Vec::new()) };
+    let read = || -> rusqlite::Result<Vec<Option<Note>>> {
+        transaction
+            .prepare_cached(OF_FILE)?
+            .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], Note::read)?
+            .collect()
+    };
+    let notes: Option<Vec<Note>> = read().map_err(|error| failed(journal, error))?.into_iter().collect();
+    let mut notes = notes.ok_or_else(|| JournalError::Damaged { path: journal.to_owned() })?;
+    notes.retain(|note| note.answers(key) && !note.is_outdated(now));
+    Ok(notes)
+}
+
+/// Writes a note down.
+pub(super) fn insert(transaction: &Transaction<'_>, note: &Note, journal: &Path) -> Result<(), JournalError> {
+    let record = serde_json::to_string(&note.record).unwrap_or_default();
+    let path = note.path.as_os_str().as_bytes();
+    let inode = note.record.identity.inode.cast_signed();
+    let seal = seal(&[path, record.as_bytes()]);
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO finished (id, path, inode, finished_s, record, seal)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(params![note.id, path, inode, note.record.finished_s, record, seal])
+        })
+        .map(drop)
+        .map_err(|error| failed(journal, error))
+}
+
+/// Deletes these notes.
+pub(super) fn delete(transaction: &Transaction<'_>, ids: &[i64], journal: &Path) -> Result<(), JournalError> {
+    for id in ids {
+        transaction
+            .prepare_cached("DELETE FROM finished WHERE id = ?1")
+            .and_then(|mut delete| delete.execute(params![id]))
+            .map_err(|error| failed(journal, error))?;
+    }
+    Ok(())
+}
+
+/// Deletes the notes that are too old to be believed.
+pub(super) fn delete_outdated(
+    transaction: &Transaction<'_>,
+    now: SystemTime,
+    journal: &Path,
+) -> Result<(), JournalError> {
+    let oldest_s = since_1970(now).saturating_sub(KEPT_FOR).as_secs();
+    transaction
+        .execute("DELETE FROM finished WHERE finished_s < ?1", params![oldest_s])
+        .map(drop)
+        .map_err(|error| failed(journal, error))
+}
+
+fn since_1970(now: SystemTime) -> Duration {
+    now.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A command that nobody has given again for a week was given up.
+const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+const OF_FILE: &str = "SELECT id, path, record, seal FROM finished WHERE path = ?1 OR inode = ?2 ORDER BY id";

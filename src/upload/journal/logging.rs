@@ -1,0 +1,106 @@
+//! How the database makes writes safe: by a write-ahead log where the file system allows it.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, ffi};
+use rustix::fs::{FlockOperation, fcntl_lock, statfs};
+
+use super::error::JournalError;
+use super::owner;
+
+/// How writes are made safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Logging {
+    /// By a write-ahead log, whose index is memory that processes share.
+    WriteAhead,
+    /// By a rollback journal, which needs nothing but files and locks, and a flush with each write.
+    Rollback,
+}
+
+/// Returns what the file system of `path` is known to allow. Where several machines share it, they share no memory.
+///
+/// <https://www.sqlite.org/wal.html>, "all processes using a database must be on the same host computer"
+pub(super) fn suited_to(path: &Path) -> Logging {
+    match statfs(path) {
+        Ok(found) if SHARED_BY_MACHINES.contains(&(found.f_type as u32)) => Logging::Rollback,
+        Ok(_) | Err(_) => Logging::WriteAhead,
+    }
+}
+
+/// Switches to a write-ahead log. Where another process is busy with the file just now, that process switches over.
+pub(super) fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    match set_mode(connection, "WAL") {
+        Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
+        // The file is marked for the log; the first read is what maps the shared memory.
+        Ok(_) | Err(_) => connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+            .map(drop),
+    }
+}
+
+/// Switches to a rollback journal, at most `patience` after other processes let go of the file.
+///
+/// A file that is marked for a write-ahead log can be opened without shared memory only by one process alone, which
+/// takes over what the log has.
+pub(super) fn leave_write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    let begun = Instant::now();
+    loop {
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let left = set_mode(connection, "DELETE");
+        connection.pragma_update(None, "locking_mode", "NORMAL")?;
+        // The lock is let go of with the next read.
+        let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+        match left.and_then(|mode| read.map(|_| mode)) {
+            Ok(mode) if mode != "wal" => return Ok(()),
+            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => return Err(error),
+            Err(error) if begun.elapsed() > patience => return Err(error),
+            Ok(_) if begun.elapsed() > patience => return Err(busy()),
+            Ok(_) | Err(_) => thread::sleep(BETWEEN_TRIES),
+        }
+    }
+}
+
+/// A switch that other processes prevent is no error to SQLite.
+fn busy() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)
+}
+
+fn set_mode(connection: &Connection, mode: &str) -> rusqlite::Result<String> {
+    connection.pragma_update_and_check(None, "journal_mode", mode, |row| row.get(0))
+}
+
+/// Returns the error of a file system on which no file can be locked; `None` where one can.
+///
+/// The file is a new one: to close the journal itself would drop the locks that SQLite holds on it.
+pub(super) fn cannot_lock(path: &Path) -> Option<JournalError> {
+    let mut probe = path.as_os_str().to_owned();
+    probe.push(format!(".probe-{}", std::process::id()));
+    let probe = Path::new(&probe);
+    let file = owner::open(probe).ok()?;
+    let locked = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
+    // It was made a moment ago; one that stays is empty.
+    let _ = std::fs::remove_file(probe);
+    match JournalError::io(path, locked.err()?.into()) {
+        error @ JournalError::NoLocks { .. } => Some(error),
+        _ => None,
+    }
+}
+
+/// NFS, SMB (three ages of it), AFS, Coda, Ceph, 9P, GFS2, OCFS2, Lustre: linux/magic.h and statfs(2).
+const SHARED_BY_MACHINES: &[u32] = &[
+    0x6969,
+    0x517b,
+    0xff53_4d42,
+    0xfe53_4d42,
+    0x5346_414f,
+    0x7375_7245,
+    0x00c3_6400,
+    0x0102_1997,
+    0x0116_1970,
+    0x7461_636f,
+    0x0bd0_0bd0,
+];
+
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);

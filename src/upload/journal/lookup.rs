@@ -1,0 +1,76 @@
+//! Finds rows by their indexes: a claim costs the same however many sessions the journal has.
+
+use std::path::Path;
+
+use rusqlite::{Params, Transaction, params};
+
+use super::error::JournalError;
+use super::file::failed;
+use super::row::{Key, Row, Source};
+
+/// Returns every session, oldest first.
+pub(super) fn all(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, JournalError> {
+    read(transaction, "SELECT id, path, record, stored, seal FROM sessions ORDER BY id", [], path)
+}
+
+/// Returns the sessions that may be of the key's file, oldest first; none for a stream.
+///
+/// Only these rows are held against their seals: damage elsewhere hinders no other upload.
+pub(super) fn of_file(
+    transaction: &Transaction<'_>,
+    key: &Key,
+    path: &Path,
+) -> Result<Vec<Row>, JournalError> {
+    let Source::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
+    let found = params![file.as_os_str().as_encoded_bytes(), identity.inode.cast_signed()];
+    read(transaction, OF_FILE, found, path)
+}
+
+/// Returns the session with this id.
+pub(super) fn by_id(
+    transaction: &Transaction<'_>,
+    id: i64,
+    path: &Path,
+) -> Result<Option<Row>, JournalError> {
+    let sql = "SELECT id, path, record, stored, seal FROM sessions WHERE id = ?1";
+    Ok(read(transaction, sql, params![id], path)?.pop())
+}
+
+/// Returns the lowest lock number from `from` on that no session has.
+pub(super) fn unused_lock(
+    transaction: &Transaction<'_>,
+    from: u32,
+    path: &Path,
+) -> Result<u32, JournalError> {
+    let used = || -> rusqlite::Result<u32> {
+        let mut unused = from;
+        let mut statement = transaction.prepare_cached(LOCKS_FROM)?;
+        let mut rows = statement.query(params![from])?;
+        while let Some(row) = rows.next()? {
+            let number: u32 = row.get(0)?;
+            if number > unused {
+                break;
+            }
+            unused = number + 1;
+        }
+        Ok(unused)
+    };
+    used().map_err(|error| failed(path, error))
+}
+
+fn read(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    values: impl Params,
+    path: &Path,
+) -> Result<Vec<Row>, JournalError> {
+    let read = || -> rusqlite::Result<Vec<Option<Row>>> {
+        transaction.prepare_cached(sql)?.query_map(values, Row::read)?.collect()
+    };
+    let rows: Option<Vec<Row>> = read().map_err(|error| failed(path, error))?.into_iter().collect();
+    rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
+}
+
+pub(super) const OF_FILE: &str =
+    "SELECT id, path, record, stored, seal FROM sessions WHERE path = ?1 OR inode = ?2 ORDER BY id";
+pub(super) const LOCKS_FROM: &str = "SELECT lock FROM sessions WHERE lock >= ?1 ORDER BY lock";

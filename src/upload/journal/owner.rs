@@ -1,0 +1,73 @@
+//! Gives what root makes to the owner of the folder, so that the folder's owner can go on with the journal.
+//!
+//! SQLite does the same for the files that it makes beside a database.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{Gid, OFlags, Uid, fchown};
+use rustix::process::geteuid;
+
+/// Makes the folder and those above it, for their owner alone.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    // An empty path is the current folder, which exists.
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => give_away(&File::open(folder)?, folder),
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Makes the file if there is none; returns whether it did. A file that exists is not opened.
+pub(super) fn make_file(path: &Path) -> io::Result<bool> {
+    match create(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the file to read and write, and makes it if there is none.
+///
+/// A symbolic link is refused: in a folder of another user it would lead root to any file.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let existing =
+        || OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path);
+    match existing() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => existing(),
+            created => created,
+        },
+        opened => opened,
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    give_away(&file, path);
+    Ok(file)
+}
+
+/// Where the file system refuses, root keeps it: the journal works for root then, as it did before.
+fn give_away(file: &File, path: &Path) {
+    if !geteuid().is_root() {
+        return;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(folder) = folder.metadata() {
+        let owner = (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid()));
+        if let Err(error) = fchown(file, Some(owner.0), Some(owner.1)) {
+            tracing::debug!(path = %path.display(), %error, "stays with root");
+        }
+    }
+}
