@@ -55,7 +55,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Global {
     /// Where the service is [default: https://ws.api.video]
-    #[arg(long, global = true, value_name = "URL", help_heading = SERVICE)]
+    #[arg(long, global = true, value_name = "URL", value_parser = values::EndpointUrl, help_heading = SERVICE)]
     pub(super) endpoint_url: Option<String>,
     /// Use the sandbox: videos are cut to 30 s, watermarked, and deleted after a day
     #[arg(long, global = true, conflicts_with = "endpoint_url", help_heading = SERVICE)]

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::future::Future;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ringlift::transport::MinSpeed;
+use ringlift::transport::{Endpoint, MinSpeed};
 use ringlift::upload::pace::Preset;
 use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, Sigbus};
 
@@ -98,10 +97,7 @@ pub(super) fn open(settings: Settings) -> Result<Client, Failure> {
 }
 
 fn is_plain_and_remote(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    uri.scheme_str() == Some("http") && !is_here
+    Endpoint::parse(url).is_ok_and(|endpoint| !endpoint.is_tls() && !endpoint.is_local())
 }
 
 /// The API key; an error that says how to give it where there is none.
@@ -151,6 +147,9 @@ mod tests {
             assert!(is_plain_and_remote(url), "{url}");
         }
         for url in ["https://example.com", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost"] {
+            assert!(!is_plain_and_remote(url), "{url}");
+        }
+        for url in ["http://LOCALHOST", "http://[::ffff:127.0.0.1]"] {
             assert!(!is_plain_and_remote(url), "{url}");
         }
     }

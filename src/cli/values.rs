@@ -1,11 +1,16 @@
 //! Values as people type them: sizes, times, pairs, counts.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::Arg;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use ringlift::ChunkSize;
+use ringlift::transport::Endpoint;
 use ringlift::wire::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
 
 /// A number of bytes; `64MiB`, `64M` and `64m` are the same, and plain digits are bytes.
@@ -129,6 +134,29 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// Reads an endpoint's URL into its canonical form.
+///
+/// Has its own errors, since clap's would repeat a password in the URL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndpointUrl;
+
+impl TypedValueParser for EndpointUrl {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        let refused =
+            |why: String| clap::Error::raw(ErrorKind::ValueValidation, why + "\n").with_cmd(command);
+        let url = value.to_str().ok_or_else(|| refused("the endpoint's URL is not UTF-8".to_owned()))?;
+        let endpoint = Endpoint::parse(url).map_err(|error| refused(error.to_string()))?;
+        Ok(endpoint.canonical().to_owned())
     }
 }
 

@@ -246,12 +246,24 @@ pub enum EndpointFlaw {
     /// No host.
     #[error("no host")]
     NoHost,
+    /// The host is neither a name nor an address.
+    #[error("the host must be a name in ASCII, an IPv4 address, or an IPv6 address in brackets")]
+    Host,
+    /// An IPv6 address with a zone.
+    #[error("IPv6 zones (%25eth0) are not supported; use a name, or an address without a zone")]
+    Zone,
+    /// The port is not a number from 1 to 65535.
+    #[error("the port must be a number from 1 to 65535")]
+    Port,
     /// A user name or password in the URL.
     #[error("credentials in the URL are not used; pass the API key on its own")]
     Credentials,
     /// A query after the path.
     #[error("a base URL has no query")]
     Query,
+    /// A fragment after the path.
+    #[error("a base URL has no fragment")]
+    Fragment,
 }
 
 /// What is wrong with a file of certificate authorities.

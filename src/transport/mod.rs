@@ -6,6 +6,7 @@
 
 mod answer;
 mod dial;
+mod endpoint;
 mod error;
 mod lane;
 mod meter;
@@ -16,6 +17,7 @@ mod tls;
 
 pub use answer::ANSWER_LIMIT_BYTES;
 pub use dial::{DialSettings, Dialer};
+pub use endpoint::Endpoint;
 pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, Sent, TransportError};
 pub use lane::Lane;
 pub use meter::SentCounter;

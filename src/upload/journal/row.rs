@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::claim::Remembered;
+use crate::transport::Endpoint;
 use crate::wire::{Addressing, Plan};
 
 /// Whose bytes go where: what makes two runs of a command the same upload.
@@ -286,7 +287,9 @@ impl Row {
 
     /// `None` when that is no row, whatever its seal.
     fn unsealed(id: i64, path: Vec<u8>, record: &str, stored: Vec<u8>) -> Option<Row> {
-        let record = serde_json::from_str(record).ok()?;
+        let mut record: Record = serde_json::from_str(record).ok()?;
+        // Rows of version 0.1 hold the endpoint as it was typed, with a slash at its end or `HTTP://`.
+        record.endpoint = Endpoint::canonical_of(&record.endpoint);
         let row = Row { id, path: PathBuf::from(OsString::from_vec(path)), record, stored: Bits(stored) };
         row.plan().is_ok().then_some(row)
     }
