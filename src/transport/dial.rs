@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
 use super::error::{BoxError, FailedAttempt, TransportError};
+use super::history::History;
 use super::lane::{Lane, Peer};
 use super::meter::Meter;
 use super::sendfile::Socket;
@@ -32,6 +33,7 @@ pub struct Dialer {
     security: Security,
     settings: DialSettings,
     bandwidth: Bandwidth,
+    history: Arc<History>,
     /// Which address the next dial tries first, so that lanes spread over the addresses of a name.
     turn: Arc<AtomicUsize>,
 }
@@ -80,14 +82,15 @@ impl Dialer {
     /// `BadEndpoint`, `BadCaCert`, `NoTrust`.
     pub fn new(endpoint: &str, trust: &Trust, settings: DialSettings) -> Result<Dialer, TransportError> {
         let endpoint = Endpoint::parse(endpoint)?;
+        let history = Arc::new(History::default());
         let security = if endpoint.is_tls() {
-            Security::Tls(Arc::new(tls::client_config(trust)?))
+            Security::Tls(Arc::new(tls::client_config(trust, &history)?))
         } else {
             Security::Plain
         };
         let turn = Arc::new(AtomicUsize::new(0));
         let bandwidth = Bandwidth::unlimited();
-        Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, bandwidth, turn })
+        Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, bandwidth, history, turn })
     }
 
     /// The same dialer, whose lanes draw on this budget.
@@ -122,7 +125,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// `Resolve`, `Connect`, `ConnectTimeout`, `Untrusted`, `Tls`, `TlsTimeout`.
+    /// `Resolve`, `Connect`, `ConnectTimeout`, `Untrusted`, `TlsRefused`, `Tls`, `TlsTimeout`.
     pub async fn dial<B>(&self) -> Result<Lane<B>, TransportError>
     where
         B: Body<Data = Bytes> + 'static,
@@ -133,8 +136,12 @@ impl Dialer {
         let meter = Arc::new(Meter::default());
         let mut stream = self.secure(Socket::new(tcp, meter.clone())).await?;
         tls::socket(&mut stream).draw_on(self.bandwidth.clone());
-        let peer =
-            Peer { address, authority: self.authority().to_owned(), host: self.endpoint.header().clone() };
+        let peer = Peer {
+            address,
+            authority: self.authority().to_owned(),
+            host: self.endpoint.header().clone(),
+            history: self.history.clone(),
+        };
         Lane::open(stream, meter, peer).await
     }
 
@@ -193,7 +200,7 @@ impl Dialer {
         sockopt::set_tcp_nodelay(fd, true)?;
         sockopt::set_tcp_user_timeout(fd, user_timeout_ms)?;
         sockopt::set_socket_keepalive(fd, true)?;
-        sockopt::set_tcp_keepidle(fd, self.settings.tcp_keepalive)?;
+        sockopt::set_tcp_keepidle(fd, self.settings.tcp_keepalive.min(LONGEST_KEEPIDLE))?;
         sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
         if let Some(bytes) = self.settings.send_buffer_bytes {
             sockopt::set_socket_send_buffer_size(fd, bytes)?;
@@ -205,7 +212,8 @@ impl Dialer {
         let Security::Tls(config) = &self.security else {
             return Ok(MaybeHttpsStream::Http(socket));
         };
-        let handshake = tls::secure(socket, self.endpoint.uri(), config, self.settings.tls_send_buffer_bytes);
+        let buffer_bytes = self.settings.tls_send_buffer_bytes;
+        let handshake = tls::secure(socket, self.endpoint.uri(), config, &self.history, buffer_bytes);
         timeout(self.settings.tls_timeout, handshake).await.unwrap_or_else(|_| {
             let authority = self.authority().to_owned();
             Err(TransportError::TlsTimeout { authority, after: self.settings.tls_timeout })
@@ -238,6 +246,9 @@ const ADDRESSES_TRIED: usize = 16;
 
 /// Between keep-alive probes (`TCP_KEEPINTVL`, `tcp(7)`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The kernel refuses a longer time before the first probe (`MAX_TCP_KEEPIDLE`).
+const LONGEST_KEEPIDLE: Duration = Duration::from_secs(32_767);
 
 /// Sixteen full records, one `sendmsg` each time the socket has room.
 const TLS_SEND_BUFFER_BYTES: usize = 256 * 1024;
@@ -470,7 +481,8 @@ mod tests {
                 let endpoint = format!("https://{}", server.address);
                 let error = failed(&Dialer::new(&endpoint, &Trust::default(), short()).unwrap()).await;
                 match error {
-                    TransportError::Tls { .. } if !greeting.is_empty() => {}
+                    // Another attempt would find the same server.
+                    TransportError::TlsRefused { .. } if !greeting.is_empty() => {}
                     TransportError::TlsTimeout { after: SHORT, .. } if greeting.is_empty() => {}
                     other => panic!("{other:?}"),
                 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::answer::HEADER_LINES_LIMIT;
+
 /// An error of any kind, as a request's body hands it out.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -68,6 +70,16 @@ pub enum TransportError {
         /// What is wrong with the certificate.
         reason: String,
         /// The way out, or nothing.
+        advice: &'static str,
+    },
+    /// No TLS connection can be agreed on with the server. Trying again cannot help.
+    #[error("no TLS connection with {authority}: {reason}")]
+    TlsRefused {
+        /// Host and port.
+        authority: String,
+        /// What the two sides cannot agree on.
+        reason: String,
+        /// The way out.
         advice: &'static str,
     },
     /// TLS failed for another reason than the certificate, in the handshake or later.
@@ -148,13 +160,16 @@ pub enum TransportError {
     /// What came back is not an HTTP/1.1 answer.
     #[error("malformed answer: {reason}")]
     Malformed {
-        /// Where the parser stopped.
+        /// Where the parser stopped, or which protocol it is.
         reason: String,
+        /// Whether the peer speaks another protocol than HTTP, and no connection to the endpoint ever had an
+        /// HTTP answer: trying again cannot help.
+        wrong_protocol: bool,
         /// How far the request had come.
         sent: Sent,
     },
-    /// The answer is larger than anything the service sends.
-    #[error("answer larger than {limit_bytes} bytes")]
+    /// The answer, or its head, is larger than anything the service sends.
+    #[error("answer larger than {limit_bytes} bytes, or with more than {HEADER_LINES_LIMIT} header lines")]
     AnswerTooLarge {
         /// The bound.
         limit_bytes: usize,
@@ -208,6 +223,7 @@ impl TransportError {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Untrusted { .. }
+            | Self::TlsRefused { .. }
             | Self::TlsTimeout { .. }
             | Self::Body(_)
             | Self::FileTruncated { .. }

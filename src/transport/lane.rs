@@ -14,14 +14,17 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::rt::{Read as _, ReadBuf};
 use hyper_rustls::MaybeHttpsStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer;
 use super::error::{BoxError, TransportError};
+use super::history::History;
 use super::meter::{Meter, MeteredBody, MeteredStream, SentCounter};
 use super::patience::{Patience, Verdict, Watch};
 use super::sendfile::{FileRegion, Socket};
+use super::tls::{self, Stage};
 
 /// An open connection, kept alive between requests. Dropping it closes it at once.
 ///
@@ -44,6 +47,7 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) authority: String,
     pub(super) host: HeaderValue,
+    pub(super) history: Arc<History>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +71,14 @@ where
             MaybeHttpsStream::Https(_) => Kind::Tls,
         };
         let stream = MeteredStream::new(stream, meter.clone());
+        let handshake = http1::Builder::new()
+            .max_headers(answer::HEADER_LINES_LIMIT)
+            // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(stream);
         let (sender, connection) =
-            http1::handshake(stream).await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
-        let link = Link { sender, connection, is_over: false };
+            handshake.await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
+        let link = Link { sender, connection, is_over: false, tls_error: None };
         Ok(Lane { link: Some(link), meter, peer, kind })
     }
 
@@ -93,13 +102,32 @@ where
         patience: &Patience,
     ) -> Result<Response<Bytes>, TransportError> {
         let mut link = self.link.take().filter(|link| !link.is_over).ok_or_else(closed)?;
-        link.wake_up().await?;
+        if let Err(closed) = link.wake_up().await {
+            return Err(self.explained(closed, link).await);
+        }
         request.headers_mut().entry(HOST).or_insert_with(|| self.peer.host.clone());
-        let answer = link.exchange(request, &self.meter, patience, &self.peer.authority).await?;
+        let answer = match link.exchange(request, &self.meter, patience, &self.peer).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.explained(error, link).await),
+        };
         if link.is_reusable(&self.meter).await {
             self.link = Some(link);
         }
         Ok(answer)
+    }
+
+    /// Replaces the loss of the connection by the final reason that the peer gave for it, if it gave one.
+    async fn explained(&self, error: TransportError, link: Link<B>) -> TransportError {
+        if !matches!(error, TransportError::Closed { .. } | TransportError::Reset { .. }) {
+            return error;
+        }
+        if let Some(wrong) = answer::wrong_protocol(&self.meter, &self.peer) {
+            return wrong;
+        }
+        let Peer { authority, history, .. } = &self.peer;
+        let tls = if self.kind == Kind::Tls { link.tls_error().await } else { None };
+        let refusal = tls.and_then(|tls| tls::refusal(authority, history, &tls, Stage::Connected));
+        refusal.unwrap_or(error)
     }
 
     /// Whether a request can be sent, as far as this side knows.
@@ -150,6 +178,8 @@ where
     connection: Connection<MeteredStream<MaybeHttpsStream<Socket>>, MeteredBody<B>>,
     /// The connection has completed and must not be polled again.
     is_over: bool,
+    /// The TLS error that ended the connection while no request was there to have it.
+    tls_error: Option<rustls::Error>,
 }
 
 impl<B> Link<B>
@@ -169,14 +199,14 @@ where
         request: Request<B>,
         meter: &Arc<Meter>,
         patience: &Patience,
-        authority: &str,
+        peer: &Peer,
     ) -> Result<Response<Bytes>, TransportError> {
         let announced = announced_len(&request);
         let (head, body) = request.into_parts();
         let body = MeteredBody::new(body, announced, meter.clone())
             .map_err(|wrong| TransportError::Body(wrong.into()))?;
         let reply = self.sender.send_request(Request::from_parts(head, body));
-        let mut answer = pin!(answer::collect(reply, meter, authority));
+        let mut answer = pin!(answer::collect(reply, meter, peer));
         let mut answered = None;
         let mut timer = Timer::new(*patience, meter);
         poll_fn(|cx| {
@@ -211,11 +241,38 @@ where
         .await;
     }
 
-    /// Moves the connection. Its own result says nothing that the answer does not.
+    /// Moves the connection. While a request is under way, its answer has the connection's error.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.is_over {
-            self.is_over = Pin::new(&mut self.connection).poll(cx).is_ready();
+        if !self.is_over
+            && let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx)
+        {
+            self.is_over = true;
+            self.tls_error = ended.err().and_then(|error| tls::tls_error(&error).cloned());
         }
+    }
+
+    /// The TLS error of a connection that is lost, also one that is still to be read: a write that failed
+    /// came before the alert that the peer had sent.
+    async fn tls_error(self) -> Option<rustls::Error> {
+        if self.tls_error.is_some() {
+            return self.tls_error;
+        }
+        // The runtime has to look at the socket before it is read.
+        tokio::task::yield_now().await;
+        let mut stream = self.connection.into_parts().io;
+        poll_fn(|cx| {
+            for _ in 0..UNREAD_READS {
+                let mut bytes = [0; UNREAD_BYTES];
+                let mut buf = ReadBuf::new(&mut bytes);
+                match Pin::new(&mut stream).poll_read(cx, buf.unfilled()) {
+                    Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(tls::tls_error(&error).cloned()),
+                    Poll::Ready(Ok(())) | Poll::Pending => break,
+                }
+            }
+            Poll::Ready(None)
+        })
+        .await
     }
 }
 
@@ -264,6 +321,10 @@ fn given_up(verdict: Verdict, meter: &Meter) -> TransportError {
 fn closed() -> TransportError {
     TransportError::Closed { sent: Default::default() }
 }
+
+/// What is read of a lost connection: an answer's data before the alert is of no use any more.
+const UNREAD_READS: usize = 16;
+const UNREAD_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -653,6 +714,66 @@ mod tests {
                 let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
                 assert!(matches!(error, TransportError::Malformed { .. }), "{answer:?}: {error:?}");
                 assert!(error.sent_all());
+            });
+        }
+    }
+
+    #[test]
+    fn another_protocol_than_http_is_final_until_the_endpoint_has_answered() {
+        // A banner may come before the request, or in answer to it.
+        for is_early in [true, false] {
+            let server = Server::start(Wire::Plain, move |server| {
+                for answer in ["SSH-2.0-x\r\n", "HTTP/1.1 204 No Content\r\n\r\n", "SSH-2.0-x\r\n"] {
+                    let mut peer = server.accept();
+                    if !is_early || !answer.starts_with("SSH") {
+                        peer.read_request();
+                    }
+                    peer.try_answer(answer);
+                    peer.drain();
+                }
+            });
+            run(async {
+                let dialer = server.dialer(Default::default());
+                let send = async || {
+                    let mut lane = dialer.dial().await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(if is_early { 50 } else { 0 })).await;
+                    lane.send(get(), &patient()).await
+                };
+                let error = send().await.unwrap_err();
+                let is_final = |error: &TransportError| {
+                    matches!(error, TransportError::Malformed { wrong_protocol: true, .. })
+                };
+                assert!(is_final(&error) && error.to_string().contains("SSH"), "{error:?}");
+                send().await.unwrap();
+                let error = send().await.unwrap_err();
+                assert!(!is_final(&error), "{error:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn many_header_lines_and_folded_ones_are_read() {
+        let head = |lines: usize| {
+            let fill: String = (0..lines).map(|i| format!("x-{i}: {i}\r\n")).collect();
+            format!("HTTP/1.1 200 OK\r\nx-folded: a\r\n  b\r\n{fill}content-length: 2\r\n\r\nhi")
+        };
+        for wire in WIRES {
+            let server = Server::start(wire, move |server| {
+                let mut peer = server.accept();
+                for lines in [300, 600] {
+                    peer.read_request();
+                    peer.try_answer(&head(lines));
+                }
+                peer.drain();
+            });
+            run(async {
+                let mut lane = server.lane().await;
+                let answer = lane.send(get(), &patient()).await.unwrap();
+                assert_eq!((answer.headers().len(), answer.body().as_ref()), (302, &b"hi"[..]));
+                assert_eq!(answer.headers()["x-folded"].to_str().unwrap().replace("  ", " "), "a b");
+                let error = lane.send(get(), &patient()).await.unwrap_err();
+                assert!(matches!(error, TransportError::AnswerTooLarge { .. }), "{error:?}");
+                assert!(error.to_string().contains("512 header lines"), "{error}");
             });
         }
     }

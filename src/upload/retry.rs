@@ -64,6 +64,7 @@ pub fn judge(error: &Error, fate: Fate, attempt: Attempt) -> Verdict {
         | ErrorKind::PlanImpossible
         | ErrorKind::NotFound
         | ErrorKind::Untrusted
+        | ErrorKind::WrongProtocol
         | ErrorKind::Mismatch
         | ErrorKind::Journal
         | ErrorKind::Busy
