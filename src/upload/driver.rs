@@ -65,6 +65,7 @@ pub(super) struct Unstarted {
 /// Checks the settings and opens the journal.
 pub(super) fn prepare(mut settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
     settings.check()?;
+    settings.credentials = settings.credentials.parsed()?;
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
     // The journal finds an upload by this text: `HTTP://HOST/` has to find what `http://host` began.
     settings.endpoint_url = dialer.endpoint().canonical().to_owned();
