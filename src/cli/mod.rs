@@ -16,6 +16,7 @@ mod exit;
 mod journal;
 mod logging;
 mod man;
+mod proxy;
 mod resume;
 mod screen;
 mod serve;
@@ -43,7 +44,8 @@ use screen::Screen;
 pub(crate) fn run() -> ExitCode {
     let started = Instant::now();
     let argv: Vec<OsString> = std::env::args_os().collect();
-    match settings::parse(&argv, |name| std::env::var(name).ok()) {
+    let environment = |name: &str| std::env::var_os(name);
+    match settings::parse(&argv, environment) {
         Ok(cli) => {
             let screen = Screen::new(&cli.global);
             logging::start(&cli.global, &screen);
@@ -55,7 +57,10 @@ pub(crate) fn run() -> ExitCode {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        Err(failure) => end(Err(failure), &Screen::before_settings(&argv), started).into(),
+        Err(failure) => {
+            let screen = Screen::before_settings(settings::wants_json(&argv, environment));
+            end(Err(failure), &screen, started).into()
+        }
     }
 }
 
