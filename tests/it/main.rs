@@ -3,6 +3,8 @@
 #![allow(unreachable_pub)] // One binary: its modules share without exporting.
 
 mod command;
+mod endpoint;
+mod environment;
 mod every_refusal;
 mod faults;
 mod happenings;
