@@ -139,7 +139,7 @@ impl Dialer {
         let peer = Peer {
             address,
             authority: self.authority().to_owned(),
-            host: self.endpoint.header().clone(),
+            endpoint: self.endpoint.clone(),
             history: self.history.clone(),
         };
         Lane::open(stream, meter, peer).await

@@ -7,6 +7,8 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
+use super::cookies::Cookies;
+
 /// The facts that all connections of a dialer share.
 ///
 /// An endpoint that has answered once is the right one: what goes wrong later may pass, and is tried again.
@@ -14,9 +16,15 @@ use rustls::sign::CertifiedKey;
 pub(super) struct History {
     has_answered: AtomicBool,
     wants_certificate: AtomicBool,
+    cookies: Cookies,
 }
 
 impl History {
+    /// The cookies that the endpoint has set.
+    pub(super) fn cookies(&self) -> &Cookies {
+        &self.cookies
+    }
+
     /// Records a complete head of an HTTP answer.
     pub(super) fn note_answer(&self) {
         self.has_answered.store(true, Ordering::Relaxed);

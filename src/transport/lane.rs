@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderValue, Request, Response};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::rt::{Read as _, ReadBuf};
@@ -19,6 +19,7 @@ use hyper_rustls::MaybeHttpsStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer;
+use super::endpoint::Endpoint;
 use super::error::{BoxError, TransportError};
 use super::history::History;
 use super::meter::{Meter, MeteredBody, MeteredStream, SentCounter};
@@ -46,7 +47,7 @@ where
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) authority: String,
-    pub(super) host: HeaderValue,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) history: Arc<History>,
 }
 
@@ -85,7 +86,8 @@ where
     /// Sends `request` and collects its answer, whatever its status, with at most
     /// [`ANSWER_LIMIT_BYTES`](super::ANSWER_LIMIT_BYTES) of body.
     ///
-    /// The target is taken as it is, in origin form; `Host` is added when it is missing. A refusal that comes
+    /// The target is taken as it is, in origin form; `Host` is added when it is missing, and the endpoint's
+    /// cookies. A refusal that comes
     /// while the body still flows stops the body and is returned. A success that comes early is returned once
     /// the rest of the request is sent, for until then the server cannot have it.
     ///
@@ -105,11 +107,16 @@ where
         if let Err(closed) = link.wake_up().await {
             return Err(self.explained(closed, link).await);
         }
-        request.headers_mut().entry(HOST).or_insert_with(|| self.peer.host.clone());
+        let target = request.uri().to_string();
+        let Peer { endpoint, history, .. } = &self.peer;
+        let headers = request.headers_mut();
+        headers.entry(HOST).or_insert_with(|| endpoint.header().clone());
+        headers.extend(history.cookies().header(&target).map(|cookies| (COOKIE, cookies)));
         let answer = match link.exchange(request, &self.meter, patience, &self.peer).await {
             Ok(answer) => answer,
             Err(error) => return Err(self.explained(error, link).await),
         };
+        history.cookies().take(answer.headers(), endpoint, &target);
         if link.is_reusable(&self.meter).await {
             self.link = Some(link);
         }
@@ -330,7 +337,7 @@ const UNREAD_BYTES: usize = 4096;
 mod tests {
     use std::time::Duration;
 
-    use http::StatusCode;
+    use http::{HeaderValue, StatusCode};
     use http_body_util::combinators::UnsyncBoxBody;
     use http_body_util::{BodyExt, StreamBody};
 
@@ -747,6 +754,30 @@ mod tests {
                 send().await.unwrap();
                 let error = send().await.unwrap_err();
                 assert!(!is_final(&error), "{error:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn cookies_go_back_over_every_lane_of_the_dialer() {
+        for wire in WIRES {
+            let server = Server::start(wire, |server| {
+                let mut peer = server.accept();
+                assert!(!peer.read_request().head.contains("cookie"));
+                peer.answer(
+                    "HTTP/1.1 404 Not Found\r\nset-cookie: node=7; path=/\r\ncontent-length: 0\r\n\r\n",
+                );
+                drop(peer);
+                let mut peer = server.accept();
+                assert!(peer.read_request().head.contains("\r\ncookie: node=7\r\n"));
+                peer.answer("HTTP/1.1 204 No Content\r\n\r\n");
+            });
+            run(async {
+                let dialer = server.dialer(Default::default());
+                for status in [404, 204] {
+                    let answer = dialer.dial().await.unwrap().send(get(), &patient()).await.unwrap();
+                    assert_eq!(answer.status(), status);
+                }
             });
         }
     }

@@ -5,6 +5,7 @@
 //! Does not know: what a request means, where its body comes from, whether to try again.
 
 mod answer;
+mod cookies;
 mod dial;
 mod endpoint;
 mod error;
