@@ -146,7 +146,8 @@ mod tests {
         named(checked(|settings| settings.lanes = usize::MAX), "lanes");
         named(checked(|settings| settings.lanes = MOST_LANES + 1), "1024");
         named(checked(|settings| settings.transfers = usize::MAX), "transfers");
-        let times: [(fn(&mut Settings) -> &mut Duration, &str); 11] = [
+        type Time = fn(&mut Settings) -> &mut Duration;
+        let times: [(Time, &str); 11] = [
             (|settings| &mut settings.dial.resolve_timeout, "resolve_timeout"),
             (|settings| &mut settings.dial.connect_timeout, "connect_timeout"),
             (|settings| &mut settings.dial.tls_timeout, "tls_timeout"),
