@@ -77,6 +77,8 @@ pub enum ErrorKind {
     Stalled,
     /// The service answered with something that is not this protocol.
     MalformedAnswer,
+    /// What answers at the endpoint does not speak HTTP.
+    WrongProtocol,
     /// What the service holds is not what was sent.
     Mismatch,
     /// The journal could not be read or written.
@@ -305,7 +307,7 @@ impl ErrorKind {
         use ErrorKind::*;
         self.is_temporary()
             || matches!(self, Cancelled | NotAuthorized | Untrusted | Journal | SourceUnreadable)
-            || matches!(self, MalformedAnswer | Internal)
+            || matches!(self, MalformedAnswer | WrongProtocol | Internal)
     }
 
     /// A stable name, for logs and machine-readable output: `rate_limited`.
@@ -327,6 +329,7 @@ impl ErrorKind {
             ErrorKind::Untrusted => "untrusted",
             ErrorKind::Stalled => "stalled",
             ErrorKind::MalformedAnswer => "malformed_answer",
+            ErrorKind::WrongProtocol => "wrong_protocol",
             ErrorKind::Mismatch => "mismatch",
             ErrorKind::Journal => "journal",
             ErrorKind::Busy => "busy",
@@ -356,6 +359,7 @@ impl ErrorKind {
             ErrorKind::MalformedAnswer => {
                 Some("check the endpoint's URL: a proxy or another service may be answering")
             }
+            ErrorKind::WrongProtocol => Some("check the endpoint's scheme, host and port"),
             ErrorKind::SourceChanged => {
                 Some("send the file again, to a new video, once nothing writes to it")
             }
@@ -385,6 +389,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Untrusted => "the service's certificate is not trusted",
             ErrorKind::Stalled => "nothing moved for too long",
             ErrorKind::MalformedAnswer => "the answer is not one of this protocol",
+            ErrorKind::WrongProtocol => "what answers there does not speak HTTP",
             ErrorKind::Mismatch => "the service does not hold what was sent",
             ErrorKind::Journal => "the journal cannot be used",
             ErrorKind::Busy => "somebody else is doing this already",

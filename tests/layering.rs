@@ -26,6 +26,7 @@ const UNSAFE_HOMES: &[&str] = &["source/mmap.rs", "source/uring/aligned.rs"];
 /// The only files that ask what time of day it is, and what for. Nobody waits for what they learn.
 const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
     ("upload/record.rs", "when an upload began, to be shown by `ringlift resume --list`"),
+    ("transport/tls/clock.rs", "whether a certificate is valid now"),
     ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),
     ("server/dates.rs", "the dates that the local server tells of its videos"),
 ];

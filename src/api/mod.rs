@@ -10,6 +10,7 @@
 mod advice;
 mod auth;
 mod call;
+mod hygiene;
 mod lenient;
 mod origin;
 mod page;
@@ -33,6 +34,7 @@ use crate::error::Result;
 
 pub use auth::Credentials;
 pub use call::hide_secrets;
+pub use hygiene::SecretFlaw;
 pub use origin::Origin;
 pub use page::{Link, Page, Pagination, SortOrder};
 pub use problem::refused;

@@ -1,5 +1,6 @@
-//! Who is calling: the `AV-Origin-*` headers.
+//! The headers that every request carries: `User-Agent`, `Accept-Encoding` and `AV-Origin-*`.
 
+use http::header::{ACCEPT_ENCODING, USER_AGENT};
 use http::{HeaderName, HeaderValue};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -37,11 +38,14 @@ impl Origin {
     }
 
     /// The headers that every request to the service carries.
+    ///
+    /// Firewalls refuse requests without `User-Agent` (RFC 9110, section 10.1.5). Without `Accept-Encoding` a
+    /// server may compress its answer (section 12.5.3), which this crate does not read.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let client = Some(HeaderValue::from_static(CLIENT));
-        [(AV_ORIGIN_CLIENT, client), (AV_ORIGIN_APP, self.app.clone()), (AV_ORIGIN_SDK, self.sdk.clone())]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
+        let always = [(USER_AGENT, AGENT), (ACCEPT_ENCODING, "identity"), (AV_ORIGIN_CLIENT, CLIENT)];
+        let always = always.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let caller = [(AV_ORIGIN_APP, self.app.clone()), (AV_ORIGIN_SDK, self.sdk.clone())];
+        always.chain(caller.into_iter().filter_map(|(name, value)| Some((name, value?))))
     }
 }
 
@@ -69,6 +73,7 @@ fn is_version(version: &str) -> bool {
     version.split('.').count() <= 3 && version.split('.').all(is_number)
 }
 
+const AGENT: &str = concat!("ringlift/", env!("CARGO_PKG_VERSION"));
 const CLIENT: &str = concat!("ringlift:", env!("CARGO_PKG_VERSION"));
 const AV_ORIGIN_CLIENT: HeaderName = HeaderName::from_static("av-origin-client");
 const AV_ORIGIN_APP: HeaderName = HeaderName::from_static("av-origin-app");
@@ -84,8 +89,11 @@ mod tests {
         let headers: Vec<String> =
             origin.headers().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         let client = format!("av-origin-client: ringlift:{}", env!("CARGO_PKG_VERSION"));
-        assert_eq!(headers, [&client, "av-origin-app: my_App-1:1.20.3", "av-origin-sdk: x:7"]);
-        assert_eq!(Origin::new().headers().count(), 1);
+        let agent = format!("user-agent: ringlift/{}", env!("CARGO_PKG_VERSION"));
+        let always = [&agent, "accept-encoding: identity", &client];
+        assert_eq!(headers[..3], always);
+        assert_eq!(headers[3..], ["av-origin-app: my_App-1:1.20.3", "av-origin-sdk: x:7"]);
+        assert_eq!(Origin::new().headers().count(), 3);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 pub(super) struct Global {
     /// Where the service is [default: https://ws.api.video]
-    #[arg(long, global = true, value_name = "URL", help_heading = SERVICE)]
+    #[arg(long, global = true, value_name = "URL", value_parser = values::EndpointUrl, help_heading = SERVICE)]
     pub(super) endpoint_url: Option<String>,
     /// Use the sandbox: videos are cut to 30 s, watermarked, and deleted after a day
     #[arg(long, global = true, conflicts_with = "endpoint_url", help_heading = SERVICE)]
@@ -73,7 +73,7 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "FILE", help_heading = SERVICE)]
     pub(super) ca_cert: Vec<PathBuf>,
     /// Send a chunk, or make a call, this many times again after it failed; 0 tries once [default: 10]
-    #[arg(long, global = true, value_name = "N", help_heading = SERVICE)]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000), help_heading = SERVICE)]
     pub(super) retries: Option<u32>,
     /// Give up after this long without any chunk being stored [default: 15m]
     #[arg(long, global = true, value_name = "TIME", value_parser = values::time, help_heading = SERVICE)]
@@ -250,7 +250,7 @@ pub(super) enum TokenCommand {
     /// Create an upload token
     Create {
         /// How long it lives, in whole seconds; for ever unless told
-        #[arg(long, value_name = "TIME", value_parser = values::time)]
+        #[arg(long, value_name = "TIME", value_parser = values::ttl)]
         ttl: Option<Duration>,
     },
     /// List upload tokens, a page at a time

@@ -1,17 +1,21 @@
 //! From the flags that every command takes to a client of the library.
 
+use std::fmt::Display;
 use std::fs;
 use std::future::Future;
-use std::net::IpAddr;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use ringlift::transport::MinSpeed;
+use ringlift::transport::{Endpoint, MinSpeed};
 use ringlift::upload::pace::Preset;
 use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, Sigbus};
 
+use zeroize::Zeroizing;
+
 use super::args::Global;
 use super::exit::Failure;
+use super::proxy;
 
 /// The library's settings as the flags say them, without credentials.
 pub(super) fn settings(global: &Global) -> Settings {
@@ -50,37 +54,9 @@ pub(super) fn settings(global: &Global) -> Settings {
     settings
 }
 
-/// Says that a proxy is not used, for where that is why nothing can be reached.
-pub(super) fn mention_proxy(global: &Global) {
-    if let Some(variable) = global.proxy_variable {
-        tracing::warn!("{variable} names a proxy, which is not used: connections are made without one");
-    }
-}
-
-/// The variable that names a proxy for the service, unless another exempts it (curl(1), "ENVIRONMENT").
-pub(super) fn proxy_variable(
-    global: &Global,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Option<&'static str> {
-    let uri: http::Uri = global.endpoint_url.as_deref().unwrap_or(PRODUCTION_URL).parse().ok()?;
-    let host = uri.host()?;
-    let exempts = |name: &str| name == "*" || !name.is_empty() && host.ends_with(name);
-    let exempt = ["no_proxy", "NO_PROXY"].into_iter().find_map(&environment).unwrap_or_default();
-    if exempt.split(',').any(|name| exempts(name.trim())) {
-        return None;
-    }
-    let own = if uri.scheme_str() == Some("http") {
-        ["http_proxy", "HTTP_PROXY"]
-    } else {
-        ["https_proxy", "HTTPS_PROXY"]
-    };
-    let is_set = |name: &&str| environment(name).is_some_and(|proxy| !proxy.is_empty());
-    own.into_iter().chain(["all_proxy", "ALL_PROXY"]).find(is_set)
-}
-
 /// A client that holds the API key.
 pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
-    mention_proxy(global);
+    proxy::mention(global);
     let mut settings = settings(global);
     settings.credentials = Credentials::ApiKey(needed_key(global)?);
     open(settings)
@@ -99,10 +75,7 @@ pub(super) fn open(settings: Settings) -> Result<Client, Failure> {
 }
 
 fn is_plain_and_remote(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    uri.scheme_str() == Some("http") && !is_here
+    Endpoint::parse(url).is_ok_and(|endpoint| !endpoint.is_tls() && !endpoint.is_local())
 }
 
 /// The API key; an error that says how to give it where there is none.
@@ -114,20 +87,30 @@ pub(super) fn needed_key(global: &Global) -> Result<Secret, Failure> {
 
 /// The API key, if one was given.
 pub(super) fn key(global: &Global) -> Result<Option<Secret>, Failure> {
-    match &global.api_key_file {
-        Some(path) => secret_file(path).map(Some),
-        None => Ok(global.api_key.clone()),
+    match (&global.api_key_file, &global.api_key) {
+        (Some(path), _) => secret_file(path, "API key").map(Some),
+        (None, Some(key)) => secret(key.reveal(), API_KEY, "API key").map(Some),
+        (None, None) => Ok(None),
     }
 }
 
 /// A secret that stands alone in a file.
-pub(super) fn secret_file(path: &Path) -> Result<Secret, Failure> {
-    let text =
-        fs::read_to_string(path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
-    match text.trim() {
-        "" => Err(Failure::usage(format!("{}: the file is empty", path.display()))),
-        secret => Ok(Secret::new(secret)),
-    }
+pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, Failure> {
+    let failed = |error| Failure::io(format!("read {}", path.display()), error);
+    let mut bytes = Zeroizing::new(Vec::new());
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(MOST_SECRET_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        let why =
+            format!("{}: the {name} in it is not UTF-8; save the file as UTF-8 or ASCII", path.display());
+        return Err(Failure::usage(why));
+    };
+    secret(text, path.display(), name)
+}
+
+/// A secret out of `place`.
+fn secret(text: &str, place: impl Display, name: &str) -> Result<Secret, Failure> {
+    Secret::parse(text).map_err(|flaw| Failure::usage(format!("{place}: the {name} {flaw}")))
 }
 
 /// Runs a future to its end on this thread.
@@ -142,6 +125,12 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
     ended
 }
 
+/// The one setting that is a secret, under the name that the service's own tools use.
+pub(super) const API_KEY: &str = "APIVIDEO_API_KEY";
+
+/// More than any secret has; a device file given by mistake has no end.
+const MOST_SECRET_BYTES: u64 = 64 * 1024;
+
 /// Long enough that one slow moment is not yet a slow connection.
 pub(super) const MIN_SPEED_WINDOW: Duration = Duration::from_secs(30);
 
@@ -155,6 +144,9 @@ mod tests {
             assert!(is_plain_and_remote(url), "{url}");
         }
         for url in ["https://example.com", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost"] {
+            assert!(!is_plain_and_remote(url), "{url}");
+        }
+        for url in ["http://LOCALHOST", "http://[::ffff:127.0.0.1]"] {
             assert!(!is_plain_and_remote(url), "{url}");
         }
     }

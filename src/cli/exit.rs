@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use ringlift::transport::TransportError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
@@ -101,6 +102,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::SourceUnreadable
             | ErrorKind::Refused
             | ErrorKind::MalformedAnswer
+            | ErrorKind::WrongProtocol
             | ErrorKind::Mismatch
             | ErrorKind::Journal
             | ErrorKind::Cancelled
@@ -190,11 +192,19 @@ impl Failure {
     /// What to do about it.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {
-            Failure::Library(error) if error.kind() == ErrorKind::Untrusted => Some(UNTRUSTED),
+            Failure::Library(error) if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) => {
+                Some(UNTRUSTED)
+            }
             Failure::Library(error) => error.advice(),
             _ => None,
         }
     }
+}
+
+/// Whether the server refused the connection for another reason than its own certificate.
+fn is_tls_refused(error: &Error) -> bool {
+    let refused = error.source().and_then(|cause| cause.downcast_ref());
+    matches!(refused, Some(TransportError::TlsRefused { .. }))
 }
 
 impl fmt::Display for Failure {
@@ -283,6 +293,7 @@ mod tests {
             Untrusted,
             Stalled,
             MalformedAnswer,
+            WrongProtocol,
             Mismatch,
             Journal,
             Busy,

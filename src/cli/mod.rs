@@ -20,6 +20,7 @@ mod man;
 mod memory;
 mod names;
 mod output;
+mod proxy;
 mod resume;
 mod screen;
 mod serve;
@@ -48,7 +49,8 @@ use screen::Screen;
 pub(crate) fn run() -> ExitCode {
     let started = Instant::now();
     let argv: Vec<OsString> = std::env::args_os().collect();
-    match settings::parse(&argv, |name| std::env::var(name).ok()) {
+    let environment = |name: &str| std::env::var_os(name);
+    match settings::parse(&argv, environment) {
         Ok(cli) => {
             let screen = Screen::new(&cli.global);
             logging::start(&cli.global, &screen);
@@ -57,11 +59,14 @@ pub(crate) fn run() -> ExitCode {
             end(ended, &screen, started)
         }
         Err(Failure::Clap(error)) if !error.use_stderr() => {
-            let screen = Screen::before_settings(&argv);
+            let screen = Screen::before_settings(false);
             screen.help(&error);
             leave(Exit::Done, &screen)
         }
-        Err(failure) => end(Err(failure), &Screen::before_settings(&argv), started),
+        Err(failure) => {
+            let screen = Screen::before_settings(settings::wants_json(&argv, environment));
+            end(Err(failure), &screen, started)
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! What is shown: results on standard output, words and the bar on standard error.
 
 use std::env;
-use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal};
 use std::process;
@@ -80,8 +79,7 @@ impl Screen {
     }
 
     /// For errors in what the settings come from.
-    pub(super) fn before_settings(argv: &[OsString]) -> Screen {
-        let json = argv.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    pub(super) fn before_settings(json: bool) -> Screen {
         let format = if json { Format::Json } else { Format::People };
         Screen { format, ..Screen::silent() }
     }

@@ -1,6 +1,7 @@
 //! `ringlift serve`: the local api.video-compatible server, until a signal ends it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use ringlift::server::{FaultPlan, Limits, ServeError, Server, Settings, TlsMode};
@@ -62,9 +63,27 @@ impl From<ServeError> for Failure {
             ServeError::KeyNeeded { .. } | ServeError::EmptyKey | ServeError::IntermediateStatus { .. } => {
                 Exit::Usage
             }
+            // A port below 1024 needs a right that waiting does not give.
+            ServeError::Listen { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::Failed
+            }
             ServeError::InUse { .. } | ServeError::Listen { .. } => Exit::Temporary,
             _ => Exit::Failed,
         };
         Failure::Other(exit, format!("could not serve: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_needs_a_right_is_not_worth_another_attempt_and_one_in_use_is() {
+        let addr = ([127, 0, 0, 1], 80).into();
+        let exit =
+            |kind: io::ErrorKind| Failure::from(ServeError::Listen { addr, source: kind.into() }).exit();
+        assert_eq!(exit(io::ErrorKind::PermissionDenied), Exit::Failed);
+        assert_eq!(exit(io::ErrorKind::AddrInUse), Exit::Temporary);
     }
 }

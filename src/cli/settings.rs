@@ -3,26 +3,31 @@
 //! What the environment and the file say becomes the default of its flag, so that every value is
 //! read by the flag's own parser, and the values that the commands get are those that count.
 
+use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use ringlift::Secret;
 use toml::{Table, Value};
 
-use super::agreement;
 use super::args::Cli;
-use super::client;
+use super::client::API_KEY;
 use super::exit::Failure;
+use super::{agreement, proxy};
 
 /// Reads the command line, and what it leaves open from elsewhere.
 ///
-/// `environment` gives the value of a variable.
-pub(super) fn parse(
-    argv: &[std::ffi::OsString],
-    environment: impl Fn(&str) -> Option<String>,
+/// `environment` gives the value of a variable. An empty one counts as unset: compose files and CI systems
+/// leave such (`NAME: ${NAME}`).
+pub(super) fn parse<V: Into<OsString>>(
+    argv: &[OsString],
+    environment: impl Fn(&str) -> Option<V>,
 ) -> Result<Cli, Failure> {
+    let environment = |name: &str| environment(name).map(Into::into).filter(|value| !value.is_empty());
     let command = Cli::command();
     let typed = command.clone().ignore_errors(true).try_get_matches_from(argv)?;
     let file = match typed.get_one::<PathBuf>("config").cloned() {
@@ -35,21 +40,54 @@ pub(super) fn parse(
     let mut matches = command.try_get_matches_from(argv)?;
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
     agreement::check(&cli, |flag| stands_typed(&typed, flag))?;
-    cli.global.api_key = environment(API_KEY).filter(|key| !key.is_empty()).map(Secret::new);
-    cli.global.proxy_variable = client::proxy_variable(&cli.global, environment);
+    // What is not UTF-8 becomes something that no key is, and is refused by whoever needs the key.
+    let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
+    cli.global.api_key = text(API_KEY).map(Secret::new);
+    cli.global.proxy_variable = proxy::variable(&cli.global, text);
     Ok(cli)
+}
+
+/// Whether JSON was asked for, by a command line, an environment and a file that cannot all be used.
+pub(super) fn wants_json<V: Into<OsString>>(
+    argv: &[OsString],
+    environment: impl Fn(&str) -> Option<V>,
+) -> bool {
+    let environment = |name: &str| environment(name).map(Into::into).filter(|value| !value.is_empty());
+    let flags = || argv.iter().take_while(|arg| *arg != "--");
+    if flags().any(|arg| arg == "--json") {
+        return true;
+    }
+    if let Some(text) = environment(&variable("json")) {
+        return text.to_str().and_then(truth) == Some(true);
+    }
+    let named = flags().find_map(|arg| arg.to_str()?.strip_prefix("--config=")).map(OsString::from);
+    let follows = || flags().skip_while(|arg| *arg != "--config").nth(1).cloned();
+    let Some(path) = named.or_else(follows).or_else(|| environment(&variable("config"))) else {
+        return false;
+    };
+    let typed = Cli::command().ignore_errors(true).try_get_matches_from(argv);
+    let section = typed.map(|typed| deepest_path(&typed, &[])).unwrap_or_default();
+    let found = File::read(Path::new(&path)).ok().and_then(|file| file.find("json", &section));
+    found.is_some_and(|found| truth(&found.in_words()) == Some(true))
 }
 
 /// The places below the command line, the stronger one first.
 struct Layers<'a> {
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    environment: &'a dyn Fn(&str) -> Option<OsString>,
     file: Option<File>,
 }
 
 /// A value and where it was found.
 struct Found {
-    texts: Vec<String>,
+    texts: Vec<OsString>,
     place: String,
+}
+
+impl Found {
+    /// The texts as one, for flags that take no value.
+    fn in_words(&self) -> String {
+        self.texts.iter().map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(",")
+    }
 }
 
 impl Layers<'_> {
@@ -115,9 +153,20 @@ struct File {
 
 impl File {
     fn read(path: &Path) -> Result<File, Failure> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
-        let table = text.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let failed = |error| Failure::io(format!("read {}", path.display()), error);
+        let refused = |why: String| Failure::usage(format!("{}: {why}", path.display()));
+        let mut bytes = Vec::new();
+        fs::File::open(path)
+            .map_err(failed)?
+            .take(MOST_FILE_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        let text = String::from_utf8(bytes).map_err(|_| refused("the file is not UTF-8".to_owned()))?;
+        let table = text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
+            // Its own `Display` shows the line, which may hold a secret.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            refused(format!("line {}: {}", before.lines().count().max(1), error.message()))
+        })?;
         Ok(File { path: path.to_owned(), table })
     }
 
@@ -145,34 +194,75 @@ impl File {
     }
 
     fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), Failure> {
+        let refused = |why: String| Err(Failure::usage(format!("{}: {why}", self.path.display())));
         for (key, value) in section {
-            match (value, command.find_subcommand(key)) {
-                (Value::Table(section), Some(subcommand)) => self.check(section, subcommand, root)?,
-                _ if has_flag(command, key) || is_own_flag(root, key) => {}
-                _ => {
-                    return Err(Failure::usage(format!("{}: there is no flag --{key}", self.path.display())));
-                }
+            if let (Value::Table(section), Some(subcommand)) = (value, command.find_subcommand(key)) {
+                self.check(section, subcommand, root)?;
+                continue;
+            }
+            let Some(flag) = flag_in(command, key).or_else(|| own_flag(root, key)) else {
+                return refused(format!("there is no flag --{key}"));
+            };
+            if key == "config" {
+                return refused("a file of defaults names no other file: remove `config`".to_owned());
+            }
+            if let Err(why) = check_value(value, takes_pairs(flag)) {
+                return refused(format!("{key}: {why}"));
             }
         }
         Ok(())
     }
 }
 
-fn texts(value: &Value) -> Vec<String> {
+/// A date or a table would become a text that no flag means, such as `{ a = 1 }`.
+fn check_value(value: &Value, takes_pairs: bool) -> Result<(), &'static str> {
+    let is_plain = |value: &Value| {
+        matches!(value, Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_))
+    };
+    let is_key = |key: &String| !key.is_empty() && !key.contains('=');
     match value {
-        Value::String(text) => vec![text.clone()],
-        Value::Array(values) => values.iter().flat_map(texts).collect(),
-        other => vec![other.to_string()],
+        Value::Table(pairs) if takes_pairs => {
+            let are_pairs = pairs.iter().all(|(key, value)| is_key(key) && is_plain(value));
+            are_pairs.then_some(()).ok_or("use strings, numbers and booleans, under keys without `=`")
+        }
+        Value::Array(values) if values.iter().all(is_plain) => Ok(()),
+        value if is_plain(value) => Ok(()),
+        _ if takes_pairs => Err("use an array of \"KEY=VALUE\", or a table of keys and values"),
+        _ => Err("use a string, a number, a boolean, or an array of them"),
     }
 }
 
-/// Whether `command`, or one below it, takes this flag.
-fn has_flag(command: &Command, flag: &str) -> bool {
-    is_own_flag(command, flag) || command.get_subcommands().any(|subcommand| has_flag(subcommand, flag))
+/// Whether the flag's values are `KEY=VALUE`, which TOML has tables for.
+fn takes_pairs(flag: &Arg) -> bool {
+    flag.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "KEY=VALUE"))
 }
 
-fn is_own_flag(command: &Command, flag: &str) -> bool {
-    command.get_arguments().any(|arg| is_flag(arg) && arg.get_long() == Some(flag))
+fn texts(value: &Value) -> Vec<OsString> {
+    match value {
+        Value::String(text) => vec![text.into()],
+        Value::Array(values) => values.iter().flat_map(texts).collect(),
+        Value::Table(pairs) => pairs.iter().flat_map(|(key, value)| pair(key, value)).collect(),
+        other => vec![other.to_string().into()],
+    }
+}
+
+fn pair(key: &str, value: &Value) -> Vec<OsString> {
+    let joined = |text: OsString| {
+        let mut pair = OsString::from(format!("{key}="));
+        pair.push(text);
+        pair
+    };
+    texts(value).into_iter().map(joined).collect()
+}
+
+/// The flag of `command`, or of one below it.
+fn flag_in<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
+    let below = || command.get_subcommands().find_map(|subcommand| flag_in(subcommand, flag));
+    own_flag(command, flag).or_else(below)
+}
+
+fn own_flag<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|arg| is_flag(arg) && arg.get_long() == Some(flag))
 }
 
 fn is_flag(arg: &Arg) -> bool {
@@ -211,25 +301,31 @@ fn deepest_path(typed: &ArgMatches, path: &[String]) -> Vec<String> {
 }
 
 /// What the flag's own parser makes of the texts, before they become its default.
-fn accepted(command: &Command, flag: &Arg, found: &Found) -> Result<Vec<String>, Failure> {
+fn accepted(command: &Command, flag: &Arg, found: &Found) -> Result<Vec<OsString>, Failure> {
     let refused = |why: String| Failure::usage(format!("{}: {why}", found.place));
     match flag.get_action() {
         ArgAction::SetTrue => {
-            let text = found.texts.join(",");
+            let text = found.in_words();
             let truth = truth(&text).ok_or_else(|| refused(format!("`{text}` is neither true nor false")))?;
-            Ok(vec![truth.to_string()])
+            Ok(vec![truth.to_string().into()])
         }
         ArgAction::Count => {
-            let text = found.texts.join(",");
+            let text = found.in_words();
             let count = truth(&text).map(u8::from).or_else(|| text.parse().ok());
-            Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is no count")))?.to_string()])
+            Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is no count")))?.to_string().into()])
         }
         _ => {
-            let long = flag.get_long().unwrap_or_default();
-            let argv = found.texts.iter().map(|text| format!("--{long}={text}"));
+            let argv = found.texts.iter().map(|text| {
+                let mut arg = OsString::from(format!("--{}=", flag.get_long().unwrap_or_default()));
+                arg.push(text);
+                arg
+            });
             let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
             match trial.no_binary_name(true).try_get_matches_from(argv) {
                 Ok(_) => Ok(found.texts.clone()),
+                Err(error) if error.kind() == ErrorKind::InvalidUtf8 => {
+                    Err(refused("it is not UTF-8".to_owned()))
+                }
                 Err(error) => Err(refused(first_line(&error.to_string()))),
             }
         }
@@ -258,8 +354,8 @@ const UPLOAD: &str = "upload";
 /// What `[upload]` says holds for these as well, or they would look elsewhere for what it left.
 const LOOK_AFTER_UPLOADS: [&str; 2] = ["resume", "clean"];
 
-/// The one setting that is a secret, under the name that the service's own tools use.
-const API_KEY: &str = "APIVIDEO_API_KEY";
+/// A file of defaults has a few lines; a device file given by mistake has no end.
+const MOST_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ringlift::api::{Clip, SummaryAttribute, Watermark};
-use ringlift::{Checksum, ChunkSize, Mode, NewVideo, OnChange, Reader};
+use ringlift::{Checksum, ChunkSize, Mode, NewVideo, OnChange, Reader, Secret};
 
 use super::bandwidth::Timetable;
 use super::values::{self, Count, Size};
@@ -146,8 +146,8 @@ pub(super) struct DestinationArgs {
 pub(super) struct TokenArgs {
     /// Use an upload token in place of the API key; others on this machine can read it here,
     /// so prefer RINGLIFT_UPLOAD_TOKEN or --upload-token-file
-    #[arg(long, value_name = "TOKEN", conflicts_with = "upload_token_file")]
-    pub(super) upload_token: Option<String>,
+    #[arg(long, value_name = "TOKEN", conflicts_with = "upload_token_file", value_parser = values::SecretText("upload token"))]
+    pub(super) upload_token: Option<Secret>,
     /// Read the upload token from this file
     #[arg(long, value_name = "FILE")]
     pub(super) upload_token_file: Option<PathBuf>,

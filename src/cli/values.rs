@@ -1,12 +1,18 @@
 //! Values as people type them: sizes, times, pairs, counts.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ringlift::ChunkSize;
+use clap::Arg;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use ringlift::transport::Endpoint;
+use ringlift::upload::{LONGEST_TIME, MOST_LANES};
 use ringlift::wire::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
+use ringlift::{ChunkSize, Secret};
 
 /// A number of bytes; `64MiB`, `64M` and `64m` are the same, and plain digits are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,18 +86,34 @@ pub(super) enum Count {
     Exactly(NonZeroUsize),
 }
 
-/// `auto`, or a number from 1 on.
+/// `auto`, or a number of lanes.
 pub(super) fn count(text: &str) -> Result<Count, String> {
-    match text {
-        "auto" => Ok(Count::Auto),
-        digits => {
-            digits.parse().map(Count::Exactly).map_err(|_| "use `auto` or a number from 1 on".to_owned())
-        }
+    if text == "auto" {
+        return Ok(Count::Auto);
+    }
+    match text.parse::<NonZeroUsize>() {
+        Ok(lanes) if lanes.get() <= MOST_LANES => Ok(Count::Exactly(lanes)),
+        _ => Err(format!("use `auto` or a number from 1 to {MOST_LANES}")),
     }
 }
 
 /// `90s`, `15m`, `1h30m`; plain digits are seconds.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let time = any_time(text)?;
+    if time > LONGEST_TIME { Err("it has to be 10 years or less".to_owned()) } else { Ok(time) }
+}
+
+/// As [`time`], within what the service's field for it holds.
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    let time = any_time(text)?;
+    if time.as_secs() > MOST_TTL_S {
+        Err(format!("it has to be {MOST_TTL_S} seconds or less"))
+    } else {
+        Ok(time)
+    }
+}
+
+fn any_time(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text)
@@ -119,8 +141,8 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
     let digits = text.strip_suffix("/m").unwrap_or(text);
     match digits.parse() {
-        Ok(rate) if rate > 0 => Ok(rate),
-        _ => Err("use a whole number from 1 on".to_owned()),
+        Ok(rate) if rate > 0 && rate <= MOST_A_MINUTE => Ok(rate),
+        _ => Err(format!("use a whole number from 1 to {MOST_A_MINUTE}")),
     }
 }
 
@@ -132,8 +154,56 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads an endpoint's URL into its canonical form.
+///
+/// Has its own errors, since clap's would repeat a password in the URL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndpointUrl;
+
+impl TypedValueParser for EndpointUrl {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        let refused =
+            |why: String| clap::Error::raw(ErrorKind::ValueValidation, why + "\n").with_cmd(command);
+        let url = value.to_str().ok_or_else(|| refused("the endpoint's URL is not UTF-8".to_owned()))?;
+        let endpoint = Endpoint::parse(url).map_err(|error| refused(error.to_string()))?;
+        Ok(endpoint.canonical().to_owned())
+    }
+}
+
+/// Reads a secret, called by this name. Has its own errors, since clap's would show it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SecretText(pub(super) &'static str);
+
+impl TypedValueParser for SecretText {
+    type Value = Secret;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Secret, clap::Error> {
+        // What is not UTF-8 is not ASCII either.
+        Secret::parse(&value.to_string_lossy()).map_err(|flaw| {
+            let why = format!("the {} {flaw}\n", self.0);
+            clap::Error::raw(ErrorKind::ValueValidation, why).with_cmd(command)
+        })
+    }
+}
+
 /// Far beyond what any account is allowed.
 const MOST_A_SECOND: f64 = 10_000.0;
+const MOST_A_MINUTE: u32 = 600_000;
+
+/// `/upload-tokens` takes seconds in 31 bits.
+const MOST_TTL_S: u64 = i32::MAX as u64;
 
 /// Beyond this a float is no longer exact to the byte, and no disk is as large.
 const MOST_BYTES: f64 = (1u64 << 53) as f64;

@@ -38,7 +38,9 @@ impl From<TransportError> for Error {
     fn from(error: TransportError) -> Error {
         let kind = match error {
             TransportError::BadEndpoint { .. } | TransportError::BadCaCert { .. } => ErrorKind::InvalidInput,
-            TransportError::NoTrust | TransportError::Untrusted { .. } => ErrorKind::Untrusted,
+            TransportError::NoTrust
+            | TransportError::Untrusted { .. }
+            | TransportError::TlsRefused { .. } => ErrorKind::Untrusted,
             TransportError::Resolve { .. }
             | TransportError::Connect { .. }
             | TransportError::ConnectTimeout { .. }
@@ -52,6 +54,7 @@ impl From<TransportError> for Error {
             | TransportError::Closed { .. }
             | TransportError::Reset { .. }
             | TransportError::Lost { .. } => ErrorKind::Unavailable,
+            TransportError::Malformed { wrong_protocol: true, .. } => ErrorKind::WrongProtocol,
             TransportError::Malformed { .. } | TransportError::AnswerTooLarge { .. } => {
                 ErrorKind::MalformedAnswer
             }
@@ -62,6 +65,7 @@ impl From<TransportError> for Error {
         let (doing, advice) = match &error {
             TransportError::BadEndpoint { .. } => ("use the endpoint's URL", ENDPOINT_FORM),
             TransportError::BadCaCert { .. } => ("use the certificates", CA_FORM),
+            TransportError::TlsRefused { advice, .. } => ("make a secure connection", *advice),
             _ => return Error::new(kind, "exchange a request for its answer").with_source(error),
         };
         // It names the value, and what is wrong with it.
@@ -81,4 +85,4 @@ const ENDPOINT_FORM: &str = "give it as http://HOST or https://HOST, with a port
      it out for https://ws.api.video";
 const SILENT_SOURCE: &str = "look at the disk or the network file system that the file is on; where that only needs longer, give it \
      more time (--timeout)";
-const CA_FORM: &str = "name a file of certificates in PEM, the authority's rather than the server's";
+const CA_FORM: &str = "name a file of certificates in PEM: the authority's, or the server's own";

@@ -30,7 +30,8 @@ impl MemoryBudget {
     /// As many whole blocks of 1 MiB as `bytes` hold.
     pub fn new(bytes: u64) -> MemoryBudget {
         let blocks = usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES;
-        let tickets = Arc::new(Semaphore::new(blocks.min(Semaphore::MAX_PERMITS)));
+        let blocks = blocks.min(Semaphore::MAX_PERMITS);
+        let tickets = Arc::new(Semaphore::new(blocks));
         MemoryBudget { pool: Arc::new(Pool { bytes, blocks, tickets, spare: Mutex::default() }) }
     }
 

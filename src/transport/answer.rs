@@ -10,12 +10,16 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::error::TransportError;
+use super::lane::Peer;
 use super::meter::Meter;
 use super::sendfile::FileFailure;
-use super::tls;
+use super::tls::{self, Stage};
 
 /// Largest body of an answer. The service's are a few KiB.
 pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// Most header lines of an answer. Gateways add some to each answer; hyper's default is 100.
+pub(super) const HEADER_LINES_LIMIT: usize = 512;
 
 /// Awaits the head, then the body.
 ///
@@ -24,9 +28,10 @@ pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
 pub(super) async fn collect(
     reply: impl Future<Output = hyper::Result<Response<Incoming>>>,
     meter: &Meter,
-    authority: &str,
+    peer: &Peer,
 ) -> Result<Response<Bytes>, TransportError> {
-    let (head, mut body) = reply.await.map_err(|error| explain(&error, meter, authority))?.into_parts();
+    let (head, mut body) = reply.await.map_err(|error| explain(&error, meter, peer))?.into_parts();
+    peer.history.note_answer();
     let refused = !head.status.is_success();
     if refused && !meter.is_whole() {
         meter.hold();
@@ -36,7 +41,7 @@ pub(super) async fn collect(
         let data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
             Err(_) if refused => break,
-            Err(error) => return Err(explain(&error, meter, authority)),
+            Err(error) => return Err(explain(&error, meter, peer)),
         };
         if collected.len() + data.len() > ANSWER_LIMIT_BYTES {
             return Err(too_large(meter));
@@ -47,7 +52,7 @@ pub(super) async fn collect(
 }
 
 /// Why hyper gave a request up. What the body, the file and the socket noted comes before hyper's own words.
-fn explain(error: &hyper::Error, meter: &Meter, authority: &str) -> TransportError {
+fn explain(error: &hyper::Error, meter: &Meter, peer: &Peer) -> TransportError {
     if let Some(failure) = meter.take_file_failure() {
         return file_failed(failure);
     }
@@ -55,18 +60,30 @@ fn explain(error: &hyper::Error, meter: &Meter, authority: &str) -> TransportErr
         return TransportError::Body(body);
     }
     if let Some(tls) = tls::tls_error(error) {
-        return tls::refused(authority, tls, meter.sent());
+        return tls::refused(&peer.authority, &peer.history, tls, Stage::Connected, meter.sent());
     }
+    let sent = meter.sent();
     if error.is_parse_too_large() {
         return too_large(meter);
     }
-    let sent = meter.sent();
+    if let Some(wrong) = wrong_protocol(meter, peer) {
+        return wrong;
+    }
     match error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
         _ if error.is_user() => TransportError::Body(describe(error).into()),
-        _ if error.is_parse() => TransportError::Malformed { reason: describe(error), sent },
+        _ if error.is_parse() => {
+            TransportError::Malformed { reason: describe(error), wrong_protocol: false, sent }
+        }
         Some(cause) => io_failed(cause, meter),
         None => ended(meter),
     }
+}
+
+/// The final error for a peer that began with something else than HTTP, at an endpoint that never answered.
+pub(super) fn wrong_protocol(meter: &Meter, peer: &Peer) -> Option<TransportError> {
+    let foreign = meter.foreign().filter(|_| !peer.history.has_answered())?;
+    let sent = meter.sent();
+    Some(TransportError::Malformed { reason: foreign.to_string(), wrong_protocol: true, sent })
 }
 
 fn file_failed(failure: FileFailure) -> TransportError {
@@ -82,7 +99,7 @@ fn io_failed(error: &io::Error, meter: &Meter) -> TransportError {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TransportError::Reset { sent },
         io::ErrorKind::UnexpectedEof => ended(meter),
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-            TransportError::Malformed { reason: error.to_string(), sent }
+            TransportError::Malformed { reason: error.to_string(), wrong_protocol: false, sent }
         }
         kind => TransportError::Lost { reason: copied(error, kind), sent },
     }

@@ -10,8 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Uri};
 use http_body::Body;
 use hyper_rustls::MaybeHttpsStream;
 use rustix::net::sockopt;
@@ -19,7 +17,9 @@ use rustls::ClientConfig;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::error::{BoxError, EndpointFlaw, FailedAttempt, TransportError};
+use super::endpoint::Endpoint;
+use super::error::{BoxError, FailedAttempt, TransportError};
+use super::history::History;
 use super::lane::{Lane, Peer};
 use super::meter::Meter;
 use super::sendfile::Socket;
@@ -33,6 +33,7 @@ pub struct Dialer {
     security: Security,
     settings: DialSettings,
     bandwidth: Bandwidth,
+    history: Arc<History>,
     /// Which address the next dial tries first, so that lanes spread over the addresses of a name.
     turn: Arc<AtomicUsize>,
 }
@@ -80,14 +81,16 @@ impl Dialer {
     ///
     /// `BadEndpoint`, `BadCaCert`, `NoTrust`.
     pub fn new(endpoint: &str, trust: &Trust, settings: DialSettings) -> Result<Dialer, TransportError> {
-        let endpoint = Endpoint::parse(endpoint).map_err(|flaw| bad_endpoint(endpoint, flaw))?;
-        let security = match endpoint.uri.scheme() == Some(&Scheme::HTTPS) {
-            true => Security::Tls(Arc::new(tls::client_config(trust)?)),
-            false => Security::Plain,
+        let endpoint = Endpoint::parse(endpoint)?;
+        let history = Arc::new(History::default());
+        let security = if endpoint.is_tls() {
+            Security::Tls(Arc::new(tls::client_config(trust, &history)?))
+        } else {
+            Security::Plain
         };
         let turn = Arc::new(AtomicUsize::new(0));
         let bandwidth = Bandwidth::unlimited();
-        Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, bandwidth, turn })
+        Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, bandwidth, history, turn })
     }
 
     /// The same dialer, whose lanes draw on this budget.
@@ -100,15 +103,20 @@ impl Dialer {
         matches!(self.security, Security::Tls(_))
     }
 
+    /// The endpoint, whose canonical form is the one to compare and to store.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Host and, unless it is the scheme's own, port: the value of the `Host` header.
     pub fn authority(&self) -> &str {
-        self.endpoint.authority.as_str()
+        self.endpoint.authority()
     }
 
     /// `path` under the endpoint's base path, for the request line.
     pub fn path(&self, path: &str) -> String {
         let slash = if path.starts_with('/') { "" } else { "/" };
-        format!("{}{slash}{path}", self.endpoint.base)
+        format!("{}{slash}{path}", self.endpoint.base())
     }
 
     /// Opens a lane: resolves the name anew, connects to the first address that answers, shakes hands.
@@ -117,7 +125,7 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// `Resolve`, `Connect`, `ConnectTimeout`, `Untrusted`, `Tls`, `TlsTimeout`.
+    /// `Resolve`, `Connect`, `ConnectTimeout`, `Untrusted`, `TlsRefused`, `Tls`, `TlsTimeout`.
     pub async fn dial<B>(&self) -> Result<Lane<B>, TransportError>
     where
         B: Body<Data = Bytes> + 'static,
@@ -128,12 +136,17 @@ impl Dialer {
         let meter = Arc::new(Meter::default());
         let mut stream = self.secure(Socket::new(tcp, meter.clone())).await?;
         tls::socket(&mut stream).draw_on(self.bandwidth.clone());
-        let peer = Peer { address, authority: self.authority().to_owned(), host: self.endpoint.host.clone() };
+        let peer = Peer {
+            address,
+            authority: self.authority().to_owned(),
+            endpoint: self.endpoint.clone(),
+            history: self.history.clone(),
+        };
         Lane::open(stream, meter, peer).await
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, TransportError> {
-        let (host, port) = self.endpoint.host_and_port();
+        let (host, port) = (self.endpoint.host(), self.endpoint.port());
         let failed = |reason| TransportError::Resolve { host: host.to_owned(), reason };
         let mut addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, port)],
@@ -187,7 +200,7 @@ impl Dialer {
         sockopt::set_tcp_nodelay(fd, true)?;
         sockopt::set_tcp_user_timeout(fd, user_timeout_ms)?;
         sockopt::set_socket_keepalive(fd, true)?;
-        sockopt::set_tcp_keepidle(fd, self.settings.tcp_keepalive)?;
+        sockopt::set_tcp_keepidle(fd, self.settings.tcp_keepalive.min(LONGEST_KEEPIDLE))?;
         sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
         if let Some(bytes) = self.settings.send_buffer_bytes {
             sockopt::set_socket_send_buffer_size(fd, bytes)?;
@@ -199,7 +212,8 @@ impl Dialer {
         let Security::Tls(config) = &self.security else {
             return Ok(MaybeHttpsStream::Http(socket));
         };
-        let handshake = tls::secure(socket, &self.endpoint.uri, config, self.settings.tls_send_buffer_bytes);
+        let buffer_bytes = self.settings.tls_send_buffer_bytes;
+        let handshake = tls::secure(socket, self.endpoint.uri(), config, &self.history, buffer_bytes);
         timeout(self.settings.tls_timeout, handshake).await.unwrap_or_else(|_| {
             let authority = self.authority().to_owned();
             Err(TransportError::TlsTimeout { authority, after: self.settings.tls_timeout })
@@ -224,52 +238,6 @@ enum Security {
     Tls(Arc<ClientConfig>),
 }
 
-#[derive(Debug)]
-struct Endpoint {
-    uri: Uri,
-    authority: Authority,
-    host: HeaderValue,
-    /// The base path, without its last slash.
-    base: String,
-}
-
-impl Endpoint {
-    fn parse(endpoint: &str) -> Result<Endpoint, EndpointFlaw> {
-        let uri: Uri = endpoint.parse().map_err(|_| EndpointFlaw::NotAUrl)?;
-        let scheme = uri.scheme().ok_or(EndpointFlaw::NotAUrl)?;
-        if ![Scheme::HTTP, Scheme::HTTPS].contains(scheme) {
-            return Err(EndpointFlaw::Scheme);
-        }
-        let authority = uri.authority().ok_or(EndpointFlaw::NoHost)?.clone();
-        if authority.as_str().contains('@') {
-            return Err(EndpointFlaw::Credentials);
-        }
-        if authority.host().is_empty() {
-            return Err(EndpointFlaw::NoHost);
-        }
-        if uri.query().is_some() {
-            return Err(EndpointFlaw::Query);
-        }
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| EndpointFlaw::NotAUrl)?;
-        let base = uri.path().trim_end_matches('/').to_owned();
-        Ok(Endpoint { uri, authority, host, base })
-    }
-
-    /// The host without the brackets of an IPv6 address, and the port, 80 or 443 by default (RFC 9110, section 4.2).
-    fn host_and_port(&self) -> (&str, u16) {
-        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
-        let default = if self.uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        (host, self.authority.port_u16().unwrap_or(default))
-    }
-}
-
-fn bad_endpoint(endpoint: &str, flaw: EndpointFlaw) -> TransportError {
-    // Both a user name and a query may hold a secret.
-    let (user, rest) = endpoint.rsplit_once('@').map_or(("", endpoint), |(_, rest)| ("...@", rest));
-    let (base, query) = rest.split_once('?').map_or((rest, ""), |(base, _)| (base, "?..."));
-    TransportError::BadEndpoint { endpoint: format!("{user}{base}{query}"), flaw }
-}
-
 /// RFC 8305, section 5, recommends this delay between the starts of two attempts.
 const ATTEMPT_STAGGER: Duration = Duration::from_millis(250);
 
@@ -278,6 +246,9 @@ const ADDRESSES_TRIED: usize = 16;
 
 /// Between keep-alive probes (`TCP_KEEPINTVL`, `tcp(7)`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The kernel refuses a longer time before the first probe (`MAX_TCP_KEEPIDLE`).
+const LONGEST_KEEPIDLE: Duration = Duration::from_secs(32_767);
 
 /// Sixteen full records, one `sendmsg` each time the socket has room.
 const TLS_SEND_BUFFER_BYTES: usize = 256 * 1024;
@@ -292,7 +263,7 @@ mod tests {
 
     use super::super::meter::MeteredStream;
     use super::super::testing::{Frames, Server, WIRES, Wire, run};
-    use super::super::{CaCertFlaw, Trust};
+    use super::super::{CaCertFlaw, EndpointFlaw, Trust};
     use super::*;
 
     const SHORT: Duration = Duration::from_millis(300);
@@ -337,9 +308,9 @@ mod tests {
         assert_eq!(plain.path("videos"), "/base/videos");
         let bare = dialer("http://example.test").unwrap();
         assert_eq!((bare.authority(), bare.path("/videos").as_str()), ("example.test", "/videos"));
-        assert_eq!(bare.endpoint.host_and_port(), ("example.test", 80));
+        assert_eq!((bare.endpoint.host(), bare.endpoint.port()), ("example.test", 80));
         let v6 = dialer("http://[::1]:81/").unwrap();
-        assert_eq!(v6.endpoint.host_and_port(), ("::1", 81));
+        assert_eq!((v6.endpoint.host(), v6.endpoint.port()), ("::1", 81));
     }
 
     #[test]
@@ -510,7 +481,8 @@ mod tests {
                 let endpoint = format!("https://{}", server.address);
                 let error = failed(&Dialer::new(&endpoint, &Trust::default(), short()).unwrap()).await;
                 match error {
-                    TransportError::Tls { .. } if !greeting.is_empty() => {}
+                    // Another attempt would find the same server.
+                    TransportError::TlsRefused { .. } if !greeting.is_empty() => {}
                     TransportError::TlsTimeout { after: SHORT, .. } if greeting.is_empty() => {}
                     other => panic!("{other:?}"),
                 }

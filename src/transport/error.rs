@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::answer::HEADER_LINES_LIMIT;
+
 /// An error of any kind, as a request's body hands it out.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -68,6 +70,16 @@ pub enum TransportError {
         /// What is wrong with the certificate.
         reason: String,
         /// The way out, or nothing.
+        advice: &'static str,
+    },
+    /// No TLS connection can be agreed on with the server. Trying again cannot help.
+    #[error("no TLS connection with {authority}: {reason}")]
+    TlsRefused {
+        /// Host and port.
+        authority: String,
+        /// What the two sides cannot agree on.
+        reason: String,
+        /// The way out.
         advice: &'static str,
     },
     /// TLS failed for another reason than the certificate, in the handshake or later.
@@ -148,13 +160,16 @@ pub enum TransportError {
     /// What came back is not an HTTP/1.1 answer.
     #[error("malformed answer: {reason}")]
     Malformed {
-        /// Where the parser stopped.
+        /// Where the parser stopped, or which protocol it is.
         reason: String,
+        /// Whether the peer speaks another protocol than HTTP, and no connection to the endpoint ever had an
+        /// HTTP answer: trying again cannot help.
+        wrong_protocol: bool,
         /// How far the request had come.
         sent: Sent,
     },
-    /// The answer is larger than anything the service sends.
-    #[error("answer larger than {limit_bytes} bytes")]
+    /// The answer, or its head, is larger than anything the service sends.
+    #[error("answer larger than {limit_bytes} bytes, or with more than {HEADER_LINES_LIMIT} header lines")]
     AnswerTooLarge {
         /// The bound.
         limit_bytes: usize,
@@ -208,6 +223,7 @@ impl TransportError {
             | Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::Untrusted { .. }
+            | Self::TlsRefused { .. }
             | Self::TlsTimeout { .. }
             | Self::Body(_)
             | Self::FileTruncated { .. }
@@ -246,12 +262,24 @@ pub enum EndpointFlaw {
     /// No host.
     #[error("no host")]
     NoHost,
+    /// The host is neither a name nor an address.
+    #[error("the host must be a name in ASCII, an IPv4 address, or an IPv6 address in brackets")]
+    Host,
+    /// An IPv6 address with a zone.
+    #[error("IPv6 zones (%25eth0) are not supported; use a name, or an address without a zone")]
+    Zone,
+    /// The port is not a number from 1 to 65535.
+    #[error("the port must be a number from 1 to 65535")]
+    Port,
     /// A user name or password in the URL.
     #[error("credentials in the URL are not used; pass the API key on its own")]
     Credentials,
     /// A query after the path.
     #[error("a base URL has no query")]
     Query,
+    /// A fragment after the path.
+    #[error("a base URL has no fragment")]
+    Fragment,
 }
 
 /// What is wrong with a file of certificate authorities.

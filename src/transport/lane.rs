@@ -10,18 +10,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderValue, Request, Response};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::rt::{Read as _, ReadBuf};
 use hyper_rustls::MaybeHttpsStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer;
+use super::endpoint::Endpoint;
 use super::error::{BoxError, TransportError};
+use super::history::History;
 use super::meter::{Meter, MeteredBody, MeteredStream, SentCounter};
 use super::patience::{Patience, Verdict, Watch};
 use super::sendfile::{FileRegion, Socket};
+use super::tls::{self, Stage};
 
 /// An open connection, kept alive between requests. Dropping it closes it at once.
 ///
@@ -43,7 +47,8 @@ where
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) authority: String,
-    pub(super) host: HeaderValue,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) history: Arc<History>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +72,22 @@ where
             MaybeHttpsStream::Https(_) => Kind::Tls,
         };
         let stream = MeteredStream::new(stream, meter.clone());
+        let handshake = http1::Builder::new()
+            .max_headers(answer::HEADER_LINES_LIMIT)
+            // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(stream);
         let (sender, connection) =
-            http1::handshake(stream).await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
-        let link = Link { sender, connection, is_over: false };
+            handshake.await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
+        let link = Link { sender, connection, is_over: false, tls_error: None };
         Ok(Lane { link: Some(link), meter, peer, kind })
     }
 
     /// Sends `request` and collects its answer, whatever its status, with at most
     /// [`ANSWER_LIMIT_BYTES`](super::ANSWER_LIMIT_BYTES) of body.
     ///
-    /// The target is taken as it is, in origin form; `Host` is added when it is missing. A refusal that comes
+    /// The target is taken as it is, in origin form; `Host` is added when it is missing, and the endpoint's
+    /// cookies. A refusal that comes
     /// while the body still flows stops the body and is returned. A success that comes early is returned once
     /// the rest of the request is sent, for until then the server cannot have it.
     ///
@@ -93,13 +104,37 @@ where
         patience: &Patience,
     ) -> Result<Response<Bytes>, TransportError> {
         let mut link = self.link.take().filter(|link| !link.is_over).ok_or_else(closed)?;
-        link.wake_up().await?;
-        request.headers_mut().entry(HOST).or_insert_with(|| self.peer.host.clone());
-        let answer = link.exchange(request, &self.meter, patience, &self.peer.authority).await?;
+        if let Err(closed) = link.wake_up().await {
+            return Err(self.explained(closed, link).await);
+        }
+        let target = request.uri().to_string();
+        let Peer { endpoint, history, .. } = &self.peer;
+        let headers = request.headers_mut();
+        headers.entry(HOST).or_insert_with(|| endpoint.header().clone());
+        headers.extend(history.cookies().header(&target).map(|cookies| (COOKIE, cookies)));
+        let answer = match link.exchange(request, &self.meter, patience, &self.peer).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.explained(error, link).await),
+        };
+        history.cookies().take(answer.headers(), endpoint, &target);
         if link.is_reusable(&self.meter).await {
             self.link = Some(link);
         }
         Ok(answer)
+    }
+
+    /// Replaces the loss of the connection by the final reason that the peer gave for it, if it gave one.
+    async fn explained(&self, error: TransportError, link: Link<B>) -> TransportError {
+        if !matches!(error, TransportError::Closed { .. } | TransportError::Reset { .. }) {
+            return error;
+        }
+        if let Some(wrong) = answer::wrong_protocol(&self.meter, &self.peer) {
+            return wrong;
+        }
+        let Peer { authority, history, .. } = &self.peer;
+        let tls = if self.kind == Kind::Tls { link.tls_error().await } else { None };
+        let refusal = tls.and_then(|tls| tls::refusal(authority, history, &tls, Stage::Connected));
+        refusal.unwrap_or(error)
     }
 
     /// Whether a request can be sent, as far as this side knows.
@@ -150,6 +185,8 @@ where
     connection: Connection<MeteredStream<MaybeHttpsStream<Socket>>, MeteredBody<B>>,
     /// The connection has completed and must not be polled again.
     is_over: bool,
+    /// The TLS error that ended the connection while no request was there to have it.
+    tls_error: Option<rustls::Error>,
 }
 
 impl<B> Link<B>
@@ -169,14 +206,14 @@ where
         request: Request<B>,
         meter: &Arc<Meter>,
         patience: &Patience,
-        authority: &str,
+        peer: &Peer,
     ) -> Result<Response<Bytes>, TransportError> {
         let announced = announced_len(&request);
         let (head, body) = request.into_parts();
         let body = MeteredBody::new(body, announced, meter.clone())
             .map_err(|wrong| TransportError::Body(wrong.into()))?;
         let reply = self.sender.send_request(Request::from_parts(head, body));
-        let mut answer = pin!(answer::collect(reply, meter, authority));
+        let mut answer = pin!(answer::collect(reply, meter, peer));
         let mut answered = None;
         let mut timer = Timer::new(*patience, meter);
         poll_fn(|cx| {
@@ -211,11 +248,38 @@ where
         .await;
     }
 
-    /// Moves the connection. Its own result says nothing that the answer does not.
+    /// Moves the connection. While a request is under way, its answer has the connection's error.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.is_over {
-            self.is_over = Pin::new(&mut self.connection).poll(cx).is_ready();
+        if !self.is_over
+            && let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx)
+        {
+            self.is_over = true;
+            self.tls_error = ended.err().and_then(|error| tls::tls_error(&error).cloned());
         }
+    }
+
+    /// The TLS error of a connection that is lost, also one that is still to be read: a write that failed
+    /// came before the alert that the peer had sent.
+    async fn tls_error(self) -> Option<rustls::Error> {
+        if self.tls_error.is_some() {
+            return self.tls_error;
+        }
+        // The runtime has to look at the socket before it is read.
+        tokio::task::yield_now().await;
+        let mut stream = self.connection.into_parts().io;
+        poll_fn(|cx| {
+            for _ in 0..UNREAD_READS {
+                let mut bytes = [0; UNREAD_BYTES];
+                let mut buf = ReadBuf::new(&mut bytes);
+                match Pin::new(&mut stream).poll_read(cx, buf.unfilled()) {
+                    Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(tls::tls_error(&error).cloned()),
+                    Poll::Ready(Ok(())) | Poll::Pending => break,
+                }
+            }
+            Poll::Ready(None)
+        })
+        .await
     }
 }
 
@@ -265,11 +329,15 @@ fn closed() -> TransportError {
     TransportError::Closed { sent: Default::default() }
 }
 
+/// What is read of a lost connection: an answer's data before the alert is of no use any more.
+const UNREAD_READS: usize = 16;
+const UNREAD_BYTES: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use http::StatusCode;
+    use http::{HeaderValue, StatusCode};
     use http_body_util::combinators::UnsyncBoxBody;
     use http_body_util::{BodyExt, StreamBody};
 
@@ -653,6 +721,90 @@ mod tests {
                 let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
                 assert!(matches!(error, TransportError::Malformed { .. }), "{answer:?}: {error:?}");
                 assert!(error.sent_all());
+            });
+        }
+    }
+
+    #[test]
+    fn another_protocol_than_http_is_final_until_the_endpoint_has_answered() {
+        // A banner may come before the request, or in answer to it.
+        for is_early in [true, false] {
+            let server = Server::start(Wire::Plain, move |server| {
+                for answer in ["SSH-2.0-x\r\n", "HTTP/1.1 204 No Content\r\n\r\n", "SSH-2.0-x\r\n"] {
+                    let mut peer = server.accept();
+                    if !is_early || !answer.starts_with("SSH") {
+                        peer.read_request();
+                    }
+                    peer.try_answer(answer);
+                    peer.drain();
+                }
+            });
+            run(async {
+                let dialer = server.dialer(Default::default());
+                let send = async || {
+                    let mut lane = dialer.dial().await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(if is_early { 50 } else { 0 })).await;
+                    lane.send(get(), &patient()).await
+                };
+                let error = send().await.unwrap_err();
+                let is_final = |error: &TransportError| {
+                    matches!(error, TransportError::Malformed { wrong_protocol: true, .. })
+                };
+                assert!(is_final(&error) && error.to_string().contains("SSH"), "{error:?}");
+                send().await.unwrap();
+                let error = send().await.unwrap_err();
+                assert!(!is_final(&error), "{error:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn cookies_go_back_over_every_lane_of_the_dialer() {
+        for wire in WIRES {
+            let server = Server::start(wire, |server| {
+                let mut peer = server.accept();
+                assert!(!peer.read_request().head.contains("cookie"));
+                peer.answer(
+                    "HTTP/1.1 404 Not Found\r\nset-cookie: node=7; path=/\r\ncontent-length: 0\r\n\r\n",
+                );
+                drop(peer);
+                let mut peer = server.accept();
+                assert!(peer.read_request().head.contains("\r\ncookie: node=7\r\n"));
+                peer.answer("HTTP/1.1 204 No Content\r\n\r\n");
+            });
+            run(async {
+                let dialer = server.dialer(Default::default());
+                for status in [404, 204] {
+                    let answer = dialer.dial().await.unwrap().send(get(), &patient()).await.unwrap();
+                    assert_eq!(answer.status(), status);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn many_header_lines_and_folded_ones_are_read() {
+        let head = |lines: usize| {
+            let fill: String = (0..lines).map(|i| format!("x-{i}: {i}\r\n")).collect();
+            format!("HTTP/1.1 200 OK\r\nx-folded: a\r\n  b\r\n{fill}content-length: 2\r\n\r\nhi")
+        };
+        for wire in WIRES {
+            let server = Server::start(wire, move |server| {
+                let mut peer = server.accept();
+                for lines in [300, 600] {
+                    peer.read_request();
+                    peer.try_answer(&head(lines));
+                }
+                peer.drain();
+            });
+            run(async {
+                let mut lane = server.lane().await;
+                let answer = lane.send(get(), &patient()).await.unwrap();
+                assert_eq!((answer.headers().len(), answer.body().as_ref()), (302, &b"hi"[..]));
+                assert_eq!(answer.headers()["x-folded"].to_str().unwrap().replace("  ", " "), "a b");
+                let error = lane.send(get(), &patient()).await.unwrap_err();
+                assert!(matches!(error, TransportError::AnswerTooLarge { .. }), "{error:?}");
+                assert!(error.to_string().contains("512 header lines"), "{error}");
             });
         }
     }

@@ -5,15 +5,16 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use tokio::time::Instant;
 
 use super::error::{BoxError, Sent};
+use super::opening::{Foreign, OPENING_BYTES, Opening};
 use super::patience::{Phase, Seen};
 use super::sendfile::{FileFailure, FileRegion};
 
@@ -49,6 +50,8 @@ impl SentCounter {
 pub(super) struct Meter {
     sent: Arc<SentCounter>,
     marks: Mutex<Marks>,
+    /// The protocol that the connection's first bytes are of, if that is not HTTP.
+    foreign: OnceLock<Foreign>,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +169,11 @@ impl Meter {
         self.marks().body_error.take()
     }
 
+    /// The protocol that the peer speaks instead of HTTP, if it does.
+    pub(super) fn foreign(&self) -> Option<Foreign> {
+        self.foreign.get().copied()
+    }
+
     fn begin(&self, body: BodyState) {
         self.sent.restart();
         let mut marks = self.marks();
@@ -197,15 +205,17 @@ impl Meter {
     }
 }
 
-/// The stream under hyper: counts what it accepts, and stops when the meter is held.
+/// The stream under hyper: counts what it accepts, stops when the meter is held, and looks at the first bytes
+/// that come back.
 pub(super) struct MeteredStream<S> {
     stream: S,
     meter: Arc<Meter>,
+    opening: Opening,
 }
 
 impl<S> MeteredStream<S> {
     pub(super) fn new(stream: S, meter: Arc<Meter>) -> MeteredStream<S> {
-        MeteredStream { stream, meter }
+        MeteredStream { stream, meter, opening: Opening::default() }
     }
 }
 
@@ -213,9 +223,20 @@ impl<S: Read + Unpin> Read for MeteredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.opening.is_decided() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let mut bytes = [0; OPENING_BYTES];
+        let room = buf.remaining().min(OPENING_BYTES);
+        let mut first = ReadBuf::new(&mut bytes[..room]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, first.unfilled()))?;
+        if let Some(foreign) = self.opening.look(first.filled()) {
+            self.meter.foreign.get_or_init(|| foreign);
+        }
+        buf.put_slice(first.filled());
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -5,10 +5,14 @@
 //! Does not know: what a request means, where its body comes from, whether to try again.
 
 mod answer;
+mod cookies;
 mod dial;
+mod endpoint;
 mod error;
+mod history;
 mod lane;
 mod meter;
+mod opening;
 mod patience;
 mod sendfile;
 mod throttle;
@@ -16,6 +20,7 @@ mod tls;
 
 pub use answer::ANSWER_LIMIT_BYTES;
 pub use dial::{DialSettings, Dialer};
+pub use endpoint::Endpoint;
 pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, Sent, TransportError};
 pub use lane::Lane;
 pub use meter::SentCounter;

@@ -103,7 +103,7 @@ impl Watch {
         }
         self.last = seen;
         let (bound, verdict) = self.bound();
-        let deadline = self.changed_at + bound;
+        let deadline = later(self.changed_at, bound);
         if now >= deadline {
             return Err(verdict);
         }
@@ -130,14 +130,15 @@ impl Watch {
         let Some(minimum) = self.patience.min_speed.filter(|_| seen.phase == Phase::Flowing) else {
             return Ok(None);
         };
-        if now >= self.window_start + minimum.window {
+        let window_end = later(self.window_start, minimum.window);
+        if now >= window_end {
             let expected = minimum.bytes_per_s as f64 * (now - self.window_start).as_secs_f64();
             if ((seen.socket_bytes - self.window_bytes) as f64) < expected {
                 return Err(Verdict::TooSlow(minimum));
             }
             self.restart_window(seen, now);
         }
-        Ok(Some(self.window_start + minimum.window))
+        Ok(Some(later(self.window_start, minimum.window)))
     }
 
     fn restart_window(&mut self, seen: Seen, now: Instant) {
@@ -145,6 +146,13 @@ impl Watch {
         self.window_bytes = seen.socket_bytes;
     }
 }
+
+/// A moment so far away that no request lives to see it where the clock cannot hold the sum.
+fn later(start: Instant, wait: Duration) -> Instant {
+    start.checked_add(wait).unwrap_or_else(|| start + FAR)
+}
+
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +217,19 @@ mod tests {
         }
         let end = watch.look(seen(Phase::Flowing, 5 * 99), start + 5 * SECOND);
         assert_eq!(end, Err(Verdict::TooSlow(minimum)));
+    }
+
+    #[test]
+    fn waits_that_no_clock_holds_are_waits_for_ever() {
+        let now = Instant::now();
+        let min_speed = Some(MinSpeed { bytes_per_s: u64::MAX, window: Duration::MAX });
+        let patience =
+            Patience { stall: Duration::MAX, body: Duration::MAX, answer: Duration::MAX, min_speed };
+        for phase in [Phase::Flowing, Phase::AwaitingBody, Phase::AwaitingAnswer] {
+            let seen = Seen { phase, socket_bytes: 0 };
+            let mut watch = Watch::new(patience, seen, now);
+            assert!(watch.look(seen, now + Duration::from_secs(1)).unwrap() > now + FAR / 2, "{phase:?}");
+        }
     }
 
     #[test]

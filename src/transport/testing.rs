@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustix::net::sockopt;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
 use super::{DialSettings, Dialer, Lane, Patience, Trust};
 
@@ -56,10 +57,18 @@ impl Server {
 
     /// A server whose certificate is for `name`.
     pub(super) fn named(name: &str, wire: Wire, script: impl FnOnce(Acceptor) + Send + 'static) -> Server {
+        Server::certified(wire, certified(name), script)
+    }
+
+    /// A server with this configuration, and the certificates to trust it by.
+    pub(super) fn certified(
+        wire: Wire,
+        (config, ca_pem): (Arc<ServerConfig>, String),
+        script: impl FnOnce(Acceptor) + Send + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
         let address = listener.local_addr().unwrap();
-        let (config, ca_pem) = certified(name);
         let mut ca = tempfile::NamedTempFile::new().unwrap();
         ca.write_all(ca_pem.as_bytes()).unwrap();
         let acceptor = Acceptor { listener, config: (wire == Wire::Tls).then_some(config) };
@@ -73,8 +82,11 @@ impl Server {
     }
 
     pub(super) fn dialer(&self, settings: DialSettings) -> Dialer {
-        let trust = Trust { ca_certs: vec![self.ca.path().to_owned()] };
-        Dialer::new(&self.endpoint(), &trust, settings).unwrap()
+        Dialer::new(&self.endpoint(), &self.trust(), settings).unwrap()
+    }
+
+    pub(super) fn trust(&self) -> Trust {
+        Trust { ca_certs: vec![self.ca.path().to_owned()] }
     }
 
     pub(super) async fn lane(&self) -> Lane<Frames> {
@@ -260,13 +272,50 @@ fn certified(name: &str) -> (Arc<ServerConfig>, String) {
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let cert = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    (config(rustls::ALL_VERSIONS, None, &cert, &key), authority.pem())
+}
+
+/// A certificate that is its own authority, with CA:TRUE as `openssl req -x509` makes it.
+pub(super) fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (Arc<ServerConfig>, String) {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let cert = params.self_signed(&key).unwrap();
+    (config(rustls::ALL_VERSIONS, None, &cert, &key), cert.pem())
+}
+
+/// A server that requires a client certificate.
+pub(super) fn wanting_certificates(
+    version: &'static SupportedProtocolVersion,
+) -> (Arc<ServerConfig>, String) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    (config(&[version], Some(roots), &cert, &key), authority.pem())
+}
+
+fn config(
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Option<RootCertStore>,
+    cert: &Certificate,
+    key: &KeyPair,
+) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key.serialize_der().try_into().unwrap())
-        .unwrap();
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
+    let builder = match clients {
+        None => builder.unwrap().with_no_client_auth(),
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.unwrap().with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let key = key.serialize_der().try_into().unwrap();
+    let mut config = builder.with_single_cert(vec![cert.der().clone()], key).unwrap();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    (Arc::new(config), authority.pem())
+    Arc::new(config)
 }

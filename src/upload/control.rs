@@ -150,12 +150,17 @@ fn health_of_error(error: &Error) -> Health {
 
 /// The error, with the host that the request went to where that tells what to check.
 pub(super) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
+    if matches!(error, TransportError::TlsRefused { .. }) {
+        // It names the host, and what the two cannot agree on.
+        return Error::from(error);
+    }
     let error = Error::from(error);
     match error.kind() {
         kind @ (ErrorKind::Connect
         | ErrorKind::Unavailable
         | ErrorKind::Stalled
         | ErrorKind::MalformedAnswer
+        | ErrorKind::WrongProtocol
         | ErrorKind::Untrusted) => error.because(format!("{kind} ({})", dialer.authority())),
         _ => error,
     }

@@ -73,9 +73,12 @@ pub(super) struct Unstarted {
 }
 
 /// Checks the settings and opens the journal.
-pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
+pub(super) fn prepare(mut settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
     settings.check()?;
+    settings.credentials = settings.credentials.parsed()?;
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
+    // The journal finds an upload by this text: `HTTP://HOST/` has to find what `http://host` began.
+    settings.endpoint_url = dialer.endpoint().canonical().to_owned();
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
     let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
     Ok(Unstarted { settings, dialer, journal, inbox })

@@ -52,6 +52,7 @@ use crate::upload::running::News;
 use crate::wire::Addressing;
 
 pub use client::{Client, ClientBuilder, PRODUCTION_URL, SANDBOX_URL, Settings};
+pub use contradiction::{LONGEST_TIME, MOST_LANES};
 pub use creation::MARK_KEY;
 pub use happening::{Happening, Happenings};
 pub use progress::{Progress, ProgressStream};
@@ -347,8 +348,11 @@ impl Upload {
     /// Starts it and gives a handle to watch, stop or await it.
     ///
     /// # Errors
-    /// When the client's engine has ended.
-    pub async fn start(self) -> Result<Running> {
+    /// When the upload token cannot be one ([`Secret::parse`]), or the client's engine has ended.
+    pub async fn start(mut self) -> Result<Running> {
+        if let Some(Destination::Delegated { token, .. }) = &mut self.request.destination {
+            *token = token.parsed("upload token")?;
+        }
         let (reply, answer) = oneshot::channel();
         let (publish, progress) = watch::channel(Progress::default());
         let (followers, happenings) = happening::queue();

@@ -77,6 +77,7 @@ pub fn judge(error: &Error, fate: Fate, attempt: Attempt) -> Verdict {
         | ErrorKind::SourceChanged
         | ErrorKind::PlanImpossible
         | ErrorKind::Untrusted
+        | ErrorKind::WrongProtocol
         | ErrorKind::Mismatch
         | ErrorKind::Journal
         | ErrorKind::Busy

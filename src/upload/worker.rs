@@ -390,9 +390,11 @@ fn silent_source(error: &TransportError, supply: &Supply) -> Option<SourceError>
 
 /// Without its last byte a request cannot have been stored.
 fn fate_of(error: &TransportError) -> Fate {
-    match error.sent_all() {
-        true => Fate::Unknown,
-        false => Fate::NotStored,
+    match error {
+        // What speaks another protocol stores no chunk.
+        TransportError::Malformed { wrong_protocol: true, .. } => Fate::NotStored,
+        error if error.sent_all() => Fate::Unknown,
+        _ => Fate::NotStored,
     }
 }
 

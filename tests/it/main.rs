@@ -4,6 +4,8 @@
 
 mod batch;
 mod command;
+mod endpoint;
+mod environment;
 mod every_refusal;
 mod faults;
 mod happenings;

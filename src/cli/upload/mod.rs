@@ -29,7 +29,7 @@ use super::signals::Interrupts;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs, WayArgs};
 use super::usage::Meter;
 use super::values::{Count, Size};
-use super::{Ended, client, journal, memory};
+use super::{Ended, client, journal, memory, proxy};
 use halt::Halt;
 use one::{Done, End};
 pub(super) use plan::{Errand, Item, Unbegun};
@@ -257,7 +257,7 @@ impl Desk<'_> {
 
 /// The library's settings for uploads, with the API key where there is one and without a journal.
 pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Failure> {
-    client::mention_proxy(global);
+    proxy::mention(global);
     let mut settings = client::settings(global);
     if let Some(key) = client::key(global)? {
         settings.credentials = Credentials::ApiKey(key);
@@ -278,8 +278,8 @@ pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Fa
 
 pub(super) fn upload_token(args: &TokenArgs) -> Result<Option<Secret>, Failure> {
     match (&args.upload_token, &args.upload_token_file) {
-        (Some(token), _) => Ok(Some(Secret::new(token.clone()))),
-        (None, Some(path)) => client::secret_file(path).map(Some),
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, Some(path)) => client::secret_file(path, "upload token").map(Some),
         (None, None) => Ok(None),
     }
 }

@@ -1,19 +1,10 @@
 //! Compares the addresses of services.
 
-/// Returns whether two base URLs name the same service.
-///
-/// Scheme and host in another case, the default port and a slash at the end make no difference.
-pub(super) fn is_same(one: &str, other: &str) -> bool {
-    one == other || canonical(one).is_some_and(|canonical_one| canonical(other) == Some(canonical_one))
-}
+use crate::transport::Endpoint;
 
-/// `None` for what is no URL, which equals only itself.
-fn canonical(url: &str) -> Option<(String, String, u16, String)> {
-    let uri: http::Uri = url.parse().ok()?;
-    let scheme = uri.scheme_str()?.to_ascii_lowercase();
-    let default_port = if scheme == "http" { 80 } else { 443 };
-    let path = uri.path().trim_end_matches('/').to_owned();
-    Some((scheme, uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(default_port), path))
+/// Returns whether two base URLs name the same service, however they are spelled.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    one == other || Endpoint::canonical_of(one) == Endpoint::canonical_of(other)
 }
 
 #[cfg(test)]

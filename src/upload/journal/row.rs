@@ -13,6 +13,7 @@ use super::endpoint;
 use super::finished::Note;
 use super::identity::{Comparison, Identity, compare};
 use crate::source::ChunkDigest;
+use crate::transport::Endpoint;
 use crate::wire::{Addressing, Plan};
 
 /// Whose bytes go where: what makes two runs of a command the same upload.
@@ -309,7 +310,9 @@ impl Row {
 
     /// `None` when that is no row, whatever its seal.
     fn unsealed(id: i64, path: Vec<u8>, record: &str, stored: Vec<u8>) -> Option<Row> {
-        let record = serde_json::from_str(record).ok()?;
+        let mut record: Record = serde_json::from_str(record).ok()?;
+        // Rows of version 0.1 hold the endpoint as it was typed, with a slash at its end or `HTTP://`.
+        record.endpoint = Endpoint::canonical_of(&record.endpoint);
         let row = Row { id, path: PathBuf::from(OsString::from_vec(path)), record, stored: Bits(stored) };
         row.plan().is_ok().then_some(row)
     }

@@ -1,0 +1,134 @@
+//! The proxy that the environment names, which is not used: said where it may be why nothing is reached.
+
+use std::net::IpAddr;
+
+use ringlift::PRODUCTION_URL;
+use ringlift::transport::Endpoint;
+
+use super::args::Global;
+
+/// Warns that a proxy is not used.
+pub(super) fn mention(global: &Global) {
+    if let Some(variable) = global.proxy_variable {
+        tracing::warn!("{variable} names a proxy, which is not used: connections are made without one");
+    }
+}
+
+/// Returns the variable that names a proxy for the service, unless another exempts it (curl(1), "ENVIRONMENT").
+pub(super) fn variable(
+    global: &Global,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Option<&'static str> {
+    let endpoint = Endpoint::parse(global.endpoint_url.as_deref().unwrap_or(PRODUCTION_URL)).ok()?;
+    let exempt = ["no_proxy", "NO_PROXY"].into_iter().find_map(&environment).unwrap_or_default();
+    if exempt.split([',', ' ', '\t']).any(|entry| exempts(entry.trim(), &endpoint)) {
+        return None;
+    }
+    let own = if endpoint.is_tls() { ["https_proxy", "HTTPS_PROXY"] } else { ["http_proxy", "HTTP_PROXY"] };
+    own.into_iter().chain(["all_proxy", "ALL_PROXY"]).find(|name| environment(name).is_some())
+}
+
+/// Whether an entry of `NO_PROXY` names the endpoint: `*`, a host, a domain, an address or a network, with a
+/// port or without.
+fn exempts(entry: &str, endpoint: &Endpoint) -> bool {
+    if entry == "*" {
+        return true;
+    }
+    let (name, port) = without_port(entry);
+    if name.is_empty() || port.is_some_and(|port| port != endpoint.port().to_string()) {
+        return false;
+    }
+    if let Ok(address) = endpoint.host().parse::<IpAddr>() {
+        return is_in_network(address.to_canonical(), name);
+    }
+    let name = name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
+    let host = endpoint.host().trim_end_matches('.');
+    // A domain ends at a dot: `video` is not above `api-video`.
+    let is_below = host.strip_suffix(&*name).is_some_and(|below| below.is_empty() || below.ends_with('.'));
+    !name.is_empty() && is_below
+}
+
+/// Splits `host:port` and `[address]:port`. An IPv6 address without brackets has no port.
+fn without_port(entry: &str) -> (&str, Option<&str>) {
+    let bracketed = entry.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    if let Some((address, rest)) = bracketed {
+        return (address, rest.strip_prefix(':'));
+    }
+    match entry.split_once(':') {
+        Some((host, port)) if !port.contains(':') => (host, Some(port)),
+        _ => (entry, None),
+    }
+}
+
+/// Whether `network`, an address or one with the length of its prefix (CIDR), holds `address`.
+fn is_in_network(address: IpAddr, network: &str) -> bool {
+    let (base, prefix) = match network.split_once('/') {
+        Some((base, prefix)) => (base, prefix.parse::<u32>().ok()),
+        None => (network, Some(128)),
+    };
+    let (Ok(base), Some(prefix)) = (base.parse::<IpAddr>(), prefix) else { return false };
+    let (bits, differing) = match (base.to_canonical(), address) {
+        (IpAddr::V4(base), IpAddr::V4(address)) => (32, u128::from(u32::from(base) ^ u32::from(address))),
+        (IpAddr::V6(base), IpAddr::V6(address)) => (128, u128::from(base) ^ u128::from(address)),
+        _ => return false,
+    };
+    // The bits below the prefix may differ.
+    differing.checked_shr(bits - prefix.min(bits)).unwrap_or(0) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_exempt(url: &str, no_proxy: &str) -> bool {
+        let endpoint = Endpoint::parse(url).unwrap();
+        no_proxy.split(',').any(|entry| exempts(entry, &endpoint))
+    }
+
+    #[test]
+    fn an_entry_exempts_hosts_domains_addresses_and_networks() {
+        for (url, no_proxy) in [
+            ("https://ws.api.video", "*"),
+            ("https://ws.api.video", "ws.api.video"),
+            ("https://ws.api.video", "WS.API.Video"),
+            ("https://ws.api.video", "api.video"),
+            ("https://ws.api.video", ".api.video"),
+            ("https://ws.api.video", "*.api.video"),
+            ("https://ws.api.video", "ws.api.video:443"),
+            ("https://ws.api.video.", "api.video"),
+            ("http://127.0.0.1:8080", "127.0.0.1"),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://127.0.0.1:8080", "127.0.0.0/8"),
+            ("http://10.1.2.3", "10.1.2.3/32"),
+            ("http://10.1.2.3", "0.0.0.0/0"),
+            ("http://[::1]:81", "[::1]:81"),
+            ("http://[::1]:81", "::1"),
+            ("http://[fd00::5]", "fd00::/8"),
+            ("http://[::ffff:10.1.2.3]", "10.0.0.0/8"),
+        ] {
+            assert!(is_exempt(url, no_proxy), "{url} {no_proxy}");
+        }
+    }
+
+    #[test]
+    fn an_entry_exempts_nothing_else() {
+        for (url, no_proxy) in [
+            ("https://ws.api.video", ""),
+            ("https://ws.api.video", "."),
+            ("https://ws.api.video", "i.video"),
+            ("https://ws.api.video", "x.ws.api.video"),
+            ("https://ws.api.video", "ws.api.video:8443"),
+            ("http://127.0.0.1", "7.0.0.1"),
+            ("http://127.0.0.1", ".0.0.1"),
+            ("http://127.0.0.1:8080", "127.0.0.1:80"),
+            ("http://127.0.0.1", "128.0.0.0/8"),
+            ("http://10.1.2.3", "10.1.2.2/32"),
+            ("http://10.1.2.3", "10.0.0.0/x"),
+            ("http://[::1]", "::2"),
+            ("http://[fd00::5]", "fe00::/8"),
+            ("http://10.1.2.3", "fd00::/0"),
+        ] {
+            assert!(!is_exempt(url, no_proxy), "{url} {no_proxy}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The facts about an endpoint that outlive its connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+
+use super::cookies::Cookies;
+
+/// The facts that all connections of a dialer share.
+///
+/// An endpoint that has answered once is the right one: what goes wrong later may pass, and is tried again.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    has_answered: AtomicBool,
+    wants_certificate: AtomicBool,
+    cookies: Cookies,
+}
+
+impl History {
+    /// The cookies that the endpoint has set.
+    pub(super) fn cookies(&self) -> &Cookies {
+        &self.cookies
+    }
+
+    /// Records a complete head of an HTTP answer.
+    pub(super) fn note_answer(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether any connection had an HTTP answer.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server asked for a client certificate.
+    pub(super) fn wants_certificate(&self) -> bool {
+        self.wants_certificate.load(Ordering::Relaxed)
+    }
+}
+
+/// Has no client certificate, and records that the server asked for one.
+#[derive(Debug)]
+pub(super) struct NoClientCertificate(pub(super) Arc<History>);
+
+impl ResolvesClientCert for NoClientCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.wants_certificate.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,99 @@
+//! The first bytes of a connection, which show whether the peer speaks HTTP at all.
+
+/// Another protocol than HTTP. The bytes themselves are not kept: an echo of the request holds its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Foreign {
+    /// RFC 4253, section 4.2.
+    #[error("an SSH server answers there")]
+    Ssh,
+    /// A TLS record, an alert or a part of a handshake (RFC 8446, section 5.1).
+    #[error("a TLS server answers there, which takes https:// only")]
+    Tls,
+    /// The greeting of SMTP and FTP.
+    #[error("a mail or FTP server answers there")]
+    Greeting,
+    /// An empty SETTINGS frame, or one with entries (RFC 9113, section 6.5).
+    #[error("an HTTP/2 server answers there, which does not speak HTTP/1.1")]
+    Http2,
+    #[error("what answers there does not speak HTTP")]
+    Unknown,
+}
+
+/// The comparison of a connection's first bytes with those of a status line.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    matched: usize,
+    is_foreign: bool,
+}
+
+impl Opening {
+    /// Whether more bytes would say nothing new.
+    pub(super) fn is_decided(&self) -> bool {
+        self.is_foreign || self.matched == STATUS_LINE.len()
+    }
+
+    /// Compares the next bytes of the connection. Returns the protocol at the first byte that is not HTTP.
+    pub(super) fn look(&mut self, bytes: &[u8]) -> Option<Foreign> {
+        for &byte in bytes {
+            if self.is_decided() {
+                break;
+            }
+            // A recipient skips empty lines before the status line, as hyper's parser does.
+            if self.matched == 0 && matches!(byte, b'\r' | b'\n') {
+                continue;
+            }
+            if byte != STATUS_LINE[self.matched] {
+                self.is_foreign = true;
+                return Some(protocol(bytes));
+            }
+            self.matched += 1;
+        }
+        None
+    }
+}
+
+fn protocol(bytes: &[u8]) -> Foreign {
+    match bytes {
+        [b'S', b'S', b'H', b'-', ..] => Foreign::Ssh,
+        [0x15 | 0x16, 0x03, ..] => Foreign::Tls,
+        [b'2', b'2', b'0', b' ' | b'-', ..] => Foreign::Greeting,
+        [0, 0, _, 4, ..] => Foreign::Http2,
+        _ => Foreign::Unknown,
+    }
+}
+
+const STATUS_LINE: &[u8] = b"HTTP/";
+
+/// Enough to recognise a protocol.
+pub(super) const OPENING_BYTES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(reads: &[&[u8]]) -> Option<Foreign> {
+        let mut opening = Opening::default();
+        reads.iter().find_map(|bytes| opening.look(bytes))
+    }
+
+    #[test]
+    fn a_status_line_is_http_however_it_is_cut() {
+        for reads in [&[&b"HTTP/1.1 200"[..]][..], &[b"H", b"TT", b"P/", b"1.0"], &[b"\r\n", b"\r\nHTTP/9"]] {
+            assert_eq!(look(reads), None, "{reads:?}");
+        }
+    }
+
+    #[test]
+    fn other_protocols_are_told_by_their_first_bytes() {
+        for (reads, expected) in [
+            (&[&b"SSH-2.0-OpenSSH_9.6\r\n"[..]][..], Foreign::Ssh),
+            (&[b"\x15\x03\x01\0\x02\x02\x46"], Foreign::Tls),
+            (&[b"220 mail.example ESMTP\r\n"], Foreign::Greeting),
+            (&[b"\0\0\x12\x04\0"], Foreign::Http2),
+            (&[b"HT", b"ML"], Foreign::Unknown),
+            (&[b"\0"], Foreign::Unknown),
+        ] {
+            assert_eq!(look(reads), Some(expected), "{reads:?}");
+        }
+    }
+}

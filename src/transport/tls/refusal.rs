@@ -1,0 +1,177 @@
+//! The meaning of TLS errors: refused for good, or worth another attempt.
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+use super::verify::is_ca_as_end_entity;
+use crate::transport::history::History;
+use crate::transport::{Sent, TransportError};
+
+/// How far the connection was when the error came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transport) enum Stage {
+    Handshake,
+    /// TLS 1.3 refuses a client without a certificate only here: the client's handshake is over first.
+    Connected,
+}
+
+/// Returns the error that a TLS error means: a refusal, which is final, or a failure that may pass.
+pub(in crate::transport) fn refused(
+    authority: &str,
+    history: &History,
+    error: &Error,
+    stage: Stage,
+    sent: Sent,
+) -> TransportError {
+    refusal(authority, history, error, stage).unwrap_or_else(|| TransportError::Tls {
+        authority: authority.to_owned(),
+        reason: error.to_string(),
+        sent,
+    })
+}
+
+/// The refusal that a TLS error means; `None` for one that may pass.
+pub(in crate::transport) fn refusal(
+    authority: &str,
+    history: &History,
+    error: &Error,
+    stage: Stage,
+) -> Option<TransportError> {
+    let authority = authority.to_owned();
+    if let Error::InvalidCertificate(reason) = error {
+        let advice = advice(reason);
+        return Some(TransportError::Untrusted { authority, reason: reason.to_string(), advice });
+    }
+    let (reason, advice) = words(error, stage, history)?;
+    Some(TransportError::TlsRefused { authority, reason, advice })
+}
+
+fn words(error: &Error, stage: Stage, history: &History) -> Option<(String, &'static str)> {
+    // A server in a rolling deployment may refuse for a moment; one that never answered is not there at all.
+    let is_unknown = !history.has_answered();
+    let is_new = is_unknown && stage == Stage::Handshake;
+    let said = |reason: &str, advice| Some((reason.to_owned(), advice));
+    match error {
+        Error::FailedToGetCurrentTime => said("the clock of this machine stands before 1970", SET_CLOCK),
+        Error::AlertReceived(alert) if wants_certificate(*alert, history) => said(
+            "the server requires a client certificate, which ringlift cannot send",
+            NO_CLIENT_CERTIFICATE,
+        ),
+        Error::AlertReceived(alert) if is_unknown && !may_pass(*alert) => {
+            Some((alert_words(*alert), CHECK_SERVER))
+        }
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) if is_new => said("what answers there does not speak TLS", CHECK_PORT),
+        Error::InvalidMessage(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerIncompatible(_)
+        | Error::PeerMisbehaved(_)
+        | Error::NoCertificatesPresented
+        | Error::NoApplicationProtocol
+            if is_new =>
+        {
+            Some((error.to_string(), CHECK_SERVER))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the server ends the connection because it got no client certificate.
+///
+/// TLS 1.2 has no alert of its own for that: OpenSSL sends `handshake_failure`, Go `bad_certificate`.
+fn wants_certificate(alert: AlertDescription, history: &History) -> bool {
+    use AlertDescription::*;
+    let may_mean_it = matches!(
+        alert,
+        HandshakeFailure | NoCertificate | BadCertificate | AccessDenied | CertificateUnknown
+    );
+    alert == CertificateRequired || may_mean_it && history.wants_certificate()
+}
+
+/// Whether an alert is about this connection, or this moment, rather than about what the two sides support
+/// (RFC 8446, section 6.2).
+fn may_pass(alert: AlertDescription) -> bool {
+    use AlertDescription::*;
+    matches!(alert, BadRecordMac | InternalError | UserCanceled | CloseNotify)
+}
+
+fn alert_words(alert: AlertDescription) -> String {
+    let words = match alert {
+        AlertDescription::ProtocolVersion => "the server speaks neither TLS 1.2 nor TLS 1.3",
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+            "the server has no cipher suite and key exchange in common with ringlift"
+        }
+        AlertDescription::UnrecognisedName => "the server does not know this host name",
+        AlertDescription::NoApplicationProtocol => "the server does not offer HTTP/1.1",
+        _ => return format!("the server refused the handshake with the alert {alert:?}"),
+    };
+    words.to_owned()
+}
+
+fn advice(reason: &CertificateError) -> &'static str {
+    match reason {
+        CertificateError::UnknownIssuer => "; for a private authority pass its certificate: --ca-cert FILE",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "; it has expired, or the clock of this machine is wrong"
+        }
+        other if is_ca_as_end_entity(other) => {
+            "; it is an authority's certificate: pass this very certificate with --ca-cert FILE, or make one \
+             with -addext basicConstraints=critical,CA:FALSE"
+        }
+        _ => "",
+    }
+}
+
+const NO_CLIENT_CERTIFICATE: &str = "use an address of the service that requires no client certificate";
+const CHECK_SERVER: &str =
+    "check the endpoint's host and port; the server must offer TLS 1.2 or 1.3 and HTTP/1.1";
+const CHECK_PORT: &str =
+    "check the endpoint's port, or write http:// if the service is meant to be reached without TLS";
+const SET_CLOCK: &str = "set the clock: certificates are valid for a period";
+
+#[cfg(test)]
+mod tests {
+    use rustls::PeerIncompatible;
+
+    use super::*;
+
+    fn is_final(error: &Error, stage: Stage, history: &History) -> bool {
+        refusal("h", history, error, stage).is_some()
+    }
+
+    #[test]
+    fn alerts_are_final_until_the_endpoint_has_answered() {
+        let history = History::default();
+        let refused = Error::AlertReceived(AlertDescription::HandshakeFailure);
+        for stage in [Stage::Handshake, Stage::Connected] {
+            assert!(is_final(&refused, stage, &history));
+        }
+        assert!(is_final(
+            &Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon),
+            Stage::Handshake,
+            &history
+        ));
+        assert!(is_final(
+            &Error::InvalidMessage(InvalidMessage::InvalidContentType),
+            Stage::Handshake,
+            &history
+        ));
+        history.note_answer();
+        assert!(!is_final(&refused, Stage::Handshake, &history));
+        let required = Error::AlertReceived(AlertDescription::CertificateRequired);
+        assert!(is_final(&required, Stage::Connected, &history));
+        assert!(is_final(&Error::InvalidCertificate(CertificateError::Revoked), Stage::Handshake, &history));
+    }
+
+    #[test]
+    fn what_a_network_or_a_moment_can_cause_may_pass() {
+        let history = History::default();
+        for alert in [AlertDescription::InternalError, AlertDescription::BadRecordMac] {
+            assert!(!is_final(&Error::AlertReceived(alert), Stage::Handshake, &history), "{alert:?}");
+        }
+        assert!(!is_final(&Error::DecryptError, Stage::Handshake, &history));
+        let garbled = Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        assert!(!is_final(&garbled, Stage::Connected, &history));
+    }
+}
