@@ -42,15 +42,18 @@ pub struct ChunkBody<S> {
     last_block: Option<oneshot::Receiver<()>>,
     left: u64,
     read_bytes: Arc<AtomicU64>,
-    digesting: Option<Digesting>,
+    digesting: Digesting,
 }
 
 /// The digest of the chunk's blocks as they are given to hyper.
-struct Digesting {
-    digester: ChunkDigester,
-    /// What is told the digest.
-    tell: Box<dyn FnOnce(ChunkDigest)>,
+enum Digesting {
+    No,
+    Running(Box<ChunkDigester>, Report),
+    /// It was reported, and is being written down.
+    Reported(oneshot::Receiver<()>),
 }
+
+type Report = Box<dyn FnOnce(ChunkDigest) -> oneshot::Receiver<()>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -95,17 +98,21 @@ impl<S: Source> ChunkBody<S> {
             left: envelope.content_length(extent.len()),
             source,
             read_bytes,
-            digesting: None,
+            digesting: Digesting::No,
         }
     }
 
-    /// Has `tell` called with the digest of the chunk, once, before the end of the envelope is given: no server can
-    /// have stored the chunk earlier. It is not called for a body that ends with an error or is dropped.
+    /// Calls `report` with the digest of the chunk, once, and gives the end of the envelope when the receiver that
+    /// `report` returned has received, or its sender is gone: no server can have stored the chunk earlier.
+    /// It is not called for a body that ends with an error or is dropped.
     ///
     /// The source's bytes are read in user space for it.
     #[must_use]
-    pub fn digesting(mut self, tell: impl FnOnce(ChunkDigest) + 'static) -> ChunkBody<S> {
-        self.digesting = Some(Digesting { digester: ChunkDigester::new(), tell: Box::new(tell) });
+    pub fn digesting(
+        mut self,
+        report: impl FnOnce(ChunkDigest) -> oneshot::Receiver<()> + 'static,
+    ) -> ChunkBody<S> {
+        self.digesting = Digesting::Running(Box::new(ChunkDigester::new()), Box::new(report));
         self
     }
 
@@ -144,8 +151,8 @@ impl<S: Source> ChunkBody<S> {
 
     fn give_block(&mut self, block: Bytes) -> PolledFrame {
         self.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
-        if let Some(digesting) = &mut self.digesting {
-            digesting.digester.update(&block);
+        if let Digesting::Running(digester, _) = &mut self.digesting {
+            digester.update(&block);
         }
         let is_last = self.unasked.is_empty() && self.reads.is_empty();
         if !is_last || !self.source.needs_check() {
@@ -166,12 +173,23 @@ impl<S: Source> ChunkBody<S> {
         if let Err(error) = self.source.check() {
             return self.end_with(error);
         }
-        if let Some(Digesting { digester, tell }) = self.digesting.take() {
-            tell(digester.finish());
-        }
+        ready!(self.poll_digest(cx));
         self.stage = Stage::Done;
         let tail = mem::take(&mut self.tail);
         self.give(tail)
+    }
+
+    /// Ready when the digest, if there is one, was written down or cannot be.
+    fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.digesting = match mem::replace(&mut self.digesting, Digesting::No) {
+            Digesting::Running(digester, report) => Digesting::Reported(report(digester.finish())),
+            other => other,
+        };
+        if let Digesting::Reported(written) = &mut self.digesting {
+            let _gone = ready!(Pin::new(written).poll(cx));
+            self.digesting = Digesting::No;
+        }
+        Poll::Ready(())
     }
 
     fn end_with(&mut self, error: SourceError) -> PolledFrame {
@@ -378,35 +396,44 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_that_of_the_chunk_and_comes_before_the_end_of_the_envelope() {
+    fn the_end_of_the_envelope_waits_until_the_digest_of_the_chunk_is_written_down() {
         for kind in Kind::ALL {
             let (len, extent) = (3_000_000, Extent::new(1_000, 2_500_001));
             testing::with(kind, len, move |Fixture { source, content, .. }| async move {
-                let told = Rc::<Cell<Option<ChunkDigest>>>::default();
-                let teller = Rc::clone(&told);
-                let mut body = body(source, extent).0.digesting(move |digest| teller.set(Some(digest)));
+                let reported = Rc::<Cell<Option<ChunkDigest>>>::default();
+                let (report, (write, written)) = (Rc::clone(&reported), oneshot::channel());
+                let mut body = body(source, extent).0.digesting(move |digest| {
+                    report.set(Some(digest));
+                    written
+                });
                 let mut frames = 0;
                 while body.size_hint().exact() > Some(envelope().tail().len() as u64) {
                     body.frame().await.unwrap().unwrap();
                     frames += 1;
                 }
-                assert!(told.get().is_none() && frames > 1, "{kind:?}");
+                assert!(reported.get().is_none() && frames > 1, "{kind:?}");
+                assert!(body.frame().now_or_never().is_none(), "{kind:?}");
+                let digest = reported.get().unwrap();
+                write.send(()).unwrap();
                 body.frame().await.unwrap().unwrap();
                 let mut digester = ChunkDigester::new();
                 digester.update(&content[extent.offset() as usize..extent.end() as usize]);
-                assert_eq!(told.get(), Some(digester.finish()), "{kind:?}");
+                assert_eq!(digest, digester.finish(), "{kind:?}");
             });
         }
     }
 
     #[test]
     fn a_chunk_that_ends_with_an_error_has_no_digest() {
-        let told = Rc::new(Cell::new(false));
-        let teller = Rc::clone(&told);
+        let reported = Rc::new(Cell::new(false));
+        let report = Rc::clone(&reported);
         let broken = Slow::failing(20, |_| Err(SourceError::EmptyPipe { name: "-".into() }));
-        let mut body = body(broken, Extent::new(0, 95)).0.digesting(move |_| teller.set(true));
+        let mut body = body(broken, Extent::new(0, 95)).0.digesting(move |_| {
+            report.set(true);
+            oneshot::channel().1
+        });
         block_on(async { while body.frame().await.is_some() {} });
-        assert!(!told.get());
+        assert!(!reported.get());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Origin, RateLimit, UploadAnswer, Video};
 use crate::body::ChunkBody;
@@ -71,16 +71,18 @@ pub(super) enum Supply {
 pub(super) enum Report {
     /// It is idle, and what became of its last order.
     Idle { lane: LaneIndex, done: Option<Done> },
-    /// It has handed over all bytes of a chunk and not the end of the request: the service may have it from now on.
+    /// It has handed over all bytes of a chunk, and hands over the end of the request once the digest is written
+    /// down: the service may have the chunk from then on.
     Sent(Sent),
 }
 
 /// A chunk that was sent whole.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Sent {
     pub(super) session: SessionId,
     pub(super) index: u32,
     pub(super) digest: ChunkDigest,
+    pub(super) written: oneshot::Sender<()>,
 }
 
 /// What became of an order.
@@ -317,9 +319,12 @@ impl Worker {
         let mut body = ChunkBody::new(&envelope, source, order.chunk.extent, gauge.read.clone());
         if order.digests {
             let (session, index, reports) = (order.session, order.chunk.index, self.reports.clone());
-            // There is room: the queue has two places for each lane, and a lane reports twice for an order at most.
             body = body.digesting(move |digest| {
-                drop(reports.try_send(Report::Sent(Sent { session, index, digest })))
+                let (written, is_written) = oneshot::channel();
+                let sent = Sent { session, index, digest, written };
+                // There is room: the queue has two places for each lane, and a lane reports twice for an order at most.
+                drop(reports.try_send(Report::Sent(sent)));
+                is_written
             });
         }
         let mut request = request.body(body).map_err(|error| {

@@ -125,6 +125,8 @@ impl Active {
         if let Some(record) = &mut self.record {
             record.sent(sent.index, sent.digest);
         }
+        // The lane may have given up meanwhile.
+        let _ = sent.written.send(());
     }
 
     /// Tells once that the file was touched while it is being sent.

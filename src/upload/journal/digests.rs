@@ -1,8 +1,8 @@
 //! The digests of the chunks that were sent, in rows of their own: rewriting those of ten thousand chunks with each
 //! acknowledgement would write 160 KB each time.
 //!
-//! A digest is reported before the end of its request is handed to the connection, so that a chunk whose answer was
-//! lost has one as well. Digests need no seal: one that was damaged proves nothing, and the upload begins anew.
+//! A digest is written before the end of its request is sent, so that a chunk whose answer was lost has one as well.
+//! Digests need no seal: one that was damaged proves nothing, and the upload begins anew.
 
 use std::path::Path;
 
