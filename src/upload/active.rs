@@ -64,6 +64,8 @@ pub(super) struct Active {
     /// Which wait its followers were told of.
     told: Told,
     source_check: Check,
+    /// Whether it is to end early.
+    pub(super) halted: watch::Receiver<Halt>,
 }
 
 impl Active {
@@ -89,7 +91,7 @@ impl Active {
                 return None;
             }
         };
-        let tasks = [Some(next_halt(id, halted)), claimed.inbox.map(|inbox| next_filling(id, inbox))];
+        let tasks = [Some(next_halt(id, halted.clone())), claimed.inbox.map(|inbox| next_filling(id, inbox))];
         let (cancel, _) = watch::channel(false);
         let active = Active {
             session: Session::new(claimed.spec, Instant::now()),
@@ -114,6 +116,7 @@ impl Active {
             herald: Herald::new(claimed.file_name, followers),
             told: Told::default(),
             source_check: Check::Due,
+            halted,
         };
         if claimed.may_have_strayed {
             active.herald.tell(Happening::StrayVideo);

@@ -9,11 +9,13 @@ mod happenings;
 mod limits;
 mod machine;
 mod on_change;
+mod outputs;
 mod refusals;
 mod resume;
 mod resume_command;
 mod round_trip;
 #[cfg(feature = "cli")]
 mod secrets;
+mod silent_sources;
 mod soak;
 mod support;
