@@ -70,7 +70,10 @@ mod tests {
     fn a_thread_that_does_not_end_is_left_behind_and_others_are_joined() {
         let soon = || Instant::now() + Duration::from_millis(50);
         let (hold, held) = channel::<()>();
-        let stuck = start("stuck".to_owned(), move || drop(held.recv())).unwrap();
+        let stuck = start("stuck".to_owned(), move || {
+            let _ = held.recv();
+        })
+        .unwrap();
         assert_eq!(stuck.join_until(soon()), Ending::LeftBehind);
         drop(hold);
         let late = Instant::now() + Duration::from_secs(60);

@@ -71,15 +71,17 @@ fn an_upload_whose_id_could_not_be_written_stays_in_the_journal_and_is_answered_
     for flags in [&["upload"][..], &["upload", "--json"]] {
         let house = House::new(Scheme::Http);
         let sample = Sample::new(11 * MIB);
-        let ran = run_full(house.host(&mut ringlift()).args(flags).arg(sample.path())).failed(1, &[FULL]);
-        let again = house.run(["upload", "--json", sample.arg()]).done();
+        let mut command = ringlift();
+        house.host(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB").args(flags);
+        let ran = run_full(command.arg(sample.path())).failed(1, &[FULL]);
+        let again = house.run(["upload", "--json", "--chunk-size", "5MiB", sample.arg()]).done();
         let video_id = again.summary()["video_id"].as_str().unwrap().to_owned();
         house.assert_holds(&video_id, &sample.path());
         house.assert_created(1);
         house.assert_nothing_was_sent_twice();
         assert!(ran.stderr.contains(&video_id), "the id is nowhere: {}", ran.stderr);
         // Once it was told, the same file is another upload.
-        house.run(["upload", sample.arg()]).done();
+        house.run(["upload", "--chunk-size", "5MiB", sample.arg()]).done();
         house.assert_created(2);
     }
 }
@@ -113,17 +115,10 @@ fn streams_that_are_closed_or_full_on_the_side_of_the_messages_spoil_no_upload()
     for ending in [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"] {
         let house = House::new(Scheme::Http);
         let sample = Sample::new(11 * MIB);
-        let mut command = ringlift_after("true");
         // The shell closes what the command would have inherited.
+        let mut command = Command::new("sh");
         let script = format!("exec \"$@\" {ending}");
-        let program = env!("CARGO_BIN_EXE_ringlift");
-        command = {
-            let mut sh = Command::new("sh");
-            sh.args(["-c", &script, "sh", program]);
-            sh.env_clear();
-            drop(command);
-            sh
-        };
+        command.env_clear().args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringlift")]);
         house.host(&mut command).args(["upload", "-v"]).arg(sample.path());
         assert_eq!(end(start(&mut command)).code, Some(0), "{ending}");
         assert_eq!(house.server.tally().videos_created, 1);
@@ -224,11 +219,33 @@ fn a_command_that_only_asks_ends_with_a_summary_too() {
 }
 
 #[test]
+fn a_signal_between_two_attempts_makes_no_third_one_and_ends_it_at_once() {
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", refusing.local_addr().unwrap());
+    drop(refusing);
+    let sample = Sample::new(MIB);
+    let mut command = ringlift();
+    command.env("APIVIDEO_API_KEY", "k").args(["upload", "--json", "--no-journal", "--grace", "1h"]);
+    let mut child = start(command.args(["--endpoint-url", &url]).arg(sample.path()));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Pauses double: after the third one it is seconds until the next attempt.
+    for _ in 0..4 {
+        assert!(lines.by_ref().any(|line| line.unwrap().contains(r#""event":"retry""#)));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let stdout: Vec<String> = lines.map_while(Result::ok).collect();
+    let ran = Ran { stdout: stdout.join("\n"), ..end(child) };
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert!(ran.events().iter().all(|event| event["event"] != "retry"), "{}", ran.stdout);
+    assert_eq!(ran.summary()["exit_code"], 130);
+}
+
+#[test]
 fn a_signal_while_it_waits_names_the_video_that_is_there() {
     let house = House::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
     let sample = Sample::new(6 * MIB);
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--wait", "playable"]);
+    house.host(&mut command).args(["upload", "--json", "--wait", "playable", "--chunk-size", "5MiB"]);
     let child = start(command.arg(sample.path()));
     let is_asked = || house.server.requests().iter().any(|request| request.path.ends_with("/status"));
     while !is_asked() {
@@ -240,11 +257,16 @@ fn a_signal_while_it_waits_names_the_video_that_is_there() {
     let created = ran.event("created")["video_id"].clone();
     assert_eq!((&ran.event("file_failed")["video_id"], &ran.summary()["video_id"]), (&created, &created));
     assert_eq!(ran.summary()["bytes"], sample.len);
-    let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--wait", "playable", "--wait-timeout", "1s"]);
-    let ran = run(command.arg(sample.path())).failed(5, &["--wait-timeout"]);
+}
+
+#[test]
+fn a_wait_that_is_over_is_made_longer_by_its_own_flag() {
+    let house = House::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
+    let sample = Sample::new(6 * MIB);
+    let args = ["upload", "--json", "--chunk-size", "5MiB", "--wait", "playable", "--wait-timeout", "1s"];
+    let ran = run(house.host(&mut ringlift()).args(args).arg(sample.path())).failed(5, &["--wait-timeout"]);
     assert!(!ran.stderr.contains("(--timeout)"), "{}", ran.stderr);
-    house.assert_created(1);
+    assert_eq!(ran.event("created")["video_id"], ran.summary()["video_id"]);
 }
 
 #[test]
