@@ -205,7 +205,7 @@ impl Output {
 impl Ticket {
     /// Waits until the text was written; false when it could not be. A reader that has gone wants no
     /// more, which counts as written.
-    pub(super) async fn is_written(self) -> bool {
+    pub(super) async fn is_written(&self) -> bool {
         let begun = Instant::now();
         let written = self.queue.when(|state| self.outcome(state));
         tokio::pin!(written);
