@@ -78,7 +78,8 @@ pub(super) struct Global {
     /// Give up after this long without any chunk being stored [default: 15m]
     #[arg(long, global = true, value_name = "TIME", value_parser = values::time, help_heading = SERVICE)]
     pub(super) retry_max_time: Option<Duration>,
-    /// Give a connection up after this long without a byte moving [default: 1m, 2m for an answer]
+    /// Give a connection up after this long without a byte moving, and so a file whose disk gives nothing
+    /// [default: 1m, 2m for an answer and for a disk]
     #[arg(long, global = true, value_name = "TIME", value_parser = values::patience, help_heading = SERVICE)]
     pub(super) timeout: Option<Duration>,
     /// Give each step of connecting up after this long: the name, the connection, TLS [default: 10s]
@@ -129,7 +130,7 @@ pub(super) struct ResumeArgs {
     /// [default: ringlift/journal.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,
-    /// How long chunks under way may still take after SIGINT or SIGTERM; a second signal ends them at once
+    /// How long chunks under way may still take after SIGINT, SIGTERM or SIGHUP; a second signal ends them at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
     pub(super) grace: Duration,
 

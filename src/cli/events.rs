@@ -34,7 +34,7 @@ impl<'a> Line<'a> {
 
 /// The bytes of a path that is not UTF-8.
 pub(super) fn odd_name(path: &Path) -> Option<&[u8]> {
-    path.to_str().is_none().then(|| path.as_os_str().as_encoded_bytes())
+    path.to_str().is_none().then_some(path.as_os_str().as_encoded_bytes())
 }
 
 /// What happened.

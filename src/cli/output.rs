@@ -205,7 +205,7 @@ impl Output {
 impl Ticket {
     /// Waits until the text was written; false when it could not be. A reader that has gone wants no
     /// more, which counts as written.
-    pub(super) async fn is_written(self) -> bool {
+    pub(super) async fn is_written(&self) -> bool {
         let begun = Instant::now();
         let written = self.queue.when(|state| self.outcome(state));
         tokio::pin!(written);
@@ -260,27 +260,31 @@ impl Queue {
     fn write_next(&self, output: &Output) -> bool {
         let mut state = self.state();
         let Some((stream, text)) = state.texts.pop_front() else { return false };
-        let is_sound = *state.health(stream) == Health::Sound;
+        let (is_sound, number) = (*state.health(stream) == Health::Sound, state.done + 1);
         drop(state);
         let written = if is_sound { write_all(stream, &text) } else { Ok(()) };
-        let mut state = self.state();
-        state.done += 1;
-        state.bytes -= text.len();
-        let number = state.done;
         if let Err(errno) = written {
-            let broken = Health::Broken { number, errno };
-            *state.health(stream) = if errno == Errno::PIPE { Health::Closed } else { broken };
+            // Before the text counts as done: whoever waits for that ends the process.
+            self.fail(stream, number, errno, output);
         }
+        let mut state = self.state();
+        state.done = number;
+        state.bytes -= text.len();
         drop(state);
         self.changed.notify_all();
         self.news.notify_waiters();
-        if let (Stream::Out, Err(errno)) = (stream, written)
-            && errno != Errno::PIPE
-        {
+        true
+    }
+
+    /// Takes note of a stream that cannot be written, and says so of standard output.
+    fn fail(&self, stream: Stream, number: u64, errno: Errno, output: &Output) {
+        let is_closed = errno == Errno::PIPE;
+        let broken = Health::Broken { number, errno };
+        *self.state().health(stream) = if is_closed { Health::Closed } else { broken };
+        if stream == Stream::Out && !is_closed {
             let text = format!("ringlift: could not write to standard output: {}\n", io::Error::from(errno));
             let _ = output.push(Stream::Err, text.into_bytes(), Urgency::Last);
         }
-        true
     }
 
     fn drain(&self, begun: Instant) {

@@ -29,7 +29,7 @@ pub(super) struct UploadArgs {
     /// Print the plan, send nothing and create nothing
     #[arg(short = 'n', long, visible_alias = "dryrun")]
     pub(super) dry_run: bool,
-    /// How long chunks under way may still take after SIGINT or SIGTERM; a second signal ends them at once
+    /// How long chunks under way may still take after SIGINT, SIGTERM or SIGHUP; a second signal ends them at once
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
     pub(super) grace: Duration,
 
@@ -176,7 +176,7 @@ pub(super) struct WayArgs {
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
     /// The memory for chunks of standard input, which are kept until they are acknowledged; at least one
-    /// chunk [default: 256MiB]
+    /// chunk [default: 256MiB, or a quarter of what this machine or container has where that is less]
     #[arg(long, value_name = "SIZE")]
     pub(super) max_buffer_memory: Option<Size>,
 }

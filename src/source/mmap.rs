@@ -94,12 +94,8 @@ impl Source for MmapSource {
         let inner = Rc::clone(&self.inner);
         async move {
             // What the disk takes long for happens on a blocking thread; the pages are there afterwards.
-            inner.reads.returned().await;
-            let (map, (_awaited, in_kernel)) = (Arc::clone(&inner.map), inner.reads.begin());
-            let populating = tokio::task::spawn_blocking(move || {
-                let _in_kernel = in_kernel;
-                map.populate(extent)
-            });
+            let map = Arc::clone(&inner.map);
+            let populating = inner.reads.on_thread(move || map.populate(extent));
             let stopped = |error| inner.file.read_error(extent.offset(), io::Error::other(error));
             let _ = populating.await.map_err(stopped)?;
             inner.slice(extent)
@@ -125,10 +121,7 @@ impl Source for MmapSource {
     }
 
     fn check(&self) -> Result<(), SourceError> {
-        match self.inner.map.fault() {
-            Some(at) => Err(self.inner.file.lost_at(at)),
-            None => Ok(()),
-        }
+        self.inner.map.fault().map_or(Ok(()), |at| Err(self.inner.file.lost_at(at)))
     }
 }
 

@@ -102,9 +102,7 @@ impl Inner {
     /// Reads the rest of the extent on a blocking thread, which keeps the lease even if nobody waits.
     async fn read_blocking(&self, lease: Lease, extent: Extent, rest: Extent) -> Result<Lease, SourceError> {
         let (file, residency) = (self.file.clone(), self.residency);
-        let (_awaited, in_kernel) = self.reads.begin();
-        let reading = tokio::task::spawn_blocking(move || {
-            let _in_kernel = in_kernel;
+        let reading = self.reads.on_thread(move || {
             let lease = fill(&file, lease, extent, rest)?;
             if residency.is_cold() {
                 forget(&file, extent);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+use tokio::task::{JoinError, spawn_blocking};
 
 /// The reads of one source under way. A clone counts the same reads.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +47,20 @@ impl Reads {
             }
             returned.await;
         }
+    }
+
+    /// Reads on a blocking thread, once every read that was given up has returned.
+    pub(super) async fn on_thread<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        self.returned().await;
+        let (_awaited, in_kernel) = self.begin();
+        let counted = move || {
+            let _in_kernel = in_kernel;
+            read()
+        };
+        spawn_blocking(counted).await
     }
 
     /// Counts a read that begins now.

@@ -78,6 +78,8 @@ pub(super) struct Active {
     /// Which wait its followers were told of.
     told: Told,
     source_check: Check,
+    /// Whether it is to end early.
+    pub(super) halted: watch::Receiver<Halt>,
 }
 
 impl Active {
@@ -113,7 +115,7 @@ impl Active {
             }
         };
         let wants_digests = settings.checksum != Checksum::Never && claimed.record.is_some();
-        let tasks = [Some(next_halt(id, halted)), claimed.inbox.map(|inbox| next_filling(id, inbox))];
+        let tasks = [Some(next_halt(id, halted.clone())), claimed.inbox.map(|inbox| next_filling(id, inbox))];
         let (cancel, _) = watch::channel(false);
         let mut active = Active {
             keeps_digests: wants_digests && claimed.supplies.pass_through(),
@@ -143,6 +145,7 @@ impl Active {
             herald: Herald::new(claimed.file_name, followers),
             told: Told::default(),
             source_check: Check::Due,
+            halted,
         };
         if claimed.may_have_strayed {
             active.herald.tell(Happening::StrayVideo);

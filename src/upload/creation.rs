@@ -4,13 +4,21 @@
 //! metadata. When it is not known whether a container was created, the mark is looked for first.
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
+use tokio::sync::watch;
 
 use crate::api::{Api, NewVideo, VideoQuery};
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::calls::{Repetition, persistently_telling};
 use crate::upload::control::Control;
 use crate::upload::happening::{Happening, Herald};
+use crate::upload::job::Halt;
 use crate::upload::pace::{Brake, Class};
 use crate::upload::retry::{Fate, RetryPolicy};
 
@@ -45,20 +53,50 @@ impl Mark {
     }
 }
 
-/// Creates the container, or finds the one that a lost answer was about, and gives its id.
-pub(super) async fn create(
+/// As [`create`], until the upload is to end: what is on its way is waited for, and nothing is tried again.
+pub(super) async fn create_until_halted(
     api: &Api<Control>,
     policy: &RetryPolicy,
     creation: Creation,
     herald: &Herald,
+    mut halted: watch::Receiver<Halt>,
+) -> Result<String> {
+    let pausing = Cell::new(false);
+    let mut created = pin!(create(api, policy, creation, herald, &pausing));
+    let mut is_halted = pin!(halted.wait_for(|halt| *halt != Halt::No).map(drop).fuse());
+    poll_fn(|cx| {
+        if let Poll::Ready(created) = created.as_mut().poll(cx) {
+            return Poll::Ready(created);
+        }
+        let _ = is_halted.as_mut().poll(cx);
+        match is_halted.is_terminated() && pausing.get() {
+            true => Poll::Ready(Err(Error::new(ErrorKind::Cancelled, "create the video"))),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Creates the container, or finds the one that a lost answer was about, and gives its id.
+/// `pausing` tells whether it waits to try again.
+async fn create(
+    api: &Api<Control>,
+    policy: &RetryPolicy,
+    creation: Creation,
+    herald: &Herald,
+    pausing: &Cell<bool>,
 ) -> Result<String> {
     let Creation { video, mark } = creation;
     let video = video.metadata(MARK_KEY, mark.text());
     let may_exist = Cell::new(matches!(mark, Mark::Left(_)));
     persistently_telling(
         policy,
-        |repetition| herald.tell(happening(repetition)),
+        |repetition| {
+            pausing.set(true);
+            herald.tell(happening(repetition));
+        },
         async || {
+            pausing.set(false);
             if may_exist.get()
                 && let Some(video_id) = find(api, mark.text()).await?
             {

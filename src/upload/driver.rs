@@ -29,7 +29,7 @@ use crate::upload::active::{Active, End};
 use crate::upload::calls::Authorization;
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
-use crate::upload::crew::{Crew, SILENT};
+use crate::upload::crew::Crew;
 use crate::upload::feed::Filling;
 use crate::upload::happening::Told;
 use crate::upload::job::{Command, Halt, Job};
@@ -350,28 +350,6 @@ impl Driver {
         if self.active.is_empty() || now >= self.settle_at {
             self.logbook.settle();
             self.settle_at = now + PROGRESS_TICK;
-        }
-    }
-
-    /// A worker that ended before its time tells nobody what became of its chunks, nor does one whose thread
-    /// the kernel holds.
-    fn miss_workers(&mut self, now: Instant) {
-        let Some(crew) = &mut self.crew else { return };
-        if !self.active.is_empty() {
-            crew.watch(now);
-        }
-        let bound = self.settings.patience.body.max(SILENT);
-        let is_held = |active: &Active| {
-            crew.is_silent(bound) || active.lanes.keys().any(|&lane| crew.is_lane_silent(lane, bound))
-        };
-        for active in self.active.values_mut().filter(|active| is_held(active)) {
-            active.session.handle_failure(active.held_up(bound));
-        }
-        let is_missed =
-            |active: &Active| crew.is_lost() || active.lanes.keys().any(|&lane| crew.has_lost(lane));
-        for active in self.active.values_mut().filter(|active| is_missed(active)) {
-            let error = Error::new(ErrorKind::Internal, "send chunks");
-            active.session.handle_failure(error.because("the thread that was to send them has ended"));
         }
     }
 

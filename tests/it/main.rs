@@ -13,12 +13,14 @@ mod journal_places;
 mod limits;
 mod machine;
 mod on_change;
+mod outputs;
 mod refusals;
 mod resume;
 mod resume_command;
 mod round_trip;
 #[cfg(feature = "cli")]
 mod secrets;
+mod silent_sources;
 mod soak;
 mod support;
 mod touched;

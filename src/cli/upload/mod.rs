@@ -2,6 +2,7 @@
 
 mod after;
 mod halt;
+mod lengths;
 mod one;
 mod plan;
 mod progress;

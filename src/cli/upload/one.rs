@@ -169,7 +169,9 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     if desk.screen.shows_events() {
         let ring = desk.ring.get_or_init(probe::ring);
         desk.screen.output().room().await;
-        let _ = item.event(desk.screen, &Event::Planned(plan::planned(item, desk.settings, ring)?));
+        let planned = desk.halt.or_interrupted(plan::planned_in_time(item, desk.settings, ring)).await;
+        let planned = planned.unwrap_or_else(|interrupt| Err(Failure::Interrupted(interrupt)));
+        let _ = item.event(desk.screen, &Event::Planned(planned?));
     }
     let digest = Digest::of(desk, item)?;
     let (upload, receipt) = describe(&item.errand, source(desk, item, &digest)).with_receipt();

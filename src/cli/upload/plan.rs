@@ -1,13 +1,14 @@
 //! What is to be uploaded, and how it will be cut.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringlift::source::{Circumstances, Declined, Delivery, SourceFile, probe};
+use ringlift::source::{Circumstances, Declined, Delivery, SourceError, SourceFile, probe};
 use ringlift::wire::Addressing;
 use ringlift::{Checksum, ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
 use crate::cli::exit::{Exit, Failure};
@@ -16,6 +17,8 @@ use crate::cli::output::Ticket;
 use crate::cli::screen::{Leftover, Screen};
 use crate::cli::upload_args::{UploadArgs, WayArgs};
 use crate::cli::values::Size;
+
+use super::lengths;
 
 /// One thing to upload.
 #[derive(Clone, Debug)]
@@ -69,9 +72,8 @@ pub(super) enum Input {
 impl Item {
     /// A file. What cannot be opened has no bytes to wait for; opening it says why.
     pub(in crate::cli) fn file(index: usize, path: &Path, errand: Rc<Errand>) -> Item {
-        let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
-        let id = metadata.as_ref().map(|metadata| (metadata.dev(), metadata.ino()));
-        let bytes = Some(metadata.map_or(0, |metadata| metadata.len()));
+        let lengths::Stat { bytes, id } = lengths::stat(path);
+        let bytes = Some(bytes);
         let name = path.to_string_lossy().into_owned();
         Item { index, name, also: Vec::new(), id, input: Input::File(path.to_owned()), bytes, errand }
     }
@@ -204,8 +206,40 @@ pub(super) fn planned(
     settings: &Settings,
     ring: &Result<(), Declined>,
 ) -> Result<Planned, Failure> {
-    let (mode, chunk_size) = (item.errand.mode, item.errand.chunk_size);
-    let mut planned = Planned {
+    let outline = outline(item, settings);
+    match &item.input {
+        Input::Stdin => Ok(Planned { chunk_bytes: Some(item.stream_chunk_bytes(settings)?), ..outline }),
+        Input::File(path) => Ok(of_file(path, outline, cut_of(item), settings, ring)?),
+    }
+}
+
+/// The same, given up when the file's disk does not answer.
+pub(super) async fn planned_in_time(
+    item: &Item,
+    settings: &Settings,
+    ring: &Result<(), Declined>,
+) -> Result<Planned, Failure> {
+    let Input::File(path) = &item.input else { return planned(item, settings, ring) };
+    let (outline, cut, after) = (outline(item, settings), cut_of(item), settings.patience.body);
+    let (file, settings, ring) = (path.clone(), settings.clone(), ring.clone());
+    let plan = spawn_blocking(move || of_file(&file, outline, cut, &settings, &ring));
+    match timeout(after, plan).await {
+        Ok(Ok(planned)) => Ok(planned?),
+        Ok(Err(stopped)) => {
+            let why = format!("could not plan {}: {stopped}", visible(&item.name));
+            Err(Failure::Other(Exit::Failed, why))
+        }
+        Err(_) => Err(Error::from(SourceError::Silent { path: path.clone(), after }).into()),
+    }
+}
+
+fn cut_of(item: &Item) -> (Mode, ChunkSize) {
+    (item.errand.mode, item.errand.chunk_size)
+}
+
+/// What is known without the file.
+fn outline(item: &Item, settings: &Settings) -> Planned {
+    Planned {
         file: item.name.clone(),
         bytes: item.bytes,
         mode: events::mode(Addressing::Part),
@@ -215,20 +249,26 @@ pub(super) fn planned(
         reader: None,
         endpoint_url: settings.endpoint_url.clone(),
         dry_run: false,
-    };
-    match &item.input {
-        Input::Stdin => planned.chunk_bytes = Some(item.stream_chunk_bytes(settings)?),
-        Input::File(path) => {
-            let file = SourceFile::open(path).map_err(Error::from)?;
-            let plan = settings.plan(file.len(), mode, chunk_size)?;
-            planned.bytes = Some(plan.len());
-            planned.mode = events::mode(plan.addressing());
-            planned.chunk_bytes = Some(plan.chunk_bytes());
-            planned.chunks = Some(plan.chunks());
-            planned.reader = Some(reader(&file, settings, ring));
-        }
     }
-    Ok(planned)
+}
+
+fn of_file(
+    path: &Path,
+    outline: Planned,
+    (mode, chunk_size): (Mode, ChunkSize),
+    settings: &Settings,
+    ring: &Result<(), Declined>,
+) -> Result<Planned, Error> {
+    let file = SourceFile::open(path)?;
+    let plan = settings.plan(file.len(), mode, chunk_size)?;
+    Ok(Planned {
+        bytes: Some(plan.len()),
+        mode: events::mode(plan.addressing()),
+        chunk_bytes: Some(plan.chunk_bytes()),
+        chunks: Some(plan.chunks()),
+        reader: Some(reader(&file, settings, ring)),
+        ..outline
+    })
 }
 
 fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Declined>) -> String {

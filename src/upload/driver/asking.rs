@@ -18,8 +18,9 @@ impl Driver {
             Err(error) => return active.created(Err(error)),
         };
         let (api, policy, herald) = (self.api.clone(), self.settings.retry.clone(), active.herald().clone());
+        let halted = active.halted.clone();
         self.tasks.push(Box::pin(async move {
-            let created = creation::create(&api, &policy, creation, &herald).await;
+            let created = creation::create_until_halted(&api, &policy, creation, &herald, halted).await;
             Event::Created(id, created)
         }));
     }

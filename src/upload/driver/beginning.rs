@@ -1,5 +1,7 @@
 //! How uploads begin: in turn, as many at once as may be.
 
+use std::time::Instant;
+
 use futures_util::future::LocalBoxFuture;
 
 use super::{Driver, Event};
@@ -20,6 +22,28 @@ impl Driver {
             crew.join();
             self.idle.clear();
             self.passes.clear();
+        }
+    }
+
+    /// A worker that ended before its time tells nobody what became of its chunks, nor does one whose thread
+    /// the kernel holds.
+    pub(super) fn miss_workers(&mut self, now: Instant) {
+        let Some(crew) = &mut self.crew else { return };
+        if !self.active.is_empty() {
+            crew.watch(now);
+        }
+        let bound = self.settings.patience.body.max(SILENT);
+        let is_held = |active: &Active| {
+            crew.is_silent(bound) || active.lanes.keys().any(|&lane| crew.is_lane_silent(lane, bound))
+        };
+        for active in self.active.values_mut().filter(|active| is_held(active)) {
+            active.session.handle_failure(active.held_up(bound));
+        }
+        let is_missed =
+            |active: &Active| crew.is_lost() || active.lanes.keys().any(|&lane| crew.has_lost(lane));
+        for active in self.active.values_mut().filter(|active| is_missed(active)) {
+            let error = Error::new(ErrorKind::Internal, "send chunks");
+            active.session.handle_failure(error.because("the thread that was to send them has ended"));
         }
     }
 

@@ -1,6 +1,7 @@
 //! A server to upload to, files to upload, and digests to compare.
 
 pub mod command;
+pub mod disk;
 pub mod middlebox;
 pub mod relay;
 pub mod way;

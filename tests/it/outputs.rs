@@ -1,0 +1,330 @@
+//! Where the command writes: full disks, pipes that nobody reads, names that no terminal shows, and signals.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::command::{Ran, end, ringlift, ringlift_after, run, start};
+use crate::support::{House, MIB, Sample, Scheme, each_at_once};
+
+const FULL: &str = "No space left on device";
+
+/// Runs a command whose standard output is a full disk.
+fn run_full(command: &mut Command) -> Ran {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    end(command.stdout(full).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+/// Waits for an end that a signal asked for, and says whether it came.
+fn ends(child: &mut Child) -> bool {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(30) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return false;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+fn small_files(folder: &Path, count: usize) -> Vec<std::path::PathBuf> {
+    let file = |number| {
+        let path = folder.join(format!("film-{number:04}.mp4"));
+        fs::write(&path, format!("film {number}").repeat(20)).unwrap();
+        path
+    };
+    (0..count).map(file).collect()
+}
+
+// Full disks.
+
+#[test]
+fn a_full_standard_output_is_an_error_of_every_command() {
+    let house = House::new(Scheme::Http);
+    let commands: [&[&str]; 7] = [
+        &["video", "list"],
+        &["video", "list", "--json"],
+        &["completion", "bash"],
+        &["man"],
+        &["--help"],
+        &["token", "list", "--json"],
+        &["resume", "--list", "--json"],
+    ];
+    for args in commands {
+        let ran = run_full(house.host(&mut ringlift()).args(args)).failed(1, &["standard output", FULL]);
+        assert_eq!(ran.stderr.matches(FULL).count(), 1, "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_upload_whose_id_could_not_be_written_stays_in_the_journal_and_is_answered_the_next_time() {
+    for flags in [&["upload"][..], &["upload", "--json"]] {
+        let house = House::new(Scheme::Http);
+        let sample = Sample::new(11 * MIB);
+        let mut command = ringlift();
+        house.host(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB").args(flags);
+        let ran = run_full(command.arg(sample.path())).failed(1, &[FULL]);
+        let again = house.run(["upload", "--json", "--chunk-size", "5MiB", sample.arg()]).done();
+        let video_id = again.summary()["video_id"].as_str().unwrap().to_owned();
+        house.assert_holds(&video_id, &sample.path());
+        house.assert_created(1);
+        house.assert_nothing_was_sent_twice();
+        assert!(ran.stderr.contains(&video_id), "the id is nowhere: {}", ran.stderr);
+        // Once it was told, the same file is another upload.
+        house.run(["upload", "--chunk-size", "5MiB", sample.arg()]).done();
+        house.assert_created(2);
+    }
+}
+
+#[test]
+fn a_token_that_could_not_be_written_is_deleted_again() {
+    for json in [None, Some("--json")] {
+        let house = House::new(Scheme::Http);
+        let ran = run_full(house.host(&mut ringlift()).args(["token", "create"]).args(json));
+        ran.failed(1, &[FULL, "upload token", "deleted again"]);
+        let listed = house.run(["token", "list", "--json"]).done();
+        assert!(listed.events().iter().all(|event| event["event"] != "token"), "{}", listed.stdout);
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_wants_no_more_and_that_is_no_error() {
+    let house = House::new(Scheme::Http);
+    let folder = tempfile::tempdir().unwrap();
+    let files = small_files(folder.path(), 20);
+    let mut child = start(house.host(&mut ringlift()).arg("upload").args(&files));
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let ran = end(child).done();
+    assert!(!ran.stderr.contains("standard output"), "{}", ran.stderr);
+    house.assert_created(20);
+}
+
+#[test]
+fn streams_that_are_closed_or_full_on_the_side_of_the_messages_spoil_no_upload() {
+    for ending in [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"] {
+        let house = House::new(Scheme::Http);
+        let sample = Sample::new(11 * MIB);
+        // The shell closes what the command would have inherited.
+        let mut command = Command::new("sh");
+        let script = format!("exec \"$@\" {ending}");
+        command.env_clear().args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringlift")]);
+        house.host(&mut command).args(["upload", "-v"]).arg(sample.path());
+        assert_eq!(end(start(&mut command)).code, Some(0), "{ending}");
+        assert_eq!(house.server.tally().videos_created, 1);
+    }
+}
+
+// Slow readers.
+
+#[test]
+fn a_pipe_that_others_made_non_blocking_loses_no_line() {
+    let house = House::new(Scheme::Http);
+    let folder = tempfile::tempdir().unwrap();
+    let files = small_files(folder.path(), 300);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let writer = OwnedFd::from(writer);
+    rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    let mut command = ringlift();
+    house.host(&mut command).args(["upload", "--json"]).args(&files);
+    let child = command.stdout(File::from(writer)).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    // Longer than the pipe takes lines.
+    sleep(Duration::from_millis(1500));
+    let mut stdout = String::new();
+    File::from(OwnedFd::from(reader)).read_to_string(&mut stdout).unwrap();
+    let ran = Ran { stdout, ..end(child) }.done();
+    let done = ran.events().iter().filter(|event| event["event"] == "file_done").count();
+    assert_eq!((done, &ran.summary()["files_done"]), (300, &300.into()));
+}
+
+#[test]
+fn a_reader_that_never_reads_keeps_no_signal_from_ending_it() {
+    each_at_once([("--json", true), ("-vvv", false)], |(flag, is_stdout)| {
+        let house = House::new(Scheme::Http);
+        let folder = tempfile::tempdir().unwrap();
+        let files = small_files(folder.path(), 400);
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = ringlift();
+        house.host(&mut command).args(["upload", flag, "--grace", "1s"]).args(&files);
+        match is_stdout {
+            true => command.stdout(writer).stderr(Stdio::null()),
+            false => command.stderr(writer).stdout(Stdio::null()),
+        };
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let begun = Instant::now();
+        while house.server.tally().videos_created < 10 && begun.elapsed() < Duration::from_secs(30) {
+            sleep(Duration::from_millis(20));
+        }
+        sleep(Duration::from_millis(500));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(ends(&mut child), "{flag}: the reader keeps it alive");
+        drop(reader);
+    });
+}
+
+// Signals.
+
+#[test]
+fn a_terminal_that_is_gone_ends_it_as_a_service_manager_does() {
+    let house = House::with(Scheme::Http, |settings| settings.faults = stalling());
+    let sample = Sample::new(30 * MIB);
+    let mut command = ringlift();
+    house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
+    let child = start(command.arg(sample.path()));
+    while house.server.tally().videos_created == 0 {
+        sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let ran = end(child);
+    assert_eq!((ran.code, &ran.summary()["exit_code"]), (Some(129), &129.into()), "{}", ran.stderr);
+    assert_eq!(ran.event("stopping")["signal"], "SIGHUP");
+}
+
+#[test]
+fn a_hangup_that_is_ignored_at_the_start_stays_ignored() {
+    let house = House::new(Scheme::Http);
+    let sample = Sample::new(11 * MIB);
+    let mut command = ringlift_after("trap '' HUP");
+    house.host(&mut command).args(["upload", "--json", "--bwlimit", "8M"]);
+    let child = start(command.arg(sample.path()));
+    while house.server.tally().videos_created == 0 {
+        sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    end(child).done();
+}
+
+#[test]
+fn a_command_that_only_asks_ends_with_a_summary_too() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = ringlift();
+    command.env("APIVIDEO_API_KEY", "k").args(["video", "list", "--json", "--endpoint-url"]);
+    let child = start(command.arg(format!("http://{}", silent.local_addr().unwrap())));
+    let (_connection, _) = silent.accept().unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ran = end(child);
+    assert_eq!((ran.code, &ran.summary()["exit_code"]), (Some(143), &143.into()));
+}
+
+#[test]
+fn a_signal_between_two_attempts_makes_no_third_one_and_ends_it_at_once() {
+    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", refusing.local_addr().unwrap());
+    drop(refusing);
+    let sample = Sample::new(MIB);
+    let mut command = ringlift();
+    command.env("APIVIDEO_API_KEY", "k").args(["upload", "--json", "--no-journal", "--grace", "1h"]);
+    let mut child = start(command.args(["--endpoint-url", &url]).arg(sample.path()));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Pauses double: after the third one it is seconds until the next attempt.
+    for _ in 0..4 {
+        assert!(lines.by_ref().any(|line| line.unwrap().contains(r#""event":"retry""#)));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let stdout: Vec<String> = lines.map_while(Result::ok).collect();
+    let ran = Ran { stdout: stdout.join("\n"), ..end(child) };
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert!(ran.events().iter().all(|event| event["event"] != "retry"), "{}", ran.stdout);
+    assert_eq!(ran.summary()["exit_code"], 130);
+}
+
+#[test]
+fn a_signal_while_it_waits_names_the_video_that_is_there() {
+    let house = House::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
+    let sample = Sample::new(6 * MIB);
+    let mut command = ringlift();
+    house.host(&mut command).args(["upload", "--json", "--wait", "playable", "--chunk-size", "5MiB"]);
+    let child = start(command.arg(sample.path()));
+    let is_asked = || house.server.requests().iter().any(|request| request.path.ends_with("/status"));
+    while !is_asked() {
+        sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ran = end(child);
+    assert_eq!(ran.code, Some(143), "{}", ran.stderr);
+    let created = ran.event("created")["video_id"].clone();
+    assert_eq!((&ran.event("file_failed")["video_id"], &ran.summary()["video_id"]), (&created, &created));
+    assert_eq!(ran.summary()["bytes"], sample.len);
+}
+
+#[test]
+fn a_wait_that_is_over_is_made_longer_by_its_own_flag() {
+    let house = House::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
+    let sample = Sample::new(6 * MIB);
+    let args = ["upload", "--json", "--chunk-size", "5MiB", "--wait", "playable", "--wait-timeout", "1s"];
+    let ran = run(house.host(&mut ringlift()).args(args).arg(sample.path())).failed(5, &["--wait-timeout"]);
+    assert!(!ran.stderr.contains("(--timeout)"), "{}", ran.stderr);
+    assert_eq!(ran.event("created")["video_id"], ran.summary()["video_id"]);
+}
+
+#[test]
+fn the_demonstration_ends_at_once_and_takes_its_files_along() {
+    let folder = tempfile::tempdir().unwrap();
+    for after in [50, 1500] {
+        let mut command = ringlift();
+        command.args(["demo", "--size", "1G", "--data"]).arg(folder.path());
+        let child = start(&mut command);
+        sleep(Duration::from_millis(after));
+        let asked = Instant::now();
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let ran = end(child);
+        assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+        assert!(asked.elapsed() < Duration::from_secs(10), "it went on for {:?}", asked.elapsed());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "files are left");
+    }
+}
+
+#[test]
+fn the_demonstration_refuses_what_has_no_end() {
+    run(ringlift().args(["demo", "/dev/zero"])).failed(2, &["/dev/zero", "not a regular file"]);
+    run(ringlift().args(["demo", "--size", "8388608T"])).failed(1, &["needs", "free"]);
+}
+
+// Names.
+
+#[test]
+fn a_name_of_any_bytes_is_continued_by_the_command_that_is_printed_and_named_in_events() {
+    let house = House::with(Scheme::Http, |settings| settings.faults = stalling());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(std::ffi::OsStr::from_bytes(b"bad\xff \x1b[2J\n'film.mp4"));
+    fs::copy(Sample::new(30 * MIB).path(), &path).unwrap();
+    let mut command = ringlift();
+    house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]).arg(&path);
+    let child = start(&mut command);
+    while house.server.tally().videos_created == 0 {
+        sleep(Duration::from_millis(10));
+    }
+    sleep(Duration::from_millis(200));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ran = end(child);
+    assert_eq!(ran.code, Some(143), "{}", ran.stderr);
+    let bytes = ran.event("file_failed")["file_bytes"].as_str().unwrap().to_owned();
+    let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bytes).unwrap();
+    assert_eq!(bytes, path.as_os_str().as_bytes());
+    assert!(!ran.stderr.contains('\u{1b}') && !ran.stderr.contains("\n'film"), "{:?}", ran.stderr);
+    let printed = ran.stderr.split("or `ringlift").nth(1).unwrap().split("`, sends").next().unwrap();
+    let house = house.close().open();
+    let mut bash = Command::new("bash");
+    let script = format!("\"$0\" --json {printed}");
+    house.host(bash.args(["-c", &script, env!("CARGO_BIN_EXE_ringlift")]));
+    let ran = run(&mut bash).done();
+    house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &path);
+}
+
+/// A server that takes seconds to answer each chunk.
+fn stalling() -> ringlift::server::FaultPlan {
+    use ringlift::server::{Action, Fault, RouteClass};
+    vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)].into()
+}
