@@ -93,7 +93,7 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
     }
     match text.parse::<NonZeroUsize>() {
         Ok(lanes) if lanes.get() <= MOST_LANES => Ok(Count::Exactly(lanes)),
-        _ => Err(format!("use `auto` or a number from 1 to {MOST_LANES}")),
+        _ => Err(format!("use `auto` or a number from 1 on, up to {MOST_LANES}")),
     }
 }
 
@@ -142,7 +142,7 @@ pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
     let digits = text.strip_suffix("/m").unwrap_or(text);
     match digits.parse() {
         Ok(rate) if rate > 0 && rate <= MOST_A_MINUTE => Ok(rate),
-        _ => Err(format!("use a whole number from 1 to {MOST_A_MINUTE}")),
+        _ => Err(format!("use a whole number from 1 on, up to {MOST_A_MINUTE}")),
     }
 }
 

@@ -719,7 +719,7 @@ fn a_token_that_nothing_can_renew_ends_the_upload() {
     let expired = || Way::Bytes.fault(1, Action::unauthorized());
     let stale = || Credentials::AccessToken {
         token: Secret::new("stale"),
-        refresh_token: Some(Secret::new("used before")),
+        refresh_token: Some(Secret::new("used-before")),
     };
     let house = House::faulty(Scheme::Http, vec![expired()]);
     let error = refused(&house, Way::Bytes);
@@ -837,7 +837,7 @@ fn a_certificate_that_nobody_vouches_for_is_an_error_at_once() {
 fn a_certificate_for_another_host_is_an_error_at_once() {
     let everywhere = House::with(Scheme::Https, |settings| {
         settings.listen = ([0, 0, 0, 0], 0).into();
-        settings.api_key = Some("a key".into());
+        settings.api_key = Some("a-key".into());
         settings.tls = TlsMode::OwnAuthority;
     });
     let elsewhere = format!("https://127.0.0.9:{}", everywhere.server.addr().port());

@@ -270,8 +270,8 @@ fn refused_credentials(secrets: &mut Secrets) {
 /// A proxy that repeats in its answer what it was asked.
 fn echoes(secrets: &mut Secrets) {
     secrets.add("marked-echoed-token");
-    secrets.add("marked & odd token");
-    secrets.add("marked%20%26%20odd%20token");
+    secrets.add("marked&odd+token");
+    secrets.add("marked%26odd%2Btoken");
     for answer in [
         "HTTP/1.1 404 Not Found\r\ncontent-length: {len}\r\nconnection: close\r\n\r\nCannot POST {target} as {authorization}",
         "HTTP/1.1 302 Found\r\nlocation: https://elsewhere{target}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
@@ -281,7 +281,7 @@ fn echoes(secrets: &mut Secrets) {
         let client = Client::builder().endpoint_url(endpoint).api_key(KEY).with(hurry);
         let client = client.with(|settings| settings.retry.retries = 1).build().unwrap();
         let sample = Sample::new(1);
-        for token in ["marked-echoed-token", "marked & odd token"] {
+        for token in ["marked-echoed-token", "marked&odd+token"] {
             show_outcome(client.upload(sample.path()).upload_token(token)).unwrap();
         }
         show_outcome(client.upload(sample.path())).unwrap();
