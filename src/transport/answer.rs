@@ -14,8 +14,12 @@ use super::meter::Meter;
 use super::sendfile::FileFailure;
 use super::tls;
 
-/// Largest body of an answer. The service's are a few KiB.
+/// Largest body of an answer, unless its request has an [`AnswerLimit`]. The service's are a few KiB.
 pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// An extension of a request that may be answered with a larger body: the bound in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerLimit(pub usize);
 
 /// Awaits the head, then the body.
 ///
@@ -25,6 +29,7 @@ pub(super) async fn collect(
     reply: impl Future<Output = hyper::Result<Response<Incoming>>>,
     meter: &Meter,
     authority: &str,
+    AnswerLimit(limit_bytes): AnswerLimit,
 ) -> Result<Response<Bytes>, TransportError> {
     let (head, mut body) = reply.await.map_err(|error| explain(&error, meter, authority))?.into_parts();
     let refused = !head.status.is_success();
@@ -38,8 +43,8 @@ pub(super) async fn collect(
             Err(_) if refused => break,
             Err(error) => return Err(explain(&error, meter, authority)),
         };
-        if collected.len() + data.len() > ANSWER_LIMIT_BYTES {
-            return Err(too_large(meter));
+        if collected.len() + data.len() > limit_bytes {
+            return Err(TransportError::AnswerTooLarge { limit_bytes, sent: meter.sent() });
         }
         collected.extend_from_slice(&data);
     }
@@ -58,7 +63,7 @@ fn explain(error: &hyper::Error, meter: &Meter, authority: &str) -> TransportErr
         return tls::refused(authority, tls, meter.sent());
     }
     if error.is_parse_too_large() {
-        return too_large(meter);
+        return TransportError::AnswerTooLarge { limit_bytes: ANSWER_LIMIT_BYTES, sent: meter.sent() };
     }
     let sent = meter.sent();
     match error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
@@ -98,10 +103,6 @@ pub(super) fn ended(meter: &Meter) -> TransportError {
         }
         Some(_) => TransportError::Reset { sent },
     }
-}
-
-fn too_large(meter: &Meter) -> TransportError {
-    TransportError::AnswerTooLarge { limit_bytes: ANSWER_LIMIT_BYTES, sent: meter.sent() }
 }
 
 /// hyper's words and those of the cause, which its `Display` leaves out.

@@ -17,7 +17,7 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_rustls::MaybeHttpsStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::answer;
+use super::answer::{self, ANSWER_LIMIT_BYTES, AnswerLimit};
 use super::error::{BoxError, TransportError};
 use super::meter::{Meter, MeteredBody, MeteredStream, SentCounter};
 use super::patience::{Patience, Verdict, Watch};
@@ -173,10 +173,11 @@ where
     ) -> Result<Response<Bytes>, TransportError> {
         let announced = announced_len(&request);
         let (head, body) = request.into_parts();
+        let limit = head.extensions.get().copied().unwrap_or(AnswerLimit(ANSWER_LIMIT_BYTES));
         let body = MeteredBody::new(body, announced, meter.clone())
             .map_err(|wrong| TransportError::Body(wrong.into()))?;
         let reply = self.sender.send_request(Request::from_parts(head, body));
-        let mut answer = pin!(answer::collect(reply, meter, authority));
+        let mut answer = pin!(answer::collect(reply, meter, authority, limit));
         let mut answered = None;
         let mut timer = Timer::new(*patience, meter);
         poll_fn(|cx| {

@@ -14,7 +14,7 @@ mod sendfile;
 mod throttle;
 mod tls;
 
-pub use answer::ANSWER_LIMIT_BYTES;
+pub use answer::{ANSWER_LIMIT_BYTES, AnswerLimit};
 pub use dial::{DialSettings, Dialer};
 pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, Sent, TransportError};
 pub use lane::Lane;
