@@ -27,6 +27,7 @@ use crate::upload::active::{Active, End};
 use crate::upload::calls::Authorization;
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
+use crate::upload::creation::Created;
 use crate::upload::crew::Crew;
 use crate::upload::feed::Filling;
 use crate::upload::happening::Told;
@@ -40,7 +41,7 @@ use crate::upload::worker::{LaneIndex, Report, SessionId};
 
 /// What happened to a session beside its lanes.
 pub(super) enum Event {
-    Created(SessionId, Result<String>),
+    Created(SessionId, Result<Created>),
     Status(SessionId, Result<Received>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),
@@ -64,8 +65,10 @@ pub(super) struct Unstarted {
 
 /// Checks the settings and opens the journal.
 pub(super) fn prepare(settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
+    settings.redactor.add_userinfo_of(&settings.endpoint_url);
     settings.check()?;
-    let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
+    let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone());
+    let dialer = dialer.map_err(|error| settings.redactor.clean(error.into()))?;
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
     let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
     Ok(Unstarted { settings, dialer, journal, inbox })
@@ -122,7 +125,8 @@ impl Driver {
         let Unstarted { settings, dialer, journal, inbox } = unstarted;
         let pace = Rc::new(RefCell::new(Pace::new(&settings.caps, Instant::now())));
         let control = Control::new(dialer.clone(), settings.patience, pace.clone());
-        let api = Api::new(control, settings.credentials.clone(), settings.origin.clone());
+        let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
+        let api = Api::new(control, credentials, origin, settings.redactor.clone());
         let dialer = dialer.limited_to(settings.bandwidth.clone());
         let memory = MemoryBudget::new(settings.buffer_bytes);
         Driver {
@@ -235,7 +239,7 @@ impl Driver {
         match event {
             Event::Created(id, created) => match (self.active.get_mut(&id), created) {
                 (Some(active), created) => active.created(created),
-                (None, Ok(video_id)) => {
+                (None, Ok(Created { video_id, .. })) => {
                     tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
                 }
                 (None, Err(_)) => {}
