@@ -1,6 +1,7 @@
 //! `ringlift clean`: removes what ended uploads left behind, at the service and in the journal.
 
 use ringlift::api::Received;
+use ringlift::error::OneLine;
 use ringlift::source::SourceFile;
 use ringlift::upload::happening::STRAY_VIDEO;
 use ringlift::upload::journal::{Entry, Identity, Journal, JournalError, Source, Standing, Ticket};
@@ -197,7 +198,7 @@ fn delete(client: &Client, video_id: &str, screen: &Screen) -> Result<(), Failur
 /// No id leads to it and no mark: people have to look.
 fn tell_strayed(entry: &Entry, screen: &Screen) {
     let file = journal::file(entry).map(|file| file.to_string_lossy()).unwrap_or_default();
-    screen.note(format_args!("{file}: {STRAY_VIDEO}"));
+    screen.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
     screen.event(&Event::StrayVideo { file: &file, advice: STRAY_VIDEO });
 }
 

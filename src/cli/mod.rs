@@ -18,6 +18,7 @@ mod logging;
 mod man;
 mod resume;
 mod screen;
+mod secrets;
 mod serve;
 mod settings;
 mod signals;
@@ -43,8 +44,10 @@ use screen::Screen;
 pub(crate) fn run() -> ExitCode {
     let started = Instant::now();
     let argv: Vec<OsString> = std::env::args_os().collect();
+    let redactor = secrets::known(&argv, |name| std::env::var(name).ok());
     match settings::parse(&argv, |name| std::env::var(name).ok()) {
-        Ok(cli) => {
+        Ok(mut cli) => {
+            cli.global.redactor = redactor;
             let screen = Screen::new(&cli.global);
             logging::start(&cli.global, &screen);
             let ended = dispatch(&cli, &screen);
@@ -55,7 +58,7 @@ pub(crate) fn run() -> ExitCode {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        Err(failure) => end(Err(failure), &Screen::before_settings(&argv), started).into(),
+        Err(failure) => end(Err(failure), &Screen::before_settings(&argv, redactor), started).into(),
     }
 }
 

@@ -6,10 +6,13 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ringlift::api::Redactor;
+use ringlift::error::OneLine;
 
 use super::args::{Global, ProgressWhen};
 use super::events::{Event, Line};
 use super::exit::Failure;
+use super::secrets;
 use super::values::Size;
 
 /// Where a command says what it has to say.
@@ -19,6 +22,7 @@ pub(super) struct Screen {
     voice: Voice,
     shown: Shown,
     bar: ProgressBar,
+    redactor: Redactor,
 }
 
 /// What a failed upload left at the service.
@@ -62,14 +66,15 @@ impl Screen {
             voice: if global.quiet { Voice::Quiet } else { Voice::Normal },
             shown: Shown::choose(global, io::stderr().is_terminal()),
             bar: ProgressBar::hidden(),
+            redactor: global.redactor.clone(),
         }
     }
 
     /// For errors in what the settings come from.
-    pub(super) fn before_settings(argv: &[OsString]) -> Screen {
+    pub(super) fn before_settings(argv: &[OsString], redactor: Redactor) -> Screen {
         let json = argv.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
         let format = if json { Format::Json } else { Format::People };
-        Screen { format, voice: Voice::Normal, shown: Shown::Nothing, bar: ProgressBar::hidden() }
+        Screen { format, voice: Voice::Normal, shown: Shown::Nothing, bar: ProgressBar::hidden(), redactor }
     }
 
     /// Whether anybody sees events: what only they need can be left undone otherwise.
@@ -82,14 +87,14 @@ impl Screen {
         if self.shows_events()
             && let Ok(line) = serde_json::to_string(&Line::new(event))
         {
-            self.print(&line);
+            self.print(&secrets::for_machines(&self.redactor, &line));
         }
     }
 
     /// A result, for people and simple scripts.
     pub(super) fn result(&self, text: impl Display) {
         if self.format == Format::People {
-            self.print(&text.to_string());
+            self.print(&secrets::for_people(&self.redactor, &text.to_string()));
         }
     }
 
@@ -130,7 +135,8 @@ impl Screen {
     /// What failed about a file, and what is left of it at the service.
     pub(super) fn file_failure(&self, file: &str, failure: &Failure, leftover: Leftover<'_>) {
         let mut text = explain(failure);
-        if !text.contains(file) {
+        let file = OneLine(file).to_string();
+        if !text.contains(&file) {
             text = text.replacen("ringlift: ", &format!("ringlift: {file}: "), 1);
         }
         match leftover {
@@ -188,6 +194,7 @@ impl Screen {
 
     /// Writes to standard error, beside the bar.
     fn say(&self, text: &str) {
+        let text = secrets::for_people(&self.redactor, text);
         // Without a standard error there is nobody to tell that.
         self.bar.suspend(|| {
             let _ = io::stderr().lock().write_all(text.as_bytes());
@@ -228,7 +235,7 @@ impl Shown {
 fn explain(failure: &Failure) -> String {
     let mut text = format!("ringlift: {failure}\n");
     for cause in failure.causes() {
-        text += &format!("  because: {cause}\n");
+        text += &format!("  because: {}\n", OneLine(&cause));
     }
     if let Some(meaning) = failure.meaning() {
         text += &format!("  means: {meaning}\n");

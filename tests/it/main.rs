@@ -8,6 +8,7 @@ mod faults;
 mod happenings;
 mod limits;
 mod machine;
+mod odd_answers;
 mod on_change;
 mod refusals;
 mod resume;

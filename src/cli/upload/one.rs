@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Instant;
 
 use futures_util::StreamExt;
+use ringlift::error::OneLine;
 use ringlift::source::probe;
 use ringlift::{Error, Happening, OnChange, Receipt, Running, Upload, Uploaded};
 
@@ -226,7 +227,7 @@ fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) {
     let sha256 = sha256.as_ref().map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
     desk.screen.note(format_args!(
         "{}: {} in {:.1} s ({}){retries}{sha256}",
-        item.name,
+        OneLine(&item.name),
         Size(uploaded.bytes),
         uploaded.elapsed.as_secs_f64(),
         speed(uploaded.bytes, uploaded.elapsed),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringlift::error::OneLine;
 use ringlift::source::{Circumstances, Declined, Delivery, SourceFile, probe};
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
@@ -199,6 +200,7 @@ fn describe(planned: &Planned) -> String {
     };
     let reader = planned.reader.as_ref().map(|reader| format!(", read by {reader}")).unwrap_or_default();
     let Planned { file, mode, lanes, endpoint_url, .. } = planned;
+    let file = OneLine(file);
     format!("{file}: {bytes} to {endpoint_url}, mode {mode}{cut}, {lanes} lanes{reader}")
 }
 
