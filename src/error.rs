@@ -6,13 +6,19 @@
 //!
 //! Does not know: how often something was tried, and which exit code an error becomes.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 mod causes;
+mod redaction;
+mod spelling;
+
+pub(crate) use spelling::{MIN_SECRET_CHARS, blot_out};
 
 /// What nearly every function of this crate that can fail returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,7 +29,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug)]
 pub struct Error(Box<Failure>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Failure {
     kind: ErrorKind,
     doing: String,
@@ -38,7 +44,7 @@ struct Failure {
     resumable: bool,
     /// Whether the video certainly lacks bytes.
     incomplete: bool,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// What kind of failure it is: enough to decide what to do next.
@@ -154,7 +160,7 @@ impl Error {
     /// Names the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-        self.0.source = Some(source.into());
+        self.0.source = Some(source.into().into());
         self
     }
 
@@ -217,21 +223,6 @@ impl Error {
     /// Changes the kind, and keeps everything that is known of the failure.
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
-        self
-    }
-
-    /// Blots out `secret` where the service, or a proxy on the way, repeated it.
-    #[must_use]
-    pub fn hiding(mut self, secret: &str) -> Error {
-        if secret.is_empty() {
-            return self;
-        }
-        let refusal = self.0.refusal.iter_mut().flat_map(Refusal::texts);
-        for text in refusal.chain(self.0.reason.as_mut()) {
-            if text.contains(secret) {
-                *text = text.replace(secret, "***");
-            }
-        }
         self
     }
 
@@ -455,8 +446,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Text from outside, shown so that it can neither break the line nor steer a terminal.
-pub(crate) struct OneLine<'a>(pub(crate) &'a str);
+/// Shows a text from outside on one line, so that it cannot break the line or steer a terminal.
+///
+/// Control characters (C0, DEL, C1), line separators and marks that turn the direction of writing become U+FFFD.
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -466,8 +460,9 @@ impl fmt::Display for OneLine<'_> {
 }
 
 /// Controls, and the marks that turn the direction of writing.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+pub(crate) fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

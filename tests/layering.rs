@@ -23,8 +23,10 @@ const MODULES: &[(&str, &[&str])] = &[
 /// The only files that may contain `unsafe`.
 const UNSAFE_HOMES: &[&str] = &["source/mmap.rs", "source/uring/aligned.rs"];
 
-/// The only files that ask what time of day it is, and what for. Nobody waits for what they learn.
+/// The only files that ask what time of day it is, and what for. Of what they learn only the first sets a wait, which
+/// is bounded.
 const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
+    ("api/rate.rs", "how far away the date of a `Retry-After` is when its answer has no date of its own"),
     ("upload/record.rs", "when an upload began, to be shown by `ringlift resume --list`"),
     ("transport/tls/clock.rs", "whether a certificate is valid now"),
     ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),

@@ -4,6 +4,8 @@
 //! counts (<https://docs.api.video/reference/disposable-bearer-token-authentication>). Time comes in
 //! as an argument and is monotonic: no jump of the wall clock expires a token.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -11,11 +13,11 @@ use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, Method};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::call::{Call, Service};
-use super::lenient::misshapen_as_default;
-use super::{Exchange, Secret};
+use super::lenient::{misshapen_as_default, number};
+use super::{Exchange, Redactor, Secret};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What proves that a caller may call.
@@ -47,8 +49,29 @@ pub enum Credentials {
 pub(super) enum Auth {
     /// The same for every request.
     Fixed(Option<HeaderValue>),
-    /// An access token. Holding the lock is renewing: the others wait for the outcome.
-    Bearer(Mutex<Bearer>),
+    /// An access token.
+    Bearer(Shared),
+}
+
+/// An access token that callers share. Holding the lock is renewing: the others wait for the outcome.
+#[derive(Debug)]
+pub(super) struct Shared {
+    bearer: Mutex<Bearer>,
+    /// How many renewals have failed.
+    failures: Arc<AtomicU64>,
+}
+
+impl Shared {
+    /// The token, and the failure of a renewal that ended while its turn was waited for. To renew at once what has
+    /// just failed would be one request for each caller, without the pause that the service may have asked for.
+    async fn turn(&self) -> (MutexGuard<'_, Bearer>, Option<Error>) {
+        let seen = self.failures.load(Ordering::Relaxed);
+        let bearer = self.bearer.lock().await;
+        let failed_meanwhile = self.failures.load(Ordering::Relaxed) != seen;
+        let failure =
+            bearer.failure.as_ref().filter(|_| failed_meanwhile).map(|failure| failure.error.shared());
+        (bearer, failure)
+    }
 }
 
 impl Auth {
@@ -64,7 +87,7 @@ impl Auth {
     }
 
     fn bearer(bearer: Bearer) -> Auth {
-        Auth::Bearer(Mutex::new(bearer))
+        Auth::Bearer(Shared { failures: bearer.failures.clone(), bearer: Mutex::new(bearer) })
     }
 
     /// The `Authorization` for one attempt, renewed when it is due.
@@ -75,7 +98,10 @@ impl Auth {
     ) -> Result<Option<HeaderValue>> {
         match self {
             Auth::Fixed(header) => Ok(header.clone()),
-            Auth::Bearer(bearer) => bearer.lock().await.current(service, now).await.map(Some),
+            Auth::Bearer(shared) => {
+                let (mut bearer, failed) = shared.turn().await;
+                bearer.current(service, failed, now).await.map(Some)
+            }
         }
     }
 
@@ -86,12 +112,12 @@ impl Auth {
         used: &HeaderValue,
         now: Instant,
     ) -> Result<Option<HeaderValue>> {
-        let Auth::Bearer(bearer) = self else { return Ok(None) };
-        let mut bearer = bearer.lock().await;
+        let Auth::Bearer(shared) = self else { return Ok(None) };
+        let (mut bearer, failed) = shared.turn().await;
         match &bearer.access {
             Some(access) if access.header != used => Ok(Some(access.header.clone())),
             _ if bearer.can_renew() => {
-                let fresh = bearer.renew(service, now).await?;
+                let fresh = bearer.renew_unless(failed, service, now).await?;
                 Ok((fresh != used).then_some(fresh))
             }
             _ => Ok(None),
@@ -107,23 +133,43 @@ pub(super) struct Bearer {
     api_key: Option<Secret>,
     /// The service refused the means too: asking again would only lock the account.
     spent: bool,
+    /// Why the last renewal failed, if it did.
+    failure: Option<Failure>,
+    failures: Arc<AtomicU64>,
+}
+
+/// Why a renewal failed.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    /// When the next one may be made, as the service asked.
+    until: Option<Instant>,
 }
 
 impl Bearer {
     fn from_api_key(key: Secret) -> Bearer {
-        Bearer { access: None, refresh_token: None, api_key: Some(key), spent: false }
+        Bearer::new(None, None, Some(key))
     }
 
     fn from_token(token: &Secret, refresh_token: Option<Secret>) -> Bearer {
         let access = bearer(token).map(|header| Access { header, life: None });
-        Bearer { access, refresh_token, api_key: None, spent: false }
+        Bearer::new(access, refresh_token, None)
     }
 
-    async fn current<E: Exchange>(&mut self, service: &Service<E>, now: Instant) -> Result<HeaderValue> {
+    fn new(access: Option<Access>, refresh_token: Option<Secret>, api_key: Option<Secret>) -> Bearer {
+        Bearer { access, refresh_token, api_key, spent: false, failure: None, failures: Arc::default() }
+    }
+
+    async fn current<E: Exchange>(
+        &mut self,
+        service: &Service<E>,
+        failed: Option<Error>,
+        now: Instant,
+    ) -> Result<HeaderValue> {
         if let Some(access) = self.access.as_ref().filter(|access| !access.is_due(now)) {
             return Ok(access.header.clone());
         }
-        let renewed = self.renew(service, now).await;
+        let renewed = self.renew_unless(failed, service, now).await;
         match self.access.as_mut().filter(|access| access.is_alive(now)) {
             Some(access) if renewed.is_err() => Ok(access.put_off_renewal(now)),
             _ => renewed,
@@ -134,6 +180,34 @@ impl Bearer {
         !self.spent && (self.refresh_token.is_some() || self.api_key.is_some())
     }
 
+    /// Renews, unless a renewal has just `failed` or the service asked to wait.
+    async fn renew_unless<E: Exchange>(
+        &mut self,
+        failed: Option<Error>,
+        service: &Service<E>,
+        now: Instant,
+    ) -> Result<HeaderValue> {
+        if let Some(error) = failed.or_else(|| self.too_early(now)) {
+            return Err(error);
+        }
+        let renewed = self.renew(service, now).await;
+        self.failure = renewed.as_ref().err().map(|error| Failure {
+            error: error.shared(),
+            until: error.retry_after().and_then(|wait| now.checked_add(wait)),
+        });
+        if renewed.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        renewed
+    }
+
+    /// The last failure again, before the time that the service asked to wait is over.
+    fn too_early(&self, now: Instant) -> Option<Error> {
+        let Failure { error, until } = self.failure.as_ref()?;
+        let left = until.filter(|until| now < *until)? - now;
+        Some(error.shared().with_retry_after(left))
+    }
+
     async fn renew<E: Exchange>(&mut self, service: &Service<E>, now: Instant) -> Result<HeaderValue> {
         if !self.can_renew() {
             return Err(no_means());
@@ -141,7 +215,7 @@ impl Bearer {
         if let Some(refresh_token) = self.refresh_token.clone() {
             let granted = grant(service, "/auth/refresh", "refreshToken", &refresh_token).await;
             match granted {
-                Ok(grant) => return self.accept(grant, now),
+                Ok(grant) => return self.accept(grant, service.redactor(), now),
                 Err(refused) if !refused.is_temporary() && self.api_key.is_some() => {
                     self.refresh_token = None
                 }
@@ -150,12 +224,14 @@ impl Bearer {
         }
         let Some(api_key) = self.api_key.clone() else { return Err(no_means()) };
         match grant(service, "/auth/api-key", "apiKey", &api_key).await {
-            Ok(grant) => self.accept(grant, now),
+            Ok(grant) => self.accept(grant, service.redactor(), now),
             Err(error) => Err(self.note(error)),
         }
     }
 
-    fn accept(&mut self, grant: Grant, now: Instant) -> Result<HeaderValue> {
+    fn accept(&mut self, grant: Grant, redactor: &Redactor, now: Instant) -> Result<HeaderValue> {
+        redactor.add_granted(&grant.access_token);
+        grant.refresh_token.iter().for_each(|token| redactor.add_granted(token));
         let header =
             bearer(&grant.access_token).ok_or_else(|| Error::new(ErrorKind::MalformedAnswer, DOING))?;
         self.refresh_token = grant.refresh_token.or(self.refresh_token.take());
@@ -215,8 +291,9 @@ impl Access {
 #[derive(Deserialize)]
 struct Grant {
     access_token: Secret,
-    refresh_token: Option<Secret>,
     #[serde(default, deserialize_with = "misshapen_as_default")]
+    refresh_token: Option<Secret>,
+    #[serde(default, deserialize_with = "number")]
     expires_in: Option<u64>,
 }
 
@@ -336,6 +413,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn callers_that_wait_share_a_failure_as_they_share_a_success() {
+        let mut busy = says(429, "");
+        busy.headers_mut().insert("retry-after", "7".parse().unwrap());
+        let service = Scripted::new([busy, granted("a1", "r1")]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        let (a, b, c) =
+            tokio::join!(api.authorization(start()), api.authorization(start()), api.authorization(start()));
+        for outcome in [a, b, c] {
+            let error = outcome.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.retry_after()),
+                (ErrorKind::RateLimited, Some(Duration::from_secs(7)))
+            );
+        }
+        let early = api.authorization(after(5)).await.unwrap_err();
+        assert_eq!(early.retry_after(), Some(Duration::from_secs(2)), "the service asked for seven seconds");
+        assert_eq!(service.seen().len(), 1);
+        assert_eq!(shown(api.authorization(after(7)).await.unwrap()), "Bearer a1");
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_a_failure_without_a_wait_asks_anew() {
+        let service = Scripted::new([says(503, ""), granted("a1", "r1")]).await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        assert!(api.authorization(start()).await.is_err());
+        assert_eq!(shown(api.authorization(start()).await.unwrap()), "Bearer a1");
+    }
+
+    #[tokio::test]
     async fn a_refused_refresh_token_falls_back_to_the_key() {
         let service = Scripted::new([granted("a1", "r1"), refuses(), granted("a2", "r2")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
@@ -406,6 +512,30 @@ mod tests {
             for seconds in [0, 100_000] {
                 assert_eq!(shown(api.authorization(after(seconds)).await.unwrap()), "Bearer a1", "{life}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_granted_token_that_comes_back_is_hidden_everywhere() {
+        let echo = json!({"title": "no access-t0ken here", "detail": "nor access%2Dt0ken or refresh-t0ken"});
+        let unread = json!({"videoId": ["access-t0ken"], "x": "refresh-t0ken"});
+        let service = Scripted::new([
+            granted("access-t0ken", "refresh-t0ken"),
+            says(400, echo),
+            says(200, unread),
+            says(200, json!({"videoId": 5, "access-t0ken": 1})),
+        ])
+        .await;
+        let api = service.api(Credentials::ExchangedApiKey(key()));
+        for _ in 0..3 {
+            let error = api.videos(start()).get("vi1").await.unwrap_err();
+            let mut texts = format!("{error} {error:?} {error:#?} {:?}", error.refusal());
+            let mut next = std::error::Error::source(&error);
+            while let Some(cause) = next {
+                texts += &format!("{cause} {cause:?}");
+                next = cause.source();
+            }
+            assert!(!texts.contains("t0ken"), "{texts}");
         }
     }
 

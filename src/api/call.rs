@@ -5,9 +5,9 @@ use http::{HeaderValue, Method, Request, Response, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::lenient;
 use super::problem::{malformed, refused};
-use super::query::escape;
-use super::{Exchange, Origin, Secret};
+use super::{Exchange, Origin, Redactor, Secret};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A JSON request, all but its `Authorization`.
@@ -41,16 +41,15 @@ impl Call {
 
     /// Reads the JSON of a 2xx.
     pub(super) fn read<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
-        serde_json::from_slice(answer.body()).map_err(|cause| {
-            let error = malformed(&self.doing, answer.status(), answer.body()).with_source(cause);
-            let authorization = answer.extensions().get().map(|Used(authorization)| authorization);
-            hide_secrets(error, authorization, self.secret.as_ref())
+        lenient::read(answer.body()).map_err(|cause| {
+            let redactor = redactor_of(answer);
+            redactor.clean(malformed(&self.doing, answer, &redactor).with_source(cause))
         })
     }
 
     /// Reads the JSON of a 2xx that holds a secret: no error shows any of it.
     pub(super) fn read_secret<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
-        serde_json::from_slice(answer.body()).map_err(|_| self.malformed())
+        lenient::read(answer.body()).map_err(|_| self.malformed())
     }
 
     /// The error for a 2xx that says something else than the protocol.
@@ -74,20 +73,26 @@ impl Call {
     }
 }
 
-/// What the request of an answer proved itself with, beside the answer until that is read.
-#[derive(Clone)]
-struct Used(HeaderValue);
+/// The secrets that an answer may repeat, which stand beside it until it is read.
+pub(super) fn redactor_of(answer: &Response<Bytes>) -> Redactor {
+    answer.extensions().get().cloned().unwrap_or_default()
+}
 
 /// The service, as far as one request goes.
 #[derive(Debug)]
 pub(super) struct Service<E> {
     exchange: E,
     origin: Origin,
+    redactor: Redactor,
 }
 
 impl<E: Exchange> Service<E> {
-    pub(super) fn new(exchange: E, origin: Origin) -> Service<E> {
-        Service { exchange, origin }
+    pub(super) fn new(exchange: E, origin: Origin, redactor: Redactor) -> Service<E> {
+        Service { exchange, origin, redactor }
+    }
+
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -101,24 +106,13 @@ impl<E: Exchange> Service<E> {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<Bytes>> {
         let request = call.request(&self.origin, authorization)?;
-        let mut answer = self.exchange.exchange(request).await.map_err(|failed| failed.doing(&call.doing))?;
+        let redactor = self.redactor.with(call.secret.as_ref());
+        let failed = |error: Error| redactor.clean(error.doing(&call.doing));
+        let mut answer = self.exchange.exchange(request).await.map_err(failed)?;
         if answer.status().is_success() {
-            authorization.map(|used| answer.extensions_mut().insert(Used(used.clone())));
+            answer.extensions_mut().insert(redactor);
             return Ok(answer);
         }
-        Err(hide_secrets(refused(&call.doing, &answer), authorization, call.secret.as_ref()))
+        Err(redactor.clean(refused(&call.doing, &answer, &redactor)))
     }
-}
-
-/// Blots out what a request proved itself with, and the secret that it carried, where the answer
-/// repeated them: a proxy's page names the URL that it refuses, a redirection leads to it.
-pub fn hide_secrets(error: Error, authorization: Option<&HeaderValue>, carried: Option<&Secret>) -> Error {
-    let shown = authorization.and_then(credentials).unwrap_or_default();
-    let carried = carried.map_or("", Secret::reveal);
-    error.hiding(shown).hiding(carried).hiding(&escape(carried))
-}
-
-/// What stands behind `Basic` or `Bearer`.
-fn credentials(authorization: &HeaderValue) -> Option<&str> {
-    Some(authorization.to_str().ok()?.split_once(' ')?.1)
 }

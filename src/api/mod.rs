@@ -17,6 +17,7 @@ mod page;
 mod problem;
 mod query;
 mod rate;
+mod redactor;
 mod secret;
 mod status;
 mod upload_answer;
@@ -33,12 +34,12 @@ use http::HeaderValue;
 use crate::error::Result;
 
 pub use auth::Credentials;
-pub use call::hide_secrets;
 pub use hygiene::SecretFlaw;
 pub use origin::Origin;
 pub use page::{Link, Page, Pagination, SortOrder};
 pub use problem::refused;
-pub use rate::RateLimit;
+pub use rate::{LONGEST_WAIT, RateLimit};
+pub use redactor::Redactor;
 pub use secret::Secret;
 pub use status::{
     Encoding, EncodingMetadata, Ingest, IngestStatus, Quality, QualityStatus, Received, ReceivedParts,
@@ -75,8 +76,12 @@ pub struct Api<E> {
 
 impl<E: Exchange> Api<E> {
     /// The service behind `exchange`, for the holder of `credentials`.
-    pub fn new(exchange: E, credentials: Credentials, origin: Origin) -> Api<E> {
-        Api { service: Service::new(exchange, origin), auth: Auth::new(credentials) }
+    ///
+    /// `redactor` learns the credentials, and each token that the service grants for them. No error holds
+    /// one of them.
+    pub fn new(exchange: E, credentials: Credentials, origin: Origin, redactor: Redactor) -> Api<E> {
+        redactor.add_credentials(&credentials);
+        Api { service: Service::new(exchange, origin, redactor), auth: Auth::new(credentials) }
     }
 
     /// The calls about videos. `now` decides whether an access token is due for renewal.

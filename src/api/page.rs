@@ -1,18 +1,46 @@
 //! Lists come in pages.
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use super::lenient::misshapen_as_default;
+use super::lenient::{items, number, object, shown};
 
 /// One page of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Page<T> {
-    /// The items of this page.
+    /// The items of this page, those that could be read.
     pub data: Vec<T>,
     /// Which page of how many it is.
-    #[serde(default, deserialize_with = "misshapen_as_default")]
     pub pagination: Pagination,
+    /// How many items of this page could not be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
+}
+
+/// Each item is read by itself: one that is odd does not hide the others.
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Page<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Page<T>, D::Error> {
+        let Raw { data, pagination } = Raw::deserialize(deserializer)?;
+        let wrong = format!("data is {}, not a list", shown(&data));
+        let listed = items(data).ok_or_else(|| D::Error::custom(wrong))?;
+        let all = listed.len();
+        let data: Vec<T> = listed.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
+        let unreadable = (all - data.len()) as u64;
+        Ok(Page { data, pagination: pagination.unwrap_or_default(), unreadable })
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    data: Value,
+    #[serde(default, deserialize_with = "object")]
+    pagination: Option<Pagination>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Which page of how many. Pages are counted from 1.
@@ -21,22 +49,22 @@ pub struct Page<T> {
 #[non_exhaustive]
 pub struct Pagination {
     /// The number of this page.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub current_page: Option<u64>,
     /// How many items this page has.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub current_page_items: Option<u64>,
     /// How many items a page has at most.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub page_size: Option<u64>,
     /// How many pages there are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub pages_total: Option<u64>,
     /// How many items there are on all pages.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub items_total: Option<u64>,
     /// The addresses of other pages.
-    #[serde(default, deserialize_with = "misshapen_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "links", skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
 }
 
@@ -60,12 +88,55 @@ pub enum SortOrder {
 }
 
 impl<T> Page<T> {
-    /// The number of the page after this one; `None` on the last, or when nobody can tell.
+    /// The number of the page after this one; `None` on the last, or when the service does not tell.
+    ///
+    /// It follows from the number of pages, else from the link to the next page, else from the number of items.
     pub fn next_page(&self) -> Option<u64> {
-        let Pagination { current_page, pages_total, .. } = self.pagination;
-        let current_page = current_page?;
-        (current_page < pages_total?).then_some(current_page + 1)
+        let Pagination { current_page, pages_total, page_size, items_total, links, .. } = &self.pagination;
+        let linked = links.iter().find(|link| link.rel.eq_ignore_ascii_case("next"));
+        match (*current_page, *pages_total) {
+            (Some(current), Some(total)) => (current < total).then_some(current + 1),
+            (current, _) if linked.is_some() => {
+                let next = linked?.page().or(current?.checked_add(1))?;
+                current.is_none_or(|current| next > current).then_some(next)
+            }
+            (Some(current), None) => {
+                (current.saturating_mul((*page_size)?) < (*items_total)?).then_some(current + 1)
+            }
+            (None, _) => None,
+        }
     }
+
+    /// Adds what was asked for where the service does not repeat it.
+    pub(super) fn asked(mut self, page: Option<u64>, size: Option<u64>) -> Page<T> {
+        let Pagination { current_page, page_size, .. } = &mut self.pagination;
+        current_page.get_or_insert(page.unwrap_or(1));
+        page_size.get_or_insert(size.unwrap_or(DEFAULT_PAGE_SIZE));
+        self
+    }
+}
+
+impl Link {
+    /// The page that it leads to.
+    fn page(&self) -> Option<u64> {
+        let (_, query) = self.uri.split_once('?')?;
+        let parameter = |pair: &str| pair.split_once('=')?.1.parse().ok();
+        query.split('&').filter(|pair| pair.starts_with("currentPage=")).find_map(parameter)
+    }
+}
+
+/// A list of links, one link alone, or an object of addresses by what they lead to.
+fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Link>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let link = |value: Value| serde_json::from_value::<Link>(value).ok();
+    Ok(match value {
+        Value::Object(ref map) if map.contains_key("rel") => link(value).into_iter().collect(),
+        Value::Object(map) => {
+            let linked = map.into_iter().filter_map(|(rel, uri)| Some((rel, uri.as_str()?.to_owned())));
+            linked.map(|(rel, uri)| Link { rel, uri }).collect()
+        }
+        list => items(list).into_iter().flatten().filter_map(link).collect(),
+    })
 }
 
 impl SortOrder {
@@ -77,6 +148,9 @@ impl SortOrder {
         }
     }
 }
+
+/// What a page has when no size was asked for (`GET /videos`, `pageSize`).
+const DEFAULT_PAGE_SIZE: u64 = 25;
 
 #[cfg(test)]
 mod tests {
@@ -104,5 +178,42 @@ mod tests {
         assert_eq!(from_value::<Page<String>>(odd).unwrap().pagination.current_page, Some(1));
         assert_eq!(from_value::<Page<String>>(json!({"data": []})).unwrap().next_page(), None);
         assert!(from_value::<Page<String>>(json!({"title": "an error in a 200"})).is_err());
+    }
+
+    #[test]
+    fn numbers_may_be_texts_and_each_hint_of_a_further_page_will_do() {
+        let next = |pagination| {
+            let page: Page<String> = from_value(json!({"data": ["a"], "pagination": pagination})).unwrap();
+            page.asked(Some(2), Some(10)).next_page()
+        };
+        let link = |rel, uri| json!({"links": [{"rel": "self"}, 5, {"rel": rel, "uri": uri}]});
+        for (pagination, page) in [
+            (json!({"currentPage": "2", "pagesTotal": "3"}), Some(3)),
+            (json!({"currentPage": 2.0, "pagesTotal": 3.0}), Some(3)),
+            (json!({"currentPage": "2", "pagesTotal": "2", "itemsTotal": 99}), None),
+            (json!({"pagesTotal": 3}), Some(3)),
+            (link("next", "/videos?pageSize=10&currentPage=3"), Some(3)),
+            (link("next", "/videos?cursor=abc"), Some(3)),
+            (link("next", "/videos?currentPage=2"), None),
+            (link("last", "/videos?currentPage=9"), None),
+            (json!({"links": {"next": "/videos?currentPage=3"}}), Some(3)),
+            (json!({"itemsTotal": 21}), Some(3)),
+            (json!({"itemsTotal": "20"}), None),
+            (json!({}), None),
+            (json!([]), None),
+        ] {
+            assert_eq!(next(pagination.clone()), page, "{pagination}");
+        }
+    }
+
+    #[test]
+    fn an_odd_item_does_not_hide_the_others() {
+        let odd = json!({"data": ["a", 5, {}, "b", null]});
+        let page: Page<String> = from_value(odd).unwrap();
+        assert_eq!((page.data.as_slice(), page.unreadable), (&["a".to_owned(), "b".to_owned()][..], 3));
+        let listed = json!({"data": {"0": "a", "2": "b"}});
+        assert_eq!(from_value::<Page<String>>(listed).unwrap().data, ["a", "b"]);
+        let error = from_value::<Page<String>>(json!({"data": "none"})).unwrap_err();
+        assert!(error.to_string().contains("data is \"none\""), "{error}");
     }
 }

@@ -1,71 +1,126 @@
 //! From an answer that is no success to an [`Error`].
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Response, header};
 use serde_json::{Map, Value};
 
 use super::advice::{Words, by_status, known};
 use super::rate::RateLimit;
+use super::{Redactor, lenient};
 use crate::error::{Error, ErrorKind, OneLine, Refusal};
 
 /// What an answer that is not 2xx means, while doing what `doing` says in the infinitive.
 ///
 /// Reads a problem document of whatever content type. Of any other body the beginning is kept,
-/// without control characters.
-pub fn refused(doing: &str, answer: &Response<Bytes>) -> Error {
-    let refusal = read(answer);
+/// without control characters. What `redactor` knows is in none of the texts.
+pub fn refused(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Error {
+    let refusal = Reading { answer, redactor }.refusal();
     let Words { meaning, advice } = words(&refusal);
     let error = Error::new(kind(&refusal), doing).with_meaning(meaning).with_advice(advice);
-    let error = match RateLimit::from_headers(answer.headers()).retry_after {
-        Some(retry_after) if error.is_temporary() => error.with_retry_after(retry_after),
-        _ => error,
+    let error = match RateLimit::from_headers(answer.headers()).asked_wait(answer.status()) {
+        Some(retry_after) => error.with_retry_after(retry_after),
+        None => error,
     };
     error.with_refusal(refusal)
 }
 
 /// What a 2xx means whose body is not what the protocol says.
-pub(super) fn malformed(doing: &str, status: StatusCode, body: &[u8]) -> Error {
-    let excerpt = excerpt(body).unwrap_or_else(|| "nothing".into());
+pub(super) fn malformed(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Error {
+    let excerpt = Reading { answer, redactor }.excerpt().unwrap_or_else(|| "nothing".into());
     Error::new(ErrorKind::MalformedAnswer, doing)
-        .because(format!("the service answered {} with {excerpt}", status.as_u16()))
+        .because(format!("the service answered {} with {excerpt}", answer.status().as_u16()))
 }
 
-fn read(answer: &Response<Bytes>) -> Refusal {
-    let status = answer.status();
-    if let Ok(Value::Object(document)) = serde_json::from_slice(answer.body()) {
-        return from_document(status, &document);
+/// An answer that is to become texts of an error.
+struct Reading<'a> {
+    answer: &'a Response<Bytes>,
+    redactor: &'a Redactor,
+}
+
+impl Reading<'_> {
+    fn refusal(&self) -> Refusal {
+        if let Ok(Value::Object(document)) = lenient::read(self.answer.body()) {
+            return self.of_document(&document);
+        }
+        let status = self.answer.status();
+        Refusal {
+            status: status.as_u16(),
+            title: status.canonical_reason().map(Into::into),
+            detail: self.redirection().or_else(|| self.excerpt()),
+            ..Refusal::default()
+        }
     }
-    Refusal {
-        status: status.as_u16(),
-        title: status.canonical_reason().map(Into::into),
-        detail: redirection(answer).or_else(|| excerpt(answer.body())),
-        ..Refusal::default()
+
+    fn of_document(&self, document: &Map<String, Value>) -> Refusal {
+        let problems = document.get("problems").and_then(Value::as_array);
+        Refusal {
+            problems: problems
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_object)
+                .take(MAX_PROBLEMS)
+                .map(|problem| self.one_problem(problem))
+                .collect(),
+            ..self.one_problem(document)
+        }
+    }
+
+    fn one_problem(&self, document: &Map<String, Value>) -> Refusal {
+        let text = |key| self.bounded(document.get(key)?.as_str()?);
+        Refusal {
+            status: self.answer.status().as_u16(),
+            slug: document.get("type").and_then(Value::as_str).and_then(|name| self.slug(name)),
+            title: text("title"),
+            detail: text("detail"),
+            name: text("name"),
+            problems: Vec::new(),
+        }
+    }
+
+    /// A name that the service is known to give stays, though a key be part of it: it decides what is done.
+    fn slug(&self, problem_type: &str) -> Option<String> {
+        let slug = slug(problem_type)?;
+        if known(slug).is_some() { Some(slug.to_owned()) } else { self.bounded(slug) }
+    }
+
+    fn redirection(&self) -> Option<String> {
+        let location = self.answer.headers().get(header::LOCATION)?.to_str().ok()?;
+        self.bounded(&format!("It redirects to {location}"))
+    }
+
+    /// The beginning of a body.
+    fn excerpt(&self) -> Option<String> {
+        if let Some(coding) = compression(self.answer) {
+            return self.bounded(&format!("a compressed answer ({coding}), which was not asked for"));
+        }
+        let body = self.answer.body();
+        self.bounded(&String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES)]))
+    }
+
+    /// One line of at most [`MAX_TEXT_CHARS`], unless there is nothing to say. Redacted before it is cut, since
+    /// the beginning of a secret is not recognised as one.
+    fn bounded(&self, text: &str) -> Option<String> {
+        let window = text.char_indices().nth(EXCERPT_BYTES).map_or(text, |(end, _)| &text[..end]);
+        let text = self.redactor.redact(window);
+        let mut words = text.split_whitespace().flat_map(|word| [" ", word]);
+        words.next()?;
+        let line = OneLine(&words.collect::<String>()).to_string();
+        let Some((end, _)) = line.char_indices().nth(MAX_TEXT_CHARS) else { return Some(line) };
+        Some(format!("{}...", &line[..end]))
     }
 }
 
-fn from_document(status: StatusCode, document: &Map<String, Value>) -> Refusal {
-    let problems = document.get("problems").and_then(Value::as_array);
-    Refusal {
-        problems: problems
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_object)
-            .take(MAX_PROBLEMS)
-            .map(|problem| one_problem(status, problem))
-            .collect(),
-        ..one_problem(status, document)
-    }
-}
-
-fn one_problem(status: StatusCode, document: &Map<String, Value>) -> Refusal {
-    let text = |key| document.get(key).and_then(Value::as_str).and_then(bounded);
-    Refusal {
-        status: status.as_u16(),
-        slug: text("type").as_deref().and_then(slug),
-        title: text("title"),
-        detail: text("detail"),
-        name: text("name"),
-        problems: Vec::new(),
+/// How a body is compressed: as its header says, or as its first bytes do (RFC 1952, RFC 8878, RFC 1950).
+fn compression(answer: &Response<Bytes>) -> Option<&str> {
+    let said = answer.headers().get(header::CONTENT_ENCODING).and_then(|coding| coding.to_str().ok());
+    let said = said.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
+    match answer.body().as_ref() {
+        // Whatever the header says, that is JSON or a page.
+        [b'{' | b'[' | b'<', ..] | [] => None,
+        [0x1f, 0x8b, ..] => Some("gzip"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Some("deflate"),
+        _ => said,
     }
 }
 
@@ -73,12 +128,12 @@ fn one_problem(status: StatusCode, document: &Map<String, Value>) -> Refusal {
 ///
 /// `None` for a type that is no page of the service's reference: gateways and web frameworks answer with
 /// problem documents of their own (RFC 9457).
-fn slug(problem_type: &str) -> Option<String> {
+fn slug(problem_type: &str) -> Option<&str> {
     let path = problem_type.split(['?', '#']).next()?.trim_end_matches('/');
     let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
     let slug = last.strip_prefix("request-").unwrap_or(last);
     let is_own = folder.ends_with("/reference") || known(slug).is_some();
-    (is_own && !slug.is_empty()).then(|| slug.to_owned())
+    (is_own && !slug.is_empty()).then_some(slug)
 }
 
 fn kind(refusal: &Refusal) -> ErrorKind {
@@ -110,27 +165,11 @@ fn slugs(refusal: &Refusal) -> impl Iterator<Item = &str> {
     own.into_iter().chain(refusal.problems.iter().filter_map(|problem| problem.slug.as_deref()))
 }
 
-fn redirection(answer: &Response<Bytes>) -> Option<String> {
-    let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
-    bounded(&format!("It redirects to {location}"))
-}
-
-/// The beginning of a body; at most four bytes make a character.
-fn excerpt(body: &[u8]) -> Option<String> {
-    bounded(&String::from_utf8_lossy(&body[..body.len().min(4 * MAX_TEXT_CHARS)]))
-}
-
-/// One line of at most [`MAX_TEXT_CHARS`], unless there is nothing to say.
-fn bounded(text: &str) -> Option<String> {
-    let mut words = text.split_whitespace().flat_map(|word| [" ", word]);
-    words.next()?;
-    let line = OneLine(&words.collect::<String>()).to_string();
-    let Some((end, _)) = line.char_indices().nth(MAX_TEXT_CHARS) else { return Some(line) };
-    Some(format!("{}...", &line[..end]))
-}
-
 const MAX_TEXT_CHARS: usize = 300;
 const MAX_PROBLEMS: usize = 20;
+
+/// More than is ever shown, as white space is left out and escapes are long.
+const EXCERPT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -140,6 +179,10 @@ mod tests {
 
     use super::*;
     use crate::api::scripted::says;
+
+    fn refused(doing: &str, answer: &Response<Bytes>) -> Error {
+        super::refused(doing, answer, &Redactor::new())
+    }
 
     fn problem(status: u16, slug: &str) -> Error {
         let page = format!("https://docs.api.video/reference/{slug}");
@@ -254,14 +297,57 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_that_the_service_asks_for_is_kept_when_waiting_helps() {
-        let ask = |status| {
-            let mut answer = says(status, "");
-            answer.headers_mut().insert("x-ratelimit-retry-after", "7".parse().unwrap());
-            refused("try", &answer).retry_after()
+    fn the_wait_that_the_service_asks_for_is_kept_whatever_the_status() {
+        for status in [302, 400, 404, 408, 429, 500, 502, 503] {
+            for header in ["x-ratelimit-retry-after", "retry-after"] {
+                let mut answer = says(status, "");
+                answer.headers_mut().insert(header, "7".parse().unwrap());
+                let asked = refused("try", &answer).retry_after();
+                assert_eq!(asked, Some(Duration::from_secs(7)), "{status} {header}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_answer_is_called_one() {
+        let compressed = |coding: &'static str, body: &'static [u8]| {
+            let mut answer = says(502, "").map(|_| Bytes::from_static(body));
+            answer.headers_mut().insert("content-encoding", coding.parse().unwrap());
+            let refused = refused("try", &answer).to_string();
+            let unread = malformed("try", &answer, &Redactor::new()).to_string();
+            for text in [&refused, &unread] {
+                assert!(text.contains("a compressed answer"), "{text}");
+                assert!(!text.contains(char::is_control) && !text.contains('\u{fffd}'), "{text}");
+            }
+            refused
         };
-        assert_eq!((ask(429), ask(503)), (Some(Duration::from_secs(7)), Some(Duration::from_secs(7))));
-        assert_eq!(ask(400), None);
+        assert!(compressed("identity", b"\x1f\x8b\x08\0\0").contains("(gzip)"));
+        assert!(compressed("", b"\x28\xb5\x2f\xfd\0").contains("(zstd)"));
+        assert!(compressed("br", b"\x0b\x02\x80").contains("(br)"));
+        let mut plain = says(502, "<h1>Bad</h1>");
+        plain.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        assert!(refused("try", &plain).to_string().ends_with("<h1>Bad</h1>"));
+    }
+
+    #[test]
+    fn a_secret_is_hidden_before_a_text_is_cut() {
+        let redactor = Redactor::new();
+        redactor.add(&crate::api::Secret::new("hunter2-hunter2"));
+        for fill in 280..302 {
+            let page = format!("{}hunter2-hunter2", "x".repeat(fill));
+            let error = super::refused("try", &says(400, &page), &redactor);
+            assert!(!format!("{error} {error:?}").contains("hunt"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_part_of_a_known_name_does_not_change_what_it_means() {
+        let redactor = Redactor::new();
+        redactor.add(&crate::api::Secret::new("video"));
+        let page = "https://docs.api.video/reference/video-source-already-uploaded";
+        let error = super::refused("try", &says(400, json!({"type": page, "title": "A video"})), &redactor);
+        assert_eq!(error.kind(), ErrorKind::AlreadyFilled);
+        assert_eq!(error.refusal().unwrap().title.as_deref(), Some("A ***"));
     }
 
     #[test]
@@ -277,7 +363,7 @@ mod tests {
             ("about:blank", None),
             ("/", None),
         ] {
-            assert_eq!(slug(problem_type).as_deref(), found, "{problem_type}");
+            assert_eq!(slug(problem_type), found, "{problem_type}");
         }
     }
 }

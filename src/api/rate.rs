@@ -1,10 +1,8 @@
 //! What an answer says about the account's budget of requests.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, header};
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
+use http::{HeaderMap, StatusCode, header};
 
 /// The budget of requests a minute that an answer tells of.
 ///
@@ -18,44 +16,64 @@ pub struct RateLimit {
     /// Requests left in the current window (`X-RateLimit-Remaining`).
     pub remaining: Option<u64>,
     /// How long until the window resets (`X-RateLimit-Retry-After`, in seconds), or else the
-    /// standard `Retry-After`. A wish of the service: whoever waits sets the bound.
+    /// standard `Retry-After`; at most [`LONGEST_WAIT`]. A wish of the service: whoever waits sets the bound.
     pub retry_after: Option<Duration>,
+    /// What the standard `Retry-After` alone asks for.
+    standard: Option<Duration>,
 }
 
 impl RateLimit {
     /// Reads what `headers` tell; what cannot be read counts as unsaid.
     pub fn from_headers(headers: &HeaderMap) -> RateLimit {
         let number = |name| text(headers, name)?.parse().ok();
+        let now = || sent_at(headers);
+        let wait = |name| wait(text(headers, name)?, now);
+        let standard = wait(header::RETRY_AFTER.as_str());
         RateLimit {
             limit: number("x-ratelimit-limit"),
             remaining: number("x-ratelimit-remaining"),
-            retry_after: text(headers, "x-ratelimit-retry-after")
-                .and_then(seconds)
-                .or_else(|| retry_after(headers)),
+            retry_after: wait("x-ratelimit-retry-after").or(standard),
+            standard,
         }
+    }
+
+    /// How long an answer with `status` asks to wait before the same request is made again.
+    ///
+    /// The end of the window is on every answer. It is a reason to wait only when the budget is used up.
+    pub(super) fn asked_wait(&self, status: StatusCode) -> Option<Duration> {
+        let has_budget = self.remaining.is_some_and(|remaining| remaining > 0);
+        if status != StatusCode::TOO_MANY_REQUESTS && has_budget { self.standard } else { self.retry_after }
     }
 }
 
-/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date measured against the answer's own `Date`.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let said = text(headers, header::RETRY_AFTER.as_str())?;
-    seconds(said).or_else(|| {
-        let wait = date(said)?.duration_since(date(text(headers, header::DATE.as_str())?)?);
-        Some(Duration::try_from(wait).unwrap_or_default())
-    })
+/// Seconds, with or without a fraction; a time as seconds or milliseconds since 1970; or a date in one of the three
+/// forms that a recipient has to take (RFC 9110, sections 10.2.3 and 5.6.7).
+fn wait(said: &str, now: impl Fn() -> SystemTime) -> Option<Duration> {
+    let until = match Duration::try_from_secs_f64(said.parse().unwrap_or(f64::NAN)) {
+        Ok(seconds) if seconds < EPOCH_FROM => return Some(seconds.min(LONGEST_WAIT)),
+        Ok(seconds) if seconds < EPOCH_FROM * 1000 => UNIX_EPOCH.checked_add(seconds)?,
+        Ok(milliseconds) => UNIX_EPOCH.checked_add(milliseconds / 1000)?,
+        Err(_) => httpdate::parse_http_date(said).ok()?,
+    };
+    Some(until.duration_since(now()).unwrap_or_default().min(LONGEST_WAIT))
+}
+
+/// When an answer was sent by its sender's clock, which its dates go by. An answer need not say; then by ours,
+/// whose fault [`LONGEST_WAIT`] bounds.
+fn sent_at(headers: &HeaderMap) -> SystemTime {
+    let said = text(headers, header::DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
+    said.unwrap_or_else(SystemTime::now)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.parse().ok()?).ok()
-}
+/// The longest wait that an answer can ask for: a day.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn date(text: &str) -> Option<Timestamp> {
-    DateTimeParser::new().parse_timestamp(text).ok()
-}
+/// September 2001. A number from here on is no wait in seconds but a moment.
+const EPOCH_FROM: Duration = Duration::from_secs(1_000_000_000);
 
 #[cfg(test)]
 mod tests {
@@ -89,7 +107,7 @@ mod tests {
         assert_eq!(wait(&[("Retry-After", "120")]), Some(Duration::from_secs(120)));
         assert_eq!(wait(&[date, later]), Some(Duration::from_secs(30)));
         assert_eq!(wait(&[date, earlier]), Some(Duration::ZERO));
-        assert_eq!(wait(&[later]), None);
+        assert_eq!(wait(&[later]), Some(Duration::ZERO), "1994 is over");
         assert_eq!(wait(&[("X-RateLimit-Retry-After", "soon"), ("Retry-After", "5")]).unwrap().as_secs(), 5);
     }
 
@@ -104,5 +122,52 @@ mod tests {
             ]);
             assert_eq!(rate, RateLimit::default(), "{value:?}");
         }
+    }
+
+    #[test]
+    fn dates_of_every_form_count_and_so_do_moments_as_numbers() {
+        let wait = |value: &'static str| {
+            let date = ("Date", "Sun, 06 Nov 1994 08:49:07 GMT");
+            let wait = |name| read(&[date, (name, value)]).retry_after.map(|wait| wait.as_secs_f64());
+            assert_eq!(wait("Retry-After"), wait("X-RateLimit-Retry-After"), "{value}");
+            wait("Retry-After")
+        };
+        for later in
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+        {
+            assert_eq!(wait(later), Some(30.0), "{later}");
+        }
+        assert_eq!((wait("1.5"), wait("0")), (Some(1.5), Some(0.0)));
+        assert_eq!(wait("600000"), Some(86_400.0), "a week is not waited for");
+        let day = LONGEST_WAIT.as_secs_f64();
+        assert_eq!((wait("4102444800"), wait("4102444800000.5")), (Some(day), Some(day)), "in 2100");
+    }
+
+    #[test]
+    fn a_date_and_a_moment_without_a_date_of_the_answer_go_by_our_clock() {
+        let soon = SystemTime::now() + Duration::from_secs(3600);
+        let since_1970 = soon.duration_since(UNIX_EPOCH).unwrap();
+        for value in [
+            httpdate::fmt_http_date(soon),
+            since_1970.as_secs().to_string(),
+            since_1970.as_millis().to_string(),
+        ] {
+            let headers = [(header::RETRY_AFTER, value.parse().unwrap())].into_iter().collect();
+            let wait = RateLimit::from_headers(&headers).retry_after.unwrap();
+            assert!((1800..=3600).contains(&wait.as_secs()), "{value}: {wait:?}");
+        }
+        assert_eq!(read(&[("Retry-After", "1000000000")]).retry_after, Some(Duration::ZERO), "2001 is over");
+    }
+
+    #[test]
+    fn the_end_of_a_window_is_waited_for_only_when_its_budget_is_used_up() {
+        let asked = |status, remaining, standard: Option<&'static str>| {
+            let mut headers = vec![("X-RateLimit-Remaining", remaining), ("X-RateLimit-Retry-After", "42")];
+            headers.extend(standard.map(|seconds| ("Retry-After", seconds)));
+            read(&headers).asked_wait(StatusCode::from_u16(status).unwrap()).map(|wait| wait.as_secs())
+        };
+        assert_eq!((asked(429, "7", None), asked(429, "0", None)), (Some(42), Some(42)));
+        assert_eq!((asked(503, "0", None), asked(503, "7", None)), (Some(42), None));
+        assert_eq!(asked(503, "7", Some("6")), Some(6));
     }
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Api, Credentials, Exchange, Origin};
+use super::{Api, Credentials, Exchange, Origin, Redactor};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The service; stops when it is dropped.
@@ -70,7 +70,7 @@ impl Scripted {
     }
 
     pub(super) fn api(&self, credentials: Credentials) -> Api<Loopback> {
-        Api::new(Loopback(self.address), credentials, Origin::new())
+        Api::new(Loopback(self.address), credentials, Origin::new(), Redactor::new())
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {

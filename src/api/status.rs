@@ -1,9 +1,13 @@
 //! What the service has received of a video, and how far its encoding is.
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use super::lenient::{misshapen_as_default, null_as_default};
+use super::lenient::{
+    float, integer, items, misshapen_as_default, number, object, readable, shown, text, truth_or_no,
+};
 use super::videos::about;
 use super::{Exchange, Videos};
 use crate::error::Result;
@@ -15,15 +19,15 @@ use crate::error::Result;
 #[non_exhaustive]
 pub struct VideoStatus {
     /// What has arrived.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<Ingest>,
     /// What can be watched.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
 }
 
 /// What has arrived of a video.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Ingest {
@@ -34,11 +38,80 @@ pub struct Ingest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filesize: Option<u64>,
     /// The chunks of an upload by byte ranges, in no promised order, not joined.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub received_bytes: Vec<ReceivedRange>,
     /// The chunks of an upload by parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received_parts: Option<ReceivedParts>,
+}
+
+/// [`Ingest`] before what it says of chunks is read.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawIngest {
+    #[serde(default, deserialize_with = "misshapen_as_default")]
+    status: Option<IngestStatus>,
+    #[serde(default, deserialize_with = "number")]
+    filesize: Option<u64>,
+    #[serde(default)]
+    received_bytes: Value,
+    #[serde(default)]
+    received_parts: Value,
+}
+
+/// Chunks that cannot be read are an error: to take them for absent would send them again. Once all of the file is
+/// there, nothing depends on them.
+impl<'de> Deserialize<'de> for Ingest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Ingest, D::Error> {
+        let raw = match Value::deserialize(deserializer)? {
+            object @ Value::Object(_) => RawIngest::deserialize(object).map_err(D::Error::custom)?,
+            // An object without keys, as PHP writes it.
+            Value::Array(list) if list.is_empty() => RawIngest::default(),
+            other => return Err(D::Error::custom(format!("ingest is {}, not an object", shown(&other)))),
+        };
+        let is_whole = raw.status.as_ref().is_some_and(IngestStatus::is_whole);
+        let (ranges, parts) = (ranges(raw.received_bytes), parts(raw.received_parts));
+        let (received_bytes, received_parts) = if is_whole {
+            (ranges.unwrap_or_default(), parts.unwrap_or_default())
+        } else {
+            (ranges.map_err(D::Error::custom)?, parts.map_err(D::Error::custom)?)
+        };
+        Ok(Ingest { status: raw.status, filesize: raw.filesize, received_bytes, received_parts })
+    }
+}
+
+fn ranges(value: Value) -> std::result::Result<Vec<ReceivedRange>, String> {
+    let wrong = format!("ingest.receivedBytes is {}, not a list", shown(&value));
+    let range = |(index, item): (usize, Value)| {
+        let bound = |name: &str| {
+            let value = item.get(name).unwrap_or(&Value::Null);
+            integer(value).ok_or_else(|| {
+                format!("ingest.receivedBytes[{index}].{name} is {}, not a number", shown(value))
+            })
+        };
+        let total = item.get("total").and_then(integer);
+        Ok(ReceivedRange { from: bound("from")?, to: bound("to")?, total })
+    };
+    items(value).ok_or(wrong)?.into_iter().enumerate().map(range).collect()
+}
+
+fn parts(value: Value) -> std::result::Result<Option<ReceivedParts>, String> {
+    let (listed, total) = match value {
+        Value::Null => return Ok(None),
+        Value::Array(list) if list.is_empty() => return Ok(None),
+        list @ Value::Array(_) => (list, None),
+        Value::Object(mut object) => {
+            (object.remove("parts").unwrap_or_default(), object.get("total").and_then(integer))
+        }
+        other => return Err(format!("ingest.receivedParts is {}, not an object", shown(&other))),
+    };
+    let wrong = format!("ingest.receivedParts.parts is {}, not a list", shown(&listed));
+    let part = |(index, item): (usize, Value)| {
+        integer(&item)
+            .ok_or_else(|| format!("ingest.receivedParts.parts[{index}] is {}, not a number", shown(&item)))
+    };
+    let parts: std::result::Result<_, String> =
+        items(listed).ok_or(wrong)?.into_iter().enumerate().map(part).collect();
+    Ok(Some(ReceivedParts { parts: parts?, total }))
 }
 
 /// How far the service is with the bytes.
@@ -76,10 +149,8 @@ pub struct ReceivedRange {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceivedParts {
     /// Their numbers, counted from 1.
-    #[serde(default, deserialize_with = "null_as_default")]
     pub parts: Vec<u32>,
     /// How many there are in all, once that was stated.
-    #[serde(default)]
     pub total: Option<u32>,
 }
 
@@ -102,13 +173,13 @@ pub enum Received<'a> {
 #[non_exhaustive]
 pub struct Encoding {
     /// Whether it can be watched in at least one quality.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(default, deserialize_with = "truth_or_no")]
     pub playable: bool,
     /// The qualities, finished or not.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(default, deserialize_with = "readable")]
     pub qualities: Vec<Quality>,
     /// What was found in the file.
-    #[serde(default, deserialize_with = "misshapen_as_default", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<EncodingMetadata>,
 }
 
@@ -117,13 +188,13 @@ pub struct Encoding {
 #[non_exhaustive]
 pub struct Quality {
     /// `hls` or `mp4`.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type", default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// `240p` to `2160p`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
     /// How far it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "misshapen_as_default", skip_serializing_if = "Option::is_none")]
     pub status: Option<QualityStatus>,
 }
 
@@ -151,31 +222,31 @@ pub enum QualityStatus {
 #[non_exhaustive]
 pub struct EncodingMetadata {
     /// The width in pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub width: Option<u64>,
     /// The height in pixels.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,
     /// The bit rate, in kilobits a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "float", skip_serializing_if = "Option::is_none")]
     pub bitrate: Option<f64>,
     /// The duration in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "float", skip_serializing_if = "Option::is_none")]
     pub duration: Option<f64>,
     /// Pictures a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "float", skip_serializing_if = "Option::is_none")]
     pub framerate: Option<f64>,
     /// Sound samples a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub samplerate: Option<u64>,
     /// The coding of the pictures.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub video_codec: Option<String>,
     /// The coding of the sound.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub audio_codec: Option<String>,
     /// `16/9` or `16:9`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub aspect_ratio: Option<String>,
 }
 
@@ -188,7 +259,7 @@ impl<E: Exchange> Videos<'_, E> {
         let call = about("read the status of", video_id, Method::GET, "/status")?;
         let status: VideoStatus = self.ask(&call).await?;
         if status == VideoStatus::default() {
-            return Err(call.malformed());
+            return Err(call.malformed().because("the answer has neither `ingest` nor `encoding`"));
         }
         Ok(status)
     }
@@ -206,10 +277,16 @@ impl VideoStatus {
     }
 }
 
+impl IngestStatus {
+    fn is_whole(&self) -> bool {
+        use IngestStatus::{Ingested, Ingesting, Uploaded};
+        matches!(self, Uploaded | Ingesting | Ingested)
+    }
+}
+
 impl Ingest {
     fn received(&self) -> Received<'_> {
-        use IngestStatus::{Ingested, Ingesting, Uploaded};
-        if matches!(self.status, Some(Uploaded | Ingesting | Ingested)) {
+        if self.status.as_ref().is_some_and(IngestStatus::is_whole) {
             return Received::Everything;
         }
         match &self.received_parts {
@@ -291,6 +368,62 @@ mod tests {
         }))
         .unwrap();
         assert_eq!((status.is_playable(), status.received()), (false, Received::Nothing));
+    }
+
+    #[test]
+    fn what_arrived_is_read_however_its_numbers_and_lists_are_written() {
+        let range = |from: Value, to: Value| json!({"from": from, "to": to, "total": "11534336"});
+        for bytes in [
+            json!([range(json!(0), json!(5_242_879))]),
+            json!([range(json!("0"), json!("5242879"))]),
+            json!([range(json!(0.0), json!(5_242_879.0))]),
+            json!({"0": range(json!(0), json!(5_242_879))}),
+        ] {
+            let status =
+                ingest(json!({"status": "uploading", "filesize": "11534336", "receivedBytes": bytes}));
+            let held = ReceivedRange { from: 0, to: 5_242_879, total: Some(11_534_336) };
+            assert_eq!(status.received(), Received::Ranges(&[held]), "{bytes}");
+            assert_eq!(status.ingest.unwrap().filesize, Some(11_534_336));
+        }
+        let parts = json!({"receivedBytes": [], "receivedParts": {"parts": ["1", 3.0], "total": "3"}});
+        assert_eq!(
+            ingest(parts).received(),
+            Received::Parts(&ReceivedParts { parts: vec![1, 3], total: Some(3) })
+        );
+    }
+
+    #[test]
+    fn what_no_upload_needs_may_be_odd() {
+        for encoding in [
+            json!([]),
+            json!("none"),
+            json!({"playable": 1, "qualities": [5, {"quality": 240, "status": 7}], "metadata": []}),
+            json!({"playable": "true", "metadata": {"width": "1280", "height": [], "bitrate": "1.5"}}),
+        ] {
+            let said =
+                json!({"ingest": {"status": "uploaded", "receivedBytes": "all"}, "encoding": encoding});
+            let status: VideoStatus = from_value(said).unwrap();
+            assert_eq!(status.received(), Received::Everything, "{encoding}");
+        }
+        let odd = json!({"encoding": {"playable": 1, "qualities": [5, {"quality": 240}], "metadata": {"width": "1280"}}});
+        let encoding = from_value::<VideoStatus>(odd).unwrap().encoding.unwrap();
+        assert!(encoding.playable);
+        assert_eq!(encoding.qualities[0].quality.as_deref(), Some("240"));
+        assert_eq!(encoding.metadata.unwrap().width, Some(1280));
+    }
+
+    #[test]
+    fn what_is_needed_and_wrong_is_named() {
+        for (ingest, named) in [
+            (json!("none"), r#"ingest is "none""#),
+            (json!({"receivedBytes": "0-99"}), r#"ingest.receivedBytes is "0-99""#),
+            (json!({"receivedBytes": [{"from": 0, "to": "x"}]}), r#"ingest.receivedBytes[0].to is "x""#),
+            (json!({"receivedBytes": [{"to": 5}]}), "ingest.receivedBytes[0].from is null"),
+            (json!({"receivedParts": {"parts": [1, -1]}}), "ingest.receivedParts.parts[1] is -1"),
+        ] {
+            let error = from_value::<VideoStatus>(json!({ "ingest": ingest })).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[tokio::test]

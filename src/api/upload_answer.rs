@@ -1,13 +1,13 @@
 //! What an upload request is answered with, and where it goes.
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use serde::Deserialize;
 
-use super::lenient::id;
+use super::lenient::{self, id};
 use super::problem::{malformed, refused};
 use super::query::{Query, escape};
-use super::{Secret, Video};
+use super::{Redactor, Secret, Video};
 use crate::error::Result;
 
 /// What the service answers to a chunk that it took.
@@ -28,12 +28,12 @@ impl UploadAnswer {
     ///
     /// # Errors
     /// What the service refused, or [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer).
-    /// The operation is for the caller to name.
-    pub fn read(answer: &Response<Bytes>) -> Result<UploadAnswer> {
+    /// The operation is for the caller to name. What `redactor` knows is in no text of it.
+    pub fn read(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         if !answer.status().is_success() {
-            return Err(refused(DOING, answer));
+            return Err(redactor.clean(refused(DOING, answer, redactor)));
         }
-        UploadAnswer::parse(answer.status(), answer.body())
+        UploadAnswer::parse(answer, redactor)
     }
 
     /// Reads the body of a 2xx.
@@ -41,10 +41,10 @@ impl UploadAnswer {
     /// # Errors
     /// [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer) when it names no video: then
     /// nobody knows what became of the chunk.
-    pub fn parse(status: StatusCode, body: &[u8]) -> Result<UploadAnswer> {
-        let malformed = |cause| malformed(DOING, status, body).with_source(cause);
-        let Named { video_id } = serde_json::from_slice(body).map_err(malformed)?;
-        let complete = serde_json::from_slice(body).ok().filter(|video: &Video| video.assets.is_some());
+    pub fn parse(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
+        let malformed = |cause| redactor.clean(malformed(DOING, answer, redactor).with_source(cause));
+        let Named { video_id } = lenient::read(answer.body()).map_err(malformed)?;
+        let complete = lenient::read(answer.body()).ok().filter(|video: &Video| video.assets.is_some());
         Ok(UploadAnswer { video_id, complete })
     }
 }
@@ -76,18 +76,22 @@ mod tests {
     use crate::api::scripted::says;
     use crate::error::ErrorKind;
 
+    fn read(answer: &Response<Bytes>) -> Result<UploadAnswer> {
+        UploadAnswer::read(answer, &Redactor::new())
+    }
+
     #[test]
     fn a_chunk_is_answered_with_an_id_and_the_one_that_completes_the_file_with_a_video() {
         for status in [200, 201, 202, 206] {
-            let answer = UploadAnswer::read(&says(status, json!({"videoId": "vi1"}))).unwrap();
+            let answer = read(&says(status, json!({"videoId": "vi1"}))).unwrap();
             assert_eq!(answer, UploadAnswer { video_id: "vi1".into(), complete: None });
         }
         let video =
             json!({"videoId": "vi1", "title": "A", "assets": {"player": "https://embed.api.video/vod/vi1"}});
-        let answer = UploadAnswer::read(&says(201, video)).unwrap();
+        let answer = read(&says(201, video)).unwrap();
         assert_eq!(answer.complete.unwrap().title.as_deref(), Some("A"));
         for video in [json!({"videoId": "vi1", "assets": null}), json!({"videoId": "vi1", "title": "A"})] {
-            assert_eq!(UploadAnswer::read(&says(201, video)).unwrap().complete, None);
+            assert_eq!(read(&says(201, video)).unwrap().complete, None);
         }
     }
 
@@ -96,7 +100,7 @@ mod tests {
         for body in
             ["", "<html>", "{}", "[]", r#"{"videoId": ""}"#, r#"{"title": "an error", "status": 400}"#]
         {
-            let error = UploadAnswer::read(&says(201, body)).unwrap_err();
+            let error = read(&says(201, body)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{body}");
         }
     }
@@ -104,7 +108,7 @@ mod tests {
     #[test]
     fn a_refusal_is_read_as_one() {
         let page = "https://docs.api.video/reference/video-content-range-by-part-part-already-sent";
-        let error = UploadAnswer::read(&says(400, json!({ "type": page }))).unwrap_err();
+        let error = read(&says(400, json!({ "type": page }))).unwrap_err();
         assert_eq!(error.doing("send chunk 3 of 9").kind(), ErrorKind::AlreadySent);
     }
 

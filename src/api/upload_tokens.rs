@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Response};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
 use super::advice::NO_SUCH_TOKEN;
 use super::call::Call;
+use super::lenient::{id, number, text};
 use super::query::{Query, escape};
 use super::{Api, Exchange, Page, Secret, SortOrder};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,16 +30,16 @@ pub struct UploadTokens<'a, E> {
 #[non_exhaustive]
 pub struct UploadToken {
     /// The token itself: whoever holds it can upload.
-    #[serde(serialize_with = "reveal")]
+    #[serde(serialize_with = "reveal", deserialize_with = "token")]
     pub token: Secret,
     /// For how many seconds it lives from its creation; 0 is for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
     /// When it was created.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
     /// When it expires; `None` for never.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
 
@@ -87,7 +88,15 @@ impl<E: Exchange> UploadTokens<'_, E> {
     /// # Errors
     /// As for [`create`](UploadTokens::create).
     pub async fn list(&self, query: &UploadTokenQuery) -> Result<Page<UploadToken>> {
-        self.ask(&Call::new("list the upload tokens", Method::GET, query.to_path())).await
+        let page: Page<UploadToken> =
+            self.ask(&Call::new("list the upload tokens", Method::GET, query.to_path())).await?;
+        if page.unreadable > 0 {
+            tracing::warn!(
+                "{} upload tokens of the list could not be read, and are left out",
+                page.unreadable
+            );
+        }
+        Ok(page.asked(query.current_page, query.page_size))
     }
 
     /// Describes a token.
@@ -123,8 +132,13 @@ impl<E: Exchange> UploadTokens<'_, E> {
 }
 
 fn about(doing: &str, token: &Secret, method: Method) -> Result<Call> {
-    if token.reveal().is_empty() {
-        return Err(Error::new(ErrorKind::InvalidInput, doing).because("it is empty"));
+    let flaw = match token.reveal() {
+        "" => Some("it is empty"),
+        "." | ".." => Some("it is a step in a path"),
+        _ => None,
+    };
+    if let Some(flaw) = flaw {
+        return Err(Error::new(ErrorKind::InvalidInput, doing).because(flaw));
     }
     Ok(Call::new(doing, method, format!("{PATH}/{}", escape(token.reveal()))).carrying(token))
 }
@@ -156,6 +170,11 @@ impl UploadTokenSort {
 
 fn reveal<S: Serializer>(token: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(token.reveal())
+}
+
+/// As an id: a token stands in a path and on a line of a terminal.
+fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    id(deserializer).map(Secret::new)
 }
 
 const PATH: &str = "/upload-tokens";
@@ -194,7 +213,7 @@ mod tests {
     async fn no_error_shows_a_token() {
         let service = Scripted::new([
             says(404, "no /upload-tokens/to1abc here"),
-            says(200, json!({"token": "to1abc", "ttl": "to1abc"})),
+            says(200, json!({"token": ["to1abc"], "ttl": "to1abc"})),
         ])
         .await;
         let api = service.api(Credentials::None);

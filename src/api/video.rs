@@ -1,8 +1,9 @@
 //! A video, as the service describes it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use super::lenient::{id, null_as_default};
+use super::lenient::{id, items, object, readable, text, text_or_empty, texts, truth};
 
 /// A video, as the service describes it. Only its id is always there.
 ///
@@ -16,58 +17,58 @@ pub struct Video {
     #[serde(deserialize_with = "id")]
     pub video_id: String,
     /// Its title.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// Its description.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// When the container was created.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
     /// When it was published.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub published_at: Option<String>,
     /// When it was last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
     /// Whether it is in the bin, from which it can be restored.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
     pub discarded: Option<bool>,
     /// When it was put in the bin.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub discarded_at: Option<String>,
     /// When the bin is emptied of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub deletes_at: Option<String>,
     /// Its language, as a two-letter code.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
     /// Who said so: `api` or `auto`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub language_origin: Option<String>,
     /// Its tags.
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Its metadata.
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "pairs", skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<Metadata>,
     /// Where its bytes came from.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub source: Option<VideoSource>,
     /// Where it is watched. There from creation on, before a byte was uploaded.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub assets: Option<Assets>,
     /// The player that shows it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub player_id: Option<String>,
     /// Whether anybody may watch it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
     /// Whether it is a panorama.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
     pub panoramic: Option<bool>,
     /// Whether it is offered as an MP4 file too.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
     pub mp4_support: Option<bool>,
 }
 
@@ -77,8 +78,19 @@ pub struct Metadata {
     /// The key.
     pub key: String,
     /// The value.
-    #[serde(default, deserialize_with = "null_as_default")]
+    #[serde(default, deserialize_with = "text_or_empty")]
     pub value: String,
+}
+
+/// Pairs, listed or as an object; those that cannot be read are left out.
+fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Metadata>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Object(map) if items(Value::Object(map.clone())).is_none() => {
+            let pair = |(key, value)| Some(Metadata { key, value: text(value).ok()?? });
+            Ok(map.into_iter().filter_map(pair).collect())
+        }
+        list => Ok(readable(list).unwrap_or_default()),
+    }
 }
 
 /// Where a video's bytes came from.
@@ -87,10 +99,10 @@ pub struct Metadata {
 #[non_exhaustive]
 pub struct VideoSource {
     /// For an upload, the relative `/videos/<id>/source`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// `upload`, `liveStream` and the like.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type", default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
 }
 
@@ -100,19 +112,19 @@ pub struct VideoSource {
 #[non_exhaustive]
 pub struct Assets {
     /// HTML that embeds the player.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub iframe: Option<String>,
     /// The player's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub player: Option<String>,
     /// The HLS manifest's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub hls: Option<String>,
     /// The thumbnail's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub thumbnail: Option<String>,
     /// The MP4 file's address, where that is offered.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub mp4: Option<String>,
 }
 

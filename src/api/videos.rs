@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::call::Call;
 use super::query::{Query, escape};
-use super::{Api, Exchange, NewVideo, Page, SortOrder, UploadAnswer, Video, VideoPatch};
+use super::{Api, Exchange, NewVideo, Page, SortOrder, Video, VideoPatch};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The calls about videos, each one attempt; see [`Api::videos`].
@@ -61,15 +61,9 @@ impl<E: Exchange> Videos<'_, E> {
     /// Creates a container for a video. Whoever makes the call twice has two.
     ///
     /// # Errors
-    /// What the service refuses, and what can go wrong on the way to it. A container whose
-    /// description cannot be read is named by the error.
+    /// What the service refuses, and what can go wrong on the way to it.
     pub async fn create(&self, video: &NewVideo) -> Result<Video> {
-        let call = Call::new("create the video", Method::POST, "/videos").json(video)?;
-        let answer = self.api.call(&call, self.now).await?;
-        call.read(&answer).map_err(|error| match UploadAnswer::parse(answer.status(), answer.body()) {
-            Ok(named) => error.with_video_id(named.video_id),
-            Err(_) => error,
-        })
+        self.ask(&Call::new("create the video", Method::POST, "/videos").json(video)?).await
     }
 
     /// Describes the video `video_id`.
@@ -80,12 +74,16 @@ impl<E: Exchange> Videos<'_, E> {
         self.ask(&about("read", video_id, Method::GET, "")?).await
     }
 
-    /// Lists one page of the videos that `query` asks for.
+    /// Lists one page of the videos that `query` asks for. One that cannot be read is left out and counted.
     ///
     /// # Errors
     /// As for [`create`](Videos::create).
     pub async fn list(&self, query: &VideoQuery) -> Result<Page<Video>> {
-        self.ask(&Call::new("list the videos", Method::GET, query.to_path())).await
+        let page: Page<Video> = self.ask(&Call::new("list the videos", Method::GET, query.to_path())).await?;
+        if page.unreadable > 0 {
+            tracing::warn!("{} videos of the list could not be read, and are left out", page.unreadable);
+        }
+        Ok(page.asked(query.current_page, query.page_size))
     }
 
     /// Changes the video `video_id`, and describes it.
@@ -113,9 +111,14 @@ impl<E: Exchange> Videos<'_, E> {
 
 /// A call about one video, to the path `below` it.
 pub(super) fn about(verb: &str, video_id: &str, method: Method, below: &str) -> Result<Call> {
-    if video_id.is_empty() {
-        let error = Error::new(ErrorKind::InvalidInput, format!("{verb} a video"));
-        return Err(error.because("its id is empty"));
+    let flaw = match video_id {
+        "" => Some("its id is empty"),
+        // However they are escaped, proxies may take them for steps in the path.
+        "." | ".." => Some("its id is a step in a path"),
+        _ => None,
+    };
+    if let Some(flaw) = flaw {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("{verb} a video")).because(flaw));
     }
     Ok(Call::new(format!("{verb} video {video_id}"), method, format!("/videos/{}{below}", escape(video_id))))
 }
@@ -241,10 +244,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_container_is_not_lost_when_its_description_is_odd() {
-        let service = Scripted::new([says(201, json!({"videoId": "vi1", "public": "perhaps"}))]).await;
-        let error = service.api(key()).videos(start()).create(&NewVideo::new("A")).await.unwrap_err();
-        assert_eq!((error.kind(), error.video_id()), (ErrorKind::MalformedAnswer, Some("vi1")));
+    async fn a_description_is_read_field_by_field() {
+        let odd = json!({
+            "videoId": "vi1", "title": 7, "public": 1, "panoramic": "perhaps", "tags": {}, "assets": [],
+            "metadata": {"camera": 7}, "createdAt": 1_720_999_999, "source": "upload", "discarded": [],
+        });
+        let service = Scripted::new([says(201, odd)]).await;
+        let video = service.api(key()).videos(start()).create(&NewVideo::new("A")).await.unwrap();
+        assert_eq!((video.video_id.as_str(), video.title.as_deref()), ("vi1", Some("7")));
+        assert_eq!((video.public, video.panoramic, video.discarded), (Some(true), None, None));
+        assert_eq!(video.created_at.as_deref(), Some("1720999999"));
+        assert_eq!((video.metadata[0].key.as_str(), video.metadata[0].value.as_str()), ("camera", "7"));
+        assert!(video.tags.is_empty() && video.assets.is_none() && video.source.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_id_that_cannot_be_one_is_named_by_the_error() {
+        for (id, named) in [(json!("vi\u{1b}[2J"), "control characters"), (json!(5), "the id is 5")] {
+            let service = Scripted::new([says(201, json!({ "videoId": id }))]).await;
+            let error = service.api(key()).videos(start()).create(&NewVideo::new("A")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(cause.contains(named), "{cause}");
+        }
+    }
+
+    #[tokio::test]
+    async fn steps_in_a_path_are_no_ids() {
+        let service = Scripted::new([]).await;
+        for id in [".", ".."] {
+            let error = service.api(key()).videos(start()).delete(id).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        assert!(service.seen().is_empty());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ringlift::Secret;
+use ringlift::api::Redactor;
 
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
 use super::values::{self, Size};
@@ -66,6 +67,9 @@ pub(super) struct Global {
     /// What APIVIDEO_API_KEY says.
     #[arg(skip)]
     pub(super) api_key: Option<Secret>,
+    /// Takes secrets out of all that is shown.
+    #[arg(skip)]
+    pub(super) redactor: Redactor,
     /// The variable that names a proxy for the service.
     #[arg(skip)]
     pub(super) proxy_variable: Option<&'static str>,

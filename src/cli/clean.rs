@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringlift::api::{Received, ReceivedRange, VideoStatus};
+use ringlift::error::OneLine;
 use ringlift::source::SourceFile;
 use ringlift::upload::happening::STRAY_VIDEO;
 use ringlift::upload::journal::{
@@ -241,7 +242,7 @@ fn note_gone(video_id: &str, screen: &Screen) {
 /// No id leads to it and no mark: people have to look.
 fn tell_strayed(entry: &Entry, screen: &Screen) {
     let file = journal::file(entry).map(|file| file.to_string_lossy()).unwrap_or_default();
-    screen.note(format_args!("{file}: {STRAY_VIDEO}"));
+    screen.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
     screen.event(&Event::StrayVideo { file: &file, advice: STRAY_VIDEO });
 }
 

@@ -21,6 +21,7 @@ use super::proxy;
 pub(super) fn settings(global: &Global) -> Settings {
     let mut settings = Settings::default();
     settings.sigbus = Sigbus::Ours;
+    settings.redactor = global.redactor.clone();
     match &global.endpoint_url {
         Some(url) => settings.endpoint_url = url.clone(),
         None if global.sandbox => settings.endpoint_url = SANDBOX_URL.to_owned(),

@@ -23,6 +23,7 @@ mod output;
 mod proxy;
 mod resume;
 mod screen;
+mod secrets;
 mod serve;
 mod settings;
 mod signals;
@@ -50,8 +51,10 @@ pub(crate) fn run() -> ExitCode {
     let started = Instant::now();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let environment = |name: &str| std::env::var_os(name);
+    let redactor = secrets::known(&argv, |name| environment(name)?.into_string().ok());
     match settings::parse(&argv, environment) {
-        Ok(cli) => {
+        Ok(mut cli) => {
+            cli.global.redactor = redactor;
             let screen = Screen::new(&cli.global);
             logging::start(&cli.global, &screen);
             show_panics(&screen);
@@ -59,12 +62,12 @@ pub(crate) fn run() -> ExitCode {
             end(ended, &screen, started)
         }
         Err(Failure::Clap(error)) if !error.use_stderr() => {
-            let screen = Screen::before_settings(false);
+            let screen = Screen::before_settings(false, redactor);
             screen.help(&error);
             leave(Exit::Done, &screen)
         }
         Err(failure) => {
-            let screen = Screen::before_settings(settings::wants_json(&argv, environment));
+            let screen = Screen::before_settings(settings::wants_json(&argv, environment), redactor);
             end(Err(failure), &screen, started)
         }
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringlift::error::OneLine;
 use ringlift::source::SourceFile;
 use ringlift::upload::journal::{
     Comparison, Destination, Entry, Identity, Source, Standing, TokenDigest, compare,
@@ -33,7 +34,7 @@ pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended 
         journal::show(sessions.iter().map(|session| &session.entry), screen);
         return Ok(Some(summed(Summary::default(), left_out)));
     }
-    let token = upload::upload_token(&args.token)?;
+    let token = upload::upload_token(&args.token, global)?;
     let mut items = Vec::new();
     for session in &sessions {
         match item(items.len(), session, &settings, token.as_ref()) {
@@ -291,7 +292,7 @@ fn tell_left_out(session: &Session, hindrance: Hindrance, screen: &Screen) -> Op
         Hindrance::Failed(failure) => failure,
         Hindrance::NotOurs(exit, why) if session.naming == Naming::Named => Failure::Other(exit, why),
         Hindrance::NotOurs(_, reason) => {
-            screen.note(format_args!("{name}: not continued: {reason}"));
+            screen.note(format_args!("{}: not continued: {reason}", OneLine(name)));
             let session = session.entry.id;
             screen.event(&Event::Skipped { session, file: file.as_deref(), reason });
             return None;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use ringlift::api::Redactor;
 
 use super::args::{Global, ProgressWhen};
 use super::bar;
@@ -16,6 +17,7 @@ use super::events::{Event, Line, Summary};
 use super::exit::{Exit, Failure, Interrupt};
 use super::names::{visible, visible_lines};
 use super::output::{Output, Stream, Ticket, Urgency};
+use super::secrets;
 use super::signals::Route;
 use super::values::Size;
 
@@ -28,6 +30,7 @@ pub(super) struct Screen {
     bar: ProgressBar,
     output: Output,
     route: Route,
+    redactor: Redactor,
     /// Whether the last line was said.
     is_over: Arc<AtomicBool>,
 }
@@ -74,17 +77,17 @@ impl Screen {
             format: if global.json { Format::Json } else { Format::People },
             voice: if global.quiet { Voice::Quiet } else { Voice::Normal },
             shown: Shown::choose(global, io::stderr().is_terminal()),
-            ..Screen::silent()
+            ..Screen::silent(global.redactor.clone())
         }
     }
 
     /// For errors in what the settings come from.
-    pub(super) fn before_settings(json: bool) -> Screen {
+    pub(super) fn before_settings(json: bool, redactor: Redactor) -> Screen {
         let format = if json { Format::Json } else { Format::People };
-        Screen { format, ..Screen::silent() }
+        Screen { format, ..Screen::silent(redactor) }
     }
 
-    fn silent() -> Screen {
+    fn silent(redactor: Redactor) -> Screen {
         Screen {
             format: Format::People,
             voice: Voice::Normal,
@@ -92,6 +95,7 @@ impl Screen {
             bar: ProgressBar::hidden(),
             output: Output::new(),
             route: Route::default(),
+            redactor,
             is_over: Arc::default(),
         }
     }
@@ -122,8 +126,8 @@ impl Screen {
         if !self.shows_events() {
             return None;
         }
-        let mut line = serde_json::to_string(&Line::new(event, name)).ok()?;
-        line.push('\n');
+        let line = serde_json::to_string(&Line::new(event, name)).ok()?;
+        let line = format!("{}\n", secrets::for_machines(&self.redactor, &line));
         let urgency = if matches!(event, Event::Summary(_)) { Urgency::Last } else { Urgency::Line };
         Some(self.put(Stream::Out, line, urgency))
     }
@@ -135,7 +139,7 @@ impl Screen {
 
     /// The same, with a ticket that tells whether it was written.
     pub(super) fn result_ticket(&self, text: impl Display) -> Option<Ticket> {
-        let line = || format!("{}\n", visible_lines(&text.to_string()));
+        let line = || format!("{}\n", self.for_people(&text.to_string()));
         (self.format == Format::People).then(|| self.put(Stream::Out, line(), Urgency::Line))
     }
 
@@ -270,7 +274,12 @@ impl Screen {
 
     /// Writes to standard error, beside the bar.
     fn say(&self, text: &str) {
-        let _ = self.put(Stream::Err, visible_lines(text).into_owned(), Urgency::Line);
+        let _ = self.put(Stream::Err, self.for_people(text), Urgency::Line);
+    }
+
+    /// The text without secrets, and without what steers a terminal.
+    fn for_people(&self, text: &str) -> String {
+        visible_lines(&self.redactor.redact(text)).into_owned()
     }
 
     /// Queues a text. All that is printed passes here, except pictures of the bar: what must not be shown is

@@ -2,6 +2,7 @@
 
 use ringlift::VideoStatus;
 use ringlift::api::{Encoding, EncodingMetadata, Ingest, Quality};
+use ringlift::error::OneLine;
 use serde::Serialize;
 
 use super::args::{Global, StatusArgs};
@@ -36,8 +37,11 @@ fn describe_ingest(ingest: &Ingest, lines: &mut Vec<String>) {
         lines.push(format!("file size  {bytes} bytes ({})", Size(bytes)));
     }
     if !ingest.received_bytes.is_empty() {
-        let bytes: u64 =
-            ingest.received_bytes.iter().map(|range| (range.to + 1).saturating_sub(range.from)).sum();
+        let bytes: u64 = ingest
+            .received_bytes
+            .iter()
+            .map(|range| range.to.saturating_add(1).saturating_sub(range.from))
+            .fold(0, u64::saturating_add);
         let total = ingest.received_bytes.iter().find_map(|range| range.total);
         let of = total.map(|total| format!(" of {}", Size(total))).unwrap_or_default();
         lines.push(format!("received   {}{of}, in {} ranges", Size(bytes), ingest.received_bytes.len()));
@@ -60,7 +64,7 @@ fn describe_quality(quality: &Quality) -> String {
     let kind = quality.kind.as_deref().unwrap_or("-");
     let height = quality.quality.as_deref().unwrap_or("-");
     let status = quality.status.as_ref().map_or("unknown".to_owned(), name);
-    format!("rendition  {kind} {height}: {status}")
+    format!("rendition  {} {}: {status}", OneLine(kind), OneLine(height))
 }
 
 fn describe_metadata(metadata: &EncodingMetadata) -> Option<String> {
@@ -68,13 +72,13 @@ fn describe_metadata(metadata: &EncodingMetadata) -> Option<String> {
     let duration = metadata.duration.map(|seconds| format!("{seconds} s"));
     let codecs = [&metadata.video_codec, &metadata.audio_codec].into_iter().flatten().cloned();
     let texts: Vec<String> = size.into_iter().chain(duration).chain(codecs).collect();
-    (!texts.is_empty()).then(|| texts.join(", "))
+    (!texts.is_empty()).then(|| OneLine(&texts.join(", ")).to_string())
 }
 
 /// As the service writes it.
 fn name(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
+        Ok(serde_json::Value::String(name)) => OneLine(&name).to_string(),
         _ => "unknown".to_owned(),
     }
 }

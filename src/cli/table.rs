@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ringlift::error::OneLine;
+
 /// Rows under a head, each column as wide as its widest cell.
 #[derive(Debug)]
 pub(super) struct Table<const COLUMNS: usize> {
@@ -25,7 +27,8 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 
     pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells);
+        // A line feed in a cell would be a row of its own.
+        self.rows.push(cells.map(|cell| OneLine(&cell).to_string()));
     }
 
     fn width(&self, column: usize) -> usize {
@@ -63,5 +66,12 @@ mod tests {
         table.row(["single".to_owned(), "1.5".to_owned()]);
         table.row(["parts".to_owned(), "10.25".to_owned()]);
         assert_eq!(table.to_string(), "way     GiB/s\nsingle    1.5\nparts   10.25");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_and_steers_nothing() {
+        let mut table = Table::new([("TITLE", Align::Left)]);
+        table.row(["a\nb\u{1b}[31m".to_owned()]);
+        assert_eq!(table.to_string(), "TITLE\na\u{fffd}b\u{fffd}[31m");
     }
 }

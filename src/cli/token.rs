@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringlift::api::UploadTokenQuery;
+use ringlift::error::OneLine;
 use ringlift::{Client, UploadToken};
 
 use super::args::{Global, PageArgs, TokenCommand};
@@ -84,5 +85,5 @@ async fn delete(client: &Client, tokens: &[String], screen: &Screen) -> Result<S
 }
 
 fn expiry(token: &UploadToken) -> String {
-    token.expires_at.clone().unwrap_or_else(|| "never".to_owned())
+    token.expires_at.as_deref().map_or("never".to_owned(), |time| OneLine(time).to_string())
 }

@@ -1,5 +1,6 @@
 //! `ringlift video`: the account's videos.
 
+use ringlift::error::OneLine;
 use ringlift::{Client, Video, VideoQuery};
 
 use super::args::{Global, VideoCommand, VideoListArgs};
@@ -85,6 +86,6 @@ fn describe(video: &Video) -> String {
         ("hls", assets.hls),
         ("mp4", assets.mp4),
     ];
-    let shown = lines.into_iter().filter_map(|(name, text)| Some(format!("{name:<12} {}", text?)));
+    let shown = lines.into_iter().filter_map(|(name, text)| Some(format!("{name:<12} {}", OneLine(&text?))));
     shown.collect::<Vec<_>>().join("\n")
 }

@@ -15,11 +15,15 @@ use super::meter::Meter;
 use super::sendfile::FileFailure;
 use super::tls::{self, Stage};
 
-/// Largest body of an answer. The service's are a few KiB.
+/// Largest body of an answer, unless its request has an [`AnswerLimit`]. The service's are a few KiB.
 pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
 
 /// Most header lines of an answer. Gateways add some to each answer; hyper's default is 100.
 pub(super) const HEADER_LINES_LIMIT: usize = 512;
+
+/// An extension of a request that may be answered with a larger body: the bound in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerLimit(pub usize);
 
 /// Awaits the head, then the body.
 ///
@@ -29,6 +33,7 @@ pub(super) async fn collect(
     reply: impl Future<Output = hyper::Result<Response<Incoming>>>,
     meter: &Meter,
     peer: &Peer,
+    AnswerLimit(limit_bytes): AnswerLimit,
 ) -> Result<Response<Bytes>, TransportError> {
     let (head, mut body) = reply.await.map_err(|error| explain(&error, meter, peer))?.into_parts();
     peer.history.note_answer();
@@ -43,8 +48,8 @@ pub(super) async fn collect(
             Err(_) if refused => break,
             Err(error) => return Err(explain(&error, meter, peer)),
         };
-        if collected.len() + data.len() > ANSWER_LIMIT_BYTES {
-            return Err(too_large(meter));
+        if collected.len() + data.len() > limit_bytes {
+            return Err(TransportError::AnswerTooLarge { limit_bytes, sent: meter.sent() });
         }
         collected.extend_from_slice(&data);
     }
@@ -64,7 +69,7 @@ fn explain(error: &hyper::Error, meter: &Meter, peer: &Peer) -> TransportError {
     }
     let sent = meter.sent();
     if error.is_parse_too_large() {
-        return too_large(meter);
+        return TransportError::AnswerTooLarge { limit_bytes: ANSWER_LIMIT_BYTES, sent: meter.sent() };
     }
     if let Some(wrong) = wrong_protocol(meter, peer) {
         return wrong;
@@ -115,10 +120,6 @@ pub(super) fn ended(meter: &Meter) -> TransportError {
         }
         Some(_) => TransportError::Reset { sent },
     }
-}
-
-fn too_large(meter: &Meter) -> TransportError {
-    TransportError::AnswerTooLarge { limit_bytes: ANSWER_LIMIT_BYTES, sent: meter.sent() }
 }
 
 /// hyper's words and those of the cause, which its `Display` leaves out.

@@ -18,7 +18,7 @@ use hyper::rt::{Read as _, ReadBuf};
 use hyper_rustls::MaybeHttpsStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::answer;
+use super::answer::{self, ANSWER_LIMIT_BYTES, AnswerLimit};
 use super::endpoint::Endpoint;
 use super::error::{BoxError, TransportError};
 use super::history::History;
@@ -210,10 +210,11 @@ where
     ) -> Result<Response<Bytes>, TransportError> {
         let announced = announced_len(&request);
         let (head, body) = request.into_parts();
+        let limit = head.extensions.get().copied().unwrap_or(AnswerLimit(ANSWER_LIMIT_BYTES));
         let body = MeteredBody::new(body, announced, meter.clone())
             .map_err(|wrong| TransportError::Body(wrong.into()))?;
         let reply = self.sender.send_request(Request::from_parts(head, body));
-        let mut answer = pin!(answer::collect(reply, meter, peer));
+        let mut answer = pin!(answer::collect(reply, meter, peer, limit));
         let mut answered = None;
         let mut timer = Timer::new(*patience, meter);
         poll_fn(|cx| {

@@ -18,7 +18,7 @@ mod sendfile;
 mod throttle;
 mod tls;
 
-pub use answer::ANSWER_LIMIT_BYTES;
+pub use answer::{ANSWER_LIMIT_BYTES, AnswerLimit};
 pub use dial::{DialSettings, Dialer};
 pub use endpoint::Endpoint;
 pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, Sent, TransportError};

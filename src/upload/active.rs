@@ -14,18 +14,18 @@ use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{Video, delegated_path, hide_secrets, source_path};
+use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::claim::{Beginning, Claimed, titled};
 use crate::upload::client::Settings;
-use crate::upload::creation::{Creation, Mark};
+use crate::upload::creation::{Created, Creation, Mark};
 use crate::upload::driver::Event;
 use crate::upload::feed::Filling;
 use crate::upload::happening::{Happening, Herald, Told};
 use crate::upload::job::{Halt, Job};
 use crate::upload::journal::{Finished, Made, Terms};
 use crate::upload::progress::Gauge;
-use crate::upload::record::{Logbook, Record};
+use crate::upload::record::{Logbook, MarkEntry, MarkJournal, Record};
 use crate::upload::restart::{Again, InVain};
 use crate::upload::running::News;
 use crate::upload::session::{Dispatch, Outcome, Session};
@@ -49,6 +49,7 @@ pub(super) struct Active {
     pub(super) made_container: bool,
     supplies: Supplies,
     destination: Destination,
+    redactor: Redactor,
     file_name: Arc<str>,
     watchdog: Watchdog,
     record: Option<Record>,
@@ -115,6 +116,7 @@ impl Active {
             }
         };
         let wants_digests = settings.checksum != Checksum::Never && claimed.record.is_some();
+        let redactor = settings.redactor.with(token_of(&claimed.destination));
         let tasks = [Some(next_halt(id, halted.clone())), claimed.inbox.map(|inbox| next_filling(id, inbox))];
         let (cancel, _) = watch::channel(false);
         let mut active = Active {
@@ -125,6 +127,7 @@ impl Active {
             made_container: claimed.made == Made::ByUs,
             supplies: claimed.supplies,
             destination: claimed.destination,
+            redactor,
             file_name: claimed.file_name.clone(),
             watchdog: Watchdog::new(Instant::now()),
             record: claimed.record,
@@ -160,20 +163,21 @@ impl Active {
     }
 
     /// The container to create, written down before it is.
-    pub(super) fn creation(&mut self) -> Result<Creation> {
+    pub(super) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
         let plan = self.session.chunks().plan();
         let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
         if let Some(record) = &mut self.record {
             record.creating(plan, mark.text())?;
         }
-        Ok(Creation { video: titled(&self.destination, &self.file_name), mark })
+        Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
     }
 
     /// The container exists, or could not be created.
-    pub(super) fn created(&mut self, created: Result<String>) {
-        let created = created.and_then(|video_id| {
+    pub(super) fn created(&mut self, created: Result<Created>) {
+        let created = created.and_then(|Created { video_id, mark_entry }| {
             self.made_container = true;
             self.record_container(&video_id)?;
+            mark_entry.into_iter().for_each(MarkEntry::dispelled);
             Ok(video_id)
         });
         self.session.handle_created(created);
@@ -263,6 +267,7 @@ impl Active {
             target,
             content_range: dispatch.content_range,
             authorization,
+            redactor: self.redactor.clone(),
             video_id_field,
             file_name: self.file_name.clone(),
             // What goes in one request is sent again whole in any case.
@@ -271,14 +276,12 @@ impl Active {
         })
     }
 
-    /// A proxy may repeat what it was asked: the token in the request's target, the key in its head.
+    /// A connection's error may repeat what the request held; an answer's has been redacted where it was read.
     fn without_secrets(&self, outcome: Outcome) -> Outcome {
-        let Outcome::Failed { error, fate } = outcome else { return outcome };
-        let token = match &self.destination {
-            Destination::Delegated { token, .. } => Some(token),
-            Destination::NewVideo(_) | Destination::Video(_) => None,
-        };
-        Outcome::Failed { error: hide_secrets(error, self.used_authorization.as_ref(), token), fate }
+        match outcome {
+            Outcome::Failed { error, fate } => Outcome::Failed { error: self.redactor.clean(error), fate },
+            accepted => accepted,
+        }
     }
 
     fn doing(&self, index: u32) -> String {
@@ -388,6 +391,13 @@ fn already(finished: Finished) -> Uploaded {
         resent_bytes: 0,
         elapsed: Duration::ZERO,
         already: true,
+    }
+}
+
+fn token_of(destination: &Destination) -> Option<&Secret> {
+    match destination {
+        Destination::Delegated { token, .. } => Some(token),
+        Destination::NewVideo(_) | Destination::Video(_) => None,
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{
-    Api, Credentials, NewVideo, Origin, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch,
-    VideoQuery, VideoStatus,
+    Api, Credentials, NewVideo, Origin, Page, Redactor, Secret, UploadToken, UploadTokenQuery, Video,
+    VideoPatch, VideoQuery, VideoStatus,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Reader, Sigbus};
@@ -39,6 +39,9 @@ pub struct Settings {
     pub endpoint_url: String,
     /// What proves who asks.
     pub credentials: Credentials,
+    /// The secrets that no error holds: the client adds its credentials and the tokens that it is granted. A program
+    /// that shares it can take them out of its own output.
+    pub redactor: Redactor,
     /// How the requests introduce themselves.
     pub origin: Origin,
     /// Whom to trust over TLS.
@@ -76,6 +79,7 @@ impl Default for Settings {
         Settings {
             endpoint_url: PRODUCTION_URL.to_owned(),
             credentials: Credentials::None,
+            redactor: Redactor::new(),
             origin: Origin::default(),
             trust: Trust::default(),
             dial: DialSettings::default(),

@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Dialer, Lane, Patience, TransportError};
+use crate::transport::{AnswerLimit, Dialer, Lane, Patience, TransportError};
 use crate::upload::happening::{Told, log_throttle};
 use crate::upload::pace::{Brake, Class, Health, Pace, Quota, Turn};
 use crate::upload::session::Outcome;
@@ -87,7 +87,10 @@ impl Control {
 impl Exchange for Control {
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
         let Some(class) = class_of(&request) else { return self.send(self.address(request)?).await };
-        let request = self.address(request)?;
+        let mut request = self.address(request)?;
+        if class == Class::Reads {
+            request.extensions_mut().insert(AnswerLimit(READ_LIMIT_BYTES));
+        }
         self.turn(class).await;
         let pass = self.pace.borrow_mut().started(class, Turn::First, Instant::now());
         let answer = self.send(request).await;
@@ -168,3 +171,6 @@ pub(super) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
 
 /// More idle connections than calls at once are of no use.
 const IDLE_LANES: usize = 4;
+
+/// A page of a hundred videos with long descriptions, and a status of ten thousand chunks, are some MiB.
+const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;

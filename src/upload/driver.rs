@@ -29,6 +29,7 @@ use crate::upload::active::{Active, End};
 use crate::upload::calls::Authorization;
 use crate::upload::client::Settings;
 use crate::upload::control::{Control, health_of, quota_of};
+use crate::upload::creation::Created;
 use crate::upload::crew::Crew;
 use crate::upload::feed::Filling;
 use crate::upload::happening::Told;
@@ -48,7 +49,7 @@ pub(super) enum Event {
     Opened(SessionId, Box<Job>, Result<Opened>),
     /// Whether its source is at the end what it was.
     Checked(SessionId, Result<Option<Identity>>),
-    Created(SessionId, Result<String>),
+    Created(SessionId, Result<Created>),
     Status(SessionId, Result<Received>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),
@@ -74,9 +75,11 @@ pub(super) struct Unstarted {
 
 /// Checks the settings and opens the journal.
 pub(super) fn prepare(mut settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
+    settings.redactor.add_userinfo_of(&settings.endpoint_url);
     settings.check()?;
     settings.credentials = settings.credentials.parsed()?;
-    let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone())?;
+    let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone());
+    let dialer = dialer.map_err(|error| settings.redactor.clean(error.into()))?;
     // The journal finds an upload by this text: `HTTP://HOST/` has to find what `http://host` began.
     settings.endpoint_url = dialer.endpoint().canonical().to_owned();
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
@@ -140,7 +143,8 @@ impl Driver {
         let Unstarted { settings, dialer, journal, inbox } = unstarted;
         let pace = Rc::new(RefCell::new(Pace::new(&settings.caps, Instant::now())));
         let control = Control::new(dialer.clone(), settings.patience, pace.clone());
-        let api = Api::new(control, settings.credentials.clone(), settings.origin.clone());
+        let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
+        let api = Api::new(control, credentials, origin, settings.redactor.clone());
         let dialer = dialer.limited_to(settings.bandwidth.clone());
         let memory = MemoryBudget::new(settings.buffer_bytes);
         Driver {
@@ -265,7 +269,7 @@ impl Driver {
             Event::Checked(id, checked) => self.with(id, |active| active.checked(checked)),
             Event::Created(id, created) => match (self.active.get_mut(&id), created) {
                 (Some(active), created) => active.created(created),
-                (None, Ok(video_id)) => {
+                (None, Ok(Created { video_id, .. })) => {
                     tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
                 }
                 (None, Err(_)) => {}

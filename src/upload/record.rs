@@ -126,6 +126,48 @@ fn at_work(pid: Option<u32>) -> String {
     }
 }
 
+/// Where marks are kept that a container may have and no upload fills.
+#[derive(Clone, Debug)]
+pub(super) struct MarkJournal {
+    logbook: Logbook,
+    endpoint: String,
+}
+
+impl MarkJournal {
+    pub(super) fn new(logbook: &Logbook, endpoint: &str) -> MarkJournal {
+        MarkJournal { logbook: logbook.clone(), endpoint: endpoint.to_owned() }
+    }
+
+    /// Writes a mark down before a container has it. `None` without a journal.
+    ///
+    /// The row is that of a stream: nothing resumes it, and `clean` looks for the mark once this process lets go of it.
+    pub(super) fn write_down(&self, mark: &str) -> Result<Option<MarkEntry>> {
+        let Some(journal) = &self.logbook.0 else { return Ok(None) };
+        let (endpoint, destination) = (self.endpoint.clone(), journal::Destination::NewVideo);
+        let key = Key { endpoint, source: journal::Source::Stream, destination };
+        let claim = journal.borrow_mut().claim(&key, "{}", SystemTime::now())?;
+        let (Claim::Fresh(mut ticket) | Claim::Resume(mut ticket, _)) = claim else { return Ok(None) };
+        journal.borrow_mut().creating(&mut ticket, None, mark)?;
+        Ok(Some(MarkEntry { journal: journal.clone(), ticket }))
+    }
+}
+
+/// The journal's row for a mark that a container may have. Dropping it leaves the row to `clean`.
+#[derive(Debug)]
+pub(super) struct MarkEntry {
+    journal: Rc<RefCell<Journal>>,
+    ticket: Ticket,
+}
+
+impl MarkEntry {
+    /// There is no such container, or another row names it.
+    pub(super) fn dispelled(self) {
+        if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
+            tracing::warn!(%error, "the journal could not forget a video that may have been made");
+        }
+    }
+}
+
 impl Record {
     /// Whether another upload token began the upload.
     pub(super) fn is_of_another_token(&self) -> bool {

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{Origin, RateLimit, UploadAnswer, Video};
+use crate::api::{Origin, RateLimit, Redactor, UploadAnswer, Video};
 use crate::body::ChunkBody;
 use crate::error::{Error, ErrorKind};
 use crate::source::{AnySource, Choice, ChunkDigest, HeldChunk, Region, Source, SourceError, SourceFile};
@@ -50,6 +50,8 @@ pub(super) struct Order {
     pub(super) target: String,
     pub(super) content_range: Option<ContentRange>,
     pub(super) authorization: Option<HeaderValue>,
+    /// What an answer may repeat of the request and no error may.
+    pub(super) redactor: Redactor,
     /// The form field `videoId` of a delegated upload.
     pub(super) video_id_field: Option<String>,
     pub(super) file_name: Arc<str>,
@@ -348,7 +350,7 @@ impl Attempted {
 
     fn answered(answer: &Response<Bytes>, order: &Order, source: &AnySource) -> Attempted {
         let rate_limit = RateLimit::from_headers(answer.headers());
-        let answer = UploadAnswer::read(answer).and_then(|answer| {
+        let answer = UploadAnswer::read(answer, &order.redactor).and_then(|answer| {
             source.check()?;
             order.supply.check_unchanged()?;
             Ok(answer)

@@ -17,16 +17,17 @@ pub struct Envelope {
 impl Envelope {
     /// The envelope of a chunk of the file `file_name`.
     ///
-    /// `video_id` is what a delegated upload repeats from its second request on. In both names `"`,
-    /// CR and LF are percent-encoded as HTML forms do (RFC 7578, section 4.2 and the HTML standard),
-    /// so that no name can break out of its header; other control characters become `_`.
+    /// `video_id` is what a delegated upload repeats from its second request on; it stays as it is, but for control
+    /// characters, which no id has. In the file's name `"`, CR and LF are percent-encoded as HTML forms do
+    /// (RFC 7578, section 4.2 and the HTML standard), so that no name can break out of its header; other control
+    /// characters become `_`.
     pub fn new(boundary: &str, file_name: &str, video_id: Option<&str>) -> Envelope {
         let mut head = BytesMut::with_capacity(256 + file_name.len());
         if let Some(video_id) = video_id {
             head.put_slice(b"--");
             head.put_slice(boundary.as_bytes());
             head.put_slice(b"\r\nContent-Disposition: form-data; name=\"videoId\"\r\n\r\n");
-            head.put_slice(escape(video_id).as_bytes());
+            head.put_slice(unbroken(video_id).as_bytes());
             head.put_slice(b"\r\n");
         }
         head.put_slice(b"--");
@@ -60,6 +61,11 @@ impl Envelope {
     pub fn content_length(&self, chunk_len: u64) -> u64 {
         self.head.len() as u64 + chunk_len + self.tail.len() as u64
     }
+}
+
+/// A field's value: only a parameter of a header has its quotes escaped.
+fn unbroken(value: &str) -> String {
+    value.chars().map(|c| if c.is_control() { '_' } else { c }).collect()
 }
 
 fn escape(name: &str) -> String {
@@ -106,6 +112,13 @@ mod tests {
              --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp4\"\r\n\
              Content-Type: application/octet-stream\r\n\r\n",
         );
+    }
+
+    #[test]
+    fn a_field_holds_the_id_as_it_is() {
+        let envelope = Envelope::new("b", "a.mp4", Some("vi\"1%22\r\n--b"));
+        let head = std::str::from_utf8(envelope.head()).unwrap();
+        assert!(head.contains("name=\"videoId\"\r\n\r\nvi\"1%22__--b\r\n--b\r\n"), "{head}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod happenings;
 mod journal_places;
 mod limits;
 mod machine;
+mod odd_answers;
 mod on_change;
 mod outputs;
 mod refusals;

@@ -37,7 +37,7 @@ pub(super) use plan::{Errand, Item, Unbegun};
 use progress::Board;
 
 pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended {
-    let token = upload_token(&args.destination.token)?;
+    let token = upload_token(&args.destination.token, global)?;
     let items = plan::items(args, token.clone())?;
     let mut settings = settings(&args.way.lanes, global)?;
     settings.buffer_bytes = match args.way.max_buffer_memory {
@@ -277,12 +277,14 @@ pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Fa
     Ok(settings)
 }
 
-pub(super) fn upload_token(args: &TokenArgs) -> Result<Option<Secret>, Failure> {
-    match (&args.upload_token, &args.upload_token_file) {
-        (Some(token), _) => Ok(Some(token.clone())),
-        (None, Some(path)) => client::secret_file(path, "upload token").map(Some),
-        (None, None) => Ok(None),
-    }
+pub(super) fn upload_token(args: &TokenArgs, global: &Global) -> Result<Option<Secret>, Failure> {
+    let token = match (&args.upload_token, &args.upload_token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(path)) => Some(client::secret_file(path, "upload token")?),
+        (None, None) => None,
+    };
+    token.iter().for_each(|token| global.redactor.add(token));
+    Ok(token)
 }
 
 /// Says what is missing before anything is sent.

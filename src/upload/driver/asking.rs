@@ -7,13 +7,15 @@ use crate::error::{Error, ErrorKind};
 use crate::upload::active::Active;
 use crate::upload::calls::{persistently, received};
 use crate::upload::creation;
+use crate::upload::record::MarkJournal;
 use crate::upload::restart::Restart;
 use crate::upload::worker::SessionId;
 
 impl Driver {
     pub(super) fn create(&mut self, id: SessionId) {
         let Some(active) = self.active.get_mut(&id) else { return };
-        let creation = match active.creation() {
+        let marks = MarkJournal::new(&self.logbook, &self.settings.endpoint_url);
+        let creation = match active.creation(marks) {
             Ok(creation) => creation,
             Err(error) => return active.created(Err(error)),
         };

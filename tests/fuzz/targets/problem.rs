@@ -6,14 +6,14 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use ringlift::ErrorKind;
-use ringlift::api::refused;
+use ringlift::api::{Redactor, refused};
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (status, body) = input;
     let Ok(status) = StatusCode::from_u16(300 + status % 300) else { return };
     let mut answer = Response::new(Bytes::copy_from_slice(body));
     *answer.status_mut() = status;
-    let error = refused("try", &answer);
+    let error = refused("try", &answer, &Redactor::new());
     let text = error.to_string();
     assert!(!text.chars().any(char::is_control), "{text:?}");
     assert!(text.chars().count() < 4000, "{text}");

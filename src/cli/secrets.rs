@@ -1,0 +1,158 @@
+//! What the command shows, without the secrets that it was given and without what steers a terminal.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+
+use ringlift::api::Redactor;
+use ringlift::error::OneLine;
+
+/// The secrets of the environment and of the command line, before either is understood: an error about them may
+/// repeat them. The client adds those that it reads elsewhere.
+pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<String>) -> Redactor {
+    let redactor = Redactor::new();
+    if let Some(key) = environment("APIVIDEO_API_KEY") {
+        redactor.add(&key.trim().into());
+    }
+    let typed = argv.iter().map(|arg| arg.to_string_lossy());
+    // `--endpoint-url=http://user:password@host`
+    let urls = typed.filter(|arg| arg.contains("://") && arg.contains('@')).map(|arg| {
+        arg.strip_prefix("--")
+            .and_then(|flag| flag.split_once('='))
+            .map_or(arg.to_string(), |(_, url)| url.into())
+    });
+    let proxies = URL_VARIABLES.iter().filter_map(|name| environment(name));
+    urls.chain(proxies).for_each(|url| redactor.add_userinfo_of(&url));
+    redactor
+}
+
+/// `text` as a terminal may show it: its line feeds stay, and no other control character.
+pub(super) fn for_people(redactor: &Redactor, text: &str) -> String {
+    let text = redactor.redact(text);
+    let lines: Vec<String> = text.split('\n').map(|line| OneLine(line).to_string()).collect();
+    lines.join("\n")
+}
+
+/// A line of JSON whose texts hold no secret. Keys, and the name of the event, are ours and stay.
+pub(super) fn for_machines<'l>(redactor: &Redactor, line: &'l str) -> Cow<'l, str> {
+    let mut clean = String::new();
+    let mut kept_from = 0;
+    let mut key = "";
+    for (start, end) in texts(line) {
+        let text = &line[start..end];
+        if line[end..].starts_with(':') {
+            key = text;
+            continue;
+        }
+        if key == "\"event\"" {
+            continue;
+        }
+        let Ok(read) = serde_json::from_str::<String>(text) else { continue };
+        if let Cow::Owned(redacted) = redactor.redact(&read)
+            && let Ok(written) = serde_json::to_string(&redacted)
+        {
+            clean += &line[kept_from..start];
+            clean += &written;
+            kept_from = end;
+        }
+    }
+    let line = if kept_from == 0 { Cow::Borrowed(line) } else { Cow::Owned(clean + &line[kept_from..]) };
+    escaped(line)
+}
+
+/// Where the texts of a line of JSON stand, with their quotes.
+fn texts(line: &str) -> Vec<(usize, usize)> {
+    let mut texts = Vec::new();
+    let (mut start, mut escaped) = (None, false);
+    for (at, byte) in line.bytes().enumerate() {
+        match (byte, start) {
+            (_, Some(_)) if escaped => escaped = false,
+            (b'\\', Some(_)) => escaped = true,
+            (b'"', Some(begun)) => {
+                texts.push((begun, at + 1));
+                start = None;
+            }
+            (b'"', None) => start = Some(at),
+            _ => {}
+        }
+    }
+    texts
+}
+
+/// JSON may hold DEL and C1 controls as they are, and terminals obey some of them.
+fn escaped(line: Cow<'_, str>) -> Cow<'_, str> {
+    if !line.contains(char::is_control) {
+        return line;
+    }
+    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    line.chars().map(escape).collect::<String>().into()
+}
+
+/// Variables whose value may be a URL with a password.
+const URL_VARIABLES: [&str; 7] = [
+    "RINGLIFT_ENDPOINT_URL",
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn knowing(secret: &str) -> Redactor {
+        let redactor = Redactor::new();
+        redactor.add(&secret.into());
+        redactor
+    }
+
+    #[test]
+    fn json_stays_json_whatever_the_secret_is() {
+        for secret in ["sk/+\"\\é&", "\",\"", "\\\\\\\\u0041", "event", "title", "null", "{}[]", "\":\""] {
+            let said = json!({"event": "event", "title": format!("a {secret} b"), "list": ["x", secret, 5]});
+            let line = said.to_string();
+            let clean = for_machines(&knowing(secret), &line).into_owned();
+            let read: Value = serde_json::from_str(&clean).unwrap_or_else(|error| panic!("{error}: {clean}"));
+            assert_eq!(read["event"], "event");
+            if secret.chars().count() >= 4 {
+                assert_eq!(
+                    (&read["title"], &read["list"][1]),
+                    (&json!("a *** b"), &json!("***")),
+                    "{secret}"
+                );
+            }
+        }
+        let line = r#"{"event":"x","title":"nothing"}"#;
+        assert!(matches!(for_machines(&knowing("hunter2"), line), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn no_control_character_reaches_a_terminal() {
+        let text = "a\u{1b}[31m\u{7f}\u{9b}2J\u{202e}\rb\nc\td";
+        assert_eq!(
+            for_people(&Redactor::new(), text),
+            "a\u{fffd}[31m\u{fffd}\u{fffd}2J\u{fffd}\u{fffd}b\nc\u{fffd}d"
+        );
+        let line = json!({ "title": text }).to_string();
+        let clean = for_machines(&Redactor::new(), &line);
+        assert!(!clean.contains(char::is_control), "{clean:?}");
+        assert_eq!(serde_json::from_str::<Value>(&clean).unwrap()["title"], text);
+    }
+
+    #[test]
+    fn keys_and_passwords_are_known_before_anything_is_understood() {
+        let environment = |name: &str| match name {
+            "APIVIDEO_API_KEY" => Some("sk-live-1\n".to_owned()),
+            "https_proxy" => Some("http://me:proxy-pass@proxy:3128".to_owned()),
+            _ => None,
+        };
+        let argv = ["ringlift", "--endpoint-url=http://me:url-pass@host", "http://me:other-pass@host"];
+        let redactor = known(&argv.map(OsString::from), environment);
+        let text = "sk-live-1 proxy-pass url-pass other-pass";
+        assert_eq!(for_people(&redactor, text), "*** *** *** ***");
+    }
+}

@@ -1,0 +1,139 @@
+//! Takes secrets out of an [`Error`], wherever a service, a proxy or a parser repeated them.
+
+use super::*;
+
+impl Error {
+    /// Blots out `secret`, in every usual spelling, where the service or a proxy on the way repeated it.
+    ///
+    /// A secret of fewer than four characters stays: it would take ordinary words with it.
+    #[must_use]
+    pub fn hiding(self, secret: &str) -> Error {
+        self.redacted(|text| blot_out(text, [secret].into_iter()).map_or(text.into(), Cow::Owned))
+    }
+
+    /// Replaces each text of the error, and of its causes, by what `redact` makes of it.
+    #[must_use]
+    pub(crate) fn redacted(mut self, redact: impl Fn(&str) -> Cow<'_, str>) -> Error {
+        let Failure { doing, reason, refusal, video_id, source, .. } = &mut *self.0;
+        let refusal = refusal.iter_mut().flat_map(Refusal::texts);
+        for text in refusal.chain(reason).chain(video_id).chain([doing]) {
+            if let Cow::Owned(clean) = redact(text) {
+                *text = clean;
+            }
+        }
+        if let Some(clean) = source.as_deref().and_then(|source| Cause::instead_of(source, &redact)) {
+            *source = Some(Arc::new(clean));
+        }
+        self
+    }
+
+    /// The same error for another caller that waited for the same thing.
+    pub(crate) fn shared(&self) -> Error {
+        Error(self.0.clone())
+    }
+}
+
+/// What is left of a cause that held a secret: its texts.
+struct Cause {
+    display: String,
+    debug: String,
+    source: Option<Box<Cause>>,
+}
+
+impl Cause {
+    /// `None` when neither `cause` nor what is behind it held a secret.
+    fn instead_of<'a>(
+        cause: &'a (dyn StdError + 'static),
+        redact: &dyn Fn(&str) -> Cow<'_, str>,
+    ) -> Option<Cause> {
+        let mut chain: Vec<&'a (dyn StdError + 'static)> = vec![cause];
+        let mut next = cause.source();
+        while let Some(cause) = next.filter(|_| chain.len() < MAX_CAUSES) {
+            chain.push(cause);
+            next = cause.source();
+        }
+        let mut held_secret = false;
+        let mut clean = |text: String| match redact(&text) {
+            Cow::Owned(clean) => {
+                held_secret = true;
+                clean
+            }
+            Cow::Borrowed(_) => text,
+        };
+        let behind = chain.iter().rev().fold(None, |source, cause| {
+            let (display, debug) = (clean(cause.to_string()), clean(format!("{cause:?}")));
+            Some(Cause { display, debug, source: source.map(Box::new) })
+        });
+        behind.filter(|_| held_secret)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.debug)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// No cause is that deep; a chain that ends nowhere must not be followed for ever.
+const MAX_CAUSES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(std::io::Error);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("outside")
+        }
+    }
+
+    impl StdError for Outer {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn caused_by(text: &str) -> Error {
+        Error::new(ErrorKind::Unavailable, "try").with_source(Outer(std::io::Error::other(text)))
+    }
+
+    #[test]
+    fn a_secret_in_a_cause_of_a_cause_is_blotted_out_and_the_chain_kept() {
+        let error = caused_by("no hunter2 here").hiding("hunter2");
+        assert!(!format!("{error} {error:?} {error:#?}").contains("hunter2"));
+        let outer = error.source().unwrap();
+        assert_eq!(
+            (outer.to_string(), outer.source().unwrap().to_string()),
+            ("outside".into(), "no *** here".into())
+        );
+    }
+
+    #[test]
+    fn a_cause_without_a_secret_keeps_its_type() {
+        let error = caused_by("nothing").hiding("hunter2");
+        assert!(error.source().unwrap().is::<Outer>());
+    }
+
+    #[test]
+    fn the_operation_and_the_video_are_hidden_too() {
+        let error =
+            Error::new(ErrorKind::Refused, "read video hunter2").with_video_id("hunter2").hiding("hunter2");
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert_eq!((error.operation(), error.video_id()), ("read video ***", Some("***")));
+    }
+}
