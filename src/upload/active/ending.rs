@@ -30,7 +30,7 @@ impl Active {
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => {
                 let checked = self.check_source();
-                self.tell_touched();
+                self.report_touched();
                 checked.map(|()| self.uploaded()).inspect_err(|_| self.write_down_container())
             }
             Some(Err(error)) => Err(error),
