@@ -112,7 +112,7 @@ impl<S: Source> ChunkBody<S> {
         mut self,
         report: impl FnOnce(ChunkDigest) -> oneshot::Receiver<()> + 'static,
     ) -> ChunkBody<S> {
-        self.digesting = Digesting::Running(Box::new(ChunkDigester::new()), Box::new(report));
+        self.digesting = Digesting::Running(Box::default(), Box::new(report));
         self
     }
 

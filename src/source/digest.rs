@@ -1,4 +1,4 @@
-//! The digest of a chunk: tells whether a file still has the bytes that were sent.
+//! The digest of a chunk: proves that a file still has the bytes that were sent.
 //!
 //! XXH3 with 128 bits. It notices changes that happen; it is no proof against a person who makes files collide.
 

@@ -124,7 +124,7 @@ pub(super) struct SecondTry {
 }
 
 impl SecondTry {
-    /// Whether to read again after this error; at most once.
+    /// Returns `true` when the read is to be tried again after this error; once at most.
     pub(super) fn takes(&mut self, error: &io::Error) -> bool {
         let may_pass = matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::STALE));
         may_pass && !std::mem::replace(&mut self.is_used, true)
@@ -159,7 +159,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Whether the open file has the bytes that it was opened with, as long as no program puts mtime back.
+    /// Returns `true` when the open file has the bytes that it was opened with, unless a program put mtime back.
     pub fn harms_no_byte(self) -> bool {
         match self {
             Change::Touched | Change::Removed => true,

@@ -31,7 +31,7 @@ struct Inner {
     touched: OnceLock<Change>,
 }
 
-/// Which changes count while a file is open.
+/// The changes that count while a file is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
     /// Those of its length and of mtime, and another file at its path. The kernel moves mtime with every write.
@@ -134,7 +134,7 @@ impl SourceFile {
     /// Asks the kernel whether the open file still has the bytes that it was opened with, and whether its path
     /// leads to another file by now.
     ///
-    /// What harms no byte is kept for [`SourceFile::touched`], unless the strictness says that it counts. Two
+    /// A change that harms no byte is kept for [`SourceFile::touched`], unless the strictness says that it counts. Two
     /// system calls; worth it once a chunk and once at the end.
     ///
     /// # Errors
@@ -252,7 +252,7 @@ fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Whether two files have the same length and were last written to at the same time.
+/// Returns `true` when two files have the same length and were last written to at the same time.
 fn has_same_look(one: &Metadata, other: &Metadata) -> bool {
     let look = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
     look(one) == look(other)
@@ -334,7 +334,8 @@ mod tests {
 
     #[test]
     fn what_harms_no_byte_is_kept_for_a_warning_and_counts_only_where_that_is_asked_for() {
-        let acts: [(fn(&Path), Change); 5] = [
+        type Act = fn(&Path);
+        let acts: [(Act, Change); 5] = [
             (link, Change::Touched),
             (protect, Change::Touched),
             (set_accessed, Change::Touched),

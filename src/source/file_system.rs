@@ -1,4 +1,4 @@
-//! What a file system keeps of a file from one mount to the next.
+//! File systems, by what they keep of a file from one mount to the next.
 
 use std::fs::File;
 

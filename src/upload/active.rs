@@ -65,13 +65,14 @@ pub(super) struct Active {
     news: Option<watch::Receiver<News>>,
     /// What it takes to begin anew when the file changes.
     again: Option<Again>,
-    /// What it takes to begin anew when the chunks of an earlier process are not proved.
+    /// The upload to begin when the chunks of an earlier process are not proved.
     unproved: Option<Again>,
     /// The bytes that were compared so far, while the chunks of an earlier process are.
     compared: Option<Arc<AtomicU64>>,
-    /// Whether the journal keeps digests of its chunks.
+    /// `true` where the journal keeps digests of its chunks.
     keeps_digests: bool,
-    has_told_touched: bool,
+    /// `true` once the followers know that the file was touched.
+    has_reported_touched: bool,
     /// What it takes to begin anew when the service refuses what another upload token began.
     with_own_token: Option<Again>,
     in_vain: InVain,
@@ -142,7 +143,7 @@ impl Active {
             again,
             unproved,
             compared: None,
-            has_told_touched: false,
+            has_reported_touched: false,
             with_own_token,
             in_vain,
             herald: Herald::new(claimed.file_name, followers),
@@ -212,7 +213,7 @@ impl Active {
             true => {}
         }
         self.release_stored();
-        self.tell_touched();
+        self.report_touched();
     }
 
     /// What is whole leaves the journal in a moment, or once somebody has heard of it. Until then the
@@ -270,7 +271,7 @@ impl Active {
             redactor: self.redactor.clone(),
             video_id_field,
             file_name: self.file_name.clone(),
-            // What goes in one request is sent again whole in any case.
+            // A file that goes in one request is sent again whole in any case.
             digests: self.keeps_digests && self.session.chunks().known() > 1,
             cancelled: self.cancel.subscribe(),
         })

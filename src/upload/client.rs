@@ -63,7 +63,7 @@ pub struct Settings {
     /// Where every container and every acknowledged chunk is written down, so that the same upload can be
     /// taken up after a crash; `None` keeps no journal.
     pub journal: Option<PathBuf>,
-    /// Whether the journal keeps digests of the chunks of files.
+    /// When the journal keeps digests of the chunks of files.
     pub checksum: Checksum,
     /// How many requests the caller allows.
     pub caps: Caps,

@@ -72,7 +72,7 @@ pub enum Happening {
         reason: Inquiry,
     },
     /// The file's attributes, links or name changed while it is being sent. Its bytes did not, as far as the kernel
-    /// tells, and the upload goes on. At most once an upload.
+    /// reports, and the upload goes on. At most once an upload.
     SourceTouched {
         /// The change that was found first.
         change: Change,

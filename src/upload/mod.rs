@@ -92,14 +92,14 @@ pub enum OnChange {
     /// It deletes the video that it created and begins anew with the file as it is then, three times at
     /// most. A video that was named, or that an upload token fills, is not deleted: the upload fails.
     Restart,
-    /// As [`OnChange::Fail`], and a change of its attributes, links or name counts as well. Such a change moves
+    /// It ends as with [`OnChange::Fail`], and a change of attributes, links or name counts as well. That moves
     /// ctime alone and is otherwise reported as [`Happening::SourceTouched`]: the kernel moves mtime with every
     /// write, but a program can put mtime back.
     Strict,
 }
 
-/// Whether digests of the chunks are kept in the journal, by which a later process proves that a file still has the
-/// bytes that were sent.
+/// When the journal keeps digests of the chunks, by which a later process proves that a file still has the bytes
+/// that were sent.
 ///
 /// They are needed where the file's times cannot tell: after a change of its attributes, links or name, and on file
 /// systems that keep no ctime. Without them the upload begins anew then. A digest costs 16 bytes a chunk.

@@ -21,7 +21,7 @@ pub(super) enum Doubt {
     Anew,
 }
 
-/// What a proof came to.
+/// The result of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Every chunk is in the file as it was sent; so many, with so many bytes.
@@ -51,13 +51,13 @@ impl Proving {
         let (reply, mut answer) = oneshot::channel();
         let read = self.read.clone();
         tokio::task::spawn_blocking(move || {
-            // Nobody waits for it any more when it took too long.
+            // The receiver is gone when it took too long.
             let _ = reply.send(self.compare());
         });
         let mut seen = 0;
         loop {
             match tokio::time::timeout(patience, &mut answer).await {
-                Ok(Ok(compared)) => return Ok(compared?.ok_or_else(cancelled)?),
+                Ok(Ok(compared)) => return compared?.ok_or_else(cancelled),
                 Ok(Err(_)) => return Err(Error::new(ErrorKind::Internal, COMPARE)),
                 Err(_) if read.load(Ordering::Relaxed) == seen => {
                     let reason = format!("the file gave no byte for {} seconds", patience.as_secs());

@@ -12,7 +12,7 @@ pub(super) struct Again {
     pub(super) request: UploadRequest,
     pub(super) halted: watch::Receiver<Halt>,
     pub(super) restarts: u32,
-    /// Whether the container that was being filled is left to `ringlift clean` rather than deleted.
+    /// `true` where the container that was being filled stays, `false` where it is deleted.
     pub(super) keeps_container: bool,
 }
 

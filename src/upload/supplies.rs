@@ -49,8 +49,8 @@ impl Supplies {
         }
     }
 
-    /// Whether the digests of its chunks can be computed on their way: only where the kernel does not send the file
-    /// by itself, and a stream cannot be read again.
+    /// Returns `true` where digests of the chunks can be computed on their way, and serve a purpose: the kernel does
+    /// not send the file by itself, and a stream cannot be read again.
     pub(super) fn pass_through(&self) -> bool {
         match self {
             Supplies::File { choice, .. } => choice.delivery == Delivery::Tls,

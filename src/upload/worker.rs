@@ -55,7 +55,7 @@ pub(super) struct Order {
     /// The form field `videoId` of a delegated upload.
     pub(super) video_id_field: Option<String>,
     pub(super) file_name: Arc<str>,
-    /// Whether the chunk's digest is to be reported.
+    /// `true` when the chunk's digest is to be reported.
     pub(super) digests: bool,
     /// Turns true when the session is over.
     pub(super) cancelled: watch::Receiver<bool>,
@@ -68,7 +68,7 @@ pub(super) enum Supply {
     Held(HeldChunk),
 }
 
-/// What a lane reports.
+/// The report of a lane.
 #[derive(Debug)]
 pub(super) enum Report {
     /// It is idle, and what became of its last order.

@@ -52,7 +52,9 @@ fn entries(house: &House) -> Vec<Entry> {
     Journal::open(&house.journal()).unwrap().entries().unwrap()
 }
 
-// What happens to a file.
+// Changes to a file.
+
+type Act = fn(&Path);
 
 fn link(path: &Path) {
     fs::hard_link(path, path.with_extension("link")).unwrap();
@@ -88,7 +90,7 @@ fn rewrite(path: &Path) {
 
 #[test]
 fn what_changes_no_byte_is_a_warning_and_an_event_and_the_upload_goes_on() {
-    let acts: [(Scheme, fn(&Path), &str); 6] = [
+    let acts: [(Scheme, Act, &str); 6] = [
         (Scheme::Http, link, "touched"),
         (Scheme::Https, link, "touched"),
         (Scheme::Http, protect, "touched"),
@@ -256,7 +258,7 @@ fn a_file_that_was_rewritten_with_its_mtime_is_never_mixed_with_what_was_sent() 
 
 #[test]
 fn chunks_of_a_file_that_was_touched_are_proved_by_their_digests() {
-    let cases: [(Scheme, Way, &[&str], fn(&Path)); 4] = [
+    let cases: [(Scheme, Way, &[&str], Act); 4] = [
         (Scheme::Https, Way::Bytes, &[], protect),
         (Scheme::Https, Way::Parts, &[], link),
         (Scheme::Https, Way::DelegatedParts, &[], set_accessed),
@@ -303,7 +305,7 @@ fn a_file_that_was_left_alone_is_taken_up_without_a_word() {
 
 #[test]
 fn resume_goes_on_with_proved_chunks_and_refuses_others() {
-    for (act, is_proved) in [(protect as fn(&Path), true), (rewrite, false)] {
+    for (act, is_proved) in [(protect as Act, true), (rewrite, false)] {
         let left = Left::new(Scheme::Https, Way::Bytes, &[]);
         act(&left.sample.path());
         let resumed = left.house.run(["resume", "--json"]);

@@ -44,7 +44,7 @@ impl Active {
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => {
                 let checked = self.take_check();
-                self.tell_touched();
+                self.report_touched();
                 let uploaded = checked.map(|found| (self.uploaded(), found));
                 uploaded.inspect_err(|_| self.write_down_container())
             }

@@ -1,4 +1,4 @@
-//! Which chunks of an earlier process are believed, and what a later one can prove them with.
+//! The proof that chunks of an earlier process are bytes of the file, and the digests for a later one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,12 +16,12 @@ use crate::upload::supplies::Supplies;
 use crate::upload::worker::{Sent, SessionId};
 
 impl Active {
-    /// Whether the chunks of an earlier process are being compared with the file. Nothing is sent meanwhile.
+    /// Returns `true` while the chunks of an earlier process are compared with the file. Nothing is sent meanwhile.
     pub(in crate::upload) fn is_proving(&self) -> bool {
         self.compared.is_some()
     }
 
-    /// How many bytes were compared so far.
+    /// Returns the bytes that were compared so far.
     pub(super) fn compared_bytes(&self) -> u64 {
         self.compared.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
     }
@@ -35,13 +35,13 @@ impl Active {
         self.session.poll(now)
     }
 
-    /// When to poll again though nothing happened.
+    /// Returns when to poll again though nothing happened.
     pub(in crate::upload) fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        // What the session waits for cannot be done before the comparison is over.
+        // The session's next action has to wait for the end of the comparison.
         if self.is_proving() { None } else { self.session.next_timeout(now) }
     }
 
-    /// Whether it would take a lane, if not at once then after a pause.
+    /// Returns `true` when it has a chunk for a lane, at once or after a pause.
     pub(in crate::upload) fn wants_lane(&self) -> bool {
         !self.is_proving() && self.session.wants_lane()
     }
@@ -77,7 +77,7 @@ impl Active {
         Some(Box::pin(async move { Event::Proved(id, proving.run(patience).await) }))
     }
 
-    /// The chunks of an earlier process were compared with the file, or could not be.
+    /// Takes in the result of the comparison.
     pub(in crate::upload) fn proved(&mut self, proof: Result<Proof>) {
         self.compared = None;
         match proof {
@@ -96,7 +96,7 @@ impl Active {
         }
     }
 
-    /// What the service holds. A chunk that was stored and never compared with the file is not believed.
+    /// Takes in the service's status. A chunk that was stored and never compared with the file ends the upload.
     pub(in crate::upload) fn take_status(&mut self, status: Result<Received>, now: Instant, roll: f64) {
         match &status {
             Ok(received) if self.session.is_unexpected(received) => self.begin_anew(NO_DIGEST),
@@ -120,7 +120,7 @@ impl Active {
         }
     }
 
-    /// A lane has sent a chunk whole, whose answer is still to come.
+    /// Writes the digest of a chunk down, and lets the lane send the end of its request.
     pub(in crate::upload) fn sent(&mut self, sent: Sent) {
         if let Some(record) = &mut self.record {
             record.sent(sent.index, sent.digest);
@@ -129,11 +129,11 @@ impl Active {
         let _ = sent.written.send(());
     }
 
-    /// Tells once that the file was touched while it is being sent.
-    pub(super) fn tell_touched(&mut self) {
+    /// Reports once that the file was touched while it is being sent.
+    pub(super) fn report_touched(&mut self) {
         let touched = self.supplies.file().and_then(|file| file.touched());
-        if let (Some(change), false) = (touched, self.has_told_touched) {
-            self.has_told_touched = true;
+        if let (Some(change), false) = (touched, self.has_reported_touched) {
+            self.has_reported_touched = true;
             self.herald.tell(Happening::SourceTouched { change });
         }
     }

@@ -84,7 +84,7 @@ pub struct Remembered {
     pub plan: Option<Plan>,
     /// The indexes of the chunks that the service acknowledged, ascending.
     pub stored: Vec<u32>,
-    /// What the file has to do with the one of which chunks were sent. Never [`Comparison::Another`].
+    /// The file, compared with the one of which chunks were sent. Never [`Comparison::Another`].
     pub comparison: Comparison,
     /// The digests of chunks that were sent whole, by their indexes, ascending; `None` for one that proves nothing.
     pub digests: Vec<(u32, Option<ChunkDigest>)>,

@@ -1,4 +1,4 @@
-//! Which file a session is about, and whether it still has the bytes that were sent.
+//! The identity of a session's file, and the rule by which it counts as unchanged.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +22,14 @@ pub struct Identity {
     pub file_system: FileSystem,
 }
 
-/// What a file that is there has to do with one of which chunks were sent by an earlier process.
+/// A file that is there, compared with one of which chunks were sent by an earlier process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// The same file, and nothing says that a byte changed.
     Same,
-    /// The same file, as far as its name and times tell. Digests of the chunks can prove it.
+    /// The same file by its name and times. The digests of its chunks have to prove that no byte changed.
     Prove,
-    /// As [`Comparison::Prove`], without the digests: nothing can prove it.
+    /// The same file by its name and times, without digests: nothing can prove it.
     Anew,
     /// Another file, or other bytes.
     Another,
@@ -37,7 +37,7 @@ pub enum Comparison {
 
 /// Compares a file as it was when chunks of it were sent (`then`) with a file that is there (`now`).
 ///
-/// `is_same_path` says whether both were found at the same path, `has_digests` whether there is a digest of every
+/// `is_same_path` is `true` when both were found at the same path, `has_digests` when there is a digest of every
 /// chunk that was acknowledged. Between two processes nothing watched the file: ctime is the only witness of a write
 /// after which a program put mtime back. The file system of `now` decides what its numbers and times are worth.
 pub fn compare(then: &Identity, now: &Identity, is_same_path: bool, has_digests: bool) -> Comparison {
@@ -81,7 +81,7 @@ struct Written {
     mtime: Option<(i64, u32)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ctime: Option<(i64, u32)>,
-    /// As format 2 wrote them. Times after 2262 were cut off there, and equal no time of a file.
+    /// The times of format 2. Those after 2262 were cut off there, and equal no time of a file.
     #[serde(default, skip_serializing)]
     mtime_ns: i64,
     #[serde(default, skip_serializing)]

@@ -208,7 +208,7 @@ pub enum Standing {
     OutOfReach,
 }
 
-/// What is known of the digests of acknowledged chunks.
+/// The digests that there are of acknowledged chunks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HasDigests {
     OfEveryChunk,
@@ -331,7 +331,7 @@ impl Row {
         seal(&[self.path(), record.as_bytes(), self.stored.bytes()])
     }
 
-    /// Whether `key` is this session's, as far as can be told without digests.
+    /// Returns `true` when `key` may be this session's: digests may still have to prove it.
     pub(super) fn continues(&self, key: &Key) -> bool {
         let same_way = endpoint::is_same(&self.record.endpoint, &key.endpoint)
             && self.record.destination.is_same_but_for_the_token(&key.destination);
@@ -340,7 +340,7 @@ impl Row {
         is_open && self.comparison(key, HasDigests::Unknown) != Comparison::Another
     }
 
-    /// What the file of `key` has to do with the session's.
+    /// Compares the file of `key` with the session's.
     fn comparison(&self, key: &Key, digests: HasDigests) -> Comparison {
         let Source::File { path, identity: now } = &key.source else { return Comparison::Another };
         let Some(then) = &self.record.identity else { return Comparison::Another };
@@ -389,7 +389,7 @@ impl Row {
         &self.record.destination
     }
 
-    /// Makes the row that of a new claim; says what an earlier one left, where `digests` are those of the chunks
+    /// Makes the row that of a new claim, and returns what an earlier one left, where `digests` are those of the chunks
     /// that were sent.
     ///
     /// The file stays the one of the earlier claim while it is not proved: a process that dies before the proof
@@ -422,7 +422,7 @@ impl Row {
         })
     }
 
-    /// From now on the session is about the file of `key`, as it is now.
+    /// Makes the file of `key`, as it is now, the session's.
     pub(super) fn set_file(&mut self, key: &Key) {
         self.record.identity = key.source.identity().copied();
         self.path = key.source.path().to_owned();

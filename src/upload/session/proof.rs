@@ -1,11 +1,11 @@
-//! What a session may believe of chunks that an earlier process sent, when the file was touched since.
+//! Chunks that an earlier process sent of a file that was touched since: the session expects only proved ones.
 
 use super::{Phase, Received, Session};
 use crate::error::Error;
 use crate::upload::retry::Attempt;
 
 impl Session {
-    /// Only these chunks can have been stored by an earlier process. An answer that says "already there" to any
+    /// Limits the chunks that an earlier process can have stored to these. An answer that says "already there" to any
     /// other is a refusal: the service has bytes that were not compared with the file.
     pub fn expect_only(&mut self, sent: impl IntoIterator<Item = u32>) {
         let known = self.chunks.known();
@@ -17,20 +17,21 @@ impl Session {
         }
     }
 
-    /// Whether the service, asked before anything is sent, holds a chunk that [`Session::expect_only`] did not name.
+    /// Returns `true` when the service, asked before anything is sent, holds a chunk that
+    /// [`Session::expect_only`] did not name.
     pub fn is_unexpected(&self, received: &Received) -> bool {
         let is_foreign = |index| self.chunks.record(index).attempt == Attempt::First;
         matches!(self.phase, Phase::Reconciling)
             && self.shown(received).any(|(index, shown)| (shown || received.complete) && is_foreign(index))
     }
 
-    /// What an earlier process left cannot be trusted: the session ends, also where it had ended well because every
-    /// chunk was acknowledged then.
+    /// Ends the session with an error, also where it had ended well because an earlier process has seen the
+    /// acknowledgement of every chunk.
     pub fn disprove(&mut self, error: Error) {
         self.phase = Phase::Ended(Some(Err(error)));
     }
 
-    /// Whether it has ended, and not well.
+    /// Returns `true` when it has ended with an error.
     pub fn has_failed(&self) -> bool {
         matches!(self.phase, Phase::Ended(Some(Err(_))))
     }
