@@ -19,7 +19,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::HeaderValue;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::unconstrained;
+use tokio::task::{unconstrained, yield_now};
 
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
@@ -179,9 +179,7 @@ impl Driver {
             self.take_what_is_ready();
             self.pump();
         }
-        // Receipts that were confirmed meanwhile; nobody is left to confirm others.
-        // Tokio has a task pause after some hundred of them, which would leave the others unread here.
-        while let Some(Some(_)) = unconstrained(self.tasks.next()).now_or_never() {}
+        self.read_receipts().await;
         self.logbook.settle();
         if let Some(crew) = self.crew.take() {
             crew.join();
@@ -190,6 +188,21 @@ impl Driver {
 
     fn has_no_upload(&self) -> bool {
         self.active.is_empty() && self.opening == 0
+    }
+
+    /// Takes in the receipts that were confirmed; no handle is left to confirm others.
+    ///
+    /// A poll that has run through tokio's budget puts further futures off until the runtime has had its turn, so that
+    /// only a second look says that there are none.
+    async fn read_receipts(&mut self) {
+        let mut looks_in_vain = 0;
+        while looks_in_vain < 2 {
+            looks_in_vain += 1;
+            while let Some(Some(_)) = unconstrained(self.tasks.next()).now_or_never() {
+                looks_in_vain = 0;
+            }
+            yield_now().await;
+        }
     }
 
     /// Waits for one thing to happen and takes it in.

@@ -120,7 +120,9 @@ impl Logbook {
 /// Who is at an upload; the process's own number would send people to look for another one.
 fn at_work(pid: Option<u32>) -> String {
     match pid {
-        Some(pid) if pid == std::process::id() => "this process is uploading the file already".to_owned(),
+        Some(pid) if pid == std::process::id() => {
+            format!("this process (process {pid}) is uploading the file already")
+        }
         Some(pid) => format!("process {pid} is at it already"),
         None => "another process is at it already".to_owned(),
     }

@@ -10,8 +10,8 @@ use rusqlite::Transaction;
 use super::error::JournalError;
 use super::finished::{self, Finished};
 use super::identity::Comparison;
-use super::row::{Container, Destination, Key, Row};
-use super::{digests, insert, lookup, owner, update};
+use super::row::{Container, Destination, Entry, Key, Row, Stage, Standing};
+use super::{digests, insert, lookup, owner, relocate, update};
 use crate::source::ChunkDigest;
 use crate::wire::Plan;
 
@@ -137,10 +137,23 @@ fn take_up(
     let digests = digests::of_session(transaction, ticket.row.id, path)?;
     let remembered = ticket.row.take_up(key, arguments, digests);
     update(transaction, &ticket.row, path)?;
+    relocate(transaction, &ticket.row, path)?;
     Ok(match remembered {
         Some(remembered) => Claim::Resume(ticket, remembered),
         None => Claim::Fresh(ticket),
     })
+}
+
+/// Returns the session as people see it.
+pub(super) fn entry(row: Row, locks: &Locks) -> Result<Entry, JournalError> {
+    let standing = match (row.stage(), locks.holder(row.lock())) {
+        (_, Ok(Some(pid))) => Standing::Running { pid },
+        (Stage::Open, Ok(None)) => Standing::Left,
+        (Stage::Abandoned, Ok(None)) => Standing::Abandoned,
+        (_, Err(JournalError::OutOfReach { .. })) => Standing::OutOfReach,
+        (_, Err(error)) => return Err(error),
+    };
+    Ok(row.into_entry(standing))
 }
 
 /// The lock files, one a session, in a folder beside the journal. They are numbered and used again: making one for

@@ -19,6 +19,28 @@ pub(super) enum Logging {
     Rollback,
 }
 
+/// What an entry survives once the call that wrote it has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// The end of the process: the write-ahead log is written.
+    Process,
+    /// The end of the machine: the write-ahead log is flushed, with all that was written before.
+    Disk,
+}
+
+impl Durability {
+    /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
+    pub(super) fn pragma(self, logging: Logging) -> &'static str {
+        match (logging, self) {
+            (Logging::WriteAhead, Durability::Process) => "NORMAL",
+            (Logging::WriteAhead, Durability::Disk) => "FULL",
+            // Without a flush a power failure may tear the database itself.
+            (Logging::Rollback, Durability::Process) => "FULL",
+            (Logging::Rollback, Durability::Disk) => "EXTRA",
+        }
+    }
+}
+
 /// Returns what the file system of `path` is known to allow. Where several machines share it, they share no memory.
 ///
 /// <https://www.sqlite.org/wal.html>, "all processes using a database must be on the same host computer"

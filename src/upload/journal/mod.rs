@@ -43,11 +43,11 @@ pub use identity::{Comparison, FileSystem, Identity, compare};
 pub use row::fuzzing;
 pub use row::{Container, Destination, Entry, Key, Made, Source, Standing, TokenDigest};
 
-use claim::{Held, Locks, claim_in};
+use claim::{Held, Locks, claim_in, entry};
 use file::{FileId, failed};
-use logging::Logging;
+use logging::{Durability, Logging};
 use pending::Pending;
-use row::{Row, Stage};
+use row::Row;
 
 /// The journal, open. One thread uses it; other processes may have the same file open.
 ///
@@ -158,7 +158,13 @@ impl Journal {
     /// When it could not be written down. The next process has to prove it again then.
     pub fn proved(&mut self, ticket: &mut Ticket, key: &Key) -> Result<(), JournalError> {
         ticket.row.set_file(key);
-        self.write(&ticket.row, Durability::Process)
+        self.survive(Durability::Process)?;
+        let path = &self.path;
+        let transaction = begin(&mut self.connection, path)?;
+        update(&transaction, &ticket.row, path)?;
+        // The seal covers the path.
+        relocate(&transaction, &ticket.row, path)?;
+        transaction.commit().map_err(|error| failed(path, error))
     }
 
     /// Writes down that nothing was created after all: every request for it was refused, or never whole.
@@ -367,42 +373,9 @@ impl Journal {
     }
 }
 
-/// What an entry survives once the call that wrote it has returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Durability {
-    /// The end of the process: the write-ahead log is written.
-    Process,
-    /// The end of the machine: the write-ahead log is flushed, with all that was written before.
-    Disk,
-}
-
-impl Durability {
-    /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
-    fn pragma(self, logging: Logging) -> &'static str {
-        match (logging, self) {
-            (Logging::WriteAhead, Durability::Process) => "NORMAL",
-            (Logging::WriteAhead, Durability::Disk) => "FULL",
-            // Without a flush a power failure may tear the database itself.
-            (Logging::Rollback, Durability::Process) => "FULL",
-            (Logging::Rollback, Durability::Disk) => "EXTRA",
-        }
-    }
-}
-
 /// The write lock is taken first, so that no two claims both find nothing.
 fn begin<'c>(connection: &'c mut Connection, path: &Path) -> Result<Transaction<'c>, JournalError> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(path, error))
-}
-
-fn entry(row: Row, locks: &Locks) -> Result<Entry, JournalError> {
-    let standing = match (row.stage(), locks.holder(row.lock())) {
-        (_, Ok(Some(pid))) => Standing::Running { pid },
-        (Stage::Open, Ok(None)) => Standing::Left,
-        (Stage::Abandoned, Ok(None)) => Standing::Abandoned,
-        (_, Err(JournalError::OutOfReach { .. })) => Standing::OutOfReach,
-        (_, Err(error)) => return Err(error),
-    };
-    Ok(row.into_entry(standing))
 }
 
 fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Row, JournalError> {
@@ -420,23 +393,26 @@ fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Ro
     Ok(row)
 }
 
+/// Leaves the indexed columns alone: to name them would write their indexes anew with each acknowledgement.
 fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), JournalError> {
     let record = row.record();
     let changed = transaction
-        .prepare_cached(
-            "UPDATE sessions SET path = ?2, record = ?3, stored = ?4, seal = ?5, inode = ?6, lock = ?7
-             WHERE id = ?1",
-        )
-        .and_then(|mut update| {
-            let (inode, lock) = (row.inode(), row.lock());
-            let (stored, seal) = (row.stored.bytes(), row.seal(&record));
-            update.execute(params![row.id, row.path(), record, stored, seal, inode, lock])
-        })
+        .prepare_cached("UPDATE sessions SET record = ?2, stored = ?3, seal = ?4 WHERE id = ?1")
+        .and_then(|mut update| update.execute(params![row.id, record, row.stored.bytes(), row.seal(&record)]))
         .map_err(|error| failed(path, error))?;
     match changed {
         0 => Err(JournalError::Forgotten { path: path.to_owned() }),
         _ => Ok(()),
     }
+}
+
+/// Writes down where the file is now, which [`update`] does not.
+fn relocate(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), JournalError> {
+    transaction
+        .prepare_cached("UPDATE sessions SET path = ?2, inode = ?3 WHERE id = ?1")
+        .and_then(|mut update| update.execute(params![row.id, row.path(), row.inode()]))
+        .map(drop)
+        .map_err(|error| failed(path, error))
 }
 
 fn delete(transaction: &Transaction<'_>, ticket: &Ticket, path: &Path) -> Result<(), JournalError> {
