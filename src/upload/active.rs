@@ -24,7 +24,7 @@ use crate::upload::happening::{Happening, Herald, Told};
 use crate::upload::job::{Halt, Job};
 use crate::upload::journal::Made;
 use crate::upload::progress::Gauge;
-use crate::upload::record::{Doubt, Doubts, Logbook, Record};
+use crate::upload::record::{Doubts, Logbook, Record};
 use crate::upload::restart::{Again, InVain};
 use crate::upload::session::{Dispatch, Outcome, Session};
 use crate::upload::supplies::{Supplies, Wish, open};
@@ -149,7 +149,7 @@ impl Active {
         let created = created.and_then(|Created { video_id, doubt }| {
             self.made_container = true;
             self.record_container(&video_id)?;
-            doubt.into_iter().for_each(Doubt::dispelled);
+            doubt.into_iter().for_each(|doubt| doubt.dispelled());
             Ok(video_id)
         });
         self.session.handle_created(created);

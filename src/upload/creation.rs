@@ -113,7 +113,7 @@ impl Attempts {
 pub(super) struct Created {
     pub(super) video_id: String,
     /// What the journal has of it beside the upload's own row, until that names it.
-    pub(super) doubt: Option<Doubt>,
+    pub(super) doubt: Option<Box<Doubt>>,
 }
 
 /// Creates the container, or finds the one that a lost answer was about.
@@ -135,7 +135,7 @@ pub(super) async fn create(
     .await;
     let Attempts { row, first, existence, .. } = attempts.into_inner();
     match created {
-        Ok(video_id) => Ok(Created { video_id, doubt: row }),
+        Ok(video_id) => Ok(Created { video_id, doubt: row.map(Box::new) }),
         Err(error) => {
             // The upload's own row still has the first mark.
             let row = row.filter(|_| existence == Existence::Excluded);

@@ -120,7 +120,9 @@ fn problem(status: u16, title: &str) -> Answer {
 
 fn percent(text: &str, lower: bool) -> String {
     let escape = |byte: u8| if lower { format!("%{byte:02x}") } else { format!("%{byte:02X}") };
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { (byte as char).into() } else { escape(byte) }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { (byte as char).into() } else { escape(byte) })
+        .collect()
 }
 
 const KEY: &str = "sk-live/AbC+=9&\"x";
@@ -162,7 +164,8 @@ fn no_spelling_of_the_key_is_shown_by_any_part_of_an_error() {
         let client = service.client(KEY);
         for id in ["refused", "page", "moved", "unreadable"] {
             let error = pollster::block_on(client.video(id)).unwrap_err();
-            let mut texts = format!("{error} {error:?} {error:#?} {:?} {:?}", error.refusal(), error.advice());
+            let mut texts =
+                format!("{error} {error:?} {error:#?} {:?} {:?}", error.refusal(), error.advice());
             let mut cause = error.source();
             while let Some(next) = cause {
                 texts += &format!("{next} {next:?}");
@@ -212,7 +215,9 @@ fn the_password_of_an_endpoint_or_of_a_proxy_is_not_shown() {
 fn an_upload_token_is_hidden_in_every_spelling_that_a_gateway_writes() {
     let token = "to1/SECRET+=9&x";
     let html = token.replace('&', "&amp;");
-    for spelling in [token.to_owned(), percent(token, false), percent(token, true), token.replace('/', "%2f"), html] {
+    for spelling in
+        [token.to_owned(), percent(token, false), percent(token, true), token.replace('/', "%2f"), html]
+    {
         let echoed = spelling.clone();
         let service = Service::new(move |_| says(403, format!("<p>Blocked: /upload?token={echoed}</p>")));
         let sample = Sample::new(1);
@@ -220,7 +225,12 @@ fn an_upload_token_is_hidden_in_every_spelling_that_a_gateway_writes() {
         let error = pollster::block_on(upload.send()).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("SECRET"), "{spelling}: {error:?}");
         let mut command = ringlift();
-        command.env("RINGLIFT_UPLOAD_TOKEN", token).args(["upload", sample.arg(), "--endpoint-url", &service.url]);
+        command.env("RINGLIFT_UPLOAD_TOKEN", token).args([
+            "upload",
+            sample.arg(),
+            "--endpoint-url",
+            &service.url,
+        ]);
         let ran = run(command.args(["--retries", "0", "-vvv"]));
         assert!(!format!("{}{}", ran.stdout, ran.stderr).contains("SECRET"), "{spelling}: {ran:?}");
     }
@@ -266,7 +276,9 @@ fn a_page_of_some_mib_is_read() {
 #[test]
 fn titles_and_file_names_cannot_steer_the_terminal() {
     let service = Service::new(|asked| match asked.method.as_str() {
-        "GET" => says_json(200, &json!({"data": [{"videoId": "vi1", "title": "a\u{1b}[31m\nb\u{9b}2J\u{202e}"}]})),
+        "GET" => {
+            says_json(200, &json!({"data": [{"videoId": "vi1", "title": "a\u{1b}[31m\nb\u{9b}2J\u{202e}"}]}))
+        }
         _ => problem(400, "bad\u{1b}[2J\nvideo"),
     });
     let folder = tempfile::tempdir().unwrap();
@@ -361,7 +373,8 @@ fn a_container_that_no_list_has_stays_in_the_journal_when_another_is_made() {
     let (service, videos) = forgetful(usize::MAX, 1);
     let (video_id, left) = upload_with_journal(&service);
     assert_eq!(video_id, "vi2");
-    let marks: Vec<Value> = videos.lock().unwrap().iter().map(|video| video["metadata"][0]["value"].clone()).collect();
+    let marks: Vec<Value> =
+        videos.lock().unwrap().iter().map(|video| video["metadata"][0]["value"].clone()).collect();
     assert_ne!(marks[0], marks[1], "who cleans up must not take the one for the other");
     let left: Vec<_> = left.iter().map(|container| container.mark()).collect();
     assert_eq!(left, [marks[0].as_str()]);
@@ -380,8 +393,12 @@ fn clean_deletes_the_container_that_no_list_had_and_not_the_one_that_was_filled(
     let ran = command(&["upload", sample.arg()]).done();
     assert_eq!(ran.stdout.trim(), "vi2");
     command(&["clean", "--yes"]).done();
-    let deleted: Vec<_> =
-        service.asked().into_iter().filter(|asked| asked.method == "DELETE").map(|asked| asked.target).collect();
+    let deleted: Vec<_> = service
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.method == "DELETE")
+        .map(|asked| asked.target)
+        .collect();
     assert_eq!(deleted, ["/videos/vi1"]);
 }
 
@@ -409,8 +426,12 @@ fn a_status_whose_numbers_are_texts_is_understood_after_a_lost_answer() {
             json!({"from": from.to_string(), "to": to as f64, "total": "x"})
         };
         let ranges: Vec<Value> = (0..seen.len() as u64).map(range).collect();
-        let ingest = json!({"status": "uploading", "filesize": {}, "receivedBytes": ranges, "receivedParts": []});
-        says_json(200, &json!({"ingest": ingest, "encoding": {"playable": 1, "qualities": [{"quality": 240}]}}))
+        let ingest =
+            json!({"status": "uploading", "filesize": {}, "receivedBytes": ranges, "receivedParts": []});
+        says_json(
+            200,
+            &json!({"ingest": ingest, "encoding": {"playable": 1, "qualities": [{"quality": 240}]}}),
+        )
     });
     let client = Client::builder().endpoint_url(&service.url).api_key("key-1234").lanes(1).with(hurry);
     let client = client.build().unwrap();
