@@ -15,9 +15,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 mod causes;
+mod one_line;
 mod redaction;
 mod spelling;
 
+pub use one_line::OneLine;
+pub(crate) use one_line::steers;
 pub(crate) use spelling::{MIN_SECRET_CHARS, blot_out};
 
 /// What nearly every function of this crate that can fail returns.
@@ -444,25 +447,6 @@ impl fmt::Display for Refusal {
         }
         Ok(())
     }
-}
-
-/// Shows a text from outside on one line, so that it cannot break the line or steer a terminal.
-///
-/// Control characters (C0, DEL, C1), line separators and marks that turn the direction of writing become U+FFFD.
-#[derive(Clone, Copy, Debug)]
-pub struct OneLine<'a>(pub &'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |c: char| if steers(c) { '\u{fffd}' } else { c };
-        self.0.chars().try_for_each(|c| fmt::Write::write_char(f, shown(c)))
-    }
-}
-
-/// Controls, and the marks that turn the direction of writing.
-pub(crate) fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::upload::happening::{Happening, Herald, Told};
 use crate::upload::job::{Halt, Job};
 use crate::upload::journal::{Finished, Made, Terms};
 use crate::upload::progress::Gauge;
-use crate::upload::record::{Logbook, MarkEntry, MarkJournal, Record};
+use crate::upload::record::{Logbook, MarkJournal, Record};
 use crate::upload::restart::{Again, InVain};
 use crate::upload::running::News;
 use crate::upload::session::{Dispatch, Outcome, Session};
@@ -178,7 +178,7 @@ impl Active {
         let created = created.and_then(|Created { video_id, mark_entry }| {
             self.made_container = true;
             self.record_container(&video_id)?;
-            mark_entry.into_iter().for_each(MarkEntry::dispelled);
+            mark_entry.into_iter().for_each(|entry| entry.dispelled());
             Ok(video_id)
         });
         self.session.handle_created(created);

@@ -121,7 +121,7 @@ impl Attempts {
 pub(super) struct Created {
     pub(super) video_id: String,
     /// What the journal has of it beside the upload's own row, until that names it.
-    pub(super) mark_entry: Option<MarkEntry>,
+    pub(super) mark_entry: Option<Box<MarkEntry>>,
 }
 
 /// As [`create`], until the upload is to end: what is on its way is waited for, and nothing is tried again.
@@ -175,7 +175,7 @@ async fn create(
     .await;
     let Attempts { row, first, existence, .. } = attempts.into_inner();
     match created {
-        Ok(video_id) => Ok(Created { video_id, mark_entry: row }),
+        Ok(video_id) => Ok(Created { video_id, mark_entry: row.map(Box::new) }),
         Err(error) => {
             // The upload's own row still has the first mark.
             let row = row.filter(|_| existence == Existence::Excluded);
