@@ -131,9 +131,8 @@ impl Inner {
         if let Some(at) = self.map.fault() {
             return Err(self.file.lost_at(at));
         }
-        // Takes the faults at once, and meets the end of a truncated file without a signal.
+        // Takes the faults at once, and meets the end of a truncated file without a signal; twice, as a disk may fail once.
         let is_missing = || self.map.populate(extent).is_err();
-        // Twice: a disk, or a file server that comes back, may fail once.
         if self.map.guard.is_some() && is_missing() && is_missing() {
             return Err(self.file.lost_at(extent.offset()));
         }

@@ -111,8 +111,9 @@ fn apart(ns: i128) -> (i64, u32) {
     (seconds as i64, ns.rem_euclid(SECOND_NS) as u32)
 }
 
+/// More than a second on top of a second is no time that was written here.
 fn together((seconds, nanoseconds): (i64, u32)) -> i128 {
-    i128::from(seconds) * SECOND_NS + i128::from(nanoseconds)
+    i128::from(seconds) * SECOND_NS + i128::from(nanoseconds).min(SECOND_NS - 1)
 }
 
 const SECOND_NS: i128 = 1_000_000_000;
