@@ -50,6 +50,8 @@ pub struct Session {
     trouble: Option<Instant>,
     /// Whether the container was created or filled by this upload, now or in an earlier run.
     is_ours: bool,
+    /// Whether an earlier process began to fill the container.
+    is_resumed: bool,
     /// Whether the service acknowledged the container in this run.
     seen_alive: bool,
     /// The first "no such video" since the service last acknowledged the container.
@@ -109,6 +111,7 @@ impl Session {
                 (_, Access::Token, _) | (Some(_), Access::Key, None) => Phase::Sending,
             },
             is_ours: spec.resumed.is_some(),
+            is_resumed: spec.resumed.is_some(),
             seen_alive: false,
             missing_since: None,
             seen_incomplete: false,

@@ -125,6 +125,8 @@ impl Session {
             Verdict::AskFirst => self.send_again(index, error, fate, now, roll),
             // Another client filled a container that is not ours: there is nothing to confirm.
             Verdict::Disputed if !self.is_ours => self.end(Err(error)),
+            // An earlier process may have sent other bytes: such a chunk counts as a first attempt until it is proved.
+            Verdict::Disputed if self.is_resumed && !may_ask => self.end(Err(error)),
             Verdict::Disputed if may_ask => self.doubt(index, error, IfAbsent::GiveUp, now),
             Verdict::AlreadyThere | Verdict::Disputed => self.believe_refusal(index, error, now),
             Verdict::Missing => self.wait_for_video(index, error, fate, now, roll),
