@@ -18,6 +18,7 @@ use futures_util::stream::{self, StreamExt};
 use ringlift::source::{Declined, MemoryBudget};
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Credentials, Secret, Settings};
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::args::Global;
@@ -77,7 +78,17 @@ pub(super) fn carry_out(
     let total_bytes = items.iter().map(Item::bytes).sum();
     let (halt, board) = (Halt::new(), RefCell::new(Board::new(total_bytes)));
     let open_items = RefCell::new(items.iter().map(|item| (item.index, item.clone())).collect());
-    let desk = Desk { rules, settings, client, screen, halt, board, open_items, ring: OnceCell::new() };
+    let desk = Desk {
+        rules,
+        settings,
+        client,
+        screen,
+        halt,
+        board,
+        open_items,
+        plans: Semaphore::new(PLANS),
+        ring: OnceCell::new(),
+    };
     let summary = client::block_on(desk.work(items, interrupts))?;
     Ok(Summary { client: Some(desk.client), ..summary })
 }
@@ -124,6 +135,8 @@ struct Desk<'a> {
     board: RefCell<Board>,
     /// The items that have not ended, by their place on the command line.
     open_items: RefCell<BTreeMap<usize, Item>>,
+    /// Bounds the plans that are made at once: each opens its file, and descriptors are few.
+    plans: Semaphore,
     /// Whether files can be read through a ring: asked for the first plan that is shown.
     ring: OnceCell<Result<(), Declined>>,
 }
@@ -305,6 +318,9 @@ pub(super) fn check_credentials(
         _ => Ok(()),
     }
 }
+
+/// Files that are opened at once for their plans.
+const PLANS: usize = 2;
 
 /// How long after the grace the process goes on at most, whatever holds it up.
 const AFTER_GRACE: Duration = halt::LAST_WORDS.saturating_add(Duration::from_secs(7));

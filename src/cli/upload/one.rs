@@ -169,7 +169,11 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     if desk.screen.shows_events() {
         let ring = desk.ring.get_or_init(probe::ring);
         desk.screen.output().room().await;
-        let planned = desk.halt.or_interrupted(plan::planned_in_time(item, desk.settings, ring)).await;
+        let plan = async {
+            let _turn = desk.plans.acquire().await;
+            plan::planned_in_time(item, desk.settings, ring).await
+        };
+        let planned = desk.halt.or_interrupted(plan).await;
         let planned = planned.unwrap_or_else(|interrupt| Err(Failure::Interrupted(interrupt)));
         let _ = item.event(desk.screen, &Event::Planned(planned?));
     }

@@ -53,7 +53,7 @@ impl Driver {
             self.dismiss_lost_crew();
         }
         let waiting = self.queue.len();
-        while self.active.len() + self.opening < self.settings.transfers {
+        while self.opening < OPENING && self.active.len() + self.opening < self.settings.transfers {
             let Some(job) = self.queue.pop_front() else { break };
             if *job.halted.borrow() != Halt::No {
                 let _ = job.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
@@ -112,3 +112,6 @@ fn crew<'a>(crew: &'a mut Option<Crew>, settings: &Settings, dialer: &Dialer) ->
         None => Ok(crew.insert(Crew::start(settings, dialer)?)),
     }
 }
+
+/// Files that are opened at once: each takes two descriptors while its reader is chosen.
+const OPENING: usize = 4;
