@@ -36,7 +36,7 @@ pub(super) async fn collect(
     AnswerLimit(limit_bytes): AnswerLimit,
 ) -> Result<Response<Bytes>, TransportError> {
     let (head, mut body) = reply.await.map_err(|error| explain(&error, meter, peer))?.into_parts();
-    peer.history.note_answer();
+    peer.history.note_answer(head.headers.len());
     let refused = !head.status.is_success();
     if refused && !meter.is_whole() {
         meter.hold();

@@ -1,12 +1,13 @@
 //! The facts about an endpoint that outlive its connections.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
+use super::answer::HEADER_LINES_LIMIT;
 use super::cookies::Cookies;
 
 /// The facts that all connections of a dialer share.
@@ -16,6 +17,8 @@ use super::cookies::Cookies;
 pub(super) struct History {
     has_answered: AtomicBool,
     wants_certificate: AtomicBool,
+    /// The most header lines of one answer.
+    header_lines: AtomicUsize,
     cookies: Cookies,
 }
 
@@ -25,9 +28,19 @@ impl History {
         &self.cookies
     }
 
-    /// Records a complete head of an HTTP answer.
-    pub(super) fn note_answer(&self) {
+    /// Records a complete head of an HTTP answer, with the number of its header lines.
+    pub(super) fn note_answer(&self, header_lines: usize) {
         self.has_answered.store(true, Ordering::Relaxed);
+        self.header_lines.fetch_max(header_lines, Ordering::Relaxed);
+    }
+
+    /// The bound of header lines for a new connection; `None` for hyper's own.
+    ///
+    /// With a bound of ours hyper allocates 30 KiB for each answer, so that it is for endpoints that may need it.
+    pub(super) fn header_lines_limit(&self) -> Option<usize> {
+        let may_need_it =
+            !self.has_answered() || self.header_lines.load(Ordering::Relaxed) > FEW_HEADER_LINES;
+        may_need_it.then_some(HEADER_LINES_LIMIT)
     }
 
     /// Whether any connection had an HTTP answer.
@@ -40,6 +53,9 @@ impl History {
         self.wants_certificate.load(Ordering::Relaxed)
     }
 }
+
+/// Half of what hyper takes by itself.
+const FEW_HEADER_LINES: usize = 50;
 
 /// Has no client certificate, and records that the server asked for one.
 #[derive(Debug)]

@@ -72,19 +72,20 @@ where
             MaybeHttpsStream::Https(_) => Kind::Tls,
         };
         let stream = MeteredStream::new(stream, meter.clone());
-        let handshake = http1::Builder::new()
-            .max_headers(answer::HEADER_LINES_LIMIT)
-            // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
-            .allow_obsolete_multiline_headers_in_responses(true)
-            .handshake(stream);
+        let mut builder = http1::Builder::new();
+        // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
+        builder.allow_obsolete_multiline_headers_in_responses(true);
+        if let Some(limit) = peer.history.header_lines_limit() {
+            builder.max_headers(limit);
+        }
         let (sender, connection) =
-            handshake.await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
+            builder.handshake(stream).await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
         let link = Link { sender, connection, is_over: false, tls_error: None };
         Ok(Lane { link: Some(link), meter, peer, kind })
     }
 
     /// Sends `request` and collects its answer, whatever its status, with at most
-    /// [`ANSWER_LIMIT_BYTES`](super::ANSWER_LIMIT_BYTES) of body.
+    /// [`ANSWER_LIMIT_BYTES`] of body.
     ///
     /// The target is taken as it is, in origin form; `Host` is added when it is missing, and the endpoint's
     /// cookies. A refusal that comes

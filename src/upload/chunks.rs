@@ -52,6 +52,9 @@ pub enum IfAbsent {
     SendAgain,
     /// The service refused the chunk as one that it holds, and does not show it: the upload ends.
     GiveUp,
+    /// The service refused a chunk that it may have as one of a filled video. It may still put the file together,
+    /// and takes no byte meanwhile: it is asked for as long as after the last chunk.
+    GiveUpLate,
 }
 
 /// One chunk's record.

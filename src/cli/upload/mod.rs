@@ -320,7 +320,7 @@ pub(super) fn check_credentials(
 }
 
 /// Files that are opened at once for their plans.
-const PLANS: usize = 2;
+const PLANS: usize = 1;
 
 /// How long after the grace the process goes on at most, whatever holds it up.
 const AFTER_GRACE: Duration = halt::LAST_WORDS.saturating_add(Duration::from_secs(7));

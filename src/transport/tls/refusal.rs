@@ -157,7 +157,7 @@ mod tests {
             Stage::Handshake,
             &history
         ));
-        history.note_answer();
+        history.note_answer(7);
         assert!(!is_final(&refused, Stage::Handshake, &history));
         let required = Error::AlertReceived(AlertDescription::CertificateRequired);
         assert!(is_final(&required, Stage::Connected, &history));

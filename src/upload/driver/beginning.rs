@@ -114,4 +114,4 @@ fn crew<'a>(crew: &'a mut Option<Crew>, settings: &Settings, dialer: &Dialer) ->
 }
 
 /// Files that are opened at once: each takes two descriptors while its reader is chosen.
-const OPENING: usize = 4;
+const OPENING: usize = 2;

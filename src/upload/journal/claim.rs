@@ -275,9 +275,14 @@ impl Locks {
         look().map_err(|error| JournalError::lock(&path, error))
     }
 
-    /// Keeps the locks of sessions that are no more for the next ones.
+    /// Keeps some locks of sessions that are no more for the next ones. Each takes a descriptor.
     pub(super) fn keep(&mut self, tickets: impl Iterator<Item = Ticket>) {
-        self.spare.extend(tickets.map(|ticket| ticket.lock));
+        let room = SPARE_LOCKS.saturating_sub(self.spare.len());
+        for (place, ticket) in tickets.enumerate() {
+            if place < room {
+                self.spare.push(ticket.lock);
+            }
+        }
     }
 
     fn file(&self, number: u32) -> PathBuf {
@@ -298,6 +303,9 @@ fn lock(file: &mut File) -> io::Result<Option<Option<u32>>> {
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
+
+/// As many sessions end at about the same time where files are small.
+const SPARE_LOCKS: usize = 4;
 
 /// A pid is at most 4194304 (proc_pid_max(5)); what is longer is none.
 const PID_BYTES: usize = 16;

@@ -119,6 +119,9 @@ impl Session {
             }
             Verdict::Throttled(delay) => self.hold_back(index, delay, error, now, roll),
             Verdict::Later(delay) => self.postpone(index, delay, error, fate, now, roll),
+            Verdict::AlreadyThere if may_ask && error.kind() == ErrorKind::AlreadyFilled => {
+                self.doubt(index, error, IfAbsent::GiveUpLate, now)
+            }
             Verdict::AskFirst | Verdict::AlreadyThere if may_ask => {
                 self.doubt(index, error, IfAbsent::SendAgain, now)
             }

@@ -136,9 +136,13 @@ impl Session {
                 State::Waiting(_) | State::Doubtful { .. } if shown => self.store(index, now),
                 State::Doubtful { looks, if_absent } if looks + 1 < looks_before(if_absent) => {
                     self.chunks.mark(index, State::Doubtful { looks: looks + 1, if_absent });
-                    self.asking = Asking::DueAt(now + self.policy.grace * (looks + 1));
+                    let pause = match if_absent {
+                        IfAbsent::GiveUpLate => self.policy.pause(looks + 1, 1.0),
+                        IfAbsent::SendAgain | IfAbsent::GiveUp => self.policy.grace * (looks + 1),
+                    };
+                    self.asking = Asking::DueAt(now + pause);
                 }
-                State::Doubtful { if_absent: IfAbsent::GiveUp, .. } => {
+                State::Doubtful { if_absent: IfAbsent::GiveUp | IfAbsent::GiveUpLate, .. } => {
                     let error = self.doubt.take().unwrap_or_else(unconfirmed);
                     // A status that lags may show the chunk to the next run.
                     return self.end(Err(error.and_resumable()));
@@ -242,6 +246,7 @@ fn looks_before(if_absent: IfAbsent) -> u32 {
     match if_absent {
         IfAbsent::SendAgain => LOOKS,
         IfAbsent::GiveUp => DISPUTED_LOOKS,
+        IfAbsent::GiveUpLate => CONFIRMATIONS,
     }
 }
 
