@@ -233,7 +233,7 @@ impl Active {
     }
 
     fn write_down_chunk(&mut self, index: u32) {
-        if self.session.chunks().is_stored(index)
+        if self.session.may_be_journalled(index)
             && let Some(record) = &mut self.record
         {
             record.acknowledged(index);

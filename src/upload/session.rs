@@ -60,6 +60,8 @@ pub struct Session {
     seen_incomplete: bool,
     /// Whether an answer said that the service holds the whole file, at a moment when that was possible.
     said: Completion,
+    /// The chunk whose answer was the first to say so, possible or not.
+    completed_by: Option<u32>,
     /// What last put a chunk in doubt.
     doubt: Option<Error>,
     status_failures: u32,
@@ -121,6 +123,7 @@ impl Session {
             stopping: false,
             trouble: None,
             said: Completion::Open,
+            completed_by: None,
             doubt: None,
             status_failures: 0,
             status_renewed: false,
@@ -296,6 +299,16 @@ impl Session {
         if !matches!(self.phase, Phase::Ended(_)) {
             self.phase = Phase::Ended(Some(result));
         }
+    }
+
+    /// Returns `true` when the chunk is stored and a later process may rely on it without sending it again.
+    ///
+    /// With an upload token only a second "complete" shows that the service lets chunks overwrite each other. A
+    /// process that resumes must be able to see both, so the chunk whose answer was the first one is sent again.
+    pub fn may_be_journalled(&self, index: u32) -> bool {
+        let is_doubtful =
+            self.access == Access::Token && (self.completed_by == Some(index) || self.has_failed());
+        self.chunks.is_stored(index) && (self.is_whole() || !is_doubtful)
     }
 
     /// Whether the service certainly lacks bytes: the last status said so, or a chunk was never sent whole.

@@ -32,6 +32,7 @@ impl Session {
         self.see_alive();
         self.store(index, now);
         if completion == Completion::Complete {
+            self.completed_by.get_or_insert(index);
             self.hear_complete(index);
         }
     }

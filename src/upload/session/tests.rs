@@ -381,6 +381,25 @@ fn a_chunk_that_went_into_another_video_ends_the_upload() {
 }
 
 #[test]
+fn a_service_that_overwrites_is_noticed_across_a_crash() {
+    let plan = Plan::new(2 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::Part).unwrap();
+    for seed in 0..200 {
+        let history = History {
+            cut: Cut::Planned(plan),
+            chunks: 2,
+            lanes: 2,
+            access: Access::Token,
+            given: true,
+            says: Says::NonsenseAndOverwrites,
+            events: vec![(1, Event::Crash { forgotten: 0 })],
+            seed,
+            ..smooth()
+        };
+        assert_eq!(history.run().result.unwrap_err().kind(), ErrorKind::Mismatch, "seed {seed}");
+    }
+}
+
+#[test]
 fn stored_ranges_may_be_listed_in_any_order_and_any_pieces() {
     let plan = Plan::new(5 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
     let now = Instant::now();

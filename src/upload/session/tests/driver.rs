@@ -62,8 +62,11 @@ impl History {
     }
 
     pub(super) fn service_keeps_what_it_said(&self) -> bool {
-        let loses = self.events.iter().any(|(_, event)| matches!(event, Event::Lose(_)));
-        !loses || self.access == Access::Key
+        !self.service_loses() || self.access == Access::Key
+    }
+
+    fn service_loses(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event, Event::Lose(_)))
     }
 
     /// Whether nothing happens that must end it: credentials that cannot be renewed or expire twice, a stop.
@@ -90,7 +93,8 @@ impl History {
         let unvouched = self.given || self.access == Access::Token;
         count(&[Mishap::Intercepted, Mishap::InterceptedAfterStoring]) <= 5
             && (unknown == 0 || (unknown == 1 && !unvouched))
-            && (count(&[Mishap::DeliveredTwice]) == 0 || (!unvouched && self.assembly.as_secs() < 4))
+            && (count(&[Mishap::DeliveredTwice]) == 0
+                || (!unvouched && self.assembly.as_secs() < 4 && !self.service_loses()))
     }
 
     fn len(&self) -> u64 {
@@ -338,7 +342,6 @@ impl<'h> Run<'h> {
                     {
                         self.journal.acknowledged.clear();
                     }
-                    self.journal.acknowledged.push(index);
                 }
                 Outcome::Failed { fate: Fate::Unknown, .. } if dispatch.video_id.is_some() => {
                     self.knowledge.looks.insert(index, 0);
@@ -347,6 +350,9 @@ impl<'h> Run<'h> {
             }
             let roll = self.dice.f64();
             self.session.handle_outcome(index, outcome, self.now, roll);
+            if self.session.may_be_journalled(index) {
+                self.journal.acknowledged.push(index);
+            }
         }
     }
 
