@@ -2,9 +2,13 @@
 
 pub mod api;
 pub mod body;
+mod engine;
 pub mod error;
 pub mod extent;
+pub mod journal;
+pub mod pacing;
 pub mod server;
+pub mod session;
 pub mod source;
 pub mod transport;
 pub mod upload;
@@ -15,12 +19,13 @@ pub use api::{
     VideoStatus,
 };
 pub use error::{Error, ErrorKind, Refusal, Result};
+pub use session::event::Happening;
+pub use session::retry::RetryPolicy;
 pub use source::{Reader, Sigbus};
 pub use transport::Bandwidth;
 pub use upload::{
-    Checksum, ChunkSize, Client, ClientBuilder, Happening, Happenings, Mode, OnChange, PRODUCTION_URL,
-    Progress, ProgressStream, Receipt, RetryPolicy, Running, SANDBOX_URL, Settings, Stopper, Upload,
-    Uploaded,
+    Checksum, ChunkSize, Client, ClientBuilder, Happenings, Mode, OnChange, PRODUCTION_URL, Progress,
+    ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
 };
 
 /// The examples of the README, as tests.

@@ -14,7 +14,11 @@ const MODULES: &[(&str, &[&str])] = &[
     ("body", &["extent", "source", "wire"]),
     ("server", &["extent", "wire"]),
     ("api", &["error", "transport", "wire"]),
-    ("upload", &["api", "body", "error", "extent", "source", "transport", "wire"]),
+    ("pacing", &["wire"]),
+    ("journal", &["source", "transport", "wire"]),
+    ("session", &["error", "extent", "pacing", "source", "wire"]),
+    ("engine", &["api", "body", "error", "extent", "journal", "pacing", "session", "source", "transport", "wire"]),
+    ("upload", &["api", "engine", "error", "session", "source"]),
     ("bulk", &["api", "error", "upload"]),
     ("tune", &["error", "source", "upload", "wire"]),
     ("cli", &[]), // Belongs to the binary: sees the library by its public name only.
@@ -27,7 +31,7 @@ const UNSAFE_HOMES: &[&str] = &["source/mmap.rs", "source/uring/aligned.rs"];
 /// is bounded.
 const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
     ("api/rate.rs", "how far away the date of a `Retry-After` is when its answer has no date of its own"),
-    ("upload/record.rs", "when an upload began, to be shown by `ringlift resume --list`"),
+    ("engine/record.rs", "when an upload began, to be shown by `ringlift resume --list`"),
     ("transport/tls/clock.rs", "whether a certificate is valid now"),
     ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),
     ("server/dates.rs", "the dates that the local server tells of its videos"),

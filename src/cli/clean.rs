@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ringlift::api::{Received, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
-use ringlift::source::SourceFile;
-use ringlift::upload::happening::STRAY_VIDEO;
-use ringlift::upload::journal::{
+use ringlift::journal::{
     Comparison, Entry, Identity, Journal, JournalError, Source, Standing, Ticket, compare,
 };
+use ringlift::session::event::STRAY_VIDEO;
+use ringlift::source::SourceFile;
 use ringlift::wire::Plan;
 use ringlift::{Client, Error, ErrorKind};
 

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use ringlift::pacing::Preset;
 use ringlift::transport::{Endpoint, MinSpeed};
-use ringlift::upload::pace::Preset;
 use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, Sigbus};
 
 use zeroize::Zeroizing;

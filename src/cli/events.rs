@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ringlift::upload::happening::STRAY_VIDEO;
-use ringlift::upload::retry::Fate;
+use ringlift::session::event::STRAY_VIDEO;
+use ringlift::session::retry::Fate;
 use ringlift::wire::Addressing;
 use ringlift::{Client, Happening, Progress, Refusal, Uploaded};
 use serde::Serialize;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
-use ringlift::upload::journal::{Container, Destination, Entry, Journal, JournalError, Source, Standing};
+use ringlift::journal::{Container, Destination, Entry, Journal, JournalError, Source, Standing};
 use serde::Serialize;
 
 use super::args::Global;

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlift::error::OneLine;
+use ringlift::journal::{Comparison, Destination, Entry, Identity, Source, Standing, TokenDigest, compare};
 use ringlift::source::SourceFile;
-use ringlift::upload::journal::{
-    Comparison, Destination, Entry, Identity, Source, Standing, TokenDigest, compare,
-};
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
 

@@ -1,102 +1,27 @@
 //! The handle that programs hold.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::api::{
-    Api, Credentials, NewVideo, Origin, Page, Redactor, Secret, UploadToken, UploadTokenQuery, Video,
-    VideoPatch, VideoQuery, VideoStatus,
+    Api, Credentials, NewVideo, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch, VideoQuery,
+    VideoStatus,
 };
-use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Reader, Sigbus};
-use crate::transport::{Bandwidth, DialSettings, Patience, Trust};
-use crate::upload::calls::persistently;
-use crate::upload::control::Control;
-use crate::upload::creation;
-use crate::upload::driver;
-use crate::upload::job::{Command, Task};
-use crate::upload::pace::Caps;
-use crate::upload::retry::RetryPolicy;
-use crate::upload::threads::{self, Bounded, DRIVER_END, Ending};
-use crate::upload::{Checksum, Input, Upload};
-
-/// The service's production address (`/reference/README`).
-pub const PRODUCTION_URL: &str = "https://ws.api.video";
-
-/// The service's sandbox: videos are cut to 30 s, watermarked, deleted after a day (`/reference/README`).
-pub const SANDBOX_URL: &str = "https://sandbox.api.video";
-
-/// How a client works. Start from [`Settings::default`] or use [`Client::builder`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Settings {
-    /// Where the service is, `http` or `https`, with an optional path before its own.
-    pub endpoint_url: String,
-    /// What proves who asks.
-    pub credentials: Credentials,
-    /// The secrets that no error holds: the client adds its credentials and the tokens that it is granted. A program
-    /// that shares it can take them out of its own output.
-    pub redactor: Redactor,
-    /// How the requests introduce themselves.
-    pub origin: Origin,
-    /// Whom to trust over TLS.
-    pub trust: Trust,
-    /// How connections are made.
-    pub dial: DialSettings,
-    /// How long to wait for what.
-    pub patience: Patience,
-    /// How often and how long to try.
-    pub retry: RetryPolicy,
-    /// How files are read.
-    pub reader: Reader,
-    /// Whose signal SIGBUS is, on which depends how [`Reader::Auto`] reads cached files over TLS.
-    pub sigbus: Sigbus,
-    /// Connections that carry chunks, at least 1.
-    pub lanes: usize,
-    /// Uploads under way at once, at least 1; further ones wait their turn.
-    pub transfers: usize,
-    /// Where every container and every acknowledged chunk is written down, so that the same upload can be
-    /// taken up after a crash; `None` keeps no journal.
-    pub journal: Option<PathBuf>,
-    /// When the journal keeps digests of the chunks of files.
-    pub checksum: Checksum,
-    /// How many requests the caller allows.
-    pub caps: Caps,
-    /// How many bytes a second all lanes together may send. Keep a clone to change it later.
-    pub bandwidth: Bandwidth,
-    /// Bytes that chunks of streams may hold in memory, all streams together; what has no room waits. A stream
-    /// takes room for a whole chunk when the chunk's first byte is there, and 64 KiB of its own beside it.
-    pub buffer_bytes: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            endpoint_url: PRODUCTION_URL.to_owned(),
-            credentials: Credentials::None,
-            redactor: Redactor::new(),
-            origin: Origin::default(),
-            trust: Trust::default(),
-            dial: DialSettings::default(),
-            patience: Patience::default(),
-            retry: RetryPolicy::default(),
-            reader: Reader::Auto,
-            sigbus: Sigbus::Theirs,
-            lanes: DEFAULT_LANES,
-            transfers: DEFAULT_TRANSFERS,
-            journal: None,
-            checksum: Checksum::Auto,
-            caps: Caps::default(),
-            bandwidth: Bandwidth::unlimited(),
-            buffer_bytes: DEFAULT_BUFFER_BYTES,
-        }
-    }
-}
+use crate::engine::calls::persistently;
+use crate::engine::control::Control;
+use crate::engine::creation;
+use crate::engine::handle::{EngineHandle, gone};
+use crate::engine::job::{Command, Task};
+use crate::engine::request::Input;
+use crate::engine::settings::Settings;
+use crate::error::Result;
+use crate::session::retry::RetryPolicy;
+use crate::source::Reader;
+use crate::upload::builder::Upload;
 
 /// Uploads files and asks the service about them.
 ///
@@ -109,7 +34,7 @@ impl Default for Settings {
 /// of it. The memory that its reads fill stays theirs until then.
 #[derive(Clone, Debug)]
 pub struct Client {
-    engine: Arc<Engine>,
+    engine: Arc<EngineHandle>,
 }
 
 /// Collects the [`Settings`] of a [`Client`].
@@ -119,7 +44,7 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where the service is; [`PRODUCTION_URL`] unless told.
+    /// Where the service is; [`PRODUCTION_URL`](crate::PRODUCTION_URL) unless told.
     pub fn endpoint_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.settings.endpoint_url = url.into();
         self
@@ -177,20 +102,7 @@ impl Client {
     /// When a setting cannot work: an address that is no URL, a certificate file that is not there, or two
     /// that contradict each other ([`Settings::check`]).
     pub fn new(settings: Settings) -> Result<Client> {
-        let (commands, inbox) = mpsc::channel(COMMANDS);
-        let driver = driver::prepare(settings, inbox)?;
-        let refused = |error: io::Error| {
-            let refused = Error::new(ErrorKind::Internal, "start the driver's thread").with_source(error);
-            refused.because("the system refuses what a thread needs").with_advice(NO_ROOM)
-        };
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        let run = move || driver.run(ready);
-        let thread = threads::start("ringlift-driver".to_owned(), run).map_err(refused)?;
-        if let Ok(error) = is_ready.recv() {
-            return Err(refused(error));
-        }
-        let engine = Engine { commands: Some(commands), thread: Mutex::new(Some(thread)) };
-        Ok(Client { engine: Arc::new(engine) })
+        Ok(Client { engine: Arc::new(EngineHandle::start(settings)?) })
     }
 
     /// An upload of the file at `path`, to be described further and then sent.
@@ -211,8 +123,7 @@ impl Client {
     }
 
     pub(super) async fn command(&self, command: Command) -> Result<()> {
-        let commands = self.engine.commands.as_ref().ok_or_else(gone)?;
-        commands.send(command).await.map_err(|_| gone())
+        self.engine.command(command).await
     }
 
     /// Runs a call on the driver's thread. Dropping the future gives up its answer, not the call.
@@ -261,7 +172,7 @@ impl Client {
         self.call(async move |api| api.videos(Instant::now()).list(&query).await).await
     }
 
-    /// The video that carries the mark of an upload, as [`Container::mark`](crate::upload::journal::Container::mark)
+    /// The video that carries the mark of an upload, as [`Container::mark`](crate::journal::Container::mark)
     /// gives it: one that was created though the answer was lost.
     ///
     /// # Errors
@@ -323,40 +234,3 @@ impl Client {
         self.call(async move |api| api.upload_tokens(Instant::now()).delete(&token).await).await
     }
 }
-
-/// The driver's thread, and the way to it.
-#[derive(Debug)]
-struct Engine {
-    commands: Option<mpsc::Sender<Command>>,
-    thread: Mutex<Option<Bounded>>,
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // The driver ends when its commands do.
-        self.commands = None;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread.filter(|thread| !thread.is_current()) else { return };
-        match thread.join_until(Instant::now() + DRIVER_END) {
-            Ending::Joined => {}
-            Ending::Panicked => tracing::error!("the driver's thread panicked"),
-            Ending::LeftBehind => tracing::warn!("the driver is left behind: a file system does not answer"),
-        }
-    }
-}
-
-pub(super) fn gone() -> Error {
-    Error::new(ErrorKind::Internal, "reach the engine, which has ended")
-}
-
-/// In place of the advice that an internal error is a defect: it is the machine.
-pub(super) const NO_ROOM: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
-
-/// Enough to hide a round trip per chunk on fast links, and few enough for the service's limits.
-const DEFAULT_LANES: usize = 8;
-/// As many as lanes: a file of one chunk uses one.
-const DEFAULT_TRANSFERS: usize = DEFAULT_LANES;
-const DEFAULT_BUFFER_BYTES: u64 = 256 << 20;
-
-/// Commands that may wait for the driver; senders wait beyond that.
-const COMMANDS: usize = 64;

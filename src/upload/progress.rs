@@ -1,53 +1,12 @@
-//! How far an upload is, in bytes of the file.
-//!
-//! Three counts, since they part ways: what was read from the source, what the sockets took, and what
-//! the service acknowledged. Envelopes and request heads are not counted, and no count goes back.
+//! The progress of an upload as a stream.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use tokio::sync::watch;
 
-use crate::transport::SentCounter;
-
-/// How far an upload is. All byte counts are bytes of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// The length of the file; `None` while a stream has not ended.
-    pub total_bytes: Option<u64>,
-    /// Read from the source and handed to a connection.
-    pub read_bytes: u64,
-    /// Taken by the sockets.
-    pub sent_bytes: u64,
-    /// Acknowledged by the service.
-    pub acknowledged_bytes: u64,
-    /// Sent again after a failure; not part of the other counts.
-    pub resent_bytes: u64,
-    /// Chunks acknowledged by the service.
-    pub acknowledged_chunks: u32,
-    /// Attempts that were repetitions.
-    pub retries: u32,
-    /// The container, once it is known.
-    pub video_id: Option<String>,
-}
-
-impl Progress {
-    /// Takes over newer counts; those that would go back stay.
-    pub(super) fn advance(&mut self, newer: Progress) -> bool {
-        let older = self.clone();
-        *self = Progress {
-            read_bytes: newer.read_bytes.max(older.read_bytes),
-            sent_bytes: newer.sent_bytes.max(older.sent_bytes),
-            acknowledged_bytes: newer.acknowledged_bytes.max(older.acknowledged_bytes),
-            ..newer
-        };
-        *self != older
-    }
-}
+use crate::engine::progress::Progress;
 
 /// The latest [`Progress`], every time it changed.
 ///
@@ -93,52 +52,4 @@ fn next_change(mut receiver: watch::Receiver<Progress>) -> NextChange {
         };
         (receiver, progress)
     })
-}
-
-/// What one lane has read and sent of the chunk under way; written by the lane, read by the driver.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Gauge {
-    /// File bytes handed to the connection.
-    pub(super) read: Arc<AtomicU64>,
-    sending: Arc<Mutex<Sending>>,
-}
-
-#[derive(Debug, Default)]
-struct Sending {
-    /// The connection's own count; another one after a reconnection.
-    counter: Option<Arc<SentCounter>>,
-    envelope_head_bytes: u64,
-    chunk_bytes: u64,
-}
-
-impl Gauge {
-    /// Between chunks there is nothing to count.
-    pub(super) fn rest(&self) {
-        self.read.store(0, Ordering::Relaxed);
-        *self.sending() = Sending::default();
-    }
-
-    pub(super) fn follow(&self, counter: Arc<SentCounter>, envelope_head_bytes: u64, chunk_bytes: u64) {
-        *self.sending() = Sending { counter: Some(counter), envelope_head_bytes, chunk_bytes };
-    }
-
-    pub(super) fn read_bytes(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
-    }
-
-    /// File bytes that the connection took.
-    pub(super) fn sent_bytes(&self) -> u64 {
-        let sending = self.sending();
-        let body = sending.counter.as_ref().map_or(0, |counter| counter.body_bytes());
-        body.saturating_sub(sending.envelope_head_bytes).min(sending.chunk_bytes)
-    }
-
-    /// Whether the connection took the whole chunk.
-    pub(super) fn is_whole(&self) -> bool {
-        self.sent_bytes() == self.sending().chunk_bytes
-    }
-
-    fn sending(&self) -> MutexGuard<'_, Sending> {
-        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

@@ -2,10 +2,14 @@
 
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::engine::handle::gone;
+use crate::engine::progress::Progress;
+use crate::engine::request::{Halt, News, Uploaded};
 use crate::error::Result;
-use crate::upload::client::{Client, gone};
-use crate::upload::job::Halt;
-use crate::upload::{Happening, Happenings, Progress, ProgressStream, Uploaded};
+use crate::session::event::Happening;
+use crate::upload::client::Client;
+use crate::upload::events::Happenings;
+use crate::upload::progress::ProgressStream;
 
 /// An upload under way. Dropping it cancels the upload.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Running {
     }
 
     /// What happens to it: the first time from its beginning, later from now on. A reader that falls more
-    /// than [`QUEUE`](crate::upload::happening::QUEUE) behind loses the oldest, and nothing waits for it.
+    /// than [`QUEUE`](crate::session::event::QUEUE) behind loses the oldest, and nothing waits for it.
     pub fn happenings(&mut self) -> Happenings {
         let from_now = self.happenings.resubscribe();
         Happenings::new(std::mem::replace(&mut self.happenings, from_now))
@@ -72,17 +76,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.halt.send_replace(Halt::Now);
     }
-}
-
-/// What the caller of an upload has done with the news of its success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
-    /// Nothing yet.
-    Untold,
-    /// It has arrived, and the work that the upload is part of is not over.
-    Remembered,
-    /// It has arrived.
-    Confirmed,
 }
 
 /// Confirms that the news of one upload's success has arrived. Dropping it confirms nothing: the journal

@@ -1,10 +1,10 @@
 //! What is told of an upload on its way: to programs, to those who read JSON, and in words.
 
 use futures_util::StreamExt;
+use ringlift::pacing::{Brake, Class};
 use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
-use ringlift::upload::happening::Inquiry;
-use ringlift::upload::pace::{Brake, Class};
-use ringlift::upload::retry::Fate;
+use ringlift::session::event::Inquiry;
+use ringlift::session::retry::Fate;
 use ringlift::{ErrorKind, Happening};
 use serde_json::json;
 

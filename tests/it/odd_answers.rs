@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use ringlift::upload::journal::{Container, Journal};
+use ringlift::journal::{Container, Journal};
 use ringlift::{Client, ErrorKind, VideoQuery};
 use serde_json::{Value, json};
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use ringlift::journal::{Container, Entry, Journal, Made, Standing};
 use ringlift::server::{Action, Fault, RouteClass};
-use ringlift::upload::journal::{Container, Entry, Journal, Made, Standing};
 use ringlift::{Client, ClientBuilder, Error, ErrorKind, Running, Uploaded};
 
 use crate::support::way::{CHUNK, Way};

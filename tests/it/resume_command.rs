@@ -328,7 +328,7 @@ fn what_is_only_to_be_continued_never_begins() {
     let error = client.upload(sample.path()).only_if_begun().send_blocking().unwrap_err();
     assert_eq!(error.kind(), ringlift::ErrorKind::Journal);
     assert_eq!(house.server.tally().videos_created, 0);
-    assert_eq!(ringlift::upload::journal::Journal::open(&journal).unwrap().entries().unwrap(), []);
+    assert_eq!(ringlift::journal::Journal::open(&journal).unwrap().entries().unwrap(), []);
 }
 
 /// The only video that there is.

@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use ringlift::journal::{Container, Entry, Journal};
 use ringlift::server::{Action, Fault, RouteClass, Tally};
-use ringlift::upload::journal::{Container, Entry, Journal};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{Ran, end, ringlift, start};

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
+use ringlift::journal::{Entry, Journal, Standing};
 use ringlift::server::{Action, Fault, RouteClass};
-use ringlift::upload::journal::{Entry, Journal, Standing};
 use ringlift::{ErrorKind, Happening, OnChange, Reader};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use rustix::process::{Pid, Signal, kill_process};

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringlift::upload::journal::fuzzing::{read, seal};
+use ringlift::journal::fuzzing::{read, seal};
 
 fuzz_target!(|input: &[u8]| {
     // A line each, but for the chunks, which are the rest.

@@ -1,0 +1,146 @@
+//! The proof that chunks of an earlier process are bytes of the file, and the digests for a later one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::future::LocalBoxFuture;
+
+use super::Active;
+use crate::engine::event::Event;
+use crate::engine::proof::{Doubt, Proof, Proving};
+use crate::engine::supplies::Supplies;
+use crate::engine::worker::{Sent, SessionId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::session::event::Happening;
+use crate::session::{Action, Received};
+
+impl Active {
+    /// Returns `true` while the chunks of an earlier process are compared with the file. Nothing is sent meanwhile.
+    pub(crate) fn is_proving(&self) -> bool {
+        self.compared.is_some()
+    }
+
+    /// Returns the bytes that were compared so far.
+    pub(super) fn compared_bytes(&self) -> u64 {
+        self.compared.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// Returns what must be done next: nothing while chunks are compared, unless the upload failed, nor while the
+    /// source is checked in the end.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
+        if self.is_checking_source() || self.is_proving() && !self.session.has_failed() {
+            return None;
+        }
+        self.session.poll(now)
+    }
+
+    /// Returns when to poll again though nothing happened.
+    pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        // The session's next action has to wait for the end of the comparison.
+        if self.is_proving() { None } else { self.session.next_timeout(now) }
+    }
+
+    /// Returns `true` when it has a chunk for a lane, at once or after a pause.
+    pub(crate) fn wants_lane(&self) -> bool {
+        !self.is_proving() && self.session.wants_lane()
+    }
+
+    /// Compares the chunks that an earlier process sent with the file, or begins anew where nothing can prove them.
+    pub(super) fn resolve(
+        &mut self,
+        id: SessionId,
+        doubt: Doubt,
+        patience: Duration,
+    ) -> Option<LocalBoxFuture<'static, Event>> {
+        let digests = match doubt {
+            Doubt::Prove(digests) => digests,
+            // Nothing is known to be sent: as long as the service has nothing, its container can be filled.
+            Doubt::Anew if self.unproved.is_none() && self.session.chunks().stored() == 0 => Vec::new(),
+            Doubt::Anew => {
+                self.begin_anew(NO_DIGESTS);
+                return None;
+            }
+        };
+        let Supplies::File { file, choice } = &self.supplies else { return None };
+        self.session.expect_only(digests.iter().map(|(index, _)| *index));
+        let chunks = self.session.chunks();
+        let known = digests.into_iter().filter(|(index, _)| *index < chunks.known());
+        let proving = Proving {
+            file: file.clone(),
+            residency: choice.residency,
+            chunks: known.map(|(index, digest)| (index, chunks.chunk(index).extent, digest)).collect(),
+            read: Arc::default(),
+            cancelled: self.cancel.subscribe(),
+        };
+        self.compared = Some(proving.read.clone());
+        Some(Box::pin(async move { Event::Proved(id, proving.run(patience).await) }))
+    }
+
+    /// Takes in the result of the comparison.
+    pub(crate) fn proved(&mut self, proof: Result<Proof>) {
+        self.compared = None;
+        match proof {
+            Ok(Proof::Equal { chunks, bytes }) => {
+                self.record.iter_mut().for_each(|record| record.proved());
+                let video_id = self.session.video_id().unwrap_or_default().to_owned();
+                self.herald.tell(Happening::Proved { video_id, chunks, bytes });
+            }
+            Ok(Proof::Differs { index }) => {
+                let number = index + 1;
+                self.begin_anew(format!(
+                    "chunk {number} is not what an earlier run sent, though mtime is equal"
+                ));
+            }
+            Err(error) => self.session.disprove(error.doing(self.continuing())),
+        }
+    }
+
+    /// Takes in the service's status. A chunk that was stored and never compared with the file ends the upload.
+    pub(crate) fn take_status(&mut self, status: Result<Received>, now: Instant, roll: f64) {
+        match &status {
+            Ok(received) if self.session.is_unexpected(received) => self.begin_anew(NO_DIGEST),
+            _ => self.session.handle_status(status, now, roll),
+        }
+    }
+
+    /// Ends it, to be followed by an upload to a new video where that is possible.
+    fn begin_anew(&mut self, reason: impl Into<String>) {
+        // It was not taken up after all.
+        self.session.take_happenings();
+        self.again = self.unproved.take();
+        let error = Error::new(ErrorKind::SourceChanged, self.continuing()).because(reason);
+        self.session.disprove(error);
+    }
+
+    fn continuing(&self) -> String {
+        match self.session.video_id() {
+            Some(video_id) => format!("continue {} in video {video_id}", self.file_name),
+            None => format!("continue {}", self.file_name),
+        }
+    }
+
+    /// Writes the digest of a chunk down, and lets the lane send the end of its request.
+    pub(crate) fn sent(&mut self, sent: Sent) {
+        if let Some(record) = &mut self.record {
+            record.sent(sent.index, sent.digest);
+        }
+        // The lane may have given up meanwhile.
+        let _ = sent.written.send(());
+    }
+
+    /// Reports once that the file was touched while it is being sent.
+    pub(super) fn report_touched(&mut self) {
+        let touched = self.supplies.file().and_then(|file| file.touched());
+        if let (Some(change), false) = (touched, self.has_reported_touched) {
+            self.has_reported_touched = true;
+            self.herald.tell(Happening::SourceTouched { change });
+        }
+    }
+}
+
+const NO_DIGESTS: &str = "its attributes, links or name changed since an earlier run sent chunks of it, and there are \
+    no digests that prove that these chunks are still its bytes";
+
+const NO_DIGEST: &str = "its attributes, links or name changed since an earlier run sent chunks of it, and the \
+    service has one of which there is no digest that proves that it is still the file's";

@@ -1,0 +1,100 @@
+//! What is told of an upload: how far it is, what happens to it, what it waits for.
+
+use std::time::{Duration, Instant};
+
+use super::Active;
+use crate::engine::event_log::Herald;
+use crate::engine::progress::Progress;
+use crate::engine::request::OnProgress;
+use crate::error::{Error, ErrorKind};
+use crate::pacing::{Class, Held};
+use crate::session::event::Happening;
+
+impl Active {
+    /// Says what everybody waits for when nothing has moved for a while.
+    pub(crate) fn watch(&mut self, now: Instant) {
+        let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
+        let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
+        let Some(still) = self.watchdog.look(moved, now) else { return };
+        let file = &self.file_name;
+        tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
+        for (lane, (index, gauge)) in &self.lanes {
+            let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
+            let waits_for = match gauge.is_whole() {
+                true => "the answer",
+                false if read > sent => "the connection",
+                false => "the source",
+            };
+            tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
+        }
+    }
+
+    /// Why it ends when a thread that sends it does not return from the kernel.
+    pub(crate) fn held_up(&self, bound: Duration) -> Error {
+        let file = &self.file_name;
+        let reason = format!(
+            "its thread has been in a system call for {bound:?}: {file}, or another file that is sent at the \
+             same time, is on a disk or a network file system that does not answer"
+        );
+        Error::new(ErrorKind::Stalled, format!("send chunks of {file}")).because(reason).with_advice(HELD_UP)
+    }
+
+    /// Whether more is settled than whoever watches was told.
+    pub(crate) fn has_news(&self) -> bool {
+        let (told, chunks) = (self.publish.borrow(), self.session.chunks());
+        told.acknowledged_chunks != chunks.stored()
+            || told.total_bytes != chunks.total_bytes()
+            || told.video_id.is_none() != self.session.video_id().is_none()
+    }
+
+    /// Tells whoever watches how far it is.
+    pub(crate) fn publish_progress(&mut self) {
+        let chunks = self.session.chunks();
+        let acknowledged = chunks.stored_bytes();
+        let newer = Progress {
+            total_bytes: chunks.total_bytes(),
+            read_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.read_bytes()).sum::<u64>(),
+            sent_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.sent_bytes()).sum::<u64>(),
+            acknowledged_bytes: acknowledged,
+            resent_bytes: self.resent_bytes(),
+            acknowledged_chunks: chunks.stored(),
+            retries: self.retries(),
+            video_id: self.session.video_id().map(str::to_owned),
+        };
+        let on_progress = &mut self.on_progress;
+        self.publish.send_if_modified(|progress| {
+            let changed = progress.advance(newer);
+            if changed && let Some(OnProgress(callback)) = on_progress {
+                callback(progress);
+            }
+            changed
+        });
+    }
+
+    /// Tells whoever follows it, and the log, what has happened to it.
+    pub(crate) fn tell_happenings(&mut self) {
+        // It is not taken up before its chunks are proved.
+        if self.is_proving() {
+            return;
+        }
+        for happening in self.session.take_happenings() {
+            self.herald.tell(happening);
+        }
+    }
+
+    /// Tells whoever follows it that its chunks wait.
+    pub(crate) fn tell_held(&mut self, held: Held, now: Instant) {
+        if self.wants_lane() && self.told.is_news(held, now) {
+            let delay = held.until.saturating_duration_since(now);
+            self.herald.tell_followers(Happening::Throttled { class: Class::Uploads, why: held.by, delay });
+        }
+    }
+
+    /// Who tells of it.
+    pub(crate) fn herald(&self) -> &Herald {
+        &self.herald
+    }
+}
+
+const HELD_UP: &str = "look at the disk or the network file system that the files are on; the reader `pread` waits for it on threads \
+     of its own";

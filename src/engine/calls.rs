@@ -1,0 +1,96 @@
+//! Calls of the service's API on behalf of the uploads: persistence, credentials, the status.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+use crate::api::{self, ReceivedRange, VideoStatus};
+use crate::engine::event_log::Rounded;
+use crate::error::{Error, Result};
+use crate::extent::Extent;
+use crate::session::Received;
+use crate::session::event::Why;
+use crate::session::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
+
+/// A call failed and is made again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repetition<'a> {
+    pub(crate) error: &'a Error,
+    /// The attempt that failed, counted from 1.
+    pub(crate) attempt: u32,
+    pub(crate) delay: Duration,
+}
+
+/// Repeats a call while its failures are temporary, and says so in the log.
+pub(crate) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let log = |repetition: Repetition<'_>| {
+        tracing::warn!("again in {}: {}", Rounded(repetition.delay), Why::from(repetition.error).message);
+    };
+    persistently_telling(policy, log, call).await
+}
+
+/// Repeats a call while its failures are temporary, and passes each repetition to `tell`.
+///
+/// Pauses that the service asked for count against the time of the policy, not against its retries.
+pub(crate) async fn persistently_telling<T>(
+    policy: &RetryPolicy,
+    tell: impl Fn(Repetition<'_>),
+    call: impl AsyncFn() -> Result<T>,
+) -> Result<T> {
+    let begun = Instant::now();
+    let (mut attempts, mut failures) = (0, 0);
+    loop {
+        let error = match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        attempts += 1;
+        let pause = match judge(&error, Fate::NotStored, Attempt::First) {
+            Verdict::Again if failures < policy.retries => {
+                failures += 1;
+                policy.pause(failures, fastrand::f64())
+            }
+            Verdict::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
+            Verdict::Later(delay) => policy.after_throttle(Some(delay), fastrand::f64()),
+            _ => return Err(error.after_attempts(attempts)),
+        };
+        if begun.elapsed() + pause > policy.max_time {
+            return Err(error.after_attempts(attempts));
+        }
+        tell(Repetition { error: &error, attempt: attempts, delay: pause });
+        tokio::time::sleep(pause).await;
+    }
+}
+
+pub(crate) fn received(status: &VideoStatus) -> Received {
+    let extent = |range: &ReceivedRange| Extent::from_bounds(range.from, range.to);
+    let mut received = Received {
+        file_bytes: status.ingest.as_ref().and_then(|ingest| ingest.filesize),
+        untold: status.ingest.is_none(),
+        ..Received::default()
+    };
+    match status.received() {
+        api::Received::Nothing => {}
+        api::Received::Ranges(ranges) => received.extents = ranges.iter().filter_map(extent).collect(),
+        api::Received::Parts(parts) => received.parts = parts.parts.clone(),
+        api::Received::Everything => received.complete = true,
+    }
+    received
+}
+
+/// What the next request proves itself with.
+#[derive(Default)]
+pub(crate) struct Authorization {
+    pub(crate) known: Option<(Option<HeaderValue>, Instant)>,
+    pub(crate) asked: bool,
+}
+
+impl Authorization {
+    /// Old enough to ask whether there is a newer one; that costs a request only when there is.
+    pub(crate) fn is_stale(&self, now: Instant) -> bool {
+        !self.asked && self.known.as_ref().is_none_or(|(_, since)| now >= *since + FRESH)
+    }
+}
+
+/// A token is renewed when a fifth of its life is left, so that asking this often is often enough.
+const FRESH: Duration = Duration::from_secs(5);

@@ -1,0 +1,192 @@
+//! Settings that cannot hold together, found before anything is sent.
+
+use std::time::Duration;
+
+use crate::engine::settings::Settings;
+use crate::error::{Error, ErrorKind, Result};
+
+impl Settings {
+    /// Whether the settings can hold together. Every [`Client`](crate::Client) asks this first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`], with the values that contradict each other.
+    pub fn check(&self) -> Result<()> {
+        let found = [
+            self.nobody_works(),
+            self.too_many(),
+            self.too_long(),
+            self.no_window(),
+            self.slower_than_allowed(),
+        ];
+        match found.into_iter().flatten().next() {
+            Some(found) => {
+                let refused = Error::new(ErrorKind::InvalidInput, "use the settings");
+                Err(refused.because(found.to_string()).with_source(found))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn nobody_works(&self) -> Option<Contradiction> {
+        let (lanes, transfers) = (self.lanes, self.transfers);
+        (lanes == 0 || transfers == 0).then_some(Contradiction::NobodyWorks { lanes, transfers })
+    }
+
+    fn too_many(&self) -> Option<Contradiction> {
+        let counts = [("lanes", self.lanes, MOST_LANES), ("transfers", self.transfers, MOST_TRANSFERS)];
+        let (what, count, most) = counts.into_iter().find(|(_, count, most)| count > most)?;
+        Some(Contradiction::TooMany { what, count, most })
+    }
+
+    /// Sums of such times and the clock would overflow.
+    fn too_long(&self) -> Option<Contradiction> {
+        let Settings { dial, patience, retry, .. } = self;
+        let times = [
+            ("dial.resolve_timeout", dial.resolve_timeout),
+            ("dial.connect_timeout", dial.connect_timeout),
+            ("dial.tls_timeout", dial.tls_timeout),
+            ("dial.tcp_user_timeout", dial.tcp_user_timeout),
+            ("dial.tcp_keepalive", dial.tcp_keepalive),
+            ("patience.stall", patience.stall),
+            ("patience.body", patience.body),
+            ("patience.answer", patience.answer),
+            ("patience.min_speed.window", patience.min_speed.map_or(Duration::ZERO, |speed| speed.window)),
+            ("retry.max_time", retry.max_time),
+            ("retry.first_pause", retry.first_pause),
+            ("retry.longest_pause", retry.longest_pause),
+            ("retry.grace", retry.grace),
+        ];
+        let (what, _) = times.into_iter().find(|(_, time)| *time > LONGEST_TIME)?;
+        Some(Contradiction::TooLong { what })
+    }
+
+    fn no_window(&self) -> Option<Contradiction> {
+        let window = self.patience.min_speed?.window;
+        (window < LEAST_WINDOW).then_some(Contradiction::NoWindow { window })
+    }
+
+    /// Connections that keep to the limit would be given up for being slow, one after the other.
+    fn slower_than_allowed(&self) -> Option<Contradiction> {
+        let limit = self.bandwidth.limit()?.get();
+        let minimum = self.patience.min_speed?.bytes_per_s;
+        let lanes = self.lanes.max(1) as u64;
+        let contradiction = Contradiction::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
+        (minimum > limit / lanes).then_some(contradiction)
+    }
+}
+
+/// What cannot hold together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Contradiction {
+    #[error("{lanes} lanes and {transfers} transfers send nothing: both have to be 1 or more")]
+    NobodyWorks { lanes: usize, transfers: usize },
+    #[error("{count} {what} are more than {most}")]
+    TooMany { what: &'static str, count: usize, most: usize },
+    #[error("{what} is longer than 10 years")]
+    TooLong { what: &'static str },
+    #[error("a speed is measured over 1 ms or more, not over {}", humantime::format_duration(*window))]
+    NoWindow { window: Duration },
+    #[error(
+        "a connection slower than {minimum} bytes a second is to be given up (--min-speed), while a limit of \
+         {limit} bytes a second (--bwlimit) leaves each of {lanes} lanes {share}: lower the one, raise the other, \
+         or take fewer lanes (--concurrency)"
+    )]
+    SlowerThanAllowed { minimum: u64, limit: u64, lanes: u64, share: u64 },
+}
+
+/// Most connections that carry chunks: each has its buffers, and the service limits requests a minute.
+pub const MOST_LANES: usize = 1024;
+
+/// Each has a file open.
+const MOST_TRANSFERS: usize = 65_536;
+
+/// Longest time that a setting may name: 10 years, three of them leap years.
+pub const LONGEST_TIME: Duration = Duration::from_secs(3653 * 24 * 3600);
+
+/// What timers can tell from nothing.
+const LEAST_WINDOW: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::transport::{Bandwidth, MinSpeed};
+
+    fn checked(change: impl FnOnce(&mut Settings)) -> std::result::Result<(), String> {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings.check().map_err(|error| {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            error.to_string()
+        })
+    }
+
+    fn minimum(bytes_per_s: u64) -> Option<MinSpeed> {
+        Some(MinSpeed { bytes_per_s, window: Duration::from_secs(30) })
+    }
+
+    #[test]
+    fn the_defaults_go_together() {
+        checked(|_| {}).unwrap();
+    }
+
+    #[test]
+    fn somebody_has_to_work() {
+        checked(|settings| settings.lanes = 0).unwrap_err();
+        checked(|settings| settings.transfers = 0).unwrap_err();
+    }
+
+    #[test]
+    fn numbers_that_no_clock_or_machine_holds_are_refused_by_name() {
+        let named = |refused: std::result::Result<(), String>, name: &str| {
+            let refused = refused.unwrap_err();
+            assert!(refused.contains(name), "{refused}");
+        };
+        named(checked(|settings| settings.lanes = usize::MAX), "lanes");
+        named(checked(|settings| settings.lanes = MOST_LANES + 1), "1024");
+        named(checked(|settings| settings.transfers = usize::MAX), "transfers");
+        type Time = fn(&mut Settings) -> &mut Duration;
+        let times: [(Time, &str); 11] = [
+            (|settings| &mut settings.dial.resolve_timeout, "resolve_timeout"),
+            (|settings| &mut settings.dial.connect_timeout, "connect_timeout"),
+            (|settings| &mut settings.dial.tls_timeout, "tls_timeout"),
+            (|settings| &mut settings.dial.tcp_user_timeout, "tcp_user_timeout"),
+            (|settings| &mut settings.patience.stall, "stall"),
+            (|settings| &mut settings.patience.body, "body"),
+            (|settings| &mut settings.patience.answer, "answer"),
+            (|settings| &mut settings.retry.max_time, "max_time"),
+            (|settings| &mut settings.retry.first_pause, "first_pause"),
+            (|settings| &mut settings.retry.longest_pause, "longest_pause"),
+            (|settings| &mut settings.retry.grace, "grace"),
+        ];
+        for (time, name) in times {
+            named(checked(|settings| *time(settings) = Duration::MAX), name);
+            checked(|settings| *time(settings) = LONGEST_TIME).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_speed_takes_time_to_be_measured() {
+        let window = Duration::ZERO;
+        let min_speed = Some(MinSpeed { bytes_per_s: 1, window });
+        checked(|settings| settings.patience.min_speed = min_speed).unwrap_err();
+    }
+
+    #[test]
+    fn a_minimum_speed_above_what_the_limit_leaves_a_lane_names_both() {
+        let limited = |limit, speed| {
+            checked(|settings| {
+                settings.lanes = 4;
+                settings.bandwidth = Bandwidth::bytes_per_second(NonZeroU64::new(limit).unwrap());
+                settings.patience.min_speed = minimum(speed);
+            })
+        };
+        limited(4_000_000, 1_000_000).unwrap();
+        let refused = limited(4_000_000, 1_000_001).unwrap_err();
+        for value in ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "--min-speed", "--bwlimit"] {
+            assert!(refused.contains(value), "{refused}");
+        }
+        checked(|settings| settings.patience.min_speed = minimum(u64::MAX)).unwrap();
+    }
+}

@@ -1,0 +1,284 @@
+//! Creating a container once, though the answer may be lost.
+//!
+//! The service has no way to make the call repeatable, so every container carries a mark in its
+//! metadata. When it is not known whether a container was created, the mark is looked for first. A list may lag: when
+//! the mark is in none, another container is created under another mark, and the journal keeps the first one, for
+//! `clean` to look for.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
+use tokio::sync::watch;
+
+use crate::api::{Api, NewVideo, Received, SortOrder, Video, VideoQuery, VideoSort};
+use crate::engine::calls::{Repetition, persistently_telling};
+use crate::engine::control::Control;
+use crate::engine::event_log::Herald;
+use crate::engine::record::{MarkEntry, MarkJournal};
+use crate::engine::request::Halt;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pacing::{Brake, Class};
+use crate::session::event::Happening;
+use crate::session::retry::{Fate, RetryPolicy};
+
+/// The metadata key that holds the mark.
+pub const MARK_KEY: &str = "ringlift-upload";
+
+/// A container to be created.
+#[derive(Clone, Debug)]
+pub(crate) struct Creation {
+    pub(crate) video: NewVideo,
+    pub(crate) mark: Mark,
+    /// Where marks are kept that a container may have and no upload fills.
+    pub(crate) marks: MarkJournal,
+}
+
+/// What tells a container of ours from any other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Drawn for this creation; no container has it.
+    New(String),
+    /// An earlier process drew it and may have created the container.
+    Left(String),
+}
+
+impl Mark {
+    pub(crate) fn draw() -> Mark {
+        Mark::New(format!("{:032x}", fastrand::u128(..)))
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Mark::New(mark) | Mark::Left(mark) => mark,
+        }
+    }
+}
+
+/// The mark of the next attempt, and what the journal has of those before.
+struct Attempts {
+    mark: String,
+    /// How likely it is that a container with this mark exists.
+    existence: Existence,
+    /// How many marks were given up.
+    given_up: usize,
+    /// The journal's row for a mark other than that of the upload's own row.
+    row: Option<MarkEntry>,
+    /// The journal's row for the mark of the upload's own row, once another one is used.
+    first: Option<MarkEntry>,
+}
+
+/// How likely it is that a container exists whose creation was not answered well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Existence {
+    /// Every request for it was refused, or never arrived.
+    Excluded,
+    /// The service said that it is not available (503).
+    Unlikely,
+    /// An answer was lost, or a gateway answered in place of the service.
+    Possible,
+}
+
+impl Existence {
+    fn after(error: &Error) -> Existence {
+        match error.refusal().map(|refusal| refusal.status) {
+            _ if !leaves_doubt(error) => Existence::Excluded,
+            Some(503) => Existence::Unlikely,
+            _ => Existence::Possible,
+        }
+    }
+}
+
+impl Attempts {
+    /// Whether the next container gets a mark of its own. Each costs a row of the journal, which an outage must not
+    /// fill.
+    fn may_give_up_mark(&self) -> bool {
+        self.existence == Existence::Possible && self.given_up < MAX_GIVEN_UP
+    }
+
+    /// Leaves the mark to `clean`, and takes another one, which is in the journal before its container exists.
+    fn give_up_mark(&mut self, marks: &MarkJournal) -> Result<()> {
+        let fresh = Mark::draw().text().to_owned();
+        let row = marks.write_down(&fresh)?;
+        if self.row.take().is_none() {
+            // The upload's own row will name the other container.
+            self.first = marks.write_down(&self.mark)?;
+        }
+        tracing::warn!(
+            "a video may have been created whose answer was lost, and no list has it: creating another"
+        );
+        (self.mark, self.row, self.existence) = (fresh, row, Existence::Excluded);
+        self.given_up += 1;
+        Ok(())
+    }
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub(crate) struct Created {
+    pub(crate) video_id: String,
+    /// What the journal has of it beside the upload's own row, until that names it.
+    pub(crate) mark_entry: Option<Box<MarkEntry>>,
+}
+
+/// As [`create`], until the upload is to end: what is on its way is waited for, and nothing is tried again.
+pub(crate) async fn create_until_halted(
+    api: &Api<Control>,
+    policy: &RetryPolicy,
+    creation: Creation,
+    herald: &Herald,
+    mut halted: watch::Receiver<Halt>,
+) -> Result<Created> {
+    let pausing = Cell::new(false);
+    let mut created = pin!(create(api, policy, creation, herald, &pausing));
+    let mut is_halted = pin!(halted.wait_for(|halt| *halt != Halt::No).map(drop).fuse());
+    poll_fn(|cx| {
+        if let Poll::Ready(created) = created.as_mut().poll(cx) {
+            return Poll::Ready(created);
+        }
+        let _ = is_halted.as_mut().poll(cx);
+        match is_halted.is_terminated() && pausing.get() {
+            true => Poll::Ready(Err(Error::new(ErrorKind::Cancelled, "create the video"))),
+            false => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Creates the container, or finds the one that a lost answer was about. `pausing` tells whether it waits to try
+/// again.
+async fn create(
+    api: &Api<Control>,
+    policy: &RetryPolicy,
+    creation: Creation,
+    herald: &Herald,
+    pausing: &Cell<bool>,
+) -> Result<Created> {
+    let Creation { video, mark, marks } = creation;
+    let existence = if matches!(mark, Mark::Left(_)) { Existence::Possible } else { Existence::Excluded };
+    let mark = mark.text().to_owned();
+    let attempts = RefCell::new(Attempts { mark, existence, given_up: 0, row: None, first: None });
+    let created = persistently_telling(
+        policy,
+        |repetition| {
+            pausing.set(true);
+            herald.tell(happening(repetition));
+        },
+        async || {
+            pausing.set(false);
+            attempt(api, policy, &video, &marks, &attempts).await
+        },
+    )
+    .await;
+    let Attempts { row, first, existence, .. } = attempts.into_inner();
+    match created {
+        Ok(video_id) => Ok(Created { video_id, mark_entry: row.map(Box::new) }),
+        Err(error) => {
+            // The upload's own row still has the first mark.
+            let row = row.filter(|_| existence == Existence::Excluded);
+            first.into_iter().chain(row).for_each(MarkEntry::dispelled);
+            Err(error)
+        }
+    }
+}
+
+async fn attempt(
+    api: &Api<Control>,
+    policy: &RetryPolicy,
+    video: &NewVideo,
+    marks: &MarkJournal,
+    attempts: &RefCell<Attempts>,
+) -> Result<String> {
+    let (mark, existence) = {
+        let attempts = attempts.borrow();
+        (attempts.mark.clone(), attempts.existence)
+    };
+    let found = match existence {
+        Existence::Excluded => None,
+        Existence::Unlikely => find(api, &mark).await?,
+        Existence::Possible => find_lagging(api, &mark, policy).await?,
+    };
+    if let Some(video_id) = found {
+        return Ok(video_id);
+    }
+    if attempts.borrow().may_give_up_mark() {
+        attempts.borrow_mut().give_up_mark(marks)?;
+    }
+    let video = video.clone().metadata(MARK_KEY, attempts.borrow().mark.clone());
+    let created = api.videos(Instant::now()).create(&video).await;
+    created.map(|video| video.video_id).inspect_err(|error| {
+        let mut attempts = attempts.borrow_mut();
+        attempts.existence = attempts.existence.max(Existence::after(error));
+    })
+}
+
+fn happening(repetition: Repetition<'_>) -> Happening {
+    let Repetition { error, attempt, delay } = repetition;
+    if error.kind() == ErrorKind::RateLimited {
+        return Happening::Throttled { class: Class::Writes, why: Brake::TooManyRequests, delay };
+    }
+    let fate = if leaves_doubt(error) { Fate::Unknown } else { Fate::NotStored };
+    Happening::Retry { index: None, attempt, why: error.into(), delay, fate }
+}
+
+/// The video with this mark, looked for once more after a moment: a list may lag behind.
+async fn find_lagging(api: &Api<Control>, mark: &str, policy: &RetryPolicy) -> Result<Option<String>> {
+    if let Some(video_id) = find(api, mark).await? {
+        return Ok(Some(video_id));
+    }
+    tokio::time::sleep(policy.grace).await;
+    find(api, mark).await
+}
+
+/// The video with this mark. Of several, which a request that arrived twice leaves: a complete one, else the oldest.
+pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String>> {
+    let mut marked = marked(api, mark).await?;
+    if marked.len() > 1 {
+        let ids: Vec<&str> = marked.iter().map(|video| video.video_id.as_str()).collect();
+        tracing::warn!("several videos were created by one request: {}", ids.join(", "));
+        for video in marked.iter().take(MAX_ASKED) {
+            let status = api.videos(Instant::now()).status(&video.video_id).await?;
+            if status.received() == Received::Everything {
+                return Ok(Some(video.video_id.clone()));
+            }
+        }
+    }
+    Ok(marked.pop().map(|oldest| oldest.video_id))
+}
+
+/// The videos with this mark, the newest first. A service that ignores the filter gives pages of other videos.
+async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
+    let mut query = VideoQuery::default();
+    query.metadata.push((MARK_KEY.to_owned(), mark.to_owned()));
+    (query.sort_by, query.sort_order) = (Some(VideoSort::CreatedAt), Some(SortOrder::Desc));
+    let is_ours = |metadata: &crate::api::Metadata| metadata.key == MARK_KEY && metadata.value == mark;
+    for _ in 0..MAX_PAGES {
+        let page = api.videos(Instant::now()).list(&query).await?;
+        let next = page.next_page();
+        let ours = page.data.into_iter().filter(|video| video.metadata.iter().any(is_ours));
+        let mut ours: Vec<Video> = ours.collect();
+        if !ours.is_empty() || next.is_none() {
+            ours.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+            return Ok(ours);
+        }
+        query.current_page = next;
+    }
+    Ok(Vec::new())
+}
+
+fn leaves_doubt(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer)
+}
+
+/// Marks of one creation that are kept for `clean`; the attempts after that share one.
+const MAX_GIVEN_UP: usize = 3;
+
+/// Pages of other videos that are looked through for ours, which is among the newest.
+const MAX_PAGES: usize = 10;
+
+/// Videos with one mark that are asked for their status.
+const MAX_ASKED: usize = 10;

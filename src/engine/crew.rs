@@ -1,0 +1,174 @@
+//! All workers of an engine, and the channels to their lanes.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::engine::progress::Gauge;
+use crate::engine::pulse::{Beat, Pulse};
+use crate::engine::settings::Settings;
+use crate::engine::threads::{Bounded, Ending, WORKERS_END};
+use crate::engine::worker::{self, LaneIndex, Order, Plant, Report, Runtime, Station};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Declined, Delivery, Reader, probe};
+use crate::transport::Dialer;
+
+/// Threads that send chunks. Whoever drops it without [`Crew::join`] leaves them to end by themselves.
+pub(crate) struct Crew {
+    lanes: Vec<LaneEnd>,
+    reports: mpsc::Receiver<Report>,
+    threads: Vec<Bounded>,
+    pulses: Vec<Pulse>,
+    /// Whether workers read through rings, or why not.
+    ring: std::result::Result<(), Declined>,
+    delivery: Delivery,
+}
+
+/// What the choice of a reader depends on beside the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) delivery: Delivery,
+    /// Whether workers read through rings, or why not.
+    pub(crate) ring: std::result::Result<(), Declined>,
+}
+
+struct LaneEnd {
+    worker: usize,
+    orders: mpsc::Sender<Order>,
+    gauge: Gauge,
+}
+
+impl Crew {
+    /// Starts one worker per core, each with its share of the lanes.
+    pub(crate) fn start(settings: &Settings, dialer: &Dialer) -> Result<Crew> {
+        let ring = probe::ring();
+        let runtime = match (settings.reader, &ring) {
+            (Reader::Auto | Reader::Uring | Reader::Direct, Ok(())) => Runtime::Ring,
+            (Reader::Auto | Reader::Uring | Reader::Direct, Err(_)) | (Reader::Mmap | Reader::Pread, _) => {
+                Runtime::Plain
+            }
+        };
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let workers = cores.min(settings.lanes);
+        // A lane reports that it sent a chunk whole, and later that it is idle.
+        let (report, reports) = mpsc::channel(2 * settings.lanes);
+        let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
+        let mut crew =
+            Crew { lanes: Vec::new(), reports, threads: Vec::new(), pulses: Vec::new(), ring, delivery };
+        for worker in 0..workers {
+            let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
+            let plant = Plant {
+                dialer: dialer.clone(),
+                patience: settings.patience,
+                origin: settings.origin.clone(),
+                runtime,
+                depth: worker::depth_of(settings.lanes),
+                stations: (0..share).map(|_| crew.add_lane(worker)).collect(),
+                reports: report.clone(),
+                pulse: crew.add_pulse(),
+            };
+            let thread = worker::start(format!("ringlift-{worker}"), plant).map_err(|error| {
+                Error::new(ErrorKind::Internal, "start a worker's thread").with_source(error)
+            })?;
+            crew.threads.push(thread);
+        }
+        Ok(crew)
+    }
+
+    fn add_pulse(&mut self) -> Arc<Beat> {
+        let beat = Arc::<Beat>::default();
+        self.pulses.push(Pulse::new(beat.clone()));
+        beat
+    }
+
+    fn add_lane(&mut self, worker: usize) -> Station {
+        // A lane is given an order only when it has reported that it is idle.
+        let (orders, inbox) = mpsc::channel(1);
+        let gauge = Gauge::default();
+        let lane = self.lanes.len();
+        self.lanes.push(LaneEnd { worker, orders, gauge: gauge.clone() });
+        Station { lane, gauge, orders: inbox }
+    }
+
+    /// What the choice of a reader depends on here.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        Surroundings { delivery: self.delivery, ring: self.ring.clone() }
+    }
+
+    /// Asks the workers for a sign of life, and counts how long they have owed one.
+    ///
+    /// Only time in which this thread looked counts: a process that was stopped has not been silent.
+    pub(crate) fn watch(&mut self, now: Instant) {
+        for pulse in &mut self.pulses {
+            pulse.watch(now);
+        }
+    }
+
+    /// Whether no worker has answered for so long: each is in a system call that does not return.
+    pub(crate) fn is_silent(&self, bound: Duration) -> bool {
+        self.pulses.iter().all(|pulse| pulse.silent >= bound)
+    }
+
+    /// Whether the lane's worker has not answered for so long.
+    pub(crate) fn is_lane_silent(&self, lane: LaneIndex, bound: Duration) -> bool {
+        self.pulses[self.lanes[lane].worker].silent >= bound
+    }
+
+    /// The next lane that is idle.
+    pub(crate) async fn next_report(&mut self) -> Option<Report> {
+        self.reports.recv().await
+    }
+
+    /// Whether every worker has ended before its time: no lane will report again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.threads.iter().all(Bounded::is_finished)
+    }
+
+    /// Whether the lane's worker has ended before its time: the lane will not report again.
+    pub(crate) fn has_lost(&self, lane: LaneIndex) -> bool {
+        self.threads[self.lanes[lane].worker].is_finished()
+    }
+
+    /// What the lane has read and sent of its chunk.
+    pub(crate) fn gauge(&self, lane: LaneIndex) -> Gauge {
+        self.lanes[lane].gauge.clone()
+    }
+
+    /// The place in `idle` of the lane to use next: of the worker with the most idle lanes the one that was
+    /// used last, whose connection is open and warm.
+    pub(crate) fn next_of(&self, idle: &[LaneIndex]) -> Option<usize> {
+        let worker = |lane: LaneIndex| self.lanes[lane].worker;
+        let idle_with = |lane: LaneIndex| idle.iter().filter(|other| worker(**other) == worker(lane)).count();
+        let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENT);
+        (0..idle.len()).filter(answers).max_by_key(|place| idle_with(idle[*place]))
+    }
+
+    /// Gives an idle lane an order.
+    pub(crate) fn give(&self, lane: LaneIndex, order: Order) {
+        if self.lanes[lane].orders.try_send(order).is_err() {
+            tracing::error!(lane, "a lane took no order though it had reported to be idle");
+        }
+    }
+
+    /// Lets the lanes finish and waits for their threads, for a while.
+    pub(crate) fn join(self) {
+        drop(self.lanes);
+        drop(self.reports);
+        let deadline = Instant::now() + WORKERS_END;
+        for thread in self.threads {
+            match thread.join_until(deadline) {
+                Ending::Joined => {}
+                Ending::Panicked => tracing::error!("a worker panicked"),
+                Ending::LeftBehind => {
+                    tracing::warn!("a worker is left behind: a read of a file does not return")
+                }
+            }
+        }
+    }
+}
+
+/// A worker that does not answer for so long is given no chunk, and is replaced when no upload depends on it.
+pub(crate) const SILENT: Duration = Duration::from_secs(3);

@@ -1,0 +1,75 @@
+//! The handle to a running engine: starts its threads, passes commands on, and joins it in the end.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::engine::driver;
+use crate::engine::job::Command;
+use crate::engine::settings::Settings;
+use crate::engine::threads::{self, Bounded, DRIVER_END, Ending};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The driver's thread, and the way to it.
+#[derive(Debug)]
+pub(crate) struct EngineHandle {
+    commands: Option<mpsc::Sender<Command>>,
+    thread: Mutex<Option<Bounded>>,
+}
+
+impl EngineHandle {
+    /// Starts the driver and its workers.
+    ///
+    /// # Errors
+    /// When a setting cannot work, or the system refuses a thread.
+    pub(crate) fn start(settings: Settings) -> Result<EngineHandle> {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let driver = driver::prepare(settings, inbox)?;
+        let refused = |error: io::Error| {
+            let refused = Error::new(ErrorKind::Internal, "start the driver's thread").with_source(error);
+            refused.because("the system refuses what a thread needs").with_advice(NO_ROOM)
+        };
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let run = move || driver.run(ready);
+        let thread = threads::start("ringlift-driver".to_owned(), run).map_err(refused)?;
+        if let Ok(error) = is_ready.recv() {
+            return Err(refused(error));
+        }
+        Ok(EngineHandle { commands: Some(commands), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Sends a command to the driver. Waits while [`COMMANDS`] are queued.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub(crate) async fn command(&self, command: Command) -> Result<()> {
+        let commands = self.commands.as_ref().ok_or_else(gone)?;
+        commands.send(command).await.map_err(|_| gone())
+    }
+}
+
+impl Drop for EngineHandle {
+    fn drop(&mut self) {
+        // The driver ends when its commands do.
+        self.commands = None;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread.filter(|thread| !thread.is_current()) else { return };
+        match thread.join_until(Instant::now() + DRIVER_END) {
+            Ending::Joined => {}
+            Ending::Panicked => tracing::error!("the driver's thread panicked"),
+            Ending::LeftBehind => tracing::warn!("the driver is left behind: a file system does not answer"),
+        }
+    }
+}
+
+pub(crate) fn gone() -> Error {
+    Error::new(ErrorKind::Internal, "reach the engine, which has ended")
+}
+
+/// In place of the advice that an internal error is a defect: it is the machine.
+pub(crate) const NO_ROOM: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
+
+/// Commands that may wait for the driver; senders wait beyond that.
+const COMMANDS: usize = 64;

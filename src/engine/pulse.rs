@@ -1,0 +1,98 @@
+//! Whether a worker's thread still answers.
+//!
+//! A page fault or a `sendfile` of a file whose disk does not answer holds the whole thread, and with it the
+//! timers that bound everything else on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// What a worker answers with.
+#[derive(Debug, Default)]
+pub(crate) struct Beat {
+    asked: Notify,
+    answers: AtomicU64,
+}
+
+impl Beat {
+    /// Answers for as long as it is polled.
+    pub(crate) async fn answer(&self) {
+        loop {
+            self.asked.notified().await;
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the driver knows of a worker's answers.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    beat: Arc<Beat>,
+    questions: u64,
+    asked_at: Option<Instant>,
+    looked_at: Option<Instant>,
+    /// How long the last question has been open, as far as this thread looked.
+    pub(crate) silent: Duration,
+}
+
+impl Pulse {
+    pub(crate) fn new(beat: Arc<Beat>) -> Pulse {
+        Pulse { beat, questions: 0, asked_at: None, looked_at: None, silent: Duration::ZERO }
+    }
+
+    /// Asks again now and then, once the last question was answered.
+    pub(crate) fn watch(&mut self, now: Instant) {
+        let since_look = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.looked_at = Some(now);
+        if self.beat.answers.load(Ordering::Relaxed) < self.questions {
+            self.silent += since_look.min(LONGEST_LOOK);
+            return;
+        }
+        self.silent = Duration::ZERO;
+        if self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= BETWEEN_QUESTIONS) {
+            self.asked_at = Some(now);
+            self.questions += 1;
+            self.beat.asked.notify_one();
+        }
+    }
+}
+
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
+
+/// More than this between two looks is time in which the process did not run.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_worker_is_silent_while_it_owes_an_answer() {
+        let (beat, mut now) = (Arc::<Beat>::default(), Instant::now());
+        let mut pulse = Pulse::new(beat.clone());
+        pulse.watch(now);
+        for _ in 0..10 {
+            now += LONGEST_LOOK;
+            pulse.watch(now);
+        }
+        assert_eq!(pulse.silent, LONGEST_LOOK * 10);
+        assert!(beat.answer().now_or_never().is_none());
+        pulse.watch(now);
+        assert_eq!(pulse.silent, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_has_not_been_silent() {
+        let (beat, now) = (Arc::<Beat>::default(), Instant::now());
+        let mut pulse = Pulse::new(beat);
+        pulse.watch(now);
+        pulse.watch(now + 3600 * SECOND);
+        assert_eq!(pulse.silent, LONGEST_LOOK);
+    }
+}

@@ -1,0 +1,322 @@
+//! What of one upload goes into the journal, and when.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use crate::engine::proof::Doubt;
+use crate::engine::request::{Destination, News};
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{
+    self, Claim, Comparison, Container, Finished, Journal, JournalError, Key, Made, Terms, Ticket,
+    TokenDigest,
+};
+use crate::session::Resumed;
+use crate::source::{self, ChunkDigest, SourceFile};
+use crate::wire::Plan;
+
+/// The journal of an engine, where one is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Logbook(Option<Rc<RefCell<Journal>>>);
+
+/// The claim of one upload in the journal.
+#[derive(Debug)]
+pub(crate) struct Record {
+    journal: Rc<RefCell<Journal>>,
+    ticket: Ticket,
+    /// The file as it is now, while it is not proved that it has the bytes that were sent.
+    unproved: Option<Key>,
+}
+
+/// What an earlier process left of the same upload.
+#[derive(Debug)]
+pub(crate) enum Continued {
+    Nothing,
+    /// It may have created a container with this mark.
+    Intended {
+        mark: String,
+    },
+    /// With an upload token, its first chunk may have made a video that nothing names.
+    Strayed,
+    /// The whole file: the command that uploaded it did not end well.
+    Finished(Finished),
+    /// A container, perhaps with chunks in it.
+    Container {
+        video_id: String,
+        made: Made,
+        plan: Plan,
+        resumed: Resumed,
+        /// Present where the file's times do not tell whether it has the bytes that were sent.
+        doubt: Option<Doubt>,
+    },
+}
+
+impl Logbook {
+    pub(crate) fn new(journal: Option<Journal>) -> Logbook {
+        Logbook(journal.map(|journal| Rc::new(RefCell::new(journal))))
+    }
+
+    /// Forgets the uploads that were heard of since the last claim.
+    pub(crate) fn settle(&self) {
+        let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().settle());
+        if let Err(error) = settled {
+            tracing::warn!(%error, "the journal could not forget finished uploads: they would be found complete");
+        }
+    }
+
+    /// Forgets that the file was uploaded, once the receipt was confirmed.
+    pub(crate) async fn forget_when(self, finished: Finished, news: watch::Receiver<News>) {
+        if let Some(journal) = self.0 {
+            forget_when(journal, Some(finished.id), news).await;
+        }
+    }
+
+    /// Claims an upload: nobody else works at it, and what an earlier process left is taken up.
+    pub(crate) fn claim(
+        &self,
+        endpoint: &str,
+        file: Option<&SourceFile>,
+        destination: &Destination,
+        arguments: &str,
+        terms: Terms,
+    ) -> Result<(Option<Record>, Continued)> {
+        let Some(journal) = &self.0 else { return Ok((None, Continued::Nothing)) };
+        let source = file.map_or(journal::Source::Stream, source_of);
+        let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
+        let claim = journal.borrow_mut().claim_on(terms, &key, arguments, SystemTime::now())?;
+        match claim {
+            Claim::Fresh(ticket) => {
+                Ok((Some(Record { journal: journal.clone(), ticket, unproved: None }), Continued::Nothing))
+            }
+            Claim::Resume(ticket, remembered) => {
+                let doubt = match remembered.comparison {
+                    Comparison::Same => None,
+                    Comparison::Prove => Some(Doubt::Prove(remembered.digests)),
+                    Comparison::Anew | Comparison::Another => Some(Doubt::Anew),
+                };
+                let unproved = doubt.is_some().then_some(key);
+                let continued = match (remembered.container, remembered.plan) {
+                    (Container::Known { video_id, made }, Some(plan)) => {
+                        let resumed = Resumed { stored: remembered.stored };
+                        Continued::Container { video_id, made, plan, resumed, doubt }
+                    }
+                    (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
+                        Continued::Intended { mark }
+                    }
+                    (Container::Intended { .. }, _) => Continued::Strayed,
+                    (Container::None | Container::Known { .. }, _) => Continued::Nothing,
+                };
+                Ok((Some(Record { journal: journal.clone(), ticket, unproved }), continued))
+            }
+            Claim::Finished(finished) => Ok((None, Continued::Finished(finished))),
+            Claim::Busy { pid } => Err(Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid))),
+        }
+    }
+}
+
+/// Who is at an upload; the process's own number would send people to look for another one.
+fn at_work(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) if pid == std::process::id() => {
+            format!("this process (process {pid}) is uploading the file already")
+        }
+        Some(pid) => format!("process {pid} is at it already"),
+        None => "another process is at it already".to_owned(),
+    }
+}
+
+/// Where marks are kept that a container may have and no upload fills.
+#[derive(Clone, Debug)]
+pub(crate) struct MarkJournal {
+    logbook: Logbook,
+    endpoint: String,
+}
+
+impl MarkJournal {
+    pub(crate) fn new(logbook: &Logbook, endpoint: &str) -> MarkJournal {
+        MarkJournal { logbook: logbook.clone(), endpoint: endpoint.to_owned() }
+    }
+
+    /// Writes a mark down before a container has it. `None` without a journal.
+    ///
+    /// The row is that of a stream: nothing resumes it, and `clean` looks for the mark once this process lets go of it.
+    pub(crate) fn write_down(&self, mark: &str) -> Result<Option<MarkEntry>> {
+        let Some(journal) = &self.logbook.0 else { return Ok(None) };
+        let (endpoint, destination) = (self.endpoint.clone(), journal::Destination::NewVideo);
+        let key = Key { endpoint, source: journal::Source::Stream, destination };
+        let claim = journal.borrow_mut().claim(&key, "{}", SystemTime::now())?;
+        let (Claim::Fresh(mut ticket) | Claim::Resume(mut ticket, _)) = claim else { return Ok(None) };
+        journal.borrow_mut().creating(&mut ticket, None, mark)?;
+        Ok(Some(MarkEntry { journal: journal.clone(), ticket }))
+    }
+}
+
+/// The journal's row for a mark that a container may have. Dropping it leaves the row to `clean`.
+#[derive(Debug)]
+pub(crate) struct MarkEntry {
+    journal: Rc<RefCell<Journal>>,
+    ticket: Ticket,
+}
+
+impl MarkEntry {
+    /// There is no such container, or another row names it.
+    pub(crate) fn dispelled(self) {
+        if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
+            tracing::warn!(%error, "the journal could not forget a video that may have been made");
+        }
+    }
+}
+
+impl Record {
+    /// Whether another upload token began the upload.
+    pub(crate) fn is_of_another_token(&self) -> bool {
+        self.ticket.is_of_another_token()
+    }
+
+    /// The service does not take this upload token for the video: the one that it was begun with may go on.
+    pub(crate) fn given_back(self) {
+        if let Err(error) = self.journal.borrow_mut().give_back(self.ticket) {
+            tracing::warn!(%error, "the journal could not give the upload back to its upload token");
+        }
+    }
+
+    /// Whether the journal had nothing of the upload before it was claimed.
+    pub(crate) fn is_new(&self) -> bool {
+        self.ticket.is_new()
+    }
+
+    /// Before anything is sent: the container that there is. One that the first chunk will make is written
+    /// down with the claim.
+    pub(crate) fn begin(&mut self, plan: Option<Plan>, video_id: Option<&str>) -> Result<()> {
+        match video_id {
+            Some(video_id) => self.container(plan, video_id, Made::Given),
+            None => Ok(()),
+        }
+    }
+
+    /// Before the container is created, by a request of its own.
+    pub(crate) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
+        Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, mark)?)
+    }
+
+    /// Nothing came of what was intended.
+    pub(crate) fn withdrawn(&mut self) {
+        if let Err(error) = self.journal.borrow_mut().withdrawn(&mut self.ticket) {
+            tracing::warn!(%error, "the journal could not take back that a video may have been made");
+        }
+    }
+
+    /// Before the first byte goes into the container.
+    pub(crate) fn container(&mut self, plan: Option<Plan>, video_id: &str, made: Made) -> Result<()> {
+        Ok(self.journal.borrow_mut().container(&mut self.ticket, plan, video_id, made)?)
+    }
+
+    /// After the service took a chunk. What cannot be written down costs sending it again, no more.
+    pub(crate) fn acknowledged(&mut self, index: u32) {
+        if let Err(error) = self.journal.borrow_mut().acknowledged(&mut self.ticket, index) {
+            tracing::warn!(%error, "the journal did not take an acknowledgement: a crash would send the chunk again");
+        }
+    }
+
+    /// Once all bytes of a chunk were sent, and not the end of its request. What cannot be written down costs that
+    /// the file cannot be proved later.
+    pub(crate) fn sent(&mut self, index: u32, digest: ChunkDigest) {
+        if let Err(error) = self.journal.borrow_mut().sent(&self.ticket, index, digest) {
+            tracing::warn!(%error, "the journal did not take the digest of a chunk: it cannot be proved later");
+        }
+    }
+
+    /// The file has the bytes of every chunk that was sent.
+    pub(crate) fn proved(&mut self) {
+        let Some(key) = self.unproved.take() else { return };
+        if let Err(error) = self.journal.borrow_mut().proved(&mut self.ticket, &key) {
+            tracing::warn!(%error, "the journal did not take that the file was proved: the next run proves it again");
+        }
+    }
+
+    /// After the chunk that made a container of ours whole, which may be the one that made it.
+    pub(crate) fn completed(&mut self, plan: Option<Plan>, video_id: &str, index: u32) {
+        if let Err(error) = self.journal.borrow_mut().completed(&mut self.ticket, plan, video_id, index) {
+            tracing::warn!(%error, "the journal did not take the end: a crash would send the file again");
+        }
+    }
+
+    /// The file is stored: the same command uploads anew.
+    pub(crate) fn finished(self) {
+        if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
+            tracing::warn!(%error, "the journal could not forget a finished upload: it would be found complete");
+        }
+    }
+
+    /// The same once the receipt was confirmed, and meanwhile as the receipt says. If that never happens it is left
+    /// as it is, for the next run to find the file complete. `found` is the file as it was found in the end.
+    pub(crate) async fn finished_when(
+        self,
+        mut news: watch::Receiver<News>,
+        video_id: String,
+        found: Option<journal::Identity>,
+    ) {
+        let Ok(first) = news.wait_for(|news| *news != News::Untold).await.map(|news| *news) else { return };
+        if first == News::Confirmed {
+            return self.journal.borrow_mut().finished(self.ticket);
+        }
+        let now = SystemTime::now();
+        let note = self.journal.borrow_mut().finished_one(self.ticket, &video_id, found, now);
+        forget_when(self.journal, note, news).await;
+    }
+
+    /// Nothing can come of it: a container that we made is an orphan.
+    pub(crate) fn abandoned(self) {
+        if let Err(error) = self.journal.borrow_mut().abandoned(self.ticket) {
+            tracing::warn!(%error, "the journal could not give the upload up");
+        }
+    }
+}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Error {
+        let kind = match error {
+            JournalError::Claimed { .. } => ErrorKind::Busy,
+            _ => ErrorKind::Journal,
+        };
+        Error::new(kind, "write the upload down").with_source(error)
+    }
+}
+
+async fn forget_when(journal: Rc<RefCell<Journal>>, note: Option<i64>, mut news: watch::Receiver<News>) {
+    if let Some(note) = note
+        && news.wait_for(|news| *news == News::Confirmed).await.is_ok()
+    {
+        journal.borrow_mut().forget_finished(note);
+    }
+}
+
+/// The path is written in full: whoever continues may be in another folder.
+fn source_of(file: &SourceFile) -> journal::Source {
+    let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
+    journal::Source::File { path, identity: file.into() }
+}
+
+impl From<&SourceFile> for journal::Identity {
+    fn from(file: &SourceFile) -> journal::Identity {
+        let (identity, file_system) = (file.identity(), file.file_system());
+        let source::Identity { device, inode, len, mtime_ns, ctime_ns } = identity;
+        journal::Identity { device, inode, len, mtime_ns, ctime_ns, file_system }
+    }
+}
+
+fn destination_of(destination: &Destination) -> journal::Destination {
+    match destination {
+        Destination::NewVideo(_) => journal::Destination::NewVideo,
+        Destination::Video(video_id) => journal::Destination::Video { video_id: video_id.clone() },
+        Destination::Delegated { token, video_id } => {
+            let token = TokenDigest::of(token.reveal());
+            match video_id.clone() {
+                None => journal::Destination::Token(token),
+                Some(video_id) => journal::Destination::TokenAndVideo { token, video_id },
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The source of one upload, opened and cut before anything is created or sent.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{LocalBoxFuture, ready};
+use tokio::sync::mpsc;
+
+use crate::engine::crew::Surroundings;
+use crate::engine::feed::{self, Feed, Filling};
+use crate::engine::request::{Checksum, ChunkSize, Input, Mode, OnChange, UploadRequest};
+use crate::engine::settings::Settings;
+use crate::engine::worker::Supply;
+use crate::error::{Error, ErrorKind, Result};
+use crate::session::chunks::{Cut, Last};
+use crate::source::pipe::Place;
+use crate::source::{
+    Choice, Circumstances, Delivery, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
+    Strictness, probe,
+};
+
+/// Where the chunks' bytes come from.
+pub(crate) enum Supplies {
+    File {
+        file: SourceFile,
+        choice: Choice,
+    },
+    Stream {
+        held: BTreeMap<u32, HeldChunk>,
+        /// Lets go of the stream with the upload.
+        _demand: Demand,
+    },
+}
+
+impl Supplies {
+    /// What a lane needs to send the chunk at `index`.
+    pub(crate) fn supply(&self, index: u32) -> Option<Supply> {
+        match self {
+            Supplies::File { file, choice } => Some(Supply::File(file.clone(), choice.clone())),
+            Supplies::Stream { held, .. } => Some(Supply::Held(held.get(&index)?.clone())),
+        }
+    }
+
+    /// Returns `true` where digests of the chunks can be computed on their way, and serve a purpose: the kernel does
+    /// not send the file by itself, and a stream cannot be read again.
+    pub(crate) fn pass_through(&self) -> bool {
+        match self {
+            Supplies::File { choice, .. } => choice.delivery == Delivery::Tls,
+            Supplies::Stream { .. } => false,
+        }
+    }
+
+    /// The file, when it is one.
+    pub(crate) fn file(&self) -> Option<&SourceFile> {
+        match self {
+            Supplies::File { file, .. } => Some(file),
+            Supplies::Stream { .. } => None,
+        }
+    }
+}
+
+impl From<Place> for Last {
+    fn from(place: Place) -> Last {
+        match place {
+            Place::Last => Last::Yes,
+            Place::Middle => Last::No,
+        }
+    }
+}
+
+/// A source that can be read, and how it is cut.
+pub(crate) struct Opened {
+    pub(crate) cut: Cut,
+    pub(crate) supplies: Supplies,
+    pub(crate) file_name: Arc<str>,
+    /// What a stream gives.
+    pub(crate) inbox: Option<mpsc::Receiver<Filling>>,
+}
+
+/// How the source is to be cut.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    mode: Mode,
+    chunk_size: ChunkSize,
+    expected_bytes: Option<u64>,
+    on_change: OnChange,
+}
+
+/// Opens the source and plans. Takes the reader out of the request.
+pub(crate) fn open(
+    request: &mut UploadRequest,
+    settings: &Settings,
+    surroundings: Surroundings,
+    memory: &MemoryBudget,
+) -> LocalBoxFuture<'static, Result<Opened>> {
+    let UploadRequest { mode, chunk_size, expected_bytes, on_change, .. } = *request;
+    let wish = Wish { mode, chunk_size, expected_bytes, on_change };
+    match &mut request.input {
+        Input::File(path) => {
+            let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
+            let silence = settings.patience.body;
+            Box::pin(answered(path, silence, move || open_file(file, wish, &settings, &surroundings)))
+        }
+        Input::Reader(name, reader) => {
+            let reader = mem::replace(reader, Box::new(io::empty()));
+            Box::pin(ready(open_stream(name.clone(), reader, wish, settings, memory)))
+        }
+    }
+}
+
+/// Asks a file's disk on a thread of its own, and gives it up when it is silent. The thread goes on until the
+/// kernel lets go of it.
+pub(crate) async fn answered<T: Send + 'static>(
+    path: PathBuf,
+    silence: Duration,
+    ask: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::time::timeout(silence, tokio::task::spawn_blocking(ask)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(stopped)) => Err(Error::new(ErrorKind::Internal, "look at the file").with_source(stopped)),
+        Err(_) => Err(SourceError::Silent { path, after: silence }.into()),
+    }
+}
+
+fn open_file(path: PathBuf, wish: Wish, settings: &Settings, surroundings: &Surroundings) -> Result<Opened> {
+    let file = SourceFile::open(&path)?.strictness(match wish.on_change {
+        OnChange::Fail | OnChange::Restart => Strictness::Content,
+        OnChange::Strict => Strictness::Attributes,
+    });
+    let plan = settings.plan(file.len(), wish.mode, wish.chunk_size)?;
+    let Surroundings { delivery, ring } = surroundings;
+    // The bytes are read here for their digests, as over TLS to be encrypted.
+    let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
+    let delivery = if is_digested { Delivery::Tls } else { *delivery };
+    let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
+    let choice = probe::choose(settings.reader, &file, &circumstances);
+    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
+    let supplies = Supplies::File { file, choice };
+    Ok(Opened { cut: Cut::Planned(plan), supplies, file_name: file_name(&path), inbox: None })
+}
+
+fn file_name(path: &Path) -> Arc<str> {
+    path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into())
+}
+
+fn open_stream(
+    name: String,
+    reader: Box<dyn Read + Send>,
+    wish: Wish,
+    settings: &Settings,
+    memory: &MemoryBudget,
+) -> Result<Opened> {
+    let chunk_bytes = settings.plan_stream(&name, wish.mode, wish.chunk_size, wish.expected_bytes)?;
+    let pipe = PipeReader::new(reader, &name, chunk_bytes, memory.clone())?;
+    let Feed { inbox, demand } = feed::start(pipe)?;
+    let supplies = Supplies::Stream { held: BTreeMap::new(), _demand: demand };
+    Ok(Opened { cut: Cut::Stream, supplies, file_name: name.into(), inbox: Some(inbox) })
+}

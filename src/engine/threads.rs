@@ -1,0 +1,84 @@
+//! Threads that end in time or are left behind.
+//!
+//! A thread that reads a file is the kernel's while it waits for a disk or a network file system that does
+//! not answer. Nothing can end it, so nothing may wait for it without a bound.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A thread, and word of its end.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    thread: JoinHandle<()>,
+    ended: Receiver<()>,
+}
+
+/// How a thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Joined,
+    Panicked,
+    /// It has not ended in time: it goes on, and ends when the kernel lets go of it.
+    LeftBehind,
+}
+
+/// Starts a thread.
+pub(crate) fn start(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<Bounded> {
+    let (end, ended) = channel();
+    let run = move || {
+        // Dropped with the closure, be it by a panic.
+        let _end: Sender<()> = end;
+        run();
+    };
+    let thread = thread::Builder::new().name(name).spawn(run)?;
+    Ok(Bounded { thread, ended })
+}
+
+impl Bounded {
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    pub(crate) fn is_current(&self) -> bool {
+        self.thread.thread().id() == thread::current().id()
+    }
+
+    /// Waits for its end until `deadline`.
+    pub(crate) fn join_until(self, deadline: Instant) -> Ending {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.ended.recv_timeout(left) {
+            Err(RecvTimeoutError::Timeout) => Ending::LeftBehind,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => match self.thread.join() {
+                Ok(()) => Ending::Joined,
+                Err(_) => Ending::Panicked,
+            },
+        }
+    }
+}
+
+/// How long the driver waits for its workers, all together, and the last handle for the driver.
+pub(crate) const WORKERS_END: Duration = Duration::from_secs(2);
+pub(crate) const DRIVER_END: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_does_not_end_is_left_behind_and_others_are_joined() {
+        let soon = || Instant::now() + Duration::from_millis(50);
+        let (hold, held) = channel::<()>();
+        let stuck = start("stuck".to_owned(), move || {
+            let _ = held.recv();
+        })
+        .unwrap();
+        assert_eq!(stuck.join_until(soon()), Ending::LeftBehind);
+        drop(hold);
+        let late = Instant::now() + Duration::from_secs(60);
+        assert_eq!(start("quick".to_owned(), || {}).unwrap().join_until(late), Ending::Joined);
+        let broken = start("broken".to_owned(), || panic!("on purpose")).unwrap();
+        assert_eq!(broken.join_until(late), Ending::Panicked);
+    }
+}

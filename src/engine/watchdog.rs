@@ -1,0 +1,53 @@
+//! Notices that nothing moves, and has it said what everybody waits for.
+//!
+//! Every wait has a bound of its own; this is for the person who wonders in the meantime.
+
+use std::time::{Duration, Instant};
+
+/// Watches one number that grows while anything moves.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    moved: u64,
+    since: Instant,
+    said: u32,
+}
+
+impl Watchdog {
+    pub(crate) fn new(now: Instant) -> Watchdog {
+        Watchdog { moved: 0, since: now, said: 0 }
+    }
+
+    /// How long nothing has moved, whenever it is time to say so.
+    pub(crate) fn look(&mut self, moved: u64, now: Instant) -> Option<Duration> {
+        if moved != self.moved {
+            *self = Watchdog { moved, since: now, said: 0 };
+            return None;
+        }
+        let still = now.saturating_duration_since(self.since);
+        (still >= QUIET * (self.said + 1)).then(|| {
+            self.said += 1;
+            still
+        })
+    }
+}
+
+/// Long enough for a service that assembles, short enough for a person who waits.
+const QUIET: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_speaks_when_nothing_moved_for_a_while_and_again_after_as_long() {
+        let start = Instant::now();
+        let mut watchdog = Watchdog::new(start);
+        assert_eq!(watchdog.look(7, start), None);
+        assert_eq!(watchdog.look(7, start + QUIET / 2), None);
+        assert_eq!(watchdog.look(7, start + QUIET), Some(QUIET));
+        assert_eq!(watchdog.look(7, start + QUIET), None);
+        assert_eq!(watchdog.look(7, start + QUIET * 2), Some(QUIET * 2));
+        assert_eq!(watchdog.look(8, start + QUIET * 3), None);
+        assert_eq!(watchdog.look(8, start + QUIET * 4 - Duration::from_secs(1)), None);
+    }
+}

@@ -1,0 +1,420 @@
+//! The session against a model of the service: random histories, and the main rules one by one.
+
+mod driver;
+mod model;
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::Refusal;
+use crate::session::chunks::Cut;
+use crate::session::retry::Fate;
+use crate::wire::limits::{MIB, MIN_CHUNK_BYTES};
+use crate::wire::{Addressing, Chunk, ContentRange, Plan};
+use driver::{Event, History};
+use model::{Mishap, Says, StatusMishap};
+
+fn any_mishap() -> impl Strategy<Value = Option<Mishap>> {
+    prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Mishap::Cut)),
+        1 => Just(Some(Mishap::AnswerLost)),
+        1 => (0u64..9).prop_map(|s| Some(Mishap::AnswerLostAndShownAfter(s))),
+        1 => (0u64..9).prop_map(|s| Some(Mishap::ShownAfter(s))),
+        1 => Just(Some(Mishap::RequestLost)),
+        1 => (0u64..9).prop_map(|s| Some(Mishap::ArrivesAfter(s))),
+        1 => proptest::option::of(0u64..40).prop_map(|s| Some(Mishap::Throttled(s))),
+        1 => Just(Some(Mishap::Expired)),
+        1 => Just(Some(Mishap::Fails)),
+        1 => Just(Some(Mishap::Intercepted)),
+        1 => Just(Some(Mishap::InterceptedAfterStoring)),
+        1 => Just(Some(Mishap::DeliveredTwice)),
+        1 => Just(Some(Mishap::VideoUnknown)),
+        1 => (0u64..40).prop_map(|s| Some(Mishap::Away(s))),
+    ]
+}
+
+fn any_status_mishap() -> impl Strategy<Value = StatusMishap> {
+    prop_oneof![
+        4 => Just(StatusMishap::None),
+        1 => Just(StatusMishap::Fails),
+        1 => Just(StatusMishap::Throttled),
+        1 => Just(StatusMishap::Expired),
+        1 => Just(StatusMishap::Intercepted),
+        1 => Just(StatusMishap::VideoUnknown),
+    ]
+}
+
+fn any_event() -> impl Strategy<Value = (u32, Event)> {
+    let event = prop_oneof![
+        3 => (0usize..4).prop_map(|forgotten| Event::Crash { forgotten }),
+        2 => (0u32..8).prop_map(Event::Lose),
+        2 => (0u32..8).prop_map(Event::OtherHostSends),
+        1 => Just(Event::Stop),
+    ];
+    (0u32..20, event)
+}
+
+fn any_cut() -> impl Strategy<Value = (Cut, u32)> {
+    let plan = |len, addressing| Cut::Planned(Plan::new(len, MIN_CHUNK_BYTES, addressing).unwrap());
+    let len = || 1..8 * MIN_CHUNK_BYTES;
+    prop_oneof![
+        (1..100 * MIB).prop_map(move |len| (plan(len, Addressing::Single), 1)),
+        len().prop_map(move |len| (plan(len, Addressing::ByteRange), len.div_ceil(MIN_CHUNK_BYTES) as u32)),
+        len().prop_map(move |len| (plan(len, Addressing::Part), len.div_ceil(MIN_CHUNK_BYTES) as u32)),
+        (1u32..8).prop_map(|chunks| (Cut::Stream, chunks)),
+    ]
+}
+
+prop_compose! {
+    fn any_history()(
+        (cut, chunks) in any_cut(),
+        token in any::<bool>(),
+        given in any::<bool>(),
+        lanes in 1usize..5,
+        says in prop_oneof![Just(Says::Nothing), Just(Says::TheTruth), Just(Says::Nonsense), Just(Says::NonsenseAndOverwrites)],
+        assembly_s in 0u64..20,
+        mishaps in vec(any_mishap(), 0..16),
+        status_mishaps in vec(any_status_mishap(), 0..6),
+        events in vec(any_event(), 0..4),
+        seed in any::<u64>(),
+    ) -> History {
+        let access = if token { Access::Token } else { Access::Key };
+        History {
+            cut, chunks, access, given, lanes, says,
+            assembly: Duration::from_secs(assembly_s),
+            mishaps, status_mishaps, events, seed,
+            policy: RetryPolicy::default(),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_it_ends_and_success_means_every_byte_once(
+        history in any_history(),
+        retries in 0u32..4,
+        max_time_s in 0u64..200,
+    ) {
+        let max_time = Duration::from_secs(max_time_s);
+        let history = History { policy: RetryPolicy { retries, max_time, ..RetryPolicy::default() }, ..history };
+        let end = history.run();
+        if end.result.is_ok() && history.service_keeps_what_it_said() {
+            prop_assert!(end.is_whole);
+        }
+    }
+
+    #[test]
+    fn with_patience_every_mishap_is_mended(history in any_history()) {
+        let max_time = Duration::from_secs(24 * 3600);
+        let history = History { policy: RetryPolicy { retries: 40, max_time, ..RetryPolicy::default() }, ..history };
+        let end = history.run();
+        if history.can_be_mended() {
+            prop_assert!(end.result.is_ok(), "{:?}", end.result);
+            prop_assert!(end.is_whole);
+        }
+    }
+}
+
+/// Five chunks into a container that we make, with nothing going wrong.
+fn smooth() -> History {
+    let plan = Plan::new(5 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
+    History {
+        cut: Cut::Planned(plan),
+        chunks: 5,
+        access: Access::Key,
+        given: false,
+        lanes: 3,
+        says: Says::TheTruth,
+        assembly: Duration::ZERO,
+        mishaps: Vec::new(),
+        status_mishaps: Vec::new(),
+        events: Vec::new(),
+        seed: 7,
+        policy: RetryPolicy::default(),
+    }
+}
+
+/// Runs it to a whole file, and says how many requests carried chunks.
+fn attempts(history: History) -> u32 {
+    let end = history.run();
+    assert!(end.result.is_ok() && end.is_whole, "{:?}", end.result);
+    end.attempts
+}
+
+#[test]
+fn when_nothing_goes_wrong_every_chunk_is_sent_once() {
+    assert_eq!(attempts(smooth()), 5);
+    assert_eq!(attempts(History { access: Access::Token, ..smooth() }), 5);
+    assert_eq!(attempts(History { cut: Cut::Stream, ..smooth() }), 5);
+}
+
+#[test]
+fn a_chunk_whose_answer_was_lost_is_asked_for_and_not_sent_again() {
+    let mishaps = vec![Some(Mishap::AnswerLost); 5];
+    assert_eq!(attempts(History { mishaps: mishaps.clone(), ..smooth() }), 5);
+    let policy = RetryPolicy { retries: 0, ..RetryPolicy::default() };
+    assert_eq!(attempts(History { mishaps, policy, ..smooth() }), 5);
+}
+
+#[test]
+fn a_chunk_that_did_not_arrive_is_sent_again_after_two_looks() {
+    assert_eq!(attempts(History { mishaps: vec![Some(Mishap::RequestLost)], ..smooth() }), 6);
+}
+
+#[test]
+fn with_a_token_a_refusal_says_what_a_status_would_have_said() {
+    let mishaps = vec![None, Some(Mishap::AnswerLost)];
+    assert_eq!(attempts(History { access: Access::Token, mishaps, ..smooth() }), 6);
+}
+
+#[test]
+fn the_first_chunk_of_a_delegated_upload_makes_the_only_video() {
+    let end = History { access: Access::Token, mishaps: vec![Some(Mishap::Cut); 3], ..smooth() }.run();
+    assert_eq!((end.containers, end.attempts, end.is_whole), (1, 8, true));
+}
+
+#[test]
+fn throttling_is_no_failure() {
+    let policy = RetryPolicy { retries: 0, ..RetryPolicy::default() };
+    let mishaps = vec![Some(Mishap::Throttled(Some(7))); 9];
+    assert_eq!(attempts(History { mishaps, policy, ..smooth() }), 14);
+}
+
+#[test]
+fn a_throttle_without_end_ends_in_time() {
+    let end = History { mishaps: vec![Some(Mishap::Throttled(Some(u64::MAX)))], lanes: 1, ..smooth() }.run();
+    assert_eq!(end.result.unwrap_err().kind(), ErrorKind::RateLimited);
+}
+
+#[test]
+fn credentials_are_renewed_once_for_all_lanes() {
+    let end = History { mishaps: vec![None, Some(Mishap::Expired)], ..smooth() }.run();
+    assert_eq!((end.renewals, end.is_whole), (1, true));
+    let status_mishaps = vec![StatusMishap::Fails, StatusMishap::Throttled, StatusMishap::Expired];
+    let end = History { says: Says::Nothing, status_mishaps, ..smooth() }.run();
+    assert_eq!((end.renewals, end.is_whole), (1, true));
+}
+
+#[test]
+fn after_a_crash_only_what_the_service_lacks_is_sent() {
+    let crash = |forgotten| vec![(4, Event::Crash { forgotten })];
+    let one_lane = History { lanes: 1, ..smooth() };
+    for seed in 0..20 {
+        let asked = History { events: crash(2), seed, ..one_lane.clone() };
+        assert_eq!(attempts(asked), 5);
+        let remembered = History { access: Access::Token, events: crash(0), seed, ..one_lane.clone() };
+        assert_eq!(attempts(remembered), 5);
+        let forgotten = History { access: Access::Token, events: crash(2), seed, ..one_lane.clone() };
+        assert_eq!(attempts(forgotten), 7);
+    }
+}
+
+#[test]
+fn what_the_service_lost_is_sent_again_until_it_is_too_much() {
+    assert_eq!(attempts(History { events: vec![(2, Event::Lose(0))], lanes: 1, ..smooth() }), 6);
+    let both = |attempt| [(attempt, Event::Lose(0)), (attempt, Event::Lose(1))];
+    let events = (0..200).flat_map(both).collect();
+    let end = History { events, lanes: 1, ..smooth() }.run();
+    assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn an_answer_that_claims_the_whole_too_early_is_not_believed() {
+    assert_eq!(attempts(History { says: Says::Nonsense, ..smooth() }), 5);
+}
+
+#[test]
+fn a_service_that_lets_chunks_overwrite_each_other_gives_no_success() {
+    for access in [Access::Key, Access::Token] {
+        for lanes in [1, 3] {
+            let end = History { says: Says::NonsenseAndOverwrites, access, lanes, ..smooth() }.run();
+            assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Mismatch, "{access:?}, {lanes} lanes");
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_a_proxy_delivered_twice_is_stored() {
+    for says in [Says::Nothing, Says::TheTruth] {
+        for hit in 0..5 {
+            let mut mishaps = vec![None; hit];
+            mishaps.push(Some(Mishap::DeliveredTwice));
+            assert_eq!(attempts(History { mishaps: mishaps.clone(), says, lanes: 1, ..smooth() }), 5);
+            if hit > 0 {
+                let end = History { mishaps, says, lanes: 1, access: Access::Token, ..smooth() }.run();
+                assert!(end.result.is_ok() && end.is_whole, "chunk {hit}: {:?}", end.result);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_duplicate_that_the_status_denies_ends_the_upload_and_keeps_its_chunks() {
+    let (mut session, now) = sending(RetryPolicy::default());
+    session.handle_outcome(0, accepted(Completion::Open), now, 0.5);
+    assert_eq!(session.next_chunk(now).unwrap().chunk.index, 1);
+    let error = Error::new(ErrorKind::AlreadySent, "send a chunk");
+    session.handle_outcome(1, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+    let extents = vec![Extent::new(0, MIN_CHUNK_BYTES)];
+    let later = now + RetryPolicy::default().grace;
+    for at in [now, later, later + 2 * RetryPolicy::default().grace] {
+        assert_eq!(session.poll(at), Some(Action::AskStatus));
+        session.handle_status(Ok(Received { extents: extents.clone(), ..Received::default() }), at, 0.5);
+    }
+    let error = session.take_result().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.is_resumable()), (ErrorKind::AlreadySent, true));
+}
+
+#[test]
+fn a_full_container_that_is_not_ours_is_an_error_without_a_question() {
+    let (mut session, now) = sending(RetryPolicy::default());
+    let error = Error::new(ErrorKind::AlreadyFilled, "send a chunk");
+    session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+    assert_eq!(session.poll(now), Some(Action::Finish));
+    assert_eq!(session.take_result().unwrap().unwrap_err().kind(), ErrorKind::AlreadyFilled);
+}
+
+#[test]
+fn a_question_that_fails_says_nothing_about_the_video() {
+    let page = Refusal { status: 400, ..Refusal::default() };
+    let failures = [
+        Error::new(ErrorKind::Refused, "ask").with_refusal(page),
+        Error::new(ErrorKind::MalformedAnswer, "ask"),
+        Error::new(ErrorKind::AlreadyFilled, "ask"),
+        Error::new(ErrorKind::NotFound, "ask"),
+    ];
+    for failure in failures {
+        let kind = failure.kind();
+        let policy = RetryPolicy { retries: 3, ..RetryPolicy::default() };
+        let (mut session, mut now) = sending(policy);
+        session.handle_outcome(0, accepted(Completion::Open), now, 0.5);
+        assert_eq!(session.next_chunk(now).unwrap().chunk.index, 1);
+        let lost = Error::new(ErrorKind::Unavailable, "send a chunk");
+        session.handle_outcome(1, Outcome::Failed { error: lost, fate: Fate::Unknown }, now, 0.5);
+        let mut questions = 0;
+        let mut failure = Some(failure);
+        while session.poll(now) == Some(Action::AskStatus) {
+            questions += 1;
+            let error = failure.take().unwrap_or_else(|| Error::new(kind, "ask"));
+            session.handle_status(Err(error), now, 0.5);
+            now = session.next_timeout(now).unwrap_or(now);
+        }
+        assert!(questions > 2, "{kind:?}: asked {questions} times");
+        let error = session.take_result().unwrap().unwrap_err();
+        assert!(error.is_resumable(), "{kind:?} ended as {error:?}");
+    }
+}
+
+#[test]
+fn a_video_that_a_replica_does_not_know_yet_is_waited_for_and_a_given_one_is_not() {
+    assert_eq!(attempts(History { mishaps: vec![Some(Mishap::VideoUnknown); 3], ..smooth() }), 8);
+    let end = History { mishaps: vec![Some(Mishap::VideoUnknown)], given: true, lanes: 1, ..smooth() };
+    let end = end.run();
+    assert_eq!((end.result.unwrap_err().kind(), end.attempts), (ErrorKind::NotFound, 1));
+}
+
+#[test]
+fn a_service_that_says_how_long_it_is_away_is_waited_for_without_counting() {
+    let policy = RetryPolicy { retries: 0, ..RetryPolicy::default() };
+    let mishaps = vec![Some(Mishap::Away(60)); 9];
+    assert_eq!(attempts(History { mishaps, policy, ..smooth() }), 14);
+    let end = History { mishaps: vec![Some(Mishap::Away(u64::MAX))], lanes: 1, ..smooth() }.run();
+    assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn a_page_of_a_gateway_is_no_word_of_the_service() {
+    assert_eq!(attempts(History { mishaps: vec![Some(Mishap::Intercepted); 5], lanes: 1, ..smooth() }), 10);
+    let end = History { mishaps: vec![Some(Mishap::Intercepted); 60], lanes: 1, ..smooth() }.run();
+    let error = end.result.unwrap_err();
+    assert!(error.is_resumable() && error.is_from_intermediary(), "{error:?}");
+}
+
+#[test]
+fn a_session_that_is_stopped_waits_for_what_is_under_way_and_ends() {
+    let end = History { events: vec![(1, Event::Stop)], ..smooth() }.run();
+    assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(end.attempts, 3);
+}
+
+/// A session with one chunk in a lane, the clock at its beginning.
+fn sending(policy: RetryPolicy) -> (Session, Instant) {
+    let video_id = Some("vi0".to_owned());
+    let spec = Spec { cut: smooth().cut, access: Access::Key, video_id, resumed: None, policy };
+    let now = Instant::now();
+    let mut session = Session::new(spec, now);
+    assert_eq!(session.next_chunk(now).unwrap().chunk.index, 0);
+    (session, now)
+}
+
+fn accepted(completion: Completion) -> Outcome {
+    Outcome::Accepted { video_id: "vi0".into(), completion }
+}
+
+#[test]
+fn a_chunk_that_took_longer_than_all_patience_before_it_broke_is_sent_again() {
+    let (mut session, began) = sending(RetryPolicy::default());
+    let now = began + 2 * RetryPolicy::default().max_time;
+    let error = Error::new(ErrorKind::Unavailable, "send a chunk");
+    session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+    assert_eq!(session.poll(now), None);
+}
+
+#[test]
+fn a_chunk_that_went_into_another_video_ends_the_upload() {
+    let (mut session, now) = sending(RetryPolicy::default());
+    let outcome = Outcome::Accepted { video_id: "vi1".into(), completion: Completion::Open };
+    session.handle_outcome(0, outcome, now, 0.5);
+    assert_eq!(session.poll(now), Some(Action::Finish));
+    let error = session.take_result().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert_eq!(
+        error.to_string(),
+        "could not send chunk 1 to video vi0: the service stored it in another video, vi1"
+    );
+}
+
+#[test]
+fn a_service_that_overwrites_is_noticed_across_a_crash() {
+    let plan = Plan::new(2 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::Part).unwrap();
+    for seed in 0..200 {
+        let history = History {
+            cut: Cut::Planned(plan),
+            chunks: 2,
+            lanes: 2,
+            access: Access::Token,
+            given: true,
+            says: Says::NonsenseAndOverwrites,
+            events: vec![(1, Event::Crash { forgotten: 0 })],
+            seed,
+            ..smooth()
+        };
+        assert_eq!(history.run().result.unwrap_err().kind(), ErrorKind::Mismatch, "seed {seed}");
+    }
+}
+
+#[test]
+fn stored_ranges_may_be_listed_in_any_order_and_any_pieces() {
+    let plan = Plan::new(5 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
+    let now = Instant::now();
+    let spec = Spec {
+        cut: Cut::Planned(plan),
+        access: Access::Key,
+        video_id: Some("vi0".into()),
+        resumed: Some(Resumed::default()),
+        policy: RetryPolicy::default(),
+    };
+    let mut session = Session::new(spec, now);
+    assert_eq!(session.poll(now), Some(Action::AskStatus));
+    let extents = [(3 * MIB, 8 * MIB), (16 * MIB, 9 * MIB), (0, 3 * MIB)];
+    let extents = extents.map(|(offset, len)| Extent::new(offset, len)).to_vec();
+    session.handle_status(Ok(Received { extents, ..Received::default() }), now, 0.5);
+    let sent: Vec<u32> = std::iter::from_fn(|| session.next_chunk(now)).map(|d| d.chunk.index).collect();
+    assert_eq!(sent, [2, 3]);
+}
