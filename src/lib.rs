@@ -19,12 +19,12 @@ pub use api::{
     VideoStatus,
 };
 pub use error::{Error, ErrorKind, Refusal, Result};
-pub use session::event::Happening;
+pub use session::event::UploadEvent;
 pub use session::retry::RetryPolicy;
 pub use source::{Reader, Sigbus};
 pub use transport::Bandwidth;
 pub use upload::{
-    Checksum, ChunkSize, Client, ClientBuilder, Happenings, Mode, OnChange, PRODUCTION_URL, Progress,
+    Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
     ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
 };
 

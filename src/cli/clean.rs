@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringlift::api::{Received, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
 use ringlift::journal::{
-    Comparison, Entry, Identity, Journal, JournalError, Source, Standing, Ticket, compare,
+    Comparison, Entry, EntryState, Identity, Journal, JournalError, Source, Ticket, compare,
 };
 use ringlift::session::event::STRAY_VIDEO;
 use ringlift::source::SourceFile;
@@ -141,11 +141,11 @@ fn note_complete(video_id: &str, screen: &Screen) {
 /// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
 fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
     match (entry.standing, &entry.key.source) {
-        (Standing::Running { .. } | Standing::OutOfReach, _) => false,
-        (Standing::Abandoned, _) | (Standing::Left, Source::Stream) => true,
-        (Standing::Left, Source::File { .. }) if args.all => true,
+        (EntryState::Running { .. } | EntryState::OutOfReach, _) => false,
+        (EntryState::Abandoned, _) | (EntryState::Left, Source::Stream) => true,
+        (EntryState::Left, Source::File { .. }) if args.all => true,
         // A file that is not there may come back: its disk may be mounted elsewhere, or not yet.
-        (Standing::Left, Source::File { path, identity }) => {
+        (EntryState::Left, Source::File { path, identity }) => {
             let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
             SourceFile::open(path).is_ok_and(|file| is_another(Identity::from(&file)))
         }

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use ringlift::session::event::STRAY_VIDEO;
 use ringlift::session::retry::Fate;
 use ringlift::wire::Addressing;
-use ringlift::{Client, Happening, Progress, Refusal, Uploaded};
+use ringlift::{Client, Progress, Refusal, UploadEvent, Uploaded};
 use serde::Serialize;
 
 use super::exit::{Exit, Failure};
@@ -185,19 +185,19 @@ pub(super) struct Retry<'a> {
 
 impl<'a> Event<'a> {
     /// What the library tells of a file; `None` for what this program does not know yet.
-    pub(super) fn of(file: &'a str, happening: &'a Happening) -> Option<Event<'a>> {
-        Some(match happening {
-            Happening::Resumed { video_id, chunks, bytes } => {
+    pub(super) fn of(file: &'a str, event: &'a UploadEvent) -> Option<Event<'a>> {
+        Some(match event {
+            UploadEvent::Resumed { video_id, chunks, bytes } => {
                 Event::Resumed { file, video_id, chunks: *chunks, bytes: *bytes }
             }
-            Happening::ChunkDone { index, bytes, attempt, elapsed } => Event::ChunkDone {
+            UploadEvent::ChunkDone { index, bytes, attempt, elapsed } => Event::ChunkDone {
                 file,
                 index: *index,
                 bytes: *bytes,
                 attempt: *attempt,
                 elapsed_ms: millis(*elapsed),
             },
-            Happening::Retry { index, attempt, why, delay, fate } => Event::Retry(Retry {
+            UploadEvent::Retry { index, attempt, why, delay, fate } => Event::Retry(Retry {
                 file,
                 index: *index,
                 attempt: *attempt,
@@ -207,21 +207,21 @@ impl<'a> Event<'a> {
                 delay_ms: millis(*delay),
                 fate_unknown: *fate == Fate::Unknown,
             }),
-            Happening::Throttled { class, why, delay } => {
+            UploadEvent::Throttled { class, why, delay } => {
                 Event::Throttled { file, class: class.name(), why: why.name(), delay_ms: millis(*delay) }
             }
-            Happening::StatusAsked { video_id, reason } => {
+            UploadEvent::StatusAsked { video_id, reason } => {
                 Event::StatusAsked { file, video_id, why: reason.name() }
             }
-            Happening::SourceTouched { change } => Event::SourceTouched { file, change: change.name() },
-            Happening::Proved { video_id, chunks, bytes } => {
+            UploadEvent::SourceTouched { change } => Event::SourceTouched { file, change: change.name() },
+            UploadEvent::Proved { video_id, chunks, bytes } => {
                 Event::Proved { file, video_id, chunks: *chunks, bytes: *bytes }
             }
-            Happening::BeginsAnew { video_id, why } => {
+            UploadEvent::BeginsAnew { video_id, why } => {
                 Event::BeginsAnew { file, video_id: video_id.as_deref(), why }
             }
-            Happening::StrayVideo => Event::StrayVideo { file, advice: STRAY_VIDEO },
-            Happening::Missed { count } => Event::Missed { file, events: *count },
+            UploadEvent::StrayVideo => Event::StrayVideo { file, advice: STRAY_VIDEO },
+            UploadEvent::Missed { count } => Event::Missed { file, events: *count },
             // The library may learn to tell of more.
             _ => return None,
         })

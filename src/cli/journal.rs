@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
-use ringlift::journal::{Container, Destination, Entry, Journal, JournalError, Source, Standing};
+use ringlift::journal::{Container, Destination, Entry, EntryState, Journal, JournalError, Source};
 use serde::Serialize;
 
 use super::args::Global;
@@ -138,10 +138,10 @@ pub(super) struct SessionEvent<'a> {
 impl<'a> SessionEvent<'a> {
     fn new(entry: &'a Entry) -> SessionEvent<'a> {
         let (standing, pid) = match entry.standing {
-            Standing::Running { pid } => ("running", pid),
-            Standing::Left => ("left", None),
-            Standing::Abandoned => ("abandoned", None),
-            Standing::OutOfReach => ("out_of_reach", None),
+            EntryState::Running { pid } => ("running", pid),
+            EntryState::Left => ("left", None),
+            EntryState::Abandoned => ("abandoned", None),
+            EntryState::OutOfReach => ("out_of_reach", None),
         };
         SessionEvent {
             session: entry.id,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlift::error::OneLine;
-use ringlift::journal::{Comparison, Destination, Entry, Identity, Source, Standing, TokenDigest, compare};
+use ringlift::journal::{Comparison, Destination, Entry, EntryState, Identity, Source, TokenDigest, compare};
 use ringlift::source::SourceFile;
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
@@ -163,17 +163,17 @@ fn item(
         return not_ours(Exit::Failed, "standard input cannot be read again".to_owned());
     };
     match entry.standing {
-        Standing::Left => {}
-        Standing::Running { pid } => {
+        EntryState::Left => {}
+        EntryState::Running { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             return not_ours(Exit::Temporary, format!("{who} is at it"));
         }
-        Standing::OutOfReach => {
+        EntryState::OutOfReach => {
             let why = "its lock file belongs to another user, as a run by root leaves it: remove the file in the \
                        folder beside the journal when no such run is under way";
             return not_ours(Exit::Failed, why.to_owned());
         }
-        Standing::Abandoned => {
+        EntryState::Abandoned => {
             return not_ours(
                 Exit::Failed,
                 "it was given up; `ringlift clean` removes what is left".to_owned(),

@@ -8,9 +8,9 @@ use crate::api::{self, ReceivedRange, VideoStatus};
 use crate::engine::event_log::Rounded;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
-use crate::session::Received;
+use crate::session::ReceivedSet;
 use crate::session::event::Why;
-use crate::session::retry::{Attempt, Fate, RetryPolicy, Verdict, judge};
+use crate::session::retry::{AttemptKind, Fate, RetryDecision, RetryPolicy, judge};
 
 /// A call failed and is made again.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +45,13 @@ pub(crate) async fn persistently_telling<T>(
             Err(error) => error,
         };
         attempts += 1;
-        let pause = match judge(&error, Fate::NotStored, Attempt::First) {
-            Verdict::Again if failures < policy.retries => {
+        let pause = match judge(&error, Fate::NotStored, AttemptKind::First) {
+            RetryDecision::Again if failures < policy.retries => {
                 failures += 1;
                 policy.pause(failures, fastrand::f64())
             }
-            Verdict::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
-            Verdict::Later(delay) => policy.after_throttle(Some(delay), fastrand::f64()),
+            RetryDecision::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
+            RetryDecision::Later(delay) => policy.after_throttle(Some(delay), fastrand::f64()),
             _ => return Err(error.after_attempts(attempts)),
         };
         if begun.elapsed() + pause > policy.max_time {
@@ -62,12 +62,12 @@ pub(crate) async fn persistently_telling<T>(
     }
 }
 
-pub(crate) fn received(status: &VideoStatus) -> Received {
+pub(crate) fn received(status: &VideoStatus) -> ReceivedSet {
     let extent = |range: &ReceivedRange| Extent::from_bounds(range.from, range.to);
-    let mut received = Received {
+    let mut received = ReceivedSet {
         file_bytes: status.ingest.as_ref().and_then(|ingest| ingest.filesize),
-        untold: status.ingest.is_none(),
-        ..Received::default()
+        lists_nothing: status.ingest.is_none(),
+        ..ReceivedSet::default()
     };
     match status.received() {
         api::Received::Nothing => {}

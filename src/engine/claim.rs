@@ -5,89 +5,89 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::api::NewVideo;
-use crate::engine::feed::Filling;
-use crate::engine::proof::Doubt;
-use crate::engine::record::{Continued, Logbook, Record};
-use crate::engine::request::{Destination, Unbegun};
+use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle, Recovered};
+use crate::engine::proof::Unproved;
+use crate::engine::request::{Destination, IfNotBegun};
 use crate::engine::settings::Settings;
-use crate::engine::supplies::{Opened, Supplies};
+use crate::engine::source::{OpenedSource, UploadSource};
+use crate::engine::stream_reader::StreamEvent;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{Finished, Made, Terms};
-use crate::session::chunks::Cut;
-use crate::session::{Access, Spec};
+use crate::journal::{CreatedBy, Finished, Terms};
+use crate::session::chunks::Layout;
+use crate::session::{CredentialKind, SessionConfig};
 
 /// An upload that is ours: opened, and claimed in the journal where one is kept.
-pub(crate) struct Claimed {
-    pub(crate) spec: Spec,
-    pub(crate) supplies: Supplies,
+pub(crate) struct ClaimedUpload {
+    pub(crate) spec: SessionConfig,
+    pub(crate) source: UploadSource,
     pub(crate) destination: Destination,
     pub(crate) file_name: Arc<str>,
-    pub(crate) inbox: Option<mpsc::Receiver<Filling>>,
-    pub(crate) record: Option<Record>,
+    pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
+    pub(crate) journal_entry: Option<JournalEntryGuard>,
     pub(crate) left_mark: Option<String>,
     /// Whether an earlier run may have made a video that nothing names.
     pub(crate) may_have_strayed: bool,
-    pub(crate) made: Made,
+    pub(crate) made: CreatedBy,
     /// Why the chunks of an earlier run are not believed yet.
-    pub(crate) doubt: Option<Doubt>,
+    pub(crate) doubt: Option<Unproved>,
 }
 
 /// What became of the claim of an upload.
-pub(crate) enum Beginning {
-    Ours(Box<Claimed>),
+pub(crate) enum ClaimOutcome {
+    Ours(Box<ClaimedUpload>),
     /// An unfinished command has uploaded the file.
     Finished(Finished),
 }
 
-impl Claimed {
+impl ClaimedUpload {
     pub(crate) fn of(
-        opened: Opened,
+        opened: OpenedSource,
         destination: Destination,
-        (unbegun, terms): (Unbegun, Terms),
+        (if_not_begun, terms): (IfNotBegun, Terms),
         settings: &Settings,
-        logbook: &Logbook,
-    ) -> Result<Beginning> {
-        let Opened { cut, supplies, file_name, inbox } = opened;
+        journal_handle: &JournalHandle,
+    ) -> Result<ClaimOutcome> {
+        let OpenedSource { cut, source, file_name, inbox } = opened;
         let (access, video_id) = match &destination {
-            Destination::NewVideo(_) => (Access::Key, None),
-            Destination::Video(video_id) => (Access::Key, Some(video_id.clone())),
-            Destination::Delegated { video_id, .. } => (Access::Token, video_id.clone()),
+            Destination::NewVideo(_) => (CredentialKind::Key, None),
+            Destination::Video(video_id) => (CredentialKind::Key, Some(video_id.clone())),
+            Destination::Delegated { video_id, .. } => (CredentialKind::Token, video_id.clone()),
         };
         let arguments = serde_json::to_string(&titled(&destination, &file_name)).unwrap_or_default();
         let endpoint = &settings.endpoint_url;
-        let (record, continued) =
-            logbook.claim(endpoint, supplies.file(), &destination, &arguments, terms)?;
-        if let Continued::Finished(finished) = continued {
-            return Ok(Beginning::Finished(finished));
+        let (journal_entry, continued) =
+            journal_handle.claim(endpoint, source.file(), &destination, &arguments, terms)?;
+        if let Recovered::Finished(finished) = continued {
+            return Ok(ClaimOutcome::Finished(finished));
         }
-        let mut record = allowed(record, unbegun, &file_name)?;
+        let mut journal_entry = allowed(journal_entry, if_not_begun, &file_name)?;
         let policy = settings.retry.clone();
         let (mut left_mark, mut may_have_strayed, mut doubts) = (None, false, None);
         let (spec, made) = match continued {
-            Continued::Container { video_id, made, plan, resumed, doubt } => {
+            Recovered::Container { video_id, made, plan, resumed, doubt } => {
                 doubts = doubt;
-                let (cut, video_id, resumed) = (Cut::Planned(plan), Some(video_id), Some(resumed));
-                (Spec { cut, access, video_id, resumed, policy }, made)
+                let (cut, video_id, resumed) = (Layout::Planned(plan), Some(video_id), Some(resumed));
+                (SessionConfig { cut, access, video_id, resumed, policy }, made)
             }
-            Continued::Intended { mark } => {
+            Recovered::Intended { mark } => {
                 left_mark = Some(mark);
-                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
+                (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
             }
-            nothing @ (Continued::Nothing | Continued::Strayed | Continued::Finished(_)) => {
-                may_have_strayed = matches!(nothing, Continued::Strayed);
-                if let Some(record) = &mut record {
-                    record.begin(cut.plan(), video_id.as_deref())?;
+            nothing @ (Recovered::Nothing | Recovered::Strayed | Recovered::Finished(_)) => {
+                may_have_strayed = matches!(nothing, Recovered::Strayed);
+                if let Some(journal_entry) = &mut journal_entry {
+                    journal_entry.begin(cut.plan(), video_id.as_deref())?;
                 }
-                (Spec { cut, access, video_id, resumed: None, policy }, Made::Given)
+                (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
             }
         };
-        Ok(Beginning::Ours(Box::new(Claimed {
+        Ok(ClaimOutcome::Ours(Box::new(ClaimedUpload {
             spec,
-            supplies,
+            source,
             destination,
             file_name,
             inbox,
-            record,
+            journal_entry,
             left_mark,
             may_have_strayed,
             made,
@@ -97,13 +97,17 @@ impl Claimed {
 }
 
 /// What was to be continued may have been finished, or removed, since somebody saw it in the journal.
-fn allowed(record: Option<Record>, unbegun: Unbegun, file_name: &str) -> Result<Option<Record>> {
-    match (unbegun, record) {
-        (Unbegun::Begin, record) => Ok(record),
-        (Unbegun::Refuse, Some(record)) if !record.is_new() => Ok(Some(record)),
-        (Unbegun::Refuse, record) => {
-            if let Some(record) = record {
-                record.finished();
+fn allowed(
+    journal_entry: Option<JournalEntryGuard>,
+    if_not_begun: IfNotBegun,
+    file_name: &str,
+) -> Result<Option<JournalEntryGuard>> {
+    match (if_not_begun, journal_entry) {
+        (IfNotBegun::Begin, journal_entry) => Ok(journal_entry),
+        (IfNotBegun::Refuse, Some(journal_entry)) if !journal_entry.is_new() => Ok(Some(journal_entry)),
+        (IfNotBegun::Refuse, journal_entry) => {
+            if let Some(journal_entry) = journal_entry {
+                journal_entry.finished();
             }
             let reason = "the journal has nothing of it: it was finished or removed, or never begun";
             Err(Error::new(ErrorKind::Journal, format!("continue {file_name}")).because(reason))

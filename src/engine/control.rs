@@ -9,9 +9,9 @@ use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
-use crate::engine::event_log::{Told, log_throttle};
+use crate::engine::event_log::{AnnouncedDelay, log_throttle};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pacing::{Brake, Class, Health, Pace, Quota, Turn};
+use crate::pacing::{Class, Health, Pacer, Quota, ThrottleReason, Turn};
 use crate::session::Outcome;
 use crate::transport::{AnswerLimit, Dialer, Lane, Patience, TransportError};
 
@@ -20,12 +20,12 @@ use crate::transport::{AnswerLimit, Dialer, Lane, Patience, TransportError};
 pub(crate) struct Control {
     dialer: Dialer,
     patience: Patience,
-    pace: Rc<RefCell<Pace>>,
+    pace: Rc<RefCell<Pacer>>,
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
 }
 
 impl Control {
-    pub(crate) fn new(dialer: Dialer, patience: Patience, pace: Rc<RefCell<Pace>>) -> Control {
+    pub(crate) fn new(dialer: Dialer, patience: Patience, pace: Rc<RefCell<Pacer>>) -> Control {
         Control { dialer, patience, pace, idle: RefCell::new(Vec::new()) }
     }
 
@@ -71,12 +71,12 @@ impl Control {
 
     /// Waits for the class's turn; the pace says no for at most one window of the service at a time.
     async fn turn(&self, class: Class) {
-        let mut told = Told::default();
+        let mut told = AnnouncedDelay::default();
         loop {
             let now = Instant::now();
             let Some(held) = self.pace.borrow_mut().held(class, now) else { return };
             // Of everything else the failed request tells.
-            if held.by == Brake::Budget && told.is_news(held, now) {
+            if held.by == ThrottleReason::Budget && told.is_news(held, now) {
                 log_throttle(class, held.by, held.until - now);
             }
             tokio::time::sleep_until(held.until.into()).await;

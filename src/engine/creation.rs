@@ -18,12 +18,12 @@ use tokio::sync::watch;
 use crate::api::{Api, NewVideo, Received, SortOrder, Video, VideoQuery, VideoSort};
 use crate::engine::calls::{Repetition, persistently_telling};
 use crate::engine::control::Control;
-use crate::engine::event_log::Herald;
-use crate::engine::record::{MarkEntry, MarkJournal};
-use crate::engine::request::Halt;
+use crate::engine::event_log::EventSink;
+use crate::engine::journal_entry::{MarkEntry, MarkJournal};
+use crate::engine::request::StopRequest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pacing::{Brake, Class};
-use crate::session::event::Happening;
+use crate::pacing::{Class, ThrottleReason};
+use crate::session::event::UploadEvent;
 use crate::session::retry::{Fate, RetryPolicy};
 
 /// The metadata key that holds the mark.
@@ -130,12 +130,12 @@ pub(crate) async fn create_until_halted(
     api: &Api<Control>,
     policy: &RetryPolicy,
     creation: Creation,
-    herald: &Herald,
-    mut halted: watch::Receiver<Halt>,
+    event_sink: &EventSink,
+    mut halted: watch::Receiver<StopRequest>,
 ) -> Result<Created> {
     let pausing = Cell::new(false);
-    let mut created = pin!(create(api, policy, creation, herald, &pausing));
-    let mut is_halted = pin!(halted.wait_for(|halt| *halt != Halt::No).map(drop).fuse());
+    let mut created = pin!(create(api, policy, creation, event_sink, &pausing));
+    let mut is_halted = pin!(halted.wait_for(|halt| *halt != StopRequest::No).map(drop).fuse());
     poll_fn(|cx| {
         if let Poll::Ready(created) = created.as_mut().poll(cx) {
             return Poll::Ready(created);
@@ -155,7 +155,7 @@ async fn create(
     api: &Api<Control>,
     policy: &RetryPolicy,
     creation: Creation,
-    herald: &Herald,
+    event_sink: &EventSink,
     pausing: &Cell<bool>,
 ) -> Result<Created> {
     let Creation { video, mark, marks } = creation;
@@ -166,7 +166,7 @@ async fn create(
         policy,
         |repetition| {
             pausing.set(true);
-            herald.tell(happening(repetition));
+            event_sink.tell(event(repetition));
         },
         async || {
             pausing.set(false);
@@ -216,13 +216,13 @@ async fn attempt(
     })
 }
 
-fn happening(repetition: Repetition<'_>) -> Happening {
+fn event(repetition: Repetition<'_>) -> UploadEvent {
     let Repetition { error, attempt, delay } = repetition;
     if error.kind() == ErrorKind::RateLimited {
-        return Happening::Throttled { class: Class::Writes, why: Brake::TooManyRequests, delay };
+        return UploadEvent::Throttled { class: Class::Writes, why: ThrottleReason::TooManyRequests, delay };
     }
     let fate = if leaves_doubt(error) { Fate::Unknown } else { Fate::NotStored };
-    Happening::Retry { index: None, attempt, why: error.into(), delay, fate }
+    UploadEvent::Retry { index: None, attempt, why: error.into(), delay, fate }
 }
 
 /// The video with this mark, looked for once more after a moment: a list may lag behind.

@@ -1,11 +1,11 @@
-//! The driver: one thread that owns every session, the clock and the dice.
+//! The driver: one thread that owns every session, the clock and the random numbers.
 //!
 //! It turns what happens (a lane reports, the service answers, time passes) into the sessions' events,
 //! and what the sessions want into orders and API calls. It holds no file bytes.
 
-mod asking;
-mod beginning;
-mod dispatching;
+mod admission;
+mod api_calls;
+mod dispatch;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -21,21 +21,21 @@ use tokio::sync::mpsc;
 use tokio::task::{unconstrained, yield_now};
 
 use crate::api::Api;
-use crate::engine::active::{Active, End};
 use crate::engine::calls::Authorization;
+use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::control::{Control, health_of, quota_of};
 use crate::engine::creation::Created;
-use crate::engine::crew::Crew;
-use crate::engine::event::Event;
-use crate::engine::event_log::Told;
-use crate::engine::job::{Command, Job};
-use crate::engine::record::Logbook;
+use crate::engine::event::EngineEvent;
+use crate::engine::event_log::AnnouncedDelay;
+use crate::engine::journal_entry::JournalHandle;
 use crate::engine::settings::Settings;
-use crate::engine::worker::{LaneIndex, Report, SessionId};
+use crate::engine::transfer::{Transfer, TransferEnd};
+use crate::engine::worker::{LaneIndex, LaneReport, SessionId};
+use crate::engine::workers::WorkerPool;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Journal;
-use crate::pacing::{Pace, Pass};
-use crate::session::Action;
+use crate::pacing::{Pacer, Permit};
+use crate::session::SessionAction;
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 
@@ -44,11 +44,11 @@ pub(crate) struct Unstarted {
     settings: Settings,
     dialer: Dialer,
     journal: Option<Journal>,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<EngineCommand>,
 }
 
 /// Checks the settings and opens the journal.
-pub(crate) fn prepare(mut settings: Settings, inbox: mpsc::Receiver<Command>) -> Result<Unstarted> {
+pub(crate) fn prepare(mut settings: Settings, inbox: mpsc::Receiver<EngineCommand>) -> Result<Unstarted> {
     settings.redactor.add_userinfo_of(&settings.endpoint_url);
     settings.check()?;
     settings.credentials = settings.credentials.parsed()?;
@@ -82,32 +82,32 @@ struct Driver {
     settings: Settings,
     /// For lanes: it keeps to the bandwidth.
     dialer: Dialer,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<EngineCommand>,
     api: Rc<Api<Control>>,
-    logbook: Logbook,
+    journal_handle: JournalHandle,
     /// What chunks of streams are held in.
     memory: MemoryBudget,
-    pace: Rc<RefCell<Pace>>,
+    pace: Rc<RefCell<Pacer>>,
     /// The lanes' requests under way, as the pace counts them.
-    passes: HashMap<LaneIndex, Pass>,
+    passes: HashMap<LaneIndex, Permit>,
     /// When the pace allows the next chunk, while it does not.
     held_until: Option<Instant>,
     /// Which wait the log has heard of.
-    told: Told,
+    told: AnnouncedDelay,
     /// When progress within chunks is published again.
     publish_at: Instant,
     /// When the journal forgets what was finished, at the latest.
     settle_at: Instant,
-    crew: Option<Crew>,
+    workers: Option<WorkerPool>,
     idle: Vec<LaneIndex>,
-    queue: VecDeque<Box<Job>>,
-    active: BTreeMap<SessionId, Active>,
+    queue: VecDeque<Box<UploadCommand>>,
+    transfer: BTreeMap<SessionId, Transfer>,
     /// Uploads whose source is being opened.
     opening: usize,
     next_session: SessionId,
     /// Where the round robin over the sessions goes on.
     turn: SessionId,
-    tasks: FuturesUnordered<LocalBoxFuture<'static, Event>>,
+    tasks: FuturesUnordered<LocalBoxFuture<'static, EngineEvent>>,
     authorization: Authorization,
     handles_gone: bool,
 }
@@ -115,7 +115,7 @@ struct Driver {
 impl Driver {
     fn new(unstarted: Unstarted) -> Driver {
         let Unstarted { settings, dialer, journal, inbox } = unstarted;
-        let pace = Rc::new(RefCell::new(Pace::new(&settings.caps, Instant::now())));
+        let pace = Rc::new(RefCell::new(Pacer::new(&settings.caps, Instant::now())));
         let control = Control::new(dialer.clone(), settings.patience, pace.clone());
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());
@@ -126,18 +126,18 @@ impl Driver {
             dialer,
             inbox,
             api: Rc::new(api),
-            logbook: Logbook::new(journal),
+            journal_handle: JournalHandle::new(journal),
             memory,
             pace,
             passes: HashMap::new(),
             held_until: None,
-            told: Told::default(),
+            told: AnnouncedDelay::default(),
             publish_at: Instant::now(),
             settle_at: Instant::now(),
-            crew: None,
+            workers: None,
             idle: Vec::new(),
             queue: VecDeque::new(),
-            active: BTreeMap::new(),
+            transfer: BTreeMap::new(),
             opening: 0,
             next_session: 0,
             turn: 0,
@@ -154,14 +154,14 @@ impl Driver {
             self.pump();
         }
         self.read_receipts().await;
-        self.logbook.settle();
-        if let Some(crew) = self.crew.take() {
-            crew.join();
+        self.journal_handle.settle();
+        if let Some(workers) = self.workers.take() {
+            workers.join();
         }
     }
 
     fn has_no_upload(&self) -> bool {
-        self.active.is_empty() && self.opening == 0
+        self.transfer.is_empty() && self.opening == 0
     }
 
     /// Takes in the receipts that were confirmed; no handle is left to confirm others.
@@ -187,7 +187,7 @@ impl Driver {
                 Some(command) => self.take_command(command),
                 None => self.handles_gone = true,
             },
-            Some(report) = next_report(&mut self.crew) => self.take_report(report),
+            Some(report) = next_report(&mut self.workers) => self.take_report(report),
             Some(event) = self.tasks.next() => self.take_event(event),
             () = tokio::time::sleep_until(tick.into()) => {}
         }
@@ -202,7 +202,7 @@ impl Driver {
             }
         }
         for _ in 0..READY_AT_ONCE {
-            match next_report(&mut self.crew).now_or_never().flatten() {
+            match next_report(&mut self.workers).now_or_never().flatten() {
                 Some(report) => self.take_report(report),
                 None => break,
             }
@@ -210,31 +210,31 @@ impl Driver {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        if self.active.is_empty() {
+        if self.transfer.is_empty() {
             return None;
         }
         let now = Instant::now();
-        let sessions = self.active.values().filter_map(|active| active.next_timeout(now));
+        let sessions = self.transfer.values().filter_map(|transfer| transfer.next_timeout(now));
         sessions.chain(self.held_until).chain([now + PROGRESS_TICK]).min()
     }
 
-    fn take_command(&mut self, command: Command) {
+    fn take_command(&mut self, command: EngineCommand) {
         match command {
-            Command::Upload(job) => self.queue.push_back(job),
-            Command::Call(call) => {
+            EngineCommand::Upload(command) => self.queue.push_back(command),
+            EngineCommand::ApiCall(call) => {
                 let task = call(self.api.clone(), self.settings.retry.clone());
                 self.tasks.push(Box::pin(async {
                     task.await;
-                    Event::Done
+                    EngineEvent::ChunkResult
                 }));
             }
         }
     }
 
-    fn take_report(&mut self, report: Report) {
+    fn take_report(&mut self, report: LaneReport) {
         let (lane, done) = match report {
-            Report::Idle { lane, done } => (lane, done),
-            Report::Sent(sent) => return self.with(sent.session, |active| active.sent(sent)),
+            LaneReport::Idle { lane, done } => (lane, done),
+            LaneReport::SentWhole(sent) => return self.with(sent.session, |transfer| transfer.sent(sent)),
         };
         self.idle.push(lane);
         let Some(done) = done else { return };
@@ -243,53 +243,54 @@ impl Driver {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
             self.pace.borrow_mut().answered(pass, quota, health, now, fastrand::f64());
         }
-        if let Some(active) = self.active.get_mut(&done.session) {
-            active.lanes.remove(&lane);
-            active.done(done, now, fastrand::f64());
+        if let Some(transfer) = self.transfer.get_mut(&done.session) {
+            transfer.lanes.remove(&lane);
+            transfer.done(done, now, fastrand::f64());
         }
     }
 
-    fn take_event(&mut self, event: Event) {
+    fn take_event(&mut self, event: EngineEvent) {
         let now = Instant::now();
         match event {
-            Event::Opened(id, job, opened) => self.opened(id, *job, opened),
-            Event::Checked(id, checked) => self.with(id, |active| active.checked(checked)),
-            Event::Created(id, created) => match (self.active.get_mut(&id), created) {
-                (Some(active), created) => active.created(created),
+            EngineEvent::OpenedSource(id, command, opened) => self.opened(id, *command, opened),
+            EngineEvent::Checked(id, checked) => self.with(id, |transfer| transfer.checked(checked)),
+            EngineEvent::Created(id, created) => match (self.transfer.get_mut(&id), created) {
+                (Some(transfer), created) => transfer.created(created),
                 (None, Ok(Created { video_id, .. })) => {
                     tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
                 }
                 (None, Err(_)) => {}
             },
-            Event::Status(id, status) => {
-                self.with(id, |active| active.take_status(status, now, fastrand::f64()));
+            EngineEvent::Status(id, status) => {
+                self.with(id, |transfer| transfer.take_status(status, now, fastrand::f64()));
             }
-            Event::Renewed(id, renewed) => {
+            EngineEvent::Renewed(id, renewed) => {
                 let renewed = renewed.map(|value| self.authorization.known = Some((value, now)));
-                self.with(id, |active| active.session.handle_renewed(renewed));
+                self.with(id, |transfer| transfer.session.handle_renewed(renewed));
             }
-            Event::Authorized(Ok(value)) => {
+            EngineEvent::Authorized(Ok(value)) => {
                 self.authorization = Authorization { known: Some((value, now)), asked: false };
             }
-            Event::Authorized(Err(error)) => self.refuse_all(error),
-            Event::Filled(id, filling, inbox) => {
-                let next = self.active.get_mut(&id).map(|active| active.take_filling(id, filling, inbox));
+            EngineEvent::Authorized(Err(error)) => self.refuse_all(error),
+            EngineEvent::Filled(id, filling, inbox) => {
+                let next =
+                    self.transfer.get_mut(&id).map(|transfer| transfer.take_filling(id, filling, inbox));
                 self.tasks.extend(next);
             }
-            Event::Dried(id) => self.with(id, Active::dried),
-            Event::Halted(id, halt, halted) => {
-                let next = self.active.get_mut(&id).and_then(|active| active.halt(id, halt, halted));
+            EngineEvent::Dried(id) => self.with(id, Transfer::dried),
+            EngineEvent::Halted(id, halt, halted) => {
+                let next = self.transfer.get_mut(&id).and_then(|transfer| transfer.halt(id, halt, halted));
                 self.tasks.extend(next);
             }
-            Event::Proved(id, proof) => self.with(id, |active| active.proved(proof)),
-            Event::Cleared(restart, deleted) => self.queue.extend(restart.cleared(deleted)),
-            Event::Done => {}
+            EngineEvent::Proved(id, proof) => self.with(id, |transfer| transfer.proved(proof)),
+            EngineEvent::Cleared(restart, deleted) => self.queue.extend(restart.deleted(deleted)),
+            EngineEvent::ChunkResult => {}
         }
     }
 
-    fn with(&mut self, id: SessionId, change: impl FnOnce(&mut Active)) {
-        if let Some(active) = self.active.get_mut(&id) {
-            change(active);
+    fn with(&mut self, id: SessionId, change: impl FnOnce(&mut Transfer)) {
+        if let Some(transfer) = self.transfer.get_mut(&id) {
+            change(transfer);
         }
     }
 
@@ -297,9 +298,9 @@ impl Driver {
     fn refuse_all(&mut self, error: Error) {
         self.authorization = Authorization::default();
         let mut error = Some(error);
-        for active in self.active.values_mut().filter(|active| active.needs_key()) {
+        for transfer in self.transfer.values_mut().filter(|transfer| transfer.needs_key()) {
             let refusal = error.take().unwrap_or_else(|| Error::new(ErrorKind::NotAuthorized, "log in"));
-            active.session.handle_failure(refusal);
+            transfer.session.handle_failure(refusal);
         }
     }
 
@@ -319,18 +320,18 @@ impl Driver {
         if is_time {
             self.publish_at = now + PROGRESS_TICK;
         }
-        for active in self.active.values_mut() {
+        for transfer in self.transfer.values_mut() {
             // Each publication wakes a thread.
-            if is_time || active.has_news() {
-                active.publish_progress();
+            if is_time || transfer.has_news() {
+                transfer.publish_progress();
             }
-            active.tell_happenings();
-            active.watch(now);
+            transfer.report_events();
+            transfer.watch(now);
         }
     }
 
     fn perform_all(&mut self, now: Instant) {
-        let ids: Vec<SessionId> = self.active.keys().copied().collect();
+        let ids: Vec<SessionId> = self.transfer.keys().copied().collect();
         for id in ids {
             self.perform(id, now);
         }
@@ -338,40 +339,44 @@ impl Driver {
 
     /// Has the journal forget what was finished, unless the next upload will have it do so in a moment.
     fn settle(&mut self, now: Instant) {
-        if self.active.is_empty() || now >= self.settle_at {
-            self.logbook.settle();
+        if self.transfer.is_empty() || now >= self.settle_at {
+            self.journal_handle.settle();
             self.settle_at = now + PROGRESS_TICK;
         }
     }
 
     /// Does what a session wants until it wants nothing.
     fn perform(&mut self, id: SessionId, now: Instant) {
-        while let Some(action) = self.active.get_mut(&id).and_then(|active| active.poll(now)) {
+        while let Some(action) = self.transfer.get_mut(&id).and_then(|transfer| transfer.poll(now)) {
             match action {
-                Action::Create => self.create(id),
-                Action::AskStatus => self.ask_status(id),
-                Action::Renew => self.renew(id),
-                Action::Finish => self.finish(id),
+                SessionAction::Create => self.create(id),
+                SessionAction::AskStatus => self.ask_status(id),
+                SessionAction::Renew => self.renew(id),
+                SessionAction::Finish => self.finish(id),
             }
         }
     }
 
     fn finish(&mut self, id: SessionId) {
         let silence = self.settings.patience.body;
-        if let Some(check) = self.active.get_mut(&id).and_then(|active| active.check_source(id, silence)) {
+        if let Some(check) =
+            self.transfer.get_mut(&id).and_then(|transfer| transfer.check_source(id, silence))
+        {
             return self.tasks.push(check);
         }
-        match self.active.remove(&id).map(Active::finish) {
-            Some(End::Again(restart)) => self.clear(restart),
-            Some(End::Unheard(forget)) => self.tasks.push(Box::pin(forget.map(|()| Event::Done))),
-            Some(End::Over) | None => {}
+        match self.transfer.remove(&id).map(Transfer::finish) {
+            Some(TransferEnd::RestartPlan(restart)) => self.clear(restart),
+            Some(TransferEnd::Unheard(forget)) => {
+                self.tasks.push(Box::pin(forget.map(|()| EngineEvent::ChunkResult)))
+            }
+            Some(TransferEnd::Over) | None => {}
         }
     }
 }
 
-async fn next_report(crew: &mut Option<Crew>) -> Option<Report> {
-    match crew {
-        Some(crew) => crew.next_report().await,
+async fn next_report(workers: &mut Option<WorkerPool>) -> Option<LaneReport> {
+    match workers {
+        Some(workers) => workers.next_report().await,
         None => std::future::pending().await,
     }
 }

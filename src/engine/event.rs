@@ -3,36 +3,36 @@
 use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
+use crate::engine::command::UploadCommand;
 use crate::engine::creation::Created;
-use crate::engine::feed::Filling;
-use crate::engine::job::Job;
 use crate::engine::proof::Proof;
-use crate::engine::request::Halt;
-use crate::engine::restart::Restart;
-use crate::engine::supplies::Opened;
+use crate::engine::request::StopRequest;
+use crate::engine::restart::PendingRestart;
+use crate::engine::source::OpenedSource;
+use crate::engine::stream_reader::StreamEvent;
 use crate::engine::worker::SessionId;
 use crate::error::Result;
 use crate::journal::Identity;
-use crate::session::Received;
+use crate::session::ReceivedSet;
 
 /// What happened to a session beside its lanes.
-pub(crate) enum Event {
+pub(crate) enum EngineEvent {
     /// Its source was opened and cut, or could not be.
-    Opened(SessionId, Box<Job>, Result<Opened>),
+    OpenedSource(SessionId, Box<UploadCommand>, Result<OpenedSource>),
     /// Whether its source is at the end what it was.
     Checked(SessionId, Result<Option<Identity>>),
     Created(SessionId, Result<Created>),
-    Status(SessionId, Result<Received>),
+    Status(SessionId, Result<ReceivedSet>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),
-    Filled(SessionId, Filling, mpsc::Receiver<Filling>),
+    Filled(SessionId, StreamEvent, mpsc::Receiver<StreamEvent>),
     /// Its stream gives nothing more.
     Dried(SessionId),
-    Halted(SessionId, Halt, watch::Receiver<Halt>),
+    Halted(SessionId, StopRequest, watch::Receiver<StopRequest>),
     /// The chunks of an earlier process were compared with the file.
     Proved(SessionId, Result<Proof>),
     /// The container of an upload that begins anew is gone, or could not be deleted.
-    Cleared(Box<Restart>, Result<()>),
+    Cleared(Box<PendingRestart>, Result<()>),
     /// A call beside the uploads ended, or an upload was forgotten.
-    Done,
+    ChunkResult,
 }

@@ -7,86 +7,86 @@ use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 use crate::error::ErrorKind;
-use crate::pacing::{Brake, Class, Held};
-use crate::session::event::{Happening, QUEUE, STRAY_VIDEO, Why};
+use crate::pacing::{Class, Delay, ThrottleReason};
+use crate::session::event::{QUEUE, STRAY_VIDEO, UploadEvent, Why};
 use crate::session::retry::Fate;
 
 /// The way to whoever follows an upload.
-pub(crate) type Followers = broadcast::Sender<Happening>;
+pub(crate) type Followers = broadcast::Sender<UploadEvent>;
 
 /// The queue between an upload and whoever follows it.
-pub(crate) fn queue() -> (Followers, broadcast::Receiver<Happening>) {
+pub(crate) fn queue() -> (Followers, broadcast::Receiver<UploadEvent>) {
     broadcast::channel(QUEUE)
 }
 
 /// Tells the log, and whoever follows the upload of one file, what happens to it.
 #[derive(Clone, Debug)]
-pub(crate) struct Herald {
+pub(crate) struct EventSink {
     file: Arc<str>,
     followers: Followers,
 }
 
-impl Herald {
-    pub(crate) fn new(file: Arc<str>, followers: Followers) -> Herald {
-        Herald { file, followers }
+impl EventSink {
+    pub(crate) fn new(file: Arc<str>, followers: Followers) -> EventSink {
+        EventSink { file, followers }
     }
 
     /// Says it in the log, once, and to the followers.
-    pub(crate) fn tell(&self, happening: Happening) {
-        self.log(&happening);
-        self.tell_followers(happening);
+    pub(crate) fn tell(&self, event: UploadEvent) {
+        self.log(&event);
+        self.tell_followers(event);
     }
 
     /// For what the log has heard already. Without followers there is nobody to tell.
-    pub(crate) fn tell_followers(&self, happening: Happening) {
-        let _ = self.followers.send(happening);
+    pub(crate) fn tell_followers(&self, event: UploadEvent) {
+        let _ = self.followers.send(event);
     }
 
     pub(crate) fn into_followers(self) -> Followers {
         self.followers
     }
 
-    fn log(&self, happening: &Happening) {
+    fn log(&self, event: &UploadEvent) {
         let file = &self.file;
-        match happening {
-            Happening::Resumed { video_id, chunks, bytes } => {
+        match event {
+            UploadEvent::Resumed { video_id, chunks, bytes } => {
                 tracing::info!(
                     "{file}: taking up an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"
                 );
             }
-            Happening::ChunkDone { index, bytes, attempt, elapsed } => {
+            UploadEvent::ChunkDone { index, bytes, attempt, elapsed } => {
                 tracing::debug!(bytes, attempt, ?elapsed, "{file}: chunk {} is there", index + 1);
             }
-            Happening::Retry { index, why, delay, fate, .. } => log_retry(file, *index, why, *delay, *fate),
-            Happening::Throttled { class, why, delay } => log_throttle(*class, *why, *delay),
-            Happening::StatusAsked { video_id, reason } => {
+            UploadEvent::Retry { index, why, delay, fate, .. } => log_retry(file, *index, why, *delay, *fate),
+            UploadEvent::Throttled { class, why, delay } => log_throttle(*class, *why, *delay),
+            UploadEvent::StatusAsked { video_id, reason } => {
                 tracing::info!("{file}: asking what the service has of video {video_id}: {reason}");
             }
-            Happening::SourceTouched { change } => {
+            UploadEvent::SourceTouched { change } => {
                 tracing::warn!(
                     "{file}: {change} while it is being sent: the upload goes on, no byte changed"
                 );
             }
-            Happening::Proved { chunks, .. } => tracing::warn!(
+            UploadEvent::Proved { chunks, .. } => tracing::warn!(
                 "{file}: its times cannot tell whether it changed since an earlier run sent {chunks} chunks: they \
                  were compared with the file by their digests and are equal"
             ),
-            Happening::BeginsAnew { why, .. } => tracing::warn!("{file}: beginning anew: {why}"),
-            Happening::StrayVideo => tracing::warn!("{file}: {STRAY_VIDEO}"),
-            Happening::Missed { .. } => {}
+            UploadEvent::BeginsAnew { why, .. } => tracing::warn!("{file}: beginning anew: {why}"),
+            UploadEvent::StrayVideo => tracing::warn!("{file}: {STRAY_VIDEO}"),
+            UploadEvent::Missed { .. } => {}
         }
     }
 }
 
 /// Which wait was told of, so that each is told of once.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Told(Option<Held>);
+pub(crate) struct AnnouncedDelay(Option<Delay>);
 
-impl Told {
+impl AnnouncedDelay {
     /// Whether nobody was told of it. What the user set is no news, nor is that somebody else tries.
-    pub(crate) fn is_news(&mut self, held: Held, now: Instant) -> bool {
+    pub(crate) fn is_news(&mut self, held: Delay, now: Instant) -> bool {
         let is_told = self.0.is_some_and(|told| told.by == held.by && told.until > now);
-        let is_news = !is_told && !matches!(held.by, Brake::Caps | Brake::Probe);
+        let is_news = !is_told && !matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe);
         if is_news {
             self.0 = Some(held);
         }
@@ -109,10 +109,12 @@ fn log_retry(file: &str, index: Option<u32>, why: &Why, delay: Duration, fate: F
 }
 
 /// The budget is there to be used up; the rest is trouble.
-pub(crate) fn log_throttle(class: Class, why: Brake, delay: Duration) {
+pub(crate) fn log_throttle(class: Class, why: ThrottleReason, delay: Duration) {
     let (class, delay) = (class.name(), Rounded(delay));
     match why {
-        Brake::TooManyRequests | Brake::Failures => tracing::warn!("{class} wait for {delay}: {why}"),
+        ThrottleReason::TooManyRequests | ThrottleReason::Failures => {
+            tracing::warn!("{class} wait for {delay}: {why}")
+        }
         _ => tracing::info!("{class} wait for {delay}: {why}"),
     }
 }
@@ -133,12 +135,12 @@ mod tests {
     #[test]
     fn each_wait_is_told_of_once_and_the_users_own_limits_are_no_news() {
         let now = Instant::now();
-        let held = |seconds, by| Held { until: now + Duration::from_secs(seconds), by };
-        let mut told = Told::default();
-        assert!(told.is_news(held(5, Brake::Budget), now));
-        assert!(!told.is_news(held(6, Brake::Budget), now + Duration::from_secs(1)));
-        assert!(!told.is_news(held(9, Brake::Caps), now));
-        assert!(told.is_news(held(5, Brake::TooManyRequests), now));
-        assert!(told.is_news(held(60, Brake::TooManyRequests), now + Duration::from_secs(6)));
+        let held = |seconds, by| Delay { until: now + Duration::from_secs(seconds), by };
+        let mut told = AnnouncedDelay::default();
+        assert!(told.is_news(held(5, ThrottleReason::Budget), now));
+        assert!(!told.is_news(held(6, ThrottleReason::Budget), now + Duration::from_secs(1)));
+        assert!(!told.is_news(held(9, ThrottleReason::Caps), now));
+        assert!(told.is_news(held(5, ThrottleReason::TooManyRequests), now));
+        assert!(told.is_news(held(60, ThrottleReason::TooManyRequests), now + Duration::from_secs(6)));
     }
 }

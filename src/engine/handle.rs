@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::engine::command::EngineCommand;
 use crate::engine::driver;
-use crate::engine::job::Command;
 use crate::engine::settings::Settings;
-use crate::engine::threads::{self, Bounded, DRIVER_END, Ending};
+use crate::engine::threads::{self, BoundedThread, DRIVER_END, ThreadEnd};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The driver's thread, and the way to it.
 #[derive(Debug)]
 pub(crate) struct EngineHandle {
-    commands: Option<mpsc::Sender<Command>>,
-    thread: Mutex<Option<Bounded>>,
+    commands: Option<mpsc::Sender<EngineCommand>>,
+    thread: Mutex<Option<BoundedThread>>,
 }
 
 impl EngineHandle {
@@ -44,7 +44,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// When the engine has ended.
-    pub(crate) async fn command(&self, command: Command) -> Result<()> {
+    pub(crate) async fn command(&self, command: EngineCommand) -> Result<()> {
         let commands = self.commands.as_ref().ok_or_else(gone)?;
         commands.send(command).await.map_err(|_| gone())
     }
@@ -57,9 +57,11 @@ impl Drop for EngineHandle {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread.filter(|thread| !thread.is_current()) else { return };
         match thread.join_until(Instant::now() + DRIVER_END) {
-            Ending::Joined => {}
-            Ending::Panicked => tracing::error!("the driver's thread panicked"),
-            Ending::LeftBehind => tracing::warn!("the driver is left behind: a file system does not answer"),
+            ThreadEnd::Joined => {}
+            ThreadEnd::Panicked => tracing::error!("the driver's thread panicked"),
+            ThreadEnd::LeftBehind => {
+                tracing::warn!("the driver is left behind: a file system does not answer")
+            }
         }
     }
 }

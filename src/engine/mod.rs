@@ -9,27 +9,27 @@
 //! The driver owns every [`Session`](crate::session::Session) and decides; a lane that falls idle reports and is given a chunk.
 //! Does not know: where bytes come from, how requests are written.
 
-mod active;
 pub(crate) mod calls;
 mod claim;
-pub(crate) mod contradiction;
+pub(crate) mod command;
 pub(crate) mod control;
 pub(crate) mod creation;
-mod crew;
 mod driver;
 pub(crate) mod event;
 pub(crate) mod event_log;
-mod feed;
 pub(crate) mod handle;
-pub(crate) mod job;
+mod journal_entry;
 pub(crate) mod progress;
 mod proof;
 mod pulse;
-mod record;
 pub(crate) mod request;
 mod restart;
 pub(crate) mod settings;
-mod supplies;
+mod source;
+mod stream_reader;
 mod threads;
+mod transfer;
+pub(crate) mod validate;
 mod watchdog;
 mod worker;
+mod workers;

@@ -83,7 +83,7 @@ impl Gauge {
     }
 
     /// Whether the connection took the whole chunk.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.sent_bytes() == self.sending().chunk_bytes
     }
 

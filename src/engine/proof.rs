@@ -14,7 +14,7 @@ use crate::source::{ChunkDigest, Residency, SourceError, SourceFile};
 
 /// Chunks that an earlier process sent, with what is known of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Doubt {
+pub(crate) enum Unproved {
     /// These digests cover every chunk that was sent; `None` for one that equals no bytes.
     Prove(Vec<(u32, Option<ChunkDigest>)>),
     /// Nothing can prove them.

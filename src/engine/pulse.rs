@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 
 /// What a worker answers with.
 #[derive(Debug, Default)]
-pub(crate) struct Beat {
+pub(crate) struct Heartbeat {
     asked: Notify,
     answers: AtomicU64,
 }
 
-impl Beat {
+impl Heartbeat {
     /// Answers for as long as it is polled.
     pub(crate) async fn answer(&self) {
         loop {
@@ -28,8 +28,8 @@ impl Beat {
 
 /// What the driver knows of a worker's answers.
 #[derive(Debug)]
-pub(crate) struct Pulse {
-    beat: Arc<Beat>,
+pub(crate) struct HeartbeatMonitor {
+    beat: Arc<Heartbeat>,
     questions: u64,
     asked_at: Option<Instant>,
     looked_at: Option<Instant>,
@@ -37,9 +37,9 @@ pub(crate) struct Pulse {
     pub(crate) silent: Duration,
 }
 
-impl Pulse {
-    pub(crate) fn new(beat: Arc<Beat>) -> Pulse {
-        Pulse { beat, questions: 0, asked_at: None, looked_at: None, silent: Duration::ZERO }
+impl HeartbeatMonitor {
+    pub(crate) fn new(beat: Arc<Heartbeat>) -> HeartbeatMonitor {
+        HeartbeatMonitor { beat, questions: 0, asked_at: None, looked_at: None, silent: Duration::ZERO }
     }
 
     /// Asks again now and then, once the last question was answered.
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn a_worker_is_silent_while_it_owes_an_answer() {
-        let (beat, mut now) = (Arc::<Beat>::default(), Instant::now());
-        let mut pulse = Pulse::new(beat.clone());
+        let (beat, mut now) = (Arc::<Heartbeat>::default(), Instant::now());
+        let mut pulse = HeartbeatMonitor::new(beat.clone());
         pulse.watch(now);
         for _ in 0..10 {
             now += LONGEST_LOOK;
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn a_process_that_was_stopped_has_not_been_silent() {
-        let (beat, now) = (Arc::<Beat>::default(), Instant::now());
-        let mut pulse = Pulse::new(beat);
+        let (beat, now) = (Arc::<Heartbeat>::default(), Instant::now());
+        let mut pulse = HeartbeatMonitor::new(beat);
         pulse.watch(now);
         pulse.watch(now + 3600 * SECOND);
         assert_eq!(pulse.silent, LONGEST_LOOK);

@@ -46,7 +46,7 @@ pub enum OnChange {
     /// most. A video that was named, or that an upload token fills, is not deleted: the upload fails.
     Restart,
     /// It ends as with [`OnChange::Fail`], and a change of attributes, links or name counts as well. That moves
-    /// ctime alone and is otherwise reported as [`Happening::SourceTouched`](crate::Happening::SourceTouched): the kernel moves mtime with every
+    /// ctime alone and is otherwise reported as [`UploadEvent::SourceTouched`](crate::UploadEvent::SourceTouched): the kernel moves mtime with every
     /// write, but a program can put mtime back.
     Strict,
 }
@@ -69,7 +69,7 @@ pub enum Checksum {
 
 /// What an upload does of which the journal has nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) enum Unbegun {
+pub(crate) enum IfNotBegun {
     /// It begins.
     #[default]
     Begin,
@@ -96,33 +96,33 @@ pub(crate) enum Destination {
 /// What to upload, where to and how.
 #[derive(Debug)]
 pub(crate) struct UploadRequest {
-    pub(crate) input: Input,
+    pub(crate) input: SourceSpec,
     pub(crate) destination: Option<Destination>,
     pub(crate) video: NewVideo,
     pub(crate) mode: Mode,
     pub(crate) chunk_size: ChunkSize,
     pub(crate) expected_bytes: Option<u64>,
     pub(crate) on_change: OnChange,
-    pub(crate) unbegun: Unbegun,
+    pub(crate) if_not_begun: IfNotBegun,
     /// Whether a session that another upload token began is left alone.
     pub(crate) own_token_only: bool,
     /// Whether it is sent even if an unfinished command uploaded it.
     pub(crate) again: bool,
     /// What the caller does with the news of success, where that is waited for.
-    pub(crate) news: Option<watch::Receiver<News>>,
+    pub(crate) news: Option<watch::Receiver<ReceiptState>>,
 }
 
 /// Where the bytes come from.
-pub(crate) enum Input {
+pub(crate) enum SourceSpec {
     File(PathBuf),
     Reader(String, Box<dyn Read + Send>),
 }
 
-impl fmt::Debug for Input {
+impl fmt::Debug for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Input::File(path) => f.debug_tuple("File").field(path).finish(),
-            Input::Reader(name, _) => f.debug_tuple("Reader").field(name).finish(),
+            SourceSpec::File(path) => f.debug_tuple("File").field(path).finish(),
+            SourceSpec::Reader(name, _) => f.debug_tuple("Reader").field(name).finish(),
         }
     }
 }
@@ -163,7 +163,7 @@ pub struct Uploaded {
 
 /// Whether an upload is to end early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Halt {
+pub(crate) enum StopRequest {
     No,
     /// When the chunks under way have their answers.
     AfterChunks,
@@ -172,7 +172,7 @@ pub(crate) enum Halt {
 
 /// What the caller of an upload has done with the news of its success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum ReceiptState {
     /// Nothing yet.
     Untold,
     /// It has arrived, and the work that the upload is part of is not over.

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 /// A thread, and word of its end.
 #[derive(Debug)]
-pub(crate) struct Bounded {
+pub(crate) struct BoundedThread {
     thread: JoinHandle<()>,
     ended: Receiver<()>,
 }
 
 /// How a thread ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum ThreadEnd {
     Joined,
     Panicked,
     /// It has not ended in time: it goes on, and ends when the kernel lets go of it.
@@ -25,7 +25,7 @@ pub(crate) enum Ending {
 }
 
 /// Starts a thread.
-pub(crate) fn start(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<Bounded> {
+pub(crate) fn start(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<BoundedThread> {
     let (end, ended) = channel();
     let run = move || {
         // Dropped with the closure, be it by a panic.
@@ -33,10 +33,10 @@ pub(crate) fn start(name: String, run: impl FnOnce() + Send + 'static) -> io::Re
         run();
     };
     let thread = thread::Builder::new().name(name).spawn(run)?;
-    Ok(Bounded { thread, ended })
+    Ok(BoundedThread { thread, ended })
 }
 
-impl Bounded {
+impl BoundedThread {
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
@@ -46,13 +46,13 @@ impl Bounded {
     }
 
     /// Waits for its end until `deadline`.
-    pub(crate) fn join_until(self, deadline: Instant) -> Ending {
+    pub(crate) fn join_until(self, deadline: Instant) -> ThreadEnd {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.ended.recv_timeout(left) {
-            Err(RecvTimeoutError::Timeout) => Ending::LeftBehind,
+            Err(RecvTimeoutError::Timeout) => ThreadEnd::LeftBehind,
             Ok(()) | Err(RecvTimeoutError::Disconnected) => match self.thread.join() {
-                Ok(()) => Ending::Joined,
-                Err(_) => Ending::Panicked,
+                Ok(()) => ThreadEnd::Joined,
+                Err(_) => ThreadEnd::Panicked,
             },
         }
     }
@@ -74,11 +74,11 @@ mod tests {
             let _ = held.recv();
         })
         .unwrap();
-        assert_eq!(stuck.join_until(soon()), Ending::LeftBehind);
+        assert_eq!(stuck.join_until(soon()), ThreadEnd::LeftBehind);
         drop(hold);
         let late = Instant::now() + Duration::from_secs(60);
-        assert_eq!(start("quick".to_owned(), || {}).unwrap().join_until(late), Ending::Joined);
+        assert_eq!(start("quick".to_owned(), || {}).unwrap().join_until(late), ThreadEnd::Joined);
         let broken = start("broken".to_owned(), || panic!("on purpose")).unwrap();
-        assert_eq!(broken.join_until(late), Ending::Panicked);
+        assert_eq!(broken.join_until(late), ThreadEnd::Panicked);
     }
 }

@@ -18,8 +18,8 @@ use crate::api::{Origin, RateLimit, Redactor, UploadAnswer, Video};
 use crate::body::ChunkBody;
 use crate::engine::control::failed_at;
 use crate::engine::progress::Gauge;
-use crate::engine::pulse::Beat;
-use crate::engine::threads::{self, Bounded};
+use crate::engine::pulse::Heartbeat;
+use crate::engine::threads::{self, BoundedThread};
 use crate::error::{Error, ErrorKind};
 use crate::session::retry::Fate;
 use crate::session::{Completion, Outcome};
@@ -40,12 +40,12 @@ pub(crate) type SessionId = u64;
 
 /// One chunk for one lane.
 #[derive(Debug)]
-pub(crate) struct Order {
+pub(crate) struct ChunkRequest {
     pub(crate) session: SessionId,
     /// In words, for errors.
     pub(crate) doing: String,
     pub(crate) chunk: Chunk,
-    pub(crate) supply: Supply,
+    pub(crate) supply: ChunkSource,
     /// Path and query of the upload.
     pub(crate) target: String,
     pub(crate) content_range: Option<ContentRange>,
@@ -63,24 +63,24 @@ pub(crate) struct Order {
 
 /// Where the bytes of an order come from.
 #[derive(Clone, Debug)]
-pub(crate) enum Supply {
+pub(crate) enum ChunkSource {
     File(SourceFile, Choice),
     Held(HeldChunk),
 }
 
 /// The report of a lane.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub(crate) enum LaneReport {
     /// It is idle, and what became of its last order.
-    Idle { lane: LaneIndex, done: Option<Done> },
+    Idle { lane: LaneIndex, done: Option<ChunkResult> },
     /// It has handed over all bytes of a chunk, and hands over the end of the request once the digest is written
     /// down: the service may have the chunk from then on.
-    Sent(Sent),
+    SentWhole(SentWhole),
 }
 
 /// A chunk that was sent whole.
 #[derive(Debug)]
-pub(crate) struct Sent {
+pub(crate) struct SentWhole {
     pub(crate) session: SessionId,
     pub(crate) index: u32,
     pub(crate) digest: ChunkDigest,
@@ -89,7 +89,7 @@ pub(crate) struct Sent {
 
 /// What became of an order.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct ChunkResult {
     pub(crate) session: SessionId,
     pub(crate) index: u32,
     pub(crate) outcome: Outcome,
@@ -102,16 +102,16 @@ pub(crate) struct Done {
 
 /// What a worker is made of.
 #[derive(Debug)]
-pub(crate) struct Plant {
+pub(crate) struct WorkerConfig {
     pub(crate) dialer: Dialer,
     pub(crate) patience: Patience,
     pub(crate) origin: Origin,
     pub(crate) runtime: Runtime,
     /// Reads in flight for a chunk.
     pub(crate) depth: usize,
-    pub(crate) stations: Vec<Station>,
-    pub(crate) reports: mpsc::Sender<Report>,
-    pub(crate) pulse: Arc<Beat>,
+    pub(crate) slots: Vec<LaneSlot>,
+    pub(crate) reports: mpsc::Sender<LaneReport>,
+    pub(crate) pulse: Arc<Heartbeat>,
 }
 
 /// Which runtime a worker runs on.
@@ -125,14 +125,14 @@ pub(crate) enum Runtime {
 
 /// One lane's place in a worker.
 #[derive(Debug)]
-pub(crate) struct Station {
+pub(crate) struct LaneSlot {
     pub(crate) lane: LaneIndex,
     pub(crate) gauge: Gauge,
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) orders: mpsc::Receiver<ChunkRequest>,
 }
 
 /// Starts a worker. It ends when its order channels close, or once the kernel lets go of its reads.
-pub(crate) fn start(name: String, plant: Plant) -> io::Result<Bounded> {
+pub(crate) fn start(name: String, plant: WorkerConfig) -> io::Result<BoundedThread> {
     threads::start(name, move || match plant.runtime {
         Runtime::Ring => run_on_ring(plant),
         Runtime::Plain => run_plain(plant),
@@ -140,17 +140,17 @@ pub(crate) fn start(name: String, plant: Plant) -> io::Result<Bounded> {
 }
 
 /// The ring was there when it was probed; if it is gone by now, the sources read without it.
-fn run_on_ring(plant: Plant) {
-    match blocks::ring(plant.stations.len(), plant.depth) {
+fn run_on_ring(plant: WorkerConfig) {
+    match blocks::ring(plant.slots.len(), plant.depth) {
         Ok(runtime) => runtime.block_on(run(plant)),
         Err(error) => {
             tracing::warn!(%error, "the ring was refused after it had been allowed: reading without it");
-            run_plain(Plant { runtime: Runtime::Plain, ..plant });
+            run_plain(WorkerConfig { runtime: Runtime::Plain, ..plant });
         }
     }
 }
 
-fn run_plain(plant: Plant) {
+fn run_plain(plant: WorkerConfig) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             tokio::task::LocalSet::new().block_on(&runtime, run(plant));
@@ -161,19 +161,19 @@ fn run_plain(plant: Plant) {
     }
 }
 
-async fn run(plant: Plant) {
-    let Plant { dialer, patience, origin, runtime, depth, stations, reports, pulse } = plant;
+async fn run(plant: WorkerConfig) {
+    let WorkerConfig { dialer, patience, origin, runtime, depth, slots, reports, pulse } = plant;
     if dialer.is_tls() {
-        blocks::keep_records(stations.len());
+        blocks::keep_records(slots.len());
     }
-    let pools = match Pools::new(stations.len(), depth, runtime) {
+    let pools = match Pools::new(slots.len(), depth, runtime) {
         Ok(pools) => pools,
         Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
     };
     let open = RefCell::new(VecDeque::new());
     let worker = Worker { dialer, patience, origin, pools, reports: reports.clone(), open };
     // Each lane is woken for itself: what moves one of them costs the others nothing.
-    let lanes = stations.into_iter().map(|station| worker.attend(station, reports.clone()));
+    let lanes = slots.into_iter().map(|station| worker.attend(station, reports.clone()));
     let mut lanes: FuturesUnordered<_> = lanes.collect();
     let all_ended = async { while lanes.next().await.is_some() {} };
     tokio::select! {
@@ -187,7 +187,7 @@ struct Worker {
     patience: Patience,
     origin: Origin,
     pools: Pools,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<LaneReport>,
     /// The sources opened last, newest at the back.
     open: RefCell<VecDeque<Open>>,
 }
@@ -200,15 +200,15 @@ struct Open {
     over: watch::Receiver<bool>,
 }
 
-type Line = Lane<ChunkBody<AnySource>>;
+type Connection = Lane<ChunkBody<AnySource>>;
 
 impl Worker {
-    async fn attend(&self, mut station: Station, reports: mpsc::Sender<Report>) {
-        let mut line: Option<Line> = None;
+    async fn attend(&self, mut station: LaneSlot, reports: mpsc::Sender<LaneReport>) {
+        let mut line: Option<Connection> = None;
         let mut done = None;
         loop {
             station.gauge.rest();
-            if reports.send(Report::Idle { lane: station.lane, done: done.take() }).await.is_err() {
+            if reports.send(LaneReport::Idle { lane: station.lane, done: done.take() }).await.is_err() {
                 return;
             }
             let Some(order) = station.orders.recv().await else { return };
@@ -216,7 +216,12 @@ impl Worker {
         }
     }
 
-    async fn carry_out(&self, mut order: Order, line: &mut Option<Line>, gauge: &Gauge) -> Done {
+    async fn carry_out(
+        &self,
+        mut order: ChunkRequest,
+        line: &mut Option<Connection>,
+        gauge: &Gauge,
+    ) -> ChunkResult {
         let mut cancelled = order.cancelled.clone();
         let attempt = tokio::select! {
             biased;
@@ -226,7 +231,7 @@ impl Worker {
             }
             attempted = self.attempt(&mut order, line, gauge) => attempted,
         };
-        Done {
+        ChunkResult {
             session: order.session,
             index: order.chunk.index,
             outcome: attempt.outcome,
@@ -236,7 +241,12 @@ impl Worker {
         }
     }
 
-    async fn attempt(&self, order: &mut Order, line: &mut Option<Line>, gauge: &Gauge) -> Attempted {
+    async fn attempt(
+        &self,
+        order: &mut ChunkRequest,
+        line: &mut Option<Connection>,
+        gauge: &Gauge,
+    ) -> Attempted {
         let source = self.source(order);
         if line.as_mut().is_none_or(|line| !line.is_open()) {
             *line = match self.dialer.dial().await {
@@ -275,10 +285,10 @@ impl Worker {
     }
 
     /// The order's source, opened once per worker and kept while its session lasts and it is among the latest.
-    fn source(&self, order: &Order) -> AnySource {
+    fn source(&self, order: &ChunkRequest) -> AnySource {
         let (file, choice) = match &order.supply {
-            Supply::Held(chunk) => return AnySource::Held(chunk.clone()),
-            Supply::File(file, choice) => (file, choice),
+            ChunkSource::Held(chunk) => return AnySource::Held(chunk.clone()),
+            ChunkSource::File(file, choice) => (file, choice),
         };
         let mut open = self.open.borrow_mut();
         open.retain(|open| !*open.over.borrow());
@@ -299,10 +309,10 @@ impl Worker {
 
     fn request(
         &self,
-        order: &Order,
+        order: &ChunkRequest,
         source: AnySource,
         gauge: &Gauge,
-        lane: &Line,
+        lane: &Connection,
     ) -> Result<Request<ChunkBody<AnySource>>, Error> {
         let boundary = format!("ringlift-{:032x}", fastrand::u128(..));
         let envelope = Envelope::new(&boundary, &order.file_name, order.video_id_field.as_deref());
@@ -323,9 +333,9 @@ impl Worker {
             let (session, index, reports) = (order.session, order.chunk.index, self.reports.clone());
             body = body.digesting(move |digest| {
                 let (written, is_written) = oneshot::channel();
-                let sent = Sent { session, index, digest, written };
+                let sent = SentWhole { session, index, digest, written };
                 // There is room: the queue has two places for each lane, and a lane reports twice for an order at most.
-                drop(reports.try_send(Report::Sent(sent)));
+                drop(reports.try_send(LaneReport::SentWhole(sent)));
                 is_written
             });
         }
@@ -348,7 +358,7 @@ impl Attempted {
         Attempted { outcome: Outcome::Failed { error, fate }, video: None, rate_limit: None }
     }
 
-    fn answered(answer: &Response<Bytes>, order: &Order, source: &AnySource) -> Attempted {
+    fn answered(answer: &Response<Bytes>, order: &ChunkRequest, source: &AnySource) -> Attempted {
         let rate_limit = RateLimit::from_headers(answer.headers());
         let answer = UploadAnswer::read(answer, &order.redactor).and_then(|answer| {
             source.check()?;
@@ -372,11 +382,11 @@ impl Attempted {
     }
 }
 
-impl Supply {
+impl ChunkSource {
     fn check_unchanged(&self) -> Result<(), SourceError> {
         match self {
-            Supply::File(file, _) => file.check_unchanged(),
-            Supply::Held(_) => Ok(()),
+            ChunkSource::File(file, _) => file.check_unchanged(),
+            ChunkSource::Held(_) => Ok(()),
         }
     }
 }
@@ -386,9 +396,9 @@ fn file_region(region: Region) -> FileRegion {
 }
 
 /// A body that gives nothing is a file that gives nothing: what streams gave is in memory.
-fn silent_source(error: &TransportError, supply: &Supply) -> Option<SourceError> {
+fn silent_source(error: &TransportError, supply: &ChunkSource) -> Option<SourceError> {
     match (error, supply) {
-        (TransportError::BodyStalled { after, .. }, Supply::File(file, _)) => {
+        (TransportError::BodyStalled { after, .. }, ChunkSource::File(file, _)) => {
             Some(SourceError::Silent { path: file.path().to_owned(), after: *after })
         }
         _ => None,

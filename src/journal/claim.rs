@@ -10,7 +10,7 @@ use rusqlite::Transaction;
 use super::error::JournalError;
 use super::finished::{self, Finished};
 use super::identity::Comparison;
-use super::row::{Container, Destination, Entry, Key, Row, Stage, Standing};
+use super::row::{Container, Destination, Entry, EntryState, Key, Row, Stage};
 use super::{digests, insert, lookup, owner, relocate, update};
 use crate::source::ChunkDigest;
 use crate::wire::Plan;
@@ -147,10 +147,10 @@ fn take_up(
 /// Returns the session as people see it.
 pub(super) fn entry(row: Row, locks: &Locks) -> Result<Entry, JournalError> {
     let standing = match (row.stage(), locks.holder(row.lock())) {
-        (_, Ok(Some(pid))) => Standing::Running { pid },
-        (Stage::Open, Ok(None)) => Standing::Left,
-        (Stage::Abandoned, Ok(None)) => Standing::Abandoned,
-        (_, Err(JournalError::OutOfReach { .. })) => Standing::OutOfReach,
+        (_, Ok(Some(pid))) => EntryState::Running { pid },
+        (Stage::Open, Ok(None)) => EntryState::Left,
+        (Stage::Abandoned, Ok(None)) => EntryState::Abandoned,
+        (_, Err(JournalError::OutOfReach { .. })) => EntryState::OutOfReach,
         (_, Err(error)) => return Err(error),
     };
     Ok(row.into_entry(standing))

@@ -41,7 +41,7 @@ pub use identity::{Comparison, FileSystem, Identity, compare};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use row::fuzzing;
-pub use row::{Container, Destination, Entry, Key, Made, Source, Standing, TokenDigest};
+pub use row::{Container, CreatedBy, Destination, Entry, EntryState, Key, Source, TokenDigest};
 
 use claim::{Held, Locks, claim_in, entry};
 use file::{FileId, failed};
@@ -187,7 +187,7 @@ impl Journal {
         ticket: &mut Ticket,
         plan: Option<Plan>,
         video_id: &str,
-        made: Made,
+        made: CreatedBy,
     ) -> Result<(), JournalError> {
         let container = Container::Known { video_id: video_id.to_owned(), made };
         self.begin_container(ticket, container, plan, Durability::Disk)
@@ -214,7 +214,7 @@ impl Journal {
         video_id: &str,
         index: u32,
     ) -> Result<(), JournalError> {
-        ticket.row.begin(Container::Known { video_id: video_id.to_owned(), made: Made::ByUs }, plan);
+        ticket.row.begin(Container::Known { video_id: video_id.to_owned(), made: CreatedBy::ByUs }, plan);
         self.acknowledged(ticket, index)
     }
 

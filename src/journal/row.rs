@@ -102,14 +102,14 @@ pub enum Container {
         /// Its id.
         video_id: String,
         /// Who made it.
-        made: Made,
+        made: CreatedBy,
     },
 }
 
 /// Who made a container, which decides who may delete it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Made {
+pub enum CreatedBy {
     /// The session did.
     ByUs,
     /// The user named it: it is not ours to delete.
@@ -125,7 +125,7 @@ pub struct Entry {
     /// Whose bytes go where.
     pub key: Key,
     /// How far it is, or got.
-    pub standing: Standing,
+    pub standing: EntryState,
     /// The container.
     pub container: Container,
     /// How the file was cut.
@@ -141,7 +141,7 @@ pub struct Entry {
 impl Entry {
     /// Whether the same command would continue it.
     pub fn is_resumable(&self) -> bool {
-        self.standing == Standing::Left && matches!(self.key.source, Source::File { .. })
+        self.standing == EntryState::Left && matches!(self.key.source, Source::File { .. })
     }
 
     /// Whether it goes to the service at this base URL, in whichever spelling.
@@ -168,8 +168,8 @@ impl Entry {
     /// The id of a container that we made and that nobody is filling: it can be deleted.
     pub fn orphan(&self) -> Option<&str> {
         match self.standing {
-            Standing::Running { .. } | Standing::OutOfReach => None,
-            Standing::Left | Standing::Abandoned => self.container.ours(),
+            EntryState::Running { .. } | EntryState::OutOfReach => None,
+            EntryState::Left | EntryState::Abandoned => self.container.ours(),
         }
     }
 }
@@ -186,7 +186,7 @@ impl Container {
     /// The id of one that we made.
     pub fn ours(&self) -> Option<&str> {
         match self {
-            Container::Known { video_id, made: Made::ByUs } => Some(video_id),
+            Container::Known { video_id, made: CreatedBy::ByUs } => Some(video_id),
             Container::None | Container::Intended { .. } | Container::Known { .. } => None,
         }
     }
@@ -194,7 +194,7 @@ impl Container {
 
 /// How far a session is, or got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum EntryState {
     /// A process is at it.
     Running {
         /// That process, if it could be told.
@@ -472,8 +472,8 @@ impl Row {
 
     pub(super) fn may_leave_an_orphan(&self) -> bool {
         match self.record.container {
-            Container::None | Container::Known { made: Made::Given, .. } => false,
-            Container::Intended { .. } | Container::Known { made: Made::ByUs, .. } => true,
+            Container::None | Container::Known { made: CreatedBy::Given, .. } => false,
+            Container::Intended { .. } | Container::Known { made: CreatedBy::ByUs, .. } => true,
         }
     }
 
@@ -486,7 +486,7 @@ impl Row {
         plan.transpose()
     }
 
-    pub(super) fn into_entry(self, standing: Standing) -> Entry {
+    pub(super) fn into_entry(self, standing: EntryState) -> Entry {
         let plan = self.plan().ok().flatten();
         let source = match self.record.identity {
             Some(identity) => Source::File { path: self.path, identity },
@@ -556,7 +556,7 @@ pub mod fuzzing {
     pub fn read((path, record, stored): &Written) -> Option<(Written, Entry)> {
         let row = Row::unsealed(1, path.clone(), record, stored.clone())?;
         let written = (row.path().to_vec(), row.record(), row.stored.bytes().to_vec());
-        Some((written, row.into_entry(Standing::Left)))
+        Some((written, row.into_entry(EntryState::Left)))
     }
 
     /// The digest over a row that can be read.

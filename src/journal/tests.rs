@@ -57,7 +57,7 @@ fn resumed(journal: &mut Journal, key: &Key) -> (Ticket, Remembered) {
     }
 }
 
-fn known(video_id: &str, made: Made) -> Container {
+fn known(video_id: &str, made: CreatedBy) -> Container {
     Container::Known { video_id: video_id.into(), made }
 }
 
@@ -65,7 +65,7 @@ fn known(video_id: &str, made: Made) -> Container {
 fn with_a_finished_session(path: &Path) -> Journal {
     let mut journal = Journal::open(path).unwrap();
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     journal.finished(ticket);
     journal
 }
@@ -74,7 +74,7 @@ fn with_a_finished_session(path: &Path) -> Journal {
 fn left_behind(path: &Path, chunks: impl IntoIterator<Item = u32>) {
     let mut journal = Journal::open(path).unwrap();
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     for index in chunks {
         journal.acknowledged(&mut ticket, index).unwrap();
     }
@@ -100,7 +100,7 @@ fn the_same_command_finds_its_container_its_plan_and_every_acknowledged_chunk() 
     left_behind(&path, [0, 7, 8, 99, 7]);
     let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
     let expected = Remembered {
-        container: known("vi1", Made::ByUs),
+        container: known("vi1", CreatedBy::ByUs),
         plan: Some(plan()),
         stored: vec![0, 7, 8, 99],
         comparison: Comparison::Same,
@@ -131,7 +131,7 @@ fn another_container_or_another_plan_begins_without_chunks() {
     for (video_id, plan, stored) in
         [("vi1", plan(), 0), ("vi1", plan(), 1), ("vi2", plan(), 0), ("vi2", other_plan, 0)]
     {
-        journal.container(&mut ticket, Some(plan), video_id, Made::ByUs).unwrap();
+        journal.container(&mut ticket, Some(plan), video_id, CreatedBy::ByUs).unwrap();
         assert_eq!(journal.entries().unwrap()[0].stored_chunks, stored);
         journal.acknowledged(&mut ticket, 3).unwrap();
     }
@@ -183,7 +183,7 @@ fn lock_files_are_used_again_and_never_those_of_a_session_that_was_left() {
     drop(fresh(&mut journal, &numbered(20)));
     let mut other = Journal::open(&path).unwrap();
     let tickets: Vec<Ticket> = (21..24).map(|number| fresh(&mut other, &numbered(number))).collect();
-    let left = journal.entries().unwrap().iter().filter(|entry| entry.standing == Standing::Left).count();
+    let left = journal.entries().unwrap().iter().filter(|entry| entry.standing == EntryState::Left).count();
     assert_eq!(left, 1);
     assert!(matches!(journal.claim(&numbered(22), "", NOW).unwrap(), Claim::Busy { .. }));
     drop(tickets);
@@ -195,11 +195,11 @@ fn a_session_that_was_given_up_is_an_orphan_until_it_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     assert_eq!(journal.entries().unwrap()[0].orphan(), None, "somebody is filling it");
     journal.abandoned(ticket).unwrap();
     let entry = &journal.entries().unwrap()[0];
-    assert_eq!((entry.standing, entry.is_resumable()), (Standing::Abandoned, false));
+    assert_eq!((entry.standing, entry.is_resumable()), (EntryState::Abandoned, false));
     assert_eq!(entry.orphan(), Some("vi1"));
     drop(fresh(&mut journal, &key()));
     let ticket = journal.take(entry.id).unwrap().unwrap();
@@ -216,7 +216,7 @@ fn a_container_that_the_user_named_is_never_an_orphan() {
     let destination = Destination::Video { video_id: "vi9".into() };
     let given = Key { destination, ..key() };
     let mut ticket = fresh(&mut journal, &given);
-    journal.container(&mut ticket, Some(plan()), "vi9", Made::Given).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi9", CreatedBy::Given).unwrap();
     drop(ticket);
     assert_eq!(journal.entries().unwrap()[0].orphan(), None);
     let (ticket, _) = resumed(&mut journal, &given);
@@ -230,7 +230,7 @@ fn what_people_see_of_a_session_says_whose_bytes_go_where() {
     let path = folder.path().join("j");
     left_behind(&path, 0..12);
     let entry = Journal::open(&path).unwrap().entries().unwrap().remove(0);
-    assert_eq!((entry.key.clone(), entry.standing, entry.stored_chunks), (key(), Standing::Left, 12));
+    assert_eq!((entry.key.clone(), entry.standing, entry.stored_chunks), (key(), EntryState::Left, 12));
     assert_eq!((entry.arguments.as_str(), entry.began, entry.plan), ("--title=Long", NOW, Some(plan())));
     assert!(entry.is_resumable());
 }
@@ -259,7 +259,7 @@ fn chunk_digest(byte: u8) -> ChunkDigest {
 fn left_with_digests(path: &Path) {
     let mut journal = Journal::open(path).unwrap();
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     for index in [3, 4, 5] {
         journal.sent(&ticket, index, chunk_digest(index as u8)).unwrap();
     }
@@ -323,9 +323,9 @@ fn digests_go_with_their_container_and_their_session() {
     left_with_digests(&path);
     let mut journal = Journal::open(&path).unwrap();
     let (mut ticket, _) = resumed(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     assert_eq!(digests_in(&path), 3);
-    journal.container(&mut ticket, Some(plan()), "vi2", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi2", CreatedBy::ByUs).unwrap();
     assert_eq!(digests_in(&path), 0);
     journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
     journal.forget(ticket).unwrap();
@@ -340,7 +340,7 @@ fn with_an_upload_token_the_first_chunk_is_sent_before_its_container_has_a_name(
     let destination = Destination::Token(TokenDigest::of("to-secret"));
     let mut ticket = fresh(&mut journal, &Key { destination, ..key() });
     journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     assert_eq!(digests_in(&path), 1);
 }
 
@@ -423,7 +423,7 @@ fn a_stream_is_written_down_and_never_resumed() {
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
     let stream = Key { source: Source::Stream, ..key() };
     let mut ticket = fresh(&mut journal, &stream);
-    journal.container(&mut ticket, None, "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, None, "vi1", CreatedBy::ByUs).unwrap();
     let _second = fresh(&mut journal, &stream);
     drop(ticket);
     let entry = &journal.entries().unwrap()[0];
@@ -455,7 +455,7 @@ fn a_session_under_way_cannot_be_forgotten_by_others() {
     let ticket = fresh(&mut journal, &key());
     let mut other = Journal::open(&path).unwrap();
     let entry = other.entries().unwrap().remove(0);
-    assert_eq!(entry.standing, Standing::Running { pid: Some(std::process::id()) });
+    assert_eq!(entry.standing, EntryState::Running { pid: Some(std::process::id()) });
     assert!(matches!(other.take(entry.id), Err(JournalError::Claimed { .. })));
     drop(ticket);
     let ticket = other.take(entry.id).unwrap().unwrap();
@@ -555,7 +555,7 @@ fn a_journal_of_format_2_is_brought_to_this_format_and_its_sessions_go_on() {
     assert_eq!(journal.entries().unwrap()[0].id, 7);
     let (_ticket, remembered) = resumed(&mut journal, &key());
     assert_eq!((remembered.plan, remembered.stored), (Some(plan()), vec![0, 3, 8]));
-    assert_eq!(remembered.container, known("vi1", Made::ByUs));
+    assert_eq!(remembered.container, known("vi1", CreatedBy::ByUs));
 }
 
 #[test]
@@ -651,7 +651,7 @@ fn a_torn_write_ahead_log_loses_the_newest_acknowledgements_at_most() {
             fs::write(folder.path().join("torn-wal"), [&log[..len], tail].concat()).unwrap();
             let (_ticket, remembered) = resumed(&mut Journal::open(&torn).unwrap(), &key());
             assert_eq!(remembered.stored, (0..remembered.stored.len() as u32).collect::<Vec<_>>());
-            assert_eq!(remembered.container, known("vi1", Made::ByUs));
+            assert_eq!(remembered.container, known("vi1", CreatedBy::ByUs));
             most = most.max(remembered.stored.len());
         }
     }
@@ -664,7 +664,7 @@ fn a_torn_write_ahead_log_loses_the_newest_acknowledgements_at_most() {
 fn with_a_remembered_file(path: &Path) -> (Journal, i64) {
     let mut journal = Journal::open(path).unwrap();
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     let note = journal.finished_one(ticket, "vi1", None, NOW).unwrap();
     journal.settle().unwrap();
     (journal, note)
@@ -772,7 +772,7 @@ fn what_is_remembered_is_written_with_the_end_of_its_session_or_not_at_all() {
     let path = folder.path().join("j");
     let mut journal = Journal::open(&path).unwrap();
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     let note = journal.finished_one(ticket, "vi1", None, NOW).unwrap();
     drop(journal);
     // As after a crash: the session is there, to be found complete.
@@ -790,7 +790,7 @@ fn a_file_that_was_touched_while_it_was_sent_is_remembered_as_it_is_at_the_end()
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
     let touched = Identity { ctime_ns: 9, ..identity() };
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     journal.finished_one(ticket, "vi1", Some(touched), NOW);
     assert_eq!(answered(&mut journal, &key_of(touched), NOW).as_deref(), Some("vi1"));
     assert_eq!(answered(&mut journal, &key(), NOW), None);
@@ -806,7 +806,7 @@ fn with_token(token: &str) -> Key {
 fn begun_with_to1(path: &Path) -> Journal {
     let mut journal = Journal::open(path).unwrap();
     let mut ticket = fresh(&mut journal, &with_token("to1"));
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     [0, 1].into_iter().for_each(|index| journal.acknowledged(&mut ticket, index).unwrap());
     drop(ticket);
     journal
@@ -818,7 +818,7 @@ fn another_upload_token_goes_on_with_the_same_video() {
     let mut journal = begun_with_to1(&folder.path().join("j"));
     let (ticket, remembered) = resumed(&mut journal, &with_token("to2"));
     assert!(ticket.is_of_another_token() && !ticket.is_new());
-    assert_eq!((remembered.container, remembered.stored), (known("vi1", Made::ByUs), vec![0, 1]));
+    assert_eq!((remembered.container, remembered.stored), (known("vi1", CreatedBy::ByUs), vec![0, 1]));
     drop(ticket);
     let (ticket, _) = resumed(&mut journal, &with_token("to2"));
     assert!(!ticket.is_of_another_token(), "it is that token's now");
@@ -856,10 +856,10 @@ fn of_two_sessions_the_one_with_the_same_token_goes_on() {
     let running = resumed(&mut journal, &with_token("to1"));
     let mut other = Journal::open(&path).unwrap();
     let mut ticket = fresh(&mut other, &with_token("to2"));
-    other.container(&mut ticket, Some(plan()), "vi2", Made::ByUs).unwrap();
+    other.container(&mut ticket, Some(plan()), "vi2", CreatedBy::ByUs).unwrap();
     drop((running, ticket));
     for (token, video_id) in [("to1", "vi1"), ("to2", "vi2")] {
-        assert_eq!(resumed(&mut other, &with_token(token)).1.container, known(video_id, Made::ByUs));
+        assert_eq!(resumed(&mut other, &with_token(token)).1.container, known(video_id, CreatedBy::ByUs));
     }
 }
 
@@ -885,7 +885,7 @@ fn a_journal_has_the_same_locks_by_whichever_path_it_is_reached() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     let mut linked = Journal::open(&link).unwrap();
     assert!(matches!(linked.claim(&key(), "", NOW).unwrap(), Claim::Busy { .. }));
-    assert!(matches!(linked.entries().unwrap()[0].standing, Standing::Running { .. }));
+    assert!(matches!(linked.entries().unwrap()[0].standing, EntryState::Running { .. }));
 }
 
 #[test]
@@ -963,7 +963,7 @@ fn a_rollback_journal_takes_over_what_a_write_ahead_log_has() {
     let path = folder.path().join("j");
     let mut journal = Journal::open(&path).unwrap();
     let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs).unwrap();
+    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     // As a killed process leaves it: with a log that is not yet in the database.
     let left = folder.path().join("left");
     for end in ["", "-wal"] {
@@ -973,7 +973,10 @@ fn a_rollback_journal_takes_over_what_a_write_ahead_log_has() {
     let mode: String = database.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     assert_eq!(mode, "delete");
     drop(database);
-    assert_eq!(resumed(&mut Journal::open(&left).unwrap(), &key()).1.container, known("vi1", Made::ByUs));
+    assert_eq!(
+        resumed(&mut Journal::open(&left).unwrap(), &key()).1.container,
+        known("vi1", CreatedBy::ByUs)
+    );
 }
 
 /// What root leaves behind, as the user finds it.
@@ -1036,7 +1039,7 @@ fn child() {
             Claim::Fresh(ticket) => ticket,
             claim => panic!("{claim:?}"),
         };
-        journal.container(&mut ticket, Some(plan()), "vi1", Made::ByUs)?;
+        journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs)?;
         for index in 0..chunks {
             journal.acknowledged(&mut ticket, index)?;
         }
@@ -1082,7 +1085,7 @@ fn a_killed_process_gives_back_its_claim_and_loses_no_acknowledgement() {
     let mut journal = Journal::open(&path).unwrap();
     let pid = Some(child.id());
     assert!(matches!(journal.claim(&key(), "", NOW).unwrap(), Claim::Busy { pid: found } if found == pid));
-    assert_eq!(journal.entries().unwrap()[0].standing, Standing::Running { pid });
+    assert_eq!(journal.entries().unwrap()[0].standing, EntryState::Running { pid });
     end(child);
     let (_ticket, remembered) = resumed(&mut journal, &key());
     assert_eq!(remembered.stored, (0..70).collect::<Vec<_>>());
@@ -1129,7 +1132,7 @@ fn a_write_that_does_not_fit_is_an_error_and_loses_nothing() {
         end(child);
         assert!(said.starts_with("Io") || said.starts_with("Full"), "{kib} KiB: {said}");
         match Journal::open(&path).unwrap().claim(&key(), "", NOW).unwrap() {
-            Claim::Resume(_, remembered) => assert_eq!(remembered.container, known("vi1", Made::ByUs)),
+            Claim::Resume(_, remembered) => assert_eq!(remembered.container, known("vi1", CreatedBy::ByUs)),
             Claim::Fresh(_) => assert!(kib < 200, "{kib} KiB hold a container"),
             claim => panic!("{claim:?}"),
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Brake;
+use super::ThrottleReason;
 
 /// Lets everything pass until failures come in a burst; then one request at a time.
 #[derive(Debug, Default)]
@@ -28,10 +28,10 @@ impl Breaker {
     }
 
     /// Why nothing may start.
-    pub(super) fn brake(&self) -> Brake {
+    pub(super) fn brake(&self) -> ThrottleReason {
         match self.open {
-            Some(Open { probing: true, .. }) => Brake::Probe,
-            Some(_) | None => Brake::Failures,
+            Some(Open { probing: true, .. }) => ThrottleReason::Probe,
+            Some(_) | None => ThrottleReason::Failures,
         }
     }
 
@@ -43,7 +43,7 @@ impl Breaker {
         }
     }
 
-    pub(super) fn failed(&mut self, started: Instant, now: Instant, roll: f64) {
+    pub(super) fn failed(&mut self, started: Instant, now: Instant, jitter: f64) {
         let probes = match &self.open {
             None => {
                 self.failures += 1;
@@ -58,7 +58,7 @@ impl Breaker {
         let pause = FIRST_PAUSE.saturating_mul(1 << probes.min(10)).min(LONGEST_PAUSE);
         let since = self.open.map_or(now, |open| open.since);
         self.open =
-            Some(Open { since, probe_at: now + pause.mul_f64(0.5 + roll / 2.0), probes, probing: false });
+            Some(Open { since, probe_at: now + pause.mul_f64(0.5 + jitter / 2.0), probes, probing: false });
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -68,14 +68,14 @@ impl Breaker {
 
 /// The budget of repetitions, shared by all lanes: full at first, refilled by successes and, slowly, by time.
 #[derive(Debug)]
-pub(super) struct Repetitions {
+pub(super) struct RetryBudget {
     tokens: f64,
     refilled: Instant,
 }
 
-impl Repetitions {
-    pub(super) fn new(now: Instant) -> Repetitions {
-        Repetitions { tokens: MOST_TOKENS, refilled: now }
+impl RetryBudget {
+    pub(super) fn new(now: Instant) -> RetryBudget {
+        RetryBudget { tokens: MOST_TOKENS, refilled: now }
     }
 
     pub(super) fn not_before(&mut self, now: Instant) -> Option<Instant> {

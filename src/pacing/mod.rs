@@ -1,7 +1,7 @@
 //! When a request may start: the service's budget, the user's caps, and mercy for a service that fails.
 //!
-//! Pure: whoever drives it asks [`Pace::may_start`] before a request, says [`Pace::started`] when it
-//! begins and [`Pace::answered`] when it is over, and brings the clock and the dice. All lanes share one.
+//! Pure: whoever drives it asks [`Pacer::may_start`] before a request, says [`Pacer::started`] when it
+//! begins and [`Pacer::answered`] when it is over, and brings the clock and the random numbers. All lanes share one.
 //!
 //! - The budget is what the newest answer's headers say is left, less the requests that are still under
 //!   way. So what other hosts spend is followed, and what is spent too much is at most what is in flight.
@@ -18,7 +18,7 @@ mod window;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use breaker::{Breaker, Repetitions};
+use breaker::{Breaker, RetryBudget};
 pub use chunk_size::{Sizing, chunk_bytes_for};
 use window::{Spacing, Window};
 
@@ -47,7 +47,7 @@ pub enum Start {
 /// What holds requests back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Brake {
+pub enum ThrottleReason {
     /// The service answered 429.
     TooManyRequests,
     /// The service's count for this minute is used up.
@@ -57,18 +57,18 @@ pub enum Brake {
     /// One request is finding out whether the service is back.
     Probe,
     /// Too many requests were repetitions.
-    Repetitions,
+    RetryBudget,
     /// The user's own limits.
     Caps,
 }
 
 /// Requests of a class may not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct Delay {
     /// Not before this moment, which is a later one.
     pub until: Instant,
     /// What holds them back the longest.
-    pub by: Brake,
+    pub by: ThrottleReason,
 }
 
 /// What an answer's rate headers said.
@@ -133,67 +133,67 @@ impl Caps {
     }
 }
 
-/// A request that is under way: give it back by [`Pace::answered`]. One that is lost counts as under way
+/// A request that is under way: give it back by [`Pacer::answered`]. One that is lost counts as under way
 /// for a minute.
 #[derive(Debug)]
 #[must_use = "give it back by `answered`"]
-pub struct Pass {
+pub struct Permit {
     class: Class,
     started: Instant,
 }
 
 /// Decides when requests may start.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Pacer {
     windows: [Window; 3],
     all: Spacing,
     uploads: Spacing,
     breaker: Breaker,
-    repetitions: Repetitions,
+    repetitions: RetryBudget,
 }
 
-impl Pace {
+impl Pacer {
     /// A pace that begins at `now`.
-    pub fn new(caps: &Caps, now: Instant) -> Pace {
+    pub fn new(caps: &Caps, now: Instant) -> Pacer {
         let window = |class| Window::new(caps.preset.map(|preset| preset.per_minute(class)), now);
         let uploads_a_second = caps.uploads_a_minute.map(|rate| f64::from(rate) / 60.0);
-        Pace {
+        Pacer {
             windows: [Class::Uploads, Class::Writes, Class::Reads].map(window),
             all: Spacing::new(caps.requests_a_second),
             uploads: Spacing::new(uploads_a_second),
             breaker: Breaker::default(),
-            repetitions: Repetitions::new(now),
+            repetitions: RetryBudget::new(now),
         }
     }
 
     /// Whether a request of `class` may start at `now`.
     pub fn may_start(&mut self, class: Class, now: Instant) -> Start {
         match self.held(class, now) {
-            Some(Held { until, .. }) => Start::NotBefore(until),
+            Some(Delay { until, .. }) => Start::NotBefore(until),
             None => Start::Ready,
         }
     }
 
     /// What keeps a request of `class` from starting at `now`, if anything does.
-    pub fn held(&mut self, class: Class, now: Instant) -> Option<Held> {
+    pub fn held(&mut self, class: Class, now: Instant) -> Option<Delay> {
         let own = match class {
             Class::Uploads => self.uploads.not_before(),
             Class::Writes | Class::Reads => None,
         };
         let window = &mut self.windows[class as usize];
         let brakes = [
-            (own.max(self.all.not_before()), Brake::Caps),
-            (window.used_up_until(now), Brake::Budget),
-            (window.held_until(), Brake::TooManyRequests),
+            (own.max(self.all.not_before()), ThrottleReason::Caps),
+            (window.used_up_until(now), ThrottleReason::Budget),
+            (window.held_until(), ThrottleReason::TooManyRequests),
             (self.breaker.not_before(now), self.breaker.brake()),
-            (self.repetitions.not_before(now), Brake::Repetitions),
+            (self.repetitions.not_before(now), ThrottleReason::RetryBudget),
         ];
-        let held = brakes.into_iter().filter_map(|(until, by)| Some(Held { until: until?, by }));
+        let held = brakes.into_iter().filter_map(|(until, by)| Some(Delay { until: until?, by }));
         held.max_by_key(|held| held.until).filter(|held| held.until > now)
     }
 
     /// A request of `class` starts at `now`.
-    pub fn started(&mut self, class: Class, turn: Turn, now: Instant) -> Pass {
+    pub fn started(&mut self, class: Class, turn: Turn, now: Instant) -> Permit {
         self.all.started(now);
         if class == Class::Uploads {
             self.uploads.started(now);
@@ -203,16 +203,23 @@ impl Pace {
         }
         self.breaker.started(now);
         self.windows[class as usize].started(now);
-        Pass { class, started: now }
+        Permit { class, started: now }
     }
 
-    /// A request is over. `roll` in `0.0..1.0` spreads the hosts that heard the same.
-    pub fn answered(&mut self, pass: Pass, quota: Option<Quota>, health: Health, now: Instant, roll: f64) {
+    /// A request is over. `jitter` in `0.0..1.0` spreads the hosts that heard the same.
+    pub fn answered(
+        &mut self,
+        pass: Permit,
+        quota: Option<Quota>,
+        health: Health,
+        now: Instant,
+        jitter: f64,
+    ) {
         let window = &mut self.windows[pass.class as usize];
         window.answered(pass.started, quota, now);
         match health {
-            Health::Throttling(delay) => window.hold(delay, now, roll),
-            Health::Failing => self.breaker.failed(pass.started, now, roll),
+            Health::Throttling(delay) => window.hold(delay, now, jitter),
+            Health::Failing => self.breaker.failed(pass.started, now, jitter),
             Health::Well | Health::Unknown => {}
         }
         if matches!(health, Health::Well | Health::Throttling(_)) {
@@ -240,30 +247,30 @@ impl Class {
     }
 }
 
-impl Brake {
+impl ThrottleReason {
     /// A stable name, for logs and machine-readable output: `too_many_requests`.
     pub fn name(self) -> &'static str {
         match self {
-            Brake::TooManyRequests => "too_many_requests",
-            Brake::Budget => "budget",
-            Brake::Failures => "failures",
-            Brake::Probe => "probe",
-            Brake::Repetitions => "repetitions",
-            Brake::Caps => "caps",
+            ThrottleReason::TooManyRequests => "too_many_requests",
+            ThrottleReason::Budget => "budget",
+            ThrottleReason::Failures => "failures",
+            ThrottleReason::Probe => "probe",
+            ThrottleReason::RetryBudget => "repetitions",
+            ThrottleReason::Caps => "caps",
         }
     }
 }
 
 /// In words, to stand behind `uploads wait:`.
-impl fmt::Display for Brake {
+impl fmt::Display for ThrottleReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Brake::TooManyRequests => "the service answered 429, too many requests",
-            Brake::Budget => "the service's requests for this minute are used up",
-            Brake::Failures => "the service failed several times in a row",
-            Brake::Probe => "one request is finding out whether the service is back",
-            Brake::Repetitions => "too many requests were repetitions",
-            Brake::Caps => "the limits that were set here",
+            ThrottleReason::TooManyRequests => "the service answered 429, too many requests",
+            ThrottleReason::Budget => "the service's requests for this minute are used up",
+            ThrottleReason::Failures => "the service failed several times in a row",
+            ThrottleReason::Probe => "one request is finding out whether the service is back",
+            ThrottleReason::RetryBudget => "too many requests were repetitions",
+            ThrottleReason::Caps => "the limits that were set here",
         })
     }
 }

@@ -6,9 +6,9 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn pace() -> (Pace, Instant) {
+fn pace() -> (Pacer, Instant) {
     let now = Instant::now();
-    (Pace::new(&Caps::default(), now), now)
+    (Pacer::new(&Caps::default(), now), now)
 }
 
 fn quota(per_minute: u32, remaining: u32, resets_in_s: u64) -> Option<Quota> {
@@ -16,7 +16,7 @@ fn quota(per_minute: u32, remaining: u32, resets_in_s: u64) -> Option<Quota> {
 }
 
 /// One request that is answered at once.
-fn request(pace: &mut Pace, quota: Option<Quota>, health: Health, now: Instant) {
+fn request(pace: &mut Pacer, quota: Option<Quota>, health: Health, now: Instant) {
     let pass = pace.started(Class::Uploads, Turn::First, now);
     pace.answered(pass, quota, health, now, 0.0);
 }
@@ -25,7 +25,7 @@ fn request(pace: &mut Pace, quota: Option<Quota>, health: Health, now: Instant) 
 fn before_the_first_answer_nothing_is_held_back_unless_a_preset_is_asked_for() {
     let (mut free, now) = pace();
     let caps = Caps { preset: Some(Preset::Sandbox), ..Caps::default() };
-    let mut preset = Pace::new(&caps, now);
+    let mut preset = Pacer::new(&caps, now);
     for _ in 0..40 {
         assert_eq!(preset.may_start(Class::Uploads, now), Start::Ready);
         let _ = (
@@ -101,7 +101,7 @@ fn a_delay_of_a_million_years_is_cut() {
 fn caps_of_the_user_space_requests_evenly() {
     let now = Instant::now();
     let caps = Caps { requests_a_second: Some(10.0), uploads_a_minute: Some(100), preset: None };
-    let mut pace = Pace::new(&caps, now);
+    let mut pace = Pacer::new(&caps, now);
     let _ = pace.started(Class::Uploads, Turn::First, now);
     assert_eq!(pace.may_start(Class::Reads, now), Start::NotBefore(now + SECOND / 10));
     assert_eq!(pace.may_start(Class::Uploads, now), Start::NotBefore(now + SECOND * 6 / 10));
@@ -110,7 +110,7 @@ fn caps_of_the_user_space_requests_evenly() {
 #[test]
 fn a_burst_of_failures_leaves_one_probe_at_a_time_and_one_success_ends_that() {
     let (mut pace, mut now) = pace();
-    let lanes: Vec<Pass> = (0..8).map(|_| pace.started(Class::Uploads, Turn::First, now)).collect();
+    let lanes: Vec<Permit> = (0..8).map(|_| pace.started(Class::Uploads, Turn::First, now)).collect();
     lanes.into_iter().for_each(|pass| pace.answered(pass, None, Health::Failing, now, 0.5));
     let mut pauses = Vec::new();
     for _ in 0..8 {
@@ -196,14 +196,14 @@ impl World {
     fn run(&self) -> Vec<Tally> {
         let epoch = Instant::now();
         let instant = |ms: u64| epoch + Duration::from_millis(ms);
-        let mut pace = Pace::new(&Caps::default(), epoch);
+        let mut pace = Pacer::new(&Caps::default(), epoch);
         let mut counted = vec![0u32; MINUTES as usize + 2];
         let mut tallies: Vec<Tally> = counted.iter().map(|_| Tally::default()).collect();
         let mut others = self.others.clone();
         others.sort_unstable();
         let mut others = others.into_iter().peekable();
         let mut takes = self.takes_ms.iter().cycle();
-        let mut under_way: Vec<(u64, Pass, Health, Quota)> = Vec::new();
+        let mut under_way: Vec<(u64, Permit, Health, Quota)> = Vec::new();
         let mut now = 0;
         while now < MINUTES * 60_000 {
             while let Some((at, count)) = others.next_if(|&(at, _)| at <= now) {
@@ -301,21 +301,21 @@ proptest! {
 fn what_holds_requests_back_is_named() {
     let now = Instant::now();
     let quota = |remaining| Some(Quota { per_minute: 100, remaining, resets_in: None });
-    let mut pace = Pace::new(&Caps::default(), now);
+    let mut pace = Pacer::new(&Caps::default(), now);
     assert_eq!(pace.held(Class::Uploads, now), None);
     let pass = pace.started(Class::Uploads, Turn::First, now);
     pace.answered(pass, quota(0), Health::Well, now, 0.0);
-    assert_eq!(pace.held(Class::Uploads, now).map(|held| held.by), Some(Brake::Budget));
+    assert_eq!(pace.held(Class::Uploads, now).map(|held| held.by), Some(ThrottleReason::Budget));
     assert_eq!(pace.held(Class::Reads, now), None);
     let pass = pace.started(Class::Reads, Turn::First, now);
     pace.answered(pass, None, Health::Throttling(Some(Duration::from_secs(90))), now, 0.0);
-    assert_eq!(pace.held(Class::Reads, now).map(|held| held.by), Some(Brake::TooManyRequests));
+    assert_eq!(pace.held(Class::Reads, now).map(|held| held.by), Some(ThrottleReason::TooManyRequests));
     for _ in 0..5 {
         let pass = pace.started(Class::Writes, Turn::First, now);
         pace.answered(pass, None, Health::Failing, now, 0.0);
     }
-    assert_eq!(pace.held(Class::Writes, now).map(|held| held.by), Some(Brake::Failures));
+    assert_eq!(pace.held(Class::Writes, now).map(|held| held.by), Some(ThrottleReason::Failures));
     let later = now + Duration::from_secs(2);
     let _probe = pace.started(Class::Writes, Turn::First, later);
-    assert_eq!(pace.held(Class::Writes, later).map(|held| held.by), Some(Brake::Probe));
+    assert_eq!(pace.held(Class::Writes, later).map(|held| held.by), Some(ThrottleReason::Probe));
 }

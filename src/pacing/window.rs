@@ -67,10 +67,10 @@ impl Window {
     }
 
     /// The service said: not now.
-    pub(super) fn hold(&mut self, delay: Option<Duration>, now: Instant, roll: f64) {
+    pub(super) fn hold(&mut self, delay: Option<Duration>, now: Instant, jitter: f64) {
         let resets_in = self.known.map(|known| known.resets.saturating_duration_since(now));
         let delay = delay.or(resets_in).unwrap_or(UNSAID_HOLD).clamp(SHORTEST_HOLD, LONGEST_HOLD);
-        let until = now + delay.mul_f64(1.0 + roll / 5.0);
+        let until = now + delay.mul_f64(1.0 + jitter / 5.0);
         self.held_until = self.held_until.max(Some(until));
     }
 

@@ -5,31 +5,31 @@
 use std::time::Instant;
 
 use crate::extent::Extent;
-use crate::session::retry::Attempt;
+use crate::session::retry::AttemptKind;
 use crate::wire::{Addressing, Chunk, ContentRange, Plan};
 
 /// How the bytes become chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum Layout {
     /// The length is known, and so is every chunk.
     Planned(Plan),
     /// Chunks appear one after another; the last one says so. They are sent as parts.
     Stream,
 }
 
-impl Cut {
+impl Layout {
     /// The plan, where the length is known.
     pub fn plan(self) -> Option<Plan> {
         match self {
-            Cut::Planned(plan) => Some(plan),
-            Cut::Stream => None,
+            Layout::Planned(plan) => Some(plan),
+            Layout::Stream => None,
         }
     }
 }
 
 /// What is known of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ChunkState {
     /// To be sent, not before the given moment.
     Waiting(Option<Instant>),
     /// A lane is sending it.
@@ -37,7 +37,7 @@ pub enum State {
     /// It may be stored: the service is asked, and has been asked this many times.
     Doubtful {
         /// How often the service was asked and did not show it.
-        looks: u32,
+        status_checks: u32,
         /// The outcome when the service does not show the chunk.
         if_absent: IfAbsent,
     },
@@ -59,28 +59,28 @@ pub enum IfAbsent {
 
 /// One chunk's record.
 #[derive(Clone, Copy, Debug)]
-pub struct Record {
+pub struct ChunkRecord {
     /// Its bytes.
     pub extent: Extent,
     /// What is known of it.
-    pub state: State,
+    pub state: ChunkState,
     /// How many attempts failed in a way that counts.
     pub failures: u32,
     /// Whether an attempt before the next one may have stored it.
-    pub attempt: Attempt,
+    pub attempt: AttemptKind,
     /// How many attempts were answered by something between here and the service.
     pub intercepted: u32,
     /// Whether credentials were renewed for its sake since it was last stored or refused.
     pub renewed: bool,
     /// Whether the service showed it while it was under way.
-    pub shown: bool,
+    pub seen_in_status: bool,
     /// The attempt that was begun last.
-    pub begun: Option<Begun>,
+    pub begun: Option<StartedAttempt>,
 }
 
 /// An attempt at a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct StartedAttempt {
     /// Counted from 1.
     pub attempt: u32,
     /// When a lane took it.
@@ -90,8 +90,8 @@ pub struct Begun {
 /// All chunks of a session.
 #[derive(Debug)]
 pub struct Chunks {
-    cut: Cut,
-    records: Vec<Record>,
+    cut: Layout,
+    records: Vec<ChunkRecord>,
     ended: bool,
     /// No chunk before this index waits.
     first_waiting: usize,
@@ -103,10 +103,12 @@ pub struct Chunks {
 
 impl Chunks {
     /// Every chunk of the cut, waiting.
-    pub fn new(cut: Cut) -> Chunks {
+    pub fn new(cut: Layout) -> Chunks {
         let (records, ended) = match cut {
-            Cut::Planned(plan) => ((0..plan.chunks()).map(|i| fresh(plan.chunk(i).extent)).collect(), true),
-            Cut::Stream => (Vec::new(), false),
+            Layout::Planned(plan) => {
+                ((0..plan.chunks()).map(|i| fresh(plan.chunk(i).extent)).collect(), true)
+            }
+            Layout::Stream => (Vec::new(), false),
         };
         Chunks {
             cut,
@@ -128,38 +130,38 @@ impl Chunks {
     }
 
     /// The record of the chunk at `index`.
-    pub fn record(&self, index: u32) -> &Record {
+    pub fn record(&self, index: u32) -> &ChunkRecord {
         &self.records[index as usize]
     }
 
     /// The record of the chunk at `index`; its state changes by [`Chunks::mark`] alone.
-    pub fn record_mut(&mut self, index: u32) -> &mut Record {
+    pub fn record_mut(&mut self, index: u32) -> &mut ChunkRecord {
         &mut self.records[index as usize]
     }
 
     /// Changes the state of a chunk.
-    pub fn mark(&mut self, index: u32, state: State) {
+    pub fn mark(&mut self, index: u32, state: ChunkState) {
         let i = index as usize;
         let old = std::mem::replace(&mut self.records[i].state, state);
         self.count(old, self.records[i].extent.len(), Step::Out);
         self.count(state, self.records[i].extent.len(), Step::In);
-        if matches!(state, State::Waiting(_)) {
+        if matches!(state, ChunkState::Waiting(_)) {
             self.first_waiting = self.first_waiting.min(i);
         }
     }
 
-    fn count(&mut self, state: State, len: u64, step: Step) {
+    fn count(&mut self, state: ChunkState, len: u64, step: Step) {
         let counter = match state {
-            State::Waiting(_) => return,
-            State::InFlight => &mut self.in_flight,
-            State::Doubtful { .. } => &mut self.doubtful,
-            State::Stored => &mut self.stored,
+            ChunkState::Waiting(_) => return,
+            ChunkState::InFlight => &mut self.in_flight,
+            ChunkState::Doubtful { .. } => &mut self.doubtful,
+            ChunkState::Stored => &mut self.stored,
         };
         match step {
             Step::In => *counter += 1,
             Step::Out => *counter -= 1,
         }
-        if state == State::Stored {
+        if state == ChunkState::Stored {
             match step {
                 Step::In => self.stored_bytes += len,
                 Step::Out => self.stored_bytes -= len,
@@ -169,12 +171,13 @@ impl Chunks {
 
     /// The first chunk that may be sent at `now`.
     pub fn next_ready(&mut self, now: Instant) -> Option<u32> {
-        while self.records.get(self.first_waiting).is_some_and(|r| !matches!(r.state, State::Waiting(_))) {
+        while self.records.get(self.first_waiting).is_some_and(|r| !matches!(r.state, ChunkState::Waiting(_)))
+        {
             self.first_waiting += 1;
         }
-        let ready = |record: &Record| match record.state {
-            State::Waiting(not_before) => not_before.is_none_or(|at| at <= now),
-            State::InFlight | State::Doubtful { .. } | State::Stored => false,
+        let ready = |record: &ChunkRecord| match record.state {
+            ChunkState::Waiting(not_before) => not_before.is_none_or(|at| at <= now),
+            ChunkState::InFlight | ChunkState::Doubtful { .. } | ChunkState::Stored => false,
         };
         let found = self.records[self.first_waiting..].iter().position(ready)?;
         Some((self.first_waiting + found) as u32)
@@ -182,9 +185,9 @@ impl Chunks {
 
     /// When the next paused chunk may be sent; those whose pause is over are not counted.
     pub fn next_pause_end(&self, now: Instant) -> Option<Instant> {
-        let pause = |record: &Record| match record.state {
-            State::Waiting(not_before) => not_before,
-            State::InFlight | State::Doubtful { .. } | State::Stored => None,
+        let pause = |record: &ChunkRecord| match record.state {
+            ChunkState::Waiting(not_before) => not_before,
+            ChunkState::InFlight | ChunkState::Doubtful { .. } | ChunkState::Stored => None,
         };
         self.records.get(self.first_waiting..)?.iter().filter_map(pause).filter(|&at| at > now).min()
     }
@@ -197,8 +200,8 @@ impl Chunks {
     /// How the chunk at `index` is named on the wire.
     pub fn content_range(&self, index: u32) -> Option<ContentRange> {
         match self.cut {
-            Cut::Planned(plan) => plan.content_range(index),
-            Cut::Stream => {
+            Layout::Planned(plan) => plan.content_range(index),
+            Layout::Stream => {
                 let last = self.ended && index as usize + 1 == self.records.len();
                 Some(ContentRange::Part { number: index + 1, total: last.then_some(index + 1) })
             }
@@ -213,8 +216,8 @@ impl Chunks {
     /// How chunks are named on the wire.
     pub fn addressing(&self) -> Addressing {
         match self.cut {
-            Cut::Planned(plan) => plan.addressing(),
-            Cut::Stream => Addressing::Part,
+            Layout::Planned(plan) => plan.addressing(),
+            Layout::Stream => Addressing::Part,
         }
     }
 
@@ -235,7 +238,7 @@ impl Chunks {
 
     /// Whether the service has the chunk at `index`.
     pub fn is_stored(&self, index: u32) -> bool {
-        self.records.get(index as usize).is_some_and(|record| record.state == State::Stored)
+        self.records.get(index as usize).is_some_and(|record| record.state == ChunkState::Stored)
     }
 
     /// How many chunks lanes are sending.
@@ -247,8 +250,9 @@ impl Chunks {
     ///
     /// A chunk under way counts. The service may have all of its bytes although its answer is still to come.
     pub fn may_hold_all_but(&self, index: u32) -> bool {
-        let may_hold = |(i, record): (usize, &Record)| {
-            let is_unsent = matches!(record.state, State::Waiting(_)) && record.attempt == Attempt::First;
+        let may_hold = |(i, record): (usize, &ChunkRecord)| {
+            let is_unsent =
+                matches!(record.state, ChunkState::Waiting(_)) && record.attempt == AttemptKind::First;
             i == index as usize || !is_unsent
         };
         self.ended && self.records.iter().enumerate().all(may_hold)
@@ -269,11 +273,11 @@ impl Chunks {
         self.stored_bytes
     }
 
-    /// The length of the whole, once every chunk is known.
+    /// The length of the source, once every chunk is known.
     pub fn total_bytes(&self) -> Option<u64> {
         match self.cut {
-            Cut::Planned(plan) => Some(plan.len()),
-            Cut::Stream => self.ended.then(|| self.records.last().map_or(0, |r| r.extent.end())),
+            Layout::Planned(plan) => Some(plan.len()),
+            Layout::Stream => self.ended.then(|| self.records.last().map_or(0, |r| r.extent.end())),
         }
     }
 }
@@ -292,15 +296,15 @@ enum Step {
     Out,
 }
 
-fn fresh(extent: Extent) -> Record {
-    Record {
+fn fresh(extent: Extent) -> ChunkRecord {
+    ChunkRecord {
         extent,
-        state: State::Waiting(None),
+        state: ChunkState::Waiting(None),
         failures: 0,
         intercepted: 0,
-        attempt: Attempt::First,
+        attempt: AttemptKind::First,
         renewed: false,
-        shown: false,
+        seen_in_status: false,
         begun: None,
     }
 }

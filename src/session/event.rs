@@ -8,14 +8,14 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::pacing::{Brake, Class};
+use crate::pacing::{Class, ThrottleReason};
 use crate::session::retry::Fate;
 use crate::source::Change;
 
 /// Something that happened to an upload. None of it holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Happening {
+pub enum UploadEvent {
     /// An earlier run's upload is taken up; what the service has of it is not sent again.
     Resumed {
         /// The container.
@@ -54,7 +54,7 @@ pub enum Happening {
         /// Which requests.
         class: Class,
         /// What holds them back.
-        why: Brake,
+        why: ThrottleReason,
         /// For how long.
         delay: Duration,
     },
@@ -63,7 +63,7 @@ pub enum Happening {
         /// The container.
         video_id: String,
         /// What for.
-        reason: Inquiry,
+        reason: StatusReason,
     },
     /// The file's attributes, links or name changed while it is being sent. Its bytes did not, as far as the kernel
     /// reports, and the upload goes on. At most once an upload.
@@ -87,13 +87,13 @@ pub enum Happening {
         /// The container that was being filled. With [`OnChange::Restart`](crate::OnChange::Restart) it is deleted,
         /// otherwise it is left as it is.
         video_id: Option<String>,
-        /// Why, in words.
+        /// The reason, in words.
         why: String,
     },
     /// With an upload token alone: the first chunk may have made a video that no answer named. It cannot be
     /// found without the API key, is titled like the file, and the upload makes another one.
     StrayVideo,
-    /// The reader was slow: this many happenings are lost to it, the oldest ones.
+    /// The reader was slow: this many events are lost to it, the oldest ones.
     Missed {
         /// How many.
         count: u64,
@@ -137,7 +137,7 @@ impl From<&Error> for Why {
 
 /// What the service is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inquiry {
+pub enum StatusReason {
     /// An earlier run's upload is taken up.
     Resume,
     /// The answer to a chunk was lost.
@@ -146,33 +146,33 @@ pub enum Inquiry {
     Completion,
 }
 
-impl Inquiry {
+impl StatusReason {
     /// A stable name, for logs and machine-readable output: `lost_answer`.
     pub fn name(self) -> &'static str {
         match self {
-            Inquiry::Resume => "resume",
-            Inquiry::LostAnswer => "lost_answer",
-            Inquiry::Completion => "completion",
+            StatusReason::Resume => "resume",
+            StatusReason::LostAnswer => "lost_answer",
+            StatusReason::Completion => "completion",
         }
     }
 }
 
-impl fmt::Display for Inquiry {
+impl fmt::Display for StatusReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Inquiry::Resume => "an earlier run began it",
-            Inquiry::LostAnswer => "the answer to a chunk was lost",
-            Inquiry::Completion => "no answer said that the file is complete",
+            StatusReason::Resume => "an earlier run began it",
+            StatusReason::LostAnswer => "the answer to a chunk was lost",
+            StatusReason::Completion => "no answer said that the file is complete",
         })
     }
 }
 
-/// What [`Happening::StrayVideo`] means and what to do about it.
+/// What [`UploadEvent::StrayVideo`] means and what to do about it.
 pub const STRAY_VIDEO: &str = "the answer to the first chunk was lost: the service may have made a video from it \
     that nothing names; whoever has the API key finds it by its title, the file's name, and can delete what is \
     not complete";
 
-/// Happenings that wait for a reader of one upload; beyond that, the oldest are lost.
+/// Events that wait for a reader of one upload; beyond that, the oldest are lost.
 pub const QUEUE: usize = 128;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The upload of one source to one destination, as a state machine.
 //!
 //! No I/O and no clock. Whoever drives it
-//! - tells it what happened by the `handle_*` methods, with the time and a roll of the dice,
+//! - tells it what happened by the `handle_*` methods, with the time and a random number,
 //! - asks [`Session::poll`] what it must do next until that says `None`,
 //! - asks [`Session::next_chunk`] for a chunk whenever a lane is idle,
 //! - comes back at [`Session::next_timeout`].
@@ -22,47 +22,49 @@
 
 pub(crate) mod chunks;
 pub mod event;
+mod interface;
 mod outcome;
 mod proof;
 pub mod retry;
 mod status;
-mod words;
 
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind};
 use crate::extent::Extent;
-use crate::session::chunks::{Begun, Chunks, Last, State};
-use crate::session::event::{Happening, Inquiry};
-use crate::session::retry::{Attempt, RetryPolicy};
+use crate::session::chunks::{ChunkState, Chunks, Last, StartedAttempt};
+use crate::session::event::{StatusReason, UploadEvent};
+use crate::session::retry::{AttemptKind, RetryPolicy};
 
-pub use words::{Access, Action, Completion, Dispatch, Outcome, Received, Resumed, Spec};
+pub use interface::{
+    ChunkToSend, Completion, CredentialKind, Outcome, ReceivedSet, Resumed, SessionAction, SessionConfig,
+};
 
 /// The state machine.
 #[derive(Debug)]
 pub struct Session {
-    access: Access,
+    access: CredentialKind,
     policy: RetryPolicy,
     chunks: Chunks,
     video_id: Option<String>,
-    phase: Phase,
-    asking: Asking,
-    renewing: Renewing,
+    phase: SessionPhase,
+    status_query: StatusQuery,
+    renewing: Renewal,
     stopping: bool,
     /// When the first failure came since a chunk was last stored.
-    trouble: Option<Instant>,
+    failing_since: Option<Instant>,
     /// Whether the container was created or filled by this upload, now or in an earlier run.
     is_ours: bool,
     /// Whether an earlier process began to fill the container.
     is_resumed: bool,
     /// Whether the service acknowledged the container in this run.
-    seen_alive: bool,
+    acknowledged: bool,
     /// The first "no such video" since the service last acknowledged the container.
     missing_since: Option<Instant>,
     /// Whether the last status said that bytes are missing, and nothing was sent since.
     seen_incomplete: bool,
-    /// Whether an answer said that the service holds the whole file, at a moment when that was possible.
-    said: Completion,
+    /// Whether an answer said that the service holds the complete file, at a moment when that was possible.
+    reported: Completion,
     /// The chunk whose answer was the first to say so, possible or not.
     completed_by: Option<u32>,
     /// What last put a chunk in doubt.
@@ -73,12 +75,12 @@ pub struct Session {
     confirmations: u32,
     retries: u32,
     resent_bytes: u64,
-    /// What was not taken by [`Session::take_happenings`] yet; a few for each chunk at most.
-    happenings: Vec<Happening>,
+    /// What was not taken by [`Session::take_events`] yet; a few for each chunk at most.
+    events: Vec<UploadEvent>,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum SessionPhase {
     Creating,
     CreationAsked,
     Reconciling,
@@ -89,14 +91,14 @@ enum Phase {
 
 /// Where the status question stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asking {
+enum StatusQuery {
     No,
     DueAt(Instant),
     Asked,
 }
 
 #[derive(Debug)]
-enum Renewing {
+enum Renewal {
     No,
     /// The refusal that asks for it.
     Due(Error),
@@ -105,27 +107,27 @@ enum Renewing {
 
 impl Session {
     /// A session that begins at `now`.
-    pub fn new(spec: Spec, now: Instant) -> Session {
+    pub fn new(spec: SessionConfig, now: Instant) -> Session {
         let mut session = Session {
             access: spec.access,
             policy: spec.policy,
             chunks: Chunks::new(spec.cut),
             phase: match (&spec.video_id, spec.access, &spec.resumed) {
-                (None, Access::Key, _) => Phase::Creating,
-                (Some(_), Access::Key, Some(_)) => Phase::Reconciling,
-                (_, Access::Token, _) | (Some(_), Access::Key, None) => Phase::Sending,
+                (None, CredentialKind::Key, _) => SessionPhase::Creating,
+                (Some(_), CredentialKind::Key, Some(_)) => SessionPhase::Reconciling,
+                (_, CredentialKind::Token, _) | (Some(_), CredentialKind::Key, None) => SessionPhase::Sending,
             },
             is_ours: spec.resumed.is_some(),
             is_resumed: spec.resumed.is_some(),
-            seen_alive: false,
+            acknowledged: false,
             missing_since: None,
             seen_incomplete: false,
             video_id: spec.video_id,
-            asking: Asking::No,
-            renewing: Renewing::No,
+            status_query: StatusQuery::No,
+            renewing: Renewal::No,
             stopping: false,
-            trouble: None,
-            said: Completion::Open,
+            failing_since: None,
+            reported: Completion::Open,
             completed_by: None,
             doubt: None,
             status_failures: 0,
@@ -133,15 +135,15 @@ impl Session {
             confirmations: 0,
             retries: 0,
             resent_bytes: 0,
-            happenings: Vec::new(),
+            events: Vec::new(),
         };
         if let Some(resumed) = &spec.resumed {
-            session.take_up(resumed);
+            session.restore(resumed);
         }
         match (&session.phase, &spec.resumed) {
-            (Phase::Reconciling, _) => session.asking = Asking::DueAt(now),
+            (SessionPhase::Reconciling, _) => session.status_query = StatusQuery::DueAt(now),
             // Nobody can be asked: the journal's word counts.
-            (_, Some(_)) => session.say_resumed(),
+            (_, Some(_)) => session.report_resumed(),
             (_, None) => {}
         }
         session.advance(now);
@@ -149,62 +151,63 @@ impl Session {
     }
 
     /// An earlier process may have sent any chunk without living to see the answer.
-    fn take_up(&mut self, resumed: &Resumed) {
+    fn restore(&mut self, resumed: &Resumed) {
         for index in 0..self.chunks.known() {
-            self.chunks.record_mut(index).attempt = Attempt::Repeated;
+            self.chunks.record_mut(index).attempt = AttemptKind::Repeated;
         }
         let known = self.chunks.known();
         for &index in resumed.stored.iter().filter(|&&index| index < known) {
-            self.chunks.mark(index, State::Stored);
+            self.chunks.mark(index, ChunkState::Stored);
         }
     }
 
     /// What must be done next; call until it says `None`.
-    pub fn poll(&mut self, now: Instant) -> Option<Action> {
-        match (&self.phase, self.asking) {
-            (Phase::Ended(_), _) => return Some(Action::Finish),
-            (Phase::Creating, _) if self.stopping => self.end(Err(stopped())),
+    pub fn poll(&mut self, now: Instant) -> Option<SessionAction> {
+        match (&self.phase, self.status_query) {
+            (SessionPhase::Ended(_), _) => return Some(SessionAction::Finish),
+            (SessionPhase::Creating, _) if self.stopping => self.end(Err(stopped())),
             // A stream may yet turn out to be empty.
-            (Phase::Creating, _) if self.chunks.known() == 0 => {}
-            (Phase::Creating, _) => {
-                self.phase = Phase::CreationAsked;
-                return Some(Action::Create);
+            (SessionPhase::Creating, _) if self.chunks.known() == 0 => {}
+            (SessionPhase::Creating, _) => {
+                self.phase = SessionPhase::CreationAsked;
+                return Some(SessionAction::Create);
             }
-            (_, Asking::DueAt(at)) if at <= now && !self.is_renewing() => {
-                self.asking = Asking::Asked;
-                self.say_asked();
-                return Some(Action::AskStatus);
+            (_, StatusQuery::DueAt(at)) if at <= now && !self.is_renewing() => {
+                self.status_query = StatusQuery::Asked;
+                self.report_query();
+                return Some(SessionAction::AskStatus);
             }
             _ => {}
         }
-        if let Renewing::Due(_) = self.renewing {
-            let Renewing::Due(error) = std::mem::replace(&mut self.renewing, Renewing::No) else {
+        if let Renewal::Due(_) = self.renewing {
+            let Renewal::Due(error) = std::mem::replace(&mut self.renewing, Renewal::No) else {
                 return None;
             };
-            self.renewing = Renewing::Asked(error);
-            return Some(Action::Renew);
+            self.renewing = Renewal::Asked(error);
+            return Some(SessionAction::Renew);
         }
-        if self.stopping && self.chunks.in_flight() == 0 && !matches!(self.phase, Phase::CreationAsked) {
+        if self.stopping && self.chunks.in_flight() == 0 && !matches!(self.phase, SessionPhase::CreationAsked)
+        {
             self.end(Err(stopped()));
         }
-        matches!(self.phase, Phase::Ended(_)).then_some(Action::Finish)
+        matches!(self.phase, SessionPhase::Ended(_)).then_some(SessionAction::Finish)
     }
 
     /// A chunk for an idle lane, if one may be sent at `now`.
-    pub fn next_chunk(&mut self, now: Instant) -> Option<Dispatch> {
-        let sending = matches!(self.phase, Phase::Sending) && !self.is_renewing();
+    pub fn next_chunk(&mut self, now: Instant) -> Option<ChunkToSend> {
+        let sending = matches!(self.phase, SessionPhase::Sending) && !self.is_renewing();
         if !sending || self.stopping || self.waits_for_the_first() {
             return None;
         }
         let index = self.chunks.next_ready(now)?;
-        self.chunks.mark(index, State::InFlight);
+        self.chunks.mark(index, ChunkState::InFlight);
         let record = self.chunks.record_mut(index);
         let attempt = record.failures + 1;
-        record.begun = Some(Begun { attempt, at: now });
+        record.begun = Some(StartedAttempt { attempt, at: now });
         if attempt > 1 {
             self.retries += 1;
         }
-        Some(Dispatch {
+        Some(ChunkToSend {
             chunk: self.chunks.chunk(index),
             content_range: self.chunks.content_range(index),
             video_id: self.video_id.clone(),
@@ -214,7 +217,7 @@ impl Session {
 
     /// Whether it would take a lane, if not at once then after a pause.
     pub fn wants_lane(&self) -> bool {
-        let sending = matches!(self.phase, Phase::Sending) && !self.is_renewing() && !self.stopping;
+        let sending = matches!(self.phase, SessionPhase::Sending) && !self.is_renewing() && !self.stopping;
         sending && !self.waits_for_the_first() && self.chunks.waiting() > 0
     }
 
@@ -224,12 +227,12 @@ impl Session {
     }
 
     fn is_renewing(&self) -> bool {
-        !matches!(self.renewing, Renewing::No)
+        !matches!(self.renewing, Renewal::No)
     }
 
     /// Whether it ended well: the service has, and confirmed, every byte.
-    pub fn is_whole(&self) -> bool {
-        matches!(self.phase, Phase::Ended(Some(Ok(_))))
+    pub fn is_complete(&self) -> bool {
+        matches!(self.phase, SessionPhase::Ended(Some(Ok(_))))
     }
 
     /// When to poll again though nothing happened: later than `now`, or never.
@@ -237,15 +240,15 @@ impl Session {
         if self.is_renewing() {
             return None;
         }
-        let asking = match self.asking {
-            Asking::DueAt(at) => Some(at),
-            Asking::No | Asking::Asked => None,
+        let status_query = match self.status_query {
+            StatusQuery::DueAt(at) => Some(at),
+            StatusQuery::No | StatusQuery::Asked => None,
         };
         let pause = match self.phase {
-            Phase::Sending => self.chunks.next_pause_end(now),
+            SessionPhase::Sending => self.chunks.next_pause_end(now),
             _ => None,
         };
-        asking.into_iter().chain(pause).min()
+        status_query.into_iter().chain(pause).min()
     }
 
     /// A stream's next chunk is there to be sent.
@@ -258,8 +261,8 @@ impl Session {
         match created {
             Ok(video_id) => {
                 self.video_id = Some(video_id);
-                self.see_alive();
-                self.phase = Phase::Sending;
+                self.mark_acknowledged();
+                self.phase = SessionPhase::Sending;
             }
             Err(error) => self.end(Err(error)),
         }
@@ -276,31 +279,31 @@ impl Session {
     }
 
     fn advance(&mut self, now: Instant) {
-        if !matches!(self.phase, Phase::Sending) || !self.chunks.all_stored() {
+        if !matches!(self.phase, SessionPhase::Sending) || !self.chunks.all_stored() {
             return;
         }
         // Chunks can overwrite each other, where their Content-Range is lost on the way for example, and every
         // answer calls the video complete then. Only the status tells; one request alone cannot be overwritten.
-        let is_certain = self.said == Completion::Complete && self.chunks.known() == 1;
-        if self.access == Access::Token || is_certain {
-            return self.end(Ok(self.said));
+        let is_certain = self.reported == Completion::Complete && self.chunks.known() == 1;
+        if self.access == CredentialKind::Token || is_certain {
+            return self.end(Ok(self.reported));
         }
-        self.phase = Phase::Confirming;
-        if self.asking == Asking::No {
-            self.asking = Asking::DueAt(now);
+        self.phase = SessionPhase::Confirming;
+        if self.status_query == StatusQuery::No {
+            self.status_query = StatusQuery::DueAt(now);
         }
     }
 
     /// Notes that the service knows the container, and that this upload fills it.
-    fn see_alive(&mut self) {
+    fn mark_acknowledged(&mut self) {
         self.is_ours = true;
-        self.seen_alive = true;
+        self.acknowledged = true;
         self.missing_since = None;
     }
 
     fn end(&mut self, result: Result<Completion, Error>) {
-        if !matches!(self.phase, Phase::Ended(_)) {
-            self.phase = Phase::Ended(Some(result));
+        if !matches!(self.phase, SessionPhase::Ended(_)) {
+            self.phase = SessionPhase::Ended(Some(result));
         }
     }
 
@@ -310,11 +313,11 @@ impl Session {
     /// process that resumes must be able to see both, so the chunk whose answer was the first one is sent again.
     pub fn may_be_journalled(&self, index: u32) -> bool {
         let is_doubtful =
-            self.access == Access::Token && (self.completed_by == Some(index) || self.has_failed());
-        self.chunks.is_stored(index) && (self.is_whole() || !is_doubtful)
+            self.access == CredentialKind::Token && (self.completed_by == Some(index) || self.has_failed());
+        self.chunks.is_stored(index) && (self.is_complete() || !is_doubtful)
     }
 
-    /// Whether the service certainly lacks bytes: the last status said so, or a chunk was never sent whole.
+    /// Whether the service certainly lacks bytes: the last status reported so, or a chunk was never sent whole.
     pub fn is_incomplete(&self) -> bool {
         self.seen_incomplete || !self.chunks.may_hold_all()
     }
@@ -331,38 +334,38 @@ impl Session {
 
     /// What it is at, for people.
     pub fn state(&self) -> &'static str {
-        match (&self.phase, self.asking, &self.renewing) {
-            (_, _, Renewing::Due(_) | Renewing::Asked(_)) => "renewing the credentials",
-            (Phase::Creating, ..) => "waiting for the first bytes",
-            (Phase::CreationAsked, ..) => "creating the video",
-            (_, Asking::Asked, _) => "asking what the service has",
-            (Phase::Reconciling, ..) => "taking up an earlier upload",
-            (Phase::Sending, ..) if self.chunks.in_flight() == 0 => "pausing before the next attempt",
-            (Phase::Sending, ..) => "sending",
-            (Phase::Confirming, ..) => "waiting for the service's confirmation",
-            (Phase::Ended(_), ..) => "ended",
+        match (&self.phase, self.status_query, &self.renewing) {
+            (_, _, Renewal::Due(_) | Renewal::Asked(_)) => "renewing the credentials",
+            (SessionPhase::Creating, ..) => "waiting for the first bytes",
+            (SessionPhase::CreationAsked, ..) => "creating the video",
+            (_, StatusQuery::Asked, _) => "asking what the service has",
+            (SessionPhase::Reconciling, ..) => "taking up an earlier upload",
+            (SessionPhase::Sending, ..) if self.chunks.in_flight() == 0 => "pausing before the next attempt",
+            (SessionPhase::Sending, ..) => "sending",
+            (SessionPhase::Confirming, ..) => "waiting for the service's confirmation",
+            (SessionPhase::Ended(_), ..) => "ended",
         }
     }
 
     /// What has happened since this was last asked, oldest first.
-    pub fn take_happenings(&mut self) -> Vec<Happening> {
-        std::mem::take(&mut self.happenings)
+    pub fn take_events(&mut self) -> Vec<UploadEvent> {
+        std::mem::take(&mut self.events)
     }
 
-    fn say_resumed(&mut self) {
+    fn report_resumed(&mut self) {
         let video_id = self.video_id.clone().unwrap_or_default();
         let (chunks, bytes) = (self.chunks.stored(), self.chunks.stored_bytes());
-        self.happenings.push(Happening::Resumed { video_id, chunks, bytes });
+        self.events.push(UploadEvent::Resumed { video_id, chunks, bytes });
     }
 
-    fn say_asked(&mut self) {
+    fn report_query(&mut self) {
         let reason = match self.phase {
-            Phase::Reconciling => Inquiry::Resume,
-            Phase::Confirming => Inquiry::Completion,
-            _ => Inquiry::LostAnswer,
+            SessionPhase::Reconciling => StatusReason::Resume,
+            SessionPhase::Confirming => StatusReason::Completion,
+            _ => StatusReason::LostAnswer,
         };
         let video_id = self.video_id.clone().unwrap_or_default();
-        self.happenings.push(Happening::StatusAsked { video_id, reason });
+        self.events.push(UploadEvent::StatusAsked { video_id, reason });
     }
 
     /// How many attempts were repetitions.
@@ -378,7 +381,7 @@ impl Session {
     /// How it ended; `None` while it has not, and once the result was taken.
     pub fn take_result(&mut self) -> Option<Result<Completion, Error>> {
         match &mut self.phase {
-            Phase::Ended(result) => result.take(),
+            SessionPhase::Ended(result) => result.take(),
             _ => None,
         }
     }

@@ -1,8 +1,8 @@
 //! Chunks that an earlier process sent of a file that was touched since: the session expects only proved ones.
 
-use super::{Phase, Received, Session};
+use super::{ReceivedSet, Session, SessionPhase};
 use crate::error::Error;
-use crate::session::retry::Attempt;
+use crate::session::retry::AttemptKind;
 
 impl Session {
     /// Limits the chunks that an earlier process can have stored to these. An answer that says "already there" to any
@@ -10,29 +10,31 @@ impl Session {
     pub fn expect_only(&mut self, sent: impl IntoIterator<Item = u32>) {
         let known = self.chunks.known();
         for index in 0..known {
-            self.chunks.record_mut(index).attempt = Attempt::First;
+            self.chunks.record_mut(index).attempt = AttemptKind::First;
         }
         for index in sent.into_iter().filter(|&index| index < known) {
-            self.chunks.record_mut(index).attempt = Attempt::Repeated;
+            self.chunks.record_mut(index).attempt = AttemptKind::Repeated;
         }
     }
 
     /// Returns `true` when the service, asked before anything is sent, holds a chunk that
     /// [`Session::expect_only`] did not name.
-    pub fn is_unexpected(&self, received: &Received) -> bool {
-        let is_foreign = |index| self.chunks.record(index).attempt == Attempt::First;
-        matches!(self.phase, Phase::Reconciling)
-            && self.shown(received).any(|(index, shown)| (shown || received.complete) && is_foreign(index))
+    pub fn is_unexpected(&self, received: &ReceivedSet) -> bool {
+        let is_foreign = |index| self.chunks.record(index).attempt == AttemptKind::First;
+        matches!(self.phase, SessionPhase::Reconciling)
+            && self
+                .seen_in_status(received)
+                .any(|(index, seen_in_status)| (seen_in_status || received.complete) && is_foreign(index))
     }
 
     /// Ends the session with an error, also where it had ended well because an earlier process has seen the
     /// acknowledgement of every chunk.
     pub fn disprove(&mut self, error: Error) {
-        self.phase = Phase::Ended(Some(Err(error)));
+        self.phase = SessionPhase::Ended(Some(Err(error)));
     }
 
     /// Returns `true` when it has ended with an error.
     pub fn has_failed(&self) -> bool {
-        matches!(self.phase, Phase::Ended(Some(Err(_))))
+        matches!(self.phase, SessionPhase::Ended(Some(Err(_))))
     }
 }

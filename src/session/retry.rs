@@ -1,6 +1,6 @@
 //! Whether and when to try again: every failure is answered in one exhaustive match.
 //!
-//! Pure: the clock's and the dice's say come in as arguments.
+//! Pure: the clock's and the rng's say come in as arguments.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub enum Fate {
 
 /// Whether the service may hold the chunk from an attempt before this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempt {
+pub enum AttemptKind {
     /// No earlier attempt can have stored it, in this process or an earlier one.
     First,
     /// An earlier attempt may have stored it.
@@ -26,7 +26,7 @@ pub enum Attempt {
 
 /// What to do about a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// Send it again after a pause.
     Again,
     /// Send it again after a pause, a few times: something between here and the service answered.
@@ -50,25 +50,25 @@ pub enum Verdict {
 }
 
 /// The one place that answers "try again?".
-pub fn judge(error: &Error, fate: Fate, attempt: Attempt) -> Verdict {
+pub fn judge(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision {
     match error.kind() {
         ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
             match (fate, error.retry_after()) {
-                (Fate::Unknown, _) => Verdict::AskFirst,
+                (Fate::Unknown, _) => RetryDecision::AskFirst,
                 // RFC 9110 section 10.2.3: a 503 says with it how long the service will be away.
-                (Fate::NotStored, Some(delay)) => Verdict::Later(delay),
-                (Fate::NotStored, None) => Verdict::Again,
+                (Fate::NotStored, Some(delay)) => RetryDecision::Later(delay),
+                (Fate::NotStored, None) => RetryDecision::Again,
             }
         }
-        ErrorKind::RateLimited => Verdict::Throttled(error.retry_after()),
-        ErrorKind::NotAuthorized => Verdict::Renew,
+        ErrorKind::RateLimited => RetryDecision::Throttled(error.retry_after()),
+        ErrorKind::NotAuthorized => RetryDecision::Renew,
         ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => match attempt {
-            Attempt::First => Verdict::Disputed,
-            Attempt::Repeated => Verdict::AlreadyThere,
+            AttemptKind::First => RetryDecision::Disputed,
+            AttemptKind::Repeated => RetryDecision::AlreadyThere,
         },
-        ErrorKind::NotFound => Verdict::Missing,
+        ErrorKind::NotFound => RetryDecision::Missing,
         ErrorKind::Refused if error.is_from_intermediary() => {
-            error.retry_after().map_or(Verdict::AgainBriefly, Verdict::Later)
+            error.retry_after().map_or(RetryDecision::AgainBriefly, RetryDecision::Later)
         }
         ErrorKind::Refused
         | ErrorKind::InvalidInput
@@ -82,7 +82,7 @@ pub fn judge(error: &Error, fate: Fate, attempt: Attempt) -> Verdict {
         | ErrorKind::Journal
         | ErrorKind::Busy
         | ErrorKind::Cancelled
-        | ErrorKind::Internal => Verdict::GiveUp,
+        | ErrorKind::Internal => RetryDecision::GiveUp,
     }
 }
 
@@ -117,17 +117,17 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// The pause before repetition `repetition` (counted from 1), between half and all of the doubled
-    /// pause, as `roll` in `0.0..1.0` decides.
-    pub fn pause(&self, repetition: u32, roll: f64) -> Duration {
+    /// pause, as `jitter` in `0.0..1.0` decides.
+    pub fn pause(&self, repetition: u32, jitter: f64) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << repetition.saturating_sub(1).min(20));
-        doubled.min(self.longest_pause).mul_f64(0.5 + roll / 2.0)
+        doubled.min(self.longest_pause).mul_f64(0.5 + jitter / 2.0)
     }
 
     /// A delay that the service asked for, stretched by up to a fifth so that hosts which were told the
     /// same do not come back at the same moment.
-    pub fn after_throttle(&self, delay: Option<Duration>, roll: f64) -> Duration {
+    pub fn after_throttle(&self, delay: Option<Duration>, jitter: f64) -> Duration {
         let delay = delay.unwrap_or(self.longest_pause).clamp(self.first_pause, LONGEST_DELAY);
-        delay.mul_f64(1.0 + roll / 5.0)
+        delay.mul_f64(1.0 + jitter / 5.0)
     }
 }
 
@@ -144,19 +144,19 @@ mod tests {
     #[test]
     fn a_lost_answer_is_a_question_and_a_broken_request_is_not() {
         let lost = Error::new(ErrorKind::Unavailable, "send a chunk");
-        assert_eq!(judge(&lost, Fate::Unknown, Attempt::First), Verdict::AskFirst);
-        assert_eq!(judge(&lost, Fate::NotStored, Attempt::First), Verdict::Again);
+        assert_eq!(judge(&lost, Fate::Unknown, AttemptKind::First), RetryDecision::AskFirst);
+        assert_eq!(judge(&lost, Fate::NotStored, AttemptKind::First), RetryDecision::Again);
     }
 
     #[test]
     fn already_sent_is_disputed_at_first_and_an_answer_on_a_repetition() {
         for kind in [ErrorKind::AlreadySent, ErrorKind::AlreadyFilled] {
             let error = Error::new(kind, "send a chunk");
-            assert_eq!(judge(&error, Fate::NotStored, Attempt::First), Verdict::Disputed);
-            assert_eq!(judge(&error, Fate::NotStored, Attempt::Repeated), Verdict::AlreadyThere);
+            assert_eq!(judge(&error, Fate::NotStored, AttemptKind::First), RetryDecision::Disputed);
+            assert_eq!(judge(&error, Fate::NotStored, AttemptKind::Repeated), RetryDecision::AlreadyThere);
         }
         let other = Error::new(ErrorKind::Refused, "send a chunk");
-        assert_eq!(judge(&other, Fate::NotStored, Attempt::Repeated), Verdict::GiveUp);
+        assert_eq!(judge(&other, Fate::NotStored, AttemptKind::Repeated), RetryDecision::GiveUp);
     }
 
     #[test]
@@ -169,8 +169,8 @@ mod tests {
             let failed = Error::new(kind, "send a chunk").with_refusal(refusal(status));
             let with_delay = Error::new(kind, "send a chunk").with_refusal(refusal(status));
             let with_delay = with_delay.with_retry_after(delay);
-            assert_ne!(judge(&failed, Fate::NotStored, Attempt::First), Verdict::Later(delay));
-            assert_eq!(judge(&with_delay, Fate::NotStored, Attempt::First), Verdict::Later(delay));
+            assert_ne!(judge(&failed, Fate::NotStored, AttemptKind::First), RetryDecision::Later(delay));
+            assert_eq!(judge(&with_delay, Fate::NotStored, AttemptKind::First), RetryDecision::Later(delay));
         }
     }
 
@@ -179,8 +179,8 @@ mod tests {
         let page = Refusal { status: 404, title: Some("Not Found".into()), ..Refusal::default() };
         let own = Refusal { slug: Some("invalid-attribute".into()), ..page.clone() };
         let refused = |refusal| Error::new(ErrorKind::Refused, "send a chunk").with_refusal(refusal);
-        assert_eq!(judge(&refused(page), Fate::NotStored, Attempt::First), Verdict::AgainBriefly);
-        assert_eq!(judge(&refused(own), Fate::NotStored, Attempt::First), Verdict::GiveUp);
+        assert_eq!(judge(&refused(page), Fate::NotStored, AttemptKind::First), RetryDecision::AgainBriefly);
+        assert_eq!(judge(&refused(own), Fate::NotStored, AttemptKind::First), RetryDecision::GiveUp);
     }
 
     #[test]
@@ -195,9 +195,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pauses_grow_and_stay_bounded(repetition in 1u32..200, roll in 0.0..1.0f64) {
+        fn pauses_grow_and_stay_bounded(repetition in 1u32..200, jitter in 0.0..1.0f64) {
             let policy = RetryPolicy::default();
-            let pause = policy.pause(repetition, roll);
+            let pause = policy.pause(repetition, jitter);
             prop_assert!(pause >= policy.first_pause / 2);
             prop_assert!(pause <= policy.longest_pause);
             prop_assert!(policy.pause(repetition + 1, 0.0) >= policy.pause(repetition, 0.0));

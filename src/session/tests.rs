@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::Refusal;
-use crate::session::chunks::Cut;
+use crate::session::chunks::Layout;
 use crate::session::retry::Fate;
 use crate::wire::limits::{MIB, MIN_CHUNK_BYTES};
 use crate::wire::{Addressing, Chunk, ContentRange, Plan};
@@ -20,7 +20,7 @@ use model::{Mishap, Says, StatusMishap};
 fn any_mishap() -> impl Strategy<Value = Option<Mishap>> {
     prop_oneof![
         6 => Just(None),
-        1 => Just(Some(Mishap::Cut)),
+        1 => Just(Some(Mishap::Layout)),
         1 => Just(Some(Mishap::AnswerLost)),
         1 => (0u64..9).prop_map(|s| Some(Mishap::AnswerLostAndShownAfter(s))),
         1 => (0u64..9).prop_map(|s| Some(Mishap::ShownAfter(s))),
@@ -58,14 +58,14 @@ fn any_event() -> impl Strategy<Value = (u32, Event)> {
     (0u32..20, event)
 }
 
-fn any_cut() -> impl Strategy<Value = (Cut, u32)> {
-    let plan = |len, addressing| Cut::Planned(Plan::new(len, MIN_CHUNK_BYTES, addressing).unwrap());
+fn any_cut() -> impl Strategy<Value = (Layout, u32)> {
+    let plan = |len, addressing| Layout::Planned(Plan::new(len, MIN_CHUNK_BYTES, addressing).unwrap());
     let len = || 1..8 * MIN_CHUNK_BYTES;
     prop_oneof![
         (1..100 * MIB).prop_map(move |len| (plan(len, Addressing::Single), 1)),
         len().prop_map(move |len| (plan(len, Addressing::ByteRange), len.div_ceil(MIN_CHUNK_BYTES) as u32)),
         len().prop_map(move |len| (plan(len, Addressing::Part), len.div_ceil(MIN_CHUNK_BYTES) as u32)),
-        (1u32..8).prop_map(|chunks| (Cut::Stream, chunks)),
+        (1u32..8).prop_map(|chunks| (Layout::Stream, chunks)),
     ]
 }
 
@@ -82,7 +82,7 @@ prop_compose! {
         events in vec(any_event(), 0..4),
         seed in any::<u64>(),
     ) -> History {
-        let access = if token { Access::Token } else { Access::Key };
+        let access = if token { CredentialKind::Token } else { CredentialKind::Key };
         History {
             cut, chunks, access, given, lanes, says,
             assembly: Duration::from_secs(assembly_s),
@@ -105,7 +105,7 @@ proptest! {
         let history = History { policy: RetryPolicy { retries, max_time, ..RetryPolicy::default() }, ..history };
         let end = history.run();
         if end.result.is_ok() && history.service_keeps_what_it_said() {
-            prop_assert!(end.is_whole);
+            prop_assert!(end.is_complete);
         }
     }
 
@@ -116,7 +116,7 @@ proptest! {
         let end = history.run();
         if history.can_be_mended() {
             prop_assert!(end.result.is_ok(), "{:?}", end.result);
-            prop_assert!(end.is_whole);
+            prop_assert!(end.is_complete);
         }
     }
 }
@@ -125,9 +125,9 @@ proptest! {
 fn smooth() -> History {
     let plan = Plan::new(5 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
     History {
-        cut: Cut::Planned(plan),
+        cut: Layout::Planned(plan),
         chunks: 5,
-        access: Access::Key,
+        access: CredentialKind::Key,
         given: false,
         lanes: 3,
         says: Says::TheTruth,
@@ -140,18 +140,18 @@ fn smooth() -> History {
     }
 }
 
-/// Runs it to a whole file, and says how many requests carried chunks.
+/// Runs it to a complete file, and says how many requests carried chunks.
 fn attempts(history: History) -> u32 {
     let end = history.run();
-    assert!(end.result.is_ok() && end.is_whole, "{:?}", end.result);
+    assert!(end.result.is_ok() && end.is_complete, "{:?}", end.result);
     end.attempts
 }
 
 #[test]
 fn when_nothing_goes_wrong_every_chunk_is_sent_once() {
     assert_eq!(attempts(smooth()), 5);
-    assert_eq!(attempts(History { access: Access::Token, ..smooth() }), 5);
-    assert_eq!(attempts(History { cut: Cut::Stream, ..smooth() }), 5);
+    assert_eq!(attempts(History { access: CredentialKind::Token, ..smooth() }), 5);
+    assert_eq!(attempts(History { cut: Layout::Stream, ..smooth() }), 5);
 }
 
 #[test]
@@ -170,13 +170,14 @@ fn a_chunk_that_did_not_arrive_is_sent_again_after_two_looks() {
 #[test]
 fn with_a_token_a_refusal_says_what_a_status_would_have_said() {
     let mishaps = vec![None, Some(Mishap::AnswerLost)];
-    assert_eq!(attempts(History { access: Access::Token, mishaps, ..smooth() }), 6);
+    assert_eq!(attempts(History { access: CredentialKind::Token, mishaps, ..smooth() }), 6);
 }
 
 #[test]
 fn the_first_chunk_of_a_delegated_upload_makes_the_only_video() {
-    let end = History { access: Access::Token, mishaps: vec![Some(Mishap::Cut); 3], ..smooth() }.run();
-    assert_eq!((end.containers, end.attempts, end.is_whole), (1, 8, true));
+    let end =
+        History { access: CredentialKind::Token, mishaps: vec![Some(Mishap::Layout); 3], ..smooth() }.run();
+    assert_eq!((end.containers, end.attempts, end.is_complete), (1, 8, true));
 }
 
 #[test]
@@ -195,10 +196,10 @@ fn a_throttle_without_end_ends_in_time() {
 #[test]
 fn credentials_are_renewed_once_for_all_lanes() {
     let end = History { mishaps: vec![None, Some(Mishap::Expired)], ..smooth() }.run();
-    assert_eq!((end.renewals, end.is_whole), (1, true));
+    assert_eq!((end.renewals, end.is_complete), (1, true));
     let status_mishaps = vec![StatusMishap::Fails, StatusMishap::Throttled, StatusMishap::Expired];
     let end = History { says: Says::Nothing, status_mishaps, ..smooth() }.run();
-    assert_eq!((end.renewals, end.is_whole), (1, true));
+    assert_eq!((end.renewals, end.is_complete), (1, true));
 }
 
 #[test]
@@ -208,9 +209,10 @@ fn after_a_crash_only_what_the_service_lacks_is_sent() {
     for seed in 0..20 {
         let asked = History { events: crash(2), seed, ..one_lane.clone() };
         assert_eq!(attempts(asked), 5);
-        let remembered = History { access: Access::Token, events: crash(0), seed, ..one_lane.clone() };
+        let remembered =
+            History { access: CredentialKind::Token, events: crash(0), seed, ..one_lane.clone() };
         assert_eq!(attempts(remembered), 5);
-        let forgotten = History { access: Access::Token, events: crash(2), seed, ..one_lane.clone() };
+        let forgotten = History { access: CredentialKind::Token, events: crash(2), seed, ..one_lane.clone() };
         assert_eq!(attempts(forgotten), 7);
     }
 }
@@ -231,7 +233,7 @@ fn an_answer_that_claims_the_whole_too_early_is_not_believed() {
 
 #[test]
 fn a_service_that_lets_chunks_overwrite_each_other_gives_no_success() {
-    for access in [Access::Key, Access::Token] {
+    for access in [CredentialKind::Key, CredentialKind::Token] {
         for lanes in [1, 3] {
             let end = History { says: Says::NonsenseAndOverwrites, access, lanes, ..smooth() }.run();
             assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Mismatch, "{access:?}, {lanes} lanes");
@@ -247,8 +249,9 @@ fn a_chunk_that_a_proxy_delivered_twice_is_stored() {
             mishaps.push(Some(Mishap::DeliveredTwice));
             assert_eq!(attempts(History { mishaps: mishaps.clone(), says, lanes: 1, ..smooth() }), 5);
             if hit > 0 {
-                let end = History { mishaps, says, lanes: 1, access: Access::Token, ..smooth() }.run();
-                assert!(end.result.is_ok() && end.is_whole, "chunk {hit}: {:?}", end.result);
+                let end =
+                    History { mishaps, says, lanes: 1, access: CredentialKind::Token, ..smooth() }.run();
+                assert!(end.result.is_ok() && end.is_complete, "chunk {hit}: {:?}", end.result);
             }
         }
     }
@@ -264,8 +267,12 @@ fn a_duplicate_that_the_status_denies_ends_the_upload_and_keeps_its_chunks() {
     let extents = vec![Extent::new(0, MIN_CHUNK_BYTES)];
     let later = now + RetryPolicy::default().grace;
     for at in [now, later, later + 2 * RetryPolicy::default().grace] {
-        assert_eq!(session.poll(at), Some(Action::AskStatus));
-        session.handle_status(Ok(Received { extents: extents.clone(), ..Received::default() }), at, 0.5);
+        assert_eq!(session.poll(at), Some(SessionAction::AskStatus));
+        session.handle_status(
+            Ok(ReceivedSet { extents: extents.clone(), ..ReceivedSet::default() }),
+            at,
+            0.5,
+        );
     }
     let error = session.take_result().unwrap().unwrap_err();
     assert_eq!((error.kind(), error.is_resumable()), (ErrorKind::AlreadySent, true));
@@ -276,7 +283,7 @@ fn a_full_container_that_is_not_ours_is_an_error_without_a_question() {
     let (mut session, now) = sending(RetryPolicy::default());
     let error = Error::new(ErrorKind::AlreadyFilled, "send a chunk");
     session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
-    assert_eq!(session.poll(now), Some(Action::Finish));
+    assert_eq!(session.poll(now), Some(SessionAction::Finish));
     assert_eq!(session.take_result().unwrap().unwrap_err().kind(), ErrorKind::AlreadyFilled);
 }
 
@@ -299,7 +306,7 @@ fn a_question_that_fails_says_nothing_about_the_video() {
         session.handle_outcome(1, Outcome::Failed { error: lost, fate: Fate::Unknown }, now, 0.5);
         let mut questions = 0;
         let mut failure = Some(failure);
-        while session.poll(now) == Some(Action::AskStatus) {
+        while session.poll(now) == Some(SessionAction::AskStatus) {
             questions += 1;
             let error = failure.take().unwrap_or_else(|| Error::new(kind, "ask"));
             session.handle_status(Err(error), now, 0.5);
@@ -346,7 +353,8 @@ fn a_session_that_is_stopped_waits_for_what_is_under_way_and_ends() {
 /// A session with one chunk in a lane, the clock at its beginning.
 fn sending(policy: RetryPolicy) -> (Session, Instant) {
     let video_id = Some("vi0".to_owned());
-    let spec = Spec { cut: smooth().cut, access: Access::Key, video_id, resumed: None, policy };
+    let spec =
+        SessionConfig { cut: smooth().cut, access: CredentialKind::Key, video_id, resumed: None, policy };
     let now = Instant::now();
     let mut session = Session::new(spec, now);
     assert_eq!(session.next_chunk(now).unwrap().chunk.index, 0);
@@ -371,7 +379,7 @@ fn a_chunk_that_went_into_another_video_ends_the_upload() {
     let (mut session, now) = sending(RetryPolicy::default());
     let outcome = Outcome::Accepted { video_id: "vi1".into(), completion: Completion::Open };
     session.handle_outcome(0, outcome, now, 0.5);
-    assert_eq!(session.poll(now), Some(Action::Finish));
+    assert_eq!(session.poll(now), Some(SessionAction::Finish));
     let error = session.take_result().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     assert_eq!(
@@ -385,10 +393,10 @@ fn a_service_that_overwrites_is_noticed_across_a_crash() {
     let plan = Plan::new(2 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::Part).unwrap();
     for seed in 0..200 {
         let history = History {
-            cut: Cut::Planned(plan),
+            cut: Layout::Planned(plan),
             chunks: 2,
             lanes: 2,
-            access: Access::Token,
+            access: CredentialKind::Token,
             given: true,
             says: Says::NonsenseAndOverwrites,
             events: vec![(1, Event::Crash { forgotten: 0 })],
@@ -403,18 +411,18 @@ fn a_service_that_overwrites_is_noticed_across_a_crash() {
 fn stored_ranges_may_be_listed_in_any_order_and_any_pieces() {
     let plan = Plan::new(5 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
     let now = Instant::now();
-    let spec = Spec {
-        cut: Cut::Planned(plan),
-        access: Access::Key,
+    let spec = SessionConfig {
+        cut: Layout::Planned(plan),
+        access: CredentialKind::Key,
         video_id: Some("vi0".into()),
         resumed: Some(Resumed::default()),
         policy: RetryPolicy::default(),
     };
     let mut session = Session::new(spec, now);
-    assert_eq!(session.poll(now), Some(Action::AskStatus));
+    assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
     let extents = [(3 * MIB, 8 * MIB), (16 * MIB, 9 * MIB), (0, 3 * MIB)];
     let extents = extents.map(|(offset, len)| Extent::new(offset, len)).to_vec();
-    session.handle_status(Ok(Received { extents, ..Received::default() }), now, 0.5);
+    session.handle_status(Ok(ReceivedSet { extents, ..ReceivedSet::default() }), now, 0.5);
     let sent: Vec<u32> = std::iter::from_fn(|| session.next_chunk(now)).map(|d| d.chunk.index).collect();
     assert_eq!(sent, [2, 3]);
 }

@@ -3,11 +3,12 @@
 use tokio::sync::{oneshot, watch};
 
 use crate::api::{NewVideo, Secret};
+use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::event_log;
-use crate::engine::job::{Command, Job};
 use crate::engine::progress::Progress;
 use crate::engine::request::{
-    ChunkSize, Destination, Halt, Input, Mode, News, OnChange, OnProgress, Unbegun, UploadRequest, Uploaded,
+    ChunkSize, Destination, IfNotBegun, Mode, OnChange, OnProgress, ReceiptState, SourceSpec, StopRequest,
+    UploadRequest, Uploaded,
 };
 use crate::error::Result;
 use crate::upload::client::Client;
@@ -23,7 +24,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(client: Client, input: Input) -> Upload {
+    pub(super) fn new(client: Client, input: SourceSpec) -> Upload {
         let request = UploadRequest {
             input,
             destination: None,
@@ -32,7 +33,7 @@ impl Upload {
             chunk_size: ChunkSize::Auto,
             expected_bytes: None,
             on_change: OnChange::Fail,
-            unbegun: Unbegun::Begin,
+            if_not_begun: IfNotBegun::Begin,
             own_token_only: false,
             again: false,
             news: None,
@@ -101,7 +102,7 @@ impl Upload {
     /// Only goes on with what [`Settings::journal`](crate::Settings::journal) has of this upload: where that is nothing, it ends with
     /// [`ErrorKind::Journal`](crate::ErrorKind::Journal) before anything is created or sent.
     pub fn only_if_begun(mut self) -> Upload {
-        self.request.unbegun = Unbegun::Refuse;
+        self.request.if_not_begun = IfNotBegun::Refuse;
         self
     }
 
@@ -110,7 +111,7 @@ impl Upload {
     /// Without that it is forgotten with its last answer, and a process that dies before it has passed the
     /// news on uploads the file once more the next time. With it the next run finds the file complete.
     pub fn with_receipt(mut self) -> (Upload, Receipt) {
-        let (sender, news) = watch::channel(News::Untold);
+        let (sender, news) = watch::channel(ReceiptState::Untold);
         self.request.news = Some(news);
         let receipt = Receipt::new(sender, self.client.clone());
         (self, receipt)
@@ -160,10 +161,10 @@ impl Upload {
         }
         let (reply, answer) = oneshot::channel();
         let (publish, progress) = watch::channel(Progress::default());
-        let (followers, happenings) = event_log::queue();
-        let (halt, halted) = watch::channel(Halt::No);
-        let job = Job::new(self.request, reply, publish, followers, halted, self.on_progress);
-        self.client.command(Command::Upload(Box::new(job))).await?;
-        Ok(Running::new(answer, progress, happenings, halt, self.client))
+        let (followers, events) = event_log::queue();
+        let (halt, halted) = watch::channel(StopRequest::No);
+        let job = UploadCommand::new(self.request, reply, publish, followers, halted, self.on_progress);
+        self.client.command(EngineCommand::Upload(Box::new(job))).await?;
+        Ok(Running::new(answer, progress, events, halt, self.client))
     }
 }

@@ -12,11 +12,11 @@ use crate::api::{
     VideoStatus,
 };
 use crate::engine::calls::persistently;
+use crate::engine::command::{DriverTask, EngineCommand};
 use crate::engine::control::Control;
 use crate::engine::creation;
 use crate::engine::handle::{EngineHandle, gone};
-use crate::engine::job::{Command, Task};
-use crate::engine::request::Input;
+use crate::engine::request::SourceSpec;
 use crate::engine::settings::Settings;
 use crate::error::Result;
 use crate::session::retry::RetryPolicy;
@@ -107,7 +107,7 @@ impl Client {
 
     /// An upload of the file at `path`, to be described further and then sent.
     pub fn upload(&self, path: impl Into<PathBuf>) -> Upload {
-        Upload::new(self.clone(), Input::File(path.into()))
+        Upload::new(self.clone(), SourceSpec::File(path.into()))
     }
 
     /// An upload of everything that `reader` gives until its end, under the name `file_name`.
@@ -119,10 +119,10 @@ impl Client {
         file_name: impl Into<String>,
         reader: impl std::io::Read + Send + 'static,
     ) -> Upload {
-        Upload::new(self.clone(), Input::Reader(file_name.into(), Box::new(reader)))
+        Upload::new(self.clone(), SourceSpec::Reader(file_name.into(), Box::new(reader)))
     }
 
-    pub(super) async fn command(&self, command: Command) -> Result<()> {
+    pub(super) async fn command(&self, command: EngineCommand) -> Result<()> {
         self.engine.command(command).await
     }
 
@@ -133,14 +133,14 @@ impl Client {
         F: AsyncFn(&Api<Control>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> Task {
+        let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> DriverTask {
             Box::pin(async move {
                 let result = persistently(&policy, async || call(&api).await).await;
                 // Nobody waits any more when the caller dropped its future.
                 let _ = reply.send(result);
             })
         };
-        self.command(Command::Call(Box::new(run))).await?;
+        self.command(EngineCommand::ApiCall(Box::new(run))).await?;
         answer.await.map_err(|_| gone())?
     }
 }

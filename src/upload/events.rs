@@ -7,34 +7,34 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::session::event::Happening;
+use crate::session::event::UploadEvent;
 
 /// What happens to an upload, as it happens. Ends with the upload.
 #[derive(Debug)]
-pub struct Happenings {
+pub struct Events {
     next: Pin<Box<Next>>,
 }
 
-impl Happenings {
-    pub(super) fn new(receiver: broadcast::Receiver<Happening>) -> Happenings {
-        Happenings { next: Box::pin(Next(next(receiver))) }
+impl Events {
+    pub(super) fn new(receiver: broadcast::Receiver<UploadEvent>) -> Events {
+        Events { next: Box::pin(Next(next(receiver))) }
     }
 }
 
-impl Stream for Happenings {
-    type Item = Happening;
+impl Stream for Events {
+    type Item = UploadEvent;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Happening>> {
-        let Poll::Ready((receiver, happening)) = self.next.0.as_mut().poll(cx) else {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<UploadEvent>> {
+        let Poll::Ready((receiver, event)) = self.next.0.as_mut().poll(cx) else {
             return Poll::Pending;
         };
         self.next.0 = next(receiver);
-        Poll::Ready(happening)
+        Poll::Ready(event)
     }
 }
 
 type Receiving =
-    Pin<Box<dyn Future<Output = (broadcast::Receiver<Happening>, Option<Happening>)> + Send + Sync>>;
+    Pin<Box<dyn Future<Output = (broadcast::Receiver<UploadEvent>, Option<UploadEvent>)> + Send + Sync>>;
 
 struct Next(Receiving);
 
@@ -44,14 +44,14 @@ impl fmt::Debug for Next {
     }
 }
 
-fn next(mut receiver: broadcast::Receiver<Happening>) -> Receiving {
+fn next(mut receiver: broadcast::Receiver<UploadEvent>) -> Receiving {
     Box::pin(async move {
-        let happening = match receiver.recv().await {
-            Ok(happening) => Some(happening),
-            Err(RecvError::Lagged(count)) => Some(Happening::Missed { count }),
+        let event = match receiver.recv().await {
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(count)) => Some(UploadEvent::Missed { count }),
             Err(RecvError::Closed) => None,
         };
-        (receiver, happening)
+        (receiver, event)
     })
 }
 
@@ -62,28 +62,28 @@ mod tests {
     use futures_util::StreamExt;
 
     use super::*;
-    use crate::engine::event_log::{Herald, queue};
+    use crate::engine::event_log::{EventSink, queue};
     use crate::session::event::QUEUE;
 
-    fn done(index: u32) -> Happening {
-        Happening::ChunkDone { index, bytes: 1, attempt: 1, elapsed: Duration::ZERO }
+    fn done(index: u32) -> UploadEvent {
+        UploadEvent::ChunkDone { index, bytes: 1, attempt: 1, elapsed: Duration::ZERO }
     }
 
     #[tokio::test]
     async fn who_reads_slowly_loses_the_oldest_and_hears_how_many() {
         let (followers, receiver) = queue();
-        let herald = Herald::new("movie.mp4".into(), followers);
+        let event_sink = EventSink::new("movie.mp4".into(), followers);
         let all = QUEUE as u32 + 3;
-        (0..all).for_each(|index| herald.tell(done(index)));
-        drop(herald);
-        let heard: Vec<_> = Happenings::new(receiver).collect().await;
-        assert_eq!(heard[0], Happening::Missed { count: 3 });
+        (0..all).for_each(|index| event_sink.tell(done(index)));
+        drop(event_sink);
+        let heard: Vec<_> = Events::new(receiver).collect().await;
+        assert_eq!(heard[0], UploadEvent::Missed { count: 3 });
         assert_eq!(heard[1..], (3..all).map(done).collect::<Vec<_>>());
     }
 
     #[test]
     fn the_stream_crosses_threads() {
         fn crosses<T: Send + Sync + 'static>() {}
-        crosses::<Happenings>();
+        crosses::<Events>();
     }
 }

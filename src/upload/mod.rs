@@ -6,13 +6,13 @@ mod events;
 mod progress;
 mod running;
 
-pub use crate::engine::contradiction::{LONGEST_TIME, MOST_LANES};
 pub use crate::engine::creation::MARK_KEY;
 pub use crate::engine::progress::Progress;
 pub use crate::engine::request::{Checksum, ChunkSize, Mode, OnChange, Uploaded};
 pub use crate::engine::settings::{PRODUCTION_URL, SANDBOX_URL, Settings};
+pub use crate::engine::validate::{LONGEST_TIME, MOST_LANES};
 pub use builder::Upload;
 pub use client::{Client, ClientBuilder};
-pub use events::Happenings;
+pub use events::Events;
 pub use progress::ProgressStream;
 pub use running::{Receipt, Running, Stopper};

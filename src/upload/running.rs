@@ -4,11 +4,11 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::engine::handle::gone;
 use crate::engine::progress::Progress;
-use crate::engine::request::{Halt, News, Uploaded};
+use crate::engine::request::{ReceiptState, StopRequest, Uploaded};
 use crate::error::Result;
-use crate::session::event::Happening;
+use crate::session::event::UploadEvent;
 use crate::upload::client::Client;
-use crate::upload::events::Happenings;
+use crate::upload::events::Events;
 use crate::upload::progress::ProgressStream;
 
 /// An upload under way. Dropping it cancels the upload.
@@ -16,8 +16,8 @@ use crate::upload::progress::ProgressStream;
 pub struct Running {
     answer: oneshot::Receiver<Result<Uploaded>>,
     progress: watch::Receiver<Progress>,
-    happenings: broadcast::Receiver<Happening>,
-    halt: watch::Sender<Halt>,
+    events: broadcast::Receiver<UploadEvent>,
+    halt: watch::Sender<StopRequest>,
     /// Keeps the engine alive.
     _client: Client,
 }
@@ -26,11 +26,11 @@ impl Running {
     pub(super) fn new(
         answer: oneshot::Receiver<Result<Uploaded>>,
         progress: watch::Receiver<Progress>,
-        happenings: broadcast::Receiver<Happening>,
-        halt: watch::Sender<Halt>,
+        events: broadcast::Receiver<UploadEvent>,
+        halt: watch::Sender<StopRequest>,
         client: Client,
     ) -> Running {
-        Running { answer, progress, happenings, halt, _client: client }
+        Running { answer, progress, events, halt, _client: client }
     }
 
     /// How far it is, every time it gets further.
@@ -40,9 +40,9 @@ impl Running {
 
     /// What happens to it: the first time from its beginning, later from now on. A reader that falls more
     /// than [`QUEUE`](crate::session::event::QUEUE) behind loses the oldest, and nothing waits for it.
-    pub fn happenings(&mut self) -> Happenings {
-        let from_now = self.happenings.resubscribe();
-        Happenings::new(std::mem::replace(&mut self.happenings, from_now))
+    pub fn events(&mut self) -> Events {
+        let from_now = self.events.resubscribe();
+        Events::new(std::mem::replace(&mut self.events, from_now))
     }
 
     /// How far it is now.
@@ -74,7 +74,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.halt.send_replace(Halt::Now);
+        self.halt.send_replace(StopRequest::Now);
     }
 }
 
@@ -82,13 +82,13 @@ impl Drop for Running {
 /// keeps the upload, for the next run to find it complete.
 #[derive(Debug)]
 pub struct Receipt {
-    news: watch::Sender<News>,
+    news: watch::Sender<ReceiptState>,
     /// Keeps the engine alive, which is who forgets.
     _client: Client,
 }
 
 impl Receipt {
-    pub(super) fn new(news: watch::Sender<News>, client: Client) -> Receipt {
+    pub(super) fn new(news: watch::Sender<ReceiptState>, client: Client) -> Receipt {
         Receipt { news, _client: client }
     }
 
@@ -98,35 +98,35 @@ impl Receipt {
     /// For one of several files that belong together: where the others fail, all of them can be sent again, and what
     /// is there is not sent twice.
     pub fn remember(&self) {
-        self.news.send_replace(News::Remembered);
+        self.news.send_replace(ReceiptState::Remembered);
     }
 
     /// The journal may forget the upload: the same file, sent again, goes into another video.
     pub fn confirm(&self) {
-        self.news.send_replace(News::Confirmed);
+        self.news.send_replace(ReceiptState::Confirmed);
     }
 }
 
 /// Stops or cancels one upload; a clone is as good.
 #[derive(Clone, Debug)]
 pub struct Stopper {
-    halt: watch::Sender<Halt>,
+    halt: watch::Sender<StopRequest>,
 }
 
 impl Stopper {
     /// No further chunk is sent; the upload ends when those under way have their answers.
     pub fn stop(&self) {
         self.halt.send_if_modified(|halt| match halt {
-            Halt::No => {
-                *halt = Halt::AfterChunks;
+            StopRequest::No => {
+                *halt = StopRequest::AfterChunks;
                 true
             }
-            Halt::AfterChunks | Halt::Now => false,
+            StopRequest::AfterChunks | StopRequest::Now => false,
         });
     }
 
     /// Connections under way are closed at once.
     pub fn cancel(&self) {
-        self.halt.send_replace(Halt::Now);
+        self.halt.send_replace(StopRequest::Now);
     }
 }

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use ringlift::journal::{Entry, Journal, Standing};
+use ringlift::journal::{Entry, EntryState, Journal};
 use ringlift::server::{Action, Fault, RouteClass};
-use ringlift::{ErrorKind, Happening, OnChange, Reader};
+use ringlift::{ErrorKind, OnChange, Reader, UploadEvent};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -171,13 +171,13 @@ fn a_program_is_told_of_the_change() {
         pollster::block_on(upload.start()).unwrap()
     };
     let mut running = start(OnChange::Fail);
-    let happenings = running.happenings();
+    let events = running.events();
     wait_for_three_chunks(&house);
     link(&sample.path());
     running.join_blocking().unwrap();
-    let happenings: Vec<Happening> = pollster::block_on(futures_util::StreamExt::collect(happenings));
-    let touched = happenings.iter().filter(|happening| matches!(happening, Happening::SourceTouched { .. }));
-    assert_eq!(touched.count(), 1, "{happenings:?}");
+    let events: Vec<UploadEvent> = pollster::block_on(futures_util::StreamExt::collect(events));
+    let touched = events.iter().filter(|event| matches!(event, UploadEvent::SourceTouched { .. }));
+    assert_eq!(touched.count(), 1, "{events:?}");
 }
 
 // Between two runs.
@@ -252,7 +252,7 @@ fn a_file_that_was_rewritten_with_its_mtime_is_never_mixed_with_what_was_sent() 
         rewrite(&left.sample.path());
         left.assert_begins_anew(left.again(&args));
         let [old] = &entries(&left.house)[..] else { panic!("the old one is left") };
-        assert_eq!((old.standing, old.orphan()), (Standing::Abandoned, Some(&*left.video_id)));
+        assert_eq!((old.standing, old.orphan()), (EntryState::Abandoned, Some(&*left.video_id)));
     });
 }
 
@@ -348,7 +348,7 @@ fn an_upload_that_is_cancelled_while_its_chunks_are_proved_is_left_as_it_was() {
     assert_eq!(running.join_blocking().unwrap_err().kind(), ErrorKind::Cancelled);
     drop(client);
     let [entry] = &entries(&left.house)[..] else { panic!("it is left") };
-    assert_eq!((entry.standing, entry.stored_chunks), (Standing::Left, stored));
+    assert_eq!((entry.standing, entry.stored_chunks), (EntryState::Left, stored));
     left.assert_goes_on(left.again(&[]), 0);
 }
 

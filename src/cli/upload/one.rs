@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use ringlift::source::probe;
-use ringlift::{Error, ErrorKind, Happening, OnChange, Receipt, Running, Upload, Uploaded};
+use ringlift::{Error, ErrorKind, OnChange, Receipt, Running, Upload, UploadEvent, Uploaded};
 
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::events::{ErrorEvent, Event, FileDone, millis};
@@ -266,14 +266,14 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
             let _ = item.event(desk.screen, &Event::Created { file: &item.name, video_id: &video_id });
         }
     };
-    let tell = |happening: Happening| {
-        if let Some(event) = Event::of(&item.name, &happening) {
+    let tell = |event: UploadEvent| {
+        if let Some(event) = Event::of(&item.name, &event) {
             let _ = item.event(desk.screen, &event);
         }
     };
     let stopper = running.stopper();
     let mut stage = desk.halt.stage();
-    let (mut progress, mut happenings) = (running.progress(), running.happenings());
+    let (mut progress, mut events) = (running.progress(), running.events());
     // What nobody is shown need not wake this thread.
     let shows_events = desk.screen.shows_events();
     let mut joined = pin!(running.join());
@@ -282,7 +282,7 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
             biased;
             Some(newer) = progress.next() => note(newer),
             // With no room for them they wait, and the oldest are lost and counted.
-            Some(happening) = happenings.next(), if shows_events && desk.screen.output().has_room() => tell(happening),
+            Some(event) = events.next(), if shows_events && desk.screen.output().has_room() => tell(event),
             uploaded = &mut joined => return Ok(uploaded?),
             Ok(()) = stage.changed() => match *stage.borrow_and_update() {
                 Stage::Running => {}

@@ -9,14 +9,14 @@ use super::*;
 /// Everything that a run depends on.
 #[derive(Clone, Debug)]
 pub(super) struct History {
-    pub(super) cut: Cut,
+    pub(super) cut: Layout,
     pub(super) chunks: u32,
-    pub(super) access: Access,
+    pub(super) access: CredentialKind,
     /// Whether the container exists beforehand.
     pub(super) given: bool,
     pub(super) lanes: usize,
     pub(super) says: Says,
-    /// How long the service takes to show that a file is whole.
+    /// How long the service takes to show that a file is complete.
     pub(super) assembly: Duration,
     /// Of one attempt after another; then there are no more.
     pub(super) mishaps: Vec<Option<Mishap>>,
@@ -44,7 +44,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) result: Result<Completion, Error>,
-    pub(super) is_whole: bool,
+    pub(super) is_complete: bool,
     pub(super) containers: usize,
     pub(super) attempts: u32,
     pub(super) renewals: u32,
@@ -62,7 +62,7 @@ impl History {
     }
 
     pub(super) fn service_keeps_what_it_said(&self) -> bool {
-        !self.service_loses() || self.access == Access::Key
+        !self.service_loses() || self.access == CredentialKind::Key
     }
 
     fn service_loses(&self) -> bool {
@@ -73,12 +73,12 @@ impl History {
     pub(super) fn can_be_mended(&self) -> bool {
         let expiries = self.mishaps.iter().filter(|m| **m == Some(Mishap::Expired)).count()
             + self.status_mishaps.iter().filter(|m| **m == StatusMishap::Expired).count();
-        let most = if self.access == Access::Key { 1 } else { 0 };
+        let most = if self.access == CredentialKind::Key { 1 } else { 0 };
         let stops = self.events.iter().any(|(_, event)| *event == Event::Stop);
         let never_agrees = match self.says {
             Says::Nothing | Says::TheTruth => false,
             // Without a status nothing tells the answers apart from those of a service that overwrites.
-            Says::Nonsense => self.access == Access::Token && self.chunks > 1,
+            Says::Nonsense => self.access == CredentialKind::Token && self.chunks > 1,
             Says::NonsenseAndOverwrites => self.chunks > 1,
         };
         expiries <= most && !stops && !never_agrees && self.service_keeps_what_it_said() && self.is_brief()
@@ -90,7 +90,7 @@ impl History {
         let unknown = count(&[Mishap::VideoUnknown])
             + self.status_mishaps.iter().filter(|m| **m == StatusMishap::VideoUnknown).count();
         // A container that was given, and a token's first chunk, have nothing that vouches for them.
-        let unvouched = self.given || self.access == Access::Token;
+        let unvouched = self.given || self.access == CredentialKind::Token;
         count(&[Mishap::Intercepted, Mishap::InterceptedAfterStoring]) <= 5
             && (unknown == 0 || (unknown == 1 && !unvouched))
             && (count(&[Mishap::DeliveredTwice]) == 0
@@ -99,15 +99,15 @@ impl History {
 
     fn len(&self) -> u64 {
         match self.cut {
-            Cut::Planned(plan) => plan.len(),
-            Cut::Stream => u64::from(self.chunks) * MIN_CHUNK_BYTES,
+            Layout::Planned(plan) => plan.len(),
+            Layout::Stream => u64::from(self.chunks) * MIN_CHUNK_BYTES,
         }
     }
 
     fn extent(&self, index: u32) -> Extent {
         match self.cut {
-            Cut::Planned(plan) => plan.chunk(index).extent,
-            Cut::Stream => Extent::new(u64::from(index) * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES),
+            Layout::Planned(plan) => plan.chunk(index).extent,
+            Layout::Stream => Extent::new(u64::from(index) * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES),
         }
     }
 }
@@ -117,11 +117,11 @@ struct Run<'h> {
     service: Service,
     session: Session,
     now: Instant,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
     mishaps: std::vec::IntoIter<Option<Mishap>>,
     status_mishaps: std::vec::IntoIter<StatusMishap>,
     events: Vec<(u32, Event)>,
-    lanes: Vec<(Instant, Dispatch, Option<Mishap>)>,
+    lanes: Vec<(Instant, ChunkToSend, Option<Mishap>)>,
     answers: Vec<(Instant, Answer)>,
     filled: u32,
     attempts: u32,
@@ -133,7 +133,7 @@ struct Run<'h> {
 
 enum Answer {
     Created(String),
-    Status(Result<Received, Error>),
+    Status(Result<ReceivedSet, Error>),
     Renewed,
 }
 
@@ -148,7 +148,7 @@ struct Journalled {
 struct Knowledge {
     stored: BTreeSet<u32>,
     /// How often the status came since a chunk's answer was lost.
-    looks: BTreeMap<u32, u32>,
+    status_checks: BTreeMap<u32, u32>,
 }
 
 impl<'h> Run<'h> {
@@ -157,7 +157,7 @@ impl<'h> Run<'h> {
         let mut service = Service::new(history.cut, history.says, history.assembly);
         let video_id = history.given.then(|| service.create());
         let journal = Journalled { video_id: video_id.clone(), acknowledged: Vec::new() };
-        let spec = Spec {
+        let spec = SessionConfig {
             cut: history.cut,
             access: history.access,
             video_id,
@@ -169,7 +169,7 @@ impl<'h> Run<'h> {
             service,
             session: Session::new(spec, epoch),
             now: epoch,
-            dice: fastrand::Rng::with_seed(history.seed),
+            rng: fastrand::Rng::with_seed(history.seed),
             mishaps: history.mishaps.clone().into_iter(),
             status_mishaps: history.status_mishaps.clone().into_iter(),
             events: history.events.clone(),
@@ -192,12 +192,12 @@ impl<'h> Run<'h> {
         }
         while let Some(action) = self.session.poll(self.now) {
             match action {
-                Action::Create => {
+                SessionAction::Create => {
                     let video_id = self.service.create();
                     self.answer_later(Answer::Created(video_id));
                 }
-                Action::AskStatus => self.ask_status(),
-                Action::Renew => {
+                SessionAction::AskStatus => self.ask_status(),
+                SessionAction::Renew => {
                     assert!(
                         !self.is_asked(|answer| matches!(answer, Answer::Renewed)),
                         "one renewal at a time"
@@ -205,7 +205,7 @@ impl<'h> Run<'h> {
                     self.renewals += 1;
                     self.answer_later(Answer::Renewed);
                 }
-                Action::Finish => return Some(self.end()),
+                SessionAction::Finish => return Some(self.end()),
             }
         }
         self.fill_lanes();
@@ -232,20 +232,20 @@ impl<'h> Run<'h> {
         }
     }
 
-    fn dispatch_of_other_host(&self, index: u32) -> Dispatch {
+    fn dispatch_of_other_host(&self, index: u32) -> ChunkToSend {
         let chunk = Chunk { index, extent: self.history.extent(index) };
-        let Cut::Planned(plan) = self.history.cut else { panic!("a stream is not resumed") };
+        let Layout::Planned(plan) = self.history.cut else { panic!("a stream is not resumed") };
         let video_id = self.journal.video_id.clone();
-        Dispatch { chunk, content_range: plan.content_range(index), video_id, attempt: 1 }
+        ChunkToSend { chunk, content_range: plan.content_range(index), video_id, attempt: 1 }
     }
 
     /// What was under way arrives or does not. A stream is gone with its process.
     fn crash(&mut self, forgotten: usize) {
-        if self.history.cut == Cut::Stream || self.journal.video_id.is_none() {
+        if self.history.cut == Layout::Stream || self.journal.video_id.is_none() {
             return;
         }
         for (_, dispatch, mishap) in std::mem::take(&mut self.lanes) {
-            if self.dice.bool() {
+            if self.rng.bool() {
                 let _ = self.service.attempt(&dispatch, mishap, self.now);
             }
         }
@@ -255,7 +255,7 @@ impl<'h> Run<'h> {
         self.service.expired = false;
         self.is_resumed = true;
         self.knowledge = Knowledge::default();
-        let spec = Spec {
+        let spec = SessionConfig {
             cut: self.history.cut,
             access: self.history.access,
             video_id: self.journal.video_id.clone(),
@@ -271,7 +271,7 @@ impl<'h> Run<'h> {
 
     fn ask_status(&mut self) {
         assert!(!self.is_asked(|answer| matches!(answer, Answer::Status(_))), "one question at a time");
-        assert_eq!(self.history.access, Access::Key, "a token cannot ask");
+        assert_eq!(self.history.access, CredentialKind::Key, "a token cannot ask");
         let video_id = self.session.video_id().expect("a container to ask for").to_owned();
         let mishap = self.status_mishaps.next().unwrap_or(StatusMishap::None);
         let status = self.service.status(&video_id, mishap, self.now);
@@ -279,7 +279,7 @@ impl<'h> Run<'h> {
     }
 
     fn answer_later(&mut self, answer: Answer) {
-        let at = self.now + Duration::from_millis(self.dice.u64(1..400));
+        let at = self.now + Duration::from_millis(self.rng.u64(1..400));
         self.answers.push((at, answer));
     }
 
@@ -294,7 +294,7 @@ impl<'h> Run<'h> {
     }
 
     fn fill_stream(&mut self) -> bool {
-        let is_left = self.history.cut == Cut::Stream && self.filled < self.history.chunks;
+        let is_left = self.history.cut == Layout::Stream && self.filled < self.history.chunks;
         if is_left {
             let last = if self.filled + 1 == self.history.chunks { Last::Yes } else { Last::No };
             self.session.handle_filled(self.history.extent(self.filled), last);
@@ -303,7 +303,7 @@ impl<'h> Run<'h> {
         is_left
     }
 
-    fn send(&mut self, dispatch: Dispatch) {
+    fn send(&mut self, dispatch: ChunkToSend) {
         let index = dispatch.chunk.index;
         assert_eq!(dispatch.chunk.extent, self.history.extent(index));
         assert!(self.lanes.iter().all(|(_, other, _)| other.chunk.index != index), "{index} is under way");
@@ -311,12 +311,12 @@ impl<'h> Run<'h> {
         assert!(dispatch.attempt <= self.history.policy.retries + 1, "{index} is tried too often");
         let alone = dispatch.video_id.is_some() || self.lanes.is_empty();
         assert!(alone, "without an id every request makes another video");
-        if self.history.access == Access::Key {
-            let looks = self.knowledge.looks.remove(&index).unwrap_or(2);
-            assert!(looks >= 2, "{index} may be stored: ask first");
+        if self.history.access == CredentialKind::Key {
+            let status_checks = self.knowledge.status_checks.remove(&index).unwrap_or(2);
+            assert!(status_checks >= 2, "{index} may be stored: ask first");
         }
         self.attempts += 1;
-        let at = self.now + Duration::from_millis(self.dice.u64(1..3000));
+        let at = self.now + Duration::from_millis(self.rng.u64(1..3000));
         let mishap = self.mishaps.next().flatten();
         self.lanes.push((at, dispatch, mishap));
     }
@@ -344,12 +344,12 @@ impl<'h> Run<'h> {
                     }
                 }
                 Outcome::Failed { fate: Fate::Unknown, .. } if dispatch.video_id.is_some() => {
-                    self.knowledge.looks.insert(index, 0);
+                    self.knowledge.status_checks.insert(index, 0);
                 }
                 Outcome::Failed { .. } => {}
             }
-            let roll = self.dice.f64();
-            self.session.handle_outcome(index, outcome, self.now, roll);
+            let jitter = self.rng.f64();
+            self.session.handle_outcome(index, outcome, self.now, jitter);
             if self.session.may_be_journalled(index) {
                 self.journal.acknowledged.push(index);
             }
@@ -367,14 +367,16 @@ impl<'h> Run<'h> {
                     if let Ok(received) = &status {
                         self.knowledge.learn(self.history, received);
                     }
-                    let roll = self.dice.f64();
-                    self.session.handle_status(status, self.now, roll);
+                    let jitter = self.rng.f64();
+                    self.session.handle_status(status, self.now, jitter);
                 }
                 Answer::Renewed => {
                     self.service.expired = false;
                     let renewed = match self.history.access {
-                        Access::Key => Ok(()),
-                        Access::Token => Err(Error::new(ErrorKind::NotAuthorized, "renew an upload token")),
+                        CredentialKind::Key => Ok(()),
+                        CredentialKind::Token => {
+                            Err(Error::new(ErrorKind::NotAuthorized, "renew an upload token"))
+                        }
                     };
                     self.session.handle_renewed(renewed);
                 }
@@ -385,10 +387,10 @@ impl<'h> Run<'h> {
     fn end(&mut self) -> End {
         let filled_at = self.session.video_id().map(|id| id[2..].parse::<usize>().unwrap());
         let container = filled_at.map(|at| &self.service.containers[at]);
-        let is_whole = container.is_some_and(|container| container.is_whole(self.history.len()));
+        let is_complete = container.is_some_and(|container| container.is_complete(self.history.len()));
         End {
             result: self.session.take_result().expect("it ended"),
-            is_whole,
+            is_complete,
             containers: self.service.containers.len(),
             attempts: self.attempts,
             renewals: self.renewals,
@@ -397,14 +399,14 @@ impl<'h> Run<'h> {
 }
 
 impl Knowledge {
-    fn learn(&mut self, history: &History, received: &Received) {
-        for looks in self.looks.values_mut() {
-            *looks += 1;
+    fn learn(&mut self, history: &History, received: &ReceivedSet) {
+        for status_checks in self.status_checks.values_mut() {
+            *status_checks += 1;
         }
         for index in 0..history.chunks {
             let extent = history.extent(index);
-            let shown = received.extents.contains(&extent) || received.parts.contains(&(index + 1));
-            match shown {
+            let seen_in_status = received.extents.contains(&extent) || received.parts.contains(&(index + 1));
+            match seen_in_status {
                 true => self.stored.insert(index),
                 false => self.stored.remove(&index),
             };

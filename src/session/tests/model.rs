@@ -10,7 +10,7 @@ use crate::error::Refusal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mishap {
     /// The connection breaks before the request is whole.
-    Cut,
+    Layout,
     /// The request arrives whole and is kept, and its answer is lost.
     AnswerLost,
     /// As before, and the status shows the chunk only after so many seconds.
@@ -72,12 +72,12 @@ pub(super) enum Says {
 /// The service.
 #[derive(Debug)]
 pub(super) struct Service {
-    cut: Cut,
+    cut: Layout,
     says: Says,
     assembly: Duration,
     pub(super) containers: Vec<Container>,
     pub(super) expired: bool,
-    late: Vec<(Instant, usize, Dispatch)>,
+    late: Vec<(Instant, usize, ChunkToSend)>,
 }
 
 /// One video.
@@ -85,13 +85,13 @@ pub(super) struct Service {
 pub(super) struct Container {
     /// By index: the bytes, and when the status shows them.
     stored: BTreeMap<u32, (Extent, Instant)>,
-    /// How many chunks there are, once a request said so.
+    /// How many chunks there are, once a request reported so.
     total: Option<u32>,
     complete_since: Option<Instant>,
 }
 
 impl Service {
-    pub(super) fn new(cut: Cut, says: Says, assembly: Duration) -> Service {
+    pub(super) fn new(cut: Layout, says: Says, assembly: Duration) -> Service {
         Service { cut, says, assembly, containers: Vec::new(), expired: false, late: Vec::new() }
     }
 
@@ -106,8 +106,13 @@ impl Service {
     }
 
     /// What one attempt comes to, for the service and for us.
-    pub(super) fn attempt(&mut self, dispatch: &Dispatch, mishap: Option<Mishap>, now: Instant) -> Outcome {
-        self.settle(now);
+    pub(super) fn attempt(
+        &mut self,
+        dispatch: &ChunkToSend,
+        mishap: Option<Mishap>,
+        now: Instant,
+    ) -> Outcome {
+        self.mark_stored(now);
         if mishap == Some(Mishap::Expired) {
             self.expired = true;
         }
@@ -117,7 +122,7 @@ impl Service {
         let lost = |kind| Outcome::Failed { error: Error::new(kind, "send a chunk"), fate: Fate::Unknown };
         match mishap {
             None => self.store(dispatch, now, now),
-            Some(Mishap::Cut) => not_stored(Error::new(ErrorKind::Connect, "send a chunk")),
+            Some(Mishap::Layout) => not_stored(Error::new(ErrorKind::Connect, "send a chunk")),
             Some(Mishap::AnswerLost) => {
                 let _ = self.store(dispatch, now, now);
                 lost(ErrorKind::Unavailable)
@@ -162,7 +167,7 @@ impl Service {
     }
 
     /// Requests that were under way for long arrive.
-    fn settle(&mut self, now: Instant) {
+    fn mark_stored(&mut self, now: Instant) {
         while let Some(due) = self.late.iter().position(|&(at, ..)| at <= now) {
             let (at, container, mut dispatch) = self.late.swap_remove(due);
             dispatch.video_id = Some(format!("vi{container}"));
@@ -171,12 +176,12 @@ impl Service {
     }
 
     /// The rules of a container.
-    fn store(&mut self, dispatch: &Dispatch, now: Instant, shown: Instant) -> Outcome {
+    fn store(&mut self, dispatch: &ChunkToSend, now: Instant, seen_in_status: Instant) -> Outcome {
         let at = self.container(dispatch.video_id.as_deref());
         let container = &mut self.containers[at];
         let (index, total) = named(dispatch);
         if self.says == Says::NonsenseAndOverwrites {
-            container.stored = BTreeMap::from([(index, (dispatch.chunk.extent, shown))]);
+            container.stored = BTreeMap::from([(index, (dispatch.chunk.extent, seen_in_status))]);
             container.complete_since = Some(now);
             return Outcome::Accepted { video_id: format!("vi{at}"), completion: Completion::Complete };
         }
@@ -192,13 +197,13 @@ impl Service {
                 },
             );
         }
-        container.stored.insert(index, (dispatch.chunk.extent, shown));
+        container.stored.insert(index, (dispatch.chunk.extent, seen_in_status));
         container.total = match self.cut {
-            Cut::Planned(plan) => Some(plan.chunks()),
-            Cut::Stream => container.total.or(total),
+            Layout::Planned(plan) => Some(plan.chunks()),
+            Layout::Stream => container.total.or(total),
         };
         if container.total == Some(container.stored.len() as u32) {
-            container.complete_since = Some(now.max(shown));
+            container.complete_since = Some(now.max(seen_in_status));
         }
         let completion = match self.says {
             Says::TheTruth if container.complete_since.is_some() => Completion::Complete,
@@ -213,8 +218,8 @@ impl Service {
         video_id: &str,
         mishap: StatusMishap,
         now: Instant,
-    ) -> Result<Received, Error> {
-        self.settle(now);
+    ) -> Result<ReceivedSet, Error> {
+        self.mark_stored(now);
         let doing = "ask for the status";
         match mishap {
             StatusMishap::Fails => return Err(Error::new(ErrorKind::Unavailable, doing)),
@@ -229,15 +234,18 @@ impl Service {
         }
         let at = self.container(Some(video_id));
         let container = &self.containers[at];
-        let shown = container.stored.iter().filter(|(_, (_, shown))| *shown <= now);
+        let seen_in_status =
+            container.stored.iter().filter(|(_, (_, seen_in_status))| *seen_in_status <= now);
         let complete = container.complete_since.is_some_and(|since| since + self.assembly <= now);
-        let mut received = Received { complete, ..Received::default() };
+        let mut received = ReceivedSet { complete, ..ReceivedSet::default() };
         match self.cut {
-            Cut::Planned(plan) if plan.addressing() == Addressing::Single => {}
-            Cut::Planned(plan) if plan.addressing() == Addressing::ByteRange => {
-                received.extents = shown.map(|(_, &(extent, _))| extent).collect();
+            Layout::Planned(plan) if plan.addressing() == Addressing::Single => {}
+            Layout::Planned(plan) if plan.addressing() == Addressing::ByteRange => {
+                received.extents = seen_in_status.map(|(_, &(extent, _))| extent).collect();
             }
-            Cut::Planned(_) | Cut::Stream => received.parts = shown.map(|(index, _)| index + 1).collect(),
+            Layout::Planned(_) | Layout::Stream => {
+                received.parts = seen_in_status.map(|(index, _)| index + 1).collect()
+            }
         }
         received.file_bytes = complete.then(|| container.bytes());
         Ok(received)
@@ -253,7 +261,7 @@ impl Service {
     }
 
     /// Another host that resumes the same file has sent a chunk.
-    pub(super) fn take_from_elsewhere(&mut self, dispatch: &Dispatch, now: Instant) {
+    pub(super) fn take_from_elsewhere(&mut self, dispatch: &ChunkToSend, now: Instant) {
         let _ = self.store(dispatch, now, now);
     }
 }
@@ -264,7 +272,7 @@ impl Container {
     }
 
     /// Whether the chunks, in their order, are the `len` bytes of the file, once each.
-    pub(super) fn is_whole(&self, len: u64) -> bool {
+    pub(super) fn is_complete(&self, len: u64) -> bool {
         let mut end = 0;
         let in_order = self.stored.values().all(|(extent, _)| {
             let follows = extent.offset() == end;
@@ -276,7 +284,7 @@ impl Container {
 }
 
 /// The chunk by what the header says, not by what the session calls it.
-fn named(dispatch: &Dispatch) -> (u32, Option<u32>) {
+fn named(dispatch: &ChunkToSend) -> (u32, Option<u32>) {
     match dispatch.content_range {
         None => (0, Some(1)),
         Some(ContentRange::Part { number, total }) => (number - 1, total),

@@ -11,13 +11,8 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::InvalidInput`], with the values that contradict each other.
     pub fn check(&self) -> Result<()> {
-        let found = [
-            self.nobody_works(),
-            self.too_many(),
-            self.too_long(),
-            self.no_window(),
-            self.slower_than_allowed(),
-        ];
+        let found =
+            [self.no_lanes(), self.too_many(), self.too_long(), self.no_window(), self.slower_than_allowed()];
         match found.into_iter().flatten().next() {
             Some(found) => {
                 let refused = Error::new(ErrorKind::InvalidInput, "use the settings");
@@ -27,19 +22,19 @@ impl Settings {
         }
     }
 
-    fn nobody_works(&self) -> Option<Contradiction> {
+    fn no_lanes(&self) -> Option<SettingsConflict> {
         let (lanes, transfers) = (self.lanes, self.transfers);
-        (lanes == 0 || transfers == 0).then_some(Contradiction::NobodyWorks { lanes, transfers })
+        (lanes == 0 || transfers == 0).then_some(SettingsConflict::NoLanes { lanes, transfers })
     }
 
-    fn too_many(&self) -> Option<Contradiction> {
+    fn too_many(&self) -> Option<SettingsConflict> {
         let counts = [("lanes", self.lanes, MOST_LANES), ("transfers", self.transfers, MOST_TRANSFERS)];
         let (what, count, most) = counts.into_iter().find(|(_, count, most)| count > most)?;
-        Some(Contradiction::TooMany { what, count, most })
+        Some(SettingsConflict::TooMany { what, count, most })
     }
 
     /// Sums of such times and the clock would overflow.
-    fn too_long(&self) -> Option<Contradiction> {
+    fn too_long(&self) -> Option<SettingsConflict> {
         let Settings { dial, patience, retry, .. } = self;
         let times = [
             ("dial.resolve_timeout", dial.resolve_timeout),
@@ -57,29 +52,29 @@ impl Settings {
             ("retry.grace", retry.grace),
         ];
         let (what, _) = times.into_iter().find(|(_, time)| *time > LONGEST_TIME)?;
-        Some(Contradiction::TooLong { what })
+        Some(SettingsConflict::TooLong { what })
     }
 
-    fn no_window(&self) -> Option<Contradiction> {
+    fn no_window(&self) -> Option<SettingsConflict> {
         let window = self.patience.min_speed?.window;
-        (window < LEAST_WINDOW).then_some(Contradiction::NoWindow { window })
+        (window < LEAST_WINDOW).then_some(SettingsConflict::NoWindow { window })
     }
 
     /// Connections that keep to the limit would be given up for being slow, one after the other.
-    fn slower_than_allowed(&self) -> Option<Contradiction> {
+    fn slower_than_allowed(&self) -> Option<SettingsConflict> {
         let limit = self.bandwidth.limit()?.get();
         let minimum = self.patience.min_speed?.bytes_per_s;
         let lanes = self.lanes.max(1) as u64;
-        let contradiction = Contradiction::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
-        (minimum > limit / lanes).then_some(contradiction)
+        let validate = SettingsConflict::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
+        (minimum > limit / lanes).then_some(validate)
     }
 }
 
 /// What cannot hold together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Contradiction {
+enum SettingsConflict {
     #[error("{lanes} lanes and {transfers} transfers send nothing: both have to be 1 or more")]
-    NobodyWorks { lanes: usize, transfers: usize },
+    NoLanes { lanes: usize, transfers: usize },
     #[error("{count} {what} are more than {most}")]
     TooMany { what: &'static str, count: usize, most: usize },
     #[error("{what} is longer than 10 years")]

@@ -1,11 +1,11 @@
 //! What is told of an upload on its way: to programs, to those who read JSON, and in words.
 
 use futures_util::StreamExt;
-use ringlift::pacing::{Brake, Class};
+use ringlift::pacing::{Class, ThrottleReason};
 use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
-use ringlift::session::event::Inquiry;
+use ringlift::session::event::StatusReason;
 use ringlift::session::retry::Fate;
-use ringlift::{ErrorKind, Happening};
+use ringlift::{ErrorKind, UploadEvent};
 use serde_json::json;
 
 use crate::support::command::{Ran, ringlift, run};
@@ -15,25 +15,25 @@ use crate::support::{House, Scheme};
 const THROTTLE: Action = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
 
 /// Everything that happens to an upload of three chunks, one of which has an accident.
-fn happenings(way: Way, accident: Fault) -> Vec<Happening> {
+fn events(way: Way, accident: Fault) -> Vec<UploadEvent> {
     let house = House::faulty(Scheme::Http, vec![accident]);
     let client = house.hasty_client().build().unwrap();
     let sample = way.sample(3);
     pollster::block_on(async {
         let mut running = way.upload(&house, &client, &sample).start().await.unwrap();
-        let happenings = running.happenings();
+        let events = running.events();
         let video_id = running.join().await.unwrap().video_id;
         house.assert_holds(&video_id, &sample.path());
-        happenings.collect().await
+        events.collect().await
     })
 }
 
-fn done(happenings: &[Happening]) -> Vec<(u32, u64, u32)> {
-    let done = |happening: &Happening| match happening {
-        Happening::ChunkDone { index, bytes, attempt, .. } => Some((*index, *bytes, *attempt)),
+fn done(events: &[UploadEvent]) -> Vec<(u32, u64, u32)> {
+    let done = |event: &UploadEvent| match event {
+        UploadEvent::ChunkDone { index, bytes, attempt, .. } => Some((*index, *bytes, *attempt)),
         _ => None,
     };
-    let mut done: Vec<_> = happenings.iter().filter_map(done).collect();
+    let mut done: Vec<_> = events.iter().filter_map(done).collect();
     done.sort_unstable();
     done
 }
@@ -41,11 +41,11 @@ fn done(happenings: &[Happening]) -> Vec<(u32, u64, u32)> {
 #[test]
 fn every_chunk_is_told_of_once_and_so_is_a_repetition() {
     for way in [Way::Bytes, Way::DelegatedParts] {
-        let heard = happenings(way, way.fault(1, Action::unavailable()));
+        let heard = events(way, way.fault(1, Action::unavailable()));
         assert_eq!(done(&heard), [(0, CHUNK, 1), (1, CHUNK, 2), (2, 4321, 1)], "{heard:?}");
         let retries: Vec<_> =
-            heard.iter().filter(|happening| matches!(happening, Happening::Retry { .. })).collect();
-        let [Happening::Retry { index, attempt, why, fate, .. }] = retries[..] else { panic!("{heard:?}") };
+            heard.iter().filter(|event| matches!(event, UploadEvent::Retry { .. })).collect();
+        let [UploadEvent::Retry { index, attempt, why, fate, .. }] = retries[..] else { panic!("{heard:?}") };
         assert_eq!((index, attempt, fate), (&Some(1), &1, &Fate::NotStored));
         assert_eq!(why.kind, ErrorKind::Unavailable);
     }
@@ -53,26 +53,26 @@ fn every_chunk_is_told_of_once_and_so_is_a_repetition() {
 
 #[test]
 fn a_lost_answer_leads_to_a_question_and_not_to_a_repetition() {
-    let heard = happenings(Way::Bytes, Way::Bytes.fault(1, Action::CloseAfterRecording));
+    let heard = events(Way::Bytes, Way::Bytes.fault(1, Action::CloseAfterRecording));
     assert_eq!(done(&heard).len(), 3, "{heard:?}");
-    let asked = |happening: &Happening| {
-        matches!(happening, Happening::StatusAsked { reason: Inquiry::LostAnswer, .. })
+    let asked = |event: &UploadEvent| {
+        matches!(event, UploadEvent::StatusAsked { reason: StatusReason::LostAnswer, .. })
     };
     assert!(heard.iter().any(asked), "{heard:?}");
-    assert!(!heard.iter().any(|happening| matches!(happening, Happening::Retry { .. })), "{heard:?}");
+    assert!(!heard.iter().any(|event| matches!(event, UploadEvent::Retry { .. })), "{heard:?}");
 }
 
 #[test]
 fn a_throttle_says_which_requests_wait_and_why() {
-    let heard = happenings(Way::Parts, Way::Parts.fault(1, THROTTLE));
-    let throttled = |happening: &&Happening| {
-        let (uploads, brake) = (Class::Uploads, Brake::TooManyRequests);
-        matches!(happening, Happening::Throttled { class, why, .. } if (*class, *why) == (uploads, brake))
+    let heard = events(Way::Parts, Way::Parts.fault(1, THROTTLE));
+    let throttled = |event: &&UploadEvent| {
+        let (uploads, brake) = (Class::Uploads, ThrottleReason::TooManyRequests);
+        matches!(event, UploadEvent::Throttled { class, why, .. } if (*class, *why) == (uploads, brake))
     };
     assert_eq!(heard.iter().filter(throttled).count(), 1, "{heard:?}");
-    let heard = happenings(Way::Single, Fault::new(RouteClass::Create, THROTTLE));
+    let heard = events(Way::Single, Fault::new(RouteClass::Create, THROTTLE));
     let throttled =
-        |happening: &Happening| matches!(happening, Happening::Throttled { class: Class::Writes, .. });
+        |event: &UploadEvent| matches!(event, UploadEvent::Throttled { class: Class::Writes, .. });
     let told = heard.iter().any(throttled);
     assert!(told, "{heard:?}");
 }
@@ -80,10 +80,10 @@ fn a_throttle_says_which_requests_wait_and_why() {
 #[test]
 fn a_video_that_no_answer_named_is_told_of() {
     let way = Way::DelegatedBytes;
-    let heard = happenings(way, way.fault(0, Action::CloseAfterRecording));
-    let stray = heard.iter().filter(|happening| **happening == Happening::StrayVideo).count();
+    let heard = events(way, way.fault(0, Action::CloseAfterRecording));
+    let stray = heard.iter().filter(|event| **event == UploadEvent::StrayVideo).count();
     assert_eq!(stray, 1, "{heard:?}");
-    let unknown = |happening: &Happening| matches!(happening, Happening::Retry { fate: Fate::Unknown, .. });
+    let unknown = |event: &UploadEvent| matches!(event, UploadEvent::Retry { fate: Fate::Unknown, .. });
     assert!(heard.iter().any(unknown), "{heard:?}");
 }
 

@@ -13,7 +13,7 @@ use crate::source::{Demand, HeldChunk, PipeReader};
 
 /// What a stream gave.
 #[derive(Debug)]
-pub(crate) enum Filling {
+pub(crate) enum StreamEvent {
     /// Its next chunk.
     Chunk(HeldChunk),
     /// It cannot be read any further.
@@ -21,32 +21,32 @@ pub(crate) enum Filling {
 }
 
 /// A stream that is being read.
-pub(crate) struct Feed {
-    pub(crate) inbox: mpsc::Receiver<Filling>,
+pub(crate) struct StreamReader {
+    pub(crate) inbox: mpsc::Receiver<StreamEvent>,
     pub(crate) demand: Demand,
 }
 
 /// Starts to read.
-pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<Feed> {
+pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<StreamReader> {
     let (give, inbox) = mpsc::channel(CHUNKS_AHEAD);
     let demand = pipe.demand();
     let read = move || {
         loop {
             let filling = match pipe.next_chunk() {
-                Ok(Some(chunk)) => Filling::Chunk(chunk),
+                Ok(Some(chunk)) => StreamEvent::Chunk(chunk),
                 Ok(None) => return,
-                Err(error) => Filling::Failed(Error::from(error)),
+                Err(error) => StreamEvent::Failed(Error::from(error)),
             };
-            let is_last = matches!(filling, Filling::Failed(_));
+            let is_last = matches!(filling, StreamEvent::Failed(_));
             if give.blocking_send(filling).is_err() || is_last {
                 return;
             }
         }
     };
-    thread::Builder::new().name("ringlift-feed".to_owned()).spawn(read).map_err(|error| {
+    thread::Builder::new().name("ringlift-stream".to_owned()).spawn(read).map_err(|error| {
         Error::new(ErrorKind::Internal, "start the thread that reads the stream").with_source(error)
     })?;
-    Ok(Feed { inbox, demand })
+    Ok(StreamReader { inbox, demand })
 }
 
 /// Chunks that may wait for the driver; their memory is bounded by the budget of all streams.

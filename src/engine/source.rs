@@ -10,13 +10,13 @@ use std::time::Duration;
 use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::mpsc;
 
-use crate::engine::crew::Surroundings;
-use crate::engine::feed::{self, Feed, Filling};
-use crate::engine::request::{Checksum, ChunkSize, Input, Mode, OnChange, UploadRequest};
+use crate::engine::request::{Checksum, ChunkSize, Mode, OnChange, SourceSpec, UploadRequest};
 use crate::engine::settings::Settings;
-use crate::engine::worker::Supply;
+use crate::engine::stream_reader::{self, StreamEvent, StreamReader};
+use crate::engine::worker::ChunkSource;
+use crate::engine::workers::ReaderEnvironment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::chunks::{Cut, Last};
+use crate::session::chunks::{Last, Layout};
 use crate::source::pipe::Place;
 use crate::source::{
     Choice, Circumstances, Delivery, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
@@ -24,7 +24,7 @@ use crate::source::{
 };
 
 /// Where the chunks' bytes come from.
-pub(crate) enum Supplies {
+pub(crate) enum UploadSource {
     File {
         file: SourceFile,
         choice: Choice,
@@ -36,12 +36,12 @@ pub(crate) enum Supplies {
     },
 }
 
-impl Supplies {
+impl UploadSource {
     /// What a lane needs to send the chunk at `index`.
-    pub(crate) fn supply(&self, index: u32) -> Option<Supply> {
+    pub(crate) fn supply(&self, index: u32) -> Option<ChunkSource> {
         match self {
-            Supplies::File { file, choice } => Some(Supply::File(file.clone(), choice.clone())),
-            Supplies::Stream { held, .. } => Some(Supply::Held(held.get(&index)?.clone())),
+            UploadSource::File { file, choice } => Some(ChunkSource::File(file.clone(), choice.clone())),
+            UploadSource::Stream { held, .. } => Some(ChunkSource::Held(held.get(&index)?.clone())),
         }
     }
 
@@ -49,16 +49,16 @@ impl Supplies {
     /// not send the file by itself, and a stream cannot be read again.
     pub(crate) fn pass_through(&self) -> bool {
         match self {
-            Supplies::File { choice, .. } => choice.delivery == Delivery::Tls,
-            Supplies::Stream { .. } => false,
+            UploadSource::File { choice, .. } => choice.delivery == Delivery::Tls,
+            UploadSource::Stream { .. } => false,
         }
     }
 
     /// The file, when it is one.
     pub(crate) fn file(&self) -> Option<&SourceFile> {
         match self {
-            Supplies::File { file, .. } => Some(file),
-            Supplies::Stream { .. } => None,
+            UploadSource::File { file, .. } => Some(file),
+            UploadSource::Stream { .. } => None,
         }
     }
 }
@@ -73,17 +73,17 @@ impl From<Place> for Last {
 }
 
 /// A source that can be read, and how it is cut.
-pub(crate) struct Opened {
-    pub(crate) cut: Cut,
-    pub(crate) supplies: Supplies,
+pub(crate) struct OpenedSource {
+    pub(crate) cut: Layout,
+    pub(crate) source: UploadSource,
     pub(crate) file_name: Arc<str>,
     /// What a stream gives.
-    pub(crate) inbox: Option<mpsc::Receiver<Filling>>,
+    pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
 }
 
 /// How the source is to be cut.
 #[derive(Clone, Copy, Debug)]
-struct Wish {
+struct PlanOptions {
     mode: Mode,
     chunk_size: ChunkSize,
     expected_bytes: Option<u64>,
@@ -94,20 +94,20 @@ struct Wish {
 pub(crate) fn open(
     request: &mut UploadRequest,
     settings: &Settings,
-    surroundings: Surroundings,
+    environment: ReaderEnvironment,
     memory: &MemoryBudget,
-) -> LocalBoxFuture<'static, Result<Opened>> {
+) -> LocalBoxFuture<'static, Result<OpenedSource>> {
     let UploadRequest { mode, chunk_size, expected_bytes, on_change, .. } = *request;
-    let wish = Wish { mode, chunk_size, expected_bytes, on_change };
+    let options = PlanOptions { mode, chunk_size, expected_bytes, on_change };
     match &mut request.input {
-        Input::File(path) => {
+        SourceSpec::File(path) => {
             let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
             let silence = settings.patience.body;
-            Box::pin(answered(path, silence, move || open_file(file, wish, &settings, &surroundings)))
+            Box::pin(answered(path, silence, move || open_file(file, options, &settings, &environment)))
         }
-        Input::Reader(name, reader) => {
+        SourceSpec::Reader(name, reader) => {
             let reader = mem::replace(reader, Box::new(io::empty()));
-            Box::pin(ready(open_stream(name.clone(), reader, wish, settings, memory)))
+            Box::pin(ready(open_stream(name.clone(), reader, options, settings, memory)))
         }
     }
 }
@@ -126,21 +126,26 @@ pub(crate) async fn answered<T: Send + 'static>(
     }
 }
 
-fn open_file(path: PathBuf, wish: Wish, settings: &Settings, surroundings: &Surroundings) -> Result<Opened> {
-    let file = SourceFile::open(&path)?.strictness(match wish.on_change {
+fn open_file(
+    path: PathBuf,
+    options: PlanOptions,
+    settings: &Settings,
+    environment: &ReaderEnvironment,
+) -> Result<OpenedSource> {
+    let file = SourceFile::open(&path)?.strictness(match options.on_change {
         OnChange::Fail | OnChange::Restart => Strictness::Content,
         OnChange::Strict => Strictness::Attributes,
     });
-    let plan = settings.plan(file.len(), wish.mode, wish.chunk_size)?;
-    let Surroundings { delivery, ring } = surroundings;
+    let plan = settings.plan(file.len(), options.mode, options.chunk_size)?;
+    let ReaderEnvironment { delivery, ring } = environment;
     // The bytes are read here for their digests, as over TLS to be encrypted.
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
     let choice = probe::choose(settings.reader, &file, &circumstances);
     tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
-    let supplies = Supplies::File { file, choice };
-    Ok(Opened { cut: Cut::Planned(plan), supplies, file_name: file_name(&path), inbox: None })
+    let source = UploadSource::File { file, choice };
+    Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: file_name(&path), inbox: None })
 }
 
 fn file_name(path: &Path) -> Arc<str> {
@@ -150,13 +155,14 @@ fn file_name(path: &Path) -> Arc<str> {
 fn open_stream(
     name: String,
     reader: Box<dyn Read + Send>,
-    wish: Wish,
+    options: PlanOptions,
     settings: &Settings,
     memory: &MemoryBudget,
-) -> Result<Opened> {
-    let chunk_bytes = settings.plan_stream(&name, wish.mode, wish.chunk_size, wish.expected_bytes)?;
+) -> Result<OpenedSource> {
+    let chunk_bytes =
+        settings.plan_stream(&name, options.mode, options.chunk_size, options.expected_bytes)?;
     let pipe = PipeReader::new(reader, &name, chunk_bytes, memory.clone())?;
-    let Feed { inbox, demand } = feed::start(pipe)?;
-    let supplies = Supplies::Stream { held: BTreeMap::new(), _demand: demand };
-    Ok(Opened { cut: Cut::Stream, supplies, file_name: name.into(), inbox: Some(inbox) })
+    let StreamReader { inbox, demand } = stream_reader::start(pipe)?;
+    let source = UploadSource::Stream { held: BTreeMap::new(), _demand: demand };
+    Ok(OpenedSource { cut: Layout::Stream, source, file_name: name.into(), inbox: Some(inbox) })
 }

@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::engine::progress::Gauge;
-use crate::engine::pulse::{Beat, Pulse};
+use crate::engine::pulse::{Heartbeat, HeartbeatMonitor};
 use crate::engine::settings::Settings;
-use crate::engine::threads::{Bounded, Ending, WORKERS_END};
-use crate::engine::worker::{self, LaneIndex, Order, Plant, Report, Runtime, Station};
+use crate::engine::threads::{BoundedThread, ThreadEnd, WORKERS_END};
+use crate::engine::worker::{self, ChunkRequest, LaneIndex, LaneReport, LaneSlot, Runtime, WorkerConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Declined, Delivery, Reader, probe};
 use crate::transport::Dialer;
 
-/// Threads that send chunks. Whoever drops it without [`Crew::join`] leaves them to end by themselves.
-pub(crate) struct Crew {
+/// All worker threads of an engine. Dropping the pool without [`WorkerPool::join`] detaches the threads.
+pub(crate) struct WorkerPool {
     lanes: Vec<LaneEnd>,
-    reports: mpsc::Receiver<Report>,
-    threads: Vec<Bounded>,
-    pulses: Vec<Pulse>,
+    reports: mpsc::Receiver<LaneReport>,
+    threads: Vec<BoundedThread>,
+    pulses: Vec<HeartbeatMonitor>,
     /// Whether workers read through rings, or why not.
     ring: std::result::Result<(), Declined>,
     delivery: Delivery,
@@ -29,7 +29,7 @@ pub(crate) struct Crew {
 
 /// What the choice of a reader depends on beside the file.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct ReaderEnvironment {
     pub(crate) delivery: Delivery,
     /// Whether workers read through rings, or why not.
     pub(crate) ring: std::result::Result<(), Declined>,
@@ -37,13 +37,13 @@ pub(crate) struct Surroundings {
 
 struct LaneEnd {
     worker: usize,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<ChunkRequest>,
     gauge: Gauge,
 }
 
-impl Crew {
+impl WorkerPool {
     /// Starts one worker per core, each with its share of the lanes.
-    pub(crate) fn start(settings: &Settings, dialer: &Dialer) -> Result<Crew> {
+    pub(crate) fn start(settings: &Settings, dialer: &Dialer) -> Result<WorkerPool> {
         let ring = probe::ring();
         let runtime = match (settings.reader, &ring) {
             (Reader::Auto | Reader::Uring | Reader::Direct, Ok(())) => Runtime::Ring,
@@ -56,46 +56,52 @@ impl Crew {
         // A lane reports that it sent a chunk whole, and later that it is idle.
         let (report, reports) = mpsc::channel(2 * settings.lanes);
         let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
-        let mut crew =
-            Crew { lanes: Vec::new(), reports, threads: Vec::new(), pulses: Vec::new(), ring, delivery };
+        let mut pool = WorkerPool {
+            lanes: Vec::new(),
+            reports,
+            threads: Vec::new(),
+            pulses: Vec::new(),
+            ring,
+            delivery,
+        };
         for worker in 0..workers {
             let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
-            let plant = Plant {
+            let config = WorkerConfig {
                 dialer: dialer.clone(),
                 patience: settings.patience,
                 origin: settings.origin.clone(),
                 runtime,
                 depth: worker::depth_of(settings.lanes),
-                stations: (0..share).map(|_| crew.add_lane(worker)).collect(),
+                slots: (0..share).map(|_| pool.add_lane(worker)).collect(),
                 reports: report.clone(),
-                pulse: crew.add_pulse(),
+                pulse: pool.add_pulse(),
             };
-            let thread = worker::start(format!("ringlift-{worker}"), plant).map_err(|error| {
+            let thread = worker::start(format!("ringlift-{worker}"), config).map_err(|error| {
                 Error::new(ErrorKind::Internal, "start a worker's thread").with_source(error)
             })?;
-            crew.threads.push(thread);
+            pool.threads.push(thread);
         }
-        Ok(crew)
+        Ok(pool)
     }
 
-    fn add_pulse(&mut self) -> Arc<Beat> {
-        let beat = Arc::<Beat>::default();
-        self.pulses.push(Pulse::new(beat.clone()));
+    fn add_pulse(&mut self) -> Arc<Heartbeat> {
+        let beat = Arc::<Heartbeat>::default();
+        self.pulses.push(HeartbeatMonitor::new(beat.clone()));
         beat
     }
 
-    fn add_lane(&mut self, worker: usize) -> Station {
-        // A lane is given an order only when it has reported that it is idle.
+    fn add_lane(&mut self, worker: usize) -> LaneSlot {
+        // A lane is given an order only when it has said that it is idle.
         let (orders, inbox) = mpsc::channel(1);
         let gauge = Gauge::default();
         let lane = self.lanes.len();
         self.lanes.push(LaneEnd { worker, orders, gauge: gauge.clone() });
-        Station { lane, gauge, orders: inbox }
+        LaneSlot { lane, gauge, orders: inbox }
     }
 
     /// What the choice of a reader depends on here.
-    pub(crate) fn surroundings(&self) -> Surroundings {
-        Surroundings { delivery: self.delivery, ring: self.ring.clone() }
+    pub(crate) fn environment(&self) -> ReaderEnvironment {
+        ReaderEnvironment { delivery: self.delivery, ring: self.ring.clone() }
     }
 
     /// Asks the workers for a sign of life, and counts how long they have owed one.
@@ -118,13 +124,13 @@ impl Crew {
     }
 
     /// The next lane that is idle.
-    pub(crate) async fn next_report(&mut self) -> Option<Report> {
+    pub(crate) async fn next_report(&mut self) -> Option<LaneReport> {
         self.reports.recv().await
     }
 
     /// Whether every worker has ended before its time: no lane will report again.
     pub(crate) fn is_lost(&self) -> bool {
-        self.threads.iter().all(Bounded::is_finished)
+        self.threads.iter().all(BoundedThread::is_finished)
     }
 
     /// Whether the lane's worker has ended before its time: the lane will not report again.
@@ -147,7 +153,7 @@ impl Crew {
     }
 
     /// Gives an idle lane an order.
-    pub(crate) fn give(&self, lane: LaneIndex, order: Order) {
+    pub(crate) fn give(&self, lane: LaneIndex, order: ChunkRequest) {
         if self.lanes[lane].orders.try_send(order).is_err() {
             tracing::error!(lane, "a lane took no order though it had reported to be idle");
         }
@@ -160,9 +166,9 @@ impl Crew {
         let deadline = Instant::now() + WORKERS_END;
         for thread in self.threads {
             match thread.join_until(deadline) {
-                Ending::Joined => {}
-                Ending::Panicked => tracing::error!("a worker panicked"),
-                Ending::LeftBehind => {
+                ThreadEnd::Joined => {}
+                ThreadEnd::Panicked => tracing::error!("a worker panicked"),
+                ThreadEnd::LeftBehind => {
                     tracing::warn!("a worker is left behind: a read of a file does not return")
                 }
             }

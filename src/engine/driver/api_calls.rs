@@ -3,45 +3,46 @@
 use std::time::Instant;
 
 use super::Driver;
-use crate::engine::active::Active;
 use crate::engine::calls::{persistently, received};
 use crate::engine::creation;
-use crate::engine::event::Event;
-use crate::engine::record::MarkJournal;
-use crate::engine::restart::Restart;
+use crate::engine::event::EngineEvent;
+use crate::engine::journal_entry::MarkJournal;
+use crate::engine::restart::PendingRestart;
+use crate::engine::transfer::Transfer;
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind};
 
 impl Driver {
     pub(super) fn create(&mut self, id: SessionId) {
-        let Some(active) = self.active.get_mut(&id) else { return };
-        let marks = MarkJournal::new(&self.logbook, &self.settings.endpoint_url);
-        let creation = match active.creation(marks) {
+        let Some(transfer) = self.transfer.get_mut(&id) else { return };
+        let marks = MarkJournal::new(&self.journal_handle, &self.settings.endpoint_url);
+        let creation = match transfer.creation(marks) {
             Ok(creation) => creation,
-            Err(error) => return active.created(Err(error)),
+            Err(error) => return transfer.created(Err(error)),
         };
-        let (api, policy, herald) = (self.api.clone(), self.settings.retry.clone(), active.herald().clone());
-        let halted = active.halted.clone();
+        let (api, policy, event_sink) =
+            (self.api.clone(), self.settings.retry.clone(), transfer.event_sink().clone());
+        let halted = transfer.halted.clone();
         self.tasks.push(Box::pin(async move {
-            let created = creation::create_until_halted(&api, &policy, creation, &herald, halted).await;
-            Event::Created(id, created)
+            let created = creation::create_until_halted(&api, &policy, creation, &event_sink, halted).await;
+            EngineEvent::Created(id, created)
         }));
     }
 
     pub(super) fn ask_status(&mut self, id: SessionId) {
-        let Some(video_id) = self.active.get(&id).and_then(|active| active.session.video_id()) else {
+        let Some(video_id) = self.transfer.get(&id).and_then(|transfer| transfer.session.video_id()) else {
             return;
         };
         let (api, video_id) = (self.api.clone(), video_id.to_owned());
         self.tasks.push(Box::pin(async move {
             let status = api.videos(Instant::now()).status(&video_id).await;
-            Event::Status(id, status.map(|status| received(&status)))
+            EngineEvent::Status(id, status.map(|status| received(&status)))
         }));
     }
 
     pub(super) fn renew(&mut self, id: SessionId) {
-        let Some(active) = self.active.get(&id) else { return };
-        let (api, used) = (self.api.clone(), active.used_authorization.clone());
+        let Some(transfer) = self.transfer.get(&id) else { return };
+        let (api, used) = (self.api.clone(), transfer.used_authorization.clone());
         let policy = self.settings.retry.clone();
         self.tasks.push(Box::pin(async move {
             let fresh = match used {
@@ -51,32 +52,32 @@ impl Driver {
                 None => Ok(None),
             };
             let final_refusal = || Error::new(ErrorKind::NotAuthorized, "renew the credentials");
-            Event::Renewed(id, fresh.and_then(|fresh| fresh.map(Some).ok_or_else(final_refusal)))
+            EngineEvent::Renewed(id, fresh.and_then(|fresh| fresh.map(Some).ok_or_else(final_refusal)))
         }));
     }
 
     /// Fetches what orders prove themselves with, ahead of its expiry.
     pub(super) fn authorize(&mut self, now: Instant) {
-        if !self.authorization.is_stale(now) || !self.active.values().any(Active::needs_key) {
+        if !self.authorization.is_stale(now) || !self.transfer.values().any(Transfer::needs_key) {
             return;
         }
         self.authorization.asked = true;
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
             let authorized = persistently(&policy, async || api.authorization(Instant::now()).await).await;
-            Event::Authorized(authorized)
+            EngineEvent::Authorized(authorized)
         }));
     }
 
     /// Deletes what the file as it was had been sent to.
-    pub(super) fn clear(&mut self, restart: Box<Restart>) {
+    pub(super) fn clear(&mut self, restart: Box<PendingRestart>) {
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
             let deleted = match &restart.video_id {
                 Some(id) => persistently(&policy, async || api.videos(Instant::now()).delete(id).await).await,
                 None => Ok(()),
             };
-            Event::Cleared(restart, deleted)
+            EngineEvent::Cleared(restart, deleted)
         }));
     }
 }

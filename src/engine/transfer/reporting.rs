@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::Active;
-use crate::engine::event_log::Herald;
+use super::Transfer;
+use crate::engine::event_log::EventSink;
 use crate::engine::progress::Progress;
 use crate::engine::request::OnProgress;
 use crate::error::{Error, ErrorKind};
-use crate::pacing::{Class, Held};
-use crate::session::event::Happening;
+use crate::pacing::{Class, Delay};
+use crate::session::event::UploadEvent;
 
-impl Active {
+impl Transfer {
     /// Says what everybody waits for when nothing has moved for a while.
     pub(crate) fn watch(&mut self, now: Instant) {
         let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
@@ -20,7 +20,7 @@ impl Active {
         tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
         for (lane, (index, gauge)) in &self.lanes {
             let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
-            let waits_for = match gauge.is_whole() {
+            let waits_for = match gauge.is_complete() {
                 true => "the answer",
                 false if read > sent => "the connection",
                 false => "the source",
@@ -72,27 +72,31 @@ impl Active {
     }
 
     /// Tells whoever follows it, and the log, what has happened to it.
-    pub(crate) fn tell_happenings(&mut self) {
+    pub(crate) fn report_events(&mut self) {
         // It is not taken up before its chunks are proved.
         if self.is_proving() {
             return;
         }
-        for happening in self.session.take_happenings() {
-            self.herald.tell(happening);
+        for event in self.session.take_events() {
+            self.event_sink.tell(event);
         }
     }
 
     /// Tells whoever follows it that its chunks wait.
-    pub(crate) fn tell_held(&mut self, held: Held, now: Instant) {
+    pub(crate) fn tell_held(&mut self, held: Delay, now: Instant) {
         if self.wants_lane() && self.told.is_news(held, now) {
             let delay = held.until.saturating_duration_since(now);
-            self.herald.tell_followers(Happening::Throttled { class: Class::Uploads, why: held.by, delay });
+            self.event_sink.tell_followers(UploadEvent::Throttled {
+                class: Class::Uploads,
+                why: held.by,
+                delay,
+            });
         }
     }
 
     /// Who tells of it.
-    pub(crate) fn herald(&self) -> &Herald {
-        &self.herald
+    pub(crate) fn event_sink(&self) -> &EventSink {
+        &self.event_sink
     }
 }
 

@@ -1,30 +1,30 @@
-//! The end of an upload: what becomes of its record, and what its caller is told.
+//! The end of an upload: what becomes of its journal entry, and what its caller is told.
 
 use std::mem;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use super::Active;
-use crate::engine::event::Event;
-use crate::engine::job::{InVain, Job};
-use crate::engine::record::Record;
+use super::Transfer;
+use crate::engine::command::{UploadCommand, WastedWork};
+use crate::engine::event::EngineEvent;
+use crate::engine::journal_entry::JournalEntryGuard;
 use crate::engine::request::Uploaded;
-use crate::engine::restart::{Again, Restart};
-use crate::engine::supplies::{Supplies, answered};
+use crate::engine::restart::{PendingRestart, RestartPlan};
+use crate::engine::source::{UploadSource, answered};
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Identity;
-use crate::session::event::{Happening, Why};
-use crate::session::retry::Attempt;
+use crate::session::event::{UploadEvent, Why};
+use crate::session::retry::AttemptKind;
 
 /// What is left to do after an upload.
-pub(crate) enum End {
+pub(crate) enum TransferEnd {
     Over,
     /// To forget it, once whoever asked has heard of it.
     Unheard(LocalBoxFuture<'static, ()>),
     /// To begin it anew.
-    Again(Box<Restart>),
+    RestartPlan(Box<PendingRestart>),
 }
 
 /// The last look at the source.
@@ -32,14 +32,14 @@ pub(super) enum Check {
     Due,
     Asked,
     /// With the file as it was found; `None` for what is no file.
-    Done(Result<Option<Identity>>),
+    ChunkResult(Result<Option<Identity>>),
 }
 
-impl Active {
+impl Transfer {
     /// Answers whoever waits for it, unless it begins anew.
-    pub(crate) fn finish(mut self) -> End {
+    pub(crate) fn finish(mut self) -> TransferEnd {
         self.publish_progress();
-        self.tell_happenings();
+        self.report_events();
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => {
@@ -55,12 +55,12 @@ impl Active {
         if is_given_back {
             let file = &self.file_name;
             tracing::warn!(%file, "the service does not let this upload token go on with another token's video");
-            self.record.take().into_iter().for_each(Record::given_back);
+            self.journal_entry.take().into_iter().for_each(JournalEntryGuard::given_back);
             self.again = self.with_own_token.take();
         }
         let uploaded = match (uploaded, self.again.take()) {
             (Err(error), Some(again)) if again.suits(&error, is_given_back) => {
-                return End::Again(Box::new(self.restart(again, error)));
+                return TransferEnd::RestartPlan(Box::new(self.restart(again, error)));
             }
             (uploaded, _) => uploaded,
         };
@@ -72,48 +72,49 @@ impl Active {
             _ => error,
         });
         if self.nothing_was_made()
-            && let Some(record) = &mut self.record
+            && let Some(journal_entry) = &mut self.journal_entry
         {
-            record.withdrawn();
+            journal_entry.withdrawn();
         }
-        let end = match (self.record.take(), &uploaded, self.news.take()) {
-            (Some(record), Ok((uploaded, found)), Some(news)) => {
-                End::Unheard(Box::pin(record.finished_when(news, uploaded.video_id.clone(), *found)))
+        let end = match (self.journal_entry.take(), &uploaded, self.news.take()) {
+            (Some(journal_entry), Ok((uploaded, found)), Some(news)) => TransferEnd::Unheard(Box::pin(
+                journal_entry.finished_when(news, uploaded.video_id.clone(), *found),
+            )),
+            (Some(journal_entry), Ok(_), None) => {
+                journal_entry.finished();
+                TransferEnd::Over
             }
-            (Some(record), Ok(_), None) => {
-                record.finished();
-                End::Over
-            }
-            (Some(record), Err(error), _) if !self.may_continue(error) => {
-                record.abandoned();
-                End::Over
+            (Some(journal_entry), Err(error), _) if !self.may_continue(error) => {
+                journal_entry.abandoned();
+                TransferEnd::Over
             }
             // Left in the journal for the next run.
-            (_, _, _) => End::Over,
+            (_, _, _) => TransferEnd::Over,
         };
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded.map(|(uploaded, _)| uploaded));
         end
     }
 
-    fn restart(self, again: Again, error: Error) -> Restart {
+    fn restart(self, again: RestartPlan, error: Error) -> PendingRestart {
         let left = self.session.video_id().map(str::to_owned);
-        self.herald.tell(Happening::BeginsAnew { video_id: left, why: Why::from(&error).message });
-        let in_vain = InVain {
+        self.event_sink.tell(UploadEvent::BeginsAnew { video_id: left, why: Why::from(&error).message });
+        let wasted = WastedWork {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
         };
         // What an upload token began is not ours to delete: it may go on with that token.
         let video_id = self.session.video_id().filter(|_| self.needs_key()).map(str::to_owned);
-        let Active { reply, publish, on_progress, record, herald, .. } = self;
-        let followers = herald.into_followers();
-        let Again { request, halted, restarts, keeps_container } = again;
-        let job = Job { request, reply, publish, followers, halted, on_progress, restarts, in_vain };
+        let Transfer { reply, publish, on_progress, journal_entry, event_sink, .. } = self;
+        let followers = event_sink.into_followers();
+        let RestartPlan { request, halted, restarts, keeps_container } = again;
+        let command =
+            UploadCommand { request, reply, publish, followers, halted, on_progress, restarts, wasted };
         if keeps_container {
-            record.into_iter().for_each(Record::abandoned);
-            return Restart { job, video_id: None, record: None, error };
+            journal_entry.into_iter().for_each(JournalEntryGuard::abandoned);
+            return PendingRestart { command, video_id: None, journal_entry: None, error };
         }
-        Restart { job, video_id, record, error }
+        PendingRestart { command, video_id, journal_entry, error }
     }
 
     /// Whether the service knows no such video for this upload token, which took it up from another. A token of
@@ -125,18 +126,18 @@ impl Active {
             (ErrorKind::Refused, Some(refusal)) => refusal.name.as_deref() == Some("videoId"),
             _ => false,
         };
-        is_refused && self.record.as_ref().is_some_and(Record::is_of_another_token)
+        is_refused && self.journal_entry.as_ref().is_some_and(JournalEntryGuard::is_of_another_token)
     }
 
     /// Whether the same command, run again, can take up what is there.
     fn may_continue(&self, error: &Error) -> bool {
-        self.supplies.file().is_some() && error.is_resumable()
+        self.source.file().is_some() && error.is_resumable()
     }
 
     /// Whether every attempt at the first chunk of a delegated upload certainly came to nothing.
     fn nothing_was_made(&self) -> bool {
         let chunks = self.session.chunks();
-        let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == Attempt::First;
+        let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == AttemptKind::First;
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
     }
 
@@ -151,8 +152,8 @@ impl Active {
         &mut self,
         id: SessionId,
         silence: Duration,
-    ) -> Option<LocalBoxFuture<'static, Event>> {
-        let file = self.supplies.file().filter(|_| self.session.is_whole())?.clone();
+    ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
+        let file = self.source.file().filter(|_| self.session.is_complete())?.clone();
         if !matches!(self.source_check, Check::Due) {
             return None;
         }
@@ -165,18 +166,18 @@ impl Active {
                 file.check_unchanged()?;
                 Ok(Some(Identity { ctime_ns: now.ctime_ns, ..Identity::from(&file) }))
             };
-            Event::Checked(id, answered(path, silence, check).await)
+            EngineEvent::Checked(id, answered(path, silence, check).await)
         }))
     }
 
     /// Whether the file is still what it was.
     pub(crate) fn checked(&mut self, checked: Result<Option<Identity>>) {
-        self.source_check = Check::Done(checked);
+        self.source_check = Check::ChunkResult(checked);
     }
 
     fn take_check(&mut self) -> Result<Option<Identity>> {
         match mem::replace(&mut self.source_check, Check::Due) {
-            Check::Done(checked) => checked,
+            Check::ChunkResult(checked) => checked,
             Check::Due | Check::Asked => Ok(None),
         }
     }
@@ -189,9 +190,9 @@ impl Active {
             bytes: chunks.total_bytes().unwrap_or_else(|| chunks.stored_bytes()),
             chunks: chunks.known(),
             addressing: chunks.addressing(),
-            reader: match &self.supplies {
-                Supplies::File { choice, .. } => Some(choice.reader),
-                Supplies::Stream { .. } => None,
+            reader: match &self.source {
+                UploadSource::File { choice, .. } => Some(choice.reader),
+                UploadSource::Stream { .. } => None,
             },
             retries: self.retries(),
             resent_bytes: self.resent_bytes(),

@@ -2,13 +2,13 @@
 
 use crate::error::Error;
 use crate::extent::Extent;
-use crate::session::chunks::Cut;
+use crate::session::chunks::Layout;
 use crate::session::retry::{Fate, RetryPolicy};
 use crate::wire::{Chunk, ContentRange};
 
 /// What the credentials allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum CredentialKind {
     /// An API key: containers can be created, their status can be asked.
     Key,
     /// An upload token alone: the first chunk makes the video, nothing can be asked.
@@ -24,11 +24,11 @@ pub struct Resumed {
 
 /// What a session is to do.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct SessionConfig {
     /// How the bytes become chunks.
-    pub cut: Cut,
+    pub cut: Layout,
     /// What the credentials allow.
-    pub access: Access,
+    pub access: CredentialKind,
     /// The container, when there is one already.
     pub video_id: Option<String>,
     /// Present when an earlier process began to fill the container.
@@ -56,7 +56,7 @@ pub enum Outcome {
     },
 }
 
-/// Whether an answer said that the service holds the whole file.
+/// Whether an answer said that the service holds the complete file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
     /// It does.
@@ -67,7 +67,7 @@ pub enum Completion {
 
 /// What the service says it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedSet {
     /// Stored byte ranges.
     pub extents: Vec<Extent>,
     /// Stored part numbers, counted from 1.
@@ -77,12 +77,12 @@ pub struct Received {
     /// Whether the upload is over for the service.
     pub complete: bool,
     /// Whether the status says nothing at all of what arrived: an older service, or one that keeps no count.
-    pub untold: bool,
+    pub lists_nothing: bool,
 }
 
 /// What the driver must do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum SessionAction {
     /// Create the container, then call [`handle_created`](super::Session::handle_created).
     Create,
     /// Ask for the container's status, then call [`handle_status`](super::Session::handle_status).
@@ -95,7 +95,7 @@ pub enum Action {
 
 /// A chunk for a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dispatch {
+pub struct ChunkToSend {
     /// The chunk.
     pub chunk: Chunk,
     /// Its name on the wire; `None` for a single request.

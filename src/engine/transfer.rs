@@ -1,8 +1,8 @@
 //! One upload under way: its session, its source, and who waits for it.
 
-mod ending;
+mod completion;
 mod proving;
-mod telling;
+mod reporting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,31 +15,31 @@ use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
-use crate::engine::claim::{Beginning, Claimed, titled};
+use crate::engine::claim::{ClaimOutcome, ClaimedUpload, titled};
+use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::creation::{Created, Creation, Mark};
-use crate::engine::event::Event;
-use crate::engine::event_log::{Herald, Told};
-use crate::engine::feed::Filling;
-use crate::engine::job::{InVain, Job};
+use crate::engine::event::EngineEvent;
+use crate::engine::event_log::{AnnouncedDelay, EventSink};
+use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle, MarkJournal};
 use crate::engine::progress::{Gauge, Progress};
-use crate::engine::record::{Logbook, MarkJournal, Record};
-use crate::engine::request::{Checksum, Destination, Halt, News, OnProgress, Uploaded};
-use crate::engine::restart::Again;
+use crate::engine::request::{Checksum, Destination, OnProgress, ReceiptState, StopRequest, Uploaded};
+use crate::engine::restart::RestartPlan;
 use crate::engine::settings::Settings;
-use crate::engine::supplies::{Opened, Supplies};
+use crate::engine::source::{OpenedSource, UploadSource};
+use crate::engine::stream_reader::StreamEvent;
 use crate::engine::watchdog::Watchdog;
-use crate::engine::worker::{Done, LaneIndex, Order, SessionId};
+use crate::engine::worker::{ChunkRequest, ChunkResult, LaneIndex, SessionId};
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{Finished, Made, Terms};
-use crate::session::event::Happening;
-use crate::session::{Dispatch, Outcome, Session};
+use crate::journal::{CreatedBy, Finished, Terms};
+use crate::session::event::UploadEvent;
+use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
 
-use ending::Check;
-pub(crate) use ending::End;
+use completion::Check;
+pub(crate) use completion::TransferEnd;
 
 /// An upload under way.
-pub(crate) struct Active {
+pub(crate) struct Transfer {
     pub(crate) session: Session,
     /// The lanes that send chunks of it.
     pub(crate) lanes: HashMap<LaneIndex, (u32, Gauge)>,
@@ -47,12 +47,12 @@ pub(crate) struct Active {
     pub(crate) used_authorization: Option<HeaderValue>,
     /// Whether the container was created for this upload.
     pub(crate) made_container: bool,
-    supplies: Supplies,
+    source: UploadSource,
     destination: Destination,
     redactor: Redactor,
     file_name: Arc<str>,
     watchdog: Watchdog,
-    record: Option<Record>,
+    journal_entry: Option<JournalEntryGuard>,
     /// The mark of a container that an earlier process may have created.
     left_mark: Option<String>,
     video: Option<Video>,
@@ -62,11 +62,11 @@ pub(crate) struct Active {
     cancel: watch::Sender<bool>,
     begun: Instant,
     /// What the caller does with the news of success, where that is waited for.
-    news: Option<watch::Receiver<News>>,
+    news: Option<watch::Receiver<ReceiptState>>,
     /// What it takes to begin anew when the file changes.
-    again: Option<Again>,
+    again: Option<RestartPlan>,
     /// The upload to begin when the chunks of an earlier process are not proved.
-    unproved: Option<Again>,
+    unproved: Option<RestartPlan>,
     /// The bytes that were compared so far, while the chunks of an earlier process are.
     compared: Option<Arc<AtomicU64>>,
     /// `true` where the journal keeps digests of its chunks.
@@ -74,38 +74,40 @@ pub(crate) struct Active {
     /// `true` once the followers know that the file was touched.
     has_reported_touched: bool,
     /// What it takes to begin anew when the service refuses what another upload token began.
-    with_own_token: Option<Again>,
-    in_vain: InVain,
-    herald: Herald,
+    with_own_token: Option<RestartPlan>,
+    wasted: WastedWork,
+    event_sink: EventSink,
     /// Which wait its followers were told of.
-    told: Told,
+    told: AnnouncedDelay,
     source_check: Check,
     /// Whether it is to end early.
-    pub(crate) halted: watch::Receiver<Halt>,
+    pub(crate) halted: watch::Receiver<StopRequest>,
 }
 
-impl Active {
+impl Transfer {
     /// Claims an upload whose source is open in the journal, before anything is created or sent.
     /// No upload when that fails, or when the file was uploaded before, and the caller has been told; with what is
     /// to be waited for.
     pub(crate) fn prepare(
         id: SessionId,
-        job: Job,
-        opened: Result<Opened>,
+        command: UploadCommand,
+        opened: Result<OpenedSource>,
         settings: &Settings,
-        logbook: &Logbook,
-    ) -> (Option<Active>, Vec<LocalBoxFuture<'static, Event>>) {
-        let (again, unproved) = (Again::of(&job), Again::unproved(&job));
-        let with_own_token = Again::with_own_token(&job);
-        let Job { request, reply, publish, followers, halted, on_progress, in_vain, .. } = job;
+        journal_handle: &JournalHandle,
+    ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
+        let (again, unproved) = (RestartPlan::of(&command), RestartPlan::unproved(&command));
+        let with_own_token = RestartPlan::with_own_token(&command);
+        let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
         let terms = Terms { again: request.again, own_token_only: request.own_token_only };
         let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
-        let claimed = opened
-            .and_then(|opened| Claimed::of(opened, destination, (request.unbegun, terms), settings, logbook));
+        let claimed = opened.and_then(|opened| {
+            ClaimedUpload::of(opened, destination, (request.if_not_begun, terms), settings, journal_handle)
+        });
         let claimed = match claimed {
-            Ok(Beginning::Ours(claimed)) => *claimed,
-            Ok(Beginning::Finished(finished)) => {
-                let forget = request.news.map(|news| forget_when(logbook.clone(), finished.clone(), news));
+            Ok(ClaimOutcome::Ours(claimed)) => *claimed,
+            Ok(ClaimOutcome::Finished(finished)) => {
+                let forget =
+                    request.news.map(|news| forget_when(journal_handle.clone(), finished.clone(), news));
                 // The caller may have dropped its future.
                 let _ = reply.send(Ok(already(finished)));
                 return (None, forget.into_iter().collect());
@@ -116,22 +118,22 @@ impl Active {
                 return (None, Vec::new());
             }
         };
-        let wants_digests = settings.checksum != Checksum::Never && claimed.record.is_some();
+        let wants_digests = settings.checksum != Checksum::Never && claimed.journal_entry.is_some();
         let redactor = settings.redactor.with(token_of(&claimed.destination));
         let tasks = [Some(next_halt(id, halted.clone())), claimed.inbox.map(|inbox| next_filling(id, inbox))];
         let (cancel, _) = watch::channel(false);
-        let mut active = Active {
-            keeps_digests: wants_digests && claimed.supplies.pass_through(),
+        let mut transfer = Transfer {
+            keeps_digests: wants_digests && claimed.source.pass_through(),
             session: Session::new(claimed.spec, Instant::now()),
             lanes: HashMap::new(),
             used_authorization: None,
-            made_container: claimed.made == Made::ByUs,
-            supplies: claimed.supplies,
+            made_container: claimed.made == CreatedBy::ByUs,
+            source: claimed.source,
             destination: claimed.destination,
             redactor,
             file_name: claimed.file_name.clone(),
             watchdog: Watchdog::new(Instant::now()),
-            record: claimed.record,
+            journal_entry: claimed.journal_entry,
             left_mark: claimed.left_mark,
             video: None,
             reply,
@@ -145,17 +147,17 @@ impl Active {
             compared: None,
             has_reported_touched: false,
             with_own_token,
-            in_vain,
-            herald: Herald::new(claimed.file_name, followers),
-            told: Told::default(),
+            wasted,
+            event_sink: EventSink::new(claimed.file_name, followers),
+            told: AnnouncedDelay::default(),
             source_check: Check::Due,
             halted,
         };
         if claimed.may_have_strayed {
-            active.herald.tell(Happening::StrayVideo);
+            transfer.event_sink.tell(UploadEvent::StrayVideo);
         }
-        let proof = claimed.doubt.and_then(|doubt| active.resolve(id, doubt, settings.patience.stall));
-        (Some(active), tasks.into_iter().flatten().chain(proof).collect())
+        let proof = claimed.doubt.and_then(|doubt| transfer.resolve(id, doubt, settings.patience.stall));
+        (Some(transfer), tasks.into_iter().flatten().chain(proof).collect())
     }
 
     /// Whether its requests prove themselves with the API key.
@@ -167,8 +169,8 @@ impl Active {
     pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
         let plan = self.session.chunks().plan();
         let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
-        if let Some(record) = &mut self.record {
-            record.creating(plan, mark.text())?;
+        if let Some(journal_entry) = &mut self.journal_entry {
+            journal_entry.creating(plan, mark.text())?;
         }
         Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
     }
@@ -186,23 +188,23 @@ impl Active {
 
     fn record_container(&mut self, video_id: &str) -> Result<()> {
         let plan = self.session.chunks().plan();
-        match &mut self.record {
-            Some(record) => record.container(plan, video_id, Made::ByUs),
+        match &mut self.journal_entry {
+            Some(journal_entry) => journal_entry.container(plan, video_id, CreatedBy::ByUs),
             None => Ok(()),
         }
     }
 
     /// A lane is done with a chunk.
-    pub(crate) fn done(&mut self, done: Done, now: Instant, roll: f64) {
+    pub(crate) fn done(&mut self, done: ChunkResult, now: Instant, jitter: f64) {
         self.used_authorization = done.authorization;
         self.video = done.video.map(|video| *video).or(self.video.take());
         let had_container = self.session.video_id().is_some();
         let outcome = self.without_secrets(done.outcome);
-        self.session.handle_outcome(done.index, outcome, now, roll);
+        self.session.handle_outcome(done.index, outcome, now, jitter);
         // The first chunk of a delegated upload makes the video.
         let is_first = !had_container && self.session.video_id().is_some();
         self.made_container |= is_first;
-        match self.session.is_whole() {
+        match self.session.is_complete() {
             false => {
                 if is_first {
                     self.write_down_container();
@@ -234,16 +236,18 @@ impl Active {
 
     fn write_down_chunk(&mut self, index: u32) {
         if self.session.may_be_journalled(index)
-            && let Some(record) = &mut self.record
+            && let Some(journal_entry) = &mut self.journal_entry
         {
-            record.acknowledged(index);
+            journal_entry.acknowledged(index);
         }
     }
 
     fn write_down_last(&mut self, index: u32) {
         let plan = self.session.chunks().plan();
-        match (&mut self.record, self.session.video_id()) {
-            (Some(record), Some(video_id)) if self.made_container => record.completed(plan, video_id, index),
+        match (&mut self.journal_entry, self.session.video_id()) {
+            (Some(journal_entry), Some(video_id)) if self.made_container => {
+                journal_entry.completed(plan, video_id, index)
+            }
             _ => self.write_down_chunk(index),
         }
     }
@@ -252,15 +256,15 @@ impl Active {
     pub(crate) fn order(
         &self,
         id: SessionId,
-        dispatch: Dispatch,
+        dispatch: ChunkToSend,
         authorization: Option<HeaderValue>,
-    ) -> Option<Order> {
-        let supply = self.supplies.supply(dispatch.chunk.index)?;
+    ) -> Option<ChunkRequest> {
+        let supply = self.source.supply(dispatch.chunk.index)?;
         let (target, video_id_field) = match (&self.destination, dispatch.video_id) {
             (Destination::Delegated { token, .. }, video_id) => (delegated_path(token), video_id),
             (Destination::NewVideo(_) | Destination::Video(_), video_id) => (source_path(&video_id?), None),
         };
-        Some(Order {
+        Some(ChunkRequest {
             session: id,
             doing: self.doing(dispatch.chunk.index),
             chunk: dispatch.chunk,
@@ -302,7 +306,7 @@ impl Active {
 
     /// What the service has need not be held any longer.
     fn release_stored(&mut self) {
-        if let Supplies::Stream { held, .. } = &mut self.supplies {
+        if let UploadSource::Stream { held, .. } = &mut self.source {
             let chunks = self.session.chunks();
             held.retain(|&index, _| !chunks.is_stored(index));
         }
@@ -312,18 +316,18 @@ impl Active {
     pub(crate) fn take_filling(
         &mut self,
         id: SessionId,
-        filling: Filling,
-        inbox: mpsc::Receiver<Filling>,
-    ) -> LocalBoxFuture<'static, Event> {
+        filling: StreamEvent,
+        inbox: mpsc::Receiver<StreamEvent>,
+    ) -> LocalBoxFuture<'static, EngineEvent> {
         match filling {
-            Filling::Chunk(chunk) => {
+            StreamEvent::Chunk(chunk) => {
                 let (extent, last) = (chunk.extent(), chunk.place().into());
-                if let Supplies::Stream { held, .. } = &mut self.supplies {
+                if let UploadSource::Stream { held, .. } = &mut self.source {
                     held.insert(self.session.chunks().known(), chunk);
                 }
                 self.session.handle_filled(extent, last);
             }
-            Filling::Failed(error) => self.session.handle_failure(error),
+            StreamEvent::Failed(error) => self.session.handle_failure(error),
         }
         next_filling(id, inbox)
     }
@@ -340,15 +344,17 @@ impl Active {
     pub(crate) fn halt(
         &mut self,
         id: SessionId,
-        halt: Halt,
-        halted: watch::Receiver<Halt>,
-    ) -> Option<LocalBoxFuture<'static, Event>> {
+        halt: StopRequest,
+        halted: watch::Receiver<StopRequest>,
+    ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
         match halt {
-            Halt::No => {}
-            Halt::AfterChunks if !self.is_proving() => self.session.stop(),
+            StopRequest::No => {}
+            StopRequest::AfterChunks if !self.is_proving() => self.session.stop(),
             // Nothing is under way while chunks are compared.
-            Halt::AfterChunks => self.session.disprove(Error::new(ErrorKind::Cancelled, "finish the upload")),
-            Halt::Now => {
+            StopRequest::AfterChunks => {
+                self.session.disprove(Error::new(ErrorKind::Cancelled, "finish the upload"))
+            }
+            StopRequest::Now => {
                 let error = Error::new(ErrorKind::Cancelled, "finish the upload");
                 if self.is_proving() {
                     self.session.disprove(error);
@@ -362,20 +368,20 @@ impl Active {
     }
 
     fn retries(&self) -> u32 {
-        self.in_vain.retries + self.session.retries()
+        self.wasted.retries + self.session.retries()
     }
 
     fn resent_bytes(&self) -> u64 {
-        self.in_vain.bytes + self.session.resent_bytes()
+        self.wasted.bytes + self.session.resent_bytes()
     }
 }
 
 fn forget_when(
-    logbook: Logbook,
+    journal_handle: JournalHandle,
     finished: Finished,
-    news: watch::Receiver<News>,
-) -> LocalBoxFuture<'static, Event> {
-    Box::pin(logbook.forget_when(finished, news).map(|()| Event::Done))
+    news: watch::Receiver<ReceiptState>,
+) -> LocalBoxFuture<'static, EngineEvent> {
+    Box::pin(journal_handle.forget_when(finished, news).map(|()| EngineEvent::ChunkResult))
 }
 
 /// What an unfinished command uploaded, for the caller that asks for it again.
@@ -402,21 +408,27 @@ fn token_of(destination: &Destination) -> Option<&Secret> {
     }
 }
 
-fn next_filling(id: SessionId, mut inbox: mpsc::Receiver<Filling>) -> LocalBoxFuture<'static, Event> {
+fn next_filling(
+    id: SessionId,
+    mut inbox: mpsc::Receiver<StreamEvent>,
+) -> LocalBoxFuture<'static, EngineEvent> {
     Box::pin(async move {
         match inbox.recv().await {
-            Some(filling) => Event::Filled(id, filling, inbox),
-            None => Event::Dried(id),
+            Some(filling) => EngineEvent::Filled(id, filling, inbox),
+            None => EngineEvent::Dried(id),
         }
     })
 }
 
-fn next_halt(id: SessionId, mut halted: watch::Receiver<Halt>) -> LocalBoxFuture<'static, Event> {
+fn next_halt(
+    id: SessionId,
+    mut halted: watch::Receiver<StopRequest>,
+) -> LocalBoxFuture<'static, EngineEvent> {
     Box::pin(async move {
         let halt = match halted.changed().await {
             Ok(()) => *halted.borrow_and_update(),
-            Err(_) => Halt::Now,
+            Err(_) => StopRequest::Now,
         };
-        Event::Halted(id, halt, halted)
+        EngineEvent::Halted(id, halt, halted)
     })
 }

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 
-use super::Active;
-use crate::engine::event::Event;
-use crate::engine::proof::{Doubt, Proof, Proving};
-use crate::engine::supplies::Supplies;
-use crate::engine::worker::{Sent, SessionId};
+use super::Transfer;
+use crate::engine::event::EngineEvent;
+use crate::engine::proof::{Proof, Proving, Unproved};
+use crate::engine::source::UploadSource;
+use crate::engine::worker::{SentWhole, SessionId};
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::event::Happening;
-use crate::session::{Action, Received};
+use crate::session::event::UploadEvent;
+use crate::session::{ReceivedSet, SessionAction};
 
-impl Active {
+impl Transfer {
     /// Returns `true` while the chunks of an earlier process are compared with the file. Nothing is sent meanwhile.
     pub(crate) fn is_proving(&self) -> bool {
         self.compared.is_some()
@@ -28,7 +28,7 @@ impl Active {
 
     /// Returns what must be done next: nothing while chunks are compared, unless the upload failed, nor while the
     /// source is checked in the end.
-    pub(crate) fn poll(&mut self, now: Instant) -> Option<Action> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<SessionAction> {
         if self.is_checking_source() || self.is_proving() && !self.session.has_failed() {
             return None;
         }
@@ -50,19 +50,19 @@ impl Active {
     pub(super) fn resolve(
         &mut self,
         id: SessionId,
-        doubt: Doubt,
+        doubt: Unproved,
         patience: Duration,
-    ) -> Option<LocalBoxFuture<'static, Event>> {
+    ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
         let digests = match doubt {
-            Doubt::Prove(digests) => digests,
+            Unproved::Prove(digests) => digests,
             // Nothing is known to be sent: as long as the service has nothing, its container can be filled.
-            Doubt::Anew if self.unproved.is_none() && self.session.chunks().stored() == 0 => Vec::new(),
-            Doubt::Anew => {
+            Unproved::Anew if self.unproved.is_none() && self.session.chunks().stored() == 0 => Vec::new(),
+            Unproved::Anew => {
                 self.begin_anew(NO_DIGESTS);
                 return None;
             }
         };
-        let Supplies::File { file, choice } = &self.supplies else { return None };
+        let UploadSource::File { file, choice } = &self.source else { return None };
         self.session.expect_only(digests.iter().map(|(index, _)| *index));
         let chunks = self.session.chunks();
         let known = digests.into_iter().filter(|(index, _)| *index < chunks.known());
@@ -74,7 +74,7 @@ impl Active {
             cancelled: self.cancel.subscribe(),
         };
         self.compared = Some(proving.read.clone());
-        Some(Box::pin(async move { Event::Proved(id, proving.run(patience).await) }))
+        Some(Box::pin(async move { EngineEvent::Proved(id, proving.run(patience).await) }))
     }
 
     /// Takes in the result of the comparison.
@@ -82,9 +82,9 @@ impl Active {
         self.compared = None;
         match proof {
             Ok(Proof::Equal { chunks, bytes }) => {
-                self.record.iter_mut().for_each(|record| record.proved());
+                self.journal_entry.iter_mut().for_each(|journal_entry| journal_entry.proved());
                 let video_id = self.session.video_id().unwrap_or_default().to_owned();
-                self.herald.tell(Happening::Proved { video_id, chunks, bytes });
+                self.event_sink.tell(UploadEvent::Proved { video_id, chunks, bytes });
             }
             Ok(Proof::Differs { index }) => {
                 let number = index + 1;
@@ -97,17 +97,17 @@ impl Active {
     }
 
     /// Takes in the service's status. A chunk that was stored and never compared with the file ends the upload.
-    pub(crate) fn take_status(&mut self, status: Result<Received>, now: Instant, roll: f64) {
+    pub(crate) fn take_status(&mut self, status: Result<ReceivedSet>, now: Instant, jitter: f64) {
         match &status {
             Ok(received) if self.session.is_unexpected(received) => self.begin_anew(NO_DIGEST),
-            _ => self.session.handle_status(status, now, roll),
+            _ => self.session.handle_status(status, now, jitter),
         }
     }
 
     /// Ends it, to be followed by an upload to a new video where that is possible.
     fn begin_anew(&mut self, reason: impl Into<String>) {
         // It was not taken up after all.
-        self.session.take_happenings();
+        self.session.take_events();
         self.again = self.unproved.take();
         let error = Error::new(ErrorKind::SourceChanged, self.continuing()).because(reason);
         self.session.disprove(error);
@@ -121,9 +121,9 @@ impl Active {
     }
 
     /// Writes the digest of a chunk down, and lets the lane send the end of its request.
-    pub(crate) fn sent(&mut self, sent: Sent) {
-        if let Some(record) = &mut self.record {
-            record.sent(sent.index, sent.digest);
+    pub(crate) fn sent(&mut self, sent: SentWhole) {
+        if let Some(journal_entry) = &mut self.journal_entry {
+            journal_entry.sent(sent.index, sent.digest);
         }
         // The lane may have given up meanwhile.
         let _ = sent.written.send(());
@@ -131,10 +131,10 @@ impl Active {
 
     /// Reports once that the file was touched while it is being sent.
     pub(super) fn report_touched(&mut self) {
-        let touched = self.supplies.file().and_then(|file| file.touched());
+        let touched = self.source.file().and_then(|file| file.touched());
         if let (Some(change), false) = (touched, self.has_reported_touched) {
             self.has_reported_touched = true;
-            self.herald.tell(Happening::SourceTouched { change });
+            self.event_sink.tell(UploadEvent::SourceTouched { change });
         }
     }
 }

@@ -6,11 +6,11 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::engine::proof::Doubt;
-use crate::engine::request::{Destination, News};
+use crate::engine::proof::Unproved;
+use crate::engine::request::{Destination, ReceiptState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{
-    self, Claim, Comparison, Container, Finished, Journal, JournalError, Key, Made, Terms, Ticket,
+    self, Claim, Comparison, Container, CreatedBy, Finished, Journal, JournalError, Key, Terms, Ticket,
     TokenDigest,
 };
 use crate::session::Resumed;
@@ -19,11 +19,11 @@ use crate::wire::Plan;
 
 /// The journal of an engine, where one is kept.
 #[derive(Clone, Debug)]
-pub(crate) struct Logbook(Option<Rc<RefCell<Journal>>>);
+pub(crate) struct JournalHandle(Option<Rc<RefCell<Journal>>>);
 
 /// The claim of one upload in the journal.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct JournalEntryGuard {
     journal: Rc<RefCell<Journal>>,
     ticket: Ticket,
     /// The file as it is now, while it is not proved that it has the bytes that were sent.
@@ -32,7 +32,7 @@ pub(crate) struct Record {
 
 /// What an earlier process left of the same upload.
 #[derive(Debug)]
-pub(crate) enum Continued {
+pub(crate) enum Recovered {
     Nothing,
     /// It may have created a container with this mark.
     Intended {
@@ -45,17 +45,17 @@ pub(crate) enum Continued {
     /// A container, perhaps with chunks in it.
     Container {
         video_id: String,
-        made: Made,
+        made: CreatedBy,
         plan: Plan,
         resumed: Resumed,
         /// Present where the file's times do not tell whether it has the bytes that were sent.
-        doubt: Option<Doubt>,
+        doubt: Option<Unproved>,
     },
 }
 
-impl Logbook {
-    pub(crate) fn new(journal: Option<Journal>) -> Logbook {
-        Logbook(journal.map(|journal| Rc::new(RefCell::new(journal))))
+impl JournalHandle {
+    pub(crate) fn new(journal: Option<Journal>) -> JournalHandle {
+        JournalHandle(journal.map(|journal| Rc::new(RefCell::new(journal))))
     }
 
     /// Forgets the uploads that were heard of since the last claim.
@@ -67,7 +67,7 @@ impl Logbook {
     }
 
     /// Forgets that the file was uploaded, once the receipt was confirmed.
-    pub(crate) async fn forget_when(self, finished: Finished, news: watch::Receiver<News>) {
+    pub(crate) async fn forget_when(self, finished: Finished, news: watch::Receiver<ReceiptState>) {
         if let Some(journal) = self.0 {
             forget_when(journal, Some(finished.id), news).await;
         }
@@ -81,36 +81,37 @@ impl Logbook {
         destination: &Destination,
         arguments: &str,
         terms: Terms,
-    ) -> Result<(Option<Record>, Continued)> {
-        let Some(journal) = &self.0 else { return Ok((None, Continued::Nothing)) };
+    ) -> Result<(Option<JournalEntryGuard>, Recovered)> {
+        let Some(journal) = &self.0 else { return Ok((None, Recovered::Nothing)) };
         let source = file.map_or(journal::Source::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
         let claim = journal.borrow_mut().claim_on(terms, &key, arguments, SystemTime::now())?;
         match claim {
-            Claim::Fresh(ticket) => {
-                Ok((Some(Record { journal: journal.clone(), ticket, unproved: None }), Continued::Nothing))
-            }
+            Claim::Fresh(ticket) => Ok((
+                Some(JournalEntryGuard { journal: journal.clone(), ticket, unproved: None }),
+                Recovered::Nothing,
+            )),
             Claim::Resume(ticket, remembered) => {
                 let doubt = match remembered.comparison {
                     Comparison::Same => None,
-                    Comparison::Prove => Some(Doubt::Prove(remembered.digests)),
-                    Comparison::Anew | Comparison::Another => Some(Doubt::Anew),
+                    Comparison::Prove => Some(Unproved::Prove(remembered.digests)),
+                    Comparison::Anew | Comparison::Another => Some(Unproved::Anew),
                 };
                 let unproved = doubt.is_some().then_some(key);
                 let continued = match (remembered.container, remembered.plan) {
                     (Container::Known { video_id, made }, Some(plan)) => {
                         let resumed = Resumed { stored: remembered.stored };
-                        Continued::Container { video_id, made, plan, resumed, doubt }
+                        Recovered::Container { video_id, made, plan, resumed, doubt }
                     }
                     (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
-                        Continued::Intended { mark }
+                        Recovered::Intended { mark }
                     }
-                    (Container::Intended { .. }, _) => Continued::Strayed,
-                    (Container::None | Container::Known { .. }, _) => Continued::Nothing,
+                    (Container::Intended { .. }, _) => Recovered::Strayed,
+                    (Container::None | Container::Known { .. }, _) => Recovered::Nothing,
                 };
-                Ok((Some(Record { journal: journal.clone(), ticket, unproved }), continued))
+                Ok((Some(JournalEntryGuard { journal: journal.clone(), ticket, unproved }), continued))
             }
-            Claim::Finished(finished) => Ok((None, Continued::Finished(finished))),
+            Claim::Finished(finished) => Ok((None, Recovered::Finished(finished))),
             Claim::Busy { pid } => Err(Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid))),
         }
     }
@@ -130,20 +131,20 @@ fn at_work(pid: Option<u32>) -> String {
 /// Where marks are kept that a container may have and no upload fills.
 #[derive(Clone, Debug)]
 pub(crate) struct MarkJournal {
-    logbook: Logbook,
+    journal_handle: JournalHandle,
     endpoint: String,
 }
 
 impl MarkJournal {
-    pub(crate) fn new(logbook: &Logbook, endpoint: &str) -> MarkJournal {
-        MarkJournal { logbook: logbook.clone(), endpoint: endpoint.to_owned() }
+    pub(crate) fn new(journal_handle: &JournalHandle, endpoint: &str) -> MarkJournal {
+        MarkJournal { journal_handle: journal_handle.clone(), endpoint: endpoint.to_owned() }
     }
 
     /// Writes a mark down before a container has it. `None` without a journal.
     ///
     /// The row is that of a stream: nothing resumes it, and `clean` looks for the mark once this process lets go of it.
     pub(crate) fn write_down(&self, mark: &str) -> Result<Option<MarkEntry>> {
-        let Some(journal) = &self.logbook.0 else { return Ok(None) };
+        let Some(journal) = &self.journal_handle.0 else { return Ok(None) };
         let (endpoint, destination) = (self.endpoint.clone(), journal::Destination::NewVideo);
         let key = Key { endpoint, source: journal::Source::Stream, destination };
         let claim = journal.borrow_mut().claim(&key, "{}", SystemTime::now())?;
@@ -169,7 +170,7 @@ impl MarkEntry {
     }
 }
 
-impl Record {
+impl JournalEntryGuard {
     /// Whether another upload token began the upload.
     pub(crate) fn is_of_another_token(&self) -> bool {
         self.ticket.is_of_another_token()
@@ -191,7 +192,7 @@ impl Record {
     /// down with the claim.
     pub(crate) fn begin(&mut self, plan: Option<Plan>, video_id: Option<&str>) -> Result<()> {
         match video_id {
-            Some(video_id) => self.container(plan, video_id, Made::Given),
+            Some(video_id) => self.container(plan, video_id, CreatedBy::Given),
             None => Ok(()),
         }
     }
@@ -209,7 +210,7 @@ impl Record {
     }
 
     /// Before the first byte goes into the container.
-    pub(crate) fn container(&mut self, plan: Option<Plan>, video_id: &str, made: Made) -> Result<()> {
+    pub(crate) fn container(&mut self, plan: Option<Plan>, video_id: &str, made: CreatedBy) -> Result<()> {
         Ok(self.journal.borrow_mut().container(&mut self.ticket, plan, video_id, made)?)
     }
 
@@ -254,12 +255,14 @@ impl Record {
     /// as it is, for the next run to find the file complete. `found` is the file as it was found in the end.
     pub(crate) async fn finished_when(
         self,
-        mut news: watch::Receiver<News>,
+        mut news: watch::Receiver<ReceiptState>,
         video_id: String,
         found: Option<journal::Identity>,
     ) {
-        let Ok(first) = news.wait_for(|news| *news != News::Untold).await.map(|news| *news) else { return };
-        if first == News::Confirmed {
+        let Ok(first) = news.wait_for(|news| *news != ReceiptState::Untold).await.map(|news| *news) else {
+            return;
+        };
+        if first == ReceiptState::Confirmed {
             return self.journal.borrow_mut().finished(self.ticket);
         }
         let now = SystemTime::now();
@@ -285,9 +288,13 @@ impl From<JournalError> for Error {
     }
 }
 
-async fn forget_when(journal: Rc<RefCell<Journal>>, note: Option<i64>, mut news: watch::Receiver<News>) {
+async fn forget_when(
+    journal: Rc<RefCell<Journal>>,
+    note: Option<i64>,
+    mut news: watch::Receiver<ReceiptState>,
+) {
     if let Some(note) = note
-        && news.wait_for(|news| *news == News::Confirmed).await.is_ok()
+        && news.wait_for(|news| *news == ReceiptState::Confirmed).await.is_ok()
     {
         journal.borrow_mut().forget_finished(note);
     }

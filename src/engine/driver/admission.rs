@@ -1,0 +1,125 @@
+//! How uploads begin: in turn, as many at once as may be.
+
+use std::time::Instant;
+
+use futures_util::future::LocalBoxFuture;
+
+use super::Driver;
+use crate::engine::command::UploadCommand;
+use crate::engine::event::EngineEvent;
+use crate::engine::request::StopRequest;
+use crate::engine::settings::Settings;
+use crate::engine::source::{self, OpenedSource};
+use crate::engine::transfer::Transfer;
+use crate::engine::worker::SessionId;
+use crate::engine::workers::{ReaderEnvironment, SILENT, WorkerPool};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::MemoryBudget;
+use crate::transport::Dialer;
+
+impl Driver {
+    /// The next upload gets other workers than those that have ended before their time.
+    fn dismiss_lost_crew(&mut self) {
+        if let Some(workers) = self.workers.take_if(|workers| workers.is_lost() || workers.is_silent(SILENT))
+        {
+            workers.join();
+            self.idle.clear();
+            self.passes.clear();
+        }
+    }
+
+    /// A worker that ended before its time tells nobody what became of its chunks, nor does one whose thread
+    /// the kernel holds.
+    pub(super) fn miss_workers(&mut self, now: Instant) {
+        let Some(workers) = &mut self.workers else { return };
+        if !self.transfer.is_empty() {
+            workers.watch(now);
+        }
+        let bound = self.settings.patience.body.max(SILENT);
+        let is_held = |transfer: &Transfer| {
+            workers.is_silent(bound) || transfer.lanes.keys().any(|&lane| workers.is_lane_silent(lane, bound))
+        };
+        for transfer in self.transfer.values_mut().filter(|transfer| is_held(transfer)) {
+            transfer.session.handle_failure(transfer.held_up(bound));
+        }
+        let is_missed = |transfer: &Transfer| {
+            workers.is_lost() || transfer.lanes.keys().any(|&lane| workers.has_lost(lane))
+        };
+        for transfer in self.transfer.values_mut().filter(|transfer| is_missed(transfer)) {
+            let error = Error::new(ErrorKind::Internal, "send chunks");
+            transfer.session.handle_failure(error.because("the thread that was to send them has ended"));
+        }
+    }
+
+    /// Begins as many as may be under way, and says whether there were any.
+    pub(super) fn begin_jobs(&mut self) -> bool {
+        if self.has_no_upload() {
+            self.dismiss_lost_crew();
+        }
+        let waiting = self.queue.len();
+        while self.opening < OPENING && self.transfer.len() + self.opening < self.settings.transfers {
+            let Some(command) = self.queue.pop_front() else { break };
+            if *command.halted.borrow() != StopRequest::No {
+                let _ = command.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
+                continue;
+            }
+            let id = self.next_session;
+            self.next_session += 1;
+            let workers = match workers(&mut self.workers, &self.settings, &self.dialer) {
+                Ok(workers) => workers,
+                Err(error) => {
+                    let _ = command.reply.send(Err(error));
+                    continue;
+                }
+            };
+            self.opening += 1;
+            self.tasks.push(opening(id, command, &self.settings, workers.environment(), &self.memory));
+        }
+        self.queue.len() < waiting
+    }
+
+    /// The source is there: the upload begins.
+    pub(super) fn opened(&mut self, id: SessionId, command: UploadCommand, opened: Result<OpenedSource>) {
+        self.opening -= 1;
+        let (transfer, tasks) = Transfer::prepare(id, command, opened, &self.settings, &self.journal_handle);
+        self.tasks.extend(tasks);
+        self.transfer.extend(transfer.map(|transfer| (id, transfer)));
+    }
+}
+
+/// Opens the source, until its upload is to end early.
+fn opening(
+    id: SessionId,
+    mut command: Box<UploadCommand>,
+    settings: &Settings,
+    environment: ReaderEnvironment,
+    memory: &MemoryBudget,
+) -> LocalBoxFuture<'static, EngineEvent> {
+    let opened = source::open(&mut command.request, settings, environment, memory);
+    Box::pin(async move {
+        let mut halted = command.halted.clone();
+        let opened = tokio::select! {
+            biased;
+            opened = opened => opened,
+            _ = halted.wait_for(|halt| *halt != StopRequest::No) => {
+                Err(Error::new(ErrorKind::Cancelled, "open the source"))
+            }
+        };
+        EngineEvent::OpenedSource(id, command, opened)
+    })
+}
+
+/// The workers, started when it is first needed.
+fn workers<'a>(
+    workers: &'a mut Option<WorkerPool>,
+    settings: &Settings,
+    dialer: &Dialer,
+) -> Result<&'a WorkerPool> {
+    match workers {
+        Some(workers) => Ok(workers),
+        None => Ok(workers.insert(WorkerPool::start(settings, dialer)?)),
+    }
+}
+
+/// Files that are opened at once: each takes two descriptors while its reader is chosen.
+const OPENING: usize = 2;
