@@ -9,8 +9,8 @@ use crate::engine::event_log::Rounded;
 use crate::error::{Error, Result};
 use crate::extent::Extent;
 use crate::session::ReceivedSet;
-use crate::session::event::Why;
-use crate::session::retry::{AttemptKind, Fate, RetryDecision, RetryPolicy, judge};
+use crate::session::event::FailureSummary;
+use crate::session::retry::{AttemptKind, Fate, RetryDecision, RetryPolicy, decide};
 
 /// A call failed and is made again.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,11 @@ pub(crate) struct Repetition<'a> {
 /// Repeats a call while its failures are temporary, and says so in the log.
 pub(crate) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
     let log = |repetition: Repetition<'_>| {
-        tracing::warn!("again in {}: {}", Rounded(repetition.delay), Why::from(repetition.error).message);
+        tracing::warn!(
+            "again in {}: {}",
+            Rounded(repetition.delay),
+            FailureSummary::from(repetition.error).message
+        );
     };
     persistently_telling(policy, log, call).await
 }
@@ -45,7 +49,7 @@ pub(crate) async fn persistently_telling<T>(
             Err(error) => error,
         };
         attempts += 1;
-        let pause = match judge(&error, Fate::NotStored, AttemptKind::First) {
+        let pause = match decide(&error, Fate::NotStored, AttemptKind::First) {
             RetryDecision::Again if failures < policy.retries => {
                 failures += 1;
                 policy.pause(failures, fastrand::f64())

@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use crate::error::ErrorKind;
 use crate::pacing::{Class, Delay, ThrottleReason};
-use crate::session::event::{QUEUE, STRAY_VIDEO, UploadEvent, Why};
+use crate::session::event::{FailureSummary, QUEUE, STRAY_VIDEO, UploadEvent};
 use crate::session::retry::Fate;
 
 /// The way to whoever follows an upload.
@@ -95,13 +95,13 @@ impl AnnouncedDelay {
 }
 
 /// Credentials that expire are the order of things; anything else that fails is worth a word.
-fn log_retry(file: &str, index: Option<u32>, why: &Why, delay: Duration, fate: Fate) {
+fn log_retry(file: &str, index: Option<u32>, why: &FailureSummary, delay: Duration, fate: Fate) {
     let what = index.map_or_else(|| "its video".to_owned(), |index| format!("chunk {}", index + 1));
     let open = match fate {
         Fate::Unknown => ", though the service may have it",
         Fate::NotStored => "",
     };
-    let Why { kind, message, .. } = why;
+    let FailureSummary { kind, message, .. } = why;
     match kind {
         ErrorKind::NotAuthorized => tracing::info!("{file}: {what} again with new credentials: {message}"),
         _ => tracing::warn!("{file}: {what} again in {}{open}: {message}", Rounded(delay)),

@@ -1,6 +1,4 @@
-//! The chunks of one session and what is known of each.
-//!
-//! Pure bookkeeping: which may be sent, which are under way, whose fate is open, which are stored.
+//! The chunks of one session and their states: waiting, in flight, in doubt, stored.
 
 use std::time::Instant;
 
@@ -8,17 +6,17 @@ use crate::extent::Extent;
 use crate::session::retry::AttemptKind;
 use crate::wire::{Addressing, Chunk, ContentRange, Plan};
 
-/// How the bytes become chunks.
+/// Division of a source into chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// The length is known, and so is every chunk.
+    /// A source of known length: every chunk is known.
     Planned(Plan),
-    /// Chunks appear one after another; the last one says so. They are sent as parts.
+    /// A stream: chunks are added one after another up to one marked as last, and sent as parts.
     Stream,
 }
 
 impl Layout {
-    /// The plan, where the length is known.
+    /// Returns the plan; `None` for a stream.
     pub fn plan(self) -> Option<Plan> {
         match self {
             Layout::Planned(plan) => Some(plan),
@@ -27,63 +25,63 @@ impl Layout {
     }
 }
 
-/// What is known of a chunk.
+/// State of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkState {
-    /// To be sent, not before the given moment.
+    /// To be sent, not before the given time.
     Waiting(Option<Instant>),
     /// A lane is sending it.
     InFlight,
-    /// It may be stored: the service is asked, and has been asked this many times.
+    /// Possibly stored; the status decides.
     Doubtful {
-        /// How often the service was asked and did not show it.
+        /// Number of status queries that did not list the chunk.
         status_checks: u32,
         /// The outcome when the service does not show the chunk.
         if_absent: IfAbsent,
     },
-    /// The service has it.
+    /// Marks the chunk as stored.
     Stored,
 }
 
-/// The reaction to a status that does not show a chunk in doubt.
+/// Reaction to a status that does not list a chunk in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfAbsent {
-    /// Its answer was lost: it is sent again.
+    /// Send the chunk again: only its answer was lost.
     SendAgain,
-    /// The service refused the chunk as one that it holds, and does not show it: the upload ends.
+    /// End the upload: the service refused the chunk as already there and does not list it.
     GiveUp,
-    /// The service refused a chunk that it may have as one of a filled video. It may still put the file together,
-    /// and takes no byte meanwhile: it is asked for as long as after the last chunk.
+    /// End the upload after as many queries as follow the last chunk: the service called the video filled. It
+    /// accepts no bytes while it assembles the file, and lists none.
     GiveUpLate,
 }
 
-/// One chunk's record.
+/// Record of one chunk.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkRecord {
-    /// Its bytes.
+    /// Bytes of the chunk in the source.
     pub extent: Extent,
-    /// What is known of it.
+    /// Current state.
     pub state: ChunkState,
-    /// How many attempts failed in a way that counts.
+    /// Failed attempts that count against the policy.
     pub failures: u32,
-    /// Whether an attempt before the next one may have stored it.
+    /// Kind of the next attempt: first, or repeated after one that may have stored the chunk.
     pub attempt: AttemptKind,
-    /// How many attempts were answered by something between here and the service.
+    /// Attempts that an intermediary answered.
     pub intercepted: u32,
-    /// Whether credentials were renewed for its sake since it was last stored or refused.
+    /// `true` if credentials were renewed for this chunk since it was last stored or refused.
     pub renewed: bool,
-    /// Whether the service showed it while it was under way.
+    /// `true` if a status listed the chunk while it was in flight.
     pub seen_in_status: bool,
-    /// The attempt that was begun last.
+    /// The most recent attempt.
     pub begun: Option<StartedAttempt>,
 }
 
-/// An attempt at a chunk.
+/// Start of an attempt at a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartedAttempt {
     /// Counted from 1.
     pub attempt: u32,
-    /// When a lane took it.
+    /// Time at which a lane took the chunk.
     pub at: Instant,
 }
 
@@ -93,7 +91,7 @@ pub struct Chunks {
     cut: Layout,
     records: Vec<ChunkRecord>,
     ended: bool,
-    /// No chunk before this index waits.
+    /// Lower bound of the indexes of waiting chunks, so that `next_ready` does not scan stored ones.
     first_waiting: usize,
     stored: usize,
     stored_bytes: u64,
@@ -102,7 +100,7 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Every chunk of the cut, waiting.
+    /// Creates the chunks of the layout, all waiting.
     pub fn new(cut: Layout) -> Chunks {
         let (records, ended) = match cut {
             Layout::Planned(plan) => {
@@ -122,19 +120,19 @@ impl Chunks {
         }
     }
 
-    /// A stream's next chunk.
+    /// Adds the next chunk of a stream.
     pub fn push(&mut self, extent: Extent, last: Last) {
         debug_assert!(!self.ended, "nothing follows the last chunk");
         self.records.push(fresh(extent));
         self.ended = last == Last::Yes;
     }
 
-    /// The record of the chunk at `index`.
+    /// Returns the record of the chunk at `index`.
     pub fn record(&self, index: u32) -> &ChunkRecord {
         &self.records[index as usize]
     }
 
-    /// The record of the chunk at `index`; its state changes by [`Chunks::mark`] alone.
+    /// Returns the record of the chunk at `index`. Only [`Chunks::mark`] may change its state.
     pub fn record_mut(&mut self, index: u32) -> &mut ChunkRecord {
         &mut self.records[index as usize]
     }
@@ -169,7 +167,7 @@ impl Chunks {
         }
     }
 
-    /// The first chunk that may be sent at `now`.
+    /// Returns the first chunk that may be sent at `now`.
     pub fn next_ready(&mut self, now: Instant) -> Option<u32> {
         while self.records.get(self.first_waiting).is_some_and(|r| !matches!(r.state, ChunkState::Waiting(_)))
         {
@@ -183,7 +181,7 @@ impl Chunks {
         Some((self.first_waiting + found) as u32)
     }
 
-    /// When the next paused chunk may be sent; those whose pause is over are not counted.
+    /// Returns the earliest end of a pause later than `now`.
     pub fn next_pause_end(&self, now: Instant) -> Option<Instant> {
         let pause = |record: &ChunkRecord| match record.state {
             ChunkState::Waiting(not_before) => not_before,
@@ -192,12 +190,12 @@ impl Chunks {
         self.records.get(self.first_waiting..)?.iter().filter_map(pause).filter(|&at| at > now).min()
     }
 
-    /// The chunk at `index`.
+    /// Returns the chunk at `index`.
     pub fn chunk(&self, index: u32) -> Chunk {
         Chunk { index, extent: self.records[index as usize].extent }
     }
 
-    /// How the chunk at `index` is named on the wire.
+    /// Returns the `Content-Range` of the chunk at `index`; `None` for a single request.
     pub fn content_range(&self, index: u32) -> Option<ContentRange> {
         match self.cut {
             Layout::Planned(plan) => plan.content_range(index),
@@ -208,12 +206,12 @@ impl Chunks {
         }
     }
 
-    /// The plan, where the length is known.
+    /// Returns the plan; `None` for a stream.
     pub fn plan(&self) -> Option<Plan> {
         self.cut.plan()
     }
 
-    /// How chunks are named on the wire.
+    /// Returns the addressing of the chunks.
     pub fn addressing(&self) -> Addressing {
         match self.cut {
             Layout::Planned(plan) => plan.addressing(),
@@ -221,34 +219,35 @@ impl Chunks {
         }
     }
 
-    /// How many chunks are known by now.
+    /// Returns the number of known chunks.
     pub fn known(&self) -> u32 {
         self.records.len() as u32
     }
 
-    /// Whether every chunk is known and stored.
+    /// Returns `true` if every chunk is known and stored.
     pub fn all_stored(&self) -> bool {
         self.ended && self.stored == self.records.len()
     }
 
-    /// How many chunks the service has.
+    /// Returns the number of stored chunks.
     pub fn stored(&self) -> u32 {
         self.stored as u32
     }
 
-    /// Whether the service has the chunk at `index`.
+    /// Returns `true` if the chunk at `index` is stored.
     pub fn is_stored(&self, index: u32) -> bool {
         self.records.get(index as usize).is_some_and(|record| record.state == ChunkState::Stored)
     }
 
-    /// How many chunks lanes are sending.
+    /// Returns the number of chunks in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Whether the service can hold every chunk but the one at `index`: each is stored or was sent whole.
+    /// Returns `true` if the service can hold every chunk except the one at `index`: each is stored or was sent
+    /// whole.
     ///
-    /// A chunk under way counts. The service may have all of its bytes although its answer is still to come.
+    /// A chunk in flight counts. The service may have all of its bytes before its answer arrives.
     pub fn may_hold_all_but(&self, index: u32) -> bool {
         let may_hold = |(i, record): (usize, &ChunkRecord)| {
             let is_unsent =
@@ -258,22 +257,22 @@ impl Chunks {
         self.ended && self.records.iter().enumerate().all(may_hold)
     }
 
-    /// Whether the service can hold every chunk: none is missing that was never sent whole.
+    /// Returns `true` if the service can hold every chunk: each is stored or was sent whole.
     pub fn may_hold_all(&self) -> bool {
         self.may_hold_all_but(self.known())
     }
 
-    /// How many chunks are to be sent, now or after a pause.
+    /// Returns the number of chunks to send, now or after a pause.
     pub fn waiting(&self) -> usize {
         self.records.len() - self.stored - self.in_flight - self.doubtful
     }
 
-    /// How many bytes the service has.
+    /// Returns the number of stored file bytes.
     pub fn stored_bytes(&self) -> u64 {
         self.stored_bytes
     }
 
-    /// The length of the source, once every chunk is known.
+    /// Returns the length of the source; `None` until every chunk is known.
     pub fn total_bytes(&self) -> Option<u64> {
         match self.cut {
             Layout::Planned(plan) => Some(plan.len()),
@@ -282,12 +281,12 @@ impl Chunks {
     }
 }
 
-/// Whether a stream's chunk is its last one.
+/// Position of a stream's chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Last {
-    /// The stream ended with it.
+    /// The last chunk.
     Yes,
-    /// More follows.
+    /// More chunks follow.
     No,
 }
 

@@ -1,7 +1,7 @@
-//! What happens to an upload on its way, one thing at a time: for programs and for the log.
+//! Events of an upload, for programs and for the log.
 //!
-//! Whoever follows reads from a queue of [`QUEUE`] entries. Nothing waits for a slow reader: it loses
-//! the oldest and is told how many.
+//! Each follower reads from a queue of [`QUEUE`] entries. The upload never waits for a slow reader: the reader
+//! loses the oldest events and receives their number.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -12,57 +12,57 @@ use crate::pacing::{Class, ThrottleReason};
 use crate::session::retry::Fate;
 use crate::source::Change;
 
-/// Something that happened to an upload. None of it holds a secret.
+/// An event of an upload. No field holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UploadEvent {
-    /// An earlier run's upload is taken up; what the service has of it is not sent again.
+    /// An upload of an earlier run continues. Stored chunks are not sent again.
     Resumed {
         /// The container.
         video_id: String,
-        /// Chunks that are there.
+        /// Number of stored chunks.
         chunks: u32,
         /// File bytes in them.
         bytes: u64,
     },
-    /// The service has a chunk: it answered so, or showed it when it was asked.
+    /// A chunk is stored, by the answer to its request or by a status.
     ChunkDone {
-        /// Which one, counted from 0.
+        /// Index of the chunk, counted from 0.
         index: u32,
-        /// Its file bytes.
+        /// File bytes of the chunk.
         bytes: u64,
-        /// The attempt that brought it there, counted from 1.
+        /// The successful attempt, counted from 1.
         attempt: u32,
-        /// From that attempt's start until it was known.
+        /// Time from the start of that attempt to its confirmation.
         elapsed: Duration,
     },
-    /// An attempt failed, and is made again.
+    /// An attempt failed and will be repeated.
     Retry {
         /// The chunk, counted from 0; `None` for the creation of the video.
         index: Option<u32>,
         /// The attempt that failed, counted from 1.
         attempt: u32,
-        /// Why.
-        why: Why,
-        /// Until the next one.
+        /// The failure.
+        why: FailureSummary,
+        /// Time until the next attempt.
         delay: Duration,
-        /// What was known of the chunk when the attempt failed.
+        /// Knowledge of the chunk after the failed attempt.
         fate: Fate,
     },
-    /// Requests of a class wait for longer than their turn.
+    /// Requests of a class are delayed.
     Throttled {
-        /// Which requests.
+        /// The class of requests.
         class: Class,
-        /// What holds them back.
+        /// The cause of the delay.
         why: ThrottleReason,
-        /// For how long.
+        /// Length of the delay.
         delay: Duration,
     },
-    /// The service is asked what it holds.
+    /// The status of the video is queried.
     StatusAsked {
         /// The container.
         video_id: String,
-        /// What for.
+        /// The reason for the query.
         reason: StatusReason,
     },
     /// The file's attributes, links or name changed while it is being sent. Its bytes did not, as far as the kernel
@@ -71,8 +71,8 @@ pub enum UploadEvent {
         /// The change that was found first.
         change: Change,
     },
-    /// The file's times cannot tell whether it changed since an earlier run sent chunks of it. These chunks were
-    /// compared with the file by their digests, and all of them are equal.
+    /// The chunks of an earlier run were compared with the file by their digests, and all are equal. The file's times
+    /// alone do not show whether the file changed since.
     Proved {
         /// The container.
         video_id: String,
@@ -81,7 +81,7 @@ pub enum UploadEvent {
         /// File bytes in them.
         bytes: u64,
     },
-    /// The upload begins anew, with a video of its own: the file is not, or may not be, the one of which chunks were
+    /// The upload starts over with a new video: the file differs, or may differ, from the one whose chunks were
     /// sent.
     BeginsAnew {
         /// The container that was being filled. With [`OnChange::Restart`](crate::OnChange::Restart) it is deleted,
@@ -90,37 +90,37 @@ pub enum UploadEvent {
         /// The reason, in words.
         why: String,
     },
-    /// With an upload token alone: the first chunk may have made a video that no answer named. It cannot be
-    /// found without the API key, is titled like the file, and the upload makes another one.
+    /// With an upload token alone: the first chunk may have created a video that no answer named. Only the API key
+    /// can find it; its title is the file's name. The upload creates another video.
     StrayVideo,
-    /// The reader was slow: this many events are lost to it, the oldest ones.
+    /// The reader was too slow and lost the oldest events.
     Missed {
-        /// How many.
+        /// Number of lost events.
         count: u64,
     },
 }
 
-/// Why an attempt failed.
+/// Summary of a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Why {
+pub struct FailureSummary {
     /// The kind of failure.
     pub kind: ErrorKind,
     /// The service's name for the problem, when it refused.
     pub slug: Option<String>,
-    /// In words, with the causes.
+    /// The failure in words, with its causes.
     pub message: String,
 }
 
-impl Why {
+impl FailureSummary {
     /// The service's name for the problem, or that of the kind.
     pub fn name(&self) -> &str {
         self.slug.as_deref().unwrap_or(self.kind.name())
     }
 }
 
-impl From<&Error> for Why {
-    fn from(error: &Error) -> Why {
+impl From<&Error> for FailureSummary {
+    fn from(error: &Error) -> FailureSummary {
         let mut message = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
@@ -131,18 +131,18 @@ impl From<&Error> for Why {
             next = cause.source();
         }
         let slug = error.refusal().and_then(|refusal| refusal.slug.clone());
-        Why { kind: error.kind(), slug, message }
+        FailureSummary { kind: error.kind(), slug, message }
     }
 }
 
-/// What the service is asked for.
+/// Reason for a status query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusReason {
-    /// An earlier run's upload is taken up.
+    /// An upload of an earlier run continues.
     Resume,
     /// The answer to a chunk was lost.
     LostAnswer,
-    /// Every chunk was acknowledged, and no answer said that the file is complete.
+    /// Every chunk was acknowledged, and no answer called the file complete.
     Completion,
 }
 
@@ -167,12 +167,12 @@ impl fmt::Display for StatusReason {
     }
 }
 
-/// What [`UploadEvent::StrayVideo`] means and what to do about it.
+/// Explanation of [`UploadEvent::StrayVideo`], and the way to remove the video.
 pub const STRAY_VIDEO: &str = "the answer to the first chunk was lost: the service may have made a video from it \
     that nothing names; whoever has the API key finds it by its title, the file's name, and can delete what is \
     not complete";
 
-/// Events that wait for a reader of one upload; beyond that, the oldest are lost.
+/// Capacity of the event queue of one follower. Beyond it the oldest events are lost.
 pub const QUEUE: usize = 128;
 
 #[cfg(test)]
@@ -183,7 +183,7 @@ mod tests {
     fn why_names_the_slug_and_every_cause() {
         let inner = std::io::Error::other("reset by peer");
         let error = Error::new(ErrorKind::Unavailable, "send chunk 1").with_source(inner);
-        let why = Why::from(&error);
+        let why = FailureSummary::from(&error);
         assert_eq!(why.name(), "unavailable");
         assert!(why.message.ends_with("as it should: reset by peer"), "{}", why.message);
     }

@@ -1,4 +1,4 @@
-//! What a session is told and what it asks for.
+//! Inputs and outputs of a session.
 
 use crate::error::Error;
 use crate::extent::Extent;
@@ -6,66 +6,66 @@ use crate::session::chunks::Layout;
 use crate::session::retry::{Fate, RetryPolicy};
 use crate::wire::{Chunk, ContentRange};
 
-/// What the credentials allow.
+/// Kind of credentials, which decides whether the status can be queried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialKind {
-    /// An API key: containers can be created, their status can be asked.
+    /// An API key: creates containers and queries their status.
     Key,
-    /// An upload token alone: the first chunk makes the video, nothing can be asked.
+    /// An upload token alone: the first chunk creates the video, and no status can be queried.
     Token,
 }
 
-/// Where an earlier process left off.
+/// Progress of an earlier process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resumed {
-    /// The indexes of the chunks that were acknowledged.
+    /// Indexes of the acknowledged chunks.
     pub stored: Vec<u32>,
 }
 
-/// What a session is to do.
+/// Configuration of a session.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// How the bytes become chunks.
+    /// Division of the source into chunks.
     pub cut: Layout,
-    /// What the credentials allow.
+    /// Kind of credentials in use.
     pub access: CredentialKind,
-    /// The container, when there is one already.
+    /// The container; `None` if it must be created.
     pub video_id: Option<String>,
-    /// Present when an earlier process began to fill the container.
+    /// Progress of an earlier process; `None` for a new upload.
     pub resumed: Option<Resumed>,
-    /// How often and how long to try.
+    /// Limits of retries.
     pub policy: RetryPolicy,
 }
 
-/// What one attempt at one chunk came to.
+/// Result of one attempt at one chunk.
 #[derive(Debug)]
 pub enum Outcome {
     /// The service took the chunk.
     Accepted {
         /// The container that it went into.
         video_id: String,
-        /// Whether the service said that the set is complete.
+        /// [`Completion::Complete`] if the answer called the video complete.
         completion: Completion,
     },
-    /// It did not, or it is not known.
+    /// The attempt failed; the service may still have stored the chunk.
     Failed {
-        /// What happened.
+        /// The failure.
         error: Error,
-        /// What is known of the chunk.
+        /// Knowledge of the chunk.
         fate: Fate,
     },
 }
 
-/// Whether an answer said that the service holds the complete file.
+/// Statement of an answer about the whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// It does.
+    /// The service holds every byte.
     Complete,
-    /// Chunks are missing, or it did not say.
+    /// Chunks are missing, or the answer does not state it.
     Open,
 }
 
-/// What the service says it holds.
+/// Received bytes as listed by a status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedSet {
     /// Stored byte ranges.
@@ -74,13 +74,13 @@ pub struct ReceivedSet {
     pub parts: Vec<u32>,
     /// The length of the ingested file, once it is known.
     pub file_bytes: Option<u64>,
-    /// Whether the upload is over for the service.
+    /// `true` if the service has ingested the file.
     pub complete: bool,
-    /// Whether the status says nothing at all of what arrived: an older service, or one that keeps no count.
+    /// `true` if the status lists neither ranges nor parts: an older service, or one that keeps no count.
     pub lists_nothing: bool,
 }
 
-/// What the driver must do next.
+/// Next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionAction {
     /// Create the container, then call [`handle_created`](super::Session::handle_created).

@@ -1,10 +1,10 @@
 //! The upload of one source to one destination, as a state machine.
 //!
-//! No I/O and no clock. Whoever drives it
-//! - tells it what happened by the `handle_*` methods, with the time and a random number,
-//! - asks [`Session::poll`] what it must do next until that says `None`,
-//! - asks [`Session::next_chunk`] for a chunk whenever a lane is idle,
-//! - comes back at [`Session::next_timeout`].
+//! No I/O and no clock. The driver
+//! - reports results through the `handle_*` methods, with the time and a random number,
+//! - calls [`Session::poll`] for the next action until it returns `None`,
+//! - calls [`Session::next_chunk`] whenever a lane is idle,
+//! - calls [`Session::poll`] again at [`Session::next_timeout`].
 //!
 //! ```text
 //!  Creating ──> Sending ──> Confirming ──> Ended
@@ -12,9 +12,9 @@
 //!  Reconciling ───┘   a failure that no attempt can mend
 //! ```
 //!
-//! A chunk whose answer was lost is `Doubtful`: with an API key the service is asked what it holds,
-//! twice with a grace period between, before the chunk is sent again. With an upload token alone it
-//! is sent again, and a refusal that says "already there" counts as stored.
+//! A chunk whose answer was lost is `Doubtful`. With an API key the session queries the status twice, a grace
+//! period apart, before it sends the chunk again. With an upload token alone it sends the chunk again, and a
+//! refusal as "already there" counts as stored.
 //!
 //! With an API key an upload in more than one request ends with a status question: the length and the
 //! received set that the service reports must agree with the source. With an upload token alone every
@@ -51,31 +51,35 @@ pub struct Session {
     status_query: StatusQuery,
     renewing: Renewal,
     stopping: bool,
-    /// When the first failure came since a chunk was last stored.
+    /// The time of the first failure since a chunk was last stored.
     failing_since: Option<Instant>,
-    /// Whether the container was created or filled by this upload, now or in an earlier run.
+    /// `true` if this upload created or filled the container, now or in an earlier run.
     is_ours: bool,
-    /// Whether an earlier process began to fill the container.
+    /// `true` if an earlier process began to fill the container.
     is_resumed: bool,
-    /// Whether the service acknowledged the container in this run.
+    /// `true` if the service acknowledged the container in this run.
     acknowledged: bool,
     /// The first "no such video" since the service last acknowledged the container.
     missing_since: Option<Instant>,
-    /// Whether the last status said that bytes are missing, and nothing was sent since.
+    /// `true` if the last status listed missing bytes and no chunk was sent since.
     seen_incomplete: bool,
-    /// Whether an answer said that the service holds the complete file, at a moment when that was possible.
+    /// [`Completion::Complete`] once an answer called the video complete while that was possible.
     reported: Completion,
-    /// The chunk whose answer was the first to say so, possible or not.
+    /// The chunk whose answer was the first to call the video complete, possible or not.
     completed_by: Option<u32>,
-    /// What last put a chunk in doubt.
+    /// The failure that last left a chunk in doubt.
     doubt: Option<Error>,
+    /// Failed status queries in a row.
     status_failures: u32,
-    /// Whether credentials were renewed for the status's sake since it was last answered.
+    /// `true` if the credentials were renewed for a status query that has not succeeded since.
     status_renewed: bool,
+    /// Status queries since the last chunk was stored.
     confirmations: u32,
+    /// Attempts beyond the first of each chunk.
     retries: u32,
+    /// File bytes sent again, or about to be.
     resent_bytes: u64,
-    /// What was not taken by [`Session::take_events`] yet; a few for each chunk at most.
+    /// Events not yet returned by [`Session::take_events`]; at most a few for each chunk.
     events: Vec<UploadEvent>,
 }
 
@@ -89,7 +93,7 @@ enum SessionPhase {
     Ended(Option<Result<Completion, Error>>),
 }
 
-/// Where the status question stands.
+/// State of the status query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatusQuery {
     No,
@@ -100,13 +104,13 @@ enum StatusQuery {
 #[derive(Debug)]
 enum Renewal {
     No,
-    /// The refusal that asks for it.
+    /// Holds the refusal that made a renewal necessary.
     Due(Error),
     Asked(Error),
 }
 
 impl Session {
-    /// A session that begins at `now`.
+    /// Creates a session that starts at `now`.
     pub fn new(spec: SessionConfig, now: Instant) -> Session {
         let mut session = Session {
             access: spec.access,
@@ -142,7 +146,7 @@ impl Session {
         }
         match (&session.phase, &spec.resumed) {
             (SessionPhase::Reconciling, _) => session.status_query = StatusQuery::DueAt(now),
-            // Nobody can be asked: the journal's word counts.
+            // A token cannot query the status, so the journal is trusted.
             (_, Some(_)) => session.report_resumed(),
             (_, None) => {}
         }
@@ -150,7 +154,7 @@ impl Session {
         session
     }
 
-    /// An earlier process may have sent any chunk without living to see the answer.
+    /// Restores the chunks of an earlier process, which may have sent any of them without seeing the answer.
     fn restore(&mut self, resumed: &Resumed) {
         for index in 0..self.chunks.known() {
             self.chunks.record_mut(index).attempt = AttemptKind::Repeated;
@@ -161,12 +165,12 @@ impl Session {
         }
     }
 
-    /// What must be done next; call until it says `None`.
+    /// Returns the next action for the driver. Call until it returns `None`.
     pub fn poll(&mut self, now: Instant) -> Option<SessionAction> {
         match (&self.phase, self.status_query) {
             (SessionPhase::Ended(_), _) => return Some(SessionAction::Finish),
             (SessionPhase::Creating, _) if self.stopping => self.end(Err(stopped())),
-            // A stream may yet turn out to be empty.
+            // An empty stream must not leave an empty video behind.
             (SessionPhase::Creating, _) if self.chunks.known() == 0 => {}
             (SessionPhase::Creating, _) => {
                 self.phase = SessionPhase::CreationAsked;
@@ -193,7 +197,7 @@ impl Session {
         matches!(self.phase, SessionPhase::Ended(_)).then_some(SessionAction::Finish)
     }
 
-    /// A chunk for an idle lane, if one may be sent at `now`.
+    /// Returns a chunk for an idle lane, or `None` if no chunk may be sent at `now`.
     pub fn next_chunk(&mut self, now: Instant) -> Option<ChunkToSend> {
         let sending = matches!(self.phase, SessionPhase::Sending) && !self.is_renewing();
         if !sending || self.stopping || self.waits_for_the_first() {
@@ -215,13 +219,14 @@ impl Session {
         })
     }
 
-    /// Whether it would take a lane, if not at once then after a pause.
+    /// Returns `true` if the session can use a lane, now or after a pause.
     pub fn wants_lane(&self) -> bool {
         let sending = matches!(self.phase, SessionPhase::Sending) && !self.is_renewing() && !self.stopping;
         sending && !self.waits_for_the_first() && self.chunks.waiting() > 0
     }
 
-    /// Without an id every request of a delegated upload would make another video.
+    /// Returns `true` while the first chunk is in flight: without a video id each request with an upload token
+    /// creates another video.
     fn waits_for_the_first(&self) -> bool {
         self.video_id.is_none() && self.chunks.in_flight() > 0
     }
@@ -230,12 +235,12 @@ impl Session {
         !matches!(self.renewing, Renewal::No)
     }
 
-    /// Whether it ended well: the service has, and confirmed, every byte.
+    /// Returns `true` if the session ended and the service confirmed every byte.
     pub fn is_complete(&self) -> bool {
         matches!(self.phase, SessionPhase::Ended(Some(Ok(_))))
     }
 
-    /// When to poll again though nothing happened: later than `now`, or never.
+    /// Returns the time of the next timeout, later than `now`; `None` if there is none.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         if self.is_renewing() {
             return None;
@@ -251,12 +256,12 @@ impl Session {
         status_query.into_iter().chain(pause).min()
     }
 
-    /// A stream's next chunk is there to be sent.
+    /// Adds the next chunk of a stream.
     pub fn handle_filled(&mut self, extent: Extent, last: Last) {
         self.chunks.push(extent, last);
     }
 
-    /// The container exists, or could not be created.
+    /// Handles the result of [`SessionAction::Create`].
     pub fn handle_created(&mut self, created: Result<String, Error>) {
         match created {
             Ok(video_id) => {
@@ -268,12 +273,12 @@ impl Session {
         }
     }
 
-    /// The source can no longer be trusted, or the upload is given up: nothing more is sent.
+    /// Ends the session with `error`, for a source that changed or an upload that is cancelled.
     pub fn handle_failure(&mut self, error: Error) {
         self.end(Err(error));
     }
 
-    /// No new chunk is sent; the session ends when those under way have their answers.
+    /// Stops sending chunks. The session ends once those in flight are answered.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
@@ -282,8 +287,8 @@ impl Session {
         if !matches!(self.phase, SessionPhase::Sending) || !self.chunks.all_stored() {
             return;
         }
-        // Chunks can overwrite each other, where their Content-Range is lost on the way for example, and every
-        // answer calls the video complete then. Only the status tells; one request alone cannot be overwritten.
+        // If a proxy strips Content-Range, chunks overwrite each other and every answer calls the video complete.
+        // Only the status shows that. A single request has nothing to be overwritten by.
         let is_certain = self.reported == Completion::Complete && self.chunks.known() == 1;
         if self.access == CredentialKind::Token || is_certain {
             return self.end(Ok(self.reported));
@@ -294,7 +299,7 @@ impl Session {
         }
     }
 
-    /// Notes that the service knows the container, and that this upload fills it.
+    /// Records that the service acknowledged the container and that this upload fills it.
     fn mark_acknowledged(&mut self) {
         self.is_ours = true;
         self.acknowledged = true;
@@ -317,22 +322,23 @@ impl Session {
         self.chunks.is_stored(index) && (self.is_complete() || !is_doubtful)
     }
 
-    /// Whether the service certainly lacks bytes: the last status reported so, or a chunk was never sent whole.
+    /// Returns `true` if the service certainly lacks bytes: the last status listed some as missing, or a chunk was
+    /// never sent whole.
     pub fn is_incomplete(&self) -> bool {
         self.seen_incomplete || !self.chunks.may_hold_all()
     }
 
-    /// The container, once it is known.
+    /// Returns the video id; `None` until it is known.
     pub fn video_id(&self) -> Option<&str> {
         self.video_id.as_deref()
     }
 
-    /// The chunks and what is known of each.
+    /// Returns the chunks with their states.
     pub fn chunks(&self) -> &Chunks {
         &self.chunks
     }
 
-    /// What it is at, for people.
+    /// Describes the current state in words, for messages.
     pub fn state(&self) -> &'static str {
         match (&self.phase, self.status_query, &self.renewing) {
             (_, _, Renewal::Due(_) | Renewal::Asked(_)) => "renewing the credentials",
@@ -347,7 +353,7 @@ impl Session {
         }
     }
 
-    /// What has happened since this was last asked, oldest first.
+    /// Returns the events since the last call, oldest first.
     pub fn take_events(&mut self) -> Vec<UploadEvent> {
         std::mem::take(&mut self.events)
     }
@@ -368,17 +374,17 @@ impl Session {
         self.events.push(UploadEvent::StatusAsked { video_id, reason });
     }
 
-    /// How many attempts were repetitions.
+    /// Returns the number of attempts beyond the first of each chunk.
     pub fn retries(&self) -> u32 {
         self.retries
     }
 
-    /// How many bytes were sent again, or will be.
+    /// Returns the file bytes sent again, or about to be.
     pub fn resent_bytes(&self) -> u64 {
         self.resent_bytes
     }
 
-    /// How it ended; `None` while it has not, and once the result was taken.
+    /// Takes the result; `None` before the end, and once it was taken.
     pub fn take_result(&mut self) -> Option<Result<Completion, Error>> {
         match &mut self.phase {
             SessionPhase::Ended(result) => result.take(),

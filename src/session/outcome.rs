@@ -1,16 +1,17 @@
-//! What the session makes of an attempt at a chunk.
+//! Reactions to the result of an attempt at a chunk.
 
 use std::time::{Duration, Instant};
 
 use super::{Completion, CredentialKind, Outcome, Renewal, Session, SessionPhase, StatusQuery};
 use crate::error::{Error, ErrorKind};
 use crate::session::chunks::{ChunkState, IfAbsent, StartedAttempt};
-use crate::session::event::{UploadEvent, Why};
-use crate::session::retry::{AttemptKind, Fate, RetryDecision, judge};
+use crate::session::event::{FailureSummary, UploadEvent};
+use crate::session::retry::{AttemptKind, Fate, RetryDecision, decide};
 
 impl Session {
-    /// What an attempt at the chunk at `index` came to.
+    /// Handles the result of an attempt at the chunk at `index`.
     pub fn handle_outcome(&mut self, index: u32, outcome: Outcome, now: Instant, jitter: f64) {
+        // A chunk arrived or may have: the last status no longer describes the video.
         self.seen_incomplete = false;
         match outcome {
             Outcome::Accepted { video_id, completion } => self.accept(index, video_id, completion, now),
@@ -37,10 +38,10 @@ impl Session {
         }
     }
 
-    /// Believes an answer that calls the video complete only if the service can hold every other chunk.
+    /// Accepts "complete" from an answer only if the service can hold every other chunk.
     ///
-    /// The service's specification shows a complete video in every answer, so an early one is no error where the
-    /// status can be asked in the end. An upload token cannot ask.
+    /// The service's specification has a whole video in every answer, so an early one is no error while the status
+    /// can be queried at the end. An upload token cannot query it.
     fn check_completion(&mut self, index: u32) {
         // One chunk completes a video. A second one shows that the first answer was wrong.
         let is_first = self.reported == Completion::Open || self.access == CredentialKind::Key;
@@ -54,13 +55,13 @@ impl Session {
         }
     }
 
-    /// The service has it from this run.
+    /// Marks the chunk as stored and reports it as sent in this run.
     pub(super) fn store(&mut self, index: u32, now: Instant) {
         self.mark_stored(index);
         self.report_done(index, now);
     }
 
-    /// The service has it.
+    /// Marks the chunk as stored.
     pub(super) fn mark_stored(&mut self, index: u32) {
         self.chunks.mark(index, ChunkState::Stored);
         let record = self.chunks.record_mut(index);
@@ -78,7 +79,7 @@ impl Session {
         self.events.push(UploadEvent::ChunkDone { index, bytes, attempt: begun.attempt, elapsed });
     }
 
-    pub(super) fn report_retry(&mut self, index: u32, why: Why, fate: Fate, delay: Duration) {
+    pub(super) fn report_retry(&mut self, index: u32, why: FailureSummary, fate: Fate, delay: Duration) {
         let attempt = self.chunks.record(index).begun.map_or(1, |begun| begun.attempt);
         let index = Some(index);
         self.events.push(UploadEvent::Retry { index, attempt, why, delay, fate });
@@ -100,7 +101,7 @@ impl Session {
         let may_ask = self.may_ask();
         self.failing_since.get_or_insert(now);
         let record = self.chunks.record_mut(index);
-        let verdict = judge(&error, fate, record.attempt);
+        let verdict = decide(&error, fate, record.attempt);
         // A gateway that answers 502 or 504 may have delivered the request before it gave up waiting.
         if fate == Fate::Unknown || error.is_from_intermediary() {
             record.attempt = AttemptKind::Repeated;
@@ -114,6 +115,7 @@ impl Session {
             // A status listed the chunk while this attempt was under way: an earlier attempt stored it.
             _ if seen_in_status => self.store(index, now),
             RetryDecision::Again => self.send_again(index, error, fate, now, jitter),
+            // A page of an intermediary names no reason that a user could act on, so it gets few attempts.
             RetryDecision::AgainBriefly if record.intercepted == BRIEF_RETRIES => {
                 self.give_up_after(index, error)
             }
@@ -137,19 +139,20 @@ impl Session {
             RetryDecision::Disputed if may_ask => self.doubt(index, error, IfAbsent::GiveUp, now),
             RetryDecision::AlreadyThere | RetryDecision::Disputed => self.believe_refusal(index, error, now),
             RetryDecision::Missing => self.wait_for_video(index, error, fate, now, jitter),
+            // Fresh credentials were refused as well: another renewal would loop.
             RetryDecision::Renew if record.renewed => self.end(Err(error)),
             RetryDecision::Renew => {
                 record.renewed = true;
                 self.chunks.mark(index, ChunkState::Waiting(None));
-                self.report_retry(index, Why::from(&error), fate, Duration::ZERO);
+                self.report_retry(index, FailureSummary::from(&error), fate, Duration::ZERO);
                 self.renew(error);
             }
         }
     }
 
-    /// Takes "already there" for an acknowledgement, where no status can be asked.
+    /// Counts "already there" as an acknowledgement, because no status can be queried.
     ///
-    /// A filled video holds every chunk. If one was never sent, the video was filled with something else.
+    /// A filled video holds every chunk. If a chunk was never sent, another source filled the video.
     fn believe_refusal(&mut self, index: u32, error: Error, now: Instant) {
         if error.kind() == ErrorKind::AlreadyFilled && !self.chunks.may_hold_all_but(index) {
             return self.end(Err(error));
@@ -157,7 +160,7 @@ impl Session {
         self.store(index, now);
     }
 
-    /// Sends a chunk again that was refused for want of its video. A replica may not know the video yet.
+    /// Sends a chunk again that was refused because its video is unknown. A replica may not know the video yet.
     fn wait_for_video(&mut self, index: u32, error: Error, fate: Fate, now: Instant, jitter: f64) {
         if !self.is_ours {
             return self.end(Err(error));
@@ -169,7 +172,8 @@ impl Session {
         self.send_again(index, error, fate, now, jitter);
     }
 
-    /// Counts from the first "no such video", and returns whether the service had time to find it since.
+    /// Returns `true` if the video has been unknown for longer than a replica may lag. The first call starts the
+    /// count.
     pub(super) fn is_missing_for_long(&mut self, now: Instant) -> bool {
         let since = *self.missing_since.get_or_insert(now);
         now.saturating_duration_since(since) >= self.policy.grace * REPLICA_LAG
@@ -202,7 +206,7 @@ impl Session {
         self.end(Err(error.after_attempts(attempts)));
     }
 
-    /// Sends a chunk again when the service wants it: a wait that it asked for is no failed attempt.
+    /// Sends a chunk again after the delay that the service announced. Such a delay is not a failed attempt.
     fn postpone(&mut self, index: u32, delay: Duration, error: Error, fate: Fate, now: Instant, jitter: f64) {
         let pause = self.policy.after_throttle(Some(delay), jitter);
         if self.out_of_time(now + pause) {
@@ -215,11 +219,12 @@ impl Session {
     fn wait_and_send(&mut self, index: u32, pause: Duration, error: Error, fate: Fate, now: Instant) {
         self.resent_bytes += self.chunks.record(index).extent.len();
         self.chunks.mark(index, ChunkState::Waiting(Some(now + pause)));
-        self.report_retry(index, Why::from(&error), fate, pause);
+        self.report_retry(index, FailureSummary::from(&error), fate, pause);
     }
 
     fn throttle(&mut self, index: u32, delay: Option<Duration>, error: Error, now: Instant, jitter: f64) {
         let until = now + self.policy.after_throttle(delay, jitter);
+        // A delay past the limit fails at once instead of waiting for nothing.
         if self.out_of_time(until) {
             return self.end(Err(error));
         }
@@ -236,12 +241,13 @@ impl Session {
         record.renewed = false;
         self.doubt = Some(error);
         self.chunks.mark(index, ChunkState::Doubtful { status_checks: 0, if_absent });
+        // One query answers for all chunks in doubt: a pending one is not doubled.
         if self.status_query == StatusQuery::No {
             self.status_query = StatusQuery::DueAt(now);
         }
     }
 
-    /// The credentials were renewed, or could not be.
+    /// Handles the result of [`SessionAction::Renew`](super::SessionAction::Renew).
     pub fn handle_renewed(&mut self, renewed: Result<(), Error>) {
         let refusal = match std::mem::replace(&mut self.renewing, Renewal::No) {
             Renewal::Due(error) | Renewal::Asked(error) => error,
@@ -253,9 +259,9 @@ impl Session {
     }
 }
 
-/// How often a chunk is sent again after answers of something between here and the service. A rolling deployment
-/// behind an ingress gives such answers for some seconds; a filter on the way gives them for ever.
+/// Retries of a chunk after answers of an intermediary. A rolling deployment behind an ingress gives such answers
+/// for some seconds; a content filter gives them permanently.
 const BRIEF_RETRIES: u32 = 5;
 
-/// How many times the grace of the policy a video may be unknown to the service that acknowledged it.
+/// Longest replication lag, as a multiple of the policy's grace: a video may be unknown for that long.
 const REPLICA_LAG: u32 = 5;

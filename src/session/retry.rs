@@ -1,21 +1,21 @@
-//! Whether and when to try again: every failure is answered in one exhaustive match.
+//! The retry policy: one exhaustive match decides every failure.
 //!
-//! Pure: the clock's and the rng's say come in as arguments.
+//! Pure: time and random numbers are arguments.
 
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 
-/// What is known of the chunk when an attempt at it failed.
+/// Knowledge of a chunk after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The service cannot have it: the request was never complete, or it was refused.
+    /// Certainly not stored: the request was never complete, or was refused.
     NotStored,
     /// The request may have arrived whole; only the service knows.
     Unknown,
 }
 
-/// Whether the service may hold the chunk from an attempt before this one.
+/// Position of an attempt among those of its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptKind {
     /// No earlier attempt can have stored it, in this process or an earlier one.
@@ -24,38 +24,38 @@ pub enum AttemptKind {
     Repeated,
 }
 
-/// What to do about a failed attempt.
+/// Reaction to a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Send it again after a pause.
+    /// Send the chunk again after a pause.
     Again,
-    /// Send it again after a pause, a few times: something between here and the service answered.
+    /// Send the chunk again after a pause, a few times: an intermediary answered in place of the service.
     AgainBriefly,
-    /// Send it again, not before the service's own delay; does not count as a failure.
+    /// Send the chunk again after the service's own delay. Does not count as a failure.
     Throttled(Option<Duration>),
-    /// Send it again after the delay that a failing service asked for; does not count as a failure.
+    /// Send the chunk again after the delay that a failing service announced. Does not count as a failure.
     Later(Duration),
-    /// Ask the service what it holds before sending again.
+    /// Query the status before sending again.
     AskFirst,
-    /// The service says that it holds the chunk already, which an earlier attempt explains.
+    /// The service already holds the chunk, and an earlier attempt explains that.
     AlreadyThere,
-    /// The service says that it holds the chunk already, which no earlier attempt explains.
+    /// The service already holds the chunk, and no earlier attempt explains that.
     Disputed,
     /// The service does not know the video: deleted, or not yet on the replica that answered.
     Missing,
-    /// Get fresh credentials, then send it again.
+    /// Renew the credentials, then send the chunk again.
     Renew,
     /// No attempt can help.
     GiveUp,
 }
 
-/// The one place that answers "try again?".
-pub fn judge(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision {
+/// Decides what follows a failed attempt. No other function decides whether to retry.
+pub fn decide(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision {
     match error.kind() {
         ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
             match (fate, error.retry_after()) {
                 (Fate::Unknown, _) => RetryDecision::AskFirst,
-                // RFC 9110 section 10.2.3: a 503 says with it how long the service will be away.
+                // RFC 9110 section 10.2.3: Retry-After of a 503 is the expected downtime.
                 (Fate::NotStored, Some(delay)) => RetryDecision::Later(delay),
                 (Fate::NotStored, None) => RetryDecision::Again,
             }
@@ -86,20 +86,20 @@ pub fn judge(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision {
     }
 }
 
-/// How often and how long to try.
+/// Limits and pauses of retries.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// How many times a chunk is sent again after its first attempt failed. Attempts that the service
-    /// answered with a delay to wait for do not count.
+    /// Retries of a chunk after its first failed attempt. Attempts that the service answered with a delay do
+    /// not count.
     pub retries: u32,
-    /// How long a session goes on without a chunk being stored before it gives up.
+    /// Longest time without a stored chunk before the session gives up.
     pub max_time: Duration,
     /// The pause before the first repetition; doubles with each further one.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
-    /// How long the service gets to show a chunk whose answer was lost, before it counts as absent.
+    /// Time for the service to list a chunk whose answer was lost, before the chunk counts as absent.
     pub grace: Duration,
 }
 
@@ -116,22 +116,22 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause before repetition `repetition` (counted from 1), between half and all of the doubled
-    /// pause, as `jitter` in `0.0..1.0` decides.
+    /// Returns the pause before repetition `repetition` (counted from 1): exponential, and scaled to between half
+    /// and all of itself by `jitter` in `0.0..1.0`.
     pub fn pause(&self, repetition: u32, jitter: f64) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << repetition.saturating_sub(1).min(20));
         doubled.min(self.longest_pause).mul_f64(0.5 + jitter / 2.0)
     }
 
-    /// A delay that the service asked for, stretched by up to a fifth so that hosts which were told the
-    /// same do not come back at the same moment.
+    /// Returns a delay that the service asked for, longer by up to a fifth, so that hosts with the same delay do
+    /// not return at the same moment.
     pub fn after_throttle(&self, delay: Option<Duration>, jitter: f64) -> Duration {
         let delay = delay.unwrap_or(self.longest_pause).clamp(self.first_pause, LONGEST_DELAY);
         delay.mul_f64(1.0 + jitter / 5.0)
     }
 }
 
-/// No clock overflows on it, and no policy waits that long.
+/// Upper bound of an announced delay: a sum of it and `Instant` cannot overflow.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[cfg(test)]
@@ -144,19 +144,19 @@ mod tests {
     #[test]
     fn a_lost_answer_is_a_question_and_a_broken_request_is_not() {
         let lost = Error::new(ErrorKind::Unavailable, "send a chunk");
-        assert_eq!(judge(&lost, Fate::Unknown, AttemptKind::First), RetryDecision::AskFirst);
-        assert_eq!(judge(&lost, Fate::NotStored, AttemptKind::First), RetryDecision::Again);
+        assert_eq!(decide(&lost, Fate::Unknown, AttemptKind::First), RetryDecision::AskFirst);
+        assert_eq!(decide(&lost, Fate::NotStored, AttemptKind::First), RetryDecision::Again);
     }
 
     #[test]
     fn already_sent_is_disputed_at_first_and_an_answer_on_a_repetition() {
         for kind in [ErrorKind::AlreadySent, ErrorKind::AlreadyFilled] {
             let error = Error::new(kind, "send a chunk");
-            assert_eq!(judge(&error, Fate::NotStored, AttemptKind::First), RetryDecision::Disputed);
-            assert_eq!(judge(&error, Fate::NotStored, AttemptKind::Repeated), RetryDecision::AlreadyThere);
+            assert_eq!(decide(&error, Fate::NotStored, AttemptKind::First), RetryDecision::Disputed);
+            assert_eq!(decide(&error, Fate::NotStored, AttemptKind::Repeated), RetryDecision::AlreadyThere);
         }
         let other = Error::new(ErrorKind::Refused, "send a chunk");
-        assert_eq!(judge(&other, Fate::NotStored, AttemptKind::Repeated), RetryDecision::GiveUp);
+        assert_eq!(decide(&other, Fate::NotStored, AttemptKind::Repeated), RetryDecision::GiveUp);
     }
 
     #[test]
@@ -169,8 +169,8 @@ mod tests {
             let failed = Error::new(kind, "send a chunk").with_refusal(refusal(status));
             let with_delay = Error::new(kind, "send a chunk").with_refusal(refusal(status));
             let with_delay = with_delay.with_retry_after(delay);
-            assert_ne!(judge(&failed, Fate::NotStored, AttemptKind::First), RetryDecision::Later(delay));
-            assert_eq!(judge(&with_delay, Fate::NotStored, AttemptKind::First), RetryDecision::Later(delay));
+            assert_ne!(decide(&failed, Fate::NotStored, AttemptKind::First), RetryDecision::Later(delay));
+            assert_eq!(decide(&with_delay, Fate::NotStored, AttemptKind::First), RetryDecision::Later(delay));
         }
     }
 
@@ -179,8 +179,8 @@ mod tests {
         let page = Refusal { status: 404, title: Some("Not Found".into()), ..Refusal::default() };
         let own = Refusal { slug: Some("invalid-attribute".into()), ..page.clone() };
         let refused = |refusal| Error::new(ErrorKind::Refused, "send a chunk").with_refusal(refusal);
-        assert_eq!(judge(&refused(page), Fate::NotStored, AttemptKind::First), RetryDecision::AgainBriefly);
-        assert_eq!(judge(&refused(own), Fate::NotStored, AttemptKind::First), RetryDecision::GiveUp);
+        assert_eq!(decide(&refused(page), Fate::NotStored, AttemptKind::First), RetryDecision::AgainBriefly);
+        assert_eq!(decide(&refused(own), Fate::NotStored, AttemptKind::First), RetryDecision::GiveUp);
     }
 
     #[test]

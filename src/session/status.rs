@@ -1,4 +1,4 @@
-//! What the session makes of the service's word on what it holds.
+//! Reactions to the status of the video.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use crate::error::{Error, ErrorKind};
 use crate::extent::Extent;
 use crate::pacing::{Class, ThrottleReason};
 use crate::session::chunks::{ChunkState, IfAbsent};
-use crate::session::event::{UploadEvent, Why};
-use crate::session::retry::{AttemptKind, Fate, RetryDecision, judge};
+use crate::session::event::{FailureSummary, UploadEvent};
+use crate::session::retry::{AttemptKind, Fate, RetryDecision, decide};
 use crate::wire::Addressing;
 
 impl Session {
-    /// What the service holds, or why it could not be asked.
+    /// Handles the result of [`SessionAction::AskStatus`](super::SessionAction::AskStatus).
     pub fn handle_status(&mut self, status: Result<ReceivedSet, Error>, now: Instant, jitter: f64) {
         self.status_query = StatusQuery::No;
         match status {
@@ -29,13 +29,13 @@ impl Session {
         self.advance(now);
     }
 
-    /// Asks again within the bounds of the policy: a question that fails says nothing about the video.
+    /// Repeats the query within the limits of the policy: a failed query is no statement about the video.
     ///
-    /// The error that ends the upload is resumable, unless the service denies a video that it never
+    /// The error that ends the upload is resumable, unless the service does not know a video that it never
     /// acknowledged in this run.
     fn status_failed(&mut self, error: Error, now: Instant, jitter: f64) {
         self.failing_since.get_or_insert(now);
-        let at = match judge(&error, Fate::NotStored, AttemptKind::First) {
+        let at = match decide(&error, Fate::NotStored, AttemptKind::First) {
             RetryDecision::Later(delay) => now + self.policy.after_throttle(Some(delay), jitter),
             RetryDecision::Throttled(delay) => {
                 let delay = self.policy.after_throttle(delay, jitter);
@@ -43,6 +43,7 @@ impl Session {
                 self.events.push(UploadEvent::Throttled { class, why, delay });
                 now + delay
             }
+            // Expired credentials are routine once. A second refusal in a row is final.
             RetryDecision::Renew if !self.status_renewed => {
                 self.status_renewed = true;
                 self.status_query = StatusQuery::DueAt(now);
@@ -67,7 +68,7 @@ impl Session {
     fn end_unasked(&mut self, error: Error) {
         self.end(Err(match error.kind() {
             ErrorKind::NotFound if self.acknowledged => error.and_resumable(),
-            // Refused was the question, not the upload.
+            // The query was refused, not the upload.
             ErrorKind::Refused | ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => {
                 error.of_kind(ErrorKind::Unavailable)
             }
@@ -86,7 +87,8 @@ impl Session {
         }
     }
 
-    /// No status lists the chunks of a file that is complete: it is all of them.
+    /// Ends the session: the video is complete. A status of a complete video lists no chunks, so all of them count
+    /// as stored.
     fn complete(&mut self, received: &ReceivedSet, now: Instant) {
         let checked = self.check_length(received);
         let news: Vec<u32> =
@@ -102,7 +104,7 @@ impl Session {
         self.end(checked);
     }
 
-    /// A container that is full though with other bytes is not ours.
+    /// Checks that the complete video has the length of the source. Another length means other bytes.
     fn check_length(&self, received: &ReceivedSet) -> Result<Completion, Error> {
         if !self.chunks.may_hold_all() {
             let reason = "the service calls the video complete, and not every chunk was sent";
@@ -117,19 +119,22 @@ impl Session {
         }
     }
 
-    /// After a restart the service's word is the truth, even where it lost what it had acknowledged.
+    /// Replaces the state of every chunk by the status, which is the truth after a restart even if the service lost
+    /// acknowledged chunks.
     fn reconcile(&mut self, received: &ReceivedSet) {
         for (index, seen_in_status) in self.seen_in_status(received) {
-            match seen_in_status {
-                true => self.mark_stored(index),
-                false => self.chunks.mark(index, ChunkState::Waiting(None)),
+            if seen_in_status {
+                self.mark_stored(index);
+            } else {
+                self.chunks.mark(index, ChunkState::Waiting(None));
             }
         }
         self.phase = SessionPhase::Sending;
         self.report_resumed();
     }
 
-    /// A chunk that waits may turn out to be there as well: an earlier attempt took its time.
+    /// Resolves the chunks in doubt by the status. A waiting chunk may be listed too, when an earlier attempt
+    /// arrived late.
     fn resolve_doubts(&mut self, received: &ReceivedSet, now: Instant) {
         for (index, seen_in_status) in self.seen_in_status(received) {
             match self.chunks.record(index).state {
@@ -159,7 +164,7 @@ impl Session {
         }
     }
 
-    /// The service does not have it after all.
+    /// Sends a chunk again that the status does not list.
     fn send_absent(&mut self, index: u32, now: Instant) {
         let failures = self.chunks.record(index).failures;
         if failures > self.policy.retries || self.out_of_time(now) {
@@ -169,11 +174,12 @@ impl Session {
         self.resent_bytes += self.chunks.record(index).extent.len();
         self.chunks.mark(index, ChunkState::Waiting(None));
         let lost = unconfirmed();
-        let why = Why::from(self.doubt.as_ref().unwrap_or(&lost));
+        let why = FailureSummary::from(self.doubt.as_ref().unwrap_or(&lost));
         self.report_retry(index, why, Fate::Unknown, Duration::ZERO);
     }
 
-    /// Every chunk was acknowledged and still the service waits: it may need time, or have lost some.
+    /// Handles a status without completion after every chunk was acknowledged. The service may need time to
+    /// assemble the file, or have lost chunks.
     fn look_for_lost_chunks(&mut self, received: &ReceivedSet, now: Instant) {
         self.confirmations += 1;
         self.failing_since.get_or_insert(now);
@@ -186,6 +192,8 @@ impl Session {
         if self.reported == Completion::Complete && (lost.is_empty() || received.lists_nothing) {
             return self.end(Ok(Completion::Complete));
         }
+        // An empty list may come from a replica that lags or a service that keeps no count: nothing is sent again for
+        // it. Every second query only, so that a single lagging answer does not repeat a chunk.
         let listed = !received.extents.is_empty() || !received.parts.is_empty();
         if listed && !lost.is_empty() && self.confirmations.is_multiple_of(LOOKS) {
             self.phase = SessionPhase::Sending;
@@ -204,7 +212,7 @@ impl Session {
         self.status_query = StatusQuery::DueAt(now + self.policy.pause(self.confirmations, 1.0));
     }
 
-    /// Every chunk, and whether the status shows it; a single request's never is.
+    /// Returns every chunk index with `true` if the status lists it. A single request is never listed.
     pub(super) fn seen_in_status(&self, received: &ReceivedSet) -> impl Iterator<Item = (u32, bool)> + use<> {
         let mut parts = received.parts.clone();
         parts.sort_unstable();
@@ -223,7 +231,7 @@ impl Session {
     }
 }
 
-/// Extents that touch become one: a service may list them as it likes.
+/// Merges adjacent extents: a service may split and order the ranges in any way.
 fn union(extents: &[Extent]) -> Vec<Extent> {
     let mut sorted = extents.to_vec();
     sorted.sort_unstable();
@@ -244,7 +252,7 @@ fn unconfirmed() -> Error {
         .because("the service took every chunk and still waits for some")
 }
 
-/// Whether the question failed on this side: asking again gives the same error.
+/// Returns `true` if the query failed on this host, where repeating it gives the same error.
 fn is_local(error: &Error) -> bool {
     use ErrorKind::{Cancelled, Internal, InvalidInput, Untrusted};
     matches!(error.kind(), Cancelled | Internal | InvalidInput | Untrusted)
@@ -258,10 +266,12 @@ fn looks_before(if_absent: IfAbsent) -> u32 {
     }
 }
 
-/// How often the service is asked for a chunk whose answer was lost before it counts as absent.
+/// Status queries that must not list a chunk whose answer was lost before it counts as absent. Two, because a
+/// request that looked lost may still be in a proxy's buffer at the first.
 const LOOKS: u32 = 2;
 
-/// As before, for a chunk that was refused as one that is there: a file that is being put together is not listed.
+/// The same for a chunk that was refused as "already there". One more, because a file that is being assembled is
+/// not listed.
 const DISPUTED_LOOKS: u32 = 3;
 
 /// How often the service is asked whether the file is complete, with growing pauses between.

@@ -15,7 +15,7 @@ use crate::engine::source::{UploadSource, answered};
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Identity;
-use crate::session::event::{UploadEvent, Why};
+use crate::session::event::{FailureSummary, UploadEvent};
 use crate::session::retry::AttemptKind;
 
 /// What is left to do after an upload.
@@ -98,7 +98,8 @@ impl Transfer {
 
     fn restart(self, again: RestartPlan, error: Error) -> PendingRestart {
         let left = self.session.video_id().map(str::to_owned);
-        self.event_sink.tell(UploadEvent::BeginsAnew { video_id: left, why: Why::from(&error).message });
+        self.event_sink
+            .tell(UploadEvent::BeginsAnew { video_id: left, why: FailureSummary::from(&error).message });
         let wasted = WastedWork {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),

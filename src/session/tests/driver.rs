@@ -406,10 +406,11 @@ impl Knowledge {
         for index in 0..history.chunks {
             let extent = history.extent(index);
             let seen_in_status = received.extents.contains(&extent) || received.parts.contains(&(index + 1));
-            match seen_in_status {
-                true => self.stored.insert(index),
-                false => self.stored.remove(&index),
-            };
+            if seen_in_status {
+                self.stored.insert(index);
+            } else {
+                self.stored.remove(&index);
+            }
         }
     }
 }
