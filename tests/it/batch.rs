@@ -93,7 +93,7 @@ fn count_already_uploaded(ran: &CommandOutput) -> usize {
 }
 
 #[test]
-fn a_killed_command_that_is_given_again_uploads_each_file_once() {
+fn repeating_a_killed_command_uploads_each_file_once() {
     let batch = InterruptedBatch::new();
     batch.kill_in_third_file();
     let ran = run(&mut batch.upload(&[], 0..5)).done();
@@ -102,7 +102,7 @@ fn a_killed_command_that_is_given_again_uploads_each_file_once() {
 }
 
 #[test]
-fn an_interrupted_command_that_is_given_again_with_more_files_uploads_each_file_once() {
+fn repeating_an_interrupted_command_with_more_files_uploads_each_file_once() {
     let batch = InterruptedBatch::new();
     let child = start(&mut batch.upload(&[], 0..4));
     while batch.test_server.server.tally().chunks_accepted < 3 {
@@ -116,7 +116,7 @@ fn an_interrupted_command_that_is_given_again_with_more_files_uploads_each_file_
 }
 
 #[test]
-fn what_resume_finished_of_a_command_is_not_uploaded_again_by_it() {
+fn a_repeated_command_skips_files_that_resume_finished() {
     let batch = InterruptedBatch::new();
     batch.kill_in_third_file();
     run(&mut batch.command(&["resume"])).done();
@@ -126,7 +126,7 @@ fn what_resume_finished_of_a_command_is_not_uploaded_again_by_it() {
 }
 
 #[test]
-fn a_failure_of_one_file_does_not_have_the_others_uploaded_again() {
+fn a_repeated_command_uploads_only_the_failed_file() {
     let refusal = Action::Refuse { status: 400, slug: None, timing: RefusalTiming::default() };
     let batch = InterruptedBatch::with(Fault::new(RouteClass::Chunk, refusal).nth(2));
     let ran = run(&mut batch.upload(&[], 0..5)).failed(FAILED, &["film1.mp4"]);
@@ -138,7 +138,7 @@ fn a_failure_of_one_file_does_not_have_the_others_uploaded_again() {
 }
 
 #[test]
-fn a_command_that_ended_well_and_is_given_again_uploads_again() {
+fn repeating_a_successful_command_uploads_all_files_again() {
     let batch = InterruptedBatch::new();
     batch.kill_in_third_file();
     run(&mut batch.upload(&[], 0..5)).done();
@@ -148,7 +148,7 @@ fn a_command_that_ended_well_and_is_given_again_uploads_again() {
 }
 
 #[test]
-fn an_uploaded_file_is_sent_again_where_that_is_asked_for_or_it_has_changed() {
+fn an_uploaded_file_is_sent_again_with_force_or_after_a_change() {
     let batch = InterruptedBatch::new();
     batch.kill_in_third_file();
     fs::write(batch.path(0), "other bytes").unwrap();
@@ -163,7 +163,7 @@ fn an_uploaded_file_is_sent_again_where_that_is_asked_for_or_it_has_changed() {
 }
 
 #[test]
-fn five_hundred_files_of_a_command_are_forgotten_when_it_ended_well() {
+fn a_successful_command_leaves_no_journal_entries_for_500_files() {
     let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let files: Vec<PathBuf> = (0..500).map(|number| folder.path().join(format!("{number}.mp4"))).collect();
@@ -182,7 +182,7 @@ fn five_hundred_files_of_a_command_are_forgotten_when_it_ended_well() {
 }
 
 #[test]
-fn a_file_that_is_named_twice_is_uploaded_once_and_both_names_get_its_video() {
+fn a_file_with_two_names_is_uploaded_once_and_both_names_get_its_video() {
     let batch = InterruptedBatch::with(Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 1 }));
     let (hard, link) = (batch.folder.path().join("hard.mp4"), batch.folder.path().join("link.mp4"));
     fs::hard_link(batch.path(0), &hard).unwrap();
@@ -210,7 +210,7 @@ fn a_file_that_is_named_twice_is_uploaded_once_and_both_names_get_its_video() {
 }
 
 #[test]
-fn a_file_that_a_program_starts_twice_is_said_to_be_uploaded_by_this_process() {
+fn a_second_upload_of_a_file_in_the_same_process_is_busy() {
     let test_server = TestServer::faulty(
         Scheme::Http,
         vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 1000 })],

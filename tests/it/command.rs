@@ -45,7 +45,7 @@ fn every_mode_fills_a_video_over_http_and_https() {
 }
 
 #[test]
-fn every_reader_fills_a_video_and_says_which_it_was() {
+fn every_reader_fills_a_video_and_is_reported() {
     let sample = Sample::new(11 * MIB);
     let test_server = TestServer::new(Scheme::Http);
     for reader in ["mmap", "pread"] {
@@ -60,7 +60,7 @@ fn every_reader_fills_a_video_and_says_which_it_was() {
 }
 
 #[test]
-fn standard_input_goes_in_parts_under_the_name_it_was_given() {
+fn standard_input_is_sent_in_parts_with_the_given_name() {
     let test_server = TestServer::new(Scheme::Http);
     for len in [1, 5 * MIB, 11 * MIB + 1] {
         let sample = Sample::new(len);
@@ -120,7 +120,7 @@ fn a_container_is_filled_and_keeps_its_title() {
 }
 
 #[test]
-fn a_dry_run_tells_the_plan_and_touches_nothing() {
+fn a_dry_run_prints_the_plan_and_sends_nothing() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(12 * MIB);
     let args = ["upload", "--json", "--dry-run", "--mode", "parts", "--chunk-size", "5M", sample.arg()];
@@ -141,7 +141,7 @@ fn a_file_of_30_gib_is_planned_without_being_read() {
 }
 
 #[test]
-fn for_people_it_is_quiet_when_piped_and_gives_the_video_alone_on_standard_output() {
+fn piped_output_is_only_the_video_id() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(6 * MIB);
     let ran = test_server.run(["upload", sample.arg()]).done();
@@ -152,7 +152,7 @@ fn for_people_it_is_quiet_when_piped_and_gives_the_video_alone_on_standard_outpu
 }
 
 #[test]
-fn several_files_are_summed_up() {
+fn several_files_end_with_a_summary() {
     let test_server = TestServer::new(Scheme::Http);
     let (one, two) = (Sample::new(MIB), Sample::new(7 * MIB));
     let args = ["upload", "--json", "--transfers", "2", one.arg(), two.arg(), "/nowhere/movie.mp4"];
@@ -163,7 +163,7 @@ fn several_files_are_summed_up() {
 }
 
 #[test]
-fn the_digest_is_that_of_the_file() {
+fn the_reported_sha256_equals_the_sha256_of_the_file() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(6 * MIB);
     let ran = test_server.run(["upload", "--json", "--sha256", sample.arg()]).done();
@@ -171,7 +171,7 @@ fn the_digest_is_that_of_the_file() {
 }
 
 #[test]
-fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+fn a_flag_overrides_the_environment_which_overrides_the_file() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(40 * MIB);
     let config = test_server.folder.path().join("ringlift.toml");
@@ -192,7 +192,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
-fn what_was_uploaded_can_be_asked_for_listed_and_deleted() {
+fn an_uploaded_video_can_be_shown_listed_and_deleted() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let described =
@@ -228,7 +228,7 @@ fn upload_tokens_can_be_listed_and_deleted() {
 }
 
 #[test]
-fn an_interrupt_ends_it_and_names_the_container() {
+fn an_interrupt_ends_the_command_and_names_the_container() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = pauses());
         let sample = Sample::new(30 * MIB);
@@ -256,7 +256,7 @@ fn an_interrupt_ends_it_and_names_the_container() {
 }
 
 #[test]
-fn the_same_command_goes_on_after_a_crash() {
+fn the_same_command_continues_after_a_crash() {
     let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
     let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
     let sample = Sample::new(30 * MIB);
@@ -286,7 +286,7 @@ fn the_same_command_goes_on_after_a_crash() {
 }
 
 #[test]
-fn the_demonstration_compares_every_way() {
+fn demo_uploads_with_every_method_and_compares() {
     let mut command = ringlift();
     let ran = run(command.args(["demo", "--json", "--size", "24MiB"])).done();
     let ways: Vec<_> = ran.events().into_iter().filter(|event| event["event"] == "way").collect();
@@ -297,7 +297,7 @@ fn the_demonstration_compares_every_way() {
 }
 
 #[test]
-fn a_served_folder_outlives_its_server() {
+fn a_new_server_keeps_the_videos_of_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let sample = Sample::new(6 * MIB);
     let mut id = String::new();
@@ -320,7 +320,7 @@ fn a_served_folder_outlives_its_server() {
 }
 
 #[test]
-fn a_server_keeps_to_loopback_unless_it_was_given_a_key() {
+fn a_server_without_a_key_listens_only_on_loopback() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = ringlift();
     command.args(["serve", "--listen", "0.0.0.0:0", "--data"]).arg(folder.path());
@@ -328,7 +328,7 @@ fn a_server_keeps_to_loopback_unless_it_was_given_a_key() {
 }
 
 #[test]
-fn help_completions_and_the_manual_are_there() {
+fn help_completions_and_the_manual_are_printed() {
     assert!(run(ringlift().arg("--help")).done().stdout.contains("Exit codes"));
     assert!(run(ringlift().arg("--version")).done().stdout.starts_with("ringlift "));
     for shell in ["bash", "zsh", "fish"] {
@@ -340,7 +340,7 @@ fn help_completions_and_the_manual_are_there() {
 }
 
 #[test]
-fn a_refused_ring_is_replaced_and_the_reason_said_once() {
+fn a_refused_ring_is_replaced_and_the_reason_logged_once() {
     let test_server = TestServer::new(Scheme::Https);
     let sample = Sample::new(11 * MIB);
     let args = ["upload", "--json", "-v", "--reader", "uring", "--chunk-size", "5MiB", sample.arg()];

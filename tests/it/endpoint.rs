@@ -24,7 +24,7 @@ fn upload_to(url: &str, sample: &Sample) -> CommandOutput {
 }
 
 #[test]
-fn a_port_that_cannot_be_one_ends_before_anything_is_sent() {
+fn an_invalid_port_is_refused_before_anything_is_sent() {
     let sample = Sample::new(MIB);
     for port in [":99999", ":8080x", ":-1", ":+8080", ":0", ":"] {
         for url in [format!("http://127.0.0.1{port}"), format!("https://[::1]{port}/base")] {
@@ -37,7 +37,7 @@ fn a_port_that_cannot_be_one_ends_before_anything_is_sent() {
 }
 
 #[test]
-fn a_password_in_the_url_is_refused_and_not_shown_wherever_it_comes_from() {
+fn a_password_in_the_url_is_refused_and_hidden_from_every_origin() {
     let sample = Sample::new(MIB);
     let url = "http://user:hunter2@127.0.0.1:9";
     let mut by_variable = ringlift();
@@ -53,7 +53,7 @@ fn a_password_in_the_url_is_refused_and_not_shown_wherever_it_comes_from() {
 }
 
 #[test]
-fn an_upload_goes_on_however_its_endpoint_is_written() {
+fn an_upload_continues_with_every_spelling_of_its_endpoint() {
     for mend in
         [|url: &str| format!("{url}//"), |url: &str| url.replace("http://127.0.0.1", " HTTP://127.0.0.1")]
     {
@@ -79,7 +79,7 @@ fn an_upload_goes_on_however_its_endpoint_is_written() {
 }
 
 #[test]
-fn the_sandbox_is_known_by_all_its_names() {
+fn every_spelling_of_the_sandbox_is_recognised() {
     let sample = Sample::new(MIB);
     let planned = |url: &str| {
         let mut command = ringlift();
@@ -92,7 +92,7 @@ fn the_sandbox_is_known_by_all_its_names() {
 }
 
 #[test]
-fn every_request_says_who_sends_it_and_that_it_reads_no_compressed_answer() {
+fn every_request_has_a_user_agent_and_accepts_no_compression() {
     let test_server = TestServer::new(Scheme::Http);
     let relay = Relay::start(test_server.server.addr(), "");
     let sample = Sample::new(11 * MIB);
@@ -129,7 +129,7 @@ fn babble(text: &'static [u8]) -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn what_does_not_speak_http_is_named_at_once() {
+fn a_server_that_does_not_speak_http_ends_the_upload_at_once() {
     let sample = Sample::new(MIB);
     for (text, word) in [
         (&b"SSH-2.0-OpenSSH_9.6\r\n"[..], "SSH"),
@@ -146,7 +146,7 @@ fn what_does_not_speak_http_is_named_at_once() {
 }
 
 #[test]
-fn with_an_upload_token_too_what_does_not_speak_http_is_named_at_once() {
+fn a_server_that_does_not_speak_http_ends_an_upload_with_a_token_at_once() {
     let (address, connections) = babble(b"SSH-2.0-OpenSSH_9.6\r\n");
     let sample = Sample::new(MIB);
     let mut command = ringlift();
@@ -158,7 +158,7 @@ fn with_an_upload_token_too_what_does_not_speak_http_is_named_at_once() {
 }
 
 #[test]
-fn a_server_without_tls_is_named_at_once() {
+fn a_server_without_tls_ends_the_upload_at_once() {
     let (address, connections) = babble(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let sample = Sample::new(MIB);
     // The system may have no authorities of its own.
@@ -175,7 +175,7 @@ fn a_server_without_tls_is_named_at_once() {
 }
 
 #[test]
-fn a_server_that_ends_each_handshake_is_tried_again() {
+fn a_server_that_closes_each_handshake_is_retried() {
     let (address, connections) = babble(b"");
     let sample = Sample::new(MIB);
     let test_server = TestServer::new(Scheme::Https);

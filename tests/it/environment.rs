@@ -41,7 +41,7 @@ fn a_key_may_have_white_space_and_a_byte_order_mark_around_it() {
 }
 
 #[test]
-fn what_cannot_be_a_key_is_refused_with_its_place_and_is_not_shown() {
+fn an_invalid_key_is_refused_with_its_origin_and_hidden() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -78,7 +78,7 @@ fn what_cannot_be_a_key_is_refused_with_its_place_and_is_not_shown() {
 }
 
 #[test]
-fn the_library_refuses_what_cannot_be_a_secret_before_it_sends_anything() {
+fn the_library_refuses_an_invalid_secret_before_it_sends_anything() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     for credentials in [
@@ -99,7 +99,7 @@ fn the_library_refuses_what_cannot_be_a_secret_before_it_sends_anything() {
 }
 
 #[test]
-fn an_empty_variable_is_an_unset_one() {
+fn an_empty_variable_counts_as_unset() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let names = "UPLOAD_TOKEN UPLOAD_TOKEN_FILE VIDEO_ID TAG METADATA TITLE DESCRIPTION CA_CERT API_KEY_FILE \
@@ -121,7 +121,7 @@ fn an_empty_variable_is_an_unset_one() {
 }
 
 #[test]
-fn a_path_need_not_be_utf_8_and_what_has_to_be_text_is_named() {
+fn a_path_need_not_be_utf_8_and_other_values_must() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let odd = |text: &[u8]| OsStr::from_bytes(text).to_owned();
@@ -152,7 +152,7 @@ fn a_path_need_not_be_utf_8_and_what_has_to_be_text_is_named() {
 }
 
 #[test]
-fn who_asked_for_json_gets_a_summary_of_every_failure() {
+fn json_output_has_a_summary_for_every_failure() {
     let config = tempfile::NamedTempFile::new().unwrap();
     let path = config.path().to_str().unwrap();
     let equals = format!("--config={path}");
@@ -185,7 +185,7 @@ fn who_asked_for_json_gets_a_summary_of_every_failure() {
 }
 
 #[test]
-fn a_file_of_defaults_holds_plain_values_and_metadata_as_a_table() {
+fn a_settings_file_has_plain_values_and_a_metadata_table() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let config = tempfile::NamedTempFile::new().unwrap();
@@ -223,7 +223,7 @@ fn a_file_of_defaults_holds_plain_values_and_metadata_as_a_table() {
 }
 
 #[test]
-fn numbers_beyond_all_use_are_refused_by_name() {
+fn excessive_numbers_are_refused_with_their_flag() {
     let sample = Sample::new(MIB);
     let most = u64::MAX.to_string();
     for flag in [
@@ -249,7 +249,7 @@ fn numbers_beyond_all_use_are_refused_by_name() {
 }
 
 #[test]
-fn sizes_beyond_all_use_do_not_panic() {
+fn excessive_sizes_do_not_panic() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     for flag in ["--max-buffer-memory", "--bwlimit"] {

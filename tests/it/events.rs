@@ -39,7 +39,7 @@ fn done(happenings: &[Happening]) -> Vec<(u32, u64, u32)> {
 }
 
 #[test]
-fn every_chunk_is_told_of_once_and_so_is_a_repetition() {
+fn every_chunk_and_every_retry_has_one_event() {
     for way in [Way::Bytes, Way::DelegatedParts] {
         let events = happenings(way, way.fault(1, Action::unavailable()));
         assert_eq!(done(&events), [(0, CHUNK, 1), (1, CHUNK, 2), (2, 4321, 1)], "{events:?}");
@@ -52,7 +52,7 @@ fn every_chunk_is_told_of_once_and_so_is_a_repetition() {
 }
 
 #[test]
-fn a_lost_answer_leads_to_a_question_and_not_to_a_repetition() {
+fn a_lost_answer_leads_to_a_status_request_and_not_to_a_retry() {
     let events = happenings(Way::Bytes, Way::Bytes.fault(1, Action::CloseAfterRecording));
     assert_eq!(done(&events).len(), 3, "{events:?}");
     let asked = |happening: &Happening| {
@@ -63,7 +63,7 @@ fn a_lost_answer_leads_to_a_question_and_not_to_a_repetition() {
 }
 
 #[test]
-fn a_throttle_says_which_requests_wait_and_why() {
+fn a_throttled_event_has_the_request_class_and_the_reason() {
     let events = happenings(Way::Parts, Way::Parts.fault(1, THROTTLE));
     let throttled = |happening: &&Happening| {
         let (uploads, brake) = (Class::Uploads, Brake::TooManyRequests);
@@ -78,7 +78,7 @@ fn a_throttle_says_which_requests_wait_and_why() {
 }
 
 #[test]
-fn a_video_that_no_answer_named_is_told_of() {
+fn a_possible_stray_video_has_an_event() {
     let way = Way::DelegatedBytes;
     let events = happenings(way, way.fault(0, Action::CloseAfterRecording));
     let stray = events.iter().filter(|happening| **happening == Happening::StrayVideo).count();
@@ -96,7 +96,7 @@ fn run_with_fault(fault: Fault, flags: &[&str]) -> CommandOutput {
 }
 
 #[test]
-fn a_repetition_is_one_event_and_one_line_in_words() {
+fn a_retry_is_one_json_event_and_one_log_line() {
     let second = || Way::Bytes.fault(1, Action::unavailable());
     let ran = run_with_fault(second(), &[]);
     let retry = ran.event("retry");
@@ -124,7 +124,7 @@ fn a_repetition_is_one_event_and_one_line_in_words() {
 }
 
 #[test]
-fn a_throttle_is_one_event_and_one_line_in_words() {
+fn a_throttle_is_one_json_event_and_one_log_line() {
     let ran = run_with_fault(Way::Bytes.fault(1, THROTTLE), &[]);
     let throttled = ran.event("throttled");
     assert_eq!(

@@ -133,7 +133,7 @@ fn assert_reported(ran: CommandOutput, code: i32, status: u16, name: &str, title
 }
 
 #[test]
-fn every_problem_is_named_explained_and_answered() {
+fn every_problem_has_a_name_an_explanation_and_advice() {
     let sample = Sample::new(MIB);
     few_at_once(REFUSALS, |&(status, slug, to, code)| {
         let on = match to {
@@ -168,7 +168,7 @@ fn send<'a>(command: &'a mut Command, sample: &Sample) -> &'a mut Command {
 }
 
 #[test]
-fn a_status_without_a_name_is_explained_and_answered_too() {
+fn a_status_without_a_problem_name_has_an_explanation_and_advice() {
     few_at_once(STATUSES, |&(status, title, code)| {
         let url = serve_answer(format!(
             "HTTP/1.1 {status} {title}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -195,7 +195,7 @@ fn serve_answer(answer: String) -> String {
 }
 
 #[test]
-fn a_problem_that_nobody_knows_yet_leads_to_its_page() {
+fn an_unknown_problem_links_to_its_page() {
     let action =
         Action::Refuse { status: 422, slug: Some("something-new".into()), timing: RefusalTiming::AfterBody };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Video, action)]);
@@ -206,7 +206,7 @@ fn a_problem_that_nobody_knows_yet_leads_to_its_page() {
 }
 
 #[test]
-fn an_upload_token_that_nobody_knows_is_not_taken_for_a_video() {
+fn an_unknown_upload_token_is_not_reported_as_an_unknown_video() {
     let test_server = TestServer::new(Scheme::Http);
     let ran =
         test_server.run(["--json", "token", "delete", "toNobody"]).failed(NO_SUCH_VIDEO, &["upload token"]);
@@ -217,7 +217,7 @@ fn an_upload_token_that_nobody_knows_is_not_taken_for_a_video() {
 }
 
 #[test]
-fn what_does_not_answer_is_named_with_what_was_asked_of_it() {
+fn an_endpoint_without_an_answer_is_reported_with_the_operation() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let mute = deaf.local_addr().unwrap().to_string();

@@ -71,7 +71,7 @@ fn break_offsets(chunk_bytes: u64) -> [u64; 8] {
 }
 
 #[test]
-fn a_connection_that_breaks_at_any_byte_costs_sending_that_chunk_again() {
+fn a_chunk_is_sent_again_if_its_connection_breaks_at_any_byte() {
     each_in_parallel(
         [
             (Scheme::Http, Way::Bytes),
@@ -112,7 +112,7 @@ fn a_single_request_that_breaks_at_any_byte_is_sent_again() {
 // Answers that are lost.
 
 #[test]
-fn a_chunk_that_is_there_though_its_answer_was_lost_is_not_sent_again() {
+fn a_stored_chunk_with_a_lost_answer_is_not_sent_again() {
     each_in_parallel(
         [
             (Scheme::Http, Way::Bytes),
@@ -132,7 +132,7 @@ fn a_chunk_that_is_there_though_its_answer_was_lost_is_not_sent_again() {
 }
 
 #[test]
-fn a_chunk_that_is_not_there_is_sent_again_after_two_looks() {
+fn a_missing_chunk_is_sent_again_after_two_status_requests() {
     each_in_parallel(
         [(Scheme::Http, Way::Bytes), (Scheme::Https, Way::Parts), (Scheme::Http, Way::Single)],
         |(scheme, way)| {
@@ -148,7 +148,7 @@ fn a_chunk_that_is_not_there_is_sent_again_after_two_looks() {
 }
 
 #[test]
-fn without_a_key_a_chunk_in_doubt_is_sent_again_and_already_sent_is_an_answer() {
+fn without_a_key_an_uncertain_chunk_is_sent_again_and_already_sent_counts_as_stored() {
     for (scheme, way) in [(Scheme::Http, Way::DelegatedParts), (Scheme::Https, Way::DelegatedBytes)] {
         let lost = [Action::CloseAfterRecording, Action::TruncatedAnswer, Action::HtmlAnswer];
         let faults = (1..).zip(lost).map(|(index, action)| way.fault(index, action)).collect();
@@ -179,7 +179,7 @@ fn the_last_chunk_of_a_delegated_upload_may_lose_its_answer_too() {
 
 /// The service made a video, and nobody can ever learn its name: the token cannot list videos.
 #[test]
-fn the_first_chunk_of_a_delegated_upload_makes_a_second_video_when_its_answer_was_lost() {
+fn a_lost_first_answer_of_a_delegated_upload_creates_a_second_video() {
     let way = Way::DelegatedBytes;
     let test_server = TestServer::faulty(Scheme::Http, vec![way.fault(0, Action::CloseAfterRecording)]);
     upload_successfully(&test_server, way, &way.sample(4));
@@ -187,7 +187,7 @@ fn the_first_chunk_of_a_delegated_upload_makes_a_second_video_when_its_answer_wa
 }
 
 #[test]
-fn a_creation_whose_answer_was_lost_is_found_and_not_made_again() {
+fn a_video_with_a_lost_creation_answer_is_found_and_not_created_again() {
     for action in [Action::CloseAfterRecording, Action::TruncatedAnswer, Action::HtmlAnswer] {
         let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, action)]);
         upload_successfully(&test_server, Way::Bytes, &Way::Bytes.sample(2));
@@ -196,7 +196,7 @@ fn a_creation_whose_answer_was_lost_is_found_and_not_made_again() {
 }
 
 #[test]
-fn a_creation_that_was_never_made_is_made_once() {
+fn a_lost_creation_request_is_repeated_once() {
     let cut = Action::Cut { after_bytes: 0, how: Ending::Reset };
     for action in [cut, Action::CloseBeforeRecording, Action::unavailable()] {
         let test_server = TestServer::faulty(Scheme::Https, vec![Fault::new(RouteClass::Create, action)]);
@@ -206,7 +206,7 @@ fn a_creation_that_was_never_made_is_made_once() {
 }
 
 #[test]
-fn a_status_that_cannot_be_had_at_once_is_asked_again() {
+fn a_failed_status_request_is_repeated() {
     let way = Way::Bytes;
     let faults = vec![
         way.fault(1, Action::CloseAfterRecording),
@@ -263,7 +263,7 @@ fn a_request_too_large_for_a_proxy_suggests_smaller_chunks() {
 }
 
 #[test]
-fn an_early_failure_of_the_server_is_tried_again() {
+fn an_early_server_failure_is_retried() {
     each_in_parallel(SCHEMES, |scheme| {
         for timing in [RefusalTiming::Early, RefusalTiming::EarlyClose] {
             let way = Way::Parts;
@@ -281,7 +281,7 @@ fn an_early_failure_of_the_server_is_tried_again() {
 // A service that fails, and one that asks for mercy.
 
 #[test]
-fn a_burst_of_failures_is_met_with_few_requests_and_then_everything_arrives() {
+fn a_burst_of_failures_reduces_requests_until_the_service_recovers() {
     each_in_parallel([Way::Bytes, Way::DelegatedParts], |way| {
         let test_server = TestServer::faulty(
             Scheme::Http,
@@ -296,7 +296,7 @@ fn a_burst_of_failures_is_met_with_few_requests_and_then_everything_arrives() {
 }
 
 #[test]
-fn a_service_that_stays_broken_ends_the_upload_after_so_many_attempts() {
+fn a_permanent_service_failure_ends_the_upload_after_the_retries() {
     each_in_parallel([(Way::Bytes, Scheme::Http), (Way::Single, Scheme::Https)], |(way, scheme)| {
         let test_server =
             TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(0)]);
@@ -313,7 +313,7 @@ fn a_service_that_stays_broken_ends_the_upload_after_so_many_attempts() {
 }
 
 #[test]
-fn a_service_that_stays_broken_ends_the_upload_after_so_long() {
+fn a_permanent_service_failure_ends_the_upload_after_the_retry_time() {
     let test_server =
         TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(0)]);
     let hurried = test_server.short_pause_client().with(|settings| {
@@ -327,7 +327,7 @@ fn a_service_that_stays_broken_ends_the_upload_after_so_long() {
 }
 
 #[test]
-fn throttling_is_waited_out_and_is_no_failure() {
+fn throttling_delays_requests_and_is_not_a_failure() {
     each_in_parallel([RefusalTiming::AfterBody, RefusalTiming::EarlyClose], |timing| {
         let throttle =
             |s| Fault::new(RouteClass::Chunk, Action::TooManyRequests { retry_after_s: Some(s), timing });
@@ -346,7 +346,7 @@ fn throttling_is_waited_out_and_is_no_failure() {
 }
 
 #[test]
-fn calls_of_the_service_wait_out_throttling_too() {
+fn api_calls_wait_for_the_end_of_throttling() {
     let slow_down = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
     let faults = vec![
         Fault::new(RouteClass::Create, slow_down.clone()),
@@ -360,7 +360,7 @@ fn calls_of_the_service_wait_out_throttling_too() {
 }
 
 #[test]
-fn a_throttle_longer_than_the_patience_is_an_error_that_says_how_long() {
+fn a_throttle_longer_than_the_retry_time_is_an_error_with_its_length() {
     let a_day = Action::TooManyRequests { retry_after_s: Some(86_400), timing: RefusalTiming::AfterBody };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, a_day).times(0)]);
     let error = upload_and_fail(&test_server, Way::Bytes);
@@ -372,7 +372,7 @@ fn a_throttle_longer_than_the_patience_is_an_error_that_says_how_long() {
 
 #[test]
 #[ignore = "takes as long as the pause that is assumed where none is said: half a minute"]
-fn a_throttle_without_a_time_is_waited_out() {
+fn a_throttle_without_a_duration_is_retried() {
     let throttle = Action::TooManyRequests { retry_after_s: None, timing: RefusalTiming::AfterBody };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, throttle)]);
     upload_successfully(&test_server, Way::Bytes, &Way::Bytes.sample(3));
@@ -380,7 +380,7 @@ fn a_throttle_without_a_time_is_waited_out() {
 }
 
 #[test]
-fn what_another_host_spends_of_the_budget_is_followed() {
+fn requests_of_another_host_reduce_the_budget() {
     let window = Duration::from_secs(3);
     let budget = Budget { uploads: 8, writes: 100, reads: 100, window };
     let test_server = TestServer::with(Scheme::Http, |settings| settings.limits = Limits::Custom(budget));
@@ -402,7 +402,7 @@ fn client_with_timeouts(test_server: &TestServer, change: impl FnOnce(&mut Patie
 }
 
 #[test]
-fn a_server_that_stops_reading_is_left_for_a_new_connection() {
+fn a_server_that_stops_reading_gets_a_new_connection() {
     each_in_parallel(SCHEMES, |scheme| {
         let stop = Action::StallReading { after_bytes: MIB, for_ms: 30_000 };
         let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, stop)]);
@@ -417,7 +417,7 @@ fn a_server_that_stops_reading_is_left_for_a_new_connection() {
 }
 
 #[test]
-fn a_server_that_never_reads_on_is_an_error_after_so_many_attempts() {
+fn a_server_that_never_reads_fails_the_upload_after_the_retries() {
     let stop = Action::StallReading { after_bytes: MIB, for_ms: 30_000 };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, stop).times(0)]);
     let hurried = test_server.short_pause_client().with(|settings| {
@@ -432,7 +432,7 @@ fn a_server_that_never_reads_on_is_an_error_after_so_many_attempts() {
 }
 
 #[test]
-fn a_server_that_reads_too_slowly_is_left_for_a_new_connection() {
+fn a_server_that_reads_too_slowly_gets_a_new_connection() {
     let slow = Action::Throttle { bytes_per_second: 64 << 10 };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, slow)]);
     let client = client_with_timeouts(&test_server, |patience| {
@@ -445,7 +445,7 @@ fn a_server_that_reads_too_slowly_is_left_for_a_new_connection() {
 }
 
 #[test]
-fn a_slow_answer_is_waited_for_and_nothing_is_sent_beside_it() {
+fn the_client_waits_for_a_slow_answer_and_sends_nothing_else() {
     each_in_parallel(Way::ALL, |way| {
         let fault = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 300 }).times(0);
         let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
@@ -457,7 +457,7 @@ fn a_slow_answer_is_waited_for_and_nothing_is_sent_beside_it() {
 }
 
 #[test]
-fn an_answer_that_never_comes_is_asked_for() {
+fn a_missing_answer_leads_to_a_status_request() {
     each_in_parallel(
         [(Scheme::Http, Way::Bytes), (Scheme::Https, Way::Parts), (Scheme::Http, Way::Single)],
         |(scheme, way)| {
@@ -478,7 +478,7 @@ fn an_answer_that_never_comes_is_asked_for() {
 // Answers that are not what the protocol says.
 
 #[test]
-fn an_answer_that_cannot_be_read_is_no_success_and_the_service_is_asked() {
+fn an_unreadable_answer_leads_to_a_status_request() {
     each_in_parallel(SCHEMES, |scheme| {
         for way in [Way::Bytes, Way::Parts, Way::Single] {
             let spoilt = [Action::TruncatedAnswer, Action::MalformedAnswer, Action::HtmlAnswer];
@@ -495,7 +495,7 @@ fn an_answer_that_cannot_be_read_is_no_success_and_the_service_is_asked() {
 }
 
 #[test]
-fn answers_that_can_never_be_read_end_the_upload() {
+fn permanently_unreadable_answers_end_the_upload() {
     let spoilt = |class| Fault::new(class, Action::HtmlAnswer).times(0);
     let test_server =
         TestServer::faulty(Scheme::Http, vec![spoilt(RouteClass::Chunk), spoilt(RouteClass::Status)]);
@@ -521,7 +521,7 @@ fn an_answer_about_another_video_ends_the_upload() {
 }
 
 #[test]
-fn a_container_that_somebody_filled_with_another_length_is_no_success() {
+fn a_container_filled_with_another_length_fails_the_upload() {
     let faults = vec![
         Fault::new(RouteClass::Chunk, Action::CloseBeforeRecording),
         Fault::new(RouteClass::Status, Action::StallAnswering { for_ms: 1500 }),
@@ -544,7 +544,7 @@ fn a_container_that_somebody_filled_with_another_length_is_no_success() {
 }
 
 #[test]
-fn interim_answers_are_no_answers_and_none_is_asked_for() {
+fn interim_answers_are_ignored_and_never_requested() {
     let interims = [
         "HTTP/1.1 100 Continue\r\n\r\n",
         "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n",
@@ -614,7 +614,7 @@ fn a_container_that_is_full_is_an_error_at_once() {
 }
 
 #[test]
-fn a_container_that_is_deleted_meanwhile_is_an_error() {
+fn a_container_that_is_deleted_during_the_upload_is_an_error() {
     let test_server =
         TestServer::faulty(Scheme::Https, vec![Way::Bytes.fault(1, Action::StallAnswering { for_ms: 1500 })]);
     let client = test_server.short_pause_client().lanes(1).build().unwrap();
@@ -630,7 +630,7 @@ fn a_container_that_is_deleted_meanwhile_is_an_error() {
 }
 
 #[test]
-fn two_hosts_that_fill_the_same_container_never_mix_it_up() {
+fn two_hosts_that_fill_one_container_never_mix_their_files() {
     for way in [Way::Bytes, Way::Parts] {
         let test_server = TestServer::new(Scheme::Http);
         let sample = way.sample(6);
@@ -670,7 +670,7 @@ fn client_with_exchanged_key(test_server: &TestServer) -> Client {
 }
 
 #[test]
-fn one_renewal_serves_all_chunks_that_were_refused_at_once() {
+fn one_renewal_serves_all_chunks_refused_at_the_same_time() {
     for scheme in SCHEMES {
         let expired = |index| Way::Bytes.fault(index, Action::unauthorized());
         let test_server = TestServer::faulty(scheme, vec![expired(0), expired(1), expired(2)]);
@@ -706,7 +706,7 @@ fn a_token_that_is_refused_early_in_a_body_is_renewed() {
 }
 
 #[test]
-fn tokens_that_live_shorter_than_they_say_are_renewed_as_often_as_it_takes() {
+fn tokens_that_expire_early_are_renewed_as_often_as_necessary() {
     let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 250 }).times(0);
     let test_server = TestServer::with(Scheme::Http, |settings| {
         // Less than a second is said to be none at all.
@@ -724,7 +724,7 @@ fn tokens_that_live_shorter_than_they_say_are_renewed_as_often_as_it_takes() {
 }
 
 #[test]
-fn a_renewal_that_fails_for_a_moment_is_tried_again() {
+fn a_temporary_failure_of_a_renewal_is_retried() {
     let faults = vec![
         Way::Bytes.fault(1, Action::unauthorized()),
         Fault::new(RouteClass::Auth, Action::unavailable()).nth(2).times(2),
@@ -740,7 +740,7 @@ fn a_renewal_that_fails_for_a_moment_is_tried_again() {
 }
 
 #[test]
-fn a_token_that_nothing_can_renew_ends_the_upload() {
+fn a_token_that_cannot_be_renewed_ends_the_upload() {
     let expired = || Way::Bytes.fault(1, Action::unauthorized());
     let stale = || Credentials::AccessToken {
         token: Secret::new("stale"),
@@ -769,7 +769,7 @@ fn a_token_that_nothing_can_renew_ends_the_upload() {
 }
 
 #[test]
-fn an_upload_token_that_is_deleted_meanwhile_ends_the_upload() {
+fn an_upload_token_that_is_deleted_during_the_upload_ends_it() {
     let way = Way::DelegatedBytes;
     let test_server =
         TestServer::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
@@ -815,7 +815,7 @@ fn upload_across_restart(scheme: Scheme, way: Way, lose: impl FnOnce(&StoppedSer
 }
 
 #[test]
-fn a_restart_of_the_server_is_waited_out() {
+fn an_upload_survives_a_restart_of_the_server() {
     let cases = [
         (Scheme::Http, Way::Bytes),
         (Scheme::Https, Way::Parts),
@@ -826,7 +826,7 @@ fn a_restart_of_the_server_is_waited_out() {
 }
 
 #[test]
-fn what_the_server_lost_in_a_restart_is_sent_again() {
+fn chunks_that_the_server_lost_in_a_restart_are_sent_again() {
     let cases = [(Scheme::Http, Way::Bytes, CHUNK), (Scheme::Https, Way::Parts, 2)];
     each_in_parallel(cases, |(scheme, way, place)| {
         upload_across_restart(scheme, way, |closed| closed.forget_pieces_from(place));
@@ -834,7 +834,7 @@ fn what_the_server_lost_in_a_restart_is_sent_again() {
 }
 
 #[test]
-fn a_service_that_is_not_there_is_an_error_that_says_so() {
+fn an_unreachable_service_is_reported() {
     each_in_parallel(SCHEMES, |scheme| {
         let test_server = TestServer::new(scheme);
         let hurried = test_server.short_pause_client().with(|settings| settings.retry.retries = 2);
@@ -851,7 +851,7 @@ fn a_service_that_is_not_there_is_an_error_that_says_so() {
 // Certificates.
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_an_error_at_once() {
+fn an_untrusted_certificate_is_an_error_at_once() {
     let test_server = TestServer::new(Scheme::Https);
     let builder =
         Client::builder().endpoint_url(test_server.server.url()).api_key(test_server.server.api_key());
@@ -906,22 +906,22 @@ fn upload_while_changing(way: Way, act: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn a_file_that_is_rewritten_in_place_is_noticed() {
+fn a_file_rewritten_in_place_is_detected() {
     upload_while_changing(Way::Bytes, |path| reopen(path).write_all_at(b"other bytes", 7).unwrap());
 }
 
 #[test]
-fn a_file_that_grows_is_noticed() {
+fn a_growing_file_is_detected() {
     upload_while_changing(Way::Parts, |path| reopen(path).set_len(100 * MIB).unwrap());
 }
 
 #[test]
-fn a_file_that_is_truncated_is_noticed() {
+fn a_truncated_file_is_detected() {
     upload_while_changing(Way::DelegatedBytes, |path| reopen(path).set_len(1).unwrap());
 }
 
 #[test]
-fn a_file_that_is_replaced_is_noticed() {
+fn a_replaced_file_is_detected() {
     upload_while_changing(Way::DelegatedParts, |path| {
         let other = path.with_extension("new");
         fs::copy(path, &other).unwrap();
@@ -930,7 +930,7 @@ fn a_file_that_is_replaced_is_noticed() {
 }
 
 #[test]
-fn a_file_that_shrinks_under_any_reader_in_the_middle_of_a_chunk_ends_its_upload_and_no_other() {
+fn a_file_that_shrinks_within_a_chunk_ends_only_its_own_upload_with_every_reader() {
     let all = [
         (Scheme::Http, Reader::Mmap),
         (Scheme::Http, Reader::Pread),
@@ -959,7 +959,7 @@ fn a_file_that_shrinks_under_any_reader_in_the_middle_of_a_chunk_ends_its_upload
 // Limits of this machine.
 
 #[test]
-fn a_command_with_few_descriptors_little_locked_memory_or_no_ring_delivers_all_the_same() {
+fn the_command_works_with_few_descriptors_little_locked_memory_or_no_ring() {
     for scheme in SCHEMES {
         let test_server = TestServer::new(scheme);
         let sample = Way::Bytes.sample(5);
@@ -976,7 +976,7 @@ fn a_command_with_few_descriptors_little_locked_memory_or_no_ring_delivers_all_t
 }
 
 #[test]
-fn a_command_with_next_to_no_descriptors_says_so_and_does_not_hang() {
+fn too_few_descriptors_are_an_error_and_not_a_hang() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(3);
     let args = ["upload", "--json", "-c", "3", "--retries", "0", "--chunk-size", "5MiB", sample.arg()];
@@ -1011,7 +1011,7 @@ impl std::io::Read for PanickingReader {
 }
 
 #[test]
-fn a_reader_that_panics_ends_its_upload_and_no_other() {
+fn a_panicking_reader_ends_only_its_own_upload() {
     let test_server = TestServer::new(Scheme::Http);
     let client = test_server.short_pause_client().build().unwrap();
     for len in [0, 3 * MIB, 12 * MIB] {
@@ -1067,7 +1067,7 @@ fn a_last_chunk_of_one_byte_and_one_of_full_length_both_arrive() {
 // Names that try to break out.
 
 #[test]
-fn no_file_name_breaks_out_of_its_header() {
+fn no_file_name_can_end_its_header() {
     let long = "x".repeat(255);
     let names: [&[u8]; 7] = [
         b"a \"quoted\" name.mp4",

@@ -42,7 +42,7 @@ fn kill(child: Child) -> CommandOutput {
 }
 
 #[test]
-fn an_upload_under_way_is_left_alone_by_who_reaches_its_journal_through_a_link() {
+fn a_running_upload_is_locked_for_processes_that_use_a_link_to_its_journal() {
     let test_server = test_server();
     let (sample, link) = (Sample::new(20 * MIB), test_server.folder.path().join("link.db"));
     let child = begin(&test_server, command(&test_server, UPLOAD).arg(sample.path()));
@@ -57,7 +57,7 @@ fn an_upload_under_way_is_left_alone_by_who_reaches_its_journal_through_a_link()
 }
 
 #[test]
-fn another_spelling_of_the_endpoint_goes_on_with_the_same_upload() {
+fn another_spelling_of_the_endpoint_continues_the_same_upload() {
     let test_server = test_server();
     let sample = Sample::new(20 * MIB);
     kill(begin(&test_server, command(&test_server, UPLOAD).arg(sample.path())));
@@ -71,7 +71,7 @@ fn another_spelling_of_the_endpoint_goes_on_with_the_same_upload() {
 }
 
 #[test]
-fn a_user_without_a_home_is_told_that_no_journal_is_kept() {
+fn a_user_without_a_home_gets_a_warning_that_no_journal_is_kept() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("skipped: only root can be a user without a home");
     }
@@ -96,7 +96,7 @@ fn a_user_without_a_home_is_told_that_no_journal_is_kept() {
 }
 
 #[test]
-fn a_journal_without_shared_memory_is_kept_by_several_processes() {
+fn several_processes_use_a_journal_without_shared_memory() {
     let test_server = test_server();
     let (sample, other) = (Sample::new(20 * MIB), Sample::new(6 * MIB));
     // With a log, as a process left it where memory could be shared.
@@ -121,7 +121,7 @@ fn a_journal_without_shared_memory_is_kept_by_several_processes() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_is_listed() {
+fn a_read_only_journal_can_be_listed() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("skipped: only root can be another user");
     }
@@ -149,7 +149,7 @@ fn a_journal_that_cannot_be_written_is_listed() {
 
 /// What a run with sudo leaves is the user's.
 #[test]
-fn root_makes_a_journal_for_the_owner_of_its_folder() {
+fn root_creates_a_journal_for_the_owner_of_its_folder() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("skipped: this is not root");
     }
@@ -178,7 +178,7 @@ fn delegated(test_server: &TestServer, token: &str, sample: &Sample) -> Command 
 }
 
 #[test]
-fn a_new_upload_token_goes_on_with_the_video_of_the_old_one() {
+fn a_new_upload_token_continues_the_video_of_the_old_one() {
     let test_server = test_server();
     let sample = Sample::new(20 * MIB);
     let (old, new) = (test_server.upload_token(), test_server.upload_token());
@@ -190,7 +190,7 @@ fn a_new_upload_token_goes_on_with_the_video_of_the_old_one() {
 }
 
 #[test]
-fn a_token_that_the_service_refuses_for_that_video_begins_anew_and_leaves_the_old_one_its_own() {
+fn a_token_without_access_to_the_video_starts_again_and_keeps_the_old_session() {
     let test_server = test_server();
     let sample = Sample::new(20 * MIB);
     let (old, new) = (test_server.upload_token(), test_server.upload_token());

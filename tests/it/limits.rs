@@ -21,7 +21,7 @@ fn mib_a_second(mib: u64) -> Bandwidth {
 }
 
 #[test]
-fn every_lane_and_every_reader_keeps_to_the_one_limit() {
+fn all_lanes_and_readers_share_one_limit() {
     let ways = [
         (Scheme::Http, Reader::Mmap),
         (Scheme::Http, Reader::Pread),
@@ -68,7 +68,7 @@ fn a_limit_can_be_changed_while_uploads_run() {
 }
 
 #[test]
-fn the_command_keeps_to_a_limit_and_to_a_timetable() {
+fn the_command_respects_a_limit_and_a_timetable() {
     let limits = ["8M", "8M:1k", "00:00,8M 12:00,8M", "Mon-00:00,8M;Thu-10:30,8192"];
     each_in_parallel(limits, |limit| {
         let test_server = TestServer::new(Scheme::Http);
@@ -81,7 +81,7 @@ fn the_command_keeps_to_a_limit_and_to_a_timetable() {
 }
 
 #[test]
-fn what_is_no_limit_or_contradicts_another_is_refused_before_anything_is_sent() {
+fn invalid_and_contradictory_limits_are_refused_before_anything_is_sent() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let refused = |args: &[&str], texts: &[&str]| {
@@ -97,7 +97,7 @@ fn what_is_no_limit_or_contradicts_another_is_refused_before_anything_is_sent() 
 }
 
 #[test]
-fn a_rate_makes_the_chunks_larger_that_nobody_chose_and_a_slow_link_does_not() {
+fn a_request_rate_enlarges_default_chunks_and_a_bandwidth_limit_does_not() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::sparse(2 << 30);
     let chunk_bytes = |args: &[&str]| {
@@ -155,7 +155,7 @@ fn send(client: &Client, reader: impl Read + Send + 'static) -> Uploaded {
 }
 
 #[test]
-fn a_hundred_streams_that_start_one_after_another_from_the_last_on_share_two_chunks_of_memory() {
+fn a_hundred_streams_in_reverse_order_share_memory_for_two_chunks() {
     let test_server = TestServer::new(Scheme::Http);
     let client = client_with_memory_for(&test_server, 2);
     let sample = Sample::new(CHUNK + 1);
@@ -176,7 +176,7 @@ fn a_hundred_streams_that_start_one_after_another_from_the_last_on_share_two_chu
 }
 
 #[test]
-fn streams_that_all_have_something_at_once_come_to_their_ends_with_memory_for_one_chunk() {
+fn simultaneous_streams_complete_with_memory_for_one_chunk() {
     let test_server = TestServer::new(Scheme::Https);
     let client = client_with_memory_for(&test_server, 1);
     let sample = Sample::new(2 * CHUNK + 7);
@@ -191,7 +191,7 @@ fn streams_that_all_have_something_at_once_come_to_their_ends_with_memory_for_on
 }
 
 #[test]
-fn a_stream_that_is_given_up_in_the_middle_of_a_chunk_leaves_its_memory_to_others() {
+fn a_stream_cancelled_within_a_chunk_returns_its_memory() {
     let test_server = TestServer::new(Scheme::Http);
     let client = client_with_memory_for(&test_server, 1);
     let (permit, permission) = mpsc::channel();
@@ -222,7 +222,7 @@ impl Read for NotifyingReader {
 }
 
 #[test]
-fn standard_input_that_cannot_go_as_asked_is_refused_before_the_files_beside_it_are_sent() {
+fn impossible_settings_for_standard_input_are_refused_before_any_file_is_sent() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     for (args, code, text) in [
@@ -238,7 +238,7 @@ fn standard_input_that_cannot_go_as_asked_is_refused_before_the_files_beside_it_
 }
 
 #[test]
-fn chunks_of_standard_input_become_smaller_where_the_memory_is_small() {
+fn chunks_of_standard_input_shrink_with_the_available_memory() {
     let test_server = TestServer::new(Scheme::Http);
     let chunk_bytes = |memory: &str| {
         let ran =

@@ -54,7 +54,7 @@ fn send(child: &Child, signal: Signal) {
 // Signals.
 
 #[test]
-fn the_first_signal_lets_the_chunks_under_way_end_and_the_same_command_sends_the_rest() {
+fn the_first_signal_finishes_running_chunks_and_the_same_command_sends_the_rest() {
     each_in_parallel([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
         let test_server = slow_server(500);
         let sample = Way::Bytes.sample(6);
@@ -73,7 +73,7 @@ fn the_first_signal_lets_the_chunks_under_way_end_and_the_same_command_sends_the
 }
 
 #[test]
-fn the_second_signal_ends_it_at_once() {
+fn the_second_signal_ends_the_command_at_once() {
     each_in_parallel([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
         let test_server = slow_server(60_000);
         let sample = Way::Bytes.sample(6);
@@ -90,7 +90,7 @@ fn the_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_command_that_was_stopped_for_longer_than_its_patience_goes_on_and_others_are_told_of_it() {
+fn a_command_stopped_for_longer_than_its_timeouts_continues_and_keeps_its_lock() {
     each_in_parallel([Scheme::Http, Scheme::Https], |scheme| {
         let slow = Action::Throttle { bytes_per_second: 10 * MIB };
         let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
@@ -114,7 +114,7 @@ fn a_command_that_was_stopped_for_longer_than_its_patience_goes_on_and_others_ar
 
 /// The kernel's own files say that they are a page long: this one has less, that one cannot be read.
 #[test]
-fn a_file_that_cannot_be_read_names_the_byte_and_fails_alone() {
+fn an_unreadable_file_fails_alone_with_the_offset() {
     let (short, broken) = ("/sys/class/net/lo/mtu", "/sys/class/net/lo/speed");
     if fs::metadata(broken).map_or(true, |metadata| metadata.len() == 0) || fs::read(broken).is_ok() {
         return eprintln!("skipped: {broken} is another here");
@@ -135,7 +135,7 @@ fn a_file_that_cannot_be_read_names_the_byte_and_fails_alone() {
 }
 
 #[test]
-fn a_stream_that_cannot_be_read_says_so() {
+fn an_unreadable_stream_is_reported() {
     let test_server = TestServer::new(Scheme::Http);
     let mut command = ringlift();
     // Nothing is mapped at a process's first address (proc_pid_mem(5)).
@@ -147,7 +147,7 @@ fn a_stream_that_cannot_be_read_says_so() {
 
 /// A disk whose end is missing, with a file on it that reaches over the edge.
 #[test]
-fn a_disk_that_fails_in_the_middle_of_a_file_names_the_byte_and_fails_that_file_alone() {
+fn a_failing_disk_fails_one_file_with_the_offset() {
     let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let (sample, other) = (Way::Bytes.sample(6), Way::Bytes.sample(2));
@@ -195,7 +195,7 @@ fn is_done_or_names_the_journal(
 }
 
 #[test]
-fn a_journal_on_a_full_disk_is_named_before_anything_is_made_and_never_spoils_an_upload() {
+fn a_journal_on_a_full_disk_is_reported_first_and_never_breaks_an_upload() {
     let sizes = [0, 4, 12, 24, 36, 48, 64, 96, 160, 512];
     let outcomes = sizes.map(|kib| {
         let test_server = TestServer::new(Scheme::Http);
@@ -222,7 +222,7 @@ fn a_journal_on_a_full_disk_is_named_before_anything_is_made_and_never_spoils_an
 }
 
 #[test]
-fn a_journal_that_may_not_grow_is_named_and_never_spoils_an_upload() {
+fn a_journal_at_its_size_limit_is_reported_and_never_breaks_an_upload() {
     each_in_parallel([0, 4, 8, 24, 40, 64, 400], |kib| {
         let test_server = TestServer::new(Scheme::Http);
         let sample = Way::Bytes.sample(4);
@@ -240,7 +240,7 @@ fn a_journal_that_may_not_grow_is_named_and_never_spoils_an_upload() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_is_named_before_anything_is_made() {
+fn a_read_only_journal_is_reported_before_anything_is_created() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(2);
     let with_journal = |command: &mut Command, journal: &Path| {
@@ -268,7 +268,7 @@ fn a_journal_that_cannot_be_written_is_named_before_anything_is_made() {
 
 /// The newest pages of the journal are torn; how much of it is lost decides what is sent again.
 #[test]
-fn a_journal_that_was_torn_in_a_crash_costs_chunks_and_no_second_video() {
+fn a_journal_damaged_by_a_crash_costs_chunks_and_no_second_video() {
     let test_server = slow_server(150);
     let sample = Way::Bytes.sample(8);
     let child = start(&mut upload(&test_server, &[], &sample));
@@ -300,7 +300,7 @@ fn by_name<'a>(test_server: &TestServer, command: &'a mut Command, name: &str) -
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_tried_again_and_then_named() {
+fn an_unknown_host_name_is_retried_and_then_reported() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let mut command = ringlift();
@@ -310,7 +310,7 @@ fn a_name_that_nobody_knows_is_tried_again_and_then_named() {
 }
 
 #[test]
-fn a_name_that_is_unknown_for_a_while_is_waited_for() {
+fn a_temporarily_unknown_host_name_is_retried() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(3);
     let hosts = test_server.folder.path().join("hosts");
@@ -351,7 +351,7 @@ fn one_address_that_answers_is_enough() {
 }
 
 #[test]
-fn a_proxy_in_the_environment_is_not_used_and_that_is_said() {
+fn a_proxy_in_the_environment_is_ignored_with_a_warning() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -373,7 +373,7 @@ fn a_proxy_in_the_environment_is_not_used_and_that_is_said() {
 /// Everything in one network of its own, whose only interface goes down for a while in the middle: no
 /// packet arrives, and nobody says so. The server is found again by its folder.
 #[test]
-fn a_network_that_is_gone_for_a_while_is_waited_out() {
+fn an_upload_survives_a_network_outage() {
     let folder = tempfile::tempdir().unwrap();
     let sample = Way::Bytes.sample(8);
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
@@ -410,7 +410,7 @@ fn a_network_that_is_gone_for_a_while_is_waited_out() {
 // Many files.
 
 #[test]
-fn two_thousand_files_take_few_descriptors_and_little_memory_and_what_fails_is_counted() {
+fn two_thousand_files_use_few_descriptors_and_little_memory_and_failures_are_counted() {
     let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let path = |number: u32| folder.path().join(format!("{number}.mp4"));

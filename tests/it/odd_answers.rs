@@ -149,7 +149,7 @@ fn spellings() -> Vec<String> {
 }
 
 #[test]
-fn no_spelling_of_the_key_is_shown_by_any_part_of_an_error() {
+fn no_part_of_an_error_shows_any_spelling_of_the_key() {
     for spelling in spellings() {
         let echoed = spelling.clone();
         let service = Service::new(move |request| match request.target.as_str() {
@@ -179,7 +179,7 @@ fn no_spelling_of_the_key_is_shown_by_any_part_of_an_error() {
 }
 
 #[test]
-fn the_command_shows_no_key_whatever_it_was_asked_to_show() {
+fn no_command_shows_the_key() {
     for spelling in spellings() {
         let echoed = spelling.clone();
         let service = Service::new(move |request| match request.method.as_str() {
@@ -214,7 +214,7 @@ fn the_password_of_an_endpoint_or_of_a_proxy_is_not_shown() {
 }
 
 #[test]
-fn an_upload_token_is_hidden_in_every_spelling_that_a_gateway_writes() {
+fn an_upload_token_is_hidden_in_every_spelling() {
     let token = "to1/SECRET+=9&x";
     let html = token.replace('&', "&amp;");
     for spelling in
@@ -240,14 +240,14 @@ fn an_upload_token_is_hidden_in_every_spelling_that_a_gateway_writes() {
 }
 
 #[test]
-fn a_short_key_does_not_blot_out_ordinary_words() {
+fn a_short_key_does_not_hide_ordinary_words() {
     let service = Service::new(|_| problem(400, "This is an invalid attribute"));
     let ran = run(service.command("a").args(["video", "get", "vi1"]));
     ran.failed(1, &["This is an invalid attribute"]);
 }
 
 #[test]
-fn one_odd_video_does_not_hide_the_others_of_its_page() {
+fn one_malformed_video_does_not_hide_the_rest_of_its_page() {
     let service = Service::new(|_| {
         let plain = r#"{"videoId":"vi1","title":"A"}"#;
         let fields = r#"{"videoId":"vi2","title":7,"public":1,"tags":{},"assets":[],"createdAt":1720999999}"#;
@@ -267,7 +267,7 @@ fn one_odd_video_does_not_hide_the_others_of_its_page() {
 }
 
 #[test]
-fn a_page_of_some_mib_is_read() {
+fn a_page_of_several_mib_is_read() {
     let service = Service::new(|_| {
         let video = |number| json!({"videoId": format!("vi{number}"), "description": "d".repeat(60_000)});
         answer_with_json(200, &json!({"data": (0..100).map(video).collect::<Vec<_>>()}))
@@ -277,7 +277,7 @@ fn a_page_of_some_mib_is_read() {
 }
 
 #[test]
-fn titles_and_file_names_cannot_steer_the_terminal() {
+fn titles_and_file_names_cannot_control_the_terminal() {
     let service = Service::new(|request| match request.method.as_str() {
         "GET" => answer_with_json(
             200,
@@ -297,7 +297,7 @@ fn titles_and_file_names_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn a_video_id_with_control_characters_is_no_answer() {
+fn a_video_id_with_control_characters_is_refused() {
     let service = Service::new(|_| answer_with_json(201, &json!({"videoId": "vi1\u{1b}]0;x\u{7}"})));
     let error = pollster::block_on(service.client("key-1234").video("vi1")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
@@ -305,7 +305,7 @@ fn a_video_id_with_control_characters_is_no_answer() {
 }
 
 #[test]
-fn steps_in_a_path_are_refused_before_anything_is_sent() {
+fn path_segments_in_an_id_are_refused_before_anything_is_sent() {
     let service = Service::new(|_| answer_with(204, ""));
     for id in [".", "..", ""] {
         run(service.command("key-1234").args(["video", "delete", "--", id])).failed(2, &["its id is"]);
@@ -361,7 +361,7 @@ fn upload_with_journal(service: &Service) -> (String, Vec<Container>) {
 }
 
 #[test]
-fn a_container_whose_answer_was_lost_is_found_though_the_list_lags() {
+fn a_container_with_a_lost_answer_is_found_in_a_delayed_list() {
     for (from, page) in [(1, 1), (2, 1), (1, 2), (1, 5)] {
         let (service, videos) = service_that_loses_creation(from, page);
         let (video_id, left) = upload_with_journal(&service);
@@ -374,7 +374,7 @@ fn a_container_whose_answer_was_lost_is_found_though_the_list_lags() {
 }
 
 #[test]
-fn a_container_that_no_list_has_stays_in_the_journal_when_another_is_made() {
+fn an_unlisted_container_stays_in_the_journal_after_another_is_created() {
     let (service, videos) = service_that_loses_creation(usize::MAX, 1);
     let (video_id, left) = upload_with_journal(&service);
     assert_eq!(video_id, "vi2");
@@ -386,7 +386,7 @@ fn a_container_that_no_list_has_stays_in_the_journal_when_another_is_made() {
 }
 
 #[test]
-fn clean_deletes_the_container_that_no_list_had_and_not_the_one_that_was_filled() {
+fn clean_deletes_the_unlisted_container_and_keeps_the_filled_one() {
     let (service, _) = service_that_loses_creation(3, 1);
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("journal.db");
@@ -408,7 +408,7 @@ fn clean_deletes_the_container_that_no_list_had_and_not_the_one_that_was_filled(
 }
 
 #[test]
-fn a_status_whose_numbers_are_texts_is_understood_after_a_lost_answer() {
+fn a_status_with_numbers_as_texts_is_read_after_a_lost_answer() {
     const LEN: u64 = 2 * 5_242_880 + 1000;
     let seen = Mutex::new(Vec::new());
     let service = Service::new(move |request| {

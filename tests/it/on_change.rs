@@ -45,7 +45,7 @@ fn videos(test_server: &TestServer) -> Vec<String> {
 }
 
 #[test]
-fn fails_the_upload_and_leaves_no_video_that_looks_whole() {
+fn a_change_fails_the_upload_and_leaves_no_complete_video() {
     let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
     let ran = upload_and_change(&test_server, &sample, &[]).failed(6, &[sample.arg(), "video delete"]);
     assert_eq!(ran.event("file_failed")["error"]["kind"], "source_changed");
@@ -53,7 +53,7 @@ fn fails_the_upload_and_leaves_no_video_that_looks_whole() {
 }
 
 #[test]
-fn begins_the_upload_anew_when_that_is_asked_for() {
+fn a_change_restarts_the_upload_with_on_change_restart() {
     let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
     let ran = upload_and_change(&test_server, &sample, &["--on-change", "restart", "--sha256"]).done();
     let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
@@ -67,7 +67,7 @@ fn begins_the_upload_anew_when_that_is_asked_for() {
 }
 
 #[test]
-fn without_end_ends_the_upload_all_the_same() {
+fn endless_changes_end_the_upload() {
     let (test_server, sample) = (TestServer::new(Scheme::Http), Sample::new(30 * MIB));
     let client = test_server.client().lanes(1).build().unwrap();
     let over = AtomicBool::new(false);
@@ -89,7 +89,7 @@ fn without_end_ends_the_upload_all_the_same() {
 }
 
 #[test]
-fn a_video_that_was_named_is_not_deleted_for_it() {
+fn a_given_video_is_not_deleted_after_a_change() {
     let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
     let client = test_server.client().build().unwrap();
     let container =

@@ -68,7 +68,7 @@ fn a_full_standard_output_is_an_error_of_every_command() {
 }
 
 #[test]
-fn an_upload_whose_id_could_not_be_written_stays_in_the_journal_and_is_answered_the_next_time() {
+fn an_upload_whose_id_could_not_be_written_is_reported_by_the_next_run() {
     for flags in [&["upload"][..], &["upload", "--json"]] {
         let test_server = TestServer::new(Scheme::Http);
         let sample = Sample::new(11 * MIB);
@@ -88,7 +88,7 @@ fn an_upload_whose_id_could_not_be_written_stays_in_the_journal_and_is_answered_
 }
 
 #[test]
-fn a_token_that_could_not_be_written_is_deleted_again() {
+fn a_token_that_could_not_be_written_is_deleted() {
     for json in [None, Some("--json")] {
         let test_server = TestServer::new(Scheme::Http);
         let ran = run_full(test_server.configure(&mut ringlift()).args(["token", "create"]).args(json));
@@ -99,7 +99,7 @@ fn a_token_that_could_not_be_written_is_deleted_again() {
 }
 
 #[test]
-fn a_reader_that_has_gone_wants_no_more_and_that_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let files = small_files(folder.path(), 20);
@@ -112,7 +112,7 @@ fn a_reader_that_has_gone_wants_no_more_and_that_is_no_error() {
 }
 
 #[test]
-fn streams_that_are_closed_or_full_on_the_side_of_the_messages_spoil_no_upload() {
+fn a_closed_or_full_standard_error_breaks_no_upload() {
     for ending in [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"] {
         let test_server = TestServer::new(Scheme::Http);
         let sample = Sample::new(11 * MIB);
@@ -129,7 +129,7 @@ fn streams_that_are_closed_or_full_on_the_side_of_the_messages_spoil_no_upload()
 // Slow readers.
 
 #[test]
-fn a_pipe_that_others_made_non_blocking_loses_no_line() {
+fn a_non_blocking_pipe_loses_no_line() {
     let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let files = small_files(folder.path(), 300);
@@ -150,7 +150,7 @@ fn a_pipe_that_others_made_non_blocking_loses_no_line() {
 }
 
 #[test]
-fn a_reader_that_never_reads_keeps_no_signal_from_ending_it() {
+fn a_reader_that_never_reads_blocks_no_signal() {
     each_in_parallel([("--json", true), ("-vvv", false)], |(flag, is_stdout)| {
         let test_server = TestServer::new(Scheme::Http);
         let folder = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ fn a_reader_that_never_reads_keeps_no_signal_from_ending_it() {
 // Signals.
 
 #[test]
-fn a_terminal_that_is_gone_ends_it_as_a_service_manager_does() {
+fn a_closed_terminal_ends_the_command_like_sigterm() {
     let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = stalling());
     let sample = Sample::new(30 * MIB);
     let mut command = ringlift();
@@ -194,7 +194,7 @@ fn a_terminal_that_is_gone_ends_it_as_a_service_manager_does() {
 }
 
 #[test]
-fn a_hangup_that_is_ignored_at_the_start_stays_ignored() {
+fn a_sighup_ignored_at_the_start_stays_ignored() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(11 * MIB);
     let mut command = ringlift_after("trap '' HUP");
@@ -208,7 +208,7 @@ fn a_hangup_that_is_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn a_command_that_only_asks_ends_with_a_summary_too() {
+fn an_interrupted_query_ends_with_a_summary() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = ringlift();
     command.env("APIVIDEO_API_KEY", "k").args(["video", "list", "--json", "--endpoint-url"]);
@@ -220,7 +220,7 @@ fn a_command_that_only_asks_ends_with_a_summary_too() {
 }
 
 #[test]
-fn a_signal_between_two_attempts_makes_no_third_one_and_ends_it_at_once() {
+fn a_signal_between_two_attempts_ends_the_command_at_once() {
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", refusing.local_addr().unwrap());
     drop(refusing);
@@ -242,7 +242,7 @@ fn a_signal_between_two_attempts_makes_no_third_one_and_ends_it_at_once() {
 }
 
 #[test]
-fn a_signal_while_it_waits_names_the_video_that_is_there() {
+fn a_signal_during_wait_names_the_uploaded_video() {
     let test_server =
         TestServer::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
     let sample = Sample::new(6 * MIB);
@@ -269,7 +269,7 @@ fn a_signal_while_it_waits_names_the_video_that_is_there() {
 }
 
 #[test]
-fn a_wait_that_is_over_is_made_longer_by_its_own_flag() {
+fn a_wait_timeout_advises_its_own_flag() {
     let test_server =
         TestServer::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
     let sample = Sample::new(6 * MIB);
@@ -281,7 +281,7 @@ fn a_wait_that_is_over_is_made_longer_by_its_own_flag() {
 }
 
 #[test]
-fn the_demonstration_ends_at_once_and_takes_its_files_along() {
+fn demo_ends_at_a_signal_and_removes_its_files() {
     let folder = tempfile::tempdir().unwrap();
     for after in [50, 1500] {
         let mut command = ringlift();
@@ -298,7 +298,7 @@ fn the_demonstration_ends_at_once_and_takes_its_files_along() {
 }
 
 #[test]
-fn the_demonstration_refuses_what_has_no_end() {
+fn demo_refuses_an_endless_file() {
     run(ringlift().args(["demo", "/dev/zero"])).failed(2, &["/dev/zero", "not a regular file"]);
     run(ringlift().args(["demo", "--size", "8388608T"])).failed(1, &["needs", "free"]);
 }
@@ -306,7 +306,7 @@ fn the_demonstration_refuses_what_has_no_end() {
 // Names.
 
 #[test]
-fn a_name_of_any_bytes_is_continued_by_the_command_that_is_printed_and_named_in_events() {
+fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
     let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = stalling());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(std::ffi::OsStr::from_bytes(b"bad\xff \x1b[2J\n'film.mp4"));

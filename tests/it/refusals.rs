@@ -34,7 +34,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn a_missing_file() {
     refused(&["/nowhere/movie.mp4"], NO_SUCH_FILE, &["/nowhere/movie.mp4"]);
 }
 
@@ -45,7 +45,7 @@ fn a_directory() {
 }
 
 #[test]
-fn a_file_that_may_not_be_read() {
+fn a_file_without_read_permission() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     fs::set_permissions(sample.path(), fs::Permissions::from_mode(0o000)).unwrap();
@@ -56,7 +56,7 @@ fn a_file_that_may_not_be_read() {
 }
 
 #[test]
-fn what_is_no_file_at_all() {
+fn a_path_that_is_not_a_regular_file() {
     let folder = tempfile::tempdir().unwrap();
     let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
@@ -129,7 +129,7 @@ fn a_wrong_upload_token() {
 }
 
 #[test]
-fn a_video_that_nobody_knows() {
+fn an_unknown_video() {
     let sample = Sample::new(MIB);
     refused(&["--video-id", "viNobody", sample.arg()], NO_SUCH_VIDEO, &["viNobody"]);
     let test_server = TestServer::new(Scheme::Http);
@@ -149,7 +149,7 @@ fn a_container_that_is_filled_already() {
 }
 
 #[test]
-fn an_endpoint_that_is_not_there() {
+fn an_unreachable_endpoint() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sample = Sample::new(MIB);
     let mut command = ringlift();
@@ -176,7 +176,7 @@ fn an_endpoint_that_never_answers() {
 }
 
 #[test]
-fn an_endpoint_that_is_no_address() {
+fn an_invalid_endpoint() {
     let sample = Sample::new(MIB);
     for url in ["ftp://127.0.0.1", "127.0.0.1:80", "http://", "nonsense"] {
         let mut command = ringlift();
@@ -198,7 +198,7 @@ fn a_certificate_that_is_not_trusted() {
 }
 
 #[test]
-fn a_certificate_file_that_is_not_there() {
+fn a_missing_certificate_file() {
     let test_server = TestServer::new(Scheme::Https);
     let sample = Sample::new(MIB);
     let mut command = ringlift();
@@ -238,7 +238,7 @@ fn a_server_whose_disk_is_full() {
 }
 
 #[test]
-fn a_stream_that_is_longer_than_said_still_arrives() {
+fn a_stream_longer_than_expected_still_arrives() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(11 * MIB);
     let mut command = ringlift();

@@ -88,7 +88,7 @@ fn all_schemes_and_ways() -> impl Iterator<Item = (Scheme, Way)> {
 // However it ended.
 
 #[test]
-fn a_cancelled_upload_goes_on_where_it_was() {
+fn a_cancelled_upload_continues() {
     each_in_parallel(all_schemes_and_ways(), |(scheme, way)| {
         let test_server = slow_server(scheme, way);
         let scenario = ResumeScenario::new(&test_server, way);
@@ -107,7 +107,7 @@ fn a_cancelled_upload_goes_on_where_it_was() {
 }
 
 #[test]
-fn an_upload_whose_client_went_away_goes_on_where_it_was() {
+fn an_upload_continues_after_its_client_was_dropped() {
     each_in_parallel(all_schemes_and_ways(), |(scheme, way)| {
         let test_server = slow_server(scheme, way);
         let scenario = ResumeScenario::new(&test_server, way);
@@ -122,7 +122,7 @@ fn an_upload_whose_client_went_away_goes_on_where_it_was() {
 }
 
 #[test]
-fn an_upload_that_was_stopped_sends_exactly_the_rest() {
+fn a_stopped_upload_sends_exactly_the_rest() {
     each_in_parallel(all_schemes_and_ways(), |(scheme, way)| {
         let test_server = slow_server(scheme, way);
         let scenario = ResumeScenario::new(&test_server, way);
@@ -137,7 +137,7 @@ fn an_upload_that_was_stopped_sends_exactly_the_rest() {
 }
 
 #[test]
-fn an_upload_goes_on_when_its_server_is_back() {
+fn an_upload_continues_when_its_server_is_back() {
     each_in_parallel(all_schemes_and_ways(), |(scheme, way)| {
         let test_server = slow_server(scheme, way);
         let scenario = ResumeScenario::new(&test_server, way);
@@ -156,7 +156,7 @@ fn an_upload_goes_on_when_its_server_is_back() {
 }
 
 #[test]
-fn an_upload_goes_on_with_other_credentials() {
+fn an_upload_continues_with_other_credentials() {
     let test_server = TestServer::faulty(Scheme::Http, vec![Way::Bytes.fault(3, Action::unauthorized())]);
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     let client = scenario.client(&test_server).build().unwrap();
@@ -169,7 +169,7 @@ fn an_upload_goes_on_with_other_credentials() {
 }
 
 #[test]
-fn a_single_request_goes_into_the_container_that_was_made_for_it() {
+fn a_single_request_is_repeated_into_the_same_container() {
     for action in [Action::CloseBeforeRecording, Action::CloseAfterRecording] {
         let test_server = TestServer::faulty(Scheme::Http, vec![Way::Single.fault(0, action)]);
         let scenario = ResumeScenario::new(&test_server, Way::Single);
@@ -201,7 +201,7 @@ fn resume_after_unacknowledged_chunk(scheme: Scheme, way: Way) -> (TestServer, U
 }
 
 #[test]
-fn with_a_key_what_the_service_has_is_not_sent_again_though_nobody_wrote_it_down() {
+fn with_a_key_a_stored_chunk_is_not_sent_again_even_if_not_journalled() {
     each_in_parallel([(Scheme::Http, Way::Bytes), (Scheme::Https, Way::Parts)], |(scheme, way)| {
         let (test_server, uploaded) = resume_after_unacknowledged_chunk(scheme, way);
         assert_eq!(test_server.chunk_requests().len() as u32, uploaded.chunks);
@@ -209,7 +209,7 @@ fn with_a_key_what_the_service_has_is_not_sent_again_though_nobody_wrote_it_down
 }
 
 #[test]
-fn without_a_key_it_is_sent_again_and_already_sent_is_an_answer() {
+fn without_a_key_an_unjournalled_chunk_is_sent_again_and_already_sent_counts_as_stored() {
     each_in_parallel(
         [(Scheme::Http, Way::DelegatedParts), (Scheme::Https, Way::DelegatedBytes)],
         |(scheme, way)| {
@@ -221,7 +221,7 @@ fn without_a_key_it_is_sent_again_and_already_sent_is_an_answer() {
 }
 
 #[test]
-fn what_the_service_lost_is_sent_again_though_it_was_acknowledged() {
+fn an_acknowledged_chunk_that_the_service_lost_is_sent_again() {
     each_in_parallel([(Way::Bytes, CHUNK), (Way::Parts, 2)], |(way, place)| {
         let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
         let test_server = TestServer::faulty(Scheme::Http, vec![stop(3), stop(4)]);
@@ -239,7 +239,7 @@ fn what_the_service_lost_is_sent_again_though_it_was_acknowledged() {
 }
 
 #[test]
-fn another_chunk_size_does_not_change_an_upload_that_has_begun() {
+fn another_chunk_size_does_not_change_a_started_upload() {
     let test_server = slow_server(Scheme::Http, Way::Bytes);
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     drop(scenario.begin(scenario.client(&test_server), 2));
@@ -253,7 +253,7 @@ fn another_chunk_size_does_not_change_an_upload_that_has_begun() {
 // Who may.
 
 #[test]
-fn of_two_clients_with_the_same_file_one_works_and_the_other_says_so() {
+fn the_second_client_with_the_same_file_is_busy() {
     each_in_parallel(Way::CHUNKED, |way| {
         let test_server = slow_server(Scheme::Http, way);
         let scenario = ResumeScenario::new(&test_server, way);
@@ -272,7 +272,7 @@ fn of_two_clients_with_the_same_file_one_works_and_the_other_says_so() {
 }
 
 #[test]
-fn a_finished_upload_begins_anew() {
+fn a_finished_upload_starts_again() {
     each_in_parallel(Way::ALL, |way| {
         let test_server = TestServer::new(Scheme::Http);
         let scenario = ResumeScenario::new(&test_server, way);
@@ -284,7 +284,7 @@ fn a_finished_upload_begins_anew() {
 }
 
 #[test]
-fn a_stream_is_never_taken_up_and_its_container_is_listed() {
+fn a_stream_is_never_resumed_and_its_container_is_listed() {
     let test_server = TestServer::faulty(Scheme::Http, vec![Way::Parts.fault(1, Action::unauthorized())]);
     let scenario = ResumeScenario::new(&test_server, Way::Parts);
     let client = scenario.client(&test_server).build().unwrap();
@@ -300,7 +300,7 @@ fn a_stream_is_never_taken_up_and_its_container_is_listed() {
 }
 
 #[test]
-fn an_upload_whose_end_nobody_heard_of_is_found_complete() {
+fn an_unconfirmed_upload_is_found_complete() {
     each_in_parallel(Way::ALL, |way| {
         // What went in a single request shows only once it is ingested.
         let test_server = TestServer::with(Scheme::Http, |settings| settings.ingest_delay = Duration::ZERO);
@@ -329,7 +329,7 @@ fn an_upload_whose_end_nobody_heard_of_is_found_complete() {
 // Containers that nobody will fill.
 
 #[test]
-fn a_file_that_changed_between_two_runs_goes_into_a_new_container_and_the_old_one_is_listed() {
+fn a_file_changed_between_two_runs_gets_a_new_container_and_the_old_one_is_listed() {
     each_in_parallel(Way::CHUNKED, |way| {
         let test_server = slow_server(Scheme::Http, way);
         let scenario = ResumeScenario::new(&test_server, way);
@@ -348,7 +348,7 @@ fn a_file_that_changed_between_two_runs_goes_into_a_new_container_and_the_old_on
 }
 
 #[test]
-fn a_file_that_changed_in_the_middle_leaves_a_container_that_is_listed() {
+fn a_file_changed_during_the_upload_leaves_a_listed_container() {
     let test_server = slow_server(Scheme::Http, Way::Bytes);
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     let running = scenario.begin(scenario.client(&test_server), 2);
@@ -361,7 +361,7 @@ fn a_file_that_changed_in_the_middle_leaves_a_container_that_is_listed() {
 }
 
 #[test]
-fn a_container_that_was_given_is_continued_and_is_nobodys_orphan() {
+fn a_given_container_is_continued_and_never_listed_as_orphaned() {
     let test_server = slow_server(Scheme::Http, Way::Bytes);
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     let client = scenario.client(&test_server).build().unwrap();
@@ -416,7 +416,7 @@ fn assert_refused(test_server: &TestServer, scenario: &ResumeScenario, reason: &
 }
 
 #[test]
-fn a_journal_that_is_none_is_refused_before_anything_is_created() {
+fn a_file_that_is_not_a_journal_is_refused_before_anything_is_created() {
     let test_server = TestServer::new(Scheme::Http);
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     fs::write(scenario.journal(), b"a letter to somebody").unwrap();

@@ -84,7 +84,7 @@ fn assert_gone(test_server: &TestServer, video_id: &str) {
 }
 
 #[test]
-fn what_a_crash_left_is_listed_and_continued_from_any_folder() {
+fn an_upload_interrupted_by_a_crash_is_listed_and_continued_from_any_folder() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
     let mut upload = command(&test_server, UPLOAD);
@@ -125,7 +125,7 @@ fn what_a_crash_left_is_listed_and_continued_from_any_folder() {
 }
 
 #[test]
-fn a_moved_file_is_continued_under_its_new_name() {
+fn a_renamed_file_is_continued() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
     // A new name moves ctime, so that the chunks have to be proved.
@@ -141,7 +141,7 @@ fn a_moved_file_is_continued_under_its_new_name() {
 }
 
 #[test]
-fn an_upload_under_way_is_listed_and_left_alone() {
+fn a_running_upload_is_listed_and_not_resumed() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
     let child = begin(&test_server, command(&test_server, UPLOAD).arg(sample.path()));
@@ -157,7 +157,7 @@ fn an_upload_under_way_is_listed_and_left_alone() {
 }
 
 #[test]
-fn a_delegated_upload_is_continued_with_its_token_or_another_of_the_account() {
+fn a_delegated_upload_continues_with_its_token_or_another_of_the_account() {
     let test_server = test_server();
     let token = || {
         let created = run(&mut command(&test_server, &["token", "create", "--json"])).done();
@@ -177,7 +177,7 @@ fn a_delegated_upload_is_continued_with_its_token_or_another_of_the_account() {
 }
 
 #[test]
-fn what_cannot_be_continued_is_named_with_the_way_out() {
+fn an_upload_that_cannot_continue_is_reported_with_advice() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
     left(&test_server, &sample);
@@ -201,7 +201,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn what_was_given_up_is_cleaned_away_once_that_is_confirmed() {
+fn clean_deletes_failed_uploads_after_confirmation() {
     let test_server = with_fault(refusal());
     let sample = Sample::new(30 * MIB);
     let ran = run(command(&test_server, UPLOAD).arg(sample.path())).failed(FAILED, &[]);
@@ -221,7 +221,7 @@ fn what_was_given_up_is_cleaned_away_once_that_is_confirmed() {
 }
 
 #[test]
-fn a_video_that_is_gone_already_counts_as_deleted() {
+fn clean_treats_a_missing_video_as_deleted() {
     let test_server = with_fault(refusal());
     let sample = Sample::new(30 * MIB);
     let video_id = id(&run(command(&test_server, UPLOAD).arg(sample.path())).failed(FAILED, &[]));
@@ -232,7 +232,7 @@ fn a_video_that_is_gone_already_counts_as_deleted() {
 }
 
 #[test]
-fn a_video_that_cannot_be_deleted_is_not_forgotten() {
+fn clean_keeps_an_upload_whose_video_cannot_be_deleted() {
     let test_server = with_fault(refusal());
     let sample = Sample::new(30 * MIB);
     let video_id = id(&run(command(&test_server, UPLOAD).arg(sample.path())).failed(FAILED, &[]));
@@ -242,7 +242,7 @@ fn a_video_that_cannot_be_deleted_is_not_forgotten() {
 }
 
 #[test]
-fn a_video_that_is_complete_is_forgotten_and_not_deleted() {
+fn clean_forgets_a_complete_video_without_deleting_it() {
     let test_server = test_server();
     let sample = Sample::new(15 * MIB);
     let video_id = left(&test_server, &sample);
@@ -254,7 +254,7 @@ fn a_video_that_is_complete_is_forgotten_and_not_deleted() {
 }
 
 #[test]
-fn what_can_be_continued_is_cleaned_away_only_when_all_is() {
+fn clean_deletes_resumable_uploads_only_with_all() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
     let video_id = left(&test_server, &sample);
@@ -271,7 +271,7 @@ fn what_can_be_continued_is_cleaned_away_only_when_all_is() {
 }
 
 #[test]
-fn without_a_journal_there_is_nothing_to_do_and_none_is_made() {
+fn without_a_journal_there_is_nothing_to_do_and_none_is_created() {
     let test_server = test_server();
     for args in [["resume", "--list"].as_slice(), &["resume"], &["clean"], &["clean", "--yes"]] {
         run(&mut command(&test_server, args)).done();
@@ -286,7 +286,7 @@ fn without_a_journal_there_is_nothing_to_do_and_none_is_made() {
 }
 
 #[test]
-fn an_interrupted_upload_says_what_goes_on_with_it() {
+fn an_interrupted_upload_prints_the_command_that_continues_it() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
     let journal = test_server.folder.path().join("a journal.db");
@@ -306,7 +306,7 @@ fn an_interrupted_upload_says_what_goes_on_with_it() {
 }
 
 #[test]
-fn what_ended_while_it_waited_for_the_video_waits_on_and_sends_nothing_again() {
+fn a_command_interrupted_during_wait_waits_again_and_sends_nothing() {
     for (signal, code) in [(Signal::KILL, None), (Signal::INT, Some(130))] {
         let stall = Fault::new(RouteClass::Status, Action::StallAnswering { for_ms: 3000 });
         let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
@@ -331,7 +331,7 @@ fn what_ended_while_it_waited_for_the_video_waits_on_and_sends_nothing_again() {
 }
 
 #[test]
-fn what_is_only_to_be_continued_never_begins() {
+fn only_if_begun_never_starts_an_upload() {
     let test_server = test_server();
     let journal = test_server.folder.path().join("journal.db");
     let client =
@@ -350,7 +350,7 @@ fn only_video(test_server: &TestServer) -> String {
 }
 
 #[test]
-fn a_video_that_was_being_created_when_the_process_died_is_found_by_its_mark() {
+fn a_video_whose_creation_was_interrupted_is_found_by_its_marker() {
     let stall = Action::StallAnswering { for_ms: 5000 };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, stall)]);
     let sample = Sample::new(MIB);
@@ -375,7 +375,7 @@ fn a_video_that_was_being_created_when_the_process_died_is_found_by_its_mark() {
 }
 
 #[test]
-fn a_video_whose_creation_was_lost_is_deleted_and_one_that_never_was_is_not_looked_for_twice() {
+fn clean_deletes_a_lost_creation_and_searches_once_for_one_that_never_happened() {
     for (lost, videos) in [(Action::CloseAfterRecording, 1), (Action::CloseBeforeRecording, 0)] {
         let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, lost)]);
         let sample = Sample::new(MIB);
@@ -391,7 +391,7 @@ fn a_video_whose_creation_was_lost_is_deleted_and_one_that_never_was_is_not_look
 }
 
 #[test]
-fn a_delegated_upload_that_died_at_its_first_chunk_says_that_a_video_may_be_left() {
+fn a_delegated_upload_killed_at_its_first_chunk_warns_of_a_stray_video() {
     let token = |test_server: &TestServer| test_server.upload_token();
     let sample = Sample::new(MIB);
     let upload = |test_server: &TestServer, token: &str| {
@@ -422,7 +422,7 @@ fn a_delegated_upload_that_died_at_its_first_chunk_says_that_a_video_may_be_left
 }
 
 #[test]
-fn the_journal_that_the_file_names_for_uploads_is_the_one_that_is_looked_into() {
+fn resume_and_clean_use_the_journal_of_the_upload_settings() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
     let (journal, config) =

@@ -110,7 +110,7 @@ fn a_stream_of_unknown_length_delivers_every_byte() {
 }
 
 #[test]
-fn a_delegated_upload_makes_one_video_whatever_the_number_of_chunks() {
+fn a_delegated_upload_creates_one_video_for_any_number_of_chunks() {
     for scheme in [Scheme::Http, Scheme::Https] {
         let test_server = TestServer::new(scheme);
         let key_holder = test_server.client().build().unwrap();
@@ -147,7 +147,7 @@ fn an_empty_file_is_refused_before_anything_is_created() {
 }
 
 #[test]
-fn six_gib_of_sparse_file_are_sent_past_32_bits() {
+fn a_sparse_file_of_six_gib_is_sent_past_32_bits() {
     let test_server = TestServer::new(Scheme::Http);
     let client = test_server.client().build().unwrap();
     let sample = Sample::sparse(6 << 30);

@@ -25,7 +25,7 @@ use crate::support::way::Way;
 use crate::support::{Sample, Scheme, TestServer, short_pauses};
 
 #[test]
-fn no_secret_is_ever_logged_shown_or_written_down() {
+fn no_secret_is_logged_shown_or_stored() {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "secrets::everything_with_marked_secrets", "--ignored"])
         .output()

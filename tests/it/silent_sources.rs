@@ -63,7 +63,7 @@ fn upload(test_server: &TestServer, disk: &Disk, args: &[&str]) -> Command {
 }
 
 #[test]
-fn a_silent_source_is_given_up_by_every_reader_and_gone_on_with_once_it_speaks() {
+fn every_reader_gives_up_a_silent_source_and_resumes_when_it_responds() {
     each_in_parallel(READERS, |reader| {
         let Some((disk, sample)) = failing_disk() else { return };
         let test_server = TestServer::new(Scheme::Http);
@@ -89,7 +89,7 @@ fn a_silent_source_is_given_up_by_every_reader_and_gone_on_with_once_it_speaks()
 }
 
 #[test]
-fn a_signal_ends_an_upload_whose_source_is_silent() {
+fn a_signal_ends_an_upload_with_a_silent_source() {
     let cases = READERS.into_iter().flat_map(|reader| [(reader, Scheme::Http), (reader, Scheme::Https)]);
     each_in_parallel(cases, |(reader, scheme)| {
         let Some((disk, _sample)) = failing_disk() else { return };
@@ -106,7 +106,7 @@ fn a_signal_ends_an_upload_whose_source_is_silent() {
 }
 
 #[test]
-fn a_file_that_cannot_be_looked_up_is_given_up_while_others_go_on() {
+fn a_file_with_a_silent_lookup_fails_while_others_continue() {
     let Some(disk) = Disk::holding(vec![7; 1 << 20], Silence::Whole) else {
         return eprintln!("skipped: nothing may be mounted here");
     };
@@ -119,7 +119,7 @@ fn a_file_that_cannot_be_looked_up_is_given_up_while_others_go_on() {
 }
 
 #[test]
-fn a_file_whose_thread_is_held_costs_no_other_upload_of_the_client() {
+fn a_blocked_file_thread_affects_no_other_upload_of_the_client() {
     let Some((disk, sample)) = failing_disk() else { return };
     let test_server = TestServer::new(Scheme::Http);
     let client = test_server.short_pause_client().lanes(1).reader(Reader::Mmap).with(|settings| {

@@ -36,7 +36,7 @@ struct Totals {
 }
 
 #[test]
-fn a_command_that_is_killed_again_and_again_uploads_its_file_once() {
+fn a_repeatedly_killed_command_uploads_its_file_once() {
     let rounds = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(SHORT_ROUNDS);
     let combinations: Vec<(Scheme, Way)> = [Scheme::Http, Scheme::Https]
         .into_iter()

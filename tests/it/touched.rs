@@ -89,7 +89,7 @@ fn rewrite(path: &Path) {
 // While it is sent.
 
 #[test]
-fn what_changes_no_byte_is_a_warning_and_an_event_and_the_upload_goes_on() {
+fn a_change_of_attributes_is_a_warning_and_the_upload_continues() {
     let acts: [(Scheme, Act, &str); 6] = [
         (Scheme::Http, link, "touched"),
         (Scheme::Https, link, "touched"),
@@ -114,7 +114,7 @@ fn what_changes_no_byte_is_a_warning_and_an_event_and_the_upload_goes_on() {
 }
 
 #[test]
-fn every_reader_goes_on_with_a_file_that_was_renamed() {
+fn every_reader_continues_with_a_renamed_file() {
     let readers = [
         (Scheme::Http, Reader::Mmap),
         (Scheme::Http, Reader::Pread),
@@ -153,7 +153,7 @@ fn another_file_at_the_path_ends_the_upload() {
 }
 
 #[test]
-fn strictly_a_link_ends_the_upload() {
+fn with_strict_a_new_link_ends_the_upload() {
     let (test_server, sample) = (test_server(Scheme::Http, 700), Way::Bytes.sample(6));
     let args = ["--on-change", "strict"];
     let child = start(&mut upload(&test_server, Way::Bytes, None, &sample.path(), &args));
@@ -163,7 +163,7 @@ fn strictly_a_link_ends_the_upload() {
 }
 
 #[test]
-fn a_program_is_told_of_the_change() {
+fn a_program_receives_an_event_for_the_change() {
     let (test_server, sample) = (test_server(Scheme::Http, 700), Way::Bytes.sample(6));
     let client = test_server.short_pause_client().lanes(1).build().unwrap();
     let start = |on_change| {
@@ -238,7 +238,7 @@ fn sent_again(way: Way) -> usize {
 }
 
 #[test]
-fn a_file_that_was_rewritten_with_its_mtime_is_never_mixed_with_what_was_sent() {
+fn a_rewritten_file_with_its_old_mtime_is_never_mixed_with_sent_chunks() {
     let cases = [
         (Scheme::Http, Way::Bytes, vec![]),
         (Scheme::Http, Way::DelegatedParts, vec![]),
@@ -257,7 +257,7 @@ fn a_file_that_was_rewritten_with_its_mtime_is_never_mixed_with_what_was_sent() 
 }
 
 #[test]
-fn chunks_of_a_file_that_was_touched_are_proved_by_their_digests() {
+fn chunks_of_a_touched_file_are_verified_by_their_digests() {
     let cases: [(Scheme, Way, &[&str], Act); 4] = [
         (Scheme::Https, Way::Bytes, &[], protect),
         (Scheme::Https, Way::Parts, &[], link),
@@ -277,7 +277,7 @@ fn chunks_of_a_file_that_was_touched_are_proved_by_their_digests() {
 }
 
 #[test]
-fn without_digests_an_upload_of_a_touched_file_begins_anew() {
+fn without_digests_an_upload_of_a_touched_file_starts_again() {
     let left = KilledUpload::new(Scheme::Http, Way::Bytes, &[]);
     protect(&left.sample.path());
     let ran = left.rerun(&[]);
@@ -286,7 +286,7 @@ fn without_digests_an_upload_of_a_touched_file_begins_anew() {
 }
 
 #[test]
-fn the_old_video_is_deleted_where_the_upload_was_to_restart() {
+fn on_change_restart_deletes_the_old_video() {
     let left = KilledUpload::new(Scheme::Http, Way::Bytes, &[]);
     rewrite(&left.sample.path());
     left.assert_begins_anew(left.rerun(&["--on-change", "restart"]));
@@ -295,7 +295,7 @@ fn the_old_video_is_deleted_where_the_upload_was_to_restart() {
 }
 
 #[test]
-fn a_file_that_was_left_alone_is_taken_up_without_a_word() {
+fn an_unchanged_file_is_resumed_silently() {
     each_in_parallel([Scheme::Http, Scheme::Https], |scheme| {
         let left = KilledUpload::new(scheme, Way::Bytes, &[]);
         let ran = left.assert_goes_on(left.rerun(&[]), 0);
@@ -304,7 +304,7 @@ fn a_file_that_was_left_alone_is_taken_up_without_a_word() {
 }
 
 #[test]
-fn resume_goes_on_with_proved_chunks_and_refuses_others() {
+fn resume_continues_with_verified_chunks_and_refuses_others() {
     for (act, is_proved) in [(protect as Act, true), (rewrite, false)] {
         let left = KilledUpload::new(Scheme::Https, Way::Bytes, &[]);
         act(&left.sample.path());
@@ -320,7 +320,7 @@ fn resume_goes_on_with_proved_chunks_and_refuses_others() {
 }
 
 #[test]
-fn a_video_that_was_named_is_not_filled_with_half_of_another_file() {
+fn a_given_video_is_never_filled_with_parts_of_two_files() {
     let (test_server, sample) = (test_server(Scheme::Http, 60_000), Way::Bytes.sample(6));
     let client = test_server.client().build().unwrap();
     let video = pollster::block_on(client.create_video(ringlift::NewVideo::new("mine"))).unwrap();
@@ -338,7 +338,7 @@ fn a_video_that_was_named_is_not_filled_with_half_of_another_file() {
 }
 
 #[test]
-fn an_upload_that_is_cancelled_while_its_chunks_are_proved_is_left_as_it_was() {
+fn cancelling_during_verification_leaves_the_upload_unchanged() {
     let left = KilledUpload::new(Scheme::Https, Way::Bytes, &[]);
     protect(&left.sample.path());
     let stored = entries(&left.test_server)[0].stored_chunks;
@@ -364,7 +364,7 @@ fn set_modified(path: &Path, seconds: i64) -> bool {
 }
 
 #[test]
-fn two_times_after_2262_or_before_1970_are_two_times() {
+fn times_after_2262_or_before_1970_are_distinguished() {
     for (then, now) in [(13_569_465_600, 13_669_465_600), (-2_000_000_000, -1_000_000_000)] {
         let sample = Way::Bytes.sample(6);
         if !set_modified(&sample.path(), then) || !set_modified(&sample.path(), now) {

@@ -49,7 +49,7 @@ fn upload<'a>(sample: &'a Sample, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn an_odd_answer_to_the_status_question_is_no_word_about_the_video() {
+fn an_unexpected_status_answer_proves_nothing_about_the_video() {
     for odd in [
         page(404, ""),
         page(400, ""),
@@ -77,7 +77,7 @@ fn an_odd_answer_to_the_status_question_is_no_word_about_the_video() {
 }
 
 #[test]
-fn a_video_whose_state_is_not_known_is_neither_called_incomplete_nor_deleted_and_is_found_complete_later() {
+fn a_video_of_unknown_state_is_kept_and_found_complete_later() {
     for all in [false, true] {
         let test_server = TestServer::new(Scheme::Http);
         let (chunks, questions) = (CallCounter::default(), CallCounter::default());
@@ -108,7 +108,7 @@ fn a_video_whose_state_is_not_known_is_neither_called_incomplete_nor_deleted_and
 }
 
 #[test]
-fn clean_keeps_what_it_cannot_ask_about_and_deletes_nothing_that_is_not_there() {
+fn clean_keeps_videos_of_unknown_state_and_tolerates_missing_ones() {
     for (odd, is_kept) in
         [(page(404, ""), true), (page(502, ""), true), (problem(404, "resource-not-found"), false)]
     {
@@ -133,7 +133,7 @@ fn clean_keeps_what_it_cannot_ask_about_and_deletes_nothing_that_is_not_there() 
 }
 
 #[test]
-fn a_request_that_a_proxy_delivers_twice_is_stored_once_and_no_error() {
+fn a_request_delivered_twice_is_stored_once_without_an_error() {
     for way in [Way::Single, Way::Bytes, Way::Parts, Way::DelegatedBytes, Way::DelegatedParts] {
         for hit in 0..3 {
             // Without a video id each delivery makes a video of its own.
@@ -158,7 +158,7 @@ fn a_request_that_a_proxy_delivers_twice_is_stored_once_and_no_error() {
 }
 
 #[test]
-fn a_service_that_never_sees_the_content_range_gives_no_success() {
+fn a_removed_content_range_never_leads_to_success() {
     for way in [Way::Bytes, Way::Parts, Way::DelegatedBytes, Way::DelegatedParts] {
         for lanes in [1, 3] {
             let test_server = TestServer::new(Scheme::Http);
@@ -181,7 +181,7 @@ fn a_service_that_never_sees_the_content_range_gives_no_success() {
 }
 
 #[test]
-fn one_answer_of_a_gateway_costs_sending_that_chunk_again() {
+fn one_gateway_answer_leads_to_one_resent_chunk() {
     for odd in [400, 402, 404, 405, 409, 413, 418, 421, 423, 431, 451, 499, 501] {
         let test_server = TestServer::new(Scheme::Http);
         let hits = CallCounter::default();
@@ -201,7 +201,7 @@ fn one_answer_of_a_gateway_costs_sending_that_chunk_again() {
 }
 
 #[test]
-fn a_gateway_that_answers_on_and_on_ends_the_upload_and_the_same_command_goes_on_with_it() {
+fn repeated_gateway_answers_end_the_upload_and_the_same_command_continues_it() {
     let test_server = TestServer::new(Scheme::Http);
     let hits = CallCounter::default();
     let middlebox = middlebox(&test_server, move |seen| {
@@ -221,7 +221,7 @@ fn a_gateway_that_answers_on_and_on_ends_the_upload_and_the_same_command_goes_on
 }
 
 #[test]
-fn a_replica_that_does_not_know_the_new_video_yet_is_waited_for() {
+fn the_client_retries_while_a_replica_does_not_know_the_new_video() {
     let test_server = TestServer::new(Scheme::Http);
     let chunks = CallCounter::default();
     let middlebox = middlebox(&test_server, move |seen| match seen.is_chunk() && chunks.next() < 2 {
@@ -235,7 +235,7 @@ fn a_replica_that_does_not_know_the_new_video_yet_is_waited_for() {
 }
 
 #[test]
-fn an_odd_answer_while_the_video_is_waited_for_is_no_failure() {
+fn an_unexpected_answer_during_wait_is_not_a_failure() {
     for odd in [page(404, ""), problem(404, "resource-not-found")] {
         let test_server = TestServer::new(Scheme::Http);
         let questions = CallCounter::default();
@@ -250,7 +250,7 @@ fn an_odd_answer_while_the_video_is_waited_for_is_no_failure() {
 }
 
 #[test]
-fn a_service_that_is_away_is_left_alone_for_as_long_as_it_says() {
+fn retry_after_of_an_unavailable_service_is_respected() {
     for (status, name) in [(503, "Retry-After"), (502, "X-RateLimit-Retry-After"), (408, "Retry-After")] {
         let test_server = TestServer::new(Scheme::Http);
         let answer = page(status, &format!("{name}: 2\r\n"));
@@ -274,7 +274,7 @@ fn a_service_that_is_away_is_left_alone_for_as_long_as_it_says() {
 }
 
 #[test]
-fn the_creation_waits_for_a_service_that_is_away_too() {
+fn the_creation_respects_retry_after() {
     let test_server = TestServer::new(Scheme::Http);
     let hits = CallCounter::default();
     let begun = Instant::now();
