@@ -72,7 +72,7 @@ impl Files {
 /// Brings the whole file into the page cache, and makes sure of it.
 ///
 /// Some kernels take idle pages away at any time (DAMON), so a few attempts are made.
-pub(crate) fn heat(path: &Path) -> crate::Result<()> {
+pub(crate) fn fill_page_cache(path: &Path) -> crate::Result<()> {
     for _ in 0..ATTEMPTS {
         if missing(path)? == 0 {
             return Ok(());
@@ -86,7 +86,7 @@ pub(crate) fn heat(path: &Path) -> crate::Result<()> {
 }
 
 /// Drops the file's pages, and makes sure of it.
-pub(crate) fn chill(path: &Path) -> crate::Result<()> {
+pub(crate) fn drop_page_cache(path: &Path) -> crate::Result<()> {
     let file = File::open(path)?;
     for _ in 0..ATTEMPTS {
         file.sync_all()?;

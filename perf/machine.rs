@@ -29,7 +29,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Looks around; what cannot be seen is called unknown.
-    pub(crate) fn look(folder: &Path) -> Machine {
+    pub(crate) fn inspect(folder: &Path) -> Machine {
         let processor = read("/proc/cpuinfo");
         let flags = value_of(&processor, "flags").unwrap_or_default();
         let has = |flag| flags.split(' ').any(|word| word == flag);
@@ -44,7 +44,7 @@ impl Machine {
             file_system: file_system(folder).unwrap_or_else(|_| unknown()),
             tcp_wmem: line("/proc/sys/net/ipv4/tcp_wmem"),
             tcp_rmem: line("/proc/sys/net/ipv4/tcp_rmem"),
-            compiler: said(Command::new("rustc").arg("--version")),
+            compiler: output_of(Command::new("rustc").arg("--version")),
             commit: commit(),
             load: line("/proc/loadavg")
                 .split(' ')
@@ -62,7 +62,7 @@ impl Machine {
 
 fn commit() -> String {
     let root = env!("CARGO_MANIFEST_DIR");
-    let git = |arguments: &[&str]| said(Command::new("git").args(["-C", root]).args(arguments));
+    let git = |arguments: &[&str]| output_of(Command::new("git").args(["-C", root]).args(arguments));
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
     let state = if changed.is_empty() { "" } else { " with changes" };
     format!("{}{state}", git(&["rev-parse", "--short", "HEAD"]))
@@ -90,7 +90,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn said(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command.output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
 }

@@ -2,17 +2,17 @@
 //!
 //! `cargo run --release --example perf` makes the table; `perf/README.md` says how to read it.
 
+mod bench_env;
 mod child;
+mod competitors;
 mod files;
-mod house;
-mod lab;
+mod helper_process;
 mod limits;
 mod machine;
-mod peers;
 mod plot;
 mod proxy;
 mod report;
-mod rival;
+mod reqwest_client;
 mod scenarios;
 mod sink;
 mod table;
@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use lab::{Lab, Sizes};
+use bench_env::{BenchEnv, Sizes};
 use machine::Machine;
 use report::{Found, NotRun, Report};
 use scenarios::{SCENARIOS, Scenario};
@@ -80,7 +80,7 @@ enum Part {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.part {
-        Some(part) => play(part).map(|()| ExitCode::SUCCESS),
+        Some(part) => run_part(part).map(|()| ExitCode::SUCCESS),
         None if arguments.list => list(),
         None => compare(&arguments),
     };
@@ -90,22 +90,22 @@ fn main() -> ExitCode {
     })
 }
 
-fn play(part: &Part) -> Result<()> {
+fn run_part(part: &Part) -> Result<()> {
     match part {
         Part::Sink { scheme, ca } => {
             let scheme = if scheme == Scheme::Https.name() { Scheme::Https } else { Scheme::Http };
-            house::be_sink(scheme, ca)
+            helper_process::run_sink(scheme, ca)
         }
         Part::Proxy { target, round_trip_ms, bytes_per_second } => {
-            house::be_proxy(*target, *round_trip_ms, *bytes_per_second)
+            helper_process::run_proxy(*target, *round_trip_ms, *bytes_per_second)
         }
-        Part::Sendfile { file, url } => Ok(limits::send(file, house::address_of(url)?)?),
+        Part::Sendfile { file, url } => Ok(limits::send(file, helper_process::address_of(url)?)?),
         Part::ReadDirect { file } => {
             let read = limits::read_direct(file, READ_DEPTH)?;
             let len = std::fs::metadata(file)?.len();
             if read == len { Ok(()) } else { Err(format!("read {read} bytes of {len}").into()) }
         }
-        Part::Reqwest { file, url, chunk_bytes } => rival::upload(file, url, *chunk_bytes),
+        Part::Reqwest { file, url, chunk_bytes } => reqwest_client::upload(file, url, *chunk_bytes),
     }
 }
 
@@ -138,14 +138,14 @@ fn measure(arguments: &Arguments, chosen: &[&Scenario]) -> Result<Report> {
     }
     let sizes = arguments.sizes();
     std::fs::create_dir_all(&arguments.dir)?;
-    let machine = Machine::look(&arguments.dir);
+    let machine = Machine::inspect(&arguments.dir);
     if machine.is_busy() {
         eprintln!("the machine is busy (load {}): expect noise", machine.load);
     }
-    let mut lab = Lab::open(&arguments.dir, arguments.ringlift.clone(), sizes)?;
+    let mut env = BenchEnv::open(&arguments.dir, arguments.ringlift.clone(), sizes)?;
     let (mut rows, mut not_run) = (Vec::new(), Vec::new());
     for scenario in chosen {
-        match scenario.measure(&mut lab) {
+        match scenario.measure(&mut env) {
             Ok(mut measured) => rows.append(&mut measured),
             Err(error) => {
                 eprintln!("{}: not run: {error}", scenario.name);
@@ -156,15 +156,15 @@ fn measure(arguments: &Arguments, chosen: &[&Scenario]) -> Result<Report> {
     }
     let command = arguments.command();
     let date = jiff::Zoned::now().date().to_string();
-    Ok(Report { date, command, machine, sizes, peers: found(&lab), rows, not_run })
+    Ok(Report { date, command, machine, sizes, competitors: found(&env), rows, not_run })
 }
 
-fn found(lab: &Lab) -> Vec<Found> {
-    let found = |(peer, found): &(_, std::result::Result<String, String>)| {
+fn found(env: &BenchEnv) -> Vec<Found> {
+    let found = |(competitor, found): &(_, std::result::Result<String, String>)| {
         let (version, missing) = (found.clone().ok(), found.clone().err());
-        Found { peer: *peer, version, missing }
+        Found { competitor: *competitor, version, missing }
     };
-    lab.peers.found().iter().map(found).collect()
+    env.competitors.found().iter().map(found).collect()
 }
 
 impl Arguments {

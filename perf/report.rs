@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::Result;
-use crate::lab::Sizes;
+use crate::bench_env::Sizes;
+use crate::competitors::Competitor;
 use crate::machine::Machine;
-use crate::peers::Peer;
 use crate::plot;
 use crate::table::{Bar, Figure, Measured, Summary, Verdict};
 
@@ -19,14 +19,16 @@ pub(crate) struct Report {
     pub(crate) command: String,
     pub(crate) machine: Machine,
     pub(crate) sizes: Sizes,
-    pub(crate) peers: Vec<Found>,
+    #[serde(rename = "peers")]
+    pub(crate) competitors: Vec<Found>,
     pub(crate) rows: Vec<Measured>,
     pub(crate) not_run: Vec<NotRun>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Found {
-    pub(crate) peer: Peer,
+    #[serde(rename = "peer")]
+    pub(crate) competitor: Competitor,
     pub(crate) version: Option<String>,
     pub(crate) missing: Option<String>,
 }
@@ -77,14 +79,14 @@ impl Report {
             f,
             "\n{cores}-core {kind}, {processor}, {memory_gib:.0} GiB, Linux {kernel}, {file_system}, load {load} before the start"
         )?;
-        for peer in &self.peers {
-            match (&peer.version, &peer.missing) {
-                (Some(version), _) => writeln!(f, "- {}: {version}", peer.peer.name())?,
+        for found in &self.competitors {
+            match (&found.version, &found.missing) {
+                (Some(version), _) => writeln!(f, "- {}: {version}", found.competitor.name())?,
                 (None, reason) => {
                     writeln!(
                         f,
                         "- {}: NOT HERE, {}",
-                        peer.peer.name(),
+                        found.competitor.name(),
                         reason.as_deref().unwrap_or("unknown")
                     )?;
                 }

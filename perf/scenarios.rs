@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Result;
+use crate::bench_env::{BenchEnv, MIB, WarmUp};
 use crate::child::Sampling;
-use crate::files::{self, chill, heat};
-use crate::house::ProxyProcess;
-use crate::lab::{Lab, MIB, WarmUp};
-use crate::peers::{Load, Peer};
+use crate::competitors::{Competitor, Load};
+use crate::files::{self, drop_page_cache, fill_page_cache};
+use crate::helper_process::ProxyProcess;
 use crate::proxy::Line;
 use crate::sink::Scheme;
 use crate::table::Bar::{AtLeast, AtMost, None as NoBar, Within};
@@ -25,7 +25,7 @@ pub(crate) struct Scenario {
 #[derive(Clone, Copy, Debug)]
 enum Work {
     /// A file in the page cache, one lane.
-    Hot(Scheme, Peer),
+    Hot(Scheme, Competitor),
     /// A file on the disk only, against what the disk gives.
     Cold(Scheme),
     /// What the socket takes over as many lanes, against what the disk gives.
@@ -40,168 +40,171 @@ enum Work {
 
 impl Scenario {
     /// Measures it, unless somebody is missing.
-    pub(crate) fn measure(&self, lab: &mut Lab) -> Result<Vec<Measured>> {
-        for peer in self.peers() {
-            if let Some(reason) = lab.peers.absence(peer) {
-                return Err(format!("{} is not here: {reason}", peer.name()).into());
+    pub(crate) fn measure(&self, env: &mut BenchEnv) -> Result<Vec<Measured>> {
+        for competitor in self.competitors() {
+            if let Some(reason) = env.competitors.unavailable_reason(competitor) {
+                return Err(format!("{} is not here: {reason}", competitor.name()).into());
             }
         }
         let pairs = match self.work {
-            Work::Hot(scheme, against) => self.hot(lab, scheme, against),
-            Work::Cold(scheme) => self.cold(lab, scheme),
-            Work::Socket(scheme) => self.socket(lab, scheme),
-            Work::Memory(scheme) => self.memory(lab, scheme),
-            Work::Distant => self.distant(lab),
-            Work::Many => self.many(lab),
+            Work::Hot(scheme, against) => self.hot(env, scheme, against),
+            Work::Cold(scheme) => self.cold(env, scheme),
+            Work::Socket(scheme) => self.socket(env, scheme),
+            Work::Memory(scheme) => self.memory(env, scheme),
+            Work::Distant => self.distant(env),
+            Work::Many => self.many(env),
         }?;
         Ok(self.rows.iter().map(|row| row.judge(pairs.clone())).collect())
     }
 
-    fn peers(&self) -> Vec<Peer> {
+    fn competitors(&self) -> Vec<Competitor> {
         match self.work {
-            Work::Hot(_, against) => vec![Peer::Ringlift, against],
-            Work::Cold(_) | Work::Socket(_) => vec![Peer::Ringlift, Peer::ReadDirect],
-            Work::Memory(_) | Work::Distant => vec![Peer::Ringlift],
-            Work::Many => vec![Peer::Ringlift, Peer::Curl],
+            Work::Hot(_, against) => vec![Competitor::Ringlift, against],
+            Work::Cold(_) | Work::Socket(_) => vec![Competitor::Ringlift, Competitor::ReadDirect],
+            Work::Memory(_) | Work::Distant => vec![Competitor::Ringlift],
+            Work::Many => vec![Competitor::Ringlift, Competitor::Curl],
         }
     }
 
-    fn hot(&self, lab: &mut Lab, scheme: Scheme, against: Peer) -> Result<Vec<Pair>> {
-        let file = lab.files.random("hot.mp4", lab.sizes.hot_bytes)?;
-        let (url, ca) = lab.target(scheme);
-        let chunk_bytes = lab.sizes.chunk_bytes;
-        let run = |lab: &mut Lab, peer| {
-            heat(&file)?;
+    fn hot(&self, env: &mut BenchEnv, scheme: Scheme, against: Competitor) -> Result<Vec<Pair>> {
+        let file = env.files.random("hot.mp4", env.sizes.hot_bytes)?;
+        let (url, ca) = env.target(scheme);
+        let chunk_bytes = env.sizes.chunk_bytes;
+        let run = |env: &mut BenchEnv, competitor| {
+            fill_page_cache(&file)?;
             let load = Load { file: &file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: 1 };
-            lab.upload(peer, &load, scheme, Sampling::Seldom)
+            env.upload(competitor, &load, scheme, Sampling::Seldom)
         };
-        let (ours, theirs) = (|lab: &mut Lab| run(lab, Peer::Ringlift), |lab: &mut Lab| run(lab, against));
-        lab.pairs(self.name, lab.sizes.pairs, WarmUp::OnePair, ours, theirs)
+        let (ours, theirs) =
+            (|env: &mut BenchEnv| run(env, Competitor::Ringlift), |env: &mut BenchEnv| run(env, against));
+        env.pairs(self.name, env.sizes.pairs, WarmUp::OnePair, ours, theirs)
     }
 
-    fn cold(&self, lab: &mut Lab, scheme: Scheme) -> Result<Vec<Pair>> {
-        if !lab.files.reads_direct() {
+    fn cold(&self, env: &mut BenchEnv, scheme: Scheme) -> Result<Vec<Pair>> {
+        if !env.files.reads_direct() {
             return Err("the file system has no O_DIRECT: choose another with --dir".into());
         }
-        let file = lab.files.random("cold.mp4", lab.sizes.cold_bytes)?;
-        let (url, ca) = lab.target(scheme);
-        let chunk_bytes = lab.sizes.chunk_bytes;
-        let run = |lab: &mut Lab, peer| {
-            chill(&file)?;
+        let file = env.files.random("cold.mp4", env.sizes.cold_bytes)?;
+        let (url, ca) = env.target(scheme);
+        let chunk_bytes = env.sizes.chunk_bytes;
+        let run = |env: &mut BenchEnv, competitor| {
+            drop_page_cache(&file)?;
             let load = Load { file: &file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: COLD_LANES };
-            let run = lab.upload(peer, &load, scheme, Sampling::Seldom)?;
+            let run = env.upload(competitor, &load, scheme, Sampling::Seldom)?;
             let cached_mib = files::resident(&file)? as f64 / MIB as f64;
             Ok(Run { cached_mib: Some(cached_mib), ..run })
         };
-        let (ours, theirs) =
-            (|lab: &mut Lab| run(lab, Peer::Ringlift), |lab: &mut Lab| run(lab, Peer::ReadDirect));
-        lab.pairs(self.name, lab.sizes.pairs.min(5), WarmUp::None, ours, theirs)
+        let (ours, theirs) = (
+            |env: &mut BenchEnv| run(env, Competitor::Ringlift),
+            |env: &mut BenchEnv| run(env, Competitor::ReadDirect),
+        );
+        env.pairs(self.name, env.sizes.pairs.min(5), WarmUp::None, ours, theirs)
     }
 
-    fn socket(&self, lab: &mut Lab, scheme: Scheme) -> Result<Vec<Pair>> {
-        let hot = lab.files.random("hot.mp4", lab.sizes.hot_bytes)?;
-        let cold = lab.files.random("cold.mp4", lab.sizes.cold_bytes)?;
-        let (url, ca) = lab.target(scheme);
-        let chunk_bytes = lab.sizes.chunk_bytes;
+    fn socket(&self, env: &mut BenchEnv, scheme: Scheme) -> Result<Vec<Pair>> {
+        let hot = env.files.random("hot.mp4", env.sizes.hot_bytes)?;
+        let cold = env.files.random("cold.mp4", env.sizes.cold_bytes)?;
+        let (url, ca) = env.target(scheme);
+        let chunk_bytes = env.sizes.chunk_bytes;
         let load = |file| Load { file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: COLD_LANES };
-        let ours = |lab: &mut Lab| {
-            heat(&hot)?;
-            lab.upload(Peer::Ringlift, &load(&hot), scheme, Sampling::Seldom)
+        let ours = |env: &mut BenchEnv| {
+            fill_page_cache(&hot)?;
+            env.upload(Competitor::Ringlift, &load(&hot), scheme, Sampling::Seldom)
         };
-        let theirs = |lab: &mut Lab| {
-            chill(&cold)?;
-            lab.upload(Peer::ReadDirect, &load(&cold), scheme, Sampling::Seldom)
+        let theirs = |env: &mut BenchEnv| {
+            drop_page_cache(&cold)?;
+            env.upload(Competitor::ReadDirect, &load(&cold), scheme, Sampling::Seldom)
         };
-        lab.pairs(self.name, lab.sizes.pairs.min(5), WarmUp::None, ours, theirs)
+        env.pairs(self.name, env.sizes.pairs.min(5), WarmUp::None, ours, theirs)
     }
 
-    fn memory(&self, lab: &mut Lab, scheme: Scheme) -> Result<Vec<Pair>> {
-        let large = lab.files.sparse("large.mp4", lab.sizes.large_bytes)?;
-        let small = lab.files.sparse("small.mp4", lab.sizes.small_bytes)?;
-        let (url, ca) = lab.target(scheme);
-        let chunk_bytes = lab.sizes.memory_chunk_bytes;
-        let run = |lab: &mut Lab, file: &PathBuf| {
-            chill(file)?;
+    fn memory(&self, env: &mut BenchEnv, scheme: Scheme) -> Result<Vec<Pair>> {
+        let large = env.files.sparse("large.mp4", env.sizes.large_bytes)?;
+        let small = env.files.sparse("small.mp4", env.sizes.small_bytes)?;
+        let (url, ca) = env.target(scheme);
+        let chunk_bytes = env.sizes.memory_chunk_bytes;
+        let run = |env: &mut BenchEnv, file: &PathBuf| {
+            drop_page_cache(file)?;
             let load = Load { file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: 8 };
-            lab.upload(Peer::Ringlift, &load, scheme, Sampling::Often)
+            env.upload(Competitor::Ringlift, &load, scheme, Sampling::Often)
         };
-        let (ours, theirs) = (|lab: &mut Lab| run(lab, &large), |lab: &mut Lab| run(lab, &small));
-        let pairs = lab.pairs(self.name, lab.sizes.pairs.min(3), WarmUp::None, ours, theirs);
-        chill(&large)?;
+        let (ours, theirs) = (|env: &mut BenchEnv| run(env, &large), |env: &mut BenchEnv| run(env, &small));
+        let pairs = env.pairs(self.name, env.sizes.pairs.min(3), WarmUp::None, ours, theirs);
+        drop_page_cache(&large)?;
         pairs
     }
 
-    fn distant(&self, lab: &mut Lab) -> Result<Vec<Pair>> {
-        let file = lab.files.random("distant.mp4", lab.sizes.distant_bytes)?;
+    fn distant(&self, env: &mut BenchEnv) -> Result<Vec<Pair>> {
+        let file = env.files.random("distant.mp4", env.sizes.distant_bytes)?;
         let line = Line { round_trip: Duration::from_millis(80), bytes_per_second: 20.0 * MIB as f64 };
-        let target = lab.sink(Scheme::Http).address()?;
-        let proxy = ProxyProcess::start(lab.peers.own("proxy", []), target, line)?;
-        let chunk_bytes = lab.sizes.distant_chunk_bytes;
-        let run = |lab: &mut Lab, lanes| {
-            heat(&file)?;
+        let target = env.sink(Scheme::Http).address()?;
+        let proxy = ProxyProcess::start(env.competitors.own("proxy", []), target, line)?;
+        let chunk_bytes = env.sizes.distant_chunk_bytes;
+        let run = |env: &mut BenchEnv, lanes| {
+            fill_page_cache(&file)?;
             let load = Load { file: &file, url: &proxy.url, ca: None, chunk_bytes, lanes };
-            lab.upload(Peer::Ringlift, &load, Scheme::Http, Sampling::Seldom)
+            env.upload(Competitor::Ringlift, &load, Scheme::Http, Sampling::Seldom)
         };
-        let (ours, theirs) = (|lab: &mut Lab| run(lab, 8), |lab: &mut Lab| run(lab, 1));
-        let pairs = lab.pairs(self.name, lab.sizes.pairs.min(3), WarmUp::None, ours, theirs);
-        lab.files.remove("distant.mp4")?;
+        let (ours, theirs) = (|env: &mut BenchEnv| run(env, 8), |env: &mut BenchEnv| run(env, 1));
+        let pairs = env.pairs(self.name, env.sizes.pairs.min(3), WarmUp::None, ours, theirs);
+        env.files.remove("distant.mp4")?;
         pairs
     }
 
-    fn many(&self, lab: &mut Lab) -> Result<Vec<Pair>> {
-        let (url, _) = lab.target(Scheme::Http);
-        let count = lab.sizes.files;
+    fn many(&self, env: &mut BenchEnv) -> Result<Vec<Pair>> {
+        let (url, _) = env.target(Scheme::Http);
+        let count = env.sizes.files;
         let files = (0..count)
-            .map(|index| lab.files.random(&format!("{index:04}.mp4"), MIB))
+            .map(|index| env.files.random(&format!("{index:04}.mp4"), MIB))
             .collect::<std::io::Result<Vec<_>>>()?;
-        let config = lab.files.path("curl.conf");
+        let config = env.files.path("curl.conf");
         let bytes = count as u64 * MIB;
-        let heat_all = || files.iter().try_for_each(|file| heat(file));
-        let ours = |lab: &mut Lab| {
-            heat_all()?;
-            let command = lab.peers.ringlift_many(&files, &url)?;
-            lab.send(command, bytes, Scheme::Http, Sampling::Seldom)
+        let fill_page_cache_with_all = || files.iter().try_for_each(|file| fill_page_cache(file));
+        let ours = |env: &mut BenchEnv| {
+            fill_page_cache_with_all()?;
+            let command = env.competitors.ringlift_many(&files, &url)?;
+            env.send(command, bytes, Scheme::Http, Sampling::Seldom)
         };
-        let theirs = |lab: &mut Lab| {
-            heat_all()?;
-            let command = lab.peers.curl_many(&files, &url, &config)?;
-            lab.send(command, bytes, Scheme::Http, Sampling::Seldom)
+        let theirs = |env: &mut BenchEnv| {
+            fill_page_cache_with_all()?;
+            let command = env.competitors.curl_many(&files, &url, &config)?;
+            env.send(command, bytes, Scheme::Http, Sampling::Seldom)
         };
-        lab.pairs(self.name, lab.sizes.pairs, WarmUp::OnePair, ours, theirs)
+        env.pairs(self.name, env.sizes.pairs, WarmUp::OnePair, ours, theirs)
     }
 }
 
 #[rustfmt::skip]
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "plain-sendfile", work: Work::Hot(Scheme::Http, Peer::Sendfile), rows: &[
+    Scenario { name: "plain-sendfile", work: Work::Hot(Scheme::Http, Competitor::Sendfile), rows: &[
         Row { id: "plain-sendfile", work: HOT_HTTP, against: "sendfile loop", figure: Figure::CpuRatio,
               bar: AtMost(1.25), stretch: Some(AtMost(1.1)) },
         Row { id: "plain-sendfile-throughput", work: HOT_HTTP, against: "sendfile loop",
               figure: Figure::ThroughputRatio, bar: NoBar, stretch: None },
     ] },
-    Scenario { name: "plain-curl", work: Work::Hot(Scheme::Http, Peer::Curl), rows: &[
+    Scenario { name: "plain-curl", work: Work::Hot(Scheme::Http, Competitor::Curl), rows: &[
         Row { id: "plain-curl", work: HOT_HTTP, against: "curl -F", figure: Figure::CpuRatio,
               bar: AtMost(0.5), stretch: Some(AtMost(0.35)) },
         Row { id: "plain-curl-throughput", work: HOT_HTTP, against: "curl -F",
               figure: Figure::ThroughputRatio, bar: NoBar, stretch: None },
     ] },
-    Scenario { name: "plain-curl-split", work: Work::Hot(Scheme::Http, Peer::CurlSplit), rows: &[
+    Scenario { name: "plain-curl-split", work: Work::Hot(Scheme::Http, Competitor::CurlSplit), rows: &[
         Row { id: "plain-curl-split", work: HOT_HTTP, against: "split + curl -F", figure: Figure::CpuRatio,
               bar: NoBar, stretch: None },
     ] },
-    Scenario { name: "plain-node", work: Work::Hot(Scheme::Http, Peer::Node), rows: &[
+    Scenario { name: "plain-node", work: Work::Hot(Scheme::Http, Competitor::Node), rows: &[
         Row { id: "plain-node", work: HOT_HTTP, against: "Node client", figure: Figure::CpuRatio,
               bar: AtMost(0.08), stretch: None },
     ] },
-    Scenario { name: "plain-python", work: Work::Hot(Scheme::Http, Peer::Python), rows: &[
+    Scenario { name: "plain-python", work: Work::Hot(Scheme::Http, Competitor::Python), rows: &[
         Row { id: "plain-python", work: HOT_HTTP, against: "Python client", figure: Figure::CpuRatio,
               bar: AtMost(0.15), stretch: None },
     ] },
-    Scenario { name: "plain-reqwest", work: Work::Hot(Scheme::Http, Peer::Reqwest), rows: &[
+    Scenario { name: "plain-reqwest", work: Work::Hot(Scheme::Http, Competitor::Reqwest), rows: &[
         Row { id: "plain-reqwest", work: HOT_HTTP, against: "reqwest multipart", figure: Figure::CpuRatio,
               bar: AtMost(0.6), stretch: None },
     ] },
-    Scenario { name: "https-curl", work: Work::Hot(Scheme::Https, Peer::Curl), rows: &[
+    Scenario { name: "https-curl", work: Work::Hot(Scheme::Https, Competitor::Curl), rows: &[
         Row { id: "https-curl", work: HOT_HTTPS, against: "curl -F", figure: Figure::CpuRatio,
               bar: AtMost(0.55), stretch: Some(AtMost(0.45)) },
         Row { id: "https-curl-throughput", work: HOT_HTTPS, against: "curl -F", figure: Figure::ThroughputRatio,

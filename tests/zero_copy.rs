@@ -22,8 +22,8 @@ use sink::{Scheme, Sink};
 static COUNTING: Counting = Counting;
 
 #[test]
-fn a_gibibyte_from_a_file_over_plain_http_allocates_next_to_nothing() {
-    let sink = Sink::start_apart(Scheme::Http, || NOT_COUNTED.set(true)).unwrap();
+fn sending_a_gibibyte_over_plain_http_allocates_almost_nothing() {
+    let sink = Sink::start_with_hook(Scheme::Http, || NOT_COUNTED.set(true)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let warm_up = hole(folder.path(), "warm-up.mp4", 16 * MIB);
     let movie = hole(folder.path(), "movie.mp4", MOVIE_BYTES);

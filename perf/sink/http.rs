@@ -161,25 +161,25 @@ impl<C: Channel> Connection<C> {
 pub(crate) struct Plain {
     low_water: LowWater,
     socket: Arc<TcpStream>,
-    lookout: Arc<Lookout>,
+    busy_poll: Arc<BusyPoll>,
     /// Never written to while bytes are discarded: its length only says how many to forget.
     scratch: Box<[u8]>,
 }
 
 impl Plain {
-    pub(crate) fn new(socket: Arc<TcpStream>, lookout: Arc<Lookout>) -> Plain {
+    pub(crate) fn new(socket: Arc<TcpStream>, busy_poll: Arc<BusyPoll>) -> Plain {
         let low_water = LowWater::new(Arc::clone(&socket), LOW_WATER_BYTES);
-        Plain { low_water, socket, lookout, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
+        Plain { low_water, socket, busy_poll, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
     }
 
     /// Forgets what comes next. Looks out for it for a moment before sleeping: a sleeper has to be woken. Where
     /// several bodies arrive, the processors have better to do.
-    fn catch(&mut self, most: usize) -> io::Result<usize> {
+    fn receive_and_discard(&mut self, most: usize) -> io::Result<usize> {
         let forget = |scratch: &mut [u8], awake| recv(&self.socket, scratch, RecvFlags::TRUNC | awake);
         let scratch = &mut self.scratch[..most];
         let mut caught = forget(scratch, RecvFlags::DONTWAIT);
-        if matches!(caught, Err(Errno::AGAIN)) && self.lookout.is_over_one_body() {
-            caught = self.lookout.keep(|| forget(scratch, RecvFlags::DONTWAIT));
+        if matches!(caught, Err(Errno::AGAIN)) && self.busy_poll.has_one_body() {
+            caught = self.busy_poll.poll(|| forget(scratch, RecvFlags::DONTWAIT));
         }
         if matches!(caught, Err(Errno::AGAIN)) {
             caught = forget(scratch, RecvFlags::empty());
@@ -191,30 +191,30 @@ impl Plain {
 /// How many bodies are arriving, and how long it was looked out for their bytes in vain: time of the processor
 /// that is nobody's work.
 #[derive(Debug, Default)]
-pub(crate) struct Lookout {
+pub(crate) struct BusyPoll {
     bodies: AtomicUsize,
     nanoseconds: AtomicU64,
 }
 
-impl Lookout {
+impl BusyPoll {
     /// A body arrives while `arrival` lasts.
-    pub(super) fn over_body<T>(&self, arrival: impl FnOnce() -> T) -> T {
+    pub(super) fn during_body<T>(&self, arrival: impl FnOnce() -> T) -> T {
         self.bodies.fetch_add(1, Ordering::Relaxed);
         let arrived = arrival();
         self.bodies.fetch_sub(1, Ordering::Relaxed);
         arrived
     }
 
-    fn is_over_one_body(&self) -> bool {
+    fn has_one_body(&self) -> bool {
         self.bodies.load(Ordering::Relaxed) == 1
     }
 
-    fn keep<T>(&self, mut look: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    fn poll<T>(&self, mut look: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
         let began = Instant::now();
         loop {
             let seen = look();
-            let elapsed = began.elapsed().min(AWAKE);
-            if elapsed == AWAKE || !matches!(seen, Err(Errno::AGAIN)) {
+            let elapsed = began.elapsed().min(MAX_BUSY_POLL);
+            if elapsed == MAX_BUSY_POLL || !matches!(seen, Err(Errno::AGAIN)) {
                 self.nanoseconds.fetch_add(elapsed.as_nanos() as u64, Ordering::Relaxed);
                 return seen;
             }
@@ -229,16 +229,16 @@ impl Lookout {
 
 impl Channel for Plain {
     fn fill(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        self.low_water.expect(0)?;
+        self.low_water.update(0)?;
         let (_, len) = recv(&self.socket, &mut self.scratch[..FILL_BYTES], RecvFlags::empty())?;
         into.extend_from_slice(&self.scratch[..len]);
         Ok(len)
     }
 
     fn discard(&mut self, len: u64) -> io::Result<u64> {
-        self.low_water.expect(len)?;
+        self.low_water.update(len)?;
         let most = len.min(self.scratch.len() as u64) as usize;
-        match self.catch(most)? {
+        match self.receive_and_discard(most)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             gone => Ok(gone as u64),
         }
@@ -287,6 +287,6 @@ const FILL_BYTES: usize = 16 << 10;
 /// A client that sends by `sendfile` fills the window when the sink sleeps for longer.
 const LOW_WATER_BYTES: i32 = 256 << 10;
 /// Longer than a client that does not encrypt takes for the next piece.
-const AWAKE: Duration = Duration::from_micros(20);
+const MAX_BUSY_POLL: Duration = Duration::from_micros(20);
 /// More than a receive queue usually holds.
 const DISCARD_BYTES: usize = 4 << 20;

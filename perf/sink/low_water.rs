@@ -12,19 +12,19 @@ use std::sync::Arc;
 /// How much must have arrived before a read returns.
 pub(crate) struct LowWater {
     socket: Arc<TcpStream>,
-    much: libc::c_int,
+    target_bytes: libc::c_int,
     bytes: libc::c_int,
 }
 
 impl LowWater {
     /// `much` is what is waited for while at least twice as much is to come.
-    pub(crate) fn new(socket: Arc<TcpStream>, much: libc::c_int) -> LowWater {
-        LowWater { socket, much, bytes: 1 }
+    pub(crate) fn new(socket: Arc<TcpStream>, target_bytes: libc::c_int) -> LowWater {
+        LowWater { socket, target_bytes, bytes: 1 }
     }
 
     /// At least `len` bytes are still to come before the other side waits for an answer.
-    pub(crate) fn expect(&mut self, len: u64) -> io::Result<()> {
-        let bytes = if len >= 2 * self.much.unsigned_abs() as u64 { self.much } else { 1 };
+    pub(crate) fn update(&mut self, len: u64) -> io::Result<()> {
+        let bytes = if len >= 2 * self.target_bytes.unsigned_abs() as u64 { self.target_bytes } else { 1 };
         if bytes == self.bytes {
             return Ok(());
         }

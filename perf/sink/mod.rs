@@ -42,7 +42,7 @@ pub(crate) struct Tally {
     pub(crate) requests: u64,
     pub(crate) body_bytes: u64,
     /// Processor time spent on looking out for bytes that had not come.
-    pub(crate) looked_out: Duration,
+    pub(crate) busy_poll: Duration,
 }
 
 /// A listening sink, with one thread per connection. It closes everything when it is dropped.
@@ -50,34 +50,34 @@ pub(crate) struct Sink {
     address: SocketAddr,
     scheme: Scheme,
     ca_pem: Option<String>,
-    house: Arc<House>,
+    state: Arc<ServerState>,
     accepting: Option<JoinHandle<()>>,
 }
 
 impl Sink {
     /// Listens on a free port of loopback.
     pub(crate) fn start(scheme: Scheme) -> io::Result<Sink> {
-        Sink::start_apart(scheme, || {})
+        Sink::start_with_hook(scheme, || {})
     }
 
-    /// The same, where every thread of the sink says `hello` first: so that it can be told from others.
-    pub(crate) fn start_apart(scheme: Scheme, hello: fn()) -> io::Result<Sink> {
+    /// The same, where every thread of the sink says `on_thread_start` first: so that it can be told from others.
+    pub(crate) fn start_with_hook(scheme: Scheme, on_thread_start: fn()) -> io::Result<Sink> {
         let identity = match scheme {
             Scheme::Http => None,
-            Scheme::Https => Some(tls::Identity::draw()?),
+            Scheme::Https => Some(tls::Identity::generate()?),
         };
         let ca_pem = identity.as_ref().map(|identity| identity.ca_pem.clone());
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let house = Arc::new(House::new(hello));
+        let state = Arc::new(ServerState::new(on_thread_start));
         let accepting = thread::Builder::new().name("sink".to_owned()).spawn({
-            let house = Arc::clone(&house);
+            let state = Arc::clone(&state);
             move || {
-                hello();
-                house.accept(&listener, identity.map(Arc::new));
+                on_thread_start();
+                state.accept(&listener, identity.map(Arc::new));
             }
         })?;
-        Ok(Sink { address, scheme, ca_pem, house, accepting: Some(accepting) })
+        Ok(Sink { address, scheme, ca_pem, state, accepting: Some(accepting) })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -92,16 +92,16 @@ impl Sink {
     /// What arrived since the last call.
     pub(crate) fn tally(&self) -> Tally {
         Tally {
-            requests: self.house.requests.swap(0, Ordering::Relaxed),
-            body_bytes: self.house.body_bytes.swap(0, Ordering::Relaxed),
-            looked_out: self.house.lookout.take(),
+            requests: self.state.requests.swap(0, Ordering::Relaxed),
+            body_bytes: self.state.body_bytes.swap(0, Ordering::Relaxed),
+            busy_poll: self.state.busy_poll.take(),
         }
     }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.house.closing.store(true, Ordering::Relaxed);
+        self.state.closing.store(true, Ordering::Relaxed);
         // The accepting thread sees the flag when one more connection arrives.
         let woken = TcpStream::connect(self.address).is_ok();
         if let Some(accepting) = self.accepting.take().filter(|_| woken)
@@ -113,54 +113,54 @@ impl Drop for Sink {
 }
 
 /// What the connections share.
-struct House {
-    hello: fn(),
+struct ServerState {
+    on_thread_start: fn(),
     closing: AtomicBool,
     requests: AtomicU64,
     body_bytes: AtomicU64,
-    lookout: Arc<http::Lookout>,
+    busy_poll: Arc<http::BusyPoll>,
     service: Service,
 }
 
-impl House {
-    fn new(hello: fn()) -> House {
+impl ServerState {
+    fn new(on_thread_start: fn()) -> ServerState {
         let (closing, requests, body_bytes) = Default::default();
-        let lookout = Arc::default();
-        House { hello, closing, requests, body_bytes, lookout, service: Service::default() }
+        let busy_poll = Arc::default();
+        ServerState { on_thread_start, closing, requests, body_bytes, busy_poll, service: Service::default() }
     }
 
-    fn accept(self: Arc<House>, listener: &TcpListener, identity: Option<Arc<tls::Identity>>) {
-        let mut guests: Vec<(Weak<TcpStream>, JoinHandle<()>)> = Vec::new();
+    fn accept(self: Arc<ServerState>, listener: &TcpListener, identity: Option<Arc<tls::Identity>>) {
+        let mut connections: Vec<(Weak<TcpStream>, JoinHandle<()>)> = Vec::new();
         for socket in listener.incoming() {
             if self.closing.load(Ordering::Relaxed) {
                 break;
             }
-            guests.retain(|(_, thread)| !thread.is_finished());
-            match socket.and_then(|socket| self.welcome(socket, identity.clone())) {
-                Ok(guest) => guests.push(guest),
+            connections.retain(|(_, thread)| !thread.is_finished());
+            match socket.and_then(|socket| self.spawn_connection(socket, identity.clone())) {
+                Ok(connection) => connections.push(connection),
                 Err(error) => eprintln!("sink: a connection was lost: {error}"),
             }
         }
-        for (socket, thread) in guests {
+        for (socket, thread) in connections {
             // The client may have closed it already; its thread ends either way.
             let _ = socket.upgrade().map(|socket| socket.shutdown(Shutdown::Both));
             let _ = thread.join();
         }
     }
 
-    fn welcome(
-        self: &Arc<House>,
+    fn spawn_connection(
+        self: &Arc<ServerState>,
         socket: TcpStream,
         identity: Option<Arc<tls::Identity>>,
     ) -> io::Result<(Weak<TcpStream>, JoinHandle<()>)> {
         socket.set_nodelay(true)?;
         let socket = Arc::new(socket);
         let handle = Arc::downgrade(&socket);
-        let house = Arc::clone(self);
-        let guest = thread::Builder::new().name("sink-guest".to_owned()).stack_size(STACK_BYTES);
-        let thread = guest.spawn(move || {
-            (house.hello)();
-            match house.serve(socket, identity.as_deref()) {
+        let state = Arc::clone(self);
+        let builder = thread::Builder::new().name("sink-connection".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
+            (state.on_thread_start)();
+            match state.serve_connection(socket, identity.as_deref()) {
                 Err(error) if !is_hangup(&error) => eprintln!("sink: {error}"),
                 Ok(()) | Err(_) => {}
             }
@@ -168,17 +168,17 @@ impl House {
         Ok((handle, thread))
     }
 
-    fn serve(&self, socket: Arc<TcpStream>, identity: Option<&tls::Identity>) -> io::Result<()> {
+    fn serve_connection(&self, socket: Arc<TcpStream>, identity: Option<&tls::Identity>) -> io::Result<()> {
         match identity {
-            None => self.converse(http::Plain::new(socket, Arc::clone(&self.lookout))),
-            Some(identity) => self.converse(tls::Sieve::accept(socket, identity)?),
+            None => self.serve_requests(http::Plain::new(socket, Arc::clone(&self.busy_poll))),
+            Some(identity) => self.serve_requests(tls::RecordFilter::accept(socket, identity)?),
         }
     }
 
-    fn converse(&self, channel: impl http::Channel) -> io::Result<()> {
+    fn serve_requests(&self, channel: impl http::Channel) -> io::Result<()> {
         let mut connection = http::Connection::new(channel);
         while let Some(head) = connection.head()? {
-            let len = self.lookout.over_body(|| connection.discard_body(&head))?;
+            let len = self.busy_poll.during_body(|| connection.discard_body(&head))?;
             self.requests.fetch_add(1, Ordering::Relaxed);
             self.body_bytes.fetch_add(len, Ordering::Relaxed);
             let answer = self.service.answer(&head);

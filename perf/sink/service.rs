@@ -13,7 +13,7 @@ use super::http::{Answer, Head};
 #[derive(Default)]
 pub(crate) struct Service {
     videos: Mutex<HashMap<String, Received>>,
-    drawn: AtomicU64,
+    ids_issued: AtomicU64,
 }
 
 /// What arrived of one file.
@@ -29,9 +29,9 @@ impl Service {
         let (path, _) = head.target.split_once('?').unwrap_or((&head.target, ""));
         let steps: Vec<&str> = path.split('/').filter(|step| !step.is_empty()).collect();
         match (head.method.as_str(), steps.as_slice()) {
-            ("POST", ["videos"]) => created(&video(&self.draw())),
+            ("POST", ["videos"]) => created(&video(&self.next_video_id())),
             ("POST", ["videos", id, "source"]) => created(&self.receive(id, head)),
-            ("POST", ["upload"]) => created(&self.receive(&self.draw(), head)),
+            ("POST", ["upload"]) => created(&self.receive(&self.next_video_id(), head)),
             ("POST", ["auth", _]) => ok(&tokens()),
             ("GET", ["videos", id, "status"]) => ok(&self.status(id)),
             ("GET" | "PATCH", ["videos", id]) => ok(&video(id)),
@@ -41,8 +41,8 @@ impl Service {
         }
     }
 
-    fn draw(&self) -> String {
-        format!("vi{:022}", self.drawn.fetch_add(1, Ordering::Relaxed))
+    fn next_video_id(&self) -> String {
+        format!("vi{:022}", self.ids_issued.fetch_add(1, Ordering::Relaxed))
     }
 
     fn receive(&self, id: &str, head: &Head) -> Value {

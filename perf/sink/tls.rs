@@ -28,7 +28,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Makes a self-signed certificate.
-    pub(crate) fn draw() -> io::Result<Identity> {
+    pub(crate) fn generate() -> io::Result<Identity> {
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(io::Error::other)?;
@@ -56,18 +56,22 @@ fn server_config(
 }
 
 /// A connection after its handshake.
-pub(crate) struct Sieve {
+pub(crate) struct RecordFilter {
     records: Records,
     opening: Direction,
     sealing: Direction,
 }
 
-impl Sieve {
-    pub(crate) fn accept(socket: Arc<TcpStream>, identity: &Identity) -> io::Result<Sieve> {
+impl RecordFilter {
+    pub(crate) fn accept(socket: Arc<TcpStream>, identity: &Identity) -> io::Result<RecordFilter> {
         let mut records = Records::new(socket);
         let secrets = handshake(&mut records, identity)?.dangerous_extract_secrets();
         let secrets = secrets.map_err(io::Error::other)?;
-        Ok(Sieve { records, opening: Direction::new(secrets.rx)?, sealing: Direction::new(secrets.tx)? })
+        Ok(RecordFilter {
+            records,
+            opening: Direction::new(secrets.rx)?,
+            sealing: Direction::new(secrets.tx)?,
+        })
     }
 }
 
@@ -89,9 +93,9 @@ fn handshake(records: &mut Records, identity: &Identity) -> io::Result<ServerCon
     Ok(tls)
 }
 
-impl Channel for Sieve {
+impl Channel for RecordFilter {
     fn fill(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        self.records.low_water.expect(0)?;
+        self.records.low_water.update(0)?;
         loop {
             let Some(record) = self.records.next()? else { return Ok(0) };
             let (kind, plain) = self.opening.open(record)?;
@@ -112,7 +116,7 @@ impl Channel for Sieve {
 
     fn discard(&mut self, len: u64) -> io::Result<u64> {
         let mut gone = 0;
-        while let Some(record_len) = self.next_of_body(len - gone)? {
+        while let Some(record_len) = self.next_body_record(len - gone)? {
             let plain = record_len.saturating_sub(HEADER_BYTES + OVERHEAD_BYTES) as u64;
             if gone + plain > len || plain == 0 {
                 break;
@@ -133,11 +137,11 @@ impl Channel for Sieve {
     }
 }
 
-impl Sieve {
+impl RecordFilter {
     /// The length of the next record of a body of which `to_come` bytes were not skipped yet.
-    fn next_of_body(&mut self, to_come: u64) -> io::Result<Option<usize>> {
+    fn next_body_record(&mut self, to_come: u64) -> io::Result<Option<usize>> {
         // What is in the buffer already will not arrive again.
-        self.records.low_water.expect(to_come.saturating_sub(self.records.held() as u64))?;
+        self.records.low_water.update(to_come.saturating_sub(self.records.held() as u64))?;
         match to_come {
             0 => Ok(None),
             _ => self.records.header(),

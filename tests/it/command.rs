@@ -8,15 +8,17 @@ use std::time::Duration;
 use ringlift::server::{Action, Fault, FaultPlan, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{Ran, Want, end, ready_url, ringlift, run, run_with_stdin, start};
-use crate::support::{House, MIB, Sample, Scheme, digest};
+use crate::support::command::{
+    CommandOutput, Restriction, end, ready_url, ringlift, run, run_with_stdin, start,
+};
+use crate::support::{MIB, Sample, Scheme, TestServer, digest};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// The video that the only file of a run went into.
-fn video_id(ran: &Ran) -> String {
+fn video_id(ran: &CommandOutput) -> String {
     ran.summary()["video_id"].as_str().unwrap().to_owned()
 }
 
@@ -24,12 +26,12 @@ fn video_id(ran: &Ran) -> String {
 fn every_mode_fills_a_video_over_http_and_https() {
     let sample = Sample::new(11 * MIB);
     for scheme in [Scheme::Http, Scheme::Https] {
-        let house = House::new(scheme);
+        let test_server = TestServer::new(scheme);
         for (asked, used, chunks) in
             [("single", "single", 1), ("bytes", "bytes", 3), ("parts", "parts", 3), ("auto", "bytes", 3)]
         {
             let mut command = ringlift();
-            house.host(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
+            test_server.configure(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
             let ran = run(command.args(["upload", "--json", "--mode", asked, sample.arg()])).done();
             assert_eq!(ran.event("planned")["chunks"], chunks);
             let done = ran.event("file_done");
@@ -37,33 +39,33 @@ fn every_mode_fills_a_video_over_http_and_https() {
             let summary = ran.summary();
             assert_eq!(summary["bytes"], sample.len);
             assert_eq!((&summary["exit_code"], &summary["files_done"]), (&0.into(), &1.into()));
-            house.assert_holds(&video_id(&ran), &sample.path());
+            test_server.assert_holds(&video_id(&ran), &sample.path());
         }
     }
 }
 
 #[test]
-fn every_reader_fills_a_video_and_says_which_it_was() {
+fn every_reader_fills_a_video_and_is_reported() {
     let sample = Sample::new(11 * MIB);
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     for reader in ["mmap", "pread"] {
-        let ran = house.run(["upload", "--json", "--reader", reader, sample.arg()]).done();
+        let ran = test_server.run(["upload", "--json", "--reader", reader, sample.arg()]).done();
         assert_eq!(ran.event("file_done")["reader"], reader);
-        house.assert_holds(&video_id(&ran), &sample.path());
+        test_server.assert_holds(&video_id(&ran), &sample.path());
     }
     for reader in ["uring", "direct", "auto"] {
-        let ran = house.run(["upload", "--json", "--reader", reader, sample.arg()]).done();
-        house.assert_holds(&video_id(&ran), &sample.path());
+        let ran = test_server.run(["upload", "--json", "--reader", reader, sample.arg()]).done();
+        test_server.assert_holds(&video_id(&ran), &sample.path());
     }
 }
 
 #[test]
-fn standard_input_goes_in_parts_under_the_name_it_was_given() {
-    let house = House::new(Scheme::Http);
+fn standard_input_is_sent_in_parts_with_the_given_name() {
+    let test_server = TestServer::new(Scheme::Http);
     for len in [1, 5 * MIB, 11 * MIB + 1] {
         let sample = Sample::new(len);
         let mut command = ringlift();
-        house.host(&mut command).args([
+        test_server.configure(&mut command).args([
             "upload",
             "--json",
             "--name",
@@ -73,111 +75,111 @@ fn standard_input_goes_in_parts_under_the_name_it_was_given() {
             "-",
         ]);
         let ran = run_with_stdin(&mut command, fs::read(sample.path()).unwrap()).done();
-        house.assert_holds(&video_id(&ran), &sample.path());
-        let shown = house.run(["video", "get", "--json", &video_id(&ran)]).done();
+        test_server.assert_holds(&video_id(&ran), &sample.path());
+        let shown = test_server.run(["video", "get", "--json", &video_id(&ran)]).done();
         assert_eq!(shown.event("video")["video"]["title"], "live.mp4");
     }
 }
 
 #[test]
 fn an_upload_token_is_enough() {
-    let house = House::new(Scheme::Http);
-    let created = house.run(["token", "create", "--json", "--ttl", "10m"]).done();
+    let test_server = TestServer::new(Scheme::Http);
+    let created = test_server.run(["token", "create", "--json", "--ttl", "10m"]).done();
     let token = created.event("token")["token"]["token"].as_str().unwrap().to_owned();
-    let token_file = house.folder.path().join("token");
+    let token_file = test_server.folder.path().join("token");
     fs::write(&token_file, format!("{token}\n")).unwrap();
     let sample = Sample::new(16 * MIB);
     for mode in ["single", "bytes", "parts"] {
-        let before = house.server.tally().videos_created;
+        let before = test_server.server.tally().videos_created;
         let mut command = ringlift();
-        house.host_stranger(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
+        test_server.configure_without_key(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
         command
             .args(["upload", "--json", "--mode", mode])
             .arg("--upload-token-file")
             .arg(&token_file)
             .arg(sample.path());
         let ran = run(&mut command).done();
-        house.assert_holds(&video_id(&ran), &sample.path());
-        assert_eq!(house.server.tally().videos_created, before + 1, "{mode}");
+        test_server.assert_holds(&video_id(&ran), &sample.path());
+        assert_eq!(test_server.server.tally().videos_created, before + 1, "{mode}");
         assert!(!ran.stdout.contains(&token) && !ran.stderr.contains(&token), "the token was shown");
     }
 }
 
 #[test]
 fn a_container_is_filled_and_keeps_its_title() {
-    let house = House::new(Scheme::Http);
-    let client = house.client().build().unwrap();
+    let test_server = TestServer::new(Scheme::Http);
+    let client = test_server.client().build().unwrap();
     let video = ringlift::NewVideo::new("made before");
     let container = pollster::block_on(client.create_video(video)).unwrap().video_id;
     let sample = Sample::new(MIB);
-    let ran = house.run(["upload", "--json", "--video-id", &container, sample.arg()]).done();
+    let ran = test_server.run(["upload", "--json", "--video-id", &container, sample.arg()]).done();
     assert_eq!(video_id(&ran), container);
-    house.assert_holds(&container, &sample.path());
-    let shown = house.run(["video", "get", "--json", &container]).done();
+    test_server.assert_holds(&container, &sample.path());
+    let shown = test_server.run(["video", "get", "--json", &container]).done();
     assert_eq!(shown.event("video")["video"]["title"], "made before");
 }
 
 #[test]
-fn a_dry_run_tells_the_plan_and_touches_nothing() {
-    let house = House::new(Scheme::Http);
+fn a_dry_run_prints_the_plan_and_sends_nothing() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(12 * MIB);
     let args = ["upload", "--json", "--dry-run", "--mode", "parts", "--chunk-size", "5M", sample.arg()];
-    let ran = house.run(args).done();
+    let ran = test_server.run(args).done();
     let plan = ran.event("planned");
     assert_eq!((&plan["chunks"], &plan["chunk_bytes"]), (&3.into(), &(5 * MIB).into()));
     assert_eq!((&plan["mode"], &plan["dry_run"]), (&"parts".into(), &true.into()));
-    assert!(house.server.requests().is_empty());
+    assert!(test_server.server.requests().is_empty());
 }
 
 #[test]
 fn a_file_of_30_gib_is_planned_without_being_read() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::sparse(30 << 30);
     let args = ["upload", "--json", "--dry-run", "--mode", "bytes", "--chunk-size", "200M", sample.arg()];
-    let plan = house.run(args).done().event("planned");
+    let plan = test_server.run(args).done().event("planned");
     assert_eq!((&plan["bytes"], &plan["chunks"]), (&(30u64 << 30).into(), &154.into()));
 }
 
 #[test]
-fn for_people_it_is_quiet_when_piped_and_gives_the_video_alone_on_standard_output() {
-    let house = House::new(Scheme::Http);
+fn piped_output_is_only_the_video_id() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(6 * MIB);
-    let ran = house.run(["upload", sample.arg()]).done();
-    house.assert_holds(ran.stdout.trim(), &sample.path());
+    let ran = test_server.run(["upload", sample.arg()]).done();
+    test_server.assert_holds(ran.stdout.trim(), &sample.path());
     assert!(!ran.stderr.contains(['\r', '\u{1b}']), "{:?}", ran.stderr);
-    let ran = house.run(["upload", "--quiet", sample.arg()]).done();
+    let ran = test_server.run(["upload", "--quiet", sample.arg()]).done();
     assert_eq!(ran.stderr, "");
 }
 
 #[test]
-fn several_files_are_summed_up() {
-    let house = House::new(Scheme::Http);
+fn several_files_end_with_a_summary() {
+    let test_server = TestServer::new(Scheme::Http);
     let (one, two) = (Sample::new(MIB), Sample::new(7 * MIB));
     let args = ["upload", "--json", "--transfers", "2", one.arg(), two.arg(), "/nowhere/movie.mp4"];
-    let ran = house.run(args).failed(4, &["/nowhere/movie.mp4"]);
+    let ran = test_server.run(args).failed(4, &["/nowhere/movie.mp4"]);
     let summary = ran.summary();
     assert_eq!((&summary["files_done"], &summary["files_failed"]), (&2.into(), &1.into()));
     assert_eq!(summary["bytes"], 8 * MIB);
 }
 
 #[test]
-fn the_digest_is_that_of_the_file() {
-    let house = House::new(Scheme::Http);
+fn the_reported_sha256_equals_the_sha256_of_the_file() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(6 * MIB);
-    let ran = house.run(["upload", "--json", "--sha256", sample.arg()]).done();
+    let ran = test_server.run(["upload", "--json", "--sha256", sample.arg()]).done();
     assert_eq!(ran.summary()["sha256"], digest(&sample.path()));
 }
 
 #[test]
-fn a_flag_goes_before_the_environment_and_that_before_the_file() {
-    let house = House::new(Scheme::Http);
+fn a_flag_overrides_the_environment_which_overrides_the_file() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(40 * MIB);
-    let config = house.folder.path().join("ringlift.toml");
+    let config = test_server.folder.path().join("ringlift.toml");
     fs::write(&config, "chunk-size = \"20MiB\"\n[upload]\nmode = \"parts\"\n").unwrap();
     let planned = |environment: &[(&str, &str)], args: &[&str]| {
         let mut command = ringlift();
-        house
-            .host(&mut command)
+        test_server
+            .configure(&mut command)
             .args(["upload", "--json", "--dry-run", "--config", text(&config)])
             .args(args);
         run(command.envs(environment.iter().copied()).arg(sample.path())).done().event("planned")
@@ -190,44 +192,57 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
-fn what_was_uploaded_can_be_asked_for_listed_and_deleted() {
-    let house = House::new(Scheme::Http);
+fn an_uploaded_video_can_be_shown_listed_and_deleted() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let described =
         ["--title", "Summer", "--tag", "travel", "--metadata", "camera=7", "--private", "--wait", "playable"];
     let upload = [&["upload", "--json"], described.as_slice(), &[sample.arg()]].concat();
-    let id = video_id(&house.run(upload).done());
-    let status = house.run(["status", "--json", &id]).done().event("status");
+    let id = video_id(&test_server.run(upload).done());
+    let status = test_server.run(["status", "--json", &id]).done().event("status");
     assert_eq!(status["status"]["encoding"]["playable"], true);
-    let listed = house.run(["video", "list", "--json", "--tag", "travel", "--metadata", "camera=7"]).done();
+    let listed =
+        test_server.run(["video", "list", "--json", "--tag", "travel", "--metadata", "camera=7"]).done();
     assert_eq!(listed.event("video")["video"]["videoId"], *id);
     assert_eq!(listed.event("video")["video"]["public"], false);
-    house.run(["video", "delete", &id]).done();
-    house.run(["video", "get", &id]).failed(3, &[&id]);
+    test_server.run(["video", "delete", &id]).done();
+    test_server.run(["video", "get", &id]).failed(3, &[&id]);
 }
 
 #[test]
 fn upload_tokens_can_be_listed_and_deleted() {
-    let house = House::new(Scheme::Http);
-    let created = house.run(["token", "create", "--json"]).done().event("token");
+    let test_server = TestServer::new(Scheme::Http);
+    let created = test_server.run(["token", "create", "--json"]).done().event("token");
     let token = created["token"]["token"].as_str().unwrap();
-    let listed = house.run(["token", "list", "--json"]).done();
+    let listed = test_server.run(["token", "list", "--json"]).done();
     assert_eq!(listed.event("token")["token"]["token"], token);
-    house.run(["token", "delete", token]).done();
+    test_server.run(["token", "delete", token]).done();
     assert!(
-        house.run(["token", "list", "--json"]).done().events().iter().all(|event| event["event"] != "token")
+        test_server
+            .run(["token", "list", "--json"])
+            .done()
+            .events()
+            .iter()
+            .all(|event| event["event"] != "token")
     );
 }
 
 #[test]
-fn an_interrupt_ends_it_and_names_the_container() {
+fn an_interrupt_ends_the_command_and_names_the_container() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let house = House::with(Scheme::Http, |settings| settings.faults = pauses());
+        let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = pauses());
         let sample = Sample::new(30 * MIB);
         let mut command = ringlift();
-        house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
+        test_server.configure(&mut command).args([
+            "upload",
+            "--json",
+            "--chunk-size",
+            "5MiB",
+            "--grace",
+            "0s",
+        ]);
         let child = start(command.arg(sample.path()));
-        while house.server.tally().videos_created == 0 {
+        while test_server.server.tally().videos_created == 0 {
             thread::sleep(Duration::from_millis(10));
         }
         thread::sleep(Duration::from_millis(200));
@@ -241,13 +256,13 @@ fn an_interrupt_ends_it_and_names_the_container() {
 }
 
 #[test]
-fn the_same_command_goes_on_after_a_crash() {
+fn the_same_command_continues_after_a_crash() {
     let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
-    let house = House::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
+    let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
     let sample = Sample::new(30 * MIB);
-    let journal = house.folder.path().join("journal.db");
+    let journal = test_server.folder.path().join("journal.db");
     let mut command = ringlift();
-    house.host(&mut command).args([
+    test_server.configure(&mut command).args([
         "upload",
         "--json",
         "--concurrency",
@@ -258,20 +273,20 @@ fn the_same_command_goes_on_after_a_crash() {
     ]);
     command.arg(&journal).arg(sample.path());
     let child = start(&mut command);
-    while house.server.tally().chunks_accepted < 3 {
+    while test_server.server.tally().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     let crashed = end(child);
     let ran = run(&mut command).done();
     assert_eq!(video_id(&ran), crashed.event("created")["video_id"]);
-    house.assert_holds(&video_id(&ran), &sample.path());
-    let tally = house.server.tally();
+    test_server.assert_holds(&video_id(&ran), &sample.path());
+    let tally = test_server.server.tally();
     assert_eq!((tally.videos_created, tally.chunks_accepted, tally.refused.len()), (1, 6, 0));
 }
 
 #[test]
-fn the_demonstration_compares_every_way() {
+fn demo_uploads_with_every_method_and_compares() {
     let mut command = ringlift();
     let ran = run(command.args(["demo", "--json", "--size", "24MiB"])).done();
     let ways: Vec<_> = ran.events().into_iter().filter(|event| event["event"] == "way").collect();
@@ -282,7 +297,7 @@ fn the_demonstration_compares_every_way() {
 }
 
 #[test]
-fn a_served_folder_outlives_its_server() {
+fn a_new_server_keeps_the_videos_of_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let sample = Sample::new(6 * MIB);
     let mut id = String::new();
@@ -305,7 +320,7 @@ fn a_served_folder_outlives_its_server() {
 }
 
 #[test]
-fn a_server_keeps_to_loopback_unless_it_was_given_a_key() {
+fn a_server_without_a_key_listens_only_on_loopback() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = ringlift();
     command.args(["serve", "--listen", "0.0.0.0:0", "--data"]).arg(folder.path());
@@ -313,7 +328,7 @@ fn a_server_keeps_to_loopback_unless_it_was_given_a_key() {
 }
 
 #[test]
-fn help_completions_and_the_manual_are_there() {
+fn help_completions_and_the_manual_are_printed() {
     assert!(run(ringlift().arg("--help")).done().stdout.contains("Exit codes"));
     assert!(run(ringlift().arg("--version")).done().stdout.starts_with("ringlift "));
     for shell in ["bash", "zsh", "fish"] {
@@ -325,21 +340,21 @@ fn help_completions_and_the_manual_are_there() {
 }
 
 #[test]
-fn a_refused_ring_is_replaced_and_the_reason_said_once() {
-    let house = House::new(Scheme::Https);
+fn a_refused_ring_is_replaced_and_the_reason_logged_once() {
+    let test_server = TestServer::new(Scheme::Https);
     let sample = Sample::new(11 * MIB);
     let args = ["upload", "--json", "-v", "--reader", "uring", "--chunk-size", "5MiB", sample.arg()];
-    let run = |want: Want| {
+    let run = |want: Restriction| {
         want.run(|command| {
-            house.host(command).args(args);
+            test_server.configure(command).args(args);
         })
         .done()
     };
-    for (want, reason) in [(Want::Ring, "seccomp"), (Want::LockedKib(0), "locked memory")] {
+    for (want, reason) in [(Restriction::Ring, "seccomp"), (Restriction::LockedKib(0), "locked memory")] {
         let ran = run(want);
         assert_eq!(ran.event("file_done")["reader"], "pread");
         assert_eq!(ran.stderr.matches(reason).count(), 1, "{}", ran.stderr);
-        house.assert_holds(&video_id(&ran), &sample.path());
+        test_server.assert_holds(&video_id(&ran), &sample.path());
     }
 }
 

@@ -9,22 +9,22 @@ use std::thread;
 use ringlift::server::{Action, Fault, RouteClass};
 use ringlift::{ChunkSize, Client, ErrorKind, SANDBOX_URL};
 
-use crate::support::command::{Ran, ringlift, run};
+use crate::support::command::{CommandOutput, ringlift, run};
 use crate::support::relay::Relay;
-use crate::support::{House, MIB, Sample, Scheme};
+use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const NOT_ALLOWED: i32 = 7;
 
-fn upload_to(url: &str, sample: &Sample) -> Ran {
+fn upload_to(url: &str, sample: &Sample) -> CommandOutput {
     let mut command = ringlift();
     command.env("APIVIDEO_API_KEY", "key").args(["upload", "--no-journal", "--endpoint-url", url]);
     run(command.arg(sample.path()))
 }
 
 #[test]
-fn a_port_that_cannot_be_one_ends_before_anything_is_sent() {
+fn an_invalid_port_is_refused_before_anything_is_sent() {
     let sample = Sample::new(MIB);
     for port in [":99999", ":8080x", ":-1", ":+8080", ":0", ":"] {
         for url in [format!("http://127.0.0.1{port}"), format!("https://[::1]{port}/base")] {
@@ -37,7 +37,7 @@ fn a_port_that_cannot_be_one_ends_before_anything_is_sent() {
 }
 
 #[test]
-fn a_password_in_the_url_is_refused_and_not_shown_wherever_it_comes_from() {
+fn a_password_in_the_url_is_refused_and_hidden_from_every_origin() {
     let sample = Sample::new(MIB);
     let url = "http://user:hunter2@127.0.0.1:9";
     let mut by_variable = ringlift();
@@ -53,33 +53,33 @@ fn a_password_in_the_url_is_refused_and_not_shown_wherever_it_comes_from() {
 }
 
 #[test]
-fn an_upload_goes_on_however_its_endpoint_is_written() {
+fn an_upload_continues_with_every_spelling_of_its_endpoint() {
     for mend in
         [|url: &str| format!("{url}//"), |url: &str| url.replace("http://127.0.0.1", " HTTP://127.0.0.1")]
     {
         let fault = Fault::new(RouteClass::Chunk, Action::CloseBeforeRecording).nth(3);
-        let house = House::faulty(Scheme::Http, vec![fault]);
+        let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
         let sample = Sample::new(16 * MIB);
-        let journal = house.folder.path().join("journal.db");
+        let journal = test_server.folder.path().join("journal.db");
         let client = |url: &str| {
-            let client = house.client().lanes(1).endpoint_url(url).with(|settings| {
+            let client = test_server.client().lanes(1).endpoint_url(url).with(|settings| {
                 settings.retry.retries = 0;
                 settings.journal = Some(journal.clone());
             });
             let client = client.build().unwrap();
             client.upload(sample.path()).chunk_size(ChunkSize::Bytes(5 * MIB)).send_blocking()
         };
-        let error = client(house.server.url()).unwrap_err();
+        let error = client(test_server.server.url()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        let uploaded = client(&mend(house.server.url())).unwrap();
-        house.assert_created(1);
-        house.assert_nothing_was_sent_twice();
-        house.assert_holds(&uploaded.video_id, &sample.path());
+        let uploaded = client(&mend(test_server.server.url())).unwrap();
+        test_server.assert_created(1);
+        test_server.assert_nothing_was_sent_twice();
+        test_server.assert_holds(&uploaded.video_id, &sample.path());
     }
 }
 
 #[test]
-fn the_sandbox_is_known_by_all_its_names() {
+fn every_spelling_of_the_sandbox_is_recognised() {
     let sample = Sample::new(MIB);
     let planned = |url: &str| {
         let mut command = ringlift();
@@ -92,12 +92,12 @@ fn the_sandbox_is_known_by_all_its_names() {
 }
 
 #[test]
-fn every_request_says_who_sends_it_and_that_it_reads_no_compressed_answer() {
-    let house = House::new(Scheme::Http);
-    let relay = Relay::start(house.server.addr(), "");
+fn every_request_has_a_user_agent_and_accepts_no_compression() {
+    let test_server = TestServer::new(Scheme::Http);
+    let relay = Relay::start(test_server.server.addr(), "");
     let sample = Sample::new(11 * MIB);
-    let token = house.upload_token();
-    let with_key = house.client().endpoint_url(relay.url()).build().unwrap();
+    let token = test_server.upload_token();
+    let with_key = test_server.client().endpoint_url(relay.url()).build().unwrap();
     with_key.upload(sample.path()).chunk_size(ChunkSize::Bytes(5 * MIB)).send_blocking().unwrap();
     let stranger = Client::builder().endpoint_url(relay.url()).build().unwrap();
     stranger.upload(sample.path()).upload_token(token).send_blocking().unwrap();
@@ -129,7 +129,7 @@ fn babble(text: &'static [u8]) -> (String, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn what_does_not_speak_http_is_named_at_once() {
+fn a_server_that_does_not_speak_http_ends_the_upload_at_once() {
     let sample = Sample::new(MIB);
     for (text, word) in [
         (&b"SSH-2.0-OpenSSH_9.6\r\n"[..], "SSH"),
@@ -146,7 +146,7 @@ fn what_does_not_speak_http_is_named_at_once() {
 }
 
 #[test]
-fn with_an_upload_token_too_what_does_not_speak_http_is_named_at_once() {
+fn a_server_that_does_not_speak_http_ends_an_upload_with_a_token_at_once() {
     let (address, connections) = babble(b"SSH-2.0-OpenSSH_9.6\r\n");
     let sample = Sample::new(MIB);
     let mut command = ringlift();
@@ -158,13 +158,13 @@ fn with_an_upload_token_too_what_does_not_speak_http_is_named_at_once() {
 }
 
 #[test]
-fn a_server_without_tls_is_named_at_once() {
+fn a_server_without_tls_ends_the_upload_at_once() {
     let (address, connections) = babble(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let sample = Sample::new(MIB);
     // The system may have no authorities of its own.
-    let house = House::new(Scheme::Https);
+    let test_server = TestServer::new(Scheme::Https);
     let mut command = ringlift();
-    house.host(&mut command).args([
+    test_server.configure(&mut command).args([
         "upload",
         "--no-journal",
         "--endpoint-url",
@@ -175,12 +175,12 @@ fn a_server_without_tls_is_named_at_once() {
 }
 
 #[test]
-fn a_server_that_ends_each_handshake_is_tried_again() {
+fn a_server_that_closes_each_handshake_is_retried() {
     let (address, connections) = babble(b"");
     let sample = Sample::new(MIB);
-    let house = House::new(Scheme::Https);
+    let test_server = TestServer::new(Scheme::Https);
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--no-journal", "--retries", "2", "--endpoint-url"]);
+    test_server.configure(&mut command).args(["upload", "--no-journal", "--retries", "2", "--endpoint-url"]);
     run(command.arg(format!("https://{address}")).arg(sample.path())).failed(5, &["TLS"]);
     assert_eq!(connections.load(Ordering::Relaxed), 3);
 }

@@ -8,41 +8,41 @@ use std::process::Command;
 
 use ringlift::{Client, Credentials, ErrorKind};
 
-use crate::support::command::{Ran, ringlift, run};
-use crate::support::{House, MIB, Sample, Scheme};
+use crate::support::command::{CommandOutput, ringlift, run};
+use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const USAGE: i32 = 2;
 const NO_SUCH_FILE: i32 = 4;
 
 /// The command pointed at a house, without its key.
-fn upload(house: &House, sample: &Sample) -> Command {
+fn upload(test_server: &TestServer, sample: &Sample) -> Command {
     let mut command = ringlift();
-    house.host_stranger(&mut command).args(["upload", "--json"]).arg(sample.path());
+    test_server.configure_without_key(&mut command).args(["upload", "--json"]).arg(sample.path());
     command
 }
 
-fn assert_nothing_was_sent(house: &House, ran: &Ran) {
-    assert_eq!(house.server.requests().len(), 0, "{ran:?}");
+fn assert_nothing_was_sent(test_server: &TestServer, ran: &CommandOutput) {
+    assert_eq!(test_server.server.requests().len(), 0, "{ran:?}");
     assert_eq!(ran.summary()["exit_code"], USAGE, "{ran:?}");
 }
 
 #[test]
 fn a_key_may_have_white_space_and_a_byte_order_mark_around_it() {
-    let house = House::with(Scheme::Http, |settings| settings.api_key = Some("hunter2".into()));
+    let test_server = TestServer::with(Scheme::Http, |settings| settings.api_key = Some("hunter2".into()));
     let sample = Sample::new(MIB);
     let file = tempfile::NamedTempFile::new().unwrap();
     for text in ["hunter2", "hunter2\n", "hunter2\r\n", " hunter2\t", "\u{feff}hunter2\r\n"] {
-        run(upload(&house, &sample).env("APIVIDEO_API_KEY", text)).done();
+        run(upload(&test_server, &sample).env("APIVIDEO_API_KEY", text)).done();
         fs::write(file.path(), text).unwrap();
-        run(upload(&house, &sample).arg("--api-key-file").arg(file.path())).done();
-        let client = Client::builder().endpoint_url(house.server.url()).api_key(text).build().unwrap();
+        run(upload(&test_server, &sample).arg("--api-key-file").arg(file.path())).done();
+        let client = Client::builder().endpoint_url(test_server.server.url()).api_key(text).build().unwrap();
         client.upload(sample.path()).send_blocking().unwrap();
     }
 }
 
 #[test]
-fn what_cannot_be_a_key_is_refused_with_its_place_and_is_not_shown() {
-    let house = House::new(Scheme::Http);
+fn an_invalid_key_is_refused_with_its_origin_and_hidden() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
@@ -56,78 +56,78 @@ fn what_cannot_be_a_key_is_refused_with_its_place_and_is_not_shown() {
         ("\u{200b}hunter2", "ASCII"),
         (" \n", "empty"),
     ] {
-        let by_variable = run(upload(&house, &sample).env("APIVIDEO_API_KEY", text));
+        let by_variable = run(upload(&test_server, &sample).env("APIVIDEO_API_KEY", text));
         let by_variable = by_variable.failed(USAGE, &["APIVIDEO_API_KEY", "API key", word]);
-        let of_token = run(upload(&house, &sample).env("RINGLIFT_UPLOAD_TOKEN", text));
+        let of_token = run(upload(&test_server, &sample).env("RINGLIFT_UPLOAD_TOKEN", text));
         let of_token = of_token.failed(USAGE, &["RINGLIFT_UPLOAD_TOKEN", "upload token", word]);
-        let of_flag = run(upload(&house, &sample).arg(format!("--upload-token={text}")));
+        let of_flag = run(upload(&test_server, &sample).arg(format!("--upload-token={text}")));
         let of_flag = of_flag.failed(USAGE, &["upload token", word]);
         fs::write(file.path(), text).unwrap();
-        let by_file = run(upload(&house, &sample).args(["--api-key-file", path]));
+        let by_file = run(upload(&test_server, &sample).args(["--api-key-file", path]));
         let by_file = by_file.failed(USAGE, &[path, "API key", word]);
-        let token_file = run(upload(&house, &sample).args(["--upload-token-file", path]));
+        let token_file = run(upload(&test_server, &sample).args(["--upload-token-file", path]));
         let token_file = token_file.failed(USAGE, &[path, "upload token", word]);
         for ran in [by_variable, of_token, of_flag, by_file, token_file] {
-            assert_nothing_was_sent(&house, &ran);
+            assert_nothing_was_sent(&test_server, &ran);
             assert!(!ran.stderr.contains("hun") && !ran.stdout.contains("hun"), "{ran:?}");
         }
     }
     fs::write(file.path(), b"\xff\xfeh\0u\0n\0").unwrap();
-    run(upload(&house, &sample).args(["--api-key-file", path])).failed(USAGE, &[path, "UTF-8"]);
-    run(upload(&house, &sample).args(["--api-key-file", "/dev/zero"])).failed(USAGE, &["/dev/zero"]);
+    run(upload(&test_server, &sample).args(["--api-key-file", path])).failed(USAGE, &[path, "UTF-8"]);
+    run(upload(&test_server, &sample).args(["--api-key-file", "/dev/zero"])).failed(USAGE, &["/dev/zero"]);
 }
 
 #[test]
-fn the_library_refuses_what_cannot_be_a_secret_before_it_sends_anything() {
-    let house = House::new(Scheme::Http);
+fn the_library_refuses_an_invalid_secret_before_it_sends_anything() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     for credentials in [
         Credentials::ApiKey("hun ter2".into()),
         Credentials::ExchangedApiKey("hun ter2".into()),
         Credentials::AccessToken { token: "hun\nter2".into(), refresh_token: None },
     ] {
-        let client = Client::builder().endpoint_url(house.server.url());
+        let client = Client::builder().endpoint_url(test_server.server.url());
         let error = client.with(|settings| settings.credentials = credentials).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(!format!("{error} {error:?}").contains("hun"), "{error:?}");
     }
-    let client = Client::builder().endpoint_url(house.server.url()).build().unwrap();
+    let client = Client::builder().endpoint_url(test_server.server.url()).build().unwrap();
     let error = client.upload(sample.path()).upload_token("\"hunter2\"").send_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("upload token") && !error.to_string().contains("hun"), "{error}");
-    assert_eq!(house.server.requests().len(), 0);
+    assert_eq!(test_server.server.requests().len(), 0);
 }
 
 #[test]
-fn an_empty_variable_is_an_unset_one() {
-    let house = House::new(Scheme::Http);
+fn an_empty_variable_counts_as_unset() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let names = "UPLOAD_TOKEN UPLOAD_TOKEN_FILE VIDEO_ID TAG METADATA TITLE DESCRIPTION CA_CERT API_KEY_FILE \
                  CHUNK_SIZE TIMEOUT JOURNAL CONFIG LANGUAGE PLAYER_ID NAME BWLIMIT SANDBOX CLIP WATERMARK \
                  CONCURRENCY RETRIES JSON QUIET VERBOSE TRANSCRIPT_SUMMARY WAIT RATE TPSLIMIT READER MODE";
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json"]).arg(sample.path());
+    test_server.configure(&mut command).args(["upload", "--json"]).arg(sample.path());
     for name in names.split_whitespace() {
         command.env(format!("RINGLIFT_{name}"), "");
     }
     let ran = run(&mut command).done();
     let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
-    let client = house.client().build().unwrap();
+    let client = test_server.client().build().unwrap();
     let video = pollster::block_on(client.video(&video_id)).unwrap();
     assert_eq!((video.title.as_deref(), video.tags.len()), (Some("movie.mp4"), 0));
     assert_eq!(video.metadata.len(), 1, "only the mark: {:?}", video.metadata);
-    let mut stranger = upload(&house, &sample);
+    let mut stranger = upload(&test_server, &sample);
     run(stranger.env("APIVIDEO_API_KEY", "")).failed(USAGE, &["no API key"]);
 }
 
 #[test]
-fn a_path_need_not_be_utf_8_and_what_has_to_be_text_is_named() {
-    let house = House::new(Scheme::Http);
+fn a_path_need_not_be_utf_8_and_other_values_must() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let odd = |text: &[u8]| OsStr::from_bytes(text).to_owned();
-    let journal = house.folder.path().join(Path::new(OsStr::from_bytes(b"j\xff.db")));
+    let journal = test_server.folder.path().join(Path::new(OsStr::from_bytes(b"j\xff.db")));
     let mut command = ringlift();
-    house.host(&mut command).arg("upload").arg(sample.path()).env("RINGLIFT_JOURNAL", &journal);
+    test_server.configure(&mut command).arg("upload").arg(sample.path()).env("RINGLIFT_JOURNAL", &journal);
     run(&mut command).done();
     assert!(journal.exists());
     for (name, code) in [
@@ -142,17 +142,17 @@ fn a_path_need_not_be_utf_8_and_what_has_to_be_text_is_named() {
         ("RINGLIFT_UPLOAD_TOKEN", USAGE),
         ("APIVIDEO_API_KEY", USAGE),
     ] {
-        let before = house.server.requests().len();
+        let before = test_server.server.requests().len();
         let mut command = ringlift();
-        house.host(&mut command).arg("upload").arg(sample.path()).env(name, odd(b"/nowhere\xff"));
+        test_server.configure(&mut command).arg("upload").arg(sample.path()).env(name, odd(b"/nowhere\xff"));
         let words: &[&str] = if code == USAGE { &[name] } else { &[] };
         run(&mut command).failed(code, words);
-        assert_eq!(house.server.requests().len(), before, "{name}");
+        assert_eq!(test_server.server.requests().len(), before, "{name}");
     }
 }
 
 #[test]
-fn who_asked_for_json_gets_a_summary_of_every_failure() {
+fn json_output_has_a_summary_for_every_failure() {
     let config = tempfile::NamedTempFile::new().unwrap();
     let path = config.path().to_str().unwrap();
     let equals = format!("--config={path}");
@@ -185,20 +185,20 @@ fn who_asked_for_json_gets_a_summary_of_every_failure() {
 }
 
 #[test]
-fn a_file_of_defaults_holds_plain_values_and_metadata_as_a_table() {
-    let house = House::new(Scheme::Http);
+fn a_settings_file_has_plain_values_and_a_metadata_table() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let config = tempfile::NamedTempFile::new().unwrap();
     let with = |text: &[u8]| {
         fs::write(config.path(), text).unwrap();
         let mut command = ringlift();
-        house.host(&mut command).args(["upload", "--json", "--config"]).arg(config.path());
+        test_server.configure(&mut command).args(["upload", "--json", "--config"]).arg(config.path());
         run(command.arg(sample.path()))
     };
     let text =
         "\u{feff}title = \"T\"\ntag = [\"a\", 2]\nretries = 3\n[upload.metadata]\ncamera = \"7\"\nshot = 8";
     let ran = with(text.as_bytes()).done();
-    let client = house.client().build().unwrap();
+    let client = test_server.client().build().unwrap();
     let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
     let video = pollster::block_on(client.video(&video_id)).unwrap();
     assert_eq!((video.title.as_deref(), video.tags), (Some("T"), vec!["a".to_owned(), "2".to_owned()]));
@@ -215,15 +215,15 @@ fn a_file_of_defaults_holds_plain_values_and_metadata_as_a_table() {
         (b"title = \"\xff\"", "UTF-8"),
         (b"\n\nupload-token = \"hunter2", "line 3"),
     ] {
-        let before = house.server.requests().len();
+        let before = test_server.server.requests().len();
         let ran = with(text).failed(USAGE, &[word, config.path().to_str().unwrap()]);
         assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"), "{ran:?}");
-        assert_eq!(house.server.requests().len(), before, "{ran:?}");
+        assert_eq!(test_server.server.requests().len(), before, "{ran:?}");
     }
 }
 
 #[test]
-fn numbers_beyond_all_use_are_refused_by_name() {
+fn excessive_numbers_are_refused_with_their_flag() {
     let sample = Sample::new(MIB);
     let most = u64::MAX.to_string();
     for flag in [
@@ -249,16 +249,16 @@ fn numbers_beyond_all_use_are_refused_by_name() {
 }
 
 #[test]
-fn sizes_beyond_all_use_do_not_panic() {
-    let house = House::new(Scheme::Http);
+fn excessive_sizes_do_not_panic() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     for flag in ["--max-buffer-memory", "--bwlimit"] {
         let mut command = ringlift();
-        house.host(&mut command).args(["upload", "--name", "x", flag, "16383P", "-"]);
+        test_server.configure(&mut command).args(["upload", "--name", "x", flag, "16383P", "-"]);
         command.stdin(fs::File::open(sample.path()).unwrap());
         run(&mut command).done();
     }
-    let unplanned = house.run(["upload", "--expected-size", "16383P", "-"]);
+    let unplanned = test_server.run(["upload", "--expected-size", "16383P", "-"]);
     assert!(unplanned.code.is_some_and(|code| code != 0), "{unplanned:?}");
     unplanned.failed(6, &[]);
 }

@@ -8,22 +8,22 @@ use ringlift::session::retry::Fate;
 use ringlift::{ErrorKind, UploadEvent};
 use serde_json::json;
 
-use crate::support::command::{Ran, ringlift, run};
+use crate::support::command::{CommandOutput, ringlift, run};
 use crate::support::way::{CHUNK, Way};
-use crate::support::{House, Scheme};
+use crate::support::{Scheme, TestServer};
 
 const THROTTLE: Action = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
 
 /// Everything that happens to an upload of three chunks, one of which has an accident.
-fn events(way: Way, accident: Fault) -> Vec<UploadEvent> {
-    let house = House::faulty(Scheme::Http, vec![accident]);
-    let client = house.hasty_client().build().unwrap();
+fn events_of(way: Way, fault: Fault) -> Vec<UploadEvent> {
+    let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
+    let client = test_server.short_pause_client().build().unwrap();
     let sample = way.sample(3);
     pollster::block_on(async {
-        let mut running = way.upload(&house, &client, &sample).start().await.unwrap();
+        let mut running = way.upload(&test_server, &client, &sample).start().await.unwrap();
         let events = running.events();
         let video_id = running.join().await.unwrap().video_id;
-        house.assert_holds(&video_id, &sample.path());
+        test_server.assert_holds(&video_id, &sample.path());
         events.collect().await
     })
 }
@@ -39,66 +39,68 @@ fn done(events: &[UploadEvent]) -> Vec<(u32, u64, u32)> {
 }
 
 #[test]
-fn every_chunk_is_told_of_once_and_so_is_a_repetition() {
+fn every_chunk_and_every_retry_has_one_event() {
     for way in [Way::Bytes, Way::DelegatedParts] {
-        let heard = events(way, way.fault(1, Action::unavailable()));
-        assert_eq!(done(&heard), [(0, CHUNK, 1), (1, CHUNK, 2), (2, 4321, 1)], "{heard:?}");
+        let events = events_of(way, way.fault(1, Action::unavailable()));
+        assert_eq!(done(&events), [(0, CHUNK, 1), (1, CHUNK, 2), (2, 4321, 1)], "{events:?}");
         let retries: Vec<_> =
-            heard.iter().filter(|event| matches!(event, UploadEvent::Retry { .. })).collect();
-        let [UploadEvent::Retry { index, attempt, why, fate, .. }] = retries[..] else { panic!("{heard:?}") };
+            events.iter().filter(|event| matches!(event, UploadEvent::Retry { .. })).collect();
+        let [UploadEvent::Retry { index, attempt, why, fate, .. }] = retries[..] else {
+            panic!("{events:?}")
+        };
         assert_eq!((index, attempt, fate), (&Some(1), &1, &Fate::NotStored));
         assert_eq!(why.kind, ErrorKind::Unavailable);
     }
 }
 
 #[test]
-fn a_lost_answer_leads_to_a_question_and_not_to_a_repetition() {
-    let heard = events(Way::Bytes, Way::Bytes.fault(1, Action::CloseAfterRecording));
-    assert_eq!(done(&heard).len(), 3, "{heard:?}");
+fn a_lost_answer_leads_to_a_status_request_and_not_to_a_retry() {
+    let events = events_of(Way::Bytes, Way::Bytes.fault(1, Action::CloseAfterRecording));
+    assert_eq!(done(&events).len(), 3, "{events:?}");
     let asked = |event: &UploadEvent| {
         matches!(event, UploadEvent::StatusAsked { reason: StatusReason::LostAnswer, .. })
     };
-    assert!(heard.iter().any(asked), "{heard:?}");
-    assert!(!heard.iter().any(|event| matches!(event, UploadEvent::Retry { .. })), "{heard:?}");
+    assert!(events.iter().any(asked), "{events:?}");
+    assert!(!events.iter().any(|event| matches!(event, UploadEvent::Retry { .. })), "{events:?}");
 }
 
 #[test]
-fn a_throttle_says_which_requests_wait_and_why() {
-    let heard = events(Way::Parts, Way::Parts.fault(1, THROTTLE));
+fn a_throttled_event_has_the_request_class_and_the_reason() {
+    let events = events_of(Way::Parts, Way::Parts.fault(1, THROTTLE));
     let throttled = |event: &&UploadEvent| {
         let (uploads, brake) = (Class::Uploads, ThrottleReason::TooManyRequests);
         matches!(event, UploadEvent::Throttled { class, why, .. } if (*class, *why) == (uploads, brake))
     };
-    assert_eq!(heard.iter().filter(throttled).count(), 1, "{heard:?}");
-    let heard = events(Way::Single, Fault::new(RouteClass::Create, THROTTLE));
+    assert_eq!(events.iter().filter(throttled).count(), 1, "{events:?}");
+    let events = events_of(Way::Single, Fault::new(RouteClass::Create, THROTTLE));
     let throttled =
         |event: &UploadEvent| matches!(event, UploadEvent::Throttled { class: Class::Writes, .. });
-    let told = heard.iter().any(throttled);
-    assert!(told, "{heard:?}");
+    let told = events.iter().any(throttled);
+    assert!(told, "{events:?}");
 }
 
 #[test]
-fn a_video_that_no_answer_named_is_told_of() {
+fn a_possible_stray_video_has_an_event() {
     let way = Way::DelegatedBytes;
-    let heard = events(way, way.fault(0, Action::CloseAfterRecording));
-    let stray = heard.iter().filter(|event| **event == UploadEvent::StrayVideo).count();
-    assert_eq!(stray, 1, "{heard:?}");
+    let events = events_of(way, way.fault(0, Action::CloseAfterRecording));
+    let stray = events.iter().filter(|event| **event == UploadEvent::StrayVideo).count();
+    assert_eq!(stray, 1, "{events:?}");
     let unknown = |event: &UploadEvent| matches!(event, UploadEvent::Retry { fate: Fate::Unknown, .. });
-    assert!(heard.iter().any(unknown), "{heard:?}");
+    assert!(events.iter().any(unknown), "{events:?}");
 }
 
 /// The command's upload of three chunks, one of which has an accident.
-fn told(accident: Fault, flags: &[&str]) -> Ran {
-    let house = House::faulty(Scheme::Http, vec![accident]);
+fn run_with_fault(fault: Fault, flags: &[&str]) -> CommandOutput {
+    let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--no-journal", "--chunk-size", "5MiB"]);
+    test_server.configure(&mut command).args(["upload", "--json", "--no-journal", "--chunk-size", "5MiB"]);
     run(command.args(flags).arg(Way::Bytes.sample(3).path())).done()
 }
 
 #[test]
-fn a_repetition_is_one_event_and_one_line_in_words() {
+fn a_retry_is_one_json_event_and_one_log_line() {
     let second = || Way::Bytes.fault(1, Action::unavailable());
-    let ran = told(second(), &[]);
+    let ran = run_with_fault(second(), &[]);
     let retry = ran.event("retry");
     let expected = [
         ("file", json!(ran.event("file_done")["file"])),
@@ -120,12 +122,12 @@ fn a_repetition_is_one_event_and_one_line_in_words() {
     );
     let chunks = ran.events().into_iter().filter(|event| event["event"] == "chunk_done").count();
     assert_eq!(chunks, 3);
-    assert_eq!(told(second(), &["-q"]).stderr, "");
+    assert_eq!(run_with_fault(second(), &["-q"]).stderr, "");
 }
 
 #[test]
-fn a_throttle_is_one_event_and_one_line_in_words() {
-    let ran = told(Way::Bytes.fault(1, THROTTLE), &[]);
+fn a_throttle_is_one_json_event_and_one_log_line() {
+    let ran = run_with_fault(Way::Bytes.fault(1, THROTTLE), &[]);
     let throttled = ran.event("throttled");
     assert_eq!(
         (&throttled["class"], &throttled["why"]),

@@ -10,8 +10,8 @@ use std::thread;
 use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
 use serde_json::Value;
 
-use crate::support::command::{Ran, ringlift, run};
-use crate::support::{House, MIB, Sample, Scheme};
+use crate::support::command::{CommandOutput, ringlift, run};
+use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const FAILED: i32 = 1;
 const NO_SUCH_VIDEO: i32 = 3;
@@ -21,7 +21,7 @@ const NOT_ALLOWED: i32 = 7;
 
 /// What the command was about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum To {
+enum Operation {
     Create,
     Send,
     SendWithToken,
@@ -29,68 +29,68 @@ enum To {
 }
 
 #[rustfmt::skip]
-const REFUSALS: &[(u16, &str, To, i32)] = &[
-    (400, "uploaded-file-no-file", To::Send, FAILED),
-    (400, "uploaded-file-multiple-files", To::Send, FAILED),
-    (400, "uploaded-file-empty", To::Send, FAILED),
-    (400, "uploaded-file-invalid-file", To::Send, FAILED),
-    (400, "uploaded-file-extension-invalid", To::Send, FAILED),
-    (400, "uploaded-file-too-large", To::Send, FAILED),
-    (400, "video-source-already-uploaded", To::Send, UNSUITED),
-    (400, "video-source-already-downloaded", To::Send, UNSUITED),
-    (400, "video-source-already-copied", To::Send, UNSUITED),
-    (400, "video-content-range-malformed", To::Send, FAILED),
-    (400, "video-content-range-already-initiated", To::Send, FAILED),
-    (400, "video-content-range-started-with-bytes", To::Send, FAILED),
-    (400, "video-content-range-started-with-part", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-from-byte-too-high", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-range-mismatch", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-range-overlap", To::Send, UNSUITED),
-    (400, "video-content-range-by-bytes-range-too-small", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-range-too-large", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-to-byte-too-high-allowed", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-to-byte-too-high-total", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-total-bytes-zero", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-total-bytes-too-high", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-total-bytes-too-low", To::Send, FAILED),
-    (400, "video-content-range-by-bytes-different-total-bytes", To::Send, FAILED),
-    (400, "video-content-range-by-part-part-zero", To::Send, FAILED),
-    (400, "video-content-range-by-part-total-parts-zero", To::Send, FAILED),
-    (400, "video-content-range-by-part-part-too-high-allowed", To::Send, FAILED),
-    (400, "video-content-range-by-part-total-parts-too-high", To::Send, FAILED),
-    (400, "video-content-range-by-part-part-too-high-total", To::Send, FAILED),
-    (400, "video-content-range-by-part-total-parts-too-low", To::Send, FAILED),
-    (400, "video-content-range-by-part-different-total-parts", To::Send, FAILED),
-    (400, "video-content-range-by-part-part-already-sent", To::Send, UNSUITED),
-    (400, "video-content-range-by-part-uploaded-file-too-small", To::Send, FAILED),
-    (401, "authentication-invalid-api-key", To::Create, NOT_ALLOWED),
-    (401, "authentication-invalid-access-token", To::Send, NOT_ALLOWED),
-    (401, "authentication-invalid-refresh-token", To::Create, NOT_ALLOWED),
-    (401, "authentication-invalid-authorization-header-value", To::Create, NOT_ALLOWED),
-    (401, "authentication-missing-authorization-header", To::Create, NOT_ALLOWED),
-    (401, "authentication-missing-upload-token", To::SendWithToken, NOT_ALLOWED),
-    (401, "authentication-invalid-upload-token", To::SendWithToken, NOT_ALLOWED),
-    (400, "authentication-invalid-user-credentials", To::Create, NOT_ALLOWED),
-    (401, "authentication-invalid-user-credentials", To::Create, NOT_ALLOWED),
-    (403, "authorization-suspended-account", To::Create, NOT_ALLOWED),
-    (400, "attribute-required", To::Create, FAILED),
-    (400, "invalid-attribute", To::Create, FAILED),
-    (400, "invalid-payload", To::Create, FAILED),
-    (400, "invalid-query-parameter", To::Get, FAILED),
-    (400, "webhook-limit-reached", To::Create, FAILED),
-    (404, "resource-not-found", To::Get, NO_SUCH_VIDEO),
-    (404, "resource-not-found", To::SendWithToken, NO_SUCH_VIDEO),
-    (404, "unrecognized-request-url", To::Create, FAILED),
-    (405, "method-not-allowed", To::Create, FAILED),
-    (409, "summary-already-exists", To::Create, FAILED),
-    (429, "too-many-requests", To::Create, TEMPORARY),
-    (429, "too-many-requests", To::Send, TEMPORARY),
+const REFUSALS: &[(u16, &str, Operation, i32)] = &[
+    (400, "uploaded-file-no-file", Operation::Send, FAILED),
+    (400, "uploaded-file-multiple-files", Operation::Send, FAILED),
+    (400, "uploaded-file-empty", Operation::Send, FAILED),
+    (400, "uploaded-file-invalid-file", Operation::Send, FAILED),
+    (400, "uploaded-file-extension-invalid", Operation::Send, FAILED),
+    (400, "uploaded-file-too-large", Operation::Send, FAILED),
+    (400, "video-source-already-uploaded", Operation::Send, UNSUITED),
+    (400, "video-source-already-downloaded", Operation::Send, UNSUITED),
+    (400, "video-source-already-copied", Operation::Send, UNSUITED),
+    (400, "video-content-range-malformed", Operation::Send, FAILED),
+    (400, "video-content-range-already-initiated", Operation::Send, FAILED),
+    (400, "video-content-range-started-with-bytes", Operation::Send, FAILED),
+    (400, "video-content-range-started-with-part", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-from-byte-too-high", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-range-mismatch", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-range-overlap", Operation::Send, UNSUITED),
+    (400, "video-content-range-by-bytes-range-too-small", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-range-too-large", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-to-byte-too-high-allowed", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-to-byte-too-high-total", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-total-bytes-zero", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-total-bytes-too-high", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-total-bytes-too-low", Operation::Send, FAILED),
+    (400, "video-content-range-by-bytes-different-total-bytes", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-part-zero", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-total-parts-zero", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-part-too-high-allowed", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-total-parts-too-high", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-part-too-high-total", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-total-parts-too-low", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-different-total-parts", Operation::Send, FAILED),
+    (400, "video-content-range-by-part-part-already-sent", Operation::Send, UNSUITED),
+    (400, "video-content-range-by-part-uploaded-file-too-small", Operation::Send, FAILED),
+    (401, "authentication-invalid-api-key", Operation::Create, NOT_ALLOWED),
+    (401, "authentication-invalid-access-token", Operation::Send, NOT_ALLOWED),
+    (401, "authentication-invalid-refresh-token", Operation::Create, NOT_ALLOWED),
+    (401, "authentication-invalid-authorization-header-value", Operation::Create, NOT_ALLOWED),
+    (401, "authentication-missing-authorization-header", Operation::Create, NOT_ALLOWED),
+    (401, "authentication-missing-upload-token", Operation::SendWithToken, NOT_ALLOWED),
+    (401, "authentication-invalid-upload-token", Operation::SendWithToken, NOT_ALLOWED),
+    (400, "authentication-invalid-user-credentials", Operation::Create, NOT_ALLOWED),
+    (401, "authentication-invalid-user-credentials", Operation::Create, NOT_ALLOWED),
+    (403, "authorization-suspended-account", Operation::Create, NOT_ALLOWED),
+    (400, "attribute-required", Operation::Create, FAILED),
+    (400, "invalid-attribute", Operation::Create, FAILED),
+    (400, "invalid-payload", Operation::Create, FAILED),
+    (400, "invalid-query-parameter", Operation::Get, FAILED),
+    (400, "webhook-limit-reached", Operation::Create, FAILED),
+    (404, "resource-not-found", Operation::Get, NO_SUCH_VIDEO),
+    (404, "resource-not-found", Operation::SendWithToken, NO_SUCH_VIDEO),
+    (404, "unrecognized-request-url", Operation::Create, FAILED),
+    (405, "method-not-allowed", Operation::Create, FAILED),
+    (409, "summary-already-exists", Operation::Create, FAILED),
+    (429, "too-many-requests", Operation::Create, TEMPORARY),
+    (429, "too-many-requests", Operation::Send, TEMPORARY),
     // The years before 2023.
-    (400, "filealreadyuploaded", To::Send, UNSUITED),
-    (400, "filemissing", To::Send, FAILED),
-    (400, "multiplefilesuploaded", To::Send, FAILED),
-    (404, "resourcenot_found", To::Get, NO_SUCH_VIDEO),
-    (400, "attribute.invalid", To::Create, FAILED),
+    (400, "filealreadyuploaded", Operation::Send, UNSUITED),
+    (400, "filemissing", Operation::Send, FAILED),
+    (400, "multiplefilesuploaded", Operation::Send, FAILED),
+    (404, "resourcenot_found", Operation::Get, NO_SUCH_VIDEO),
+    (400, "attribute.invalid", Operation::Create, FAILED),
 ];
 
 /// Without a name there is the status, and its usual title.
@@ -120,7 +120,7 @@ const STATUSES: &[(u16, &str, i32)] = &[
 const ONCE: [&str; 4] = ["--retries", "0", "--retry-max-time", "1s"];
 
 /// Asserts that people and programs are told the same, all of it.
-fn assert_told(ran: Ran, code: i32, status: u16, name: &str, title: &str) -> Value {
+fn assert_reported(ran: CommandOutput, code: i32, status: u16, name: &str, title: &str) -> Value {
     let ran = ran.failed(code, &[name, title]);
     let error = ran.events().iter().find_map(|event| event.get("error").cloned()).expect("no error");
     assert_eq!((&error["refusal"]["status"], &error["refusal"]["title"]), (&status.into(), &title.into()));
@@ -133,24 +133,24 @@ fn assert_told(ran: Ran, code: i32, status: u16, name: &str, title: &str) -> Val
 }
 
 #[test]
-fn every_problem_is_named_explained_and_answered() {
+fn every_problem_has_a_name_an_explanation_and_advice() {
     let sample = Sample::new(MIB);
     few_at_once(REFUSALS, |&(status, slug, to, code)| {
         let on = match to {
-            To::Create => RouteClass::Create,
-            To::Get => RouteClass::Video,
-            To::Send | To::SendWithToken => RouteClass::Chunk,
+            Operation::Create => RouteClass::Create,
+            Operation::Get => RouteClass::Video,
+            Operation::Send | Operation::SendWithToken => RouteClass::Chunk,
         };
         let action = Action::Refuse { status, slug: Some(slug.to_owned()), timing: RefusalTiming::AfterBody };
-        let house = House::faulty(Scheme::Http, vec![Fault::new(on, action).times(0)]);
+        let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(on, action).times(0)]);
         let mut command = ringlift();
-        house.host(&mut command).arg("--json").args(ONCE);
+        test_server.configure(&mut command).arg("--json").args(ONCE);
         match to {
-            To::Get => command.args(["video", "get", "vi1"]),
-            To::SendWithToken => send(command.env("RINGLIFT_UPLOAD_TOKEN", "to1"), &sample),
-            To::Create | To::Send => send(&mut command, &sample),
+            Operation::Get => command.args(["video", "get", "vi1"]),
+            Operation::SendWithToken => send(command.env("RINGLIFT_UPLOAD_TOKEN", "to1"), &sample),
+            Operation::Create | Operation::Send => send(&mut command, &sample),
         };
-        let error = assert_told(
+        let error = assert_reported(
             run(&mut command),
             code,
             status,
@@ -168,19 +168,20 @@ fn send<'a>(command: &'a mut Command, sample: &Sample) -> &'a mut Command {
 }
 
 #[test]
-fn a_status_without_a_name_is_explained_and_answered_too() {
+fn a_status_without_a_problem_name_has_an_explanation_and_advice() {
     few_at_once(STATUSES, |&(status, title, code)| {
-        let url =
-            answering(format!("HTTP/1.1 {status} {title}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+        let url = serve_answer(format!(
+            "HTTP/1.1 {status} {title}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        ));
         let mut command = ringlift();
         command.env("APIVIDEO_API_KEY", "key").args(["--json", "--endpoint-url", &url]).args(ONCE);
         let ran = run(command.args(["status", "vi1"]));
-        assert_told(ran, code, status, &format!("the service answered {status}"), title);
+        assert_reported(ran, code, status, &format!("the service answered {status}"), title);
     });
 }
 
 /// The address of something that gives this answer to whatever it is asked.
-fn answering(answer: String) -> String {
+fn serve_answer(answer: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     // It ends with the tests.
@@ -194,20 +195,21 @@ fn answering(answer: String) -> String {
 }
 
 #[test]
-fn a_problem_that_nobody_knows_yet_leads_to_its_page() {
+fn an_unknown_problem_links_to_its_page() {
     let action =
         Action::Refuse { status: 422, slug: Some("something-new".into()), timing: RefusalTiming::AfterBody };
-    let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Video, action)]);
-    let ran = house.run(["--json", "video", "get", "vi1"]);
+    let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Video, action)]);
+    let ran = test_server.run(["--json", "video", "get", "vi1"]);
     let title = "This refusal was asked for by the fault plan.";
-    let error = assert_told(ran, FAILED, 422, "something-new", title);
+    let error = assert_reported(ran, FAILED, 422, "something-new", title);
     assert!(error["advice"].as_str().unwrap().contains("https://docs.api.video/reference"), "{error}");
 }
 
 #[test]
-fn an_upload_token_that_nobody_knows_is_not_taken_for_a_video() {
-    let house = House::new(Scheme::Http);
-    let ran = house.run(["--json", "token", "delete", "toNobody"]).failed(NO_SUCH_VIDEO, &["upload token"]);
+fn an_unknown_upload_token_is_not_reported_as_an_unknown_video() {
+    let test_server = TestServer::new(Scheme::Http);
+    let ran =
+        test_server.run(["--json", "token", "delete", "toNobody"]).failed(NO_SUCH_VIDEO, &["upload token"]);
     let error = &ran.event("failed")["error"];
     assert!(error["meaning"].as_str().unwrap().contains("no such upload token"), "{error}");
     assert!(error["advice"].as_str().unwrap().contains("ringlift token list"), "{error}");
@@ -215,11 +217,11 @@ fn an_upload_token_that_nobody_knows_is_not_taken_for_a_video() {
 }
 
 #[test]
-fn what_does_not_answer_is_named_with_what_was_asked_of_it() {
+fn an_endpoint_without_an_answer_is_reported_with_the_operation() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let mute = deaf.local_addr().unwrap().to_string();
-    let odd = answering("SSH-2.0-OpenSSH_9.6\r\n".to_owned());
+    let odd = serve_answer("SSH-2.0-OpenSSH_9.6\r\n".to_owned());
     let odd = odd.trim_start_matches("http://").to_owned();
     for (host, code) in [(&gone, TEMPORARY), (&mute, TEMPORARY), (&odd, FAILED)] {
         let mut command = ringlift();

@@ -11,7 +11,7 @@ use ringlift::transport::MinSpeed;
 use ringlift::{Bandwidth, ChunkSize, Client, Reader, Settings, Uploaded};
 
 use super::support::way::CHUNK;
-use super::support::{House, MIB, Sample, Scheme, digest, each_at_once};
+use super::support::{MIB, Sample, Scheme, TestServer, digest, each_in_parallel};
 
 const USAGE: i32 = 2;
 const UNSUITED: i32 = 6;
@@ -21,19 +21,19 @@ fn mib_a_second(mib: u64) -> Bandwidth {
 }
 
 #[test]
-fn every_lane_and_every_reader_keeps_to_the_one_limit() {
+fn all_lanes_and_readers_share_one_limit() {
     let ways = [
         (Scheme::Http, Reader::Mmap),
         (Scheme::Http, Reader::Pread),
         (Scheme::Https, Reader::Uring),
         (Scheme::Https, Reader::Mmap),
     ];
-    each_at_once(ways, |(scheme, reader)| {
-        let house = House::new(scheme);
+    each_in_parallel(ways, |(scheme, reader)| {
+        let test_server = TestServer::new(scheme);
         let sample = Sample::new(2 * CHUNK + 2 * MIB);
         // The lane that is alone at the end still has patience: it is held back by us.
         let min_speed = Some(MinSpeed { bytes_per_s: 3 * MIB, window: Duration::from_millis(50) });
-        let client = house.hasty_client().reader(reader).with(|settings| {
+        let client = test_server.short_pause_client().reader(reader).with(|settings| {
             settings.bandwidth = mib_a_second(10);
             settings.patience.min_speed = min_speed;
         });
@@ -44,47 +44,50 @@ fn every_lane_and_every_reader_keeps_to_the_one_limit() {
         let least = Duration::from_millis(1100);
         assert!(begun.elapsed() >= least, "{scheme:?} {reader} took {:?}", begun.elapsed());
         assert_eq!(uploaded.retries, 0, "{scheme:?} {reader}");
-        house.assert_holds(&uploaded.video_id, &sample.path());
+        test_server.assert_holds(&uploaded.video_id, &sample.path());
     });
 }
 
 #[test]
 fn a_limit_can_be_changed_while_uploads_run() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(2 * CHUNK);
     let bandwidth = mib_a_second(1);
-    let client =
-        house.hasty_client().with(|settings| settings.bandwidth = bandwidth.clone()).build().unwrap();
+    let client = test_server
+        .short_pause_client()
+        .with(|settings| settings.bandwidth = bandwidth.clone())
+        .build()
+        .unwrap();
     let begun = Instant::now();
     let running = pollster::block_on(client.upload(sample.path()).start()).unwrap();
     std::thread::sleep(Duration::from_millis(300));
     bandwidth.set(None);
     let uploaded = running.join_blocking().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(9), "the old limit held for {:?}", begun.elapsed());
-    house.assert_holds(&uploaded.video_id, &sample.path());
+    test_server.assert_holds(&uploaded.video_id, &sample.path());
 }
 
 #[test]
-fn the_command_keeps_to_a_limit_and_to_a_timetable() {
+fn the_command_respects_a_limit_and_a_timetable() {
     let limits = ["8M", "8M:1k", "00:00,8M 12:00,8M", "Mon-00:00,8M;Thu-10:30,8192"];
-    each_at_once(limits, |limit| {
-        let house = House::new(Scheme::Http);
+    each_in_parallel(limits, |limit| {
+        let test_server = TestServer::new(Scheme::Http);
         let sample = Sample::new(6 * MIB);
         let begun = Instant::now();
-        let ran = house.run(["upload", "--json", "--bwlimit", limit, sample.arg()]).done();
+        let ran = test_server.run(["upload", "--json", "--bwlimit", limit, sample.arg()]).done();
         assert!(begun.elapsed() >= Duration::from_millis(600), "{limit} took {:?}", begun.elapsed());
-        house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
+        test_server.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
     });
 }
 
 #[test]
-fn what_is_no_limit_or_contradicts_another_is_refused_before_anything_is_sent() {
-    let house = House::new(Scheme::Http);
+fn invalid_and_contradictory_limits_are_refused_before_anything_is_sent() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let refused = |args: &[&str], texts: &[&str]| {
         let args = ["upload"].into_iter().chain(args.iter().copied()).chain([sample.arg()]);
-        house.run(args).failed(USAGE, texts);
-        assert!(house.server.requests().is_empty(), "{texts:?}");
+        test_server.run(args).failed(USAGE, texts);
+        assert!(test_server.server.requests().is_empty(), "{texts:?}");
     };
     refused(&["--bwlimit", "fast"], &["--bwlimit", "10M, 512k or off"]);
     refused(&["--bwlimit", "25:00,1M"], &["`25:00` is no time"]);
@@ -94,12 +97,12 @@ fn what_is_no_limit_or_contradicts_another_is_refused_before_anything_is_sent() 
 }
 
 #[test]
-fn a_rate_makes_the_chunks_larger_that_nobody_chose_and_a_slow_link_does_not() {
-    let house = House::new(Scheme::Http);
+fn a_request_rate_enlarges_default_chunks_and_a_bandwidth_limit_does_not() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::sparse(2 << 30);
     let chunk_bytes = |args: &[&str]| {
         let args = ["upload", "--json", "--dry-run"].into_iter().chain(args.iter().copied());
-        let ran = house.run(args.chain([sample.arg()])).done();
+        let ran = test_server.run(args.chain([sample.arg()])).done();
         ran.event("planned")["chunk_bytes"].as_u64().unwrap()
     };
     let free = chunk_bytes(&[]);
@@ -114,23 +117,23 @@ fn a_rate_makes_the_chunks_larger_that_nobody_chose_and_a_slow_link_does_not() {
 
 #[test]
 fn a_rate_spaces_the_requests_out_from_the_command_line_and_from_a_file() {
-    let house = House::new(Scheme::Http);
-    let config = house.folder.path().join("config.toml");
+    let test_server = TestServer::new(Scheme::Http);
+    let config = test_server.folder.path().join("config.toml");
     std::fs::write(&config, "[upload]\nrate = 120\n").unwrap();
     let sample = Sample::new(2 * CHUNK + 1);
     let chunk = CHUNK.to_string();
     for rate in [["--rate", "120/m"], ["--config", config.to_str().unwrap()]] {
         let begun = Instant::now();
         let args = ["upload", "--chunk-size", &chunk, rate[0], rate[1], sample.arg()];
-        house.run(args).done();
+        test_server.run(args).done();
         assert!(begun.elapsed() >= Duration::from_secs(1), "three requests in {:?}", begun.elapsed());
     }
 }
 
 /// Gives its bytes once the other end of the channel is dropped.
-struct Late<R>(mpsc::Receiver<()>, R);
+struct DelayedReader<R>(mpsc::Receiver<()>, R);
 
-impl<R: Read> Read for Late<R> {
+impl<R: Read> Read for DelayedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let _ = self.0.recv();
         self.1.read(buffer)
@@ -138,12 +141,12 @@ impl<R: Read> Read for Late<R> {
 }
 
 /// A client whose streams share memory for so many chunks of the smallest size.
-fn cramped(house: &House, chunks: u64) -> Client {
+fn client_with_memory_for(test_server: &TestServer, chunks: u64) -> Client {
     let cramp = |settings: &mut Settings| {
         settings.transfers = 100;
         settings.buffer_bytes = chunks * CHUNK;
     };
-    house.hasty_client().with(cramp).build().unwrap()
+    test_server.short_pause_client().with(cramp).build().unwrap()
 }
 
 fn send(client: &Client, reader: impl Read + Send + 'static) -> Uploaded {
@@ -152,9 +155,9 @@ fn send(client: &Client, reader: impl Read + Send + 'static) -> Uploaded {
 }
 
 #[test]
-fn a_hundred_streams_that_start_one_after_another_from_the_last_on_share_two_chunks_of_memory() {
-    let house = House::new(Scheme::Http);
-    let client = cramped(&house, 2);
+fn a_hundred_streams_in_reverse_order_share_memory_for_two_chunks() {
+    let test_server = TestServer::new(Scheme::Http);
+    let client = client_with_memory_for(&test_server, 2);
     let sample = Sample::new(CHUNK + 1);
     let expected = (sample.len, digest(&sample.path()));
     thread::scope(|scope| {
@@ -162,53 +165,53 @@ fn a_hundred_streams_that_start_one_after_another_from_the_last_on_share_two_chu
         for _ in 0..100 {
             let (permit, permission) = mpsc::channel();
             let before = last.replace(permit);
-            let (client, house, sample, expected) = (&client, &house, &sample, &expected);
+            let (client, test_server, sample, expected) = (&client, &test_server, &sample, &expected);
             scope.spawn(move || {
-                let uploaded = send(client, Late(permission, File::open(sample.path()).unwrap()));
+                let uploaded = send(client, DelayedReader(permission, File::open(sample.path()).unwrap()));
                 drop(before);
-                assert_eq!(house.stored(&uploaded.video_id), *expected);
+                assert_eq!(test_server.stored(&uploaded.video_id), *expected);
             });
         }
     });
 }
 
 #[test]
-fn streams_that_all_have_something_at_once_come_to_their_ends_with_memory_for_one_chunk() {
-    let house = House::new(Scheme::Https);
-    let client = cramped(&house, 1);
+fn simultaneous_streams_complete_with_memory_for_one_chunk() {
+    let test_server = TestServer::new(Scheme::Https);
+    let client = client_with_memory_for(&test_server, 1);
     let sample = Sample::new(2 * CHUNK + 7);
     thread::scope(|scope| {
         for _ in 0..12 {
             scope.spawn(|| {
                 let uploaded = send(&client, File::open(sample.path()).unwrap());
-                house.assert_holds(&uploaded.video_id, &sample.path());
+                test_server.assert_holds(&uploaded.video_id, &sample.path());
             });
         }
     });
 }
 
 #[test]
-fn a_stream_that_is_given_up_in_the_middle_of_a_chunk_leaves_its_memory_to_others() {
-    let house = House::new(Scheme::Http);
-    let client = cramped(&house, 1);
+fn a_stream_cancelled_within_a_chunk_returns_its_memory() {
+    let test_server = TestServer::new(Scheme::Http);
+    let client = client_with_memory_for(&test_server, 1);
     let (permit, permission) = mpsc::channel();
     let (told, begun) = mpsc::channel();
-    let telling = Telling(told, std::io::repeat(7).take(2 * MIB));
-    let stuck = telling.chain(Late(permission, std::io::empty()));
+    let telling = NotifyingReader(told, std::io::repeat(7).take(2 * MIB));
+    let stuck = telling.chain(DelayedReader(permission, std::io::empty()));
     let running = client.upload_reader("stuck.mp4", stuck).chunk_size(ChunkSize::Bytes(CHUNK)).start();
     let running = pollster::block_on(running).unwrap();
     begun.recv().unwrap();
     drop(running);
     let sample = Sample::new(CHUNK + 1);
     let uploaded = send(&client, File::open(sample.path()).unwrap());
-    house.assert_holds(&uploaded.video_id, &sample.path());
+    test_server.assert_holds(&uploaded.video_id, &sample.path());
     drop(permit);
 }
 
 /// Some bytes, and word when more are asked for.
-struct Telling(mpsc::Sender<()>, std::io::Take<std::io::Repeat>);
+struct NotifyingReader(mpsc::Sender<()>, std::io::Take<std::io::Repeat>);
 
-impl Read for Telling {
+impl Read for NotifyingReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.1.read(buffer)?;
         if read == 0 {
@@ -219,8 +222,8 @@ impl Read for Telling {
 }
 
 #[test]
-fn standard_input_that_cannot_go_as_asked_is_refused_before_the_files_beside_it_are_sent() {
-    let house = House::new(Scheme::Http);
+fn impossible_settings_for_standard_input_are_refused_before_any_file_is_sent() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     for (args, code, text) in [
         (["--max-buffer-memory", "4M", "--chunk-size", "auto"], USAGE, "--max-buffer-memory"),
@@ -229,16 +232,17 @@ fn standard_input_that_cannot_go_as_asked_is_refused_before_the_files_beside_it_
         (["--mode", "bytes", "--chunk-size", "5M"], UNSUITED, "--mode parts"),
     ] {
         let args = ["upload"].into_iter().chain(args).chain([sample.arg(), "-"]);
-        house.run(args).failed(code, &[text]);
-        assert!(house.server.requests().is_empty(), "{text}");
+        test_server.run(args).failed(code, &[text]);
+        assert!(test_server.server.requests().is_empty(), "{text}");
     }
 }
 
 #[test]
-fn chunks_of_standard_input_become_smaller_where_the_memory_is_small() {
-    let house = House::new(Scheme::Http);
+fn chunks_of_standard_input_shrink_with_the_available_memory() {
+    let test_server = TestServer::new(Scheme::Http);
     let chunk_bytes = |memory: &str| {
-        let ran = house.run(["upload", "--json", "--dry-run", "--max-buffer-memory", memory, "-"]).done();
+        let ran =
+            test_server.run(["upload", "--json", "--dry-run", "--max-buffer-memory", memory, "-"]).done();
         ran.event("planned")["chunk_bytes"].as_u64().unwrap()
     };
     assert_eq!(chunk_bytes("256M"), 16 * MIB);

@@ -13,10 +13,10 @@ use ringlift::server::{Action, Fault, RouteClass, Server, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{
-    Ran, end, ringlift, ringlift_after, ringlift_apart, ringlift_without, run, start,
+    CommandOutput, end, ringlift, ringlift_after, ringlift_apart, ringlift_without, run, start,
 };
 use crate::support::way::Way;
-use crate::support::{House, MIB, Sample, Scheme, each_at_once};
+use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
 
 const FAILED: i32 = 1;
 const TEMPORARY: i32 = 5;
@@ -24,18 +24,18 @@ const TEMPORARY: i32 = 5;
 const UPLOAD: &[&str] = &["upload", "--json", "-c", "2", "--mode", "bytes", "--chunk-size", "5MiB"];
 
 /// A house in which every chunk takes so long to be answered.
-fn slow_house(for_ms: u64) -> House {
+fn slow_server(for_ms: u64) -> TestServer {
     let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).times(0);
-    House::faulty(Scheme::Http, vec![slow])
+    TestServer::faulty(Scheme::Http, vec![slow])
 }
 
-fn upload(house: &House, args: &[&str], sample: &Sample) -> Command {
+fn upload(test_server: &TestServer, args: &[&str], sample: &Sample) -> Command {
     let mut command = ringlift();
-    house.host(&mut command).args(UPLOAD).args(args).arg(sample.path());
+    test_server.configure(&mut command).args(UPLOAD).args(args).arg(sample.path());
     command
 }
 
-fn video_id(ran: &Ran) -> String {
+fn video_id(ran: &CommandOutput) -> String {
     ran.summary()["video_id"].as_str().unwrap_or_else(|| panic!("{ran:?}")).to_owned()
 }
 
@@ -54,31 +54,31 @@ fn send(child: &Child, signal: Signal) {
 // Signals.
 
 #[test]
-fn the_first_signal_lets_the_chunks_under_way_end_and_the_same_command_sends_the_rest() {
-    each_at_once([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
-        let house = slow_house(500);
+fn the_first_signal_finishes_running_chunks_and_the_same_command_sends_the_rest() {
+    each_in_parallel([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
+        let test_server = slow_server(500);
         let sample = Way::Bytes.sample(6);
-        let child = start(&mut upload(&house, &[], &sample));
-        wait_for("two chunks", || house.server.tally().chunks_accepted == 2);
+        let child = start(&mut upload(&test_server, &[], &sample));
+        wait_for("two chunks", || test_server.server.tally().chunks_accepted == 2);
         send(&child, signal);
         let ran = end(child).failed(code, &["continue: the same command, or `ringlift resume"]);
         assert_eq!(ran.event("stopping")["signal"], if code == 130 { "SIGINT" } else { "SIGTERM" });
         assert_eq!(ran.event("file_failed")["resumable"], true);
-        assert_eq!((&ran.summary()["exit_code"], house.chunk_requests().len()), (&code.into(), 2));
-        let ran = run(&mut upload(&house, &[], &sample)).done();
-        house.assert_holds(&video_id(&ran), &sample.path());
-        assert_eq!(house.chunk_requests().len(), 6, "what was under way is not sent again");
-        house.assert_created(1);
+        assert_eq!((&ran.summary()["exit_code"], test_server.chunk_requests().len()), (&code.into(), 2));
+        let ran = run(&mut upload(&test_server, &[], &sample)).done();
+        test_server.assert_holds(&video_id(&ran), &sample.path());
+        assert_eq!(test_server.chunk_requests().len(), 6, "what was under way is not sent again");
+        test_server.assert_created(1);
     });
 }
 
 #[test]
-fn the_second_signal_ends_it_at_once() {
-    each_at_once([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
-        let house = slow_house(60_000);
+fn the_second_signal_ends_the_command_at_once() {
+    each_in_parallel([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
+        let test_server = slow_server(60_000);
         let sample = Way::Bytes.sample(6);
-        let child = start(&mut upload(&house, &["--grace", "1h"], &sample));
-        wait_for("two chunks", || house.server.tally().chunks_accepted == 2);
+        let child = start(&mut upload(&test_server, &["--grace", "1h"], &sample));
+        wait_for("two chunks", || test_server.server.tally().chunks_accepted == 2);
         send(&child, signal);
         sleep(Duration::from_millis(300));
         let second = Instant::now();
@@ -90,23 +90,23 @@ fn the_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_command_that_was_stopped_for_longer_than_its_patience_goes_on_and_others_are_told_of_it() {
-    each_at_once([Scheme::Http, Scheme::Https], |scheme| {
+fn a_command_stopped_for_longer_than_its_timeouts_continues_and_keeps_its_lock() {
+    each_in_parallel([Scheme::Http, Scheme::Https], |scheme| {
         let slow = Action::Throttle { bytes_per_second: 10 * MIB };
-        let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
+        let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
         let sample = Way::Bytes.sample(6);
-        let child = start(&mut upload(&house, &["--timeout", "1s"], &sample));
-        wait_for("a chunk", || house.server.tally().chunks_accepted >= 1);
+        let child = start(&mut upload(&test_server, &["--timeout", "1s"], &sample));
+        wait_for("a chunk", || test_server.server.tally().chunks_accepted >= 1);
         send(&child, Signal::STOP);
         let stopped = Instant::now();
         let pid = format!("process {}", child.id());
-        run(&mut upload(&house, &[], &sample)).failed(TEMPORARY, &[&pid]);
+        run(&mut upload(&test_server, &[], &sample)).failed(TEMPORARY, &[&pid]);
         sleep(Duration::from_millis(2500).saturating_sub(stopped.elapsed()));
         send(&child, Signal::CONT);
         let ran = end(child).done();
-        house.assert_holds(&video_id(&ran), &sample.path());
-        house.assert_created(1);
-        house.assert_nothing_was_sent_twice();
+        test_server.assert_holds(&video_id(&ran), &sample.path());
+        test_server.assert_created(1);
+        test_server.assert_nothing_was_sent_twice();
     });
 }
 
@@ -114,41 +114,41 @@ fn a_command_that_was_stopped_for_longer_than_its_patience_goes_on_and_others_ar
 
 /// The kernel's own files say that they are a page long: this one has less, that one cannot be read.
 #[test]
-fn a_file_that_cannot_be_read_names_the_byte_and_fails_alone() {
+fn an_unreadable_file_fails_alone_with_the_offset() {
     let (short, broken) = ("/sys/class/net/lo/mtu", "/sys/class/net/lo/speed");
     if fs::metadata(broken).map_or(true, |metadata| metadata.len() == 0) || fs::read(broken).is_ok() {
         return eprintln!("skipped: {broken} is another here");
     }
     let end = fs::read(short).unwrap().len();
-    each_at_once(["auto", "uring", "direct", "mmap", "pread"], |reader| {
-        let house = House::new(Scheme::Http);
+    each_in_parallel(["auto", "uring", "direct", "mmap", "pread"], |reader| {
+        let test_server = TestServer::new(Scheme::Http);
         let sample = Sample::new(MIB);
-        let ran = run(&mut upload(&house, &["--reader", reader, short, broken], &sample));
+        let ran = run(&mut upload(&test_server, &["--reader", reader, short, broken], &sample));
         let places =
             [format!("{short}: cannot be read at byte {end}"), format!("{broken}: cannot be read at byte 0")];
         let ran = ran.failed(FAILED, &[&places[0], &places[1]]);
         let done = ran.event("file_done");
-        house.assert_holds(done["video_id"].as_str().unwrap(), &sample.path());
+        test_server.assert_holds(done["video_id"].as_str().unwrap(), &sample.path());
         assert_eq!((&ran.summary()["files_done"], &ran.summary()["files_failed"]), (&1.into(), &2.into()));
-        assert_eq!(house.server.tally().chunks_accepted, 1, "{reader}: something of them was taken");
+        assert_eq!(test_server.server.tally().chunks_accepted, 1, "{reader}: something of them was taken");
     });
 }
 
 #[test]
-fn a_stream_that_cannot_be_read_says_so() {
-    let house = House::new(Scheme::Http);
+fn an_unreadable_stream_is_reported() {
+    let test_server = TestServer::new(Scheme::Http);
     let mut command = ringlift();
     // Nothing is mapped at a process's first address (proc_pid_mem(5)).
     command.stdin(fs::File::open("/proc/self/mem").unwrap());
-    house.host(&mut command).args(["upload", "--json", "--name", "live.mp4", "-"]);
+    test_server.configure(&mut command).args(["upload", "--json", "--name", "live.mp4", "-"]);
     end(start(&mut command)).failed(FAILED, &["live.mp4", "cannot be read at byte 0", "Input/output error"]);
-    assert_eq!(house.server.tally().chunks_accepted, 0);
+    assert_eq!(test_server.server.tally().chunks_accepted, 0);
 }
 
 /// A disk whose end is missing, with a file on it that reaches over the edge.
 #[test]
-fn a_disk_that_fails_in_the_middle_of_a_file_names_the_byte_and_fails_that_file_alone() {
-    let house = House::new(Scheme::Http);
+fn a_failing_disk_fails_one_file_with_the_offset() {
+    let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let (sample, other) = (Way::Bytes.sample(6), Way::Bytes.sample(2));
     let (disk, mount) = (folder.path().join("disk"), folder.path().join("mount"));
@@ -164,36 +164,41 @@ fn a_disk_that_fails_in_the_middle_of_a_file_names_the_byte_and_fails_that_file_
         return eprintln!("skipped: no mounts here");
     };
     let movie = mount.join("movie.mp4");
-    house.host(&mut command).args(UPLOAD).arg(&movie).arg(other.path());
+    test_server.configure(&mut command).args(UPLOAD).arg(&movie).arg(other.path());
     let ran = run(&mut command);
     if ran.stdout.is_empty() {
         return eprintln!("skipped: no disk was made: {}", ran.stderr);
     }
     let ran = ran.failed(FAILED, &[&format!("{}: cannot be read at byte ", movie.display()), "error"]);
-    house.assert_holds(ran.event("file_done")["video_id"].as_str().unwrap(), &other.path());
+    test_server.assert_holds(ran.event("file_done")["video_id"].as_str().unwrap(), &other.path());
     assert_eq!((&ran.summary()["files_done"], &ran.summary()["files_failed"]), (&1.into(), &1.into()));
     assert_eq!(ran.event("file_failed")["error"]["kind"], "source_unreadable");
-    assert!(ran.event("file_failed")["resumable"] == true && house.server.tally().refused.is_empty());
+    assert!(ran.event("file_failed")["resumable"] == true && test_server.server.tally().refused.is_empty());
 }
 
 // The journal's disk.
 
 /// Whether the file is there or the message is about the journal, and no second video.
-fn is_done_or_names_the_journal(house: &House, ran: Ran, sample: &Sample, case: &str) -> bool {
+fn is_done_or_names_the_journal(
+    test_server: &TestServer,
+    ran: CommandOutput,
+    sample: &Sample,
+    case: &str,
+) -> bool {
     let is_done = ran.code == Some(0);
     match is_done {
-        true => house.assert_holds(&video_id(&ran), &sample.path()),
+        true => test_server.assert_holds(&video_id(&ran), &sample.path()),
         false => drop(ran.failed(FAILED, &["journal.db"])),
     }
-    assert!(house.server.tally().videos_created <= 1, "{case}: {:?}", house.server.tally());
+    assert!(test_server.server.tally().videos_created <= 1, "{case}: {:?}", test_server.server.tally());
     is_done
 }
 
 #[test]
-fn a_journal_on_a_full_disk_is_named_before_anything_is_made_and_never_spoils_an_upload() {
+fn a_journal_on_a_full_disk_is_reported_first_and_never_breaks_an_upload() {
     let sizes = [0, 4, 12, 24, 36, 48, 64, 96, 160, 512];
     let outcomes = sizes.map(|kib| {
-        let house = House::new(Scheme::Http);
+        let test_server = TestServer::new(Scheme::Http);
         let sample = Way::Bytes.sample(4);
         let folder = tempfile::tempdir().unwrap();
         // Of a disk of 1 MiB, all but so much is taken.
@@ -202,13 +207,13 @@ fn a_journal_on_a_full_disk_is_named_before_anything_is_made_and_never_spoils_an
             at = folder.path().display(),
         );
         let mut command = ringlift_apart(&["--mount", "--map-root-user"], &before)?;
-        house.host(&mut command).args(UPLOAD).arg("--journal");
+        test_server.configure(&mut command).args(UPLOAD).arg("--journal");
         let ran = run(command.arg(folder.path().join("journal.db")).arg(sample.path()));
         if kib == 0 {
             assert!(ran.stderr.contains("no space is left"), "{ran:?}");
-            assert_eq!(house.server.tally().videos_created, 0);
+            assert_eq!(test_server.server.tally().videos_created, 0);
         }
-        Some(is_done_or_names_the_journal(&house, ran, &sample, &format!("{kib} KiB")))
+        Some(is_done_or_names_the_journal(&test_server, ran, &sample, &format!("{kib} KiB")))
     });
     if outcomes.contains(&None) {
         return eprintln!("skipped: no mounts here");
@@ -217,29 +222,29 @@ fn a_journal_on_a_full_disk_is_named_before_anything_is_made_and_never_spoils_an
 }
 
 #[test]
-fn a_journal_that_may_not_grow_is_named_and_never_spoils_an_upload() {
-    each_at_once([0, 4, 8, 24, 40, 64, 400], |kib| {
-        let house = House::new(Scheme::Http);
+fn a_journal_at_its_size_limit_is_reported_and_never_breaks_an_upload() {
+    each_in_parallel([0, 4, 8, 24, 40, 64, 400], |kib| {
+        let test_server = TestServer::new(Scheme::Http);
         let sample = Way::Bytes.sample(4);
         let mut command = ringlift_after(&format!("trap '' XFSZ; ulimit -f {}", kib * 2));
-        let ran = run(house.host(&mut command).args(UPLOAD).arg(sample.path()));
+        let ran = run(test_server.configure(&mut command).args(UPLOAD).arg(sample.path()));
         // What could not be forgotten is found complete, as the warning says.
         let is_forgotten = !ran.stderr.contains("they would be found complete");
-        let is_done = is_done_or_names_the_journal(&house, ran, &sample, &format!("{kib} KiB"));
+        let is_done = is_done_or_names_the_journal(&test_server, ran, &sample, &format!("{kib} KiB"));
         assert!(is_done && is_forgotten || kib < 400);
         // With room again, what was begun is continued.
-        let ran = run(&mut upload(&house, &[], &sample)).done();
-        house.assert_holds(&video_id(&ran), &sample.path());
-        house.assert_created(if is_done && is_forgotten { 2 } else { 1 });
+        let ran = run(&mut upload(&test_server, &[], &sample)).done();
+        test_server.assert_holds(&video_id(&ran), &sample.path());
+        test_server.assert_created(if is_done && is_forgotten { 2 } else { 1 });
     });
 }
 
 #[test]
-fn a_journal_that_cannot_be_written_is_named_before_anything_is_made() {
-    let house = House::new(Scheme::Http);
+fn a_read_only_journal_is_reported_before_anything_is_created() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(2);
     let with_journal = |command: &mut Command, journal: &Path| {
-        run(house.host(command).args(UPLOAD).arg("--journal").arg(journal).arg(sample.path()))
+        run(test_server.configure(command).args(UPLOAD).arg("--journal").arg(journal).arg(sample.path()))
     };
     with_journal(&mut ringlift(), Path::new("/dev/full")).failed(FAILED, &["/dev/full"]);
     with_journal(&mut ringlift(), Path::new("/proc/journal.db")).failed(FAILED, &["/proc/journal.db"]);
@@ -254,31 +259,31 @@ fn a_journal_that_cannot_be_written_is_named_before_anything_is_made() {
         }
         None => eprintln!("skipped in part: no mounts here"),
     }
-    house.assert_created(0);
-    assert!(house.server.requests().is_empty());
+    test_server.assert_created(0);
+    assert!(test_server.server.requests().is_empty());
     // There is a way without.
-    let ran = run(&mut upload(&house, &["--no-journal"], &sample)).done();
-    house.assert_holds(&video_id(&ran), &sample.path());
+    let ran = run(&mut upload(&test_server, &["--no-journal"], &sample)).done();
+    test_server.assert_holds(&video_id(&ran), &sample.path());
 }
 
 /// The newest pages of the journal are torn; how much of it is lost decides what is sent again.
 #[test]
-fn a_journal_that_was_torn_in_a_crash_costs_chunks_and_no_second_video() {
-    let house = slow_house(150);
+fn a_journal_damaged_by_a_crash_costs_chunks_and_no_second_video() {
+    let test_server = slow_server(150);
     let sample = Way::Bytes.sample(8);
-    let child = start(&mut upload(&house, &[], &sample));
-    wait_for("five chunks", || house.server.tally().chunks_accepted >= 5);
+    let child = start(&mut upload(&test_server, &[], &sample));
+    wait_for("five chunks", || test_server.server.tally().chunks_accepted >= 5);
     send(&child, Signal::KILL);
     let begun = end(child).event("created")["video_id"].as_str().unwrap().to_owned();
-    let log = house.journal().with_extension("db-wal");
+    let log = test_server.journal().with_extension("db-wal");
     let whole = fs::read(&log).unwrap();
     let torn = |len: usize| [&whole[..len], &[0xa5; 777]].concat();
     fs::write(&log, torn(whole.len() - 100)).unwrap();
-    let ran = run(&mut upload(&house, &[], &sample)).done();
+    let ran = run(&mut upload(&test_server, &[], &sample)).done();
     assert_eq!(video_id(&ran), begun);
-    house.assert_holds(&begun, &sample.path());
-    house.assert_created(1);
-    house.assert_nothing_was_sent_twice();
+    test_server.assert_holds(&begun, &sample.path());
+    test_server.assert_created(1);
+    test_server.assert_nothing_was_sent_twice();
 }
 
 // Names and addresses.
@@ -289,45 +294,45 @@ fn ringlift_with_hosts(hosts: &Path) -> Option<Command> {
     ringlift_apart(&["--mount", "--map-root-user"], &before)
 }
 
-fn by_name<'a>(house: &House, command: &'a mut Command, name: &str) -> &'a mut Command {
-    let port = house.server.addr().port();
-    house.host(command).env("RINGLIFT_ENDPOINT_URL", format!("http://{name}:{port}"))
+fn by_name<'a>(test_server: &TestServer, command: &'a mut Command, name: &str) -> &'a mut Command {
+    let port = test_server.server.addr().port();
+    test_server.configure(command).env("RINGLIFT_ENDPOINT_URL", format!("http://{name}:{port}"))
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_tried_again_and_then_named() {
-    let house = House::new(Scheme::Http);
+fn an_unknown_host_name_is_retried_and_then_reported() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let mut command = ringlift();
-    by_name(&house, &mut command, "nowhere.invalid").args(UPLOAD).arg(sample.path());
+    by_name(&test_server, &mut command, "nowhere.invalid").args(UPLOAD).arg(sample.path());
     let ran = run(command.args(["-vv", "--retries", "2", "--connect-timeout", "1s"]));
     ran.failed(TEMPORARY, &["nowhere.invalid"]);
 }
 
 #[test]
-fn a_name_that_is_unknown_for_a_while_is_waited_for() {
-    let house = House::new(Scheme::Http);
+fn a_temporarily_unknown_host_name_is_retried() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(3);
-    let hosts = house.folder.path().join("hosts");
+    let hosts = test_server.folder.path().join("hosts");
     fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
     let Some(mut command) = ringlift_with_hosts(&hosts) else {
         return eprintln!("skipped: no mounts here");
     };
-    by_name(&house, &mut command, "films.invalid").args(UPLOAD).args(["--connect-timeout", "1s"]);
+    by_name(&test_server, &mut command, "films.invalid").args(UPLOAD).args(["--connect-timeout", "1s"]);
     let child = start(command.arg(sample.path()));
     sleep(Duration::from_millis(1200));
-    assert!(house.server.requests().is_empty());
+    assert!(test_server.server.requests().is_empty());
     fs::write(&hosts, "127.0.0.1 films.invalid\n").unwrap();
     let ran = end(child).done();
-    house.assert_holds(&video_id(&ran), &sample.path());
-    house.assert_created(1);
+    test_server.assert_holds(&video_id(&ran), &sample.path());
+    test_server.assert_created(1);
 }
 
 #[test]
 fn one_address_that_answers_is_enough() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(3);
-    let hosts = house.folder.path().join("hosts");
+    let hosts = test_server.folder.path().join("hosts");
     // Nobody listens at the first two, and nobody has the third (RFC 5737).
     fs::write(
         &hosts,
@@ -338,27 +343,27 @@ fn one_address_that_answers_is_enough() {
         return eprintln!("skipped: no mounts here");
     };
     let begun = Instant::now();
-    by_name(&house, &mut command, "films.invalid").args(UPLOAD).args(["--retries", "0"]);
+    by_name(&test_server, &mut command, "films.invalid").args(UPLOAD).args(["--retries", "0"]);
     let ran = run(command.arg(sample.path())).done();
-    house.assert_holds(&video_id(&ran), &sample.path());
+    test_server.assert_holds(&video_id(&ran), &sample.path());
     assert_eq!(ran.summary()["retries"], 0);
     assert!(begun.elapsed() < Duration::from_secs(9), "a dead address was waited for to its end");
 }
 
 #[test]
-fn a_proxy_in_the_environment_is_not_used_and_that_is_said() {
-    let house = House::new(Scheme::Http);
+fn a_proxy_in_the_environment_is_ignored_with_a_warning() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     proxy.set_nonblocking(true).unwrap();
     let url = format!("http://{}", proxy.local_addr().unwrap());
     for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
-        let ran = run(upload(&house, &[], &sample).env(name, &url)).done();
+        let ran = run(upload(&test_server, &[], &sample).env(name, &url)).done();
         assert!(ran.stderr.contains(name) && ran.stderr.contains("not used"), "{name}: {}", ran.stderr);
-        let ran = run(upload(&house, &["-q"], &sample).env(name, &url)).done();
+        let ran = run(upload(&test_server, &["-q"], &sample).env(name, &url)).done();
         assert_eq!(ran.stderr, "");
     }
-    let ran = run(upload(&house, &[], &sample).env("HTTPS_PROXY", &url)).done();
+    let ran = run(upload(&test_server, &[], &sample).env("HTTPS_PROXY", &url)).done();
     assert!(!ran.stderr.contains("not used"), "it is for another scheme: {}", ran.stderr);
     assert!(proxy.accept().is_err(), "it was asked");
 }
@@ -368,7 +373,7 @@ fn a_proxy_in_the_environment_is_not_used_and_that_is_said() {
 /// Everything in one network of its own, whose only interface goes down for a while in the middle: no
 /// packet arrives, and nobody says so. The server is found again by its folder.
 #[test]
-fn a_network_that_is_gone_for_a_while_is_waited_out() {
+fn an_upload_survives_a_network_outage() {
     let folder = tempfile::tempdir().unwrap();
     let sample = Way::Bytes.sample(8);
     let path = |name: &str| -> PathBuf { folder.path().join(name) };
@@ -395,9 +400,9 @@ fn a_network_that_is_gone_for_a_while_is_waited_out() {
     assert!(ran.summary()["elapsed_ms"].as_u64() > Some(2500), "the network was there all the time: {ran:?}");
     let mut settings = Settings::new(path("data"));
     settings.api_key = Some("key".into());
-    let house = House { server: Server::start(settings).unwrap(), folder };
-    house.assert_holds(&video_id(&ran), &sample.path());
-    let client = house.client().build().unwrap();
+    let test_server = TestServer { server: Server::start(settings).unwrap(), folder };
+    test_server.assert_holds(&video_id(&ran), &sample.path());
+    let client = test_server.client().build().unwrap();
     let videos = pollster::block_on(client.videos(Default::default())).unwrap();
     assert_eq!(videos.data.len(), 1);
 }
@@ -405,8 +410,8 @@ fn a_network_that_is_gone_for_a_while_is_waited_out() {
 // Many files.
 
 #[test]
-fn two_thousand_files_take_few_descriptors_and_little_memory_and_what_fails_is_counted() {
-    let house = House::new(Scheme::Http);
+fn two_thousand_files_use_few_descriptors_and_little_memory_and_failures_are_counted() {
+    let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let path = |number: u32| folder.path().join(format!("{number}.mp4"));
     for number in 0..FILES {
@@ -416,16 +421,17 @@ fn two_thousand_files_take_few_descriptors_and_little_memory_and_what_fails_is_c
     fs::write(path(FILES + 1), "secret").unwrap();
     fs::set_permissions(path(FILES + 1), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let mut command = ringlift_without("dac_override,-dac_read_search", "ulimit -n 64");
-    house.host(&mut command).args(["upload", "--json", "-c", "4"]);
+    test_server.configure(&mut command).args(["upload", "--json", "-c", "4"]);
     let ran = run(command.args((0..FILES + 3).map(path)));
     let ran = ran.failed(FAILED, &["2000.mp4", "2001.mp4", "2002.mp4"]);
     let summary = ran.summary();
     assert_eq!((&summary["files_done"], &summary["files_failed"]), (&FILES.into(), &3.into()));
-    assert_eq!(house.server.tally().videos_created, u64::from(FILES));
+    assert_eq!(test_server.server.tally().videos_created, u64::from(FILES));
     let memory = summary["usage"]["peak_anonymous_bytes"].as_u64().unwrap();
     assert!(memory < 64 * MIB, "{memory} bytes");
     for event in ran.events().iter().filter(|event| event["event"] == "file_done").step_by(100) {
-        house.assert_holds(event["video_id"].as_str().unwrap(), Path::new(event["file"].as_str().unwrap()));
+        test_server
+            .assert_holds(event["video_id"].as_str().unwrap(), Path::new(event["file"].as_str().unwrap()));
     }
 }
 

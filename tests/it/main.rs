@@ -1,6 +1,6 @@
-//! Everything together: real files, real sockets, the local server, the built command.
+//! Integration tests with real files, real sockets, the local server and the built command.
 
-#![allow(unreachable_pub)] // One binary: its modules share without exporting.
+#![allow(unreachable_pub)] // The modules of this one binary share items without exporting them.
 
 mod batch;
 mod command;

@@ -11,19 +11,19 @@ use ringlift::journal::{Container, Journal};
 use ringlift::{Client, ErrorKind, VideoQuery};
 use serde_json::{Value, json};
 
-use crate::support::command::{Ran, ringlift, run};
-use crate::support::{Sample, hurry};
+use crate::support::command::{CommandOutput, ringlift, run};
+use crate::support::{Sample, short_pauses};
 
 /// A request that arrived.
 #[derive(Clone, Debug)]
-struct Asked {
+struct ReceivedRequest {
     method: String,
     /// Path and query.
     target: String,
     body: Vec<u8>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     fn is(&self, method: &str, path: &str) -> bool {
         self.method == method && self.target.split('?').next() == Some(path)
     }
@@ -32,18 +32,18 @@ impl Asked {
 /// A service that answers as its function says, on a connection for each request.
 struct Service {
     url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 /// An answer's status, further headers and body; `None` closes the connection without one.
 type Answer = Option<(u16, Vec<(&'static str, String)>, Vec<u8>)>;
 
 impl Service {
-    fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Service {
+    fn new(answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (heard, answer) = (asked.clone(), Arc::new(answer));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (heard, answer) = (requests.clone(), Arc::new(answer));
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
                 let (heard, answer) = (heard.clone(), answer.clone());
@@ -56,15 +56,15 @@ impl Service {
                 });
             }
         });
-        Service { url, asked }
+        Service { url, requests }
     }
 
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    fn requests(&self) -> Vec<ReceivedRequest> {
+        self.requests.lock().unwrap().clone()
     }
 
     fn client(&self, key: &str) -> Client {
-        let client = Client::builder().endpoint_url(&self.url).api_key(key).with(hurry);
+        let client = Client::builder().endpoint_url(&self.url).api_key(key).with(short_pauses);
         client.with(|settings| settings.retry.retries = 1).build().unwrap()
     }
 
@@ -76,7 +76,7 @@ impl Service {
     }
 }
 
-fn read(socket: &TcpStream) -> Option<Asked> {
+fn read(socket: &TcpStream) -> Option<ReceivedRequest> {
     let mut lines = BufReader::new(socket);
     let mut line = String::new();
     lines.read_line(&mut line).ok()?;
@@ -93,7 +93,7 @@ fn read(socket: &TcpStream) -> Option<Asked> {
     }
     let mut body = vec![0; length];
     lines.read_exact(&mut body).ok()?;
-    Some(Asked { method, target, body })
+    Some(ReceivedRequest { method, target, body })
 }
 
 fn reply_with(mut socket: &TcpStream, (status, headers, body): &(u16, Vec<(&'static str, String)>, Vec<u8>)) {
@@ -105,17 +105,17 @@ fn reply_with(mut socket: &TcpStream, (status, headers, body): &(u16, Vec<(&'sta
     let _ = socket.write_all(&[head.as_bytes(), b"\r\n", body].concat());
 }
 
-fn says(status: u16, body: impl AsRef<[u8]>) -> Answer {
+fn answer_with(status: u16, body: impl AsRef<[u8]>) -> Answer {
     Some((status, Vec::new(), body.as_ref().to_vec()))
 }
 
-fn says_json(status: u16, body: &Value) -> Answer {
-    says(status, body.to_string())
+fn answer_with_json(status: u16, body: &Value) -> Answer {
+    answer_with(status, body.to_string())
 }
 
 fn problem(status: u16, title: &str) -> Answer {
     let page = "https://docs.api.video/reference/invalid-attribute";
-    says_json(status, &json!({"type": page, "title": title, "detail": title, "status": status}))
+    answer_with_json(status, &json!({"type": page, "title": title, "detail": title, "status": status}))
 }
 
 fn percent(text: &str, lower: bool) -> String {
@@ -149,17 +149,17 @@ fn spellings() -> Vec<String> {
 }
 
 #[test]
-fn no_spelling_of_the_key_is_shown_by_any_part_of_an_error() {
+fn no_part_of_an_error_shows_any_spelling_of_the_key() {
     for spelling in spellings() {
         let echoed = spelling.clone();
-        let service = Service::new(move |asked| match asked.target.as_str() {
+        let service = Service::new(move |request| match request.target.as_str() {
             "/videos/refused" => problem(400, &format!("Incorrect key: {echoed}.")),
-            "/videos/page" => says(502, format!("<pre>Key {echoed}</pre>")),
+            "/videos/page" => answer_with(502, format!("<pre>Key {echoed}</pre>")),
             "/videos/moved" => {
                 let location = format!("https://elsewhere/?key={}", echoed.replace('"', "%22"));
                 Some((302, vec![("location", location)], Vec::new()))
             }
-            _ => says_json(200, &json!({"videoId": [&echoed], "note": &echoed})),
+            _ => answer_with_json(200, &json!({"videoId": [&echoed], "note": &echoed})),
         });
         let client = service.client(KEY);
         for id in ["refused", "page", "moved", "unreadable"] {
@@ -179,11 +179,13 @@ fn no_spelling_of_the_key_is_shown_by_any_part_of_an_error() {
 }
 
 #[test]
-fn the_command_shows_no_key_whatever_it_was_asked_to_show() {
+fn no_command_shows_the_key() {
     for spelling in spellings() {
         let echoed = spelling.clone();
-        let service = Service::new(move |asked| match asked.method.as_str() {
-            "GET" => says_json(200, &json!({"data": [{"videoId": "vi1", "title": format!("of {echoed}")}]})),
+        let service = Service::new(move |request| match request.method.as_str() {
+            "GET" => {
+                answer_with_json(200, &json!({"data": [{"videoId": "vi1", "title": format!("of {echoed}")}]}))
+            }
             _ => problem(400, &format!("Incorrect key: {echoed}")),
         });
         let sample = Sample::new(1);
@@ -212,14 +214,15 @@ fn the_password_of_an_endpoint_or_of_a_proxy_is_not_shown() {
 }
 
 #[test]
-fn an_upload_token_is_hidden_in_every_spelling_that_a_gateway_writes() {
+fn an_upload_token_is_hidden_in_every_spelling() {
     let token = "to1/SECRET+=9&x";
     let html = token.replace('&', "&amp;");
     for spelling in
         [token.to_owned(), percent(token, false), percent(token, true), token.replace('/', "%2f"), html]
     {
         let echoed = spelling.clone();
-        let service = Service::new(move |_| says(403, format!("<p>Blocked: /upload?token={echoed}</p>")));
+        let service =
+            Service::new(move |_| answer_with(403, format!("<p>Blocked: /upload?token={echoed}</p>")));
         let sample = Sample::new(1);
         let upload = service.client("key-1234").upload(sample.path()).upload_token(token);
         let error = pollster::block_on(upload.send()).unwrap_err();
@@ -237,14 +240,14 @@ fn an_upload_token_is_hidden_in_every_spelling_that_a_gateway_writes() {
 }
 
 #[test]
-fn a_short_key_does_not_blot_out_ordinary_words() {
+fn a_short_key_does_not_hide_ordinary_words() {
     let service = Service::new(|_| problem(400, "This is an invalid attribute"));
     let ran = run(service.command("a").args(["video", "get", "vi1"]));
     ran.failed(1, &["This is an invalid attribute"]);
 }
 
 #[test]
-fn one_odd_video_does_not_hide_the_others_of_its_page() {
+fn one_malformed_video_does_not_hide_the_rest_of_its_page() {
     let service = Service::new(|_| {
         let plain = r#"{"videoId":"vi1","title":"A"}"#;
         let fields = r#"{"videoId":"vi2","title":7,"public":1,"tags":{},"assets":[],"createdAt":1720999999}"#;
@@ -253,7 +256,7 @@ fn one_odd_video_does_not_hide_the_others_of_its_page() {
         let steers = "{\"videoId\":\"vi4\\u001b[2J\"}";
         let pages = r#"{"currentPage":"1","pagesTotal":"2"}"#;
         let items = [plain, fields, half, no_id, steers].join(",");
-        says(200, format!("\u{feff}{{\"data\":[{items}],\"pagination\":{pages}}}"))
+        answer_with(200, format!("\u{feff}{{\"data\":[{items}],\"pagination\":{pages}}}"))
     });
     let page = pollster::block_on(service.client("key-1234").videos(VideoQuery::new())).unwrap();
     let ids: Vec<_> = page.data.iter().map(|video| video.video_id.as_str()).collect();
@@ -264,28 +267,29 @@ fn one_odd_video_does_not_hide_the_others_of_its_page() {
 }
 
 #[test]
-fn a_page_of_some_mib_is_read() {
+fn a_page_of_several_mib_is_read() {
     let service = Service::new(|_| {
         let video = |number| json!({"videoId": format!("vi{number}"), "description": "d".repeat(60_000)});
-        says_json(200, &json!({"data": (0..100).map(video).collect::<Vec<_>>()}))
+        answer_with_json(200, &json!({"data": (0..100).map(video).collect::<Vec<_>>()}))
     });
     let page = pollster::block_on(service.client("key-1234").videos(VideoQuery::new())).unwrap();
     assert_eq!((page.data.len(), page.unreadable), (100, 0));
 }
 
 #[test]
-fn titles_and_file_names_cannot_steer_the_terminal() {
-    let service = Service::new(|asked| match asked.method.as_str() {
-        "GET" => {
-            says_json(200, &json!({"data": [{"videoId": "vi1", "title": "a\u{1b}[31m\nb\u{9b}2J\u{202e}"}]}))
-        }
+fn titles_and_file_names_cannot_control_the_terminal() {
+    let service = Service::new(|request| match request.method.as_str() {
+        "GET" => answer_with_json(
+            200,
+            &json!({"data": [{"videoId": "vi1", "title": "a\u{1b}[31m\nb\u{9b}2J\u{202e}"}]}),
+        ),
         _ => problem(400, "bad\u{1b}[2J\nvideo"),
     });
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd\u{1b}[31m\nname.mp4");
     std::fs::write(&file, b"x").unwrap();
     for args in [&["video", "list"][..], &["-vv", "upload", file.to_str().unwrap()]] {
-        let Ran { stdout, stderr, .. } = run(service.command("key-1234").args(args));
+        let CommandOutput { stdout, stderr, .. } = run(service.command("key-1234").args(args));
         let steers = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
         assert!(!stdout.contains(steers) && !stderr.contains(steers), "{stdout:?} {stderr:?}");
         assert!(!stdout.contains("\nb") && !stderr.contains("\nname"), "{stdout:?} {stderr:?}");
@@ -293,52 +297,52 @@ fn titles_and_file_names_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn a_video_id_with_control_characters_is_no_answer() {
-    let service = Service::new(|_| says_json(201, &json!({"videoId": "vi1\u{1b}]0;x\u{7}"})));
+fn a_video_id_with_control_characters_is_refused() {
+    let service = Service::new(|_| answer_with_json(201, &json!({"videoId": "vi1\u{1b}]0;x\u{7}"})));
     let error = pollster::block_on(service.client("key-1234").video("vi1")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
     assert!(!format!("{error} {:?}", error.source().unwrap().to_string()).contains(char::is_control));
 }
 
 #[test]
-fn steps_in_a_path_are_refused_before_anything_is_sent() {
-    let service = Service::new(|_| says(204, ""));
+fn path_segments_in_an_id_are_refused_before_anything_is_sent() {
+    let service = Service::new(|_| answer_with(204, ""));
     for id in [".", "..", ""] {
         run(service.command("key-1234").args(["video", "delete", "--", id])).failed(2, &["its id is"]);
     }
-    assert!(service.asked().is_empty());
+    assert!(service.requests().is_empty());
 }
 
 /// A service that loses the answer to the first creation, and lists the video of that from the `from`th look on, on
 /// the page that `page` says.
-fn forgetful(from: usize, page: u64) -> (Service, Arc<Mutex<Vec<Value>>>) {
+fn service_that_loses_creation(from: usize, page: u64) -> (Service, Arc<Mutex<Vec<Value>>>) {
     let videos: Arc<Mutex<Vec<Value>>> = Arc::default();
     let looks = Mutex::new(0);
     let made = videos.clone();
-    let service = Service::new(move |asked| {
+    let service = Service::new(move |request| {
         let mut videos = made.lock().unwrap();
-        if asked.is("POST", "/videos") {
-            let mut video: Value = serde_json::from_slice(&asked.body).unwrap();
+        if request.is("POST", "/videos") {
+            let mut video: Value = serde_json::from_slice(&request.body).unwrap();
             video["videoId"] = format!("vi{}", videos.len() + 1).into();
             videos.push(video.clone());
-            return if videos.len() == 1 { None } else { says_json(201, &video) };
+            return if videos.len() == 1 { None } else { answer_with_json(201, &video) };
         }
-        if asked.is("GET", "/videos") {
+        if request.is("GET", "/videos") {
             let mut looks = looks.lock().unwrap();
             *looks += 1;
-            let asked_page = asked.target.split("currentPage=").nth(1).map_or("1", |rest| &rest[..1]);
+            let asked_page = request.target.split("currentPage=").nth(1).map_or("1", |rest| &rest[..1]);
             let data = match *looks >= from && asked_page == page.to_string() {
                 true => videos.clone(),
                 false => vec![json!({"videoId": "viOther", "metadata": []})],
             };
             let pagination = json!({"currentPage": asked_page, "pagesTotal": page});
-            return says_json(200, &json!({"data": data, "pagination": pagination}));
+            return answer_with_json(200, &json!({"data": data, "pagination": pagination}));
         }
-        if asked.target.ends_with("/status") {
-            return says_json(200, &json!({"ingest": {"status": "uploading"}}));
+        if request.target.ends_with("/status") {
+            return answer_with_json(200, &json!({"ingest": {"status": "uploading"}}));
         }
-        let id = asked.target.split('/').nth(2).unwrap_or_default();
-        says_json(201, &json!({"videoId": id, "assets": {}}))
+        let id = request.target.split('/').nth(2).unwrap_or_default();
+        answer_with_json(201, &json!({"videoId": id, "assets": {}}))
     });
     (service, videos)
 }
@@ -347,7 +351,7 @@ fn upload_with_journal(service: &Service) -> (String, Vec<Container>) {
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("journal.db");
     let path = journal.clone();
-    let client = Client::builder().endpoint_url(&service.url).api_key("key-1234").with(hurry);
+    let client = Client::builder().endpoint_url(&service.url).api_key("key-1234").with(short_pauses);
     let client = client.with(|settings| settings.journal = Some(path)).build().unwrap();
     let sample = Sample::new(1);
     let uploaded = pollster::block_on(client.upload(sample.path()).send()).unwrap();
@@ -357,20 +361,21 @@ fn upload_with_journal(service: &Service) -> (String, Vec<Container>) {
 }
 
 #[test]
-fn a_container_whose_answer_was_lost_is_found_though_the_list_lags() {
+fn a_container_with_a_lost_answer_is_found_in_a_delayed_list() {
     for (from, page) in [(1, 1), (2, 1), (1, 2), (1, 5)] {
-        let (service, videos) = forgetful(from, page);
+        let (service, videos) = service_that_loses_creation(from, page);
         let (video_id, left) = upload_with_journal(&service);
         assert_eq!((video_id.as_str(), videos.lock().unwrap().len()), ("vi1", 1), "from {from}, page {page}");
         assert_eq!(left, []);
-        let looks: Vec<_> = service.asked().into_iter().filter(|asked| asked.is("GET", "/videos")).collect();
+        let looks: Vec<_> =
+            service.requests().into_iter().filter(|request| request.is("GET", "/videos")).collect();
         assert!(looks[0].target.contains("sortBy=createdAt&sortOrder=desc"), "{}", looks[0].target);
     }
 }
 
 #[test]
-fn a_container_that_no_list_has_stays_in_the_journal_when_another_is_made() {
-    let (service, videos) = forgetful(usize::MAX, 1);
+fn an_unlisted_container_stays_in_the_journal_after_another_is_created() {
+    let (service, videos) = service_that_loses_creation(usize::MAX, 1);
     let (video_id, left) = upload_with_journal(&service);
     assert_eq!(video_id, "vi2");
     let marks: Vec<Value> =
@@ -381,8 +386,8 @@ fn a_container_that_no_list_has_stays_in_the_journal_when_another_is_made() {
 }
 
 #[test]
-fn clean_deletes_the_container_that_no_list_had_and_not_the_one_that_was_filled() {
-    let (service, _) = forgetful(3, 1);
+fn clean_deletes_the_unlisted_container_and_keeps_the_filled_one() {
+    let (service, _) = service_that_loses_creation(3, 1);
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("journal.db");
     let sample = Sample::new(1);
@@ -394,30 +399,30 @@ fn clean_deletes_the_container_that_no_list_had_and_not_the_one_that_was_filled(
     assert_eq!(ran.stdout.trim(), "vi2");
     command(&["clean", "--yes"]).done();
     let deleted: Vec<_> = service
-        .asked()
+        .requests()
         .into_iter()
-        .filter(|asked| asked.method == "DELETE")
-        .map(|asked| asked.target)
+        .filter(|request| request.method == "DELETE")
+        .map(|request| request.target)
         .collect();
     assert_eq!(deleted, ["/videos/vi1"]);
 }
 
 #[test]
-fn a_status_whose_numbers_are_texts_is_understood_after_a_lost_answer() {
+fn a_status_with_numbers_as_texts_is_read_after_a_lost_answer() {
     const LEN: u64 = 2 * 5_242_880 + 1000;
     let seen = Mutex::new(Vec::new());
-    let service = Service::new(move |asked| {
-        if asked.is("POST", "/videos") {
-            return says_json(201, &json!({"videoId": "vi1"}));
+    let service = Service::new(move |request| {
+        if request.is("POST", "/videos") {
+            return answer_with_json(201, &json!({"videoId": "vi1"}));
         }
         let mut seen = seen.lock().unwrap();
-        if asked.method == "POST" {
-            seen.push(asked.body.len());
+        if request.method == "POST" {
+            seen.push(request.body.len());
             // The second chunk arrives, and its answer is lost.
             return match seen.len() {
-                1 => says(201, r#"{"videoId":"vi1"}"#),
+                1 => answer_with(201, r#"{"videoId":"vi1"}"#),
                 2 => None,
-                _ => says(201, r#"{"videoId":"vi1","assets":{}}"#),
+                _ => answer_with(201, r#"{"videoId":"vi1","assets":{}}"#),
             };
         }
         let range = |index: u64| {
@@ -428,12 +433,12 @@ fn a_status_whose_numbers_are_texts_is_understood_after_a_lost_answer() {
         let ranges: Vec<Value> = (0..seen.len() as u64).map(range).collect();
         let ingest =
             json!({"status": "uploading", "filesize": {}, "receivedBytes": ranges, "receivedParts": []});
-        says_json(
+        answer_with_json(
             200,
             &json!({"ingest": ingest, "encoding": {"playable": 1, "qualities": [{"quality": 240}]}}),
         )
     });
-    let client = Client::builder().endpoint_url(&service.url).api_key("key-1234").lanes(1).with(hurry);
+    let client = Client::builder().endpoint_url(&service.url).api_key("key-1234").lanes(1).with(short_pauses);
     let client = client.build().unwrap();
     let sample = Sample::new(LEN);
     let upload = client.upload(sample.path()).chunk_size(ringlift::ChunkSize::Bytes(5_242_880));

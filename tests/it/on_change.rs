@@ -10,13 +10,13 @@ use std::time::Duration;
 use ringlift::server::{Action, Fault, RouteClass};
 use ringlift::{ErrorKind, OnChange};
 
-use crate::support::command::{Ran, end, ringlift, run, start};
-use crate::support::{House, MIB, Sample, Scheme, digest};
+use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::{MIB, Sample, Scheme, TestServer, digest};
 
 /// A house in which the third chunk is answered so late that there is time to change the file.
-fn house() -> House {
+fn test_server() -> TestServer {
     let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 700 }).nth(3);
-    House::with(Scheme::Http, |settings| settings.faults = vec![stall].into())
+    TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into())
 }
 
 fn write(path: &Path, text: &[u8]) {
@@ -24,52 +24,52 @@ fn write(path: &Path, text: &[u8]) {
 }
 
 /// Uploads, and changes the file once its third chunk has arrived.
-fn upload_and_change(house: &House, sample: &Sample, args: &[&str]) -> Ran {
+fn upload_and_change(test_server: &TestServer, sample: &Sample, args: &[&str]) -> CommandOutput {
     let mut command = ringlift();
-    house
-        .host(&mut command)
+    test_server
+        .configure(&mut command)
         .args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"])
         .args(args);
     let mut child = start(command.arg(sample.path()));
-    while house.server.tally().chunks_accepted < 3 && child.try_wait().unwrap().is_none() {
+    while test_server.server.tally().chunks_accepted < 3 && child.try_wait().unwrap().is_none() {
         thread::sleep(Duration::from_millis(10));
     }
     write(&sample.path(), b"something else");
     end(child)
 }
 
-fn videos(house: &House) -> Vec<String> {
-    let listed = run(house.host(ringlift().args(["video", "list", "--json"]))).done();
+fn videos(test_server: &TestServer) -> Vec<String> {
+    let listed = run(test_server.configure(ringlift().args(["video", "list", "--json"]))).done();
     let videos = listed.events().into_iter().filter(|event| event["event"] == "video");
     videos.map(|event| event["video"]["videoId"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn fails_the_upload_and_leaves_no_video_that_looks_whole() {
-    let (house, sample) = (house(), Sample::new(30 * MIB));
-    let ran = upload_and_change(&house, &sample, &[]).failed(6, &[sample.arg(), "video delete"]);
+fn a_change_fails_the_upload_and_leaves_no_complete_video() {
+    let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
+    let ran = upload_and_change(&test_server, &sample, &[]).failed(6, &[sample.arg(), "video delete"]);
     assert_eq!(ran.event("file_failed")["error"]["kind"], "source_changed");
-    assert_eq!(house.server.tally().videos_created, 1);
+    assert_eq!(test_server.server.tally().videos_created, 1);
 }
 
 #[test]
-fn begins_the_upload_anew_when_that_is_asked_for() {
-    let (house, sample) = (house(), Sample::new(30 * MIB));
-    let ran = upload_and_change(&house, &sample, &["--on-change", "restart", "--sha256"]).done();
+fn a_change_restarts_the_upload_with_on_change_restart() {
+    let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
+    let ran = upload_and_change(&test_server, &sample, &["--on-change", "restart", "--sha256"]).done();
     let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
-    house.assert_holds(&video_id, &sample.path());
+    test_server.assert_holds(&video_id, &sample.path());
     assert_eq!(ran.summary()["sha256"], digest(&sample.path()));
-    assert_eq!((videos(&house), house.server.tally().videos_created), (vec![video_id], 2));
+    assert_eq!((videos(&test_server), test_server.server.tally().videos_created), (vec![video_id], 2));
     assert!(ran.summary()["resent_bytes"].as_u64() >= Some(10 * MIB), "{:?}", ran.summary());
     let mut list = ringlift();
-    house.host(&mut list).args(["resume", "--list"]);
+    test_server.configure(&mut list).args(["resume", "--list"]);
     assert_eq!(run(&mut list).done().stdout, "", "the journal forgot both sessions");
 }
 
 #[test]
-fn without_end_ends_the_upload_all_the_same() {
-    let (house, sample) = (House::new(Scheme::Http), Sample::new(30 * MIB));
-    let client = house.client().lanes(1).build().unwrap();
+fn endless_changes_end_the_upload() {
+    let (test_server, sample) = (TestServer::new(Scheme::Http), Sample::new(30 * MIB));
+    let client = test_server.client().lanes(1).build().unwrap();
     let over = AtomicBool::new(false);
     let error = thread::scope(|scope| {
         scope.spawn(|| {
@@ -84,17 +84,17 @@ fn without_end_ends_the_upload_all_the_same() {
         error
     });
     assert_eq!(error.kind(), ErrorKind::SourceChanged);
-    assert_eq!(videos(&house), [error.video_id().unwrap()]);
-    assert_eq!(house.server.tally().videos_created, 4);
+    assert_eq!(videos(&test_server), [error.video_id().unwrap()]);
+    assert_eq!(test_server.server.tally().videos_created, 4);
 }
 
 #[test]
-fn a_video_that_was_named_is_not_deleted_for_it() {
-    let (house, sample) = (house(), Sample::new(30 * MIB));
-    let client = house.client().build().unwrap();
+fn a_given_video_is_not_deleted_after_a_change() {
+    let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
+    let client = test_server.client().build().unwrap();
     let container =
         pollster::block_on(client.create_video(ringlift::NewVideo::new("mine"))).unwrap().video_id;
     let args = ["--on-change", "restart", "--video-id", &container];
-    upload_and_change(&house, &sample, &args).failed(6, &[sample.arg()]);
-    assert_eq!(videos(&house), [container]);
+    upload_and_change(&test_server, &sample, &args).failed(6, &[sample.arg()]);
+    assert_eq!(videos(&test_server), [container]);
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{Ran, end, ringlift, ringlift_after, run, start};
-use crate::support::{House, MIB, Sample, Scheme, each_at_once};
+use crate::support::command::{CommandOutput, end, ringlift, ringlift_after, run, start};
+use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
 
 const FULL: &str = "No space left on device";
 
 /// Runs a command whose standard output is a full disk.
-fn run_full(command: &mut Command) -> Ran {
+fn run_full(command: &mut Command) -> CommandOutput {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     end(command.stdout(full).stderr(Stdio::piped()).spawn().unwrap())
 }
@@ -50,7 +50,7 @@ fn small_files(folder: &Path, count: usize) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn a_full_standard_output_is_an_error_of_every_command() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let commands: [&[&str]; 7] = [
         &["video", "list"],
         &["video", "list", "--json"],
@@ -61,102 +61,103 @@ fn a_full_standard_output_is_an_error_of_every_command() {
         &["resume", "--list", "--json"],
     ];
     for args in commands {
-        let ran = run_full(house.host(&mut ringlift()).args(args)).failed(1, &["standard output", FULL]);
+        let ran =
+            run_full(test_server.configure(&mut ringlift()).args(args)).failed(1, &["standard output", FULL]);
         assert_eq!(ran.stderr.matches(FULL).count(), 1, "{args:?}: {}", ran.stderr);
     }
 }
 
 #[test]
-fn an_upload_whose_id_could_not_be_written_stays_in_the_journal_and_is_answered_the_next_time() {
+fn an_upload_whose_id_could_not_be_written_is_reported_by_the_next_run() {
     for flags in [&["upload"][..], &["upload", "--json"]] {
-        let house = House::new(Scheme::Http);
+        let test_server = TestServer::new(Scheme::Http);
         let sample = Sample::new(11 * MIB);
         let mut command = ringlift();
-        house.host(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB").args(flags);
+        test_server.configure(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB").args(flags);
         let ran = run_full(command.arg(sample.path())).failed(1, &[FULL]);
-        let again = house.run(["upload", "--json", "--chunk-size", "5MiB", sample.arg()]).done();
+        let again = test_server.run(["upload", "--json", "--chunk-size", "5MiB", sample.arg()]).done();
         let video_id = again.summary()["video_id"].as_str().unwrap().to_owned();
-        house.assert_holds(&video_id, &sample.path());
-        house.assert_created(1);
-        house.assert_nothing_was_sent_twice();
+        test_server.assert_holds(&video_id, &sample.path());
+        test_server.assert_created(1);
+        test_server.assert_nothing_was_sent_twice();
         assert!(ran.stderr.contains(&video_id), "the id is nowhere: {}", ran.stderr);
         // Once it was told, the same file is another upload.
-        house.run(["upload", "--chunk-size", "5MiB", sample.arg()]).done();
-        house.assert_created(2);
+        test_server.run(["upload", "--chunk-size", "5MiB", sample.arg()]).done();
+        test_server.assert_created(2);
     }
 }
 
 #[test]
-fn a_token_that_could_not_be_written_is_deleted_again() {
+fn a_token_that_could_not_be_written_is_deleted() {
     for json in [None, Some("--json")] {
-        let house = House::new(Scheme::Http);
-        let ran = run_full(house.host(&mut ringlift()).args(["token", "create"]).args(json));
+        let test_server = TestServer::new(Scheme::Http);
+        let ran = run_full(test_server.configure(&mut ringlift()).args(["token", "create"]).args(json));
         ran.failed(1, &[FULL, "upload token", "deleted again"]);
-        let listed = house.run(["token", "list", "--json"]).done();
+        let listed = test_server.run(["token", "list", "--json"]).done();
         assert!(listed.events().iter().all(|event| event["event"] != "token"), "{}", listed.stdout);
     }
 }
 
 #[test]
-fn a_reader_that_has_gone_wants_no_more_and_that_is_no_error() {
-    let house = House::new(Scheme::Http);
+fn a_closed_pipe_is_not_an_error() {
+    let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let files = small_files(folder.path(), 20);
-    let mut child = start(house.host(&mut ringlift()).arg("upload").args(&files));
+    let mut child = start(test_server.configure(&mut ringlift()).arg("upload").args(&files));
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     let ran = end(child).done();
     assert!(!ran.stderr.contains("standard output"), "{}", ran.stderr);
-    house.assert_created(20);
+    test_server.assert_created(20);
 }
 
 #[test]
-fn streams_that_are_closed_or_full_on_the_side_of_the_messages_spoil_no_upload() {
+fn a_closed_or_full_standard_error_breaks_no_upload() {
     for ending in [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"] {
-        let house = House::new(Scheme::Http);
+        let test_server = TestServer::new(Scheme::Http);
         let sample = Sample::new(11 * MIB);
         // The shell closes what the command would have inherited.
         let mut command = Command::new("sh");
         let script = format!("exec \"$@\" {ending}");
         command.env_clear().args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringlift")]);
-        house.host(&mut command).args(["upload", "-v"]).arg(sample.path());
+        test_server.configure(&mut command).args(["upload", "-v"]).arg(sample.path());
         assert_eq!(end(start(&mut command)).code, Some(0), "{ending}");
-        assert_eq!(house.server.tally().videos_created, 1);
+        assert_eq!(test_server.server.tally().videos_created, 1);
     }
 }
 
 // Slow readers.
 
 #[test]
-fn a_pipe_that_others_made_non_blocking_loses_no_line() {
-    let house = House::new(Scheme::Http);
+fn a_non_blocking_pipe_loses_no_line() {
+    let test_server = TestServer::new(Scheme::Http);
     let folder = tempfile::tempdir().unwrap();
     let files = small_files(folder.path(), 300);
     let (reader, writer) = std::io::pipe().unwrap();
     let writer = OwnedFd::from(writer);
     rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json"]).args(&files);
+    test_server.configure(&mut command).args(["upload", "--json"]).args(&files);
     let child = command.stdout(File::from(writer)).stderr(Stdio::piped()).spawn().unwrap();
     drop(command);
     // Longer than the pipe takes lines.
     sleep(Duration::from_millis(1500));
     let mut stdout = String::new();
     File::from(OwnedFd::from(reader)).read_to_string(&mut stdout).unwrap();
-    let ran = Ran { stdout, ..end(child) }.done();
+    let ran = CommandOutput { stdout, ..end(child) }.done();
     let done = ran.events().iter().filter(|event| event["event"] == "file_done").count();
     assert_eq!((done, &ran.summary()["files_done"]), (300, &300.into()));
 }
 
 #[test]
-fn a_reader_that_never_reads_keeps_no_signal_from_ending_it() {
-    each_at_once([("--json", true), ("-vvv", false)], |(flag, is_stdout)| {
-        let house = House::new(Scheme::Http);
+fn a_reader_that_never_reads_blocks_no_signal() {
+    each_in_parallel([("--json", true), ("-vvv", false)], |(flag, is_stdout)| {
+        let test_server = TestServer::new(Scheme::Http);
         let folder = tempfile::tempdir().unwrap();
         let files = small_files(folder.path(), 400);
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = ringlift();
-        house.host(&mut command).args(["upload", flag, "--grace", "1s"]).args(&files);
+        test_server.configure(&mut command).args(["upload", flag, "--grace", "1s"]).args(&files);
         match is_stdout {
             true => command.stdout(writer).stderr(Stdio::null()),
             false => command.stderr(writer).stdout(Stdio::null()),
@@ -164,7 +165,7 @@ fn a_reader_that_never_reads_keeps_no_signal_from_ending_it() {
         let mut child = command.spawn().unwrap();
         drop(command);
         let begun = Instant::now();
-        while house.server.tally().videos_created < 10 && begun.elapsed() < Duration::from_secs(30) {
+        while test_server.server.tally().videos_created < 10 && begun.elapsed() < Duration::from_secs(30) {
             sleep(Duration::from_millis(20));
         }
         sleep(Duration::from_millis(500));
@@ -177,13 +178,13 @@ fn a_reader_that_never_reads_keeps_no_signal_from_ending_it() {
 // Signals.
 
 #[test]
-fn a_terminal_that_is_gone_ends_it_as_a_service_manager_does() {
-    let house = House::with(Scheme::Http, |settings| settings.faults = stalling());
+fn a_closed_terminal_ends_the_command_like_sigterm() {
+    let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = stalling());
     let sample = Sample::new(30 * MIB);
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
+    test_server.configure(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
     let child = start(command.arg(sample.path()));
-    while house.server.tally().videos_created == 0 {
+    while test_server.server.tally().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
@@ -193,13 +194,13 @@ fn a_terminal_that_is_gone_ends_it_as_a_service_manager_does() {
 }
 
 #[test]
-fn a_hangup_that_is_ignored_at_the_start_stays_ignored() {
-    let house = House::new(Scheme::Http);
+fn a_sighup_ignored_at_the_start_stays_ignored() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(11 * MIB);
     let mut command = ringlift_after("trap '' HUP");
-    house.host(&mut command).args(["upload", "--json", "--bwlimit", "8M"]);
+    test_server.configure(&mut command).args(["upload", "--json", "--bwlimit", "8M"]);
     let child = start(command.arg(sample.path()));
-    while house.server.tally().videos_created == 0 {
+    while test_server.server.tally().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
@@ -207,7 +208,7 @@ fn a_hangup_that_is_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn a_command_that_only_asks_ends_with_a_summary_too() {
+fn an_interrupted_query_ends_with_a_summary() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = ringlift();
     command.env("APIVIDEO_API_KEY", "k").args(["video", "list", "--json", "--endpoint-url"]);
@@ -219,7 +220,7 @@ fn a_command_that_only_asks_ends_with_a_summary_too() {
 }
 
 #[test]
-fn a_signal_between_two_attempts_makes_no_third_one_and_ends_it_at_once() {
+fn a_signal_between_two_attempts_ends_the_command_at_once() {
     let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", refusing.local_addr().unwrap());
     drop(refusing);
@@ -234,20 +235,28 @@ fn a_signal_between_two_attempts_makes_no_third_one_and_ends_it_at_once() {
     }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let stdout: Vec<String> = lines.map_while(Result::ok).collect();
-    let ran = Ran { stdout: stdout.join("\n"), ..end(child) };
+    let ran = CommandOutput { stdout: stdout.join("\n"), ..end(child) };
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     assert!(ran.events().iter().all(|event| event["event"] != "retry"), "{}", ran.stdout);
     assert_eq!(ran.summary()["exit_code"], 130);
 }
 
 #[test]
-fn a_signal_while_it_waits_names_the_video_that_is_there() {
-    let house = House::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
+fn a_signal_during_wait_names_the_uploaded_video() {
+    let test_server =
+        TestServer::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
     let sample = Sample::new(6 * MIB);
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--wait", "playable", "--chunk-size", "5MiB"]);
+    test_server.configure(&mut command).args([
+        "upload",
+        "--json",
+        "--wait",
+        "playable",
+        "--chunk-size",
+        "5MiB",
+    ]);
     let child = start(command.arg(sample.path()));
-    let is_asked = || house.server.requests().iter().any(|request| request.path.ends_with("/status"));
+    let is_asked = || test_server.server.requests().iter().any(|request| request.path.ends_with("/status"));
     while !is_asked() {
         sleep(Duration::from_millis(10));
     }
@@ -260,17 +269,19 @@ fn a_signal_while_it_waits_names_the_video_that_is_there() {
 }
 
 #[test]
-fn a_wait_that_is_over_is_made_longer_by_its_own_flag() {
-    let house = House::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
+fn a_wait_timeout_advises_its_own_flag() {
+    let test_server =
+        TestServer::with(Scheme::Http, |settings| settings.ingest_delay = Duration::from_secs(3600));
     let sample = Sample::new(6 * MIB);
     let args = ["upload", "--json", "--chunk-size", "5MiB", "--wait", "playable", "--wait-timeout", "1s"];
-    let ran = run(house.host(&mut ringlift()).args(args).arg(sample.path())).failed(5, &["--wait-timeout"]);
+    let ran = run(test_server.configure(&mut ringlift()).args(args).arg(sample.path()))
+        .failed(5, &["--wait-timeout"]);
     assert!(!ran.stderr.contains("(--timeout)"), "{}", ran.stderr);
     assert_eq!(ran.event("created")["video_id"], ran.summary()["video_id"]);
 }
 
 #[test]
-fn the_demonstration_ends_at_once_and_takes_its_files_along() {
+fn demo_ends_at_a_signal_and_removes_its_files() {
     let folder = tempfile::tempdir().unwrap();
     for after in [50, 1500] {
         let mut command = ringlift();
@@ -287,7 +298,7 @@ fn the_demonstration_ends_at_once_and_takes_its_files_along() {
 }
 
 #[test]
-fn the_demonstration_refuses_what_has_no_end() {
+fn demo_refuses_an_endless_file() {
     run(ringlift().args(["demo", "/dev/zero"])).failed(2, &["/dev/zero", "not a regular file"]);
     run(ringlift().args(["demo", "--size", "8388608T"])).failed(1, &["needs", "free"]);
 }
@@ -295,15 +306,18 @@ fn the_demonstration_refuses_what_has_no_end() {
 // Names.
 
 #[test]
-fn a_name_of_any_bytes_is_continued_by_the_command_that_is_printed_and_named_in_events() {
-    let house = House::with(Scheme::Http, |settings| settings.faults = stalling());
+fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
+    let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = stalling());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(std::ffi::OsStr::from_bytes(b"bad\xff \x1b[2J\n'film.mp4"));
     fs::copy(Sample::new(30 * MIB).path(), &path).unwrap();
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]).arg(&path);
+    test_server
+        .configure(&mut command)
+        .args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"])
+        .arg(&path);
     let child = start(&mut command);
-    while house.server.tally().videos_created == 0 {
+    while test_server.server.tally().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     sleep(Duration::from_millis(200));
@@ -315,12 +329,12 @@ fn a_name_of_any_bytes_is_continued_by_the_command_that_is_printed_and_named_in_
     assert_eq!(bytes, path.as_os_str().as_bytes());
     assert!(!ran.stderr.contains('\u{1b}') && !ran.stderr.contains("\n'film"), "{:?}", ran.stderr);
     let printed = ran.stderr.split("or `ringlift").nth(1).unwrap().split("`, sends").next().unwrap();
-    let house = house.close().open();
+    let test_server = test_server.close().open();
     let mut bash = Command::new("bash");
     let script = format!("\"$0\" --json {printed}");
-    house.host(bash.args(["-c", &script, env!("CARGO_BIN_EXE_ringlift")]));
+    test_server.configure(bash.args(["-c", &script, env!("CARGO_BIN_EXE_ringlift")]));
     let ran = run(&mut bash).done();
-    house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &path);
+    test_server.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &path);
 }
 
 /// A server that takes seconds to answer each chunk.

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::support::command::{
-    Ran, ready_url, ringlift, ringlift_after, ringlift_without, run, run_with_stdin, start,
+    CommandOutput, ready_url, ringlift, ringlift_after, ringlift_without, run, run_with_stdin, start,
 };
-use crate::support::{House, MIB, Sample, Scheme};
+use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const USAGE: i32 = 2;
 const NO_SUCH_VIDEO: i32 = 3;
@@ -21,10 +21,10 @@ const UNSUITED: i32 = 6;
 const NOT_ALLOWED: i32 = 7;
 
 /// Runs `upload` and asserts that no video was created.
-fn refused(args: &[&str], code: i32, texts: &[&str]) -> Ran {
-    let house = House::new(Scheme::Http);
-    let ran = house.run([&["upload", "--json"], args].concat()).failed(code, texts);
-    assert_eq!(house.server.tally().videos_created, 0);
+fn refused(args: &[&str], code: i32, texts: &[&str]) -> CommandOutput {
+    let test_server = TestServer::new(Scheme::Http);
+    let ran = test_server.run([&["upload", "--json"], args].concat()).failed(code, texts);
+    assert_eq!(test_server.server.tally().videos_created, 0);
     assert_eq!(ran.summary()["exit_code"], code);
     ran
 }
@@ -34,7 +34,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn a_missing_file() {
     refused(&["/nowhere/movie.mp4"], NO_SUCH_FILE, &["/nowhere/movie.mp4"]);
 }
 
@@ -45,18 +45,18 @@ fn a_directory() {
 }
 
 #[test]
-fn a_file_that_may_not_be_read() {
-    let house = House::new(Scheme::Http);
+fn a_file_without_read_permission() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     fs::set_permissions(sample.path(), fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = ringlift_without("dac_override,-dac_read_search", "true");
-    let ran = run(house.host(command.arg("upload").arg(sample.path())));
+    let ran = run(test_server.configure(command.arg("upload").arg(sample.path())));
     ran.failed(1, &[sample.arg(), "denied"]);
-    assert_eq!(house.server.tally().videos_created, 0);
+    assert_eq!(test_server.server.tally().videos_created, 0);
 }
 
 #[test]
-fn what_is_no_file_at_all() {
+fn a_path_that_is_not_a_regular_file() {
     let folder = tempfile::tempdir().unwrap();
     let (pipe, socket) = (folder.path().join("pipe"), folder.path().join("socket"));
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
@@ -86,38 +86,41 @@ fn a_file_over_the_limits() {
 fn a_chunk_size_out_of_bounds() {
     let sample = Sample::new(MIB);
     for size in ["4MiB", "201MiB", "0", "large"] {
-        let house = House::new(Scheme::Http);
-        let ran = house.run(["upload", "--chunk-size", size, sample.arg()]);
+        let test_server = TestServer::new(Scheme::Http);
+        let ran = test_server.run(["upload", "--chunk-size", size, sample.arg()]);
         ran.failed(USAGE, &["--chunk-size", size]);
     }
 }
 
 #[test]
 fn no_key() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
-    let ran = run(house.host_stranger(ringlift().arg("upload").arg(sample.path())));
+    let ran = run(test_server.configure_without_key(ringlift().arg("upload").arg(sample.path())));
     ran.failed(USAGE, &["APIVIDEO_API_KEY", "--api-key-file", "--upload-token-file"]);
-    assert_eq!(house.server.requests().len(), 0);
+    assert_eq!(test_server.server.requests().len(), 0);
 }
 
 #[test]
 fn a_wrong_key() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
-    let ran =
-        run(house.host(&mut ringlift()).env("APIVIDEO_API_KEY", "guessed").arg("upload").arg(sample.path()));
+    let ran = run(test_server
+        .configure(&mut ringlift())
+        .env("APIVIDEO_API_KEY", "guessed")
+        .arg("upload")
+        .arg(sample.path()));
     let ran = ran.failed(NOT_ALLOWED, &["API key"]);
     assert!(!ran.stderr.contains("guessed"), "a key was shown: {}", ran.stderr);
 }
 
 #[test]
 fn a_wrong_upload_token() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
     let mut command = ringlift();
-    let ran = run(house
-        .host_stranger(&mut command)
+    let ran = run(test_server
+        .configure_without_key(&mut command)
         .env("RINGLIFT_UPLOAD_TOKEN", "guessed")
         .arg("upload")
         .arg(sample.path()));
@@ -126,27 +129,27 @@ fn a_wrong_upload_token() {
 }
 
 #[test]
-fn a_video_that_nobody_knows() {
+fn an_unknown_video() {
     let sample = Sample::new(MIB);
     refused(&["--video-id", "viNobody", sample.arg()], NO_SUCH_VIDEO, &["viNobody"]);
-    let house = House::new(Scheme::Http);
-    house.run(["status", "viNobody"]).failed(NO_SUCH_VIDEO, &["viNobody"]);
-    house.run(["video", "delete", "viNobody"]).failed(NO_SUCH_VIDEO, &["viNobody"]);
+    let test_server = TestServer::new(Scheme::Http);
+    test_server.run(["status", "viNobody"]).failed(NO_SUCH_VIDEO, &["viNobody"]);
+    test_server.run(["video", "delete", "viNobody"]).failed(NO_SUCH_VIDEO, &["viNobody"]);
 }
 
 #[test]
 fn a_container_that_is_filled_already() {
-    let house = House::new(Scheme::Http);
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
-    let first = house.run(["upload", "--json", sample.arg()]).done().summary();
+    let first = test_server.run(["upload", "--json", sample.arg()]).done().summary();
     let video_id = first["video_id"].as_str().unwrap();
-    let again = house.run(["upload", "--video-id", video_id, sample.arg()]);
+    let again = test_server.run(["upload", "--video-id", video_id, sample.arg()]);
     again.failed(UNSUITED, &[video_id, "already"]);
-    house.assert_holds(video_id, &sample.path());
+    test_server.assert_holds(video_id, &sample.path());
 }
 
 #[test]
-fn an_endpoint_that_is_not_there() {
+fn an_unreachable_endpoint() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sample = Sample::new(MIB);
     let mut command = ringlift();
@@ -173,7 +176,7 @@ fn an_endpoint_that_never_answers() {
 }
 
 #[test]
-fn an_endpoint_that_is_no_address() {
+fn an_invalid_endpoint() {
     let sample = Sample::new(MIB);
     for url in ["ftp://127.0.0.1", "127.0.0.1:80", "http://", "nonsense"] {
         let mut command = ringlift();
@@ -184,10 +187,10 @@ fn an_endpoint_that_is_no_address() {
 
 #[test]
 fn a_certificate_that_is_not_trusted() {
-    let house = House::new(Scheme::Https);
+    let test_server = TestServer::new(Scheme::Https);
     let sample = Sample::new(MIB);
     let mut command = ringlift();
-    house.host(&mut command).env_remove("RINGLIFT_CA_CERT").arg("upload").arg(sample.path());
+    test_server.configure(&mut command).env_remove("RINGLIFT_CA_CERT").arg("upload").arg(sample.path());
     let started = Instant::now();
     run(&mut command).failed(NOT_ALLOWED, &["certificate", "--ca-cert"]);
     let patience = started.elapsed().as_secs();
@@ -195,11 +198,15 @@ fn a_certificate_that_is_not_trusted() {
 }
 
 #[test]
-fn a_certificate_file_that_is_not_there() {
-    let house = House::new(Scheme::Https);
+fn a_missing_certificate_file() {
+    let test_server = TestServer::new(Scheme::Https);
     let sample = Sample::new(MIB);
     let mut command = ringlift();
-    house.host(&mut command).env("RINGLIFT_CA_CERT", "/nowhere/ca.pem").arg("upload").arg(sample.path());
+    test_server
+        .configure(&mut command)
+        .env("RINGLIFT_CA_CERT", "/nowhere/ca.pem")
+        .arg("upload")
+        .arg(sample.path());
     run(&mut command).failed(USAGE, &["/nowhere/ca.pem"]);
 }
 
@@ -231,11 +238,11 @@ fn a_server_whose_disk_is_full() {
 }
 
 #[test]
-fn a_stream_that_is_longer_than_said_still_arrives() {
-    let house = House::new(Scheme::Http);
+fn a_stream_longer_than_expected_still_arrives() {
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(11 * MIB);
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--expected-size", "1M", "-"]);
+    test_server.configure(&mut command).args(["upload", "--json", "--expected-size", "1M", "-"]);
     let ran = run_with_stdin(&mut command, fs::read(sample.path()).unwrap()).done();
-    house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
+    test_server.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
 }

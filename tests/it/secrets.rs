@@ -22,10 +22,10 @@ use ringlift::{Client, ClientBuilder, Credentials, Error, ErrorKind, Secret, Upl
 use tracing::level_filters::LevelFilter;
 
 use crate::support::way::Way;
-use crate::support::{House, Sample, Scheme, hurry};
+use crate::support::{Sample, Scheme, TestServer, short_pauses};
 
 #[test]
-fn no_secret_is_ever_logged_shown_or_written_down() {
+fn no_secret_is_logged_shown_or_stored() {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "secrets::everything_with_marked_secrets", "--ignored"])
         .output()
@@ -37,7 +37,7 @@ fn no_secret_is_ever_logged_shown_or_written_down() {
 #[test]
 #[ignore = "what the other test starts as a process of its own"]
 fn everything_with_marked_secrets() {
-    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(|| Said).init();
+    tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(|| LogBuffer).init();
     let mut secrets = Secrets::default();
     for scheme in [Scheme::Http, Scheme::Https] {
         successes(scheme, &mut secrets);
@@ -46,21 +46,21 @@ fn everything_with_marked_secrets() {
     refused_credentials(&mut secrets);
     echoes(&mut secrets);
     secrets.in_endpoints();
-    secrets.search("what was said", &SAID.lock().unwrap());
+    secrets.search("what was said", &LOG_BUFFER.lock().unwrap());
     for (path, bytes) in &secrets.written {
         secrets.search(path, bytes);
     }
-    assert!(contains(&SAID.lock().unwrap(), b"reader chosen"), "the library's events did not arrive");
+    assert!(contains(&LOG_BUFFER.lock().unwrap(), b"reader chosen"), "the library's events did not arrive");
 }
 
 /// Everything that was logged or shown.
-static SAID: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static LOG_BUFFER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-struct Said;
+struct LogBuffer;
 
-impl Write for Said {
+impl Write for LogBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        SAID.lock().unwrap().write(bytes)
+        LOG_BUFFER.lock().unwrap().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -69,15 +69,15 @@ impl Write for Said {
 }
 
 fn show(thing: &impl Debug) {
-    write!(Said, "{thing:?} {thing:#?}").unwrap();
+    write!(LogBuffer, "{thing:?} {thing:#?}").unwrap();
 }
 
 fn show_error(error: &Error) {
     show(error);
-    write!(Said, "{error} {:?} {:?}", error.advice(), error.refusal()).unwrap();
+    write!(LogBuffer, "{error} {:?} {:?}", error.advice(), error.refusal()).unwrap();
     let mut source = error.source();
     while let Some(cause) = source {
-        write!(Said, "{cause} {cause:?}").unwrap();
+        write!(LogBuffer, "{cause} {cause:?}").unwrap();
         source = cause.source();
     }
 }
@@ -98,8 +98,9 @@ impl Secrets {
     }
 
     /// The tokens that a server has given out.
-    fn add_tokens_of(&mut self, house: &House) {
-        let db = rusqlite::Connection::open(house.folder.path().join("data").join("server.db")).unwrap();
+    fn add_tokens_of(&mut self, test_server: &TestServer) {
+        let db =
+            rusqlite::Connection::open(test_server.folder.path().join("data").join("server.db")).unwrap();
         for table in ["access_tokens", "refresh_tokens", "upload_tokens"] {
             let mut tokens = db.prepare(&format!("SELECT token FROM {table}")).unwrap();
             let tokens = tokens.query_map([], |row| row.get::<_, String>(0)).unwrap();
@@ -149,8 +150,8 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 const KEY: &str = "marked-api-key-6d21f0b8c6";
 
-fn house(scheme: Scheme, faults: Vec<Fault>) -> House {
-    House::with(scheme, |settings| {
+fn test_server(scheme: Scheme, faults: Vec<Fault>) -> TestServer {
+    TestServer::with(scheme, |settings| {
         settings.api_key = Some(KEY.to_owned());
         settings.faults = faults.into();
     })
@@ -159,21 +160,21 @@ fn house(scheme: Scheme, faults: Vec<Fault>) -> House {
 /// Sends a file, shows all there is to see, and gives back how it ended.
 fn send(
     secrets: &mut Secrets,
-    house: &House,
+    test_server: &TestServer,
     way: Way,
     change: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> Option<ErrorKind> {
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("journal.db");
-    let builder = change(house.hasty_client()).with(|settings| settings.journal = Some(journal));
+    let builder = change(test_server.short_pause_client()).with(|settings| settings.journal = Some(journal));
     show(&builder);
     let client = builder.build().unwrap();
-    let (token, sample) = (way.token(house), way.sample(3));
+    let (token, sample) = (way.token(test_server), way.sample(3));
     let upload = way.upload_with(token.as_deref(), &client, &sample);
     show(&upload);
     let ended = show_outcome(upload);
     show(&client);
-    secrets.add_tokens_of(house);
+    secrets.add_tokens_of(test_server);
     secrets.keep(folder.path());
     drop(client);
     secrets.keep(folder.path());
@@ -195,18 +196,18 @@ fn show_outcome(upload: Upload) -> Option<ErrorKind> {
     }
 }
 
-fn exchanged(builder: ClientBuilder) -> ClientBuilder {
+fn with_exchanged_key(builder: ClientBuilder) -> ClientBuilder {
     builder.with(|settings| settings.credentials = Credentials::ExchangedApiKey(Secret::new(KEY)))
 }
 
 fn successes(scheme: Scheme, secrets: &mut Secrets) {
     secrets.add(KEY);
     for way in Way::ALL {
-        assert_eq!(send(secrets, &house(scheme, Vec::new()), way, |builder| builder), None);
+        assert_eq!(send(secrets, &test_server(scheme, Vec::new()), way, |builder| builder), None);
     }
     let mended = [Action::CloseAfterRecording, Action::HtmlAnswer, Action::unauthorized()];
     let faults = (0..).zip(mended).map(|(index, action)| Way::Bytes.fault(index, action)).collect();
-    assert_eq!(send(secrets, &house(scheme, faults), Way::Bytes, exchanged), None);
+    assert_eq!(send(secrets, &test_server(scheme, faults), Way::Bytes, with_exchanged_key), None);
 }
 
 fn failures(scheme: Scheme, secrets: &mut Secrets) {
@@ -229,9 +230,10 @@ fn failures(scheme: Scheme, secrets: &mut Secrets) {
                 Fault::new(class, action.clone()).times(0),
                 Fault::new(RouteClass::Status, action.clone()).times(0),
             ];
-            let hurried =
-                |builder: ClientBuilder| exchanged(builder.with(|settings| settings.retry.retries = 1));
-            let ended = send(secrets, &house(scheme, faults), Way::Bytes, hurried);
+            let hurried = |builder: ClientBuilder| {
+                with_exchanged_key(builder.with(|settings| settings.retry.retries = 1))
+            };
+            let ended = send(secrets, &test_server(scheme, faults), Way::Bytes, hurried);
             if class == RouteClass::Chunk {
                 assert_eq!(ended, Some(*kind), "{action:?}");
             }
@@ -253,13 +255,13 @@ fn refused_credentials(secrets: &mut Secrets) {
         secrets.add(secret);
     }
     for credentials in wrong {
-        let house = house(Scheme::Http, Vec::new());
+        let test_server = test_server(Scheme::Http, Vec::new());
         let with = |builder: ClientBuilder| builder.with(|settings| settings.credentials = credentials);
-        assert_eq!(send(secrets, &house, Way::Bytes, with), Some(ErrorKind::NotAuthorized));
+        assert_eq!(send(secrets, &test_server, Way::Bytes, with), Some(ErrorKind::NotAuthorized));
     }
     secrets.add("marked-upload-token");
-    let house = house(Scheme::Https, Vec::new());
-    let client = house.hasty_client().build().unwrap();
+    let test_server = test_server(Scheme::Https, Vec::new());
+    let client = test_server.short_pause_client().build().unwrap();
     let sample = Sample::new(1);
     let upload = client.upload(sample.path()).upload_token("marked-upload-token");
     assert_eq!(show_outcome(upload), Some(ErrorKind::NotAuthorized));
@@ -278,7 +280,7 @@ fn echoes(secrets: &mut Secrets) {
         "HTTP/1.1 201 Created\r\ncontent-length: {len}\r\nconnection: close\r\n\r\nCreated {target} as {authorization}",
     ] {
         let endpoint = echo(answer);
-        let client = Client::builder().endpoint_url(endpoint).api_key(KEY).with(hurry);
+        let client = Client::builder().endpoint_url(endpoint).api_key(KEY).with(short_pauses);
         let client = client.with(|settings| settings.retry.retries = 1).build().unwrap();
         let sample = Sample::new(1);
         for token in ["marked-echoed-token", "marked&odd+token"] {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use ringlift::{ErrorKind, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{Ran, end, ringlift, run, start};
+use crate::support::command::{CommandOutput, end, ringlift, run, start};
 use crate::support::disk::{Disk, Silence};
-use crate::support::{House, MIB, Sample, Scheme, each_at_once};
+use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
 
 const READERS: [&str; 4] = ["uring", "direct", "mmap", "pread"];
 const TEMPORARY: i32 = 5;
@@ -38,7 +38,7 @@ fn failing_disk() -> Option<(Disk, Sample)> {
 
 /// Waits for the summary, which has to come while the disk is silent. Only then may the disk speak: until the
 /// kernel lets go of its threads no process ends.
-fn summed_up_in_silence(mut child: Child, disk: &Disk) -> Ran {
+fn summary_while_silent(mut child: Child, disk: &Disk) -> CommandOutput {
     let (tell, lines) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
@@ -48,28 +48,28 @@ fn summed_up_in_silence(mut child: Child, disk: &Disk) -> Ran {
         has_come = line.contains(r#""event":"summary""#);
         stdout += &format!("{line}\n");
     }
-    let held = disk.held();
-    disk.speak();
-    let ran = Ran { stdout, ..end(child) };
+    let held = disk.pending_requests();
+    disk.resume_answers();
+    let ran = CommandOutput { stdout, ..end(child) };
     assert!(has_come && held > 0, "summary: {has_come}, held reads: {held}; {}{}", ran.stdout, ran.stderr);
     ran
 }
 
-fn upload(house: &House, disk: &Disk, args: &[&str]) -> Command {
+fn upload(test_server: &TestServer, disk: &Disk, args: &[&str]) -> Command {
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "-c", "2"]);
+    test_server.configure(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "-c", "2"]);
     command.args(args).arg(disk.path());
     command
 }
 
 #[test]
-fn a_silent_source_is_given_up_by_every_reader_and_gone_on_with_once_it_speaks() {
-    each_at_once(READERS, |reader| {
+fn every_reader_gives_up_a_silent_source_and_resumes_when_it_responds() {
+    each_in_parallel(READERS, |reader| {
         let Some((disk, sample)) = failing_disk() else { return };
-        let house = House::new(Scheme::Http);
+        let test_server = TestServer::new(Scheme::Http);
         let args = ["--reader", reader, "--timeout", "1s", "--retries", "1"];
-        let child = start(&mut upload(&house, &disk, &args));
-        let ran = summed_up_in_silence(child, &disk).failed(TEMPORARY, &["movie.mp4", "file system"]);
+        let child = start(&mut upload(&test_server, &disk, &args));
+        let ran = summary_while_silent(child, &disk).failed(TEMPORARY, &["movie.mp4", "file system"]);
         let failed = ran.event("file_failed");
         assert_eq!(
             (&failed["error"]["kind"], &failed["resumable"]),
@@ -79,26 +79,26 @@ fn a_silent_source_is_given_up_by_every_reader_and_gone_on_with_once_it_speaks()
         let message = failed["error"]["message"].as_str().unwrap();
         assert!(message.contains("movie.mp4") && !message.contains("127.0.0.1"), "{message}");
         assert_eq!(ran.summary()["exit_code"], TEMPORARY);
-        let taken = house.server.tally().chunks_accepted;
+        let taken = test_server.server.tally().chunks_accepted;
         assert!(taken < 6, "{reader}: it was not silent");
-        let ran = run(&mut upload(&house, &disk, &args)).done();
+        let ran = run(&mut upload(&test_server, &disk, &args)).done();
         let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
-        house.assert_holds(&video_id, &sample.path());
-        house.assert_created(1);
+        test_server.assert_holds(&video_id, &sample.path());
+        test_server.assert_created(1);
     });
 }
 
 #[test]
-fn a_signal_ends_an_upload_whose_source_is_silent() {
+fn a_signal_ends_an_upload_with_a_silent_source() {
     let cases = READERS.into_iter().flat_map(|reader| [(reader, Scheme::Http), (reader, Scheme::Https)]);
-    each_at_once(cases, |(reader, scheme)| {
+    each_in_parallel(cases, |(reader, scheme)| {
         let Some((disk, _sample)) = failing_disk() else { return };
-        let house = House::new(scheme);
-        let child = start(&mut upload(&house, &disk, &["--reader", reader, "--grace", "1s"]));
-        wait_until("the disk to fall silent", || disk.held() > 0);
+        let test_server = TestServer::new(scheme);
+        let child = start(&mut upload(&test_server, &disk, &["--reader", reader, "--grace", "1s"]));
+        wait_until("the disk to fall silent", || disk.pending_requests() > 0);
         sleep(Duration::from_millis(300));
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        let ran = summed_up_in_silence(child, &disk);
+        let ran = summary_while_silent(child, &disk);
         assert_eq!(ran.code, Some(TERMINATED), "{reader} {scheme:?}: {}{}", ran.stdout, ran.stderr);
         assert_eq!(ran.summary()["exit_code"], TERMINATED);
         assert_eq!(ran.event("file_failed")["resumable"], true, "{reader} {scheme:?}: {}", ran.stdout);
@@ -106,23 +106,23 @@ fn a_signal_ends_an_upload_whose_source_is_silent() {
 }
 
 #[test]
-fn a_file_that_cannot_be_looked_up_is_given_up_while_others_go_on() {
+fn a_file_with_a_silent_lookup_fails_while_others_continue() {
     let Some(disk) = Disk::holding(vec![7; 1 << 20], Silence::Whole) else {
         return eprintln!("skipped: nothing may be mounted here");
     };
-    let (house, other) = (House::new(Scheme::Http), Sample::new(6 * MIB));
+    let (test_server, other) = (TestServer::new(Scheme::Http), Sample::new(6 * MIB));
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "--timeout", "1s", "--transfers", "1"]);
+    test_server.configure(&mut command).args(["upload", "--json", "--timeout", "1s", "--transfers", "1"]);
     let child = start(command.arg(disk.path()).arg(other.path()));
-    let ran = summed_up_in_silence(child, &disk).failed(TEMPORARY, &["movie.mp4", "gave nothing for 1s"]);
-    house.assert_holds(ran.event("file_done")["video_id"].as_str().unwrap(), &other.path());
+    let ran = summary_while_silent(child, &disk).failed(TEMPORARY, &["movie.mp4", "gave nothing for 1s"]);
+    test_server.assert_holds(ran.event("file_done")["video_id"].as_str().unwrap(), &other.path());
 }
 
 #[test]
-fn a_file_whose_thread_is_held_costs_no_other_upload_of_the_client() {
+fn a_blocked_file_thread_affects_no_other_upload_of_the_client() {
     let Some((disk, sample)) = failing_disk() else { return };
-    let house = House::new(Scheme::Http);
-    let client = house.hasty_client().lanes(1).reader(Reader::Mmap).with(|settings| {
+    let test_server = TestServer::new(Scheme::Http);
+    let client = test_server.short_pause_client().lanes(1).reader(Reader::Mmap).with(|settings| {
         settings.patience.body = Duration::from_secs(1);
         settings.patience.stall = Duration::from_secs(1);
         settings.retry.retries = 0;
@@ -131,17 +131,17 @@ fn a_file_whose_thread_is_held_costs_no_other_upload_of_the_client() {
     let silent = client.upload(disk.path()).send_blocking().unwrap_err();
     assert_eq!(silent.kind(), ErrorKind::Stalled, "{silent}");
     let uploaded = client.upload(sample.path()).send_blocking().unwrap();
-    house.assert_holds(&uploaded.video_id, &sample.path());
+    test_server.assert_holds(&uploaded.video_id, &sample.path());
 }
 
 #[test]
 fn a_client_that_is_dropped_leaves_a_silent_read_behind() {
-    each_at_once([Reader::Uring, Reader::Mmap, Reader::Pread], |reader| {
+    each_in_parallel([Reader::Uring, Reader::Mmap, Reader::Pread], |reader| {
         let Some((disk, _sample)) = failing_disk() else { return };
-        let house = House::new(Scheme::Http);
-        let client = house.hasty_client().reader(reader).build().unwrap();
+        let test_server = TestServer::new(Scheme::Http);
+        let client = test_server.short_pause_client().reader(reader).build().unwrap();
         let running = pollster::block_on(client.upload(disk.path()).start()).unwrap();
-        wait_until("the disk to fall silent", || disk.held() > 0);
+        wait_until("the disk to fall silent", || disk.pending_requests() > 0);
         let (ended, end) = mpsc::channel();
         thread::spawn(move || {
             drop((running, client));
@@ -149,6 +149,6 @@ fn a_client_that_is_dropped_leaves_a_silent_read_behind() {
         });
         let within = end.recv_timeout(Duration::from_secs(30));
         assert!(within.is_ok(), "{reader}: the drop waits for the disk");
-        assert!(disk.held() > 0, "{reader}: the disk was not silent");
+        assert!(disk.pending_requests() > 0, "{reader}: the disk was not silent");
     });
 }

@@ -15,9 +15,9 @@ use ringlift::journal::{Container, Entry, Journal};
 use ringlift::server::{Action, Fault, RouteClass, Tally};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{Ran, end, ringlift, start};
+use crate::support::command::{CommandOutput, end, ringlift, start};
 use crate::support::way::{CHUNK, Way};
-use crate::support::{House, MIB, Sample, Scheme, each_at_once};
+use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
 
 /// What happened, in one round or in all.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ struct Totals {
 }
 
 #[test]
-fn a_command_that_is_killed_again_and_again_uploads_its_file_once() {
+fn a_repeatedly_killed_command_uploads_its_file_once() {
     let rounds = std::env::var(ROUNDS).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(SHORT_ROUNDS);
     let combinations: Vec<(Scheme, Way)> = [Scheme::Http, Scheme::Https]
         .into_iter()
@@ -44,10 +44,10 @@ fn a_command_that_is_killed_again_and_again_uploads_its_file_once() {
         .collect();
     let totals = Mutex::new(Totals::default());
     // Most of a round is waiting: a few at once, one after another.
-    each_at_once(0..AT_ONCE, |first| {
+    each_in_parallel(0..AT_ONCE, |first| {
         for number in (first..rounds).step_by(AT_ONCE) {
             let (scheme, way) = combinations[number % combinations.len()];
-            let round = Errand::new(scheme, way).carry_out(fastrand::u64(..));
+            let round = SoakScenario::new(scheme, way).run_until_uploaded(fastrand::u64(..));
             totals.lock().unwrap().add(&round);
         }
     });
@@ -57,53 +57,54 @@ fn a_command_that_is_killed_again_and_again_uploads_its_file_once() {
 }
 
 /// A file to be uploaded by one command, however often it takes.
-struct Errand {
-    house: House,
+struct SoakScenario {
+    test_server: TestServer,
     way: Way,
     sample: Sample,
     token: Option<String>,
 }
 
-impl Errand {
-    fn new(scheme: Scheme, way: Way) -> Errand {
+impl SoakScenario {
+    fn new(scheme: Scheme, way: Way) -> SoakScenario {
         let slow = Action::Throttle { bytes_per_second: 24 * MIB };
-        let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
-        let token = way.token(&house);
-        Errand { house, way, sample: way.sample(CHUNKS), token }
+        let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
+        let token = way.token(&test_server);
+        SoakScenario { test_server, way, sample: way.sample(CHUNKS), token }
     }
 
     /// Kills the command until one of its runs gets through.
-    fn carry_out(self, seed: u64) -> Totals {
+    fn run_until_uploaded(self, seed: u64) -> Totals {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut round = Totals { rounds: 1, ..Totals::default() };
         let mut left = None;
         let ran = loop {
-            let moment = if round.kills < MOST_KILLS { Some(Moment::draw(&mut random)) } else { None };
+            let kill_time = if round.kills < MOST_KILLS { Some(KillTime::random(&mut random)) } else { None };
             round.resumes += u64::from(left.is_some());
-            let ran = self.run(moment);
-            if is_heard(&ran) {
+            let ran = self.run(kill_time);
+            if reported_success(&ran) {
                 break ran;
             }
-            assert_eq!(ran.code, None, "seed {seed}, {moment:?}: {ran:?}");
+            assert_eq!(ran.code, None, "seed {seed}, {kill_time:?}: {ran:?}");
             round.kills += 1;
             left = self.left();
-            round.nameless += u64::from(self.way.is_delegated() && left.as_ref().is_some_and(is_nameless));
-            let is_written_down = left.is_some() || self.house.server.tally().videos_created == 0;
-            assert!(is_written_down, "seed {seed}, {moment:?}: the journal lost it: {ran:?}");
+            round.nameless +=
+                u64::from(self.way.is_delegated() && left.as_ref().is_some_and(is_being_created));
+            let is_written_down = left.is_some() || self.test_server.server.tally().videos_created == 0;
+            assert!(is_written_down, "seed {seed}, {kill_time:?}: the journal lost it: {ran:?}");
             if let Some(video_id) = self.clean(left.as_ref(), &mut random) {
-                self.house.assert_holds(&video_id, &self.sample.path());
+                self.test_server.assert_holds(&video_id, &self.sample.path());
                 round.kept = 1;
                 return round;
             }
         };
-        let tally = self.house.server.tally();
+        let tally = self.test_server.server.tally();
         round.duplicates = tally.videos_created - 1;
         round.resent_bytes = tally.file_bytes - self.sample.len;
-        self.judge(&ran, left, &round, &format!("{:?}, seed {seed}: {round}, {tally:?}", self.way));
+        self.check_round(&ran, left, &round, &format!("{:?}, seed {seed}: {round}, {tally:?}", self.way));
         round
     }
 
-    fn judge(&self, ran: &Ran, left: Option<Entry>, round: &Totals, story: &str) {
+    fn check_round(&self, ran: &CommandOutput, left: Option<Entry>, round: &Totals, story: &str) {
         let done = ran.event("file_done");
         let video_id = done["video_id"].as_str().unwrap();
         // It may have said so, and not lived to have its journal forget it.
@@ -113,7 +114,7 @@ impl Errand {
         if let Some(Entry { container: Container::Known { video_id: begun, .. }, .. }) = left {
             assert_eq!(video_id, begun, "another container was finished: {story}");
         }
-        self.house.assert_holds(video_id, &self.sample.path());
+        self.test_server.assert_holds(video_id, &self.sample.path());
         assert!(round.duplicates <= round.nameless, "{story}");
         assert!(round.resent_bytes <= round.kills * LANES * CHUNK, "{story}");
         assert!(self.left().is_none(), "the journal keeps what is over: {story}");
@@ -122,7 +123,8 @@ impl Errand {
     /// Cleans after a kill. Returns the video if it is complete and its upload was given up.
     fn clean(&self, left: Option<&Entry>, random: &mut fastrand::Rng) -> Option<String> {
         self.run_clean(&["clean", "--yes", "--json"]);
-        let is_complete = self.house.server.tally().chunks_accepted >= CHUNKS && !self.way.is_delegated();
+        let is_complete =
+            self.test_server.server.tally().chunks_accepted >= CHUNKS && !self.way.is_delegated();
         let video_id = match left.map(|entry| &entry.container) {
             Some(Container::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
             _ => return None,
@@ -133,17 +135,17 @@ impl Errand {
     }
 
     fn run_clean(&self, args: &[&str]) {
-        let ran = end(start(self.house.host(&mut ringlift()).args(args)));
+        let ran = end(start(self.test_server.configure(&mut ringlift()).args(args)));
         let deleted = ran.events().iter().any(|event| event["event"] == "deleted");
         assert!(ran.code == Some(0) && !deleted, "{ran:?}");
     }
 
     /// Runs the command to its end or to that moment.
-    fn run(&self, moment: Option<Moment>) -> Ran {
-        let before = self.house.server.tally();
+    fn run(&self, kill_time: Option<KillTime>) -> CommandOutput {
+        let before = self.test_server.server.tally();
         let mut child = start(&mut self.command());
-        if let Some(moment) = moment
-            && moment.comes(&mut child, || self.house.server.tally(), &before)
+        if let Some(kill_time) = kill_time
+            && kill_time.wait(&mut child, || self.test_server.server.tally(), &before)
         {
             kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         }
@@ -153,8 +155,10 @@ impl Errand {
     fn command(&self) -> Command {
         let mut command = ringlift();
         match &self.token {
-            Some(token) => self.house.host_stranger(&mut command).env("RINGLIFT_UPLOAD_TOKEN", token),
-            None => self.house.host(&mut command),
+            Some(token) => {
+                self.test_server.configure_without_key(&mut command).env("RINGLIFT_UPLOAD_TOKEN", token)
+            }
+            None => self.test_server.configure(&mut command),
         };
         let mode = self.way.mode_name();
         command.args(["upload", "--json", "--chunk-size", "5MiB", "--mode", mode, self.sample.arg()]);
@@ -164,7 +168,7 @@ impl Errand {
 
     /// What the journal has of it, as another process sees it.
     fn left(&self) -> Option<Entry> {
-        let path = self.house.journal();
+        let path = self.test_server.journal();
         let mut entries =
             if path.exists() { Journal::open(&path).unwrap().entries().unwrap() } else { vec![] };
         assert!(entries.len() <= 1, "{entries:?}");
@@ -174,7 +178,7 @@ impl Errand {
 
 /// When a run is killed.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
+enum KillTime {
     /// So long after its start.
     Started(Duration),
     /// So long after the server has made its container.
@@ -183,24 +187,24 @@ enum Moment {
     Stored(Duration),
 }
 
-impl Moment {
-    fn draw(random: &mut fastrand::Rng) -> Moment {
+impl KillTime {
+    fn random(random: &mut fastrand::Rng) -> KillTime {
         let mut ms = |range| Duration::from_millis(random.u64(range));
         match ms(0..8).as_millis() {
-            0 => Moment::Created(ms(0..30)),
-            1 => Moment::Stored(ms(0..30)),
-            _ => Moment::Started(ms(5..600)),
+            0 => KillTime::Created(ms(0..30)),
+            1 => KillTime::Stored(ms(0..30)),
+            _ => KillTime::Started(ms(5..600)),
         }
     }
 
     /// Waits for it; whether it comes before the end of the process.
-    fn comes(self, child: &mut Child, tally: impl Fn() -> Tally, before: &Tally) -> bool {
+    fn wait(self, child: &mut Child, tally: impl Fn() -> Tally, before: &Tally) -> bool {
         let mut since = None;
         loop {
             let (is_there, pause) = match self {
-                Moment::Started(pause) => (true, pause),
-                Moment::Created(pause) => (tally().videos_created > before.videos_created, pause),
-                Moment::Stored(pause) => (tally().chunks_accepted >= CHUNKS, pause),
+                KillTime::Started(pause) => (true, pause),
+                KillTime::Created(pause) => (tally().videos_created > before.videos_created, pause),
+                KillTime::Stored(pause) => (tally().chunks_accepted >= CHUNKS, pause),
             };
             let since = if is_there { Some(*since.get_or_insert_with(Instant::now)) } else { None };
             if since.is_some_and(|since| since.elapsed() >= pause) {
@@ -215,12 +219,12 @@ impl Moment {
 }
 
 /// Whether its process ended where the container was being made.
-fn is_nameless(entry: &Entry) -> bool {
+fn is_being_created(entry: &Entry) -> bool {
     matches!(entry.container, Container::Intended { .. })
 }
 
 /// Whether the command lived to say that the file is there.
-fn is_heard(ran: &Ran) -> bool {
+fn reported_success(ran: &CommandOutput) -> bool {
     ran.events().iter().any(|event| event["event"] == "file_done")
 }
 

@@ -13,20 +13,20 @@ use ringlift::{ErrorKind, OnChange, Reader, UploadEvent};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{Ran, end, ringlift, run, start};
+use crate::support::command::{CommandOutput, end, ringlift, run, start};
 use crate::support::way::{CHUNK, Way};
-use crate::support::{House, Sample, Scheme, digest, each_at_once};
+use crate::support::{Sample, Scheme, TestServer, digest, each_in_parallel};
 
 const UNSUITED: i32 = 6;
 
 /// A house where the third chunk is recorded, and answered so late that there is time to do something.
-fn house(scheme: Scheme, for_ms: u64) -> House {
-    House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).nth(3)])
+fn test_server(scheme: Scheme, for_ms: u64) -> TestServer {
+    TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).nth(3)])
 }
 
-fn upload(house: &House, way: Way, token: Option<&str>, file: &Path, args: &[&str]) -> Command {
+fn upload(test_server: &TestServer, way: Way, token: Option<&str>, file: &Path, args: &[&str]) -> Command {
     let mut command = ringlift();
-    house.host(&mut command).args(["upload", "--json", "-c", "1", "--chunk-size", "5MiB"]);
+    test_server.configure(&mut command).args(["upload", "--json", "-c", "1", "--chunk-size", "5MiB"]);
     command.args(["--mode", way.mode_name()]).args(args).arg(file);
     if let Some(token) = token {
         command.env_remove("APIVIDEO_API_KEY").env("RINGLIFT_UPLOAD_TOKEN", token);
@@ -34,22 +34,22 @@ fn upload(house: &House, way: Way, token: Option<&str>, file: &Path, args: &[&st
     command
 }
 
-fn id(ran: &Ran) -> String {
+fn id(ran: &CommandOutput) -> String {
     ran.event("created")["video_id"].as_str().unwrap().to_owned()
 }
 
-fn has_event(ran: &Ran, name: &str) -> bool {
+fn has_event(ran: &CommandOutput, name: &str) -> bool {
     ran.events().iter().any(|event| event["event"] == name)
 }
 
-fn wait_for_three_chunks(house: &House) {
-    while house.server.tally().chunks_accepted < 3 {
+fn wait_for_three_chunks(test_server: &TestServer) {
+    while test_server.server.tally().chunks_accepted < 3 {
         sleep(Duration::from_millis(5));
     }
 }
 
-fn entries(house: &House) -> Vec<Entry> {
-    Journal::open(&house.journal()).unwrap().entries().unwrap()
+fn entries(test_server: &TestServer) -> Vec<Entry> {
+    Journal::open(&test_server.journal()).unwrap().entries().unwrap()
 }
 
 // Changes to a file.
@@ -89,7 +89,7 @@ fn rewrite(path: &Path) {
 // While it is sent.
 
 #[test]
-fn what_changes_no_byte_is_a_warning_and_an_event_and_the_upload_goes_on() {
+fn a_change_of_attributes_is_a_warning_and_the_upload_continues() {
     let acts: [(Scheme, Act, &str); 6] = [
         (Scheme::Http, link, "touched"),
         (Scheme::Https, link, "touched"),
@@ -98,23 +98,23 @@ fn what_changes_no_byte_is_a_warning_and_an_event_and_the_upload_goes_on() {
         (Scheme::Http, rename, "removed"),
         (Scheme::Https, remove, "removed"),
     ];
-    each_at_once(acts, |(scheme, act, change)| {
-        let (house, sample) = (house(scheme, 700), Way::Bytes.sample(6));
+    each_in_parallel(acts, |(scheme, act, change)| {
+        let (test_server, sample) = (test_server(scheme, 700), Way::Bytes.sample(6));
         let whole = (sample.len, digest(&sample.path()));
-        let child = start(&mut upload(&house, Way::Bytes, None, &sample.path(), &[]));
-        wait_for_three_chunks(&house);
+        let child = start(&mut upload(&test_server, Way::Bytes, None, &sample.path(), &[]));
+        wait_for_three_chunks(&test_server);
         act(&sample.path());
         let ran = end(child).done();
         let touched = ran.event("source_touched");
         assert_eq!((&touched["file"], &touched["change"]), (&sample.arg().into(), &change.into()));
         assert_eq!(ran.stderr.matches("while it is being sent").count(), 1, "{}", ran.stderr);
-        assert_eq!(house.stored(&id(&ran)), whole);
-        house.assert_nothing_was_sent_twice();
+        assert_eq!(test_server.stored(&id(&ran)), whole);
+        test_server.assert_nothing_was_sent_twice();
     });
 }
 
 #[test]
-fn every_reader_goes_on_with_a_file_that_was_renamed() {
+fn every_reader_continues_with_a_renamed_file() {
     let readers = [
         (Scheme::Http, Reader::Mmap),
         (Scheme::Http, Reader::Pread),
@@ -123,29 +123,29 @@ fn every_reader_goes_on_with_a_file_that_was_renamed() {
         (Scheme::Https, Reader::Mmap),
         (Scheme::Https, Reader::Direct),
     ];
-    each_at_once(readers, |(scheme, reader)| {
+    each_in_parallel(readers, |(scheme, reader)| {
         // The second worker opens the file after it was renamed.
-        let house = House::faulty(
+        let test_server = TestServer::faulty(
             scheme,
             vec![Fault::new(RouteClass::Create, Action::StallAnswering { for_ms: 500 })],
         );
         let sample = Way::Parts.sample(6);
-        let client = house.hasty_client().reader(reader).build().unwrap();
-        let running = pollster::block_on(Way::Parts.upload(&house, &client, &sample).start()).unwrap();
-        while house.server.tally().videos_created == 0 {
+        let client = test_server.short_pause_client().reader(reader).build().unwrap();
+        let running = pollster::block_on(Way::Parts.upload(&test_server, &client, &sample).start()).unwrap();
+        while test_server.server.tally().videos_created == 0 {
             sleep(Duration::from_millis(5));
         }
         rename(&sample.path());
         let uploaded = running.join_blocking().unwrap();
-        house.assert_holds(&uploaded.video_id, &sample.path().with_extension("other"));
+        test_server.assert_holds(&uploaded.video_id, &sample.path().with_extension("other"));
     });
 }
 
 #[test]
 fn another_file_at_the_path_ends_the_upload() {
-    let (house, sample) = (house(Scheme::Http, 700), Way::Bytes.sample(6));
-    let child = start(&mut upload(&house, Way::Bytes, None, &sample.path(), &[]));
-    wait_for_three_chunks(&house);
+    let (test_server, sample) = (test_server(Scheme::Http, 700), Way::Bytes.sample(6));
+    let child = start(&mut upload(&test_server, Way::Bytes, None, &sample.path(), &[]));
+    wait_for_three_chunks(&test_server);
     let other = sample.path().with_extension("new");
     fs::copy(sample.path(), &other).unwrap();
     fs::rename(&other, sample.path()).unwrap();
@@ -153,26 +153,26 @@ fn another_file_at_the_path_ends_the_upload() {
 }
 
 #[test]
-fn strictly_a_link_ends_the_upload() {
-    let (house, sample) = (house(Scheme::Http, 700), Way::Bytes.sample(6));
+fn with_strict_a_new_link_ends_the_upload() {
+    let (test_server, sample) = (test_server(Scheme::Http, 700), Way::Bytes.sample(6));
     let args = ["--on-change", "strict"];
-    let child = start(&mut upload(&house, Way::Bytes, None, &sample.path(), &args));
-    wait_for_three_chunks(&house);
+    let child = start(&mut upload(&test_server, Way::Bytes, None, &sample.path(), &args));
+    wait_for_three_chunks(&test_server);
     link(&sample.path());
     end(child).failed(UNSUITED, &["changed in its attributes or links"]);
 }
 
 #[test]
-fn a_program_is_told_of_the_change() {
-    let (house, sample) = (house(Scheme::Http, 700), Way::Bytes.sample(6));
-    let client = house.hasty_client().lanes(1).build().unwrap();
+fn a_program_receives_an_event_for_the_change() {
+    let (test_server, sample) = (test_server(Scheme::Http, 700), Way::Bytes.sample(6));
+    let client = test_server.short_pause_client().lanes(1).build().unwrap();
     let start = |on_change| {
-        let upload = Way::Bytes.upload(&house, &client, &sample).on_change(on_change);
+        let upload = Way::Bytes.upload(&test_server, &client, &sample).on_change(on_change);
         pollster::block_on(upload.start()).unwrap()
     };
     let mut running = start(OnChange::Fail);
     let events = running.events();
-    wait_for_three_chunks(&house);
+    wait_for_three_chunks(&test_server);
     link(&sample.path());
     running.join_blocking().unwrap();
     let events: Vec<UploadEvent> = pollster::block_on(futures_util::StreamExt::collect(events));
@@ -183,36 +183,36 @@ fn a_program_is_told_of_the_change() {
 // Between two runs.
 
 /// A file of which a command that was killed has sent three chunks and seen the answers to two.
-struct Left {
-    house: House,
+struct KilledUpload {
+    test_server: TestServer,
     way: Way,
     sample: Sample,
     token: Option<String>,
     video_id: String,
 }
 
-impl Left {
-    fn new(scheme: Scheme, way: Way, args: &[&str]) -> Left {
-        Left::of(scheme, way, way.sample(6), args)
+impl KilledUpload {
+    fn new(scheme: Scheme, way: Way, args: &[&str]) -> KilledUpload {
+        KilledUpload::of(scheme, way, way.sample(6), args)
     }
 
-    fn of(scheme: Scheme, way: Way, sample: Sample, args: &[&str]) -> Left {
-        let house = house(scheme, 60_000);
-        let token = way.token(&house);
-        let child = start(&mut upload(&house, way, token.as_deref(), &sample.path(), args));
-        wait_for_three_chunks(&house);
+    fn of(scheme: Scheme, way: Way, sample: Sample, args: &[&str]) -> KilledUpload {
+        let test_server = test_server(scheme, 60_000);
+        let token = way.token(&test_server);
+        let child = start(&mut upload(&test_server, way, token.as_deref(), &sample.path(), args));
+        wait_for_three_chunks(&test_server);
         kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         let video_id = id(&end(child));
         // Later than the tick of the clock in which the file was written.
         sleep(Duration::from_millis(20));
-        Left { house, way, sample, token, video_id }
+        KilledUpload { test_server, way, sample, token, video_id }
     }
 
-    fn again(&self, args: &[&str]) -> Ran {
-        run(&mut upload(&self.house, self.way, self.token.as_deref(), &self.sample.path(), args))
+    fn rerun(&self, args: &[&str]) -> CommandOutput {
+        run(&mut upload(&self.test_server, self.way, self.token.as_deref(), &self.sample.path(), args))
     }
 
-    fn assert_begins_anew(&self, ran: Ran) {
+    fn assert_begins_anew(&self, ran: CommandOutput) {
         let ran = ran.done();
         let new = ran.summary()["video_id"].as_str().unwrap().to_owned();
         let begins = ran.event("begins_anew");
@@ -220,14 +220,14 @@ impl Left {
         assert_eq!(begins["video_id"], *self.video_id);
         assert!(ran.stderr.contains("WARN") && ran.stderr.contains("beginning anew"), "{}", ran.stderr);
         assert!(!has_event(&ran, "resumed"), "{}", ran.stdout);
-        self.house.assert_holds(&new, &self.sample.path());
+        self.test_server.assert_holds(&new, &self.sample.path());
     }
 
-    fn assert_goes_on(&self, ran: Ran, sends_again: usize) -> Ran {
+    fn assert_goes_on(&self, ran: CommandOutput, sends_again: usize) -> CommandOutput {
         let ran = ran.done();
         assert_eq!(ran.summary()["video_id"], *self.video_id);
-        self.house.assert_holds(&self.video_id, &self.sample.path());
-        assert_eq!(self.house.chunk_requests().len(), 6 + sends_again);
+        self.test_server.assert_holds(&self.video_id, &self.sample.path());
+        assert_eq!(self.test_server.chunk_requests().len(), 6 + sends_again);
         ran
     }
 }
@@ -238,7 +238,7 @@ fn sent_again(way: Way) -> usize {
 }
 
 #[test]
-fn a_file_that_was_rewritten_with_its_mtime_is_never_mixed_with_what_was_sent() {
+fn a_rewritten_file_with_its_old_mtime_is_never_mixed_with_sent_chunks() {
     let cases = [
         (Scheme::Http, Way::Bytes, vec![]),
         (Scheme::Http, Way::DelegatedParts, vec![]),
@@ -247,109 +247,110 @@ fn a_file_that_was_rewritten_with_its_mtime_is_never_mixed_with_what_was_sent() 
         (Scheme::Https, Way::DelegatedBytes, vec![]),
         (Scheme::Https, Way::Parts, vec!["--checksum=never"]),
     ];
-    each_at_once(cases, |(scheme, way, args)| {
-        let left = Left::new(scheme, way, &args);
+    each_in_parallel(cases, |(scheme, way, args)| {
+        let left = KilledUpload::new(scheme, way, &args);
         rewrite(&left.sample.path());
-        left.assert_begins_anew(left.again(&args));
-        let [old] = &entries(&left.house)[..] else { panic!("the old one is left") };
+        left.assert_begins_anew(left.rerun(&args));
+        let [old] = &entries(&left.test_server)[..] else { panic!("the old one is left") };
         assert_eq!((old.standing, old.orphan()), (EntryState::Abandoned, Some(&*left.video_id)));
     });
 }
 
 #[test]
-fn chunks_of_a_file_that_was_touched_are_proved_by_their_digests() {
+fn chunks_of_a_touched_file_are_verified_by_their_digests() {
     let cases: [(Scheme, Way, &[&str], Act); 4] = [
         (Scheme::Https, Way::Bytes, &[], protect),
         (Scheme::Https, Way::Parts, &[], link),
         (Scheme::Https, Way::DelegatedParts, &[], set_accessed),
         (Scheme::Http, Way::Bytes, &["--checksum"], link),
     ];
-    each_at_once(cases, |(scheme, way, args, act)| {
-        let left = Left::new(scheme, way, args);
+    each_in_parallel(cases, |(scheme, way, args, act)| {
+        let left = KilledUpload::new(scheme, way, args);
         act(&left.sample.path());
-        let ran = left.assert_goes_on(left.again(args), sent_again(way));
+        let ran = left.assert_goes_on(left.rerun(args), sent_again(way));
         let proved = ran.event("proved");
         assert_eq!((&proved["video_id"], &proved["chunks"]), (&(*left.video_id).into(), &3.into()));
         assert_eq!(proved["bytes"], 3 * CHUNK);
         assert!(ran.stderr.contains("by their digests"), "{}", ran.stderr);
-        assert!(entries(&left.house).is_empty());
+        assert!(entries(&left.test_server).is_empty());
     });
 }
 
 #[test]
-fn without_digests_an_upload_of_a_touched_file_begins_anew() {
-    let left = Left::new(Scheme::Http, Way::Bytes, &[]);
+fn without_digests_an_upload_of_a_touched_file_starts_again() {
+    let left = KilledUpload::new(Scheme::Http, Way::Bytes, &[]);
     protect(&left.sample.path());
-    let ran = left.again(&[]);
+    let ran = left.rerun(&[]);
     assert!(ran.stderr.contains("no digests"), "{}", ran.stderr);
     left.assert_begins_anew(ran);
 }
 
 #[test]
-fn the_old_video_is_deleted_where_the_upload_was_to_restart() {
-    let left = Left::new(Scheme::Http, Way::Bytes, &[]);
+fn on_change_restart_deletes_the_old_video() {
+    let left = KilledUpload::new(Scheme::Http, Way::Bytes, &[]);
     rewrite(&left.sample.path());
-    left.assert_begins_anew(left.again(&["--on-change", "restart"]));
-    left.house.run(["video", "get", &left.video_id]).failed(3, &[&left.video_id]);
-    assert!(entries(&left.house).is_empty());
+    left.assert_begins_anew(left.rerun(&["--on-change", "restart"]));
+    left.test_server.run(["video", "get", &left.video_id]).failed(3, &[&left.video_id]);
+    assert!(entries(&left.test_server).is_empty());
 }
 
 #[test]
-fn a_file_that_was_left_alone_is_taken_up_without_a_word() {
-    each_at_once([Scheme::Http, Scheme::Https], |scheme| {
-        let left = Left::new(scheme, Way::Bytes, &[]);
-        let ran = left.assert_goes_on(left.again(&[]), 0);
+fn an_unchanged_file_is_resumed_silently() {
+    each_in_parallel([Scheme::Http, Scheme::Https], |scheme| {
+        let left = KilledUpload::new(scheme, Way::Bytes, &[]);
+        let ran = left.assert_goes_on(left.rerun(&[]), 0);
         assert!(!has_event(&ran, "proved") && !ran.stderr.contains("WARN"), "{ran:?}");
     });
 }
 
 #[test]
-fn resume_goes_on_with_proved_chunks_and_refuses_others() {
+fn resume_continues_with_verified_chunks_and_refuses_others() {
     for (act, is_proved) in [(protect as Act, true), (rewrite, false)] {
-        let left = Left::new(Scheme::Https, Way::Bytes, &[]);
+        let left = KilledUpload::new(Scheme::Https, Way::Bytes, &[]);
         act(&left.sample.path());
-        let resumed = left.house.run(["resume", "--json"]);
+        let resumed = left.test_server.run(["resume", "--json"]);
         match is_proved {
             true => drop(left.assert_goes_on(resumed, 0)),
             false => {
                 resumed.failed(UNSUITED, &["is not what an earlier run sent"]);
-                left.house.assert_created(1);
+                left.test_server.assert_created(1);
             }
         }
     }
 }
 
 #[test]
-fn a_video_that_was_named_is_not_filled_with_half_of_another_file() {
-    let (house, sample) = (house(Scheme::Http, 60_000), Way::Bytes.sample(6));
-    let client = house.client().build().unwrap();
+fn a_given_video_is_never_filled_with_parts_of_two_files() {
+    let (test_server, sample) = (test_server(Scheme::Http, 60_000), Way::Bytes.sample(6));
+    let client = test_server.client().build().unwrap();
     let video = pollster::block_on(client.create_video(ringlift::NewVideo::new("mine"))).unwrap();
     let args = ["--video-id", video.video_id.as_str()];
-    let child = start(&mut upload(&house, Way::Bytes, None, &sample.path(), &args));
-    wait_for_three_chunks(&house);
+    let child = start(&mut upload(&test_server, Way::Bytes, None, &sample.path(), &args));
+    wait_for_three_chunks(&test_server);
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     end(child);
     sleep(Duration::from_millis(20));
     rewrite(&sample.path());
-    let ran = run(&mut upload(&house, Way::Bytes, None, &sample.path(), &args));
+    let ran = run(&mut upload(&test_server, Way::Bytes, None, &sample.path(), &args));
     ran.failed(UNSUITED, &[&video.video_id, "no digests"]);
-    run(&mut upload(&house, Way::Bytes, None, &sample.path(), &args)).failed(UNSUITED, &[&video.video_id]);
+    run(&mut upload(&test_server, Way::Bytes, None, &sample.path(), &args))
+        .failed(UNSUITED, &[&video.video_id]);
 }
 
 #[test]
-fn an_upload_that_is_cancelled_while_its_chunks_are_proved_is_left_as_it_was() {
-    let left = Left::new(Scheme::Https, Way::Bytes, &[]);
+fn cancelling_during_verification_leaves_the_upload_unchanged() {
+    let left = KilledUpload::new(Scheme::Https, Way::Bytes, &[]);
     protect(&left.sample.path());
-    let stored = entries(&left.house)[0].stored_chunks;
-    let journal = left.house.journal();
-    let client = left.house.client().with(|settings| settings.journal = Some(journal)).build().unwrap();
+    let stored = entries(&left.test_server)[0].stored_chunks;
+    let journal = left.test_server.journal();
+    let client = left.test_server.client().with(|settings| settings.journal = Some(journal)).build().unwrap();
     let running = pollster::block_on(client.upload(left.sample.path()).start()).unwrap();
     running.stopper().cancel();
     assert_eq!(running.join_blocking().unwrap_err().kind(), ErrorKind::Cancelled);
     drop(client);
-    let [entry] = &entries(&left.house)[..] else { panic!("it is left") };
+    let [entry] = &entries(&left.test_server)[..] else { panic!("it is left") };
     assert_eq!((entry.standing, entry.stored_chunks), (EntryState::Left, stored));
-    left.assert_goes_on(left.again(&[]), 0);
+    left.assert_goes_on(left.rerun(&[]), 0);
 }
 
 /// Sets the file's mtime, which a file system may cut off.
@@ -363,7 +364,7 @@ fn set_modified(path: &Path, seconds: i64) -> bool {
 }
 
 #[test]
-fn two_times_after_2262_or_before_1970_are_two_times() {
+fn times_after_2262_or_before_1970_are_distinguished() {
     for (then, now) in [(13_569_465_600, 13_669_465_600), (-2_000_000_000, -1_000_000_000)] {
         let sample = Way::Bytes.sample(6);
         if !set_modified(&sample.path(), then) || !set_modified(&sample.path(), now) {
@@ -371,10 +372,10 @@ fn two_times_after_2262_or_before_1970_are_two_times() {
             continue;
         }
         set_modified(&sample.path(), then);
-        let left = Left::of(Scheme::Https, Way::Bytes, sample, &[]);
+        let left = KilledUpload::of(Scheme::Https, Way::Bytes, sample, &[]);
         set_modified(&left.sample.path(), now);
-        let ran = left.again(&[]).done();
+        let ran = left.rerun(&[]).done();
         assert_ne!(id(&ran), left.video_id);
-        left.house.assert_holds(&id(&ran), &left.sample.path());
+        left.test_server.assert_holds(&id(&ran), &left.sample.path());
     }
 }

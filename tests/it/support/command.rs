@@ -15,18 +15,18 @@ use seccompiler::{
 };
 use serde_json::Value;
 
-use super::House;
+use super::TestServer;
 
 /// What a run of the command left behind.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     /// The exit code; none when a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// The lines of `--json`.
     pub fn events(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
@@ -47,13 +47,13 @@ impl Ran {
     }
 
     /// Asserts success.
-    pub fn done(self) -> Ran {
+    pub fn done(self) -> CommandOutput {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
 
     /// Asserts this exit code, and that standard error holds all of `texts` and no panic.
-    pub fn failed(self, code: i32, texts: &[&str]) -> Ran {
+    pub fn failed(self, code: i32, texts: &[&str]) -> CommandOutput {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
         for text in texts {
             assert!(self.stderr.contains(text), "no `{text}` in: {}", self.stderr);
@@ -96,7 +96,7 @@ pub fn ringlift_apart(namespaces: &[&str], before: &str) -> Option<Command> {
 
 /// What a command is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum Restriction {
     /// More than this many descriptors (`RLIMIT_NOFILE`, getrlimit(2)).
     Descriptors(u32),
     /// More than this many KiB of locked memory (`RLIMIT_MEMLOCK`, getrlimit(2)).
@@ -107,20 +107,22 @@ pub enum Want {
     SharedMaps,
 }
 
-impl Want {
+impl Restriction {
     /// Runs the command without it, once `prepare` has said what it is to do.
-    pub fn run(self, prepare: impl FnOnce(&mut Command) + Send) -> Ran {
+    pub fn run(self, prepare: impl FnOnce(&mut Command) + Send) -> CommandOutput {
         let run_prepared = |mut command: Command| {
             prepare(&mut command);
             run(&mut command)
         };
         match self {
-            Want::Descriptors(most) => run_prepared(ringlift_after(&format!("ulimit -n {most}"))),
-            Want::LockedKib(most) => run_prepared(ringlift_without("ipc_lock", &format!("ulimit -l {most}"))),
-            Want::Ring => {
+            Restriction::Descriptors(most) => run_prepared(ringlift_after(&format!("ulimit -n {most}"))),
+            Restriction::LockedKib(most) => {
+                run_prepared(ringlift_without("ipc_lock", &format!("ulimit -l {most}")))
+            }
+            Restriction::Ring => {
                 without(libc::SYS_io_uring_setup, Vec::new(), libc::EPERM, || run_prepared(ringlift()))
             }
-            Want::SharedMaps => {
+            Restriction::SharedMaps => {
                 let is = |argument, value| {
                     SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value)
                 };
@@ -171,15 +173,15 @@ fn bare(program: &str) -> Command {
     command
 }
 
-impl House {
+impl TestServer {
     /// Points the command here and gives it the key.
-    pub fn host<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    pub fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("APIVIDEO_API_KEY", self.server.api_key());
-        self.host_stranger(command)
+        self.configure_without_key(command)
     }
 
     /// Points the command here, without the key.
-    pub fn host_stranger<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    pub fn configure_without_key<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("RINGLIFT_ENDPOINT_URL", self.server.url());
         command.env("XDG_STATE_HOME", self.folder.path());
         match self.ca() {
@@ -194,18 +196,18 @@ impl House {
     }
 
     /// Runs the command here, with the key.
-    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
-        run(self.host(ringlift().args(args)))
+    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> CommandOutput {
+        run(self.configure(ringlift().args(args)))
     }
 }
 
 /// Runs it to its end, which has to come.
-pub fn run(command: &mut Command) -> Ran {
+pub fn run(command: &mut Command) -> CommandOutput {
     run_with_stdin(command, Vec::new())
 }
 
 /// The same, with something to read.
-pub fn run_with_stdin(command: &mut Command, input: Vec<u8>) -> Ran {
+pub fn run_with_stdin(command: &mut Command, input: Vec<u8>) -> CommandOutput {
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
@@ -233,7 +235,7 @@ pub fn ready_url(server: &mut Child) -> String {
 }
 
 /// Waits for the end of a process, and kills it when that does not come.
-pub fn end(child: Child) -> Ran {
+pub fn end(child: Child) -> CommandOutput {
     let pid = Pid::from_child(&child);
     let (tell, told) = mpsc::channel();
     let waiter = thread::spawn(move || tell.send(child.wait_with_output()));
@@ -243,13 +245,13 @@ pub fn end(child: Child) -> Ran {
         panic!("it hangs: {output:?}");
     };
     waiter.join().unwrap().unwrap();
-    Ran::from(output.unwrap())
+    CommandOutput::from(output.unwrap())
 }
 
-impl From<Output> for Ran {
-    fn from(output: Output) -> Ran {
+impl From<Output> for CommandOutput {
+    fn from(output: Output) -> CommandOutput {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        CommandOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 

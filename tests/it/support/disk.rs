@@ -62,7 +62,7 @@ impl Disk {
     }
 
     /// Answers what waits, and all that comes.
-    pub fn speak(&self) {
+    pub fn resume_answers(&self) {
         let mut state = self.shared.state.lock().unwrap();
         state.falls_silent = Silence::No;
         let held = std::mem::take(&mut state.held);
@@ -71,7 +71,7 @@ impl Disk {
     }
 
     /// Requests that wait for an answer.
-    pub fn held(&self) -> usize {
+    pub fn pending_requests(&self) -> usize {
         self.shared.state.lock().unwrap().held.len()
     }
 }
@@ -79,7 +79,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // What still waits would keep processes from ending.
-        self.speak();
+        self.resume_answers();
         let _ = unmount(self.folder.path(), UnmountFlags::DETACH);
         self.device = None;
     }

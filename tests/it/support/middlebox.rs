@@ -12,7 +12,7 @@ pub struct Middlebox {
 
 /// The head of a request that has arrived whole.
 #[derive(Debug)]
-pub struct Seen<'a> {
+pub struct SeenRequest<'a> {
     /// The request line and the headers, each with its line end.
     head: &'a str,
 }
@@ -38,7 +38,7 @@ impl Middlebox {
     /// Starts a proxy before `server` that treats each exchange as `treat` says.
     pub fn start(
         server: SocketAddr,
-        treat: impl Fn(&Seen<'_>) -> Treatment + Send + Sync + 'static,
+        treat: impl Fn(&SeenRequest<'_>) -> Treatment + Send + Sync + 'static,
     ) -> Middlebox {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -59,7 +59,7 @@ impl Middlebox {
     }
 }
 
-impl Seen<'_> {
+impl SeenRequest<'_> {
     /// Whether the request carries a chunk.
     pub fn is_chunk(&self) -> bool {
         self.head.starts_with("POST ") && (self.path().ends_with("/source") || self.path() == "/upload")
@@ -109,10 +109,10 @@ pub fn problem(status: u16, slug: &str) -> String {
 fn exchange(
     client: &mut TcpStream,
     server: &mut TcpStream,
-    treat: &impl Fn(&Seen<'_>) -> Treatment,
+    treat: &impl Fn(&SeenRequest<'_>) -> Treatment,
 ) -> Option<()> {
     let (head, body) = message(client)?;
-    let treatment = treat(&Seen { head: &head });
+    let treatment = treat(&SeenRequest { head: &head });
     let sent = match treatment {
         Treatment::Strip(name) => without(&head, name),
         _ => head,

@@ -31,40 +31,40 @@ pub enum Scheme {
 }
 
 /// A server with its folder; both go when it is dropped.
-pub struct House {
+pub struct TestServer {
     pub server: Server,
     pub folder: TempDir,
 }
 
 /// A house whose server is down: what was stored, and where it was reached.
-pub struct Closed {
+pub struct StoppedServer {
     pub folder: TempDir,
     scheme: Scheme,
     addr: SocketAddr,
 }
 
-impl House {
-    pub fn new(scheme: Scheme) -> House {
-        House::with(scheme, |_| {})
+impl TestServer {
+    pub fn new(scheme: Scheme) -> TestServer {
+        TestServer::with(scheme, |_| {})
     }
 
-    pub fn with(scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> House {
-        House::start(tempfile::tempdir().unwrap(), scheme, change)
+    pub fn with(scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> TestServer {
+        TestServer::start(tempfile::tempdir().unwrap(), scheme, change)
     }
 
     /// A house where these things go wrong.
-    pub fn faulty(scheme: Scheme, faults: Vec<Fault>) -> House {
-        House::with(scheme, |settings| settings.faults = faults.into())
+    pub fn faulty(scheme: Scheme, faults: Vec<Fault>) -> TestServer {
+        TestServer::with(scheme, |settings| settings.faults = faults.into())
     }
 
-    fn start(folder: TempDir, scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> House {
+    fn start(folder: TempDir, scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> TestServer {
         let mut settings = server::Settings::new(folder.path().join("data"));
         settings.tls = match scheme {
             Scheme::Http => server::TlsMode::Off,
             Scheme::Https => server::TlsMode::OwnAuthority,
         };
         change(&mut settings);
-        House { server: Server::start(settings).unwrap(), folder }
+        TestServer { server: Server::start(settings).unwrap(), folder }
     }
 
     pub fn scheme(&self) -> Scheme {
@@ -72,10 +72,10 @@ impl House {
     }
 
     /// Stops the server; what it stored stays.
-    pub fn close(self) -> Closed {
+    pub fn close(self) -> StoppedServer {
         let (scheme, addr) = (self.scheme(), self.server.addr());
         self.server.stop();
-        Closed { folder: self.folder, scheme, addr }
+        StoppedServer { folder: self.folder, scheme, addr }
     }
 
     /// A client that trusts the server and has its key.
@@ -88,8 +88,8 @@ impl House {
     }
 
     /// A client that does not pause for long.
-    pub fn hasty_client(&self) -> ClientBuilder {
-        self.client().lanes(3).with(hurry)
+    pub fn short_pause_client(&self) -> ClientBuilder {
+        self.client().lanes(3).with(short_pauses)
     }
 
     /// An upload token that anybody can use.
@@ -156,10 +156,10 @@ impl House {
     }
 }
 
-impl Closed {
+impl StoppedServer {
     /// Starts the server again, where it was.
-    pub fn open(self) -> House {
-        House::start(self.folder, self.scheme, |settings| settings.listen = self.addr)
+    pub fn open(self) -> TestServer {
+        TestServer::start(self.folder, self.scheme, |settings| settings.listen = self.addr)
     }
 
     /// Loses the pieces of every video from this place (first byte or part number) on.
@@ -171,7 +171,7 @@ impl Closed {
 }
 
 /// Short pauses: what is waited for is on the same machine.
-pub fn hurry(settings: &mut Settings) {
+pub fn short_pauses(settings: &mut Settings) {
     settings.retry.first_pause = Duration::from_millis(10);
     settings.retry.longest_pause = Duration::from_millis(200);
     settings.retry.grace = Duration::from_millis(20);
@@ -245,7 +245,7 @@ pub fn digest(path: &Path) -> String {
 }
 
 /// Tries every case at once: most of what they do is waiting.
-pub fn each_at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+pub fn each_in_parallel<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
     let test = &test;
     std::thread::scope(|scope| cases.into_iter().for_each(|case| drop(scope.spawn(move || test(case)))));
 }

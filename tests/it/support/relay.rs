@@ -8,28 +8,28 @@ use std::thread;
 /// Hands every byte on, and says something of its own before each answer. It ends with the test's process.
 pub struct Relay {
     addr: SocketAddr,
-    heard: Arc<Mutex<Vec<u8>>>,
+    received: Arc<Mutex<Vec<u8>>>,
 }
 
 /// Whose first byte is next, on one connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    OfTheClient,
-    OfTheServer,
+    Client,
+    Server,
 }
 
 impl Relay {
     /// Says `interim` with the first byte of each request, and again before the first of its answer.
     pub fn start(server: SocketAddr, interim: &'static str) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (addr, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-        let ears = heard.clone();
+        let (addr, received) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let recorded = received.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
-                connect(client.unwrap(), TcpStream::connect(server).unwrap(), interim, ears.clone());
+                connect(client.unwrap(), TcpStream::connect(server).unwrap(), interim, recorded.clone());
             }
         });
-        Relay { addr, heard }
+        Relay { addr, received }
     }
 
     pub fn url(&self) -> String {
@@ -38,20 +38,20 @@ impl Relay {
 
     /// The beginnings of all requests, in small letters.
     pub fn heads(&self) -> String {
-        String::from_utf8_lossy(&self.heard.lock().unwrap()).to_lowercase()
+        String::from_utf8_lossy(&self.received.lock().unwrap()).to_lowercase()
     }
 }
 
-fn connect(client: TcpStream, server: TcpStream, interim: &'static str, heard: Arc<Mutex<Vec<u8>>>) {
-    let turn = Arc::new(Mutex::new(Turn::OfTheClient));
+fn connect(client: TcpStream, server: TcpStream, interim: &'static str, received: Arc<Mutex<Vec<u8>>>) {
+    let turn = Arc::new(Mutex::new(Turn::Client));
     let (mut from, mut to, turns) = (client.try_clone().unwrap(), server.try_clone().unwrap(), turn.clone());
     let mut say = client.try_clone().unwrap();
     thread::spawn(move || {
         pump(&mut from, &mut to, |bytes| {
             let mut turn = turns.lock().unwrap();
-            if *turn == Turn::OfTheClient {
-                *turn = Turn::OfTheServer;
-                heard.lock().unwrap().extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES)]);
+            if *turn == Turn::Client {
+                *turn = Turn::Server;
+                received.lock().unwrap().extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES)]);
                 let _ = say.write_all(interim.as_bytes());
             }
         });
@@ -61,8 +61,8 @@ fn connect(client: TcpStream, server: TcpStream, interim: &'static str, heard: A
     thread::spawn(move || {
         pump(&mut from, &mut to, |_| {
             let mut turn = turn.lock().unwrap();
-            if *turn == Turn::OfTheServer {
-                *turn = Turn::OfTheClient;
+            if *turn == Turn::Server {
+                *turn = Turn::Client;
                 let _ = say.write_all(interim.as_bytes());
             }
         });

@@ -4,7 +4,7 @@ use ringlift::server::{Action, Fault, RouteClass};
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Mode, Upload};
 
-use super::{House, Sample};
+use super::{Sample, TestServer};
 
 /// The smallest that the service takes: the most chunks for the least bytes.
 pub const CHUNK: u64 = MIN_CHUNK_BYTES;
@@ -64,13 +64,13 @@ impl Way {
     }
 
     /// What such an upload needs beside a client.
-    pub fn token(self, house: &House) -> Option<String> {
-        self.is_delegated().then(|| house.upload_token())
+    pub fn token(self, test_server: &TestServer) -> Option<String> {
+        self.is_delegated().then(|| test_server.upload_token())
     }
 
     /// The upload of `sample` this way, with a token of its own where it needs one.
-    pub fn upload(self, house: &House, client: &Client, sample: &Sample) -> Upload {
-        self.upload_with(self.token(house).as_deref(), client, sample)
+    pub fn upload(self, test_server: &TestServer, client: &Client, sample: &Sample) -> Upload {
+        self.upload_with(self.token(test_server).as_deref(), client, sample)
     }
 
     /// The upload of `sample` this way, with this token.

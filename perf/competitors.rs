@@ -14,7 +14,7 @@ use crate::Result;
 /// Who uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Peer {
+pub(crate) enum Competitor {
     Ringlift,
     /// `sendfile` and nothing else: the limit for plain HTTP.
     Sendfile,
@@ -29,28 +29,28 @@ pub(crate) enum Peer {
     Node,
 }
 
-impl Peer {
-    pub(crate) const ALL: [Peer; 8] = [
-        Peer::Ringlift,
-        Peer::Sendfile,
-        Peer::ReadDirect,
-        Peer::Reqwest,
-        Peer::Curl,
-        Peer::CurlSplit,
-        Peer::Python,
-        Peer::Node,
+impl Competitor {
+    pub(crate) const ALL: [Competitor; 8] = [
+        Competitor::Ringlift,
+        Competitor::Sendfile,
+        Competitor::ReadDirect,
+        Competitor::Reqwest,
+        Competitor::Curl,
+        Competitor::CurlSplit,
+        Competitor::Python,
+        Competitor::Node,
     ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Peer::Ringlift => "ringlift",
-            Peer::Sendfile => "sendfile loop",
-            Peer::ReadDirect => "O_DIRECT read loop",
-            Peer::Reqwest => "reqwest multipart",
-            Peer::Curl => "curl -F",
-            Peer::CurlSplit => "split + curl -F",
-            Peer::Python => "official Python client",
-            Peer::Node => "official Node client",
+            Competitor::Ringlift => "ringlift",
+            Competitor::Sendfile => "sendfile loop",
+            Competitor::ReadDirect => "O_DIRECT read loop",
+            Competitor::Reqwest => "reqwest multipart",
+            Competitor::Curl => "curl -F",
+            Competitor::CurlSplit => "split + curl -F",
+            Competitor::Python => "official Python client",
+            Competitor::Node => "official Node client",
         }
     }
 }
@@ -66,58 +66,59 @@ pub(crate) struct Load<'a> {
 }
 
 /// Who is here, in which version, and who is not, and why.
-pub(crate) struct Peers {
+pub(crate) struct Competitors {
     /// Where the official clients are installed.
     folder: PathBuf,
     /// Cargo's, wherever `CARGO_TARGET_DIR` was.
     target: PathBuf,
     /// One to measure as it is.
     given: Option<PathBuf>,
-    /// This program, which is some of the peers too.
+    /// This program, which is some of the competitors too.
     this: PathBuf,
     /// Where ringlift may keep its state; it starts with none.
     state: PathBuf,
-    found: Vec<(Peer, std::result::Result<String, String>)>,
+    found: Vec<(Competitor, std::result::Result<String, String>)>,
 }
 
-impl Peers {
+impl Competitors {
     /// Looks for everybody, and installs the official clients below `perf/peers` when they are not there.
-    pub(crate) fn find(ringlift: Option<PathBuf>, state: &Path) -> Result<Peers> {
+    pub(crate) fn find(ringlift: Option<PathBuf>, state: &Path) -> Result<Competitors> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let this = env::current_exe()?;
         let target = this.ancestors().nth(3).ok_or("this program is not in a target folder")?.to_owned();
         let folder = root.join("perf/peers");
         fs::create_dir_all(&folder)?;
-        let mut peers =
-            Peers { folder, target, given: ringlift, this, state: state.to_owned(), found: Vec::new() };
-        peers.found =
-            Peer::ALL.map(|peer| (peer, peers.look_for(peer).map_err(|error| error.to_string()))).into();
-        Ok(peers)
+        let mut competitors =
+            Competitors { folder, target, given: ringlift, this, state: state.to_owned(), found: Vec::new() };
+        competitors.found = Competitor::ALL
+            .map(|competitor| (competitor, competitors.detect(competitor).map_err(|error| error.to_string())))
+            .into();
+        Ok(competitors)
     }
 
     /// Versions of those that are here, reasons for those that are not.
-    pub(crate) fn found(&self) -> &[(Peer, std::result::Result<String, String>)] {
+    pub(crate) fn found(&self) -> &[(Competitor, std::result::Result<String, String>)] {
         &self.found
     }
 
-    /// Why a peer cannot take part.
-    pub(crate) fn absence(&self, peer: Peer) -> Option<&str> {
-        let (_, found) = self.found.iter().find(|(found, _)| *found == peer)?;
+    /// Why a competitor cannot take part.
+    pub(crate) fn unavailable_reason(&self, competitor: Competitor) -> Option<&str> {
+        let (_, found) = self.found.iter().find(|(found, _)| *found == competitor)?;
         found.as_ref().err().map(String::as_str)
     }
 
-    fn look_for(&self, peer: Peer) -> Result<String> {
-        match peer {
-            Peer::Ringlift => self.build_ringlift(),
-            Peer::Sendfile | Peer::ReadDirect => Ok("in this program".to_owned()),
-            Peer::Reqwest => locked_version("reqwest"),
-            Peer::Curl => first_line(Command::new("curl").arg("--version")),
-            Peer::CurlSplit => {
+    fn detect(&self, competitor: Competitor) -> Result<String> {
+        match competitor {
+            Competitor::Ringlift => self.build_ringlift(),
+            Competitor::Sendfile | Competitor::ReadDirect => Ok("in this program".to_owned()),
+            Competitor::Reqwest => locked_version("reqwest"),
+            Competitor::Curl => first_line(Command::new("curl").arg("--version")),
+            Competitor::CurlSplit => {
                 first_line(Command::new("curl").arg("--version"))?;
                 first_line(Command::new("split").arg("--version"))
             }
-            Peer::Node => self.install_node_client(),
-            Peer::Python => self.install_python_client(),
+            Competitor::Node => self.install_node_client(),
+            Competitor::Python => self.install_python_client(),
         }
     }
 
@@ -139,7 +140,7 @@ impl Peers {
         let package = self.folder.join("node_modules/@api.video/nodejs-client/package.json");
         let node = first_line(Command::new("node").arg("--version"))?;
         if !package.exists() {
-            eprintln!("installing {} ...", Peer::Node.name());
+            eprintln!("installing {} ...", Competitor::Node.name());
             let mut npm = Command::new("npm");
             npm.args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"]).arg(&self.folder);
             quietly(npm.arg("@api.video/nodejs-client"))?;
@@ -151,7 +152,7 @@ impl Peers {
     fn install_python_client(&self) -> Result<String> {
         let python = self.python();
         if !self.folder.join("python/installed").exists() {
-            eprintln!("installing {} ...", Peer::Python.name());
+            eprintln!("installing {} ...", Competitor::Python.name());
             quietly(Command::new("python3").args(["-m", "venv"]).arg(self.folder.join("python")))?;
             quietly(Command::new(&python).args(["-m", "pip", "install", "--quiet", "api.video"]))?;
             fs::write(self.folder.join("python/installed"), "")?;
@@ -167,20 +168,20 @@ impl Peers {
 }
 
 /// Calls.
-impl Peers {
+impl Competitors {
     /// The child process that does it.
-    pub(crate) fn command(&self, peer: Peer, load: &Load<'_>) -> Result<Command> {
-        let mut command = match peer {
-            Peer::Ringlift => self.ringlift(load)?,
-            Peer::Sendfile => self.own("sendfile", [load.file.into(), load.url.into()]),
-            Peer::ReadDirect => self.own("read-direct", [load.file.into()]),
-            Peer::Reqwest => {
+    pub(crate) fn command(&self, competitor: Competitor, load: &Load<'_>) -> Result<Command> {
+        let mut command = match competitor {
+            Competitor::Ringlift => self.ringlift(load)?,
+            Competitor::Sendfile => self.own("sendfile", [load.file.into(), load.url.into()]),
+            Competitor::ReadDirect => self.own("read-direct", [load.file.into()]),
+            Competitor::Reqwest => {
                 self.own("reqwest", [load.file.into(), load.url.into(), load.chunk_bytes.to_string().into()])
             }
-            Peer::Curl => curl(load),
-            Peer::CurlSplit => self.script("sh", "split-and-curl.sh", load),
-            Peer::Python => self.script(self.python(), "upload.py", load),
-            Peer::Node => {
+            Competitor::Curl => curl(load),
+            Competitor::CurlSplit => self.script("sh", "split-and-curl.sh", load),
+            Competitor::Python => self.script(self.python(), "upload.py", load),
+            Competitor::Node => {
                 let mut node = self.script("node", "upload.cjs", load);
                 node.env("NODE_PATH", self.folder.join("node_modules"));
                 node

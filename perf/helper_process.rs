@@ -16,7 +16,7 @@ use crate::sink::{Scheme, Sink};
 
 /// What a sink process took in since it was last asked, and what that cost it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Intake {
+pub(crate) struct SinkCounters {
     pub(crate) requests: u64,
     pub(crate) body_bytes: u64,
     pub(crate) cpu_s: f64,
@@ -24,7 +24,7 @@ pub(crate) struct Intake {
 
 /// A sink in a process of its own. It ends when this is dropped.
 pub(crate) struct SinkProcess {
-    process: Servant,
+    process: HelperProcess,
     pub(crate) url: String,
     pub(crate) ca: Option<PathBuf>,
 }
@@ -33,14 +33,14 @@ impl SinkProcess {
     /// `folder` is for the certificate.
     pub(crate) fn start(mut command: Command, scheme: Scheme, folder: &Path) -> Result<SinkProcess> {
         let ca = folder.join("ca.pem");
-        let mut process = Servant::start(command.arg(scheme.name()).arg(&ca))?;
+        let mut process = HelperProcess::start(command.arg(scheme.name()).arg(&ca))?;
         let url = process.line()?;
         Ok(SinkProcess { process, url, ca: (scheme == Scheme::Https).then_some(ca) })
     }
 
     /// What came since the last call.
-    pub(crate) fn intake(&mut self) -> Result<Intake> {
-        self.process.ask("intake")
+    pub(crate) fn take_counters(&mut self) -> Result<SinkCounters> {
+        self.process.ask("counters")
     }
 
     /// Where the proxy finds it.
@@ -51,7 +51,7 @@ impl SinkProcess {
 
 /// A proxy in a process of its own. It ends when this is dropped.
 pub(crate) struct ProxyProcess {
-    _process: Servant,
+    _process: HelperProcess,
     pub(crate) url: String,
 }
 
@@ -59,14 +59,14 @@ impl ProxyProcess {
     pub(crate) fn start(mut command: Command, target: SocketAddr, line: Line) -> Result<ProxyProcess> {
         let round_trip_ms = line.round_trip.as_millis().to_string();
         let rate = line.bytes_per_second.to_string();
-        let mut process = Servant::start(command.args([target.to_string(), round_trip_ms, rate]))?;
+        let mut process = HelperProcess::start(command.args([target.to_string(), round_trip_ms, rate]))?;
         let url = process.line()?;
         Ok(ProxyProcess { _process: process, url })
     }
 }
 
 /// The sink's process: says its address, answers questions, ends with its standard input.
-pub(crate) fn be_sink(scheme: Scheme, ca: &Path) -> Result<()> {
+pub(crate) fn run_sink(scheme: Scheme, ca: &Path) -> Result<()> {
     let sink = Sink::start(scheme)?;
     if let Some(pem) = sink.ca_pem() {
         fs::write(ca, pem)?;
@@ -77,16 +77,16 @@ pub(crate) fn be_sink(scheme: Scheme, ca: &Path) -> Result<()> {
         question?;
         let tally = sink.tally();
         let cpu_now = cpu_s();
-        let work_s = (cpu_now - cpu_before - tally.looked_out.as_secs_f64()).max(0.0);
-        let intake = Intake { requests: tally.requests, body_bytes: tally.body_bytes, cpu_s: work_s };
+        let work_s = (cpu_now - cpu_before - tally.busy_poll.as_secs_f64()).max(0.0);
+        let counters = SinkCounters { requests: tally.requests, body_bytes: tally.body_bytes, cpu_s: work_s };
         cpu_before = cpu_now;
-        println!("{}", serde_json::to_string(&intake)?);
+        println!("{}", serde_json::to_string(&counters)?);
     }
     Ok(())
 }
 
 /// The proxy's process: says its address and ends with its standard input.
-pub(crate) fn be_proxy(target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64) -> Result<()> {
+pub(crate) fn run_proxy(target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("http://{}", listener.local_addr()?);
     let line = Line { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second };
@@ -108,18 +108,18 @@ fn cpu_s() -> f64 {
 }
 
 /// A process of ours that is asked by lines.
-struct Servant {
+struct HelperProcess {
     child: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
-impl Servant {
-    fn start(command: &mut Command) -> Result<Servant> {
+impl HelperProcess {
+    fn start(command: &mut Command) -> Result<HelperProcess> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let questions = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().ok_or("a child without output")?);
-        Ok(Servant { child, questions, answers })
+        Ok(HelperProcess { child, questions, answers })
     }
 
     fn ask<T: for<'a> Deserialize<'a>>(&mut self, question: &str) -> Result<T> {
@@ -138,7 +138,7 @@ impl Servant {
     }
 }
 
-impl Drop for Servant {
+impl Drop for HelperProcess {
     fn drop(&mut self) {
         // The end of its input is its signal to end.
         self.questions = None;

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::child::{self, Sampling};
+use crate::competitors::{Competitor, Competitors, Load};
 use crate::files::Files;
-use crate::house::SinkProcess;
-use crate::peers::{Load, Peer, Peers};
+use crate::helper_process::SinkProcess;
 use crate::sink::Scheme;
 use crate::table::{Pair, Run};
 
@@ -64,17 +64,17 @@ impl Sizes {
     }
 }
 
-pub(crate) struct Lab {
+pub(crate) struct BenchEnv {
     pub(crate) sizes: Sizes,
     pub(crate) files: Files,
-    pub(crate) peers: Peers,
+    pub(crate) competitors: Competitors,
     plain: SinkProcess,
     tls: SinkProcess,
 }
 
-impl Lab {
+impl BenchEnv {
     /// Everything it writes goes below `folder`. Ringlift is built, unless a binary is given.
-    pub(crate) fn open(folder: &Path, ringlift: Option<PathBuf>, sizes: Sizes) -> Result<Lab> {
+    pub(crate) fn open(folder: &Path, ringlift: Option<PathBuf>, sizes: Sizes) -> Result<BenchEnv> {
         fs::create_dir_all(folder)?;
         let free = crate::files::free_bytes(folder)?;
         if free < sizes.disk_bytes() {
@@ -82,10 +82,10 @@ impl Lab {
             return Err(format!("{free} bytes are free in {}, {wanted} are needed", folder.display()).into());
         }
         let files = Files::new(folder)?;
-        let peers = Peers::find(ringlift, &files.path("state"))?;
-        let sink = |scheme| SinkProcess::start(peers.own("sink", []), scheme, files.path("").as_path());
+        let competitors = Competitors::find(ringlift, &files.path("state"))?;
+        let sink = |scheme| SinkProcess::start(competitors.own("sink", []), scheme, files.path("").as_path());
         let (plain, tls) = (sink(Scheme::Http)?, sink(Scheme::Https)?);
-        Ok(Lab { sizes, files, peers, plain, tls })
+        Ok(BenchEnv { sizes, files, competitors, plain, tls })
     }
 
     pub(crate) fn sink(&mut self, scheme: Scheme) -> &mut SinkProcess {
@@ -104,15 +104,15 @@ impl Lab {
     /// One client, once, and nothing lost on the way.
     pub(crate) fn upload(
         &mut self,
-        peer: Peer,
+        competitor: Competitor,
         load: &Load<'_>,
         scheme: Scheme,
         sampling: Sampling,
     ) -> Result<Run> {
-        let command = self.peers.command(peer, load)?;
+        let command = self.competitors.command(competitor, load)?;
         let bytes = fs::metadata(load.file)?.len();
-        match peer {
-            Peer::ReadDirect => {
+        match competitor {
+            Competitor::ReadDirect => {
                 let usage = child::run(command, sampling)?;
                 Ok(Run { usage, bytes, cached_mib: None, sink_busy: None })
             }
@@ -129,14 +129,14 @@ impl Lab {
         sampling: Sampling,
     ) -> Result<Run> {
         let program = command.get_program().to_owned();
-        self.sink(scheme).intake()?;
+        self.sink(scheme).take_counters()?;
         let usage = child::run(command, sampling)?;
-        let intake = self.sink(scheme).intake()?;
-        if intake.body_bytes < bytes || intake.body_bytes > bytes + bytes / 100 + MIB {
-            let got = intake.body_bytes;
+        let counters = self.sink(scheme).take_counters()?;
+        if counters.body_bytes < bytes || counters.body_bytes > bytes + bytes / 100 + MIB {
+            let got = counters.body_bytes;
             return Err(format!("{} sent {got} bytes for files of {bytes}", program.display()).into());
         }
-        Ok(Run { usage, bytes, cached_mib: None, sink_busy: Some(intake.cpu_s / usage.wall_s) })
+        Ok(Run { usage, bytes, cached_mib: None, sink_busy: Some(counters.cpu_s / usage.wall_s) })
     }
 
     /// Ours, theirs, ours, theirs: what drifts, drifts for both.
@@ -145,8 +145,8 @@ impl Lab {
         name: &str,
         pairs: usize,
         warm_up: WarmUp,
-        mut ours: impl FnMut(&mut Lab) -> Result<Run>,
-        mut theirs: impl FnMut(&mut Lab) -> Result<Run>,
+        mut ours: impl FnMut(&mut BenchEnv) -> Result<Run>,
+        mut theirs: impl FnMut(&mut BenchEnv) -> Result<Run>,
     ) -> Result<Vec<Pair>> {
         if warm_up == WarmUp::OnePair {
             ours(self)?;
