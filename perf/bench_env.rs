@@ -1,4 +1,4 @@
-//! Where measurements are made: files, sinks, clients, and how pairs of runs are taken.
+//! The environment of the measurements: files, sinks, clients, and pairs of runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::helper_process::SinkProcess;
 use crate::sink::Scheme;
 use crate::table::{Pair, Run};
 
-/// How much is sent, and how often.
+/// Sizes of the files and number of pairs.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sizes {
     pub(crate) pairs: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// What the table asks for.
+    /// The sizes of a complete run.
     pub(crate) const FULL: Sizes = Sizes {
         pairs: 7,
         hot_bytes: 2 * GIB,
@@ -44,7 +44,7 @@ impl Sizes {
         files: 500,
     };
 
-    /// To see that everything works. Start-up weighs more here, so its verdicts mean little.
+    /// Small sizes to check that everything works. The start of the processes dominates, so the verdicts mean little.
     pub(crate) const QUICK: Sizes = Sizes {
         pairs: 2,
         hot_bytes: 256 * MIB,
@@ -58,7 +58,7 @@ impl Sizes {
         files: 50,
     };
 
-    /// Disk that has to be free: the hot file with its parts, the cold file, the small ones.
+    /// Returns the required free disk space: the hot file with its parts, the cold file, the small files.
     pub(crate) fn disk_bytes(&self) -> u64 {
         2 * self.hot_bytes + self.cold_bytes + self.files as u64 * MIB
     }
@@ -73,7 +73,7 @@ pub(crate) struct BenchEnv {
 }
 
 impl BenchEnv {
-    /// Everything it writes goes below `folder`. Ringlift is built, unless a binary is given.
+    /// Starts the sinks. All files are below `folder`. Builds ringlift unless a binary is given.
     pub(crate) fn open(folder: &Path, ringlift: Option<PathBuf>, sizes: Sizes) -> Result<BenchEnv> {
         fs::create_dir_all(folder)?;
         let free = crate::files::free_bytes(folder)?;
@@ -95,13 +95,13 @@ impl BenchEnv {
         }
     }
 
-    /// Where a sink is: its URL and the certificate to trust.
+    /// Returns a sink's URL and the certificate to trust.
     pub(crate) fn target(&mut self, scheme: Scheme) -> (String, Option<PathBuf>) {
         let sink = self.sink(scheme);
         (sink.url.clone(), sink.ca.clone())
     }
 
-    /// One client, once, and nothing lost on the way.
+    /// Runs one client once, and checks that the sink received every byte.
     pub(crate) fn upload(
         &mut self,
         competitor: Competitor,
@@ -120,7 +120,7 @@ impl BenchEnv {
         }
     }
 
-    /// Runs what sends `bytes` bytes of files to a sink.
+    /// Runs a command that sends `bytes` bytes of files to a sink.
     pub(crate) fn send(
         &mut self,
         command: Command,
@@ -139,7 +139,7 @@ impl BenchEnv {
         Ok(Run { usage, bytes, cached_mib: None, sink_busy: Some(counters.cpu_s / usage.wall_s) })
     }
 
-    /// Ours, theirs, ours, theirs: what drifts, drifts for both.
+    /// Runs ringlift and the competitor alternately, so that drift affects both.
     pub(crate) fn pairs(
         &mut self,
         name: &str,
@@ -162,7 +162,7 @@ impl BenchEnv {
     }
 }
 
-/// Whether a first pair is run and forgotten.
+/// The pair that is run first and discarded, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WarmUp {
     OnePair,

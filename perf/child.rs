@@ -1,4 +1,4 @@
-//! One client as a child process, and what it cost: the processor time of that process alone.
+//! Runs one client as a child process, and measures the cost of that process.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::Result;
 
-/// What a process, with the children it waited for, took from start to end.
+/// Time and memory of a process and of the children that it waited for.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Usage {
     pub(crate) wall_s: f64,
@@ -32,7 +32,7 @@ impl Usage {
     }
 }
 
-/// How often a child's memory is looked at. Looking costs a little of the machine that is measured.
+/// The interval of memory samples. Sampling itself costs a little processor time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sampling {
     Seldom,
@@ -50,7 +50,7 @@ impl Sampling {
 
 /// Runs a client to its end.
 ///
-/// Fails when the client does, with the last lines it wrote, and when it takes longer than ten minutes.
+/// Fails if the client fails, with the last lines of its output, or if it takes longer than ten minutes.
 pub(crate) fn run(mut command: Command, sampling: Sampling) -> Result<Usage> {
     let mut complaints = tempfile::tempfile()?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints.try_clone()?);
@@ -77,17 +77,17 @@ pub(crate) fn run(mut command: Command, sampling: Sampling) -> Result<Usage> {
     }
 }
 
-/// Samples until the other end of `done` is dropped; ends a child that never ends.
+/// Samples the memory until the other end of `done` is dropped. Kills the child after the deadline.
 fn watch(pid: Pid, sampling: Sampling, peak: &AtomicU64, done: &Receiver<()>) {
     let status = format!("/proc/{}/status", pid.as_raw_nonzero());
     let deadline = Instant::now() + LONGEST;
     while done.recv_timeout(sampling.interval()) == Err(RecvTimeoutError::Timeout) {
-        // Between its end and the wait a process has no memory to report.
+        // A process that has ended and was not waited for reports no memory.
         if let Some(bytes) = fs::read_to_string(&status).ok().and_then(|text| kib_line(&text, "RssAnon:")) {
             peak.fetch_max(bytes, Ordering::Relaxed);
         }
         if Instant::now() > deadline {
-            // It may have ended by itself in this moment.
+            // The process may have ended at the same time.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
@@ -99,7 +99,7 @@ fn kib_line(status: &str, name: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// std reaps children without their usage.
+/// Waits for the child with `wait4`, because std does not return the resource usage.
 fn wait(child: &Child) -> Result<(ExitStatus, Usage)> {
     let mut status = 0;
     // SAFETY: a `rusage` is integers only, for which zeros are valid.

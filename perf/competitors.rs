@@ -1,4 +1,4 @@
-//! The clients that are compared: finding them, installing them, and how each is called.
+//! The compared clients: detection, installation and command lines.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,19 +11,19 @@ use serde::Serialize;
 
 use crate::Result;
 
-/// Who uploads.
+/// A client of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Competitor {
     Ringlift,
-    /// `sendfile` and nothing else: the limit for plain HTTP.
+    /// Only `sendfile`: the limit for plain HTTP.
     Sendfile,
-    /// `O_DIRECT` reads and nothing else: the limit for cold files.
+    /// Only `O_DIRECT` reads: the limit for cold files.
     ReadDirect,
     Reqwest,
     /// One request with the whole file.
     Curl,
-    /// As the guide shows it: `split`, then one request per part.
+    /// The method of the guide: `split`, then one request per part.
     CurlSplit,
     Python,
     Node,
@@ -55,7 +55,7 @@ impl Competitor {
     }
 }
 
-/// What is to be sent and where to.
+/// The file to send, and its destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Load<'a> {
     pub(crate) file: &'a Path,
@@ -65,23 +65,23 @@ pub(crate) struct Load<'a> {
     pub(crate) lanes: u32,
 }
 
-/// Who is here, in which version, and who is not, and why.
+/// The installed clients with their versions, and the reasons for missing ones.
 pub(crate) struct Competitors {
-    /// Where the official clients are installed.
+    /// The folder of the official clients.
     folder: PathBuf,
-    /// Cargo's, wherever `CARGO_TARGET_DIR` was.
+    /// Cargo's target folder.
     target: PathBuf,
-    /// One to measure as it is.
+    /// The ringlift binary to measure, or `None` to build one.
     given: Option<PathBuf>,
-    /// This program, which is some of the competitors too.
+    /// This program, which implements some of the competitors.
     this: PathBuf,
-    /// Where ringlift may keep its state; it starts with none.
+    /// The state folder of ringlift, emptied before each run.
     state: PathBuf,
     found: Vec<(Competitor, std::result::Result<String, String>)>,
 }
 
 impl Competitors {
-    /// Looks for everybody, and installs the official clients below `perf/peers` when they are not there.
+    /// Detects all clients, and installs the official clients below `perf/peers` if they are missing.
     pub(crate) fn find(ringlift: Option<PathBuf>, state: &Path) -> Result<Competitors> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let this = env::current_exe()?;
@@ -96,12 +96,12 @@ impl Competitors {
         Ok(competitors)
     }
 
-    /// Versions of those that are here, reasons for those that are not.
+    /// Returns the version of each client, or the reason why it is missing.
     pub(crate) fn found(&self) -> &[(Competitor, std::result::Result<String, String>)] {
         &self.found
     }
 
-    /// Why a competitor cannot take part.
+    /// Returns the reason why a competitor is missing, or `None` if it is installed.
     pub(crate) fn unavailable_reason(&self, competitor: Competitor) -> Option<&str> {
         let (_, found) = self.found.iter().find(|(found, _)| *found == competitor)?;
         found.as_ref().err().map(String::as_str)
@@ -167,9 +167,9 @@ impl Competitors {
     }
 }
 
-/// Calls.
+/// Command lines.
 impl Competitors {
-    /// The child process that does it.
+    /// Returns the command that uploads the load.
     pub(crate) fn command(&self, competitor: Competitor, load: &Load<'_>) -> Result<Command> {
         let mut command = match competitor {
             Competitor::Ringlift => self.ringlift(load)?,
@@ -214,14 +214,14 @@ impl Competitors {
         Ok(command)
     }
 
-    /// Every file in one process, each in one request, with an upload token.
+    /// Returns the command that uploads all files in one process, one request each, with an upload token.
     pub(crate) fn ringlift_many(&self, files: &[PathBuf], url: &str) -> Result<Command> {
         let mut command = self.bare_ringlift(url, None)?;
         command.env("RINGLIFT_UPLOAD_TOKEN", UPLOAD_TOKEN).args(files);
         Ok(command)
     }
 
-    /// The same by `curl --parallel`, with as many connections as it takes by itself.
+    /// Returns the same with `curl --parallel` and its default number of connections.
     pub(crate) fn curl_many(&self, files: &[PathBuf], url: &str, config: &Path) -> Result<Command> {
         let mut text = std::io::BufWriter::new(fs::File::create(config)?);
         for (index, file) in files.iter().enumerate() {
@@ -267,7 +267,7 @@ fn quietly(command: &mut Command) -> Result<()> {
     first_line(command).map(drop)
 }
 
-/// What a program says first, if it succeeds.
+/// Runs a program and returns the first line of its output. Fails if the program fails.
 fn first_line(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_owned();
     let output = command.output().map_err(|error| format!("{}: {error}", name.display()))?;

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use rustix::fs::{Advice, OFlags, fadvise};
 
-/// A folder for files, emptied when it is dropped.
+/// A folder for files, deleted on drop.
 pub(crate) struct Files {
     folder: tempfile::TempDir,
 }
 
 impl Files {
-    /// In `parent`, which decides the disk.
+    /// Creates the folder in `parent`, which determines the disk.
     pub(crate) fn new(parent: &Path) -> io::Result<Files> {
         fs::create_dir_all(parent)?;
         Ok(Files { folder: tempfile::Builder::new().prefix("files-").tempdir_in(parent)? })
@@ -25,7 +25,7 @@ impl Files {
         self.folder.path().join(name)
     }
 
-    /// A file of `len` bytes that repeat nowhere, written to the disk; made once.
+    /// Returns a file of `len` random bytes, synced to the disk. Creates it on the first call.
     pub(crate) fn random(&self, name: &str, len: u64) -> io::Result<PathBuf> {
         let path = self.path(name);
         if fs::metadata(&path).is_ok_and(|meta| meta.len() == len) {
@@ -45,7 +45,7 @@ impl Files {
         Ok(path)
     }
 
-    /// A file of `len` bytes that is one hole.
+    /// Creates a sparse file of `len` bytes without data.
     pub(crate) fn sparse(&self, name: &str, len: u64) -> io::Result<PathBuf> {
         let path = self.path(name);
         File::create(&path)?.set_len(len)?;
@@ -56,22 +56,22 @@ impl Files {
         fs::remove_file(self.path(name))
     }
 
-    /// Whether this disk reads past the page cache.
+    /// Returns `true` if the file system supports `O_DIRECT`.
     pub(crate) fn reads_direct(&self) -> bool {
         let path = self.path("direct");
         let flags = OFlags::DIRECT.bits().cast_signed();
         let opened = File::create(&path)
             .and_then(|_| OpenOptions::new().read(true).custom_flags(flags).open(&path))
             .is_ok();
-        // It goes with the folder anyway.
+        // The folder is deleted later in any case.
         let _ = fs::remove_file(&path);
         opened
     }
 }
 
-/// Brings the whole file into the page cache, and makes sure of it.
+/// Reads the whole file into the page cache, and checks the result.
 ///
-/// Some kernels take idle pages away at any time (DAMON), so a few attempts are made.
+/// Tries several times, because some kernels reclaim idle pages at any time (DAMON).
 pub(crate) fn fill_page_cache(path: &Path) -> crate::Result<()> {
     for _ in 0..ATTEMPTS {
         if missing(path)? == 0 {
@@ -85,7 +85,7 @@ pub(crate) fn fill_page_cache(path: &Path) -> crate::Result<()> {
     }
 }
 
-/// Drops the file's pages, and makes sure of it.
+/// Drops the file's pages from the page cache, and checks the result.
 pub(crate) fn drop_page_cache(path: &Path) -> crate::Result<()> {
     let file = File::open(path)?;
     for _ in 0..ATTEMPTS {
@@ -98,7 +98,7 @@ pub(crate) fn drop_page_cache(path: &Path) -> crate::Result<()> {
     Err(format!("{} bytes of {} stay in the page cache", resident(path)?, path.display()).into())
 }
 
-/// The bytes of the file that are in the page cache, in whole pages (mincore(2)).
+/// Returns the bytes of the file in the page cache, in whole pages (mincore(2)).
 pub(crate) fn resident(path: &Path) -> io::Result<u64> {
     let file = File::open(path)?;
     let len = file.metadata()?.len() as usize;
@@ -121,13 +121,13 @@ fn missing(path: &Path) -> io::Result<u64> {
     Ok(pages_bytes - resident(path)?)
 }
 
-/// Bytes that whoever runs this may still write on the folder's disk.
+/// Returns the bytes that an unprivileged user can still write to the folder's disk.
 pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail * disk.f_frsize)
 }
 
-/// The file system a folder is on, as the mount table names it.
+/// Returns the name of the folder's file system from the mount table.
 pub(crate) fn file_system(folder: &Path) -> io::Result<String> {
     let folder = File::open(folder)?;
     let link = fs::read_to_string("/proc/self/mountinfo")?;

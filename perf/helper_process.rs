@@ -1,4 +1,4 @@
-//! The processes that clients talk to: the sink and the long line before it. Neither is a client's cost.
+//! The helper processes: the sink and the proxy. Their cost does not count as the client's cost.
 
 use std::io::{BufRead, BufReader, Write, stdin};
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use crate::Result;
 use crate::proxy::{self, Line};
 use crate::sink::{Scheme, Sink};
 
-/// What a sink process took in since it was last asked, and what that cost it.
+/// Counters of a sink process since the last query.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct SinkCounters {
     pub(crate) requests: u64,
@@ -22,7 +22,7 @@ pub(crate) struct SinkCounters {
     pub(crate) cpu_s: f64,
 }
 
-/// A sink in a process of its own. It ends when this is dropped.
+/// A sink in its own process, which ends on drop.
 pub(crate) struct SinkProcess {
     process: HelperProcess,
     pub(crate) url: String,
@@ -30,7 +30,7 @@ pub(crate) struct SinkProcess {
 }
 
 impl SinkProcess {
-    /// `folder` is for the certificate.
+    /// Starts the process. `folder` receives the certificate.
     pub(crate) fn start(mut command: Command, scheme: Scheme, folder: &Path) -> Result<SinkProcess> {
         let ca = folder.join("ca.pem");
         let mut process = HelperProcess::start(command.arg(scheme.name()).arg(&ca))?;
@@ -38,18 +38,18 @@ impl SinkProcess {
         Ok(SinkProcess { process, url, ca: (scheme == Scheme::Https).then_some(ca) })
     }
 
-    /// What came since the last call.
+    /// Returns the counters since the last call.
     pub(crate) fn take_counters(&mut self) -> Result<SinkCounters> {
         self.process.ask("counters")
     }
 
-    /// Where the proxy finds it.
+    /// Returns the sink's address, for the proxy.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
         address_of(&self.url)
     }
 }
 
-/// A proxy in a process of its own. It ends when this is dropped.
+/// A proxy in its own process, which ends on drop.
 pub(crate) struct ProxyProcess {
     _process: HelperProcess,
     pub(crate) url: String,
@@ -65,7 +65,7 @@ impl ProxyProcess {
     }
 }
 
-/// The sink's process: says its address, answers questions, ends with its standard input.
+/// Runs the sink: prints its URL, answers each line of standard input with the counters, and ends with standard input.
 pub(crate) fn run_sink(scheme: Scheme, ca: &Path) -> Result<()> {
     let sink = Sink::start(scheme)?;
     if let Some(pem) = sink.ca_pem() {
@@ -85,7 +85,7 @@ pub(crate) fn run_sink(scheme: Scheme, ca: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The proxy's process: says its address and ends with its standard input.
+/// Runs the proxy: prints its URL, and ends with standard input.
 pub(crate) fn run_proxy(target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("http://{}", listener.local_addr()?);
@@ -107,7 +107,7 @@ fn cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// A process of ours that is asked by lines.
+/// A child process that answers one line per query.
 struct HelperProcess {
     child: Child,
     questions: Option<ChildStdin>,
@@ -140,7 +140,7 @@ impl HelperProcess {
 
 impl Drop for HelperProcess {
     fn drop(&mut self) {
-        // The end of its input is its signal to end.
+        // The process ends when its standard input ends.
         self.questions = None;
         let _ = self.child.wait();
     }

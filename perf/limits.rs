@@ -1,4 +1,4 @@
-//! What the machine can do: a bare `sendfile` loop and a bare `O_DIRECT` read loop.
+//! The limits of the machine: a bare `sendfile` loop and a bare `O_DIRECT` read loop.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -9,7 +9,7 @@ use std::thread;
 
 use rustix::fs::{OFlags, sendfile};
 
-/// One request around one `sendfile` loop over the whole file.
+/// Sends the whole file in one request with a `sendfile` loop.
 pub(crate) fn send(path: &Path, to: SocketAddr) -> io::Result<()> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
@@ -30,7 +30,7 @@ pub(crate) fn send(path: &Path, to: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Reads the whole file past the page cache with `depth` reads in flight, and says how much it was.
+/// Reads the whole file with `O_DIRECT` and `depth` reads in flight, and returns its length.
 pub(crate) fn read_direct(path: &Path, depth: u64) -> io::Result<u64> {
     let flags = OFlags::DIRECT.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -50,7 +50,7 @@ pub(crate) fn read_direct(path: &Path, depth: u64) -> io::Result<u64> {
     })
 }
 
-/// Every `step`-th block from block `first` on.
+/// Reads every `step`-th block from block `first` on.
 fn read_every(file: &File, first: u64, step: u64) -> io::Result<u64> {
     let mut memory = vec![0; BLOCK_BYTES + ALIGNMENT];
     let skipped = memory.as_ptr().align_offset(ALIGNMENT);
@@ -65,8 +65,8 @@ fn read_every(file: &File, first: u64, step: u64) -> io::Result<u64> {
     Ok(total)
 }
 
-/// The most that one call takes (sendfile(2)).
+/// The maximum of one call (sendfile(2)).
 const SENDFILE_BYTES: u64 = 0x7fff_f000;
 const BLOCK_BYTES: usize = 1 << 20;
-/// Enough for every block device and file system in use.
+/// Sufficient for every common block device and file system.
 const ALIGNMENT: usize = 4096;

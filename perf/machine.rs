@@ -1,4 +1,4 @@
-//! Facts about the machine that a figure is worth nothing without.
+//! Facts about the machine that are needed to interpret the figures.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::files::file_system;
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
-    /// Whether AES has instructions of its own.
+    /// `true` if the processor has AES instructions.
     pub(crate) aes: bool,
     pub(crate) virtual_machine: bool,
     pub(crate) governor: String,
@@ -23,12 +23,12 @@ pub(crate) struct Machine {
     pub(crate) tcp_rmem: String,
     pub(crate) compiler: String,
     pub(crate) commit: String,
-    /// Processes that wanted to run, on average over the last minute, before the start.
+    /// The load average of the last minute, before the start.
     pub(crate) load: f64,
 }
 
 impl Machine {
-    /// Looks around; what cannot be seen is called unknown.
+    /// Collects the facts. Facts that cannot be read are `unknown`.
     pub(crate) fn inspect(folder: &Path) -> Machine {
         let processor = read("/proc/cpuinfo");
         let flags = value_of(&processor, "flags").unwrap_or_default();
@@ -54,7 +54,7 @@ impl Machine {
         }
     }
 
-    /// Whether something else was running.
+    /// Returns `true` if other processes were running.
     pub(crate) fn is_busy(&self) -> bool {
         self.load > 0.5
     }

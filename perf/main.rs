@@ -1,6 +1,6 @@
-//! Compares ringlift with its rivals and with what the machine can do, in pairs, in one run.
+//! Compares ringlift with other clients and with the limits of the machine, in pairs, in one run.
 //!
-//! `cargo run --release --example perf` makes the table; `perf/README.md` says how to read it.
+//! `cargo run --release --example perf` makes the table; `perf/README.md` explains it.
 
 mod bench_env;
 mod child;
@@ -32,48 +32,48 @@ use table::Verdict;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Compares ringlift with its rivals and with what the machine can do.
+/// Compare ringlift with other clients and with the limits of the machine
 #[derive(Debug, Parser)]
 #[command(name = "perf", args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Small sizes and few pairs, to see that everything works
+    /// Use small sizes and few pairs, to check that everything works
     #[arg(long)]
     quick: bool,
-    /// Only the scenarios whose names start with this; may be repeated
+    /// Run only scenarios whose names start with this; may be repeated
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<String>,
-    /// Pairs to take, where a scenario does not take fewer
+    /// Number of pairs; slow scenarios take fewer
     #[arg(long, value_name = "N")]
     pairs: Option<usize>,
-    /// Name the scenarios and end
+    /// List the scenarios
     #[arg(long)]
     list: bool,
-    /// Where the files to upload are made; decides the disk
+    /// Folder for the files to upload; determines the disk
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/perf"))]
     dir: PathBuf,
-    /// Measure this binary of ringlift rather than building one
+    /// Measure this binary of ringlift instead of building one
     #[arg(long, value_name = "FILE")]
     ringlift: Option<PathBuf>,
-    /// Where the results go [default: perf/results for a whole table, --dir for any other]
+    /// Folder for the results [default: perf/results for a complete run, --dir otherwise]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
     #[command(subcommand)]
     part: Option<Part>,
 }
 
-/// What a run starts as processes of their own.
+/// The helper processes of a run.
 #[derive(Debug, Subcommand)]
 #[command(subcommand_help_heading = "Parts")]
 enum Part {
-    /// A service that keeps nothing; ends with its standard input
+    /// Run a server that stores nothing, until standard input ends
     Sink { scheme: String, ca: PathBuf },
-    /// A long thin line to a sink; ends with its standard input
+    /// Run a slow proxy to a sink, until standard input ends
     Proxy { target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64 },
-    /// Sends a file by `sendfile` alone
+    /// Send a file with `sendfile` only
     Sendfile { file: PathBuf, url: String },
-    /// Reads a file with `O_DIRECT` alone
+    /// Read a file with `O_DIRECT` only
     ReadDirect { file: PathBuf },
-    /// Uploads a file with reqwest
+    /// Upload a file with reqwest
     Reqwest { file: PathBuf, url: String, chunk_bytes: u64 },
 }
 
@@ -117,7 +117,7 @@ fn list() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fails when a bar was missed or a row could not be run.
+/// Returns failure if a bar was missed or a row could not be run.
 fn compare(arguments: &Arguments) -> Result<ExitCode> {
     let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| arguments.wants(scenario)).collect();
     if chosen.is_empty() {
@@ -181,7 +181,7 @@ impl Arguments {
         self.only.is_empty() && !self.quick
     }
 
-    /// Only a whole table is kept in the repository.
+    /// Returns the folder for the results. Only complete runs are kept in the repository.
     fn results_folder(&self) -> PathBuf {
         let kept = || if self.is_whole() { Path::new(RESULTS).to_owned() } else { self.dir.clone() };
         self.results.clone().unwrap_or_else(kept)
@@ -199,5 +199,5 @@ impl Arguments {
 }
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/perf/results");
-/// Two reads in flight keep most disks busy with blocks of 1 MiB; more gained nothing.
+/// With blocks of 1 MiB, two reads in flight keep most disks busy; more than four gained nothing.
 const READ_DEPTH: u64 = 4;

@@ -1,4 +1,4 @@
-//! The chart: what a GiB costs each client, and how far from its bar each row is.
+//! The chart: the cost per GiB of each client, and the distance of each row from its bar.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::table::{Bar, Figure, Measured};
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Two charts, one above the other.
+/// Draws two charts, one above the other.
 pub(crate) fn draw(path: &Path, report: &Report) -> Result<()> {
     let costs = costs(&report.rows);
     let distances: Vec<Line> = report.rows.iter().filter_map(distance).collect();
@@ -34,7 +34,7 @@ struct Line {
     emphasis: bool,
 }
 
-/// Every client once per scheme, ours as the median over its rows.
+/// Returns one line per client and scheme. For ringlift it is the median over its rows.
 fn costs(rows: &[Measured]) -> Vec<Line> {
     let mut lines = Vec::new();
     for scheme in ["HTTP,", "HTTPS,"] {

@@ -1,6 +1,6 @@
-//! A long, thin line on loopback: every connection has a delay and a rate of its own.
+//! A slow line on loopback: every connection has its own delay and rate.
 //!
-//! Does not know: HTTP, TLS, who is at either end.
+//! The proxy is independent of HTTP, TLS and the programs at both ends.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-/// What the line is like, the same for every connection and in both directions.
+/// The properties of the line, for every connection and in both directions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
     pub(crate) round_trip: Duration,
@@ -32,12 +32,12 @@ pub(crate) fn carry(listener: &TcpListener, target: SocketAddr, line: Line) -> i
 }
 
 fn connect(near: TcpStream, target: SocketAddr, line: Line) -> io::Result<()> {
-    // The line's window, not that of loopback, decides how far ahead a sender may get.
+    // Limit the bytes in flight to the line's window instead of loopback's.
     set_socket_recv_buffer_size(&near, WINDOW_BYTES)?;
     let far = TcpStream::connect(target)?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
-    // The TCP handshake, which loopback did for nothing.
+    // One round trip for the TCP handshake, which costs nothing on loopback.
     let open = Instant::now() + line.round_trip;
     thread::scope(|scope| {
         scope.spawn(|| one_way(&near, &far, line, open));
@@ -46,7 +46,7 @@ fn connect(near: TcpStream, target: SocketAddr, line: Line) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends with the sender's direction; a lost peer closes both.
+/// Copies one direction until the sender closes it. A lost peer closes both directions.
 fn one_way(from: &TcpStream, to: &TcpStream, line: Line, open: Instant) {
     let (sender, receiver) = sync_channel(IN_FLIGHT_BLOCKS);
     let outcome = thread::scope(|scope| {
@@ -63,13 +63,13 @@ fn one_way(from: &TcpStream, to: &TcpStream, line: Line, open: Instant) {
     }
 }
 
-/// Bytes and when they get there.
+/// Bytes and their arrival time.
 struct Block {
     arrives: Instant,
     bytes: Vec<u8>,
 }
 
-/// Reads no faster than the line carries.
+/// Reads at most at the rate of the line.
 fn depart(mut from: &TcpStream, line_in: &SyncSender<Block>, line: Line, open: Instant) -> io::Result<()> {
     let mut free = open;
     let mut buffer = vec![0; BLOCK_BYTES];
@@ -78,7 +78,7 @@ fn depart(mut from: &TcpStream, line_in: &SyncSender<Block>, line: Line, open: I
         if len == 0 {
             return Ok(());
         }
-        // Sleeping too long is the machine's fault, not the line's.
+        // Compensate for sleeps that took too long, up to `LATENESS`.
         free =
             free.max(Instant::now() - LATENESS) + Duration::from_secs_f64(len as f64 / line.bytes_per_second);
         let block = Block { arrives: free + line.round_trip / 2, bytes: buffer[..len].to_vec() };
@@ -96,7 +96,7 @@ fn deliver(line_out: Receiver<Block>, mut to: &TcpStream) -> io::Result<()> {
 }
 
 const BLOCK_BYTES: usize = 64 << 10;
-/// 16 MiB: at the rates used here far more than a delay can hold.
+/// 16 MiB, which is more than the bandwidth-delay product of the line.
 const IN_FLIGHT_BLOCKS: usize = 256;
 const LATENESS: Duration = Duration::from_millis(20);
 const WINDOW_BYTES: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! The table for people, and the same for machines.
+//! The report as Markdown and as JSON.
 
 use std::fmt::{self, Write as _};
 use std::fs;
@@ -33,7 +33,7 @@ pub(crate) struct Found {
     pub(crate) missing: Option<String>,
 }
 
-/// What could not be run, and why.
+/// Rows that could not be run, with the reason.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotRun {
     pub(crate) rows: Vec<&'static str>,
@@ -41,7 +41,7 @@ pub(crate) struct NotRun {
 }
 
 impl Report {
-    /// Writes `<name>.json`, `<name>.md` and `<name>.svg` into `folder`, and says where.
+    /// Writes `<name>.json`, `<name>.md` and `<name>.svg` into `folder`, and returns their paths.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(folder)?;
         let path = |extension: &str| folder.join(format!("{name}.{extension}"));
@@ -119,7 +119,7 @@ fn line(measured: &Measured) -> String {
 fn bars(bar: Bar, stretch: Option<Bar>) -> String {
     let mut text = bar.to_string();
     if let Some(stretch) = stretch {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, " ({stretch})");
     }
     text

@@ -1,4 +1,4 @@
-//! The client that one would write in an afternoon: reqwest, a streamed multipart body per chunk.
+//! A simple client with reqwest: one streamed multipart body per chunk.
 
 use std::io::SeekFrom;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::Result;
 
-/// Creates a video and fills it, chunk by chunk, over one connection.
+/// Creates a video and uploads its chunks one after the other over one connection.
 pub(crate) fn upload(path: &Path, url: &str, chunk_bytes: u64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(upload_chunks(path, url, chunk_bytes))
@@ -66,5 +66,5 @@ fn blocks(file: File, len: u64) -> impl Stream<Item = std::io::Result<Bytes>> + 
     })
 }
 
-/// The best of the usual sizes for this client.
+/// The fastest of the usual sizes for this client.
 const BLOCK_BYTES: usize = 256 << 10;

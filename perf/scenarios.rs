@@ -1,4 +1,4 @@
-//! The rows of the table and how each is measured.
+//! The rows of the table and their measurements.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::sink::Scheme;
 use crate::table::Bar::{AtLeast, AtMost, None as NoBar, Within};
 use crate::table::{Figure, Measured, Pair, Row, Run};
 
-/// One measurement, which may answer several rows.
+/// One measurement, which may fill several rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -26,20 +26,20 @@ pub(crate) struct Scenario {
 enum Work {
     /// A file in the page cache, one lane.
     Hot(Scheme, Competitor),
-    /// A file on the disk only, against what the disk gives.
+    /// An uncached file, compared with the read rate of the disk.
     Cold(Scheme),
-    /// What the socket takes over as many lanes, against what the disk gives.
+    /// A cached file over the same lanes, compared with the read rate of the disk.
     Socket(Scheme),
-    /// Eight lanes, a large file against a small one.
+    /// Eight lanes, a large file compared with a small one.
     Memory(Scheme),
-    /// A long thin line, eight lanes against one.
+    /// A slow long-distance line, eight lanes compared with one.
     Distant,
     /// Many small files in one process.
     Many,
 }
 
 impl Scenario {
-    /// Measures it, unless somebody is missing.
+    /// Measures the scenario. Fails if a client is missing.
     pub(crate) fn measure(&self, env: &mut BenchEnv) -> Result<Vec<Measured>> {
         for competitor in self.competitors() {
             if let Some(reason) = env.competitors.unavailable_reason(competitor) {
@@ -254,7 +254,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ] },
 ];
 
-/// As many as ringlift takes by itself: with one, the disk rests while an answer is awaited.
+/// The default of ringlift. With one lane, the disk is idle while the client waits for an answer.
 const COLD_LANES: u32 = 8;
 const HOT_HTTP: &str = "HTTP, file in cache, 1 lane";
 const HOT_HTTPS: &str = "HTTPS, file in cache, 1 lane";

@@ -1,40 +1,40 @@
-//! The table: what is asked of each measurement, and what came out.
+//! The table: the bar of each measurement, and its result.
 //!
-//! Does not know: how anything is run.
+//! This module is independent of how the clients are run.
 
 use serde::Serialize;
 
 use crate::child::Usage;
 
-/// A row before anything was measured.
+/// A row before its measurement.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) id: &'static str,
-    /// What is done.
+    /// The measured work.
     pub(crate) work: &'static str,
-    /// By whom it is done for comparison.
+    /// The competitor.
     pub(crate) against: &'static str,
-    /// What the figure is.
+    /// The kind of figure.
     pub(crate) figure: Figure,
     pub(crate) bar: Bar,
-    /// The bar of the ambitious.
+    /// The stretch target.
     pub(crate) stretch: Option<Bar>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Figure {
-    /// Client-side processor seconds per GiB, ours by theirs.
+    /// Client-side processor seconds per GiB, ringlift divided by the competitor.
     CpuRatio,
-    /// Bytes per second, ours by theirs.
+    /// Bytes per second, ringlift divided by the competitor.
     ThroughputRatio,
-    /// Wall time, ours by theirs.
+    /// Wall time, ringlift divided by the competitor.
     WallRatio,
-    /// Peak `RssAnon`, ours by theirs.
+    /// Peak `RssAnon`, ringlift divided by the competitor.
     MemoryRatio,
-    /// Peak `RssAnon` of ours alone.
+    /// Peak `RssAnon` of ringlift.
     MemoryMib,
-    /// What of the file is in the page cache after ours.
+    /// MiB of the file in the page cache after ringlift's run.
     CacheMib,
 }
 
@@ -43,27 +43,27 @@ pub(crate) enum Figure {
 pub(crate) enum Bar {
     AtMost(f64),
     AtLeast(f64),
-    /// As far as this from 1.
+    /// At most this far from 1.
     Within(f64),
     /// For comparison only.
     None,
 }
 
-/// Ours and theirs of one repetition.
+/// The runs of ringlift and of the competitor in one repetition.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Pair {
     pub(crate) ours: Run,
     pub(crate) theirs: Run,
 }
 
-/// One client, once.
+/// One run of one client.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Run {
     pub(crate) usage: Usage,
     pub(crate) bytes: u64,
-    /// MiB of the file that are in the page cache afterwards, where that was asked.
+    /// MiB of the file in the page cache after the run, if measured.
     pub(crate) cached_mib: Option<f64>,
-    /// The part of one core that the sink was busy meanwhile; 1 would make it the bottleneck.
+    /// The fraction of one core that the sink used during the run. Near 1, the sink is the bottleneck.
     pub(crate) sink_busy: Option<f64>,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Measured {
     /// The figure of each pair.
     pub(crate) value: Summary,
     pub(crate) verdict: Verdict,
-    /// Why to look twice.
+    /// Warnings about the quality of the measurement.
     pub(crate) remarks: Vec<String>,
     pub(crate) sink_busy: Option<f64>,
     pub(crate) pairs: Vec<Pair>,
@@ -103,11 +103,11 @@ pub(crate) enum Verdict {
     Missed,
     Met,
     Stretch,
-    /// There is no bar.
+    /// The row has no bar.
     Compared,
 }
 
-/// The middle of some figures and how far they lie apart.
+/// Median and range of some figures.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
@@ -131,7 +131,7 @@ impl Summary {
         Summary { median, min, max }
     }
 
-    /// From the lowest to the highest, as a part of the median.
+    /// Returns the range as a fraction of the median.
     fn spread(&self) -> f64 {
         (self.max - self.min) / self.median
     }
@@ -178,7 +178,7 @@ impl Row {
     }
 }
 
-/// What one client contributes to a figure.
+/// Returns the value of one client for a figure.
 fn measure(run: &Run, figure: Figure) -> f64 {
     match figure {
         Figure::CpuRatio => run.cpu_s_per_gib(),
@@ -198,7 +198,7 @@ impl Figure {
         }
     }
 
-    /// What the two sides are counted in.
+    /// Returns the unit of the values.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Figure::CpuRatio => "CPU s/GiB",
@@ -228,6 +228,6 @@ pub(crate) fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-/// Pairs further apart than this deserve a second look.
+/// Pairs with a larger spread are marked as noisy.
 const NOISY: f64 = 0.3;
 const SINK_LIMITS: f64 = 0.9;

@@ -1,7 +1,7 @@
-//! Zero copy, held by a counting allocator: what an upload allocates does not grow with the file.
+//! Zero copy, checked with a counting allocator: the allocations of an upload do not grow with the file.
 //!
-//! A copy of a body needs memory to copy to. Whoever puts one on the path of a file over plain HTTP, be
-//! it a buffer that is filled per block or a slice that is flattened, allocates megabytes per GiB here.
+//! A copy of a body needs memory. Any copy on the path of a file over plain HTTP, such as a buffer that is filled per
+//! block or a flattened slice, allocates megabytes per GiB and fails this test.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -27,12 +27,12 @@ fn sending_a_gibibyte_over_plain_http_allocates_almost_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let warm_up = hole(folder.path(), "warm-up.mp4", 16 * MIB);
     let movie = hole(folder.path(), "movie.mp4", MOVIE_BYTES);
-    // In the page cache, so that `Auto` takes the map.
+    // Fill the page cache, so that `Auto` chooses the map.
     io::copy(&mut File::open(&movie).unwrap(), &mut io::sink()).unwrap();
     for (reader, allowed) in ALLOWED_PER_GIB {
         let client = Client::builder().endpoint_url(sink.url()).api_key("key").reader(reader).lanes(1);
         let client = client.build().unwrap();
-        // Threads, pools and connections are made once, however much is sent.
+        // Threads, pools and connections are created once for any number of bytes.
         upload(&client, &warm_up);
         let before = ALLOCATED.load(Ordering::Relaxed);
         upload(&client, &movie);
@@ -48,14 +48,14 @@ fn upload(client: &Client, path: &Path) {
     upload.send_blocking().unwrap();
 }
 
-/// The page cache holds zeros for it, so it is a file like any other to whoever reads it.
+/// Creates a sparse file. The page cache holds zeros for it, so reading it is like reading any other file.
 fn hole(folder: &Path, name: &str, len: u64) -> PathBuf {
     let path = folder.join(name);
     File::create(&path).unwrap().set_len(len).unwrap();
     path
 }
 
-/// The system's allocator, which also adds up what it is asked for.
+/// The system allocator, with a counter of the requested bytes.
 struct Counting;
 
 // SAFETY: every call is handed on as it came.
@@ -85,7 +85,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn count(bytes: usize) {
-    // A thread that is being torn down has no flag any more, and is not the sink's in any case.
+    // A thread that is ending has no flag any more. It is not a thread of the sink.
     if !NOT_COUNTED.try_with(Cell::get).unwrap_or(false) {
         ALLOCATED.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -100,7 +100,7 @@ thread_local! {
 const MIB: u64 = 1 << 20;
 const MOVIE_BYTES: u64 = 1024 * MIB;
 
-/// hyper takes 8 KiB a chunk for the answer, and a block costs the few words that give it back when it was sent.
+/// hyper allocates 8 KiB per chunk for the answer, and each block a few words for its return to the pool.
 const ALLOWED_PER_GIB: [(Reader, u64); 5] = [
     (Reader::Mmap, 256 << 10),
     (Reader::Auto, 256 << 10),

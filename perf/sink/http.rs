@@ -1,4 +1,4 @@
-//! HTTP/1.1 as far as a sink needs it: heads are parsed, bodies are discarded where they lie.
+//! The part of HTTP/1.1 that a sink needs: it parses heads and discards bodies in place.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -11,13 +11,13 @@ use rustix::net::{RecvFlags, recv};
 
 use super::low_water::LowWater;
 
-/// Bytes from a client, some wanted and most not.
+/// A byte stream from a client.
 pub(crate) trait Channel {
-    /// Appends what comes next, at least one byte; 0 at the end.
+    /// Appends the next bytes, at least one. Returns 0 at the end.
     fn fill(&mut self, into: &mut Vec<u8>) -> io::Result<usize>;
 
-    /// Forgets up to `len` bytes and says how many. 0 means that the next bytes must be looked at with
-    /// [`Channel::fill`], which also tells the end.
+    /// Discards up to `len` bytes and returns their number. 0 means that the next bytes must be read with
+    /// [`Channel::fill`], which also detects the end.
     fn discard(&mut self, len: u64) -> io::Result<u64>;
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
@@ -34,7 +34,7 @@ pub(crate) struct Head {
     expects_continue: bool,
 }
 
-/// How a body's end is known (RFC 9112, section 6).
+/// The framing of a body (RFC 9112, section 6).
 #[derive(Clone, Copy)]
 enum Framing {
     Length(u64),
@@ -47,10 +47,10 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Requests and answers over a channel, one after the other.
+/// An HTTP/1.1 connection with one request at a time.
 pub(crate) struct Connection<C> {
     channel: C,
-    /// Read and not used yet.
+    /// Bytes that were received but not used yet.
     ahead: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ impl<C: Channel> Connection<C> {
         Connection { channel, ahead: Vec::with_capacity(HEAD_BYTES) }
     }
 
-    /// The next request, or none when the client is done.
+    /// Reads the next request. Returns `None` if the client has closed the connection.
     pub(crate) fn head(&mut self) -> io::Result<Option<Head>> {
         loop {
             if let Some((head, used)) = parse_head(&self.ahead)? {
@@ -79,7 +79,7 @@ impl<C: Channel> Connection<C> {
         }
     }
 
-    /// Waits for all of the request's body, and says how long it was.
+    /// Discards the request's body and returns its length.
     pub(crate) fn discard_body(&mut self, head: &Head) -> io::Result<u64> {
         if head.expects_continue {
             self.channel.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -124,7 +124,7 @@ impl<C: Channel> Connection<C> {
         here
     }
 
-    /// Chunked transfer coding (RFC 9112, section 7.1); trailers are read and forgotten.
+    /// Discards a body in chunked transfer coding (RFC 9112, section 7.1), with its trailers.
     fn discard_chunks(&mut self) -> io::Result<u64> {
         let mut total = 0;
         loop {
@@ -162,7 +162,7 @@ pub(crate) struct Plain {
     low_water: LowWater,
     socket: Arc<TcpStream>,
     busy_poll: Arc<BusyPoll>,
-    /// Never written to while bytes are discarded: its length only says how many to forget.
+    /// Not written to while bytes are discarded: only its length is used, as the limit.
     scratch: Box<[u8]>,
 }
 
@@ -172,8 +172,8 @@ impl Plain {
         Plain { low_water, socket, busy_poll, scratch: vec![0; DISCARD_BYTES].into_boxed_slice() }
     }
 
-    /// Forgets what comes next. Looks out for it for a moment before sleeping: a sleeper has to be woken. Where
-    /// several bodies arrive, the processors have better to do.
+    /// Discards the next bytes. Polls for a moment before it sleeps, because waking a sleeping thread costs time. While
+    /// several bodies arrive, it does not poll, because other threads need the processor.
     fn receive_and_discard(&mut self, most: usize) -> io::Result<usize> {
         let forget = |scratch: &mut [u8], awake| recv(&self.socket, scratch, RecvFlags::TRUNC | awake);
         let scratch = &mut self.scratch[..most];
@@ -188,8 +188,8 @@ impl Plain {
     }
 }
 
-/// How many bodies are arriving, and how long it was looked out for their bytes in vain: time of the processor
-/// that is nobody's work.
+/// The number of arriving bodies, and the time spent on polling for their bytes without result. This processor time is
+/// not part of the sink's work.
 #[derive(Debug, Default)]
 pub(crate) struct BusyPoll {
     bodies: AtomicUsize,
@@ -197,7 +197,7 @@ pub(crate) struct BusyPoll {
 }
 
 impl BusyPoll {
-    /// A body arrives while `arrival` lasts.
+    /// Counts a body as arriving while `arrival` runs.
     pub(super) fn during_body<T>(&self, arrival: impl FnOnce() -> T) -> T {
         self.bodies.fetch_add(1, Ordering::Relaxed);
         let arrived = arrival();
@@ -221,7 +221,7 @@ impl BusyPoll {
         }
     }
 
-    /// All of it since the last call.
+    /// Returns the polling time since the last call.
     pub(super) fn take(&self) -> Duration {
         Duration::from_nanos(self.nanoseconds.swap(0, Ordering::Relaxed))
     }
@@ -284,9 +284,9 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 
 const HEAD_BYTES: usize = 64 << 10;
 const FILL_BYTES: usize = 16 << 10;
-/// A client that sends by `sendfile` fills the window when the sink sleeps for longer.
+/// With a larger value, a client with `sendfile` would fill the window while the sink sleeps.
 const LOW_WATER_BYTES: i32 = 256 << 10;
-/// Longer than a client that does not encrypt takes for the next piece.
+/// Longer than the time between two writes of a client without TLS.
 const MAX_BUSY_POLL: Duration = Duration::from_micros(20);
-/// More than a receive queue usually holds.
+/// More than a usual receive queue.
 const DISCARD_BYTES: usize = 4 << 20;

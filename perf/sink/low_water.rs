@@ -1,15 +1,15 @@
-//! Waking a reader seldom.
+//! Limits how often a reader is woken.
 //!
-//! On loopback it is the sender's processor time that wakes the receiver, once for every piece that
-//! arrives. No network does that to a client, so the sink sleeps until much has come (`SO_RCVLOWAT`, socket(7)):
-//! not so much, though, that a fast client fills the window and has to sleep itself.
+//! On loopback, waking the receiver costs the sender's processor time, once for every piece that arrives. A network
+//! does not cost the client this time, so the sink sleeps until many bytes have arrived (`SO_RCVLOWAT`, socket(7)),
+//! but not so many that a fast client fills the window and has to sleep.
 
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-/// How much must have arrived before a read returns.
+/// The number of bytes that must have arrived before a read returns.
 pub(crate) struct LowWater {
     socket: Arc<TcpStream>,
     target_bytes: libc::c_int,
@@ -17,12 +17,12 @@ pub(crate) struct LowWater {
 }
 
 impl LowWater {
-    /// `much` is what is waited for while at least twice as much is to come.
+    /// Creates the limit. Reads wait for `target_bytes` while at least twice as many bytes are still expected.
     pub(crate) fn new(socket: Arc<TcpStream>, target_bytes: libc::c_int) -> LowWater {
         LowWater { socket, target_bytes, bytes: 1 }
     }
 
-    /// At least `len` bytes are still to come before the other side waits for an answer.
+    /// Adjusts the limit: `len` bytes are still expected before the client waits for an answer.
     pub(crate) fn update(&mut self, len: u64) -> io::Result<()> {
         let bytes = if len >= 2 * self.target_bytes.unsigned_abs() as u64 { self.target_bytes } else { 1 };
         if bytes == self.bytes {

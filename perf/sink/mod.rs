@@ -1,10 +1,10 @@
-//! A service that takes everything and keeps nothing, as cheaply as the kernel allows.
+//! A server that accepts everything and stores nothing, at the lowest cost that the kernel allows.
 //!
-//! It stands in for api.video where clients are measured, so it must never be what limits them:
+//! It replaces api.video when clients are measured, so it must never be the bottleneck:
 //! request bodies are discarded in the kernel (`MSG_TRUNC`, tcp(7)) or, over TLS, counted record by
-//! record without being decrypted. Only request heads are ever looked at.
+//! record without being decrypted. Only request heads are parsed.
 //!
-//! Does not know: files, clients, measurements.
+//! The sink is independent of files, clients and measurements.
 
 mod http;
 mod low_water;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use service::Service;
 
-/// How the sink is spoken to.
+/// The scheme of the sink's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
@@ -36,16 +36,16 @@ impl Scheme {
     }
 }
 
-/// What arrived since it was last asked.
+/// Counters since the last call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) requests: u64,
     pub(crate) body_bytes: u64,
-    /// Processor time spent on looking out for bytes that had not come.
+    /// Processor time spent on polling for bytes that had not arrived.
     pub(crate) busy_poll: Duration,
 }
 
-/// A listening sink, with one thread per connection. It closes everything when it is dropped.
+/// A listening sink with one thread per connection. Dropping it closes all connections.
 pub(crate) struct Sink {
     address: SocketAddr,
     scheme: Scheme,
@@ -60,7 +60,7 @@ impl Sink {
         Sink::start_with_hook(scheme, || {})
     }
 
-    /// The same, where every thread of the sink says `on_thread_start` first: so that it can be told from others.
+    /// Starts a sink whose threads call `on_thread_start` first, so that a test can recognise them.
     pub(crate) fn start_with_hook(scheme: Scheme, on_thread_start: fn()) -> io::Result<Sink> {
         let identity = match scheme {
             Scheme::Http => None,
@@ -84,12 +84,12 @@ impl Sink {
         format!("{}://{}", self.scheme.name(), self.address)
     }
 
-    /// The certificate to trust, in PEM, when it speaks TLS.
+    /// Returns the certificate to trust in PEM, or `None` without TLS.
     pub(crate) fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// What arrived since the last call.
+    /// Returns the counters since the last call.
     pub(crate) fn tally(&self) -> Tally {
         Tally {
             requests: self.state.requests.swap(0, Ordering::Relaxed),
@@ -102,7 +102,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.state.closing.store(true, Ordering::Relaxed);
-        // The accepting thread sees the flag when one more connection arrives.
+        // The accepting thread checks the flag at the next connection.
         let woken = TcpStream::connect(self.address).is_ok();
         if let Some(accepting) = self.accepting.take().filter(|_| woken)
             && accepting.join().is_err()
@@ -112,7 +112,7 @@ impl Drop for Sink {
     }
 }
 
-/// What the connections share.
+/// State shared by the connections.
 struct ServerState {
     on_thread_start: fn(),
     closing: AtomicBool,
@@ -142,7 +142,7 @@ impl ServerState {
             }
         }
         for (socket, thread) in connections {
-            // The client may have closed it already; its thread ends either way.
+            // The client may have closed the socket already; the thread ends in both cases.
             let _ = socket.upgrade().map(|socket| socket.shutdown(Shutdown::Both));
             let _ = thread.join();
         }
@@ -191,11 +191,11 @@ impl ServerState {
     }
 }
 
-/// A client that goes away is nothing to report.
+/// Returns `true` for errors of a client that closed its connection, which are not reported.
 fn is_hangup(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
-/// Buffers are on the heap, and there may be hundreds of connections.
+/// Small, because buffers are on the heap and there may be hundreds of connections.
 const STACK_BYTES: usize = 256 << 10;

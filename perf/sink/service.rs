@@ -1,4 +1,4 @@
-//! The answers of the service, as far as uploads need them.
+//! The service's answers that uploads need.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::http::{Answer, Head};
 
-/// The containers that were filled, or are being filled.
+/// The videos and their received chunks.
 #[derive(Default)]
 pub(crate) struct Service {
     videos: Mutex<HashMap<String, Received>>,
     ids_issued: AtomicU64,
 }
 
-/// What arrived of one file.
+/// The received chunks of one file.
 #[derive(Default)]
 struct Received {
     pieces: HashSet<u64>,

@@ -1,10 +1,10 @@
-//! TLS 1.3 that decrypts heads only.
+//! TLS 1.3 that decrypts only heads.
 //!
-//! rustls does the handshake and then gives out the keys. From there on a record (RFC 8446, section 5.2)
+//! rustls does the handshake and then exports the keys. After that, a record (RFC 8446, section 5.2)
 //! that lies wholly in a request's body is counted by its header and discarded in the kernel, as over plain
-//! HTTP; the clients under measurement do not pad. That takes two system calls a record and a third less
-//! time than to copy them all. What weighs more: bytes that the sink's core has looked at cost the client's
-//! core a sixth of its time when it writes to the same memory again, which no network does to it.
+//! HTTP; the measured clients do not pad. This takes two system calls per record and a third less
+//! time than copying all bytes. More important: if the sink's core reads the bytes, the client's core needs
+//! a sixth more time to write to the same memory again. A network has no such effect.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -20,14 +20,14 @@ use rustls::{ConnectionTrafficSecrets, ServerConfig, ServerConnection};
 use super::http::Channel;
 use super::low_water::LowWater;
 
-/// A certificate for loopback and what trusts it.
+/// A certificate for loopback, and the TLS configuration that uses it.
 pub(crate) struct Identity {
     pub(crate) ca_pem: String,
     config: Arc<ServerConfig>,
 }
 
 impl Identity {
-    /// Makes a self-signed certificate.
+    /// Generates a self-signed certificate.
     pub(crate) fn generate() -> io::Result<Identity> {
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
@@ -37,7 +37,7 @@ impl Identity {
     }
 }
 
-/// One suite for everybody, the one that OpenSSL and rustls both put first.
+/// Returns a configuration with one cipher suite, the first choice of OpenSSL and of rustls.
 fn server_config(
     cert: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -75,7 +75,7 @@ impl RecordFilter {
     }
 }
 
-/// One record at a time, so that rustls never holds what comes after the handshake.
+/// Does the handshake. Passes one record at a time, so that rustls never buffers bytes after the handshake.
 fn handshake(records: &mut Records, identity: &Identity) -> io::Result<ServerConnection> {
     let mut tls = ServerConnection::new(Arc::clone(&identity.config)).map_err(io::Error::other)?;
     while tls.is_handshaking() {
@@ -138,9 +138,9 @@ impl Channel for RecordFilter {
 }
 
 impl RecordFilter {
-    /// The length of the next record of a body of which `to_come` bytes were not skipped yet.
+    /// Returns the length of the next record of a body with `to_come` bytes left, or `None` at its end.
     fn next_body_record(&mut self, to_come: u64) -> io::Result<Option<usize>> {
-        // What is in the buffer already will not arrive again.
+        // Bytes that are already in the buffer will not arrive again.
         self.records.low_water.update(to_come.saturating_sub(self.records.held() as u64))?;
         match to_come {
             0 => Ok(None),
@@ -166,7 +166,7 @@ impl Direction {
         Ok(Direction { key: LessSafeKey::new(key), iv, sequence })
     }
 
-    /// The inner kind and the plaintext of a whole record.
+    /// Decrypts a whole record. Returns its inner content type and the plaintext.
     fn open<'a>(&mut self, record: &'a mut [u8]) -> io::Result<(u8, &'a [u8])> {
         let (header, sealed) = record.split_at_mut(HEADER_BYTES);
         let nonce = self.nonce();
@@ -194,7 +194,7 @@ impl Direction {
     }
 }
 
-/// A socket, record by record.
+/// A reader of TLS records.
 struct Records {
     low_water: LowWater,
     socket: Arc<TcpStream>,
@@ -209,7 +209,7 @@ impl Records {
         Records { low_water, socket, buffer: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0 }
     }
 
-    /// The next record with its header, or none at the end.
+    /// Returns the next record with its header, or `None` at the end.
     fn next(&mut self) -> io::Result<Option<&mut [u8]>> {
         let Some(len) = self.ready()? else { return Ok(None) };
         let at = self.start;
@@ -217,7 +217,7 @@ impl Records {
         Ok(Some(&mut self.buffer[at..at + len]))
     }
 
-    /// The length of the next record, once all of it is in the buffer.
+    /// Reads the next record completely into the buffer, and returns its length.
     fn ready(&mut self) -> io::Result<Option<usize>> {
         let Some(len) = self.header()? else { return Ok(None) };
         while self.held() < len {
@@ -228,7 +228,7 @@ impl Records {
         Ok(Some(len))
     }
 
-    /// The length of the next record, once its header is in the buffer; of the others nothing is taken.
+    /// Reads only the header of the next record, and returns the length of the record.
     fn header(&mut self) -> io::Result<Option<usize>> {
         loop {
             if let [_, _, _, high, low, ..] = self.buffer[self.start..self.end] {
@@ -240,13 +240,13 @@ impl Records {
         }
     }
 
-    /// Forgets the next record, in the kernel what is still there.
+    /// Discards the next record: from the buffer, and the rest in the kernel.
     fn discard(&mut self, len: usize) -> io::Result<()> {
         let here = len.min(self.held());
         self.skip(here);
         let mut left = len - here;
         while left > 0 {
-            // Never written to: its length only says how much to forget.
+            // The buffer is not written to: only its length is used, as the limit.
             let (_, gone) = recv(&self.socket, &mut self.buffer[..left], RecvFlags::TRUNC)?;
             match gone {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -260,17 +260,17 @@ impl Records {
         self.start += len;
     }
 
-    /// How much is left of what was received.
+    /// Returns the number of received bytes that were not used yet.
     fn held(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether nothing is left of what was received.
+    /// Returns `true` if all received bytes were used.
     fn is_drained(&self) -> bool {
         self.start == self.end
     }
 
-    /// Takes at most so many bytes more.
+    /// Receives at most `most` bytes.
     fn receive(&mut self, most: usize) -> io::Result<usize> {
         if self.buffer.len() - self.end < MAX_RECORD_BYTES {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -294,7 +294,7 @@ const HEADER_BYTES: usize = 5;
 const OVERHEAD_BYTES: usize = 1 + 16;
 const MAX_PLAIN_BYTES: usize = 1 << 14;
 const MAX_RECORD_BYTES: usize = HEADER_BYTES + MAX_PLAIN_BYTES + 256;
-/// Whoever encrypts is slower than the sink and never fills the window.
+/// A client with TLS is slower than the sink and never fills the window.
 const LOW_WATER_BYTES: i32 = 1 << 20;
-/// For heads and what comes with them; of bodies only the headers of records come in here.
+/// Holds heads and the bytes around them. Of bodies, it holds only record headers.
 const BUFFER_BYTES: usize = 256 << 10;

@@ -1,4 +1,4 @@
-# What the cases written in bash share.
+# Functions for the cases in bash.
 
 try() { # NAME FILE COMMAND...: the command uploads the file and prints the id of the video that it filled
     local id status

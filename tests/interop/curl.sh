@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# curl, as the upload guide shows it.
+# curl, as in the upload guide.
 set -euo pipefail
 source "$(dirname "$0")/cases.sh"
 
@@ -69,7 +69,7 @@ delegated() {
     anonymous "/upload?token=$(new_token)" --form "file=@$SMALL" | field videoId
 }
 
-# The first answer names the video; every later part has to.
+# The first answer names the video; every later part must name it too.
 delegated_parts() {
     local url id
     url="/upload?token=$(new_token)"

@@ -1,4 +1,4 @@
-// The official Node client: every way that it uploads, and its questions about what it uploaded.
+// The official Node client: all its upload methods, and its queries for the uploaded videos.
 
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';

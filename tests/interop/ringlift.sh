@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `ringlift upload`, every way.
+# `ringlift upload` with every method.
 set -euo pipefail
 source "$(dirname "$0")/cases.sh"
 

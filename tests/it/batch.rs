@@ -1,4 +1,4 @@
-//! Several files in one command, which is interrupted and given again.
+//! A command with several files that is interrupted and repeated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const FAILED: i32 = 1;
 
-/// Five files in a folder, and a server that answers the third chunk late.
+/// Five files in a folder, and a server that delays the answer to the third chunk.
 struct InterruptedBatch {
     test_server: TestServer,
     folder: tempfile::TempDir,
@@ -52,7 +52,7 @@ impl InterruptedBatch {
         command
     }
 
-    /// The command for all five, in the middle of the third.
+    /// Starts the command for all five files, and returns while it sends the third.
     fn start_and_wait_for_third_file(&self) -> Child {
         let child = start(&mut self.upload(&[], 0..5));
         let begun = Instant::now();
@@ -60,7 +60,7 @@ impl InterruptedBatch {
             assert!(begun.elapsed() < Duration::from_secs(60));
             thread::sleep(Duration::from_millis(5));
         }
-        // Until the journal has the second one.
+        // The journal records the second file shortly after its answer.
         thread::sleep(Duration::from_millis(300));
         child
     }
@@ -87,7 +87,7 @@ fn events_named(ran: &CommandOutput, event: &str) -> Vec<Value> {
     ran.events().into_iter().filter(|found| found["event"] == event).collect()
 }
 
-/// The files that were answered without being sent.
+/// Returns the number of files that were reported without being sent.
 fn count_already_uploaded(ran: &CommandOutput) -> usize {
     events_named(ran, "file_done").iter().filter(|done| done["already"] == true).count()
 }

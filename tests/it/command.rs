@@ -1,4 +1,4 @@
-//! The built command: every way in, what it says on its way, and how it ends.
+//! The built command: its sources, its output and its exit codes.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The video that the only file of a run went into.
+/// Returns the video id of a run with one file.
 fn video_id(ran: &CommandOutput) -> String {
     ran.summary()["video_id"].as_str().unwrap().to_owned()
 }
@@ -358,7 +358,7 @@ fn a_refused_ring_is_replaced_and_the_reason_logged_once() {
     }
 }
 
-/// A server that takes seconds to answer each chunk.
+/// Faults of a server that takes seconds to answer each chunk.
 fn pauses() -> FaultPlan {
     FaultPlan::from(vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)])
 }

@@ -1,4 +1,4 @@
-//! The endpoint: how its URL may be written, and what answers there instead of the service.
+//! The endpoint: spellings of its URL, and servers that are not the service.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -109,7 +109,7 @@ fn every_request_has_a_user_agent_and_accepts_no_compression() {
     assert_eq!((count(&agent), count("accept-encoding: identity\r\n")), (requests, requests), "{heads}");
 }
 
-/// Says this on every connection once something was read, and ends it. Counts the connections.
+/// Starts a server that answers `text` to the first bytes of every connection, closes it, and counts connections.
 fn babble(text: &'static [u8]) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -161,7 +161,7 @@ fn a_server_that_does_not_speak_http_ends_an_upload_with_a_token_at_once() {
 fn a_server_without_tls_ends_the_upload_at_once() {
     let (address, connections) = babble(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let sample = Sample::new(MIB);
-    // The system may have no authorities of its own.
+    // The system may have no certificate authorities.
     let test_server = TestServer::new(Scheme::Https);
     let mut command = ringlift();
     test_server.configure(&mut command).args([

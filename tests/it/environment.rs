@@ -1,4 +1,4 @@
-//! Settings from the environment and from files: what counts, what is refused, and where it came from.
+//! Settings from the environment and from files: precedence, refused values and their origin in messages.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::support::{MIB, Sample, Scheme, TestServer};
 const USAGE: i32 = 2;
 const NO_SUCH_FILE: i32 = 4;
 
-/// The command pointed at a house, without its key.
+/// Returns the upload command for a test server, without the API key.
 fn upload(test_server: &TestServer, sample: &Sample) -> Command {
     let mut command = ringlift();
     test_server.configure_without_key(&mut command).args(["upload", "--json"]).arg(sample.path());

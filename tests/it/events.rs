@@ -1,4 +1,4 @@
-//! What is told of an upload on its way: to programs, to those who read JSON, and in words.
+//! The events of an upload: in the library, as JSON, and as log lines.
 
 use futures_util::StreamExt;
 use ringlift::pacing::{Class, ThrottleReason};
@@ -14,7 +14,7 @@ use crate::support::{Scheme, TestServer};
 
 const THROTTLE: Action = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
 
-/// Everything that happens to an upload of three chunks, one of which has an accident.
+/// Returns all events of an upload of three chunks with one fault.
 fn events_of(way: Way, fault: Fault) -> Vec<UploadEvent> {
     let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
     let client = test_server.short_pause_client().build().unwrap();
@@ -89,7 +89,7 @@ fn a_possible_stray_video_has_an_event() {
     assert!(events.iter().any(unknown), "{events:?}");
 }
 
-/// The command's upload of three chunks, one of which has an accident.
+/// Runs the command on a file of three chunks, with one fault.
 fn run_with_fault(fault: Fault, flags: &[&str]) -> CommandOutput {
     let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
     let mut command = ringlift();

@@ -1,5 +1,5 @@
-//! Every way in which the service refuses: people read its name, its title, what it means and what to do;
-//! programs get the same as fields; the exit code says whether to try again.
+//! Every refusal of the service. The text output has its name, title, meaning and advice. The JSON output has the
+//! same as fields. The exit code shows whether a later attempt may succeed.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ const TEMPORARY: i32 = 5;
 const UNSUITED: i32 = 6;
 const NOT_ALLOWED: i32 = 7;
 
-/// What the command was about to do.
+/// The operation that the service refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Create,
@@ -85,7 +85,7 @@ const REFUSALS: &[(u16, &str, Operation, i32)] = &[
     (409, "summary-already-exists", Operation::Create, FAILED),
     (429, "too-many-requests", Operation::Create, TEMPORARY),
     (429, "too-many-requests", Operation::Send, TEMPORARY),
-    // The years before 2023.
+    // Names that the service used before 2023.
     (400, "filealreadyuploaded", Operation::Send, UNSUITED),
     (400, "filemissing", Operation::Send, FAILED),
     (400, "multiplefilesuploaded", Operation::Send, FAILED),
@@ -93,7 +93,7 @@ const REFUSALS: &[(u16, &str, Operation, i32)] = &[
     (400, "attribute.invalid", Operation::Create, FAILED),
 ];
 
-/// Without a name there is the status, and its usual title.
+/// Statuses without a problem document, with their standard titles.
 #[rustfmt::skip]
 const STATUSES: &[(u16, &str, i32)] = &[
     (301, "Moved Permanently", FAILED),
@@ -119,7 +119,7 @@ const STATUSES: &[(u16, &str, i32)] = &[
 
 const ONCE: [&str; 4] = ["--retries", "0", "--retry-max-time", "1s"];
 
-/// Asserts that people and programs are told the same, all of it.
+/// Asserts that the text output and the JSON output have the same complete refusal.
 fn assert_reported(ran: CommandOutput, code: i32, status: u16, name: &str, title: &str) -> Value {
     let ran = ran.failed(code, &[name, title]);
     let error = ran.events().iter().find_map(|event| event.get("error").cloned()).expect("no error");
@@ -180,11 +180,11 @@ fn a_status_without_a_problem_name_has_an_explanation_and_advice() {
     });
 }
 
-/// The address of something that gives this answer to whatever it is asked.
+/// Starts a server that gives this answer to every request, and returns its URL.
 fn serve_answer(answer: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    // It ends with the tests.
+    // The thread ends with the test process.
     thread::spawn(move || {
         for mut peer in listener.incoming().flatten() {
             let _ = peer.read(&mut [0; 4096]);
@@ -233,7 +233,7 @@ fn an_endpoint_without_an_answer_is_reported_with_the_operation() {
     }
 }
 
-/// Tries every case, some at a time.
+/// Runs the cases, a few in parallel.
 fn few_at_once<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
     let left = Mutex::new(cases.iter());
     thread::scope(|scope| {

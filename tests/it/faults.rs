@@ -1,8 +1,8 @@
-//! What goes wrong between here and the service, and what becomes of the upload then.
+//! Faults between the client and the service, and their effect on the upload.
 //!
-//! Every test sends real bytes over real sockets to a server that goes wrong as it is told. What they
-//! have in common: the file is whole or the error says why not, one video is created and named, nothing
-//! is sent again that the server is known to have, and attempts come to an end.
+//! Every test sends real bytes over real sockets to a server that injects faults. All tests check that the file is
+//! complete or the error gives the reason, that one video is created and named, that no stored chunk is sent again,
+//! and that retries end.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -26,10 +26,10 @@ use crate::support::{MIB, Sample, Scheme, StoppedServer, TestServer, each_in_par
 
 const SCHEMES: [Scheme; 2] = [Scheme::Http, Scheme::Https];
 
-/// Sends `sample` by a hasty client; it arrives.
+/// Uploads `sample` with a client with short pauses, and asserts that it is stored.
 fn upload_successfully(test_server: &TestServer, way: Way, sample: &Sample) -> Uploaded {
     let client = test_server.short_pause_client().with(|settings| {
-        // Nothing but the end of the ingestion shows that a single request has arrived.
+        // Only the end of the ingestion shows that a single request was stored.
         settings.retry.grace *= if way == Way::Single { 20 } else { 1 };
     });
     let client = client.build().unwrap();
@@ -38,7 +38,7 @@ fn upload_successfully(test_server: &TestServer, way: Way, sample: &Sample) -> U
     uploaded
 }
 
-/// Sends a file of four chunks by a hasty client; it does not arrive.
+/// Uploads a file of four chunks with a client with short pauses, and returns the error.
 fn upload_and_fail(test_server: &TestServer, way: Way) -> Error {
     let client = test_server.short_pause_client().build().unwrap();
     way.upload(test_server, &client, &way.sample(4)).send_blocking().unwrap_err()
@@ -48,7 +48,7 @@ fn start(upload: Upload) -> Running {
     pollster::block_on(upload.start()).unwrap()
 }
 
-/// Waits until an upload has come so far.
+/// Waits until the progress of an upload satisfies `is_there`.
 fn wait_until(running: &Running, is_there: impl Fn(&ringlift::Progress) -> bool) {
     let begun = Instant::now();
     while !is_there(&running.current()) {
@@ -63,7 +63,7 @@ fn refusal(status: u16, slug: Option<&str>, timing: RefusalTiming) -> Action {
 
 // Connections that break.
 
-/// Bytes of a request's body: in its envelope, at an edge, in the file, in the closing boundary.
+/// Offsets in a request's body: in the envelope, at an edge, in the file, in the closing boundary.
 fn break_offsets(chunk_bytes: u64) -> [u64; 8] {
     let envelope = Envelope::new(&"b".repeat(41), "movie.mp4", None);
     let (head, whole) = (envelope.head().len() as u64, envelope.content_length(chunk_bytes));
@@ -109,7 +109,7 @@ fn a_single_request_that_breaks_at_any_byte_is_sent_again() {
     });
 }
 
-// Answers that are lost.
+// Lost answers.
 
 #[test]
 fn a_stored_chunk_with_a_lost_answer_is_not_sent_again() {
@@ -177,7 +177,7 @@ fn the_last_chunk_of_a_delegated_upload_may_lose_its_answer_too() {
     }
 }
 
-/// The service made a video, and nobody can ever learn its name: the token cannot list videos.
+/// The service has created a video that the client cannot find, because a token cannot list videos.
 #[test]
 fn a_lost_first_answer_of_a_delegated_upload_creates_a_second_video() {
     let way = Way::DelegatedBytes;
@@ -236,7 +236,7 @@ fn an_early_refusal_is_reported_and_not_the_broken_pipe_that_follows() {
         for timing in [RefusalTiming::Early, RefusalTiming::EarlyClose, RefusalTiming::AfterBody] {
             for (status, slug, kind) in cases {
                 let way = Way::Bytes;
-                // Without end: the answer of a proxy, and a video that is not known, are not believed at once.
+                // The fault repeats without end, because the client retries a proxy's answer and an unknown video.
                 let fault = way.fault(1, refusal(status, slug, timing)).times(0);
                 let test_server = TestServer::faulty(scheme, vec![fault]);
                 let error = upload_and_fail(&test_server, way);
@@ -278,7 +278,7 @@ fn an_early_server_failure_is_retried() {
     });
 }
 
-// A service that fails, and one that asks for mercy.
+// Failures and throttling by the service.
 
 #[test]
 fn a_burst_of_failures_reduces_requests_until_the_service_recovers() {
@@ -332,7 +332,7 @@ fn throttling_delays_requests_and_is_not_a_failure() {
         let throttle =
             |s| Fault::new(RouteClass::Chunk, Action::TooManyRequests { retry_after_s: Some(s), timing });
         let test_server = TestServer::faulty(Scheme::Https, vec![throttle(1), throttle(0)]);
-        // Not one repetition is allowed.
+        // No retry is allowed.
         let client =
             test_server.short_pause_client().with(|settings| settings.retry.retries = 0).build().unwrap();
         let sample = Way::Bytes.sample(4);
@@ -392,9 +392,9 @@ fn requests_of_another_host_reduce_the_budget() {
     assert_eq!(test_server.server.tally().refused.len(), 0, "{:?}", test_server.server.tally().refused);
 }
 
-// Servers that are slow.
+// Slow servers.
 
-/// A chunk that no socket buffer swallows whole.
+/// A chunk that is larger than every socket buffer.
 const LONG_CHUNK: u64 = 32 * MIB;
 
 fn client_with_timeouts(test_server: &TestServer, change: impl FnOnce(&mut Patience)) -> Client {
@@ -475,7 +475,7 @@ fn a_missing_answer_leads_to_a_status_request() {
     );
 }
 
-// Answers that are not what the protocol says.
+// Answers that violate the protocol.
 
 #[test]
 fn an_unreadable_answer_leads_to_a_status_request() {
@@ -625,7 +625,7 @@ fn a_container_that_is_deleted_during_the_upload_is_an_error() {
     pollster::block_on(client.delete_video(&video_id)).unwrap();
     let error = running.join_blocking().unwrap_err();
     assert_eq!((error.kind(), error.video_id()), (ErrorKind::NotFound, Some(&*video_id)), "{error:?}");
-    // A replica that lags answers the same, so that the chunk is sent again for a while.
+    // A delayed replica gives the same answer, so the client sends the chunk again for a while.
     assert!(test_server.chunk_requests().len() <= 3 + 3 * 10);
 }
 
@@ -658,7 +658,7 @@ fn two_hosts_that_fill_one_container_never_mix_their_files() {
     }
 }
 
-// Credentials that run out.
+// Expired credentials.
 
 fn client_with_exchanged_key(test_server: &TestServer) -> Client {
     let key = Secret::new(test_server.server.api_key());
@@ -709,7 +709,7 @@ fn a_token_that_is_refused_early_in_a_body_is_renewed() {
 fn tokens_that_expire_early_are_renewed_as_often_as_necessary() {
     let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 250 }).times(0);
     let test_server = TestServer::with(Scheme::Http, |settings| {
-        // Less than a second is said to be none at all.
+        // A lifetime below one second is reported as 0.
         settings.token_lifetime = Duration::from_millis(700);
         settings.faults = vec![slow].into();
     });
@@ -788,9 +788,9 @@ fn an_upload_token_that_is_deleted_during_the_upload_ends_it() {
     test_server.assert_created(1);
 }
 
-// A server that goes away and comes back.
+// A server that restarts.
 
-/// Begins an upload, stops the server in the middle of it and starts it again, perhaps with less.
+/// Starts an upload, stops the server in the middle, applies `lose` to its data, and starts the server again.
 fn upload_across_restart(scheme: Scheme, way: Way, lose: impl FnOnce(&StoppedServer)) {
     let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
     let test_server = TestServer::faulty(scheme, vec![stop(3), stop(4)]);
@@ -885,7 +885,7 @@ fn reopen(path: &Path) -> File {
     OpenOptions::new().write(true).open(path).unwrap()
 }
 
-/// What happens to a file while its second chunk is under way.
+/// Applies `act` to a file while its second chunk is sent, and asserts that the upload fails.
 fn upload_while_changing(way: Way, act: impl FnOnce(&Path)) {
     let test_server =
         TestServer::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
@@ -998,7 +998,7 @@ fn too_few_descriptors_are_an_error_and_not_a_hang() {
     });
 }
 
-/// Gives some bytes, and then comes to grief.
+/// A reader that returns some bytes and then panics.
 struct PanickingReader(usize);
 
 impl std::io::Read for PanickingReader {
@@ -1025,7 +1025,7 @@ fn a_panicking_reader_ends_only_its_own_upload() {
     test_server.assert_holds(&uploaded.video_id, &sample.path());
 }
 
-// Plans that cannot be.
+// Impossible plans.
 
 #[test]
 fn a_file_beyond_the_limits_of_the_protocol_is_refused_with_the_limits_before_anything_is_created() {
@@ -1064,7 +1064,7 @@ fn a_last_chunk_of_one_byte_and_one_of_full_length_both_arrive() {
     }
 }
 
-// Names that try to break out.
+// Malicious file names.
 
 #[test]
 fn no_file_name_can_end_its_header() {

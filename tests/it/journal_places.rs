@@ -1,5 +1,5 @@
-//! Where the journal is: behind a link, nowhere, on file systems that lack something, at another spelling of the
-//! service; and which upload token goes on.
+//! The place of the journal: behind a link, nowhere, on limited file systems; other spellings of the endpoint; and
+//! the upload tokens that may continue an upload.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -16,7 +16,7 @@ use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const UPLOAD: &[&str] = &["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"];
 
-/// A house that answers the third chunk late.
+/// Starts a server that delays the answer to the third chunk.
 fn test_server() -> TestServer {
     let fault = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
     TestServer::faulty(Scheme::Http, vec![fault])
@@ -61,7 +61,7 @@ fn another_spelling_of_the_endpoint_continues_the_same_upload() {
     let test_server = test_server();
     let sample = Sample::new(20 * MIB);
     kill(begin(&test_server, command(&test_server, UPLOAD).arg(sample.path())));
-    // As an earlier version wrote it down.
+    // The spelling that an earlier version stored.
     let other = format!("{}/", test_server.server.url().replace("http", "HTTP"));
     let listed = run(&mut command(&test_server, &["resume", "--list", "--json"])).done();
     assert_eq!(listed.event("session")["standing"], "left");
@@ -99,7 +99,7 @@ fn a_user_without_a_home_gets_a_warning_that_no_journal_is_kept() {
 fn several_processes_use_a_journal_without_shared_memory() {
     let test_server = test_server();
     let (sample, other) = (Sample::new(20 * MIB), Sample::new(6 * MIB));
-    // With a log, as a process left it where memory could be shared.
+    // A write-ahead log, left by a process that could share memory.
     kill(begin(&test_server, command(&test_server, UPLOAD).arg(sample.path())));
     let here = |args: &[&str]| {
         Restriction::SharedMaps.run(|command| {
@@ -142,12 +142,12 @@ fn a_read_only_journal_can_be_listed() {
         let ran = run(command(&test_server, &["resume", "--list", "--json"]).uid(61_234).gid(61_234)).done();
         assert_eq!(ran.event("session")["standing"], "left", "{log}");
         assert_eq!(ran.event("session")["stored_chunks"], 2, "{log}");
-        // Who may write takes the log into the database.
+        // A process with write access merges the log into the database.
         run(&mut command(&test_server, &["resume", "--list"])).done();
     }
 }
 
-/// What a run with sudo leaves is the user's.
+/// The files that a run with sudo leaves belong to the user.
 #[test]
 fn root_creates_a_journal_for_the_owner_of_its_folder() {
     if !rustix::process::geteuid().is_root() {
@@ -170,7 +170,7 @@ fn root_creates_a_journal_for_the_owner_of_its_folder() {
 
 // Upload tokens.
 
-/// The same command, by somebody with this token and without the key.
+/// Returns the same command with this token and without the API key.
 fn delegated(test_server: &TestServer, token: &str, sample: &Sample) -> Command {
     let mut upload = command(test_server, UPLOAD);
     upload.arg(sample.path()).env_remove("APIVIDEO_API_KEY").env("RINGLIFT_UPLOAD_TOKEN", token);

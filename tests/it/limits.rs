@@ -1,4 +1,4 @@
-//! What uploads may take: of the link, of the service's requests, of the memory.
+//! Limits of bandwidth, requests and memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -31,7 +31,7 @@ fn all_lanes_and_readers_share_one_limit() {
     each_in_parallel(ways, |(scheme, reader)| {
         let test_server = TestServer::new(scheme);
         let sample = Sample::new(2 * CHUNK + 2 * MIB);
-        // The lane that is alone at the end still has patience: it is held back by us.
+        // The limiter slows the last lane down, so the minimum speed must not end that lane.
         let min_speed = Some(MinSpeed { bytes_per_s: 3 * MIB, window: Duration::from_millis(50) });
         let client = test_server.short_pause_client().reader(reader).with(|settings| {
             settings.bandwidth = mib_a_second(10);
@@ -130,7 +130,7 @@ fn a_rate_spaces_the_requests_out_from_the_command_line_and_from_a_file() {
     }
 }
 
-/// Gives its bytes once the other end of the channel is dropped.
+/// A reader that returns its bytes after the other end of the channel is dropped.
 struct DelayedReader<R>(mpsc::Receiver<()>, R);
 
 impl<R: Read> Read for DelayedReader<R> {
@@ -140,7 +140,7 @@ impl<R: Read> Read for DelayedReader<R> {
     }
 }
 
-/// A client whose streams share memory for so many chunks of the smallest size.
+/// Returns a client whose streams share memory for `chunks` chunks of the smallest size.
 fn client_with_memory_for(test_server: &TestServer, chunks: u64) -> Client {
     let cramp = |settings: &mut Settings| {
         settings.transfers = 100;
@@ -208,7 +208,7 @@ fn a_stream_cancelled_within_a_chunk_returns_its_memory() {
     drop(permit);
 }
 
-/// Some bytes, and word when more are asked for.
+/// A reader that sends a message after its last byte.
 struct NotifyingReader(mpsc::Sender<()>, std::io::Take<std::io::Repeat>);
 
 impl Read for NotifyingReader {

@@ -1,7 +1,7 @@
-//! What the machine does to a run of the command: signals, disks, limits, names, the network.
+//! Effects of the machine on the command: signals, disks, limits, host names, the network.
 //!
-//! Real ones: a file system that is full, a disk that fails in the middle, an interface that is down. Some
-//! of them need namespaces (namespaces(7)) or a superuser; where those are not to be had the test says so.
+//! The faults are real: a full file system, a disk that fails in the middle, an interface that is down. Some tests
+//! need namespaces (namespaces(7)) or root; they print a message if these are not available.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const TEMPORARY: i32 = 5;
 
 const UPLOAD: &[&str] = &["upload", "--json", "-c", "2", "--mode", "bytes", "--chunk-size", "5MiB"];
 
-/// A house in which every chunk takes so long to be answered.
+/// Starts a server that answers every chunk after `for_ms` milliseconds.
 fn slow_server(for_ms: u64) -> TestServer {
     let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).times(0);
     TestServer::faulty(Scheme::Http, vec![slow])
@@ -112,7 +112,7 @@ fn a_command_stopped_for_longer_than_its_timeouts_continues_and_keeps_its_lock()
 
 // Disks.
 
-/// The kernel's own files say that they are a page long: this one has less, that one cannot be read.
+/// Files in /sys report a length of one page. One of these is shorter, the other cannot be read.
 #[test]
 fn an_unreadable_file_fails_alone_with_the_offset() {
     let (short, broken) = ("/sys/class/net/lo/mtu", "/sys/class/net/lo/speed");
@@ -138,14 +138,14 @@ fn an_unreadable_file_fails_alone_with_the_offset() {
 fn an_unreadable_stream_is_reported() {
     let test_server = TestServer::new(Scheme::Http);
     let mut command = ringlift();
-    // Nothing is mapped at a process's first address (proc_pid_mem(5)).
+    // No memory is mapped at the first address of a process (proc_pid_mem(5)).
     command.stdin(fs::File::open("/proc/self/mem").unwrap());
     test_server.configure(&mut command).args(["upload", "--json", "--name", "live.mp4", "-"]);
     end(start(&mut command)).failed(FAILED, &["live.mp4", "cannot be read at byte 0", "Input/output error"]);
     assert_eq!(test_server.server.tally().chunks_accepted, 0);
 }
 
-/// A disk whose end is missing, with a file on it that reaches over the edge.
+/// The disk's end is missing, and the file extends beyond it.
 #[test]
 fn a_failing_disk_fails_one_file_with_the_offset() {
     let test_server = TestServer::new(Scheme::Http);
@@ -154,7 +154,7 @@ fn a_failing_disk_fails_one_file_with_the_offset() {
     let (disk, mount) = (folder.path().join("disk"), folder.path().join("mount"));
     fs::create_dir(&mount).unwrap();
     let (disk, at) = (disk.display(), mount.display());
-    // What was written past the page cache is not in it.
+    // Direct writes leave nothing in the page cache.
     let before = format!(
         "truncate -s 40M {disk} && mkfs.ext2 -q {disk} && mount -o loop {disk} {at} && \
          dd if={} of={at}/movie.mp4 bs=1M oflag=direct 2>/dev/null && sync && truncate -s 12M {disk}",
@@ -178,7 +178,7 @@ fn a_failing_disk_fails_one_file_with_the_offset() {
 
 // The journal's disk.
 
-/// Whether the file is there or the message is about the journal, and no second video.
+/// Returns `true` if the file is stored; otherwise asserts that the message names the journal.
 fn is_done_or_names_the_journal(
     test_server: &TestServer,
     ran: CommandOutput,
@@ -201,7 +201,7 @@ fn a_journal_on_a_full_disk_is_reported_first_and_never_breaks_an_upload() {
         let test_server = TestServer::new(Scheme::Http);
         let sample = Way::Bytes.sample(4);
         let folder = tempfile::tempdir().unwrap();
-        // Of a disk of 1 MiB, all but so much is taken.
+        // Fill a disk of 1 MiB up to the given rest.
         let before = format!(
             "mount -t tmpfs -o size=1m none {at} && head -c $(((1024 - {kib}) * 1024)) /dev/zero > {at}/full",
             at = folder.path().display(),
@@ -228,11 +228,11 @@ fn a_journal_at_its_size_limit_is_reported_and_never_breaks_an_upload() {
         let sample = Way::Bytes.sample(4);
         let mut command = ringlift_after(&format!("trap '' XFSZ; ulimit -f {}", kib * 2));
         let ran = run(test_server.configure(&mut command).args(UPLOAD).arg(sample.path()));
-        // What could not be forgotten is found complete, as the warning says.
+        // An upload that stays in the journal is found complete later, as the warning states.
         let is_forgotten = !ran.stderr.contains("they would be found complete");
         let is_done = is_done_or_names_the_journal(&test_server, ran, &sample, &format!("{kib} KiB"));
         assert!(is_done && is_forgotten || kib < 400);
-        // With room again, what was begun is continued.
+        // With free space again, the command continues the upload.
         let ran = run(&mut upload(&test_server, &[], &sample)).done();
         test_server.assert_holds(&video_id(&ran), &sample.path());
         test_server.assert_created(if is_done && is_forgotten { 2 } else { 1 });
@@ -240,7 +240,7 @@ fn a_journal_at_its_size_limit_is_reported_and_never_breaks_an_upload() {
 }
 
 #[test]
-fn a_read_only_journal_is_reported_before_anything_is_created() {
+fn an_unwritable_journal_is_reported_before_anything_is_created() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(2);
     let with_journal = |command: &mut Command, journal: &Path| {
@@ -261,12 +261,12 @@ fn a_read_only_journal_is_reported_before_anything_is_created() {
     }
     test_server.assert_created(0);
     assert!(test_server.server.requests().is_empty());
-    // There is a way without.
+    // The upload works without a journal.
     let ran = run(&mut upload(&test_server, &["--no-journal"], &sample)).done();
     test_server.assert_holds(&video_id(&ran), &sample.path());
 }
 
-/// The newest pages of the journal are torn; how much of it is lost decides what is sent again.
+/// The newest pages of the journal are damaged. The lost part determines the chunks that are sent again.
 #[test]
 fn a_journal_damaged_by_a_crash_costs_chunks_and_no_second_video() {
     let test_server = slow_server(150);
@@ -286,9 +286,9 @@ fn a_journal_damaged_by_a_crash_costs_chunks_and_no_second_video() {
     test_server.assert_nothing_was_sent_twice();
 }
 
-// Names and addresses.
+// Host names and addresses.
 
-/// The command where these lines are all that /etc/hosts says; `None` where that cannot be.
+/// Returns the command with `hosts` as /etc/hosts, or `None` if mounts are not permitted.
 fn ringlift_with_hosts(hosts: &Path) -> Option<Command> {
     let before = format!("mount --bind {} /etc/hosts", hosts.display());
     ringlift_apart(&["--mount", "--map-root-user"], &before)
@@ -333,7 +333,7 @@ fn one_address_that_answers_is_enough() {
     let test_server = TestServer::new(Scheme::Http);
     let sample = Way::Bytes.sample(3);
     let hosts = test_server.folder.path().join("hosts");
-    // Nobody listens at the first two, and nobody has the third (RFC 5737).
+    // The first two have no listener, and the third is reserved for documentation (RFC 5737).
     fs::write(
         &hosts,
         "::1 films.invalid\n127.0.0.2 films.invalid\n192.0.2.1 films.invalid\n127.0.0.1 films.invalid\n",
@@ -370,8 +370,8 @@ fn a_proxy_in_the_environment_is_ignored_with_a_warning() {
 
 // The network.
 
-/// Everything in one network of its own, whose only interface goes down for a while in the middle: no
-/// packet arrives, and nobody says so. The server is found again by its folder.
+/// Client and server run in their own network. Its only interface goes down for a while: packets are lost without
+/// any error. The server's videos are checked through its folder.
 #[test]
 fn an_upload_survives_a_network_outage() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Answers as other services and gateways write them: secrets that come back, odd JSON, control characters, lists
-//! that lag. The service is a few lines over raw sockets, so that every byte of an answer is the test's.
+//! Answers of other services and gateways: repeated secrets, unexpected JSON, control characters, delayed lists.
+//! The service is a few lines over raw sockets, so that the test controls every byte of an answer.
 
 use std::error::Error as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::command::{CommandOutput, ringlift, run};
 use crate::support::{Sample, short_pauses};
 
-/// A request that arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 struct ReceivedRequest {
     method: String,
@@ -29,13 +29,13 @@ impl ReceivedRequest {
     }
 }
 
-/// A service that answers as its function says, on a connection for each request.
+/// A service that answers each request with a function, on a new connection.
 struct Service {
     url: String,
     requests: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
-/// An answer's status, further headers and body; `None` closes the connection without one.
+/// Status, additional headers and body of an answer. `None` closes the connection without an answer.
 type Answer = Option<(u16, Vec<(&'static str, String)>, Vec<u8>)>;
 
 impl Service {
@@ -101,7 +101,7 @@ fn reply_with(mut socket: &TcpStream, (status, headers, body): &(u16, Vec<(&'sta
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
-    // The client may have gone.
+    // The client may have closed the connection.
     let _ = socket.write_all(&[head.as_bytes(), b"\r\n", body].concat());
 }
 
@@ -127,7 +127,7 @@ fn percent(text: &str, lower: bool) -> String {
 
 const KEY: &str = "sk-live/AbC+=9&\"x";
 
-/// Everything that programs make of the key when they write it down.
+/// Returns all spellings of the key that programs write.
 fn spellings() -> Vec<String> {
     let json = serde_json::to_string(KEY).unwrap();
     let json = json.trim_matches('"');
@@ -313,8 +313,8 @@ fn path_segments_in_an_id_are_refused_before_anything_is_sent() {
     assert!(service.requests().is_empty());
 }
 
-/// A service that loses the answer to the first creation, and lists the video of that from the `from`th look on, on
-/// the page that `page` says.
+/// Starts a service that loses the answer to the first creation. It lists that video from list request `from` on, on
+/// page `page`.
 fn service_that_loses_creation(from: usize, page: u64) -> (Service, Arc<Mutex<Vec<Value>>>) {
     let videos: Arc<Mutex<Vec<Value>>> = Arc::default();
     let looks = Mutex::new(0);
@@ -418,7 +418,7 @@ fn a_status_with_numbers_as_texts_is_read_after_a_lost_answer() {
         let mut seen = seen.lock().unwrap();
         if request.method == "POST" {
             seen.push(request.body.len());
-            // The second chunk arrives, and its answer is lost.
+            // The second chunk is stored, and its answer is lost.
             return match seen.len() {
                 1 => answer_with(201, r#"{"videoId":"vi1"}"#),
                 2 => None,

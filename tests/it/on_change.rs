@@ -1,4 +1,4 @@
-//! A file that changes while it is being sent.
+//! A file that changes during its upload.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -13,7 +13,7 @@ use ringlift::{ErrorKind, OnChange};
 use crate::support::command::{CommandOutput, end, ringlift, run, start};
 use crate::support::{MIB, Sample, Scheme, TestServer, digest};
 
-/// A house in which the third chunk is answered so late that there is time to change the file.
+/// Starts a server that delays the answer to the third chunk, so that the test can change the file.
 fn test_server() -> TestServer {
     let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 700 }).nth(3);
     TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into())
@@ -23,7 +23,7 @@ fn write(path: &Path, text: &[u8]) {
     OpenOptions::new().write(true).open(path).unwrap().write_all_at(text, 6 * MIB).unwrap();
 }
 
-/// Uploads, and changes the file once its third chunk has arrived.
+/// Uploads a file, and changes it after the third chunk was stored.
 fn upload_and_change(test_server: &TestServer, sample: &Sample, args: &[&str]) -> CommandOutput {
     let mut command = ringlift();
     test_server

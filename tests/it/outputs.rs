@@ -1,4 +1,4 @@
-//! Where the command writes: full disks, pipes that nobody reads, names that no terminal shows, and signals.
+//! Output of the command: full disks, unread pipes, unprintable names, and signals.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
@@ -23,7 +23,7 @@ fn run_full(command: &mut Command) -> CommandOutput {
     end(command.stdout(full).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-/// Waits for an end that a signal asked for, and says whether it came.
+/// Waits for the end of a process after a signal. Returns `false` after a timeout.
 fn ends(child: &mut Child) -> bool {
     let begun = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -81,7 +81,7 @@ fn an_upload_whose_id_could_not_be_written_is_reported_by_the_next_run() {
         test_server.assert_created(1);
         test_server.assert_nothing_was_sent_twice();
         assert!(ran.stderr.contains(&video_id), "the id is nowhere: {}", ran.stderr);
-        // Once it was told, the same file is another upload.
+        // After the id was printed, the same file is a new upload.
         test_server.run(["upload", "--chunk-size", "5MiB", sample.arg()]).done();
         test_server.assert_created(2);
     }
@@ -116,7 +116,7 @@ fn a_closed_or_full_standard_error_breaks_no_upload() {
     for ending in [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"] {
         let test_server = TestServer::new(Scheme::Http);
         let sample = Sample::new(11 * MIB);
-        // The shell closes what the command would have inherited.
+        // The shell closes the streams that the command would inherit.
         let mut command = Command::new("sh");
         let script = format!("exec \"$@\" {ending}");
         command.env_clear().args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringlift")]);
@@ -140,7 +140,7 @@ fn a_non_blocking_pipe_loses_no_line() {
     test_server.configure(&mut command).args(["upload", "--json"]).args(&files);
     let child = command.stdout(File::from(writer)).stderr(Stdio::piped()).spawn().unwrap();
     drop(command);
-    // Longer than the pipe takes lines.
+    // More lines than fit into the pipe.
     sleep(Duration::from_millis(1500));
     let mut stdout = String::new();
     File::from(OwnedFd::from(reader)).read_to_string(&mut stdout).unwrap();
@@ -178,7 +178,7 @@ fn a_reader_that_never_reads_blocks_no_signal() {
 // Signals.
 
 #[test]
-fn a_closed_terminal_ends_the_command_like_sigterm() {
+fn a_closed_terminal_stops_the_command() {
     let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = stalling());
     let sample = Sample::new(30 * MIB);
     let mut command = ringlift();
@@ -229,7 +229,7 @@ fn a_signal_between_two_attempts_ends_the_command_at_once() {
     command.env("APIVIDEO_API_KEY", "k").args(["upload", "--json", "--no-journal", "--grace", "1h"]);
     let mut child = start(command.args(["--endpoint-url", &url]).arg(sample.path()));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // Pauses double: after the third one it is seconds until the next attempt.
+    // Pauses double, so the next attempt after the third one is seconds away.
     for _ in 0..4 {
         assert!(lines.by_ref().any(|line| line.unwrap().contains(r#""event":"retry""#)));
     }
@@ -298,7 +298,7 @@ fn demo_ends_at_a_signal_and_removes_its_files() {
 }
 
 #[test]
-fn demo_refuses_an_endless_file() {
+fn demo_refuses_endless_and_too_large_files() {
     run(ringlift().args(["demo", "/dev/zero"])).failed(2, &["/dev/zero", "not a regular file"]);
     run(ringlift().args(["demo", "--size", "8388608T"])).failed(1, &["needs", "free"]);
 }
@@ -337,7 +337,7 @@ fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
     test_server.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &path);
 }
 
-/// A server that takes seconds to answer each chunk.
+/// Faults of a server that takes seconds to answer each chunk.
 fn stalling() -> ringlift::server::FaultPlan {
     use ringlift::server::{Action, Fault, RouteClass};
     vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)].into()

@@ -1,5 +1,5 @@
-//! Everything that can be wrong with what the command is given: the message names the thing and the way
-//! out, the exit code says whether to try again, and nothing is left behind without a word.
+//! Every invalid input of the command. The message names the input and the remedy, the exit code shows whether a later
+//! attempt may succeed, and every video that is left behind is reported.
 
 use std::fs;
 use std::net::TcpListener;
@@ -213,7 +213,7 @@ fn a_missing_certificate_file() {
 #[test]
 fn a_server_whose_disk_is_full() {
     let folder = tempfile::tempdir().unwrap();
-    // Files may grow to 4 MiB (8192 blocks of 512), which the database needs and the film exceeds.
+    // Files may grow to 4 MiB (8192 blocks of 512): enough for the database, too little for the video.
     let mut serve = ringlift_after("trap '' XFSZ && ulimit -f 8192");
     serve.env("APIVIDEO_API_KEY", "key").args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"]);
     let mut server = start(serve.arg(folder.path().join("data")));

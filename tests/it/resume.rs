@@ -1,4 +1,4 @@
-//! Uploads that ended before they were over, and go on: by the same call, another client, the journal.
+//! Interrupted uploads that continue: by the same call, by another client, from the journal.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -42,7 +42,7 @@ impl ResumeScenario {
         pollster::block_on(upload.start()).unwrap()
     }
 
-    /// Starts with a client of its own and waits until so many chunks are acknowledged.
+    /// Starts the upload with a new client, and waits until `chunks` chunks are acknowledged.
     fn begin(&self, client: ClientBuilder, chunks: u32) -> Running {
         let running = self.start(&client.build().unwrap());
         let begun = Instant::now();
@@ -53,7 +53,7 @@ impl ResumeScenario {
         running
     }
 
-    /// The same call with a new client; now it succeeds.
+    /// Repeats the call with a new client, and asserts success.
     fn finish(&self, test_server: &TestServer) -> Uploaded {
         let client = self.client(test_server).build().unwrap();
         let uploaded = self.start(&client).join_blocking().unwrap();
@@ -66,7 +66,7 @@ impl ResumeScenario {
     }
 }
 
-/// A house where every chunk takes its time to be acknowledged, and the fifth much longer.
+/// Starts a server that delays the answer to every chunk, and to the fifth much longer.
 fn slow_server(scheme: Scheme, way: Way) -> TestServer {
     let slow = Action::StallAnswering { for_ms: 150 };
     let stop = way.fault(4, Action::StallReading { after_bytes: 0, for_ms: 2000 });
@@ -85,7 +85,7 @@ fn all_schemes_and_ways() -> impl Iterator<Item = (Scheme, Way)> {
     SCHEMES.into_iter().flat_map(|scheme| Way::CHUNKED.map(|way| (scheme, way)))
 }
 
-// However it ended.
+// Kinds of interruptions.
 
 #[test]
 fn a_cancelled_upload_continues() {
@@ -113,7 +113,7 @@ fn an_upload_continues_after_its_client_was_dropped() {
         let scenario = ResumeScenario::new(&test_server, way);
         let running = scenario.begin(scenario.client(&test_server), 2);
         let video_id = running.current().video_id.unwrap();
-        // With it goes the last handle of its client.
+        // This drops the last handle of the client.
         drop(running);
         assert_eq!(scenario.finish(&test_server).video_id, video_id, "{scheme:?} {way:?}");
         test_server.assert_created(1);
@@ -185,9 +185,9 @@ fn a_single_request_is_repeated_into_the_same_container() {
     }
 }
 
-// Whose word counts.
+// Journal and service disagree.
 
-/// Ends an upload while its second chunk is stored and not acknowledged; goes on with it.
+/// Interrupts an upload whose second chunk is stored but not acknowledged, and continues it.
 fn resume_after_unacknowledged_chunk(scheme: Scheme, way: Way) -> (TestServer, Uploaded) {
     let test_server =
         TestServer::faulty(scheme, vec![way.fault(1, Action::StallAnswering { for_ms: 60_000 })]);
@@ -250,7 +250,7 @@ fn another_chunk_size_does_not_change_a_started_upload() {
     test_server.assert_created(1);
 }
 
-// Who may.
+// Concurrent and repeated uploads.
 
 #[test]
 fn the_second_client_with_the_same_file_is_busy() {
@@ -302,7 +302,7 @@ fn a_stream_is_never_resumed_and_its_container_is_listed() {
 #[test]
 fn an_unconfirmed_upload_is_found_complete() {
     each_in_parallel(Way::ALL, |way| {
-        // What went in a single request shows only once it is ingested.
+        // The status shows a single request only after the ingestion.
         let test_server = TestServer::with(Scheme::Http, |settings| settings.ingest_delay = Duration::ZERO);
         let scenario = ResumeScenario::new(&test_server, way);
         let upload = || {
@@ -326,7 +326,7 @@ fn an_unconfirmed_upload_is_found_complete() {
     });
 }
 
-// Containers that nobody will fill.
+// Orphaned containers.
 
 #[test]
 fn a_file_changed_between_two_runs_gets_a_new_container_and_the_old_one_is_listed() {
@@ -396,7 +396,7 @@ fn a_creation_without_an_answer_is_found_by_the_next_run() {
     test_server.assert_created(1);
 }
 
-// Journals that cannot be used.
+// Unusable journals.
 
 fn refused(scenario: &ResumeScenario, test_server: &TestServer) -> Error {
     let client = match scenario.client(test_server).build() {

@@ -1,4 +1,4 @@
-//! What is left of uploads that were ended, and the commands that look after it.
+//! Interrupted uploads, and the commands `resume` and `clean`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ const NO_SUCH_FILE: i32 = 4;
 const TEMPORARY: i32 = 5;
 const UNSUITED: i32 = 6;
 
-/// A house whose commands keep their journal in it. The third chunk is recorded and answered too late.
+/// Starts a server that stores the third chunk and delays its answer. The journal is in the server's folder.
 fn test_server() -> TestServer {
     with_fault(Action::StallAnswering { for_ms: 5000 })
 }
 
-/// A house in which something happens to the third chunk.
+/// Starts a server with a fault on the third chunk.
 fn with_fault(action: Action) -> TestServer {
     let fault = Fault::new(RouteClass::Chunk, action).nth(3);
     TestServer::with(Scheme::Http, |settings| settings.faults = vec![fault].into())
@@ -40,7 +40,7 @@ fn command(test_server: &TestServer, args: &[&str]) -> Command {
     command
 }
 
-/// The same, by somebody with this token and without the key.
+/// Returns the same command with this token and without the API key.
 fn delegate(test_server: &TestServer, token: &str, args: &[&str]) -> Command {
     let mut command = command(test_server, args);
     command.env_remove("APIVIDEO_API_KEY").env("RINGLIFT_UPLOAD_TOKEN", token);
@@ -49,7 +49,7 @@ fn delegate(test_server: &TestServer, token: &str, args: &[&str]) -> Command {
 
 const UPLOAD: &[&str] = &["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"];
 
-/// Starts an upload, and waits for the third of its chunks.
+/// Starts an upload, and waits for its third chunk.
 fn begin(test_server: &TestServer, upload: &mut Command) -> Child {
     let before = test_server.server.tally().chunks_accepted;
     let child = start(upload);
@@ -59,7 +59,7 @@ fn begin(test_server: &TestServer, upload: &mut Command) -> Child {
     child
 }
 
-/// An upload that a crash ended at its third chunk.
+/// Runs an upload and kills it at its third chunk.
 fn crashed(test_server: &TestServer, upload: &mut Command) -> CommandOutput {
     let child = begin(test_server, upload);
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -128,7 +128,7 @@ fn an_upload_interrupted_by_a_crash_is_listed_and_continued_from_any_folder() {
 fn a_renamed_file_is_continued() {
     let test_server = test_server();
     let sample = Sample::new(30 * MIB);
-    // A new name moves ctime, so that the chunks have to be proved.
+    // A rename changes ctime, so the chunks must be compared by their digests.
     let video_id =
         id(&crashed(&test_server, command(&test_server, UPLOAD).arg("--checksum").arg(sample.path())));
     let moved = sample.path().with_file_name("it's moved.mp4");
@@ -343,7 +343,7 @@ fn only_if_begun_never_starts_an_upload() {
     assert_eq!(ringlift::journal::Journal::open(&journal).unwrap().entries().unwrap(), []);
 }
 
-/// The only video that there is.
+/// Returns the id of the only video.
 fn only_video(test_server: &TestServer) -> String {
     let listed = run(&mut command(test_server, &["video", "list", "--json"])).done();
     listed.event("video")["video"]["videoId"].as_str().unwrap().to_owned()

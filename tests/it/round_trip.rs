@@ -1,4 +1,4 @@
-//! Every source, every addressing, both schemes, awkward lengths: the stored bytes are the file's.
+//! Every source, addressing, scheme and edge-case length: the stored bytes equal the file.
 
 use std::fs::File;
 

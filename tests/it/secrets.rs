@@ -1,8 +1,8 @@
-//! Everything at the highest verbosity, with secrets that are known, and then a search for them.
+//! Runs everything at the highest verbosity with known secrets, and searches the output for them.
 //!
-//! It runs in a process of its own, where every event of the library and of the server goes into one
-//! buffer, together with the `Debug` and `Display` of everything that the library gives out. The bytes
-//! of the journals are searched too.
+//! The test runs in its own process. Every log event of the library and of the server goes into one buffer, together
+//! with the `Debug` and `Display` output of every value that the library returns. The bytes of the journals are
+//! searched too.
 
 use std::env;
 use std::error::Error as _;
@@ -53,7 +53,7 @@ fn everything_with_marked_secrets() {
     assert!(contains(&LOG_BUFFER.lock().unwrap(), b"reader chosen"), "the library's events did not arrive");
 }
 
-/// Everything that was logged or shown.
+/// The collected log and output.
 static LOG_BUFFER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 struct LogBuffer;
@@ -82,7 +82,7 @@ fn show_error(error: &Error) {
     }
 }
 
-/// Secrets, and the files where they must not be.
+/// The secrets, and the files that must not contain them.
 #[derive(Default)]
 struct Secrets {
     known: Vec<String>,
@@ -92,12 +92,12 @@ struct Secrets {
 impl Secrets {
     fn add(&mut self, secret: &str) {
         self.known.push(secret.to_owned());
-        // A key travels as the user name of `Basic`; the last character depends on what follows.
+        // `Basic` authentication encodes the key in base64; the last character depends on the following bytes.
         let basic = BASE64_STANDARD.encode(secret);
         self.known.push(basic.trim_end_matches('=')[..basic.len() - 4].to_owned());
     }
 
-    /// The tokens that a server has given out.
+    /// Adds the tokens that the server has issued.
     fn add_tokens_of(&mut self, test_server: &TestServer) {
         let db =
             rusqlite::Connection::open(test_server.folder.path().join("data").join("server.db")).unwrap();
@@ -108,7 +108,7 @@ impl Secrets {
         }
     }
 
-    /// The journal, with all that lies beside it.
+    /// Keeps the journal and all files next to it for the search.
     fn keep(&mut self, folder: &Path) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -157,7 +157,7 @@ fn test_server(scheme: Scheme, faults: Vec<Fault>) -> TestServer {
     })
 }
 
-/// Sends a file, shows all there is to see, and gives back how it ended.
+/// Uploads a file, logs all visible values, and returns the error kind.
 fn send(
     secrets: &mut Secrets,
     test_server: &TestServer,
@@ -269,7 +269,7 @@ fn refused_credentials(secrets: &mut Secrets) {
     show_error(&deleted.unwrap_err());
 }
 
-/// A proxy that repeats in its answer what it was asked.
+/// Uploads through a proxy that repeats the request in its answer.
 fn echoes(secrets: &mut Secrets) {
     secrets.add("marked-echoed-token");
     secrets.add("marked&odd+token");
@@ -291,7 +291,7 @@ fn echoes(secrets: &mut Secrets) {
     }
 }
 
-/// Answers every request so, until the process ends.
+/// Starts a server that gives this answer to every request, until the process ends.
 fn echo(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -312,7 +312,7 @@ fn echo(answer: &'static str) -> String {
             let answer = answer.replace("{target}", &target).replace("{authorization}", &authorization);
             let body = answer.split_once("\r\n\r\n").map_or(0, |(_, body)| body.len());
             let _ = (&socket).write_all(answer.replace("{len}", &body.to_string()).as_bytes());
-            // The rest of the request must not turn the answer into a reset.
+            // Read the rest of the request, because unread bytes would turn the answer into a reset.
             std::thread::sleep(Duration::from_millis(20));
         }
     });

@@ -1,4 +1,4 @@
-//! Files on a disk, or a network file system, that stops answering.
+//! Files on a disk or network file system that stops responding.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -26,7 +26,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A disk whose file falls silent in its third chunk, and what is in the file; `None` where nothing is mounted.
+/// Mounts a disk whose file stops responding in its third chunk. Returns `None` if mounts are not permitted.
 fn failing_disk() -> Option<(Disk, Sample)> {
     let sample = Sample::new(30 * MIB);
     let disk = Disk::holding(fs::read(sample.path()).unwrap(), Silence::From(12 << 20));
@@ -36,8 +36,8 @@ fn failing_disk() -> Option<(Disk, Sample)> {
     Some((disk?, sample))
 }
 
-/// Waits for the summary, which has to come while the disk is silent. Only then may the disk speak: until the
-/// kernel lets go of its threads no process ends.
+/// Waits for the summary, which must appear while the disk is silent. Then lets the disk respond, because no process
+/// can end while the kernel holds its threads.
 fn summary_while_silent(mut child: Child, disk: &Disk) -> CommandOutput {
     let (tell, lines) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().unwrap());

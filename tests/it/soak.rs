@@ -1,8 +1,8 @@
-//! The built command is killed at random moments and started again until its file is there.
+//! Kills the built command at random moments and restarts it until its file is stored.
 //!
-//! After every round: the file is there, byte for byte, in the video that the command names; each kill
-//! cost at most the chunks that were under way; and no container was made twice, except where a kill fell,
-//! without a key, between the chunk that makes a container and the note of its name: nobody can ask for that.
+//! Checks after every round: the named video has exactly the bytes of the file; each kill cost at most the chunks in
+//! flight; and no container was created twice. The exception is a kill, without an API key, between the chunk that
+//! creates a container and the journal entry with its id, because a token cannot search for it.
 //! `clean` runs after every kill, and never deletes a video that is complete or can be continued.
 
 use std::fmt;
@@ -19,17 +19,17 @@ use crate::support::command::{CommandOutput, end, ringlift, start};
 use crate::support::way::{CHUNK, Way};
 use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
 
-/// What happened, in one round or in all.
+/// Counts of one round or of all rounds.
 #[derive(Debug, Default)]
 struct Totals {
     rounds: u64,
     kills: u64,
-    /// Runs that went on with what an earlier one had begun.
+    /// Runs that continued an earlier run.
     resumes: u64,
     resent_bytes: u64,
-    /// Containers beyond the first of their round.
+    /// Containers after the first of their round.
     duplicates: u64,
-    /// Kills at the moment that may leave one.
+    /// Kills that may leave such a container.
     nameless: u64,
     /// Complete videos of killed commands that `clean --all` kept.
     kept: u64,
@@ -43,7 +43,7 @@ fn a_repeatedly_killed_command_uploads_its_file_once() {
         .flat_map(|scheme| Way::CHUNKED.map(|way| (scheme, way)))
         .collect();
     let totals = Mutex::new(Totals::default());
-    // Most of a round is waiting: a few at once, one after another.
+    // A round mostly waits, so a few run in parallel.
     each_in_parallel(0..AT_ONCE, |first| {
         for number in (first..rounds).step_by(AT_ONCE) {
             let (scheme, way) = combinations[number % combinations.len()];
@@ -56,7 +56,7 @@ fn a_repeatedly_killed_command_uploads_its_file_once() {
     println!("{totals}");
 }
 
-/// A file to be uploaded by one command, however often it takes.
+/// A file that one command uploads, with any number of restarts.
 struct SoakScenario {
     test_server: TestServer,
     way: Way,
@@ -72,7 +72,7 @@ impl SoakScenario {
         SoakScenario { test_server, way, sample: way.sample(CHUNKS), token }
     }
 
-    /// Kills the command until one of its runs gets through.
+    /// Kills the command until one of its runs completes.
     fn run_until_uploaded(self, seed: u64) -> Totals {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut round = Totals { rounds: 1, ..Totals::default() };
@@ -107,7 +107,7 @@ impl SoakScenario {
     fn check_round(&self, ran: &CommandOutput, left: Option<Entry>, round: &Totals, story: &str) {
         let done = ran.event("file_done");
         let video_id = done["video_id"].as_str().unwrap();
-        // It may have said so, and not lived to have its journal forget it.
+        // The command may have been killed between its output and the removal from the journal.
         if ran.code.is_none() && self.left().is_some() {
             assert_eq!(self.run(None).event("file_done")["video_id"], *video_id, "{story}");
         }
@@ -140,7 +140,7 @@ impl SoakScenario {
         assert!(ran.code == Some(0) && !deleted, "{ran:?}");
     }
 
-    /// Runs the command to its end or to that moment.
+    /// Runs the command to its end or until it is killed.
     fn run(&self, kill_time: Option<KillTime>) -> CommandOutput {
         let before = self.test_server.server.tally();
         let mut child = start(&mut self.command());
@@ -166,7 +166,7 @@ impl SoakScenario {
         command
     }
 
-    /// What the journal has of it, as another process sees it.
+    /// Returns the journal entry, as another process reads it.
     fn left(&self) -> Option<Entry> {
         let path = self.test_server.journal();
         let mut entries =
@@ -176,14 +176,14 @@ impl SoakScenario {
     }
 }
 
-/// When a run is killed.
+/// The time of a kill.
 #[derive(Clone, Copy, Debug)]
 enum KillTime {
-    /// So long after its start.
+    /// This long after the start.
     Started(Duration),
-    /// So long after the server has made its container.
+    /// This long after the server created the container.
     Created(Duration),
-    /// So long after the server has recorded its last chunk.
+    /// This long after the server stored the last chunk.
     Stored(Duration),
 }
 
@@ -197,7 +197,7 @@ impl KillTime {
         }
     }
 
-    /// Waits for it; whether it comes before the end of the process.
+    /// Waits for the time. Returns `false` if the process ends first.
     fn wait(self, child: &mut Child, tally: impl Fn() -> Tally, before: &Tally) -> bool {
         let mut since = None;
         loop {
@@ -218,12 +218,12 @@ impl KillTime {
     }
 }
 
-/// Whether its process ended where the container was being made.
+/// Returns `true` if the process ended while the container was being created.
 fn is_being_created(entry: &Entry) -> bool {
     matches!(entry.container, Container::Intended { .. })
 }
 
-/// Whether the command lived to say that the file is there.
+/// Returns `true` if the command reported success before it was killed.
 fn reported_success(ran: &CommandOutput) -> bool {
     ran.events().iter().any(|event| event["event"] == "file_done")
 }

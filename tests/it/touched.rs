@@ -1,4 +1,4 @@
-//! A file whose attributes, links, name or times change: while it is sent, and between two runs.
+//! A file whose attributes, links, name or times change: during the upload, and between two runs.
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -19,7 +19,7 @@ use crate::support::{Sample, Scheme, TestServer, digest, each_in_parallel};
 
 const UNSUITED: i32 = 6;
 
-/// A house where the third chunk is recorded, and answered so late that there is time to do something.
+/// Starts a server that stores the third chunk and delays its answer, so that the test can change the file.
 fn test_server(scheme: Scheme, for_ms: u64) -> TestServer {
     TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).nth(3)])
 }
@@ -76,7 +76,7 @@ fn remove(path: &Path) {
     fs::remove_file(path).unwrap();
 }
 
-/// Other bytes in the first and the last chunk; then length and mtime are as they were.
+/// Writes other bytes in the first and the last chunk, and restores length and mtime.
 fn rewrite(path: &Path) {
     let file = OpenOptions::new().write(true).open(path).unwrap();
     let before = file.metadata().unwrap();
@@ -86,7 +86,7 @@ fn rewrite(path: &Path) {
     assert_eq!(file.metadata().unwrap().modified().unwrap(), before.modified().unwrap());
 }
 
-// While it is sent.
+// During the upload.
 
 #[test]
 fn a_change_of_attributes_is_a_warning_and_the_upload_continues() {
@@ -124,7 +124,7 @@ fn every_reader_continues_with_a_renamed_file() {
         (Scheme::Https, Reader::Direct),
     ];
     each_in_parallel(readers, |(scheme, reader)| {
-        // The second worker opens the file after it was renamed.
+        // The second worker opens the file after the rename.
         let test_server = TestServer::faulty(
             scheme,
             vec![Fault::new(RouteClass::Create, Action::StallAnswering { for_ms: 500 })],
@@ -182,7 +182,7 @@ fn a_program_receives_an_event_for_the_change() {
 
 // Between two runs.
 
-/// A file of which a command that was killed has sent three chunks and seen the answers to two.
+/// A file of which a killed command sent three chunks and received the answers to two.
 struct KilledUpload {
     test_server: TestServer,
     way: Way,
@@ -203,7 +203,7 @@ impl KilledUpload {
         wait_for_three_chunks(&test_server);
         kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         let video_id = id(&end(child));
-        // Later than the tick of the clock in which the file was written.
+        // Wait for the next clock tick, so that later changes get another ctime.
         sleep(Duration::from_millis(20));
         KilledUpload { test_server, way, sample, token, video_id }
     }
@@ -232,7 +232,8 @@ impl KilledUpload {
     }
 }
 
-/// With a key the chunk whose answer was lost is found; with a token it is sent again and answered "already sent".
+/// Returns the number of chunks that are sent again: none with a key, which finds the chunk with the lost answer; one
+/// with a token, which is answered with "already sent".
 fn sent_again(way: Way) -> usize {
     usize::from(way.is_delegated())
 }
@@ -353,7 +354,7 @@ fn cancelling_during_verification_leaves_the_upload_unchanged() {
     left.assert_goes_on(left.rerun(&[]), 0);
 }
 
-/// Sets the file's mtime, which a file system may cut off.
+/// Sets the file's mtime. Returns `false` if the file system cannot store it.
 fn set_modified(path: &Path, seconds: i64) -> bool {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },

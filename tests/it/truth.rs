@@ -1,5 +1,5 @@
-//! Success is said only when the service holds the file, and no video that may be whole is given up or deleted,
-//! whatever stands between the client and the service.
+//! Success is reported only if the service has the file, and no video that may be complete is given up or deleted, with
+//! any proxy between the client and the service.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,12 +15,12 @@ use crate::support::{MIB, Sample, Scheme, TestServer, short_pauses};
 const LAST_OF_THREE: &str = "bytes 10485760-";
 const SECOND: &str = "bytes 5242880-";
 
-/// Counts to say which of several requests is meant.
+/// Numbers the requests of a test.
 #[derive(Default)]
 struct CallCounter(AtomicU32);
 
 impl CallCounter {
-    /// How often this was called before.
+    /// Returns the number of earlier calls.
     fn next(&self) -> u32 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
@@ -37,7 +37,7 @@ fn middlebox(
     Middlebox::start(test_server.server.addr(), treat)
 }
 
-/// Runs the command through the proxy, with the journal of the house.
+/// Runs the command through the proxy, with the journal of the test server.
 fn command(test_server: &TestServer, url: &str, args: &[&str]) -> CommandOutput {
     let mut command = ringlift();
     test_server.configure(&mut command).args(args).args(["--endpoint-url", url]);
@@ -83,7 +83,7 @@ fn a_video_of_unknown_state_is_kept_and_found_complete_later() {
         let (chunks, questions) = (CallCounter::default(), CallCounter::default());
         let middlebox = middlebox(&test_server, move |seen| match () {
             () if seen.is_chunk() && chunks.next() == 2 => Treatment::LoseAnswer,
-            // The upload asks twice, and `clean` once before it gives the video up.
+            // The upload requests the status twice, and `clean` once before it gives the video up.
             () if seen.is_status() && questions.next() < 2 => Treatment::Answer(page(404, "")),
             () => Treatment::Pass,
         });
@@ -136,7 +136,7 @@ fn clean_keeps_videos_of_unknown_state_and_tolerates_missing_ones() {
 fn a_request_delivered_twice_is_stored_once_without_an_error() {
     for way in [Way::Single, Way::Bytes, Way::Parts, Way::DelegatedBytes, Way::DelegatedParts] {
         for hit in 0..3 {
-            // Without a video id each delivery makes a video of its own.
+            // Without a video id, each delivery creates a new video.
             if hit > 0 && way == Way::Single || hit == 0 && way.is_delegated() {
                 continue;
             }
@@ -265,7 +265,7 @@ fn retry_after_of_an_unavailable_service_is_respected() {
             if times.len() < 3 { Treatment::Answer(answer.clone()) } else { Treatment::Pass }
         });
         let sample = Sample::new(11 * MIB);
-        // Waits that the service asks for are no retries.
+        // Waits that the service requests do not count as retries.
         command(&test_server, &middlebox.url(), &upload(&sample, &["--retries", "0"])).done();
         for pair in times.lock().unwrap().windows(2) {
             assert!(pair[1] - pair[0] >= Duration::from_secs(2), "{status} {name}: back too early");

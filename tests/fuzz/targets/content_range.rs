@@ -1,4 +1,4 @@
-//! Whatever the header says is refused, or understood as it is written.
+//! Every header is refused, or parsed to the value that it formats to.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ fuzz_target!(|text: &str| {
     let Ok(range) = text.parse::<ContentRange>() else { return };
     let written = range.to_string();
     assert_eq!(written.parse(), Ok(range));
-    // Leading zeros are all that may be lost.
+    // Only leading zeros may be lost.
     let bare = |text: &str| text.replace('0', "");
     assert_eq!(bare(&written), bare(text));
     if let ContentRange::Bytes { extent, .. } = range {

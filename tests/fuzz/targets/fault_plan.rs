@@ -1,4 +1,4 @@
-//! A plan is refused with a reason, or is the plan that it reads as.
+//! A fault plan is refused with a reason, or survives a round trip.
 
 #![no_main]
 

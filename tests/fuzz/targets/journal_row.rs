@@ -1,4 +1,4 @@
-//! A row of the journal is read as it was written, or not at all.
+//! A journal row is read back as it was written, or refused.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use ringlift::journal::fuzzing::{read, seal};
 
 fuzz_target!(|input: &[u8]| {
-    // A line each, but for the chunks, which are the rest.
+    // One line per field; the chunks are the rest.
     let mut pieces = input.splitn(3, |&byte| byte == b'\n');
     let (Some(path), Some(record), Some(stored)) = (pieces.next(), pieces.next(), pieces.next()) else {
         return;
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     let set: u32 = input.2.iter().map(|byte| byte.count_ones()).sum();
     assert_eq!(entry.stored_chunks, set);
     assert!(entry.plan.is_none_or(|plan| plan.chunks() > 0 && plan.chunks() <= 10_000));
-    // Another path, other chunks, the same bytes shared out otherwise: another digest.
+    // Another path, other chunks, or another split of the same bytes must change the digest.
     let (path, record, stored) = input;
     let ours = seal(&(path.clone(), record.clone(), stored.clone()));
     if let Some((last, rest)) = path.split_last() {

@@ -1,5 +1,5 @@
-//! The server's reader says the same of a body whatever the frames it arrives in, and what the client
-//! wraps comes out as it went in, whatever it is called.
+//! The server's multipart reader gives the same result for every split of a body into frames, and it returns the chunk
+//! of the client's envelope unchanged for every file name.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     wrapped(cut, &name, (cut % 2 == 1).then_some("vi4k0jvEUuaTdRAEjQ4Jfrgz"), chunk);
 });
 
-/// The body in pieces whose lengths follow from `cut`.
+/// Splits the body into pieces whose lengths depend on `cut`.
 fn frames(cut: u8, mut body: &[u8]) -> Vec<&[u8]> {
     let mut frames = Vec::new();
     while !body.is_empty() {
@@ -50,5 +50,5 @@ fn wrapped(cut: u8, name: &str, video_id: Option<&str>, chunk: &[u8]) {
     }
 }
 
-/// As long as file systems let names be (NAME_MAX, limits.h(0p)), in bytes of UTF-8 after replacement.
+/// The longest file name (NAME_MAX, limits.h(0p)), in bytes of UTF-8 after replacement.
 const MAX_NAME_BYTES: usize = 3 * 255;

@@ -1,4 +1,4 @@
-//! Whatever a service answers becomes one line of bounded length, with the status it came with.
+//! Every answer of a service becomes one line of bounded length, with its status.
 
 #![no_main]
 
@@ -23,7 +23,7 @@ fuzz_target!(|input: (u16, &[u8])| {
         refusal.problems.len() <= 20 && refusal.problems.iter().all(|problem| problem.problems.is_empty())
     );
     match error.kind() {
-        // Only what says no can say that a chunk, or the whole file, is there already.
+        // Only a refusal can state that a chunk or the whole file is already stored.
         ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => {
             assert!(status.is_client_error() && refusal.slug.is_some() || !refusal.problems.is_empty());
         }

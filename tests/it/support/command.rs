@@ -1,4 +1,4 @@
-//! The built command, as a shell would run it.
+//! The built command, run as by a shell.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -17,29 +17,29 @@ use serde_json::Value;
 
 use super::TestServer;
 
-/// What a run of the command left behind.
+/// Exit code and output of a run of the command.
 #[derive(Debug)]
 pub struct CommandOutput {
-    /// The exit code; none when a signal ended it.
+    /// The exit code, or `None` if a signal ended the process.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl CommandOutput {
-    /// The lines of `--json`.
+    /// Returns the events of `--json`.
     pub fn events(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
-    /// The last line of `--json`, which is always the summary.
+    /// Returns the last line of `--json`, which is always the summary.
     pub fn summary(&self) -> Value {
         let last = self.events().pop().expect("no event at all");
         assert_eq!(last["event"], "summary", "{self:?}");
         last
     }
 
-    /// The only event of this name.
+    /// Returns the only event with this name.
     pub fn event(&self, name: &str) -> Value {
         let mut found: Vec<_> = self.events().into_iter().filter(|event| event["event"] == name).collect();
         assert_eq!(found.len(), 1, "events {name} of {self:?}");
@@ -52,7 +52,7 @@ impl CommandOutput {
         self
     }
 
-    /// Asserts this exit code, and that standard error holds all of `texts` and no panic.
+    /// Asserts this exit code, and that standard error contains all of `texts` and no panic.
     pub fn failed(self, code: i32, texts: &[&str]) -> CommandOutput {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
         for text in texts {
@@ -63,17 +63,17 @@ impl CommandOutput {
     }
 }
 
-/// The command, with nothing of this process' environment and with a state folder of its own.
+/// Returns the command with an empty environment and its own state folder.
 pub fn ringlift() -> Command {
     bare(env!("CARGO_BIN_EXE_ringlift"))
 }
 
-/// The command, run by a shell after `before`, which may change what it inherits.
+/// Returns the command, run by a shell after `before`, which may change inherited attributes.
 pub fn ringlift_after(before: &str) -> Command {
     after(bare("sh"), before)
 }
 
-/// The same, as somebody without this capability even where this process has all of them.
+/// Returns the same, without this capability even if this process has all of them.
 pub fn ringlift_without(capability: &str, before: &str) -> Command {
     if !rustix::process::geteuid().is_root() {
         return ringlift_after(before);
@@ -83,7 +83,7 @@ pub fn ringlift_without(capability: &str, before: &str) -> Command {
     after(command, before)
 }
 
-/// The command in namespaces of its own (unshare(1)), after `before`; `None` where it may not have them.
+/// Returns the command in its own namespaces (unshare(1)), after `before`, or `None` if these are not permitted.
 pub fn ringlift_apart(namespaces: &[&str], before: &str) -> Option<Command> {
     let mut unshare = bare("unshare");
     unshare.args(namespaces);
@@ -94,21 +94,21 @@ pub fn ringlift_apart(namespaces: &[&str], before: &str) -> Option<Command> {
     })
 }
 
-/// What a command is not given.
+/// A resource that the command must do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restriction {
-    /// More than this many descriptors (`RLIMIT_NOFILE`, getrlimit(2)).
+    /// At most this many descriptors (`RLIMIT_NOFILE`, getrlimit(2)).
     Descriptors(u32),
-    /// More than this many KiB of locked memory (`RLIMIT_MEMLOCK`, getrlimit(2)).
+    /// At most this many KiB of locked memory (`RLIMIT_MEMLOCK`, getrlimit(2)).
     LockedKib(u32),
-    /// io_uring (io_uring_setup(2)).
+    /// No io_uring (io_uring_setup(2)).
     Ring,
-    /// Files mapped to be written, as 9P and FUSE with `direct_io` refuse it (mmap(2), ENODEV).
+    /// No writable shared maps, as on 9P and on FUSE with `direct_io` (mmap(2), ENODEV).
     SharedMaps,
 }
 
 impl Restriction {
-    /// Runs the command without it, once `prepare` has said what it is to do.
+    /// Runs the command under the restriction, after `prepare` has added the arguments.
     pub fn run(self, prepare: impl FnOnce(&mut Command) + Send) -> CommandOutput {
         let run_prepared = |mut command: Command| {
             prepare(&mut command);
@@ -135,8 +135,8 @@ impl Restriction {
     }
 }
 
-/// Starts processes where a system call is refused, always or as `rules` say: the one that makes rings is by
-/// Docker's default profile.
+/// Runs `act` on a thread where a system call fails with `errno`, always or for the arguments in `rules`. Docker's
+/// default profile refuses `io_uring_setup` this way.
 fn without<T: Send>(
     call: libc::c_long,
     rules: Vec<SeccompRule>,
@@ -148,7 +148,7 @@ fn without<T: Send>(
     let arch = std::env::consts::ARCH.try_into().unwrap();
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).unwrap();
     let filter = BpfProgram::try_from(filter).unwrap();
-    // It holds for the thread that asks for it, and for the processes that this one starts.
+    // The filter applies to the calling thread and to the processes that it starts.
     let filtered = || {
         apply_filter(&filter).unwrap();
         act()
@@ -167,20 +167,20 @@ fn bare(program: &str) -> Command {
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
-    // Where it is pointed at a house, it keeps its journal there.
+    // `TestServer::configure` replaces this folder with the server's.
     let state = format!("{}/state-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     command.env("XDG_STATE_HOME", state);
     command
 }
 
 impl TestServer {
-    /// Points the command here and gives it the key.
+    /// Sets this server as the endpoint, with the API key.
     pub fn configure<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("APIVIDEO_API_KEY", self.server.api_key());
         self.configure_without_key(command)
     }
 
-    /// Points the command here, without the key.
+    /// Sets this server as the endpoint, without the API key.
     pub fn configure_without_key<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("RINGLIFT_ENDPOINT_URL", self.server.url());
         command.env("XDG_STATE_HOME", self.folder.path());
@@ -190,23 +190,23 @@ impl TestServer {
         }
     }
 
-    /// The journal of the commands that are pointed here.
+    /// Returns the path of the journal of the configured commands.
     pub fn journal(&self) -> PathBuf {
         self.folder.path().join("ringlift/journal.db")
     }
 
-    /// Runs the command here, with the key.
+    /// Runs the command against this server, with the API key.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> CommandOutput {
         run(self.configure(ringlift().args(args)))
     }
 }
 
-/// Runs it to its end, which has to come.
+/// Runs the command to its end, and kills it after a timeout.
 pub fn run(command: &mut Command) -> CommandOutput {
     run_with_stdin(command, Vec::new())
 }
 
-/// The same, with something to read.
+/// Runs the command with this standard input.
 pub fn run_with_stdin(command: &mut Command, input: Vec<u8>) -> CommandOutput {
     if !input.is_empty() {
         command.stdin(Stdio::piped());
@@ -215,17 +215,17 @@ pub fn run_with_stdin(command: &mut Command, input: Vec<u8>) -> CommandOutput {
     let stdin = child.stdin.take();
     let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
     let ran = end(child);
-    // A command that fails early closes its end of the pipe.
+    // The write fails if the command has failed early and closed the pipe.
     drop(writer.join().unwrap());
     ran
 }
 
-/// Starts it, to be ended by [`end`].
+/// Starts the command. [`end`] waits for its end.
 pub fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// The address that `serve --json` says it is ready at.
+/// Returns the URL that `serve --json` reports when it is ready.
 pub fn ready_url(server: &mut Child) -> String {
     let mut line = String::new();
     let stdout = server.stdout.as_mut().unwrap();
@@ -234,7 +234,7 @@ pub fn ready_url(server: &mut Child) -> String {
     ready["url"].as_str().unwrap().to_owned()
 }
 
-/// Waits for the end of a process, and kills it when that does not come.
+/// Waits for the end of a process, and kills it after a timeout.
 pub fn end(child: Child) -> CommandOutput {
     let pid = Pid::from_child(&child);
     let (tell, told) = mpsc::channel();

@@ -1,7 +1,7 @@
-//! A file system that stops answering, as a network file system does whose server is gone.
+//! A file system that stops responding, like a network file system without its server.
 //!
-//! It speaks the kernel's own protocol (fuse(4), include/uapi/linux/fuse.h) over /dev/fuse, which takes the
-//! right to mount.
+//! It implements the kernel's protocol (fuse(4), include/uapi/linux/fuse.h) over /dev/fuse, which needs the permission
+//! to mount.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -28,22 +28,22 @@ struct Shared {
 
 struct State {
     falls_silent: Silence,
-    /// Requests that wait for the disk to speak again.
+    /// Requests that wait until the disk responds again.
     held: Vec<Vec<u8>>,
 }
 
-/// What is not answered.
+/// The requests that get no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silence {
     No,
-    /// Reads of bytes from here on.
+    /// Reads from this offset on.
     From(usize),
-    /// Looking the file up.
+    /// Lookups of the file.
     Whole,
 }
 
 impl Disk {
-    /// `None` where nothing may be mounted.
+    /// Mounts the file system. Returns `None` if mounts are not permitted.
     pub fn holding(content: Vec<u8>, falls_silent: Silence) -> Option<Disk> {
         let folder = tempfile::tempdir().unwrap();
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").ok()?;
@@ -61,7 +61,7 @@ impl Disk {
         self.folder.path().join(NAME)
     }
 
-    /// Answers what waits, and all that comes.
+    /// Answers all waiting and future requests.
     pub fn resume_answers(&self) {
         let mut state = self.shared.state.lock().unwrap();
         state.falls_silent = Silence::No;
@@ -70,7 +70,7 @@ impl Disk {
         held.iter().for_each(|request| self.shared.answer(request));
     }
 
-    /// Requests that wait for an answer.
+    /// Returns the number of requests that wait for an answer.
     pub fn pending_requests(&self) -> usize {
         self.shared.state.lock().unwrap().held.len()
     }
@@ -78,7 +78,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What still waits would keep processes from ending.
+        // Waiting requests would prevent processes from ending.
         self.resume_answers();
         let _ = unmount(self.folder.path(), UnmountFlags::DETACH);
         self.device = None;
@@ -93,7 +93,7 @@ impl Shared {
                 Ok(0) => return,
                 Ok(len) => self.take(&request[..len]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // ENOENT: the request was taken back. ENODEV: unmounted.
+                // ENOENT: the request was interrupted. ENODEV: unmounted.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(_) => return,
             }
@@ -132,7 +132,7 @@ impl Shared {
         };
         let len = 16 + body.len() as u32;
         let answer = [&len.to_ne_bytes()[..], &error.to_ne_bytes(), &request[8..16], &body].concat();
-        // The process that asked may be gone.
+        // The requesting process may have ended.
         let _ = (&self.device).write(&answer);
     }
 

@@ -1,16 +1,16 @@
-//! A proxy between a client and the server that does with each exchange what a test says.
+//! A proxy between a client and the server that can change each exchange.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-/// A proxy for HTTP/1.1 on a port of its own. Its threads end with the connections of the test's process.
+/// An HTTP/1.1 proxy on its own port. Its threads end with the connections.
 pub struct Middlebox {
     addr: SocketAddr,
 }
 
-/// The head of a request that has arrived whole.
+/// The head of a completely received request.
 #[derive(Debug)]
 pub struct SeenRequest<'a> {
     /// The request line and the headers, each with its line end.
@@ -28,14 +28,14 @@ pub enum Treatment {
     LoseAnswer,
     /// The request is delivered, and this answered in place of its answer.
     Replace(String),
-    /// This is answered, and nothing delivered.
+    /// This is answered, and the request is not delivered.
     Answer(String),
     /// The request is delivered without its headers of this name, in lower case.
     Strip(&'static str),
 }
 
 impl Middlebox {
-    /// Starts a proxy before `server` that treats each exchange as `treat` says.
+    /// Starts a proxy in front of `server`. `treat` chooses the treatment of each exchange.
     pub fn start(
         server: SocketAddr,
         treat: impl Fn(&SeenRequest<'_>) -> Treatment + Send + Sync + 'static,
@@ -53,29 +53,29 @@ impl Middlebox {
         Middlebox { addr }
     }
 
-    /// The endpoint that leads through it.
+    /// Returns the URL of the proxy.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 }
 
 impl SeenRequest<'_> {
-    /// Whether the request carries a chunk.
+    /// Returns `true` if the request carries a chunk.
     pub fn is_chunk(&self) -> bool {
         self.head.starts_with("POST ") && (self.path().ends_with("/source") || self.path() == "/upload")
     }
 
-    /// Whether the request asks for a video's status.
+    /// Returns `true` if the request is a status request.
     pub fn is_status(&self) -> bool {
         self.head.starts_with("GET ") && self.path().ends_with("/status")
     }
 
-    /// Whether the request creates a video.
+    /// Returns `true` if the request creates a video.
     pub fn is_creation(&self) -> bool {
         self.head.starts_with("POST /videos HTTP")
     }
 
-    /// The value of `Content-Range`, or nothing.
+    /// Returns the value of `Content-Range`, or an empty string.
     pub fn content_range(&self) -> &str {
         header(self.head, "content-range").unwrap_or_default()
     }
@@ -86,7 +86,7 @@ impl SeenRequest<'_> {
     }
 }
 
-/// An answer of a gateway: a page in place of a document.
+/// Returns a gateway's answer: an HTML page instead of a problem document.
 pub fn page(status: u16, headers: &str) -> String {
     let body = "<html><body>nothing here</body></html>";
     let length = body.len();
@@ -95,7 +95,7 @@ pub fn page(status: u16, headers: &str) -> String {
     )
 }
 
-/// An answer of the service: a problem document.
+/// Returns an answer of the service: a problem document.
 pub fn problem(status: u16, slug: &str) -> String {
     let body =
         format!(r#"{{"type":"https://docs.api.video/reference/{slug}","title":"T","status":{status}}}"#);
@@ -105,7 +105,7 @@ pub fn problem(status: u16, slug: &str) -> String {
     )
 }
 
-/// One exchange; `None` when the connection is over.
+/// Handles one exchange. Returns `None` at the end of the connection.
 fn exchange(
     client: &mut TcpStream,
     server: &mut TcpStream,
@@ -133,7 +133,7 @@ fn exchange(
     client.write_all(&answer.1).ok()
 }
 
-/// The head and the body of a message with a `Content-Length`, or without a body.
+/// Reads head and body of a message with a `Content-Length`, or without a body.
 fn message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     let mut byte = [0];

@@ -1,4 +1,4 @@
-//! A server to upload to, files to upload, and digests to compare.
+//! A test server, sample files and digests.
 
 pub mod command;
 pub mod disk;
@@ -23,20 +23,20 @@ use tempfile::TempDir;
 
 pub const MIB: u64 = 1 << 20;
 
-/// How the server is reached.
+/// The scheme of the server's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     Http,
     Https,
 }
 
-/// A server with its folder; both go when it is dropped.
+/// A local server with its data folder. Dropping it stops the server and deletes the folder.
 pub struct TestServer {
     pub server: Server,
     pub folder: TempDir,
 }
 
-/// A house whose server is down: what was stored, and where it was reached.
+/// The data folder and the address of a stopped server.
 pub struct StoppedServer {
     pub folder: TempDir,
     scheme: Scheme,
@@ -52,7 +52,7 @@ impl TestServer {
         TestServer::start(tempfile::tempdir().unwrap(), scheme, change)
     }
 
-    /// A house where these things go wrong.
+    /// Starts a server that injects these faults.
     pub fn faulty(scheme: Scheme, faults: Vec<Fault>) -> TestServer {
         TestServer::with(scheme, |settings| settings.faults = faults.into())
     }
@@ -71,14 +71,14 @@ impl TestServer {
         if self.server.ca_path().is_some() { Scheme::Https } else { Scheme::Http }
     }
 
-    /// Stops the server; what it stored stays.
+    /// Stops the server and keeps its data.
     pub fn close(self) -> StoppedServer {
         let (scheme, addr) = (self.scheme(), self.server.addr());
         self.server.stop();
         StoppedServer { folder: self.folder, scheme, addr }
     }
 
-    /// A client that trusts the server and has its key.
+    /// Returns a client that trusts the server and has its API key.
     pub fn client(&self) -> ClientBuilder {
         let client = Client::builder().endpoint_url(self.server.url()).api_key(self.server.api_key());
         match self.ca() {
@@ -87,18 +87,18 @@ impl TestServer {
         }
     }
 
-    /// A client that does not pause for long.
+    /// Returns a client with three lanes and short pauses.
     pub fn short_pause_client(&self) -> ClientBuilder {
         self.client().lanes(3).with(short_pauses)
     }
 
-    /// An upload token that anybody can use.
+    /// Creates an upload token.
     pub fn upload_token(&self) -> String {
         let client = self.client().build().unwrap();
         pollster::block_on(client.create_upload_token(None)).unwrap().token.reveal().to_owned()
     }
 
-    /// The requests that carried chunks, oldest first.
+    /// Returns the requests with chunks, oldest first.
     pub fn chunk_requests(&self) -> Vec<Logged> {
         let carries = |request: &Logged| {
             request.method == "POST" && (request.path.ends_with("/source") || request.path == "/upload")
@@ -106,7 +106,7 @@ impl TestServer {
         self.server.requests().into_iter().filter(carries).collect()
     }
 
-    /// Asserts that nothing was sent again after the server had said that it has it.
+    /// Asserts that no chunk was sent again after the server had acknowledged it.
     pub fn assert_nothing_was_sent_twice(&self) {
         let mut had = HashSet::new();
         for Logged { path, content_range, status, .. } in self.chunk_requests() {
@@ -126,7 +126,7 @@ impl TestServer {
         self.server.ca_path().map(Path::to_owned)
     }
 
-    /// Length and SHA-256, in hex, of what the server stored.
+    /// Returns the length and the SHA-256 in hex of the stored file.
     pub fn stored(&self, video_id: &str) -> (u64, String) {
         let trust = Trust { ca_certs: self.ca().into_iter().collect() };
         let dialer = Dialer::new(self.server.url(), &trust, Default::default()).unwrap();
@@ -149,7 +149,7 @@ impl TestServer {
         (header("content-length").parse().unwrap(), header("x-content-sha256"))
     }
 
-    /// Asserts that the server holds exactly the file's bytes.
+    /// Asserts that the server has stored exactly the file's bytes.
     pub fn assert_holds(&self, video_id: &str, path: &Path) {
         let len = std::fs::metadata(path).unwrap().len();
         assert_eq!(self.stored(video_id), (len, digest(path)), "{}", path.display());
@@ -157,12 +157,12 @@ impl TestServer {
 }
 
 impl StoppedServer {
-    /// Starts the server again, where it was.
+    /// Starts the server again at the same address.
     pub fn open(self) -> TestServer {
         TestServer::start(self.folder, self.scheme, |settings| settings.listen = self.addr)
     }
 
-    /// Loses the pieces of every video from this place (first byte or part number) on.
+    /// Deletes the pieces of every video from this place (first byte or part number) on.
     pub fn forget_pieces_from(&self, place: u64) {
         let db = rusqlite::Connection::open(self.folder.path().join("data").join("server.db")).unwrap();
         let lost = db.execute("DELETE FROM pieces WHERE place >= ?1", [place]).unwrap();
@@ -170,7 +170,7 @@ impl StoppedServer {
     }
 }
 
-/// Short pauses: what is waited for is on the same machine.
+/// Sets short pauses, because the server is on the same machine.
 pub fn short_pauses(settings: &mut Settings) {
     settings.retry.first_pause = Duration::from_millis(10);
     settings.retry.longest_pause = Duration::from_millis(200);
@@ -178,7 +178,7 @@ pub fn short_pauses(settings: &mut Settings) {
     settings.retry.max_time = Duration::from_secs(60);
 }
 
-/// A file of `len` bytes that repeat nowhere; gone when it is dropped.
+/// A file of `len` random bytes, deleted on drop.
 pub struct Sample {
     path: PathBuf,
     pub len: u64,
@@ -200,7 +200,7 @@ impl Sample {
         sample
     }
 
-    /// A file of `len` bytes, most of them in a hole, with marks at the ends and past 2^32.
+    /// Creates a sparse file of `len` bytes with marks at both ends and around 2^32.
     pub fn sparse(len: u64) -> Sample {
         use std::os::unix::fs::FileExt;
         let (sample, file) = Sample::empty(len);
@@ -224,13 +224,13 @@ impl Sample {
         self.path.clone()
     }
 
-    /// The path as a command line has it.
+    /// Returns the path as a command-line argument.
     pub fn arg(&self) -> &str {
         self.path.to_str().unwrap()
     }
 }
 
-/// The SHA-256 of a file, in hex.
+/// Returns the SHA-256 of a file in hex.
 pub fn digest(path: &Path) -> String {
     let mut file = File::open(path).unwrap();
     let mut context = Context::new(&SHA256);
@@ -244,7 +244,7 @@ pub fn digest(path: &Path) -> String {
     context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Tries every case at once: most of what they do is waiting.
+/// Runs all cases in parallel, because they mostly wait.
 pub fn each_in_parallel<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
     let test = &test;
     std::thread::scope(|scope| cases.into_iter().for_each(|case| drop(scope.spawn(move || test(case)))));

@@ -1,17 +1,17 @@
-//! What stands between a client and the server, and adds to what the server says.
+//! A relay between a client and the server that adds interim answers.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Hands every byte on, and says something of its own before each answer. It ends with the test's process.
+/// Passes every byte on, and adds text before each answer. Its threads end with the test process.
 pub struct Relay {
     addr: SocketAddr,
     received: Arc<Mutex<Vec<u8>>>,
 }
 
-/// Whose first byte is next, on one connection.
+/// The side that sends the next first byte on a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Client,
@@ -19,7 +19,8 @@ enum Turn {
 }
 
 impl Relay {
-    /// Says `interim` with the first byte of each request, and again before the first of its answer.
+    /// Starts a relay that sends `interim` at the first byte of each request, and again before the first byte of its
+    /// answer.
     pub fn start(server: SocketAddr, interim: &'static str) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (addr, received) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
@@ -36,7 +37,7 @@ impl Relay {
         format!("http://{}", self.addr)
     }
 
-    /// The beginnings of all requests, in small letters.
+    /// Returns the beginnings of all requests, in lower case.
     pub fn heads(&self) -> String {
         String::from_utf8_lossy(&self.received.lock().unwrap()).to_lowercase()
     }
@@ -69,7 +70,7 @@ fn connect(client: TcpStream, server: TcpStream, interim: &'static str, received
     });
 }
 
-/// Until one of the two ends.
+/// Copies bytes until one side closes.
 fn pump(from: &mut TcpStream, to: &mut TcpStream, mut before: impl FnMut(&[u8])) {
     let mut block = vec![0; 64 << 10];
     while let Ok(len @ 1..) = from.read(&mut block) {

@@ -1,4 +1,4 @@
-//! The ways a file can go: how it is cut, how its chunks are named, and who sends it.
+//! The upload methods: addressing, and key or token.
 
 use ringlift::server::{Action, Fault, RouteClass};
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
@@ -6,10 +6,10 @@ use ringlift::{ChunkSize, Client, Mode, Upload};
 
 use super::{Sample, TestServer};
 
-/// The smallest that the service takes: the most chunks for the least bytes.
+/// The smallest allowed chunk, for many chunks with few bytes.
 pub const CHUNK: u64 = MIN_CHUNK_BYTES;
 
-/// One way for a file to go.
+/// One upload method. The delegated ones use an upload token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Bytes,
@@ -36,7 +36,7 @@ impl Way {
         }
     }
 
-    /// As `--mode` says it.
+    /// Returns the value of `--mode`.
     pub fn mode_name(self) -> &'static str {
         match self {
             Way::Single => "single",
@@ -45,7 +45,7 @@ impl Way {
         }
     }
 
-    /// A file of so many chunks, the last of them short.
+    /// Creates a file of `chunks` chunks with a short last chunk.
     pub fn sample(self, chunks: u64) -> Sample {
         match self {
             Way::Single => Sample::new(CHUNK + 4_321),
@@ -53,7 +53,7 @@ impl Way {
         }
     }
 
-    /// What happens to the chunk at `index`, once.
+    /// Returns a fault that happens once, to the chunk at `index`.
     pub fn fault(self, index: u32, action: Action) -> Fault {
         let fault = Fault::new(RouteClass::Chunk, action);
         match self {
@@ -63,17 +63,17 @@ impl Way {
         }
     }
 
-    /// What such an upload needs beside a client.
+    /// Creates an upload token if the method needs one.
     pub fn token(self, test_server: &TestServer) -> Option<String> {
         self.is_delegated().then(|| test_server.upload_token())
     }
 
-    /// The upload of `sample` this way, with a token of its own where it needs one.
+    /// Returns the upload of `sample` with this method, with a new token if the method needs one.
     pub fn upload(self, test_server: &TestServer, client: &Client, sample: &Sample) -> Upload {
         self.upload_with(self.token(test_server).as_deref(), client, sample)
     }
 
-    /// The upload of `sample` this way, with this token.
+    /// Returns the upload of `sample` with this method and token.
     pub fn upload_with(self, token: Option<&str>, client: &Client, sample: &Sample) -> Upload {
         let upload = client.upload(sample.path()).mode(self.mode()).chunk_size(ChunkSize::Bytes(CHUNK));
         match token {
