@@ -212,7 +212,7 @@ fn cold_plain_reads_leave_the_page_cache_as_it_was() {
     testing::with(Kind::PreadCold, 8 << 20, move |Fixture { source, file, .. }| async move {
         file.sync_all().unwrap();
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let resident = || probe::resident_percent(&file, 8 << 20).unwrap();
+        let resident = || page_cache::resident_percent(&file, 8 << 20).unwrap();
         let before = resident();
         for block in Extent::new(0, 8 << 20).blocks(source.block_bytes()) {
             drop(source.read(block).await.unwrap());

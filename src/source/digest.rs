@@ -11,7 +11,7 @@ use twox_hash::xxhash3_128::Hasher;
 
 use super::error::{SecondTry, SourceError};
 use super::file::SourceFile;
-use super::probe::Residency;
+use super::page_cache::Residency;
 use crate::extent::Extent;
 
 /// The digest of a chunk's bytes.

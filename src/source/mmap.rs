@@ -7,26 +7,22 @@
 //! rest of the map and marks the map, whose source from then on gives [`SourceError::Changed`].
 //! Faults outside of our maps go to the handler that was there before.
 
-use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::mem::{self, MaybeUninit};
-use std::os::fd::AsRawFd;
-use std::ptr;
 use std::rc::Rc;
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::probe::{Choice, Declined, Delivery};
+use super::reader::{Choice, Declined, Delivery};
 use super::reads::Reads;
+use super::sigbus::Guard;
 use crate::extent::Extent;
 
 /// Slices of a map. Cheap to clone.
@@ -200,203 +196,11 @@ fn map(file: &SourceFile) -> Result<MmapRaw, Declined> {
     MmapOptions::new().len(len).map_raw_read_only(file).map_err(|error| Declined::other(&error))
 }
 
-// What follows is known to the whole process, as signal handlers are: the maps read in user space.
-
-static SLOTS: [Slot; MAX_GUARDED] = [const { Slot::free() }; MAX_GUARDED];
-
-/// Who claims or frees a slot, or installs the handler; never taken by the handler.
-static CLAIMING: Mutex<()> = Mutex::new(());
-
-/// What handled SIGBUS before us.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
-
-/// Addresses that the handler answers for. Written under [`CLAIMING`], read by the handler at any time.
-struct Slot {
-    /// Odd while claimed; different after every claim, so the handler never mixes two.
-    generation: AtomicUsize,
-    start: AtomicUsize,
-    end: AtomicUsize,
-    /// The first page that was missing; zero while none was.
-    fault: AtomicUsize,
-}
-
-/// A claim to one of the slots, given up on drop.
-#[derive(Debug)]
-struct Guard {
-    slot: usize,
-}
-
-impl Guard {
-    fn over(map: &MmapRaw) -> Result<Guard, Declined> {
-        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
-        install().map_err(|error| Declined::other(&error))?;
-        let is_free = |slot: &Slot| slot.generation.load(Ordering::Relaxed).is_multiple_of(2);
-        let slot = SLOTS.iter().position(is_free).ok_or(Declined::TooManyMaps { limit: MAX_GUARDED })?;
-        let start = map.as_ptr() as usize;
-        SLOTS[slot].claim(start, start + map.len().next_multiple_of(rustix::param::page_size()));
-        Ok(Guard { slot })
-    }
-
-    fn fault(&self) -> Option<usize> {
-        match SLOTS[self.slot].fault.load(Ordering::Acquire) {
-            0 => None,
-            address => Some(address),
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
-        SLOTS[self.slot].generation.fetch_add(1, Ordering::Release);
-    }
-}
-
-impl Slot {
-    const fn free() -> Slot {
-        Slot {
-            generation: AtomicUsize::new(0),
-            start: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            fault: AtomicUsize::new(0),
-        }
-    }
-
-    fn claim(&self, start: usize, end: usize) {
-        self.fault.store(0, Ordering::Relaxed);
-        self.start.store(start, Ordering::Relaxed);
-        self.end.store(end, Ordering::Relaxed);
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    /// The end of the claimed addresses, when `address` is one of them.
-    fn end_after(&self, address: usize) -> Option<usize> {
-        let generation = self.generation.load(Ordering::Acquire);
-        let (start, end) = (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
-        fence(Ordering::Acquire);
-        let settled = generation % 2 == 1 && self.generation.load(Ordering::Relaxed) == generation;
-        (settled && start <= address && address < end).then_some(end)
-    }
-}
-
-/// Puts our handler before whatever handles SIGBUS now, once. The caller holds [`CLAIMING`].
-fn install() -> io::Result<()> {
-    if PREVIOUS.get().is_some() {
-        return Ok(());
-    }
-    let previous = exchange_handler(None)?;
-    PREVIOUS.get_or_init(|| previous);
-    let mut ours = previous;
-    ours.sa_sigaction = on_sigbus as *const () as usize;
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    exchange_handler(Some(&ours)).map(drop)
-}
-
-/// sigaction(2) for SIGBUS.
-fn exchange_handler(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: `new` is null or points to a sigaction, `old` to room for one.
-    let done =
-        unsafe { libc::sigaction(libc::SIGBUS, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) };
-    if done != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: zeroed, which is a valid sigaction, and then written by the kernel.
-    Ok(unsafe { old.assume_init() })
-}
-
-/// The handler of SIGBUS. It allocates nothing, takes no lock and leaves errno as it was.
-extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: SA_SIGINFO promises a siginfo that is valid while the handler runs.
-    let info_ref = unsafe { &*info };
-    // SAFETY: a SIGBUS from the kernel carries an address; one sent by a process is not BUS_ADRERR.
-    let address = unsafe { info_ref.si_addr() } as usize;
-    let ours = info_ref.si_code == libc::BUS_ADRERR && SLOTS.iter().any(|slot| blank(slot, address));
-    if !ours {
-        pass_on(signal, info, context);
-    }
-}
-
-/// Replaces the slot's pages from `address` on by zero pages, if they are the slot's.
-fn blank(slot: &Slot, address: usize) -> bool {
-    let Some(end) = slot.end_after(address) else { return false };
-    let page = address - address % rustix::param::page_size();
-    // The mark comes first: whoever sees a zero that the file never held can see the mark too.
-    let _ = slot.fault.fetch_update(Ordering::AcqRel, Ordering::Acquire, |fault| match fault {
-        0 => Some(page),
-        earlier => Some(earlier.min(page)),
-    });
-    let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-    // SAFETY: `page..end` is the rest of a map of ours, which stays claimed while the faulting thread,
-    // interrupted here, reads it. memmap2 unmaps the whole range, whatever lies in it by then.
-    unsafe { mmap_anonymous(page as *mut c_void, end - page, ProtFlags::READ, flags) }.is_ok()
-}
-
-/// Does what would have been done without us.
-fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let ignored_or_default = [libc::SIG_IGN, libc::SIG_DFL];
-    match PREVIOUS.get().filter(|previous| !ignored_or_default.contains(&previous.sa_sigaction)) {
-        // The kernel does not let a fault be ignored either: it would happen again for ever.
-        None => die_of(signal),
-        Some(previous) if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-            type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
-            // SAFETY: with SA_SIGINFO the field holds a handler of three arguments.
-            let handler = unsafe { mem::transmute::<usize, Handler>(previous.sa_sigaction) };
-            handler(signal, info, context);
-        }
-        Some(previous) => {
-            // SAFETY: without SA_SIGINFO the field holds a handler of one argument.
-            let handler = unsafe { mem::transmute::<usize, extern "C" fn(i32)>(previous.sa_sigaction) };
-            handler(signal);
-        }
-    }
-}
-
-/// Ends the process by the signal's default action, once the handler returns.
-fn die_of(signal: i32) {
-    // SAFETY: async-signal-safe (signal-safety(7)), and the default action is always valid.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
-    // SAFETY: async-signal-safe (signal-safety(7)).
-    unsafe { libc::raise(signal) };
-}
-
-/// Pages of the extent in the page cache; `None` when nobody tells.
-pub(super) fn cached_pages(file: &File, extent: Extent) -> Option<u64> {
-    cachestat(file, extent).or_else(|| mincore(file, extent))
-}
-
-/// Pages in the cache by cachestat(2), since Linux 6.5.
-fn cachestat(file: &File, extent: Extent) -> Option<u64> {
-    let range = [extent.offset(), extent.len()];
-    let mut counts = [0_u64; 5]; // Cached, dirty, under writeback, evicted, recently evicted.
-    let (fd, range, counts_ptr) = (file.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr());
-    // SAFETY: the kernel reads a `struct cachestat_range` of two and writes a `struct cachestat` of five
-    // 64-bit numbers; where it has no such call it says so.
-    let done = unsafe { libc::syscall(SYS_CACHESTAT, fd, range, counts_ptr, 0) };
-    (done == 0).then_some(counts[0])
-}
-
-/// Pages in the cache by mincore(2). To whoever may not write the file it reports all of them.
-fn mincore(file: &File, extent: Extent) -> Option<u64> {
-    let len = extent.len() as usize;
-    let map = MmapOptions::new().offset(extent.offset()).len(len).map_raw_read_only(file).ok()?;
-    let mut states = vec![0_u8; len.div_ceil(rustix::param::page_size())];
-    // SAFETY: `len` bytes are mapped at the address, and `states` has a byte for each of their pages.
-    let done = unsafe { libc::mincore(map.as_mut_ptr().cast(), len, states.as_mut_ptr()) };
-    (done == 0).then(|| states.iter().filter(|state| **state & 1 == 1).count() as u64)
-}
-
 /// Slices of this size are handed out where the map is read, so that a truncation is noticed soon.
 const READ_BLOCK_BYTES: u64 = 1 << 20;
 
 /// How much of a map that is read has page tables at most, give or take what is in use.
 const PRESENT_BYTES: usize = 64 << 20;
-
-/// Maps read in user space at once, in the whole process.
-const MAX_GUARDED: usize = 1024;
-
-/// The same number on every architecture (include/uapi/asm-generic/unistd.h).
-const SYS_CACHESTAT: libc::c_long = 451;
 
 #[cfg(test)]
 mod tests {
@@ -408,7 +212,9 @@ mod tests {
 
     use super::*;
     use crate::source::error::Change;
-    use crate::source::probe::{Reader, Residency, Why};
+    use crate::source::page_cache::Residency;
+    use crate::source::reader::{Reader, Why};
+    use crate::source::sigbus::MAX_GUARDED;
 
     fn temp_of(len: usize) -> tempfile::NamedTempFile {
         let mut temp = tempfile::NamedTempFile::new().unwrap();
@@ -545,13 +351,5 @@ mod tests {
         let source = mapped(&temp, Delivery::Plain);
         let (region, slice) = (source.region(), source.read_now(Extent::new(5_000, 10)).unwrap().unwrap());
         assert_eq!((slice.as_ptr() as usize, region.len), (region.address + 5_000, 10_000));
-    }
-
-    #[test]
-    fn both_ways_of_asking_see_what_is_cached() {
-        let temp = temp_of(1 << 20);
-        let pages = (1 << 20) / rustix::param::page_size() as u64;
-        assert_eq!(mincore(temp.as_file(), Extent::new(0, 1 << 20)), Some(pages));
-        assert!([None, Some(pages)].contains(&cachestat(temp.as_file(), Extent::new(0, 1 << 20))));
     }
 }

@@ -6,31 +6,38 @@
 //!
 //! Does not know: HTTP, chunk plans, the service, who asks and why.
 
+mod any;
 pub mod budget;
 mod digest;
 pub mod error;
 pub mod file;
 mod file_system;
 pub mod mmap;
+mod page_cache;
 pub mod pipe;
 pub mod pool;
 pub mod pread;
 pub mod probe;
+pub mod reader;
 mod reads;
+mod sigbus;
 pub mod uring;
 
 use bytes::Bytes;
 
+pub use any::AnySource;
 pub use budget::MemoryBudget;
 pub use digest::{ChunkDigest, ChunkDigester};
 pub use error::{Change, SourceError};
 pub use file::{Identity, SourceFile, Strictness};
 pub use file_system::FileSystem;
 pub use mmap::{MmapSource, Region};
+pub use page_cache::Residency;
 pub use pipe::{Demand, HeldChunk, PipeReader};
 pub use pool::{BLOCK_BYTES, BufferPool};
 pub use pread::PreadSource;
-pub use probe::{Choice, Circumstances, Declined, Delivery, Reader, Residency, Sigbus, Why};
+pub use probe::{Circumstances, Sigbus};
+pub use reader::{Choice, Declined, Delivery, Reader, Why};
 pub use uring::UringSource;
 
 use crate::extent::Extent;
@@ -67,109 +74,6 @@ pub trait Source: Clone + 'static {
     /// [`SourceError::Changed`] when pages went missing under somebody's eyes.
     fn check(&self) -> Result<(), SourceError> {
         Ok(())
-    }
-}
-
-/// One of the sources there are. The choice is made at run time, and all are always compiled.
-#[derive(Clone, Debug)]
-pub enum AnySource {
-    /// io_uring, buffered or `O_DIRECT`.
-    Uring(UringSource),
-    /// A map of the whole file.
-    Mmap(MmapSource),
-    /// Plain reads.
-    Pread(PreadSource),
-    /// A chunk of a pipe, held until it is acknowledged.
-    Held(HeldChunk),
-}
-
-impl AnySource {
-    /// The source of a file that was chosen for it, or plain reads with the reason why not.
-    ///
-    /// The choice was made for the process; this thread may have no ring, or no place for a map.
-    pub fn open(file: &SourceFile, choice: &Choice, pool: &BufferPool) -> (AnySource, Result<(), Declined>) {
-        match AnySource::open_chosen(file, choice, pool) {
-            Ok(source) => (source, Ok(())),
-            Err(declined) => {
-                (AnySource::Pread(PreadSource::new(file, choice.residency, pool)), Err(declined))
-            }
-        }
-    }
-
-    fn open_chosen(file: &SourceFile, choice: &Choice, pool: &BufferPool) -> Result<AnySource, Declined> {
-        Ok(match choice.reader {
-            Reader::Uring => AnySource::Uring(UringSource::buffered(file, choice.residency, pool)?),
-            Reader::Direct => AnySource::Uring(UringSource::direct(file, pool)?),
-            Reader::Mmap => AnySource::Mmap(MmapSource::new(file, choice)?),
-            Reader::Auto | Reader::Pread => AnySource::Pread(PreadSource::new(file, choice.residency, pool)),
-        })
-    }
-
-    /// Where the file is in memory, when it is mapped.
-    pub fn region(&self) -> Option<Region> {
-        match self {
-            AnySource::Mmap(source) => Some(source.region()),
-            AnySource::Uring(_) | AnySource::Pread(_) | AnySource::Held(_) => None,
-        }
-    }
-}
-
-impl Source for AnySource {
-    fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
-        match self {
-            AnySource::Uring(source) => source.read_now(extent),
-            AnySource::Mmap(source) => source.read_now(extent),
-            AnySource::Pread(source) => source.read_now(extent),
-            AnySource::Held(source) => source.read_now(extent),
-        }
-    }
-
-    fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<> {
-        let source = self.clone();
-        async move {
-            match source {
-                AnySource::Uring(source) => source.read(extent).await,
-                AnySource::Mmap(source) => source.read(extent).await,
-                AnySource::Pread(source) => source.read(extent).await,
-                AnySource::Held(source) => source.read(extent).await,
-            }
-        }
-    }
-
-    fn block_bytes(&self) -> u64 {
-        match self {
-            AnySource::Uring(source) => source.block_bytes(),
-            AnySource::Mmap(source) => source.block_bytes(),
-            AnySource::Pread(source) => source.block_bytes(),
-            AnySource::Held(source) => source.block_bytes(),
-        }
-    }
-
-    fn depth(&self) -> usize {
-        match self {
-            AnySource::Uring(source) => source.depth(),
-            AnySource::Mmap(source) => source.depth(),
-            AnySource::Pread(source) => source.depth(),
-            AnySource::Held(source) => source.depth(),
-        }
-    }
-
-    fn needs_check(&self) -> bool {
-        match self {
-            AnySource::Uring(source) => source.needs_check(),
-            AnySource::Mmap(source) => source.needs_check(),
-            AnySource::Pread(source) => source.needs_check(),
-            AnySource::Held(source) => source.needs_check(),
-        }
-    }
-
-    fn check(&self) -> Result<(), SourceError> {
-        match self {
-            AnySource::Uring(source) => source.check(),
-            AnySource::Mmap(source) => source.check(),
-            AnySource::Pread(source) => source.check(),
-            AnySource::Held(source) => source.check(),
-        }
     }
 }
 

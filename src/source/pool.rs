@@ -15,7 +15,7 @@ use tokio_uring::buf::fixed::FixedBufRegistry;
 use super::DEPTH;
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::probe::Declined;
+use super::reader::Declined;
 use super::uring::aligned::{ALIGNMENT, Arena, Block};
 use crate::extent::Extent;
 

@@ -16,8 +16,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use super::Source;
 use super::error::{SecondTry, SourceError};
 use super::file::SourceFile;
+use super::page_cache::Residency;
 use super::pool::{BufferPool, Lease};
-use super::probe::Residency;
 use super::reads::Reads;
 use crate::extent::Extent;
 

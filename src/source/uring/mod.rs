@@ -26,8 +26,9 @@ use self::aligned::ALIGNMENT;
 use super::Source;
 use super::error::{SecondTry, SourceError};
 use super::file::SourceFile;
+use super::page_cache::Residency;
 use super::pool::{BufferPool, Lease};
-use super::probe::{Declined, Residency};
+use super::reader::Declined;
 use super::reads::{InKernel, Reads};
 use crate::extent::Extent;
 

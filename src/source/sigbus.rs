@@ -1,0 +1,174 @@
+//! A process-wide SIGBUS handler for the maps that are read in user space.
+
+use std::ffi::c_void;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use memmap2::MmapRaw;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+
+use super::reader::Declined;
+
+static SLOTS: [Slot; MAX_GUARDED] = [const { Slot::free() }; MAX_GUARDED];
+
+/// Who claims or frees a slot, or installs the handler; never taken by the handler.
+static CLAIMING: Mutex<()> = Mutex::new(());
+
+/// What handled SIGBUS before us.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Addresses that the handler answers for. Written under [`CLAIMING`], read by the handler at any time.
+struct Slot {
+    /// Odd while claimed; different after every claim, so the handler never mixes two.
+    generation: AtomicUsize,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    /// The first page that was missing; zero while none was.
+    fault: AtomicUsize,
+}
+
+/// A claim to one of the slots, given up on drop.
+#[derive(Debug)]
+pub(super) struct Guard {
+    slot: usize,
+}
+
+impl Guard {
+    pub(super) fn over(map: &MmapRaw) -> Result<Guard, Declined> {
+        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
+        install().map_err(|error| Declined::other(&error))?;
+        let is_free = |slot: &Slot| slot.generation.load(Ordering::Relaxed).is_multiple_of(2);
+        let slot = SLOTS.iter().position(is_free).ok_or(Declined::TooManyMaps { limit: MAX_GUARDED })?;
+        let start = map.as_ptr() as usize;
+        SLOTS[slot].claim(start, start + map.len().next_multiple_of(rustix::param::page_size()));
+        Ok(Guard { slot })
+    }
+
+    pub(super) fn fault(&self) -> Option<usize> {
+        match SLOTS[self.slot].fault.load(Ordering::Acquire) {
+            0 => None,
+            address => Some(address),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
+        SLOTS[self.slot].generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Slot {
+    const fn free() -> Slot {
+        Slot {
+            generation: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            fault: AtomicUsize::new(0),
+        }
+    }
+
+    fn claim(&self, start: usize, end: usize) {
+        self.fault.store(0, Ordering::Relaxed);
+        self.start.store(start, Ordering::Relaxed);
+        self.end.store(end, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The end of the claimed addresses, when `address` is one of them.
+    fn end_after(&self, address: usize) -> Option<usize> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let (start, end) = (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        let settled = generation % 2 == 1 && self.generation.load(Ordering::Relaxed) == generation;
+        (settled && start <= address && address < end).then_some(end)
+    }
+}
+
+/// Puts our handler before whatever handles SIGBUS now, once. The caller holds [`CLAIMING`].
+fn install() -> io::Result<()> {
+    if PREVIOUS.get().is_some() {
+        return Ok(());
+    }
+    let previous = exchange_handler(None)?;
+    PREVIOUS.get_or_init(|| previous);
+    let mut ours = previous;
+    ours.sa_sigaction = on_sigbus as *const () as usize;
+    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    exchange_handler(Some(&ours)).map(drop)
+}
+
+/// sigaction(2) for SIGBUS.
+fn exchange_handler(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
+    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: `new` is null or points to a sigaction, `old` to room for one.
+    let done =
+        unsafe { libc::sigaction(libc::SIGBUS, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, which is a valid sigaction, and then written by the kernel.
+    Ok(unsafe { old.assume_init() })
+}
+
+/// The handler of SIGBUS. It allocates nothing, takes no lock and leaves errno as it was.
+extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: SA_SIGINFO promises a siginfo that is valid while the handler runs.
+    let info_ref = unsafe { &*info };
+    // SAFETY: a SIGBUS from the kernel carries an address; one sent by a process is not BUS_ADRERR.
+    let address = unsafe { info_ref.si_addr() } as usize;
+    let ours = info_ref.si_code == libc::BUS_ADRERR && SLOTS.iter().any(|slot| blank(slot, address));
+    if !ours {
+        pass_on(signal, info, context);
+    }
+}
+
+/// Replaces the slot's pages from `address` on by zero pages, if they are the slot's.
+fn blank(slot: &Slot, address: usize) -> bool {
+    let Some(end) = slot.end_after(address) else { return false };
+    let page = address - address % rustix::param::page_size();
+    // The mark comes first: whoever sees a zero that the file never held can see the mark too.
+    let _ = slot.fault.fetch_update(Ordering::AcqRel, Ordering::Acquire, |fault| match fault {
+        0 => Some(page),
+        earlier => Some(earlier.min(page)),
+    });
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+    // SAFETY: `page..end` is the rest of a map of ours, which stays claimed while the faulting thread,
+    // interrupted here, reads it. memmap2 unmaps the whole range, whatever lies in it by then.
+    unsafe { mmap_anonymous(page as *mut c_void, end - page, ProtFlags::READ, flags) }.is_ok()
+}
+
+/// Does what would have been done without us.
+fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let ignored_or_default = [libc::SIG_IGN, libc::SIG_DFL];
+    match PREVIOUS.get().filter(|previous| !ignored_or_default.contains(&previous.sa_sigaction)) {
+        // The kernel does not let a fault be ignored either: it would happen again for ever.
+        None => die_of(signal),
+        Some(previous) if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
+            // SAFETY: with SA_SIGINFO the field holds a handler of three arguments.
+            let handler = unsafe { mem::transmute::<usize, Handler>(previous.sa_sigaction) };
+            handler(signal, info, context);
+        }
+        Some(previous) => {
+            // SAFETY: without SA_SIGINFO the field holds a handler of one argument.
+            let handler = unsafe { mem::transmute::<usize, extern "C" fn(i32)>(previous.sa_sigaction) };
+            handler(signal);
+        }
+    }
+}
+
+/// Ends the process by the signal's default action, once the handler returns.
+fn die_of(signal: i32) {
+    // SAFETY: async-signal-safe (signal-safety(7)), and the default action is always valid.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: async-signal-safe (signal-safety(7)).
+    unsafe { libc::raise(signal) };
+}
+
+/// Maps read in user space at once, in the whole process.
+pub(super) const MAX_GUARDED: usize = 1024;
