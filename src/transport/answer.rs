@@ -10,20 +10,11 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::error::TransportError;
-use super::lane::Peer;
-use super::meter::Meter;
-use super::sendfile::FileFailure;
+use super::limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
+use super::peer::Peer;
+use super::region::FileFailure;
+use super::request_state::Meter;
 use super::tls::{self, Stage};
-
-/// Largest body of an answer, unless its request has an [`AnswerLimit`]. The service's are a few KiB.
-pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
-
-/// Most header lines of an answer. Gateways add some to each answer; hyper's default is 100.
-pub(super) const HEADER_LINES_LIMIT: usize = 512;
-
-/// An extension of a request that may be answered with a larger body: the bound in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerLimit(pub usize);
 
 /// Awaits the head, then the body.
 ///

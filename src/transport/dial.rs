@@ -20,9 +20,10 @@ use tokio::time::timeout;
 use super::endpoint::Endpoint;
 use super::error::{BoxError, FailedAttempt, TransportError};
 use super::history::History;
-use super::lane::{Lane, Peer};
-use super::meter::Meter;
-use super::sendfile::Socket;
+use super::lane::Lane;
+use super::peer::Peer;
+use super::request_state::Meter;
+use super::socket::Socket;
 use super::throttle::Bandwidth;
 use super::tls::{self, Trust};
 
@@ -261,7 +262,7 @@ mod tests {
     use hyper::rt::Write as _;
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 
-    use super::super::meter::MeteredStream;
+    use super::super::metered::MeteredStream;
     use super::super::testing::{Frames, Server, WIRES, Wire, run};
     use super::super::{CaCertFlaw, EndpointFlaw, Trust};
     use super::*;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::answer::HEADER_LINES_LIMIT;
+use super::limits::HEADER_LINES_LIMIT;
 
 /// An error of any kind, as a request's body hands it out.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -7,8 +7,8 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
-use super::answer::HEADER_LINES_LIMIT;
 use super::cookies::Cookies;
+use super::limits::HEADER_LINES_LIMIT;
 
 /// The facts that all connections of a dialer share.
 ///

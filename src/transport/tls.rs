@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use super::error::{BoxError, CaCertFlaw, Sent, TransportError};
 use super::history::{History, NoClientCertificate};
-use super::sendfile::Socket;
+use super::socket::Socket;
 use clock::Clock;
 use verify::Verifier;
 

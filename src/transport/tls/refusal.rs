@@ -3,8 +3,8 @@
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::verify::is_ca_as_end_entity;
+use crate::transport::error::{Sent, TransportError};
 use crate::transport::history::History;
-use crate::transport::{Sent, TransportError};
 
 /// How far the connection was when the error came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

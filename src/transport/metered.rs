@@ -1,0 +1,199 @@
+//! The stream and the body under hyper, which record their progress.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+
+use super::error::BoxError;
+use super::opening::{OPENING_BYTES, Opening};
+use super::request_state::{BodyState, Meter};
+
+/// The stream under hyper: counts what it accepts, stops when the meter is held, and looks at the first bytes
+/// that come back.
+pub(super) struct MeteredStream<S> {
+    stream: S,
+    meter: Arc<Meter>,
+    opening: Opening,
+}
+
+impl<S> MeteredStream<S> {
+    pub(super) fn new(stream: S, meter: Arc<Meter>) -> MeteredStream<S> {
+        MeteredStream { stream, meter, opening: Opening::default() }
+    }
+}
+
+impl<S: Read + Unpin> Read for MeteredStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.opening.is_decided() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let mut bytes = [0; OPENING_BYTES];
+        let room = buf.remaining().min(OPENING_BYTES);
+        let mut first = ReadBuf::new(&mut bytes[..room]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, first.unfilled()))?;
+        if let Some(foreign) = self.opening.look(first.filled()) {
+            self.meter.speaks(foreign);
+        }
+        buf.put_slice(first.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Write + Unpin> Write for MeteredStream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.meter.is_held() {
+            return Poll::Pending;
+        }
+        let first = bufs.iter().map(|buf| buf.len()).find(|len| *len > 0).unwrap_or(0);
+        let len = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.meter.accepted(first, len);
+        Poll::Ready(Ok(len))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.meter.is_held() {
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.meter.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A request's body: notes when it waits and when it ends, keeps its error for the lane, and holds it to the
+/// length that was announced, for hyper cuts what is too long and says nothing of what is too short.
+pub(super) struct MeteredBody<B> {
+    body: Pin<Box<B>>,
+    /// Bytes to come, when they are known.
+    left: Option<u64>,
+    meter: Arc<Meter>,
+}
+
+impl<B> MeteredBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    /// Begins a request on `meter`, with the `Content-Length` that its head names.
+    pub(super) fn new(
+        body: B,
+        announced: Option<u64>,
+        meter: Arc<Meter>,
+    ) -> Result<MeteredBody<B>, WrongLength> {
+        let exact = body.size_hint().exact();
+        if let (Some(announced), Some(len)) = (announced, exact)
+            && announced != len
+        {
+            return Err(WrongLength::Announced { announced, len });
+        }
+        let body = MeteredBody { body: Box::pin(body), left: announced.or(exact), meter };
+        body.meter.begin(body.state());
+        Ok(body)
+    }
+
+    fn state(&self) -> BodyState {
+        if self.is_end_stream() { BodyState::Ended } else { BodyState::Flowing }
+    }
+
+    fn settle(&self, state: BodyState) {
+        self.meter.set_body(state);
+    }
+
+    fn fail(&self, error: BoxError) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        self.meter.body_failed(error);
+        Poll::Ready(Some(Err(BodyFailed)))
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match self.left.map(|left| left.checked_sub(len)) {
+            Some(None) => return self.fail(WrongLength::Long.into()),
+            left => self.left = left.flatten(),
+        }
+        self.settle(self.state());
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn end(&self) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        match self.left {
+            Some(missing @ 1..) => self.fail(WrongLength::Short { missing }.into()),
+            _ => {
+                self.settle(BodyState::Ended);
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl<B> Body for MeteredBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BodyFailed;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
+        match self.body.as_mut().poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => self.pass(frame),
+            Poll::Ready(Some(Err(error))) => self.fail(error.into()),
+            Poll::Ready(None) => self.end(),
+            Poll::Pending => {
+                self.settle(BodyState::Waiting);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.map_or_else(|| self.body.is_end_stream(), |left| left == 0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(|| self.body.size_hint(), SizeHint::with_exact)
+    }
+}
+
+/// Stands in hyper for the body's own error, which the meter keeps.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body failed")]
+pub(super) struct BodyFailed;
+
+/// A body that is not as long as its head says.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WrongLength {
+    #[error("the body is {len} bytes long, its Content-Length is {announced}")]
+    Announced { announced: u64, len: u64 },
+    #[error("the body is longer than announced")]
+    Long,
+    #[error("the body is {missing} bytes shorter than announced")]
+    Short { missing: u64 },
+}

@@ -1,0 +1,216 @@
+//! What one request's body, stream and socket tell the lane that drives them.
+//!
+//! hyper owns all three and hands none back, so they share a [`Meter`].
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::time::Instant;
+
+use super::error::{BoxError, Sent};
+use super::opening::Foreign;
+use super::patience::{Phase, Seen};
+use super::region::{FileFailure, FileRegion};
+
+/// How much of the present request the connection has accepted, readable from any thread.
+///
+/// Plaintext bytes: over TLS they may wait in the record buffer for a while before they leave.
+/// Both counts start again with each request; a chunked body is counted with its framing.
+#[derive(Debug, Default)]
+pub struct SentCounter {
+    head: AtomicU64,
+    body: AtomicU64,
+}
+
+impl SentCounter {
+    /// Bytes of the request line and the headers.
+    pub fn head_bytes(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the body.
+    pub fn body_bytes(&self) -> u64 {
+        self.body.load(Ordering::Relaxed)
+    }
+
+    fn restart(&self) {
+        self.head.store(0, Ordering::Relaxed);
+        self.body.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The ledger of one lane. Its lock is never contended: all parties live on the lane's thread.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    sent: Arc<SentCounter>,
+    marks: Mutex<Marks>,
+    /// The protocol that the connection's first bytes are of, if that is not HTTP.
+    foreign: OnceLock<Foreign>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    body: BodyState,
+    /// Bytes of the head still to be written; unknown until the first write shows the head.
+    head_left: Option<usize>,
+    /// Accepted by the stream, and perhaps not yet by the socket.
+    unflushed: bool,
+    whole: bool,
+    held: bool,
+    /// Until when a limit of ours keeps the socket from taking bytes.
+    throttled_until: Option<Instant>,
+    socket_bytes: u64,
+    write_error: Option<io::ErrorKind>,
+    file_failure: Option<FileFailure>,
+    body_error: Option<BoxError>,
+    region: Option<FileRegion>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum BodyState {
+    Flowing,
+    /// Asked for a frame and had none ready.
+    Waiting,
+    #[default]
+    Ended,
+}
+
+impl Meter {
+    /// The counter to give out.
+    pub(super) fn sent_counter(&self) -> Arc<SentCounter> {
+        self.sent.clone()
+    }
+
+    /// How far the present request has come.
+    pub(super) fn sent(&self) -> Sent {
+        Sent { body_bytes: self.sent.body_bytes(), whole: self.marks().whole }
+    }
+
+    /// Whether the socket has accepted the whole request.
+    pub(super) fn is_whole(&self) -> bool {
+        self.marks().whole
+    }
+
+    /// Whether a part of the present request has been written, and not the whole.
+    pub(super) fn is_broken_off(&self) -> bool {
+        let marks = self.marks();
+        marks.head_left.is_some() && !marks.whole
+    }
+
+    /// What the watch has to know.
+    pub(super) fn seen(&self) -> Seen {
+        let marks = self.marks();
+        let phase = match marks.body {
+            _ if marks.whole || marks.held => Phase::AwaitingAnswer,
+            BodyState::Waiting if !marks.unflushed => Phase::AwaitingBody,
+            _ => marks.throttled_until.map_or(Phase::Flowing, Phase::HeldBack),
+        };
+        Seen { phase, socket_bytes: marks.socket_bytes }
+    }
+
+    /// From now on nothing more is written: the answer has made the rest of the request pointless.
+    pub(super) fn hold(&self) {
+        self.marks().held = true;
+    }
+
+    /// Whether [`hold`](Self::hold) was called for the present request.
+    pub(super) fn is_held(&self) -> bool {
+        self.marks().held
+    }
+
+    /// The slices that the socket may take from a file.
+    pub(super) fn serve_from(&self, region: Option<FileRegion>) {
+        self.marks().region = region;
+    }
+
+    /// What [`serve_from`](Self::serve_from) was last told.
+    pub(super) fn region(&self) -> Option<FileRegion> {
+        self.marks().region.clone()
+    }
+
+    /// The socket has accepted `len` bytes.
+    pub(super) fn socket_wrote(&self, len: usize) {
+        self.marks().socket_bytes += len as u64;
+    }
+
+    /// Until when the socket may not take bytes; `None` when it may.
+    pub(super) fn throttled(&self, until: Option<Instant>) {
+        self.marks().throttled_until = until;
+    }
+
+    /// Writing to the socket failed because its peer is gone.
+    pub(super) fn write_failed(&self, kind: io::ErrorKind) {
+        self.marks().write_error = Some(kind);
+    }
+
+    /// Why writing stopped, if it did.
+    pub(super) fn write_error(&self) -> Option<io::ErrorKind> {
+        self.marks().write_error
+    }
+
+    /// The file behind the region failed.
+    pub(super) fn file_failed(&self, failure: FileFailure) {
+        self.marks().file_failure = Some(failure);
+    }
+
+    /// The failure of the file, once.
+    pub(super) fn take_file_failure(&self) -> Option<FileFailure> {
+        self.marks().file_failure.take()
+    }
+
+    /// The failure of the body, once.
+    pub(super) fn take_body_error(&self) -> Option<BoxError> {
+        self.marks().body_error.take()
+    }
+
+    /// The protocol that the peer speaks instead of HTTP, if it does.
+    pub(super) fn foreign(&self) -> Option<Foreign> {
+        self.foreign.get().copied()
+    }
+
+    pub(super) fn begin(&self, body: BodyState) {
+        self.sent.restart();
+        let mut marks = self.marks();
+        let (region, socket_bytes) = (marks.region.take(), marks.socket_bytes);
+        *marks = Marks { body, region, socket_bytes, ..Marks::default() };
+    }
+
+    /// The stream has accepted `len` bytes, the first of them from a slice of `first` bytes.
+    pub(super) fn accepted(&self, first: usize, len: usize) {
+        let mut marks = self.marks();
+        // hyper writes the whole head as the first slice of a request's first write.
+        let head_left = marks.head_left.unwrap_or(first);
+        let head = head_left.min(len);
+        marks.head_left = Some(head_left - head);
+        marks.unflushed = true;
+        self.sent.head.fetch_add(head as u64, Ordering::Relaxed);
+        self.sent.body.fetch_add((len - head) as u64, Ordering::Relaxed);
+    }
+
+    /// The socket has all that the stream had accepted, and hyper has nothing more for it now.
+    pub(super) fn flushed(&self) {
+        let mut marks = self.marks();
+        marks.unflushed = false;
+        marks.whole |= marks.body == BodyState::Ended && marks.head_left == Some(0);
+    }
+
+    /// The body has come to this.
+    pub(super) fn set_body(&self, state: BodyState) {
+        self.marks().body = state;
+    }
+
+    /// The body failed.
+    pub(super) fn body_failed(&self, error: BoxError) {
+        self.marks().body_error = Some(error);
+    }
+
+    /// The peer speaks another protocol.
+    pub(super) fn speaks(&self, foreign: Foreign) {
+        self.foreign.get_or_init(|| foreign);
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

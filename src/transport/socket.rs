@@ -1,0 +1,187 @@
+//! The socket under hyper, which sends slices of a mapped file by `sendfile(2)` and so never reads them.
+//!
+//! Slices are recognised by address. Memory and file alternate in the order hyper gives them; one call makes
+//! one system call and reports exactly what it moved, so a partial write needs no state here.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::request_state::Meter;
+use super::sendfile::{self, Run, SendFileError};
+use super::throttle::{Bandwidth, Valve};
+
+/// A TCP connection that can send from a file.
+///
+/// When the peer is gone, writing waits for ever instead of failing: what the peer said before it went is
+/// still to be read, and reading ends with that or with the reason.
+#[derive(Debug)]
+pub(super) struct Socket {
+    tcp: TokioIo<TcpStream>,
+    meter: Arc<Meter>,
+    /// Absent while hands are shaken, which draws on no budget.
+    valve: Option<Valve>,
+}
+
+impl Socket {
+    pub(super) fn new(tcp: TcpStream, meter: Arc<Meter>) -> Socket {
+        Socket { tcp: TokioIo::new(tcp), meter, valve: None }
+    }
+
+    /// From now on it writes only as much as `bandwidth` allows.
+    pub(super) fn draw_on(&mut self, bandwidth: Bandwidth) {
+        self.valve = Some(Valve::new(bandwidth));
+    }
+
+    /// How many bytes may be written now.
+    fn poll_valve(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<usize> {
+        let Some(valve) = &mut self.valve else { return Poll::Ready(usize::MAX) };
+        let was_shut = valve.opens_at().is_some();
+        let open_for = valve.poll_open(cx, || bufs.iter().map(|buf| buf.len() as u64).sum());
+        if was_shut || open_for.is_pending() {
+            self.meter.throttled(valve.opens_at());
+        }
+        open_for
+    }
+
+    fn wrote(&mut self, len: usize) {
+        self.meter.socket_wrote(len);
+        if let Some(valve) = &mut self.valve {
+            valve.wrote(len);
+        }
+    }
+
+    /// What to do about a write that failed for another reason than a full buffer.
+    fn on_write_error(&self, error: io::Error) -> Poll<io::Result<usize>> {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
+                self.meter.write_failed(error.kind());
+                Poll::Pending
+            }
+            _ => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn send(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let socket = self.tcp.inner().as_fd();
+        let region = self.meter.region();
+        match Run::first_of(bufs, region.as_ref()) {
+            Run::Memory { slices, then_file } => sendfile::send_memory(socket, slices, then_file),
+            Run::File { region, slices, len } => {
+                sendfile::send_file(socket, region, slices, len).map_err(|failure| self.give_up_file(failure))
+            }
+        }
+    }
+
+    fn give_up_file(&self, error: SendFileError) -> io::Error {
+        match error {
+            SendFileError::Socket(error) => error,
+            SendFileError::File(failure) => {
+                self.meter.file_failed(failure);
+                io::Error::other("the file behind the map failed")
+            }
+        }
+    }
+}
+
+/// A request that broke off is abandoned by a reset (`SO_LINGER`, `socket(7)`): what the kernel still holds of it
+/// would only keep the server waiting for the rest.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.meter.is_broken_off() {
+            let _ = self.tcp.inner().set_zero_linger();
+        }
+    }
+}
+
+impl Read for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl Write for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(start) = bufs.iter().position(|buf| !buf.is_empty()) else {
+            return Poll::Ready(Ok(0));
+        };
+        if self.meter.write_error().is_some() {
+            return Poll::Pending;
+        }
+        loop {
+            ready!(self.tcp.inner().poll_write_ready(cx))?;
+            let most = ready!(self.poll_valve(cx, &bufs[start..]));
+            let mut cut = IoSlice::new(&[]);
+            let bufs = at_most(most, &bufs[start..], &mut cut);
+            match self.tcp.inner().try_io(Interest::WRITABLE, || self.send(bufs)) {
+                Ok(len) => {
+                    self.wrote(len);
+                    return Poll::Ready(Ok(len));
+                }
+                Err(full) if full.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return self.on_write_error(error),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl Connection for Socket {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+/// The slices at the start of `bufs` that are no longer than `most` together: whole ones, or a part of the first.
+fn at_most<'a, 'b: 'a>(most: usize, bufs: &'a [IoSlice<'b>], cut: &'a mut IoSlice<'a>) -> &'a [IoSlice<'a>] {
+    if most == usize::MAX {
+        return bufs;
+    }
+    let mut left = most;
+    let whole = bufs.iter().take_while(|buf| {
+        let fits = buf.len() <= left;
+        left -= if fits { buf.len() } else { 0 };
+        fits
+    });
+    match whole.count() {
+        0 => {
+            *cut = IoSlice::new(&bufs[0][..most]);
+            std::slice::from_ref(cut)
+        }
+        whole => &bufs[..whole],
+    }
+}
+
+#[cfg(test)]
+mod tests;
