@@ -15,7 +15,7 @@ pub use api::{
     VideoStatus,
 };
 pub use error::{Error, ErrorKind, Refusal, Result};
-pub use source::{Reader, Sigbus};
+pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
     Checksum, ChunkSize, Client, ClientBuilder, Happening, Happenings, Mode, OnChange, PRODUCTION_URL,

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::mmap::{MmapSource, Region};
+use super::mmap::{MappedRegion, MmapSource};
 use super::pipe::HeldChunk;
 use super::pool::BufferPool;
 use super::pread::PreadSource;
-use super::reader::{Choice, Declined, Reader};
+use super::reader::{Choice, Reader, Unavailable};
 use super::uring::UringSource;
 use crate::extent::Extent;
 
@@ -30,7 +30,11 @@ impl AnySource {
     /// The source of a file that was chosen for it, or plain reads with the reason why not.
     ///
     /// The choice was made for the process; this thread may have no ring, or no place for a map.
-    pub fn open(file: &SourceFile, choice: &Choice, pool: &BufferPool) -> (AnySource, Result<(), Declined>) {
+    pub fn open(
+        file: &SourceFile,
+        choice: &Choice,
+        pool: &BufferPool,
+    ) -> (AnySource, Result<(), Unavailable>) {
         match AnySource::open_chosen(file, choice, pool) {
             Ok(source) => (source, Ok(())),
             Err(declined) => {
@@ -39,7 +43,7 @@ impl AnySource {
         }
     }
 
-    fn open_chosen(file: &SourceFile, choice: &Choice, pool: &BufferPool) -> Result<AnySource, Declined> {
+    fn open_chosen(file: &SourceFile, choice: &Choice, pool: &BufferPool) -> Result<AnySource, Unavailable> {
         Ok(match choice.reader {
             Reader::Uring => AnySource::Uring(UringSource::buffered(file, choice.residency, pool)?),
             Reader::Direct => AnySource::Uring(UringSource::direct(file, pool)?),
@@ -49,7 +53,7 @@ impl AnySource {
     }
 
     /// Where the file is in memory, when it is mapped.
-    pub fn region(&self) -> Option<Region> {
+    pub fn region(&self) -> Option<MappedRegion> {
         match self {
             AnySource::Mmap(source) => Some(source.region()),
             AnySource::Uring(_) | AnySource::Pread(_) | AnySource::Held(_) => None,

@@ -13,15 +13,15 @@ pub(super) const BLOCK_BYTES: usize = 1 << 20;
 /// holds any.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
-    pool: Arc<Pool>,
+    pool: Arc<BudgetPool>,
 }
 
 #[derive(Debug)]
-struct Pool {
+struct BudgetPool {
     bytes: u64,
     blocks: usize,
     /// One for each block. Whoever waits longest gets them first, however many it wants.
-    tickets: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Memory that had been used and waits for the next ticket.
     spare: Mutex<Vec<Vec<u8>>>,
 }
@@ -31,8 +31,8 @@ impl MemoryBudget {
     pub fn new(bytes: u64) -> MemoryBudget {
         let blocks = usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES;
         let blocks = blocks.min(Semaphore::MAX_PERMITS);
-        let tickets = Arc::new(Semaphore::new(blocks));
-        MemoryBudget { pool: Arc::new(Pool { bytes, blocks, tickets, spare: Mutex::default() }) }
+        let permits = Arc::new(Semaphore::new(blocks));
+        MemoryBudget { pool: Arc::new(BudgetPool { bytes, blocks, permits, spare: Mutex::default() }) }
     }
 
     /// The least budget, in bytes, that has room for a chunk.
@@ -46,10 +46,10 @@ impl MemoryBudget {
     }
 
     /// Waits for room for a chunk; what asked earlier is served earlier. For ever when there is less in all.
-    pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<Tickets> {
+    pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<BlockPermits> {
         let blocks = u32::try_from(chunk_bytes.div_ceil(BLOCK_BYTES as u64)).ok()?;
-        let permit = self.pool.tickets.clone().acquire_many_owned(blocks).await.ok()?;
-        Some(Tickets { permit: Some(permit), pool: self.pool.clone() })
+        let permit = self.pool.permits.clone().acquire_many_owned(blocks).await.ok()?;
+        Some(BlockPermits { permit: Some(permit), pool: self.pool.clone() })
     }
 
     /// Memory for a block, that whoever asks has a ticket for.
@@ -60,7 +60,7 @@ impl MemoryBudget {
     }
 }
 
-impl Pool {
+impl BudgetPool {
     fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,29 +68,29 @@ impl Pool {
 
 /// The right to so many blocks, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Tickets {
+pub(super) struct BlockPermits {
     permit: Option<OwnedSemaphorePermit>,
-    pool: Arc<Pool>,
+    pool: Arc<BudgetPool>,
 }
 
-impl Tickets {
+impl BlockPermits {
     /// The right to one of them.
-    fn split_one(&mut self) -> Option<Tickets> {
+    fn split_one(&mut self) -> Option<BlockPermits> {
         let permit = self.permit.as_mut()?.split(1)?;
-        Some(Tickets { permit: Some(permit), pool: self.pool.clone() })
+        Some(BlockPermits { permit: Some(permit), pool: self.pool.clone() })
     }
 
     /// The first `len` bytes of `memory`, which costs one ticket until it is dropped; `None` without one.
-    pub(super) fn block(&mut self, memory: Vec<u8>, len: usize) -> Option<Block> {
-        Some(Block { memory, len, tickets: self.split_one()? })
+    pub(super) fn block(&mut self, memory: Vec<u8>, len: usize) -> Option<PipeBlock> {
+        Some(PipeBlock { memory, len, permits: self.split_one()? })
     }
 }
 
-impl Drop for Tickets {
+impl Drop for BlockPermits {
     fn drop(&mut self) {
         let mut spare = self.pool.spare();
         drop(self.permit.take());
-        if self.pool.tickets.available_permits() == self.pool.blocks {
+        if self.pool.permits.available_permits() == self.pool.blocks {
             *spare = Vec::new();
         }
     }
@@ -98,21 +98,21 @@ impl Drop for Tickets {
 
 /// Memory with bytes of a pipe at its start.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(super) struct PipeBlock {
     memory: Vec<u8>,
     len: usize,
-    tickets: Tickets,
+    permits: BlockPermits,
 }
 
-impl AsRef<[u8]> for Block {
+impl AsRef<[u8]> for PipeBlock {
     fn as_ref(&self) -> &[u8] {
         &self.memory[..self.len]
     }
 }
 
-impl Drop for Block {
+impl Drop for PipeBlock {
     fn drop(&mut self) {
-        self.tickets.pool.spare().push(std::mem::take(&mut self.memory));
+        self.permits.pool.spare().push(std::mem::take(&mut self.memory));
     }
 }
 
@@ -129,17 +129,17 @@ mod tests {
     #[test]
     fn memory_is_used_again_and_given_back_when_nobody_holds_any() {
         let budget = MemoryBudget::new(2 * CHUNK);
-        let mut tickets = pollster::block_on(budget.reserve(CHUNK)).unwrap();
-        let block = tickets.block(budget.memory(), 5).unwrap();
+        let mut permits = pollster::block_on(budget.reserve(CHUNK)).unwrap();
+        let block = permits.block(budget.memory(), 5).unwrap();
         assert_eq!((block.as_ref().len(), spare(&budget)), (5, 0));
         drop(block);
         assert_eq!(spare(&budget), 1);
-        let again = tickets.block(budget.memory(), 1).unwrap();
+        let again = permits.block(budget.memory(), 1).unwrap();
         assert_eq!(spare(&budget), 0);
-        assert!(tickets.block(Vec::new(), 0).is_none(), "more blocks than tickets");
-        drop((again, tickets));
+        assert!(permits.block(Vec::new(), 0).is_none(), "more blocks than permits");
+        drop((again, permits));
         assert_eq!(spare(&budget), 0);
-        assert_eq!(budget.pool.tickets.available_permits(), 4);
+        assert_eq!(budget.pool.permits.available_permits(), 4);
     }
 
     #[test]

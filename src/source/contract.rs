@@ -173,12 +173,12 @@ fn without_a_ring_in_the_thread_reading_goes_on_with_the_reason() {
     let mut temp = tempfile::NamedTempFile::new().unwrap();
     temp.write_all(b"some bytes").unwrap();
     let file = SourceFile::open(temp.path()).unwrap();
-    let circumstances = Circumstances { delivery: Delivery::Tls, sigbus: Sigbus::Theirs, ring: &Ok(()) };
-    let choice = probe::choose(Reader::Uring, &file, &circumstances);
+    let environment = Environment { delivery: Delivery::Tls, sigbus: SigbusHandler::Leave, ring: &Ok(()) };
+    let choice = probe::choose(Reader::Uring, &file, &environment);
     testing::without_ring(async move {
         let pool = BufferPool::new(1, 4096).unwrap();
         let (source, declined) = AnySource::open(&file, &choice, &pool);
-        assert_eq!(declined, Err(Declined::NoRing));
+        assert_eq!(declined, Err(Unavailable::NoRing));
         assert_eq!(testing::get(&source, Extent::new(5, 5)).await.unwrap(), "bytes");
     });
 }

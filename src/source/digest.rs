@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 use twox_hash::xxhash3_128::Hasher;
 
-use super::error::{SecondTry, SourceError};
+use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
 use super::page_cache::Residency;
 use crate::extent::Extent;
@@ -80,11 +80,11 @@ impl SourceFile {
         let mut digester = ChunkDigester::new();
         let mut block = vec![0; BLOCK_BYTES.min(extent.len()) as usize];
         let mut rest = extent;
-        let mut second_try = SecondTry::default();
+        let mut retry = RetryOnce::default();
         while !rest.is_empty() {
             let wanted = rest.take(BLOCK_BYTES);
             match self.file().read_at(&mut block[..wanted.len() as usize], rest.offset()) {
-                Ok(0) => return Err(self.ended_at(rest.offset())),
+                Ok(0) => return Err(self.unexpected_end_at(rest.offset())),
                 Ok(read) => {
                     digester.update(&block[..read]);
                     rest = rest.skip(read as u64);
@@ -92,7 +92,7 @@ impl SourceFile {
                         return Ok(None);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted || retry.allows(&error) => {}
                 Err(error) => return Err(self.read_error(rest.offset(), error)),
             }
         }

@@ -119,13 +119,13 @@ pub enum SourceError {
 
 /// The one more try that a failing read is worth: a disk, or a file server that comes back, may fail once.
 #[derive(Debug, Default)]
-pub(super) struct SecondTry {
+pub(super) struct RetryOnce {
     is_used: bool,
 }
 
-impl SecondTry {
+impl RetryOnce {
     /// Returns `true` when the read is to be tried again after this error; once at most.
-    pub(super) fn takes(&mut self, error: &io::Error) -> bool {
+    pub(super) fn allows(&mut self, error: &io::Error) -> bool {
         let may_pass = matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::STALE));
         may_pass && !std::mem::replace(&mut self.is_used, true)
     }
@@ -160,7 +160,7 @@ pub enum Change {
 
 impl Change {
     /// Returns `true` when the open file has the bytes that it was opened with, unless a program put mtime back.
-    pub fn harms_no_byte(self) -> bool {
+    pub fn keeps_content(self) -> bool {
         match self {
             Change::Touched | Change::Removed => true,
             Change::Truncated { .. } | Change::Grown { .. } | Change::Rewritten | Change::Replaced => false,
@@ -199,9 +199,9 @@ mod tests {
 
     #[test]
     fn a_read_that_may_have_failed_by_chance_is_tried_once_more() {
-        let mut second_try = SecondTry::default();
-        assert!(!second_try.takes(&Errno::ISDIR.into()));
-        assert!(second_try.takes(&Errno::STALE.into()));
-        assert!(!second_try.takes(&Errno::IO.into()));
+        let mut retry = RetryOnce::default();
+        assert!(!retry.allows(&Errno::ISDIR.into()));
+        assert!(retry.allows(&Errno::STALE.into()));
+        assert!(!retry.allows(&Errno::IO.into()));
     }
 }

@@ -17,15 +17,15 @@ use crate::extent::Extent;
 /// A regular file, opened for reading, with what it was at opening. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    inner: Arc<Inner>,
+    inner: Arc<OpenedFile>,
     strictness: Strictness,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct OpenedFile {
     file: Arc<File>,
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     file_system: FileSystem,
     /// The first change that harmed no byte.
     touched: OnceLock<Change>,
@@ -43,7 +43,7 @@ pub enum Strictness {
 
 /// What makes a file the same file with the same content, as far as the kernel tells (stat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct FileIdentity {
     /// The device it lies on.
     pub device: u64,
     /// Its inode there.
@@ -82,13 +82,14 @@ impl SourceFile {
         if let Err(errno) = rustix::fs::fcntl_setfl(&file, OFlags::empty()) {
             return Err(unreadable(path, errno.into()));
         }
-        let (identity, file_system) = (Identity::of(&metadata), FileSystem::of(&file));
-        let inner = Inner { file: Arc::new(file), path, identity, file_system, touched: OnceLock::new() };
+        let (identity, file_system) = (FileIdentity::of(&metadata), FileSystem::of(&file));
+        let inner =
+            OpenedFile { file: Arc::new(file), path, identity, file_system, touched: OnceLock::new() };
         Ok(SourceFile { inner: Arc::new(inner), strictness: Strictness::default() })
     }
 
     /// The same file, with other changes that count.
-    pub fn strictness(self, strictness: Strictness) -> SourceFile {
+    pub fn with_strictness(self, strictness: Strictness) -> SourceFile {
         SourceFile { strictness, ..self }
     }
 
@@ -104,7 +105,7 @@ impl SourceFile {
     }
 
     /// What it was at opening.
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> FileIdentity {
         self.inner.identity
     }
 
@@ -122,8 +123,8 @@ impl SourceFile {
     ///
     /// # Errors
     /// [`SourceError::Unreadable`] when the kernel does not tell.
-    pub fn identity_now(&self) -> Result<Identity, SourceError> {
-        self.file().metadata().map(|now| Identity::of(&now)).map_err(|io| self.unreadable(io))
+    pub fn current_identity(&self) -> Result<FileIdentity, SourceError> {
+        self.file().metadata().map(|now| FileIdentity::of(&now)).map_err(|io| self.unreadable(io))
     }
 
     /// The open descriptor.
@@ -141,13 +142,13 @@ impl SourceFile {
     /// [`SourceError::Changed`] with what changed; [`SourceError::Unreadable`] when the kernel does not tell.
     pub fn check_unchanged(&self) -> Result<(), SourceError> {
         let now = self.file().metadata().map_err(|io| self.unreadable(io))?;
-        let mut change = self.identity().change_to(&Identity::of(&now));
+        let mut change = self.identity().change_to(&FileIdentity::of(&now));
         // Removing or renaming a file touches it too: the path tells the better story.
         if matches!(change, None | Some(Change::Touched)) {
             change = self.change_of_path(&now).or(change);
         }
         match change {
-            Some(change) if change.harms_no_byte() && self.strictness == Strictness::Content => {
+            Some(change) if change.keeps_content() && self.strictness == Strictness::Content => {
                 self.inner.touched.get_or_init(|| change);
                 Ok(())
             }
@@ -198,12 +199,12 @@ impl SourceFile {
     }
 
     /// The error of a read that met the end of the file at `offset`, which lies before its length.
-    pub(super) fn ended_at(&self, offset: u64) -> SourceError {
+    pub(super) fn unexpected_end_at(&self, offset: u64) -> SourceError {
         self.changed_or(offset, io::ErrorKind::UnexpectedEof.into())
     }
 
     /// The error of a page at `offset` that a map could not show: cut off, or on a failing disk.
-    pub(super) fn lost_at(&self, offset: u64) -> SourceError {
+    pub(super) fn missing_page_at(&self, offset: u64) -> SourceError {
         self.changed_or(offset, Errno::IO.into())
     }
 
@@ -220,9 +221,9 @@ impl SourceFile {
     }
 }
 
-impl Identity {
-    fn of(metadata: &Metadata) -> Identity {
-        Identity {
+impl FileIdentity {
+    fn of(metadata: &Metadata) -> FileIdentity {
+        FileIdentity {
             device: metadata.dev(),
             inode: metadata.ino(),
             len: metadata.len(),
@@ -232,7 +233,7 @@ impl Identity {
     }
 
     /// What happened to a file that was `self` and is `now`; `None` when nothing did.
-    fn change_to(&self, now: &Identity) -> Option<Change> {
+    fn change_to(&self, now: &FileIdentity) -> Option<Change> {
         let (from, to) = (self.len, now.len);
         if to < from {
             Some(Change::Truncated { from, to })

@@ -20,29 +20,29 @@ use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::reader::{Choice, Declined, Delivery};
-use super::reads::Reads;
-use super::sigbus::Guard;
+use super::reader::{Choice, Delivery, Unavailable};
+use super::reads::ReadTracker;
+use super::sigbus::SigbusGuard;
 use crate::extent::Extent;
 
 /// Slices of a map. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MmapSource {
-    inner: Rc<Inner>,
+    inner: Rc<MmapInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct MmapInner {
     file: SourceFile,
     whole: Bytes,
-    map: Arc<Map>,
-    waits: bool, // Some of it has to come from a disk.
-    reads: Reads,
+    map: Arc<FileMap>,
+    may_block: bool, // Some of it has to come from a disk.
+    reads: ReadTracker,
 }
 
 /// Where in memory a file is mapped, for an adapter that sends the file instead of the memory.
 #[derive(Clone, Debug)]
-pub struct Region {
+pub struct MappedRegion {
     /// The address of the file's first byte.
     pub address: usize,
     /// The length of the map in bytes.
@@ -54,33 +54,35 @@ pub struct Region {
 impl MmapSource {
     /// # Errors
     /// When the process may not map that much, or too many maps are read in user space already.
-    pub(super) fn new(file: &SourceFile, choice: &Choice) -> Result<MmapSource, Declined> {
+    pub(super) fn new(file: &SourceFile, choice: &Choice) -> Result<MmapSource, Unavailable> {
         let raw = map(file)?;
         let guard = match choice.delivery {
             Delivery::Plain => None,
-            Delivery::Tls => Some(Guard::over(&raw)?),
+            Delivery::Tls => Some(SigbusGuard::over(&raw)?),
         };
-        let map = Arc::new(Map { guard, raw, len: file.len() as usize, present: AtomicUsize::new(0) });
-        let whole = Bytes::from_owner(Whole(Arc::clone(&map)));
-        let (file, waits) = (file.clone(), !choice.residency.is_whole());
-        Ok(MmapSource { inner: Rc::new(Inner { file, whole, map, waits, reads: Reads::default() }) })
+        let map = Arc::new(FileMap { guard, raw, len: file.len() as usize, present: AtomicUsize::new(0) });
+        let whole = Bytes::from_owner(MapBytes(Arc::clone(&map)));
+        let (file, may_block) = (file.clone(), !choice.residency.is_fully_cached());
+        Ok(MmapSource {
+            inner: Rc::new(MmapInner { file, whole, map, may_block, reads: ReadTracker::default() }),
+        })
     }
 
     /// Where the file is in memory.
-    pub fn region(&self) -> Region {
+    pub fn region(&self) -> MappedRegion {
         let whole = &self.inner.whole;
         let file = Arc::clone(self.inner.file.file());
-        Region { address: whole.as_ptr() as usize, len: whole.len(), file }
+        MappedRegion { address: whole.as_ptr() as usize, len: whole.len(), file }
     }
 
-    fn is_read_here(&self) -> bool {
+    fn is_read_in_user_space(&self) -> bool {
         self.inner.map.guard.is_some()
     }
 }
 
 impl Source for MmapSource {
     fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
-        match self.is_read_here() && self.inner.waits && !extent.is_empty() {
+        match self.is_read_in_user_space() && self.inner.may_block && !extent.is_empty() {
             true => None,
             false => Some(self.inner.slice(extent)),
         }
@@ -91,7 +93,7 @@ impl Source for MmapSource {
         async move {
             // What the disk takes long for happens on a blocking thread; the pages are there afterwards.
             let map = Arc::clone(&inner.map);
-            let populating = inner.reads.on_thread(move || map.populate(extent));
+            let populating = inner.reads.run_blocking(move || map.populate(extent));
             let stopped = |error| inner.file.read_error(extent.offset(), io::Error::other(error));
             let _ = populating.await.map_err(stopped)?;
             inner.slice(extent)
@@ -99,38 +101,38 @@ impl Source for MmapSource {
     }
 
     fn block_bytes(&self) -> u64 {
-        match self.is_read_here() {
+        match self.is_read_in_user_space() {
             true => READ_BLOCK_BYTES,
             false => u64::MAX,
         }
     }
 
     fn depth(&self) -> usize {
-        match self.is_read_here() && self.inner.waits {
-            true => super::DEPTH,
+        match self.is_read_in_user_space() && self.inner.may_block {
+            true => super::DEFAULT_DEPTH,
             false => 1,
         }
     }
 
     fn needs_check(&self) -> bool {
-        self.is_read_here()
+        self.is_read_in_user_space()
     }
 
     fn check(&self) -> Result<(), SourceError> {
-        self.inner.map.fault().map_or(Ok(()), |at| Err(self.inner.file.lost_at(at)))
+        self.inner.map.fault().map_or(Ok(()), |at| Err(self.inner.file.missing_page_at(at)))
     }
 }
 
-impl Inner {
+impl MmapInner {
     fn slice(&self, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         if let Some(at) = self.map.fault() {
-            return Err(self.file.lost_at(at));
+            return Err(self.file.missing_page_at(at));
         }
         // Takes the faults at once, and meets the end of a truncated file without a signal; twice, as a disk may fail once.
         let is_missing = || self.map.populate(extent).is_err();
         if self.map.guard.is_some() && is_missing() && is_missing() {
-            return Err(self.file.lost_at(extent.offset()));
+            return Err(self.file.missing_page_at(extent.offset()));
         }
         Ok(self.whole.slice(extent.offset() as usize..extent.end() as usize))
     }
@@ -138,21 +140,21 @@ impl Inner {
 
 /// The map itself. Unmapped when the source and the last slice are gone.
 #[derive(Debug)]
-struct Map {
-    guard: Option<Guard>, // Before the memory: afterwards the addresses may be anybody's.
+struct FileMap {
+    guard: Option<SigbusGuard>, // Before the memory: afterwards the addresses may be anybody's.
     raw: MmapRaw,
     len: usize,
     /// Bytes made present since others were let go.
     present: AtomicUsize,
 }
 
-impl Map {
+impl FileMap {
     /// Makes the extent's pages present. An error means that some of them cannot be.
     fn populate(&self, extent: Extent) -> io::Result<()> {
         let (offset, len) = (extent.offset() as usize, extent.len() as usize);
-        if self.present.fetch_add(len, Ordering::Relaxed) >= PRESENT_BYTES {
+        if self.present.fetch_add(len, Ordering::Relaxed) >= MOST_PRESENT_BYTES {
             self.present.store(len, Ordering::Relaxed);
-            self.let_go();
+            self.release_pages();
         }
         match self.raw.advise_range(Advice::PopulateRead, offset, len) {
             // Before Linux 5.14 the pages come one by one, when they are touched.
@@ -163,7 +165,7 @@ impl Map {
 
     /// Gives back the page tables of what was read: a file of 30 GiB would come to hold 60 MiB of them, and
     /// count as the largest process there is when memory runs out. What is still in use comes back when touched.
-    fn let_go(&self) {
+    fn release_pages(&self) {
         // SAFETY: the map is of a file and read only, so that a page let go shows the file's bytes again.
         let _ = unsafe { self.raw.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
@@ -175,9 +177,9 @@ impl Map {
     }
 }
 
-struct Whole(Arc<Map>);
+struct MapBytes(Arc<FileMap>);
 
-impl AsRef<[u8]> for Whole {
+impl AsRef<[u8]> for MapBytes {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `len` bytes are mapped for reading from `as_ptr` on for as long as the `Arc` lives. What
         // other processes write to the file may show; nothing here relies on two reads being equal.
@@ -186,21 +188,22 @@ impl AsRef<[u8]> for Whole {
 }
 
 /// Whether the process may map the file.
-pub(super) fn mappable(file: &SourceFile) -> Result<(), Declined> {
+pub(super) fn mappable(file: &SourceFile) -> Result<(), Unavailable> {
     map(file).map(drop)
 }
 
-fn map(file: &SourceFile) -> Result<MmapRaw, Declined> {
-    let len = usize::try_from(file.len()).map_err(|_| Declined::other(&io::ErrorKind::OutOfMemory.into()))?;
+fn map(file: &SourceFile) -> Result<MmapRaw, Unavailable> {
+    let len = usize::try_from(file.len())
+        .map_err(|_| Unavailable::from_other_error(&io::ErrorKind::OutOfMemory.into()))?;
     let file: &File = file.file();
-    MmapOptions::new().len(len).map_raw_read_only(file).map_err(|error| Declined::other(&error))
+    MmapOptions::new().len(len).map_raw_read_only(file).map_err(|error| Unavailable::from_other_error(&error))
 }
 
 /// Slices of this size are handed out where the map is read, so that a truncation is noticed soon.
 const READ_BLOCK_BYTES: u64 = 1 << 20;
 
 /// How much of a map that is read has page tables at most, give or take what is in use.
-const PRESENT_BYTES: usize = 64 << 20;
+const MOST_PRESENT_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests;

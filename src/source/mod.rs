@@ -29,15 +29,15 @@ pub use any::AnySource;
 pub use budget::MemoryBudget;
 pub use digest::{ChunkDigest, ChunkDigester};
 pub use error::{Change, SourceError};
-pub use file::{Identity, SourceFile, Strictness};
+pub use file::{FileIdentity, SourceFile, Strictness};
 pub use file_system::FileSystem;
-pub use mmap::{MmapSource, Region};
+pub use mmap::{MappedRegion, MmapSource};
 pub use page_cache::Residency;
-pub use pipe::{Demand, HeldChunk, PipeReader};
+pub use pipe::{CancelGuard, HeldChunk, PipeReader};
 pub use pool::{BLOCK_BYTES, BufferPool};
 pub use pread::PreadSource;
-pub use probe::{Circumstances, Sigbus};
-pub use reader::{Choice, Declined, Delivery, Reader, Why};
+pub use probe::{Environment, SigbusHandler};
+pub use reader::{Choice, Delivery, Reader, Reason, Unavailable};
 pub use uring::UringSource;
 
 use crate::extent::Extent;
@@ -77,8 +77,8 @@ pub trait Source: Clone + 'static {
     }
 }
 
-/// Reads in flight for one chunk where nobody chose ([`BufferPool::reading_ahead`]).
-pub const DEPTH: usize = 4;
+/// Reads in flight for one chunk where nobody chose ([`BufferPool::with_depth`]).
+pub const DEFAULT_DEPTH: usize = 4;
 
 #[cfg(test)]
 mod contract;

@@ -42,7 +42,7 @@ impl Residency {
     }
 
     /// Whether nothing of it has to come from a disk, as far as the kernel told.
-    pub fn is_whole(self) -> bool {
+    pub fn is_fully_cached(self) -> bool {
         self.percent == 100
     }
 }

@@ -18,7 +18,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
 use super::Source;
-use super::budget::{BLOCK_BYTES, MemoryBudget, Tickets};
+use super::budget::{BLOCK_BYTES, BlockPermits, MemoryBudget};
 use super::error::SourceError;
 use crate::extent::Extent;
 
@@ -34,37 +34,28 @@ pub struct PipeReader<R> {
     /// The next bytes, none of them at the end of the pipe; `None` where nobody looked yet.
     ahead: Option<Vec<u8>>,
     budget: MemoryBudget,
-    desk: Arc<Desk>,
+    shared: Arc<SharedChunk>,
 }
 
 /// A chunk of a pipe. A clone shares its memory, which is free for the next chunk after the last drop.
 #[derive(Clone)]
 pub struct HeldChunk {
-    inner: Arc<Inner>,
+    inner: Arc<ChunkInner>,
 }
 
-struct Inner {
+struct ChunkInner {
     name: PathBuf,
     extent: Extent,
-    place: Place,
+    is_last: bool,
     blocks: Vec<Bytes>,
-}
-
-/// Whether more comes after a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// At least one byte follows.
-    Middle,
-    /// The pipe ended with this chunk.
-    Last,
 }
 
 /// Somebody's wish for the chunks of a pipe. Dropping it gives back at once what the reader holds of the
 /// chunk that it is at, be it in the middle of a read that never ends, and lets it wait for memory no longer.
 #[derive(Debug)]
 #[must_use = "dropping it says that nobody wants the chunks"]
-pub struct Demand {
-    desk: Arc<Desk>,
+pub struct CancelGuard {
+    shared: Arc<SharedChunk>,
 }
 
 impl<R: Read> PipeReader<R> {
@@ -89,13 +80,13 @@ impl<R: Read> PipeReader<R> {
         if budget_bytes < needed {
             return Err(SourceError::Budget { name, chunk_bytes, needed, budget_bytes });
         }
-        let desk = Arc::new(Desk::default());
-        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, budget, desk })
+        let shared = Arc::new(SharedChunk::default());
+        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, budget, shared })
     }
 
     /// What keeps the reader at work once it was asked for.
-    pub fn demand(&self) -> Demand {
-        Demand { desk: self.desk.clone() }
+    pub fn cancel_guard(&self) -> CancelGuard {
+        CancelGuard { shared: self.shared.clone() }
     }
 
     /// The next chunk; `None` after the last one, or when nobody wants it any more. Waits for bytes, and then
@@ -107,7 +98,7 @@ impl<R: Read> PipeReader<R> {
     pub fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
         let chunk = self.cut();
         if !matches!(chunk, Ok(Some(_))) {
-            self.desk.clear();
+            self.shared.clear();
         }
         chunk
     }
@@ -126,7 +117,7 @@ impl<R: Read> PipeReader<R> {
         let whole = Extent::new(begin, self.chunk_bytes);
         for extent in whole.blocks(BLOCK_BYTES as u64) {
             let (memory, len) = self.fill(extent)?;
-            if !self.desk.keep(memory, len) {
+            if !self.shared.keep(memory, len) {
                 return Ok(None);
             }
             self.offset += len as u64;
@@ -135,11 +126,12 @@ impl<R: Read> PipeReader<R> {
                 break;
             }
         }
-        let place = if self.look_ahead()?.is_empty() { Place::Last } else { Place::Middle };
+        let is_last = self.look_ahead()?.is_empty();
         let extent = whole.take(self.offset - begin);
-        let hold =
-            |blocks| HeldChunk { inner: Arc::new(Inner { name: self.name.clone(), extent, place, blocks }) };
-        Ok(self.desk.finish().map(hold))
+        let hold = |blocks| HeldChunk {
+            inner: Arc::new(ChunkInner { name: self.name.clone(), extent, is_last, blocks }),
+        };
+        Ok(self.shared.finish().map(hold))
     }
 
     /// The first bytes of the next chunk, of which there is at least one until the pipe ends. Waits for them.
@@ -156,10 +148,10 @@ impl<R: Read> PipeReader<R> {
 
     /// Waits for room for a chunk; false when nobody wants the chunk any more.
     fn reserve(&self) -> bool {
-        let tickets = pin!(self.budget.reserve(self.chunk_bytes));
-        let abandoned = pin!(self.desk.abandoned.notified());
-        match pollster::block_on(select(tickets, abandoned)) {
-            Either::Left((Some(tickets), _)) => self.desk.begin(tickets),
+        let permits = pin!(self.budget.reserve(self.chunk_bytes));
+        let cancelled = pin!(self.shared.cancelled.notified());
+        match pollster::block_on(select(permits, cancelled)) {
+            Either::Left((Some(permits), _)) => self.shared.begin(permits),
             Either::Left((None, _)) | Either::Right(_) => false,
         }
     }
@@ -194,42 +186,42 @@ fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-impl Drop for Demand {
+impl Drop for CancelGuard {
     fn drop(&mut self) {
-        *self.desk.state() = State::Abandoned;
-        self.desk.abandoned.notify_one();
+        *self.shared.state() = FillState::Cancelled;
+        self.shared.cancelled.notify_one();
     }
 }
 
 /// What the reader has of a chunk, where it can be taken away while a read blocks.
 #[derive(Debug, Default)]
-struct Desk {
-    state: Mutex<State>,
-    abandoned: Notify,
+struct SharedChunk {
+    state: Mutex<FillState>,
+    cancelled: Notify,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum FillState {
     #[default]
     Empty,
     Filling {
-        tickets: Tickets,
+        permits: BlockPermits,
         blocks: Vec<Bytes>,
     },
-    Abandoned,
+    Cancelled,
 }
 
-impl Desk {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedChunk {
+    fn state(&self) -> MutexGuard<'_, FillState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A chunk begins, unless nobody wants it.
-    fn begin(&self, tickets: Tickets) -> bool {
+    fn begin(&self, permits: BlockPermits) -> bool {
         let mut state = self.state();
-        let is_wanted = !matches!(*state, State::Abandoned);
+        let is_wanted = !matches!(*state, FillState::Cancelled);
         if is_wanted {
-            *state = State::Filling { tickets, blocks: Vec::new() };
+            *state = FillState::Filling { permits, blocks: Vec::new() };
         }
         is_wanted
     }
@@ -238,14 +230,14 @@ impl Desk {
     fn keep(&self, memory: Vec<u8>, len: usize) -> bool {
         match &mut *self.state() {
             // An empty block would keep memory for nothing.
-            State::Filling { tickets, blocks } if len > 0 => {
-                let block = tickets.block(memory, len);
+            FillState::Filling { permits, blocks } if len > 0 => {
+                let block = permits.block(memory, len);
                 let is_kept = block.is_some();
                 blocks.extend(block.map(Bytes::from_owner));
                 is_kept
             }
-            State::Filling { .. } => true,
-            State::Empty | State::Abandoned => false,
+            FillState::Filling { .. } => true,
+            FillState::Empty | FillState::Cancelled => false,
         }
     }
 
@@ -253,7 +245,7 @@ impl Desk {
     fn finish(&self) -> Option<Vec<Bytes>> {
         let mut state = self.state();
         match std::mem::take(&mut *state) {
-            State::Filling { blocks, .. } => Some(blocks),
+            FillState::Filling { blocks, .. } => Some(blocks),
             other => {
                 *state = other;
                 None
@@ -272,9 +264,9 @@ impl HeldChunk {
         self.inner.extent
     }
 
-    /// Whether more comes after it.
-    pub fn place(&self) -> Place {
-        self.inner.place
+    /// Returns `true` if the pipe ended with this chunk; otherwise at least one byte follows.
+    pub fn is_last(&self) -> bool {
+        self.inner.is_last
     }
 
     /// The bytes of the extent in one block; `None` where they lie in several.
@@ -353,8 +345,12 @@ impl<R> fmt::Debug for PipeReader<R> {
 
 impl fmt::Debug for HeldChunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { name, extent, place, .. } = &*self.inner;
-        f.debug_struct("HeldChunk").field("name", name).field("extent", extent).field("place", place).finish()
+        let ChunkInner { name, extent, is_last, .. } = &*self.inner;
+        f.debug_struct("HeldChunk")
+            .field("name", name)
+            .field("extent", extent)
+            .field("is_last", is_last)
+            .finish()
     }
 }
 

@@ -14,26 +14,26 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::Source;
-use super::error::{SecondTry, SourceError};
+use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
 use super::page_cache::Residency;
-use super::pool::{BufferPool, Lease};
-use super::reads::Reads;
+use super::pool::{BufferPool, PooledBuffer};
+use super::reads::ReadTracker;
 use crate::extent::Extent;
 
 /// Blocks of a file, read without a ring. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PreadSource {
-    inner: Rc<Inner>,
+    inner: Rc<PreadInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct PreadInner {
     file: SourceFile,
     pool: BufferPool,
     residency: Residency,
     nowait_works: Cell<bool>,
-    reads: Reads,
+    reads: ReadTracker,
 }
 
 impl PreadSource {
@@ -44,8 +44,8 @@ impl PreadSource {
             let _ = fadvise(file.file(), 0, None, Advice::Sequential);
         }
         let (file, pool, nowait_works) = (file.clone(), pool.clone(), Cell::new(!residency.is_cold()));
-        let reads = Reads::default();
-        PreadSource { inner: Rc::new(Inner { file, pool, residency, nowait_works, reads }) }
+        let reads = ReadTracker::default();
+        PreadSource { inner: Rc::new(PreadInner { file, pool, residency, nowait_works, reads }) }
     }
 }
 
@@ -69,25 +69,25 @@ impl Source for PreadSource {
     }
 }
 
-impl Inner {
+impl PreadInner {
     async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         self.pool.check_fits(extent, &self.file)?;
-        self.reads.returned().await;
-        let mut lease = self.pool.lease().await;
-        let rest = extent.skip(self.read_cached(&mut lease, extent));
+        self.reads.wait_for_abandoned().await;
+        let mut buffer = self.pool.acquire().await;
+        let rest = extent.skip(self.read_cached(&mut buffer, extent));
         if !rest.is_empty() {
-            lease = self.read_blocking(lease, extent, rest).await?;
+            buffer = self.read_blocking(buffer, extent, rest).await?;
         }
-        Ok(lease.into_bytes(0..extent.len() as usize))
+        Ok(buffer.into_bytes(0..extent.len() as usize))
     }
 
     /// Reads from the start of the extent what the page cache has, and says how many bytes that was.
-    fn read_cached(&self, lease: &mut Lease, extent: Extent) -> u64 {
+    fn read_cached(&self, buffer: &mut PooledBuffer, extent: Extent) -> u64 {
         if !self.nowait_works.get() {
             return 0;
         }
-        let mut window = [IoSliceMut::new(&mut lease[..extent.len() as usize])];
+        let mut window = [IoSliceMut::new(&mut buffer[..extent.len() as usize])];
         match preadv2(self.file.file(), &mut window, extent.offset(), ReadWriteFlags::NOWAIT) {
             Ok(read) => read as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -100,14 +100,19 @@ impl Inner {
     }
 
     /// Reads the rest of the extent on a blocking thread, which keeps the lease even if nobody waits.
-    async fn read_blocking(&self, lease: Lease, extent: Extent, rest: Extent) -> Result<Lease, SourceError> {
+    async fn read_blocking(
+        &self,
+        buffer: PooledBuffer,
+        extent: Extent,
+        rest: Extent,
+    ) -> Result<PooledBuffer, SourceError> {
         let (file, residency) = (self.file.clone(), self.residency);
-        let reading = self.reads.on_thread(move || {
-            let lease = fill(&file, lease, extent, rest)?;
+        let reading = self.reads.run_blocking(move || {
+            let buffer = fill(&file, buffer, extent, rest)?;
             if residency.is_cold() {
-                forget(&file, extent);
+                evict(&file, extent);
             }
-            Ok(lease)
+            Ok(buffer)
         });
         reading
             .await
@@ -115,21 +120,26 @@ impl Inner {
     }
 }
 
-fn fill(file: &SourceFile, mut lease: Lease, extent: Extent, mut rest: Extent) -> Result<Lease, SourceError> {
-    let mut second_try = SecondTry::default();
+fn fill(
+    file: &SourceFile,
+    mut buffer: PooledBuffer,
+    extent: Extent,
+    mut rest: Extent,
+) -> Result<PooledBuffer, SourceError> {
+    let mut retry = RetryOnce::default();
     while !rest.is_empty() {
         let filled = (rest.offset() - extent.offset()) as usize;
-        match file.file().read_at(&mut lease[filled..extent.len() as usize], rest.offset()) {
-            Ok(0) => return Err(file.ended_at(rest.offset())),
+        match file.file().read_at(&mut buffer[filled..extent.len() as usize], rest.offset()) {
+            Ok(0) => return Err(file.unexpected_end_at(rest.offset())),
             Ok(read) => rest = rest.skip(read as u64),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted || retry.allows(&error) => {}
             Err(error) => return Err(file.read_error(rest.offset(), error)),
         }
     }
-    Ok(lease)
+    Ok(buffer)
 }
 
 /// Takes the extent's pages out of the page cache: the bytes are in the lease now. Only a hint.
-fn forget(file: &SourceFile, extent: Extent) {
+fn evict(file: &SourceFile, extent: Extent) {
     let _ = fadvise(file.file(), extent.offset(), NonZeroU64::new(extent.len()), Advice::DontNeed);
 }

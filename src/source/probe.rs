@@ -6,73 +6,77 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use super::file::SourceFile;
 use super::mmap;
 use super::page_cache::{Residency, residency};
-use super::reader::{Choice, Declined, Delivery, Reader, Why};
+use super::reader::{Choice, Delivery, Reader, Reason, Unavailable};
 use super::uring::aligned::ALIGNMENT;
 
 /// Whose signal SIGBUS is. A map that is read in user space raises it when its file is truncated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Sigbus {
+pub enum SigbusHandler {
     /// The program's: a map is read here only where [`Reader::Mmap`] asks for one.
     #[default]
-    Theirs,
+    Leave,
     /// Ours to handle before the program does: for whoever owns the process. Files in the page cache take 8 %
     /// less processor time over TLS then.
-    Ours,
+    Install,
 }
 
 /// What the choice of a reader depends on, beside the file.
 #[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
+pub struct Environment<'a> {
     /// What the bytes are read for.
     pub delivery: Delivery,
     /// Whether maps may be read here unasked.
-    pub sigbus: Sigbus,
+    pub sigbus: SigbusHandler,
     /// What [`ring`] gave.
-    pub ring: &'a Result<(), Declined>,
+    pub ring: &'a Result<(), Unavailable>,
 }
 
 /// Sets up a ring as a worker would, and takes it down again (io_uring_setup(2)).
 ///
 /// # Errors
 /// Why this process may not have one.
-pub fn ring() -> Result<(), Declined> {
-    let ring = IoUring::new(RING_ENTRIES).map_err(|error| Declined::of_ring(&error))?;
+pub fn check_ring() -> Result<(), Unavailable> {
+    let ring = IoUring::new(RING_ENTRIES).map_err(|error| Unavailable::from_ring_error(&error))?;
     let mut probe = Probe::new();
     // Kernels before 5.6 know neither the question nor the operation.
-    ring.submitter().register_probe(&mut probe).map_err(|_| Declined::TooOld)?;
+    ring.submitter().register_probe(&mut probe).map_err(|_| Unavailable::TooOld)?;
     match probe.is_supported(opcode::Read::CODE) && probe.is_supported(opcode::ReadFixed::CODE) {
         true => Ok(()),
-        false => Err(Declined::TooOld),
+        false => Err(Unavailable::TooOld),
     }
 }
 
 /// Takes the reader `wanted` for a file if it is to be had, and [`Reader::Pread`] if it is not.
 ///
 /// By itself, hot data goes out as a map, and by the ring where it would be read in user space and
-/// [`Sigbus`] is not ours; cold data goes around the page cache.
-pub fn choose(wanted: Reader, file: &SourceFile, circumstances: &Circumstances<'_>) -> Choice {
-    let Circumstances { delivery, sigbus, ring } = *circumstances;
+/// [`SigbusHandler`] is not ours; cold data goes around the page cache.
+pub fn choose(wanted: Reader, file: &SourceFile, environment: &Environment<'_>) -> Choice {
+    let Environment { delivery, sigbus, ring } = *environment;
     let residency = residency(file);
-    let (reader, why) = match wanted {
-        Reader::Auto => (suited(residency, delivery, sigbus), Why::Residency(residency)),
-        asked => (asked, Why::Asked),
+    let (reader, reason) = match wanted {
+        Reader::Auto => (preferred(residency, delivery, sigbus), Reason::Residency(residency)),
+        asked => (asked, Reason::Asked),
     };
-    let (reader, why) = match to_be_had(reader, file, ring) {
-        Ok(()) => (reader, why),
-        Err(declined) => (Reader::Pread, Why::Declined { wanted: reader, declined }),
+    let (reader, reason) = match check_available(reader, file, ring) {
+        Ok(()) => (reader, reason),
+        Err(declined) => (Reader::Pread, Reason::Unavailable { wanted: reader, declined }),
     };
-    Choice { reader, delivery, residency, why }
+    Choice { reader, delivery, residency, reason }
 }
 
-fn suited(residency: Residency, delivery: Delivery, sigbus: Sigbus) -> Reader {
+fn preferred(residency: Residency, delivery: Delivery, sigbus: SigbusHandler) -> Reader {
     match (delivery, sigbus) {
         _ if residency.is_cold() => Reader::Direct,
-        (Delivery::Plain, _) | (Delivery::Tls, Sigbus::Ours) => Reader::Mmap,
-        (Delivery::Tls, Sigbus::Theirs) => Reader::Uring,
+        (Delivery::Plain, _) | (Delivery::Tls, SigbusHandler::Install) => Reader::Mmap,
+        (Delivery::Tls, SigbusHandler::Leave) => Reader::Uring,
     }
 }
 
-fn to_be_had(reader: Reader, file: &SourceFile, ring: &Result<(), Declined>) -> Result<(), Declined> {
+fn check_available(
+    reader: Reader,
+    file: &SourceFile,
+    ring: &Result<(), Unavailable>,
+) -> Result<(), Unavailable> {
     match reader {
         Reader::Auto | Reader::Pread => Ok(()),
         Reader::Uring => ring.clone(),
@@ -82,8 +86,8 @@ fn to_be_had(reader: Reader, file: &SourceFile, ring: &Result<(), Declined>) -> 
 }
 
 /// Whether the file can be read around the page cache into our blocks.
-fn direct(file: &SourceFile) -> Result<(), Declined> {
-    let direct = file.open_direct().map_err(|error| Declined::of_direct(&error))?;
+fn direct(file: &SourceFile) -> Result<(), Unavailable> {
+    let direct = file.open_direct().map_err(|error| Unavailable::from_direct_error(&error))?;
     let Ok(stat) = statx(&direct, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) else {
         return Ok(()); // Too old to tell: the first read will.
     };
@@ -91,8 +95,8 @@ fn direct(file: &SourceFile) -> Result<(), Declined> {
         return Ok(());
     }
     match stat.stx_dio_offset_align.max(stat.stx_dio_mem_align) {
-        0 => Err(Declined::NoDirect),
-        needed if needed as usize > ALIGNMENT => Err(Declined::Alignment { needed }),
+        0 => Err(Unavailable::NoDirect),
+        needed if needed as usize > ALIGNMENT => Err(Unavailable::Alignment { needed }),
         _ => Ok(()),
     }
 }
@@ -115,12 +119,12 @@ mod tests {
         (temp, file)
     }
 
-    fn plain(ring: &Result<(), Declined>) -> Circumstances<'_> {
-        Circumstances { delivery: Delivery::Plain, sigbus: Sigbus::Theirs, ring }
+    fn plain(ring: &Result<(), Unavailable>) -> Environment<'_> {
+        Environment { delivery: Delivery::Plain, sigbus: SigbusHandler::Leave, ring }
     }
 
-    fn tls(ring: &Result<(), Declined>) -> Circumstances<'_> {
-        Circumstances { delivery: Delivery::Tls, ..plain(ring) }
+    fn tls(ring: &Result<(), Unavailable>) -> Environment<'_> {
+        Environment { delivery: Delivery::Tls, ..plain(ring) }
     }
 
     fn chill(temp: &tempfile::NamedTempFile) {
@@ -128,8 +132,8 @@ mod tests {
         rustix::fs::fadvise(temp.as_file(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
     }
 
-    /// What `ring()` says on a thread whose io_uring_setup fails with `errno`.
-    fn ring_refused_with(errno: i32) -> Result<(), Declined> {
+    /// What `check_ring()` says on a thread whose io_uring_setup fails with `errno`.
+    fn ring_refused_with(errno: i32) -> Result<(), Unavailable> {
         let refused = std::thread::spawn(move || {
             let calls = [(libc::SYS_io_uring_setup, vec![])].into();
             let action = SeccompAction::Errno(errno as u32);
@@ -137,16 +141,16 @@ mod tests {
             let filter = SeccompFilter::new(calls, SeccompAction::Allow, action, arch).unwrap();
             let program: BpfProgram = filter.try_into().unwrap();
             apply_filter(&program).unwrap();
-            ring()
+            check_ring()
         });
         refused.join().unwrap()
     }
 
     #[test]
     fn a_refused_ring_says_who_refused_it() {
-        assert_eq!(ring_refused_with(libc::EPERM), Err(Declined::Forbidden));
-        assert_eq!(ring_refused_with(libc::ENOSYS), Err(Declined::NoSuchCall));
-        assert_eq!(ring_refused_with(libc::ENOMEM), Err(Declined::Memlock));
+        assert_eq!(ring_refused_with(libc::EPERM), Err(Unavailable::Forbidden));
+        assert_eq!(ring_refused_with(libc::ENOSYS), Err(Unavailable::NoSuchCall));
+        assert_eq!(ring_refused_with(libc::ENOMEM), Err(Unavailable::Memlock));
         let choked = ring_refused_with(libc::EMFILE).unwrap_err();
         assert!(choked.to_string().contains("open files"), "{choked}");
     }
@@ -158,7 +162,7 @@ mod tests {
         for wanted in [Reader::Uring, Reader::Direct] {
             let choice = choose(wanted, &file, &tls(&ring));
             assert_eq!(choice.reader, Reader::Pread);
-            assert_eq!(choice.why, Why::Declined { wanted, declined: Declined::Forbidden });
+            assert_eq!(choice.reason, Reason::Unavailable { wanted, declined: Unavailable::Forbidden });
             assert!(choice.to_string().contains("seccomp"), "{choice}");
         }
     }
@@ -176,7 +180,7 @@ mod tests {
         let (_temp, file) = file_of(1 << 20);
         let ring = Ok(());
         assert_eq!(choose(Reader::Auto, &file, &tls(&ring)).reader, Reader::Uring);
-        let ours = Circumstances { sigbus: Sigbus::Ours, ..tls(&ring) };
+        let ours = Environment { sigbus: SigbusHandler::Install, ..tls(&ring) };
         assert_eq!(choose(Reader::Auto, &file, &ours).reader, Reader::Mmap);
     }
 
@@ -185,14 +189,14 @@ mod tests {
         let (temp, file) = file_of(4 << 20);
         chill(&temp);
         for delivery in [Delivery::Plain, Delivery::Tls] {
-            let sigbus = Sigbus::Ours;
-            let choice = choose(Reader::Auto, &file, &Circumstances { delivery, sigbus, ring: &Ok(()) });
+            let sigbus = SigbusHandler::Install;
+            let choice = choose(Reader::Auto, &file, &Environment { delivery, sigbus, ring: &Ok(()) });
             if !choice.residency.is_cold() {
                 return; // A file system in memory.
             }
             assert!(matches!(choice.reader, Reader::Direct | Reader::Pread), "{choice}");
-            let ring = &Err(Declined::Forbidden);
-            let without = choose(Reader::Auto, &file, &Circumstances { delivery, sigbus, ring });
+            let ring = &Err(Unavailable::Forbidden);
+            let without = choose(Reader::Auto, &file, &Environment { delivery, sigbus, ring });
             assert_eq!(without.reader, Reader::Pread);
         }
     }
@@ -202,7 +206,7 @@ mod tests {
         let (_temp, file) = file_of(5000);
         for wanted in [Reader::Uring, Reader::Mmap, Reader::Pread] {
             let choice = choose(wanted, &file, &tls(&Ok(())));
-            assert_eq!((choice.reader, choice.why), (wanted, Why::Asked));
+            assert_eq!((choice.reader, choice.reason), (wanted, Reason::Asked));
         }
     }
 }

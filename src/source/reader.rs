@@ -37,7 +37,7 @@ pub enum Delivery {
 
 /// Why something is not to be had here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Declined {
+pub enum Unavailable {
     /// io_uring_setup(2) is not in this kernel, or hidden by a sandbox.
     #[error(
         "this kernel offers no io_uring (a sandbox may hide it); nothing to do, Linux 5.6 or later has it"
@@ -99,54 +99,54 @@ pub struct Choice {
     /// What the page cache held of the file.
     pub residency: Residency,
     /// The reason.
-    pub why: Why,
+    pub reason: Reason,
 }
 
 /// Why a reader was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum Reason {
     /// Somebody asked for it.
     Asked,
     /// It suits what the page cache holds of the file.
     Residency(Residency),
     /// Another would have been taken.
-    Declined {
+    Unavailable {
         /// The reader that is not to be had.
         wanted: Reader,
         /// Why it is not.
-        declined: Declined,
+        declined: Unavailable,
     },
 }
 
-impl Declined {
-    pub(super) fn of_ring(error: &io::Error) -> Declined {
+impl Unavailable {
+    pub(super) fn from_ring_error(error: &io::Error) -> Unavailable {
         match Errno::from_io_error(error) {
-            Some(Errno::NOSYS) => Declined::NoSuchCall,
-            Some(Errno::NOMEM) => Declined::Memlock,
+            Some(Errno::NOSYS) => Unavailable::NoSuchCall,
+            Some(Errno::NOMEM) => Unavailable::Memlock,
             Some(Errno::PERM | Errno::ACCESS) => match disabled_by_sysctl() {
-                Some(value) => Declined::Disabled { value },
-                None => Declined::Forbidden,
+                Some(value) => Unavailable::Disabled { value },
+                None => Unavailable::Forbidden,
             },
-            _ => Declined::other(error),
+            _ => Unavailable::from_other_error(error),
         }
     }
 
-    pub(super) fn of_registration(error: &io::Error) -> Declined {
+    pub(super) fn from_registration_error(error: &io::Error) -> Unavailable {
         match Errno::from_io_error(error) {
-            Some(Errno::NOMEM) => Declined::Memlock,
-            _ => Declined::other(error),
+            Some(Errno::NOMEM) => Unavailable::Memlock,
+            _ => Unavailable::from_other_error(error),
         }
     }
 
-    pub(super) fn of_direct(error: &io::Error) -> Declined {
+    pub(super) fn from_direct_error(error: &io::Error) -> Unavailable {
         match Errno::from_io_error(error) {
-            Some(Errno::INVAL | Errno::OPNOTSUPP) => Declined::NoDirect,
-            _ => Declined::other(error),
+            Some(Errno::INVAL | Errno::OPNOTSUPP) => Unavailable::NoDirect,
+            _ => Unavailable::from_other_error(error),
         }
     }
 
-    pub(super) fn other(error: &io::Error) -> Declined {
-        Declined::Other { errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    pub(super) fn from_other_error(error: &io::Error) -> Unavailable {
+        Unavailable::Other { errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
 }
 
@@ -158,16 +158,18 @@ fn disabled_by_sysctl() -> Option<u8> {
 
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.reader, self.why)
+        write!(f, "{}: {}", self.reader, self.reason)
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Asked => f.write_str("as asked"),
-            Why::Residency(Residency { percent }) => write!(f, "{percent}% of the file is in the page cache"),
-            Why::Declined { wanted, declined } => write!(f, "{wanted} is not to be had: {declined}"),
+            Reason::Asked => f.write_str("as asked"),
+            Reason::Residency(Residency { percent }) => {
+                write!(f, "{percent}% of the file is in the page cache")
+            }
+            Reason::Unavailable { wanted, declined } => write!(f, "{wanted} is not to be had: {declined}"),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 /// The reads of one source under way. A clone counts the same reads.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reads {
+pub(super) struct ReadTracker {
     counts: Arc<Counts>,
 }
 
@@ -27,15 +27,15 @@ struct Counts {
 
 /// To be dropped by whoever waits for a read.
 #[derive(Debug)]
-pub(super) struct Awaited(Arc<Counts>);
+pub(super) struct AwaitedGuard(Arc<Counts>);
 
 /// To be dropped when the kernel is done with a read.
 #[derive(Debug)]
-pub(super) struct InKernel(Arc<Counts>);
+pub(super) struct KernelGuard(Arc<Counts>);
 
-impl Reads {
+impl ReadTracker {
     /// Waits until every read that was given up has returned.
-    pub(super) async fn returned(&self) {
+    pub(super) async fn wait_for_abandoned(&self) {
         loop {
             let returned = self.counts.returned.notified();
             tokio::pin!(returned);
@@ -50,11 +50,11 @@ impl Reads {
     }
 
     /// Reads on a blocking thread, once every read that was given up has returned.
-    pub(super) async fn on_thread<T: Send + 'static>(
+    pub(super) async fn run_blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        self.returned().await;
+        self.wait_for_abandoned().await;
         let (_awaited, in_kernel) = self.begin();
         let counted = move || {
             let _in_kernel = in_kernel;
@@ -64,20 +64,20 @@ impl Reads {
     }
 
     /// Counts a read that begins now.
-    pub(super) fn begin(&self) -> (Awaited, InKernel) {
+    pub(super) fn begin(&self) -> (AwaitedGuard, KernelGuard) {
         self.counts.awaited.fetch_add(1, Ordering::AcqRel);
         self.counts.in_kernel.fetch_add(1, Ordering::AcqRel);
-        (Awaited(Arc::clone(&self.counts)), InKernel(Arc::clone(&self.counts)))
+        (AwaitedGuard(Arc::clone(&self.counts)), KernelGuard(Arc::clone(&self.counts)))
     }
 }
 
-impl Drop for Awaited {
+impl Drop for AwaitedGuard {
     fn drop(&mut self) {
         self.0.awaited.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Drop for InKernel {
+impl Drop for KernelGuard {
     fn drop(&mut self) {
         self.0.in_kernel.fetch_sub(1, Ordering::AcqRel);
         self.0.returned.notify_waiters();
@@ -92,16 +92,16 @@ mod tests {
 
     #[test]
     fn a_read_that_is_waited_for_holds_up_no_other_and_one_that_was_given_up_does() {
-        let reads = Reads::default();
+        let reads = ReadTracker::default();
         let (first, second) = (reads.begin(), reads.begin());
-        assert!(reads.returned().now_or_never().is_some());
+        assert!(reads.wait_for_abandoned().now_or_never().is_some());
         let (awaited, in_kernel) = first;
         drop(awaited);
-        let mut waiting = Box::pin(reads.returned());
+        let mut waiting = Box::pin(reads.wait_for_abandoned());
         assert!((&mut waiting).now_or_never().is_none());
         drop(in_kernel);
         assert!(waiting.now_or_never().is_some());
         drop(second);
-        assert!(reads.returned().now_or_never().is_some());
+        assert!(reads.wait_for_abandoned().now_or_never().is_some());
     }
 }

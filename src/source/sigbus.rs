@@ -10,18 +10,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use memmap2::MmapRaw;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-use super::reader::Declined;
+use super::reader::Unavailable;
 
-static SLOTS: [Slot; MAX_GUARDED] = [const { Slot::free() }; MAX_GUARDED];
+static GUARDED_RANGES: [GuardedRange; MAX_GUARDED] = [const { GuardedRange::free() }; MAX_GUARDED];
 
 /// Who claims or frees a slot, or installs the handler; never taken by the handler.
-static CLAIMING: Mutex<()> = Mutex::new(());
+static CLAIM_LOCK: Mutex<()> = Mutex::new(());
 
 /// What handled SIGBUS before us.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Addresses that the handler answers for. Written under [`CLAIMING`], read by the handler at any time.
-struct Slot {
+/// Addresses that the handler answers for. Written under [`CLAIM_LOCK`], read by the handler at any time.
+struct GuardedRange {
     /// Odd while claimed; different after every claim, so the handler never mixes two.
     generation: AtomicUsize,
     start: AtomicUsize,
@@ -32,39 +32,40 @@ struct Slot {
 
 /// A claim to one of the slots, given up on drop.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct SigbusGuard {
     slot: usize,
 }
 
-impl Guard {
-    pub(super) fn over(map: &MmapRaw) -> Result<Guard, Declined> {
-        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
-        install().map_err(|error| Declined::other(&error))?;
-        let is_free = |slot: &Slot| slot.generation.load(Ordering::Relaxed).is_multiple_of(2);
-        let slot = SLOTS.iter().position(is_free).ok_or(Declined::TooManyMaps { limit: MAX_GUARDED })?;
+impl SigbusGuard {
+    pub(super) fn over(map: &MmapRaw) -> Result<SigbusGuard, Unavailable> {
+        let _claiming = CLAIM_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        install().map_err(|error| Unavailable::from_other_error(&error))?;
+        let is_free = |slot: &GuardedRange| slot.generation.load(Ordering::Relaxed).is_multiple_of(2);
+        let slot =
+            GUARDED_RANGES.iter().position(is_free).ok_or(Unavailable::TooManyMaps { limit: MAX_GUARDED })?;
         let start = map.as_ptr() as usize;
-        SLOTS[slot].claim(start, start + map.len().next_multiple_of(rustix::param::page_size()));
-        Ok(Guard { slot })
+        GUARDED_RANGES[slot].claim(start, start + map.len().next_multiple_of(rustix::param::page_size()));
+        Ok(SigbusGuard { slot })
     }
 
     pub(super) fn fault(&self) -> Option<usize> {
-        match SLOTS[self.slot].fault.load(Ordering::Acquire) {
+        match GUARDED_RANGES[self.slot].fault.load(Ordering::Acquire) {
             0 => None,
             address => Some(address),
         }
     }
 }
 
-impl Drop for Guard {
+impl Drop for SigbusGuard {
     fn drop(&mut self) {
-        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
-        SLOTS[self.slot].generation.fetch_add(1, Ordering::Release);
+        let _claiming = CLAIM_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        GUARDED_RANGES[self.slot].generation.fetch_add(1, Ordering::Release);
     }
 }
 
-impl Slot {
-    const fn free() -> Slot {
-        Slot {
+impl GuardedRange {
+    const fn free() -> GuardedRange {
+        GuardedRange {
             generation: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
@@ -89,7 +90,7 @@ impl Slot {
     }
 }
 
-/// Puts our handler before whatever handles SIGBUS now, once. The caller holds [`CLAIMING`].
+/// Puts our handler before whatever handles SIGBUS now, once. The caller holds [`CLAIM_LOCK`].
 fn install() -> io::Result<()> {
     if PREVIOUS.get().is_some() {
         return Ok(());
@@ -121,14 +122,15 @@ extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c
     let info_ref = unsafe { &*info };
     // SAFETY: a SIGBUS from the kernel carries an address; one sent by a process is not BUS_ADRERR.
     let address = unsafe { info_ref.si_addr() } as usize;
-    let ours = info_ref.si_code == libc::BUS_ADRERR && SLOTS.iter().any(|slot| blank(slot, address));
+    let ours = info_ref.si_code == libc::BUS_ADRERR
+        && GUARDED_RANGES.iter().any(|slot| replace_pages_from(slot, address));
     if !ours {
-        pass_on(signal, info, context);
+        forward_to_previous(signal, info, context);
     }
 }
 
 /// Replaces the slot's pages from `address` on by zero pages, if they are the slot's.
-fn blank(slot: &Slot, address: usize) -> bool {
+fn replace_pages_from(slot: &GuardedRange, address: usize) -> bool {
     let Some(end) = slot.end_after(address) else { return false };
     let page = address - address % rustix::param::page_size();
     // The mark comes first: whoever sees a zero that the file never held can see the mark too.
@@ -143,11 +145,11 @@ fn blank(slot: &Slot, address: usize) -> bool {
 }
 
 /// Does what would have been done without us.
-fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+fn forward_to_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
     let ignored_or_default = [libc::SIG_IGN, libc::SIG_DFL];
     match PREVIOUS.get().filter(|previous| !ignored_or_default.contains(&previous.sa_sigaction)) {
         // The kernel does not let a fault be ignored either: it would happen again for ever.
-        None => die_of(signal),
+        None => raise_default(signal),
         Some(previous) if previous.sa_flags & libc::SA_SIGINFO != 0 => {
             type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
             // SAFETY: with SA_SIGINFO the field holds a handler of three arguments.
@@ -163,7 +165,7 @@ fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
 }
 
 /// Ends the process by the signal's default action, once the handler returns.
-fn die_of(signal: i32) {
+fn raise_default(signal: i32) {
     // SAFETY: async-signal-safe (signal-safety(7)), and the default action is always valid.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     // SAFETY: async-signal-safe (signal-safety(7)).

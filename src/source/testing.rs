@@ -57,7 +57,7 @@ impl Kind {
             Kind::Pread | Kind::Held => (Reader::Pread, Delivery::Plain, 100),
             Kind::PreadCold => (Reader::Pread, Delivery::Plain, 0),
         };
-        Choice { reader, delivery, residency: Residency { percent }, why: Why::Asked }
+        Choice { reader, delivery, residency: Residency { percent }, reason: Reason::Asked }
     }
 
     fn has_ring(self) -> bool {

@@ -22,8 +22,8 @@ use super::error::{BoxError, FailedAttempt, TransportError};
 use super::history::History;
 use super::lane::Lane;
 use super::peer::Peer;
-use super::request_state::Meter;
-use super::socket::Socket;
+use super::request_state::RequestState;
+use super::socket::LaneSocket;
 use super::throttle::Bandwidth;
 use super::tls::{self, Trust};
 
@@ -95,7 +95,7 @@ impl Dialer {
     }
 
     /// The same dialer, whose lanes draw on this budget.
-    pub fn limited_to(self, bandwidth: Bandwidth) -> Dialer {
+    pub fn with_bandwidth(self, bandwidth: Bandwidth) -> Dialer {
         Dialer { bandwidth, ..self }
     }
 
@@ -134,16 +134,16 @@ impl Dialer {
     {
         let addresses = self.resolve().await?;
         let (tcp, address) = self.connect_any(addresses).await?;
-        let meter = Arc::new(Meter::default());
-        let mut stream = self.secure(Socket::new(tcp, meter.clone())).await?;
-        tls::socket(&mut stream).draw_on(self.bandwidth.clone());
+        let state = Arc::new(RequestState::default());
+        let mut stream = self.secure(LaneSocket::new(tcp, state.clone())).await?;
+        tls::socket(&mut stream).limit_to(self.bandwidth.clone());
         let peer = Peer {
             address,
             authority: self.authority().to_owned(),
             endpoint: self.endpoint.clone(),
             history: self.history.clone(),
         };
-        Lane::open(stream, meter, peer).await
+        Lane::open(stream, state, peer).await
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, TransportError> {
@@ -179,7 +179,7 @@ impl Dialer {
             match timeout(ATTEMPT_STAGGER, attempts.next()).await {
                 Ok(Some(Ok(connected))) => return Ok(connected),
                 Ok(Some(Err(attempt))) => failed.push(attempt),
-                Ok(None) => return Err(self.unreachable(failed)),
+                Ok(None) => return Err(self.connect_error(failed)),
                 Err(_) => {}
             }
         }
@@ -209,7 +209,7 @@ impl Dialer {
         Ok(socket)
     }
 
-    async fn secure(&self, socket: Socket) -> Result<MaybeHttpsStream<Socket>, TransportError> {
+    async fn secure(&self, socket: LaneSocket) -> Result<MaybeHttpsStream<LaneSocket>, TransportError> {
         let Security::Tls(config) = &self.security else {
             return Ok(MaybeHttpsStream::Http(socket));
         };
@@ -221,7 +221,7 @@ impl Dialer {
         })
     }
 
-    fn unreachable(&self, attempts: Vec<FailedAttempt>) -> TransportError {
+    fn connect_error(&self, attempts: Vec<FailedAttempt>) -> TransportError {
         let authority = self.authority().to_owned();
         let late = |attempt: &FailedAttempt| attempt.reason.kind() == io::ErrorKind::TimedOut;
         match attempts.iter().all(late) {

@@ -90,7 +90,7 @@ pub enum TransportError {
         /// What was wrong.
         reason: String,
         /// How far the request had come; nothing when the handshake failed.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The TLS handshake took too long.
     #[error("TLS handshake with {authority} not finished within {after:?}")]
@@ -106,7 +106,7 @@ pub enum TransportError {
         /// The bound.
         after: Duration,
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The connection was slower than the speed asked for, over a whole window.
     #[error(
@@ -119,7 +119,7 @@ pub enum TransportError {
         /// The time over which it was measured.
         window: Duration,
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The request's own body yielded nothing for too long.
     #[error("the request's body yielded nothing for {after:?}, after {} bytes", sent.body_bytes)]
@@ -127,7 +127,7 @@ pub enum TransportError {
         /// The bound.
         after: Duration,
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The answer did not come, or did not end, in time.
     #[error("no complete answer within {after:?}")]
@@ -135,19 +135,19 @@ pub enum TransportError {
         /// The bound.
         after: Duration,
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The server closed the connection before a complete answer.
     #[error("connection closed before an answer, after {} bytes of the body", sent.body_bytes)]
     Closed {
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The server reset the connection before a complete answer.
     #[error("connection reset before an answer, after {} bytes of the body", sent.body_bytes)]
     Reset {
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The system gave the connection up: no route, no acknowledgement for `tcp_user_timeout`, no memory.
     #[error("connection lost after {} bytes of the body: {reason}", sent.body_bytes)]
@@ -155,7 +155,7 @@ pub enum TransportError {
         /// What the system said.
         reason: io::Error,
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// What came back is not an HTTP/1.1 answer.
     #[error("malformed answer: {reason}")]
@@ -166,7 +166,7 @@ pub enum TransportError {
         /// HTTP answer: trying again cannot help.
         wrong_protocol: bool,
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The answer, or its head, is larger than anything the service sends.
     #[error("answer larger than {limit_bytes} bytes, or with more than {HEADER_LINES_LIMIT} header lines")]
@@ -174,7 +174,7 @@ pub enum TransportError {
         /// The bound.
         limit_bytes: usize,
         /// How far the request had come.
-        sent: Sent,
+        sent: SentProgress,
     },
     /// The request's body failed. The error is the body's own: `downcast_ref` gives it back.
     #[error("the request's body failed: {0}")]
@@ -204,7 +204,7 @@ impl TransportError {
     }
 
     /// How far the request had come; nothing for errors of dialing and of the body.
-    pub fn sent(&self) -> Sent {
+    pub fn sent(&self) -> SentProgress {
         match self {
             Self::Stalled { sent, .. }
             | Self::Tls { sent, .. }
@@ -227,14 +227,14 @@ impl TransportError {
             | Self::TlsTimeout { .. }
             | Self::Body(_)
             | Self::FileTruncated { .. }
-            | Self::FileRead { .. } => Sent::default(),
+            | Self::FileRead { .. } => SentProgress::default(),
         }
     }
 }
 
 /// How far a request had come when it failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentProgress {
     /// Bytes of the body that the connection had accepted.
     pub body_bytes: u64,
     /// Whether the socket had accepted the whole request, to its last byte.

@@ -22,12 +22,12 @@ use super::answer;
 use super::error::{BoxError, TransportError};
 use super::limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
 use super::metered::{MeteredBody, MeteredStream};
-use super::patience::{Patience, Verdict, Watch};
 use super::peer::Peer;
 use super::region::FileRegion;
-use super::request_state::{Meter, SentCounter};
-use super::socket::Socket;
-use super::tls::{self, Stage};
+use super::request_state::{RequestState, SentCounter};
+use super::socket::LaneSocket;
+use super::timeouts::{ProgressMonitor, TimeoutKind, Timeouts};
+use super::tls::{self, TlsStage};
 
 /// An open connection, kept alive between requests. Dropping it closes it at once.
 ///
@@ -38,16 +38,10 @@ where
     B::Error: Into<BoxError>,
 {
     /// Absent once the lane is closed, and while a request is on its way.
-    link: Option<Link<B>>,
-    meter: Arc<Meter>,
+    connection: Option<HttpConnection<B>>,
+    state: Arc<RequestState>,
     peer: Peer,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Tls,
+    is_tls: bool,
 }
 
 impl<B> Lane<B>
@@ -56,25 +50,22 @@ where
     B::Error: Into<BoxError>,
 {
     pub(super) async fn open(
-        stream: MaybeHttpsStream<Socket>,
-        meter: Arc<Meter>,
+        stream: MaybeHttpsStream<LaneSocket>,
+        state: Arc<RequestState>,
         peer: Peer,
     ) -> Result<Lane<B>, TransportError> {
-        let kind = match stream {
-            MaybeHttpsStream::Http(_) => Kind::Plain,
-            MaybeHttpsStream::Https(_) => Kind::Tls,
-        };
-        let stream = MeteredStream::new(stream, meter.clone());
+        let is_tls = matches!(stream, MaybeHttpsStream::Https(_));
+        let stream = MeteredStream::new(stream, state.clone());
         let mut builder = http1::Builder::new();
         // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
         builder.allow_obsolete_multiline_headers_in_responses(true);
         if let Some(limit) = peer.history.header_lines_limit() {
             builder.max_headers(limit);
         }
-        let (sender, connection) =
-            builder.handshake(stream).await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
-        let link = Link { sender, connection, is_over: false, tls_error: None };
-        Ok(Lane { link: Some(link), meter, peer, kind })
+        let (sender, driver) =
+            builder.handshake(stream).await.map_err(|_| TransportError::Closed { sent: state.sent() })?;
+        let connection = HttpConnection { sender, driver, is_over: false, tls_error: None };
+        Ok(Lane { connection: Some(connection), state, peer, is_tls })
     }
 
     /// Sends `request` and collects its answer, whatever its status, with at most
@@ -95,39 +86,40 @@ where
     pub async fn send(
         &mut self,
         mut request: Request<B>,
-        patience: &Patience,
+        timeouts: &Timeouts,
     ) -> Result<Response<Bytes>, TransportError> {
-        let mut link = self.link.take().filter(|link| !link.is_over).ok_or_else(closed)?;
-        if let Err(closed) = link.wake_up().await {
-            return Err(self.explained(closed, link).await);
+        let mut connection =
+            self.connection.take().filter(|connection| !connection.is_over).ok_or_else(closed)?;
+        if let Err(closed) = connection.check_still_open().await {
+            return Err(self.with_peer_reason(closed, connection).await);
         }
         let target = request.uri().to_string();
         let Peer { endpoint, history, .. } = &self.peer;
         let headers = request.headers_mut();
         headers.entry(HOST).or_insert_with(|| endpoint.header().clone());
         headers.extend(history.cookies().header(&target).map(|cookies| (COOKIE, cookies)));
-        let answer = match link.exchange(request, &self.meter, patience, &self.peer).await {
+        let answer = match connection.exchange(request, &self.state, timeouts, &self.peer).await {
             Ok(answer) => answer,
-            Err(error) => return Err(self.explained(error, link).await),
+            Err(error) => return Err(self.with_peer_reason(error, connection).await),
         };
         history.cookies().take(answer.headers(), endpoint, &target);
-        if link.is_reusable(&self.meter).await {
-            self.link = Some(link);
+        if connection.is_reusable(&self.state).await {
+            self.connection = Some(connection);
         }
         Ok(answer)
     }
 
     /// Replaces the loss of the connection by the final reason that the peer gave for it, if it gave one.
-    async fn explained(&self, error: TransportError, link: Link<B>) -> TransportError {
+    async fn with_peer_reason(&self, error: TransportError, connection: HttpConnection<B>) -> TransportError {
         if !matches!(error, TransportError::Closed { .. } | TransportError::Reset { .. }) {
             return error;
         }
-        if let Some(wrong) = answer::wrong_protocol(&self.meter, &self.peer) {
+        if let Some(wrong) = answer::wrong_protocol(&self.state, &self.peer) {
             return wrong;
         }
         let Peer { authority, history, .. } = &self.peer;
-        let tls = if self.kind == Kind::Tls { link.tls_error().await } else { None };
-        let refusal = tls.and_then(|tls| tls::refusal(authority, history, &tls, Stage::Connected));
+        let tls = if self.is_tls { connection.tls_error().await } else { None };
+        let refusal = tls.and_then(|tls| tls::refusal(authority, history, &tls, TlsStage::Connected));
         refusal.unwrap_or(error)
     }
 
@@ -136,21 +128,21 @@ where
     /// Looks for an end that the server has made since, without waiting; what reached the socket after the
     /// runtime's last turn is found by the next [`send`](Self::send).
     pub fn is_open(&mut self) -> bool {
-        if let Some(link) = &mut self.link {
-            link.drive(&mut Context::from_waker(Waker::noop()));
+        if let Some(connection) = &mut self.connection {
+            connection.drive(&mut Context::from_waker(Waker::noop()));
         }
-        self.link.as_ref().is_some_and(|link| !link.is_over)
+        self.connection.as_ref().is_some_and(|connection| !connection.is_over)
     }
 
     /// The counter of what the present request has sent. It stays the same for all requests of the lane.
     pub fn sent(&self) -> Arc<SentCounter> {
-        self.meter.sent_counter()
+        self.state.sent_counter()
     }
 
     /// From the next request on, slices inside `region` are sent from its file. Without effect on TLS lanes.
-    pub fn serve_from(&mut self, region: Option<FileRegion>) {
-        if self.kind == Kind::Plain {
-            self.meter.serve_from(region);
+    pub fn set_file_region(&mut self, region: Option<FileRegion>) {
+        if !self.is_tls {
+            self.state.set_file_region(region);
         }
     }
 
@@ -166,30 +158,30 @@ where
     B::Error: Into<BoxError>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("peer", &self.peer).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Lane").field("peer", &self.peer).field("is_tls", &self.is_tls).finish_non_exhaustive()
     }
 }
 
-struct Link<B>
+struct HttpConnection<B>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
     sender: SendRequest<MeteredBody<B>>,
-    connection: Connection<MeteredStream<MaybeHttpsStream<Socket>>, MeteredBody<B>>,
+    driver: Connection<MeteredStream<MaybeHttpsStream<LaneSocket>>, MeteredBody<B>>,
     /// The connection has completed and must not be polled again.
     is_over: bool,
     /// The TLS error that ended the connection while no request was there to have it.
     tls_error: Option<rustls::Error>,
 }
 
-impl<B> Link<B>
+impl<B> HttpConnection<B>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
     /// Lets the runtime look at its sockets, so that an end the server made while the lane was idle is seen.
-    async fn wake_up(&mut self) -> Result<(), TransportError> {
+    async fn check_still_open(&mut self) -> Result<(), TransportError> {
         tokio::task::yield_now().await;
         self.drive_once().await;
         if self.is_over || !self.sender.is_ready() { Err(closed()) } else { Ok(()) }
@@ -198,19 +190,19 @@ where
     async fn exchange(
         &mut self,
         request: Request<B>,
-        meter: &Arc<Meter>,
-        patience: &Patience,
+        state: &Arc<RequestState>,
+        timeouts: &Timeouts,
         peer: &Peer,
     ) -> Result<Response<Bytes>, TransportError> {
         let announced = announced_len(&request);
         let (head, body) = request.into_parts();
         let limit = head.extensions.get().copied().unwrap_or(AnswerLimit(ANSWER_LIMIT_BYTES));
-        let body = MeteredBody::new(body, announced, meter.clone())
+        let body = MeteredBody::new(body, announced, state.clone())
             .map_err(|wrong| TransportError::Body(wrong.into()))?;
         let reply = self.sender.send_request(Request::from_parts(head, body));
-        let mut answer = pin!(answer::collect(reply, meter, peer, limit));
+        let mut answer = pin!(answer::collect(reply, state, peer, limit));
         let mut answered = None;
-        let mut timer = Timer::new(*patience, meter);
+        let mut timer = Timer::new(*timeouts, state);
         poll_fn(|cx| {
             self.drive(cx);
             if answered.is_none()
@@ -218,21 +210,21 @@ where
             {
                 answered = Some(answer?);
             }
-            match answered.take_if(|_| meter.is_whole() || meter.is_held()) {
+            match answered.take_if(|_| state.is_fully_sent() || state.is_stopped()) {
                 Some(answer) => Poll::Ready(Ok(answer)),
-                None if answered.is_some() && (self.is_over || meter.write_error().is_some()) => {
-                    Poll::Ready(Err(answer::ended(meter)))
+                None if answered.is_some() && (self.is_over || state.write_error().is_some()) => {
+                    Poll::Ready(Err(answer::ended(state)))
                 }
-                None => timer.poll(cx, meter).map(Err),
+                None => timer.poll(cx, state).map(Err),
             }
         })
         .await
     }
 
     /// Whether hyper is ready for another request. It goes idle only when polled after the answer's last byte.
-    async fn is_reusable(&mut self, meter: &Meter) -> bool {
+    async fn is_reusable(&mut self, state: &RequestState) -> bool {
         self.drive_once().await;
-        meter.is_whole() && !self.is_over && self.sender.is_ready()
+        state.is_fully_sent() && !self.is_over && self.sender.is_ready()
     }
 
     async fn drive_once(&mut self) {
@@ -246,7 +238,7 @@ where
     /// Moves the connection. While a request is under way, its answer has the connection's error.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if !self.is_over
-            && let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx)
+            && let Poll::Ready(ended) = Pin::new(&mut self.driver).poll(cx)
         {
             self.is_over = true;
             self.tls_error = ended.err().and_then(|error| tls::tls_error(&error).cloned());
@@ -261,7 +253,7 @@ where
         }
         // The runtime has to look at the socket before it is read.
         tokio::task::yield_now().await;
-        let mut stream = self.connection.into_parts().io;
+        let mut stream = self.driver.into_parts().io;
         poll_fn(|cx| {
             for _ in 0..UNREAD_READS {
                 let mut bytes = [0; UNREAD_BYTES];
@@ -280,20 +272,23 @@ where
 
 /// A watch and the alarm that wakes it.
 struct Timer {
-    watch: Watch,
+    monitor: ProgressMonitor,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Timer {
-    fn new(patience: Patience, meter: &Meter) -> Timer {
+    fn new(timeouts: Timeouts, state: &RequestState) -> Timer {
         let now = Instant::now();
-        Timer { watch: Watch::new(patience, meter.seen(), now), alarm: Box::pin(sleep_until(now)) }
+        Timer {
+            monitor: ProgressMonitor::new(timeouts, state.snapshot(), now),
+            alarm: Box::pin(sleep_until(now)),
+        }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, meter: &Meter) -> Poll<TransportError> {
+    fn poll(&mut self, cx: &mut Context<'_>, state: &RequestState) -> Poll<TransportError> {
         loop {
-            match self.watch.look(meter.seen(), Instant::now()) {
-                Err(verdict) => return Poll::Ready(given_up(verdict, meter)),
+            match self.monitor.check(state.snapshot(), Instant::now()) {
+                Err(kind) => return Poll::Ready(timeout_error(kind, state)),
                 Ok(deadline) if deadline != self.alarm.deadline() => self.alarm.as_mut().reset(deadline),
                 Ok(_) => {}
             }
@@ -308,13 +303,13 @@ fn announced_len<B>(request: &Request<B>) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn given_up(verdict: Verdict, meter: &Meter) -> TransportError {
-    let sent = meter.sent();
-    match verdict {
-        Verdict::Stalled(after) => TransportError::Stalled { after, sent },
-        Verdict::BodyStalled(after) => TransportError::BodyStalled { after, sent },
-        Verdict::NoAnswer(after) => TransportError::NoAnswer { after, sent },
-        Verdict::TooSlow(minimum) => {
+fn timeout_error(kind: TimeoutKind, state: &RequestState) -> TransportError {
+    let sent = state.sent();
+    match kind {
+        TimeoutKind::Stalled(after) => TransportError::Stalled { after, sent },
+        TimeoutKind::BodyStalled(after) => TransportError::BodyStalled { after, sent },
+        TimeoutKind::NoAnswer(after) => TransportError::NoAnswer { after, sent },
+        TimeoutKind::TooSlow(minimum) => {
             TransportError::TooSlow { minimum_bytes_per_s: minimum.bytes_per_s, window: minimum.window, sent }
         }
     }

@@ -10,20 +10,20 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::error::BoxError;
-use super::opening::{OPENING_BYTES, Opening};
-use super::request_state::{BodyState, Meter};
+use super::protocol::{DETECTION_BYTES, ProtocolDetector};
+use super::request_state::{BodyState, RequestState};
 
 /// The stream under hyper: counts what it accepts, stops when the meter is held, and looks at the first bytes
 /// that come back.
 pub(super) struct MeteredStream<S> {
     stream: S,
-    meter: Arc<Meter>,
-    opening: Opening,
+    state: Arc<RequestState>,
+    detector: ProtocolDetector,
 }
 
 impl<S> MeteredStream<S> {
-    pub(super) fn new(stream: S, meter: Arc<Meter>) -> MeteredStream<S> {
-        MeteredStream { stream, meter, opening: Opening::default() }
+    pub(super) fn new(stream: S, state: Arc<RequestState>) -> MeteredStream<S> {
+        MeteredStream { stream, state, detector: ProtocolDetector::default() }
     }
 }
 
@@ -33,15 +33,15 @@ impl<S: Read + Unpin> Read for MeteredStream<S> {
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.opening.is_decided() {
+        if self.detector.is_decided() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        let mut bytes = [0; OPENING_BYTES];
-        let room = buf.remaining().min(OPENING_BYTES);
+        let mut bytes = [0; DETECTION_BYTES];
+        let room = buf.remaining().min(DETECTION_BYTES);
         let mut first = ReadBuf::new(&mut bytes[..room]);
         ready!(Pin::new(&mut self.stream).poll_read(cx, first.unfilled()))?;
-        if let Some(foreign) = self.opening.look(first.filled()) {
-            self.meter.speaks(foreign);
+        if let Some(foreign) = self.detector.check(first.filled()) {
+            self.state.set_foreign(foreign);
         }
         buf.put_slice(first.filled());
         Poll::Ready(Ok(()))
@@ -58,12 +58,12 @@ impl<S: Write + Unpin> Write for MeteredStream<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.meter.is_held() {
+        if self.state.is_stopped() {
             return Poll::Pending;
         }
         let first = bufs.iter().map(|buf| buf.len()).find(|len| *len > 0).unwrap_or(0);
         let len = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
-        self.meter.accepted(first, len);
+        self.state.accepted(first, len);
         Poll::Ready(Ok(len))
     }
 
@@ -72,11 +72,11 @@ impl<S: Write + Unpin> Write for MeteredStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.meter.is_held() {
+        if self.state.is_stopped() {
             return Poll::Pending;
         }
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.meter.flushed();
+        self.state.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -91,7 +91,7 @@ pub(super) struct MeteredBody<B> {
     body: Pin<Box<B>>,
     /// Bytes to come, when they are known.
     left: Option<u64>,
-    meter: Arc<Meter>,
+    state: Arc<RequestState>,
 }
 
 impl<B> MeteredBody<B>
@@ -99,11 +99,11 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    /// Begins a request on `meter`, with the `Content-Length` that its head names.
+    /// Begins a request on `state`, with the `Content-Length` that its head names.
     pub(super) fn new(
         body: B,
         announced: Option<u64>,
-        meter: Arc<Meter>,
+        state: Arc<RequestState>,
     ) -> Result<MeteredBody<B>, WrongLength> {
         let exact = body.size_hint().exact();
         if let (Some(announced), Some(len)) = (announced, exact)
@@ -111,21 +111,21 @@ where
         {
             return Err(WrongLength::Announced { announced, len });
         }
-        let body = MeteredBody { body: Box::pin(body), left: announced.or(exact), meter };
-        body.meter.begin(body.state());
+        let body = MeteredBody { body: Box::pin(body), left: announced.or(exact), state };
+        body.state.begin(body.state());
         Ok(body)
     }
 
     fn state(&self) -> BodyState {
-        if self.is_end_stream() { BodyState::Ended } else { BodyState::Flowing }
+        if self.is_end_stream() { BodyState::Ended } else { BodyState::Sending }
     }
 
-    fn settle(&self, state: BodyState) {
-        self.meter.set_body(state);
+    fn set_state(&self, state: BodyState) {
+        self.state.set_body(state);
     }
 
     fn fail(&self, error: BoxError) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
-        self.meter.body_failed(error);
+        self.state.body_failed(error);
         Poll::Ready(Some(Err(BodyFailed)))
     }
 
@@ -135,7 +135,7 @@ where
             Some(None) => return self.fail(WrongLength::Long.into()),
             left => self.left = left.flatten(),
         }
-        self.settle(self.state());
+        self.set_state(self.state());
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -143,7 +143,7 @@ where
         match self.left {
             Some(missing @ 1..) => self.fail(WrongLength::Short { missing }.into()),
             _ => {
-                self.settle(BodyState::Ended);
+                self.set_state(BodyState::Ended);
                 Poll::Ready(None)
             }
         }
@@ -167,7 +167,7 @@ where
             Poll::Ready(Some(Err(error))) => self.fail(error.into()),
             Poll::Ready(None) => self.end(),
             Poll::Pending => {
-                self.settle(BodyState::Waiting);
+                self.set_state(BodyState::Waiting);
                 Poll::Pending
             }
         }

@@ -13,25 +13,25 @@ mod history;
 mod lane;
 mod limits;
 mod metered;
-mod opening;
-mod patience;
 mod peer;
+mod protocol;
 mod region;
 mod request_state;
 mod sendfile;
 mod socket;
 mod throttle;
+mod timeouts;
 mod tls;
 
 pub use dial::{DialSettings, Dialer};
 pub use endpoint::Endpoint;
-pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, Sent, TransportError};
+pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, SentProgress, TransportError};
 pub use lane::Lane;
 pub use limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
-pub use patience::{MinSpeed, Patience};
 pub use region::FileRegion;
 pub use request_state::SentCounter;
 pub use throttle::Bandwidth;
+pub use timeouts::{MinSpeed, Timeouts};
 pub use tls::Trust;
 
 #[cfg(test)]

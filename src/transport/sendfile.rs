@@ -9,36 +9,30 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use super::region::{FileFailure, FileRegion};
 
 pub(super) enum SendFileError {
-    Socket(io::Error),
+    LaneSocket(io::Error),
     File(FileFailure),
 }
 
 /// What one system call can send of a list of slices.
-pub(super) enum Run<'a, 'b> {
-    Memory { slices: &'a [IoSlice<'b>], then_file: More },
+pub(super) enum Segment<'a, 'b> {
+    Memory { slices: &'a [IoSlice<'b>], has_file_next: bool },
     File { region: &'a FileRegion, slices: &'a [IoSlice<'b>], len: usize },
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum More {
-    No,
-    Follows,
-}
-
-impl<'a, 'b> Run<'a, 'b> {
+impl<'a, 'b> Segment<'a, 'b> {
     /// The first run of `bufs`, whose first slice is not empty.
-    pub(super) fn first_of(bufs: &'a [IoSlice<'b>], region: Option<&'a FileRegion>) -> Run<'a, 'b> {
+    pub(super) fn first(bufs: &'a [IoSlice<'b>], region: Option<&'a FileRegion>) -> Segment<'a, 'b> {
         let Some(region) = region else {
-            return Run::Memory { slices: bufs, then_file: More::No };
+            return Segment::Memory { slices: bufs, has_file_next: false };
         };
         match bufs.iter().position(|buf| region.holds(buf)) {
-            None => Run::Memory { slices: bufs, then_file: More::No },
-            Some(0) => Run::contiguous(bufs, region),
-            Some(file) => Run::Memory { slices: &bufs[..file], then_file: More::Follows },
+            None => Segment::Memory { slices: bufs, has_file_next: false },
+            Some(0) => Segment::contiguous(bufs, region),
+            Some(file) => Segment::Memory { slices: &bufs[..file], has_file_next: true },
         }
     }
 
-    fn contiguous(bufs: &'a [IoSlice<'b>], region: &'a FileRegion) -> Run<'a, 'b> {
+    fn contiguous(bufs: &'a [IoSlice<'b>], region: &'a FileRegion) -> Segment<'a, 'b> {
         let start = bufs[0].as_ptr().addr();
         let mut end = start;
         let joined = bufs.iter().take_while(|buf| {
@@ -47,7 +41,7 @@ impl<'a, 'b> Run<'a, 'b> {
             joins
         });
         let slices = &bufs[..joined.count()];
-        Run::File { region, slices, len: (end - start).min(SENDFILE_LIMIT_BYTES) }
+        Segment::File { region, slices, len: (end - start).min(SENDFILE_LIMIT_BYTES) }
     }
 }
 
@@ -64,22 +58,26 @@ pub(super) fn send_file(
         Ok(sent) => Ok(sent),
         // The file system has no splice: the kernel copies from the map, and says EFAULT where we would get SIGBUS.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            send_memory(socket, slices, More::No).map_err(|reason| match Errno::from_io_error(&reason) {
+            send_memory(socket, slices, false).map_err(|reason| match Errno::from_io_error(&reason) {
                 Some(Errno::FAULT) => SendFileError::File(FileFailure::Truncated { offset: start }),
-                _ => SendFileError::Socket(reason),
+                _ => SendFileError::LaneSocket(reason),
             })
         }
         Err(reason @ (Errno::IO | Errno::BADF | Errno::STALE | Errno::OVERFLOW)) => {
             Err(SendFileError::File(FileFailure::Unreadable { offset: start, reason: reason.into() }))
         }
-        Err(reason) => Err(SendFileError::Socket(reason.into())),
+        Err(reason) => Err(SendFileError::LaneSocket(reason.into())),
     }
 }
 
 /// `MSG_MORE` keeps a short head from leaving alone before the file's bytes (`send(2)`).
-pub(super) fn send_memory(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>], more: More) -> io::Result<usize> {
+pub(super) fn send_memory(
+    socket: BorrowedFd<'_>,
+    slices: &[IoSlice<'_>],
+    has_file_next: bool,
+) -> io::Result<usize> {
     let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    flags.set(SendFlags::MORE, more == More::Follows);
+    flags.set(SendFlags::MORE, has_file_next);
     let sent =
         retry_on_intr(|| rustix::net::sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags))?;
     Ok(sent)
@@ -101,9 +99,9 @@ mod tests {
         // Nothing is read through these slices.
         let run_of = |cuts: &[(usize, usize)]| {
             let slices: Vec<_> = cuts.iter().map(|&(start, len)| slice_at(4096 + start, len)).collect();
-            match Run::first_of(&slices, Some(&region)) {
-                Run::File { slices, len, .. } => (slices.len(), len),
-                Run::Memory { slices, .. } => (slices.len(), 0),
+            match Segment::first(&slices, Some(&region)) {
+                Segment::File { slices, len, .. } => (slices.len(), len),
+                Segment::Memory { slices, .. } => (slices.len(), 0),
             }
         };
         assert_eq!(run_of(&[(0, 10), (10, 20), (30, 5)]), (3, 35));

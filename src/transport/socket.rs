@@ -15,47 +15,47 @@ use hyper_util::rt::TokioIo;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::request_state::Meter;
-use super::sendfile::{self, Run, SendFileError};
-use super::throttle::{Bandwidth, Valve};
+use super::request_state::RequestState;
+use super::sendfile::{self, Segment, SendFileError};
+use super::throttle::{Bandwidth, SocketLimiter};
 
 /// A TCP connection that can send from a file.
 ///
 /// When the peer is gone, writing waits for ever instead of failing: what the peer said before it went is
 /// still to be read, and reading ends with that or with the reason.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct LaneSocket {
     tcp: TokioIo<TcpStream>,
-    meter: Arc<Meter>,
+    state: Arc<RequestState>,
     /// Absent while hands are shaken, which draws on no budget.
-    valve: Option<Valve>,
+    limiter: Option<SocketLimiter>,
 }
 
-impl Socket {
-    pub(super) fn new(tcp: TcpStream, meter: Arc<Meter>) -> Socket {
-        Socket { tcp: TokioIo::new(tcp), meter, valve: None }
+impl LaneSocket {
+    pub(super) fn new(tcp: TcpStream, state: Arc<RequestState>) -> LaneSocket {
+        LaneSocket { tcp: TokioIo::new(tcp), state, limiter: None }
     }
 
     /// From now on it writes only as much as `bandwidth` allows.
-    pub(super) fn draw_on(&mut self, bandwidth: Bandwidth) {
-        self.valve = Some(Valve::new(bandwidth));
+    pub(super) fn limit_to(&mut self, bandwidth: Bandwidth) {
+        self.limiter = Some(SocketLimiter::new(bandwidth));
     }
 
     /// How many bytes may be written now.
-    fn poll_valve(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<usize> {
-        let Some(valve) = &mut self.valve else { return Poll::Ready(usize::MAX) };
-        let was_shut = valve.opens_at().is_some();
-        let open_for = valve.poll_open(cx, || bufs.iter().map(|buf| buf.len() as u64).sum());
-        if was_shut || open_for.is_pending() {
-            self.meter.throttled(valve.opens_at());
+    fn poll_limiter(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<usize> {
+        let Some(limiter) = &mut self.limiter else { return Poll::Ready(usize::MAX) };
+        let was_throttled = limiter.ready_at().is_some();
+        let granted = limiter.poll_ready(cx, || bufs.iter().map(|buf| buf.len() as u64).sum());
+        if was_throttled || granted.is_pending() {
+            self.state.throttled(limiter.ready_at());
         }
-        open_for
+        granted
     }
 
     fn wrote(&mut self, len: usize) {
-        self.meter.socket_wrote(len);
-        if let Some(valve) = &mut self.valve {
-            valve.wrote(len);
+        self.state.socket_wrote(len);
+        if let Some(limiter) = &mut self.limiter {
+            limiter.wrote(len);
         }
     }
 
@@ -63,7 +63,7 @@ impl Socket {
     fn on_write_error(&self, error: io::Error) -> Poll<io::Result<usize>> {
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
-                self.meter.write_failed(error.kind());
+                self.state.write_failed(error.kind());
                 Poll::Pending
             }
             _ => Poll::Ready(Err(error)),
@@ -72,10 +72,10 @@ impl Socket {
 
     fn send(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = self.tcp.inner().as_fd();
-        let region = self.meter.region();
-        match Run::first_of(bufs, region.as_ref()) {
-            Run::Memory { slices, then_file } => sendfile::send_memory(socket, slices, then_file),
-            Run::File { region, slices, len } => {
+        let region = self.state.region();
+        match Segment::first(bufs, region.as_ref()) {
+            Segment::Memory { slices, has_file_next } => sendfile::send_memory(socket, slices, has_file_next),
+            Segment::File { region, slices, len } => {
                 sendfile::send_file(socket, region, slices, len).map_err(|failure| self.give_up_file(failure))
             }
         }
@@ -83,9 +83,9 @@ impl Socket {
 
     fn give_up_file(&self, error: SendFileError) -> io::Error {
         match error {
-            SendFileError::Socket(error) => error,
+            SendFileError::LaneSocket(error) => error,
             SendFileError::File(failure) => {
-                self.meter.file_failed(failure);
+                self.state.file_failed(failure);
                 io::Error::other("the file behind the map failed")
             }
         }
@@ -94,15 +94,15 @@ impl Socket {
 
 /// A request that broke off is abandoned by a reset (`SO_LINGER`, `socket(7)`): what the kernel still holds of it
 /// would only keep the server waiting for the rest.
-impl Drop for Socket {
+impl Drop for LaneSocket {
     fn drop(&mut self) {
-        if self.meter.is_broken_off() {
+        if self.state.is_partly_sent() {
             let _ = self.tcp.inner().set_zero_linger();
         }
     }
 }
 
-impl Read for Socket {
+impl Read for LaneSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,7 +112,7 @@ impl Read for Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for LaneSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
@@ -125,12 +125,12 @@ impl Write for Socket {
         let Some(start) = bufs.iter().position(|buf| !buf.is_empty()) else {
             return Poll::Ready(Ok(0));
         };
-        if self.meter.write_error().is_some() {
+        if self.state.write_error().is_some() {
             return Poll::Pending;
         }
         loop {
             ready!(self.tcp.inner().poll_write_ready(cx))?;
-            let most = ready!(self.poll_valve(cx, &bufs[start..]));
+            let most = ready!(self.poll_limiter(cx, &bufs[start..]));
             let mut cut = IoSlice::new(&[]);
             let bufs = at_most(most, &bufs[start..], &mut cut);
             match self.tcp.inner().try_io(Interest::WRITABLE, || self.send(bufs)) {
@@ -157,7 +157,7 @@ impl Write for Socket {
     }
 }
 
-impl Connection for Socket {
+impl Connection for LaneSocket {
     fn connected(&self) -> Connected {
         Connected::new()
     }

@@ -21,14 +21,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// heads and TLS records; handshakes and the service's JSON calls do not count.
 #[derive(Clone, Debug, Default)]
 pub struct Bandwidth {
-    budget: Arc<Budget>,
+    state: Arc<BandwidthState>,
 }
 
 #[derive(Debug, Default)]
-struct Budget {
+struct BandwidthState {
     /// Bytes a second; none at 0.
     limit: AtomicU64,
-    ledger: Mutex<Ledger>,
+    gcra: Mutex<Gcra>,
 }
 
 impl Bandwidth {
@@ -46,106 +46,106 @@ impl Bandwidth {
 
     /// Changes the limit, in bytes a second, or lifts it. Shares that lanes wait for already are not changed.
     pub fn set(&self, limit: Option<NonZeroU64>) {
-        self.budget.limit.store(limit.map_or(0, NonZeroU64::get), Ordering::Relaxed);
+        self.state.limit.store(limit.map_or(0, NonZeroU64::get), Ordering::Relaxed);
     }
 
     /// The limit in bytes a second; `None` where there is none.
     pub fn limit(&self) -> Option<NonZeroU64> {
-        NonZeroU64::new(self.budget.limit.load(Ordering::Relaxed))
+        NonZeroU64::new(self.state.limit.load(Ordering::Relaxed))
     }
 
-    fn reserve(&self, limit: NonZeroU64, wanted: u64, now: Instant) -> Share {
-        self.budget.ledger.lock().unwrap_or_else(PoisonError::into_inner).reserve(limit, wanted, now)
+    fn reserve(&self, limit: NonZeroU64, wanted: u64, now: Instant) -> WriteGrant {
+        self.state.gcra.lock().unwrap_or_else(PoisonError::into_inner).reserve(limit, wanted, now)
     }
 }
 
 /// One socket's end of the budget.
 #[derive(Debug)]
-pub(super) struct Valve {
+pub(super) struct SocketLimiter {
     bandwidth: Bandwidth,
     /// Bytes that may be written at once.
-    open_for: u64,
-    reserved: Option<Reserved>,
+    granted: u64,
+    pending: Option<PendingGrant>,
 }
 
 #[derive(Debug)]
-struct Reserved {
+struct PendingGrant {
     bytes: u64,
     alarm: Pin<Box<Sleep>>,
 }
 
-impl Valve {
-    pub(super) fn new(bandwidth: Bandwidth) -> Valve {
-        Valve { bandwidth, open_for: 0, reserved: None }
+impl SocketLimiter {
+    pub(super) fn new(bandwidth: Bandwidth) -> SocketLimiter {
+        SocketLimiter { bandwidth, granted: 0, pending: None }
     }
 
     /// How many bytes may be written now, [`usize::MAX`] without a limit; `wanted` is asked only if there is one.
-    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>, wanted: impl Fn() -> u64) -> Poll<usize> {
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>, wanted: impl Fn() -> u64) -> Poll<usize> {
         while let Some(limit) = self.bandwidth.limit() {
-            if self.open_for > 0 {
-                return Poll::Ready(usize::try_from(self.open_for).unwrap_or(usize::MAX));
+            if self.granted > 0 {
+                return Poll::Ready(usize::try_from(self.granted).unwrap_or(usize::MAX));
             }
-            match &mut self.reserved {
+            match &mut self.pending {
                 None => self.reserve(limit, wanted(), Instant::now()),
-                Some(reserved) => {
-                    ready!(reserved.alarm.as_mut().poll(cx));
-                    self.open_for = reserved.bytes;
-                    self.reserved = None;
+                Some(pending) => {
+                    ready!(pending.alarm.as_mut().poll(cx));
+                    self.granted = pending.bytes;
+                    self.pending = None;
                 }
             }
         }
-        self.reserved = None;
+        self.pending = None;
         Poll::Ready(usize::MAX)
     }
 
     fn reserve(&mut self, limit: NonZeroU64, wanted: u64, now: Instant) {
-        let Share { bytes, at } = self.bandwidth.reserve(limit, wanted, now);
+        let WriteGrant { bytes, at } = self.bandwidth.reserve(limit, wanted, now);
         if at <= now {
-            self.open_for = bytes;
+            self.granted = bytes;
         } else {
-            self.reserved = Some(Reserved { bytes, alarm: Box::pin(sleep_until(at)) });
+            self.pending = Some(PendingGrant { bytes, alarm: Box::pin(sleep_until(at)) });
         }
     }
 
     /// So many bytes were written.
     pub(super) fn wrote(&mut self, len: usize) {
-        self.open_for = self.open_for.saturating_sub(len as u64);
+        self.granted = self.granted.saturating_sub(len as u64);
     }
 
     /// When it opens, while it is shut.
-    pub(super) fn opens_at(&self) -> Option<Instant> {
-        self.reserved.as_ref().map(|reserved| reserved.alarm.deadline())
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        self.pending.as_ref().map(|pending| pending.alarm.deadline())
     }
 }
 
 /// Bytes, and when they may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Share {
+struct WriteGrant {
     bytes: u64,
     at: Instant,
 }
 
 /// The generic cell rate algorithm (ITU-T I.371): a moment is all that has to be remembered.
 #[derive(Debug, Default)]
-struct Ledger {
+struct Gcra {
     /// When the limit has made up for all that was reserved.
-    settled_at: Option<Instant>,
+    theoretical_arrival: Option<Instant>,
 }
 
-impl Ledger {
-    fn reserve(&mut self, limit: NonZeroU64, wanted: u64, now: Instant) -> Share {
-        let bytes = wanted.clamp(1, share_bytes(limit));
+impl Gcra {
+    fn reserve(&mut self, limit: NonZeroU64, wanted: u64, now: Instant) -> WriteGrant {
+        let bytes = wanted.clamp(1, most_grant_bytes(limit));
         let earliest = now.checked_sub(SLACK).unwrap_or(now);
-        let begin = self.settled_at.map_or(now, |settled| settled.max(earliest));
-        self.settled_at = Some(begin + time_for(bytes, limit));
-        Share { bytes, at: begin.max(now) }
+        let begin = self.theoretical_arrival.map_or(now, |settled| settled.max(earliest));
+        self.theoretical_arrival = Some(begin + time_for(bytes, limit));
+        WriteGrant { bytes, at: begin.max(now) }
     }
 }
 
 /// What one reservation gets at most: small enough for turns to come often, large enough for whole segments.
-fn share_bytes(limit: NonZeroU64) -> u64 {
+fn most_grant_bytes(limit: NonZeroU64) -> u64 {
     let limit = limit.get();
-    (limit / SHARES_A_SECOND).max(SEGMENT_BYTES.min(limit))
+    (limit / GRANTS_PER_SECOND).max(SEGMENT_BYTES.min(limit))
 }
 
 /// Rounded up, so that the limit is kept to the byte. A share takes a second at most.
@@ -154,7 +154,7 @@ fn time_for(bytes: u64, limit: NonZeroU64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-const SHARES_A_SECOND: u64 = 32;
+const GRANTS_PER_SECOND: u64 = 32;
 
 /// Beside a share, what timers and the scheduler may be late without speed being lost.
 const SLACK: Duration = Duration::from_millis(60);

@@ -19,13 +19,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, version};
 use tower_service::Service;
 
-use super::error::{BoxError, CaCertFlaw, Sent, TransportError};
+use super::error::{BoxError, CaCertFlaw, SentProgress, TransportError};
 use super::history::{History, NoClientCertificate};
-use super::socket::Socket;
+use super::socket::LaneSocket;
 use clock::Clock;
 use verify::Verifier;
 
-pub(super) use refusal::{Stage, refusal, refused};
+pub(super) use refusal::{TlsStage, refusal, refused};
 
 /// Whose certificates are believed: the system's authorities, and these.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +36,7 @@ pub struct Trust {
 
 /// TLS 1.2 and 1.3 by aws-lc-rs, HTTP/1.1 by ALPN (RFC 7301). Sessions are resumed across lanes.
 pub(super) fn client_config(trust: &Trust, history: &Arc<History>) -> Result<ClientConfig, TransportError> {
-    client_config_at(trust, history, Clock::of_the_system())
+    client_config_at(trust, history, Clock::system())
 }
 
 fn client_config_at(
@@ -74,12 +74,12 @@ pub(super) fn ca_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tran
 ///
 /// Dropping the future closes the socket.
 pub(super) async fn secure(
-    socket: Socket,
+    socket: LaneSocket,
     uri: &Uri,
     config: &Arc<ClientConfig>,
     history: &History,
     send_buffer_bytes: usize,
-) -> Result<MaybeHttpsStream<Socket>, TransportError> {
+) -> Result<MaybeHttpsStream<LaneSocket>, TransportError> {
     let mut connector = HttpsConnector::from((Connected(Some(socket)), config.clone()));
     let mut stream = connector.call(uri.clone()).await.map_err(|error| explain(uri, history, &*error))?;
     if let MaybeHttpsStream::Https(tls) = &mut stream {
@@ -90,7 +90,7 @@ pub(super) async fn secure(
 }
 
 /// The socket below.
-pub(super) fn socket(stream: &mut MaybeHttpsStream<Socket>) -> &mut Socket {
+pub(super) fn socket(stream: &mut MaybeHttpsStream<LaneSocket>) -> &mut LaneSocket {
     match stream {
         MaybeHttpsStream::Http(socket) => socket,
         MaybeHttpsStream::Https(tls) => tls.inner_mut().get_mut().0.inner_mut(),
@@ -112,13 +112,13 @@ pub(super) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rust
 fn explain(uri: &Uri, history: &History, error: &(dyn Error + 'static)) -> TransportError {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     match tls_error(error) {
-        Some(tls) => refused(authority, history, tls, Stage::Handshake, Sent::default()),
+        Some(tls) => refused(authority, history, tls, TlsStage::Handshake, SentProgress::default()),
         None => handshake_failed(authority, error.to_string()),
     }
 }
 
 fn handshake_failed(authority: &str, reason: String) -> TransportError {
-    TransportError::Tls { authority: authority.to_owned(), reason, sent: Sent::default() }
+    TransportError::Tls { authority: authority.to_owned(), reason, sent: SentProgress::default() }
 }
 
 /// The authorities, and the certificates that the caller named.
@@ -139,12 +139,12 @@ fn trusted(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
 }
 
 /// Hands hyper-rustls a socket that is connected already, so that each step of a dial has its own bound.
-struct Connected(Option<Socket>);
+struct Connected(Option<LaneSocket>);
 
 impl Service<Uri> for Connected {
-    type Response = Socket;
+    type Response = LaneSocket;
     type Error = BoxError;
-    type Future = Ready<Result<Socket, BoxError>>;
+    type Future = Ready<Result<LaneSocket, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))

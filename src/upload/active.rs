@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
 use crate::error::{Error, ErrorKind, Result};
+use crate::upload::chunks::Last;
 use crate::upload::claim::{Beginning, Claimed, titled};
 use crate::upload::client::Settings;
 use crate::upload::creation::{Created, Creation, Mark};
@@ -317,7 +318,8 @@ impl Active {
     ) -> LocalBoxFuture<'static, Event> {
         match filling {
             Filling::Chunk(chunk) => {
-                let (extent, last) = (chunk.extent(), chunk.place().into());
+                let last = if chunk.is_last() { Last::Yes } else { Last::No };
+                let extent = chunk.extent();
                 if let Supplies::Stream { held, .. } = &mut self.supplies {
                     held.insert(self.session.chunks().known(), chunk);
                 }

@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{AnswerLimit, Dialer, Lane, Patience, TransportError};
+use crate::transport::{AnswerLimit, Dialer, Lane, Timeouts, TransportError};
 use crate::upload::happening::{Told, log_throttle};
 use crate::upload::pace::{Brake, Class, Health, Pace, Quota, Turn};
 use crate::upload::session::Outcome;
@@ -19,13 +19,13 @@ use crate::upload::session::Outcome;
 #[derive(Debug)]
 pub(super) struct Control {
     dialer: Dialer,
-    patience: Patience,
+    patience: Timeouts,
     pace: Rc<RefCell<Pace>>,
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
 }
 
 impl Control {
-    pub(super) fn new(dialer: Dialer, patience: Patience, pace: Rc<RefCell<Pace>>) -> Control {
+    pub(super) fn new(dialer: Dialer, patience: Timeouts, pace: Rc<RefCell<Pace>>) -> Control {
         Control { dialer, patience, pace, idle: RefCell::new(Vec::new()) }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Declined, Delivery, Reader, probe};
+use crate::source::{Delivery, Reader, Unavailable, probe};
 use crate::transport::Dialer;
 use crate::upload::client::Settings;
 use crate::upload::progress::Gauge;
@@ -23,7 +23,7 @@ pub(super) struct Crew {
     threads: Vec<Bounded>,
     pulses: Vec<Pulse>,
     /// Whether workers read through rings, or why not.
-    ring: std::result::Result<(), Declined>,
+    ring: std::result::Result<(), Unavailable>,
     delivery: Delivery,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Crew {
 pub(super) struct Surroundings {
     pub(super) delivery: Delivery,
     /// Whether workers read through rings, or why not.
-    pub(super) ring: std::result::Result<(), Declined>,
+    pub(super) ring: std::result::Result<(), Unavailable>,
 }
 
 struct LaneEnd {
@@ -44,7 +44,7 @@ struct LaneEnd {
 impl Crew {
     /// Starts one worker per core, each with its share of the lanes.
     pub(super) fn start(settings: &Settings, dialer: &Dialer) -> Result<Crew> {
-        let ring = probe::ring();
+        let ring = probe::check_ring();
         let runtime = match (settings.reader, &ring) {
             (Reader::Auto | Reader::Uring | Reader::Direct, Ok(())) => Runtime::Ring,
             (Reader::Auto | Reader::Uring | Reader::Direct, Err(_)) | (Reader::Mmap | Reader::Pread, _) => {

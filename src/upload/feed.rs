@@ -9,7 +9,7 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Demand, HeldChunk, PipeReader};
+use crate::source::{CancelGuard, HeldChunk, PipeReader};
 
 /// What a stream gave.
 #[derive(Debug)]
@@ -23,13 +23,13 @@ pub(super) enum Filling {
 /// A stream that is being read.
 pub(super) struct Feed {
     pub(super) inbox: mpsc::Receiver<Filling>,
-    pub(super) demand: Demand,
+    pub(super) demand: CancelGuard,
 }
 
 /// Starts to read.
 pub(super) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<Feed> {
     let (give, inbox) = mpsc::channel(CHUNKS_AHEAD);
-    let demand = pipe.demand();
+    let demand = pipe.cancel_guard();
     let read = move || {
         loop {
             let filling = match pipe.next_chunk() {

@@ -12,12 +12,11 @@ use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::pipe::Place;
 use crate::source::{
-    Choice, Circumstances, Delivery, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
+    CancelGuard, Choice, Delivery, Environment, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
     Strictness, probe,
 };
-use crate::upload::chunks::{Cut, Last};
+use crate::upload::chunks::Cut;
 use crate::upload::client::Settings;
 use crate::upload::crew::Surroundings;
 use crate::upload::feed::{self, Feed, Filling};
@@ -36,7 +35,7 @@ pub(super) enum Supplies {
     Stream {
         held: BTreeMap<u32, HeldChunk>,
         /// Lets go of the stream with the upload.
-        _demand: Demand,
+        _demand: CancelGuard,
     },
 }
 
@@ -63,15 +62,6 @@ impl Supplies {
         match self {
             Supplies::File { file, .. } => Some(file),
             Supplies::Stream { .. } => None,
-        }
-    }
-}
-
-impl From<Place> for Last {
-    fn from(place: Place) -> Last {
-        match place {
-            Place::Last => Last::Yes,
-            Place::Middle => Last::No,
         }
     }
 }
@@ -131,7 +121,7 @@ pub(super) async fn answered<T: Send + 'static>(
 }
 
 fn open_file(path: PathBuf, wish: Wish, settings: &Settings, surroundings: &Surroundings) -> Result<Opened> {
-    let file = SourceFile::open(&path)?.strictness(match wish.on_change {
+    let file = SourceFile::open(&path)?.with_strictness(match wish.on_change {
         OnChange::Fail | OnChange::Restart => Strictness::Content,
         OnChange::Strict => Strictness::Attributes,
     });
@@ -140,9 +130,9 @@ fn open_file(path: PathBuf, wish: Wish, settings: &Settings, surroundings: &Surr
     // The bytes are read here for their digests, as over TLS to be encrypted.
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
-    let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
-    let choice = probe::choose(settings.reader, &file, &circumstances);
-    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
+    let environment = Environment { delivery, sigbus: settings.sigbus, ring };
+    let choice = probe::choose(settings.reader, &file, &environment);
+    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.reason, "reader chosen");
     let supplies = Supplies::File { file, choice };
     Ok(Opened { cut: Cut::Planned(plan), supplies, file_name: file_name(&path), inbox: None })
 }

@@ -17,8 +17,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::api::{Origin, RateLimit, Redactor, UploadAnswer, Video};
 use crate::body::ChunkBody;
 use crate::error::{Error, ErrorKind};
-use crate::source::{AnySource, Choice, ChunkDigest, HeldChunk, Region, Source, SourceError, SourceFile};
-use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
+use crate::source::{
+    AnySource, Choice, ChunkDigest, HeldChunk, MappedRegion, Source, SourceError, SourceFile,
+};
+use crate::transport::{Dialer, FileRegion, Lane, Timeouts, TransportError};
 use crate::upload::control::failed_at;
 use crate::upload::progress::Gauge;
 use crate::upload::pulse::Beat;
@@ -104,7 +106,7 @@ pub(super) struct Done {
 #[derive(Debug)]
 pub(super) struct Plant {
     pub(super) dialer: Dialer,
-    pub(super) patience: Patience,
+    pub(super) patience: Timeouts,
     pub(super) origin: Origin,
     pub(super) runtime: Runtime,
     /// Reads in flight for a chunk.
@@ -184,7 +186,7 @@ async fn run(plant: Plant) {
 
 struct Worker {
     dialer: Dialer,
-    patience: Patience,
+    patience: Timeouts,
     origin: Origin,
     pools: Pools,
     reports: mpsc::Sender<Report>,
@@ -250,7 +252,7 @@ impl Worker {
         let Some(lane) = line.as_mut() else {
             return Attempted::failed(Error::new(ErrorKind::Internal, &order.doing), Fate::NotStored);
         };
-        lane.serve_from(source.region().map(file_region));
+        lane.set_file_region(source.region().map(file_region));
         let request = match self.request(order, source.clone(), gauge, lane) {
             Ok(request) => request,
             Err(error) => return Attempted::failed(error, Fate::NotStored),
@@ -381,7 +383,7 @@ impl Supply {
     }
 }
 
-fn file_region(region: Region) -> FileRegion {
+fn file_region(region: MappedRegion) -> FileRegion {
     FileRegion { addr: region.address, len: region.len, file: region.file, file_offset: 0 }
 }
 

@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ringlift::server::{Action, Budget, Ending, Fault, Limits, RefusalTiming, RouteClass, TlsMode};
-use ringlift::transport::{MinSpeed, Patience};
+use ringlift::transport::{MinSpeed, Timeouts};
 use ringlift::wire::Envelope;
 use ringlift::{
     ChunkSize, Client, Credentials, Error, ErrorKind, Mode, Reader, Running, Secret, Upload, Uploaded,
@@ -393,7 +393,7 @@ fn what_another_host_spends_of_the_budget_is_followed() {
 /// A chunk that no socket buffer swallows whole.
 const LONG_CHUNK: u64 = 32 * MIB;
 
-fn impatient(house: &House, change: impl FnOnce(&mut Patience)) -> Client {
+fn impatient(house: &House, change: impl FnOnce(&mut Timeouts)) -> Client {
     house.hasty_client().with(|settings| change(&mut settings.patience)).build().unwrap()
 }
 

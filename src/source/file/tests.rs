@@ -14,7 +14,7 @@ fn after(strictness: Strictness, act: impl FnOnce(&Path)) -> Result<Option<Chang
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("movie.mp4");
     fs::write(&path, b"twelve bytes").unwrap();
-    let file = SourceFile::open(&path).unwrap().strictness(strictness);
+    let file = SourceFile::open(&path).unwrap().with_strictness(strictness);
     file.check_unchanged().unwrap();
     // Later than the clock's tick in which it was written.
     std::thread::sleep(Duration::from_millis(20));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::source::error::Change;
 use crate::source::page_cache::Residency;
-use crate::source::reader::{Reader, Why};
+use crate::source::reader::{Reader, Reason};
 use crate::source::sigbus::MAX_GUARDED;
 
 fn temp_of(len: usize) -> tempfile::NamedTempFile {
@@ -19,7 +19,7 @@ fn temp_of(len: usize) -> tempfile::NamedTempFile {
 fn mapped(temp: &tempfile::NamedTempFile, delivery: Delivery) -> MmapSource {
     let file = SourceFile::open(temp.path()).unwrap();
     let residency = Residency { percent: 100 };
-    let choice = Choice { reader: Reader::Mmap, delivery, residency, why: Why::Asked };
+    let choice = Choice { reader: Reader::Mmap, delivery, residency, reason: Reason::Asked };
     MmapSource::new(&file, &choice).unwrap()
 }
 
@@ -103,10 +103,10 @@ fn a_fault_elsewhere_still_ends_the_process() {
 #[test]
 fn a_map_that_is_read_holds_no_more_of_the_file_than_it_may() {
     let temp = temp_of(0);
-    let len = 3 * PRESENT_BYTES as u64;
+    let len = 3 * MOST_PRESENT_BYTES as u64;
     temp.as_file().set_len(len).unwrap();
     let source = mapped(&temp, Delivery::Tls);
-    let most = PRESENT_BYTES + READ_BLOCK_BYTES as usize;
+    let most = MOST_PRESENT_BYTES + READ_BLOCK_BYTES as usize;
     for block in Extent::new(0, len).blocks(READ_BLOCK_BYTES) {
         let bytes = source.read_now(block).unwrap().unwrap();
         assert!(bytes.iter().all(|byte| *byte == 0));

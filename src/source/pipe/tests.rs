@@ -46,7 +46,7 @@ proptest! {
             prop_assert_eq!(chunk.extent().offset(), received.len() as u64);
             received.extend(bytes_of(&chunk));
             let is_last = received.len() == len;
-            prop_assert_eq!(chunk.place() == Place::Last, is_last);
+            prop_assert_eq!(chunk.is_last(), is_last);
             prop_assert!(is_last || chunk.extent().len() == chunk_bytes);
             prop_assert!(!chunk.extent().is_empty());
         }
@@ -59,8 +59,8 @@ proptest! {
 fn a_pipe_that_ends_with_a_chunk_has_no_empty_last_chunk() {
     let sent = pattern(2 * BLOCK_BYTES);
     let mut pipe = PipeReader::new(&sent[..], "-", BLOCK, budget(2)).unwrap();
-    assert_eq!(pipe.next_chunk().unwrap().unwrap().place(), Place::Middle);
-    assert_eq!(pipe.next_chunk().unwrap().unwrap().place(), Place::Last);
+    assert!(!pipe.next_chunk().unwrap().unwrap().is_last());
+    assert!(pipe.next_chunk().unwrap().unwrap().is_last());
     assert!(pipe.next_chunk().unwrap().is_none());
 }
 
@@ -188,12 +188,12 @@ fn what_nobody_wants_any_more_gives_its_memory_to_others_though_its_read_never_e
     let (permit, reader) = late(0);
     let stuck = Trickle(&[1; 5], 5).chain(reader);
     let mut pipe = PipeReader::new(stuck, "-", 2 * BLOCK, budget.clone()).unwrap();
-    let demand = pipe.demand();
+    let cancel_guard = pipe.cancel_guard();
     let reading = thread::spawn(move || pipe.next_chunk().map(|chunk| chunk.is_none()));
     while is_free(&budget) {
         thread::yield_now();
     }
-    drop(demand);
+    drop(cancel_guard);
     assert!(pollster::block_on(budget.reserve(2 * BLOCK)).is_some());
     drop(permit);
     assert!(reading.join().unwrap().unwrap());
@@ -205,9 +205,9 @@ fn a_reader_that_waits_for_memory_ends_when_nobody_wants_its_chunks() {
     let all = pollster::block_on(budget.reserve(2 * BLOCK));
     let sent = pattern(10);
     let mut pipe = PipeReader::new(io::Cursor::new(sent), "-", BLOCK, budget.clone()).unwrap();
-    let demand = pipe.demand();
+    let cancel_guard = pipe.cancel_guard();
     let reading = thread::spawn(move || pipe.next_chunk().map(|chunk| chunk.is_none()));
-    drop(demand);
+    drop(cancel_guard);
     assert!(reading.join().unwrap().unwrap());
     drop(all);
 }

@@ -45,9 +45,12 @@ impl Arena {
     }
 
     /// What to register with a ring as its first `count` fixed buffers, in the order of [`Block::index`].
-    pub(crate) fn anchors(self: &Arc<Arena>, count: usize) -> impl Iterator<Item = Anchor> {
+    pub(crate) fn registered_buffers(
+        self: &Arc<Arena>,
+        count: usize,
+    ) -> impl Iterator<Item = RegisteredBuffer> {
         let arena = Arc::clone(self);
-        (0..count).map(move |index| Anchor { arena: Arc::clone(&arena), index })
+        (0..count).map(move |index| RegisteredBuffer { arena: Arc::clone(&arena), index })
     }
 
     fn block_ptr(&self, index: usize) -> *mut u8 {
@@ -100,13 +103,13 @@ impl DerefMut for Block {
 
 /// Names a block to a ring's registration and keeps the arena alive with it; reads and writes nothing.
 #[derive(Debug)]
-pub(crate) struct Anchor {
+pub(crate) struct RegisteredBuffer {
     arena: Arc<Arena>,
     index: usize,
 }
 
 // SAFETY: the arena's map never moves, `arena` keeps it mapped, and all of its bytes are initialised.
-unsafe impl IoBuf for Anchor {
+unsafe impl IoBuf for RegisteredBuffer {
     fn stable_ptr(&self) -> *const u8 {
         self.arena.block_ptr(self.index)
     }
@@ -121,7 +124,7 @@ unsafe impl IoBuf for Anchor {
 }
 
 // SAFETY: as for `IoBuf`. Nothing checks an anchor's buffer out, so no two writers come to be.
-unsafe impl IoBufMut for Anchor {
+unsafe impl IoBufMut for RegisteredBuffer {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
         self.arena.block_ptr(self.index)
     }

@@ -36,8 +36,8 @@ impl Dead {
         bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         listen(&listener, 0).unwrap();
         let address: SocketAddr = getsockname(&listener).unwrap().try_into().unwrap();
-        let patience = Duration::from_millis(50);
-        let backlog = (0..4).map_while(|_| std::net::TcpStream::connect_timeout(&address, patience).ok());
+        let timeouts = Duration::from_millis(50);
+        let backlog = (0..4).map_while(|_| std::net::TcpStream::connect_timeout(&address, timeouts).ok());
         Dead { address, _backlog: backlog.collect(), _listener: listener }
     }
 }
@@ -181,9 +181,9 @@ fn hyper_sees_vectored_writes_on_both_wires() {
         run(async {
             let dialer = server.dialer(DialSettings::default());
             let (tcp, _) = dialer.connect_any(vec![server.address]).await.unwrap();
-            let meter = Arc::new(Meter::default());
-            let stream = dialer.secure(Socket::new(tcp, meter.clone())).await.unwrap();
-            assert!(MeteredStream::new(stream, meter).is_write_vectored());
+            let state = Arc::new(RequestState::default());
+            let stream = dialer.secure(LaneSocket::new(tcp, state.clone())).await.unwrap();
+            assert!(MeteredStream::new(stream, state).is_write_vectored());
         });
     }
 }

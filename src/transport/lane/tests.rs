@@ -5,8 +5,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::*;
-use crate::transport::testing::{Frames, Peer, Server, WIRES, Wire, get, patient, pattern, post, run};
-use crate::transport::{ANSWER_LIMIT_BYTES, DialSettings, MinSpeed, Sent};
+use crate::transport::testing::{Frames, Peer, Server, WIRES, Wire, get, long_timeouts, pattern, post, run};
+use crate::transport::{ANSWER_LIMIT_BYTES, DialSettings, MinSpeed, SentProgress};
 
 const CREATED: &str = "HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
 const TOO_LARGE: &str = "HTTP/1.1 413 Too Large\r\ncontent-length: 12\r\n\r\nnot so much!";
@@ -37,7 +37,7 @@ fn requests_follow_each_other_on_one_connection() {
                 assert!(lane.is_open());
                 let frames =
                     Frames::new([body.slice(..5), body.slice(5..1_000_000), body.slice(1_000_000..)]);
-                let answer = lane.send(post(frames), &patient()).await.unwrap();
+                let answer = lane.send(post(frames), &long_timeouts()).await.unwrap();
                 assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::CREATED, &b"{}"[..]));
                 assert_eq!(lane.sent().body_bytes(), body.len() as u64);
                 assert!((80..300).contains(&lane.sent().head_bytes()), "{}", lane.sent().head_bytes());
@@ -60,7 +60,7 @@ fn a_request_without_a_body_and_an_answer_without_one_pass() {
         run(async {
             let mut lane = server.lane().await;
             for _ in 0..2 {
-                let answer = lane.send(get(), &patient()).await.unwrap();
+                let answer = lane.send(get(), &long_timeouts()).await.unwrap();
                 assert_eq!((answer.status(), answer.body().len()), (StatusCode::NO_CONTENT, 0));
                 assert!(lane.is_open());
             }
@@ -78,11 +78,11 @@ fn a_lane_works_inside_a_ring_runtime() {
     });
     if std::panic::catch_unwind(|| tokio_uring::start(async {})).is_err() {
         // This machine refuses rings: let the server end.
-        return run(async { drop(server.lane().await.send(get(), &patient()).await) });
+        return run(async { drop(server.lane().await.send(get(), &long_timeouts()).await) });
     }
     tokio_uring::start(async {
         let mut lane = server.lane().await;
-        let answer = lane.send(post(Frames::new([pattern(1 << 20)])), &patient()).await.unwrap();
+        let answer = lane.send(post(Frames::new([pattern(1 << 20)])), &long_timeouts()).await.unwrap();
         assert_eq!(answer.status(), StatusCode::CREATED);
     });
 }
@@ -127,7 +127,7 @@ fn a_refusal_that_comes_early_is_the_answer_whatever_the_server_does_then() {
             });
             run(async {
                 let mut lane = server.lane().await;
-                let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await;
+                let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &long_timeouts()).await;
                 let answer =
                     answer.unwrap_or_else(|error| panic!("{wire:?} {then:?} {read_before}: {error}"));
                 assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -151,7 +151,7 @@ fn a_refusal_is_an_answer_even_when_its_body_breaks_off() {
         });
         run(async {
             let mut lane = server.lane().await;
-            let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap();
+            let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &long_timeouts()).await.unwrap();
             assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::UNAUTHORIZED, &b"{\"type\":"[..]));
         });
     }
@@ -171,11 +171,11 @@ fn an_early_success_counts_only_once_the_whole_request_is_sent() {
         });
         run(async {
             let mut lane = server.lane().await;
-            let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap();
+            let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &long_timeouts()).await.unwrap();
             assert_eq!(answer.status(), StatusCode::CREATED);
             assert_eq!(lane.sent().body_bytes(), ENDLESS as u64);
             let mut lane = server.lane().await;
-            let error = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap_err();
+            let error = lane.send(post(Frames::new([pattern(ENDLESS)])), &long_timeouts()).await.unwrap_err();
             let gone = matches!(error, TransportError::Reset { .. } | TransportError::Closed { .. });
             assert!(gone && !error.sent_all(), "{error:?}");
         });
@@ -196,11 +196,14 @@ fn an_end_made_while_the_lane_was_idle_is_seen_before_the_next_request() {
         });
         run(async {
             let mut lane = server.lane().await;
-            lane.send(get(), &patient()).await.unwrap();
+            lane.send(get(), &long_timeouts()).await.unwrap();
             // Blocks the thread, so that the runtime has no turn in which to notice.
             is_closed.recv().unwrap();
-            let error = lane.send(get(), &patient()).await.unwrap_err();
-            assert!(matches!(error, TransportError::Closed { sent } if sent == Sent::default()), "{error:?}");
+            let error = lane.send(get(), &long_timeouts()).await.unwrap_err();
+            assert!(
+                matches!(error, TransportError::Closed { sent } if sent == SentProgress::default()),
+                "{error:?}"
+            );
             assert!(!lane.is_open());
         });
     }
@@ -216,7 +219,7 @@ fn an_answer_that_asks_to_close_closes_the_lane() {
         });
         run(async {
             let mut lane = server.lane().await;
-            assert_eq!(lane.send(get(), &patient()).await.unwrap().status(), StatusCode::OK);
+            assert_eq!(lane.send(get(), &long_timeouts()).await.unwrap().status(), StatusCode::OK);
             assert!(!lane.is_open());
         });
     }
@@ -231,8 +234,8 @@ fn a_server_that_reads_nothing_is_a_stall() {
             peer.wait_unread();
         });
         run(async {
-            let patience = Patience { stall: SHORT, ..patient() };
-            let error = server.lane().await.send(post(Frames::new([pattern(ENDLESS)])), &patience).await;
+            let timeouts = Timeouts { stall: SHORT, ..long_timeouts() };
+            let error = server.lane().await.send(post(Frames::new([pattern(ENDLESS)])), &timeouts).await;
             let error = error.unwrap_err();
             assert!(matches!(error, TransportError::Stalled { after: SHORT, .. }), "{error:?}");
             assert!(!error.sent_all() && error.sent().body_bytes > 0);
@@ -254,8 +257,8 @@ fn a_server_that_reads_too_slowly_is_given_up() {
         });
         run(async {
             let min_speed = Some(MinSpeed { bytes_per_s: 1 << 40, window: SHORT });
-            let patience = Patience { min_speed, ..patient() };
-            let error = server.lane().await.send(post(Frames::new([pattern(ENDLESS)])), &patience).await;
+            let timeouts = Timeouts { min_speed, ..long_timeouts() };
+            let error = server.lane().await.send(post(Frames::new([pattern(ENDLESS)])), &timeouts).await;
             assert!(matches!(error, Err(TransportError::TooSlow { window: SHORT, .. })), "{error:?}");
         });
     }
@@ -266,9 +269,9 @@ fn a_body_that_yields_nothing_is_told_from_a_stall() {
     for wire in WIRES {
         let server = Server::start(wire, |server| server.accept().drain());
         run(async {
-            let patience = Patience { body: SHORT, ..patient() };
+            let timeouts = Timeouts { body: SHORT, ..long_timeouts() };
             let body = Frames::new([pattern(1000)]).then_silence();
-            let error = server.lane().await.send(post(body), &patience).await.unwrap_err();
+            let error = server.lane().await.send(post(body), &timeouts).await.unwrap_err();
             assert!(matches!(error, TransportError::BodyStalled { after: SHORT, .. }), "{error:?}");
             assert!(!error.sent_all());
         });
@@ -287,11 +290,11 @@ fn a_missing_answer_is_awaited_for_a_while_and_leaves_the_request_sent() {
                 peer.drain();
             });
             run(async {
-                let patience = Patience { answer: SHORT, ..patient() };
+                let timeouts = Timeouts { answer: SHORT, ..long_timeouts() };
                 let body = Frames::new([pattern(1_000_000)]);
-                let error = server.lane().await.send(post(body), &patience).await.unwrap_err();
+                let error = server.lane().await.send(post(body), &timeouts).await.unwrap_err();
                 assert!(matches!(error, TransportError::NoAnswer { after: SHORT, .. }), "{error:?}");
-                assert_eq!(error.sent(), Sent { body_bytes: 1_000_000, whole: true });
+                assert_eq!(error.sent(), SentProgress { body_bytes: 1_000_000, whole: true });
             });
         }
     }
@@ -306,8 +309,8 @@ fn an_answer_may_take_longer_than_a_stall() {
         peer.answer(CREATED);
     });
     run(async {
-        let patience = Patience { stall: SHORT, body: SHORT, ..patient() };
-        let answer = server.lane().await.send(post(Frames::new([pattern(1000)])), &patience).await;
+        let timeouts = Timeouts { stall: SHORT, body: SHORT, ..long_timeouts() };
+        let answer = server.lane().await.send(post(Frames::new([pattern(1000)])), &timeouts).await;
         assert_eq!(answer.unwrap().status(), StatusCode::CREATED);
     });
 }
@@ -325,7 +328,7 @@ fn an_end_after_the_whole_request_leaves_open_whether_it_was_stored() {
             });
             run(async {
                 let body = Frames::new([pattern(1_000_000)]);
-                let error = server.lane().await.send(post(body), &patient()).await.unwrap_err();
+                let error = server.lane().await.send(post(body), &long_timeouts()).await.unwrap_err();
                 match error {
                     TransportError::Closed { .. } if !reset => {}
                     TransportError::Reset { .. } if reset => {}
@@ -349,7 +352,8 @@ fn a_reset_at_any_byte_of_the_body_is_a_reset() {
             });
             run(async {
                 let mut lane = server.lane().await;
-                let error = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap_err();
+                let error =
+                    lane.send(post(Frames::new([pattern(ENDLESS)])), &long_timeouts()).await.unwrap_err();
                 assert!(matches!(error, TransportError::Reset { .. }), "{wire:?} {k}: {error:?}");
                 assert!(!error.sent_all() && error.sent().body_bytes >= k as u64);
                 assert!(!lane.is_open());
@@ -373,7 +377,7 @@ fn what_is_no_http_is_malformed() {
             peer.drain();
         });
         run(async {
-            let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
+            let error = server.lane().await.send(get(), &long_timeouts()).await.unwrap_err();
             assert!(matches!(error, TransportError::Malformed { .. }), "{answer:?}: {error:?}");
             assert!(error.sent_all());
         });
@@ -399,7 +403,7 @@ fn another_protocol_than_http_is_final_until_the_endpoint_has_answered() {
             let send = async || {
                 let mut lane = dialer.dial().await.unwrap();
                 tokio::time::sleep(Duration::from_millis(if is_early { 50 } else { 0 })).await;
-                lane.send(get(), &patient()).await
+                lane.send(get(), &long_timeouts()).await
             };
             let error = send().await.unwrap_err();
             let is_final = |error: &TransportError| {
@@ -428,7 +432,7 @@ fn cookies_go_back_over_every_lane_of_the_dialer() {
         run(async {
             let dialer = server.dialer(Default::default());
             for status in [404, 204] {
-                let answer = dialer.dial().await.unwrap().send(get(), &patient()).await.unwrap();
+                let answer = dialer.dial().await.unwrap().send(get(), &long_timeouts()).await.unwrap();
                 assert_eq!(answer.status(), status);
             }
         });
@@ -452,10 +456,10 @@ fn many_header_lines_and_folded_ones_are_read() {
         });
         run(async {
             let mut lane = server.lane().await;
-            let answer = lane.send(get(), &patient()).await.unwrap();
+            let answer = lane.send(get(), &long_timeouts()).await.unwrap();
             assert_eq!((answer.headers().len(), answer.body().as_ref()), (302, &b"hi"[..]));
             assert_eq!(answer.headers()["x-folded"].to_str().unwrap().replace("  ", " "), "a b");
-            let error = lane.send(get(), &patient()).await.unwrap_err();
+            let error = lane.send(get(), &long_timeouts()).await.unwrap_err();
             assert!(matches!(error, TransportError::AnswerTooLarge { .. }), "{error:?}");
             assert!(error.to_string().contains("512 header lines"), "{error}");
         });
@@ -471,7 +475,7 @@ fn an_answer_that_breaks_off_is_no_success() {
             peer.answer("HTTP/1.1 201 Created\r\ncontent-length: 10\r\n\r\n{\"a\"");
         });
         run(async {
-            let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
+            let error = server.lane().await.send(get(), &long_timeouts()).await.unwrap_err();
             assert!(matches!(error, TransportError::Closed { .. }), "{wire:?}: {error:?}");
         });
     }
@@ -491,7 +495,7 @@ fn an_answer_beyond_the_limit_is_refused() {
             peer.try_answer(&format!("HTTP/1.1 200 OK\r\n{head}{}", "a".repeat(len)));
         });
         run(async {
-            let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
+            let error = server.lane().await.send(get(), &long_timeouts()).await.unwrap_err();
             assert!(matches!(error, TransportError::AnswerTooLarge { .. }), "{error:?}");
         });
     }
@@ -505,7 +509,7 @@ fn an_answer_at_the_limit_passes() {
         peer.answer(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "a".repeat(ANSWER_LIMIT_BYTES)));
     });
     run(async {
-        let answer = server.lane().await.send(get(), &patient()).await.unwrap();
+        let answer = server.lane().await.send(get(), &long_timeouts()).await.unwrap();
         assert_eq!(answer.body().len(), ANSWER_LIMIT_BYTES);
     });
 }
@@ -521,7 +525,7 @@ fn the_error_of_a_body_comes_back_as_it_was() {
         let body: UnsyncBoxBody<Bytes, OnFire> =
             StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
         let mut lane = server.dialer(DialSettings::default()).dial().await.unwrap();
-        let error = lane.send(Request::post("/").body(body).unwrap(), &patient()).await.unwrap_err();
+        let error = lane.send(Request::post("/").body(body).unwrap(), &long_timeouts()).await.unwrap_err();
         let TransportError::Body(error) = error else { panic!("{error:?}") };
         assert_eq!(error.downcast_ref(), Some(&OnFire(7)));
     });
@@ -540,7 +544,7 @@ fn a_body_of_another_length_than_announced_is_the_bodys_fault() {
         run(async {
             let mut request = post(body);
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static(announced));
-            let error = server.lane().await.send(request, &patient()).await.unwrap_err();
+            let error = server.lane().await.send(request, &long_timeouts()).await.unwrap_err();
             assert!(matches!(error, TransportError::Body(_)) && !error.sent_all(), "{error:?}");
         });
     }
@@ -558,7 +562,7 @@ fn a_body_of_unknown_length_goes_in_chunks() {
     run(async {
         let body = Frames::new([pattern(500), pattern(500)]).of_unknown_length();
         let mut lane = server.lane().await;
-        assert_eq!(lane.send(post(body), &patient()).await.unwrap().status(), StatusCode::CREATED);
+        assert_eq!(lane.send(post(body), &long_timeouts()).await.unwrap().status(), StatusCode::CREATED);
         assert!(lane.is_open());
     });
 }
@@ -570,11 +574,11 @@ fn dropping_a_send_closes_the_connection_at_once() {
         run(async {
             let mut lane = server.lane().await;
             let body = Frames::new([pattern(1000)]).then_silence();
-            let patience = patient();
-            let unfinished = lane.send(post(body), &patience);
+            let timeouts = long_timeouts();
+            let unfinished = lane.send(post(body), &timeouts);
             assert!(tokio::time::timeout(SHORT, unfinished).await.is_err());
             assert!(!lane.is_open());
-            let error = lane.send(get(), &patient()).await.unwrap_err();
+            let error = lane.send(get(), &long_timeouts()).await.unwrap_err();
             assert!(matches!(error, TransportError::Closed { .. }), "{error:?}");
         });
     }

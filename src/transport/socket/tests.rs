@@ -9,7 +9,7 @@ use http::{Request, StatusCode};
 use proptest::prelude::*;
 
 use crate::transport::region::FileRegion;
-use crate::transport::testing::{Frames, Server, Wire, patient, pattern, post, run};
+use crate::transport::testing::{Frames, Server, Wire, long_timeouts, pattern, post, run};
 use crate::transport::{Bandwidth, DialSettings, Lane, TransportError};
 
 const CREATED: &str = "HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n";
@@ -112,12 +112,12 @@ fn any_mix_of_file_and_memory_arrives_exactly() {
     let (server, received) = echo();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut lane: Lane<Frames> = runtime.block_on(server.dialer(cramped()).dial()).unwrap();
-    lane.serve_from(Some(MAP.region()));
+    lane.set_file_region(Some(MAP.region()));
     let lane = std::cell::RefCell::new(lane);
     proptest!(ProptestConfig::with_cases(48), |(pieces in pieces())| {
         let (frames, expected) = laid_out(&MAP, &memory, &pieces);
         let mut lane = lane.borrow_mut();
-        let answer = runtime.block_on(lane.send(post(Frames::new(frames)), &patient()));
+        let answer = runtime.block_on(lane.send(post(Frames::new(frames)), &long_timeouts()));
         prop_assert_eq!(answer.unwrap().status(), StatusCode::CREATED);
         prop_assert_eq!(lane.sent().body_bytes(), expected.len() as u64);
         prop_assert!(received.recv().unwrap() == expected);
@@ -130,12 +130,12 @@ fn a_limit_cuts_file_and_memory_and_loses_nothing_of_either() {
     run(async {
         // A share is a third of the file.
         let bandwidth = Bandwidth::bytes_per_second(NonZeroU64::new(3_200_000).unwrap());
-        let dialer = server.dialer(cramped()).limited_to(bandwidth);
+        let dialer = server.dialer(cramped()).with_bandwidth(bandwidth);
         let mut lane = dialer.dial().await.unwrap();
-        lane.serve_from(Some(MAP.region()));
+        lane.set_file_region(Some(MAP.region()));
         let memory = pattern(200_000);
         let frames = [memory.clone(), MAP.poison.slice(..5), MAP.poison.slice(5..), memory.clone()];
-        lane.send(post(Frames::new(frames)), &patient()).await.unwrap();
+        lane.send(post(Frames::new(frames)), &long_timeouts()).await.unwrap();
         assert!(received.recv().unwrap() == [&memory[..], &MAP.content, &memory].concat());
     });
 }
@@ -147,8 +147,8 @@ fn without_a_region_the_memory_itself_is_sent() {
         let mut lane = server.dialer(cramped()).dial().await.unwrap();
         for region in [None, Some(MAP.region()), None] {
             let expected = if region.is_some() { &MAP.content } else { &MAP.poison };
-            lane.serve_from(region);
-            lane.send(post(Frames::new([MAP.poison.clone()])), &patient()).await.unwrap();
+            lane.set_file_region(region);
+            lane.send(post(Frames::new([MAP.poison.clone()])), &long_timeouts()).await.unwrap();
             assert!(received.recv().unwrap() == *expected);
         }
     });
@@ -164,8 +164,8 @@ fn over_tls_a_region_is_ignored() {
     });
     run(async {
         let mut lane = server.lane().await;
-        lane.serve_from(Some(MAP.region()));
-        lane.send(post(Frames::new([MAP.poison.clone()])), &patient()).await.unwrap();
+        lane.set_file_region(Some(MAP.region()));
+        lane.send(post(Frames::new([MAP.poison.clone()])), &long_timeouts()).await.unwrap();
     });
 }
 
@@ -177,9 +177,9 @@ fn a_file_that_ends_early_is_named_with_the_offset_at_which_it_ends() {
         map.file.set_len(len as u64).unwrap();
         run(async {
             let mut lane = server.dialer(cramped()).dial().await.unwrap();
-            lane.serve_from(Some(map.region()));
+            lane.set_file_region(Some(map.region()));
             let body = Frames::new([Bytes::from_static(b"head"), map.poison.clone()]);
-            let error = lane.send(post(body), &patient()).await.unwrap_err();
+            let error = lane.send(post(body), &long_timeouts()).await.unwrap_err();
             let TransportError::FileTruncated { offset } = error else { panic!("{error:?}") };
             assert_eq!(offset, len.max(FILE_OFFSET) as u64);
             assert!(!error.sent_all() && !lane.is_open());
@@ -193,8 +193,8 @@ fn a_file_that_cannot_be_read_is_no_fault_of_the_connection() {
     let write_only = File::options().write(true).open("/dev/null").unwrap();
     run(async {
         let mut lane = server.dialer(cramped()).dial().await.unwrap();
-        lane.serve_from(Some(FileRegion { file: Arc::new(write_only), ..MAP.region() }));
-        let error = lane.send(post(Frames::new([MAP.poison.clone()])), &patient()).await.unwrap_err();
+        lane.set_file_region(Some(FileRegion { file: Arc::new(write_only), ..MAP.region() }));
+        let error = lane.send(post(Frames::new([MAP.poison.clone()])), &long_timeouts()).await.unwrap_err();
         assert!(matches!(error, TransportError::FileRead { offset: 4096, .. }), "{error:?}");
     });
 }
@@ -205,8 +205,8 @@ fn a_file_system_without_splice_is_copied_by_the_kernel() {
     let unsplicable = Arc::new(File::open("/proc/self/mem").unwrap());
     run(async {
         let mut lane = server.dialer(cramped()).dial().await.unwrap();
-        lane.serve_from(Some(FileRegion { file: unsplicable, ..MAP.region() }));
-        lane.send(post(Frames::new([MAP.poison.clone()])), &patient()).await.unwrap();
+        lane.set_file_region(Some(FileRegion { file: unsplicable, ..MAP.region() }));
+        lane.send(post(Frames::new([MAP.poison.clone()])), &long_timeouts()).await.unwrap();
         assert!(received.recv().unwrap() == MAP.poison);
     });
 }
@@ -218,9 +218,9 @@ fn the_files_own_position_stays_where_it_was() {
     run(async {
         let mut lane = server.dialer(DialSettings::default()).dial().await.unwrap();
         (&*MAP.file).seek(io::SeekFrom::Start(17)).unwrap();
-        lane.serve_from(Some(MAP.region()));
+        lane.set_file_region(Some(MAP.region()));
         let request = Request::post("/").body(Frames::new([MAP.poison.clone()])).unwrap();
-        lane.send(request, &patient()).await.unwrap();
+        lane.send(request, &long_timeouts()).await.unwrap();
         assert_eq!((&*MAP.file).stream_position().unwrap(), 17);
     });
 }

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::transport::testing::{Frames, Server, WIRES, Wire, patient, pattern, post, run};
-use crate::transport::{DialSettings, Lane, MinSpeed, Patience, TransportError};
+use crate::transport::testing::{Frames, Server, WIRES, Wire, long_timeouts, pattern, post, run};
+use crate::transport::{DialSettings, Lane, MinSpeed, Timeouts, TransportError};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CREATED: &str = "HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n";
@@ -18,20 +18,20 @@ proptest! {
         asked in proptest::collection::vec((0u64..200_000_000, 0u64..100_000_000), 1..200),
     ) {
         let (limit, start) = (limit(limit_bytes), Instant::now());
-        let (mut ledger, mut now, mut shares) = (Ledger::default(), start, Vec::new());
+        let (mut gcra, mut now, mut grants) = (Gcra::default(), start, Vec::new());
         for (pause_ns, wanted) in asked {
             now += Duration::from_nanos(pause_ns);
-            let share = ledger.reserve(limit, wanted, now);
-            prop_assert!(share.bytes >= 1 && share.bytes <= wanted.max(1) && share.at >= now);
-            shares.push(share);
+            let grant = gcra.reserve(limit, wanted, now);
+            prop_assert!(grant.bytes >= 1 && grant.bytes <= wanted.max(1) && grant.at >= now);
+            grants.push(grant);
         }
-        prop_assert!(shares.is_sorted_by_key(|share| share.at), "first come, first served");
-        for first in 0..shares.len() {
+        prop_assert!(grants.is_sorted_by_key(|grant| grant.at), "first come, first served");
+        for first in 0..grants.len() {
             let mut bytes = 0;
-            for share in &shares[first..] {
-                bytes += share.bytes;
-                let allowed = (share.at - shares[first].at + SLACK).as_nanos() * u128::from(limit_bytes)
-                    / NANOS_A_SECOND + u128::from(share_bytes(limit));
+            for grant in &grants[first..] {
+                bytes += grant.bytes;
+                let allowed = (grant.at - grants[first].at + SLACK).as_nanos() * u128::from(limit_bytes)
+                    / NANOS_A_SECOND + u128::from(most_grant_bytes(limit));
                 prop_assert!(u128::from(bytes) <= allowed, "{bytes} bytes where {allowed} are allowed");
             }
         }
@@ -43,11 +43,11 @@ proptest! {
         late_ms in proptest::collection::vec(0u64..25, 200),
     ) {
         let (limit, start) = (limit(limit_bytes), Instant::now());
-        let (mut ledger, mut now, mut bytes) = (Ledger::default(), start, 0);
+        let (mut gcra, mut now, mut bytes) = (Gcra::default(), start, 0);
         for late in &late_ms {
-            let share = ledger.reserve(limit, u64::MAX, now);
-            bytes += share.bytes;
-            now = share.at + Duration::from_millis(*late);
+            let grant = gcra.reserve(limit, u64::MAX, now);
+            bytes += grant.bytes;
+            now = grant.at + Duration::from_millis(*late);
         }
         let due = (now - start).as_secs_f64() * limit_bytes as f64;
         prop_assert!(bytes as f64 >= due * 0.99, "{bytes} of {due}");
@@ -57,21 +57,21 @@ proptest! {
 #[test]
 fn after_an_idle_hour_only_the_slack_is_made_up_for() {
     let (limit, start) = (limit(32_000), Instant::now());
-    let mut ledger = Ledger::default();
-    ledger.reserve(limit, 1, start);
+    let mut gcra = Gcra::default();
+    gcra.reserve(limit, 1, start);
     let later = start + 3600 * SECOND;
-    let waits = |ledger: &mut Ledger| ledger.reserve(limit, u64::MAX, later).at - later;
+    let waits = |gcra: &mut Gcra| gcra.reserve(limit, u64::MAX, later).at - later;
     // 60 ms are 1920 bytes: one share of 1460 at once, and a third of another.
-    assert_eq!(waits(&mut ledger), Duration::ZERO);
-    assert_eq!(waits(&mut ledger), Duration::ZERO);
-    assert_eq!(waits(&mut ledger), 2 * time_for(1460, limit) - SLACK);
+    assert_eq!(waits(&mut gcra), Duration::ZERO);
+    assert_eq!(waits(&mut gcra), Duration::ZERO);
+    assert_eq!(waits(&mut gcra), 2 * time_for(1460, limit) - SLACK);
 }
 
 #[test]
 fn a_share_never_takes_longer_than_a_second() {
     for bytes in [1, 100, 1460, 40_000, u64::MAX] {
         let limit = limit(bytes);
-        assert!(share_bytes(limit) >= 1 && time_for(share_bytes(limit), limit) <= SECOND);
+        assert!(most_grant_bytes(limit) >= 1 && time_for(most_grant_bytes(limit), limit) <= SECOND);
     }
 }
 
@@ -92,7 +92,7 @@ fn server(wire: Wire, lanes: usize) -> Server {
 }
 
 async fn lane(server: &Server, bandwidth: &Bandwidth) -> Lane<Frames> {
-    server.dialer(DialSettings::default()).limited_to(bandwidth.clone()).dial().await.unwrap()
+    server.dialer(DialSettings::default()).with_bandwidth(bandwidth.clone()).dial().await.unwrap()
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn all_lanes_together_keep_to_the_limit_and_none_of_them_starves() {
             }
             let begun = Instant::now();
             let sends = lanes.iter_mut().map(async |lane| {
-                lane.send(post(Frames::new([pattern(100_000)])), &patient()).await.unwrap();
+                lane.send(post(Frames::new([pattern(100_000)])), &long_timeouts()).await.unwrap();
                 begun.elapsed()
             });
             let ends = futures_util::future::join_all(sends).await;
@@ -128,9 +128,9 @@ fn the_limit_may_be_lifted_while_lanes_wait_for_it() {
             tokio::time::sleep(SECOND / 5).await;
             bandwidth.set(None);
         };
-        let patience = patient();
+        let timeouts = long_timeouts();
         // At the limit it would take a quarter of an hour.
-        let sent = lane.send(post(Frames::new([pattern(20_000_000)])), &patience);
+        let sent = lane.send(post(Frames::new([pattern(20_000_000)])), &timeouts);
         let (_, answer) = tokio::join!(lifted, sent);
         answer.unwrap();
     });
@@ -144,8 +144,8 @@ fn patience_does_not_end_while_we_hold_the_bytes_back() {
             // A share every half second, and patience for a fifth of one.
             let mut lane = lane(&server, &Bandwidth::bytes_per_second(limit(2_920))).await;
             let min_speed = Some(MinSpeed { bytes_per_s: 1_000_000, window: SECOND / 10 });
-            let patience = Patience { stall: SECOND / 5, min_speed, ..patient() };
-            lane.send(post(Frames::new([pattern(4_000)])), &patience).await.unwrap();
+            let timeouts = Timeouts { stall: SECOND / 5, min_speed, ..long_timeouts() };
+            lane.send(post(Frames::new([pattern(4_000)])), &timeouts).await.unwrap();
         });
     }
 }
@@ -160,8 +160,8 @@ fn a_peer_that_stalls_is_noticed_below_the_limit_too() {
         });
         run(async {
             let mut lane = lane(&server, &Bandwidth::bytes_per_second(limit(1 << 30))).await;
-            let patience = Patience { stall: SECOND / 2, ..patient() };
-            let error = lane.send(post(Frames::new([pattern(24 << 20)])), &patience).await.unwrap_err();
+            let timeouts = Timeouts { stall: SECOND / 2, ..long_timeouts() };
+            let error = lane.send(post(Frames::new([pattern(24 << 20)])), &timeouts).await.unwrap_err();
             assert!(matches!(error, TransportError::Stalled { .. }), "{error:?}");
         });
     }

@@ -10,7 +10,7 @@ use rustls::time_provider::TimeProvider;
 pub(super) struct Clock(pub(super) fn() -> SystemTime);
 
 impl Clock {
-    pub(super) fn of_the_system() -> Clock {
+    pub(super) fn system() -> Clock {
         Clock(SystemTime::now)
     }
 }

@@ -3,12 +3,12 @@
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::verify::is_ca_as_end_entity;
-use crate::transport::error::{Sent, TransportError};
+use crate::transport::error::{SentProgress, TransportError};
 use crate::transport::history::History;
 
 /// How far the connection was when the error came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::transport) enum Stage {
+pub(in crate::transport) enum TlsStage {
     Handshake,
     /// TLS 1.3 refuses a client without a certificate only here: the client's handshake is over first.
     Connected,
@@ -19,8 +19,8 @@ pub(in crate::transport) fn refused(
     authority: &str,
     history: &History,
     error: &Error,
-    stage: Stage,
-    sent: Sent,
+    stage: TlsStage,
+    sent: SentProgress,
 ) -> TransportError {
     refusal(authority, history, error, stage).unwrap_or_else(|| TransportError::Tls {
         authority: authority.to_owned(),
@@ -34,21 +34,21 @@ pub(in crate::transport) fn refusal(
     authority: &str,
     history: &History,
     error: &Error,
-    stage: Stage,
+    stage: TlsStage,
 ) -> Option<TransportError> {
     let authority = authority.to_owned();
     if let Error::InvalidCertificate(reason) = error {
         let advice = advice(reason);
         return Some(TransportError::Untrusted { authority, reason: reason.to_string(), advice });
     }
-    let (reason, advice) = words(error, stage, history)?;
+    let (reason, advice) = refusal_reason(error, stage, history)?;
     Some(TransportError::TlsRefused { authority, reason, advice })
 }
 
-fn words(error: &Error, stage: Stage, history: &History) -> Option<(String, &'static str)> {
+fn refusal_reason(error: &Error, stage: TlsStage, history: &History) -> Option<(String, &'static str)> {
     // A server in a rolling deployment may refuse for a moment; one that never answered is not there at all.
     let is_unknown = !history.has_answered();
-    let is_new = is_unknown && stage == Stage::Handshake;
+    let is_new = is_unknown && stage == TlsStage::Handshake;
     let said = |reason: &str, advice| Some((reason.to_owned(), advice));
     match error {
         Error::FailedToGetCurrentTime => said("the clock of this machine stands before 1970", SET_CLOCK),
@@ -57,7 +57,7 @@ fn words(error: &Error, stage: Stage, history: &History) -> Option<(String, &'st
             NO_CLIENT_CERTIFICATE,
         ),
         Error::AlertReceived(alert) if is_unknown && !may_pass(*alert) => {
-            Some((alert_words(*alert), CHECK_SERVER))
+            Some((alert_reason(*alert), CHECK_SERVER))
         }
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
@@ -96,8 +96,8 @@ fn may_pass(alert: AlertDescription) -> bool {
     matches!(alert, BadRecordMac | InternalError | UserCanceled | CloseNotify)
 }
 
-fn alert_words(alert: AlertDescription) -> String {
-    let words = match alert {
+fn alert_reason(alert: AlertDescription) -> String {
+    let refusal_reason = match alert {
         AlertDescription::ProtocolVersion => "the server speaks neither TLS 1.2 nor TLS 1.3",
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
             "the server has no cipher suite and key exchange in common with ringlift"
@@ -106,7 +106,7 @@ fn alert_words(alert: AlertDescription) -> String {
         AlertDescription::NoApplicationProtocol => "the server does not offer HTTP/1.1",
         _ => return format!("the server refused the handshake with the alert {alert:?}"),
     };
-    words.to_owned()
+    refusal_reason.to_owned()
 }
 
 fn advice(reason: &CertificateError) -> &'static str {
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    fn is_final(error: &Error, stage: Stage, history: &History) -> bool {
+    fn is_final(error: &Error, stage: TlsStage, history: &History) -> bool {
         refusal("h", history, error, stage).is_some()
     }
 
@@ -144,34 +144,38 @@ mod tests {
     fn alerts_are_final_until_the_endpoint_has_answered() {
         let history = History::default();
         let refused = Error::AlertReceived(AlertDescription::HandshakeFailure);
-        for stage in [Stage::Handshake, Stage::Connected] {
+        for stage in [TlsStage::Handshake, TlsStage::Connected] {
             assert!(is_final(&refused, stage, &history));
         }
         assert!(is_final(
             &Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon),
-            Stage::Handshake,
+            TlsStage::Handshake,
             &history
         ));
         assert!(is_final(
             &Error::InvalidMessage(InvalidMessage::InvalidContentType),
-            Stage::Handshake,
+            TlsStage::Handshake,
             &history
         ));
         history.note_answer(7);
-        assert!(!is_final(&refused, Stage::Handshake, &history));
+        assert!(!is_final(&refused, TlsStage::Handshake, &history));
         let required = Error::AlertReceived(AlertDescription::CertificateRequired);
-        assert!(is_final(&required, Stage::Connected, &history));
-        assert!(is_final(&Error::InvalidCertificate(CertificateError::Revoked), Stage::Handshake, &history));
+        assert!(is_final(&required, TlsStage::Connected, &history));
+        assert!(is_final(
+            &Error::InvalidCertificate(CertificateError::Revoked),
+            TlsStage::Handshake,
+            &history
+        ));
     }
 
     #[test]
     fn what_a_network_or_a_moment_can_cause_may_pass() {
         let history = History::default();
         for alert in [AlertDescription::InternalError, AlertDescription::BadRecordMac] {
-            assert!(!is_final(&Error::AlertReceived(alert), Stage::Handshake, &history), "{alert:?}");
+            assert!(!is_final(&Error::AlertReceived(alert), TlsStage::Handshake, &history), "{alert:?}");
         }
-        assert!(!is_final(&Error::DecryptError, Stage::Handshake, &history));
+        assert!(!is_final(&Error::DecryptError, TlsStage::Handshake, &history));
         let garbled = Error::InvalidMessage(InvalidMessage::InvalidContentType);
-        assert!(!is_final(&garbled, Stage::Connected, &history));
+        assert!(!is_final(&garbled, TlsStage::Connected, &history));
     }
 }

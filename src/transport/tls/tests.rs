@@ -6,7 +6,7 @@ use rcgen::{SanType, date_time_ymd};
 
 use super::*;
 use crate::transport::testing::{
-    Frames, Server, Wire, get, patient, pattern, post, run, self_signed, wanting_certificates,
+    Frames, Server, Wire, get, long_timeouts, pattern, post, run, self_signed, wanting_certificates,
 };
 use crate::transport::{DialSettings, Dialer};
 
@@ -18,7 +18,7 @@ fn refused(certified: (Arc<rustls::ServerConfig>, String)) -> TransportError {
 
 async fn first_answer(dialer: &Dialer, request: http::Request<Frames>) -> Result<(), TransportError> {
     let mut lane = dialer.dial().await?;
-    lane.send(request, &patient()).await.map(drop)
+    lane.send(request, &long_timeouts()).await.map(drop)
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_clock_before_1970_is_named() {
     let config = Arc::new(client_config_at(&trust, &history, clock).unwrap());
     run(async {
         let tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
-        let socket = Socket::new(tcp, Arc::default());
+        let socket = LaneSocket::new(tcp, Arc::default());
         let uri = server.endpoint().parse().unwrap();
         let Err(error) = secure(socket, &uri, &config, &history, 1 << 16).await else { panic!("secured") };
         assert!(matches!(error, TransportError::TlsRefused { .. }), "{error:?}");
