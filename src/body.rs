@@ -32,73 +32,73 @@ use crate::wire::Envelope;
 /// Dropping the body gives up the reads in flight.
 pub struct ChunkBody<S> {
     source: S,
-    stage: Stage,
+    stage: BodyStage,
     head: Bytes,
     tail: Bytes,
-    unasked: Extent,
-    reads: VecDeque<(Extent, Reading)>,
+    unrequested: Extent,
+    reads: VecDeque<(Extent, BlockRead)>,
     /// Those that read nothing now.
-    fetchers: Vec<Fetcher>,
+    idle_tasks: Vec<ReadTask>,
     last_block: Option<oneshot::Receiver<()>>,
     left: u64,
     read_bytes: Arc<AtomicU64>,
-    digesting: Digesting,
+    digest: DigestState,
 }
 
 /// The digest of the chunk's blocks as they are given to hyper.
-enum Digesting {
+enum DigestState {
     No,
-    Running(Box<ChunkDigester>, Report),
+    Running(Box<ChunkDigester>, DigestCallback),
     /// It was reported, and is being written down.
     Reported(oneshot::Receiver<()>),
 }
 
-type Report = Box<dyn FnOnce(ChunkDigest) -> oneshot::Receiver<()>>;
+type DigestCallback = Box<dyn FnOnce(ChunkDigest) -> oneshot::Receiver<()>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum BodyStage {
     Head,
     Blocks,
     Tail,
     Done,
 }
 
-type Block = Result<Bytes, SourceError>;
+type BlockResult = Result<Bytes, SourceError>;
 type PolledFrame = Poll<Option<Result<Frame<Bytes>, SourceError>>>;
 
-enum Reading {
-    Running(Fetcher),
-    Done(Block),
+enum BlockRead {
+    Running(ReadTask),
+    Done(BlockResult),
 }
 
 /// Reads one extent after another: a chunk allocates a few of these rather than one read for each block.
-struct Fetcher {
-    desk: Rc<Desk>,
+struct ReadTask {
+    slot: Rc<ReadSlot>,
     run: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// What a fetcher is to read, and what it has read.
+/// What a task is to read, and what it has read.
 #[derive(Default)]
-struct Desk {
+struct ReadSlot {
     wanted: Cell<Option<Extent>>,
-    fetched: Cell<Option<Block>>,
+    result: Cell<Option<BlockResult>>,
 }
 
 impl<S: Source> ChunkBody<S> {
     /// The bytes of `extent` in their envelope. Bytes of the file are added to `read_bytes` as hyper takes them.
     pub fn new(envelope: &Envelope, source: S, extent: Extent, read_bytes: Arc<AtomicU64>) -> ChunkBody<S> {
         ChunkBody {
-            stage: Stage::Head,
+            stage: BodyStage::Head,
             head: envelope.head().clone(),
             tail: envelope.tail().clone(),
-            unasked: extent,
+            unrequested: extent,
             reads: VecDeque::with_capacity(source.depth()),
-            fetchers: Vec::with_capacity(source.depth()),
+            idle_tasks: Vec::with_capacity(source.depth()),
             last_block: None,
             left: envelope.content_length(extent.len()),
             source,
             read_bytes,
-            digesting: Digesting::No,
+            digest: DigestState::No,
         }
     }
 
@@ -108,24 +108,24 @@ impl<S: Source> ChunkBody<S> {
     ///
     /// The source's bytes are read in user space for it.
     #[must_use]
-    pub fn digesting(
+    pub fn with_digest(
         mut self,
         report: impl FnOnce(ChunkDigest) -> oneshot::Receiver<()> + 'static,
     ) -> ChunkBody<S> {
-        self.digesting = Digesting::Running(Box::default(), Box::new(report));
+        self.digest = DigestState::Running(Box::default(), Box::new(report));
         self
     }
 
     /// The next block; `None` when all of them were given.
-    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Block>> {
-        self.ask();
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<BlockResult>> {
+        self.start_reads();
         // Every read, not only the first: that is what keeps several in flight.
         for (_, reading) in &mut self.reads {
-            self.fetchers.extend(reading.advance(cx));
+            self.idle_tasks.extend(reading.advance(cx));
         }
         match self.reads.pop_front() {
             None => Poll::Ready(None),
-            Some((extent, Reading::Done(block))) => Poll::Ready(Some(of_length(extent, block))),
+            Some((extent, BlockRead::Done(block))) => Poll::Ready(Some(check_len(extent, block))),
             Some(running) => {
                 self.reads.push_front(running);
                 Poll::Pending
@@ -133,34 +133,34 @@ impl<S: Source> ChunkBody<S> {
         }
     }
 
-    fn ask(&mut self) {
-        while self.reads.len() < self.source.depth() && !self.unasked.is_empty() {
-            let extent = self.unasked.take(self.source.block_bytes());
-            self.unasked = self.unasked.skip(extent.len());
+    fn start_reads(&mut self) {
+        while self.reads.len() < self.source.depth() && !self.unrequested.is_empty() {
+            let extent = self.unrequested.take(self.source.block_bytes());
+            self.unrequested = self.unrequested.skip(extent.len());
             let reading = match self.source.read_now(extent) {
-                Some(block) => Reading::Done(block),
+                Some(block) => BlockRead::Done(block),
                 None => {
-                    let fetcher = self.fetchers.pop().unwrap_or_else(|| Fetcher::new(self.source.clone()));
-                    fetcher.desk.wanted.set(Some(extent));
-                    Reading::Running(fetcher)
+                    let task = self.idle_tasks.pop().unwrap_or_else(|| ReadTask::new(self.source.clone()));
+                    task.slot.wanted.set(Some(extent));
+                    BlockRead::Running(task)
                 }
             };
             self.reads.push_back((extent, reading));
         }
     }
 
-    fn give_block(&mut self, block: Bytes) -> PolledFrame {
+    fn emit_block(&mut self, block: Bytes) -> PolledFrame {
         self.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
-        if let Digesting::Running(digester, _) = &mut self.digesting {
+        if let DigestState::Running(digester, _) = &mut self.digest {
             digester.update(&block);
         }
-        let is_last = self.unasked.is_empty() && self.reads.is_empty();
+        let is_last = self.unrequested.is_empty() && self.reads.is_empty();
         if !is_last || !self.source.needs_check() {
-            return self.give(block);
+            return self.emit(block);
         }
         let (in_use, last_block) = oneshot::channel();
         self.last_block = Some(last_block);
-        self.give(Bytes::from_owner(Watched { block, _in_use: in_use }))
+        self.emit(Bytes::from_owner(NotifyOnDrop { block, _in_use: in_use }))
     }
 
     /// The tail, once the blocks were used and were what they had to be.
@@ -174,32 +174,32 @@ impl<S: Source> ChunkBody<S> {
             return self.end_with(error);
         }
         ready!(self.poll_digest(cx));
-        self.stage = Stage::Done;
+        self.stage = BodyStage::Done;
         let tail = mem::take(&mut self.tail);
-        self.give(tail)
+        self.emit(tail)
     }
 
     /// Ready when the digest, if there is one, was written down or cannot be.
     fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.digesting = match mem::replace(&mut self.digesting, Digesting::No) {
-            Digesting::Running(digester, report) => Digesting::Reported(report(digester.finish())),
+        self.digest = match mem::replace(&mut self.digest, DigestState::No) {
+            DigestState::Running(digester, report) => DigestState::Reported(report(digester.finish())),
             other => other,
         };
-        if let Digesting::Reported(written) = &mut self.digesting {
+        if let DigestState::Reported(written) = &mut self.digest {
             let _gone = ready!(Pin::new(written).poll(cx));
-            self.digesting = Digesting::No;
+            self.digest = DigestState::No;
         }
         Poll::Ready(())
     }
 
     fn end_with(&mut self, error: SourceError) -> PolledFrame {
-        self.stage = Stage::Done;
+        self.stage = BodyStage::Done;
         self.reads.clear();
-        self.fetchers.clear();
+        self.idle_tasks.clear();
         Poll::Ready(Some(Err(error)))
     }
 
-    fn give(&mut self, bytes: Bytes) -> PolledFrame {
+    fn emit(&mut self, bytes: Bytes) -> PolledFrame {
         self.left -= bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
@@ -213,24 +213,24 @@ impl<S: Source + Unpin> Body for ChunkBody<S> {
         let this = self.get_mut();
         loop {
             match this.stage {
-                Stage::Head => {
-                    this.stage = Stage::Blocks;
+                BodyStage::Head => {
+                    this.stage = BodyStage::Blocks;
                     let head = mem::take(&mut this.head);
-                    return this.give(head);
+                    return this.emit(head);
                 }
-                Stage::Blocks => match ready!(this.poll_block(cx)) {
-                    Some(Ok(block)) => return this.give_block(block),
+                BodyStage::Blocks => match ready!(this.poll_block(cx)) {
+                    Some(Ok(block)) => return this.emit_block(block),
                     Some(Err(error)) => return this.end_with(error),
-                    None => this.stage = Stage::Tail,
+                    None => this.stage = BodyStage::Tail,
                 },
-                Stage::Tail => return this.poll_tail(cx),
-                Stage::Done => return Poll::Ready(None),
+                BodyStage::Tail => return this.poll_tail(cx),
+                BodyStage::Done => return Poll::Ready(None),
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Done
+        self.stage == BodyStage::Done
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -238,32 +238,32 @@ impl<S: Source + Unpin> Body for ChunkBody<S> {
     }
 }
 
-impl Reading {
-    /// The fetcher, when it has just become free.
-    fn advance(&mut self, cx: &mut Context<'_>) -> Option<Fetcher> {
-        let Reading::Running(fetcher) = self else { return None };
-        let _never_ends = fetcher.run.as_mut().poll(cx);
-        let block = fetcher.desk.fetched.take()?;
-        match mem::replace(self, Reading::Done(block)) {
-            Reading::Running(fetcher) => Some(fetcher),
-            Reading::Done(_) => None,
+impl BlockRead {
+    /// The task, when it has just become free.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Option<ReadTask> {
+        let BlockRead::Running(task) = self else { return None };
+        let _never_ends = task.run.as_mut().poll(cx);
+        let block = task.slot.result.take()?;
+        match mem::replace(self, BlockRead::Done(block)) {
+            BlockRead::Running(task) => Some(task),
+            BlockRead::Done(_) => None,
         }
     }
 }
 
-impl Fetcher {
-    fn new<S: Source>(source: S) -> Fetcher {
-        let desk = Rc::<Desk>::default();
-        let run = Box::pin(fetch(source, Rc::clone(&desk)));
-        Fetcher { desk, run }
+impl ReadTask {
+    fn new<S: Source>(source: S) -> ReadTask {
+        let slot = Rc::<ReadSlot>::default();
+        let run = Box::pin(read_loop(source, Rc::clone(&slot)));
+        ReadTask { slot, run }
     }
 }
 
-/// Whoever takes what was fetched, or wants more, polls again: that is what wakes it.
-async fn fetch<S: Source>(source: S, desk: Rc<Desk>) {
+/// Whoever takes what was result, or wants more, polls again: that is what wakes it.
+async fn read_loop<S: Source>(source: S, slot: Rc<ReadSlot>) {
     loop {
-        let extent = poll_fn(|_| desk.wanted.take().map_or(Poll::Pending, Poll::Ready)).await;
-        desk.fetched.set(Some(source.read(extent).await));
+        let extent = poll_fn(|_| slot.wanted.take().map_or(Poll::Pending, Poll::Ready)).await;
+        slot.result.set(Some(source.read(extent).await));
     }
 }
 
@@ -277,18 +277,18 @@ impl<S> fmt::Debug for ChunkBody<S> {
 }
 
 /// A block that tells when it is dropped.
-struct Watched {
+struct NotifyOnDrop {
     block: Bytes,
     _in_use: oneshot::Sender<()>,
 }
 
-impl AsRef<[u8]> for Watched {
+impl AsRef<[u8]> for NotifyOnDrop {
     fn as_ref(&self) -> &[u8] {
         &self.block
     }
 }
 
-fn of_length(extent: Extent, block: Block) -> Block {
+fn check_len(extent: Extent, block: BlockResult) -> BlockResult {
     let bytes = block?;
     let (offset, wanted, got) = (extent.offset(), extent.len(), bytes.len() as u64);
     if got != wanted {

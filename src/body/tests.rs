@@ -34,21 +34,21 @@ struct Slow {
     in_flight: Rc<Cell<usize>>,
     most: Rc<Cell<usize>>,
     fails_at: u64,
-    wrong: fn(Extent) -> Block,
+    wrong: fn(Extent) -> BlockResult,
 }
 
 impl Slow {
-    fn failing(fails_at: u64, wrong: fn(Extent) -> Block) -> Slow {
+    fn failing(fails_at: u64, wrong: fn(Extent) -> BlockResult) -> Slow {
         Slow { in_flight: Rc::default(), most: Rc::default(), fails_at, wrong }
     }
 }
 
 impl Source for Slow {
-    fn read_now(&self, _: Extent) -> Option<Block> {
+    fn read_now(&self, _: Extent) -> Option<BlockResult> {
         None
     }
 
-    fn read(&self, extent: Extent) -> impl Future<Output = Block> + use<> {
+    fn read(&self, extent: Extent) -> impl Future<Output = BlockResult> + use<> {
         let source = self.clone();
         async move {
             source.in_flight.set(source.in_flight.get() + 1);
@@ -101,7 +101,7 @@ fn the_end_of_the_envelope_waits_until_the_digest_of_the_chunk_is_written_down()
         testing::with(kind, len, move |Fixture { source, content, .. }| async move {
             let reported = Rc::<Cell<Option<ChunkDigest>>>::default();
             let (report, (write, written)) = (Rc::clone(&reported), oneshot::channel());
-            let mut body = body(source, extent).0.digesting(move |digest| {
+            let mut body = body(source, extent).0.with_digest(move |digest| {
                 report.set(Some(digest));
                 written
             });
@@ -127,7 +127,7 @@ fn a_chunk_that_ends_with_an_error_has_no_digest() {
     let reported = Rc::new(Cell::new(false));
     let report = Rc::clone(&reported);
     let broken = Slow::failing(20, |_| Err(SourceError::EmptyPipe { name: "-".into() }));
-    let mut body = body(broken, Extent::new(0, 95)).0.digesting(move |_| {
+    let mut body = body(broken, Extent::new(0, 95)).0.with_digest(move |_| {
         report.set(true);
         oneshot::channel().1
     });
@@ -161,7 +161,7 @@ fn reads_overlap_up_to_the_depth_and_blocks_stay_in_order() {
 
 #[test]
 fn an_error_ends_the_body_without_its_tail() {
-    let wrongs: [fn(Extent) -> Block; 3] = [
+    let wrongs: [fn(Extent) -> BlockResult; 3] = [
         |_| Err(SourceError::EmptyPipe { name: "-".into() }),
         |extent| Ok(vec![0; extent.len() as usize - 1].into()),
         |extent| Ok(vec![0; extent.len() as usize + 1].into()),

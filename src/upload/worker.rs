@@ -323,7 +323,7 @@ impl Worker {
         let mut body = ChunkBody::new(&envelope, source, order.chunk.extent, gauge.read.clone());
         if order.digests {
             let (session, index, reports) = (order.session, order.chunk.index, self.reports.clone());
-            body = body.digesting(move |digest| {
+            body = body.with_digest(move |digest| {
                 let (written, is_written) = oneshot::channel();
                 let sent = Sent { session, index, digest, written };
                 // There is room: the queue has two places for each lane, and a lane reports twice for an order at most.
