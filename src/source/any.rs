@@ -13,7 +13,7 @@ use super::reader::{Choice, Reader, Unavailable};
 use super::uring::UringSource;
 use crate::extent::Extent;
 
-/// One of the sources there are. The choice is made at run time, and all are always compiled.
+/// Any of the sources. The choice is made at run time, and all of them are always compiled.
 #[derive(Clone, Debug)]
 pub enum AnySource {
     /// io_uring, buffered or `O_DIRECT`.
@@ -27,9 +27,10 @@ pub enum AnySource {
 }
 
 impl AnySource {
-    /// The source of a file that was chosen for it, or plain reads with the reason why not.
+    /// Opens the source that was chosen for the file. If it is unavailable, opens plain reads and returns the
+    /// reason.
     ///
-    /// The choice was made for the process; this thread may have no ring, or no place for a map.
+    /// The choice was made for the process; this thread may have no ring, or no free slot for a map.
     pub fn open(
         file: &SourceFile,
         choice: &Choice,
@@ -52,7 +53,7 @@ impl AnySource {
         })
     }
 
-    /// Where the file is in memory, when it is mapped.
+    /// Returns the memory region of the file if the file is mapped.
     pub fn region(&self) -> Option<MappedRegion> {
         match self {
             AnySource::Mmap(source) => Some(source.region()),

@@ -1,16 +1,15 @@
-//! Memory for the chunks of any number of pipes, granted a chunk at a time, first come first served.
+//! Memory for the chunks of any number of pipes, granted one chunk at a time, first come first served.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The size of the pieces that memory is granted in.
+/// The size of the blocks in which memory is granted.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
 
-/// Memory that all pipes share. A clone is the same budget.
+/// Memory shared by all pipes. A clone is the same budget.
 ///
-/// Memory is taken when it is first needed, kept for the next chunk, and given back to the system when no pipe
-/// holds any.
+/// Memory is allocated when it is first needed, kept for the next chunk, and freed when no pipe holds any.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     pool: Arc<BudgetPool>,
@@ -20,14 +19,14 @@ pub struct MemoryBudget {
 struct BudgetPool {
     bytes: u64,
     blocks: usize,
-    /// One for each block. Whoever waits longest gets them first, however many it wants.
+    /// One permit per block. The semaphore is fair: a large request is not overtaken by smaller ones.
     permits: Arc<Semaphore>,
-    /// Memory that had been used and waits for the next ticket.
+    /// Used blocks of memory, kept for the next permit.
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl MemoryBudget {
-    /// As many whole blocks of 1 MiB as `bytes` hold.
+    /// Creates a budget of the whole blocks of 1 MiB that fit into `bytes`.
     pub fn new(bytes: u64) -> MemoryBudget {
         let blocks = usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES;
         let blocks = blocks.min(Semaphore::MAX_PERMITS);
@@ -35,24 +34,25 @@ impl MemoryBudget {
         MemoryBudget { pool: Arc::new(BudgetPool { bytes, blocks, permits, spare: Mutex::default() }) }
     }
 
-    /// The least budget, in bytes, that has room for a chunk.
+    /// Returns the smallest budget, in bytes, that has room for a chunk.
     pub fn least_for(chunk_bytes: u64) -> u64 {
         chunk_bytes.next_multiple_of(BLOCK_BYTES as u64)
     }
 
-    /// What it was made with.
+    /// Returns the size of the budget in bytes, as given.
     pub fn bytes(&self) -> u64 {
         self.pool.bytes
     }
 
-    /// Waits for room for a chunk; what asked earlier is served earlier. For ever when there is less in all.
+    /// Waits for room for a chunk, in the order of the calls. Never resolves if the total budget is smaller
+    /// than the chunk.
     pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<BlockPermits> {
         let blocks = u32::try_from(chunk_bytes.div_ceil(BLOCK_BYTES as u64)).ok()?;
         let permit = self.pool.permits.clone().acquire_many_owned(blocks).await.ok()?;
         Some(BlockPermits { permit: Some(permit), pool: self.pool.clone() })
     }
 
-    /// Memory for a block, that whoever asks has a ticket for.
+    /// Returns memory for a block. The caller holds a permit for it.
     pub(super) fn memory(&self) -> Vec<u8> {
         let mut memory = self.pool.spare().pop().unwrap_or_default();
         memory.resize(BLOCK_BYTES, 0);
@@ -66,7 +66,7 @@ impl BudgetPool {
     }
 }
 
-/// The right to so many blocks, given back when dropped.
+/// Permits for a number of blocks, returned when dropped.
 #[derive(Debug)]
 pub(super) struct BlockPermits {
     permit: Option<OwnedSemaphorePermit>,
@@ -74,13 +74,14 @@ pub(super) struct BlockPermits {
 }
 
 impl BlockPermits {
-    /// The right to one of them.
+    /// Splits off one permit.
     fn split_one(&mut self) -> Option<BlockPermits> {
         let permit = self.permit.as_mut()?.split(1)?;
         Some(BlockPermits { permit: Some(permit), pool: self.pool.clone() })
     }
 
-    /// The first `len` bytes of `memory`, which costs one ticket until it is dropped; `None` without one.
+    /// Wraps the first `len` bytes of `memory`, which hold one permit until they are dropped; `None` without
+    /// a permit.
     pub(super) fn block(&mut self, memory: Vec<u8>, len: usize) -> Option<PipeBlock> {
         Some(PipeBlock { memory, len, permits: self.split_one()? })
     }
@@ -88,6 +89,8 @@ impl BlockPermits {
 
 impl Drop for BlockPermits {
     fn drop(&mut self) {
+        // The lock is held over both steps: no other drop may see the permits returned and the memory still
+        // there.
         let mut spare = self.pool.spare();
         drop(self.permit.take());
         if self.pool.permits.available_permits() == self.pool.blocks {
@@ -96,7 +99,7 @@ impl Drop for BlockPermits {
     }
 }
 
-/// Memory with bytes of a pipe at its start.
+/// Memory with bytes of a pipe at its start, and one permit.
 #[derive(Debug)]
 pub(super) struct PipeBlock {
     memory: Vec<u8>,

@@ -1,6 +1,6 @@
-//! The digest of a chunk: proves that a file still has the bytes that were sent.
+//! The digest of a chunk: shows that a file still has the bytes that were sent.
 //!
-//! XXH3 with 128 bits. It notices changes that happen; it is no proof against a person who makes files collide.
+//! XXH3 with 128 bits. It detects accidental changes, not files that were made to collide.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -19,12 +19,12 @@ use crate::extent::Extent;
 pub struct ChunkDigest([u8; 16]);
 
 impl ChunkDigest {
-    /// The digest as it is written down.
+    /// Returns the digest as bytes, as the journal stores it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The digest that was written down; `None` when these are not 16 bytes.
+    /// Restores a digest from stored bytes; `None` unless there are 16.
     pub fn from_bytes(bytes: &[u8]) -> Option<ChunkDigest> {
         bytes.try_into().ok().map(ChunkDigest)
     }
@@ -34,17 +34,17 @@ impl ChunkDigest {
 pub struct ChunkDigester(Hasher);
 
 impl ChunkDigester {
-    /// Over no bytes yet. Allocates a few hundred bytes, and nothing later.
+    /// Creates a digester over no bytes. Allocates a few hundred bytes, and nothing later.
     pub fn new() -> ChunkDigester {
         ChunkDigester(Hasher::new())
     }
 
-    /// Takes the next bytes in.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
-    /// The digest of all bytes so far.
+    /// Returns the digest of all bytes so far.
     pub fn finish(&self) -> ChunkDigest {
         ChunkDigest(self.0.finish_128().to_be_bytes())
     }
@@ -63,13 +63,13 @@ impl std::fmt::Debug for ChunkDigester {
 }
 
 impl SourceFile {
-    /// Reads the extent and computes its digest. Blocks for as long as the disk takes.
+    /// Reads the extent and computes its digest. Blocks for the duration of the reads.
     ///
-    /// `on_read` is called with the length of each block that was read, and ends the reading by returning `false`;
-    /// the result is `None` then. What is read of a cold file leaves the page cache as it was.
+    /// Calls `on_read` with the length of each block read. If it returns `false`, reading stops and the
+    /// result is `None`. Bytes of a cold file are evicted from the page cache afterwards.
     ///
     /// # Errors
-    /// [`SourceError::PastEnd`], [`SourceError::Read`], or [`SourceError::Changed`] when the file ends earlier.
+    /// [`SourceError::PastEnd`], [`SourceError::Read`], or [`SourceError::Changed`] if the file ends earlier.
     pub fn digest(
         &self,
         extent: Extent,
@@ -97,7 +97,7 @@ impl SourceFile {
             }
         }
         if residency.is_cold() {
-            // A hint.
+            // Only a hint.
             let _ = fadvise(self.file(), extent.offset(), NonZeroU64::new(extent.len()), Advice::DontNeed);
         }
         Ok(Some(digester.finish()))

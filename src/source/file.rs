@@ -1,4 +1,4 @@
-//! The opened file, and whether it is still the one that was opened.
+//! An open file, and the check that it has not changed since it was opened.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -14,7 +14,7 @@ use super::error::{Change, SourceError};
 use super::file_system::FileSystem;
 use crate::extent::Extent;
 
-/// A regular file, opened for reading, with what it was at opening. Cheap to clone.
+/// A regular file opened for reading, with its identity at opening. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
     inner: Arc<OpenedFile>,
@@ -27,37 +27,37 @@ struct OpenedFile {
     path: PathBuf,
     identity: FileIdentity,
     file_system: FileSystem,
-    /// The first change that harmed no byte.
+    /// The first change that kept the content.
     touched: OnceLock<Change>,
 }
 
-/// The changes that count while a file is open.
+/// The changes of an open file that count as errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
-    /// Those of its length and of mtime, and another file at its path. The kernel moves mtime with every write.
+    /// Changes of length or mtime, and another file at the path. The kernel updates mtime with every write.
     #[default]
     Content,
-    /// Those of its attributes, its links and its name as well: a program can put mtime back after a write.
+    /// Also changes of attributes, links and name: a program can restore mtime after a write.
     Attributes,
 }
 
-/// What makes a file the same file with the same content, as far as the kernel tells (stat(2)).
+/// The properties that identify a file and its content (stat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
-    /// The device it lies on.
+    /// The device number.
     pub device: u64,
-    /// Its inode there.
+    /// The inode number on the device.
     pub inode: u64,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub len: u64,
     /// The last write, in nanoseconds since 1970.
     pub mtime_ns: i128,
-    /// The last change of content, attributes or links, in nanoseconds since 1970; cannot be put back.
+    /// The last change of content, attributes or links, in nanoseconds since 1970; programs cannot set it.
     pub ctime_ns: i128,
 }
 
 impl SourceFile {
-    /// Opens a regular file. Never waits for the other end of a pipe.
+    /// Opens a regular file. Does not block on a pipe without a writer.
     ///
     /// # Errors
     /// [`SourceError::NotFound`], [`SourceError::IsDirectory`], [`SourceError::NotAFile`] or
@@ -88,62 +88,62 @@ impl SourceFile {
         Ok(SourceFile { inner: Arc::new(inner), strictness: Strictness::default() })
     }
 
-    /// The same file, with other changes that count.
+    /// Returns the file with another [`Strictness`].
     pub fn with_strictness(self, strictness: Strictness) -> SourceFile {
         SourceFile { strictness, ..self }
     }
 
-    /// Its length at opening, in bytes.
-    #[allow(clippy::len_without_is_empty)] // Whether to upload nothing is for the plan.
+    /// Returns the length at opening, in bytes.
+    #[allow(clippy::len_without_is_empty)] // The plan decides about empty files.
     pub fn len(&self) -> u64 {
         self.inner.identity.len
     }
 
-    /// The path as it was given.
+    /// Returns the path as it was given.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// What it was at opening.
+    /// Returns the identity at opening.
     pub fn identity(&self) -> FileIdentity {
         self.inner.identity
     }
 
-    /// The file system that it lies on.
+    /// Returns the file system of the file.
     pub fn file_system(&self) -> FileSystem {
         self.inner.file_system
     }
 
-    /// The first change of attributes, links or name that a check found and that harmed no byte.
+    /// Returns the first change of attributes, links or name that a check found and that kept the content.
     pub fn touched(&self) -> Option<Change> {
         self.inner.touched.get().copied()
     }
 
-    /// What the open file is now: its ctime may have moved since it was opened.
+    /// Returns the present identity of the open file, whose ctime may have changed since it was opened.
     ///
     /// # Errors
-    /// [`SourceError::Unreadable`] when the kernel does not tell.
+    /// [`SourceError::Unreadable`] if fstat(2) fails.
     pub fn current_identity(&self) -> Result<FileIdentity, SourceError> {
         self.file().metadata().map(|now| FileIdentity::of(&now)).map_err(|io| self.unreadable(io))
     }
 
-    /// The open descriptor.
+    /// Returns the open descriptor.
     pub fn file(&self) -> &Arc<File> {
         &self.inner.file
     }
 
-    /// Asks the kernel whether the open file still has the bytes that it was opened with, and whether its path
-    /// leads to another file by now.
+    /// Checks that the open file still has the bytes that it was opened with, and that its path leads to the
+    /// same file.
     ///
-    /// A change that harms no byte is kept for [`SourceFile::touched`], unless the strictness says that it counts. Two
-    /// system calls; worth it once a chunk and once at the end.
+    /// A change that keeps the content is recorded for [`SourceFile::touched`], unless the strictness counts
+    /// it as an error. Costs two system calls, for once per chunk and once at the end.
     ///
     /// # Errors
-    /// [`SourceError::Changed`] with what changed; [`SourceError::Unreadable`] when the kernel does not tell.
+    /// [`SourceError::Changed`] with the change; [`SourceError::Unreadable`] if fstat(2) fails.
     pub fn check_unchanged(&self) -> Result<(), SourceError> {
         let now = self.file().metadata().map_err(|io| self.unreadable(io))?;
         let mut change = self.identity().change_to(&FileIdentity::of(&now));
-        // Removing or renaming a file touches it too: the path tells the better story.
+        // Removing or renaming a file changes its ctime too; the path gives the more precise reason.
         if matches!(change, None | Some(Change::Touched)) {
             change = self.change_of_path(&now).or(change);
         }
@@ -157,24 +157,28 @@ impl SourceFile {
         }
     }
 
-    /// Compares with the open file as it is now: overlayfs may give it another number when it copies it up.
+    /// Compares the path with the open file as it is now: overlayfs may change its inode number when it
+    /// copies the file up.
     fn change_of_path(&self, open: &Metadata) -> Option<Change> {
         match std::fs::metadata(self.path()) {
             Ok(there) if is_same_file(open, &there) => None,
-            // A file system that numbers its files anew may have done so: what can be compared is equal.
+            // The file system may have assigned a new inode number: the properties that remain comparable are
+            // equal.
             Ok(there) if self.file_system() != FileSystem::Stable && has_same_look(open, &there) => None,
             Ok(_) => Some(Change::Replaced),
-            // It cannot be reached by its path any more, and is read by its descriptor.
+            // The path leads nowhere now; the open descriptor still reads the file.
             Err(_) => Some(Change::Removed),
         }
     }
 
-    /// The same file by a second descriptor that leaves the page cache alone (`O_DIRECT`, open(2)).
+    /// Opens the same file by a second descriptor that bypasses the page cache (`O_DIRECT`, open(2)).
     ///
-    /// It is opened by the first descriptor (proc_pid_fd(5)), because its path may lead elsewhere by now.
+    /// Opened by way of the first descriptor (proc_pid_fd(5)), because the path may lead to another file by
+    /// now.
     pub(super) fn open_direct(&self) -> io::Result<File> {
         let flags = OFlags::DIRECT | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.file().as_raw_fd()));
+        // /proc may not be mounted, as in a chroot.
         let file = match open_with(&descriptor, flags) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => open_with(self.path(), flags)?,
             opened => opened?,
@@ -186,7 +190,7 @@ impl SourceFile {
         Ok(file)
     }
 
-    /// Refuses what lies past the end as it was at opening.
+    /// Checks that the extent lies within the length at opening.
     pub(super) fn check_extent(&self, extent: Extent) -> Result<(), SourceError> {
         if extent.end() > self.len() {
             return Err(SourceError::PastEnd {
@@ -198,12 +202,12 @@ impl SourceFile {
         Ok(())
     }
 
-    /// The error of a read that met the end of the file at `offset`, which lies before its length.
+    /// Returns the error of a read that reached the end of the file at `offset`, before its length.
     pub(super) fn unexpected_end_at(&self, offset: u64) -> SourceError {
         self.changed_or(offset, io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// The error of a page at `offset` that a map could not show: cut off, or on a failing disk.
+    /// Returns the error of a mapped page at `offset` that was missing: truncated, or on a failing disk.
     pub(super) fn missing_page_at(&self, offset: u64) -> SourceError {
         self.changed_or(offset, Errno::IO.into())
     }
@@ -232,7 +236,7 @@ impl FileIdentity {
         }
     }
 
-    /// What happened to a file that was `self` and is `now`; `None` when nothing did.
+    /// Returns the change from `self` to `now`; `None` if there is none.
     fn change_to(&self, now: &FileIdentity) -> Option<Change> {
         let (from, to) = (self.len, now.len);
         if to < from {

@@ -1,11 +1,8 @@
-//! A map of the whole file, handed out in slices.
+//! A map of the whole file, returned in slices.
 //!
-//! On plain connections nobody reads the map: the slices tell the kernel which bytes to send, and a
-//! file truncated meanwhile is a short `sendfile`. Where the bytes are encrypted the map is read, and
-//! touching a page beyond the end of the file raises SIGBUS, whose default action ends the process.
-//! For such maps a handler of that signal is installed, once: it puts zero pages in the place of the
-//! rest of the map and marks the map, whose source from then on gives [`SourceError::Changed`].
-//! Faults outside of our maps go to the handler that was there before.
+//! On plain connections the map is never read: the slices identify the bytes for the kernel to send, and a
+//! file truncated meanwhile is a short `sendfile`. For encryption the map is read in user space under the
+//! handler in `sigbus.rs`.
 
 use std::fs::File;
 use std::io;
@@ -25,7 +22,7 @@ use super::reads::ReadTracker;
 use super::sigbus::SigbusGuard;
 use crate::extent::Extent;
 
-/// Slices of a map. Cheap to clone.
+/// A source of slices of a map. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MmapSource {
     inner: Rc<MmapInner>,
@@ -36,11 +33,11 @@ struct MmapInner {
     file: SourceFile,
     whole: Bytes,
     map: Arc<FileMap>,
-    may_block: bool, // Some of it has to come from a disk.
+    may_block: bool, // A part of the file has to come from a disk.
     reads: ReadTracker,
 }
 
-/// Where in memory a file is mapped, for an adapter that sends the file instead of the memory.
+/// The memory region of a mapped file, for a transport that sends the file instead of the memory.
 #[derive(Clone, Debug)]
 pub struct MappedRegion {
     /// The address of the file's first byte.
@@ -53,7 +50,7 @@ pub struct MappedRegion {
 
 impl MmapSource {
     /// # Errors
-    /// When the process may not map that much, or too many maps are read in user space already.
+    /// If the process may not map that much, or too many maps are read in user space already.
     pub(super) fn new(file: &SourceFile, choice: &Choice) -> Result<MmapSource, Unavailable> {
         let raw = map(file)?;
         let guard = match choice.delivery {
@@ -68,7 +65,7 @@ impl MmapSource {
         })
     }
 
-    /// Where the file is in memory.
+    /// Returns the memory region of the file.
     pub fn region(&self) -> MappedRegion {
         let whole = &self.inner.whole;
         let file = Arc::clone(self.inner.file.file());
@@ -91,7 +88,8 @@ impl Source for MmapSource {
     fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<> {
         let inner = Rc::clone(&self.inner);
         async move {
-            // What the disk takes long for happens on a blocking thread; the pages are there afterwards.
+            // Page faults that wait for the disk happen on a blocking thread, so that the worker's other
+            // lanes go on.
             let map = Arc::clone(&inner.map);
             let populating = inner.reads.run_blocking(move || map.populate(extent));
             let stopped = |error| inner.file.read_error(extent.offset(), io::Error::other(error));
@@ -129,7 +127,8 @@ impl MmapInner {
         if let Some(at) = self.map.fault() {
             return Err(self.file.missing_page_at(at));
         }
-        // Takes the faults at once, and meets the end of a truncated file without a signal; twice, as a disk may fail once.
+        // MADV_POPULATE_READ takes all faults in one call and reports a truncated file without a signal. It
+        // is tried twice, because a disk may fail once.
         let is_missing = || self.map.populate(extent).is_err();
         if self.map.guard.is_some() && is_missing() && is_missing() {
             return Err(self.file.missing_page_at(extent.offset()));
@@ -141,15 +140,15 @@ impl MmapInner {
 /// The map itself. Unmapped when the source and the last slice are gone.
 #[derive(Debug)]
 struct FileMap {
-    guard: Option<SigbusGuard>, // Before the memory: afterwards the addresses may be anybody's.
+    guard: Option<SigbusGuard>, // Dropped before the memory, whose addresses may be reused afterwards.
     raw: MmapRaw,
     len: usize,
-    /// Bytes made present since others were let go.
+    /// Bytes populated since the last release of pages.
     present: AtomicUsize,
 }
 
 impl FileMap {
-    /// Makes the extent's pages present. An error means that some of them cannot be.
+    /// Populates the extent's pages. An error means that at least one page cannot be populated.
     fn populate(&self, extent: Extent) -> io::Result<()> {
         let (offset, len) = (extent.offset() as usize, extent.len() as usize);
         if self.present.fetch_add(len, Ordering::Relaxed) >= MOST_PRESENT_BYTES {
@@ -157,20 +156,21 @@ impl FileMap {
             self.release_pages();
         }
         match self.raw.advise_range(Advice::PopulateRead, offset, len) {
-            // Before Linux 5.14 the pages come one by one, when they are touched.
+            // Before Linux 5.14 there is no MADV_POPULATE_READ; pages are populated when they are touched.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             populated => populated,
         }
     }
 
-    /// Gives back the page tables of what was read: a file of 30 GiB would come to hold 60 MiB of them, and
-    /// count as the largest process there is when memory runs out. What is still in use comes back when touched.
+    /// Releases the page tables of the pages read so far. Otherwise a file of 30 GiB would hold 60 MiB of
+    /// page tables, and the process would be the largest candidate when memory runs out. A page still in use
+    /// is populated again when touched.
     fn release_pages(&self) {
         // SAFETY: the map is of a file and read only, so that a page let go shows the file's bytes again.
         let _ = unsafe { self.raw.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
-    /// The file's byte from which on its map was found missing.
+    /// Returns the offset of the file's first byte that was missing in the map, if any was.
     fn fault(&self) -> Option<u64> {
         let address = self.guard.as_ref()?.fault()?;
         Some((address - self.raw.as_ptr() as usize) as u64)
@@ -187,7 +187,7 @@ impl AsRef<[u8]> for MapBytes {
     }
 }
 
-/// Whether the process may map the file.
+/// Checks that the process may map the file.
 pub(super) fn mappable(file: &SourceFile) -> Result<(), Unavailable> {
     map(file).map(drop)
 }
@@ -199,10 +199,10 @@ fn map(file: &SourceFile) -> Result<MmapRaw, Unavailable> {
     MmapOptions::new().len(len).map_raw_read_only(file).map_err(|error| Unavailable::from_other_error(&error))
 }
 
-/// Slices of this size are handed out where the map is read, so that a truncation is noticed soon.
+/// The size of a slice if the map is read in user space: small enough to notice a truncation soon.
 const READ_BLOCK_BYTES: u64 = 1 << 20;
 
-/// How much of a map that is read has page tables at most, give or take what is in use.
+/// The bytes of a map with page tables, at most, apart from slices still in use.
 const MOST_PRESENT_BYTES: usize = 64 << 20;
 
 #[cfg(test)]

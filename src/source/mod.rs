@@ -1,10 +1,10 @@
-//! Bytes by extent, as [`Bytes`], wherever they come from.
+//! Sources of bytes: files and pipes, read by extent into [`Bytes`].
 //!
-//! A [`SourceFile`] is opened once and shared; every worker makes its own [`AnySource`] of it, with
-//! the reader that [`probe::choose`] took and the worker's [`BufferPool`]. All of them keep one
-//! contract, and `contract.rs` holds every one of them to it.
+//! A [`SourceFile`] is opened once and shared. Every worker makes its own [`AnySource`] from it, with the
+//! reader that [`probe::choose`] selected and the worker's [`BufferPool`]. All sources keep one contract, and
+//! `contract.rs` runs the same tests against each of them.
 //!
-//! Does not know: HTTP, chunk plans, the service, who asks and why.
+//! Does not depend on HTTP, on chunk plans, or on the service.
 
 mod any;
 pub mod budget;
@@ -42,42 +42,42 @@ pub use uring::UringSource;
 
 use crate::extent::Extent;
 
-/// Where bytes come from. A clone is cheap and stays on its thread.
+/// A source of bytes. A clone is cheap and stays on its thread.
 pub trait Source: Clone + 'static {
-    /// The bytes of the extent when they are at hand already, without a future and without an allocation.
+    /// Returns the bytes of the extent if they are available at once, without a future and without an
+    /// allocation.
     ///
-    /// `None` means: ask [`Source::read`].
+    /// Returns `None` if the caller has to use [`Source::read`].
     fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>>;
 
-    /// Exactly `extent.len()` bytes, at most [`Source::block_bytes`] at once, or an error.
+    /// Reads exactly `extent.len()` bytes, at most [`Source::block_bytes`] at once.
     ///
-    /// Their memory goes back to where it came from when the last clone of them is dropped. Reading
-    /// starts with the first poll. Dropping the future gives the memory back as soon as the kernel
-    /// has let go of it.
+    /// The memory returns to its pool when the last clone of the bytes is dropped. Reading starts with the
+    /// first poll. Dropping the future returns the memory as soon as the kernel has finished the read.
     fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<Self>;
 
-    /// The bytes to ask for at once; [`u64::MAX`] when a chunk of any length is best had whole.
+    /// Returns the most bytes to read at once; [`u64::MAX`] if a chunk of any length is best read whole.
     fn block_bytes(&self) -> u64;
 
-    /// The reads that are worth having in flight, at least one.
+    /// Returns the number of reads to keep in flight, at least one.
     fn depth(&self) -> usize;
 
-    /// Whether bytes handed out may still turn out wrong while they are used: a map that is read in
-    /// user space. Then [`Source::check`] has to be asked after their use.
+    /// Returns `true` if bytes may turn out wrong while they are used: a map that is read in user space. The
+    /// caller then has to call [`Source::check`] after use.
     fn needs_check(&self) -> bool {
         false
     }
 
-    /// Whether all bytes used so far were those of the source.
+    /// Checks that all bytes used so far were those of the source.
     ///
     /// # Errors
-    /// [`SourceError::Changed`] when pages went missing under somebody's eyes.
+    /// [`SourceError::Changed`] if pages of the map were missing when they were read.
     fn check(&self) -> Result<(), SourceError> {
         Ok(())
     }
 }
 
-/// Reads in flight for one chunk where nobody chose ([`BufferPool::with_depth`]).
+/// The default number of reads in flight for one chunk; see [`BufferPool::with_depth`].
 pub const DEFAULT_DEPTH: usize = 4;
 
 #[cfg(test)]

@@ -8,21 +8,22 @@ use memmap2::MmapOptions;
 use super::file::SourceFile;
 use crate::extent::Extent;
 
-/// How much of a file the page cache held when it was asked.
+/// The share of a file that the page cache held when it was sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Residency {
-    /// 0 to 100, rounded down; 0 as well when the kernel did not tell.
+    /// 0 to 100, rounded down; also 0 if the kernel reported nothing.
     pub percent: u8,
 }
 
-/// Asks the page cache about the file: cachestat(2), on older kernels samples by mincore(2).
+/// Returns the share of the file in the page cache: by cachestat(2), on older kernels by mincore(2).
 pub(super) fn residency(file: &SourceFile) -> Residency {
     Residency { percent: resident_percent(file.file(), file.len()).unwrap_or(0) }
 }
 
-/// How much of the file's first `len` bytes the page cache holds, 0 to 100; `None` when nobody tells.
+/// Returns the percentage of the file's first `len` bytes in the page cache; `None` if the kernel does not
+/// report it.
 ///
-/// Of a large file it looks at samples, since the kernel walks over every cached page.
+/// Only samples of a large file are counted, since the kernel walks over every cached page.
 pub(super) fn resident_percent(file: &File, len: u64) -> Option<u8> {
     let page = rustix::param::page_size() as u64;
     let step = len.div_ceil(SAMPLES).next_multiple_of(SAMPLE_BYTES).max(SAMPLE_BYTES);
@@ -36,34 +37,35 @@ pub(super) fn resident_percent(file: &File, len: u64) -> Option<u8> {
 }
 
 impl Residency {
-    /// Whether reading the file is mostly reading its disk.
+    /// Returns `true` if most of the reading time is spent waiting for the disk.
     pub fn is_cold(self) -> bool {
         self.percent < HOT_PERCENT
     }
 
-    /// Whether nothing of it has to come from a disk, as far as the kernel told.
+    /// Returns `true` if the whole file was in the page cache.
     pub fn is_fully_cached(self) -> bool {
         self.percent == 100
     }
 }
 
-/// Pages of the extent in the page cache; `None` when nobody tells.
+/// Returns the number of the extent's pages in the page cache; `None` if neither system call works.
 fn cached_pages(file: &File, extent: Extent) -> Option<u64> {
     cachestat(file, extent).or_else(|| mincore(file, extent))
 }
 
-/// Pages in the cache by cachestat(2), since Linux 6.5.
+/// Counts the cached pages by cachestat(2), since Linux 6.5.
 fn cachestat(file: &File, extent: Extent) -> Option<u64> {
     let range = [extent.offset(), extent.len()];
     let mut counts = [0_u64; 5]; // Cached, dirty, under writeback, evicted, recently evicted.
     let (fd, range, counts_ptr) = (file.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr());
     // SAFETY: the kernel reads a `struct cachestat_range` of two and writes a `struct cachestat` of five
-    // 64-bit numbers; where it has no such call it says so.
+    // 64-bit numbers; an older kernel returns ENOSYS.
     let done = unsafe { libc::syscall(SYS_CACHESTAT, fd, range, counts_ptr, 0) };
     (done == 0).then_some(counts[0])
 }
 
-/// Pages in the cache by mincore(2). To whoever may not write the file it reports all of them.
+/// Counts the cached pages by mincore(2). The kernel reports every page as resident unless the process may
+/// write the file.
 fn mincore(file: &File, extent: Extent) -> Option<u64> {
     let len = extent.len() as usize;
     let map = MmapOptions::new().offset(extent.offset()).len(len).map_raw_read_only(file).ok()?;
@@ -73,10 +75,10 @@ fn mincore(file: &File, extent: Extent) -> Option<u64> {
     (done == 0).then(|| states.iter().filter(|state| **state & 1 == 1).count() as u64)
 }
 
-/// Below this, a worker would wait for the disk too often while it holds up its other lanes.
+/// Below this percentage, a worker would wait for the disk too often while its other lanes stand still.
 const HOT_PERCENT: u8 = 90;
 
-/// Samples of the page cache, and the bytes of one: files up to the product are looked at whole.
+/// The number of samples and the bytes in one. Files up to the product are counted whole.
 const SAMPLES: u64 = 64;
 const SAMPLE_BYTES: u64 = 16 << 20;
 

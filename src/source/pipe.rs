@@ -1,11 +1,10 @@
-//! A pipe, cut into chunks that are held until somebody drops them.
+//! A pipe, cut into chunks that stay in memory until they are dropped.
 //!
-//! Bytes of unknown number, readable once: a chunk stays in memory so that it can be sent again. The
-//! memory comes out of a budget that many pipes share, and cannot dead-lock them: a pipe takes room for
-//! a whole chunk at once, and only when it has a byte to put into it. So one that is silent between
-//! chunks holds none of it, one that has begun a chunk needs nobody to finish it, and a chunk that is
-//! held needs nothing more to be sent. While all is held the reader waits, and with it the process that
-//! writes to the pipe.
+//! The length of a pipe is unknown and its bytes can be read once: a chunk stays in memory so that it can be
+//! sent again. The memory comes from a budget shared by many pipes, without a dead lock: a pipe reserves a
+//! whole chunk at once, and only when it has a first byte for it. A pipe that is idle between chunks holds no
+//! memory, a chunk that was begun needs no further memory, and a held chunk needs nothing more to be sent.
+//! While all memory is held the reader waits, and with it the process that writes to the pipe.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -22,22 +21,22 @@ use super::budget::{BLOCK_BYTES, BlockPermits, MemoryBudget};
 use super::error::SourceError;
 use crate::extent::Extent;
 
-/// Cuts whatever it reads into chunks. `Send`, and blocking: it wants a thread of its own.
+/// Cuts a stream into chunks. `Send`, and blocking: it needs a thread of its own.
 ///
-/// Every chunk but the last has exactly the chunk length, the last has at least one byte. To know
-/// which one is last it reads up to 64 KiB ahead, into memory of its own.
+/// Every chunk but the last has exactly the chunk length; the last has at least one byte. To detect the last
+/// chunk it reads up to 64 KiB ahead, into memory of its own.
 pub struct PipeReader<R> {
     reader: R,
     name: PathBuf,
     chunk_bytes: u64,
     offset: u64,
-    /// The next bytes, none of them at the end of the pipe; `None` where nobody looked yet.
+    /// The next bytes, empty at the end of the pipe; `None` before the next read.
     ahead: Option<Vec<u8>>,
     budget: MemoryBudget,
     shared: Arc<SharedChunk>,
 }
 
-/// A chunk of a pipe. A clone shares its memory, which is free for the next chunk after the last drop.
+/// A chunk of a pipe. Clones share its memory, which is freed for the next chunk with the last drop.
 #[derive(Clone)]
 pub struct HeldChunk {
     inner: Arc<ChunkInner>,
@@ -50,24 +49,25 @@ struct ChunkInner {
     blocks: Vec<Bytes>,
 }
 
-/// Somebody's wish for the chunks of a pipe. Dropping it gives back at once what the reader holds of the
-/// chunk that it is at, be it in the middle of a read that never ends, and lets it wait for memory no longer.
+/// Keeps a pipe reader running. Dropping it cancels the reader, even during a blocked read, and frees the
+/// memory of the partial chunk.
 #[derive(Debug)]
-#[must_use = "dropping it says that nobody wants the chunks"]
+#[must_use = "dropping it cancels the reader"]
 pub struct CancelGuard {
     shared: Arc<SharedChunk>,
 }
 
 impl<R: Read> PipeReader<R> {
-    /// Reads `reader`, called `name` in errors, in chunks of `chunk_bytes` held in memory of `budget`.
+    /// Creates a reader of `reader`, named `name` in errors, with chunks of `chunk_bytes` in memory from
+    /// `budget`.
     ///
-    /// The smallest chunk that a server takes is for the caller to keep.
+    /// The caller is responsible for the smallest chunk that a server accepts.
     ///
     /// # Errors
-    /// [`SourceError::Budget`] when the budget cannot hold one chunk.
+    /// [`SourceError::Budget`] if the budget cannot hold one chunk.
     ///
     /// # Panics
-    /// When `chunk_bytes` is zero.
+    /// If `chunk_bytes` is zero.
     pub fn new(
         reader: R,
         name: impl Into<PathBuf>,
@@ -84,17 +84,17 @@ impl<R: Read> PipeReader<R> {
         Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, budget, shared })
     }
 
-    /// What keeps the reader at work once it was asked for.
+    /// Returns a guard that cancels the reader when it is dropped.
     pub fn cancel_guard(&self) -> CancelGuard {
         CancelGuard { shared: self.shared.clone() }
     }
 
-    /// The next chunk; `None` after the last one, or when nobody wants it any more. Waits for bytes, and then
-    /// for memory while all is held.
+    /// Reads the next chunk; `None` after the last one, or if the reader is cancelled. Blocks until bytes
+    /// arrive, and then until memory is free.
     ///
     /// # Errors
-    /// [`SourceError::EmptyPipe`] when the pipe ends before its first byte, and [`SourceError::Read`],
-    /// after which the bytes of the chunk begun are lost: the pipe cannot be read again.
+    /// [`SourceError::EmptyPipe`] if the pipe ends before its first byte, and [`SourceError::Read`], after
+    /// which the bytes of the partial chunk are lost: the pipe cannot be read again.
     pub fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
         let chunk = self.cut();
         if !matches!(chunk, Ok(Some(_))) {
@@ -134,7 +134,8 @@ impl<R: Read> PipeReader<R> {
         Ok(self.shared.finish().map(hold))
     }
 
-    /// The first bytes of the next chunk, of which there is at least one until the pipe ends. Waits for them.
+    /// Returns the first bytes of the next chunk, at least one unless the pipe ended. Blocks until they
+    /// arrive.
     fn look_ahead(&mut self) -> Result<&[u8], SourceError> {
         if self.ahead.is_none() {
             let most = usize::try_from(self.chunk_bytes).unwrap_or(AHEAD_BYTES).min(AHEAD_BYTES);
@@ -146,7 +147,7 @@ impl<R: Read> PipeReader<R> {
         Ok(self.ahead.as_deref().unwrap_or_default())
     }
 
-    /// Waits for room for a chunk; false when nobody wants the chunk any more.
+    /// Waits for room for a chunk. Returns `false` if the reader was cancelled.
     fn reserve(&self) -> bool {
         let permits = pin!(self.budget.reserve(self.chunk_bytes));
         let cancelled = pin!(self.shared.cancelled.notified());
@@ -156,7 +157,8 @@ impl<R: Read> PipeReader<R> {
         }
     }
 
-    /// Memory with the pipe's next bytes, and how many: fewer than asked for only at its end.
+    /// Reads the pipe's next bytes; returns the memory and their number, which is lower than requested only
+    /// at the end.
     fn fill(&mut self, extent: Extent) -> Result<(Vec<u8>, usize), SourceError> {
         let mut memory = self.budget.memory();
         let ahead = self.ahead.take().unwrap_or_default();
@@ -193,7 +195,7 @@ impl Drop for CancelGuard {
     }
 }
 
-/// What the reader has of a chunk, where it can be taken away while a read blocks.
+/// The partial chunk of the reader, shared with the guard that may take it away while a read blocks.
 #[derive(Debug, Default)]
 struct SharedChunk {
     state: Mutex<FillState>,
@@ -216,7 +218,7 @@ impl SharedChunk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A chunk begins, unless nobody wants it.
+    /// Starts a chunk. Returns `false` if the reader was cancelled.
     fn begin(&self, permits: BlockPermits) -> bool {
         let mut state = self.state();
         let is_wanted = !matches!(*state, FillState::Cancelled);
@@ -226,7 +228,7 @@ impl SharedChunk {
         is_wanted
     }
 
-    /// A block of the chunk is full, or holds the last bytes; false when nobody wants it any more.
+    /// Adds a block that is full or holds the last bytes. Returns `false` if the reader was cancelled.
     fn keep(&self, memory: Vec<u8>, len: usize) -> bool {
         match &mut *self.state() {
             // An empty block would keep memory for nothing.
@@ -241,7 +243,7 @@ impl SharedChunk {
         }
     }
 
-    /// The blocks of the chunk; what was not needed for them is given back.
+    /// Returns the blocks of the chunk and releases unused permits; `None` if the reader was cancelled.
     fn finish(&self) -> Option<Vec<Bytes>> {
         let mut state = self.state();
         match std::mem::take(&mut *state) {
@@ -259,7 +261,7 @@ impl SharedChunk {
 }
 
 impl HeldChunk {
-    /// Where its bytes are in the pipe, counted from the pipe's first byte.
+    /// Returns the position of the chunk in the pipe, from the pipe's first byte.
     pub fn extent(&self) -> Extent {
         self.inner.extent
     }
@@ -269,7 +271,7 @@ impl HeldChunk {
         self.inner.is_last
     }
 
-    /// The bytes of the extent in one block; `None` where they lie in several.
+    /// Returns the bytes of the extent if they lie in one block.
     fn slice(&self, extent: Extent) -> Option<Bytes> {
         let (index, within) = self.locate(extent.offset());
         let block = self.inner.blocks.get(index)?;
@@ -354,7 +356,7 @@ impl fmt::Debug for HeldChunk {
     }
 }
 
-/// What a pipe of the kernel holds (`pipe(7)`): whoever waits for the first byte gets more with it.
+/// The capacity of a kernel pipe (`pipe(7)`): a read that waits for the first byte returns more with it.
 const AHEAD_BYTES: usize = 64 << 10;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Plain reads: the source that works everywhere, chosen at run time and always compiled.
+//! Plain reads: works everywhere, always compiled, chosen at run time.
 //!
-//! Hot blocks are read where the worker stands, by preadv2(2) with `RWF_NOWAIT`; what is not in the
-//! page cache is read on tokio's blocking threads, as many at once as the pool has blocks.
+//! Cached blocks are read on the worker's thread by preadv2(2) with `RWF_NOWAIT`. Other blocks are read on
+//! tokio's blocking threads, as many at once as the pool has blocks.
 
 use std::cell::Cell;
 use std::io::{self, IoSliceMut};
@@ -37,10 +37,11 @@ struct PreadInner {
 }
 
 impl PreadSource {
-    /// Of a file found cold, blocks leave the page cache once read, so that it stays as it was.
+    /// Creates the source. Blocks of a cold file are evicted from the page cache after reading, so that an
+    /// upload does not displace other files.
     pub(super) fn new(file: &SourceFile, residency: Residency, pool: &BufferPool) -> PreadSource {
         if residency.is_cold() {
-            // A hint. Random would keep the kernel within what it is asked for, at twice the CPU time.
+            // Only a hint. `Random` would stop the kernel's read-ahead, at twice the processor time.
             let _ = fadvise(file.file(), 0, None, Advice::Sequential);
         }
         let (file, pool, nowait_works) = (file.clone(), pool.clone(), Cell::new(!residency.is_cold()));
@@ -62,8 +63,8 @@ impl Source for PreadSource {
         self.inner.pool.block_bytes()
     }
 
-    /// What is cached is read where the worker stands, and best used at once, while it is in the processor's
-    /// cache: reading ahead cost a fifth more processor time over plain HTTP.
+    /// Returns 1 for a cached file: it is read on the worker's thread and best used at once, while it is in
+    /// the processor's cache. Reading ahead cost a fifth more processor time over plain HTTP.
     fn depth(&self) -> usize {
         if self.inner.residency.is_cold() { self.inner.pool.depth() } else { 1 }
     }
@@ -82,7 +83,7 @@ impl PreadInner {
         Ok(buffer.into_bytes(0..extent.len() as usize))
     }
 
-    /// Reads from the start of the extent what the page cache has, and says how many bytes that was.
+    /// Reads the cached bytes at the start of the extent and returns their number.
     fn read_cached(&self, buffer: &mut PooledBuffer, extent: Extent) -> u64 {
         if !self.nowait_works.get() {
             return 0;
@@ -91,7 +92,8 @@ impl PreadInner {
         match preadv2(self.file.file(), &mut window, extent.offset(), ReadWriteFlags::NOWAIT) {
             Ok(read) => read as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            // The file system cannot tell, or the blocking read will meet the same error and report it.
+            // The file system does not support RWF_NOWAIT, or the blocking read will meet and report the same
+            // error.
             Err(_) => {
                 self.nowait_works.set(false);
                 0
@@ -99,7 +101,8 @@ impl PreadInner {
         }
     }
 
-    /// Reads the rest of the extent on a blocking thread, which keeps the lease even if nobody waits.
+    /// Reads the rest of the extent on a blocking thread, which keeps the buffer even if the future is
+    /// dropped.
     async fn read_blocking(
         &self,
         buffer: PooledBuffer,
@@ -139,7 +142,7 @@ fn fill(
     Ok(buffer)
 }
 
-/// Takes the extent's pages out of the page cache: the bytes are in the lease now. Only a hint.
+/// Evicts the extent's pages from the page cache: the bytes are in the buffer now. Only a hint.
 fn evict(file: &SourceFile, extent: Extent) {
     let _ = fadvise(file.file(), extent.offset(), NonZeroU64::new(extent.len()), Advice::DontNeed);
 }

@@ -1,4 +1,4 @@
-//! What this kernel, this file and the limits of this process allow, tried rather than guessed.
+//! The choice of a reader, by trying what this kernel, this file and this process's limits allow.
 
 use io_uring::{IoUring, Probe, opcode};
 use rustix::fs::{AtFlags, StatxFlags, statx};
@@ -9,36 +9,37 @@ use super::page_cache::{Residency, residency};
 use super::reader::{Choice, Delivery, Reader, Reason, Unavailable};
 use super::uring::aligned::ALIGNMENT;
 
-/// Whose signal SIGBUS is. A map that is read in user space raises it when its file is truncated.
+/// The permission to install a process-wide SIGBUS handler. A map that is read in user space raises that
+/// signal if its file is truncated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SigbusHandler {
-    /// The program's: a map is read here only where [`Reader::Mmap`] asks for one.
+    /// Do not install a handler. A map is read in user space only if [`Reader::Mmap`] is requested.
     #[default]
     Leave,
-    /// Ours to handle before the program does: for whoever owns the process. Files in the page cache take 8 %
-    /// less processor time over TLS then.
+    /// Install the handler, which runs before the program's own. For callers that own the process. Files in
+    /// the page cache then take 8 % less processor time over TLS.
     Install,
 }
 
-/// What the choice of a reader depends on, beside the file.
+/// The inputs of [`choose`] beside the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Environment<'a> {
-    /// What the bytes are read for.
+    /// The delivery that the bytes are read for.
     pub delivery: Delivery,
-    /// Whether maps may be read here unasked.
+    /// The permission to read maps in user space without a request for [`Reader::Mmap`].
     pub sigbus: SigbusHandler,
-    /// What [`ring`] gave.
+    /// The result of [`check_ring`].
     pub ring: &'a Result<(), Unavailable>,
 }
 
-/// Sets up a ring as a worker would, and takes it down again (io_uring_setup(2)).
+/// Sets up a ring like that of a worker, and closes it again (io_uring_setup(2)).
 ///
 /// # Errors
-/// Why this process may not have one.
+/// The reason why this process cannot use io_uring.
 pub fn check_ring() -> Result<(), Unavailable> {
     let ring = IoUring::new(RING_ENTRIES).map_err(|error| Unavailable::from_ring_error(&error))?;
     let mut probe = Probe::new();
-    // Kernels before 5.6 know neither the question nor the operation.
+    // Kernels before 5.6 have neither the probe nor `IORING_OP_READ`.
     ring.submitter().register_probe(&mut probe).map_err(|_| Unavailable::TooOld)?;
     match probe.is_supported(opcode::Read::CODE) && probe.is_supported(opcode::ReadFixed::CODE) {
         true => Ok(()),
@@ -46,10 +47,10 @@ pub fn check_ring() -> Result<(), Unavailable> {
     }
 }
 
-/// Takes the reader `wanted` for a file if it is to be had, and [`Reader::Pread`] if it is not.
+/// Chooses the reader `wanted` for a file if it is available, and [`Reader::Pread`] if it is not.
 ///
-/// By itself, hot data goes out as a map, and by the ring where it would be read in user space and
-/// [`SigbusHandler`] is not ours; cold data goes around the page cache.
+/// [`Reader::Auto`] maps a file that is in the page cache, and reads it by io_uring if the map would be read
+/// in user space without permission for a [`SigbusHandler`]. A cold file is read with `O_DIRECT`.
 pub fn choose(wanted: Reader, file: &SourceFile, environment: &Environment<'_>) -> Choice {
     let Environment { delivery, sigbus, ring } = *environment;
     let residency = residency(file);
@@ -66,6 +67,7 @@ pub fn choose(wanted: Reader, file: &SourceFile, environment: &Environment<'_>) 
 
 fn preferred(residency: Residency, delivery: Delivery, sigbus: SigbusHandler) -> Reader {
     match (delivery, sigbus) {
+        // A page fault on a cold map would block the worker's thread, and with it all its lanes.
         _ if residency.is_cold() => Reader::Direct,
         (Delivery::Plain, _) | (Delivery::Tls, SigbusHandler::Install) => Reader::Mmap,
         (Delivery::Tls, SigbusHandler::Leave) => Reader::Uring,
@@ -85,12 +87,14 @@ fn check_available(
     }
 }
 
-/// Whether the file can be read around the page cache into our blocks.
+/// Checks that the file can be read with `O_DIRECT` into aligned blocks.
 fn direct(file: &SourceFile) -> Result<(), Unavailable> {
     let direct = file.open_direct().map_err(|error| Unavailable::from_direct_error(&error))?;
     let Ok(stat) = statx(&direct, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) else {
-        return Ok(()); // Too old to tell: the first read will.
+        return Ok(()); // Before Linux 6.1 only the first read shows the result.
     };
+    // The file system does not report its alignment; a read that fails with EINVAL falls back to the page
+    // cache.
     if stat.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
         return Ok(());
     }
@@ -101,7 +105,7 @@ fn direct(file: &SourceFile) -> Result<(), Unavailable> {
     }
 }
 
-/// About what the ring of a worker takes, whose queue is shorter and whose completions are more.
+/// About the size of a worker's ring, which has a shorter submission queue and a longer completion queue.
 const RING_ENTRIES: u32 = 64;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::uring::aligned::ALIGNMENT;
 /// A way to read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Reader {
-    /// Whichever suits the file, the delivery and the kernel.
+    /// The reader that fits the file, the delivery and the kernel.
     #[default]
     Auto,
     /// io_uring through the page cache, into registered buffers.
@@ -26,16 +26,16 @@ pub enum Reader {
     Pread,
 }
 
-/// What happens to the bytes on their way to the socket.
+/// The processing of the bytes on their way to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// They are handed to the kernel as they are.
+    /// The kernel receives the bytes as they are.
     Plain,
-    /// They are read in user space, to be encrypted.
+    /// The bytes are read in user space, to be encrypted.
     Tls,
 }
 
-/// Why something is not to be had here.
+/// The reason why a reader cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// io_uring_setup(2) is not in this kernel, or hidden by a sandbox.
@@ -49,71 +49,71 @@ pub enum Unavailable {
         /// 1: for processes without privilege; 2: for all.
         value: u8,
     },
-    /// Something between here and the kernel says no, most likely a seccomp filter.
+    /// The kernel refuses without a sysctl being set, most likely because of a seccomp filter.
     #[error(
         "io_uring is forbidden to this process, most likely by a container's seccomp profile; \
          allow io_uring_setup, io_uring_enter and io_uring_register in it"
     )]
     Forbidden,
-    /// `RLIMIT_MEMLOCK` leaves no room.
+    /// `RLIMIT_MEMLOCK` leaves no room for a ring or its buffers.
     #[error(
         "the limit on locked memory leaves no room for io_uring; raise `ulimit -l` (LimitMEMLOCK= in systemd)"
     )]
     Memlock,
-    /// The ring is there and lacks an operation.
+    /// The ring exists and lacks an operation that is needed.
     #[error("this kernel's io_uring is too old to read into buffers; Linux 5.6 or later does")]
     TooOld,
     /// The reading thread runs without a ring.
     #[error("the reading thread was started without a ring")]
     NoRing,
-    /// The file system does not read around the page cache.
+    /// The file system does not support reads that bypass the page cache.
     #[error("the file system does not support O_DIRECT here")]
     NoDirect,
-    /// The file system wants larger alignment than a block has.
+    /// The file system needs a larger alignment than a block has.
     #[error("O_DIRECT needs reads aligned to {needed} bytes here, blocks are aligned to {ALIGNMENT}")]
     Alignment {
-        /// Bytes.
+        /// The alignment that the file system needs, in bytes.
         needed: u32,
     },
-    /// All the places for maps that survive truncation are taken.
+    /// The process already has the maximum number of maps that are read in user space.
     #[error("too many files are mapped at once, {limit} can be; upload fewer files at a time")]
     TooManyMaps {
-        /// How many there may be in this process.
+        /// The maximum in this process.
         limit: usize,
     },
     /// Another error of the kernel.
     #[error("the kernel said: {}", io::Error::from_raw_os_error(*errno))]
     Other {
-        /// As in errno(3).
+        /// The error number, see errno(3).
         errno: i32,
     },
 }
 
-/// Which reader is taken for a file, and why. The reader is never [`Reader::Auto`].
+/// The reader chosen for a file, and the reason. The reader is never [`Reader::Auto`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The reader taken.
+    /// The chosen reader.
     pub reader: Reader,
-    /// What the bytes are read for.
+    /// The delivery that the bytes are read for.
     pub delivery: Delivery,
-    /// What the page cache held of the file.
+    /// The share of the file that the page cache held.
     pub residency: Residency,
-    /// The reason.
+    /// The reason for the choice.
     pub reason: Reason,
 }
 
-/// Why a reader was taken.
+/// The reason why a reader was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Somebody asked for it.
+    /// The caller requested this reader.
     Asked,
-    /// It suits what the page cache holds of the file.
+    /// The reader fits the share of the file that the page cache holds.
     Residency(Residency),
-    /// Another would have been taken.
+    /// Another reader was wanted and is unavailable.
     Unavailable {
-        /// The reader that is not to be had.
+        /// The unavailable reader.
         wanted: Reader,
-        /// Why it is not.
+        /// The reason.
         declined: Unavailable,
     },
 }
@@ -123,6 +123,7 @@ impl Unavailable {
         match Errno::from_io_error(error) {
             Some(Errno::NOSYS) => Unavailable::NoSuchCall,
             Some(Errno::NOMEM) => Unavailable::Memlock,
+            // The sysctl and a seccomp filter fail with the same errno; only the sysctl can be read.
             Some(Errno::PERM | Errno::ACCESS) => match disabled_by_sysctl() {
                 Some(value) => Unavailable::Disabled { value },
                 None => Unavailable::Forbidden,
@@ -140,6 +141,8 @@ impl Unavailable {
 
     pub(super) fn from_direct_error(error: &io::Error) -> Unavailable {
         match Errno::from_io_error(error) {
+            // open(2): EINVAL if the file system has no O_DIRECT; FUSE and network file systems may return
+            // EOPNOTSUPP.
             Some(Errno::INVAL | Errno::OPNOTSUPP) => Unavailable::NoDirect,
             _ => Unavailable::from_other_error(error),
         }
@@ -150,7 +153,8 @@ impl Unavailable {
     }
 }
 
-/// The sysctl when it says no (Documentation/admin-guide/sysctl/kernel.rst, since Linux 6.6).
+/// Returns the sysctl's value if it forbids io_uring (Documentation/admin-guide/sysctl/kernel.rst, since
+/// Linux 6.6).
 fn disabled_by_sysctl() -> Option<u8> {
     let value = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
     value.trim().parse().ok().filter(|value| *value > 0)
@@ -186,7 +190,7 @@ impl fmt::Display for Reader {
     }
 }
 
-/// The text names no reader.
+/// The text is not the name of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `auto`, `uring`, `direct`, `mmap` or `pread`")]
 pub struct UnknownReader;
@@ -200,7 +204,7 @@ impl FromStr for Reader {
 }
 
 impl Reader {
-    /// All of them, `auto` first.
+    /// All readers, `auto` first.
     pub const ALL: [Reader; 5] = [Reader::Auto, Reader::Uring, Reader::Direct, Reader::Mmap, Reader::Pread];
 }
 

@@ -1,8 +1,8 @@
-//! Reads that were given up while the kernel was still at them.
+//! Tracking of reads that were abandoned while the kernel still worked on them.
 //!
-//! Each holds a block of memory until it returns, which on a disk or a network file system that does not answer
-//! may be never. So a source whose reads were given up begins no others until those have returned: what it holds
-//! stays bounded however often its chunk is tried again.
+//! Each abandoned read holds a block of memory until it returns, which on a disk or network file system that
+//! does not respond may be never. A source with abandoned reads therefore starts no others until those have
+//! returned: its memory stays bounded however often its chunk is retried.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// The reads of one source under way. A clone counts the same reads.
+/// The reads in flight of one source. A clone counts the same reads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReadTracker {
     counts: Arc<Counts>,
@@ -18,28 +18,30 @@ pub(super) struct ReadTracker {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// The kernel is at them.
+    /// Reads that the kernel is working on.
     in_kernel: AtomicUsize,
-    /// Somebody waits for them. A read counts here for at least as long as it does above, unless it is given up.
+    /// Reads with a waiting caller. A read counts here at least as long as in `in_kernel`, unless it is
+    /// abandoned.
     awaited: AtomicUsize,
     returned: Notify,
 }
 
-/// To be dropped by whoever waits for a read.
+/// Dropped by the caller that waits for a read.
 #[derive(Debug)]
 pub(super) struct AwaitedGuard(Arc<Counts>);
 
-/// To be dropped when the kernel is done with a read.
+/// Dropped when the kernel is done with a read.
 #[derive(Debug)]
 pub(super) struct KernelGuard(Arc<Counts>);
 
 impl ReadTracker {
-    /// Waits until every read that was given up has returned.
+    /// Waits until every abandoned read has returned.
     pub(super) async fn wait_for_abandoned(&self) {
         loop {
             let returned = self.counts.returned.notified();
             tokio::pin!(returned);
-            // Before the look, or a read that returns between the two would be missed.
+            // Registered before the counters are read: otherwise a read that returns in between would be
+            // missed.
             returned.as_mut().enable();
             let in_kernel = self.counts.in_kernel.load(Ordering::Acquire);
             if in_kernel <= self.counts.awaited.load(Ordering::Acquire) {
@@ -49,7 +51,7 @@ impl ReadTracker {
         }
     }
 
-    /// Reads on a blocking thread, once every read that was given up has returned.
+    /// Runs a read on a blocking thread, once every abandoned read has returned.
     pub(super) async fn run_blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
@@ -63,7 +65,7 @@ impl ReadTracker {
         spawn_blocking(counted).await
     }
 
-    /// Counts a read that begins now.
+    /// Counts a read that starts now.
     pub(super) fn begin(&self) -> (AwaitedGuard, KernelGuard) {
         self.counts.awaited.fetch_add(1, Ordering::AcqRel);
         self.counts.in_kernel.fetch_add(1, Ordering::AcqRel);

@@ -1,4 +1,9 @@
-//! A process-wide SIGBUS handler for the maps that are read in user space.
+//! A process-wide SIGBUS handler for maps that are read in user space.
+//!
+//! Touching a page beyond the end of a truncated file raises SIGBUS, whose default action ends the process.
+//! The handler replaces the rest of such a map by zero pages and marks the map, whose source then returns
+//! [`SourceError::Changed`](super::SourceError::Changed). Faults outside registered maps go to the previous
+//! handler.
 
 use std::ffi::c_void;
 use std::io;
@@ -14,23 +19,26 @@ use super::reader::Unavailable;
 
 static GUARDED_RANGES: [GuardedRange; MAX_GUARDED] = [const { GuardedRange::free() }; MAX_GUARDED];
 
-/// Who claims or frees a slot, or installs the handler; never taken by the handler.
+/// Held while a range is claimed or freed, or the handler is installed. The handler never takes it: the
+/// interrupted thread may hold it.
 static CLAIM_LOCK: Mutex<()> = Mutex::new(());
 
-/// What handled SIGBUS before us.
+/// The previous SIGBUS handler.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Addresses that the handler answers for. Written under [`CLAIM_LOCK`], read by the handler at any time.
+/// A range of addresses that the handler covers. Written under [`CLAIM_LOCK`], read by the handler at any
+/// time.
 struct GuardedRange {
-    /// Odd while claimed; different after every claim, so the handler never mixes two.
+    /// Odd while claimed. It changes with every claim and release, so that the handler never mixes the fields
+    /// of two claims.
     generation: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
-    /// The first page that was missing; zero while none was.
+    /// The address of the lowest missing page; zero if none was missing.
     fault: AtomicUsize,
 }
 
-/// A claim to one of the slots, given up on drop.
+/// A claim to one of the ranges, released on drop.
 #[derive(Debug)]
 pub(super) struct SigbusGuard {
     slot: usize,
@@ -80,8 +88,10 @@ impl GuardedRange {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// The end of the claimed addresses, when `address` is one of them.
+    /// Returns the end of the claimed range if `address` lies inside it.
     fn end_after(&self, address: usize) -> Option<usize> {
+        // A sequence lock: the range is valid only if the generation is odd and the same before and after the
+        // loads.
         let generation = self.generation.load(Ordering::Acquire);
         let (start, end) = (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
@@ -90,20 +100,22 @@ impl GuardedRange {
     }
 }
 
-/// Puts our handler before whatever handles SIGBUS now, once. The caller holds [`CLAIM_LOCK`].
+/// Installs the handler once and keeps the previous one. The caller holds [`CLAIM_LOCK`].
 fn install() -> io::Result<()> {
     if PREVIOUS.get().is_some() {
         return Ok(());
     }
+    // Stored before the exchange: the new handler may run as soon as it is installed.
     let previous = exchange_handler(None)?;
     PREVIOUS.get_or_init(|| previous);
     let mut ours = previous;
     ours.sa_sigaction = on_sigbus as *const () as usize;
+    // SA_ONSTACK: runtimes such as Go's require handlers to use the alternate stack if there is one.
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     exchange_handler(Some(&ours)).map(drop)
 }
 
-/// sigaction(2) for SIGBUS.
+/// Calls sigaction(2) for SIGBUS; `None` only queries.
 fn exchange_handler(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let mut old = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: `new` is null or points to a sigaction, `old` to room for one.
@@ -116,7 +128,7 @@ fn exchange_handler(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction
     Ok(unsafe { old.assume_init() })
 }
 
-/// The handler of SIGBUS. It allocates nothing, takes no lock and leaves errno as it was.
+/// Handles SIGBUS. Async-signal-safe: allocates nothing, takes no lock and preserves errno.
 extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: SA_SIGINFO promises a siginfo that is valid while the handler runs.
     let info_ref = unsafe { &*info };
@@ -129,11 +141,12 @@ extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c
     }
 }
 
-/// Replaces the slot's pages from `address` on by zero pages, if they are the slot's.
+/// Replaces the range's pages from `address` on by zero pages. Returns `false` if `address` lies outside the
+/// range.
 fn replace_pages_from(slot: &GuardedRange, address: usize) -> bool {
     let Some(end) = slot.end_after(address) else { return false };
     let page = address - address % rustix::param::page_size();
-    // The mark comes first: whoever sees a zero that the file never held can see the mark too.
+    // The mark is set before the zero pages appear: a reader that sees a false zero must also see the mark.
     let _ = slot.fault.fetch_update(Ordering::AcqRel, Ordering::Acquire, |fault| match fault {
         0 => Some(page),
         earlier => Some(earlier.min(page)),
@@ -144,11 +157,11 @@ fn replace_pages_from(slot: &GuardedRange, address: usize) -> bool {
     unsafe { mmap_anonymous(page as *mut c_void, end - page, ProtFlags::READ, flags) }.is_ok()
 }
 
-/// Does what would have been done without us.
+/// Forwards the signal to the previous handler, or to the default action.
 fn forward_to_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
     let ignored_or_default = [libc::SIG_IGN, libc::SIG_DFL];
     match PREVIOUS.get().filter(|previous| !ignored_or_default.contains(&previous.sa_sigaction)) {
-        // The kernel does not let a fault be ignored either: it would happen again for ever.
+        // The kernel does not ignore a fault either: the instruction would fault again endlessly.
         None => raise_default(signal),
         Some(previous) if previous.sa_flags & libc::SA_SIGINFO != 0 => {
             type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
@@ -164,7 +177,7 @@ fn forward_to_previous(signal: i32, info: *mut libc::siginfo_t, context: *mut c_
     }
 }
 
-/// Ends the process by the signal's default action, once the handler returns.
+/// Restores the default action, which ends the process once the handler returns.
 fn raise_default(signal: i32) {
     // SAFETY: async-signal-safe (signal-safety(7)), and the default action is always valid.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -172,5 +185,6 @@ fn raise_default(signal: i32) {
     unsafe { libc::raise(signal) };
 }
 
-/// Maps read in user space at once, in the whole process.
+/// The maximum number of maps read in user space at once, in the whole process. A static table, since a
+/// handler cannot allocate.
 pub(super) const MAX_GUARDED: usize = 1024;

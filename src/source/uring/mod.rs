@@ -1,12 +1,12 @@
-//! Reads through the ring of the worker's thread, buffered or around the page cache (`O_DIRECT`).
+//! Reads by the io_uring of the worker's thread, through the page cache or with `O_DIRECT`.
 //!
-//! A read owns its block and its descriptor until the kernel is done with both. Whoever drops a
-//! read's future gives up the bytes only: tokio-uring keeps what the read owns until its completion
-//! arrives. A driver that is dropped itself lets go of them a little earlier, but waits for the
-//! completions before it lets go of its registered buffers, and those keep the memory
-//! (`aligned::RegisteredBuffer`). So a pool that registered nothing does not read by ring at all.
+//! A read owns its buffer and its descriptor until the kernel is done with both. Dropping a read's future
+//! gives up only the bytes: tokio-uring keeps the owned values until the completion arrives. A driver that is
+//! dropped frees them a little earlier, but waits for the completions before it frees its registered buffers,
+//! and those keep the memory mapped (`aligned::RegisteredBuffer`). A pool without registered buffers
+//! therefore never reads by ring.
 //!
-//! Does not know: which extents are a chunk, and that there are sockets on the same ring.
+//! Does not depend on chunks or on the sockets that share the ring.
 
 pub(crate) mod aligned;
 
@@ -32,7 +32,7 @@ use super::reader::Unavailable;
 use super::reads::{KernelGuard, ReadTracker};
 use crate::extent::Extent;
 
-/// Blocks of a file, read by the ring of this thread. Cheap to clone.
+/// A source that reads by the ring of this thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct UringSource {
     inner: Rc<UringInner>,
@@ -48,7 +48,7 @@ struct UringInner {
     reads: ReadTracker,
 }
 
-/// How far ahead of the connection a chunk is read.
+/// The size and number of reads ahead of the connection.
 #[derive(Clone, Copy, Debug)]
 struct ReadAhead {
     block_bytes: u64,
@@ -56,12 +56,13 @@ struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// A disk is waited for: large blocks, as many as there may be.
+    /// For a disk: large blocks, and as many reads as the pool allows.
     fn for_cold(pool: &BufferPool) -> ReadAhead {
         ReadAhead { block_bytes: pool.block_bytes(), depth: pool.depth() }
     }
 
-    /// Nothing is waited for: what was read is best used at once, while it is in the processor's cache.
+    /// For the page cache: reads return at once, and their bytes are best used while they are in the
+    /// processor's cache.
     fn for_hot(pool: &BufferPool) -> ReadAhead {
         let whole = ReadAhead::for_cold(pool);
         ReadAhead { block_bytes: HOT_BLOCK_BYTES.min(whole.block_bytes), depth: 1 }
@@ -69,10 +70,10 @@ impl ReadAhead {
 }
 
 impl UringSource {
-    /// Reads through the page cache.
+    /// Creates a source that reads through the page cache.
     ///
     /// # Errors
-    /// When the pool belongs to no ring.
+    /// If the pool belongs to no ring.
     pub(super) fn buffered(
         file: &SourceFile,
         residency: Residency,
@@ -82,10 +83,11 @@ impl UringSource {
         UringSource::new(file, pool, None, ahead)
     }
 
-    /// Reads around the page cache. Where the file system turns out to refuse it, through it.
+    /// Creates a source that bypasses the page cache, and falls back to it if the file system refuses
+    /// `O_DIRECT` reads.
     ///
     /// # Errors
-    /// When the pool belongs to no ring, or the file cannot be opened so.
+    /// If the pool belongs to no ring, or the file cannot be opened with `O_DIRECT`.
     pub(super) fn direct(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Unavailable> {
         let direct = file.open_direct().map_err(|error| Unavailable::from_direct_error(&error))?;
         UringSource::new(file, pool, Some(Arc::new(direct)), ReadAhead::for_cold(pool))
@@ -155,8 +157,10 @@ impl UringInner {
                 let start = (extent.offset() - window.offset()) as usize;
                 return Ok(buffer.into_bytes(start..start + extent.len() as usize));
             }
-            // Cut short, and going on needs an aligned place: let the page cache have the last word.
+            // A short read, at the end of the file or by a signal. Continuing would need an aligned offset,
+            // so the page cache serves the rest.
             Ok(_) => {}
+            // Some file systems open with O_DIRECT and refuse each read: not tried again for this file.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.direct_works.set(false),
             Err(error) if RetryOnce::default().allows(&error) => {}
             Err(error) => return Err(self.file.read_error(window.offset(), error)),
@@ -181,7 +185,7 @@ impl UringInner {
         Ok(buffer.into_bytes(0..extent.len() as usize))
     }
 
-    /// One read of the file at `offset` into `range` of the lease, which is lent to the kernel meanwhile.
+    /// Submits one read at `offset` into `range` of the buffer, which the kernel owns meanwhile.
     async fn submit(
         &self,
         file: &Arc<File>,
@@ -196,10 +200,10 @@ impl UringInner {
     }
 }
 
-/// The lease back, and how many bytes the kernel read into it.
+/// The buffer, and the number of bytes read into it.
 type ReadResult = (PooledBuffer, io::Result<u64>);
 
-/// What must stay where it is until the kernel is done.
+/// The buffer and the descriptor that the kernel uses until the read completes.
 struct InFlightRead {
     buffer: PooledBuffer,
     file: Arc<File>,
@@ -231,4 +235,5 @@ impl OneshotOutputTransform for ReadCompletion {
     }
 }
 
+/// The block size for cached files.
 const HOT_BLOCK_BYTES: u64 = 256 << 10;
