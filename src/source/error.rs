@@ -103,7 +103,7 @@ pub enum SourceError {
     /// The memory budget of pipes cannot hold one chunk.
     #[error(
         "{name}: chunks of {chunk_bytes} bytes need {needed} bytes of memory, {budget_bytes} are allowed: \
-         raise --max-buffer-memory or lower --chunk-size"
+         allow streams more memory or use smaller chunks"
     )]
     Budget {
         /// The name of the pipe.

@@ -1,4 +1,4 @@
-//! The meaning of TLS errors: refused for good, or worth another attempt.
+//! The meaning of TLS errors: a final refusal, or a failure worth a retry.
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
@@ -6,15 +6,15 @@ use super::verify::is_ca_as_end_entity;
 use crate::transport::error::{SentProgress, TransportError};
 use crate::transport::history::History;
 
-/// How far the connection was when the error came.
+/// The stage of a connection at the time of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::transport) enum TlsStage {
     Handshake,
-    /// TLS 1.3 refuses a client without a certificate only here: the client's handshake is over first.
+    /// After the client's handshake. In TLS 1.3 a server refuses a client without a certificate only here.
     Connected,
 }
 
-/// Returns the error that a TLS error means: a refusal, which is final, or a failure that may pass.
+/// Converts a TLS error to a final refusal, or to a failure that may be temporary.
 pub(in crate::transport) fn refused(
     authority: &str,
     history: &History,
@@ -29,7 +29,7 @@ pub(in crate::transport) fn refused(
     })
 }
 
-/// The refusal that a TLS error means; `None` for one that may pass.
+/// Returns the refusal that a TLS error means; `None` if it may be temporary.
 pub(in crate::transport) fn refusal(
     authority: &str,
     history: &History,
@@ -46,13 +46,14 @@ pub(in crate::transport) fn refusal(
 }
 
 fn refusal_reason(error: &Error, stage: TlsStage, history: &History) -> Option<(String, &'static str)> {
-    // A server in a rolling deployment may refuse for a moment; one that never answered is not there at all.
+    // A server in a rolling deployment may refuse for a moment. An endpoint that has never answered is
+    // considered wrong.
     let is_unknown = !history.has_answered();
     let is_new = is_unknown && stage == TlsStage::Handshake;
-    let said = |reason: &str, advice| Some((reason.to_owned(), advice));
+    let refused = |reason: &str, advice| Some((reason.to_owned(), advice));
     match error {
-        Error::FailedToGetCurrentTime => said("the clock of this machine stands before 1970", SET_CLOCK),
-        Error::AlertReceived(alert) if wants_certificate(*alert, history) => said(
+        Error::FailedToGetCurrentTime => refused("the clock of this machine stands before 1970", SET_CLOCK),
+        Error::AlertReceived(alert) if wants_certificate(*alert, history) => refused(
             "the server requires a client certificate, which ringlift cannot send",
             NO_CLIENT_CERTIFICATE,
         ),
@@ -61,7 +62,7 @@ fn refusal_reason(error: &Error, stage: TlsStage, history: &History) -> Option<(
         }
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-        ) if is_new => said("what answers there does not speak TLS", CHECK_PORT),
+        ) if is_new => refused("what answers there does not speak TLS", CHECK_PORT),
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
@@ -77,9 +78,9 @@ fn refusal_reason(error: &Error, stage: TlsStage, history: &History) -> Option<(
     }
 }
 
-/// Whether the server ends the connection because it got no client certificate.
+/// Returns `true` if the server closes the connection for lack of a client certificate.
 ///
-/// TLS 1.2 has no alert of its own for that: OpenSSL sends `handshake_failure`, Go `bad_certificate`.
+/// TLS 1.2 has no alert of its own for this: OpenSSL sends `handshake_failure`, Go `bad_certificate`.
 fn wants_certificate(alert: AlertDescription, history: &History) -> bool {
     use AlertDescription::*;
     let may_mean_it = matches!(
@@ -89,8 +90,8 @@ fn wants_certificate(alert: AlertDescription, history: &History) -> bool {
     alert == CertificateRequired || may_mean_it && history.wants_certificate()
 }
 
-/// Whether an alert is about this connection, or this moment, rather than about what the two sides support
-/// (RFC 8446, section 6.2).
+/// Returns `true` if an alert concerns this connection or moment, not the parameters that the two sides
+/// support (RFC 8446, section 6.2).
 fn may_pass(alert: AlertDescription) -> bool {
     use AlertDescription::*;
     matches!(alert, BadRecordMac | InternalError | UserCanceled | CloseNotify)
@@ -111,12 +112,14 @@ fn alert_reason(alert: AlertDescription) -> String {
 
 fn advice(reason: &CertificateError) -> &'static str {
     match reason {
-        CertificateError::UnknownIssuer => "; for a private authority pass its certificate: --ca-cert FILE",
+        CertificateError::UnknownIssuer => {
+            "; for a private authority, add its certificate to the trusted ones"
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "; it has expired, or the clock of this machine is wrong"
         }
         other if is_ca_as_end_entity(other) => {
-            "; it is an authority's certificate: pass this very certificate with --ca-cert FILE, or make one \
+            "; it is an authority's certificate: add this very certificate to the trusted ones, or make one \
              with -addext basicConstraints=critical,CA:FALSE"
         }
         _ => "",
