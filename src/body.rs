@@ -1,9 +1,9 @@
-//! A chunk as a hyper `Body`: envelope, blocks, envelope.
+//! A chunk as an HTTP request body: the envelope's head, the blocks, the envelope's tail.
 //!
-//! The zero-copy path, whole: what the source hands out is what hyper is given. Of a chunk at most
-//! [`Source::depth`] blocks are in memory, and hyper asks for the next one when it has sent one.
+//! The zero-copy path: hyper receives the source's own buffers. At most [`Source::depth`] blocks of a chunk
+//! are in memory, and hyper polls for the next block after sending one.
 //!
-//! Does not know: connections, requests, how often a chunk was sent before.
+//! Does not depend on connections, requests or retries.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -26,10 +26,10 @@ use crate::wire::Envelope;
 
 /// The body of the request that carries one chunk.
 ///
-/// Gives exactly [`Envelope::content_length`] bytes or ends with an error, and then without the
-/// envelope's tail, so that no server takes what it got for a chunk. Where bytes may turn out wrong
-/// while they are used ([`Source::needs_check`]), the tail waits until the last block is dropped.
-/// Dropping the body gives up the reads in flight.
+/// Yields exactly [`Envelope::content_length`] bytes, or ends with an error and without the envelope's tail,
+/// so that no server accepts a partial chunk. If bytes may turn out wrong while they are used
+/// ([`Source::needs_check`]), the tail waits until the last block is dropped. Dropping the body cancels the
+/// reads in flight.
 pub struct ChunkBody<S> {
     source: S,
     stage: BodyStage,
@@ -37,7 +37,7 @@ pub struct ChunkBody<S> {
     tail: Bytes,
     unrequested: Extent,
     reads: VecDeque<(Extent, BlockRead)>,
-    /// Those that read nothing now.
+    /// Tasks without a read.
     idle_tasks: Vec<ReadTask>,
     last_block: Option<oneshot::Receiver<()>>,
     left: u64,
@@ -45,11 +45,11 @@ pub struct ChunkBody<S> {
     digest: DigestState,
 }
 
-/// The digest of the chunk's blocks as they are given to hyper.
+/// The digest of the chunk, computed as its blocks are yielded.
 enum DigestState {
     No,
     Running(Box<ChunkDigester>, DigestCallback),
-    /// It was reported, and is being written down.
+    /// The digest was reported and is being stored.
     Reported(oneshot::Receiver<()>),
 }
 
@@ -71,13 +71,14 @@ enum BlockRead {
     Done(BlockResult),
 }
 
-/// Reads one extent after another: a chunk allocates a few of these rather than one read for each block.
+/// A reusable future that reads one extent after another: a chunk allocates a few of these instead of one
+/// future per block.
 struct ReadTask {
     slot: Rc<ReadSlot>,
     run: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// What a task is to read, and what it has read.
+/// The request and the result of a read task.
 #[derive(Default)]
 struct ReadSlot {
     wanted: Cell<Option<Extent>>,
@@ -85,7 +86,8 @@ struct ReadSlot {
 }
 
 impl<S: Source> ChunkBody<S> {
-    /// The bytes of `extent` in their envelope. Bytes of the file are added to `read_bytes` as hyper takes them.
+    /// Creates the body of `extent` in its envelope. Adds the bytes of the file to `read_bytes` as hyper
+    /// polls them.
     pub fn new(envelope: &Envelope, source: S, extent: Extent, read_bytes: Arc<AtomicU64>) -> ChunkBody<S> {
         ChunkBody {
             stage: BodyStage::Head,
@@ -102,11 +104,11 @@ impl<S: Source> ChunkBody<S> {
         }
     }
 
-    /// Calls `report` with the digest of the chunk, once, and gives the end of the envelope when the receiver that
-    /// `report` returned has received, or its sender is gone: no server can have stored the chunk earlier.
-    /// It is not called for a body that ends with an error or is dropped.
+    /// Calls `report` once with the digest of the chunk. The envelope's tail waits until the receiver
+    /// returned by `report` resolves, or its sender is dropped: no server can have stored the chunk earlier.
+    /// `report` is not called if the body ends with an error or is dropped.
     ///
-    /// The source's bytes are read in user space for it.
+    /// The digest reads the source's bytes in user space.
     #[must_use]
     pub fn with_digest(
         mut self,
@@ -116,10 +118,10 @@ impl<S: Source> ChunkBody<S> {
         self
     }
 
-    /// The next block; `None` when all of them were given.
+    /// Returns the next block; `None` after the last one.
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<BlockResult>> {
         self.start_reads();
-        // Every read, not only the first: that is what keeps several in flight.
+        // All reads are polled, not only the first: otherwise only one would be in flight.
         for (_, reading) in &mut self.reads {
             self.idle_tasks.extend(reading.advance(cx));
         }
@@ -163,10 +165,10 @@ impl<S: Source> ChunkBody<S> {
         self.emit(Bytes::from_owner(NotifyOnDrop { block, _in_use: in_use }))
     }
 
-    /// The tail, once the blocks were used and were what they had to be.
+    /// Yields the tail once the blocks were used and the source confirmed them.
     fn poll_tail(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if let Some(last_block) = &mut self.last_block {
-            // Blocks are sent in order: when the last one is gone, nobody reads any of them.
+            // Blocks are sent in order: once the last one is dropped, none of them is read any more.
             let _dropped = ready!(Pin::new(last_block).poll(cx));
             self.last_block = None;
         }
@@ -179,7 +181,7 @@ impl<S: Source> ChunkBody<S> {
         self.emit(tail)
     }
 
-    /// Ready when the digest, if there is one, was written down or cannot be.
+    /// Ready once the digest, if there is one, is stored or cannot be.
     fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.digest = match mem::replace(&mut self.digest, DigestState::No) {
             DigestState::Running(digester, report) => DigestState::Reported(report(digester.finish())),
@@ -239,7 +241,7 @@ impl<S: Source + Unpin> Body for ChunkBody<S> {
 }
 
 impl BlockRead {
-    /// The task, when it has just become free.
+    /// Polls the read. Returns its task once the read is done.
     fn advance(&mut self, cx: &mut Context<'_>) -> Option<ReadTask> {
         let BlockRead::Running(task) = self else { return None };
         let _never_ends = task.run.as_mut().poll(cx);
@@ -259,7 +261,8 @@ impl ReadTask {
     }
 }
 
-/// Whoever takes what was result, or wants more, polls again: that is what wakes it.
+/// Runs the reads of one task. It needs no waker of its own: the body that sets `wanted` or takes `result`
+/// polls the task afterwards.
 async fn read_loop<S: Source>(source: S, slot: Rc<ReadSlot>) {
     loop {
         let extent = poll_fn(|_| slot.wanted.take().map_or(Poll::Pending, Poll::Ready)).await;
@@ -276,7 +279,7 @@ impl<S> fmt::Debug for ChunkBody<S> {
     }
 }
 
-/// A block that tells when it is dropped.
+/// A block that closes a channel when it is dropped.
 struct NotifyOnDrop {
     block: Bytes,
     _in_use: oneshot::Sender<()>,

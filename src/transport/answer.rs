@@ -1,4 +1,4 @@
-//! The server's answer: collected whole and bounded, or the reason why there is none.
+//! The server's answer, read whole and bounded, or the reason why there is none.
 
 use std::error::Error;
 use std::future::Future;
@@ -16,10 +16,10 @@ use super::region::FileFailure;
 use super::request_state::RequestState;
 use super::tls::{self, TlsStage};
 
-/// Awaits the head, then the body.
+/// Reads the head, then the body.
 ///
-/// A refusal that comes before the request's last byte stops the request: the rest would not be read.
-/// The body of a refusal may break off; what says no is its head.
+/// A refusal that arrives before the request's last byte stops the request: the server would not read the
+/// rest. The body of a refusal may be cut off, since its head is enough.
 pub(super) async fn collect(
     reply: impl Future<Output = hyper::Result<Response<Incoming>>>,
     state: &RequestState,
@@ -47,7 +47,8 @@ pub(super) async fn collect(
     Ok(Response::from_parts(head, collected.freeze()))
 }
 
-/// Why hyper gave a request up. What the body, the file and the socket noted comes before hyper's own words.
+/// Returns the reason why hyper failed a request. The recorded errors of file, body and socket are more
+/// precise than hyper's own and take precedence.
 fn explain(error: &hyper::Error, state: &RequestState, peer: &Peer) -> TransportError {
     if let Some(failure) = state.take_file_failure() {
         return file_failed(failure);
@@ -75,7 +76,7 @@ fn explain(error: &hyper::Error, state: &RequestState, peer: &Peer) -> Transport
     }
 }
 
-/// The final error for a peer that began with something else than HTTP, at an endpoint that never answered.
+/// Returns the final error for a peer that does not speak HTTP, at an endpoint that has never answered.
 pub(super) fn wrong_protocol(state: &RequestState, peer: &Peer) -> Option<TransportError> {
     let foreign = state.foreign().filter(|_| !peer.history.has_answered())?;
     let sent = state.sent();
@@ -101,7 +102,8 @@ fn io_failed(error: &io::Error, state: &RequestState) -> TransportError {
     }
 }
 
-/// The connection ended. A failed write has consumed the socket's error, and reading saw a mere end.
+/// Returns the error of a closed connection. A failed write has consumed the socket's error, so that reading
+/// sees a plain end.
 pub(super) fn ended(state: &RequestState) -> TransportError {
     let sent = state.sent();
     match state.write_error() {
@@ -113,7 +115,7 @@ pub(super) fn ended(state: &RequestState) -> TransportError {
     }
 }
 
-/// hyper's words and those of the cause, which its `Display` leaves out.
+/// Returns hyper's message with that of the cause, which hyper's `Display` leaves out.
 fn describe(error: &hyper::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
@@ -121,7 +123,7 @@ fn describe(error: &hyper::Error) -> String {
     }
 }
 
-/// `io::Error` is not `Clone`.
+/// Copies an `io::Error`, which is not `Clone`.
 fn copied(error: &io::Error, kind: io::ErrorKind) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),

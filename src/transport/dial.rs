@@ -1,4 +1,4 @@
-//! From an endpoint's URL to an open lane.
+//! Opening lanes to an endpoint: name resolution, TCP connection, TLS handshake.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -35,11 +35,11 @@ pub struct Dialer {
     settings: DialSettings,
     bandwidth: Bandwidth,
     history: Arc<History>,
-    /// Which address the next dial tries first, so that lanes spread over the addresses of a name.
+    /// The index of the address that the next dial tries first, so that lanes spread over a name's addresses.
     turn: Arc<AtomicUsize>,
 }
 
-/// How lanes are opened, and with which socket options.
+/// The settings of new lanes: timeouts and socket options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialSettings {
     /// Longest name resolution.
@@ -59,7 +59,7 @@ pub struct DialSettings {
 }
 
 impl Default for DialSettings {
-    /// Ten seconds for each step, 90 until unacknowledged bytes end a connection, a probe after 30 idle ones.
+    /// Ten seconds for each step, 90 for unacknowledged bytes, a keep-alive probe after 30 idle seconds.
     fn default() -> DialSettings {
         DialSettings {
             resolve_timeout: Duration::from_secs(10),
@@ -74,7 +74,8 @@ impl Default for DialSettings {
 }
 
 impl Dialer {
-    /// A dialer for `endpoint`, an `http` or `https` URL with an optional base path. Opens no connection.
+    /// Creates a dialer for `endpoint`, an `http` or `https` URL with an optional base path. Opens no
+    /// connection.
     ///
     /// Reads the system's certificate authorities (https only) and the files of `trust`.
     ///
@@ -94,33 +95,34 @@ impl Dialer {
         Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, bandwidth, history, turn })
     }
 
-    /// The same dialer, whose lanes draw on this budget.
+    /// Returns the dialer with lanes limited to this bandwidth.
     pub fn with_bandwidth(self, bandwidth: Bandwidth) -> Dialer {
         Dialer { bandwidth, ..self }
     }
 
-    /// Whether lanes are encrypted.
+    /// Returns `true` if lanes are encrypted.
     pub fn is_tls(&self) -> bool {
         matches!(self.security, Security::Tls(_))
     }
 
-    /// The endpoint, whose canonical form is the one to compare and to store.
+    /// Returns the endpoint, whose canonical form is the one to compare and to store.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Host and, unless it is the scheme's own, port: the value of the `Host` header.
+    /// Returns the value of the `Host` header: the host and, unless it is the scheme's default, the port.
     pub fn authority(&self) -> &str {
         self.endpoint.authority()
     }
 
-    /// `path` under the endpoint's base path, for the request line.
+    /// Returns `path` under the endpoint's base path, for the request line.
     pub fn path(&self, path: &str) -> String {
         let slash = if path.starts_with('/') { "" } else { "/" };
         format!("{}{slash}{path}", self.endpoint.base())
     }
 
-    /// Opens a lane: resolves the name anew, connects to the first address that answers, shakes hands.
+    /// Opens a lane: resolves the name again, connects to the first address that answers, makes the TLS
+    /// handshake.
     ///
     /// Needs a tokio runtime with I/O and time; spawns nothing. Dropping the future abandons the attempt.
     ///
@@ -166,7 +168,7 @@ impl Dialer {
         Ok(addresses)
     }
 
-    /// Tries the addresses in order, each beside those before it (RFC 8305, section 5).
+    /// Tries the addresses in order, each in parallel with the earlier ones (RFC 8305, section 5).
     async fn connect_any(
         &self,
         addresses: Vec<SocketAddr>,
@@ -198,6 +200,7 @@ impl Dialer {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         let fd = socket.as_fd();
         let user_timeout_ms = self.settings.tcp_user_timeout.as_millis().try_into().unwrap_or(u32::MAX);
+        // Nagle's algorithm would hold back the end of each request until the peer acknowledges.
         sockopt::set_tcp_nodelay(fd, true)?;
         sockopt::set_tcp_user_timeout(fd, user_timeout_ms)?;
         sockopt::set_socket_keepalive(fd, true)?;
@@ -251,7 +254,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// The kernel refuses a longer time before the first probe (`MAX_TCP_KEEPIDLE`).
 const LONGEST_KEEPIDLE: Duration = Duration::from_secs(32_767);
 
-/// Sixteen full records, one `sendmsg` each time the socket has room.
+/// Sixteen full records, sent by one `sendmsg` each time the socket has room.
 const TLS_SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]

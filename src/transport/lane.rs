@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection that carries one request at a time.
 //!
-//! The lane drives hyper's connection inside `send`: no task is spawned, so nothing outlives the lane.
+//! The lane polls hyper's connection inside `send`: no task is spawned, so nothing outlives the lane.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -37,7 +37,7 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Absent once the lane is closed, and while a request is on its way.
+    /// `None` once the lane is closed, and during a request.
     connection: Option<HttpConnection<B>>,
     state: Arc<RequestState>,
     peer: Peer,
@@ -68,26 +68,27 @@ where
         Ok(Lane { connection: Some(connection), state, peer, is_tls })
     }
 
-    /// Sends `request` and collects its answer, whatever its status, with at most
-    /// [`ANSWER_LIMIT_BYTES`] of body.
+    /// Sends `request` and reads the whole answer, whatever its status, with at most
+    /// [`ANSWER_LIMIT_BYTES`](super::ANSWER_LIMIT_BYTES) of body.
     ///
-    /// The target is taken as it is, in origin form; `Host` is added when it is missing, and the endpoint's
-    /// cookies. A refusal that comes
-    /// while the body still flows stops the body and is returned. A success that comes early is returned once
-    /// the rest of the request is sent, for until then the server cannot have it.
+    /// The target is used as given, in origin form. `Host` is added if it is missing, and the endpoint's
+    /// cookies. A refusal that arrives during the body stops the body and is returned. A success that arrives
+    /// early is returned after the rest of the request is sent, because the server cannot have stored it
+    /// before.
     ///
-    /// After an error, an early refusal or an answer that says so, the lane is closed. Dropping the future
-    /// closes it too: the server may then hold any part of the request, and all of it when
-    /// [`sent`](Self::sent) says so.
+    /// After an error, an early refusal or an answer with `Connection: close`, the lane is closed. Dropping
+    /// the future closes it too: the server may then have received any part of the request, or all of it.
     ///
     /// # Errors
     ///
-    /// Those of [`TransportError`] from `Stalled` on; `Closed` with nothing sent when the lane was closed already.
+    /// The variants of [`TransportError`] from `Stalled` on; `Closed` with nothing sent if the lane was
+    /// closed already.
     pub async fn send(
         &mut self,
         mut request: Request<B>,
         timeouts: &Timeouts,
     ) -> Result<Response<Bytes>, TransportError> {
+        // Taken out until the request is complete: an error or a dropped future leaves the lane closed.
         let mut connection =
             self.connection.take().filter(|connection| !connection.is_over).ok_or_else(closed)?;
         if let Err(closed) = connection.check_still_open().await {
@@ -96,6 +97,7 @@ where
         let target = request.uri().to_string();
         let Peer { endpoint, history, .. } = &self.peer;
         let headers = request.headers_mut();
+        // HTTP/1.1 requires Host (RFC 9112, section 3.2); hyper's low-level client does not add it.
         headers.entry(HOST).or_insert_with(|| endpoint.header().clone());
         headers.extend(history.cookies().header(&target).map(|cookies| (COOKIE, cookies)));
         let answer = match connection.exchange(request, &self.state, timeouts, &self.peer).await {
@@ -109,7 +111,7 @@ where
         Ok(answer)
     }
 
-    /// Replaces the loss of the connection by the final reason that the peer gave for it, if it gave one.
+    /// Replaces a lost connection's error by the final reason that the peer gave, if any.
     async fn with_peer_reason(&self, error: TransportError, connection: HttpConnection<B>) -> TransportError {
         if !matches!(error, TransportError::Closed { .. } | TransportError::Reset { .. }) {
             return error;
@@ -123,10 +125,10 @@ where
         refusal.unwrap_or(error)
     }
 
-    /// Whether a request can be sent, as far as this side knows.
+    /// Returns `true` if a request can be sent, to this side's knowledge.
     ///
-    /// Looks for an end that the server has made since, without waiting; what reached the socket after the
-    /// runtime's last turn is found by the next [`send`](Self::send).
+    /// Detects a close by the server without waiting. Data that reached the socket after the runtime's last
+    /// turn is detected by the next [`send`](Self::send).
     pub fn is_open(&mut self) -> bool {
         if let Some(connection) = &mut self.connection {
             connection.drive(&mut Context::from_waker(Waker::noop()));
@@ -134,19 +136,19 @@ where
         self.connection.as_ref().is_some_and(|connection| !connection.is_over)
     }
 
-    /// The counter of what the present request has sent. It stays the same for all requests of the lane.
+    /// Returns the counter of sent bytes, which is the same for all requests of the lane.
     pub fn sent(&self) -> Arc<SentCounter> {
         self.state.sent_counter()
     }
 
-    /// From the next request on, slices inside `region` are sent from its file. Without effect on TLS lanes.
+    /// Sends slices inside `region` from its file, from the next request on. Has no effect on TLS lanes.
     pub fn set_file_region(&mut self, region: Option<FileRegion>) {
         if !self.is_tls {
             self.state.set_file_region(region);
         }
     }
 
-    /// The address at the other end.
+    /// Returns the server's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer.address
     }
@@ -169,9 +171,9 @@ where
 {
     sender: SendRequest<MeteredBody<B>>,
     driver: Connection<MeteredStream<MaybeHttpsStream<LaneSocket>>, MeteredBody<B>>,
-    /// The connection has completed and must not be polled again.
+    /// `true` if the driver has completed and must not be polled again.
     is_over: bool,
-    /// The TLS error that ended the connection while no request was there to have it.
+    /// The TLS error that ended the connection while no request was in flight.
     tls_error: Option<rustls::Error>,
 }
 
@@ -180,7 +182,7 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Lets the runtime look at its sockets, so that an end the server made while the lane was idle is seen.
+    /// Yields to the runtime once, so that a close by the server during idle time is detected.
     async fn check_still_open(&mut self) -> Result<(), TransportError> {
         tokio::task::yield_now().await;
         self.drive_once().await;
@@ -204,12 +206,15 @@ where
         let mut answered = None;
         let mut timer = Timer::new(*timeouts, state);
         poll_fn(|cx| {
+            // The driver first: it delivers the answer that is polled next.
             self.drive(cx);
             if answered.is_none()
                 && let Poll::Ready(answer) = answer.as_mut().poll(cx)
             {
                 answered = Some(answer?);
             }
+            // A success before the request's last byte is kept until the rest is sent. RFC 9112, section 9.5:
+            // a server may answer early.
             match answered.take_if(|_| state.is_fully_sent() || state.is_stopped()) {
                 Some(answer) => Poll::Ready(Ok(answer)),
                 None if answered.is_some() && (self.is_over || state.write_error().is_some()) => {
@@ -221,7 +226,8 @@ where
         .await
     }
 
-    /// Whether hyper is ready for another request. It goes idle only when polled after the answer's last byte.
+    /// Returns `true` if hyper is ready for another request. It becomes idle only when polled after the
+    /// answer's last byte.
     async fn is_reusable(&mut self, state: &RequestState) -> bool {
         self.drive_once().await;
         state.is_fully_sent() && !self.is_over && self.sender.is_ready()
@@ -235,7 +241,7 @@ where
         .await;
     }
 
-    /// Moves the connection. While a request is under way, its answer has the connection's error.
+    /// Polls the driver. During a request, its answer receives the connection's error.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if !self.is_over
             && let Poll::Ready(ended) = Pin::new(&mut self.driver).poll(cx)
@@ -245,13 +251,13 @@ where
         }
     }
 
-    /// The TLS error of a connection that is lost, also one that is still to be read: a write that failed
-    /// came before the alert that the peer had sent.
+    /// Returns the TLS error of a lost connection, including an unread one: a write may have failed before
+    /// the peer's alert was read.
     async fn tls_error(self) -> Option<rustls::Error> {
         if self.tls_error.is_some() {
             return self.tls_error;
         }
-        // The runtime has to look at the socket before it is read.
+        // The runtime has to poll the socket before it can be read.
         tokio::task::yield_now().await;
         let mut stream = self.driver.into_parts().io;
         poll_fn(|cx| {
@@ -270,7 +276,7 @@ where
     }
 }
 
-/// A watch and the alarm that wakes it.
+/// A progress monitor and the timer that wakes it.
 struct Timer {
     monitor: ProgressMonitor,
     alarm: Pin<Box<Sleep>>,
@@ -319,7 +325,7 @@ fn closed() -> TransportError {
     TransportError::Closed { sent: Default::default() }
 }
 
-/// What is read of a lost connection: an answer's data before the alert is of no use any more.
+/// The limits on reading from a lost connection; an answer's data before the alert is dropped.
 const UNREAD_READS: usize = 16;
 const UNREAD_BYTES: usize = 4096;
 

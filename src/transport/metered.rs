@@ -1,4 +1,4 @@
-//! The stream and the body under hyper, which record their progress.
+//! The stream and the body under hyper, which record their progress in the request's state.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use super::error::BoxError;
 use super::protocol::{DETECTION_BYTES, ProtocolDetector};
 use super::request_state::{BodyState, RequestState};
 
-/// The stream under hyper: counts what it accepts, stops when the meter is held, and looks at the first bytes
-/// that come back.
+/// The stream under hyper. It counts accepted bytes, stops writing when the request is stopped, and inspects
+/// the first bytes received.
 pub(super) struct MeteredStream<S> {
     stream: S,
     state: Arc<RequestState>,
@@ -85,11 +85,11 @@ impl<S: Write + Unpin> Write for MeteredStream<S> {
     }
 }
 
-/// A request's body: notes when it waits and when it ends, keeps its error for the lane, and holds it to the
-/// length that was announced, for hyper cuts what is too long and says nothing of what is too short.
+/// A request's body. It records waits and its end, keeps its error for the lane, and checks the announced
+/// length: hyper truncates a body that is too long and does not report one that is too short.
 pub(super) struct MeteredBody<B> {
     body: Pin<Box<B>>,
-    /// Bytes to come, when they are known.
+    /// The bytes that remain, if the length is known.
     left: Option<u64>,
     state: Arc<RequestState>,
 }
@@ -99,7 +99,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    /// Begins a request on `state`, with the `Content-Length` that its head names.
+    /// Starts a request on `state`, with the `Content-Length` of its head.
     pub(super) fn new(
         body: B,
         announced: Option<u64>,
@@ -182,12 +182,12 @@ where
     }
 }
 
-/// Stands in hyper for the body's own error, which the meter keeps.
+/// The error that hyper receives; the body's own error is kept in the request's state.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body failed")]
 pub(super) struct BodyFailed;
 
-/// A body that is not as long as its head says.
+/// A body whose length differs from the announced one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WrongLength {
     #[error("the body is {len} bytes long, its Content-Length is {announced}")]

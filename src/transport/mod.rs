@@ -1,8 +1,8 @@
-//! Requests over connections.
+//! HTTP requests over connections.
 //!
-//! A [`Dialer`] knows the endpoint and opens [`Lane`]s; a lane is one HTTP/1.1 connection that carries one
-//! request at a time. Nothing is spawned: a lane moves while somebody awaits it, and dropping it closes it.
-//! Does not know: what a request means, where its body comes from, whether to try again.
+//! A [`Dialer`] opens [`Lane`]s to one endpoint. A lane is one HTTP/1.1 connection that carries one request
+//! at a time. No task is spawned: a lane makes progress only while its future is polled, and dropping it
+//! closes the connection. Does not depend on the meaning of a request, the origin of its body, or retries.
 
 mod answer;
 mod cookies;

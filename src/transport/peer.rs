@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::endpoint::Endpoint;
 use super::history::History;
 
-/// Whom a lane talks to.
+/// The server that a lane is connected to.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,

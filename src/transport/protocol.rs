@@ -1,6 +1,6 @@
-//! The first bytes of a connection, which show whether the peer speaks HTTP at all.
+//! Detection of peers that do not speak HTTP, by the first bytes of the connection.
 
-/// Another protocol than HTTP. The bytes themselves are not kept: an echo of the request holds its token.
+/// A protocol other than HTTP. The bytes are not kept: an echo of the request would contain its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ForeignProtocol {
     /// RFC 4253, section 4.2.
@@ -27,7 +27,7 @@ pub(super) struct ProtocolDetector {
 }
 
 impl ProtocolDetector {
-    /// Whether more bytes would say nothing new.
+    /// Returns `true` if further bytes cannot change the result.
     pub(super) fn is_decided(&self) -> bool {
         self.is_foreign || self.matched == STATUS_LINE.len()
     }
@@ -64,7 +64,7 @@ fn protocol(bytes: &[u8]) -> ForeignProtocol {
 
 const STATUS_LINE: &[u8] = b"HTTP/";
 
-/// Enough to recognise a protocol.
+/// The number of bytes that identify a protocol.
 pub(super) const DETECTION_BYTES: usize = 16;
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
-//! The mapped file behind slices that are to be sent.
+//! The mapped file whose slices are sent.
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-/// A mapped run of a file. On a plain connection, slices that lie inside it are sent from the file.
+/// A mapped part of a file. On a plain connection, slices that lie inside it are sent from the file.
 ///
-/// `addr` only recognises slices: nothing is ever read through it. While requests with such slices are on
-/// their way the map must stay in place and `file` must stay the file that is mapped, or other bytes are sent.
-/// `sendfile(2)` to a connection that the peer has reset raises SIGPIPE; Rust programs ignore it unless
-/// they ask otherwise, a host that does not should block it on the threads that drive lanes.
+/// `addr` only identifies slices: nothing is read through it. While requests with such slices are in flight,
+/// the map must stay in place and `file` must stay the mapped file; otherwise wrong bytes are sent.
+/// `sendfile(2)` to a connection that the peer has reset raises SIGPIPE. Rust programs ignore that signal by
+/// default; a program that does not should block it on the threads that run lanes.
 #[derive(Clone, Debug)]
 pub struct FileRegion {
     /// The address of the first mapped byte.
     pub addr: usize,
-    /// Mapped bytes.
+    /// The number of mapped bytes.
     pub len: usize,
     /// The file, open for reading. Its own position is neither used nor moved.
     pub file: Arc<File>,
-    /// Where in the file the first mapped byte is.
+    /// The offset of the first mapped byte in the file.
     pub file_offset: u64,
 }
 
@@ -33,7 +33,7 @@ impl FileRegion {
     }
 }
 
-/// Why bytes of a region could not be sent.
+/// The reason why bytes of a region could not be sent.
 #[derive(Debug)]
 pub(super) enum FileFailure {
     Truncated { offset: u64 },

@@ -13,14 +13,14 @@ pub(super) enum SendFileError {
     File(FileFailure),
 }
 
-/// What one system call can send of a list of slices.
+/// The slices at the start of a list that one system call can send.
 pub(super) enum Segment<'a, 'b> {
     Memory { slices: &'a [IoSlice<'b>], has_file_next: bool },
     File { region: &'a FileRegion, slices: &'a [IoSlice<'b>], len: usize },
 }
 
 impl<'a, 'b> Segment<'a, 'b> {
-    /// The first run of `bufs`, whose first slice is not empty.
+    /// Returns the first segment of `bufs`, whose first slice is not empty.
     pub(super) fn first(bufs: &'a [IoSlice<'b>], region: Option<&'a FileRegion>) -> Segment<'a, 'b> {
         let Some(region) = region else {
             return Segment::Memory { slices: bufs, has_file_next: false };
@@ -54,15 +54,18 @@ pub(super) fn send_file(
     let start = region.offset_of(&slices[0]);
     let mut offset = start;
     match retry_on_intr(|| rustix::fs::sendfile(socket, &*region.file, Some(&mut offset), len)) {
+        // sendfile(2) returns 0 only at the end of the file, which lies before the end of its map.
         Ok(0) => Err(SendFileError::File(FileFailure::Truncated { offset: start })),
         Ok(sent) => Ok(sent),
-        // The file system has no splice: the kernel copies from the map, and says EFAULT where we would get SIGBUS.
+        // The file system does not support splice. The kernel then copies from the map, and returns EFAULT
+        // where user space would get SIGBUS.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             send_memory(socket, slices, false).map_err(|reason| match Errno::from_io_error(&reason) {
                 Some(Errno::FAULT) => SendFileError::File(FileFailure::Truncated { offset: start }),
                 _ => SendFileError::LaneSocket(reason),
             })
         }
+        // These errors concern the file; all others concern the socket.
         Err(reason @ (Errno::IO | Errno::BADF | Errno::STALE | Errno::OVERFLOW)) => {
             Err(SendFileError::File(FileFailure::Unreadable { offset: start, reason: reason.into() }))
         }
@@ -70,12 +73,14 @@ pub(super) fn send_file(
     }
 }
 
-/// `MSG_MORE` keeps a short head from leaving alone before the file's bytes (`send(2)`).
+/// Sends memory. `MSG_MORE` keeps a short head from being sent as a packet of its own before the file's bytes
+/// (`send(2)`).
 pub(super) fn send_memory(
     socket: BorrowedFd<'_>,
     slices: &[IoSlice<'_>],
     has_file_next: bool,
 ) -> io::Result<usize> {
+    // NOSIGNAL: a peer's reset is an error, not SIGPIPE. DONTWAIT: the runtime waits, not the thread.
     let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     flags.set(SendFlags::MORE, has_file_next);
     let sent =
@@ -83,7 +88,8 @@ pub(super) fn send_memory(
     Ok(sent)
 }
 
-/// Most that one `sendfile(2)` moves: a fast peer must not keep the thread in one call for a whole chunk.
+/// The most bytes of one `sendfile(2)`: with a fast peer, one call for a whole chunk would block the thread's
+/// other lanes.
 const SENDFILE_LIMIT_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]

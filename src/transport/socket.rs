@@ -1,7 +1,8 @@
-//! The socket under hyper, which sends slices of a mapped file by `sendfile(2)` and so never reads them.
+//! The socket under hyper. It sends slices of a mapped file by `sendfile(2)`, without reading them in user
+//! space.
 //!
-//! Slices are recognised by address. Memory and file alternate in the order hyper gives them; one call makes
-//! one system call and reports exactly what it moved, so a partial write needs no state here.
+//! Slices are identified by address. Memory and file alternate in hyper's order. One call makes one system
+//! call and returns the bytes that it moved, so a partial write needs no state here.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -21,13 +22,13 @@ use super::throttle::{Bandwidth, SocketLimiter};
 
 /// A TCP connection that can send from a file.
 ///
-/// When the peer is gone, writing waits for ever instead of failing: what the peer said before it went is
-/// still to be read, and reading ends with that or with the reason.
+/// If the peer is gone, writing stays pending instead of failing: a response sent before the reset can still
+/// be read, and reading then ends with that response or with the reason.
 #[derive(Debug)]
 pub(super) struct LaneSocket {
     tcp: TokioIo<TcpStream>,
     state: Arc<RequestState>,
-    /// Absent while hands are shaken, which draws on no budget.
+    /// `None` during the TLS handshake, which is not limited.
     limiter: Option<SocketLimiter>,
 }
 
@@ -36,12 +37,12 @@ impl LaneSocket {
         LaneSocket { tcp: TokioIo::new(tcp), state, limiter: None }
     }
 
-    /// From now on it writes only as much as `bandwidth` allows.
+    /// Limits further writes to `bandwidth`.
     pub(super) fn limit_to(&mut self, bandwidth: Bandwidth) {
         self.limiter = Some(SocketLimiter::new(bandwidth));
     }
 
-    /// How many bytes may be written now.
+    /// Returns the number of bytes that may be written now.
     fn poll_limiter(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<usize> {
         let Some(limiter) = &mut self.limiter else { return Poll::Ready(usize::MAX) };
         let was_throttled = limiter.ready_at().is_some();
@@ -59,7 +60,7 @@ impl LaneSocket {
         }
     }
 
-    /// What to do about a write that failed for another reason than a full buffer.
+    /// Handles a write error other than a full buffer.
     fn on_write_error(&self, error: io::Error) -> Poll<io::Result<usize>> {
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
@@ -92,8 +93,8 @@ impl LaneSocket {
     }
 }
 
-/// A request that broke off is abandoned by a reset (`SO_LINGER`, `socket(7)`): what the kernel still holds of it
-/// would only keep the server waiting for the rest.
+/// Resets the connection if its request was cut off (`SO_LINGER`, `socket(7)`): the bytes still in the
+/// kernel's buffer would only keep the server waiting for the rest.
 impl Drop for LaneSocket {
     fn drop(&mut self) {
         if self.state.is_partly_sent() {
@@ -122,6 +123,7 @@ impl Write for LaneSocket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // hyper may pass empty slices; a write of no bytes would look like a closed connection.
         let Some(start) = bufs.iter().position(|buf| !buf.is_empty()) else {
             return Poll::Ready(Ok(0));
         };
@@ -138,6 +140,7 @@ impl Write for LaneSocket {
                     self.wrote(len);
                     return Poll::Ready(Ok(len));
                 }
+                // `try_io` cleared the readiness; the loop waits for the next one.
                 Err(full) if full.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return self.on_write_error(error),
             }
@@ -163,7 +166,8 @@ impl Connection for LaneSocket {
     }
 }
 
-/// The slices at the start of `bufs` that are no longer than `most` together: whole ones, or a part of the first.
+/// Returns the slices at the start of `bufs` with at most `most` bytes in total: whole slices, or a part of
+/// the first.
 fn at_most<'a, 'b: 'a>(most: usize, bufs: &'a [IoSlice<'b>], cut: &'a mut IoSlice<'a>) -> &'a [IoSlice<'a>] {
     if most == usize::MAX {
         return bufs;

@@ -1,10 +1,11 @@
-//! One budget of bytes a second for any number of sockets.
+//! A bandwidth limit in bytes per second, shared by any number of sockets.
 //!
-//! A socket that has something to write reserves a share and is told when it may write it: first come, first
-//! served, so that no lane starves beside another. What nobody used is made up for by [`SLACK`] at most.
+//! A socket with bytes to write reserves a grant and waits until its time: first come, first served, so that
+//! no lane starves. Unused bandwidth carries over for at most [`SLACK`].
 //!
-//! No crate fits: `governor` grants all or nothing of a fixed quota, `async-speed-limit` and `leaky-bucket` are
-//! futures that know the amount beforehand, while a socket takes what it takes and the limit changes by the hour.
+//! No crate fits: `governor` grants all or nothing of a fixed quota; `async-speed-limit` and `leaky-bucket`
+//! need to be given the amount beforehand, while a socket accepts any part of a write; and the limit changes
+//! at run time.
 
 use std::num::NonZeroU64;
 use std::pin::Pin;
@@ -15,10 +16,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How many bytes a second all lanes together may send; it may be changed while they do.
+/// A limit in bytes per second for all lanes together. It may be changed while they send.
 ///
-/// A clone is the same budget, and clients that are given clones share it. What counts is what sockets take, with
-/// heads and TLS records; handshakes and the service's JSON calls do not count.
+/// Clones share one limit, also across clients. Bytes that sockets accept are counted, with heads and TLS
+/// records; handshakes and the service's JSON calls are not.
 #[derive(Clone, Debug, Default)]
 pub struct Bandwidth {
     state: Arc<BandwidthState>,
@@ -26,30 +27,31 @@ pub struct Bandwidth {
 
 #[derive(Debug, Default)]
 struct BandwidthState {
-    /// Bytes a second; none at 0.
+    /// Bytes per second; 0 for no limit.
     limit: AtomicU64,
     gcra: Mutex<Gcra>,
 }
 
 impl Bandwidth {
-    /// No limit, until one is [set](Bandwidth::set).
+    /// Creates a bandwidth without a limit, until one is [set](Bandwidth::set).
     pub fn unlimited() -> Bandwidth {
         Bandwidth::default()
     }
 
-    /// At most this many bytes a second.
+    /// Creates a limit in bytes per second.
     pub fn bytes_per_second(limit: NonZeroU64) -> Bandwidth {
         let bandwidth = Bandwidth::default();
         bandwidth.set(Some(limit));
         bandwidth
     }
 
-    /// Changes the limit, in bytes a second, or lifts it. Shares that lanes wait for already are not changed.
+    /// Changes the limit, in bytes per second, or removes it. Grants that lanes already wait for do not
+    /// change.
     pub fn set(&self, limit: Option<NonZeroU64>) {
         self.state.limit.store(limit.map_or(0, NonZeroU64::get), Ordering::Relaxed);
     }
 
-    /// The limit in bytes a second; `None` where there is none.
+    /// Returns the limit in bytes per second; `None` for no limit.
     pub fn limit(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.state.limit.load(Ordering::Relaxed))
     }
@@ -59,11 +61,11 @@ impl Bandwidth {
     }
 }
 
-/// One socket's end of the budget.
+/// The limiter of one socket.
 #[derive(Debug)]
 pub(super) struct SocketLimiter {
     bandwidth: Bandwidth,
-    /// Bytes that may be written at once.
+    /// Granted bytes that may be written now.
     granted: u64,
     pending: Option<PendingGrant>,
 }
@@ -79,7 +81,8 @@ impl SocketLimiter {
         SocketLimiter { bandwidth, granted: 0, pending: None }
     }
 
-    /// How many bytes may be written now, [`usize::MAX`] without a limit; `wanted` is asked only if there is one.
+    /// Returns the number of bytes that may be written now, [`usize::MAX`] without a limit. Calls `wanted`
+    /// only with a limit.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>, wanted: impl Fn() -> u64) -> Poll<usize> {
         while let Some(limit) = self.bandwidth.limit() {
             if self.granted > 0 {
@@ -107,28 +110,28 @@ impl SocketLimiter {
         }
     }
 
-    /// So many bytes were written.
+    /// Subtracts written bytes from the grant.
     pub(super) fn wrote(&mut self, len: usize) {
         self.granted = self.granted.saturating_sub(len as u64);
     }
 
-    /// When it opens, while it is shut.
+    /// Returns the time of the next grant while writing is blocked.
     pub(super) fn ready_at(&self) -> Option<Instant> {
         self.pending.as_ref().map(|pending| pending.alarm.deadline())
     }
 }
 
-/// Bytes, and when they may be written.
+/// A number of bytes, and the time from which they may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WriteGrant {
     bytes: u64,
     at: Instant,
 }
 
-/// The generic cell rate algorithm (ITU-T I.371): a moment is all that has to be remembered.
+/// The generic cell rate algorithm (ITU-T I.371), whose whole state is one point in time.
 #[derive(Debug, Default)]
 struct Gcra {
-    /// When the limit has made up for all that was reserved.
+    /// The time at which the limit has paid for all grants so far.
     theoretical_arrival: Option<Instant>,
 }
 
@@ -142,13 +145,14 @@ impl Gcra {
     }
 }
 
-/// What one reservation gets at most: small enough for turns to come often, large enough for whole segments.
+/// Returns the most bytes of one grant: small enough for frequent turns, large enough for whole TCP segments.
 fn most_grant_bytes(limit: NonZeroU64) -> u64 {
     let limit = limit.get();
     (limit / GRANTS_PER_SECOND).max(SEGMENT_BYTES.min(limit))
 }
 
-/// Rounded up, so that the limit is kept to the byte. A share takes a second at most.
+/// Returns the time that `bytes` take, rounded up, so that the limit holds to the byte. At most one second
+/// for a grant.
 fn time_for(bytes: u64, limit: NonZeroU64) -> Duration {
     let nanos = (u128::from(bytes) * NANOS_A_SECOND).div_ceil(u128::from(limit.get()));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -156,10 +160,10 @@ fn time_for(bytes: u64, limit: NonZeroU64) -> Duration {
 
 const GRANTS_PER_SECOND: u64 = 32;
 
-/// Beside a share, what timers and the scheduler may be late without speed being lost.
+/// The delay of timers and the scheduler that does not cost throughput.
 const SLACK: Duration = Duration::from_millis(60);
 
-/// What an Ethernet frame carries of a TCP stream (RFC 9293, section 3.7.1).
+/// The TCP payload of an Ethernet frame (RFC 9293, section 3.7.1).
 const SEGMENT_BYTES: u64 = 1460;
 
 const NANOS_A_SECOND: u128 = 1_000_000_000;

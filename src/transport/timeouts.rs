@@ -1,10 +1,10 @@
-//! How long a request may wait, and for what. The clock comes in as an argument.
+//! The timeouts of one request. The clock is passed as an argument.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The bounds of one request. There is no total: a request may take as long as it makes progress.
+/// The timeouts of one request. There is no total timeout: a request may take as long as it makes progress.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timeouts {
     /// Longest time in which the socket accepts no byte although there are bytes to send.
@@ -13,26 +13,26 @@ pub struct Timeouts {
     pub body: Duration,
     /// Longest time from the request's last byte to the answer's last byte.
     ///
-    /// It includes what the kernel's send buffer takes to drain and what the server takes to digest the body.
+    /// Includes the time to drain the kernel's send buffer and the server's time to process the body.
     pub answer: Duration,
-    /// The least speed that is worth waiting for, if any.
+    /// The minimum speed; `None` for no minimum.
     pub min_speed: Option<MinSpeed>,
 }
 
-/// A speed below which a connection is given up.
+/// The speed below which a request fails.
 ///
-/// Measured over whole windows on what the socket accepts; a window in which the body was waited for is not
-/// judged, nor one in which a limit of ours held bytes back, nor is the wait for the answer.
+/// Measured over whole windows on the bytes that the socket accepts. Windows with a wait for the body or with
+/// a bandwidth limit in effect are not judged, nor is the wait for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinSpeed {
     /// Bytes per second.
     pub bytes_per_s: u64,
-    /// The time over which they are counted.
+    /// The duration of a window.
     pub window: Duration,
 }
 
 impl Default for Timeouts {
-    /// A minute without progress, two for the body and for the answer, no minimum speed.
+    /// One minute without progress, two minutes for the body and for the answer, no minimum speed.
     fn default() -> Timeouts {
         Timeouts {
             stall: Duration::from_secs(60),
@@ -43,20 +43,20 @@ impl Default for Timeouts {
     }
 }
 
-/// What a request is waiting for.
+/// The party that a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitPhase {
-    /// The socket, to take bytes that are there.
+    /// The socket has to accept bytes that are ready.
     Sending,
-    /// Our own limit, until the given moment: nobody else is slow.
+    /// The bandwidth limit blocks writing until the given time; the peer is not to blame.
     Throttled(Instant),
-    /// The body, to yield bytes.
+    /// The body has to yield bytes.
     AwaitingBody,
-    /// The server, to answer.
+    /// The server has to answer.
     AwaitingAnswer,
 }
 
-/// One look at a request.
+/// The progress of a request at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) phase: WaitPhase,
@@ -64,7 +64,7 @@ pub(super) struct Snapshot {
     pub(super) socket_bytes: u64,
 }
 
-/// Why patience ended.
+/// The timeout that expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutKind {
     Stalled(Duration),
@@ -73,19 +73,19 @@ pub(super) enum TimeoutKind {
     TooSlow(MinSpeed),
 }
 
-/// Follows one request by looks at it.
+/// Checks one request's progress against its timeouts.
 #[derive(Debug)]
 pub(super) struct ProgressMonitor {
     timeouts: Timeouts,
     last: Snapshot,
-    /// When something last changed.
+    /// The time of the last progress.
     changed_at: Instant,
     window_start: Instant,
     window_bytes: u64,
 }
 
 impl ProgressMonitor {
-    /// Begins to watch a request whose first look is `snapshot`.
+    /// Starts to monitor a request.
     pub(super) fn new(timeouts: Timeouts, snapshot: Snapshot, now: Instant) -> ProgressMonitor {
         ProgressMonitor {
             timeouts,
@@ -96,15 +96,17 @@ impl ProgressMonitor {
         }
     }
 
-    /// Takes a look: when to look again at the latest, or why to give up.
+    /// Records a snapshot. Returns the latest time of the next check, or the timeout that expired.
     pub(super) fn check(&mut self, snapshot: Snapshot, now: Instant) -> Result<Instant, TimeoutKind> {
         if snapshot.phase != self.last.phase {
+            // Only windows spent in one phase are comparable with the minimum speed.
             self.restart_window(snapshot, now);
         }
         if self.is_progress(snapshot) {
             self.changed_at = now;
         }
         if let WaitPhase::Throttled(until) = snapshot.phase {
+            // Time spent under the bandwidth limit is no stall.
             self.changed_at = self.changed_at.max(until);
         }
         self.last = snapshot;
@@ -116,7 +118,8 @@ impl ProgressMonitor {
         Ok(deadline.min(self.judge_speed(snapshot, now)?.unwrap_or(deadline)))
     }
 
-    /// While the answer is awaited, bytes are no progress: the last ones may be the TLS layer's own.
+    /// Returns `true` if the request made progress. While the answer is awaited, bytes are no progress: the
+    /// last ones may come from the TLS layer.
     fn is_progress(&self, snapshot: Snapshot) -> bool {
         snapshot.phase != self.last.phase
             || snapshot.phase != WaitPhase::AwaitingAnswer && snapshot.socket_bytes != self.last.socket_bytes
@@ -131,7 +134,7 @@ impl ProgressMonitor {
         }
     }
 
-    /// The end of the present window, when there is one.
+    /// Checks the speed at the end of a window. Returns the end of the present window, if there is one.
     fn judge_speed(&mut self, snapshot: Snapshot, now: Instant) -> Result<Option<Instant>, TimeoutKind> {
         let Some(minimum) = self.timeouts.min_speed.filter(|_| snapshot.phase == WaitPhase::Sending) else {
             return Ok(None);
@@ -153,7 +156,7 @@ impl ProgressMonitor {
     }
 }
 
-/// A moment so far away that no request lives to see it where the clock cannot hold the sum.
+/// Adds `wait` to `start`. A sum beyond the clock's range becomes ten years, longer than any request.
 fn later(start: Instant, wait: Duration) -> Instant {
     start.checked_add(wait).unwrap_or_else(|| start + FAR)
 }

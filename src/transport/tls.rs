@@ -1,4 +1,4 @@
-//! TLS by rustls: whom to trust, the handshake, and what a failed one means.
+//! TLS by rustls: trust, the handshake, and the meaning of its errors.
 
 mod clock;
 mod refusal;
@@ -27,14 +27,15 @@ use verify::Verifier;
 
 pub(super) use refusal::{TlsStage, refusal, refused};
 
-/// Whose certificates are believed: the system's authorities, and these.
+/// The trusted certificate authorities: those of the system, and these.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// PEM files of further certificate authorities.
+    /// PEM files of further certificate authorities, or of a server's own certificate.
     pub ca_certs: Vec<PathBuf>,
 }
 
-/// TLS 1.2 and 1.3 by aws-lc-rs, HTTP/1.1 by ALPN (RFC 7301). Sessions are resumed across lanes.
+/// Configures TLS 1.2 and 1.3 by aws-lc-rs, with HTTP/1.1 by ALPN (RFC 7301). Sessions are resumed across
+/// lanes.
 pub(super) fn client_config(trust: &Trust, history: &Arc<History>) -> Result<ClientConfig, TransportError> {
     client_config_at(trust, history, Clock::system())
 }
@@ -58,19 +59,19 @@ fn client_config_at(
     Ok(config)
 }
 
-/// The certificates of one PEM file, of at most [`MOST_CA_BYTES`].
+/// Reads the certificates of one PEM file, of at most [`MOST_CA_BYTES`].
 pub(super) fn ca_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let flawed = |flaw| TransportError::BadCaCert { path: path.to_owned(), flaw };
     let mut pem = Vec::new();
     let file = File::open(path).map_err(|error| flawed(CaCertFlaw::Unreadable(error)))?;
     file.take(MOST_CA_BYTES).read_to_end(&mut pem).map_err(|error| flawed(CaCertFlaw::Unreadable(error)))?;
-    // Editors on Windows begin a text with a byte order mark, which would hide the first certificate.
+    // Editors on Windows put a byte order mark at the start, which would hide the first certificate.
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&pem);
     let certs = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     certs.ok().filter(|certs| !certs.is_empty()).ok_or_else(|| flawed(CaCertFlaw::NotPem))
 }
 
-/// Makes `socket` a stream to `uri`: with TLS if its scheme says so, as it is if not.
+/// Turns `socket` into a stream to `uri`, with TLS for an https URL.
 ///
 /// Dropping the future closes the socket.
 pub(super) async fn secure(
@@ -89,7 +90,7 @@ pub(super) async fn secure(
     Ok(stream)
 }
 
-/// The socket below.
+/// Returns the socket under the stream.
 pub(super) fn socket(stream: &mut MaybeHttpsStream<LaneSocket>) -> &mut LaneSocket {
     match stream {
         MaybeHttpsStream::Http(socket) => socket,
@@ -97,7 +98,7 @@ pub(super) fn socket(stream: &mut MaybeHttpsStream<LaneSocket>) -> &mut LaneSock
     }
 }
 
-/// The TLS error inside `error`, however deep: `io::Error::source` skips the error that it wraps.
+/// Returns the TLS error inside `error`, at any depth: `io::Error::source` skips the error that it wraps.
 pub(super) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref() {
         return Some(tls);
@@ -121,7 +122,7 @@ fn handshake_failed(authority: &str, reason: String) -> TransportError {
     TransportError::Tls { authority: authority.to_owned(), reason, sent: SentProgress::default() }
 }
 
-/// The authorities, and the certificates that the caller named.
+/// Returns the trusted authorities, and the certificates that the caller named.
 fn trusted(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TransportError> {
     let mut roots = RootCertStore::empty();
     let mut given = Vec::new();
@@ -138,7 +139,7 @@ fn trusted(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
     if roots.is_empty() { Err(TransportError::NoTrust) } else { Ok((roots, given)) }
 }
 
-/// Hands hyper-rustls a socket that is connected already, so that each step of a dial has its own bound.
+/// A connector that passes hyper-rustls an open socket, so that each step of a dial has its own timeout.
 struct Connected(Option<LaneSocket>);
 
 impl Service<Uri> for Connected {
@@ -155,7 +156,7 @@ impl Service<Uri> for Connected {
     }
 }
 
-/// Several times what a system's bundle of authorities has; a device file given by mistake has no end.
+/// Several times the size of a system's bundle of authorities. A device file given by mistake has no end.
 const MOST_CA_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
