@@ -1,7 +1,7 @@
-//! Zero copy, held by a counting allocator: what an upload allocates does not grow with the file.
+//! Zero copy, checked by a counting allocator: the allocations of an upload do not grow with the file.
 //!
-//! A copy of a body needs memory to copy to. Whoever puts one on the path of a file over plain HTTP, be
-//! it a buffer that is filled per block or a slice that is flattened, allocates megabytes per GiB here.
+//! A copy of a body needs memory to copy to. A change that copies a file on its way over plain HTTP, into a
+//! buffer per block or by flattening a slice, allocates megabytes per GiB here.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -48,17 +48,17 @@ fn upload(client: &Client, path: &Path) {
     upload.send_blocking().unwrap();
 }
 
-/// The page cache holds zeros for it, so it is a file like any other to whoever reads it.
+/// Creates a sparse file. The page cache holds zeros for it, so a reader treats it like any other file.
 fn hole(folder: &Path, name: &str, len: u64) -> PathBuf {
     let path = folder.join(name);
     File::create(&path).unwrap().set_len(len).unwrap();
     path
 }
 
-/// The system's allocator, which also adds up what it is asked for.
+/// The system's allocator with a count of the requested bytes.
 struct Counting;
 
-// SAFETY: every call is handed on as it came.
+// SAFETY: every call is forwarded unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
@@ -85,7 +85,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn count(bytes: usize) {
-    // A thread that is being torn down has no flag any more, and is not the sink's in any case.
+    // A thread that is being torn down has no flag any more, and does not belong to the sink.
     if !NOT_COUNTED.try_with(Cell::get).unwrap_or(false) {
         ALLOCATED.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -100,7 +100,7 @@ thread_local! {
 const MIB: u64 = 1 << 20;
 const MOVIE_BYTES: u64 = 1024 * MIB;
 
-/// hyper takes 8 KiB a chunk for the answer, and a block costs the few words that give it back when it was sent.
+/// hyper allocates 8 KiB per chunk for the answer, and each block the few words that return it to its pool.
 const ALLOWED_PER_GIB: [(Reader, u64); 5] = [
     (Reader::Mmap, 256 << 10),
     (Reader::Auto, 256 << 10),

@@ -58,9 +58,10 @@ impl Source for Slow {
                 tokio::task::yield_now().await;
             }
             source.in_flight.set(source.in_flight.get() - 1);
-            match extent.offset() == source.fails_at {
-                true => (source.wrong)(extent),
-                false => Ok(vec![extent.offset() as u8; extent.len() as usize].into()),
+            if extent.offset() == source.fails_at {
+                (source.wrong)(extent)
+            } else {
+                Ok(vec![extent.offset() as u8; extent.len() as usize].into())
             }
         }
     }
@@ -187,7 +188,7 @@ fn an_empty_chunk_is_its_envelope() {
 }
 
 #[test]
-fn what_is_mapped_or_held_needs_no_waiting() {
+fn mapped_and_held_blocks_are_ready_at_once() {
     for kind in [Kind::Mmap, Kind::Held] {
         testing::with(kind, 3_000_000, move |Fixture { source, .. }| async move {
             let (body, _) = body(source, Extent::new(0, 3_000_000));

@@ -89,8 +89,7 @@ impl BlockPermits {
 
 impl Drop for BlockPermits {
     fn drop(&mut self) {
-        // The lock is held over both steps: no other drop may see the permits returned and the memory still
-        // there.
+        // Held over both steps, so that the drop that returns the last permit frees the memory.
         let mut spare = self.pool.spare();
         drop(self.permit.take());
         if self.pool.permits.available_permits() == self.pool.blocks {
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_and_given_back_when_nobody_holds_any() {
+    fn memory_is_reused_and_freed_when_none_is_in_use() {
         let budget = MemoryBudget::new(2 * CHUNK);
         let mut permits = pollster::block_on(budget.reserve(CHUNK)).unwrap();
         let block = permits.block(budget.memory(), 5).unwrap();

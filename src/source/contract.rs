@@ -1,4 +1,4 @@
-//! What every source promises, asked of every source; and how tests come by one.
+//! The contract of [`Source`], tested against every source.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -59,7 +59,7 @@ fn an_empty_extent_is_at_hand() {
 }
 
 #[test]
-fn a_recycled_buffer_shows_nothing_of_what_was_in_it() {
+fn a_reused_buffer_shows_no_earlier_bytes() {
     for kind in Kind::ALL {
         testing::with(kind, LEN as usize, move |Fixture { source, content, .. }| async move {
             for round in 0..20 {
@@ -93,7 +93,7 @@ fn many_reads_in_flight_each_get_their_own_bytes() {
 }
 
 #[test]
-fn a_read_given_up_gives_its_buffer_back() {
+fn an_abandoned_read_returns_its_buffer() {
     for kind in [Kind::Uring, Kind::Direct, Kind::Pread, Kind::PreadCold] {
         testing::with(kind, LEN as usize, move |Fixture { source, content, pool, .. }| async move {
             for round in 0..50 {
@@ -112,7 +112,7 @@ fn a_read_given_up_gives_its_buffer_back() {
 fn a_runtime_that_ends_with_reads_in_flight_ends() {
     for kind in [Kind::Uring, Kind::Direct, Kind::Pread] {
         testing::with(kind, LEN as usize, move |Fixture { source, .. }| async move {
-            // One given up in flight, two that somebody waits for.
+            // One abandoned in flight, two awaited by tasks.
             drop(source.read(Extent::new(0, 4096)).now_or_never());
             for i in 1..3 {
                 let read = source.read(Extent::new(i * 4096, testing::BLOCK_BYTES));
@@ -159,7 +159,7 @@ fn offsets_past_four_gibibytes_are_not_cut_off() {
 }
 
 #[test]
-fn more_than_a_block_at_once_is_refused_by_what_has_buffers() {
+fn sources_with_buffers_refuse_more_than_a_block_at_once() {
     for kind in [Kind::Uring, Kind::Direct, Kind::Pread] {
         testing::with(kind, LEN as usize, move |Fixture { source, .. }| async move {
             let error = testing::get(&source, Extent::new(0, testing::BLOCK_BYTES + 1)).await.unwrap_err();

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_where_it_is_given_up_and_where_the_file_ends() {
+    fn digesting_ends_when_cancelled_and_at_the_end_of_the_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(2 << 20).unwrap();
         let source = SourceFile::open(file.path()).unwrap();

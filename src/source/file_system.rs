@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_type_that_the_kernel_reports_says_what_is_kept() {
+    fn file_systems_are_classified_by_their_statfs_type() {
         for (magic, kept) in [
             (0xef53, FileSystem::Stable),
             (0x0102_1994, FileSystem::Stable),

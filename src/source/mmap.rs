@@ -79,10 +79,8 @@ impl MmapSource {
 
 impl Source for MmapSource {
     fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
-        match self.is_read_in_user_space() && self.inner.may_block && !extent.is_empty() {
-            true => None,
-            false => Some(self.inner.slice(extent)),
-        }
+        let must_wait = self.is_read_in_user_space() && self.inner.may_block && !extent.is_empty();
+        if must_wait { None } else { Some(self.inner.slice(extent)) }
     }
 
     fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<> {
@@ -99,17 +97,11 @@ impl Source for MmapSource {
     }
 
     fn block_bytes(&self) -> u64 {
-        match self.is_read_in_user_space() {
-            true => READ_BLOCK_BYTES,
-            false => u64::MAX,
-        }
+        if self.is_read_in_user_space() { READ_BLOCK_BYTES } else { u64::MAX }
     }
 
     fn depth(&self) -> usize {
-        match self.is_read_in_user_space() && self.inner.may_block {
-            true => super::DEFAULT_DEPTH,
-            false => 1,
-        }
+        if self.is_read_in_user_space() && self.inner.may_block { super::DEFAULT_DEPTH } else { 1 }
     }
 
     fn needs_check(&self) -> bool {

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_of_asking_see_what_is_cached() {
+    fn cachestat_and_mincore_agree() {
         let temp = temp_of(1 << 20);
         let pages = (1 << 20) / rustix::param::page_size() as u64;
         assert_eq!(mincore(temp.as_file(), Extent::new(0, 1 << 20)), Some(pages));

@@ -299,14 +299,11 @@ impl HeldChunk {
 
     fn check_extent(&self, extent: Extent) -> Result<(), SourceError> {
         let held = self.inner.extent;
-        match held.contains(extent) {
-            true => Ok(()),
-            false => Err(SourceError::PastEnd {
-                path: self.inner.name.clone(),
-                end: extent.end(),
-                len: held.end(),
-            }),
+        if !held.contains(extent) {
+            let path = self.inner.name.clone();
+            return Err(SourceError::PastEnd { path, end: extent.end(), len: held.end() });
         }
+        Ok(())
     }
 }
 

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asked_first_gets_the_next_block() {
+    fn blocks_are_granted_first_come_first_served() {
         let pool = BufferPool::new(1, 4096).unwrap();
         let held = block_on(pool.acquire());
         let mut first = Box::pin(pool.acquire());
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_a_place_in_the_line_lets_the_next_one_in() {
+    fn a_cancelled_waiter_leaves_the_queue() {
         let pool = BufferPool::new(1, 4096).unwrap();
         let held = block_on(pool.acquire());
         let mut first = Box::pin(pool.acquire());
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_registers_the_pool_and_a_thread_without_one_says_so() {
+    fn a_pool_is_registered_with_a_ring_or_reports_that_there_is_none() {
         assert_eq!(BufferPool::new(2, 4096).unwrap().ring(), Err(Unavailable::NoRing));
         tokio_uring::start(async {
             let pool = BufferPool::in_ring(2, 4096).unwrap();

@@ -41,10 +41,8 @@ pub fn check_ring() -> Result<(), Unavailable> {
     let mut probe = Probe::new();
     // Kernels before 5.6 have neither the probe nor `IORING_OP_READ`.
     ring.submitter().register_probe(&mut probe).map_err(|_| Unavailable::TooOld)?;
-    match probe.is_supported(opcode::Read::CODE) && probe.is_supported(opcode::ReadFixed::CODE) {
-        true => Ok(()),
-        false => Err(Unavailable::TooOld),
-    }
+    let can_read = probe.is_supported(opcode::Read::CODE) && probe.is_supported(opcode::ReadFixed::CODE);
+    if can_read { Ok(()) } else { Err(Unavailable::TooOld) }
 }
 
 /// Chooses the reader `wanted` for a file if it is available, and [`Reader::Pread`] if it is not.
@@ -151,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_ring_says_who_refused_it() {
+    fn a_refused_ring_reports_the_reason() {
         assert_eq!(ring_refused_with(libc::EPERM), Err(Unavailable::Forbidden));
         assert_eq!(ring_refused_with(libc::ENOSYS), Err(Unavailable::NoSuchCall));
         assert_eq!(ring_refused_with(libc::ENOMEM), Err(Unavailable::Memlock));
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ring_everything_that_needs_one_becomes_pread() {
+    fn without_a_ring_readers_that_need_one_become_pread() {
         let (_temp, file) = file_of(100_000);
         let ring = ring_refused_with(libc::EPERM);
         for wanted in [Reader::Uring, Reader::Direct] {
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn hot_data_is_mapped_where_nobody_reads_it() {
+    fn cached_files_are_mapped_on_plain_connections() {
         let (_temp, file) = file_of(1 << 20);
         let choice = choose(Reader::Auto, &file, &plain(&Ok(())));
         assert_eq!((choice.reader, choice.residency.percent), (Reader::Mmap, 100));
@@ -180,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn hot_data_that_is_read_here_is_mapped_where_the_signal_is_ours() {
+    fn cached_files_are_mapped_over_tls_only_with_a_sigbus_handler() {
         let (_temp, file) = file_of(1 << 20);
         let ring = Ok(());
         assert_eq!(choose(Reader::Auto, &file, &tls(&ring)).reader, Reader::Uring);
@@ -189,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn cold_data_goes_around_the_page_cache() {
+    fn cold_files_bypass_the_page_cache() {
         let (temp, file) = file_of(4 << 20);
         chill(&temp);
         for delivery in [Delivery::Plain, Delivery::Tls] {
@@ -206,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_to_be_had_is_taken_as_asked() {
+    fn an_available_reader_is_used_as_requested() {
         let (_temp, file) = file_of(5000);
         for wanted in [Reader::Uring, Reader::Mmap, Reader::Pread] {
             let choice = choose(wanted, &file, &tls(&Ok(())));

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_that_is_waited_for_holds_up_no_other_and_one_that_was_given_up_does() {
+    fn only_an_abandoned_read_delays_other_reads() {
         let reads = ReadTracker::default();
         let (first, second) = (reads.begin(), reads.begin());
         assert!(reads.wait_for_abandoned().now_or_never().is_some());

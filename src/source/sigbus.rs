@@ -110,7 +110,7 @@ fn install() -> io::Result<()> {
     PREVIOUS.get_or_init(|| previous);
     let mut ours = previous;
     ours.sa_sigaction = on_sigbus as *const () as usize;
-    // SA_ONSTACK: runtimes such as Go's require handlers to use the alternate stack if there is one.
+    // SA_ONSTACK: the previous handler may need the alternate stack, as that of Rust's std for stack overflows.
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     exchange_handler(Some(&ours)).map(drop)
 }

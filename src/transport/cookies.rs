@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_value_counts_and_what_is_dropped_is_gone() {
+    fn the_latest_value_counts_and_deleted_cookies_are_gone() {
         assert_eq!(header(URL, &["a=1; path=/", "a=2; path=/"], "/").as_deref(), Some("a=2"));
         for dropped in
             ["a=; path=/", "a=2; path=/; Max-Age=0", "a=2; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT"]

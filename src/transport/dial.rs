@@ -227,11 +227,10 @@ impl Dialer {
     fn connect_error(&self, attempts: Vec<FailedAttempt>) -> TransportError {
         let authority = self.authority().to_owned();
         let late = |attempt: &FailedAttempt| attempt.reason.kind() == io::ErrorKind::TimedOut;
-        match attempts.iter().all(late) {
-            true => {
-                TransportError::ConnectTimeout { authority, after: self.settings.connect_timeout, attempts }
-            }
-            false => TransportError::Connect { authority, attempts },
+        if attempts.iter().all(late) {
+            TransportError::ConnectTimeout { authority, after: self.settings.connect_timeout, attempts }
+        } else {
+            TransportError::Connect { authority, attempts }
         }
     }
 }

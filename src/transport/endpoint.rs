@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_hold_a_secret_is_not_repeated() {
+    fn parts_that_may_hold_a_secret_are_not_repeated() {
         for (url, expected) in [
             ("http://secret@h", EndpointFlaw::Credentials),
             ("http://secret:@h", EndpointFlaw::Credentials),

@@ -213,8 +213,8 @@ where
             {
                 answered = Some(answer?);
             }
-            // A success before the request's last byte is kept until the rest is sent. RFC 9112, section 9.5:
-            // a server may answer early.
+            // An early success is kept until the rest of the request is sent; an early refusal stops the request
+            // (RFC 9112, section 9.5).
             match answered.take_if(|_| state.is_fully_sent() || state.is_stopped()) {
                 Some(answer) => Poll::Ready(Ok(answer)),
                 None if answered.is_some() && (self.is_over || state.write_error().is_some()) => {

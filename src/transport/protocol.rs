@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_are_told_by_their_first_bytes() {
+    fn other_protocols_are_detected_by_their_first_bytes() {
         for (reads, expected) in [
             (&[&b"SSH-2.0-OpenSSH_9.6\r\n"[..]][..], ForeignProtocol::Ssh),
             (&[b"\x15\x03\x01\0\x02\x02\x46"], ForeignProtocol::Tls),

@@ -47,6 +47,7 @@ impl LaneSocket {
         let Some(limiter) = &mut self.limiter else { return Poll::Ready(usize::MAX) };
         let was_throttled = limiter.ready_at().is_some();
         let granted = limiter.poll_ready(cx, || bufs.iter().map(|buf| buf.len() as u64).sum());
+        // The monitor must not count the time under the limit as a stall.
         if was_throttled || granted.is_pending() {
             self.state.throttled(limiter.ready_at());
         }
@@ -123,7 +124,7 @@ impl Write for LaneSocket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // hyper may pass empty slices; a write of no bytes would look like a closed connection.
+        // `Segment::first` needs a first slice that is not empty.
         let Some(start) = bufs.iter().position(|buf| !buf.is_empty()) else {
             return Poll::Ready(Ok(0));
         };

@@ -1,4 +1,4 @@
-//! A server that does what a test's script says, plain or over TLS, and bodies for the client.
+//! A server that runs a test's script, plain or over TLS, and bodies for the client.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -196,7 +196,7 @@ impl Peer {
         sockopt::set_socket_linger(&self.tcp, Some(Duration::ZERO)).unwrap();
     }
 
-    /// Says no more, to a client that may be gone.
+    /// Sends nothing more, to a client that may be gone.
     pub(super) fn shut_down(&mut self) {
         let _ = self.tcp.shutdown(std::net::Shutdown::Write);
     }

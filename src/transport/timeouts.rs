@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_renews_the_patience_with_a_stall() {
+    fn every_byte_restarts_the_stall_timeout() {
         let (mut monitor, start) = monitor(timeouts());
         for i in 1..100 {
             let now = start + i * 9 * SECOND;
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trickle_below_the_minimum_speed_is_given_up_at_the_end_of_its_window() {
+    fn a_trickle_below_the_minimum_speed_fails_at_the_end_of_its_window() {
         let minimum = MinSpeed { bytes_per_s: 100, window: 5 * SECOND };
         let (mut monitor, start) = monitor(Timeouts { min_speed: Some(minimum), ..timeouts() });
         for second in 1..5 {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_that_no_clock_holds_are_waits_for_ever() {
+    fn timeouts_beyond_the_clock_never_expire() {
         let now = Instant::now();
         let min_speed = Some(MinSpeed { bytes_per_s: u64::MAX, window: Duration::MAX });
         let timeouts =
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_hold_back_ourselves_is_neither_a_stall_nor_slow() {
+    fn time_under_a_bandwidth_limit_is_neither_a_stall_nor_slow() {
         let minimum = MinSpeed { bytes_per_s: 100, window: 5 * SECOND };
         let (mut monitor, start) = monitor(Timeouts { min_speed: Some(minimum), ..timeouts() });
         let held_until = |seconds| snapshot(WaitPhase::Throttled(start + seconds * SECOND), 1);

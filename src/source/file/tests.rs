@@ -54,7 +54,7 @@ fn rename(path: &Path) {
 }
 
 #[test]
-fn what_harms_no_byte_is_kept_for_a_warning_and_counts_only_where_that_is_asked_for() {
+fn changes_that_keep_the_content_are_recorded_and_fail_only_under_strictness() {
     type Act = fn(&Path);
     let acts: [(Act, Change); 5] = [
         (link, Change::Touched),
@@ -125,7 +125,7 @@ fn every_kind_of_change_has_its_name() {
 }
 
 #[test]
-fn what_is_not_a_readable_file_says_what_it_is() {
+fn other_things_than_readable_files_are_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let open = |name: &str| SourceFile::open(folder.path().join(name)).unwrap_err();
     assert!(matches!(open("missing"), SourceError::NotFound { .. }));

@@ -27,7 +27,7 @@ fn assert_truncated(result: Result<impl Sized, SourceError>, wanted: Change) {
     match result {
         Err(SourceError::Changed { change, .. }) => assert_eq!(change, wanted),
         Err(other) => panic!("{other}"),
-        Ok(_) => panic!("nobody noticed"),
+        Ok(_) => panic!("the truncation was not noticed"),
     }
 }
 
@@ -48,7 +48,7 @@ fn reading_a_truncated_map_is_an_error_of_that_file_only() {
 }
 
 #[test]
-fn a_block_of_a_truncated_file_is_refused_before_anybody_touches_it() {
+fn a_block_of_a_truncated_file_is_refused_before_it_is_read() {
     let temp = temp_of(1 << 20);
     let source = mapped(&temp, Delivery::Tls);
     temp.as_file().set_len(0).unwrap();

@@ -86,7 +86,7 @@ fn a_broken_pipe_names_the_byte() {
 }
 
 #[test]
-fn a_budget_that_cannot_hold_a_chunk_says_what_would() {
+fn a_budget_too_small_for_a_chunk_is_refused_with_the_needed_size() {
     let error = PipeReader::new(io::empty(), "-", 4 * BLOCK + 1, budget(4)).unwrap_err();
     assert!(matches!(error, SourceError::Budget { needed, .. } if needed == 5 * BLOCK), "{error:?}");
 }
@@ -183,7 +183,7 @@ fn is_free(budget: &MemoryBudget) -> bool {
 }
 
 #[test]
-fn what_nobody_wants_any_more_gives_its_memory_to_others_though_its_read_never_ends() {
+fn cancelling_frees_the_memory_of_a_reader_that_is_blocked() {
     let budget = budget(2);
     let (permit, reader) = late(0);
     let stuck = Trickle(&[1; 5], 5).chain(reader);
@@ -200,7 +200,7 @@ fn what_nobody_wants_any_more_gives_its_memory_to_others_though_its_read_never_e
 }
 
 #[test]
-fn a_reader_that_waits_for_memory_ends_when_nobody_wants_its_chunks() {
+fn cancelling_ends_a_reader_that_waits_for_memory() {
     let budget = budget(2);
     let all = pollster::block_on(budget.reserve(2 * BLOCK));
     let sent = pattern(10);

@@ -216,9 +216,10 @@ impl InFlightRead {
         let index = self.buffer.index() as u16;
         let window = &mut self.buffer[range];
         let (ptr, len) = (window.as_mut_ptr(), window.len() as u32);
-        match registered {
-            true => opcode::ReadFixed::new(fd, ptr, len, index).offset(offset).build(),
-            false => opcode::Read::new(fd, ptr, len).offset(offset).build(),
+        if registered {
+            opcode::ReadFixed::new(fd, ptr, len, index).offset(offset).build()
+        } else {
+            opcode::Read::new(fd, ptr, len).offset(offset).build()
         }
     }
 }

@@ -23,7 +23,7 @@ async fn failed(dialer: &Dialer) -> TransportError {
     dialer.dial::<Frames>().await.expect_err("no lane")
 }
 
-/// An address that answers to nobody: its backlog is full, so that the kernel drops what comes.
+/// An address that answers no connection: its backlog is full, so that the kernel drops what comes.
 struct Dead {
     address: SocketAddr,
     _listener: OwnedFd,
@@ -57,7 +57,7 @@ fn an_endpoint_names_the_host_and_prefixes_the_paths() {
 }
 
 #[test]
-fn an_endpoint_that_cannot_be_used_says_why() {
+fn an_invalid_endpoint_is_refused_with_the_reason() {
     for (endpoint, expected) in [
         ("", EndpointFlaw::NotAUrl),
         ("/videos", EndpointFlaw::NotAUrl),
@@ -75,7 +75,7 @@ fn an_endpoint_that_cannot_be_used_says_why() {
 }
 
 #[test]
-fn a_ca_file_that_cannot_be_used_says_why() {
+fn an_invalid_ca_file_is_refused_with_the_reason() {
     let trusting = |path: &std::path::Path| {
         let trust = Trust { ca_certs: vec![path.to_owned()] };
         match Dialer::new("https://localhost", &trust, DialSettings::default()) {
@@ -154,9 +154,9 @@ fn dials_take_turns_among_the_addresses() {
     assert_eq!(dialer.turn.load(Ordering::Relaxed), 2);
 }
 
-/// Packets may vanish without anybody saying so: it is the kernel that notices first (tcp(7)).
+/// Packets may be lost without an error: the kernel detects that first (tcp(7)).
 #[test]
-fn the_kernel_is_told_when_to_give_a_silent_peer_up() {
+fn the_kernel_receives_the_timeout_for_a_silent_peer() {
     let server = Server::start(Wire::Plain, |server| server.accept().drain());
     run(async {
         for (user_timeout_s, idle_s) in [(90, 30), (7, 3)] {
@@ -209,7 +209,7 @@ fn a_certificate_for_another_name_is_refused() {
 }
 
 #[test]
-fn a_server_that_speaks_no_tls_or_says_nothing_fails_the_handshake() {
+fn a_server_without_tls_or_without_an_answer_fails_the_handshake() {
     for greeting in ["HTTP/1.1 400 Bad Request\r\n\r\n", ""] {
         let server = Server::start(Wire::Plain, move |server| {
             let mut peer = server.accept();

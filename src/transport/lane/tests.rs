@@ -112,7 +112,7 @@ impl Afterwards {
 }
 
 #[test]
-fn a_refusal_that_comes_early_is_the_answer_whatever_the_server_does_then() {
+fn an_early_refusal_is_returned_whatever_the_server_does_next() {
     use Afterwards::*;
     for (wire, then) in WIRES.into_iter().flat_map(|wire| {
         [Reads, StopsReading, ShutsDown, ClosesWithBytesUnread, Resets].map(|then| (wire, then))
@@ -132,7 +132,7 @@ fn a_refusal_that_comes_early_is_the_answer_whatever_the_server_does_then() {
                     answer.unwrap_or_else(|error| panic!("{wire:?} {then:?} {read_before}: {error}"));
                 assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
                 assert_eq!(answer.body(), "not so much!");
-                // Whoever reads on may have it all before the answer is seen.
+                // A server that reads on may receive everything before the client sees the answer.
                 let sent_all = lane.sent().body_bytes() == ENDLESS as u64;
                 assert!(!sent_all || then == Reads, "{wire:?} {then:?} {read_before}");
                 assert!(!lane.is_open() || sent_all);
@@ -244,7 +244,7 @@ fn a_server_that_reads_nothing_is_a_stall() {
 }
 
 #[test]
-fn a_server_that_reads_too_slowly_is_given_up() {
+fn a_server_that_reads_too_slowly_fails_the_request() {
     for wire in WIRES {
         let server = Server::start(wire, |server| {
             let mut peer = server.accept();
@@ -265,7 +265,7 @@ fn a_server_that_reads_too_slowly_is_given_up() {
 }
 
 #[test]
-fn a_body_that_yields_nothing_is_told_from_a_stall() {
+fn a_body_that_yields_nothing_is_not_reported_as_a_stall() {
     for wire in WIRES {
         let server = Server::start(wire, |server| server.accept().drain());
         run(async {
@@ -316,7 +316,7 @@ fn an_answer_may_take_longer_than_a_stall() {
 }
 
 #[test]
-fn an_end_after_the_whole_request_leaves_open_whether_it_was_stored() {
+fn a_close_after_the_whole_request_counts_as_possibly_stored() {
     for wire in WIRES {
         for reset in [false, true] {
             let server = Server::start(wire, move |server| {
@@ -363,7 +363,7 @@ fn a_reset_at_any_byte_of_the_body_is_a_reset() {
 }
 
 #[test]
-fn what_is_no_http_is_malformed() {
+fn answers_other_than_http_are_malformed() {
     for answer in [
         "SMTP ready\r\n\r\n",
         "HTTP/1.1 2x1 Created\r\n\r\n",

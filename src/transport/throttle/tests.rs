@@ -13,7 +13,7 @@ fn limit(bytes: u64) -> NonZeroU64 {
 
 proptest! {
     #[test]
-    fn whatever_is_asked_and_when_the_limit_is_kept(
+    fn the_limit_holds_for_any_sequence_of_requests(
         limit_bytes in 1u64..10_000_000_000,
         asked in proptest::collection::vec((0u64..200_000_000, 0u64..100_000_000), 1..200),
     ) {
@@ -38,7 +38,7 @@ proptest! {
     }
 
     #[test]
-    fn who_always_wants_more_gets_all_of_it_though_each_waking_is_late(
+    fn a_busy_socket_gets_the_full_rate_with_late_timers(
         limit_bytes in 10_000u64..1_000_000_000,
         late_ms in proptest::collection::vec(0u64..25, 200),
     ) {
@@ -137,7 +137,7 @@ fn the_limit_may_be_lifted_while_lanes_wait_for_it() {
 }
 
 #[test]
-fn patience_does_not_end_while_we_hold_the_bytes_back() {
+fn timeouts_do_not_expire_under_a_bandwidth_limit() {
     for wire in WIRES {
         let server = server(wire, 1);
         run(async {

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_network_or_a_moment_can_cause_may_pass() {
+    fn temporary_tls_failures_are_not_final() {
         let history = History::default();
         for alert in [AlertDescription::InternalError, AlertDescription::BadRecordMac] {
             assert!(!is_final(&Error::AlertReceived(alert), TlsStage::Handshake, &history), "{alert:?}");

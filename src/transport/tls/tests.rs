@@ -22,7 +22,7 @@ async fn first_answer(dialer: &Dialer, request: http::Request<Frames>) -> Result
 }
 
 #[test]
-fn a_self_signed_certificate_that_was_named_is_accepted_though_it_says_ca() {
+fn a_named_self_signed_certificate_is_accepted_with_ca_true() {
     let server = Server::certified(Wire::Tls, self_signed(|_| {}), |server| {
         let mut peer = server.accept();
         peer.read_request();
