@@ -13,7 +13,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use http_body_util::BodyExt;
 use ringlift::body::ChunkBody;
 use ringlift::extent::Extent;
-use ringlift::source::{AnySource, BufferPool, Choice, Delivery, Reader, Residency, SourceFile, Why, probe};
+use ringlift::source::{
+    AnySource, BufferPool, Choice, Delivery, Reader, Reason, Residency, SourceFile, probe,
+};
 use ringlift::wire::Envelope;
 use rustix::fs::{Advice, fadvise};
 
@@ -48,7 +50,7 @@ fn sources(c: &mut Criterion) {
 fn measure(path: &Path, reader: Reader, cache: Cache, block_bytes: u64, times: u64) -> Duration {
     let file = SourceFile::open(path).expect("the sample is readable");
     let residency = Residency { percent: if cache == Cache::Hot { 100 } else { 0 } };
-    let choice = Choice { reader, delivery: Delivery::Tls, residency, why: Why::Asked };
+    let choice = Choice { reader, delivery: Delivery::Tls, residency, reason: Reason::Asked };
     let run = |pool: BufferPool| async move {
         let mut taken = Duration::ZERO;
         for _ in 0..times {
@@ -61,7 +63,7 @@ fn measure(path: &Path, reader: Reader, cache: Cache, block_bytes: u64, times: u
         }
         taken
     };
-    match probe::ring() {
+    match probe::check_ring() {
         Ok(()) => tokio_uring::start(async {
             run(BufferPool::in_ring(BLOCKS, block_bytes).expect("memory for the pool")).await
         }),

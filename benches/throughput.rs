@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use ringlift::{ChunkSize, Client, Mode, Reader, Sigbus};
+use ringlift::{ChunkSize, Client, Mode, Reader, SigbusHandler};
 use tempfile::TempDir;
 
 use support::HotFile;
@@ -103,8 +103,10 @@ impl Bench {
     fn client(&self, way: Way) -> Client {
         let client = Client::builder().endpoint_url(self.sink.url()).api_key("bench");
         // As the command does, so that `auto` is what it takes.
-        let client =
-            client.reader(way.reader).lanes(way.lanes).with(|settings| settings.sigbus = Sigbus::Ours);
+        let client = client
+            .reader(way.reader)
+            .lanes(way.lanes)
+            .with(|settings| settings.sigbus = SigbusHandler::Install);
         let client = self.ca.iter().fold(client, |client, ca| client.ca_cert(ca));
         client.build().expect("the settings are sound")
     }

@@ -1,9 +1,9 @@
-//! A chunk as a hyper `Body`: envelope, blocks, envelope.
+//! A chunk as an HTTP request body: the envelope's head, the blocks, the envelope's tail.
 //!
-//! The zero-copy path, whole: what the source hands out is what hyper is given. Of a chunk at most
-//! [`Source::depth`] blocks are in memory, and hyper asks for the next one when it has sent one.
+//! The zero-copy path: hyper receives the source's own buffers. At most [`Source::depth`] blocks of a chunk
+//! are in memory, and hyper polls for the next block after sending one.
 //!
-//! Does not know: connections, requests, how often a chunk was sent before.
+//! Does not depend on connections, requests or retries.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -26,106 +26,108 @@ use crate::wire::Envelope;
 
 /// The body of the request that carries one chunk.
 ///
-/// Gives exactly [`Envelope::content_length`] bytes or ends with an error, and then without the
-/// envelope's tail, so that no server takes what it got for a chunk. Where bytes may turn out wrong
-/// while they are used ([`Source::needs_check`]), the tail waits until the last block is dropped.
-/// Dropping the body gives up the reads in flight.
+/// Yields exactly [`Envelope::content_length`] bytes, or ends with an error and without the envelope's tail,
+/// so that no server accepts a partial chunk. If bytes may turn out wrong while they are used
+/// ([`Source::needs_check`]), the tail waits until the last block is dropped. Dropping the body cancels the
+/// reads in flight.
 pub struct ChunkBody<S> {
     source: S,
-    stage: Stage,
+    stage: BodyStage,
     head: Bytes,
     tail: Bytes,
-    unasked: Extent,
-    reads: VecDeque<(Extent, Reading)>,
-    /// Those that read nothing now.
-    fetchers: Vec<Fetcher>,
+    unrequested: Extent,
+    reads: VecDeque<(Extent, BlockRead)>,
+    /// Tasks without a read.
+    idle_tasks: Vec<ReadTask>,
     last_block: Option<oneshot::Receiver<()>>,
     left: u64,
     read_bytes: Arc<AtomicU64>,
-    digesting: Digesting,
+    digest: DigestState,
 }
 
-/// The digest of the chunk's blocks as they are given to hyper.
-enum Digesting {
+/// The digest of the chunk, computed as its blocks are yielded.
+enum DigestState {
     No,
-    Running(Box<ChunkDigester>, Report),
-    /// It was reported, and is being written down.
+    Running(Box<ChunkDigester>, DigestCallback),
+    /// The digest was reported and is being stored.
     Reported(oneshot::Receiver<()>),
 }
 
-type Report = Box<dyn FnOnce(ChunkDigest) -> oneshot::Receiver<()>>;
+type DigestCallback = Box<dyn FnOnce(ChunkDigest) -> oneshot::Receiver<()>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum BodyStage {
     Head,
     Blocks,
     Tail,
     Done,
 }
 
-type Block = Result<Bytes, SourceError>;
+type BlockResult = Result<Bytes, SourceError>;
 type PolledFrame = Poll<Option<Result<Frame<Bytes>, SourceError>>>;
 
-enum Reading {
-    Running(Fetcher),
-    Done(Block),
+enum BlockRead {
+    Running(ReadTask),
+    Done(BlockResult),
 }
 
-/// Reads one extent after another: a chunk allocates a few of these rather than one read for each block.
-struct Fetcher {
-    desk: Rc<Desk>,
+/// A reusable future that reads one extent after another: a chunk allocates a few of these instead of one
+/// future per block.
+struct ReadTask {
+    slot: Rc<ReadSlot>,
     run: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// What a fetcher is to read, and what it has read.
+/// The request and the result of a read task.
 #[derive(Default)]
-struct Desk {
+struct ReadSlot {
     wanted: Cell<Option<Extent>>,
-    fetched: Cell<Option<Block>>,
+    result: Cell<Option<BlockResult>>,
 }
 
 impl<S: Source> ChunkBody<S> {
-    /// The bytes of `extent` in their envelope. Bytes of the file are added to `read_bytes` as hyper takes them.
+    /// Creates the body of `extent` in its envelope. Adds the bytes of the file to `read_bytes` as hyper
+    /// polls them.
     pub fn new(envelope: &Envelope, source: S, extent: Extent, read_bytes: Arc<AtomicU64>) -> ChunkBody<S> {
         ChunkBody {
-            stage: Stage::Head,
+            stage: BodyStage::Head,
             head: envelope.head().clone(),
             tail: envelope.tail().clone(),
-            unasked: extent,
+            unrequested: extent,
             reads: VecDeque::with_capacity(source.depth()),
-            fetchers: Vec::with_capacity(source.depth()),
+            idle_tasks: Vec::with_capacity(source.depth()),
             last_block: None,
             left: envelope.content_length(extent.len()),
             source,
             read_bytes,
-            digesting: Digesting::No,
+            digest: DigestState::No,
         }
     }
 
-    /// Calls `report` with the digest of the chunk, once, and gives the end of the envelope when the receiver that
-    /// `report` returned has received, or its sender is gone: no server can have stored the chunk earlier.
-    /// It is not called for a body that ends with an error or is dropped.
+    /// Calls `report` once with the digest of the chunk. The envelope's tail waits until the receiver
+    /// returned by `report` resolves, or its sender is dropped: no server can have stored the chunk earlier.
+    /// `report` is not called if the body ends with an error or is dropped.
     ///
-    /// The source's bytes are read in user space for it.
+    /// The digest reads the source's bytes in user space.
     #[must_use]
-    pub fn digesting(
+    pub fn with_digest(
         mut self,
         report: impl FnOnce(ChunkDigest) -> oneshot::Receiver<()> + 'static,
     ) -> ChunkBody<S> {
-        self.digesting = Digesting::Running(Box::default(), Box::new(report));
+        self.digest = DigestState::Running(Box::default(), Box::new(report));
         self
     }
 
-    /// The next block; `None` when all of them were given.
-    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Block>> {
-        self.ask();
-        // Every read, not only the first: that is what keeps several in flight.
+    /// Returns the next block; `None` after the last one.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<BlockResult>> {
+        self.start_reads();
+        // All reads are polled, not only the first: otherwise only one would be in flight.
         for (_, reading) in &mut self.reads {
-            self.fetchers.extend(reading.advance(cx));
+            self.idle_tasks.extend(reading.advance(cx));
         }
         match self.reads.pop_front() {
             None => Poll::Ready(None),
-            Some((extent, Reading::Done(block))) => Poll::Ready(Some(of_length(extent, block))),
+            Some((extent, BlockRead::Done(block))) => Poll::Ready(Some(check_len(extent, block))),
             Some(running) => {
                 self.reads.push_front(running);
                 Poll::Pending
@@ -133,40 +135,40 @@ impl<S: Source> ChunkBody<S> {
         }
     }
 
-    fn ask(&mut self) {
-        while self.reads.len() < self.source.depth() && !self.unasked.is_empty() {
-            let extent = self.unasked.take(self.source.block_bytes());
-            self.unasked = self.unasked.skip(extent.len());
+    fn start_reads(&mut self) {
+        while self.reads.len() < self.source.depth() && !self.unrequested.is_empty() {
+            let extent = self.unrequested.take(self.source.block_bytes());
+            self.unrequested = self.unrequested.skip(extent.len());
             let reading = match self.source.read_now(extent) {
-                Some(block) => Reading::Done(block),
+                Some(block) => BlockRead::Done(block),
                 None => {
-                    let fetcher = self.fetchers.pop().unwrap_or_else(|| Fetcher::new(self.source.clone()));
-                    fetcher.desk.wanted.set(Some(extent));
-                    Reading::Running(fetcher)
+                    let task = self.idle_tasks.pop().unwrap_or_else(|| ReadTask::new(self.source.clone()));
+                    task.slot.wanted.set(Some(extent));
+                    BlockRead::Running(task)
                 }
             };
             self.reads.push_back((extent, reading));
         }
     }
 
-    fn give_block(&mut self, block: Bytes) -> PolledFrame {
+    fn emit_block(&mut self, block: Bytes) -> PolledFrame {
         self.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
-        if let Digesting::Running(digester, _) = &mut self.digesting {
+        if let DigestState::Running(digester, _) = &mut self.digest {
             digester.update(&block);
         }
-        let is_last = self.unasked.is_empty() && self.reads.is_empty();
+        let is_last = self.unrequested.is_empty() && self.reads.is_empty();
         if !is_last || !self.source.needs_check() {
-            return self.give(block);
+            return self.emit(block);
         }
         let (in_use, last_block) = oneshot::channel();
         self.last_block = Some(last_block);
-        self.give(Bytes::from_owner(Watched { block, _in_use: in_use }))
+        self.emit(Bytes::from_owner(NotifyOnDrop { block, _in_use: in_use }))
     }
 
-    /// The tail, once the blocks were used and were what they had to be.
+    /// Yields the tail once the blocks were used and the source confirmed them.
     fn poll_tail(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if let Some(last_block) = &mut self.last_block {
-            // Blocks are sent in order: when the last one is gone, nobody reads any of them.
+            // Blocks are sent in order: once the last one is dropped, none of them is read any more.
             let _dropped = ready!(Pin::new(last_block).poll(cx));
             self.last_block = None;
         }
@@ -174,32 +176,32 @@ impl<S: Source> ChunkBody<S> {
             return self.end_with(error);
         }
         ready!(self.poll_digest(cx));
-        self.stage = Stage::Done;
+        self.stage = BodyStage::Done;
         let tail = mem::take(&mut self.tail);
-        self.give(tail)
+        self.emit(tail)
     }
 
-    /// Ready when the digest, if there is one, was written down or cannot be.
+    /// Ready once the digest, if there is one, is stored or cannot be.
     fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.digesting = match mem::replace(&mut self.digesting, Digesting::No) {
-            Digesting::Running(digester, report) => Digesting::Reported(report(digester.finish())),
+        self.digest = match mem::replace(&mut self.digest, DigestState::No) {
+            DigestState::Running(digester, report) => DigestState::Reported(report(digester.finish())),
             other => other,
         };
-        if let Digesting::Reported(written) = &mut self.digesting {
+        if let DigestState::Reported(written) = &mut self.digest {
             let _gone = ready!(Pin::new(written).poll(cx));
-            self.digesting = Digesting::No;
+            self.digest = DigestState::No;
         }
         Poll::Ready(())
     }
 
     fn end_with(&mut self, error: SourceError) -> PolledFrame {
-        self.stage = Stage::Done;
+        self.stage = BodyStage::Done;
         self.reads.clear();
-        self.fetchers.clear();
+        self.idle_tasks.clear();
         Poll::Ready(Some(Err(error)))
     }
 
-    fn give(&mut self, bytes: Bytes) -> PolledFrame {
+    fn emit(&mut self, bytes: Bytes) -> PolledFrame {
         self.left -= bytes.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
@@ -213,24 +215,24 @@ impl<S: Source + Unpin> Body for ChunkBody<S> {
         let this = self.get_mut();
         loop {
             match this.stage {
-                Stage::Head => {
-                    this.stage = Stage::Blocks;
+                BodyStage::Head => {
+                    this.stage = BodyStage::Blocks;
                     let head = mem::take(&mut this.head);
-                    return this.give(head);
+                    return this.emit(head);
                 }
-                Stage::Blocks => match ready!(this.poll_block(cx)) {
-                    Some(Ok(block)) => return this.give_block(block),
+                BodyStage::Blocks => match ready!(this.poll_block(cx)) {
+                    Some(Ok(block)) => return this.emit_block(block),
                     Some(Err(error)) => return this.end_with(error),
-                    None => this.stage = Stage::Tail,
+                    None => this.stage = BodyStage::Tail,
                 },
-                Stage::Tail => return this.poll_tail(cx),
-                Stage::Done => return Poll::Ready(None),
+                BodyStage::Tail => return this.poll_tail(cx),
+                BodyStage::Done => return Poll::Ready(None),
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Done
+        self.stage == BodyStage::Done
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -238,32 +240,33 @@ impl<S: Source + Unpin> Body for ChunkBody<S> {
     }
 }
 
-impl Reading {
-    /// The fetcher, when it has just become free.
-    fn advance(&mut self, cx: &mut Context<'_>) -> Option<Fetcher> {
-        let Reading::Running(fetcher) = self else { return None };
-        let _never_ends = fetcher.run.as_mut().poll(cx);
-        let block = fetcher.desk.fetched.take()?;
-        match mem::replace(self, Reading::Done(block)) {
-            Reading::Running(fetcher) => Some(fetcher),
-            Reading::Done(_) => None,
+impl BlockRead {
+    /// Polls the read. Returns its task once the read is done.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Option<ReadTask> {
+        let BlockRead::Running(task) = self else { return None };
+        let _never_ends = task.run.as_mut().poll(cx);
+        let block = task.slot.result.take()?;
+        match mem::replace(self, BlockRead::Done(block)) {
+            BlockRead::Running(task) => Some(task),
+            BlockRead::Done(_) => None,
         }
     }
 }
 
-impl Fetcher {
-    fn new<S: Source>(source: S) -> Fetcher {
-        let desk = Rc::<Desk>::default();
-        let run = Box::pin(fetch(source, Rc::clone(&desk)));
-        Fetcher { desk, run }
+impl ReadTask {
+    fn new<S: Source>(source: S) -> ReadTask {
+        let slot = Rc::<ReadSlot>::default();
+        let run = Box::pin(read_loop(source, Rc::clone(&slot)));
+        ReadTask { slot, run }
     }
 }
 
-/// Whoever takes what was fetched, or wants more, polls again: that is what wakes it.
-async fn fetch<S: Source>(source: S, desk: Rc<Desk>) {
+/// Runs the reads of one task. It needs no waker of its own: the body that sets `wanted` or takes `result`
+/// polls the task afterwards.
+async fn read_loop<S: Source>(source: S, slot: Rc<ReadSlot>) {
     loop {
-        let extent = poll_fn(|_| desk.wanted.take().map_or(Poll::Pending, Poll::Ready)).await;
-        desk.fetched.set(Some(source.read(extent).await));
+        let extent = poll_fn(|_| slot.wanted.take().map_or(Poll::Pending, Poll::Ready)).await;
+        slot.result.set(Some(source.read(extent).await));
     }
 }
 
@@ -276,19 +279,19 @@ impl<S> fmt::Debug for ChunkBody<S> {
     }
 }
 
-/// A block that tells when it is dropped.
-struct Watched {
+/// A block that closes a channel when it is dropped.
+struct NotifyOnDrop {
     block: Bytes,
     _in_use: oneshot::Sender<()>,
 }
 
-impl AsRef<[u8]> for Watched {
+impl AsRef<[u8]> for NotifyOnDrop {
     fn as_ref(&self) -> &[u8] {
         &self.block
     }
 }
 
-fn of_length(extent: Extent, block: Block) -> Block {
+fn check_len(extent: Extent, block: BlockResult) -> BlockResult {
     let bytes = block?;
     let (offset, wanted, got) = (extent.offset(), extent.len(), bytes.len() as u64);
     if got != wanted {
@@ -298,267 +301,4 @@ fn of_length(extent: Extent, block: Block) -> Block {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::rc::Rc;
-
-    use futures_util::FutureExt;
-    use http_body_util::BodyExt;
-    use hyper::client::conn::http1::handshake;
-    use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-    use crate::source::testing::{self, Fixture, Kind};
-
-    fn envelope() -> Envelope {
-        Envelope::new("XyZ", "movie.mp4", None)
-    }
-
-    fn body<S: Source>(source: S, extent: Extent) -> (ChunkBody<S>, Arc<AtomicU64>) {
-        let read_bytes = Arc::new(AtomicU64::new(0));
-        (ChunkBody::new(&envelope(), source, extent, Arc::clone(&read_bytes)), read_bytes)
-    }
-
-    /// All of the body, letting go of each block as a connection does: there are fewer buffers than blocks.
-    async fn drain<S: Source + Unpin>(mut body: ChunkBody<S>) -> Vec<u8> {
-        let mut drained = Vec::new();
-        while let Some(frame) = body.frame().await {
-            drained.extend_from_slice(&frame.unwrap().into_data().unwrap());
-        }
-        drained
-    }
-
-    /// A source whose blocks take a turn each, and whose block at `fails_at` is wrong.
-    #[derive(Clone)]
-    struct Slow {
-        in_flight: Rc<Cell<usize>>,
-        most: Rc<Cell<usize>>,
-        fails_at: u64,
-        wrong: fn(Extent) -> Block,
-    }
-
-    impl Slow {
-        fn failing(fails_at: u64, wrong: fn(Extent) -> Block) -> Slow {
-            Slow { in_flight: Rc::default(), most: Rc::default(), fails_at, wrong }
-        }
-    }
-
-    impl Source for Slow {
-        fn read_now(&self, _: Extent) -> Option<Block> {
-            None
-        }
-
-        fn read(&self, extent: Extent) -> impl Future<Output = Block> + use<> {
-            let source = self.clone();
-            async move {
-                source.in_flight.set(source.in_flight.get() + 1);
-                source.most.set(source.most.get().max(source.in_flight.get()));
-                // Later blocks are ready earlier.
-                for _ in 0..(100 - extent.offset() / 10) {
-                    tokio::task::yield_now().await;
-                }
-                source.in_flight.set(source.in_flight.get() - 1);
-                match extent.offset() == source.fails_at {
-                    true => (source.wrong)(extent),
-                    false => Ok(vec![extent.offset() as u8; extent.len() as usize].into()),
-                }
-            }
-        }
-
-        fn block_bytes(&self) -> u64 {
-            10
-        }
-
-        fn depth(&self) -> usize {
-            3
-        }
-    }
-
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-    }
-
-    #[test]
-    fn every_source_gives_the_same_body() {
-        for kind in Kind::ALL {
-            let (len, extent) = (3_000_000, Extent::new(1_000, 2_500_001));
-            testing::with(kind, len, move |Fixture { source, content, .. }| async move {
-                let (body, read_bytes) = body(source, extent);
-                let announced = body.size_hint().exact();
-                let collected = drain(body).await;
-                let content = &content[extent.offset() as usize..extent.end() as usize];
-                assert!(collected == [envelope().head(), content, envelope().tail()].concat(), "{kind:?}");
-                assert_eq!(announced, Some(collected.len() as u64));
-                assert_eq!(read_bytes.load(Ordering::Relaxed), extent.len());
-            });
-        }
-    }
-
-    #[test]
-    fn the_end_of_the_envelope_waits_until_the_digest_of_the_chunk_is_written_down() {
-        for kind in Kind::ALL {
-            let (len, extent) = (3_000_000, Extent::new(1_000, 2_500_001));
-            testing::with(kind, len, move |Fixture { source, content, .. }| async move {
-                let reported = Rc::<Cell<Option<ChunkDigest>>>::default();
-                let (report, (write, written)) = (Rc::clone(&reported), oneshot::channel());
-                let mut body = body(source, extent).0.digesting(move |digest| {
-                    report.set(Some(digest));
-                    written
-                });
-                let mut frames = 0;
-                while body.size_hint().exact() > Some(envelope().tail().len() as u64) {
-                    body.frame().await.unwrap().unwrap();
-                    frames += 1;
-                }
-                assert!(reported.get().is_none() && frames > 1, "{kind:?}");
-                assert!(body.frame().now_or_never().is_none(), "{kind:?}");
-                let digest = reported.get().unwrap();
-                write.send(()).unwrap();
-                body.frame().await.unwrap().unwrap();
-                let mut digester = ChunkDigester::new();
-                digester.update(&content[extent.offset() as usize..extent.end() as usize]);
-                assert_eq!(digest, digester.finish(), "{kind:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn a_chunk_that_ends_with_an_error_has_no_digest() {
-        let reported = Rc::new(Cell::new(false));
-        let report = Rc::clone(&reported);
-        let broken = Slow::failing(20, |_| Err(SourceError::EmptyPipe { name: "-".into() }));
-        let mut body = body(broken, Extent::new(0, 95)).0.digesting(move |_| {
-            report.set(true);
-            oneshot::channel().1
-        });
-        block_on(async { while body.frame().await.is_some() {} });
-        assert!(!reported.get());
-    }
-
-    #[test]
-    fn the_size_hint_is_exact_after_every_frame() {
-        let (mut body, _) = body(Slow::failing(u64::MAX, |_| unreachable!()), Extent::new(0, 95));
-        let mut left = envelope().content_length(95);
-        block_on(async {
-            while let Some(frame) = body.frame().await {
-                assert!(left > 0 && frame.is_ok());
-                left -= frame.unwrap().into_data().unwrap().len() as u64;
-                assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(left), left == 0));
-            }
-        });
-        assert_eq!(left, 0);
-    }
-
-    #[test]
-    fn reads_overlap_up_to_the_depth_and_blocks_stay_in_order() {
-        let source = Slow::failing(u64::MAX, |_| unreachable!());
-        let (body, _) = body(source.clone(), Extent::new(0, 95));
-        let collected = block_on(body.collect()).unwrap().to_bytes();
-        let file = &collected[envelope().head().len()..][..95];
-        assert!(file.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at / 10 * 10));
-        assert_eq!(source.most.get(), 3);
-    }
-
-    #[test]
-    fn an_error_ends_the_body_without_its_tail() {
-        let wrongs: [fn(Extent) -> Block; 3] = [
-            |_| Err(SourceError::EmptyPipe { name: "-".into() }),
-            |extent| Ok(vec![0; extent.len() as usize - 1].into()),
-            |extent| Ok(vec![0; extent.len() as usize + 1].into()),
-        ];
-        for wrong in wrongs {
-            let (mut body, read_bytes) = body(Slow::failing(20, wrong), Extent::new(0, 95));
-            block_on(async {
-                for _ in 0..3 {
-                    body.frame().await.unwrap().unwrap();
-                }
-                body.frame().await.unwrap().unwrap_err();
-                assert!(body.frame().await.is_none() && body.is_end_stream());
-            });
-            assert_eq!(read_bytes.load(Ordering::Relaxed), 20);
-        }
-    }
-
-    #[test]
-    fn an_empty_chunk_is_its_envelope() {
-        let (body, _) = body(Slow::failing(u64::MAX, |_| unreachable!()), Extent::new(7, 0));
-        let collected = body.collect().now_or_never().unwrap().unwrap().to_bytes();
-        assert_eq!(collected, [&envelope().head()[..], envelope().tail()].concat());
-    }
-
-    #[test]
-    fn what_is_mapped_or_held_needs_no_waiting() {
-        for kind in [Kind::Mmap, Kind::Held] {
-            testing::with(kind, 3_000_000, move |Fixture { source, .. }| async move {
-                let (body, _) = body(source, Extent::new(0, 3_000_000));
-                assert!(body.collect().now_or_never().is_some(), "{kind:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn hyper_sends_it_over_a_real_connection() {
-        for kind in Kind::ALL {
-            testing::with(kind, 3_000_000, move |Fixture { source, content, .. }| async move {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let socket = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-                let receiving = tokio::task::spawn_local(receive(listener.accept().await.unwrap().0));
-                let (mut sender, connection) = handshake(TokioIo::new(socket)).await.unwrap();
-                let driving = tokio::task::spawn_local(connection);
-                let (body, _) = body(source, Extent::new(0, 3_000_000));
-                let request = hyper::Request::post("/").body(body).unwrap();
-                assert!(sender.send_request(request).await.unwrap().status().is_success());
-                drop(sender);
-                driving.await.unwrap().unwrap();
-                let received = receiving.await.unwrap();
-                assert!(
-                    received == [envelope().head(), &content[..], envelope().tail()].concat(),
-                    "{kind:?}"
-                );
-            });
-        }
-    }
-
-    /// The body of the one request on a connection, which is then answered.
-    async fn receive(mut socket: tokio::net::TcpStream) -> Vec<u8> {
-        let mut received = Vec::new();
-        while !received.ends_with(envelope().tail()) {
-            assert!(socket.read_buf(&mut received).await.unwrap() > 0);
-        }
-        socket.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await.unwrap();
-        let head_len = received.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
-        received.split_off(head_len)
-    }
-
-    #[test]
-    fn a_map_that_breaks_while_it_is_read_never_gets_its_tail() {
-        testing::with(Kind::MmapTls, 3_000_000, |Fixture { source, file, .. }| async move {
-            let (mut body, _) = body(source, Extent::new(0, 3_000_000));
-            body.frame().await.unwrap().unwrap();
-            let mut blocks = Vec::new();
-            while let Some(frame) = body.frame().now_or_never() {
-                blocks.push(frame.unwrap().unwrap().into_data().unwrap());
-            }
-            assert_eq!(blocks.iter().map(Bytes::len).sum::<usize>(), 3_000_000);
-            file.set_len(0).unwrap();
-            assert!(blocks.pop().unwrap().iter().all(|byte| *byte == 0));
-            let error = body.frame().await.unwrap().unwrap_err();
-            assert!(matches!(error, SourceError::Changed { .. }), "{error}");
-            assert!(body.frame().await.is_none());
-        });
-    }
-
-    #[test]
-    fn a_body_dropped_half_way_gives_its_memory_back() {
-        for kind in [Kind::Uring, Kind::Direct, Kind::Pread] {
-            testing::with(kind, 3_000_000, move |Fixture { source, pool, .. }| async move {
-                let (mut body, _) = body(source, Extent::new(0, 3_000_000));
-                body.frame().await.unwrap().unwrap();
-                body.frame().await.unwrap().unwrap();
-                drop(body);
-                testing::all_free(&pool).await;
-            });
-        }
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ pub use api::{
 pub use error::{Error, ErrorKind, Refusal, Result};
 pub use session::event::UploadEvent;
 pub use session::retry::RetryPolicy;
-pub use source::{Reader, Sigbus};
+pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
     Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,

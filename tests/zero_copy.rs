@@ -58,7 +58,7 @@ fn hole(folder: &Path, name: &str, len: u64) -> PathBuf {
 /// The system allocator, with a counter of the requested bytes.
 struct Counting;
 
-// SAFETY: every call is handed on as it came.
+// SAFETY: every call is forwarded unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());

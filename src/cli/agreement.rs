@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use humantime::format_duration;
-use ringlift::{RetryPolicy, transport::Patience};
+use ringlift::{RetryPolicy, transport::Timeouts};
 
 use super::args::{Cli, Command, Global};
 use super::client::MIN_SPEED_WINDOW;
@@ -26,7 +26,7 @@ pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Fa
 
 /// A wait inside another has to fit into it.
 fn times(global: &Global) -> Option<String> {
-    let timeout = global.timeout.unwrap_or(Patience::default().stall);
+    let timeout = global.timeout.unwrap_or(Timeouts::default().stall);
     let retry_max_time = global.retry_max_time.unwrap_or(RetryPolicy::default().max_time);
     let is_said = global.timeout.is_some() || global.retry_max_time.is_some();
     let is_retried = global.retries != Some(0);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringlift::pacing::Preset;
 use ringlift::transport::{Endpoint, MinSpeed};
-use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, Sigbus};
+use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, SigbusHandler};
 
 use zeroize::Zeroizing;
 
@@ -20,7 +20,7 @@ use super::proxy;
 /// The library's settings as the flags say them, without credentials.
 pub(super) fn settings(global: &Global) -> Settings {
     let mut settings = Settings::default();
-    settings.sigbus = Sigbus::Ours;
+    settings.sigbus = SigbusHandler::Install;
     settings.redactor = global.redactor.clone();
     match &global.endpoint_url {
         Some(url) => settings.endpoint_url = url.clone(),

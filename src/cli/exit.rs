@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use ringlift::source::SourceError;
 use ringlift::transport::TransportError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
@@ -195,6 +196,7 @@ impl Failure {
             Failure::Library(error) if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) => {
                 Some(UNTRUSTED)
             }
+            Failure::Library(error) if is_memory_budget(error) => Some(MORE_MEMORY),
             Failure::Library(error) => error.advice(),
             _ => None,
         }
@@ -205,6 +207,12 @@ impl Failure {
 fn is_tls_refused(error: &Error) -> bool {
     let refused = error.source().and_then(|cause| cause.downcast_ref());
     matches!(refused, Some(TransportError::TlsRefused { .. }))
+}
+
+/// Returns `true` if the memory for standard input cannot hold one chunk.
+fn is_memory_budget(error: &Error) -> bool {
+    let refused = error.source().and_then(|cause| cause.downcast_ref());
+    matches!(refused, Some(SourceError::Budget { .. }))
 }
 
 impl fmt::Display for Failure {
@@ -249,6 +257,8 @@ impl From<Error> for Failure {
         Failure::Library(error)
     }
 }
+
+const MORE_MEMORY: &str = "raise --max-buffer-memory or lower --chunk-size";
 
 const UNTRUSTED: &str =
     "check the URL and the clock; for a service of your own, name its authority's certificate with --ca-cert";

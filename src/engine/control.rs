@@ -13,19 +13,19 @@ use crate::engine::event_log::{AnnouncedDelay, log_throttle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pacing::{Class, Health, Pacer, Quota, ThrottleReason, Turn};
 use crate::session::Outcome;
-use crate::transport::{AnswerLimit, Dialer, Lane, Patience, TransportError};
+use crate::transport::{AnswerLimit, Dialer, Lane, Timeouts, TransportError};
 
 /// Idle connections to the service, one request at a time on each.
 #[derive(Debug)]
 pub(crate) struct Control {
     dialer: Dialer,
-    patience: Patience,
+    patience: Timeouts,
     pace: Rc<RefCell<Pacer>>,
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
 }
 
 impl Control {
-    pub(crate) fn new(dialer: Dialer, patience: Patience, pace: Rc<RefCell<Pacer>>) -> Control {
+    pub(crate) fn new(dialer: Dialer, patience: Timeouts, pace: Rc<RefCell<Pacer>>) -> Control {
         Control { dialer, patience, pace, idle: RefCell::new(Vec::new()) }
     }
 

@@ -119,7 +119,7 @@ impl Driver {
         let control = Control::new(dialer.clone(), settings.patience, pace.clone());
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());
-        let dialer = dialer.limited_to(settings.bandwidth.clone());
+        let dialer = dialer.with_bandwidth(settings.bandwidth.clone());
         let memory = MemoryBudget::new(settings.buffer_bytes);
         Driver {
             settings,

@@ -309,7 +309,7 @@ fn source_of(file: &SourceFile) -> journal::Source {
 impl From<&SourceFile> for journal::Identity {
     fn from(file: &SourceFile) -> journal::Identity {
         let (identity, file_system) = (file.identity(), file.file_system());
-        let source::Identity { device, inode, len, mtime_ns, ctime_ns } = identity;
+        let source::FileIdentity { device, inode, len, mtime_ns, ctime_ns } = identity;
         journal::Identity { device, inode, len, mtime_ns, ctime_ns, file_system }
     }
 }

@@ -8,8 +8,8 @@ use crate::engine::request::{Checksum, ChunkSize, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pacing::{Caps, Sizing, chunk_bytes_for};
 use crate::session::retry::RetryPolicy;
-use crate::source::{MemoryBudget, Reader, Sigbus, SourceError};
-use crate::transport::{Bandwidth, DialSettings, Patience, Trust};
+use crate::source::{MemoryBudget, Reader, SigbusHandler, SourceError};
+use crate::transport::{Bandwidth, DialSettings, Timeouts, Trust};
 use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB, MIN_CHUNK_BYTES};
 use crate::wire::{Addressing, Plan, plan};
 
@@ -37,13 +37,13 @@ pub struct Settings {
     /// How connections are made.
     pub dial: DialSettings,
     /// How long to wait for what.
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// How often and how long to try.
     pub retry: RetryPolicy,
     /// How files are read.
     pub reader: Reader,
     /// Whose signal SIGBUS is, on which depends how [`Reader::Auto`] reads cached files over TLS.
-    pub sigbus: Sigbus,
+    pub sigbus: SigbusHandler,
     /// Connections that carry chunks, at least 1.
     pub lanes: usize,
     /// Uploads under way at once, at least 1; further ones wait their turn.
@@ -71,10 +71,10 @@ impl Default for Settings {
             origin: Origin::default(),
             trust: Trust::default(),
             dial: DialSettings::default(),
-            patience: Patience::default(),
+            patience: Timeouts::default(),
             retry: RetryPolicy::default(),
             reader: Reader::Auto,
-            sigbus: Sigbus::Theirs,
+            sigbus: SigbusHandler::Leave,
             lanes: DEFAULT_LANES,
             transfers: DEFAULT_TRANSFERS,
             journal: None,

@@ -16,10 +16,9 @@ use crate::engine::stream_reader::{self, StreamEvent, StreamReader};
 use crate::engine::worker::ChunkSource;
 use crate::engine::workers::ReaderEnvironment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::chunks::{Last, Layout};
-use crate::source::pipe::Place;
+use crate::session::chunks::Layout;
 use crate::source::{
-    Choice, Circumstances, Delivery, Demand, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
+    CancelGuard, Choice, Delivery, Environment, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
     Strictness, probe,
 };
 
@@ -32,7 +31,7 @@ pub(crate) enum UploadSource {
     Stream {
         held: BTreeMap<u32, HeldChunk>,
         /// Lets go of the stream with the upload.
-        _demand: Demand,
+        _demand: CancelGuard,
     },
 }
 
@@ -59,15 +58,6 @@ impl UploadSource {
         match self {
             UploadSource::File { file, .. } => Some(file),
             UploadSource::Stream { .. } => None,
-        }
-    }
-}
-
-impl From<Place> for Last {
-    fn from(place: Place) -> Last {
-        match place {
-            Place::Last => Last::Yes,
-            Place::Middle => Last::No,
         }
     }
 }
@@ -132,7 +122,7 @@ fn open_file(
     settings: &Settings,
     environment: &ReaderEnvironment,
 ) -> Result<OpenedSource> {
-    let file = SourceFile::open(&path)?.strictness(match options.on_change {
+    let file = SourceFile::open(&path)?.with_strictness(match options.on_change {
         OnChange::Fail | OnChange::Restart => Strictness::Content,
         OnChange::Strict => Strictness::Attributes,
     });
@@ -141,9 +131,9 @@ fn open_file(
     // The bytes are read here for their digests, as over TLS to be encrypted.
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
-    let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
-    let choice = probe::choose(settings.reader, &file, &circumstances);
-    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.why, "reader chosen");
+    let environment_for_choice = Environment { delivery, sigbus: settings.sigbus, ring };
+    let choice = probe::choose(settings.reader, &file, &environment_for_choice);
+    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.reason, "reader chosen");
     let source = UploadSource::File { file, choice };
     Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: file_name(&path), inbox: None })
 }

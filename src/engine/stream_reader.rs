@@ -9,7 +9,7 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Demand, HeldChunk, PipeReader};
+use crate::source::{CancelGuard, HeldChunk, PipeReader};
 
 /// What a stream gave.
 #[derive(Debug)]
@@ -23,13 +23,13 @@ pub(crate) enum StreamEvent {
 /// A stream that is being read.
 pub(crate) struct StreamReader {
     pub(crate) inbox: mpsc::Receiver<StreamEvent>,
-    pub(crate) demand: Demand,
+    pub(crate) demand: CancelGuard,
 }
 
 /// Starts to read.
 pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<StreamReader> {
     let (give, inbox) = mpsc::channel(CHUNKS_AHEAD);
-    let demand = pipe.demand();
+    let demand = pipe.cancel_guard();
     let read = move || {
         loop {
             let filling = match pipe.next_chunk() {

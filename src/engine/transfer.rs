@@ -31,6 +31,7 @@ use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::{ChunkRequest, ChunkResult, LaneIndex, SessionId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{CreatedBy, Finished, Terms};
+use crate::session::chunks::Last;
 use crate::session::event::UploadEvent;
 use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
@@ -321,7 +322,8 @@ impl Transfer {
     ) -> LocalBoxFuture<'static, EngineEvent> {
         match filling {
             StreamEvent::Chunk(chunk) => {
-                let (extent, last) = (chunk.extent(), chunk.place().into());
+                let last = if chunk.is_last() { Last::Yes } else { Last::No };
+                let extent = chunk.extent();
                 if let UploadSource::Stream { held, .. } = &mut self.source {
                     held.insert(self.session.chunks().known(), chunk);
                 }

@@ -23,8 +23,10 @@ use crate::engine::threads::{self, BoundedThread};
 use crate::error::{Error, ErrorKind};
 use crate::session::retry::Fate;
 use crate::session::{Completion, Outcome};
-use crate::source::{AnySource, Choice, ChunkDigest, HeldChunk, Region, Source, SourceError, SourceFile};
-use crate::transport::{Dialer, FileRegion, Lane, Patience, TransportError};
+use crate::source::{
+    AnySource, Choice, ChunkDigest, HeldChunk, MappedRegion, Source, SourceError, SourceFile,
+};
+use crate::transport::{Dialer, FileRegion, Lane, Timeouts, TransportError};
 use crate::wire::{Chunk, ContentRange, Envelope};
 
 mod blocks;
@@ -104,7 +106,7 @@ pub(crate) struct ChunkResult {
 #[derive(Debug)]
 pub(crate) struct WorkerConfig {
     pub(crate) dialer: Dialer,
-    pub(crate) patience: Patience,
+    pub(crate) patience: Timeouts,
     pub(crate) origin: Origin,
     pub(crate) runtime: Runtime,
     /// Reads in flight for a chunk.
@@ -184,7 +186,7 @@ async fn run(plant: WorkerConfig) {
 
 struct Worker {
     dialer: Dialer,
-    patience: Patience,
+    patience: Timeouts,
     origin: Origin,
     pools: Pools,
     reports: mpsc::Sender<LaneReport>,
@@ -260,7 +262,7 @@ impl Worker {
         let Some(lane) = line.as_mut() else {
             return Attempted::failed(Error::new(ErrorKind::Internal, &order.doing), Fate::NotStored);
         };
-        lane.serve_from(source.region().map(file_region));
+        lane.set_file_region(source.region().map(file_region));
         let request = match self.request(order, source.clone(), gauge, lane) {
             Ok(request) => request,
             Err(error) => return Attempted::failed(error, Fate::NotStored),
@@ -331,7 +333,7 @@ impl Worker {
         let mut body = ChunkBody::new(&envelope, source, order.chunk.extent, gauge.read.clone());
         if order.digests {
             let (session, index, reports) = (order.session, order.chunk.index, self.reports.clone());
-            body = body.digesting(move |digest| {
+            body = body.with_digest(move |digest| {
                 let (written, is_written) = oneshot::channel();
                 let sent = SentWhole { session, index, digest, written };
                 // There is room: the queue has two places for each lane, and a lane reports twice for an order at most.
@@ -391,7 +393,7 @@ impl ChunkSource {
     }
 }
 
-fn file_region(region: Region) -> FileRegion {
+fn file_region(region: MappedRegion) -> FileRegion {
     FileRegion { addr: region.address, len: region.len, file: region.file, file_offset: 0 }
 }
 

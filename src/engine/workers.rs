@@ -13,7 +13,7 @@ use crate::engine::settings::Settings;
 use crate::engine::threads::{BoundedThread, ThreadEnd, WORKERS_END};
 use crate::engine::worker::{self, ChunkRequest, LaneIndex, LaneReport, LaneSlot, Runtime, WorkerConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Declined, Delivery, Reader, probe};
+use crate::source::{Delivery, Reader, Unavailable, probe};
 use crate::transport::Dialer;
 
 /// All worker threads of an engine. Dropping the pool without [`WorkerPool::join`] detaches the threads.
@@ -23,7 +23,7 @@ pub(crate) struct WorkerPool {
     threads: Vec<BoundedThread>,
     pulses: Vec<HeartbeatMonitor>,
     /// Whether workers read through rings, or why not.
-    ring: std::result::Result<(), Declined>,
+    ring: std::result::Result<(), Unavailable>,
     delivery: Delivery,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct WorkerPool {
 pub(crate) struct ReaderEnvironment {
     pub(crate) delivery: Delivery,
     /// Whether workers read through rings, or why not.
-    pub(crate) ring: std::result::Result<(), Declined>,
+    pub(crate) ring: std::result::Result<(), Unavailable>,
 }
 
 struct LaneEnd {
@@ -44,7 +44,7 @@ struct LaneEnd {
 impl WorkerPool {
     /// Starts one worker per core, each with its share of the lanes.
     pub(crate) fn start(settings: &Settings, dialer: &Dialer) -> Result<WorkerPool> {
-        let ring = probe::ring();
+        let ring = probe::check_ring();
         let runtime = match (settings.reader, &ring) {
             (Reader::Auto | Reader::Uring | Reader::Direct, Ok(())) => Runtime::Ring,
             (Reader::Auto | Reader::Uring | Reader::Direct, Err(_)) | (Reader::Mmap | Reader::Pread, _) => {

@@ -1,58 +1,58 @@
-//! Memory for the chunks of any number of pipes, granted a chunk at a time, first come first served.
+//! Memory for the chunks of any number of pipes, granted one chunk at a time, first come first served.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The size of the pieces that memory is granted in.
+/// The size of the blocks in which memory is granted.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
 
-/// Memory that all pipes share. A clone is the same budget.
+/// Memory shared by all pipes. A clone is the same budget.
 ///
-/// Memory is taken when it is first needed, kept for the next chunk, and given back to the system when no pipe
-/// holds any.
+/// Memory is allocated when it is first needed, kept for the next chunk, and freed when no pipe holds any.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
-    pool: Arc<Pool>,
+    pool: Arc<BudgetPool>,
 }
 
 #[derive(Debug)]
-struct Pool {
+struct BudgetPool {
     bytes: u64,
     blocks: usize,
-    /// One for each block. Whoever waits longest gets them first, however many it wants.
-    tickets: Arc<Semaphore>,
-    /// Memory that had been used and waits for the next ticket.
+    /// One permit per block. The semaphore is fair: a large request is not overtaken by smaller ones.
+    permits: Arc<Semaphore>,
+    /// Used blocks of memory, kept for the next permit.
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl MemoryBudget {
-    /// As many whole blocks of 1 MiB as `bytes` hold.
+    /// Creates a budget of the whole blocks of 1 MiB that fit into `bytes`.
     pub fn new(bytes: u64) -> MemoryBudget {
         let blocks = usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES;
         let blocks = blocks.min(Semaphore::MAX_PERMITS);
-        let tickets = Arc::new(Semaphore::new(blocks));
-        MemoryBudget { pool: Arc::new(Pool { bytes, blocks, tickets, spare: Mutex::default() }) }
+        let permits = Arc::new(Semaphore::new(blocks));
+        MemoryBudget { pool: Arc::new(BudgetPool { bytes, blocks, permits, spare: Mutex::default() }) }
     }
 
-    /// The least budget, in bytes, that has room for a chunk.
+    /// Returns the smallest budget, in bytes, that has room for a chunk.
     pub fn least_for(chunk_bytes: u64) -> u64 {
         chunk_bytes.next_multiple_of(BLOCK_BYTES as u64)
     }
 
-    /// What it was made with.
+    /// Returns the size of the budget in bytes, as given.
     pub fn bytes(&self) -> u64 {
         self.pool.bytes
     }
 
-    /// Waits for room for a chunk; what asked earlier is served earlier. For ever when there is less in all.
-    pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<Tickets> {
+    /// Waits for room for a chunk, in the order of the calls. Never resolves if the total budget is smaller
+    /// than the chunk.
+    pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<BlockPermits> {
         let blocks = u32::try_from(chunk_bytes.div_ceil(BLOCK_BYTES as u64)).ok()?;
-        let permit = self.pool.tickets.clone().acquire_many_owned(blocks).await.ok()?;
-        Some(Tickets { permit: Some(permit), pool: self.pool.clone() })
+        let permit = self.pool.permits.clone().acquire_many_owned(blocks).await.ok()?;
+        Some(BlockPermits { permit: Some(permit), pool: self.pool.clone() })
     }
 
-    /// Memory for a block, that whoever asks has a ticket for.
+    /// Returns memory for a block. The caller holds a permit for it.
     pub(super) fn memory(&self) -> Vec<u8> {
         let mut memory = self.pool.spare().pop().unwrap_or_default();
         memory.resize(BLOCK_BYTES, 0);
@@ -60,59 +60,61 @@ impl MemoryBudget {
     }
 }
 
-impl Pool {
+impl BudgetPool {
     fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to so many blocks, given back when dropped.
+/// Permits for a number of blocks, returned when dropped.
 #[derive(Debug)]
-pub(super) struct Tickets {
+pub(super) struct BlockPermits {
     permit: Option<OwnedSemaphorePermit>,
-    pool: Arc<Pool>,
+    pool: Arc<BudgetPool>,
 }
 
-impl Tickets {
-    /// The right to one of them.
-    fn split_one(&mut self) -> Option<Tickets> {
+impl BlockPermits {
+    /// Splits off one permit.
+    fn split_one(&mut self) -> Option<BlockPermits> {
         let permit = self.permit.as_mut()?.split(1)?;
-        Some(Tickets { permit: Some(permit), pool: self.pool.clone() })
+        Some(BlockPermits { permit: Some(permit), pool: self.pool.clone() })
     }
 
-    /// The first `len` bytes of `memory`, which costs one ticket until it is dropped; `None` without one.
-    pub(super) fn block(&mut self, memory: Vec<u8>, len: usize) -> Option<Block> {
-        Some(Block { memory, len, tickets: self.split_one()? })
+    /// Wraps the first `len` bytes of `memory`, which hold one permit until they are dropped; `None` without
+    /// a permit.
+    pub(super) fn block(&mut self, memory: Vec<u8>, len: usize) -> Option<PipeBlock> {
+        Some(PipeBlock { memory, len, permits: self.split_one()? })
     }
 }
 
-impl Drop for Tickets {
+impl Drop for BlockPermits {
     fn drop(&mut self) {
+        // Held over both steps, so that the drop that returns the last permit frees the memory.
         let mut spare = self.pool.spare();
         drop(self.permit.take());
-        if self.pool.tickets.available_permits() == self.pool.blocks {
+        if self.pool.permits.available_permits() == self.pool.blocks {
             *spare = Vec::new();
         }
     }
 }
 
-/// Memory with bytes of a pipe at its start.
+/// Memory with bytes of a pipe at its start, and one permit.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(super) struct PipeBlock {
     memory: Vec<u8>,
     len: usize,
-    tickets: Tickets,
+    permits: BlockPermits,
 }
 
-impl AsRef<[u8]> for Block {
+impl AsRef<[u8]> for PipeBlock {
     fn as_ref(&self) -> &[u8] {
         &self.memory[..self.len]
     }
 }
 
-impl Drop for Block {
+impl Drop for PipeBlock {
     fn drop(&mut self) {
-        self.tickets.pool.spare().push(std::mem::take(&mut self.memory));
+        self.permits.pool.spare().push(std::mem::take(&mut self.memory));
     }
 }
 
@@ -127,19 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_and_given_back_when_nobody_holds_any() {
+    fn memory_is_reused_and_freed_when_none_is_in_use() {
         let budget = MemoryBudget::new(2 * CHUNK);
-        let mut tickets = pollster::block_on(budget.reserve(CHUNK)).unwrap();
-        let block = tickets.block(budget.memory(), 5).unwrap();
+        let mut permits = pollster::block_on(budget.reserve(CHUNK)).unwrap();
+        let block = permits.block(budget.memory(), 5).unwrap();
         assert_eq!((block.as_ref().len(), spare(&budget)), (5, 0));
         drop(block);
         assert_eq!(spare(&budget), 1);
-        let again = tickets.block(budget.memory(), 1).unwrap();
+        let again = permits.block(budget.memory(), 1).unwrap();
         assert_eq!(spare(&budget), 0);
-        assert!(tickets.block(Vec::new(), 0).is_none(), "more blocks than tickets");
-        drop((again, tickets));
+        assert!(permits.block(Vec::new(), 0).is_none(), "more blocks than permits");
+        drop((again, permits));
         assert_eq!(spare(&budget), 0);
-        assert_eq!(budget.pool.tickets.available_permits(), 4);
+        assert_eq!(budget.pool.permits.available_permits(), 4);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What every source promises, asked of every source; and how tests come by one.
+//! The contract of [`Source`], tested against every source.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -59,7 +59,7 @@ fn an_empty_extent_is_at_hand() {
 }
 
 #[test]
-fn a_recycled_buffer_shows_nothing_of_what_was_in_it() {
+fn a_reused_buffer_shows_no_earlier_bytes() {
     for kind in Kind::ALL {
         testing::with(kind, LEN as usize, move |Fixture { source, content, .. }| async move {
             for round in 0..20 {
@@ -93,7 +93,7 @@ fn many_reads_in_flight_each_get_their_own_bytes() {
 }
 
 #[test]
-fn a_read_given_up_gives_its_buffer_back() {
+fn an_abandoned_read_returns_its_buffer() {
     for kind in [Kind::Uring, Kind::Direct, Kind::Pread, Kind::PreadCold] {
         testing::with(kind, LEN as usize, move |Fixture { source, content, pool, .. }| async move {
             for round in 0..50 {
@@ -112,7 +112,7 @@ fn a_read_given_up_gives_its_buffer_back() {
 fn a_runtime_that_ends_with_reads_in_flight_ends() {
     for kind in [Kind::Uring, Kind::Direct, Kind::Pread] {
         testing::with(kind, LEN as usize, move |Fixture { source, .. }| async move {
-            // One given up in flight, two that somebody waits for.
+            // One abandoned in flight, two awaited by tasks.
             drop(source.read(Extent::new(0, 4096)).now_or_never());
             for i in 1..3 {
                 let read = source.read(Extent::new(i * 4096, testing::BLOCK_BYTES));
@@ -159,7 +159,7 @@ fn offsets_past_four_gibibytes_are_not_cut_off() {
 }
 
 #[test]
-fn more_than_a_block_at_once_is_refused_by_what_has_buffers() {
+fn sources_with_buffers_refuse_more_than_a_block_at_once() {
     for kind in [Kind::Uring, Kind::Direct, Kind::Pread] {
         testing::with(kind, LEN as usize, move |Fixture { source, .. }| async move {
             let error = testing::get(&source, Extent::new(0, testing::BLOCK_BYTES + 1)).await.unwrap_err();
@@ -173,12 +173,12 @@ fn without_a_ring_in_the_thread_reading_goes_on_with_the_reason() {
     let mut temp = tempfile::NamedTempFile::new().unwrap();
     temp.write_all(b"some bytes").unwrap();
     let file = SourceFile::open(temp.path()).unwrap();
-    let circumstances = Circumstances { delivery: Delivery::Tls, sigbus: Sigbus::Theirs, ring: &Ok(()) };
-    let choice = probe::choose(Reader::Uring, &file, &circumstances);
+    let environment = Environment { delivery: Delivery::Tls, sigbus: SigbusHandler::Leave, ring: &Ok(()) };
+    let choice = probe::choose(Reader::Uring, &file, &environment);
     testing::without_ring(async move {
         let pool = BufferPool::new(1, 4096).unwrap();
         let (source, declined) = AnySource::open(&file, &choice, &pool);
-        assert_eq!(declined, Err(Declined::NoRing));
+        assert_eq!(declined, Err(Unavailable::NoRing));
         assert_eq!(testing::get(&source, Extent::new(5, 5)).await.unwrap(), "bytes");
     });
 }
@@ -212,7 +212,7 @@ fn cold_plain_reads_leave_the_page_cache_as_it_was() {
     testing::with(Kind::PreadCold, 8 << 20, move |Fixture { source, file, .. }| async move {
         file.sync_all().unwrap();
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let resident = || probe::resident_percent(&file, 8 << 20).unwrap();
+        let resident = || page_cache::resident_percent(&file, 8 << 20).unwrap();
         let before = resident();
         for block in Extent::new(0, 8 << 20).blocks(source.block_bytes()) {
             drop(source.read(block).await.unwrap());

@@ -1,6 +1,6 @@
-//! The digest of a chunk: proves that a file still has the bytes that were sent.
+//! The digest of a chunk: shows that a file still has the bytes that were sent.
 //!
-//! XXH3 with 128 bits. It notices changes that happen; it is no proof against a person who makes files collide.
+//! XXH3 with 128 bits. It detects accidental changes, not files that were made to collide.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -9,9 +9,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Advice, fadvise};
 use twox_hash::xxhash3_128::Hasher;
 
-use super::error::{SecondTry, SourceError};
+use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
-use super::probe::Residency;
+use super::page_cache::Residency;
 use crate::extent::Extent;
 
 /// The digest of a chunk's bytes.
@@ -19,12 +19,12 @@ use crate::extent::Extent;
 pub struct ChunkDigest([u8; 16]);
 
 impl ChunkDigest {
-    /// The digest as it is written down.
+    /// Returns the digest as bytes, as the journal stores it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The digest that was written down; `None` when these are not 16 bytes.
+    /// Restores a digest from stored bytes; `None` unless there are 16.
     pub fn from_bytes(bytes: &[u8]) -> Option<ChunkDigest> {
         bytes.try_into().ok().map(ChunkDigest)
     }
@@ -34,17 +34,17 @@ impl ChunkDigest {
 pub struct ChunkDigester(Hasher);
 
 impl ChunkDigester {
-    /// Over no bytes yet. Allocates a few hundred bytes, and nothing later.
+    /// Creates a digester over no bytes. Allocates a few hundred bytes, and nothing later.
     pub fn new() -> ChunkDigester {
         ChunkDigester(Hasher::new())
     }
 
-    /// Takes the next bytes in.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
-    /// The digest of all bytes so far.
+    /// Returns the digest of all bytes so far.
     pub fn finish(&self) -> ChunkDigest {
         ChunkDigest(self.0.finish_128().to_be_bytes())
     }
@@ -63,13 +63,13 @@ impl std::fmt::Debug for ChunkDigester {
 }
 
 impl SourceFile {
-    /// Reads the extent and computes its digest. Blocks for as long as the disk takes.
+    /// Reads the extent and computes its digest. Blocks for the duration of the reads.
     ///
-    /// `on_read` is called with the length of each block that was read, and ends the reading by returning `false`;
-    /// the result is `None` then. What is read of a cold file leaves the page cache as it was.
+    /// Calls `on_read` with the length of each block read. If it returns `false`, reading stops and the
+    /// result is `None`. Bytes of a cold file are evicted from the page cache afterwards.
     ///
     /// # Errors
-    /// [`SourceError::PastEnd`], [`SourceError::Read`], or [`SourceError::Changed`] when the file ends earlier.
+    /// [`SourceError::PastEnd`], [`SourceError::Read`], or [`SourceError::Changed`] if the file ends earlier.
     pub fn digest(
         &self,
         extent: Extent,
@@ -80,11 +80,11 @@ impl SourceFile {
         let mut digester = ChunkDigester::new();
         let mut block = vec![0; BLOCK_BYTES.min(extent.len()) as usize];
         let mut rest = extent;
-        let mut second_try = SecondTry::default();
+        let mut retry = RetryOnce::default();
         while !rest.is_empty() {
             let wanted = rest.take(BLOCK_BYTES);
             match self.file().read_at(&mut block[..wanted.len() as usize], rest.offset()) {
-                Ok(0) => return Err(self.ended_at(rest.offset())),
+                Ok(0) => return Err(self.unexpected_end_at(rest.offset())),
                 Ok(read) => {
                     digester.update(&block[..read]);
                     rest = rest.skip(read as u64);
@@ -92,12 +92,12 @@ impl SourceFile {
                         return Ok(None);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted || retry.allows(&error) => {}
                 Err(error) => return Err(self.read_error(rest.offset(), error)),
             }
         }
         if residency.is_cold() {
-            // A hint.
+            // Only a hint.
             let _ = fadvise(self.file(), extent.offset(), NonZeroU64::new(extent.len()), Advice::DontNeed);
         }
         Ok(Some(digester.finish()))
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_where_it_is_given_up_and_where_the_file_ends() {
+    fn digesting_ends_when_cancelled_and_at_the_end_of_the_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(2 << 20).unwrap();
         let source = SourceFile::open(file.path()).unwrap();

@@ -1,4 +1,4 @@
-//! Why bytes could not be had from a source.
+//! The errors of a source.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-/// Why a source did not give the bytes it was asked for.
+/// An error of a source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// There is nothing at the path.
@@ -28,12 +28,12 @@ pub enum SourceError {
         /// The path as it was given.
         path: PathBuf,
     },
-    /// The file is there and may not be opened.
+    /// The file exists and cannot be opened.
     #[error("{path}: cannot be opened")]
     Unreadable {
         /// The path as it was given.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         io: io::Error,
     },
@@ -44,54 +44,54 @@ pub enum SourceError {
         path: PathBuf,
         /// The first byte that is missing.
         offset: u64,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         io: io::Error,
     },
-    /// The disk, or the network file system, has not answered.
+    /// The disk or the network file system did not respond in time.
     #[error("{path}: gave nothing for {after:?}")]
     Silent {
         /// The file.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time waited.
         after: Duration,
     },
-    /// The file is not what it was when it was opened.
+    /// The file changed since it was opened.
     #[error("{path}: {change} since it was opened; upload it again once nothing writes to it")]
     Changed {
         /// The path as it was given.
         path: PathBuf,
-        /// What is different.
+        /// The change.
         change: Change,
     },
-    /// Somebody asked for bytes that the source does not have.
+    /// The requested bytes lie past the end of the source.
     #[error("{path}: has no bytes up to {end}, it ends at {len}")]
     PastEnd {
         /// The file, or the name of the pipe.
         path: PathBuf,
-        /// One past the last byte asked for.
+        /// The end of the requested bytes, exclusive.
         end: u64,
-        /// One past the last byte there is.
+        /// The end of the source, exclusive.
         len: u64,
     },
-    /// Somebody asked for more bytes at once than a buffer holds.
+    /// The requested bytes do not fit into one buffer.
     #[error("{path}: {len} bytes asked for at once, a block holds {block_bytes}")]
     TooLong {
         /// The file.
         path: PathBuf,
-        /// The bytes asked for.
+        /// The number of requested bytes.
         len: u64,
-        /// The bytes one buffer holds.
+        /// The capacity of one buffer.
         block_bytes: u64,
     },
-    /// A source gave another number of bytes than it was asked for.
+    /// A source returned another number of bytes than requested.
     #[error("{got} bytes instead of {wanted} at byte {offset} of the source")]
     WrongLength {
-        /// The first byte asked for.
+        /// The first requested byte.
         offset: u64,
-        /// The bytes asked for.
+        /// The number of requested bytes.
         wanted: u64,
-        /// The bytes given.
+        /// The number of returned bytes.
         got: u64,
     },
     /// The pipe ended before its first byte.
@@ -100,57 +100,57 @@ pub enum SourceError {
         /// The name of the pipe.
         name: PathBuf,
     },
-    /// The memory allowed to pipes cannot hold one chunk.
+    /// The memory budget of pipes cannot hold one chunk.
     #[error(
         "{name}: chunks of {chunk_bytes} bytes need {needed} bytes of memory, {budget_bytes} are allowed: \
-         raise --max-buffer-memory or lower --chunk-size"
+         allow streams more memory or use smaller chunks"
     )]
     Budget {
         /// The name of the pipe.
         name: PathBuf,
         /// The bytes of a chunk.
         chunk_bytes: u64,
-        /// The least budget that will do, in bytes.
+        /// The smallest budget that suffices, in bytes.
         needed: u64,
         /// The budget given, in bytes.
         budget_bytes: u64,
     },
 }
 
-/// The one more try that a failing read is worth: a disk, or a file server that comes back, may fail once.
+/// One retry of a failed read: a disk, or a file server that restarts, may fail once.
 #[derive(Debug, Default)]
-pub(super) struct SecondTry {
+pub(super) struct RetryOnce {
     is_used: bool,
 }
 
-impl SecondTry {
-    /// Returns `true` when the read is to be tried again after this error; once at most.
-    pub(super) fn takes(&mut self, error: &io::Error) -> bool {
+impl RetryOnce {
+    /// Returns `true` if the read may be tried again after this error; at most once.
+    pub(super) fn allows(&mut self, error: &io::Error) -> bool {
         let may_pass = matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::STALE));
         may_pass && !std::mem::replace(&mut self.is_used, true)
     }
 }
 
-/// How a file differs from what it was when it was opened.
+/// A change of a file since it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It became shorter; lengths in bytes.
+    /// The file became shorter; lengths in bytes.
     Truncated {
-        /// At opening.
+        /// The length at opening.
         from: u64,
-        /// Now.
+        /// The present length.
         to: u64,
     },
-    /// It became longer; lengths in bytes.
+    /// The file became longer; lengths in bytes.
     Grown {
-        /// At opening.
+        /// The length at opening.
         from: u64,
-        /// Now.
+        /// The present length.
         to: u64,
     },
-    /// Somebody wrote to it, its length is the same.
+    /// The file was written to; its length is the same.
     Rewritten,
-    /// Its attributes or links changed (`ctime`); its content may have, with `mtime` put back.
+    /// The attributes or links changed (`ctime`). The content may have changed too, if mtime was restored.
     Touched,
     /// The path leads to another file.
     Replaced,
@@ -159,15 +159,16 @@ pub enum Change {
 }
 
 impl Change {
-    /// Returns `true` when the open file has the bytes that it was opened with, unless a program put mtime back.
-    pub fn harms_no_byte(self) -> bool {
+    /// Returns `true` if the open file has the bytes that it was opened with, unless a program restored
+    /// mtime.
+    pub fn keeps_content(self) -> bool {
         match self {
             Change::Touched | Change::Removed => true,
             Change::Truncated { .. } | Change::Grown { .. } | Change::Rewritten | Change::Replaced => false,
         }
     }
 
-    /// A stable name, for machine-readable output: `removed`.
+    /// Returns a stable name for machine-readable output, such as `removed`.
     pub fn name(self) -> &'static str {
         match self {
             Change::Truncated { .. } => "truncated",
@@ -199,9 +200,9 @@ mod tests {
 
     #[test]
     fn a_read_that_may_have_failed_by_chance_is_tried_once_more() {
-        let mut second_try = SecondTry::default();
-        assert!(!second_try.takes(&Errno::ISDIR.into()));
-        assert!(second_try.takes(&Errno::STALE.into()));
-        assert!(!second_try.takes(&Errno::IO.into()));
+        let mut retry = RetryOnce::default();
+        assert!(!retry.allows(&Errno::ISDIR.into()));
+        assert!(retry.allows(&Errno::STALE.into()));
+        assert!(!retry.allows(&Errno::IO.into()));
     }
 }

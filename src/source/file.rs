@@ -1,4 +1,4 @@
-//! The opened file, and whether it is still the one that was opened.
+//! An open file, and the check that it has not changed since it was opened.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -14,50 +14,50 @@ use super::error::{Change, SourceError};
 use super::file_system::FileSystem;
 use crate::extent::Extent;
 
-/// A regular file, opened for reading, with what it was at opening. Cheap to clone.
+/// A regular file opened for reading, with its identity at opening. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    inner: Arc<Inner>,
+    inner: Arc<OpenedFile>,
     strictness: Strictness,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct OpenedFile {
     file: Arc<File>,
     path: PathBuf,
-    identity: Identity,
+    identity: FileIdentity,
     file_system: FileSystem,
-    /// The first change that harmed no byte.
+    /// The first change that kept the content.
     touched: OnceLock<Change>,
 }
 
-/// The changes that count while a file is open.
+/// The changes of an open file that count as errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
-    /// Those of its length and of mtime, and another file at its path. The kernel moves mtime with every write.
+    /// Changes of length or mtime, and another file at the path. The kernel updates mtime with every write.
     #[default]
     Content,
-    /// Those of its attributes, its links and its name as well: a program can put mtime back after a write.
+    /// Also changes of attributes, links and name: a program can restore mtime after a write.
     Attributes,
 }
 
-/// What makes a file the same file with the same content, as far as the kernel tells (stat(2)).
+/// The properties that identify a file and its content (stat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The device it lies on.
+pub struct FileIdentity {
+    /// The device number.
     pub device: u64,
-    /// Its inode there.
+    /// The inode number on the device.
     pub inode: u64,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub len: u64,
     /// The last write, in nanoseconds since 1970.
     pub mtime_ns: i128,
-    /// The last change of content, attributes or links, in nanoseconds since 1970; cannot be put back.
+    /// The last change of content, attributes or links, in nanoseconds since 1970; programs cannot set it.
     pub ctime_ns: i128,
 }
 
 impl SourceFile {
-    /// Opens a regular file. Never waits for the other end of a pipe.
+    /// Opens a regular file. Does not block on a pipe without a writer.
     ///
     /// # Errors
     /// [`SourceError::NotFound`], [`SourceError::IsDirectory`], [`SourceError::NotAFile`] or
@@ -82,72 +82,73 @@ impl SourceFile {
         if let Err(errno) = rustix::fs::fcntl_setfl(&file, OFlags::empty()) {
             return Err(unreadable(path, errno.into()));
         }
-        let (identity, file_system) = (Identity::of(&metadata), FileSystem::of(&file));
-        let inner = Inner { file: Arc::new(file), path, identity, file_system, touched: OnceLock::new() };
+        let (identity, file_system) = (FileIdentity::of(&metadata), FileSystem::of(&file));
+        let inner =
+            OpenedFile { file: Arc::new(file), path, identity, file_system, touched: OnceLock::new() };
         Ok(SourceFile { inner: Arc::new(inner), strictness: Strictness::default() })
     }
 
-    /// The same file, with other changes that count.
-    pub fn strictness(self, strictness: Strictness) -> SourceFile {
+    /// Returns the file with another [`Strictness`].
+    pub fn with_strictness(self, strictness: Strictness) -> SourceFile {
         SourceFile { strictness, ..self }
     }
 
-    /// Its length at opening, in bytes.
-    #[allow(clippy::len_without_is_empty)] // Whether to upload nothing is for the plan.
+    /// Returns the length at opening, in bytes.
+    #[allow(clippy::len_without_is_empty)] // The plan decides about empty files.
     pub fn len(&self) -> u64 {
         self.inner.identity.len
     }
 
-    /// The path as it was given.
+    /// Returns the path as it was given.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// What it was at opening.
-    pub fn identity(&self) -> Identity {
+    /// Returns the identity at opening.
+    pub fn identity(&self) -> FileIdentity {
         self.inner.identity
     }
 
-    /// The file system that it lies on.
+    /// Returns the file system of the file.
     pub fn file_system(&self) -> FileSystem {
         self.inner.file_system
     }
 
-    /// The first change of attributes, links or name that a check found and that harmed no byte.
+    /// Returns the first change of attributes, links or name that a check found and that kept the content.
     pub fn touched(&self) -> Option<Change> {
         self.inner.touched.get().copied()
     }
 
-    /// What the open file is now: its ctime may have moved since it was opened.
+    /// Returns the present identity of the open file, whose ctime may have changed since it was opened.
     ///
     /// # Errors
-    /// [`SourceError::Unreadable`] when the kernel does not tell.
-    pub fn identity_now(&self) -> Result<Identity, SourceError> {
-        self.file().metadata().map(|now| Identity::of(&now)).map_err(|io| self.unreadable(io))
+    /// [`SourceError::Unreadable`] if fstat(2) fails.
+    pub fn current_identity(&self) -> Result<FileIdentity, SourceError> {
+        self.file().metadata().map(|now| FileIdentity::of(&now)).map_err(|io| self.unreadable(io))
     }
 
-    /// The open descriptor.
+    /// Returns the open descriptor.
     pub fn file(&self) -> &Arc<File> {
         &self.inner.file
     }
 
-    /// Asks the kernel whether the open file still has the bytes that it was opened with, and whether its path
-    /// leads to another file by now.
+    /// Checks that the open file still has the bytes that it was opened with, and that its path leads to the
+    /// same file.
     ///
-    /// A change that harms no byte is kept for [`SourceFile::touched`], unless the strictness says that it counts. Two
-    /// system calls; worth it once a chunk and once at the end.
+    /// A change that keeps the content is recorded for [`SourceFile::touched`], unless the strictness counts
+    /// it as an error. Costs two system calls, for once per chunk and once at the end.
     ///
     /// # Errors
-    /// [`SourceError::Changed`] with what changed; [`SourceError::Unreadable`] when the kernel does not tell.
+    /// [`SourceError::Changed`] with the change; [`SourceError::Unreadable`] if fstat(2) fails.
     pub fn check_unchanged(&self) -> Result<(), SourceError> {
         let now = self.file().metadata().map_err(|io| self.unreadable(io))?;
-        let mut change = self.identity().change_to(&Identity::of(&now));
-        // Removing or renaming a file touches it too: the path tells the better story.
+        let mut change = self.identity().change_to(&FileIdentity::of(&now));
+        // Removing or renaming a file changes its ctime too; the path gives the more precise reason.
         if matches!(change, None | Some(Change::Touched)) {
             change = self.change_of_path(&now).or(change);
         }
         match change {
-            Some(change) if change.harms_no_byte() && self.strictness == Strictness::Content => {
+            Some(change) if change.keeps_content() && self.strictness == Strictness::Content => {
                 self.inner.touched.get_or_init(|| change);
                 Ok(())
             }
@@ -156,24 +157,28 @@ impl SourceFile {
         }
     }
 
-    /// Compares with the open file as it is now: overlayfs may give it another number when it copies it up.
+    /// Compares the path with the open file as it is now: overlayfs may change its inode number when it
+    /// copies the file up.
     fn change_of_path(&self, open: &Metadata) -> Option<Change> {
         match std::fs::metadata(self.path()) {
             Ok(there) if is_same_file(open, &there) => None,
-            // A file system that numbers its files anew may have done so: what can be compared is equal.
+            // The file system may have assigned a new inode number: the properties that remain comparable are
+            // equal.
             Ok(there) if self.file_system() != FileSystem::Stable && has_same_look(open, &there) => None,
             Ok(_) => Some(Change::Replaced),
-            // It cannot be reached by its path any more, and is read by its descriptor.
+            // The path leads nowhere now; the open descriptor still reads the file.
             Err(_) => Some(Change::Removed),
         }
     }
 
-    /// The same file by a second descriptor that leaves the page cache alone (`O_DIRECT`, open(2)).
+    /// Opens the same file by a second descriptor that bypasses the page cache (`O_DIRECT`, open(2)).
     ///
-    /// It is opened by the first descriptor (proc_pid_fd(5)), because its path may lead elsewhere by now.
+    /// Opened by way of the first descriptor (proc_pid_fd(5)), because the path may lead to another file by
+    /// now.
     pub(super) fn open_direct(&self) -> io::Result<File> {
         let flags = OFlags::DIRECT | OFlags::NONBLOCK | OFlags::NOCTTY;
         let descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.file().as_raw_fd()));
+        // /proc may not be mounted, as in a chroot.
         let file = match open_with(&descriptor, flags) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => open_with(self.path(), flags)?,
             opened => opened?,
@@ -185,7 +190,7 @@ impl SourceFile {
         Ok(file)
     }
 
-    /// Refuses what lies past the end as it was at opening.
+    /// Checks that the extent lies within the length at opening.
     pub(super) fn check_extent(&self, extent: Extent) -> Result<(), SourceError> {
         if extent.end() > self.len() {
             return Err(SourceError::PastEnd {
@@ -197,13 +202,13 @@ impl SourceFile {
         Ok(())
     }
 
-    /// The error of a read that met the end of the file at `offset`, which lies before its length.
-    pub(super) fn ended_at(&self, offset: u64) -> SourceError {
+    /// Returns the error of a read that reached the end of the file at `offset`, before its length.
+    pub(super) fn unexpected_end_at(&self, offset: u64) -> SourceError {
         self.changed_or(offset, io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// The error of a page at `offset` that a map could not show: cut off, or on a failing disk.
-    pub(super) fn lost_at(&self, offset: u64) -> SourceError {
+    /// Returns the error of a mapped page at `offset` that was missing: truncated, or on a failing disk.
+    pub(super) fn missing_page_at(&self, offset: u64) -> SourceError {
         self.changed_or(offset, Errno::IO.into())
     }
 
@@ -220,9 +225,9 @@ impl SourceFile {
     }
 }
 
-impl Identity {
-    fn of(metadata: &Metadata) -> Identity {
-        Identity {
+impl FileIdentity {
+    fn of(metadata: &Metadata) -> FileIdentity {
+        FileIdentity {
             device: metadata.dev(),
             inode: metadata.ino(),
             len: metadata.len(),
@@ -231,8 +236,8 @@ impl Identity {
         }
     }
 
-    /// What happened to a file that was `self` and is `now`; `None` when nothing did.
-    fn change_to(&self, now: &Identity) -> Option<Change> {
+    /// Returns the change from `self` to `now`; `None` if there is none.
+    fn change_to(&self, now: &FileIdentity) -> Option<Change> {
         let (from, to) = (self.len, now.len);
         if to < from {
             Some(Change::Truncated { from, to })
@@ -276,152 +281,4 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt;
-    use std::time::{Duration, SystemTime};
-
-    use super::*;
-
-    fn change_after(act: impl FnOnce(&Path)) -> Option<Change> {
-        after(Strictness::Content, act).unwrap_or_else(Some)
-    }
-
-    /// The change that counts as an error, or the one that harmed no byte.
-    fn after(strictness: Strictness, act: impl FnOnce(&Path)) -> Result<Option<Change>, Change> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("movie.mp4");
-        fs::write(&path, b"twelve bytes").unwrap();
-        let file = SourceFile::open(&path).unwrap().strictness(strictness);
-        file.check_unchanged().unwrap();
-        // Later than the clock's tick in which it was written.
-        std::thread::sleep(Duration::from_millis(20));
-        act(&path);
-        match file.check_unchanged() {
-            Ok(()) => Ok(file.touched()),
-            Err(SourceError::Changed { path: named, change }) if named == path => Err(change),
-            Err(other) => panic!("{other:?}"),
-        }
-    }
-
-    fn reopen(path: &Path) -> File {
-        OpenOptions::new().write(true).open(path).unwrap()
-    }
-
-    #[test]
-    fn a_file_left_alone_is_unchanged() {
-        assert_eq!(change_after(|_| {}), None);
-        assert_eq!(change_after(|path| drop(fs::read(path))), None);
-    }
-
-    fn link(path: &Path) {
-        fs::hard_link(path, path.with_extension("link")).unwrap();
-    }
-
-    fn protect(path: &Path) {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
-    }
-
-    fn set_accessed(path: &Path) {
-        let times = fs::FileTimes::new().set_accessed(SystemTime::UNIX_EPOCH);
-        reopen(path).set_times(times).unwrap();
-    }
-
-    fn rename(path: &Path) {
-        fs::rename(path, path.with_extension("other")).unwrap();
-    }
-
-    #[test]
-    fn what_harms_no_byte_is_kept_for_a_warning_and_counts_only_where_that_is_asked_for() {
-        type Act = fn(&Path);
-        let acts: [(Act, Change); 5] = [
-            (link, Change::Touched),
-            (protect, Change::Touched),
-            (set_accessed, Change::Touched),
-            (rename, Change::Removed),
-            (|path| fs::remove_file(path).unwrap(), Change::Removed),
-        ];
-        for (act, change) in acts {
-            assert_eq!(after(Strictness::Content, act), Ok(Some(change)));
-            assert_eq!(after(Strictness::Attributes, act), Err(change));
-        }
-    }
-
-    #[test]
-    fn a_write_counts_also_where_the_file_was_renamed_before() {
-        let rename_and_write = |path: &Path| {
-            rename(path);
-            reopen(&path.with_extension("other")).write_all(b"other").unwrap();
-        };
-        assert_eq!(after(Strictness::Content, rename_and_write), Err(Change::Rewritten));
-    }
-
-    #[test]
-    fn a_renamed_or_removed_file_is_opened_a_second_time_by_its_descriptor() {
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let path = folder.path().join("movie.mp4");
-        fs::write(&path, b"twelve bytes").unwrap();
-        let file = SourceFile::open(&path).unwrap();
-        let Ok(_) = file.open_direct() else {
-            return println!("skipped: the file system has no O_DIRECT");
-        };
-        rename(&path);
-        fs::write(&path, b"another file").unwrap();
-        let inode = |file: &File| file.metadata().unwrap().ino();
-        assert_eq!(inode(&file.open_direct().unwrap()), file.identity().inode);
-        fs::remove_file(path.with_extension("other")).unwrap();
-        assert_eq!(inode(&file.open_direct().unwrap()), file.identity().inode);
-    }
-
-    #[test]
-    fn times_before_1970_and_after_2262_are_kept_to_the_nanosecond() {
-        for (seconds, nsec) in [(-2, 5), (0, 0), (13_569_465_600, 7), (i64::MAX, 999_999_999)] {
-            assert_eq!(nanoseconds(seconds, nsec).div_euclid(1_000_000_000), i128::from(seconds));
-            assert_eq!(nanoseconds(seconds, nsec).rem_euclid(1_000_000_000), i128::from(nsec));
-        }
-    }
-
-    #[test]
-    fn every_kind_of_change_has_its_name() {
-        let cut = |path: &Path| reopen(path).set_len(3).unwrap();
-        assert_eq!(change_after(cut), Some(Change::Truncated { from: 12, to: 3 }));
-        let grow = |path: &Path| reopen(path).set_len(13).unwrap();
-        assert_eq!(change_after(grow), Some(Change::Grown { from: 12, to: 13 }));
-        assert_eq!(change_after(|path| fs::remove_file(path).unwrap()), Some(Change::Removed));
-        assert_eq!(change_after(link), Some(Change::Touched));
-        let replace = |path: &Path| {
-            fs::write(path.with_extension("new"), b"twelve bytes").unwrap();
-            fs::rename(path.with_extension("new"), path).unwrap();
-        };
-        assert_eq!(change_after(replace), Some(Change::Replaced));
-        let rewrite = |path: &Path| {
-            let mut file = reopen(path);
-            file.write_all(b"other").unwrap();
-            file.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
-        };
-        assert_eq!(change_after(rewrite), Some(Change::Rewritten));
-    }
-
-    #[test]
-    fn what_is_not_a_readable_file_says_what_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = |name: &str| SourceFile::open(folder.path().join(name)).unwrap_err();
-        assert!(matches!(open("missing"), SourceError::NotFound { .. }));
-        assert!(matches!(open(""), SourceError::IsDirectory { .. }));
-        let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
-        assert!(matches!(open("socket"), SourceError::NotAFile { .. }));
-        let device = SourceFile::open("/dev/null").unwrap_err();
-        assert!(matches!(device, SourceError::NotAFile { .. }));
-        assert_eq!(device.to_string().split(':').next(), Some("/dev/null"));
-    }
-
-    #[test]
-    fn opening_a_pipe_without_a_writer_does_not_wait() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fifo");
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        assert!(matches!(SourceFile::open(path), Err(SourceError::NotAFile { .. })));
-    }
-}
+mod tests;

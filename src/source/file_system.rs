@@ -1,11 +1,11 @@
-//! File systems, by what they keep of a file from one mount to the next.
+//! File systems, by the properties of a file that survive a remount.
 
 use std::fs::File;
 
-/// A file system, by what stat(2) says of the same file after the next mount.
+/// A file system, by the stat(2) fields of a file that survive a remount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FileSystem {
-    /// Inode number and ctime stay: ext4, XFS, Btrfs, tmpfs, NFS. Also what is not known.
+    /// Inode number and ctime stay: ext4, XFS, Btrfs, tmpfs, NFS. Also unknown file systems.
     #[default]
     Stable,
     /// The inode number may be a new one, ctime stays: overlayfs, SMB.
@@ -17,7 +17,7 @@ pub enum FileSystem {
 }
 
 impl FileSystem {
-    /// The file system of an open file. One that cannot be asked counts as stable, which trusts the least.
+    /// Returns the file system of an open file; stable, the strictest assumption, if fstatfs(2) fails.
     pub(super) fn of(file: &File) -> FileSystem {
         // The type is a signed word on some machines, and a magic number of 32 bits on all.
         rustix::fs::fstatfs(file).map_or(FileSystem::Stable, |found| FileSystem::of_type(found.f_type as u32))
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_type_that_the_kernel_reports_says_what_is_kept() {
+    fn file_systems_are_classified_by_their_statfs_type() {
         for (magic, kept) in [
             (0xef53, FileSystem::Stable),
             (0x0102_1994, FileSystem::Stable),

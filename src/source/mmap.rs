@@ -1,52 +1,45 @@
-//! A map of the whole file, handed out in slices.
+//! A map of the whole file, returned in slices.
 //!
-//! On plain connections nobody reads the map: the slices tell the kernel which bytes to send, and a
-//! file truncated meanwhile is a short `sendfile`. Where the bytes are encrypted the map is read, and
-//! touching a page beyond the end of the file raises SIGBUS, whose default action ends the process.
-//! For such maps a handler of that signal is installed, once: it puts zero pages in the place of the
-//! rest of the map and marks the map, whose source from then on gives [`SourceError::Changed`].
-//! Faults outside of our maps go to the handler that was there before.
+//! On plain connections the map is never read: the slices identify the bytes for the kernel to send, and a
+//! file truncated meanwhile is a short `sendfile`. For encryption the map is read in user space under the
+//! handler in `sigbus.rs`.
 
-use std::ffi::c_void;
 use std::fs::File;
 use std::io;
-use std::mem::{self, MaybeUninit};
-use std::os::fd::AsRawFd;
-use std::ptr;
 use std::rc::Rc;
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 use super::Source;
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::probe::{Choice, Declined, Delivery};
-use super::reads::Reads;
+use super::reader::{Choice, Delivery, Unavailable};
+use super::reads::ReadTracker;
+use super::sigbus::SigbusGuard;
 use crate::extent::Extent;
 
-/// Slices of a map. Cheap to clone.
+/// A source of slices of a map. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MmapSource {
-    inner: Rc<Inner>,
+    inner: Rc<MmapInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct MmapInner {
     file: SourceFile,
     whole: Bytes,
-    map: Arc<Map>,
-    waits: bool, // Some of it has to come from a disk.
-    reads: Reads,
+    map: Arc<FileMap>,
+    may_block: bool, // A part of the file has to come from a disk.
+    reads: ReadTracker,
 }
 
-/// Where in memory a file is mapped, for an adapter that sends the file instead of the memory.
+/// The memory region of a mapped file, for a transport that sends the file instead of the memory.
 #[derive(Clone, Debug)]
-pub struct Region {
+pub struct MappedRegion {
     /// The address of the file's first byte.
     pub address: usize,
     /// The length of the map in bytes.
@@ -57,45 +50,46 @@ pub struct Region {
 
 impl MmapSource {
     /// # Errors
-    /// When the process may not map that much, or too many maps are read in user space already.
-    pub(super) fn new(file: &SourceFile, choice: &Choice) -> Result<MmapSource, Declined> {
+    /// If the process may not map that much, or too many maps are read in user space already.
+    pub(super) fn new(file: &SourceFile, choice: &Choice) -> Result<MmapSource, Unavailable> {
         let raw = map(file)?;
         let guard = match choice.delivery {
             Delivery::Plain => None,
-            Delivery::Tls => Some(Guard::over(&raw)?),
+            Delivery::Tls => Some(SigbusGuard::over(&raw)?),
         };
-        let map = Arc::new(Map { guard, raw, len: file.len() as usize, present: AtomicUsize::new(0) });
-        let whole = Bytes::from_owner(Whole(Arc::clone(&map)));
-        let (file, waits) = (file.clone(), !choice.residency.is_whole());
-        Ok(MmapSource { inner: Rc::new(Inner { file, whole, map, waits, reads: Reads::default() }) })
+        let map = Arc::new(FileMap { guard, raw, len: file.len() as usize, present: AtomicUsize::new(0) });
+        let whole = Bytes::from_owner(MapBytes(Arc::clone(&map)));
+        let (file, may_block) = (file.clone(), !choice.residency.is_fully_cached());
+        Ok(MmapSource {
+            inner: Rc::new(MmapInner { file, whole, map, may_block, reads: ReadTracker::default() }),
+        })
     }
 
-    /// Where the file is in memory.
-    pub fn region(&self) -> Region {
+    /// Returns the memory region of the file.
+    pub fn region(&self) -> MappedRegion {
         let whole = &self.inner.whole;
         let file = Arc::clone(self.inner.file.file());
-        Region { address: whole.as_ptr() as usize, len: whole.len(), file }
+        MappedRegion { address: whole.as_ptr() as usize, len: whole.len(), file }
     }
 
-    fn is_read_here(&self) -> bool {
+    fn is_read_in_user_space(&self) -> bool {
         self.inner.map.guard.is_some()
     }
 }
 
 impl Source for MmapSource {
     fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
-        match self.is_read_here() && self.inner.waits && !extent.is_empty() {
-            true => None,
-            false => Some(self.inner.slice(extent)),
-        }
+        let must_wait = self.is_read_in_user_space() && self.inner.may_block && !extent.is_empty();
+        if must_wait { None } else { Some(self.inner.slice(extent)) }
     }
 
     fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<> {
         let inner = Rc::clone(&self.inner);
         async move {
-            // What the disk takes long for happens on a blocking thread; the pages are there afterwards.
+            // Page faults that wait for the disk happen on a blocking thread, so that the worker's other
+            // lanes go on.
             let map = Arc::clone(&inner.map);
-            let populating = inner.reads.on_thread(move || map.populate(extent));
+            let populating = inner.reads.run_blocking(move || map.populate(extent));
             let stopped = |error| inner.file.read_error(extent.offset(), io::Error::other(error));
             let _ = populating.await.map_err(stopped)?;
             inner.slice(extent)
@@ -103,38 +97,33 @@ impl Source for MmapSource {
     }
 
     fn block_bytes(&self) -> u64 {
-        match self.is_read_here() {
-            true => READ_BLOCK_BYTES,
-            false => u64::MAX,
-        }
+        if self.is_read_in_user_space() { READ_BLOCK_BYTES } else { u64::MAX }
     }
 
     fn depth(&self) -> usize {
-        match self.is_read_here() && self.inner.waits {
-            true => super::DEPTH,
-            false => 1,
-        }
+        if self.is_read_in_user_space() && self.inner.may_block { super::DEFAULT_DEPTH } else { 1 }
     }
 
     fn needs_check(&self) -> bool {
-        self.is_read_here()
+        self.is_read_in_user_space()
     }
 
     fn check(&self) -> Result<(), SourceError> {
-        self.inner.map.fault().map_or(Ok(()), |at| Err(self.inner.file.lost_at(at)))
+        self.inner.map.fault().map_or(Ok(()), |at| Err(self.inner.file.missing_page_at(at)))
     }
 }
 
-impl Inner {
+impl MmapInner {
     fn slice(&self, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         if let Some(at) = self.map.fault() {
-            return Err(self.file.lost_at(at));
+            return Err(self.file.missing_page_at(at));
         }
-        // Takes the faults at once, and meets the end of a truncated file without a signal; twice, as a disk may fail once.
+        // MADV_POPULATE_READ takes all faults in one call and reports a truncated file without a signal. It
+        // is tried twice, because a disk may fail once.
         let is_missing = || self.map.populate(extent).is_err();
         if self.map.guard.is_some() && is_missing() && is_missing() {
-            return Err(self.file.lost_at(extent.offset()));
+            return Err(self.file.missing_page_at(extent.offset()));
         }
         Ok(self.whole.slice(extent.offset() as usize..extent.end() as usize))
     }
@@ -142,46 +131,47 @@ impl Inner {
 
 /// The map itself. Unmapped when the source and the last slice are gone.
 #[derive(Debug)]
-struct Map {
-    guard: Option<Guard>, // Before the memory: afterwards the addresses may be anybody's.
+struct FileMap {
+    guard: Option<SigbusGuard>, // Dropped before the memory, whose addresses may be reused afterwards.
     raw: MmapRaw,
     len: usize,
-    /// Bytes made present since others were let go.
+    /// Bytes populated since the last release of pages.
     present: AtomicUsize,
 }
 
-impl Map {
-    /// Makes the extent's pages present. An error means that some of them cannot be.
+impl FileMap {
+    /// Populates the extent's pages. An error means that at least one page cannot be populated.
     fn populate(&self, extent: Extent) -> io::Result<()> {
         let (offset, len) = (extent.offset() as usize, extent.len() as usize);
-        if self.present.fetch_add(len, Ordering::Relaxed) >= PRESENT_BYTES {
+        if self.present.fetch_add(len, Ordering::Relaxed) >= MOST_PRESENT_BYTES {
             self.present.store(len, Ordering::Relaxed);
-            self.let_go();
+            self.release_pages();
         }
         match self.raw.advise_range(Advice::PopulateRead, offset, len) {
-            // Before Linux 5.14 the pages come one by one, when they are touched.
+            // Before Linux 5.14 there is no MADV_POPULATE_READ; pages are populated when they are touched.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             populated => populated,
         }
     }
 
-    /// Gives back the page tables of what was read: a file of 30 GiB would come to hold 60 MiB of them, and
-    /// count as the largest process there is when memory runs out. What is still in use comes back when touched.
-    fn let_go(&self) {
+    /// Releases the page tables of the pages read so far. Otherwise a file of 30 GiB would hold 60 MiB of
+    /// page tables, and the process would be the largest candidate when memory runs out. A page still in use
+    /// is populated again when touched.
+    fn release_pages(&self) {
         // SAFETY: the map is of a file and read only, so that a page let go shows the file's bytes again.
         let _ = unsafe { self.raw.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
-    /// The file's byte from which on its map was found missing.
+    /// Returns the offset of the file's first byte that was missing in the map, if any was.
     fn fault(&self) -> Option<u64> {
         let address = self.guard.as_ref()?.fault()?;
         Some((address - self.raw.as_ptr() as usize) as u64)
     }
 }
 
-struct Whole(Arc<Map>);
+struct MapBytes(Arc<FileMap>);
 
-impl AsRef<[u8]> for Whole {
+impl AsRef<[u8]> for MapBytes {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `len` bytes are mapped for reading from `as_ptr` on for as long as the `Arc` lives. What
         // other processes write to the file may show; nothing here relies on two reads being equal.
@@ -189,369 +179,23 @@ impl AsRef<[u8]> for Whole {
     }
 }
 
-/// Whether the process may map the file.
-pub(super) fn mappable(file: &SourceFile) -> Result<(), Declined> {
+/// Checks that the process may map the file.
+pub(super) fn mappable(file: &SourceFile) -> Result<(), Unavailable> {
     map(file).map(drop)
 }
 
-fn map(file: &SourceFile) -> Result<MmapRaw, Declined> {
-    let len = usize::try_from(file.len()).map_err(|_| Declined::other(&io::ErrorKind::OutOfMemory.into()))?;
+fn map(file: &SourceFile) -> Result<MmapRaw, Unavailable> {
+    let len = usize::try_from(file.len())
+        .map_err(|_| Unavailable::from_other_error(&io::ErrorKind::OutOfMemory.into()))?;
     let file: &File = file.file();
-    MmapOptions::new().len(len).map_raw_read_only(file).map_err(|error| Declined::other(&error))
+    MmapOptions::new().len(len).map_raw_read_only(file).map_err(|error| Unavailable::from_other_error(&error))
 }
 
-// What follows is known to the whole process, as signal handlers are: the maps read in user space.
-
-static SLOTS: [Slot; MAX_GUARDED] = [const { Slot::free() }; MAX_GUARDED];
-
-/// Who claims or frees a slot, or installs the handler; never taken by the handler.
-static CLAIMING: Mutex<()> = Mutex::new(());
-
-/// What handled SIGBUS before us.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
-
-/// Addresses that the handler answers for. Written under [`CLAIMING`], read by the handler at any time.
-struct Slot {
-    /// Odd while claimed; different after every claim, so the handler never mixes two.
-    generation: AtomicUsize,
-    start: AtomicUsize,
-    end: AtomicUsize,
-    /// The first page that was missing; zero while none was.
-    fault: AtomicUsize,
-}
-
-/// A claim to one of the slots, given up on drop.
-#[derive(Debug)]
-struct Guard {
-    slot: usize,
-}
-
-impl Guard {
-    fn over(map: &MmapRaw) -> Result<Guard, Declined> {
-        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
-        install().map_err(|error| Declined::other(&error))?;
-        let is_free = |slot: &Slot| slot.generation.load(Ordering::Relaxed).is_multiple_of(2);
-        let slot = SLOTS.iter().position(is_free).ok_or(Declined::TooManyMaps { limit: MAX_GUARDED })?;
-        let start = map.as_ptr() as usize;
-        SLOTS[slot].claim(start, start + map.len().next_multiple_of(rustix::param::page_size()));
-        Ok(Guard { slot })
-    }
-
-    fn fault(&self) -> Option<usize> {
-        match SLOTS[self.slot].fault.load(Ordering::Acquire) {
-            0 => None,
-            address => Some(address),
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _claiming = CLAIMING.lock().unwrap_or_else(PoisonError::into_inner);
-        SLOTS[self.slot].generation.fetch_add(1, Ordering::Release);
-    }
-}
-
-impl Slot {
-    const fn free() -> Slot {
-        Slot {
-            generation: AtomicUsize::new(0),
-            start: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            fault: AtomicUsize::new(0),
-        }
-    }
-
-    fn claim(&self, start: usize, end: usize) {
-        self.fault.store(0, Ordering::Relaxed);
-        self.start.store(start, Ordering::Relaxed);
-        self.end.store(end, Ordering::Relaxed);
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    /// The end of the claimed addresses, when `address` is one of them.
-    fn end_after(&self, address: usize) -> Option<usize> {
-        let generation = self.generation.load(Ordering::Acquire);
-        let (start, end) = (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
-        fence(Ordering::Acquire);
-        let settled = generation % 2 == 1 && self.generation.load(Ordering::Relaxed) == generation;
-        (settled && start <= address && address < end).then_some(end)
-    }
-}
-
-/// Puts our handler before whatever handles SIGBUS now, once. The caller holds [`CLAIMING`].
-fn install() -> io::Result<()> {
-    if PREVIOUS.get().is_some() {
-        return Ok(());
-    }
-    let previous = exchange_handler(None)?;
-    PREVIOUS.get_or_init(|| previous);
-    let mut ours = previous;
-    ours.sa_sigaction = on_sigbus as *const () as usize;
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    exchange_handler(Some(&ours)).map(drop)
-}
-
-/// sigaction(2) for SIGBUS.
-fn exchange_handler(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    let mut old = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: `new` is null or points to a sigaction, `old` to room for one.
-    let done =
-        unsafe { libc::sigaction(libc::SIGBUS, new.map_or(ptr::null(), ptr::from_ref), old.as_mut_ptr()) };
-    if done != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: zeroed, which is a valid sigaction, and then written by the kernel.
-    Ok(unsafe { old.assume_init() })
-}
-
-/// The handler of SIGBUS. It allocates nothing, takes no lock and leaves errno as it was.
-extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: SA_SIGINFO promises a siginfo that is valid while the handler runs.
-    let info_ref = unsafe { &*info };
-    // SAFETY: a SIGBUS from the kernel carries an address; one sent by a process is not BUS_ADRERR.
-    let address = unsafe { info_ref.si_addr() } as usize;
-    let ours = info_ref.si_code == libc::BUS_ADRERR && SLOTS.iter().any(|slot| blank(slot, address));
-    if !ours {
-        pass_on(signal, info, context);
-    }
-}
-
-/// Replaces the slot's pages from `address` on by zero pages, if they are the slot's.
-fn blank(slot: &Slot, address: usize) -> bool {
-    let Some(end) = slot.end_after(address) else { return false };
-    let page = address - address % rustix::param::page_size();
-    // The mark comes first: whoever sees a zero that the file never held can see the mark too.
-    let _ = slot.fault.fetch_update(Ordering::AcqRel, Ordering::Acquire, |fault| match fault {
-        0 => Some(page),
-        earlier => Some(earlier.min(page)),
-    });
-    let flags = MapFlags::PRIVATE | MapFlags::FIXED;
-    // SAFETY: `page..end` is the rest of a map of ours, which stays claimed while the faulting thread,
-    // interrupted here, reads it. memmap2 unmaps the whole range, whatever lies in it by then.
-    unsafe { mmap_anonymous(page as *mut c_void, end - page, ProtFlags::READ, flags) }.is_ok()
-}
-
-/// Does what would have been done without us.
-fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let ignored_or_default = [libc::SIG_IGN, libc::SIG_DFL];
-    match PREVIOUS.get().filter(|previous| !ignored_or_default.contains(&previous.sa_sigaction)) {
-        // The kernel does not let a fault be ignored either: it would happen again for ever.
-        None => die_of(signal),
-        Some(previous) if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-            type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void);
-            // SAFETY: with SA_SIGINFO the field holds a handler of three arguments.
-            let handler = unsafe { mem::transmute::<usize, Handler>(previous.sa_sigaction) };
-            handler(signal, info, context);
-        }
-        Some(previous) => {
-            // SAFETY: without SA_SIGINFO the field holds a handler of one argument.
-            let handler = unsafe { mem::transmute::<usize, extern "C" fn(i32)>(previous.sa_sigaction) };
-            handler(signal);
-        }
-    }
-}
-
-/// Ends the process by the signal's default action, once the handler returns.
-fn die_of(signal: i32) {
-    // SAFETY: async-signal-safe (signal-safety(7)), and the default action is always valid.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
-    // SAFETY: async-signal-safe (signal-safety(7)).
-    unsafe { libc::raise(signal) };
-}
-
-/// Pages of the extent in the page cache; `None` when nobody tells.
-pub(super) fn cached_pages(file: &File, extent: Extent) -> Option<u64> {
-    cachestat(file, extent).or_else(|| mincore(file, extent))
-}
-
-/// Pages in the cache by cachestat(2), since Linux 6.5.
-fn cachestat(file: &File, extent: Extent) -> Option<u64> {
-    let range = [extent.offset(), extent.len()];
-    let mut counts = [0_u64; 5]; // Cached, dirty, under writeback, evicted, recently evicted.
-    let (fd, range, counts_ptr) = (file.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr());
-    // SAFETY: the kernel reads a `struct cachestat_range` of two and writes a `struct cachestat` of five
-    // 64-bit numbers; where it has no such call it says so.
-    let done = unsafe { libc::syscall(SYS_CACHESTAT, fd, range, counts_ptr, 0) };
-    (done == 0).then_some(counts[0])
-}
-
-/// Pages in the cache by mincore(2). To whoever may not write the file it reports all of them.
-fn mincore(file: &File, extent: Extent) -> Option<u64> {
-    let len = extent.len() as usize;
-    let map = MmapOptions::new().offset(extent.offset()).len(len).map_raw_read_only(file).ok()?;
-    let mut states = vec![0_u8; len.div_ceil(rustix::param::page_size())];
-    // SAFETY: `len` bytes are mapped at the address, and `states` has a byte for each of their pages.
-    let done = unsafe { libc::mincore(map.as_mut_ptr().cast(), len, states.as_mut_ptr()) };
-    (done == 0).then(|| states.iter().filter(|state| **state & 1 == 1).count() as u64)
-}
-
-/// Slices of this size are handed out where the map is read, so that a truncation is noticed soon.
+/// The size of a slice if the map is read in user space: small enough to notice a truncation soon.
 const READ_BLOCK_BYTES: u64 = 1 << 20;
 
-/// How much of a map that is read has page tables at most, give or take what is in use.
-const PRESENT_BYTES: usize = 64 << 20;
-
-/// Maps read in user space at once, in the whole process.
-const MAX_GUARDED: usize = 1024;
-
-/// The same number on every architecture (include/uapi/asm-generic/unistd.h).
-const SYS_CACHESTAT: libc::c_long = 451;
+/// The bytes of a map with page tables, at most, apart from slices still in use.
+const MOST_PRESENT_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::Command;
-    use std::thread;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::source::error::Change;
-    use crate::source::probe::{Reader, Residency, Why};
-
-    fn temp_of(len: usize) -> tempfile::NamedTempFile {
-        let mut temp = tempfile::NamedTempFile::new().unwrap();
-        temp.write_all(&vec![7; len]).unwrap();
-        temp
-    }
-
-    fn mapped(temp: &tempfile::NamedTempFile, delivery: Delivery) -> MmapSource {
-        let file = SourceFile::open(temp.path()).unwrap();
-        let residency = Residency { percent: 100 };
-        let choice = Choice { reader: Reader::Mmap, delivery, residency, why: Why::Asked };
-        MmapSource::new(&file, &choice).unwrap()
-    }
-
-    fn assert_truncated(result: Result<impl Sized, SourceError>, wanted: Change) {
-        match result {
-            Err(SourceError::Changed { change, .. }) => assert_eq!(change, wanted),
-            Err(other) => panic!("{other}"),
-            Ok(_) => panic!("nobody noticed"),
-        }
-    }
-
-    #[test]
-    fn reading_a_truncated_map_is_an_error_of_that_file_only() {
-        let (temp, other_temp) = (temp_of(1 << 20), temp_of(1 << 20));
-        let (source, other) = (mapped(&temp, Delivery::Tls), mapped(&other_temp, Delivery::Tls));
-        let whole = source.read_now(Extent::new(0, 1 << 20)).unwrap().unwrap();
-        temp.as_file().set_len(300_000).unwrap();
-        assert!(whole[..294_912].iter().all(|byte| *byte == 7));
-        // Touches missing pages: without the handler the test ends here.
-        assert!(whole[303_104..].iter().all(|byte| *byte == 0));
-        let change = Change::Truncated { from: 1 << 20, to: 300_000 };
-        assert_truncated(source.check(), change);
-        assert_truncated(source.read_now(Extent::new(0, 10)).unwrap(), change);
-        other.check().unwrap();
-        assert_eq!(other.read_now(Extent::new(0, 10)).unwrap().unwrap(), vec![7; 10]);
-    }
-
-    #[test]
-    fn a_block_of_a_truncated_file_is_refused_before_anybody_touches_it() {
-        let temp = temp_of(1 << 20);
-        let source = mapped(&temp, Delivery::Tls);
-        temp.as_file().set_len(0).unwrap();
-        let read = source.read_now(Extent::new(8192, 8192)).unwrap();
-        assert_truncated(read, Change::Truncated { from: 1 << 20, to: 0 });
-    }
-
-    #[test]
-    fn truncations_under_load_leave_the_process_alive() {
-        let readers = (0..2).map(|_| thread::spawn(|| (0..30).for_each(|_| read_while_truncated())));
-        readers.collect::<Vec<_>>().into_iter().for_each(|reader| reader.join().unwrap());
-    }
-
-    fn read_while_truncated() {
-        const LEN: usize = 1 << 20;
-        let temp = temp_of(LEN);
-        let source = mapped(&temp, Delivery::Tls);
-        let slices: Vec<_> = Extent::new(0, LEN as u64)
-            .blocks(64 << 10)
-            .map(|block| source.read_now(block).unwrap().unwrap())
-            .collect();
-        let handle = temp.as_file().try_clone().unwrap();
-        let cutter = thread::spawn(move || {
-            thread::sleep(Duration::from_micros(200));
-            handle.set_len(4096).unwrap();
-        });
-        let mut met_the_end = false;
-        while !met_the_end {
-            met_the_end = slices.iter().any(|slice| std::hint::black_box(slice).contains(&0));
-        }
-        cutter.join().unwrap();
-        assert_truncated(source.check(), Change::Truncated { from: LEN as u64, to: 4096 });
-    }
-
-    /// Runs itself in a child, which faults in a map that is not ours.
-    #[test]
-    fn a_fault_elsewhere_still_ends_the_process() {
-        const CHILD: &str = "RINGLIFT_TEST_FAULT_ELSEWHERE";
-        if std::env::var_os(CHILD).is_some() {
-            let (guarded, foreign) = (temp_of(4096), temp_of(4096));
-            let _guarded = mapped(&guarded, Delivery::Tls);
-            let unguarded =
-                mapped(&foreign, Delivery::Plain).read_now(Extent::new(0, 4096)).unwrap().unwrap();
-            foreign.as_file().set_len(0).unwrap();
-            std::process::exit(i32::from(unguarded[0]));
-        }
-        let test = "source::mmap::tests::a_fault_elsewhere_still_ends_the_process";
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        let output = child.args(["--exact", test]).env(CHILD, "1").output().unwrap();
-        assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{output:?}");
-    }
-
-    #[test]
-    fn a_map_that_is_read_holds_no_more_of_the_file_than_it_may() {
-        let temp = temp_of(0);
-        let len = 3 * PRESENT_BYTES as u64;
-        temp.as_file().set_len(len).unwrap();
-        let source = mapped(&temp, Delivery::Tls);
-        let most = PRESENT_BYTES + READ_BLOCK_BYTES as usize;
-        for block in Extent::new(0, len).blocks(READ_BLOCK_BYTES) {
-            let bytes = source.read_now(block).unwrap().unwrap();
-            assert!(bytes.iter().all(|byte| *byte == 0));
-            let present = present_bytes(source.region().address);
-            assert!((READ_BLOCK_BYTES as usize..=most).contains(&present), "{present} at {block:?}");
-        }
-    }
-
-    /// What of the map at `address` is in this process's page tables (`Rss`, proc_pid_smaps(5)).
-    fn present_bytes(address: usize) -> usize {
-        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&format!("{address:x}-")));
-        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
-        rss.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
-    }
-
-    #[test]
-    fn a_slot_is_free_again_after_its_map() {
-        let temp = temp_of(4096);
-        for _ in 0..2 * MAX_GUARDED {
-            drop(mapped(&temp, Delivery::Tls));
-        }
-    }
-
-    #[test]
-    fn slices_keep_the_map_after_the_source_is_gone() {
-        let temp = temp_of(10_000);
-        let slice = mapped(&temp, Delivery::Tls).read_now(Extent::new(9_000, 1_000)).unwrap().unwrap();
-        assert!(slice.iter().all(|byte| *byte == 7));
-    }
-
-    #[test]
-    fn the_region_is_where_the_slices_are() {
-        let temp = temp_of(10_000);
-        let source = mapped(&temp, Delivery::Plain);
-        let (region, slice) = (source.region(), source.read_now(Extent::new(5_000, 10)).unwrap().unwrap());
-        assert_eq!((slice.as_ptr() as usize, region.len), (region.address + 5_000, 10_000));
-    }
-
-    #[test]
-    fn both_ways_of_asking_see_what_is_cached() {
-        let temp = temp_of(1 << 20);
-        let pages = (1 << 20) / rustix::param::page_size() as u64;
-        assert_eq!(mincore(temp.as_file(), Extent::new(0, 1 << 20)), Some(pages));
-        assert!([None, Some(pages)].contains(&cachestat(temp.as_file(), Extent::new(0, 1 << 20))));
-    }
-}
+mod tests;

@@ -1,11 +1,10 @@
-//! A pipe, cut into chunks that are held until somebody drops them.
+//! A pipe, cut into chunks that stay in memory until they are dropped.
 //!
-//! Bytes of unknown number, readable once: a chunk stays in memory so that it can be sent again. The
-//! memory comes out of a budget that many pipes share, and cannot dead-lock them: a pipe takes room for
-//! a whole chunk at once, and only when it has a byte to put into it. So one that is silent between
-//! chunks holds none of it, one that has begun a chunk needs nobody to finish it, and a chunk that is
-//! held needs nothing more to be sent. While all is held the reader waits, and with it the process that
-//! writes to the pipe.
+//! The length of a pipe is unknown and its bytes can be read once: a chunk stays in memory so that it can be
+//! sent again. The memory comes from a budget shared by many pipes, without a dead lock: a pipe reserves a
+//! whole chunk at once, and only when it has a first byte for it. A pipe that is idle between chunks holds no
+//! memory, a chunk that was begun needs no further memory, and a held chunk needs nothing more to be sent.
+//! While all memory is held the reader waits, and with it the process that writes to the pipe.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -18,65 +17,57 @@ use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
 use super::Source;
-use super::budget::{BLOCK_BYTES, MemoryBudget, Tickets};
+use super::budget::{BLOCK_BYTES, BlockPermits, MemoryBudget};
 use super::error::SourceError;
 use crate::extent::Extent;
 
-/// Cuts whatever it reads into chunks. `Send`, and blocking: it wants a thread of its own.
+/// Cuts a stream into chunks. `Send`, and blocking: it needs a thread of its own.
 ///
-/// Every chunk but the last has exactly the chunk length, the last has at least one byte. To know
-/// which one is last it reads up to 64 KiB ahead, into memory of its own.
+/// Every chunk but the last has exactly the chunk length; the last has at least one byte. To detect the last
+/// chunk it reads up to 64 KiB ahead, into memory of its own.
 pub struct PipeReader<R> {
     reader: R,
     name: PathBuf,
     chunk_bytes: u64,
     offset: u64,
-    /// The next bytes, none of them at the end of the pipe; `None` where nobody looked yet.
+    /// The next bytes, empty at the end of the pipe; `None` before the next read.
     ahead: Option<Vec<u8>>,
     budget: MemoryBudget,
-    desk: Arc<Desk>,
+    shared: Arc<SharedChunk>,
 }
 
-/// A chunk of a pipe. A clone shares its memory, which is free for the next chunk after the last drop.
+/// A chunk of a pipe. Clones share its memory, which is freed for the next chunk with the last drop.
 #[derive(Clone)]
 pub struct HeldChunk {
-    inner: Arc<Inner>,
+    inner: Arc<ChunkInner>,
 }
 
-struct Inner {
+struct ChunkInner {
     name: PathBuf,
     extent: Extent,
-    place: Place,
+    is_last: bool,
     blocks: Vec<Bytes>,
 }
 
-/// Whether more comes after a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// At least one byte follows.
-    Middle,
-    /// The pipe ended with this chunk.
-    Last,
-}
-
-/// Somebody's wish for the chunks of a pipe. Dropping it gives back at once what the reader holds of the
-/// chunk that it is at, be it in the middle of a read that never ends, and lets it wait for memory no longer.
+/// Keeps a pipe reader running. Dropping it cancels the reader, even during a blocked read, and frees the
+/// memory of the partial chunk.
 #[derive(Debug)]
-#[must_use = "dropping it says that nobody wants the chunks"]
-pub struct Demand {
-    desk: Arc<Desk>,
+#[must_use = "dropping it cancels the reader"]
+pub struct CancelGuard {
+    shared: Arc<SharedChunk>,
 }
 
 impl<R: Read> PipeReader<R> {
-    /// Reads `reader`, called `name` in errors, in chunks of `chunk_bytes` held in memory of `budget`.
+    /// Creates a reader of `reader`, named `name` in errors, with chunks of `chunk_bytes` in memory from
+    /// `budget`.
     ///
-    /// The smallest chunk that a server takes is for the caller to keep.
+    /// The caller is responsible for the smallest chunk that a server accepts.
     ///
     /// # Errors
-    /// [`SourceError::Budget`] when the budget cannot hold one chunk.
+    /// [`SourceError::Budget`] if the budget cannot hold one chunk.
     ///
     /// # Panics
-    /// When `chunk_bytes` is zero.
+    /// If `chunk_bytes` is zero.
     pub fn new(
         reader: R,
         name: impl Into<PathBuf>,
@@ -89,25 +80,25 @@ impl<R: Read> PipeReader<R> {
         if budget_bytes < needed {
             return Err(SourceError::Budget { name, chunk_bytes, needed, budget_bytes });
         }
-        let desk = Arc::new(Desk::default());
-        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, budget, desk })
+        let shared = Arc::new(SharedChunk::default());
+        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, budget, shared })
     }
 
-    /// What keeps the reader at work once it was asked for.
-    pub fn demand(&self) -> Demand {
-        Demand { desk: self.desk.clone() }
+    /// Returns a guard that cancels the reader when it is dropped.
+    pub fn cancel_guard(&self) -> CancelGuard {
+        CancelGuard { shared: self.shared.clone() }
     }
 
-    /// The next chunk; `None` after the last one, or when nobody wants it any more. Waits for bytes, and then
-    /// for memory while all is held.
+    /// Reads the next chunk; `None` after the last one, or if the reader is cancelled. Blocks until bytes
+    /// arrive, and then until memory is free.
     ///
     /// # Errors
-    /// [`SourceError::EmptyPipe`] when the pipe ends before its first byte, and [`SourceError::Read`],
-    /// after which the bytes of the chunk begun are lost: the pipe cannot be read again.
+    /// [`SourceError::EmptyPipe`] if the pipe ends before its first byte, and [`SourceError::Read`], after
+    /// which the bytes of the partial chunk are lost: the pipe cannot be read again.
     pub fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
         let chunk = self.cut();
         if !matches!(chunk, Ok(Some(_))) {
-            self.desk.clear();
+            self.shared.clear();
         }
         chunk
     }
@@ -126,7 +117,7 @@ impl<R: Read> PipeReader<R> {
         let whole = Extent::new(begin, self.chunk_bytes);
         for extent in whole.blocks(BLOCK_BYTES as u64) {
             let (memory, len) = self.fill(extent)?;
-            if !self.desk.keep(memory, len) {
+            if !self.shared.keep(memory, len) {
                 return Ok(None);
             }
             self.offset += len as u64;
@@ -135,14 +126,16 @@ impl<R: Read> PipeReader<R> {
                 break;
             }
         }
-        let place = if self.look_ahead()?.is_empty() { Place::Last } else { Place::Middle };
+        let is_last = self.look_ahead()?.is_empty();
         let extent = whole.take(self.offset - begin);
-        let hold =
-            |blocks| HeldChunk { inner: Arc::new(Inner { name: self.name.clone(), extent, place, blocks }) };
-        Ok(self.desk.finish().map(hold))
+        let hold = |blocks| HeldChunk {
+            inner: Arc::new(ChunkInner { name: self.name.clone(), extent, is_last, blocks }),
+        };
+        Ok(self.shared.finish().map(hold))
     }
 
-    /// The first bytes of the next chunk, of which there is at least one until the pipe ends. Waits for them.
+    /// Returns the first bytes of the next chunk, at least one unless the pipe ended. Blocks until they
+    /// arrive.
     fn look_ahead(&mut self) -> Result<&[u8], SourceError> {
         if self.ahead.is_none() {
             let most = usize::try_from(self.chunk_bytes).unwrap_or(AHEAD_BYTES).min(AHEAD_BYTES);
@@ -154,17 +147,18 @@ impl<R: Read> PipeReader<R> {
         Ok(self.ahead.as_deref().unwrap_or_default())
     }
 
-    /// Waits for room for a chunk; false when nobody wants the chunk any more.
+    /// Waits for room for a chunk. Returns `false` if the reader was cancelled.
     fn reserve(&self) -> bool {
-        let tickets = pin!(self.budget.reserve(self.chunk_bytes));
-        let abandoned = pin!(self.desk.abandoned.notified());
-        match pollster::block_on(select(tickets, abandoned)) {
-            Either::Left((Some(tickets), _)) => self.desk.begin(tickets),
+        let permits = pin!(self.budget.reserve(self.chunk_bytes));
+        let cancelled = pin!(self.shared.cancelled.notified());
+        match pollster::block_on(select(permits, cancelled)) {
+            Either::Left((Some(permits), _)) => self.shared.begin(permits),
             Either::Left((None, _)) | Either::Right(_) => false,
         }
     }
 
-    /// Memory with the pipe's next bytes, and how many: fewer than asked for only at its end.
+    /// Reads the pipe's next bytes; returns the memory and their number, which is lower than requested only
+    /// at the end.
     fn fill(&mut self, extent: Extent) -> Result<(Vec<u8>, usize), SourceError> {
         let mut memory = self.budget.memory();
         let ahead = self.ahead.take().unwrap_or_default();
@@ -194,66 +188,66 @@ fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-impl Drop for Demand {
+impl Drop for CancelGuard {
     fn drop(&mut self) {
-        *self.desk.state() = State::Abandoned;
-        self.desk.abandoned.notify_one();
+        *self.shared.state() = FillState::Cancelled;
+        self.shared.cancelled.notify_one();
     }
 }
 
-/// What the reader has of a chunk, where it can be taken away while a read blocks.
+/// The partial chunk of the reader, shared with the guard that may take it away while a read blocks.
 #[derive(Debug, Default)]
-struct Desk {
-    state: Mutex<State>,
-    abandoned: Notify,
+struct SharedChunk {
+    state: Mutex<FillState>,
+    cancelled: Notify,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum FillState {
     #[default]
     Empty,
     Filling {
-        tickets: Tickets,
+        permits: BlockPermits,
         blocks: Vec<Bytes>,
     },
-    Abandoned,
+    Cancelled,
 }
 
-impl Desk {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedChunk {
+    fn state(&self) -> MutexGuard<'_, FillState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A chunk begins, unless nobody wants it.
-    fn begin(&self, tickets: Tickets) -> bool {
+    /// Starts a chunk. Returns `false` if the reader was cancelled.
+    fn begin(&self, permits: BlockPermits) -> bool {
         let mut state = self.state();
-        let is_wanted = !matches!(*state, State::Abandoned);
+        let is_wanted = !matches!(*state, FillState::Cancelled);
         if is_wanted {
-            *state = State::Filling { tickets, blocks: Vec::new() };
+            *state = FillState::Filling { permits, blocks: Vec::new() };
         }
         is_wanted
     }
 
-    /// A block of the chunk is full, or holds the last bytes; false when nobody wants it any more.
+    /// Adds a block that is full or holds the last bytes. Returns `false` if the reader was cancelled.
     fn keep(&self, memory: Vec<u8>, len: usize) -> bool {
         match &mut *self.state() {
             // An empty block would keep memory for nothing.
-            State::Filling { tickets, blocks } if len > 0 => {
-                let block = tickets.block(memory, len);
+            FillState::Filling { permits, blocks } if len > 0 => {
+                let block = permits.block(memory, len);
                 let is_kept = block.is_some();
                 blocks.extend(block.map(Bytes::from_owner));
                 is_kept
             }
-            State::Filling { .. } => true,
-            State::Empty | State::Abandoned => false,
+            FillState::Filling { .. } => true,
+            FillState::Empty | FillState::Cancelled => false,
         }
     }
 
-    /// The blocks of the chunk; what was not needed for them is given back.
+    /// Returns the blocks of the chunk and releases unused permits; `None` if the reader was cancelled.
     fn finish(&self) -> Option<Vec<Bytes>> {
         let mut state = self.state();
         match std::mem::take(&mut *state) {
-            State::Filling { blocks, .. } => Some(blocks),
+            FillState::Filling { blocks, .. } => Some(blocks),
             other => {
                 *state = other;
                 None
@@ -267,17 +261,17 @@ impl Desk {
 }
 
 impl HeldChunk {
-    /// Where its bytes are in the pipe, counted from the pipe's first byte.
+    /// Returns the position of the chunk in the pipe, from the pipe's first byte.
     pub fn extent(&self) -> Extent {
         self.inner.extent
     }
 
-    /// Whether more comes after it.
-    pub fn place(&self) -> Place {
-        self.inner.place
+    /// Returns `true` if the pipe ended with this chunk; otherwise at least one byte follows.
+    pub fn is_last(&self) -> bool {
+        self.inner.is_last
     }
 
-    /// The bytes of the extent in one block; `None` where they lie in several.
+    /// Returns the bytes of the extent if they lie in one block.
     fn slice(&self, extent: Extent) -> Option<Bytes> {
         let (index, within) = self.locate(extent.offset());
         let block = self.inner.blocks.get(index)?;
@@ -305,14 +299,11 @@ impl HeldChunk {
 
     fn check_extent(&self, extent: Extent) -> Result<(), SourceError> {
         let held = self.inner.extent;
-        match held.contains(extent) {
-            true => Ok(()),
-            false => Err(SourceError::PastEnd {
-                path: self.inner.name.clone(),
-                end: extent.end(),
-                len: held.end(),
-            }),
+        if !held.contains(extent) {
+            let path = self.inner.name.clone();
+            return Err(SourceError::PastEnd { path, end: extent.end(), len: held.end() });
         }
+        Ok(())
     }
 }
 
@@ -353,227 +344,17 @@ impl<R> fmt::Debug for PipeReader<R> {
 
 impl fmt::Debug for HeldChunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { name, extent, place, .. } = &*self.inner;
-        f.debug_struct("HeldChunk").field("name", name).field("extent", extent).field("place", place).finish()
+        let ChunkInner { name, extent, is_last, .. } = &*self.inner;
+        f.debug_struct("HeldChunk")
+            .field("name", name)
+            .field("extent", extent)
+            .field("is_last", is_last)
+            .finish()
     }
 }
 
-/// What a pipe of the kernel holds (`pipe(7)`): whoever waits for the first byte gets more with it.
+/// The capacity of a kernel pipe (`pipe(7)`): a read that waits for the first byte returns more with it.
 const AHEAD_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::thread;
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const BLOCK: u64 = BLOCK_BYTES as u64;
-
-    fn budget(blocks: u64) -> MemoryBudget {
-        MemoryBudget::new(blocks * BLOCK)
-    }
-
-    fn pattern(len: usize) -> Vec<u8> {
-        (0..len).map(|i| (i % 251) as u8).collect()
-    }
-
-    /// Reads as pipes do: a few bytes at a time.
-    struct Trickle<'a>(&'a [u8], usize);
-
-    impl Read for Trickle<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let len = buffer.len().min(self.1);
-            self.0.read(&mut buffer[..len])
-        }
-    }
-
-    fn bytes_of(chunk: &HeldChunk) -> Vec<u8> {
-        let read = |block| chunk.read_now(block).unwrap().unwrap();
-        chunk.extent().blocks(chunk.block_bytes()).flat_map(read).collect()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn chunks_tile_the_pipe_and_only_the_last_is_short(
-            len in 1..6 * BLOCK as usize,
-            chunk_bytes in BLOCK / 2..3 * BLOCK,
-            at_once in 1000..2 * BLOCK as usize,
-        ) {
-            let sent = pattern(len);
-            let mut pipe = PipeReader::new(Trickle(&sent, at_once), "-", chunk_bytes, budget(4)).unwrap();
-            let mut received = Vec::new();
-            while let Some(chunk) = pipe.next_chunk().unwrap() {
-                prop_assert_eq!(chunk.extent().offset(), received.len() as u64);
-                received.extend(bytes_of(&chunk));
-                let is_last = received.len() == len;
-                prop_assert_eq!(chunk.place() == Place::Last, is_last);
-                prop_assert!(is_last || chunk.extent().len() == chunk_bytes);
-                prop_assert!(!chunk.extent().is_empty());
-            }
-            prop_assert!(received == sent);
-            prop_assert!(pipe.next_chunk().unwrap().is_none());
-        }
-    }
-
-    #[test]
-    fn a_pipe_that_ends_with_a_chunk_has_no_empty_last_chunk() {
-        let sent = pattern(2 * BLOCK_BYTES);
-        let mut pipe = PipeReader::new(&sent[..], "-", BLOCK, budget(2)).unwrap();
-        assert_eq!(pipe.next_chunk().unwrap().unwrap().place(), Place::Middle);
-        assert_eq!(pipe.next_chunk().unwrap().unwrap().place(), Place::Last);
-        assert!(pipe.next_chunk().unwrap().is_none());
-    }
-
-    #[test]
-    fn an_empty_pipe_is_an_error() {
-        let mut pipe = PipeReader::new(io::empty(), "standard input", BLOCK, budget(2)).unwrap();
-        let error = pipe.next_chunk().unwrap_err();
-        assert_eq!(error.to_string(), "standard input: empty, there is nothing to upload");
-    }
-
-    #[test]
-    fn a_broken_pipe_names_the_byte() {
-        struct Broken;
-        impl Read for Broken {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-        }
-        let sent = pattern(10);
-        let mut pipe = PipeReader::new(sent.chain(Broken), "-", BLOCK, budget(2)).unwrap();
-        let error = pipe.next_chunk().unwrap_err();
-        assert!(matches!(error, SourceError::Read { offset: 10, .. }), "{error:?}");
-    }
-
-    #[test]
-    fn a_budget_that_cannot_hold_a_chunk_says_what_would() {
-        let error = PipeReader::new(io::empty(), "-", 4 * BLOCK + 1, budget(4)).unwrap_err();
-        assert!(matches!(error, SourceError::Budget { needed, .. } if needed == 5 * BLOCK), "{error:?}");
-    }
-
-    #[test]
-    fn the_reader_waits_until_a_chunk_is_dropped() {
-        let (ready, chunks) = mpsc::channel();
-        let reading = thread::spawn(move || {
-            let sent = pattern(3 * BLOCK_BYTES);
-            let mut pipe = PipeReader::new(&sent[..], "-", BLOCK, budget(1)).unwrap();
-            while let Some(chunk) = pipe.next_chunk().unwrap() {
-                ready.send(chunk).unwrap();
-            }
-        });
-        let (first, clone) = chunks.recv().map(|chunk| (chunk.clone(), chunk)).unwrap();
-        drop(first);
-        assert!(chunks.recv_timeout(Duration::from_millis(100)).is_err());
-        drop(clone);
-        assert_eq!(chunks.iter().count(), 2);
-        reading.join().unwrap();
-    }
-
-    #[test]
-    fn a_chunk_gives_the_same_bytes_again_and_across_its_blocks() {
-        let sent = pattern(3 * BLOCK_BYTES);
-        let mut pipe = PipeReader::new(&sent[..], "-", 3 * BLOCK, budget(4)).unwrap();
-        let chunk = pipe.next_chunk().unwrap().unwrap();
-        assert!(bytes_of(&chunk) == sent && bytes_of(&chunk.clone()) == sent);
-        let across = Extent::new(BLOCK - 3, 2 * BLOCK - 3);
-        assert!(chunk.read_now(across).is_none());
-        assert!(chunk.gather(across) == sent[across.offset() as usize..across.end() as usize]);
-    }
-    /// Waits for a byte of permission before it gives its bytes.
-    struct Permitted<R>(mpsc::Receiver<()>, R);
-
-    impl<R: Read> Read for Permitted<R> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            self.1.read(buffer)
-        }
-    }
-
-    /// A pipe that gives `len` bytes once the other end is dropped.
-    fn late(len: usize) -> (mpsc::Sender<()>, Permitted<io::Take<io::Repeat>>) {
-        let (permit, permission) = mpsc::channel();
-        (permit, Permitted(permission, io::repeat(7).take(len as u64)))
-    }
-
-    /// Reads to the end, each chunk dropped as soon as it is there; how many bytes there were.
-    fn drain<R: Read>(mut pipe: PipeReader<R>) -> u64 {
-        let mut bytes = 0;
-        while let Some(chunk) = pipe.next_chunk().unwrap() {
-            bytes += chunk.extent().len();
-        }
-        bytes
-    }
-
-    #[test]
-    fn a_hundred_pipes_that_give_their_bytes_one_after_another_share_two_chunks() {
-        let (budget, len) = (budget(4), 3 * BLOCK_BYTES);
-        thread::scope(|scope| {
-            // Each waits for the one that was begun after it: the last one to come is the first to be read.
-            let mut last = None;
-            for _ in 0..100 {
-                let (permit, reader) = late(len);
-                let before = last.replace(permit);
-                let pipe = PipeReader::new(reader, "-", 2 * BLOCK, budget.clone()).unwrap();
-                scope.spawn(move || {
-                    assert_eq!(drain(pipe), len as u64);
-                    drop(before);
-                });
-            }
-        });
-    }
-
-    #[test]
-    fn pipes_that_all_have_begun_a_chunk_can_all_finish_it() {
-        let budget = budget(4);
-        thread::scope(|scope| {
-            for _ in 0..50 {
-                let sent = pattern(3 * BLOCK_BYTES);
-                let budget = budget.clone();
-                scope.spawn(move || {
-                    let pipe = PipeReader::new(Trickle(&sent, 10_000), "-", 2 * BLOCK, budget).unwrap();
-                    assert_eq!(drain(pipe), sent.len() as u64);
-                });
-            }
-        });
-    }
-
-    fn is_free(budget: &MemoryBudget) -> bool {
-        let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
-        pin!(budget.reserve(2 * BLOCK)).poll(cx).is_ready()
-    }
-
-    #[test]
-    fn what_nobody_wants_any_more_gives_its_memory_to_others_though_its_read_never_ends() {
-        let budget = budget(2);
-        let (permit, reader) = late(0);
-        let stuck = Trickle(&[1; 5], 5).chain(reader);
-        let mut pipe = PipeReader::new(stuck, "-", 2 * BLOCK, budget.clone()).unwrap();
-        let demand = pipe.demand();
-        let reading = thread::spawn(move || pipe.next_chunk().map(|chunk| chunk.is_none()));
-        while is_free(&budget) {
-            thread::yield_now();
-        }
-        drop(demand);
-        assert!(pollster::block_on(budget.reserve(2 * BLOCK)).is_some());
-        drop(permit);
-        assert!(reading.join().unwrap().unwrap());
-    }
-
-    #[test]
-    fn a_reader_that_waits_for_memory_ends_when_nobody_wants_its_chunks() {
-        let budget = budget(2);
-        let all = pollster::block_on(budget.reserve(2 * BLOCK));
-        let sent = pattern(10);
-        let mut pipe = PipeReader::new(io::Cursor::new(sent), "-", BLOCK, budget.clone()).unwrap();
-        let demand = pipe.demand();
-        let reading = thread::spawn(move || pipe.next_chunk().map(|chunk| chunk.is_none()));
-        drop(demand);
-        assert!(reading.join().unwrap().unwrap());
-        drop(all);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
-//! The blocks of memory that one worker reads into: bounded, aligned, used again and again.
+//! The memory blocks that one worker reads into: a bounded number, aligned, reused.
 //!
-//! A lease goes back from whatever thread drops it last: a read that was given up may still run in a
-//! ring or on a blocking thread, and takes its memory with it until it is done.
+//! A buffer may be returned by any thread: a cancelled read may still run in a ring or on a blocking thread,
+//! which keep the buffer until the read is done.
 
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
@@ -12,57 +12,58 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_uring::buf::fixed::FixedBufRegistry;
 
-use super::DEPTH;
+use super::DEFAULT_DEPTH;
 use super::error::SourceError;
 use super::file::SourceFile;
-use super::probe::Declined;
+use super::reader::Unavailable;
 use super::uring::aligned::{ALIGNMENT, Arena, Block};
 use crate::extent::Extent;
 
-/// Bytes of a block where nobody chose: between 256 KiB and 1 MiB it made no difference.
+/// The default block size. Between 256 KiB and 1 MiB no difference was measured.
 pub const BLOCK_BYTES: u64 = 512 << 10;
 
-/// A bounded number of blocks, for the sources of one worker. Cheap to clone, bound to its thread.
+/// A bounded number of blocks for the sources of one worker. Cheap to clone, bound to its thread.
 #[derive(Clone, Debug)]
 pub struct BufferPool {
-    inner: Rc<Inner>,
+    inner: Rc<PoolInner>,
     depth: usize,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct PoolInner {
     arena: Arc<Arena>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     count: usize,
     block_bytes: u64,
-    ring: Result<usize, Declined>,
+    ring: Result<usize, Unavailable>,
 }
 
-/// One block, held until it is dropped or until the last clone of the bytes made from it is.
+/// One block, returned to the pool when it is dropped, or with the last clone of its bytes.
 #[derive(Debug)]
-pub(crate) struct Lease {
-    block: Block, // Before its turn: whoever is next must find it.
-    _turn: OwnedSemaphorePermit,
+pub(crate) struct PooledBuffer {
+    block: Block, // Dropped before its permit: the next waiter must find the block free.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl BufferPool {
-    /// `count` blocks of `block_bytes`, rounded up to whole pages, for a thread without a ring.
-    /// Memory is taken when first written to.
+    /// Creates `count` blocks of `block_bytes`, rounded up to whole pages, for a thread without a ring. The
+    /// kernel allocates a page when it is first written.
     ///
     /// # Errors
-    /// When the process may not have that much address space.
+    /// If the process may not have that much address space.
     ///
     /// # Panics
-    /// When either number is zero.
+    /// If either number is zero.
     pub fn new(count: usize, block_bytes: u64) -> io::Result<BufferPool> {
-        BufferPool::with_ring(count, block_bytes, |_| Err(Declined::NoRing))
+        BufferPool::with_ring(count, block_bytes, |_| Err(Unavailable::NoRing))
     }
 
-    /// The same, registered with the ring of this thread (io_uring_register(2), `IORING_REGISTER_BUFFERS`).
+    /// Creates the pool and registers it with the ring of this thread (io_uring_register(2),
+    /// `IORING_REGISTER_BUFFERS`). One pool per ring.
     ///
-    /// Registered memory counts against `RLIMIT_MEMLOCK`. Where that refuses, half as many blocks are
-    /// registered, down to one, and the others are read into unregistered; where it refuses even one,
-    /// the pool is as [`BufferPool::new`] makes it. [`BufferPool::ring`] tells. One pool a ring.
+    /// Registered memory counts against `RLIMIT_MEMLOCK`. If the limit is too low, half as many blocks are
+    /// registered, down to one, and the other blocks are used unregistered. If not even one can be
+    /// registered, the pool has no ring; see [`BufferPool::ring`].
     ///
     /// # Errors
     /// When the process may not have that much address space.
@@ -76,50 +77,51 @@ impl BufferPool {
     fn with_ring(
         count: usize,
         block_bytes: u64,
-        register: impl FnOnce(&Arc<Arena>) -> Result<usize, Declined>,
+        register: impl FnOnce(&Arc<Arena>) -> Result<usize, Unavailable>,
     ) -> io::Result<BufferPool> {
         assert!(count > 0 && block_bytes > 0, "a pool has at least one block of at least one byte");
         let block_bytes = block_bytes.next_multiple_of(ALIGNMENT as u64);
-        // One page more, for an extent that starts and ends within a page.
+        // One page more: `O_DIRECT` reads whole pages, and an extent may start and end within one.
         let block_len = usize::try_from(block_bytes).map_err(|_| io::ErrorKind::OutOfMemory)? + ALIGNMENT;
         let arena = Arena::new(count, block_len)?;
         let ring = register(&arena);
-        let turns = Arc::new(Semaphore::new(count));
-        let inner = Rc::new(Inner { arena, turns, count, block_bytes, ring });
-        Ok(BufferPool { inner, depth: DEPTH.min(count) })
+        let permits = Arc::new(Semaphore::new(count));
+        let inner = Rc::new(PoolInner { arena, permits, count, block_bytes, ring });
+        Ok(BufferPool { inner, depth: DEFAULT_DEPTH.min(count) })
     }
 
-    /// The same blocks, for sources that keep `depth` reads in flight for a chunk, as far as there are blocks.
-    pub fn reading_ahead(self, depth: usize) -> BufferPool {
+    /// Returns the pool with `depth` reads in flight for a chunk, limited to the number of blocks.
+    pub fn with_depth(self, depth: usize) -> BufferPool {
         BufferPool { depth: depth.clamp(1, self.inner.count), ..self }
     }
 
-    /// Reads to keep in flight for a chunk.
+    /// Returns the number of reads to keep in flight for a chunk.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Bytes that fit into a block wherever in the file they start.
+    /// Returns the bytes that fit into a block at any offset of the file.
     pub fn block_bytes(&self) -> u64 {
         self.inner.block_bytes
     }
 
-    /// Blocks there are.
+    /// Returns the number of blocks.
     pub fn count(&self) -> usize {
         self.inner.count
     }
 
-    /// Blocks that nobody holds.
+    /// Returns the number of free blocks.
     pub fn free(&self) -> usize {
         self.inner.arena.free_blocks()
     }
 
-    /// How many blocks are registered with the ring of this thread, or why there is no ring to use.
-    pub fn ring(&self) -> Result<usize, Declined> {
+    /// Returns the number of blocks registered with the ring of this thread, or the reason why there is no
+    /// ring.
+    pub fn ring(&self) -> Result<usize, Unavailable> {
         self.inner.ring.clone()
     }
 
-    /// Refuses what does not fit into a block.
+    /// Checks that the extent fits into a block.
     pub(super) fn check_fits(&self, extent: Extent, file: &SourceFile) -> Result<(), SourceError> {
         let (len, block_bytes) = (extent.len(), self.block_bytes());
         if len > block_bytes {
@@ -128,30 +130,31 @@ impl BufferPool {
         Ok(())
     }
 
-    /// A block, in the order of asking. Dropping the future gives up the place in the line.
-    pub(crate) async fn lease(&self) -> Lease {
-        let turn = Arc::clone(&self.inner.turns).acquire_owned().await.expect("nobody closes the semaphore");
-        let block = self.inner.arena.take().expect("a turn is given back after its block");
-        Lease { block, _turn: turn }
+    /// Waits for a free block, first come first served. Dropping the future leaves the queue.
+    pub(crate) async fn acquire(&self) -> PooledBuffer {
+        let permit =
+            Arc::clone(&self.inner.permits).acquire_owned().await.expect("the semaphore is never closed");
+        let block = self.inner.arena.take().expect("a permit is given back after its block");
+        PooledBuffer { block, _permit: permit }
     }
 
-    pub(crate) fn is_registered(&self, lease: &Lease) -> bool {
-        self.inner.ring.as_ref().is_ok_and(|registered| lease.block.index() < *registered)
+    pub(crate) fn is_registered(&self, buffer: &PooledBuffer) -> bool {
+        self.inner.ring.as_ref().is_ok_and(|registered| buffer.block.index() < *registered)
     }
 }
 
-impl Lease {
+impl PooledBuffer {
     pub(crate) fn index(&self) -> usize {
         self.block.index()
     }
 
-    /// The bytes of `range`, and of nothing else that an earlier read left in the block.
+    /// Converts the buffer to the bytes of `range`, without those that an earlier read left in the block.
     pub(crate) fn into_bytes(self, range: Range<usize>) -> Bytes {
-        Bytes::from_owner(Filled { lease: self, range })
+        Bytes::from_owner(Filled { buffer: self, range })
     }
 }
 
-impl Deref for Lease {
+impl Deref for PooledBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -159,35 +162,35 @@ impl Deref for Lease {
     }
 }
 
-impl DerefMut for Lease {
+impl DerefMut for PooledBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.block
     }
 }
 
 struct Filled {
-    lease: Lease,
+    buffer: PooledBuffer,
     range: Range<usize>,
 }
 
 impl AsRef<[u8]> for Filled {
     fn as_ref(&self) -> &[u8] {
-        &self.lease[self.range.clone()]
+        &self.buffer[self.range.clone()]
     }
 }
 
-fn register(arena: &Arc<Arena>) -> Result<usize, Declined> {
+fn register(arena: &Arc<Arena>) -> Result<usize, Unavailable> {
     let mut count = arena.free_blocks().min(MAX_REGISTERED);
     loop {
-        match FixedBufRegistry::new(arena.anchors(count)).register() {
+        match FixedBufRegistry::new(arena.registered_buffers(count)).register() {
             Ok(()) => return Ok(count),
-            Err(error) if count == 1 => return Err(Declined::of_registration(&error)),
+            Err(error) if count == 1 => return Err(Unavailable::from_registration_error(&error)),
             Err(_) => count /= 2,
         }
     }
 }
 
-/// What tokio-uring takes, `UIO_MAXIOV`; it would drop the rest without a word.
+/// The most buffers that tokio-uring registers (`UIO_MAXIOV`); it drops the rest without an error.
 const MAX_REGISTERED: usize = 1024;
 
 #[cfg(test)]
@@ -203,9 +206,9 @@ mod tests {
     #[test]
     fn a_block_comes_back_with_the_last_clone_of_its_bytes() {
         let pool = BufferPool::new(1, 4096).unwrap();
-        let mut lease = block_on(pool.lease());
-        lease[..3].copy_from_slice(b"abc");
-        let bytes = lease.into_bytes(1..3);
+        let mut buffer = block_on(pool.acquire());
+        buffer[..3].copy_from_slice(b"abc");
+        let bytes = buffer.into_bytes(1..3);
         let clone = bytes.slice(1..);
         drop(bytes);
         assert_eq!((pool.free(), &clone[..]), (0, &b"c"[..]));
@@ -214,11 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asked_first_gets_the_next_block() {
+    fn blocks_are_granted_first_come_first_served() {
         let pool = BufferPool::new(1, 4096).unwrap();
-        let held = block_on(pool.lease());
-        let mut first = Box::pin(pool.lease());
-        let mut second = Box::pin(pool.lease());
+        let held = block_on(pool.acquire());
+        let mut first = Box::pin(pool.acquire());
+        let mut second = Box::pin(pool.acquire());
         assert!((&mut first).now_or_never().is_none());
         assert!((&mut second).now_or_never().is_none());
         drop(held);
@@ -228,11 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_a_place_in_the_line_lets_the_next_one_in() {
+    fn a_cancelled_waiter_leaves_the_queue() {
         let pool = BufferPool::new(1, 4096).unwrap();
-        let held = block_on(pool.lease());
-        let mut first = Box::pin(pool.lease());
-        let mut second = Box::pin(pool.lease());
+        let held = block_on(pool.acquire());
+        let mut first = Box::pin(pool.acquire());
+        let mut second = Box::pin(pool.acquire());
         assert!((&mut first).now_or_never().is_none());
         assert!((&mut second).now_or_never().is_none());
         drop((first, held));
@@ -240,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_registers_the_pool_and_a_thread_without_one_says_so() {
-        assert_eq!(BufferPool::new(2, 4096).unwrap().ring(), Err(Declined::NoRing));
+    fn a_pool_is_registered_with_a_ring_or_reports_that_there_is_none() {
+        assert_eq!(BufferPool::new(2, 4096).unwrap().ring(), Err(Unavailable::NoRing));
         tokio_uring::start(async {
             let pool = BufferPool::in_ring(2, 4096).unwrap();
             assert_eq!(pool.ring(), Ok(2));

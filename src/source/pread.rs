@@ -1,7 +1,7 @@
-//! Plain reads: the source that works everywhere, chosen at run time and always compiled.
+//! Plain reads: works everywhere, always compiled, chosen at run time.
 //!
-//! Hot blocks are read where the worker stands, by preadv2(2) with `RWF_NOWAIT`; what is not in the
-//! page cache is read on tokio's blocking threads, as many at once as the pool has blocks.
+//! Cached blocks are read on the worker's thread by preadv2(2) with `RWF_NOWAIT`. Other blocks are read on
+//! tokio's blocking threads, as many at once as the pool has blocks.
 
 use std::cell::Cell;
 use std::io::{self, IoSliceMut};
@@ -14,38 +14,39 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::Source;
-use super::error::{SecondTry, SourceError};
+use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
-use super::pool::{BufferPool, Lease};
-use super::probe::Residency;
-use super::reads::Reads;
+use super::page_cache::Residency;
+use super::pool::{BufferPool, PooledBuffer};
+use super::reads::ReadTracker;
 use crate::extent::Extent;
 
 /// Blocks of a file, read without a ring. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PreadSource {
-    inner: Rc<Inner>,
+    inner: Rc<PreadInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct PreadInner {
     file: SourceFile,
     pool: BufferPool,
     residency: Residency,
     nowait_works: Cell<bool>,
-    reads: Reads,
+    reads: ReadTracker,
 }
 
 impl PreadSource {
-    /// Of a file found cold, blocks leave the page cache once read, so that it stays as it was.
+    /// Creates the source. Blocks of a cold file are evicted from the page cache after reading, so that an
+    /// upload does not displace other files.
     pub(super) fn new(file: &SourceFile, residency: Residency, pool: &BufferPool) -> PreadSource {
         if residency.is_cold() {
-            // A hint. Random would keep the kernel within what it is asked for, at twice the CPU time.
+            // Only a hint. `Random` would stop the kernel's read-ahead, at twice the processor time.
             let _ = fadvise(file.file(), 0, None, Advice::Sequential);
         }
         let (file, pool, nowait_works) = (file.clone(), pool.clone(), Cell::new(!residency.is_cold()));
-        let reads = Reads::default();
-        PreadSource { inner: Rc::new(Inner { file, pool, residency, nowait_works, reads }) }
+        let reads = ReadTracker::default();
+        PreadSource { inner: Rc::new(PreadInner { file, pool, residency, nowait_works, reads }) }
     }
 }
 
@@ -62,36 +63,37 @@ impl Source for PreadSource {
         self.inner.pool.block_bytes()
     }
 
-    /// What is cached is read where the worker stands, and best used at once, while it is in the processor's
-    /// cache: reading ahead cost a fifth more processor time over plain HTTP.
+    /// Returns 1 for a cached file: it is read on the worker's thread and best used at once, while it is in
+    /// the processor's cache. Reading ahead cost a fifth more processor time over plain HTTP.
     fn depth(&self) -> usize {
         if self.inner.residency.is_cold() { self.inner.pool.depth() } else { 1 }
     }
 }
 
-impl Inner {
+impl PreadInner {
     async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         self.pool.check_fits(extent, &self.file)?;
-        self.reads.returned().await;
-        let mut lease = self.pool.lease().await;
-        let rest = extent.skip(self.read_cached(&mut lease, extent));
+        self.reads.wait_for_abandoned().await;
+        let mut buffer = self.pool.acquire().await;
+        let rest = extent.skip(self.read_cached(&mut buffer, extent));
         if !rest.is_empty() {
-            lease = self.read_blocking(lease, extent, rest).await?;
+            buffer = self.read_blocking(buffer, extent, rest).await?;
         }
-        Ok(lease.into_bytes(0..extent.len() as usize))
+        Ok(buffer.into_bytes(0..extent.len() as usize))
     }
 
-    /// Reads from the start of the extent what the page cache has, and says how many bytes that was.
-    fn read_cached(&self, lease: &mut Lease, extent: Extent) -> u64 {
+    /// Reads the cached bytes at the start of the extent and returns their number.
+    fn read_cached(&self, buffer: &mut PooledBuffer, extent: Extent) -> u64 {
         if !self.nowait_works.get() {
             return 0;
         }
-        let mut window = [IoSliceMut::new(&mut lease[..extent.len() as usize])];
+        let mut window = [IoSliceMut::new(&mut buffer[..extent.len() as usize])];
         match preadv2(self.file.file(), &mut window, extent.offset(), ReadWriteFlags::NOWAIT) {
             Ok(read) => read as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            // The file system cannot tell, or the blocking read will meet the same error and report it.
+            // The file system does not support RWF_NOWAIT, or the blocking read will meet and report the same
+            // error.
             Err(_) => {
                 self.nowait_works.set(false);
                 0
@@ -99,15 +101,21 @@ impl Inner {
         }
     }
 
-    /// Reads the rest of the extent on a blocking thread, which keeps the lease even if nobody waits.
-    async fn read_blocking(&self, lease: Lease, extent: Extent, rest: Extent) -> Result<Lease, SourceError> {
+    /// Reads the rest of the extent on a blocking thread, which keeps the buffer even if the future is
+    /// dropped.
+    async fn read_blocking(
+        &self,
+        buffer: PooledBuffer,
+        extent: Extent,
+        rest: Extent,
+    ) -> Result<PooledBuffer, SourceError> {
         let (file, residency) = (self.file.clone(), self.residency);
-        let reading = self.reads.on_thread(move || {
-            let lease = fill(&file, lease, extent, rest)?;
+        let reading = self.reads.run_blocking(move || {
+            let buffer = fill(&file, buffer, extent, rest)?;
             if residency.is_cold() {
-                forget(&file, extent);
+                evict(&file, extent);
             }
-            Ok(lease)
+            Ok(buffer)
         });
         reading
             .await
@@ -115,21 +123,26 @@ impl Inner {
     }
 }
 
-fn fill(file: &SourceFile, mut lease: Lease, extent: Extent, mut rest: Extent) -> Result<Lease, SourceError> {
-    let mut second_try = SecondTry::default();
+fn fill(
+    file: &SourceFile,
+    mut buffer: PooledBuffer,
+    extent: Extent,
+    mut rest: Extent,
+) -> Result<PooledBuffer, SourceError> {
+    let mut retry = RetryOnce::default();
     while !rest.is_empty() {
         let filled = (rest.offset() - extent.offset()) as usize;
-        match file.file().read_at(&mut lease[filled..extent.len() as usize], rest.offset()) {
-            Ok(0) => return Err(file.ended_at(rest.offset())),
+        match file.file().read_at(&mut buffer[filled..extent.len() as usize], rest.offset()) {
+            Ok(0) => return Err(file.unexpected_end_at(rest.offset())),
             Ok(read) => rest = rest.skip(read as u64),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted || retry.allows(&error) => {}
             Err(error) => return Err(file.read_error(rest.offset(), error)),
         }
     }
-    Ok(lease)
+    Ok(buffer)
 }
 
-/// Takes the extent's pages out of the page cache: the bytes are in the lease now. Only a hint.
-fn forget(file: &SourceFile, extent: Extent) {
+/// Evicts the extent's pages from the page cache: the bytes are in the buffer now. Only a hint.
+fn evict(file: &SourceFile, extent: Extent) {
     let _ = fadvise(file.file(), extent.offset(), NonZeroU64::new(extent.len()), Advice::DontNeed);
 }

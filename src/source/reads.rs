@@ -1,8 +1,8 @@
-//! Reads that were given up while the kernel was still at them.
+//! Tracking of reads that were abandoned while the kernel still worked on them.
 //!
-//! Each holds a block of memory until it returns, which on a disk or a network file system that does not answer
-//! may be never. So a source whose reads were given up begins no others until those have returned: what it holds
-//! stays bounded however often its chunk is tried again.
+//! Each abandoned read holds a block of memory until it returns, which on a disk or network file system that
+//! does not respond may be never. A source with abandoned reads therefore starts no others until those have
+//! returned: its memory stays bounded however often its chunk is retried.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,36 +10,38 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// The reads of one source under way. A clone counts the same reads.
+/// The reads in flight of one source. A clone counts the same reads.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Reads {
+pub(super) struct ReadTracker {
     counts: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// The kernel is at them.
+    /// Reads that the kernel is working on.
     in_kernel: AtomicUsize,
-    /// Somebody waits for them. A read counts here for at least as long as it does above, unless it is given up.
+    /// Reads with a waiting caller. A read counts here at least as long as in `in_kernel`, unless it is
+    /// abandoned.
     awaited: AtomicUsize,
     returned: Notify,
 }
 
-/// To be dropped by whoever waits for a read.
+/// Dropped by the caller that waits for a read.
 #[derive(Debug)]
-pub(super) struct Awaited(Arc<Counts>);
+pub(super) struct AwaitedGuard(Arc<Counts>);
 
-/// To be dropped when the kernel is done with a read.
+/// Dropped when the kernel is done with a read.
 #[derive(Debug)]
-pub(super) struct InKernel(Arc<Counts>);
+pub(super) struct KernelGuard(Arc<Counts>);
 
-impl Reads {
-    /// Waits until every read that was given up has returned.
-    pub(super) async fn returned(&self) {
+impl ReadTracker {
+    /// Waits until every abandoned read has returned.
+    pub(super) async fn wait_for_abandoned(&self) {
         loop {
             let returned = self.counts.returned.notified();
             tokio::pin!(returned);
-            // Before the look, or a read that returns between the two would be missed.
+            // Registered before the counters are read: otherwise a read that returns in between would be
+            // missed.
             returned.as_mut().enable();
             let in_kernel = self.counts.in_kernel.load(Ordering::Acquire);
             if in_kernel <= self.counts.awaited.load(Ordering::Acquire) {
@@ -49,12 +51,12 @@ impl Reads {
         }
     }
 
-    /// Reads on a blocking thread, once every read that was given up has returned.
-    pub(super) async fn on_thread<T: Send + 'static>(
+    /// Runs a read on a blocking thread, once every abandoned read has returned.
+    pub(super) async fn run_blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        self.returned().await;
+        self.wait_for_abandoned().await;
         let (_awaited, in_kernel) = self.begin();
         let counted = move || {
             let _in_kernel = in_kernel;
@@ -63,21 +65,21 @@ impl Reads {
         spawn_blocking(counted).await
     }
 
-    /// Counts a read that begins now.
-    pub(super) fn begin(&self) -> (Awaited, InKernel) {
+    /// Counts a read that starts now.
+    pub(super) fn begin(&self) -> (AwaitedGuard, KernelGuard) {
         self.counts.awaited.fetch_add(1, Ordering::AcqRel);
         self.counts.in_kernel.fetch_add(1, Ordering::AcqRel);
-        (Awaited(Arc::clone(&self.counts)), InKernel(Arc::clone(&self.counts)))
+        (AwaitedGuard(Arc::clone(&self.counts)), KernelGuard(Arc::clone(&self.counts)))
     }
 }
 
-impl Drop for Awaited {
+impl Drop for AwaitedGuard {
     fn drop(&mut self) {
         self.0.awaited.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Drop for InKernel {
+impl Drop for KernelGuard {
     fn drop(&mut self) {
         self.0.in_kernel.fetch_sub(1, Ordering::AcqRel);
         self.0.returned.notify_waiters();
@@ -91,17 +93,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_that_is_waited_for_holds_up_no_other_and_one_that_was_given_up_does() {
-        let reads = Reads::default();
+    fn only_an_abandoned_read_delays_other_reads() {
+        let reads = ReadTracker::default();
         let (first, second) = (reads.begin(), reads.begin());
-        assert!(reads.returned().now_or_never().is_some());
+        assert!(reads.wait_for_abandoned().now_or_never().is_some());
         let (awaited, in_kernel) = first;
         drop(awaited);
-        let mut waiting = Box::pin(reads.returned());
+        let mut waiting = Box::pin(reads.wait_for_abandoned());
         assert!((&mut waiting).now_or_never().is_none());
         drop(in_kernel);
         assert!(waiting.now_or_never().is_some());
         drop(second);
-        assert!(reads.returned().now_or_never().is_some());
+        assert!(reads.wait_for_abandoned().now_or_never().is_some());
     }
 }

@@ -57,7 +57,7 @@ impl Kind {
             Kind::Pread | Kind::Held => (Reader::Pread, Delivery::Plain, 100),
             Kind::PreadCold => (Reader::Pread, Delivery::Plain, 0),
         };
-        Choice { reader, delivery, residency: Residency { percent }, why: Why::Asked }
+        Choice { reader, delivery, residency: Residency { percent }, reason: Reason::Asked }
     }
 
     fn has_ring(self) -> bool {
@@ -87,10 +87,8 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     fn new(kind: Kind, len: usize, temp: &NamedTempFile) -> Fixture {
-        let pool = match kind.has_ring() {
-            true => BufferPool::in_ring(BLOCKS, BLOCK_BYTES).unwrap(),
-            false => BufferPool::new(BLOCKS, BLOCK_BYTES).unwrap(),
-        };
+        let new = if kind.has_ring() { BufferPool::in_ring } else { BufferPool::new };
+        let pool = new(BLOCKS, BLOCK_BYTES).unwrap();
         let (file, path) = (temp.as_file().try_clone().unwrap(), temp.path().to_owned());
         let source = open(kind, &SourceFile::open(&path).unwrap(), &pool);
         Fixture { source, content: Rc::new(content(len)), file, pool, kind, path }
@@ -107,10 +105,7 @@ pub(crate) fn with<F: Future<Output = ()>>(kind: Kind, len: usize, test: impl Fn
     let mut temp = NamedTempFile::new().unwrap();
     temp.write_all(&content(len)).unwrap();
     let test = async { test(Fixture::new(kind, len, &temp)).await };
-    match kind.has_ring() {
-        true => tokio_uring::start(test),
-        false => without_ring(test),
-    }
+    if kind.has_ring() { tokio_uring::start(test) } else { without_ring(test) }
 }
 
 /// Bytes the way a body gets them.

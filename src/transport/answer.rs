@@ -1,4 +1,4 @@
-//! The server's answer: collected whole and bounded, or the reason why there is none.
+//! The server's answer, read whole and bounded, or the reason why there is none.
 
 use std::error::Error;
 use std::future::Future;
@@ -10,68 +10,60 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::error::TransportError;
-use super::lane::Peer;
-use super::meter::Meter;
-use super::sendfile::FileFailure;
-use super::tls::{self, Stage};
+use super::limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
+use super::peer::Peer;
+use super::region::FileFailure;
+use super::request_state::RequestState;
+use super::tls::{self, TlsStage};
 
-/// Largest body of an answer, unless its request has an [`AnswerLimit`]. The service's are a few KiB.
-pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
-
-/// Most header lines of an answer. Gateways add some to each answer; hyper's default is 100.
-pub(super) const HEADER_LINES_LIMIT: usize = 512;
-
-/// An extension of a request that may be answered with a larger body: the bound in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerLimit(pub usize);
-
-/// Awaits the head, then the body.
+/// Reads the head, then the body.
 ///
-/// A refusal that comes before the request's last byte stops the request: the rest would not be read.
-/// The body of a refusal may break off; what says no is its head.
+/// A refusal that arrives before the request's last byte stops the request: the server would not read the
+/// rest. The body of a refusal may be cut off, since its head is enough.
 pub(super) async fn collect(
     reply: impl Future<Output = hyper::Result<Response<Incoming>>>,
-    meter: &Meter,
+    state: &RequestState,
     peer: &Peer,
     AnswerLimit(limit_bytes): AnswerLimit,
 ) -> Result<Response<Bytes>, TransportError> {
-    let (head, mut body) = reply.await.map_err(|error| explain(&error, meter, peer))?.into_parts();
+    let (head, mut body) = reply.await.map_err(|error| explain(&error, state, peer))?.into_parts();
     peer.history.note_answer(head.headers.len());
     let refused = !head.status.is_success();
-    if refused && !meter.is_whole() {
-        meter.hold();
+    if refused && !state.is_fully_sent() {
+        state.stop_sending();
     }
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
             Err(_) if refused => break,
-            Err(error) => return Err(explain(&error, meter, peer)),
+            Err(error) => return Err(explain(&error, state, peer)),
         };
         if collected.len() + data.len() > limit_bytes {
-            return Err(TransportError::AnswerTooLarge { limit_bytes, sent: meter.sent() });
+            return Err(TransportError::AnswerTooLarge { limit_bytes, sent: state.sent() });
         }
         collected.extend_from_slice(&data);
     }
     Ok(Response::from_parts(head, collected.freeze()))
 }
 
-/// Why hyper gave a request up. What the body, the file and the socket noted comes before hyper's own words.
-fn explain(error: &hyper::Error, meter: &Meter, peer: &Peer) -> TransportError {
-    if let Some(failure) = meter.take_file_failure() {
+/// Returns the reason why hyper failed a request. The recorded errors of file, body and socket are more
+/// precise than hyper's own and take precedence.
+fn explain(error: &hyper::Error, state: &RequestState, peer: &Peer) -> TransportError {
+    if let Some(failure) = state.take_file_failure() {
         return file_failed(failure);
     }
-    if let Some(body) = meter.take_body_error() {
+    if let Some(body) = state.take_body_error() {
         return TransportError::Body(body);
     }
     if let Some(tls) = tls::tls_error(error) {
-        return tls::refused(&peer.authority, &peer.history, tls, Stage::Connected, meter.sent());
+        return tls::refused(&peer.authority, &peer.history, tls, TlsStage::Connected, state.sent());
     }
-    let sent = meter.sent();
+    let sent = state.sent();
     if error.is_parse_too_large() {
-        return TransportError::AnswerTooLarge { limit_bytes: ANSWER_LIMIT_BYTES, sent: meter.sent() };
+        return TransportError::AnswerTooLarge { limit_bytes: ANSWER_LIMIT_BYTES, sent: state.sent() };
     }
-    if let Some(wrong) = wrong_protocol(meter, peer) {
+    if let Some(wrong) = wrong_protocol(state, peer) {
         return wrong;
     }
     match error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
@@ -79,15 +71,15 @@ fn explain(error: &hyper::Error, meter: &Meter, peer: &Peer) -> TransportError {
         _ if error.is_parse() => {
             TransportError::Malformed { reason: describe(error), wrong_protocol: false, sent }
         }
-        Some(cause) => io_failed(cause, meter),
-        None => ended(meter),
+        Some(cause) => io_failed(cause, state),
+        None => ended(state),
     }
 }
 
-/// The final error for a peer that began with something else than HTTP, at an endpoint that never answered.
-pub(super) fn wrong_protocol(meter: &Meter, peer: &Peer) -> Option<TransportError> {
-    let foreign = meter.foreign().filter(|_| !peer.history.has_answered())?;
-    let sent = meter.sent();
+/// Returns the final error for a peer that does not speak HTTP, at an endpoint that has never answered.
+pub(super) fn wrong_protocol(state: &RequestState, peer: &Peer) -> Option<TransportError> {
+    let foreign = state.foreign().filter(|_| !peer.history.has_answered())?;
+    let sent = state.sent();
     Some(TransportError::Malformed { reason: foreign.to_string(), wrong_protocol: true, sent })
 }
 
@@ -98,11 +90,11 @@ fn file_failed(failure: FileFailure) -> TransportError {
     }
 }
 
-fn io_failed(error: &io::Error, meter: &Meter) -> TransportError {
-    let sent = meter.sent();
+fn io_failed(error: &io::Error, state: &RequestState) -> TransportError {
+    let sent = state.sent();
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TransportError::Reset { sent },
-        io::ErrorKind::UnexpectedEof => ended(meter),
+        io::ErrorKind::UnexpectedEof => ended(state),
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             TransportError::Malformed { reason: error.to_string(), wrong_protocol: false, sent }
         }
@@ -110,10 +102,11 @@ fn io_failed(error: &io::Error, meter: &Meter) -> TransportError {
     }
 }
 
-/// The connection ended. A failed write has consumed the socket's error, and reading saw a mere end.
-pub(super) fn ended(meter: &Meter) -> TransportError {
-    let sent = meter.sent();
-    match meter.write_error() {
+/// Returns the error of a closed connection. A failed write has consumed the socket's error, so that reading
+/// sees a plain end.
+pub(super) fn ended(state: &RequestState) -> TransportError {
+    let sent = state.sent();
+    match state.write_error() {
         None => TransportError::Closed { sent },
         Some(io::ErrorKind::TimedOut) => {
             TransportError::Lost { reason: io::ErrorKind::TimedOut.into(), sent }
@@ -122,7 +115,7 @@ pub(super) fn ended(meter: &Meter) -> TransportError {
     }
 }
 
-/// hyper's words and those of the cause, which its `Display` leaves out.
+/// Returns hyper's message with that of the cause, which hyper's `Display` leaves out.
 fn describe(error: &hyper::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
@@ -130,7 +123,7 @@ fn describe(error: &hyper::Error) -> String {
     }
 }
 
-/// `io::Error` is not `Clone`.
+/// Copies an `io::Error`, which is not `Clone`.
 fn copied(error: &io::Error, kind: io::ErrorKind) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),

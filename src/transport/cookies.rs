@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::endpoint::Endpoint;
 
-/// The cookies that one endpoint has set. They go back to it alone and end with the process.
+/// The cookies that one endpoint has set. They are sent to that endpoint only and are not stored.
 #[derive(Debug, Default)]
 pub(super) struct Cookies(Mutex<Vec<Cookie>>);
 
@@ -19,7 +19,7 @@ struct Cookie {
 }
 
 impl Cookies {
-    /// Takes the cookies of an answer to a request for `target`.
+    /// Stores the cookies of an answer to a request for `target`.
     pub(super) fn take(&self, headers: &HeaderMap, endpoint: &Endpoint, target: &str) {
         for header in headers.get_all(SET_COOKIE) {
             let Some((cookie, is_dropped)) =
@@ -35,7 +35,7 @@ impl Cookies {
         }
     }
 
-    /// The `Cookie` header of a request for `target`; `None` without a cookie for it.
+    /// Returns the `Cookie` header of a request for `target`; `None` if no cookie applies.
     pub(super) fn header(&self, target: &str) -> Option<HeaderValue> {
         let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pairs = cookies.iter().filter(|cookie| is_below(target, &cookie.path));
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Cookie {
     }
 }
 
-/// Reads `Set-Cookie`: the cookie, and whether it is to be dropped. `None` for one that is not for the endpoint.
+/// Parses `Set-Cookie` into the cookie and `true` if it is deleted. `None` for a cookie of another endpoint.
 fn read(text: &str, endpoint: &Endpoint, target: &str) -> Option<(Cookie, bool)> {
     let mut parts = text.split(';').map(str::trim);
     let (name, value) = parts.next()?.split_once('=')?;
@@ -67,7 +67,8 @@ fn read(text: &str, endpoint: &Endpoint, target: &str) -> Option<(Cookie, bool)>
             "secure" if !endpoint.is_tls() => return None,
             "path" if value.trim().starts_with('/') => path = value.trim().to_owned(),
             "max-age" => is_dropped |= value.trim().parse::<i64>().is_ok_and(|seconds| seconds <= 0),
-            // Servers drop a cookie by a date long ago, in practice the first one that there is.
+            // Servers delete a cookie by a date in the past, in practice the first one of 1970. Dates are not
+            // parsed otherwise.
             "expires" => is_dropped |= value.contains("1970"),
             _ => {}
         }
@@ -76,14 +77,14 @@ fn read(text: &str, endpoint: &Endpoint, target: &str) -> Option<(Cookie, bool)>
     is_sensible.then(|| (Cookie { name: name.to_owned(), value: value.to_owned(), path }, is_dropped))
 }
 
-/// Whether the host is `domain`, or below it (RFC 6265, section 5.1.3).
+/// Returns `true` if the host is `domain` or a subdomain of it (RFC 6265, section 5.1.3).
 fn is_domain_of(domain: &str, host: &str) -> bool {
     let domain = domain.trim_start_matches('.').to_ascii_lowercase();
     let is_below = || host.strip_suffix(&*domain).is_some_and(|below| below.ends_with('.'));
     host == domain || is_below()
 }
 
-/// The directory of the request's path (RFC 6265, section 5.1.4).
+/// Returns the directory of the request's path (RFC 6265, section 5.1.4).
 fn default_path(target: &str) -> String {
     let directory = path_of(target).rsplit_once('/').map_or("", |(directory, _)| directory);
     if directory.is_empty() { "/".to_owned() } else { directory.to_owned() }
@@ -98,10 +99,10 @@ fn path_of(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
-/// A balancer and its firewall set a few.
+/// More than a load balancer and its firewall set.
 const MOST_COOKIES: usize = 16;
 
-/// Browsers keep no longer ones (RFC 6265, section 6.1).
+/// The length that browsers accept at least (RFC 6265, section 6.1).
 const MOST_BYTES: usize = 4096;
 
 #[cfg(test)]
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_value_counts_and_what_is_dropped_is_gone() {
+    fn the_latest_value_counts_and_deleted_cookies_are_gone() {
         assert_eq!(header(URL, &["a=1; path=/", "a=2; path=/"], "/").as_deref(), Some("a=2"));
         for dropped in
             ["a=; path=/", "a=2; path=/; Max-Age=0", "a=2; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT"]

@@ -39,54 +39,55 @@ impl Endpoint {
             .map_err(|flaw| TransportError::BadEndpoint { endpoint: without_secrets(url), flaw })
     }
 
-    /// Returns the canonical form of `url`, or `url` itself when it cannot be used as an endpoint.
+    /// Returns the canonical form of `url`, or `url` itself if it is not a valid endpoint.
     pub fn canonical_of(url: &str) -> String {
         Endpoint::parse(url).map_or_else(|_| url.to_owned(), |endpoint| endpoint.canonical)
     }
 
-    /// The canonical form of the URL, by which endpoints are compared and stored.
+    /// Returns the canonical form of the URL, by which endpoints are compared and stored.
     pub fn canonical(&self) -> &str {
         &self.canonical
     }
 
-    /// Whether connections to the endpoint are encrypted.
+    /// Returns `true` if connections to the endpoint are encrypted.
     pub fn is_tls(&self) -> bool {
         self.is_tls
     }
 
-    /// The host name or address, without the brackets of an IPv6 address.
+    /// Returns the host name or address, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, 80 or 443 where the URL has none (RFC 9110, section 4.2).
+    /// Returns the port, 80 or 443 if the URL has none (RFC 9110, section 4.2).
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether the endpoint is on this machine: a loopback address, or `localhost` and names below (RFC 6761).
+    /// Returns `true` if the endpoint is on this machine: a loopback address, or `localhost` and its
+    /// subdomains (RFC 6761).
     pub fn is_local(&self) -> bool {
         let name = self.host.trim_end_matches('.');
         let is_localhost = name == "localhost" || name.ends_with(".localhost");
         is_localhost || self.host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
     }
 
-    /// The canonical URL as hyper takes it.
+    /// Returns the canonical URL as hyper's type.
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Host and, unless it is the scheme's own, port.
+    /// Returns the host and, unless it is the scheme's default, the port.
     pub(super) fn authority(&self) -> &str {
         self.uri.authority().map_or("", |authority| authority.as_str())
     }
 
-    /// The value of the `Host` header.
+    /// Returns the value of the `Host` header.
     pub(super) fn header(&self) -> &HeaderValue {
         &self.header
     }
 
-    /// The path before the service's own: empty, or with a slash at its start and none at its end.
+    /// Returns the path before the service's own: empty, or with a slash at its start and none at its end.
     pub(super) fn base(&self) -> &str {
         &self.base
     }
@@ -161,7 +162,7 @@ fn ipv6(address: &str) -> Result<String, EndpointFlaw> {
     Ok(format!("[{address}]"))
 }
 
-/// A name or an IPv4 address, in lower case (RFC 952, with the underscore that names of containers have).
+/// Returns a name or an IPv4 address in lower case (RFC 952, with the underscore that container names have).
 fn name(host: &str) -> Result<String, EndpointFlaw> {
     if host.is_empty() {
         return Err(EndpointFlaw::NoHost);
@@ -176,7 +177,7 @@ fn name(host: &str) -> Result<String, EndpointFlaw> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// Digits only: `u16::from_str` would take `+8080`.
+/// Parses a port of digits only: `u16::from_str` would accept `+8080`.
 fn port(digits: &str) -> Result<u16, EndpointFlaw> {
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     let port = digits.parse().ok().filter(|&port| is_number && port > 0);
@@ -187,7 +188,7 @@ fn default_port(is_tls: bool) -> u16 {
     if is_tls { 443 } else { 80 }
 }
 
-/// The URL without user information, query and fragment, each of which may hold a secret.
+/// Returns the URL without user information, query and fragment, each of which may contain a secret.
 fn without_secrets(url: &str) -> String {
     let (user, rest) = url.rsplit_once('@').map_or(("", url), |(_, rest)| ("...@", rest));
     let end = rest.find(['?', '#']).unwrap_or(rest.len());
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_hold_a_secret_is_not_repeated() {
+    fn parts_that_may_hold_a_secret_are_not_repeated() {
         for (url, expected) in [
             ("http://secret@h", EndpointFlaw::Credentials),
             ("http://secret:@h", EndpointFlaw::Credentials),

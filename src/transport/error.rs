@@ -1,19 +1,19 @@
-//! Why no connection, or no answer, was had: one variant for each reason.
+//! The errors of connections and requests: one variant for each reason.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::answer::HEADER_LINES_LIMIT;
+use super::limits::HEADER_LINES_LIMIT;
 
-/// An error of any kind, as a request's body hands it out.
+/// An error of any type, as a request's body returns it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What kept a request from its answer.
+/// An error of a connection or a request.
 ///
-/// Reasons up to [`TlsTimeout`](Self::TlsTimeout) come from dialing, before any byte of a request was sent;
-/// the others from one request, after which its lane is closed.
+/// Variants up to [`TlsTimeout`](Self::TlsTimeout) come from dialing, before any byte of a request was sent.
+/// The others come from one request, after which its lane is closed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
@@ -22,7 +22,7 @@ pub enum TransportError {
     BadEndpoint {
         /// The URL as given, without credentials.
         endpoint: String,
-        /// What is wrong with it.
+        /// The flaw.
         flaw: EndpointFlaw,
     },
     /// A file of extra certificate authorities cannot be used.
@@ -30,18 +30,20 @@ pub enum TransportError {
     BadCaCert {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The flaw.
         flaw: CaCertFlaw,
     },
-    /// The system has no certificate authority, and none was given.
-    #[error("no certificate authorities on this system: install ca-certificates or pass --ca-cert FILE")]
+    /// The system has no certificate authority, and [`Trust`](super::Trust) names none.
+    #[error(
+        "no certificate authorities on this system: install ca-certificates, or add a certificate to the trusted ones"
+    )]
     NoTrust,
     /// The endpoint's name has no address.
     #[error("cannot resolve {host}: {reason}")]
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         reason: io::Error,
     },
     /// No address accepted a connection, and at least one refused it.
@@ -62,24 +64,24 @@ pub enum TransportError {
         /// Every address that was tried, never empty.
         attempts: Vec<FailedAttempt>,
     },
-    /// The server's certificate was refused. Trying again cannot help.
+    /// The server's certificate was refused. A retry cannot help.
     #[error("the certificate of {authority} is not trusted: {reason}{advice}")]
     Untrusted {
         /// Host and port.
         authority: String,
-        /// What is wrong with the certificate.
+        /// The flaw of the certificate.
         reason: String,
-        /// The way out, or nothing.
+        /// The advice, or an empty text.
         advice: &'static str,
     },
-    /// No TLS connection can be agreed on with the server. Trying again cannot help.
+    /// The server and this library have no common TLS parameters. A retry cannot help.
     #[error("no TLS connection with {authority}: {reason}")]
     TlsRefused {
         /// Host and port.
         authority: String,
-        /// What the two sides cannot agree on.
+        /// The incompatibility.
         reason: String,
-        /// The way out.
+        /// The advice.
         advice: &'static str,
     },
     /// TLS failed for another reason than the certificate, in the handshake or later.
@@ -87,10 +89,10 @@ pub enum TransportError {
     Tls {
         /// Host and port.
         authority: String,
-        /// What was wrong.
+        /// The reason.
         reason: String,
-        /// How far the request had come; nothing when the handshake failed.
-        sent: Sent,
+        /// The progress of the request; zero if the handshake failed.
+        sent: SentProgress,
     },
     /// The TLS handshake took too long.
     #[error("TLS handshake with {authority} not finished within {after:?}")]
@@ -105,78 +107,78 @@ pub enum TransportError {
     Stalled {
         /// The bound.
         after: Duration,
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
-    /// The connection was slower than the speed asked for, over a whole window.
+    /// The connection was slower than the minimum speed over a whole window.
     #[error(
         "slower than {minimum_bytes_per_s} bytes/s over {window:?}, after {} bytes of the body",
         sent.body_bytes
     )]
     TooSlow {
-        /// The speed asked for.
+        /// The minimum speed.
         minimum_bytes_per_s: u64,
         /// The time over which it was measured.
         window: Duration,
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
     /// The request's own body yielded nothing for too long.
     #[error("the request's body yielded nothing for {after:?}, after {} bytes", sent.body_bytes)]
     BodyStalled {
         /// The bound.
         after: Duration,
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
     /// The answer did not come, or did not end, in time.
     #[error("no complete answer within {after:?}")]
     NoAnswer {
         /// The bound.
         after: Duration,
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
     /// The server closed the connection before a complete answer.
     #[error("connection closed before an answer, after {} bytes of the body", sent.body_bytes)]
     Closed {
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
     /// The server reset the connection before a complete answer.
     #[error("connection reset before an answer, after {} bytes of the body", sent.body_bytes)]
     Reset {
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
     /// The system gave the connection up: no route, no acknowledgement for `tcp_user_timeout`, no memory.
     #[error("connection lost after {} bytes of the body: {reason}", sent.body_bytes)]
     Lost {
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
-    /// What came back is not an HTTP/1.1 answer.
+    /// The answer is not HTTP/1.1.
     #[error("malformed answer: {reason}")]
     Malformed {
-        /// Where the parser stopped, or which protocol it is.
+        /// The parser's error, or the protocol detected.
         reason: String,
-        /// Whether the peer speaks another protocol than HTTP, and no connection to the endpoint ever had an
-        /// HTTP answer: trying again cannot help.
+        /// `true` if the peer speaks another protocol than HTTP and no connection to the endpoint ever
+        /// received an HTTP answer: a retry cannot help.
         wrong_protocol: bool,
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
-    /// The answer, or its head, is larger than anything the service sends.
+    /// The answer or its head is larger than the limit.
     #[error("answer larger than {limit_bytes} bytes, or with more than {HEADER_LINES_LIMIT} header lines")]
     AnswerTooLarge {
         /// The bound.
         limit_bytes: usize,
-        /// How far the request had come.
-        sent: Sent,
+        /// The progress of the request.
+        sent: SentProgress,
     },
-    /// The request's body failed. The error is the body's own: `downcast_ref` gives it back.
+    /// The request's body failed. The error is the body's own and can be restored by `downcast_ref`.
     #[error("the request's body failed: {0}")]
     Body(#[source] BoxError),
     /// The file behind the lane's [`FileRegion`](super::FileRegion) ends before its map does.
@@ -188,23 +190,24 @@ pub enum TransportError {
     /// The file behind the lane's [`FileRegion`](super::FileRegion) cannot be read.
     #[error("cannot read the file at offset {offset}: {reason}")]
     FileRead {
-        /// Where reading failed, from the start of the file.
+        /// The offset at which reading failed, from the start of the file.
         offset: u64,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
 }
 
 impl TransportError {
-    /// Whether the socket had accepted the whole request.
+    /// Returns `true` if the socket accepted the whole request.
     ///
-    /// `false` is certain: the server cannot have the request. `true` leaves open what it did with it.
+    /// `false` is certain: the server cannot have the whole request. After `true` the server may or may not
+    /// have processed it.
     pub fn sent_all(&self) -> bool {
         self.sent().whole
     }
 
-    /// How far the request had come; nothing for errors of dialing and of the body.
-    pub fn sent(&self) -> Sent {
+    /// Returns the progress of the request; zero for errors of dialing and of the body.
+    pub fn sent(&self) -> SentProgress {
         match self {
             Self::Stalled { sent, .. }
             | Self::Tls { sent, .. }
@@ -227,30 +230,30 @@ impl TransportError {
             | Self::TlsTimeout { .. }
             | Self::Body(_)
             | Self::FileTruncated { .. }
-            | Self::FileRead { .. } => Sent::default(),
+            | Self::FileRead { .. } => SentProgress::default(),
         }
     }
 }
 
-/// How far a request had come when it failed.
+/// The progress of a request when it failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentProgress {
     /// Bytes of the body that the connection had accepted.
     pub body_bytes: u64,
-    /// Whether the socket had accepted the whole request, to its last byte.
+    /// `true` if the socket accepted the whole request, to its last byte.
     pub whole: bool,
 }
 
-/// One address that was tried in vain.
+/// One address that could not be connected.
 #[derive(Debug)]
 pub struct FailedAttempt {
     /// The address.
     pub address: SocketAddr,
-    /// Why it failed; `TimedOut` when it did not answer.
+    /// The reason; `TimedOut` if the address did not answer.
     pub reason: io::Error,
 }
 
-/// What is wrong with an endpoint's URL.
+/// A flaw of an endpoint's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointFlaw {
     /// It does not parse.
@@ -282,7 +285,7 @@ pub enum EndpointFlaw {
     Fragment,
 }
 
-/// What is wrong with a file of certificate authorities.
+/// A flaw of a certificate authority file.
 #[derive(Debug, thiserror::Error)]
 pub enum CaCertFlaw {
     /// It cannot be read.

@@ -1,4 +1,4 @@
-//! The facts about an endpoint that outlive its connections.
+//! Facts about an endpoint that outlive its connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,12 +7,12 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
-use super::answer::HEADER_LINES_LIMIT;
 use super::cookies::Cookies;
+use super::limits::HEADER_LINES_LIMIT;
 
 /// The facts that all connections of a dialer share.
 ///
-/// An endpoint that has answered once is the right one: what goes wrong later may pass, and is tried again.
+/// An endpoint that has answered once is the right one: later failures may be temporary and are retried.
 #[derive(Debug, Default)]
 pub(super) struct History {
     has_answered: AtomicBool,
@@ -23,7 +23,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// The cookies that the endpoint has set.
+    /// Returns the cookies that the endpoint has set.
     pub(super) fn cookies(&self) -> &Cookies {
         &self.cookies
     }
@@ -34,30 +34,31 @@ impl History {
         self.header_lines.fetch_max(header_lines, Ordering::Relaxed);
     }
 
-    /// The bound of header lines for a new connection; `None` for hyper's own.
+    /// Returns the limit of header lines for a new connection; `None` for hyper's default.
     ///
-    /// With a bound of ours hyper allocates 30 KiB for each answer, so that it is for endpoints that may need it.
+    /// With a custom limit hyper allocates 30 KiB for each answer, so only endpoints that may need it get
+    /// one.
     pub(super) fn header_lines_limit(&self) -> Option<usize> {
         let may_need_it =
             !self.has_answered() || self.header_lines.load(Ordering::Relaxed) > FEW_HEADER_LINES;
         may_need_it.then_some(HEADER_LINES_LIMIT)
     }
 
-    /// Whether any connection had an HTTP answer.
+    /// Returns `true` if any connection received an HTTP answer.
     pub(super) fn has_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed)
     }
 
-    /// Whether the server asked for a client certificate.
+    /// Returns `true` if the server requested a client certificate.
     pub(super) fn wants_certificate(&self) -> bool {
         self.wants_certificate.load(Ordering::Relaxed)
     }
 }
 
-/// Half of what hyper takes by itself.
+/// Half of hyper's default limit.
 const FEW_HEADER_LINES: usize = 50;
 
-/// Has no client certificate, and records that the server asked for one.
+/// Provides no client certificate and records that the server requested one.
 #[derive(Debug)]
 pub(super) struct NoClientCertificate(pub(super) Arc<History>);
 

@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection that carries one request at a time.
 //!
-//! The lane drives hyper's connection inside `send`: no task is spawned, so nothing outlives the lane.
+//! The lane polls hyper's connection inside `send`: no task is spawned, so nothing outlives the lane.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -18,14 +18,16 @@ use hyper::rt::{Read as _, ReadBuf};
 use hyper_rustls::MaybeHttpsStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::answer::{self, ANSWER_LIMIT_BYTES, AnswerLimit};
-use super::endpoint::Endpoint;
+use super::answer;
 use super::error::{BoxError, TransportError};
-use super::history::History;
-use super::meter::{Meter, MeteredBody, MeteredStream, SentCounter};
-use super::patience::{Patience, Verdict, Watch};
-use super::sendfile::{FileRegion, Socket};
-use super::tls::{self, Stage};
+use super::limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
+use super::metered::{MeteredBody, MeteredStream};
+use super::peer::Peer;
+use super::region::FileRegion;
+use super::request_state::{RequestState, SentCounter};
+use super::socket::LaneSocket;
+use super::timeouts::{ProgressMonitor, TimeoutKind, Timeouts};
+use super::tls::{self, TlsStage};
 
 /// An open connection, kept alive between requests. Dropping it closes it at once.
 ///
@@ -35,26 +37,11 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Absent once the lane is closed, and while a request is on its way.
-    link: Option<Link<B>>,
-    meter: Arc<Meter>,
+    /// `None` once the lane is closed, and during a request.
+    connection: Option<HttpConnection<B>>,
+    state: Arc<RequestState>,
     peer: Peer,
-    kind: Kind,
-}
-
-/// Whom a lane talks to.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    pub(super) authority: String,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) history: Arc<History>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Tls,
+    is_tls: bool,
 }
 
 impl<B> Lane<B>
@@ -63,105 +50,105 @@ where
     B::Error: Into<BoxError>,
 {
     pub(super) async fn open(
-        stream: MaybeHttpsStream<Socket>,
-        meter: Arc<Meter>,
+        stream: MaybeHttpsStream<LaneSocket>,
+        state: Arc<RequestState>,
         peer: Peer,
     ) -> Result<Lane<B>, TransportError> {
-        let kind = match stream {
-            MaybeHttpsStream::Http(_) => Kind::Plain,
-            MaybeHttpsStream::Https(_) => Kind::Tls,
-        };
-        let stream = MeteredStream::new(stream, meter.clone());
+        let is_tls = matches!(stream, MaybeHttpsStream::Https(_));
+        let stream = MeteredStream::new(stream, state.clone());
         let mut builder = http1::Builder::new();
         // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
         builder.allow_obsolete_multiline_headers_in_responses(true);
         if let Some(limit) = peer.history.header_lines_limit() {
             builder.max_headers(limit);
         }
-        let (sender, connection) =
-            builder.handshake(stream).await.map_err(|_| TransportError::Closed { sent: meter.sent() })?;
-        let link = Link { sender, connection, is_over: false, tls_error: None };
-        Ok(Lane { link: Some(link), meter, peer, kind })
+        let (sender, driver) =
+            builder.handshake(stream).await.map_err(|_| TransportError::Closed { sent: state.sent() })?;
+        let connection = HttpConnection { sender, driver, is_over: false, tls_error: None };
+        Ok(Lane { connection: Some(connection), state, peer, is_tls })
     }
 
-    /// Sends `request` and collects its answer, whatever its status, with at most
-    /// [`ANSWER_LIMIT_BYTES`] of body.
+    /// Sends `request` and reads the whole answer, whatever its status, with at most
+    /// [`ANSWER_LIMIT_BYTES`](super::ANSWER_LIMIT_BYTES) of body.
     ///
-    /// The target is taken as it is, in origin form; `Host` is added when it is missing, and the endpoint's
-    /// cookies. A refusal that comes
-    /// while the body still flows stops the body and is returned. A success that comes early is returned once
-    /// the rest of the request is sent, for until then the server cannot have it.
+    /// The target is used as given, in origin form. `Host` is added if it is missing, and the endpoint's
+    /// cookies. A refusal that arrives during the body stops the body and is returned. A success that arrives
+    /// early is returned after the rest of the request is sent, because the server cannot have stored it
+    /// before.
     ///
-    /// After an error, an early refusal or an answer that says so, the lane is closed. Dropping the future
-    /// closes it too: the server may then hold any part of the request, and all of it when
-    /// [`sent`](Self::sent) says so.
+    /// After an error, an early refusal or an answer with `Connection: close`, the lane is closed. Dropping
+    /// the future closes it too: the server may then have received any part of the request, or all of it.
     ///
     /// # Errors
     ///
-    /// Those of [`TransportError`] from `Stalled` on; `Closed` with nothing sent when the lane was closed already.
+    /// The variants of [`TransportError`] from `Stalled` on; `Closed` with nothing sent if the lane was
+    /// closed already.
     pub async fn send(
         &mut self,
         mut request: Request<B>,
-        patience: &Patience,
+        timeouts: &Timeouts,
     ) -> Result<Response<Bytes>, TransportError> {
-        let mut link = self.link.take().filter(|link| !link.is_over).ok_or_else(closed)?;
-        if let Err(closed) = link.wake_up().await {
-            return Err(self.explained(closed, link).await);
+        // Taken out until the request is complete: an error or a dropped future leaves the lane closed.
+        let mut connection =
+            self.connection.take().filter(|connection| !connection.is_over).ok_or_else(closed)?;
+        if let Err(closed) = connection.check_still_open().await {
+            return Err(self.with_peer_reason(closed, connection).await);
         }
         let target = request.uri().to_string();
         let Peer { endpoint, history, .. } = &self.peer;
         let headers = request.headers_mut();
+        // HTTP/1.1 requires Host (RFC 9112, section 3.2); hyper's low-level client does not add it.
         headers.entry(HOST).or_insert_with(|| endpoint.header().clone());
         headers.extend(history.cookies().header(&target).map(|cookies| (COOKIE, cookies)));
-        let answer = match link.exchange(request, &self.meter, patience, &self.peer).await {
+        let answer = match connection.exchange(request, &self.state, timeouts, &self.peer).await {
             Ok(answer) => answer,
-            Err(error) => return Err(self.explained(error, link).await),
+            Err(error) => return Err(self.with_peer_reason(error, connection).await),
         };
         history.cookies().take(answer.headers(), endpoint, &target);
-        if link.is_reusable(&self.meter).await {
-            self.link = Some(link);
+        if connection.is_reusable(&self.state).await {
+            self.connection = Some(connection);
         }
         Ok(answer)
     }
 
-    /// Replaces the loss of the connection by the final reason that the peer gave for it, if it gave one.
-    async fn explained(&self, error: TransportError, link: Link<B>) -> TransportError {
+    /// Replaces a lost connection's error by the final reason that the peer gave, if any.
+    async fn with_peer_reason(&self, error: TransportError, connection: HttpConnection<B>) -> TransportError {
         if !matches!(error, TransportError::Closed { .. } | TransportError::Reset { .. }) {
             return error;
         }
-        if let Some(wrong) = answer::wrong_protocol(&self.meter, &self.peer) {
+        if let Some(wrong) = answer::wrong_protocol(&self.state, &self.peer) {
             return wrong;
         }
         let Peer { authority, history, .. } = &self.peer;
-        let tls = if self.kind == Kind::Tls { link.tls_error().await } else { None };
-        let refusal = tls.and_then(|tls| tls::refusal(authority, history, &tls, Stage::Connected));
+        let tls = if self.is_tls { connection.tls_error().await } else { None };
+        let refusal = tls.and_then(|tls| tls::refusal(authority, history, &tls, TlsStage::Connected));
         refusal.unwrap_or(error)
     }
 
-    /// Whether a request can be sent, as far as this side knows.
+    /// Returns `true` if a request can be sent, to this side's knowledge.
     ///
-    /// Looks for an end that the server has made since, without waiting; what reached the socket after the
-    /// runtime's last turn is found by the next [`send`](Self::send).
+    /// Detects a close by the server without waiting. Data that reached the socket after the runtime's last
+    /// turn is detected by the next [`send`](Self::send).
     pub fn is_open(&mut self) -> bool {
-        if let Some(link) = &mut self.link {
-            link.drive(&mut Context::from_waker(Waker::noop()));
+        if let Some(connection) = &mut self.connection {
+            connection.drive(&mut Context::from_waker(Waker::noop()));
         }
-        self.link.as_ref().is_some_and(|link| !link.is_over)
+        self.connection.as_ref().is_some_and(|connection| !connection.is_over)
     }
 
-    /// The counter of what the present request has sent. It stays the same for all requests of the lane.
+    /// Returns the counter of sent bytes, which is the same for all requests of the lane.
     pub fn sent(&self) -> Arc<SentCounter> {
-        self.meter.sent_counter()
+        self.state.sent_counter()
     }
 
-    /// From the next request on, slices inside `region` are sent from its file. Without effect on TLS lanes.
-    pub fn serve_from(&mut self, region: Option<FileRegion>) {
-        if self.kind == Kind::Plain {
-            self.meter.serve_from(region);
+    /// Sends slices inside `region` from its file, from the next request on. Has no effect on TLS lanes.
+    pub fn set_file_region(&mut self, region: Option<FileRegion>) {
+        if !self.is_tls {
+            self.state.set_file_region(region);
         }
     }
 
-    /// The address at the other end.
+    /// Returns the server's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer.address
     }
@@ -173,30 +160,30 @@ where
     B::Error: Into<BoxError>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("peer", &self.peer).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Lane").field("peer", &self.peer).field("is_tls", &self.is_tls).finish_non_exhaustive()
     }
 }
 
-struct Link<B>
+struct HttpConnection<B>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
     sender: SendRequest<MeteredBody<B>>,
-    connection: Connection<MeteredStream<MaybeHttpsStream<Socket>>, MeteredBody<B>>,
-    /// The connection has completed and must not be polled again.
+    driver: Connection<MeteredStream<MaybeHttpsStream<LaneSocket>>, MeteredBody<B>>,
+    /// `true` if the driver has completed and must not be polled again.
     is_over: bool,
-    /// The TLS error that ended the connection while no request was there to have it.
+    /// The TLS error that ended the connection while no request was in flight.
     tls_error: Option<rustls::Error>,
 }
 
-impl<B> Link<B>
+impl<B> HttpConnection<B>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Lets the runtime look at its sockets, so that an end the server made while the lane was idle is seen.
-    async fn wake_up(&mut self) -> Result<(), TransportError> {
+    /// Yields to the runtime once, so that a close by the server during idle time is detected.
+    async fn check_still_open(&mut self) -> Result<(), TransportError> {
         tokio::task::yield_now().await;
         self.drive_once().await;
         if self.is_over || !self.sender.is_ready() { Err(closed()) } else { Ok(()) }
@@ -205,41 +192,45 @@ where
     async fn exchange(
         &mut self,
         request: Request<B>,
-        meter: &Arc<Meter>,
-        patience: &Patience,
+        state: &Arc<RequestState>,
+        timeouts: &Timeouts,
         peer: &Peer,
     ) -> Result<Response<Bytes>, TransportError> {
         let announced = announced_len(&request);
         let (head, body) = request.into_parts();
         let limit = head.extensions.get().copied().unwrap_or(AnswerLimit(ANSWER_LIMIT_BYTES));
-        let body = MeteredBody::new(body, announced, meter.clone())
+        let body = MeteredBody::new(body, announced, state.clone())
             .map_err(|wrong| TransportError::Body(wrong.into()))?;
         let reply = self.sender.send_request(Request::from_parts(head, body));
-        let mut answer = pin!(answer::collect(reply, meter, peer, limit));
+        let mut answer = pin!(answer::collect(reply, state, peer, limit));
         let mut answered = None;
-        let mut timer = Timer::new(*patience, meter);
+        let mut timer = Timer::new(*timeouts, state);
         poll_fn(|cx| {
+            // The driver first: it delivers the answer that is polled next.
             self.drive(cx);
             if answered.is_none()
                 && let Poll::Ready(answer) = answer.as_mut().poll(cx)
             {
                 answered = Some(answer?);
             }
-            match answered.take_if(|_| meter.is_whole() || meter.is_held()) {
+            // An early success is kept until the rest of the request is sent; an early refusal stops the request
+            // (RFC 9112, section 9.5).
+            match answered.take_if(|_| state.is_fully_sent() || state.is_stopped()) {
                 Some(answer) => Poll::Ready(Ok(answer)),
-                None if answered.is_some() && (self.is_over || meter.write_error().is_some()) => {
-                    Poll::Ready(Err(answer::ended(meter)))
+                None if answered.is_some() && (self.is_over || state.write_error().is_some()) => {
+                    Poll::Ready(Err(answer::ended(state)))
                 }
-                None => timer.poll(cx, meter).map(Err),
+                None => timer.poll(cx, state).map(Err),
             }
         })
         .await
     }
 
-    /// Whether hyper is ready for another request. It goes idle only when polled after the answer's last byte.
-    async fn is_reusable(&mut self, meter: &Meter) -> bool {
+    /// Returns `true` if hyper is ready for another request. It becomes idle only when polled after the
+    /// answer's last byte.
+    async fn is_reusable(&mut self, state: &RequestState) -> bool {
         self.drive_once().await;
-        meter.is_whole() && !self.is_over && self.sender.is_ready()
+        state.is_fully_sent() && !self.is_over && self.sender.is_ready()
     }
 
     async fn drive_once(&mut self) {
@@ -250,25 +241,25 @@ where
         .await;
     }
 
-    /// Moves the connection. While a request is under way, its answer has the connection's error.
+    /// Polls the driver. During a request, its answer receives the connection's error.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if !self.is_over
-            && let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx)
+            && let Poll::Ready(ended) = Pin::new(&mut self.driver).poll(cx)
         {
             self.is_over = true;
             self.tls_error = ended.err().and_then(|error| tls::tls_error(&error).cloned());
         }
     }
 
-    /// The TLS error of a connection that is lost, also one that is still to be read: a write that failed
-    /// came before the alert that the peer had sent.
+    /// Returns the TLS error of a lost connection, including an unread one: a write may have failed before
+    /// the peer's alert was read.
     async fn tls_error(self) -> Option<rustls::Error> {
         if self.tls_error.is_some() {
             return self.tls_error;
         }
-        // The runtime has to look at the socket before it is read.
+        // The runtime has to poll the socket before it can be read.
         tokio::task::yield_now().await;
-        let mut stream = self.connection.into_parts().io;
+        let mut stream = self.driver.into_parts().io;
         poll_fn(|cx| {
             for _ in 0..UNREAD_READS {
                 let mut bytes = [0; UNREAD_BYTES];
@@ -285,22 +276,25 @@ where
     }
 }
 
-/// A watch and the alarm that wakes it.
+/// A progress monitor and the timer that wakes it.
 struct Timer {
-    watch: Watch,
+    monitor: ProgressMonitor,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Timer {
-    fn new(patience: Patience, meter: &Meter) -> Timer {
+    fn new(timeouts: Timeouts, state: &RequestState) -> Timer {
         let now = Instant::now();
-        Timer { watch: Watch::new(patience, meter.seen(), now), alarm: Box::pin(sleep_until(now)) }
+        Timer {
+            monitor: ProgressMonitor::new(timeouts, state.snapshot(), now),
+            alarm: Box::pin(sleep_until(now)),
+        }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, meter: &Meter) -> Poll<TransportError> {
+    fn poll(&mut self, cx: &mut Context<'_>, state: &RequestState) -> Poll<TransportError> {
         loop {
-            match self.watch.look(meter.seen(), Instant::now()) {
-                Err(verdict) => return Poll::Ready(given_up(verdict, meter)),
+            match self.monitor.check(state.snapshot(), Instant::now()) {
+                Err(kind) => return Poll::Ready(timeout_error(kind, state)),
                 Ok(deadline) if deadline != self.alarm.deadline() => self.alarm.as_mut().reset(deadline),
                 Ok(_) => {}
             }
@@ -315,13 +309,13 @@ fn announced_len<B>(request: &Request<B>) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn given_up(verdict: Verdict, meter: &Meter) -> TransportError {
-    let sent = meter.sent();
-    match verdict {
-        Verdict::Stalled(after) => TransportError::Stalled { after, sent },
-        Verdict::BodyStalled(after) => TransportError::BodyStalled { after, sent },
-        Verdict::NoAnswer(after) => TransportError::NoAnswer { after, sent },
-        Verdict::TooSlow(minimum) => {
+fn timeout_error(kind: TimeoutKind, state: &RequestState) -> TransportError {
+    let sent = state.sent();
+    match kind {
+        TimeoutKind::Stalled(after) => TransportError::Stalled { after, sent },
+        TimeoutKind::BodyStalled(after) => TransportError::BodyStalled { after, sent },
+        TimeoutKind::NoAnswer(after) => TransportError::NoAnswer { after, sent },
+        TimeoutKind::TooSlow(minimum) => {
             TransportError::TooSlow { minimum_bytes_per_s: minimum.bytes_per_s, window: minimum.window, sent }
         }
     }
@@ -331,601 +325,9 @@ fn closed() -> TransportError {
     TransportError::Closed { sent: Default::default() }
 }
 
-/// What is read of a lost connection: an answer's data before the alert is of no use any more.
+/// The limits on reading from a lost connection; an answer's data before the alert is dropped.
 const UNREAD_READS: usize = 16;
 const UNREAD_BYTES: usize = 4096;
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use http::{HeaderValue, StatusCode};
-    use http_body_util::combinators::UnsyncBoxBody;
-    use http_body_util::{BodyExt, StreamBody};
-
-    use super::super::testing::{Frames, Peer, Server, WIRES, Wire, get, patient, pattern, post, run};
-    use super::super::{ANSWER_LIMIT_BYTES, DialSettings, MinSpeed, Sent};
-    use super::*;
-
-    const CREATED: &str = "HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
-    const TOO_LARGE: &str = "HTTP/1.1 413 Too Large\r\ncontent-length: 12\r\n\r\nnot so much!";
-    const SHORT: Duration = Duration::from_millis(100);
-
-    /// More than the buffers of both ends hold.
-    const ENDLESS: usize = 24 << 20;
-
-    #[test]
-    fn requests_follow_each_other_on_one_connection() {
-        for wire in WIRES {
-            let body = pattern(3_000_000);
-            let expected = body.clone();
-            let server = Server::start(wire, move |server| {
-                let mut peer = server.accept();
-                for _ in 0..3 {
-                    let received = peer.read_request();
-                    assert!(received.head.starts_with("POST /videos/vi1/source HTTP/1.1\r\n"));
-                    assert!(received.head.contains("host: 127.0.0.1:"));
-                    assert!(received.body == expected);
-                    peer.answer(CREATED);
-                }
-                peer.drain();
-            });
-            run(async {
-                let mut lane = server.lane().await;
-                for _ in 0..3 {
-                    assert!(lane.is_open());
-                    let frames =
-                        Frames::new([body.slice(..5), body.slice(5..1_000_000), body.slice(1_000_000..)]);
-                    let answer = lane.send(post(frames), &patient()).await.unwrap();
-                    assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::CREATED, &b"{}"[..]));
-                    assert_eq!(lane.sent().body_bytes(), body.len() as u64);
-                    assert!((80..300).contains(&lane.sent().head_bytes()), "{}", lane.sent().head_bytes());
-                }
-            });
-        }
-    }
-
-    #[test]
-    fn a_request_without_a_body_and_an_answer_without_one_pass() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                for _ in 0..2 {
-                    peer.read_request();
-                    peer.answer("HTTP/1.1 204 No Content\r\n\r\n");
-                }
-                peer.drain();
-            });
-            run(async {
-                let mut lane = server.lane().await;
-                for _ in 0..2 {
-                    let answer = lane.send(get(), &patient()).await.unwrap();
-                    assert_eq!((answer.status(), answer.body().len()), (StatusCode::NO_CONTENT, 0));
-                    assert!(lane.is_open());
-                }
-            });
-        }
-    }
-
-    #[test]
-    fn a_lane_works_inside_a_ring_runtime() {
-        let server = Server::start(Wire::Plain, |server| {
-            let mut peer = server.accept();
-            peer.read_request();
-            peer.answer(CREATED);
-            peer.drain();
-        });
-        if std::panic::catch_unwind(|| tokio_uring::start(async {})).is_err() {
-            // This machine refuses rings: let the server end.
-            return run(async { drop(server.lane().await.send(get(), &patient()).await) });
-        }
-        tokio_uring::start(async {
-            let mut lane = server.lane().await;
-            let answer = lane.send(post(Frames::new([pattern(1 << 20)])), &patient()).await.unwrap();
-            assert_eq!(answer.status(), StatusCode::CREATED);
-        });
-    }
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Afterwards {
-        Reads,
-        StopsReading,
-        ShutsDown,
-        ClosesWithBytesUnread,
-        Resets,
-    }
-
-    impl Afterwards {
-        fn happen(self, mut peer: Peer) {
-            match self {
-                Afterwards::Reads => peer.drain(),
-                Afterwards::StopsReading => peer.wait_unread(),
-                Afterwards::ShutsDown => {
-                    peer.shut_down();
-                    peer.wait_unread();
-                }
-                Afterwards::ClosesWithBytesUnread => drop(peer),
-                Afterwards::Resets => peer.reset(),
-            }
-        }
-    }
-
-    #[test]
-    fn a_refusal_that_comes_early_is_the_answer_whatever_the_server_does_then() {
-        use Afterwards::*;
-        for (wire, then) in WIRES.into_iter().flat_map(|wire| {
-            [Reads, StopsReading, ShutsDown, ClosesWithBytesUnread, Resets].map(|then| (wire, then))
-        }) {
-            for read_before in [0, 1, 100_000, 3_000_000] {
-                let server = Server::start(wire, move |server| {
-                    let mut peer = server.accept();
-                    peer.read_head();
-                    peer.read_exactly(read_before);
-                    peer.answer(TOO_LARGE);
-                    then.happen(peer);
-                });
-                run(async {
-                    let mut lane = server.lane().await;
-                    let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await;
-                    let answer =
-                        answer.unwrap_or_else(|error| panic!("{wire:?} {then:?} {read_before}: {error}"));
-                    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
-                    assert_eq!(answer.body(), "not so much!");
-                    // Whoever reads on may have it all before the answer is seen.
-                    let sent_all = lane.sent().body_bytes() == ENDLESS as u64;
-                    assert!(!sent_all || then == Reads, "{wire:?} {then:?} {read_before}");
-                    assert!(!lane.is_open() || sent_all);
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_an_answer_even_when_its_body_breaks_off() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                peer.read_head();
-                peer.answer("HTTP/1.1 401 Unauthorized\r\ncontent-length: 500\r\n\r\n{\"type\":");
-            });
-            run(async {
-                let mut lane = server.lane().await;
-                let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap();
-                assert_eq!(
-                    (answer.status(), &answer.body()[..]),
-                    (StatusCode::UNAUTHORIZED, &b"{\"type\":"[..])
-                );
-            });
-        }
-    }
-
-    #[test]
-    fn an_early_success_counts_only_once_the_whole_request_is_sent() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                peer.read_head();
-                peer.answer(CREATED);
-                peer.read_exactly(ENDLESS);
-                let mut peer = server.accept();
-                peer.read_head();
-                peer.answer(CREATED);
-            });
-            run(async {
-                let mut lane = server.lane().await;
-                let answer = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap();
-                assert_eq!(answer.status(), StatusCode::CREATED);
-                assert_eq!(lane.sent().body_bytes(), ENDLESS as u64);
-                let mut lane = server.lane().await;
-                let error = lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap_err();
-                let gone = matches!(error, TransportError::Reset { .. } | TransportError::Closed { .. });
-                assert!(gone && !error.sent_all(), "{error:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn an_end_made_while_the_lane_was_idle_is_seen_before_the_next_request() {
-        for wire in WIRES {
-            let (closed, is_closed) = std::sync::mpsc::channel();
-            let server = Server::start(wire, move |server| {
-                let mut peer = server.accept();
-                peer.read_request();
-                peer.answer(CREATED);
-                peer.shut_down();
-                closed.send(()).unwrap();
-                peer.wait_unread();
-            });
-            run(async {
-                let mut lane = server.lane().await;
-                lane.send(get(), &patient()).await.unwrap();
-                // Blocks the thread, so that the runtime has no turn in which to notice.
-                is_closed.recv().unwrap();
-                let error = lane.send(get(), &patient()).await.unwrap_err();
-                assert!(
-                    matches!(error, TransportError::Closed { sent } if sent == Sent::default()),
-                    "{error:?}"
-                );
-                assert!(!lane.is_open());
-            });
-        }
-    }
-
-    #[test]
-    fn an_answer_that_asks_to_close_closes_the_lane() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                peer.read_request();
-                peer.answer("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-            });
-            run(async {
-                let mut lane = server.lane().await;
-                assert_eq!(lane.send(get(), &patient()).await.unwrap().status(), StatusCode::OK);
-                assert!(!lane.is_open());
-            });
-        }
-    }
-
-    #[test]
-    fn a_server_that_reads_nothing_is_a_stall() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                peer.read_head();
-                peer.wait_unread();
-            });
-            run(async {
-                let patience = Patience { stall: SHORT, ..patient() };
-                let error = server.lane().await.send(post(Frames::new([pattern(ENDLESS)])), &patience).await;
-                let error = error.unwrap_err();
-                assert!(matches!(error, TransportError::Stalled { after: SHORT, .. }), "{error:?}");
-                assert!(!error.sent_all() && error.sent().body_bytes > 0);
-            });
-        }
-    }
-
-    #[test]
-    fn a_server_that_reads_too_slowly_is_given_up() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                peer.read_head();
-                for _ in 0..10 {
-                    peer.read_exactly(1000);
-                    std::thread::sleep(SHORT / 5);
-                }
-                peer.wait_unread();
-            });
-            run(async {
-                let min_speed = Some(MinSpeed { bytes_per_s: 1 << 40, window: SHORT });
-                let patience = Patience { min_speed, ..patient() };
-                let error = server.lane().await.send(post(Frames::new([pattern(ENDLESS)])), &patience).await;
-                assert!(matches!(error, Err(TransportError::TooSlow { window: SHORT, .. })), "{error:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn a_body_that_yields_nothing_is_told_from_a_stall() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| server.accept().drain());
-            run(async {
-                let patience = Patience { body: SHORT, ..patient() };
-                let body = Frames::new([pattern(1000)]).then_silence();
-                let error = server.lane().await.send(post(body), &patience).await.unwrap_err();
-                assert!(matches!(error, TransportError::BodyStalled { after: SHORT, .. }), "{error:?}");
-                assert!(!error.sent_all());
-            });
-        }
-    }
-
-    #[test]
-    fn a_missing_answer_is_awaited_for_a_while_and_leaves_the_request_sent() {
-        for wire in WIRES {
-            for partial in
-                ["", "HTTP/1.1 201 Created\r\n", "HTTP/1.1 201 Created\r\ncontent-length: 9\r\n\r\n{"]
-            {
-                let server = Server::start(wire, move |server| {
-                    let mut peer = server.accept();
-                    peer.read_request();
-                    peer.answer(partial);
-                    peer.drain();
-                });
-                run(async {
-                    let patience = Patience { answer: SHORT, ..patient() };
-                    let body = Frames::new([pattern(1_000_000)]);
-                    let error = server.lane().await.send(post(body), &patience).await.unwrap_err();
-                    assert!(matches!(error, TransportError::NoAnswer { after: SHORT, .. }), "{error:?}");
-                    assert_eq!(error.sent(), Sent { body_bytes: 1_000_000, whole: true });
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_may_take_longer_than_a_stall() {
-        let server = Server::start(Wire::Plain, |server| {
-            let mut peer = server.accept();
-            peer.read_request();
-            std::thread::sleep(3 * SHORT);
-            peer.answer(CREATED);
-        });
-        run(async {
-            let patience = Patience { stall: SHORT, body: SHORT, ..patient() };
-            let answer = server.lane().await.send(post(Frames::new([pattern(1000)])), &patience).await;
-            assert_eq!(answer.unwrap().status(), StatusCode::CREATED);
-        });
-    }
-
-    #[test]
-    fn an_end_after_the_whole_request_leaves_open_whether_it_was_stored() {
-        for wire in WIRES {
-            for reset in [false, true] {
-                let server = Server::start(wire, move |server| {
-                    let mut peer = server.accept();
-                    peer.read_request();
-                    if reset {
-                        peer.reset();
-                    }
-                });
-                run(async {
-                    let body = Frames::new([pattern(1_000_000)]);
-                    let error = server.lane().await.send(post(body), &patient()).await.unwrap_err();
-                    match error {
-                        TransportError::Closed { .. } if !reset => {}
-                        TransportError::Reset { .. } if reset => {}
-                        other => panic!("{wire:?} {reset}: {other:?}"),
-                    }
-                    assert!(error.sent_all());
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn a_reset_at_any_byte_of_the_body_is_a_reset() {
-        for wire in WIRES {
-            for k in [0, 1, 100, 16_384, 1_000_000, 8_000_000] {
-                let server = Server::start(wire, move |server| {
-                    let mut peer = server.accept();
-                    peer.read_head();
-                    peer.read_exactly(k);
-                    peer.reset();
-                });
-                run(async {
-                    let mut lane = server.lane().await;
-                    let error =
-                        lane.send(post(Frames::new([pattern(ENDLESS)])), &patient()).await.unwrap_err();
-                    assert!(matches!(error, TransportError::Reset { .. }), "{wire:?} {k}: {error:?}");
-                    assert!(!error.sent_all() && error.sent().body_bytes >= k as u64);
-                    assert!(!lane.is_open());
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_http_is_malformed() {
-        for answer in [
-            "SMTP ready\r\n\r\n",
-            "HTTP/1.1 2x1 Created\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        ] {
-            let server = Server::start(Wire::Plain, move |server| {
-                let mut peer = server.accept();
-                peer.read_request();
-                peer.answer(answer);
-                peer.drain();
-            });
-            run(async {
-                let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
-                assert!(matches!(error, TransportError::Malformed { .. }), "{answer:?}: {error:?}");
-                assert!(error.sent_all());
-            });
-        }
-    }
-
-    #[test]
-    fn another_protocol_than_http_is_final_until_the_endpoint_has_answered() {
-        // A banner may come before the request, or in answer to it.
-        for is_early in [true, false] {
-            let server = Server::start(Wire::Plain, move |server| {
-                for answer in ["SSH-2.0-x\r\n", "HTTP/1.1 204 No Content\r\n\r\n", "SSH-2.0-x\r\n"] {
-                    let mut peer = server.accept();
-                    if !is_early || !answer.starts_with("SSH") {
-                        peer.read_request();
-                    }
-                    peer.try_answer(answer);
-                    peer.drain();
-                }
-            });
-            run(async {
-                let dialer = server.dialer(Default::default());
-                let send = async || {
-                    let mut lane = dialer.dial().await.unwrap();
-                    tokio::time::sleep(Duration::from_millis(if is_early { 50 } else { 0 })).await;
-                    lane.send(get(), &patient()).await
-                };
-                let error = send().await.unwrap_err();
-                let is_final = |error: &TransportError| {
-                    matches!(error, TransportError::Malformed { wrong_protocol: true, .. })
-                };
-                assert!(is_final(&error) && error.to_string().contains("SSH"), "{error:?}");
-                send().await.unwrap();
-                let error = send().await.unwrap_err();
-                assert!(!is_final(&error), "{error:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn cookies_go_back_over_every_lane_of_the_dialer() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                assert!(!peer.read_request().head.contains("cookie"));
-                peer.answer(
-                    "HTTP/1.1 404 Not Found\r\nset-cookie: node=7; path=/\r\ncontent-length: 0\r\n\r\n",
-                );
-                drop(peer);
-                let mut peer = server.accept();
-                assert!(peer.read_request().head.contains("\r\ncookie: node=7\r\n"));
-                peer.answer("HTTP/1.1 204 No Content\r\n\r\n");
-            });
-            run(async {
-                let dialer = server.dialer(Default::default());
-                for status in [404, 204] {
-                    let answer = dialer.dial().await.unwrap().send(get(), &patient()).await.unwrap();
-                    assert_eq!(answer.status(), status);
-                }
-            });
-        }
-    }
-
-    #[test]
-    fn many_header_lines_and_folded_ones_are_read() {
-        let head = |lines: usize| {
-            let fill: String = (0..lines).map(|i| format!("x-{i}: {i}\r\n")).collect();
-            format!("HTTP/1.1 200 OK\r\nx-folded: a\r\n  b\r\n{fill}content-length: 2\r\n\r\nhi")
-        };
-        for wire in WIRES {
-            let server = Server::start(wire, move |server| {
-                let mut peer = server.accept();
-                for lines in [300, 600] {
-                    peer.read_request();
-                    peer.try_answer(&head(lines));
-                }
-                peer.drain();
-            });
-            run(async {
-                let mut lane = server.lane().await;
-                let answer = lane.send(get(), &patient()).await.unwrap();
-                assert_eq!((answer.headers().len(), answer.body().as_ref()), (302, &b"hi"[..]));
-                assert_eq!(answer.headers()["x-folded"].to_str().unwrap().replace("  ", " "), "a b");
-                let error = lane.send(get(), &patient()).await.unwrap_err();
-                assert!(matches!(error, TransportError::AnswerTooLarge { .. }), "{error:?}");
-                assert!(error.to_string().contains("512 header lines"), "{error}");
-            });
-        }
-    }
-
-    #[test]
-    fn an_answer_that_breaks_off_is_no_success() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| {
-                let mut peer = server.accept();
-                peer.read_request();
-                peer.answer("HTTP/1.1 201 Created\r\ncontent-length: 10\r\n\r\n{\"a\"");
-            });
-            run(async {
-                let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
-                assert!(matches!(error, TransportError::Closed { .. }), "{wire:?}: {error:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn an_answer_beyond_the_limit_is_refused() {
-        for (head, len) in [
-            ("content-length: 1048577\r\n\r\n", ANSWER_LIMIT_BYTES + 1),
-            ("\r\n", ANSWER_LIMIT_BYTES + 1),
-            ("x-head: ", 1 << 20),
-        ] {
-            let server = Server::start(Wire::Plain, move |server| {
-                let mut peer = server.accept();
-                peer.read_request();
-                // The client leaves in the middle.
-                peer.try_answer(&format!("HTTP/1.1 200 OK\r\n{head}{}", "a".repeat(len)));
-            });
-            run(async {
-                let error = server.lane().await.send(get(), &patient()).await.unwrap_err();
-                assert!(matches!(error, TransportError::AnswerTooLarge { .. }), "{error:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn an_answer_at_the_limit_passes() {
-        let server = Server::start(Wire::Plain, |server| {
-            let mut peer = server.accept();
-            peer.read_request();
-            peer.answer(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "a".repeat(ANSWER_LIMIT_BYTES)));
-        });
-        run(async {
-            let answer = server.lane().await.send(get(), &patient()).await.unwrap();
-            assert_eq!(answer.body().len(), ANSWER_LIMIT_BYTES);
-        });
-    }
-
-    #[test]
-    fn the_error_of_a_body_comes_back_as_it_was() {
-        #[derive(Debug, PartialEq, thiserror::Error)]
-        #[error("disk on fire at {0}")]
-        struct OnFire(u64);
-        let server = Server::start(Wire::Plain, |server| server.accept().drain());
-        run(async {
-            let frames = [Ok(http_body::Frame::data(pattern(100_000))), Err(OnFire(7))];
-            let body: UnsyncBoxBody<Bytes, OnFire> =
-                StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
-            let mut lane = server.dialer(DialSettings::default()).dial().await.unwrap();
-            let error = lane.send(Request::post("/").body(body).unwrap(), &patient()).await.unwrap_err();
-            let TransportError::Body(error) = error else { panic!("{error:?}") };
-            assert_eq!(error.downcast_ref(), Some(&OnFire(7)));
-        });
-    }
-
-    #[test]
-    fn a_body_of_another_length_than_announced_is_the_bodys_fault() {
-        for (announced, body) in [
-            ("0", Frames::new([pattern(1000)])),
-            ("999", Frames::new([pattern(1000)])),
-            ("1001", Frames::new([pattern(1000)])),
-            ("999", Frames::new([pattern(500), pattern(500)]).of_unknown_length()),
-            ("1001", Frames::new([pattern(500), pattern(500)]).of_unknown_length()),
-        ] {
-            let server = Server::start(Wire::Plain, |server| server.accept().drain());
-            run(async {
-                let mut request = post(body);
-                request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static(announced));
-                let error = server.lane().await.send(request, &patient()).await.unwrap_err();
-                assert!(matches!(error, TransportError::Body(_)) && !error.sent_all(), "{error:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn a_body_of_unknown_length_goes_in_chunks() {
-        let server = Server::start(Wire::Plain, |server| {
-            let mut peer = server.accept();
-            assert!(peer.read_head().contains("transfer-encoding: chunked\r\n"));
-            assert_eq!(peer.read_exactly(2 * (3 + 2 + 500 + 2) - 2 + 5)[..8], *b"1F4\r\n\0\x01\x02");
-            peer.answer(CREATED);
-            peer.drain();
-        });
-        run(async {
-            let body = Frames::new([pattern(500), pattern(500)]).of_unknown_length();
-            let mut lane = server.lane().await;
-            assert_eq!(lane.send(post(body), &patient()).await.unwrap().status(), StatusCode::CREATED);
-            assert!(lane.is_open());
-        });
-    }
-
-    #[test]
-    fn dropping_a_send_closes_the_connection_at_once() {
-        for wire in WIRES {
-            let server = Server::start(wire, |server| server.accept().drain());
-            run(async {
-                let mut lane = server.lane().await;
-                let body = Frames::new([pattern(1000)]).then_silence();
-                let patience = patient();
-                let unfinished = lane.send(post(body), &patience);
-                assert!(tokio::time::timeout(SHORT, unfinished).await.is_err());
-                assert!(!lane.is_open());
-                let error = lane.send(get(), &patient()).await.unwrap_err();
-                assert!(matches!(error, TransportError::Closed { .. }), "{error:?}");
-            });
-        }
-    }
-}
+mod tests;

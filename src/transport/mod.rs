@@ -1,8 +1,8 @@
-//! Requests over connections.
+//! HTTP requests over connections.
 //!
-//! A [`Dialer`] knows the endpoint and opens [`Lane`]s; a lane is one HTTP/1.1 connection that carries one
-//! request at a time. Nothing is spawned: a lane moves while somebody awaits it, and dropping it closes it.
-//! Does not know: what a request means, where its body comes from, whether to try again.
+//! A [`Dialer`] opens [`Lane`]s to one endpoint. A lane is one HTTP/1.1 connection that carries one request
+//! at a time. No task is spawned: a lane makes progress only while its future is polled, and dropping it
+//! closes the connection. Does not depend on the meaning of a request, the origin of its body, or retries.
 
 mod answer;
 mod cookies;
@@ -11,22 +11,27 @@ mod endpoint;
 mod error;
 mod history;
 mod lane;
-mod meter;
-mod opening;
-mod patience;
+mod limits;
+mod metered;
+mod peer;
+mod protocol;
+mod region;
+mod request_state;
 mod sendfile;
+mod socket;
 mod throttle;
+mod timeouts;
 mod tls;
 
-pub use answer::{ANSWER_LIMIT_BYTES, AnswerLimit};
 pub use dial::{DialSettings, Dialer};
 pub use endpoint::Endpoint;
-pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, Sent, TransportError};
+pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, SentProgress, TransportError};
 pub use lane::Lane;
-pub use meter::SentCounter;
-pub use patience::{MinSpeed, Patience};
-pub use sendfile::FileRegion;
+pub use limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
+pub use region::FileRegion;
+pub use request_state::SentCounter;
 pub use throttle::Bandwidth;
+pub use timeouts::{MinSpeed, Timeouts};
 pub use tls::Trust;
 
 #[cfg(test)]

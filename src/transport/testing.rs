@@ -1,4 +1,4 @@
-//! A server that does what a test's script says, plain or over TLS, and bodies for the client.
+//! A server that runs a test's script, plain or over TLS, and bodies for the client.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,20 +18,20 @@ use rustix::net::sockopt;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
-use super::{DialSettings, Dialer, Lane, Patience, Trust};
+use super::{DialSettings, Dialer, Lane, Timeouts, Trust};
 
 /// Nothing in these tests takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs `test` as a worker runs its lanes: on one thread.
 pub(super) fn run<F: Future>(test: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(6 * PATIENCE, test).await.expect("a test ended in time") })
+    runtime.block_on(async { tokio::time::timeout(6 * TIMEOUT, test).await.expect("a test ended in time") })
 }
 
 /// Waits that outlast any test.
-pub(super) fn patient() -> Patience {
-    Patience { stall: PATIENCE, body: PATIENCE, answer: PATIENCE, min_speed: None }
+pub(super) fn long_timeouts() -> Timeouts {
+    Timeouts { stall: TIMEOUT, body: TIMEOUT, answer: TIMEOUT, min_speed: None }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Server {
         script: impl FnOnce(Acceptor) + Send + 'static,
     ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
+        sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(TIMEOUT)).unwrap();
         let address = listener.local_addr().unwrap();
         let mut ca = tempfile::NamedTempFile::new().unwrap();
         ca.write_all(ca_pem.as_bytes()).unwrap();
@@ -111,8 +111,8 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn accept(&self) -> Peer {
         let (tcp, _) = self.listener.accept().unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
+        tcp.set_write_timeout(Some(TIMEOUT)).unwrap();
         let raw = tcp.try_clone().unwrap();
         let io: Box<dyn ReadWrite> = match &self.config {
             None => Box::new(tcp),
@@ -189,14 +189,14 @@ impl Peer {
     pub(super) fn wait_unread(&mut self) {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = [PollFd::new(&self.tcp, PollFlags::RDHUP)];
-        poll(&mut fds, Some(&Timespec::try_from(PATIENCE).unwrap())).unwrap();
+        poll(&mut fds, Some(&Timespec::try_from(TIMEOUT).unwrap())).unwrap();
     }
 
     pub(super) fn reset(self) {
         sockopt::set_socket_linger(&self.tcp, Some(Duration::ZERO)).unwrap();
     }
 
-    /// Says no more, to a client that may be gone.
+    /// Sends nothing more, to a client that may be gone.
     pub(super) fn shut_down(&mut self) {
         let _ = self.tcp.shutdown(std::net::Shutdown::Write);
     }

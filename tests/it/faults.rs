@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ringlift::server::{Action, Budget, Ending, Fault, Limits, RefusalTiming, RouteClass, TlsMode};
-use ringlift::transport::{MinSpeed, Patience};
+use ringlift::transport::{MinSpeed, Timeouts};
 use ringlift::wire::Envelope;
 use ringlift::{
     ChunkSize, Client, Credentials, Error, ErrorKind, Mode, Reader, Running, Secret, Upload, Uploaded,
@@ -397,7 +397,7 @@ fn requests_of_another_host_reduce_the_budget() {
 /// A chunk that is larger than every socket buffer.
 const LONG_CHUNK: u64 = 32 * MIB;
 
-fn client_with_timeouts(test_server: &TestServer, change: impl FnOnce(&mut Patience)) -> Client {
+fn client_with_timeouts(test_server: &TestServer, change: impl FnOnce(&mut Timeouts)) -> Client {
     test_server.short_pause_client().with(|settings| change(&mut settings.patience)).build().unwrap()
 }
 

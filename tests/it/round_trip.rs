@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
-use ringlift::{ChunkSize, Client, ErrorKind, Mode, Reader, Sigbus};
+use ringlift::{ChunkSize, Client, ErrorKind, Mode, Reader, SigbusHandler};
 
 use crate::support::{MIB, Sample, Scheme, TestServer};
 
@@ -74,9 +74,11 @@ fn plain_reads_deliver_every_byte_over_https() {
 
 #[test]
 fn the_chosen_reader_delivers_every_byte_hot_and_cold() {
-    for (scheme, sigbus) in
-        [(Scheme::Http, Sigbus::Theirs), (Scheme::Https, Sigbus::Theirs), (Scheme::Https, Sigbus::Ours)]
-    {
+    for (scheme, sigbus) in [
+        (Scheme::Http, SigbusHandler::Leave),
+        (Scheme::Https, SigbusHandler::Leave),
+        (Scheme::Https, SigbusHandler::Install),
+    ] {
         let test_server = TestServer::new(scheme);
         let client = test_server.client().lanes(4).with(|settings| settings.sigbus = sigbus).build().unwrap();
         every_length_and_mode_by(&client, &test_server);
@@ -84,7 +86,7 @@ fn the_chosen_reader_delivers_every_byte_hot_and_cold() {
         let send =
             || client.upload(sample.path()).chunk_size(ChunkSize::Bytes(CHUNK)).send_blocking().unwrap();
         let hot = send();
-        let by_map = scheme == Scheme::Http || sigbus == Sigbus::Ours;
+        let by_map = scheme == Scheme::Http || sigbus == SigbusHandler::Install;
         assert_eq!(hot.reader == Some(Reader::Mmap), by_map, "{scheme:?} {sigbus:?}: {:?}", hot.reader);
         test_server.assert_holds(&hot.video_id, &sample.path());
         let file = File::open(sample.path()).unwrap();

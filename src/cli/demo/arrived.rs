@@ -7,7 +7,7 @@ use http::{Request, header};
 use http_body_util::Empty;
 use ringlift::api::source_path;
 use ringlift::server::Server;
-use ringlift::transport::{DialSettings, Dialer, Lane, Patience, Trust};
+use ringlift::transport::{DialSettings, Dialer, Lane, Timeouts, Trust};
 use ringlift::{Client, Error};
 
 use crate::cli::exit::{Exit, Failure};
@@ -22,7 +22,7 @@ pub(super) async fn sha256(server: &Server, video_id: &str) -> Result<String, Fa
         .body(Empty::new())
         .map_err(|error| unreadable(video_id, &error.to_string()))?;
     let mut lane: Lane<Empty<Bytes>> = dialer.dial().await.map_err(Error::from)?;
-    let answer = lane.send(request, &Patience::default()).await.map_err(Error::from)?;
+    let answer = lane.send(request, &Timeouts::default()).await.map_err(Error::from)?;
     match answer.headers().get(CONTENT_SHA256).map(|digest| digest.to_str()) {
         Some(Ok(digest)) => Ok(digest.to_owned()),
         _ => Err(unreadable(video_id, &format!("the server answered {}", answer.status()))),

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use ringlift::source::{Declined, MemoryBudget};
+use ringlift::source::{MemoryBudget, Unavailable};
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Credentials, Secret, Settings};
 use tokio::sync::Semaphore;
@@ -138,7 +138,7 @@ struct Desk<'a> {
     /// Bounds the plans that are made at once: each opens its file, and descriptors are few.
     plans: Semaphore,
     /// Whether files can be read through a ring: asked for the first plan that is shown.
-    ring: OnceCell<Result<(), Declined>>,
+    ring: OnceCell<Result<(), Unavailable>>,
 }
 
 impl Desk<'_> {

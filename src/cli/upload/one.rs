@@ -167,7 +167,7 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
         return Err(Failure::Interrupted(interrupt).into());
     }
     if desk.screen.shows_events() {
-        let ring = desk.ring.get_or_init(probe::ring);
+        let ring = desk.ring.get_or_init(probe::check_ring);
         desk.screen.output().room().await;
         let plan = async {
             let _turn = desk.plans.acquire().await;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use ringlift::source::{Circumstances, Declined, Delivery, SourceError, SourceFile, probe};
+use ringlift::source::{Delivery, Environment, SourceError, SourceFile, Unavailable, probe};
 use ringlift::wire::Addressing;
 use ringlift::{Checksum, ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
 use tokio::task::spawn_blocking;
@@ -175,7 +175,7 @@ pub(super) fn check_stdin(items: &[Item], settings: &Settings) -> Result<(), Fai
 
 /// Shows what would be sent. Nothing is sent or created.
 pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Result<Summary, Failure> {
-    let ring = probe::ring();
+    let ring = probe::check_ring();
     let mut exits = Vec::new();
     for item in items {
         match planned(item, settings, &ring) {
@@ -200,11 +200,11 @@ pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Resu
     Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
 }
 
-/// How an item will be sent, or why it cannot be. `ring` is what [`probe::ring`] gave.
+/// How an item will be sent, or why it cannot be. `ring` is what [`probe::check_ring`] gave.
 pub(super) fn planned(
     item: &Item,
     settings: &Settings,
-    ring: &Result<(), Declined>,
+    ring: &Result<(), Unavailable>,
 ) -> Result<Planned, Failure> {
     let outline = outline(item, settings);
     match &item.input {
@@ -217,7 +217,7 @@ pub(super) fn planned(
 pub(super) async fn planned_in_time(
     item: &Item,
     settings: &Settings,
-    ring: &Result<(), Declined>,
+    ring: &Result<(), Unavailable>,
 ) -> Result<Planned, Failure> {
     let Input::File(path) = &item.input else { return planned(item, settings, ring) };
     let (outline, cut, after) = (outline(item, settings), cut_of(item), settings.patience.body);
@@ -257,7 +257,7 @@ fn of_file(
     outline: Planned,
     (mode, chunk_size): (Mode, ChunkSize),
     settings: &Settings,
-    ring: &Result<(), Declined>,
+    ring: &Result<(), Unavailable>,
 ) -> Result<Planned, Error> {
     let file = SourceFile::open(path)?;
     let plan = settings.plan(file.len(), mode, chunk_size)?;
@@ -271,14 +271,14 @@ fn of_file(
     })
 }
 
-fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Declined>) -> String {
+fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Unavailable>) -> String {
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
     let delivery = match is_digested || settings.endpoint_url.starts_with("https:") {
         true => Delivery::Tls,
         false => Delivery::Plain,
     };
-    let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
-    probe::choose(settings.reader, file, &circumstances).reader.to_string()
+    let environment = Environment { delivery, sigbus: settings.sigbus, ring };
+    probe::choose(settings.reader, file, &environment).reader.to_string()
 }
 
 fn describe(planned: &Planned) -> String {

@@ -163,7 +163,7 @@ impl Transfer {
             let path = file.path().to_owned();
             let check = move || {
                 // Taken first: a change after it is not remembered as what was sent.
-                let now = file.identity_now()?;
+                let now = file.current_identity()?;
                 file.check_unchanged()?;
                 Ok(Some(Identity { ctime_ns: now.ctime_ns, ..Identity::from(&file) }))
             };

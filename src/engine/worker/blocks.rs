@@ -43,17 +43,14 @@ impl Pools {
             Runtime::Ring => Some(OnceCell::new()),
             Runtime::Plain => None,
         };
-        Ok(Pools {
-            plain: BufferPool::new(count(lanes, depth), BLOCK_BYTES)?.reading_ahead(depth),
-            registered,
-        })
+        Ok(Pools { plain: BufferPool::new(count(lanes, depth), BLOCK_BYTES)?.with_depth(depth), registered })
     }
 
     pub(super) fn suited(&self, choice: &Choice) -> &BufferPool {
         match (choice.reader, &self.registered) {
             (Reader::Uring | Reader::Direct, Some(registered)) => registered.get_or_init(|| {
                 let blocks = BufferPool::in_ring(self.plain.count(), BLOCK_BYTES);
-                blocks.map_or_else(|_| self.plain.clone(), |blocks| blocks.reading_ahead(self.plain.depth()))
+                blocks.map_or_else(|_| self.plain.clone(), |blocks| blocks.with_depth(self.plain.depth()))
             }),
             _ => &self.plain,
         }

@@ -1,7 +1,7 @@
-//! Aligned memory in equal blocks that a kernel may write into while nobody here looks at it.
+//! Aligned memory in equal blocks that the kernel may write into while it owns them.
 //!
-//! One anonymous map, so that pages come into being when first written to. A [`Block`] is the only
-//! handle to its memory; what a ring registers keeps the memory alive until that ring is gone.
+//! One anonymous map, whose pages are allocated when first written. A [`Block`] is the only handle to its
+//! memory. Buffers registered with a ring keep the memory alive until that ring is closed.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use memmap2::{MmapMut, MmapRaw};
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
-/// Blocks start at multiples of this many bytes, and `O_DIRECT` reads do so in the file.
+/// The alignment of blocks, and of `O_DIRECT` reads in the file, in bytes.
 pub(crate) const ALIGNMENT: usize = 4096;
 
-/// Memory for `count` blocks of `block_len` bytes, and which of them nobody holds.
+/// Memory for equal blocks, and the list of free ones.
 #[derive(Debug)]
 pub(crate) struct Arena {
     map: MmapRaw,
@@ -23,18 +23,19 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Memory for `count` blocks of `block_len` bytes, a multiple of [`ALIGNMENT`]. Nothing is touched yet.
+    /// Maps memory for `count` blocks of `block_len` bytes, a multiple of [`ALIGNMENT`]. No page is touched
+    /// yet.
     ///
     /// # Errors
-    /// When the process may not have that much address space.
+    /// If the process may not have that much address space.
     pub(crate) fn new(count: usize, block_len: usize) -> io::Result<Arc<Arena>> {
         let bytes = count.checked_mul(block_len).ok_or(io::ErrorKind::OutOfMemory)?;
         let map = MmapMut::map_anon(bytes)?.into();
-        // Taken from the end, so the low indices, which a ring registers first, are used first.
+        // Taken from the end: the low indices, which a ring registers first, are used first.
         Ok(Arc::new(Arena { map, block_len, free: Mutex::new((0..count).rev().collect()) }))
     }
 
-    /// The block given back last, whose memory is most likely still in a cache; `None` when all are held.
+    /// Takes the block returned last, whose memory is most likely still in a cache; `None` if all are in use.
     pub(crate) fn take(self: &Arc<Arena>) -> Option<Block> {
         let index = self.free().pop()?;
         Some(Block { arena: Arc::clone(self), index })
@@ -44,10 +45,13 @@ impl Arena {
         self.free().len()
     }
 
-    /// What to register with a ring as its first `count` fixed buffers, in the order of [`Block::index`].
-    pub(crate) fn anchors(self: &Arc<Arena>, count: usize) -> impl Iterator<Item = Anchor> {
+    /// Returns the first `count` blocks as a ring's fixed buffers, in the order of [`Block::index`].
+    pub(crate) fn registered_buffers(
+        self: &Arc<Arena>,
+        count: usize,
+    ) -> impl Iterator<Item = RegisteredBuffer> {
         let arena = Arc::clone(self);
-        (0..count).map(move |index| Anchor { arena: Arc::clone(&arena), index })
+        (0..count).map(move |index| RegisteredBuffer { arena: Arc::clone(&arena), index })
     }
 
     fn block_ptr(&self, index: usize) -> *mut u8 {
@@ -59,7 +63,7 @@ impl Arena {
     }
 }
 
-/// One block of memory, held by nobody else. Goes back to its arena on drop, from any thread.
+/// One block of memory with a single owner. Returned to its arena on drop, from any thread.
 #[derive(Debug)]
 pub(crate) struct Block {
     arena: Arc<Arena>,
@@ -67,7 +71,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Its place in the arena, and among the fixed buffers of a ring.
+    /// Returns the index in the arena and among a ring's fixed buffers.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
@@ -85,7 +89,7 @@ impl Deref for Block {
     fn deref(&self) -> &[u8] {
         let ptr = self.arena.block_ptr(self.index);
         // SAFETY: `index` is below the arena's count, so `block_len` mapped and zeroed bytes start at `ptr`,
-        // and `take` gave this index to nobody else. A kernel writes only while it owns the whole `Block`.
+        // and `take` gave this index to no other block. A kernel writes only while it owns the whole `Block`.
         unsafe { slice::from_raw_parts(ptr, self.arena.block_len) }
     }
 }
@@ -98,15 +102,15 @@ impl DerefMut for Block {
     }
 }
 
-/// Names a block to a ring's registration and keeps the arena alive with it; reads and writes nothing.
+/// Registers a block with a ring and keeps the arena mapped; accesses no memory.
 #[derive(Debug)]
-pub(crate) struct Anchor {
+pub(crate) struct RegisteredBuffer {
     arena: Arc<Arena>,
     index: usize,
 }
 
 // SAFETY: the arena's map never moves, `arena` keeps it mapped, and all of its bytes are initialised.
-unsafe impl IoBuf for Anchor {
+unsafe impl IoBuf for RegisteredBuffer {
     fn stable_ptr(&self) -> *const u8 {
         self.arena.block_ptr(self.index)
     }
@@ -121,7 +125,7 @@ unsafe impl IoBuf for Anchor {
 }
 
 // SAFETY: as for `IoBuf`. Nothing checks an anchor's buffer out, so no two writers come to be.
-unsafe impl IoBufMut for Anchor {
+unsafe impl IoBufMut for RegisteredBuffer {
     fn stable_mut_ptr(&mut self) -> *mut u8 {
         self.arena.block_ptr(self.index)
     }

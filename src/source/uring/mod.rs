@@ -1,12 +1,12 @@
-//! Reads through the ring of the worker's thread, buffered or around the page cache (`O_DIRECT`).
+//! Reads by the io_uring of the worker's thread, through the page cache or with `O_DIRECT`.
 //!
-//! A read owns its block and its descriptor until the kernel is done with both. Whoever drops a
-//! read's future gives up the bytes only: tokio-uring keeps what the read owns until its completion
-//! arrives. A driver that is dropped itself lets go of them a little earlier, but waits for the
-//! completions before it lets go of its registered buffers, and those keep the memory
-//! (`aligned::Anchor`). So a pool that registered nothing does not read by ring at all.
+//! A read owns its buffer and its descriptor until the kernel is done with both. Dropping a read's future
+//! gives up only the bytes: tokio-uring keeps the owned values until the completion arrives. A driver that is
+//! dropped frees them a little earlier, but waits for the completions before it frees its registered buffers,
+//! and those keep the memory mapped (`aligned::RegisteredBuffer`). A pool without registered buffers
+//! therefore never reads by ring.
 //!
-//! Does not know: which extents are a chunk, and that there are sockets on the same ring.
+//! Does not depend on chunks or on the sockets that share the ring.
 
 pub(crate) mod aligned;
 
@@ -24,82 +24,92 @@ use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
 use self::aligned::ALIGNMENT;
 use super::Source;
-use super::error::{SecondTry, SourceError};
+use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
-use super::pool::{BufferPool, Lease};
-use super::probe::{Declined, Residency};
-use super::reads::{InKernel, Reads};
+use super::page_cache::Residency;
+use super::pool::{BufferPool, PooledBuffer};
+use super::reader::Unavailable;
+use super::reads::{KernelGuard, ReadTracker};
 use crate::extent::Extent;
 
-/// Blocks of a file, read by the ring of this thread. Cheap to clone.
+/// A source that reads by the ring of this thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct UringSource {
-    inner: Rc<Inner>,
+    inner: Rc<UringInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct UringInner {
     file: SourceFile,
     pool: BufferPool,
     direct: Option<Arc<File>>,
     direct_works: Cell<bool>,
-    ahead: Ahead,
-    reads: Reads,
+    ahead: ReadAhead,
+    reads: ReadTracker,
 }
 
-/// How far ahead of the connection a chunk is read.
+/// The size and number of reads ahead of the connection.
 #[derive(Clone, Copy, Debug)]
-struct Ahead {
+struct ReadAhead {
     block_bytes: u64,
     depth: usize,
 }
 
-impl Ahead {
-    /// A disk is waited for: large blocks, as many as there may be.
-    fn of_cold(pool: &BufferPool) -> Ahead {
-        Ahead { block_bytes: pool.block_bytes(), depth: pool.depth() }
+impl ReadAhead {
+    /// For a disk: large blocks, and as many reads as the pool allows.
+    fn for_cold(pool: &BufferPool) -> ReadAhead {
+        ReadAhead { block_bytes: pool.block_bytes(), depth: pool.depth() }
     }
 
-    /// Nothing is waited for: what was read is best used at once, while it is in the processor's cache.
-    fn of_hot(pool: &BufferPool) -> Ahead {
-        let whole = Ahead::of_cold(pool);
-        Ahead { block_bytes: HOT_BLOCK_BYTES.min(whole.block_bytes), depth: 1 }
+    /// For the page cache: reads return at once, and their bytes are best used while they are in the
+    /// processor's cache.
+    fn for_hot(pool: &BufferPool) -> ReadAhead {
+        let whole = ReadAhead::for_cold(pool);
+        ReadAhead { block_bytes: HOT_BLOCK_BYTES.min(whole.block_bytes), depth: 1 }
     }
 }
 
 impl UringSource {
-    /// Reads through the page cache.
+    /// Creates a source that reads through the page cache.
     ///
     /// # Errors
-    /// When the pool belongs to no ring.
+    /// If the pool belongs to no ring.
     pub(super) fn buffered(
         file: &SourceFile,
         residency: Residency,
         pool: &BufferPool,
-    ) -> Result<UringSource, Declined> {
-        let ahead = if residency.is_cold() { Ahead::of_cold(pool) } else { Ahead::of_hot(pool) };
+    ) -> Result<UringSource, Unavailable> {
+        let ahead = if residency.is_cold() { ReadAhead::for_cold(pool) } else { ReadAhead::for_hot(pool) };
         UringSource::new(file, pool, None, ahead)
     }
 
-    /// Reads around the page cache. Where the file system turns out to refuse it, through it.
+    /// Creates a source that bypasses the page cache, and falls back to it if the file system refuses
+    /// `O_DIRECT` reads.
     ///
     /// # Errors
-    /// When the pool belongs to no ring, or the file cannot be opened so.
-    pub(super) fn direct(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Declined> {
-        let direct = file.open_direct().map_err(|error| Declined::of_direct(&error))?;
-        UringSource::new(file, pool, Some(Arc::new(direct)), Ahead::of_cold(pool))
+    /// If the pool belongs to no ring, or the file cannot be opened with `O_DIRECT`.
+    pub(super) fn direct(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Unavailable> {
+        let direct = file.open_direct().map_err(|error| Unavailable::from_direct_error(&error))?;
+        UringSource::new(file, pool, Some(Arc::new(direct)), ReadAhead::for_cold(pool))
     }
 
     fn new(
         file: &SourceFile,
         pool: &BufferPool,
         direct: Option<Arc<File>>,
-        ahead: Ahead,
-    ) -> Result<UringSource, Declined> {
+        ahead: ReadAhead,
+    ) -> Result<UringSource, Unavailable> {
         pool.ring()?;
         let (file, pool, direct_works) = (file.clone(), pool.clone(), Cell::new(true));
         Ok(UringSource {
-            inner: Rc::new(Inner { file, pool, direct, direct_works, ahead, reads: Reads::default() }),
+            inner: Rc::new(UringInner {
+                file,
+                pool,
+                direct,
+                direct_works,
+                ahead,
+                reads: ReadTracker::default(),
+            }),
         })
     }
 }
@@ -122,99 +132,109 @@ impl Source for UringSource {
     }
 }
 
-impl Inner {
+impl UringInner {
     async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         self.pool.check_fits(extent, &self.file)?;
-        self.reads.returned().await;
-        let lease = self.pool.lease().await;
+        self.reads.wait_for_abandoned().await;
+        let buffer = self.pool.acquire().await;
         match self.direct.as_ref().filter(|_| self.direct_works.get()) {
-            Some(direct) => self.read_direct(direct, lease, extent).await,
-            None => self.read_buffered(lease, extent).await,
+            Some(direct) => self.read_direct(direct, buffer, extent).await,
+            None => self.read_buffered(buffer, extent).await,
         }
     }
 
     async fn read_direct(
         &self,
         direct: &Arc<File>,
-        lease: Lease,
+        buffer: PooledBuffer,
         extent: Extent,
     ) -> Result<Bytes, SourceError> {
         let window = extent.align_out(ALIGNMENT as u64);
-        let (lease, read) = self.submit(direct, lease, 0..window.len() as usize, window.offset()).await;
+        let (buffer, read) = self.submit(direct, buffer, 0..window.len() as usize, window.offset()).await;
         match read {
             Ok(read) if window.take(read).end() >= extent.end() => {
                 let start = (extent.offset() - window.offset()) as usize;
-                return Ok(lease.into_bytes(start..start + extent.len() as usize));
+                return Ok(buffer.into_bytes(start..start + extent.len() as usize));
             }
-            // Cut short, and going on needs an aligned place: let the page cache have the last word.
+            // A short read, at the end of the file or by a signal. Continuing would need an aligned offset,
+            // so the page cache serves the rest.
             Ok(_) => {}
+            // Some file systems open with O_DIRECT and refuse each read: not tried again for this file.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.direct_works.set(false),
-            Err(error) if SecondTry::default().takes(&error) => {}
+            Err(error) if RetryOnce::default().allows(&error) => {}
             Err(error) => return Err(self.file.read_error(window.offset(), error)),
         }
-        self.read_buffered(lease, extent).await
+        self.read_buffered(buffer, extent).await
     }
 
-    async fn read_buffered(&self, mut lease: Lease, extent: Extent) -> Result<Bytes, SourceError> {
-        let (mut rest, mut second_try) = (extent, SecondTry::default());
+    async fn read_buffered(&self, mut buffer: PooledBuffer, extent: Extent) -> Result<Bytes, SourceError> {
+        let (mut rest, mut retry) = (extent, RetryOnce::default());
         while !rest.is_empty() {
             let filled = (rest.offset() - extent.offset()) as usize;
             let range = filled..extent.len() as usize;
-            let (back, read) = self.submit(self.file.file(), lease, range, rest.offset()).await;
-            lease = back;
+            let (back, read) = self.submit(self.file.file(), buffer, range, rest.offset()).await;
+            buffer = back;
             match read {
-                Ok(0) => return Err(self.file.ended_at(rest.offset())),
+                Ok(0) => return Err(self.file.unexpected_end_at(rest.offset())),
                 Ok(read) => rest = rest.skip(read),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted || second_try.takes(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted || retry.allows(&error) => {}
                 Err(error) => return Err(self.file.read_error(rest.offset(), error)),
             }
         }
-        Ok(lease.into_bytes(0..extent.len() as usize))
+        Ok(buffer.into_bytes(0..extent.len() as usize))
     }
 
-    /// One read of the file at `offset` into `range` of the lease, which is lent to the kernel meanwhile.
-    async fn submit(&self, file: &Arc<File>, lease: Lease, range: Range<usize>, offset: u64) -> Landing {
+    /// Submits one read at `offset` into `range` of the buffer, which the kernel owns meanwhile.
+    async fn submit(
+        &self,
+        file: &Arc<File>,
+        buffer: PooledBuffer,
+        range: Range<usize>,
+        offset: u64,
+    ) -> ReadResult {
         let (_awaited, in_kernel) = self.reads.begin();
-        let mut flight = Flight { lease, file: Arc::clone(file), _in_kernel: in_kernel };
-        let entry = flight.entry(range, offset, self.pool.is_registered(&flight.lease));
-        UnsubmittedOneshot::new(flight, Landed, entry).submit().await
+        let mut in_flight = InFlightRead { buffer, file: Arc::clone(file), _in_kernel: in_kernel };
+        let entry = in_flight.entry(range, offset, self.pool.is_registered(&in_flight.buffer));
+        UnsubmittedOneshot::new(in_flight, ReadCompletion, entry).submit().await
     }
 }
 
-/// The lease back, and how many bytes the kernel read into it.
-type Landing = (Lease, io::Result<u64>);
+/// The buffer, and the number of bytes read into it.
+type ReadResult = (PooledBuffer, io::Result<u64>);
 
-/// What must stay where it is until the kernel is done.
-struct Flight {
-    lease: Lease,
+/// The buffer and the descriptor that the kernel uses until the read completes.
+struct InFlightRead {
+    buffer: PooledBuffer,
     file: Arc<File>,
-    _in_kernel: InKernel,
+    _in_kernel: KernelGuard,
 }
 
-impl Flight {
+impl InFlightRead {
     fn entry(&mut self, range: Range<usize>, offset: u64, registered: bool) -> squeue::Entry {
         let fd = types::Fd(self.file.as_raw_fd());
-        let index = self.lease.index() as u16;
-        let window = &mut self.lease[range];
+        let index = self.buffer.index() as u16;
+        let window = &mut self.buffer[range];
         let (ptr, len) = (window.as_mut_ptr(), window.len() as u32);
-        match registered {
-            true => opcode::ReadFixed::new(fd, ptr, len, index).offset(offset).build(),
-            false => opcode::Read::new(fd, ptr, len).offset(offset).build(),
+        if registered {
+            opcode::ReadFixed::new(fd, ptr, len, index).offset(offset).build()
+        } else {
+            opcode::Read::new(fd, ptr, len).offset(offset).build()
         }
     }
 }
 
-struct Landed;
+struct ReadCompletion;
 
-impl OneshotOutputTransform for Landed {
-    type Output = Landing;
-    type StoredData = Flight;
+impl OneshotOutputTransform for ReadCompletion {
+    type Output = ReadResult;
+    type StoredData = InFlightRead;
 
-    fn transform_oneshot_output(self, flight: Flight, entry: cqueue::Entry) -> Landing {
+    fn transform_oneshot_output(self, in_flight: InFlightRead, entry: cqueue::Entry) -> ReadResult {
         let read = u64::try_from(entry.result()).map_err(|_| io::Error::from_raw_os_error(-entry.result()));
-        (flight.lease, read)
+        (in_flight.buffer, read)
     }
 }
 
+/// The block size for cached files.
 const HOT_BLOCK_BYTES: u64 = 256 << 10;

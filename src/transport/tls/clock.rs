@@ -5,12 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-/// Reads the system's clock. rustls' own provider panics when that stands before 1970.
+/// Reads the system's clock. The provider of rustls panics if the clock is before 1970.
 #[derive(Debug)]
 pub(super) struct Clock(pub(super) fn() -> SystemTime);
 
 impl Clock {
-    pub(super) fn of_the_system() -> Clock {
+    pub(super) fn system() -> Clock {
         Clock(SystemTime::now)
     }
 }

@@ -9,9 +9,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Verifies as WebPKI does, and accepts a server's own certificate that is among those given.
+/// Verifies by WebPKI, and additionally accepts a server's own certificate if the caller named it.
 ///
-/// WebPKI refuses a certificate with CA:TRUE as a server's, which is what `openssl req -x509` makes.
+/// WebPKI refuses a server certificate with CA:TRUE, which is what `openssl req -x509` creates.
 #[derive(Debug)]
 pub(super) struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -19,7 +19,8 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// `roots` are the trusted authorities; `given` the certificates that the caller named, authorities or not.
+    /// Creates a verifier from the trusted authorities `roots` and the certificates `given` by the caller,
+    /// authorities or not.
     pub(super) fn new(
         roots: RootCertStore,
         given: Vec<CertificateDer<'static>>,
@@ -49,8 +50,8 @@ impl ServerCertVerifier for Verifier {
             Err(refused) if self.given.contains(end_entity) => refused,
             verified => return verified,
         };
-        // WebPKI checks the validity period before what `is_about_its_issuer` matches, so that it holds here.
-        // Without the intermediates every error is about the certificate itself.
+        // WebPKI checks the validity period before the errors that `is_about_its_issuer` matches, so the
+        // period is valid here. Without the intermediates every error is about the certificate itself.
         let alone = self.webpki.verify_server_cert(end_entity, &[], server_name, ocsp_response, now);
         match alone {
             Err(error) if is_about_its_issuer(&error) => {
@@ -85,7 +86,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether the only complaint is about who issued the certificate, which the caller has answered by naming it.
+/// Returns `true` if the only error is the issuer, which the caller accepted by naming the certificate.
 fn is_about_its_issuer(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
@@ -94,7 +95,7 @@ fn is_about_its_issuer(error: &Error) -> bool {
     }
 }
 
-/// Whether the certificate is refused for its CA:TRUE alone.
+/// Returns `true` if the certificate is refused only for its CA:TRUE.
 pub(super) fn is_ca_as_end_entity(error: &CertificateError) -> bool {
     let CertificateError::Other(other) = error else { return false };
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))

@@ -17,7 +17,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http_body_util::Empty;
 use ringlift::server::{self, Fault, Logged, Server};
-use ringlift::transport::{Dialer, Lane, Patience, Trust};
+use ringlift::transport::{Dialer, Lane, Timeouts, Trust};
 use ringlift::{Client, ClientBuilder, Settings};
 use tempfile::TempDir;
 
@@ -142,7 +142,7 @@ impl TestServer {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let answer = runtime.block_on(async {
             let mut lane: Lane<Empty<Bytes>> = dialer.dial().await.unwrap();
-            lane.send(request, &Patience::default()).await.unwrap()
+            lane.send(request, &Timeouts::default()).await.unwrap()
         });
         assert_eq!(answer.status(), 200, "{video_id} is not stored");
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();

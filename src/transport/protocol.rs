@@ -1,8 +1,8 @@
-//! The first bytes of a connection, which show whether the peer speaks HTTP at all.
+//! Detection of peers that do not speak HTTP, by the first bytes of the connection.
 
-/// Another protocol than HTTP. The bytes themselves are not kept: an echo of the request holds its token.
+/// A protocol other than HTTP. The bytes are not kept: an echo of the request would contain its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Foreign {
+pub(super) enum ForeignProtocol {
     /// RFC 4253, section 4.2.
     #[error("an SSH server answers there")]
     Ssh,
@@ -21,19 +21,19 @@ pub(super) enum Foreign {
 
 /// The comparison of a connection's first bytes with those of a status line.
 #[derive(Debug, Default)]
-pub(super) struct Opening {
+pub(super) struct ProtocolDetector {
     matched: usize,
     is_foreign: bool,
 }
 
-impl Opening {
-    /// Whether more bytes would say nothing new.
+impl ProtocolDetector {
+    /// Returns `true` if further bytes cannot change the result.
     pub(super) fn is_decided(&self) -> bool {
         self.is_foreign || self.matched == STATUS_LINE.len()
     }
 
     /// Compares the next bytes of the connection. Returns the protocol at the first byte that is not HTTP.
-    pub(super) fn look(&mut self, bytes: &[u8]) -> Option<Foreign> {
+    pub(super) fn check(&mut self, bytes: &[u8]) -> Option<ForeignProtocol> {
         for &byte in bytes {
             if self.is_decided() {
                 break;
@@ -52,48 +52,48 @@ impl Opening {
     }
 }
 
-fn protocol(bytes: &[u8]) -> Foreign {
+fn protocol(bytes: &[u8]) -> ForeignProtocol {
     match bytes {
-        [b'S', b'S', b'H', b'-', ..] => Foreign::Ssh,
-        [0x15 | 0x16, 0x03, ..] => Foreign::Tls,
-        [b'2', b'2', b'0', b' ' | b'-', ..] => Foreign::Greeting,
-        [0, 0, _, 4, ..] => Foreign::Http2,
-        _ => Foreign::Unknown,
+        [b'S', b'S', b'H', b'-', ..] => ForeignProtocol::Ssh,
+        [0x15 | 0x16, 0x03, ..] => ForeignProtocol::Tls,
+        [b'2', b'2', b'0', b' ' | b'-', ..] => ForeignProtocol::Greeting,
+        [0, 0, _, 4, ..] => ForeignProtocol::Http2,
+        _ => ForeignProtocol::Unknown,
     }
 }
 
 const STATUS_LINE: &[u8] = b"HTTP/";
 
-/// Enough to recognise a protocol.
-pub(super) const OPENING_BYTES: usize = 16;
+/// The number of bytes that identify a protocol.
+pub(super) const DETECTION_BYTES: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn look(reads: &[&[u8]]) -> Option<Foreign> {
-        let mut opening = Opening::default();
-        reads.iter().find_map(|bytes| opening.look(bytes))
+    fn check(reads: &[&[u8]]) -> Option<ForeignProtocol> {
+        let mut detector = ProtocolDetector::default();
+        reads.iter().find_map(|bytes| detector.check(bytes))
     }
 
     #[test]
     fn a_status_line_is_http_however_it_is_cut() {
         for reads in [&[&b"HTTP/1.1 200"[..]][..], &[b"H", b"TT", b"P/", b"1.0"], &[b"\r\n", b"\r\nHTTP/9"]] {
-            assert_eq!(look(reads), None, "{reads:?}");
+            assert_eq!(check(reads), None, "{reads:?}");
         }
     }
 
     #[test]
-    fn other_protocols_are_told_by_their_first_bytes() {
+    fn other_protocols_are_detected_by_their_first_bytes() {
         for (reads, expected) in [
-            (&[&b"SSH-2.0-OpenSSH_9.6\r\n"[..]][..], Foreign::Ssh),
-            (&[b"\x15\x03\x01\0\x02\x02\x46"], Foreign::Tls),
-            (&[b"220 mail.example ESMTP\r\n"], Foreign::Greeting),
-            (&[b"\0\0\x12\x04\0"], Foreign::Http2),
-            (&[b"HT", b"ML"], Foreign::Unknown),
-            (&[b"\0"], Foreign::Unknown),
+            (&[&b"SSH-2.0-OpenSSH_9.6\r\n"[..]][..], ForeignProtocol::Ssh),
+            (&[b"\x15\x03\x01\0\x02\x02\x46"], ForeignProtocol::Tls),
+            (&[b"220 mail.example ESMTP\r\n"], ForeignProtocol::Greeting),
+            (&[b"\0\0\x12\x04\0"], ForeignProtocol::Http2),
+            (&[b"HT", b"ML"], ForeignProtocol::Unknown),
+            (&[b"\0"], ForeignProtocol::Unknown),
         ] {
-            assert_eq!(look(reads), Some(expected), "{reads:?}");
+            assert_eq!(check(reads), Some(expected), "{reads:?}");
         }
     }
 }
