@@ -1,7 +1,7 @@
-//! Whether flags go together, before anything is read or sent.
+//! Validation of flag combinations, before anything is read or sent.
 //!
-//! Values that contradict each other are refused wherever they come from. What was typed has to have something to
-//! do, too; a value out of the environment or a file is a habit, and may find nothing to do.
+//! Contradicting values are refused regardless of their origin. A flag given on the command line must also
+//! have an effect; a value from the environment or the config file may be unused.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use super::client::MIN_SPEED_WINDOW;
 use super::exit::Failure;
 use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
 
-/// Refuses what cannot be meant. `is_typed` says whether a flag stands on the command line.
+/// Returns a usage error for the first contradiction. `is_typed` returns `true` if a flag was given on the
+/// command line.
 pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let refusal = times(&cli.global).or_else(|| match &cli.command {
         Command::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
@@ -24,7 +25,7 @@ pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Fa
     refusal.map_or(Ok(()), |why| Err(Failure::usage(why)))
 }
 
-/// A wait inside another has to fit into it.
+/// Returns why two time limits contradict each other: an inner limit must fit into the outer one.
 fn times(global: &Global) -> Option<String> {
     let timeout = global.timeout.unwrap_or(Patience::default().stall);
     let retry_max_time = global.retry_max_time.unwrap_or(RetryPolicy::default().max_time);

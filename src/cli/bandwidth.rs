@@ -1,4 +1,4 @@
-//! `--bwlimit`, in rclone's grammar: a limit, or limits and from when in the week each of them holds.
+//! `--bwlimit` in rclone's grammar: one limit, or a weekly timetable of limits.
 
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -8,21 +8,21 @@ use ringlift::Bandwidth;
 
 use super::values::Size;
 
-/// Limits by the minute of the week, in local time.
+/// Bandwidth limits by the minute of the week, in local time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Timetable {
-    /// By time; never empty.
+    /// Sorted by time; never empty.
     slots: Vec<Slot>,
 }
 
-/// A limit, and from when it holds.
+/// A limit and the minute from which it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot {
     from: Minute,
     limit: Limit,
 }
 
-/// Bytes a second; `None` is no limit.
+/// Bytes per second; `None` is no limit.
 type Limit = Option<NonZeroU64>;
 
 /// A minute of the week, counted from Monday 00:00.
@@ -30,7 +30,7 @@ type Limit = Option<NonZeroU64>;
 struct Minute(u32);
 
 impl Timetable {
-    /// Makes `bandwidth` what the timetable says for now.
+    /// Sets `bandwidth` to the limit for the current time.
     pub(super) fn apply(&self, bandwidth: &Bandwidth) {
         let limit = match self.slots.as_slice() {
             [only] => only.limit,
@@ -43,12 +43,13 @@ impl Timetable {
         }
     }
 
-    /// The least of all limits.
+    /// Returns the lowest limit.
     pub(super) fn least(&self) -> Limit {
         self.slots.iter().filter_map(|slot| slot.limit).min()
     }
 
-    /// The slot that began last; before the first one of the week that is last week's last.
+    /// Returns the limit of the latest entry that has started. Before the first entry of the week, that is
+    /// the last entry of the previous week.
     fn at(&self, minute: Minute) -> Limit {
         let begun = self.slots.iter().rfind(|slot| slot.from <= minute);
         begun.or(self.slots.last()).and_then(|slot| slot.limit)
@@ -65,13 +66,13 @@ impl FromStr for Timetable {
             [only] if !only.contains(',') => vec![Slot { from: Minute(0), limit: limit(only)? }],
             _ => words.into_iter().map(slots).collect::<Result<Vec<_>, _>>()?.concat(),
         };
-        // Stable: of two for one minute, the one that was written last counts.
+        // The sort is stable: of two entries for the same minute, the later one in the text wins.
         slots.sort_by_key(|slot| slot.from);
         Ok(Timetable { slots })
     }
 }
 
-/// `08:00,512k`, for every day, or `Mon-08:00,512k`.
+/// Parses `08:00,512k` (every day) or `Mon-08:00,512k`.
 fn slots(word: &str) -> Result<Vec<Slot>, String> {
     let (when, how_much) = word.split_once(',').ok_or_else(|| format!("`{word}`: {GRAMMAR}"))?;
     let limit = limit(how_much)?;
@@ -87,7 +88,7 @@ fn slots(word: &str) -> Result<Vec<Slot>, String> {
     Ok(days.map(|day| Slot { from: Minute(day * MINUTES_A_DAY + minute), limit }).collect())
 }
 
-/// `10M`, `off`, or `UP:DOWN`, of which UP is what an upload keeps to.
+/// Parses `10M`, `off` or `UP:DOWN`, and returns the limit for uploads.
 fn limit(text: &str) -> Result<Limit, String> {
     let (up, down) = text.split_once(':').unwrap_or((text, "off"));
     one_way(down)?;
@@ -98,7 +99,7 @@ fn one_way(text: &str) -> Result<Limit, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);
     }
-    // rclone's unit for the flag, unlike everything else's here.
+    // rclone's default unit for this flag is KiB; every other size here defaults to bytes.
     let unit = if text.ends_with(|c: char| c.is_ascii_digit()) { "K" } else { "" };
     let Size(bytes) = format!("{text}{unit}").parse().map_err(|_| format!("`{text}`: {GRAMMAR}"))?;
     Ok(NonZeroU64::new(bytes))

@@ -1,5 +1,5 @@
-//! The progress bar, drawn into the queue of standard error: a terminal that takes nothing (Ctrl-S) holds
-//! up nobody.
+//! The progress bar, drawn into the queue of standard error, so that a stopped terminal (Ctrl-S) does not
+//! block the uploads.
 
 use std::io;
 use std::mem;
@@ -10,13 +10,13 @@ use rustix::termios::tcgetwinsize;
 
 use super::output::{Output, Stream, Urgency};
 
-/// Draws on standard error.
+/// Returns a draw target that writes to the queue of standard error.
 pub(super) fn target(output: &Output) -> ProgressDrawTarget {
     let terminal = Terminal { output: output.clone(), picture: Mutex::default() };
     ProgressDrawTarget::term_like_with_hz(Box::new(terminal), PICTURES_PER_SECOND)
 }
 
-/// How it looks: with a length, or without. Block characters only where the terminal shows them.
+/// Returns the style of the bar. Block characters are used only on a UTF-8 terminal.
 pub(super) fn style(has_length: bool, is_utf8: bool) -> Option<ProgressStyle> {
     let template = match has_length {
         true => {
@@ -28,7 +28,7 @@ pub(super) fn style(has_length: bool, is_utf8: bool) -> Option<ProgressStyle> {
     Some(if is_utf8 { style } else { style.progress_chars("#>-").tick_chars("-\\|/ ") })
 }
 
-/// Whether the terminal takes UTF-8: the first of these that is set says so (setlocale(3)).
+/// Returns `true` if the locale uses UTF-8. The first variable that is set decides (setlocale(3)).
 pub(super) fn is_utf8(environment: impl Fn(&str) -> Option<String>) -> bool {
     let set = |name| environment(name).filter(|locale| !locale.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
@@ -36,7 +36,7 @@ pub(super) fn is_utf8(environment: impl Fn(&str) -> Option<String>) -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-/// Collects one picture at a time.
+/// Collects the control sequences of one frame until the frame is flushed.
 #[derive(Debug)]
 struct Terminal {
     output: Output,

@@ -1,4 +1,4 @@
-//! `ringlift clean`: removes what ended uploads left behind, at the service and in the journal.
+//! `ringlift clean`: removes uploads that cannot be resumed, from the service and from the journal.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
     tell_kept(&kept, screen);
     let endpoint = client::settings(global).endpoint_url;
     let leftovers = only_here(leftovers, &endpoint, screen);
-    // Whoever has nothing to look for or to delete at the service needs no key.
+    // Without a video to find or to delete, the command works without an API key.
     let client = leftovers.iter().any(is_at_service).then(|| client::connect(global)).transpose()?;
     let (leftovers, mut exits) = find(leftovers, client.as_ref(), screen);
     let Some(journal) = journal.as_mut().filter(|_| !leftovers.is_empty()) else {
@@ -52,19 +52,19 @@ pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
     Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }))
 }
 
-/// An upload with what it left at the service.
+/// An upload that is not resumed, and its video at the service.
 struct Leftover {
     entry: Entry,
-    /// The video to delete: one that the upload made, named by an answer or found by its mark.
+    /// Id of the video to delete: one that this upload created, known from the response or found by its mark.
     video_id: Option<String>,
 }
 
-/// Whether it left a video at the service, or may have.
+/// Returns `true` if the upload left a video at the service, or may have left one.
 fn is_at_service(entry: &Entry) -> bool {
     entry.orphan().is_some() || entry.container.mark().is_some()
 }
 
-/// Looks for the videos of ended uploads. What could not be looked for stays for another time.
+/// Looks up the video of each upload. An upload whose look-up fails stays in the journal for the next run.
 fn find(entries: Vec<Entry>, client: Option<&Client>, screen: &Screen) -> (Vec<Leftover>, Vec<Exit>) {
     let (mut leftovers, mut exits) = (Vec::new(), Vec::new());
     for entry in entries {
@@ -80,7 +80,7 @@ fn find(entries: Vec<Entry>, client: Option<&Client>, screen: &Screen) -> (Vec<L
     (leftovers, exits)
 }
 
-/// The video that an upload left unfinished.
+/// Returns the id of the incomplete video of an upload.
 async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Option<String>, Failure> {
     let video_id = match (entry.orphan(), entry.container.mark()) {
         (Some(video_id), _) => Some(video_id.to_owned()),
@@ -88,7 +88,7 @@ async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Op
         (None, None) => None,
     };
     match video_id {
-        // The upload may have ended after its last byte, before it could know, whatever the journal says.
+        // The process may have died after the last byte was stored and before the journal recorded it.
         Some(video_id) if state(entry, client, &video_id).await? == VideoState::Complete => {
             note_complete(&video_id, screen);
             Ok(None)
@@ -97,7 +97,7 @@ async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Op
     }
 }
 
-/// The state of a video that an ended upload left, by the service's status.
+/// State of a video according to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum VideoState {
     Complete,
@@ -105,7 +105,7 @@ enum VideoState {
     Gone,
 }
 
-/// Asks for the state of a video. A "no such video" is asked about twice: a replica may lag.
+/// Requests the state of a video. A "not found" response is checked a second time, because a replica may lag.
 async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoState, Error> {
     let is_unknown = |error: &Error| error.kind() == ErrorKind::NotFound;
     let mut status = client.video_status(video_id).await;
@@ -121,7 +121,7 @@ async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoSt
     }
 }
 
-/// Whether every byte has arrived, put together yet or not.
+/// Returns `true` if every byte has arrived, even if the service has not assembled the file yet.
 fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
     match (status.received(), plan) {
         (Received::Everything, _) => true,
@@ -138,13 +138,13 @@ fn note_complete(video_id: &str, screen: &Screen) {
     screen.note(format_args!("video {video_id}: is complete, and stays"));
 }
 
-/// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
+/// Returns `true` if the upload cannot be resumed, or with `--all`, if no process is working on it.
 fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
     match (entry.standing, &entry.key.source) {
         (Standing::Running { .. } | Standing::OutOfReach, _) => false,
         (Standing::Abandoned, _) | (Standing::Left, Source::Stream) => true,
         (Standing::Left, Source::File { .. }) if args.all => true,
-        // A file that is not there may come back: its disk may be mounted elsewhere, or not yet.
+        // A missing file may come back: its disk may not be mounted at the moment.
         (Standing::Left, Source::File { path, identity }) => {
             let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
             SourceFile::open(path).is_ok_and(|file| is_another(Identity::from(&file)))
@@ -160,7 +160,8 @@ fn tell_kept(kept: &[Entry], screen: &Screen) {
     }
 }
 
-/// A video can be deleted only at the service that has it.
+/// Returns the uploads whose video is at `endpoint`, and reports the others. A video can be deleted only at
+/// its own service.
 fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entry> {
     let is_here = |entry: &Entry| !is_at_service(entry) || entry.is_at(endpoint);
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
@@ -194,8 +195,8 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Deletes the video unless it is complete, then forgets the upload: a video that could not be deleted, or whose
-/// state could not be asked, is not forgotten.
+/// Deletes the video unless it is complete, then removes the upload from the journal. The journal keeps the
+/// upload if the deletion or the status request fails.
 fn remove(
     journal: &mut Journal,
     leftover: &Leftover,
@@ -207,7 +208,7 @@ fn remove(
     match (client, leftover.video_id.as_deref()) {
         (Some(client), Some(video_id)) => {
             let state = client::block_on(async { Ok(state(entry, client, video_id).await) })?;
-            // Another host may have gone on with the video since the list was shown.
+            // Another host may have resumed the upload since the list was shown.
             match state.map_err(|error| error.with_video_id(video_id))? {
                 VideoState::Complete => note_complete(video_id, screen),
                 VideoState::Gone => note_gone(video_id, screen),
@@ -239,14 +240,14 @@ fn note_gone(video_id: &str, screen: &Screen) {
     screen.event(&Event::Deleted { video_id: Some(video_id) });
 }
 
-/// No id leads to it and no mark: people have to look.
+/// Reports a video that may exist without a known id or mark, so that the user can look for it.
 fn tell_strayed(entry: &Entry, screen: &Screen) {
     let file = journal::file(entry).map(|file| file.to_string_lossy()).unwrap_or_default();
     screen.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
     screen.event(&Event::StrayVideo { file: &file, advice: STRAY_VIDEO });
 }
 
-/// The session, held against others; `None` when it is no longer what was shown.
+/// Claims the journal entry. Returns `None` if the entry has changed since it was shown.
 fn still_left(journal: &mut Journal, entry: &Entry, screen: &Screen) -> Result<Option<Ticket>, Failure> {
     match journal.take(entry.id) {
         Ok(Some(ticket)) if *ticket.container() == entry.container => Ok(Some(ticket)),
@@ -264,5 +265,5 @@ fn tell_failed(failure: &Failure, screen: &Screen) -> Exit {
     failure.exit()
 }
 
-/// Time for a replica of the service to learn of a video that another one has.
+/// Time for a replica of the service to learn of a new video.
 const REPLICA_LAG: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! From the flags that every command takes to a client of the library.
+//! Creation of the library's client from the global flags.
 
 use std::fmt::Display;
 use std::fs;
@@ -17,7 +17,7 @@ use super::args::Global;
 use super::exit::Failure;
 use super::proxy;
 
-/// The library's settings as the flags say them, without credentials.
+/// Returns the library's settings from the global flags, without credentials.
 pub(super) fn settings(global: &Global) -> Settings {
     let mut settings = Settings::default();
     settings.sigbus = Sigbus::Ours;
@@ -55,7 +55,7 @@ pub(super) fn settings(global: &Global) -> Settings {
     settings
 }
 
-/// A client that holds the API key.
+/// Returns a client that uses the API key.
 pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
     proxy::mention(global);
     let mut settings = settings(global);
@@ -63,7 +63,7 @@ pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
     open(settings)
 }
 
-/// A client with these settings. Nothing is sent yet.
+/// Returns a client with these settings. Sends nothing.
 pub(super) fn open(settings: Settings) -> Result<Client, Failure> {
     tracing::debug!(?settings, "settings");
     let has_secret = !matches!(settings.credentials, Credentials::None);
@@ -79,14 +79,14 @@ fn is_plain_and_remote(url: &str) -> bool {
     Endpoint::parse(url).is_ok_and(|endpoint| !endpoint.is_tls() && !endpoint.is_local())
 }
 
-/// The API key; an error that says how to give it where there is none.
+/// Returns the API key, or an error that explains how to provide it.
 pub(super) fn needed_key(global: &Global) -> Result<Secret, Failure> {
     key(global)?.ok_or_else(|| {
         Failure::usage("no API key: set APIVIDEO_API_KEY or name its file with --api-key-file")
     })
 }
 
-/// The API key, if one was given.
+/// Returns the API key, or `None` if none was given.
 pub(super) fn key(global: &Global) -> Result<Option<Secret>, Failure> {
     match (&global.api_key_file, &global.api_key) {
         (Some(path), _) => secret_file(path, "API key").map(Some),
@@ -95,7 +95,7 @@ pub(super) fn key(global: &Global) -> Result<Option<Secret>, Failure> {
     }
 }
 
-/// A secret that stands alone in a file.
+/// Reads a secret from a file that contains nothing else.
 pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, Failure> {
     let failed = |error| Failure::io(format!("read {}", path.display()), error);
     let mut bytes = Zeroizing::new(Vec::new());
@@ -109,30 +109,30 @@ pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, Failure> {
     secret(text, path.display(), name)
 }
 
-/// A secret out of `place`.
+/// Parses a secret. `place` names its origin in errors.
 fn secret(text: &str, place: impl Display, name: &str) -> Result<Secret, Failure> {
     Secret::parse(text).map_err(|flaw| Failure::usage(format!("{place}: the {name} {flaw}")))
 }
 
-/// Runs a future to its end on this thread.
+/// Runs a future to completion on the current thread.
 pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io("start the runtime", error))?;
     let ended = runtime.block_on(future);
-    // A file system that does not answer may hold a thread that was asked for a file: not waited for.
+    // Do not wait for a blocking thread: a file system that does not respond may hold it forever.
     runtime.shutdown_background();
     ended
 }
 
-/// The one setting that is a secret, under the name that the service's own tools use.
+/// Environment variable of the API key; the service's own tools use the same name.
 pub(super) const API_KEY: &str = "APIVIDEO_API_KEY";
 
-/// More than any secret has; a device file given by mistake has no end.
+/// Exceeds the length of every secret. A device file given by mistake has no end.
 const MOST_SECRET_BYTES: u64 = 64 * 1024;
 
-/// Long enough that one slow moment is not yet a slow connection.
+/// Window for `--min-speed`: long enough that one slow moment is not a slow connection.
 pub(super) const MIN_SPEED_WINDOW: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

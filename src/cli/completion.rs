@@ -1,4 +1,4 @@
-//! `ringlift completion`: the completions of a shell, on standard output.
+//! `ringlift completion`: prints the completion script of a shell.
 
 use clap::CommandFactory;
 

@@ -1,4 +1,4 @@
-//! The SHA-256 of what is sent.
+//! SHA-256 of the sent bytes.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -17,23 +17,23 @@ use tokio::time::timeout;
 
 use super::exit::Failure;
 
-/// The digest of a file, computed on a thread of its own while the file is being sent.
+/// Digest of a file, computed on its own thread while the file is being sent.
 pub(super) struct FileDigest {
     answer: oneshot::Receiver<io::Result<String>>,
-    /// Bytes that were read.
+    /// Number of bytes read so far.
     read: Arc<AtomicU64>,
     path: PathBuf,
 }
 
 impl FileDigest {
-    /// Starts to read the file; the thread ends early when this is dropped.
+    /// Starts to read the file. Dropping the value stops the thread.
     pub(super) fn start(path: &Path) -> Result<FileDigest, Failure> {
         let (reply, answer) = oneshot::channel();
         let (read, path) = (Arc::<AtomicU64>::default(), path.to_owned());
         let (counter, file) = (read.clone(), path.clone());
         let compute = move || {
             let digest = of_file(&file, &counter, || reply.is_closed());
-            // Nobody waits for it any more when the upload has failed.
+            // The receiver is gone if the upload has failed.
             let _ = reply.send(digest);
         };
         thread::Builder::new()
@@ -43,7 +43,7 @@ impl FileDigest {
         Ok(FileDigest { answer, read, path })
     }
 
-    /// In hex. Fails when the file gives nothing for as long as `silence`.
+    /// Returns the digest in hex. Fails if no byte was read for `silence`.
     pub(super) async fn finish(mut self, silence: Duration) -> Result<String, Failure> {
         let gone = |_| Err(io::Error::other("its thread has ended"));
         let mut read = self.read.load(Ordering::Relaxed);
@@ -79,7 +79,7 @@ fn of_file(path: &Path, counter: &AtomicU64, given_up: impl Fn() -> bool) -> io:
     }
 }
 
-/// The digest of what passes through a [`Digesting`] reader.
+/// Digest of the bytes that pass through a [`Digesting`] reader.
 #[derive(Clone)]
 pub(super) struct StreamDigest(Arc<Mutex<Context>>);
 
@@ -88,7 +88,7 @@ impl StreamDigest {
         StreamDigest(Arc::new(Mutex::new(Context::new(&SHA256))))
     }
 
-    /// Of all that has passed so far, in hex.
+    /// Returns the digest of all bytes so far, in hex.
     pub(super) fn value(&self) -> String {
         let context = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         hex(context.finish().as_ref())
@@ -99,7 +99,7 @@ impl StreamDigest {
     }
 }
 
-/// A reader that takes note of what it gives.
+/// A reader that hashes the bytes it returns.
 pub(super) struct Digesting<R> {
     reader: R,
     digest: StreamDigest,
@@ -115,7 +115,6 @@ impl<R: Read> Read for Digesting<R> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex
     })

@@ -1,4 +1,4 @@
-//! How a command ends: what failed, and the exit code that says so. The codes are rclone's.
+//! Errors of a command and its exit codes, which are rclone's.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,43 +9,43 @@ use ringlift::transport::TransportError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
-/// How the process ends.
+/// Result of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// Everything was done.
+    /// Success.
     #[default]
     Done,
-    /// Something failed for good.
+    /// A permanent failure.
     Failed,
-    /// The command line cannot be used.
+    /// An invalid command line.
     Usage,
-    /// There is no such video, or upload token, at the service.
+    /// The service has no such video or upload token.
     NoSuchVideo,
-    /// There is no such file here.
+    /// No such file on this machine.
     NoSuchFile,
-    /// The same command may succeed later.
+    /// A temporary failure: the same command may succeed later.
     Temporary,
-    /// The file, or the video, is not as it has to be.
+    /// The file or the video is not in the expected state.
     Unsuited,
-    /// Neither this command nor another will be allowed.
+    /// The request is not permitted.
     NotAllowed,
-    /// A signal asked for the end.
+    /// A signal ended the command.
     Interrupted(Interrupt),
 }
 
-/// A signal that asks for the end.
+/// A signal that ends the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interrupt {
     /// SIGINT: Ctrl-C.
     Int,
     /// SIGTERM: a service manager, or a shutdown.
     Term,
-    /// SIGHUP: the terminal is gone.
+    /// SIGHUP: the terminal was closed.
     Hup,
 }
 
 impl Exit {
-    /// What rclone's documentation, and the shell's habit of 128 and the signal, call this end.
+    /// Returns the exit code: rclone's code, or 128 plus the number of the signal.
     pub(super) fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
@@ -62,7 +62,8 @@ impl Exit {
         }
     }
 
-    /// The end of a run that had several: the one that matters most to who decides what to do next.
+    /// Combines the results of several jobs into one. A signal comes first, then a refused permission, then a
+    /// temporary failure.
     pub(super) fn of_all(ends: impl IntoIterator<Item = Exit>) -> Exit {
         let failed: Vec<Exit> = ends.into_iter().filter(|end| *end != Exit::Done).collect();
         let interrupted = failed.iter().find(|end| matches!(end, Exit::Interrupted(_)));
@@ -107,26 +108,26 @@ impl From<ErrorKind> for Exit {
             | ErrorKind::Journal
             | ErrorKind::Cancelled
             | ErrorKind::Internal => Exit::Failed,
-            // The library may learn to fail in new ways.
+            // The library's enum may grow.
             _ => Exit::Failed,
         }
     }
 }
 
-/// Why a command, or its part for one file, did not do what it was asked for.
+/// Error of a command, or of one of its files.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Clap's own words, help and version among them.
+    /// A message of clap, including help and version.
     Clap(clap::Error),
-    /// A flag, a variable or a file of defaults cannot be used.
+    /// An invalid flag, variable or config file.
     Usage(String),
-    /// The library says why.
+    /// An error of the library.
     Library(Error),
-    /// The system says why, while doing what the text says in the infinitive.
+    /// An I/O error. The text names the action in the infinitive.
     Io(String, io::Error),
-    /// The text says it all.
+    /// A message with an exit code.
     Other(Exit, String),
-    /// A signal came.
+    /// A signal was received.
     Interrupted(Interrupt),
 }
 
@@ -151,7 +152,7 @@ impl Failure {
         }
     }
 
-    /// A stable name, for machines.
+    /// Returns the stable name of the kind for JSON output.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Failure::Clap(_) | Failure::Usage(_) => "usage",
@@ -162,7 +163,7 @@ impl Failure {
         }
     }
 
-    /// The causes, the nearest first, without those that repeat the one before.
+    /// Returns the chain of causes, nearest first, without a cause whose text ends the one above it.
     pub(super) fn causes(&self) -> Vec<String> {
         let mut causes = Vec::new();
         let mut above = self.to_string();
@@ -181,7 +182,7 @@ impl Failure {
         causes
     }
 
-    /// What it means here.
+    /// Returns the explanation of the service's refusal.
     pub(super) fn meaning(&self) -> Option<&str> {
         match self {
             Failure::Library(error) => error.meaning(),
@@ -189,7 +190,7 @@ impl Failure {
         }
     }
 
-    /// What to do about it.
+    /// Returns the suggested action.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {
             Failure::Library(error) if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) => {
@@ -201,7 +202,7 @@ impl Failure {
     }
 }
 
-/// Whether the server refused the connection for another reason than its own certificate.
+/// Returns `true` if the server refused the TLS connection, which `--ca-cert` cannot fix.
 fn is_tls_refused(error: &Error) -> bool {
     let refused = error.source().and_then(|cause| cause.downcast_ref());
     matches!(refused, Some(TransportError::TlsRefused { .. }))
@@ -220,7 +221,7 @@ impl fmt::Display for Failure {
 }
 
 impl Interrupt {
-    /// The signal of this number (signal(7)).
+    /// Returns the signal with this number (signal(7)).
     pub(super) fn of(signal: i32) -> Interrupt {
         match signal {
             SIGHUP => Interrupt::Hup,

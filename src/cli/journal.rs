@@ -1,4 +1,4 @@
-//! The journal as commands use it: where it is, which sessions it has, and the command that goes on.
+//! Journal access for commands: its path, its sessions and the command that resumes them.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use super::names::{quoted, visible};
 use super::screen::Screen;
 use super::table::{Align, Table};
 
-/// Where the journal is kept; nowhere for a user without a home.
+/// Returns the path of the journal, or `None` if neither a path was given nor a state directory exists.
 pub(super) fn path(given: Option<&Path>) -> Option<PathBuf> {
     given.map(Path::to_owned).or_else(|| {
         let home = || choose_base_strategy().ok()?.state_dir();
@@ -25,8 +25,9 @@ pub(super) fn path(given: Option<&Path>) -> Option<PathBuf> {
     })
 }
 
-/// The folder for state: `XDG_STATE_HOME`, else the one in the home, else the first that systemd made for a service
-/// (systemd.exec(5), "StateDirectory="). A relative path would be another folder for each command.
+/// Returns the state directory: `XDG_STATE_HOME`, else the one in the home directory, else the first that
+/// systemd created for a service (systemd.exec(5), "StateDirectory="). Relative paths are ignored, because
+/// they depend on the working directory.
 fn state_dir(
     environment: impl Fn(&str) -> Option<OsString>,
     in_home: impl Fn() -> Option<PathBuf>,
@@ -40,7 +41,7 @@ fn state_dir(
     given().and_then(folder).or_else(|| in_home().and_then(folder)).or_else(|| of_service().and_then(folder))
 }
 
-/// Says that nothing is written down, where that was not asked for.
+/// Warns that no journal is kept although none was declined.
 pub(super) fn warn_of_none() {
     tracing::warn!(
         "no journal is kept, as there is no home to keep it in (HOME, XDG_STATE_HOME and STATE_DIRECTORY are unset): \
@@ -48,7 +49,7 @@ pub(super) fn warn_of_none() {
     );
 }
 
-/// The journal that is there; `None` when nothing was ever written down. None is made.
+/// Opens an existing journal. Returns `None` if there is none, and creates none.
 pub(super) fn open(path: &Path) -> Result<Option<Journal>, Failure> {
     match path.try_exists() {
         Ok(false) => Ok(None),
@@ -56,12 +57,12 @@ pub(super) fn open(path: &Path) -> Result<Option<Journal>, Failure> {
     }
 }
 
-/// Every session that it has.
+/// Returns all sessions.
 pub(super) fn entries(journal: &mut Option<Journal>) -> Result<Vec<Entry>, Failure> {
     journal.as_mut().map_or(Ok(Vec::new()), |journal| journal.entries().map_err(unreadable))
 }
 
-/// Every session of a journal that may be on a read-only file system.
+/// Returns all sessions of a journal that may be on a read-only file system.
 pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, Failure> {
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(Vec::new());
@@ -81,12 +82,12 @@ pub(super) fn nowhere() -> Failure {
     Failure::usage("there is no home to keep a journal in: name the journal with --journal")
 }
 
-/// Shows sessions, to people as a table.
+/// Prints sessions as a table, or as JSON events.
 pub(super) fn show<'a>(entries: impl IntoIterator<Item = &'a Entry>, screen: &Screen) {
     show_with(entries.into_iter().map(|entry| (entry, None)), screen);
 }
 
-/// Shows sessions, some with the video that was found to be theirs.
+/// Prints sessions, some of them with the id of a video that was found by its mark.
 pub(super) fn show_with<'a>(
     entries: impl IntoIterator<Item = (&'a Entry, Option<&'a str>)>,
     screen: &Screen,
@@ -112,23 +113,23 @@ pub(super) fn show_with<'a>(
     screen.result(table);
 }
 
-/// A session, for machines.
+/// A session as a JSON event.
 #[derive(Debug, Serialize)]
 pub(super) struct SessionEvent<'a> {
     session: i64,
-    /// None of a stream.
+    /// `None` for a stream.
     file: Option<Cow<'a, str>>,
-    /// None while there is no container, or none whose id is known.
+    /// `None` if no video was created, or its id is unknown.
     video_id: Option<&'a str>,
     bytes: Option<u64>,
     mode: Option<&'static str>,
     chunks: Option<u32>,
-    /// Acknowledged by the service.
+    /// Number of acknowledged chunks.
     stored_chunks: u32,
     standing: &'static str,
-    /// The process that is at it.
+    /// Id of the process that is working on the upload.
     pid: Option<u32>,
-    /// Whether an upload token goes in place of the API key.
+    /// `true` if an upload token replaces the API key.
     delegated: bool,
     resumable: bool,
     began: String,
@@ -175,7 +176,7 @@ impl<'a> SessionEvent<'a> {
     }
 }
 
-/// The file of a session; `None` of a stream.
+/// Returns the file of a session, or `None` for a stream.
 pub(super) fn file(entry: &Entry) -> Option<&Path> {
     match &entry.key.source {
         Source::File { path, .. } => Some(path),
@@ -202,7 +203,7 @@ fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// `ringlift resume` with the flags that lead to the same journal and the same service.
+/// A `ringlift resume` command line with the flags that select the same journal and service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResumeCommand(String);
 
@@ -226,7 +227,7 @@ impl ResumeCommand {
         ResumeCommand(command)
     }
 
-    /// For this file alone.
+    /// Returns the command line for one file.
     pub(super) fn of(&self, file: &Path) -> String {
         let dashes = if file.as_os_str().as_encoded_bytes().starts_with(b"-") { "-- " } else { "" };
         format!("{} {dashes}{}", self.0, quoted(file))

@@ -1,4 +1,4 @@
-//! The library's own words, on standard error.
+//! The log of the library, on standard error.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use super::args::Global;
 use super::screen::Screen;
 use super::secrets;
 
-/// Shows the log from here on: warnings, or as much as `-v` and `-q` say.
+/// Starts the log at the level that `-v` and `-q` select; warnings by default.
 pub(super) fn start(global: &Global, screen: &Screen) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
@@ -27,14 +27,14 @@ pub(super) fn start(global: &Global, screen: &Screen) {
         .init();
 }
 
-/// The lines of the log, without secrets and without what steers a terminal.
+/// Writer of log lines. Removes secrets and terminal control characters.
 #[derive(Clone)]
 struct Lines {
     screen: Screen,
     redactor: Redactor,
 }
 
-/// The log writes each of its lines at once.
+/// The subscriber writes each line with a single call.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);

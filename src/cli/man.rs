@@ -1,4 +1,4 @@
-//! `ringlift man`: the manual page of the command, or those of all commands.
+//! `ringlift man`: prints the manual page, or writes the pages of all commands.
 
 use std::fs;
 use std::io;

@@ -1,7 +1,7 @@
-//! The command: what was typed becomes settings, settings become calls of the library.
+//! The command: turns the command line into calls of the library.
 //!
-//! Results go to standard output, as text or, with `--json`, as events; everything else that is for
-//! people goes to standard error. Does not know: anything of the library but its public names.
+//! Results go to standard output, as text or as JSON events (`--json`); everything else goes to standard
+//! error. Uses only the public names of the library.
 
 mod agreement;
 mod args;
@@ -46,7 +46,7 @@ use events::{ErrorEvent, Event, Summary};
 use exit::{Exit, Failure};
 use screen::Screen;
 
-/// Does what the command line says, and ends with what became of it.
+/// Runs the command line and returns the exit code.
 pub(crate) fn run() -> ExitCode {
     let started = Instant::now();
     let argv: Vec<OsString> = std::env::args_os().collect();
@@ -73,13 +73,13 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// A panic's message goes where all others go, so that it waits for no reader and shows no secret.
+/// Sends panic messages through the output queue, so that they are redacted and never block.
 fn show_panics(screen: &Screen) {
     let screen = screen.clone();
     panic::set_hook(Box::new(move |panic| screen.untold(format_args!("a thread {panic}"))));
 }
 
-/// A panic of the command is a failure like others: the summary follows.
+/// Turns a panic of the command into an error, so that the summary is still written.
 fn unless_it_panics(command: impl FnOnce() -> Ended) -> Ended {
     panic::catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
         let why = "the command panicked: this is a defect, please report it with this message";
@@ -87,7 +87,7 @@ fn unless_it_panics(command: impl FnOnce() -> Ended) -> Ended {
     })
 }
 
-/// What a command came to: a summary, or nothing where its output is a text for other programs.
+/// Result of a command: a summary, or `None` for a command whose output is a text for other programs.
 type Ended = Result<Option<Summary>, Failure>;
 
 fn dispatch(cli: &Cli, screen: &Screen) -> Ended {
@@ -106,7 +106,7 @@ fn dispatch(cli: &Cli, screen: &Screen) -> Ended {
     }
 }
 
-/// The last words, and the exit code that goes with them.
+/// Reports the error if there is one, writes the summary and returns the exit code.
 fn end(ended: Ended, screen: &Screen, started: Instant) -> ExitCode {
     let mut summary = match ended {
         Ok(None) => return leave(Exit::Done, screen),
@@ -121,12 +121,13 @@ fn end(ended: Ended, screen: &Screen, started: Instant) -> ExitCode {
     let elapsed_ms = events::millis(started.elapsed());
     let summary = Summary { exit_code: exit.code(), elapsed_ms, ..summary };
     screen.end(&summary);
-    // After the last line: its end may have to wait for a thread that the kernel holds.
+    // Dropped after the summary: joining the engine may have to wait for a thread that is blocked in the
+    // kernel.
     drop(client);
     leave(exit, screen)
 }
 
-/// Waits for the output, and gives the exit code. What could not be written is a failure of its own.
+/// Waits until the output is written and returns the exit code. A write error turns success into failure.
 fn leave(exit: Exit, screen: &Screen) -> ExitCode {
     screen.output().drain();
     match screen.output().failure() {

@@ -1,8 +1,8 @@
-//! Standard output and standard error: one queue and one thread for each.
+//! Standard output and standard error: one queue and one writer thread each.
 //!
-//! A pipe that is full, or non-blocking, or read by nobody holds up the thread that writes and nothing
-//! else: the loop that hears signals never waits for it. Lines keep their order. Where both streams lead
-//! to the same place they share a queue, so that the order between them is kept as well.
+//! A full, non-blocking or unread pipe blocks only the writer thread, never the event loop that receives
+//! signals. Lines keep their order. If both streams lead to the same place they share a queue, which
+//! preserves the order between them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,32 +15,32 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-/// One of the two streams.
+/// One of the two standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Out,
     Err,
 }
 
-/// What becomes of a text while the queue is full.
+/// Treatment of a text while the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// It is left out: the next one replaces it. For pictures of the progress bar.
+    /// The text is dropped, because a later one replaces it. For frames of the progress bar.
     Passing,
-    /// It waits for room, except on the thread that must not wait.
+    /// The caller waits for room, except on the thread that must not wait.
     Line,
-    /// It is queued all the same. For the last line.
+    /// The text is queued regardless of the limit. For the last line.
     Last,
 }
 
-/// Both streams. A clone is the same.
+/// Both streams. Clones share the queues.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     out: Arc<Queue>,
     err: Arc<Queue>,
 }
 
-/// Tells whether one text was written.
+/// Handle to wait until one text is written.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Ticket {
@@ -53,26 +53,26 @@ pub(super) struct Ticket {
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<State>,
-    /// For threads.
+    /// Wakes threads.
     changed: Condvar,
-    /// For futures.
+    /// Wakes futures.
     news: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     texts: VecDeque<(Stream, Vec<u8>)>,
-    /// In the queue, the text that is being written among them.
+    /// Number of bytes in the queue, including the text that is being written.
     bytes: usize,
-    /// Texts so far that were queued, and of these the ones that left the queue.
+    /// Number of texts queued so far, and of those that have left the queue.
     pushed: u64,
     done: u64,
     out: Health,
     err: Health,
     has_thread: bool,
-    /// The thread that hears signals, which must not wait.
+    /// Thread that runs the event loop and must never wait for room.
     must_not_wait: Option<ThreadId>,
-    /// When a signal asked for the end: from then on nothing waits for long.
+    /// Time of the first signal, after which every wait is short.
     hurried_at: Option<Instant>,
 }
 
@@ -80,9 +80,9 @@ struct State {
 enum Health {
     #[default]
     Sound,
-    /// The reader has gone, and wants no more (EPIPE).
+    /// The reader has closed the pipe (EPIPE).
     Closed,
-    /// The text of this number, and what follows it, could not be written.
+    /// The text with this number and all later ones could not be written.
     Broken { number: u64, errno: Errno },
 }
 
@@ -93,7 +93,7 @@ impl Output {
         Output { out, err }
     }
 
-    /// Queues a text. Does not wait: see [`Output::wait_for_room`].
+    /// Queues a text without waiting; see [`Output::wait_for_room`].
     pub(super) fn push(&self, stream: Stream, text: Vec<u8>, urgency: Urgency) -> Ticket {
         let queue = self.queue(stream);
         let mut state = queue.state();
@@ -118,14 +118,14 @@ impl Output {
         ticket
     }
 
-    /// The ticket of the last text that was queued for the stream.
+    /// Returns the handle of the last text that was queued for the stream.
     pub(super) fn last(&self, stream: Stream) -> Ticket {
         let queue = self.queue(stream);
         let number = queue.state().pushed;
         Ticket { queue: Arc::clone(queue), stream, number, is_queued: true }
     }
 
-    /// Starts the queue's thread; where there can be none, the caller's does its work now.
+    /// Starts the writer thread. If no thread can be created, the caller writes the queue itself.
     fn start(&self, queue: &Arc<Queue>) {
         let (own, output) = (Arc::clone(queue), self.clone());
         let write = move || {
@@ -147,7 +147,8 @@ impl Output {
         }
     }
 
-    /// Blocks while the stream's queue is full, unless a signal has come or this thread must not wait.
+    /// Blocks while the stream's queue is full, unless a signal was received or the current thread must not
+    /// wait.
     pub(super) fn wait_for_room(&self, stream: Stream) {
         let queue = self.queue(stream);
         let mut state = queue.state();
@@ -157,26 +158,26 @@ impl Output {
         }
     }
 
-    /// Waits until neither queue is full, or a signal has come.
+    /// Waits until neither queue is full, or a signal is received.
     pub(super) async fn room(&self) {
         for queue in [&self.out, &self.err] {
             queue.when(|state| (!state.is_full() || state.hurried_at.is_some()).then_some(())).await;
         }
     }
 
-    /// Whether neither queue is full.
+    /// Returns `true` if neither queue is full.
     pub(super) fn has_room(&self) -> bool {
         [&self.out, &self.err].into_iter().all(|queue| !queue.state().is_full())
     }
 
-    /// From now on this thread is never made to wait for room: it hears signals.
+    /// Marks the current thread, which receives signals, as one that never waits for room.
     pub(super) fn must_not_wait(&self) {
         for queue in [&self.out, &self.err] {
             queue.state().must_not_wait = Some(thread::current().id());
         }
     }
 
-    /// A signal has come: what waits for room goes on, and what waits for a reader does so briefly.
+    /// Records a signal: waits for room end, and waits for a reader become short.
     pub(super) fn hurry(&self) {
         for queue in [&self.out, &self.err] {
             queue.state().hurried_at.get_or_insert(Instant::now());
@@ -185,7 +186,7 @@ impl Output {
         }
     }
 
-    /// Blocks until all that was queued is written: for at most [`LAST_WORDS`] once a signal has come.
+    /// Blocks until the queues are written, or for at most [`LAST_WORDS`] after a signal.
     pub(super) fn drain(&self) {
         let begun = Instant::now();
         for queue in [&self.out, &self.err] {
@@ -193,7 +194,7 @@ impl Output {
         }
     }
 
-    /// Why standard output could not be written, if that was not because its reader had gone.
+    /// Returns the error of standard output. A closed pipe is not an error.
     pub(super) fn failure(&self) -> Option<io::Error> {
         match *self.out.state().health(Stream::Out) {
             Health::Broken { errno, .. } => Some(errno.into()),
@@ -203,8 +204,7 @@ impl Output {
 }
 
 impl Ticket {
-    /// Waits until the text was written; false when it could not be. A reader that has gone wants no
-    /// more, which counts as written.
+    /// Waits until the text is written. Returns `false` if writing failed; a closed pipe counts as written.
     pub(super) async fn is_written(&self) -> bool {
         let begun = Instant::now();
         let written = self.queue.when(|state| self.outcome(state));
@@ -235,12 +235,12 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `look` finds what it looks for.
+    /// Waits until `look` returns `Some`.
     async fn when<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
             let news = self.news.notified();
             tokio::pin!(news);
-            // Before the look, or a change between the two would be missed.
+            // Registered before the check, or a change in between would be missed.
             news.as_mut().enable();
             if let Some(found) = look(&mut self.state()) {
                 return found;
@@ -256,7 +256,7 @@ impl Queue {
         }
     }
 
-    /// Writes the oldest text; false when there is none.
+    /// Writes the oldest text. Returns `false` if the queue is empty.
     fn write_next(&self, output: &Output) -> bool {
         let mut state = self.state();
         let Some((stream, text)) = state.texts.pop_front() else { return false };
@@ -264,7 +264,8 @@ impl Queue {
         drop(state);
         let written = if is_sound { write_all(stream, &text) } else { Ok(()) };
         if let Err(errno) = written {
-            // Before the text counts as done: whoever waits for that ends the process.
+            // The error is recorded before the text counts as written, because a waiting thread may then exit
+            // the process.
             self.fail(stream, number, errno, output);
         }
         let mut state = self.state();
@@ -276,7 +277,7 @@ impl Queue {
         true
     }
 
-    /// Takes note of a stream that cannot be written, and says so of standard output.
+    /// Records a write error, and reports it if the stream is standard output.
     fn fail(&self, stream: Stream, number: u64, errno: Errno, output: &Output) {
         let is_closed = errno == Errno::PIPE;
         let broken = Health::Broken { number, errno };
@@ -316,7 +317,7 @@ impl State {
     }
 }
 
-/// Writes it all. A pipe that others made non-blocking (Node, ssh) is waited for.
+/// Writes the whole text. Waits for a pipe that another process has made non-blocking, as Node and ssh do.
 fn write_all(stream: Stream, mut text: &[u8]) -> Result<(), Errno> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let fd = match stream {
@@ -341,12 +342,13 @@ fn wait_until_writable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// How long a reader is still waited for when a signal came at `hurried_at` and the wait began at `begun`.
+/// Returns the remaining time to wait for a reader, after a signal at `hurried_at` and a wait that began at
+/// `begun`.
 fn left_of(hurried_at: Instant, begun: Instant) -> Duration {
     (hurried_at.max(begun) + LAST_WORDS).saturating_duration_since(Instant::now())
 }
 
-/// Whether both streams lead to the same terminal, pipe or file.
+/// Returns `true` if both streams lead to the same terminal, pipe or file.
 fn is_same_place() -> bool {
     let place = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     match (rustix::fs::fstat(io::stdout()), rustix::fs::fstat(io::stderr())) {
@@ -355,17 +357,17 @@ fn is_same_place() -> bool {
     }
 }
 
-/// From here on a queue is full: whoever may wait does.
+/// Limits above which a queue is full and callers wait.
 const FULL_BYTES: usize = 1 << 20;
 const FULL_TEXTS: usize = 4096;
-/// Beyond this nothing is queued: the thread that must not wait found nobody reading.
+/// Limit for the thread that must not wait; beyond it texts are dropped, because the reader has stopped.
 const HARD_BYTES: usize = 8 << 20;
-/// With so much in the queue a picture of the progress bar is out of date before it is drawn.
+/// With this many bytes queued a frame of the progress bar is outdated before it is drawn.
 const PASSING_BYTES: usize = 16 << 10;
 
-/// How long a reader is waited for after a signal.
+/// Time to wait for a reader after a signal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Between two looks at whether a signal has come.
+/// Interval between checks for a signal.
 const LOOK: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

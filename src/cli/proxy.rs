@@ -1,4 +1,5 @@
-//! The proxy that the environment names, which is not used: said where it may be why nothing is reached.
+//! Detection of a proxy in the environment. Proxies are not supported, and a warning explains failing
+//! connections.
 
 use std::net::IpAddr;
 
@@ -28,8 +29,8 @@ pub(super) fn variable(
     own.into_iter().chain(["all_proxy", "ALL_PROXY"]).find(|name| environment(name).is_some())
 }
 
-/// Whether an entry of `NO_PROXY` names the endpoint: `*`, a host, a domain, an address or a network, with a
-/// port or without.
+/// Returns `true` if an entry of `NO_PROXY` matches the endpoint: `*`, a host, a domain, an address or a
+/// network, with or without a port.
 fn exempts(entry: &str, endpoint: &Endpoint) -> bool {
     if entry == "*" {
         return true;
@@ -43,7 +44,7 @@ fn exempts(entry: &str, endpoint: &Endpoint) -> bool {
     }
     let name = name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
     let host = endpoint.host().trim_end_matches('.');
-    // A domain ends at a dot: `video` is not above `api-video`.
+    // A domain matches at a dot only: `video` does not match `api-video`.
     let is_below = host.strip_suffix(&*name).is_some_and(|below| below.is_empty() || below.ends_with('.'));
     !name.is_empty() && is_below
 }
@@ -60,7 +61,7 @@ fn without_port(entry: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether `network`, an address or one with the length of its prefix (CIDR), holds `address`.
+/// Returns `true` if `network`, an address or a CIDR block, contains `address`.
 fn is_in_network(address: IpAddr, network: &str) -> bool {
     let (base, prefix) = match network.split_once('/') {
         Some((base, prefix)) => (base, prefix.parse::<u32>().ok()),
@@ -72,7 +73,7 @@ fn is_in_network(address: IpAddr, network: &str) -> bool {
         (IpAddr::V6(base), IpAddr::V6(address)) => (128, u128::from(base) ^ u128::from(address)),
         _ => return false,
     };
-    // The bits below the prefix may differ.
+    // Only the bits of the prefix must be equal.
     differing.checked_shr(bits - prefix.min(bits)).unwrap_or(0) == 0
 }
 

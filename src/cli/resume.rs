@@ -1,4 +1,4 @@
-//! `ringlift resume`: goes on with what earlier uploads left.
+//! `ringlift resume`: resumes the uploads in the journal.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -56,24 +56,24 @@ pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended 
     Ok(Some(summed(summary, left_out)))
 }
 
-/// A session that the command is about.
+/// A session selected by the command line.
 struct Session {
     entry: Entry,
-    /// Where its file is now, as far as that is known.
+    /// Current path of its file; `None` for a stream.
     path: Option<PathBuf>,
     naming: Naming,
 }
 
-/// How a session came to be among those to continue.
+/// Reason for the selection of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Naming {
-    /// Its file stands on the command line.
+    /// Its file was named on the command line.
     Named,
-    /// No file does, so that all are meant.
+    /// No file was named, which selects all sessions.
     AmongAll,
 }
 
-/// The sessions of the files, or all of them; and the files that have none.
+/// Returns the selected sessions, and the named files that have none.
 fn select<'a>(entries: Vec<Entry>, files: &'a [PathBuf], endpoint: &str) -> (Vec<Session>, Vec<&'a Path>) {
     if files.is_empty() {
         let all = entries.into_iter().map(|entry| {
@@ -89,7 +89,7 @@ fn select<'a>(entries: Vec<Entry>, files: &'a [PathBuf], endpoint: &str) -> (Vec
         let is_wanted = |entry: &Entry| (entry.is_resumable(), entry.is_at(endpoint));
         match about.iter().map(is_wanted).max() {
             None => unknown.push(file.as_path()),
-            // What hinders one is not worth a word where another can go on.
+            // A session that cannot be resumed is not reported if another session of the same file can be.
             Some(best) => sessions.extend(
                 about.into_iter().filter(|entry| is_wanted(entry) == best).map(|entry| Session {
                     entry,
@@ -102,7 +102,7 @@ fn select<'a>(entries: Vec<Entry>, files: &'a [PathBuf], endpoint: &str) -> (Vec
     (sessions, unknown)
 }
 
-/// Sessions, to be found by their files: many files may be named, and the journal may have many sessions.
+/// Index of sessions by file, because both the command line and the journal may be long.
 struct Entries {
     entries: Vec<Option<Entry>>,
     by_path: HashMap<PathBuf, Vec<usize>>,
@@ -122,7 +122,7 @@ impl Entries {
         Entries { entries: entries.into_iter().map(Some).collect(), by_path, by_device_and_len }
     }
 
-    /// Those of a file, which is found by its path, and when it was moved, by what it is.
+    /// Removes and returns the sessions of a file. A moved file is found by its identity.
     fn take_about(&mut self, file: &Path) -> Vec<Entry> {
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let mut found: Vec<usize> =
@@ -144,15 +144,15 @@ fn identity_of(file: &Path) -> Result<Identity, Error> {
     Ok(Identity::from(&SourceFile::open(file)?))
 }
 
-/// Why a session is not continued.
+/// Reason why a session is not resumed.
 enum Hindrance {
-    /// It is not the command's to continue.
+    /// The session does not belong to this command. Reported as an error only if its file was named.
     NotOurs(Exit, String),
-    /// The command lacks something, or the file does.
+    /// A required credential is missing, or the file has changed.
     Failed(Failure),
 }
 
-/// The upload that continues the session.
+/// Creates the job that resumes a session.
 fn item(
     index: usize,
     session: &Session,
@@ -192,7 +192,7 @@ fn item(
     Ok(Item::file(index, path, Rc::new(errand)))
 }
 
-/// As the upload was begun.
+/// Returns the options with which the upload was started.
 fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<Errand, Failure> {
     let (video_id, token) = match &entry.key.destination {
         Destination::NewVideo => (None, key(settings)?),
@@ -221,7 +221,7 @@ fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<
     })
 }
 
-/// No token is needed where there is a key.
+/// Checks that the API key is present. Returns `None`, as no token is needed.
 fn key(settings: &Settings) -> Result<Option<Secret>, Failure> {
     match settings.credentials {
         Credentials::None => Err(Failure::usage(
@@ -231,7 +231,7 @@ fn key(settings: &Settings) -> Result<Option<Secret>, Failure> {
     }
 }
 
-/// The token, if it is the one that the upload was begun with, or may go on in its place.
+/// Returns the token if it is the one with which the upload was started, or a permitted replacement.
 fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<Secret, Failure> {
     let begun_with =
         "it needs the upload token that it was begun with, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file";
@@ -247,7 +247,7 @@ fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<
     }
 }
 
-/// The video that the upload was to create.
+/// Returns the metadata of the video that the upload was to create.
 fn video(entry: &Entry) -> Result<NewVideo, Failure> {
     match entry.key.destination {
         Destination::NewVideo => serde_json::from_str(&entry.arguments).map_err(|_| {
@@ -267,7 +267,8 @@ fn mode(addressing: Addressing) -> Mode {
     }
 }
 
-/// Half of one file and half of another is no video.
+/// Checks that the file is still the one whose chunks are stored. Chunks of two different files would make a
+/// corrupt video.
 fn check_file(path: &Path, begun: &Identity, is_same_path: bool) -> Result<(), Failure> {
     let now = identity_of(path).map_err(|error| match error.kind() {
         ErrorKind::NoSuchFile => error.with_advice("where it was moved, name it: `ringlift resume FILE`"),
@@ -284,7 +285,7 @@ fn check_file(path: &Path, begun: &Identity, is_same_path: bool) -> Result<(), F
     }
 }
 
-/// Says why a session is not continued; gives the exit code if that is a failure.
+/// Reports why a session is not resumed. Returns the exit code if that is an error.
 fn tell_left_out(session: &Session, hindrance: Hindrance, screen: &Screen) -> Option<Exit> {
     let file = session.path.as_deref().map(Path::to_string_lossy);
     let name = file.as_deref().unwrap_or("standard input");

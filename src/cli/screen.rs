@@ -1,4 +1,4 @@
-//! What is shown: results on standard output, words and the bar on standard error.
+//! Console output: results on standard output, messages and the progress bar on standard error.
 
 use std::env;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ use super::secrets;
 use super::signals::Route;
 use super::values::Size;
 
-/// Where a command says what it has to say.
+/// Output of a command. Clones share the streams.
 #[derive(Clone, Debug)]
 pub(super) struct Screen {
     format: Format,
@@ -31,25 +31,25 @@ pub(super) struct Screen {
     output: Output,
     route: Route,
     redactor: Redactor,
-    /// Whether the last line was said.
+    /// Set once the summary was written.
     is_over: Arc<AtomicBool>,
 }
 
-/// What a failed upload left at the service.
+/// State of a failed upload at the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Leftover<'a> {
     Nothing,
-    /// The same command, run again, goes on with it; so does this one.
+    /// The upload can be resumed by the same command, or by the command in `resume`.
     Begun {
         resume: String,
     },
-    /// A video that was created and certainly lacks bytes.
+    /// A created video that is certainly incomplete.
     Incomplete(&'a str),
-    /// A video that was created, and may be complete.
+    /// A created video that may be complete.
     Unknown(&'a str),
 }
 
-/// What standard output is for.
+/// Format of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     People,
@@ -62,12 +62,12 @@ enum Voice {
     Normal,
 }
 
-/// How it is shown how far an upload is.
+/// Progress display mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Nothing,
     Bar,
-    /// One line now and then, for where a bar cannot be drawn.
+    /// One line per interval, if standard error is not a terminal.
     Lines,
 }
 
@@ -81,7 +81,7 @@ impl Screen {
         }
     }
 
-    /// For errors in what the settings come from.
+    /// Creates a console for errors that occur before the flags are parsed.
     pub(super) fn before_settings(json: bool, redactor: Redactor) -> Screen {
         let format = if json { Format::Json } else { Format::People };
         Screen { format, ..Screen::silent(redactor) }
@@ -100,28 +100,28 @@ impl Screen {
         }
     }
 
-    /// Where the signals of this process go.
+    /// Returns the destination of received signals.
     pub(super) fn route(&self) -> &Route {
         &self.route
     }
 
-    /// The queues behind it.
+    /// Returns the output queues.
     pub(super) fn output(&self) -> &Output {
         &self.output
     }
 
-    /// Whether anybody sees events: what only they need can be left undone otherwise.
+    /// Returns `true` if events are written, so that callers can skip work that only events need.
     pub(super) fn shows_events(&self) -> bool {
         self.format == Format::Json
     }
 
-    /// Says what happened to a program that listens.
+    /// Writes an event if `--json` is set.
     pub(super) fn event(&self, event: &Event<'_>) {
         let _ = self.event_about(None, event);
     }
 
-    /// The same of a file, whose name is given in bytes where it is not UTF-8. The ticket tells whether the
-    /// line was written; there is none where no program listens.
+    /// Writes an event about a file. `name` is the file's name in bytes if it is not UTF-8. Returns a handle
+    /// to wait for the write, or `None` without `--json`.
     pub(super) fn event_about(&self, name: Option<&[u8]>, event: &Event<'_>) -> Option<Ticket> {
         if !self.shows_events() {
             return None;
@@ -132,35 +132,35 @@ impl Screen {
         Some(self.put(Stream::Out, line, urgency))
     }
 
-    /// A result, for people and simple scripts.
+    /// Writes a line of the result, unless `--json` is set.
     pub(super) fn result(&self, text: impl Display) {
         let _ = self.result_ticket(text);
     }
 
-    /// The same, with a ticket that tells whether it was written.
+    /// Like [`Console::result`], and returns a handle to wait for the write.
     pub(super) fn result_ticket(&self, text: impl Display) -> Option<Ticket> {
         let line = || format!("{}\n", self.for_people(&text.to_string()));
         (self.format == Format::People).then(|| self.put(Stream::Out, line(), Urgency::Line))
     }
 
-    /// A text that is what the command is for.
+    /// Writes a text that is the whole output of the command.
     pub(super) fn text(&self, text: &[u8]) {
         let _ = self.put(Stream::Out, String::from_utf8_lossy(text).into_owned(), Urgency::Line);
     }
 
-    /// Waits until standard output has all that was said so far; false when it could not be written.
+    /// Waits until everything queued for standard output is written. Returns `false` if writing failed.
     pub(super) async fn is_told(&self) -> bool {
         self.output.last(Stream::Out).is_written().await
     }
 
-    /// Something that is good to know, for people only.
+    /// Prints an informational message, unless `--quiet` is set.
     pub(super) fn note(&self, text: impl Display) {
         if self.voice == Voice::Normal {
             self.say(&format!("{text}\n"));
         }
     }
 
-    /// Asks whoever sits at the terminal; `None` when nobody does. Everything but yes is no.
+    /// Asks the user a yes-or-no question. Returns `None` if standard input is not a terminal.
     pub(super) fn confirms(&self, question: impl Display) -> Option<bool> {
         if !io::stdin().is_terminal() {
             return None;
@@ -168,12 +168,12 @@ impl Screen {
         self.say(&format!("{question} [y/N] "));
         self.output.drain();
         let mut answer = String::new();
-        // Who closes the terminal has not said yes.
+        // A closed terminal reads as an empty answer, which is a no.
         let _ = io::stdin().lock().read_line(&mut answer);
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// What failed, why, and the way out.
+    /// Prints an error with its causes and the suggested action.
     pub(super) fn failure(&self, failure: &Failure) {
         match failure {
             Failure::Clap(error) => self.say(&error.render().to_string()),
@@ -181,7 +181,7 @@ impl Screen {
         }
     }
 
-    /// The help and the version: what clap has to say when nothing is wrong.
+    /// Prints the help or the version.
     pub(super) fn help(&self, error: &clap::Error) {
         let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
@@ -192,12 +192,12 @@ impl Screen {
         self.text(text.as_bytes());
     }
 
-    /// Says that an id, or another result, was lost with standard output.
+    /// Prints a message regardless of `--quiet`, such as an id that could not be written to standard output.
     pub(super) fn untold(&self, text: impl Display) {
         self.say(&format!("ringlift: {}\n", visible(&text.to_string())));
     }
 
-    /// What failed about a file, and what is left of it at the service.
+    /// Prints the error of a file and the state of its upload at the service.
     pub(super) fn file_failure(&self, file: &str, failure: &Failure, leftover: Leftover<'_>) {
         let mut text = explain(failure);
         let file = visible(file);
@@ -221,7 +221,7 @@ impl Screen {
         self.say(&text);
     }
 
-    /// Begins to show how far an upload is; `None` where nobody knows how far it goes.
+    /// Starts the progress display. `total_bytes` is `None` if the length is unknown.
     pub(super) fn begin(&self, total_bytes: Option<u64>) {
         if self.shown != Shown::Bar {
             return;
@@ -236,13 +236,13 @@ impl Screen {
         self.bar.set_draw_target(bar::target(&self.output));
     }
 
-    /// Shows how far it is now.
+    /// Updates the progress bar.
     pub(super) fn advance(&self, bytes: u64, message: String) {
         self.bar.set_message(message);
         self.bar.set_position(bytes);
     }
 
-    /// Shows how far it is where there is no bar; to be called now and then.
+    /// Prints a line of progress if there is no bar. Called once per interval.
     pub(super) fn advance_line(&self, bytes: u64, total_bytes: Option<u64>, elapsed: Duration) {
         if self.shown == Shown::Lines {
             let of = total_bytes.map(|total| format!(" of {}", Size(total))).unwrap_or_default();
@@ -250,20 +250,21 @@ impl Screen {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// The summary, which is the last line, whatever else is said.
+    /// Writes the summary at most once. It is the last line.
     pub(super) fn end(&self, summary: &Summary) {
         if !self.is_over.swap(true, Ordering::Relaxed) {
             self.event(&Event::Summary(summary));
         }
     }
 
-    /// Ends the process from outside of the command, which does not act on a signal or cannot.
+    /// Writes the summary and exits the process. Called by the signal thread if the command does not react to
+    /// a signal.
     pub(super) fn last_words(&self, interrupt: Interrupt) -> ! {
         let exit = Exit::Interrupted(interrupt);
         self.output.hurry();
@@ -272,21 +273,20 @@ impl Screen {
         process::exit(exit.code().into());
     }
 
-    /// Writes to standard error, beside the bar.
+    /// Writes to standard error, above the bar.
     fn say(&self, text: &str) {
         let _ = self.put(Stream::Err, self.for_people(text), Urgency::Line);
     }
 
-    /// The text without secrets, and without what steers a terminal.
+    /// Returns the text without secrets and terminal control characters.
     fn for_people(&self, text: &str) -> String {
         visible_lines(&self.redactor.redact(text)).into_owned()
     }
 
-    /// Queues a text. All that is printed passes here, except pictures of the bar: what must not be shown is
-    /// to be hidden here.
+    /// Queues a text. All output except frames of the bar passes through this function.
     fn put(&self, stream: Stream, text: String, urgency: Urgency) -> Ticket {
         if urgency == Urgency::Line {
-            // Before the bar is locked: the thread that hears signals draws it.
+            // Waits before the bar is locked, because the thread that receives signals also locks the bar.
             self.output.wait_for_room(stream);
         }
         let push = || self.output.push(stream, text.into_bytes(), urgency);
@@ -294,7 +294,7 @@ impl Screen {
     }
 }
 
-/// Log lines go beside the bar as well. One call is one line.
+/// Writes log lines above the bar. One call is one line.
 impl io::Write for Screen {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(buf);
@@ -332,7 +332,8 @@ fn explain(failure: &Failure) -> String {
     text
 }
 
-/// The library's errors are one line, in which names of files may have line feeds; others have lines of their own.
+/// Escapes a library error to a single line, because file names in it may contain line feeds. Messages of
+/// clap keep their lines.
 fn shown(failure: &Failure) -> String {
     match failure {
         Failure::Library(error) => visible(&error.to_string()).into_owned(),

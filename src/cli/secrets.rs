@@ -1,4 +1,4 @@
-//! What the command shows, without the secrets that it was given and without what steers a terminal.
+//! Removal of secrets and terminal control characters from output.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -6,8 +6,8 @@ use std::ffi::OsString;
 use ringlift::api::Redactor;
 use ringlift::error::OneLine;
 
-/// The secrets of the environment and of the command line, before either is understood: an error about them may
-/// repeat them. The client adds those that it reads elsewhere.
+/// Returns a redactor with the secrets of the environment and the command line. It is created before parsing,
+/// because parse errors may repeat a secret. The client adds secrets from other places.
 pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<String>) -> Redactor {
     let redactor = Redactor::new();
     if let Some(key) = environment("APIVIDEO_API_KEY") {
@@ -25,14 +25,15 @@ pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<Stri
     redactor
 }
 
-/// `text` as a terminal may show it: its line feeds stay, and no other control character.
+/// Returns `text` without secrets and terminal control characters. Line feeds and tabs stay.
 pub(super) fn for_people(redactor: &Redactor, text: &str) -> String {
     let text = redactor.redact(text);
     let lines: Vec<String> = text.split('\n').map(|line| OneLine(line).to_string()).collect();
     lines.join("\n")
 }
 
-/// A line of JSON whose texts hold no secret. Keys, and the name of the event, are ours and stay.
+/// Returns a line of JSON with secrets removed from its strings. Keys and the event name are this program's
+/// own and stay.
 pub(super) fn for_machines<'l>(redactor: &Redactor, line: &'l str) -> Cow<'l, str> {
     let mut clean = String::new();
     let mut kept_from = 0;
@@ -59,7 +60,7 @@ pub(super) fn for_machines<'l>(redactor: &Redactor, line: &'l str) -> Cow<'l, st
     escaped(line)
 }
 
-/// Where the texts of a line of JSON stand, with their quotes.
+/// Returns the positions of the strings in a line of JSON, including their quotes.
 fn texts(line: &str) -> Vec<(usize, usize)> {
     let mut texts = Vec::new();
     let (mut start, mut escaped) = (None, false);
@@ -78,7 +79,7 @@ fn texts(line: &str) -> Vec<(usize, usize)> {
     texts
 }
 
-/// JSON may hold DEL and C1 controls as they are, and terminals obey some of them.
+/// Escapes DEL and C1 controls, which JSON permits and terminals obey.
 fn escaped(line: Cow<'_, str>) -> Cow<'_, str> {
     if !line.contains(char::is_control) {
         return line;

@@ -1,4 +1,4 @@
-//! `ringlift serve`: the local api.video-compatible server, until a signal ends it.
+//! `ringlift serve`: runs the local api.video-compatible server until a signal ends it.
 
 use std::fs;
 use std::io;
@@ -63,7 +63,7 @@ impl From<ServeError> for Failure {
             ServeError::KeyNeeded { .. } | ServeError::EmptyKey | ServeError::IntermediateStatus { .. } => {
                 Exit::Usage
             }
-            // A port below 1024 needs a right that waiting does not give.
+            // A port below 1024 needs a privilege, which waiting does not grant.
             ServeError::Listen { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Failed
             }

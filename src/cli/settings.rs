@@ -1,7 +1,7 @@
-//! Where a value comes from: flag, else environment, else file, else default. Nowhere else.
+//! Merging of values: flag, else environment, else config file, else default.
 //!
-//! What the environment and the file say becomes the default of its flag, so that every value is
-//! read by the flag's own parser, and the values that the commands get are those that count.
+//! A value from the environment or the file becomes the default of its flag. So the flag's own parser checks
+//! every value, and commands receive only effective values.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,10 +19,10 @@ use super::client::API_KEY;
 use super::exit::Failure;
 use super::{agreement, proxy};
 
-/// Reads the command line, and what it leaves open from elsewhere.
+/// Parses the command line, with defaults from the environment and the config file.
 ///
-/// `environment` gives the value of a variable. An empty one counts as unset: compose files and CI systems
-/// leave such (`NAME: ${NAME}`).
+/// `environment` returns the value of a variable. An empty value counts as unset, because compose files and
+/// CI systems leave such values (`NAME: ${NAME}`).
 pub(super) fn parse<V: Into<OsString>>(
     argv: &[OsString],
     environment: impl Fn(&str) -> Option<V>,
@@ -40,14 +40,15 @@ pub(super) fn parse<V: Into<OsString>>(
     let mut matches = command.try_get_matches_from(argv)?;
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
     agreement::check(&cli, |flag| stands_typed(&typed, flag))?;
-    // What is not UTF-8 becomes something that no key is, and is refused by whoever needs the key.
+    // Invalid UTF-8 becomes a text that is not a valid key, and is refused where the key is needed.
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
     cli.global.api_key = text(API_KEY).map(Secret::new);
     cli.global.proxy_variable = proxy::variable(&cli.global, text);
     Ok(cli)
 }
 
-/// Whether JSON was asked for, by a command line, an environment and a file that cannot all be used.
+/// Returns `true` if JSON output was requested. Works with a command line, an environment and a file that do
+/// not parse.
 pub(super) fn wants_json<V: Into<OsString>>(
     argv: &[OsString],
     environment: impl Fn(&str) -> Option<V>,
@@ -71,27 +72,27 @@ pub(super) fn wants_json<V: Into<OsString>>(
     found.is_some_and(|found| truth(&found.in_words()) == Some(true))
 }
 
-/// The places below the command line, the stronger one first.
+/// Sources of defaults; the environment takes precedence over the file.
 struct Layers<'a> {
     environment: &'a dyn Fn(&str) -> Option<OsString>,
     file: Option<File>,
 }
 
-/// A value and where it was found.
+/// A value and the place where it was found.
 struct Found {
     texts: Vec<OsString>,
     place: String,
 }
 
 impl Found {
-    /// The texts as one, for flags that take no value.
+    /// Returns the texts as one, for flags without a value.
     fn in_words(&self) -> String {
         self.texts.iter().map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(",")
     }
 }
 
 impl Layers<'_> {
-    /// Gives defaults to the flags of the commands that were called.
+    /// Sets the defaults of the flags of the called command.
     fn fill(&self, command: Command, typed: &ArgMatches, path: &mut Vec<String>) -> Result<Command, Failure> {
         let called = typed.subcommand();
         let deepest = deepest_path(typed, path);
@@ -118,7 +119,8 @@ impl Layers<'_> {
         Ok(filled.mut_subcommand(name, |_| subcommand))
     }
 
-    /// A flag and those that exclude it are looked for together: the stronger place decides for all.
+    /// Finds the value of a flag. Flags that exclude each other are resolved together: the source with the
+    /// higher precedence decides for all of them.
     fn find(&self, flag: &Arg, rivals: &[&Arg], path: &[String]) -> Option<Found> {
         let in_environment = |arg: &Arg| {
             let place = variable(arg.get_long()?);
@@ -136,7 +138,7 @@ impl Layers<'_> {
         in_file(flag)
     }
 
-    /// A misspelt key is an error rather than a setting that is silently not used.
+    /// Rejects unknown keys, which would otherwise be ignored silently.
     fn check(&self, command: &Command) -> Result<(), Failure> {
         match &self.file {
             Some(file) => file.check(&file.table, command, command),
@@ -145,7 +147,7 @@ impl Layers<'_> {
     }
 }
 
-/// A file of defaults.
+/// A config file.
 struct File {
     path: PathBuf,
     table: Table,
@@ -163,14 +165,14 @@ impl File {
             .map_err(failed)?;
         let text = String::from_utf8(bytes).map_err(|_| refused("the file is not UTF-8".to_owned()))?;
         let table = text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
-            // Its own `Display` shows the line, which may hold a secret.
+            // The error's own `Display` prints the line, which may contain a secret.
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             refused(format!("line {}: {}", before.lines().count().max(1), error.message()))
         })?;
         Ok(File { path: path.to_owned(), table })
     }
 
-    /// The value for `flag`: the section of the called command goes before those around it.
+    /// Returns the value for `flag`. The section of the called command takes precedence over the top level.
     fn find(&self, flag: &str, path: &[String]) -> Option<Found> {
         let lent = match path {
             [name] if LOOK_AFTER_UPLOADS.contains(&name.as_str()) => self.find_in(flag, &[UPLOAD.to_owned()]),
@@ -181,7 +183,7 @@ impl File {
         Some(Found { texts: texts(found?), place })
     }
 
-    /// The value in the innermost of the sections that has one.
+    /// Returns the value in the innermost section that has one.
     fn find_in(&self, flag: &str, path: &[String]) -> Option<&Value> {
         let mut section = &self.table;
         let mut found = None;
@@ -214,7 +216,7 @@ impl File {
     }
 }
 
-/// A date or a table would become a text that no flag means, such as `{ a = 1 }`.
+/// Rejects values whose text no flag accepts, such as a date or `{ a = 1 }`.
 fn check_value(value: &Value, takes_pairs: bool) -> Result<(), &'static str> {
     let is_plain = |value: &Value| {
         matches!(value, Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_))
@@ -232,7 +234,7 @@ fn check_value(value: &Value, takes_pairs: bool) -> Result<(), &'static str> {
     }
 }
 
-/// Whether the flag's values are `KEY=VALUE`, which TOML has tables for.
+/// Returns `true` if the flag takes `KEY=VALUE`, which may be a TOML table.
 fn takes_pairs(flag: &Arg) -> bool {
     flag.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "KEY=VALUE"))
 }
@@ -255,7 +257,7 @@ fn pair(key: &str, value: &Value) -> Vec<OsString> {
     texts(value).into_iter().map(joined).collect()
 }
 
-/// The flag of `command`, or of one below it.
+/// Returns the flag of `command` or of a subcommand.
 fn flag_in<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
     let below = || command.get_subcommands().find_map(|subcommand| flag_in(subcommand, flag));
     own_flag(command, flag).or_else(below)
@@ -278,12 +280,12 @@ fn is_typed_here(typed: &ArgMatches, id: &str) -> bool {
     matches!(typed.try_contains_id(id), Ok(true)) && typed.value_source(id) == Some(ValueSource::CommandLine)
 }
 
-/// Whether it was typed, for whichever command.
+/// Returns `true` if the flag was given on the command line, for any subcommand.
 fn stands_typed(typed: &ArgMatches, id: &str) -> bool {
     is_typed_here(typed, id) || typed.subcommand().is_some_and(|(_, below)| stands_typed(below, id))
 }
 
-/// The flags that exclude `flag`, whichever of the two says so.
+/// Returns the flags that conflict with `flag`. clap records a conflict on one of the two only.
 fn rivals<'a>(command: &Command, flag: &Arg, flags: &'a [Arg]) -> Vec<&'a Arg> {
     let excludes =
         |a: &Arg, b: &Arg| command.get_arg_conflicts_with(a).iter().any(|arg| arg.get_id() == b.get_id());
@@ -300,7 +302,7 @@ fn deepest_path(typed: &ArgMatches, path: &[String]) -> Vec<String> {
     path
 }
 
-/// What the flag's own parser makes of the texts, before they become its default.
+/// Checks the texts with the flag's own parser before they become its default.
 fn accepted(command: &Command, flag: &Arg, found: &Found) -> Result<Vec<OsString>, Failure> {
     let refused = |why: String| Failure::usage(format!("{}: {why}", found.place));
     match flag.get_action() {
@@ -344,17 +346,18 @@ fn first_line(error: &str) -> String {
     error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-/// `chunk-size` as `RINGLIFT_CHUNK_SIZE`.
+/// Returns the environment variable of a flag: `RINGLIFT_CHUNK_SIZE` for `chunk-size`.
 fn variable(flag: &str) -> String {
     format!("RINGLIFT_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
 const UPLOAD: &str = "upload";
 
-/// What `[upload]` says holds for these as well, or they would look elsewhere for what it left.
+/// Commands that also use the section `[upload]`, because they need the journal and the service of the
+/// uploads.
 const LOOK_AFTER_UPLOADS: [&str; 2] = ["resume", "clean"];
 
-/// A file of defaults has a few lines; a device file given by mistake has no end.
+/// A config file has a few lines. A device file given by mistake has no end.
 const MOST_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! SIGINT, SIGTERM and SIGHUP, from the start of the process to its end.
+//! SIGINT, SIGTERM and SIGHUP, for the whole life of the process.
 //!
-//! One thread receives them. While a command listens ([`Interrupts`]) they are its to act on; otherwise, and
-//! when it does not act, the thread itself says the last words and ends the process. It is never joined.
+//! One thread receives them. While a command listens ([`Interrupts`]), the command handles them. Otherwise,
+//! or if the command does not react, the thread writes the summary and exits the process. The thread is never
+//! joined.
 
 use std::fs;
 use std::io;
@@ -16,14 +17,14 @@ use tokio::sync::mpsc;
 use super::exit::{Failure, Interrupt};
 use super::screen::Screen;
 
-/// Where signals go. A clone is the same.
+/// Destination of received signals. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Route(Arc<Mutex<Option<Listener>>>);
 
 #[derive(Debug)]
 struct Listener {
     tell: mpsc::Sender<Interrupt>,
-    /// How long the process may go on after the first signal.
+    /// Longest time that the process may continue after the first signal; `None` is no limit.
     bound: Option<Duration>,
     heard: u32,
 }
@@ -34,9 +35,9 @@ impl Route {
     }
 }
 
-/// Receives signals from now on.
+/// Starts the thread that receives signals.
 ///
-/// SIGHUP is left alone where it was ignored at the start: nohup(1) means that.
+/// SIGHUP stays ignored if it was ignored at the start, which nohup(1) relies on.
 pub(super) fn start(screen: &Screen) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::io("listen for signals", error);
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
@@ -56,14 +57,15 @@ fn receive(screen: &Screen, interrupt: Interrupt) {
     }
 }
 
-/// Tells the command that listens; false when none does, or when it was told often enough.
+/// Forwards a signal to the listening command. Returns `false` if no command listens, or if it has received
+/// enough signals.
 fn pass_on(screen: &Screen, interrupt: Interrupt) -> bool {
     let mut route = screen.route().listener();
     let Some(listener) = route.as_mut().filter(|listener| listener.heard < MOST_SIGNALS) else {
         return false;
     };
     listener.heard += 1;
-    // A full queue means that the command has not acted on several signals: one more changes nothing.
+    // With a full queue the command has not reacted to several signals; one more changes nothing.
     let _ = listener.tell.try_send(interrupt);
     if let (1, Some(bound)) = (listener.heard, listener.bound) {
         let screen = screen.clone();
@@ -71,13 +73,13 @@ fn pass_on(screen: &Screen, interrupt: Interrupt) -> bool {
             thread::sleep(bound);
             screen.last_words(interrupt);
         };
-        // Without this thread a third signal still ends the process.
+        // If this thread cannot start, a third signal still ends the process.
         let _ = thread::Builder::new().name("ringlift-deadline".to_owned()).spawn(end);
     }
     true
 }
 
-/// Whether the process was started with the signal ignored (`SigIgn`, proc_pid_status(5)).
+/// Returns `true` if the process was started with the signal ignored (`SigIgn`, proc_pid_status(5)).
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -85,7 +87,7 @@ fn is_ignored(signal: i32) -> bool {
     mask & (1 << (signal - 1)) != 0
 }
 
-/// The signals for a command that acts on them, until this is dropped.
+/// Signals for the command that handles them. Dropping the value ends the subscription.
 #[derive(Debug)]
 pub(super) struct Interrupts {
     heard: mpsc::Receiver<Interrupt>,
@@ -93,7 +95,7 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// `bound` is how long the process may go on after the first signal, whatever the command does.
+    /// Subscribes to signals. `bound` limits how long the process may continue after the first one.
     pub(super) fn new(screen: &Screen, bound: Option<Duration>) -> Interrupts {
         let (tell, heard) = mpsc::channel(SIGNALS);
         let route = screen.route().clone();
@@ -101,7 +103,7 @@ impl Interrupts {
         Interrupts { heard, route }
     }
 
-    /// The next signal. May be dropped and called again without losing one.
+    /// Waits for the next signal. Dropping the future loses no signal.
     pub(super) async fn next(&mut self) -> Interrupt {
         match self.heard.recv().await {
             Some(interrupt) => interrupt,
@@ -109,12 +111,12 @@ impl Interrupts {
         }
     }
 
-    /// The signal that came since the last look, if one did.
+    /// Returns the signal received since the last call, if there is one.
     pub(super) fn look(&mut self) -> Option<Interrupt> {
         self.heard.try_recv().ok()
     }
 
-    /// Fails when a signal came since the last look.
+    /// Fails if a signal was received since the last call.
     pub(super) fn check(&mut self) -> Result<(), Failure> {
         self.look().map_or(Ok(()), |interrupt| Err(Failure::Interrupted(interrupt)))
     }
@@ -126,8 +128,8 @@ impl Drop for Interrupts {
     }
 }
 
-/// Signals that may wait to be noticed.
+/// Capacity of the queue of unhandled signals.
 const SIGNALS: usize = 8;
 
-/// The first lets chunks end, the second ends them; who sends a third one gets no answer to either.
+/// The first signal stops gracefully and the second cancels. A third one exits the process directly.
 const MOST_SIGNALS: u32 = 2;

@@ -1,4 +1,4 @@
-//! `ringlift status`: what the service has received of a video and made of it.
+//! `ringlift status`: shows the ingest and encoding status of a video.
 
 use ringlift::VideoStatus;
 use ringlift::api::{Encoding, EncodingMetadata, Ingest, Quality};
@@ -75,7 +75,7 @@ fn describe_metadata(metadata: &EncodingMetadata) -> Option<String> {
     (!texts.is_empty()).then(|| OneLine(&texts.join(", ")).to_string())
 }
 
-/// As the service writes it.
+/// Returns the service's name of a value.
 fn name(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => OneLine(&name).to_string(),

@@ -1,4 +1,4 @@
-//! `ringlift token`: upload tokens, which let others upload without the API key.
+//! `ringlift token`: manages upload tokens, which permit uploads without the API key.
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ async fn create(client: &Client, ttl: Option<Duration>, screen: &Screen) -> Resu
     Ok(Summary::default())
 }
 
-/// Deletes a token that nobody was given. Written to standard error it would end up in logs, and left alone it
-/// would open the account for as long as it lives.
+/// Deletes a token that could not be written to standard output. Standard error may be logged, and an unknown
+/// token would stay valid for its whole lifetime.
 async fn withdraw(client: &Client, token: &UploadToken) -> Failure {
     let what = match client.delete_upload_token(token.token.clone()).await {
         Ok(()) => "it is deleted again".to_owned(),
@@ -65,7 +65,7 @@ async fn list(client: &Client, page: PageArgs, screen: &Screen) -> Result<Summar
     Ok(Summary::default())
 }
 
-/// Every token is tried, whatever became of those before it. None is shown again.
+/// Deletes each token, also after a failure. Tokens are never printed again.
 async fn delete(client: &Client, tokens: &[String], screen: &Screen) -> Result<Summary, Failure> {
     let mut exits = Vec::new();
     for token in tokens {

@@ -1,26 +1,26 @@
-//! What this process has used of the machine.
+//! Resource usage of this process.
 
 use std::fs;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// Follows the process's memory; the kernel keeps no peak of the anonymous part.
+/// Tracks the peak of anonymous memory, which the kernel does not record.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     peak_anonymous_bytes: u64,
 }
 
-/// CPU time of all threads, in user space and in the kernel, and memory that is no file's.
+/// CPU time of all threads, in user space and in the kernel, and peak of anonymous memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Usage {
     pub(super) cpu_ms: u64,
-    /// The largest that was seen, looking a few times a second.
+    /// Largest value of periodic samples.
     pub(super) peak_anonymous_bytes: u64,
 }
 
 impl Meter {
-    /// Takes a look at the memory.
+    /// Samples the memory.
     pub(super) fn look(&mut self) {
         let now = anonymous_bytes().unwrap_or(0);
         self.peak_anonymous_bytes = self.peak_anonymous_bytes.max(now);
@@ -34,7 +34,7 @@ impl Meter {
     }
 }
 
-/// `RssAnon` (proc_pid_status(5)).
+/// Returns `RssAnon` (proc_pid_status(5)).
 fn anonymous_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;

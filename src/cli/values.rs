@@ -1,4 +1,4 @@
-//! Values as people type them: sizes, times, pairs, counts.
+//! Parsing and formatting of sizes, times, pairs and counts.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -14,11 +14,11 @@ use ringlift::upload::{LONGEST_TIME, MOST_LANES};
 use ringlift::wire::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
 use ringlift::{ChunkSize, Secret};
 
-/// A number of bytes; `64MiB`, `64M` and `64m` are the same, and plain digits are bytes.
+/// A number of bytes. `64MiB`, `64M` and `64m` are equal; plain digits are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) u64);
 
-/// Why a text is no size.
+/// The text is not a size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a size: use digits and K, M, G or T, like 64MiB or 1.5G")]
 pub(super) struct NotASize;
@@ -43,7 +43,7 @@ impl FromStr for Size {
     }
 }
 
-/// Whole numbers exactly, fractions of a unit to the byte below.
+/// Multiplies a number by a power of two: whole numbers exactly, fractions rounded down to a byte.
 fn scale(digits: &str, shift: u32) -> Option<u64> {
     if let Ok(whole) = digits.parse::<u64>() {
         return whole.checked_mul(1 << shift);
@@ -53,7 +53,7 @@ fn scale(digits: &str, shift: u32) -> Option<u64> {
     (shift > 0 && bytes < MOST_BYTES).then_some(bytes as u64)
 }
 
-/// In the largest unit that leaves at least one: `1.50 GiB`.
+/// Writes the size in the largest unit that is not larger than it: `1.50 GiB`.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
@@ -67,7 +67,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// `auto`, or a size that the protocol allows for a chunk.
+/// Parses `auto`, or a size that the protocol permits for a chunk.
 pub(super) fn chunk_size(text: &str) -> Result<ChunkSize, String> {
     if text == "auto" {
         return Ok(ChunkSize::Auto);
@@ -79,14 +79,14 @@ pub(super) fn chunk_size(text: &str) -> Result<ChunkSize, String> {
     }
 }
 
-/// A count that may be left to the program.
+/// A count, or `auto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
     Auto,
     Exactly(NonZeroUsize),
 }
 
-/// `auto`, or a number of lanes.
+/// Parses `auto`, or a number of connections.
 pub(super) fn count(text: &str) -> Result<Count, String> {
     if text == "auto" {
         return Ok(Count::Auto);
@@ -97,13 +97,13 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
     }
 }
 
-/// `90s`, `15m`, `1h30m`; plain digits are seconds.
+/// Parses `90s`, `15m` or `1h30m`; plain digits are seconds.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
     if time > LONGEST_TIME { Err("it has to be 10 years or less".to_owned()) } else { Ok(time) }
 }
 
-/// As [`time`], within what the service's field for it holds.
+/// Like [`time`], limited to the range of the service's field.
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
     if time.as_secs() > MOST_TTL_S {
@@ -121,7 +121,7 @@ fn any_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As [`time`], and not nothing.
+/// Like [`time`], but rejects zero.
 pub(super) fn patience(text: &str) -> Result<Duration, String> {
     match time(text)? {
         Duration::ZERO => Err("it has to be more than nothing".to_owned()),
@@ -129,7 +129,7 @@ pub(super) fn patience(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// So many times a second; `0.5` is every two seconds.
+/// Parses a rate per second; `0.5` is one every two seconds.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && rate <= MOST_A_SECOND => Ok(rate),
@@ -137,7 +137,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// So many times a minute, as `100` or `100/m`.
+/// Parses a rate per minute: `100` or `100/m`.
 pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
     let digits = text.strip_suffix("/m").unwrap_or(text);
     match digits.parse() {
@@ -146,7 +146,7 @@ pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
     }
 }
 
-/// `KEY=VALUE`; the value may hold further `=`.
+/// Parses `KEY=VALUE`. The value may contain further `=`.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -154,9 +154,9 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads an endpoint's URL into its canonical form.
+/// Parses an endpoint's URL into its canonical form.
 ///
-/// Has its own errors, since clap's would repeat a password in the URL.
+/// Writes its own errors, because clap's would repeat a password in the URL.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndpointUrl;
 
@@ -177,7 +177,7 @@ impl TypedValueParser for EndpointUrl {
     }
 }
 
-/// Reads a secret, called by this name. Has its own errors, since clap's would show it.
+/// Parses a secret with this name. Writes its own errors, because clap's would print the secret.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SecretText(pub(super) &'static str);
 
@@ -190,7 +190,7 @@ impl TypedValueParser for SecretText {
         _: Option<&Arg>,
         value: &OsStr,
     ) -> Result<Secret, clap::Error> {
-        // What is not UTF-8 is not ASCII either.
+        // The lossy text keeps invalid bytes as U+FFFD, which `Secret::parse` rejects as not ASCII.
         Secret::parse(&value.to_string_lossy()).map_err(|flaw| {
             let why = format!("the {} {flaw}\n", self.0);
             clap::Error::raw(ErrorKind::ValueValidation, why).with_cmd(command)
@@ -198,14 +198,14 @@ impl TypedValueParser for SecretText {
     }
 }
 
-/// Far beyond what any account is allowed.
+/// Exceeds the limits of every account.
 const MOST_A_SECOND: f64 = 10_000.0;
 const MOST_A_MINUTE: u32 = 600_000;
 
-/// `/upload-tokens` takes seconds in 31 bits.
+/// `/upload-tokens` stores the seconds in 31 bits.
 const MOST_TTL_S: u64 = i32::MAX as u64;
 
-/// Beyond this a float is no longer exact to the byte, and no disk is as large.
+/// Above this a float is no longer exact to the byte.
 const MOST_BYTES: f64 = (1u64 << 53) as f64;
 
 #[cfg(test)]

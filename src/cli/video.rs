@@ -1,4 +1,4 @@
-//! `ringlift video`: the account's videos.
+//! `ringlift video`: lists, shows and deletes videos of the account.
 
 use ringlift::error::OneLine;
 use ringlift::{Client, Video, VideoQuery};
@@ -50,7 +50,7 @@ async fn get(client: &Client, video_id: &str, screen: &Screen) -> Result<Summary
     Ok(Summary { video_id: Some(video.video_id), ..Summary::default() })
 }
 
-/// Every video is tried, whatever became of those before it.
+/// Deletes each video, also after a failure.
 async fn delete(client: &Client, video_ids: &[String], screen: &Screen) -> Result<Summary, Failure> {
     let mut exits = Vec::new();
     for video_id in video_ids {

@@ -1,4 +1,4 @@
-//! What the server holds, asked at its own addition to the API: `HEAD /videos/{videoId}/source`.
+//! Queries to the demonstration's server: `HEAD /videos/{videoId}/source`, its own addition to the API.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,7 +12,7 @@ use ringlift::{Client, Error};
 
 use crate::cli::exit::{Exit, Failure};
 
-/// The SHA-256 of a video's bytes, in hex.
+/// Returns the SHA-256 of a stored video, in hex.
 pub(super) async fn sha256(server: &Server, video_id: &str) -> Result<String, Failure> {
     let dialer = Dialer::new(server.url(), &trust(server), DialSettings::default()).map_err(Error::from)?;
     let credentials = BASE64_STANDARD.encode(format!("{}:", server.api_key()));
@@ -29,7 +29,7 @@ pub(super) async fn sha256(server: &Server, video_id: &str) -> Result<String, Fa
     }
 }
 
-/// Makes room for the next upload.
+/// Deletes a video to free its disk space.
 pub(super) async fn delete(server: &Server, video_id: &str) -> Result<(), Failure> {
     let trust = trust(server);
     let client = Client::builder()

@@ -1,4 +1,4 @@
-//! One upload by a process of its own, and what it says of itself.
+//! One upload in a child process, and the figures it reports.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::cli::exit::{Failure, Interrupt};
 use crate::cli::signals::Interrupts;
 use crate::cli::usage::Usage;
 
-/// What the uploading process said.
+/// Figures of one upload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Figures {
     pub(super) video_id: String,
@@ -26,7 +26,8 @@ pub(super) struct Figures {
     pub(super) usage: Usage,
 }
 
-/// Uploads the file by this way; `None` when it failed, which the process has told on standard error.
+/// Uploads a file in the mode `way`. Returns `None` if the upload failed, which the child has reported on
+/// standard error.
 pub(super) fn upload(
     server: &Server,
     way: &str,
@@ -50,7 +51,7 @@ pub(super) fn upload(
     }
 }
 
-/// The same program, undisturbed by what is set for this one.
+/// Returns the command line of this program, without the environment variables that are set for this process.
 fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Command, Failure> {
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     for (name, _) in std::env::vars_os() {
@@ -62,7 +63,7 @@ fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Comman
     command.args(["upload", "--json", "--quiet", "--progress=never", "--retry-max-time=1m", "--no-journal"]);
     command.arg("--grace=0s");
     command.args(["--mode", way, "--endpoint-url", server.url()]);
-    // As a habit, which one of the ways has no use for.
+    // Passed through the environment, because `--mode single` refuses the flag.
     command.env("RINGLIFT_CHUNK_SIZE", chunk_bytes(bytes).to_string());
     if let Some(path) = server.ca_path() {
         command.arg("--ca-cert").arg(path);
@@ -71,13 +72,13 @@ fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Comman
     Ok(command)
 }
 
-/// Waits for its end; a signal is passed on to it first.
+/// Waits for the child to exit, and forwards a signal to it.
 fn wait(child: &mut Child, interrupts: &mut Interrupts) -> Result<Option<Interrupt>, Failure> {
     let mut heard = None;
     while child.try_wait().map_err(failed)?.is_none() {
         if let Some(interrupt) = interrupts.look() {
             heard = Some(interrupt);
-            // It may have ended by itself just now.
+            // The child may have exited in the meantime.
             let _ = kill_process(Pid::from_child(child), Signal::TERM);
         }
         sleep(LOOK);
@@ -85,7 +86,7 @@ fn wait(child: &mut Child, interrupts: &mut Interrupts) -> Result<Option<Interru
     Ok(heard)
 }
 
-/// Gathers the figures from the events.
+/// Collects the figures from the JSON events.
 fn figures(stdout: ChildStdout) -> Option<Figures> {
     let mut figures = Figures::default();
     let mut done = false;
@@ -107,7 +108,7 @@ fn figures(stdout: ChildStdout) -> Option<Figures> {
     done.then_some(figures)
 }
 
-/// Enough chunks that several lanes have one, also of a small file.
+/// Returns a chunk size that gives several connections a chunk even for a small file.
 fn chunk_bytes(bytes: u64) -> u64 {
     (bytes / LEAST_CHUNKS).clamp(MIN_CHUNK_BYTES, DEFAULT_CHUNK_BYTES)
 }
@@ -118,5 +119,5 @@ fn failed(error: std::io::Error) -> Failure {
 
 const LEAST_CHUNKS: u64 = 8;
 
-/// Between two looks at the process.
+/// Interval between checks of the child.
 const LOOK: Duration = Duration::from_millis(20);

@@ -1,6 +1,6 @@
-//! `ringlift demo`: every way of uploading, to a server inside this program, and what arrived.
+//! `ringlift demo`: uploads in every mode to a built-in server, and verifies what arrived.
 //!
-//! Each upload is a process of its own, so that the CPU time and the memory shown are the client's.
+//! Each upload is a separate process, so that the CPU time and the memory are those of the client alone.
 
 mod arrived;
 mod child;
@@ -59,7 +59,7 @@ fn conclude(rows: &[Row]) -> Result<Summary, Failure> {
     })
 }
 
-/// A file and what must arrive of it.
+/// A file to upload and its digest.
 #[derive(Debug)]
 struct Subject {
     path: PathBuf,
@@ -67,7 +67,7 @@ struct Subject {
     sha256: String,
 }
 
-/// The file, and the start of it where one request cannot hold it all.
+/// The file, and its beginning if the file is too large for a single request.
 #[derive(Debug)]
 struct Subjects {
     whole: Subject,
@@ -109,7 +109,7 @@ impl Subjects {
     }
 }
 
-/// The length of a regular file: what has no end, like a device or a pipe, cannot be compared.
+/// Returns the length of a regular file. A device or a pipe may have no end and cannot be compared.
 fn len_of(path: &Path) -> Result<u64, Failure> {
     let metadata =
         fs::metadata(path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
@@ -151,7 +151,7 @@ impl Scheme {
     }
 }
 
-/// A server and the scheme it speaks.
+/// A server for one scheme.
 struct Stage {
     scheme: Scheme,
     server: Server,
@@ -168,7 +168,7 @@ impl Stage {
         Ok(Stage { scheme, server: Server::start(settings)? })
     }
 
-    /// Uploads by one way and compares what arrived.
+    /// Uploads in one mode and compares the digests.
     fn play(
         &self,
         way: &'static str,
@@ -184,7 +184,7 @@ impl Stage {
         Ok(Row { way, scheme: self.scheme, bytes: subject.bytes, figures, digest })
     }
 
-    /// What the server holds, against the file; then the server forgets it.
+    /// Compares the stored video with the file, then deletes the video.
     fn compare(&self, figures: &Figures, subject: &Subject) -> Result<Digest, Failure> {
         let arrived = client::block_on(arrived::sha256(&self.server, &figures.video_id))?;
         client::block_on(arrived::delete(&self.server, &figures.video_id))?;
@@ -192,7 +192,7 @@ impl Stage {
     }
 }
 
-/// One way of uploading, and what it came to.
+/// Result of one mode over one scheme.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
     way: &'static str,
@@ -258,10 +258,10 @@ impl Row {
     }
 }
 
-/// How long the demonstration goes on at most after a signal.
+/// Longest time that the demonstration continues after a signal.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// How long the file's disk may give nothing.
+/// Longest time without a byte read from the file.
 const SILENCE: Duration = Duration::from_secs(120);
 
 const WAYS: [&str; 3] = ["single", "bytes", "parts"];

@@ -1,4 +1,4 @@
-//! The file that the demonstration uploads.
+//! The sample file of the demonstration.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::signals::Interrupts;
 use crate::cli::values::Size;
 
-/// A directory that goes away with everything in it.
+/// Creates a temporary directory, which is removed with its contents on drop.
 pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, Failure> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("ringlift-demo-");
@@ -23,12 +23,12 @@ pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, Failure> {
     made.map_err(|error| Failure::io("make a temporary directory", error))
 }
 
-/// Refuses what the disk cannot hold, before it is full: the sample, what is uploaded, and the start of it.
+/// Fails if the disk cannot hold the sample, the uploaded video and the beginning of the sample.
 pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Failure> {
     let room = statvfs(dir)
         .map_err(|error| Failure::io(format!("look at the disk of {}", dir.display()), error.into()))?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
-    // More than a number holds is more than a disk holds.
+    // The sum saturates: an amount that exceeds 64 bits exceeds every disk as well.
     let needed = made.saturating_add(uploaded).saturating_add(MAX_SINGLE_BYTES);
     if free < needed.saturating_add(RESERVE_BYTES) {
         let why = format!(
@@ -44,7 +44,7 @@ pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Fai
     Ok(())
 }
 
-/// Writes a file that no disk and no network can compress, the same every time.
+/// Writes a file of incompressible bytes, the same on every run.
 pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), Failure> {
     let failed = |error| Failure::io(format!("write {}", path.display()), error);
     let mut random = fastrand::Rng::with_seed(SEED);
@@ -61,7 +61,7 @@ pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Resu
     Ok(())
 }
 
-/// Copies the first bytes of a file into another.
+/// Copies the first bytes of a file to another file.
 pub(super) fn cut(
     from: &Path,
     dir: &Path,
@@ -85,7 +85,7 @@ pub(super) const NAME: &str = "sample.mp4";
 const SEED: u64 = 0x72_69_6e_67;
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// What is left to others on the disk.
+/// Space that stays free for other programs.
 const RESERVE_BYTES: u64 = 256 << 20;
 
 #[cfg(test)]

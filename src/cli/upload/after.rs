@@ -1,4 +1,4 @@
-//! What is asked of the service once a file is there.
+//! Checks after an upload: `--verify` and `--wait`.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::cli::screen::Screen;
 use crate::cli::upload_args::{AfterArgs, Until};
 use crate::cli::values::Size;
 
-/// Compares and waits as the flags ask for.
+/// Verifies the size and waits for a playable video, as the flags request.
 pub(super) async fn settle(
     client: &Client,
     uploaded: &Uploaded,
@@ -55,7 +55,7 @@ fn ingested_bytes(status: &VideoStatus) -> Option<u64> {
     status.ingest.as_ref()?.filesize
 }
 
-/// `None` while it may still become so.
+/// Returns `None` while the video may still become playable.
 fn playable(status: &VideoStatus) -> Option<Playable> {
     if status.is_playable() {
         return Some(Playable::Yes);
@@ -65,7 +65,7 @@ fn playable(status: &VideoStatus) -> Option<Playable> {
     (!qualities.is_empty() && qualities.iter().all(failed)).then_some(Playable::Never)
 }
 
-/// Asks for the status, less and less often, until it says what is looked for.
+/// Polls the status at growing intervals until `answer` returns `Some`.
 async fn ask_until<T>(
     client: &Client,
     video_id: &str,
@@ -82,7 +82,7 @@ async fn ask_until<T>(
                     return Ok(found);
                 }
             }
-            // The file is there: the page of a gateway, or a replica that lags, says nothing about that.
+            // The upload is complete: an error of a gateway or a lagging replica does not question that.
             Err(error) if is_passing(&error, begun.elapsed()) => {}
             Err(error) => return Err(error.with_video_id(video_id).into()),
         }
@@ -97,7 +97,7 @@ async fn ask_until<T>(
     }
 }
 
-/// Whether the next answer may be another one, `waited` after the first question.
+/// Returns `true` if a later request may succeed, `waited` after the first one.
 fn is_passing(error: &Error, waited: Duration) -> bool {
     let is_unknown = error.kind() == ErrorKind::NotFound && waited < REPLICA_LAG;
     is_unknown || error.is_from_intermediary() && error.kind() == ErrorKind::Refused
@@ -111,7 +111,7 @@ const LATER: &str = "the file needs no second upload: `ringlift status` with the
      --wait-timeout gives it longer";
 const WAITING: &str = "wait for the video to be playable";
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Reading costs requests of the account's budget.
+/// Bounds the requests that polling takes from the account's limit.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Time for a replica of the service to learn of a video that another one has.
+/// Time for a replica of the service to learn of a new video.
 const REPLICA_LAG: Duration = Duration::from_secs(10);

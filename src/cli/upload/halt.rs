@@ -1,4 +1,4 @@
-//! How a run of uploads ends early.
+//! Early end of a run of uploads.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::cli::exit::Interrupt;
 
-/// The word to stop, and by when it has to be obeyed.
+/// Shutdown request and its deadlines.
 #[derive(Debug)]
 pub(super) struct Halt {
     stage: watch::Sender<Stage>,
@@ -15,14 +15,14 @@ pub(super) struct Halt {
     cancel_at: Cell<Option<Instant>>,
 }
 
-/// How urgent it is.
+/// Urgency of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// Go on.
+    /// No shutdown was requested.
     Running,
-    /// Begin nothing; what is under way may end.
+    /// No new work starts; active chunks may finish.
     Stopping,
-    /// End at once.
+    /// Everything ends immediately.
     Cancelled,
 }
 
@@ -32,7 +32,7 @@ impl Halt {
         Halt { stage, interrupt: Cell::new(None), cancel_at: Cell::new(None) }
     }
 
-    /// Asks for the end; says whether it is the first to do so.
+    /// Requests a graceful shutdown. Returns `true` for the first request.
     pub(super) fn stop(&self, interrupt: Interrupt, grace: Duration) -> bool {
         let first = self.interrupt.get().is_none();
         if first {
@@ -43,7 +43,7 @@ impl Halt {
         first
     }
 
-    /// Ends everything at once.
+    /// Cancels all uploads immediately.
     pub(super) fn cancel(&self) {
         if *self.stage.borrow() != Stage::Cancelled {
             self.cancel_at.set(Some(Instant::now()));
@@ -59,7 +59,7 @@ impl Halt {
         self.stage.subscribe()
     }
 
-    /// Ends with `work`, or with the interruption while it is under way.
+    /// Runs `work` until it completes or a shutdown is requested.
     pub(super) async fn or_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupt> {
         let mut stage = self.stage();
         tokio::select! {
@@ -68,7 +68,7 @@ impl Halt {
         }
     }
 
-    /// When grace ends.
+    /// Returns the end of the grace period.
     pub(super) fn cancel_at(&self) -> Instant {
         match *self.stage.borrow() {
             Stage::Cancelled => never(),
@@ -76,7 +76,7 @@ impl Halt {
         }
     }
 
-    /// When the uploads that were cancelled are no longer waited for.
+    /// Returns the time after which cancelled uploads are abandoned.
     pub(super) fn abandon_at(&self) -> Instant {
         match (*self.stage.borrow(), self.cancel_at.get()) {
             (Stage::Cancelled, Some(cancelled_at)) => cancelled_at + LAST_WORDS,
@@ -85,12 +85,12 @@ impl Halt {
     }
 }
 
-/// Far enough away for a process, and within what clocks can hold.
+/// A date beyond the life of every process, and within the range of the clock.
 fn never() -> Instant {
     Instant::now() + Duration::from_secs(365 * 24 * 3600)
 }
 
-/// What a cancelled upload may take to say so.
+/// Time for a cancelled upload to report its end.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `ringlift upload`: files, or standard input, to the service.
+//! `ringlift upload`: uploads files or standard input.
 
 mod after;
 mod halt;
@@ -64,7 +64,7 @@ pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended 
     carry_out(items, client, &settings, rules, screen).map(Some)
 }
 
-/// Uploads the items, and says on the way what becomes of them.
+/// Uploads the jobs and reports their results.
 pub(super) fn carry_out(
     items: Vec<Item>,
     client: Client,
@@ -93,7 +93,7 @@ pub(super) fn carry_out(
     Ok(Summary { client: Some(desk.client), ..summary })
 }
 
-/// What one chunk of standard input takes.
+/// Returns the memory that one chunk of standard input takes.
 fn least_memory(way: &WayArgs) -> u64 {
     match way.chunk_size {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
@@ -101,31 +101,30 @@ fn least_memory(way: &WayArgs) -> u64 {
     }
 }
 
-/// What holds for every upload of a command.
+/// Options of a whole run.
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
     pub(super) after: &'a AfterArgs,
     pub(super) grace: Duration,
-    /// What goes on with an upload that was begun.
+    /// Command line that resumes an upload.
     pub(super) resume: ResumeCommand,
-    /// How fast to send, and when.
+    /// Bandwidth limits over time.
     pub(super) timetable: Option<&'a Timetable>,
     pub(super) memory: Memory,
 }
 
-/// How long the journal remembers the files that a command uploaded.
+/// Retention of completed files in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Memory {
-    /// Not at all: with its one file the command is over.
+    /// None: the command has a single file.
     None,
-    /// Until all files of the command are there. If that fails, the command that is given again does not send
-    /// what is there.
+    /// Until all files are uploaded. If one fails, the repeated command skips the completed files.
     UntilTheEnd,
-    /// Beyond the end: the files belong to commands that were interrupted, and that may be given again.
+    /// Beyond the end of this command: the files belong to interrupted commands that may be repeated.
     Kept,
 }
 
-/// What the uploads of one command share.
+/// State that the uploads of one command share.
 struct Desk<'a> {
     rules: Rules<'a>,
     settings: &'a Settings,
@@ -133,23 +132,23 @@ struct Desk<'a> {
     screen: &'a Screen,
     halt: Halt,
     board: RefCell<Board>,
-    /// The items that have not ended, by their place on the command line.
+    /// Jobs that have not ended, by their index on the command line.
     open_items: RefCell<BTreeMap<usize, Item>>,
-    /// Bounds the plans that are made at once: each opens its file, and descriptors are few.
+    /// Bounds concurrent planning: each plan opens its file, and descriptors are limited.
     plans: Semaphore,
-    /// Whether files can be read through a ring: asked for the first plan that is shown.
+    /// Availability of io_uring, probed for the first plan that is printed.
     ring: OnceCell<Result<(), Declined>>,
 }
 
 impl Desk<'_> {
-    /// Uploads every item, a few at a time, until all have ended or a signal ends them.
+    /// Runs every job, a few at a time, until all have ended or a signal ends them.
     async fn work(&self, items: Vec<Item>, mut interrupts: Interrupts) -> Result<Summary, Failure> {
         let started = Instant::now();
         let mut meter = Meter::default();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ends = Vec::with_capacity(items.len());
-        // The engine begins as many as it may; the others wait there, so that one ends and the next begins at once.
+        // The engine bounds the active uploads. Extra ones wait there, so that the next starts without delay.
         let handed_over = 2 * self.settings.transfers;
         self.keep_to_timetable();
         let mut uploads =
@@ -188,7 +187,7 @@ impl Desk<'_> {
         }
     }
 
-    /// The first signal lets chunks under way end, the second does not.
+    /// Handles a signal: the first one lets active chunks finish, the second one cancels them.
     fn interrupt(&self, interrupt: Interrupt) {
         let grace = self.rules.grace;
         self.screen.output().hurry();
@@ -205,7 +204,7 @@ impl Desk<'_> {
         }
     }
 
-    /// Counts what had not ended when it was no longer waited for: a source that does not answer holds its thread.
+    /// Adds the abandoned jobs to the summary. A source that does not respond blocks its thread forever.
     fn with_abandoned(&self, summary: Summary) -> Summary {
         let abandoned = self.open_items.take();
         let Some(interrupt) = self.halt.interrupt().filter(|_| !abandoned.is_empty()) else {
@@ -248,7 +247,7 @@ impl Desk<'_> {
         }
     }
 
-    /// Says what became of many.
+    /// Prints the totals of several files.
     fn conclude(&self, ends: &[End], summary: &Summary, elapsed: Duration) {
         let Summary { files_done, files_failed, bytes, .. } = summary;
         if files_done + files_failed > 1 {
@@ -269,7 +268,7 @@ impl Desk<'_> {
     }
 }
 
-/// The library's settings for uploads, with the API key where there is one and without a journal.
+/// Returns the library's settings for uploads, with the API key if there is one, and without a journal.
 pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Failure> {
     proxy::mention(global);
     let mut settings = client::settings(global);
@@ -284,7 +283,8 @@ pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Fa
     settings.transfers = usize::from(lanes.transfers);
     settings.caps.uploads_a_minute = lanes.rate;
     if let Some(timetable) = &lanes.bwlimit {
-        // The least is what has to go together with the other settings.
+        // The lowest limit of the timetable must be compatible with the other settings, which the client
+        // checks.
         settings.bandwidth.set(timetable.least());
     }
     Ok(settings)
@@ -300,7 +300,7 @@ pub(super) fn upload_token(args: &TokenArgs, global: &Global) -> Result<Option<S
     Ok(token)
 }
 
-/// Says what is missing before anything is sent.
+/// Checks that the required credentials are present.
 pub(super) fn check_credentials(
     settings: &Settings,
     after: &AfterArgs,
@@ -319,11 +319,11 @@ pub(super) fn check_credentials(
     }
 }
 
-/// Files that are opened at once for their plans.
+/// Number of files opened at the same time for planning.
 const PLANS: usize = 1;
 
-/// How long after the grace the process goes on at most, whatever holds it up.
+/// Longest time that the process continues after the grace period.
 const AFTER_GRACE: Duration = halt::LAST_WORDS.saturating_add(Duration::from_secs(7));
 
-/// Between two looks at the memory and two movements of the bar.
+/// Interval of memory samples and updates of the bar.
 const TICK: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! One item from its plan to its end.
+//! One job from its plan to its result.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -21,32 +21,32 @@ use super::plan::{self, Errand, Input, Item, Unbegun};
 use super::stdin::Stdin;
 use super::{Desk, Memory, after};
 
-/// What became of an item.
+/// Result of a job.
 pub(super) struct End {
-    /// The files of the command line that it is about: one, or several names of the same file.
+    /// Number of names on the command line: more than one if several names lead to the same file.
     pub(super) files: usize,
     pub(super) result: Result<Done, Failure>,
-    /// The upload, where only what was to follow it failed.
+    /// Completed upload of a job that failed afterwards.
     finished: Option<Uploaded>,
 }
 
-/// An item that is there.
+/// A completed job.
 pub(super) struct Done {
     pub(super) uploaded: Uploaded,
     pub(super) sha256: Option<String>,
-    /// To be confirmed once it was told.
+    /// Confirmed once the result was written.
     receipt: Receipt,
 }
 
 impl Done {
-    /// What was sent now of an item that is there.
+    /// Returns the bytes sent by this run.
     pub(super) fn sent_bytes(&self) -> u64 {
         if self.uploaded.already { 0 } else { self.uploaded.bytes }
     }
 }
 
 impl End {
-    /// The command ended well: the journal need not remember the file any more.
+    /// Removes the file from the journal after the whole command has succeeded.
     pub(super) fn forget(&self) {
         if let Ok(done) = &self.result {
             done.receipt.confirm();
@@ -57,7 +57,7 @@ impl End {
         self.result.as_ref().map_or_else(Failure::exit, |_| Exit::Done)
     }
 
-    /// The video of an item that failed: the one that holds the file, or one that was left behind.
+    /// Returns the video of a failed job: the one that holds the file, or an incomplete one.
     pub(super) fn video_id(&self) -> Option<String> {
         match (&self.finished, &self.result) {
             (Some(uploaded), _) => Some(uploaded.video_id.clone()),
@@ -66,18 +66,18 @@ impl End {
         }
     }
 
-    /// Bytes of the file that the service confirmed.
+    /// Returns the bytes of the file that the service has confirmed.
     pub(super) fn bytes(&self) -> u64 {
         let uploaded = self.result.as_ref().map(|done| &done.uploaded).ok().or(self.finished.as_ref());
         uploaded.map_or(0, |uploaded| uploaded.bytes)
     }
 }
 
-/// Uploads an item and says what became of it.
+/// Runs a job and reports its result.
 pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
     let begun = Instant::now();
     let result = carry_out(desk, &item).await;
-    // A reader that is slow holds up the next file, and with it everything but the signals.
+    // A slow reader of the output delays the next file and everything except signals.
     desk.screen.output().room().await;
     let end = match result {
         Ok(done) => {
@@ -105,8 +105,8 @@ pub(super) async fn upload(desk: &Desk<'_>, item: Item) -> End {
     end
 }
 
-/// Whether the line that has the id was written. The journal keeps an upload whose id nobody was given: the same
-/// command then gives it.
+/// Returns `true` if the line with the video's id was written. Otherwise the journal keeps the upload, so
+/// that the same command prints the id later.
 async fn is_told(ticket: Option<Ticket>) -> bool {
     match ticket {
         Some(ticket) => ticket.is_written().await,
@@ -114,13 +114,13 @@ async fn is_told(ticket: Option<Ticket>) -> bool {
     }
 }
 
-/// Why an item is not there, or not known to be.
+/// Error of a job and the state of its upload.
 struct Failed {
     failure: Failure,
     upload: Standing,
 }
 
-/// What had become of the upload itself.
+/// State of the upload when the job failed.
 enum Standing {
     Unfinished,
     Finished(Box<Uploaded>, Receipt),
@@ -143,7 +143,7 @@ impl Standing {
 }
 
 impl Failed {
-    /// Whether the same command, run again, finds the file there and only asks once more.
+    /// Returns `true` if the same command finds the file uploaded and repeats only the failed check.
     fn is_about_later(&self) -> bool {
         matches!(self.failure.exit(), Exit::Temporary | Exit::Interrupted(_))
     }
@@ -193,11 +193,11 @@ async fn carry_out(desk: &Desk<'_>, item: &Item) -> Result<Done, Failed> {
     }
 }
 
-/// Who computes the digest, if anybody.
+/// Computation of the digest of a job.
 enum Digest {
     NotAsked,
     File(FileDigest),
-    /// Once the file is there: until then it may change.
+    /// Starts after the upload, because the file may change until then.
     Later(PathBuf),
     Stream(StreamDigest),
 }
@@ -257,7 +257,7 @@ fn describe(errand: &Errand, mut upload: Upload) -> Upload {
     }
 }
 
-/// Watches an upload to its end, and passes on the word to stop.
+/// Follows an upload to its end and forwards shutdown requests.
 async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Uploaded, Failure> {
     let creates = item.errand.video_id.is_none();
     let note = |progress| {
@@ -274,14 +274,15 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
     let stopper = running.stopper();
     let mut stage = desk.halt.stage();
     let (mut progress, mut happenings) = (running.progress(), running.happenings());
-    // What nobody is shown need not wake this thread.
+    // Events that are not written must not wake this thread.
     let shows_events = desk.screen.shows_events();
     let mut joined = pin!(running.join());
     loop {
         tokio::select! {
             biased;
             Some(newer) = progress.next() => note(newer),
-            // With no room for them they wait, and the oldest are lost and counted.
+            // Without room in the output queue they stay in the library's queue, which drops and counts the
+            // oldest.
             Some(happening) = happenings.next(), if shows_events && desk.screen.output().has_room() => tell(happening),
             uploaded = &mut joined => return Ok(uploaded?),
             Ok(()) = stage.changed() => match *stage.borrow_and_update() {
@@ -293,7 +294,7 @@ async fn follow(desk: &Desk<'_>, item: &Item, mut running: Running) -> Result<Up
     }
 }
 
-/// Gives the ticket of the line that has the id.
+/// Reports a completed job. Returns the handle of the line with the video's id.
 fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
     let Done { uploaded, sha256, .. } = done;
     if uploaded.already {
@@ -327,7 +328,7 @@ fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
     last.or(event).or(result)
 }
 
-/// Answers each further name of the same file on the command line. Gives the ticket of the last line.
+/// Reports the result for each further name of the same file. Returns the handle of the last line.
 fn tell_other_names(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
     let mut already = done.uploaded.clone();
     already.already = true;
@@ -344,7 +345,7 @@ fn tell_other_names(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket>
     last
 }
 
-/// The id would be nowhere else.
+/// Prints an id that could not be written to standard output and would otherwise be lost.
 fn tell_lost(desk: &Desk<'_>, item: &Item, video_id: &str) {
     let again = match desk.begun(item) {
         Leftover::Begun { .. } => "; the same command, run again, gives the id",
@@ -356,7 +357,7 @@ fn tell_lost(desk: &Desk<'_>, item: &Item, video_id: &str) {
     ));
 }
 
-/// Says of an item that is still under way that it is no longer waited for.
+/// Reports a job that is still active and no longer waited for.
 pub(super) fn tell_abandoned(desk: &Desk<'_>, item: &Item, interrupt: Interrupt) {
     let failure = Failure::Interrupted(interrupt);
     let video_id = desk.board.borrow().video_id(item.index).map(str::to_owned);
@@ -388,10 +389,10 @@ fn tell_failed(desk: &Desk<'_>, item: &Item, failed: &Failed, begun: Instant) ->
 }
 
 impl Desk<'_> {
-    /// What a failed upload left at the service.
+    /// Returns the state of a failed upload at the service.
     fn leftover<'a>(&self, item: &Item, error: &'a Error) -> Leftover<'a> {
         let Some(video_id) = error.video_id() else { return Leftover::Nothing };
-        // A video that the service does not know is not there to be deleted.
+        // A video that the service does not know cannot be deleted.
         if error.kind() == ErrorKind::NotFound {
             return Leftover::Nothing;
         }
@@ -402,7 +403,7 @@ impl Desk<'_> {
         }
     }
 
-    /// What the journal still has of an upload.
+    /// Returns how to resume a job according to the journal.
     fn begun(&self, item: &Item) -> Leftover<'static> {
         match &item.input {
             Input::File(path) if self.settings.journal.is_some() => {

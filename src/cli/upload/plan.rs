@@ -1,4 +1,4 @@
-//! What is to be uploaded, and how it will be cut.
+//! Jobs of the command line and their plans.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,49 +20,49 @@ use crate::cli::values::Size;
 
 use super::lengths;
 
-/// One thing to upload.
+/// One file, or standard input, to upload.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Item {
-    /// Its place on the command line.
+    /// Index on the command line.
     pub(super) index: usize,
-    /// What it is called in events and messages.
+    /// Name in events and messages.
     pub(super) name: String,
     pub(super) input: Input,
     /// Further names of the same file on the command line.
     pub(super) also: Vec<String>,
-    /// Device and inode of a file that is there.
+    /// Device and inode of an existing file.
     id: Option<(u64, u64)>,
-    /// As far as it is known before it is opened.
+    /// Length as far as known before the file is opened.
     bytes: Option<u64>,
     pub(super) errand: Rc<Errand>,
 }
 
-/// Where items go, and how they are cut.
+/// Options of a job.
 #[derive(Debug)]
 pub(in crate::cli) struct Errand {
-    /// The video to create; with an empty title, which means the file's name, unless one was given.
+    /// Video to create. An empty title stands for the file's name.
     pub(in crate::cli) video: NewVideo,
-    /// The video to fill in place of a new one.
+    /// Id of an existing video to fill.
     pub(in crate::cli) video_id: Option<String>,
-    /// What proves who asks in place of the API key.
+    /// Upload token, which replaces the API key.
     pub(in crate::cli) token: Option<Secret>,
     pub(in crate::cli) mode: Mode,
     pub(in crate::cli) chunk_size: ChunkSize,
     pub(in crate::cli) expected_bytes: Option<u64>,
     pub(in crate::cli) on_change: OnChange,
     pub(in crate::cli) unbegun: Unbegun,
-    /// Whether a file is sent that an interrupted command already uploaded.
+    /// `true` if a file is sent even if an interrupted command has already uploaded it.
     pub(in crate::cli) force: bool,
 }
 
-/// What becomes of an item of which the journal has nothing.
+/// Treatment of a job without an entry in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Unbegun {
     Begin,
     Refuse,
 }
 
-/// Where its bytes come from.
+/// Source of the bytes of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     File(PathBuf),
@@ -70,7 +70,7 @@ pub(super) enum Input {
 }
 
 impl Item {
-    /// A file. What cannot be opened has no bytes to wait for; opening it says why.
+    /// Creates the job of a file. A file that cannot be opened counts as empty; opening it reports the error.
     pub(in crate::cli) fn file(index: usize, path: &Path, errand: Rc<Errand>) -> Item {
         let lengths::Stat { bytes, id } = lengths::stat(path);
         let bytes = Some(bytes);
@@ -83,7 +83,7 @@ impl Item {
         settings.plan_stream(&self.name, mode, chunk_size, expected_bytes)
     }
 
-    /// The bytes of a name that is not UTF-8.
+    /// Returns the bytes of a name that is not UTF-8.
     pub(super) fn odd_name(&self) -> Option<&[u8]> {
         match &self.input {
             Input::File(path) => events::odd_name(path),
@@ -91,23 +91,23 @@ impl Item {
         }
     }
 
-    /// Says what happened to it. The ticket tells whether that was written.
+    /// Writes an event about the job. Returns a handle to wait for the write.
     pub(super) fn event(&self, screen: &Screen, event: &Event<'_>) -> Option<Ticket> {
         screen.event_about(self.odd_name(), event)
     }
 
-    /// The number of names on the command line that lead to it.
+    /// Returns the number of names on the command line.
     pub(super) fn files(&self) -> usize {
         1 + self.also.len()
     }
 
-    /// `None` where nobody knows.
+    /// Returns the length, or `None` if it is unknown.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.bytes
     }
 }
 
-/// The items of the command line, if they go together with its flags.
+/// Returns the jobs of the command line, or a usage error if they contradict its flags.
 pub(super) fn items(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Item>, Failure> {
     let stdin = args.files.iter().filter(|file| is_stdin(file)).count();
     if stdin > 1 {
@@ -136,7 +136,7 @@ pub(super) fn items(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Item
     Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(item)))
 }
 
-/// One item for each file, however many names of it there are: two uploads of it would be two videos.
+/// Merges several names of the same file into one job, because two uploads would create two videos.
 fn merged(items: impl Iterator<Item = Item>) -> Vec<Item> {
     let (mut merged, mut places) = (Vec::new(), HashMap::new());
     for item in items {
@@ -167,13 +167,13 @@ fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// Whether standard input can go the way it shall, asked before any other item is sent.
+/// Checks the plan of standard input before any other job starts.
 pub(super) fn check_stdin(items: &[Item], settings: &Settings) -> Result<(), Failure> {
     let stdin = items.iter().find(|item| item.input == Input::Stdin);
     stdin.map_or(Ok(0), |item| item.stream_chunk_bytes(settings)).map(drop).map_err(Failure::from)
 }
 
-/// Shows what would be sent. Nothing is sent or created.
+/// Prints the plans. Sends and creates nothing.
 pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Result<Summary, Failure> {
     let ring = probe::ring();
     let mut exits = Vec::new();
@@ -200,7 +200,7 @@ pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Resu
     Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
 }
 
-/// How an item will be sent, or why it cannot be. `ring` is what [`probe::ring`] gave.
+/// Returns the plan of a job. `ring` is the result of [`probe::ring`].
 pub(super) fn planned(
     item: &Item,
     settings: &Settings,
@@ -213,7 +213,7 @@ pub(super) fn planned(
     }
 }
 
-/// The same, given up when the file's disk does not answer.
+/// Like [`planned`], but fails if the file's disk does not respond.
 pub(super) async fn planned_in_time(
     item: &Item,
     settings: &Settings,
@@ -237,7 +237,7 @@ fn cut_of(item: &Item) -> (Mode, ChunkSize) {
     (item.errand.mode, item.errand.chunk_size)
 }
 
-/// What is known without the file.
+/// Returns the part of the plan that does not depend on the file.
 fn outline(item: &Item, settings: &Settings) -> Planned {
     Planned {
         file: item.name.clone(),

@@ -1,4 +1,4 @@
-//! How far all uploads of a command are, together.
+//! Progress of all uploads of a command.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::cli::screen::Screen;
 
 use super::plan::Item;
 
-/// What every upload said last.
+/// Latest progress of every upload, and their totals.
 #[derive(Debug)]
 pub(super) struct Board {
     total_bytes: Option<u64>,
@@ -22,11 +22,11 @@ pub(super) struct Board {
 #[derive(Debug)]
 struct File {
     name: String,
-    /// The bytes of a name that is not UTF-8.
+    /// Bytes of a name that is not UTF-8.
     odd_name: Option<Vec<u8>>,
     begun: Instant,
     progress: Progress,
-    /// Changed since it was last told.
+    /// `true` if the progress has changed since the last event.
     is_news: bool,
 }
 
@@ -40,7 +40,7 @@ impl Board {
         self.total_bytes
     }
 
-    /// Takes note of how far the upload of an item is; gives its video when that is news.
+    /// Records the progress of a job. Returns the id of its video the first time it is known.
     pub(super) fn update(&mut self, item: &Item, progress: Progress) -> Option<String> {
         let file = self.files.entry(item.index).or_insert_with(|| File::new(item));
         let known = file.progress.video_id.is_some();
@@ -50,10 +50,10 @@ impl Board {
         video_id.filter(|_| !known)
     }
 
-    /// Moves the bar; tells those who read lines now and then.
+    /// Updates the bar, and writes lines and events once per interval.
     pub(super) fn show(&mut self, screen: &Screen) {
         if !screen.output().has_room() {
-            // What nobody reads would only pile up: the next look says it better.
+            // Skipped while the output is not read: a later update replaces this one.
             return;
         }
         let bytes = self.sum(|progress| progress.sent_bytes);
@@ -71,17 +71,17 @@ impl Board {
         }
     }
 
-    /// The video of the item at `index`, once it is known.
+    /// Returns the id of the video of the job at `index`, once it is known.
     pub(super) fn video_id(&self, index: usize) -> Option<&str> {
         self.files.get(&index)?.progress.video_id.as_deref()
     }
 
-    /// Attempts that were repetitions, of all uploads.
+    /// Returns the number of retries of all uploads.
     pub(super) fn retries(&self) -> u32 {
         self.files.values().map(|file| file.progress.retries).sum()
     }
 
-    /// Bytes that were sent again, of all uploads.
+    /// Returns the number of bytes sent again by all uploads.
     pub(super) fn resent_bytes(&self) -> u64 {
         self.sum(|progress| progress.resent_bytes)
     }
@@ -103,5 +103,5 @@ impl File {
     }
 }
 
-/// Between two lines about the same file.
+/// Interval between lines about the same file.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);

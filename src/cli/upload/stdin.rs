@@ -1,4 +1,4 @@
-//! Standard input as a reader that can be told to stop.
+//! Standard input as a reader that can be cancelled.
 
 use std::io::{self, Read};
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::halt::Stage;
 
-/// Standard input; ends with an error once the uploads are cancelled, however long the writer is silent.
+/// Standard input. A read fails once the uploads are cancelled, even if the writer is silent.
 pub(super) struct Stdin {
     stage: watch::Receiver<Stage>,
 }
@@ -17,7 +17,7 @@ impl Stdin {
         Stdin { stage }
     }
 
-    /// Whether there is something to read, or the end of it.
+    /// Returns `true` if there is something to read, or the end of the input.
     fn is_ready() -> io::Result<bool> {
         let stdin = io::stdin();
         let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
@@ -36,5 +36,5 @@ impl Read for Stdin {
     }
 }
 
-/// Between two looks at whether to stop.
+/// Interval between checks for a cancellation.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
