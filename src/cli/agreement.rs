@@ -37,15 +37,14 @@ fn times(global: &Global) -> Option<String> {
     {
         let (connect, timeout) = (shown(connect), shown(timeout));
         return Some(format!(
-            "--connect-timeout {connect} is longer than --timeout {timeout}: a connection would get more time \
-             to be made than to say something"
+            "--connect-timeout {connect} is longer than --timeout {timeout}: use a shorter --connect-timeout"
         ));
     }
     if is_said && is_retried && retry_max_time < timeout {
         let (whole, one) = (shown(retry_max_time), shown(timeout));
         return Some(format!(
-            "--retry-max-time {whole} is shorter than one --timeout, which is {one}: the first connection that \
-             stalls would leave no time for another; lower --timeout, or raise --retry-max-time"
+            "--retry-max-time {whole} is shorter than the --timeout of {one}: a single stalled connection would \
+             leave no time for a retry; lower --timeout or raise --retry-max-time"
         ));
     }
     if let (Some(speed), Some(whole)) = (global.min_speed, global.retry_max_time)
@@ -54,7 +53,7 @@ fn times(global: &Global) -> Option<String> {
     {
         let (whole, window) = (shown(whole), shown(MIN_SPEED_WINDOW));
         return Some(format!(
-            "--retry-max-time {whole} ends before --min-speed {speed} has been measured, which takes {window}"
+            "--retry-max-time {whole} is too short for --min-speed {speed}, which is measured over {window}"
         ));
     }
     None
@@ -63,9 +62,9 @@ fn times(global: &Global) -> Option<String> {
 fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
     let refusal = if is_typed("chunk_size") && args.way.mode == ModeArg::Single {
-        "--chunk-size has no chunks to size: --mode single sends the whole file in one request"
+        "--chunk-size has no effect with --mode single, which sends the whole file in one request"
     } else if is_typed("max_buffer_memory") && !reads_stdin {
-        "--max-buffer-memory is about standard input: name `-` among the files"
+        "--max-buffer-memory applies to standard input only: add `-` to the files"
     } else {
         return None;
     };
@@ -74,7 +73,7 @@ fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> 
 
 fn after(args: &AfterArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let waits = args.wait.is_some() || args.verify;
-    let refusal = "--wait-timeout bounds a wait that nobody asked for: add --wait playable or --verify";
+    let refusal = "--wait-timeout has no effect without --wait playable or --verify";
     (is_typed("wait_timeout") && !waits).then(|| refusal.to_owned())
 }
 

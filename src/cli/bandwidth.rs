@@ -38,7 +38,7 @@ impl Timetable {
         };
         if limit != bandwidth.limit() {
             let bytes_per_s = limit.map_or(0, NonZeroU64::get);
-            tracing::info!(bytes_per_s, "the bandwidth limit changes");
+            tracing::info!(bytes_per_s, "bandwidth limit changed");
             bandwidth.set(limit);
         }
     }
@@ -79,12 +79,11 @@ fn slots(word: &str) -> Result<Vec<Slot>, String> {
     let (days, time) = match when.split_once('-') {
         None => (0..DAYS.len() as u32, when),
         Some((name, time)) => {
-            let day =
-                day(name).ok_or_else(|| format!("`{name}` is no day of the week: write Mon, Tue..."))?;
+            let day = day(name).ok_or_else(|| format!("`{name}` is no day of the week: use Mon, Tue..."))?;
             (day..day + 1, time)
         }
     };
-    let minute = minute_of_day(time).ok_or_else(|| format!("`{time}` is no time: write it as HH:MM"))?;
+    let minute = minute_of_day(time).ok_or_else(|| format!("`{time}` is no time of day: use HH:MM"))?;
     Ok(days.map(|day| Slot { from: Minute(day * MINUTES_A_DAY + minute), limit }).collect())
 }
 
@@ -127,7 +126,7 @@ impl Minute {
     }
 }
 
-const GRAMMAR: &str = "write a limit like 10M, 512k or off, or a timetable like \"08:00,512k Sat-10:00,10M\"";
+const GRAMMAR: &str = "use a limit like 10M, 512k or off, or a timetable like \"08:00,512k Sat-10:00,10M\"";
 
 const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 

@@ -18,11 +18,10 @@ pub(super) fn target(output: &Output) -> ProgressDrawTarget {
 
 /// Returns the style of the bar. Block characters are used only on a UTF-8 terminal.
 pub(super) fn style(has_length: bool, is_utf8: bool) -> Option<ProgressStyle> {
-    let template = match has_length {
-        true => {
-            "{bar:30} {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go{msg}"
-        }
-        false => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}{msg}",
+    let template = if has_length {
+        "{bar:30} {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left{msg}"
+    } else {
+        "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}{msg}"
     };
     let style = ProgressStyle::with_template(template).ok()?;
     Some(if is_utf8 { style } else { style.progress_chars("#>-").tick_chars("-\\|/ ") })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ringlift::api::{Received, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
+use ringlift::extent::Extent;
 use ringlift::source::SourceFile;
 use ringlift::upload::happening::STRAY_VIDEO;
 use ringlift::upload::journal::{
@@ -33,7 +34,7 @@ pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
     let (leftovers, mut exits) = find(leftovers, client.as_ref(), screen);
     let Some(journal) = journal.as_mut().filter(|_| !leftovers.is_empty()) else {
         if exits.is_empty() {
-            screen.note("nothing is left over");
+            screen.note("nothing to clean");
         }
         return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     };
@@ -126,8 +127,10 @@ fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
     match (status.received(), plan) {
         (Received::Everything, _) => true,
         (Received::Ranges(ranges), Some(plan)) => {
-            let len = |range: &ReceivedRange| range.to.saturating_sub(range.from).saturating_add(1);
-            ranges.iter().map(len).fold(0, u64::saturating_add) >= plan.len()
+            let len = |range: &ReceivedRange| Extent::inclusive_len(range.from, range.to);
+            let sum = ranges.iter().try_fold(0, |sum: u64, range| sum.checked_add(len(range)?));
+            // Deletion is final: a video whose ranges cannot be counted is kept.
+            sum.is_none_or(|sum| sum >= plan.len())
         }
         (Received::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
         (Received::Nothing | Received::Ranges(_) | Received::Parts(_), _) => false,
@@ -135,7 +138,7 @@ fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
 }
 
 fn note_complete(video_id: &str, screen: &Screen) {
-    screen.note(format_args!("video {video_id}: is complete, and stays"));
+    screen.note(format_args!("video {video_id}: is complete, and stays at the service"));
 }
 
 /// Returns `true` if the upload cannot be resumed, or with `--all`, if no process is working on it.
@@ -156,7 +159,7 @@ fn tell_kept(kept: &[Entry], screen: &Screen) {
     let resumable = kept.iter().filter(|entry| entry.is_resumable()).count();
     if resumable > 0 {
         let uploads = counted(resumable, "upload");
-        screen.note(format_args!("kept, for `ringlift resume`: {uploads}; --all gives them up, too"));
+        screen.note(format_args!("kept for `ringlift resume`: {uploads}; --all removes them too"));
     }
 }
 
@@ -167,7 +170,7 @@ fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entr
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
     for entry in &elsewhere {
         let there = &entry.key.endpoint;
-        let reason = format!("it is at {there}: name that with --endpoint-url");
+        let reason = format!("it is at {there}: select that service with --endpoint-url");
         let what = match entry.orphan() {
             Some(video_id) => format!("video {video_id}"),
             None => format!("session {}: its video", entry.id),
@@ -182,12 +185,14 @@ fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entr
 fn confirmed(leftovers: &[Leftover], endpoint: &str, screen: &Screen) -> Result<bool, Failure> {
     let videos = leftovers.iter().filter(|leftover| leftover.video_id.is_some()).count();
     let question = format!(
-        "delete {} at {endpoint}, and forget {}?",
+        "delete {} at {endpoint}, and remove {} from the journal?",
         counted(videos, "video"),
         counted(leftovers.len(), "upload"),
     );
     screen.confirms(question).ok_or_else(|| {
-        Failure::usage("nothing was deleted, as nobody is at the terminal to ask: say --yes to delete it")
+        Failure::usage(
+            "nothing was deleted, because there is no terminal for the confirmation: use --yes to delete",
+        )
     })
 }
 
@@ -252,7 +257,10 @@ fn still_left(journal: &mut Journal, entry: &Entry, screen: &Screen) -> Result<O
     match journal.take(entry.id) {
         Ok(Some(ticket)) if *ticket.container() == entry.container => Ok(Some(ticket)),
         Ok(_) | Err(JournalError::Claimed { .. }) => {
-            screen.note(format_args!("session {}: left alone: somebody has gone on with it", entry.id));
+            screen.note(format_args!(
+                "session {}: skipped, because it has been resumed in the meantime",
+                entry.id
+            ));
             Ok(None)
         }
         Err(error) => Err(journal::unreadable(error)),

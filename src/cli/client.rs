@@ -70,7 +70,7 @@ pub(super) fn open(settings: Settings) -> Result<Client, Failure> {
     let is_exposed = has_secret && is_plain_and_remote(&settings.endpoint_url);
     let client = Client::new(settings)?;
     if is_exposed {
-        tracing::warn!("the API key goes over plain HTTP to another machine: anybody on the way can read it");
+        tracing::warn!("the API key is sent over plain HTTP to another machine and can be intercepted");
     }
     Ok(client)
 }
@@ -81,9 +81,7 @@ fn is_plain_and_remote(url: &str) -> bool {
 
 /// Returns the API key, or an error that explains how to provide it.
 pub(super) fn needed_key(global: &Global) -> Result<Secret, Failure> {
-    key(global)?.ok_or_else(|| {
-        Failure::usage("no API key: set APIVIDEO_API_KEY or name its file with --api-key-file")
-    })
+    key(global)?.ok_or_else(|| Failure::usage("no API key: set APIVIDEO_API_KEY or use --api-key-file"))
 }
 
 /// Returns the API key, or `None` if none was given.
@@ -102,8 +100,7 @@ pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, Failure> {
     let file = fs::File::open(path).map_err(failed)?;
     file.take(MOST_SECRET_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     let Ok(text) = std::str::from_utf8(&bytes) else {
-        let why =
-            format!("{}: the {name} in it is not UTF-8; save the file as UTF-8 or ASCII", path.display());
+        let why = format!("{}: the {name} is not UTF-8; save the file as UTF-8 or ASCII", path.display());
         return Err(Failure::usage(why));
     };
     secret(text, path.display(), name)

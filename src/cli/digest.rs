@@ -45,7 +45,7 @@ impl FileDigest {
 
     /// Returns the digest in hex. Fails if no byte was read for `silence`.
     pub(super) async fn finish(mut self, silence: Duration) -> Result<String, Failure> {
-        let gone = |_| Err(io::Error::other("its thread has ended"));
+        let gone = |_| Err(io::Error::other("the thread has exited"));
         let mut read = self.read.load(Ordering::Relaxed);
         loop {
             if let Ok(digest) = timeout(silence, &mut self.answer).await {

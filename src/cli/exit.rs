@@ -252,7 +252,7 @@ impl From<Error> for Failure {
 }
 
 const UNTRUSTED: &str =
-    "check the URL and the clock; for a service of your own, name its authority's certificate with --ca-cert";
+    "check the URL and the clock; for a private service, give its CA certificate with --ca-cert";
 
 #[cfg(test)]
 mod tests {

@@ -44,8 +44,8 @@ fn state_dir(
 /// Warns that no journal is kept although none was declined.
 pub(super) fn warn_of_none() {
     tracing::warn!(
-        "no journal is kept, as there is no home to keep it in (HOME, XDG_STATE_HOME and STATE_DIRECTORY are unset): \
-         an upload that is interrupted begins anew with another video; name a journal with --journal FILE"
+        "no journal is kept, because there is no state directory (HOME, XDG_STATE_HOME and STATE_DIRECTORY are \
+         unset): an interrupted upload will start again with a new video; give a journal with --journal FILE"
     );
 }
 
@@ -75,11 +75,11 @@ pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, Failure> {
 }
 
 pub(super) fn unreadable(error: JournalError) -> Failure {
-    Error::from(error).doing("look into the journal").into()
+    Error::from(error).doing("read the journal").into()
 }
 
 pub(super) fn nowhere() -> Failure {
-    Failure::usage("there is no home to keep a journal in: name the journal with --journal")
+    Failure::usage("there is no state directory for the journal: give a journal with --journal")
 }
 
 /// Prints sessions as a table, or as JSON events.
@@ -94,14 +94,14 @@ pub(super) fn show_with<'a>(
 ) {
     let mut entries = entries.into_iter().peekable();
     if entries.peek().is_none() {
-        return screen.note("the journal has no upload");
+        return screen.note("the journal is empty");
     }
     let mut table = Table::new([
         ("FILE", Align::Left),
         ("VIDEO", Align::Left),
         ("CHUNKS", Align::Right),
-        ("STANDING", Align::Left),
-        ("BEGAN", Align::Left),
+        ("STATE", Align::Left),
+        ("STARTED", Align::Left),
         ("ENDPOINT", Align::Left),
     ]);
     for (entry, found) in entries {

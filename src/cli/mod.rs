@@ -82,7 +82,7 @@ fn show_panics(screen: &Screen) {
 /// Turns a panic of the command into an error, so that the summary is still written.
 fn unless_it_panics(command: impl FnOnce() -> Ended) -> Ended {
     panic::catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
-        let why = "the command panicked: this is a defect, please report it with this message";
+        let why = "the command panicked: this is a bug, please report it with this message";
         Err(Failure::Other(Exit::Failed, why.to_owned()))
     })
 }

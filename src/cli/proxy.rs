@@ -11,7 +11,7 @@ use super::args::Global;
 /// Warns that a proxy is not used.
 pub(super) fn mention(global: &Global) {
     if let Some(variable) = global.proxy_variable {
-        tracing::warn!("{variable} names a proxy, which is not used: connections are made without one");
+        tracing::warn!("{variable} names a proxy, which is not used: ringlift connects directly");
     }
 }
 

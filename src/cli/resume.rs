@@ -22,10 +22,8 @@ use super::{Ended, client};
 
 pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended {
     let journal = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
-    let entries = match args.list {
-        true => journal::listed(&journal)?,
-        false => journal::entries(&mut journal::open(&journal)?)?,
-    };
+    let entries =
+        if args.list { journal::listed(&journal)? } else { journal::entries(&mut journal::open(&journal)?)? };
     let mut settings = upload::settings(&args.lanes, global)?;
     settings.journal = Some(journal);
     let (sessions, unknown) = select(entries, &args.files, &settings.endpoint_url);
@@ -43,7 +41,7 @@ pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended 
         }
     }
     if items.is_empty() {
-        screen.note("nothing is continued");
+        screen.note("nothing to resume");
         return Ok(Some(summed(Summary::default(), left_out)));
     }
     upload::check_credentials(&settings, &args.after, token.as_ref())?;
@@ -168,23 +166,26 @@ fn item(
         Standing::Left => {}
         Standing::Running { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            return not_ours(Exit::Temporary, format!("{who} is at it"));
+            return not_ours(Exit::Temporary, format!("{who} is uploading the file already"));
         }
         Standing::OutOfReach => {
-            let why = "its lock file belongs to another user, as a run by root leaves it: remove the file in the \
-                       folder beside the journal when no such run is under way";
+            let why = "its lock file belongs to another user, such as root: remove the file in the folder beside the \
+                       journal if no upload by that user is active";
             return not_ours(Exit::Failed, why.to_owned());
         }
         Standing::Abandoned => {
             return not_ours(
                 Exit::Failed,
-                "it was given up; `ringlift clean` removes what is left".to_owned(),
+                "the upload was abandoned: `ringlift clean` removes its video".to_owned(),
             );
         }
     }
     if !entry.is_at(&settings.endpoint_url) {
         let there = &entry.key.endpoint;
-        return not_ours(Exit::Usage, format!("it goes to {there}: name that with --endpoint-url"));
+        return not_ours(
+            Exit::Usage,
+            format!("it is an upload to {there}: select that service with --endpoint-url"),
+        );
     }
     let errand = errand(entry, settings, token).map_err(Hindrance::Failed)?;
     let is_same_path = std::path::absolute(path).is_ok_and(|path| path == *begun_at);
@@ -224,26 +225,24 @@ fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<
 /// Checks that the API key is present. Returns `None`, as no token is needed.
 fn key(settings: &Settings) -> Result<Option<Secret>, Failure> {
     match settings.credentials {
-        Credentials::None => Err(Failure::usage(
-            "it needs the API key: set APIVIDEO_API_KEY or name its file with --api-key-file",
-        )),
+        Credentials::None => {
+            Err(Failure::usage("it needs the API key: set APIVIDEO_API_KEY or use --api-key-file"))
+        }
         _ => Ok(None),
     }
 }
 
 /// Returns the token if it is the one with which the upload was started, or a permitted replacement.
 fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<Secret, Failure> {
-    let begun_with =
-        "it needs the upload token that it was begun with, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file";
+    let original = "it needs the upload token with which it was started, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file";
     match token {
         Some(token) if TokenDigest::of(token.reveal()) == *digest => Ok(token.clone()),
         Some(token) if entry.continues_with_any_token() => Ok(token.clone()),
         None if entry.continues_with_any_token() => Err(Failure::usage(
-            "it needs an upload token, the one that it was begun with or another of the account, in \
-             RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
+            "it needs an upload token of the same account, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
         )),
-        Some(_) => Err(Failure::usage(format!("{begun_with}; the one that is there is another"))),
-        None => Err(Failure::usage(begun_with)),
+        Some(_) => Err(Failure::usage(format!("{original}; the given token is a different one"))),
+        None => Err(Failure::usage(original)),
     }
 }
 
@@ -252,7 +251,7 @@ fn video(entry: &Entry) -> Result<NewVideo, Failure> {
     match entry.key.destination {
         Destination::NewVideo => serde_json::from_str(&entry.arguments).map_err(|_| {
             let why =
-                "the journal does not say how the video was described: `ringlift upload` goes on with it";
+                "the journal does not contain the metadata of the video: resume it with `ringlift upload`";
             Failure::Other(Exit::Failed, why.to_owned())
         }),
         _ => Ok(NewVideo::default()),
@@ -271,15 +270,17 @@ fn mode(addressing: Addressing) -> Mode {
 /// corrupt video.
 fn check_file(path: &Path, begun: &Identity, is_same_path: bool) -> Result<(), Failure> {
     let now = identity_of(path).map_err(|error| match error.kind() {
-        ErrorKind::NoSuchFile => error.with_advice("where it was moved, name it: `ringlift resume FILE`"),
+        ErrorKind::NoSuchFile => {
+            error.with_advice("if the file was moved, give its new path: `ringlift resume FILE`")
+        }
         _ => error,
     })?;
     match compare(begun, &now, is_same_path, true) {
         Comparison::Same | Comparison::Prove | Comparison::Anew => Ok(()),
         Comparison::Another => {
-            Err(Error::new(ErrorKind::SourceChanged, format!("continue {}", path.display()))
-                .because("the file is not the one that was begun, or has changed since")
-                .with_advice("`ringlift upload` sends it anew; `ringlift clean` removes what was begun")
+            Err(Error::new(ErrorKind::SourceChanged, format!("resume {}", path.display()))
+                .because("the file is not the one whose upload was started, or it has changed since")
+                .with_advice("`ringlift upload` starts again; `ringlift clean` removes the incomplete video")
                 .into())
         }
     }
@@ -293,7 +294,7 @@ fn tell_left_out(session: &Session, hindrance: Hindrance, screen: &Screen) -> Op
         Hindrance::Failed(failure) => failure,
         Hindrance::NotOurs(exit, why) if session.naming == Naming::Named => Failure::Other(exit, why),
         Hindrance::NotOurs(_, reason) => {
-            screen.note(format_args!("{}: not continued: {reason}", OneLine(name)));
+            screen.note(format_args!("{}: not resumed: {reason}", OneLine(name)));
             let session = session.entry.id;
             screen.event(&Event::Skipped { session, file: file.as_deref(), reason });
             return None;
@@ -304,9 +305,10 @@ fn tell_left_out(session: &Session, hindrance: Hindrance, screen: &Screen) -> Op
 }
 
 fn tell_unknown(file: &Path, screen: &Screen) -> Exit {
-    let (exit, why) = match file.exists() {
-        true => (Exit::Failed, "the journal has no upload of it: `ringlift upload` begins one"),
-        false => (Exit::NoSuchFile, "no such file, and the journal has no upload of it"),
+    let (exit, why) = if file.exists() {
+        (Exit::Failed, "the journal has no upload of this file: `ringlift upload` starts one")
+    } else {
+        (Exit::NoSuchFile, "no such file, and the journal has no upload of it")
     };
     tell_failed(&file.to_string_lossy(), &Failure::Other(exit, why.to_owned()), screen);
     exit

@@ -15,7 +15,7 @@ use super::args::{Global, ProgressWhen};
 use super::bar;
 use super::events::{Event, Line, Summary};
 use super::exit::{Exit, Failure, Interrupt};
-use super::names::{visible, visible_lines};
+use super::names::visible;
 use super::output::{Output, Stream, Ticket, Urgency};
 use super::secrets;
 use super::signals::Route;
@@ -139,7 +139,7 @@ impl Screen {
 
     /// Like [`Console::result`], and returns a handle to wait for the write.
     pub(super) fn result_ticket(&self, text: impl Display) -> Option<Ticket> {
-        let line = || format!("{}\n", self.for_people(&text.to_string()));
+        let line = || format!("{}\n", secrets::for_people(&self.redactor, &text.to_string()));
         (self.format == Format::People).then(|| self.put(Stream::Out, line(), Urgency::Line))
     }
 
@@ -185,9 +185,10 @@ impl Screen {
     pub(super) fn help(&self, error: &clap::Error) {
         let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-        let text = match io::stdout().is_terminal() && !is_plain {
-            true => error.render().ansi().to_string(),
-            false => error.render().to_string(),
+        let text = if io::stdout().is_terminal() && !is_plain {
+            error.render().ansi().to_string()
+        } else {
+            error.render().to_string()
         };
         self.text(text.as_bytes());
     }
@@ -207,15 +208,15 @@ impl Screen {
         match leftover {
             Leftover::Nothing => {}
             Leftover::Begun { resume } => {
-                text += &format!("  continue: the same command, or `{resume}`, sends what is missing\n");
+                text += &format!("  continue: the same command, or `{resume}`, sends the missing chunks\n");
             }
             Leftover::Incomplete(video_id) => {
-                text += &format!("  left behind: video {video_id} is not filled; ");
+                text += &format!("  left behind: video {video_id} is incomplete; ");
                 text += &format!("`ringlift video delete {video_id}` removes it\n");
             }
             Leftover::Unknown(video_id) => {
-                text += &format!("  left behind: video {video_id}; its state is not known: ");
-                text += &format!("`ringlift status {video_id}` shows it\n");
+                text += &format!("  left behind: video {video_id} in an unknown state; ");
+                text += &format!("`ringlift status {video_id}` shows the state\n");
             }
         }
         self.say(&text);
@@ -275,12 +276,7 @@ impl Screen {
 
     /// Writes to standard error, above the bar.
     fn say(&self, text: &str) {
-        let _ = self.put(Stream::Err, self.for_people(text), Urgency::Line);
-    }
-
-    /// Returns the text without secrets and terminal control characters.
-    fn for_people(&self, text: &str) -> String {
-        visible_lines(&self.redactor.redact(text)).into_owned()
+        let _ = self.put(Stream::Err, secrets::for_people(&self.redactor, text), Urgency::Line);
     }
 
     /// Queues a text. All output except frames of the bar passes through this function.
@@ -298,7 +294,9 @@ impl Screen {
 impl io::Write for Screen {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(buf);
-        self.say(&format!("{}\n", visible(text.trim_end_matches('\n'))));
+        // Redacted before escaping, which could hide a secret from the redactor.
+        let text = self.redactor.redact(text.trim_end_matches('\n'));
+        self.say(&format!("{}\n", visible(&text)));
         Ok(buf.len())
     }
 
@@ -341,11 +339,12 @@ fn shown(failure: &Failure) -> String {
     }
 }
 
-/// `1.20 GiB/s`
+/// Returns the mean speed, such as `1.20 GiB/s`.
 pub(super) fn speed(bytes: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
-    match seconds > 0.0 {
-        true => format!("{}/s", Size((bytes as f64 / seconds) as u64)),
-        false => "at once".to_owned(),
+    if seconds > 0.0 {
+        format!("{}/s", Size((bytes as f64 / seconds) as u64))
+    } else {
+        "in no time".to_owned()
     }
 }

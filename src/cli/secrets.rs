@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 
 use ringlift::api::Redactor;
-use ringlift::error::OneLine;
+
+use super::names::visible_lines;
 
 /// Returns a redactor with the secrets of the environment and the command line. It is created before parsing,
 /// because parse errors may repeat a secret. The client adds secrets from other places.
@@ -27,9 +28,7 @@ pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<Stri
 
 /// Returns `text` without secrets and terminal control characters. Line feeds and tabs stay.
 pub(super) fn for_people(redactor: &Redactor, text: &str) -> String {
-    let text = redactor.redact(text);
-    let lines: Vec<String> = text.split('\n').map(|line| OneLine(line).to_string()).collect();
-    lines.join("\n")
+    visible_lines(&redactor.redact(text)).into_owned()
 }
 
 /// Returns a line of JSON with secrets removed from its strings. Keys and the event name are this program's
@@ -134,10 +133,7 @@ mod tests {
     #[test]
     fn no_control_character_reaches_a_terminal() {
         let text = "a\u{1b}[31m\u{7f}\u{9b}2J\u{202e}\rb\nc\td";
-        assert_eq!(
-            for_people(&Redactor::new(), text),
-            "a\u{fffd}[31m\u{fffd}\u{fffd}2J\u{fffd}\u{fffd}b\nc\u{fffd}d"
-        );
+        assert_eq!(for_people(&Redactor::new(), text), "a\\u{1b}[31m\\u{7f}\\u{9b}2J\\u{202e}\\rb\nc\td");
         let line = json!({ "title": text }).to_string();
         let clean = for_machines(&Redactor::new(), &line);
         assert!(!clean.contains(char::is_control), "{clean:?}");

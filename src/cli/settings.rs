@@ -206,7 +206,7 @@ impl File {
                 return refused(format!("there is no flag --{key}"));
             };
             if key == "config" {
-                return refused("a file of defaults names no other file: remove `config`".to_owned());
+                return refused("a config file cannot include another one: remove `config`".to_owned());
             }
             if let Err(why) = check_value(value, takes_pairs(flag)) {
                 return refused(format!("{key}: {why}"));
@@ -314,7 +314,7 @@ fn accepted(command: &Command, flag: &Arg, found: &Found) -> Result<Vec<OsString
         ArgAction::Count => {
             let text = found.in_words();
             let count = truth(&text).map(u8::from).or_else(|| text.parse().ok());
-            Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is no count")))?.to_string().into()])
+            Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is not a number")))?.to_string().into()])
         }
         _ => {
             let argv = found.texts.iter().map(|text| {

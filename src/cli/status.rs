@@ -3,6 +3,7 @@
 use ringlift::VideoStatus;
 use ringlift::api::{Encoding, EncodingMetadata, Ingest, Quality};
 use ringlift::error::OneLine;
+use ringlift::extent::Extent;
 use serde::Serialize;
 
 use super::args::{Global, StatusArgs};
@@ -40,7 +41,7 @@ fn describe_ingest(ingest: &Ingest, lines: &mut Vec<String>) {
         let bytes: u64 = ingest
             .received_bytes
             .iter()
-            .map(|range| range.to.saturating_add(1).saturating_sub(range.from))
+            .filter_map(|range| Extent::inclusive_len(range.from, range.to))
             .fold(0, u64::saturating_add);
         let total = ingest.received_bytes.iter().find_map(|range| range.total);
         let of = total.map(|total| format!(" of {}", Size(total))).unwrap_or_default();

@@ -40,10 +40,10 @@ async fn create(client: &Client, ttl: Option<Duration>, screen: &Screen) -> Resu
 /// token would stay valid for its whole lifetime.
 async fn withdraw(client: &Client, token: &UploadToken) -> Failure {
     let what = match client.delete_upload_token(token.token.clone()).await {
-        Ok(()) => "it is deleted again".to_owned(),
+        Ok(()) => "it was deleted again".to_owned(),
         Err(error) => format!("it could not be deleted ({error}): `ringlift token list` shows it"),
     };
-    let lost = "the upload token was created and could not be written to standard output";
+    let lost = "the upload token was created but could not be written to standard output";
     Failure::Other(Exit::Failed, format!("{lost}: {what}"))
 }
 

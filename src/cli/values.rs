@@ -73,9 +73,10 @@ pub(super) fn chunk_size(text: &str) -> Result<ChunkSize, String> {
         return Ok(ChunkSize::Auto);
     }
     let Size(bytes) = text.parse().map_err(|error: NotASize| error.to_string())?;
-    match (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&bytes) {
-        true => Ok(ChunkSize::Bytes(bytes)),
-        false => Err(format!("a chunk has {} to {}", Size(MIN_CHUNK_BYTES), Size(MAX_CHUNK_BYTES))),
+    if (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&bytes) {
+        Ok(ChunkSize::Bytes(bytes))
+    } else {
+        Err(format!("use {} to {}", Size(MIN_CHUNK_BYTES), Size(MAX_CHUNK_BYTES)))
     }
 }
 
@@ -100,17 +101,13 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
 /// Parses `90s`, `15m` or `1h30m`; plain digits are seconds.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
-    if time > LONGEST_TIME { Err("it has to be 10 years or less".to_owned()) } else { Ok(time) }
+    if time > LONGEST_TIME { Err("use 10 years or less".to_owned()) } else { Ok(time) }
 }
 
 /// Like [`time`], limited to the range of the service's field.
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
-    if time.as_secs() > MOST_TTL_S {
-        Err(format!("it has to be {MOST_TTL_S} seconds or less"))
-    } else {
-        Ok(time)
-    }
+    if time.as_secs() > MOST_TTL_S { Err(format!("use {MOST_TTL_S} seconds or less")) } else { Ok(time) }
 }
 
 fn any_time(text: &str) -> Result<Duration, String> {
@@ -124,7 +121,7 @@ fn any_time(text: &str) -> Result<Duration, String> {
 /// Like [`time`], but rejects zero.
 pub(super) fn patience(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
+        Duration::ZERO => Err("use a time above zero".to_owned()),
         time => Ok(time),
     }
 }
@@ -246,7 +243,7 @@ mod tests {
     fn chunk_sizes_keep_to_the_protocol() {
         assert_eq!(chunk_size("auto"), Ok(ChunkSize::Auto));
         assert_eq!(chunk_size("5M"), Ok(ChunkSize::Bytes(5 << 20)));
-        assert_eq!(chunk_size("4M"), Err("a chunk has 5 MiB to 200 MiB".to_owned()));
+        assert_eq!(chunk_size("4M"), Err("use 5 MiB to 200 MiB".to_owned()));
         assert!(chunk_size("201M").is_err());
     }
 

@@ -87,7 +87,7 @@ fn a_video_whose_state_is_not_known_is_neither_called_incomplete_nor_deleted_and
         let sample = Sample::new(11 * MIB);
         let ran = command(&house, &middlebox.url(), &upload(&sample, &["--retries", "1"]));
         let ran = ran.failed(5, &["ringlift resume"]);
-        assert!(!ran.stderr.contains("not filled"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("is incomplete"), "{}", ran.stderr);
         assert_eq!(ran.event("file_failed")["resumable"], true);
         let video_id = ran.event("created")["video_id"].as_str().unwrap().to_owned();
         let clean: &[&str] = if all { &["clean", "--yes", "--all"] } else { &["clean", "--yes"] };

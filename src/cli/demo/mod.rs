@@ -42,7 +42,7 @@ pub(super) fn run(args: &DemoArgs, screen: &Screen) -> Ended {
     screen.result(table(&rows));
     if let Some(slice) = &subjects.slice {
         let (limit, bytes) = (Size(MAX_SINGLE_BYTES), Size(slice.bytes));
-        screen.note(format_args!("one request holds at most {limit}: mode single sent the first {bytes}"));
+        screen.note(format_args!("a request carries at most {limit}: mode single sent the first {bytes}"));
     }
     place.close().map_err(|error| Failure::io("remove the temporary directory", error))?;
     conclude(&rows).map(Some)
@@ -88,15 +88,14 @@ impl Subjects {
         let made_bytes = if args.file.is_none() { bytes } else { 0 };
         sample::check_room(place, made_bytes, bytes)?;
         if args.file.is_none() {
-            screen.note(format_args!("making a sample of {} in {}", Size(bytes), place.display()));
+            screen.note(format_args!("creating a sample of {} in {}", Size(bytes), place.display()));
             sample::make(&path, bytes, interrupts)?;
         }
-        let slice = match bytes > MAX_SINGLE_BYTES {
-            true => {
-                let slice = sample::cut(&path, place, MAX_SINGLE_BYTES, interrupts)?;
-                Some(Subject::read(slice, interrupts)?)
-            }
-            false => None,
+        let slice = if bytes > MAX_SINGLE_BYTES {
+            let slice = sample::cut(&path, place, MAX_SINGLE_BYTES, interrupts)?;
+            Some(Subject::read(slice, interrupts)?)
+        } else {
+            None
         };
         Ok(Subjects { whole: Subject::read(path, interrupts)?, slice })
     }
@@ -113,10 +112,10 @@ impl Subjects {
 fn len_of(path: &Path) -> Result<u64, Failure> {
     let metadata =
         fs::metadata(path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
-    match metadata.is_file() {
-        true => Ok(metadata.len()),
-        false => Err(Failure::usage(format!("{}: is not a regular file", path.display()))),
+    if !metadata.is_file() {
+        return Err(Failure::usage(format!("{}: is not a regular file", path.display())));
     }
+    Ok(metadata.len())
 }
 
 impl Subject {
@@ -214,7 +213,7 @@ enum Digest {
 fn table(rows: &[Row]) -> String {
     use Align::{Left, Right};
     let columns = [
-        ("WAY", Left),
+        ("MODE", Left),
         ("SCHEME", Left),
         ("SENT", Right),
         ("CHUNKS", Right),
@@ -235,9 +234,8 @@ impl Row {
     fn cells(&self) -> [String; 9] {
         let gib = self.bytes as f64 / (1u64 << 30) as f64;
         let Figures { chunks, lanes, elapsed_ms, usage, .. } = &self.figures;
-        let per = |amount: f64, divisor: f64| match divisor > 0.0 {
-            true => format!("{:.2}", amount / divisor),
-            false => "-".to_owned(),
+        let per = |amount: f64, divisor: f64| {
+            if divisor > 0.0 { format!("{:.2}", amount / divisor) } else { "-".to_owned() }
         };
         let digest = match self.digest {
             Digest::Equal => "equal",

@@ -20,20 +20,20 @@ pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, Failure> {
         Some(parent) => builder.tempdir_in(parent),
         None => builder.tempdir(),
     };
-    made.map_err(|error| Failure::io("make a temporary directory", error))
+    made.map_err(|error| Failure::io("create a temporary directory", error))
 }
 
 /// Fails if the disk cannot hold the sample, the uploaded video and the beginning of the sample.
 pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Failure> {
     let room = statvfs(dir)
-        .map_err(|error| Failure::io(format!("look at the disk of {}", dir.display()), error.into()))?;
+        .map_err(|error| Failure::io(format!("read the free space of {}", dir.display()), error.into()))?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
     // The sum saturates: an amount that exceeds 64 bits exceeds every disk as well.
     let needed = made.saturating_add(uploaded).saturating_add(MAX_SINGLE_BYTES);
     if free < needed.saturating_add(RESERVE_BYTES) {
         let why = format!(
-            "the demonstration needs {} in {}, beside {} that it leaves free for others; {} are free: \
-             use a smaller --size, or --data elsewhere",
+            "the demonstration needs {} in {} and leaves another {} free, but only {} are free: \
+             use a smaller --size, or another disk with --data",
             Size(needed),
             dir.display(),
             Size(RESERVE_BYTES),

@@ -23,14 +23,14 @@ pub(super) async fn settle(
         let ingested =
             ask_until(client, video_id, args, "compare the ingested bytes", ingested_bytes).await?;
         if ingested != uploaded.bytes {
-            let reason = format!("{} bytes were sent, the service has {ingested}", uploaded.bytes);
+            let reason = format!("{} bytes were sent, but the service has {ingested}", uploaded.bytes);
             return Err(failed(ErrorKind::Mismatch, "compare the ingested bytes", reason, video_id));
         }
     }
     match args.wait {
         Some(Until::Playable) => {
             screen.note(format_args!(
-                "{video_id}: {} are there; waiting for the first rendition",
+                "{video_id}: {} uploaded; waiting for the first rendition",
                 Size(uploaded.bytes)
             ));
             let playable = ask_until(client, video_id, args, WAITING, playable).await?;
@@ -88,7 +88,7 @@ async fn ask_until<T>(
         }
         if begun.elapsed() >= args.wait_timeout {
             let waited = humantime::format_duration(args.wait_timeout);
-            let reason = format!("the file is there, and after {waited} the service is not that far");
+            let reason = format!("the file is uploaded, but the service has not finished after {waited}");
             let error = Error::new(ErrorKind::Stalled, doing).because(reason).with_video_id(video_id);
             return Err(error.with_advice(LATER).into());
         }
@@ -107,8 +107,8 @@ fn failed(kind: ErrorKind, doing: &str, reason: String, video_id: &str) -> Failu
     Failure::Library(Error::new(kind, doing).because(reason).with_video_id(video_id))
 }
 
-const LATER: &str = "the file needs no second upload: `ringlift status` with the video's id shows how far it is, and \
-     --wait-timeout gives it longer";
+const LATER: &str = "do not upload the file again: `ringlift status` with the video's id shows its progress, and \
+     --wait-timeout extends the wait";
 const WAITING: &str = "wait for the video to be playable";
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Bounds the requests that polling takes from the account's limit.

@@ -195,7 +195,7 @@ impl Desk<'_> {
             let grace_ms = super::events::millis(grace);
             self.screen.event(&Event::Stopping { signal: interrupt.name(), grace_ms });
             self.screen.note(format_args!(
-                "{}: finishing the chunks under way, for at most {}; once more to end at once",
+                "{}: finishing the active chunks, for at most {}; send it again to stop immediately",
                 interrupt.name(),
                 humantime::format_duration(grace),
             ));
@@ -263,7 +263,7 @@ impl Desk<'_> {
         }
         let is_remembered = self.rules.memory == Memory::UntilTheEnd && self.settings.journal.is_some();
         if *files_failed > 0 && *files_done > 0 && is_remembered {
-            self.screen.note("the same command, given again, does not send what is there");
+            self.screen.note("run the same command again to upload only the failed files");
         }
     }
 }
@@ -309,12 +309,12 @@ pub(super) fn check_credentials(
     let has_key = !matches!(settings.credentials, Credentials::None);
     match (has_key, token) {
         (false, None) => Err(Failure::usage(
-            "no API key: set APIVIDEO_API_KEY or name its file with --api-key-file; \
-             or upload with an upload token, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
+            "no API key: set APIVIDEO_API_KEY or use --api-key-file; or upload with an upload token, in \
+             RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
         )),
-        (false, Some(_)) if after.verify || after.wait.is_some() => Err(Failure::usage(
-            "--verify and --wait ask the service about the video, which needs an API key beside the upload token",
-        )),
+        (false, Some(_)) if after.verify || after.wait.is_some() => {
+            Err(Failure::usage("--verify and --wait need an API key in addition to the upload token"))
+        }
         _ => Ok(()),
     }
 }

@@ -308,7 +308,7 @@ fn tell_done(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket> {
     let last = tell_other_names(desk, item, done);
     if uploaded.already {
         desk.screen.note(format_args!(
-            "{}: uploaded before, by a command that was interrupted; --force uploads it again",
+            "{}: uploaded before by an interrupted command; --force uploads it again",
             visible(&item.name)
         ));
         return last.or(event).or(result);
@@ -348,7 +348,7 @@ fn tell_other_names(desk: &Desk<'_>, item: &Item, done: &Done) -> Option<Ticket>
 /// Prints an id that could not be written to standard output and would otherwise be lost.
 fn tell_lost(desk: &Desk<'_>, item: &Item, video_id: &str) {
     let again = match desk.begun(item) {
-        Leftover::Begun { .. } => "; the same command, run again, gives the id",
+        Leftover::Begun { .. } => "; run the same command again to print the id",
         _ => "",
     };
     desk.screen.untold(format_args!(

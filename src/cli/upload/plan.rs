@@ -115,11 +115,11 @@ pub(super) fn items(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Item
     }
     if stdin == 0 && (args.way.name.is_some() || args.way.expected_size.is_some()) {
         return Err(Failure::usage(
-            "--name and --expected-size are about standard input: name `-` among the files",
+            "--name and --expected-size apply to standard input only: add `-` to the files",
         ));
     }
     if args.files.len() > 1 && args.destination.video_id.is_some() {
-        return Err(Failure::usage("--video-id names one video, which takes one file"));
+        return Err(Failure::usage("--video-id selects a single video, which takes a single file"));
     }
     let errand = Rc::new(Errand {
         video: args.description.video(),
@@ -153,14 +153,12 @@ fn merged(items: impl Iterator<Item = Item>) -> Vec<Item> {
 
 fn item(index: usize, file: &Path, way: &WayArgs, errand: &Rc<Errand>) -> Item {
     let errand = errand.clone();
-    match is_stdin(file) {
-        true => {
-            let name = way.name.clone().unwrap_or_else(|| "stdin".to_owned());
-            let (also, bytes) = (Vec::new(), errand.expected_bytes);
-            Item { index, name, also, id: None, input: Input::Stdin, bytes, errand }
-        }
-        false => Item::file(index, file, errand),
+    if !is_stdin(file) {
+        return Item::file(index, file, errand);
     }
+    let name = way.name.clone().unwrap_or_else(|| "stdin".to_owned());
+    let (also, bytes) = (Vec::new(), errand.expected_bytes);
+    Item { index, name, also, id: None, input: Input::Stdin, bytes, errand }
 }
 
 fn is_stdin(file: &Path) -> bool {
@@ -273,10 +271,9 @@ fn of_file(
 
 fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Declined>) -> String {
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
-    let delivery = match is_digested || settings.endpoint_url.starts_with("https:") {
-        true => Delivery::Tls,
-        false => Delivery::Plain,
-    };
+    let passes_through = is_digested || settings.endpoint_url.starts_with("https:");
+    // Digests, like TLS, need the bytes in this process, which rules out sendfile(2).
+    let delivery = if passes_through { Delivery::Tls } else { Delivery::Plain };
     let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };
     probe::choose(settings.reader, file, &circumstances).reader.to_string()
 }
