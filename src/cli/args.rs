@@ -1,4 +1,4 @@
-//! The command line: every subcommand and flag. Values are merged in [`settings`](super::settings).
+//! The command line: every subcommand and flag. Values are merged in [`config`](super::config).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::values::{self, Size};
 #[command(name = "ringlift", version, max_term_width = 100, after_help = PRECEDENCE)]
 pub(super) struct Cli {
     #[command(flatten)]
-    pub(super) global: Global,
+    pub(super) global: GlobalArgs,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -54,7 +54,7 @@ pub(super) enum Command {
 
 /// Flags that every command accepts.
 #[derive(Debug, Args)]
-pub(super) struct Global {
+pub(super) struct GlobalArgs {
     /// Set the URL of the service [default: https://ws.api.video]
     #[arg(long, global = true, value_name = "URL", value_parser = values::EndpointUrl, help_heading = SERVICE)]
     pub(super) endpoint_url: Option<String>,

@@ -12,12 +12,12 @@ use super::values::Size;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Timetable {
     /// Sorted by time; never empty.
-    slots: Vec<Slot>,
+    entries: Vec<TimetableEntry>,
 }
 
 /// A limit and the minute from which it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
+struct TimetableEntry {
     from: Minute,
     limit: Limit,
 }
@@ -32,7 +32,7 @@ struct Minute(u32);
 impl Timetable {
     /// Sets `bandwidth` to the limit for the current time.
     pub(super) fn apply(&self, bandwidth: &Bandwidth) {
-        let limit = match self.slots.as_slice() {
+        let limit = match self.entries.as_slice() {
             [only] => only.limit,
             _ => self.at(Minute::of(&Zoned::now())),
         };
@@ -45,14 +45,14 @@ impl Timetable {
 
     /// Returns the lowest limit.
     pub(super) fn least(&self) -> Limit {
-        self.slots.iter().filter_map(|slot| slot.limit).min()
+        self.entries.iter().filter_map(|entry| entry.limit).min()
     }
 
     /// Returns the limit of the latest entry that has started. Before the first entry of the week, that is
     /// the last entry of the previous week.
     fn at(&self, minute: Minute) -> Limit {
-        let begun = self.slots.iter().rfind(|slot| slot.from <= minute);
-        begun.or(self.slots.last()).and_then(|slot| slot.limit)
+        let begun = self.entries.iter().rfind(|entry| entry.from <= minute);
+        begun.or(self.entries.last()).and_then(|entry| entry.limit)
     }
 }
 
@@ -61,19 +61,19 @@ impl FromStr for Timetable {
 
     fn from_str(text: &str) -> Result<Timetable, String> {
         let words: Vec<&str> = text.split([' ', ';']).filter(|word| !word.is_empty()).collect();
-        let mut slots = match words.as_slice() {
+        let mut entries = match words.as_slice() {
             [] => return Err(GRAMMAR.to_owned()),
-            [only] if !only.contains(',') => vec![Slot { from: Minute(0), limit: limit(only)? }],
-            _ => words.into_iter().map(slots).collect::<Result<Vec<_>, _>>()?.concat(),
+            [only] if !only.contains(',') => vec![TimetableEntry { from: Minute(0), limit: limit(only)? }],
+            _ => words.into_iter().map(entries).collect::<Result<Vec<_>, _>>()?.concat(),
         };
         // The sort is stable: of two entries for the same minute, the later one in the text wins.
-        slots.sort_by_key(|slot| slot.from);
-        Ok(Timetable { slots })
+        entries.sort_by_key(|entry| entry.from);
+        Ok(Timetable { entries })
     }
 }
 
 /// Parses `08:00,512k` (every day) or `Mon-08:00,512k`.
-fn slots(word: &str) -> Result<Vec<Slot>, String> {
+fn entries(word: &str) -> Result<Vec<TimetableEntry>, String> {
     let (when, how_much) = word.split_once(',').ok_or_else(|| format!("`{word}`: {GRAMMAR}"))?;
     let limit = limit(how_much)?;
     let (days, time) = match when.split_once('-') {
@@ -84,7 +84,7 @@ fn slots(word: &str) -> Result<Vec<Slot>, String> {
         }
     };
     let minute = minute_of_day(time).ok_or_else(|| format!("`{time}` is no time of day: use HH:MM"))?;
-    Ok(days.map(|day| Slot { from: Minute(day * MINUTES_A_DAY + minute), limit }).collect())
+    Ok(days.map(|day| TimetableEntry { from: Minute(day * MINUTES_A_DAY + minute), limit }).collect())
 }
 
 /// Parses `10M`, `off` or `UP:DOWN`, and returns the limit for uploads.
@@ -144,7 +144,7 @@ mod tests {
 
     /// In KiB a second; 0 is none.
     fn kib_at(text: &str, when: &str) -> u64 {
-        let Slot { from, .. } = slots(&format!("{when},off")).unwrap()[0];
+        let TimetableEntry { from, .. } = entries(&format!("{when},off")).unwrap()[0];
         table(text).at(from).map_or(0, NonZeroU64::get) / 1024
     }
 

@@ -13,48 +13,48 @@ use ringlift::upload::journal::{
 use ringlift::wire::Plan;
 use ringlift::{Client, Error, ErrorKind};
 
-use super::args::{CleanArgs, Global};
-use super::events::{ErrorEvent, Event, Summary};
-use super::exit::{Exit, Failure};
+use super::args::{CleanArgs, GlobalArgs};
+use super::console::Console;
+use super::events::{ErrorEvent, JsonEvent, Summary};
+use super::exit::{CommandError, Exit};
 use super::journal;
-use super::screen::Screen;
-use super::{Ended, client};
+use super::{CommandResult, client};
 
-pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let path = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
     let mut journal = journal::open(&path)?;
     let entries = journal::entries(&mut journal)?;
     let (leftovers, kept): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| is_left_over(entry, args));
-    tell_kept(&kept, screen);
-    let endpoint = client::settings(global).endpoint_url;
-    let leftovers = only_here(leftovers, &endpoint, screen);
+    report_kept(&kept, console);
+    let endpoint = client::client_settings(global).endpoint_url;
+    let leftovers = only_here(leftovers, &endpoint, console);
     // Without a video to find or to delete, the command works without an API key.
     let client = leftovers.iter().any(is_at_service).then(|| client::connect(global)).transpose()?;
-    let (leftovers, mut exits) = find(leftovers, client.as_ref(), screen);
+    let (leftovers, mut exits) = find(leftovers, client.as_ref(), console);
     let Some(journal) = journal.as_mut().filter(|_| !leftovers.is_empty()) else {
         if exits.is_empty() {
-            screen.note("nothing to clean");
+            console.note("nothing to clean");
         }
         return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     };
     journal::show_with(
         leftovers.iter().map(|leftover| (&leftover.entry, leftover.video_id.as_deref())),
-        screen,
+        console,
     );
-    if !args.yes && !confirmed(&leftovers, &endpoint, screen)? {
-        screen.note("nothing was deleted");
+    if !args.yes && !confirmed(&leftovers, &endpoint, console)? {
+        console.note("nothing was deleted");
         return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     }
     exits.extend(leftovers.iter().filter_map(|leftover| {
-        let removed = remove(journal, leftover, client.as_ref(), screen);
-        removed.map_err(|failure| tell_failed(&failure, screen)).err()
+        let removed = remove(journal, leftover, client.as_ref(), console);
+        removed.map_err(|failure| report_failed(&failure, console)).err()
     }));
     Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }))
 }
 
 /// An upload that is not resumed, and its video at the service.
-struct Leftover {
+struct LeftoverUpload {
     entry: Entry,
     /// Id of the video to delete: one that this upload created, known from the response or found by its mark.
     video_id: Option<String>,
@@ -66,23 +66,27 @@ fn is_at_service(entry: &Entry) -> bool {
 }
 
 /// Looks up the video of each upload. An upload whose look-up fails stays in the journal for the next run.
-fn find(entries: Vec<Entry>, client: Option<&Client>, screen: &Screen) -> (Vec<Leftover>, Vec<Exit>) {
+fn find(entries: Vec<Entry>, client: Option<&Client>, console: &Console) -> (Vec<LeftoverUpload>, Vec<Exit>) {
     let (mut leftovers, mut exits) = (Vec::new(), Vec::new());
     for entry in entries {
         let video_id = match client {
-            Some(client) => client::block_on(to_delete(&entry, client, screen)),
+            Some(client) => client::block_on(to_delete(&entry, client, console)),
             None => Ok(None),
         };
         match video_id {
-            Ok(video_id) => leftovers.push(Leftover { entry, video_id }),
-            Err(failure) => exits.push(tell_failed(&failure, screen)),
+            Ok(video_id) => leftovers.push(LeftoverUpload { entry, video_id }),
+            Err(failure) => exits.push(report_failed(&failure, console)),
         }
     }
     (leftovers, exits)
 }
 
 /// Returns the id of the incomplete video of an upload.
-async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Option<String>, Failure> {
+async fn to_delete(
+    entry: &Entry,
+    client: &Client,
+    console: &Console,
+) -> Result<Option<String>, CommandError> {
     let video_id = match (entry.orphan(), entry.container.mark()) {
         (Some(video_id), _) => Some(video_id.to_owned()),
         (None, Some(mark)) => client.marked_video(mark).await?,
@@ -91,7 +95,7 @@ async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Op
     match video_id {
         // The process may have died after the last byte was stored and before the journal recorded it.
         Some(video_id) if state(entry, client, &video_id).await? == VideoState::Complete => {
-            note_complete(&video_id, screen);
+            note_complete(&video_id, console);
             Ok(None)
         }
         video_id => Ok(video_id),
@@ -137,8 +141,8 @@ fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
     }
 }
 
-fn note_complete(video_id: &str, screen: &Screen) {
-    screen.note(format_args!("video {video_id}: is complete, and stays at the service"));
+fn note_complete(video_id: &str, console: &Console) {
+    console.note(format_args!("video {video_id}: is complete, and stays at the service"));
 }
 
 /// Returns `true` if the upload cannot be resumed, or with `--all`, if no process is working on it.
@@ -155,17 +159,17 @@ fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
     }
 }
 
-fn tell_kept(kept: &[Entry], screen: &Screen) {
+fn report_kept(kept: &[Entry], console: &Console) {
     let resumable = kept.iter().filter(|entry| entry.is_resumable()).count();
     if resumable > 0 {
         let uploads = counted(resumable, "upload");
-        screen.note(format_args!("kept for `ringlift resume`: {uploads}; --all removes them too"));
+        console.note(format_args!("kept for `ringlift resume`: {uploads}; --all removes them too"));
     }
 }
 
 /// Returns the uploads whose video is at `endpoint`, and reports the others. A video can be deleted only at
 /// its own service.
-fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entry> {
+fn only_here(leftovers: Vec<Entry>, endpoint: &str, console: &Console) -> Vec<Entry> {
     let is_here = |entry: &Entry| !is_at_service(entry) || entry.is_at(endpoint);
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
     for entry in &elsewhere {
@@ -175,22 +179,22 @@ fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entr
             Some(video_id) => format!("video {video_id}"),
             None => format!("session {}: its video", entry.id),
         };
-        screen.note(format_args!("{what}: not deleted: {reason}"));
+        console.note(format_args!("{what}: not deleted: {reason}"));
         let file = journal::file(entry).map(|file| file.to_string_lossy());
-        screen.event(&Event::Skipped { session: entry.id, file: file.as_deref(), reason });
+        console.emit(&JsonEvent::Skipped { session: entry.id, file: file.as_deref(), reason });
     }
     here
 }
 
-fn confirmed(leftovers: &[Leftover], endpoint: &str, screen: &Screen) -> Result<bool, Failure> {
+fn confirmed(leftovers: &[LeftoverUpload], endpoint: &str, console: &Console) -> Result<bool, CommandError> {
     let videos = leftovers.iter().filter(|leftover| leftover.video_id.is_some()).count();
     let question = format!(
         "delete {} at {endpoint}, and remove {} from the journal?",
         counted(videos, "video"),
         counted(leftovers.len(), "upload"),
     );
-    screen.confirms(question).ok_or_else(|| {
-        Failure::usage(
+    console.confirm(question).ok_or_else(|| {
+        CommandError::usage(
             "nothing was deleted, because there is no terminal for the confirmation: use --yes to delete",
         )
     })
@@ -204,60 +208,64 @@ fn counted(count: usize, what: &str) -> String {
 /// upload if the deletion or the status request fails.
 fn remove(
     journal: &mut Journal,
-    leftover: &Leftover,
+    leftover: &LeftoverUpload,
     client: Option<&Client>,
-    screen: &Screen,
-) -> Result<(), Failure> {
+    console: &Console,
+) -> Result<(), CommandError> {
     let entry = &leftover.entry;
-    let Some(ticket) = still_left(journal, entry, screen)? else { return Ok(()) };
+    let Some(ticket) = still_left(journal, entry, console)? else { return Ok(()) };
     match (client, leftover.video_id.as_deref()) {
         (Some(client), Some(video_id)) => {
             let state = client::block_on(async { Ok(state(entry, client, video_id).await) })?;
             // Another host may have resumed the upload since the list was shown.
             match state.map_err(|error| error.with_video_id(video_id))? {
-                VideoState::Complete => note_complete(video_id, screen),
-                VideoState::Gone => note_gone(video_id, screen),
-                VideoState::Incomplete => delete(client, video_id, screen)?,
+                VideoState::Complete => note_complete(video_id, console),
+                VideoState::Gone => note_gone(video_id, console),
+                VideoState::Incomplete => delete(client, video_id, console)?,
             }
         }
-        _ if entry.may_have_strayed() => tell_strayed(entry, screen),
+        _ if entry.may_have_strayed() => report_strayed(entry, console),
         _ => {}
     }
     journal.forget(ticket).map_err(journal::unreadable)?;
-    screen.event(&Event::Forgotten { session: entry.id });
+    console.emit(&JsonEvent::Forgotten { session: entry.id });
     Ok(())
 }
 
-fn delete(client: &Client, video_id: &str, screen: &Screen) -> Result<(), Failure> {
+fn delete(client: &Client, video_id: &str, console: &Console) -> Result<(), CommandError> {
     match client::block_on(async { Ok(client.delete_video(video_id).await) })? {
         Ok(()) => {
-            screen.note(format_args!("video {video_id}: deleted"));
-            screen.event(&Event::Deleted { video_id: Some(video_id) });
+            console.note(format_args!("video {video_id}: deleted"));
+            console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => note_gone(video_id, screen),
+        Err(error) if error.kind() == ErrorKind::NotFound => note_gone(video_id, console),
         Err(error) => return Err(error.with_video_id(video_id).into()),
     }
     Ok(())
 }
 
-fn note_gone(video_id: &str, screen: &Screen) {
-    screen.note(format_args!("video {video_id}: was gone already"));
-    screen.event(&Event::Deleted { video_id: Some(video_id) });
+fn note_gone(video_id: &str, console: &Console) {
+    console.note(format_args!("video {video_id}: was gone already"));
+    console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
 }
 
 /// Reports a video that may exist without a known id or mark, so that the user can look for it.
-fn tell_strayed(entry: &Entry, screen: &Screen) {
+fn report_strayed(entry: &Entry, console: &Console) {
     let file = journal::file(entry).map(|file| file.to_string_lossy()).unwrap_or_default();
-    screen.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
-    screen.event(&Event::StrayVideo { file: &file, advice: STRAY_VIDEO });
+    console.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
+    console.emit(&JsonEvent::StrayVideo { file: &file, advice: STRAY_VIDEO });
 }
 
 /// Claims the journal entry. Returns `None` if the entry has changed since it was shown.
-fn still_left(journal: &mut Journal, entry: &Entry, screen: &Screen) -> Result<Option<Ticket>, Failure> {
+fn still_left(
+    journal: &mut Journal,
+    entry: &Entry,
+    console: &Console,
+) -> Result<Option<Ticket>, CommandError> {
     match journal.take(entry.id) {
         Ok(Some(ticket)) if *ticket.container() == entry.container => Ok(Some(ticket)),
         Ok(_) | Err(JournalError::Claimed { .. }) => {
-            screen.note(format_args!(
+            console.note(format_args!(
                 "session {}: skipped, because it has been resumed in the meantime",
                 entry.id
             ));
@@ -267,9 +275,9 @@ fn still_left(journal: &mut Journal, entry: &Entry, screen: &Screen) -> Result<O
     }
 }
 
-fn tell_failed(failure: &Failure, screen: &Screen) -> Exit {
-    screen.failure(failure);
-    screen.event(&Event::Failed { error: ErrorEvent::new(failure) });
+fn report_failed(failure: &CommandError, console: &Console) -> Exit {
+    console.print_error(failure);
+    console.emit(&JsonEvent::Failed { error: ErrorEvent::new(failure) });
     failure.exit()
 }
 

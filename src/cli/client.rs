@@ -13,12 +13,12 @@ use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Setting
 
 use zeroize::Zeroizing;
 
-use super::args::Global;
-use super::exit::Failure;
+use super::args::GlobalArgs;
+use super::exit::CommandError;
 use super::proxy;
 
 /// Returns the library's settings from the global flags, without credentials.
-pub(super) fn settings(global: &Global) -> Settings {
+pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
     let mut settings = Settings::default();
     settings.sigbus = Sigbus::Ours;
     settings.redactor = global.redactor.clone();
@@ -56,15 +56,15 @@ pub(super) fn settings(global: &Global) -> Settings {
 }
 
 /// Returns a client that uses the API key.
-pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
-    proxy::mention(global);
-    let mut settings = settings(global);
-    settings.credentials = Credentials::ApiKey(needed_key(global)?);
+pub(super) fn connect(global: &GlobalArgs) -> Result<Client, CommandError> {
+    proxy::warn_if_set(global);
+    let mut settings = client_settings(global);
+    settings.credentials = Credentials::ApiKey(required_key(global)?);
     open(settings)
 }
 
 /// Returns a client with these settings. Sends nothing.
-pub(super) fn open(settings: Settings) -> Result<Client, Failure> {
+pub(super) fn open(settings: Settings) -> Result<Client, CommandError> {
     tracing::debug!(?settings, "settings");
     let has_secret = !matches!(settings.credentials, Credentials::None);
     let is_exposed = has_secret && is_plain_and_remote(&settings.endpoint_url);
@@ -80,12 +80,12 @@ fn is_plain_and_remote(url: &str) -> bool {
 }
 
 /// Returns the API key, or an error that explains how to provide it.
-pub(super) fn needed_key(global: &Global) -> Result<Secret, Failure> {
-    key(global)?.ok_or_else(|| Failure::usage("no API key: set APIVIDEO_API_KEY or use --api-key-file"))
+pub(super) fn required_key(global: &GlobalArgs) -> Result<Secret, CommandError> {
+    key(global)?.ok_or_else(|| CommandError::usage("no API key: set APIVIDEO_API_KEY or use --api-key-file"))
 }
 
 /// Returns the API key, or `None` if none was given.
-pub(super) fn key(global: &Global) -> Result<Option<Secret>, Failure> {
+pub(super) fn key(global: &GlobalArgs) -> Result<Option<Secret>, CommandError> {
     match (&global.api_key_file, &global.api_key) {
         (Some(path), _) => secret_file(path, "API key").map(Some),
         (None, Some(key)) => secret(key.reveal(), API_KEY, "API key").map(Some),
@@ -94,29 +94,29 @@ pub(super) fn key(global: &Global) -> Result<Option<Secret>, Failure> {
 }
 
 /// Reads a secret from a file that contains nothing else.
-pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, Failure> {
-    let failed = |error| Failure::io(format!("read {}", path.display()), error);
+pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, CommandError> {
+    let failed = |error| CommandError::io(format!("read {}", path.display()), error);
     let mut bytes = Zeroizing::new(Vec::new());
     let file = fs::File::open(path).map_err(failed)?;
-    file.take(MOST_SECRET_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(MAX_SECRET_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     let Ok(text) = std::str::from_utf8(&bytes) else {
         let why = format!("{}: the {name} is not UTF-8; save the file as UTF-8 or ASCII", path.display());
-        return Err(Failure::usage(why));
+        return Err(CommandError::usage(why));
     };
     secret(text, path.display(), name)
 }
 
 /// Parses a secret. `place` names its origin in errors.
-fn secret(text: &str, place: impl Display, name: &str) -> Result<Secret, Failure> {
-    Secret::parse(text).map_err(|flaw| Failure::usage(format!("{place}: the {name} {flaw}")))
+fn secret(text: &str, place: impl Display, name: &str) -> Result<Secret, CommandError> {
+    Secret::parse(text).map_err(|flaw| CommandError::usage(format!("{place}: the {name} {flaw}")))
 }
 
 /// Runs a future to completion on the current thread.
-pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::io("start the runtime", error))?;
+        .map_err(|error| CommandError::io("start the runtime", error))?;
     let ended = runtime.block_on(future);
     // Do not wait for a blocking thread: a file system that does not respond may hold it forever.
     runtime.shutdown_background();
@@ -127,7 +127,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 pub(super) const API_KEY: &str = "APIVIDEO_API_KEY";
 
 /// Exceeds the length of every secret. A device file given by mistake has no end.
-const MOST_SECRET_BYTES: u64 = 64 * 1024;
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// Window for `--min-speed`: long enough that one slow moment is not a slow connection.
 pub(super) const MIN_SPEED_WINDOW: Duration = Duration::from_secs(30);

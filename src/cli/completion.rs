@@ -2,13 +2,13 @@
 
 use clap::CommandFactory;
 
-use super::Ended;
+use super::CommandResult;
 use super::args::{Cli, CompletionArgs};
-use super::screen::Screen;
+use super::console::Console;
 
-pub(super) fn run(args: &CompletionArgs, screen: &Screen) -> Ended {
+pub(super) fn run(args: &CompletionArgs, console: &Console) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ringlift", &mut script);
-    screen.text(&script);
+    console.text(&script);
     Ok(None)
 }

@@ -15,7 +15,7 @@ use ringlift::source::SourceError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::exit::Failure;
+use super::exit::CommandError;
 
 /// Digest of a file, computed on its own thread while the file is being sent.
 pub(super) struct FileDigest {
@@ -27,7 +27,7 @@ pub(super) struct FileDigest {
 
 impl FileDigest {
     /// Starts to read the file. Dropping the value stops the thread.
-    pub(super) fn start(path: &Path) -> Result<FileDigest, Failure> {
+    pub(super) fn start(path: &Path) -> Result<FileDigest, CommandError> {
         let (reply, answer) = oneshot::channel();
         let (read, path) = (Arc::<AtomicU64>::default(), path.to_owned());
         let (counter, file) = (read.clone(), path.clone());
@@ -39,17 +39,17 @@ impl FileDigest {
         thread::Builder::new()
             .name("ringlift-sha256".to_owned())
             .spawn(compute)
-            .map_err(|error| Failure::io("start the thread that computes the SHA-256", error))?;
+            .map_err(|error| CommandError::io("start the thread that computes the SHA-256", error))?;
         Ok(FileDigest { answer, read, path })
     }
 
     /// Returns the digest in hex. Fails if no byte was read for `silence`.
-    pub(super) async fn finish(mut self, silence: Duration) -> Result<String, Failure> {
+    pub(super) async fn finish(mut self, silence: Duration) -> Result<String, CommandError> {
         let gone = |_| Err(io::Error::other("the thread has exited"));
         let mut read = self.read.load(Ordering::Relaxed);
         loop {
             if let Ok(digest) = timeout(silence, &mut self.answer).await {
-                let failed = |error| Failure::io("compute the SHA-256 of the file", error);
+                let failed = |error| CommandError::io("compute the SHA-256 of the file", error);
                 return digest.unwrap_or_else(gone).map_err(failed);
             }
             let now = self.read.load(Ordering::Relaxed);
@@ -79,7 +79,7 @@ fn of_file(path: &Path, counter: &AtomicU64, given_up: impl Fn() -> bool) -> io:
     }
 }
 
-/// Digest of the bytes that pass through a [`Digesting`] reader.
+/// Digest of the bytes that pass through a [`HashingReader`] reader.
 #[derive(Clone)]
 pub(super) struct StreamDigest(Arc<Mutex<Context>>);
 
@@ -94,18 +94,18 @@ impl StreamDigest {
         hex(context.finish().as_ref())
     }
 
-    pub(super) fn over<R: Read>(&self, reader: R) -> Digesting<R> {
-        Digesting { reader, digest: self.clone() }
+    pub(super) fn over<R: Read>(&self, reader: R) -> HashingReader<R> {
+        HashingReader { reader, digest: self.clone() }
     }
 }
 
 /// A reader that hashes the bytes it returns.
-pub(super) struct Digesting<R> {
+pub(super) struct HashingReader<R> {
     reader: R,
     digest: StreamDigest,
 }
 
-impl<R: Read> Read for Digesting<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buf)?;
         self.digest.0.lock().unwrap_or_else(PoisonError::into_inner).update(&buf[..read]);

@@ -11,24 +11,24 @@ use ringlift::wire::Addressing;
 use ringlift::{Client, Happening, Progress, Refusal, Uploaded};
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::usage::Usage;
 
 /// One line of JSON output.
 #[derive(Debug, Serialize)]
-pub(super) struct Line<'a> {
+pub(super) struct JsonLine<'a> {
     schema: u8,
     #[serde(flatten)]
-    event: &'a Event<'a>,
+    event: &'a JsonEvent<'a>,
     /// Bytes of the file's name in base64, if the name is not UTF-8 and `file` is only an approximation.
     #[serde(skip_serializing_if = "Option::is_none")]
     file_bytes: Option<String>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> JsonLine<'a> {
     /// Creates a line. `name` is the file's name in bytes if it is not UTF-8.
-    pub(super) fn new(event: &'a Event<'a>, name: Option<&[u8]>) -> Line<'a> {
-        Line { schema: SCHEMA, event, file_bytes: name.map(|name| BASE64_STANDARD.encode(name)) }
+    pub(super) fn new(event: &'a JsonEvent<'a>, name: Option<&[u8]>) -> JsonLine<'a> {
+        JsonLine { schema: SCHEMA, event, file_bytes: name.map(|name| BASE64_STANDARD.encode(name)) }
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn odd_name(path: &Path) -> Option<&[u8]> {
 /// An event for programs that read the output.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub(super) enum Event<'a> {
+pub(super) enum JsonEvent<'a> {
     /// The plan of a file.
     Planned(Planned),
     /// The id of a file's video is known.
@@ -108,7 +108,7 @@ pub(super) enum Event<'a> {
     /// One row of the demonstration.
     Way {
         #[serde(flatten)]
-        row: &'a super::demo::Row,
+        row: &'a super::demo::DemoResult,
     },
     /// The command failed.
     Failed {
@@ -183,21 +183,21 @@ pub(super) struct Retry<'a> {
     pub(super) fate_unknown: bool,
 }
 
-impl<'a> Event<'a> {
+impl<'a> JsonEvent<'a> {
     /// Converts an event of the library. Returns `None` for an event that this program does not know.
-    pub(super) fn of(file: &'a str, happening: &'a Happening) -> Option<Event<'a>> {
+    pub(super) fn of(file: &'a str, happening: &'a Happening) -> Option<JsonEvent<'a>> {
         Some(match happening {
             Happening::Resumed { video_id, chunks, bytes } => {
-                Event::Resumed { file, video_id, chunks: *chunks, bytes: *bytes }
+                JsonEvent::Resumed { file, video_id, chunks: *chunks, bytes: *bytes }
             }
-            Happening::ChunkDone { index, bytes, attempt, elapsed } => Event::ChunkDone {
+            Happening::ChunkDone { index, bytes, attempt, elapsed } => JsonEvent::ChunkDone {
                 file,
                 index: *index,
                 bytes: *bytes,
                 attempt: *attempt,
                 elapsed_ms: millis(*elapsed),
             },
-            Happening::Retry { index, attempt, why, delay, fate } => Event::Retry(Retry {
+            Happening::Retry { index, attempt, why, delay, fate } => JsonEvent::Retry(Retry {
                 file,
                 index: *index,
                 attempt: *attempt,
@@ -208,20 +208,20 @@ impl<'a> Event<'a> {
                 fate_unknown: *fate == Fate::Unknown,
             }),
             Happening::Throttled { class, why, delay } => {
-                Event::Throttled { file, class: class.name(), why: why.name(), delay_ms: millis(*delay) }
+                JsonEvent::Throttled { file, class: class.name(), why: why.name(), delay_ms: millis(*delay) }
             }
             Happening::StatusAsked { video_id, reason } => {
-                Event::StatusAsked { file, video_id, why: reason.name() }
+                JsonEvent::StatusAsked { file, video_id, why: reason.name() }
             }
-            Happening::SourceTouched { change } => Event::SourceTouched { file, change: change.name() },
+            Happening::SourceTouched { change } => JsonEvent::SourceTouched { file, change: change.name() },
             Happening::Proved { video_id, chunks, bytes } => {
-                Event::Proved { file, video_id, chunks: *chunks, bytes: *bytes }
+                JsonEvent::Proved { file, video_id, chunks: *chunks, bytes: *bytes }
             }
             Happening::BeginsAnew { video_id, why } => {
-                Event::BeginsAnew { file, video_id: video_id.as_deref(), why }
+                JsonEvent::BeginsAnew { file, video_id: video_id.as_deref(), why }
             }
-            Happening::StrayVideo => Event::StrayVideo { file, advice: STRAY_VIDEO },
-            Happening::Missed { count } => Event::Missed { file, events: *count },
+            Happening::StrayVideo => JsonEvent::StrayVideo { file, advice: STRAY_VIDEO },
+            Happening::Missed { count } => JsonEvent::Missed { file, events: *count },
             // The library's enum may grow.
             _ => return None,
         })
@@ -292,9 +292,9 @@ impl ErrorEvent {
         ErrorEvent { video_id: self.video_id.or(video_id.map(str::to_owned)), ..self }
     }
 
-    pub(super) fn new(failure: &Failure) -> ErrorEvent {
+    pub(super) fn new(failure: &CommandError) -> ErrorEvent {
         let library = match failure {
-            Failure::Library(error) => Some(error),
+            CommandError::Library(error) => Some(error),
             _ => None,
         };
         ErrorEvent {
@@ -359,13 +359,13 @@ mod tests {
 
     use super::*;
 
-    fn line(event: &Event<'_>) -> Value {
-        to_value(Line::new(event, None)).unwrap()
+    fn line(event: &JsonEvent<'_>) -> Value {
+        to_value(JsonLine::new(event, None)).unwrap()
     }
 
     #[test]
     fn every_line_names_its_schema_and_its_event() {
-        let stopping = Event::Stopping { signal: "SIGINT", grace_ms: 30_000 };
+        let stopping = JsonEvent::Stopping { signal: "SIGINT", grace_ms: 30_000 };
         let expected = json!({"schema": 1, "event": "stopping", "signal": "SIGINT", "grace_ms": 30000});
         assert_eq!(line(&stopping), expected);
     }
@@ -377,16 +377,16 @@ mod tests {
             "schema": 1, "event": "summary", "exit_code": 5, "video_id": null, "bytes": 0, "files_done": 0,
             "files_failed": 0, "retries": 3, "resent_bytes": 0, "elapsed_ms": 0,
         });
-        assert_eq!(line(&Event::Summary(&summary)), expected);
+        assert_eq!(line(&JsonEvent::Summary(&summary)), expected);
         let hashed = Summary { sha256: Some("ab".to_owned()), ..summary };
-        assert_eq!(line(&Event::Summary(&hashed))["sha256"], "ab");
+        assert_eq!(line(&JsonEvent::Summary(&hashed))["sha256"], "ab");
     }
 
     #[test]
     fn a_failure_says_what_kind_it_is_and_which_video_it_left() {
         let error = Error::new(ErrorKind::Connect, "create the video").with_video_id("vi1");
-        let error = ErrorEvent::new(&Failure::from(error));
-        let event = line(&Event::FileFailed { file: "a.mp4", elapsed_ms: 7, resumable: true, error });
+        let error = ErrorEvent::new(&CommandError::from(error));
+        let event = line(&JsonEvent::FileFailed { file: "a.mp4", elapsed_ms: 7, resumable: true, error });
         assert_eq!((&event["event"], &event["file"]), (&json!("file_failed"), &json!("a.mp4")));
         assert_eq!((&event["video_id"], &event["resumable"]), (&json!("vi1"), &json!(true)));
         assert_eq!(

@@ -26,7 +26,7 @@ pub(super) enum Exit {
     /// A temporary failure: the same command may succeed later.
     Temporary,
     /// The file or the video is not in the expected state.
-    Unsuited,
+    StateMismatch,
     /// The request is not permitted.
     NotAllowed,
     /// A signal ended the command.
@@ -54,7 +54,7 @@ impl Exit {
             Exit::NoSuchVideo => 3,
             Exit::NoSuchFile => 4,
             Exit::Temporary => 5,
-            Exit::Unsuited => 6,
+            Exit::StateMismatch => 6,
             Exit::NotAllowed => 7,
             Exit::Interrupted(Interrupt::Hup) => 129,
             Exit::Interrupted(Interrupt::Int) => 130,
@@ -98,7 +98,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::SourceChanged
             | ErrorKind::PlanImpossible
             | ErrorKind::AlreadyFilled
-            | ErrorKind::AlreadySent => Exit::Unsuited,
+            | ErrorKind::AlreadySent => Exit::StateMismatch,
             ErrorKind::NotAuthorized | ErrorKind::Untrusted => Exit::NotAllowed,
             ErrorKind::SourceUnreadable
             | ErrorKind::Refused
@@ -116,7 +116,7 @@ impl From<ErrorKind> for Exit {
 
 /// Error of a command, or of one of its files.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CommandError {
     /// A message of clap, including help and version.
     Clap(clap::Error),
     /// An invalid flag, variable or config file.
@@ -131,35 +131,35 @@ pub(super) enum Failure {
     Interrupted(Interrupt),
 }
 
-impl Failure {
-    pub(super) fn usage(why: impl Into<String>) -> Failure {
-        Failure::Usage(why.into())
+impl CommandError {
+    pub(super) fn usage(why: impl Into<String>) -> CommandError {
+        CommandError::Usage(why.into())
     }
 
-    pub(super) fn io(doing: impl Into<String>, error: io::Error) -> Failure {
-        Failure::Io(doing.into(), error)
+    pub(super) fn io(doing: impl Into<String>, error: io::Error) -> CommandError {
+        CommandError::Io(doing.into(), error)
     }
 
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Failure::Clap(error) if !error.use_stderr() => Exit::Done,
-            Failure::Clap(_) | Failure::Usage(_) => Exit::Usage,
-            Failure::Library(error) => error.kind().into(),
-            Failure::Io(_, error) if error.kind() == io::ErrorKind::NotFound => Exit::NoSuchFile,
-            Failure::Io(..) => Exit::Failed,
-            Failure::Other(exit, _) => *exit,
-            Failure::Interrupted(interrupt) => Exit::Interrupted(*interrupt),
+            CommandError::Clap(error) if !error.use_stderr() => Exit::Done,
+            CommandError::Clap(_) | CommandError::Usage(_) => Exit::Usage,
+            CommandError::Library(error) => error.kind().into(),
+            CommandError::Io(_, error) if error.kind() == io::ErrorKind::NotFound => Exit::NoSuchFile,
+            CommandError::Io(..) => Exit::Failed,
+            CommandError::Other(exit, _) => *exit,
+            CommandError::Interrupted(interrupt) => Exit::Interrupted(*interrupt),
         }
     }
 
     /// Returns the stable name of the kind for JSON output.
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Failure::Clap(_) | Failure::Usage(_) => "usage",
-            Failure::Library(error) => error.kind().name(),
-            Failure::Io(..) => "io",
-            Failure::Other(..) => "failed",
-            Failure::Interrupted(_) => "interrupted",
+            CommandError::Clap(_) | CommandError::Usage(_) => "usage",
+            CommandError::Library(error) => error.kind().name(),
+            CommandError::Io(..) => "io",
+            CommandError::Other(..) => "failed",
+            CommandError::Interrupted(_) => "interrupted",
         }
     }
 
@@ -168,7 +168,7 @@ impl Failure {
         let mut causes = Vec::new();
         let mut above = self.to_string();
         let mut next = match self {
-            Failure::Library(error) => error.source(),
+            CommandError::Library(error) => error.source(),
             _ => None,
         };
         while let Some(cause) = next {
@@ -185,7 +185,7 @@ impl Failure {
     /// Returns the explanation of the service's refusal.
     pub(super) fn meaning(&self) -> Option<&str> {
         match self {
-            Failure::Library(error) => error.meaning(),
+            CommandError::Library(error) => error.meaning(),
             _ => None,
         }
     }
@@ -193,10 +193,12 @@ impl Failure {
     /// Returns the suggested action.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {
-            Failure::Library(error) if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) => {
+            CommandError::Library(error)
+                if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) =>
+            {
                 Some(UNTRUSTED)
             }
-            Failure::Library(error) => error.advice(),
+            CommandError::Library(error) => error.advice(),
             _ => None,
         }
     }
@@ -208,14 +210,14 @@ fn is_tls_refused(error: &Error) -> bool {
     matches!(refused, Some(TransportError::TlsRefused { .. }))
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Clap(error) => error.fmt(f),
-            Failure::Usage(why) | Failure::Other(_, why) => f.write_str(why),
-            Failure::Library(error) => error.fmt(f),
-            Failure::Io(doing, error) => write!(f, "could not {doing}: {error}"),
-            Failure::Interrupted(interrupt) => write!(f, "ended by {}", interrupt.name()),
+            CommandError::Clap(error) => error.fmt(f),
+            CommandError::Usage(why) | CommandError::Other(_, why) => f.write_str(why),
+            CommandError::Library(error) => error.fmt(f),
+            CommandError::Io(doing, error) => write!(f, "could not {doing}: {error}"),
+            CommandError::Interrupted(interrupt) => write!(f, "ended by {}", interrupt.name()),
         }
     }
 }
@@ -239,15 +241,15 @@ impl Interrupt {
     }
 }
 
-impl From<clap::Error> for Failure {
-    fn from(error: clap::Error) -> Failure {
-        Failure::Clap(error)
+impl From<clap::Error> for CommandError {
+    fn from(error: clap::Error) -> CommandError {
+        CommandError::Clap(error)
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Library(error)
+impl From<Error> for CommandError {
+    fn from(error: Error) -> CommandError {
+        CommandError::Library(error)
     }
 }
 
@@ -323,7 +325,8 @@ mod tests {
     #[test]
     fn causes_that_repeat_what_was_said_are_left_out() {
         let inner = Error::new(ErrorKind::Connect, "reach it").with_source(io::Error::other("refused"));
-        let failure = Failure::from(Error::new(ErrorKind::Connect, "create the video").with_source(inner));
+        let failure =
+            CommandError::from(Error::new(ErrorKind::Connect, "create the video").with_source(inner));
         assert_eq!(failure.causes(), ["could not reach it: the service cannot be reached", "refused"]);
     }
 }

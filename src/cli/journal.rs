@@ -10,11 +10,11 @@ use ringlift::Error;
 use ringlift::upload::journal::{Container, Destination, Entry, Journal, JournalError, Source, Standing};
 use serde::Serialize;
 
-use super::args::Global;
-use super::events::{self, Event, odd_name};
-use super::exit::Failure;
-use super::names::{quoted, visible};
-use super::screen::Screen;
+use super::args::GlobalArgs;
+use super::console::Console;
+use super::escape::{quoted, visible};
+use super::events::{self, JsonEvent, odd_name};
+use super::exit::CommandError;
 use super::table::{Align, Table};
 
 /// Returns the path of the journal, or `None` if neither a path was given nor a state directory exists.
@@ -50,7 +50,7 @@ pub(super) fn warn_of_none() {
 }
 
 /// Opens an existing journal. Returns `None` if there is none, and creates none.
-pub(super) fn open(path: &Path) -> Result<Option<Journal>, Failure> {
+pub(super) fn open(path: &Path) -> Result<Option<Journal>, CommandError> {
     match path.try_exists() {
         Ok(false) => Ok(None),
         Ok(true) | Err(_) => Journal::open(path).map(Some).map_err(unreadable),
@@ -58,12 +58,12 @@ pub(super) fn open(path: &Path) -> Result<Option<Journal>, Failure> {
 }
 
 /// Returns all sessions.
-pub(super) fn entries(journal: &mut Option<Journal>) -> Result<Vec<Entry>, Failure> {
+pub(super) fn entries(journal: &mut Option<Journal>) -> Result<Vec<Entry>, CommandError> {
     journal.as_mut().map_or(Ok(Vec::new()), |journal| journal.entries().map_err(unreadable))
 }
 
 /// Returns all sessions of a journal that may be on a read-only file system.
-pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, Failure> {
+pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, CommandError> {
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(Vec::new());
     }
@@ -74,27 +74,27 @@ pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, Failure> {
     .map_err(unreadable)
 }
 
-pub(super) fn unreadable(error: JournalError) -> Failure {
+pub(super) fn unreadable(error: JournalError) -> CommandError {
     Error::from(error).doing("read the journal").into()
 }
 
-pub(super) fn nowhere() -> Failure {
-    Failure::usage("there is no state directory for the journal: give a journal with --journal")
+pub(super) fn nowhere() -> CommandError {
+    CommandError::usage("there is no state directory for the journal: give a journal with --journal")
 }
 
 /// Prints sessions as a table, or as JSON events.
-pub(super) fn show<'a>(entries: impl IntoIterator<Item = &'a Entry>, screen: &Screen) {
-    show_with(entries.into_iter().map(|entry| (entry, None)), screen);
+pub(super) fn show<'a>(entries: impl IntoIterator<Item = &'a Entry>, console: &Console) {
+    show_with(entries.into_iter().map(|entry| (entry, None)), console);
 }
 
 /// Prints sessions, some of them with the id of a video that was found by its mark.
 pub(super) fn show_with<'a>(
     entries: impl IntoIterator<Item = (&'a Entry, Option<&'a str>)>,
-    screen: &Screen,
+    console: &Console,
 ) {
     let mut entries = entries.into_iter().peekable();
     if entries.peek().is_none() {
-        return screen.note("the journal is empty");
+        return console.note("the journal is empty");
     }
     let mut table = Table::new([
         ("FILE", Align::Left),
@@ -108,9 +108,9 @@ pub(super) fn show_with<'a>(
         let mut session = SessionEvent::new(entry);
         session.video_id = session.video_id.or(found);
         table.row(session.cells());
-        let _ = screen.event_about(file(entry).and_then(odd_name), &Event::Session(session));
+        let _ = console.emit_for_file(file(entry).and_then(odd_name), &JsonEvent::Session(session));
     }
-    screen.result(table);
+    console.result(table);
 }
 
 /// A session as a JSON event.
@@ -208,7 +208,7 @@ fn time(at: SystemTime) -> String {
 pub(super) struct ResumeCommand(String);
 
 impl ResumeCommand {
-    pub(super) fn new(journal: Option<&Path>, global: &Global) -> ResumeCommand {
+    pub(super) fn new(journal: Option<&Path>, global: &GlobalArgs) -> ResumeCommand {
         let ca_certs = global.ca_cert.iter().map(|path| ("--ca-cert", path.as_path()));
         let paths = [
             ("--journal", journal),

@@ -2,11 +2,11 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::args::Global;
-use super::screen::Screen;
+use super::args::GlobalArgs;
+use super::console::Console;
 
 /// Starts the log at the level that `-v` and `-q` select; warnings by default.
-pub(super) fn start(global: &Global, screen: &Screen) {
+pub(super) fn start(global: &GlobalArgs, console: &Console) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
         (false, 0) => "warn",
@@ -14,7 +14,7 @@ pub(super) fn start(global: &Global, screen: &Screen) {
         (false, 2) => "debug",
         (false, _) => "trace",
     };
-    let writer = screen.clone();
+    let writer = console.clone();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(format!("warn,ringlift={level}")))
         .with_ansi(false)

@@ -10,8 +10,8 @@ use std::path::{Component, Path};
 /// `proc` and `sys`.
 pub(super) fn for_streams(root: &Path, least: u64) -> u64 {
     let room = [available(root), limit(root)].into_iter().flatten().min();
-    let share = room.map_or(MOST_BYTES, |room| room / SHARE);
-    share.min(MOST_BYTES).max(least)
+    let share = room.map_or(MAX_BYTES, |room| room / SHARE);
+    share.min(MAX_BYTES).max(least)
 }
 
 /// Returns `MemAvailable` (proc_meminfo(5)).
@@ -67,7 +67,7 @@ fn read_limits(group: &Path, files: &[&str]) -> Vec<u64> {
     files.iter().filter_map(read).collect()
 }
 
-const MOST_BYTES: u64 = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 /// Leaves room for connections, TLS and the kernel's own pages.
 const SHARE: u64 = 4;
 

@@ -3,29 +3,28 @@
 //! Results go to standard output, as text or as JSON events (`--json`); everything else goes to standard
 //! error. Uses only the public names of the library.
 
-mod agreement;
 mod args;
 mod bandwidth;
-mod bar;
 mod clean;
 mod client;
 mod completion;
+mod config;
+mod console;
 mod demo;
 mod digest;
+mod escape;
 mod events;
 mod exit;
 mod journal;
 mod logging;
 mod man;
 mod memory;
-mod names;
 mod output;
+mod progress_bar;
 mod proxy;
 mod resume;
-mod screen;
 mod secrets;
 mod serve;
-mod settings;
 mod signals;
 mod status;
 mod table;
@@ -33,6 +32,7 @@ mod token;
 mod upload;
 mod upload_args;
 mod usage;
+mod validate;
 mod values;
 mod video;
 
@@ -42,9 +42,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use args::{Cli, Command};
-use events::{ErrorEvent, Event, Summary};
-use exit::{Exit, Failure};
-use screen::Screen;
+use console::Console;
+use events::{ErrorEvent, JsonEvent, Summary};
+use exit::{CommandError, Exit};
 
 /// Runs the command line and returns the exit code.
 pub(crate) fn run() -> ExitCode {
@@ -52,85 +52,85 @@ pub(crate) fn run() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let environment = |name: &str| std::env::var_os(name);
     let redactor = secrets::known(&argv, |name| environment(name)?.into_string().ok());
-    match settings::parse(&argv, environment) {
+    match config::parse(&argv, environment) {
         Ok(mut cli) => {
             cli.global.redactor = redactor;
-            let screen = Screen::new(&cli.global);
-            logging::start(&cli.global, &screen);
-            show_panics(&screen);
-            let ended = signals::start(&screen).and_then(|()| unless_it_panics(|| dispatch(&cli, &screen)));
-            end(ended, &screen, started)
+            let console = Console::new(&cli.global);
+            logging::start(&cli.global, &console);
+            show_panics(&console);
+            let ended = signals::start(&console).and_then(|()| unless_it_panics(|| dispatch(&cli, &console)));
+            end(ended, &console, started)
         }
-        Err(Failure::Clap(error)) if !error.use_stderr() => {
-            let screen = Screen::before_settings(false, redactor);
-            screen.help(&error);
-            leave(Exit::Done, &screen)
+        Err(CommandError::Clap(error)) if !error.use_stderr() => {
+            let console = Console::before_settings(false, redactor);
+            console.help(&error);
+            leave(Exit::Done, &console)
         }
         Err(failure) => {
-            let screen = Screen::before_settings(settings::wants_json(&argv, environment), redactor);
-            end(Err(failure), &screen, started)
+            let console = Console::before_settings(config::wants_json(&argv, environment), redactor);
+            end(Err(failure), &console, started)
         }
     }
 }
 
 /// Sends panic messages through the output queue, so that they are redacted and never block.
-fn show_panics(screen: &Screen) {
-    let screen = screen.clone();
-    panic::set_hook(Box::new(move |panic| screen.untold(format_args!("a thread {panic}"))));
+fn show_panics(console: &Console) {
+    let console = console.clone();
+    panic::set_hook(Box::new(move |panic| console.alert(format_args!("a thread {panic}"))));
 }
 
 /// Turns a panic of the command into an error, so that the summary is still written.
-fn unless_it_panics(command: impl FnOnce() -> Ended) -> Ended {
+fn unless_it_panics(command: impl FnOnce() -> CommandResult) -> CommandResult {
     panic::catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
         let why = "the command panicked: this is a bug, please report it with this message";
-        Err(Failure::Other(Exit::Failed, why.to_owned()))
+        Err(CommandError::Other(Exit::Failed, why.to_owned()))
     })
 }
 
 /// Result of a command: a summary, or `None` for a command whose output is a text for other programs.
-type Ended = Result<Option<Summary>, Failure>;
+type CommandResult = Result<Option<Summary>, CommandError>;
 
-fn dispatch(cli: &Cli, screen: &Screen) -> Ended {
+fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
-        Command::Upload(args) => upload::run(args, global, screen),
-        Command::Resume(args) => resume::run(args, global, screen),
-        Command::Clean(args) => clean::run(args, global, screen),
-        Command::Demo(args) => demo::run(args, screen),
-        Command::Serve(args) => serve::run(args, global, screen),
-        Command::Status(args) => status::run(args, global, screen),
-        Command::Video(command) => video::run(command, global, screen),
-        Command::Token(command) => token::run(command, global, screen),
-        Command::Completion(args) => completion::run(args, screen),
-        Command::Man(args) => man::run(args, screen),
+        Command::Upload(args) => upload::run(args, global, console),
+        Command::Resume(args) => resume::run(args, global, console),
+        Command::Clean(args) => clean::run(args, global, console),
+        Command::Demo(args) => demo::run(args, console),
+        Command::Serve(args) => serve::run(args, global, console),
+        Command::Status(args) => status::run(args, global, console),
+        Command::Video(command) => video::run(command, global, console),
+        Command::Token(command) => token::run(command, global, console),
+        Command::Completion(args) => completion::run(args, console),
+        Command::Man(args) => man::run(args, console),
     }
 }
 
 /// Reports the error if there is one, writes the summary and returns the exit code.
-fn end(ended: Ended, screen: &Screen, started: Instant) -> ExitCode {
+fn end(ended: CommandResult, console: &Console, started: Instant) -> ExitCode {
     let mut summary = match ended {
-        Ok(None) => return leave(Exit::Done, screen),
+        Ok(None) => return leave(Exit::Done, console),
         Ok(Some(summary)) => summary,
         Err(failure) => {
-            screen.failure(&failure);
-            screen.event(&Event::Failed { error: ErrorEvent::new(&failure) });
+            console.print_error(&failure);
+            console.emit(&JsonEvent::Failed { error: ErrorEvent::new(&failure) });
             Summary { exit: failure.exit(), ..Summary::default() }
         }
     };
     let (exit, client) = (summary.exit, summary.client.take());
     let elapsed_ms = events::millis(started.elapsed());
     let summary = Summary { exit_code: exit.code(), elapsed_ms, ..summary };
-    screen.end(&summary);
+    console.write_summary(&summary);
     // Dropped after the summary: joining the engine may have to wait for a thread that is blocked in the
     // kernel.
     drop(client);
-    leave(exit, screen)
+    leave(exit, console)
 }
 
 /// Waits until the output is written and returns the exit code. A write error turns success into failure.
-fn leave(exit: Exit, screen: &Screen) -> ExitCode {
-    screen.output().drain();
-    match screen.output().failure() {
+fn leave(exit: Exit, console: &Console) -> ExitCode {
+    console.output().drain();
+    match console.output().failure() {
         Some(_) if exit == Exit::Done => Exit::Failed.into(),
         _ => exit.into(),
     }

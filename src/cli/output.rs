@@ -43,7 +43,7 @@ pub(super) struct Output {
 /// Handle to wait until one text is written.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct PendingWrite {
     queue: Arc<Queue>,
     stream: Stream,
     number: u64,
@@ -52,7 +52,7 @@ pub(super) struct Ticket {
 
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Wakes threads.
     changed: Condvar,
     /// Wakes futures.
@@ -60,15 +60,15 @@ struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     texts: VecDeque<(Stream, Vec<u8>)>,
     /// Number of bytes in the queue, including the text that is being written.
     bytes: usize,
     /// Number of texts queued so far, and of those that have left the queue.
     pushed: u64,
     done: u64,
-    out: Health,
-    err: Health,
+    out: StreamHealth,
+    err: StreamHealth,
     has_thread: bool,
     /// Thread that runs the event loop and must never wait for room.
     must_not_wait: Option<ThreadId>,
@@ -77,7 +77,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Health {
+enum StreamHealth {
     #[default]
     Sound,
     /// The reader has closed the pipe (EPIPE).
@@ -94,7 +94,7 @@ impl Output {
     }
 
     /// Queues a text without waiting; see [`Output::wait_for_room`].
-    pub(super) fn push(&self, stream: Stream, text: Vec<u8>, urgency: Urgency) -> Ticket {
+    pub(super) fn push(&self, stream: Stream, text: Vec<u8>, urgency: Urgency) -> PendingWrite {
         let queue = self.queue(stream);
         let mut state = queue.state();
         let most = match urgency {
@@ -102,27 +102,27 @@ impl Output {
             Urgency::Line => HARD_BYTES,
             Urgency::Last => usize::MAX,
         };
-        let is_queued = *state.health(stream) == Health::Sound && state.bytes < most;
+        let is_queued = *state.health(stream) == StreamHealth::Sound && state.bytes < most;
         if is_queued {
             state.pushed += 1;
             state.bytes += text.len();
             state.texts.push_back((stream, text));
         }
-        let ticket = Ticket { queue: Arc::clone(queue), stream, number: state.pushed, is_queued };
+        let write = PendingWrite { queue: Arc::clone(queue), stream, number: state.pushed, is_queued };
         let has_thread = std::mem::replace(&mut state.has_thread, true);
         drop(state);
         queue.changed.notify_all();
         if !has_thread {
             self.start(queue);
         }
-        ticket
+        write
     }
 
     /// Returns the handle of the last text that was queued for the stream.
-    pub(super) fn last(&self, stream: Stream) -> Ticket {
+    pub(super) fn last(&self, stream: Stream) -> PendingWrite {
         let queue = self.queue(stream);
         let number = queue.state().pushed;
-        Ticket { queue: Arc::clone(queue), stream, number, is_queued: true }
+        PendingWrite { queue: Arc::clone(queue), stream, number, is_queued: true }
     }
 
     /// Starts the writer thread. If no thread can be created, the caller writes the queue itself.
@@ -186,7 +186,7 @@ impl Output {
         }
     }
 
-    /// Blocks until the queues are written, or for at most [`LAST_WORDS`] after a signal.
+    /// Blocks until the queues are written, or for at most [`READER_TIMEOUT`] after a signal.
     pub(super) fn drain(&self) {
         let begun = Instant::now();
         for queue in [&self.out, &self.err] {
@@ -197,13 +197,13 @@ impl Output {
     /// Returns the error of standard output. A closed pipe is not an error.
     pub(super) fn failure(&self) -> Option<io::Error> {
         match *self.out.state().health(Stream::Out) {
-            Health::Broken { errno, .. } => Some(errno.into()),
-            Health::Sound | Health::Closed => None,
+            StreamHealth::Broken { errno, .. } => Some(errno.into()),
+            StreamHealth::Sound | StreamHealth::Closed => None,
         }
     }
 }
 
-impl Ticket {
+impl PendingWrite {
     /// Waits until the text is written. Returns `false` if writing failed; a closed pipe counts as written.
     pub(super) async fn is_written(&self) -> bool {
         let begun = Instant::now();
@@ -211,7 +211,7 @@ impl Ticket {
         tokio::pin!(written);
         loop {
             let hurried_at = self.queue.state().hurried_at;
-            let bound = hurried_at.map_or(LOOK, |at| left_of(at, begun));
+            let bound = hurried_at.map_or(POLL_INTERVAL, |at| left_of(at, begun));
             match tokio::time::timeout(bound, &mut written).await {
                 Ok(outcome) => return outcome,
                 Err(_) if hurried_at.is_some() => return false,
@@ -220,10 +220,10 @@ impl Ticket {
         }
     }
 
-    fn outcome(&self, state: &mut State) -> Option<bool> {
+    fn outcome(&self, state: &mut QueueState) -> Option<bool> {
         match *state.health(self.stream) {
-            Health::Closed => Some(true),
-            Health::Broken { number, .. } if self.number >= number => Some(false),
+            StreamHealth::Closed => Some(true),
+            StreamHealth::Broken { number, .. } if self.number >= number => Some(false),
             _ if !self.is_queued => Some(false),
             _ => (state.done >= self.number).then_some(true),
         }
@@ -231,12 +231,12 @@ impl Ticket {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `look` returns `Some`.
-    async fn when<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    async fn when<T>(&self, mut look: impl FnMut(&mut QueueState) -> Option<T>) -> T {
         loop {
             let news = self.news.notified();
             tokio::pin!(news);
@@ -260,7 +260,7 @@ impl Queue {
     fn write_next(&self, output: &Output) -> bool {
         let mut state = self.state();
         let Some((stream, text)) = state.texts.pop_front() else { return false };
-        let (is_sound, number) = (*state.health(stream) == Health::Sound, state.done + 1);
+        let (is_sound, number) = (*state.health(stream) == StreamHealth::Sound, state.done + 1);
         drop(state);
         let written = if is_sound { write_all(stream, &text) } else { Ok(()) };
         if let Err(errno) = written {
@@ -280,8 +280,8 @@ impl Queue {
     /// Records a write error, and reports it if the stream is standard output.
     fn fail(&self, stream: Stream, number: u64, errno: Errno, output: &Output) {
         let is_closed = errno == Errno::PIPE;
-        let broken = Health::Broken { number, errno };
-        *self.state().health(stream) = if is_closed { Health::Closed } else { broken };
+        let broken = StreamHealth::Broken { number, errno };
+        *self.state().health(stream) = if is_closed { StreamHealth::Closed } else { broken };
         if stream == Stream::Out && !is_closed {
             let text = format!("ringlift: could not write to standard output: {}\n", io::Error::from(errno));
             let _ = output.push(Stream::Err, text.into_bytes(), Urgency::Last);
@@ -304,8 +304,8 @@ impl Queue {
     }
 }
 
-impl State {
-    fn health(&mut self, stream: Stream) -> &mut Health {
+impl QueueState {
+    fn health(&mut self, stream: Stream) -> &mut StreamHealth {
         match stream {
             Stream::Out => &mut self.out,
             Stream::Err => &mut self.err,
@@ -345,7 +345,7 @@ fn wait_until_writable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Returns the remaining time to wait for a reader, after a signal at `hurried_at` and a wait that began at
 /// `begun`.
 fn left_of(hurried_at: Instant, begun: Instant) -> Duration {
-    (hurried_at.max(begun) + LAST_WORDS).saturating_duration_since(Instant::now())
+    (hurried_at.max(begun) + READER_TIMEOUT).saturating_duration_since(Instant::now())
 }
 
 /// Returns `true` if both streams lead to the same terminal, pipe or file.
@@ -366,17 +366,21 @@ const HARD_BYTES: usize = 8 << 20;
 const PASSING_BYTES: usize = 16 << 10;
 
 /// Time to wait for a reader after a signal.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const READER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval between checks for a signal.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn queue_of(texts: usize, bytes: usize) -> State {
+    fn queue_of(texts: usize, bytes: usize) -> QueueState {
         let text = vec![b'x'; bytes];
-        State { bytes: texts * bytes, texts: vec![(Stream::Out, text); texts].into(), ..State::default() }
+        QueueState {
+            bytes: texts * bytes,
+            texts: vec![(Stream::Out, text); texts].into(),
+            ..QueueState::default()
+        }
     }
 
     #[test]
@@ -389,16 +393,20 @@ mod tests {
     #[test]
     fn a_text_counts_as_written_when_it_left_the_queue_of_a_stream_that_works() {
         let queue = Arc::<Queue>::default();
-        let ticket =
-            |number, is_queued| Ticket { queue: Arc::clone(&queue), stream: Stream::Out, number, is_queued };
-        let mut state = State { pushed: 3, done: 1, ..State::default() };
-        assert_eq!(ticket(1, true).outcome(&mut state), Some(true));
-        assert_eq!(ticket(2, true).outcome(&mut state), None);
-        assert_eq!(ticket(2, false).outcome(&mut state), Some(false));
-        state.out = Health::Broken { number: 2, errno: Errno::NOSPC };
-        assert_eq!(ticket(1, true).outcome(&mut state), Some(true));
-        assert_eq!(ticket(2, true).outcome(&mut state), Some(false));
-        state.out = Health::Closed;
-        assert_eq!(ticket(3, true).outcome(&mut state), Some(true));
+        let write = |number, is_queued| PendingWrite {
+            queue: Arc::clone(&queue),
+            stream: Stream::Out,
+            number,
+            is_queued,
+        };
+        let mut state = QueueState { pushed: 3, done: 1, ..QueueState::default() };
+        assert_eq!(write(1, true).outcome(&mut state), Some(true));
+        assert_eq!(write(2, true).outcome(&mut state), None);
+        assert_eq!(write(2, false).outcome(&mut state), Some(false));
+        state.out = StreamHealth::Broken { number: 2, errno: Errno::NOSPC };
+        assert_eq!(write(1, true).outcome(&mut state), Some(true));
+        assert_eq!(write(2, true).outcome(&mut state), Some(false));
+        state.out = StreamHealth::Closed;
+        assert_eq!(write(3, true).outcome(&mut state), Some(true));
     }
 }

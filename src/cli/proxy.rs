@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use ringlift::PRODUCTION_URL;
 use ringlift::transport::Endpoint;
 
-use super::args::Global;
+use super::args::GlobalArgs;
 
 /// Warns that a proxy is not used.
-pub(super) fn mention(global: &Global) {
+pub(super) fn warn_if_set(global: &GlobalArgs) {
     if let Some(variable) = global.proxy_variable {
         tracing::warn!("{variable} names a proxy, which is not used: ringlift connects directly");
     }
@@ -17,7 +17,7 @@ pub(super) fn mention(global: &Global) {
 
 /// Returns the variable that names a proxy for the service, unless another exempts it (curl(1), "ENVIRONMENT").
 pub(super) fn variable(
-    global: &Global,
+    global: &GlobalArgs,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Option<&'static str> {
     let endpoint = Endpoint::parse(global.endpoint_url.as_deref().unwrap_or(PRODUCTION_URL)).ok()?;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use ringlift::api::Redactor;
 
-use super::names::visible_lines;
+use super::escape::visible_lines;
 
 /// Returns a redactor with the secrets of the environment and the command line. It is created before parsing,
 /// because parse errors may repeat a secret. The client adds secrets from other places.

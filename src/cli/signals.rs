@@ -14,22 +14,22 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
 
-use super::exit::{Failure, Interrupt};
-use super::screen::Screen;
+use super::console::Console;
+use super::exit::{CommandError, Interrupt};
 
 /// Destination of received signals. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Route(Arc<Mutex<Option<Listener>>>);
+pub(super) struct SignalRoute(Arc<Mutex<Option<Listener>>>);
 
 #[derive(Debug)]
 struct Listener {
-    tell: mpsc::Sender<Interrupt>,
+    sender: mpsc::Sender<Interrupt>,
     /// Longest time that the process may continue after the first signal; `None` is no limit.
     bound: Option<Duration>,
-    heard: u32,
+    received: u32,
 }
 
-impl Route {
+impl SignalRoute {
     fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -38,40 +38,40 @@ impl Route {
 /// Starts the thread that receives signals.
 ///
 /// SIGHUP stays ignored if it was ignored at the start, which nohup(1) relies on.
-pub(super) fn start(screen: &Screen) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::io("listen for signals", error);
+pub(super) fn start(console: &Console) -> Result<(), CommandError> {
+    let failed = |error: io::Error| CommandError::io("listen for signals", error);
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup)).map_err(failed)?;
-    let screen = screen.clone();
+    let console = console.clone();
     let receive = move || {
         for signal in signals.forever() {
-            receive(&screen, Interrupt::of(signal));
+            receive(&console, Interrupt::of(signal));
         }
     };
     thread::Builder::new().name("ringlift-signals".to_owned()).spawn(receive).map(drop).map_err(failed)
 }
 
-fn receive(screen: &Screen, interrupt: Interrupt) {
-    if !pass_on(screen, interrupt) {
-        screen.last_words(interrupt);
+fn receive(console: &Console, interrupt: Interrupt) {
+    if !forward(console, interrupt) {
+        console.exit_on_signal(interrupt);
     }
 }
 
 /// Forwards a signal to the listening command. Returns `false` if no command listens, or if it has received
 /// enough signals.
-fn pass_on(screen: &Screen, interrupt: Interrupt) -> bool {
-    let mut route = screen.route().listener();
-    let Some(listener) = route.as_mut().filter(|listener| listener.heard < MOST_SIGNALS) else {
+fn forward(console: &Console, interrupt: Interrupt) -> bool {
+    let mut route = console.route().listener();
+    let Some(listener) = route.as_mut().filter(|listener| listener.received < MAX_FORWARDED) else {
         return false;
     };
-    listener.heard += 1;
+    listener.received += 1;
     // With a full queue the command has not reacted to several signals; one more changes nothing.
-    let _ = listener.tell.try_send(interrupt);
-    if let (1, Some(bound)) = (listener.heard, listener.bound) {
-        let screen = screen.clone();
+    let _ = listener.sender.try_send(interrupt);
+    if let (1, Some(bound)) = (listener.received, listener.bound) {
+        let console = console.clone();
         let end = move || {
             thread::sleep(bound);
-            screen.last_words(interrupt);
+            console.exit_on_signal(interrupt);
         };
         // If this thread cannot start, a third signal still ends the process.
         let _ = thread::Builder::new().name("ringlift-deadline".to_owned()).spawn(end);
@@ -90,35 +90,35 @@ fn is_ignored(signal: i32) -> bool {
 /// Signals for the command that handles them. Dropping the value ends the subscription.
 #[derive(Debug)]
 pub(super) struct Interrupts {
-    heard: mpsc::Receiver<Interrupt>,
-    route: Route,
+    received: mpsc::Receiver<Interrupt>,
+    route: SignalRoute,
 }
 
 impl Interrupts {
     /// Subscribes to signals. `bound` limits how long the process may continue after the first one.
-    pub(super) fn new(screen: &Screen, bound: Option<Duration>) -> Interrupts {
-        let (tell, heard) = mpsc::channel(SIGNALS);
-        let route = screen.route().clone();
-        *route.listener() = Some(Listener { tell, bound, heard: 0 });
-        Interrupts { heard, route }
+    pub(super) fn new(console: &Console, bound: Option<Duration>) -> Interrupts {
+        let (sender, received) = mpsc::channel(QUEUE_LEN);
+        let route = console.route().clone();
+        *route.listener() = Some(Listener { sender, bound, received: 0 });
+        Interrupts { received, route }
     }
 
     /// Waits for the next signal. Dropping the future loses no signal.
     pub(super) async fn next(&mut self) -> Interrupt {
-        match self.heard.recv().await {
+        match self.received.recv().await {
             Some(interrupt) => interrupt,
             None => std::future::pending().await,
         }
     }
 
     /// Returns the signal received since the last call, if there is one.
-    pub(super) fn look(&mut self) -> Option<Interrupt> {
-        self.heard.try_recv().ok()
+    pub(super) fn try_next(&mut self) -> Option<Interrupt> {
+        self.received.try_recv().ok()
     }
 
     /// Fails if a signal was received since the last call.
-    pub(super) fn check(&mut self) -> Result<(), Failure> {
-        self.look().map_or(Ok(()), |interrupt| Err(Failure::Interrupted(interrupt)))
+    pub(super) fn check(&mut self) -> Result<(), CommandError> {
+        self.try_next().map_or(Ok(()), |interrupt| Err(CommandError::Interrupted(interrupt)))
     }
 }
 
@@ -129,7 +129,7 @@ impl Drop for Interrupts {
 }
 
 /// Capacity of the queue of unhandled signals.
-const SIGNALS: usize = 8;
+const QUEUE_LEN: usize = 8;
 
 /// The first signal stops gracefully and the second cancels. A third one exits the process directly.
-const MOST_SIGNALS: u32 = 2;
+const MAX_FORWARDED: u32 = 2;

@@ -6,18 +6,18 @@ use ringlift::error::OneLine;
 use ringlift::extent::Extent;
 use serde::Serialize;
 
-use super::args::{Global, StatusArgs};
-use super::events::{Event, Summary};
-use super::screen::Screen;
+use super::args::{GlobalArgs, StatusArgs};
+use super::console::Console;
+use super::events::{JsonEvent, Summary};
 use super::values::Size;
-use super::{Ended, client};
+use super::{CommandResult, client};
 
-pub(super) fn run(args: &StatusArgs, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(args: &StatusArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let video_id = &args.video_id;
     let client = client::connect(global)?;
     let status = client::block_on(async { Ok(client.video_status(video_id).await?) })?;
-    screen.event(&Event::Status { video_id, status: &status });
-    screen.result(describe(&status));
+    console.emit(&JsonEvent::Status { video_id, status: &status });
+    console.result(describe(&status));
     Ok(Some(Summary { video_id: Some(video_id.clone()), ..Summary::default() }))
 }
 

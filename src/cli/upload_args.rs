@@ -39,7 +39,7 @@ pub(super) struct UploadArgs {
     #[command(flatten)]
     pub(super) destination: DestinationArgs,
     #[command(flatten)]
-    pub(super) way: WayArgs,
+    pub(super) transfer: TransferArgs,
     #[command(flatten)]
     pub(super) after: AfterArgs,
 }
@@ -80,7 +80,7 @@ pub(super) struct DescriptionArgs {
     transcript: bool,
     /// Transcribe speech and summarize it; `=abstract` or `=takeaways` selects one kind of summary
     #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
-    transcript_summary: Vec<Summary>,
+    transcript_summary: Vec<SummaryKind>,
     /// Keep only this part of the video; FROM and TO are hh:mm:ss or seconds, and either may be empty
     #[arg(long, value_name = "FROM-TO", value_parser = clip)]
     clip: Option<Clip>,
@@ -90,7 +90,7 @@ pub(super) struct DescriptionArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Summary {
+enum SummaryKind {
     All,
     Abstract,
     Takeaways,
@@ -121,12 +121,12 @@ impl DescriptionArgs {
     }
 }
 
-impl Summary {
+impl SummaryKind {
     fn attribute(self) -> Option<SummaryAttribute> {
         match self {
-            Summary::All => None,
-            Summary::Abstract => Some(SummaryAttribute::Abstract),
-            Summary::Takeaways => Some(SummaryAttribute::Takeaways),
+            SummaryKind::All => None,
+            SummaryKind::Abstract => Some(SummaryAttribute::Abstract),
+            SummaryKind::Takeaways => Some(SummaryAttribute::Takeaways),
         }
     }
 }
@@ -157,7 +157,7 @@ pub(super) struct TokenArgs {
 /// Chunking, reading and sending of the files.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfer")]
-pub(super) struct WayArgs {
+pub(super) struct TransferArgs {
     /// Set how the file is split and how chunks are addressed
     #[arg(long, default_value = "auto")]
     pub(super) mode: ModeArg,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Tracks the peak of anonymous memory, which the kernel does not record.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(super) struct UsageMeter {
     peak_anonymous_bytes: u64,
 }
 
@@ -19,15 +19,15 @@ pub(super) struct Usage {
     pub(super) peak_anonymous_bytes: u64,
 }
 
-impl Meter {
+impl UsageMeter {
     /// Samples the memory.
-    pub(super) fn look(&mut self) {
+    pub(super) fn sample(&mut self) {
         let now = anonymous_bytes().unwrap_or(0);
         self.peak_anonymous_bytes = self.peak_anonymous_bytes.max(now);
     }
 
     pub(super) fn usage(&mut self) -> Usage {
-        self.look();
+        self.sample();
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu_ms = cpu.tv_sec as u64 * 1000 + cpu.tv_nsec as u64 / 1_000_000;
         Usage { cpu_ms, peak_anonymous_bytes: self.peak_anonymous_bytes }
@@ -48,10 +48,10 @@ mod tests {
 
     #[test]
     fn memory_that_was_touched_is_seen() {
-        let mut meter = Meter::default();
+        let mut meter = UsageMeter::default();
         let before = meter.usage().peak_anonymous_bytes;
         let touched = vec![1u8; 16 << 20];
-        meter.look();
+        meter.sample();
         assert!(meter.usage().peak_anonymous_bytes >= before + touched.len() as u64 / 2);
     }
 }

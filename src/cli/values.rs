@@ -50,7 +50,7 @@ fn scale(digits: &str, shift: u32) -> Option<u64> {
     }
     let number: f64 = digits.parse().ok()?;
     let bytes = number * (1u64 << shift) as f64;
-    (shift > 0 && bytes < MOST_BYTES).then_some(bytes as u64)
+    (shift > 0 && bytes < MAX_BYTES).then_some(bytes as u64)
 }
 
 /// Writes the size in the largest unit that is not larger than it: `1.50 GiB`.
@@ -107,7 +107,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 /// Like [`time`], limited to the range of the service's field.
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
-    if time.as_secs() > MOST_TTL_S { Err(format!("use {MOST_TTL_S} seconds or less")) } else { Ok(time) }
+    if time.as_secs() > MAX_TTL_S { Err(format!("use {MAX_TTL_S} seconds or less")) } else { Ok(time) }
 }
 
 fn any_time(text: &str) -> Result<Duration, String> {
@@ -129,8 +129,8 @@ pub(super) fn patience(text: &str) -> Result<Duration, String> {
 /// Parses a rate per second; `0.5` is one every two seconds.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate) if rate > 0.0 && rate <= MOST_A_SECOND => Ok(rate),
-        _ => Err(format!("use a number above 0 and up to {MOST_A_SECOND}")),
+        Ok(rate) if rate > 0.0 && rate <= MAX_A_SECOND => Ok(rate),
+        _ => Err(format!("use a number above 0 and up to {MAX_A_SECOND}")),
     }
 }
 
@@ -138,8 +138,8 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
     let digits = text.strip_suffix("/m").unwrap_or(text);
     match digits.parse() {
-        Ok(rate) if rate > 0 && rate <= MOST_A_MINUTE => Ok(rate),
-        _ => Err(format!("use a whole number from 1 on, up to {MOST_A_MINUTE}")),
+        Ok(rate) if rate > 0 && rate <= MAX_A_MINUTE => Ok(rate),
+        _ => Err(format!("use a whole number from 1 on, up to {MAX_A_MINUTE}")),
     }
 }
 
@@ -196,14 +196,14 @@ impl TypedValueParser for SecretText {
 }
 
 /// Exceeds the limits of every account.
-const MOST_A_SECOND: f64 = 10_000.0;
-const MOST_A_MINUTE: u32 = 600_000;
+const MAX_A_SECOND: f64 = 10_000.0;
+const MAX_A_MINUTE: u32 = 600_000;
 
 /// `/upload-tokens` stores the seconds in 31 bits.
-const MOST_TTL_S: u64 = i32::MAX as u64;
+const MAX_TTL_S: u64 = i32::MAX as u64;
 
 /// Above this a float is no longer exact to the byte.
-const MOST_BYTES: f64 = (1u64 << 53) as f64;
+const MAX_BYTES: f64 = (1u64 << 53) as f64;
 
 #[cfg(test)]
 mod tests {

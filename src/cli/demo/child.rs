@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cli::exit::{Failure, Interrupt};
+use crate::cli::exit::{CommandError, Interrupt};
 use crate::cli::signals::Interrupts;
 use crate::cli::usage::Usage;
 
@@ -34,7 +34,7 @@ pub(super) fn upload(
     file: &Path,
     bytes: u64,
     interrupts: &mut Interrupts,
-) -> Result<Option<Figures>, Failure> {
+) -> Result<Option<Figures>, CommandError> {
     let mut child = command(server, way, file, bytes)?.spawn().map_err(failed)?;
     let Some(stdout) = child.stdout.take() else {
         return Ok(None);
@@ -46,13 +46,13 @@ pub(super) fn upload(
     let interrupt = wait(&mut child, interrupts)?;
     let figures = reader.join().ok().flatten();
     match interrupt {
-        Some(interrupt) => Err(Failure::Interrupted(interrupt)),
+        Some(interrupt) => Err(CommandError::Interrupted(interrupt)),
         None => Ok(figures),
     }
 }
 
 /// Returns the command line of this program, without the environment variables that are set for this process.
-fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Command, Failure> {
+fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Command, CommandError> {
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RINGLIFT_") {
@@ -73,17 +73,17 @@ fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Comman
 }
 
 /// Waits for the child to exit, and forwards a signal to it.
-fn wait(child: &mut Child, interrupts: &mut Interrupts) -> Result<Option<Interrupt>, Failure> {
-    let mut heard = None;
+fn wait(child: &mut Child, interrupts: &mut Interrupts) -> Result<Option<Interrupt>, CommandError> {
+    let mut received = None;
     while child.try_wait().map_err(failed)?.is_none() {
-        if let Some(interrupt) = interrupts.look() {
-            heard = Some(interrupt);
+        if let Some(interrupt) = interrupts.try_next() {
+            received = Some(interrupt);
             // The child may have exited in the meantime.
             let _ = kill_process(Pid::from_child(child), Signal::TERM);
         }
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
     }
-    Ok(heard)
+    Ok(received)
 }
 
 /// Collects the figures from the JSON events.
@@ -113,11 +113,11 @@ fn chunk_bytes(bytes: u64) -> u64 {
     (bytes / LEAST_CHUNKS).clamp(MIN_CHUNK_BYTES, DEFAULT_CHUNK_BYTES)
 }
 
-fn failed(error: std::io::Error) -> Failure {
-    Failure::io("run the upload", error)
+fn failed(error: std::io::Error) -> CommandError {
+    CommandError::io("run the upload", error)
 }
 
 const LEAST_CHUNKS: u64 = 8;
 
 /// Interval between checks of the child.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -8,25 +8,26 @@ use ringlift::wire::limits::MAX_SINGLE_BYTES;
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{CommandError, Exit};
 use crate::cli::signals::Interrupts;
 use crate::cli::values::Size;
 
 /// Creates a temporary directory, which is removed with its contents on drop.
-pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, Failure> {
+pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, CommandError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("ringlift-demo-");
     let made = match parent {
         Some(parent) => builder.tempdir_in(parent),
         None => builder.tempdir(),
     };
-    made.map_err(|error| Failure::io("create a temporary directory", error))
+    made.map_err(|error| CommandError::io("create a temporary directory", error))
 }
 
 /// Fails if the disk cannot hold the sample, the uploaded video and the beginning of the sample.
-pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Failure> {
-    let room = statvfs(dir)
-        .map_err(|error| Failure::io(format!("read the free space of {}", dir.display()), error.into()))?;
+pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), CommandError> {
+    let room = statvfs(dir).map_err(|error| {
+        CommandError::io(format!("read the free space of {}", dir.display()), error.into())
+    })?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
     // The sum saturates: an amount that exceeds 64 bits exceeds every disk as well.
     let needed = made.saturating_add(uploaded).saturating_add(MAX_SINGLE_BYTES);
@@ -39,14 +40,14 @@ pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Fai
             Size(RESERVE_BYTES),
             Size(free),
         );
-        return Err(Failure::Other(Exit::Failed, why));
+        return Err(CommandError::Other(Exit::Failed, why));
     }
     Ok(())
 }
 
 /// Writes a file of incompressible bytes, the same on every run.
-pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), Failure> {
-    let failed = |error| Failure::io(format!("write {}", path.display()), error);
+pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), CommandError> {
+    let failed = |error| CommandError::io(format!("write {}", path.display()), error);
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut file = File::create(path).map_err(failed)?;
     let mut block = vec![0; BLOCK_BYTES];
@@ -67,8 +68,8 @@ pub(super) fn cut(
     dir: &Path,
     bytes: u64,
     interrupts: &mut Interrupts,
-) -> Result<PathBuf, Failure> {
-    let failed = |error| Failure::io(format!("copy the start of {}", from.display()), error);
+) -> Result<PathBuf, CommandError> {
+    let failed = |error| CommandError::io(format!("copy the start of {}", from.display()), error);
     let path = dir.join("slice.mp4");
     let mut from = File::open(from).map_err(failed)?.take(bytes);
     let mut to = File::create(&path).map_err(failed)?;

@@ -6,18 +6,18 @@ use ringlift::api::QualityStatus;
 use ringlift::{Client, Error, ErrorKind, Uploaded, VideoStatus};
 use tokio::time::sleep;
 
-use crate::cli::exit::Failure;
-use crate::cli::screen::Screen;
+use crate::cli::console::Console;
+use crate::cli::exit::CommandError;
 use crate::cli::upload_args::{AfterArgs, Until};
 use crate::cli::values::Size;
 
 /// Verifies the size and waits for a playable video, as the flags request.
-pub(super) async fn settle(
+pub(super) async fn verify_and_wait(
     client: &Client,
     uploaded: &Uploaded,
     args: &AfterArgs,
-    screen: &Screen,
-) -> Result<(), Failure> {
+    console: &Console,
+) -> Result<(), CommandError> {
     let video_id = &uploaded.video_id;
     if args.verify {
         let ingested =
@@ -29,7 +29,7 @@ pub(super) async fn settle(
     }
     match args.wait {
         Some(Until::Playable) => {
-            screen.note(format_args!(
+            console.note(format_args!(
                 "{video_id}: {} uploaded; waiting for the first rendition",
                 Size(uploaded.bytes)
             ));
@@ -72,7 +72,7 @@ async fn ask_until<T>(
     args: &AfterArgs,
     doing: &str,
     answer: impl Fn(&VideoStatus) -> Option<T>,
-) -> Result<T, Failure> {
+) -> Result<T, CommandError> {
     let begun = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -103,8 +103,8 @@ fn is_passing(error: &Error, waited: Duration) -> bool {
     is_unknown || error.is_from_intermediary() && error.kind() == ErrorKind::Refused
 }
 
-fn failed(kind: ErrorKind, doing: &str, reason: String, video_id: &str) -> Failure {
-    Failure::Library(Error::new(kind, doing).because(reason).with_video_id(video_id))
+fn failed(kind: ErrorKind, doing: &str, reason: String, video_id: &str) -> CommandError {
+    CommandError::Library(Error::new(kind, doing).because(reason).with_video_id(video_id))
 }
 
 const LATER: &str = "do not upload the file again: `ringlift status` with the video's id shows its progress, and \

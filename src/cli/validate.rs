@@ -9,24 +9,24 @@ use std::time::Duration;
 use humantime::format_duration;
 use ringlift::{RetryPolicy, transport::Patience};
 
-use super::args::{Cli, Command, Global};
+use super::args::{Cli, Command, GlobalArgs};
 use super::client::MIN_SPEED_WINDOW;
-use super::exit::Failure;
+use super::exit::CommandError;
 use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
 
 /// Returns a usage error for the first contradiction. `is_typed` returns `true` if a flag was given on the
 /// command line.
-pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Failure> {
+pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), CommandError> {
     let refusal = times(&cli.global).or_else(|| match &cli.command {
         Command::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
         Command::Resume(args) => after(&args.after, &is_typed),
         _ => None,
     });
-    refusal.map_or(Ok(()), |why| Err(Failure::usage(why)))
+    refusal.map_or(Ok(()), |why| Err(CommandError::usage(why)))
 }
 
 /// Returns why two time limits contradict each other: an inner limit must fit into the outer one.
-fn times(global: &Global) -> Option<String> {
+fn times(global: &GlobalArgs) -> Option<String> {
     let timeout = global.timeout.unwrap_or(Patience::default().stall);
     let retry_max_time = global.retry_max_time.unwrap_or(RetryPolicy::default().max_time);
     let is_said = global.timeout.is_some() || global.retry_max_time.is_some();
@@ -61,7 +61,7 @@ fn times(global: &Global) -> Option<String> {
 
 fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
-    let refusal = if is_typed("chunk_size") && args.way.mode == ModeArg::Single {
+    let refusal = if is_typed("chunk_size") && args.transfer.mode == ModeArg::Single {
         "--chunk-size has no effect with --mode single, which sends the whole file in one request"
     } else if is_typed("max_buffer_memory") && !reads_stdin {
         "--max-buffer-memory applies to standard input only: add `-` to the files"
@@ -79,8 +79,8 @@ fn after(args: &AfterArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::cli::config::parse;
     use crate::cli::exit::Exit;
-    use crate::cli::settings::parse;
 
     fn check(line: &str, environment: &[(&str, &str)]) -> Result<(), String> {
         let argv: Vec<_> = format!("ringlift {line}").split_whitespace().map(Into::into).collect();

@@ -16,8 +16,8 @@ use toml::{Table, Value};
 
 use super::args::Cli;
 use super::client::API_KEY;
-use super::exit::Failure;
-use super::{agreement, proxy};
+use super::exit::CommandError;
+use super::{proxy, validate};
 
 /// Parses the command line, with defaults from the environment and the config file.
 ///
@@ -26,7 +26,7 @@ use super::{agreement, proxy};
 pub(super) fn parse<V: Into<OsString>>(
     argv: &[OsString],
     environment: impl Fn(&str) -> Option<V>,
-) -> Result<Cli, Failure> {
+) -> Result<Cli, CommandError> {
     let environment = |name: &str| environment(name).map(Into::into).filter(|value| !value.is_empty());
     let command = Cli::command();
     let typed = command.clone().ignore_errors(true).try_get_matches_from(argv)?;
@@ -34,12 +34,13 @@ pub(super) fn parse<V: Into<OsString>>(
         Some(path) => Some(path),
         None => environment(&variable("config")).map(PathBuf::from),
     };
-    let layers = Layers { environment: &environment, file: file.as_deref().map(File::read).transpose()? };
+    let layers =
+        Layers { environment: &environment, file: file.as_deref().map(ConfigFile::read).transpose()? };
     layers.check(&command)?;
     let command = layers.fill(command, &typed, &mut Vec::new())?;
     let mut matches = command.try_get_matches_from(argv)?;
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
-    agreement::check(&cli, |flag| stands_typed(&typed, flag))?;
+    validate::check(&cli, |flag| stands_typed(&typed, flag))?;
     // Invalid UTF-8 becomes a text that is not a valid key, and is refused where the key is needed.
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
     cli.global.api_key = text(API_KEY).map(Secret::new);
@@ -68,32 +69,37 @@ pub(super) fn wants_json<V: Into<OsString>>(
     };
     let typed = Cli::command().ignore_errors(true).try_get_matches_from(argv);
     let section = typed.map(|typed| deepest_path(&typed, &[])).unwrap_or_default();
-    let found = File::read(Path::new(&path)).ok().and_then(|file| file.find("json", &section));
-    found.is_some_and(|found| truth(&found.in_words()) == Some(true))
+    let found = ConfigFile::read(Path::new(&path)).ok().and_then(|file| file.find("json", &section));
+    found.is_some_and(|found| truth(&found.joined()) == Some(true))
 }
 
 /// Sources of defaults; the environment takes precedence over the file.
 struct Layers<'a> {
     environment: &'a dyn Fn(&str) -> Option<OsString>,
-    file: Option<File>,
+    file: Option<ConfigFile>,
 }
 
 /// A value and the place where it was found.
-struct Found {
+struct FoundValue {
     texts: Vec<OsString>,
     place: String,
 }
 
-impl Found {
+impl FoundValue {
     /// Returns the texts as one, for flags without a value.
-    fn in_words(&self) -> String {
+    fn joined(&self) -> String {
         self.texts.iter().map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(",")
     }
 }
 
 impl Layers<'_> {
     /// Sets the defaults of the flags of the called command.
-    fn fill(&self, command: Command, typed: &ArgMatches, path: &mut Vec<String>) -> Result<Command, Failure> {
+    fn fill(
+        &self,
+        command: Command,
+        typed: &ArgMatches,
+        path: &mut Vec<String>,
+    ) -> Result<Command, CommandError> {
         let called = typed.subcommand();
         let deepest = deepest_path(typed, path);
         let flags: Vec<Arg> = command.get_arguments().filter(|arg| is_flag(arg)).cloned().collect();
@@ -102,11 +108,11 @@ impl Layers<'_> {
             if is_typed(typed, flag) {
                 continue;
             }
-            let rivals = rivals(&command, flag, &flags);
-            if rivals.iter().any(|rival| is_typed(typed, rival)) {
+            let conflicts = conflicts(&command, flag, &flags);
+            if conflicts.iter().any(|conflict| is_typed(typed, conflict)) {
                 continue;
             }
-            if let Some(found) = self.find(flag, &rivals, &deepest) {
+            if let Some(found) = self.find(flag, &conflicts, &deepest) {
                 let texts = accepted(&command, flag, &found)?;
                 filled = filled.mut_arg(flag.get_id(), |arg| arg.default_values(texts));
             }
@@ -121,25 +127,25 @@ impl Layers<'_> {
 
     /// Finds the value of a flag. Flags that exclude each other are resolved together: the source with the
     /// higher precedence decides for all of them.
-    fn find(&self, flag: &Arg, rivals: &[&Arg], path: &[String]) -> Option<Found> {
+    fn find(&self, flag: &Arg, conflicts: &[&Arg], path: &[String]) -> Option<FoundValue> {
         let in_environment = |arg: &Arg| {
             let place = variable(arg.get_long()?);
             let texts = vec![(self.environment)(&place)?];
-            Some(Found { texts, place })
+            Some(FoundValue { texts, place })
         };
         let in_file = |arg: &Arg| self.file.as_ref()?.find(arg.get_long()?, path);
         if let Some(found) = in_environment(flag) {
             return Some(found);
         }
         let is_key = flag.get_long() == Some("api-key-file") && (self.environment)(API_KEY).is_some();
-        if is_key || rivals.iter().any(|rival| in_environment(rival).is_some()) {
+        if is_key || conflicts.iter().any(|conflict| in_environment(conflict).is_some()) {
             return None;
         }
         in_file(flag)
     }
 
     /// Rejects unknown keys, which would otherwise be ignored silently.
-    fn check(&self, command: &Command) -> Result<(), Failure> {
+    fn check(&self, command: &Command) -> Result<(), CommandError> {
         match &self.file {
             Some(file) => file.check(&file.table, command, command),
             None => Ok(()),
@@ -148,39 +154,35 @@ impl Layers<'_> {
 }
 
 /// A config file.
-struct File {
+struct ConfigFile {
     path: PathBuf,
     table: Table,
 }
 
-impl File {
-    fn read(path: &Path) -> Result<File, Failure> {
-        let failed = |error| Failure::io(format!("read {}", path.display()), error);
-        let refused = |why: String| Failure::usage(format!("{}: {why}", path.display()));
+impl ConfigFile {
+    fn read(path: &Path) -> Result<ConfigFile, CommandError> {
+        let failed = |error| CommandError::io(format!("read {}", path.display()), error);
+        let refused = |why: String| CommandError::usage(format!("{}: {why}", path.display()));
         let mut bytes = Vec::new();
-        fs::File::open(path)
-            .map_err(failed)?
-            .take(MOST_FILE_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
+        fs::File::open(path).map_err(failed)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
         let text = String::from_utf8(bytes).map_err(|_| refused("the file is not UTF-8".to_owned()))?;
         let table = text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
             // The error's own `Display` prints the line, which may contain a secret.
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             refused(format!("line {}: {}", before.lines().count().max(1), error.message()))
         })?;
-        Ok(File { path: path.to_owned(), table })
+        Ok(ConfigFile { path: path.to_owned(), table })
     }
 
     /// Returns the value for `flag`. The section of the called command takes precedence over the top level.
-    fn find(&self, flag: &str, path: &[String]) -> Option<Found> {
-        let lent = match path {
-            [name] if LOOK_AFTER_UPLOADS.contains(&name.as_str()) => self.find_in(flag, &[UPLOAD.to_owned()]),
+    fn find(&self, flag: &str, path: &[String]) -> Option<FoundValue> {
+        let from_upload = match path {
+            [name] if UPLOAD_COMMANDS.contains(&name.as_str()) => self.find_in(flag, &[UPLOAD.to_owned()]),
             _ => None,
         };
-        let found = self.find_in(flag, path).or(lent).or(self.table.get(flag));
+        let found = self.find_in(flag, path).or(from_upload).or(self.table.get(flag));
         let place = format!("{} in {}", flag, self.path.display());
-        Some(Found { texts: texts(found?), place })
+        Some(FoundValue { texts: texts(found?), place })
     }
 
     /// Returns the value in the innermost section that has one.
@@ -195,8 +197,8 @@ impl File {
         found
     }
 
-    fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), Failure> {
-        let refused = |why: String| Err(Failure::usage(format!("{}: {why}", self.path.display())));
+    fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), CommandError> {
+        let refused = |why: String| Err(CommandError::usage(format!("{}: {why}", self.path.display())));
         for (key, value) in section {
             if let (Value::Table(section), Some(subcommand)) = (value, command.find_subcommand(key)) {
                 self.check(section, subcommand, root)?;
@@ -286,7 +288,7 @@ fn stands_typed(typed: &ArgMatches, id: &str) -> bool {
 }
 
 /// Returns the flags that conflict with `flag`. clap records a conflict on one of the two only.
-fn rivals<'a>(command: &Command, flag: &Arg, flags: &'a [Arg]) -> Vec<&'a Arg> {
+fn conflicts<'a>(command: &Command, flag: &Arg, flags: &'a [Arg]) -> Vec<&'a Arg> {
     let excludes =
         |a: &Arg, b: &Arg| command.get_arg_conflicts_with(a).iter().any(|arg| arg.get_id() == b.get_id());
     flags.iter().filter(|other| excludes(flag, other) || excludes(other, flag)).collect()
@@ -303,16 +305,16 @@ fn deepest_path(typed: &ArgMatches, path: &[String]) -> Vec<String> {
 }
 
 /// Checks the texts with the flag's own parser before they become its default.
-fn accepted(command: &Command, flag: &Arg, found: &Found) -> Result<Vec<OsString>, Failure> {
-    let refused = |why: String| Failure::usage(format!("{}: {why}", found.place));
+fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsString>, CommandError> {
+    let refused = |why: String| CommandError::usage(format!("{}: {why}", found.place));
     match flag.get_action() {
         ArgAction::SetTrue => {
-            let text = found.in_words();
+            let text = found.joined();
             let truth = truth(&text).ok_or_else(|| refused(format!("`{text}` is neither true nor false")))?;
             Ok(vec![truth.to_string().into()])
         }
         ArgAction::Count => {
-            let text = found.in_words();
+            let text = found.joined();
             let count = truth(&text).map(u8::from).or_else(|| text.parse().ok());
             Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is not a number")))?.to_string().into()])
         }
@@ -355,10 +357,10 @@ const UPLOAD: &str = "upload";
 
 /// Commands that also use the section `[upload]`, because they need the journal and the service of the
 /// uploads.
-const LOOK_AFTER_UPLOADS: [&str; 2] = ["resume", "clean"];
+const UPLOAD_COMMANDS: [&str; 2] = ["resume", "clean"];
 
 /// A config file has a few lines. A device file given by mistake has no end.
-const MOST_FILE_BYTES: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -371,7 +373,7 @@ mod tests {
     use crate::cli::args::Command;
     use crate::cli::upload_args::UploadArgs;
 
-    fn cli(argv: &str, environment: &[(&str, &str)]) -> Result<Cli, Failure> {
+    fn cli(argv: &str, environment: &[(&str, &str)]) -> Result<Cli, CommandError> {
         let argv: Vec<OsString> = argv.split_whitespace().map(OsString::from).collect();
         let find = |name: &str| {
             environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
@@ -387,7 +389,7 @@ mod tests {
     }
 
     fn chunk_mib(cli: &Cli) -> u64 {
-        match upload(cli).way.chunk_size {
+        match upload(cli).transfer.chunk_size {
             ChunkSize::Bytes(bytes) => bytes >> 20,
             ChunkSize::Auto => 0,
         }

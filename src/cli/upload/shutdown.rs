@@ -9,15 +9,15 @@ use crate::cli::exit::Interrupt;
 
 /// Shutdown request and its deadlines.
 #[derive(Debug)]
-pub(super) struct Halt {
-    stage: watch::Sender<Stage>,
+pub(super) struct Shutdown {
+    stage: watch::Sender<ShutdownStage>,
     interrupt: Cell<Option<Interrupt>>,
     cancel_at: Cell<Option<Instant>>,
 }
 
 /// Urgency of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(super) enum ShutdownStage {
     /// No shutdown was requested.
     Running,
     /// No new work starts; active chunks may finish.
@@ -26,10 +26,10 @@ pub(super) enum Stage {
     Cancelled,
 }
 
-impl Halt {
-    pub(super) fn new() -> Halt {
-        let (stage, _) = watch::channel(Stage::Running);
-        Halt { stage, interrupt: Cell::new(None), cancel_at: Cell::new(None) }
+impl Shutdown {
+    pub(super) fn new() -> Shutdown {
+        let (stage, _) = watch::channel(ShutdownStage::Running);
+        Shutdown { stage, interrupt: Cell::new(None), cancel_at: Cell::new(None) }
     }
 
     /// Requests a graceful shutdown. Returns `true` for the first request.
@@ -38,16 +38,16 @@ impl Halt {
         if first {
             self.interrupt.set(Some(interrupt));
             self.cancel_at.set(Instant::now().checked_add(grace));
-            self.stage.send_replace(Stage::Stopping);
+            self.stage.send_replace(ShutdownStage::Stopping);
         }
         first
     }
 
     /// Cancels all uploads immediately.
     pub(super) fn cancel(&self) {
-        if *self.stage.borrow() != Stage::Cancelled {
+        if *self.stage.borrow() != ShutdownStage::Cancelled {
             self.cancel_at.set(Some(Instant::now()));
-            self.stage.send_replace(Stage::Cancelled);
+            self.stage.send_replace(ShutdownStage::Cancelled);
         }
     }
 
@@ -55,7 +55,7 @@ impl Halt {
         self.interrupt.get()
     }
 
-    pub(super) fn stage(&self) -> watch::Receiver<Stage> {
+    pub(super) fn stage(&self) -> watch::Receiver<ShutdownStage> {
         self.stage.subscribe()
     }
 
@@ -64,22 +64,22 @@ impl Halt {
         let mut stage = self.stage();
         tokio::select! {
             done = work => Ok(done),
-            _ = stage.wait_for(|stage| *stage != Stage::Running) => Err(self.interrupt().unwrap_or(Interrupt::Term)),
+            _ = stage.wait_for(|stage| *stage != ShutdownStage::Running) => Err(self.interrupt().unwrap_or(Interrupt::Term)),
         }
     }
 
     /// Returns the end of the grace period.
     pub(super) fn cancel_at(&self) -> Instant {
         match *self.stage.borrow() {
-            Stage::Cancelled => never(),
-            Stage::Running | Stage::Stopping => self.cancel_at.get().unwrap_or_else(never),
+            ShutdownStage::Cancelled => never(),
+            ShutdownStage::Running | ShutdownStage::Stopping => self.cancel_at.get().unwrap_or_else(never),
         }
     }
 
     /// Returns the time after which cancelled uploads are abandoned.
     pub(super) fn abandon_at(&self) -> Instant {
         match (*self.stage.borrow(), self.cancel_at.get()) {
-            (Stage::Cancelled, Some(cancelled_at)) => cancelled_at + LAST_WORDS,
+            (ShutdownStage::Cancelled, Some(cancelled_at)) => cancelled_at + CANCEL_TIMEOUT,
             _ => never(),
         }
     }
@@ -91,7 +91,7 @@ fn never() -> Instant {
 }
 
 /// Time for a cancelled upload to report its end.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
+pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -99,20 +99,20 @@ mod tests {
 
     #[test]
     fn the_first_signal_stops_and_the_second_cancels() {
-        let halt = Halt::new();
-        let stage = halt.stage();
-        assert!(halt.stop(Interrupt::Term, Duration::from_secs(30)));
-        assert_eq!(*stage.borrow(), Stage::Stopping);
-        assert!(!halt.stop(Interrupt::Int, Duration::ZERO));
-        assert_eq!(halt.interrupt(), Some(Interrupt::Term));
-        halt.cancel();
-        assert_eq!(*stage.borrow(), Stage::Cancelled);
-        assert!(halt.abandon_at() <= Instant::now() + LAST_WORDS);
+        let shutdown = Shutdown::new();
+        let stage = shutdown.stage();
+        assert!(shutdown.stop(Interrupt::Term, Duration::from_secs(30)));
+        assert_eq!(*stage.borrow(), ShutdownStage::Stopping);
+        assert!(!shutdown.stop(Interrupt::Int, Duration::ZERO));
+        assert_eq!(shutdown.interrupt(), Some(Interrupt::Term));
+        shutdown.cancel();
+        assert_eq!(*stage.borrow(), ShutdownStage::Cancelled);
+        assert!(shutdown.abandon_at() <= Instant::now() + CANCEL_TIMEOUT);
     }
 
     #[test]
     fn without_a_signal_it_never_ends() {
         let soon = Instant::now() + Duration::from_secs(3600);
-        assert!(Halt::new().cancel_at() > soon && Halt::new().abandon_at() > soon);
+        assert!(Shutdown::new().cancel_at() > soon && Shutdown::new().abandon_at() > soon);
     }
 }

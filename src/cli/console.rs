@@ -11,36 +11,36 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use ringlift::api::Redactor;
 
-use super::args::{Global, ProgressWhen};
-use super::bar;
-use super::events::{Event, Line, Summary};
-use super::exit::{Exit, Failure, Interrupt};
-use super::names::visible;
-use super::output::{Output, Stream, Ticket, Urgency};
+use super::args::{GlobalArgs, ProgressWhen};
+use super::escape::visible;
+use super::events::{JsonEvent, JsonLine, Summary};
+use super::exit::{CommandError, Exit, Interrupt};
+use super::output::{Output, PendingWrite, Stream, Urgency};
+use super::progress_bar;
 use super::secrets;
-use super::signals::Route;
+use super::signals::SignalRoute;
 use super::values::Size;
 
 /// Output of a command. Clones share the streams.
 #[derive(Clone, Debug)]
-pub(super) struct Screen {
+pub(super) struct Console {
     format: Format,
-    voice: Voice,
-    shown: Shown,
+    verbosity: Verbosity,
+    progress_mode: ProgressMode,
     bar: ProgressBar,
     output: Output,
-    route: Route,
+    route: SignalRoute,
     redactor: Redactor,
     /// Set once the summary was written.
-    is_over: Arc<AtomicBool>,
+    has_summary: Arc<AtomicBool>,
 }
 
 /// State of a failed upload at the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Leftover<'a> {
+pub(super) enum UploadRemains<'a> {
     Nothing,
     /// The upload can be resumed by the same command, or by the command in `resume`.
-    Begun {
+    Resumable {
         resume: String,
     },
     /// A created video that is certainly incomplete.
@@ -57,51 +57,51 @@ enum Format {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Voice {
+enum Verbosity {
     Quiet,
     Normal,
 }
 
 /// Progress display mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
+enum ProgressMode {
     Nothing,
     Bar,
     /// One line per interval, if standard error is not a terminal.
     Lines,
 }
 
-impl Screen {
-    pub(super) fn new(global: &Global) -> Screen {
-        Screen {
+impl Console {
+    pub(super) fn new(global: &GlobalArgs) -> Console {
+        Console {
             format: if global.json { Format::Json } else { Format::People },
-            voice: if global.quiet { Voice::Quiet } else { Voice::Normal },
-            shown: Shown::choose(global, io::stderr().is_terminal()),
-            ..Screen::silent(global.redactor.clone())
+            verbosity: if global.quiet { Verbosity::Quiet } else { Verbosity::Normal },
+            progress_mode: ProgressMode::choose(global, io::stderr().is_terminal()),
+            ..Console::silent(global.redactor.clone())
         }
     }
 
     /// Creates a console for errors that occur before the flags are parsed.
-    pub(super) fn before_settings(json: bool, redactor: Redactor) -> Screen {
+    pub(super) fn before_settings(json: bool, redactor: Redactor) -> Console {
         let format = if json { Format::Json } else { Format::People };
-        Screen { format, ..Screen::silent(redactor) }
+        Console { format, ..Console::silent(redactor) }
     }
 
-    fn silent(redactor: Redactor) -> Screen {
-        Screen {
+    fn silent(redactor: Redactor) -> Console {
+        Console {
             format: Format::People,
-            voice: Voice::Normal,
-            shown: Shown::Nothing,
+            verbosity: Verbosity::Normal,
+            progress_mode: ProgressMode::Nothing,
             bar: ProgressBar::hidden(),
             output: Output::new(),
-            route: Route::default(),
+            route: SignalRoute::default(),
             redactor,
-            is_over: Arc::default(),
+            has_summary: Arc::default(),
         }
     }
 
     /// Returns the destination of received signals.
-    pub(super) fn route(&self) -> &Route {
+    pub(super) fn route(&self) -> &SignalRoute {
         &self.route
     }
 
@@ -111,61 +111,61 @@ impl Screen {
     }
 
     /// Returns `true` if events are written, so that callers can skip work that only events need.
-    pub(super) fn shows_events(&self) -> bool {
+    pub(super) fn writes_events(&self) -> bool {
         self.format == Format::Json
     }
 
     /// Writes an event if `--json` is set.
-    pub(super) fn event(&self, event: &Event<'_>) {
-        let _ = self.event_about(None, event);
+    pub(super) fn emit(&self, event: &JsonEvent<'_>) {
+        let _ = self.emit_for_file(None, event);
     }
 
     /// Writes an event about a file. `name` is the file's name in bytes if it is not UTF-8. Returns a handle
     /// to wait for the write, or `None` without `--json`.
-    pub(super) fn event_about(&self, name: Option<&[u8]>, event: &Event<'_>) -> Option<Ticket> {
-        if !self.shows_events() {
+    pub(super) fn emit_for_file(&self, name: Option<&[u8]>, event: &JsonEvent<'_>) -> Option<PendingWrite> {
+        if !self.writes_events() {
             return None;
         }
-        let line = serde_json::to_string(&Line::new(event, name)).ok()?;
+        let line = serde_json::to_string(&JsonLine::new(event, name)).ok()?;
         let line = format!("{}\n", secrets::for_machines(&self.redactor, &line));
-        let urgency = if matches!(event, Event::Summary(_)) { Urgency::Last } else { Urgency::Line };
-        Some(self.put(Stream::Out, line, urgency))
+        let urgency = if matches!(event, JsonEvent::Summary(_)) { Urgency::Last } else { Urgency::Line };
+        Some(self.enqueue(Stream::Out, line, urgency))
     }
 
     /// Writes a line of the result, unless `--json` is set.
     pub(super) fn result(&self, text: impl Display) {
-        let _ = self.result_ticket(text);
+        let _ = self.pending_result(text);
     }
 
     /// Like [`Console::result`], and returns a handle to wait for the write.
-    pub(super) fn result_ticket(&self, text: impl Display) -> Option<Ticket> {
+    pub(super) fn pending_result(&self, text: impl Display) -> Option<PendingWrite> {
         let line = || format!("{}\n", secrets::for_people(&self.redactor, &text.to_string()));
-        (self.format == Format::People).then(|| self.put(Stream::Out, line(), Urgency::Line))
+        (self.format == Format::People).then(|| self.enqueue(Stream::Out, line(), Urgency::Line))
     }
 
     /// Writes a text that is the whole output of the command.
     pub(super) fn text(&self, text: &[u8]) {
-        let _ = self.put(Stream::Out, String::from_utf8_lossy(text).into_owned(), Urgency::Line);
+        let _ = self.enqueue(Stream::Out, String::from_utf8_lossy(text).into_owned(), Urgency::Line);
     }
 
     /// Waits until everything queued for standard output is written. Returns `false` if writing failed.
-    pub(super) async fn is_told(&self) -> bool {
+    pub(super) async fn is_written(&self) -> bool {
         self.output.last(Stream::Out).is_written().await
     }
 
     /// Prints an informational message, unless `--quiet` is set.
     pub(super) fn note(&self, text: impl Display) {
-        if self.voice == Voice::Normal {
-            self.say(&format!("{text}\n"));
+        if self.verbosity == Verbosity::Normal {
+            self.write_stderr(&format!("{text}\n"));
         }
     }
 
     /// Asks the user a yes-or-no question. Returns `None` if standard input is not a terminal.
-    pub(super) fn confirms(&self, question: impl Display) -> Option<bool> {
+    pub(super) fn confirm(&self, question: impl Display) -> Option<bool> {
         if !io::stdin().is_terminal() {
             return None;
         }
-        self.say(&format!("{question} [y/N] "));
+        self.write_stderr(&format!("{question} [y/N] "));
         self.output.drain();
         let mut answer = String::new();
         // A closed terminal reads as an empty answer, which is a no.
@@ -174,10 +174,10 @@ impl Screen {
     }
 
     /// Prints an error with its causes and the suggested action.
-    pub(super) fn failure(&self, failure: &Failure) {
+    pub(super) fn print_error(&self, failure: &CommandError) {
         match failure {
-            Failure::Clap(error) => self.say(&error.render().to_string()),
-            failure => self.say(&explain(failure)),
+            CommandError::Clap(error) => self.write_stderr(&error.render().to_string()),
+            failure => self.write_stderr(&explain(failure)),
         }
     }
 
@@ -194,109 +194,109 @@ impl Screen {
     }
 
     /// Prints a message regardless of `--quiet`, such as an id that could not be written to standard output.
-    pub(super) fn untold(&self, text: impl Display) {
-        self.say(&format!("ringlift: {}\n", visible(&text.to_string())));
+    pub(super) fn alert(&self, text: impl Display) {
+        self.write_stderr(&format!("ringlift: {}\n", visible(&text.to_string())));
     }
 
     /// Prints the error of a file and the state of its upload at the service.
-    pub(super) fn file_failure(&self, file: &str, failure: &Failure, leftover: Leftover<'_>) {
+    pub(super) fn print_file_error(&self, file: &str, failure: &CommandError, remains: UploadRemains<'_>) {
         let mut text = explain(failure);
         let file = visible(file);
         if !text.contains(&*file) {
             text = text.replacen("ringlift: ", &format!("ringlift: {file}: "), 1);
         }
-        match leftover {
-            Leftover::Nothing => {}
-            Leftover::Begun { resume } => {
+        match remains {
+            UploadRemains::Nothing => {}
+            UploadRemains::Resumable { resume } => {
                 text += &format!("  continue: the same command, or `{resume}`, sends the missing chunks\n");
             }
-            Leftover::Incomplete(video_id) => {
+            UploadRemains::Incomplete(video_id) => {
                 text += &format!("  left behind: video {video_id} is incomplete; ");
                 text += &format!("`ringlift video delete {video_id}` removes it\n");
             }
-            Leftover::Unknown(video_id) => {
+            UploadRemains::Unknown(video_id) => {
                 text += &format!("  left behind: video {video_id} in an unknown state; ");
                 text += &format!("`ringlift status {video_id}` shows the state\n");
             }
         }
-        self.say(&text);
+        self.write_stderr(&text);
     }
 
     /// Starts the progress display. `total_bytes` is `None` if the length is unknown.
-    pub(super) fn begin(&self, total_bytes: Option<u64>) {
-        if self.shown != Shown::Bar {
+    pub(super) fn start_progress(&self, total_bytes: Option<u64>) {
+        if self.progress_mode != ProgressMode::Bar {
             return;
         }
-        let is_utf8 = bar::is_utf8(|name| env::var(name).ok());
-        if let Some(style) = bar::style(total_bytes.is_some(), is_utf8) {
+        let is_utf8 = progress_bar::is_utf8(|name| env::var(name).ok());
+        if let Some(style) = progress_bar::style(total_bytes.is_some(), is_utf8) {
             self.bar.set_style(style);
         }
         if let Some(total_bytes) = total_bytes {
             self.bar.set_length(total_bytes);
         }
-        self.bar.set_draw_target(bar::target(&self.output));
+        self.bar.set_draw_target(progress_bar::target(&self.output));
     }
 
     /// Updates the progress bar.
-    pub(super) fn advance(&self, bytes: u64, message: String) {
+    pub(super) fn set_progress(&self, bytes: u64, message: String) {
         self.bar.set_message(message);
         self.bar.set_position(bytes);
     }
 
     /// Prints a line of progress if there is no bar. Called once per interval.
-    pub(super) fn advance_line(&self, bytes: u64, total_bytes: Option<u64>, elapsed: Duration) {
-        if self.shown == Shown::Lines {
+    pub(super) fn print_progress(&self, bytes: u64, total_bytes: Option<u64>, elapsed: Duration) {
+        if self.progress_mode == ProgressMode::Lines {
             let of = total_bytes.map(|total| format!(" of {}", Size(total))).unwrap_or_default();
-            self.say(&format!("{}{of}, {}\n", Size(bytes), speed(bytes, elapsed)));
+            self.write_stderr(&format!("{}{of}, {}\n", Size(bytes), speed(bytes, elapsed)));
         }
     }
 
     /// Removes the progress bar.
-    pub(super) fn finish(&self) {
+    pub(super) fn clear_progress(&self) {
         self.bar.finish_and_clear();
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     /// Writes the summary at most once. It is the last line.
-    pub(super) fn end(&self, summary: &Summary) {
-        if !self.is_over.swap(true, Ordering::Relaxed) {
-            self.event(&Event::Summary(summary));
+    pub(super) fn write_summary(&self, summary: &Summary) {
+        if !self.has_summary.swap(true, Ordering::Relaxed) {
+            self.emit(&JsonEvent::Summary(summary));
         }
     }
 
     /// Writes the summary and exits the process. Called by the signal thread if the command does not react to
     /// a signal.
-    pub(super) fn last_words(&self, interrupt: Interrupt) -> ! {
+    pub(super) fn exit_on_signal(&self, interrupt: Interrupt) -> ! {
         let exit = Exit::Interrupted(interrupt);
         self.output.hurry();
-        self.end(&Summary { exit, exit_code: exit.code(), ..Summary::default() });
+        self.write_summary(&Summary { exit, exit_code: exit.code(), ..Summary::default() });
         self.output.drain();
         process::exit(exit.code().into());
     }
 
     /// Writes to standard error, above the bar.
-    fn say(&self, text: &str) {
-        let _ = self.put(Stream::Err, secrets::for_people(&self.redactor, text), Urgency::Line);
+    fn write_stderr(&self, text: &str) {
+        let _ = self.enqueue(Stream::Err, secrets::for_people(&self.redactor, text), Urgency::Line);
     }
 
     /// Queues a text. All output except frames of the bar passes through this function.
-    fn put(&self, stream: Stream, text: String, urgency: Urgency) -> Ticket {
+    fn enqueue(&self, stream: Stream, text: String, urgency: Urgency) -> PendingWrite {
         if urgency == Urgency::Line {
             // Waits before the bar is locked, because the thread that receives signals also locks the bar.
             self.output.wait_for_room(stream);
         }
         let push = || self.output.push(stream, text.into_bytes(), urgency);
-        if self.shown == Shown::Bar { self.bar.suspend(push) } else { push() }
+        if self.progress_mode == ProgressMode::Bar { self.bar.suspend(push) } else { push() }
     }
 }
 
 /// Writes log lines above the bar. One call is one line.
-impl io::Write for Screen {
+impl io::Write for Console {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(buf);
         // Redacted before escaping, which could hide a secret from the redactor.
         let text = self.redactor.redact(text.trim_end_matches('\n'));
-        self.say(&format!("{}\n", visible(&text)));
+        self.write_stderr(&format!("{}\n", visible(&text)));
         Ok(buf.len())
     }
 
@@ -305,18 +305,18 @@ impl io::Write for Screen {
     }
 }
 
-impl Shown {
-    fn choose(global: &Global, is_terminal: bool) -> Shown {
+impl ProgressMode {
+    fn choose(global: &GlobalArgs, is_terminal: bool) -> ProgressMode {
         match global.progress {
-            ProgressWhen::Never => Shown::Nothing,
-            ProgressWhen::Auto if global.quiet || !is_terminal => Shown::Nothing,
-            ProgressWhen::Auto | ProgressWhen::Always if is_terminal => Shown::Bar,
-            ProgressWhen::Auto | ProgressWhen::Always => Shown::Lines,
+            ProgressWhen::Never => ProgressMode::Nothing,
+            ProgressWhen::Auto if global.quiet || !is_terminal => ProgressMode::Nothing,
+            ProgressWhen::Auto | ProgressWhen::Always if is_terminal => ProgressMode::Bar,
+            ProgressWhen::Auto | ProgressWhen::Always => ProgressMode::Lines,
         }
     }
 }
 
-fn explain(failure: &Failure) -> String {
+fn explain(failure: &CommandError) -> String {
     let mut text = format!("ringlift: {}\n", shown(failure));
     for cause in failure.causes() {
         text += &format!("  because: {}\n", visible(&cause));
@@ -332,9 +332,9 @@ fn explain(failure: &Failure) -> String {
 
 /// Escapes a library error to a single line, because file names in it may contain line feeds. Messages of
 /// clap keep their lines.
-fn shown(failure: &Failure) -> String {
+fn shown(failure: &CommandError) -> String {
     match failure {
-        Failure::Library(error) => visible(&error.to_string()).into_owned(),
+        CommandError::Library(error) => visible(&error.to_string()).into_owned(),
         failure => failure.to_string(),
     }
 }

@@ -19,23 +19,23 @@ pub(super) struct Stat {
 /// Returns the metadata of a regular file. Anything else, and a file whose disk does not respond, yields zero
 /// bytes and no id; opening the file reports the error later.
 pub(super) fn stat(path: &Path) -> Stat {
-    ASKING.with_borrow_mut(|asking| {
-        let stat = asking.get_or_insert_with(Asking::start).ask(path);
+    STAT_THREAD.with_borrow_mut(|thread| {
+        let stat = thread.get_or_insert_with(StatThread::start).ask(path);
         if stat.is_none() {
             // The thread is blocked in the kernel: the next file gets a new one.
-            *asking = None;
+            *thread = None;
         }
         stat.unwrap_or_default()
     })
 }
 
-struct Asking {
+struct StatThread {
     paths: Sender<PathBuf>,
     stats: Receiver<Stat>,
 }
 
-impl Asking {
-    fn start() -> Asking {
+impl StatThread {
+    fn start() -> StatThread {
         let (paths, asked) = channel::<PathBuf>();
         let (tell, stats) = channel();
         let ask = move || {
@@ -50,17 +50,17 @@ impl Asking {
         };
         // Without the thread every request fails, as for a disk that does not respond.
         let _ = thread::Builder::new().name("ringlift-lengths".to_owned()).spawn(ask);
-        Asking { paths, stats }
+        StatThread { paths, stats }
     }
 
     fn ask(&self, path: &Path) -> Option<Stat> {
         self.paths.send(path.to_owned()).ok()?;
-        self.stats.recv_timeout(SILENCE).ok()
+        self.stats.recv_timeout(STAT_TIMEOUT).ok()
     }
 }
 
 thread_local! {
-    static ASKING: RefCell<Option<Asking>> = const { RefCell::new(None) };
+    static STAT_THREAD: RefCell<Option<StatThread>> = const { RefCell::new(None) };
 }
 
-const SILENCE: Duration = Duration::from_secs(2);
+const STAT_TIMEOUT: Duration = Duration::from_secs(2);
