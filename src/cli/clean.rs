@@ -14,11 +14,11 @@ use ringlift::wire::Plan;
 use ringlift::{Client, Error, ErrorKind};
 
 use super::args::{CleanArgs, GlobalArgs};
+use super::client;
 use super::console::Console;
-use super::events::{ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
 use super::exit::{CommandError, Exit};
 use super::journal;
-use super::{CommandResult, client};
 
 pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let path = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;

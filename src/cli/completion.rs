@@ -2,9 +2,9 @@
 
 use clap::CommandFactory;
 
-use super::CommandResult;
 use super::args::{Cli, CompletionArgs};
 use super::console::Console;
+use super::events::CommandResult;
 
 pub(super) fn run(args: &CompletionArgs, console: &Console) -> CommandResult {
     let mut script = Vec::new();

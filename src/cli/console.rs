@@ -18,7 +18,7 @@ use super::exit::{CommandError, Exit, Interrupt};
 use super::output::{Output, PendingWrite, Stream, Urgency};
 use super::progress_bar;
 use super::secrets;
-use super::signals::SignalRoute;
+use super::signal_route::SignalRoute;
 use super::values::Size;
 
 /// Output of a command. Clones share the streams.

@@ -1,5 +1,6 @@
 //! JSON events of `--json`, one per line. Existing names never change; new ones may be added.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use ringlift::wire::Addressing;
 use ringlift::{Client, Happening, Progress, Refusal, Uploaded};
 use serde::Serialize;
 
+use super::demo_result::DemoResult;
 use super::exit::{CommandError, Exit};
 use super::usage::Usage;
 
@@ -95,7 +97,7 @@ pub(super) enum JsonEvent<'a> {
     /// An upload token, unredacted because it is the requested result.
     Token { token: &'a ringlift::UploadToken },
     /// An upload in the journal.
-    Session(super::journal::SessionEvent<'a>),
+    Session(SessionEvent<'a>),
     /// An upload in the journal is not resumed or not removed.
     Skipped { session: i64, file: Option<&'a str>, reason: String },
     /// An upload was removed from the journal.
@@ -108,7 +110,7 @@ pub(super) enum JsonEvent<'a> {
     /// One row of the demonstration.
     Way {
         #[serde(flatten)]
-        row: &'a super::demo::DemoResult,
+        row: &'a DemoResult,
     },
     /// The command failed.
     Failed {
@@ -117,6 +119,29 @@ pub(super) enum JsonEvent<'a> {
     },
     /// The last line of every run.
     Summary(&'a Summary),
+}
+
+/// A session as a JSON event.
+#[derive(Debug, Serialize)]
+pub(super) struct SessionEvent<'a> {
+    pub(super) session: i64,
+    /// `None` for a stream.
+    pub(super) file: Option<Cow<'a, str>>,
+    /// `None` if no video was created, or its id is unknown.
+    pub(super) video_id: Option<&'a str>,
+    pub(super) bytes: Option<u64>,
+    pub(super) mode: Option<&'static str>,
+    pub(super) chunks: Option<u32>,
+    /// Number of acknowledged chunks.
+    pub(super) stored_chunks: u32,
+    pub(super) standing: &'static str,
+    /// Id of the process that is working on the upload.
+    pub(super) pid: Option<u32>,
+    /// `true` if an upload token replaces the API key.
+    pub(super) delegated: bool,
+    pub(super) resumable: bool,
+    pub(super) began: String,
+    pub(super) endpoint_url: &'a str,
 }
 
 /// The plan of a file.
@@ -335,6 +360,9 @@ pub(super) struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) usage: Option<Usage>,
 }
+
+/// Result of a command: a summary, or `None` for a command whose output is a text for other programs.
+pub(super) type CommandResult = Result<Option<Summary>, CommandError>;
 
 /// Returns the value of `--mode` for an addressing.
 pub(super) fn mode(addressing: Addressing) -> &'static str {

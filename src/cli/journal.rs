@@ -1,6 +1,5 @@
 //! Journal access for commands: its path, its sessions and the command that resumes them.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,12 +7,11 @@ use std::time::SystemTime;
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
 use ringlift::upload::journal::{Container, Destination, Entry, Journal, JournalError, Source, Standing};
-use serde::Serialize;
 
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::escape::{quoted, visible};
-use super::events::{self, JsonEvent, odd_name};
+use super::events::{self, JsonEvent, SessionEvent, odd_name};
 use super::exit::CommandError;
 use super::table::{Align, Table};
 
@@ -105,75 +103,52 @@ pub(super) fn show_with<'a>(
         ("ENDPOINT", Align::Left),
     ]);
     for (entry, found) in entries {
-        let mut session = SessionEvent::new(entry);
+        let mut session = session_event(entry);
         session.video_id = session.video_id.or(found);
-        table.row(session.cells());
+        table.row(cells(&session));
         let _ = console.emit_for_file(file(entry).and_then(odd_name), &JsonEvent::Session(session));
     }
     console.result(table);
 }
 
-/// A session as a JSON event.
-#[derive(Debug, Serialize)]
-pub(super) struct SessionEvent<'a> {
-    session: i64,
-    /// `None` for a stream.
-    file: Option<Cow<'a, str>>,
-    /// `None` if no video was created, or its id is unknown.
-    video_id: Option<&'a str>,
-    bytes: Option<u64>,
-    mode: Option<&'static str>,
-    chunks: Option<u32>,
-    /// Number of acknowledged chunks.
-    stored_chunks: u32,
-    standing: &'static str,
-    /// Id of the process that is working on the upload.
-    pid: Option<u32>,
-    /// `true` if an upload token replaces the API key.
-    delegated: bool,
-    resumable: bool,
-    began: String,
-    endpoint_url: &'a str,
+/// Describes a session.
+fn session_event(entry: &Entry) -> SessionEvent<'_> {
+    let (standing, pid) = match entry.standing {
+        Standing::Running { pid } => ("running", pid),
+        Standing::Left => ("left", None),
+        Standing::Abandoned => ("abandoned", None),
+        Standing::OutOfReach => ("out_of_reach", None),
+    };
+    SessionEvent {
+        session: entry.id,
+        file: file(entry).map(Path::to_string_lossy),
+        video_id: video_id(entry),
+        bytes: entry.plan.map(|plan| plan.len()),
+        mode: entry.plan.map(|plan| events::mode(plan.addressing())),
+        chunks: entry.plan.map(|plan| plan.chunks()),
+        stored_chunks: entry.stored_chunks,
+        standing,
+        pid,
+        delegated: is_delegated(&entry.key.destination),
+        resumable: entry.is_resumable(),
+        began: time(entry.began),
+        endpoint_url: &entry.key.endpoint,
+    }
 }
 
-impl<'a> SessionEvent<'a> {
-    fn new(entry: &'a Entry) -> SessionEvent<'a> {
-        let (standing, pid) = match entry.standing {
-            Standing::Running { pid } => ("running", pid),
-            Standing::Left => ("left", None),
-            Standing::Abandoned => ("abandoned", None),
-            Standing::OutOfReach => ("out_of_reach", None),
-        };
-        SessionEvent {
-            session: entry.id,
-            file: file(entry).map(Path::to_string_lossy),
-            video_id: video_id(entry),
-            bytes: entry.plan.map(|plan| plan.len()),
-            mode: entry.plan.map(|plan| events::mode(plan.addressing())),
-            chunks: entry.plan.map(|plan| plan.chunks()),
-            stored_chunks: entry.stored_chunks,
-            standing,
-            pid,
-            delegated: is_delegated(&entry.key.destination),
-            resumable: entry.is_resumable(),
-            began: time(entry.began),
-            endpoint_url: &entry.key.endpoint,
-        }
-    }
-
-    fn cells(&self) -> [String; 6] {
-        let or = |text: Option<&str>, other: &str| text.unwrap_or(other).to_owned();
-        let chunks = self.chunks.map_or_else(|| "?".to_owned(), |chunks| chunks.to_string());
-        let pid = self.pid.map(|pid| format!(" {pid}")).unwrap_or_default();
-        [
-            visible(self.file.as_deref().unwrap_or("standard input")).into_owned(),
-            or(self.video_id, "-"),
-            format!("{}/{chunks}", self.stored_chunks),
-            format!("{}{pid}", self.standing),
-            self.began.clone(),
-            self.endpoint_url.to_owned(),
-        ]
-    }
+/// Returns the cells of the table of sessions.
+fn cells(session: &SessionEvent<'_>) -> [String; 6] {
+    let or = |text: Option<&str>, other: &str| text.unwrap_or(other).to_owned();
+    let chunks = session.chunks.map_or_else(|| "?".to_owned(), |chunks| chunks.to_string());
+    let pid = session.pid.map(|pid| format!(" {pid}")).unwrap_or_default();
+    [
+        visible(session.file.as_deref().unwrap_or("standard input")).into_owned(),
+        or(session.video_id, "-"),
+        format!("{}/{chunks}", session.stored_chunks),
+        format!("{}{pid}", session.standing),
+        session.began.clone(),
+        session.endpoint_url.to_owned(),
+    ]
 }
 
 /// Returns the file of a session, or `None` for a stream.

@@ -7,9 +7,9 @@ use std::path::Path;
 use clap::CommandFactory;
 use clap_mangen::Man;
 
-use super::CommandResult;
 use super::args::{Cli, ManArgs};
 use super::console::Console;
+use super::events::CommandResult;
 use super::exit::CommandError;
 
 pub(super) fn run(args: &ManArgs, console: &Console) -> CommandResult {

@@ -11,6 +11,7 @@ mod completion;
 mod config;
 mod console;
 mod demo;
+mod demo_result;
 mod digest;
 mod escape;
 mod events;
@@ -25,6 +26,7 @@ mod proxy;
 mod resume;
 mod secrets;
 mod serve;
+mod signal_route;
 mod signals;
 mod status;
 mod table;
@@ -43,7 +45,7 @@ use std::time::Instant;
 
 use args::{Cli, Command};
 use console::Console;
-use events::{ErrorEvent, JsonEvent, Summary};
+use events::{CommandResult, ErrorEvent, JsonEvent, Summary};
 use exit::{CommandError, Exit};
 
 /// Runs the command line and returns the exit code.
@@ -86,9 +88,6 @@ fn unless_it_panics(command: impl FnOnce() -> CommandResult) -> CommandResult {
         Err(CommandError::Other(Exit::Failed, why.to_owned()))
     })
 }
-
-/// Result of a command: a summary, or `None` for a command whose output is a text for other programs.
-type CommandResult = Result<Option<Summary>, CommandError>;
 
 fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     let global = &cli.global;

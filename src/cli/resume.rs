@@ -13,12 +13,12 @@ use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
 
 use super::args::{GlobalArgs, ResumeArgs};
+use super::client;
 use super::console::{Console, UploadRemains};
-use super::events::{ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
 use super::exit::{CommandError, Exit};
 use super::journal::{self, ResumeCommand};
 use super::upload::{self, IfNew, Job, JobOptions, KeepCompleted, RunOptions};
-use super::{CommandResult, client};
 
 pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let journal = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;

@@ -7,11 +7,11 @@ use std::path::Path;
 use ringlift::server::{FaultPlan, Limits, ServeError, Server, Settings, TlsMode};
 
 use super::args::{GlobalArgs, ServeArgs, ServeLimits};
+use super::client;
 use super::console::Console;
-use super::events::{JsonEvent, Summary};
+use super::events::{CommandResult, JsonEvent, Summary};
 use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
-use super::{CommandResult, client};
 
 pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let key = client::key(global)?;

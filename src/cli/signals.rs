@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -16,24 +15,7 @@ use tokio::sync::mpsc;
 
 use super::console::Console;
 use super::exit::{CommandError, Interrupt};
-
-/// Destination of received signals. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SignalRoute(Arc<Mutex<Option<Listener>>>);
-
-#[derive(Debug)]
-struct Listener {
-    sender: mpsc::Sender<Interrupt>,
-    /// Longest time that the process may continue after the first signal; `None` is no limit.
-    bound: Option<Duration>,
-    received: u32,
-}
-
-impl SignalRoute {
-    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use super::signal_route::{Listener, SignalRoute};
 
 /// Starts the thread that receives signals.
 ///

@@ -7,10 +7,10 @@ use ringlift::extent::Extent;
 use serde::Serialize;
 
 use super::args::{GlobalArgs, StatusArgs};
+use super::client;
 use super::console::Console;
-use super::events::{JsonEvent, Summary};
+use super::events::{CommandResult, JsonEvent, Summary};
 use super::values::Size;
-use super::{CommandResult, client};
 
 pub(super) fn run(args: &StatusArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let video_id = &args.video_id;

@@ -7,11 +7,11 @@ use ringlift::error::OneLine;
 use ringlift::{Client, UploadToken};
 
 use super::args::{GlobalArgs, PageArgs, TokenCommand};
+use super::client;
 use super::console::Console;
-use super::events::{ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
 use super::exit::{CommandError, Exit};
 use super::table::{Align, Table};
-use super::{CommandResult, client};
 
 pub(super) fn run(command: &TokenCommand, global: &GlobalArgs, console: &Console) -> CommandResult {
     let client = client::connect(global)?;

@@ -4,11 +4,11 @@ use ringlift::error::OneLine;
 use ringlift::{Client, Video, VideoQuery};
 
 use super::args::{GlobalArgs, VideoCommand, VideoListArgs};
+use super::client;
 use super::console::Console;
-use super::events::{JsonEvent, Summary};
+use super::events::{CommandResult, JsonEvent, Summary};
 use super::exit::{CommandError, Exit};
 use super::table::{Align, Table};
-use super::{CommandResult, client};
 
 pub(super) fn run(command: &VideoCommand, global: &GlobalArgs, console: &Console) -> CommandResult {
     let client = client::connect(global)?;

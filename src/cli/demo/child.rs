@@ -9,22 +9,11 @@ use std::time::Duration;
 use ringlift::server::Server;
 use ringlift::wire::limits::{DEFAULT_CHUNK_BYTES, MIN_CHUNK_BYTES};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cli::demo_result::Figures;
 use crate::cli::exit::{CommandError, Interrupt};
 use crate::cli::signals::Interrupts;
-use crate::cli::usage::Usage;
-
-/// Figures of one upload.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Figures {
-    pub(super) video_id: String,
-    pub(super) chunks: u32,
-    pub(super) lanes: usize,
-    pub(super) elapsed_ms: u64,
-    pub(super) usage: Usage,
-}
 
 /// Uploads a file in the mode `way`. Returns `None` if the upload failed, which the child has reported on
 /// standard error.

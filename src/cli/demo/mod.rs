@@ -12,18 +12,17 @@ use std::time::Duration;
 
 use ringlift::server::{Server, Settings, TlsMode};
 use ringlift::wire::limits::MAX_SINGLE_BYTES;
-use serde::Serialize;
 
 use super::args::DemoArgs;
+use super::client;
 use super::console::Console;
+use super::demo_result::{DemoResult, DigestCheck, Figures, Scheme};
 use super::digest::FileDigest;
-use super::events::{JsonEvent, Summary};
+use super::events::{CommandResult, JsonEvent, Summary};
 use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
 use super::table::{Align, Table};
 use super::values::Size;
-use super::{CommandResult, client};
-use child::Figures;
 
 pub(super) fn run(args: &DemoArgs, console: &Console) -> CommandResult {
     let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
@@ -134,22 +133,6 @@ impl DemoFile {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Scheme {
-    Http,
-    Https,
-}
-
-impl Scheme {
-    fn name(self) -> &'static str {
-        match self {
-            Scheme::Http => "HTTP",
-            Scheme::Https => "HTTPS",
-        }
-    }
-}
-
 /// A server for one scheme.
 struct DemoServer {
     scheme: Scheme,
@@ -191,25 +174,6 @@ impl DemoServer {
     }
 }
 
-/// Result of one mode over one scheme.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct DemoResult {
-    way: &'static str,
-    scheme: Scheme,
-    bytes: u64,
-    #[serde(flatten)]
-    figures: Figures,
-    digest: DigestCheck,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum DigestCheck {
-    Equal,
-    Different,
-    NotUploaded,
-}
-
 fn table(rows: &[DemoResult]) -> String {
     use Align::{Left, Right};
     let columns = [
@@ -225,35 +189,33 @@ fn table(rows: &[DemoResult]) -> String {
     ];
     let mut table = Table::new(columns);
     for row in rows {
-        table.row(row.cells());
+        table.row(cells(row));
     }
     table.to_string()
 }
 
-impl DemoResult {
-    fn cells(&self) -> [String; 9] {
-        let gib = self.bytes as f64 / (1u64 << 30) as f64;
-        let Figures { chunks, lanes, elapsed_ms, usage, .. } = &self.figures;
-        let per = |amount: f64, divisor: f64| {
-            if divisor > 0.0 { format!("{:.2}", amount / divisor) } else { "-".to_owned() }
-        };
-        let digest = match self.digest {
-            DigestCheck::Equal => "equal",
-            DigestCheck::Different => "DIFFERENT",
-            DigestCheck::NotUploaded => "not uploaded",
-        };
-        [
-            self.way.to_owned(),
-            self.scheme.name().to_owned(),
-            Size(self.bytes).to_string(),
-            chunks.to_string(),
-            lanes.to_string(),
-            per(gib, *elapsed_ms as f64 / 1000.0),
-            per(usage.cpu_ms as f64 / 1000.0, gib),
-            format!("{:.1} MiB", usage.peak_anonymous_bytes as f64 / (1u64 << 20) as f64),
-            digest.to_owned(),
-        ]
-    }
+fn cells(row: &DemoResult) -> [String; 9] {
+    let gib = row.bytes as f64 / (1u64 << 30) as f64;
+    let Figures { chunks, lanes, elapsed_ms, usage, .. } = &row.figures;
+    let per = |amount: f64, divisor: f64| {
+        if divisor > 0.0 { format!("{:.2}", amount / divisor) } else { "-".to_owned() }
+    };
+    let digest = match row.digest {
+        DigestCheck::Equal => "equal",
+        DigestCheck::Different => "DIFFERENT",
+        DigestCheck::NotUploaded => "not uploaded",
+    };
+    [
+        row.way.to_owned(),
+        row.scheme.name().to_owned(),
+        Size(row.bytes).to_string(),
+        chunks.to_string(),
+        lanes.to_string(),
+        per(gib, *elapsed_ms as f64 / 1000.0),
+        per(usage.cpu_ms as f64 / 1000.0, gib),
+        format!("{:.1} MiB", usage.peak_anonymous_bytes as f64 / (1u64 << 20) as f64),
+        digest.to_owned(),
+    ]
 }
 
 /// Longest time that the demonstration continues after a signal.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use ringlift::source::probe;
-use ringlift::{Error, ErrorKind, Happening, OnChange, Receipt, Running, Upload, Uploaded};
+use ringlift::{Happening, OnChange, Receipt, Running, Upload, Uploaded};
 
 use crate::cli::console::{UploadRemains, speed};
 use crate::cli::digest::{FileDigest, StreamDigest};
@@ -16,10 +16,11 @@ use crate::cli::exit::{CommandError, Exit, Interrupt};
 use crate::cli::output::PendingWrite;
 use crate::cli::values::Size;
 
+use super::after;
+use super::context::{KeepCompleted, UploadRun};
 use super::plan::{self, IfNew, Job, JobOptions, JobSource};
 use super::shutdown::ShutdownStage;
 use super::stdin::Stdin;
-use super::{KeepCompleted, UploadRun, after};
 
 /// Result of a job.
 pub(super) struct JobOutcome {
@@ -389,32 +390,4 @@ fn report_failed(run: &UploadRun<'_>, job: &Job, failed: &JobError, begun: Insta
     job.also.iter().for_each(|name| run.console.emit(&event(name)));
     run.console.print_file_error(&job.name, failure, remains);
     write
-}
-
-impl UploadRun<'_> {
-    /// Returns the state of a failed upload at the service.
-    fn remains<'a>(&self, job: &Job, error: &'a Error) -> UploadRemains<'a> {
-        let Some(video_id) = error.video_id() else { return UploadRemains::Nothing };
-        // A video that the service does not know cannot be deleted.
-        if error.kind() == ErrorKind::NotFound {
-            return UploadRemains::Nothing;
-        }
-        match self.begun(job) {
-            UploadRemains::Resumable { resume } if error.is_resumable() => {
-                UploadRemains::Resumable { resume }
-            }
-            _ if error.is_video_incomplete() => UploadRemains::Incomplete(video_id),
-            _ => UploadRemains::Unknown(video_id),
-        }
-    }
-
-    /// Returns how to resume a job according to the journal.
-    fn begun(&self, job: &Job) -> UploadRemains<'static> {
-        match &job.source {
-            JobSource::File(path) if self.settings.journal.is_some() => {
-                UploadRemains::Resumable { resume: self.options.resume.of(path) }
-            }
-            JobSource::File(_) | JobSource::Stdin => UploadRemains::Nothing,
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! `ringlift upload`: uploads files or standard input.
 
 mod after;
+mod context;
 mod file_stat;
 mod job_run;
 mod plan;
@@ -9,29 +10,29 @@ mod shutdown;
 mod stdin;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use ringlift::source::{Declined, MemoryBudget};
+use ringlift::source::MemoryBudget;
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Credentials, Secret, Settings};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::args::GlobalArgs;
-use super::bandwidth::Timetable;
 use super::console::{Console, speed};
-use super::events::{JsonEvent, Summary};
+use super::events::{CommandResult, JsonEvent, Summary};
 use super::exit::{CommandError, Exit, Interrupt};
 use super::journal::ResumeCommand;
 use super::signals::Interrupts;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, TransferArgs, UploadArgs};
 use super::usage::UsageMeter;
 use super::values::{Count, Size};
-use super::{CommandResult, client, journal, memory, proxy};
+use super::{client, journal, memory, proxy};
+use context::UploadRun;
+pub(super) use context::{KeepCompleted, RunOptions};
 use job_run::{CompletedJob, JobOutcome};
 pub(super) use plan::{IfNew, Job, JobOptions};
 use progress::ProgressTotals;
@@ -99,45 +100,6 @@ fn least_memory(transfer: &TransferArgs) -> u64 {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
         ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),
     }
-}
-
-/// Options of a whole run.
-#[derive(Debug)]
-pub(super) struct RunOptions<'a> {
-    pub(super) after: &'a AfterArgs,
-    pub(super) grace: Duration,
-    /// Command line that resumes an upload.
-    pub(super) resume: ResumeCommand,
-    /// Bandwidth limits over time.
-    pub(super) timetable: Option<&'a Timetable>,
-    pub(super) keep_completed: KeepCompleted,
-}
-
-/// Retention of completed files in the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeepCompleted {
-    /// None: the command has a single file.
-    No,
-    /// Until all files are uploaded. If one fails, the repeated command skips the completed files.
-    UntilSuccess,
-    /// Beyond the end of this command: the files belong to interrupted commands that may be repeated.
-    Always,
-}
-
-/// State that the uploads of one command share.
-struct UploadRun<'a> {
-    options: RunOptions<'a>,
-    settings: &'a Settings,
-    client: Client,
-    console: &'a Console,
-    shutdown: Shutdown,
-    totals: RefCell<ProgressTotals>,
-    /// Jobs that have not ended, by their index on the command line.
-    open_jobs: RefCell<BTreeMap<usize, Job>>,
-    /// Bounds concurrent planning: each plan opens its file, and descriptors are limited.
-    plans: Semaphore,
-    /// Availability of io_uring, probed for the first plan that is printed.
-    ring: OnceCell<Result<(), Declined>>,
 }
 
 impl UploadRun<'_> {
