@@ -18,11 +18,11 @@ pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: GlobalArgs,
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(super) command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum CliCommand {
     /// Upload files, or standard input as `-`.
     #[command(after_long_help = UPLOAD_EXAMPLES)]
     Upload(Box<UploadArgs>),

@@ -51,8 +51,8 @@ impl Timetable {
     /// Returns the limit of the latest entry that has started. Before the first entry of the week, that is
     /// the last entry of the previous week.
     fn at(&self, minute: Minute) -> Limit {
-        let begun = self.entries.iter().rfind(|entry| entry.from <= minute);
-        begun.or(self.entries.last()).and_then(|entry| entry.limit)
+        let started = self.entries.iter().rfind(|entry| entry.from <= minute);
+        started.or(self.entries.last()).and_then(|entry| entry.limit)
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timetable_holds_every_day_from_each_of_its_times_on() {
+    fn timetable_without_days_applies_to_every_day() {
         let daily = "08:00,512k 12:00,10M 13:00,512k 18:00,30M 23:00,off";
         for day in ["Mon", "Wed", "Sun"] {
             for (time, kib) in [
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timetable_with_days_goes_on_over_the_end_of_the_week() {
+    fn timetable_with_days_wraps_around_the_week() {
         let weekly = "Mon-00:00,512 Fri-23:59,10M Sat-10:00,1M Sun-20:00,off";
         for (when, kib) in [
             ("Mon-00:00", 512),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_says_how_to_write_one() {
+    fn invalid_limit_is_refused_with_the_grammar() {
         for text in [
             "",
             "bad",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn local_time_has_its_place_in_the_week() {
+    fn local_time_maps_to_the_minute_of_the_week() {
         let at = |text: &str| Minute::of(&text.parse().unwrap());
         assert_eq!(at("2025-03-03T00:00:00+01:00[Europe/Paris]"), Minute(0));
         assert_eq!(at("2025-03-09T23:59:59+01:00[Europe/Paris]"), Minute(7 * MINUTES_A_DAY - 1));
@@ -242,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_it(text in "\\PC*") {
+        fn parsing_never_panics(text in "\\PC*") {
             let _ = text.parse::<Timetable>();
         }
     }

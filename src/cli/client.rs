@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_exposed_on_the_way_to_another_machine_without_tls() {
+    fn key_is_exposed_over_http_to_another_machine() {
         for url in ["http://example.com", "http://10.0.0.1:8080/base", "http://[2001:db8::1]"] {
             assert!(is_plain_and_remote(url), "{url}");
         }

@@ -370,7 +370,7 @@ mod tests {
     use ringlift::ChunkSize;
 
     use super::*;
-    use crate::cli::args::Command;
+    use crate::cli::args::CliCommand;
     use crate::cli::upload_args::UploadArgs;
 
     fn cli(argv: &str, environment: &[(&str, &str)]) -> Result<Cli, CommandError> {
@@ -383,7 +383,7 @@ mod tests {
 
     fn upload(cli: &Cli) -> &UploadArgs {
         match &cli.command {
-            Command::Upload(args) => args,
+            CliCommand::Upload(args) => args,
             other => panic!("{other:?}"),
         }
     }
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_goes_before_the_environment_and_the_environment_before_the_file() {
+    fn flag_overrides_environment_and_environment_overrides_file() {
         let file = config("chunk-size = \"30MiB\"\n[upload]\nmode = \"parts\"");
         let path = file.path().to_str().unwrap();
         let environment = [("RINGLIFT_CHUNK_SIZE", "20M"), ("RINGLIFT_CONFIG", path)];
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_section_of_a_command_goes_before_the_rest_of_the_file_and_is_for_it_alone() {
+    fn command_section_overrides_the_top_level_for_that_command_only() {
         let file =
             config("retries = 1\n[upload]\nretries = 2\ntag = [\"a\", \"b\"]\n[video.list]\npage-size = 7");
         let path = file.path().to_str().unwrap();
@@ -435,15 +435,15 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_after_uploads_takes_its_flags_from_their_section_too() {
+    fn resume_and_clean_use_the_upload_section() {
         let file =
             config("[upload]\njournal = \"/a\"\nretries = 2\ntag = [\"x\"]\n[clean]\njournal = \"/b\"");
         let path = file.path().to_str().unwrap();
         let cli =
             |argv: &str, environment: &[_]| cli(&format!("{argv} --config {path}"), environment).unwrap();
         let journal = |cli: Cli| match cli.command {
-            Command::Resume(args) => args.journal,
-            Command::Clean(args) => args.journal,
+            CliCommand::Resume(args) => args.journal,
+            CliCommand::Clean(args) => args.journal,
             other => panic!("{other:?}"),
         };
         let resume = cli("ringlift resume", &[]);
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_without_a_value_take_yes_and_no() {
+    fn boolean_flags_accept_yes_and_no() {
         let json = |value| cli("ringlift upload f", &[("RINGLIFT_JSON", value)]).map(|cli| cli.global.json);
         assert!(json("yes").unwrap() && json("1").unwrap());
         assert!(!json("false").unwrap());
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_silences_its_rival_from_a_weaker_place() {
+    fn flag_overrides_a_conflicting_flag_from_the_environment_or_file() {
         let environment = [("RINGLIFT_SANDBOX", "1")];
         let chosen = cli("ringlift upload --endpoint-url http://a f", &environment).unwrap().global;
         assert_eq!((chosen.endpoint_url.as_deref(), chosen.sandbox), (Some("http://a"), false));
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_with_its_place() {
+    fn invalid_values_are_reported_with_their_origin() {
         let refused = cli("ringlift upload f", &[("RINGLIFT_CHUNK_SIZE", "4M")]).unwrap_err();
         assert!(refused.to_string().starts_with("RINGLIFT_CHUNK_SIZE: invalid value '4M'"), "{refused}");
         for text in ["chunksize = 1", "[upload]\nsize = 1", "[uplod]\nretries = 1", "retries = {}"] {
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_key_comes_from_its_own_variable_and_never_shows() {
+    fn api_key_comes_from_its_variable_and_is_never_printed() {
         let cli = cli("ringlift upload f", &[("APIVIDEO_API_KEY", "hunter2")]).unwrap();
         assert_eq!(cli.global.api_key.as_ref().map(Secret::reveal), Some("hunter2"));
         assert!(!format!("{cli:?}").contains("hunter2"));

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_that_nobody_waits_for_is_given_up() {
+    fn dropped_digest_stops_reading() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
         assert!(of_file(file.path(), &AtomicU64::new(0), || true).is_err());

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_shown_as_an_escape() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(visible("a\u{1b}[2J\n\u{9b}\u{202e}"), "a\\u{1b}[2J\\n\\u{9b}\\u{202e}");
         assert_eq!(visible_lines("two\n\tlines\r"), "two\n\tlines\\r");
         assert!(matches!(visible("d\u{e9}j\u{e0} vu"), Cow::Borrowed(_)));

@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_has_what_scripts_look_for_also_after_a_failure() {
+    fn summary_has_all_fields_after_a_failure() {
         let summary = Summary { exit_code: 5, retries: 3, ..Summary::default() };
         let expected = json!({
             "schema": 1, "event": "summary", "exit_code": 5, "video_id": null, "bytes": 0, "files_done": 0,
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_kind_it_is_and_which_video_it_left() {
+    fn failed_event_has_the_kind_and_the_video_id() {
         let error = Error::new(ErrorKind::Connect, "create the video").with_video_id("vi1");
         let error = ErrorEvent::new(&CommandError::from(error));
         let event = line(&JsonEvent::FileFailed { file: "a.mp4", elapsed_ms: 7, resumable: true, error });

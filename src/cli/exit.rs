@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_tell_later_from_never() {
+    fn temporary_and_permanent_failures_have_different_exit_codes() {
         for (kind, code) in [
             (ErrorKind::InvalidInput, 2),
             (ErrorKind::NotFound, 3),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_ends_the_one_that_decides_what_to_do_next_counts() {
+    fn combined_exit_code_follows_the_precedence() {
         let interrupted = Exit::Interrupted(Interrupt::Term);
         assert_eq!(Exit::of_all([]), Exit::Done);
         assert_eq!(Exit::of_all([Exit::Done, Exit::NoSuchFile]), Exit::NoSuchFile);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_that_repeat_what_was_said_are_left_out() {
+    fn repeated_causes_are_omitted() {
         let inner = Error::new(ErrorKind::Connect, "reach it").with_source(io::Error::other("refused"));
         let failure =
             CommandError::from(Error::new(ErrorKind::Connect, "create the video").with_source(inner));

@@ -40,7 +40,7 @@ fn state_dir(
 }
 
 /// Warns that no journal is kept although none was declined.
-pub(super) fn warn_of_none() {
+pub(super) fn warn_that_no_journal_is_kept() {
     tracing::warn!(
         "no journal is kept, because there is no state directory (HOME, XDG_STATE_HOME and STATE_DIRECTORY are \
          unset): an interrupted upload will start again with a new video; give a journal with --journal FILE"
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_for_state_is_the_given_one_then_that_of_the_home_then_that_of_the_service() {
+    fn state_directory_is_xdg_then_home_then_systemd() {
         let folder = |given: &[(&str, &str)], home: Option<&str>| {
             let value =
                 |name: &str| given.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());

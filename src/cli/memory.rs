@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_room_gives_what_is_usual_and_a_small_one_a_quarter() {
+    fn default_is_256_mib_or_a_quarter_of_the_available_memory() {
         let meminfo = |mib: u64| format!("MemTotal:  99 kB\nMemAvailable:  {} kB\n", mib * 1024);
         let of = |mib| for_streams(machine(&[("proc/meminfo", &meminfo(mib))]).path(), 5 * MIB);
         assert_eq!(of(8192), 256 * MIB);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_up_the_hierarchy_counts() {
+    fn lowest_limit_of_the_group_hierarchy_applies() {
         let root = machine(&[
             ("proc/self/cgroup", "0::/system.slice/films.service\n"),
             ("sys/fs/cgroup/system.slice/memory.max", "134217728\n"),

@@ -43,7 +43,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use args::{Cli, Command};
+use args::{Cli, CliCommand};
 use console::Console;
 use events::{CommandResult, ErrorEvent, JsonEvent, Summary};
 use exit::{CommandError, Exit};
@@ -92,16 +92,16 @@ fn unless_it_panics(command: impl FnOnce() -> CommandResult) -> CommandResult {
 fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
-        Command::Upload(args) => upload::run(args, global, console),
-        Command::Resume(args) => resume::run(args, global, console),
-        Command::Clean(args) => clean::run(args, global, console),
-        Command::Demo(args) => demo::run(args, console),
-        Command::Serve(args) => serve::run(args, global, console),
-        Command::Status(args) => status::run(args, global, console),
-        Command::Video(command) => video::run(command, global, console),
-        Command::Token(command) => token::run(command, global, console),
-        Command::Completion(args) => completion::run(args, console),
-        Command::Man(args) => man::run(args, console),
+        CliCommand::Upload(args) => upload::run(args, global, console),
+        CliCommand::Resume(args) => resume::run(args, global, console),
+        CliCommand::Clean(args) => clean::run(args, global, console),
+        CliCommand::Demo(args) => demo::run(args, console),
+        CliCommand::Serve(args) => serve::run(args, global, console),
+        CliCommand::Status(args) => status::run(args, global, console),
+        CliCommand::Video(command) => video::run(command, global, console),
+        CliCommand::Token(command) => token::run(command, global, console),
+        CliCommand::Completion(args) => completion::run(args, console),
+        CliCommand::Man(args) => man::run(args, console),
     }
 }
 

@@ -188,9 +188,9 @@ impl Output {
 
     /// Blocks until the queues are written, or for at most [`READER_TIMEOUT`] after a signal.
     pub(super) fn drain(&self) {
-        let begun = Instant::now();
+        let started = Instant::now();
         for queue in [&self.out, &self.err] {
-            queue.drain(begun);
+            queue.drain(started);
         }
     }
 
@@ -206,12 +206,12 @@ impl Output {
 impl PendingWrite {
     /// Waits until the text is written. Returns `false` if writing failed; a closed pipe counts as written.
     pub(super) async fn is_written(&self) -> bool {
-        let begun = Instant::now();
+        let started = Instant::now();
         let written = self.queue.when(|state| self.outcome(state));
         tokio::pin!(written);
         loop {
             let hurried_at = self.queue.state().hurried_at;
-            let bound = hurried_at.map_or(POLL_INTERVAL, |at| left_of(at, begun));
+            let bound = hurried_at.map_or(POLL_INTERVAL, |at| left_of(at, started));
             match tokio::time::timeout(bound, &mut written).await {
                 Ok(outcome) => return outcome,
                 Err(_) if hurried_at.is_some() => return false,
@@ -288,14 +288,14 @@ impl Queue {
         }
     }
 
-    fn drain(&self, begun: Instant) {
+    fn drain(&self, started: Instant) {
         let mut state = self.state();
         while state.done < state.pushed {
             let Some(hurried_at) = state.hurried_at else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let left = left_of(hurried_at, begun);
+            let left = left_of(hurried_at, started);
             if left.is_zero() {
                 return;
             }
@@ -343,9 +343,9 @@ fn wait_until_writable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Returns the remaining time to wait for a reader, after a signal at `hurried_at` and a wait that began at
-/// `begun`.
-fn left_of(hurried_at: Instant, begun: Instant) -> Duration {
-    (hurried_at.max(begun) + READER_TIMEOUT).saturating_duration_since(Instant::now())
+/// `started`.
+fn left_of(hurried_at: Instant, started: Instant) -> Duration {
+    (hurried_at.max(started) + READER_TIMEOUT).saturating_duration_since(Instant::now())
 }
 
 /// Returns `true` if both streams lead to the same terminal, pipe or file.
@@ -384,14 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn many_short_lines_fill_a_queue_as_few_long_ones_do() {
+    fn queue_is_full_by_bytes_or_by_number_of_texts() {
         assert!(!queue_of(10, 100).is_full());
         assert!(queue_of(FULL_TEXTS, 1).is_full());
         assert!(queue_of(2, FULL_BYTES / 2).is_full());
     }
 
     #[test]
-    fn a_text_counts_as_written_when_it_left_the_queue_of_a_stream_that_works() {
+    fn text_is_written_once_it_left_the_queue_of_a_working_stream() {
         let queue = Arc::<Queue>::default();
         let write = |number, is_queued| PendingWrite {
             queue: Arc::clone(&queue),

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_locale_that_is_set_says_whether_blocks_can_be_shown() {
+    fn first_locale_variable_decides_about_utf8() {
         let with = |set: &'static [(&str, &str)]| {
             is_utf8(move |name| {
                 set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_without_blocks_has_none() {
+    fn bar_uses_ascii_without_utf8() {
         for has_length in [true, false] {
             assert!(style(has_length, false).is_some() && style(has_length, true).is_some());
         }

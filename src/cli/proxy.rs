@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_exempts_nothing_else() {
+    fn entry_exempts_no_other_host() {
         for (url, no_proxy) in [
             ("https://ws.api.video", ""),
             ("https://ws.api.video", "."),

@@ -161,7 +161,7 @@ fn job(
 ) -> Result<Job, SkipReason> {
     let SelectedSession { entry, path, .. } = session;
     let not_ours = |exit, why: String| Err(SkipReason::NotOurs(exit, why));
-    let (Source::File { path: begun_at, identity }, Some(path)) = (&entry.key.source, path) else {
+    let (Source::File { path: original_path, identity }, Some(path)) = (&entry.key.source, path) else {
         return not_ours(Exit::Failed, "standard input cannot be read again".to_owned());
     };
     match entry.standing {
@@ -190,7 +190,7 @@ fn job(
         );
     }
     let options = options(entry, settings, token).map_err(SkipReason::Failed)?;
-    let is_same_path = std::path::absolute(path).is_ok_and(|path| path == *begun_at);
+    let is_same_path = std::path::absolute(path).is_ok_and(|path| path == *original_path);
     check_file(path, identity, is_same_path).map_err(SkipReason::Failed)?;
     Ok(Job::file(index, path, Rc::new(options)))
 }
@@ -270,14 +270,14 @@ fn mode(addressing: Addressing) -> Mode {
 
 /// Checks that the file is still the one whose chunks are stored. Chunks of two different files would make a
 /// corrupt video.
-fn check_file(path: &Path, begun: &Identity, is_same_path: bool) -> Result<(), CommandError> {
+fn check_file(path: &Path, original: &Identity, is_same_path: bool) -> Result<(), CommandError> {
     let now = identity_of(path).map_err(|error| match error.kind() {
         ErrorKind::NoSuchFile => {
             error.with_advice("if the file was moved, give its new path: `ringlift resume FILE`")
         }
         _ => error,
     })?;
-    match compare(begun, &now, is_same_path, true) {
+    match compare(original, &now, is_same_path, true) {
         Comparison::Same | Comparison::Prove | Comparison::Anew => Ok(()),
         Comparison::Another => {
             Err(Error::new(ErrorKind::SourceChanged, format!("resume {}", path.display()))

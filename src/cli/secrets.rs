@@ -67,8 +67,8 @@ fn texts(line: &str) -> Vec<(usize, usize)> {
         match (byte, start) {
             (_, Some(_)) if escaped => escaped = false,
             (b'\\', Some(_)) => escaped = true,
-            (b'"', Some(begun)) => {
-                texts.push((begun, at + 1));
+            (b'"', Some(started)) => {
+                texts.push((started, at + 1));
                 start = None;
             }
             (b'"', None) => start = Some(at),
@@ -111,10 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json_whatever_the_secret_is() {
+    fn redacted_json_stays_valid_for_every_secret() {
         for secret in ["sk/+\"\\é&", "\",\"", "\\\\\\\\u0041", "event", "title", "null", "{}[]", "\":\""] {
-            let said = json!({"event": "event", "title": format!("a {secret} b"), "list": ["x", secret, 5]});
-            let line = said.to_string();
+            let value = json!({"event": "event", "title": format!("a {secret} b"), "list": ["x", secret, 5]});
+            let line = value.to_string();
             let clean = for_machines(&knowing(secret), &line).into_owned();
             let read: Value = serde_json::from_str(&clean).unwrap_or_else(|error| panic!("{error}: {clean}"));
             assert_eq!(read["event"], "event");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn no_control_character_reaches_a_terminal() {
+    fn control_characters_are_escaped_for_terminals_and_in_json() {
         let text = "a\u{1b}[31m\u{7f}\u{9b}2J\u{202e}\rb\nc\td";
         assert_eq!(for_people(&Redactor::new(), text), "a\\u{1b}[31m\\u{7f}\\u{9b}2J\\u{202e}\\rb\nc\td");
         let line = json!({ "title": text }).to_string();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_passwords_are_known_before_anything_is_understood() {
+    fn keys_and_passwords_are_redacted_before_parsing() {
         let environment = |name: &str| match name {
             "APIVIDEO_API_KEY" => Some("sk-live-1\n".to_owned()),
             "https_proxy" => Some("http://me:proxy-pass@proxy:3128".to_owned()),

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_needs_a_right_is_not_worth_another_attempt_and_one_in_use_is() {
+    fn privileged_port_fails_permanently_and_port_in_use_temporarily() {
         let addr = ([127, 0, 0, 1], 80).into();
         let exit =
             |kind: io::ErrorKind| CommandError::from(ServeError::Listen { addr, source: kind.into() }).exit();

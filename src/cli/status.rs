@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_shown_and_nothing_else() {
+    fn known_fields_are_printed_and_unknown_ones_are_omitted() {
         let status = json!({
             "ingest": {"status": "uploading", "filesize": null,
                        "receivedBytes": [{"from": 0, "to": 1048575, "total": 4194304}]},

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_one_line_and_steers_nothing() {
+    fn cells_have_no_line_feeds_and_no_control_characters() {
         let mut table = Table::new([("TITLE", Align::Left)]);
         table.row(["a\nb\u{1b}[31m".to_owned()]);
         assert_eq!(table.to_string(), "TITLE\na\u{fffd}b\u{fffd}[31m");

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_that_was_touched_is_seen() {
+    fn peak_includes_touched_memory() {
         let mut meter = UsageMeter::default();
         let before = meter.usage().peak_anonymous_bytes;
         let touched = vec![1u8; 16 << 20];

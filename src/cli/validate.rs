@@ -9,7 +9,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use ringlift::{RetryPolicy, transport::Patience};
 
-use super::args::{Cli, Command, GlobalArgs};
+use super::args::{Cli, CliCommand, GlobalArgs};
 use super::client::MIN_SPEED_WINDOW;
 use super::exit::CommandError;
 use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
@@ -18,8 +18,8 @@ use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
 /// command line.
 pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), CommandError> {
     let refusal = times(&cli.global).or_else(|| match &cli.command {
-        Command::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
-        Command::Resume(args) => after(&args.after, &is_typed),
+        CliCommand::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
+        CliCommand::Resume(args) => after(&args.after, &is_typed),
         _ => None,
     });
     refusal.map_or(Ok(()), |why| Err(CommandError::usage(why)))
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_contradict_each_other_are_refused_and_both_are_named() {
+    fn contradicting_values_are_refused_and_both_are_named() {
         for (line, named) in [
             ("upload --connect-timeout 5m --timeout 1m f", ["--connect-timeout 5m", "--timeout 1m"]),
             ("upload --retry-max-time 30s f", ["--retry-max-time 30s", "1m"]),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_together_passes() {
+    fn compatible_flags_are_accepted() {
         for line in [
             "upload --timeout 5s f",
             "upload --connect-timeout 2m f",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn habits_may_find_nothing_to_do_and_must_not_contradict_each_other() {
+    fn environment_values_may_be_unused_but_not_contradictory() {
         let habits = [("RINGLIFT_CHUNK_SIZE", "64M"), ("RINGLIFT_WAIT_TIMEOUT", "2h")];
         check("upload --mode single f", &habits).unwrap();
         check("upload f", &[("RINGLIFT_MAX_BUFFER_MEMORY", "1G")]).unwrap();

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn invalid_size_is_refused() {
         for text in
             ["", "M", "-1", "1.5", "1..5M", "64X", "64MiBs", "1e3", "18446744073709551615K", "99999999999.5T"]
         {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_shown_in_the_unit_that_suits_them() {
+    fn sizes_are_written_in_the_largest_fitting_unit() {
         assert_eq!(Size(64 << 20).to_string(), "64 MiB");
         assert_eq!(Size(3 << 29).to_string(), "1.50 GiB");
         assert_eq!(Size(1023).to_string(), "1023 B");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn times_pairs_and_counts_read_as_people_write_them() {
+    fn times_pairs_and_counts_are_parsed() {
         assert_eq!(time("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(time("7"), Ok(Duration::from_secs(7)));
         assert!(time("soon").is_err());

@@ -94,11 +94,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_size_is_so_large_that_the_sum_passes_for_room() {
+    fn huge_sizes_do_not_overflow_the_space_check() {
         let dir = std::env::temp_dir();
         for (made, uploaded) in [(u64::MAX, u64::MAX), (1 << 63, 1 << 63), (u64::MAX - (256 << 20), 0)] {
             let refused = check_room(&dir, made, uploaded).unwrap_err().to_string();
-            assert!(refused.contains("256 MiB that it leaves free"), "{refused}");
+            assert!(refused.contains("leaves another 256 MiB free"), "{refused}");
         }
     }
 }

@@ -73,7 +73,7 @@ async fn ask_until<T>(
     doing: &str,
     answer: impl Fn(&VideoStatus) -> Option<T>,
 ) -> Result<T, CommandError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         match client.video_status(video_id).await {
@@ -83,10 +83,10 @@ async fn ask_until<T>(
                 }
             }
             // The upload is complete: an error of a gateway or a lagging replica does not question that.
-            Err(error) if is_passing(&error, begun.elapsed()) => {}
+            Err(error) if is_passing(&error, started.elapsed()) => {}
             Err(error) => return Err(error.with_video_id(video_id).into()),
         }
-        if begun.elapsed() >= args.wait_timeout {
+        if started.elapsed() >= args.wait_timeout {
             let waited = humantime::format_duration(args.wait_timeout);
             let reason = format!("the file is uploaded, but the service has not finished after {waited}");
             let error = Error::new(ErrorKind::Stalled, doing).because(reason).with_video_id(video_id);

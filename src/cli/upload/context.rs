@@ -64,7 +64,7 @@ impl UploadRun<'_> {
         if error.kind() == ErrorKind::NotFound {
             return UploadRemains::Nothing;
         }
-        match self.begun(job) {
+        match self.resume_hint(job) {
             UploadRemains::Resumable { resume } if error.is_resumable() => {
                 UploadRemains::Resumable { resume }
             }
@@ -74,7 +74,7 @@ impl UploadRun<'_> {
     }
 
     /// Returns how to resume a job according to the journal.
-    pub(super) fn begun(&self, job: &Job) -> UploadRemains<'static> {
+    pub(super) fn resume_hint(&self, job: &Job) -> UploadRemains<'static> {
         match &job.source {
             JobSource::File(path) if self.settings.journal.is_some() => {
                 UploadRemains::Resumable { resume: self.options.resume.of(path) }

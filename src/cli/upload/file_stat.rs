@@ -37,13 +37,13 @@ struct StatThread {
 impl StatThread {
     fn start() -> StatThread {
         let (paths, asked) = channel::<PathBuf>();
-        let (tell, stats) = channel();
+        let (results, stats) = channel();
         let ask = move || {
             for path in asked {
                 let metadata = path.metadata().ok().filter(|metadata| metadata.is_file());
                 let stat =
                     metadata.map(|file| Stat { bytes: file.len(), id: Some((file.dev(), file.ino())) });
-                if tell.send(stat.unwrap_or_default()).is_err() {
+                if results.send(stat.unwrap_or_default()).is_err() {
                     return;
                 }
             }

@@ -76,7 +76,7 @@ impl JobOutcome {
 
 /// Runs a job and reports its result.
 pub(super) async fn upload(run: &UploadRun<'_>, job: Job) -> JobOutcome {
-    let begun = Instant::now();
+    let started = Instant::now();
     let result = execute(run, &job).await;
     // A slow reader of the output delays the next file and everything except signals.
     run.console.output().room().await;
@@ -94,7 +94,7 @@ pub(super) async fn upload(run: &UploadRun<'_>, job: Job) -> JobOutcome {
             JobOutcome { files, result: Ok(done), finished: None }
         }
         Err(failed) => {
-            let write = report_failed(run, &job, &failed, begun);
+            let write = report_failed(run, &job, &failed, started);
             if !failed.is_about_later() && is_written(write).await {
                 failed.confirm();
             }
@@ -269,7 +269,7 @@ async fn follow(run: &UploadRun<'_>, job: &Job, mut running: Running) -> Result<
             let _ = job.emit(run.console, &JsonEvent::Created { file: &job.name, video_id: &video_id });
         }
     };
-    let tell = |happening: Happening| {
+    let emit = |happening: Happening| {
         if let Some(event) = JsonEvent::of(&job.name, &happening) {
             let _ = job.emit(run.console, &event);
         }
@@ -286,7 +286,7 @@ async fn follow(run: &UploadRun<'_>, job: &Job, mut running: Running) -> Result<
             Some(newer) = progress.next() => note(newer),
             // Without room in the output queue they stay in the library's queue, which drops and counts the
             // oldest.
-            Some(happening) = happenings.next(), if writes_events && run.console.output().has_room() => tell(happening),
+            Some(happening) = happenings.next(), if writes_events && run.console.output().has_room() => emit(happening),
             uploaded = &mut joined => return Ok(uploaded?),
             Ok(()) = stage.changed() => match *stage.borrow_and_update() {
                 ShutdownStage::Running => {}
@@ -350,7 +350,7 @@ fn report_other_names(run: &UploadRun<'_>, job: &Job, done: &CompletedJob) -> Op
 
 /// Prints an id that could not be written to standard output and would otherwise be lost.
 fn report_lost(run: &UploadRun<'_>, job: &Job, video_id: &str) {
-    let again = match run.begun(job) {
+    let again = match run.resume_hint(job) {
         UploadRemains::Resumable { .. } => "; run the same command again to print the id",
         _ => "",
     };
@@ -364,7 +364,7 @@ fn report_lost(run: &UploadRun<'_>, job: &Job, video_id: &str) {
 pub(super) fn report_abandoned(run: &UploadRun<'_>, job: &Job, interrupt: Interrupt) {
     let failure = CommandError::Interrupted(interrupt);
     let video_id = run.totals.borrow().video_id(job.index).map(str::to_owned);
-    let remains = video_id.as_ref().map_or(UploadRemains::Nothing, |_| run.begun(job));
+    let remains = video_id.as_ref().map_or(UploadRemains::Nothing, |_| run.resume_hint(job));
     let resumable = matches!(remains, UploadRemains::Resumable { .. });
     let error = ErrorEvent::new(&failure).of_video(video_id.as_deref());
     let _ =
@@ -372,16 +372,21 @@ pub(super) fn report_abandoned(run: &UploadRun<'_>, job: &Job, interrupt: Interr
     run.console.print_file_error(&job.name, &failure, remains);
 }
 
-fn report_failed(run: &UploadRun<'_>, job: &Job, failed: &JobError, begun: Instant) -> Option<PendingWrite> {
+fn report_failed(
+    run: &UploadRun<'_>,
+    job: &Job,
+    failed: &JobError,
+    started: Instant,
+) -> Option<PendingWrite> {
     let JobError { failure, upload } = failed;
     let remains = match (failure, upload) {
         (CommandError::Library(error), UploadState::Unfinished) => run.remains(job, error),
-        (_, UploadState::Finished(..)) if failed.is_about_later() => run.begun(job),
+        (_, UploadState::Finished(..)) if failed.is_about_later() => run.resume_hint(job),
         _ => UploadRemains::Nothing,
     };
     let resumable = matches!(remains, UploadRemains::Resumable { .. });
     let video_id = upload.uploaded().map(|uploaded| uploaded.video_id.as_str());
-    let elapsed_ms = millis(begun.elapsed());
+    let elapsed_ms = millis(started.elapsed());
     let event = |file| {
         let error = ErrorEvent::new(failure).of_video(video_id);
         JsonEvent::FileFailed { file, elapsed_ms, resumable, error }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
     if !args.dry_run && !args.no_journal {
         settings.journal = journal::path(args.journal.as_deref());
         if settings.journal.is_none() {
-            journal::warn_of_none();
+            journal::warn_that_no_journal_is_kept();
         }
     }
     let client = client::open(settings.clone())?;

@@ -297,17 +297,17 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::args::{Cli, Command};
+    use crate::cli::args::{Cli, CliCommand};
 
     fn args(line: &str) -> UploadArgs {
         match Cli::parse_from(line.split_whitespace()).command {
-            Command::Upload(args) => *args,
+            CliCommand::Upload(args) => *args,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn flags_that_do_not_go_with_the_files_are_refused_before_anything_is_sent() {
+    fn flags_that_contradict_the_files_are_refused() {
         for line in
             ["upload - -", "upload --name x a", "upload --expected-size 1G a", "upload --video-id vi a b"]
         {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plan_says_how_a_file_will_be_cut() {
+    fn plan_describes_the_chunks_of_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(12 << 20).unwrap();
         let args = args(&format!("ringlift upload --chunk-size 5M {}", file.path().display()));

@@ -15,7 +15,7 @@ use super::plan::Job;
 pub(super) struct ProgressTotals {
     total_bytes: Option<u64>,
     files: BTreeMap<usize, FileProgress>,
-    begun: Instant,
+    started: Instant,
     line_due: Instant,
 }
 
@@ -24,7 +24,7 @@ struct FileProgress {
     name: String,
     /// Bytes of a name that is not UTF-8.
     odd_name: Option<Vec<u8>>,
-    begun: Instant,
+    started: Instant,
     progress: Progress,
     /// `true` if the progress has changed since the last event.
     has_changed: bool,
@@ -33,7 +33,7 @@ struct FileProgress {
 impl ProgressTotals {
     pub(super) fn new(total_bytes: Option<u64>) -> ProgressTotals {
         let now = Instant::now();
-        ProgressTotals { total_bytes, files: BTreeMap::new(), begun: now, line_due: now + BETWEEN_LINES }
+        ProgressTotals { total_bytes, files: BTreeMap::new(), started: now, line_due: now + BETWEEN_LINES }
     }
 
     pub(super) fn total_bytes(&self) -> Option<u64> {
@@ -63,10 +63,10 @@ impl ProgressTotals {
             return;
         }
         self.line_due = Instant::now() + BETWEEN_LINES;
-        console.print_progress(bytes, self.total_bytes, self.begun.elapsed());
+        console.print_progress(bytes, self.total_bytes, self.started.elapsed());
         for file in self.files.values_mut().filter(|file| file.has_changed) {
             file.has_changed = false;
-            let event = ProgressEvent::new(&file.name, &file.progress, file.begun.elapsed());
+            let event = ProgressEvent::new(&file.name, &file.progress, file.started.elapsed());
             let _ = console.emit_for_file(file.odd_name.as_deref(), &JsonEvent::Progress(event));
         }
     }
@@ -96,7 +96,7 @@ impl FileProgress {
         FileProgress {
             name: job.name.clone(),
             odd_name: job.odd_name().map(<[u8]>::to_owned),
-            begun: Instant::now(),
+            started: Instant::now(),
             progress: Progress::default(),
             has_changed: true,
         }

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_signal_it_never_ends() {
+    fn without_a_signal_there_is_no_deadline() {
         let soon = Instant::now() + Duration::from_secs(3600);
         assert!(Shutdown::new().cancel_at() > soon && Shutdown::new().abandon_at() > soon);
     }
