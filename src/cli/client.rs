@@ -35,6 +35,7 @@ pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
         settings.retry.max_time = time;
     }
     if let Some(timeout) = global.timeout {
+        // A single flag sets three limits, whose defaults differ.
         settings.patience.stall = timeout;
         settings.patience.body = timeout;
         settings.patience.answer = timeout;
@@ -47,6 +48,7 @@ pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
     settings.patience.min_speed =
         global.min_speed.map(|speed| MinSpeed { bytes_per_s: speed.0, window: MIN_SPEED_WINDOW });
     settings.caps.requests_a_second = global.tpslimit;
+    // The documented rate limits apply to the two public services only.
     settings.caps.preset = match settings.endpoint_url.as_str() {
         PRODUCTION_URL => Some(Preset::Production),
         SANDBOX_URL => Some(Preset::Sandbox),

@@ -108,6 +108,7 @@ impl Layers<'_> {
             if is_typed(typed, flag) {
                 continue;
             }
+            // The command line overrides a conflicting flag from a weaker source.
             let conflicts = conflicts(&command, flag, &flags);
             if conflicts.iter().any(|conflict| is_typed(typed, conflict)) {
                 continue;
@@ -137,6 +138,7 @@ impl Layers<'_> {
         if let Some(found) = in_environment(flag) {
             return Some(found);
         }
+        // APIVIDEO_API_KEY overrides `api-key-file` of the config file.
         let is_key = flag.get_long() == Some("api-key-file") && (self.environment)(API_KEY).is_some();
         if is_key || conflicts.iter().any(|conflict| in_environment(conflict).is_some()) {
             return None;

@@ -73,7 +73,8 @@ fn is_in_network(address: IpAddr, network: &str) -> bool {
         (IpAddr::V6(base), IpAddr::V6(address)) => (128, u128::from(base) ^ u128::from(address)),
         _ => return false,
     };
-    // Only the bits of the prefix must be equal.
+    // Only the bits of the prefix must be equal. A prefix of 0 shifts out all 128 bits of an IPv6 address, for
+    // which `checked_shr` returns `None`.
     differing.checked_shr(bits - prefix.min(bits)).unwrap_or(0) == 0
 }
 

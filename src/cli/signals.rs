@@ -49,6 +49,7 @@ fn forward(console: &Console, interrupt: Interrupt) -> bool {
     listener.received += 1;
     // With a full queue the command has not reacted to several signals; one more changes nothing.
     let _ = listener.sender.try_send(interrupt);
+    // A command that hangs in the kernel cannot end by itself: the deadline ends the process.
     if let (1, Some(bound)) = (listener.received, listener.bound) {
         let console = console.clone();
         let end = move || {

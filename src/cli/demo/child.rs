@@ -15,16 +15,16 @@ use crate::cli::demo_result::Figures;
 use crate::cli::exit::{CommandError, Interrupt};
 use crate::cli::signals::Interrupts;
 
-/// Uploads a file in the mode `way`. Returns `None` if the upload failed, which the child has reported on
+/// Uploads a file in one mode. Returns `None` if the upload failed, which the child has reported on
 /// standard error.
 pub(super) fn upload(
     server: &Server,
-    way: &str,
+    mode: &str,
     file: &Path,
     bytes: u64,
     interrupts: &mut Interrupts,
 ) -> Result<Option<Figures>, CommandError> {
-    let mut child = command(server, way, file, bytes)?.spawn().map_err(failed)?;
+    let mut child = command(server, mode, file, bytes)?.spawn().map_err(failed)?;
     let Some(stdout) = child.stdout.take() else {
         return Ok(None);
     };
@@ -41,7 +41,7 @@ pub(super) fn upload(
 }
 
 /// Returns the command line of this program, without the environment variables that are set for this process.
-fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Command, CommandError> {
+fn command(server: &Server, mode: &str, file: &Path, bytes: u64) -> Result<Command, CommandError> {
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RINGLIFT_") {
@@ -51,7 +51,7 @@ fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Comman
     command.env("APIVIDEO_API_KEY", server.api_key());
     command.args(["upload", "--json", "--quiet", "--progress=never", "--retry-max-time=1m", "--no-journal"]);
     command.arg("--grace=0s");
-    command.args(["--mode", way, "--endpoint-url", server.url()]);
+    command.args(["--mode", mode, "--endpoint-url", server.url()]);
     // Passed through the environment, because `--mode single` refuses the flag.
     command.env("RINGLIFT_CHUNK_SIZE", chunk_bytes(bytes).to_string());
     if let Some(path) = server.ca_path() {

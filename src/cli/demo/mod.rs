@@ -31,9 +31,9 @@ pub(super) fn run(args: &DemoArgs, console: &Console) -> CommandResult {
     let mut rows = Vec::new();
     for scheme in [Scheme::Http, Scheme::Https] {
         let server = DemoServer::start(scheme, place.path())?;
-        for way in MODES {
-            console.note(format_args!("uploading over {}, mode {way}", scheme.name()));
-            let row = server.upload(way, files.of(way), &mut interrupts)?;
+        for mode in MODES {
+            console.note(format_args!("uploading over {}, mode {mode}", scheme.name()));
+            let row = server.upload(mode, files.of(mode), &mut interrupts)?;
             console.emit(&JsonEvent::Way { row: &row });
             rows.push(row);
         }
@@ -99,9 +99,9 @@ impl DemoFiles {
         Ok(DemoFiles { whole: DemoFile::read(path, interrupts)?, slice })
     }
 
-    fn of(&self, way: &str) -> &DemoFile {
+    fn of(&self, mode: &str) -> &DemoFile {
         match &self.slice {
-            Some(slice) if way == "single" => slice,
+            Some(slice) if mode == "single" => slice,
             _ => &self.whole,
         }
     }
@@ -153,17 +153,17 @@ impl DemoServer {
     /// Uploads in one mode and compares the digests.
     fn upload(
         &self,
-        way: &'static str,
+        mode: &'static str,
         file: &DemoFile,
         interrupts: &mut Interrupts,
     ) -> Result<DemoResult, CommandError> {
-        let uploaded = child::upload(&self.server, way, &file.path, file.bytes, interrupts)?;
+        let uploaded = child::upload(&self.server, mode, &file.path, file.bytes, interrupts)?;
         let digest = match &uploaded {
             Some(figures) => self.compare(figures, file)?,
             None => DigestCheck::NotUploaded,
         };
         let figures = uploaded.unwrap_or_default();
-        Ok(DemoResult { way, scheme: self.scheme, bytes: file.bytes, figures, digest })
+        Ok(DemoResult { way: mode, scheme: self.scheme, bytes: file.bytes, figures, digest })
     }
 
     /// Compares the stored video with the file, then deletes the video.

@@ -95,7 +95,8 @@ pub(super) async fn upload(run: &UploadRun<'_>, job: Job) -> JobOutcome {
         }
         Err(failed) => {
             let write = report_failed(run, &job, &failed, started);
-            if !failed.is_about_later() && is_written(write).await {
+            // After a temporary failure the journal keeps the upload: the same command repeats only the check.
+            if !failed.is_temporary() && is_written(write).await {
                 failed.confirm();
             }
             let finished = failed.upload.into_uploaded();
@@ -145,13 +146,13 @@ impl UploadState {
 
 impl JobError {
     /// Returns `true` if the same command finds the file uploaded and repeats only the failed check.
-    fn is_about_later(&self) -> bool {
+    fn is_temporary(&self) -> bool {
         matches!(self.failure.exit(), Exit::Temporary | Exit::Interrupted(_))
     }
 
     fn confirm(&self) {
         match &self.upload {
-            UploadState::Finished(_, receipt) if !self.is_about_later() => receipt.confirm(),
+            UploadState::Finished(_, receipt) if !self.is_temporary() => receipt.confirm(),
             UploadState::Finished(..) | UploadState::Unfinished => {}
         }
     }
@@ -164,6 +165,7 @@ impl<E: Into<CommandError>> From<E> for JobError {
 }
 
 async fn execute(run: &UploadRun<'_>, job: &Job) -> Result<CompletedJob, JobError> {
+    // Jobs that wait in the stream start even after a signal: they end here.
     if let Some(interrupt) = run.shutdown.interrupt() {
         return Err(CommandError::Interrupted(interrupt).into());
     }
@@ -171,7 +173,7 @@ async fn execute(run: &UploadRun<'_>, job: &Job) -> Result<CompletedJob, JobErro
         let ring = run.ring.get_or_init(probe::ring);
         run.console.output().room().await;
         let plan = async {
-            let _turn = run.plans.acquire().await;
+            let _permit = run.plans.acquire().await;
             plan::planned_in_time(job, run.settings, ring).await
         };
         let planned = run.shutdown.or_interrupted(plan).await;
@@ -282,6 +284,7 @@ async fn follow(run: &UploadRun<'_>, job: &Job, mut running: Running) -> Result<
     let mut joined = pin!(running.join());
     loop {
         tokio::select! {
+            // In this order: `created` precedes the events about chunks, and all events precede the result.
             biased;
             Some(newer) = progress.next() => note(newer),
             // Without room in the output queue they stay in the library's queue, which drops and counts the
@@ -381,7 +384,7 @@ fn report_failed(
     let JobError { failure, upload } = failed;
     let remains = match (failure, upload) {
         (CommandError::Library(error), UploadState::Unfinished) => run.remains(job, error),
-        (_, UploadState::Finished(..)) if failed.is_about_later() => run.resume_hint(job),
+        (_, UploadState::Finished(..)) if failed.is_temporary() => run.resume_hint(job),
         _ => UploadRemains::Nothing,
     };
     let resumable = matches!(remains, UploadRemains::Resumable { .. });

@@ -75,6 +75,7 @@ pub(super) fn run_jobs(
 ) -> Result<Summary, CommandError> {
     let bound = options.grace.saturating_add(AFTER_GRACE);
     let interrupts = Interrupts::new(console, Some(bound));
+    // This thread handles signals from here on.
     console.output().must_not_wait();
     let total_bytes = jobs.iter().map(Job::bytes).sum();
     let (shutdown, totals) = (Shutdown::new(), RefCell::new(ProgressTotals::new(total_bytes)));
@@ -134,6 +135,7 @@ impl UploadRun<'_> {
         }
         drop(uploads);
         self.console.clear_progress();
+        // Jobs that are still open were cancelled and did not end in time.
         let summary = self.with_abandoned(self.summary(&ends));
         let summary = Summary { usage: Some(meter.usage()), ..summary };
         if self.options.keep_completed == KeepCompleted::UntilSuccess && summary.exit == Exit::Done {

@@ -221,6 +221,7 @@ pub(super) async fn planned_in_time(
     let JobSource::File(path) = &job.source else { return planned(job, settings, ring) };
     let (outline, cut, after) = (outline(job, settings), cut_of(job), settings.patience.body);
     let (file, settings, ring) = (path.clone(), settings.clone(), ring.clone());
+    // Opening a file blocks while its disk does not respond.
     let plan = spawn_blocking(move || of_file(&file, outline, cut, &settings, &ring));
     match timeout(after, plan).await {
         Ok(Ok(planned)) => Ok(planned?),

@@ -27,6 +27,7 @@ impl Stdin {
 
 impl Read for Stdin {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // A blocking read could not be interrupted.
         while !Stdin::is_ready()? {
             if *self.stage.borrow() == ShutdownStage::Cancelled {
                 return Err(io::Error::other("the upload was cancelled"));
