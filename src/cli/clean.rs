@@ -283,3 +283,29 @@ fn report_failed(failure: &CommandError, console: &Console) -> Exit {
 
 /// Time for a replica of the service to learn of a new video.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use ringlift::wire::Addressing;
+    use ringlift::wire::limits::MIN_CHUNK_BYTES;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn video_with_uncountable_ranges_counts_as_complete() {
+        let plan = Plan::new(2 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
+        for (from, to, expected) in [
+            (0, MIN_CHUNK_BYTES - 1, false),
+            (0, 2 * MIN_CHUNK_BYTES - 1, true),
+            (0, u64::MAX, true),
+            (1, u64::MAX, true),
+            (u64::MAX, u64::MAX, false),
+        ] {
+            let ranges = json!([{"from": from, "to": to, "total": null}]);
+            let status = json!({"ingest": {"status": "uploading", "receivedBytes": ranges}});
+            let status = serde_json::from_value(status).unwrap();
+            assert_eq!(is_complete(&status, Some(plan)), expected, "{from}-{to}");
+        }
+    }
+}
