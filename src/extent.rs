@@ -31,10 +31,22 @@ impl Extent {
     ///
     /// `None` when `first_byte > last_byte` or when the length does not fit into 64 bits.
     pub const fn from_bounds(first_byte: u64, last_byte: u64) -> Option<Extent> {
-        if first_byte > last_byte || last_byte == u64::MAX {
-            return None;
+        match Extent::inclusive_len(first_byte, last_byte) {
+            // The end would be 2^64.
+            Some(_) if last_byte == u64::MAX => None,
+            Some(len) => Some(Extent::new(first_byte, len)),
+            None => None,
         }
-        Some(Extent::new(first_byte, last_byte - first_byte + 1))
+    }
+
+    /// Returns the number of bytes from `first_byte` to `last_byte`, both inclusive.
+    ///
+    /// `None` if `first_byte > last_byte`, or if the number exceeds [`u64::MAX`].
+    pub const fn inclusive_len(first_byte: u64, last_byte: u64) -> Option<u64> {
+        match last_byte.checked_sub(first_byte) {
+            Some(distance) => distance.checked_add(1),
+            None => None,
+        }
     }
 
     /// The first byte.
@@ -152,6 +164,17 @@ mod tests {
         assert_eq!(Extent::from_bounds(0, 104_857_599), Some(Extent::new(0, 104_857_600)));
         assert_eq!(Extent::from_bounds(200, 100), None);
         assert_eq!(Extent::from_bounds(0, u64::MAX), None);
+    }
+
+    #[test]
+    fn inclusive_lengths_never_overflow() {
+        assert_eq!(Extent::inclusive_len(0, 0), Some(1));
+        assert_eq!(Extent::inclusive_len(200, 100), None);
+        assert_eq!(Extent::inclusive_len(0, u64::MAX), None);
+        assert_eq!(Extent::inclusive_len(1, u64::MAX), Some(u64::MAX));
+        assert_eq!(Extent::inclusive_len(u64::MAX, u64::MAX), Some(1));
+        assert_eq!(Extent::from_bounds(u64::MAX, u64::MAX), None);
+        assert_eq!(Extent::from_bounds(1, u64::MAX - 1), Some(Extent::new(1, u64::MAX - 1)));
     }
 
     #[test]

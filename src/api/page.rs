@@ -95,13 +95,14 @@ impl<T> Page<T> {
         let Pagination { current_page, pages_total, page_size, items_total, links, .. } = &self.pagination;
         let linked = links.iter().find(|link| link.rel.eq_ignore_ascii_case("next"));
         match (*current_page, *pages_total) {
-            (Some(current), Some(total)) => (current < total).then_some(current + 1),
+            (Some(current), Some(total)) => current.checked_add(1).filter(|next| *next <= total),
             (current, _) if linked.is_some() => {
                 let next = linked?.page().or(current?.checked_add(1))?;
                 current.is_none_or(|current| next > current).then_some(next)
             }
             (Some(current), None) => {
-                (current.saturating_mul((*page_size)?) < (*items_total)?).then_some(current + 1)
+                let has_more = current.saturating_mul((*page_size)?) < (*items_total)?;
+                current.checked_add(1).filter(|_| has_more)
             }
             (None, _) => None,
         }
@@ -199,6 +200,8 @@ mod tests {
             (json!({"links": {"next": "/videos?currentPage=3"}}), Some(3)),
             (json!({"itemsTotal": 21}), Some(3)),
             (json!({"itemsTotal": "20"}), None),
+            (json!({"currentPage": u64::MAX, "pagesTotal": u64::MAX}), None),
+            (json!({"currentPage": u64::MAX, "pageSize": 0, "itemsTotal": 5}), None),
             (json!({}), None),
             (json!([]), None),
         ] {

@@ -1,4 +1,4 @@
-//! `--bwlimit`, in rclone's grammar: a limit, or limits and from when in the week each of them holds.
+//! `--bwlimit` in rclone's grammar: one limit, or a weekly timetable of limits.
 
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -8,21 +8,21 @@ use ringlift::Bandwidth;
 
 use super::values::Size;
 
-/// Limits by the minute of the week, in local time.
+/// Bandwidth limits by the minute of the week, in local time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Timetable {
-    /// By time; never empty.
-    slots: Vec<Slot>,
+    /// Sorted by time; never empty.
+    entries: Vec<TimetableEntry>,
 }
 
-/// A limit, and from when it holds.
+/// A limit and the minute from which it applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
+struct TimetableEntry {
     from: Minute,
     limit: Limit,
 }
 
-/// Bytes a second; `None` is no limit.
+/// Bytes per second; `None` is no limit.
 type Limit = Option<NonZeroU64>;
 
 /// A minute of the week, counted from Monday 00:00.
@@ -30,28 +30,29 @@ type Limit = Option<NonZeroU64>;
 struct Minute(u32);
 
 impl Timetable {
-    /// Makes `bandwidth` what the timetable says for now.
+    /// Sets `bandwidth` to the limit for the current time.
     pub(super) fn apply(&self, bandwidth: &Bandwidth) {
-        let limit = match self.slots.as_slice() {
+        let limit = match self.entries.as_slice() {
             [only] => only.limit,
             _ => self.at(Minute::of(&Zoned::now())),
         };
         if limit != bandwidth.limit() {
             let bytes_per_s = limit.map_or(0, NonZeroU64::get);
-            tracing::info!(bytes_per_s, "the bandwidth limit changes");
+            tracing::info!(bytes_per_s, "bandwidth limit changed");
             bandwidth.set(limit);
         }
     }
 
-    /// The least of all limits.
+    /// Returns the lowest limit.
     pub(super) fn least(&self) -> Limit {
-        self.slots.iter().filter_map(|slot| slot.limit).min()
+        self.entries.iter().filter_map(|entry| entry.limit).min()
     }
 
-    /// The slot that began last; before the first one of the week that is last week's last.
+    /// Returns the limit of the latest entry that has started. Before the first entry of the week, that is
+    /// the last entry of the previous week.
     fn at(&self, minute: Minute) -> Limit {
-        let begun = self.slots.iter().rfind(|slot| slot.from <= minute);
-        begun.or(self.slots.last()).and_then(|slot| slot.limit)
+        let started = self.entries.iter().rfind(|entry| entry.from <= minute);
+        started.or(self.entries.last()).and_then(|entry| entry.limit)
     }
 }
 
@@ -60,34 +61,33 @@ impl FromStr for Timetable {
 
     fn from_str(text: &str) -> Result<Timetable, String> {
         let words: Vec<&str> = text.split([' ', ';']).filter(|word| !word.is_empty()).collect();
-        let mut slots = match words.as_slice() {
+        let mut entries = match words.as_slice() {
             [] => return Err(GRAMMAR.to_owned()),
-            [only] if !only.contains(',') => vec![Slot { from: Minute(0), limit: limit(only)? }],
-            _ => words.into_iter().map(slots).collect::<Result<Vec<_>, _>>()?.concat(),
+            [only] if !only.contains(',') => vec![TimetableEntry { from: Minute(0), limit: limit(only)? }],
+            _ => words.into_iter().map(entries).collect::<Result<Vec<_>, _>>()?.concat(),
         };
-        // Stable: of two for one minute, the one that was written last counts.
-        slots.sort_by_key(|slot| slot.from);
-        Ok(Timetable { slots })
+        // The sort is stable: of two entries for the same minute, the later one in the text wins.
+        entries.sort_by_key(|entry| entry.from);
+        Ok(Timetable { entries })
     }
 }
 
-/// `08:00,512k`, for every day, or `Mon-08:00,512k`.
-fn slots(word: &str) -> Result<Vec<Slot>, String> {
+/// Parses `08:00,512k` (every day) or `Mon-08:00,512k`.
+fn entries(word: &str) -> Result<Vec<TimetableEntry>, String> {
     let (when, how_much) = word.split_once(',').ok_or_else(|| format!("`{word}`: {GRAMMAR}"))?;
     let limit = limit(how_much)?;
     let (days, time) = match when.split_once('-') {
         None => (0..DAYS.len() as u32, when),
         Some((name, time)) => {
-            let day =
-                day(name).ok_or_else(|| format!("`{name}` is no day of the week: write Mon, Tue..."))?;
+            let day = day(name).ok_or_else(|| format!("`{name}` is no day of the week: use Mon, Tue..."))?;
             (day..day + 1, time)
         }
     };
-    let minute = minute_of_day(time).ok_or_else(|| format!("`{time}` is no time: write it as HH:MM"))?;
-    Ok(days.map(|day| Slot { from: Minute(day * MINUTES_A_DAY + minute), limit }).collect())
+    let minute = minute_of_day(time).ok_or_else(|| format!("`{time}` is no time of day: use HH:MM"))?;
+    Ok(days.map(|day| TimetableEntry { from: Minute(day * MINUTES_A_DAY + minute), limit }).collect())
 }
 
-/// `10M`, `off`, or `UP:DOWN`, of which UP is what an upload keeps to.
+/// Parses `10M`, `off` or `UP:DOWN`, and returns the limit for uploads.
 fn limit(text: &str) -> Result<Limit, String> {
     let (up, down) = text.split_once(':').unwrap_or((text, "off"));
     one_way(down)?;
@@ -98,7 +98,7 @@ fn one_way(text: &str) -> Result<Limit, String> {
     if text.eq_ignore_ascii_case("off") {
         return Ok(None);
     }
-    // rclone's unit for the flag, unlike everything else's here.
+    // rclone's default unit for this flag is KiB; every other size here defaults to bytes.
     let unit = if text.ends_with(|c: char| c.is_ascii_digit()) { "K" } else { "" };
     let Size(bytes) = format!("{text}{unit}").parse().map_err(|_| format!("`{text}`: {GRAMMAR}"))?;
     Ok(NonZeroU64::new(bytes))
@@ -126,7 +126,7 @@ impl Minute {
     }
 }
 
-const GRAMMAR: &str = "write a limit like 10M, 512k or off, or a timetable like \"08:00,512k Sat-10:00,10M\"";
+const GRAMMAR: &str = "use a limit like 10M, 512k or off, or a timetable like \"08:00,512k Sat-10:00,10M\"";
 
 const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
@@ -144,7 +144,7 @@ mod tests {
 
     /// In KiB a second; 0 is none.
     fn kib_at(text: &str, when: &str) -> u64 {
-        let Slot { from, .. } = slots(&format!("{when},off")).unwrap()[0];
+        let TimetableEntry { from, .. } = entries(&format!("{when},off")).unwrap()[0];
         table(text).at(from).map_or(0, NonZeroU64::get) / 1024
     }
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timetable_holds_every_day_from_each_of_its_times_on() {
+    fn timetable_without_days_applies_to_every_day() {
         let daily = "08:00,512k 12:00,10M 13:00,512k 18:00,30M 23:00,off";
         for day in ["Mon", "Wed", "Sun"] {
             for (time, kib) in [
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timetable_with_days_goes_on_over_the_end_of_the_week() {
+    fn timetable_with_days_wraps_around_the_week() {
         let weekly = "Mon-00:00,512 Fri-23:59,10M Sat-10:00,1M Sun-20:00,off";
         for (when, kib) in [
             ("Mon-00:00", 512),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_says_how_to_write_one() {
+    fn invalid_limit_is_refused_with_the_grammar() {
         for text in [
             "",
             "bad",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn local_time_has_its_place_in_the_week() {
+    fn local_time_maps_to_the_minute_of_the_week() {
         let at = |text: &str| Minute::of(&text.parse().unwrap());
         assert_eq!(at("2025-03-03T00:00:00+01:00[Europe/Paris]"), Minute(0));
         assert_eq!(at("2025-03-09T23:59:59+01:00[Europe/Paris]"), Minute(7 * MINUTES_A_DAY - 1));
@@ -242,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_it(text in "\\PC*") {
+        fn parsing_never_panics(text in "\\PC*") {
             let _ = text.parse::<Timetable>();
         }
     }

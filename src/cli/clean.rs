@@ -1,9 +1,10 @@
-//! `ringlift clean`: removes what ended uploads left behind, at the service and in the journal.
+//! `ringlift clean`: removes uploads that cannot be resumed, from the service and from the journal.
 
 use std::time::Duration;
 
 use ringlift::api::{Received, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
+use ringlift::extent::Extent;
 use ringlift::journal::{
     Comparison, Entry, EntryState, Identity, Journal, JournalError, Source, Ticket, compare,
 };
@@ -12,92 +13,96 @@ use ringlift::source::SourceFile;
 use ringlift::wire::Plan;
 use ringlift::{Client, Error, ErrorKind};
 
-use super::args::{CleanArgs, Global};
-use super::events::{ErrorEvent, Event, Summary};
-use super::exit::{Exit, Failure};
+use super::args::{CleanArgs, GlobalArgs};
+use super::client;
+use super::console::Console;
+use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::exit::{CommandError, Exit};
 use super::journal;
-use super::screen::Screen;
-use super::{Ended, client};
 
-pub(super) fn run(args: &CleanArgs, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let path = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
     let mut journal = journal::open(&path)?;
     let entries = journal::entries(&mut journal)?;
     let (leftovers, kept): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| is_left_over(entry, args));
-    tell_kept(&kept, screen);
-    let endpoint = client::settings(global).endpoint_url;
-    let leftovers = only_here(leftovers, &endpoint, screen);
-    // Whoever has nothing to look for or to delete at the service needs no key.
+    report_kept(&kept, console);
+    let endpoint = client::client_settings(global).endpoint_url;
+    let leftovers = only_here(leftovers, &endpoint, console);
+    // Without a video to find or to delete, the command works without an API key.
     let client = leftovers.iter().any(is_at_service).then(|| client::connect(global)).transpose()?;
-    let (leftovers, mut exits) = find(leftovers, client.as_ref(), screen);
+    let (leftovers, mut exits) = find(leftovers, client.as_ref(), console);
     let Some(journal) = journal.as_mut().filter(|_| !leftovers.is_empty()) else {
         if exits.is_empty() {
-            screen.note("nothing is left over");
+            console.note("nothing to clean");
         }
         return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     };
     journal::show_with(
         leftovers.iter().map(|leftover| (&leftover.entry, leftover.video_id.as_deref())),
-        screen,
+        console,
     );
-    if !args.yes && !confirmed(&leftovers, &endpoint, screen)? {
-        screen.note("nothing was deleted");
+    if !args.yes && !confirmed(&leftovers, &endpoint, console)? {
+        console.note("nothing was deleted");
         return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
     }
     exits.extend(leftovers.iter().filter_map(|leftover| {
-        let removed = remove(journal, leftover, client.as_ref(), screen);
-        removed.map_err(|failure| tell_failed(&failure, screen)).err()
+        let removed = remove(journal, leftover, client.as_ref(), console);
+        removed.map_err(|failure| report_failed(&failure, console)).err()
     }));
     Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }))
 }
 
-/// An upload with what it left at the service.
-struct Leftover {
+/// An upload that is not resumed, and its video at the service.
+struct LeftoverUpload {
     entry: Entry,
-    /// The video to delete: one that the upload made, named by an answer or found by its mark.
+    /// Id of the video to delete: one that this upload created, known from the response or found by its mark.
     video_id: Option<String>,
 }
 
-/// Whether it left a video at the service, or may have.
+/// Returns `true` if the upload left a video at the service, or may have left one.
 fn is_at_service(entry: &Entry) -> bool {
     entry.orphan().is_some() || entry.container.mark().is_some()
 }
 
-/// Looks for the videos of ended uploads. What could not be looked for stays for another time.
-fn find(entries: Vec<Entry>, client: Option<&Client>, screen: &Screen) -> (Vec<Leftover>, Vec<Exit>) {
+/// Looks up the video of each upload. An upload whose look-up fails stays in the journal for the next run.
+fn find(entries: Vec<Entry>, client: Option<&Client>, console: &Console) -> (Vec<LeftoverUpload>, Vec<Exit>) {
     let (mut leftovers, mut exits) = (Vec::new(), Vec::new());
     for entry in entries {
         let video_id = match client {
-            Some(client) => client::block_on(to_delete(&entry, client, screen)),
+            Some(client) => client::block_on(to_delete(&entry, client, console)),
             None => Ok(None),
         };
         match video_id {
-            Ok(video_id) => leftovers.push(Leftover { entry, video_id }),
-            Err(failure) => exits.push(tell_failed(&failure, screen)),
+            Ok(video_id) => leftovers.push(LeftoverUpload { entry, video_id }),
+            Err(failure) => exits.push(report_failed(&failure, console)),
         }
     }
     (leftovers, exits)
 }
 
-/// The video that an upload left unfinished.
-async fn to_delete(entry: &Entry, client: &Client, screen: &Screen) -> Result<Option<String>, Failure> {
+/// Returns the id of the incomplete video of an upload.
+async fn to_delete(
+    entry: &Entry,
+    client: &Client,
+    console: &Console,
+) -> Result<Option<String>, CommandError> {
     let video_id = match (entry.orphan(), entry.container.mark()) {
         (Some(video_id), _) => Some(video_id.to_owned()),
         (None, Some(mark)) => client.marked_video(mark).await?,
         (None, None) => None,
     };
     match video_id {
-        // The upload may have ended after its last byte, before it could know, whatever the journal says.
+        // The process may have died after the last byte was stored and before the journal recorded it.
         Some(video_id) if state(entry, client, &video_id).await? == VideoState::Complete => {
-            note_complete(&video_id, screen);
+            note_complete(&video_id, console);
             Ok(None)
         }
         video_id => Ok(video_id),
     }
 }
 
-/// The state of a video that an ended upload left, by the service's status.
+/// State of a video according to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum VideoState {
     Complete,
@@ -105,7 +110,7 @@ enum VideoState {
     Gone,
 }
 
-/// Asks for the state of a video. A "no such video" is asked about twice: a replica may lag.
+/// Requests the state of a video. A "not found" response is checked a second time, because a replica may lag.
 async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoState, Error> {
     let is_unknown = |error: &Error| error.kind() == ErrorKind::NotFound;
     let mut status = client.video_status(video_id).await;
@@ -121,30 +126,32 @@ async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoSt
     }
 }
 
-/// Whether every byte has arrived, put together yet or not.
+/// Returns `true` if every byte has arrived, even if the service has not assembled the file yet.
 fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
     match (status.received(), plan) {
         (Received::Everything, _) => true,
         (Received::Ranges(ranges), Some(plan)) => {
-            let len = |range: &ReceivedRange| range.to.saturating_sub(range.from).saturating_add(1);
-            ranges.iter().map(len).fold(0, u64::saturating_add) >= plan.len()
+            let len = |range: &ReceivedRange| Extent::inclusive_len(range.from, range.to);
+            let sum = ranges.iter().try_fold(0, |sum: u64, range| sum.checked_add(len(range)?));
+            // Deletion is final: a video whose ranges cannot be counted is kept.
+            sum.is_none_or(|sum| sum >= plan.len())
         }
         (Received::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
         (Received::Nothing | Received::Ranges(_) | Received::Parts(_), _) => false,
     }
 }
 
-fn note_complete(video_id: &str, screen: &Screen) {
-    screen.note(format_args!("video {video_id}: is complete, and stays"));
+fn note_complete(video_id: &str, console: &Console) {
+    console.note(format_args!("video {video_id}: is complete, and stays at the service"));
 }
 
-/// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
+/// Returns `true` if the upload cannot be resumed, or with `--all`, if no process is working on it.
 fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
     match (entry.standing, &entry.key.source) {
         (EntryState::Running { .. } | EntryState::OutOfReach, _) => false,
         (EntryState::Abandoned, _) | (EntryState::Left, Source::Stream) => true,
         (EntryState::Left, Source::File { .. }) if args.all => true,
-        // A file that is not there may come back: its disk may be mounted elsewhere, or not yet.
+        // A missing file may come back: its disk may not be mounted at the moment.
         (EntryState::Left, Source::File { path, identity }) => {
             let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
             SourceFile::open(path).is_ok_and(|file| is_another(Identity::from(&file)))
@@ -152,41 +159,44 @@ fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
     }
 }
 
-fn tell_kept(kept: &[Entry], screen: &Screen) {
+fn report_kept(kept: &[Entry], console: &Console) {
     let resumable = kept.iter().filter(|entry| entry.is_resumable()).count();
     if resumable > 0 {
         let uploads = counted(resumable, "upload");
-        screen.note(format_args!("kept, for `ringlift resume`: {uploads}; --all gives them up, too"));
+        console.note(format_args!("kept for `ringlift resume`: {uploads}; --all removes them too"));
     }
 }
 
-/// A video can be deleted only at the service that has it.
-fn only_here(leftovers: Vec<Entry>, endpoint: &str, screen: &Screen) -> Vec<Entry> {
+/// Returns the uploads whose video is at `endpoint`, and reports the others. A video can be deleted only at
+/// its own service.
+fn only_here(leftovers: Vec<Entry>, endpoint: &str, console: &Console) -> Vec<Entry> {
     let is_here = |entry: &Entry| !is_at_service(entry) || entry.is_at(endpoint);
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
     for entry in &elsewhere {
         let there = &entry.key.endpoint;
-        let reason = format!("it is at {there}: name that with --endpoint-url");
+        let reason = format!("it is at {there}: select that service with --endpoint-url");
         let what = match entry.orphan() {
             Some(video_id) => format!("video {video_id}"),
             None => format!("session {}: its video", entry.id),
         };
-        screen.note(format_args!("{what}: not deleted: {reason}"));
+        console.note(format_args!("{what}: not deleted: {reason}"));
         let file = journal::file(entry).map(|file| file.to_string_lossy());
-        screen.event(&Event::Skipped { session: entry.id, file: file.as_deref(), reason });
+        console.emit(&JsonEvent::Skipped { session: entry.id, file: file.as_deref(), reason });
     }
     here
 }
 
-fn confirmed(leftovers: &[Leftover], endpoint: &str, screen: &Screen) -> Result<bool, Failure> {
+fn confirmed(leftovers: &[LeftoverUpload], endpoint: &str, console: &Console) -> Result<bool, CommandError> {
     let videos = leftovers.iter().filter(|leftover| leftover.video_id.is_some()).count();
     let question = format!(
-        "delete {} at {endpoint}, and forget {}?",
+        "delete {} at {endpoint}, and remove {} from the journal?",
         counted(videos, "video"),
         counted(leftovers.len(), "upload"),
     );
-    screen.confirms(question).ok_or_else(|| {
-        Failure::usage("nothing was deleted, as nobody is at the terminal to ask: say --yes to delete it")
+    console.confirm(question).ok_or_else(|| {
+        CommandError::usage(
+            "nothing was deleted, because there is no terminal for the confirmation: use --yes to delete",
+        )
     })
 }
 
@@ -194,75 +204,108 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Deletes the video unless it is complete, then forgets the upload: a video that could not be deleted, or whose
-/// state could not be asked, is not forgotten.
+/// Deletes the video unless it is complete, then removes the upload from the journal. The journal keeps the
+/// upload if the deletion or the status request fails.
 fn remove(
     journal: &mut Journal,
-    leftover: &Leftover,
+    leftover: &LeftoverUpload,
     client: Option<&Client>,
-    screen: &Screen,
-) -> Result<(), Failure> {
+    console: &Console,
+) -> Result<(), CommandError> {
     let entry = &leftover.entry;
-    let Some(ticket) = still_left(journal, entry, screen)? else { return Ok(()) };
+    let Some(ticket) = still_left(journal, entry, console)? else { return Ok(()) };
     match (client, leftover.video_id.as_deref()) {
         (Some(client), Some(video_id)) => {
             let state = client::block_on(async { Ok(state(entry, client, video_id).await) })?;
-            // Another host may have gone on with the video since the list was shown.
+            // Another host may have resumed the upload since the list was shown.
             match state.map_err(|error| error.with_video_id(video_id))? {
-                VideoState::Complete => note_complete(video_id, screen),
-                VideoState::Gone => note_gone(video_id, screen),
-                VideoState::Incomplete => delete(client, video_id, screen)?,
+                VideoState::Complete => note_complete(video_id, console),
+                VideoState::Gone => note_gone(video_id, console),
+                VideoState::Incomplete => delete(client, video_id, console)?,
             }
         }
-        _ if entry.may_have_strayed() => tell_strayed(entry, screen),
+        _ if entry.may_have_strayed() => report_strayed(entry, console),
         _ => {}
     }
     journal.forget(ticket).map_err(journal::unreadable)?;
-    screen.event(&Event::Forgotten { session: entry.id });
+    console.emit(&JsonEvent::Forgotten { session: entry.id });
     Ok(())
 }
 
-fn delete(client: &Client, video_id: &str, screen: &Screen) -> Result<(), Failure> {
+fn delete(client: &Client, video_id: &str, console: &Console) -> Result<(), CommandError> {
     match client::block_on(async { Ok(client.delete_video(video_id).await) })? {
         Ok(()) => {
-            screen.note(format_args!("video {video_id}: deleted"));
-            screen.event(&Event::Deleted { video_id: Some(video_id) });
+            console.note(format_args!("video {video_id}: deleted"));
+            console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => note_gone(video_id, screen),
+        Err(error) if error.kind() == ErrorKind::NotFound => note_gone(video_id, console),
         Err(error) => return Err(error.with_video_id(video_id).into()),
     }
     Ok(())
 }
 
-fn note_gone(video_id: &str, screen: &Screen) {
-    screen.note(format_args!("video {video_id}: was gone already"));
-    screen.event(&Event::Deleted { video_id: Some(video_id) });
+fn note_gone(video_id: &str, console: &Console) {
+    console.note(format_args!("video {video_id}: was gone already"));
+    console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
 }
 
-/// No id leads to it and no mark: people have to look.
-fn tell_strayed(entry: &Entry, screen: &Screen) {
+/// Reports a video that may exist without a known id or mark, so that the user can look for it.
+fn report_strayed(entry: &Entry, console: &Console) {
     let file = journal::file(entry).map(|file| file.to_string_lossy()).unwrap_or_default();
-    screen.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
-    screen.event(&Event::StrayVideo { file: &file, advice: STRAY_VIDEO });
+    console.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
+    console.emit(&JsonEvent::StrayVideo { file: &file, advice: STRAY_VIDEO });
 }
 
-/// The session, held against others; `None` when it is no longer what was shown.
-fn still_left(journal: &mut Journal, entry: &Entry, screen: &Screen) -> Result<Option<Ticket>, Failure> {
+/// Claims the journal entry. Returns `None` if the entry has changed since it was shown.
+fn still_left(
+    journal: &mut Journal,
+    entry: &Entry,
+    console: &Console,
+) -> Result<Option<Ticket>, CommandError> {
     match journal.take(entry.id) {
         Ok(Some(ticket)) if *ticket.container() == entry.container => Ok(Some(ticket)),
         Ok(_) | Err(JournalError::Claimed { .. }) => {
-            screen.note(format_args!("session {}: left alone: somebody has gone on with it", entry.id));
+            console.note(format_args!(
+                "session {}: skipped, because it has been resumed in the meantime",
+                entry.id
+            ));
             Ok(None)
         }
         Err(error) => Err(journal::unreadable(error)),
     }
 }
 
-fn tell_failed(failure: &Failure, screen: &Screen) -> Exit {
-    screen.failure(failure);
-    screen.event(&Event::Failed { error: ErrorEvent::new(failure) });
+fn report_failed(failure: &CommandError, console: &Console) -> Exit {
+    console.print_error(failure);
+    console.emit(&JsonEvent::Failed { error: ErrorEvent::new(failure) });
     failure.exit()
 }
 
-/// Time for a replica of the service to learn of a video that another one has.
+/// Time for a replica of the service to learn of a new video.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use ringlift::wire::Addressing;
+    use ringlift::wire::limits::MIN_CHUNK_BYTES;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn video_with_uncountable_ranges_counts_as_complete() {
+        let plan = Plan::new(2 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
+        for (from, to, expected) in [
+            (0, MIN_CHUNK_BYTES - 1, false),
+            (0, 2 * MIN_CHUNK_BYTES - 1, true),
+            (0, u64::MAX, true),
+            (1, u64::MAX, true),
+            (u64::MAX, u64::MAX, false),
+        ] {
+            let ranges = json!([{"from": from, "to": to, "total": null}]);
+            let status = json!({"ingest": {"status": "uploading", "receivedBytes": ranges}});
+            let status = serde_json::from_value(status).unwrap();
+            assert_eq!(is_complete(&status, Some(plan)), expected, "{from}-{to}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! From the flags that every command takes to a client of the library.
+//! Creation of the library's client from the global flags.
 
 use std::fmt::Display;
 use std::fs;
@@ -13,12 +13,12 @@ use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Setting
 
 use zeroize::Zeroizing;
 
-use super::args::Global;
-use super::exit::Failure;
+use super::args::GlobalArgs;
+use super::exit::CommandError;
 use super::proxy;
 
-/// The library's settings as the flags say them, without credentials.
-pub(super) fn settings(global: &Global) -> Settings {
+/// Returns the library's settings from the global flags, without credentials.
+pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
     let mut settings = Settings::default();
     settings.sigbus = SigbusHandler::Install;
     settings.redactor = global.redactor.clone();
@@ -35,6 +35,7 @@ pub(super) fn settings(global: &Global) -> Settings {
         settings.retry.max_time = time;
     }
     if let Some(timeout) = global.timeout {
+        // A single flag sets three limits, whose defaults differ.
         settings.patience.stall = timeout;
         settings.patience.body = timeout;
         settings.patience.answer = timeout;
@@ -47,6 +48,7 @@ pub(super) fn settings(global: &Global) -> Settings {
     settings.patience.min_speed =
         global.min_speed.map(|speed| MinSpeed { bytes_per_s: speed.0, window: MIN_SPEED_WINDOW });
     settings.caps.requests_a_second = global.tpslimit;
+    // The documented rate limits apply to the two public services only.
     settings.caps.preset = match settings.endpoint_url.as_str() {
         PRODUCTION_URL => Some(Preset::Production),
         SANDBOX_URL => Some(Preset::Sandbox),
@@ -55,22 +57,22 @@ pub(super) fn settings(global: &Global) -> Settings {
     settings
 }
 
-/// A client that holds the API key.
-pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
-    proxy::mention(global);
-    let mut settings = settings(global);
-    settings.credentials = Credentials::ApiKey(needed_key(global)?);
+/// Returns a client that uses the API key.
+pub(super) fn connect(global: &GlobalArgs) -> Result<Client, CommandError> {
+    proxy::warn_if_set(global);
+    let mut settings = client_settings(global);
+    settings.credentials = Credentials::ApiKey(required_key(global)?);
     open(settings)
 }
 
-/// A client with these settings. Nothing is sent yet.
-pub(super) fn open(settings: Settings) -> Result<Client, Failure> {
+/// Returns a client with these settings. Sends nothing.
+pub(super) fn open(settings: Settings) -> Result<Client, CommandError> {
     tracing::debug!(?settings, "settings");
     let has_secret = !matches!(settings.credentials, Credentials::None);
     let is_exposed = has_secret && is_plain_and_remote(&settings.endpoint_url);
     let client = Client::new(settings)?;
     if is_exposed {
-        tracing::warn!("the API key goes over plain HTTP to another machine: anybody on the way can read it");
+        tracing::warn!("the API key is sent over plain HTTP to another machine and can be intercepted");
     }
     Ok(client)
 }
@@ -79,15 +81,13 @@ fn is_plain_and_remote(url: &str) -> bool {
     Endpoint::parse(url).is_ok_and(|endpoint| !endpoint.is_tls() && !endpoint.is_local())
 }
 
-/// The API key; an error that says how to give it where there is none.
-pub(super) fn needed_key(global: &Global) -> Result<Secret, Failure> {
-    key(global)?.ok_or_else(|| {
-        Failure::usage("no API key: set APIVIDEO_API_KEY or name its file with --api-key-file")
-    })
+/// Returns the API key, or an error that explains how to provide it.
+pub(super) fn required_key(global: &GlobalArgs) -> Result<Secret, CommandError> {
+    key(global)?.ok_or_else(|| CommandError::usage("no API key: set APIVIDEO_API_KEY or use --api-key-file"))
 }
 
-/// The API key, if one was given.
-pub(super) fn key(global: &Global) -> Result<Option<Secret>, Failure> {
+/// Returns the API key, or `None` if none was given.
+pub(super) fn key(global: &GlobalArgs) -> Result<Option<Secret>, CommandError> {
     match (&global.api_key_file, &global.api_key) {
         (Some(path), _) => secret_file(path, "API key").map(Some),
         (None, Some(key)) => secret(key.reveal(), API_KEY, "API key").map(Some),
@@ -95,44 +95,43 @@ pub(super) fn key(global: &Global) -> Result<Option<Secret>, Failure> {
     }
 }
 
-/// A secret that stands alone in a file.
-pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, Failure> {
-    let failed = |error| Failure::io(format!("read {}", path.display()), error);
+/// Reads a secret from a file that contains nothing else.
+pub(super) fn secret_file(path: &Path, name: &str) -> Result<Secret, CommandError> {
+    let failed = |error| CommandError::io(format!("read {}", path.display()), error);
     let mut bytes = Zeroizing::new(Vec::new());
     let file = fs::File::open(path).map_err(failed)?;
-    file.take(MOST_SECRET_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(MAX_SECRET_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     let Ok(text) = std::str::from_utf8(&bytes) else {
-        let why =
-            format!("{}: the {name} in it is not UTF-8; save the file as UTF-8 or ASCII", path.display());
-        return Err(Failure::usage(why));
+        let why = format!("{}: the {name} is not UTF-8; save the file as UTF-8 or ASCII", path.display());
+        return Err(CommandError::usage(why));
     };
     secret(text, path.display(), name)
 }
 
-/// A secret out of `place`.
-fn secret(text: &str, place: impl Display, name: &str) -> Result<Secret, Failure> {
-    Secret::parse(text).map_err(|flaw| Failure::usage(format!("{place}: the {name} {flaw}")))
+/// Parses a secret. `place` names its origin in errors.
+fn secret(text: &str, place: impl Display, name: &str) -> Result<Secret, CommandError> {
+    Secret::parse(text).map_err(|flaw| CommandError::usage(format!("{place}: the {name} {flaw}")))
 }
 
-/// Runs a future to its end on this thread.
-pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Runs a future to completion on the current thread.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::io("start the runtime", error))?;
+        .map_err(|error| CommandError::io("start the runtime", error))?;
     let ended = runtime.block_on(future);
-    // A file system that does not answer may hold a thread that was asked for a file: not waited for.
+    // Do not wait for a blocking thread: a file system that does not respond may hold it forever.
     runtime.shutdown_background();
     ended
 }
 
-/// The one setting that is a secret, under the name that the service's own tools use.
+/// Environment variable of the API key; the service's own tools use the same name.
 pub(super) const API_KEY: &str = "APIVIDEO_API_KEY";
 
-/// More than any secret has; a device file given by mistake has no end.
-const MOST_SECRET_BYTES: u64 = 64 * 1024;
+/// Exceeds the length of every secret. A device file given by mistake has no end.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-/// Long enough that one slow moment is not yet a slow connection.
+/// Window for `--min-speed`: long enough that one slow moment is not a slow connection.
 pub(super) const MIN_SPEED_WINDOW: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_exposed_on_the_way_to_another_machine_without_tls() {
+    fn key_is_exposed_over_http_to_another_machine() {
         for url in ["http://example.com", "http://10.0.0.1:8080/base", "http://[2001:db8::1]"] {
             assert!(is_plain_and_remote(url), "{url}");
         }

@@ -1,14 +1,14 @@
-//! `ringlift completion`: the completions of a shell, on standard output.
+//! `ringlift completion`: prints the completion script of a shell.
 
 use clap::CommandFactory;
 
-use super::Ended;
 use super::args::{Cli, CompletionArgs};
-use super::screen::Screen;
+use super::console::Console;
+use super::events::CommandResult;
 
-pub(super) fn run(args: &CompletionArgs, screen: &Screen) -> Ended {
+pub(super) fn run(args: &CompletionArgs, console: &Console) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ringlift", &mut script);
-    screen.text(&script);
+    console.text(&script);
     Ok(None)
 }

@@ -1,4 +1,4 @@
-//! The SHA-256 of what is sent.
+//! SHA-256 of the sent bytes.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -15,41 +15,41 @@ use ringlift::source::SourceError;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::exit::Failure;
+use super::exit::CommandError;
 
-/// The digest of a file, computed on a thread of its own while the file is being sent.
+/// Digest of a file, computed on its own thread while the file is being sent.
 pub(super) struct FileDigest {
     answer: oneshot::Receiver<io::Result<String>>,
-    /// Bytes that were read.
+    /// Number of bytes read so far.
     read: Arc<AtomicU64>,
     path: PathBuf,
 }
 
 impl FileDigest {
-    /// Starts to read the file; the thread ends early when this is dropped.
-    pub(super) fn start(path: &Path) -> Result<FileDigest, Failure> {
+    /// Starts to read the file. Dropping the value stops the thread.
+    pub(super) fn start(path: &Path) -> Result<FileDigest, CommandError> {
         let (reply, answer) = oneshot::channel();
         let (read, path) = (Arc::<AtomicU64>::default(), path.to_owned());
         let (counter, file) = (read.clone(), path.clone());
         let compute = move || {
             let digest = of_file(&file, &counter, || reply.is_closed());
-            // Nobody waits for it any more when the upload has failed.
+            // The receiver is gone if the upload has failed.
             let _ = reply.send(digest);
         };
         thread::Builder::new()
             .name("ringlift-sha256".to_owned())
             .spawn(compute)
-            .map_err(|error| Failure::io("start the thread that computes the SHA-256", error))?;
+            .map_err(|error| CommandError::io("start the thread that computes the SHA-256", error))?;
         Ok(FileDigest { answer, read, path })
     }
 
-    /// In hex. Fails when the file gives nothing for as long as `silence`.
-    pub(super) async fn finish(mut self, silence: Duration) -> Result<String, Failure> {
-        let gone = |_| Err(io::Error::other("its thread has ended"));
+    /// Returns the digest in hex. Fails if no byte was read for `silence`.
+    pub(super) async fn finish(mut self, silence: Duration) -> Result<String, CommandError> {
+        let gone = |_| Err(io::Error::other("the thread has exited"));
         let mut read = self.read.load(Ordering::Relaxed);
         loop {
             if let Ok(digest) = timeout(silence, &mut self.answer).await {
-                let failed = |error| Failure::io("compute the SHA-256 of the file", error);
+                let failed = |error| CommandError::io("compute the SHA-256 of the file", error);
                 return digest.unwrap_or_else(gone).map_err(failed);
             }
             let now = self.read.load(Ordering::Relaxed);
@@ -79,7 +79,7 @@ fn of_file(path: &Path, counter: &AtomicU64, given_up: impl Fn() -> bool) -> io:
     }
 }
 
-/// The digest of what passes through a [`Digesting`] reader.
+/// Digest of the bytes that pass through a [`HashingReader`] reader.
 #[derive(Clone)]
 pub(super) struct StreamDigest(Arc<Mutex<Context>>);
 
@@ -88,24 +88,24 @@ impl StreamDigest {
         StreamDigest(Arc::new(Mutex::new(Context::new(&SHA256))))
     }
 
-    /// Of all that has passed so far, in hex.
+    /// Returns the digest of all bytes so far, in hex.
     pub(super) fn value(&self) -> String {
         let context = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         hex(context.finish().as_ref())
     }
 
-    pub(super) fn over<R: Read>(&self, reader: R) -> Digesting<R> {
-        Digesting { reader, digest: self.clone() }
+    pub(super) fn over<R: Read>(&self, reader: R) -> HashingReader<R> {
+        HashingReader { reader, digest: self.clone() }
     }
 }
 
-/// A reader that takes note of what it gives.
-pub(super) struct Digesting<R> {
+/// A reader that hashes the bytes it returns.
+pub(super) struct HashingReader<R> {
     reader: R,
     digest: StreamDigest,
 }
 
-impl<R: Read> Read for Digesting<R> {
+impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buf)?;
         self.digest.0.lock().unwrap_or_else(PoisonError::into_inner).update(&buf[..read]);
@@ -115,7 +115,6 @@ impl<R: Read> Read for Digesting<R> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex
     })
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_that_nobody_waits_for_is_given_up() {
+    fn dropped_digest_stops_reading() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
         assert!(of_file(file.path(), &AtomicU64::new(0), || true).is_err());

@@ -1,5 +1,6 @@
-//! What `--json` writes, one event a line. The names are kept; new ones may be added.
+//! JSON events of `--json`, one per line. Existing names never change; new ones may be added.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,76 +12,77 @@ use ringlift::wire::Addressing;
 use ringlift::{Client, Progress, Refusal, UploadEvent, Uploaded};
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
+use super::demo_result::DemoResult;
+use super::exit::{CommandError, Exit};
 use super::usage::Usage;
 
-/// One line of the output.
+/// One line of JSON output.
 #[derive(Debug, Serialize)]
-pub(super) struct Line<'a> {
+pub(super) struct JsonLine<'a> {
     schema: u8,
     #[serde(flatten)]
-    event: &'a Event<'a>,
-    /// The name of the file in base64, where it is not UTF-8: `file` only resembles it.
+    event: &'a JsonEvent<'a>,
+    /// Bytes of the file's name in base64, if the name is not UTF-8 and `file` is only an approximation.
     #[serde(skip_serializing_if = "Option::is_none")]
     file_bytes: Option<String>,
 }
 
-impl<'a> Line<'a> {
-    /// `name` are the bytes of the file's name, where they say more than `file`.
-    pub(super) fn new(event: &'a Event<'a>, name: Option<&[u8]>) -> Line<'a> {
-        Line { schema: SCHEMA, event, file_bytes: name.map(|name| BASE64_STANDARD.encode(name)) }
+impl<'a> JsonLine<'a> {
+    /// Creates a line. `name` is the file's name in bytes if it is not UTF-8.
+    pub(super) fn new(event: &'a JsonEvent<'a>, name: Option<&[u8]>) -> JsonLine<'a> {
+        JsonLine { schema: SCHEMA, event, file_bytes: name.map(|name| BASE64_STANDARD.encode(name)) }
     }
 }
 
-/// The bytes of a path that is not UTF-8.
+/// Returns the bytes of a path that is not UTF-8, and `None` for any other path.
 pub(super) fn odd_name(path: &Path) -> Option<&[u8]> {
     path.to_str().is_none().then_some(path.as_os_str().as_encoded_bytes())
 }
 
-/// What happened.
+/// An event for programs that read the output.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub(super) enum Event<'a> {
-    /// A file will be sent so.
+pub(super) enum JsonEvent<'a> {
+    /// The plan of a file.
     Planned(Planned),
-    /// A file's video is known.
+    /// The id of a file's video is known.
     Created { file: &'a str, video_id: &'a str },
-    /// A file has got further.
+    /// Progress of a file.
     Progress(ProgressEvent<'a>),
-    /// An earlier run's upload is taken up: so much is there.
+    /// The upload of an earlier run is resumed; `chunks` and `bytes` are already stored.
     Resumed { file: &'a str, video_id: &'a str, chunks: u32, bytes: u64 },
-    /// The service has a chunk, counted from 0; the attempt is counted from 1.
+    /// The service has stored a chunk. `index` counts from 0, `attempt` from 1.
     ChunkDone { file: &'a str, index: u32, bytes: u64, attempt: u32, elapsed_ms: u64 },
-    /// An attempt failed and is made again.
+    /// An attempt failed and is retried.
     Retry(Retry<'a>),
-    /// Requests of a class wait for longer than their turn.
+    /// A class of requests is delayed by a limit.
     Throttled { file: &'a str, class: &'static str, why: &'static str, delay_ms: u64 },
-    /// The service is asked what it holds.
+    /// The service is asked for the upload's status.
     StatusAsked { file: &'a str, video_id: &'a str, why: &'static str },
-    /// The file's attributes, links or name changed while it is being sent; its bytes did not.
+    /// Attributes, links or the name of a file changed during the upload; its bytes did not.
     SourceTouched { file: &'a str, change: &'static str },
-    /// The chunks of an earlier run were compared with the file by their digests and are equal.
+    /// The digests of an earlier run's chunks match the file.
     Proved { file: &'a str, video_id: &'a str, chunks: u32, bytes: u64 },
-    /// The file goes to a new video: it may not be the one of which chunks were sent.
+    /// The file is uploaded to a new video, because it may differ from the file of the stored chunks.
     BeginsAnew { file: &'a str, video_id: Option<&'a str>, why: &'a str },
-    /// The service may have made a video that nothing names.
+    /// The service may have created a video whose id is unknown.
     StrayVideo { file: &'a str, advice: &'static str },
-    /// So many events about a file were lost, as nobody took them.
+    /// The number of events that were dropped because the reader was too slow.
     Missed { file: &'a str, events: u64 },
-    /// The service confirmed a file.
+    /// The service has confirmed a file.
     FileDone(FileDone<'a>),
-    /// A file was given up.
+    /// The upload of a file failed.
     FileFailed {
         file: &'a str,
         elapsed_ms: u64,
-        /// Whether the same command, run again, sends only what is missing.
+        /// `true` if the same command sends only the missing chunks.
         resumable: bool,
         #[serde(flatten)]
         error: ErrorEvent,
     },
-    /// A signal was heard: what is under way may end, nothing more is begun.
+    /// A signal was received: active chunks may finish, and no new ones start.
     Stopping { signal: &'static str, grace_ms: u64 },
-    /// The server answers from now on.
+    /// The server accepts requests.
     Ready {
         url: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,45 +90,68 @@ pub(super) enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         ca_cert: Option<&'a Path>,
     },
-    /// What the service has of a video.
+    /// The status of a video.
     Status { video_id: &'a str, status: &'a ringlift::VideoStatus },
-    /// A video, as the service describes it.
+    /// A video.
     Video { video: &'a ringlift::Video },
-    /// An upload token. It is what was asked for, so it is shown.
+    /// An upload token, unredacted because it is the requested result.
     Token { token: &'a ringlift::UploadToken },
-    /// An upload that the journal remembers.
-    Session(super::journal::SessionEvent<'a>),
-    /// An upload that the journal remembers is not continued.
+    /// An upload in the journal.
+    Session(SessionEvent<'a>),
+    /// An upload in the journal is not resumed or not removed.
     Skipped { session: i64, file: Option<&'a str>, reason: String },
-    /// The journal no longer has an upload.
+    /// An upload was removed from the journal.
     Forgotten { session: i64 },
-    /// Something is no more.
+    /// A video or an upload token was deleted.
     Deleted {
         #[serde(skip_serializing_if = "Option::is_none")]
         video_id: Option<&'a str>,
     },
-    /// One way of the demonstration.
+    /// One row of the demonstration.
     Way {
         #[serde(flatten)]
-        row: &'a super::demo::Row,
+        row: &'a DemoResult,
     },
     /// The command failed.
     Failed {
         #[serde(flatten)]
         error: ErrorEvent,
     },
-    /// The last line, however it ends.
+    /// The last line of every run.
     Summary(&'a Summary),
 }
 
-/// How a file will be sent.
+/// A session as a JSON event.
+#[derive(Debug, Serialize)]
+pub(super) struct SessionEvent<'a> {
+    pub(super) session: i64,
+    /// `None` for a stream.
+    pub(super) file: Option<Cow<'a, str>>,
+    /// `None` if no video was created, or its id is unknown.
+    pub(super) video_id: Option<&'a str>,
+    pub(super) bytes: Option<u64>,
+    pub(super) mode: Option<&'static str>,
+    pub(super) chunks: Option<u32>,
+    /// Number of acknowledged chunks.
+    pub(super) stored_chunks: u32,
+    pub(super) standing: &'static str,
+    /// Id of the process that is working on the upload.
+    pub(super) pid: Option<u32>,
+    /// `true` if an upload token replaces the API key.
+    pub(super) delegated: bool,
+    pub(super) resumable: bool,
+    pub(super) began: String,
+    pub(super) endpoint_url: &'a str,
+}
+
+/// The plan of a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Planned {
     pub(super) file: String,
     /// Unknown for standard input.
     pub(super) bytes: Option<u64>,
     pub(super) mode: &'static str,
-    /// Left to the program for standard input unless it was given.
+    /// `None` for standard input unless a chunk size was given.
     pub(super) chunk_bytes: Option<u64>,
     pub(super) chunks: Option<u32>,
     pub(super) lanes: usize,
@@ -139,9 +164,9 @@ pub(super) struct Planned {
 pub(super) struct ProgressEvent<'a> {
     file: &'a str,
     video_id: Option<&'a str>,
-    /// Acknowledged by the service.
+    /// Bytes or chunks that the service has acknowledged.
     bytes: u64,
-    /// Taken by the sockets, acknowledged or not.
+    /// Bytes written to sockets, acknowledged or not.
     sent_bytes: u64,
     total_bytes: Option<u64>,
     chunks: u32,
@@ -166,38 +191,38 @@ impl<'a> ProgressEvent<'a> {
     }
 }
 
-/// A failed attempt, in words and by name.
+/// A failed attempt.
 #[derive(Debug, Serialize)]
 pub(super) struct Retry<'a> {
     pub(super) file: &'a str,
-    /// The chunk, counted from 0; none where the video is being created.
+    /// Index of the chunk, from 0; `None` for the creation of the video.
     pub(super) index: Option<u32>,
-    /// The attempt that failed, counted from 1.
+    /// Number of the failed attempt, from 1.
     pub(super) attempt: u32,
-    /// The service's name for the problem, or that of the kind.
+    /// Name of the service's problem, or of the error's kind.
     pub(super) why: &'a str,
     pub(super) kind: &'static str,
     pub(super) message: &'a str,
     pub(super) delay_ms: u64,
-    /// Whether the service may have it all the same.
+    /// `true` if the service may have processed the request.
     pub(super) fate_unknown: bool,
 }
 
-impl<'a> Event<'a> {
-    /// What the library tells of a file; `None` for what this program does not know yet.
-    pub(super) fn of(file: &'a str, event: &'a UploadEvent) -> Option<Event<'a>> {
+impl<'a> JsonEvent<'a> {
+    /// Converts an event of the library. Returns `None` for an event that this program does not know.
+    pub(super) fn of(file: &'a str, event: &'a UploadEvent) -> Option<JsonEvent<'a>> {
         Some(match event {
             UploadEvent::Resumed { video_id, chunks, bytes } => {
-                Event::Resumed { file, video_id, chunks: *chunks, bytes: *bytes }
+                JsonEvent::Resumed { file, video_id, chunks: *chunks, bytes: *bytes }
             }
-            UploadEvent::ChunkDone { index, bytes, attempt, elapsed } => Event::ChunkDone {
+            UploadEvent::ChunkDone { index, bytes, attempt, elapsed } => JsonEvent::ChunkDone {
                 file,
                 index: *index,
                 bytes: *bytes,
                 attempt: *attempt,
                 elapsed_ms: millis(*elapsed),
             },
-            UploadEvent::Retry { index, attempt, why, delay, fate } => Event::Retry(Retry {
+            UploadEvent::Retry { index, attempt, why, delay, fate } => JsonEvent::Retry(Retry {
                 file,
                 index: *index,
                 attempt: *attempt,
@@ -208,21 +233,21 @@ impl<'a> Event<'a> {
                 fate_unknown: *fate == Fate::Unknown,
             }),
             UploadEvent::Throttled { class, why, delay } => {
-                Event::Throttled { file, class: class.name(), why: why.name(), delay_ms: millis(*delay) }
+                JsonEvent::Throttled { file, class: class.name(), why: why.name(), delay_ms: millis(*delay) }
             }
             UploadEvent::StatusAsked { video_id, reason } => {
-                Event::StatusAsked { file, video_id, why: reason.name() }
+                JsonEvent::StatusAsked { file, video_id, why: reason.name() }
             }
-            UploadEvent::SourceTouched { change } => Event::SourceTouched { file, change: change.name() },
+            UploadEvent::SourceTouched { change } => JsonEvent::SourceTouched { file, change: change.name() },
             UploadEvent::Proved { video_id, chunks, bytes } => {
-                Event::Proved { file, video_id, chunks: *chunks, bytes: *bytes }
+                JsonEvent::Proved { file, video_id, chunks: *chunks, bytes: *bytes }
             }
             UploadEvent::BeginsAnew { video_id, why } => {
-                Event::BeginsAnew { file, video_id: video_id.as_deref(), why }
+                JsonEvent::BeginsAnew { file, video_id: video_id.as_deref(), why }
             }
-            UploadEvent::StrayVideo => Event::StrayVideo { file, advice: STRAY_VIDEO },
-            UploadEvent::Missed { count } => Event::Missed { file, events: *count },
-            // The library may learn to tell of more.
+            UploadEvent::StrayVideo => JsonEvent::StrayVideo { file, advice: STRAY_VIDEO },
+            UploadEvent::Missed { count } => JsonEvent::Missed { file, events: *count },
+            // The library's enum may grow.
             _ => return None,
         })
     }
@@ -241,7 +266,7 @@ pub(super) struct FileDone<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
     elapsed_ms: u64,
-    /// Whether nothing was sent: the file was there, or another of its names was.
+    /// `true` if nothing was sent, because the file or another of its names was already uploaded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     already: bool,
 }
@@ -264,10 +289,10 @@ impl<'a> FileDone<'a> {
     }
 }
 
-/// A failure, for machines.
+/// A failure.
 #[derive(Debug, Serialize)]
 pub(super) struct ErrorEvent {
-    /// The video that it is about; one that was created and not filled among them.
+    /// Id of the affected video, including a video that was created and not filled.
     video_id: Option<String>,
     error: ErrorBody,
 }
@@ -277,9 +302,9 @@ struct ErrorBody {
     kind: &'static str,
     message: String,
     causes: Vec<String>,
-    /// What it means here, where the service refused.
+    /// Explanation of the service's refusal.
     meaning: Option<String>,
-    /// What to do about it.
+    /// Suggested action.
     advice: Option<String>,
     temporary: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,14 +312,14 @@ struct ErrorBody {
 }
 
 impl ErrorEvent {
-    /// Names the video that holds the file, though something about it failed.
+    /// Sets the id of the video, unless the failure has one.
     pub(super) fn of_video(self, video_id: Option<&str>) -> ErrorEvent {
         ErrorEvent { video_id: self.video_id.or(video_id.map(str::to_owned)), ..self }
     }
 
-    pub(super) fn new(failure: &Failure) -> ErrorEvent {
+    pub(super) fn new(failure: &CommandError) -> ErrorEvent {
         let library = match failure {
-            Failure::Library(error) => Some(error),
+            CommandError::Library(error) => Some(error),
             _ => None,
         };
         ErrorEvent {
@@ -312,18 +337,18 @@ impl ErrorEvent {
     }
 }
 
-/// What became of the command.
+/// Totals of a command.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Summary {
     #[serde(skip)]
     pub(super) exit: Exit,
-    /// What uploaded, to be let go of once the summary is said.
+    /// Client to drop after the summary was written.
     #[serde(skip)]
     pub(super) client: Option<Client>,
     pub(super) exit_code: u8,
-    /// The video, when there was one file.
+    /// Id of the video, if the command has exactly one file.
     pub(super) video_id: Option<String>,
-    /// Bytes of files that the service confirmed.
+    /// Bytes of the files that the service has confirmed.
     pub(super) bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sha256: Option<String>,
@@ -336,7 +361,10 @@ pub(super) struct Summary {
     pub(super) usage: Option<Usage>,
 }
 
-/// As `--mode` says it.
+/// Result of a command: a summary, or `None` for a command whose output is a text for other programs.
+pub(super) type CommandResult = Result<Option<Summary>, CommandError>;
+
+/// Returns the value of `--mode` for an addressing.
 pub(super) fn mode(addressing: Addressing) -> &'static str {
     match addressing {
         Addressing::Single => "single",
@@ -349,7 +377,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
-/// Changes when a name or a meaning does.
+/// Version of the schema; increases if a name or a meaning changes.
 const SCHEMA: u8 = 1;
 
 #[cfg(test)]
@@ -359,34 +387,34 @@ mod tests {
 
     use super::*;
 
-    fn line(event: &Event<'_>) -> Value {
-        to_value(Line::new(event, None)).unwrap()
+    fn line(event: &JsonEvent<'_>) -> Value {
+        to_value(JsonLine::new(event, None)).unwrap()
     }
 
     #[test]
     fn every_line_names_its_schema_and_its_event() {
-        let stopping = Event::Stopping { signal: "SIGINT", grace_ms: 30_000 };
+        let stopping = JsonEvent::Stopping { signal: "SIGINT", grace_ms: 30_000 };
         let expected = json!({"schema": 1, "event": "stopping", "signal": "SIGINT", "grace_ms": 30000});
         assert_eq!(line(&stopping), expected);
     }
 
     #[test]
-    fn the_summary_has_what_scripts_look_for_also_after_a_failure() {
+    fn summary_has_all_fields_after_a_failure() {
         let summary = Summary { exit_code: 5, retries: 3, ..Summary::default() };
         let expected = json!({
             "schema": 1, "event": "summary", "exit_code": 5, "video_id": null, "bytes": 0, "files_done": 0,
             "files_failed": 0, "retries": 3, "resent_bytes": 0, "elapsed_ms": 0,
         });
-        assert_eq!(line(&Event::Summary(&summary)), expected);
+        assert_eq!(line(&JsonEvent::Summary(&summary)), expected);
         let hashed = Summary { sha256: Some("ab".to_owned()), ..summary };
-        assert_eq!(line(&Event::Summary(&hashed))["sha256"], "ab");
+        assert_eq!(line(&JsonEvent::Summary(&hashed))["sha256"], "ab");
     }
 
     #[test]
-    fn a_failure_says_what_kind_it_is_and_which_video_it_left() {
+    fn failed_event_has_the_kind_and_the_video_id() {
         let error = Error::new(ErrorKind::Connect, "create the video").with_video_id("vi1");
-        let error = ErrorEvent::new(&Failure::from(error));
-        let event = line(&Event::FileFailed { file: "a.mp4", elapsed_ms: 7, resumable: true, error });
+        let error = ErrorEvent::new(&CommandError::from(error));
+        let event = line(&JsonEvent::FileFailed { file: "a.mp4", elapsed_ms: 7, resumable: true, error });
         assert_eq!((&event["event"], &event["file"]), (&json!("file_failed"), &json!("a.mp4")));
         assert_eq!((&event["video_id"], &event["resumable"]), (&json!("vi1"), &json!(true)));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! How a command ends: what failed, and the exit code that says so. The codes are rclone's.
+//! Errors of a command and its exit codes, which are rclone's.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -10,43 +10,43 @@ use ringlift::transport::TransportError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
-/// How the process ends.
+/// Result of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// Everything was done.
+    /// Success.
     #[default]
     Done,
-    /// Something failed for good.
+    /// A permanent failure.
     Failed,
-    /// The command line cannot be used.
+    /// An invalid command line.
     Usage,
-    /// There is no such video, or upload token, at the service.
+    /// The service has no such video or upload token.
     NoSuchVideo,
-    /// There is no such file here.
+    /// No such file on this machine.
     NoSuchFile,
-    /// The same command may succeed later.
+    /// A temporary failure: the same command may succeed later.
     Temporary,
-    /// The file, or the video, is not as it has to be.
-    Unsuited,
-    /// Neither this command nor another will be allowed.
+    /// The file or the video is not in the expected state.
+    StateMismatch,
+    /// The request is not permitted.
     NotAllowed,
-    /// A signal asked for the end.
+    /// A signal ended the command.
     Interrupted(Interrupt),
 }
 
-/// A signal that asks for the end.
+/// A signal that ends the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Interrupt {
     /// SIGINT: Ctrl-C.
     Int,
     /// SIGTERM: a service manager, or a shutdown.
     Term,
-    /// SIGHUP: the terminal is gone.
+    /// SIGHUP: the terminal was closed.
     Hup,
 }
 
 impl Exit {
-    /// What rclone's documentation, and the shell's habit of 128 and the signal, call this end.
+    /// Returns the exit code: rclone's code, or 128 plus the number of the signal.
     pub(super) fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
@@ -55,7 +55,7 @@ impl Exit {
             Exit::NoSuchVideo => 3,
             Exit::NoSuchFile => 4,
             Exit::Temporary => 5,
-            Exit::Unsuited => 6,
+            Exit::StateMismatch => 6,
             Exit::NotAllowed => 7,
             Exit::Interrupted(Interrupt::Hup) => 129,
             Exit::Interrupted(Interrupt::Int) => 130,
@@ -63,7 +63,8 @@ impl Exit {
         }
     }
 
-    /// The end of a run that had several: the one that matters most to who decides what to do next.
+    /// Combines the results of several jobs into one. A signal comes first, then a refused permission, then a
+    /// temporary failure.
     pub(super) fn of_all(ends: impl IntoIterator<Item = Exit>) -> Exit {
         let failed: Vec<Exit> = ends.into_iter().filter(|end| *end != Exit::Done).collect();
         let interrupted = failed.iter().find(|end| matches!(end, Exit::Interrupted(_)));
@@ -98,7 +99,7 @@ impl From<ErrorKind> for Exit {
             ErrorKind::SourceChanged
             | ErrorKind::PlanImpossible
             | ErrorKind::AlreadyFilled
-            | ErrorKind::AlreadySent => Exit::Unsuited,
+            | ErrorKind::AlreadySent => Exit::StateMismatch,
             ErrorKind::NotAuthorized | ErrorKind::Untrusted => Exit::NotAllowed,
             ErrorKind::SourceUnreadable
             | ErrorKind::Refused
@@ -108,67 +109,67 @@ impl From<ErrorKind> for Exit {
             | ErrorKind::Journal
             | ErrorKind::Cancelled
             | ErrorKind::Internal => Exit::Failed,
-            // The library may learn to fail in new ways.
+            // The library's enum may grow.
             _ => Exit::Failed,
         }
     }
 }
 
-/// Why a command, or its part for one file, did not do what it was asked for.
+/// Error of a command, or of one of its files.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// Clap's own words, help and version among them.
+pub(super) enum CommandError {
+    /// A message of clap, including help and version.
     Clap(clap::Error),
-    /// A flag, a variable or a file of defaults cannot be used.
+    /// An invalid flag, variable or config file.
     Usage(String),
-    /// The library says why.
+    /// An error of the library.
     Library(Error),
-    /// The system says why, while doing what the text says in the infinitive.
+    /// An I/O error. The text names the action in the infinitive.
     Io(String, io::Error),
-    /// The text says it all.
+    /// A message with an exit code.
     Other(Exit, String),
-    /// A signal came.
+    /// A signal was received.
     Interrupted(Interrupt),
 }
 
-impl Failure {
-    pub(super) fn usage(why: impl Into<String>) -> Failure {
-        Failure::Usage(why.into())
+impl CommandError {
+    pub(super) fn usage(why: impl Into<String>) -> CommandError {
+        CommandError::Usage(why.into())
     }
 
-    pub(super) fn io(doing: impl Into<String>, error: io::Error) -> Failure {
-        Failure::Io(doing.into(), error)
+    pub(super) fn io(doing: impl Into<String>, error: io::Error) -> CommandError {
+        CommandError::Io(doing.into(), error)
     }
 
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Failure::Clap(error) if !error.use_stderr() => Exit::Done,
-            Failure::Clap(_) | Failure::Usage(_) => Exit::Usage,
-            Failure::Library(error) => error.kind().into(),
-            Failure::Io(_, error) if error.kind() == io::ErrorKind::NotFound => Exit::NoSuchFile,
-            Failure::Io(..) => Exit::Failed,
-            Failure::Other(exit, _) => *exit,
-            Failure::Interrupted(interrupt) => Exit::Interrupted(*interrupt),
+            CommandError::Clap(error) if !error.use_stderr() => Exit::Done,
+            CommandError::Clap(_) | CommandError::Usage(_) => Exit::Usage,
+            CommandError::Library(error) => error.kind().into(),
+            CommandError::Io(_, error) if error.kind() == io::ErrorKind::NotFound => Exit::NoSuchFile,
+            CommandError::Io(..) => Exit::Failed,
+            CommandError::Other(exit, _) => *exit,
+            CommandError::Interrupted(interrupt) => Exit::Interrupted(*interrupt),
         }
     }
 
-    /// A stable name, for machines.
+    /// Returns the stable name of the kind for JSON output.
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Failure::Clap(_) | Failure::Usage(_) => "usage",
-            Failure::Library(error) => error.kind().name(),
-            Failure::Io(..) => "io",
-            Failure::Other(..) => "failed",
-            Failure::Interrupted(_) => "interrupted",
+            CommandError::Clap(_) | CommandError::Usage(_) => "usage",
+            CommandError::Library(error) => error.kind().name(),
+            CommandError::Io(..) => "io",
+            CommandError::Other(..) => "failed",
+            CommandError::Interrupted(_) => "interrupted",
         }
     }
 
-    /// The causes, the nearest first, without those that repeat the one before.
+    /// Returns the chain of causes, nearest first, without a cause whose text ends the one above it.
     pub(super) fn causes(&self) -> Vec<String> {
         let mut causes = Vec::new();
         let mut above = self.to_string();
         let mut next = match self {
-            Failure::Library(error) => error.source(),
+            CommandError::Library(error) => error.source(),
             _ => None,
         };
         while let Some(cause) = next {
@@ -182,28 +183,30 @@ impl Failure {
         causes
     }
 
-    /// What it means here.
+    /// Returns the explanation of the service's refusal.
     pub(super) fn meaning(&self) -> Option<&str> {
         match self {
-            Failure::Library(error) => error.meaning(),
+            CommandError::Library(error) => error.meaning(),
             _ => None,
         }
     }
 
-    /// What to do about it.
+    /// Returns the suggested action.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {
-            Failure::Library(error) if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) => {
+            CommandError::Library(error)
+                if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) =>
+            {
                 Some(UNTRUSTED)
             }
-            Failure::Library(error) if is_memory_budget(error) => Some(MORE_MEMORY),
-            Failure::Library(error) => error.advice(),
+            CommandError::Library(error) if is_memory_budget(error) => Some(MORE_MEMORY),
+            CommandError::Library(error) => error.advice(),
             _ => None,
         }
     }
 }
 
-/// Whether the server refused the connection for another reason than its own certificate.
+/// Returns `true` if the server refused the TLS connection, which `--ca-cert` cannot fix.
 fn is_tls_refused(error: &Error) -> bool {
     let refused = error.source().and_then(|cause| cause.downcast_ref());
     matches!(refused, Some(TransportError::TlsRefused { .. }))
@@ -215,20 +218,20 @@ fn is_memory_budget(error: &Error) -> bool {
     matches!(refused, Some(SourceError::Budget { .. }))
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Clap(error) => error.fmt(f),
-            Failure::Usage(why) | Failure::Other(_, why) => f.write_str(why),
-            Failure::Library(error) => error.fmt(f),
-            Failure::Io(doing, error) => write!(f, "could not {doing}: {error}"),
-            Failure::Interrupted(interrupt) => write!(f, "ended by {}", interrupt.name()),
+            CommandError::Clap(error) => error.fmt(f),
+            CommandError::Usage(why) | CommandError::Other(_, why) => f.write_str(why),
+            CommandError::Library(error) => error.fmt(f),
+            CommandError::Io(doing, error) => write!(f, "could not {doing}: {error}"),
+            CommandError::Interrupted(interrupt) => write!(f, "ended by {}", interrupt.name()),
         }
     }
 }
 
 impl Interrupt {
-    /// The signal of this number (signal(7)).
+    /// Returns the signal with this number (signal(7)).
     pub(super) fn of(signal: i32) -> Interrupt {
         match signal {
             SIGHUP => Interrupt::Hup,
@@ -246,29 +249,29 @@ impl Interrupt {
     }
 }
 
-impl From<clap::Error> for Failure {
-    fn from(error: clap::Error) -> Failure {
-        Failure::Clap(error)
+impl From<clap::Error> for CommandError {
+    fn from(error: clap::Error) -> CommandError {
+        CommandError::Clap(error)
     }
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Library(error)
+impl From<Error> for CommandError {
+    fn from(error: Error) -> CommandError {
+        CommandError::Library(error)
     }
 }
 
 const MORE_MEMORY: &str = "raise --max-buffer-memory or lower --chunk-size";
 
 const UNTRUSTED: &str =
-    "check the URL and the clock; for a service of your own, name its authority's certificate with --ca-cert";
+    "check the URL and the clock; for a private service, give its CA certificate with --ca-cert";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn scripts_tell_later_from_never() {
+    fn temporary_and_permanent_failures_have_different_exit_codes() {
         for (kind, code) in [
             (ErrorKind::InvalidInput, 2),
             (ErrorKind::NotFound, 3),
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_ends_the_one_that_decides_what_to_do_next_counts() {
+    fn combined_exit_code_follows_the_precedence() {
         let interrupted = Exit::Interrupted(Interrupt::Term);
         assert_eq!(Exit::of_all([]), Exit::Done);
         assert_eq!(Exit::of_all([Exit::Done, Exit::NoSuchFile]), Exit::NoSuchFile);
@@ -330,9 +333,10 @@ mod tests {
     }
 
     #[test]
-    fn causes_that_repeat_what_was_said_are_left_out() {
+    fn repeated_causes_are_omitted() {
         let inner = Error::new(ErrorKind::Connect, "reach it").with_source(io::Error::other("refused"));
-        let failure = Failure::from(Error::new(ErrorKind::Connect, "create the video").with_source(inner));
+        let failure =
+            CommandError::from(Error::new(ErrorKind::Connect, "create the video").with_source(inner));
         assert_eq!(failure.causes(), ["could not reach it: the service cannot be reached", "refused"]);
     }
 }

@@ -1,6 +1,5 @@
-//! The journal as commands use it: where it is, which sessions it has, and the command that goes on.
+//! Journal access for commands: its path, its sessions and the command that resumes them.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,16 +7,15 @@ use std::time::SystemTime;
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
 use ringlift::journal::{Container, Destination, Entry, EntryState, Journal, JournalError, Source};
-use serde::Serialize;
 
-use super::args::Global;
-use super::events::{self, Event, odd_name};
-use super::exit::Failure;
-use super::names::{quoted, visible};
-use super::screen::Screen;
+use super::args::GlobalArgs;
+use super::console::Console;
+use super::escape::{quoted, visible};
+use super::events::{self, JsonEvent, SessionEvent, odd_name};
+use super::exit::CommandError;
 use super::table::{Align, Table};
 
-/// Where the journal is kept; nowhere for a user without a home.
+/// Returns the path of the journal, or `None` if neither a path was given nor a state directory exists.
 pub(super) fn path(given: Option<&Path>) -> Option<PathBuf> {
     given.map(Path::to_owned).or_else(|| {
         let home = || choose_base_strategy().ok()?.state_dir();
@@ -25,8 +23,9 @@ pub(super) fn path(given: Option<&Path>) -> Option<PathBuf> {
     })
 }
 
-/// The folder for state: `XDG_STATE_HOME`, else the one in the home, else the first that systemd made for a service
-/// (systemd.exec(5), "StateDirectory="). A relative path would be another folder for each command.
+/// Returns the state directory: `XDG_STATE_HOME`, else the one in the home directory, else the first that
+/// systemd created for a service (systemd.exec(5), "StateDirectory="). Relative paths are ignored, because
+/// they depend on the working directory.
 fn state_dir(
     environment: impl Fn(&str) -> Option<OsString>,
     in_home: impl Fn() -> Option<PathBuf>,
@@ -40,29 +39,29 @@ fn state_dir(
     given().and_then(folder).or_else(|| in_home().and_then(folder)).or_else(|| of_service().and_then(folder))
 }
 
-/// Says that nothing is written down, where that was not asked for.
-pub(super) fn warn_of_none() {
+/// Warns that no journal is kept although none was declined.
+pub(super) fn warn_that_no_journal_is_kept() {
     tracing::warn!(
-        "no journal is kept, as there is no home to keep it in (HOME, XDG_STATE_HOME and STATE_DIRECTORY are unset): \
-         an upload that is interrupted begins anew with another video; name a journal with --journal FILE"
+        "no journal is kept, because there is no state directory (HOME, XDG_STATE_HOME and STATE_DIRECTORY are \
+         unset): an interrupted upload will start again with a new video; give a journal with --journal FILE"
     );
 }
 
-/// The journal that is there; `None` when nothing was ever written down. None is made.
-pub(super) fn open(path: &Path) -> Result<Option<Journal>, Failure> {
+/// Opens an existing journal. Returns `None` if there is none, and creates none.
+pub(super) fn open(path: &Path) -> Result<Option<Journal>, CommandError> {
     match path.try_exists() {
         Ok(false) => Ok(None),
         Ok(true) | Err(_) => Journal::open(path).map(Some).map_err(unreadable),
     }
 }
 
-/// Every session that it has.
-pub(super) fn entries(journal: &mut Option<Journal>) -> Result<Vec<Entry>, Failure> {
+/// Returns all sessions.
+pub(super) fn entries(journal: &mut Option<Journal>) -> Result<Vec<Entry>, CommandError> {
     journal.as_mut().map_or(Ok(Vec::new()), |journal| journal.entries().map_err(unreadable))
 }
 
-/// Every session of a journal that may be on a read-only file system.
-pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, Failure> {
+/// Returns all sessions of a journal that may be on a read-only file system.
+pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, CommandError> {
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(Vec::new());
     }
@@ -73,109 +72,86 @@ pub(super) fn listed(path: &Path) -> Result<Vec<Entry>, Failure> {
     .map_err(unreadable)
 }
 
-pub(super) fn unreadable(error: JournalError) -> Failure {
-    Error::from(error).doing("look into the journal").into()
+pub(super) fn unreadable(error: JournalError) -> CommandError {
+    Error::from(error).doing("read the journal").into()
 }
 
-pub(super) fn nowhere() -> Failure {
-    Failure::usage("there is no home to keep a journal in: name the journal with --journal")
+pub(super) fn nowhere() -> CommandError {
+    CommandError::usage("there is no state directory for the journal: give a journal with --journal")
 }
 
-/// Shows sessions, to people as a table.
-pub(super) fn show<'a>(entries: impl IntoIterator<Item = &'a Entry>, screen: &Screen) {
-    show_with(entries.into_iter().map(|entry| (entry, None)), screen);
+/// Prints sessions as a table, or as JSON events.
+pub(super) fn show<'a>(entries: impl IntoIterator<Item = &'a Entry>, console: &Console) {
+    show_with(entries.into_iter().map(|entry| (entry, None)), console);
 }
 
-/// Shows sessions, some with the video that was found to be theirs.
+/// Prints sessions, some of them with the id of a video that was found by its mark.
 pub(super) fn show_with<'a>(
     entries: impl IntoIterator<Item = (&'a Entry, Option<&'a str>)>,
-    screen: &Screen,
+    console: &Console,
 ) {
     let mut entries = entries.into_iter().peekable();
     if entries.peek().is_none() {
-        return screen.note("the journal has no upload");
+        return console.note("the journal is empty");
     }
     let mut table = Table::new([
         ("FILE", Align::Left),
         ("VIDEO", Align::Left),
         ("CHUNKS", Align::Right),
-        ("STANDING", Align::Left),
-        ("BEGAN", Align::Left),
+        ("STATE", Align::Left),
+        ("STARTED", Align::Left),
         ("ENDPOINT", Align::Left),
     ]);
     for (entry, found) in entries {
-        let mut session = SessionEvent::new(entry);
+        let mut session = session_event(entry);
         session.video_id = session.video_id.or(found);
-        table.row(session.cells());
-        let _ = screen.event_about(file(entry).and_then(odd_name), &Event::Session(session));
+        table.row(cells(&session));
+        let _ = console.emit_for_file(file(entry).and_then(odd_name), &JsonEvent::Session(session));
     }
-    screen.result(table);
+    console.result(table);
 }
 
-/// A session, for machines.
-#[derive(Debug, Serialize)]
-pub(super) struct SessionEvent<'a> {
-    session: i64,
-    /// None of a stream.
-    file: Option<Cow<'a, str>>,
-    /// None while there is no container, or none whose id is known.
-    video_id: Option<&'a str>,
-    bytes: Option<u64>,
-    mode: Option<&'static str>,
-    chunks: Option<u32>,
-    /// Acknowledged by the service.
-    stored_chunks: u32,
-    standing: &'static str,
-    /// The process that is at it.
-    pid: Option<u32>,
-    /// Whether an upload token goes in place of the API key.
-    delegated: bool,
-    resumable: bool,
-    began: String,
-    endpoint_url: &'a str,
-}
-
-impl<'a> SessionEvent<'a> {
-    fn new(entry: &'a Entry) -> SessionEvent<'a> {
-        let (standing, pid) = match entry.standing {
-            EntryState::Running { pid } => ("running", pid),
-            EntryState::Left => ("left", None),
-            EntryState::Abandoned => ("abandoned", None),
-            EntryState::OutOfReach => ("out_of_reach", None),
-        };
-        SessionEvent {
-            session: entry.id,
-            file: file(entry).map(Path::to_string_lossy),
-            video_id: video_id(entry),
-            bytes: entry.plan.map(|plan| plan.len()),
-            mode: entry.plan.map(|plan| events::mode(plan.addressing())),
-            chunks: entry.plan.map(|plan| plan.chunks()),
-            stored_chunks: entry.stored_chunks,
-            standing,
-            pid,
-            delegated: is_delegated(&entry.key.destination),
-            resumable: entry.is_resumable(),
-            began: time(entry.began),
-            endpoint_url: &entry.key.endpoint,
-        }
-    }
-
-    fn cells(&self) -> [String; 6] {
-        let or = |text: Option<&str>, other: &str| text.unwrap_or(other).to_owned();
-        let chunks = self.chunks.map_or_else(|| "?".to_owned(), |chunks| chunks.to_string());
-        let pid = self.pid.map(|pid| format!(" {pid}")).unwrap_or_default();
-        [
-            visible(self.file.as_deref().unwrap_or("standard input")).into_owned(),
-            or(self.video_id, "-"),
-            format!("{}/{chunks}", self.stored_chunks),
-            format!("{}{pid}", self.standing),
-            self.began.clone(),
-            self.endpoint_url.to_owned(),
-        ]
+/// Describes a session.
+fn session_event(entry: &Entry) -> SessionEvent<'_> {
+    let (standing, pid) = match entry.standing {
+        EntryState::Running { pid } => ("running", pid),
+        EntryState::Left => ("left", None),
+        EntryState::Abandoned => ("abandoned", None),
+        EntryState::OutOfReach => ("out_of_reach", None),
+    };
+    SessionEvent {
+        session: entry.id,
+        file: file(entry).map(Path::to_string_lossy),
+        video_id: video_id(entry),
+        bytes: entry.plan.map(|plan| plan.len()),
+        mode: entry.plan.map(|plan| events::mode(plan.addressing())),
+        chunks: entry.plan.map(|plan| plan.chunks()),
+        stored_chunks: entry.stored_chunks,
+        standing,
+        pid,
+        delegated: is_delegated(&entry.key.destination),
+        resumable: entry.is_resumable(),
+        began: time(entry.began),
+        endpoint_url: &entry.key.endpoint,
     }
 }
 
-/// The file of a session; `None` of a stream.
+/// Returns the cells of the table of sessions.
+fn cells(session: &SessionEvent<'_>) -> [String; 6] {
+    let or = |text: Option<&str>, other: &str| text.unwrap_or(other).to_owned();
+    let chunks = session.chunks.map_or_else(|| "?".to_owned(), |chunks| chunks.to_string());
+    let pid = session.pid.map(|pid| format!(" {pid}")).unwrap_or_default();
+    [
+        visible(session.file.as_deref().unwrap_or("standard input")).into_owned(),
+        or(session.video_id, "-"),
+        format!("{}/{chunks}", session.stored_chunks),
+        format!("{}{pid}", session.standing),
+        session.began.clone(),
+        session.endpoint_url.to_owned(),
+    ]
+}
+
+/// Returns the file of a session, or `None` for a stream.
 pub(super) fn file(entry: &Entry) -> Option<&Path> {
     match &entry.key.source {
         Source::File { path, .. } => Some(path),
@@ -202,12 +178,12 @@ fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// `ringlift resume` with the flags that lead to the same journal and the same service.
+/// A `ringlift resume` command line with the flags that select the same journal and service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResumeCommand(String);
 
 impl ResumeCommand {
-    pub(super) fn new(journal: Option<&Path>, global: &Global) -> ResumeCommand {
+    pub(super) fn new(journal: Option<&Path>, global: &GlobalArgs) -> ResumeCommand {
         let ca_certs = global.ca_cert.iter().map(|path| ("--ca-cert", path.as_path()));
         let paths = [
             ("--journal", journal),
@@ -226,7 +202,7 @@ impl ResumeCommand {
         ResumeCommand(command)
     }
 
-    /// For this file alone.
+    /// Returns the command line for one file.
     pub(super) fn of(&self, file: &Path) -> String {
         let dashes = if file.as_os_str().as_encoded_bytes().starts_with(b"-") { "-- " } else { "" };
         format!("{} {dashes}{}", self.0, quoted(file))
@@ -238,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_for_state_is_the_given_one_then_that_of_the_home_then_that_of_the_service() {
+    fn state_directory_is_xdg_then_home_then_systemd() {
         let folder = |given: &[(&str, &str)], home: Option<&str>| {
             let value =
                 |name: &str| given.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());

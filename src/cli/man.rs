@@ -1,4 +1,4 @@
-//! `ringlift man`: the manual page of the command, or those of all commands.
+//! `ringlift man`: prints the manual page, or writes the pages of all commands.
 
 use std::fs;
 use std::io;
@@ -7,17 +7,17 @@ use std::path::Path;
 use clap::CommandFactory;
 use clap_mangen::Man;
 
-use super::Ended;
 use super::args::{Cli, ManArgs};
-use super::exit::Failure;
-use super::screen::Screen;
+use super::console::Console;
+use super::events::CommandResult;
+use super::exit::CommandError;
 
-pub(super) fn run(args: &ManArgs, screen: &Screen) -> Ended {
+pub(super) fn run(args: &ManArgs, console: &Console) -> CommandResult {
     match &args.dir {
         Some(dir) => {
-            write_all(dir).map_err(|error| Failure::io(format!("write to {}", dir.display()), error))?
+            write_all(dir).map_err(|error| CommandError::io(format!("write to {}", dir.display()), error))?
         }
-        None => screen.text(&page().map_err(|error| Failure::io("write the manual page", error))?),
+        None => console.text(&page().map_err(|error| CommandError::io("write the manual page", error))?),
     }
     Ok(None)
 }

@@ -1,19 +1,20 @@
-//! How much memory streams may take on this machine, or in this container, when nobody said.
+//! Default memory limit for streams on this machine or in this container.
 
 use std::fs;
 use std::path::{Component, Path};
 
-/// Bytes for the chunks of streams: a quarter of what there is, at most 256 MiB, and at least `least`.
+/// Returns the bytes for the chunks of streams: a quarter of the available memory, at most 256 MiB, and at
+/// least `least`.
 ///
-/// What there is: the memory that is available, and the limits of the process's control groups. `root` is
-/// where `/proc` and `/sys` are.
+/// Available is the lower of `MemAvailable` and the limits of the process's control groups. `root` contains
+/// `proc` and `sys`.
 pub(super) fn for_streams(root: &Path, least: u64) -> u64 {
     let room = [available(root), limit(root)].into_iter().flatten().min();
-    let share = room.map_or(MOST_BYTES, |room| room / SHARE);
-    share.min(MOST_BYTES).max(least)
+    let share = room.map_or(MAX_BYTES, |room| room / SHARE);
+    share.min(MAX_BYTES).max(least)
 }
 
-/// `MemAvailable` (proc_meminfo(5)).
+/// Returns `MemAvailable` (proc_meminfo(5)).
 fn available(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -21,7 +22,8 @@ fn available(root: &Path) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The least limit of the process's groups and of those above them (cgroups(7)), in version 2 and version 1.
+/// Returns the lowest limit of the process's control groups and of their ancestors (cgroups(7)), versions 1
+/// and 2.
 fn limit(root: &Path) -> Option<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let mut limits = Vec::new();
@@ -41,8 +43,10 @@ fn limit(root: &Path) -> Option<u64> {
     limits.into_iter().min()
 }
 
-/// The limits of a group and of each group above it. In a container the path may be the host's, of which only
-/// the container's own group is mounted: that is the uppermost one here.
+/// Returns the limits of a group and of its ancestors.
+///
+/// In a container the path may be the host's although only the container's own group is mounted. That group
+/// is the topmost one here.
 fn limits_of(mount: &Path, path: &str, files: &[&str]) -> Vec<u64> {
     let names = Path::new(path).components().filter_map(|component| match component {
         Component::Normal(name) => Some(name),
@@ -57,14 +61,14 @@ fn limits_of(mount: &Path, path: &str, files: &[&str]) -> Vec<u64> {
     limits
 }
 
-/// `max` is no limit, and no number.
+/// Returns the limits in `files`. `max` does not parse as a number and is skipped.
 fn read_limits(group: &Path, files: &[&str]) -> Vec<u64> {
     let read = |file: &&str| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok();
     files.iter().filter_map(read).collect()
 }
 
-const MOST_BYTES: u64 = 256 << 20;
-/// Chunks are not all: connections, TLS and the kernel's own pages count as well.
+const MAX_BYTES: u64 = 256 << 20;
+/// Leaves room for connections, TLS and the kernel's own pages.
 const SHARE: u64 = 4;
 
 #[cfg(test)]
@@ -86,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_room_gives_what_is_usual_and_a_small_one_a_quarter() {
+    fn default_is_256_mib_or_a_quarter_of_the_available_memory() {
         let meminfo = |mib: u64| format!("MemTotal:  99 kB\nMemAvailable:  {} kB\n", mib * 1024);
         let of = |mib| for_streams(machine(&[("proc/meminfo", &meminfo(mib))]).path(), 5 * MIB);
         assert_eq!(of(8192), 256 * MIB);
@@ -96,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_up_the_hierarchy_counts() {
+    fn lowest_limit_of_the_group_hierarchy_applies() {
         let root = machine(&[
             ("proc/self/cgroup", "0::/system.slice/films.service\n"),
             ("sys/fs/cgroup/system.slice/memory.max", "134217728\n"),

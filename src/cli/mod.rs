@@ -1,31 +1,32 @@
-//! The command: what was typed becomes settings, settings become calls of the library.
+//! The command: turns the command line into calls of the library.
 //!
-//! Results go to standard output, as text or, with `--json`, as events; everything else that is for
-//! people goes to standard error. Does not know: anything of the library but its public names.
+//! Results go to standard output, as text or as JSON events (`--json`); everything else goes to standard
+//! error. Uses only the public names of the library.
 
-mod agreement;
 mod args;
 mod bandwidth;
-mod bar;
 mod clean;
 mod client;
 mod completion;
+mod config;
+mod console;
 mod demo;
+mod demo_result;
 mod digest;
+mod escape;
 mod events;
 mod exit;
 mod journal;
 mod logging;
 mod man;
 mod memory;
-mod names;
 mod output;
+mod progress_bar;
 mod proxy;
 mod resume;
-mod screen;
 mod secrets;
 mod serve;
-mod settings;
+mod signal_route;
 mod signals;
 mod status;
 mod table;
@@ -33,6 +34,7 @@ mod token;
 mod upload;
 mod upload_args;
 mod usage;
+mod validate;
 mod values;
 mod video;
 
@@ -41,95 +43,93 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use args::{Cli, Command};
-use events::{ErrorEvent, Event, Summary};
-use exit::{Exit, Failure};
-use screen::Screen;
+use args::{Cli, CliCommand};
+use console::Console;
+use events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use exit::{CommandError, Exit};
 
-/// Does what the command line says, and ends with what became of it.
+/// Runs the command line and returns the exit code.
 pub(crate) fn run() -> ExitCode {
     let started = Instant::now();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let environment = |name: &str| std::env::var_os(name);
     let redactor = secrets::known(&argv, |name| environment(name)?.into_string().ok());
-    match settings::parse(&argv, environment) {
+    match config::parse(&argv, environment) {
         Ok(mut cli) => {
             cli.global.redactor = redactor;
-            let screen = Screen::new(&cli.global);
-            logging::start(&cli.global, &screen);
-            show_panics(&screen);
-            let ended = signals::start(&screen).and_then(|()| unless_it_panics(|| dispatch(&cli, &screen)));
-            end(ended, &screen, started)
+            let console = Console::new(&cli.global);
+            logging::start(&cli.global, &console);
+            show_panics(&console);
+            let ended = signals::start(&console).and_then(|()| unless_it_panics(|| dispatch(&cli, &console)));
+            end(ended, &console, started)
         }
-        Err(Failure::Clap(error)) if !error.use_stderr() => {
-            let screen = Screen::before_settings(false, redactor);
-            screen.help(&error);
-            leave(Exit::Done, &screen)
+        Err(CommandError::Clap(error)) if !error.use_stderr() => {
+            let console = Console::before_settings(false, redactor);
+            console.help(&error);
+            leave(Exit::Done, &console)
         }
         Err(failure) => {
-            let screen = Screen::before_settings(settings::wants_json(&argv, environment), redactor);
-            end(Err(failure), &screen, started)
+            let console = Console::before_settings(config::wants_json(&argv, environment), redactor);
+            end(Err(failure), &console, started)
         }
     }
 }
 
-/// A panic's message goes where all others go, so that it waits for no reader and shows no secret.
-fn show_panics(screen: &Screen) {
-    let screen = screen.clone();
-    panic::set_hook(Box::new(move |panic| screen.untold(format_args!("a thread {panic}"))));
+/// Sends panic messages through the output queue, so that they are redacted and never block.
+fn show_panics(console: &Console) {
+    let console = console.clone();
+    panic::set_hook(Box::new(move |panic| console.alert(format_args!("a thread {panic}"))));
 }
 
-/// A panic of the command is a failure like others: the summary follows.
-fn unless_it_panics(command: impl FnOnce() -> Ended) -> Ended {
+/// Turns a panic of the command into an error, so that the summary is still written.
+fn unless_it_panics(command: impl FnOnce() -> CommandResult) -> CommandResult {
     panic::catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
-        let why = "the command panicked: this is a defect, please report it with this message";
-        Err(Failure::Other(Exit::Failed, why.to_owned()))
+        let why = "the command panicked: this is a bug, please report it with this message";
+        Err(CommandError::Other(Exit::Failed, why.to_owned()))
     })
 }
 
-/// What a command came to: a summary, or nothing where its output is a text for other programs.
-type Ended = Result<Option<Summary>, Failure>;
-
-fn dispatch(cli: &Cli, screen: &Screen) -> Ended {
+fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
-        Command::Upload(args) => upload::run(args, global, screen),
-        Command::Resume(args) => resume::run(args, global, screen),
-        Command::Clean(args) => clean::run(args, global, screen),
-        Command::Demo(args) => demo::run(args, screen),
-        Command::Serve(args) => serve::run(args, global, screen),
-        Command::Status(args) => status::run(args, global, screen),
-        Command::Video(command) => video::run(command, global, screen),
-        Command::Token(command) => token::run(command, global, screen),
-        Command::Completion(args) => completion::run(args, screen),
-        Command::Man(args) => man::run(args, screen),
+        CliCommand::Upload(args) => upload::run(args, global, console),
+        CliCommand::Resume(args) => resume::run(args, global, console),
+        CliCommand::Clean(args) => clean::run(args, global, console),
+        CliCommand::Demo(args) => demo::run(args, console),
+        CliCommand::Serve(args) => serve::run(args, global, console),
+        CliCommand::Status(args) => status::run(args, global, console),
+        CliCommand::Video(command) => video::run(command, global, console),
+        CliCommand::Token(command) => token::run(command, global, console),
+        CliCommand::Completion(args) => completion::run(args, console),
+        CliCommand::Man(args) => man::run(args, console),
     }
 }
 
-/// The last words, and the exit code that goes with them.
-fn end(ended: Ended, screen: &Screen, started: Instant) -> ExitCode {
+/// Reports the error if there is one, writes the summary and returns the exit code.
+fn end(ended: CommandResult, console: &Console, started: Instant) -> ExitCode {
     let mut summary = match ended {
-        Ok(None) => return leave(Exit::Done, screen),
+        Ok(None) => return leave(Exit::Done, console),
         Ok(Some(summary)) => summary,
         Err(failure) => {
-            screen.failure(&failure);
-            screen.event(&Event::Failed { error: ErrorEvent::new(&failure) });
+            console.print_error(&failure);
+            console.emit(&JsonEvent::Failed { error: ErrorEvent::new(&failure) });
             Summary { exit: failure.exit(), ..Summary::default() }
         }
     };
     let (exit, client) = (summary.exit, summary.client.take());
     let elapsed_ms = events::millis(started.elapsed());
     let summary = Summary { exit_code: exit.code(), elapsed_ms, ..summary };
-    screen.end(&summary);
-    // After the last line: its end may have to wait for a thread that the kernel holds.
+    console.write_summary(&summary);
+    // Dropped after the summary: joining the engine may have to wait for a thread that is blocked in the
+    // kernel.
     drop(client);
-    leave(exit, screen)
+    leave(exit, console)
 }
 
-/// Waits for the output, and gives the exit code. What could not be written is a failure of its own.
-fn leave(exit: Exit, screen: &Screen) -> ExitCode {
-    screen.output().drain();
-    match screen.output().failure() {
+/// Waits until the output is written and returns the exit code. A write error turns success into failure.
+fn leave(exit: Exit, console: &Console) -> ExitCode {
+    console.output().drain();
+    match console.output().failure() {
         Some(_) if exit == Exit::Done => Exit::Failed.into(),
         _ => exit.into(),
     }

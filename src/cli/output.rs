@@ -1,8 +1,8 @@
-//! Standard output and standard error: one queue and one thread for each.
+//! Standard output and standard error: one queue and one writer thread each.
 //!
-//! A pipe that is full, or non-blocking, or read by nobody holds up the thread that writes and nothing
-//! else: the loop that hears signals never waits for it. Lines keep their order. Where both streams lead
-//! to the same place they share a queue, so that the order between them is kept as well.
+//! A full, non-blocking or unread pipe blocks only the writer thread, never the event loop that receives
+//! signals. Lines keep their order. If both streams lead to the same place they share a queue, which
+//! preserves the order between them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,35 +15,35 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-/// One of the two streams.
+/// One of the two standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Out,
     Err,
 }
 
-/// What becomes of a text while the queue is full.
+/// Treatment of a text while the queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// It is left out: the next one replaces it. For pictures of the progress bar.
+    /// The text is dropped, because a later one replaces it. For frames of the progress bar.
     Passing,
-    /// It waits for room, except on the thread that must not wait.
+    /// The caller waits for room, except on the thread that must not wait.
     Line,
-    /// It is queued all the same. For the last line.
+    /// The text is queued regardless of the limit. For the last line.
     Last,
 }
 
-/// Both streams. A clone is the same.
+/// Both streams. Clones share the queues.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
     out: Arc<Queue>,
     err: Arc<Queue>,
 }
 
-/// Tells whether one text was written.
+/// Handle to wait until one text is written.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct PendingWrite {
     queue: Arc<Queue>,
     stream: Stream,
     number: u64,
@@ -52,37 +52,37 @@ pub(super) struct Ticket {
 
 #[derive(Debug, Default)]
 struct Queue {
-    state: Mutex<State>,
-    /// For threads.
+    state: Mutex<QueueState>,
+    /// Wakes threads.
     changed: Condvar,
-    /// For futures.
+    /// Wakes futures.
     news: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     texts: VecDeque<(Stream, Vec<u8>)>,
-    /// In the queue, the text that is being written among them.
+    /// Number of bytes in the queue, including the text that is being written.
     bytes: usize,
-    /// Texts so far that were queued, and of these the ones that left the queue.
+    /// Number of texts queued so far, and of those that have left the queue.
     pushed: u64,
     done: u64,
-    out: Health,
-    err: Health,
+    out: StreamHealth,
+    err: StreamHealth,
     has_thread: bool,
-    /// The thread that hears signals, which must not wait.
+    /// Thread that runs the event loop and must never wait for room.
     must_not_wait: Option<ThreadId>,
-    /// When a signal asked for the end: from then on nothing waits for long.
+    /// Time of the first signal, after which every wait is short.
     hurried_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Health {
+enum StreamHealth {
     #[default]
     Sound,
-    /// The reader has gone, and wants no more (EPIPE).
+    /// The reader has closed the pipe (EPIPE).
     Closed,
-    /// The text of this number, and what follows it, could not be written.
+    /// The text with this number and all later ones could not be written.
     Broken { number: u64, errno: Errno },
 }
 
@@ -93,8 +93,8 @@ impl Output {
         Output { out, err }
     }
 
-    /// Queues a text. Does not wait: see [`Output::wait_for_room`].
-    pub(super) fn push(&self, stream: Stream, text: Vec<u8>, urgency: Urgency) -> Ticket {
+    /// Queues a text without waiting; see [`Output::wait_for_room`].
+    pub(super) fn push(&self, stream: Stream, text: Vec<u8>, urgency: Urgency) -> PendingWrite {
         let queue = self.queue(stream);
         let mut state = queue.state();
         let most = match urgency {
@@ -102,30 +102,30 @@ impl Output {
             Urgency::Line => HARD_BYTES,
             Urgency::Last => usize::MAX,
         };
-        let is_queued = *state.health(stream) == Health::Sound && state.bytes < most;
+        let is_queued = *state.health(stream) == StreamHealth::Sound && state.bytes < most;
         if is_queued {
             state.pushed += 1;
             state.bytes += text.len();
             state.texts.push_back((stream, text));
         }
-        let ticket = Ticket { queue: Arc::clone(queue), stream, number: state.pushed, is_queued };
+        let write = PendingWrite { queue: Arc::clone(queue), stream, number: state.pushed, is_queued };
         let has_thread = std::mem::replace(&mut state.has_thread, true);
         drop(state);
         queue.changed.notify_all();
         if !has_thread {
             self.start(queue);
         }
-        ticket
+        write
     }
 
-    /// The ticket of the last text that was queued for the stream.
-    pub(super) fn last(&self, stream: Stream) -> Ticket {
+    /// Returns the handle of the last text that was queued for the stream.
+    pub(super) fn last(&self, stream: Stream) -> PendingWrite {
         let queue = self.queue(stream);
         let number = queue.state().pushed;
-        Ticket { queue: Arc::clone(queue), stream, number, is_queued: true }
+        PendingWrite { queue: Arc::clone(queue), stream, number, is_queued: true }
     }
 
-    /// Starts the queue's thread; where there can be none, the caller's does its work now.
+    /// Starts the writer thread. If no thread can be created, the caller writes the queue itself.
     fn start(&self, queue: &Arc<Queue>) {
         let (own, output) = (Arc::clone(queue), self.clone());
         let write = move || {
@@ -147,7 +147,8 @@ impl Output {
         }
     }
 
-    /// Blocks while the stream's queue is full, unless a signal has come or this thread must not wait.
+    /// Blocks while the stream's queue is full, unless a signal was received or the current thread must not
+    /// wait.
     pub(super) fn wait_for_room(&self, stream: Stream) {
         let queue = self.queue(stream);
         let mut state = queue.state();
@@ -157,26 +158,26 @@ impl Output {
         }
     }
 
-    /// Waits until neither queue is full, or a signal has come.
+    /// Waits until neither queue is full, or a signal is received.
     pub(super) async fn room(&self) {
         for queue in [&self.out, &self.err] {
             queue.when(|state| (!state.is_full() || state.hurried_at.is_some()).then_some(())).await;
         }
     }
 
-    /// Whether neither queue is full.
+    /// Returns `true` if neither queue is full.
     pub(super) fn has_room(&self) -> bool {
         [&self.out, &self.err].into_iter().all(|queue| !queue.state().is_full())
     }
 
-    /// From now on this thread is never made to wait for room: it hears signals.
+    /// Marks the current thread, which receives signals, as one that never waits for room.
     pub(super) fn must_not_wait(&self) {
         for queue in [&self.out, &self.err] {
             queue.state().must_not_wait = Some(thread::current().id());
         }
     }
 
-    /// A signal has come: what waits for room goes on, and what waits for a reader does so briefly.
+    /// Records a signal: waits for room end, and waits for a reader become short.
     pub(super) fn hurry(&self) {
         for queue in [&self.out, &self.err] {
             queue.state().hurried_at.get_or_insert(Instant::now());
@@ -185,33 +186,32 @@ impl Output {
         }
     }
 
-    /// Blocks until all that was queued is written: for at most [`LAST_WORDS`] once a signal has come.
+    /// Blocks until the queues are written, or for at most [`READER_TIMEOUT`] after a signal.
     pub(super) fn drain(&self) {
-        let begun = Instant::now();
+        let started = Instant::now();
         for queue in [&self.out, &self.err] {
-            queue.drain(begun);
+            queue.drain(started);
         }
     }
 
-    /// Why standard output could not be written, if that was not because its reader had gone.
+    /// Returns the error of standard output. A closed pipe is not an error.
     pub(super) fn failure(&self) -> Option<io::Error> {
         match *self.out.state().health(Stream::Out) {
-            Health::Broken { errno, .. } => Some(errno.into()),
-            Health::Sound | Health::Closed => None,
+            StreamHealth::Broken { errno, .. } => Some(errno.into()),
+            StreamHealth::Sound | StreamHealth::Closed => None,
         }
     }
 }
 
-impl Ticket {
-    /// Waits until the text was written; false when it could not be. A reader that has gone wants no
-    /// more, which counts as written.
+impl PendingWrite {
+    /// Waits until the text is written. Returns `false` if writing failed; a closed pipe counts as written.
     pub(super) async fn is_written(&self) -> bool {
-        let begun = Instant::now();
+        let started = Instant::now();
         let written = self.queue.when(|state| self.outcome(state));
         tokio::pin!(written);
         loop {
             let hurried_at = self.queue.state().hurried_at;
-            let bound = hurried_at.map_or(LOOK, |at| left_of(at, begun));
+            let bound = hurried_at.map_or(POLL_INTERVAL, |at| left_of(at, started));
             match tokio::time::timeout(bound, &mut written).await {
                 Ok(outcome) => return outcome,
                 Err(_) if hurried_at.is_some() => return false,
@@ -220,10 +220,10 @@ impl Ticket {
         }
     }
 
-    fn outcome(&self, state: &mut State) -> Option<bool> {
+    fn outcome(&self, state: &mut QueueState) -> Option<bool> {
         match *state.health(self.stream) {
-            Health::Closed => Some(true),
-            Health::Broken { number, .. } if self.number >= number => Some(false),
+            StreamHealth::Closed => Some(true),
+            StreamHealth::Broken { number, .. } if self.number >= number => Some(false),
             _ if !self.is_queued => Some(false),
             _ => (state.done >= self.number).then_some(true),
         }
@@ -231,16 +231,16 @@ impl Ticket {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `look` finds what it looks for.
-    async fn when<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    /// Waits until `look` returns `Some`.
+    async fn when<T>(&self, mut look: impl FnMut(&mut QueueState) -> Option<T>) -> T {
         loop {
             let news = self.news.notified();
             tokio::pin!(news);
-            // Before the look, or a change between the two would be missed.
+            // Registered before the check, or a change in between would be missed.
             news.as_mut().enable();
             if let Some(found) = look(&mut self.state()) {
                 return found;
@@ -256,15 +256,16 @@ impl Queue {
         }
     }
 
-    /// Writes the oldest text; false when there is none.
+    /// Writes the oldest text. Returns `false` if the queue is empty.
     fn write_next(&self, output: &Output) -> bool {
         let mut state = self.state();
         let Some((stream, text)) = state.texts.pop_front() else { return false };
-        let (is_sound, number) = (*state.health(stream) == Health::Sound, state.done + 1);
+        let (is_sound, number) = (*state.health(stream) == StreamHealth::Sound, state.done + 1);
         drop(state);
         let written = if is_sound { write_all(stream, &text) } else { Ok(()) };
         if let Err(errno) = written {
-            // Before the text counts as done: whoever waits for that ends the process.
+            // The error is recorded before the text counts as written, because a waiting thread may then exit
+            // the process.
             self.fail(stream, number, errno, output);
         }
         let mut state = self.state();
@@ -276,25 +277,25 @@ impl Queue {
         true
     }
 
-    /// Takes note of a stream that cannot be written, and says so of standard output.
+    /// Records a write error, and reports it if the stream is standard output.
     fn fail(&self, stream: Stream, number: u64, errno: Errno, output: &Output) {
         let is_closed = errno == Errno::PIPE;
-        let broken = Health::Broken { number, errno };
-        *self.state().health(stream) = if is_closed { Health::Closed } else { broken };
+        let broken = StreamHealth::Broken { number, errno };
+        *self.state().health(stream) = if is_closed { StreamHealth::Closed } else { broken };
         if stream == Stream::Out && !is_closed {
             let text = format!("ringlift: could not write to standard output: {}\n", io::Error::from(errno));
             let _ = output.push(Stream::Err, text.into_bytes(), Urgency::Last);
         }
     }
 
-    fn drain(&self, begun: Instant) {
+    fn drain(&self, started: Instant) {
         let mut state = self.state();
         while state.done < state.pushed {
             let Some(hurried_at) = state.hurried_at else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let left = left_of(hurried_at, begun);
+            let left = left_of(hurried_at, started);
             if left.is_zero() {
                 return;
             }
@@ -303,8 +304,8 @@ impl Queue {
     }
 }
 
-impl State {
-    fn health(&mut self, stream: Stream) -> &mut Health {
+impl QueueState {
+    fn health(&mut self, stream: Stream) -> &mut StreamHealth {
         match stream {
             Stream::Out => &mut self.out,
             Stream::Err => &mut self.err,
@@ -316,7 +317,7 @@ impl State {
     }
 }
 
-/// Writes it all. A pipe that others made non-blocking (Node, ssh) is waited for.
+/// Writes the whole text. Waits for a pipe that another process has made non-blocking, as Node and ssh do.
 fn write_all(stream: Stream, mut text: &[u8]) -> Result<(), Errno> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let fd = match stream {
@@ -341,12 +342,13 @@ fn wait_until_writable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// How long a reader is still waited for when a signal came at `hurried_at` and the wait began at `begun`.
-fn left_of(hurried_at: Instant, begun: Instant) -> Duration {
-    (hurried_at.max(begun) + LAST_WORDS).saturating_duration_since(Instant::now())
+/// Returns the remaining time to wait for a reader, after a signal at `hurried_at` and a wait that began at
+/// `started`.
+fn left_of(hurried_at: Instant, started: Instant) -> Duration {
+    (hurried_at.max(started) + READER_TIMEOUT).saturating_duration_since(Instant::now())
 }
 
-/// Whether both streams lead to the same terminal, pipe or file.
+/// Returns `true` if both streams lead to the same terminal, pipe or file.
 fn is_same_place() -> bool {
     let place = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     match (rustix::fs::fstat(io::stdout()), rustix::fs::fstat(io::stderr())) {
@@ -355,48 +357,56 @@ fn is_same_place() -> bool {
     }
 }
 
-/// From here on a queue is full: whoever may wait does.
+/// Limits above which a queue is full and callers wait.
 const FULL_BYTES: usize = 1 << 20;
 const FULL_TEXTS: usize = 4096;
-/// Beyond this nothing is queued: the thread that must not wait found nobody reading.
+/// Limit for the thread that must not wait; beyond it texts are dropped, because the reader has stopped.
 const HARD_BYTES: usize = 8 << 20;
-/// With so much in the queue a picture of the progress bar is out of date before it is drawn.
+/// With this many bytes queued a frame of the progress bar is outdated before it is drawn.
 const PASSING_BYTES: usize = 16 << 10;
 
-/// How long a reader is waited for after a signal.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Between two looks at whether a signal has come.
-const LOOK: Duration = Duration::from_millis(200);
+/// Time to wait for a reader after a signal.
+const READER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between checks for a signal.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn queue_of(texts: usize, bytes: usize) -> State {
+    fn queue_of(texts: usize, bytes: usize) -> QueueState {
         let text = vec![b'x'; bytes];
-        State { bytes: texts * bytes, texts: vec![(Stream::Out, text); texts].into(), ..State::default() }
+        QueueState {
+            bytes: texts * bytes,
+            texts: vec![(Stream::Out, text); texts].into(),
+            ..QueueState::default()
+        }
     }
 
     #[test]
-    fn many_short_lines_fill_a_queue_as_few_long_ones_do() {
+    fn queue_is_full_by_bytes_or_by_number_of_texts() {
         assert!(!queue_of(10, 100).is_full());
         assert!(queue_of(FULL_TEXTS, 1).is_full());
         assert!(queue_of(2, FULL_BYTES / 2).is_full());
     }
 
     #[test]
-    fn a_text_counts_as_written_when_it_left_the_queue_of_a_stream_that_works() {
+    fn text_is_written_once_it_left_the_queue_of_a_working_stream() {
         let queue = Arc::<Queue>::default();
-        let ticket =
-            |number, is_queued| Ticket { queue: Arc::clone(&queue), stream: Stream::Out, number, is_queued };
-        let mut state = State { pushed: 3, done: 1, ..State::default() };
-        assert_eq!(ticket(1, true).outcome(&mut state), Some(true));
-        assert_eq!(ticket(2, true).outcome(&mut state), None);
-        assert_eq!(ticket(2, false).outcome(&mut state), Some(false));
-        state.out = Health::Broken { number: 2, errno: Errno::NOSPC };
-        assert_eq!(ticket(1, true).outcome(&mut state), Some(true));
-        assert_eq!(ticket(2, true).outcome(&mut state), Some(false));
-        state.out = Health::Closed;
-        assert_eq!(ticket(3, true).outcome(&mut state), Some(true));
+        let write = |number, is_queued| PendingWrite {
+            queue: Arc::clone(&queue),
+            stream: Stream::Out,
+            number,
+            is_queued,
+        };
+        let mut state = QueueState { pushed: 3, done: 1, ..QueueState::default() };
+        assert_eq!(write(1, true).outcome(&mut state), Some(true));
+        assert_eq!(write(2, true).outcome(&mut state), None);
+        assert_eq!(write(2, false).outcome(&mut state), Some(false));
+        state.out = StreamHealth::Broken { number: 2, errno: Errno::NOSPC };
+        assert_eq!(write(1, true).outcome(&mut state), Some(true));
+        assert_eq!(write(2, true).outcome(&mut state), Some(false));
+        state.out = StreamHealth::Closed;
+        assert_eq!(write(3, true).outcome(&mut state), Some(true));
     }
 }

@@ -1,22 +1,23 @@
-//! The proxy that the environment names, which is not used: said where it may be why nothing is reached.
+//! Detection of a proxy in the environment. Proxies are not supported, and a warning explains failing
+//! connections.
 
 use std::net::IpAddr;
 
 use ringlift::PRODUCTION_URL;
 use ringlift::transport::Endpoint;
 
-use super::args::Global;
+use super::args::GlobalArgs;
 
 /// Warns that a proxy is not used.
-pub(super) fn mention(global: &Global) {
+pub(super) fn warn_if_set(global: &GlobalArgs) {
     if let Some(variable) = global.proxy_variable {
-        tracing::warn!("{variable} names a proxy, which is not used: connections are made without one");
+        tracing::warn!("{variable} names a proxy, which is not used: ringlift connects directly");
     }
 }
 
 /// Returns the variable that names a proxy for the service, unless another exempts it (curl(1), "ENVIRONMENT").
 pub(super) fn variable(
-    global: &Global,
+    global: &GlobalArgs,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Option<&'static str> {
     let endpoint = Endpoint::parse(global.endpoint_url.as_deref().unwrap_or(PRODUCTION_URL)).ok()?;
@@ -28,8 +29,8 @@ pub(super) fn variable(
     own.into_iter().chain(["all_proxy", "ALL_PROXY"]).find(|name| environment(name).is_some())
 }
 
-/// Whether an entry of `NO_PROXY` names the endpoint: `*`, a host, a domain, an address or a network, with a
-/// port or without.
+/// Returns `true` if an entry of `NO_PROXY` matches the endpoint: `*`, a host, a domain, an address or a
+/// network, with or without a port.
 fn exempts(entry: &str, endpoint: &Endpoint) -> bool {
     if entry == "*" {
         return true;
@@ -43,7 +44,7 @@ fn exempts(entry: &str, endpoint: &Endpoint) -> bool {
     }
     let name = name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
     let host = endpoint.host().trim_end_matches('.');
-    // A domain ends at a dot: `video` is not above `api-video`.
+    // A domain matches at a dot only: `video` does not match `api-video`.
     let is_below = host.strip_suffix(&*name).is_some_and(|below| below.is_empty() || below.ends_with('.'));
     !name.is_empty() && is_below
 }
@@ -60,7 +61,7 @@ fn without_port(entry: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether `network`, an address or one with the length of its prefix (CIDR), holds `address`.
+/// Returns `true` if `network`, an address or a CIDR block, contains `address`.
 fn is_in_network(address: IpAddr, network: &str) -> bool {
     let (base, prefix) = match network.split_once('/') {
         Some((base, prefix)) => (base, prefix.parse::<u32>().ok()),
@@ -72,7 +73,8 @@ fn is_in_network(address: IpAddr, network: &str) -> bool {
         (IpAddr::V6(base), IpAddr::V6(address)) => (128, u128::from(base) ^ u128::from(address)),
         _ => return false,
     };
-    // The bits below the prefix may differ.
+    // Only the bits of the prefix must be equal. A prefix of 0 shifts out all 128 bits of an IPv6 address, for
+    // which `checked_shr` returns `None`.
     differing.checked_shr(bits - prefix.min(bits)).unwrap_or(0) == 0
 }
 
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_exempts_nothing_else() {
+    fn entry_exempts_no_other_host() {
         for (url, no_proxy) in [
             ("https://ws.api.video", ""),
             ("https://ws.api.video", "."),

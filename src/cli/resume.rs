@@ -1,4 +1,4 @@
-//! `ringlift resume`: goes on with what earlier uploads left.
+//! `ringlift resume`: resumes the uploads in the journal.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,73 +10,75 @@ use ringlift::source::SourceFile;
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
 
-use super::args::{Global, ResumeArgs};
-use super::events::{ErrorEvent, Event, Summary};
-use super::exit::{Exit, Failure};
+use super::args::{GlobalArgs, ResumeArgs};
+use super::client;
+use super::console::{Console, UploadRemains};
+use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::exit::{CommandError, Exit};
 use super::journal::{self, ResumeCommand};
-use super::screen::{Leftover, Screen};
-use super::upload::{self, Errand, Item, Memory, Rules, Unbegun};
-use super::{Ended, client};
+use super::upload::{self, IfNew, Job, JobOptions, KeepCompleted, RunOptions};
 
-pub(super) fn run(args: &ResumeArgs, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let journal = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
-    let entries = match args.list {
-        true => journal::listed(&journal)?,
-        false => journal::entries(&mut journal::open(&journal)?)?,
-    };
-    let mut settings = upload::settings(&args.lanes, global)?;
+    let entries =
+        if args.list { journal::listed(&journal)? } else { journal::entries(&mut journal::open(&journal)?)? };
+    let mut settings = upload::upload_settings(&args.lanes, global)?;
     settings.journal = Some(journal);
     let (sessions, unknown) = select(entries, &args.files, &settings.endpoint_url);
-    let mut left_out: Vec<Exit> = unknown.iter().map(|file| tell_unknown(file, screen)).collect();
+    let mut left_out: Vec<Exit> = unknown.iter().map(|file| report_unknown(file, console)).collect();
     if args.list {
-        journal::show(sessions.iter().map(|session| &session.entry), screen);
+        journal::show(sessions.iter().map(|session| &session.entry), console);
         return Ok(Some(summed(Summary::default(), left_out)));
     }
     let token = upload::upload_token(&args.token, global)?;
-    let mut items = Vec::new();
+    let mut jobs = Vec::new();
     for session in &sessions {
-        match item(items.len(), session, &settings, token.as_ref()) {
-            Ok(item) => items.push(item),
-            Err(hindrance) => left_out.extend(tell_left_out(session, hindrance, screen)),
+        match job(jobs.len(), session, &settings, token.as_ref()) {
+            Ok(job) => jobs.push(job),
+            Err(hindrance) => left_out.extend(report_left_out(session, hindrance, console)),
         }
     }
-    if items.is_empty() {
-        screen.note("nothing is continued");
+    if jobs.is_empty() {
+        console.note("nothing to resume");
         return Ok(Some(summed(Summary::default(), left_out)));
     }
     upload::check_credentials(&settings, &args.after, token.as_ref())?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
     let timetable = args.lanes.bwlimit.as_ref();
-    let memory = Memory::Kept;
-    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable, memory };
+    let keep_completed = KeepCompleted::Always;
+    let run_options = RunOptions { after: &args.after, grace: args.grace, resume, timetable, keep_completed };
     let client = client::open(settings.clone())?;
-    let summary = upload::carry_out(items, client, &settings, rules, screen)?;
+    let summary = upload::run_jobs(jobs, client, &settings, run_options, console)?;
     Ok(Some(summed(summary, left_out)))
 }
 
-/// A session that the command is about.
-struct Session {
+/// A session selected by the command line.
+struct SelectedSession {
     entry: Entry,
-    /// Where its file is now, as far as that is known.
+    /// Current path of its file; `None` for a stream.
     path: Option<PathBuf>,
-    naming: Naming,
+    selected: Selected,
 }
 
-/// How a session came to be among those to continue.
+/// Reason for the selection of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Naming {
-    /// Its file stands on the command line.
-    Named,
-    /// No file does, so that all are meant.
-    AmongAll,
+enum Selected {
+    /// Its file was named on the command line.
+    ByName,
+    /// No file was named, which selects all sessions.
+    ByDefault,
 }
 
-/// The sessions of the files, or all of them; and the files that have none.
-fn select<'a>(entries: Vec<Entry>, files: &'a [PathBuf], endpoint: &str) -> (Vec<Session>, Vec<&'a Path>) {
+/// Returns the selected sessions, and the named files that have none.
+fn select<'a>(
+    entries: Vec<Entry>,
+    files: &'a [PathBuf],
+    endpoint: &str,
+) -> (Vec<SelectedSession>, Vec<&'a Path>) {
     if files.is_empty() {
         let all = entries.into_iter().map(|entry| {
             let path = journal::file(&entry).map(Path::to_owned);
-            Session { entry, path, naming: Naming::AmongAll }
+            SelectedSession { entry, path, selected: Selected::ByDefault }
         });
         return (all.collect(), Vec::new());
     }
@@ -87,20 +89,18 @@ fn select<'a>(entries: Vec<Entry>, files: &'a [PathBuf], endpoint: &str) -> (Vec
         let is_wanted = |entry: &Entry| (entry.is_resumable(), entry.is_at(endpoint));
         match about.iter().map(is_wanted).max() {
             None => unknown.push(file.as_path()),
-            // What hinders one is not worth a word where another can go on.
-            Some(best) => sessions.extend(
-                about.into_iter().filter(|entry| is_wanted(entry) == best).map(|entry| Session {
-                    entry,
-                    path: Some(file.clone()),
-                    naming: Naming::Named,
-                }),
-            ),
+            // A session that cannot be resumed is not reported if another session of the same file can be.
+            Some(best) => {
+                sessions.extend(about.into_iter().filter(|entry| is_wanted(entry) == best).map(|entry| {
+                    SelectedSession { entry, path: Some(file.clone()), selected: Selected::ByName }
+                }))
+            }
         }
     }
     (sessions, unknown)
 }
 
-/// Sessions, to be found by their files: many files may be named, and the journal may have many sessions.
+/// Index of sessions by file, because both the command line and the journal may be long.
 struct Entries {
     entries: Vec<Option<Entry>>,
     by_path: HashMap<PathBuf, Vec<usize>>,
@@ -120,7 +120,7 @@ impl Entries {
         Entries { entries: entries.into_iter().map(Some).collect(), by_path, by_device_and_len }
     }
 
-    /// Those of a file, which is found by its path, and when it was moved, by what it is.
+    /// Removes and returns the sessions of a file. A moved file is found by its identity.
     fn take_about(&mut self, file: &Path) -> Vec<Entry> {
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let mut found: Vec<usize> =
@@ -142,56 +142,59 @@ fn identity_of(file: &Path) -> Result<Identity, Error> {
     Ok(Identity::from(&SourceFile::open(file)?))
 }
 
-/// Why a session is not continued.
-enum Hindrance {
-    /// It is not the command's to continue.
+/// Reason why a session is not resumed.
+enum SkipReason {
+    /// The session does not belong to this command. Reported as an error only if its file was named.
     NotOurs(Exit, String),
-    /// The command lacks something, or the file does.
-    Failed(Failure),
+    /// A required credential is missing, or the file has changed.
+    Failed(CommandError),
 }
 
-/// The upload that continues the session.
-fn item(
+/// Creates the job that resumes a session.
+fn job(
     index: usize,
-    session: &Session,
+    session: &SelectedSession,
     settings: &Settings,
     token: Option<&Secret>,
-) -> Result<Item, Hindrance> {
-    let Session { entry, path, .. } = session;
-    let not_ours = |exit, why: String| Err(Hindrance::NotOurs(exit, why));
-    let (Source::File { path: begun_at, identity }, Some(path)) = (&entry.key.source, path) else {
+) -> Result<Job, SkipReason> {
+    let SelectedSession { entry, path, .. } = session;
+    let not_ours = |exit, why: String| Err(SkipReason::NotOurs(exit, why));
+    let (Source::File { path: original_path, identity }, Some(path)) = (&entry.key.source, path) else {
         return not_ours(Exit::Failed, "standard input cannot be read again".to_owned());
     };
     match entry.standing {
         EntryState::Left => {}
         EntryState::Running { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            return not_ours(Exit::Temporary, format!("{who} is at it"));
+            return not_ours(Exit::Temporary, format!("{who} is uploading the file already"));
         }
         EntryState::OutOfReach => {
-            let why = "its lock file belongs to another user, as a run by root leaves it: remove the file in the \
-                       folder beside the journal when no such run is under way";
+            let why = "its lock file belongs to another user, such as root: remove the file in the folder beside the \
+                       journal if no upload by that user is active";
             return not_ours(Exit::Failed, why.to_owned());
         }
         EntryState::Abandoned => {
             return not_ours(
                 Exit::Failed,
-                "it was given up; `ringlift clean` removes what is left".to_owned(),
+                "the upload was abandoned: `ringlift clean` removes its video".to_owned(),
             );
         }
     }
     if !entry.is_at(&settings.endpoint_url) {
         let there = &entry.key.endpoint;
-        return not_ours(Exit::Usage, format!("it goes to {there}: name that with --endpoint-url"));
+        return not_ours(
+            Exit::Usage,
+            format!("it is an upload to {there}: select that service with --endpoint-url"),
+        );
     }
-    let errand = errand(entry, settings, token).map_err(Hindrance::Failed)?;
-    let is_same_path = std::path::absolute(path).is_ok_and(|path| path == *begun_at);
-    check_file(path, identity, is_same_path).map_err(Hindrance::Failed)?;
-    Ok(Item::file(index, path, Rc::new(errand)))
+    let options = options(entry, settings, token).map_err(SkipReason::Failed)?;
+    let is_same_path = std::path::absolute(path).is_ok_and(|path| path == *original_path);
+    check_file(path, identity, is_same_path).map_err(SkipReason::Failed)?;
+    Ok(Job::file(index, path, Rc::new(options)))
 }
 
-/// As the upload was begun.
-fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<Errand, Failure> {
+/// Returns the options with which the upload was started.
+fn options(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<JobOptions, CommandError> {
     let (video_id, token) = match &entry.key.destination {
         Destination::NewVideo => (None, key(settings)?),
         Destination::Video { video_id } => (Some(video_id.clone()), key(settings)?),
@@ -204,9 +207,9 @@ fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<
         Some(plan) => (mode(plan.addressing()), ChunkSize::Bytes(plan.chunk_bytes())),
         None => (Mode::Auto, ChunkSize::Auto),
     };
-    let (on_change, unbegun) = (OnChange::Fail, Unbegun::Refuse);
+    let (on_change, if_new) = (OnChange::Fail, IfNew::Refuse);
     let video = video(entry)?;
-    Ok(Errand {
+    Ok(JobOptions {
         video,
         video_id,
         token,
@@ -214,44 +217,42 @@ fn errand(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<
         chunk_size,
         expected_bytes: None,
         on_change,
-        unbegun,
+        if_new,
         force: false,
     })
 }
 
-/// No token is needed where there is a key.
-fn key(settings: &Settings) -> Result<Option<Secret>, Failure> {
+/// Checks that the API key is present. Returns `None`, as no token is needed.
+fn key(settings: &Settings) -> Result<Option<Secret>, CommandError> {
     match settings.credentials {
-        Credentials::None => Err(Failure::usage(
-            "it needs the API key: set APIVIDEO_API_KEY or name its file with --api-key-file",
-        )),
+        Credentials::None => {
+            Err(CommandError::usage("it needs the API key: set APIVIDEO_API_KEY or use --api-key-file"))
+        }
         _ => Ok(None),
     }
 }
 
-/// The token, if it is the one that the upload was begun with, or may go on in its place.
-fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<Secret, Failure> {
-    let begun_with =
-        "it needs the upload token that it was begun with, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file";
+/// Returns the token if it is the one with which the upload was started, or a permitted replacement.
+fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<Secret, CommandError> {
+    let original = "it needs the upload token with which it was started, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file";
     match token {
         Some(token) if TokenDigest::of(token.reveal()) == *digest => Ok(token.clone()),
         Some(token) if entry.continues_with_any_token() => Ok(token.clone()),
-        None if entry.continues_with_any_token() => Err(Failure::usage(
-            "it needs an upload token, the one that it was begun with or another of the account, in \
-             RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
+        None if entry.continues_with_any_token() => Err(CommandError::usage(
+            "it needs an upload token of the same account, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
         )),
-        Some(_) => Err(Failure::usage(format!("{begun_with}; the one that is there is another"))),
-        None => Err(Failure::usage(begun_with)),
+        Some(_) => Err(CommandError::usage(format!("{original}; the given token is a different one"))),
+        None => Err(CommandError::usage(original)),
     }
 }
 
-/// The video that the upload was to create.
-fn video(entry: &Entry) -> Result<NewVideo, Failure> {
+/// Returns the metadata of the video that the upload was to create.
+fn video(entry: &Entry) -> Result<NewVideo, CommandError> {
     match entry.key.destination {
         Destination::NewVideo => serde_json::from_str(&entry.arguments).map_err(|_| {
             let why =
-                "the journal does not say how the video was described: `ringlift upload` goes on with it";
-            Failure::Other(Exit::Failed, why.to_owned())
+                "the journal does not contain the metadata of the video: resume it with `ringlift upload`";
+            CommandError::Other(Exit::Failed, why.to_owned())
         }),
         _ => Ok(NewVideo::default()),
     }
@@ -265,54 +266,60 @@ fn mode(addressing: Addressing) -> Mode {
     }
 }
 
-/// Half of one file and half of another is no video.
-fn check_file(path: &Path, begun: &Identity, is_same_path: bool) -> Result<(), Failure> {
+/// Checks that the file is still the one whose chunks are stored. Chunks of two different files would make a
+/// corrupt video.
+fn check_file(path: &Path, original: &Identity, is_same_path: bool) -> Result<(), CommandError> {
     let now = identity_of(path).map_err(|error| match error.kind() {
-        ErrorKind::NoSuchFile => error.with_advice("where it was moved, name it: `ringlift resume FILE`"),
+        ErrorKind::NoSuchFile => {
+            error.with_advice("if the file was moved, give its new path: `ringlift resume FILE`")
+        }
         _ => error,
     })?;
-    match compare(begun, &now, is_same_path, true) {
+    match compare(original, &now, is_same_path, true) {
         Comparison::Same | Comparison::Prove | Comparison::Anew => Ok(()),
         Comparison::Another => {
-            Err(Error::new(ErrorKind::SourceChanged, format!("continue {}", path.display()))
-                .because("the file is not the one that was begun, or has changed since")
-                .with_advice("`ringlift upload` sends it anew; `ringlift clean` removes what was begun")
+            Err(Error::new(ErrorKind::SourceChanged, format!("resume {}", path.display()))
+                .because("the file is not the one whose upload was started, or it has changed since")
+                .with_advice("`ringlift upload` starts again; `ringlift clean` removes the incomplete video")
                 .into())
         }
     }
 }
 
-/// Says why a session is not continued; gives the exit code if that is a failure.
-fn tell_left_out(session: &Session, hindrance: Hindrance, screen: &Screen) -> Option<Exit> {
+/// Reports why a session is not resumed. Returns the exit code if that is an error.
+fn report_left_out(session: &SelectedSession, hindrance: SkipReason, console: &Console) -> Option<Exit> {
     let file = session.path.as_deref().map(Path::to_string_lossy);
     let name = file.as_deref().unwrap_or("standard input");
     let failure = match hindrance {
-        Hindrance::Failed(failure) => failure,
-        Hindrance::NotOurs(exit, why) if session.naming == Naming::Named => Failure::Other(exit, why),
-        Hindrance::NotOurs(_, reason) => {
-            screen.note(format_args!("{}: not continued: {reason}", OneLine(name)));
+        SkipReason::Failed(failure) => failure,
+        SkipReason::NotOurs(exit, why) if session.selected == Selected::ByName => {
+            CommandError::Other(exit, why)
+        }
+        SkipReason::NotOurs(_, reason) => {
+            console.note(format_args!("{}: not resumed: {reason}", OneLine(name)));
             let session = session.entry.id;
-            screen.event(&Event::Skipped { session, file: file.as_deref(), reason });
+            console.emit(&JsonEvent::Skipped { session, file: file.as_deref(), reason });
             return None;
         }
     };
-    tell_failed(name, &failure, screen);
+    report_failed(name, &failure, console);
     Some(failure.exit())
 }
 
-fn tell_unknown(file: &Path, screen: &Screen) -> Exit {
-    let (exit, why) = match file.exists() {
-        true => (Exit::Failed, "the journal has no upload of it: `ringlift upload` begins one"),
-        false => (Exit::NoSuchFile, "no such file, and the journal has no upload of it"),
+fn report_unknown(file: &Path, console: &Console) -> Exit {
+    let (exit, why) = if file.exists() {
+        (Exit::Failed, "the journal has no upload of this file: `ringlift upload` starts one")
+    } else {
+        (Exit::NoSuchFile, "no such file, and the journal has no upload of it")
     };
-    tell_failed(&file.to_string_lossy(), &Failure::Other(exit, why.to_owned()), screen);
+    report_failed(&file.to_string_lossy(), &CommandError::Other(exit, why.to_owned()), console);
     exit
 }
 
-fn tell_failed(file: &str, failure: &Failure, screen: &Screen) {
+fn report_failed(file: &str, failure: &CommandError, console: &Console) {
     let error = ErrorEvent::new(failure);
-    screen.event(&Event::FileFailed { file, elapsed_ms: 0, resumable: false, error });
-    screen.file_failure(file, failure, Leftover::Nothing);
+    console.emit(&JsonEvent::FileFailed { file, elapsed_ms: 0, resumable: false, error });
+    console.print_file_error(file, failure, UploadRemains::Nothing);
 }
 
 fn summed(summary: Summary, left_out: Vec<Exit>) -> Summary {

@@ -1,13 +1,14 @@
-//! What the command shows, without the secrets that it was given and without what steers a terminal.
+//! Removal of secrets and terminal control characters from output.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 
 use ringlift::api::Redactor;
-use ringlift::error::OneLine;
 
-/// The secrets of the environment and of the command line, before either is understood: an error about them may
-/// repeat them. The client adds those that it reads elsewhere.
+use super::escape::visible_lines;
+
+/// Returns a redactor with the secrets of the environment and the command line. It is created before parsing,
+/// because parse errors may repeat a secret. The client adds secrets from other places.
 pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<String>) -> Redactor {
     let redactor = Redactor::new();
     if let Some(key) = environment("APIVIDEO_API_KEY") {
@@ -25,14 +26,13 @@ pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<Stri
     redactor
 }
 
-/// `text` as a terminal may show it: its line feeds stay, and no other control character.
+/// Returns `text` without secrets and terminal control characters. Line feeds and tabs stay.
 pub(super) fn for_people(redactor: &Redactor, text: &str) -> String {
-    let text = redactor.redact(text);
-    let lines: Vec<String> = text.split('\n').map(|line| OneLine(line).to_string()).collect();
-    lines.join("\n")
+    visible_lines(&redactor.redact(text)).into_owned()
 }
 
-/// A line of JSON whose texts hold no secret. Keys, and the name of the event, are ours and stay.
+/// Returns a line of JSON with secrets removed from its strings. Keys and the event name are this program's
+/// own and stay.
 pub(super) fn for_machines<'l>(redactor: &Redactor, line: &'l str) -> Cow<'l, str> {
     let mut clean = String::new();
     let mut kept_from = 0;
@@ -59,7 +59,7 @@ pub(super) fn for_machines<'l>(redactor: &Redactor, line: &'l str) -> Cow<'l, st
     escaped(line)
 }
 
-/// Where the texts of a line of JSON stand, with their quotes.
+/// Returns the positions of the strings in a line of JSON, including their quotes.
 fn texts(line: &str) -> Vec<(usize, usize)> {
     let mut texts = Vec::new();
     let (mut start, mut escaped) = (None, false);
@@ -67,8 +67,8 @@ fn texts(line: &str) -> Vec<(usize, usize)> {
         match (byte, start) {
             (_, Some(_)) if escaped => escaped = false,
             (b'\\', Some(_)) => escaped = true,
-            (b'"', Some(begun)) => {
-                texts.push((begun, at + 1));
+            (b'"', Some(started)) => {
+                texts.push((started, at + 1));
                 start = None;
             }
             (b'"', None) => start = Some(at),
@@ -78,7 +78,7 @@ fn texts(line: &str) -> Vec<(usize, usize)> {
     texts
 }
 
-/// JSON may hold DEL and C1 controls as they are, and terminals obey some of them.
+/// Escapes DEL and C1 controls, which JSON permits and terminals obey.
 fn escaped(line: Cow<'_, str>) -> Cow<'_, str> {
     if !line.contains(char::is_control) {
         return line;
@@ -111,10 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json_whatever_the_secret_is() {
+    fn redacted_json_stays_valid_for_every_secret() {
         for secret in ["sk/+\"\\é&", "\",\"", "\\\\\\\\u0041", "event", "title", "null", "{}[]", "\":\""] {
-            let said = json!({"event": "event", "title": format!("a {secret} b"), "list": ["x", secret, 5]});
-            let line = said.to_string();
+            let value = json!({"event": "event", "title": format!("a {secret} b"), "list": ["x", secret, 5]});
+            let line = value.to_string();
             let clean = for_machines(&knowing(secret), &line).into_owned();
             let read: Value = serde_json::from_str(&clean).unwrap_or_else(|error| panic!("{error}: {clean}"));
             assert_eq!(read["event"], "event");
@@ -131,12 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn no_control_character_reaches_a_terminal() {
+    fn control_characters_are_escaped_for_terminals_and_in_json() {
         let text = "a\u{1b}[31m\u{7f}\u{9b}2J\u{202e}\rb\nc\td";
-        assert_eq!(
-            for_people(&Redactor::new(), text),
-            "a\u{fffd}[31m\u{fffd}\u{fffd}2J\u{fffd}\u{fffd}b\nc\u{fffd}d"
-        );
+        assert_eq!(for_people(&Redactor::new(), text), "a\\u{1b}[31m\\u{7f}\\u{9b}2J\\u{202e}\\rb\nc\td");
         let line = json!({ "title": text }).to_string();
         let clean = for_machines(&Redactor::new(), &line);
         assert!(!clean.contains(char::is_control), "{clean:?}");
@@ -144,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_passwords_are_known_before_anything_is_understood() {
+    fn keys_and_passwords_are_redacted_before_parsing() {
         let environment = |name: &str| match name {
             "APIVIDEO_API_KEY" => Some("sk-live-1\n".to_owned()),
             "https_proxy" => Some("http://me:proxy-pass@proxy:3128".to_owned()),

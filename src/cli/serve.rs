@@ -1,4 +1,4 @@
-//! `ringlift serve`: the local api.video-compatible server, until a signal ends it.
+//! `ringlift serve`: runs the local api.video-compatible server until a signal ends it.
 
 use std::fs;
 use std::io;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use ringlift::server::{FaultPlan, Limits, ServeError, Server, Settings, TlsMode};
 
-use super::args::{Global, ServeArgs, ServeLimits};
-use super::events::{Event, Summary};
-use super::exit::{Exit, Failure};
-use super::screen::Screen;
+use super::args::{GlobalArgs, ServeArgs, ServeLimits};
+use super::client;
+use super::console::Console;
+use super::events::{CommandResult, JsonEvent, Summary};
+use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
-use super::{Ended, client};
 
-pub(super) fn run(args: &ServeArgs, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let key = client::key(global)?;
     let mut settings = Settings::new(&args.data);
     settings.listen = args.listen;
@@ -22,25 +22,25 @@ pub(super) fn run(args: &ServeArgs, global: &Global, screen: &Screen) -> Ended {
     settings.limits = limits(args.limits);
     settings.faults = args.faults.as_deref().map(faults).transpose()?.unwrap_or_default();
     settings.threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut interrupts = Interrupts::new(screen, None);
+    let mut interrupts = Interrupts::new(console, None);
     let server = Server::start(settings)?;
     let made_key = key.is_none().then(|| server.api_key());
-    announce(&server, made_key, screen);
+    announce(&server, made_key, console);
     let interrupt = client::block_on(async { Ok(interrupts.next().await) })?;
-    screen.note(format_args!("{}: stopping", interrupt.name()));
+    console.note(format_args!("{}: stopping", interrupt.name()));
     server.stop();
     Ok(Some(Summary { exit: Exit::Done, ..Summary::default() }))
 }
 
-fn announce(server: &Server, made_key: Option<&str>, screen: &Screen) {
+fn announce(server: &Server, made_key: Option<&str>, console: &Console) {
     if let Some(key) = made_key {
-        screen.note(format_args!("API key: {key}"));
+        console.note(format_args!("API key: {key}"));
     }
     if let Some(path) = server.ca_path() {
-        screen.note(format_args!("certificate: {}", path.display()));
+        console.note(format_args!("certificate: {}", path.display()));
     }
-    screen.event(&Event::Ready { url: server.url(), api_key: made_key, ca_cert: server.ca_path() });
-    screen.result(format_args!("listening on {}", server.url()));
+    console.emit(&JsonEvent::Ready { url: server.url(), api_key: made_key, ca_cert: server.ca_path() });
+    console.result(format_args!("listening on {}", server.url()));
 }
 
 fn limits(whose: ServeLimits) -> Limits {
@@ -51,26 +51,26 @@ fn limits(whose: ServeLimits) -> Limits {
     }
 }
 
-fn faults(path: &Path) -> Result<FaultPlan, Failure> {
-    let text =
-        fs::read_to_string(path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
-    FaultPlan::parse(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+fn faults(path: &Path) -> Result<FaultPlan, CommandError> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| CommandError::io(format!("read {}", path.display()), error))?;
+    FaultPlan::parse(&text).map_err(|error| CommandError::usage(format!("{}: {error}", path.display())))
 }
 
-impl From<ServeError> for Failure {
-    fn from(error: ServeError) -> Failure {
+impl From<ServeError> for CommandError {
+    fn from(error: ServeError) -> CommandError {
         let exit = match error {
             ServeError::KeyNeeded { .. } | ServeError::EmptyKey | ServeError::IntermediateStatus { .. } => {
                 Exit::Usage
             }
-            // A port below 1024 needs a right that waiting does not give.
+            // A port below 1024 needs a privilege, which waiting does not grant.
             ServeError::Listen { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Failed
             }
             ServeError::InUse { .. } | ServeError::Listen { .. } => Exit::Temporary,
             _ => Exit::Failed,
         };
-        Failure::Other(exit, format!("could not serve: {error}"))
+        CommandError::Other(exit, format!("could not serve: {error}"))
     }
 }
 
@@ -79,10 +79,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_needs_a_right_is_not_worth_another_attempt_and_one_in_use_is() {
+    fn privileged_port_fails_permanently_and_port_in_use_temporarily() {
         let addr = ([127, 0, 0, 1], 80).into();
         let exit =
-            |kind: io::ErrorKind| Failure::from(ServeError::Listen { addr, source: kind.into() }).exit();
+            |kind: io::ErrorKind| CommandError::from(ServeError::Listen { addr, source: kind.into() }).exit();
         assert_eq!(exit(io::ErrorKind::PermissionDenied), Exit::Failed);
         assert_eq!(exit(io::ErrorKind::AddrInUse), Exit::Temporary);
     }

@@ -1,22 +1,23 @@
-//! `ringlift status`: what the service has received of a video and made of it.
+//! `ringlift status`: shows the ingest and encoding status of a video.
 
 use ringlift::VideoStatus;
 use ringlift::api::{Encoding, EncodingMetadata, Ingest, Quality};
 use ringlift::error::OneLine;
+use ringlift::extent::Extent;
 use serde::Serialize;
 
-use super::args::{Global, StatusArgs};
-use super::events::{Event, Summary};
-use super::screen::Screen;
+use super::args::{GlobalArgs, StatusArgs};
+use super::client;
+use super::console::Console;
+use super::events::{CommandResult, JsonEvent, Summary};
 use super::values::Size;
-use super::{Ended, client};
 
-pub(super) fn run(args: &StatusArgs, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(args: &StatusArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let video_id = &args.video_id;
     let client = client::connect(global)?;
     let status = client::block_on(async { Ok(client.video_status(video_id).await?) })?;
-    screen.event(&Event::Status { video_id, status: &status });
-    screen.result(describe(&status));
+    console.emit(&JsonEvent::Status { video_id, status: &status });
+    console.result(describe(&status));
     Ok(Some(Summary { video_id: Some(video_id.clone()), ..Summary::default() }))
 }
 
@@ -40,7 +41,7 @@ fn describe_ingest(ingest: &Ingest, lines: &mut Vec<String>) {
         let bytes: u64 = ingest
             .received_bytes
             .iter()
-            .map(|range| range.to.saturating_add(1).saturating_sub(range.from))
+            .filter_map(|range| Extent::inclusive_len(range.from, range.to))
             .fold(0, u64::saturating_add);
         let total = ingest.received_bytes.iter().find_map(|range| range.total);
         let of = total.map(|total| format!(" of {}", Size(total))).unwrap_or_default();
@@ -75,7 +76,7 @@ fn describe_metadata(metadata: &EncodingMetadata) -> Option<String> {
     (!texts.is_empty()).then(|| OneLine(&texts.join(", ")).to_string())
 }
 
-/// As the service writes it.
+/// Returns the service's name of a value.
 fn name(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => OneLine(&name).to_string(),
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_shown_and_nothing_else() {
+    fn known_fields_are_printed_and_unknown_ones_are_omitted() {
         let status = json!({
             "ingest": {"status": "uploading", "filesize": null,
                        "receivedBytes": [{"from": 0, "to": 1048575, "total": 4194304}]},

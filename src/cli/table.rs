@@ -4,14 +4,14 @@ use std::fmt;
 
 use ringlift::error::OneLine;
 
-/// Rows under a head, each column as wide as its widest cell.
+/// A table with a header. Each column is as wide as its widest cell.
 #[derive(Debug)]
 pub(super) struct Table<const COLUMNS: usize> {
     align: [Align; COLUMNS],
     rows: Vec<[String; COLUMNS]>,
 }
 
-/// Where a column's cells stand.
+/// Alignment of the cells of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Align {
     Left,
@@ -27,7 +27,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 
     pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
-        // A line feed in a cell would be a row of its own.
+        // A line feed in a cell would start another row.
         self.rows.push(cells.map(|cell| OneLine(&cell).to_string()));
     }
 
@@ -48,7 +48,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
     }
 }
 
-/// Without a line feed at the end.
+/// Writes the rows without a trailing line feed.
 impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<String> = self.rows.iter().map(|row| self.line(row)).collect();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_one_line_and_steers_nothing() {
+    fn cells_have_no_line_feeds_and_no_control_characters() {
         let mut table = Table::new([("TITLE", Align::Left)]);
         table.row(["a\nb\u{1b}[31m".to_owned()]);
         assert_eq!(table.to_string(), "TITLE\na\u{fffd}b\u{fffd}[31m");

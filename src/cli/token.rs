@@ -1,4 +1,4 @@
-//! `ringlift token`: upload tokens, which let others upload without the API key.
+//! `ringlift token`: manages upload tokens, which permit uploads without the API key.
 
 use std::time::Duration;
 
@@ -6,77 +6,77 @@ use ringlift::api::UploadTokenQuery;
 use ringlift::error::OneLine;
 use ringlift::{Client, UploadToken};
 
-use super::args::{Global, PageArgs, TokenCommand};
-use super::events::{ErrorEvent, Event, Summary};
-use super::exit::{Exit, Failure};
-use super::screen::Screen;
+use super::args::{GlobalArgs, PageArgs, TokenCommand};
+use super::client;
+use super::console::Console;
+use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::exit::{CommandError, Exit};
 use super::table::{Align, Table};
-use super::{Ended, client};
 
-pub(super) fn run(command: &TokenCommand, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(command: &TokenCommand, global: &GlobalArgs, console: &Console) -> CommandResult {
     let client = client::connect(global)?;
     let work = async {
         match command {
-            TokenCommand::Create { ttl } => create(&client, *ttl, screen).await,
-            TokenCommand::List { page } => list(&client, *page, screen).await,
-            TokenCommand::Delete { token } => delete(&client, token, screen).await,
+            TokenCommand::Create { ttl } => create(&client, *ttl, console).await,
+            TokenCommand::List { page } => list(&client, *page, console).await,
+            TokenCommand::Delete { token } => delete(&client, token, console).await,
         }
     };
     client::block_on(work).map(Some)
 }
 
-async fn create(client: &Client, ttl: Option<Duration>, screen: &Screen) -> Result<Summary, Failure> {
+async fn create(client: &Client, ttl: Option<Duration>, console: &Console) -> Result<Summary, CommandError> {
     let token = client.create_upload_token(ttl).await?;
-    screen.event(&Event::Token { token: &token });
-    screen.result(token.token.reveal());
-    if !screen.is_told().await {
+    console.emit(&JsonEvent::Token { token: &token });
+    console.result(token.token.reveal());
+    if !console.is_written().await {
         return Err(withdraw(client, &token).await);
     }
-    screen.note(format_args!("expires: {}", expiry(&token)));
+    console.note(format_args!("expires: {}", expiry(&token)));
     Ok(Summary::default())
 }
 
-/// Deletes a token that nobody was given. Written to standard error it would end up in logs, and left alone it
-/// would open the account for as long as it lives.
-async fn withdraw(client: &Client, token: &UploadToken) -> Failure {
+/// Deletes a token that could not be written to standard output. Standard error may be logged, and an unknown
+/// token would stay valid for its whole lifetime.
+async fn withdraw(client: &Client, token: &UploadToken) -> CommandError {
     let what = match client.delete_upload_token(token.token.clone()).await {
-        Ok(()) => "it is deleted again".to_owned(),
+        Ok(()) => "it was deleted again".to_owned(),
         Err(error) => format!("it could not be deleted ({error}): `ringlift token list` shows it"),
     };
-    let lost = "the upload token was created and could not be written to standard output";
-    Failure::Other(Exit::Failed, format!("{lost}: {what}"))
+    let lost = "the upload token was created but could not be written to standard output";
+    CommandError::Other(Exit::Failed, format!("{lost}: {what}"))
 }
 
-async fn list(client: &Client, page: PageArgs, screen: &Screen) -> Result<Summary, Failure> {
+async fn list(client: &Client, page: PageArgs, console: &Console) -> Result<Summary, CommandError> {
     let mut query = UploadTokenQuery::new();
     query.current_page = Some(page.page.into());
     query.page_size = Some(page.page_size.into());
     let page = client.upload_tokens(query).await?;
     let mut table = Table::new([("TOKEN", Align::Left), ("CREATED", Align::Left), ("EXPIRES", Align::Left)]);
     for token in &page.data {
-        screen.event(&Event::Token { token });
+        console.emit(&JsonEvent::Token { token });
         let created = token.created_at.clone().unwrap_or_else(|| "-".to_owned());
         table.row([token.token.reveal().to_owned(), created, expiry(token)]);
     }
-    screen.result(table);
+    console.result(table);
     if let Some(next) = page.next_page() {
-        screen.note(format_args!("more with --page {next}"));
+        console.note(format_args!("more with --page {next}"));
     }
     Ok(Summary::default())
 }
 
-/// Every token is tried, whatever became of those before it. None is shown again.
-async fn delete(client: &Client, tokens: &[String], screen: &Screen) -> Result<Summary, Failure> {
+/// Deletes each token, also after a failure. Tokens are never printed again.
+async fn delete(client: &Client, tokens: &[String], console: &Console) -> Result<Summary, CommandError> {
     let mut exits = Vec::new();
     for token in tokens {
-        match client.delete_upload_token(token.clone()).await.map_err(Failure::from) {
+        match client.delete_upload_token(token.clone()).await.map_err(CommandError::from) {
             Ok(()) => {
-                screen.event(&Event::Deleted { video_id: None });
-                screen.note("deleted");
+                console.emit(&JsonEvent::Deleted { video_id: None });
+                console.note("deleted");
             }
             Err(failure) => {
-                screen.failure(&failure);
-                screen.event(&Event::Failed { error: ErrorEvent::new(&failure) });
+                console.print_error(&failure);
+                console.emit(&JsonEvent::Failed { error: ErrorEvent::new(&failure) });
                 exits.push(failure.exit());
             }
         }

@@ -1,4 +1,4 @@
-//! What may be typed after `ringlift upload`.
+//! Flags of `ringlift upload`; some are shared with `ringlift resume`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,23 +13,24 @@ use super::values::{self, Count, Size};
 
 #[derive(Debug, Args)]
 pub(super) struct UploadArgs {
-    /// The files; `-` is standard input
+    /// Upload these files; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// Write down here what was sent, so that the same command continues after a crash or a signal
+    /// Record the upload state in this file, so that the same command resumes after a crash or a signal
     /// [default: ringlift/journal.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,
-    /// Keep no journal: every run starts anew
+    /// Do not keep a journal, so that every run starts from the beginning
     #[arg(long, conflicts_with = "journal")]
     pub(super) no_journal: bool,
-    /// Upload files again that an interrupted command already uploaded
+    /// Upload files again even if an interrupted command has already uploaded them
     #[arg(long)]
     pub(super) force: bool,
-    /// Print the plan, send nothing and create nothing
+    /// Print the plan without sending or creating anything
     #[arg(short = 'n', long, visible_alias = "dryrun")]
     pub(super) dry_run: bool,
-    /// How long chunks under way may still take after SIGINT, SIGTERM or SIGHUP; a second signal ends them at once
+    /// Set how long active chunks may continue after SIGINT, SIGTERM or SIGHUP; a second signal stops
+    /// immediately
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
     pub(super) grace: Duration,
 
@@ -38,65 +39,65 @@ pub(super) struct UploadArgs {
     #[command(flatten)]
     pub(super) destination: DestinationArgs,
     #[command(flatten)]
-    pub(super) way: WayArgs,
+    pub(super) transfer: TransferArgs,
     #[command(flatten)]
     pub(super) after: AfterArgs,
 }
 
-/// The video that is created.
+/// Metadata and options of the created video.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "The video that is created")]
+#[command(next_help_heading = "Video")]
 pub(super) struct DescriptionArgs {
-    /// Its title [default: the file's name]
+    /// Set the title [default: the file's name]
     #[arg(long)]
     title: Option<String>,
-    /// Its description
+    /// Set the description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// A tag; may be repeated
+    /// Add a tag; may be repeated
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// Metadata; may be repeated
+    /// Add metadata; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::pair)]
     metadata: Vec<(String, String)>,
-    /// Let only those watch it who hold a token for it
+    /// Make the video private
     #[arg(long)]
     private: bool,
-    /// It is a panorama
+    /// Mark the video as panoramic
     #[arg(long)]
     panoramic: bool,
-    /// Offer no MP4 file of it
+    /// Disable the MP4 version
     #[arg(long)]
     no_mp4: bool,
-    /// The player that shows it
+    /// Set the player
     #[arg(long, value_name = "ID")]
     player_id: Option<String>,
-    /// Its language, as a two-letter code
+    /// Set the language as a two-letter code
     #[arg(long, value_name = "CODE")]
     language: Option<String>,
-    /// Have what is said in it transcribed
+    /// Transcribe speech
     #[arg(long)]
     transcript: bool,
-    /// Have it transcribed and summed up; `=abstract` or `=takeaways` to only that
-    #[arg(long, value_name = "TO", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
-    transcript_summary: Vec<Summary>,
-    /// Keep only this piece: from and to as hh:mm:ss or seconds, either may be left out
+    /// Transcribe speech and summarize it; `=abstract` or `=takeaways` selects one kind of summary
+    #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    transcript_summary: Vec<SummaryKind>,
+    /// Keep only this part of the video; FROM and TO are hh:mm:ss or seconds, and either may be empty
     #[arg(long, value_name = "FROM-TO", value_parser = clip)]
     clip: Option<Clip>,
-    /// Draw a watermark: `ID,top=10px,left=50%,width=20%,opacity=80%`
+    /// Add a watermark, such as `ID,top=10px,left=50%,width=20%,opacity=80%`
     #[arg(long, value_name = "ID,PLACE", value_parser = watermark)]
     watermark: Option<Watermark>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Summary {
+enum SummaryKind {
     All,
     Abstract,
     Takeaways,
 }
 
 impl DescriptionArgs {
-    /// The video to create; with an empty title, which means the file's name, unless one was given.
+    /// Returns the video to create. An empty title stands for the file's name.
     pub(super) fn video(&self) -> NewVideo {
         let flag = |given: bool, value: bool| given.then_some(value);
         let mut video = NewVideo::new(self.title.clone().unwrap_or_default());
@@ -113,39 +114,39 @@ impl DescriptionArgs {
         video.transcript = flag(self.transcript, true);
         video.clip = self.clip.clone();
         video.watermark = self.watermark.clone();
-        match self.transcript_summary.is_empty() {
-            true => video,
-            false => video.transcript_summary(self.transcript_summary.iter().filter_map(|to| to.attribute())),
+        if self.transcript_summary.is_empty() {
+            return video;
         }
+        video.transcript_summary(self.transcript_summary.iter().filter_map(|kind| kind.attribute()))
     }
 }
 
-impl Summary {
+impl SummaryKind {
     fn attribute(self) -> Option<SummaryAttribute> {
         match self {
-            Summary::All => None,
-            Summary::Abstract => Some(SummaryAttribute::Abstract),
-            Summary::Takeaways => Some(SummaryAttribute::Takeaways),
+            SummaryKind::All => None,
+            SummaryKind::Abstract => Some(SummaryAttribute::Abstract),
+            SummaryKind::Takeaways => Some(SummaryAttribute::Takeaways),
         }
     }
 }
 
-/// Where the file goes.
+/// Destination of the files.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Where it goes")]
+#[command(next_help_heading = "Destination")]
 pub(super) struct DestinationArgs {
-    /// Fill this video, which exists and is empty, rather than creating one
+    /// Upload to this existing, empty video instead of creating one
     #[arg(long, value_name = "ID")]
     pub(super) video_id: Option<String>,
     #[command(flatten)]
     pub(super) token: TokenArgs,
 }
 
-/// What may stand in for the API key.
+/// Upload token, which replaces the API key.
 #[derive(Debug, Args)]
 pub(super) struct TokenArgs {
-    /// Use an upload token in place of the API key; others on this machine can read it here,
-    /// so prefer RINGLIFT_UPLOAD_TOKEN or --upload-token-file
+    /// Use an upload token instead of the API key. Other users of this machine can read it on the command
+    /// line: prefer RINGLIFT_UPLOAD_TOKEN or --upload-token-file
     #[arg(long, value_name = "TOKEN", conflicts_with = "upload_token_file", value_parser = values::SecretText("upload token"))]
     pub(super) upload_token: Option<Secret>,
     /// Read the upload token from this file
@@ -153,57 +154,57 @@ pub(super) struct TokenArgs {
     pub(super) upload_token_file: Option<PathBuf>,
 }
 
-/// How the file is read, cut and sent.
+/// Chunking, reading and sending of the files.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "How it goes")]
-pub(super) struct WayArgs {
-    /// How the file is cut and named on the wire
+#[command(next_help_heading = "Transfer")]
+pub(super) struct TransferArgs {
+    /// Set how the file is split and how chunks are addressed
     #[arg(long, default_value = "auto")]
     pub(super) mode: ModeArg,
-    /// How much goes in one request: `auto`, or 5MiB to 200MiB
+    /// Set the chunk size: `auto`, or 5MiB to 200MiB
     #[arg(long, visible_alias = "part-size", value_name = "SIZE", default_value = "auto", value_parser = values::chunk_size)]
     pub(super) chunk_size: ChunkSize,
     #[command(flatten)]
     pub(super) lanes: LaneArgs,
-    /// What to do when a file changes while it is being sent: `restart` deletes the video that was created
-    /// and begins anew, three times at most; `strict` fails also when only attributes, links or the name change
-    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    /// Set the reaction to a file that changes during the upload: `restart` deletes the created video and
+    /// starts again, at most three times; `strict` also fails if only attributes, links or the name change
+    #[arg(long, value_name = "ACTION", default_value = "fail")]
     pub(super) on_change: OnChangeArg,
-    /// About how much standard input will give; chunks grow with it, so that their number stays allowed
+    /// Give the approximate length of standard input, from which the chunk size is chosen
     #[arg(long, value_name = "SIZE")]
     pub(super) expected_size: Option<Size>,
-    /// The file name of standard input [default: stdin]
+    /// Set the file name for standard input [default: stdin]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<String>,
-    /// The memory for chunks of standard input, which are kept until they are acknowledged; at least one
-    /// chunk [default: 256MiB, or a quarter of what this machine or container has where that is less]
+    /// Limit the memory for unacknowledged chunks of standard input; at least one chunk is buffered [default:
+    /// 256MiB, or a quarter of the memory of this machine or container if that is less]
     #[arg(long, value_name = "SIZE")]
     pub(super) max_buffer_memory: Option<Size>,
 }
 
-/// How much happens at once, and how files are read.
+/// Concurrency, rate limits and reading, shared by `upload` and `resume`.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "How it goes")]
+#[command(next_help_heading = "Transfer")]
 pub(super) struct LaneArgs {
-    /// How many lanes, which are connections that carry chunks, over all files: `auto`, or a number
+    /// Set the number of connections that carry chunks, shared by all files: `auto`, or a number
     #[arg(short, long, value_name = "N", default_value = "auto", value_parser = values::count)]
     pub(super) concurrency: Count,
-    /// How many files are under way at once
+    /// Set the number of files uploaded at the same time
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) transfers: u16,
-    /// Send at most so many bytes a second over all files: 10M or 512k (KiB where no unit stands), `off`,
-    /// UP:DOWN of which only UP counts, or a timetable in local time: "08:00,512k 18:00,30M 23:00,off",
+    /// Limit the bandwidth of all files together, in bytes per second: 10M or 512k (KiB without a unit),
+    /// `off`, UP:DOWN (only UP is used), or a timetable in local time: "08:00,512k 18:00,30M 23:00,off",
     /// "Mon-08:00,1M Sat-00:00,off"
     #[arg(long, value_name = "LIMIT")]
     pub(super) bwlimit: Option<Timetable>,
-    /// Make at most so many upload requests a minute; chunks whose size is left open grow with it
+    /// Limit upload requests to N per minute; automatic chunk sizes grow accordingly [default: no limit]
     #[arg(long, value_name = "N", value_parser = values::rate_a_minute)]
     pub(super) rate: Option<u32>,
-    /// How files are read: `auto` asks the kernel and the page cache
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reader())]
+    /// Set how files are read; `auto` depends on the kernel and the page cache
+    #[arg(long, value_name = "READER", default_value = "auto", value_parser = reader())]
     pub(super) reader: Reader,
-    /// Keep digests of the chunks in the journal, by which the next run proves that a file still has the bytes that
-    /// were sent, when its times cannot tell: `auto` does so over HTTPS, `=always` (or no value) over HTTP too
+    /// Store chunk digests in the journal, so that the next run can prove that a file is unchanged when its
+    /// timestamps cannot: `auto` only over HTTPS, `=always` (or no value) also over HTTP
     #[arg(
         long,
         value_name = "WHEN",
@@ -217,12 +218,12 @@ pub(super) struct LaneArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ChecksumArg {
-    /// Over HTTPS, where the bytes pass through the command in any case
+    /// Store digests over HTTPS, where the bytes pass through this process anyway
     Auto,
-    /// Over HTTP too, where the command has to read them for it
+    /// Store digests over HTTP too, where this process has to read the bytes additionally
     #[value(alias = "true")]
     Always,
-    /// Never: an upload whose file was touched begins anew
+    /// Store no digests; the upload of a touched file starts again
     #[value(alias = "false")]
     Never,
 }
@@ -239,7 +240,7 @@ impl From<ChecksumArg> for Checksum {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ModeArg {
-    /// One request up to the chunk size, byte ranges above it, parts when the length is unknown
+    /// One request up to the chunk size, byte ranges above it, parts if the length is unknown
     Auto,
     /// One request, up to 200 MiB
     Single,
@@ -262,11 +263,11 @@ impl From<ModeArg> for Mode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnChangeArg {
-    /// Give the upload up
+    /// Fail the upload
     Fail,
-    /// Delete the video and begin anew
+    /// Delete the created video and start again
     Restart,
-    /// Give the upload up, also when only attributes, links or the name change
+    /// Fail, also if only attributes, links or the name change
     Strict,
 }
 
@@ -280,20 +281,20 @@ impl From<OnChangeArg> for OnChange {
     }
 }
 
-/// What happens once the file is there.
+/// Steps after the upload.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Once it is there")]
+#[command(next_help_heading = "After upload")]
 pub(super) struct AfterArgs {
-    /// Wait until the video can be watched
+    /// Wait until the video is playable
     #[arg(long, value_name = "UNTIL")]
     pub(super) wait: Option<Until>,
-    /// Ask the service how many bytes it has ingested, and compare
+    /// Compare the ingested size that the service reports with the bytes sent
     #[arg(long)]
     pub(super) verify: bool,
-    /// How long --wait and --verify ask before they give up
+    /// Limit the time for --wait and --verify
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = values::time)]
     pub(super) wait_timeout: Duration,
-    /// Compute the SHA-256 of what was sent, too
+    /// Compute and print the SHA-256 of the sent bytes
     #[arg(long)]
     pub(super) sha256: bool,
 }
@@ -311,8 +312,8 @@ fn reader() -> impl TypedValueParser<Value = Reader> {
 
 fn clip(text: &str) -> Result<Clip, String> {
     let (from, to) = text.split_once('-').ok_or("write it as FROM-TO, like 00:01:15-00:02:00")?;
-    let said = |timecode: &str| (!timecode.is_empty()).then(|| timecode.to_owned());
-    Ok(Clip { start_timecode: said(from), end_timecode: said(to) })
+    let timecode = |timecode: &str| (!timecode.is_empty()).then(|| timecode.to_owned());
+    Ok(Clip { start_timecode: timecode(from), end_timecode: timecode(to) })
 }
 
 fn watermark(text: &str) -> Result<Watermark, String> {

@@ -1,4 +1,4 @@
-//! Values as people type them: sizes, times, pairs, counts.
+//! Parsing and formatting of sizes, times, pairs and counts.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -14,11 +14,11 @@ use ringlift::upload::{LONGEST_TIME, MOST_LANES};
 use ringlift::wire::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
 use ringlift::{ChunkSize, Secret};
 
-/// A number of bytes; `64MiB`, `64M` and `64m` are the same, and plain digits are bytes.
+/// A number of bytes. `64MiB`, `64M` and `64m` are equal; plain digits are bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) u64);
 
-/// Why a text is no size.
+/// The text is not a size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a size: use digits and K, M, G or T, like 64MiB or 1.5G")]
 pub(super) struct NotASize;
@@ -43,17 +43,17 @@ impl FromStr for Size {
     }
 }
 
-/// Whole numbers exactly, fractions of a unit to the byte below.
+/// Multiplies a number by a power of two: whole numbers exactly, fractions rounded down to a byte.
 fn scale(digits: &str, shift: u32) -> Option<u64> {
     if let Ok(whole) = digits.parse::<u64>() {
         return whole.checked_mul(1 << shift);
     }
     let number: f64 = digits.parse().ok()?;
     let bytes = number * (1u64 << shift) as f64;
-    (shift > 0 && bytes < MOST_BYTES).then_some(bytes as u64)
+    (shift > 0 && bytes < MAX_BYTES).then_some(bytes as u64)
 }
 
-/// In the largest unit that leaves at least one: `1.50 GiB`.
+/// Writes the size in the largest unit that is not larger than it: `1.50 GiB`.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
@@ -67,26 +67,27 @@ impl fmt::Display for Size {
     }
 }
 
-/// `auto`, or a size that the protocol allows for a chunk.
+/// Parses `auto`, or a size that the protocol permits for a chunk.
 pub(super) fn chunk_size(text: &str) -> Result<ChunkSize, String> {
     if text == "auto" {
         return Ok(ChunkSize::Auto);
     }
     let Size(bytes) = text.parse().map_err(|error: NotASize| error.to_string())?;
-    match (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&bytes) {
-        true => Ok(ChunkSize::Bytes(bytes)),
-        false => Err(format!("a chunk has {} to {}", Size(MIN_CHUNK_BYTES), Size(MAX_CHUNK_BYTES))),
+    if (MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&bytes) {
+        Ok(ChunkSize::Bytes(bytes))
+    } else {
+        Err(format!("use {} to {}", Size(MIN_CHUNK_BYTES), Size(MAX_CHUNK_BYTES)))
     }
 }
 
-/// A count that may be left to the program.
+/// A count, or `auto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
     Auto,
     Exactly(NonZeroUsize),
 }
 
-/// `auto`, or a number of lanes.
+/// Parses `auto`, or a number of connections.
 pub(super) fn count(text: &str) -> Result<Count, String> {
     if text == "auto" {
         return Ok(Count::Auto);
@@ -97,20 +98,16 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
     }
 }
 
-/// `90s`, `15m`, `1h30m`; plain digits are seconds.
+/// Parses `90s`, `15m` or `1h30m`; plain digits are seconds.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
-    if time > LONGEST_TIME { Err("it has to be 10 years or less".to_owned()) } else { Ok(time) }
+    if time > LONGEST_TIME { Err("use 10 years or less".to_owned()) } else { Ok(time) }
 }
 
-/// As [`time`], within what the service's field for it holds.
+/// Like [`time`], limited to the range of the service's field.
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
-    if time.as_secs() > MOST_TTL_S {
-        Err(format!("it has to be {MOST_TTL_S} seconds or less"))
-    } else {
-        Ok(time)
-    }
+    if time.as_secs() > MAX_TTL_S { Err(format!("use {MAX_TTL_S} seconds or less")) } else { Ok(time) }
 }
 
 fn any_time(text: &str) -> Result<Duration, String> {
@@ -121,32 +118,32 @@ fn any_time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As [`time`], and not nothing.
+/// Like [`time`], but rejects zero.
 pub(super) fn patience(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
+        Duration::ZERO => Err("use a time above zero".to_owned()),
         time => Ok(time),
     }
 }
 
-/// So many times a second; `0.5` is every two seconds.
+/// Parses a rate per second; `0.5` is one every two seconds.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate) if rate > 0.0 && rate <= MOST_A_SECOND => Ok(rate),
-        _ => Err(format!("use a number above 0 and up to {MOST_A_SECOND}")),
+        Ok(rate) if rate > 0.0 && rate <= MAX_A_SECOND => Ok(rate),
+        _ => Err(format!("use a number above 0 and up to {MAX_A_SECOND}")),
     }
 }
 
-/// So many times a minute, as `100` or `100/m`.
+/// Parses a rate per minute: `100` or `100/m`.
 pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
     let digits = text.strip_suffix("/m").unwrap_or(text);
     match digits.parse() {
-        Ok(rate) if rate > 0 && rate <= MOST_A_MINUTE => Ok(rate),
-        _ => Err(format!("use a whole number from 1 on, up to {MOST_A_MINUTE}")),
+        Ok(rate) if rate > 0 && rate <= MAX_A_MINUTE => Ok(rate),
+        _ => Err(format!("use a whole number from 1 on, up to {MAX_A_MINUTE}")),
     }
 }
 
-/// `KEY=VALUE`; the value may hold further `=`.
+/// Parses `KEY=VALUE`. The value may contain further `=`.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -154,9 +151,9 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads an endpoint's URL into its canonical form.
+/// Parses an endpoint's URL into its canonical form.
 ///
-/// Has its own errors, since clap's would repeat a password in the URL.
+/// Writes its own errors, because clap's would repeat a password in the URL.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndpointUrl;
 
@@ -177,7 +174,7 @@ impl TypedValueParser for EndpointUrl {
     }
 }
 
-/// Reads a secret, called by this name. Has its own errors, since clap's would show it.
+/// Parses a secret with this name. Writes its own errors, because clap's would print the secret.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SecretText(pub(super) &'static str);
 
@@ -190,7 +187,7 @@ impl TypedValueParser for SecretText {
         _: Option<&Arg>,
         value: &OsStr,
     ) -> Result<Secret, clap::Error> {
-        // What is not UTF-8 is not ASCII either.
+        // The lossy text keeps invalid bytes as U+FFFD, which `Secret::parse` rejects as not ASCII.
         Secret::parse(&value.to_string_lossy()).map_err(|flaw| {
             let why = format!("the {} {flaw}\n", self.0);
             clap::Error::raw(ErrorKind::ValueValidation, why).with_cmd(command)
@@ -198,15 +195,15 @@ impl TypedValueParser for SecretText {
     }
 }
 
-/// Far beyond what any account is allowed.
-const MOST_A_SECOND: f64 = 10_000.0;
-const MOST_A_MINUTE: u32 = 600_000;
+/// Exceeds the limits of every account.
+const MAX_A_SECOND: f64 = 10_000.0;
+const MAX_A_MINUTE: u32 = 600_000;
 
-/// `/upload-tokens` takes seconds in 31 bits.
-const MOST_TTL_S: u64 = i32::MAX as u64;
+/// `/upload-tokens` stores the seconds in 31 bits.
+const MAX_TTL_S: u64 = i32::MAX as u64;
 
-/// Beyond this a float is no longer exact to the byte, and no disk is as large.
-const MOST_BYTES: f64 = (1u64 << 53) as f64;
+/// Above this a float is no longer exact to the byte.
+const MAX_BYTES: f64 = (1u64 << 53) as f64;
 
 #[cfg(test)]
 mod tests {
@@ -227,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn invalid_size_is_refused() {
         for text in
             ["", "M", "-1", "1.5", "1..5M", "64X", "64MiBs", "1e3", "18446744073709551615K", "99999999999.5T"]
         {
@@ -236,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_shown_in_the_unit_that_suits_them() {
+    fn sizes_are_written_in_the_largest_fitting_unit() {
         assert_eq!(Size(64 << 20).to_string(), "64 MiB");
         assert_eq!(Size(3 << 29).to_string(), "1.50 GiB");
         assert_eq!(Size(1023).to_string(), "1023 B");
@@ -246,12 +243,12 @@ mod tests {
     fn chunk_sizes_keep_to_the_protocol() {
         assert_eq!(chunk_size("auto"), Ok(ChunkSize::Auto));
         assert_eq!(chunk_size("5M"), Ok(ChunkSize::Bytes(5 << 20)));
-        assert_eq!(chunk_size("4M"), Err("a chunk has 5 MiB to 200 MiB".to_owned()));
+        assert_eq!(chunk_size("4M"), Err("use 5 MiB to 200 MiB".to_owned()));
         assert!(chunk_size("201M").is_err());
     }
 
     #[test]
-    fn times_pairs_and_counts_read_as_people_write_them() {
+    fn times_pairs_and_counts_are_parsed() {
         assert_eq!(time("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(time("7"), Ok(Duration::from_secs(7)));
         assert!(time("soon").is_err());

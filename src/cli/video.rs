@@ -1,28 +1,28 @@
-//! `ringlift video`: the account's videos.
+//! `ringlift video`: lists, shows and deletes videos of the account.
 
 use ringlift::error::OneLine;
 use ringlift::{Client, Video, VideoQuery};
 
-use super::args::{Global, VideoCommand, VideoListArgs};
-use super::events::{Event, Summary};
-use super::exit::{Exit, Failure};
-use super::screen::Screen;
+use super::args::{GlobalArgs, VideoCommand, VideoListArgs};
+use super::client;
+use super::console::Console;
+use super::events::{CommandResult, JsonEvent, Summary};
+use super::exit::{CommandError, Exit};
 use super::table::{Align, Table};
-use super::{Ended, client};
 
-pub(super) fn run(command: &VideoCommand, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(command: &VideoCommand, global: &GlobalArgs, console: &Console) -> CommandResult {
     let client = client::connect(global)?;
     let work = async {
         match command {
-            VideoCommand::List(args) => list(&client, args, screen).await,
-            VideoCommand::Get { video_id } => get(&client, video_id, screen).await,
-            VideoCommand::Delete { video_id } => delete(&client, video_id, screen).await,
+            VideoCommand::List(args) => list(&client, args, console).await,
+            VideoCommand::Get { video_id } => get(&client, video_id, console).await,
+            VideoCommand::Delete { video_id } => delete(&client, video_id, console).await,
         }
     };
     client::block_on(work).map(Some)
 }
 
-async fn list(client: &Client, args: &VideoListArgs, screen: &Screen) -> Result<Summary, Failure> {
+async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Result<Summary, CommandError> {
     let mut query = VideoQuery::new();
     query.title = args.title.clone();
     query.tags = args.tag.clone();
@@ -32,36 +32,36 @@ async fn list(client: &Client, args: &VideoListArgs, screen: &Screen) -> Result<
     let page = client.videos(query).await?;
     let mut table = Table::new([("VIDEO", Align::Left), ("CREATED", Align::Left), ("TITLE", Align::Left)]);
     for video in &page.data {
-        screen.event(&Event::Video { video });
+        console.emit(&JsonEvent::Video { video });
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         table.row([video.video_id.clone(), or_dash(&video.created_at), or_dash(&video.title)]);
     }
-    screen.result(table);
+    console.result(table);
     if let Some(next) = page.next_page() {
-        screen.note(format_args!("more with --page {next}"));
+        console.note(format_args!("more with --page {next}"));
     }
     Ok(Summary::default())
 }
 
-async fn get(client: &Client, video_id: &str, screen: &Screen) -> Result<Summary, Failure> {
+async fn get(client: &Client, video_id: &str, console: &Console) -> Result<Summary, CommandError> {
     let video = client.video(video_id).await?;
-    screen.event(&Event::Video { video: &video });
-    screen.result(describe(&video));
+    console.emit(&JsonEvent::Video { video: &video });
+    console.result(describe(&video));
     Ok(Summary { video_id: Some(video.video_id), ..Summary::default() })
 }
 
-/// Every video is tried, whatever became of those before it.
-async fn delete(client: &Client, video_ids: &[String], screen: &Screen) -> Result<Summary, Failure> {
+/// Deletes each video, also after a failure.
+async fn delete(client: &Client, video_ids: &[String], console: &Console) -> Result<Summary, CommandError> {
     let mut exits = Vec::new();
     for video_id in video_ids {
-        match client.delete_video(video_id).await.map_err(Failure::from) {
+        match client.delete_video(video_id).await.map_err(CommandError::from) {
             Ok(()) => {
-                screen.event(&Event::Deleted { video_id: Some(video_id) });
-                screen.note(format_args!("{video_id}: deleted"));
+                console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
+                console.note(format_args!("{video_id}: deleted"));
             }
             Err(failure) => {
-                screen.failure(&failure);
-                screen.event(&Event::Failed { error: super::events::ErrorEvent::new(&failure) });
+                console.print_error(&failure);
+                console.emit(&JsonEvent::Failed { error: super::events::ErrorEvent::new(&failure) });
                 exits.push(failure.exit());
             }
         }

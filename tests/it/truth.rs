@@ -90,7 +90,7 @@ fn a_video_of_unknown_state_is_kept_and_found_complete_later() {
         let sample = Sample::new(11 * MIB);
         let ran = command(&test_server, &middlebox.url(), &upload(&sample, &["--retries", "1"]));
         let ran = ran.failed(5, &["ringlift resume"]);
-        assert!(!ran.stderr.contains("not filled"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("is incomplete"), "{}", ran.stderr);
         assert_eq!(ran.event("file_failed")["resumable"], true);
         let video_id = ran.event("created")["video_id"].as_str().unwrap().to_owned();
         let clean: &[&str] = if all { &["clean", "--yes", "--all"] } else { &["clean", "--yes"] };

@@ -1,4 +1,4 @@
-//! One upload by a process of its own, and what it says of itself.
+//! One upload in a child process, and the figures it reports.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,32 +9,22 @@ use std::time::Duration;
 use ringlift::server::Server;
 use ringlift::wire::limits::{DEFAULT_CHUNK_BYTES, MIN_CHUNK_BYTES};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cli::exit::{Failure, Interrupt};
+use crate::cli::demo_result::Figures;
+use crate::cli::exit::{CommandError, Interrupt};
 use crate::cli::signals::Interrupts;
-use crate::cli::usage::Usage;
 
-/// What the uploading process said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Figures {
-    pub(super) video_id: String,
-    pub(super) chunks: u32,
-    pub(super) lanes: usize,
-    pub(super) elapsed_ms: u64,
-    pub(super) usage: Usage,
-}
-
-/// Uploads the file by this way; `None` when it failed, which the process has told on standard error.
+/// Uploads a file in one mode. Returns `None` if the upload failed, which the child has reported on
+/// standard error.
 pub(super) fn upload(
     server: &Server,
-    way: &str,
+    mode: &str,
     file: &Path,
     bytes: u64,
     interrupts: &mut Interrupts,
-) -> Result<Option<Figures>, Failure> {
-    let mut child = command(server, way, file, bytes)?.spawn().map_err(failed)?;
+) -> Result<Option<Figures>, CommandError> {
+    let mut child = command(server, mode, file, bytes)?.spawn().map_err(failed)?;
     let Some(stdout) = child.stdout.take() else {
         return Ok(None);
     };
@@ -45,13 +35,13 @@ pub(super) fn upload(
     let interrupt = wait(&mut child, interrupts)?;
     let figures = reader.join().ok().flatten();
     match interrupt {
-        Some(interrupt) => Err(Failure::Interrupted(interrupt)),
+        Some(interrupt) => Err(CommandError::Interrupted(interrupt)),
         None => Ok(figures),
     }
 }
 
-/// The same program, undisturbed by what is set for this one.
-fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Command, Failure> {
+/// Returns the command line of this program, without the environment variables that are set for this process.
+fn command(server: &Server, mode: &str, file: &Path, bytes: u64) -> Result<Command, CommandError> {
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RINGLIFT_") {
@@ -61,8 +51,8 @@ fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Comman
     command.env("APIVIDEO_API_KEY", server.api_key());
     command.args(["upload", "--json", "--quiet", "--progress=never", "--retry-max-time=1m", "--no-journal"]);
     command.arg("--grace=0s");
-    command.args(["--mode", way, "--endpoint-url", server.url()]);
-    // As a habit, which one of the ways has no use for.
+    command.args(["--mode", mode, "--endpoint-url", server.url()]);
+    // Passed through the environment, because `--mode single` refuses the flag.
     command.env("RINGLIFT_CHUNK_SIZE", chunk_bytes(bytes).to_string());
     if let Some(path) = server.ca_path() {
         command.arg("--ca-cert").arg(path);
@@ -71,21 +61,21 @@ fn command(server: &Server, way: &str, file: &Path, bytes: u64) -> Result<Comman
     Ok(command)
 }
 
-/// Waits for its end; a signal is passed on to it first.
-fn wait(child: &mut Child, interrupts: &mut Interrupts) -> Result<Option<Interrupt>, Failure> {
-    let mut heard = None;
+/// Waits for the child to exit, and forwards a signal to it.
+fn wait(child: &mut Child, interrupts: &mut Interrupts) -> Result<Option<Interrupt>, CommandError> {
+    let mut received = None;
     while child.try_wait().map_err(failed)?.is_none() {
-        if let Some(interrupt) = interrupts.look() {
-            heard = Some(interrupt);
-            // It may have ended by itself just now.
+        if let Some(interrupt) = interrupts.try_next() {
+            received = Some(interrupt);
+            // The child may have exited in the meantime.
             let _ = kill_process(Pid::from_child(child), Signal::TERM);
         }
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
     }
-    Ok(heard)
+    Ok(received)
 }
 
-/// Gathers the figures from the events.
+/// Collects the figures from the JSON events.
 fn figures(stdout: ChildStdout) -> Option<Figures> {
     let mut figures = Figures::default();
     let mut done = false;
@@ -107,16 +97,16 @@ fn figures(stdout: ChildStdout) -> Option<Figures> {
     done.then_some(figures)
 }
 
-/// Enough chunks that several lanes have one, also of a small file.
+/// Returns a chunk size that gives several connections a chunk even for a small file.
 fn chunk_bytes(bytes: u64) -> u64 {
     (bytes / LEAST_CHUNKS).clamp(MIN_CHUNK_BYTES, DEFAULT_CHUNK_BYTES)
 }
 
-fn failed(error: std::io::Error) -> Failure {
-    Failure::io("run the upload", error)
+fn failed(error: std::io::Error) -> CommandError {
+    CommandError::io("run the upload", error)
 }
 
 const LEAST_CHUNKS: u64 = 8;
 
-/// Between two looks at the process.
-const LOOK: Duration = Duration::from_millis(20);
+/// Interval between checks of the child.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);

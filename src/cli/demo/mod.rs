@@ -1,10 +1,10 @@
-//! `ringlift demo`: every way of uploading, to a server inside this program, and what arrived.
+//! `ringlift demo`: uploads in every mode to a built-in server, and verifies what arrived.
 //!
-//! Each upload is a process of its own, so that the CPU time and the memory shown are the client's.
+//! Each upload is a separate process, so that the CPU time and the memory are those of the client alone.
 
-mod arrived;
 mod child;
 mod sample;
+mod server_query;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,44 +12,43 @@ use std::time::Duration;
 
 use ringlift::server::{Server, Settings, TlsMode};
 use ringlift::wire::limits::MAX_SINGLE_BYTES;
-use serde::Serialize;
 
 use super::args::DemoArgs;
+use super::client;
+use super::console::Console;
+use super::demo_result::{DemoResult, DigestCheck, Figures, Scheme};
 use super::digest::FileDigest;
-use super::events::{Event, Summary};
-use super::exit::{Exit, Failure};
-use super::screen::Screen;
+use super::events::{CommandResult, JsonEvent, Summary};
+use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
 use super::table::{Align, Table};
 use super::values::Size;
-use super::{Ended, client};
-use child::Figures;
 
-pub(super) fn run(args: &DemoArgs, screen: &Screen) -> Ended {
-    let mut interrupts = Interrupts::new(screen, Some(BOUND));
+pub(super) fn run(args: &DemoArgs, console: &Console) -> CommandResult {
+    let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
     let place = sample::workplace(args.data.as_deref())?;
-    let subjects = Subjects::prepare(args, place.path(), screen, &mut interrupts)?;
+    let files = DemoFiles::prepare(args, place.path(), console, &mut interrupts)?;
     let mut rows = Vec::new();
     for scheme in [Scheme::Http, Scheme::Https] {
-        let stage = Stage::set(scheme, place.path())?;
-        for way in WAYS {
-            screen.note(format_args!("uploading over {}, mode {way}", scheme.name()));
-            let row = stage.play(way, subjects.of(way), &mut interrupts)?;
-            screen.event(&Event::Way { row: &row });
+        let server = DemoServer::start(scheme, place.path())?;
+        for mode in MODES {
+            console.note(format_args!("uploading over {}, mode {mode}", scheme.name()));
+            let row = server.upload(mode, files.of(mode), &mut interrupts)?;
+            console.emit(&JsonEvent::Way { row: &row });
             rows.push(row);
         }
     }
-    screen.result(table(&rows));
-    if let Some(slice) = &subjects.slice {
+    console.result(table(&rows));
+    if let Some(slice) = &files.slice {
         let (limit, bytes) = (Size(MAX_SINGLE_BYTES), Size(slice.bytes));
-        screen.note(format_args!("one request holds at most {limit}: mode single sent the first {bytes}"));
+        console.note(format_args!("a request carries at most {limit}: mode single sent the first {bytes}"));
     }
-    place.close().map_err(|error| Failure::io("remove the temporary directory", error))?;
+    place.close().map_err(|error| CommandError::io("remove the temporary directory", error))?;
     conclude(&rows).map(Some)
 }
 
-fn conclude(rows: &[Row]) -> Result<Summary, Failure> {
-    let failed = rows.iter().filter(|row| row.digest != Digest::Equal).count();
+fn conclude(rows: &[DemoResult]) -> Result<Summary, CommandError> {
+    let failed = rows.iter().filter(|row| row.digest != DigestCheck::Equal).count();
     Ok(Summary {
         exit: if failed == 0 { Exit::Done } else { Exit::Failed },
         bytes: rows.iter().map(|row| row.bytes).sum(),
@@ -59,28 +58,28 @@ fn conclude(rows: &[Row]) -> Result<Summary, Failure> {
     })
 }
 
-/// A file and what must arrive of it.
+/// A file to upload and its digest.
 #[derive(Debug)]
-struct Subject {
+struct DemoFile {
     path: PathBuf,
     bytes: u64,
     sha256: String,
 }
 
-/// The file, and the start of it where one request cannot hold it all.
+/// The file, and its beginning if the file is too large for a single request.
 #[derive(Debug)]
-struct Subjects {
-    whole: Subject,
-    slice: Option<Subject>,
+struct DemoFiles {
+    whole: DemoFile,
+    slice: Option<DemoFile>,
 }
 
-impl Subjects {
+impl DemoFiles {
     fn prepare(
         args: &DemoArgs,
         place: &Path,
-        screen: &Screen,
+        console: &Console,
         interrupts: &mut Interrupts,
-    ) -> Result<Subjects, Failure> {
+    ) -> Result<DemoFiles, CommandError> {
         let (path, bytes) = match &args.file {
             Some(path) => (path.clone(), len_of(path)?),
             None => (place.join(sample::NAME), args.size.0),
@@ -88,133 +87,97 @@ impl Subjects {
         let made_bytes = if args.file.is_none() { bytes } else { 0 };
         sample::check_room(place, made_bytes, bytes)?;
         if args.file.is_none() {
-            screen.note(format_args!("making a sample of {} in {}", Size(bytes), place.display()));
+            console.note(format_args!("creating a sample of {} in {}", Size(bytes), place.display()));
             sample::make(&path, bytes, interrupts)?;
         }
-        let slice = match bytes > MAX_SINGLE_BYTES {
-            true => {
-                let slice = sample::cut(&path, place, MAX_SINGLE_BYTES, interrupts)?;
-                Some(Subject::read(slice, interrupts)?)
-            }
-            false => None,
+        let slice = if bytes > MAX_SINGLE_BYTES {
+            let slice = sample::cut(&path, place, MAX_SINGLE_BYTES, interrupts)?;
+            Some(DemoFile::read(slice, interrupts)?)
+        } else {
+            None
         };
-        Ok(Subjects { whole: Subject::read(path, interrupts)?, slice })
+        Ok(DemoFiles { whole: DemoFile::read(path, interrupts)?, slice })
     }
 
-    fn of(&self, way: &str) -> &Subject {
+    fn of(&self, mode: &str) -> &DemoFile {
         match &self.slice {
-            Some(slice) if way == "single" => slice,
+            Some(slice) if mode == "single" => slice,
             _ => &self.whole,
         }
     }
 }
 
-/// The length of a regular file: what has no end, like a device or a pipe, cannot be compared.
-fn len_of(path: &Path) -> Result<u64, Failure> {
+/// Returns the length of a regular file. A device or a pipe may have no end and cannot be compared.
+fn len_of(path: &Path) -> Result<u64, CommandError> {
     let metadata =
-        fs::metadata(path).map_err(|error| Failure::io(format!("read {}", path.display()), error))?;
-    match metadata.is_file() {
-        true => Ok(metadata.len()),
-        false => Err(Failure::usage(format!("{}: is not a regular file", path.display()))),
+        fs::metadata(path).map_err(|error| CommandError::io(format!("read {}", path.display()), error))?;
+    if !metadata.is_file() {
+        return Err(CommandError::usage(format!("{}: is not a regular file", path.display())));
     }
+    Ok(metadata.len())
 }
 
-impl Subject {
-    fn read(path: PathBuf, interrupts: &mut Interrupts) -> Result<Subject, Failure> {
+impl DemoFile {
+    fn read(path: PathBuf, interrupts: &mut Interrupts) -> Result<DemoFile, CommandError> {
         let digest = FileDigest::start(&path)?;
         let sha256 = client::block_on(async {
             tokio::select! {
-                sha256 = digest.finish(SILENCE) => sha256,
-                interrupt = interrupts.next() => Err(Failure::Interrupted(interrupt)),
+                sha256 = digest.finish(READ_TIMEOUT) => sha256,
+                interrupt = interrupts.next() => Err(CommandError::Interrupted(interrupt)),
             }
         })?;
         let bytes = fs::metadata(&path)
-            .map_err(|error| Failure::io(format!("read {}", path.display()), error))?
+            .map_err(|error| CommandError::io(format!("read {}", path.display()), error))?
             .len();
-        Ok(Subject { path, bytes, sha256 })
+        Ok(DemoFile { path, bytes, sha256 })
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Scheme {
-    Http,
-    Https,
-}
-
-impl Scheme {
-    fn name(self) -> &'static str {
-        match self {
-            Scheme::Http => "HTTP",
-            Scheme::Https => "HTTPS",
-        }
-    }
-}
-
-/// A server and the scheme it speaks.
-struct Stage {
+/// A server for one scheme.
+struct DemoServer {
     scheme: Scheme,
     server: Server,
 }
 
-impl Stage {
-    fn set(scheme: Scheme, place: &Path) -> Result<Stage, Failure> {
+impl DemoServer {
+    fn start(scheme: Scheme, place: &Path) -> Result<DemoServer, CommandError> {
         let mut settings = Settings::new(place.join(scheme.name()));
         settings.tls = match scheme {
             Scheme::Http => TlsMode::Off,
             Scheme::Https => TlsMode::OwnAuthority,
         };
         settings.ingest_delay = Duration::ZERO;
-        Ok(Stage { scheme, server: Server::start(settings)? })
+        Ok(DemoServer { scheme, server: Server::start(settings)? })
     }
 
-    /// Uploads by one way and compares what arrived.
-    fn play(
+    /// Uploads in one mode and compares the digests.
+    fn upload(
         &self,
-        way: &'static str,
-        subject: &Subject,
+        mode: &'static str,
+        file: &DemoFile,
         interrupts: &mut Interrupts,
-    ) -> Result<Row, Failure> {
-        let uploaded = child::upload(&self.server, way, &subject.path, subject.bytes, interrupts)?;
+    ) -> Result<DemoResult, CommandError> {
+        let uploaded = child::upload(&self.server, mode, &file.path, file.bytes, interrupts)?;
         let digest = match &uploaded {
-            Some(figures) => self.compare(figures, subject)?,
-            None => Digest::NotUploaded,
+            Some(figures) => self.compare(figures, file)?,
+            None => DigestCheck::NotUploaded,
         };
         let figures = uploaded.unwrap_or_default();
-        Ok(Row { way, scheme: self.scheme, bytes: subject.bytes, figures, digest })
+        Ok(DemoResult { way: mode, scheme: self.scheme, bytes: file.bytes, figures, digest })
     }
 
-    /// What the server holds, against the file; then the server forgets it.
-    fn compare(&self, figures: &Figures, subject: &Subject) -> Result<Digest, Failure> {
-        let arrived = client::block_on(arrived::sha256(&self.server, &figures.video_id))?;
-        client::block_on(arrived::delete(&self.server, &figures.video_id))?;
-        Ok(if arrived == subject.sha256 { Digest::Equal } else { Digest::Different })
+    /// Compares the stored video with the file, then deletes the video.
+    fn compare(&self, figures: &Figures, file: &DemoFile) -> Result<DigestCheck, CommandError> {
+        let arrived = client::block_on(server_query::sha256(&self.server, &figures.video_id))?;
+        client::block_on(server_query::delete(&self.server, &figures.video_id))?;
+        Ok(if arrived == file.sha256 { DigestCheck::Equal } else { DigestCheck::Different })
     }
 }
 
-/// One way of uploading, and what it came to.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Row {
-    way: &'static str,
-    scheme: Scheme,
-    bytes: u64,
-    #[serde(flatten)]
-    figures: Figures,
-    digest: Digest,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Digest {
-    Equal,
-    Different,
-    NotUploaded,
-}
-
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[DemoResult]) -> String {
     use Align::{Left, Right};
     let columns = [
-        ("WAY", Left),
+        ("MODE", Left),
         ("SCHEME", Left),
         ("SENT", Right),
         ("CHUNKS", Right),
@@ -226,42 +189,39 @@ fn table(rows: &[Row]) -> String {
     ];
     let mut table = Table::new(columns);
     for row in rows {
-        table.row(row.cells());
+        table.row(cells(row));
     }
     table.to_string()
 }
 
-impl Row {
-    fn cells(&self) -> [String; 9] {
-        let gib = self.bytes as f64 / (1u64 << 30) as f64;
-        let Figures { chunks, lanes, elapsed_ms, usage, .. } = &self.figures;
-        let per = |amount: f64, divisor: f64| match divisor > 0.0 {
-            true => format!("{:.2}", amount / divisor),
-            false => "-".to_owned(),
-        };
-        let digest = match self.digest {
-            Digest::Equal => "equal",
-            Digest::Different => "DIFFERENT",
-            Digest::NotUploaded => "not uploaded",
-        };
-        [
-            self.way.to_owned(),
-            self.scheme.name().to_owned(),
-            Size(self.bytes).to_string(),
-            chunks.to_string(),
-            lanes.to_string(),
-            per(gib, *elapsed_ms as f64 / 1000.0),
-            per(usage.cpu_ms as f64 / 1000.0, gib),
-            format!("{:.1} MiB", usage.peak_anonymous_bytes as f64 / (1u64 << 20) as f64),
-            digest.to_owned(),
-        ]
-    }
+fn cells(row: &DemoResult) -> [String; 9] {
+    let gib = row.bytes as f64 / (1u64 << 30) as f64;
+    let Figures { chunks, lanes, elapsed_ms, usage, .. } = &row.figures;
+    let per = |amount: f64, divisor: f64| {
+        if divisor > 0.0 { format!("{:.2}", amount / divisor) } else { "-".to_owned() }
+    };
+    let digest = match row.digest {
+        DigestCheck::Equal => "equal",
+        DigestCheck::Different => "DIFFERENT",
+        DigestCheck::NotUploaded => "not uploaded",
+    };
+    [
+        row.way.to_owned(),
+        row.scheme.name().to_owned(),
+        Size(row.bytes).to_string(),
+        chunks.to_string(),
+        lanes.to_string(),
+        per(gib, *elapsed_ms as f64 / 1000.0),
+        per(usage.cpu_ms as f64 / 1000.0, gib),
+        format!("{:.1} MiB", usage.peak_anonymous_bytes as f64 / (1u64 << 20) as f64),
+        digest.to_owned(),
+    ]
 }
 
-/// How long the demonstration goes on at most after a signal.
-const BOUND: Duration = Duration::from_secs(10);
+/// Longest time that the demonstration continues after a signal.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the file's disk may give nothing.
-const SILENCE: Duration = Duration::from_secs(120);
+/// Longest time without a byte read from the file.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-const WAYS: [&str; 3] = ["single", "bytes", "parts"];
+const MODES: [&str; 3] = ["single", "bytes", "parts"];

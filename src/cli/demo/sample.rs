@@ -1,4 +1,4 @@
-//! The file that the demonstration uploads.
+//! The sample file of the demonstration.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,45 +8,46 @@ use ringlift::wire::limits::MAX_SINGLE_BYTES;
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{CommandError, Exit};
 use crate::cli::signals::Interrupts;
 use crate::cli::values::Size;
 
-/// A directory that goes away with everything in it.
-pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, Failure> {
+/// Creates a temporary directory, which is removed with its contents on drop.
+pub(super) fn workplace(parent: Option<&Path>) -> Result<TempDir, CommandError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("ringlift-demo-");
     let made = match parent {
         Some(parent) => builder.tempdir_in(parent),
         None => builder.tempdir(),
     };
-    made.map_err(|error| Failure::io("make a temporary directory", error))
+    made.map_err(|error| CommandError::io("create a temporary directory", error))
 }
 
-/// Refuses what the disk cannot hold, before it is full: the sample, what is uploaded, and the start of it.
-pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Failure> {
-    let room = statvfs(dir)
-        .map_err(|error| Failure::io(format!("look at the disk of {}", dir.display()), error.into()))?;
+/// Fails if the disk cannot hold the sample, the uploaded video and the beginning of the sample.
+pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), CommandError> {
+    let room = statvfs(dir).map_err(|error| {
+        CommandError::io(format!("read the free space of {}", dir.display()), error.into())
+    })?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
-    // More than a number holds is more than a disk holds.
+    // The sum saturates: an amount that exceeds 64 bits exceeds every disk as well.
     let needed = made.saturating_add(uploaded).saturating_add(MAX_SINGLE_BYTES);
     if free < needed.saturating_add(RESERVE_BYTES) {
         let why = format!(
-            "the demonstration needs {} in {}, beside {} that it leaves free for others; {} are free: \
-             use a smaller --size, or --data elsewhere",
+            "the demonstration needs {} in {} and leaves another {} free, but only {} are free: \
+             use a smaller --size, or another disk with --data",
             Size(needed),
             dir.display(),
             Size(RESERVE_BYTES),
             Size(free),
         );
-        return Err(Failure::Other(Exit::Failed, why));
+        return Err(CommandError::Other(Exit::Failed, why));
     }
     Ok(())
 }
 
-/// Writes a file that no disk and no network can compress, the same every time.
-pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), Failure> {
-    let failed = |error| Failure::io(format!("write {}", path.display()), error);
+/// Writes a file of incompressible bytes, the same on every run.
+pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), CommandError> {
+    let failed = |error| CommandError::io(format!("write {}", path.display()), error);
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut file = File::create(path).map_err(failed)?;
     let mut block = vec![0; BLOCK_BYTES];
@@ -61,14 +62,14 @@ pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Resu
     Ok(())
 }
 
-/// Copies the first bytes of a file into another.
+/// Copies the first bytes of a file to another file.
 pub(super) fn cut(
     from: &Path,
     dir: &Path,
     bytes: u64,
     interrupts: &mut Interrupts,
-) -> Result<PathBuf, Failure> {
-    let failed = |error| Failure::io(format!("copy the start of {}", from.display()), error);
+) -> Result<PathBuf, CommandError> {
+    let failed = |error| CommandError::io(format!("copy the start of {}", from.display()), error);
     let path = dir.join("slice.mp4");
     let mut from = File::open(from).map_err(failed)?.take(bytes);
     let mut to = File::create(&path).map_err(failed)?;
@@ -85,7 +86,7 @@ pub(super) const NAME: &str = "sample.mp4";
 const SEED: u64 = 0x72_69_6e_67;
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// What is left to others on the disk.
+/// Space that stays free for other programs.
 const RESERVE_BYTES: u64 = 256 << 20;
 
 #[cfg(test)]
@@ -93,11 +94,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_size_is_so_large_that_the_sum_passes_for_room() {
+    fn huge_sizes_do_not_overflow_the_space_check() {
         let dir = std::env::temp_dir();
         for (made, uploaded) in [(u64::MAX, u64::MAX), (1 << 63, 1 << 63), (u64::MAX - (256 << 20), 0)] {
             let refused = check_room(&dir, made, uploaded).unwrap_err().to_string();
-            assert!(refused.contains("256 MiB that it leaves free"), "{refused}");
+            assert!(refused.contains("leaves another 256 MiB free"), "{refused}");
         }
     }
 }

@@ -1,160 +1,122 @@
-//! `ringlift upload`: files, or standard input, to the service.
+//! `ringlift upload`: uploads files or standard input.
 
 mod after;
-mod halt;
-mod lengths;
-mod one;
+mod context;
+mod file_stat;
+mod job_run;
 mod plan;
 mod progress;
+mod shutdown;
 mod stdin;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
-use ringlift::source::{MemoryBudget, Unavailable};
+use ringlift::source::MemoryBudget;
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Credentials, Secret, Settings};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::args::Global;
-use super::bandwidth::Timetable;
-use super::events::{Event, Summary};
-use super::exit::{Exit, Failure, Interrupt};
+use super::args::GlobalArgs;
+use super::console::{Console, speed};
+use super::events::{CommandResult, JsonEvent, Summary};
+use super::exit::{CommandError, Exit, Interrupt};
 use super::journal::ResumeCommand;
-use super::screen::{Screen, speed};
 use super::signals::Interrupts;
-use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs, WayArgs};
-use super::usage::Meter;
+use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, TransferArgs, UploadArgs};
+use super::usage::UsageMeter;
 use super::values::{Count, Size};
-use super::{Ended, client, journal, memory, proxy};
-use halt::Halt;
-use one::{Done, End};
-pub(super) use plan::{Errand, Item, Unbegun};
-use progress::Board;
+use super::{client, journal, memory, proxy};
+use context::UploadRun;
+pub(super) use context::{KeepCompleted, RunOptions};
+use job_run::{CompletedJob, JobOutcome};
+pub(super) use plan::{IfNew, Job, JobOptions};
+use progress::ProgressTotals;
+use shutdown::Shutdown;
 
-pub(super) fn run(args: &UploadArgs, global: &Global, screen: &Screen) -> Ended {
+pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload_token(&args.destination.token, global)?;
-    let items = plan::items(args, token.clone())?;
-    let mut settings = settings(&args.way.lanes, global)?;
-    settings.buffer_bytes = match args.way.max_buffer_memory {
+    let jobs = plan::jobs(args, token.clone())?;
+    let mut settings = upload_settings(&args.transfer.lanes, global)?;
+    settings.buffer_bytes = match args.transfer.max_buffer_memory {
         Some(Size(bytes)) => bytes,
-        None => memory::for_streams(Path::new("/"), least_memory(&args.way)),
+        None => memory::for_streams(Path::new("/"), least_memory(&args.transfer)),
     };
     if !args.dry_run && !args.no_journal {
         settings.journal = journal::path(args.journal.as_deref());
         if settings.journal.is_none() {
-            journal::warn_of_none();
+            journal::warn_that_no_journal_is_kept();
         }
     }
     let client = client::open(settings.clone())?;
     if args.dry_run {
-        return plan::show(&items, &settings, screen).map(Some);
+        return plan::show(&jobs, &settings, console).map(Some);
     }
     check_credentials(&settings, &args.after, token.as_ref())?;
-    plan::check_stdin(&items, &settings)?;
+    plan::check_stdin(&jobs, &settings)?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
-    let timetable = args.way.lanes.bwlimit.as_ref();
-    let memory = if items.len() > 1 { Memory::UntilTheEnd } else { Memory::None };
-    let rules = Rules { after: &args.after, grace: args.grace, resume, timetable, memory };
-    carry_out(items, client, &settings, rules, screen).map(Some)
+    let timetable = args.transfer.lanes.bwlimit.as_ref();
+    let keep_completed = if jobs.len() > 1 { KeepCompleted::UntilSuccess } else { KeepCompleted::No };
+    let options = RunOptions { after: &args.after, grace: args.grace, resume, timetable, keep_completed };
+    run_jobs(jobs, client, &settings, options, console).map(Some)
 }
 
-/// Uploads the items, and says on the way what becomes of them.
-pub(super) fn carry_out(
-    items: Vec<Item>,
+/// Uploads the jobs and reports their results.
+pub(super) fn run_jobs(
+    jobs: Vec<Job>,
     client: Client,
     settings: &Settings,
-    rules: Rules<'_>,
-    screen: &Screen,
-) -> Result<Summary, Failure> {
-    let bound = rules.grace.saturating_add(AFTER_GRACE);
-    let interrupts = Interrupts::new(screen, Some(bound));
-    screen.output().must_not_wait();
-    let total_bytes = items.iter().map(Item::bytes).sum();
-    let (halt, board) = (Halt::new(), RefCell::new(Board::new(total_bytes)));
-    let open_items = RefCell::new(items.iter().map(|item| (item.index, item.clone())).collect());
-    let desk = Desk {
-        rules,
+    options: RunOptions<'_>,
+    console: &Console,
+) -> Result<Summary, CommandError> {
+    let bound = options.grace.saturating_add(AFTER_GRACE);
+    let interrupts = Interrupts::new(console, Some(bound));
+    // This thread handles signals from here on.
+    console.output().must_not_wait();
+    let total_bytes = jobs.iter().map(Job::bytes).sum();
+    let (shutdown, totals) = (Shutdown::new(), RefCell::new(ProgressTotals::new(total_bytes)));
+    let open_jobs = RefCell::new(jobs.iter().map(|job| (job.index, job.clone())).collect());
+    let run = UploadRun {
+        options,
         settings,
         client,
-        screen,
-        halt,
-        board,
-        open_items,
+        console,
+        shutdown,
+        totals,
+        open_jobs,
         plans: Semaphore::new(PLANS),
         ring: OnceCell::new(),
     };
-    let summary = client::block_on(desk.work(items, interrupts))?;
-    Ok(Summary { client: Some(desk.client), ..summary })
+    let summary = client::block_on(run.run_all(jobs, interrupts))?;
+    Ok(Summary { client: Some(run.client), ..summary })
 }
 
-/// What one chunk of standard input takes.
-fn least_memory(way: &WayArgs) -> u64 {
-    match way.chunk_size {
+/// Returns the memory that one chunk of standard input takes.
+fn least_memory(transfer: &TransferArgs) -> u64 {
+    match transfer.chunk_size {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
         ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),
     }
 }
 
-/// What holds for every upload of a command.
-#[derive(Debug)]
-pub(super) struct Rules<'a> {
-    pub(super) after: &'a AfterArgs,
-    pub(super) grace: Duration,
-    /// What goes on with an upload that was begun.
-    pub(super) resume: ResumeCommand,
-    /// How fast to send, and when.
-    pub(super) timetable: Option<&'a Timetable>,
-    pub(super) memory: Memory,
-}
-
-/// How long the journal remembers the files that a command uploaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
-    /// Not at all: with its one file the command is over.
-    None,
-    /// Until all files of the command are there. If that fails, the command that is given again does not send
-    /// what is there.
-    UntilTheEnd,
-    /// Beyond the end: the files belong to commands that were interrupted, and that may be given again.
-    Kept,
-}
-
-/// What the uploads of one command share.
-struct Desk<'a> {
-    rules: Rules<'a>,
-    settings: &'a Settings,
-    client: Client,
-    screen: &'a Screen,
-    halt: Halt,
-    board: RefCell<Board>,
-    /// The items that have not ended, by their place on the command line.
-    open_items: RefCell<BTreeMap<usize, Item>>,
-    /// Bounds the plans that are made at once: each opens its file, and descriptors are few.
-    plans: Semaphore,
-    /// Whether files can be read through a ring: asked for the first plan that is shown.
-    ring: OnceCell<Result<(), Unavailable>>,
-}
-
-impl Desk<'_> {
-    /// Uploads every item, a few at a time, until all have ended or a signal ends them.
-    async fn work(&self, items: Vec<Item>, mut interrupts: Interrupts) -> Result<Summary, Failure> {
+impl UploadRun<'_> {
+    /// Runs every job, a few at a time, until all have ended or a signal ends them.
+    async fn run_all(&self, jobs: Vec<Job>, mut interrupts: Interrupts) -> Result<Summary, CommandError> {
         let started = Instant::now();
-        let mut meter = Meter::default();
+        let mut meter = UsageMeter::default();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ends = Vec::with_capacity(items.len());
-        // The engine begins as many as it may; the others wait there, so that one ends and the next begins at once.
+        let mut ends = Vec::with_capacity(jobs.len());
+        // The engine bounds the active uploads. Extra ones wait there, so that the next starts without delay.
         let handed_over = 2 * self.settings.transfers;
-        self.keep_to_timetable();
+        self.apply_timetable();
         let mut uploads =
-            stream::iter(items).map(|item| one::upload(self, item)).buffer_unordered(handed_over);
-        self.screen.begin(self.board.borrow().total_bytes());
+            stream::iter(jobs).map(|job| job_run::upload(self, job)).buffer_unordered(handed_over);
+        self.console.start_progress(self.totals.borrow().total_bytes());
         loop {
             tokio::select! {
                 end = uploads.next() => match end {
@@ -163,72 +125,73 @@ impl Desk<'_> {
                 },
                 interrupt = interrupts.next() => self.interrupt(interrupt),
                 _ = ticks.tick() => {
-                    meter.look();
-                    self.keep_to_timetable();
-                    self.board.borrow_mut().show(self.screen);
+                    meter.sample();
+                    self.apply_timetable();
+                    self.totals.borrow_mut().show(self.console);
                 }
-                () = sleep_until(self.halt.cancel_at().into()) => self.halt.cancel(),
-                () = sleep_until(self.halt.abandon_at().into()) => break,
+                () = sleep_until(self.shutdown.cancel_at().into()) => self.shutdown.cancel(),
+                () = sleep_until(self.shutdown.abandon_at().into()) => break,
             }
         }
         drop(uploads);
-        self.screen.finish();
+        self.console.clear_progress();
+        // Jobs that are still open were cancelled and did not end in time.
         let summary = self.with_abandoned(self.summary(&ends));
         let summary = Summary { usage: Some(meter.usage()), ..summary };
-        if self.rules.memory == Memory::UntilTheEnd && summary.exit == Exit::Done {
-            ends.iter().for_each(End::forget);
+        if self.options.keep_completed == KeepCompleted::UntilSuccess && summary.exit == Exit::Done {
+            ends.iter().for_each(JobOutcome::forget);
         }
         self.conclude(&ends, &summary, started.elapsed());
         Ok(summary)
     }
 
-    fn keep_to_timetable(&self) {
-        if let Some(timetable) = self.rules.timetable {
+    fn apply_timetable(&self) {
+        if let Some(timetable) = self.options.timetable {
             timetable.apply(&self.settings.bandwidth);
         }
     }
 
-    /// The first signal lets chunks under way end, the second does not.
+    /// Handles a signal: the first one lets active chunks finish, the second one cancels them.
     fn interrupt(&self, interrupt: Interrupt) {
-        let grace = self.rules.grace;
-        self.screen.output().hurry();
-        if self.halt.stop(interrupt, grace) {
+        let grace = self.options.grace;
+        self.console.output().hurry();
+        if self.shutdown.stop(interrupt, grace) {
             let grace_ms = super::events::millis(grace);
-            self.screen.event(&Event::Stopping { signal: interrupt.name(), grace_ms });
-            self.screen.note(format_args!(
-                "{}: finishing the chunks under way, for at most {}; once more to end at once",
+            self.console.emit(&JsonEvent::Stopping { signal: interrupt.name(), grace_ms });
+            self.console.note(format_args!(
+                "{}: finishing the active chunks, for at most {}; send it again to stop immediately",
                 interrupt.name(),
                 humantime::format_duration(grace),
             ));
         } else {
-            self.halt.cancel();
+            self.shutdown.cancel();
         }
     }
 
-    /// Counts what had not ended when it was no longer waited for: a source that does not answer holds its thread.
+    /// Adds the abandoned jobs to the summary. A source that does not respond blocks its thread forever.
     fn with_abandoned(&self, summary: Summary) -> Summary {
-        let abandoned = self.open_items.take();
-        let Some(interrupt) = self.halt.interrupt().filter(|_| !abandoned.is_empty()) else {
+        let abandoned = self.open_jobs.take();
+        let Some(interrupt) = self.shutdown.interrupt().filter(|_| !abandoned.is_empty()) else {
             return summary;
         };
-        abandoned.values().for_each(|item| one::tell_abandoned(self, item, interrupt));
-        let files_failed = summary.files_failed + abandoned.values().map(Item::files).sum::<usize>();
+        abandoned.values().for_each(|job| job_run::report_abandoned(self, job, interrupt));
+        let files_failed = summary.files_failed + abandoned.values().map(Job::files).sum::<usize>();
         let only = abandoned.keys().next().filter(|_| summary.files_done + files_failed == 1);
-        let video_id = only.and_then(|index| self.board.borrow().video_id(*index).map(str::to_owned));
+        let video_id = only.and_then(|index| self.totals.borrow().video_id(*index).map(str::to_owned));
         let exit = Exit::Interrupted(interrupt);
         Summary { exit, files_failed, video_id: summary.video_id.or(video_id), ..summary }
     }
 
-    fn summary(&self, ends: &[End]) -> Summary {
+    fn summary(&self, ends: &[JobOutcome]) -> Summary {
         let done: Vec<_> = ends.iter().filter_map(|end| end.result.as_ref().ok()).collect();
         let done_files = ends.iter().filter(|end| end.result.is_ok()).map(|end| end.files).sum();
         let only = match done.as_slice() {
             [done] if ends.len() == 1 => Some(done),
             _ => None,
         };
-        let mut exits: Vec<Exit> = ends.iter().map(End::exit).collect();
+        let mut exits: Vec<Exit> = ends.iter().map(JobOutcome::exit).collect();
         if let Some(interrupt) =
-            self.halt.interrupt().filter(|_| exits.iter().any(|exit| *exit != Exit::Done))
+            self.shutdown.interrupt().filter(|_| exits.iter().any(|exit| *exit != Exit::Done))
         {
             exits.push(Exit::Interrupted(interrupt));
         }
@@ -236,43 +199,45 @@ impl Desk<'_> {
             exit: Exit::of_all(exits),
             video_id: match only {
                 Some(done) => Some(done.uploaded.video_id.clone()),
-                None => ends.first().filter(|_| ends.len() == 1).and_then(End::video_id),
+                None => ends.first().filter(|_| ends.len() == 1).and_then(JobOutcome::video_id),
             },
-            bytes: ends.iter().map(End::bytes).sum(),
+            bytes: ends.iter().map(JobOutcome::bytes).sum(),
             sha256: only.and_then(|done| done.sha256.clone()),
             files_done: done_files,
             files_failed: ends.iter().map(|end| end.files).sum::<usize>() - done_files,
-            retries: self.board.borrow().retries(),
-            resent_bytes: self.board.borrow().resent_bytes(),
+            retries: self.totals.borrow().retries(),
+            resent_bytes: self.totals.borrow().resent_bytes(),
             ..Summary::default()
         }
     }
 
-    /// Says what became of many.
-    fn conclude(&self, ends: &[End], summary: &Summary, elapsed: Duration) {
+    /// Prints the totals of several files.
+    fn conclude(&self, ends: &[JobOutcome], summary: &Summary, elapsed: Duration) {
         let Summary { files_done, files_failed, bytes, .. } = summary;
         if files_done + files_failed > 1 {
-            let sent = ends.iter().filter_map(|end| end.result.as_ref().ok()).map(Done::sent_bytes).sum();
+            let sent =
+                ends.iter().filter_map(|end| end.result.as_ref().ok()).map(CompletedJob::sent_bytes).sum();
             let speed = speed(sent, elapsed);
             let failed = if *files_failed > 0 { format!("; {files_failed} failed") } else { String::new() };
-            self.screen.note(format_args!(
+            self.console.note(format_args!(
                 "{files_done} of {} files, {} in {:.1} s ({speed}){failed}",
                 files_done + files_failed,
                 Size(*bytes),
                 elapsed.as_secs_f64(),
             ));
         }
-        let is_remembered = self.rules.memory == Memory::UntilTheEnd && self.settings.journal.is_some();
+        let is_remembered =
+            self.options.keep_completed == KeepCompleted::UntilSuccess && self.settings.journal.is_some();
         if *files_failed > 0 && *files_done > 0 && is_remembered {
-            self.screen.note("the same command, given again, does not send what is there");
+            self.console.note("run the same command again to upload only the failed files");
         }
     }
 }
 
-/// The library's settings for uploads, with the API key where there is one and without a journal.
-pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Failure> {
-    proxy::mention(global);
-    let mut settings = client::settings(global);
+/// Returns the library's settings for uploads, with the API key if there is one, and without a journal.
+pub(super) fn upload_settings(lanes: &LaneArgs, global: &GlobalArgs) -> Result<Settings, CommandError> {
+    proxy::warn_if_set(global);
+    let mut settings = client::client_settings(global);
     if let Some(key) = client::key(global)? {
         settings.credentials = Credentials::ApiKey(key);
     }
@@ -284,13 +249,14 @@ pub(super) fn settings(lanes: &LaneArgs, global: &Global) -> Result<Settings, Fa
     settings.transfers = usize::from(lanes.transfers);
     settings.caps.uploads_a_minute = lanes.rate;
     if let Some(timetable) = &lanes.bwlimit {
-        // The least is what has to go together with the other settings.
+        // The lowest limit of the timetable must be compatible with the other settings, which the client
+        // checks.
         settings.bandwidth.set(timetable.least());
     }
     Ok(settings)
 }
 
-pub(super) fn upload_token(args: &TokenArgs, global: &Global) -> Result<Option<Secret>, Failure> {
+pub(super) fn upload_token(args: &TokenArgs, global: &GlobalArgs) -> Result<Option<Secret>, CommandError> {
     let token = match (&args.upload_token, &args.upload_token_file) {
         (Some(token), _) => Some(token.clone()),
         (None, Some(path)) => Some(client::secret_file(path, "upload token")?),
@@ -300,30 +266,30 @@ pub(super) fn upload_token(args: &TokenArgs, global: &Global) -> Result<Option<S
     Ok(token)
 }
 
-/// Says what is missing before anything is sent.
+/// Checks that the required credentials are present.
 pub(super) fn check_credentials(
     settings: &Settings,
     after: &AfterArgs,
     token: Option<&Secret>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let has_key = !matches!(settings.credentials, Credentials::None);
     match (has_key, token) {
-        (false, None) => Err(Failure::usage(
-            "no API key: set APIVIDEO_API_KEY or name its file with --api-key-file; \
-             or upload with an upload token, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
+        (false, None) => Err(CommandError::usage(
+            "no API key: set APIVIDEO_API_KEY or use --api-key-file; or upload with an upload token, in \
+             RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
         )),
-        (false, Some(_)) if after.verify || after.wait.is_some() => Err(Failure::usage(
-            "--verify and --wait ask the service about the video, which needs an API key beside the upload token",
-        )),
+        (false, Some(_)) if after.verify || after.wait.is_some() => {
+            Err(CommandError::usage("--verify and --wait need an API key in addition to the upload token"))
+        }
         _ => Ok(()),
     }
 }
 
-/// Files that are opened at once for their plans.
+/// Number of files opened at the same time for planning.
 const PLANS: usize = 1;
 
-/// How long after the grace the process goes on at most, whatever holds it up.
-const AFTER_GRACE: Duration = halt::LAST_WORDS.saturating_add(Duration::from_secs(7));
+/// Longest time that the process continues after the grace period.
+const AFTER_GRACE: Duration = shutdown::CANCEL_TIMEOUT.saturating_add(Duration::from_secs(7));
 
-/// Between two looks at the memory and two movements of the bar.
+/// Interval of memory samples and updates of the bar.
 const TICK: Duration = Duration::from_millis(100);

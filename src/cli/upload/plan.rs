@@ -1,4 +1,4 @@
-//! What is to be uploaded, and how it will be cut.
+//! Jobs of the command line and their plans.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,188 +10,187 @@ use ringlift::{Checksum, ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Set
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::cli::events::{self, ErrorEvent, Event, Planned, Summary};
-use crate::cli::exit::{Exit, Failure};
-use crate::cli::names::visible;
-use crate::cli::output::Ticket;
-use crate::cli::screen::{Leftover, Screen};
-use crate::cli::upload_args::{UploadArgs, WayArgs};
+use crate::cli::console::{Console, UploadRemains};
+use crate::cli::escape::visible;
+use crate::cli::events::{self, ErrorEvent, JsonEvent, Planned, Summary};
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::output::PendingWrite;
+use crate::cli::upload_args::{TransferArgs, UploadArgs};
 use crate::cli::values::Size;
 
-use super::lengths;
+use super::file_stat;
 
-/// One thing to upload.
+/// One file, or standard input, to upload.
 #[derive(Clone, Debug)]
-pub(in crate::cli) struct Item {
-    /// Its place on the command line.
+pub(in crate::cli) struct Job {
+    /// Index on the command line.
     pub(super) index: usize,
-    /// What it is called in events and messages.
+    /// Name in events and messages.
     pub(super) name: String,
-    pub(super) input: Input,
+    pub(super) source: JobSource,
     /// Further names of the same file on the command line.
     pub(super) also: Vec<String>,
-    /// Device and inode of a file that is there.
+    /// Device and inode of an existing file.
     id: Option<(u64, u64)>,
-    /// As far as it is known before it is opened.
+    /// Length as far as known before the file is opened.
     bytes: Option<u64>,
-    pub(super) errand: Rc<Errand>,
+    pub(super) options: Rc<JobOptions>,
 }
 
-/// Where items go, and how they are cut.
+/// Options of a job.
 #[derive(Debug)]
-pub(in crate::cli) struct Errand {
-    /// The video to create; with an empty title, which means the file's name, unless one was given.
+pub(in crate::cli) struct JobOptions {
+    /// Video to create. An empty title stands for the file's name.
     pub(in crate::cli) video: NewVideo,
-    /// The video to fill in place of a new one.
+    /// Id of an existing video to fill.
     pub(in crate::cli) video_id: Option<String>,
-    /// What proves who asks in place of the API key.
+    /// Upload token, which replaces the API key.
     pub(in crate::cli) token: Option<Secret>,
     pub(in crate::cli) mode: Mode,
     pub(in crate::cli) chunk_size: ChunkSize,
     pub(in crate::cli) expected_bytes: Option<u64>,
     pub(in crate::cli) on_change: OnChange,
-    pub(in crate::cli) unbegun: Unbegun,
-    /// Whether a file is sent that an interrupted command already uploaded.
+    pub(in crate::cli) if_new: IfNew,
+    /// `true` if a file is sent even if an interrupted command has already uploaded it.
     pub(in crate::cli) force: bool,
 }
 
-/// What becomes of an item of which the journal has nothing.
+/// Treatment of a job without an entry in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Unbegun {
-    Begin,
+pub(in crate::cli) enum IfNew {
+    Start,
     Refuse,
 }
 
-/// Where its bytes come from.
+/// Source of the bytes of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Input {
+pub(super) enum JobSource {
     File(PathBuf),
     Stdin,
 }
 
-impl Item {
-    /// A file. What cannot be opened has no bytes to wait for; opening it says why.
-    pub(in crate::cli) fn file(index: usize, path: &Path, errand: Rc<Errand>) -> Item {
-        let lengths::Stat { bytes, id } = lengths::stat(path);
+impl Job {
+    /// Creates the job of a file. A file that cannot be opened counts as empty; opening it reports the error.
+    pub(in crate::cli) fn file(index: usize, path: &Path, options: Rc<JobOptions>) -> Job {
+        let file_stat::Stat { bytes, id } = file_stat::stat(path);
         let bytes = Some(bytes);
         let name = path.to_string_lossy().into_owned();
-        Item { index, name, also: Vec::new(), id, input: Input::File(path.to_owned()), bytes, errand }
+        Job { index, name, also: Vec::new(), id, source: JobSource::File(path.to_owned()), bytes, options }
     }
 
     fn stream_chunk_bytes(&self, settings: &Settings) -> Result<u64, Error> {
-        let Errand { mode, chunk_size, expected_bytes, .. } = *self.errand;
+        let JobOptions { mode, chunk_size, expected_bytes, .. } = *self.options;
         settings.plan_stream(&self.name, mode, chunk_size, expected_bytes)
     }
 
-    /// The bytes of a name that is not UTF-8.
+    /// Returns the bytes of a name that is not UTF-8.
     pub(super) fn odd_name(&self) -> Option<&[u8]> {
-        match &self.input {
-            Input::File(path) => events::odd_name(path),
-            Input::Stdin => None,
+        match &self.source {
+            JobSource::File(path) => events::odd_name(path),
+            JobSource::Stdin => None,
         }
     }
 
-    /// Says what happened to it. The ticket tells whether that was written.
-    pub(super) fn event(&self, screen: &Screen, event: &Event<'_>) -> Option<Ticket> {
-        screen.event_about(self.odd_name(), event)
+    /// Writes an event about the job. Returns a handle to wait for the write.
+    pub(super) fn emit(&self, console: &Console, event: &JsonEvent<'_>) -> Option<PendingWrite> {
+        console.emit_for_file(self.odd_name(), event)
     }
 
-    /// The number of names on the command line that lead to it.
+    /// Returns the number of names on the command line.
     pub(super) fn files(&self) -> usize {
         1 + self.also.len()
     }
 
-    /// `None` where nobody knows.
+    /// Returns the length, or `None` if it is unknown.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.bytes
     }
 }
 
-/// The items of the command line, if they go together with its flags.
-pub(super) fn items(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Item>, Failure> {
+/// Returns the jobs of the command line, or a usage error if they contradict its flags.
+pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Job>, CommandError> {
     let stdin = args.files.iter().filter(|file| is_stdin(file)).count();
     if stdin > 1 {
-        return Err(Failure::usage("standard input (`-`) can be uploaded only once"));
+        return Err(CommandError::usage("standard input (`-`) can be uploaded only once"));
     }
-    if stdin == 0 && (args.way.name.is_some() || args.way.expected_size.is_some()) {
-        return Err(Failure::usage(
-            "--name and --expected-size are about standard input: name `-` among the files",
+    if stdin == 0 && (args.transfer.name.is_some() || args.transfer.expected_size.is_some()) {
+        return Err(CommandError::usage(
+            "--name and --expected-size apply to standard input only: add `-` to the files",
         ));
     }
     if args.files.len() > 1 && args.destination.video_id.is_some() {
-        return Err(Failure::usage("--video-id names one video, which takes one file"));
+        return Err(CommandError::usage("--video-id selects a single video, which takes a single file"));
     }
-    let errand = Rc::new(Errand {
+    let options = Rc::new(JobOptions {
         video: args.description.video(),
         video_id: args.destination.video_id.clone(),
         token,
-        mode: args.way.mode.into(),
-        chunk_size: args.way.chunk_size,
-        expected_bytes: args.way.expected_size.map(|size| size.0),
-        on_change: args.way.on_change.into(),
-        unbegun: Unbegun::Begin,
+        mode: args.transfer.mode.into(),
+        chunk_size: args.transfer.chunk_size,
+        expected_bytes: args.transfer.expected_size.map(|size| size.0),
+        on_change: args.transfer.on_change.into(),
+        if_new: IfNew::Start,
         force: args.force,
     });
-    let item = |(index, file)| item(index, file, &args.way, &errand);
-    Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(item)))
+    let job = |(index, file)| job(index, file, &args.transfer, &options);
+    Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(job)))
 }
 
-/// One item for each file, however many names of it there are: two uploads of it would be two videos.
-fn merged(items: impl Iterator<Item = Item>) -> Vec<Item> {
+/// Merges several names of the same file into one job, because two uploads would create two videos.
+fn merged(jobs: impl Iterator<Item = Job>) -> Vec<Job> {
     let (mut merged, mut places) = (Vec::new(), HashMap::new());
-    for item in items {
-        match item.id.map(|id| *places.entry(id).or_insert(merged.len())) {
+    for job in jobs {
+        match job.id.map(|id| *places.entry(id).or_insert(merged.len())) {
             Some(place) if place < merged.len() => {
-                let first: &mut Item = &mut merged[place];
-                first.also.push(item.name);
+                let first: &mut Job = &mut merged[place];
+                first.also.push(job.name);
             }
-            _ => merged.push(item),
+            _ => merged.push(job),
         }
     }
     merged
 }
 
-fn item(index: usize, file: &Path, way: &WayArgs, errand: &Rc<Errand>) -> Item {
-    let errand = errand.clone();
-    match is_stdin(file) {
-        true => {
-            let name = way.name.clone().unwrap_or_else(|| "stdin".to_owned());
-            let (also, bytes) = (Vec::new(), errand.expected_bytes);
-            Item { index, name, also, id: None, input: Input::Stdin, bytes, errand }
-        }
-        false => Item::file(index, file, errand),
+fn job(index: usize, file: &Path, transfer: &TransferArgs, options: &Rc<JobOptions>) -> Job {
+    let options = options.clone();
+    if !is_stdin(file) {
+        return Job::file(index, file, options);
     }
+    let name = transfer.name.clone().unwrap_or_else(|| "stdin".to_owned());
+    let (also, bytes) = (Vec::new(), options.expected_bytes);
+    Job { index, name, also, id: None, source: JobSource::Stdin, bytes, options }
 }
 
 fn is_stdin(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-/// Whether standard input can go the way it shall, asked before any other item is sent.
-pub(super) fn check_stdin(items: &[Item], settings: &Settings) -> Result<(), Failure> {
-    let stdin = items.iter().find(|item| item.input == Input::Stdin);
-    stdin.map_or(Ok(0), |item| item.stream_chunk_bytes(settings)).map(drop).map_err(Failure::from)
+/// Checks the plan of standard input before any other job starts.
+pub(super) fn check_stdin(jobs: &[Job], settings: &Settings) -> Result<(), CommandError> {
+    let stdin = jobs.iter().find(|job| job.source == JobSource::Stdin);
+    stdin.map_or(Ok(0), |job| job.stream_chunk_bytes(settings)).map(drop).map_err(CommandError::from)
 }
 
-/// Shows what would be sent. Nothing is sent or created.
-pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Result<Summary, Failure> {
+/// Prints the plans. Sends and creates nothing.
+pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Result<Summary, CommandError> {
     let ring = probe::check_ring();
     let mut exits = Vec::new();
-    for item in items {
-        match planned(item, settings, &ring) {
+    for job in jobs {
+        match planned(job, settings, &ring) {
             Ok(planned) => {
                 let planned = Planned { dry_run: true, ..planned };
-                let _ = item.event(screen, &Event::Planned(planned.clone()));
-                screen.result(describe(&planned));
-                for name in &item.also {
-                    screen.note(format_args!("{name}: the same file as {}, named twice", item.name));
+                let _ = job.emit(console, &JsonEvent::Planned(planned.clone()));
+                console.result(describe(&planned));
+                for name in &job.also {
+                    console.note(format_args!("{name}: the same file as {}, named twice", job.name));
                 }
             }
             Err(failure) => {
                 let error = ErrorEvent::new(&failure);
-                let failed = Event::FileFailed { file: &item.name, elapsed_ms: 0, resumable: false, error };
-                let _ = item.event(screen, &failed);
-                screen.file_failure(&item.name, &failure, Leftover::Nothing);
+                let failed =
+                    JsonEvent::FileFailed { file: &job.name, elapsed_ms: 0, resumable: false, error };
+                let _ = job.emit(console, &failed);
+                console.print_file_error(&job.name, &failure, UploadRemains::Nothing);
                 exits.push(failure.exit());
             }
         }
@@ -200,48 +199,49 @@ pub(super) fn show(items: &[Item], settings: &Settings, screen: &Screen) -> Resu
     Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
 }
 
-/// How an item will be sent, or why it cannot be. `ring` is what [`probe::check_ring`] gave.
+/// Returns the plan of a job. `ring` is the result of [`probe::ring`].
 pub(super) fn planned(
-    item: &Item,
+    job: &Job,
     settings: &Settings,
     ring: &Result<(), Unavailable>,
-) -> Result<Planned, Failure> {
-    let outline = outline(item, settings);
-    match &item.input {
-        Input::Stdin => Ok(Planned { chunk_bytes: Some(item.stream_chunk_bytes(settings)?), ..outline }),
-        Input::File(path) => Ok(of_file(path, outline, cut_of(item), settings, ring)?),
+) -> Result<Planned, CommandError> {
+    let outline = outline(job, settings);
+    match &job.source {
+        JobSource::Stdin => Ok(Planned { chunk_bytes: Some(job.stream_chunk_bytes(settings)?), ..outline }),
+        JobSource::File(path) => Ok(of_file(path, outline, cut_of(job), settings, ring)?),
     }
 }
 
-/// The same, given up when the file's disk does not answer.
+/// Like [`planned`], but fails if the file's disk does not respond.
 pub(super) async fn planned_in_time(
-    item: &Item,
+    job: &Job,
     settings: &Settings,
     ring: &Result<(), Unavailable>,
-) -> Result<Planned, Failure> {
-    let Input::File(path) = &item.input else { return planned(item, settings, ring) };
-    let (outline, cut, after) = (outline(item, settings), cut_of(item), settings.patience.body);
+) -> Result<Planned, CommandError> {
+    let JobSource::File(path) = &job.source else { return planned(job, settings, ring) };
+    let (outline, cut, after) = (outline(job, settings), cut_of(job), settings.patience.body);
     let (file, settings, ring) = (path.clone(), settings.clone(), ring.clone());
+    // Opening a file blocks while its disk does not respond.
     let plan = spawn_blocking(move || of_file(&file, outline, cut, &settings, &ring));
     match timeout(after, plan).await {
         Ok(Ok(planned)) => Ok(planned?),
         Ok(Err(stopped)) => {
-            let why = format!("could not plan {}: {stopped}", visible(&item.name));
-            Err(Failure::Other(Exit::Failed, why))
+            let why = format!("could not plan {}: {stopped}", visible(&job.name));
+            Err(CommandError::Other(Exit::Failed, why))
         }
         Err(_) => Err(Error::from(SourceError::Silent { path: path.clone(), after }).into()),
     }
 }
 
-fn cut_of(item: &Item) -> (Mode, ChunkSize) {
-    (item.errand.mode, item.errand.chunk_size)
+fn cut_of(job: &Job) -> (Mode, ChunkSize) {
+    (job.options.mode, job.options.chunk_size)
 }
 
-/// What is known without the file.
-fn outline(item: &Item, settings: &Settings) -> Planned {
+/// Returns the part of the plan that does not depend on the file.
+fn outline(job: &Job, settings: &Settings) -> Planned {
     Planned {
-        file: item.name.clone(),
-        bytes: item.bytes,
+        file: job.name.clone(),
+        bytes: job.bytes,
         mode: events::mode(Addressing::Part),
         chunk_bytes: None,
         chunks: None,
@@ -273,12 +273,11 @@ fn of_file(
 
 fn reader(file: &SourceFile, settings: &Settings, ring: &Result<(), Unavailable>) -> String {
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
-    let delivery = match is_digested || settings.endpoint_url.starts_with("https:") {
-        true => Delivery::Tls,
-        false => Delivery::Plain,
-    };
-    let environment = Environment { delivery, sigbus: settings.sigbus, ring };
-    probe::choose(settings.reader, file, &environment).reader.to_string()
+    let passes_through = is_digested || settings.endpoint_url.starts_with("https:");
+    // Digests, like TLS, need the bytes in this process, which rules out sendfile(2).
+    let delivery = if passes_through { Delivery::Tls } else { Delivery::Plain };
+    let circumstances = Environment { delivery, sigbus: settings.sigbus, ring };
+    probe::choose(settings.reader, file, &circumstances).reader.to_string()
 }
 
 fn describe(planned: &Planned) -> String {
@@ -299,32 +298,32 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::args::{Cli, Command};
+    use crate::cli::args::{Cli, CliCommand};
 
     fn args(line: &str) -> UploadArgs {
         match Cli::parse_from(line.split_whitespace()).command {
-            Command::Upload(args) => *args,
+            CliCommand::Upload(args) => *args,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn flags_that_do_not_go_with_the_files_are_refused_before_anything_is_sent() {
+    fn flags_that_contradict_the_files_are_refused() {
         for line in
             ["upload - -", "upload --name x a", "upload --expected-size 1G a", "upload --video-id vi a b"]
         {
-            let refused = items(&args(&format!("ringlift {line}")), None).unwrap_err();
+            let refused = jobs(&args(&format!("ringlift {line}")), None).unwrap_err();
             assert_eq!(refused.exit(), Exit::Usage, "{line}");
         }
-        assert_eq!(items(&args("ringlift upload --name x --video-id vi -"), None).unwrap()[0].name, "x");
+        assert_eq!(jobs(&args("ringlift upload --name x --video-id vi -"), None).unwrap()[0].name, "x");
     }
 
     #[test]
-    fn the_plan_says_how_a_file_will_be_cut() {
+    fn plan_describes_the_chunks_of_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(12 << 20).unwrap();
         let args = args(&format!("ringlift upload --chunk-size 5M {}", file.path().display()));
-        let planned = planned(&items(&args, None).unwrap()[0], &Settings::default(), &Ok(())).unwrap();
+        let planned = planned(&jobs(&args, None).unwrap()[0], &Settings::default(), &Ok(())).unwrap();
         assert_eq!((planned.mode, planned.chunks, planned.chunk_bytes), ("bytes", Some(3), Some(5 << 20)));
         assert_eq!(planned.bytes, Some(12 << 20));
     }

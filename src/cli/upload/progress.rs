@@ -1,87 +1,87 @@
-//! How far all uploads of a command are, together.
+//! Progress of all uploads of a command.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ringlift::Progress;
 
-use crate::cli::events::{Event, ProgressEvent};
-use crate::cli::screen::Screen;
+use crate::cli::console::Console;
+use crate::cli::events::{JsonEvent, ProgressEvent};
 
-use super::plan::Item;
+use super::plan::Job;
 
-/// What every upload said last.
+/// Latest progress of every upload, and their totals.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct ProgressTotals {
     total_bytes: Option<u64>,
-    files: BTreeMap<usize, File>,
-    begun: Instant,
+    files: BTreeMap<usize, FileProgress>,
+    started: Instant,
     line_due: Instant,
 }
 
 #[derive(Debug)]
-struct File {
+struct FileProgress {
     name: String,
-    /// The bytes of a name that is not UTF-8.
+    /// Bytes of a name that is not UTF-8.
     odd_name: Option<Vec<u8>>,
-    begun: Instant,
+    started: Instant,
     progress: Progress,
-    /// Changed since it was last told.
-    is_news: bool,
+    /// `true` if the progress has changed since the last event.
+    has_changed: bool,
 }
 
-impl Board {
-    pub(super) fn new(total_bytes: Option<u64>) -> Board {
+impl ProgressTotals {
+    pub(super) fn new(total_bytes: Option<u64>) -> ProgressTotals {
         let now = Instant::now();
-        Board { total_bytes, files: BTreeMap::new(), begun: now, line_due: now + BETWEEN_LINES }
+        ProgressTotals { total_bytes, files: BTreeMap::new(), started: now, line_due: now + BETWEEN_LINES }
     }
 
     pub(super) fn total_bytes(&self) -> Option<u64> {
         self.total_bytes
     }
 
-    /// Takes note of how far the upload of an item is; gives its video when that is news.
-    pub(super) fn update(&mut self, item: &Item, progress: Progress) -> Option<String> {
-        let file = self.files.entry(item.index).or_insert_with(|| File::new(item));
+    /// Records the progress of a job. Returns the id of its video the first time it is known.
+    pub(super) fn update(&mut self, job: &Job, progress: Progress) -> Option<String> {
+        let file = self.files.entry(job.index).or_insert_with(|| FileProgress::new(job));
         let known = file.progress.video_id.is_some();
         let video_id = progress.video_id.clone();
         file.progress = progress;
-        file.is_news = true;
+        file.has_changed = true;
         video_id.filter(|_| !known)
     }
 
-    /// Moves the bar; tells those who read lines now and then.
-    pub(super) fn show(&mut self, screen: &Screen) {
-        if !screen.output().has_room() {
-            // What nobody reads would only pile up: the next look says it better.
+    /// Updates the bar, and writes lines and events once per interval.
+    pub(super) fn show(&mut self, console: &Console) {
+        if !console.output().has_room() {
+            // Skipped while the output is not read: a later update replaces this one.
             return;
         }
         let bytes = self.sum(|progress| progress.sent_bytes);
         let retries = self.retries();
-        screen.advance(bytes, if retries > 0 { format!(", {retries} retries") } else { String::new() });
+        console.set_progress(bytes, if retries > 0 { format!(", {retries} retries") } else { String::new() });
         if Instant::now() < self.line_due {
             return;
         }
         self.line_due = Instant::now() + BETWEEN_LINES;
-        screen.advance_line(bytes, self.total_bytes, self.begun.elapsed());
-        for file in self.files.values_mut().filter(|file| file.is_news) {
-            file.is_news = false;
-            let event = ProgressEvent::new(&file.name, &file.progress, file.begun.elapsed());
-            let _ = screen.event_about(file.odd_name.as_deref(), &Event::Progress(event));
+        console.print_progress(bytes, self.total_bytes, self.started.elapsed());
+        for file in self.files.values_mut().filter(|file| file.has_changed) {
+            file.has_changed = false;
+            let event = ProgressEvent::new(&file.name, &file.progress, file.started.elapsed());
+            let _ = console.emit_for_file(file.odd_name.as_deref(), &JsonEvent::Progress(event));
         }
     }
 
-    /// The video of the item at `index`, once it is known.
+    /// Returns the id of the video of the job at `index`, once it is known.
     pub(super) fn video_id(&self, index: usize) -> Option<&str> {
         self.files.get(&index)?.progress.video_id.as_deref()
     }
 
-    /// Attempts that were repetitions, of all uploads.
+    /// Returns the number of retries of all uploads.
     pub(super) fn retries(&self) -> u32 {
         self.files.values().map(|file| file.progress.retries).sum()
     }
 
-    /// Bytes that were sent again, of all uploads.
+    /// Returns the number of bytes sent again by all uploads.
     pub(super) fn resent_bytes(&self) -> u64 {
         self.sum(|progress| progress.resent_bytes)
     }
@@ -91,17 +91,17 @@ impl Board {
     }
 }
 
-impl File {
-    fn new(item: &Item) -> File {
-        File {
-            name: item.name.clone(),
-            odd_name: item.odd_name().map(<[u8]>::to_owned),
-            begun: Instant::now(),
+impl FileProgress {
+    fn new(job: &Job) -> FileProgress {
+        FileProgress {
+            name: job.name.clone(),
+            odd_name: job.odd_name().map(<[u8]>::to_owned),
+            started: Instant::now(),
             progress: Progress::default(),
-            is_news: true,
+            has_changed: true,
         }
     }
 }
 
-/// Between two lines about the same file.
+/// Interval between lines about the same file.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);

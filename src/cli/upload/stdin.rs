@@ -1,34 +1,35 @@
-//! Standard input as a reader that can be told to stop.
+//! Standard input as a reader that can be cancelled.
 
 use std::io::{self, Read};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::watch;
 
-use super::halt::Stage;
+use super::shutdown::ShutdownStage;
 
-/// Standard input; ends with an error once the uploads are cancelled, however long the writer is silent.
+/// Standard input. A read fails once the uploads are cancelled, even if the writer is silent.
 pub(super) struct Stdin {
-    stage: watch::Receiver<Stage>,
+    stage: watch::Receiver<ShutdownStage>,
 }
 
 impl Stdin {
-    pub(super) fn new(stage: watch::Receiver<Stage>) -> Stdin {
+    pub(super) fn new(stage: watch::Receiver<ShutdownStage>) -> Stdin {
         Stdin { stage }
     }
 
-    /// Whether there is something to read, or the end of it.
+    /// Returns `true` if there is something to read, or the end of the source.
     fn is_ready() -> io::Result<bool> {
         let stdin = io::stdin();
         let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
-        Ok(poll(&mut fds, Some(&LOOK))? > 0)
+        Ok(poll(&mut fds, Some(&POLL_INTERVAL))? > 0)
     }
 }
 
 impl Read for Stdin {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // A blocking read could not be interrupted.
         while !Stdin::is_ready()? {
-            if *self.stage.borrow() == Stage::Cancelled {
+            if *self.stage.borrow() == ShutdownStage::Cancelled {
                 return Err(io::Error::other("the upload was cancelled"));
             }
         }
@@ -36,5 +37,5 @@ impl Read for Stdin {
     }
 }
 
-/// Between two looks at whether to stop.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// Interval between checks for a cancellation.
+const POLL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };

@@ -1,5 +1,5 @@
-//! The progress bar, drawn into the queue of standard error: a terminal that takes nothing (Ctrl-S) holds
-//! up nobody.
+//! The progress bar, drawn into the queue of standard error, so that a stopped terminal (Ctrl-S) does not
+//! block the uploads.
 
 use std::io;
 use std::mem;
@@ -10,25 +10,24 @@ use rustix::termios::tcgetwinsize;
 
 use super::output::{Output, Stream, Urgency};
 
-/// Draws on standard error.
+/// Returns a draw target that writes to the queue of standard error.
 pub(super) fn target(output: &Output) -> ProgressDrawTarget {
     let terminal = Terminal { output: output.clone(), picture: Mutex::default() };
     ProgressDrawTarget::term_like_with_hz(Box::new(terminal), PICTURES_PER_SECOND)
 }
 
-/// How it looks: with a length, or without. Block characters only where the terminal shows them.
+/// Returns the style of the bar. Block characters are used only on a UTF-8 terminal.
 pub(super) fn style(has_length: bool, is_utf8: bool) -> Option<ProgressStyle> {
-    let template = match has_length {
-        true => {
-            "{bar:30} {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go{msg}"
-        }
-        false => "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}{msg}",
+    let template = if has_length {
+        "{bar:30} {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left{msg}"
+    } else {
+        "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}{msg}"
     };
     let style = ProgressStyle::with_template(template).ok()?;
     Some(if is_utf8 { style } else { style.progress_chars("#>-").tick_chars("-\\|/ ") })
 }
 
-/// Whether the terminal takes UTF-8: the first of these that is set says so (setlocale(3)).
+/// Returns `true` if the locale uses UTF-8. The first variable that is set decides (setlocale(3)).
 pub(super) fn is_utf8(environment: impl Fn(&str) -> Option<String>) -> bool {
     let set = |name| environment(name).filter(|locale| !locale.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
@@ -36,7 +35,7 @@ pub(super) fn is_utf8(environment: impl Fn(&str) -> Option<String>) -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-/// Collects one picture at a time.
+/// Collects the control sequences of one frame until the frame is flushed.
 #[derive(Debug)]
 struct Terminal {
     output: Output,
@@ -111,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_locale_that_is_set_says_whether_blocks_can_be_shown() {
+    fn first_locale_variable_decides_about_utf8() {
         let with = |set: &'static [(&str, &str)]| {
             is_utf8(move |name| {
                 set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_without_blocks_has_none() {
+    fn bar_uses_ascii_without_utf8() {
         for has_length in [true, false] {
             assert!(style(has_length, false).is_some() && style(has_length, true).is_some());
         }

@@ -1,7 +1,7 @@
-//! Whether flags go together, before anything is read or sent.
+//! Validation of flag combinations, before anything is read or sent.
 //!
-//! Values that contradict each other are refused wherever they come from. What was typed has to have something to
-//! do, too; a value out of the environment or a file is a habit, and may find nothing to do.
+//! Contradicting values are refused regardless of their origin. A flag given on the command line must also
+//! have an effect; a value from the environment or the config file may be unused.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,23 +9,24 @@ use std::time::Duration;
 use humantime::format_duration;
 use ringlift::{RetryPolicy, transport::Timeouts};
 
-use super::args::{Cli, Command, Global};
+use super::args::{Cli, CliCommand, GlobalArgs};
 use super::client::MIN_SPEED_WINDOW;
-use super::exit::Failure;
+use super::exit::CommandError;
 use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
 
-/// Refuses what cannot be meant. `is_typed` says whether a flag stands on the command line.
-pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Failure> {
+/// Returns a usage error for the first contradiction. `is_typed` returns `true` if a flag was given on the
+/// command line.
+pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), CommandError> {
     let refusal = times(&cli.global).or_else(|| match &cli.command {
-        Command::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
-        Command::Resume(args) => after(&args.after, &is_typed),
+        CliCommand::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
+        CliCommand::Resume(args) => after(&args.after, &is_typed),
         _ => None,
     });
-    refusal.map_or(Ok(()), |why| Err(Failure::usage(why)))
+    refusal.map_or(Ok(()), |why| Err(CommandError::usage(why)))
 }
 
-/// A wait inside another has to fit into it.
-fn times(global: &Global) -> Option<String> {
+/// Returns why two time limits contradict each other: an inner limit must fit into the outer one.
+fn times(global: &GlobalArgs) -> Option<String> {
     let timeout = global.timeout.unwrap_or(Timeouts::default().stall);
     let retry_max_time = global.retry_max_time.unwrap_or(RetryPolicy::default().max_time);
     let is_said = global.timeout.is_some() || global.retry_max_time.is_some();
@@ -36,15 +37,14 @@ fn times(global: &Global) -> Option<String> {
     {
         let (connect, timeout) = (shown(connect), shown(timeout));
         return Some(format!(
-            "--connect-timeout {connect} is longer than --timeout {timeout}: a connection would get more time \
-             to be made than to say something"
+            "--connect-timeout {connect} is longer than --timeout {timeout}: use a shorter --connect-timeout"
         ));
     }
     if is_said && is_retried && retry_max_time < timeout {
         let (whole, one) = (shown(retry_max_time), shown(timeout));
         return Some(format!(
-            "--retry-max-time {whole} is shorter than one --timeout, which is {one}: the first connection that \
-             stalls would leave no time for another; lower --timeout, or raise --retry-max-time"
+            "--retry-max-time {whole} is shorter than the --timeout of {one}: a single stalled connection would \
+             leave no time for a retry; lower --timeout or raise --retry-max-time"
         ));
     }
     if let (Some(speed), Some(whole)) = (global.min_speed, global.retry_max_time)
@@ -53,7 +53,7 @@ fn times(global: &Global) -> Option<String> {
     {
         let (whole, window) = (shown(whole), shown(MIN_SPEED_WINDOW));
         return Some(format!(
-            "--retry-max-time {whole} ends before --min-speed {speed} has been measured, which takes {window}"
+            "--retry-max-time {whole} is too short for --min-speed {speed}, which is measured over {window}"
         ));
     }
     None
@@ -61,10 +61,10 @@ fn times(global: &Global) -> Option<String> {
 
 fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
-    let refusal = if is_typed("chunk_size") && args.way.mode == ModeArg::Single {
-        "--chunk-size has no chunks to size: --mode single sends the whole file in one request"
+    let refusal = if is_typed("chunk_size") && args.transfer.mode == ModeArg::Single {
+        "--chunk-size has no effect with --mode single, which sends the whole file in one request"
     } else if is_typed("max_buffer_memory") && !reads_stdin {
-        "--max-buffer-memory is about standard input: name `-` among the files"
+        "--max-buffer-memory applies to standard input only: add `-` to the files"
     } else {
         return None;
     };
@@ -73,14 +73,14 @@ fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> 
 
 fn after(args: &AfterArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let waits = args.wait.is_some() || args.verify;
-    let refusal = "--wait-timeout bounds a wait that nobody asked for: add --wait playable or --verify";
+    let refusal = "--wait-timeout has no effect without --wait playable or --verify";
     (is_typed("wait_timeout") && !waits).then(|| refusal.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::cli::config::parse;
     use crate::cli::exit::Exit;
-    use crate::cli::settings::parse;
 
     fn check(line: &str, environment: &[(&str, &str)]) -> Result<(), String> {
         let argv: Vec<_> = format!("ringlift {line}").split_whitespace().map(Into::into).collect();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_contradict_each_other_are_refused_and_both_are_named() {
+    fn contradicting_values_are_refused_and_both_are_named() {
         for (line, named) in [
             ("upload --connect-timeout 5m --timeout 1m f", ["--connect-timeout 5m", "--timeout 1m"]),
             ("upload --retry-max-time 30s f", ["--retry-max-time 30s", "1m"]),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_together_passes() {
+    fn compatible_flags_are_accepted() {
         for line in [
             "upload --timeout 5s f",
             "upload --connect-timeout 2m f",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn habits_may_find_nothing_to_do_and_must_not_contradict_each_other() {
+    fn environment_values_may_be_unused_but_not_contradictory() {
         let habits = [("RINGLIFT_CHUNK_SIZE", "64M"), ("RINGLIFT_WAIT_TIMEOUT", "2h")];
         check("upload --mode single f", &habits).unwrap();
         check("upload f", &[("RINGLIFT_MAX_BUFFER_MEMORY", "1G")]).unwrap();

@@ -1,7 +1,7 @@
-//! Where a value comes from: flag, else environment, else file, else default. Nowhere else.
+//! Merging of values: flag, else environment, else config file, else default.
 //!
-//! What the environment and the file say becomes the default of its flag, so that every value is
-//! read by the flag's own parser, and the values that the commands get are those that count.
+//! A value from the environment or the file becomes the default of its flag. So the flag's own parser checks
+//! every value, and commands receive only effective values.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,17 +16,17 @@ use toml::{Table, Value};
 
 use super::args::Cli;
 use super::client::API_KEY;
-use super::exit::Failure;
-use super::{agreement, proxy};
+use super::exit::CommandError;
+use super::{proxy, validate};
 
-/// Reads the command line, and what it leaves open from elsewhere.
+/// Parses the command line, with defaults from the environment and the config file.
 ///
-/// `environment` gives the value of a variable. An empty one counts as unset: compose files and CI systems
-/// leave such (`NAME: ${NAME}`).
+/// `environment` returns the value of a variable. An empty value counts as unset, because compose files and
+/// CI systems leave such values (`NAME: ${NAME}`).
 pub(super) fn parse<V: Into<OsString>>(
     argv: &[OsString],
     environment: impl Fn(&str) -> Option<V>,
-) -> Result<Cli, Failure> {
+) -> Result<Cli, CommandError> {
     let environment = |name: &str| environment(name).map(Into::into).filter(|value| !value.is_empty());
     let command = Cli::command();
     let typed = command.clone().ignore_errors(true).try_get_matches_from(argv)?;
@@ -34,20 +34,22 @@ pub(super) fn parse<V: Into<OsString>>(
         Some(path) => Some(path),
         None => environment(&variable("config")).map(PathBuf::from),
     };
-    let layers = Layers { environment: &environment, file: file.as_deref().map(File::read).transpose()? };
+    let layers =
+        Layers { environment: &environment, file: file.as_deref().map(ConfigFile::read).transpose()? };
     layers.check(&command)?;
     let command = layers.fill(command, &typed, &mut Vec::new())?;
     let mut matches = command.try_get_matches_from(argv)?;
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
-    agreement::check(&cli, |flag| stands_typed(&typed, flag))?;
-    // What is not UTF-8 becomes something that no key is, and is refused by whoever needs the key.
+    validate::check(&cli, |flag| stands_typed(&typed, flag))?;
+    // Invalid UTF-8 becomes a text that is not a valid key, and is refused where the key is needed.
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
     cli.global.api_key = text(API_KEY).map(Secret::new);
     cli.global.proxy_variable = proxy::variable(&cli.global, text);
     Ok(cli)
 }
 
-/// Whether JSON was asked for, by a command line, an environment and a file that cannot all be used.
+/// Returns `true` if JSON output was requested. Works with a command line, an environment and a file that do
+/// not parse.
 pub(super) fn wants_json<V: Into<OsString>>(
     argv: &[OsString],
     environment: impl Fn(&str) -> Option<V>,
@@ -67,32 +69,37 @@ pub(super) fn wants_json<V: Into<OsString>>(
     };
     let typed = Cli::command().ignore_errors(true).try_get_matches_from(argv);
     let section = typed.map(|typed| deepest_path(&typed, &[])).unwrap_or_default();
-    let found = File::read(Path::new(&path)).ok().and_then(|file| file.find("json", &section));
-    found.is_some_and(|found| truth(&found.in_words()) == Some(true))
+    let found = ConfigFile::read(Path::new(&path)).ok().and_then(|file| file.find("json", &section));
+    found.is_some_and(|found| truth(&found.joined()) == Some(true))
 }
 
-/// The places below the command line, the stronger one first.
+/// Sources of defaults; the environment takes precedence over the file.
 struct Layers<'a> {
     environment: &'a dyn Fn(&str) -> Option<OsString>,
-    file: Option<File>,
+    file: Option<ConfigFile>,
 }
 
-/// A value and where it was found.
-struct Found {
+/// A value and the place where it was found.
+struct FoundValue {
     texts: Vec<OsString>,
     place: String,
 }
 
-impl Found {
-    /// The texts as one, for flags that take no value.
-    fn in_words(&self) -> String {
+impl FoundValue {
+    /// Returns the texts as one, for flags without a value.
+    fn joined(&self) -> String {
         self.texts.iter().map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(",")
     }
 }
 
 impl Layers<'_> {
-    /// Gives defaults to the flags of the commands that were called.
-    fn fill(&self, command: Command, typed: &ArgMatches, path: &mut Vec<String>) -> Result<Command, Failure> {
+    /// Sets the defaults of the flags of the called command.
+    fn fill(
+        &self,
+        command: Command,
+        typed: &ArgMatches,
+        path: &mut Vec<String>,
+    ) -> Result<Command, CommandError> {
         let called = typed.subcommand();
         let deepest = deepest_path(typed, path);
         let flags: Vec<Arg> = command.get_arguments().filter(|arg| is_flag(arg)).cloned().collect();
@@ -101,11 +108,12 @@ impl Layers<'_> {
             if is_typed(typed, flag) {
                 continue;
             }
-            let rivals = rivals(&command, flag, &flags);
-            if rivals.iter().any(|rival| is_typed(typed, rival)) {
+            // The command line overrides a conflicting flag from a weaker source.
+            let conflicts = conflicts(&command, flag, &flags);
+            if conflicts.iter().any(|conflict| is_typed(typed, conflict)) {
                 continue;
             }
-            if let Some(found) = self.find(flag, &rivals, &deepest) {
+            if let Some(found) = self.find(flag, &conflicts, &deepest) {
                 let texts = accepted(&command, flag, &found)?;
                 filled = filled.mut_arg(flag.get_id(), |arg| arg.default_values(texts));
             }
@@ -118,26 +126,28 @@ impl Layers<'_> {
         Ok(filled.mut_subcommand(name, |_| subcommand))
     }
 
-    /// A flag and those that exclude it are looked for together: the stronger place decides for all.
-    fn find(&self, flag: &Arg, rivals: &[&Arg], path: &[String]) -> Option<Found> {
+    /// Finds the value of a flag. Flags that exclude each other are resolved together: the source with the
+    /// higher precedence decides for all of them.
+    fn find(&self, flag: &Arg, conflicts: &[&Arg], path: &[String]) -> Option<FoundValue> {
         let in_environment = |arg: &Arg| {
             let place = variable(arg.get_long()?);
             let texts = vec![(self.environment)(&place)?];
-            Some(Found { texts, place })
+            Some(FoundValue { texts, place })
         };
         let in_file = |arg: &Arg| self.file.as_ref()?.find(arg.get_long()?, path);
         if let Some(found) = in_environment(flag) {
             return Some(found);
         }
+        // APIVIDEO_API_KEY overrides `api-key-file` of the config file.
         let is_key = flag.get_long() == Some("api-key-file") && (self.environment)(API_KEY).is_some();
-        if is_key || rivals.iter().any(|rival| in_environment(rival).is_some()) {
+        if is_key || conflicts.iter().any(|conflict| in_environment(conflict).is_some()) {
             return None;
         }
         in_file(flag)
     }
 
-    /// A misspelt key is an error rather than a setting that is silently not used.
-    fn check(&self, command: &Command) -> Result<(), Failure> {
+    /// Rejects unknown keys, which would otherwise be ignored silently.
+    fn check(&self, command: &Command) -> Result<(), CommandError> {
         match &self.file {
             Some(file) => file.check(&file.table, command, command),
             None => Ok(()),
@@ -145,43 +155,39 @@ impl Layers<'_> {
     }
 }
 
-/// A file of defaults.
-struct File {
+/// A config file.
+struct ConfigFile {
     path: PathBuf,
     table: Table,
 }
 
-impl File {
-    fn read(path: &Path) -> Result<File, Failure> {
-        let failed = |error| Failure::io(format!("read {}", path.display()), error);
-        let refused = |why: String| Failure::usage(format!("{}: {why}", path.display()));
+impl ConfigFile {
+    fn read(path: &Path) -> Result<ConfigFile, CommandError> {
+        let failed = |error| CommandError::io(format!("read {}", path.display()), error);
+        let refused = |why: String| CommandError::usage(format!("{}: {why}", path.display()));
         let mut bytes = Vec::new();
-        fs::File::open(path)
-            .map_err(failed)?
-            .take(MOST_FILE_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
+        fs::File::open(path).map_err(failed)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
         let text = String::from_utf8(bytes).map_err(|_| refused("the file is not UTF-8".to_owned()))?;
         let table = text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
-            // Its own `Display` shows the line, which may hold a secret.
+            // The error's own `Display` prints the line, which may contain a secret.
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             refused(format!("line {}: {}", before.lines().count().max(1), error.message()))
         })?;
-        Ok(File { path: path.to_owned(), table })
+        Ok(ConfigFile { path: path.to_owned(), table })
     }
 
-    /// The value for `flag`: the section of the called command goes before those around it.
-    fn find(&self, flag: &str, path: &[String]) -> Option<Found> {
-        let lent = match path {
-            [name] if LOOK_AFTER_UPLOADS.contains(&name.as_str()) => self.find_in(flag, &[UPLOAD.to_owned()]),
+    /// Returns the value for `flag`. The section of the called command takes precedence over the top level.
+    fn find(&self, flag: &str, path: &[String]) -> Option<FoundValue> {
+        let from_upload = match path {
+            [name] if UPLOAD_COMMANDS.contains(&name.as_str()) => self.find_in(flag, &[UPLOAD.to_owned()]),
             _ => None,
         };
-        let found = self.find_in(flag, path).or(lent).or(self.table.get(flag));
+        let found = self.find_in(flag, path).or(from_upload).or(self.table.get(flag));
         let place = format!("{} in {}", flag, self.path.display());
-        Some(Found { texts: texts(found?), place })
+        Some(FoundValue { texts: texts(found?), place })
     }
 
-    /// The value in the innermost of the sections that has one.
+    /// Returns the value in the innermost section that has one.
     fn find_in(&self, flag: &str, path: &[String]) -> Option<&Value> {
         let mut section = &self.table;
         let mut found = None;
@@ -193,8 +199,8 @@ impl File {
         found
     }
 
-    fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), Failure> {
-        let refused = |why: String| Err(Failure::usage(format!("{}: {why}", self.path.display())));
+    fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), CommandError> {
+        let refused = |why: String| Err(CommandError::usage(format!("{}: {why}", self.path.display())));
         for (key, value) in section {
             if let (Value::Table(section), Some(subcommand)) = (value, command.find_subcommand(key)) {
                 self.check(section, subcommand, root)?;
@@ -204,7 +210,7 @@ impl File {
                 return refused(format!("there is no flag --{key}"));
             };
             if key == "config" {
-                return refused("a file of defaults names no other file: remove `config`".to_owned());
+                return refused("a config file cannot include another one: remove `config`".to_owned());
             }
             if let Err(why) = check_value(value, takes_pairs(flag)) {
                 return refused(format!("{key}: {why}"));
@@ -214,7 +220,7 @@ impl File {
     }
 }
 
-/// A date or a table would become a text that no flag means, such as `{ a = 1 }`.
+/// Rejects values whose text no flag accepts, such as a date or `{ a = 1 }`.
 fn check_value(value: &Value, takes_pairs: bool) -> Result<(), &'static str> {
     let is_plain = |value: &Value| {
         matches!(value, Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_))
@@ -232,7 +238,7 @@ fn check_value(value: &Value, takes_pairs: bool) -> Result<(), &'static str> {
     }
 }
 
-/// Whether the flag's values are `KEY=VALUE`, which TOML has tables for.
+/// Returns `true` if the flag takes `KEY=VALUE`, which may be a TOML table.
 fn takes_pairs(flag: &Arg) -> bool {
     flag.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "KEY=VALUE"))
 }
@@ -255,7 +261,7 @@ fn pair(key: &str, value: &Value) -> Vec<OsString> {
     texts(value).into_iter().map(joined).collect()
 }
 
-/// The flag of `command`, or of one below it.
+/// Returns the flag of `command` or of a subcommand.
 fn flag_in<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
     let below = || command.get_subcommands().find_map(|subcommand| flag_in(subcommand, flag));
     own_flag(command, flag).or_else(below)
@@ -278,13 +284,13 @@ fn is_typed_here(typed: &ArgMatches, id: &str) -> bool {
     matches!(typed.try_contains_id(id), Ok(true)) && typed.value_source(id) == Some(ValueSource::CommandLine)
 }
 
-/// Whether it was typed, for whichever command.
+/// Returns `true` if the flag was given on the command line, for any subcommand.
 fn stands_typed(typed: &ArgMatches, id: &str) -> bool {
     is_typed_here(typed, id) || typed.subcommand().is_some_and(|(_, below)| stands_typed(below, id))
 }
 
-/// The flags that exclude `flag`, whichever of the two says so.
-fn rivals<'a>(command: &Command, flag: &Arg, flags: &'a [Arg]) -> Vec<&'a Arg> {
+/// Returns the flags that conflict with `flag`. clap records a conflict on one of the two only.
+fn conflicts<'a>(command: &Command, flag: &Arg, flags: &'a [Arg]) -> Vec<&'a Arg> {
     let excludes =
         |a: &Arg, b: &Arg| command.get_arg_conflicts_with(a).iter().any(|arg| arg.get_id() == b.get_id());
     flags.iter().filter(|other| excludes(flag, other) || excludes(other, flag)).collect()
@@ -300,19 +306,19 @@ fn deepest_path(typed: &ArgMatches, path: &[String]) -> Vec<String> {
     path
 }
 
-/// What the flag's own parser makes of the texts, before they become its default.
-fn accepted(command: &Command, flag: &Arg, found: &Found) -> Result<Vec<OsString>, Failure> {
-    let refused = |why: String| Failure::usage(format!("{}: {why}", found.place));
+/// Checks the texts with the flag's own parser before they become its default.
+fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsString>, CommandError> {
+    let refused = |why: String| CommandError::usage(format!("{}: {why}", found.place));
     match flag.get_action() {
         ArgAction::SetTrue => {
-            let text = found.in_words();
+            let text = found.joined();
             let truth = truth(&text).ok_or_else(|| refused(format!("`{text}` is neither true nor false")))?;
             Ok(vec![truth.to_string().into()])
         }
         ArgAction::Count => {
-            let text = found.in_words();
+            let text = found.joined();
             let count = truth(&text).map(u8::from).or_else(|| text.parse().ok());
-            Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is no count")))?.to_string().into()])
+            Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is not a number")))?.to_string().into()])
         }
         _ => {
             let argv = found.texts.iter().map(|text| {
@@ -344,18 +350,19 @@ fn first_line(error: &str) -> String {
     error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-/// `chunk-size` as `RINGLIFT_CHUNK_SIZE`.
+/// Returns the environment variable of a flag: `RINGLIFT_CHUNK_SIZE` for `chunk-size`.
 fn variable(flag: &str) -> String {
     format!("RINGLIFT_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
 const UPLOAD: &str = "upload";
 
-/// What `[upload]` says holds for these as well, or they would look elsewhere for what it left.
-const LOOK_AFTER_UPLOADS: [&str; 2] = ["resume", "clean"];
+/// Commands that also use the section `[upload]`, because they need the journal and the service of the
+/// uploads.
+const UPLOAD_COMMANDS: [&str; 2] = ["resume", "clean"];
 
-/// A file of defaults has a few lines; a device file given by mistake has no end.
-const MOST_FILE_BYTES: u64 = 1 << 20;
+/// A config file has a few lines. A device file given by mistake has no end.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -365,10 +372,10 @@ mod tests {
     use ringlift::ChunkSize;
 
     use super::*;
-    use crate::cli::args::Command;
+    use crate::cli::args::CliCommand;
     use crate::cli::upload_args::UploadArgs;
 
-    fn cli(argv: &str, environment: &[(&str, &str)]) -> Result<Cli, Failure> {
+    fn cli(argv: &str, environment: &[(&str, &str)]) -> Result<Cli, CommandError> {
         let argv: Vec<OsString> = argv.split_whitespace().map(OsString::from).collect();
         let find = |name: &str| {
             environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
@@ -378,13 +385,13 @@ mod tests {
 
     fn upload(cli: &Cli) -> &UploadArgs {
         match &cli.command {
-            Command::Upload(args) => args,
+            CliCommand::Upload(args) => args,
             other => panic!("{other:?}"),
         }
     }
 
     fn chunk_mib(cli: &Cli) -> u64 {
-        match upload(cli).way.chunk_size {
+        match upload(cli).transfer.chunk_size {
             ChunkSize::Bytes(bytes) => bytes >> 20,
             ChunkSize::Auto => 0,
         }
@@ -402,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_goes_before_the_environment_and_the_environment_before_the_file() {
+    fn flag_overrides_environment_and_environment_overrides_file() {
         let file = config("chunk-size = \"30MiB\"\n[upload]\nmode = \"parts\"");
         let path = file.path().to_str().unwrap();
         let environment = [("RINGLIFT_CHUNK_SIZE", "20M"), ("RINGLIFT_CONFIG", path)];
@@ -414,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_section_of_a_command_goes_before_the_rest_of_the_file_and_is_for_it_alone() {
+    fn command_section_overrides_the_top_level_for_that_command_only() {
         let file =
             config("retries = 1\n[upload]\nretries = 2\ntag = [\"a\", \"b\"]\n[video.list]\npage-size = 7");
         let path = file.path().to_str().unwrap();
@@ -430,15 +437,15 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_after_uploads_takes_its_flags_from_their_section_too() {
+    fn resume_and_clean_use_the_upload_section() {
         let file =
             config("[upload]\njournal = \"/a\"\nretries = 2\ntag = [\"x\"]\n[clean]\njournal = \"/b\"");
         let path = file.path().to_str().unwrap();
         let cli =
             |argv: &str, environment: &[_]| cli(&format!("{argv} --config {path}"), environment).unwrap();
         let journal = |cli: Cli| match cli.command {
-            Command::Resume(args) => args.journal,
-            Command::Clean(args) => args.journal,
+            CliCommand::Resume(args) => args.journal,
+            CliCommand::Clean(args) => args.journal,
             other => panic!("{other:?}"),
         };
         let resume = cli("ringlift resume", &[]);
@@ -450,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_without_a_value_take_yes_and_no() {
+    fn boolean_flags_accept_yes_and_no() {
         let json = |value| cli("ringlift upload f", &[("RINGLIFT_JSON", value)]).map(|cli| cli.global.json);
         assert!(json("yes").unwrap() && json("1").unwrap());
         assert!(!json("false").unwrap());
@@ -459,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_silences_its_rival_from_a_weaker_place() {
+    fn flag_overrides_a_conflicting_flag_from_the_environment_or_file() {
         let environment = [("RINGLIFT_SANDBOX", "1")];
         let chosen = cli("ringlift upload --endpoint-url http://a f", &environment).unwrap().global;
         assert_eq!((chosen.endpoint_url.as_deref(), chosen.sandbox), (Some("http://a"), false));
@@ -471,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_with_its_place() {
+    fn invalid_values_are_reported_with_their_origin() {
         let refused = cli("ringlift upload f", &[("RINGLIFT_CHUNK_SIZE", "4M")]).unwrap_err();
         assert!(refused.to_string().starts_with("RINGLIFT_CHUNK_SIZE: invalid value '4M'"), "{refused}");
         for text in ["chunksize = 1", "[upload]\nsize = 1", "[uplod]\nretries = 1", "retries = {}"] {
@@ -484,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_key_comes_from_its_own_variable_and_never_shows() {
+    fn api_key_comes_from_its_variable_and_is_never_printed() {
         let cli = cli("ringlift upload f", &[("APIVIDEO_API_KEY", "hunter2")]).unwrap();
         assert_eq!(cli.global.api_key.as_ref().map(Secret::reveal), Some("hunter2"));
         assert!(!format!("{cli:?}").contains("hunter2"));

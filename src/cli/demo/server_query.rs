@@ -1,4 +1,4 @@
-//! What the server holds, asked at its own addition to the API: `HEAD /videos/{videoId}/source`.
+//! Queries to the demonstration's server: `HEAD /videos/{videoId}/source`, its own addition to the API.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,10 +10,10 @@ use ringlift::server::Server;
 use ringlift::transport::{DialSettings, Dialer, Lane, Timeouts, Trust};
 use ringlift::{Client, Error};
 
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{CommandError, Exit};
 
-/// The SHA-256 of a video's bytes, in hex.
-pub(super) async fn sha256(server: &Server, video_id: &str) -> Result<String, Failure> {
+/// Returns the SHA-256 of a stored video, in hex.
+pub(super) async fn sha256(server: &Server, video_id: &str) -> Result<String, CommandError> {
     let dialer = Dialer::new(server.url(), &trust(server), DialSettings::default()).map_err(Error::from)?;
     let credentials = BASE64_STANDARD.encode(format!("{}:", server.api_key()));
     let request = Request::head(dialer.path(&source_path(video_id)))
@@ -29,8 +29,8 @@ pub(super) async fn sha256(server: &Server, video_id: &str) -> Result<String, Fa
     }
 }
 
-/// Makes room for the next upload.
-pub(super) async fn delete(server: &Server, video_id: &str) -> Result<(), Failure> {
+/// Deletes a video to free its disk space.
+pub(super) async fn delete(server: &Server, video_id: &str) -> Result<(), CommandError> {
     let trust = trust(server);
     let client = Client::builder()
         .endpoint_url(server.url())
@@ -44,8 +44,8 @@ fn trust(server: &Server) -> Trust {
     Trust { ca_certs: server.ca_path().map(Into::into).into_iter().collect() }
 }
 
-fn unreadable(video_id: &str, why: &str) -> Failure {
-    Failure::Other(Exit::Failed, format!("could not read the digest of video {video_id}: {why}"))
+fn unreadable(video_id: &str, why: &str) -> CommandError {
+    CommandError::Other(Exit::Failed, format!("could not read the digest of video {video_id}: {why}"))
 }
 
 const CONTENT_SHA256: &str = "x-content-sha256";

@@ -1,16 +1,15 @@
-//! Names of files as people see them and as shells read them.
+//! Escaping of texts for terminals and of file names for shells.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::Path;
 
-/// The text with escapes in place of what a terminal would obey: control characters, and marks that turn
-/// the direction of text around. A line feed is one of them.
+/// Returns the text with terminal control characters and bidirectional marks escaped, line feeds included.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
-/// The same for a text of several lines, which may be indented by tabs.
+/// Like [`visible`], but keeps line feeds and tabs.
 pub(super) fn visible_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_obeyed(c) && c != '\n' && c != '\t')
 }
@@ -30,14 +29,15 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// C0, DEL and C1; the marks of the Unicode bidirectional algorithm (UAX 9); line and paragraph separators.
+/// Returns `true` for C0, DEL and C1, the marks of the Unicode bidirectional algorithm (UAX 9), and line and
+/// paragraph separators.
 fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A path as one word of a shell's command line. What is not text, or would be obeyed by a terminal, takes
-/// the form `$'...'`, which bash, zsh, ksh and POSIX.1-2024 know.
+/// Returns a path as one word of a shell command line. Bytes that are not UTF-8 and control characters use
+/// the form `$'...'`, which bash, zsh, ksh and POSIX.1-2024 support.
 pub(super) fn quoted(path: &Path) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     match path.to_str() {
@@ -47,12 +47,11 @@ pub(super) fn quoted(path: &Path) -> String {
     }
 }
 
-/// Three octal digits for each byte that is not shown: shells disagree about where a `\x` ends.
+/// Escapes with three octal digits per byte, because shells disagree about the end of a `\x` escape.
 fn escaped_bytes(bytes: &[u8]) -> String {
     let mut word = String::new();
     let octal = |bytes: &[u8], word: &mut String| {
         for byte in bytes {
-            // Writing to a string cannot fail.
             let _ = write!(word, "\\{byte:03o}");
         }
     };
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_shown_as_an_escape() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(visible("a\u{1b}[2J\n\u{9b}\u{202e}"), "a\\u{1b}[2J\\n\\u{9b}\\u{202e}");
         assert_eq!(visible_lines("two\n\tlines\r"), "two\n\tlines\\r");
         assert!(matches!(visible("d\u{e9}j\u{e0} vu"), Cow::Borrowed(_)));

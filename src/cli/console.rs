@@ -1,0 +1,350 @@
+//! Console output: results on standard output, messages and the progress bar on standard error.
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, BufRead, IsTerminal};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use ringlift::api::Redactor;
+
+use super::args::{GlobalArgs, ProgressWhen};
+use super::escape::visible;
+use super::events::{JsonEvent, JsonLine, Summary};
+use super::exit::{CommandError, Exit, Interrupt};
+use super::output::{Output, PendingWrite, Stream, Urgency};
+use super::progress_bar;
+use super::secrets;
+use super::signal_route::SignalRoute;
+use super::values::Size;
+
+/// Output of a command. Clones share the streams.
+#[derive(Clone, Debug)]
+pub(super) struct Console {
+    format: Format,
+    verbosity: Verbosity,
+    progress_mode: ProgressMode,
+    bar: ProgressBar,
+    output: Output,
+    route: SignalRoute,
+    redactor: Redactor,
+    /// Set once the summary was written.
+    has_summary: Arc<AtomicBool>,
+}
+
+/// State of a failed upload at the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum UploadRemains<'a> {
+    Nothing,
+    /// The upload can be resumed by the same command, or by the command in `resume`.
+    Resumable {
+        resume: String,
+    },
+    /// A created video that is certainly incomplete.
+    Incomplete(&'a str),
+    /// A created video that may be complete.
+    Unknown(&'a str),
+}
+
+/// Format of standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    People,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verbosity {
+    Quiet,
+    Normal,
+}
+
+/// Progress display mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProgressMode {
+    Nothing,
+    Bar,
+    /// One line per interval, if standard error is not a terminal.
+    Lines,
+}
+
+impl Console {
+    pub(super) fn new(global: &GlobalArgs) -> Console {
+        Console {
+            format: if global.json { Format::Json } else { Format::People },
+            verbosity: if global.quiet { Verbosity::Quiet } else { Verbosity::Normal },
+            progress_mode: ProgressMode::choose(global, io::stderr().is_terminal()),
+            ..Console::silent(global.redactor.clone())
+        }
+    }
+
+    /// Creates a console for errors that occur before the flags are parsed.
+    pub(super) fn before_settings(json: bool, redactor: Redactor) -> Console {
+        let format = if json { Format::Json } else { Format::People };
+        Console { format, ..Console::silent(redactor) }
+    }
+
+    fn silent(redactor: Redactor) -> Console {
+        Console {
+            format: Format::People,
+            verbosity: Verbosity::Normal,
+            progress_mode: ProgressMode::Nothing,
+            bar: ProgressBar::hidden(),
+            output: Output::new(),
+            route: SignalRoute::default(),
+            redactor,
+            has_summary: Arc::default(),
+        }
+    }
+
+    /// Returns the destination of received signals.
+    pub(super) fn route(&self) -> &SignalRoute {
+        &self.route
+    }
+
+    /// Returns the output queues.
+    pub(super) fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Returns `true` if events are written, so that callers can skip work that only events need.
+    pub(super) fn writes_events(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Writes an event if `--json` is set.
+    pub(super) fn emit(&self, event: &JsonEvent<'_>) {
+        let _ = self.emit_for_file(None, event);
+    }
+
+    /// Writes an event about a file. `name` is the file's name in bytes if it is not UTF-8. Returns a handle
+    /// to wait for the write, or `None` without `--json`.
+    pub(super) fn emit_for_file(&self, name: Option<&[u8]>, event: &JsonEvent<'_>) -> Option<PendingWrite> {
+        if !self.writes_events() {
+            return None;
+        }
+        let line = serde_json::to_string(&JsonLine::new(event, name)).ok()?;
+        let line = format!("{}\n", secrets::for_machines(&self.redactor, &line));
+        let urgency = if matches!(event, JsonEvent::Summary(_)) { Urgency::Last } else { Urgency::Line };
+        Some(self.enqueue(Stream::Out, line, urgency))
+    }
+
+    /// Writes a line of the result, unless `--json` is set.
+    pub(super) fn result(&self, text: impl Display) {
+        let _ = self.pending_result(text);
+    }
+
+    /// Like [`Console::result`], and returns a handle to wait for the write.
+    pub(super) fn pending_result(&self, text: impl Display) -> Option<PendingWrite> {
+        let line = || format!("{}\n", secrets::for_people(&self.redactor, &text.to_string()));
+        (self.format == Format::People).then(|| self.enqueue(Stream::Out, line(), Urgency::Line))
+    }
+
+    /// Writes a text that is the whole output of the command.
+    pub(super) fn text(&self, text: &[u8]) {
+        let _ = self.enqueue(Stream::Out, String::from_utf8_lossy(text).into_owned(), Urgency::Line);
+    }
+
+    /// Waits until everything queued for standard output is written. Returns `false` if writing failed.
+    pub(super) async fn is_written(&self) -> bool {
+        self.output.last(Stream::Out).is_written().await
+    }
+
+    /// Prints an informational message, unless `--quiet` is set.
+    pub(super) fn note(&self, text: impl Display) {
+        if self.verbosity == Verbosity::Normal {
+            self.write_stderr(&format!("{text}\n"));
+        }
+    }
+
+    /// Asks the user a yes-or-no question. Returns `None` if standard input is not a terminal.
+    pub(super) fn confirm(&self, question: impl Display) -> Option<bool> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        self.write_stderr(&format!("{question} [y/N] "));
+        self.output.drain();
+        let mut answer = String::new();
+        // A closed terminal reads as an empty answer, which is a no.
+        let _ = io::stdin().lock().read_line(&mut answer);
+        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Prints an error with its causes and the suggested action.
+    pub(super) fn print_error(&self, failure: &CommandError) {
+        match failure {
+            CommandError::Clap(error) => self.write_stderr(&error.render().to_string()),
+            failure => self.write_stderr(&explain(failure)),
+        }
+    }
+
+    /// Prints the help or the version.
+    pub(super) fn help(&self, error: &clap::Error) {
+        let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        let text = if io::stdout().is_terminal() && !is_plain {
+            error.render().ansi().to_string()
+        } else {
+            error.render().to_string()
+        };
+        self.text(text.as_bytes());
+    }
+
+    /// Prints a message regardless of `--quiet`, such as an id that could not be written to standard output.
+    pub(super) fn alert(&self, text: impl Display) {
+        self.write_stderr(&format!("ringlift: {}\n", visible(&text.to_string())));
+    }
+
+    /// Prints the error of a file and the state of its upload at the service.
+    pub(super) fn print_file_error(&self, file: &str, failure: &CommandError, remains: UploadRemains<'_>) {
+        let mut text = explain(failure);
+        let file = visible(file);
+        if !text.contains(&*file) {
+            text = text.replacen("ringlift: ", &format!("ringlift: {file}: "), 1);
+        }
+        match remains {
+            UploadRemains::Nothing => {}
+            UploadRemains::Resumable { resume } => {
+                text += &format!("  continue: the same command, or `{resume}`, sends the missing chunks\n");
+            }
+            UploadRemains::Incomplete(video_id) => {
+                text += &format!("  left behind: video {video_id} is incomplete; ");
+                text += &format!("`ringlift video delete {video_id}` removes it\n");
+            }
+            UploadRemains::Unknown(video_id) => {
+                text += &format!("  left behind: video {video_id} in an unknown state; ");
+                text += &format!("`ringlift status {video_id}` shows the state\n");
+            }
+        }
+        self.write_stderr(&text);
+    }
+
+    /// Starts the progress display. `total_bytes` is `None` if the length is unknown.
+    pub(super) fn start_progress(&self, total_bytes: Option<u64>) {
+        if self.progress_mode != ProgressMode::Bar {
+            return;
+        }
+        let is_utf8 = progress_bar::is_utf8(|name| env::var(name).ok());
+        if let Some(style) = progress_bar::style(total_bytes.is_some(), is_utf8) {
+            self.bar.set_style(style);
+        }
+        if let Some(total_bytes) = total_bytes {
+            self.bar.set_length(total_bytes);
+        }
+        self.bar.set_draw_target(progress_bar::target(&self.output));
+    }
+
+    /// Updates the progress bar.
+    pub(super) fn set_progress(&self, bytes: u64, message: String) {
+        self.bar.set_message(message);
+        self.bar.set_position(bytes);
+    }
+
+    /// Prints a line of progress if there is no bar. Called once per interval.
+    pub(super) fn print_progress(&self, bytes: u64, total_bytes: Option<u64>, elapsed: Duration) {
+        if self.progress_mode == ProgressMode::Lines {
+            let of = total_bytes.map(|total| format!(" of {}", Size(total))).unwrap_or_default();
+            self.write_stderr(&format!("{}{of}, {}\n", Size(bytes), speed(bytes, elapsed)));
+        }
+    }
+
+    /// Removes the progress bar.
+    pub(super) fn clear_progress(&self) {
+        self.bar.finish_and_clear();
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Writes the summary at most once. It is the last line.
+    pub(super) fn write_summary(&self, summary: &Summary) {
+        if !self.has_summary.swap(true, Ordering::Relaxed) {
+            self.emit(&JsonEvent::Summary(summary));
+        }
+    }
+
+    /// Writes the summary and exits the process. Called by the signal thread if the command does not react to
+    /// a signal.
+    pub(super) fn exit_on_signal(&self, interrupt: Interrupt) -> ! {
+        let exit = Exit::Interrupted(interrupt);
+        self.output.hurry();
+        self.write_summary(&Summary { exit, exit_code: exit.code(), ..Summary::default() });
+        self.output.drain();
+        process::exit(exit.code().into());
+    }
+
+    /// Writes to standard error, above the bar.
+    fn write_stderr(&self, text: &str) {
+        let _ = self.enqueue(Stream::Err, secrets::for_people(&self.redactor, text), Urgency::Line);
+    }
+
+    /// Queues a text. All output except frames of the bar passes through this function.
+    fn enqueue(&self, stream: Stream, text: String, urgency: Urgency) -> PendingWrite {
+        if urgency == Urgency::Line {
+            // Waits before the bar is locked, because the thread that receives signals also locks the bar.
+            self.output.wait_for_room(stream);
+        }
+        let push = || self.output.push(stream, text.into_bytes(), urgency);
+        if self.progress_mode == ProgressMode::Bar { self.bar.suspend(push) } else { push() }
+    }
+}
+
+/// Writes log lines above the bar. One call is one line.
+impl io::Write for Console {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(buf);
+        // Redacted before escaping, which could hide a secret from the redactor.
+        let text = self.redactor.redact(text.trim_end_matches('\n'));
+        self.write_stderr(&format!("{}\n", visible(&text)));
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ProgressMode {
+    fn choose(global: &GlobalArgs, is_terminal: bool) -> ProgressMode {
+        match global.progress {
+            ProgressWhen::Never => ProgressMode::Nothing,
+            ProgressWhen::Auto if global.quiet || !is_terminal => ProgressMode::Nothing,
+            ProgressWhen::Auto | ProgressWhen::Always if is_terminal => ProgressMode::Bar,
+            ProgressWhen::Auto | ProgressWhen::Always => ProgressMode::Lines,
+        }
+    }
+}
+
+fn explain(failure: &CommandError) -> String {
+    let mut text = format!("ringlift: {}\n", shown(failure));
+    for cause in failure.causes() {
+        text += &format!("  because: {}\n", visible(&cause));
+    }
+    if let Some(meaning) = failure.meaning() {
+        text += &format!("  means: {meaning}\n");
+    }
+    if let Some(advice) = failure.advice() {
+        text += &format!("  advice: {advice}\n");
+    }
+    text
+}
+
+/// Escapes a library error to a single line, because file names in it may contain line feeds. Messages of
+/// clap keep their lines.
+fn shown(failure: &CommandError) -> String {
+    match failure {
+        CommandError::Library(error) => visible(&error.to_string()).into_owned(),
+        failure => failure.to_string(),
+    }
+}
+
+/// Returns the mean speed, such as `1.20 GiB/s`.
+pub(super) fn speed(bytes: u64, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if seconds > 0.0 {
+        format!("{}/s", Size((bytes as f64 / seconds) as u64))
+    } else {
+        "in no time".to_owned()
+    }
+}
