@@ -17,11 +17,11 @@ use serde::Serialize;
 mod causes;
 mod one_line;
 mod redaction;
-mod spelling;
+mod secret_search;
 
 pub use one_line::OneLine;
-pub(crate) use one_line::steers;
-pub(crate) use spelling::{MIN_SECRET_CHARS, blot_out};
+pub(crate) use one_line::is_unprintable;
+pub(crate) use secret_search::{MIN_SECRET_CHARS, mask_secrets};
 
 /// What nearly every function of this crate that can fail returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,10 +30,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Its text is one line and holds no secret: no API key, no access token, no upload token.
 #[derive(Debug)]
-pub struct Error(Box<Failure>);
+pub struct Error(Box<ErrorData>);
 
 #[derive(Clone, Debug)]
-struct Failure {
+struct ErrorData {
     kind: ErrorKind,
     doing: String,
     reason: Option<String>,
@@ -130,7 +130,7 @@ impl Error {
     ///
     /// `doing` must hold no secret.
     pub fn new(kind: ErrorKind, doing: impl Into<String>) -> Error {
-        Error(Box::new(Failure {
+        Error(Box::new(ErrorData {
             kind,
             doing: doing.into(),
             reason: None,
@@ -224,7 +224,7 @@ impl Error {
     }
 
     /// Changes the kind, and keeps everything that is known of the failure.
-    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
         self
     }
@@ -395,7 +395,7 @@ impl fmt::Display for ErrorKind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { kind, doing, reason, refusal, attempts, video_id, .. } = &*self.0;
+        let ErrorData { kind, doing, reason, refusal, attempts, video_id, .. } = &*self.0;
         write!(f, "could not {}: ", OneLine(doing))?;
         match (reason, refusal) {
             (Some(reason), _) => OneLine(reason).fmt(f)?,

@@ -8,28 +8,28 @@ use crate::error::ErrorKind::{
 
 /// What one problem means here.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct KnownProblem {
     slug: &'static str,
     pub(super) kind: ErrorKind,
-    pub(super) words: Words,
+    pub(super) words: Explanation,
 }
 
 /// What a refusal means here, and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Words {
+pub(super) struct Explanation {
     pub(super) meaning: &'static str,
     pub(super) advice: &'static str,
 }
 
 /// The problem called `slug`, today or in earlier years, unless it is a new one.
-pub(super) fn known(slug: &str) -> Option<&'static Problem> {
+pub(super) fn known(slug: &str) -> Option<&'static KnownProblem> {
     let slug = OLD_SLUGS.iter().find(|(old, _)| *old == slug).map_or(slug, |(_, today)| today);
     PROBLEMS.iter().find(|problem| problem.slug == slug)
 }
 
 /// What a status alone says.
 #[rustfmt::skip]
-pub(super) fn by_status(status: u16) -> Words {
+pub(super) fn by_status(status: u16) -> Explanation {
     match status {
         300..=399 => words("the service is somewhere else", "use the URL that it redirects to as the endpoint"),
         401 => words("the credentials are unknown here, or have expired", CHECK_KEY),
@@ -50,17 +50,22 @@ pub(super) fn by_status(status: u16) -> Words {
 }
 
 /// What is unknown is not a video but a token.
-pub(super) const NO_SUCH_TOKEN: Words = words(
+pub(super) const NO_SUCH_TOKEN: Explanation = words(
     "there is no such upload token here, or it has expired",
     "check the token and the environment: `ringlift token list` shows those that are alive",
 );
 
-const fn words(meaning: &'static str, advice: &'static str) -> Words {
-    Words { meaning, advice }
+const fn words(meaning: &'static str, advice: &'static str) -> Explanation {
+    Explanation { meaning, advice }
 }
 
-const fn means(slug: &'static str, kind: ErrorKind, meaning: &'static str, advice: &'static str) -> Problem {
-    Problem { slug, kind, words: words(meaning, advice) }
+const fn means(
+    slug: &'static str,
+    kind: ErrorKind,
+    meaning: &'static str,
+    advice: &'static str,
+) -> KnownProblem {
+    KnownProblem { slug, kind, words: words(meaning, advice) }
 }
 
 const CHECK_KEY: &str = "check the API key: the sandbox and production have separate keys";
@@ -77,7 +82,7 @@ const SAME_CHUNKS: &str = "use the --chunk-size it began with, or a new video";
 const SHORTER: &str = "cut the video into several";
 
 #[rustfmt::skip]
-const PROBLEMS: &[Problem] = &[
+const PROBLEMS: &[KnownProblem] = &[
     // The body of an upload.
     means("uploaded-file-no-file", Refused, "the file did not arrive in the request", CHECK_PATH),
     means("uploaded-file-multiple-files", Refused, "more than one file arrived in the request", DEFECT),
@@ -162,7 +167,7 @@ mod tests {
     fn every_problem_is_listed_once_with_its_meaning_and_the_way_out() {
         let slugs: HashSet<_> = PROBLEMS.iter().map(|problem| problem.slug).collect();
         assert_eq!(slugs.len(), PROBLEMS.len());
-        for Problem { slug, words: Words { meaning, advice }, .. } in PROBLEMS {
+        for KnownProblem { slug, words: Explanation { meaning, advice }, .. } in PROBLEMS {
             assert!(!meaning.ends_with('.') && meaning.len() > 15, "{slug}: {meaning}");
             assert!(!advice.ends_with('.') && advice.len() > 15, "{slug}: {advice}");
         }

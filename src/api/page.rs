@@ -4,7 +4,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::lenient::{items, number, object, shown};
+use super::de::{items, number, object, shown};
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,7 +22,7 @@ pub struct Page<T> {
 /// Each item is read by itself: one that is odd does not hide the others.
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Page<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Page<T>, D::Error> {
-        let Raw { data, pagination } = Raw::deserialize(deserializer)?;
+        let RawPage { data, pagination } = RawPage::deserialize(deserializer)?;
         let wrong = format!("data is {}, not a list", shown(&data));
         let listed = items(data).ok_or_else(|| D::Error::custom(wrong))?;
         let all = listed.len();
@@ -33,7 +33,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Page<T> {
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawPage {
     data: Value,
     #[serde(default, deserialize_with = "object")]
     pagination: Option<Pagination>,
@@ -65,12 +65,12 @@ pub struct Pagination {
     pub items_total: Option<u64>,
     /// The addresses of other pages.
     #[serde(default, deserialize_with = "links", skip_serializing_if = "Vec::is_empty")]
-    pub links: Vec<Link>,
+    pub links: Vec<PageLink>,
 }
 
 /// The address of another page, relative or absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct PageLink {
     /// `self`, `first`, `previous`, `next` or `last`.
     pub rel: String,
     /// The address.
@@ -108,7 +108,7 @@ impl<T> Page<T> {
     }
 
     /// Adds what was asked for where the service does not repeat it.
-    pub(super) fn asked(mut self, page: Option<u64>, size: Option<u64>) -> Page<T> {
+    pub(super) fn with_request(mut self, page: Option<u64>, size: Option<u64>) -> Page<T> {
         let Pagination { current_page, page_size, .. } = &mut self.pagination;
         current_page.get_or_insert(page.unwrap_or(1));
         page_size.get_or_insert(size.unwrap_or(DEFAULT_PAGE_SIZE));
@@ -116,7 +116,7 @@ impl<T> Page<T> {
     }
 }
 
-impl Link {
+impl PageLink {
     /// The page that it leads to.
     fn page(&self) -> Option<u64> {
         let (_, query) = self.uri.split_once('?')?;
@@ -126,14 +126,14 @@ impl Link {
 }
 
 /// A list of links, one link alone, or an object of addresses by what they lead to.
-fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Link>, D::Error> {
+fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PageLink>, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    let link = |value: Value| serde_json::from_value::<Link>(value).ok();
+    let link = |value: Value| serde_json::from_value::<PageLink>(value).ok();
     Ok(match value {
         Value::Object(ref map) if map.contains_key("rel") => link(value).into_iter().collect(),
         Value::Object(map) => {
             let linked = map.into_iter().filter_map(|(rel, uri)| Some((rel, uri.as_str()?.to_owned())));
-            linked.map(|(rel, uri)| Link { rel, uri }).collect()
+            linked.map(|(rel, uri)| PageLink { rel, uri }).collect()
         }
         list => items(list).into_iter().flatten().filter_map(link).collect(),
     })
@@ -184,7 +184,7 @@ mod tests {
     fn numbers_may_be_texts_and_each_hint_of_a_further_page_will_do() {
         let next = |pagination| {
             let page: Page<String> = from_value(json!({"data": ["a"], "pagination": pagination})).unwrap();
-            page.asked(Some(2), Some(10)).next_page()
+            page.with_request(Some(2), Some(10)).next_page()
         };
         let link = |rel, uri| json!({"links": [{"rel": "self"}, 5, {"rel": rel, "uri": uri}]});
         for (pagination, page) in [

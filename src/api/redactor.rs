@@ -8,8 +8,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
-use super::{Credentials, Secret};
-use crate::error::{Error, MIN_SECRET_CHARS, blot_out};
+use super::credentials::Credentials;
+use super::secret::Secret;
+use crate::error::{Error, MIN_SECRET_CHARS, mask_secrets};
 
 /// Knows the secrets of a client, and takes them out of texts.
 ///
@@ -21,13 +22,13 @@ use crate::error::{Error, MIN_SECRET_CHARS, blot_out};
 /// ordinary words out of every text; only its Base64 is.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    known: Arc<RwLock<Known>>,
+    known: Arc<RwLock<KnownSecrets>>,
     /// Of one request, beside those of the client.
     carried: Vec<Secret>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     given: Vec<Secret>,
     /// Access and refresh tokens that the service granted, the latest at the back.
     granted: VecDeque<Secret>,
@@ -99,7 +100,7 @@ impl Redactor {
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let secrets = self.carried.iter().chain(&known.given).chain(&known.granted);
-        blot_out(text, secrets.map(Secret::reveal)).map_or(Cow::Borrowed(text), Cow::Owned)
+        mask_secrets(text, secrets.map(Secret::reveal)).map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
     /// `error` without the secrets: its texts, and its causes as far down as they go.

@@ -18,11 +18,15 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Api, Credentials, Exchange, Origin, Redactor};
+use super::credentials::Credentials;
+use super::endpoints::Api;
+use super::exchange::Exchange;
+use super::origin::Origin;
+use super::redactor::Redactor;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The service; stops when it is dropped.
-pub(super) struct Scripted {
+pub(super) struct ScriptedServer {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
     accepting: AbortHandle,
@@ -58,15 +62,15 @@ impl Seen {
     }
 }
 
-impl Scripted {
+impl ScriptedServer {
     /// Gives these answers, one after the other.
-    pub(super) async fn new(answers: impl IntoIterator<Item = Response<Bytes>>) -> Scripted {
+    pub(super) async fn new(answers: impl IntoIterator<Item = Response<Bytes>>) -> ScriptedServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers = answers.into_iter().collect();
         let script = Arc::new(Mutex::new(Script { answers, seen: Vec::new() }));
         let accepting = tokio::spawn(accept(listener, script.clone())).abort_handle();
-        Scripted { address, script, accepting }
+        ScriptedServer { address, script, accepting }
     }
 
     pub(super) fn api(&self, credentials: Credentials) -> Api<Loopback> {
@@ -83,7 +87,7 @@ impl Scripted {
     }
 }
 
-impl Drop for Scripted {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -107,7 +111,7 @@ async fn answer(
     let seen = Seen { method: head.method, path: head.uri.to_string(), headers: head.headers, body };
     let mut script = script.lock().unwrap();
     script.seen.push(seen);
-    let answer = script.answers.pop_front().unwrap_or_else(|| says(599, "the script is at its end"));
+    let answer = script.answers.pop_front().unwrap_or_else(|| response(599, "the script is at its end"));
     Ok(answer.map(Full::new))
 }
 
@@ -147,7 +151,7 @@ impl Loopback {
 }
 
 /// An answer of this status and body.
-pub(super) fn says(status: u16, body: impl ToString) -> Response<Bytes> {
+pub(super) fn response(status: u16, body: impl ToString) -> Response<Bytes> {
     Response::builder().status(status).body(body.to_string().into()).unwrap()
 }
 

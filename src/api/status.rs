@@ -5,11 +5,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::lenient::{
-    float, integer, items, misshapen_as_default, number, object, readable, shown, text, truth_or_no,
+use super::de::{
+    boolean_or_false, default_on_error, float, integer, items, number, object, shown, skip_unreadable, text,
 };
+use super::exchange::Exchange;
+use super::videos::Videos;
 use super::videos::about;
-use super::{Exchange, Videos};
 use crate::error::Result;
 
 /// What the service has received of a video, and how far its encoding is.
@@ -48,7 +49,7 @@ pub struct Ingest {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawIngest {
-    #[serde(default, deserialize_with = "misshapen_as_default")]
+    #[serde(default, deserialize_with = "default_on_error")]
     status: Option<IngestStatus>,
     #[serde(default, deserialize_with = "number")]
     filesize: Option<u64>,
@@ -156,7 +157,7 @@ pub struct ReceivedParts {
 
 /// What the service holds of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received<'a> {
+pub enum ReceivedContent<'a> {
     /// Nothing that it tells of.
     Nothing,
     /// These byte ranges.
@@ -173,10 +174,10 @@ pub enum Received<'a> {
 #[non_exhaustive]
 pub struct Encoding {
     /// Whether it can be watched in at least one quality.
-    #[serde(default, deserialize_with = "truth_or_no")]
+    #[serde(default, deserialize_with = "boolean_or_false")]
     pub playable: bool,
     /// The qualities, finished or not.
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "skip_unreadable")]
     pub qualities: Vec<Quality>,
     /// What was found in the file.
     #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
@@ -194,7 +195,7 @@ pub struct Quality {
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
     /// How far it is.
-    #[serde(default, deserialize_with = "misshapen_as_default", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "default_on_error", skip_serializing_if = "Option::is_none")]
     pub status: Option<QualityStatus>,
 }
 
@@ -267,8 +268,8 @@ impl<E: Exchange> Videos<'_, E> {
 
 impl VideoStatus {
     /// What the service holds of the file, as far as it tells.
-    pub fn received(&self) -> Received<'_> {
-        self.ingest.as_ref().map_or(Received::Nothing, Ingest::received)
+    pub fn received(&self) -> ReceivedContent<'_> {
+        self.ingest.as_ref().map_or(ReceivedContent::Nothing, Ingest::received)
     }
 
     /// Whether it can be watched in at least one quality.
@@ -285,14 +286,14 @@ impl IngestStatus {
 }
 
 impl Ingest {
-    fn received(&self) -> Received<'_> {
+    fn received(&self) -> ReceivedContent<'_> {
         if self.status.as_ref().is_some_and(IngestStatus::is_whole) {
-            return Received::Everything;
+            return ReceivedContent::Everything;
         }
         match &self.received_parts {
-            _ if !self.received_bytes.is_empty() => Received::Ranges(&self.received_bytes),
-            Some(received) if !received.parts.is_empty() => Received::Parts(received),
-            _ => Received::Nothing,
+            _ if !self.received_bytes.is_empty() => ReceivedContent::Ranges(&self.received_bytes),
+            Some(received) if !received.parts.is_empty() => ReceivedContent::Parts(received),
+            _ => ReceivedContent::Nothing,
         }
     }
 }
@@ -303,7 +304,7 @@ mod tests {
 
     use super::*;
     use crate::api::Credentials;
-    use crate::api::scripted::{Scripted, says, start};
+    use crate::api::scripted::{ScriptedServer, response, start};
     use crate::error::ErrorKind;
 
     fn ingest(ingest: Value) -> VideoStatus {
@@ -327,12 +328,12 @@ mod tests {
                 },
             },
         });
-        let service = Scripted::new([says(200, &said)]).await;
+        let service = ScriptedServer::new([response(200, &said)]).await;
         let status = service.api(Credentials::None).videos(start()).status("vi1").await.unwrap();
         assert_eq!(service.lines(), ["GET /videos/vi1/status"]);
         assert!(status.is_playable());
         let range = ReceivedRange { from: 0, to: 104_857_599, total: Some(281_905_832) };
-        assert_eq!(status.received(), Received::Ranges(&[range]));
+        assert_eq!(status.received(), ReceivedContent::Ranges(&[range]));
         assert_eq!(to_value(&status).unwrap(), said);
     }
 
@@ -340,15 +341,15 @@ mod tests {
     fn what_the_service_holds_is_told_in_one_word() {
         let parts = json!({"status": "uploading", "receivedBytes": [], "receivedParts": {"parts": [1, 3], "total": 3}});
         let held = ReceivedParts { parts: vec![1, 3], total: Some(3) };
-        assert_eq!(ingest(parts).received(), Received::Parts(&held));
-        assert_eq!(VideoStatus::default().received(), Received::Nothing);
+        assert_eq!(ingest(parts).received(), ReceivedContent::Parts(&held));
+        assert_eq!(VideoStatus::default().received(), ReceivedContent::Nothing);
         for (status, received) in [
-            ("missing", Received::Nothing),
-            ("uploading", Received::Nothing),
-            ("uploaded", Received::Everything),
-            ("ingesting", Received::Everything),
-            ("ingested", Received::Everything),
-            ("last_chunck_uploaded", Received::Nothing),
+            ("missing", ReceivedContent::Nothing),
+            ("uploading", ReceivedContent::Nothing),
+            ("uploaded", ReceivedContent::Everything),
+            ("ingesting", ReceivedContent::Everything),
+            ("ingested", ReceivedContent::Everything),
+            ("last_chunck_uploaded", ReceivedContent::Nothing),
         ] {
             assert_eq!(ingest(json!({ "status": status })).received(), received, "{status}");
         }
@@ -367,7 +368,7 @@ mod tests {
             "encoding": {"playable": null, "qualities": [{"status": "paused"}], "metadata": {"width": "wide"}},
         }))
         .unwrap();
-        assert_eq!((status.is_playable(), status.received()), (false, Received::Nothing));
+        assert_eq!((status.is_playable(), status.received()), (false, ReceivedContent::Nothing));
     }
 
     #[test]
@@ -382,13 +383,13 @@ mod tests {
             let status =
                 ingest(json!({"status": "uploading", "filesize": "11534336", "receivedBytes": bytes}));
             let held = ReceivedRange { from: 0, to: 5_242_879, total: Some(11_534_336) };
-            assert_eq!(status.received(), Received::Ranges(&[held]), "{bytes}");
+            assert_eq!(status.received(), ReceivedContent::Ranges(&[held]), "{bytes}");
             assert_eq!(status.ingest.unwrap().filesize, Some(11_534_336));
         }
         let parts = json!({"receivedBytes": [], "receivedParts": {"parts": ["1", 3.0], "total": "3"}});
         assert_eq!(
             ingest(parts).received(),
-            Received::Parts(&ReceivedParts { parts: vec![1, 3], total: Some(3) })
+            ReceivedContent::Parts(&ReceivedParts { parts: vec![1, 3], total: Some(3) })
         );
     }
 
@@ -403,7 +404,7 @@ mod tests {
             let said =
                 json!({"ingest": {"status": "uploaded", "receivedBytes": "all"}, "encoding": encoding});
             let status: VideoStatus = from_value(said).unwrap();
-            assert_eq!(status.received(), Received::Everything, "{encoding}");
+            assert_eq!(status.received(), ReceivedContent::Everything, "{encoding}");
         }
         let odd = json!({"encoding": {"playable": 1, "qualities": [5, {"quality": 240}], "metadata": {"width": "1280"}}});
         let encoding = from_value::<VideoStatus>(odd).unwrap().encoding.unwrap();
@@ -428,7 +429,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_in_a_200_is_not_a_video_without_bytes() {
-        let service = Scripted::new([says(200, json!({"title": "Something failed", "status": 500}))]).await;
+        let service =
+            ScriptedServer::new([response(200, json!({"title": "Something failed", "status": 500}))]).await;
         let error = service.api(Credentials::None).videos(start()).status("vi1").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
     }

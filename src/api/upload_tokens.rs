@@ -9,10 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
 use super::advice::NO_SUCH_TOKEN;
-use super::call::Call;
-use super::lenient::{id, number, text};
-use super::query::{Query, escape};
-use super::{Api, Exchange, Page, Secret, SortOrder};
+use super::call::ApiCall;
+use super::de::{id, number, text};
+use super::endpoints::Api;
+use super::exchange::Exchange;
+use super::page::{Page, SortOrder};
+use super::path_builder::{PathBuilder, escape};
+use super::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The calls about upload tokens, each one attempt; see [`Api::upload_tokens`].
@@ -67,6 +70,13 @@ pub enum UploadTokenSort {
     Ttl,
 }
 
+impl<E: Exchange> Api<E> {
+    /// Returns the calls about upload tokens. `now` decides whether an access token is due for renewal.
+    pub fn upload_tokens(&self, now: Instant) -> UploadTokens<'_, E> {
+        UploadTokens { api: self, now }
+    }
+}
+
 impl<E: Exchange> UploadTokens<'_, E> {
     /// Creates a token that lives for `ttl`, in whole seconds; `None` is for ever.
     ///
@@ -80,7 +90,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
             let reason = format!("it can live for 1 to {MAX_TTL_SECONDS} seconds, or for ever");
             return Err(Error::new(ErrorKind::InvalidInput, doing).because(reason));
         }
-        self.ask(&Call::new(doing, Method::POST, PATH).json(&json!({ "ttl": seconds }))?).await
+        self.ask(&ApiCall::new(doing, Method::POST, PATH).json(&json!({ "ttl": seconds }))?).await
     }
 
     /// Lists one page of the tokens that are alive.
@@ -89,14 +99,14 @@ impl<E: Exchange> UploadTokens<'_, E> {
     /// As for [`create`](UploadTokens::create).
     pub async fn list(&self, query: &UploadTokenQuery) -> Result<Page<UploadToken>> {
         let page: Page<UploadToken> =
-            self.ask(&Call::new("list the upload tokens", Method::GET, query.to_path())).await?;
+            self.ask(&ApiCall::new("list the upload tokens", Method::GET, query.to_path())).await?;
         if page.unreadable > 0 {
             tracing::warn!(
                 "{} upload tokens of the list could not be read, and are left out",
                 page.unreadable
             );
         }
-        Ok(page.asked(query.current_page, query.page_size))
+        Ok(page.with_request(query.current_page, query.page_size))
     }
 
     /// Describes a token.
@@ -116,12 +126,12 @@ impl<E: Exchange> UploadTokens<'_, E> {
         self.call(&call).await.map(drop)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+    async fn ask<T: DeserializeOwned>(&self, call: &ApiCall) -> Result<T> {
         call.read_secret(&self.call(call).await?)
     }
 
     /// Makes a call. What is not there is a token: no video is meant.
-    async fn call(&self, call: &Call) -> Result<Response<Bytes>> {
+    async fn call(&self, call: &ApiCall) -> Result<Response<Bytes>> {
         self.api.call(call, self.now).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
                 error.with_meaning(NO_SUCH_TOKEN.meaning).with_advice(NO_SUCH_TOKEN.advice)
@@ -131,7 +141,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
     }
 }
 
-fn about(doing: &str, token: &Secret, method: Method) -> Result<Call> {
+fn about(doing: &str, token: &Secret, method: Method) -> Result<ApiCall> {
     let flaw = match token.reveal() {
         "" => Some("it is empty"),
         "." | ".." => Some("it is a step in a path"),
@@ -140,7 +150,7 @@ fn about(doing: &str, token: &Secret, method: Method) -> Result<Call> {
     if let Some(flaw) = flaw {
         return Err(Error::new(ErrorKind::InvalidInput, doing).because(flaw));
     }
-    Ok(Call::new(doing, method, format!("{PATH}/{}", escape(token.reveal()))).carrying(token))
+    Ok(ApiCall::new(doing, method, format!("{PATH}/{}", escape(token.reveal()))).carrying(token))
 }
 
 impl UploadTokenQuery {
@@ -150,7 +160,7 @@ impl UploadTokenQuery {
     }
 
     fn to_path(&self) -> String {
-        Query::new(PATH)
+        PathBuilder::new(PATH)
             .add_all("sortBy", self.sort_by.map(UploadTokenSort::name))
             .add_all("sortOrder", self.sort_order.map(SortOrder::name))
             .add_all("currentPage", self.current_page)
@@ -184,14 +194,19 @@ const MAX_TTL_SECONDS: u64 = i32::MAX as u64;
 mod tests {
     use super::*;
     use crate::api::Credentials;
-    use crate::api::scripted::{Scripted, says, start};
+    use crate::api::scripted::{ScriptedServer, response, start};
 
     #[tokio::test]
     async fn a_token_is_created_listed_read_and_deleted() {
         let token = json!({"token": "to1abc", "ttl": 60, "createdAt": "2020-12-02T10:13:19+00:00", "expiresAt": null});
         let page = json!({"data": [&token], "pagination": {"currentPage": 1, "pagesTotal": 1}});
-        let service =
-            Scripted::new([says(200, &token), says(200, page), says(200, &token), says(204, "")]).await;
+        let service = ScriptedServer::new([
+            response(200, &token),
+            response(200, page),
+            response(200, &token),
+            response(204, ""),
+        ])
+        .await;
         let api = service.api(Credentials::ApiKey(Secret::new("key")));
         let tokens = api.upload_tokens(start());
         let created = tokens.create(Some(Duration::from_secs(60))).await.unwrap();
@@ -211,9 +226,9 @@ mod tests {
 
     #[tokio::test]
     async fn no_error_shows_a_token() {
-        let service = Scripted::new([
-            says(404, "no /upload-tokens/to1abc here"),
-            says(200, json!({"token": ["to1abc"], "ttl": "to1abc"})),
+        let service = ScriptedServer::new([
+            response(404, "no /upload-tokens/to1abc here"),
+            response(200, json!({"token": ["to1abc"], "ttl": "to1abc"})),
         ])
         .await;
         let api = service.api(Credentials::None);
@@ -225,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_life_outside_the_limits_is_refused_before_it_is_sent() {
-        let service = Scripted::new([says(200, json!({"token": "to1"}))]).await;
+        let service = ScriptedServer::new([response(200, json!({"token": "to1"}))]).await;
         let api = service.api(Credentials::None);
         for ttl in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(1 << 31)] {
             let error = api.upload_tokens(start()).create(Some(ttl)).await.unwrap_err();

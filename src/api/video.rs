@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::lenient::{id, items, object, readable, text, text_or_empty, texts, truth};
+use super::de::{boolean, id, items, object, skip_unreadable, text, text_or_empty, texts};
 
 /// A video, as the service describes it. Only its id is always there.
 ///
@@ -32,7 +32,7 @@ pub struct Video {
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
     /// Whether it is in the bin, from which it can be restored.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub discarded: Option<bool>,
     /// When it was put in the bin.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
@@ -62,13 +62,13 @@ pub struct Video {
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub player_id: Option<String>,
     /// Whether anybody may watch it.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
     /// Whether it is a panorama.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub panoramic: Option<bool>,
     /// Whether it is offered as an MP4 file too.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub mp4_support: Option<bool>,
 }
 
@@ -89,7 +89,7 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Metadata>, D:
             let pair = |(key, value)| Some(Metadata { key, value: text(value).ok()?? });
             Ok(map.into_iter().filter_map(pair).collect())
         }
-        list => Ok(readable(list).unwrap_or_default()),
+        list => Ok(skip_unreadable(list).unwrap_or_default()),
     }
 }
 

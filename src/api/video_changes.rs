@@ -80,7 +80,7 @@ pub struct VideoPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mp4_support: Option<bool>,
     /// The player; `Some(None)` takes it away.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "said")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "explicit_null")]
     pub player_id: Option<Option<String>>,
     /// All tags; an empty list takes them away.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -289,7 +289,7 @@ impl VideoPatch {
 }
 
 /// A `null` that is said is not the same as nothing.
-fn said<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+fn explicit_null<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringlift::api::{Received, ReceivedRange, VideoStatus};
+use ringlift::api::{ReceivedContent, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
 use ringlift::source::SourceFile;
 use ringlift::upload::happening::STRAY_VIDEO;
@@ -124,13 +124,13 @@ async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoSt
 /// Whether every byte has arrived, put together yet or not.
 fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
     match (status.received(), plan) {
-        (Received::Everything, _) => true,
-        (Received::Ranges(ranges), Some(plan)) => {
+        (ReceivedContent::Everything, _) => true,
+        (ReceivedContent::Ranges(ranges), Some(plan)) => {
             let len = |range: &ReceivedRange| range.to.saturating_sub(range.from).saturating_add(1);
             ranges.iter().map(len).fold(0, u64::saturating_add) >= plan.len()
         }
-        (Received::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
-        (Received::Nothing | Received::Ranges(_) | Received::Parts(_), _) => false,
+        (ReceivedContent::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
+        (ReceivedContent::Nothing | ReceivedContent::Ranges(_) | ReceivedContent::Parts(_), _) => false,
     }
 }
 

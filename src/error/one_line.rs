@@ -10,13 +10,13 @@ pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |c: char| if steers(c) { '\u{fffd}' } else { c };
+        let shown = |c: char| if is_unprintable(c) { '\u{fffd}' } else { c };
         self.0.chars().try_for_each(|c| fmt::Write::write_char(f, shown(c)))
     }
 }
 
 /// Controls, and the marks that turn the direction of writing.
-pub(crate) fn steers(c: char) -> bool {
+pub(crate) fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

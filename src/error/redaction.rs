@@ -8,20 +8,20 @@ impl Error {
     /// A secret of fewer than four characters stays: it would take ordinary words with it.
     #[must_use]
     pub fn hiding(self, secret: &str) -> Error {
-        self.redacted(|text| blot_out(text, [secret].into_iter()).map_or(text.into(), Cow::Owned))
+        self.redacted(|text| mask_secrets(text, [secret].into_iter()).map_or(text.into(), Cow::Owned))
     }
 
     /// Replaces each text of the error, and of its causes, by what `redact` makes of it.
     #[must_use]
     pub(crate) fn redacted(mut self, redact: impl Fn(&str) -> Cow<'_, str>) -> Error {
-        let Failure { doing, reason, refusal, video_id, source, .. } = &mut *self.0;
+        let ErrorData { doing, reason, refusal, video_id, source, .. } = &mut *self.0;
         let refusal = refusal.iter_mut().flat_map(Refusal::texts);
         for text in refusal.chain(reason).chain(video_id).chain([doing]) {
             if let Cow::Owned(clean) = redact(text) {
                 *text = clean;
             }
         }
-        if let Some(clean) = source.as_deref().and_then(|source| Cause::instead_of(source, &redact)) {
+        if let Some(clean) = source.as_deref().and_then(|source| RedactedCause::redacting(source, &redact)) {
             *source = Some(Arc::new(clean));
         }
         self
@@ -34,18 +34,18 @@ impl Error {
 }
 
 /// What is left of a cause that held a secret: its texts.
-struct Cause {
+struct RedactedCause {
     display: String,
     debug: String,
-    source: Option<Box<Cause>>,
+    source: Option<Box<RedactedCause>>,
 }
 
-impl Cause {
+impl RedactedCause {
     /// `None` when neither `cause` nor what is behind it held a secret.
-    fn instead_of<'a>(
+    fn redacting<'a>(
         cause: &'a (dyn StdError + 'static),
         redact: &dyn Fn(&str) -> Cow<'_, str>,
-    ) -> Option<Cause> {
+    ) -> Option<RedactedCause> {
         let mut chain: Vec<&'a (dyn StdError + 'static)> = vec![cause];
         let mut next = cause.source();
         while let Some(cause) = next.filter(|_| chain.len() < MAX_CAUSES) {
@@ -62,25 +62,25 @@ impl Cause {
         };
         let behind = chain.iter().rev().fold(None, |source, cause| {
             let (display, debug) = (clean(cause.to_string()), clean(format!("{cause:?}")));
-            Some(Cause { display, debug, source: source.map(Box::new) })
+            Some(RedactedCause { display, debug, source: source.map(Box::new) })
         });
         behind.filter(|_| held_secret)
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for RedactedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.display)
     }
 }
 
-impl fmt::Debug for Cause {
+impl fmt::Debug for RedactedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.debug)
     }
 }
 
-impl StdError for Cause {
+impl StdError for RedactedCause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }

@@ -69,7 +69,7 @@ impl Session {
             ErrorKind::NotFound if self.seen_alive => error.and_resumable(),
             // Refused was the question, not the upload.
             ErrorKind::Refused | ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => {
-                error.of_kind(ErrorKind::Unavailable)
+                error.with_kind(ErrorKind::Unavailable)
             }
             _ => error,
         }));

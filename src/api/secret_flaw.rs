@@ -1,6 +1,7 @@
 //! Secrets as they come out of files, variables and flags: what is trimmed, and what is refused.
 
-use super::{Credentials, Secret};
+use super::credentials::Credentials;
+use super::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What is wrong with a text that should be a secret. Never shows any of it.

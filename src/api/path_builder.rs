@@ -6,19 +6,19 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// A path with a query string that grows.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(super) struct PathBuilder {
     path: String,
     separator: char,
 }
 
-impl Query {
+impl PathBuilder {
     /// No parameter yet.
-    pub(super) fn new(path: &str) -> Query {
-        Query { path: path.to_owned(), separator: '?' }
+    pub(super) fn new(path: &str) -> PathBuilder {
+        PathBuilder { path: path.to_owned(), separator: '?' }
     }
 
     /// Adds `key=value`.
-    pub(super) fn add(mut self, key: &str, value: impl Display) -> Query {
+    pub(super) fn add(mut self, key: &str, value: impl Display) -> PathBuilder {
         let (key, value) = (escape(key), escape(&value.to_string()));
         // Writing to a string cannot fail.
         let _ = write!(self.path, "{}{key}={value}", self.separator);
@@ -27,7 +27,7 @@ impl Query {
     }
 
     /// Adds `key=value` for every value there is.
-    pub(super) fn add_all<V: Display>(self, key: &str, values: impl IntoIterator<Item = V>) -> Query {
+    pub(super) fn add_all<V: Display>(self, key: &str, values: impl IntoIterator<Item = V>) -> PathBuilder {
         values.into_iter().fold(self, |query, value| query.add(key, value))
     }
 
@@ -52,9 +52,9 @@ mod tests {
     #[test]
     fn keys_and_values_stay_what_they_are() {
         let query =
-            Query::new("/videos").add_all("tags[]", ["a b", "c&d=é"]).add("currentPage", 2).into_path();
+            PathBuilder::new("/videos").add_all("tags[]", ["a b", "c&d=é"]).add("currentPage", 2).into_path();
         assert_eq!(query, "/videos?tags%5B%5D=a%20b&tags%5B%5D=c%26d%3D%C3%A9&currentPage=2");
-        assert_eq!(Query::new("/videos").into_path(), "/videos");
+        assert_eq!(PathBuilder::new("/videos").into_path(), "/videos");
         assert_eq!(escape("../a?b#c"), "%2E%2E%2Fa%3Fb%23c");
     }
 }

@@ -7,7 +7,7 @@
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
 use serde_json::Value;
 
-use crate::error::steers;
+use crate::error::is_unprintable;
 
 /// Reads JSON, after a byte order mark too (RFC 8259, section 8.1). Of a repeated key the last value counts.
 ///
@@ -46,7 +46,7 @@ fn unit(text: &str) -> Option<u16> {
 }
 
 /// What has another shape is as good as nothing.
-pub(super) fn misshapen_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn default_on_error<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned + Default,
@@ -74,7 +74,7 @@ pub(super) fn float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 }
 
 /// A truth, also as 0 or 1 or a text; anything else is as good as nothing.
-pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(match &value {
         Value::Bool(truth) => Some(*truth),
@@ -85,8 +85,8 @@ pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 }
 
 /// The same, where nothing means no.
-pub(super) fn truth_or_no<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    truth(deserializer).map(Option::unwrap_or_default)
+pub(super) fn boolean_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    boolean(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A text, also as a number; anything else is as good as nothing.
@@ -110,7 +110,7 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
 }
 
 /// A list, of which the items that cannot be read are left out.
-pub(super) fn readable<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(super) fn skip_unreadable<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned,
@@ -129,7 +129,7 @@ where
     Ok(if value.is_object() { serde_json::from_value(value).ok() } else { None })
 }
 
-/// An id: not empty, of at most [`MAX_ID_CHARS`] characters, and none that breaks a line or steers a terminal.
+/// An id: not empty, of at most [`MAX_ID_CHARS`] characters, and none that breaks a line or is_unprintable a terminal.
 pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let Value::String(id) = value else {
@@ -139,7 +139,7 @@ pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
         "" => Err(D::Error::custom("the id is empty")),
         // As a segment of a path they are steps.
         "." | ".." => Err(D::Error::custom("the id is a step in a path")),
-        id if id.chars().any(steers) => Err(D::Error::custom("the id has control characters")),
+        id if id.chars().any(is_unprintable) => Err(D::Error::custom("the id has control characters")),
         id if id.chars().nth(MAX_ID_CHARS).is_some() => {
             Err(D::Error::custom(format!("the id has more than {MAX_ID_CHARS} characters")))
         }

@@ -6,7 +6,7 @@
 //! on its own, in any of its spellings.
 
 /// Shows where a secret stood.
-pub(crate) const BLOT: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// Secrets with fewer characters are not looked for: such a run of characters is in every text.
 pub(crate) const MIN_SECRET_CHARS: usize = 4;
@@ -14,7 +14,7 @@ pub(crate) const MIN_SECRET_CHARS: usize = 4;
 /// `text` without the `secrets`; `None` when it holds none of them.
 ///
 /// Of several that begin at the same place, the one that comes first in `secrets` counts.
-pub(crate) fn blot_out<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+pub(crate) fn mask_secrets<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let secrets = secrets.filter(|secret| secret.chars().nth(MIN_SECRET_CHARS - 1).is_some());
     let mut clean = String::new();
     let mut kept_from = 0;
@@ -24,7 +24,7 @@ pub(crate) fn blot_out<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + 
             && let Some(end) = secrets.clone().find_map(|secret| end_of(secret, text, at))
         {
             clean += &text[kept_from..at];
-            clean += BLOT;
+            clean += MASK;
             (kept_from, at) = (end, end);
         } else {
             at += 1;
@@ -221,7 +221,7 @@ mod tests {
     const SECRET: &str = "sk AbC/+=9&x\"é~";
 
     fn hidden(text: &str, secret: &str) -> Option<String> {
-        blot_out(text, [secret].into_iter())
+        mask_secrets(text, [secret].into_iter())
     }
 
     /// One of the ways in which programs write a character.
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn every_occurrence_goes_and_the_first_of_several_secrets_counts() {
-        let clean = blot_out("key1-long key1 key1-long", ["key1-long", "key1"].into_iter());
+        let clean = mask_secrets("key1-long key1 key1-long", ["key1-long", "key1"].into_iter());
         assert_eq!(clean.as_deref(), Some("*** *** ***"));
     }
 
@@ -308,7 +308,7 @@ mod tests {
         #[test]
         fn any_text_is_taken(text in ".{0,200}", secret in ".{0,20}") {
             if let Some(clean) = hidden(&text, &secret) {
-                prop_assert!(text.len() >= 4 && clean.contains(BLOT));
+                prop_assert!(text.len() >= 4 && clean.contains(MASK));
             }
         }
     }
