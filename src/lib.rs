@@ -14,7 +14,7 @@ pub use api::{
     Credentials, NewVideo, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch, VideoQuery,
     VideoStatus,
 };
-pub use error::{Error, ErrorKind, Refusal, Result};
+pub use error::{Error, ErrorKind, Hint, Refusal, Result};
 pub use source::{Reader, Sigbus};
 pub use transport::Bandwidth;
 pub use upload::{

@@ -14,6 +14,7 @@ mod credentials;
 mod de;
 mod endpoints;
 mod exchange;
+mod known_problems;
 mod origin;
 mod page;
 mod path_builder;

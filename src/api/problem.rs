@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::{Response, header};
 use serde_json::{Map, Value};
 
-use super::advice::{Explanation, by_status, known};
+use super::advice::{Explanation, by_status};
 use super::de;
+use super::known_problems::known;
 use super::rate::RateLimit;
 use super::redactor::Redactor;
 use crate::error::{Error, ErrorKind, OneLine, Refusal};
@@ -16,8 +17,8 @@ use crate::error::{Error, ErrorKind, OneLine, Refusal};
 /// without control characters. What `redactor` knows is in none of the texts.
 pub fn refused(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Error {
     let refusal = ErrorBody { answer, redactor }.refusal();
-    let Explanation { meaning, advice } = words(&refusal);
-    let error = Error::new(kind(&refusal), doing).with_meaning(meaning).with_advice(advice);
+    let Explanation { meaning, advice } = explain(&refusal);
+    let error = Error::new(kind(&refusal), doing).with_meaning(meaning).advised(advice);
     let error = match RateLimit::from_headers(answer.headers()).asked_wait(answer.status()) {
         Some(retry_after) => error.with_retry_after(retry_after),
         None => error,
@@ -156,9 +157,9 @@ fn kind_by_slug(refusal: &Refusal) -> ErrorKind {
 }
 
 /// Of several problems the first that is known; where the service failed, that is what counts.
-fn words(refusal: &Refusal) -> Explanation {
+fn explain(refusal: &Refusal) -> Explanation {
     let by_slug = slugs(refusal).find_map(known).filter(|_| refusal.status < 500);
-    by_slug.map_or_else(|| by_status(refusal.status), |problem| problem.words)
+    by_slug.map_or_else(|| by_status(refusal.status), |problem| problem.explanation())
 }
 
 fn slugs(refusal: &Refusal) -> impl Iterator<Item = &str> {

@@ -133,9 +133,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
     /// Makes a call. What is not there is a token: no video is meant.
     async fn call(&self, call: &ApiCall) -> Result<Response<Bytes>> {
         self.api.call(call, self.now).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                error.with_meaning(NO_SUCH_TOKEN.meaning).with_advice(NO_SUCH_TOKEN.advice)
-            }
+            ErrorKind::NotFound => error.with_meaning(NO_SUCH_TOKEN.meaning).advised(NO_SUCH_TOKEN.advice),
             _ => error,
         })
     }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use ringlift::transport::TransportError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
+
+use crate::cli::hints;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,19 +193,10 @@ impl Failure {
     /// What to do about it.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {
-            Failure::Library(error) if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) => {
-                Some(UNTRUSTED)
-            }
-            Failure::Library(error) => error.advice(),
+            Failure::Library(error) => error.hint().map(hints::advice).or_else(|| error.advice()),
             _ => None,
         }
     }
-}
-
-/// Whether the server refused the connection for another reason than its own certificate.
-fn is_tls_refused(error: &Error) -> bool {
-    let refused = error.source().and_then(|cause| cause.downcast_ref());
-    matches!(refused, Some(TransportError::TlsRefused { .. }))
 }
 
 impl fmt::Display for Failure {
@@ -249,9 +241,6 @@ impl From<Error> for Failure {
         Failure::Library(error)
     }
 }
-
-const UNTRUSTED: &str =
-    "check the URL and the clock; for a service of your own, name its authority's certificate with --ca-cert";
 
 #[cfg(test)]
 mod tests {

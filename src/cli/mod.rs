@@ -14,6 +14,7 @@ mod demo;
 mod digest;
 mod events;
 mod exit;
+mod hints;
 mod journal;
 mod logging;
 mod man;

@@ -44,36 +44,25 @@ pub enum PlanError {
     #[error("the file is empty, and the service takes no empty file")]
     Empty,
     /// Over [`MAX_TOTAL_BYTES`].
-    #[error(
-        "the file has {len} bytes, over the protocol's limit of {MAX_TOTAL_BYTES} bytes: cut the video into several"
-    )]
+    #[error("the file has {len} bytes, over the protocol's limit of {MAX_TOTAL_BYTES} bytes")]
     TooLong {
         /// The file's length in bytes.
         len: u64,
     },
     /// One request carries at most [`MAX_SINGLE_BYTES`].
-    #[error(
-        "the file has {len} bytes, over the limit of {MAX_SINGLE_BYTES} bytes for one request: \
-         send it in chunks (--mode bytes or --mode parts)"
-    )]
+    #[error("the file has {len} bytes, over the limit of {MAX_SINGLE_BYTES} bytes for one request")]
     TooLongForOneRequest {
         /// The file's length in bytes.
         len: u64,
     },
     /// Below [`MIN_CHUNK_BYTES`].
-    #[error(
-        "a chunk size of {chunk_bytes} bytes is below the limit of {MIN_CHUNK_BYTES} bytes: \
-         use --chunk-size 5MiB or more"
-    )]
+    #[error("a chunk size of {chunk_bytes} bytes is below the limit of {MIN_CHUNK_BYTES} bytes (5 MiB)")]
     ChunkTooSmall {
         /// The chunk size that was asked for, in bytes.
         chunk_bytes: u64,
     },
     /// Over [`MAX_CHUNK_BYTES`].
-    #[error(
-        "a chunk size of {chunk_bytes} bytes is over the limit of {MAX_CHUNK_BYTES} bytes: \
-         use --chunk-size 200MiB or less"
-    )]
+    #[error("a chunk size of {chunk_bytes} bytes is over the limit of {MAX_CHUNK_BYTES} bytes (200 MiB)")]
     ChunkTooLarge {
         /// The chunk size that was asked for, in bytes.
         chunk_bytes: u64,
@@ -81,7 +70,7 @@ pub enum PlanError {
     /// Over [`MAX_PARTS`].
     #[error(
         "{len} bytes in chunks of {chunk_bytes} bytes make {chunks} chunks, over the limit of {MAX_PARTS}: \
-         use --chunk-size {least_mib}MiB or more"
+         a chunk size of {least_mib} MiB or more fits"
     )]
     TooManyChunks {
         /// The file's length in bytes.
@@ -239,11 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_the_limits_is_refused_with_the_way_out() {
+    fn a_plan_outside_the_limits_is_refused_with_the_limit() {
         let refuse = |len, chunk| Plan::new(len, chunk, Addressing::ByteRange).unwrap_err();
         assert_eq!(refuse(0, MIN_CHUNK_BYTES), PlanError::Empty);
-        assert!(refuse(1, MIN_CHUNK_BYTES - 1).to_string().contains("--chunk-size 5MiB"));
-        assert!(refuse(1, MAX_CHUNK_BYTES + 1).to_string().contains("--chunk-size 200MiB"));
+        assert!(refuse(1, MIN_CHUNK_BYTES - 1).to_string().contains("(5 MiB)"));
+        assert!(refuse(1, MAX_CHUNK_BYTES + 1).to_string().contains("(200 MiB)"));
         assert!(refuse(MAX_TOTAL_BYTES + 1, MAX_CHUNK_BYTES).to_string().contains("52428800000"));
         assert!(Plan::new(MAX_TOTAL_BYTES, MIN_CHUNK_BYTES, Addressing::Part).is_ok());
     }
