@@ -1,8 +1,8 @@
-//! The `Authorization` of a request, and its renewal.
+//! The `Authorization` of requests, and its renewal.
 //!
 //! Access tokens live an hour, and each renewal gives a new refresh token, of which only the latest
-//! counts (<https://docs.api.video/reference/disposable-bearer-token-authentication>). Time comes in
-//! as an argument and is monotonic: no jump of the wall clock expires a token.
+//! counts (<https://docs.api.video/reference/disposable-bearer-token-authentication>). The time
+//! is an argument and monotonic: no jump of the wall clock expires a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use super::redactor::Redactor;
 use super::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Where the `Authorization` of the next request comes from.
+/// The source of the `Authorization` of requests.
 #[derive(Debug)]
 pub(super) enum Auth {
     /// The same for every request.
@@ -32,17 +32,17 @@ pub(super) enum Auth {
     Bearer(SharedBearer),
 }
 
-/// An access token that callers share. Holding the lock is renewing: the others wait for the outcome.
+/// An access token that callers share. A caller holds the lock while it renews, and the others wait.
 #[derive(Debug)]
 pub(super) struct SharedBearer {
     bearer: Mutex<Bearer>,
-    /// How many renewals have failed.
+    /// The number of renewals that have failed.
     failures: Arc<AtomicU64>,
 }
 
 impl SharedBearer {
-    /// The token, and the failure of a renewal that ended while its turn was waited for. To renew at once what has
-    /// just failed would be one request for each caller, without the pause that the service may have asked for.
+    /// Locks the token. Also returns the failure of a renewal that ended while this caller waited: repeating the
+    /// renewal at once would be one request per caller, without the pause that the service may have asked for.
     async fn lock(&self) -> (MutexGuard<'_, Bearer>, Option<Error>) {
         let seen = self.failures.load(Ordering::Relaxed);
         let bearer = self.bearer.lock().await;
@@ -69,7 +69,7 @@ impl Auth {
         Auth::Bearer(SharedBearer { failures: bearer.failures.clone(), bearer: Mutex::new(bearer) })
     }
 
-    /// The `Authorization` for one attempt, renewed when it is due.
+    /// Returns the `Authorization` for one attempt. Renews a token that is due.
     pub(super) async fn authorization<E: Exchange>(
         &self,
         service: &Service<E>,
@@ -84,7 +84,7 @@ impl Auth {
         }
     }
 
-    /// What to use after `used` was refused with 401; `None` when there is nothing else.
+    /// Returns the `Authorization` to use after `used` was refused with 401; `None` if there is no other.
     pub(super) async fn renew_after_401<E: Exchange>(
         &self,
         service: &Service<E>,
@@ -94,6 +94,7 @@ impl Auth {
         let Auth::Bearer(shared) = self else { return Ok(None) };
         let (mut bearer, failed) = shared.lock().await;
         match &bearer.access {
+            // Another caller has renewed the token since.
             Some(access) if access.header != used => Ok(Some(access.header.clone())),
             _ if bearer.can_renew() => {
                 let fresh = bearer.renew_unless(failed, service, now).await?;
@@ -104,24 +105,24 @@ impl Auth {
     }
 }
 
-/// An access token and the means to get the next one.
+/// An access token, and the secrets to obtain the next one.
 #[derive(Debug)]
 pub(super) struct Bearer {
     access: Option<BearerToken>,
     refresh_token: Option<Secret>,
     api_key: Option<Secret>,
-    /// The service refused the means too: asking again would only lock the account.
+    /// `true` once the service refused the secrets too. Another attempt would only lock the account.
     rejected: bool,
-    /// Why the last renewal failed, if it did.
+    /// The failure of the last renewal.
     failure: Option<FailedRenewal>,
     failures: Arc<AtomicU64>,
 }
 
-/// Why a renewal failed.
+/// The failure of a renewal.
 #[derive(Debug)]
 struct FailedRenewal {
     error: Error,
-    /// When the next one may be made, as the service asked.
+    /// The earliest time of the next renewal, if the service asked for a wait.
     until: Option<Instant>,
 }
 
@@ -159,7 +160,7 @@ impl Bearer {
         !self.rejected && (self.refresh_token.is_some() || self.api_key.is_some())
     }
 
-    /// Renews, unless a renewal has just `failed` or the service asked to wait.
+    /// Renews the token, unless a renewal has just `failed` or the service asked for a wait.
     async fn renew_unless<E: Exchange>(
         &mut self,
         failed: Option<Error>,
@@ -180,7 +181,7 @@ impl Bearer {
         renewed
     }
 
-    /// The last failure again, before the time that the service asked to wait is over.
+    /// Returns the last failure while the wait that the service asked for has not ended.
     fn too_early(&self, now: Instant) -> Option<Error> {
         let FailedRenewal { error, until } = self.failure.as_ref()?;
         let left = until.filter(|until| now < *until)? - now;
@@ -195,6 +196,7 @@ impl Bearer {
             let granted = grant(service, "/auth/refresh", "refreshToken", &refresh_token).await;
             match granted {
                 Ok(grant) => return self.accept(grant, service.redactor(), now),
+                // A refresh token is valid once. If it is lost, the API key obtains a new pair.
                 Err(refused) if !refused.is_temporary() && self.api_key.is_some() => {
                     self.refresh_token = None
                 }
@@ -227,11 +229,11 @@ impl Bearer {
     }
 }
 
-/// An access token, as the header that carries it.
+/// An access token as a header value.
 #[derive(Debug)]
 struct BearerToken {
     header: HeaderValue,
-    /// `None` when nobody said how long it lives: it is used until it is refused.
+    /// `None` if the lifetime is unknown: the token is used until the service refuses it.
     life: Option<Lifetime>,
 }
 
@@ -242,10 +244,11 @@ struct Lifetime {
 }
 
 impl Lifetime {
-    /// `None` for a life without a second or beyond the clock.
+    /// Returns `None` for a lifetime of zero seconds, or one that ends beyond the clock's range.
     fn new(seconds: u64, now: Instant) -> Option<Lifetime> {
         let life = Duration::from_secs(seconds);
         let ends_at = now.checked_add(life).filter(|_| seconds > 0)?;
+        // 80 % leaves time for several attempts at renewal before the token expires.
         Some(Lifetime { renew_at: now + life / 5 * 4, ends_at })
     }
 }
@@ -259,7 +262,7 @@ impl BearerToken {
         self.life.is_none_or(|life| now < life.ends_at)
     }
 
-    /// Goes on with this token for a while; the service may be back by then.
+    /// Postpones the renewal of a token that is still valid; the service may have recovered by then.
     fn postpone_renewal(&mut self, now: Instant) -> HeaderValue {
         if let Some(life) = &mut self.life {
             life.renew_at = now + RENEWAL_PAUSE;
@@ -268,7 +271,7 @@ impl BearerToken {
     }
 }
 
-/// The answer of both calls; unlike the rest of the API, its keys are in snake case.
+/// The answer of both calls. Unlike the rest of the API, its keys are in snake case.
 #[derive(Deserialize)]
 struct Grant {
     access_token: Secret,
@@ -284,7 +287,7 @@ async fn grant<E: Exchange>(service: &Service<E>, path: &str, key: &str, secret:
     call.read_secret(&service.send(&call, None).await?)
 }
 
-/// The key is the user name, and the password is empty.
+/// Returns `Basic` credentials: the key is the user name, and the password is empty.
 fn basic(key: &Secret) -> Option<HeaderValue> {
     sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{}:", key.reveal()))))
 }
@@ -293,7 +296,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
     if token.reveal().is_empty() { None } else { sensitive(&format!("Bearer {}", token.reveal())) }
 }
 
-/// `None` for what no header can carry.
+/// Returns a header value that is not logged; `None` for characters that no header can carry.
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(text).ok()?;
     header.set_sensitive(true);
@@ -307,7 +310,7 @@ fn no_credentials() -> Error {
 
 const DOING: &str = "obtain an access token";
 
-/// Between two attempts to renew a token that is still alive.
+/// The pause between two attempts to renew a token that is still valid.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -416,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_after_a_failure_without_a_wait_asks_anew() {
+    async fn a_caller_after_a_failure_without_a_wait_tries_again() {
         let service = ScriptedServer::new([response(503, ""), granted("a1", "r1")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         assert!(api.authorization(start()).await.is_err());
@@ -433,7 +436,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_is_alive_outlasts_a_renewal_that_fails() {
+    async fn a_valid_token_outlasts_a_renewal_that_fails() {
         let service = ScriptedServer::new([
             granted("a1", "r1"),
             response(503, ""),
@@ -449,7 +452,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_is_dead_does_not() {
+    async fn an_expired_token_does_not_outlast_a_failed_renewal() {
         let service = ScriptedServer::new([granted("a1", "r1"), response(503, "")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         api.authorization(start()).await.unwrap();
@@ -491,7 +494,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_life_that_makes_no_sense_lasts_until_a_401() {
+    async fn a_token_with_an_invalid_lifetime_is_used_until_a_401() {
         for life in [json!(null), json!(0), json!(-5), json!("soon"), json!(u64::MAX)] {
             let grant = json!({"access_token": "a1", "expires_in": life});
             let service = ScriptedServer::new([response(200, grant)]).await;

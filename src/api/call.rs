@@ -24,12 +24,12 @@ pub(super) struct ApiCall {
 }
 
 impl ApiCall {
-    /// A request without a body to `path`, a path and a query, to do what `doing` says.
+    /// Creates a request without a body. `path` is a path and a query; `doing` names the operation in the infinitive.
     pub(super) fn new(doing: impl Into<String>, method: Method, path: impl Into<String>) -> ApiCall {
         ApiCall { doing: doing.into(), method, path: path.into(), body: None, secret: None }
     }
 
-    /// Gives it a JSON body.
+    /// Sets a JSON body.
     pub(super) fn json(self, body: &impl Serialize) -> Result<ApiCall> {
         match serde_json::to_vec(body) {
             Ok(json) => Ok(ApiCall { body: Some(json.into()), ..self }),
@@ -37,7 +37,7 @@ impl ApiCall {
         }
     }
 
-    /// Names the secret in its path or body, so that no error repeats it.
+    /// Sets the secret in the path or body, so that no error repeats it.
     pub(super) fn carrying(self, secret: &Secret) -> ApiCall {
         ApiCall { secret: Some(secret.clone()), ..self }
     }
@@ -50,12 +50,12 @@ impl ApiCall {
         })
     }
 
-    /// Reads the JSON of a 2xx that holds a secret: no error shows any of it.
+    /// Reads the JSON of a 2xx that holds a secret. An error shows no part of the answer.
     pub(super) fn read_secret<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
         de::read(answer.body()).map_err(|_| self.malformed())
     }
 
-    /// The error for a 2xx that says something else than the protocol.
+    /// Returns the error for a 2xx that does not follow the protocol.
     pub(super) fn malformed(&self) -> Error {
         Error::new(ErrorKind::MalformedAnswer, &self.doing)
     }
@@ -76,12 +76,12 @@ impl ApiCall {
     }
 }
 
-/// The secrets that an answer may repeat, which stand beside it until it is read.
+/// Returns the secrets that an answer may repeat. [`Service::send`] attaches them to the answer.
 pub(super) fn redactor_of(answer: &Response<Bytes>) -> Redactor {
     answer.extensions().get().cloned().unwrap_or_default()
 }
 
-/// The service, as far as one request goes.
+/// The service as a target of single requests.
 #[derive(Debug)]
 pub(super) struct Service<E> {
     exchange: E,

@@ -2,11 +2,11 @@
 
 use super::secret::Secret;
 
-/// What proves that a caller may call.
+/// The credentials that authorize a client's requests.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Credentials {
-    /// Nothing: enough for delegated uploads, which an upload token authorizes.
+    /// No credentials. This is enough for delegated uploads, which an upload token authorizes.
     #[default]
     None,
     /// An API key, sent with every request (HTTP Basic).
@@ -17,11 +17,12 @@ pub enum Credentials {
     ///
     /// <https://docs.api.video/reference/disposable-bearer-token-authentication>
     ExchangedApiKey(Secret),
-    /// An access token that somebody else obtained.
+    /// An access token that another program obtained.
     AccessToken {
         /// The access token.
         token: Secret,
-        /// The refresh token that came with it; without it, the access token is used until it is refused.
+        /// The refresh token that was granted with the access token. Without one, the access token is used until the
+        /// service refuses it.
         refresh_token: Option<Secret>,
     },
 }

@@ -21,42 +21,42 @@ pub struct Api<E> {
 }
 
 impl<E: Exchange> Api<E> {
-    /// The service behind `exchange`, for the holder of `credentials`.
+    /// Creates the API of the service behind `exchange`, authorized by `credentials`.
     ///
-    /// `redactor` learns the credentials, and each token that the service grants for them. No error holds
-    /// one of them.
+    /// The credentials, and each token that the service grants for them, are added to `redactor`, so that no
+    /// error holds one of them.
     pub fn new(exchange: E, credentials: Credentials, origin: Origin, redactor: Redactor) -> Api<E> {
         redactor.add_credentials(&credentials);
         Api { service: Service::new(exchange, origin, redactor), auth: Auth::new(credentials) }
     }
 
-    /// Who is calling, for the requests that are made elsewhere.
+    /// Returns the identity of the caller, for requests that are made elsewhere.
     pub fn origin(&self) -> &Origin {
         self.service.origin()
     }
 
-    /// The `Authorization` for one attempt at a request, if the credentials give one.
+    /// Returns the `Authorization` for one attempt at a request; `None` without credentials.
     ///
-    /// Callers that wait for the same token share one renewal. A token is renewed at 80 % of its
-    /// life, and goes on being used when that fails for a passing reason.
+    /// Callers that wait for the same token share one renewal. A token is renewed after 80 % of its lifetime. If
+    /// the renewal fails, the token stays in use until it expires.
     ///
     /// # Errors
-    /// When a token is needed and could not be obtained.
+    /// If a token is needed and could not be obtained.
     pub async fn authorization(&self, now: Instant) -> Result<Option<HeaderValue>> {
         self.auth.authorization(&self.service, now).await
     }
 
-    /// The `Authorization` to use after `used` was answered with 401; `None` when the 401 is final.
+    /// Returns the `Authorization` to use after `used` was answered with 401; `None` if the 401 is final.
     ///
-    /// A token is renewed at most once, however many callers come back with it.
+    /// A token is renewed at most once, whatever the number of callers that used it.
     ///
     /// # Errors
-    /// When a fresh token could not be obtained.
+    /// If a new token could not be obtained.
     pub async fn renew_after_401(&self, used: &HeaderValue, now: Instant) -> Result<Option<HeaderValue>> {
         self.auth.renew_after_401(&self.service, used, now).await
     }
 
-    /// Makes one call with the caller's authority.
+    /// Makes one authorized call, and repeats it once with a renewed token after a 401.
     pub(super) async fn call(&self, call: &ApiCall, now: Instant) -> Result<http::Response<Bytes>> {
         let used = self.authorization(now).await?;
         let refused = match self.service.send(call, used.as_ref()).await {

@@ -1,18 +1,18 @@
-//! The seam between the API and HTTP.
+//! The interface between the API and HTTP.
 
 use bytes::Bytes;
 
 use crate::error::Result;
 
-/// One exchange with the service: a request out, its whole answer back.
+/// An exchange with the service: one request, one whole answer.
 ///
-/// The request's URI is a path and a query. `Host`, connections and every bound on waiting and on
-/// the answer's length are the exchange's business. Paths, bodies and the `Authorization` header
-/// may hold secrets: an exchange does not log them.
+/// The request's URI is a path and a query. The implementation adds `Host`, makes connections, and bounds the
+/// waiting time and the answer's length. It must not log paths, bodies or the `Authorization` header: they may
+/// hold secrets.
 pub trait Exchange {
-    /// Sends `request` and reads the answer, whatever its status.
+    /// Sends `request` and reads the answer with any status.
     ///
     /// # Errors
-    /// When no whole answer came back.
+    /// If no whole answer arrived.
     fn exchange(&self, request: http::Request<Bytes>) -> impl Future<Output = Result<http::Response<Bytes>>>;
 }

@@ -1,11 +1,11 @@
-//! api.video's JSON endpoints, spoken over one seam: [`Exchange`].
+//! api.video's JSON endpoints over one interface to HTTP: [`Exchange`].
 //!
-//! [`Api`] is meant for one thread. Every call is one attempt, except that a 401 which a fresh
-//! access token can cure is cured and the call made again, once: a 401 means that nothing was done.
-//! Dropping the future of a call abandons it; whether the service had done it by then is unknown.
-//! Answers are read with tolerance: any 2xx, unknown keys, nulls and unknown enum values are fine.
+//! [`Api`] is meant for one thread. Every call is one attempt, with one exception: after a 401, the access token
+//! is renewed if possible and the call is repeated once, because a 401 means that nothing was done.
+//! Dropping the future of a call abandons it; the service may have executed the call by then.
+//! Answers are read with tolerance: any 2xx, unknown keys, nulls and unknown enum values are accepted.
 //!
-//! Does not know: files, chunks, threads, connections, the clock, and whether a call is tried again.
+//! Does not know: files, chunks, threads, connections, the clock, retries.
 
 mod advice;
 mod auth;

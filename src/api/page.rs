@@ -1,4 +1,4 @@
-//! Lists come in pages.
+//! Pages of lists.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,16 +10,16 @@ use super::de::{items, number, object, shown};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Page<T> {
-    /// The items of this page, those that could be read.
+    /// The items of this page that could be read.
     pub data: Vec<T>,
-    /// Which page of how many it is.
+    /// The position of this page in the list.
     pub pagination: Pagination,
-    /// How many items of this page could not be read.
+    /// The number of items of this page that could not be read.
     #[serde(skip_serializing_if = "is_zero")]
     pub unreadable: u64,
 }
 
-/// Each item is read by itself: one that is odd does not hide the others.
+/// Reads each item by itself, so that an unreadable one does not hide the others.
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Page<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Page<T>, D::Error> {
         let RawPage { data, pagination } = RawPage::deserialize(deserializer)?;
@@ -43,7 +43,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Which page of how many. Pages are counted from 1.
+/// The position of a page in a list. Pages are counted from 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -51,16 +51,16 @@ pub struct Pagination {
     /// The number of this page.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub current_page: Option<u64>,
-    /// How many items this page has.
+    /// The number of items of this page.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub current_page_items: Option<u64>,
-    /// How many items a page has at most.
+    /// The most items of a page.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub page_size: Option<u64>,
-    /// How many pages there are.
+    /// The number of pages.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub pages_total: Option<u64>,
-    /// How many items there are on all pages.
+    /// The number of items on all pages.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub items_total: Option<u64>,
     /// The addresses of other pages.
@@ -77,7 +77,7 @@ pub struct PageLink {
     pub uri: String,
 }
 
-/// Which end of a list comes first.
+/// The order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SortOrder {
@@ -88,9 +88,10 @@ pub enum SortOrder {
 }
 
 impl<T> Page<T> {
-    /// The number of the page after this one; `None` on the last, or when the service does not tell.
+    /// Returns the number of the next page; `None` on the last page, or if the answer does not give it.
     ///
-    /// It follows from the number of pages, else from the link to the next page, else from the number of items.
+    /// The number follows from the number of pages, else from the link to the next page, else from the number of
+    /// items.
     pub fn next_page(&self) -> Option<u64> {
         let Pagination { current_page, pages_total, page_size, items_total, links, .. } = &self.pagination;
         let linked = links.iter().find(|link| link.rel.eq_ignore_ascii_case("next"));
@@ -107,7 +108,7 @@ impl<T> Page<T> {
         }
     }
 
-    /// Adds what was asked for where the service does not repeat it.
+    /// Fills in the requested page and page size if the service does not repeat them.
     pub(super) fn with_request(mut self, page: Option<u64>, size: Option<u64>) -> Page<T> {
         let Pagination { current_page, page_size, .. } = &mut self.pagination;
         current_page.get_or_insert(page.unwrap_or(1));
@@ -140,7 +141,7 @@ fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PageLink>, D:
 }
 
 impl SortOrder {
-    /// As the query string says it.
+    /// Returns the name in the query string.
     pub(super) fn name(self) -> &'static str {
         match self {
             SortOrder::Asc => "asc",
@@ -149,7 +150,7 @@ impl SortOrder {
     }
 }
 
-/// What a page has when no size was asked for (`GET /videos`, `pageSize`).
+/// The service's default page size (`GET /videos`, `pageSize`).
 const DEFAULT_PAGE_SIZE: u64 = 25;
 
 #[cfg(test)]
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_knows_whether_another_one_follows() {
+    fn the_next_page_follows_from_the_number_of_pages() {
         let page = |current: u64, total: u64| -> Page<String> {
             from_value(json!({"data": ["a"], "pagination": {
                 "currentPage": current, "currentPageItems": 1, "pageSize": 25, "pagesTotal": total,
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_be_texts_and_each_hint_of_a_further_page_will_do() {
+    fn the_next_page_follows_from_any_of_the_three_sources() {
         let next = |pagination| {
             let page: Page<String> = from_value(json!({"data": ["a"], "pagination": pagination})).unwrap();
             page.with_request(Some(2), Some(10)).next_page()
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_item_does_not_hide_the_others() {
+    fn an_unreadable_item_does_not_hide_the_others() {
         let odd = json!({"data": ["a", 5, {}, "b", null]});
         let page: Page<String> = from_value(odd).unwrap();
         assert_eq!((page.data.as_slice(), page.unreadable), (&["a".to_owned(), "b".to_owned()][..], 3));

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// A path with a query string that grows.
+/// Builds a path with a query string.
 #[derive(Debug)]
 pub(super) struct PathBuilder {
     path: String,
@@ -12,7 +12,7 @@ pub(super) struct PathBuilder {
 }
 
 impl PathBuilder {
-    /// No parameter yet.
+    /// Starts without a parameter.
     pub(super) fn new(path: &str) -> PathBuilder {
         PathBuilder { path: path.to_owned(), separator: '?' }
     }
@@ -26,23 +26,23 @@ impl PathBuilder {
         self
     }
 
-    /// Adds `key=value` for every value there is.
+    /// Adds `key=value` for every value.
     pub(super) fn add_all<V: Display>(self, key: &str, values: impl IntoIterator<Item = V>) -> PathBuilder {
         values.into_iter().fold(self, |query, value| query.add(key, value))
     }
 
-    /// The path and its query string.
+    /// Returns the path with its query string.
     pub(super) fn into_path(self) -> String {
         self.path
     }
 }
 
-/// `text` as one segment of a path, or one key or value of a query string: it can become nothing else.
+/// Escapes `text` to be one segment of a path, or one key or value of a query string.
 pub(super) fn escape(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// All but the unreserved characters (RFC 3986 section 2.3); the dot too, as `..` would be a step up.
+/// All but the unreserved characters (RFC 3986, section 2.3). The dot is escaped too, because `..` is a step up.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 #[cfg(test)]

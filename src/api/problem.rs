@@ -1,4 +1,4 @@
-//! From an answer that is no success to an [`Error`].
+//! Conversion of an unsuccessful answer to an [`Error`].
 
 use bytes::Bytes;
 use http::{Response, header};
@@ -11,10 +11,10 @@ use super::rate::RateLimit;
 use super::redactor::Redactor;
 use crate::error::{Error, ErrorKind, OneLine, Refusal};
 
-/// What an answer that is not 2xx means, while doing what `doing` says in the infinitive.
+/// Returns the error for an answer that is not 2xx. `doing` names the operation in the infinitive.
 ///
-/// Reads a problem document of whatever content type. Of any other body the beginning is kept,
-/// without control characters. What `redactor` knows is in none of the texts.
+/// Reads a problem document of any content type. Of any other body, keeps the beginning without control
+/// characters. No text holds a secret of `redactor`.
 pub fn refused(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Error {
     let refusal = ErrorBody { answer, redactor }.refusal();
     let Explanation { meaning, advice } = explain(&refusal);
@@ -26,14 +26,14 @@ pub fn refused(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Er
     error.with_refusal(refusal)
 }
 
-/// What a 2xx means whose body is not what the protocol says.
+/// Returns the error for a 2xx whose body does not follow the protocol.
 pub(super) fn malformed(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Error {
     let excerpt = ErrorBody { answer, redactor }.excerpt().unwrap_or_else(|| "nothing".into());
     Error::new(ErrorKind::MalformedAnswer, doing)
         .because(format!("the service answered {} with {excerpt}", answer.status().as_u16()))
 }
 
-/// An answer that is to become texts of an error.
+/// The body of an answer, to be quoted in an error.
 struct ErrorBody<'a> {
     answer: &'a Response<Bytes>,
     redactor: &'a Redactor,
@@ -79,7 +79,8 @@ impl ErrorBody<'_> {
         }
     }
 
-    /// A name that the service is known to give stays, though a key be part of it: it decides what is done.
+    /// Returns the name of the problem. A known name stays unredacted even if it contains a secret, because the kind of
+    /// the error depends on it.
     fn slug(&self, problem_type: &str) -> Option<String> {
         let slug = slug(problem_type)?;
         if known(slug).is_some() { Some(slug.to_owned()) } else { self.bounded(slug) }
@@ -90,7 +91,7 @@ impl ErrorBody<'_> {
         self.bounded(&format!("It redirects to {location}"))
     }
 
-    /// The beginning of a body.
+    /// Returns the beginning of the body.
     fn excerpt(&self) -> Option<String> {
         if let Some(coding) = compression(self.answer) {
             return self.bounded(&format!("a compressed answer ({coding}), which was not asked for"));
@@ -99,8 +100,8 @@ impl ErrorBody<'_> {
         self.bounded(&String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES)]))
     }
 
-    /// One line of at most [`MAX_TEXT_CHARS`], unless there is nothing to say. Redacted before it is cut, since
-    /// the beginning of a secret is not recognised as one.
+    /// Returns one line of at most [`MAX_TEXT_CHARS`]; `None` if it would be empty. The text is redacted before it is
+    /// cut, because the beginning of a secret is not recognised as one.
     fn bounded(&self, text: &str) -> Option<String> {
         let window = text.char_indices().nth(EXCERPT_BYTES).map_or(text, |(end, _)| &text[..end]);
         let text = self.redactor.redact(window);
@@ -112,24 +113,24 @@ impl ErrorBody<'_> {
     }
 }
 
-/// How a body is compressed: as its header states, or as its first bytes do (RFC 1952, RFC 8878, RFC 1950).
+/// Returns the compression of a body, by its first bytes (RFC 1952, RFC 8878, RFC 1950) or by its header.
 fn compression(answer: &Response<Bytes>) -> Option<&str> {
-    let said = answer.headers().get(header::CONTENT_ENCODING).and_then(|coding| coding.to_str().ok());
-    let said = said.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
+    let declared = answer.headers().get(header::CONTENT_ENCODING).and_then(|coding| coding.to_str().ok());
+    let declared = declared.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
     match answer.body().as_ref() {
-        // Whatever the header states, that is JSON or a page.
+        // Some servers send the header without compressing. These first bytes are JSON or HTML.
         [b'{' | b'[' | b'<', ..] | [] => None,
         [0x1f, 0x8b, ..] => Some("gzip"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
         [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Some("deflate"),
-        _ => said,
+        _ => declared,
     }
 }
 
-/// `https://docs.api.video/reference/request-invalid-attribute` is `invalid-attribute`.
+/// Returns `invalid-attribute` for `https://docs.api.video/reference/request-invalid-attribute`.
 ///
-/// `None` for a type that is no page of the service's reference: gateways and web frameworks answer with
-/// problem documents of their own (RFC 9457).
+/// Returns `None` for a type outside the service's reference: gateways and web frameworks send problem documents
+/// of their own (RFC 9457).
 fn slug(problem_type: &str) -> Option<&str> {
     let path = problem_type.split(['?', '#']).next()?.trim_end_matches('/');
     let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
@@ -149,14 +150,15 @@ fn kind(refusal: &Refusal) -> ErrorKind {
     }
 }
 
-/// Several problems are more than a refusal only when all of them mean the same.
+/// Returns the kind by the problems. Several problems of different kinds are a plain refusal: a chunk counts as
+/// already sent only if that is the whole problem.
 fn kind_by_slug(refusal: &Refusal) -> ErrorKind {
     let mut kinds = slugs(refusal).map(|slug| known(slug).map_or(ErrorKind::Refused, |problem| problem.kind));
     let first = kinds.next().unwrap_or(ErrorKind::Refused);
     if kinds.all(|kind| kind == first) { first } else { ErrorKind::Refused }
 }
 
-/// Of several problems the first that is known; where the service failed, that is what counts.
+/// Explains the first known problem. A 5xx is explained by its status.
 fn explain(refusal: &Refusal) -> Explanation {
     let by_slug = slugs(refusal).find_map(known).filter(|_| refusal.status < 500);
     by_slug.map_or_else(|| by_status(refusal.status), |problem| problem.explanation())
@@ -170,7 +172,8 @@ fn slugs(refusal: &Refusal) -> impl Iterator<Item = &str> {
 const MAX_TEXT_CHARS: usize = 300;
 const MAX_PROBLEMS: usize = 20;
 
-/// More than is ever shown, as white space is left out and escapes are long.
+/// The bytes of a body that are searched for a text. More than is shown, as white space is left out and escapes are
+/// long.
 const EXCERPT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_404_without_a_document_does_not_say_that_the_video_is_gone() {
+    fn a_404_without_a_document_does_not_mean_that_the_video_is_gone() {
         assert_eq!(refused("try", &response(404, "")).kind(), ErrorKind::Refused);
         assert_eq!(
             refused("try", &response(404, "")).to_string(),
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirection_says_where_to() {
+    fn a_redirection_names_its_target() {
         let mut answer = response(301, "");
         answer.headers_mut().insert(header::LOCATION, "https://ws.api.video/videos".parse().unwrap());
         let error = refused("list the videos", &answer);

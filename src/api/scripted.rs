@@ -1,4 +1,4 @@
-//! A service on loopback that answers as it is told to, and an exchange that reaches it.
+//! A server on loopback with scripted answers, and an exchange with it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use super::origin::Origin;
 use super::redactor::Redactor;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The service; stops when it is dropped.
+/// The server. Stops when it is dropped.
 pub(super) struct ScriptedServer {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
@@ -48,7 +48,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Method and path: `GET /videos`.
+    /// Returns method and path: `GET /videos`.
     pub(super) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -63,7 +63,7 @@ impl Seen {
 }
 
 impl ScriptedServer {
-    /// Gives these answers, one after the other.
+    /// Starts a server that sends these answers in order.
     pub(super) async fn new(answers: impl IntoIterator<Item = Response<Bytes>>) -> ScriptedServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -81,7 +81,7 @@ impl ScriptedServer {
         self.script.lock().unwrap().seen.clone()
     }
 
-    /// The method and path of every request that arrived.
+    /// Returns the method and path of every request that arrived.
     pub(super) fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
@@ -150,12 +150,12 @@ impl Loopback {
     }
 }
 
-/// An answer of this status and body.
+/// Builds an answer.
 pub(super) fn response(status: u16, body: impl ToString) -> Response<Bytes> {
     Response::builder().status(status).body(body.to_string().into()).unwrap()
 }
 
-/// A fixed moment to count from.
+/// Returns a fixed time.
 pub(super) fn start() -> Instant {
     static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     *START

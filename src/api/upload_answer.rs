@@ -1,4 +1,4 @@
-//! What an upload request is answered with, and where it goes.
+//! The path of an upload request, and its answer.
 
 use bytes::Bytes;
 use http::Response;
@@ -12,25 +12,25 @@ use super::secret::Secret;
 use super::video::Video;
 use crate::error::Result;
 
-/// What the service answers to a chunk that it took.
+/// The service's answer to an accepted chunk.
 ///
-/// Any 2xx will do. Every answer names the video; only that to the chunk which completed the file
-/// describes it, whatever that chunk's number was.
+/// Any 2xx is accepted. Every answer names the video. Only the answer to the chunk that completes the file, which
+/// may have any number, describes the video.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct UploadAnswer {
-    /// The video that was filled. For a delegated upload that named none, a new one.
+    /// The id of the video. A delegated upload without a video id gets a new video.
     pub video_id: String,
-    /// The whole video, when it is complete.
+    /// The description of the video, if the file is complete.
     pub complete: Option<Video>,
 }
 
 impl UploadAnswer {
-    /// Reads the whole answer to an upload request, a refusal as well.
+    /// Reads the answer to an upload request.
     ///
     /// # Errors
-    /// What the service refused, or [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer).
-    /// The operation is for the caller to name. What `redactor` knows is in no text of it.
+    /// The refusal if the answer is not 2xx, or [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer).
+    /// The caller sets the operation. No text of the error holds a secret of `redactor`.
     pub fn read(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         if !answer.status().is_success() {
             return Err(redactor.clean(refused(DOING, answer, redactor)));
@@ -41,8 +41,8 @@ impl UploadAnswer {
     /// Reads the body of a 2xx.
     ///
     /// # Errors
-    /// [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer) when it names no video: then
-    /// nobody knows what became of the chunk.
+    /// [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer) if the answer names no video. The outcome of
+    /// the chunk is then unknown.
     pub fn parse(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         let malformed = |cause| redactor.clean(malformed(DOING, answer, redactor).with_source(cause));
         let VideoIdOnly { video_id } = de::read(answer.body()).map_err(malformed)?;
@@ -51,12 +51,12 @@ impl UploadAnswer {
     }
 }
 
-/// Where the source of a video is uploaded to: `POST /videos/{videoId}/source`.
+/// Returns the path of a video's source: `POST /videos/{videoId}/source`.
 pub fn source_path(video_id: &str) -> String {
     format!("/videos/{}/source", escape(video_id))
 }
 
-/// Where the holder of an upload token uploads to: `POST /upload?token=`. Holds the token: not for logs.
+/// Returns the path of a delegated upload: `POST /upload?token=`. Contains the token: do not log it.
 pub fn delegated_path(token: &Secret) -> String {
     PathBuilder::new("/upload").add("token", token.reveal()).into_path()
 }

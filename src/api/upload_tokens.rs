@@ -1,4 +1,4 @@
-//! The calls about upload tokens, which let somebody upload without the API key.
+//! The calls about upload tokens, which authorize uploads without the API key.
 
 use std::time::{Duration, Instant};
 
@@ -27,46 +27,46 @@ pub struct UploadTokens<'a, E> {
     pub(super) now: Instant,
 }
 
-/// An upload token. Serialized, it shows the token: that is what it is created for.
+/// An upload token. Serialization shows the token, because the caller needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct UploadToken {
-    /// The token itself: whoever holds it can upload.
+    /// The token itself, which authorizes uploads.
     #[serde(serialize_with = "reveal", deserialize_with = "token")]
     pub token: Secret,
-    /// For how many seconds it lives from its creation; 0 is for ever.
+    /// The lifetime in seconds from the creation; 0 is unlimited.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
-    /// When it was created.
+    /// The time of creation.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// When it expires; `None` for never.
+    /// The time of expiry; `None` is never.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
 
-/// Which upload tokens to list. What is not said does not matter.
+/// A query for upload tokens. `None` uses the service's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UploadTokenQuery {
-    /// By what to sort.
+    /// The sort key.
     pub sort_by: Option<UploadTokenSort>,
-    /// Which end comes first.
+    /// The sort order.
     pub sort_order: Option<SortOrder>,
-    /// Which page, counted from 1.
+    /// The page, counted from 1.
     pub current_page: Option<u64>,
-    /// How many tokens a page has, 1 to 100; the service says 25.
+    /// The number of tokens per page, 1 to 100; the service's default is 25.
     pub page_size: Option<u64>,
 }
 
-/// By what a list of upload tokens is sorted.
+/// The sort key of a list of upload tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UploadTokenSort {
-    /// By the time of creation.
+    /// The time of creation.
     CreatedAt,
-    /// By the time they live.
+    /// The lifetime.
     Ttl,
 }
 
@@ -78,11 +78,11 @@ impl<E: Exchange> Api<E> {
 }
 
 impl<E: Exchange> UploadTokens<'_, E> {
-    /// Creates a token that lives for `ttl`, in whole seconds; `None` is for ever.
+    /// Creates a token with the lifetime `ttl`, in whole seconds; `None` is unlimited.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for less than a second or more than 2,147,483,647 of them;
-    /// what the service refuses, and what can go wrong on the way to it.
+    /// [`ErrorKind::InvalidInput`] for less than 1 or more than 2,147,483,647 seconds; any refusal of the
+    /// service, and any failure of the exchange.
     pub async fn create(&self, ttl: Option<Duration>) -> Result<UploadToken> {
         let doing = "create an upload token";
         let seconds = ttl.map_or(0, |ttl| ttl.as_secs());
@@ -93,10 +93,10 @@ impl<E: Exchange> UploadTokens<'_, E> {
         self.ask(&ApiCall::new(doing, Method::POST, PATH).json(&json!({ "ttl": seconds }))?).await
     }
 
-    /// Lists one page of the tokens that are alive.
+    /// Lists one page of the tokens that have not expired.
     ///
     /// # Errors
-    /// As for [`create`](UploadTokens::create).
+    /// The same as those of [`create`](UploadTokens::create).
     pub async fn list(&self, query: &UploadTokenQuery) -> Result<Page<UploadToken>> {
         let page: Page<UploadToken> =
             self.ask(&ApiCall::new("list the upload tokens", Method::GET, query.to_path())).await?;
@@ -109,18 +109,18 @@ impl<E: Exchange> UploadTokens<'_, E> {
         Ok(page.with_request(query.current_page, query.page_size))
     }
 
-    /// Describes a token.
+    /// Fetches the description of a token.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is none, or what [`create`](UploadTokens::create) may return.
+    /// [`ErrorKind::NotFound`] if there is none, or the errors of [`create`](UploadTokens::create).
     pub async fn get(&self, token: &Secret) -> Result<UploadToken> {
         self.ask(&about("read the upload token", token, Method::GET)?).await
     }
 
-    /// Deletes a token: nobody can upload with it any more.
+    /// Deletes a token. It authorizes no further upload.
     ///
     /// # Errors
-    /// As for [`get`](UploadTokens::get).
+    /// The same as those of [`get`](UploadTokens::get).
     pub async fn delete(&self, token: &Secret) -> Result<()> {
         let call = about("delete the upload token", token, Method::DELETE)?;
         self.call(&call).await.map(drop)
@@ -130,7 +130,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
         call.read_secret(&self.call(call).await?)
     }
 
-    /// Makes a call. What is not there is a token: no video is meant.
+    /// Makes a call. A 404 is explained as a missing token, not as a missing video.
     async fn call(&self, call: &ApiCall) -> Result<Response<Bytes>> {
         self.api.call(call, self.now).await.map_err(|error| match error.kind() {
             ErrorKind::NotFound => error.with_meaning(NO_SUCH_TOKEN.meaning).advised(NO_SUCH_TOKEN.advice),
@@ -152,7 +152,7 @@ fn about(doing: &str, token: &Secret, method: Method) -> Result<ApiCall> {
 }
 
 impl UploadTokenQuery {
-    /// All tokens, the first page of them.
+    /// Queries all tokens, from the first page.
     pub fn new() -> UploadTokenQuery {
         UploadTokenQuery::default()
     }
@@ -180,7 +180,7 @@ fn reveal<S: Serializer>(token: &Secret, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_str(token.reveal())
 }
 
-/// As an id: a token stands in a path and on a line of a terminal.
+/// Deserializes as an id, because a token is part of a path and of a terminal's line.
 fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
     id(deserializer).map(Secret::new)
 }

@@ -21,7 +21,7 @@ pub struct Videos<'a, E> {
     pub(super) now: Instant,
 }
 
-/// Which videos to list. What is not said does not matter.
+/// A query for videos. A filter that is not set matches every video.
 ///
 /// `GET /videos`, <https://docs.api.video/reference/api/Videos>
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,29 +35,29 @@ pub struct VideoQuery {
     pub metadata: Vec<(String, String)>,
     /// A part of the description.
     pub description: Option<String>,
-    /// The live stream that it was recorded from.
+    /// The id of the live stream that was recorded.
     pub live_stream_id: Option<String>,
-    /// By what to sort.
+    /// The sort key.
     pub sort_by: Option<VideoSort>,
-    /// Which end comes first.
+    /// The sort order.
     pub sort_order: Option<SortOrder>,
-    /// Which page, counted from 1.
+    /// The page, counted from 1.
     pub current_page: Option<u64>,
-    /// How many videos a page has, 1 to 100; the service says 25.
+    /// The number of videos per page, 1 to 100; the service's default is 25.
     pub page_size: Option<u64>,
 }
 
-/// By what a list of videos is sorted.
+/// The sort key of a list of videos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VideoSort {
-    /// By title.
+    /// The title.
     Title,
-    /// By the time of creation.
+    /// The time of creation.
     CreatedAt,
-    /// By the time of publication.
+    /// The time of publication.
     PublishedAt,
-    /// By the time of the last change.
+    /// The time of the last change.
     UpdatedAt,
 }
 
@@ -69,26 +69,26 @@ impl<E: Exchange> Api<E> {
 }
 
 impl<E: Exchange> Videos<'_, E> {
-    /// Creates a container for a video. Whoever makes the call twice has two.
+    /// Creates a video without content. The call is not idempotent: a repeated call creates a second video.
     ///
     /// # Errors
-    /// What the service refuses, and what can go wrong on the way to it.
+    /// Any refusal of the service, and any failure of the exchange.
     pub async fn create(&self, video: &NewVideo) -> Result<Video> {
         self.ask(&ApiCall::new("create the video", Method::POST, "/videos").json(video)?).await
     }
 
-    /// Describes the video `video_id`.
+    /// Fetches the description of the video `video_id`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is none, or what [`create`](Videos::create) may return.
+    /// [`ErrorKind::NotFound`] if there is none, or the errors of [`create`](Videos::create).
     pub async fn get(&self, video_id: &str) -> Result<Video> {
         self.ask(&about("read", video_id, Method::GET, "")?).await
     }
 
-    /// Lists one page of the videos that `query` asks for. One that cannot be read is left out and counted.
+    /// Lists one page of the videos that match `query`. A video that cannot be read is left out and counted.
     ///
     /// # Errors
-    /// As for [`create`](Videos::create).
+    /// The same as those of [`create`](Videos::create).
     pub async fn list(&self, query: &VideoQuery) -> Result<Page<Video>> {
         let page: Page<Video> =
             self.ask(&ApiCall::new("list the videos", Method::GET, query.to_path())).await?;
@@ -98,18 +98,18 @@ impl<E: Exchange> Videos<'_, E> {
         Ok(page.with_request(query.current_page, query.page_size))
     }
 
-    /// Changes the video `video_id`, and describes it.
+    /// Changes the video `video_id`, and returns the new description.
     ///
     /// # Errors
-    /// As for [`get`](Videos::get).
+    /// The same as those of [`get`](Videos::get).
     pub async fn update(&self, video_id: &str, patch: &VideoPatch) -> Result<Video> {
         self.ask(&about("change", video_id, Method::PATCH, "")?.json(patch)?).await
     }
 
-    /// Deletes the video `video_id`, with what was uploaded of it.
+    /// Deletes the video `video_id` and its content.
     ///
     /// # Errors
-    /// As for [`get`](Videos::get).
+    /// The same as those of [`get`](Videos::get).
     pub async fn delete(&self, video_id: &str) -> Result<()> {
         let call = about("delete", video_id, Method::DELETE, "")?;
         self.api.call(&call, self.now).await.map(drop)
@@ -121,11 +121,11 @@ impl<E: Exchange> Videos<'_, E> {
     }
 }
 
-/// A call about one video, to the path `below` it.
+/// Creates a call about one video. `below` is the path below that of the video.
 pub(super) fn about(verb: &str, video_id: &str, method: Method, below: &str) -> Result<ApiCall> {
     let flaw = match video_id {
         "" => Some("its id is empty"),
-        // However they are escaped, proxies may take them for steps in the path.
+        // A proxy may decode even an escaped dot, and read a step in the path.
         "." | ".." => Some("its id is a step in a path"),
         _ => None,
     };
@@ -140,7 +140,7 @@ pub(super) fn about(verb: &str, video_id: &str, method: Method, below: &str) -> 
 }
 
 impl VideoQuery {
-    /// All videos, the first page of them.
+    /// Queries all videos, from the first page.
     pub fn new() -> VideoQuery {
         VideoQuery::default()
     }

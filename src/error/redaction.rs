@@ -1,17 +1,17 @@
-//! Takes secrets out of an [`Error`], wherever a service, a proxy or a parser repeated them.
+//! Removes secrets from an [`Error`]: a service, a proxy or a parser may have repeated them.
 
 use super::*;
 
 impl Error {
-    /// Blots out `secret`, in every usual spelling, where the service or a proxy on the way repeated it.
+    /// Replaces `secret`, in every usual encoding, by `***` in all texts of the error and its causes.
     ///
-    /// A secret of fewer than four characters stays: it would take ordinary words with it.
+    /// A secret of fewer than four characters stays, because ordinary words contain it.
     #[must_use]
     pub fn hiding(self, secret: &str) -> Error {
         self.redacted(|text| mask_secrets(text, [secret].into_iter()).map_or(text.into(), Cow::Owned))
     }
 
-    /// Replaces each text of the error, and of its causes, by what `redact` makes of it.
+    /// Applies `redact` to each text of the error and of its causes.
     #[must_use]
     pub(crate) fn redacted(mut self, redact: impl Fn(&str) -> Cow<'_, str>) -> Error {
         let ErrorData { doing, reason, refusal, video_id, source, .. } = &mut *self.0;
@@ -27,13 +27,13 @@ impl Error {
         self
     }
 
-    /// The same error for another caller that waited for the same thing.
+    /// Returns a copy for another caller that waited for the same operation.
     pub(crate) fn shared(&self) -> Error {
         Error(self.0.clone())
     }
 }
 
-/// What is left of a cause that held a secret: its texts.
+/// The redacted texts of a cause that held a secret.
 struct RedactedCause {
     display: String,
     debug: String,
@@ -41,7 +41,7 @@ struct RedactedCause {
 }
 
 impl RedactedCause {
-    /// `None` when neither `cause` nor what is behind it held a secret.
+    /// Redacts `cause` and its own causes. Returns `None` if none of them held a secret.
     fn redacting<'a>(
         cause: &'a (dyn StdError + 'static),
         redact: &dyn Fn(&str) -> Cow<'_, str>,
@@ -86,7 +86,7 @@ impl StdError for RedactedCause {
     }
 }
 
-/// No cause is that deep; a chain that ends nowhere must not be followed for ever.
+/// Bounds the chain of causes, which could be a cycle. No real chain is that long.
 const MAX_CAUSES: usize = 16;
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_cause_of_a_cause_is_blotted_out_and_the_chain_kept() {
+    fn a_secret_in_a_cause_of_a_cause_is_masked_and_the_chain_kept() {
         let error = caused_by("no hunter2 here").hiding("hunter2");
         assert!(!format!("{error} {error:?} {error:#?}").contains("hunter2"));
         let outer = error.source().unwrap();
