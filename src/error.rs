@@ -1,10 +1,10 @@
-//! The public error: what kind, what was being done, what the service said, and the cause.
+//! The public error: the kind, the failed operation, the service's refusal, and the cause.
 //!
-//! One opaque type, so that a cause may change without breaking anybody. Decide by
-//! [`Error::kind`]; show the error to a person with `Display`, its causes with
-//! [`source`](std::error::Error::source) and the way out with [`Error::advice`].
+//! The type is opaque, so that a cause may change without breaking callers. Decide by [`Error::kind`]. To show
+//! an error to a person, use `Display`, its causes by [`source`](std::error::Error::source), and
+//! [`Error::advice`] on what to do about it.
 //!
-//! Does not know: how often something was tried, and which exit code an error becomes.
+//! Does not know: retries, and exit codes.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -12,125 +12,56 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 mod causes;
+mod hint;
+mod kind;
 mod one_line;
 mod redaction;
-mod spelling;
+mod refusal;
+mod secret_search;
 
+pub(crate) use hint::Advice;
+pub use hint::Hint;
+pub use kind::ErrorKind;
 pub use one_line::OneLine;
-pub(crate) use one_line::steers;
-pub(crate) use spelling::{MIN_SECRET_CHARS, blot_out};
+pub(crate) use one_line::is_unprintable;
+pub use refusal::Refusal;
+pub(crate) use secret_search::{MIN_SECRET_CHARS, mask_secrets};
 
-/// What nearly every function of this crate that can fail returns.
+/// The result of nearly every function of this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why something failed.
+/// A failure of this crate.
 ///
 /// Its text is one line and holds no secret: no API key, no access token, no upload token.
 #[derive(Debug)]
-pub struct Error(Box<Failure>);
+pub struct Error(Box<ErrorData>);
 
+/// The content of an [`Error`], in a box to keep every `Result` small.
 #[derive(Clone, Debug)]
-struct Failure {
+struct ErrorData {
     kind: ErrorKind,
     doing: String,
     reason: Option<String>,
     refusal: Option<Refusal>,
     meaning: Option<&'static str>,
-    advice: Option<&'static str>,
+    advice: Option<Advice>,
     retry_after: Option<Duration>,
     attempts: u32,
     video_id: Option<String>,
-    /// Whether an upload can be taken up although failures of this kind usually end it.
+    /// `true` if the upload can be resumed although failures of this kind usually end it.
     resumable: bool,
-    /// Whether the video certainly lacks bytes.
+    /// `true` if the service certainly lacks bytes of the video.
     incomplete: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of failure it is: enough to decide what to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// A value that the caller gave cannot be used.
-    InvalidInput,
-    /// There is no file at that path.
-    NoSuchFile,
-    /// The file exists and could not be read.
-    SourceUnreadable,
-    /// The file changed, shrank or was replaced while it was being sent.
-    SourceChanged,
-    /// The file cannot be sent within the protocol's limits; nothing was sent or created.
-    PlanImpossible,
-    /// The credentials were refused, or do not suffice (401, 403).
-    NotAuthorized,
-    /// The service knows no such video or upload token.
-    NotFound,
-    /// The container has a source already, and takes only one.
-    AlreadyFilled,
-    /// The service holds this chunk already: on a second attempt, a question rather than an error.
-    AlreadySent,
-    /// The service refused the request for another reason (other 3xx and 4xx).
-    Refused,
-    /// Too many requests in this minute (429). Temporary.
-    RateLimited,
-    /// The service failed, or the connection was lost before its answer (5xx, 408). Temporary.
-    Unavailable,
-    /// No connection to the service could be made. Temporary.
-    Connect,
-    /// The service's certificate is not trusted, or no secure connection was agreed on.
-    Untrusted,
-    /// Nothing moved for too long. Temporary.
-    Stalled,
-    /// The service answered with something that is not this protocol.
-    MalformedAnswer,
-    /// What answers at the endpoint does not speak HTTP.
-    WrongProtocol,
-    /// What the service holds is not what was sent.
-    Mismatch,
-    /// The journal could not be read or written.
-    Journal,
-    /// Somebody else is doing this already. Temporary.
-    Busy,
-    /// The caller cancelled.
-    Cancelled,
-    /// A defect of this crate.
-    Internal,
-}
-
-/// What the service said when it refused: its problem document, bounded and without control characters.
-///
-/// See <https://docs.api.video/reference/errors>.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Refusal {
-    /// The HTTP status.
-    pub status: u16,
-    /// The stable name of the problem: the last path segment of its `type`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slug: Option<String>,
-    /// A short text for a person; changes over time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// What is particular to this occurrence; or the start of a body that is no problem document.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// The offending parameter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The single problems, when the service found several; these have none of their own.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<Refusal>,
-}
-
 impl Error {
-    /// A failure of `kind` while doing what `doing` says in the infinitive: `create the video`.
+    /// Creates a failure of `kind`. `doing` names the operation in the infinitive: `create the video`.
     ///
     /// `doing` must hold no secret.
     pub fn new(kind: ErrorKind, doing: impl Into<String>) -> Error {
-        Error(Box::new(Failure {
+        Error(Box::new(ErrorData {
             kind,
             doing: doing.into(),
             reason: None,
@@ -146,256 +77,175 @@ impl Error {
         }))
     }
 
-    /// Replaces the operation: whoever knows more about it says it better.
+    /// Replaces the operation.
     #[must_use]
     pub fn doing(mut self, doing: impl Into<String>) -> Error {
         self.0.doing = doing.into();
         self
     }
 
-    /// Says the reason in words, in place of those of the kind.
+    /// Sets the reason in words, in place of that of the kind.
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Error {
         self.0.reason = Some(reason.into());
         self
     }
 
-    /// Names the cause.
+    /// Sets the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         self.0.source = Some(source.into().into());
         self
     }
 
-    /// Keeps what the service said.
+    /// Sets the service's refusal.
     #[must_use]
     pub fn with_refusal(mut self, refusal: Refusal) -> Error {
         self.0.refusal = Some(refusal);
         self
     }
 
-    /// Says what it means here.
+    /// Sets the meaning of the refusal.
     #[must_use]
     pub fn with_meaning(mut self, meaning: &'static str) -> Error {
         self.0.meaning = Some(meaning);
         self
     }
 
-    /// Says what to do about it, in place of what the kind says.
+    /// Sets advice, in place of that of the kind.
     #[must_use]
-    pub fn with_advice(mut self, advice: &'static str) -> Error {
+    pub fn with_advice(self, advice: &'static str) -> Error {
+        self.advised(Advice::Text(advice))
+    }
+
+    /// Sets a hint as advice, in place of that of the kind.
+    #[must_use]
+    pub fn with_hint(self, hint: Hint) -> Error {
+        self.advised(Advice::Hint(hint))
+    }
+
+    pub(crate) fn advised(mut self, advice: Advice) -> Error {
         self.0.advice = Some(advice);
         self
     }
 
-    /// Says how long the service asked to wait.
+    /// Sets the wait that the service asked for.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Error {
         self.0.retry_after = Some(retry_after);
         self
     }
 
-    /// Says how many attempts were made.
+    /// Sets the number of attempts that were made.
     #[must_use]
     pub fn after_attempts(mut self, attempts: u32) -> Error {
         self.0.attempts = attempts;
         self
     }
 
-    /// Names the video that it is about.
+    /// Sets the id of the video concerned.
     #[must_use]
     pub fn with_video_id(mut self, video_id: impl Into<String>) -> Error {
         self.0.video_id = Some(video_id.into());
         self
     }
 
-    /// Marks the upload as one that can be taken up where it stopped, whatever the kind.
+    /// Marks the upload as resumable, whatever the kind.
     #[must_use]
     pub fn and_resumable(mut self) -> Error {
         self.0.resumable = true;
         self
     }
 
-    /// Says that the service certainly lacks bytes of the video.
+    /// Marks the video as incomplete: the service certainly lacks bytes of it.
     #[must_use]
     pub fn and_incomplete(mut self) -> Error {
         self.0.incomplete = true;
         self
     }
 
-    /// Changes the kind, and keeps everything that is known of the failure.
-    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
+    /// Changes the kind and keeps the rest.
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Error {
         self.0.kind = kind;
         self
     }
 
-    /// What kind of failure it is.
+    /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What was being done, in the infinitive: `send chunk 3 of 9 of movie.mp4`.
+    /// Returns the operation that failed, in the infinitive: `send chunk 3 of 9 of movie.mp4`.
     pub fn operation(&self) -> &str {
         &self.0.doing
     }
 
-    /// What the service said, when it was the service that refused.
+    /// Returns the refusal, if the service refused.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.0.refusal.as_ref()
     }
 
-    /// How long the service asked to wait before the next request.
+    /// Returns the wait before the next request that the service asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Whether the same thing may succeed later, without anybody changing anything.
+    /// Returns `true` if the same operation may succeed later without any change.
     pub fn is_temporary(&self) -> bool {
         self.0.kind.is_temporary()
     }
 
-    /// Whether an upload that ended with this error can be taken up where it stopped.
+    /// Returns `true` if an upload that failed with this error can be resumed.
     ///
-    /// True for every kind that is [resumable](ErrorKind::is_resumable), and for a refusal by something
-    /// between here and the service, which says nothing about the upload.
+    /// That is so for every [resumable](ErrorKind::is_resumable) kind, and for a refusal by an intermediary,
+    /// which does not depend on the upload.
     pub fn is_resumable(&self) -> bool {
         self.0.kind.is_resumable() || self.0.resumable || self.is_from_intermediary()
     }
 
-    /// Whether the answer was no document of the service: an error page of a gateway, a redirect.
+    /// Returns `true` if the refusal is not a document of the service but, for example, a gateway's error page
+    /// or a redirect.
     pub fn is_from_intermediary(&self) -> bool {
         self.0.refusal.as_ref().is_some_and(Refusal::is_from_intermediary)
     }
 
-    /// The video that it is about: a container that was created and could not be filled is named here.
+    /// Returns the id of the video concerned, such as one that was created and could not be filled.
     pub fn video_id(&self) -> Option<&str> {
         self.0.video_id.as_deref()
     }
 
-    /// Whether the service certainly lacks bytes of the [video](Error::video_id): its status said so, or not every
-    /// byte was sent. `false` while the state of the video is not known.
+    /// Returns `true` if the service certainly lacks bytes of the [video](Error::video_id): its status lists
+    /// fewer, or not every byte was sent. Returns `false` if the state of the video is not known.
     pub fn is_video_incomplete(&self) -> bool {
         self.0.incomplete
     }
 
-    /// What it means here: every refusal of the service has a meaning.
+    /// Returns the meaning of the refusal. Every refusal of the service has one.
     pub fn meaning(&self) -> Option<&'static str> {
         self.0.meaning
     }
 
-    /// What to do about it.
+    /// Returns what to do about the failure.
     pub fn advice(&self) -> Option<&'static str> {
+        self.chosen_advice().map(Advice::text)
+    }
+
+    /// Returns the hint behind [`advice`](Error::advice), if the advice names a setting.
+    pub fn hint(&self) -> Option<Hint> {
+        match self.chosen_advice() {
+            Some(Advice::Hint(hint)) => Some(hint),
+            Some(Advice::Text(_)) | None => None,
+        }
+    }
+
+    fn chosen_advice(&self) -> Option<Advice> {
         self.0.advice.or_else(|| self.0.kind.advice())
-    }
-}
-
-impl ErrorKind {
-    /// Whether the same thing may succeed later, without anybody changing anything.
-    pub fn is_temporary(self) -> bool {
-        use ErrorKind::*;
-        matches!(self, RateLimited | Unavailable | Connect | Stalled | Busy)
-    }
-
-    /// Whether an upload that ended so can be taken up where it stopped.
-    pub fn is_resumable(self) -> bool {
-        use ErrorKind::*;
-        self.is_temporary()
-            || matches!(self, Cancelled | NotAuthorized | Untrusted | Journal | SourceUnreadable)
-            || matches!(self, MalformedAnswer | WrongProtocol | Internal)
-    }
-
-    /// A stable name, for logs and machine-readable output: `rate_limited`.
-    pub fn name(self) -> &'static str {
-        match self {
-            ErrorKind::InvalidInput => "invalid_input",
-            ErrorKind::NoSuchFile => "no_such_file",
-            ErrorKind::SourceUnreadable => "source_unreadable",
-            ErrorKind::SourceChanged => "source_changed",
-            ErrorKind::PlanImpossible => "plan_impossible",
-            ErrorKind::NotAuthorized => "not_authorized",
-            ErrorKind::NotFound => "not_found",
-            ErrorKind::AlreadyFilled => "already_filled",
-            ErrorKind::AlreadySent => "already_sent",
-            ErrorKind::Refused => "refused",
-            ErrorKind::RateLimited => "rate_limited",
-            ErrorKind::Unavailable => "unavailable",
-            ErrorKind::Connect => "connect",
-            ErrorKind::Untrusted => "untrusted",
-            ErrorKind::Stalled => "stalled",
-            ErrorKind::MalformedAnswer => "malformed_answer",
-            ErrorKind::WrongProtocol => "wrong_protocol",
-            ErrorKind::Mismatch => "mismatch",
-            ErrorKind::Journal => "journal",
-            ErrorKind::Busy => "busy",
-            ErrorKind::Cancelled => "cancelled",
-            ErrorKind::Internal => "internal",
-        }
-    }
-
-    fn advice(self) -> Option<&'static str> {
-        match self {
-            ErrorKind::NotAuthorized => {
-                Some("check the API key: the sandbox and production have separate keys")
-            }
-            ErrorKind::RateLimited => {
-                Some("wait a minute, or send fewer and larger chunks: every chunk is one request")
-            }
-            ErrorKind::Unavailable => {
-                Some("try again later, and check what stands between here and the service")
-            }
-            ErrorKind::Stalled => Some(
-                "check the network and the endpoint's URL; where the service only needs longer, give it that (--timeout)",
-            ),
-            ErrorKind::Connect => Some("check the endpoint's URL, the network and the name resolution"),
-            ErrorKind::Untrusted => Some(
-                "check the endpoint's URL and the clock, or name the authority that signed its certificate",
-            ),
-            ErrorKind::MalformedAnswer => {
-                Some("check the endpoint's URL: a proxy or another service may be answering")
-            }
-            ErrorKind::WrongProtocol => Some("check the endpoint's scheme, host and port"),
-            ErrorKind::SourceChanged => {
-                Some("send the file again, to a new video, once nothing writes to it")
-            }
-            ErrorKind::Internal => Some("this is a defect: please report it with this message"),
-            _ => None,
-        }
-    }
-}
-
-/// The reason in words, to stand behind `could not send the chunk:`.
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ErrorKind::InvalidInput => "a value cannot be used",
-            ErrorKind::NoSuchFile => "there is no such file",
-            ErrorKind::SourceUnreadable => "the file cannot be read",
-            ErrorKind::SourceChanged => "the file changed while it was being sent",
-            ErrorKind::PlanImpossible => "it is outside the limits of the protocol",
-            ErrorKind::NotAuthorized => "the service refused the credentials",
-            ErrorKind::NotFound => "the service knows no such thing",
-            ErrorKind::AlreadyFilled => "the video has a source already",
-            ErrorKind::AlreadySent => "the service holds this chunk already",
-            ErrorKind::Refused => "the service refused the request",
-            ErrorKind::RateLimited => "the service asks for fewer requests a minute",
-            ErrorKind::Unavailable => "the service did not answer as it should",
-            ErrorKind::Connect => "the service cannot be reached",
-            ErrorKind::Untrusted => "the service's certificate is not trusted",
-            ErrorKind::Stalled => "nothing moved for too long",
-            ErrorKind::MalformedAnswer => "the answer is not one of this protocol",
-            ErrorKind::WrongProtocol => "what answers there does not speak HTTP",
-            ErrorKind::Mismatch => "the service does not hold what was sent",
-            ErrorKind::Journal => "the journal cannot be used",
-            ErrorKind::Busy => "somebody else is doing this already",
-            ErrorKind::Cancelled => "it was cancelled",
-            ErrorKind::Internal => "something that cannot happen happened",
-        })
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { kind, doing, reason, refusal, attempts, video_id, .. } = &*self.0;
+        let ErrorData { kind, doing, reason, refusal, attempts, video_id, .. } = &*self.0;
         write!(f, "could not {}: ", OneLine(doing))?;
         match (reason, refusal) {
             (Some(reason), _) => OneLine(reason).fmt(f)?,
@@ -415,37 +265,6 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-impl Refusal {
-    /// Whether the answer names no problem of the service: a page, a redirect, a document of another program.
-    fn is_from_intermediary(&self) -> bool {
-        self.slug.is_none() && self.problems.iter().all(|problem| problem.slug.is_none())
-    }
-
-    fn texts(&mut self) -> Box<dyn Iterator<Item = &mut String> + '_> {
-        let own = [&mut self.slug, &mut self.title, &mut self.detail, &mut self.name];
-        Box::new(own.into_iter().flatten().chain(self.problems.iter_mut().flat_map(Refusal::texts)))
-    }
-}
-
-/// One line: `the service answered 400 invalid-attribute on "language": The title. The detail`.
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the service answered {}", self.status)?;
-        if let Some(slug) = &self.slug {
-            write!(f, " {}", OneLine(slug))?;
-        }
-        if let Some(name) = &self.name {
-            write!(f, " on \"{}\"", OneLine(name))?;
-        }
-        let mut before = ": ";
-        for text in [&self.title, &self.detail].into_iter().flatten() {
-            write!(f, "{before}{}", OneLine(text))?;
-            before = " ";
-        }
-        Ok(())
     }
 }
 
@@ -472,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_one_line_that_names_the_operation_and_the_reason() {
+    fn the_text_is_one_line_with_the_operation_and_the_reason() {
         let error = Error::new(ErrorKind::Connect, "create the video")
             .with_source(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(error.to_string(), "could not create the video: the service cannot be reached");
@@ -495,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_was_not_filled_is_named_once() {
+    fn the_video_id_is_written_once() {
         let error = Error::new(ErrorKind::Stalled, "send chunk 3 of 9").with_video_id("vi1");
         assert_eq!(error.video_id(), Some("vi1"));
         assert!(error.to_string().ends_with("too long (video vi1)"));
@@ -504,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_came_back_is_blotted_out() {
+    fn a_secret_in_a_refusal_is_masked() {
         let error = Error::new(ErrorKind::Refused, "upload")
             .with_refusal(refusal())
             .because("not with secret")
@@ -515,14 +334,27 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_cannot_be_is_an_error_of_its_own_kind_with_the_reason_as_its_source() {
+    fn a_plan_error_keeps_its_reason_as_the_source() {
         let error = Error::from(PlanError::Empty);
         assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::PlanImpossible, false));
         assert_eq!(error.source().unwrap().to_string(), PlanError::Empty.to_string());
     }
 
     #[test]
-    fn what_may_pass_by_itself_is_temporary() {
+    fn advice_names_a_setting_through_a_hint_and_replaces_that_of_the_kind() {
+        let error = Error::new(ErrorKind::Stalled, "x");
+        assert_eq!(
+            (error.hint(), error.advice()),
+            (Some(Hint::LongerTimeout), Some(Hint::LongerTimeout.text()))
+        );
+        let error = error.with_hint(Hint::SmallerChunks);
+        assert_eq!(error.hint(), Some(Hint::SmallerChunks));
+        let error = error.with_advice("wait");
+        assert_eq!((error.hint(), error.advice()), (None, Some("wait")));
+    }
+
+    #[test]
+    fn rate_limits_are_temporary_and_refused_credentials_are_not() {
         assert!(
             Error::new(ErrorKind::RateLimited, "x").with_retry_after(Duration::from_secs(7)).is_temporary()
         );
@@ -532,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn it_crosses_threads() {
+    fn errors_are_send_and_sync() {
         fn crosses<T: Send + Sync + 'static>() {}
         crosses::<Error>();
     }

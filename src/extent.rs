@@ -1,7 +1,7 @@
-//! A run of bytes: where it starts and how long it is.
+//! A run of bytes: an offset and a length.
 //!
-//! Extents are half-open inside the program. The wire's ranges include their last byte;
-//! [`Extent::last_byte`] is the one place where the two meet.
+//! Extents are half-open. The wire's ranges include their last byte: [`Extent::from_bounds`] and
+//! [`Extent::last_byte`] convert between the two.
 //!
 //! Does not know: files, chunks, HTTP.
 
@@ -9,7 +9,7 @@ use std::fmt;
 
 /// A half-open run of bytes, `offset .. offset + len`.
 ///
-/// Both are counted in bytes and the end never exceeds [`u64::MAX`].
+/// Both are in bytes. The end never exceeds [`u64::MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Extent {
     offset: u64,
@@ -17,19 +17,18 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// The run of `len` bytes that starts at `offset`.
+    /// Creates the run of `len` bytes that starts at `offset`.
     ///
     /// # Panics
-    /// When the end would exceed [`u64::MAX`]. Check what comes from outside with
-    /// [`Extent::from_bounds`].
+    /// If the end would exceed [`u64::MAX`]. For numbers from outside, use [`Extent::from_bounds`].
     pub const fn new(offset: u64, len: u64) -> Extent {
         assert!(offset.checked_add(len).is_some(), "an extent ends within u64");
         Extent { offset, len }
     }
 
-    /// The run from `first_byte` up to and including `last_byte`, as the wire writes it.
+    /// Creates the run from `first_byte` up to and including `last_byte`, as the wire writes it.
     ///
-    /// `None` when `first_byte > last_byte` or when the length does not fit into 64 bits.
+    /// Returns `None` if `first_byte > last_byte` or if the end does not fit into 64 bits.
     pub const fn from_bounds(first_byte: u64, last_byte: u64) -> Option<Extent> {
         match Extent::inclusive_len(first_byte, last_byte) {
             // The end would be 2^64.
@@ -49,27 +48,27 @@ impl Extent {
         }
     }
 
-    /// The first byte.
+    /// Returns the position of the first byte.
     pub const fn offset(self) -> u64 {
         self.offset
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub const fn len(self) -> u64 {
         self.len
     }
 
-    /// Whether there is no byte in it.
+    /// Returns `true` if the extent has no byte.
     pub const fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// One past the last byte.
+    /// Returns the position after the last byte.
     pub const fn end(self) -> u64 {
         self.offset + self.len
     }
 
-    /// The last byte, inclusive as in `Content-Range`; `None` for an empty extent.
+    /// Returns the position of the last byte, as `Content-Range` writes it; `None` for an empty extent.
     pub const fn last_byte(self) -> Option<u64> {
         match self.len {
             0 => None,
@@ -77,31 +76,31 @@ impl Extent {
         }
     }
 
-    /// The first `len` bytes, or all of it when it is shorter.
+    /// Returns the first `len` bytes, or the whole extent if it is shorter.
     pub const fn take(self, len: u64) -> Extent {
         Extent { offset: self.offset, len: if len < self.len { len } else { self.len } }
     }
 
-    /// What is left after the first `len` bytes; empty, at the end, when it is shorter.
+    /// Returns the bytes after the first `len`. If the extent is shorter, the result is empty, at its end.
     pub const fn skip(self, len: u64) -> Extent {
         let skipped = if len < self.len { len } else { self.len };
         Extent { offset: self.offset + skipped, len: self.len - skipped }
     }
 
-    /// Whether the two share a byte.
+    /// Returns `true` if the two extents share a byte.
     pub const fn overlaps(self, other: Extent) -> bool {
         self.offset < other.end() && other.offset < self.end()
     }
 
-    /// Whether every byte of `other` is in it.
+    /// Returns `true` if every byte of `other` is in this extent.
     pub const fn contains(self, other: Extent) -> bool {
         self.offset <= other.offset && other.end() <= self.end()
     }
 
-    /// The smallest extent around it whose bounds are multiples of `alignment`.
+    /// Returns the smallest surrounding extent whose bounds are multiples of `alignment`.
     ///
     /// # Panics
-    /// When `alignment` is zero, or the aligned end exceeds [`u64::MAX`].
+    /// If `alignment` is zero, or the aligned end exceeds [`u64::MAX`].
     pub const fn align_out(self, alignment: u64) -> Extent {
         let offset = self.offset - self.offset % alignment;
         let Some(end) = self.end().checked_next_multiple_of(alignment) else {
@@ -110,10 +109,10 @@ impl Extent {
         Extent { offset, len: end - offset }
     }
 
-    /// It, cut into runs of `block_bytes`, the last one possibly shorter.
+    /// Cuts the extent into runs of `block_bytes`. The last one may be shorter.
     ///
     /// # Panics
-    /// When `block_bytes` is zero.
+    /// If `block_bytes` is zero.
     pub fn blocks(self, block_bytes: u64) -> impl ExactSizeIterator<Item = Extent> + use<> {
         assert!(block_bytes > 0, "a block has at least one byte");
         Blocks { rest: self, block_bytes }
@@ -126,6 +125,7 @@ impl fmt::Debug for Extent {
     }
 }
 
+/// The iterator of [`Extent::blocks`].
 struct Blocks {
     rest: Extent,
     block_bytes: u64,

@@ -1,4 +1,4 @@
-//! The architecture as a test: who may import whom, and where `unsafe` may live.
+//! The architecture as a test: the imports between modules, the homes of `unsafe`, the words of the library.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
     ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),
     ("server/dates.rs", "the dates that the local server tells of its videos"),
 ];
+
+/// The folders whose string literals may still name a flag or a subcommand of the command.
+const NAME_FLAGS: &[&str] = &["server", "engine", "journal"];
 
 #[test]
 fn the_table_has_no_cycles() {
@@ -94,6 +97,85 @@ fn timers_go_by_the_clock_that_never_jumps() {
     }
 }
 
+/// A program that uses the library has flags of its own, or none: `ringlift::Hint` names the setting instead.
+#[test]
+fn the_library_names_no_flag_and_no_subcommand() {
+    for (path, code) in library_files() {
+        let is_allowed = NAME_FLAGS.iter().any(|folder| path.starts_with(folder));
+        for literal in string_literals(&code) {
+            let found = names_flag(literal) || literal.contains("`ringlift ");
+            assert!(is_allowed || !found, "{}: names a flag or a subcommand: {literal}", path.display());
+        }
+    }
+}
+
+#[test]
+fn literals_are_found_between_comments_and_characters() {
+    let code = r##"f('"', "a \" --b", 'x'); // "c"
+        /* "d" */ g(r#"--"e""#, &'a str, b"\\", "");"##;
+    let found: Vec<_> = string_literals(code).collect();
+    assert_eq!(found, [r#"a \" --b"#, "--\"e\"", r"\\", ""]);
+    assert!(names_flag("use --mode") && !names_flag("--{boundary}--\r\n") && !names_flag("a -- b"));
+}
+
+/// Every source file of the library that is not a test, whole but for its unit tests.
+fn library_files() -> impl Iterator<Item = (PathBuf, String)> {
+    let is_library = |path: &Path| !matches!(module_of(path).as_str(), "cli" | "main");
+    let is_test = |path: &Path| path.iter().any(|part| part == "tests.rs" || part == "tests");
+    files().into_iter().filter(move |(path, _)| is_library(path) && !is_test(path))
+}
+
+/// Two hyphens and a lower-case letter, as in `--mode`.
+fn names_flag(literal: &str) -> bool {
+    literal.as_bytes().windows(3).any(|bytes| bytes.starts_with(b"--") && bytes[2].is_ascii_lowercase())
+}
+
+/// The contents of the string literals of `code`, escapes as they are written.
+fn string_literals(code: &str) -> impl Iterator<Item = &str> {
+    let mut rest = code;
+    std::iter::from_fn(move || {
+        loop {
+            let at = rest.find(['"', '\'', '/', 'r'])?;
+            let after_word =
+                rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') && !rest[..at].ends_with('b');
+            rest = &rest[at..];
+            let hashes = rest[1..].len() - rest[1..].trim_start_matches('#').len();
+            if rest.starts_with("//") {
+                rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
+            } else if rest.starts_with("/*") {
+                rest = &rest[rest.find("*/").map_or(rest.len(), |end| end + 2)..];
+            } else if rest.starts_with("'\\") {
+                // An escaped character, which may be a quotation mark.
+                rest = &rest[3 + rest[3..].find('\'').map_or(0, |end| end + 1)..];
+            } else if rest.starts_with("'\"'") {
+                rest = &rest[3..];
+            } else if rest.starts_with('r') && !after_word && rest[1 + hashes..].starts_with('"') {
+                let (body, end) = (&rest[2 + hashes..], format!("\"{}", "#".repeat(hashes)));
+                let len = body.find(&end)?;
+                rest = &body[len + end.len()..];
+                return Some(&body[..len]);
+            } else if rest.starts_with('"') {
+                let body = &rest[1..];
+                let len = literal_len(body)?;
+                rest = &body[len + 1..];
+                return Some(&body[..len]);
+            } else {
+                rest = &rest[1..];
+            }
+        }
+    })
+}
+
+/// The length of a literal up to its closing quotation mark.
+fn literal_len(body: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    body.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    })
+}
+
 /// The module named right after each `crate::`.
 fn crate_imports(code: &str) -> impl Iterator<Item = &str> {
     code.match_indices("crate::")
@@ -128,6 +210,13 @@ fn first_segments(tail: &str) -> Vec<&str> {
 
 /// Every source file, relative to `src/`, without comments and unit tests.
 fn sources() -> Vec<(PathBuf, String)> {
+    let without_comments =
+        |code: String| code.lines().map(|l| l.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+    files().into_iter().map(|(path, code)| (path, without_comments(code))).collect()
+}
+
+/// Every source file, relative to `src/`, without unit tests.
+fn files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
     let mut files = Vec::new();
@@ -138,9 +227,8 @@ fn sources() -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
-                let code = code.lines().map(|l| l.split("//").next().unwrap()).collect::<Vec<_>>();
-                files.push((path.strip_prefix(&root).unwrap().to_owned(), code.join("\n")));
+                let code = text.split("\n#[cfg(test)]\nmod ").next().unwrap().to_owned();
+                files.push((path.strip_prefix(&root).unwrap().to_owned(), code));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The `Authorization` of a request, and its renewal.
+//! The `Authorization` of requests, and its renewal.
 //!
 //! Access tokens live an hour, and each renewal gives a new refresh token, of which only the latest
-//! counts (<https://docs.api.video/reference/disposable-bearer-token-authentication>). Time comes in
-//! as an argument and is monotonic: no jump of the wall clock expires a token.
+//! counts (<https://docs.api.video/reference/disposable-bearer-token-authentication>). The time
+//! is an argument and monotonic: no jump of the wall clock expires a token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,56 +15,35 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::call::{Call, Service};
-use super::lenient::{misshapen_as_default, number};
-use super::{Exchange, Redactor, Secret};
+use super::call::{ApiCall, Service};
+use super::credentials::Credentials;
+use super::de::{default_on_error, number};
+use super::exchange::Exchange;
+use super::redactor::Redactor;
+use super::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What proves that a caller may call.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub enum Credentials {
-    /// Nothing: enough for delegated uploads, which an upload token authorizes.
-    #[default]
-    None,
-    /// An API key, sent with every request (HTTP Basic).
-    ///
-    /// <https://docs.api.video/reference/basic-authentication>
-    ApiKey(Secret),
-    /// An API key, sent once an hour in exchange for an access token (Bearer).
-    ///
-    /// <https://docs.api.video/reference/disposable-bearer-token-authentication>
-    ExchangedApiKey(Secret),
-    /// An access token that somebody else obtained.
-    AccessToken {
-        /// The access token.
-        token: Secret,
-        /// The refresh token that came with it; without it, the access token is used until it is refused.
-        refresh_token: Option<Secret>,
-    },
-}
-
-/// Where the `Authorization` of the next request comes from.
+/// The source of the `Authorization` of requests.
 #[derive(Debug)]
 pub(super) enum Auth {
     /// The same for every request.
     Fixed(Option<HeaderValue>),
     /// An access token.
-    Bearer(Shared),
+    Bearer(SharedBearer),
 }
 
-/// An access token that callers share. Holding the lock is renewing: the others wait for the outcome.
+/// An access token that callers share. A caller holds the lock while it renews, and the others wait.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedBearer {
     bearer: Mutex<Bearer>,
-    /// How many renewals have failed.
+    /// The number of renewals that have failed.
     failures: Arc<AtomicU64>,
 }
 
-impl Shared {
-    /// The token, and the failure of a renewal that ended while its turn was waited for. To renew at once what has
-    /// just failed would be one request for each caller, without the pause that the service may have asked for.
-    async fn turn(&self) -> (MutexGuard<'_, Bearer>, Option<Error>) {
+impl SharedBearer {
+    /// Locks the token. Also returns the failure of a renewal that ended while this caller waited: repeating the
+    /// renewal at once would be one request per caller, without the pause that the service may have asked for.
+    async fn lock(&self) -> (MutexGuard<'_, Bearer>, Option<Error>) {
         let seen = self.failures.load(Ordering::Relaxed);
         let bearer = self.bearer.lock().await;
         let failed_meanwhile = self.failures.load(Ordering::Relaxed) != seen;
@@ -87,10 +66,10 @@ impl Auth {
     }
 
     fn bearer(bearer: Bearer) -> Auth {
-        Auth::Bearer(Shared { failures: bearer.failures.clone(), bearer: Mutex::new(bearer) })
+        Auth::Bearer(SharedBearer { failures: bearer.failures.clone(), bearer: Mutex::new(bearer) })
     }
 
-    /// The `Authorization` for one attempt, renewed when it is due.
+    /// Returns the `Authorization` for one attempt. Renews a token that is due.
     pub(super) async fn authorization<E: Exchange>(
         &self,
         service: &Service<E>,
@@ -99,13 +78,13 @@ impl Auth {
         match self {
             Auth::Fixed(header) => Ok(header.clone()),
             Auth::Bearer(shared) => {
-                let (mut bearer, failed) = shared.turn().await;
+                let (mut bearer, failed) = shared.lock().await;
                 bearer.current(service, failed, now).await.map(Some)
             }
         }
     }
 
-    /// What to use after `used` was refused with 401; `None` when there is nothing else.
+    /// Returns the `Authorization` to use after `used` was refused with 401; `None` if there is no other.
     pub(super) async fn renew_after_401<E: Exchange>(
         &self,
         service: &Service<E>,
@@ -113,8 +92,9 @@ impl Auth {
         now: Instant,
     ) -> Result<Option<HeaderValue>> {
         let Auth::Bearer(shared) = self else { return Ok(None) };
-        let (mut bearer, failed) = shared.turn().await;
+        let (mut bearer, failed) = shared.lock().await;
         match &bearer.access {
+            // Another caller has renewed the token since.
             Some(access) if access.header != used => Ok(Some(access.header.clone())),
             _ if bearer.can_renew() => {
                 let fresh = bearer.renew_unless(failed, service, now).await?;
@@ -125,24 +105,24 @@ impl Auth {
     }
 }
 
-/// An access token and the means to get the next one.
+/// An access token, and the secrets to obtain the next one.
 #[derive(Debug)]
 pub(super) struct Bearer {
-    access: Option<Access>,
+    access: Option<BearerToken>,
     refresh_token: Option<Secret>,
     api_key: Option<Secret>,
-    /// The service refused the means too: asking again would only lock the account.
-    spent: bool,
-    /// Why the last renewal failed, if it did.
-    failure: Option<Failure>,
+    /// `true` once the service refused the secrets too. Another attempt would only lock the account.
+    rejected: bool,
+    /// The failure of the last renewal.
+    failure: Option<FailedRenewal>,
     failures: Arc<AtomicU64>,
 }
 
-/// Why a renewal failed.
+/// The failure of a renewal.
 #[derive(Debug)]
-struct Failure {
+struct FailedRenewal {
     error: Error,
-    /// When the next one may be made, as the service asked.
+    /// The earliest time of the next renewal, if the service asked for a wait.
     until: Option<Instant>,
 }
 
@@ -152,12 +132,12 @@ impl Bearer {
     }
 
     fn from_token(token: &Secret, refresh_token: Option<Secret>) -> Bearer {
-        let access = bearer(token).map(|header| Access { header, life: None });
+        let access = bearer(token).map(|header| BearerToken { header, life: None });
         Bearer::new(access, refresh_token, None)
     }
 
-    fn new(access: Option<Access>, refresh_token: Option<Secret>, api_key: Option<Secret>) -> Bearer {
-        Bearer { access, refresh_token, api_key, spent: false, failure: None, failures: Arc::default() }
+    fn new(access: Option<BearerToken>, refresh_token: Option<Secret>, api_key: Option<Secret>) -> Bearer {
+        Bearer { access, refresh_token, api_key, rejected: false, failure: None, failures: Arc::default() }
     }
 
     async fn current<E: Exchange>(
@@ -171,16 +151,16 @@ impl Bearer {
         }
         let renewed = self.renew_unless(failed, service, now).await;
         match self.access.as_mut().filter(|access| access.is_alive(now)) {
-            Some(access) if renewed.is_err() => Ok(access.put_off_renewal(now)),
+            Some(access) if renewed.is_err() => Ok(access.postpone_renewal(now)),
             _ => renewed,
         }
     }
 
     fn can_renew(&self) -> bool {
-        !self.spent && (self.refresh_token.is_some() || self.api_key.is_some())
+        !self.rejected && (self.refresh_token.is_some() || self.api_key.is_some())
     }
 
-    /// Renews, unless a renewal has just `failed` or the service asked to wait.
+    /// Renews the token, unless a renewal has just `failed` or the service asked for a wait.
     async fn renew_unless<E: Exchange>(
         &mut self,
         failed: Option<Error>,
@@ -191,7 +171,7 @@ impl Bearer {
             return Err(error);
         }
         let renewed = self.renew(service, now).await;
-        self.failure = renewed.as_ref().err().map(|error| Failure {
+        self.failure = renewed.as_ref().err().map(|error| FailedRenewal {
             error: error.shared(),
             until: error.retry_after().and_then(|wait| now.checked_add(wait)),
         });
@@ -201,28 +181,29 @@ impl Bearer {
         renewed
     }
 
-    /// The last failure again, before the time that the service asked to wait is over.
+    /// Returns the last failure while the wait that the service asked for has not ended.
     fn too_early(&self, now: Instant) -> Option<Error> {
-        let Failure { error, until } = self.failure.as_ref()?;
+        let FailedRenewal { error, until } = self.failure.as_ref()?;
         let left = until.filter(|until| now < *until)? - now;
         Some(error.shared().with_retry_after(left))
     }
 
     async fn renew<E: Exchange>(&mut self, service: &Service<E>, now: Instant) -> Result<HeaderValue> {
         if !self.can_renew() {
-            return Err(no_means());
+            return Err(no_credentials());
         }
         if let Some(refresh_token) = self.refresh_token.clone() {
             let granted = grant(service, "/auth/refresh", "refreshToken", &refresh_token).await;
             match granted {
                 Ok(grant) => return self.accept(grant, service.redactor(), now),
+                // A refresh token is valid once. If it is lost, the API key obtains a new pair.
                 Err(refused) if !refused.is_temporary() && self.api_key.is_some() => {
                     self.refresh_token = None
                 }
                 Err(error) => return Err(self.note(error)),
             }
         }
-        let Some(api_key) = self.api_key.clone() else { return Err(no_means()) };
+        let Some(api_key) = self.api_key.clone() else { return Err(no_credentials()) };
         match grant(service, "/auth/api-key", "apiKey", &api_key).await {
             Ok(grant) => self.accept(grant, service.redactor(), now),
             Err(error) => Err(self.note(error)),
@@ -235,41 +216,44 @@ impl Bearer {
         let header =
             bearer(&grant.access_token).ok_or_else(|| Error::new(ErrorKind::MalformedAnswer, DOING))?;
         self.refresh_token = grant.refresh_token.or(self.refresh_token.take());
-        self.access =
-            Some(Access { header: header.clone(), life: grant.expires_in.and_then(|s| Life::new(s, now)) });
+        self.access = Some(BearerToken {
+            header: header.clone(),
+            life: grant.expires_in.and_then(|s| Lifetime::new(s, now)),
+        });
         Ok(header)
     }
 
     fn note(&mut self, error: Error) -> Error {
-        self.spent |= error.kind() == ErrorKind::NotAuthorized;
+        self.rejected |= error.kind() == ErrorKind::NotAuthorized;
         error
     }
 }
 
-/// An access token, as the header that carries it.
+/// An access token as a header value.
 #[derive(Debug)]
-struct Access {
+struct BearerToken {
     header: HeaderValue,
-    /// `None` when nobody said how long it lives: it is used until it is refused.
-    life: Option<Life>,
+    /// `None` if the lifetime is unknown: the token is used until the service refuses it.
+    life: Option<Lifetime>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Life {
+struct Lifetime {
     renew_at: Instant,
     ends_at: Instant,
 }
 
-impl Life {
-    /// `None` for a life without a second or beyond the clock.
-    fn new(seconds: u64, now: Instant) -> Option<Life> {
+impl Lifetime {
+    /// Returns `None` for a lifetime of zero seconds, or one that ends beyond the clock's range.
+    fn new(seconds: u64, now: Instant) -> Option<Lifetime> {
         let life = Duration::from_secs(seconds);
         let ends_at = now.checked_add(life).filter(|_| seconds > 0)?;
-        Some(Life { renew_at: now + life / 5 * 4, ends_at })
+        // 80 % leaves time for several attempts at renewal before the token expires.
+        Some(Lifetime { renew_at: now + life / 5 * 4, ends_at })
     }
 }
 
-impl Access {
+impl BearerToken {
     fn is_due(&self, now: Instant) -> bool {
         self.life.is_some_and(|life| life.renew_at <= now)
     }
@@ -278,8 +262,8 @@ impl Access {
         self.life.is_none_or(|life| now < life.ends_at)
     }
 
-    /// Goes on with this token for a while; the service may be back by then.
-    fn put_off_renewal(&mut self, now: Instant) -> HeaderValue {
+    /// Postpones the renewal of a token that is still valid; the service may have recovered by then.
+    fn postpone_renewal(&mut self, now: Instant) -> HeaderValue {
         if let Some(life) = &mut self.life {
             life.renew_at = now + RENEWAL_PAUSE;
         }
@@ -287,11 +271,11 @@ impl Access {
     }
 }
 
-/// The answer of both calls; unlike the rest of the API, its keys are in snake case.
+/// The answer of both calls. Unlike the rest of the API, its keys are in snake case.
 #[derive(Deserialize)]
 struct Grant {
     access_token: Secret,
-    #[serde(default, deserialize_with = "misshapen_as_default")]
+    #[serde(default, deserialize_with = "default_on_error")]
     refresh_token: Option<Secret>,
     #[serde(default, deserialize_with = "number")]
     expires_in: Option<u64>,
@@ -299,11 +283,11 @@ struct Grant {
 
 async fn grant<E: Exchange>(service: &Service<E>, path: &str, key: &str, secret: &Secret) -> Result<Grant> {
     let call =
-        Call::new(DOING, Method::POST, path).carrying(secret).json(&json!({ key: secret.reveal() }))?;
+        ApiCall::new(DOING, Method::POST, path).carrying(secret).json(&json!({ key: secret.reveal() }))?;
     call.read_secret(&service.send(&call, None).await?)
 }
 
-/// The key is the user name, and the password is empty.
+/// Returns `Basic` credentials: the key is the user name, and the password is empty.
 fn basic(key: &Secret) -> Option<HeaderValue> {
     sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{}:", key.reveal()))))
 }
@@ -312,21 +296,21 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
     if token.reveal().is_empty() { None } else { sensitive(&format!("Bearer {}", token.reveal())) }
 }
 
-/// `None` for what no header can carry.
+/// Returns a header value that is not logged; `None` for characters that no header can carry.
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(text).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
 
-fn no_means() -> Error {
+fn no_credentials() -> Error {
     Error::new(ErrorKind::NotAuthorized, DOING)
         .because("there is no valid access token, and nothing to obtain one with")
 }
 
 const DOING: &str = "obtain an access token";
 
-/// Between two attempts to renew a token that is still alive.
+/// The pause between two attempts to renew a token that is still valid.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -335,10 +319,10 @@ mod tests {
     use http::Response;
 
     use super::*;
-    use crate::api::scripted::{Scripted, says, start};
+    use crate::api::scripted::{ScriptedServer, response, start};
 
     fn granted(access: &str, refresh: &str) -> Response<Bytes> {
-        says(
+        response(
             200,
             json!({
                 "token_type": "Bearer", "expires_in": 3600, "access_token": access, "refresh_token": refresh,
@@ -348,7 +332,7 @@ mod tests {
 
     fn refuses() -> Response<Bytes> {
         let page = "https://docs.api.video/reference/authentication-invalid-user-credentials";
-        says(400, json!({"type": page, "title": "Invalid", "name": "", "status": 400}))
+        response(400, json!({"type": page, "title": "Invalid", "name": "", "status": 400}))
     }
 
     fn key() -> Secret {
@@ -372,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_api_key_is_a_user_name_without_a_password() {
-        let service = Scripted::new([]).await;
+        let service = ScriptedServer::new([]).await;
         let api = service.api(Credentials::ApiKey(Secret::new("key")));
         let header = api.authorization(start()).await.unwrap().unwrap();
         assert_eq!(header, "Basic a2V5Og==");
@@ -385,7 +369,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_exchanged_once_and_its_token_renewed_at_four_fifths_of_its_life() {
-        let service = Scripted::new([granted("a1", "r1"), granted("a2", "r2"), granted("a3", "r3")]).await;
+        let service =
+            ScriptedServer::new([granted("a1", "r1"), granted("a2", "r2"), granted("a3", "r3")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         for (seconds, token) in [(0, "a1"), (2879, "a1"), (2880, "a2"), (2880 + 2879, "a2"), (9000, "a3")] {
             let header = api.authorization(after(seconds)).await.unwrap();
@@ -401,7 +386,7 @@ mod tests {
 
     #[tokio::test]
     async fn callers_that_wait_share_one_renewal() {
-        let service = Scripted::new([granted("a1", "r1"), granted("a2", "r2")]).await;
+        let service = ScriptedServer::new([granted("a1", "r1"), granted("a2", "r2")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         let (a, b, c) =
             tokio::join!(api.authorization(start()), api.authorization(start()), api.authorization(start()));
@@ -414,9 +399,9 @@ mod tests {
 
     #[tokio::test]
     async fn callers_that_wait_share_a_failure_as_they_share_a_success() {
-        let mut busy = says(429, "");
+        let mut busy = response(429, "");
         busy.headers_mut().insert("retry-after", "7".parse().unwrap());
-        let service = Scripted::new([busy, granted("a1", "r1")]).await;
+        let service = ScriptedServer::new([busy, granted("a1", "r1")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         let (a, b, c) =
             tokio::join!(api.authorization(start()), api.authorization(start()), api.authorization(start()));
@@ -434,8 +419,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_after_a_failure_without_a_wait_asks_anew() {
-        let service = Scripted::new([says(503, ""), granted("a1", "r1")]).await;
+    async fn a_caller_after_a_failure_without_a_wait_tries_again() {
+        let service = ScriptedServer::new([response(503, ""), granted("a1", "r1")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         assert!(api.authorization(start()).await.is_err());
         assert_eq!(shown(api.authorization(start()).await.unwrap()), "Bearer a1");
@@ -443,7 +428,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_refresh_token_falls_back_to_the_key() {
-        let service = Scripted::new([granted("a1", "r1"), refuses(), granted("a2", "r2")]).await;
+        let service = ScriptedServer::new([granted("a1", "r1"), refuses(), granted("a2", "r2")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         api.authorization(start()).await.unwrap();
         assert_eq!(shown(api.authorization(after(3000)).await.unwrap()), "Bearer a2");
@@ -451,9 +436,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_is_alive_outlasts_a_renewal_that_fails() {
-        let service =
-            Scripted::new([granted("a1", "r1"), says(503, ""), says(503, ""), granted("a2", "r2")]).await;
+    async fn a_valid_token_outlasts_a_renewal_that_fails() {
+        let service = ScriptedServer::new([
+            granted("a1", "r1"),
+            response(503, ""),
+            response(503, ""),
+            granted("a2", "r2"),
+        ])
+        .await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         for (seconds, token) in [(0, "a1"), (2880, "a1"), (2889, "a1"), (2890, "a1"), (2900, "a2")] {
             assert_eq!(shown(api.authorization(after(seconds)).await.unwrap()), format!("Bearer {token}"));
@@ -462,8 +452,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_is_dead_does_not() {
-        let service = Scripted::new([granted("a1", "r1"), says(503, "")]).await;
+    async fn an_expired_token_does_not_outlast_a_failed_renewal() {
+        let service = ScriptedServer::new([granted("a1", "r1"), response(503, "")]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         api.authorization(start()).await.unwrap();
         let error = api.authorization(after(3600)).await.unwrap_err();
@@ -472,7 +462,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_key_is_not_offered_twice() {
-        let service = Scripted::new([refuses()]).await;
+        let service = ScriptedServer::new([refuses()]).await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
         for _ in 0..2 {
             let error = api.authorization(start()).await.unwrap_err();
@@ -483,7 +473,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_given_token_is_used_until_it_is_refused_and_its_refresh_token_once() {
-        let service = Scripted::new([granted("a1", "r1")]).await;
+        let service = ScriptedServer::new([granted("a1", "r1")]).await;
         let api = service.api(given(Some("r0")));
         let header = api.authorization(after(100_000)).await.unwrap().unwrap();
         assert_eq!(header, "Bearer given");
@@ -497,17 +487,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_token_again_is_no_renewal() {
-        let service = Scripted::new([granted("given", "r1")]).await;
+        let service = ScriptedServer::new([granted("given", "r1")]).await;
         let api = service.api(given(Some("r0")));
         let header = api.authorization(start()).await.unwrap().unwrap();
         assert_eq!(api.renew_after_401(&header, start()).await.unwrap(), None);
     }
 
     #[tokio::test]
-    async fn a_life_that_makes_no_sense_lasts_until_a_401() {
+    async fn a_token_with_an_invalid_lifetime_is_used_until_a_401() {
         for life in [json!(null), json!(0), json!(-5), json!("soon"), json!(u64::MAX)] {
             let grant = json!({"access_token": "a1", "expires_in": life});
-            let service = Scripted::new([says(200, grant)]).await;
+            let service = ScriptedServer::new([response(200, grant)]).await;
             let api = service.api(Credentials::ExchangedApiKey(key()));
             for seconds in [0, 100_000] {
                 assert_eq!(shown(api.authorization(after(seconds)).await.unwrap()), "Bearer a1", "{life}");
@@ -519,11 +509,11 @@ mod tests {
     async fn a_granted_token_that_comes_back_is_hidden_everywhere() {
         let echo = json!({"title": "no access-t0ken here", "detail": "nor access%2Dt0ken or refresh-t0ken"});
         let unread = json!({"videoId": ["access-t0ken"], "x": "refresh-t0ken"});
-        let service = Scripted::new([
+        let service = ScriptedServer::new([
             granted("access-t0ken", "refresh-t0ken"),
-            says(400, echo),
-            says(200, unread),
-            says(200, json!({"videoId": 5, "access-t0ken": 1})),
+            response(400, echo),
+            response(200, unread),
+            response(200, json!({"videoId": 5, "access-t0ken": 1})),
         ])
         .await;
         let api = service.api(Credentials::ExchangedApiKey(key()));
@@ -542,9 +532,9 @@ mod tests {
     #[tokio::test]
     async fn no_secret_is_ever_shown() {
         let echo = "you sent key-123456, did you not";
-        let service = Scripted::new([
-            says(400, json!({"title": echo, "problems": [{"detail": echo}]})),
-            says(200, json!({"access_token": ["secret-token"], "refresh_token": "secret-refresh"})),
+        let service = ScriptedServer::new([
+            response(400, json!({"title": echo, "problems": [{"detail": echo}]})),
+            response(200, json!({"access_token": ["secret-token"], "refresh_token": "secret-refresh"})),
             granted("secret-token", "secret-refresh"),
         ])
         .await;

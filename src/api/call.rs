@@ -5,14 +5,17 @@ use http::{HeaderValue, Method, Request, Response, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::lenient;
+use super::de;
+use super::exchange::Exchange;
+use super::origin::Origin;
 use super::problem::{malformed, refused};
-use super::{Exchange, Origin, Redactor, Secret};
+use super::redactor::Redactor;
+use super::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A JSON request, all but its `Authorization`.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct ApiCall {
     doing: String,
     method: Method,
     path: String,
@@ -20,39 +23,39 @@ pub(super) struct Call {
     secret: Option<Secret>,
 }
 
-impl Call {
-    /// A request without a body to `path`, a path and a query, to do what `doing` says.
-    pub(super) fn new(doing: impl Into<String>, method: Method, path: impl Into<String>) -> Call {
-        Call { doing: doing.into(), method, path: path.into(), body: None, secret: None }
+impl ApiCall {
+    /// Creates a request without a body. `path` is a path and a query; `doing` names the operation in the infinitive.
+    pub(super) fn new(doing: impl Into<String>, method: Method, path: impl Into<String>) -> ApiCall {
+        ApiCall { doing: doing.into(), method, path: path.into(), body: None, secret: None }
     }
 
-    /// Gives it a JSON body.
-    pub(super) fn json(self, body: &impl Serialize) -> Result<Call> {
+    /// Sets a JSON body.
+    pub(super) fn json(self, body: &impl Serialize) -> Result<ApiCall> {
         match serde_json::to_vec(body) {
-            Ok(json) => Ok(Call { body: Some(json.into()), ..self }),
+            Ok(json) => Ok(ApiCall { body: Some(json.into()), ..self }),
             Err(cause) => Err(Error::new(ErrorKind::InvalidInput, self.doing).with_source(cause)),
         }
     }
 
-    /// Names the secret in its path or body, so that no error repeats it.
-    pub(super) fn carrying(self, secret: &Secret) -> Call {
-        Call { secret: Some(secret.clone()), ..self }
+    /// Sets the secret in the path or body, so that no error repeats it.
+    pub(super) fn carrying(self, secret: &Secret) -> ApiCall {
+        ApiCall { secret: Some(secret.clone()), ..self }
     }
 
     /// Reads the JSON of a 2xx.
     pub(super) fn read<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
-        lenient::read(answer.body()).map_err(|cause| {
+        de::read(answer.body()).map_err(|cause| {
             let redactor = redactor_of(answer);
             redactor.clean(malformed(&self.doing, answer, &redactor).with_source(cause))
         })
     }
 
-    /// Reads the JSON of a 2xx that holds a secret: no error shows any of it.
+    /// Reads the JSON of a 2xx that holds a secret. An error shows no part of the answer.
     pub(super) fn read_secret<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
-        lenient::read(answer.body()).map_err(|_| self.malformed())
+        de::read(answer.body()).map_err(|_| self.malformed())
     }
 
-    /// The error for a 2xx that says something else than the protocol.
+    /// Returns the error for a 2xx that does not follow the protocol.
     pub(super) fn malformed(&self) -> Error {
         Error::new(ErrorKind::MalformedAnswer, &self.doing)
     }
@@ -73,12 +76,12 @@ impl Call {
     }
 }
 
-/// The secrets that an answer may repeat, which stand beside it until it is read.
+/// Returns the secrets that an answer may repeat. [`Service::send`] attaches them to the answer.
 pub(super) fn redactor_of(answer: &Response<Bytes>) -> Redactor {
     answer.extensions().get().cloned().unwrap_or_default()
 }
 
-/// The service, as far as one request goes.
+/// The service as a target of single requests.
 #[derive(Debug)]
 pub(super) struct Service<E> {
     exchange: E,
@@ -102,7 +105,7 @@ impl<E: Exchange> Service<E> {
     /// Makes one attempt at `call`. An answer that is not 2xx is an error.
     pub(super) async fn send(
         &self,
-        call: &Call,
+        call: &ApiCall,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response<Bytes>> {
         let request = call.request(&self.origin, authorization)?;

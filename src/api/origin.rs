@@ -1,11 +1,11 @@
-//! The headers that every request carries: `User-Agent`, `Accept-Encoding` and `AV-Origin-*`.
+//! The headers of every request: `User-Agent`, `Accept-Encoding` and `AV-Origin-*`.
 
 use http::header::{ACCEPT_ENCODING, USER_AGENT};
 use http::{HeaderName, HeaderValue};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Who is calling, besides ringlift itself.
+/// The application and library that use ringlift, for the service's statistics.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     app: Option<HeaderValue>,
@@ -13,12 +13,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Nobody but ringlift.
+    /// Names no application and no library.
     pub fn new() -> Origin {
         Origin::default()
     }
 
-    /// Names the application that calls (`AV-Origin-App`).
+    /// Sets the application (`AV-Origin-App`).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] unless `name` is 1 to 50 of `A-Z a-z 0-9 _ -` and `version` is
@@ -28,16 +28,16 @@ impl Origin {
         Ok(self)
     }
 
-    /// Names the library that calls (`AV-Origin-Sdk`).
+    /// Sets the library (`AV-Origin-Sdk`).
     ///
     /// # Errors
-    /// As for [`Origin::app`].
+    /// The same as those of [`Origin::app`].
     pub fn sdk(mut self, name: &str, version: &str) -> Result<Origin> {
         self.sdk = Some(named(name, version, "name the library")?);
         Ok(self)
     }
 
-    /// The headers that every request to the service carries.
+    /// Returns the headers of every request to the service.
     ///
     /// Firewalls refuse requests without `User-Agent` (RFC 9110, section 10.1.5). Without `Accept-Encoding` a
     /// server may compress its answer (section 12.5.3), which this crate does not read.
@@ -60,13 +60,13 @@ fn named(name: &str, version: &str, doing: &str) -> Result<HeaderValue> {
     HeaderValue::try_from(format!("{name}:{version}")).map_err(|cause| invalid("").with_source(cause))
 }
 
-/// `^[\w-]{1,50}$`
+/// Matches `^[\w-]{1,50}$`.
 fn is_name(name: &str) -> bool {
     (1..=50).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// `^\d{1,3}(\.\d{1,3}(\.\d{1,3})?)?$`
+/// Matches `^\d{1,3}(\.\d{1,3}(\.\d{1,3})?)?$`.
 fn is_version(version: &str) -> bool {
     let is_number =
         |digits: &str| (1..=3).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ringlift_names_itself_and_whoever_calls_it() {
+    fn requests_name_ringlift_and_its_caller() {
         let origin = Origin::new().app("my_App-1", "1.20.3").unwrap().sdk("x", "7").unwrap();
         let headers: Vec<String> =
             origin.headers().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();

@@ -1,28 +1,28 @@
-//! Lists come in pages.
+//! Pages of lists.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::lenient::{items, number, object, shown};
+use super::de::{items, number, object, shown};
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Page<T> {
-    /// The items of this page, those that could be read.
+    /// The items of this page that could be read.
     pub data: Vec<T>,
-    /// Which page of how many it is.
+    /// The position of this page in the list.
     pub pagination: Pagination,
-    /// How many items of this page could not be read.
+    /// The number of items of this page that could not be read.
     #[serde(skip_serializing_if = "is_zero")]
     pub unreadable: u64,
 }
 
-/// Each item is read by itself: one that is odd does not hide the others.
+/// Reads each item by itself, so that an unreadable one does not hide the others.
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Page<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Page<T>, D::Error> {
-        let Raw { data, pagination } = Raw::deserialize(deserializer)?;
+        let RawPage { data, pagination } = RawPage::deserialize(deserializer)?;
         let wrong = format!("data is {}, not a list", shown(&data));
         let listed = items(data).ok_or_else(|| D::Error::custom(wrong))?;
         let all = listed.len();
@@ -33,7 +33,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Page<T> {
 }
 
 #[derive(Deserialize)]
-struct Raw {
+struct RawPage {
     data: Value,
     #[serde(default, deserialize_with = "object")]
     pagination: Option<Pagination>,
@@ -43,7 +43,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Which page of how many. Pages are counted from 1.
+/// The position of a page in a list. Pages are counted from 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -51,33 +51,33 @@ pub struct Pagination {
     /// The number of this page.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub current_page: Option<u64>,
-    /// How many items this page has.
+    /// The number of items of this page.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub current_page_items: Option<u64>,
-    /// How many items a page has at most.
+    /// The most items of a page.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub page_size: Option<u64>,
-    /// How many pages there are.
+    /// The number of pages.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub pages_total: Option<u64>,
-    /// How many items there are on all pages.
+    /// The number of items on all pages.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub items_total: Option<u64>,
     /// The addresses of other pages.
     #[serde(default, deserialize_with = "links", skip_serializing_if = "Vec::is_empty")]
-    pub links: Vec<Link>,
+    pub links: Vec<PageLink>,
 }
 
 /// The address of another page, relative or absolute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct PageLink {
     /// `self`, `first`, `previous`, `next` or `last`.
     pub rel: String,
     /// The address.
     pub uri: String,
 }
 
-/// Which end of a list comes first.
+/// The order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SortOrder {
@@ -88,9 +88,10 @@ pub enum SortOrder {
 }
 
 impl<T> Page<T> {
-    /// The number of the page after this one; `None` on the last, or when the service does not tell.
+    /// Returns the number of the next page; `None` on the last page, or if the answer does not give it.
     ///
-    /// It follows from the number of pages, else from the link to the next page, else from the number of items.
+    /// The number follows from the number of pages, else from the link to the next page, else from the number of
+    /// items.
     pub fn next_page(&self) -> Option<u64> {
         let Pagination { current_page, pages_total, page_size, items_total, links, .. } = &self.pagination;
         let linked = links.iter().find(|link| link.rel.eq_ignore_ascii_case("next"));
@@ -108,8 +109,8 @@ impl<T> Page<T> {
         }
     }
 
-    /// Adds what was asked for where the service does not repeat it.
-    pub(super) fn asked(mut self, page: Option<u64>, size: Option<u64>) -> Page<T> {
+    /// Fills in the requested page and page size if the service does not repeat them.
+    pub(super) fn with_request(mut self, page: Option<u64>, size: Option<u64>) -> Page<T> {
         let Pagination { current_page, page_size, .. } = &mut self.pagination;
         current_page.get_or_insert(page.unwrap_or(1));
         page_size.get_or_insert(size.unwrap_or(DEFAULT_PAGE_SIZE));
@@ -117,7 +118,7 @@ impl<T> Page<T> {
     }
 }
 
-impl Link {
+impl PageLink {
     /// The page that it leads to.
     fn page(&self) -> Option<u64> {
         let (_, query) = self.uri.split_once('?')?;
@@ -127,21 +128,21 @@ impl Link {
 }
 
 /// A list of links, one link alone, or an object of addresses by what they lead to.
-fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Link>, D::Error> {
+fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PageLink>, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    let link = |value: Value| serde_json::from_value::<Link>(value).ok();
+    let link = |value: Value| serde_json::from_value::<PageLink>(value).ok();
     Ok(match value {
         Value::Object(ref map) if map.contains_key("rel") => link(value).into_iter().collect(),
         Value::Object(map) => {
             let linked = map.into_iter().filter_map(|(rel, uri)| Some((rel, uri.as_str()?.to_owned())));
-            linked.map(|(rel, uri)| Link { rel, uri }).collect()
+            linked.map(|(rel, uri)| PageLink { rel, uri }).collect()
         }
         list => items(list).into_iter().flatten().filter_map(link).collect(),
     })
 }
 
 impl SortOrder {
-    /// As the query string says it.
+    /// Returns the name in the query string.
     pub(super) fn name(self) -> &'static str {
         match self {
             SortOrder::Asc => "asc",
@@ -150,7 +151,7 @@ impl SortOrder {
     }
 }
 
-/// What a page has when no size was asked for (`GET /videos`, `pageSize`).
+/// The service's default page size (`GET /videos`, `pageSize`).
 const DEFAULT_PAGE_SIZE: u64 = 25;
 
 #[cfg(test)]
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_knows_whether_another_one_follows() {
+    fn the_next_page_follows_from_the_number_of_pages() {
         let page = |current: u64, total: u64| -> Page<String> {
             from_value(json!({"data": ["a"], "pagination": {
                 "currentPage": current, "currentPageItems": 1, "pageSize": 25, "pagesTotal": total,
@@ -182,10 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_be_texts_and_each_hint_of_a_further_page_will_do() {
+    fn the_next_page_follows_from_any_of_the_three_sources() {
         let next = |pagination| {
             let page: Page<String> = from_value(json!({"data": ["a"], "pagination": pagination})).unwrap();
-            page.asked(Some(2), Some(10)).next_page()
+            page.with_request(Some(2), Some(10)).next_page()
         };
         let link = |rel, uri| json!({"links": [{"rel": "self"}, 5, {"rel": rel, "uri": uri}]});
         for (pagination, page) in [
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_item_does_not_hide_the_others() {
+    fn an_unreadable_item_does_not_hide_the_others() {
         let odd = json!({"data": ["a", 5, {}, "b", null]});
         let page: Page<String> = from_value(odd).unwrap();
         assert_eq!((page.data.as_slice(), page.unreadable), (&["a".to_owned(), "b".to_owned()][..], 3));

@@ -1,22 +1,24 @@
-//! From an answer that is no success to an [`Error`].
+//! Conversion of an unsuccessful answer to an [`Error`].
 
 use bytes::Bytes;
 use http::{Response, header};
 use serde_json::{Map, Value};
 
-use super::advice::{Words, by_status, known};
+use super::advice::{Explanation, by_status};
+use super::de;
+use super::known_problems::known;
 use super::rate::RateLimit;
-use super::{Redactor, lenient};
+use super::redactor::Redactor;
 use crate::error::{Error, ErrorKind, OneLine, Refusal};
 
-/// What an answer that is not 2xx means, while doing what `doing` says in the infinitive.
+/// Returns the error for an answer that is not 2xx. `doing` names the operation in the infinitive.
 ///
-/// Reads a problem document of whatever content type. Of any other body the beginning is kept,
-/// without control characters. What `redactor` knows is in none of the texts.
+/// Reads a problem document of any content type. Of any other body, keeps the beginning without control
+/// characters. No text holds a secret of `redactor`.
 pub fn refused(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Error {
-    let refusal = Reading { answer, redactor }.refusal();
-    let Words { meaning, advice } = words(&refusal);
-    let error = Error::new(kind(&refusal), doing).with_meaning(meaning).with_advice(advice);
+    let refusal = ErrorBody { answer, redactor }.refusal();
+    let Explanation { meaning, advice } = explain(&refusal);
+    let error = Error::new(kind(&refusal), doing).with_meaning(meaning).advised(advice);
     let error = match RateLimit::from_headers(answer.headers()).asked_wait(answer.status()) {
         Some(retry_after) => error.with_retry_after(retry_after),
         None => error,
@@ -24,22 +26,22 @@ pub fn refused(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Er
     error.with_refusal(refusal)
 }
 
-/// What a 2xx means whose body is not what the protocol says.
+/// Returns the error for a 2xx whose body does not follow the protocol.
 pub(super) fn malformed(doing: &str, answer: &Response<Bytes>, redactor: &Redactor) -> Error {
-    let excerpt = Reading { answer, redactor }.excerpt().unwrap_or_else(|| "nothing".into());
+    let excerpt = ErrorBody { answer, redactor }.excerpt().unwrap_or_else(|| "nothing".into());
     Error::new(ErrorKind::MalformedAnswer, doing)
         .because(format!("the service answered {} with {excerpt}", answer.status().as_u16()))
 }
 
-/// An answer that is to become texts of an error.
-struct Reading<'a> {
+/// The body of an answer, to be quoted in an error.
+struct ErrorBody<'a> {
     answer: &'a Response<Bytes>,
     redactor: &'a Redactor,
 }
 
-impl Reading<'_> {
+impl ErrorBody<'_> {
     fn refusal(&self) -> Refusal {
-        if let Ok(Value::Object(document)) = lenient::read(self.answer.body()) {
+        if let Ok(Value::Object(document)) = de::read(self.answer.body()) {
             return self.of_document(&document);
         }
         let status = self.answer.status();
@@ -77,7 +79,8 @@ impl Reading<'_> {
         }
     }
 
-    /// A name that the service is known to give stays, though a key be part of it: it decides what is done.
+    /// Returns the name of the problem. A known name stays unredacted even if it contains a secret, because the kind of
+    /// the error depends on it.
     fn slug(&self, problem_type: &str) -> Option<String> {
         let slug = slug(problem_type)?;
         if known(slug).is_some() { Some(slug.to_owned()) } else { self.bounded(slug) }
@@ -88,7 +91,7 @@ impl Reading<'_> {
         self.bounded(&format!("It redirects to {location}"))
     }
 
-    /// The beginning of a body.
+    /// Returns the beginning of the body.
     fn excerpt(&self) -> Option<String> {
         if let Some(coding) = compression(self.answer) {
             return self.bounded(&format!("a compressed answer ({coding}), which was not asked for"));
@@ -97,8 +100,8 @@ impl Reading<'_> {
         self.bounded(&String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES)]))
     }
 
-    /// One line of at most [`MAX_TEXT_CHARS`], unless there is nothing to say. Redacted before it is cut, since
-    /// the beginning of a secret is not recognised as one.
+    /// Returns one line of at most [`MAX_TEXT_CHARS`]; `None` if it would be empty. The text is redacted before it is
+    /// cut, because the beginning of a secret is not recognised as one.
     fn bounded(&self, text: &str) -> Option<String> {
         let window = text.char_indices().nth(EXCERPT_BYTES).map_or(text, |(end, _)| &text[..end]);
         let text = self.redactor.redact(window);
@@ -110,24 +113,24 @@ impl Reading<'_> {
     }
 }
 
-/// How a body is compressed: as its header says, or as its first bytes do (RFC 1952, RFC 8878, RFC 1950).
+/// Returns the compression of a body, by its first bytes (RFC 1952, RFC 8878, RFC 1950) or by its header.
 fn compression(answer: &Response<Bytes>) -> Option<&str> {
-    let said = answer.headers().get(header::CONTENT_ENCODING).and_then(|coding| coding.to_str().ok());
-    let said = said.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
+    let declared = answer.headers().get(header::CONTENT_ENCODING).and_then(|coding| coding.to_str().ok());
+    let declared = declared.map(str::trim).filter(|coding| !coding.is_empty() && *coding != "identity");
     match answer.body().as_ref() {
-        // Whatever the header says, that is JSON or a page.
+        // Some servers send the header without compressing. These first bytes are JSON or HTML.
         [b'{' | b'[' | b'<', ..] | [] => None,
         [0x1f, 0x8b, ..] => Some("gzip"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
         [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Some("deflate"),
-        _ => said,
+        _ => declared,
     }
 }
 
-/// `https://docs.api.video/reference/request-invalid-attribute` is `invalid-attribute`.
+/// Returns `invalid-attribute` for `https://docs.api.video/reference/request-invalid-attribute`.
 ///
-/// `None` for a type that is no page of the service's reference: gateways and web frameworks answer with
-/// problem documents of their own (RFC 9457).
+/// Returns `None` for a type outside the service's reference: gateways and web frameworks send problem documents
+/// of their own (RFC 9457).
 fn slug(problem_type: &str) -> Option<&str> {
     let path = problem_type.split(['?', '#']).next()?.trim_end_matches('/');
     let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
@@ -147,17 +150,18 @@ fn kind(refusal: &Refusal) -> ErrorKind {
     }
 }
 
-/// Several problems are more than a refusal only when all of them mean the same.
+/// Returns the kind by the problems. Several problems of different kinds are a plain refusal: a chunk counts as
+/// already sent only if that is the whole problem.
 fn kind_by_slug(refusal: &Refusal) -> ErrorKind {
     let mut kinds = slugs(refusal).map(|slug| known(slug).map_or(ErrorKind::Refused, |problem| problem.kind));
     let first = kinds.next().unwrap_or(ErrorKind::Refused);
     if kinds.all(|kind| kind == first) { first } else { ErrorKind::Refused }
 }
 
-/// Of several problems the first that is known; where the service failed, that is what counts.
-fn words(refusal: &Refusal) -> Words {
+/// Explains the first known problem. A 5xx is explained by its status.
+fn explain(refusal: &Refusal) -> Explanation {
     let by_slug = slugs(refusal).find_map(known).filter(|_| refusal.status < 500);
-    by_slug.map_or_else(|| by_status(refusal.status), |problem| problem.words)
+    by_slug.map_or_else(|| by_status(refusal.status), |problem| problem.explanation())
 }
 
 fn slugs(refusal: &Refusal) -> impl Iterator<Item = &str> {
@@ -168,7 +172,8 @@ fn slugs(refusal: &Refusal) -> impl Iterator<Item = &str> {
 const MAX_TEXT_CHARS: usize = 300;
 const MAX_PROBLEMS: usize = 20;
 
-/// More than is ever shown, as white space is left out and escapes are long.
+/// The bytes of a body that are searched for a text. More than is shown, as white space is left out and escapes are
+/// long.
 const EXCERPT_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -178,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::scripted::says;
+    use crate::api::scripted::response;
 
     fn refused(doing: &str, answer: &Response<Bytes>) -> Error {
         super::refused(doing, answer, &Redactor::new())
@@ -186,14 +191,14 @@ mod tests {
 
     fn problem(status: u16, slug: &str) -> Error {
         let page = format!("https://docs.api.video/reference/{slug}");
-        refused("try", &says(status, json!({"type": page, "title": "T", "status": status})))
+        refused("try", &response(status, json!({"type": page, "title": "T", "status": status})))
     }
 
     #[test]
     fn a_problem_document_is_kept_whole() {
         let error = refused(
             "create the video",
-            &says(
+            &response(
                 400,
                 json!({
                     "type": "https://docs.api.video/reference/attribute-required",
@@ -247,7 +252,7 @@ mod tests {
         let several = |other: &str| {
             let problem = json!({"type": format!("https://docs.api.video/reference/{other}")});
             let overlap = "https://docs.api.video/reference/video-content-range-by-bytes-range-overlap";
-            refused("try", &says(400, json!({"type": overlap, "problems": [{"type": overlap}, problem]})))
+            refused("try", &response(400, json!({"type": overlap, "problems": [{"type": overlap}, problem]})))
                 .kind()
         };
         assert_eq!(several("video-content-range-by-bytes-range-overlap"), ErrorKind::AlreadySent);
@@ -257,7 +262,7 @@ mod tests {
     #[test]
     fn a_page_of_a_proxy_is_cut_and_cleaned() {
         let page = format!("<html>\r\n<h1>Bad\tGateway\u{1b}[2J</h1>{}", "é".repeat(5000));
-        let error = refused("list the videos", &says(502, page));
+        let error = refused("list the videos", &response(502, page));
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         let text = error.to_string();
         assert!(text.starts_with(
@@ -268,10 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn a_404_without_a_document_does_not_say_that_the_video_is_gone() {
-        assert_eq!(refused("try", &says(404, "")).kind(), ErrorKind::Refused);
+    fn a_404_without_a_document_does_not_mean_that_the_video_is_gone() {
+        assert_eq!(refused("try", &response(404, "")).kind(), ErrorKind::Refused);
         assert_eq!(
-            refused("try", &says(404, "")).to_string(),
+            refused("try", &response(404, "")).to_string(),
             "could not try: the service answered 404: Not Found"
         );
     }
@@ -279,17 +284,17 @@ mod tests {
     #[test]
     fn a_document_with_odd_values_gives_what_can_be_read() {
         let odd = json!({"type": 5, "title": null, "detail": "D", "problems": {"a": 1}, "status": "400"});
-        let error = refused("try", &says(400, odd));
+        let error = refused("try", &response(400, odd));
         assert_eq!(error.to_string(), "could not try: the service answered 400: D");
         assert_eq!(
-            refused("try", &says(400, "[1]")).to_string(),
+            refused("try", &response(400, "[1]")).to_string(),
             "could not try: the service answered 400: Bad Request [1]"
         );
     }
 
     #[test]
-    fn a_redirection_says_where_to() {
-        let mut answer = says(301, "");
+    fn a_redirection_names_its_target() {
+        let mut answer = response(301, "");
         answer.headers_mut().insert(header::LOCATION, "https://ws.api.video/videos".parse().unwrap());
         let error = refused("list the videos", &answer);
         assert!(error.to_string().ends_with("It redirects to https://ws.api.video/videos"), "{error}");
@@ -300,7 +305,7 @@ mod tests {
     fn the_wait_that_the_service_asks_for_is_kept_whatever_the_status() {
         for status in [302, 400, 404, 408, 429, 500, 502, 503] {
             for header in ["x-ratelimit-retry-after", "retry-after"] {
-                let mut answer = says(status, "");
+                let mut answer = response(status, "");
                 answer.headers_mut().insert(header, "7".parse().unwrap());
                 let asked = refused("try", &answer).retry_after();
                 assert_eq!(asked, Some(Duration::from_secs(7)), "{status} {header}");
@@ -311,7 +316,7 @@ mod tests {
     #[test]
     fn a_compressed_answer_is_called_one() {
         let compressed = |coding: &'static str, body: &'static [u8]| {
-            let mut answer = says(502, "").map(|_| Bytes::from_static(body));
+            let mut answer = response(502, "").map(|_| Bytes::from_static(body));
             answer.headers_mut().insert("content-encoding", coding.parse().unwrap());
             let refused = refused("try", &answer).to_string();
             let unread = malformed("try", &answer, &Redactor::new()).to_string();
@@ -324,7 +329,7 @@ mod tests {
         assert!(compressed("identity", b"\x1f\x8b\x08\0\0").contains("(gzip)"));
         assert!(compressed("", b"\x28\xb5\x2f\xfd\0").contains("(zstd)"));
         assert!(compressed("br", b"\x0b\x02\x80").contains("(br)"));
-        let mut plain = says(502, "<h1>Bad</h1>");
+        let mut plain = response(502, "<h1>Bad</h1>");
         plain.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
         assert!(refused("try", &plain).to_string().ends_with("<h1>Bad</h1>"));
     }
@@ -335,7 +340,7 @@ mod tests {
         redactor.add(&crate::api::Secret::new("hunter2-hunter2"));
         for fill in 280..302 {
             let page = format!("{}hunter2-hunter2", "x".repeat(fill));
-            let error = super::refused("try", &says(400, &page), &redactor);
+            let error = super::refused("try", &response(400, &page), &redactor);
             assert!(!format!("{error} {error:?}").contains("hunt"), "{error}");
         }
     }
@@ -345,7 +350,8 @@ mod tests {
         let redactor = Redactor::new();
         redactor.add(&crate::api::Secret::new("video"));
         let page = "https://docs.api.video/reference/video-source-already-uploaded";
-        let error = super::refused("try", &says(400, json!({"type": page, "title": "A video"})), &redactor);
+        let error =
+            super::refused("try", &response(400, json!({"type": page, "title": "A video"})), &redactor);
         assert_eq!(error.kind(), ErrorKind::AlreadyFilled);
         assert_eq!(error.refusal().unwrap().title.as_deref(), Some("A ***"));
     }

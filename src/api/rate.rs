@@ -1,13 +1,13 @@
-//! What an answer says about the account's budget of requests.
+//! The account's budget of requests, from the headers of an answer.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, StatusCode, header};
 
-/// The budget of requests a minute that an answer tells of.
+/// The budget of requests per minute, from the headers of an answer.
 ///
 /// Every answer carries it, by class of request: uploads, writes or reads
-/// (<https://docs.api.video/reference>, "Rate limits"). What an answer does not say is `None`.
+/// (<https://docs.api.video/reference>, "Rate limits"). A value that the answer lacks is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimit {
@@ -15,15 +15,15 @@ pub struct RateLimit {
     pub limit: Option<u64>,
     /// Requests left in the current window (`X-RateLimit-Remaining`).
     pub remaining: Option<u64>,
-    /// How long until the window resets (`X-RateLimit-Retry-After`, in seconds), or else the
-    /// standard `Retry-After`; at most [`LONGEST_WAIT`]. A wish of the service: whoever waits sets the bound.
+    /// The time until the window resets (`X-RateLimit-Retry-After`, in seconds), or else the standard
+    /// `Retry-After`; at most [`LONGEST_WAIT`]. The caller may set a lower bound.
     pub retry_after: Option<Duration>,
-    /// What the standard `Retry-After` alone asks for.
+    /// The wait of the standard `Retry-After` alone.
     standard: Option<Duration>,
 }
 
 impl RateLimit {
-    /// Reads what `headers` tell; what cannot be read counts as unsaid.
+    /// Reads the budget from `headers`. A header that cannot be read counts as absent.
     pub fn from_headers(headers: &HeaderMap) -> RateLimit {
         let number = |name| text(headers, name)?.parse().ok();
         let now = || sent_at(headers);
@@ -37,42 +37,42 @@ impl RateLimit {
         }
     }
 
-    /// How long an answer with `status` asks to wait before the same request is made again.
+    /// Returns the wait before the same request is repeated, for an answer with `status`.
     ///
-    /// The end of the window is on every answer. It is a reason to wait only when the budget is used up.
+    /// Every answer carries the end of the window. It is a reason to wait only if the budget is used up.
     pub(super) fn asked_wait(&self, status: StatusCode) -> Option<Duration> {
         let has_budget = self.remaining.is_some_and(|remaining| remaining > 0);
         if status != StatusCode::TOO_MANY_REQUESTS && has_budget { self.standard } else { self.retry_after }
     }
 }
 
-/// Seconds, with or without a fraction; a time as seconds or milliseconds since 1970; or a date in one of the three
-/// forms that a recipient has to take (RFC 9110, sections 10.2.3 and 5.6.7).
-fn wait(said: &str, now: impl Fn() -> SystemTime) -> Option<Duration> {
-    let until = match Duration::try_from_secs_f64(said.parse().unwrap_or(f64::NAN)) {
+/// Parses a wait: seconds with an optional fraction; a time in seconds or milliseconds since 1970; or a date in one
+/// of the three forms that a recipient has to accept (RFC 9110, sections 10.2.3 and 5.6.7).
+fn wait(value: &str, now: impl Fn() -> SystemTime) -> Option<Duration> {
+    let until = match Duration::try_from_secs_f64(value.parse().unwrap_or(f64::NAN)) {
         Ok(seconds) if seconds < EPOCH_FROM => return Some(seconds.min(LONGEST_WAIT)),
         Ok(seconds) if seconds < EPOCH_FROM * 1000 => UNIX_EPOCH.checked_add(seconds)?,
         Ok(milliseconds) => UNIX_EPOCH.checked_add(milliseconds / 1000)?,
-        Err(_) => httpdate::parse_http_date(said).ok()?,
+        Err(_) => httpdate::parse_http_date(value).ok()?,
     };
     Some(until.duration_since(now()).unwrap_or_default().min(LONGEST_WAIT))
 }
 
-/// When an answer was sent by its sender's clock, which its dates go by. An answer need not say; then by ours,
-/// whose fault [`LONGEST_WAIT`] bounds.
+/// Returns the time of the answer by its sender's clock, to which its dates refer. Without a `Date`, returns the
+/// local time; [`LONGEST_WAIT`] bounds the error of a wrong clock.
 fn sent_at(headers: &HeaderMap) -> SystemTime {
-    let said = text(headers, header::DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
-    said.unwrap_or_else(SystemTime::now)
+    let sent = text(headers, header::DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
+    sent.unwrap_or_else(SystemTime::now)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// The longest wait that an answer can ask for: a day.
+/// The longest wait that an answer can ask for: one day.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// September 2001. A number from here on is no wait in seconds but a moment.
+/// September 2001. A number from here on is a time, not a wait in seconds.
 const EPOCH_FROM: Duration = Duration::from_secs(1_000_000_000);
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_tells_the_budget() {
+    fn every_answer_carries_the_budget() {
         let rate = read(&[
             ("X-RateLimit-Limit", "100"),
             ("X-RateLimit-Remaining", "0"),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_counts_as_unsaid() {
+    fn an_unreadable_header_counts_as_absent() {
         for value in ["", "-1", "nan", "inf", "1e300", "soon"] {
             let rate = read(&[
                 ("X-RateLimit-Limit", value),

@@ -1,4 +1,4 @@
-//! The secrets of a client, and the texts without them.
+//! Removal of a client's secrets from texts.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -8,33 +8,34 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
-use super::{Credentials, Secret};
-use crate::error::{Error, MIN_SECRET_CHARS, blot_out};
+use super::credentials::Credentials;
+use super::secret::Secret;
+use crate::error::{Error, MIN_SECRET_CHARS, mask_secrets};
 
-/// Knows the secrets of a client, and takes them out of texts.
+/// The secrets of a client, to be removed from texts.
 ///
-/// What a service or a proxy sends back passes through here before an [`Error`] holds it, since pages of
-/// errors repeat what they were sent. A secret is found as it is, in Base64 as the user name of `Basic`,
-/// and in every usual spelling: percent-encoded, as a form, for JSON, for HTML. `***` stands in its place.
+/// Every text from a service or a proxy is redacted before an [`Error`] holds it, because error pages repeat the
+/// request. A secret is found unchanged, in Base64 as the user name of `Basic`, and in every usual encoding:
+/// percent-encoded, as a form, for JSON, for HTML. It is replaced by `***`.
 ///
-/// Clones share the secrets. A secret of fewer than four characters is not looked for, as that would take
-/// ordinary words out of every text; only its Base64 is.
+/// Clones share the secrets. A secret of fewer than four characters is found in Base64 only, because ordinary
+/// words contain it.
 #[derive(Clone, Default)]
 pub struct Redactor {
-    known: Arc<RwLock<Known>>,
-    /// Of one request, beside those of the client.
+    known: Arc<RwLock<KnownSecrets>>,
+    /// The secrets of one request, in addition to those of the client.
     carried: Vec<Secret>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     given: Vec<Secret>,
-    /// Access and refresh tokens that the service granted, the latest at the back.
+    /// Access and refresh tokens that the service granted, the latest last.
     granted: VecDeque<Secret>,
 }
 
 impl Redactor {
-    /// Knows no secret yet.
+    /// Creates a redactor without secrets.
     pub fn new() -> Redactor {
         Redactor::default()
     }
@@ -50,7 +51,7 @@ impl Redactor {
         longest_first(&mut known.given);
     }
 
-    /// Adds what stands before the `@` of a URL's host: `user:password`.
+    /// Adds the `user:password` of a URL.
     pub fn add_userinfo_of(&self, url: &str) {
         let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
         let strict = authority.split(['/', '?', '#']).next().unwrap_or_default();
@@ -65,7 +66,7 @@ impl Redactor {
         }
     }
 
-    /// Adds what credentials consist of.
+    /// Adds the secrets of credentials.
     pub(crate) fn add_credentials(&self, credentials: &Credentials) {
         match credentials {
             Credentials::None => {}
@@ -77,7 +78,7 @@ impl Redactor {
         }
     }
 
-    /// Adds a token that the service granted. The latest [`MAX_GRANTED`] are known.
+    /// Adds a token that the service granted. Only the latest [`MAX_GRANTED`] are kept.
     pub(super) fn add_granted(&self, token: &Secret) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.granted.len() >= MAX_GRANTED {
@@ -86,7 +87,7 @@ impl Redactor {
         known.granted.push_back(token.clone());
     }
 
-    /// The same, and what one request carries: an upload token, a refresh token.
+    /// Returns a redactor with these secrets and that of one request: an upload token or a refresh token.
     #[must_use]
     pub fn with(&self, secret: Option<&Secret>) -> Redactor {
         let mut all = self.clone();
@@ -95,20 +96,20 @@ impl Redactor {
         all
     }
 
-    /// `text` without the secrets.
+    /// Returns `text` without the secrets.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let secrets = self.carried.iter().chain(&known.given).chain(&known.granted);
-        blot_out(text, secrets.map(Secret::reveal)).map_or(Cow::Borrowed(text), Cow::Owned)
+        mask_secrets(text, secrets.map(Secret::reveal)).map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
-    /// `error` without the secrets: its texts, and its causes as far down as they go.
+    /// Removes the secrets from all texts of `error` and its causes.
     pub(crate) fn clean(&self, error: Error) -> Error {
         error.redacted(|text| self.redact(text))
     }
 }
 
-/// Shows how many secrets it knows.
+/// Shows the number of secrets only.
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +118,7 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// As it is, and in Base64: alone, and as the user name that `Basic` makes of it (RFC 7617).
+/// Returns the secret unchanged, and in Base64: alone, and as a user name of `Basic` (RFC 7617).
 fn spellings(secret: &Secret) -> Vec<Secret> {
     let text = secret.reveal();
     if text.is_empty() {
@@ -126,14 +127,15 @@ fn spellings(secret: &Secret) -> Vec<Secret> {
     let mut all = vec![secret.clone()];
     for plain in [format!("{text}:"), text.to_owned()] {
         let encoded = Secret::new(BASE64_STANDARD.encode(&plain));
-        // Decoders take it without the padding, and the last characters depend on what follows.
+        // Decoders accept it without the padding.
         let unpadded = Secret::new(encoded.reveal().trim_end_matches('='));
         let url_safe = Secret::new(BASE64_URL_SAFE_NO_PAD.encode(&plain));
         all.extend([encoded, unpadded, url_safe]);
     }
+    // The Base64 of `secret:password` begins with this, up to the last whole group of three bytes.
     let start = Secret::new(BASE64_STANDARD.encode(&text.as_bytes()[..text.len() / 3 * 3]));
     all.push(start);
-    // What is short in Base64 is shorter still without, and found in ordinary words.
+    // A short Base64 text is found in ordinary words.
     let long_enough =
         |spelling: &Secret| spelling == secret || spelling.reveal().len() >= 2 * MIN_SECRET_CHARS;
     all.retain(long_enough);
@@ -142,12 +144,12 @@ fn spellings(secret: &Secret) -> Vec<Secret> {
     all
 }
 
-/// Where one begins with another, the longer one is to go.
+/// Sorts the longest first: if one secret begins with another, the longer one has to be replaced.
 fn longest_first(secrets: &mut [Secret]) {
     secrets.sort_by(|a, b| b.reveal().len().cmp(&a.reveal().len()).then_with(|| a.reveal().cmp(b.reveal())));
 }
 
-/// Two an hour are granted; an answer repeats what its own request held.
+/// The most granted tokens that are kept. Two are granted per hour, and an answer repeats only its own request.
 const MAX_GRANTED: usize = 16;
 
 #[cfg(test)]
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn clones_share_what_they_know_and_one_request_keeps_its_own() {
+    fn clones_share_their_secrets_and_one_request_keeps_its_own() {
         let redactor = knowing("hunter2");
         let clone = redactor.clone();
         clone.add(&Secret::new("hunter3"));
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn granted_tokens_do_not_pile_up() {
+    fn only_the_latest_granted_tokens_are_kept() {
         let redactor = knowing("hunter2");
         (0..100).for_each(|number| redactor.add_granted(&Secret::new(format!("granted-{number:03}"))));
         assert_eq!(redactor.redact("hunter2 granted-099 granted-000"), "*** *** granted-000");

@@ -1,4 +1,4 @@
-//! A service on loopback that answers as it is told to, and an exchange that reaches it.
+//! A server on loopback with scripted answers, and an exchange with it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,11 +18,15 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Api, Credentials, Exchange, Origin, Redactor};
+use super::credentials::Credentials;
+use super::endpoints::Api;
+use super::exchange::Exchange;
+use super::origin::Origin;
+use super::redactor::Redactor;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The service; stops when it is dropped.
-pub(super) struct Scripted {
+/// The server. Stops when it is dropped.
+pub(super) struct ScriptedServer {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
     accepting: AbortHandle,
@@ -44,7 +48,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Method and path: `GET /videos`.
+    /// Returns method and path: `GET /videos`.
     pub(super) fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -58,15 +62,15 @@ impl Seen {
     }
 }
 
-impl Scripted {
-    /// Gives these answers, one after the other.
-    pub(super) async fn new(answers: impl IntoIterator<Item = Response<Bytes>>) -> Scripted {
+impl ScriptedServer {
+    /// Starts a server that sends these answers in order.
+    pub(super) async fn new(answers: impl IntoIterator<Item = Response<Bytes>>) -> ScriptedServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers = answers.into_iter().collect();
         let script = Arc::new(Mutex::new(Script { answers, seen: Vec::new() }));
         let accepting = tokio::spawn(accept(listener, script.clone())).abort_handle();
-        Scripted { address, script, accepting }
+        ScriptedServer { address, script, accepting }
     }
 
     pub(super) fn api(&self, credentials: Credentials) -> Api<Loopback> {
@@ -77,13 +81,13 @@ impl Scripted {
         self.script.lock().unwrap().seen.clone()
     }
 
-    /// The method and path of every request that arrived.
+    /// Returns the method and path of every request that arrived.
     pub(super) fn lines(&self) -> Vec<String> {
         self.seen().iter().map(Seen::line).collect()
     }
 }
 
-impl Drop for Scripted {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -107,7 +111,7 @@ async fn answer(
     let seen = Seen { method: head.method, path: head.uri.to_string(), headers: head.headers, body };
     let mut script = script.lock().unwrap();
     script.seen.push(seen);
-    let answer = script.answers.pop_front().unwrap_or_else(|| says(599, "the script is at its end"));
+    let answer = script.answers.pop_front().unwrap_or_else(|| response(599, "the script is at its end"));
     Ok(answer.map(Full::new))
 }
 
@@ -146,12 +150,12 @@ impl Loopback {
     }
 }
 
-/// An answer of this status and body.
-pub(super) fn says(status: u16, body: impl ToString) -> Response<Bytes> {
+/// Builds an answer.
+pub(super) fn response(status: u16, body: impl ToString) -> Response<Bytes> {
     Response::builder().status(status).body(body.to_string().into()).unwrap()
 }
 
-/// A fixed moment to count from.
+/// Returns a fixed time.
 pub(super) fn start() -> Instant {
     static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     *START

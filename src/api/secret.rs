@@ -1,4 +1,4 @@
-//! A text that never shows itself.
+//! Secrets, which are never displayed.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use zeroize::Zeroizing;
 
 /// An API key, an access token, a refresh token or an upload token.
 ///
-/// Neither `Debug` nor an error ever shows it; it is overwritten when it is dropped.
+/// Neither `Debug` nor an error shows it. Its memory is overwritten on drop.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Keeps `text` to itself.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(Zeroizing::new(text.into()))
     }
 
-    /// The text itself, for the one place that sends it.
+    /// Returns the text, for sending it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_never_shows_itself() {
+    fn debug_hides_a_secret() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?} {secret:#?}"), "Secret(***) Secret(***)");
         assert_eq!(secret.reveal(), "hunter2");

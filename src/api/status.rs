@@ -1,54 +1,55 @@
-//! What the service has received of a video, and how far its encoding is.
+//! The upload and encoding status of a video.
 
 use http::Method;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::lenient::{
-    float, integer, items, misshapen_as_default, number, object, readable, shown, text, truth_or_no,
+use super::de::{
+    boolean_or_false, default_on_error, float, integer, items, number, object, shown, skip_unreadable, text,
 };
+use super::exchange::Exchange;
+use super::videos::Videos;
 use super::videos::about;
-use super::{Exchange, Videos};
 use crate::error::Result;
 
-/// What the service has received of a video, and how far its encoding is.
+/// The upload and encoding status of a video.
 ///
 /// `GET /videos/{videoId}/status`, <https://docs.api.video/vod/show-video-upload-status>
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VideoStatus {
-    /// What has arrived.
+    /// The received data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<Ingest>,
-    /// What can be watched.
+    /// The encoding.
     #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
 }
 
-/// What has arrived of a video.
+/// The received data of a video.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Ingest {
-    /// How far it is; lags behind the answer to the last chunk.
+    /// The progress. Lags behind the answer to the last chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<IngestStatus>,
-    /// The length of the file in bytes; `None` before all of it is there.
+    /// The length of the file in bytes; `None` until the file is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filesize: Option<u64>,
-    /// The chunks of an upload by byte ranges, in no promised order, not joined.
+    /// The chunks of an upload by byte ranges, in any order, not merged.
     pub received_bytes: Vec<ReceivedRange>,
     /// The chunks of an upload by parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received_parts: Option<ReceivedParts>,
 }
 
-/// [`Ingest`] before what it says of chunks is read.
+/// An [`Ingest`] with the chunks not parsed yet.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawIngest {
-    #[serde(default, deserialize_with = "misshapen_as_default")]
+    #[serde(default, deserialize_with = "default_on_error")]
     status: Option<IngestStatus>,
     #[serde(default, deserialize_with = "number")]
     filesize: Option<u64>,
@@ -58,13 +59,13 @@ struct RawIngest {
     received_parts: Value,
 }
 
-/// Chunks that cannot be read are an error: to take them for absent would send them again. Once all of the file is
-/// there, nothing depends on them.
+/// Chunks that cannot be read are an error, because chunks that count as absent are sent again. Once the file is
+/// complete, they are not needed.
 impl<'de> Deserialize<'de> for Ingest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Ingest, D::Error> {
         let raw = match Value::deserialize(deserializer)? {
             object @ Value::Object(_) => RawIngest::deserialize(object).map_err(D::Error::custom)?,
-            // An object without keys, as PHP writes it.
+            // PHP writes an object without keys as a list.
             Value::Array(list) if list.is_empty() => RawIngest::default(),
             other => return Err(D::Error::custom(format!("ingest is {}, not an object", shown(&other)))),
         };
@@ -114,71 +115,71 @@ fn parts(value: Value) -> std::result::Result<Option<ReceivedParts>, String> {
     Ok(Some(ReceivedParts { parts: parts?, total }))
 }
 
-/// How far the service is with the bytes.
+/// The progress of receiving a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum IngestStatus {
-    /// Nothing was sent yet; an older service says so.
+    /// Nothing was sent yet. Only an older service sends this.
     Missing,
-    /// Some of it is there.
+    /// A part of the file has arrived.
     Uploading,
-    /// All of it is there.
+    /// The file is complete.
     Uploaded,
-    /// All of it is there and is being looked at.
+    /// The file is complete and is being inspected.
     Ingesting,
-    /// All of it is there and was looked at.
+    /// The file is complete and was inspected.
     Ingested,
-    /// Something new.
+    /// A value that this version does not list.
     #[serde(untagged)]
     Unknown(String),
 }
 
-/// A byte range that has arrived, as the wire counts: both ends inclusive.
+/// A byte range that has arrived, with both ends inclusive, as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReceivedRange {
-    /// Its first byte, counted from 0.
+    /// The first byte, counted from 0.
     pub from: u64,
-    /// Its last byte.
+    /// The last byte.
     pub to: u64,
-    /// The length of the whole file in bytes, where it was stated.
+    /// The length of the whole file in bytes, if the upload stated it.
     pub total: Option<u64>,
 }
 
 /// The parts that have arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceivedParts {
-    /// Their numbers, counted from 1.
+    /// The numbers of the parts, counted from 1.
     pub parts: Vec<u32>,
-    /// How many there are in all, once that was stated.
+    /// The number of parts of the whole file, if the upload stated it.
     pub total: Option<u32>,
 }
 
-/// What the service holds of a file.
+/// The content of a file that the service holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received<'a> {
-    /// Nothing that it tells of.
+pub enum ReceivedContent<'a> {
+    /// Nothing, or nothing that the status lists.
     Nothing,
     /// These byte ranges.
     Ranges(&'a [ReceivedRange]),
     /// These parts.
     Parts(&'a ReceivedParts),
-    /// All of it.
+    /// The whole file.
     Everything,
 }
 
-/// What can be watched of a video.
+/// The encoding of a video.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Encoding {
-    /// Whether it can be watched in at least one quality.
-    #[serde(default, deserialize_with = "truth_or_no")]
+    /// `true` if at least one quality is playable.
+    #[serde(default, deserialize_with = "boolean_or_false")]
     pub playable: bool,
     /// The qualities, finished or not.
-    #[serde(default, deserialize_with = "readable")]
+    #[serde(default, deserialize_with = "skip_unreadable")]
     pub qualities: Vec<Quality>,
-    /// What was found in the file.
+    /// The properties of the file.
     #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<EncodingMetadata>,
 }
@@ -193,12 +194,12 @@ pub struct Quality {
     /// `240p` to `2160p`.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
-    /// How far it is.
-    #[serde(default, deserialize_with = "misshapen_as_default", skip_serializing_if = "Option::is_none")]
+    /// The progress.
+    #[serde(default, deserialize_with = "default_on_error", skip_serializing_if = "Option::is_none")]
     pub status: Option<QualityStatus>,
 }
 
-/// How far the encoding of one quality is.
+/// The progress of encoding one quality.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -209,14 +210,14 @@ pub enum QualityStatus {
     Encoding,
     /// Done.
     Encoded,
-    /// Given up.
+    /// Failed.
     Failed,
-    /// Something new.
+    /// A value that this version does not list.
     #[serde(untagged)]
     Unknown(String),
 }
 
-/// What was found in the file.
+/// The properties of a video file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -227,22 +228,22 @@ pub struct EncodingMetadata {
     /// The height in pixels.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,
-    /// The bit rate, in kilobits a second.
+    /// The bit rate, in kilobits per second.
     #[serde(default, deserialize_with = "float", skip_serializing_if = "Option::is_none")]
     pub bitrate: Option<f64>,
     /// The duration in seconds.
     #[serde(default, deserialize_with = "float", skip_serializing_if = "Option::is_none")]
     pub duration: Option<f64>,
-    /// Pictures a second.
+    /// Frames per second.
     #[serde(default, deserialize_with = "float", skip_serializing_if = "Option::is_none")]
     pub framerate: Option<f64>,
-    /// Sound samples a second.
+    /// Audio samples per second.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub samplerate: Option<u64>,
-    /// The coding of the pictures.
+    /// The video codec.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub video_codec: Option<String>,
-    /// The coding of the sound.
+    /// The audio codec.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub audio_codec: Option<String>,
     /// `16/9` or `16:9`.
@@ -251,10 +252,10 @@ pub struct EncodingMetadata {
 }
 
 impl<E: Exchange> Videos<'_, E> {
-    /// Asks what has arrived of the video `video_id`, and what can be watched.
+    /// Fetches the upload and encoding status of the video `video_id`.
     ///
     /// # Errors
-    /// As for [`get`](Videos::get). An answer that tells of neither is no answer.
+    /// The same as those of [`get`](Videos::get). An answer with neither status is malformed.
     pub async fn status(&self, video_id: &str) -> Result<VideoStatus> {
         let call = about("read the status of", video_id, Method::GET, "/status")?;
         let status: VideoStatus = self.ask(&call).await?;
@@ -266,12 +267,12 @@ impl<E: Exchange> Videos<'_, E> {
 }
 
 impl VideoStatus {
-    /// What the service holds of the file, as far as it tells.
-    pub fn received(&self) -> Received<'_> {
-        self.ingest.as_ref().map_or(Received::Nothing, Ingest::received)
+    /// Returns the content that the service holds, as far as the status lists it.
+    pub fn received(&self) -> ReceivedContent<'_> {
+        self.ingest.as_ref().map_or(ReceivedContent::Nothing, Ingest::received)
     }
 
-    /// Whether it can be watched in at least one quality.
+    /// Returns `true` if at least one quality is playable.
     pub fn is_playable(&self) -> bool {
         self.encoding.as_ref().is_some_and(|encoding| encoding.playable)
     }
@@ -285,14 +286,14 @@ impl IngestStatus {
 }
 
 impl Ingest {
-    fn received(&self) -> Received<'_> {
+    fn received(&self) -> ReceivedContent<'_> {
         if self.status.as_ref().is_some_and(IngestStatus::is_whole) {
-            return Received::Everything;
+            return ReceivedContent::Everything;
         }
         match &self.received_parts {
-            _ if !self.received_bytes.is_empty() => Received::Ranges(&self.received_bytes),
-            Some(received) if !received.parts.is_empty() => Received::Parts(received),
-            _ => Received::Nothing,
+            _ if !self.received_bytes.is_empty() => ReceivedContent::Ranges(&self.received_bytes),
+            Some(received) if !received.parts.is_empty() => ReceivedContent::Parts(received),
+            _ => ReceivedContent::Nothing,
         }
     }
 }
@@ -303,7 +304,7 @@ mod tests {
 
     use super::*;
     use crate::api::Credentials;
-    use crate::api::scripted::{Scripted, says, start};
+    use crate::api::scripted::{ScriptedServer, response, start};
     use crate::error::ErrorKind;
 
     fn ingest(ingest: Value) -> VideoStatus {
@@ -312,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_services_example_is_read_and_written_with_its_names() {
-        let said = json!({
+        let described = json!({
             "ingest": {
                 "status": "uploading", "filesize": 30_000_000_000_u64,
                 "receivedBytes": [{"from": 0, "to": 104_857_599, "total": 281_905_832}],
@@ -327,28 +328,28 @@ mod tests {
                 },
             },
         });
-        let service = Scripted::new([says(200, &said)]).await;
+        let service = ScriptedServer::new([response(200, &described)]).await;
         let status = service.api(Credentials::None).videos(start()).status("vi1").await.unwrap();
         assert_eq!(service.lines(), ["GET /videos/vi1/status"]);
         assert!(status.is_playable());
         let range = ReceivedRange { from: 0, to: 104_857_599, total: Some(281_905_832) };
-        assert_eq!(status.received(), Received::Ranges(&[range]));
-        assert_eq!(to_value(&status).unwrap(), said);
+        assert_eq!(status.received(), ReceivedContent::Ranges(&[range]));
+        assert_eq!(to_value(&status).unwrap(), described);
     }
 
     #[test]
     fn what_the_service_holds_is_told_in_one_word() {
         let parts = json!({"status": "uploading", "receivedBytes": [], "receivedParts": {"parts": [1, 3], "total": 3}});
         let held = ReceivedParts { parts: vec![1, 3], total: Some(3) };
-        assert_eq!(ingest(parts).received(), Received::Parts(&held));
-        assert_eq!(VideoStatus::default().received(), Received::Nothing);
+        assert_eq!(ingest(parts).received(), ReceivedContent::Parts(&held));
+        assert_eq!(VideoStatus::default().received(), ReceivedContent::Nothing);
         for (status, received) in [
-            ("missing", Received::Nothing),
-            ("uploading", Received::Nothing),
-            ("uploaded", Received::Everything),
-            ("ingesting", Received::Everything),
-            ("ingested", Received::Everything),
-            ("last_chunck_uploaded", Received::Nothing),
+            ("missing", ReceivedContent::Nothing),
+            ("uploading", ReceivedContent::Nothing),
+            ("uploaded", ReceivedContent::Everything),
+            ("ingesting", ReceivedContent::Everything),
+            ("ingested", ReceivedContent::Everything),
+            ("last_chunck_uploaded", ReceivedContent::Nothing),
         ] {
             assert_eq!(ingest(json!({ "status": status })).received(), received, "{status}");
         }
@@ -367,7 +368,7 @@ mod tests {
             "encoding": {"playable": null, "qualities": [{"status": "paused"}], "metadata": {"width": "wide"}},
         }))
         .unwrap();
-        assert_eq!((status.is_playable(), status.received()), (false, Received::Nothing));
+        assert_eq!((status.is_playable(), status.received()), (false, ReceivedContent::Nothing));
     }
 
     #[test]
@@ -382,13 +383,13 @@ mod tests {
             let status =
                 ingest(json!({"status": "uploading", "filesize": "11534336", "receivedBytes": bytes}));
             let held = ReceivedRange { from: 0, to: 5_242_879, total: Some(11_534_336) };
-            assert_eq!(status.received(), Received::Ranges(&[held]), "{bytes}");
+            assert_eq!(status.received(), ReceivedContent::Ranges(&[held]), "{bytes}");
             assert_eq!(status.ingest.unwrap().filesize, Some(11_534_336));
         }
         let parts = json!({"receivedBytes": [], "receivedParts": {"parts": ["1", 3.0], "total": "3"}});
         assert_eq!(
             ingest(parts).received(),
-            Received::Parts(&ReceivedParts { parts: vec![1, 3], total: Some(3) })
+            ReceivedContent::Parts(&ReceivedParts { parts: vec![1, 3], total: Some(3) })
         );
     }
 
@@ -400,10 +401,10 @@ mod tests {
             json!({"playable": 1, "qualities": [5, {"quality": 240, "status": 7}], "metadata": []}),
             json!({"playable": "true", "metadata": {"width": "1280", "height": [], "bitrate": "1.5"}}),
         ] {
-            let said =
+            let described =
                 json!({"ingest": {"status": "uploaded", "receivedBytes": "all"}, "encoding": encoding});
-            let status: VideoStatus = from_value(said).unwrap();
-            assert_eq!(status.received(), Received::Everything, "{encoding}");
+            let status: VideoStatus = from_value(described).unwrap();
+            assert_eq!(status.received(), ReceivedContent::Everything, "{encoding}");
         }
         let odd = json!({"encoding": {"playable": 1, "qualities": [5, {"quality": 240}], "metadata": {"width": "1280"}}});
         let encoding = from_value::<VideoStatus>(odd).unwrap().encoding.unwrap();
@@ -428,7 +429,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_in_a_200_is_not_a_video_without_bytes() {
-        let service = Scripted::new([says(200, json!({"title": "Something failed", "status": 500}))]).await;
+        let service =
+            ScriptedServer::new([response(200, json!({"title": "Something failed", "status": 500}))]).await;
         let error = service.api(Credentials::None).videos(start()).status("vi1").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
     }

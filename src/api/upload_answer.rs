@@ -1,34 +1,36 @@
-//! What an upload request is answered with, and where it goes.
+//! The path of an upload request, and its answer.
 
 use bytes::Bytes;
 use http::Response;
 use serde::Deserialize;
 
-use super::lenient::{self, id};
+use super::de::{self, id};
+use super::path_builder::{PathBuilder, escape};
 use super::problem::{malformed, refused};
-use super::query::{Query, escape};
-use super::{Redactor, Secret, Video};
+use super::redactor::Redactor;
+use super::secret::Secret;
+use super::video::Video;
 use crate::error::Result;
 
-/// What the service answers to a chunk that it took.
+/// The service's answer to an accepted chunk.
 ///
-/// Any 2xx will do. Every answer names the video; only that to the chunk which completed the file
-/// describes it, whatever that chunk's number was.
+/// Any 2xx is accepted. Every answer names the video. Only the answer to the chunk that completes the file, which
+/// may have any number, describes the video.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct UploadAnswer {
-    /// The video that was filled. For a delegated upload that named none, a new one.
+    /// The id of the video. A delegated upload without a video id gets a new video.
     pub video_id: String,
-    /// The whole video, when it is complete.
+    /// The description of the video, if the file is complete.
     pub complete: Option<Video>,
 }
 
 impl UploadAnswer {
-    /// Reads the whole answer to an upload request, a refusal as well.
+    /// Reads the answer to an upload request.
     ///
     /// # Errors
-    /// What the service refused, or [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer).
-    /// The operation is for the caller to name. What `redactor` knows is in no text of it.
+    /// The refusal if the answer is not 2xx, or [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer).
+    /// The caller sets the operation. No text of the error holds a secret of `redactor`.
     pub fn read(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         if !answer.status().is_success() {
             return Err(redactor.clean(refused(DOING, answer, redactor)));
@@ -39,29 +41,29 @@ impl UploadAnswer {
     /// Reads the body of a 2xx.
     ///
     /// # Errors
-    /// [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer) when it names no video: then
-    /// nobody knows what became of the chunk.
+    /// [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer) if the answer names no video. The outcome of
+    /// the chunk is then unknown.
     pub fn parse(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         let malformed = |cause| redactor.clean(malformed(DOING, answer, redactor).with_source(cause));
-        let Named { video_id } = lenient::read(answer.body()).map_err(malformed)?;
-        let complete = lenient::read(answer.body()).ok().filter(|video: &Video| video.assets.is_some());
+        let VideoIdOnly { video_id } = de::read(answer.body()).map_err(malformed)?;
+        let complete = de::read(answer.body()).ok().filter(|video: &Video| video.assets.is_some());
         Ok(UploadAnswer { video_id, complete })
     }
 }
 
-/// Where the source of a video is uploaded to: `POST /videos/{videoId}/source`.
+/// Returns the path of a video's source: `POST /videos/{videoId}/source`.
 pub fn source_path(video_id: &str) -> String {
     format!("/videos/{}/source", escape(video_id))
 }
 
-/// Where the holder of an upload token uploads to: `POST /upload?token=`. Holds the token: not for logs.
+/// Returns the path of a delegated upload: `POST /upload?token=`. Contains the token: do not log it.
 pub fn delegated_path(token: &Secret) -> String {
-    Query::new("/upload").add("token", token.reveal()).into_path()
+    PathBuilder::new("/upload").add("token", token.reveal()).into_path()
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Named {
+struct VideoIdOnly {
     #[serde(deserialize_with = "id")]
     video_id: String,
 }
@@ -73,7 +75,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::scripted::says;
+    use crate::api::scripted::response;
     use crate::error::ErrorKind;
 
     fn read(answer: &Response<Bytes>) -> Result<UploadAnswer> {
@@ -83,15 +85,15 @@ mod tests {
     #[test]
     fn a_chunk_is_answered_with_an_id_and_the_one_that_completes_the_file_with_a_video() {
         for status in [200, 201, 202, 206] {
-            let answer = read(&says(status, json!({"videoId": "vi1"}))).unwrap();
+            let answer = read(&response(status, json!({"videoId": "vi1"}))).unwrap();
             assert_eq!(answer, UploadAnswer { video_id: "vi1".into(), complete: None });
         }
         let video =
             json!({"videoId": "vi1", "title": "A", "assets": {"player": "https://embed.api.video/vod/vi1"}});
-        let answer = read(&says(201, video)).unwrap();
+        let answer = read(&response(201, video)).unwrap();
         assert_eq!(answer.complete.unwrap().title.as_deref(), Some("A"));
         for video in [json!({"videoId": "vi1", "assets": null}), json!({"videoId": "vi1", "title": "A"})] {
-            assert_eq!(read(&says(201, video)).unwrap().complete, None);
+            assert_eq!(read(&response(201, video)).unwrap().complete, None);
         }
     }
 
@@ -100,7 +102,7 @@ mod tests {
         for body in
             ["", "<html>", "{}", "[]", r#"{"videoId": ""}"#, r#"{"title": "an error", "status": 400}"#]
         {
-            let error = read(&says(201, body)).unwrap_err();
+            let error = read(&response(201, body)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::MalformedAnswer, "{body}");
         }
     }
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn a_refusal_is_read_as_one() {
         let page = "https://docs.api.video/reference/video-content-range-by-part-part-already-sent";
-        let error = read(&says(400, json!({ "type": page }))).unwrap_err();
+        let error = read(&response(400, json!({ "type": page }))).unwrap_err();
         assert_eq!(error.doing("send chunk 3 of 9").kind(), ErrorKind::AlreadySent);
     }
 

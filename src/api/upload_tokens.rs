@@ -1,4 +1,4 @@
-//! The calls about upload tokens, which let somebody upload without the API key.
+//! The calls about upload tokens, which authorize uploads without the API key.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
 use super::advice::NO_SUCH_TOKEN;
-use super::call::Call;
-use super::lenient::{id, number, text};
-use super::query::{Query, escape};
-use super::{Api, Exchange, Page, Secret, SortOrder};
+use super::call::ApiCall;
+use super::de::{id, number, text};
+use super::endpoints::Api;
+use super::exchange::Exchange;
+use super::page::{Page, SortOrder};
+use super::path_builder::{PathBuilder, escape};
+use super::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The calls about upload tokens, each one attempt; see [`Api::upload_tokens`].
@@ -24,55 +27,62 @@ pub struct UploadTokens<'a, E> {
     pub(super) now: Instant,
 }
 
-/// An upload token. Serialized, it shows the token: that is what it is created for.
+/// An upload token. Serialization shows the token, because the caller needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct UploadToken {
-    /// The token itself: whoever holds it can upload.
+    /// The token itself, which authorizes uploads.
     #[serde(serialize_with = "reveal", deserialize_with = "token")]
     pub token: Secret,
-    /// For how many seconds it lives from its creation; 0 is for ever.
+    /// The lifetime in seconds from the creation; 0 is unlimited.
     #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
-    /// When it was created.
+    /// The time of creation.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// When it expires; `None` for never.
+    /// The time of expiry; `None` is never.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
 
-/// Which upload tokens to list. What is not said does not matter.
+/// A query for upload tokens. `None` uses the service's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UploadTokenQuery {
-    /// By what to sort.
+    /// The sort key.
     pub sort_by: Option<UploadTokenSort>,
-    /// Which end comes first.
+    /// The sort order.
     pub sort_order: Option<SortOrder>,
-    /// Which page, counted from 1.
+    /// The page, counted from 1.
     pub current_page: Option<u64>,
-    /// How many tokens a page has, 1 to 100; the service says 25.
+    /// The number of tokens per page, 1 to 100; the service's default is 25.
     pub page_size: Option<u64>,
 }
 
-/// By what a list of upload tokens is sorted.
+/// The sort key of a list of upload tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UploadTokenSort {
-    /// By the time of creation.
+    /// The time of creation.
     CreatedAt,
-    /// By the time they live.
+    /// The lifetime.
     Ttl,
 }
 
+impl<E: Exchange> Api<E> {
+    /// Returns the calls about upload tokens. `now` decides whether an access token is due for renewal.
+    pub fn upload_tokens(&self, now: Instant) -> UploadTokens<'_, E> {
+        UploadTokens { api: self, now }
+    }
+}
+
 impl<E: Exchange> UploadTokens<'_, E> {
-    /// Creates a token that lives for `ttl`, in whole seconds; `None` is for ever.
+    /// Creates a token with the lifetime `ttl`, in whole seconds; `None` is unlimited.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for less than a second or more than 2,147,483,647 of them;
-    /// what the service refuses, and what can go wrong on the way to it.
+    /// [`ErrorKind::InvalidInput`] for less than 1 or more than 2,147,483,647 seconds; any refusal of the
+    /// service, and any failure of the exchange.
     pub async fn create(&self, ttl: Option<Duration>) -> Result<UploadToken> {
         let doing = "create an upload token";
         let seconds = ttl.map_or(0, |ttl| ttl.as_secs());
@@ -80,58 +90,56 @@ impl<E: Exchange> UploadTokens<'_, E> {
             let reason = format!("it can live for 1 to {MAX_TTL_SECONDS} seconds, or for ever");
             return Err(Error::new(ErrorKind::InvalidInput, doing).because(reason));
         }
-        self.ask(&Call::new(doing, Method::POST, PATH).json(&json!({ "ttl": seconds }))?).await
+        self.ask(&ApiCall::new(doing, Method::POST, PATH).json(&json!({ "ttl": seconds }))?).await
     }
 
-    /// Lists one page of the tokens that are alive.
+    /// Lists one page of the tokens that have not expired.
     ///
     /// # Errors
-    /// As for [`create`](UploadTokens::create).
+    /// The same as those of [`create`](UploadTokens::create).
     pub async fn list(&self, query: &UploadTokenQuery) -> Result<Page<UploadToken>> {
         let page: Page<UploadToken> =
-            self.ask(&Call::new("list the upload tokens", Method::GET, query.to_path())).await?;
+            self.ask(&ApiCall::new("list the upload tokens", Method::GET, query.to_path())).await?;
         if page.unreadable > 0 {
             tracing::warn!(
                 "{} upload tokens of the list could not be read, and are left out",
                 page.unreadable
             );
         }
-        Ok(page.asked(query.current_page, query.page_size))
+        Ok(page.with_request(query.current_page, query.page_size))
     }
 
-    /// Describes a token.
+    /// Fetches the description of a token.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is none, or what [`create`](UploadTokens::create) may return.
+    /// [`ErrorKind::NotFound`] if there is none, or the errors of [`create`](UploadTokens::create).
     pub async fn get(&self, token: &Secret) -> Result<UploadToken> {
         self.ask(&about("read the upload token", token, Method::GET)?).await
     }
 
-    /// Deletes a token: nobody can upload with it any more.
+    /// Deletes a token. It authorizes no further upload.
     ///
     /// # Errors
-    /// As for [`get`](UploadTokens::get).
+    /// The same as those of [`get`](UploadTokens::get).
     pub async fn delete(&self, token: &Secret) -> Result<()> {
         let call = about("delete the upload token", token, Method::DELETE)?;
         self.call(&call).await.map(drop)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+    async fn ask<T: DeserializeOwned>(&self, call: &ApiCall) -> Result<T> {
         call.read_secret(&self.call(call).await?)
     }
 
-    /// Makes a call. What is not there is a token: no video is meant.
-    async fn call(&self, call: &Call) -> Result<Response<Bytes>> {
+    /// Makes a call. A 404 is explained as a missing token, not as a missing video.
+    async fn call(&self, call: &ApiCall) -> Result<Response<Bytes>> {
         self.api.call(call, self.now).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                error.with_meaning(NO_SUCH_TOKEN.meaning).with_advice(NO_SUCH_TOKEN.advice)
-            }
+            ErrorKind::NotFound => error.with_meaning(NO_SUCH_TOKEN.meaning).advised(NO_SUCH_TOKEN.advice),
             _ => error,
         })
     }
 }
 
-fn about(doing: &str, token: &Secret, method: Method) -> Result<Call> {
+fn about(doing: &str, token: &Secret, method: Method) -> Result<ApiCall> {
     let flaw = match token.reveal() {
         "" => Some("it is empty"),
         "." | ".." => Some("it is a step in a path"),
@@ -140,17 +148,17 @@ fn about(doing: &str, token: &Secret, method: Method) -> Result<Call> {
     if let Some(flaw) = flaw {
         return Err(Error::new(ErrorKind::InvalidInput, doing).because(flaw));
     }
-    Ok(Call::new(doing, method, format!("{PATH}/{}", escape(token.reveal()))).carrying(token))
+    Ok(ApiCall::new(doing, method, format!("{PATH}/{}", escape(token.reveal()))).carrying(token))
 }
 
 impl UploadTokenQuery {
-    /// All tokens, the first page of them.
+    /// Queries all tokens, from the first page.
     pub fn new() -> UploadTokenQuery {
         UploadTokenQuery::default()
     }
 
     fn to_path(&self) -> String {
-        Query::new(PATH)
+        PathBuilder::new(PATH)
             .add_all("sortBy", self.sort_by.map(UploadTokenSort::name))
             .add_all("sortOrder", self.sort_order.map(SortOrder::name))
             .add_all("currentPage", self.current_page)
@@ -172,7 +180,7 @@ fn reveal<S: Serializer>(token: &Secret, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_str(token.reveal())
 }
 
-/// As an id: a token stands in a path and on a line of a terminal.
+/// Deserializes as an id, because a token is part of a path and of a terminal's line.
 fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
     id(deserializer).map(Secret::new)
 }
@@ -184,14 +192,19 @@ const MAX_TTL_SECONDS: u64 = i32::MAX as u64;
 mod tests {
     use super::*;
     use crate::api::Credentials;
-    use crate::api::scripted::{Scripted, says, start};
+    use crate::api::scripted::{ScriptedServer, response, start};
 
     #[tokio::test]
     async fn a_token_is_created_listed_read_and_deleted() {
         let token = json!({"token": "to1abc", "ttl": 60, "createdAt": "2020-12-02T10:13:19+00:00", "expiresAt": null});
         let page = json!({"data": [&token], "pagination": {"currentPage": 1, "pagesTotal": 1}});
-        let service =
-            Scripted::new([says(200, &token), says(200, page), says(200, &token), says(204, "")]).await;
+        let service = ScriptedServer::new([
+            response(200, &token),
+            response(200, page),
+            response(200, &token),
+            response(204, ""),
+        ])
+        .await;
         let api = service.api(Credentials::ApiKey(Secret::new("key")));
         let tokens = api.upload_tokens(start());
         let created = tokens.create(Some(Duration::from_secs(60))).await.unwrap();
@@ -211,9 +224,9 @@ mod tests {
 
     #[tokio::test]
     async fn no_error_shows_a_token() {
-        let service = Scripted::new([
-            says(404, "no /upload-tokens/to1abc here"),
-            says(200, json!({"token": ["to1abc"], "ttl": "to1abc"})),
+        let service = ScriptedServer::new([
+            response(404, "no /upload-tokens/to1abc here"),
+            response(200, json!({"token": ["to1abc"], "ttl": "to1abc"})),
         ])
         .await;
         let api = service.api(Credentials::None);
@@ -225,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_life_outside_the_limits_is_refused_before_it_is_sent() {
-        let service = Scripted::new([says(200, json!({"token": "to1"}))]).await;
+        let service = ScriptedServer::new([response(200, json!({"token": "to1"}))]).await;
         let api = service.api(Credentials::None);
         for ttl in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(1 << 31)] {
             let error = api.upload_tokens(start()).create(Some(ttl)).await.unwrap_err();

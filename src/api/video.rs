@@ -3,9 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::lenient::{id, items, object, readable, text, text_or_empty, texts, truth};
+use super::de::{boolean, id, items, object, skip_unreadable, text, text_or_empty, texts};
 
-/// A video, as the service describes it. Only its id is always there.
+/// A video, as the service describes it. Only the id is always present.
 ///
 /// Times are texts as the service writes them: `2024-07-14T23:36:07+00:00`.
 /// <https://docs.api.video/reference/api/Videos>
@@ -13,66 +13,66 @@ use super::lenient::{id, items, object, readable, text, text_or_empty, texts, tr
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Video {
-    /// Its id, never empty: `vi` and 21 or 22 letters and digits.
+    /// The id, never empty: `vi` and 21 or 22 letters and digits.
     #[serde(deserialize_with = "id")]
     pub video_id: String,
-    /// Its title.
+    /// The title.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Its description.
+    /// The description.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// When the container was created.
+    /// The time of creation.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// When it was published.
+    /// The time of publication.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub published_at: Option<String>,
-    /// When it was last changed.
+    /// The time of the last change.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<String>,
-    /// Whether it is in the bin, from which it can be restored.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    /// `true` if the video is in the trash, from which it can be restored.
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub discarded: Option<bool>,
-    /// When it was put in the bin.
+    /// The time when the video was moved to the trash.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub discarded_at: Option<String>,
-    /// When the bin is emptied of it.
+    /// The time when the video is deleted from the trash.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub deletes_at: Option<String>,
-    /// Its language, as a two-letter code.
+    /// The language, as a two-letter code.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
-    /// Who said so: `api` or `auto`.
+    /// The origin of the language: `api` or `auto`.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub language_origin: Option<String>,
-    /// Its tags.
+    /// The tags.
     #[serde(default, deserialize_with = "texts", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Its metadata.
+    /// The metadata.
     #[serde(default, deserialize_with = "pairs", skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<Metadata>,
-    /// Where its bytes came from.
+    /// The source of the video.
     #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub source: Option<VideoSource>,
-    /// Where it is watched. There from creation on, before a byte was uploaded.
+    /// The playback addresses. Present from the creation on, before a byte was uploaded.
     #[serde(default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     pub assets: Option<Assets>,
-    /// The player that shows it.
+    /// The id of the player.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub player_id: Option<String>,
-    /// Whether anybody may watch it.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    /// `true` if the video is public.
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
-    /// Whether it is a panorama.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    /// `true` if the video is panoramic.
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub panoramic: Option<bool>,
-    /// Whether it is offered as an MP4 file too.
-    #[serde(default, deserialize_with = "truth", skip_serializing_if = "Option::is_none")]
+    /// `true` if an MP4 version is available.
+    #[serde(default, deserialize_with = "boolean", skip_serializing_if = "Option::is_none")]
     pub mp4_support: Option<bool>,
 }
 
-/// A key and its value, kept with a video.
+/// A key and its value in a video's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     /// The key.
@@ -82,31 +82,31 @@ pub struct Metadata {
     pub value: String,
 }
 
-/// Pairs, listed or as an object; those that cannot be read are left out.
+/// Deserializes pairs from a list or an object, without those that cannot be read.
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Metadata>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Object(map) if items(Value::Object(map.clone())).is_none() => {
             let pair = |(key, value)| Some(Metadata { key, value: text(value).ok()?? });
             Ok(map.into_iter().filter_map(pair).collect())
         }
-        list => Ok(readable(list).unwrap_or_default()),
+        list => Ok(skip_unreadable(list).unwrap_or_default()),
     }
 }
 
-/// Where a video's bytes came from.
+/// The source of a video.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct VideoSource {
-    /// For an upload, the relative `/videos/<id>/source`.
+    /// The address; for an upload, the relative `/videos/<id>/source`.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// `upload`, `liveStream` and the like.
+    /// The type, such as `upload` or `liveStream`.
     #[serde(rename = "type", default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
 }
 
-/// Where a video is watched. A private video's addresses hold a token, a new one at each answer.
+/// The playback addresses of a video. Those of a private video hold a token, which differs in each answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -123,7 +123,7 @@ pub struct Assets {
     /// The thumbnail's address.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub thumbnail: Option<String>,
-    /// The MP4 file's address, where that is offered.
+    /// The MP4 version's address, if available.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub mp4: Option<String>,
 }
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_services_description_is_read_and_written_with_its_names() {
-        let said = json!({
+        let described = json!({
             "videoId": "vi4blUQJFrYWbaG44NChkH27",
             "createdAt": "2024-07-14T23:36:07+00:00",
             "title": "Maths video",
@@ -148,10 +148,10 @@ mod tests {
             "public": true,
             "mp4Support": false,
         });
-        let video: Video = serde_json::from_value(said.clone()).unwrap();
+        let video: Video = serde_json::from_value(described.clone()).unwrap();
         assert_eq!(video.metadata, [Metadata { key: "Author".into(), value: "John Doe".into() }]);
         assert_eq!(video.source.as_ref().unwrap().kind.as_deref(), Some("upload"));
-        assert_eq!(serde_json::to_value(&video).unwrap(), said);
+        assert_eq!(serde_json::to_value(&video).unwrap(), described);
     }
 
     #[test]
@@ -169,8 +169,9 @@ mod tests {
 
     #[test]
     fn a_video_without_an_id_is_none() {
-        for said in [json!({}), json!({"videoId": ""}), json!({"videoId": null}), json!({"videoId": 5})] {
-            assert!(serde_json::from_value::<Video>(said.clone()).is_err(), "{said}");
+        for described in [json!({}), json!({"videoId": ""}), json!({"videoId": null}), json!({"videoId": 5})]
+        {
+            assert!(serde_json::from_value::<Video>(described.clone()).is_err(), "{described}");
         }
     }
 }

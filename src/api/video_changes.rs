@@ -1,63 +1,63 @@
-//! What a caller says about a video: at its creation and later.
+//! The properties of a video that a caller sets, at its creation and later.
 
 use serde::{Deserialize, Serialize};
 
 use super::video::Metadata;
 
-/// A video to be created. What is not said is left to the service.
+/// A video to be created. The service chooses what is not set.
 ///
 /// `POST /videos`, <https://docs.api.video/reference/api/Videos>
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct NewVideo {
-    /// Its title; the only thing that the service requires.
+    /// The title, the only property that the service requires.
     pub title: String,
-    /// Its description.
+    /// The description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// A URL to fetch, or the id of a video to copy, in place of an upload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Whether anybody may watch it; the service says yes.
+    /// `true` to make the video public; the service's default is `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
-    /// Whether it is a panorama; the service says no.
+    /// `true` if the video is panoramic; the service's default is `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub panoramic: Option<bool>,
-    /// Whether to offer it as an MP4 file too; the service says yes.
+    /// `true` to create an MP4 version; the service's default is `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mp4_support: Option<bool>,
-    /// The player that shows it: `pl...`.
+    /// The id of the player: `pl...`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub player_id: Option<String>,
-    /// Its tags.
+    /// The tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Its metadata.
+    /// The metadata.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<Metadata>,
-    /// The piece to keep of it; can be said at creation only.
+    /// The piece of the video to keep. Can be set at creation only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<Clip>,
-    /// A watermark to draw into it; can be said at creation only.
+    /// The watermark. Can be set at creation only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Watermark>,
-    /// Its language, as a two-letter code.
+    /// The language, as a two-letter code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
-    /// Whether to transcribe what is said in it; the service says no.
+    /// `true` to transcribe the speech; the service's default is `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript: Option<bool>,
-    /// Whether to sum it up; the service says no.
+    /// `true` to summarize the transcript; the service's default is `false`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript_summary: Option<bool>,
-    /// What to sum it up to; the service gives all.
+    /// The parts of the summary; the service's default is all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transcript_summary_attributes: Vec<SummaryAttribute>,
 }
 
-/// Changes to a video. What is not said stays as it is; tags and metadata are replaced as a whole.
+/// Changes to a video. A field that is not set stays unchanged. Tags and metadata are replaced as a whole.
 ///
 /// `PATCH /videos/{videoId}`, <https://docs.api.video/reference/api/Videos>
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -70,34 +70,34 @@ pub struct VideoPatch {
     /// The description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whether anybody may watch it.
+    /// `true` to make the video public.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public: Option<bool>,
-    /// Whether it is a panorama.
+    /// `true` if the video is panoramic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub panoramic: Option<bool>,
-    /// Whether to offer it as an MP4 file too.
+    /// `true` to create an MP4 version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mp4_support: Option<bool>,
-    /// The player; `Some(None)` takes it away.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "said")]
+    /// The player; `Some(None)` removes it.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "explicit_null")]
     pub player_id: Option<Option<String>>,
-    /// All tags; an empty list takes them away.
+    /// All tags; an empty list removes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// All metadata; an empty list takes them away.
+    /// All metadata; an empty list removes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Vec<Metadata>>,
     /// The language, as a two-letter code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
-    /// Whether to transcribe what is said in it.
+    /// `true` to transcribe the speech.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript: Option<bool>,
-    /// Whether to sum it up.
+    /// `true` to summarize the transcript.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript_summary: Option<bool>,
-    /// What to sum it up to.
+    /// The parts of the summary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript_summary_attributes: Option<Vec<SummaryAttribute>>,
 }
@@ -106,19 +106,19 @@ pub struct VideoPatch {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Clip {
-    /// Where it starts; the video's start when it is not said.
+    /// The start; `None` is the video's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_timecode: Option<String>,
-    /// Where it ends; the video's end when it is not said.
+    /// The end; `None` is the video's end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_timecode: Option<String>,
 }
 
-/// A watermark, and where it is drawn: `10px`, `50%` or `initial`; opacity in `%`.
+/// A watermark and its position: `10px`, `50%` or `initial`; opacity in `%`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Watermark {
-    /// The id of a watermark that exists.
+    /// The id of an existing watermark.
     pub id: String,
     /// The distance from the top.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,7 +143,7 @@ pub struct Watermark {
     pub opacity: Option<String>,
 }
 
-/// What a video's transcript is summed up to.
+/// A part of the summary of a video's transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -155,47 +155,47 @@ pub enum SummaryAttribute {
 }
 
 impl NewVideo {
-    /// A video called `title`, everything else as the service likes it.
+    /// Creates a description with only a title.
     pub fn new(title: impl Into<String>) -> NewVideo {
         NewVideo { title: title.into(), ..NewVideo::default() }
     }
 
-    /// Describes it.
+    /// Sets the description.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> NewVideo {
         self.description = Some(description.into());
         self
     }
 
-    /// Lets the service fill it: from a URL, or from another video by its id.
+    /// Lets the service fetch the video from a URL, or copy another video by its id.
     #[must_use]
     pub fn source(mut self, source: impl Into<String>) -> NewVideo {
         self.source = Some(source.into());
         self
     }
 
-    /// Lets only those watch it who hold a token.
+    /// Makes the video private.
     #[must_use]
     pub fn private(mut self) -> NewVideo {
         self.public = Some(false);
         self
     }
 
-    /// Says that it is a panorama.
+    /// Marks the video as panoramic.
     #[must_use]
     pub fn panoramic(mut self) -> NewVideo {
         self.panoramic = Some(true);
         self
     }
 
-    /// Offers no MP4 file of it.
+    /// Disables the MP4 version.
     #[must_use]
     pub fn without_mp4(mut self) -> NewVideo {
         self.mp4_support = Some(false);
         self
     }
 
-    /// Shows it in this player.
+    /// Sets the player.
     #[must_use]
     pub fn player(mut self, player_id: impl Into<String>) -> NewVideo {
         self.player_id = Some(player_id.into());
@@ -216,35 +216,35 @@ impl NewVideo {
         self
     }
 
-    /// Keeps only this piece of it.
+    /// Keeps only this piece of the video.
     #[must_use]
     pub fn clip(mut self, clip: Clip) -> NewVideo {
         self.clip = Some(clip);
         self
     }
 
-    /// Draws a watermark into it.
+    /// Adds a watermark.
     #[must_use]
     pub fn watermark(mut self, watermark: Watermark) -> NewVideo {
         self.watermark = Some(watermark);
         self
     }
 
-    /// Says its language, as a two-letter code.
+    /// Sets the language, as a two-letter code.
     #[must_use]
     pub fn language(mut self, code: impl Into<String>) -> NewVideo {
         self.language = Some(code.into());
         self
     }
 
-    /// Has what is said in it transcribed.
+    /// Enables the transcription of speech.
     #[must_use]
     pub fn transcript(mut self) -> NewVideo {
         self.transcript = Some(true);
         self
     }
 
-    /// Has it transcribed and summed up to these; without any, to all.
+    /// Enables the transcription and a summary with these parts; an empty list means all.
     #[must_use]
     pub fn transcript_summary(mut self, attributes: impl IntoIterator<Item = SummaryAttribute>) -> NewVideo {
         self.transcript_summary = Some(true);
@@ -254,7 +254,7 @@ impl NewVideo {
 }
 
 impl VideoPatch {
-    /// No change yet; its fields are public.
+    /// Creates a patch without changes.
     pub fn new() -> VideoPatch {
         VideoPatch::default()
     }
@@ -288,8 +288,8 @@ impl VideoPatch {
     }
 }
 
-/// A `null` that is said is not the same as nothing.
-fn said<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+/// Deserializes `null` to `Some(None)`, which differs from an absent field.
+fn explicit_null<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de>,
@@ -304,13 +304,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_said_is_sent() {
+    fn only_set_fields_are_sent() {
         assert_eq!(to_value(NewVideo::new("A")).unwrap(), json!({"title": "A"}));
         assert_eq!(to_value(VideoPatch::new()).unwrap(), json!({}));
     }
 
     #[test]
-    fn everything_can_be_said_at_creation() {
+    fn every_field_can_be_set_at_creation() {
         let clip = Clip { start_timecode: Some("00:01:15".into()), end_timecode: None };
         let watermark = Watermark { id: "wm1".into(), top: Some("10px".into()), ..Watermark::default() };
         let video = NewVideo::new("A")
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_can_take_away() {
+    fn a_patch_can_remove() {
         let patch = VideoPatch { player_id: Some(None), ..VideoPatch::new().title("B").tags([]) };
         let sent = json!({"title": "B", "playerId": null, "tags": []});
         assert_eq!(to_value(&patch).unwrap(), sent);

@@ -5,9 +5,13 @@ use std::time::Instant;
 use http::Method;
 use serde::de::DeserializeOwned;
 
-use super::call::Call;
-use super::query::{Query, escape};
-use super::{Api, Exchange, NewVideo, Page, SortOrder, Video, VideoPatch};
+use super::call::ApiCall;
+use super::endpoints::Api;
+use super::exchange::Exchange;
+use super::page::{Page, SortOrder};
+use super::path_builder::{PathBuilder, escape};
+use super::video::Video;
+use super::video_changes::{NewVideo, VideoPatch};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The calls about videos, each one attempt; see [`Api::videos`].
@@ -17,7 +21,7 @@ pub struct Videos<'a, E> {
     pub(super) now: Instant,
 }
 
-/// Which videos to list. What is not said does not matter.
+/// A query for videos. A filter that is not set matches every video.
 ///
 /// `GET /videos`, <https://docs.api.video/reference/api/Videos>
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,108 +35,121 @@ pub struct VideoQuery {
     pub metadata: Vec<(String, String)>,
     /// A part of the description.
     pub description: Option<String>,
-    /// The live stream that it was recorded from.
+    /// The id of the live stream that was recorded.
     pub live_stream_id: Option<String>,
-    /// By what to sort.
+    /// The sort key.
     pub sort_by: Option<VideoSort>,
-    /// Which end comes first.
+    /// The sort order.
     pub sort_order: Option<SortOrder>,
-    /// Which page, counted from 1.
+    /// The page, counted from 1.
     pub current_page: Option<u64>,
-    /// How many videos a page has, 1 to 100; the service says 25.
+    /// The number of videos per page, 1 to 100; the service's default is 25.
     pub page_size: Option<u64>,
 }
 
-/// By what a list of videos is sorted.
+/// The sort key of a list of videos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VideoSort {
-    /// By title.
+    /// The title.
     Title,
-    /// By the time of creation.
+    /// The time of creation.
     CreatedAt,
-    /// By the time of publication.
+    /// The time of publication.
     PublishedAt,
-    /// By the time of the last change.
+    /// The time of the last change.
     UpdatedAt,
 }
 
+impl<E: Exchange> Api<E> {
+    /// Returns the calls about videos. `now` decides whether an access token is due for renewal.
+    pub fn videos(&self, now: Instant) -> Videos<'_, E> {
+        Videos { api: self, now }
+    }
+}
+
 impl<E: Exchange> Videos<'_, E> {
-    /// Creates a container for a video. Whoever makes the call twice has two.
+    /// Creates a video without content. The call is not idempotent: a repeated call creates a second video.
     ///
     /// # Errors
-    /// What the service refuses, and what can go wrong on the way to it.
+    /// Any refusal of the service, and any failure of the exchange.
     pub async fn create(&self, video: &NewVideo) -> Result<Video> {
-        self.ask(&Call::new("create the video", Method::POST, "/videos").json(video)?).await
+        self.ask(&ApiCall::new("create the video", Method::POST, "/videos").json(video)?).await
     }
 
-    /// Describes the video `video_id`.
+    /// Fetches the description of the video `video_id`.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when there is none, or what [`create`](Videos::create) may return.
+    /// [`ErrorKind::NotFound`] if there is none, or the errors of [`create`](Videos::create).
     pub async fn get(&self, video_id: &str) -> Result<Video> {
         self.ask(&about("read", video_id, Method::GET, "")?).await
     }
 
-    /// Lists one page of the videos that `query` asks for. One that cannot be read is left out and counted.
+    /// Lists one page of the videos that match `query`. A video that cannot be read is left out and counted.
     ///
     /// # Errors
-    /// As for [`create`](Videos::create).
+    /// The same as those of [`create`](Videos::create).
     pub async fn list(&self, query: &VideoQuery) -> Result<Page<Video>> {
-        let page: Page<Video> = self.ask(&Call::new("list the videos", Method::GET, query.to_path())).await?;
+        let page: Page<Video> =
+            self.ask(&ApiCall::new("list the videos", Method::GET, query.to_path())).await?;
         if page.unreadable > 0 {
             tracing::warn!("{} videos of the list could not be read, and are left out", page.unreadable);
         }
-        Ok(page.asked(query.current_page, query.page_size))
+        Ok(page.with_request(query.current_page, query.page_size))
     }
 
-    /// Changes the video `video_id`, and describes it.
+    /// Changes the video `video_id`, and returns the new description.
     ///
     /// # Errors
-    /// As for [`get`](Videos::get).
+    /// The same as those of [`get`](Videos::get).
     pub async fn update(&self, video_id: &str, patch: &VideoPatch) -> Result<Video> {
         self.ask(&about("change", video_id, Method::PATCH, "")?.json(patch)?).await
     }
 
-    /// Deletes the video `video_id`, with what was uploaded of it.
+    /// Deletes the video `video_id` and its content.
     ///
     /// # Errors
-    /// As for [`get`](Videos::get).
+    /// The same as those of [`get`](Videos::get).
     pub async fn delete(&self, video_id: &str) -> Result<()> {
         let call = about("delete", video_id, Method::DELETE, "")?;
         self.api.call(&call, self.now).await.map(drop)
     }
 
     /// Makes a call and reads its answer.
-    pub(super) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: &ApiCall) -> Result<T> {
         call.read(&self.api.call(call, self.now).await?)
     }
 }
 
-/// A call about one video, to the path `below` it.
-pub(super) fn about(verb: &str, video_id: &str, method: Method, below: &str) -> Result<Call> {
+/// Creates a call about one video. `below` is the path below that of the video.
+pub(super) fn about(verb: &str, video_id: &str, method: Method, below: &str) -> Result<ApiCall> {
     let flaw = match video_id {
         "" => Some("its id is empty"),
-        // However they are escaped, proxies may take them for steps in the path.
+        // A proxy may decode even an escaped dot, and read a step in the path.
         "." | ".." => Some("its id is a step in a path"),
         _ => None,
     };
     if let Some(flaw) = flaw {
         return Err(Error::new(ErrorKind::InvalidInput, format!("{verb} a video")).because(flaw));
     }
-    Ok(Call::new(format!("{verb} video {video_id}"), method, format!("/videos/{}{below}", escape(video_id))))
+    Ok(ApiCall::new(
+        format!("{verb} video {video_id}"),
+        method,
+        format!("/videos/{}{below}", escape(video_id)),
+    ))
 }
 
 impl VideoQuery {
-    /// All videos, the first page of them.
+    /// Queries all videos, from the first page.
     pub fn new() -> VideoQuery {
         VideoQuery::default()
     }
 
     fn to_path(&self) -> String {
-        let metadata =
-            |query: Query, (key, value): &(String, String)| query.add(&format!("metadata[{key}]"), value);
-        let query = Query::new("/videos").add_all("title", &self.title).add_all("tags[]", &self.tags);
+        let metadata = |query: PathBuilder, (key, value): &(String, String)| {
+            query.add(&format!("metadata[{key}]"), value)
+        };
+        let query = PathBuilder::new("/videos").add_all("title", &self.title).add_all("tags[]", &self.tags);
         let query = self.metadata.iter().fold(query, metadata);
         query
             .add_all("description", &self.description)
@@ -161,7 +178,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::scripted::{Scripted, says, start};
+    use crate::api::scripted::{ScriptedServer, response, start};
     use crate::api::{Credentials, Secret};
 
     fn key() -> Credentials {
@@ -171,8 +188,13 @@ mod tests {
     #[tokio::test]
     async fn a_video_is_created_read_changed_and_deleted() {
         let video = json!({"videoId": "vi1", "title": "A"});
-        let service =
-            Scripted::new([says(201, &video), says(200, &video), says(200, &video), says(204, "")]).await;
+        let service = ScriptedServer::new([
+            response(201, &video),
+            response(200, &video),
+            response(200, &video),
+            response(204, ""),
+        ])
+        .await;
         let api = service.api(key());
         let videos = api.videos(start());
         assert_eq!(videos.create(&NewVideo::new("A").tag("t")).await.unwrap().video_id, "vi1");
@@ -194,7 +216,8 @@ mod tests {
     #[tokio::test]
     async fn a_list_is_asked_for_with_every_condition() {
         let service =
-            Scripted::new([says(200, json!({"data": [{"videoId": "vi1"}], "pagination": null}))]).await;
+            ScriptedServer::new([response(200, json!({"data": [{"videoId": "vi1"}], "pagination": null}))])
+                .await;
         let query = VideoQuery {
             title: Some("a b".into()),
             tags: vec!["x".into(), "y".into()],
@@ -217,8 +240,11 @@ mod tests {
 
     #[tokio::test]
     async fn any_2xx_is_a_success_and_any_id_stays_inside_its_path() {
-        let service =
-            Scripted::new([says(202, json!({"videoId": "vi1"})), says(299, json!({"videoId": "vi1"}))]).await;
+        let service = ScriptedServer::new([
+            response(202, json!({"videoId": "vi1"})),
+            response(299, json!({"videoId": "vi1"})),
+        ])
+        .await;
         let api = service.api(key());
         api.videos(start()).create(&NewVideo::new("A")).await.unwrap();
         api.videos(start()).get("../a?b").await.unwrap();
@@ -229,10 +255,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_that_is_none_is_malformed() {
-        let service = Scripted::new([
-            says(200, "<html>log in first</html>"),
-            says(200, json!({"title": "an error", "status": 400})),
-            says(200, ""),
+        let service = ScriptedServer::new([
+            response(200, "<html>log in first</html>"),
+            response(200, json!({"title": "an error", "status": 400})),
+            response(200, ""),
         ])
         .await;
         let api = service.api(key());
@@ -249,7 +275,7 @@ mod tests {
             "videoId": "vi1", "title": 7, "public": 1, "panoramic": "perhaps", "tags": {}, "assets": [],
             "metadata": {"camera": 7}, "createdAt": 1_720_999_999, "source": "upload", "discarded": [],
         });
-        let service = Scripted::new([says(201, odd)]).await;
+        let service = ScriptedServer::new([response(201, odd)]).await;
         let video = service.api(key()).videos(start()).create(&NewVideo::new("A")).await.unwrap();
         assert_eq!((video.video_id.as_str(), video.title.as_deref()), ("vi1", Some("7")));
         assert_eq!((video.public, video.panoramic, video.discarded), (Some(true), None, None));
@@ -261,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn an_id_that_cannot_be_one_is_named_by_the_error() {
         for (id, named) in [(json!("vi\u{1b}[2J"), "control characters"), (json!(5), "the id is 5")] {
-            let service = Scripted::new([says(201, json!({ "videoId": id }))]).await;
+            let service = ScriptedServer::new([response(201, json!({ "videoId": id }))]).await;
             let error = service.api(key()).videos(start()).create(&NewVideo::new("A")).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::MalformedAnswer);
             let cause = std::error::Error::source(&error).unwrap().to_string();
@@ -271,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn steps_in_a_path_are_no_ids() {
-        let service = Scripted::new([]).await;
+        let service = ScriptedServer::new([]).await;
         for id in [".", ".."] {
             let error = service.api(key()).videos(start()).delete(id).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -282,14 +308,17 @@ mod tests {
     #[tokio::test]
     async fn a_401_is_cured_by_one_fresh_token_and_the_call_made_again() {
         let expired = || {
-            says(401, json!({"type": "https://docs.api.video/reference/authentication-invalid-access-token"}))
+            response(
+                401,
+                json!({"type": "https://docs.api.video/reference/authentication-invalid-access-token"}),
+            )
         };
         let fresh =
-            |token| says(200, json!({"access_token": token, "refresh_token": "r1", "expires_in": 3600}));
-        let service = Scripted::new([
+            |token| response(200, json!({"access_token": token, "refresh_token": "r1", "expires_in": 3600}));
+        let service = ScriptedServer::new([
             expired(),
             fresh("a1"),
-            says(201, json!({"videoId": "vi1"})),
+            response(201, json!({"videoId": "vi1"})),
             expired(),
             fresh("a2"),
             expired(),
@@ -307,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_401_on_an_api_key_is_final_and_echoes_nothing() {
-        let service = Scripted::new([says(401, "Denied: Authorization: Basic a2V5Og==")]).await;
+        let service = ScriptedServer::new([response(401, "Denied: Authorization: Basic a2V5Og==")]).await;
         let error = service.api(key()).videos(start()).get("vi1").await.unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -318,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_that_is_not_there_is_an_error_with_its_cause() {
-        let service = Scripted::new([]).await;
+        let service = ScriptedServer::new([]).await;
         let api = service.api(key());
         drop(service);
         tokio::task::yield_now().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringlift::api::{Received, ReceivedRange, VideoStatus};
+use ringlift::api::{ReceivedContent, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
 use ringlift::extent::Extent;
 use ringlift::journal::{
@@ -129,15 +129,15 @@ async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoSt
 /// Returns `true` if every byte has arrived, even if the service has not assembled the file yet.
 fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
     match (status.received(), plan) {
-        (Received::Everything, _) => true,
-        (Received::Ranges(ranges), Some(plan)) => {
+        (ReceivedContent::Everything, _) => true,
+        (ReceivedContent::Ranges(ranges), Some(plan)) => {
             let len = |range: &ReceivedRange| Extent::inclusive_len(range.from, range.to);
             let sum = ranges.iter().try_fold(0, |sum: u64, range| sum.checked_add(len(range)?));
             // Deletion is final: a video whose ranges cannot be counted is kept.
             sum.is_none_or(|sum| sum >= plan.len())
         }
-        (Received::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
-        (Received::Nothing | Received::Ranges(_) | Received::Parts(_), _) => false,
+        (ReceivedContent::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
+        (ReceivedContent::Nothing | ReceivedContent::Ranges(_) | ReceivedContent::Parts(_), _) => false,
     }
 }
 

@@ -6,9 +6,10 @@ use std::io;
 use std::process::ExitCode;
 
 use ringlift::source::SourceError;
-use ringlift::transport::TransportError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
+
+use super::hints;
 
 /// Result of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,22 +195,11 @@ impl CommandError {
     /// Returns the suggested action.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {
-            CommandError::Library(error)
-                if error.kind() == ErrorKind::Untrusted && !is_tls_refused(error) =>
-            {
-                Some(UNTRUSTED)
-            }
             CommandError::Library(error) if is_memory_budget(error) => Some(MORE_MEMORY),
-            CommandError::Library(error) => error.advice(),
+            CommandError::Library(error) => error.hint().map(hints::advice).or_else(|| error.advice()),
             _ => None,
         }
     }
-}
-
-/// Returns `true` if the server refused the TLS connection, which `--ca-cert` cannot fix.
-fn is_tls_refused(error: &Error) -> bool {
-    let refused = error.source().and_then(|cause| cause.downcast_ref());
-    matches!(refused, Some(TransportError::TlsRefused { .. }))
 }
 
 /// Returns `true` if the memory for standard input cannot hold one chunk.
@@ -262,9 +252,6 @@ impl From<Error> for CommandError {
 }
 
 const MORE_MEMORY: &str = "raise --max-buffer-memory or lower --chunk-size";
-
-const UNTRUSTED: &str =
-    "check the URL and the clock; for a private service, give its CA certificate with --ca-cert";
 
 #[cfg(test)]
 mod tests {

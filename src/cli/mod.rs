@@ -16,6 +16,7 @@ mod digest;
 mod escape;
 mod events;
 mod exit;
+mod hints;
 mod journal;
 mod logging;
 mod man;

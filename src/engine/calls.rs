@@ -74,10 +74,10 @@ pub(crate) fn received(status: &VideoStatus) -> ReceivedSet {
         ..ReceivedSet::default()
     };
     match status.received() {
-        api::Received::Nothing => {}
-        api::Received::Ranges(ranges) => received.extents = ranges.iter().filter_map(extent).collect(),
-        api::Received::Parts(parts) => received.parts = parts.parts.clone(),
-        api::Received::Everything => received.complete = true,
+        api::ReceivedContent::Nothing => {}
+        api::ReceivedContent::Ranges(ranges) => received.extents = ranges.iter().filter_map(extent).collect(),
+        api::ReceivedContent::Parts(parts) => received.parts = parts.parts.clone(),
+        api::ReceivedContent::Everything => received.complete = true,
     }
     received
 }

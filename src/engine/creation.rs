@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
 use tokio::sync::watch;
 
-use crate::api::{Api, NewVideo, Received, SortOrder, Video, VideoQuery, VideoSort};
+use crate::api::{Api, NewVideo, ReceivedContent, SortOrder, Video, VideoQuery, VideoSort};
 use crate::engine::calls::{Repetition, persistently_telling};
 use crate::engine::control::Control;
 use crate::engine::event_log::EventSink;
@@ -242,7 +242,7 @@ pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String
         tracing::warn!("several videos were created by one request: {}", ids.join(", "));
         for video in marked.iter().take(MAX_ASKED) {
             let status = api.videos(Instant::now()).status(&video.video_id).await?;
-            if status.received() == Received::Everything {
+            if status.received() == ReceivedContent::Everything {
                 return Ok(Some(video.video_id.clone()));
             }
         }

@@ -1,13 +1,26 @@
-//! From the leaves' errors to the public one.
+//! Conversions from the errors of the lower modules.
 
-use super::{Error, ErrorKind};
+use super::{Advice, Error, ErrorKind, Hint};
 use crate::source::SourceError;
 use crate::transport::TransportError;
 use crate::wire::PlanError;
 
 impl From<PlanError> for Error {
     fn from(refused: PlanError) -> Error {
-        Error::new(ErrorKind::PlanImpossible, "plan the upload").with_source(refused)
+        let advice = match refused {
+            PlanError::Empty => None,
+            PlanError::TooLong { .. } => Some(Advice::Text("cut the video into several")),
+            PlanError::TooLongForOneRequest { .. } => Some(Advice::Hint(Hint::SendInChunks)),
+            PlanError::ChunkTooSmall { .. } | PlanError::TooManyChunks { .. } => {
+                Some(Advice::Hint(Hint::LargerChunks))
+            }
+            PlanError::ChunkTooLarge { .. } => Some(Advice::Hint(Hint::SmallerChunks)),
+        };
+        let error = Error::new(ErrorKind::PlanImpossible, "plan the upload").with_source(refused);
+        match advice {
+            Some(advice) => error.advised(advice),
+            None => error,
+        }
     }
 }
 
@@ -20,7 +33,8 @@ impl From<SourceError> for Error {
             }
             SourceError::Unreadable { .. } | SourceError::Read { .. } => ErrorKind::SourceUnreadable,
             SourceError::Silent { .. } => {
-                let silent = Error::new(ErrorKind::Stalled, "read the source").with_advice(SILENT_SOURCE);
+                let silent =
+                    Error::new(ErrorKind::Stalled, "read the source").with_hint(Hint::LongerReadTimeout);
                 return silent.because(error.to_string()).with_source(error);
             }
             SourceError::Changed { .. } => ErrorKind::SourceChanged,
@@ -29,7 +43,7 @@ impl From<SourceError> for Error {
                 ErrorKind::Internal
             }
         };
-        // It names the file, and has the way out.
+        // The source's text names the file and what to do, so it replaces the reason of the kind.
         Error::new(kind, "read the source").because(error.to_string()).with_source(error)
     }
 }
@@ -45,6 +59,7 @@ impl From<TransportError> for Error {
             | TransportError::Connect { .. }
             | TransportError::ConnectTimeout { .. }
             | TransportError::TlsTimeout { .. } => ErrorKind::Connect,
+            // No byte of the request was sent: the secure connection itself failed.
             TransportError::Tls { sent, .. } if sent.body_bytes == 0 && !sent.whole => ErrorKind::Connect,
             TransportError::Stalled { .. }
             | TransportError::TooSlow { .. }
@@ -68,12 +83,12 @@ impl From<TransportError> for Error {
             TransportError::TlsRefused { advice, .. } => ("make a secure connection", *advice),
             _ => return Error::new(kind, "exchange a request for its answer").with_source(error),
         };
-        // It names the value, and what is wrong with it.
+        // The transport's text names the value and its flaw, so it replaces the reason of the kind.
         Error::new(kind, doing).because(error.to_string()).with_advice(advice).with_source(error)
     }
 }
 
-/// A request's body is a chunk of a source, and fails as its source does.
+/// Converts the failure of a request's body: a body is a chunk of a source, and fails as its source does.
 fn from_body(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     match error.downcast::<SourceError>() {
         Ok(error) => Error::from(*error),
@@ -81,8 +96,6 @@ fn from_body(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     }
 }
 
-const ENDPOINT_FORM: &str = "give it as http://HOST or https://HOST, with a port and a path where it has them, or leave \
-     it out for https://ws.api.video";
-const SILENT_SOURCE: &str = "look at the disk or the network file system that the file is on; where that only needs longer, give it \
-     more time (--timeout)";
+const ENDPOINT_FORM: &str = "use the form http://HOST or https://HOST, with an optional port and path, or leave it out for \
+     https://ws.api.video";
 const CA_FORM: &str = "name a file of certificates in PEM: the authority's, or the server's own";

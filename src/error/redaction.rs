@@ -1,51 +1,51 @@
-//! Takes secrets out of an [`Error`], wherever a service, a proxy or a parser repeated them.
+//! Removes secrets from an [`Error`]: a service, a proxy or a parser may have repeated them.
 
 use super::*;
 
 impl Error {
-    /// Blots out `secret`, in every usual spelling, where the service or a proxy on the way repeated it.
+    /// Replaces `secret`, in every usual encoding, by `***` in all texts of the error and its causes.
     ///
-    /// A secret of fewer than four characters stays: it would take ordinary words with it.
+    /// A secret of fewer than four characters stays, because ordinary words contain it.
     #[must_use]
     pub fn hiding(self, secret: &str) -> Error {
-        self.redacted(|text| blot_out(text, [secret].into_iter()).map_or(text.into(), Cow::Owned))
+        self.redacted(|text| mask_secrets(text, [secret].into_iter()).map_or(text.into(), Cow::Owned))
     }
 
-    /// Replaces each text of the error, and of its causes, by what `redact` makes of it.
+    /// Applies `redact` to each text of the error and of its causes.
     #[must_use]
     pub(crate) fn redacted(mut self, redact: impl Fn(&str) -> Cow<'_, str>) -> Error {
-        let Failure { doing, reason, refusal, video_id, source, .. } = &mut *self.0;
+        let ErrorData { doing, reason, refusal, video_id, source, .. } = &mut *self.0;
         let refusal = refusal.iter_mut().flat_map(Refusal::texts);
         for text in refusal.chain(reason).chain(video_id).chain([doing]) {
             if let Cow::Owned(clean) = redact(text) {
                 *text = clean;
             }
         }
-        if let Some(clean) = source.as_deref().and_then(|source| Cause::instead_of(source, &redact)) {
+        if let Some(clean) = source.as_deref().and_then(|source| RedactedCause::redacting(source, &redact)) {
             *source = Some(Arc::new(clean));
         }
         self
     }
 
-    /// The same error for another caller that waited for the same thing.
+    /// Returns a copy for another caller that waited for the same operation.
     pub(crate) fn shared(&self) -> Error {
         Error(self.0.clone())
     }
 }
 
-/// What is left of a cause that held a secret: its texts.
-struct Cause {
+/// The redacted texts of a cause that held a secret.
+struct RedactedCause {
     display: String,
     debug: String,
-    source: Option<Box<Cause>>,
+    source: Option<Box<RedactedCause>>,
 }
 
-impl Cause {
-    /// `None` when neither `cause` nor what is behind it held a secret.
-    fn instead_of<'a>(
+impl RedactedCause {
+    /// Redacts `cause` and its own causes. Returns `None` if none of them held a secret.
+    fn redacting<'a>(
         cause: &'a (dyn StdError + 'static),
         redact: &dyn Fn(&str) -> Cow<'_, str>,
-    ) -> Option<Cause> {
+    ) -> Option<RedactedCause> {
         let mut chain: Vec<&'a (dyn StdError + 'static)> = vec![cause];
         let mut next = cause.source();
         while let Some(cause) = next.filter(|_| chain.len() < MAX_CAUSES) {
@@ -62,31 +62,31 @@ impl Cause {
         };
         let behind = chain.iter().rev().fold(None, |source, cause| {
             let (display, debug) = (clean(cause.to_string()), clean(format!("{cause:?}")));
-            Some(Cause { display, debug, source: source.map(Box::new) })
+            Some(RedactedCause { display, debug, source: source.map(Box::new) })
         });
         behind.filter(|_| held_secret)
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for RedactedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.display)
     }
 }
 
-impl fmt::Debug for Cause {
+impl fmt::Debug for RedactedCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.debug)
     }
 }
 
-impl StdError for Cause {
+impl StdError for RedactedCause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
 }
 
-/// No cause is that deep; a chain that ends nowhere must not be followed for ever.
+/// Bounds the chain of causes, which could be a cycle. No real chain is that long.
 const MAX_CAUSES: usize = 16;
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_cause_of_a_cause_is_blotted_out_and_the_chain_kept() {
+    fn a_secret_in_a_cause_of_a_cause_is_masked_and_the_chain_kept() {
         let error = caused_by("no hunter2 here").hiding("hunter2");
         assert!(!format!("{error} {error:?} {error:#?}").contains("hunter2"));
         let outer = error.source().unwrap();

@@ -70,7 +70,7 @@ impl Session {
             ErrorKind::NotFound if self.acknowledged => error.and_resumable(),
             // The query was refused, not the upload.
             ErrorKind::Refused | ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => {
-                error.of_kind(ErrorKind::Unavailable)
+                error.with_kind(ErrorKind::Unavailable)
             }
             _ => error,
         }));

@@ -2,8 +2,7 @@
 //!
 //! `bytes A-B/T`, `bytes A-B/*`, `part N/M` and `part N/*`, with `A-B` inclusive and parts counted
 //! from 1 (`POST /videos/{videoId}/source` in the service's OpenAPI description). [`Display`] and
-//! [`FromStr`] are inverse. Parsing settles the grammar only; which numbers a container accepts is
-//! for whoever keeps the container.
+//! [`FromStr`] are inverse. Parsing checks the grammar only; the server checks the numbers.
 //!
 //! [`Display`]: fmt::Display
 
@@ -12,29 +11,29 @@ use std::str::FromStr;
 
 use crate::extent::Extent;
 
-/// Which piece of the file a request carries.
+/// The piece of the file that a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentRange {
-    /// `bytes A-B/T`: the piece by its place in the file.
+    /// `bytes A-B/T`: the piece by its position in the file.
     Bytes {
         /// The bytes carried; never empty.
         extent: Extent,
-        /// The length of the whole file, `*` while unknown.
+        /// The length of the whole file in bytes; `None`, on the wire `*`, while unknown.
         total: Option<u64>,
     },
     /// `part N/M`: the piece by its number.
     Part {
-        /// Counted from 1.
+        /// The part's number, counted from 1.
         number: u32,
-        /// How many parts there are, `*` while unknown.
+        /// The number of parts; `None`, on the wire `*`, while unknown.
         total: Option<u32>,
     },
 }
 
-/// Why a text is not a `Content-Range` of an upload.
+/// The reason why a text is not a `Content-Range` of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentRangeError {
-    /// Neither of the two syntaxes, or a number that does not fit.
+    /// The text has neither of the two syntaxes, or a number is too large.
     #[error("expected `bytes <from>-<to>/<total>` or `part <number>/<total>`, where a total may be `*`")]
     Malformed,
     /// The range ends before it starts.
@@ -51,6 +50,7 @@ impl fmt::Display for ContentRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             ContentRange::Bytes { extent, total } => {
+                // The wire cannot express an empty range. Such an extent never reaches a request.
                 let last_byte = extent.last_byte().unwrap_or(extent.offset());
                 write!(f, "bytes {}-{last_byte}/{}", extent.offset(), Total(total))
             }
@@ -84,7 +84,7 @@ impl FromStr for ContentRange {
     }
 }
 
-/// A total as the header writes it.
+/// A total in the header: a number or `*`.
 struct Total<N>(Option<N>);
 
 impl<N: fmt::Display> fmt::Display for Total<N> {
@@ -103,7 +103,7 @@ fn parse_total<N: FromStr>(text: &str) -> Result<Option<N>, ContentRangeError> {
     }
 }
 
-/// Digits only: `FromStr` of integers would also take a sign.
+/// Parses digits. `FromStr` of the integers would also accept a sign, which the grammar does not have.
 fn number<N: FromStr>(digits: &str) -> Result<N, ContentRangeError> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(ContentRangeError::Malformed);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_grammar_is_malformed() {
+    fn other_grammars_are_malformed() {
         for text in [
             "",
             "bytes",
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_ends_before_it_starts_says_so() {
+    fn a_range_that_ends_before_it_starts_has_an_error_of_its_own() {
         assert_eq!(
             "bytes 200-100/5000".parse::<ContentRange>(),
             Err(ContentRangeError::FromByteTooHigh { from: 200, to: 100 }),
@@ -197,7 +197,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_refused_or_understood(text in "(bytes |part )?[0-9*/ -]{0,40}") {
+        fn any_text_is_refused_or_parsed(text in "(bytes |part )?[0-9*/ -]{0,40}") {
             if let Ok(range) = text.parse::<ContentRange>() {
                 prop_assert_eq!(range.to_string().parse(), Ok(range));
             }

@@ -1,4 +1,4 @@
-//! What goes over the wire, as values: chunk plans, `Content-Range`, the multipart envelope, limits.
+//! The upload protocol as values: chunk plans, `Content-Range`, the multipart envelope, limits.
 //!
 //! Everything here is arithmetic and text. Does not know: sockets, files, the clock, randomness.
 

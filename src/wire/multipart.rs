@@ -1,10 +1,10 @@
 //! The multipart envelope around a chunk (RFC 7578), with an exact content length.
 //!
-//! The boundary is given, not drawn: whoever sends decides, tests can assert literal bytes.
+//! The caller chooses the boundary, so that tests can assert literal bytes.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// What stands before and after a chunk in a `multipart/form-data` body.
+/// The bytes before and after a chunk in a `multipart/form-data` body.
 ///
 /// An optional text field `videoId` comes first, then the part `file` with the chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// The envelope of a chunk of the file `file_name`.
+    /// Creates the envelope of a chunk of the file `file_name`.
     ///
-    /// `video_id` is what a delegated upload repeats from its second request on; it stays as it is, but for control
-    /// characters, which no id has. In the file's name `"`, CR and LF are percent-encoded as HTML forms do
+    /// A delegated upload sends `video_id` from its second request on. The id is written unescaped, with control
+    /// characters, which no id has, replaced by `_`. In the file's name `"`, CR and LF are percent-encoded as HTML forms do
     /// (RFC 7578, section 4.2 and the HTML standard), so that no name can break out of its header; other control
     /// characters become `_`.
     pub fn new(boundary: &str, file_name: &str, video_id: Option<&str>) -> Envelope {
@@ -27,7 +27,7 @@ impl Envelope {
             head.put_slice(b"--");
             head.put_slice(boundary.as_bytes());
             head.put_slice(b"\r\nContent-Disposition: form-data; name=\"videoId\"\r\n\r\n");
-            head.put_slice(unbroken(video_id).as_bytes());
+            head.put_slice(without_controls(video_id).as_bytes());
             head.put_slice(b"\r\n");
         }
         head.put_slice(b"--");
@@ -42,32 +42,33 @@ impl Envelope {
         }
     }
 
-    /// The value of the request's `Content-Type`.
+    /// Returns the value of the request's `Content-Type`.
     pub fn content_type(&self) -> &str {
         &self.content_type
     }
 
-    /// What comes before the chunk.
+    /// Returns the bytes before the chunk.
     pub fn head(&self) -> &Bytes {
         &self.head
     }
 
-    /// What comes after the chunk.
+    /// Returns the bytes after the chunk.
     pub fn tail(&self) -> &Bytes {
         &self.tail
     }
 
-    /// The request's `Content-Length` around a chunk of `chunk_len` bytes.
+    /// Returns the request's `Content-Length` for a chunk of `chunk_len` bytes.
     pub fn content_length(&self, chunk_len: u64) -> u64 {
         self.head.len() as u64 + chunk_len + self.tail.len() as u64
     }
 }
 
-/// A field's value: only a parameter of a header has its quotes escaped.
-fn unbroken(value: &str) -> String {
+/// Replaces control characters, which could end the field. Quotes stay: only header parameters escape them.
+fn without_controls(value: &str) -> String {
     value.chars().map(|c| if c.is_control() { '_' } else { c }).collect()
 }
 
+/// Escapes a file name for a header parameter.
 fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {

@@ -1,7 +1,7 @@
-//! From a length and a chunk size to chunks.
+//! Division of a file into chunks.
 //!
-//! A plan is two numbers and an addressing. Chunk `i` is computed, so a plan of ten thousand chunks
-//! costs what a plan of one costs, chunks can be sent in any order, and there is no cursor to lose.
+//! A plan is two numbers and an addressing. Chunks are computed by index, so a plan of ten thousand chunks
+//! takes no more memory than a plan of one, and chunks can be sent in any order.
 
 use crate::extent::Extent;
 use crate::wire::content_range::ContentRange;
@@ -9,7 +9,7 @@ use crate::wire::limits::{
     MAX_CHUNK_BYTES, MAX_PARTS, MAX_SINGLE_BYTES, MAX_TOTAL_BYTES, MIB, MIN_CHUNK_BYTES,
 };
 
-/// How a chunk is named on the wire.
+/// The way a chunk is identified on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Addressing {
     /// The whole file in one request, without `Content-Range`.
@@ -23,13 +23,13 @@ pub enum Addressing {
 /// A piece of the file that travels in one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Chunk {
-    /// Its place among the chunks, counted from 0.
+    /// The position among the chunks, counted from 0.
     pub index: u32,
-    /// Its bytes; never empty.
+    /// The bytes of the file; never empty.
     pub extent: Extent,
 }
 
-/// How a file of a known length is cut and addressed.
+/// The division of a file of known length into chunks, and their addressing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
     len: u64,
@@ -37,71 +37,60 @@ pub struct Plan {
     addressing: Addressing,
 }
 
-/// Why a file cannot be sent as asked. Nothing has been sent or created when it is returned.
+/// The reason why a file cannot be sent. Nothing has been sent or created when it is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The service takes no empty file.
+    /// The file is empty, which the service refuses.
     #[error("the file is empty, and the service takes no empty file")]
     Empty,
-    /// Over [`MAX_TOTAL_BYTES`].
-    #[error(
-        "the file has {len} bytes, over the protocol's limit of {MAX_TOTAL_BYTES} bytes: cut the video into several"
-    )]
+    /// The file is longer than [`MAX_TOTAL_BYTES`].
+    #[error("the file has {len} bytes, over the protocol's limit of {MAX_TOTAL_BYTES} bytes")]
     TooLong {
         /// The file's length in bytes.
         len: u64,
     },
-    /// One request carries at most [`MAX_SINGLE_BYTES`].
-    #[error(
-        "the file has {len} bytes, over the limit of {MAX_SINGLE_BYTES} bytes for one request: \
-         send it in chunks (--mode bytes or --mode parts)"
-    )]
+    /// The file is longer than [`MAX_SINGLE_BYTES`], the limit of one request.
+    #[error("the file has {len} bytes, over the limit of {MAX_SINGLE_BYTES} bytes for one request")]
     TooLongForOneRequest {
         /// The file's length in bytes.
         len: u64,
     },
-    /// Below [`MIN_CHUNK_BYTES`].
-    #[error(
-        "a chunk size of {chunk_bytes} bytes is below the limit of {MIN_CHUNK_BYTES} bytes: \
-         use --chunk-size 5MiB or more"
-    )]
+    /// The chunk size is below [`MIN_CHUNK_BYTES`].
+    #[error("a chunk size of {chunk_bytes} bytes is below the limit of {MIN_CHUNK_BYTES} bytes (5 MiB)")]
     ChunkTooSmall {
-        /// The chunk size that was asked for, in bytes.
+        /// The requested chunk size in bytes.
         chunk_bytes: u64,
     },
-    /// Over [`MAX_CHUNK_BYTES`].
-    #[error(
-        "a chunk size of {chunk_bytes} bytes is over the limit of {MAX_CHUNK_BYTES} bytes: \
-         use --chunk-size 200MiB or less"
-    )]
+    /// The chunk size is over [`MAX_CHUNK_BYTES`].
+    #[error("a chunk size of {chunk_bytes} bytes is over the limit of {MAX_CHUNK_BYTES} bytes (200 MiB)")]
     ChunkTooLarge {
-        /// The chunk size that was asked for, in bytes.
+        /// The requested chunk size in bytes.
         chunk_bytes: u64,
     },
-    /// Over [`MAX_PARTS`].
+    /// There would be more than [`MAX_PARTS`] chunks.
     #[error(
         "{len} bytes in chunks of {chunk_bytes} bytes make {chunks} chunks, over the limit of {MAX_PARTS}: \
-         use --chunk-size {least_mib}MiB or more"
+         a chunk size of {least_mib} MiB or more fits"
     )]
     TooManyChunks {
         /// The file's length in bytes.
         len: u64,
-        /// The chunk size that was asked for, in bytes.
+        /// The requested chunk size in bytes.
         chunk_bytes: u64,
-        /// How many chunks that would make.
+        /// The resulting number of chunks.
         chunks: u64,
-        /// The least chunk size that fits, in whole MiB.
+        /// The smallest chunk size that fits, in whole MiB.
         least_mib: u64,
     },
 }
 
 impl Plan {
-    /// A file of `len` bytes in chunks of `chunk_bytes`, the last one possibly shorter.
+    /// Divides a file of `len` bytes into chunks of `chunk_bytes`. The last chunk may be shorter.
     ///
-    /// With [`Addressing::Single`] the chunk size does not matter and is not looked at.
+    /// [`Addressing::Single`] ignores the chunk size.
     ///
     /// # Errors
-    /// When the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
+    /// If the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
     pub fn new(len: u64, chunk_bytes: u64, addressing: Addressing) -> Result<Plan, PlanError> {
         if len == 0 {
             return Err(PlanError::Empty);
@@ -118,51 +107,52 @@ impl Plan {
         check_chunk_bytes(chunk_bytes)?;
         let chunks = len.div_ceil(chunk_bytes);
         if chunks > MAX_PARTS {
+            // Rounded up twice, so that the suggested size is a whole number of MiB that fits.
             let least_mib = len.div_ceil(MAX_PARTS).div_ceil(MIB);
             return Err(PlanError::TooManyChunks { len, chunk_bytes, chunks, least_mib });
         }
         Ok(Plan { len, chunk_bytes, addressing })
     }
 
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     pub const fn len(&self) -> u64 {
         self.len
     }
 
-    /// Always false: a plan without a byte cannot be made.
+    /// Returns `false`: no plan is empty.
     pub const fn is_empty(&self) -> bool {
         false
     }
 
-    /// The length of every chunk but the last, in bytes.
+    /// Returns the length of every chunk but the last, in bytes.
     pub const fn chunk_bytes(&self) -> u64 {
         self.chunk_bytes
     }
 
-    /// How its chunks are named on the wire.
+    /// Returns the way the chunks are identified on the wire.
     pub const fn addressing(&self) -> Addressing {
         self.addressing
     }
 
-    /// How many chunks there are; at least 1, at most [`MAX_PARTS`].
+    /// Returns the number of chunks, 1 to [`MAX_PARTS`].
     pub const fn chunks(&self) -> u32 {
         self.len.div_ceil(self.chunk_bytes) as u32
     }
 
-    /// The chunk at `index`, counted from 0.
+    /// Returns the chunk at `index`, counted from 0.
     ///
     /// # Panics
-    /// When there is no such chunk.
+    /// If there is no such chunk.
     pub const fn chunk(&self, index: u32) -> Chunk {
         assert!(index < self.chunks(), "the plan has no such chunk");
         let offset = index as u64 * self.chunk_bytes;
         Chunk { index, extent: Extent::new(offset, self.len - offset).take(self.chunk_bytes) }
     }
 
-    /// The `Content-Range` of the chunk at `index`; `None` for a single request.
+    /// Returns the `Content-Range` of the chunk at `index`; `None` for a single request.
     ///
     /// # Panics
-    /// When there is no such chunk.
+    /// If there is no such chunk.
     pub const fn content_range(&self, index: u32) -> Option<ContentRange> {
         let chunk = self.chunk(index);
         match self.addressing {
@@ -175,7 +165,7 @@ impl Plan {
     }
 }
 
-/// Whether the service takes chunks of this size.
+/// Checks that the service takes chunks of this size.
 ///
 /// # Errors
 /// [`PlanError::ChunkTooSmall`] or [`PlanError::ChunkTooLarge`].
@@ -239,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_the_limits_is_refused_with_the_way_out() {
+    fn a_plan_outside_the_limits_is_refused_with_the_limit() {
         let refuse = |len, chunk| Plan::new(len, chunk, Addressing::ByteRange).unwrap_err();
         assert_eq!(refuse(0, MIN_CHUNK_BYTES), PlanError::Empty);
-        assert!(refuse(1, MIN_CHUNK_BYTES - 1).to_string().contains("--chunk-size 5MiB"));
-        assert!(refuse(1, MAX_CHUNK_BYTES + 1).to_string().contains("--chunk-size 200MiB"));
+        assert!(refuse(1, MIN_CHUNK_BYTES - 1).to_string().contains("(5 MiB)"));
+        assert!(refuse(1, MAX_CHUNK_BYTES + 1).to_string().contains("(200 MiB)"));
         assert!(refuse(MAX_TOTAL_BYTES + 1, MAX_CHUNK_BYTES).to_string().contains("52428800000"));
         assert!(Plan::new(MAX_TOTAL_BYTES, MIN_CHUNK_BYTES, Addressing::Part).is_ok());
     }

@@ -258,7 +258,7 @@ fn a_request_too_large_for_a_proxy_suggests_smaller_chunks() {
     for scheme in SCHEMES {
         let fault = Fault::new(RouteClass::Chunk, refusal(413, None, RefusalTiming::EarlyClose)).times(0);
         let error = upload_and_fail(&TestServer::faulty(scheme, vec![fault]), Way::Single);
-        assert!(error.advice().unwrap().contains("smaller --chunk-size"), "{error:?}");
+        assert!(error.advice().unwrap().contains("smaller chunk size"), "{error:?}");
     }
 }
 

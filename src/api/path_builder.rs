@@ -4,21 +4,21 @@ use std::fmt::{Display, Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// A path with a query string that grows.
+/// Builds a path with a query string.
 #[derive(Debug)]
-pub(super) struct Query {
+pub(super) struct PathBuilder {
     path: String,
     separator: char,
 }
 
-impl Query {
-    /// No parameter yet.
-    pub(super) fn new(path: &str) -> Query {
-        Query { path: path.to_owned(), separator: '?' }
+impl PathBuilder {
+    /// Starts without a parameter.
+    pub(super) fn new(path: &str) -> PathBuilder {
+        PathBuilder { path: path.to_owned(), separator: '?' }
     }
 
     /// Adds `key=value`.
-    pub(super) fn add(mut self, key: &str, value: impl Display) -> Query {
+    pub(super) fn add(mut self, key: &str, value: impl Display) -> PathBuilder {
         let (key, value) = (escape(key), escape(&value.to_string()));
         // Writing to a string cannot fail.
         let _ = write!(self.path, "{}{key}={value}", self.separator);
@@ -26,23 +26,23 @@ impl Query {
         self
     }
 
-    /// Adds `key=value` for every value there is.
-    pub(super) fn add_all<V: Display>(self, key: &str, values: impl IntoIterator<Item = V>) -> Query {
+    /// Adds `key=value` for every value.
+    pub(super) fn add_all<V: Display>(self, key: &str, values: impl IntoIterator<Item = V>) -> PathBuilder {
         values.into_iter().fold(self, |query, value| query.add(key, value))
     }
 
-    /// The path and its query string.
+    /// Returns the path with its query string.
     pub(super) fn into_path(self) -> String {
         self.path
     }
 }
 
-/// `text` as one segment of a path, or one key or value of a query string: it can become nothing else.
+/// Escapes `text` to be one segment of a path, or one key or value of a query string.
 pub(super) fn escape(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// All but the unreserved characters (RFC 3986 section 2.3); the dot too, as `..` would be a step up.
+/// All but the unreserved characters (RFC 3986, section 2.3). The dot is escaped too, because `..` is a step up.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
 #[cfg(test)]
@@ -52,9 +52,9 @@ mod tests {
     #[test]
     fn keys_and_values_stay_what_they_are() {
         let query =
-            Query::new("/videos").add_all("tags[]", ["a b", "c&d=é"]).add("currentPage", 2).into_path();
+            PathBuilder::new("/videos").add_all("tags[]", ["a b", "c&d=é"]).add("currentPage", 2).into_path();
         assert_eq!(query, "/videos?tags%5B%5D=a%20b&tags%5B%5D=c%26d%3D%C3%A9&currentPage=2");
-        assert_eq!(Query::new("/videos").into_path(), "/videos");
+        assert_eq!(PathBuilder::new("/videos").into_path(), "/videos");
         assert_eq!(escape("../a?b#c"), "%2E%2E%2Fa%3Fb%23c");
     }
 }

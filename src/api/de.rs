@@ -1,17 +1,17 @@
-//! How answers are read with tolerance.
+//! Tolerant deserialization of answers.
 //!
-//! Services and the gateways before them differ in how they write JSON: numbers as texts or with a point,
-//! 0 and 1 for booleans, `[]` for an object without keys, a byte order mark. What nothing depends on is left out
-//! when it is misshapen; what is needed is an error that names it.
+//! Services and their gateways write JSON in different ways: numbers as strings or with a fraction of zero,
+//! 0 and 1 for booleans, `[]` for an object without keys, a byte order mark. An optional value of an unexpected
+//! type is left out. A required one is an error that names it.
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
 use serde_json::Value;
 
-use crate::error::steers;
+use crate::error::is_unprintable;
 
-/// Reads JSON, after a byte order mark too (RFC 8259, section 8.1). Of a repeated key the last value counts.
+/// Reads JSON, with or without a byte order mark (RFC 8259, section 8.1). The last value of a repeated key is used.
 ///
-/// Bytes that are not UTF-8 and halves of a surrogate pair become U+FFFD.
+/// Invalid UTF-8 and unpaired surrogates become U+FFFD.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let value: Value = serde_json::from_slice(body)
@@ -19,7 +19,7 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Er
     serde_json::from_value(value)
 }
 
-/// `body` as text, in which each escaped half of a surrogate pair is U+FFFD.
+/// Returns `body` as text with each escaped unpaired surrogate replaced by U+FFFD.
 fn repaired(body: &[u8]) -> String {
     let body = String::from_utf8_lossy(body);
     let (mut text, mut rest) = (String::with_capacity(body.len()), &*body);
@@ -40,13 +40,13 @@ fn repaired(body: &[u8]) -> String {
     text + rest
 }
 
-/// The UTF-16 code unit of an escape that `text` begins with.
+/// Returns the UTF-16 code unit of the escape at the start of `text`.
 fn unit(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
-/// What has another shape is as good as nothing.
-pub(super) fn misshapen_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Deserializes to the default if the value has an unexpected type.
+pub(super) fn default_on_error<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned + Default,
@@ -55,7 +55,7 @@ where
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
-/// A whole number, also as a text or with a zero after its point; anything else is as good as nothing.
+/// Deserializes a whole number, also from a string or with a fraction of zero; `None` from anything else.
 pub(super) fn number<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -64,7 +64,7 @@ where
     Ok(integer(&Value::deserialize(deserializer)?))
 }
 
-/// A number, also as a text; anything else is as good as nothing.
+/// Deserializes a number, also from a string; `None` from anything else.
 pub(super) fn float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::Number(number) => number.as_f64(),
@@ -73,8 +73,8 @@ pub(super) fn float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     })
 }
 
-/// A truth, also as 0 or 1 or a text; anything else is as good as nothing.
-pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+/// Deserializes a boolean, also from 0, 1 or a string; `None` from anything else.
+pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     Ok(match &value {
         Value::Bool(truth) => Some(*truth),
@@ -84,22 +84,22 @@ pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     })
 }
 
-/// The same, where nothing means no.
-pub(super) fn truth_or_no<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    truth(deserializer).map(Option::unwrap_or_default)
+/// Deserializes as [`boolean`] does, with `false` for `None`.
+pub(super) fn boolean_or_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    boolean(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A text, also as a number; anything else is as good as nothing.
+/// Deserializes a string, also from a number; `None` from anything else.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(to_text(Value::deserialize(deserializer)?))
 }
 
-/// The same, where nothing means the empty text.
+/// Deserializes as [`text`] does, with the empty string for `None`.
 pub(super) fn text_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A list of texts; one text alone is a list of one.
+/// Deserializes a list of strings. A single string is a list of one.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let values = match Value::deserialize(deserializer)? {
         Value::String(text) if text.is_empty() => Vec::new(),
@@ -109,8 +109,8 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     Ok(values.into_iter().filter_map(to_text).collect())
 }
 
-/// A list, of which the items that cannot be read are left out.
-pub(super) fn readable<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// Deserializes a list without the items that cannot be read.
+pub(super) fn skip_unreadable<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: DeserializeOwned,
@@ -119,7 +119,7 @@ where
     Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
 }
 
-/// An object; anything else, `[]` for one without keys among it, is as good as nothing.
+/// Deserializes an object; `None` from anything else. PHP writes an object without keys as `[]`.
 pub(super) fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -129,7 +129,8 @@ where
     Ok(if value.is_object() { serde_json::from_value(value).ok() } else { None })
 }
 
-/// An id: not empty, of at most [`MAX_ID_CHARS`] characters, and none that breaks a line or steers a terminal.
+/// Deserializes an id: not empty, at most [`MAX_ID_CHARS`] characters, and none that breaks a line or controls a
+/// terminal.
 pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let Value::String(id) = value else {
@@ -137,9 +138,9 @@ pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
     };
     match id.as_str() {
         "" => Err(D::Error::custom("the id is empty")),
-        // As a segment of a path they are steps.
+        // These segments of a path are steps.
         "." | ".." => Err(D::Error::custom("the id is a step in a path")),
-        id if id.chars().any(steers) => Err(D::Error::custom("the id has control characters")),
+        id if id.chars().any(is_unprintable) => Err(D::Error::custom("the id has control characters")),
         id if id.chars().nth(MAX_ID_CHARS).is_some() => {
             Err(D::Error::custom(format!("the id has more than {MAX_ID_CHARS} characters")))
         }
@@ -147,7 +148,8 @@ pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
     }
 }
 
-/// The items of a list; those of an object whose keys number them, as PHP writes lists with gaps; none of `null`.
+/// Returns the items of a list; none of `null`; and those of an object with numeric keys, which is how PHP writes a
+/// list with gaps.
 pub(super) fn items(value: Value) -> Option<Vec<Value>> {
     match value {
         Value::Null => Some(Vec::new()),
@@ -159,7 +161,7 @@ pub(super) fn items(value: Value) -> Option<Vec<Value>> {
     }
 }
 
-/// A whole number, however it is written.
+/// Returns a whole number from a JSON number or string.
 pub(super) fn integer<T: TryFrom<u64>>(value: &Value) -> Option<T> {
     let whole =
         |number: f64| (number.fract() == 0.0 && (0.0..MAX_EXACT).contains(&number)).then_some(number as u64);
@@ -174,7 +176,7 @@ pub(super) fn integer<T: TryFrom<u64>>(value: &Value) -> Option<T> {
     T::try_from(integer?).ok()
 }
 
-/// A value as an error names it.
+/// Returns the start of a value, for an error.
 pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(MAX_SHOWN_CHARS) {
@@ -191,10 +193,10 @@ fn to_text(value: Value) -> Option<String> {
     }
 }
 
-/// The service's ids have 24.
+/// The longest id. The service's ids have 24 characters.
 pub(super) const MAX_ID_CHARS: usize = 256;
 
-/// Below it each whole number is a `f64` of its own.
+/// 2^53: each smaller whole number has an exact `f64`.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 const MAX_SHOWN_CHARS: usize = 60;
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_bytes_around_and_inside_of_json_are_no_reason_to_refuse_it() {
+    fn json_with_odd_bytes_is_read() {
         let odd: &[&[u8]] =
             &[b"\xef\xbb\xbf{\"a\":\"b\"}", b"\r\n {\"a\":\"b\"}\n", b"{\"a\":\"c\",\"a\":\"b\"}"];
         for body in odd {
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_are_read_however_they_are_written() {
+    fn whole_numbers_are_read_in_every_notation() {
         for value in [json!(5), json!(5.0), json!("5"), json!(" 5 "), json!("5.0")] {
             assert_eq!(integer::<u64>(&value), Some(5), "{value}");
         }
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_text_that_can_stand_in_a_line_and_in_a_path() {
+    fn an_id_is_a_string_that_is_safe_in_a_line_and_in_a_path() {
         assert_eq!(id_of("vi4blUQJFrYWbaG44NChkH27").unwrap(), "vi4blUQJFrYWbaG44NChkH27");
         assert!(id_of(&"v".repeat(256)).is_ok());
         for bad in ["", ".", "..", "vi\u{1b}[2J", "vi\n1", "vi\u{9b}1", "vi\u{202e}1", &"v".repeat(257)] {

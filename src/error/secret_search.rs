@@ -1,20 +1,20 @@
-//! Finds a secret in a text in whatever spelling the text has it.
+//! Search for a secret in a text, in any encoding.
 //!
-//! A service or a proxy repeats what it was sent as it is, or escaped for the format that it writes:
+//! A service or a proxy repeats its input unchanged, or escaped for the format of its output:
 //! percent-encoded (RFC 3986), as a form (`+`), for JSON (RFC 8259), for HTML, or by several of these in turn.
 //! Which characters are escaped differs from program to program, so each character of the secret is matched
-//! on its own, in any of its spellings.
+//! on its own, in any of its encodings.
 
-/// Shows where a secret stood.
-pub(crate) const BLOT: &str = "***";
+/// Replaces a secret in a text.
+pub(crate) const MASK: &str = "***";
 
-/// Secrets with fewer characters are not looked for: such a run of characters is in every text.
+/// Secrets with fewer characters are not searched for: ordinary words contain such a run.
 pub(crate) const MIN_SECRET_CHARS: usize = 4;
 
-/// `text` without the `secrets`; `None` when it holds none of them.
+/// Returns `text` with each of the `secrets` replaced by [`MASK`]; `None` if it holds none of them.
 ///
-/// Of several that begin at the same place, the one that comes first in `secrets` counts.
-pub(crate) fn blot_out<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+/// If several begin at the same position, the first in `secrets` is taken.
+pub(crate) fn mask_secrets<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let secrets = secrets.filter(|secret| secret.chars().nth(MIN_SECRET_CHARS - 1).is_some());
     let mut clean = String::new();
     let mut kept_from = 0;
@@ -24,7 +24,7 @@ pub(crate) fn blot_out<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + 
             && let Some(end) = secrets.clone().find_map(|secret| end_of(secret, text, at))
         {
             clean += &text[kept_from..at];
-            clean += BLOT;
+            clean += MASK;
             (kept_from, at) = (end, end);
         } else {
             at += 1;
@@ -33,9 +33,9 @@ pub(crate) fn blot_out<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + 
     (kept_from > 0).then(|| clean + &text[kept_from..])
 }
 
-/// Where `secret`, if it begins at `start` in `text`, ends there at the latest.
+/// Returns the last possible end of `secret` in `text`, if it begins at `start`.
 fn end_of(secret: &str, text: &str, start: usize) -> Option<usize> {
-    // Nearly every place is none where it begins: that is found out without more ado.
+    // A quick check, since the secret begins at almost no position.
     let first = secret.chars().next()?;
     let rest = &text[start..];
     if !rest.starts_with(first) && !rest.starts_with(['%', '\\', '&', '+']) {
@@ -58,7 +58,7 @@ fn end_of(secret: &str, text: &str, start: usize) -> Option<usize> {
     ends.last().copied()
 }
 
-/// Adds to `ends` each place where a spelling of `c` ends that begins at `at` and has at most `layers` of escapes.
+/// Adds to `ends` each end of an encoding of `c` that begins at `at` and has at most `layers` of escapes.
 fn spelled(c: char, text: &str, at: usize, layers: usize, ends: &mut Vec<usize>) {
     let Some(rest) = text.get(at..) else { return };
     if rest.starts_with(c) {
@@ -67,7 +67,7 @@ fn spelled(c: char, text: &str, at: usize, layers: usize, ends: &mut Vec<usize>)
     if c == ' ' && rest.starts_with('+') {
         ends.push(at + 1);
     }
-    // An escape begins with one of these, escaped or not.
+    // Every escape begins with one of these, and so does an escaped escape.
     if layers == 0 || !rest.starts_with(['%', '\\', '&']) {
         return;
     }
@@ -81,7 +81,7 @@ fn spelled(c: char, text: &str, at: usize, layers: usize, ends: &mut Vec<usize>)
     }
 }
 
-/// `%2F`, or `%u002F` as old servers write it.
+/// Matches `%2F`, or `%u002F` as old servers write it.
 fn percent_encoded(c: char, text: &str, at: usize, layers: usize, ends: &mut Vec<usize>) {
     let mut utf8 = [0; 4];
     let bytes = c.encode_utf8(&mut utf8).bytes();
@@ -91,7 +91,7 @@ fn percent_encoded(c: char, text: &str, at: usize, layers: usize, ends: &mut Vec
     }
 }
 
-/// `\/`, `\u002F`, and `\x2F` or `\u{2f}` as logs and debuggers write them.
+/// Matches `\/`, `\u002F`, and `\x2F` or `\u{2f}` as logs and debuggers write them.
 fn backslashed(c: char, text: &str, introduced: &[usize], layers: usize, ends: &mut Vec<usize>) {
     let code = u32::from(c);
     let mut escapes = vec![utf16(c, "\\u")[1..].to_owned(), format!("u{{{code:x}}}")];
@@ -112,7 +112,7 @@ fn backslashed(c: char, text: &str, introduced: &[usize], layers: usize, ends: &
     }
 }
 
-/// `&amp;`, `&#38;` or `&#x26;`, with or without the semicolon, which browsers do not insist on.
+/// Matches `&amp;`, `&#38;` or `&#x26;`. The semicolon is optional, as in browsers.
 fn html_escaped(c: char, text: &str, introduced: &[usize], layers: usize, ends: &mut Vec<usize>) {
     let code = u32::from(c);
     let names = ENTITIES.iter().filter(|(named, _)| *named == c).map(|(_, name)| (*name).to_owned());
@@ -135,7 +135,8 @@ fn html_escaped(c: char, text: &str, introduced: &[usize], layers: usize, ends: 
     }
 }
 
-/// Where `literal`, whatever its case and itself escaped in up to `layers`, may end; `None` when it is not there.
+/// Returns the possible ends of `literal` at `at`, in any case and escaped in up to `layers`; `None` if it is not
+/// there.
 fn ends_of(literal: &str, text: &str, at: usize, layers: usize) -> Option<Vec<usize>> {
     let mut ends = vec![at];
     for c in literal.chars() {
@@ -157,21 +158,21 @@ fn ends_of(literal: &str, text: &str, at: usize, layers: usize) -> Option<Vec<us
     Some(ends)
 }
 
-/// The UTF-16 code units of `c`, each behind `mark`.
+/// Returns the UTF-16 code units of `c` in hex, each after `mark`.
 fn utf16(c: char, mark: &str) -> String {
     c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("{mark}{unit:04x}")).collect()
 }
 
-/// A request's target inside JSON inside an HTML page has three; nobody was seen to write more.
+/// The most layers of escapes. A request's target inside JSON inside an HTML page has three.
 const MAX_LAYERS: usize = 3;
 
-/// Places where one piece may end. More than two are rare; the bound keeps a hostile text from costing time.
+/// The most possible ends of one piece. More than two are rare; the bound limits the time for a hostile text.
 const MAX_ENDS: usize = 16;
 
-/// Leading zeros of a number in HTML; more are legal, and nothing writes them.
+/// The most leading zeros of a number in HTML. More are legal, but no program writes them.
 const MAX_ZEROS: usize = 8;
 
-/// The names that HTML has for ASCII characters.
+/// The HTML entities of ASCII characters.
 const ENTITIES: &[(char, &str)] = &[
     ('&', "amp"),
     ('<', "lt"),
@@ -221,7 +222,7 @@ mod tests {
     const SECRET: &str = "sk AbC/+=9&x\"é~";
 
     fn hidden(text: &str, secret: &str) -> Option<String> {
-        blot_out(text, [secret].into_iter())
+        mask_secrets(text, [secret].into_iter())
     }
 
     /// One of the ways in which programs write a character.
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_escapers_cannot_bring_a_secret_through() {
+    fn a_secret_is_found_in_the_usual_escapes() {
         let (json, secret) = (serde_json::to_string(SECRET).unwrap(), SECRET);
         let html = secret.replace('&', "&amp;").replace('"', "&quot;");
         let all = percent_encoding::NON_ALPHANUMERIC;
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_stays() {
+    fn other_texts_stay() {
         for text in ["", "nothing of it", "sk AbC/+=9&x", "SK ABC/+=9&X\"É~", "%%%&&&\\\\\\", "%4"] {
             assert_eq!(hidden(text, SECRET), None, "{text}");
         }
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_occurrence_goes_and_the_first_of_several_secrets_counts() {
-        let clean = blot_out("key1-long key1 key1-long", ["key1-long", "key1"].into_iter());
+        let clean = mask_secrets("key1-long key1 key1-long", ["key1-long", "key1"].into_iter());
         assert_eq!(clean.as_deref(), Some("*** *** ***"));
     }
 
@@ -306,9 +307,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_taken(text in ".{0,200}", secret in ".{0,20}") {
+        fn no_text_panics(text in ".{0,200}", secret in ".{0,20}") {
             if let Some(clean) = hidden(&text, &secret) {
-                prop_assert!(text.len() >= 4 && clean.contains(BLOT));
+                prop_assert!(text.len() >= 4 && clean.contains(MASK));
             }
         }
     }

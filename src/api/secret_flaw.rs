@@ -1,13 +1,14 @@
-//! Secrets as they come out of files, variables and flags: what is trimmed, and what is refused.
+//! Validation of secrets from files, variables and flags.
 
-use super::{Credentials, Secret};
+use super::credentials::Credentials;
+use super::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What is wrong with a text that should be a secret. Never shows any of it.
+/// The reason why a text cannot be a secret. Shows no part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretFlaw {
-    /// Nothing but white space.
+    /// The text is empty or only white space.
     #[error("is empty")]
     Empty,
     /// A comment before the value.
@@ -37,12 +38,12 @@ pub enum SecretFlaw {
 }
 
 impl Secret {
-    /// Reads a secret as it stands in a file, a variable or a flag.
+    /// Parses a secret from a file, a variable or a flag.
     ///
     /// Ignores white space and line ends at both ends, and a UTF-8 byte order mark.
     ///
     /// # Errors
-    /// When the rest cannot be a secret of the service: it would be refused there after the file was sent.
+    /// If the rest cannot be a secret of the service, which would refuse it only after the file was sent.
     pub fn parse(text: &str) -> Result<Secret, SecretFlaw> {
         let text = text.trim();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
@@ -52,7 +53,7 @@ impl Secret {
         }
     }
 
-    /// The same for the secret called `name`, with an error that a caller of the library understands.
+    /// Parses this secret as [`Secret::parse`] does. An error calls it `name`.
     pub(crate) fn parsed(&self, name: &str) -> Result<Secret> {
         Secret::parse(self.reveal()).map_err(|flaw| {
             Error::new(ErrorKind::InvalidInput, format!("use the {name}"))
@@ -63,7 +64,7 @@ impl Secret {
 }
 
 impl Credentials {
-    /// The credentials with secrets as [`Secret::parse`] reads them.
+    /// Parses each secret of the credentials as [`Secret::parse`] does.
     pub(crate) fn parsed(&self) -> Result<Credentials> {
         Ok(match self {
             Credentials::None => Credentials::None,
@@ -106,7 +107,7 @@ fn flaw(text: &str) -> Option<SecretFlaw> {
     }
 }
 
-/// Whether it is a line such as `export API_KEY=abc`. Base64 has `=` at its end only.
+/// Returns `true` for a line such as `export API_KEY=abc`. Base64 has `=` at its end only.
 fn is_assignment(text: &str) -> bool {
     let Some((name, value)) = text.split_once('=') else { return false };
     let name = name.strip_prefix("export ").unwrap_or(name).trim();
@@ -118,7 +119,7 @@ fn is_assignment(text: &str) -> bool {
 
 const API_KEY: &str = "API key";
 
-/// Access tokens are the longest, and have about a thousand bytes.
+/// The longest secret. Access tokens are the longest real ones, with about a thousand bytes.
 const MOST_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_secret_is_named_and_not_shown() {
+    fn a_text_that_cannot_be_a_secret_is_refused_and_not_shown() {
         use SecretFlaw::*;
         for (text, expected) in [
             ("", Empty),

@@ -1,0 +1,58 @@
+//! The library's hints in the words of the command: flags and subcommands.
+
+use ringlift::Hint;
+
+/// Returns the advice that the command gives for `hint`.
+pub(super) fn advice(hint: Hint) -> &'static str {
+    match hint {
+        Hint::LargerChunks => "use a larger --chunk-size",
+        Hint::SmallerChunks => "use a smaller --chunk-size",
+        Hint::SmallerChunksInNewUpload => {
+            "start anew with a smaller --chunk-size: an upload that has started keeps its own, until \
+             `ringlift clean --all` removes it"
+        }
+        Hint::SameChunkSize => "use the --chunk-size that the upload started with, or a new video",
+        Hint::SameMode => "continue with the --mode that the upload started with, or use a new video",
+        Hint::SendInChunks => "send the file in chunks: --mode bytes or --mode parts",
+        Hint::SendInParts => "send the stream in parts: --mode parts",
+        Hint::SendLessAtOnce => {
+            "try again; on a slow line send less at once: a smaller --chunk-size, a lower --concurrency"
+        }
+        Hint::LowerMinimumSpeed => "lower --min-speed, raise --bwlimit, or lower --concurrency",
+        Hint::LongerTimeout => {
+            "check the network and the endpoint's URL; if the service only needs longer, allow it more time \
+             (--timeout)"
+        }
+        Hint::LongerReadTimeout => {
+            "check the disk or the network file system that holds the file; if it only needs longer, allow it \
+             more time (--timeout)"
+        }
+        Hint::TrustCertificate => {
+            "check the URL and the clock; for a service of your own, name its authority's certificate with \
+             --ca-cert"
+        }
+        Hint::RetryLater => "try again later; the same command continues where it stopped",
+        Hint::CheckStatus => "check the video's state with `ringlift status`, and try again",
+        Hint::NewUploadToken => "create a new one: `ringlift token create`, with the API key",
+        Hint::ListUploadTokens => {
+            "check the token and the environment: `ringlift token list` shows those that have not expired"
+        }
+        Hint::OtherJournal => "name another file with --journal",
+        Hint::JournalOnOtherDisk => "name a file on another disk with --journal",
+        // The library's text names no flag, which is right where no flag exists, and for a hint of a later version.
+        _ => hint.text(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_no_item_of_the_library() {
+        for hint in Hint::ALL {
+            let text = advice(hint);
+            assert!(!text.contains("::") && !text.ends_with('.'), "{hint:?}: {text}");
+        }
+    }
+}

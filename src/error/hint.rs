@@ -1,0 +1,160 @@
+//! Advice on what to do about a failure.
+
+use std::fmt;
+
+/// A setting to change, or a call to make, so that the failed operation can succeed.
+///
+/// `Display` names the setting of the library. A program with settings of its own, such as command-line
+/// flags, matches on the hint and names those instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Use larger chunks.
+    LargerChunks,
+    /// Use smaller chunks.
+    SmallerChunks,
+    /// Start a new upload with smaller chunks. An upload that has started keeps its chunk size.
+    SmallerChunksInNewUpload,
+    /// Use the chunk size that the upload started with, or a new video.
+    SameChunkSize,
+    /// Use the mode that the upload started with, or a new video.
+    SameMode,
+    /// Send the file in chunks, not in one request.
+    SendInChunks,
+    /// Send the stream in parts: the other modes need the length.
+    SendInParts,
+    /// Send fewer and larger chunks.
+    FewerRequests,
+    /// Send less at once: smaller chunks over fewer connections.
+    SendLessAtOnce,
+    /// Lower the minimum speed, raise the bandwidth limit, or use fewer connections.
+    LowerMinimumSpeed,
+    /// Allow the service or the network more time.
+    LongerTimeout,
+    /// Allow the disk more time.
+    LongerReadTimeout,
+    /// Trust the certificate of the service's authority.
+    TrustCertificate,
+    /// Retry later. The upload continues where it stopped.
+    RetryLater,
+    /// Check the video's status, and retry.
+    CheckStatus,
+    /// Create a new upload token.
+    NewUploadToken,
+    /// List the upload tokens that have not expired.
+    ListUploadTokens,
+    /// Use another journal file.
+    OtherJournal,
+    /// Use a journal file on another disk.
+    JournalOnOtherDisk,
+}
+
+impl Hint {
+    /// Every hint.
+    pub const ALL: [Hint; 19] = {
+        use Hint::*;
+        [
+            LargerChunks,
+            SmallerChunks,
+            SmallerChunksInNewUpload,
+            SameChunkSize,
+            SameMode,
+            SendInChunks,
+            SendInParts,
+            FewerRequests,
+            SendLessAtOnce,
+            LowerMinimumSpeed,
+            LongerTimeout,
+            LongerReadTimeout,
+            TrustCertificate,
+            RetryLater,
+            CheckStatus,
+            NewUploadToken,
+            ListUploadTokens,
+            OtherJournal,
+            JournalOnOtherDisk,
+        ]
+    };
+
+    /// Returns the text that `Display` writes.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Hint::LargerChunks => "use a larger chunk size",
+            Hint::SmallerChunks => "use a smaller chunk size",
+            Hint::SmallerChunksInNewUpload => {
+                "start a new upload with a smaller chunk size: an upload that has started keeps its own"
+            }
+            Hint::SameChunkSize => "use the chunk size that the upload started with, or a new video",
+            Hint::SameMode => "continue in the mode that the upload started with, or use a new video",
+            Hint::SendInChunks => "send the file in chunks: `Mode::Bytes` or `Mode::Parts`",
+            Hint::SendInParts => "send the stream in parts: `Mode::Parts`",
+            Hint::FewerRequests => {
+                "wait a minute, or send fewer and larger chunks: every chunk is one request"
+            }
+            Hint::SendLessAtOnce => {
+                "try again; on a slow line send less at once: a smaller chunk size, fewer lanes (`Settings::lanes`)"
+            }
+            Hint::LowerMinimumSpeed => {
+                "lower the minimum speed, raise the limit (`Settings::bandwidth`), or use fewer lanes \
+                 (`Settings::lanes`)"
+            }
+            Hint::LongerTimeout => {
+                "check the network and the endpoint's URL; if the service only needs longer, allow it a longer \
+                 timeout"
+            }
+            Hint::LongerReadTimeout => {
+                "check the disk or the network file system that holds the file; if it only needs longer, allow \
+                 it a longer timeout"
+            }
+            Hint::TrustCertificate => {
+                "check the endpoint's URL and the clock; for a service of your own, trust its authority's \
+                 certificate (`Settings::trust`)"
+            }
+            Hint::RetryLater => {
+                "try again later; with a journal (`Settings::journal`) the same upload continues where it stopped"
+            }
+            Hint::CheckStatus => "check the video's status (`Client::video_status`), and try again",
+            Hint::NewUploadToken => "create a new one with the API key (`Client::create_upload_token`)",
+            Hint::ListUploadTokens => {
+                "check the token and the environment: `Client::upload_tokens` lists those that have not expired"
+            }
+            Hint::OtherJournal => "use another journal file (`Settings::journal`)",
+            Hint::JournalOnOtherDisk => "use a journal file on another disk (`Settings::journal`)",
+        }
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// Advice as an error holds it: a hint if it names a setting, otherwise a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advice {
+    Text(&'static str),
+    Hint(Hint),
+}
+
+impl Advice {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Advice::Text(text) => text,
+            Advice::Hint(hint) => hint.text(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_holds_every_hint_in_order() {
+        for (index, hint) in Hint::ALL.into_iter().enumerate() {
+            assert_eq!(hint as usize, index, "{hint:?}");
+        }
+        assert_eq!(Hint::ALL.len(), Hint::JournalOnOtherDisk as usize + 1);
+    }
+}

@@ -1,0 +1,219 @@
+//! The kinds of failure, and the fixed texts of each kind.
+
+use std::fmt;
+
+use super::hint::{Advice, Hint};
+
+/// The kind of a failure: enough to decide what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A value that the caller gave cannot be used.
+    InvalidInput,
+    /// There is no file at that path.
+    NoSuchFile,
+    /// The file exists and could not be read.
+    SourceUnreadable,
+    /// The file changed, shrank or was replaced during the upload.
+    SourceChanged,
+    /// The file cannot be sent within the protocol's limits. Nothing was sent or created.
+    PlanImpossible,
+    /// The credentials were refused, or do not suffice (401, 403).
+    NotAuthorized,
+    /// The service has no such video or upload token.
+    NotFound,
+    /// The video has a source already, and a video takes only one.
+    AlreadyFilled,
+    /// The service holds this chunk already. After a repeated request this may mean success.
+    AlreadySent,
+    /// The service refused the request for another reason (other 3xx and 4xx).
+    Refused,
+    /// Too many requests in this minute (429). Temporary.
+    RateLimited,
+    /// The service failed, or the connection was lost before its answer (5xx, 408). Temporary.
+    Unavailable,
+    /// No connection to the service could be made. Temporary.
+    Connect,
+    /// The service's certificate is not trusted, or no secure connection was agreed on.
+    Untrusted,
+    /// Nothing moved for too long. Temporary.
+    Stalled,
+    /// The service answered with something that is not this protocol.
+    MalformedAnswer,
+    /// The program at the endpoint does not speak HTTP.
+    WrongProtocol,
+    /// The service holds other content than was sent.
+    Mismatch,
+    /// The journal could not be read or written.
+    Journal,
+    /// Another process is doing the same thing. Temporary.
+    Busy,
+    /// The caller cancelled.
+    Cancelled,
+    /// A defect of this crate.
+    Internal,
+}
+
+/// The fixed texts of one kind.
+struct KindTexts {
+    name: &'static str,
+    reason: &'static str,
+    advice: Option<Advice>,
+}
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [ErrorKind; 22] = {
+        use ErrorKind::*;
+        [
+            InvalidInput,
+            NoSuchFile,
+            SourceUnreadable,
+            SourceChanged,
+            PlanImpossible,
+            NotAuthorized,
+            NotFound,
+            AlreadyFilled,
+            AlreadySent,
+            Refused,
+            RateLimited,
+            Unavailable,
+            Connect,
+            Untrusted,
+            Stalled,
+            MalformedAnswer,
+            WrongProtocol,
+            Mismatch,
+            Journal,
+            Busy,
+            Cancelled,
+            Internal,
+        ]
+    };
+
+    /// Returns `true` if the same request may succeed later without any change.
+    pub fn is_temporary(self) -> bool {
+        use ErrorKind::*;
+        matches!(self, RateLimited | Unavailable | Connect | Stalled | Busy)
+    }
+
+    /// Returns `true` if an upload that failed with this kind can be resumed.
+    pub fn is_resumable(self) -> bool {
+        use ErrorKind::*;
+        self.is_temporary()
+            || matches!(self, Cancelled | NotAuthorized | Untrusted | Journal | SourceUnreadable)
+            || matches!(self, MalformedAnswer | WrongProtocol | Internal)
+    }
+
+    /// Returns a stable name for logs and machine-readable output, such as `rate_limited`.
+    pub fn name(self) -> &'static str {
+        self.texts().name
+    }
+
+    pub(super) fn advice(self) -> Option<Advice> {
+        self.texts().advice
+    }
+
+    fn texts(self) -> KindTexts {
+        match self {
+            ErrorKind::InvalidInput => plain("invalid_input", "a value cannot be used"),
+            ErrorKind::NoSuchFile => plain("no_such_file", "there is no such file"),
+            ErrorKind::SourceUnreadable => plain("source_unreadable", "the file cannot be read"),
+            ErrorKind::SourceChanged => advised(
+                "source_changed",
+                "the file changed while it was being sent",
+                Advice::Text("send the file again, to a new video, once nothing writes to it"),
+            ),
+            ErrorKind::PlanImpossible => plain("plan_impossible", "it is outside the limits of the protocol"),
+            ErrorKind::NotAuthorized => advised(
+                "not_authorized",
+                "the service refused the credentials",
+                Advice::Text("check the API key: the sandbox and production have separate keys"),
+            ),
+            ErrorKind::NotFound => plain("not_found", "the service has no such thing"),
+            ErrorKind::AlreadyFilled => plain("already_filled", "the video has a source already"),
+            ErrorKind::AlreadySent => plain("already_sent", "the service holds this chunk already"),
+            ErrorKind::Refused => plain("refused", "the service refused the request"),
+            ErrorKind::RateLimited => advised(
+                "rate_limited",
+                "the service asks for fewer requests a minute",
+                Advice::Hint(Hint::FewerRequests),
+            ),
+            ErrorKind::Unavailable => advised(
+                "unavailable",
+                "the service did not answer as it should",
+                Advice::Text(
+                    "try again later, and check the proxies and firewalls on the way to the service",
+                ),
+            ),
+            ErrorKind::Connect => advised(
+                "connect",
+                "the service cannot be reached",
+                Advice::Text("check the endpoint's URL, the network and the name resolution"),
+            ),
+            ErrorKind::Untrusted => advised(
+                "untrusted",
+                "the service's certificate is not trusted",
+                Advice::Hint(Hint::TrustCertificate),
+            ),
+            ErrorKind::Stalled => {
+                advised("stalled", "nothing moved for too long", Advice::Hint(Hint::LongerTimeout))
+            }
+            ErrorKind::MalformedAnswer => advised(
+                "malformed_answer",
+                "the answer is not one of this protocol",
+                Advice::Text("check the endpoint's URL: a proxy or another service may be answering"),
+            ),
+            ErrorKind::WrongProtocol => advised(
+                "wrong_protocol",
+                "the program at the endpoint does not speak HTTP",
+                Advice::Text("check the endpoint's scheme, host and port"),
+            ),
+            ErrorKind::Mismatch => plain("mismatch", "the service does not hold what was sent"),
+            ErrorKind::Journal => plain("journal", "the journal cannot be used"),
+            ErrorKind::Busy => plain("busy", "another process is doing this already"),
+            ErrorKind::Cancelled => plain("cancelled", "it was cancelled"),
+            ErrorKind::Internal => advised(
+                "internal",
+                "something impossible happened",
+                Advice::Text("this is a defect: please report it with this message"),
+            ),
+        }
+    }
+}
+
+const fn plain(name: &'static str, reason: &'static str) -> KindTexts {
+    KindTexts { name, reason, advice: None }
+}
+
+const fn advised(name: &'static str, reason: &'static str, advice: Advice) -> KindTexts {
+    KindTexts { name, reason, advice: Some(advice) }
+}
+
+/// Writes the reason in words, to follow `could not send the chunk:`.
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.texts().reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_holds_every_kind_in_order() {
+        for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index, "{kind:?}");
+        }
+        assert_eq!(ErrorKind::ALL.len(), ErrorKind::Internal as usize + 1);
+    }
+
+    #[test]
+    fn every_name_is_used_once() {
+        let mut names: Vec<_> = ErrorKind::ALL.iter().map(|kind| kind.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ErrorKind::ALL.len());
+    }
+}
