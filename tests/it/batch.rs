@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use ringlift::{ErrorKind, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -24,7 +24,7 @@ struct Films {
 
 impl Films {
     fn new() -> Films {
-        Films::with(Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3))
+        Films::with(Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).nth(3))
     }
 
     fn with(fault: Fault) -> Films {
@@ -54,7 +54,7 @@ impl Films {
     fn begun(&self) -> Child {
         let child = start(&mut self.upload(&[], 0..5));
         let begun = Instant::now();
-        while self.house.server.tally().chunks_accepted < 3 {
+        while self.house.server.stats().chunks_accepted < 3 {
             assert!(begun.elapsed() < Duration::from_secs(60));
             thread::sleep(Duration::from_millis(5));
         }
@@ -103,7 +103,7 @@ fn a_killed_command_that_is_given_again_uploads_each_file_once() {
 fn an_interrupted_command_that_is_given_again_with_more_files_uploads_each_file_once() {
     let films = Films::new();
     let child = start(&mut films.upload(&[], 0..4));
-    while films.house.server.tally().chunks_accepted < 3 {
+    while films.house.server.stats().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(5));
     }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -125,7 +125,7 @@ fn what_resume_finished_of_a_command_is_not_uploaded_again_by_it() {
 
 #[test]
 fn a_failure_of_one_file_does_not_have_the_others_uploaded_again() {
-    let refusal = Action::Refuse { status: 400, slug: None, timing: RefusalTiming::default() };
+    let refusal = FaultAction::Refuse { status: 400, slug: None, timing: RefusalTiming::default() };
     let films = Films::with(Fault::new(RouteClass::Chunk, refusal).nth(2));
     let ran = run(&mut films.upload(&[], 0..5)).failed(FAILED, &["film1.mp4"]);
     assert_eq!(ran.summary()["files_done"], 4);
@@ -181,7 +181,7 @@ fn five_hundred_files_of_a_command_are_forgotten_when_it_ended_well() {
 
 #[test]
 fn a_file_that_is_named_twice_is_uploaded_once_and_both_names_get_its_video() {
-    let films = Films::with(Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 1 }));
+    let films = Films::with(Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 1 }));
     let (hard, link) = (films.folder.path().join("hard.mp4"), films.folder.path().join("link.mp4"));
     fs::hard_link(films.path(0), &hard).unwrap();
     std::os::unix::fs::symlink(films.path(0), &link).unwrap();
@@ -211,7 +211,7 @@ fn a_file_that_is_named_twice_is_uploaded_once_and_both_names_get_its_video() {
 fn a_file_that_a_program_starts_twice_is_said_to_be_uploaded_by_this_process() {
     let house = House::faulty(
         Scheme::Http,
-        vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 1000 })],
+        vec![Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 1000 })],
     );
     let sample = Sample::new(MIB);
     let journal = |settings: &mut Settings| settings.journal = Some(house.journal());

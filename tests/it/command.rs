@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, FaultPlan, RouteClass};
+use ringlift::server::{Fault, FaultAction, FaultPlan, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{Ran, Want, end, ready_url, ringlift, run, run_with_stdin, start};
@@ -88,7 +88,7 @@ fn an_upload_token_is_enough() {
     fs::write(&token_file, format!("{token}\n")).unwrap();
     let sample = Sample::new(16 * MIB);
     for mode in ["single", "bytes", "parts"] {
-        let before = house.server.tally().videos_created;
+        let before = house.server.stats().videos_created;
         let mut command = ringlift();
         house.host_stranger(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
         command
@@ -98,7 +98,7 @@ fn an_upload_token_is_enough() {
             .arg(sample.path());
         let ran = run(&mut command).done();
         house.assert_holds(&video_id(&ran), &sample.path());
-        assert_eq!(house.server.tally().videos_created, before + 1, "{mode}");
+        assert_eq!(house.server.stats().videos_created, before + 1, "{mode}");
         assert!(!ran.stdout.contains(&token) && !ran.stderr.contains(&token), "the token was shown");
     }
 }
@@ -227,7 +227,7 @@ fn an_interrupt_ends_it_and_names_the_container() {
         let mut command = ringlift();
         house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
         let child = start(command.arg(sample.path()));
-        while house.server.tally().videos_created == 0 {
+        while house.server.stats().videos_created == 0 {
             thread::sleep(Duration::from_millis(10));
         }
         thread::sleep(Duration::from_millis(200));
@@ -242,7 +242,7 @@ fn an_interrupt_ends_it_and_names_the_container() {
 
 #[test]
 fn the_same_command_goes_on_after_a_crash() {
-    let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
+    let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).nth(3);
     let house = House::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
     let sample = Sample::new(30 * MIB);
     let journal = house.folder.path().join("journal.db");
@@ -258,7 +258,7 @@ fn the_same_command_goes_on_after_a_crash() {
     ]);
     command.arg(&journal).arg(sample.path());
     let child = start(&mut command);
-    while house.server.tally().chunks_accepted < 3 {
+    while house.server.stats().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -266,8 +266,8 @@ fn the_same_command_goes_on_after_a_crash() {
     let ran = run(&mut command).done();
     assert_eq!(video_id(&ran), crashed.event("created")["video_id"]);
     house.assert_holds(&video_id(&ran), &sample.path());
-    let tally = house.server.tally();
-    assert_eq!((tally.videos_created, tally.chunks_accepted, tally.refused.len()), (1, 6, 0));
+    let stats = house.server.stats();
+    assert_eq!((stats.videos_created, stats.chunks_accepted, stats.refused.len()), (1, 6, 0));
 }
 
 #[test]
@@ -345,5 +345,7 @@ fn a_refused_ring_is_replaced_and_the_reason_said_once() {
 
 /// A server that takes seconds to answer each chunk.
 fn pauses() -> FaultPlan {
-    FaultPlan::from(vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)])
+    FaultPlan::from(vec![
+        Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).times(0),
+    ])
 }

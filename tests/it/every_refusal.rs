@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use serde_json::Value;
 
 use crate::support::command::{Ran, ringlift, run};
@@ -141,7 +141,8 @@ fn every_problem_is_named_explained_and_answered() {
             To::Get => RouteClass::Video,
             To::Send | To::SendWithToken => RouteClass::Chunk,
         };
-        let action = Action::Refuse { status, slug: Some(slug.to_owned()), timing: RefusalTiming::AfterBody };
+        let action =
+            FaultAction::Refuse { status, slug: Some(slug.to_owned()), timing: RefusalTiming::AfterBody };
         let house = House::faulty(Scheme::Http, vec![Fault::new(on, action).times(0)]);
         let mut command = ringlift();
         house.host(&mut command).arg("--json").args(ONCE);
@@ -195,8 +196,11 @@ fn answering(answer: String) -> String {
 
 #[test]
 fn a_problem_that_nobody_knows_yet_leads_to_its_page() {
-    let action =
-        Action::Refuse { status: 422, slug: Some("something-new".into()), timing: RefusalTiming::AfterBody };
+    let action = FaultAction::Refuse {
+        status: 422,
+        slug: Some("something-new".into()),
+        timing: RefusalTiming::AfterBody,
+    };
     let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Video, action)]);
     let ran = house.run(["--json", "video", "get", "vi1"]);
     let title = "This refusal was asked for by the fault plan.";

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Budget, Ending, Fault, Limits, RefusalTiming, RouteClass, TlsMode};
+use ringlift::server::{
+    ConnectionEnd, Fault, FaultAction, Limits, RefusalTiming, RequestBudget, RouteClass, TlsMode,
+};
 use ringlift::transport::{MinSpeed, Patience};
 use ringlift::wire::Envelope;
 use ringlift::{
@@ -57,8 +59,8 @@ fn wait_until(running: &Running, is_there: impl Fn(&ringlift::Progress) -> bool)
     }
 }
 
-fn refusal(status: u16, slug: Option<&str>, timing: RefusalTiming) -> Action {
-    Action::Refuse { status, slug: slug.map(str::to_owned), timing }
+fn refusal(status: u16, slug: Option<&str>, timing: RefusalTiming) -> FaultAction {
+    FaultAction::Refuse { status, slug: slug.map(str::to_owned), timing }
 }
 
 // Connections that break.
@@ -82,8 +84,8 @@ fn a_connection_that_breaks_at_any_byte_costs_sending_that_chunk_again() {
         |(scheme, way)| {
             let moments = moments(CHUNK);
             let cut = |(index, &after_bytes): (usize, &u64)| {
-                let how = if index % 2 == 0 { Ending::Reset } else { Ending::Close };
-                way.fault(index as u32, Action::Cut { after_bytes, how })
+                let how = if index % 2 == 0 { ConnectionEnd::Reset } else { ConnectionEnd::Close };
+                way.fault(index as u32, FaultAction::Cut { after_bytes, how })
             };
             let house = House::faulty(scheme, moments.iter().enumerate().map(cut).collect());
             let sample = way.sample(moments.len() as u64 + 1);
@@ -101,7 +103,8 @@ fn a_connection_that_breaks_at_any_byte_costs_sending_that_chunk_again() {
 fn a_single_request_that_breaks_at_any_byte_is_sent_again() {
     each_at_once(SCHEMES, |scheme| {
         let moments = [0, 1, 16 << 10, CHUNK / 2];
-        let cut = |after_bytes| Way::Single.fault(0, Action::Cut { after_bytes, how: Ending::Reset });
+        let cut =
+            |after_bytes| Way::Single.fault(0, FaultAction::Cut { after_bytes, how: ConnectionEnd::Reset });
         let house = House::faulty(scheme, moments.map(cut).into());
         let uploaded = delivered(&house, Way::Single, &Way::Single.sample(1));
         assert_eq!(uploaded.retries as usize, moments.len());
@@ -121,7 +124,7 @@ fn a_chunk_that_is_there_though_its_answer_was_lost_is_not_sent_again() {
             (Scheme::Http, Way::Single),
         ],
         |(scheme, way)| {
-            let house = House::faulty(scheme, vec![way.fault(0, Action::CloseAfterRecording)]);
+            let house = House::faulty(scheme, vec![way.fault(0, FaultAction::CloseAfterRecording)]);
             let sample = way.sample(4);
             let uploaded = delivered(&house, way, &sample);
             assert_eq!((uploaded.retries, uploaded.resent_bytes), (0, 0), "{scheme:?} {way:?}");
@@ -136,11 +139,11 @@ fn a_chunk_that_is_not_there_is_sent_again_after_two_looks() {
     each_at_once(
         [(Scheme::Http, Way::Bytes), (Scheme::Https, Way::Parts), (Scheme::Http, Way::Single)],
         |(scheme, way)| {
-            let house = House::faulty(scheme, vec![way.fault(0, Action::CloseBeforeRecording)]);
+            let house = House::faulty(scheme, vec![way.fault(0, FaultAction::CloseBeforeRecording)]);
             let sample = way.sample(4);
             let uploaded = delivered(&house, way, &sample);
             assert_eq!(uploaded.retries, 1, "{scheme:?} {way:?}");
-            assert!(house.server.tally().requests[&RouteClass::Status] >= 2);
+            assert!(house.server.stats().requests[&RouteClass::Status] >= 2);
             house.assert_created(1);
             house.assert_nothing_was_sent_twice();
         },
@@ -150,15 +153,15 @@ fn a_chunk_that_is_not_there_is_sent_again_after_two_looks() {
 #[test]
 fn without_a_key_a_chunk_in_doubt_is_sent_again_and_already_sent_is_an_answer() {
     for (scheme, way) in [(Scheme::Http, Way::DelegatedParts), (Scheme::Https, Way::DelegatedBytes)] {
-        let lost = [Action::CloseAfterRecording, Action::TruncatedAnswer, Action::HtmlAnswer];
+        let lost = [FaultAction::CloseAfterRecording, FaultAction::TruncatedAnswer, FaultAction::HtmlAnswer];
         let faults = (1..).zip(lost).map(|(index, action)| way.fault(index, action)).collect();
         let house = House::faulty(scheme, faults);
         let sample = way.sample(5);
         let uploaded = delivered(&house, way, &sample);
         assert_eq!(uploaded.retries, 3, "{scheme:?} {way:?}");
-        let tally = house.server.tally();
-        assert_eq!(tally.refused.values().sum::<u64>(), 3, "{:?}", tally.refused);
-        assert!(tally.refused.keys().all(|slug| slug.contains("already") || slug.contains("overlap")));
+        let stats = house.server.stats();
+        assert_eq!(stats.refused.values().sum::<u64>(), 3, "{:?}", stats.refused);
+        assert!(stats.refused.keys().all(|slug| slug.contains("already") || slug.contains("overlap")));
         house.assert_created(1);
     }
 }
@@ -166,13 +169,13 @@ fn without_a_key_a_chunk_in_doubt_is_sent_again_and_already_sent_is_an_answer() 
 #[test]
 fn the_last_chunk_of_a_delegated_upload_may_lose_its_answer_too() {
     for way in [Way::DelegatedParts, Way::DelegatedBytes] {
-        let house = House::faulty(Scheme::Http, vec![way.fault(3, Action::CloseAfterRecording)]);
+        let house = House::faulty(Scheme::Http, vec![way.fault(3, FaultAction::CloseAfterRecording)]);
         let client = house.hasty_client().lanes(1).build().unwrap();
         let sample = way.sample(4);
         let uploaded = way.upload(&house, &client, &sample).send_blocking().unwrap();
         house.assert_holds(&uploaded.video_id, &sample.path());
         assert_eq!(uploaded.retries, 1, "{way:?}");
-        assert_eq!(house.server.tally().refused["video-source-already-uploaded"], 1);
+        assert_eq!(house.server.stats().refused["video-source-already-uploaded"], 1);
         house.assert_created(1);
     }
 }
@@ -181,14 +184,14 @@ fn the_last_chunk_of_a_delegated_upload_may_lose_its_answer_too() {
 #[test]
 fn the_first_chunk_of_a_delegated_upload_makes_a_second_video_when_its_answer_was_lost() {
     let way = Way::DelegatedBytes;
-    let house = House::faulty(Scheme::Http, vec![way.fault(0, Action::CloseAfterRecording)]);
+    let house = House::faulty(Scheme::Http, vec![way.fault(0, FaultAction::CloseAfterRecording)]);
     delivered(&house, way, &way.sample(4));
     house.assert_created(2);
 }
 
 #[test]
 fn a_creation_whose_answer_was_lost_is_found_and_not_made_again() {
-    for action in [Action::CloseAfterRecording, Action::TruncatedAnswer, Action::HtmlAnswer] {
+    for action in [FaultAction::CloseAfterRecording, FaultAction::TruncatedAnswer, FaultAction::HtmlAnswer] {
         let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, action)]);
         delivered(&house, Way::Bytes, &Way::Bytes.sample(2));
         house.assert_created(1);
@@ -197,8 +200,8 @@ fn a_creation_whose_answer_was_lost_is_found_and_not_made_again() {
 
 #[test]
 fn a_creation_that_was_never_made_is_made_once() {
-    let cut = Action::Cut { after_bytes: 0, how: Ending::Reset };
-    for action in [cut, Action::CloseBeforeRecording, Action::unavailable()] {
+    let cut = FaultAction::Cut { after_bytes: 0, how: ConnectionEnd::Reset };
+    for action in [cut, FaultAction::CloseBeforeRecording, FaultAction::unavailable()] {
         let house = House::faulty(Scheme::Https, vec![Fault::new(RouteClass::Create, action)]);
         delivered(&house, Way::Parts, &Way::Parts.sample(2));
         house.assert_created(1);
@@ -209,10 +212,10 @@ fn a_creation_that_was_never_made_is_made_once() {
 fn a_status_that_cannot_be_had_at_once_is_asked_again() {
     let way = Way::Bytes;
     let faults = vec![
-        way.fault(1, Action::CloseAfterRecording),
-        Fault::new(RouteClass::Status, Action::unavailable()),
-        Fault::new(RouteClass::Status, Action::HtmlAnswer),
-        Fault::new(RouteClass::Status, Action::TruncatedAnswer),
+        way.fault(1, FaultAction::CloseAfterRecording),
+        Fault::new(RouteClass::Status, FaultAction::unavailable()),
+        Fault::new(RouteClass::Status, FaultAction::HtmlAnswer),
+        Fault::new(RouteClass::Status, FaultAction::TruncatedAnswer),
     ];
     let house = House::faulty(Scheme::Http, faults);
     let uploaded = delivered(&house, way, &way.sample(3));
@@ -283,8 +286,10 @@ fn an_early_failure_of_the_server_is_tried_again() {
 #[test]
 fn a_burst_of_failures_is_met_with_few_requests_and_then_everything_arrives() {
     each_at_once([Way::Bytes, Way::DelegatedParts], |way| {
-        let house =
-            House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(7)]);
+        let house = House::faulty(
+            Scheme::Http,
+            vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable()).times(7)],
+        );
         let uploaded = delivered(&house, way, &way.sample(4));
         assert_eq!(uploaded.retries, 7, "{way:?}");
         assert_eq!(house.chunk_requests().len(), 4 + 7);
@@ -297,7 +302,7 @@ fn a_burst_of_failures_is_met_with_few_requests_and_then_everything_arrives() {
 fn a_service_that_stays_broken_ends_the_upload_after_so_many_attempts() {
     each_at_once([(Way::Bytes, Scheme::Http), (Way::Single, Scheme::Https)], |(way, scheme)| {
         let house =
-            House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(0)]);
+            House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable()).times(0)]);
         let client = house.hasty_client().with(|settings| settings.retry.retries = 2).build().unwrap();
         let error = way.upload(&house, &client, &way.sample(2)).send_blocking().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
@@ -312,7 +317,7 @@ fn a_service_that_stays_broken_ends_the_upload_after_so_many_attempts() {
 #[test]
 fn a_service_that_stays_broken_ends_the_upload_after_so_long() {
     let house =
-        House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(0)]);
+        House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable()).times(0)]);
     let hurried = house.hasty_client().with(|settings| {
         settings.retry.retries = 1_000_000;
         settings.retry.max_time = Duration::from_millis(700);
@@ -326,8 +331,9 @@ fn a_service_that_stays_broken_ends_the_upload_after_so_long() {
 #[test]
 fn throttling_is_waited_out_and_is_no_failure() {
     each_at_once([RefusalTiming::AfterBody, RefusalTiming::EarlyClose], |timing| {
-        let throttle =
-            |s| Fault::new(RouteClass::Chunk, Action::TooManyRequests { retry_after_s: Some(s), timing });
+        let throttle = |s| {
+            Fault::new(RouteClass::Chunk, FaultAction::TooManyRequests { retry_after_s: Some(s), timing })
+        };
         let house = House::faulty(Scheme::Https, vec![throttle(1), throttle(0)]);
         // Not one repetition is allowed.
         let client = house.hasty_client().with(|settings| settings.retry.retries = 0).build().unwrap();
@@ -343,10 +349,10 @@ fn throttling_is_waited_out_and_is_no_failure() {
 
 #[test]
 fn calls_of_the_service_wait_out_throttling_too() {
-    let slow_down = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
+    let slow_down = FaultAction::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
     let faults = vec![
         Fault::new(RouteClass::Create, slow_down.clone()),
-        Way::Parts.fault(1, Action::CloseAfterRecording),
+        Way::Parts.fault(1, FaultAction::CloseAfterRecording),
         Fault::new(RouteClass::Status, slow_down),
     ];
     let house = House::faulty(Scheme::Http, faults);
@@ -357,7 +363,8 @@ fn calls_of_the_service_wait_out_throttling_too() {
 
 #[test]
 fn a_throttle_longer_than_the_patience_is_an_error_that_says_how_long() {
-    let a_day = Action::TooManyRequests { retry_after_s: Some(86_400), timing: RefusalTiming::AfterBody };
+    let a_day =
+        FaultAction::TooManyRequests { retry_after_s: Some(86_400), timing: RefusalTiming::AfterBody };
     let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, a_day).times(0)]);
     let error = refused(&house, Way::Bytes);
     assert_eq!(error.kind(), ErrorKind::RateLimited);
@@ -369,7 +376,7 @@ fn a_throttle_longer_than_the_patience_is_an_error_that_says_how_long() {
 #[test]
 #[ignore = "takes as long as the pause that is assumed where none is said: half a minute"]
 fn a_throttle_without_a_time_is_waited_out() {
-    let throttle = Action::TooManyRequests { retry_after_s: None, timing: RefusalTiming::AfterBody };
+    let throttle = FaultAction::TooManyRequests { retry_after_s: None, timing: RefusalTiming::AfterBody };
     let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, throttle)]);
     delivered(&house, Way::Bytes, &Way::Bytes.sample(3));
     assert_eq!(house.chunk_requests().len(), 4);
@@ -378,14 +385,14 @@ fn a_throttle_without_a_time_is_waited_out() {
 #[test]
 fn what_another_host_spends_of_the_budget_is_followed() {
     let window = Duration::from_secs(3);
-    let budget = Budget { uploads: 8, writes: 100, reads: 100, window };
+    let budget = RequestBudget { uploads: 8, writes: 100, reads: 100, window };
     let house = House::with(Scheme::Http, |settings| settings.limits = Limits::Custom(budget));
     let one_lane = || house.hasty_client().lanes(1).build().unwrap();
     let (other, ours) = (Way::Parts.sample(5), Way::Bytes.sample(6));
     Way::Parts.upload(&house, &one_lane(), &other).send_blocking().unwrap();
     let uploaded = Way::Bytes.upload(&house, &one_lane(), &ours).send_blocking().unwrap();
     house.assert_holds(&uploaded.video_id, &ours.path());
-    assert_eq!(house.server.tally().refused.len(), 0, "{:?}", house.server.tally().refused);
+    assert_eq!(house.server.stats().refused.len(), 0, "{:?}", house.server.stats().refused);
 }
 
 // Servers that are slow.
@@ -400,7 +407,7 @@ fn impatient(house: &House, change: impl FnOnce(&mut Patience)) -> Client {
 #[test]
 fn a_server_that_stops_reading_is_left_for_a_new_connection() {
     each_at_once(SCHEMES, |scheme| {
-        let stop = Action::StallReading { after_bytes: MIB, for_ms: 30_000 };
+        let stop = FaultAction::StallReading { after_bytes: MIB, for_ms: 30_000 };
         let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, stop)]);
         let client = impatient(&house, |patience| patience.stall = Duration::from_millis(700));
         let sample = Sample::new(LONG_CHUNK);
@@ -413,7 +420,7 @@ fn a_server_that_stops_reading_is_left_for_a_new_connection() {
 
 #[test]
 fn a_server_that_never_reads_on_is_an_error_after_so_many_attempts() {
-    let stop = Action::StallReading { after_bytes: MIB, for_ms: 30_000 };
+    let stop = FaultAction::StallReading { after_bytes: MIB, for_ms: 30_000 };
     let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, stop).times(0)]);
     let hurried = house.hasty_client().with(|settings| {
         settings.patience.stall = Duration::from_millis(300);
@@ -428,7 +435,7 @@ fn a_server_that_never_reads_on_is_an_error_after_so_many_attempts() {
 
 #[test]
 fn a_server_that_reads_too_slowly_is_left_for_a_new_connection() {
-    let slow = Action::Throttle { bytes_per_second: 64 << 10 };
+    let slow = FaultAction::Throttle { bytes_per_second: 64 << 10 };
     let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, slow)]);
     let client = impatient(&house, |patience| {
         patience.min_speed = Some(MinSpeed { bytes_per_s: MIB, window: Duration::from_secs(1) });
@@ -442,7 +449,7 @@ fn a_server_that_reads_too_slowly_is_left_for_a_new_connection() {
 #[test]
 fn a_slow_answer_is_waited_for_and_nothing_is_sent_beside_it() {
     each_at_once(Way::ALL, |way| {
-        let fault = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 300 }).times(0);
+        let fault = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 300 }).times(0);
         let house = House::faulty(Scheme::Http, vec![fault]);
         let uploaded = delivered(&house, way, &way.sample(3));
         assert_eq!(uploaded.retries, 0, "{way:?}");
@@ -456,7 +463,8 @@ fn an_answer_that_never_comes_is_asked_for() {
     each_at_once(
         [(Scheme::Http, Way::Bytes), (Scheme::Https, Way::Parts), (Scheme::Http, Way::Single)],
         |(scheme, way)| {
-            let house = House::faulty(scheme, vec![way.fault(0, Action::StallAnswering { for_ms: 60_000 })]);
+            let house =
+                House::faulty(scheme, vec![way.fault(0, FaultAction::StallAnswering { for_ms: 60_000 })]);
             let client = impatient(&house, |patience| patience.answer = Duration::from_secs(2));
             let sample = way.sample(3);
             let uploaded = way.upload(&house, &client, &sample).send_blocking().unwrap();
@@ -474,13 +482,14 @@ fn an_answer_that_never_comes_is_asked_for() {
 fn an_answer_that_cannot_be_read_is_no_success_and_the_service_is_asked() {
     each_at_once(SCHEMES, |scheme| {
         for way in [Way::Bytes, Way::Parts, Way::Single] {
-            let spoilt = [Action::TruncatedAnswer, Action::MalformedAnswer, Action::HtmlAnswer];
+            let spoilt =
+                [FaultAction::TruncatedAnswer, FaultAction::MalformedAnswer, FaultAction::HtmlAnswer];
             let last = if way == Way::Single { 1 } else { 3 };
             let faults = (0..last).zip(spoilt).map(|(index, action)| way.fault(index, action)).collect();
             let house = House::faulty(scheme, faults);
             let uploaded = delivered(&house, way, &way.sample(3));
             assert_eq!(uploaded.retries, 0, "{scheme:?} {way:?}");
-            assert!(house.server.tally().requests[&RouteClass::Status] >= 1);
+            assert!(house.server.stats().requests[&RouteClass::Status] >= 1);
             house.assert_nothing_was_sent_twice();
             house.assert_created(1);
         }
@@ -489,7 +498,7 @@ fn an_answer_that_cannot_be_read_is_no_success_and_the_service_is_asked() {
 
 #[test]
 fn answers_that_can_never_be_read_end_the_upload() {
-    let spoilt = |class| Fault::new(class, Action::HtmlAnswer).times(0);
+    let spoilt = |class| Fault::new(class, FaultAction::HtmlAnswer).times(0);
     let house = House::faulty(Scheme::Http, vec![spoilt(RouteClass::Chunk), spoilt(RouteClass::Status)]);
     let client = house.hasty_client().with(|settings| settings.retry.retries = 2).build().unwrap();
     let error = Way::Bytes.upload(&house, &client, &Way::Bytes.sample(2)).send_blocking().unwrap_err();
@@ -502,7 +511,7 @@ fn answers_that_can_never_be_read_end_the_upload() {
 #[test]
 fn an_answer_about_another_video_ends_the_upload() {
     for way in Way::CHUNKED {
-        let house = House::faulty(Scheme::Https, vec![way.fault(1, Action::OtherVideoId)]);
+        let house = House::faulty(Scheme::Https, vec![way.fault(1, FaultAction::OtherVideoId)]);
         let error = refused(&house, way);
         assert_eq!(error.kind(), ErrorKind::Mismatch, "{way:?} {error:?}");
         assert!(error.to_string().contains("vi0000000000000000000000"), "{error}");
@@ -514,8 +523,8 @@ fn an_answer_about_another_video_ends_the_upload() {
 #[test]
 fn a_container_that_somebody_filled_with_another_length_is_no_success() {
     let faults = vec![
-        Fault::new(RouteClass::Chunk, Action::CloseBeforeRecording),
-        Fault::new(RouteClass::Status, Action::StallAnswering { for_ms: 1500 }),
+        Fault::new(RouteClass::Chunk, FaultAction::CloseBeforeRecording),
+        Fault::new(RouteClass::Status, FaultAction::StallAnswering { for_ms: 1500 }),
     ];
     let house = House::faulty(Scheme::Http, faults);
     let client = house.hasty_client().lanes(1).build().unwrap();
@@ -523,7 +532,7 @@ fn a_container_that_somebody_filled_with_another_length_is_no_success() {
     let running = start(Way::Single.upload(&house, &client, &sample));
     wait_until(&running, |progress| progress.video_id.is_some());
     let video_id = running.current().video_id.unwrap();
-    while !house.server.tally().requests.contains_key(&RouteClass::Status) {
+    while !house.server.stats().requests.contains_key(&RouteClass::Status) {
         sleep(Duration::from_millis(5));
     }
     let other = Sample::new(MIB);
@@ -603,7 +612,7 @@ fn a_container_that_is_full_is_an_error_at_once() {
 #[test]
 fn a_container_that_is_deleted_meanwhile_is_an_error() {
     let house =
-        House::faulty(Scheme::Https, vec![Way::Bytes.fault(1, Action::StallAnswering { for_ms: 1500 })]);
+        House::faulty(Scheme::Https, vec![Way::Bytes.fault(1, FaultAction::StallAnswering { for_ms: 1500 })]);
     let client = house.hasty_client().lanes(1).build().unwrap();
     let sample = Way::Bytes.sample(4);
     let running = start(Way::Bytes.upload(&house, &client, &sample));
@@ -659,12 +668,12 @@ fn exchanged(house: &House) -> Client {
 #[test]
 fn one_renewal_serves_all_chunks_that_were_refused_at_once() {
     for scheme in SCHEMES {
-        let expired = |index| Way::Bytes.fault(index, Action::unauthorized());
+        let expired = |index| Way::Bytes.fault(index, FaultAction::unauthorized());
         let house = House::faulty(scheme, vec![expired(0), expired(1), expired(2)]);
         let sample = Way::Bytes.sample(5);
         let uploaded = Way::Bytes.upload(&house, &exchanged(&house), &sample).send_blocking().unwrap();
         house.assert_holds(&uploaded.video_id, &sample.path());
-        let auth = house.server.tally().requests[&RouteClass::Auth];
+        let auth = house.server.stats().requests[&RouteClass::Auth];
         assert!(
             (2..=4).contains(&auth),
             "one for the key, and one for each time a fresh token was refused: {auth}"
@@ -682,13 +691,13 @@ fn a_token_that_is_refused_early_in_a_body_is_renewed() {
         let sample = Way::Parts.sample(3);
         let uploaded = Way::Parts.upload(&house, &exchanged(&house), &sample).send_blocking().unwrap();
         house.assert_holds(&uploaded.video_id, &sample.path());
-        assert_eq!(house.server.tally().requests[&RouteClass::Auth], 2);
+        assert_eq!(house.server.stats().requests[&RouteClass::Auth], 2);
     }
 }
 
 #[test]
 fn tokens_that_live_shorter_than_they_say_are_renewed_as_often_as_it_takes() {
-    let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 250 }).times(0);
+    let slow = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 250 }).times(0);
     let house = House::with(Scheme::Http, |settings| {
         // Less than a second is said to be none at all.
         settings.token_lifetime = Duration::from_millis(700);
@@ -697,15 +706,15 @@ fn tokens_that_live_shorter_than_they_say_are_renewed_as_often_as_it_takes() {
     let sample = Way::Bytes.sample(12);
     let uploaded = Way::Bytes.upload(&house, &exchanged(&house), &sample).send_blocking().unwrap();
     house.assert_holds(&uploaded.video_id, &sample.path());
-    assert!(house.server.tally().requests[&RouteClass::Auth] >= 2);
+    assert!(house.server.stats().requests[&RouteClass::Auth] >= 2);
     house.assert_created(1);
 }
 
 #[test]
 fn a_renewal_that_fails_for_a_moment_is_tried_again() {
     let faults = vec![
-        Way::Bytes.fault(1, Action::unauthorized()),
-        Fault::new(RouteClass::Auth, Action::unavailable()).nth(2).times(2),
+        Way::Bytes.fault(1, FaultAction::unauthorized()),
+        Fault::new(RouteClass::Auth, FaultAction::unavailable()).nth(2).times(2),
     ];
     let house = House::faulty(Scheme::Http, faults);
     let sample = Way::Bytes.sample(4);
@@ -716,7 +725,7 @@ fn a_renewal_that_fails_for_a_moment_is_tried_again() {
 
 #[test]
 fn a_token_that_nothing_can_renew_ends_the_upload() {
-    let expired = || Way::Bytes.fault(1, Action::unauthorized());
+    let expired = || Way::Bytes.fault(1, FaultAction::unauthorized());
     let stale = || Credentials::AccessToken {
         token: Secret::new("stale"),
         refresh_token: Some(Secret::new("used-before")),
@@ -743,7 +752,7 @@ fn a_token_that_nothing_can_renew_ends_the_upload() {
 #[test]
 fn an_upload_token_that_is_deleted_meanwhile_ends_the_upload() {
     let way = Way::DelegatedBytes;
-    let house = House::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
+    let house = House::faulty(Scheme::Http, vec![way.fault(1, FaultAction::StallAnswering { for_ms: 1500 })]);
     let client = house.hasty_client().lanes(1).build().unwrap();
     let token = house.upload_token();
     let sample = way.sample(4);
@@ -763,7 +772,7 @@ fn an_upload_token_that_is_deleted_meanwhile_ends_the_upload() {
 
 /// Begins an upload, stops the server in the middle of it and starts it again, perhaps with less.
 fn through_a_restart(scheme: Scheme, way: Way, lose: impl FnOnce(&Closed)) {
-    let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
+    let stop = |index| way.fault(index, FaultAction::StallReading { after_bytes: 0, for_ms: 60_000 });
     let house = House::faulty(scheme, vec![stop(3), stop(4)]);
     let sample = way.sample(6);
     let patient = house.hasty_client().lanes(2).with(|settings| {
@@ -829,7 +838,7 @@ fn a_certificate_that_nobody_vouches_for_is_an_error_at_once() {
     let error = builder.build().unwrap().upload(sample.path()).send_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Untrusted, "{error:?}");
     assert!(error.advice().unwrap().contains("authority"));
-    assert!(house.server.tally().connections <= 2, "it was tried again");
+    assert!(house.server.stats().connections <= 2, "it was tried again");
     house.assert_created(0);
 }
 
@@ -845,7 +854,7 @@ fn a_certificate_for_another_host_is_an_error_at_once() {
     let sample = Sample::new(CHUNK);
     let error = client.upload(sample.path()).send_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Untrusted, "{error:?}");
-    assert!(everywhere.server.tally().connections <= 2, "it was tried again");
+    assert!(everywhere.server.stats().connections <= 2, "it was tried again");
     everywhere.assert_created(0);
 }
 
@@ -857,7 +866,7 @@ fn reopen(path: &Path) -> File {
 
 /// What happens to a file while its second chunk is under way.
 fn changed_meanwhile(way: Way, act: impl FnOnce(&Path)) {
-    let house = House::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
+    let house = House::faulty(Scheme::Http, vec![way.fault(1, FaultAction::StallAnswering { for_ms: 1500 })]);
     let client = house.hasty_client().lanes(1).build().unwrap();
     let sample = way.sample(4);
     let running = start(way.upload(&house, &client, &sample));
@@ -909,7 +918,7 @@ fn a_file_that_shrinks_under_any_reader_in_the_middle_of_a_chunk_ends_its_upload
         (Scheme::Https, Reader::Uring),
     ];
     each_at_once(all, |(scheme, reader)| {
-        let pause = Action::StallReading { after_bytes: MIB, for_ms: 700 };
+        let pause = FaultAction::StallReading { after_bytes: MIB, for_ms: 700 };
         let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, pause)]);
         let client = house.hasty_client().reader(reader).build().unwrap();
         let (sample, other) = (Sample::new(LONG_CHUNK), Way::Bytes.sample(2));
@@ -921,7 +930,7 @@ fn a_file_that_shrinks_under_any_reader_in_the_middle_of_a_chunk_ends_its_upload
         house.assert_holds(&beside.video_id, &other.path());
         let error = running.join_blocking().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SourceChanged, "{scheme:?} {reader:?} {error:?}");
-        assert_eq!(house.server.tally().chunks_accepted, 2, "{scheme:?} {reader:?}");
+        assert_eq!(house.server.stats().chunks_accepted, 2, "{scheme:?} {reader:?}");
     });
 }
 

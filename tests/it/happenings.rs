@@ -1,7 +1,7 @@
 //! What is told of an upload on its way: to programs, to those who read JSON, and in words.
 
 use futures_util::StreamExt;
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use ringlift::upload::happening::Inquiry;
 use ringlift::upload::pace::{Brake, Class};
 use ringlift::upload::retry::Fate;
@@ -12,7 +12,8 @@ use crate::support::command::{Ran, ringlift, run};
 use crate::support::way::{CHUNK, Way};
 use crate::support::{House, Scheme};
 
-const THROTTLE: Action = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
+const THROTTLE: FaultAction =
+    FaultAction::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
 
 /// Everything that happens to an upload of three chunks, one of which has an accident.
 fn happenings(way: Way, accident: Fault) -> Vec<Happening> {
@@ -41,7 +42,7 @@ fn done(happenings: &[Happening]) -> Vec<(u32, u64, u32)> {
 #[test]
 fn every_chunk_is_told_of_once_and_so_is_a_repetition() {
     for way in [Way::Bytes, Way::DelegatedParts] {
-        let heard = happenings(way, way.fault(1, Action::unavailable()));
+        let heard = happenings(way, way.fault(1, FaultAction::unavailable()));
         assert_eq!(done(&heard), [(0, CHUNK, 1), (1, CHUNK, 2), (2, 4321, 1)], "{heard:?}");
         let retries: Vec<_> =
             heard.iter().filter(|happening| matches!(happening, Happening::Retry { .. })).collect();
@@ -53,7 +54,7 @@ fn every_chunk_is_told_of_once_and_so_is_a_repetition() {
 
 #[test]
 fn a_lost_answer_leads_to_a_question_and_not_to_a_repetition() {
-    let heard = happenings(Way::Bytes, Way::Bytes.fault(1, Action::CloseAfterRecording));
+    let heard = happenings(Way::Bytes, Way::Bytes.fault(1, FaultAction::CloseAfterRecording));
     assert_eq!(done(&heard).len(), 3, "{heard:?}");
     let asked = |happening: &Happening| {
         matches!(happening, Happening::StatusAsked { reason: Inquiry::LostAnswer, .. })
@@ -80,7 +81,7 @@ fn a_throttle_says_which_requests_wait_and_why() {
 #[test]
 fn a_video_that_no_answer_named_is_told_of() {
     let way = Way::DelegatedBytes;
-    let heard = happenings(way, way.fault(0, Action::CloseAfterRecording));
+    let heard = happenings(way, way.fault(0, FaultAction::CloseAfterRecording));
     let stray = heard.iter().filter(|happening| **happening == Happening::StrayVideo).count();
     assert_eq!(stray, 1, "{heard:?}");
     let unknown = |happening: &Happening| matches!(happening, Happening::Retry { fate: Fate::Unknown, .. });
@@ -97,7 +98,7 @@ fn told(accident: Fault, flags: &[&str]) -> Ran {
 
 #[test]
 fn a_repetition_is_one_event_and_one_line_in_words() {
-    let second = || Way::Bytes.fault(1, Action::unavailable());
+    let second = || Way::Bytes.fault(1, FaultAction::unavailable());
     let ran = told(second(), &[]);
     let retry = ran.event("retry");
     let expected = [

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{Ran, Want, end, ringlift, run, start};
@@ -18,7 +18,7 @@ const UPLOAD: &[&str] = &["upload", "--json", "--concurrency", "1", "--chunk-siz
 
 /// A house that answers the third chunk late.
 fn house() -> House {
-    let fault = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
+    let fault = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).nth(3);
     House::faulty(Scheme::Http, vec![fault])
 }
 
@@ -30,7 +30,7 @@ fn command(house: &House, args: &[&str]) -> Command {
 
 fn begin(house: &House, upload: &mut Command) -> Child {
     let child = start(upload);
-    while house.server.tally().chunks_accepted < 3 {
+    while house.server.stats().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(10));
     }
     child

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Fault, RouteClass, Server, Settings};
+use ringlift::server::{Fault, FaultAction, RouteClass, Server, ServerSettings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{
@@ -25,7 +25,7 @@ const UPLOAD: &[&str] = &["upload", "--json", "-c", "2", "--mode", "bytes", "--c
 
 /// A house in which every chunk takes so long to be answered.
 fn slow_house(for_ms: u64) -> House {
-    let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).times(0);
+    let slow = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms }).times(0);
     House::faulty(Scheme::Http, vec![slow])
 }
 
@@ -59,7 +59,7 @@ fn the_first_signal_lets_the_chunks_under_way_end_and_the_same_command_sends_the
         let house = slow_house(500);
         let sample = Way::Bytes.sample(6);
         let child = start(&mut upload(&house, &[], &sample));
-        wait_for("two chunks", || house.server.tally().chunks_accepted == 2);
+        wait_for("two chunks", || house.server.stats().chunks_accepted == 2);
         send(&child, signal);
         let ran = end(child).failed(code, &["continue: the same command, or `ringlift resume"]);
         assert_eq!(ran.event("stopping")["signal"], if code == 130 { "SIGINT" } else { "SIGTERM" });
@@ -78,7 +78,7 @@ fn the_second_signal_ends_it_at_once() {
         let house = slow_house(60_000);
         let sample = Way::Bytes.sample(6);
         let child = start(&mut upload(&house, &["--grace", "1h"], &sample));
-        wait_for("two chunks", || house.server.tally().chunks_accepted == 2);
+        wait_for("two chunks", || house.server.stats().chunks_accepted == 2);
         send(&child, signal);
         sleep(Duration::from_millis(300));
         let second = Instant::now();
@@ -92,11 +92,11 @@ fn the_second_signal_ends_it_at_once() {
 #[test]
 fn a_command_that_was_stopped_for_longer_than_its_patience_goes_on_and_others_are_told_of_it() {
     each_at_once([Scheme::Http, Scheme::Https], |scheme| {
-        let slow = Action::Throttle { bytes_per_second: 10 * MIB };
+        let slow = FaultAction::Throttle { bytes_per_second: 10 * MIB };
         let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
         let sample = Way::Bytes.sample(6);
         let child = start(&mut upload(&house, &["--timeout", "1s"], &sample));
-        wait_for("a chunk", || house.server.tally().chunks_accepted >= 1);
+        wait_for("a chunk", || house.server.stats().chunks_accepted >= 1);
         send(&child, Signal::STOP);
         let stopped = Instant::now();
         let pid = format!("process {}", child.id());
@@ -130,7 +130,7 @@ fn a_file_that_cannot_be_read_names_the_byte_and_fails_alone() {
         let done = ran.event("file_done");
         house.assert_holds(done["video_id"].as_str().unwrap(), &sample.path());
         assert_eq!((&ran.summary()["files_done"], &ran.summary()["files_failed"]), (&1.into(), &2.into()));
-        assert_eq!(house.server.tally().chunks_accepted, 1, "{reader}: something of them was taken");
+        assert_eq!(house.server.stats().chunks_accepted, 1, "{reader}: something of them was taken");
     });
 }
 
@@ -142,7 +142,7 @@ fn a_stream_that_cannot_be_read_says_so() {
     command.stdin(fs::File::open("/proc/self/mem").unwrap());
     house.host(&mut command).args(["upload", "--json", "--name", "live.mp4", "-"]);
     end(start(&mut command)).failed(FAILED, &["live.mp4", "cannot be read at byte 0", "Input/output error"]);
-    assert_eq!(house.server.tally().chunks_accepted, 0);
+    assert_eq!(house.server.stats().chunks_accepted, 0);
 }
 
 /// A disk whose end is missing, with a file on it that reaches over the edge.
@@ -173,7 +173,7 @@ fn a_disk_that_fails_in_the_middle_of_a_file_names_the_byte_and_fails_that_file_
     house.assert_holds(ran.event("file_done")["video_id"].as_str().unwrap(), &other.path());
     assert_eq!((&ran.summary()["files_done"], &ran.summary()["files_failed"]), (&1.into(), &1.into()));
     assert_eq!(ran.event("file_failed")["error"]["kind"], "source_unreadable");
-    assert!(ran.event("file_failed")["resumable"] == true && house.server.tally().refused.is_empty());
+    assert!(ran.event("file_failed")["resumable"] == true && house.server.stats().refused.is_empty());
 }
 
 // The journal's disk.
@@ -185,7 +185,7 @@ fn is_done_or_names_the_journal(house: &House, ran: Ran, sample: &Sample, case: 
         true => house.assert_holds(&video_id(&ran), &sample.path()),
         false => drop(ran.failed(FAILED, &["journal.db"])),
     }
-    assert!(house.server.tally().videos_created <= 1, "{case}: {:?}", house.server.tally());
+    assert!(house.server.stats().videos_created <= 1, "{case}: {:?}", house.server.stats());
     is_done
 }
 
@@ -206,7 +206,7 @@ fn a_journal_on_a_full_disk_is_named_before_anything_is_made_and_never_spoils_an
         let ran = run(command.arg(folder.path().join("journal.db")).arg(sample.path()));
         if kib == 0 {
             assert!(ran.stderr.contains("no space is left"), "{ran:?}");
-            assert_eq!(house.server.tally().videos_created, 0);
+            assert_eq!(house.server.stats().videos_created, 0);
         }
         Some(is_done_or_names_the_journal(&house, ran, &sample, &format!("{kib} KiB")))
     });
@@ -267,7 +267,7 @@ fn a_journal_that_was_torn_in_a_crash_costs_chunks_and_no_second_video() {
     let house = slow_house(150);
     let sample = Way::Bytes.sample(8);
     let child = start(&mut upload(&house, &[], &sample));
-    wait_for("five chunks", || house.server.tally().chunks_accepted >= 5);
+    wait_for("five chunks", || house.server.stats().chunks_accepted >= 5);
     send(&child, Signal::KILL);
     let begun = end(child).event("created")["video_id"].as_str().unwrap().to_owned();
     let log = house.journal().with_extension("db-wal");
@@ -393,7 +393,7 @@ fn a_network_that_is_gone_for_a_while_is_waited_out() {
     };
     let ran = run(command.env("APIVIDEO_API_KEY", "key")).done();
     assert!(ran.summary()["elapsed_ms"].as_u64() > Some(2500), "the network was there all the time: {ran:?}");
-    let mut settings = Settings::new(path("data"));
+    let mut settings = ServerSettings::new(path("data"));
     settings.api_key = Some("key".into());
     let house = House { server: Server::start(settings).unwrap(), folder };
     house.assert_holds(&video_id(&ran), &sample.path());
@@ -421,7 +421,7 @@ fn two_thousand_files_take_few_descriptors_and_little_memory_and_what_fails_is_c
     let ran = ran.failed(FAILED, &["2000.mp4", "2001.mp4", "2002.mp4"]);
     let summary = ran.summary();
     assert_eq!((&summary["files_done"], &summary["files_failed"]), (&FILES.into(), &3.into()));
-    assert_eq!(house.server.tally().videos_created, u64::from(FILES));
+    assert_eq!(house.server.stats().videos_created, u64::from(FILES));
     let memory = summary["usage"]["peak_anonymous_bytes"].as_u64().unwrap();
     assert!(memory < 64 * MIB, "{memory} bytes");
     for event in ran.events().iter().filter(|event| event["event"] == "file_done").step_by(100) {

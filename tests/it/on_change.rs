@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::{ErrorKind, OnChange};
 
 use crate::support::command::{Ran, end, ringlift, run, start};
@@ -15,7 +15,7 @@ use crate::support::{House, MIB, Sample, Scheme, digest};
 
 /// A house in which the third chunk is answered so late that there is time to change the file.
 fn house() -> House {
-    let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 700 }).nth(3);
+    let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 700 }).nth(3);
     House::with(Scheme::Http, |settings| settings.faults = vec![stall].into())
 }
 
@@ -31,7 +31,7 @@ fn upload_and_change(house: &House, sample: &Sample, args: &[&str]) -> Ran {
         .args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"])
         .args(args);
     let mut child = start(command.arg(sample.path()));
-    while house.server.tally().chunks_accepted < 3 && child.try_wait().unwrap().is_none() {
+    while house.server.stats().chunks_accepted < 3 && child.try_wait().unwrap().is_none() {
         thread::sleep(Duration::from_millis(10));
     }
     write(&sample.path(), b"something else");
@@ -49,7 +49,7 @@ fn fails_the_upload_and_leaves_no_video_that_looks_whole() {
     let (house, sample) = (house(), Sample::new(30 * MIB));
     let ran = upload_and_change(&house, &sample, &[]).failed(6, &[sample.arg(), "video delete"]);
     assert_eq!(ran.event("file_failed")["error"]["kind"], "source_changed");
-    assert_eq!(house.server.tally().videos_created, 1);
+    assert_eq!(house.server.stats().videos_created, 1);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn begins_the_upload_anew_when_that_is_asked_for() {
     let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
     house.assert_holds(&video_id, &sample.path());
     assert_eq!(ran.summary()["sha256"], digest(&sample.path()));
-    assert_eq!((videos(&house), house.server.tally().videos_created), (vec![video_id], 2));
+    assert_eq!((videos(&house), house.server.stats().videos_created), (vec![video_id], 2));
     assert!(ran.summary()["resent_bytes"].as_u64() >= Some(10 * MIB), "{:?}", ran.summary());
     let mut list = ringlift();
     house.host(&mut list).args(["resume", "--list"]);
@@ -85,7 +85,7 @@ fn without_end_ends_the_upload_all_the_same() {
     });
     assert_eq!(error.kind(), ErrorKind::SourceChanged);
     assert_eq!(videos(&house), [error.video_id().unwrap()]);
-    assert_eq!(house.server.tally().videos_created, 4);
+    assert_eq!(house.server.stats().videos_created, 4);
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn streams_that_are_closed_or_full_on_the_side_of_the_messages_spoil_no_upload()
         command.env_clear().args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringlift")]);
         house.host(&mut command).args(["upload", "-v"]).arg(sample.path());
         assert_eq!(end(start(&mut command)).code, Some(0), "{ending}");
-        assert_eq!(house.server.tally().videos_created, 1);
+        assert_eq!(house.server.stats().videos_created, 1);
     }
 }
 
@@ -164,7 +164,7 @@ fn a_reader_that_never_reads_keeps_no_signal_from_ending_it() {
         let mut child = command.spawn().unwrap();
         drop(command);
         let begun = Instant::now();
-        while house.server.tally().videos_created < 10 && begun.elapsed() < Duration::from_secs(30) {
+        while house.server.stats().videos_created < 10 && begun.elapsed() < Duration::from_secs(30) {
             sleep(Duration::from_millis(20));
         }
         sleep(Duration::from_millis(500));
@@ -183,7 +183,7 @@ fn a_terminal_that_is_gone_ends_it_as_a_service_manager_does() {
     let mut command = ringlift();
     house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
     let child = start(command.arg(sample.path()));
-    while house.server.tally().videos_created == 0 {
+    while house.server.stats().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
@@ -199,7 +199,7 @@ fn a_hangup_that_is_ignored_at_the_start_stays_ignored() {
     let mut command = ringlift_after("trap '' HUP");
     house.host(&mut command).args(["upload", "--json", "--bwlimit", "8M"]);
     let child = start(command.arg(sample.path()));
-    while house.server.tally().videos_created == 0 {
+    while house.server.stats().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
@@ -303,7 +303,7 @@ fn a_name_of_any_bytes_is_continued_by_the_command_that_is_printed_and_named_in_
     let mut command = ringlift();
     house.host(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]).arg(&path);
     let child = start(&mut command);
-    while house.server.tally().videos_created == 0 {
+    while house.server.stats().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     sleep(Duration::from_millis(200));
@@ -325,6 +325,6 @@ fn a_name_of_any_bytes_is_continued_by_the_command_that_is_printed_and_named_in_
 
 /// A server that takes seconds to answer each chunk.
 fn stalling() -> ringlift::server::FaultPlan {
-    use ringlift::server::{Action, Fault, RouteClass};
-    vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)].into()
+    use ringlift::server::{Fault, FaultAction, RouteClass};
+    vec![Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).times(0)].into()
 }

@@ -24,7 +24,7 @@ const NOT_ALLOWED: i32 = 7;
 fn refused(args: &[&str], code: i32, texts: &[&str]) -> Ran {
     let house = House::new(Scheme::Http);
     let ran = house.run([&["upload", "--json"], args].concat()).failed(code, texts);
-    assert_eq!(house.server.tally().videos_created, 0);
+    assert_eq!(house.server.stats().videos_created, 0);
     assert_eq!(ran.summary()["exit_code"], code);
     ran
 }
@@ -52,7 +52,7 @@ fn a_file_that_may_not_be_read() {
     let mut command = ringlift_without("dac_override,-dac_read_search", "true");
     let ran = run(house.host(command.arg("upload").arg(sample.path())));
     ran.failed(1, &[sample.arg(), "denied"]);
-    assert_eq!(house.server.tally().videos_created, 0);
+    assert_eq!(house.server.stats().videos_created, 0);
 }
 
 #[test]

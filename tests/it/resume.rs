@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::upload::journal::{Container, Entry, Journal, Made, Standing};
 use ringlift::{Client, ClientBuilder, Error, ErrorKind, Running, Uploaded};
 
@@ -68,8 +68,8 @@ impl Errand {
 
 /// A house where every chunk takes its time to be acknowledged, and the fifth much longer.
 fn slow_house(scheme: Scheme, way: Way) -> House {
-    let slow = Action::StallAnswering { for_ms: 150 };
-    let stop = way.fault(4, Action::StallReading { after_bytes: 0, for_ms: 2000 });
+    let slow = FaultAction::StallAnswering { for_ms: 150 };
+    let stop = way.fault(4, FaultAction::StallReading { after_bytes: 0, for_ms: 2000 });
     House::faulty(scheme, vec![stop, Fault::new(RouteClass::Chunk, slow).times(0)])
 }
 
@@ -157,7 +157,7 @@ fn an_upload_goes_on_when_its_server_is_back() {
 
 #[test]
 fn an_upload_goes_on_with_other_credentials() {
-    let house = House::faulty(Scheme::Http, vec![Way::Bytes.fault(3, Action::unauthorized())]);
+    let house = House::faulty(Scheme::Http, vec![Way::Bytes.fault(3, FaultAction::unauthorized())]);
     let errand = Errand::new(&house, Way::Bytes);
     let client = errand.client(&house).build().unwrap();
     let error = errand.start(&client).join_blocking().unwrap_err();
@@ -170,7 +170,7 @@ fn an_upload_goes_on_with_other_credentials() {
 
 #[test]
 fn a_single_request_goes_into_the_container_that_was_made_for_it() {
-    for action in [Action::CloseBeforeRecording, Action::CloseAfterRecording] {
+    for action in [FaultAction::CloseBeforeRecording, FaultAction::CloseAfterRecording] {
         let house = House::faulty(Scheme::Http, vec![Way::Single.fault(0, action)]);
         let errand = Errand::new(&house, Way::Single);
         let impatient = errand.client(&house).with(|settings| settings.retry.retries = 0);
@@ -189,10 +189,10 @@ fn a_single_request_goes_into_the_container_that_was_made_for_it() {
 
 /// Ends an upload while its second chunk is stored and not acknowledged; goes on with it.
 fn with_a_chunk_nobody_acknowledged(scheme: Scheme, way: Way) -> (House, Uploaded) {
-    let house = House::faulty(scheme, vec![way.fault(1, Action::StallAnswering { for_ms: 60_000 })]);
+    let house = House::faulty(scheme, vec![way.fault(1, FaultAction::StallAnswering { for_ms: 60_000 })]);
     let errand = Errand::new(&house, way);
     let running = errand.begin(errand.client(&house).lanes(1), 1);
-    wait_for("the second chunk", || house.server.tally().chunks_accepted == 2);
+    wait_for("the second chunk", || house.server.stats().chunks_accepted == 2);
     drop(running);
     let uploaded = errand.finish(&house);
     house.assert_created(1);
@@ -214,7 +214,7 @@ fn without_a_key_it_is_sent_again_and_already_sent_is_an_answer() {
         |(scheme, way)| {
             let (house, uploaded) = with_a_chunk_nobody_acknowledged(scheme, way);
             assert_eq!(house.chunk_requests().len() as u32, uploaded.chunks + 1);
-            assert_eq!(house.server.tally().refused.values().sum::<u64>(), 1);
+            assert_eq!(house.server.stats().refused.values().sum::<u64>(), 1);
         },
     );
 }
@@ -222,7 +222,7 @@ fn without_a_key_it_is_sent_again_and_already_sent_is_an_answer() {
 #[test]
 fn what_the_service_lost_is_sent_again_though_it_was_acknowledged() {
     each_at_once([(Way::Bytes, CHUNK), (Way::Parts, 2)], |(way, place)| {
-        let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
+        let stop = |index| way.fault(index, FaultAction::StallReading { after_bytes: 0, for_ms: 60_000 });
         let house = House::faulty(Scheme::Http, vec![stop(3), stop(4)]);
         let errand = Errand::new(&house, way);
         let running = errand.begin(errand.client(&house), 3);
@@ -284,7 +284,7 @@ fn a_finished_upload_begins_anew() {
 
 #[test]
 fn a_stream_is_never_taken_up_and_its_container_is_listed() {
-    let house = House::faulty(Scheme::Http, vec![Way::Parts.fault(1, Action::unauthorized())]);
+    let house = House::faulty(Scheme::Http, vec![Way::Parts.fault(1, FaultAction::unauthorized())]);
     let errand = Errand::new(&house, Way::Parts);
     let client = errand.client(&house).build().unwrap();
     let stream = || client.upload_reader("live.mp4", fs::File::open(errand.sample.path()).unwrap());
@@ -383,11 +383,11 @@ fn a_container_that_was_given_is_continued_and_is_nobodys_orphan() {
 fn a_creation_without_an_answer_is_found_by_the_next_run() {
     let house = House::faulty(
         Scheme::Http,
-        vec![Fault::new(RouteClass::Create, Action::StallAnswering { for_ms: 60_000 })],
+        vec![Fault::new(RouteClass::Create, FaultAction::StallAnswering { for_ms: 60_000 })],
     );
     let errand = Errand::new(&house, Way::Bytes);
     let running = errand.begin(errand.client(&house), 0);
-    wait_for("the creation", || house.server.tally().videos_created == 1);
+    wait_for("the creation", || house.server.stats().videos_created == 1);
     drop(running);
     let [entry] = &errand.entries()[..] else { panic!("there is one") };
     assert!(matches!(entry.container, Container::Intended { .. }), "{entry:?}");

@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -21,17 +21,17 @@ const UNSUITED: i32 = 6;
 
 /// A house whose commands keep their journal in it. The third chunk is recorded and answered too late.
 fn house() -> House {
-    with_fault(Action::StallAnswering { for_ms: 5000 })
+    with_fault(FaultAction::StallAnswering { for_ms: 5000 })
 }
 
 /// A house in which something happens to the third chunk.
-fn with_fault(action: Action) -> House {
+fn with_fault(action: FaultAction) -> House {
     let fault = Fault::new(RouteClass::Chunk, action).nth(3);
     House::with(Scheme::Http, |settings| settings.faults = vec![fault].into())
 }
 
-fn refusal() -> Action {
-    Action::Refuse { status: 400, slug: None, timing: RefusalTiming::default() }
+fn refusal() -> FaultAction {
+    FaultAction::Refuse { status: 400, slug: None, timing: RefusalTiming::default() }
 }
 
 fn command(house: &House, args: &[&str]) -> Command {
@@ -51,9 +51,9 @@ const UPLOAD: &[&str] = &["upload", "--json", "--concurrency", "1", "--chunk-siz
 
 /// Starts an upload, and waits for the third of its chunks.
 fn begin(house: &House, upload: &mut Command) -> Child {
-    let before = house.server.tally().chunks_accepted;
+    let before = house.server.stats().chunks_accepted;
     let child = start(upload);
-    while house.server.tally().chunks_accepted < before + 3 {
+    while house.server.stats().chunks_accepted < before + 3 {
         thread::sleep(Duration::from_millis(10));
     }
     child
@@ -116,7 +116,7 @@ fn what_a_crash_left_is_listed_and_continued_from_any_folder() {
         (&video_id.as_str().into(), &1.into())
     );
     house.assert_holds(&video_id, &sample.path());
-    assert_eq!((house.server.tally().videos_created, house.server.tally().chunks_accepted), (1, 6));
+    assert_eq!((house.server.stats().videos_created, house.server.stats().chunks_accepted), (1, 6));
     assert_eq!(sessions(&house), [] as [Value; 0]);
     assert_eq!(run(&mut command(&house, &["resume"])).done().stdout, "");
 }
@@ -132,7 +132,7 @@ fn a_moved_file_is_continued_under_its_new_name() {
     run(&mut command(&house, &["resume"])).failed(NO_SUCH_FILE, &[sample.arg(), "ringlift resume FILE"]);
     run(command(&house, &["resume"]).arg(&moved)).done();
     house.assert_holds(&video_id, &moved);
-    assert_eq!(house.server.tally().videos_created, 1);
+    assert_eq!(house.server.stats().videos_created, 1);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_delegated_upload_is_continued_with_its_token_or_another_of_the_account() {
     for token in [&ours, &other] {
         assert!(!ran.stdout.contains(token) && !ran.stderr.contains(token), "the token was shown");
     }
-    assert_eq!(house.server.tally().videos_created, 1);
+    assert_eq!(house.server.stats().videos_created, 1);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn what_cannot_be_continued_is_named_with_the_way_out() {
     fs::write(sample.path(), "something else").unwrap();
     let ran = resume(&[]).failed(UNSUITED, &[sample.arg(), "ringlift upload", "ringlift clean"]);
     assert_eq!((&ran.summary()["files_failed"], &ran.summary()["exit_code"]), (&1.into(), &UNSUITED.into()));
-    assert_eq!(house.server.tally().videos_created, 1);
+    assert_eq!(house.server.stats().videos_created, 1);
 }
 
 fn text(path: &Path) -> &str {
@@ -300,12 +300,12 @@ fn an_interrupted_upload_says_what_goes_on_with_it() {
 #[test]
 fn what_ended_while_it_waited_for_the_video_waits_on_and_sends_nothing_again() {
     for (signal, code) in [(Signal::KILL, None), (Signal::INT, Some(130))] {
-        let stall = Fault::new(RouteClass::Status, Action::StallAnswering { for_ms: 3000 });
+        let stall = Fault::new(RouteClass::Status, FaultAction::StallAnswering { for_ms: 3000 });
         let house = House::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
         let sample = Sample::new(12 * MIB);
         let mut upload = command(&house, UPLOAD);
         let child = start(upload.args(["--wait", "playable"]).arg(sample.path()));
-        while !house.server.tally().requests.contains_key(&RouteClass::Status) {
+        while !house.server.stats().requests.contains_key(&RouteClass::Status) {
             thread::sleep(Duration::from_millis(10));
         }
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -314,7 +314,7 @@ fn what_ended_while_it_waited_for_the_video_waits_on_and_sends_nothing_again() {
         assert!(code.is_none() || ended.event("file_failed")["resumable"] == true, "{ended:?}");
         let ran = run(&mut upload).done();
         assert_eq!(ran.event("file_done")["video_id"], *id(&ended));
-        assert_eq!((house.server.tally().videos_created, house.server.tally().chunks_accepted), (1, 3));
+        assert_eq!((house.server.stats().videos_created, house.server.stats().chunks_accepted), (1, 3));
         assert_eq!(sessions(&house), [] as [Value; 0]);
     }
 }
@@ -327,7 +327,7 @@ fn what_is_only_to_be_continued_never_begins() {
     let sample = Sample::new(MIB);
     let error = client.upload(sample.path()).only_if_begun().send_blocking().unwrap_err();
     assert_eq!(error.kind(), ringlift::ErrorKind::Journal);
-    assert_eq!(house.server.tally().videos_created, 0);
+    assert_eq!(house.server.stats().videos_created, 0);
     assert_eq!(ringlift::upload::journal::Journal::open(&journal).unwrap().entries().unwrap(), []);
 }
 
@@ -339,11 +339,11 @@ fn only_video(house: &House) -> String {
 
 #[test]
 fn a_video_that_was_being_created_when_the_process_died_is_found_by_its_mark() {
-    let stall = Action::StallAnswering { for_ms: 5000 };
+    let stall = FaultAction::StallAnswering { for_ms: 5000 };
     let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, stall)]);
     let sample = Sample::new(MIB);
     let child = start(command(&house, UPLOAD).arg(sample.path()));
-    while house.server.tally().videos_created < 1 {
+    while house.server.stats().videos_created < 1 {
         thread::sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -364,12 +364,12 @@ fn a_video_that_was_being_created_when_the_process_died_is_found_by_its_mark() {
 
 #[test]
 fn a_video_whose_creation_was_lost_is_deleted_and_one_that_never_was_is_not_looked_for_twice() {
-    for (lost, videos) in [(Action::CloseAfterRecording, 1), (Action::CloseBeforeRecording, 0)] {
+    for (lost, videos) in [(FaultAction::CloseAfterRecording, 1), (FaultAction::CloseBeforeRecording, 0)] {
         let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, lost)]);
         let sample = Sample::new(MIB);
         let mut upload = command(&house, UPLOAD);
         run(upload.args(["--retries", "0"]).arg(sample.path())).failed(TEMPORARY, &["create the video"]);
-        assert_eq!(house.server.tally().videos_created, videos);
+        assert_eq!(house.server.stats().videos_created, videos);
         let cleaned = run(&mut command(&house, &["clean", "--yes", "--all", "--json"])).done();
         let deleted = cleaned.events().iter().filter(|event| event["event"] == "deleted").count();
         assert_eq!(deleted as u64, videos, "{cleaned:?}");
@@ -388,7 +388,8 @@ fn a_delegated_upload_that_died_at_its_first_chunk_says_that_a_video_may_be_left
     };
     let strays = |ran: &Ran| ran.events().iter().filter(|event| event["event"] == "stray_video").count();
 
-    let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::CloseAfterRecording)]);
+    let house =
+        House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, FaultAction::CloseAfterRecording)]);
     let ours = token(&house);
     let died =
         upload(&house, &ours).failed(TEMPORARY, &["WARN movie.mp4: the answer to the first chunk was lost"]);
@@ -398,12 +399,12 @@ fn a_delegated_upload_that_died_at_its_first_chunk_says_that_a_video_may_be_left
     let advice = resumed.event("stray_video")["advice"].to_string();
     assert!(advice.contains("title") && advice.contains("delete"), "{advice}");
 
-    let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::unavailable())]);
+    let house = House::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable())]);
     let ours = token(&house);
     let refused = upload(&house, &ours).failed(TEMPORARY, &["503"]);
     let resumed = run(&mut delegate(&house, &ours, &["resume", "--json"])).done();
     assert_eq!((strays(&refused), strays(&resumed)), (0, 0), "{refused:?} {resumed:?}");
-    assert_eq!(house.server.tally().videos_created, 1);
+    assert_eq!(house.server.stats().videos_created, 1);
 }
 
 #[test]

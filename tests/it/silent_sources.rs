@@ -79,7 +79,7 @@ fn a_silent_source_is_given_up_by_every_reader_and_gone_on_with_once_it_speaks()
         let message = failed["error"]["message"].as_str().unwrap();
         assert!(message.contains("movie.mp4") && !message.contains("127.0.0.1"), "{message}");
         assert_eq!(ran.summary()["exit_code"], TEMPORARY);
-        let taken = house.server.tally().chunks_accepted;
+        let taken = house.server.stats().chunks_accepted;
         assert!(taken < 6, "{reader}: it was not silent");
         let ran = run(&mut upload(&house, &disk, &args)).done();
         let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();

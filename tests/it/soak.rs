@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Fault, RouteClass, Tally};
+use ringlift::server::{Fault, FaultAction, RouteClass, ServerStats};
 use ringlift::upload::journal::{Container, Entry, Journal};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -66,7 +66,7 @@ struct Errand {
 
 impl Errand {
     fn new(scheme: Scheme, way: Way) -> Errand {
-        let slow = Action::Throttle { bytes_per_second: 24 * MIB };
+        let slow = FaultAction::Throttle { bytes_per_second: 24 * MIB };
         let house = House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
         let token = way.token(&house);
         Errand { house, way, sample: way.sample(CHUNKS), token }
@@ -88,7 +88,7 @@ impl Errand {
             round.kills += 1;
             left = self.left();
             round.nameless += u64::from(self.way.is_delegated() && left.as_ref().is_some_and(is_nameless));
-            let is_written_down = left.is_some() || self.house.server.tally().videos_created == 0;
+            let is_written_down = left.is_some() || self.house.server.stats().videos_created == 0;
             assert!(is_written_down, "seed {seed}, {moment:?}: the journal lost it: {ran:?}");
             if let Some(video_id) = self.clean(left.as_ref(), &mut random) {
                 self.house.assert_holds(&video_id, &self.sample.path());
@@ -96,10 +96,10 @@ impl Errand {
                 return round;
             }
         };
-        let tally = self.house.server.tally();
-        round.duplicates = tally.videos_created - 1;
-        round.resent_bytes = tally.file_bytes - self.sample.len;
-        self.judge(&ran, left, &round, &format!("{:?}, seed {seed}: {round}, {tally:?}", self.way));
+        let stats = self.house.server.stats();
+        round.duplicates = stats.videos_created - 1;
+        round.resent_bytes = stats.file_bytes - self.sample.len;
+        self.judge(&ran, left, &round, &format!("{:?}, seed {seed}: {round}, {stats:?}", self.way));
         round
     }
 
@@ -122,7 +122,7 @@ impl Errand {
     /// Cleans after a kill. Returns the video if it is complete and its upload was given up.
     fn clean(&self, left: Option<&Entry>, random: &mut fastrand::Rng) -> Option<String> {
         self.run_clean(&["clean", "--yes", "--json"]);
-        let is_complete = self.house.server.tally().chunks_accepted >= CHUNKS && !self.way.is_delegated();
+        let is_complete = self.house.server.stats().chunks_accepted >= CHUNKS && !self.way.is_delegated();
         let video_id = match left.map(|entry| &entry.container) {
             Some(Container::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
             _ => return None,
@@ -140,10 +140,10 @@ impl Errand {
 
     /// Runs the command to its end or to that moment.
     fn run(&self, moment: Option<Moment>) -> Ran {
-        let before = self.house.server.tally();
+        let before = self.house.server.stats();
         let mut child = start(&mut self.command());
         if let Some(moment) = moment
-            && moment.comes(&mut child, || self.house.server.tally(), &before)
+            && moment.comes(&mut child, || self.house.server.stats(), &before)
         {
             kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         }
@@ -194,13 +194,13 @@ impl Moment {
     }
 
     /// Waits for it; whether it comes before the end of the process.
-    fn comes(self, child: &mut Child, tally: impl Fn() -> Tally, before: &Tally) -> bool {
+    fn comes(self, child: &mut Child, stats: impl Fn() -> ServerStats, before: &ServerStats) -> bool {
         let mut since = None;
         loop {
             let (is_there, pause) = match self {
                 Moment::Started(pause) => (true, pause),
-                Moment::Created(pause) => (tally().videos_created > before.videos_created, pause),
-                Moment::Stored(pause) => (tally().chunks_accepted >= CHUNKS, pause),
+                Moment::Created(pause) => (stats().videos_created > before.videos_created, pause),
+                Moment::Stored(pause) => (stats().chunks_accepted >= CHUNKS, pause),
             };
             let since = if is_there { Some(*since.get_or_insert_with(Instant::now)) } else { None };
             if since.is_some_and(|since| since.elapsed() >= pause) {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::upload::journal::{Entry, Journal, Standing};
 use ringlift::{ErrorKind, Happening, OnChange, Reader};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
@@ -21,7 +21,7 @@ const UNSUITED: i32 = 6;
 
 /// A house where the third chunk is recorded, and answered so late that there is time to do something.
 fn house(scheme: Scheme, for_ms: u64) -> House {
-    House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).nth(3)])
+    House::faulty(scheme, vec![Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms }).nth(3)])
 }
 
 fn upload(house: &House, way: Way, token: Option<&str>, file: &Path, args: &[&str]) -> Command {
@@ -43,7 +43,7 @@ fn has_event(ran: &Ran, name: &str) -> bool {
 }
 
 fn wait_for_three_chunks(house: &House) {
-    while house.server.tally().chunks_accepted < 3 {
+    while house.server.stats().chunks_accepted < 3 {
         sleep(Duration::from_millis(5));
     }
 }
@@ -127,12 +127,12 @@ fn every_reader_goes_on_with_a_file_that_was_renamed() {
         // The second worker opens the file after it was renamed.
         let house = House::faulty(
             scheme,
-            vec![Fault::new(RouteClass::Create, Action::StallAnswering { for_ms: 500 })],
+            vec![Fault::new(RouteClass::Create, FaultAction::StallAnswering { for_ms: 500 })],
         );
         let sample = Way::Parts.sample(6);
         let client = house.hasty_client().reader(reader).build().unwrap();
         let running = pollster::block_on(Way::Parts.upload(&house, &client, &sample).start()).unwrap();
-        while house.server.tally().videos_created == 0 {
+        while house.server.stats().videos_created == 0 {
             sleep(Duration::from_millis(5));
         }
         rename(&sample.path());

@@ -96,7 +96,7 @@ fn a_video_whose_state_is_not_known_is_neither_called_incomplete_nor_deleted_and
         if !all {
             let again = command(&house, &middlebox.url(), &upload(&sample, &[])).done();
             assert_eq!(again.summary()["video_id"], *video_id);
-            assert_eq!((house.chunk_requests().len(), house.server.tally().videos_created), (3, 1));
+            assert_eq!((house.chunk_requests().len(), house.server.stats().videos_created), (3, 1));
         }
     }
 }
@@ -145,7 +145,7 @@ fn a_request_that_a_proxy_delivers_twice_is_stored_once_and_no_error() {
             let uploaded = way.upload(&house, &client, &sample).send_blocking();
             let uploaded = uploaded.unwrap_or_else(|error| panic!("{way:?}, chunk {hit}: {error:?}"));
             house.assert_holds(&uploaded.video_id, &sample.path());
-            assert_eq!(house.server.tally().videos_created, 1, "{way:?}, chunk {hit}");
+            assert_eq!(house.server.stats().videos_created, 1, "{way:?}, chunk {hit}");
         }
     }
 }
@@ -182,7 +182,7 @@ fn one_answer_of_a_gateway_costs_sending_that_chunk_again() {
         let uploaded = way.upload(&house, &hasty(&house, &middlebox.url()), &sample).send_blocking();
         let uploaded = uploaded.unwrap_or_else(|error| panic!("{odd}: {error:?}"));
         house.assert_holds(&uploaded.video_id, &sample.path());
-        assert_eq!(house.server.tally().videos_created, 1, "{odd}");
+        assert_eq!(house.server.stats().videos_created, 1, "{odd}");
     }
 }
 
@@ -200,7 +200,7 @@ fn a_gateway_that_answers_on_and_on_ends_the_upload_and_the_same_command_goes_on
     assert_eq!(ran.event("file_failed")["resumable"], true);
     let again = command(&house, &middlebox.url(), &upload(&sample, &[])).done();
     assert_eq!(again.summary()["video_id"], ran.event("created")["video_id"]);
-    assert_eq!((house.server.tally().chunks_accepted, house.server.tally().videos_created), (3, 1));
+    assert_eq!((house.server.stats().chunks_accepted, house.server.stats().videos_created), (3, 1));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_replica_that_does_not_know_the_new_video_yet_is_waited_for() {
     let sample = Sample::new(11 * MIB);
     let ran = command(&house, &middlebox.url(), &upload(&sample, &[])).done();
     house.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
-    assert_eq!(house.server.tally().videos_created, 1);
+    assert_eq!(house.server.stats().videos_created, 1);
 }
 
 #[test]

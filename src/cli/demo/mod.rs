@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringlift::server::{Server, Settings, TlsMode};
+use ringlift::server::{Server, ServerSettings, TlsMode};
 use ringlift::wire::limits::MAX_SINGLE_BYTES;
 use serde::Serialize;
 
@@ -159,7 +159,7 @@ struct Stage {
 
 impl Stage {
     fn set(scheme: Scheme, place: &Path) -> Result<Stage, Failure> {
-        let mut settings = Settings::new(place.join(scheme.name()));
+        let mut settings = ServerSettings::new(place.join(scheme.name()));
         settings.tls = match scheme {
             Scheme::Http => TlsMode::Off,
             Scheme::Https => TlsMode::OwnAuthority,

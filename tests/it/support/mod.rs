@@ -16,7 +16,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http_body_util::Empty;
-use ringlift::server::{self, Fault, Logged, Server};
+use ringlift::server::{self, Fault, RequestLogEntry, Server};
 use ringlift::transport::{Dialer, Lane, Patience, Trust};
 use ringlift::{Client, ClientBuilder, Settings};
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ impl House {
         House::with(scheme, |_| {})
     }
 
-    pub fn with(scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> House {
+    pub fn with(scheme: Scheme, change: impl FnOnce(&mut server::ServerSettings)) -> House {
         House::start(tempfile::tempdir().unwrap(), scheme, change)
     }
 
@@ -57,8 +57,8 @@ impl House {
         House::with(scheme, |settings| settings.faults = faults.into())
     }
 
-    fn start(folder: TempDir, scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> House {
-        let mut settings = server::Settings::new(folder.path().join("data"));
+    fn start(folder: TempDir, scheme: Scheme, change: impl FnOnce(&mut server::ServerSettings)) -> House {
+        let mut settings = server::ServerSettings::new(folder.path().join("data"));
         settings.tls = match scheme {
             Scheme::Http => server::TlsMode::Off,
             Scheme::Https => server::TlsMode::OwnAuthority,
@@ -99,8 +99,8 @@ impl House {
     }
 
     /// The requests that carried chunks, oldest first.
-    pub fn chunk_requests(&self) -> Vec<Logged> {
-        let carries = |request: &Logged| {
+    pub fn chunk_requests(&self) -> Vec<RequestLogEntry> {
+        let carries = |request: &RequestLogEntry| {
             request.method == "POST" && (request.path.ends_with("/source") || request.path == "/upload")
         };
         self.server.requests().into_iter().filter(carries).collect()
@@ -109,7 +109,7 @@ impl House {
     /// Asserts that nothing was sent again after the server had said that it has it.
     pub fn assert_nothing_was_sent_twice(&self) {
         let mut had = HashSet::new();
-        for Logged { path, content_range, status, .. } in self.chunk_requests() {
+        for RequestLogEntry { path, content_range, status, .. } in self.chunk_requests() {
             let chunk = (path, content_range);
             assert!(!had.contains(&chunk), "{chunk:?} was sent though the server had said that it has it");
             if status.is_some_and(|status| status < 300) {
@@ -119,7 +119,7 @@ impl House {
     }
 
     pub fn assert_created(&self, videos: u64) {
-        assert_eq!(self.server.tally().videos_created, videos, "{:?}", self.server.tally());
+        assert_eq!(self.server.stats().videos_created, videos, "{:?}", self.server.stats());
     }
 
     pub fn ca(&self) -> Option<PathBuf> {

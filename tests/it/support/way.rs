@@ -1,6 +1,6 @@
 //! The ways a file can go: how it is cut, how its chunks are named, and who sends it.
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Mode, Upload};
 
@@ -54,7 +54,7 @@ impl Way {
     }
 
     /// What happens to the chunk at `index`, once.
-    pub fn fault(self, index: u32, action: Action) -> Fault {
+    pub fn fault(self, index: u32, action: FaultAction) -> Fault {
         let fault = Fault::new(RouteClass::Chunk, action);
         match self {
             Way::Single => fault,

@@ -1,38 +1,36 @@
-//! What survives a restart: one SQLite database beside the files.
-//!
-//! Each module keeps its own statements; here is the schema, and the one connection that they share in
-//! short turns.
+//! The SQLite database beside the stored files: everything that survives a restart except file bytes.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, Result};
 
-/// The database.
-pub(super) struct Store {
+/// The server's database: one connection behind a lock.
+pub(super) struct Database {
     connection: Mutex<Connection>,
 }
 
-impl Store {
-    pub(super) fn open(path: &Path) -> Result<Store> {
+impl Database {
+    pub(super) fn open(path: &Path) -> Result<Database> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        // A crash of the server loses nothing; losing power may lose the last answers, as for the files.
+        // A crash of the server loses nothing. A power failure may lose the latest transactions; it may also
+        // lose the latest file writes, which are not synced either.
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.execute_batch(SCHEMA)?;
-        Ok(Store { connection: Mutex::new(connection) })
+        Ok(Database { connection: Mutex::new(connection) })
     }
 
-    /// Runs statements while nobody else does.
+    /// Runs statements while holding the connection's lock.
     pub(super) fn with<T>(&self, run: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
         run(&mut self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// `mode` is `bytes`, `part` or `whole`; `place` a first byte, a part number or 0. Times are in
-/// milliseconds since 1970.
+/// The schema. `mode` is `bytes`, `part` or `whole`; `place` is the offset of the first byte, a part number
+/// or 0. Times are in milliseconds since 1970.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS videos (
