@@ -5,14 +5,12 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use rusqlite::OptionalExtension;
-
-use super::ServeError;
-use super::database::Database;
+use super::database::{Database, DatabaseError};
 use super::fault_plan::FaultInjector;
 use super::file_store::FileStore;
 use super::ids;
 use super::rate_limiter::RateLimiter;
+use super::serve_error::ServeError;
 use super::settings::ServerSettings;
 use super::stats::StatsCollector;
 use super::upload_registry::UploadRegistry;
@@ -74,19 +72,14 @@ fn lock(data: &Path) -> Result<File, ServeError> {
 
 /// Returns the API key that was generated at the first start with this folder, generating one if necessary.
 fn own_key(database: &Database) -> Result<String, ServeError> {
-    let select = "SELECT value FROM settings WHERE name = 'api_key'";
-    if let Some(key) =
-        database.with(|db| db.query_row(select, [], |row| row.get(0)).optional()).map_err(in_database)?
-    {
+    if let Some(key) = database.api_key().map_err(in_database)? {
         return Ok(key);
     }
     let key = ids::secret().map_err(|_| ServeError::NoRandomness)?;
-    database
-        .with(|db| db.execute("INSERT INTO settings (name, value) VALUES ('api_key', ?1)", [&key]))
-        .map_err(in_database)?;
+    database.insert_api_key(&key).map_err(in_database)?;
     Ok(key)
 }
 
-fn in_database(error: rusqlite::Error) -> ServeError {
+fn in_database(error: DatabaseError) -> ServeError {
     ServeError::Database(error.to_string())
 }

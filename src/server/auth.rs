@@ -5,7 +5,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 
 use super::app_state::AppState;
@@ -50,9 +49,7 @@ pub(super) fn with_key(state: &AppState, body: &Value) -> Result<ApiResponse, Ha
 /// Handles `POST /auth/refresh`. A refresh token can be used once.
 pub(super) fn refresh(state: &AppState, body: &Value) -> Result<ApiResponse, HandlerError> {
     let token = text(body, "refreshToken")?;
-    let taken =
-        state.database.with(|db| db.execute("DELETE FROM refresh_tokens WHERE token = ?1", [token]))?;
-    if taken == 0 {
+    if !state.database.delete_refresh_token(token)? {
         let title = "The refresh token is invalid.";
         return Err(wrong(&state.settings, "authentication-invalid-refresh-token", title).into());
     }
@@ -64,14 +61,7 @@ fn issue(state: &AppState) -> Result<ApiResponse, HandlerError> {
     let lifetime = state.settings.token_lifetime;
     let now_ms = clock::now_ms();
     let expires_ms = now_ms.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
-    state.database.with(|db| {
-        let transaction = db.transaction()?;
-        transaction.execute("DELETE FROM access_tokens WHERE expires_ms < ?1", [now_ms])?;
-        transaction
-            .execute("INSERT INTO access_tokens VALUES (?1, ?2)", params![access_token, expires_ms])?;
-        transaction.execute("INSERT INTO refresh_tokens VALUES (?1)", [&refresh_token])?;
-        transaction.commit()
-    })?;
+    state.database.insert_access_token(&access_token, expires_ms, &refresh_token, now_ms)?;
     Ok(ApiResponse::json(
         StatusCode::OK,
         json!({
@@ -93,11 +83,7 @@ fn check_key(state: &AppState, credentials: &str) -> Result<(), HandlerError> {
 }
 
 fn check_access_token(database: &Database, token: &str) -> Result<(), HandlerError> {
-    let expires_ms: Option<i64> = database.with(|db| {
-        db.prepare_cached("SELECT expires_ms FROM access_tokens WHERE token = ?1")?
-            .query_row([token], |row| row.get(0))
-            .optional()
-    })?;
+    let expires_ms = database.access_token_expiry(token)?;
     if expires_ms.is_some_and(|expires_ms| clock::now_ms() < expires_ms) {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! The wall clock, and clock in the format of the API.
+//! The wall clock, and dates in the format of the API.
 
 use jiff::Timestamp;
 

@@ -88,10 +88,10 @@ fn refusal(status: u16, slug: Option<String>) -> ProblemDetails {
         _ => "server-error",
     };
     let slug = slug.unwrap_or_else(|| usual.to_owned());
-    ProblemDetails::new(status, slug, "The fault plan requested this refusal.")
+    ProblemDetails::new(status, slug, "This refusal was asked for by the fault plan.")
 }
 
-/// Returns half of the body with the `ResponseContent-Length` of the whole body.
+/// Returns half of the body with the `Content-Length` of the whole body.
 fn truncated(response: ApiResponse) -> Response<ResponseBody> {
     let text = match &response.content {
         ResponseContent::Json(value) => Bytes::from(value.to_string()),
@@ -101,7 +101,7 @@ fn truncated(response: ApiResponse) -> Response<ResponseBody> {
     let half = stream::iter([Ok(text.slice(..text.len() / 2))]);
     let end = stream::once(async {
         // hyper drops unflushed bytes when the body fails, so the first half needs time to leave.
-        sleep(FLUSH).await;
+        sleep(FLUSH_DELAY).await;
         Err(io::Error::other("truncated by the fault plan"))
     });
     let mut response = response.into_response();
@@ -110,4 +110,5 @@ fn truncated(response: ApiResponse) -> Response<ResponseBody> {
     response
 }
 
-const FLUSH: Duration = Duration::from_millis(20);
+/// The time for hyper to write the first half of a truncated body to the socket.
+const FLUSH_DELAY: Duration = Duration::from_millis(20);

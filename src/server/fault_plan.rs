@@ -141,7 +141,7 @@ pub enum FaultAction {
         /// Bytes of the body that are read before the pause.
         #[serde(default)]
         after_bytes: u64,
-        /// How long, in milliseconds.
+        /// The duration, in milliseconds.
         for_ms: u64,
     },
     /// The body is read at a limited rate.
@@ -151,7 +151,7 @@ pub enum FaultAction {
     },
     /// The request takes effect, and the response is delayed.
     StallAnswering {
-        /// How long, in milliseconds.
+        /// The duration, in milliseconds.
         for_ms: u64,
     },
     /// The request takes effect, and the connection ends in the middle of the response.

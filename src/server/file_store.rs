@@ -14,7 +14,25 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::response::StorageError;
+/// A failed operation on a file or folder of the server.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub(super) struct StorageError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl StorageError {
+    /// Returns the kind of the I/O error.
+    pub(super) fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Returns a function for `map_err` that adds the path.
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+        |source| StorageError { path: path.to_owned(), source }
+    }
+}
 
 /// The folders of one server: `incoming` for arriving chunks, `videos` for accepted ones.
 pub(super) struct FileStore {

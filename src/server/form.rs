@@ -1,4 +1,4 @@
-//! The form of an uploaded: one file in a field of any name, and an optional `videoId`.
+//! The form of an upload: one file in a field of any name, and an optional `videoId`.
 
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 

@@ -27,6 +27,7 @@ mod request_body;
 mod response;
 mod routes;
 mod rules;
+mod serve_error;
 mod settings;
 mod stats;
 mod status;
@@ -40,7 +41,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -56,6 +57,7 @@ pub use self::fault_plan::{
 #[doc(hidden)]
 pub use self::multipart::fuzzing;
 pub use self::rate_limiter::{Limits, RequestBudget};
+pub use self::serve_error::ServeError;
 pub use self::settings::{ServerSettings, TlsMode, WrongKey};
 pub use self::stats::{RequestLogEntry, ServerStats};
 use self::tls::Authority;
@@ -169,64 +171,6 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("url", &self.url).finish_non_exhaustive()
     }
-}
-
-/// A reason why a server cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The address is reachable from other machines, and no API key is configured.
-    #[error(
-        "{addr} is reachable from other machines, so the API key must be given (APIVIDEO_API_KEY or \
-         --api-key-file); or listen on 127.0.0.1"
-    )]
-    KeyNeeded {
-        /// The configured address.
-        addr: SocketAddr,
-    },
-    /// The configured API key is empty.
-    #[error("the API key is empty: set one, or omit it and the server generates one")]
-    EmptyKey,
-    /// The intermediate status is not between 200 and 299.
-    #[error("{status} cannot be the status of an accepted chunk: use 200 to 299")]
-    IntermediateStatus {
-        /// The configured status.
-        status: u16,
-    },
-    /// Another server uses the data folder.
-    #[error("{} is in use by another server: stop it, or choose another data folder", path.display())]
-    InUse {
-        /// The data folder.
-        path: PathBuf,
-    },
-    /// The data folder, or a file in it, cannot be used.
-    #[error("cannot use the data folder: {}: {source}", path.display())]
-    Data {
-        /// The folder or file that cannot be used.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The database in the data folder cannot be used.
-    #[error("cannot use the database in the data folder: {0}")]
-    Database(String),
-    /// The address is in use, or does not belong to this machine.
-    #[error("cannot listen on {addr}: {source}")]
-    Listen {
-        /// The configured address.
-        addr: SocketAddr,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A certificate cannot be generated, or the one in the data folder cannot be read.
-    #[error("cannot create a certificate: {0} (remove ca.pem and ca-key.pem to create a new authority)")]
-    Certificate(String),
-    /// The system refused to start a thread.
-    #[error("cannot start the server's threads: {0}")]
-    Threads(io::Error),
-    /// The system returned no random bytes for an API key.
-    #[error("the system returned no random bytes for an API key")]
-    NoRandomness,
 }
 
 fn check(settings: &ServerSettings) -> Result<(), ServeError> {

@@ -259,7 +259,9 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 /// The functions that the fuzz targets call.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use super::*;
+    use bytes::Bytes;
+
+    use crate::server::multipart::{self, HEAD_END, MAX_HEAD_BYTES, MultipartEvent, MultipartParser};
 
     /// Returns the name, file name and data of each part, and `true` if the closing delimiter was found.
     ///
@@ -289,7 +291,7 @@ pub mod fuzzing {
 
     /// Returns the boundary of a `Content-Type`.
     pub fn boundary(content_type: &str) -> Option<String> {
-        super::boundary(content_type)
+        multipart::boundary(content_type)
     }
 }
 

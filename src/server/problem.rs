@@ -1,4 +1,4 @@
-//! ProblemDetails documents: the JSON body of error responses.
+//! Problem documents: the JSON body of error responses.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ impl ProblemDetails {
     }
 
     pub(super) fn server_error(detail: impl ToString) -> ProblemDetails {
-        let title = "The server could not handle the request.";
+        let title = "The server could not do what was asked.";
         ProblemDetails::new(StatusCode::INTERNAL_SERVER_ERROR, "server-error", title).detail(detail)
     }
 

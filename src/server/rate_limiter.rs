@@ -1,4 +1,4 @@
-//! RateLimiter limits by class of request, counted in fixed windows as the service does.
+//! Rate limits by class of request, counted in fixed windows as the service does.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use super::fault_plan::RouteClass;
 use super::problem::ProblemDetails;
 
-/// The limiter limits of the server (`/reference/README` of the service's documentation).
+/// The rate limits of the server (`/reference/README` of the service's documentation).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Limits {
-    /// No limits, and no limiter limit headers.
+    /// No limits, and no rate limit headers.
     #[default]
     Off,
     /// The limits of the sandbox: 40 uploads, 40 writes, 100 reads per minute.
@@ -60,7 +60,7 @@ struct RateWindow {
     used: u32,
 }
 
-/// The state of a request class's window, for the limiter limit headers.
+/// The state of a request class's window, for the rate limit headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateStatus {
     limit: u32,
@@ -106,7 +106,7 @@ impl RateLimiter {
 }
 
 impl RateStatus {
-    /// Adds the limiter limit headers. Headers that a fault has set are kept.
+    /// Adds the rate limit headers. Headers that a fault has set are kept.
     pub(super) fn add_headers(self, headers: &mut HeaderMap) {
         for (name, value) in [
             (LIMIT, self.limit.into()),

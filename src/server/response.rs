@@ -1,7 +1,6 @@
 //! Responses, and the errors that handlers return instead.
 
 use std::io;
-use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -11,7 +10,9 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderV
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
+use super::database::DatabaseError;
 use super::fault_plan::ConnectionEnd;
+use super::file_store::StorageError;
 use super::problem::ProblemDetails;
 use super::rules::UploadRefusal;
 
@@ -119,46 +120,34 @@ impl From<UploadRefusal> for HandlerError {
     }
 }
 
-impl From<rusqlite::Error> for HandlerError {
-    fn from(error: rusqlite::Error) -> HandlerError {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => disk_full("the server's database").into(),
-            _ => ProblemDetails::server_error(format!("the server's database: {error}")).into(),
+impl From<DatabaseError> for HandlerError {
+    fn from(error: DatabaseError) -> HandlerError {
+        if error.is_disk_full() {
+            disk_full("the server's database").into()
+        } else {
+            ProblemDetails::server_error(format!("the server's database: {error}")).into()
         }
     }
 }
 
 impl From<StorageError> for HandlerError {
     fn from(error: StorageError) -> HandlerError {
-        match error.source.kind() {
+        match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => disk_full(error).into(),
             _ => ProblemDetails::server_error(error).into(),
         }
     }
 }
 
-/// A failed operation on a file or folder of the server.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
-pub(super) struct StorageError {
-    path: PathBuf,
-    source: io::Error,
-}
-
-impl StorageError {
-    /// Returns a function for `map_err` that adds the path.
-    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> StorageError {
-        |source| StorageError { path: path.to_owned(), source }
-    }
-}
-
 fn disk_full(what: impl ToString) -> ProblemDetails {
-    let title = "The server's disk is full; nothing of this request was stored.";
+    let title = "The server's disk is full; nothing of this request was kept.";
     ProblemDetails::new(StatusCode::INSUFFICIENT_STORAGE, "insufficient-storage", title).detail(what)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -19,7 +19,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use super::ServeError;
+use super::serve_error::ServeError;
 
 /// The CA certificate that clients must trust.
 #[derive(Debug)]

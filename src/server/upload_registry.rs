@@ -1,23 +1,21 @@
-//! The videos whose upload is in accepted, each behind its own lock.
+//! The videos whose upload is in progress, each behind its own lock.
 //!
 //! The lock is held while a received chunk is checked, renamed and recorded, not while its bytes arrive.
 //! Chunks of one video can therefore arrive at the same time. If two requests carry the same bytes, the one
 //! that finishes later is refused.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::clock;
 use super::database::Database;
 use super::file_store::{ChunkWriter, FileStore, StoredChunk};
 use super::problem::ProblemDetails;
 use super::response::HandlerError;
-use super::rules::{self, ReceivedChunks, SourceOrigin, UploadState};
+use super::rules::{self, ReceivedChunks, UploadState};
 use crate::wire::ContentRange;
 
-/// The uploads in accepted by video id. A complete upload is removed, and read from the database when needed.
+/// The uploads in progress by video id. A complete upload is removed, and read from the database when needed.
 #[derive(Default)]
 pub(super) struct UploadRegistry {
     open: Mutex<HashMap<String, Arc<Mutex<UploadSlot>>>>,
@@ -83,7 +81,8 @@ impl UploadRegistry {
         grown.add(range, chunk.len);
         // The file is renamed first: a row without its file would break every later download.
         let path = files.move_to_video(writer, video_id, chunk.position)?;
-        if let Err(error) = database.with(|db| record(db, video_id, chunk, &grown)) {
+        let completed_ms = grown.is_complete().then(clock::now_ms);
+        if let Err(error) = database.insert_chunk(video_id, chunk, &grown, completed_ms) {
             // A file without a row is never read. If this removal fails, the retried chunk replaces the file.
             let _ = std::fs::remove_file(path);
             return Err(error.into());
@@ -108,7 +107,7 @@ impl UploadRegistry {
         if matches!(*slot, UploadSlot::Deleted) {
             return Err(ProblemDetails::not_found("videoId").into());
         }
-        if database.with(|db| db.execute("DELETE FROM videos WHERE id = ?1", [video_id]))? == 0 {
+        if !database.delete_video(video_id)? {
             return Err(ProblemDetails::not_found("videoId").into());
         }
         *slot = UploadSlot::Deleted;
@@ -121,8 +120,7 @@ impl UploadRegistry {
         if let Some(slot) = open.get(video_id) {
             return Ok(slot.clone());
         }
-        let upload =
-            database.with(|db| load(db, video_id))?.ok_or_else(|| ProblemDetails::not_found("videoId"))?;
+        let upload = database.upload_state(video_id)?.ok_or_else(|| ProblemDetails::not_found("videoId"))?;
         let keep = !upload.is_complete();
         let slot = Arc::new(Mutex::new(UploadSlot::Open(upload)));
         if keep {
@@ -156,50 +154,6 @@ fn position(range: Option<ContentRange>) -> u64 {
         Some(ContentRange::Bytes { extent, .. }) => extent.offset(),
         Some(ContentRange::Part { number, .. }) => number.into(),
     }
-}
-
-fn record(
-    db: &mut Connection,
-    video_id: &str,
-    chunk: StoredChunk,
-    grown: &UploadState,
-) -> rusqlite::Result<()> {
-    let (mode, total) = match &grown.received {
-        ReceivedChunks::Nothing | ReceivedChunks::Whole(_) => ("whole", None),
-        ReceivedChunks::Bytes { total, .. } => ("bytes", *total),
-        ReceivedChunks::Parts { total, .. } => ("part", total.map(u64::from)),
-    };
-    let completed_ms = grown.is_complete().then(clock::now_ms);
-    let transaction = db.transaction()?;
-    transaction
-        .prepare_cached("INSERT INTO pieces (video_id, place, len) VALUES (?1, ?2, ?3)")?
-        .execute(params![video_id, chunk.position, chunk.len])?;
-    transaction
-        .prepare_cached("UPDATE videos SET mode = ?2, total = ?3, completed_ms = ?4 WHERE id = ?1")?
-        .execute(params![video_id, mode, total, completed_ms])?;
-    transaction.commit()
-}
-
-fn load(db: &Connection, video_id: &str) -> rusqlite::Result<Option<UploadState>> {
-    let mut statement = db.prepare_cached("SELECT origin, mode, total FROM videos WHERE id = ?1")?;
-    let found = statement.query_row([video_id], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, Option<u64>>(2)?))
-    });
-    let Some((origin, mode, total)) = found.optional()? else { return Ok(None) };
-    let mut statement = db.prepare_cached("SELECT place, len FROM pieces WHERE video_id = ?1")?;
-    let chunks = statement
-        .query_map([video_id], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<BTreeMap<u64, u64>>>()?;
-    let received = match mode.as_deref() {
-        Some("whole") => ReceivedChunks::Whole(chunks.values().sum()),
-        Some("bytes") => ReceivedChunks::Bytes { chunks, total },
-        Some("part") => ReceivedChunks::Parts {
-            chunks: chunks.into_iter().map(|(number, len)| (number as u32, len)).collect(),
-            total: total.map(|total| total as u32),
-        },
-        _ => ReceivedChunks::Nothing,
-    };
-    Ok(Some(UploadState { origin: SourceOrigin::from_name(&origin), received }))
 }
 
 fn lock(slot: &Mutex<UploadSlot>) -> MutexGuard<'_, UploadSlot> {

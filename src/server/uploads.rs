@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use hyper::header::{CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
-use rusqlite::{OptionalExtension, params};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
@@ -32,7 +31,7 @@ pub(super) async fn upload_to_video(
     store_file(state, UploadTarget::Existing(video_id.to_owned()), header, form.file?).await
 }
 
-/// Handles `POST /file?token=`: stores the file in the video that the form names, or in a new video titled
+/// Handles `POST /upload?token=`: stores the file in the video that the form names, or in a new video titled
 /// after the file.
 pub(super) async fn upload_with_token(
     state: &Arc<AppState>,
@@ -137,23 +136,17 @@ fn store_in_video(
 /// Returns the SHA-256 of a complete file. The first call reads the file and saves the digest.
 async fn digest(state: Arc<AppState>, video_id: String, upload: UploadState) -> Result<String, HandlerError> {
     let work = move || {
-        let known: Option<Option<String>> = state.database.with(|db| {
-            db.query_row("SELECT sha256 FROM videos WHERE id = ?1", [&video_id], |row| row.get(0)).optional()
-        })?;
-        if let Some(Some(sha256)) = known {
+        if let Some(sha256) = state.database.sha256(&video_id)? {
             return Ok(sha256);
         }
         let sha256 = state.files.digest(&video_id, upload_registry::chunks(&upload), &state.stopping)?;
-        state.database.with(|db| {
-            db.execute("UPDATE videos SET sha256 = ?2 WHERE id = ?1", params![video_id, sha256])
-        })?;
+        state.database.set_sha256(&video_id, &sha256)?;
         Ok(sha256)
     };
     spawn_blocking(work).await.map_err(ProblemDetails::server_error)?
 }
 
-/// Returns the `ResponseContent-Range` header. A non-ASCII value becomes `?`, which the parser refuses as
-/// malformed.
+/// Returns the `Content-Range` header. A non-ASCII value becomes `?`, which is refused as malformed.
 fn content_range(headers: &HeaderMap) -> Option<String> {
     headers.get(CONTENT_RANGE).map(|value| value.to_str().unwrap_or("?").to_owned())
 }

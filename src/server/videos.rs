@@ -1,11 +1,10 @@
 //! Handlers of videos: create, list, get, update.
 
 use hyper::StatusCode;
-use rusqlite::{OptionalExtension, Row, params};
 use serde_json::{Map, Value, json};
 
 use super::attributes;
-use super::database::Database;
+use super::database::{Database, VideoRecord};
 use super::pagination::PageRequest;
 use super::problem::ProblemDetails;
 use super::query::QueryString;
@@ -13,15 +12,6 @@ use super::response::{ApiResponse, HandlerError};
 use super::rules::SourceOrigin;
 use super::stats::StatsCollector;
 use super::{clock, ids};
-
-/// A video without its file.
-pub(super) struct VideoRecord {
-    pub(super) id: String,
-    created_ms: i64,
-    updated_ms: i64,
-    pub(super) attributes: Map<String, Value>,
-    pub(super) completed_ms: Option<i64>,
-}
 
 /// Handles `POST /videos`: 201, or 202 if the server would fetch or copy the source.
 pub(super) fn create(
@@ -32,7 +22,7 @@ pub(super) fn create(
     let attributes = attributes::for_new_video(body)?;
     let origin = match attributes.get("source").and_then(Value::as_str) {
         None => SourceOrigin::Upload,
-        Some(source) if find(database, source)?.is_some() => SourceOrigin::Copy,
+        Some(source) if database.video(source)?.is_some() => SourceOrigin::Copy,
         Some(_) => SourceOrigin::Url,
     };
     let status = if origin == SourceOrigin::Upload { StatusCode::CREATED } else { StatusCode::ACCEPTED };
@@ -62,13 +52,7 @@ pub(super) fn update(database: &Database, id: &str, body: Value) -> Result<ApiRe
     let mut video = existing(database, id)?;
     video.attributes = attributes::apply_update(video.attributes, body)?;
     video.updated_ms = clock::now_ms();
-    let text = Value::Object(video.attributes.clone()).to_string();
-    database.with(|db| {
-        db.execute(
-            "UPDATE videos SET attributes = ?2, updated_ms = ?3 WHERE id = ?1",
-            params![id, text, video.updated_ms],
-        )
-    })?;
+    database.update_video(&video)?;
     Ok(ApiResponse::json(StatusCode::OK, video.json()?))
 }
 
@@ -77,11 +61,7 @@ pub(super) fn list(database: &Database, query: &QueryString) -> Result<ApiRespon
     let page = PageRequest::from_query(query)?;
     let sort = query.word("sortBy", &["createdAt", "publishedAt", "updatedAt", "title"])?;
     let order = query.word("sortOrder", &["asc", "desc"])?;
-    let mut videos = database.with(|db| {
-        db.prepare(&format!("{SELECT} ORDER BY created_ms, rowid"))?
-            .query_map([], VideoRecord::read)?
-            .collect::<rusqlite::Result<Vec<_>>>()
-    })?;
+    let mut videos = database.videos()?;
     videos.retain(|video| video.matches(query));
     match sort {
         "title" => videos.sort_by(|a, b| a.text("title").cmp(b.text("title"))),
@@ -96,13 +76,7 @@ pub(super) fn list(database: &Database, query: &QueryString) -> Result<ApiRespon
 
 /// Returns a video, or 404 if there is none with this id.
 pub(super) fn existing(database: &Database, id: &str) -> Result<VideoRecord, HandlerError> {
-    find(database, id)?.ok_or_else(|| ProblemDetails::not_found("videoId").into())
-}
-
-fn find(database: &Database, id: &str) -> Result<Option<VideoRecord>, HandlerError> {
-    Ok(database.with(|db| {
-        db.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?.query_row([id], VideoRecord::read).optional()
-    })?)
+    database.video(id)?.ok_or_else(|| ProblemDetails::not_found("videoId").into())
 }
 
 fn insert(
@@ -120,30 +94,12 @@ fn insert(
         attributes,
         completed_ms,
     };
-    let text = Value::Object(video.attributes.clone()).to_string();
-    database.with(|db| {
-        db.execute(
-            "INSERT INTO videos (id, created_ms, updated_ms, attributes, origin, completed_ms)
-             VALUES (?1, ?2, ?2, ?3, ?4, ?5)",
-            params![video.id, now_ms, text, origin.name(), completed_ms],
-        )
-    })?;
+    database.insert_video(&video, origin)?;
     stats.count(|stats| stats.videos_created += 1);
     Ok(video)
 }
 
 impl VideoRecord {
-    fn read(row: &Row<'_>) -> rusqlite::Result<VideoRecord> {
-        let attributes: String = row.get(3)?;
-        Ok(VideoRecord {
-            id: row.get(0)?,
-            created_ms: row.get(1)?,
-            updated_ms: row.get(2)?,
-            attributes: serde_json::from_str(&attributes).unwrap_or_default(),
-            completed_ms: row.get(4)?,
-        })
-    }
-
     /// Returns the video object: the defaults, the attributes that the client set, and the links.
     pub(super) fn json(&self) -> Result<Value, HandlerError> {
         let mut video = json!({
@@ -217,5 +173,3 @@ impl VideoRecord {
         self.attributes.get(name).and_then(Value::as_array).into_iter().flatten()
     }
 }
-
-const SELECT: &str = "SELECT id, created_ms, updated_ms, attributes, completed_ms FROM videos";
