@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::database::{Database, DatabaseError};
-use super::fault_plan::FaultInjector;
+use super::fault_injection::FaultInjector;
 use super::file_store::FileStore;
 use super::ids;
 use super::rate_limiter::RateLimiter;

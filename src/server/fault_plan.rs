@@ -35,8 +35,6 @@
 //! read, then the body is read) or `"early-close"`. Byte counts refer to the body of the request, including
 //! the multipart envelope.
 
-use std::sync::{Mutex, PoisonError};
-
 use serde::Deserialize;
 #[cfg(fuzzing)]
 use serde::Serialize;
@@ -237,7 +235,8 @@ impl Fault {
         self
     }
 
-    fn matches(&self, class: RouteClass, range: Option<ContentRange>) -> bool {
+    /// Returns `true` if a request of this class and `Content-Range` is affected.
+    pub(super) fn matches(&self, class: RouteClass, range: Option<ContentRange>) -> bool {
         let class_matches = self.on == RouteClass::Any || self.on == class;
         let part_matches = self
             .part
@@ -267,39 +266,6 @@ impl FaultAction {
     }
 }
 
-/// A fault plan with its counters.
-pub(super) struct FaultInjector {
-    plan: FaultPlan,
-    /// For each fault: the number of requests that matched, and the number that were affected.
-    counters: Mutex<Vec<(u64, u64)>>,
-}
-
-impl FaultInjector {
-    pub(super) fn new(plan: FaultPlan) -> FaultInjector {
-        let counters = Mutex::new(vec![(0, 0); plan.faults.len()]);
-        FaultInjector { plan, counters }
-    }
-
-    /// Returns the fault that affects this request, and counts it.
-    pub(super) fn next_fault(&self, class: RouteClass, range: Option<ContentRange>) -> Option<FaultAction> {
-        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut effect = None;
-        for (fault, (matched, affected)) in self.plan.faults.iter().zip(counters.iter_mut()) {
-            if !fault.matches(class, range) {
-                continue;
-            }
-            // Every matching fault counts the request, even if an earlier fault takes it.
-            *matched += 1;
-            let used_up = fault.times != 0 && *affected >= fault.times;
-            if effect.is_none() && *matched >= fault.nth && !used_up {
-                *affected += 1;
-                effect = Some(fault.action.clone());
-            }
-        }
-        effect
-    }
-}
-
 fn once() -> u64 {
     1
 }
@@ -324,30 +290,5 @@ mod tests {
         let error = FaultPlan::parse("[[fault]]\non = \"chunk\"\naction = \"explode\"").unwrap_err();
         assert!(error.to_string().contains("explode"), "{error}");
         assert!(FaultPlan::parse("[[fault]]\non = \"chunk\"\nntth = 1\naction = \"html-answer\"").is_err());
-    }
-
-    #[test]
-    fn a_fault_starts_at_nth_and_ends_after_times() {
-        let injector = FaultInjector::new(
-            vec![Fault::new(RouteClass::Chunk, FaultAction::HtmlAnswer).nth(2).times(2)].into(),
-        );
-        let effects: Vec<bool> =
-            (0..5).map(|_| injector.next_fault(RouteClass::Chunk, None).is_some()).collect();
-        assert_eq!(effects, [false, true, true, false, false]);
-        assert_eq!(injector.next_fault(RouteClass::Status, None), None);
-    }
-
-    #[test]
-    fn faults_can_select_chunks_by_part_and_by_offset() {
-        let fault = |action| Fault::new(RouteClass::Chunk, action).times(0);
-        let injector = FaultInjector::new(
-            vec![fault(FaultAction::HtmlAnswer).part(2), fault(FaultAction::MalformedAnswer).offset(7)]
-                .into(),
-        );
-        let next_fault = |header: &str| injector.next_fault(RouteClass::Chunk, header.parse().ok());
-        assert_eq!(next_fault("part 1/3"), None);
-        assert_eq!(next_fault("part 2/3"), Some(FaultAction::HtmlAnswer));
-        assert_eq!(next_fault("bytes 7-9/*"), Some(FaultAction::MalformedAnswer));
-        assert_eq!(next_fault("bytes 2-9/*"), None);
     }
 }

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::fault_plan::{ConnectionEnd, FaultAction};
+use super::fault_injection::RequestFault;
+use super::fault_plan::ConnectionEnd;
 use super::problem::ProblemDetails;
 use super::response::HandlerError;
 use super::rules::UploadRefusal;
@@ -19,12 +20,12 @@ pub(super) struct RequestBody {
     received: u64,
     ended: bool,
     idle: Duration,
-    fault: Option<FaultAction>,
+    fault: RequestFault,
 }
 
 impl RequestBody {
     /// Wraps a body that may pause for at most `idle` between two frames.
-    pub(super) fn new(body: Incoming, idle: Duration, fault: Option<FaultAction>) -> RequestBody {
+    pub(super) fn new(body: Incoming, idle: Duration, fault: RequestFault) -> RequestBody {
         RequestBody { body, received: 0, ended: false, idle, fault }
     }
 
@@ -41,7 +42,7 @@ impl RequestBody {
     /// Returns the next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, HandlerError> {
         loop {
-            self.before_read().await?;
+            self.fault.before_read(self.received).await?;
             let frame = match timeout(self.idle, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(None) => {
@@ -55,7 +56,7 @@ impl RequestBody {
             if self.received > MAX_BODY_BYTES {
                 return Err(UploadRefusal::FileTooLarge { file_len: self.received }.into());
             }
-            self.after_read(bytes.len()).await?;
+            self.fault.after_read(self.received, bytes.len()).await?;
             return Ok(Some(bytes));
         }
     }
@@ -82,34 +83,6 @@ impl RequestBody {
             }
         }
         serde_json::from_slice(&text).map_err(|error| invalid_payload(error.to_string()).into())
-    }
-
-    async fn before_read(&mut self) -> Result<(), HandlerError> {
-        match self.fault {
-            Some(FaultAction::Cut { after_bytes, how }) if self.received >= after_bytes => {
-                Err(HandlerError::Disconnect(how))
-            }
-            Some(FaultAction::StallReading { after_bytes, for_ms }) if self.received >= after_bytes => {
-                self.fault = None;
-                sleep(Duration::from_millis(for_ms)).await;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn after_read(&mut self, len: usize) -> Result<(), HandlerError> {
-        match self.fault {
-            // Checked after the frame as well: after the last frame, `before_read` is not called again.
-            Some(FaultAction::Cut { after_bytes, how }) if self.received >= after_bytes => {
-                Err(HandlerError::Disconnect(how))
-            }
-            Some(FaultAction::Throttle { bytes_per_second }) => {
-                sleep(Duration::from_secs_f64(len as f64 / bytes_per_second.max(1) as f64)).await;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
     }
 }
 

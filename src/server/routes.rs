@@ -16,14 +16,15 @@ use percent_encoding::percent_decode_str;
 use tokio::task::spawn_blocking;
 
 use super::app_state::AppState;
-use super::fault_plan::{ConnectionEnd, FaultAction, RefusalTiming, RouteClass};
+use super::fault_injection::RequestFault;
+use super::fault_plan::{ConnectionEnd, RefusalTiming, RouteClass};
 use super::problem::ProblemDetails;
 use super::query::QueryString;
 use super::rate_limiter::too_many_requests;
 use super::request_body::RequestBody;
 use super::response::{ApiResponse, HandlerError, ResponseBody};
 use super::stats::RequestLogEntry;
-use super::{auth, fault_injection, tokens, uploads, videos};
+use super::{auth, tokens, uploads, videos};
 
 /// Handles one request. Returns an error if the connection must end without a response.
 pub(super) async fn serve(
@@ -40,12 +41,9 @@ pub(super) async fn serve(
     let entry = state.stats.begin(class, log_entry);
     let body = RequestBody::new(body, state.settings.idle, fault.clone());
 
-    let mut response = respond(&state, &route, &head, body, fault.as_ref()).await?;
+    let mut response = respond(&state, &route, &head, body, &fault).await?;
     response.headers.extend(browser_headers());
-    let response = match &fault {
-        Some(fault) => fault_injection::corrupt_response(fault, response).await?,
-        None => response.into_response(),
-    };
+    let response = fault.corrupt_response(response).await?;
     state.stats.end(entry, response.status().as_u16());
     Ok(response)
 }
@@ -55,13 +53,10 @@ async fn respond(
     route: &ApiRoute,
     head: &Parts,
     mut body: RequestBody,
-    fault: Option<&FaultAction>,
+    fault: &RequestFault,
 ) -> Result<ApiResponse, ConnectionEnd> {
     let rate_status = state.rate_limiter.check(route.class(&head.method), &head.method, Instant::now());
-    let replacement = match fault {
-        Some(fault) => fault_injection::replace_response(fault, &mut body).await,
-        None => None,
-    };
+    let replacement = fault.replace_response(body.drain()).await;
     let handled = match (replacement, rate_status) {
         (Some(replacement), _) => replacement,
         (None, Err(_)) => Err(too_many_requests().into()),
@@ -78,7 +73,7 @@ async fn respond(
     if let Ok(Some(rate_status)) | Err(rate_status) = rate_status {
         rate_status.add_headers(&mut response.headers);
     }
-    let timing = fault.and_then(fault_injection::refusal_timing).unwrap_or(state.settings.refusals);
+    let timing = fault.refusal_timing().unwrap_or(state.settings.refusals);
     finish_body(body, &head.headers, timing, response).await
 }
 
