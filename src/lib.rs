@@ -63,9 +63,9 @@
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use ringlift::Client;
-//! use ringlift::server::{Server, Settings};
+//! use ringlift::server::{Server, ServerSettings};
 //!
-//! let server = Server::start(Settings::new("target/server-data"))?;
+//! let server = Server::start(ServerSettings::new("target/server-data"))?;
 //! let client = Client::builder().endpoint_url(server.url()).api_key(server.api_key()).build()?;
 //! let uploaded = client.upload("movie.mp4").send_blocking()?;
 //! assert!(!uploaded.video_id.is_empty());

@@ -35,7 +35,7 @@ const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
     ("engine/record.rs", "when an upload began, to be shown by `ringlift resume --list`"),
     ("transport/tls/clock.rs", "whether a certificate is valid now"),
     ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),
-    ("server/dates.rs", "the dates that the local server tells of its videos"),
+    ("server/clock.rs", "the dates of the local server's videos"),
 ];
 
 /// The folders whose string literals may still name a flag or a subcommand of the command.

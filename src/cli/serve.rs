@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use ringlift::server::{FaultPlan, Limits, ServeError, Server, Settings, TlsMode};
+use ringlift::server::{FaultPlan, Limits, ServeError, Server, ServerSettings, TlsMode};
 
 use super::args::{GlobalArgs, ServeArgs, ServeLimits};
 use super::client;
@@ -15,7 +15,7 @@ use super::signals::Interrupts;
 
 pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let key = client::key(global)?;
-    let mut settings = Settings::new(&args.data);
+    let mut settings = ServerSettings::new(&args.data);
     settings.listen = args.listen;
     settings.api_key = key.as_ref().map(|key| key.reveal().to_owned());
     settings.tls = if args.tls { TlsMode::OwnAuthority } else { TlsMode::Off };

@@ -1,33 +1,33 @@
-//! What may be said about a video: the fields of the creation and update payloads, and their types.
+//! The attributes of a video: the fields of the creation and update payloads, and their types.
 
 use serde_json::{Map, Value};
 
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Clone, Copy)]
-enum Kind {
+enum FieldType {
     Text,
-    Flag,
-    Texts,
-    Pairs,
-    Record,
+    Bool,
+    TextList,
+    PairList,
+    Object,
     Language,
 }
 
-/// When a field may be set.
+/// The time at which a field can be set.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    Always,
-    AtCreation,
+enum Mutability {
+    Mutable,
+    CreationOnly,
 }
 
-/// The attributes of a new video: everything that was sent, checked.
-pub(super) fn created(body: Value) -> Result<Map<String, Value>, Problem> {
+/// Checks and returns the attributes of a new video.
+pub(super) fn for_new_video(body: Value) -> Result<Map<String, Value>, ProblemDetails> {
     let attributes = object(body)?;
     if !attributes.contains_key("title") {
         let title = "This attribute is required.";
-        return Err(Problem::bad_request("attribute-required", title).named("title"));
+        return Err(ProblemDetails::bad_request("attribute-required", title).named("title"));
     }
     for (name, value) in &attributes {
         check(name, value)?;
@@ -35,15 +35,17 @@ pub(super) fn created(body: Value) -> Result<Map<String, Value>, Problem> {
     Ok(attributes)
 }
 
-/// The attributes after an update: lists are replaced whole, `null` clears, what can only be set at the
-/// creation stays.
-pub(super) fn updated(
+/// Returns the attributes after an update. A list replaces the old list, `null` removes a field, and fields
+/// that can only be set at the creation are ignored.
+pub(super) fn apply_update(
     mut attributes: Map<String, Value>,
     body: Value,
-) -> Result<Map<String, Value>, Problem> {
+) -> Result<Map<String, Value>, ProblemDetails> {
     for (name, value) in object(body)? {
         check(&name, &value)?;
-        let fixed = FIELDS.iter().any(|(field, _, when)| *field == name && *when == When::AtCreation);
+        let fixed = FIELDS
+            .iter()
+            .any(|(field, _, mutability)| *field == name && *mutability == Mutability::CreationOnly);
         if fixed {
             continue;
         }
@@ -55,30 +57,32 @@ pub(super) fn updated(
     Ok(attributes)
 }
 
-fn object(body: Value) -> Result<Map<String, Value>, Problem> {
+fn object(body: Value) -> Result<Map<String, Value>, ProblemDetails> {
     match body {
         Value::Object(attributes) => Ok(attributes),
-        _ => Err(Problem::bad_request("invalid-payload", "The body of the request is not an object.")),
+        _ => Err(ProblemDetails::bad_request("invalid-payload", "The body of the request is not an object.")),
     }
 }
 
-fn check(name: &str, value: &Value) -> Result<(), Problem> {
-    let Some((name, kind, _)) = FIELDS.iter().find(|(field, ..)| *field == name) else { return Ok(()) };
+fn check(name: &str, value: &Value) -> Result<(), ProblemDetails> {
+    let Some((name, field_type, _)) = FIELDS.iter().find(|(field, ..)| *field == name) else { return Ok(()) };
     if value.is_null() && *name != "title" {
         return Ok(());
     }
-    let wrong = match kind {
-        Kind::Text if !value.is_string() => "must be a string",
-        Kind::Flag if !value.is_boolean() => "must be a boolean",
-        Kind::Texts if !is_list_of(value, Value::is_string) => "must be an array of strings",
-        Kind::Pairs if !is_list_of(value, is_pair) => "must be an array of objects with a key and a value",
-        Kind::Record if !value.is_object() => "must be an object",
-        Kind::Language if !value.as_str().is_some_and(|code| LANGUAGES.contains(&code)) => {
+    let wrong = match field_type {
+        FieldType::Text if !value.is_string() => "must be a string",
+        FieldType::Bool if !value.is_boolean() => "must be a boolean",
+        FieldType::TextList if !is_list_of(value, Value::is_string) => "must be an array of strings",
+        FieldType::PairList if !is_list_of(value, is_pair) => {
+            "must be an array of objects with a key and a value"
+        }
+        FieldType::Object if !value.is_object() => "must be an object",
+        FieldType::Language if !value.as_str().is_some_and(|code| LANGUAGES.contains(&code)) => {
             "must be one of the supported languages"
         }
         _ => return Ok(()),
     };
-    let problem = Problem::bad_request("invalid-attribute", "This attribute is invalid.");
+    let problem = ProblemDetails::bad_request("invalid-attribute", "This attribute is invalid.");
     Err(problem.named(name).detail(format!("The attribute {name} {wrong}.")))
 }
 
@@ -90,23 +94,23 @@ fn is_pair(value: &Value) -> bool {
     value["key"].is_string() && value["value"].is_string()
 }
 
-/// Other fields are kept as they come.
-const FIELDS: &[(&str, Kind, When)] = &[
-    ("title", Kind::Text, When::Always),
-    ("description", Kind::Text, When::Always),
-    ("source", Kind::Text, When::AtCreation),
-    ("public", Kind::Flag, When::Always),
-    ("panoramic", Kind::Flag, When::Always),
-    ("mp4Support", Kind::Flag, When::Always),
-    ("playerId", Kind::Text, When::Always),
-    ("tags", Kind::Texts, When::Always),
-    ("metadata", Kind::Pairs, When::Always),
-    ("clip", Kind::Record, When::AtCreation),
-    ("watermark", Kind::Record, When::AtCreation),
-    ("language", Kind::Language, When::Always),
-    ("transcript", Kind::Flag, When::Always),
-    ("transcriptSummary", Kind::Flag, When::Always),
-    ("transcriptSummaryAttributes", Kind::Texts, When::Always),
+/// The known fields. Other fields are stored unchecked.
+const FIELDS: &[(&str, FieldType, Mutability)] = &[
+    ("title", FieldType::Text, Mutability::Mutable),
+    ("description", FieldType::Text, Mutability::Mutable),
+    ("source", FieldType::Text, Mutability::CreationOnly),
+    ("public", FieldType::Bool, Mutability::Mutable),
+    ("panoramic", FieldType::Bool, Mutability::Mutable),
+    ("mp4Support", FieldType::Bool, Mutability::Mutable),
+    ("playerId", FieldType::Text, Mutability::Mutable),
+    ("tags", FieldType::TextList, Mutability::Mutable),
+    ("metadata", FieldType::PairList, Mutability::Mutable),
+    ("clip", FieldType::Object, Mutability::CreationOnly),
+    ("watermark", FieldType::Object, Mutability::CreationOnly),
+    ("language", FieldType::Language, Mutability::Mutable),
+    ("transcript", FieldType::Bool, Mutability::Mutable),
+    ("transcriptSummary", FieldType::Bool, Mutability::Mutable),
+    ("transcriptSummaryAttributes", FieldType::TextList, Mutability::Mutable),
 ];
 
 const LANGUAGES: &[&str] = &[
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_video_needs_a_title_and_the_right_types() {
-        let problem = created(json!({})).unwrap_err().json();
+        let problem = for_new_video(json!({})).unwrap_err().json();
         assert_eq!(problem["type"], "https://docs.api.video/reference/attribute-required");
         assert_eq!(problem["name"], "title");
         for (body, name) in [
@@ -132,16 +136,16 @@ mod tests {
             (json!({"title": "a", "public": "yes"}), "public"),
             (json!({"title": "a", "language": "xx"}), "language"),
         ] {
-            assert_eq!(created(body).unwrap_err().json()["name"], name);
+            assert_eq!(for_new_video(body).unwrap_err().json()["name"], name);
         }
     }
 
     #[test]
-    fn an_update_replaces_lists_and_leaves_what_is_fixed() {
+    fn an_update_replaces_lists_and_ignores_fixed_fields() {
         let attributes =
-            created(json!({"title": "a", "tags": ["x"], "clip": {}, "playerId": "pl1"})).unwrap();
+            for_new_video(json!({"title": "a", "tags": ["x"], "clip": {}, "playerId": "pl1"})).unwrap();
         let update = json!({"tags": [], "clip": {"startTimecode": "1"}, "playerId": null, "title": "b"});
         let expected = json!({"title": "b", "tags": [], "clip": {}});
-        assert_eq!(Value::Object(updated(attributes, update).unwrap()), expected);
+        assert_eq!(Value::Object(apply_update(attributes, update).unwrap()), expected);
     }
 }

@@ -1,26 +1,25 @@
-//! Who may ask: API keys, access tokens, refresh tokens.
+//! Authentication: API keys, access tokens, refresh tokens.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use rusqlite::{OptionalExtension, params};
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Failure};
-use super::problem::Problem;
-use super::settings::{Settings, WrongKey};
-use super::site::Site;
-use super::store::Store;
-use super::{dates, ids};
+use super::app_state::AppState;
+use super::database::Database;
+use super::problem::ProblemDetails;
+use super::response::{ApiResponse, HandlerError};
+use super::settings::{ServerSettings, WrongKey};
+use super::{clock, ids};
 
-/// Lets a request pass that carries the API key (Basic) or a living access token (Bearer).
-pub(super) fn check(site: &Site, headers: &HeaderMap) -> Result<(), Failure> {
+/// Checks that a request carries the API key (Basic) or a valid access token (Bearer).
+pub(super) fn check(state: &AppState, headers: &HeaderMap) -> Result<(), HandlerError> {
     let value = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or("not ASCII").trim());
-    // One official client sends an empty header where it has no key.
+    // One official client sends an empty header if it has no key.
     let Some(value) = value.filter(|value| !value.is_empty()) else {
-        return Err(Problem::unauthorized(
+        return Err(ProblemDetails::unauthorized(
             "authentication-missing-authorization-header",
             "The Authorization header is missing.",
         )
@@ -28,48 +27,42 @@ pub(super) fn check(site: &Site, headers: &HeaderMap) -> Result<(), Failure> {
     };
     let (scheme, credentials) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.eq_ignore_ascii_case("basic") {
-        check_key(site, credentials)
+        check_key(state, credentials)
     } else if scheme.eq_ignore_ascii_case("bearer") {
-        check_access_token(&site.store, credentials.trim())
+        check_access_token(&state.database, credentials.trim())
     } else {
         Err(invalid_header().into())
     }
 }
 
-/// `POST /auth/api-key`
-pub(super) fn with_key(site: &Site, body: &Value) -> Result<Answer, Failure> {
+/// Handles `POST /auth/api-key`.
+pub(super) fn with_key(state: &AppState, body: &Value) -> Result<ApiResponse, HandlerError> {
     let key = text(body, "apiKey")?;
-    if verify_slices_are_equal(key.as_bytes(), site.api_key.as_bytes()).is_err() {
-        return Err(wrong(&site.settings, "authentication-invalid-api-key", "The API key is invalid.").into());
+    if verify_slices_are_equal(key.as_bytes(), state.api_key.as_bytes()).is_err() {
+        return Err(
+            wrong(&state.settings, "authentication-invalid-api-key", "The API key is invalid.").into()
+        );
     }
-    issue(site)
+    issue(state)
 }
 
-/// `POST /auth/refresh`: each refresh token works once.
-pub(super) fn refresh(site: &Site, body: &Value) -> Result<Answer, Failure> {
+/// Handles `POST /auth/refresh`. A refresh token can be used once.
+pub(super) fn refresh(state: &AppState, body: &Value) -> Result<ApiResponse, HandlerError> {
     let token = text(body, "refreshToken")?;
-    let taken = site.store.with(|db| db.execute("DELETE FROM refresh_tokens WHERE token = ?1", [token]))?;
-    if taken == 0 {
+    if !state.database.delete_refresh_token(token)? {
         let title = "The refresh token is invalid.";
-        return Err(wrong(&site.settings, "authentication-invalid-refresh-token", title).into());
+        return Err(wrong(&state.settings, "authentication-invalid-refresh-token", title).into());
     }
-    issue(site)
+    issue(state)
 }
 
-fn issue(site: &Site) -> Result<Answer, Failure> {
+fn issue(state: &AppState) -> Result<ApiResponse, HandlerError> {
     let (access_token, refresh_token) = (ids::secret()?, ids::secret()?);
-    let lifetime = site.settings.token_lifetime;
-    let now_ms = dates::now_ms();
+    let lifetime = state.settings.token_lifetime;
+    let now_ms = clock::now_ms();
     let expires_ms = now_ms.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
-    site.store.with(|db| {
-        let transaction = db.transaction()?;
-        transaction.execute("DELETE FROM access_tokens WHERE expires_ms < ?1", [now_ms])?;
-        transaction
-            .execute("INSERT INTO access_tokens VALUES (?1, ?2)", params![access_token, expires_ms])?;
-        transaction.execute("INSERT INTO refresh_tokens VALUES (?1)", [&refresh_token])?;
-        transaction.commit()
-    })?;
-    Ok(Answer::json(
+    state.database.insert_access_token(&access_token, expires_ms, &refresh_token, now_ms)?;
+    Ok(ApiResponse::json(
         StatusCode::OK,
         json!({
             "token_type": "Bearer",
@@ -80,45 +73,43 @@ fn issue(site: &Site) -> Result<Answer, Failure> {
     ))
 }
 
-fn check_key(site: &Site, credentials: &str) -> Result<(), Failure> {
+/// Checks the API key, which is the user name of the Basic credentials; the password is empty.
+fn check_key(state: &AppState, credentials: &str) -> Result<(), HandlerError> {
     let decoded = STANDARD.decode(credentials.trim()).map_err(|_| invalid_header())?;
     let user = decoded.split(|byte| *byte == b':').next().unwrap_or_default();
-    verify_slices_are_equal(user, site.api_key.as_bytes()).map_err(|_| {
-        Problem::unauthorized("authentication-invalid-api-key", "The API key is invalid.").into()
+    verify_slices_are_equal(user, state.api_key.as_bytes()).map_err(|_| {
+        ProblemDetails::unauthorized("authentication-invalid-api-key", "The API key is invalid.").into()
     })
 }
 
-fn check_access_token(store: &Store, token: &str) -> Result<(), Failure> {
-    let expires_ms: Option<i64> = store.with(|db| {
-        db.prepare_cached("SELECT expires_ms FROM access_tokens WHERE token = ?1")?
-            .query_row([token], |row| row.get(0))
-            .optional()
-    })?;
-    if expires_ms.is_some_and(|expires_ms| dates::now_ms() < expires_ms) {
+fn check_access_token(database: &Database, token: &str) -> Result<(), HandlerError> {
+    let expires_ms = database.access_token_expiry(token)?;
+    if expires_ms.is_some_and(|expires_ms| clock::now_ms() < expires_ms) {
         return Ok(());
     }
     let title = "The access token is invalid or has expired.";
-    Err(Problem::unauthorized("authentication-invalid-access-token", title).into())
+    Err(ProblemDetails::unauthorized("authentication-invalid-access-token", title).into())
 }
 
-/// The specification and the documentation disagree about this one.
-fn wrong(settings: &Settings, documented: &'static str, title: &'static str) -> Problem {
+/// Returns the problem for wrong credentials. The OpenAPI description and the error reference state different
+/// ones.
+fn wrong(settings: &ServerSettings, documented: &'static str, title: &'static str) -> ProblemDetails {
     match settings.wrong_key {
         WrongKey::BadRequest => {
-            Problem::bad_request("authentication-invalid-user-credentials", title).named("")
+            ProblemDetails::bad_request("authentication-invalid-user-credentials", title).named("")
         }
-        WrongKey::Unauthorized => Problem::unauthorized(documented, title),
+        WrongKey::Unauthorized => ProblemDetails::unauthorized(documented, title),
     }
 }
 
-fn invalid_header() -> Problem {
-    Problem::unauthorized(
+fn invalid_header() -> ProblemDetails {
+    ProblemDetails::unauthorized(
         "authentication-invalid-authorization-header-value",
         "The Authorization header is neither Basic nor Bearer.",
     )
 }
 
-fn text<'a>(body: &'a Value, name: &'static str) -> Result<&'a str, Problem> {
+fn text<'a>(body: &'a Value, name: &'static str) -> Result<&'a str, ProblemDetails> {
     let title = "This attribute is required.";
-    body[name].as_str().ok_or_else(|| Problem::bad_request("attribute-required", title).named(name))
+    body[name].as_str().ok_or_else(|| ProblemDetails::bad_request("attribute-required", title).named(name))
 }

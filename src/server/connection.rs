@@ -1,4 +1,4 @@
-//! Connections: accepted, perhaps encrypted, served, and ended the way a fault asks for.
+//! Connections: accepts, decrypts and serves them, and ends them in the way that a fault requests.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,15 +20,15 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::faults::Ending;
+use super::app_state::AppState;
+use super::fault_plan::ConnectionEnd;
 use super::routes;
-use super::site::Site;
 
-/// Serves until told to stop; then every connection is ended.
+/// Accepts and serves connections until the sender of `stop` is dropped; then closes every connection.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    site: Arc<Site>,
+    state: Arc<AppState>,
     mut stop: oneshot::Receiver<Infallible>,
 ) {
     let mut connections = JoinSet::new();
@@ -38,9 +38,9 @@ pub(super) async fn accept(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok(accepted) => {
-                    connections.spawn(serve(accepted, tls.clone(), site.clone()));
+                    connections.spawn(serve_connection(accepted, tls.clone(), state.clone()));
                 }
-                // Out of descriptors, most likely: connections that end give some back.
+                // Usually the process has no free descriptors; a connection that ends frees one.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
         }
@@ -48,16 +48,21 @@ pub(super) async fn accept(
     connections.shutdown().await;
 }
 
-async fn serve((tcp, peer): (TcpStream, SocketAddr), tls: Option<TlsAcceptor>, site: Arc<Site>) {
-    site.tallies.count(|tally| tally.connections += 1);
-    // Answers are small and written at once; without it their tail would wait for an ACK.
+async fn serve_connection(
+    (tcp, peer): (TcpStream, SocketAddr),
+    tls: Option<TlsAcceptor>,
+    state: Arc<AppState>,
+) {
+    state.stats.count(|stats| stats.connections += 1);
+    // Responses are small and written at once; with Nagle's algorithm their last segment would wait for an
+    // ACK.
     let _ = tcp.set_nodelay(true);
     let ending = Arc::new(AtomicBool::new(false));
-    let socket = Socket { tcp, reset: ending.clone() };
+    let socket = ResettableStream { tcp, reset: ending.clone() };
     let result = match tls {
-        None => speak(socket, site, ending).await,
-        Some(tls) => match timeout(HANDSHAKE, tls.accept(socket)).await {
-            Ok(Ok(stream)) => speak(stream, site, ending).await,
+        None => serve_http(socket, state, ending).await,
+        Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
+            Ok(Ok(stream)) => serve_http(stream, state, ending).await,
             Ok(Err(_)) | Err(_) => return,
         },
     };
@@ -66,21 +71,22 @@ async fn serve((tcp, peer): (TcpStream, SocketAddr), tls: Option<TlsAcceptor>, s
     }
 }
 
-async fn speak<S>(stream: S, site: Arc<Site>, reset: Arc<AtomicBool>) -> hyper::Result<()>
+async fn serve_http<S>(stream: S, state: Arc<AppState>, reset: Arc<AtomicBool>) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let idle = site.settings.idle;
+    let idle = state.settings.idle;
     let service = service_fn(move |request| {
-        let (site, reset) = (site.clone(), reset.clone());
+        let (state, reset) = (state.clone(), reset.clone());
         async move {
-            routes::serve(site, request).await.map_err(|ending| {
-                reset.store(ending == Ending::Reset, Ordering::Relaxed);
-                Severed
+            routes::serve(state, request).await.map_err(|ending| {
+                reset.store(ending == ConnectionEnd::Reset, Ordering::Relaxed);
+                ClosedWithoutResponse
             })
         }
     });
     http1::Builder::new()
+        // Required by `header_read_timeout`.
         .timer(TokioTimer::new())
         .header_read_timeout(idle)
         .max_buf_size(READ_BYTES)
@@ -88,25 +94,25 @@ where
         .await
 }
 
-/// What the service returns to hyper where the connection is to end without an answer.
+/// The error that makes hyper end a connection without a response.
 #[derive(Debug)]
-struct Severed;
+struct ClosedWithoutResponse;
 
-impl fmt::Display for Severed {
+impl fmt::Display for ClosedWithoutResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ended without an answer")
+        f.write_str("ended without a response")
     }
 }
 
-impl std::error::Error for Severed {}
+impl std::error::Error for ClosedWithoutResponse {}
 
-/// A TCP stream that can end in a reset.
-struct Socket {
+/// A TCP stream that can end with a reset.
+struct ResettableStream {
     tcp: TcpStream,
     reset: Arc<AtomicBool>,
 }
 
-impl Drop for Socket {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Relaxed) {
             // socket(7): closing with SO_LINGER on and zero seconds sends a reset.
@@ -115,7 +121,7 @@ impl Drop for Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,7 +131,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for ResettableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.tcp).poll_write(cx, bytes)
     }
@@ -151,14 +157,14 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// More wait in the kernel's backlog.
+/// The largest number of open connections; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// How long to wait before accepting again after a failure.
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The time limit of a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most that hyper reads at once, and so the longest frame of a body.
+/// The size of hyper's read buffer, and therefore the largest frame of a body.
 const READ_BYTES: usize = 512 * 1024;

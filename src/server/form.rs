@@ -1,131 +1,136 @@
-//! The form of an upload: one file, whatever its field is called, and perhaps the id of a video.
+//! The form of an upload: one file in a field of any name, and an optional `videoId`.
 
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 
-use super::answer::Failure;
-use super::assembly::{Shelves, Spool};
-use super::intake::{Intake, invalid_payload};
-use super::multipart::{self, Event, MultipartError, Parser, PartHead};
-use super::rules::Refusal;
-use super::tally::Tallies;
+use super::file_store::{ChunkWriter, FileStore};
+use super::multipart::{self, MultipartError, MultipartEvent, MultipartParser, PartHead};
+use super::request_body::{RequestBody, invalid_payload};
+use super::response::HandlerError;
+use super::rules::UploadRefusal;
+use super::stats::StatsCollector;
 use crate::wire::limits::MAX_CHUNK_BYTES;
 
-/// What was sent.
-pub(super) struct Form {
-    pub(super) file: Result<Upload, Refusal>,
+/// A received form.
+pub(super) struct UploadForm {
+    pub(super) file: Result<UploadedFile, UploadRefusal>,
     pub(super) video_id: Option<String>,
 }
 
-/// A file that arrived completely, not yet kept.
-pub(super) struct Upload {
-    pub(super) spool: Spool,
+/// A completely received file that is not yet part of a video.
+pub(super) struct UploadedFile {
+    pub(super) writer: ChunkWriter,
     pub(super) file_name: String,
 }
 
 /// Reads a form to its end.
 pub(super) async fn receive(
-    intake: &mut Intake,
+    body: &mut RequestBody,
     headers: &HeaderMap,
-    shelves: &Shelves,
-    tallies: &Tallies,
-) -> Result<Form, Failure> {
+    files: &FileStore,
+    stats: &StatsCollector,
+) -> Result<UploadForm, HandlerError> {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let Some(boundary) = content_type.and_then(multipart::boundary) else {
-        return Ok(Form { file: Err(Refusal::NoFile), video_id: None });
+        return Ok(UploadForm { file: Err(UploadRefusal::NoFile), video_id: None });
     };
-    let mut parser = Parser::new(&boundary);
-    let mut parts = Parts { shelves, tallies, file: Ok(None), video_id: None, current: Current::Ignored };
-    while let Some(frame) = intake.next().await? {
+    let mut parser = MultipartParser::new(&boundary);
+    let mut reader =
+        FormReader { files, stats, file: Ok(None), video_id: None, current: CurrentField::Ignored };
+    while let Some(frame) = body.next().await? {
         parser.push(frame);
         while let Some(event) = parser.next()? {
-            if event == Event::End {
-                return parts.finish(intake).await;
+            if event == MultipartEvent::End {
+                return reader.finish(body).await;
             }
-            parts.take(event).await?;
+            reader.handle(event).await?;
         }
     }
     Err(invalid_payload("The multipart body ends before its closing boundary.".to_owned()).into())
 }
 
-impl From<MultipartError> for Failure {
-    fn from(error: MultipartError) -> Failure {
+impl From<MultipartError> for HandlerError {
+    fn from(error: MultipartError) -> HandlerError {
         invalid_payload(error.to_string()).into()
     }
 }
 
-struct Parts<'a> {
-    shelves: &'a Shelves,
-    tallies: &'a Tallies,
-    file: Result<Option<Upload>, Refusal>,
+struct FormReader<'a> {
+    files: &'a FileStore,
+    stats: &'a StatsCollector,
+    file: Result<Option<UploadedFile>, UploadRefusal>,
     video_id: Option<String>,
-    current: Current,
+    current: CurrentField,
 }
 
-/// What the data that arrives belongs to.
-enum Current {
+/// The field that the arriving data belongs to.
+enum CurrentField {
     File,
     VideoId(Vec<u8>),
     Ignored,
 }
 
-impl Parts<'_> {
-    async fn take(&mut self, event: Event) -> Result<(), Failure> {
+impl FormReader<'_> {
+    async fn handle(&mut self, event: MultipartEvent) -> Result<(), HandlerError> {
         match event {
-            Event::Part(head) => self.begin(head),
-            Event::Data(data) => match (&mut self.current, &mut self.file) {
-                (Current::File, file) => {
-                    self.tallies.file_bytes(data.len());
-                    if let Ok(Some(upload)) = file {
-                        upload.spool.push(data).await?;
+            MultipartEvent::Part(head) => self.begin_part(head),
+            MultipartEvent::Data(data) => match (&mut self.current, &mut self.file) {
+                (CurrentField::File, file) => {
+                    self.stats.file_bytes(data.len());
+                    if let Ok(Some(uploaded)) = file {
+                        uploaded.writer.push(data).await?;
                     }
                 }
-                (Current::VideoId(text), _) if text.len() + data.len() <= MAX_TEXT_BYTES => {
+                (CurrentField::VideoId(text), _) if text.len() + data.len() <= MAX_TEXT_BYTES => {
                     text.extend_from_slice(&data);
                 }
-                (Current::VideoId(_), _) => {
+                (CurrentField::VideoId(_), _) => {
                     let detail = format!("The field videoId has more than {MAX_TEXT_BYTES} bytes.");
                     return Err(invalid_payload(detail).into());
                 }
-                (Current::Ignored, _) => {}
+                (CurrentField::Ignored, _) => {}
             },
-            Event::PartEnd => {
-                if let Current::VideoId(text) = std::mem::replace(&mut self.current, Current::Ignored) {
+            MultipartEvent::PartEnd => {
+                if let CurrentField::VideoId(text) =
+                    std::mem::replace(&mut self.current, CurrentField::Ignored)
+                {
                     let text = String::from_utf8_lossy(&text).trim().to_owned();
                     self.video_id = Some(text).filter(|text| !text.is_empty());
                 }
             }
-            Event::End => {}
+            MultipartEvent::End => {}
         }
         Ok(())
     }
 
-    fn begin(&mut self, head: PartHead) {
+    fn begin_part(&mut self, head: PartHead) {
         self.current = match (head.file_name, head.name.as_deref()) {
             (Some(file_name), _) => {
                 self.file = match self.file {
-                    Ok(None) => Ok(Some(Upload { spool: self.shelves.spool(MAX_CHUNK_BYTES), file_name })),
-                    _ => Err(Refusal::MultipleFiles),
+                    Ok(None) => {
+                        Ok(Some(UploadedFile { writer: self.files.writer(MAX_CHUNK_BYTES), file_name }))
+                    }
+                    _ => Err(UploadRefusal::MultipleFiles),
                 };
-                Current::File
+                CurrentField::File
             }
-            (None, Some("videoId")) => Current::VideoId(Vec::new()),
-            (None, _) => Current::Ignored,
+            (None, Some("videoId")) => CurrentField::VideoId(Vec::new()),
+            (None, _) => CurrentField::Ignored,
         };
     }
 
-    async fn finish(self, intake: &mut Intake) -> Result<Form, Failure> {
+    async fn finish(self, body: &mut RequestBody) -> Result<UploadForm, HandlerError> {
         let file = match self.file {
-            Ok(Some(mut upload)) => {
-                upload.spool.finish().await?;
-                Ok(upload)
+            Ok(Some(mut uploaded)) => {
+                uploaded.writer.finish().await?;
+                Ok(uploaded)
             }
-            Ok(None) => Err(Refusal::NoFile),
+            Ok(None) => Err(UploadRefusal::NoFile),
             Err(refusal) => Err(refusal),
         };
-        intake.drain().await?;
-        Ok(Form { file, video_id: self.video_id })
+        body.drain().await?;
+        Ok(UploadForm { file, video_id: self.video_id })
     }
 }
 
-/// The most bytes of a text field that matters.
+/// The largest size of the `videoId` field.
 const MAX_TEXT_BYTES: usize = 256;

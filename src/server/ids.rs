@@ -1,26 +1,26 @@
-//! Names that nobody can guess.
+//! Random identifiers.
 
 use aws_lc_rs::rand;
 
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
-/// `vi` and 22 characters, as the service names videos.
-pub(super) fn video_id() -> Result<String, Problem> {
+/// Returns a video id: `vi` and 22 characters, as at the service.
+pub(super) fn video_id() -> Result<String, ProblemDetails> {
     base62("vi", 22)
 }
 
-/// `to` and 22 characters, as the service names upload tokens.
-pub(super) fn upload_token() -> Result<String, Problem> {
+/// Returns an upload token: `to` and 22 characters, as at the service.
+pub(super) fn upload_token() -> Result<String, ProblemDetails> {
     base62("to", 22)
 }
 
-/// An API key, an access token or a refresh token.
-pub(super) fn secret() -> Result<String, Problem> {
+/// Returns a secret for use as an API key, access token or refresh token.
+pub(super) fn secret() -> Result<String, ProblemDetails> {
     base62("", 43)
 }
 
-/// One version-4 UUID (RFC 9562, section 5.4), as private videos carry in their links.
-pub(super) fn uuid() -> Result<String, Problem> {
+/// Returns a version-4 UUID (RFC 9562, section 5.4), as in the links of private videos.
+pub(super) fn uuid() -> Result<String, ProblemDetails> {
     let mut bits = u128::from_be_bytes(random()?);
     bits = bits & !(0xF000 << 64) | 0x4000 << 64;
     bits = bits & !(0xC000 << 48) | 0x8000 << 48;
@@ -28,10 +28,11 @@ pub(super) fn uuid() -> Result<String, Problem> {
     Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
 }
 
-fn base62(prefix: &str, len: usize) -> Result<String, Problem> {
+fn base62(prefix: &str, len: usize) -> Result<String, ProblemDetails> {
     let mut name = prefix.to_owned();
     while name.len() < prefix.len() + len {
-        // Bytes from 248 on would make the first characters likelier.
+        // 248 is the largest multiple of 62 below 256. Larger bytes would make the first characters more
+        // likely.
         let fair = random::<32>()?.into_iter().filter(|byte| *byte < 248);
         name.extend(fair.map(|byte| char::from(DIGITS[usize::from(byte % 62)])));
     }
@@ -39,9 +40,10 @@ fn base62(prefix: &str, len: usize) -> Result<String, Problem> {
     Ok(name)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Problem> {
+fn random<const N: usize>() -> Result<[u8; N], ProblemDetails> {
     let mut bytes = [0; N];
-    rand::fill(&mut bytes).map_err(|_| Problem::server_error("the system has no random bytes"))?;
+    rand::fill(&mut bytes)
+        .map_err(|_| ProblemDetails::server_error("the system returned no random bytes"))?;
     Ok(bytes)
 }
 
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_have_the_shape_of_the_services() {
+    fn identifiers_have_the_format_of_the_service() {
         let id = video_id().unwrap();
         assert!(
             id.starts_with("vi") && id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())

@@ -1,30 +1,30 @@
-//! A multipart body taken apart while it arrives (RFC 2046, section 5.1; RFC 7578).
+//! An incremental parser of multipart bodies (RFC 2046, section 5.1; RFC 7578).
 //!
-//! Frames go in, events come out; nobody here reads a socket. Part data is handed on as slices of the
-//! frames it came in, and what is kept between frames is bounded: less than a delimiter inside a part,
+//! The parser takes frames and returns events; it performs no I/O. Part data is returned as slices of the
+//! frames. The bytes buffered between frames are bounded: less than a delimiter inside a part,
 //! [`MAX_HEAD_BYTES`] between parts.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem::{self, Finder};
 
-/// What was found.
+/// An event of the parser.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum MultipartEvent {
     Part(PartHead),
     Data(Bytes),
     PartEnd,
-    /// The closing delimiter: whatever follows is ignored.
+    /// The closing delimiter; all bytes after it are ignored.
     End,
 }
 
-/// What stands above a part's data.
+/// The headers of a part.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PartHead {
     pub(super) name: Option<String>,
     pub(super) file_name: Option<String>,
 }
 
-/// Why it cannot be read on.
+/// A syntax error in a multipart body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MultipartError {
     #[error("a boundary is followed by neither a line end nor `--`")]
@@ -35,15 +35,16 @@ pub(super) enum MultipartError {
     HeadNotText,
 }
 
-/// The reader. A boundary belongs to the line end before it, so the body is read as if one preceded it.
-pub(super) struct Parser {
+/// The parser. A delimiter includes the line end before the boundary, so the parser starts as if a line end
+/// preceded the body.
+pub(super) struct MultipartParser {
     delimiter: Finder<'static>,
-    stage: Stage,
-    held: Bytes,
+    state: ParserState,
+    buffer: Bytes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ParserState {
     Preamble,
     AfterBoundary,
     Head,
@@ -51,128 +52,129 @@ enum Stage {
     Ended,
 }
 
-impl Parser {
-    pub(super) fn new(boundary: &str) -> Parser {
+impl MultipartParser {
+    pub(super) fn new(boundary: &str) -> MultipartParser {
         let delimiter = format!("\r\n--{boundary}");
-        Parser {
+        MultipartParser {
             delimiter: Finder::new(delimiter.as_bytes()).into_owned(),
-            stage: Stage::Preamble,
-            held: Bytes::from_static(b"\r\n"),
+            state: ParserState::Preamble,
+            buffer: Bytes::from_static(b"\r\n"),
         }
     }
 
-    /// Adds what arrived. Ask [`Parser::next`] until it has nothing more before adding again.
+    /// Adds a frame. Call [`MultipartParser::next`] until it returns `None` before adding the next frame.
     pub(super) fn push(&mut self, frame: Bytes) {
-        if self.held.is_empty() {
-            self.held = frame;
+        if self.buffer.is_empty() {
+            self.buffer = frame;
         } else {
-            let mut joined = BytesMut::with_capacity(self.held.len() + frame.len());
-            joined.extend_from_slice(&self.held);
+            let mut joined = BytesMut::with_capacity(self.buffer.len() + frame.len());
+            joined.extend_from_slice(&self.buffer);
             joined.extend_from_slice(&frame);
-            self.held = joined.freeze();
+            self.buffer = joined.freeze();
         }
     }
 
-    /// The next event; `None` until more is pushed.
-    pub(super) fn next(&mut self) -> Result<Option<Event>, MultipartError> {
+    /// Returns the next event; `None` until another frame is pushed.
+    pub(super) fn next(&mut self) -> Result<Option<MultipartEvent>, MultipartError> {
         loop {
-            let moved = match self.stage {
-                Stage::Preamble => self.preamble(),
-                Stage::AfterBoundary => match self.after_boundary()? {
-                    Some(Stage::Ended) => return Ok(Some(Event::End)),
-                    moved => moved.is_some(),
+            let advanced = match self.state {
+                ParserState::Preamble => self.preamble(),
+                ParserState::AfterBoundary => match self.after_boundary()? {
+                    Some(ParserState::Ended) => return Ok(Some(MultipartEvent::End)),
+                    advanced => advanced.is_some(),
                 },
-                Stage::Head => return self.head(),
-                Stage::Data => return Ok(self.data()),
-                Stage::Ended => {
-                    self.held.clear();
+                ParserState::Head => return self.head(),
+                ParserState::Data => return Ok(self.data()),
+                ParserState::Ended => {
+                    self.buffer.clear();
                     return Ok(None);
                 }
             };
-            if !moved {
+            if !advanced {
                 return Ok(None);
             }
         }
     }
 
     fn preamble(&mut self) -> bool {
-        match self.delimiter.find(&self.held) {
+        match self.delimiter.find(&self.buffer) {
             Some(at) => {
-                self.held.advance(at + self.delimiter.needle().len());
-                self.stage = Stage::AfterBoundary;
+                self.buffer.advance(at + self.delimiter.needle().len());
+                self.state = ParserState::AfterBoundary;
                 true
             }
             None => {
-                let kept = self.delimiter_begun();
-                self.held.advance(self.held.len() - kept);
+                // The preamble is discarded, except for bytes that may begin the first delimiter.
+                let kept = self.partial_delimiter_len();
+                self.buffer.advance(self.buffer.len() - kept);
                 false
             }
         }
     }
 
-    fn after_boundary(&mut self) -> Result<Option<Stage>, MultipartError> {
-        if self.held.len() >= 2 && self.held.starts_with(b"--") {
-            self.stage = Stage::Ended;
-            return Ok(Some(self.stage));
+    fn after_boundary(&mut self) -> Result<Option<ParserState>, MultipartError> {
+        if self.buffer.len() >= 2 && self.buffer.starts_with(b"--") {
+            self.state = ParserState::Ended;
+            return Ok(Some(self.state));
         }
-        let padding = self.held.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        // RFC 2046, section 5.1.1: transport padding may follow a boundary.
+        let padding = self.buffer.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         if padding > MAX_HEAD_BYTES {
             return Err(MultipartError::BrokenBoundary);
         }
-        let rest = &self.held[padding..];
+        let rest = &self.buffer[padding..];
         if rest.starts_with(b"\r\n") {
-            self.held.advance(padding);
-            self.stage = Stage::Head;
-            return Ok(Some(self.stage));
+            self.buffer.advance(padding);
+            self.state = ParserState::Head;
+            return Ok(Some(self.state));
         }
-        let may_go_on = rest.is_empty() || rest == b"\r" || self.held == b"-".as_slice();
-        match may_go_on {
-            true => Ok(None),
-            false => Err(MultipartError::BrokenBoundary),
-        }
+        // The frame may end between CR and LF, or between the two dashes.
+        let may_continue = rest.is_empty() || rest == b"\r" || self.buffer == b"-".as_slice();
+        if may_continue { Ok(None) } else { Err(MultipartError::BrokenBoundary) }
     }
 
-    /// Starts at the boundary's line end, so that an empty head is `CRLF CRLF` as well.
-    fn head(&mut self) -> Result<Option<Event>, MultipartError> {
-        let Some(end) = memmem::find(&self.held, HEAD_END).filter(|end| *end <= MAX_HEAD_BYTES) else {
-            // Its end may have begun.
-            if self.held.len() >= MAX_HEAD_BYTES + HEAD_END.len() {
+    /// Parses the headers of a part. They start with the line end of the boundary, so empty headers are `CRLF
+    /// CRLF` too.
+    fn head(&mut self) -> Result<Option<MultipartEvent>, MultipartError> {
+        let Some(end) = memmem::find(&self.buffer, HEAD_END).filter(|end| *end <= MAX_HEAD_BYTES) else {
+            // The last bytes may be the beginning of the empty line.
+            if self.buffer.len() >= MAX_HEAD_BYTES + HEAD_END.len() {
                 return Err(MultipartError::HeadTooLong);
             }
             return Ok(None);
         };
-        let head = self.held.split_to(end + HEAD_END.len());
+        let head = self.buffer.split_to(end + HEAD_END.len());
         let text = std::str::from_utf8(&head).map_err(|_| MultipartError::HeadNotText)?;
-        self.stage = Stage::Data;
-        Ok(Some(Event::Part(PartHead::read(text))))
+        self.state = ParserState::Data;
+        Ok(Some(MultipartEvent::Part(PartHead::parse(text))))
     }
 
-    fn data(&mut self) -> Option<Event> {
-        match self.delimiter.find(&self.held) {
+    fn data(&mut self) -> Option<MultipartEvent> {
+        match self.delimiter.find(&self.buffer) {
             Some(0) => {
-                self.held.advance(self.delimiter.needle().len());
-                self.stage = Stage::AfterBoundary;
-                Some(Event::PartEnd)
+                self.buffer.advance(self.delimiter.needle().len());
+                self.state = ParserState::AfterBoundary;
+                Some(MultipartEvent::PartEnd)
             }
-            Some(at) => Some(Event::Data(self.held.split_to(at))),
+            Some(at) => Some(MultipartEvent::Data(self.buffer.split_to(at))),
             None => {
-                let len = self.held.len() - self.delimiter_begun();
-                (len > 0).then(|| Event::Data(self.held.split_to(len)))
+                let len = self.buffer.len() - self.partial_delimiter_len();
+                (len > 0).then(|| MultipartEvent::Data(self.buffer.split_to(len)))
             }
         }
     }
 
-    /// How many bytes at the end may be the beginning of a delimiter.
-    fn delimiter_begun(&self) -> usize {
+    /// Returns the number of bytes at the end that may begin a delimiter.
+    fn partial_delimiter_len(&self) -> usize {
         let needle = self.delimiter.needle();
-        let longest = self.held.len().min(needle.len() - 1);
-        let tail = &self.held[self.held.len() - longest..];
+        let longest = self.buffer.len().min(needle.len() - 1);
+        let tail = &self.buffer[self.buffer.len() - longest..];
         (0..longest).find(|at| needle.starts_with(&tail[*at..])).map_or(0, |at| longest - at)
     }
 }
 
 impl PartHead {
-    fn read(head: &str) -> PartHead {
+    fn parse(head: &str) -> PartHead {
         let disposition = head.split("\r\n").find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
@@ -187,7 +189,7 @@ impl PartHead {
     }
 }
 
-/// The boundary in a `Content-Type`, quoted or not; `None` when it is not `multipart/form-data`.
+/// Returns the boundary of a `Content-Type`, quoted or not; `None` if it is not `multipart/form-data`.
 pub(super) fn boundary(content_type: &str) -> Option<String> {
     let (kind, parameters) = content_type.split_once(';')?;
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -197,10 +199,10 @@ pub(super) fn boundary(content_type: &str) -> Option<String> {
     parameter(&format!(";{parameters}"), "boundary").filter(|boundary| (1..=70).contains(&boundary.len()))
 }
 
-/// The value of `; name=value` or `; name="value"`.
+/// Returns the value of `; name=value` or `; name="value"`.
 ///
-/// Older clients leave quotes inside a quoted value as they are, so only a quote before `;` or the end
-/// closes it.
+/// Older clients do not escape quotes inside a quoted value, so only a quote before `;` or the end closes the
+/// value.
 fn parameter(header: &str, name: &str) -> Option<String> {
     let mut rest = &header[header.find(';')? + 1..];
     loop {
@@ -232,13 +234,13 @@ fn split_quoted(quoted: &str) -> (&str, &str) {
     (quoted, "")
 }
 
-/// The two ways in which clients escape: backslashes, and the three bytes of HTML forms.
+/// Reverts the two escapes of clients: backslashes, and the three percent-encoded bytes of HTML forms.
 fn unescape(value: &str) -> String {
     let value = value.replace("\\\"", "\"").replace("\\\\", "\\");
     value.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")
 }
 
-/// `UTF-8''na%C3%AFve.mp4` (RFC 8187, section 3.2).
+/// Decodes an extended value like `UTF-8''na%C3%AFve.mp4` (RFC 8187, section 3.2).
 fn decode_extended(value: &str) -> Option<String> {
     let (charset, rest) = value.split_once('\'')?;
     let (_language, encoded) = rest.split_once('\'')?;
@@ -248,46 +250,48 @@ fn decode_extended(value: &str) -> Option<String> {
     Some(percent_encoding::percent_decode_str(encoded).decode_utf8_lossy().into_owned())
 }
 
-/// The longest head of a part.
+/// The largest size of a part's headers.
 pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// An empty line.
+/// The empty line that ends the headers.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// What the fuzz targets see of it.
+/// The functions that the fuzz targets call.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use super::*;
+    use bytes::Bytes;
 
-    /// Name, file name and data of each part of a body that arrives in these frames, and whether it ended.
+    use crate::server::multipart::{self, HEAD_END, MAX_HEAD_BYTES, MultipartEvent, MultipartParser};
+
+    /// Returns the name, file name and data of each part, and `true` if the closing delimiter was found.
     ///
     /// # Errors
-    /// Why it cannot be read on.
+    /// Returns the message of the parser's error.
     #[allow(clippy::type_complexity)]
     pub fn parts(
         boundary: &str,
         frames: &[&[u8]],
     ) -> Result<(Vec<(Option<String>, Option<String>, Vec<u8>)>, bool), String> {
-        let mut parser = Parser::new(boundary);
+        let mut parser = MultipartParser::new(boundary);
         let (mut parts, mut ended) = (Vec::new(), false);
         for frame in frames {
             parser.push(Bytes::copy_from_slice(frame));
             while let Some(event) = parser.next().map_err(|error| error.to_string())? {
                 match event {
-                    Event::Part(head) => parts.push((head.name, head.file_name, Vec::new())),
-                    Event::Data(data) => parts.last_mut().unwrap().2.extend_from_slice(&data),
-                    Event::PartEnd => {}
-                    Event::End => ended = true,
+                    MultipartEvent::Part(head) => parts.push((head.name, head.file_name, Vec::new())),
+                    MultipartEvent::Data(data) => parts.last_mut().unwrap().2.extend_from_slice(&data),
+                    MultipartEvent::PartEnd => {}
+                    MultipartEvent::End => ended = true,
                 }
             }
-            assert!(parser.held.len() < MAX_HEAD_BYTES + HEAD_END.len());
+            assert!(parser.buffer.len() < MAX_HEAD_BYTES + HEAD_END.len());
         }
         Ok((parts, ended))
     }
 
-    /// The boundary in a `Content-Type`.
+    /// Returns the boundary of a `Content-Type`.
     pub fn boundary(content_type: &str) -> Option<String> {
-        super::boundary(content_type)
+        multipart::boundary(content_type)
     }
 }
 
@@ -299,28 +303,29 @@ mod tests {
 
     type Part = (PartHead, Vec<u8>);
 
-    /// Everything a body says when it arrives in frames of `frame_len` bytes: heads with their data.
+    /// Parses a body in frames of `frame_len` bytes into parts, and returns `true` if the closing delimiter
+    /// was found.
     fn read(boundary: &str, body: &[u8], frame_len: usize) -> Result<(Vec<Part>, bool), MultipartError> {
-        let mut parser = Parser::new(boundary);
+        let mut parser = MultipartParser::new(boundary);
         let mut parts = Vec::new();
         let mut ended = false;
         for frame in body.chunks(frame_len) {
             parser.push(Bytes::copy_from_slice(frame));
             while let Some(event) = parser.next()? {
                 match event {
-                    Event::Part(head) => parts.push((head, Vec::new())),
-                    Event::Data(data) => parts.last_mut().unwrap().1.extend_from_slice(&data),
-                    Event::PartEnd => {}
-                    Event::End => ended = true,
+                    MultipartEvent::Part(head) => parts.push((head, Vec::new())),
+                    MultipartEvent::Data(data) => parts.last_mut().unwrap().1.extend_from_slice(&data),
+                    MultipartEvent::PartEnd => {}
+                    MultipartEvent::End => ended = true,
                 }
             }
-            assert!(parser.held.len() <= MAX_HEAD_BYTES + HEAD_END.len() + frame_len);
+            assert!(parser.buffer.len() <= MAX_HEAD_BYTES + HEAD_END.len() + frame_len);
         }
         Ok((parts, ended))
     }
 
     #[test]
-    fn two_parts_are_found_whatever_the_frames() {
+    fn two_parts_are_found_in_frames_of_any_length() {
         let body = b"ignored\r\n--XyZ\r\nContent-Disposition: form-data; name=\"videoId\"\r\n\r\nvi1\r\n\
             --XyZ  \r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.mp4\"\r\n\
             Content-Type: video/mp4\r\nContent-Length: 9\r\n\r\n\r\n--Xy\r\n-\r\n--XyZ--\r\nepilogue";
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_its_end_does_not_end() {
+    fn a_truncated_body_has_no_end_event() {
         let body =
             b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n12345\r\n--b";
         let (parts, ended) = read("b", body, 7).unwrap();
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_without_data_or_without_headers_is_a_part() {
+    fn a_part_may_have_no_data_or_no_headers() {
         let body =
             b"--b\r\nContent-Disposition: form-data; name=f; filename=\"\"\r\n\r\n\r\n--b\r\n\r\nx\r\n--b--";
         let (parts, ended) = read("b", body, 3).unwrap();
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_without_end_are_not_collected() {
+    fn endless_headers_are_refused() {
         let body = [b"--b\r\nX: ".as_slice(), &[b'x'; 2 * MAX_HEAD_BYTES]].concat();
         assert_eq!(read("b", &body, 1000).unwrap_err(), MultipartError::HeadTooLong);
         assert_eq!(read("b", b"--bc\r\n", 1).unwrap_err(), MultipartError::BrokenBoundary);
@@ -361,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_does_not_depend_on_the_frames() {
+    fn length_limits_do_not_depend_on_the_frames() {
         for len in MAX_HEAD_BYTES - 3..MAX_HEAD_BYTES + 3 {
             let head = [b"--b\r\nX:".as_slice(), &vec![b'x'; len - 4], b"\r\n\r\n\r\n--b--"].concat();
             let padding = [b"--b".as_slice(), &vec![b' '; len], b"\r\n\r\nx\r\n--b--"].concat();
@@ -374,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_are_read_as_clients_write_them() {
+    fn file_names_of_known_clients_are_parsed() {
         for (header, expected) in [
             (r#"form-data; name="file"; filename="a.mp4""#, "a.mp4"),
             (r#"form-data; name=file; filename=a.mp4"#, "a.mp4"),
@@ -385,7 +390,7 @@ mod tests {
             (r#"form-data; name = file ; filename=" a ""#, " a "),
             (r#"form-data; name="file"; filename*=utf-8''%C3%A9.mp4"#, "é.mp4"),
         ] {
-            let head = PartHead::read(&format!("\r\nContent-Disposition: {header}\r\n\r\n"));
+            let head = PartHead::parse(&format!("\r\nContent-Disposition: {header}\r\n\r\n"));
             assert_eq!(head.file_name.as_deref(), Some(expected), "{header}");
             assert_eq!(head.name.as_deref(), Some("file"), "{header}");
         }
@@ -409,7 +414,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_back_whatever_the_frames(
+        fn any_bytes_are_returned_in_frames_of_any_length(
             data in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), Just(b'b'), any::<u8>()], 0..200),
             frame_len in 1usize..50,
         ) {

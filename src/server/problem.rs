@@ -1,15 +1,15 @@
-//! A refusal as the API words it.
+//! Problem documents: the JSON body of error responses.
 
 use std::borrow::Cow;
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::rules::Refusal;
+use super::rules::UploadRefusal;
 
-/// The problem document of an error answer; clients key on the slug at the end of `type`.
+/// The problem document of an error response. Clients identify the error by the slug at the end of `type`.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(super) struct ProblemDetails {
     pub(super) status: StatusCode,
     slug: Cow<'static, str>,
     title: &'static str,
@@ -18,44 +18,44 @@ pub(super) struct Problem {
     range: Option<(u64, u64)>,
 }
 
-impl Problem {
+impl ProblemDetails {
     pub(super) fn new(
         status: StatusCode,
         slug: impl Into<Cow<'static, str>>,
         title: &'static str,
-    ) -> Problem {
-        Problem { status, slug: slug.into(), title, name: None, detail: None, range: None }
+    ) -> ProblemDetails {
+        ProblemDetails { status, slug: slug.into(), title, name: None, detail: None, range: None }
     }
 
-    pub(super) fn bad_request(slug: &'static str, title: &'static str) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, slug, title)
+    pub(super) fn bad_request(slug: &'static str, title: &'static str) -> ProblemDetails {
+        ProblemDetails::new(StatusCode::BAD_REQUEST, slug, title)
     }
 
-    pub(super) fn unauthorized(slug: &'static str, title: &'static str) -> Problem {
-        Problem::new(StatusCode::UNAUTHORIZED, slug, title)
+    pub(super) fn unauthorized(slug: &'static str, title: &'static str) -> ProblemDetails {
+        ProblemDetails::new(StatusCode::UNAUTHORIZED, slug, title)
     }
 
-    pub(super) fn not_found(name: &'static str) -> Problem {
+    pub(super) fn not_found(name: &'static str) -> ProblemDetails {
         let title = "The requested resource was not found.";
-        Problem::new(StatusCode::NOT_FOUND, "resource-not-found", title).named(name)
+        ProblemDetails::new(StatusCode::NOT_FOUND, "resource-not-found", title).named(name)
     }
 
-    pub(super) fn server_error(detail: impl ToString) -> Problem {
+    pub(super) fn server_error(detail: impl ToString) -> ProblemDetails {
         let title = "The server could not do what was asked.";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server-error", title).detail(detail)
+        ProblemDetails::new(StatusCode::INTERNAL_SERVER_ERROR, "server-error", title).detail(detail)
     }
 
-    pub(super) fn named(mut self, name: &'static str) -> Problem {
+    pub(super) fn named(mut self, name: &'static str) -> ProblemDetails {
         self.name = Some(name);
         self
     }
 
-    pub(super) fn detail(mut self, detail: impl ToString) -> Problem {
+    pub(super) fn detail(mut self, detail: impl ToString) -> ProblemDetails {
         self.detail = Some(detail.to_string());
         self
     }
 
-    pub(super) fn range(mut self, min: u64, max: u64) -> Problem {
+    pub(super) fn range(mut self, min: u64, max: u64) -> ProblemDetails {
         self.range = Some((min, max));
         self
     }
@@ -78,9 +78,9 @@ impl Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Problem {
-        let problem = Problem::bad_request(refusal.slug(), refusal.title()).named(refusal.name());
+impl From<UploadRefusal> for ProblemDetails {
+    fn from(refusal: UploadRefusal) -> ProblemDetails {
+        let problem = ProblemDetails::bad_request(refusal.slug(), refusal.title()).named(refusal.name());
         match refusal.detail() {
             Some(detail) => problem.detail(detail),
             None => problem,

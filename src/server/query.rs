@@ -2,27 +2,27 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
-/// Names and values in their order.
-pub(super) struct Query(Vec<(String, String)>);
+/// The decoded names and values in their order.
+pub(super) struct QueryString(Vec<(String, String)>);
 
-impl Query {
-    pub(super) fn parse(query: Option<&str>) -> Query {
+impl QueryString {
+    pub(super) fn parse(query: Option<&str>) -> QueryString {
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Query(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(decode_pair).collect())
+        QueryString(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(decode_pair).collect())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| &**value)
     }
 
-    /// The values of `name[]`, repeated or numbered.
+    /// Returns the values of `name[]`, repeated or numbered.
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &str> {
         self.keyed(name).map(|(_, value)| value)
     }
 
-    /// The keys and values of `name[key]=value`.
+    /// Returns the keys and values of `name[key]=value`.
     pub(super) fn keyed(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(move |(found, value)| {
             let key = found.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?;
@@ -30,28 +30,32 @@ impl Query {
         })
     }
 
-    /// A number from `min` to `max`.
+    /// Returns a number from `min` to `max`, both inclusive.
     pub(super) fn number(
         &self,
         name: &'static str,
         default: u64,
         min: u64,
         max: u64,
-    ) -> Result<u64, Problem> {
+    ) -> Result<u64, ProblemDetails> {
         let Some(text) = self.get(name) else { return Ok(default) };
         let number = text.parse().ok().filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| {
             let title = "This parameter is out of the allowed range of values.";
-            Problem::bad_request("invalid-query-parameter", title).named(name).range(min, max)
+            ProblemDetails::bad_request("invalid-query-parameter", title).named(name).range(min, max)
         })
     }
 
-    /// One of the given words; the first is the default.
-    pub(super) fn word(&self, name: &'static str, words: &[&'static str]) -> Result<&'static str, Problem> {
+    /// Returns one of the given words; the first is the default.
+    pub(super) fn word(
+        &self,
+        name: &'static str,
+        words: &[&'static str],
+    ) -> Result<&'static str, ProblemDetails> {
         let asked = self.get(name).unwrap_or(words[0]);
         words.iter().find(|word| **word == asked).copied().ok_or_else(|| {
             let title = "This parameter has a value that is not allowed.";
-            Problem::bad_request("invalid-query-parameter", title)
+            ProblemDetails::bad_request("invalid-query-parameter", title)
                 .named(name)
                 .detail(format!("One of: {}.", words.join(", ")))
         })
@@ -71,8 +75,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_and_keys_are_read_encoded_or_not() {
-        let query = Query::parse(Some("title=a+b%2Fc&tags[]=x&tags%5B%5D=y&metadata[k]=v&pageSize=7&broken"));
+    fn lists_and_keys_are_parsed_encoded_or_not() {
+        let query =
+            QueryString::parse(Some("title=a+b%2Fc&tags[]=x&tags%5B%5D=y&metadata[k]=v&pageSize=7&broken"));
         assert_eq!(query.get("title"), Some("a b/c"));
         assert_eq!(query.list("tags").collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(query.keyed("metadata").collect::<Vec<_>>(), [("k", "v")]);
@@ -81,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn a_number_out_of_range_says_the_range() {
-        let problem = Query::parse(Some("pageSize=101")).number("pageSize", 25, 1, 100).unwrap_err();
+    fn the_error_of_a_number_out_of_range_contains_the_range() {
+        let problem = QueryString::parse(Some("pageSize=101")).number("pageSize", 25, 1, 100).unwrap_err();
         assert_eq!(problem.json()["range"], serde_json::json!({"min": 1, "max": 100}));
     }
 }

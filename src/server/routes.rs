@@ -1,5 +1,5 @@
-//! From a request to its handler, and what holds for all of them: faults, rate limits, authentication,
-//! bodies nobody read, CORS.
+//! Dispatch of requests to handlers, and the steps that all requests share: faults, rate limits,
+//! authentication, unread bodies, CORS.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,114 +15,116 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::task::spawn_blocking;
 
-use super::answer::{Answer, Body, Failure};
-use super::faults::{Action, Ending, RefusalTiming, RouteClass};
-use super::intake::Intake;
-use super::problem::Problem;
-use super::query::Query;
-use super::rate::too_many_requests;
-use super::site::Site;
-use super::tally::Logged;
-use super::{auth, sabotage, tokens, uploads, videos};
+use super::app_state::AppState;
+use super::fault_injection::RequestFault;
+use super::fault_plan::{ConnectionEnd, RefusalTiming, RouteClass};
+use super::problem::ProblemDetails;
+use super::query::QueryString;
+use super::rate_limiter::too_many_requests;
+use super::request_body::RequestBody;
+use super::response::{ApiResponse, HandlerError, ResponseBody};
+use super::stats::RequestLogEntry;
+use super::{auth, tokens, uploads, videos};
 
-/// Answers one request, or says how the connection ends instead.
-pub(super) async fn serve(site: Arc<Site>, request: Request<Incoming>) -> Result<Response<Body>, Ending> {
+/// Handles one request. Returns an error if the connection must end without a response.
+pub(super) async fn serve(
+    state: Arc<AppState>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, ConnectionEnd> {
     let (head, body) = request.into_parts();
-    let route = Route::of(head.uri.path());
+    let route = ApiRoute::parse(head.uri.path());
     let class = route.class(&head.method);
-    let logged = log_line(&head);
-    let range = logged.content_range.as_deref().and_then(|text| text.parse().ok());
-    let fault = site.faults.strike(class, range);
-    site.tallies.count(|tally| tally.faults += u64::from(fault.is_some()));
-    let entry = site.tallies.begin(class, logged);
-    let intake = Intake::new(body, site.settings.idle, fault.clone());
+    let log_entry = log_line(&head);
+    let range = log_entry.content_range.as_deref().and_then(|text| text.parse().ok());
+    let fault = state.faults.next_fault(class, range);
+    state.stats.count(|stats| stats.faults += u64::from(fault.is_some()));
+    let entry = state.stats.begin(class, log_entry);
+    let body = RequestBody::new(body, state.settings.idle, fault.clone());
 
-    let mut answer = answer(&site, &route, &head, intake, fault.as_ref()).await?;
-    answer.headers.extend(browser_headers());
-    let response = match &fault {
-        Some(fault) => sabotage::spoil(fault, answer).await?,
-        None => answer.into_response(),
-    };
-    site.tallies.end(entry, response.status().as_u16());
+    let mut response = respond(&state, &route, &head, body, &fault).await?;
+    response.headers.extend(browser_headers());
+    let response = fault.corrupt_response(response).await?;
+    state.stats.end(entry, response.status().as_u16());
     Ok(response)
 }
 
-async fn answer(
-    site: &Arc<Site>,
-    route: &Route,
+async fn respond(
+    state: &Arc<AppState>,
+    route: &ApiRoute,
     head: &Parts,
-    mut intake: Intake,
-    fault: Option<&Action>,
-) -> Result<Answer, Ending> {
-    let standing = site.rate.take(route.class(&head.method), &head.method, Instant::now());
-    let instead = match fault {
-        Some(fault) => sabotage::instead(fault, &mut intake).await,
-        None => None,
-    };
-    let handled = match (instead, standing) {
-        (Some(instead), _) => instead,
+    mut body: RequestBody,
+    fault: &RequestFault,
+) -> Result<ApiResponse, ConnectionEnd> {
+    let rate_status = state.rate_limiter.check(route.class(&head.method), &head.method, Instant::now());
+    let replacement = fault.replace_response(body.drain()).await;
+    let handled = match (replacement, rate_status) {
+        (Some(replacement), _) => replacement,
         (None, Err(_)) => Err(too_many_requests().into()),
-        (None, Ok(_)) => handle(site, route, head, &mut intake).await,
+        (None, Ok(_)) => handle(state, route, head, &mut body).await,
     };
-    let mut answer = match handled {
-        Ok(answer) => answer,
-        Err(Failure::Severed(ending)) => return Err(ending),
-        Err(Failure::Problem(problem)) => Answer::problem(&problem),
+    let mut response = match handled {
+        Ok(response) => response,
+        Err(HandlerError::Disconnect(ending)) => return Err(ending),
+        Err(HandlerError::Problem(problem)) => ApiResponse::problem(&problem),
     };
-    if let Some(slug) = answer.slug() {
-        site.tallies.refused(slug);
+    if let Some(slug) = response.slug() {
+        state.stats.refused(slug);
     }
-    if let Ok(Some(standing)) | Err(standing) = standing {
-        standing.write(&mut answer.headers);
+    if let Ok(Some(rate_status)) | Err(rate_status) = rate_status {
+        rate_status.add_headers(&mut response.headers);
     }
-    let timing = fault.and_then(sabotage::timing).unwrap_or(site.settings.refusals);
-    settle_body(intake, &head.headers, timing, answer).await
+    let timing = fault.refusal_timing().unwrap_or(state.settings.refusals);
+    finish_body(body, &head.headers, timing, response).await
 }
 
 async fn handle(
-    site: &Arc<Site>,
-    route: &Route,
+    state: &Arc<AppState>,
+    route: &ApiRoute,
     head: &Parts,
-    intake: &mut Intake,
-) -> Result<Answer, Failure> {
-    let (store, tallies) = (&site.store, &site.tallies);
-    let query = Query::parse(head.uri.query());
+    body: &mut RequestBody,
+) -> Result<ApiResponse, HandlerError> {
+    let (database, stats) = (&state.database, &state.stats);
+    let query = QueryString::parse(head.uri.query());
     let methods = route.methods();
     if methods.is_empty() {
         let title = "There is nothing at this path.";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "unrecognized-request-url", title).into());
+        return Err(ProblemDetails::new(StatusCode::NOT_FOUND, "unrecognized-request-url", title).into());
     }
+    // Before authentication: a browser sends a preflight request without credentials.
     if head.method == Method::OPTIONS {
         return Ok(preflight());
     }
     if !methods.contains(&head.method) {
-        return Ok(wrong_method(methods));
+        return Ok(method_not_allowed(methods));
     }
-    if !matches!(route, Route::AuthKey | Route::AuthRefresh | Route::Upload) {
-        auth::check(site, &head.headers)?;
+    // These three carry their credentials in the body or in the query.
+    if !matches!(route, ApiRoute::AuthKey | ApiRoute::AuthRefresh | ApiRoute::Upload) {
+        auth::check(state, &head.headers)?;
     }
     match (route, &head.method) {
-        (Route::AuthKey, _) => auth::with_key(site, &intake.json().await?),
-        (Route::AuthRefresh, _) => auth::refresh(site, &intake.json().await?),
-        (Route::Videos, &Method::POST) => videos::create(store, tallies, intake.json().await?),
-        (Route::Videos, _) => videos::list(store, &query),
-        (Route::Video(id), &Method::PATCH) => videos::update(store, id, intake.json().await?),
-        (Route::Video(id), &Method::DELETE) => delete(site.clone(), id.clone()).await,
-        (Route::Video(id), _) => videos::get(store, id),
-        (Route::Source(id), &Method::POST) => uploads::into_container(site, id, &head.headers, intake).await,
-        (Route::Source(id), method) => uploads::download(site, id, method).await,
-        (Route::Status(id), _) => uploads::status(site, id),
-        (Route::Upload, _) => uploads::delegated(site, &query, &head.headers, intake).await,
-        (Route::Tokens, &Method::POST) => tokens::create(store, &intake.json().await?),
-        (Route::Tokens, _) => tokens::list(store, &query),
-        (Route::Token(name), &Method::DELETE) => tokens::delete(store, name),
-        (Route::Token(name), _) => tokens::get(store, name),
-        (Route::Unknown, _) => Err(Problem::not_found("").into()),
+        (ApiRoute::AuthKey, _) => auth::with_key(state, &body.json().await?),
+        (ApiRoute::AuthRefresh, _) => auth::refresh(state, &body.json().await?),
+        (ApiRoute::Videos, &Method::POST) => videos::create(database, stats, body.json().await?),
+        (ApiRoute::Videos, _) => videos::list(database, &query),
+        (ApiRoute::Video(id), &Method::PATCH) => videos::update(database, id, body.json().await?),
+        (ApiRoute::Video(id), &Method::DELETE) => delete(state.clone(), id.clone()).await,
+        (ApiRoute::Video(id), _) => videos::get(database, id),
+        (ApiRoute::Source(id), &Method::POST) => {
+            uploads::upload_to_video(state, id, &head.headers, body).await
+        }
+        (ApiRoute::Source(id), method) => uploads::download(state, id, method).await,
+        (ApiRoute::Status(id), _) => uploads::status(state, id),
+        (ApiRoute::Upload, _) => uploads::upload_with_token(state, &query, &head.headers, body).await,
+        (ApiRoute::Tokens, &Method::POST) => tokens::create(database, &body.json().await?),
+        (ApiRoute::Tokens, _) => tokens::list(database, &query),
+        (ApiRoute::Token(name), &Method::DELETE) => tokens::delete(database, name),
+        (ApiRoute::Token(name), _) => tokens::get(database, name),
+        (ApiRoute::Unknown, _) => Err(ProblemDetails::not_found("").into()),
     }
 }
 
-/// What a path stands for.
-enum Route {
+/// A resource of the API, parsed from a path.
+enum ApiRoute {
     AuthKey,
     AuthRefresh,
     Videos,
@@ -135,104 +137,108 @@ enum Route {
     Unknown,
 }
 
-impl Route {
-    fn of(path: &str) -> Route {
+impl ApiRoute {
+    fn parse(path: &str) -> ApiRoute {
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         match segments[..] {
-            ["auth", "api-key"] => Route::AuthKey,
-            ["auth", "refresh"] => Route::AuthRefresh,
-            ["videos"] => Route::Videos,
-            ["videos", id] => Route::Video(decode(id)),
-            ["videos", id, "source"] => Route::Source(decode(id)),
-            ["videos", id, "status"] => Route::Status(decode(id)),
-            ["upload"] => Route::Upload,
-            ["upload-tokens"] => Route::Tokens,
-            ["upload-tokens", name] => Route::Token(decode(name)),
-            _ => Route::Unknown,
+            ["auth", "api-key"] => ApiRoute::AuthKey,
+            ["auth", "refresh"] => ApiRoute::AuthRefresh,
+            ["videos"] => ApiRoute::Videos,
+            ["videos", id] => ApiRoute::Video(decode(id)),
+            ["videos", id, "source"] => ApiRoute::Source(decode(id)),
+            ["videos", id, "status"] => ApiRoute::Status(decode(id)),
+            ["upload"] => ApiRoute::Upload,
+            ["upload-tokens"] => ApiRoute::Tokens,
+            ["upload-tokens", name] => ApiRoute::Token(decode(name)),
+            _ => ApiRoute::Unknown,
         }
     }
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Route::AuthKey | Route::AuthRefresh | Route::Upload => &[Method::POST],
-            Route::Videos | Route::Tokens => &[Method::GET, Method::POST],
-            Route::Video(_) => &[Method::GET, Method::PATCH, Method::DELETE],
-            Route::Source(_) => &[Method::POST, Method::GET, Method::HEAD],
-            Route::Status(_) => &[Method::GET],
-            Route::Token(_) => &[Method::GET, Method::DELETE],
-            Route::Unknown => &[],
+            ApiRoute::AuthKey | ApiRoute::AuthRefresh | ApiRoute::Upload => &[Method::POST],
+            ApiRoute::Videos | ApiRoute::Tokens => &[Method::GET, Method::POST],
+            ApiRoute::Video(_) => &[Method::GET, Method::PATCH, Method::DELETE],
+            ApiRoute::Source(_) => &[Method::POST, Method::GET, Method::HEAD],
+            ApiRoute::Status(_) => &[Method::GET],
+            ApiRoute::Token(_) => &[Method::GET, Method::DELETE],
+            ApiRoute::Unknown => &[],
         }
     }
 
     fn class(&self, method: &Method) -> RouteClass {
         match self {
-            Route::AuthKey | Route::AuthRefresh => RouteClass::Auth,
-            Route::Videos if *method == Method::POST => RouteClass::Create,
-            Route::Videos | Route::Video(_) => RouteClass::Video,
-            Route::Source(_) if *method == Method::POST => RouteClass::Chunk,
-            Route::Source(_) => RouteClass::Source,
-            Route::Status(_) => RouteClass::Status,
-            Route::Upload => RouteClass::Chunk,
-            Route::Tokens | Route::Token(_) => RouteClass::Token,
-            Route::Unknown => RouteClass::Any,
+            ApiRoute::AuthKey | ApiRoute::AuthRefresh => RouteClass::Auth,
+            ApiRoute::Videos if *method == Method::POST => RouteClass::Create,
+            ApiRoute::Videos | ApiRoute::Video(_) => RouteClass::Video,
+            ApiRoute::Source(_) if *method == Method::POST => RouteClass::Chunk,
+            ApiRoute::Source(_) => RouteClass::Source,
+            ApiRoute::Status(_) => RouteClass::Status,
+            ApiRoute::Upload => RouteClass::Chunk,
+            ApiRoute::Tokens | ApiRoute::Token(_) => RouteClass::Token,
+            ApiRoute::Unknown => RouteClass::Any,
         }
     }
 }
 
-async fn delete(site: Arc<Site>, id: String) -> Result<Answer, Failure> {
-    let work = move || site.containers.delete(&site.store, &site.shelves, &id);
-    spawn_blocking(work).await.map_err(Problem::server_error)??;
-    Ok(Answer::empty(StatusCode::NO_CONTENT))
+async fn delete(state: Arc<AppState>, id: String) -> Result<ApiResponse, HandlerError> {
+    let work = move || state.uploads.delete(&state.database, &state.files, &id);
+    spawn_blocking(work).await.map_err(ProblemDetails::server_error)??;
+    Ok(ApiResponse::empty(StatusCode::NO_CONTENT))
 }
 
-/// A client that is still sending might never read an answer given before its body is read.
-async fn settle_body(
-    mut intake: Intake,
+/// Reads or abandons the unread rest of a request body before the response is sent.
+///
+/// A client that is still sending may never read a response that arrives before its body was read.
+async fn finish_body(
+    mut body: RequestBody,
     headers: &HeaderMap,
     timing: RefusalTiming,
-    answer: Answer,
-) -> Result<Answer, Ending> {
-    if intake.is_finished() {
-        return Ok(answer);
+    response: ApiResponse,
+) -> Result<ApiResponse, ConnectionEnd> {
+    if body.is_finished() {
+        return Ok(response);
     }
     match timing {
-        // It asked before sending, and this is the answer.
-        RefusalTiming::AfterBody if headers.contains_key(EXPECT) && intake.is_untouched() => {}
+        // The client sent `Expect: 100-continue` and waits: this response replaces the 100, and no body
+        // follows.
+        RefusalTiming::AfterBody if headers.contains_key(EXPECT) && body.is_untouched() => {}
         RefusalTiming::AfterBody => {
-            if let Err(Failure::Severed(ending)) = intake.drain().await {
+            if let Err(HandlerError::Disconnect(ending)) = body.drain().await {
                 return Err(ending);
             }
         }
         RefusalTiming::Early => {
-            // The runtime owns the task and ends it; the intake bounds it.
-            tokio::spawn(async move { intake.drain().await });
-            return Ok(answer);
+            // The runtime owns the task. `MAX_BODY_BYTES` and the idle timeout bound it.
+            tokio::spawn(async move { body.drain().await });
+            return Ok(response);
         }
         RefusalTiming::EarlyClose => {}
     }
-    match intake.is_finished() {
-        true => Ok(answer),
-        false => Ok(answer.with(CONNECTION, HeaderValue::from_static("close"))),
+    if body.is_finished() {
+        return Ok(response);
     }
+    // The unread bytes would be parsed as the next request.
+    Ok(response.with(CONNECTION, HeaderValue::from_static("close")))
 }
 
-fn wrong_method(methods: &[Method]) -> Answer {
+fn method_not_allowed(methods: &[Method]) -> ApiResponse {
     let title = "This method is not allowed here.";
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title);
+    let problem = ProblemDetails::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title);
     let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-    let answer = Answer::problem(&problem);
+    let response = ApiResponse::problem(&problem);
     match HeaderValue::try_from(allowed) {
-        Ok(allowed) => answer.with(ALLOW, allowed),
-        Err(_) => answer,
+        Ok(allowed) => response.with(ALLOW, allowed),
+        Err(_) => response,
     }
 }
 
-/// What a browser asks before it sends headers of its own (the Fetch standard, CORS protocol).
-fn preflight() -> Answer {
+/// Responds to a browser's CORS preflight request (Fetch standard, CORS protocol).
+fn preflight() -> ApiResponse {
     let headers =
         "authorization, content-type, content-range, av-origin-client, av-origin-app, av-origin-sdk";
     let methods = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
-    Answer::empty(StatusCode::NO_CONTENT)
+    ApiResponse::empty(StatusCode::NO_CONTENT)
         .with(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods))
         .with(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(headers))
         .with(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))
@@ -246,9 +252,9 @@ fn browser_headers() -> HeaderMap {
     ])
 }
 
-fn log_line(head: &Parts) -> Logged {
+fn log_line(head: &Parts) -> RequestLogEntry {
     let content_range = head.headers.get(CONTENT_RANGE);
-    Logged {
+    RequestLogEntry {
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
         content_range: content_range.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),

@@ -1,43 +1,44 @@
-//! How a server is set up.
+//! The settings of a server.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::faults::{FaultPlan, RefusalTiming};
-use super::rate::Limits;
+use super::fault_plan::{FaultPlan, RefusalTiming};
+use super::rate_limiter::Limits;
 
-/// How a server is set up. [`Settings::new`] gives one that suits tests: a free port of 127.0.0.1, plain
-/// HTTP, no limits, no faults.
+/// The settings of a server. [`ServerSettings::new`] returns defaults that suit tests: a free port of
+/// 127.0.0.1, plain HTTP, no limits, no faults.
 #[derive(Clone)]
-pub struct Settings {
-    /// Where to listen; port 0 takes a free one. Beyond loopback only with an `api_key`.
+pub struct ServerSettings {
+    /// The address to listen on; port 0 selects a free port. An address beyond loopback requires an
+    /// `api_key`.
     pub listen: SocketAddr,
-    /// The folder that holds everything, made when missing. One server at a time.
+    /// The folder for all data, created if missing. Only one server at a time can use it.
     pub data: PathBuf,
-    /// The API key; without one the server makes its own at the first start with this folder.
+    /// The API key; `None` lets the server generate one at the first start with this folder.
     pub api_key: Option<String>,
     /// Plain HTTP or TLS.
     pub tls: TlsMode,
     /// The rate limits.
     pub limits: Limits,
-    /// What goes wrong on purpose.
+    /// The faults to inject.
     pub faults: FaultPlan,
-    /// How long an access token lives; 3600 s at the service.
+    /// The lifetime of an access token; 3600 s at the service.
     pub token_lifetime: Duration,
-    /// How long each stage of a finished upload lasts, from `uploading` on to playable: five of them.
+    /// The duration of each of the five stages between a complete upload and a playable video.
     pub ingest_delay: Duration,
-    /// The status of a chunk that does not complete the set; from 200 to 299. The service's is undocumented,
-    /// 201 presumed.
+    /// The status of a chunk that does not complete the file, from 200 to 299. The service does not document
+    /// its status; 201 is assumed.
     pub intermediate_status: u16,
     /// The status of a wrong key or refresh token in `/auth/...`.
     pub wrong_key: WrongKey,
-    /// When an upload is refused whose refusal needs no body.
+    /// The time at which an upload is refused, if the refusal does not depend on the body.
     pub refusals: RefusalTiming,
-    /// How long a client may pause within a request.
+    /// The longest pause of a client within a request.
     pub idle: Duration,
-    /// How many threads serve connections; disk work has its own.
+    /// The number of threads that serve connections; disk work has its own threads. 0 means 1.
     pub threads: usize,
 }
 
@@ -52,26 +53,26 @@ pub enum TlsMode {
     OwnAuthority,
 }
 
-/// How a wrong key or refresh token is answered in `/auth/...`: the two documents differ.
+/// The status for a wrong key or refresh token in `/auth/...`. The service's two documents differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WrongKey {
-    /// 400, as in the OpenAPI description.
+    /// Status 400, as in the OpenAPI description.
     #[default]
     BadRequest,
-    /// 401, as in the error reference.
+    /// Status 401, as in the error reference.
     Unauthorized,
 }
 
-impl Settings {
-    /// The defaults, with a folder.
-    pub fn new(data: impl Into<PathBuf>) -> Settings {
-        Settings { data: data.into(), ..Settings::default() }
+impl ServerSettings {
+    /// Returns the default settings with a data folder.
+    pub fn new(data: impl Into<PathBuf>) -> ServerSettings {
+        ServerSettings { data: data.into(), ..ServerSettings::default() }
     }
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for ServerSettings {
+    fn default() -> ServerSettings {
+        ServerSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: PathBuf::from("ringlift-data"),
             api_key: None,
@@ -89,10 +90,10 @@ impl Default for Settings {
     }
 }
 
-/// Without the API key.
-impl fmt::Debug for Settings {
+/// Omits the API key.
+impl fmt::Debug for ServerSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
+        f.debug_struct("ServerSettings")
             .field("listen", &self.listen)
             .field("data", &self.data)
             .field("tls", &self.tls)

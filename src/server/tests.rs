@@ -1,4 +1,4 @@
-//! The server through its front door: real sockets, real files.
+//! Tests of the server over real sockets, with real files.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,8 +17,8 @@ use super::*;
 
 const MIN: usize = 5 << 20;
 
-/// A server on a folder of its own.
-struct Bench {
+/// A server with its own temporary folder.
+struct ServerFixture {
     server: Server,
     data: TempDir,
 }
@@ -29,20 +29,20 @@ struct Reply {
     body: Vec<u8>,
 }
 
-impl Bench {
-    fn start() -> Bench {
-        Bench::with(|_| {})
+impl ServerFixture {
+    fn start() -> ServerFixture {
+        ServerFixture::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Settings)) -> Bench {
+    fn with(change: impl FnOnce(&mut ServerSettings)) -> ServerFixture {
         let data = tempfile::tempdir().unwrap();
-        let mut settings = Settings::new(data.path());
+        let mut settings = ServerSettings::new(data.path());
         change(&mut settings);
-        Bench { server: Server::start(settings).unwrap(), data }
+        ServerFixture { server: Server::start(settings).unwrap(), data }
     }
 
-    fn faulty(faults: Vec<Fault>) -> Bench {
-        Bench::with(|settings| settings.faults = faults.into())
+    fn faulty(faults: Vec<Fault>) -> ServerFixture {
+        ServerFixture::with(|settings| settings.faults = faults.into())
     }
 
     fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
@@ -147,16 +147,16 @@ fn connect(server: &Server) -> TcpStream {
 fn exchange(mut stream: impl Read + Write, head: &str, body: &[u8]) -> io::Result<Reply> {
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    let end = response.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let head = String::from_utf8(response[..end].to_vec()).unwrap();
     let status = head[9..12].parse().unwrap();
-    Ok(Reply { status, head, body: answer[end + 4..].to_vec() })
+    Ok(Reply { status, head, body: response[end + 4..].to_vec() })
 }
 
-/// Fields by name, file name and data; the boundary is `XyZ`.
+/// Returns a multipart form of fields (name, file name, data); the boundary is `XyZ`.
 fn form(fields: &[(&str, Option<&str>, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file_name, data) in fields {
@@ -170,7 +170,7 @@ fn form(fields: &[(&str, Option<&str>, &[u8])]) -> Vec<u8> {
     body
 }
 
-fn noise(len: usize) -> Vec<u8> {
+fn random_bytes(len: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(len as u64);
     (0..len).map(|_| random.u8(..)).collect()
 }
@@ -188,28 +188,28 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_single_request_comes_back_byte_for_byte() {
-    let bench = Bench::start();
-    let data = noise(3 << 20);
-    let id = bench.create();
-    let reply = bench.upload(&id, None, &data);
+fn a_file_sent_in_one_request_is_stored() {
+    let fixture = ServerFixture::start();
+    let data = random_bytes(3 << 20);
+    let id = fixture.create();
+    let reply = fixture.upload(&id, None, &data);
     assert_eq!(reply.status, 201);
     assert_eq!(reply.json()["videoId"], id);
     assert!(reply.json()["assets"]["hls"].is_string());
-    assert_eq!(bench.stored(&id), data);
-    let head = bench.request("HEAD", &format!("/videos/{id}/source"), &[], b"");
+    assert_eq!(fixture.stored(&id), data);
+    let head = fixture.request("HEAD", &format!("/videos/{id}/source"), &[], b"");
     assert_eq!((head.header("content-length"), head.body.len()), (Some("3145728"), 0));
 }
 
 #[test]
-fn byte_ranges_in_any_order_make_the_file() {
-    let bench = Bench::start();
-    let data = noise(2 * MIN + 9);
-    let id = bench.create();
-    let last = bench.upload(&id, Some("bytes 10485760-10485768/10485769"), &data[2 * MIN..]);
+fn byte_ranges_in_any_order_form_the_file() {
+    let fixture = ServerFixture::start();
+    let data = random_bytes(2 * MIN + 9);
+    let id = fixture.create();
+    let last = fixture.upload(&id, Some("bytes 10485760-10485768/10485769"), &data[2 * MIN..]);
     assert_eq!((last.status, last.json()), (201, json!({"videoId": id})));
-    bench.upload(&id, Some("bytes 0-5242879/*"), &data[..MIN]);
-    let status = bench.status(&id);
+    fixture.upload(&id, Some("bytes 0-5242879/*"), &data[..MIN]);
+    let status = fixture.status(&id);
     assert_eq!(
         status["ingest"]["receivedBytes"],
         json!([
@@ -218,23 +218,23 @@ fn byte_ranges_in_any_order_make_the_file() {
         ])
     );
     assert_eq!(status["ingest"]["filesize"], Value::Null);
-    let full = bench.upload(&id, Some("bytes 5242880-10485759/10485769"), &data[MIN..2 * MIN]);
+    let full = fixture.upload(&id, Some("bytes 5242880-10485759/10485769"), &data[MIN..2 * MIN]);
     assert_eq!(full.json()["title"], "a");
-    assert_eq!(bench.stored(&id), data);
+    assert_eq!(fixture.stored(&id), data);
 }
 
 #[test]
-fn parts_sent_at_the_same_time_make_the_file() {
-    let bench = Bench::start();
-    let data = noise(3 * MIN + 1);
-    let id = bench.create();
+fn parts_sent_at_the_same_time_form_the_file() {
+    let fixture = ServerFixture::start();
+    let data = random_bytes(3 * MIN + 1);
+    let id = fixture.create();
     let replies: Vec<Reply> = thread::scope(|scope| {
         let parts: Vec<_> = data
             .chunks(MIN)
             .enumerate()
             .map(|(index, chunk)| {
-                let (bench, id) = (&bench, &id);
-                scope.spawn(move || bench.upload(id, Some(&format!("part {}/4", index + 1)), chunk))
+                let (fixture, id) = (&fixture, &id);
+                scope.spawn(move || fixture.upload(id, Some(&format!("part {}/4", index + 1)), chunk))
             })
             .collect();
         parts.into_iter().map(|part| part.join().unwrap()).collect()
@@ -242,17 +242,17 @@ fn parts_sent_at_the_same_time_make_the_file() {
     assert!(replies.iter().all(|reply| reply.status == 201));
     let full = replies.iter().filter(|reply| reply.json()["assets"].is_object()).count();
     assert_eq!(full, 1, "exactly one request completes the set");
-    assert_eq!(bench.stored(&id), data);
-    assert_eq!(bench.status(&id)["ingest"]["receivedParts"], json!({"parts": [1, 2, 3, 4], "total": 4}));
+    assert_eq!(fixture.stored(&id), data);
+    assert_eq!(fixture.status(&id)["ingest"]["receivedParts"], json!({"parts": [1, 2, 3, 4], "total": 4}));
 }
 
 #[test]
-fn of_two_requests_for_the_same_part_one_is_recorded_and_one_refused() {
-    let bench = Bench::start();
-    let id = bench.create();
+fn only_one_of_two_requests_for_the_same_part_is_stored() {
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
     let contents: Vec<Vec<u8>> = (0..6u8).map(|byte| vec![byte; MIN]).collect();
     let replies: Vec<(u8, Reply)> = thread::scope(|scope| {
-        let send = |content: &Vec<u8>| (content[0], bench.upload(&id, Some("part 1/2"), content));
+        let send = |content: &Vec<u8>| (content[0], fixture.upload(&id, Some("part 1/2"), content));
         let sent: Vec<_> = contents.iter().map(|content| scope.spawn(move || send(content))).collect();
         sent.into_iter().map(|sent| sent.join().unwrap()).collect()
     });
@@ -262,20 +262,20 @@ fn of_two_requests_for_the_same_part_one_is_recorded_and_one_refused() {
     for (_, reply) in replies.iter().filter(|(_, reply)| reply.status != 201) {
         reply.assert_refused(400, "video-content-range-by-part-part-already-sent");
     }
-    bench.upload(&id, Some("part 2/2"), b"end");
-    let stored = bench.stored(&id);
+    fixture.upload(&id, Some("part 2/2"), b"end");
+    let stored = fixture.stored(&id);
     assert!(stored[..MIN].iter().all(|byte| *byte == winners[0]));
-    assert_eq!((stored.len(), bench.incoming()), (MIN + 3, 0));
-    assert_eq!(bench.server.tally().chunks_accepted, 2);
+    assert_eq!((stored.len(), fixture.incoming()), (MIN + 3, 0));
+    assert_eq!(fixture.server.stats().chunks_accepted, 2);
 }
 
 #[test]
-fn refusals_leave_the_container_as_it_was() {
-    let bench = Bench::start();
-    let id = bench.create();
-    let part = noise(MIN);
-    bench.upload(&id, Some("part 1/3"), &part);
-    let before = bench.status(&id);
+fn refusals_do_not_change_the_upload() {
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
+    let part = random_bytes(MIN);
+    fixture.upload(&id, Some("part 1/3"), &part);
+    let before = fixture.status(&id);
     for (range, data, slug) in [
         (None, &part[..], "video-content-range-already-initiated"),
         (Some("part%201%2F3"), &part[..], "video-content-range-malformed"),
@@ -287,17 +287,17 @@ fn refusals_leave_the_container_as_it_was() {
         (Some("part 2/3"), b"small", "video-content-range-by-part-uploaded-file-too-small"),
         (Some("part 2/3"), b"", "uploaded-file-empty"),
     ] {
-        bench.upload(&id, range, data).assert_refused(400, slug);
+        fixture.upload(&id, range, data).assert_refused(400, slug);
     }
-    assert_eq!(bench.status(&id), before);
-    assert_eq!(bench.incoming(), 0);
-    assert_eq!(bench.server.tally().refused["video-content-range-malformed"], 1);
+    assert_eq!(fixture.status(&id), before);
+    assert_eq!(fixture.incoming(), 0);
+    assert_eq!(fixture.server.stats().refused["video-content-range-malformed"], 1);
 }
 
 #[test]
 fn a_form_needs_exactly_one_file() {
-    let bench = Bench::start();
-    let path = format!("/videos/{}/source", bench.create());
+    let fixture = ServerFixture::start();
+    let path = format!("/videos/{}/source", fixture.create());
     for (body, slug) in [
         (form(&[("file", None, b"text")]), "uploaded-file-no-file"),
         (form(&[("a", Some("a"), b"1"), ("b", Some("b"), b"2")]), "uploaded-file-multiple-files"),
@@ -306,26 +306,26 @@ fn a_form_needs_exactly_one_file() {
         (b"--XyZoo\r\n".to_vec(), "invalid-payload"),
         (b"nothing at all".to_vec(), "invalid-payload"),
     ] {
-        bench.upload_body(&path, None, &body).assert_refused(400, slug);
+        fixture.upload_body(&path, None, &body).assert_refused(400, slug);
     }
-    let reply = bench.request("POST", &path, &[("Content-Type", "multipart/form-data")], b"x");
+    let reply = fixture.request("POST", &path, &[("Content-Type", "multipart/form-data")], b"x");
     reply.assert_refused(400, "uploaded-file-no-file");
-    assert_eq!(bench.incoming(), 0);
+    assert_eq!(fixture.incoming(), 0);
 }
 
 #[test]
 fn a_file_over_200_mib_is_refused() {
-    let bench = Bench::start();
-    let id = bench.create();
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
     let large = vec![0; (200 << 20) + 1];
-    bench.upload(&id, None, &large).assert_refused(400, "uploaded-file-too-large");
-    assert_eq!(bench.incoming(), 0);
-    assert_eq!(bench.upload(&id, None, &large[1..]).status, 201);
+    fixture.upload(&id, None, &large).assert_refused(400, "uploaded-file-too-large");
+    assert_eq!(fixture.incoming(), 0);
+    assert_eq!(fixture.upload(&id, None, &large[1..]).status, 201);
 }
 
 #[test]
-fn the_forms_of_the_official_clients_are_read() {
-    let bench = Bench::start();
+fn the_forms_of_the_official_clients_are_parsed() {
+    let fixture = ServerFixture::start();
     let node = b"--------------------------012345678901234567890123\r\n\
         Content-Disposition: form-data; name=\"10m.mp4\"; filename=\"10m.mp4\"\r\n\
         Content-Type: video/mp4\r\n\r\nbytes\r\n\
@@ -336,45 +336,45 @@ fn the_forms_of_the_official_clients_are_read() {
         ("multipart/form-data; boundary=------------------------012345678901234567890123", &node[..]),
         ("multipart/form-data; boundary=\"q:b\"", &php[..]),
     ] {
-        let id = bench.create();
+        let id = fixture.create();
         let path = format!("/videos/{id}/source");
-        let reply = bench.request("POST", &path, &[("Content-Type", content_type)], body);
+        let reply = fixture.request("POST", &path, &[("Content-Type", content_type)], body);
         assert_eq!(reply.status, 201, "{}", String::from_utf8_lossy(&reply.body));
-        assert_eq!(bench.stored(&id), b"bytes");
+        assert_eq!(fixture.stored(&id), b"bytes");
     }
 }
 
 #[test]
 fn a_chunked_request_body_is_read() {
-    let bench = Bench::start();
-    let id = bench.create();
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
     let mut body = Vec::new();
-    for piece in form(&[("file", Some("a"), &noise(100_000))]).chunks(7919) {
+    for piece in form(&[("file", Some("a"), &random_bytes(100_000))]).chunks(7919) {
         body.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
         body.extend_from_slice(piece);
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"0\r\n\r\n");
     let headers = [("Content-Type", "multipart/form-data; boundary=XyZ"), ("Transfer-Encoding", "chunked")];
-    let head = bench.head("POST", &format!("/videos/{id}/source"), &headers, 0);
+    let head = fixture.head("POST", &format!("/videos/{id}/source"), &headers, 0);
     let head = head.replace("Content-Length: 0\r\n", "");
-    assert_eq!(exchange(connect(&bench.server), &head, &body).unwrap().status, 201);
-    assert_eq!(bench.stored(&id), noise(100_000));
+    assert_eq!(exchange(connect(&fixture.server), &head, &body).unwrap().status, 201);
+    assert_eq!(fixture.stored(&id), random_bytes(100_000));
 }
 
 #[test]
-fn a_token_uploads_without_a_key() {
-    let bench = Bench::start();
-    let path = format!("/upload?token={}", bench.token());
+fn an_upload_token_replaces_the_api_key() {
+    let fixture = ServerFixture::start();
+    let path = format!("/upload?token={}", fixture.token());
     let anonymous = |range: &str, body: &[u8]| {
         let headers = [
             ("Content-Type", "multipart/form-data; boundary=XyZ"),
             ("Content-Range", range),
             ("Authorization", ""),
         ];
-        bench.request("POST", &path, &headers, body)
+        fixture.request("POST", &path, &headers, body)
     };
-    let data = noise(MIN + 10);
+    let data = random_bytes(MIN + 10);
     let first = anonymous("part 1/*", &form(&[("file", Some("/tmp/10m.mp4.part.a"), &data[..MIN])]));
     assert_eq!(first.status, 201);
     let id = first.json()["videoId"].as_str().unwrap().to_owned();
@@ -382,46 +382,46 @@ fn a_token_uploads_without_a_key() {
     let file = ("file", Some("10m.mp4.part.b"), &data[MIN..]);
     let last = anonymous("part 2/2", &form(&[file, ("videoId", None, id.as_bytes())]));
     assert_eq!(last.json()["title"], "10m.mp4.part.a");
-    assert_eq!(bench.stored(&id), data);
-    assert_eq!(bench.server.tally().videos_created, 1);
+    assert_eq!(fixture.stored(&id), data);
+    assert_eq!(fixture.server.stats().videos_created, 1);
 }
 
 #[test]
-fn a_token_fills_an_existing_video_named_before_the_file() {
-    let bench = Bench::start();
-    let (id, token) = (bench.create(), bench.token());
+fn an_upload_token_allows_an_upload_to_an_existing_video() {
+    let fixture = ServerFixture::start();
+    let (id, token) = (fixture.create(), fixture.token());
     let body = form(&[("videoId", None, id.as_bytes()), ("file", Some("other.mp4"), b"bytes")]);
-    let reply = bench.upload_body(&format!("/upload?token={token}"), None, &body);
+    let reply = fixture.upload_body(&format!("/upload?token={token}"), None, &body);
     assert_eq!((reply.status, reply.json()["title"].as_str()), (201, Some("a")));
     let body = form(&[("videoId", None, b"viUnknown"), ("file", Some("other.mp4"), b"bytes")]);
-    let reply = bench.upload_body(&format!("/upload?token={token}"), None, &body);
+    let reply = fixture.upload_body(&format!("/upload?token={token}"), None, &body);
     reply.assert_refused(404, "resource-not-found");
 }
 
 #[test]
 fn a_refused_delegated_upload_creates_no_video() {
-    let bench = Bench::start();
-    let token = bench.token();
+    let fixture = ServerFixture::start();
+    let token = fixture.token();
     let body = form(&[("file", Some("a.mp4"), b"small")]);
     let path = format!("/upload?token={token}");
-    let reply = bench.upload_body(&path, Some("part 1/2"), &body);
+    let reply = fixture.upload_body(&path, Some("part 1/2"), &body);
     reply.assert_refused(400, "video-content-range-by-part-uploaded-file-too-small");
-    bench.upload_body("/upload", None, &body).assert_refused(401, "authentication-missing-upload-token");
-    let reply = bench.upload_body("/upload?token=toNone", None, &body);
+    fixture.upload_body("/upload", None, &body).assert_refused(401, "authentication-missing-upload-token");
+    let reply = fixture.upload_body("/upload?token=toNone", None, &body);
     reply.assert_refused(401, "authentication-invalid-upload-token");
-    assert_eq!((bench.server.tally().videos_created, bench.incoming()), (0, 0));
-    assert_eq!(bench.request("DELETE", &format!("/upload-tokens/{token}"), &[], b"").status, 204);
-    bench.upload_body(&path, None, &body).assert_refused(401, "authentication-invalid-upload-token");
+    assert_eq!((fixture.server.stats().videos_created, fixture.incoming()), (0, 0));
+    assert_eq!(fixture.request("DELETE", &format!("/upload-tokens/{token}"), &[], b"").status, 204);
+    fixture.upload_body(&path, None, &body).assert_refused(401, "authentication-invalid-upload-token");
 }
 
 #[test]
-fn keys_and_tokens_open_the_door() {
-    let bench = Bench::start();
+fn keys_and_tokens_authenticate() {
+    let fixture = ServerFixture::start();
     let auth = |path: &str, body: Value| {
-        bench.request("POST", path, &[("Authorization", "")], body.to_string().as_bytes())
+        fixture.request("POST", path, &[("Authorization", "")], body.to_string().as_bytes())
     };
-    let videos = |value: &str| bench.request("GET", "/videos", &[("Authorization", value)], b"");
-    let tokens = auth("/auth/api-key", json!({"apiKey": bench.server.api_key()})).json();
+    let videos = |value: &str| fixture.request("GET", "/videos", &[("Authorization", value)], b"");
+    let tokens = auth("/auth/api-key", json!({"apiKey": fixture.server.api_key()})).json();
     assert_eq!((&tokens["token_type"], &tokens["expires_in"]), (&json!("Bearer"), &json!(3600)));
     let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
     assert_eq!(videos(&bearer).status, 200);
@@ -444,37 +444,38 @@ fn keys_and_tokens_open_the_door() {
 }
 
 #[test]
-fn an_access_token_ends_with_its_lifetime() {
-    let bench = Bench::with(|settings| {
+fn an_access_token_expires() {
+    let fixture = ServerFixture::with(|settings| {
         settings.token_lifetime = Duration::from_millis(1);
         settings.wrong_key = WrongKey::Unauthorized;
     });
-    let tokens = bench.json("POST", "/auth/api-key", json!({"apiKey": bench.server.api_key()})).json();
+    let tokens = fixture.json("POST", "/auth/api-key", json!({"apiKey": fixture.server.api_key()})).json();
     let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
     thread::sleep(Duration::from_millis(5));
-    let reply = bench.request("GET", "/videos", &[("Authorization", &bearer)], b"");
+    let reply = fixture.request("GET", "/videos", &[("Authorization", &bearer)], b"");
     reply.assert_refused(401, "authentication-invalid-access-token");
-    let wrong = bench.json("POST", "/auth/api-key", json!({"apiKey": "wrong"}));
+    let wrong = fixture.json("POST", "/auth/api-key", json!({"apiKey": "wrong"}));
     wrong.assert_refused(401, "authentication-invalid-api-key");
 }
 
 #[test]
-fn videos_are_kept_found_changed_and_deleted() {
-    let bench = Bench::start();
+fn videos_are_created_found_changed_and_deleted() {
+    let fixture = ServerFixture::start();
     let payload = json!({
         "title": "Märchen", "description": "d", "tags": ["x", "y"], "public": false, "language": "de",
         "metadata": [{"key": "hash", "value": "7"}], "clip": {"startTimecode": "00:00:01"}, "mp4Support": false,
     });
-    let created = bench.json("POST", "/videos", payload.clone());
+    let created = fixture.json("POST", "/videos", payload.clone());
     let video = created.json();
     for (name, value) in payload.as_object().unwrap() {
         assert_eq!(&video[name], value, "{name}");
     }
     assert!(video["assets"]["hls"].as_str().unwrap().contains("/token/"));
     assert!(video["assets"].get("mp4").is_none());
-    bench.create();
+    fixture.create();
     let count = |query: &str| {
-        bench.request("GET", &format!("/videos?{query}"), &[], b"").json()["pagination"]["itemsTotal"].clone()
+        fixture.request("GET", &format!("/videos?{query}"), &[], b"").json()["pagination"]["itemsTotal"]
+            .clone()
     };
     for (query, expected) in [
         ("", 2),
@@ -488,180 +489,180 @@ fn videos_are_kept_found_changed_and_deleted() {
     ] {
         assert_eq!(count(query), expected, "{query}");
     }
-    bench.request("GET", "/videos?pageSize=0", &[], b"").assert_refused(400, "invalid-query-parameter");
+    fixture.request("GET", "/videos?pageSize=0", &[], b"").assert_refused(400, "invalid-query-parameter");
     let path = format!("/videos/{}", video["videoId"].as_str().unwrap());
-    let patched = bench.json("PATCH", &path, json!({"title": "b", "tags": []})).json();
+    let patched = fixture.json("PATCH", &path, json!({"title": "b", "tags": []})).json();
     assert_eq!(
         (&patched["title"], &patched["tags"], &patched["description"]),
         (&json!("b"), &json!([]), &json!("d"))
     );
-    bench.upload(video["videoId"].as_str().unwrap(), None, b"bytes");
-    assert_eq!(bench.request("DELETE", &path, &[], b"").status, 204);
-    bench.request("GET", &path, &[], b"").assert_refused(404, "resource-not-found");
-    bench.request("DELETE", &path, &[], b"").assert_refused(404, "resource-not-found");
-    assert_eq!(bench.data.path().join("videos").read_dir().unwrap().count(), 0);
+    fixture.upload(video["videoId"].as_str().unwrap(), None, b"bytes");
+    assert_eq!(fixture.request("DELETE", &path, &[], b"").status, 204);
+    fixture.request("GET", &path, &[], b"").assert_refused(404, "resource-not-found");
+    fixture.request("DELETE", &path, &[], b"").assert_refused(404, "resource-not-found");
+    assert_eq!(fixture.data.path().join("videos").read_dir().unwrap().count(), 0);
 }
 
 #[test]
-fn a_video_from_elsewhere_is_accepted_and_takes_no_upload() {
-    let bench = Bench::with(|settings| settings.ingest_delay = Duration::ZERO);
-    let reply = bench.json("POST", "/videos", json!({"title": "a", "source": "https://example.com/a.mp4"}));
+fn a_video_with_another_source_is_created_and_accepts_no_upload() {
+    let fixture = ServerFixture::with(|settings| settings.ingest_delay = Duration::ZERO);
+    let reply = fixture.json("POST", "/videos", json!({"title": "a", "source": "https://example.com/a.mp4"}));
     assert_eq!(reply.status, 202);
     let id = reply.json()["videoId"].as_str().unwrap().to_owned();
-    assert_eq!(bench.status(&id)["ingest"]["status"], "ingested");
-    bench.upload(&id, None, b"bytes").assert_refused(400, "video-source-already-downloaded");
-    let copy = bench.json("POST", "/videos", json!({"title": "b", "source": id})).json();
+    assert_eq!(fixture.status(&id)["ingest"]["status"], "ingested");
+    fixture.upload(&id, None, b"bytes").assert_refused(400, "video-source-already-downloaded");
+    let copy = fixture.json("POST", "/videos", json!({"title": "b", "source": id})).json();
     let copy = copy["videoId"].as_str().unwrap().to_owned();
-    bench.upload(&copy, None, b"bytes").assert_refused(400, "video-source-already-copied");
+    fixture.upload(&copy, None, b"bytes").assert_refused(400, "video-source-already-copied");
 }
 
 #[test]
-fn what_does_not_exist_says_so() {
-    let bench = Bench::start();
-    bench.request("GET", "/nowhere", &[], b"").assert_refused(404, "unrecognized-request-url");
-    let reply = bench.request("DELETE", "/videos", &[], b"");
+fn unknown_paths_methods_and_videos_are_refused() {
+    let fixture = ServerFixture::start();
+    fixture.request("GET", "/nowhere", &[], b"").assert_refused(404, "unrecognized-request-url");
+    let reply = fixture.request("DELETE", "/videos", &[], b"");
     reply.assert_refused(405, "method-not-allowed");
     assert_eq!(reply.header("allow"), Some("GET, POST"));
-    bench.upload("viNone", None, b"bytes").assert_refused(404, "resource-not-found");
-    let preflight = bench.request("OPTIONS", "/upload", &[("Authorization", "")], b"");
+    fixture.upload("viNone", None, b"bytes").assert_refused(404, "resource-not-found");
+    let preflight = fixture.request("OPTIONS", "/upload", &[("Authorization", "")], b"");
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("*")));
     assert!(preflight.header("access-control-allow-headers").unwrap().contains("content-range"));
 }
 
 #[test]
-fn a_restart_keeps_everything_on_the_same_port() {
-    let bench = Bench::start();
-    let data = noise(MIN + 3);
-    let (id, token, key) = (bench.create(), bench.token(), bench.server.api_key().to_owned());
-    bench.upload(&id, Some("bytes 0-5242879/5242883"), &data[..MIN]);
-    let tokens = bench.json("POST", "/auth/api-key", json!({"apiKey": key})).json();
-    let before = bench.status(&id);
-    let Bench { server, data: folder } = bench;
+fn a_restart_keeps_all_data_and_the_port() {
+    let fixture = ServerFixture::start();
+    let data = random_bytes(MIN + 3);
+    let (id, token, key) = (fixture.create(), fixture.token(), fixture.server.api_key().to_owned());
+    fixture.upload(&id, Some("bytes 0-5242879/5242883"), &data[..MIN]);
+    let tokens = fixture.json("POST", "/auth/api-key", json!({"apiKey": key})).json();
+    let before = fixture.status(&id);
+    let ServerFixture { server, data: folder } = fixture;
     let addr = server.addr();
     server.stop();
-    let settings = Settings { listen: addr, ..Settings::new(folder.path()) };
-    let bench = Bench { server: Server::start(settings).unwrap(), data: folder };
-    assert_eq!((bench.server.addr(), bench.server.api_key()), (addr, &*key));
-    assert_eq!(bench.status(&id), before);
+    let settings = ServerSettings { listen: addr, ..ServerSettings::new(folder.path()) };
+    let fixture = ServerFixture { server: Server::start(settings).unwrap(), data: folder };
+    assert_eq!((fixture.server.addr(), fixture.server.api_key()), (addr, &*key));
+    assert_eq!(fixture.status(&id), before);
     let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
-    assert_eq!(bench.request("GET", "/videos", &[("Authorization", &bearer)], b"").status, 200);
-    assert_eq!(bench.request("GET", &format!("/upload-tokens/{token}"), &[], b"").status, 200);
-    let again = bench.upload(&id, Some("bytes 0-5242879/5242883"), &data[..MIN]);
+    assert_eq!(fixture.request("GET", "/videos", &[("Authorization", &bearer)], b"").status, 200);
+    assert_eq!(fixture.request("GET", &format!("/upload-tokens/{token}"), &[], b"").status, 200);
+    let again = fixture.upload(&id, Some("bytes 0-5242879/5242883"), &data[..MIN]);
     again.assert_refused(400, "video-content-range-by-bytes-range-overlap");
-    bench.upload(&id, Some("bytes 5242880-5242882/5242883"), &data[MIN..]);
-    assert_eq!(bench.stored(&id), data);
+    fixture.upload(&id, Some("bytes 5242880-5242882/5242883"), &data[MIN..]);
+    assert_eq!(fixture.stored(&id), data);
 }
 
 #[test]
-fn a_request_that_is_cut_leaves_nothing() {
-    let bench = Bench::start();
-    let id = bench.create();
-    let body = form(&[("file", Some("a"), &noise(MIN))]);
+fn an_aborted_request_leaves_no_data() {
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
+    let body = form(&[("file", Some("a"), &random_bytes(MIN))]);
     let headers = [("Content-Type", "multipart/form-data; boundary=XyZ"), ("Content-Range", "part 1/2")];
-    let head = bench.head("POST", &format!("/videos/{id}/source"), &headers, body.len());
-    let mut tcp = connect(&bench.server);
+    let head = fixture.head("POST", &format!("/videos/{id}/source"), &headers, body.len());
+    let mut tcp = connect(&fixture.server);
     tcp.write_all(head.as_bytes()).unwrap();
     tcp.write_all(&body[..2 << 20]).unwrap();
-    wait_until("the server writes what arrives", || bench.incoming() == 1);
+    wait_until("the server writes what arrives", || fixture.incoming() == 1);
     drop(tcp);
-    wait_until("the unfinished file is removed", || bench.incoming() == 0);
-    assert_eq!(bench.status(&id)["ingest"]["receivedParts"]["parts"], json!([]));
-    assert_eq!(bench.upload(&id, Some("part 1/2"), &noise(MIN)).status, 201);
-    assert!(bench.server.tally().file_bytes > MIN as u64);
+    wait_until("the unfinished file is removed", || fixture.incoming() == 0);
+    assert_eq!(fixture.status(&id)["ingest"]["receivedParts"]["parts"], json!([]));
+    assert_eq!(fixture.upload(&id, Some("part 1/2"), &random_bytes(MIN)).status, 201);
+    assert!(fixture.server.stats().file_bytes > MIN as u64);
 }
 
 #[test]
-fn stopping_does_not_wait_for_a_request_that_hangs() {
-    let bench = Bench::start();
-    let id = bench.create();
+fn stopping_does_not_wait_for_a_stalled_request() {
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
     let headers = [("Content-Type", "multipart/form-data; boundary=XyZ")];
-    let head = bench.head("POST", &format!("/videos/{id}/source"), &headers, 1 << 20);
-    let mut tcp = connect(&bench.server);
+    let head = fixture.head("POST", &format!("/videos/{id}/source"), &headers, 1 << 20);
+    let mut tcp = connect(&fixture.server);
     tcp.write_all(head.as_bytes()).unwrap();
-    wait_until("the request arrives", || bench.server.requests().len() == 2);
-    let Bench { server, data } = bench;
+    wait_until("the request arrives", || fixture.server.requests().len() == 2);
+    let ServerFixture { server, data } = fixture;
     server.stop();
     assert_eq!(data.path().join("incoming").read_dir().unwrap().count(), 0);
 }
 
 #[test]
 fn one_connection_serves_many_requests() {
-    let bench = Bench::start();
-    let mut tcp = connect(&bench.server);
-    let head = bench.head("GET", "/videos/viNone", &[("Connection", "keep-alive")], 0);
+    let fixture = ServerFixture::start();
+    let mut tcp = connect(&fixture.server);
+    let head = fixture.head("GET", "/videos/viNone", &[("Connection", "keep-alive")], 0);
     for _ in 0..3 {
         tcp.write_all(head.as_bytes()).unwrap();
-        let mut answer = [0; 4096];
-        let len = tcp.read(&mut answer).unwrap();
-        assert!(answer[..len].starts_with(b"HTTP/1.1 404"));
+        let mut response = [0; 4096];
+        let len = tcp.read(&mut response).unwrap();
+        assert!(response[..len].starts_with(b"HTTP/1.1 404"));
     }
-    assert_eq!(bench.server.tally().connections, 1);
+    assert_eq!(fixture.server.stats().connections, 1);
 }
 
 #[test]
-fn a_client_that_asks_first_is_told_to_go_on_or_not() {
-    let bench = Bench::start();
-    let id = bench.create();
+fn expect_continue_is_answered_with_100_or_the_refusal() {
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
     let body = form(&[("file", Some("a"), b"bytes")]);
     let headers = [("Content-Type", "multipart/form-data; boundary=XyZ"), ("Expect", "100-continue")];
-    let mut tcp = connect(&bench.server);
-    let head = bench.head("POST", &format!("/videos/{id}/source"), &headers, body.len());
+    let mut tcp = connect(&fixture.server);
+    let head = fixture.head("POST", &format!("/videos/{id}/source"), &headers, body.len());
     tcp.write_all(head.as_bytes()).unwrap();
     let mut interim = [0; 25];
     tcp.read_exact(&mut interim).unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(exchange(tcp, "", &body).unwrap().status, 201);
-    // The container is full now: the answer comes without the body.
-    exchange(connect(&bench.server), &head, b"")
+    // The upload is complete now, so the refusal arrives without the body being sent.
+    exchange(connect(&fixture.server), &head, b"")
         .unwrap()
         .assert_refused(400, "video-source-already-uploaded");
 }
 
 #[test]
-fn limits_are_announced_and_enforced() {
-    let bench = Bench::with(|settings| {
+fn rate_limits_are_reported_and_enforced() {
+    let fixture = ServerFixture::with(|settings| {
         let window = Duration::from_secs(3600);
-        settings.limits = Limits::Custom(Budget { uploads: 1, writes: 10, reads: 10, window });
+        settings.limits = Limits::Custom(RequestBudget { uploads: 1, writes: 10, reads: 10, window });
     });
-    let id = bench.create();
-    let reply = bench.upload(&id, Some("part 1/2"), &noise(MIN));
+    let id = fixture.create();
+    let reply = fixture.upload(&id, Some("part 1/2"), &random_bytes(MIN));
     assert_eq!(
         (reply.header("x-ratelimit-limit"), reply.header("x-ratelimit-remaining")),
         (Some("1"), Some("0"))
     );
-    let reply = bench.upload(&id, Some("part 2/2"), b"end");
+    let reply = fixture.upload(&id, Some("part 2/2"), b"end");
     reply.assert_refused(429, "too-many-requests");
     assert!(reply.header("x-ratelimit-retry-after").unwrap().parse::<u64>().unwrap() > 3000);
-    assert_eq!(bench.status(&id)["ingest"]["receivedParts"]["parts"], json!([1]));
+    assert_eq!(fixture.status(&id)["ingest"]["receivedParts"]["parts"], json!([1]));
 }
 
 #[test]
-fn a_cut_connection_is_a_reset_and_records_nothing() {
-    let cut = Action::Cut { after_bytes: 1 << 20, how: Ending::Reset };
-    let bench = Bench::faulty(vec![Fault::new(RouteClass::Chunk, cut).part(1)]);
-    let id = bench.create();
-    let body = form(&[("file", Some("a"), &noise(2 * MIN))]);
+fn a_cut_connection_is_reset_and_stores_nothing() {
+    let cut = FaultAction::Cut { after_bytes: 1 << 20, how: ConnectionEnd::Reset };
+    let fixture = ServerFixture::faulty(vec![Fault::new(RouteClass::Chunk, cut).part(1)]);
+    let id = fixture.create();
+    let body = form(&[("file", Some("a"), &random_bytes(2 * MIN))]);
     let headers = [("Content-Type", "multipart/form-data; boundary=XyZ"), ("Content-Range", "part 1/2")];
-    let error = bench.try_request("POST", &format!("/videos/{id}/source"), &headers, &body).err().unwrap();
+    let error = fixture.try_request("POST", &format!("/videos/{id}/source"), &headers, &body).err().unwrap();
     assert!(matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
-    assert_eq!((bench.server.requests()[1].status, bench.incoming()), (None, 0));
-    assert_eq!(bench.upload(&id, Some("part 1/2"), &noise(MIN)).status, 201);
-    assert_eq!(bench.server.tally().faults, 1);
+    assert_eq!((fixture.server.requests()[1].status, fixture.incoming()), (None, 0));
+    assert_eq!(fixture.upload(&id, Some("part 1/2"), &random_bytes(MIN)).status, 201);
+    assert_eq!(fixture.server.stats().faults, 1);
 }
 
 #[test]
-fn closing_before_and_after_recording_differ_in_what_is_kept() {
-    let bench = Bench::faulty(vec![
-        Fault::new(RouteClass::Chunk, Action::CloseBeforeRecording),
-        Fault::new(RouteClass::Chunk, Action::CloseAfterRecording),
+fn closing_before_recording_stores_nothing_and_closing_after_stores_the_chunk() {
+    let fixture = ServerFixture::faulty(vec![
+        Fault::new(RouteClass::Chunk, FaultAction::CloseBeforeRecording),
+        Fault::new(RouteClass::Chunk, FaultAction::CloseAfterRecording),
     ]);
-    let id = bench.create();
+    let id = fixture.create();
     let send = || {
-        let body = form(&[("file", Some("a"), &noise(MIN))]);
+        let body = form(&[("file", Some("a"), &random_bytes(MIN))]);
         let headers = [("Content-Type", "multipart/form-data; boundary=XyZ"), ("Content-Range", "part 1/2")];
-        bench.try_request("POST", &format!("/videos/{id}/source"), &headers, &body)
+        fixture.try_request("POST", &format!("/videos/{id}/source"), &headers, &body)
     };
-    let parts = || bench.status(&id)["ingest"]["receivedParts"]["parts"].clone();
+    let parts = || fixture.status(&id)["ingest"]["receivedParts"]["parts"].clone();
     assert!(send().is_err());
     assert_eq!(parts(), json!([]));
     assert!(send().is_err());
@@ -670,58 +671,58 @@ fn closing_before_and_after_recording_differ_in_what_is_kept() {
 }
 
 #[test]
-fn injected_refusals_come_when_the_plan_says() {
-    let refuse = |status, timing| Action::Refuse { status, slug: None, timing };
-    let bench = Bench::faulty(vec![
+fn injected_refusals_follow_the_plan() {
+    let refuse = |status, timing| FaultAction::Refuse { status, slug: None, timing };
+    let fixture = ServerFixture::faulty(vec![
         Fault::new(RouteClass::Chunk, refuse(503, RefusalTiming::AfterBody)).times(2),
         Fault::new(RouteClass::Chunk, refuse(500, RefusalTiming::Early)),
-        Fault::new(RouteClass::Chunk, Action::unauthorized()),
+        Fault::new(RouteClass::Chunk, FaultAction::unauthorized()),
         Fault::new(
             RouteClass::Chunk,
-            Action::TooManyRequests { retry_after_s: Some(7), timing: RefusalTiming::AfterBody },
+            FaultAction::TooManyRequests { retry_after_s: Some(7), timing: RefusalTiming::AfterBody },
         ),
     ]);
-    let id = bench.create();
-    let upload = || bench.upload(&id, Some("part 1/2"), &noise(MIN));
+    let id = fixture.create();
+    let upload = || fixture.upload(&id, Some("part 1/2"), &random_bytes(MIN));
     assert_eq!([upload().status, upload().status, upload().status], [503, 503, 500]);
     upload().assert_refused(401, "authentication-invalid-access-token");
     let reply = upload();
     reply.assert_refused(429, "too-many-requests");
     assert_eq!(reply.header("x-ratelimit-retry-after"), Some("7"));
     assert_eq!(upload().status, 201);
-    let refused = bench.server.tally().refused;
+    let refused = fixture.server.stats().refused;
     assert_eq!((refused["server-error"], refused["too-many-requests"]), (3, 1));
 }
 
 #[test]
 fn an_early_refusal_does_not_wait_for_the_body() {
     for timing in [RefusalTiming::Early, RefusalTiming::EarlyClose] {
-        let refuse = Action::Refuse { status: 401, slug: None, timing };
-        let bench = Bench::faulty(vec![Fault::new(RouteClass::Chunk, refuse)]);
-        let head = bench.head("POST", "/videos/vi1/source", &[("Connection", "keep-alive")], 1 << 20);
-        let mut tcp = connect(&bench.server);
+        let refuse = FaultAction::Refuse { status: 401, slug: None, timing };
+        let fixture = ServerFixture::faulty(vec![Fault::new(RouteClass::Chunk, refuse)]);
+        let head = fixture.head("POST", "/videos/vi1/source", &[("Connection", "keep-alive")], 1 << 20);
+        let mut tcp = connect(&fixture.server);
         tcp.write_all(head.as_bytes()).unwrap();
-        let mut answer = [0; 4096];
-        let len = tcp.read(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
-        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-        assert_eq!(answer.contains("connection: close"), timing == RefusalTiming::EarlyClose);
+        let mut response = [0; 4096];
+        let len = tcp.read(&mut response).unwrap();
+        let response = String::from_utf8_lossy(&response[..len]).into_owned();
+        assert!(response.starts_with("HTTP/1.1 401"), "{response}");
+        assert_eq!(response.contains("connection: close"), timing == RefusalTiming::EarlyClose);
         if timing == RefusalTiming::Early {
             tcp.write_all(&vec![0; 1 << 20]).unwrap();
-            assert_eq!(exchange(tcp, &bench.head("GET", "/videos", &[], 0), b"").unwrap().status, 200);
+            assert_eq!(exchange(tcp, &fixture.head("GET", "/videos", &[], 0), b"").unwrap().status, 200);
         }
     }
 }
 
 #[test]
-fn spoilt_answers_hide_what_took_effect() {
-    let bench = Bench::faulty(vec![
-        Fault::new(RouteClass::Create, Action::TruncatedAnswer),
-        Fault::new(RouteClass::Create, Action::MalformedAnswer),
-        Fault::new(RouteClass::Create, Action::HtmlAnswer),
-        Fault::new(RouteClass::Create, Action::OtherVideoId),
+fn requests_with_corrupted_responses_take_effect() {
+    let fixture = ServerFixture::faulty(vec![
+        Fault::new(RouteClass::Create, FaultAction::TruncatedAnswer),
+        Fault::new(RouteClass::Create, FaultAction::MalformedAnswer),
+        Fault::new(RouteClass::Create, FaultAction::HtmlAnswer),
+        Fault::new(RouteClass::Create, FaultAction::OtherVideoId),
     ]);
-    let create = || bench.json("POST", "/videos", json!({"title": "a"}));
+    let create = || fixture.json("POST", "/videos", json!({"title": "a"}));
     let truncated = create();
     let announced: usize = truncated.header("content-length").unwrap().parse().unwrap();
     assert!(truncated.body.len() < announced && !truncated.body.is_empty());
@@ -730,50 +731,50 @@ fn spoilt_answers_hide_what_took_effect() {
     assert!(serde_json::from_slice::<Value>(&malformed.body).is_err());
     assert_eq!(create().header("content-type"), Some("text/html"));
     assert_eq!(create().json()["videoId"], "vi0000000000000000000000");
-    assert_eq!(bench.server.tally().videos_created, 4);
+    assert_eq!(fixture.server.stats().videos_created, 4);
 }
 
 #[test]
-fn stalls_and_slow_reading_delay_and_lose_nothing() {
-    let bench = Bench::faulty(vec![
-        Fault::new(RouteClass::Chunk, Action::StallReading { after_bytes: 1000, for_ms: 30 }),
-        Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 30 }),
-        Fault::new(RouteClass::Chunk, Action::Throttle { bytes_per_second: 100 << 20 }),
+fn stalls_and_throttling_delay_and_lose_nothing() {
+    let fixture = ServerFixture::faulty(vec![
+        Fault::new(RouteClass::Chunk, FaultAction::StallReading { after_bytes: 1000, for_ms: 30 }),
+        Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 30 }),
+        Fault::new(RouteClass::Chunk, FaultAction::Throttle { bytes_per_second: 100 << 20 }),
     ]);
     for _ in 0..3 {
-        let id = bench.create();
+        let id = fixture.create();
         let start = Instant::now();
-        assert_eq!(bench.upload(&id, None, &noise(3 << 20)).status, 201);
+        assert_eq!(fixture.upload(&id, None, &random_bytes(3 << 20)).status, 201);
         assert!(start.elapsed() >= Duration::from_millis(25));
-        assert_eq!(bench.stored(&id), noise(3 << 20));
+        assert_eq!(fixture.stored(&id), random_bytes(3 << 20));
     }
 }
 
 #[test]
-fn a_client_that_goes_silent_is_dropped() {
-    let bench = Bench::with(|settings| settings.idle = Duration::from_millis(50));
-    let id = bench.create();
+fn an_idle_client_is_disconnected() {
+    let fixture = ServerFixture::with(|settings| settings.idle = Duration::from_millis(50));
+    let id = fixture.create();
     let headers = [("Content-Type", "multipart/form-data; boundary=XyZ")];
-    let head = bench.head("POST", &format!("/videos/{id}/source"), &headers, 1 << 20);
-    assert!(exchange(connect(&bench.server), &head, b"--XyZ").is_err());
+    let head = fixture.head("POST", &format!("/videos/{id}/source"), &headers, 1 << 20);
+    assert!(exchange(connect(&fixture.server), &head, b"--XyZ").is_err());
 }
 
 #[test]
-fn tls_is_trusted_by_the_folders_authority_also_after_a_restart() {
-    let bench = Bench::with(|settings| settings.tls = TlsMode::OwnAuthority);
-    assert!(bench.server.url().starts_with("https://127.0.0.1:"));
-    let ca = bench.server.ca_pem().unwrap().to_owned();
-    assert_eq!(std::fs::read_to_string(bench.server.ca_path().unwrap()).unwrap(), ca);
-    assert_eq!(over_tls(&bench, &ca, "localhost").status, 200);
-    let Bench { server, data } = bench;
+fn the_folders_authority_is_valid_after_a_restart() {
+    let fixture = ServerFixture::with(|settings| settings.tls = TlsMode::OwnAuthority);
+    assert!(fixture.server.url().starts_with("https://127.0.0.1:"));
+    let ca = fixture.server.ca_pem().unwrap().to_owned();
+    assert_eq!(std::fs::read_to_string(fixture.server.ca_path().unwrap()).unwrap(), ca);
+    assert_eq!(over_tls(&fixture, &ca, "localhost").status, 200);
+    let ServerFixture { server, data } = fixture;
     server.stop();
-    let settings = Settings { tls: TlsMode::OwnAuthority, ..Settings::new(data.path()) };
-    let bench = Bench { server: Server::start(settings).unwrap(), data };
-    assert_eq!(bench.server.ca_pem(), Some(&*ca));
-    assert_eq!(over_tls(&bench, &ca, "127.0.0.1").status, 200);
+    let settings = ServerSettings { tls: TlsMode::OwnAuthority, ..ServerSettings::new(data.path()) };
+    let fixture = ServerFixture { server: Server::start(settings).unwrap(), data };
+    assert_eq!(fixture.server.ca_pem(), Some(&*ca));
+    assert_eq!(over_tls(&fixture, &ca, "127.0.0.1").status, 200);
 }
 
-fn over_tls(bench: &Bench, ca: &str, name: &'static str) -> Reply {
+fn over_tls(fixture: &ServerFixture, ca: &str, name: &'static str) -> Reply {
     use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
@@ -784,28 +785,28 @@ fn over_tls(bench: &Bench, ca: &str, name: &'static str) -> Reply {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let tls = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(name).unwrap()).unwrap();
-    let stream = rustls::StreamOwned::new(tls, connect(&bench.server));
-    exchange(stream, &bench.head("GET", "/videos", &[], 0), b"").unwrap()
+    let stream = rustls::StreamOwned::new(tls, connect(&fixture.server));
+    exchange(stream, &fixture.head("GET", "/videos", &[], 0), b"").unwrap()
 }
 
 #[test]
-fn a_server_that_strangers_reach_needs_a_given_key() {
+fn a_server_reachable_from_other_machines_requires_a_key() {
     let data = tempfile::tempdir().unwrap();
-    let open = Settings { listen: ([0, 0, 0, 0], 0).into(), ..Settings::new(data.path()) };
+    let open = ServerSettings { listen: ([0, 0, 0, 0], 0).into(), ..ServerSettings::new(data.path()) };
     let error = Server::start(open).unwrap_err();
     assert!(error.to_string().contains("APIVIDEO_API_KEY"), "{error}");
 }
 
 #[test]
-fn a_folder_has_one_server() {
-    let bench = Bench::start();
-    let second = Server::start(Settings::new(bench.data.path())).unwrap_err();
+fn a_second_server_on_a_folder_is_refused() {
+    let fixture = ServerFixture::start();
+    let second = Server::start(ServerSettings::new(fixture.data.path())).unwrap_err();
     assert!(matches!(second, ServeError::InUse { .. }), "{second}");
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
-    let error = Server::start(Settings::new("/proc/none")).unwrap_err();
+fn the_error_of_an_unusable_folder_contains_its_path() {
+    let error = Server::start(ServerSettings::new("/proc/none")).unwrap_err();
     assert!(error.to_string().contains("/proc/none"), "{error}");
     assert!(!Path::new("/proc/none").exists());
 }

@@ -1,7 +1,7 @@
 //! The server's own certificate authority.
 //!
-//! `ca.pem` is made once for a data folder, so that clients that trust it keep trusting the server over
-//! restarts; the certificate itself is new at each start.
+//! `ca.pem` is created once per data folder, so that clients that trust it also trust the server after a
+//! restart. The server's certificate is new at each start.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -19,16 +19,16 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use super::ServeError;
+use super::serve_error::ServeError;
 
-/// What clients need to trust the server.
+/// The CA certificate that clients must trust.
 #[derive(Debug)]
 pub(super) struct Authority {
     pub(super) path: PathBuf,
     pub(super) pem: String,
 }
 
-/// The folder's authority and an acceptor with a certificate for `ip` and for loopback.
+/// Returns the folder's authority, and an acceptor with a certificate for `ip` and for loopback.
 pub(super) fn acceptor(data: &Path, ip: IpAddr) -> Result<(Authority, TlsAcceptor), ServeError> {
     let (authority, issuer) = authority(data)?;
     let key = KeyPair::generate().map_err(failed)?;

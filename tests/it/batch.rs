@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use ringlift::{ErrorKind, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -24,7 +24,9 @@ struct InterruptedBatch {
 
 impl InterruptedBatch {
     fn new() -> InterruptedBatch {
-        InterruptedBatch::with(Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3))
+        InterruptedBatch::with(
+            Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).nth(3),
+        )
     }
 
     fn with(fault: Fault) -> InterruptedBatch {
@@ -56,7 +58,7 @@ impl InterruptedBatch {
     fn start_and_wait_for_third_file(&self) -> Child {
         let child = start(&mut self.upload(&[], 0..5));
         let begun = Instant::now();
-        while self.test_server.server.tally().chunks_accepted < 3 {
+        while self.test_server.server.stats().chunks_accepted < 3 {
             assert!(begun.elapsed() < Duration::from_secs(60));
             thread::sleep(Duration::from_millis(5));
         }
@@ -105,7 +107,7 @@ fn repeating_a_killed_command_uploads_each_file_once() {
 fn repeating_an_interrupted_command_with_more_files_uploads_each_file_once() {
     let batch = InterruptedBatch::new();
     let child = start(&mut batch.upload(&[], 0..4));
-    while batch.test_server.server.tally().chunks_accepted < 3 {
+    while batch.test_server.server.stats().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(5));
     }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -127,7 +129,7 @@ fn a_repeated_command_skips_files_that_resume_finished() {
 
 #[test]
 fn a_repeated_command_uploads_only_the_failed_file() {
-    let refusal = Action::Refuse { status: 400, slug: None, timing: RefusalTiming::default() };
+    let refusal = FaultAction::Refuse { status: 400, slug: None, timing: RefusalTiming::default() };
     let batch = InterruptedBatch::with(Fault::new(RouteClass::Chunk, refusal).nth(2));
     let ran = run(&mut batch.upload(&[], 0..5)).failed(FAILED, &["film1.mp4"]);
     assert_eq!(ran.summary()["files_done"], 4);
@@ -183,7 +185,8 @@ fn a_successful_command_leaves_no_journal_entries_for_500_files() {
 
 #[test]
 fn a_file_with_two_names_is_uploaded_once_and_both_names_get_its_video() {
-    let batch = InterruptedBatch::with(Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 1 }));
+    let batch =
+        InterruptedBatch::with(Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 1 }));
     let (hard, link) = (batch.folder.path().join("hard.mp4"), batch.folder.path().join("link.mp4"));
     fs::hard_link(batch.path(0), &hard).unwrap();
     std::os::unix::fs::symlink(batch.path(0), &link).unwrap();
@@ -213,7 +216,7 @@ fn a_file_with_two_names_is_uploaded_once_and_both_names_get_its_video() {
 fn a_second_upload_of_a_file_in_the_same_process_is_busy() {
     let test_server = TestServer::faulty(
         Scheme::Http,
-        vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 1000 })],
+        vec![Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 1000 })],
     );
     let sample = Sample::new(MIB);
     let journal = |settings: &mut Settings| settings.journal = Some(test_server.journal());

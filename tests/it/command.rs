@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, FaultPlan, RouteClass};
+use ringlift::server::{Fault, FaultAction, FaultPlan, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{
@@ -90,7 +90,7 @@ fn an_upload_token_is_enough() {
     fs::write(&token_file, format!("{token}\n")).unwrap();
     let sample = Sample::new(16 * MIB);
     for mode in ["single", "bytes", "parts"] {
-        let before = test_server.server.tally().videos_created;
+        let before = test_server.server.stats().videos_created;
         let mut command = ringlift();
         test_server.configure_without_key(&mut command).env("RINGLIFT_CHUNK_SIZE", "5MiB");
         command
@@ -100,7 +100,7 @@ fn an_upload_token_is_enough() {
             .arg(sample.path());
         let ran = run(&mut command).done();
         test_server.assert_holds(&video_id(&ran), &sample.path());
-        assert_eq!(test_server.server.tally().videos_created, before + 1, "{mode}");
+        assert_eq!(test_server.server.stats().videos_created, before + 1, "{mode}");
         assert!(!ran.stdout.contains(&token) && !ran.stderr.contains(&token), "the token was shown");
     }
 }
@@ -242,7 +242,7 @@ fn an_interrupt_ends_the_command_and_names_the_container() {
             "0s",
         ]);
         let child = start(command.arg(sample.path()));
-        while test_server.server.tally().videos_created == 0 {
+        while test_server.server.stats().videos_created == 0 {
             thread::sleep(Duration::from_millis(10));
         }
         thread::sleep(Duration::from_millis(200));
@@ -257,7 +257,7 @@ fn an_interrupt_ends_the_command_and_names_the_container() {
 
 #[test]
 fn the_same_command_continues_after_a_crash() {
-    let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
+    let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).nth(3);
     let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
     let sample = Sample::new(30 * MIB);
     let journal = test_server.folder.path().join("journal.db");
@@ -273,7 +273,7 @@ fn the_same_command_continues_after_a_crash() {
     ]);
     command.arg(&journal).arg(sample.path());
     let child = start(&mut command);
-    while test_server.server.tally().chunks_accepted < 3 {
+    while test_server.server.stats().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -281,7 +281,7 @@ fn the_same_command_continues_after_a_crash() {
     let ran = run(&mut command).done();
     assert_eq!(video_id(&ran), crashed.event("created")["video_id"]);
     test_server.assert_holds(&video_id(&ran), &sample.path());
-    let tally = test_server.server.tally();
+    let tally = test_server.server.stats();
     assert_eq!((tally.videos_created, tally.chunks_accepted, tally.refused.len()), (1, 6, 0));
 }
 
@@ -360,5 +360,7 @@ fn a_refused_ring_is_replaced_and_the_reason_logged_once() {
 
 /// Faults of a server that takes seconds to answer each chunk.
 fn pauses() -> FaultPlan {
-    FaultPlan::from(vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)])
+    FaultPlan::from(vec![
+        Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).times(0),
+    ])
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::{ChunkSize, Client, ErrorKind, SANDBOX_URL};
 
 use crate::support::command::{CommandOutput, ringlift, run};
@@ -57,7 +57,7 @@ fn an_upload_continues_with_every_spelling_of_its_endpoint() {
     for mend in
         [|url: &str| format!("{url}//"), |url: &str| url.replace("http://127.0.0.1", " HTTP://127.0.0.1")]
     {
-        let fault = Fault::new(RouteClass::Chunk, Action::CloseBeforeRecording).nth(3);
+        let fault = Fault::new(RouteClass::Chunk, FaultAction::CloseBeforeRecording).nth(3);
         let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
         let sample = Sample::new(16 * MIB);
         let journal = test_server.folder.path().join("journal.db");

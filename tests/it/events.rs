@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use ringlift::pacing::{Class, ThrottleReason};
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use ringlift::session::event::StatusReason;
 use ringlift::session::retry::Fate;
 use ringlift::{ErrorKind, UploadEvent};
@@ -12,7 +12,8 @@ use crate::support::command::{CommandOutput, ringlift, run};
 use crate::support::way::{CHUNK, Way};
 use crate::support::{Scheme, TestServer};
 
-const THROTTLE: Action = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
+const THROTTLE: FaultAction =
+    FaultAction::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
 
 /// Returns all events of an upload of three chunks with one fault.
 fn events_of(way: Way, fault: Fault) -> Vec<UploadEvent> {
@@ -41,7 +42,7 @@ fn done(events: &[UploadEvent]) -> Vec<(u32, u64, u32)> {
 #[test]
 fn every_chunk_and_every_retry_has_one_event() {
     for way in [Way::Bytes, Way::DelegatedParts] {
-        let events = events_of(way, way.fault(1, Action::unavailable()));
+        let events = events_of(way, way.fault(1, FaultAction::unavailable()));
         assert_eq!(done(&events), [(0, CHUNK, 1), (1, CHUNK, 2), (2, 4321, 1)], "{events:?}");
         let retries: Vec<_> =
             events.iter().filter(|event| matches!(event, UploadEvent::Retry { .. })).collect();
@@ -55,7 +56,7 @@ fn every_chunk_and_every_retry_has_one_event() {
 
 #[test]
 fn a_lost_answer_leads_to_a_status_request_and_not_to_a_retry() {
-    let events = events_of(Way::Bytes, Way::Bytes.fault(1, Action::CloseAfterRecording));
+    let events = events_of(Way::Bytes, Way::Bytes.fault(1, FaultAction::CloseAfterRecording));
     assert_eq!(done(&events).len(), 3, "{events:?}");
     let asked = |event: &UploadEvent| {
         matches!(event, UploadEvent::StatusAsked { reason: StatusReason::LostAnswer, .. })
@@ -82,7 +83,7 @@ fn a_throttled_event_has_the_request_class_and_the_reason() {
 #[test]
 fn a_possible_stray_video_has_an_event() {
     let way = Way::DelegatedBytes;
-    let events = events_of(way, way.fault(0, Action::CloseAfterRecording));
+    let events = events_of(way, way.fault(0, FaultAction::CloseAfterRecording));
     let stray = events.iter().filter(|event| **event == UploadEvent::StrayVideo).count();
     assert_eq!(stray, 1, "{events:?}");
     let unknown = |event: &UploadEvent| matches!(event, UploadEvent::Retry { fate: Fate::Unknown, .. });
@@ -99,7 +100,7 @@ fn run_with_fault(fault: Fault, flags: &[&str]) -> CommandOutput {
 
 #[test]
 fn a_retry_is_one_json_event_and_one_log_line() {
-    let second = || Way::Bytes.fault(1, Action::unavailable());
+    let second = || Way::Bytes.fault(1, FaultAction::unavailable());
     let ran = run_with_fault(second(), &[]);
     let retry = ran.event("retry");
     let expected = [

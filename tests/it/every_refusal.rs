@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
 
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use serde_json::Value;
 
 use crate::support::command::{CommandOutput, ringlift, run};
@@ -141,7 +141,8 @@ fn every_problem_has_a_name_an_explanation_and_advice() {
             Operation::Get => RouteClass::Video,
             Operation::Send | Operation::SendWithToken => RouteClass::Chunk,
         };
-        let action = Action::Refuse { status, slug: Some(slug.to_owned()), timing: RefusalTiming::AfterBody };
+        let action =
+            FaultAction::Refuse { status, slug: Some(slug.to_owned()), timing: RefusalTiming::AfterBody };
         let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(on, action).times(0)]);
         let mut command = ringlift();
         test_server.configure(&mut command).arg("--json").args(ONCE);
@@ -196,8 +197,11 @@ fn serve_answer(answer: String) -> String {
 
 #[test]
 fn an_unknown_problem_links_to_its_page() {
-    let action =
-        Action::Refuse { status: 422, slug: Some("something-new".into()), timing: RefusalTiming::AfterBody };
+    let action = FaultAction::Refuse {
+        status: 422,
+        slug: Some("something-new".into()),
+        timing: RefusalTiming::AfterBody,
+    };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Video, action)]);
     let ran = test_server.run(["--json", "video", "get", "vi1"]);
     let title = "This refusal was asked for by the fault plan.";

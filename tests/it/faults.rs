@@ -12,7 +12,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Budget, Ending, Fault, Limits, RefusalTiming, RouteClass, TlsMode};
+use ringlift::server::{
+    ConnectionEnd, Fault, FaultAction, Limits, RefusalTiming, RequestBudget, RouteClass, TlsMode,
+};
 use ringlift::transport::{MinSpeed, Timeouts};
 use ringlift::wire::Envelope;
 use ringlift::{
@@ -57,8 +59,8 @@ fn wait_until(running: &Running, is_there: impl Fn(&ringlift::Progress) -> bool)
     }
 }
 
-fn refusal(status: u16, slug: Option<&str>, timing: RefusalTiming) -> Action {
-    Action::Refuse { status, slug: slug.map(str::to_owned), timing }
+fn refusal(status: u16, slug: Option<&str>, timing: RefusalTiming) -> FaultAction {
+    FaultAction::Refuse { status, slug: slug.map(str::to_owned), timing }
 }
 
 // Connections that break.
@@ -82,8 +84,8 @@ fn a_chunk_is_sent_again_if_its_connection_breaks_at_any_byte() {
         |(scheme, way)| {
             let break_offsets = break_offsets(CHUNK);
             let cut = |(index, &after_bytes): (usize, &u64)| {
-                let how = if index % 2 == 0 { Ending::Reset } else { Ending::Close };
-                way.fault(index as u32, Action::Cut { after_bytes, how })
+                let how = if index % 2 == 0 { ConnectionEnd::Reset } else { ConnectionEnd::Close };
+                way.fault(index as u32, FaultAction::Cut { after_bytes, how })
             };
             let test_server = TestServer::faulty(scheme, break_offsets.iter().enumerate().map(cut).collect());
             let sample = way.sample(break_offsets.len() as u64 + 1);
@@ -101,7 +103,8 @@ fn a_chunk_is_sent_again_if_its_connection_breaks_at_any_byte() {
 fn a_single_request_that_breaks_at_any_byte_is_sent_again() {
     each_in_parallel(SCHEMES, |scheme| {
         let break_offsets = [0, 1, 16 << 10, CHUNK / 2];
-        let cut = |after_bytes| Way::Single.fault(0, Action::Cut { after_bytes, how: Ending::Reset });
+        let cut =
+            |after_bytes| Way::Single.fault(0, FaultAction::Cut { after_bytes, how: ConnectionEnd::Reset });
         let test_server = TestServer::faulty(scheme, break_offsets.map(cut).into());
         let uploaded = upload_successfully(&test_server, Way::Single, &Way::Single.sample(1));
         assert_eq!(uploaded.retries as usize, break_offsets.len());
@@ -121,7 +124,8 @@ fn a_stored_chunk_with_a_lost_answer_is_not_sent_again() {
             (Scheme::Http, Way::Single),
         ],
         |(scheme, way)| {
-            let test_server = TestServer::faulty(scheme, vec![way.fault(0, Action::CloseAfterRecording)]);
+            let test_server =
+                TestServer::faulty(scheme, vec![way.fault(0, FaultAction::CloseAfterRecording)]);
             let sample = way.sample(4);
             let uploaded = upload_successfully(&test_server, way, &sample);
             assert_eq!((uploaded.retries, uploaded.resent_bytes), (0, 0), "{scheme:?} {way:?}");
@@ -136,11 +140,12 @@ fn a_missing_chunk_is_sent_again_after_two_status_requests() {
     each_in_parallel(
         [(Scheme::Http, Way::Bytes), (Scheme::Https, Way::Parts), (Scheme::Http, Way::Single)],
         |(scheme, way)| {
-            let test_server = TestServer::faulty(scheme, vec![way.fault(0, Action::CloseBeforeRecording)]);
+            let test_server =
+                TestServer::faulty(scheme, vec![way.fault(0, FaultAction::CloseBeforeRecording)]);
             let sample = way.sample(4);
             let uploaded = upload_successfully(&test_server, way, &sample);
             assert_eq!(uploaded.retries, 1, "{scheme:?} {way:?}");
-            assert!(test_server.server.tally().requests[&RouteClass::Status] >= 2);
+            assert!(test_server.server.stats().requests[&RouteClass::Status] >= 2);
             test_server.assert_created(1);
             test_server.assert_nothing_was_sent_twice();
         },
@@ -150,13 +155,13 @@ fn a_missing_chunk_is_sent_again_after_two_status_requests() {
 #[test]
 fn without_a_key_an_uncertain_chunk_is_sent_again_and_already_sent_counts_as_stored() {
     for (scheme, way) in [(Scheme::Http, Way::DelegatedParts), (Scheme::Https, Way::DelegatedBytes)] {
-        let lost = [Action::CloseAfterRecording, Action::TruncatedAnswer, Action::HtmlAnswer];
+        let lost = [FaultAction::CloseAfterRecording, FaultAction::TruncatedAnswer, FaultAction::HtmlAnswer];
         let faults = (1..).zip(lost).map(|(index, action)| way.fault(index, action)).collect();
         let test_server = TestServer::faulty(scheme, faults);
         let sample = way.sample(5);
         let uploaded = upload_successfully(&test_server, way, &sample);
         assert_eq!(uploaded.retries, 3, "{scheme:?} {way:?}");
-        let tally = test_server.server.tally();
+        let tally = test_server.server.stats();
         assert_eq!(tally.refused.values().sum::<u64>(), 3, "{:?}", tally.refused);
         assert!(tally.refused.keys().all(|slug| slug.contains("already") || slug.contains("overlap")));
         test_server.assert_created(1);
@@ -166,13 +171,14 @@ fn without_a_key_an_uncertain_chunk_is_sent_again_and_already_sent_counts_as_sto
 #[test]
 fn the_last_chunk_of_a_delegated_upload_may_lose_its_answer_too() {
     for way in [Way::DelegatedParts, Way::DelegatedBytes] {
-        let test_server = TestServer::faulty(Scheme::Http, vec![way.fault(3, Action::CloseAfterRecording)]);
+        let test_server =
+            TestServer::faulty(Scheme::Http, vec![way.fault(3, FaultAction::CloseAfterRecording)]);
         let client = test_server.short_pause_client().lanes(1).build().unwrap();
         let sample = way.sample(4);
         let uploaded = way.upload(&test_server, &client, &sample).send_blocking().unwrap();
         test_server.assert_holds(&uploaded.video_id, &sample.path());
         assert_eq!(uploaded.retries, 1, "{way:?}");
-        assert_eq!(test_server.server.tally().refused["video-source-already-uploaded"], 1);
+        assert_eq!(test_server.server.stats().refused["video-source-already-uploaded"], 1);
         test_server.assert_created(1);
     }
 }
@@ -181,14 +187,14 @@ fn the_last_chunk_of_a_delegated_upload_may_lose_its_answer_too() {
 #[test]
 fn a_lost_first_answer_of_a_delegated_upload_creates_a_second_video() {
     let way = Way::DelegatedBytes;
-    let test_server = TestServer::faulty(Scheme::Http, vec![way.fault(0, Action::CloseAfterRecording)]);
+    let test_server = TestServer::faulty(Scheme::Http, vec![way.fault(0, FaultAction::CloseAfterRecording)]);
     upload_successfully(&test_server, way, &way.sample(4));
     test_server.assert_created(2);
 }
 
 #[test]
 fn a_video_with_a_lost_creation_answer_is_found_and_not_created_again() {
-    for action in [Action::CloseAfterRecording, Action::TruncatedAnswer, Action::HtmlAnswer] {
+    for action in [FaultAction::CloseAfterRecording, FaultAction::TruncatedAnswer, FaultAction::HtmlAnswer] {
         let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, action)]);
         upload_successfully(&test_server, Way::Bytes, &Way::Bytes.sample(2));
         test_server.assert_created(1);
@@ -197,8 +203,8 @@ fn a_video_with_a_lost_creation_answer_is_found_and_not_created_again() {
 
 #[test]
 fn a_lost_creation_request_is_repeated_once() {
-    let cut = Action::Cut { after_bytes: 0, how: Ending::Reset };
-    for action in [cut, Action::CloseBeforeRecording, Action::unavailable()] {
+    let cut = FaultAction::Cut { after_bytes: 0, how: ConnectionEnd::Reset };
+    for action in [cut, FaultAction::CloseBeforeRecording, FaultAction::unavailable()] {
         let test_server = TestServer::faulty(Scheme::Https, vec![Fault::new(RouteClass::Create, action)]);
         upload_successfully(&test_server, Way::Parts, &Way::Parts.sample(2));
         test_server.assert_created(1);
@@ -209,10 +215,10 @@ fn a_lost_creation_request_is_repeated_once() {
 fn a_failed_status_request_is_repeated() {
     let way = Way::Bytes;
     let faults = vec![
-        way.fault(1, Action::CloseAfterRecording),
-        Fault::new(RouteClass::Status, Action::unavailable()),
-        Fault::new(RouteClass::Status, Action::HtmlAnswer),
-        Fault::new(RouteClass::Status, Action::TruncatedAnswer),
+        way.fault(1, FaultAction::CloseAfterRecording),
+        Fault::new(RouteClass::Status, FaultAction::unavailable()),
+        Fault::new(RouteClass::Status, FaultAction::HtmlAnswer),
+        Fault::new(RouteClass::Status, FaultAction::TruncatedAnswer),
     ];
     let test_server = TestServer::faulty(Scheme::Http, faults);
     let uploaded = upload_successfully(&test_server, way, &way.sample(3));
@@ -285,7 +291,7 @@ fn a_burst_of_failures_reduces_requests_until_the_service_recovers() {
     each_in_parallel([Way::Bytes, Way::DelegatedParts], |way| {
         let test_server = TestServer::faulty(
             Scheme::Http,
-            vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(7)],
+            vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable()).times(7)],
         );
         let uploaded = upload_successfully(&test_server, way, &way.sample(4));
         assert_eq!(uploaded.retries, 7, "{way:?}");
@@ -298,8 +304,10 @@ fn a_burst_of_failures_reduces_requests_until_the_service_recovers() {
 #[test]
 fn a_permanent_service_failure_ends_the_upload_after_the_retries() {
     each_in_parallel([(Way::Bytes, Scheme::Http), (Way::Single, Scheme::Https)], |(way, scheme)| {
-        let test_server =
-            TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(0)]);
+        let test_server = TestServer::faulty(
+            scheme,
+            vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable()).times(0)],
+        );
         let client =
             test_server.short_pause_client().with(|settings| settings.retry.retries = 2).build().unwrap();
         let error = way.upload(&test_server, &client, &way.sample(2)).send_blocking().unwrap_err();
@@ -314,8 +322,10 @@ fn a_permanent_service_failure_ends_the_upload_after_the_retries() {
 
 #[test]
 fn a_permanent_service_failure_ends_the_upload_after_the_retry_time() {
-    let test_server =
-        TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::unavailable()).times(0)]);
+    let test_server = TestServer::faulty(
+        Scheme::Http,
+        vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable()).times(0)],
+    );
     let hurried = test_server.short_pause_client().with(|settings| {
         settings.retry.retries = 1_000_000;
         settings.retry.max_time = Duration::from_millis(700);
@@ -329,8 +339,9 @@ fn a_permanent_service_failure_ends_the_upload_after_the_retry_time() {
 #[test]
 fn throttling_delays_requests_and_is_not_a_failure() {
     each_in_parallel([RefusalTiming::AfterBody, RefusalTiming::EarlyClose], |timing| {
-        let throttle =
-            |s| Fault::new(RouteClass::Chunk, Action::TooManyRequests { retry_after_s: Some(s), timing });
+        let throttle = |s| {
+            Fault::new(RouteClass::Chunk, FaultAction::TooManyRequests { retry_after_s: Some(s), timing })
+        };
         let test_server = TestServer::faulty(Scheme::Https, vec![throttle(1), throttle(0)]);
         // No retry is allowed.
         let client =
@@ -347,10 +358,10 @@ fn throttling_delays_requests_and_is_not_a_failure() {
 
 #[test]
 fn api_calls_wait_for_the_end_of_throttling() {
-    let slow_down = Action::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
+    let slow_down = FaultAction::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::AfterBody };
     let faults = vec![
         Fault::new(RouteClass::Create, slow_down.clone()),
-        Way::Parts.fault(1, Action::CloseAfterRecording),
+        Way::Parts.fault(1, FaultAction::CloseAfterRecording),
         Fault::new(RouteClass::Status, slow_down),
     ];
     let test_server = TestServer::faulty(Scheme::Http, faults);
@@ -361,7 +372,8 @@ fn api_calls_wait_for_the_end_of_throttling() {
 
 #[test]
 fn a_throttle_longer_than_the_retry_time_is_an_error_with_its_length() {
-    let a_day = Action::TooManyRequests { retry_after_s: Some(86_400), timing: RefusalTiming::AfterBody };
+    let a_day =
+        FaultAction::TooManyRequests { retry_after_s: Some(86_400), timing: RefusalTiming::AfterBody };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, a_day).times(0)]);
     let error = upload_and_fail(&test_server, Way::Bytes);
     assert_eq!(error.kind(), ErrorKind::RateLimited);
@@ -373,7 +385,7 @@ fn a_throttle_longer_than_the_retry_time_is_an_error_with_its_length() {
 #[test]
 #[ignore = "takes as long as the pause that is assumed where none is said: half a minute"]
 fn a_throttle_without_a_duration_is_retried() {
-    let throttle = Action::TooManyRequests { retry_after_s: None, timing: RefusalTiming::AfterBody };
+    let throttle = FaultAction::TooManyRequests { retry_after_s: None, timing: RefusalTiming::AfterBody };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, throttle)]);
     upload_successfully(&test_server, Way::Bytes, &Way::Bytes.sample(3));
     assert_eq!(test_server.chunk_requests().len(), 4);
@@ -382,14 +394,14 @@ fn a_throttle_without_a_duration_is_retried() {
 #[test]
 fn requests_of_another_host_reduce_the_budget() {
     let window = Duration::from_secs(3);
-    let budget = Budget { uploads: 8, writes: 100, reads: 100, window };
+    let budget = RequestBudget { uploads: 8, writes: 100, reads: 100, window };
     let test_server = TestServer::with(Scheme::Http, |settings| settings.limits = Limits::Custom(budget));
     let one_lane = || test_server.short_pause_client().lanes(1).build().unwrap();
     let (other, ours) = (Way::Parts.sample(5), Way::Bytes.sample(6));
     Way::Parts.upload(&test_server, &one_lane(), &other).send_blocking().unwrap();
     let uploaded = Way::Bytes.upload(&test_server, &one_lane(), &ours).send_blocking().unwrap();
     test_server.assert_holds(&uploaded.video_id, &ours.path());
-    assert_eq!(test_server.server.tally().refused.len(), 0, "{:?}", test_server.server.tally().refused);
+    assert_eq!(test_server.server.stats().refused.len(), 0, "{:?}", test_server.server.stats().refused);
 }
 
 // Slow servers.
@@ -404,7 +416,7 @@ fn client_with_timeouts(test_server: &TestServer, change: impl FnOnce(&mut Timeo
 #[test]
 fn a_server_that_stops_reading_gets_a_new_connection() {
     each_in_parallel(SCHEMES, |scheme| {
-        let stop = Action::StallReading { after_bytes: MIB, for_ms: 30_000 };
+        let stop = FaultAction::StallReading { after_bytes: MIB, for_ms: 30_000 };
         let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, stop)]);
         let client =
             client_with_timeouts(&test_server, |patience| patience.stall = Duration::from_millis(700));
@@ -418,7 +430,7 @@ fn a_server_that_stops_reading_gets_a_new_connection() {
 
 #[test]
 fn a_server_that_never_reads_fails_the_upload_after_the_retries() {
-    let stop = Action::StallReading { after_bytes: MIB, for_ms: 30_000 };
+    let stop = FaultAction::StallReading { after_bytes: MIB, for_ms: 30_000 };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, stop).times(0)]);
     let hurried = test_server.short_pause_client().with(|settings| {
         settings.patience.stall = Duration::from_millis(300);
@@ -433,7 +445,7 @@ fn a_server_that_never_reads_fails_the_upload_after_the_retries() {
 
 #[test]
 fn a_server_that_reads_too_slowly_gets_a_new_connection() {
-    let slow = Action::Throttle { bytes_per_second: 64 << 10 };
+    let slow = FaultAction::Throttle { bytes_per_second: 64 << 10 };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, slow)]);
     let client = client_with_timeouts(&test_server, |patience| {
         patience.min_speed = Some(MinSpeed { bytes_per_s: MIB, window: Duration::from_secs(1) });
@@ -447,7 +459,7 @@ fn a_server_that_reads_too_slowly_gets_a_new_connection() {
 #[test]
 fn the_client_waits_for_a_slow_answer_and_sends_nothing_else() {
     each_in_parallel(Way::ALL, |way| {
-        let fault = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 300 }).times(0);
+        let fault = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 300 }).times(0);
         let test_server = TestServer::faulty(Scheme::Http, vec![fault]);
         let uploaded = upload_successfully(&test_server, way, &way.sample(3));
         assert_eq!(uploaded.retries, 0, "{way:?}");
@@ -461,8 +473,10 @@ fn a_missing_answer_leads_to_a_status_request() {
     each_in_parallel(
         [(Scheme::Http, Way::Bytes), (Scheme::Https, Way::Parts), (Scheme::Http, Way::Single)],
         |(scheme, way)| {
-            let test_server =
-                TestServer::faulty(scheme, vec![way.fault(0, Action::StallAnswering { for_ms: 60_000 })]);
+            let test_server = TestServer::faulty(
+                scheme,
+                vec![way.fault(0, FaultAction::StallAnswering { for_ms: 60_000 })],
+            );
             let client =
                 client_with_timeouts(&test_server, |patience| patience.answer = Duration::from_secs(2));
             let sample = way.sample(3);
@@ -481,13 +495,14 @@ fn a_missing_answer_leads_to_a_status_request() {
 fn an_unreadable_answer_leads_to_a_status_request() {
     each_in_parallel(SCHEMES, |scheme| {
         for way in [Way::Bytes, Way::Parts, Way::Single] {
-            let spoilt = [Action::TruncatedAnswer, Action::MalformedAnswer, Action::HtmlAnswer];
+            let spoilt =
+                [FaultAction::TruncatedAnswer, FaultAction::MalformedAnswer, FaultAction::HtmlAnswer];
             let last = if way == Way::Single { 1 } else { 3 };
             let faults = (0..last).zip(spoilt).map(|(index, action)| way.fault(index, action)).collect();
             let test_server = TestServer::faulty(scheme, faults);
             let uploaded = upload_successfully(&test_server, way, &way.sample(3));
             assert_eq!(uploaded.retries, 0, "{scheme:?} {way:?}");
-            assert!(test_server.server.tally().requests[&RouteClass::Status] >= 1);
+            assert!(test_server.server.stats().requests[&RouteClass::Status] >= 1);
             test_server.assert_nothing_was_sent_twice();
             test_server.assert_created(1);
         }
@@ -496,7 +511,7 @@ fn an_unreadable_answer_leads_to_a_status_request() {
 
 #[test]
 fn permanently_unreadable_answers_end_the_upload() {
-    let spoilt = |class| Fault::new(class, Action::HtmlAnswer).times(0);
+    let spoilt = |class| Fault::new(class, FaultAction::HtmlAnswer).times(0);
     let test_server =
         TestServer::faulty(Scheme::Http, vec![spoilt(RouteClass::Chunk), spoilt(RouteClass::Status)]);
     let client =
@@ -511,7 +526,7 @@ fn permanently_unreadable_answers_end_the_upload() {
 #[test]
 fn an_answer_about_another_video_ends_the_upload() {
     for way in Way::CHUNKED {
-        let test_server = TestServer::faulty(Scheme::Https, vec![way.fault(1, Action::OtherVideoId)]);
+        let test_server = TestServer::faulty(Scheme::Https, vec![way.fault(1, FaultAction::OtherVideoId)]);
         let error = upload_and_fail(&test_server, way);
         assert_eq!(error.kind(), ErrorKind::Mismatch, "{way:?} {error:?}");
         assert!(error.to_string().contains("vi0000000000000000000000"), "{error}");
@@ -523,8 +538,8 @@ fn an_answer_about_another_video_ends_the_upload() {
 #[test]
 fn a_container_filled_with_another_length_fails_the_upload() {
     let faults = vec![
-        Fault::new(RouteClass::Chunk, Action::CloseBeforeRecording),
-        Fault::new(RouteClass::Status, Action::StallAnswering { for_ms: 1500 }),
+        Fault::new(RouteClass::Chunk, FaultAction::CloseBeforeRecording),
+        Fault::new(RouteClass::Status, FaultAction::StallAnswering { for_ms: 1500 }),
     ];
     let test_server = TestServer::faulty(Scheme::Http, faults);
     let client = test_server.short_pause_client().lanes(1).build().unwrap();
@@ -532,7 +547,7 @@ fn a_container_filled_with_another_length_fails_the_upload() {
     let running = start(Way::Single.upload(&test_server, &client, &sample));
     wait_until(&running, |progress| progress.video_id.is_some());
     let video_id = running.current().video_id.unwrap();
-    while !test_server.server.tally().requests.contains_key(&RouteClass::Status) {
+    while !test_server.server.stats().requests.contains_key(&RouteClass::Status) {
         sleep(Duration::from_millis(5));
     }
     let other = Sample::new(MIB);
@@ -615,8 +630,10 @@ fn a_container_that_is_full_is_an_error_at_once() {
 
 #[test]
 fn a_container_that_is_deleted_during_the_upload_is_an_error() {
-    let test_server =
-        TestServer::faulty(Scheme::Https, vec![Way::Bytes.fault(1, Action::StallAnswering { for_ms: 1500 })]);
+    let test_server = TestServer::faulty(
+        Scheme::Https,
+        vec![Way::Bytes.fault(1, FaultAction::StallAnswering { for_ms: 1500 })],
+    );
     let client = test_server.short_pause_client().lanes(1).build().unwrap();
     let sample = Way::Bytes.sample(4);
     let running = start(Way::Bytes.upload(&test_server, &client, &sample));
@@ -672,7 +689,7 @@ fn client_with_exchanged_key(test_server: &TestServer) -> Client {
 #[test]
 fn one_renewal_serves_all_chunks_refused_at_the_same_time() {
     for scheme in SCHEMES {
-        let expired = |index| Way::Bytes.fault(index, Action::unauthorized());
+        let expired = |index| Way::Bytes.fault(index, FaultAction::unauthorized());
         let test_server = TestServer::faulty(scheme, vec![expired(0), expired(1), expired(2)]);
         let sample = Way::Bytes.sample(5);
         let uploaded = Way::Bytes
@@ -680,7 +697,7 @@ fn one_renewal_serves_all_chunks_refused_at_the_same_time() {
             .send_blocking()
             .unwrap();
         test_server.assert_holds(&uploaded.video_id, &sample.path());
-        let auth = test_server.server.tally().requests[&RouteClass::Auth];
+        let auth = test_server.server.stats().requests[&RouteClass::Auth];
         assert!(
             (2..=4).contains(&auth),
             "one for the key, and one for each time a fresh token was refused: {auth}"
@@ -701,13 +718,13 @@ fn a_token_that_is_refused_early_in_a_body_is_renewed() {
             .send_blocking()
             .unwrap();
         test_server.assert_holds(&uploaded.video_id, &sample.path());
-        assert_eq!(test_server.server.tally().requests[&RouteClass::Auth], 2);
+        assert_eq!(test_server.server.stats().requests[&RouteClass::Auth], 2);
     }
 }
 
 #[test]
 fn tokens_that_expire_early_are_renewed_as_often_as_necessary() {
-    let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 250 }).times(0);
+    let slow = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 250 }).times(0);
     let test_server = TestServer::with(Scheme::Http, |settings| {
         // A lifetime below one second is reported as 0.
         settings.token_lifetime = Duration::from_millis(700);
@@ -719,15 +736,15 @@ fn tokens_that_expire_early_are_renewed_as_often_as_necessary() {
         .send_blocking()
         .unwrap();
     test_server.assert_holds(&uploaded.video_id, &sample.path());
-    assert!(test_server.server.tally().requests[&RouteClass::Auth] >= 2);
+    assert!(test_server.server.stats().requests[&RouteClass::Auth] >= 2);
     test_server.assert_created(1);
 }
 
 #[test]
 fn a_temporary_failure_of_a_renewal_is_retried() {
     let faults = vec![
-        Way::Bytes.fault(1, Action::unauthorized()),
-        Fault::new(RouteClass::Auth, Action::unavailable()).nth(2).times(2),
+        Way::Bytes.fault(1, FaultAction::unauthorized()),
+        Fault::new(RouteClass::Auth, FaultAction::unavailable()).nth(2).times(2),
     ];
     let test_server = TestServer::faulty(Scheme::Http, faults);
     let sample = Way::Bytes.sample(4);
@@ -741,7 +758,7 @@ fn a_temporary_failure_of_a_renewal_is_retried() {
 
 #[test]
 fn a_token_that_cannot_be_renewed_ends_the_upload() {
-    let expired = || Way::Bytes.fault(1, Action::unauthorized());
+    let expired = || Way::Bytes.fault(1, FaultAction::unauthorized());
     let stale = || Credentials::AccessToken {
         token: Secret::new("stale"),
         refresh_token: Some(Secret::new("used-before")),
@@ -772,7 +789,7 @@ fn a_token_that_cannot_be_renewed_ends_the_upload() {
 fn an_upload_token_that_is_deleted_during_the_upload_ends_it() {
     let way = Way::DelegatedBytes;
     let test_server =
-        TestServer::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
+        TestServer::faulty(Scheme::Http, vec![way.fault(1, FaultAction::StallAnswering { for_ms: 1500 })]);
     let client = test_server.short_pause_client().lanes(1).build().unwrap();
     let token = test_server.upload_token();
     let sample = way.sample(4);
@@ -792,7 +809,7 @@ fn an_upload_token_that_is_deleted_during_the_upload_ends_it() {
 
 /// Starts an upload, stops the server in the middle, applies `lose` to its data, and starts the server again.
 fn upload_across_restart(scheme: Scheme, way: Way, lose: impl FnOnce(&StoppedServer)) {
-    let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
+    let stop = |index| way.fault(index, FaultAction::StallReading { after_bytes: 0, for_ms: 60_000 });
     let test_server = TestServer::faulty(scheme, vec![stop(3), stop(4)]);
     let sample = way.sample(6);
     let patient = test_server.short_pause_client().lanes(2).with(|settings| {
@@ -859,7 +876,7 @@ fn an_untrusted_certificate_is_an_error_at_once() {
     let error = builder.build().unwrap().upload(sample.path()).send_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Untrusted, "{error:?}");
     assert!(error.advice().unwrap().contains("authority"));
-    assert!(test_server.server.tally().connections <= 2, "it was tried again");
+    assert!(test_server.server.stats().connections <= 2, "it was tried again");
     test_server.assert_created(0);
 }
 
@@ -875,7 +892,7 @@ fn a_certificate_for_another_host_is_an_error_at_once() {
     let sample = Sample::new(CHUNK);
     let error = client.upload(sample.path()).send_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Untrusted, "{error:?}");
-    assert!(everywhere.server.tally().connections <= 2, "it was tried again");
+    assert!(everywhere.server.stats().connections <= 2, "it was tried again");
     everywhere.assert_created(0);
 }
 
@@ -888,7 +905,7 @@ fn reopen(path: &Path) -> File {
 /// Applies `act` to a file while its second chunk is sent, and asserts that the upload fails.
 fn upload_while_changing(way: Way, act: impl FnOnce(&Path)) {
     let test_server =
-        TestServer::faulty(Scheme::Http, vec![way.fault(1, Action::StallAnswering { for_ms: 1500 })]);
+        TestServer::faulty(Scheme::Http, vec![way.fault(1, FaultAction::StallAnswering { for_ms: 1500 })]);
     let client = test_server.short_pause_client().lanes(1).build().unwrap();
     let sample = way.sample(4);
     let running = start(way.upload(&test_server, &client, &sample));
@@ -940,7 +957,7 @@ fn a_file_that_shrinks_within_a_chunk_ends_only_its_own_upload_with_every_reader
         (Scheme::Https, Reader::Uring),
     ];
     each_in_parallel(all, |(scheme, reader)| {
-        let pause = Action::StallReading { after_bytes: MIB, for_ms: 700 };
+        let pause = FaultAction::StallReading { after_bytes: MIB, for_ms: 700 };
         let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, pause)]);
         let client = test_server.short_pause_client().reader(reader).build().unwrap();
         let (sample, other) = (Sample::new(LONG_CHUNK), Way::Bytes.sample(2));
@@ -952,7 +969,7 @@ fn a_file_that_shrinks_within_a_chunk_ends_only_its_own_upload_with_every_reader
         test_server.assert_holds(&beside.video_id, &other.path());
         let error = running.join_blocking().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SourceChanged, "{scheme:?} {reader:?} {error:?}");
-        assert_eq!(test_server.server.tally().chunks_accepted, 2, "{scheme:?} {reader:?}");
+        assert_eq!(test_server.server.stats().chunks_accepted, 2, "{scheme:?} {reader:?}");
     });
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{CommandOutput, Restriction, end, ringlift, run, start};
@@ -18,7 +18,7 @@ const UPLOAD: &[&str] = &["upload", "--json", "--concurrency", "1", "--chunk-siz
 
 /// Starts a server that delays the answer to the third chunk.
 fn test_server() -> TestServer {
-    let fault = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).nth(3);
+    let fault = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).nth(3);
     TestServer::faulty(Scheme::Http, vec![fault])
 }
 
@@ -30,7 +30,7 @@ fn command(test_server: &TestServer, args: &[&str]) -> Command {
 
 fn begin(test_server: &TestServer, upload: &mut Command) -> Child {
     let child = start(upload);
-    while test_server.server.tally().chunks_accepted < 3 {
+    while test_server.server.stats().chunks_accepted < 3 {
         thread::sleep(Duration::from_millis(10));
     }
     child

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::server::{Action, Fault, RouteClass, Server, Settings};
+use ringlift::server::{Fault, FaultAction, RouteClass, Server, ServerSettings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{
@@ -25,7 +25,7 @@ const UPLOAD: &[&str] = &["upload", "--json", "-c", "2", "--mode", "bytes", "--c
 
 /// Starts a server that answers every chunk after `for_ms` milliseconds.
 fn slow_server(for_ms: u64) -> TestServer {
-    let slow = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).times(0);
+    let slow = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms }).times(0);
     TestServer::faulty(Scheme::Http, vec![slow])
 }
 
@@ -59,7 +59,7 @@ fn the_first_signal_finishes_running_chunks_and_the_same_command_sends_the_rest(
         let test_server = slow_server(500);
         let sample = Way::Bytes.sample(6);
         let child = start(&mut upload(&test_server, &[], &sample));
-        wait_for("two chunks", || test_server.server.tally().chunks_accepted == 2);
+        wait_for("two chunks", || test_server.server.stats().chunks_accepted == 2);
         send(&child, signal);
         let ran = end(child).failed(code, &["continue: the same command, or `ringlift resume"]);
         assert_eq!(ran.event("stopping")["signal"], if code == 130 { "SIGINT" } else { "SIGTERM" });
@@ -78,7 +78,7 @@ fn the_second_signal_ends_the_command_at_once() {
         let test_server = slow_server(60_000);
         let sample = Way::Bytes.sample(6);
         let child = start(&mut upload(&test_server, &["--grace", "1h"], &sample));
-        wait_for("two chunks", || test_server.server.tally().chunks_accepted == 2);
+        wait_for("two chunks", || test_server.server.stats().chunks_accepted == 2);
         send(&child, signal);
         sleep(Duration::from_millis(300));
         let second = Instant::now();
@@ -92,11 +92,11 @@ fn the_second_signal_ends_the_command_at_once() {
 #[test]
 fn a_command_stopped_for_longer_than_its_timeouts_continues_and_keeps_its_lock() {
     each_in_parallel([Scheme::Http, Scheme::Https], |scheme| {
-        let slow = Action::Throttle { bytes_per_second: 10 * MIB };
+        let slow = FaultAction::Throttle { bytes_per_second: 10 * MIB };
         let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
         let sample = Way::Bytes.sample(6);
         let child = start(&mut upload(&test_server, &["--timeout", "1s"], &sample));
-        wait_for("a chunk", || test_server.server.tally().chunks_accepted >= 1);
+        wait_for("a chunk", || test_server.server.stats().chunks_accepted >= 1);
         send(&child, Signal::STOP);
         let stopped = Instant::now();
         let pid = format!("process {}", child.id());
@@ -130,7 +130,7 @@ fn an_unreadable_file_fails_alone_with_the_offset() {
         let done = ran.event("file_done");
         test_server.assert_holds(done["video_id"].as_str().unwrap(), &sample.path());
         assert_eq!((&ran.summary()["files_done"], &ran.summary()["files_failed"]), (&1.into(), &2.into()));
-        assert_eq!(test_server.server.tally().chunks_accepted, 1, "{reader}: something of them was taken");
+        assert_eq!(test_server.server.stats().chunks_accepted, 1, "{reader}: something of them was taken");
     });
 }
 
@@ -142,7 +142,7 @@ fn an_unreadable_stream_is_reported() {
     command.stdin(fs::File::open("/proc/self/mem").unwrap());
     test_server.configure(&mut command).args(["upload", "--json", "--name", "live.mp4", "-"]);
     end(start(&mut command)).failed(FAILED, &["live.mp4", "cannot be read at byte 0", "Input/output error"]);
-    assert_eq!(test_server.server.tally().chunks_accepted, 0);
+    assert_eq!(test_server.server.stats().chunks_accepted, 0);
 }
 
 /// The disk's end is missing, and the file extends beyond it.
@@ -173,7 +173,7 @@ fn a_failing_disk_fails_one_file_with_the_offset() {
     test_server.assert_holds(ran.event("file_done")["video_id"].as_str().unwrap(), &other.path());
     assert_eq!((&ran.summary()["files_done"], &ran.summary()["files_failed"]), (&1.into(), &1.into()));
     assert_eq!(ran.event("file_failed")["error"]["kind"], "source_unreadable");
-    assert!(ran.event("file_failed")["resumable"] == true && test_server.server.tally().refused.is_empty());
+    assert!(ran.event("file_failed")["resumable"] == true && test_server.server.stats().refused.is_empty());
 }
 
 // The journal's disk.
@@ -190,7 +190,7 @@ fn is_done_or_names_the_journal(
         true => test_server.assert_holds(&video_id(&ran), &sample.path()),
         false => drop(ran.failed(FAILED, &["journal.db"])),
     }
-    assert!(test_server.server.tally().videos_created <= 1, "{case}: {:?}", test_server.server.tally());
+    assert!(test_server.server.stats().videos_created <= 1, "{case}: {:?}", test_server.server.stats());
     is_done
 }
 
@@ -211,7 +211,7 @@ fn a_journal_on_a_full_disk_is_reported_first_and_never_breaks_an_upload() {
         let ran = run(command.arg(folder.path().join("journal.db")).arg(sample.path()));
         if kib == 0 {
             assert!(ran.stderr.contains("no space is left"), "{ran:?}");
-            assert_eq!(test_server.server.tally().videos_created, 0);
+            assert_eq!(test_server.server.stats().videos_created, 0);
         }
         Some(is_done_or_names_the_journal(&test_server, ran, &sample, &format!("{kib} KiB")))
     });
@@ -272,7 +272,7 @@ fn a_journal_damaged_by_a_crash_costs_chunks_and_no_second_video() {
     let test_server = slow_server(150);
     let sample = Way::Bytes.sample(8);
     let child = start(&mut upload(&test_server, &[], &sample));
-    wait_for("five chunks", || test_server.server.tally().chunks_accepted >= 5);
+    wait_for("five chunks", || test_server.server.stats().chunks_accepted >= 5);
     send(&child, Signal::KILL);
     let begun = end(child).event("created")["video_id"].as_str().unwrap().to_owned();
     let log = test_server.journal().with_extension("db-wal");
@@ -398,7 +398,7 @@ fn an_upload_survives_a_network_outage() {
     };
     let ran = run(command.env("APIVIDEO_API_KEY", "key")).done();
     assert!(ran.summary()["elapsed_ms"].as_u64() > Some(2500), "the network was there all the time: {ran:?}");
-    let mut settings = Settings::new(path("data"));
+    let mut settings = ServerSettings::new(path("data"));
     settings.api_key = Some("key".into());
     let test_server = TestServer { server: Server::start(settings).unwrap(), folder };
     test_server.assert_holds(&video_id(&ran), &sample.path());
@@ -426,7 +426,7 @@ fn two_thousand_files_use_few_descriptors_and_little_memory_and_failures_are_cou
     let ran = ran.failed(FAILED, &["2000.mp4", "2001.mp4", "2002.mp4"]);
     let summary = ran.summary();
     assert_eq!((&summary["files_done"], &summary["files_failed"]), (&FILES.into(), &3.into()));
-    assert_eq!(test_server.server.tally().videos_created, u64::from(FILES));
+    assert_eq!(test_server.server.stats().videos_created, u64::from(FILES));
     let memory = summary["usage"]["peak_anonymous_bytes"].as_u64().unwrap();
     assert!(memory < 64 * MIB, "{memory} bytes");
     for event in ran.events().iter().filter(|event| event["event"] == "file_done").step_by(100) {

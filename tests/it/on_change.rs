@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::{ErrorKind, OnChange};
 
 use crate::support::command::{CommandOutput, end, ringlift, run, start};
@@ -15,7 +15,7 @@ use crate::support::{MIB, Sample, Scheme, TestServer, digest};
 
 /// Starts a server that delays the answer to the third chunk, so that the test can change the file.
 fn test_server() -> TestServer {
-    let stall = Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 700 }).nth(3);
+    let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 700 }).nth(3);
     TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into())
 }
 
@@ -31,7 +31,7 @@ fn upload_and_change(test_server: &TestServer, sample: &Sample, args: &[&str]) -
         .args(["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"])
         .args(args);
     let mut child = start(command.arg(sample.path()));
-    while test_server.server.tally().chunks_accepted < 3 && child.try_wait().unwrap().is_none() {
+    while test_server.server.stats().chunks_accepted < 3 && child.try_wait().unwrap().is_none() {
         thread::sleep(Duration::from_millis(10));
     }
     write(&sample.path(), b"something else");
@@ -49,7 +49,7 @@ fn a_change_fails_the_upload_and_leaves_no_complete_video() {
     let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
     let ran = upload_and_change(&test_server, &sample, &[]).failed(6, &[sample.arg(), "video delete"]);
     assert_eq!(ran.event("file_failed")["error"]["kind"], "source_changed");
-    assert_eq!(test_server.server.tally().videos_created, 1);
+    assert_eq!(test_server.server.stats().videos_created, 1);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_change_restarts_the_upload_with_on_change_restart() {
     let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
     test_server.assert_holds(&video_id, &sample.path());
     assert_eq!(ran.summary()["sha256"], digest(&sample.path()));
-    assert_eq!((videos(&test_server), test_server.server.tally().videos_created), (vec![video_id], 2));
+    assert_eq!((videos(&test_server), test_server.server.stats().videos_created), (vec![video_id], 2));
     assert!(ran.summary()["resent_bytes"].as_u64() >= Some(10 * MIB), "{:?}", ran.summary());
     let mut list = ringlift();
     test_server.configure(&mut list).args(["resume", "--list"]);
@@ -85,7 +85,7 @@ fn endless_changes_end_the_upload() {
     });
     assert_eq!(error.kind(), ErrorKind::SourceChanged);
     assert_eq!(videos(&test_server), [error.video_id().unwrap()]);
-    assert_eq!(test_server.server.tally().videos_created, 4);
+    assert_eq!(test_server.server.stats().videos_created, 4);
 }
 
 #[test]

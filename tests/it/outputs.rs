@@ -122,7 +122,7 @@ fn a_closed_or_full_standard_error_breaks_no_upload() {
         command.env_clear().args(["-c", &script, "sh", env!("CARGO_BIN_EXE_ringlift")]);
         test_server.configure(&mut command).args(["upload", "-v"]).arg(sample.path());
         assert_eq!(end(start(&mut command)).code, Some(0), "{ending}");
-        assert_eq!(test_server.server.tally().videos_created, 1);
+        assert_eq!(test_server.server.stats().videos_created, 1);
     }
 }
 
@@ -165,7 +165,7 @@ fn a_reader_that_never_reads_blocks_no_signal() {
         let mut child = command.spawn().unwrap();
         drop(command);
         let begun = Instant::now();
-        while test_server.server.tally().videos_created < 10 && begun.elapsed() < Duration::from_secs(30) {
+        while test_server.server.stats().videos_created < 10 && begun.elapsed() < Duration::from_secs(30) {
             sleep(Duration::from_millis(20));
         }
         sleep(Duration::from_millis(500));
@@ -184,7 +184,7 @@ fn a_closed_terminal_stops_the_command() {
     let mut command = ringlift();
     test_server.configure(&mut command).args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"]);
     let child = start(command.arg(sample.path()));
-    while test_server.server.tally().videos_created == 0 {
+    while test_server.server.stats().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
@@ -200,7 +200,7 @@ fn a_sighup_ignored_at_the_start_stays_ignored() {
     let mut command = ringlift_after("trap '' HUP");
     test_server.configure(&mut command).args(["upload", "--json", "--bwlimit", "8M"]);
     let child = start(command.arg(sample.path()));
-    while test_server.server.tally().videos_created == 0 {
+    while test_server.server.stats().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
@@ -317,7 +317,7 @@ fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
         .args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"])
         .arg(&path);
     let child = start(&mut command);
-    while test_server.server.tally().videos_created == 0 {
+    while test_server.server.stats().videos_created == 0 {
         sleep(Duration::from_millis(10));
     }
     sleep(Duration::from_millis(200));
@@ -339,6 +339,6 @@ fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
 
 /// Faults of a server that takes seconds to answer each chunk.
 fn stalling() -> ringlift::server::FaultPlan {
-    use ringlift::server::{Action, Fault, RouteClass};
-    vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms: 5000 }).times(0)].into()
+    use ringlift::server::{Fault, FaultAction, RouteClass};
+    vec![Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 5000 }).times(0)].into()
 }

@@ -24,7 +24,7 @@ const NOT_ALLOWED: i32 = 7;
 fn refused(args: &[&str], code: i32, texts: &[&str]) -> CommandOutput {
     let test_server = TestServer::new(Scheme::Http);
     let ran = test_server.run([&["upload", "--json"], args].concat()).failed(code, texts);
-    assert_eq!(test_server.server.tally().videos_created, 0);
+    assert_eq!(test_server.server.stats().videos_created, 0);
     assert_eq!(ran.summary()["exit_code"], code);
     ran
 }
@@ -52,7 +52,7 @@ fn a_file_without_read_permission() {
     let mut command = ringlift_without("dac_override,-dac_read_search", "true");
     let ran = run(test_server.configure(command.arg("upload").arg(sample.path())));
     ran.failed(1, &[sample.arg(), "denied"]);
-    assert_eq!(test_server.server.tally().videos_created, 0);
+    assert_eq!(test_server.server.stats().videos_created, 0);
 }
 
 #[test]

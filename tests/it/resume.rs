@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ringlift::journal::{Container, CreatedBy, Entry, EntryState, Journal};
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::{Client, ClientBuilder, Error, ErrorKind, Running, Uploaded};
 
 use crate::support::way::{CHUNK, Way};
@@ -68,8 +68,8 @@ impl ResumeScenario {
 
 /// Starts a server that delays the answer to every chunk, and to the fifth much longer.
 fn slow_server(scheme: Scheme, way: Way) -> TestServer {
-    let slow = Action::StallAnswering { for_ms: 150 };
-    let stop = way.fault(4, Action::StallReading { after_bytes: 0, for_ms: 2000 });
+    let slow = FaultAction::StallAnswering { for_ms: 150 };
+    let stop = way.fault(4, FaultAction::StallReading { after_bytes: 0, for_ms: 2000 });
     TestServer::faulty(scheme, vec![stop, Fault::new(RouteClass::Chunk, slow).times(0)])
 }
 
@@ -157,7 +157,8 @@ fn an_upload_continues_when_its_server_is_back() {
 
 #[test]
 fn an_upload_continues_with_other_credentials() {
-    let test_server = TestServer::faulty(Scheme::Http, vec![Way::Bytes.fault(3, Action::unauthorized())]);
+    let test_server =
+        TestServer::faulty(Scheme::Http, vec![Way::Bytes.fault(3, FaultAction::unauthorized())]);
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     let client = scenario.client(&test_server).build().unwrap();
     let error = scenario.start(&client).join_blocking().unwrap_err();
@@ -170,7 +171,7 @@ fn an_upload_continues_with_other_credentials() {
 
 #[test]
 fn a_single_request_is_repeated_into_the_same_container() {
-    for action in [Action::CloseBeforeRecording, Action::CloseAfterRecording] {
+    for action in [FaultAction::CloseBeforeRecording, FaultAction::CloseAfterRecording] {
         let test_server = TestServer::faulty(Scheme::Http, vec![Way::Single.fault(0, action)]);
         let scenario = ResumeScenario::new(&test_server, Way::Single);
         let impatient = scenario.client(&test_server).with(|settings| settings.retry.retries = 0);
@@ -190,10 +191,10 @@ fn a_single_request_is_repeated_into_the_same_container() {
 /// Interrupts an upload whose second chunk is stored but not acknowledged, and continues it.
 fn resume_after_unacknowledged_chunk(scheme: Scheme, way: Way) -> (TestServer, Uploaded) {
     let test_server =
-        TestServer::faulty(scheme, vec![way.fault(1, Action::StallAnswering { for_ms: 60_000 })]);
+        TestServer::faulty(scheme, vec![way.fault(1, FaultAction::StallAnswering { for_ms: 60_000 })]);
     let scenario = ResumeScenario::new(&test_server, way);
     let running = scenario.begin(scenario.client(&test_server).lanes(1), 1);
-    wait_for("the second chunk", || test_server.server.tally().chunks_accepted == 2);
+    wait_for("the second chunk", || test_server.server.stats().chunks_accepted == 2);
     drop(running);
     let uploaded = scenario.finish(&test_server);
     test_server.assert_created(1);
@@ -215,7 +216,7 @@ fn without_a_key_an_unjournalled_chunk_is_sent_again_and_already_sent_counts_as_
         |(scheme, way)| {
             let (test_server, uploaded) = resume_after_unacknowledged_chunk(scheme, way);
             assert_eq!(test_server.chunk_requests().len() as u32, uploaded.chunks + 1);
-            assert_eq!(test_server.server.tally().refused.values().sum::<u64>(), 1);
+            assert_eq!(test_server.server.stats().refused.values().sum::<u64>(), 1);
         },
     );
 }
@@ -223,7 +224,7 @@ fn without_a_key_an_unjournalled_chunk_is_sent_again_and_already_sent_counts_as_
 #[test]
 fn an_acknowledged_chunk_that_the_service_lost_is_sent_again() {
     each_in_parallel([(Way::Bytes, CHUNK), (Way::Parts, 2)], |(way, place)| {
-        let stop = |index| way.fault(index, Action::StallReading { after_bytes: 0, for_ms: 60_000 });
+        let stop = |index| way.fault(index, FaultAction::StallReading { after_bytes: 0, for_ms: 60_000 });
         let test_server = TestServer::faulty(Scheme::Http, vec![stop(3), stop(4)]);
         let scenario = ResumeScenario::new(&test_server, way);
         let running = scenario.begin(scenario.client(&test_server), 3);
@@ -285,7 +286,8 @@ fn a_finished_upload_starts_again() {
 
 #[test]
 fn a_stream_is_never_resumed_and_its_container_is_listed() {
-    let test_server = TestServer::faulty(Scheme::Http, vec![Way::Parts.fault(1, Action::unauthorized())]);
+    let test_server =
+        TestServer::faulty(Scheme::Http, vec![Way::Parts.fault(1, FaultAction::unauthorized())]);
     let scenario = ResumeScenario::new(&test_server, Way::Parts);
     let client = scenario.client(&test_server).build().unwrap();
     let stream = || client.upload_reader("live.mp4", fs::File::open(scenario.sample.path()).unwrap());
@@ -384,11 +386,11 @@ fn a_given_container_is_continued_and_never_listed_as_orphaned() {
 fn a_creation_without_an_answer_is_found_by_the_next_run() {
     let test_server = TestServer::faulty(
         Scheme::Http,
-        vec![Fault::new(RouteClass::Create, Action::StallAnswering { for_ms: 60_000 })],
+        vec![Fault::new(RouteClass::Create, FaultAction::StallAnswering { for_ms: 60_000 })],
     );
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     let running = scenario.begin(scenario.client(&test_server), 0);
-    wait_for("the creation", || test_server.server.tally().videos_created == 1);
+    wait_for("the creation", || test_server.server.stats().videos_created == 1);
     drop(running);
     let [entry] = &scenario.entries()[..] else { panic!("there is one") };
     assert!(matches!(entry.container, Container::Intended { .. }), "{entry:?}");

@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -21,17 +21,17 @@ const UNSUITED: i32 = 6;
 
 /// Starts a server that stores the third chunk and delays its answer. The journal is in the server's folder.
 fn test_server() -> TestServer {
-    with_fault(Action::StallAnswering { for_ms: 5000 })
+    with_fault(FaultAction::StallAnswering { for_ms: 5000 })
 }
 
 /// Starts a server with a fault on the third chunk.
-fn with_fault(action: Action) -> TestServer {
+fn with_fault(action: FaultAction) -> TestServer {
     let fault = Fault::new(RouteClass::Chunk, action).nth(3);
     TestServer::with(Scheme::Http, |settings| settings.faults = vec![fault].into())
 }
 
-fn refusal() -> Action {
-    Action::Refuse { status: 400, slug: None, timing: RefusalTiming::default() }
+fn refusal() -> FaultAction {
+    FaultAction::Refuse { status: 400, slug: None, timing: RefusalTiming::default() }
 }
 
 fn command(test_server: &TestServer, args: &[&str]) -> Command {
@@ -51,9 +51,9 @@ const UPLOAD: &[&str] = &["upload", "--json", "--concurrency", "1", "--chunk-siz
 
 /// Starts an upload, and waits for its third chunk.
 fn begin(test_server: &TestServer, upload: &mut Command) -> Child {
-    let before = test_server.server.tally().chunks_accepted;
+    let before = test_server.server.stats().chunks_accepted;
     let child = start(upload);
-    while test_server.server.tally().chunks_accepted < before + 3 {
+    while test_server.server.stats().chunks_accepted < before + 3 {
         thread::sleep(Duration::from_millis(10));
     }
     child
@@ -117,7 +117,7 @@ fn an_upload_interrupted_by_a_crash_is_listed_and_continued_from_any_folder() {
     );
     test_server.assert_holds(&video_id, &sample.path());
     assert_eq!(
-        (test_server.server.tally().videos_created, test_server.server.tally().chunks_accepted),
+        (test_server.server.stats().videos_created, test_server.server.stats().chunks_accepted),
         (1, 6)
     );
     assert_eq!(sessions(&test_server), [] as [Value; 0]);
@@ -137,7 +137,7 @@ fn a_renamed_file_is_continued() {
         .failed(NO_SUCH_FILE, &[sample.arg(), "ringlift resume FILE"]);
     run(command(&test_server, &["resume"]).arg(&moved)).done();
     test_server.assert_holds(&video_id, &moved);
-    assert_eq!(test_server.server.tally().videos_created, 1);
+    assert_eq!(test_server.server.stats().videos_created, 1);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_delegated_upload_continues_with_its_token_or_another_of_the_account() {
     for token in [&ours, &other] {
         assert!(!ran.stdout.contains(token) && !ran.stderr.contains(token), "the token was shown");
     }
-    assert_eq!(test_server.server.tally().videos_created, 1);
+    assert_eq!(test_server.server.stats().videos_created, 1);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn an_upload_that_cannot_continue_is_reported_with_advice() {
     fs::write(sample.path(), "something else").unwrap();
     let ran = resume(&[]).failed(UNSUITED, &[sample.arg(), "ringlift upload", "ringlift clean"]);
     assert_eq!((&ran.summary()["files_failed"], &ran.summary()["exit_code"]), (&1.into(), &UNSUITED.into()));
-    assert_eq!(test_server.server.tally().videos_created, 1);
+    assert_eq!(test_server.server.stats().videos_created, 1);
 }
 
 fn text(path: &Path) -> &str {
@@ -308,12 +308,12 @@ fn an_interrupted_upload_prints_the_command_that_continues_it() {
 #[test]
 fn a_command_interrupted_during_wait_waits_again_and_sends_nothing() {
     for (signal, code) in [(Signal::KILL, None), (Signal::INT, Some(130))] {
-        let stall = Fault::new(RouteClass::Status, Action::StallAnswering { for_ms: 3000 });
+        let stall = Fault::new(RouteClass::Status, FaultAction::StallAnswering { for_ms: 3000 });
         let test_server = TestServer::with(Scheme::Http, |settings| settings.faults = vec![stall].into());
         let sample = Sample::new(12 * MIB);
         let mut upload = command(&test_server, UPLOAD);
         let child = start(upload.args(["--wait", "playable"]).arg(sample.path()));
-        while !test_server.server.tally().requests.contains_key(&RouteClass::Status) {
+        while !test_server.server.stats().requests.contains_key(&RouteClass::Status) {
             thread::sleep(Duration::from_millis(10));
         }
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -323,7 +323,7 @@ fn a_command_interrupted_during_wait_waits_again_and_sends_nothing() {
         let ran = run(&mut upload).done();
         assert_eq!(ran.event("file_done")["video_id"], *id(&ended));
         assert_eq!(
-            (test_server.server.tally().videos_created, test_server.server.tally().chunks_accepted),
+            (test_server.server.stats().videos_created, test_server.server.stats().chunks_accepted),
             (1, 3)
         );
         assert_eq!(sessions(&test_server), [] as [Value; 0]);
@@ -339,7 +339,7 @@ fn only_if_begun_never_starts_an_upload() {
     let sample = Sample::new(MIB);
     let error = client.upload(sample.path()).only_if_begun().send_blocking().unwrap_err();
     assert_eq!(error.kind(), ringlift::ErrorKind::Journal);
-    assert_eq!(test_server.server.tally().videos_created, 0);
+    assert_eq!(test_server.server.stats().videos_created, 0);
     assert_eq!(ringlift::journal::Journal::open(&journal).unwrap().entries().unwrap(), []);
 }
 
@@ -351,11 +351,11 @@ fn only_video(test_server: &TestServer) -> String {
 
 #[test]
 fn a_video_whose_creation_was_interrupted_is_found_by_its_marker() {
-    let stall = Action::StallAnswering { for_ms: 5000 };
+    let stall = FaultAction::StallAnswering { for_ms: 5000 };
     let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, stall)]);
     let sample = Sample::new(MIB);
     let child = start(command(&test_server, UPLOAD).arg(sample.path()));
-    while test_server.server.tally().videos_created < 1 {
+    while test_server.server.stats().videos_created < 1 {
         thread::sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
@@ -376,12 +376,12 @@ fn a_video_whose_creation_was_interrupted_is_found_by_its_marker() {
 
 #[test]
 fn clean_deletes_a_lost_creation_and_searches_once_for_one_that_never_happened() {
-    for (lost, videos) in [(Action::CloseAfterRecording, 1), (Action::CloseBeforeRecording, 0)] {
+    for (lost, videos) in [(FaultAction::CloseAfterRecording, 1), (FaultAction::CloseBeforeRecording, 0)] {
         let test_server = TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Create, lost)]);
         let sample = Sample::new(MIB);
         let mut upload = command(&test_server, UPLOAD);
         run(upload.args(["--retries", "0"]).arg(sample.path())).failed(TEMPORARY, &["create the video"]);
-        assert_eq!(test_server.server.tally().videos_created, videos);
+        assert_eq!(test_server.server.stats().videos_created, videos);
         let cleaned = run(&mut command(&test_server, &["clean", "--yes", "--all", "--json"])).done();
         let deleted = cleaned.events().iter().filter(|event| event["event"] == "deleted").count();
         assert_eq!(deleted as u64, videos, "{cleaned:?}");
@@ -401,8 +401,10 @@ fn a_delegated_upload_killed_at_its_first_chunk_warns_of_a_stray_video() {
     let strays =
         |ran: &CommandOutput| ran.events().iter().filter(|event| event["event"] == "stray_video").count();
 
-    let test_server =
-        TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::CloseAfterRecording)]);
+    let test_server = TestServer::faulty(
+        Scheme::Http,
+        vec![Fault::new(RouteClass::Chunk, FaultAction::CloseAfterRecording)],
+    );
     let ours = token(&test_server);
     let died = upload(&test_server, &ours)
         .failed(TEMPORARY, &["WARN movie.mp4: the answer to the first chunk was lost"]);
@@ -413,12 +415,12 @@ fn a_delegated_upload_killed_at_its_first_chunk_warns_of_a_stray_video() {
     assert!(advice.contains("title") && advice.contains("delete"), "{advice}");
 
     let test_server =
-        TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, Action::unavailable())]);
+        TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable())]);
     let ours = token(&test_server);
     let refused = upload(&test_server, &ours).failed(TEMPORARY, &["503"]);
     let resumed = run(&mut delegate(&test_server, &ours, &["resume", "--json"])).done();
     assert_eq!((strays(&refused), strays(&resumed)), (0, 0), "{refused:?} {resumed:?}");
-    assert_eq!(test_server.server.tally().videos_created, 1);
+    assert_eq!(test_server.server.stats().videos_created, 1);
 }
 
 #[test]

@@ -120,12 +120,12 @@ fn a_delegated_upload_creates_one_video_for_any_number_of_chunks() {
         let stranger =
             test_server.client().with(|settings| settings.credentials = Default::default()).build().unwrap();
         for mode in [Mode::Single, Mode::Bytes, Mode::Parts] {
-            let before = test_server.server.tally().videos_created;
+            let before = test_server.server.stats().videos_created;
             let sample = Sample::new(4 * CHUNK + 3);
             let upload = stranger.upload(sample.path()).upload_token(token.token.clone()).mode(mode);
             let uploaded = upload.chunk_size(ChunkSize::Bytes(CHUNK)).send_blocking().unwrap();
             test_server.assert_holds(&uploaded.video_id, &sample.path());
-            assert_eq!(test_server.server.tally().videos_created, before + 1);
+            assert_eq!(test_server.server.stats().videos_created, before + 1);
         }
         let sample = Sample::new(2 * CHUNK + 3);
         let upload = stranger.upload_reader("live.mp4", File::open(sample.path()).unwrap());
@@ -145,7 +145,7 @@ fn an_empty_file_is_refused_before_anything_is_created() {
     }
     let error = client.upload_reader("empty", std::io::empty()).send_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PlanImpossible);
-    assert_eq!(test_server.server.tally().videos_created, 0);
+    assert_eq!(test_server.server.stats().videos_created, 0);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ringlift::server::{Action, Fault, RefusalTiming, RouteClass};
+use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
 use ringlift::{Client, ClientBuilder, Credentials, Error, ErrorKind, Secret, Upload};
 use tracing::level_filters::LevelFilter;
 
@@ -205,24 +205,25 @@ fn successes(scheme: Scheme, secrets: &mut Secrets) {
     for way in Way::ALL {
         assert_eq!(send(secrets, &test_server(scheme, Vec::new()), way, |builder| builder), None);
     }
-    let mended = [Action::CloseAfterRecording, Action::HtmlAnswer, Action::unauthorized()];
+    let mended = [FaultAction::CloseAfterRecording, FaultAction::HtmlAnswer, FaultAction::unauthorized()];
     let faults = (0..).zip(mended).map(|(index, action)| Way::Bytes.fault(index, action)).collect();
     assert_eq!(send(secrets, &test_server(scheme, faults), Way::Bytes, with_exchanged_key), None);
 }
 
 fn failures(scheme: Scheme, secrets: &mut Secrets) {
-    let refusal = |status| Action::Refuse { status, slug: None, timing: RefusalTiming::EarlyClose };
-    let a_day = Action::TooManyRequests { retry_after_s: Some(86_400), timing: RefusalTiming::AfterBody };
+    let refusal = |status| FaultAction::Refuse { status, slug: None, timing: RefusalTiming::EarlyClose };
+    let a_day =
+        FaultAction::TooManyRequests { retry_after_s: Some(86_400), timing: RefusalTiming::AfterBody };
     let fatal = [
         (refusal(400), ErrorKind::Refused),
         (refusal(401), ErrorKind::NotAuthorized),
         (refusal(404), ErrorKind::NotFound),
         (refusal(503), ErrorKind::Unavailable),
         (a_day, ErrorKind::RateLimited),
-        (Action::HtmlAnswer, ErrorKind::MalformedAnswer),
-        (Action::MalformedAnswer, ErrorKind::MalformedAnswer),
-        (Action::OtherVideoId, ErrorKind::Mismatch),
-        (Action::Cut { after_bytes: 1, how: Default::default() }, ErrorKind::Unavailable),
+        (FaultAction::HtmlAnswer, ErrorKind::MalformedAnswer),
+        (FaultAction::MalformedAnswer, ErrorKind::MalformedAnswer),
+        (FaultAction::OtherVideoId, ErrorKind::Mismatch),
+        (FaultAction::Cut { after_bytes: 1, how: Default::default() }, ErrorKind::Unavailable),
     ];
     for class in [RouteClass::Chunk, RouteClass::Create, RouteClass::Auth] {
         for (action, kind) in &fatal {

@@ -79,7 +79,7 @@ fn every_reader_gives_up_a_silent_source_and_resumes_when_it_responds() {
         let message = failed["error"]["message"].as_str().unwrap();
         assert!(message.contains("movie.mp4") && !message.contains("127.0.0.1"), "{message}");
         assert_eq!(ran.summary()["exit_code"], TEMPORARY);
-        let taken = test_server.server.tally().chunks_accepted;
+        let taken = test_server.server.stats().chunks_accepted;
         assert!(taken < 6, "{reader}: it was not silent");
         let ran = run(&mut upload(&test_server, &disk, &args)).done();
         let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();

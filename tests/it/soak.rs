@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ringlift::journal::{Container, Entry, Journal};
-use ringlift::server::{Action, Fault, RouteClass, Tally};
+use ringlift::server::{Fault, FaultAction, RouteClass, ServerStats};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{CommandOutput, end, ringlift, start};
@@ -66,7 +66,7 @@ struct SoakScenario {
 
 impl SoakScenario {
     fn new(scheme: Scheme, way: Way) -> SoakScenario {
-        let slow = Action::Throttle { bytes_per_second: 24 * MIB };
+        let slow = FaultAction::Throttle { bytes_per_second: 24 * MIB };
         let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, slow).times(0)]);
         let token = way.token(&test_server);
         SoakScenario { test_server, way, sample: way.sample(CHUNKS), token }
@@ -89,7 +89,7 @@ impl SoakScenario {
             left = self.left();
             round.nameless +=
                 u64::from(self.way.is_delegated() && left.as_ref().is_some_and(is_being_created));
-            let is_written_down = left.is_some() || self.test_server.server.tally().videos_created == 0;
+            let is_written_down = left.is_some() || self.test_server.server.stats().videos_created == 0;
             assert!(is_written_down, "seed {seed}, {kill_time:?}: the journal lost it: {ran:?}");
             if let Some(video_id) = self.clean(left.as_ref(), &mut random) {
                 self.test_server.assert_holds(&video_id, &self.sample.path());
@@ -97,7 +97,7 @@ impl SoakScenario {
                 return round;
             }
         };
-        let tally = self.test_server.server.tally();
+        let tally = self.test_server.server.stats();
         round.duplicates = tally.videos_created - 1;
         round.resent_bytes = tally.file_bytes - self.sample.len;
         self.check_round(&ran, left, &round, &format!("{:?}, seed {seed}: {round}, {tally:?}", self.way));
@@ -124,7 +124,7 @@ impl SoakScenario {
     fn clean(&self, left: Option<&Entry>, random: &mut fastrand::Rng) -> Option<String> {
         self.run_clean(&["clean", "--yes", "--json"]);
         let is_complete =
-            self.test_server.server.tally().chunks_accepted >= CHUNKS && !self.way.is_delegated();
+            self.test_server.server.stats().chunks_accepted >= CHUNKS && !self.way.is_delegated();
         let video_id = match left.map(|entry| &entry.container) {
             Some(Container::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
             _ => return None,
@@ -142,10 +142,10 @@ impl SoakScenario {
 
     /// Runs the command to its end or until it is killed.
     fn run(&self, kill_time: Option<KillTime>) -> CommandOutput {
-        let before = self.test_server.server.tally();
+        let before = self.test_server.server.stats();
         let mut child = start(&mut self.command());
         if let Some(kill_time) = kill_time
-            && kill_time.wait(&mut child, || self.test_server.server.tally(), &before)
+            && kill_time.wait(&mut child, || self.test_server.server.stats(), &before)
         {
             kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
         }
@@ -198,7 +198,7 @@ impl KillTime {
     }
 
     /// Waits for the time. Returns `false` if the process ends first.
-    fn wait(self, child: &mut Child, tally: impl Fn() -> Tally, before: &Tally) -> bool {
+    fn wait(self, child: &mut Child, tally: impl Fn() -> ServerStats, before: &ServerStats) -> bool {
         let mut since = None;
         loop {
             let (is_there, pause) = match self {

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use ringlift::journal::{Entry, EntryState, Journal};
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::{ErrorKind, OnChange, Reader, UploadEvent};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,7 +21,10 @@ const UNSUITED: i32 = 6;
 
 /// Starts a server that stores the third chunk and delays its answer, so that the test can change the file.
 fn test_server(scheme: Scheme, for_ms: u64) -> TestServer {
-    TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, Action::StallAnswering { for_ms }).nth(3)])
+    TestServer::faulty(
+        scheme,
+        vec![Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms }).nth(3)],
+    )
 }
 
 fn upload(test_server: &TestServer, way: Way, token: Option<&str>, file: &Path, args: &[&str]) -> Command {
@@ -43,7 +46,7 @@ fn has_event(ran: &CommandOutput, name: &str) -> bool {
 }
 
 fn wait_for_three_chunks(test_server: &TestServer) {
-    while test_server.server.tally().chunks_accepted < 3 {
+    while test_server.server.stats().chunks_accepted < 3 {
         sleep(Duration::from_millis(5));
     }
 }
@@ -127,12 +130,12 @@ fn every_reader_continues_with_a_renamed_file() {
         // The second worker opens the file after the rename.
         let test_server = TestServer::faulty(
             scheme,
-            vec![Fault::new(RouteClass::Create, Action::StallAnswering { for_ms: 500 })],
+            vec![Fault::new(RouteClass::Create, FaultAction::StallAnswering { for_ms: 500 })],
         );
         let sample = Way::Parts.sample(6);
         let client = test_server.short_pause_client().reader(reader).build().unwrap();
         let running = pollster::block_on(Way::Parts.upload(&test_server, &client, &sample).start()).unwrap();
-        while test_server.server.tally().videos_created == 0 {
+        while test_server.server.stats().videos_created == 0 {
             sleep(Duration::from_millis(5));
         }
         rename(&sample.path());

@@ -100,7 +100,7 @@ fn a_video_of_unknown_state_is_kept_and_found_complete_later() {
             let again = command(&test_server, &middlebox.url(), &upload(&sample, &[])).done();
             assert_eq!(again.summary()["video_id"], *video_id);
             assert_eq!(
-                (test_server.chunk_requests().len(), test_server.server.tally().videos_created),
+                (test_server.chunk_requests().len(), test_server.server.stats().videos_created),
                 (3, 1)
             );
         }
@@ -152,7 +152,7 @@ fn a_request_delivered_twice_is_stored_once_without_an_error() {
             let uploaded = way.upload(&test_server, &client, &sample).send_blocking();
             let uploaded = uploaded.unwrap_or_else(|error| panic!("{way:?}, chunk {hit}: {error:?}"));
             test_server.assert_holds(&uploaded.video_id, &sample.path());
-            assert_eq!(test_server.server.tally().videos_created, 1, "{way:?}, chunk {hit}");
+            assert_eq!(test_server.server.stats().videos_created, 1, "{way:?}, chunk {hit}");
         }
     }
 }
@@ -196,7 +196,7 @@ fn one_gateway_answer_leads_to_one_resent_chunk() {
             .send_blocking();
         let uploaded = uploaded.unwrap_or_else(|error| panic!("{odd}: {error:?}"));
         test_server.assert_holds(&uploaded.video_id, &sample.path());
-        assert_eq!(test_server.server.tally().videos_created, 1, "{odd}");
+        assert_eq!(test_server.server.stats().videos_created, 1, "{odd}");
     }
 }
 
@@ -215,7 +215,7 @@ fn repeated_gateway_answers_end_the_upload_and_the_same_command_continues_it() {
     let again = command(&test_server, &middlebox.url(), &upload(&sample, &[])).done();
     assert_eq!(again.summary()["video_id"], ran.event("created")["video_id"]);
     assert_eq!(
-        (test_server.server.tally().chunks_accepted, test_server.server.tally().videos_created),
+        (test_server.server.stats().chunks_accepted, test_server.server.stats().videos_created),
         (3, 1)
     );
 }
@@ -231,7 +231,7 @@ fn the_client_retries_while_a_replica_does_not_know_the_new_video() {
     let sample = Sample::new(11 * MIB);
     let ran = command(&test_server, &middlebox.url(), &upload(&sample, &[])).done();
     test_server.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());
-    assert_eq!(test_server.server.tally().videos_created, 1);
+    assert_eq!(test_server.server.stats().videos_created, 1);
 }
 
 #[test]

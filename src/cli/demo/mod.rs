@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringlift::server::{Server, Settings, TlsMode};
+use ringlift::server::{Server, ServerSettings, TlsMode};
 use ringlift::wire::limits::MAX_SINGLE_BYTES;
 
 use super::args::DemoArgs;
@@ -141,7 +141,7 @@ struct DemoServer {
 
 impl DemoServer {
     fn start(scheme: Scheme, place: &Path) -> Result<DemoServer, CommandError> {
-        let mut settings = Settings::new(place.join(scheme.name()));
+        let mut settings = ServerSettings::new(place.join(scheme.name()));
         settings.tls = match scheme {
             Scheme::Http => TlsMode::Off,
             Scheme::Https => TlsMode::OwnAuthority,

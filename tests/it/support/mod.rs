@@ -16,7 +16,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http_body_util::Empty;
-use ringlift::server::{self, Fault, Logged, Server};
+use ringlift::server::{self, Fault, RequestLogEntry, Server};
 use ringlift::transport::{Dialer, Lane, Timeouts, Trust};
 use ringlift::{Client, ClientBuilder, Settings};
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ impl TestServer {
         TestServer::with(scheme, |_| {})
     }
 
-    pub fn with(scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> TestServer {
+    pub fn with(scheme: Scheme, change: impl FnOnce(&mut server::ServerSettings)) -> TestServer {
         TestServer::start(tempfile::tempdir().unwrap(), scheme, change)
     }
 
@@ -57,8 +57,12 @@ impl TestServer {
         TestServer::with(scheme, |settings| settings.faults = faults.into())
     }
 
-    fn start(folder: TempDir, scheme: Scheme, change: impl FnOnce(&mut server::Settings)) -> TestServer {
-        let mut settings = server::Settings::new(folder.path().join("data"));
+    fn start(
+        folder: TempDir,
+        scheme: Scheme,
+        change: impl FnOnce(&mut server::ServerSettings),
+    ) -> TestServer {
+        let mut settings = server::ServerSettings::new(folder.path().join("data"));
         settings.tls = match scheme {
             Scheme::Http => server::TlsMode::Off,
             Scheme::Https => server::TlsMode::OwnAuthority,
@@ -99,8 +103,8 @@ impl TestServer {
     }
 
     /// Returns the requests with chunks, oldest first.
-    pub fn chunk_requests(&self) -> Vec<Logged> {
-        let carries = |request: &Logged| {
+    pub fn chunk_requests(&self) -> Vec<RequestLogEntry> {
+        let carries = |request: &RequestLogEntry| {
             request.method == "POST" && (request.path.ends_with("/source") || request.path == "/upload")
         };
         self.server.requests().into_iter().filter(carries).collect()
@@ -109,7 +113,7 @@ impl TestServer {
     /// Asserts that no chunk was sent again after the server had acknowledged it.
     pub fn assert_nothing_was_sent_twice(&self) {
         let mut had = HashSet::new();
-        for Logged { path, content_range, status, .. } in self.chunk_requests() {
+        for RequestLogEntry { path, content_range, status, .. } in self.chunk_requests() {
             let chunk = (path, content_range);
             assert!(!had.contains(&chunk), "{chunk:?} was sent though the server had said that it has it");
             if status.is_some_and(|status| status < 300) {
@@ -119,7 +123,7 @@ impl TestServer {
     }
 
     pub fn assert_created(&self, videos: u64) {
-        assert_eq!(self.server.tally().videos_created, videos, "{:?}", self.server.tally());
+        assert_eq!(self.server.stats().videos_created, videos, "{:?}", self.server.stats());
     }
 
     pub fn ca(&self) -> Option<PathBuf> {

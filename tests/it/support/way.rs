@@ -1,6 +1,6 @@
 //! The upload methods: addressing, and key or token.
 
-use ringlift::server::{Action, Fault, RouteClass};
+use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Mode, Upload};
 
@@ -54,7 +54,7 @@ impl Way {
     }
 
     /// Returns a fault that happens once, to the chunk at `index`.
-    pub fn fault(self, index: u32, action: Action) -> Fault {
+    pub fn fault(self, index: u32, action: FaultAction) -> Fault {
         let fault = Fault::new(RouteClass::Chunk, action);
         match self {
             Way::Single => fault,

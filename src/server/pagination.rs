@@ -1,38 +1,38 @@
-//! Lists in pages.
+//! Pagination of lists.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Failure};
-use super::problem::Problem;
-use super::query::Query;
+use super::problem::ProblemDetails;
+use super::query::QueryString;
+use super::response::{ApiResponse, HandlerError};
 
-/// Which page of a list, counted from 1.
-pub(super) struct Page {
+/// The requested page of a list. `number` counts from 1.
+pub(super) struct PageRequest {
     number: u64,
     size: u64,
 }
 
-impl Page {
-    pub(super) fn of(query: &Query) -> Result<Page, Problem> {
-        Ok(Page {
+impl PageRequest {
+    pub(super) fn from_query(query: &QueryString) -> Result<PageRequest, ProblemDetails> {
+        Ok(PageRequest {
             number: query.number("currentPage", 1, 1, u32::MAX.into())?,
             size: query.number("pageSize", 25, 1, 100)?,
         })
     }
 
-    /// The items of this page, and how to get to the others.
-    pub(super) fn answer<T>(
+    /// Returns the items of this page, with links to the other pages.
+    pub(super) fn response<T>(
         &self,
         path: &str,
         items: &[T],
-        render: impl Fn(&T) -> Result<Value, Failure>,
-    ) -> Result<Answer, Failure> {
+        render: impl Fn(&T) -> Result<Value, HandlerError>,
+    ) -> Result<ApiResponse, HandlerError> {
         let total = items.len() as u64;
         let pages = total.div_ceil(self.size).max(1);
         let skipped = (self.number - 1) * self.size;
         let on_page = items.iter().skip(skipped as usize).take(self.size as usize);
-        let data = on_page.map(render).collect::<Result<Vec<Value>, Failure>>()?;
+        let data = on_page.map(render).collect::<Result<Vec<Value>, HandlerError>>()?;
         let body = json!({
             "pagination": {
                 "currentPage": self.number,
@@ -44,7 +44,7 @@ impl Page {
             },
             "data": data,
         });
-        Ok(Answer::json(StatusCode::OK, body))
+        Ok(ApiResponse::json(StatusCode::OK, body))
     }
 
     fn links(&self, path: &str, pages: u64) -> Vec<Value> {
@@ -67,12 +67,12 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::answer::Content;
+    use crate::server::response::ResponseContent;
 
     fn page(query: &str, items: &[u32]) -> Value {
-        let page = Page::of(&Query::parse(Some(query))).unwrap();
-        let answer = page.answer("/videos", items, |item| Ok(json!(item))).ok().unwrap();
-        let Content::Json(value) = answer.content else { panic!("a list is JSON") };
+        let page = PageRequest::from_query(&QueryString::parse(Some(query))).unwrap();
+        let response = page.response("/videos", items, |item| Ok(json!(item))).ok().unwrap();
+        let ResponseContent::Json(value) = response.content else { panic!("a list is JSON") };
         value
     }
 
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_have_no_neighbour() {
+    fn the_first_page_has_no_previous_and_the_last_page_no_next_link() {
         let items: Vec<u32> = (0..5).collect();
         let first = page("pageSize=2", &items);
         assert_eq!(first["data"], json!([0, 1]));
