@@ -50,7 +50,7 @@ fn another_certificate_of_the_same_name_is_not_the_one_that_was_named() {
     let (_, other) = self_signed(|_| {});
     let error = refused((config, other));
     assert!(matches!(error, TransportError::Untrusted { .. }), "{error:?}");
-    assert!(error.to_string().contains("pass this very certificate"), "{error}");
+    assert!(error.to_string().contains("add this very certificate"), "{error}");
 }
 
 #[test]
