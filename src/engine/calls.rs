@@ -22,19 +22,22 @@ pub(crate) struct Repetition<'a> {
 }
 
 /// Repeats a call while its failures are temporary, and says so in the log.
-pub(crate) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
+pub(crate) async fn with_logged_retries<T>(
+    policy: &RetryPolicy,
+    call: impl AsyncFn() -> Result<T>,
+) -> Result<T> {
     let log = |repetition: Repetition<'_>| {
         tracing::warn!("again in {}: {}", Rounded(repetition.delay), Why::from(repetition.error).message);
     };
-    persistently_telling(policy, log, call).await
+    with_retries(policy, log, call).await
 }
 
 /// Repeats a call while its failures are temporary, and passes each repetition to `tell`.
 ///
-/// Pauses that the service asked for count against the time of the policy, not against its retries.
-pub(crate) async fn persistently_telling<T>(
+/// Pauses that the service is_requested for count against the time of the policy, not against its retries.
+pub(crate) async fn with_retries<T>(
     policy: &RetryPolicy,
-    tell: impl Fn(Repetition<'_>),
+    on_retry: impl Fn(Repetition<'_>),
     call: impl AsyncFn() -> Result<T>,
 ) -> Result<T> {
     let begun = Instant::now();
@@ -57,7 +60,7 @@ pub(crate) async fn persistently_telling<T>(
         if begun.elapsed() + pause > policy.max_time {
             return Err(error.after_attempts(attempts));
         }
-        tell(Repetition { error: &error, attempt: attempts, delay: pause });
+        on_retry(Repetition { error: &error, attempt: attempts, delay: pause });
         tokio::time::sleep(pause).await;
     }
 }
@@ -82,15 +85,15 @@ pub(crate) fn received(status: &VideoStatus) -> ReceivedSet {
 #[derive(Default)]
 pub(crate) struct Authorization {
     pub(crate) known: Option<(Option<HeaderValue>, Instant)>,
-    pub(crate) asked: bool,
+    pub(crate) is_requested: bool,
 }
 
 impl Authorization {
     /// Old enough to ask whether there is a newer one; that costs a request only when there is.
     pub(crate) fn is_stale(&self, now: Instant) -> bool {
-        !self.asked && self.known.as_ref().is_none_or(|(_, since)| now >= *since + FRESH)
+        !self.is_requested && self.known.as_ref().is_none_or(|(_, since)| now >= *since + REFRESH_INTERVAL)
     }
 }
 
 /// A token is renewed when a fifth of its life is left, so that asking this often is often enough.
-const FRESH: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);

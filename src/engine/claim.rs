@@ -26,7 +26,7 @@ pub(crate) struct ClaimedUpload {
     pub(crate) journal_entry: Option<JournalEntryGuard>,
     pub(crate) left_mark: Option<String>,
     /// Whether an earlier run may have made a video that nothing names.
-    pub(crate) may_have_strayed: bool,
+    pub(crate) may_have_orphan: bool,
     pub(crate) made: CreatedBy,
     /// Why the chunks of an earlier run are not believed yet.
     pub(crate) doubt: Option<Unproved>,
@@ -62,7 +62,7 @@ impl ClaimedUpload {
         }
         let mut journal_entry = allowed(journal_entry, if_not_begun, &file_name)?;
         let policy = settings.retry.clone();
-        let (mut left_mark, mut may_have_strayed, mut doubts) = (None, false, None);
+        let (mut left_mark, mut may_have_orphan, mut doubts) = (None, false, None);
         let (spec, made) = match continued {
             Recovered::Container { video_id, made, plan, resumed, doubt } => {
                 doubts = doubt;
@@ -73,8 +73,8 @@ impl ClaimedUpload {
                 left_mark = Some(mark);
                 (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
             }
-            nothing @ (Recovered::Nothing | Recovered::Strayed | Recovered::Finished(_)) => {
-                may_have_strayed = matches!(nothing, Recovered::Strayed);
+            nothing @ (Recovered::Nothing | Recovered::PossibleOrphan | Recovered::Finished(_)) => {
+                may_have_orphan = matches!(nothing, Recovered::PossibleOrphan);
                 if let Some(journal_entry) = &mut journal_entry {
                     journal_entry.begin(cut.plan(), video_id.as_deref())?;
                 }
@@ -89,7 +89,7 @@ impl ClaimedUpload {
             inbox,
             journal_entry,
             left_mark,
-            may_have_strayed,
+            may_have_orphan,
             made,
             doubt: doubts,
         })))

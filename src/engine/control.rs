@@ -20,13 +20,13 @@ use crate::transport::{AnswerLimit, Dialer, Lane, Patience, TransportError};
 pub(crate) struct Control {
     dialer: Dialer,
     patience: Patience,
-    pace: Rc<RefCell<Pacer>>,
+    pacer: Rc<RefCell<Pacer>>,
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
 }
 
 impl Control {
-    pub(crate) fn new(dialer: Dialer, patience: Patience, pace: Rc<RefCell<Pacer>>) -> Control {
-        Control { dialer, patience, pace, idle: RefCell::new(Vec::new()) }
+    pub(crate) fn new(dialer: Dialer, patience: Patience, pacer: Rc<RefCell<Pacer>>) -> Control {
+        Control { dialer, patience, pacer, idle: RefCell::new(Vec::new()) }
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>> {
@@ -71,12 +71,12 @@ impl Control {
 
     /// Waits for the class's turn; the pace says no for at most one window of the service at a time.
     async fn turn(&self, class: Class) {
-        let mut told = AnnouncedDelay::default();
+        let mut announced = AnnouncedDelay::default();
         loop {
             let now = Instant::now();
-            let Some(held) = self.pace.borrow_mut().held(class, now) else { return };
+            let Some(held) = self.pacer.borrow_mut().held(class, now) else { return };
             // Of everything else the failed request tells.
-            if held.by == ThrottleReason::Budget && told.is_news(held, now) {
+            if held.by == ThrottleReason::Budget && announced.is_news(held, now) {
                 log_throttle(class, held.by, held.until - now);
             }
             tokio::time::sleep_until(held.until.into()).await;
@@ -92,7 +92,7 @@ impl Exchange for Control {
             request.extensions_mut().insert(AnswerLimit(READ_LIMIT_BYTES));
         }
         self.turn(class).await;
-        let pass = self.pace.borrow_mut().started(class, Turn::First, Instant::now());
+        let permit = self.pacer.borrow_mut().started(class, Turn::First, Instant::now());
         let answer = self.send(request).await;
         let (quota, health) = match &answer {
             Ok(answer) => {
@@ -106,7 +106,7 @@ impl Exchange for Control {
             }
             Err(error) => (None, health_of_error(error)),
         };
-        self.pace.borrow_mut().answered(pass, quota, health, Instant::now(), fastrand::f64());
+        self.pacer.borrow_mut().answered(permit, quota, health, Instant::now(), fastrand::f64());
         answer
     }
 }
@@ -115,10 +115,12 @@ impl Exchange for Control {
 ///
 /// `/reference/README`, "Rate limiting"
 fn class_of(request: &Request<Bytes>) -> Option<Class> {
-    match request.uri().path().starts_with("/auth/") {
-        true => None,
-        false if request.method() == Method::GET => Some(Class::Reads),
-        false => Some(Class::Writes),
+    if request.uri().path().starts_with("/auth/") {
+        None
+    } else if request.method() == Method::GET {
+        Some(Class::Reads)
+    } else {
+        Some(Class::Writes)
     }
 }
 

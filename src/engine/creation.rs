@@ -16,7 +16,7 @@ use futures_util::future::FusedFuture;
 use tokio::sync::watch;
 
 use crate::api::{Api, NewVideo, Received, SortOrder, Video, VideoQuery, VideoSort};
-use crate::engine::calls::{Repetition, persistently_telling};
+use crate::engine::calls::{Repetition, with_retries};
 use crate::engine::control::Control;
 use crate::engine::event_log::EventSink;
 use crate::engine::journal_entry::{MarkEntry, MarkJournal};
@@ -103,10 +103,10 @@ impl Attempts {
     /// Leaves the mark to `clean`, and takes another one, which is in the journal before its container exists.
     fn give_up_mark(&mut self, marks: &MarkJournal) -> Result<()> {
         let fresh = Mark::draw().text().to_owned();
-        let row = marks.write_down(&fresh)?;
+        let row = marks.record(&fresh)?;
         if self.row.take().is_none() {
             // The upload's own row will name the other container.
-            self.first = marks.write_down(&self.mark)?;
+            self.first = marks.record(&self.mark)?;
         }
         tracing::warn!(
             "a video may have been created whose answer was lost, and no list has it: creating another"
@@ -141,9 +141,11 @@ pub(crate) async fn create_until_halted(
             return Poll::Ready(created);
         }
         let _ = is_halted.as_mut().poll(cx);
-        match is_halted.is_terminated() && pausing.get() {
-            true => Poll::Ready(Err(Error::new(ErrorKind::Cancelled, "create the video"))),
-            false => Poll::Pending,
+        // A request under way is awaited: its answer names a container that would otherwise be lost.
+        if is_halted.is_terminated() && pausing.get() {
+            Poll::Ready(Err(Error::new(ErrorKind::Cancelled, "create the video")))
+        } else {
+            Poll::Pending
         }
     })
     .await
@@ -162,11 +164,11 @@ async fn create(
     let existence = if matches!(mark, Mark::Left(_)) { Existence::Possible } else { Existence::Excluded };
     let mark = mark.text().to_owned();
     let attempts = RefCell::new(Attempts { mark, existence, given_up: 0, row: None, first: None });
-    let created = persistently_telling(
+    let created = with_retries(
         policy,
         |repetition| {
             pausing.set(true);
-            event_sink.tell(event(repetition));
+            event_sink.emit(event(repetition));
         },
         async || {
             pausing.set(false);
@@ -180,7 +182,7 @@ async fn create(
         Err(error) => {
             // The upload's own row still has the first mark.
             let row = row.filter(|_| existence == Existence::Excluded);
-            first.into_iter().chain(row).for_each(MarkEntry::dispelled);
+            first.into_iter().chain(row).for_each(MarkEntry::resolved);
             Err(error)
         }
     }

@@ -1,5 +1,6 @@
 //! Everything that reaches the driver beside the reports of the lanes.
 
+use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
@@ -25,14 +26,42 @@ pub(crate) enum EngineEvent {
     Status(SessionId, Result<ReceivedSet>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),
-    Filled(SessionId, StreamEvent, mpsc::Receiver<StreamEvent>),
+    StreamRead(SessionId, StreamEvent, mpsc::Receiver<StreamEvent>),
     /// Its stream gives nothing more.
-    Dried(SessionId),
-    Halted(SessionId, StopRequest, watch::Receiver<StopRequest>),
+    StreamEnded(SessionId),
+    StopRequested(SessionId, StopRequest, watch::Receiver<StopRequest>),
     /// The chunks of an earlier process were compared with the file.
     Proved(SessionId, Result<Proof>),
     /// The container of an upload that begins anew is gone, or could not be deleted.
-    Cleared(Box<PendingRestart>, Result<()>),
+    RestartCleaned(Box<PendingRestart>, Result<()>),
     /// A call beside the uploads ended, or an upload was forgotten.
-    ChunkResult,
+    TaskDone,
+}
+
+/// Waits for the next chunk of a stream, or for its end.
+pub(crate) fn next_stream_event(
+    id: SessionId,
+    mut inbox: mpsc::Receiver<StreamEvent>,
+) -> LocalBoxFuture<'static, EngineEvent> {
+    Box::pin(async move {
+        match inbox.recv().await {
+            Some(stream_event) => EngineEvent::StreamRead(id, stream_event, inbox),
+            None => EngineEvent::StreamEnded(id),
+        }
+    })
+}
+
+/// Waits until the stop request changes.
+pub(crate) fn next_stop_request(
+    id: SessionId,
+    mut halted: watch::Receiver<StopRequest>,
+) -> LocalBoxFuture<'static, EngineEvent> {
+    Box::pin(async move {
+        let halt = match halted.changed().await {
+            Ok(()) => *halted.borrow_and_update(),
+            // The upload's handle was dropped, which cancels the upload.
+            Err(_) => StopRequest::Now,
+        };
+        EngineEvent::StopRequested(id, halt, halted)
+    })
 }

@@ -32,13 +32,13 @@ impl EventSink {
     }
 
     /// Says it in the log, once, and to the followers.
-    pub(crate) fn tell(&self, event: UploadEvent) {
+    pub(crate) fn emit(&self, event: UploadEvent) {
         self.log(&event);
-        self.tell_followers(event);
+        self.emit_to_followers(event);
     }
 
     /// For what the log has heard already. Without followers there is nobody to tell.
-    pub(crate) fn tell_followers(&self, event: UploadEvent) {
+    pub(crate) fn emit_to_followers(&self, event: UploadEvent) {
         let _ = self.followers.send(event);
     }
 
@@ -85,8 +85,8 @@ pub(crate) struct AnnouncedDelay(Option<Delay>);
 impl AnnouncedDelay {
     /// Whether nobody was told of it. What the user set is no news, nor is that somebody else tries.
     pub(crate) fn is_news(&mut self, held: Delay, now: Instant) -> bool {
-        let is_told = self.0.is_some_and(|told| told.by == held.by && told.until > now);
-        let is_news = !is_told && !matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe);
+        let is_announced = self.0.is_some_and(|announced| announced.by == held.by && announced.until > now);
+        let is_news = !is_announced && !matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe);
         if is_news {
             self.0 = Some(held);
         }
@@ -136,11 +136,11 @@ mod tests {
     fn each_wait_is_told_of_once_and_the_users_own_limits_are_no_news() {
         let now = Instant::now();
         let held = |seconds, by| Delay { until: now + Duration::from_secs(seconds), by };
-        let mut told = AnnouncedDelay::default();
-        assert!(told.is_news(held(5, ThrottleReason::Budget), now));
-        assert!(!told.is_news(held(6, ThrottleReason::Budget), now + Duration::from_secs(1)));
-        assert!(!told.is_news(held(9, ThrottleReason::Caps), now));
-        assert!(told.is_news(held(5, ThrottleReason::TooManyRequests), now));
-        assert!(told.is_news(held(60, ThrottleReason::TooManyRequests), now + Duration::from_secs(6)));
+        let mut announced = AnnouncedDelay::default();
+        assert!(announced.is_news(held(5, ThrottleReason::Budget), now));
+        assert!(!announced.is_news(held(6, ThrottleReason::Budget), now + Duration::from_secs(1)));
+        assert!(!announced.is_news(held(9, ThrottleReason::Caps), now));
+        assert!(announced.is_news(held(5, ThrottleReason::TooManyRequests), now));
+        assert!(announced.is_news(held(60, ThrottleReason::TooManyRequests), now + Duration::from_secs(6)));
     }
 }

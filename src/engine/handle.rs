@@ -1,4 +1,4 @@
-//! The handle to a running engine: starts its threads, passes commands on, and joins it in the end.
+//! The handle to a running engine: starts its threads, permits commands on, and joins it in the end.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,7 @@ impl EngineHandle {
         let driver = driver::prepare(settings, inbox)?;
         let refused = |error: io::Error| {
             let refused = Error::new(ErrorKind::Internal, "start the driver's thread").with_source(error);
-            refused.because("the system refuses what a thread needs").with_advice(NO_ROOM)
+            refused.because("the system refuses what a thread needs").with_advice(RESOURCE_LIMITS_ADVICE)
         };
         let (ready, is_ready) = std::sync::mpsc::channel();
         let run = move || driver.run(ready);
@@ -45,8 +45,8 @@ impl EngineHandle {
     /// # Errors
     /// When the engine has ended.
     pub(crate) async fn command(&self, command: EngineCommand) -> Result<()> {
-        let commands = self.commands.as_ref().ok_or_else(gone)?;
-        commands.send(command).await.map_err(|_| gone())
+        let commands = self.commands.as_ref().ok_or_else(engine_ended)?;
+        commands.send(command).await.map_err(|_| engine_ended())
     }
 }
 
@@ -66,12 +66,12 @@ impl Drop for EngineHandle {
     }
 }
 
-pub(crate) fn gone() -> Error {
+pub(crate) fn engine_ended() -> Error {
     Error::new(ErrorKind::Internal, "reach the engine, which has ended")
 }
 
 /// In place of the advice that an internal error is a defect: it is the machine.
-pub(crate) const NO_ROOM: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
+pub(crate) const RESOURCE_LIMITS_ADVICE: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
 
 /// Commands that may wait for the driver; senders wait beyond that.
 const COMMANDS: usize = 64;

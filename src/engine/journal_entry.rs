@@ -39,7 +39,7 @@ pub(crate) enum Recovered {
         mark: String,
     },
     /// With an upload token, its first chunk may have made a video that nothing names.
-    Strayed,
+    PossibleOrphan,
     /// The whole file: the command that uploaded it did not end well.
     Finished(Finished),
     /// A container, perhaps with chunks in it.
@@ -67,9 +67,9 @@ impl JournalHandle {
     }
 
     /// Forgets that the file was uploaded, once the receipt was confirmed.
-    pub(crate) async fn forget_when(self, finished: Finished, news: watch::Receiver<ReceiptState>) {
+    pub(crate) async fn forget_when(self, finished: Finished, receipt: watch::Receiver<ReceiptState>) {
         if let Some(journal) = self.0 {
-            forget_when(journal, Some(finished.id), news).await;
+            forget_when(journal, Some(finished.id), receipt).await;
         }
     }
 
@@ -106,7 +106,7 @@ impl JournalHandle {
                     (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
                         Recovered::Intended { mark }
                     }
-                    (Container::Intended { .. }, _) => Recovered::Strayed,
+                    (Container::Intended { .. }, _) => Recovered::PossibleOrphan,
                     (Container::None | Container::Known { .. }, _) => Recovered::Nothing,
                 };
                 Ok((Some(JournalEntryGuard { journal: journal.clone(), ticket, unproved }), continued))
@@ -143,7 +143,7 @@ impl MarkJournal {
     /// Writes a mark down before a container has it. `None` without a journal.
     ///
     /// The row is that of a stream: nothing resumes it, and `clean` looks for the mark once this process lets go of it.
-    pub(crate) fn write_down(&self, mark: &str) -> Result<Option<MarkEntry>> {
+    pub(crate) fn record(&self, mark: &str) -> Result<Option<MarkEntry>> {
         let Some(journal) = &self.journal_handle.0 else { return Ok(None) };
         let (endpoint, destination) = (self.endpoint.clone(), journal::Destination::NewVideo);
         let key = Key { endpoint, source: journal::Source::Stream, destination };
@@ -163,7 +163,7 @@ pub(crate) struct MarkEntry {
 
 impl MarkEntry {
     /// There is no such container, or another row names it.
-    pub(crate) fn dispelled(self) {
+    pub(crate) fn resolved(self) {
         if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
             tracing::warn!(%error, "the journal could not forget a video that may have been made");
         }
@@ -255,11 +255,13 @@ impl JournalEntryGuard {
     /// as it is, for the next run to find the file complete. `found` is the file as it was found in the end.
     pub(crate) async fn finished_when(
         self,
-        mut news: watch::Receiver<ReceiptState>,
+        mut receipt: watch::Receiver<ReceiptState>,
         video_id: String,
         found: Option<journal::Identity>,
     ) {
-        let Ok(first) = news.wait_for(|news| *news != ReceiptState::Untold).await.map(|news| *news) else {
+        let Ok(first) =
+            receipt.wait_for(|receipt| *receipt != ReceiptState::Pending).await.map(|receipt| *receipt)
+        else {
             return;
         };
         if first == ReceiptState::Confirmed {
@@ -267,7 +269,7 @@ impl JournalEntryGuard {
         }
         let now = SystemTime::now();
         let note = self.journal.borrow_mut().finished_one(self.ticket, &video_id, found, now);
-        forget_when(self.journal, note, news).await;
+        forget_when(self.journal, note, receipt).await;
     }
 
     /// Nothing can come of it: a container that we made is an orphan.
@@ -291,10 +293,10 @@ impl From<JournalError> for Error {
 async fn forget_when(
     journal: Rc<RefCell<Journal>>,
     note: Option<i64>,
-    mut news: watch::Receiver<ReceiptState>,
+    mut receipt: watch::Receiver<ReceiptState>,
 ) {
     if let Some(note) = note
-        && news.wait_for(|news| *news == ReceiptState::Confirmed).await.is_ok()
+        && receipt.wait_for(|receipt| *receipt == ReceiptState::Confirmed).await.is_ok()
     {
         journal.borrow_mut().forget_finished(note);
     }

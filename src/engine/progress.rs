@@ -62,7 +62,7 @@ struct Sending {
 
 impl Gauge {
     /// Between chunks there is nothing to count.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn reset(&self) {
         self.read.store(0, Ordering::Relaxed);
         *self.sending() = Sending::default();
     }

@@ -47,11 +47,11 @@ impl HeartbeatMonitor {
         let since_look = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.looked_at = Some(now);
         if self.beat.answers.load(Ordering::Relaxed) < self.questions {
-            self.silent += since_look.min(LONGEST_LOOK);
+            self.silent += since_look.min(MAX_LOOK_INTERVAL);
             return;
         }
         self.silent = Duration::ZERO;
-        if self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= BETWEEN_QUESTIONS) {
+        if self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= QUESTION_INTERVAL) {
             self.asked_at = Some(now);
             self.questions += 1;
             self.beat.asked.notify_one();
@@ -59,10 +59,10 @@ impl HeartbeatMonitor {
     }
 }
 
-const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
+const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// More than this between two looks is time in which the process did not run.
-const LONGEST_LOOK: Duration = Duration::from_millis(500);
+const MAX_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -78,10 +78,10 @@ mod tests {
         let mut pulse = HeartbeatMonitor::new(beat.clone());
         pulse.watch(now);
         for _ in 0..10 {
-            now += LONGEST_LOOK;
+            now += MAX_LOOK_INTERVAL;
             pulse.watch(now);
         }
-        assert_eq!(pulse.silent, LONGEST_LOOK * 10);
+        assert_eq!(pulse.silent, MAX_LOOK_INTERVAL * 10);
         assert!(beat.answer().now_or_never().is_none());
         pulse.watch(now);
         assert_eq!(pulse.silent, Duration::ZERO);
@@ -93,6 +93,6 @@ mod tests {
         let mut pulse = HeartbeatMonitor::new(beat);
         pulse.watch(now);
         pulse.watch(now + 3600 * SECOND);
-        assert_eq!(pulse.silent, LONGEST_LOOK);
+        assert_eq!(pulse.silent, MAX_LOOK_INTERVAL);
     }
 }

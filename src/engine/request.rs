@@ -109,7 +109,7 @@ pub(crate) struct UploadRequest {
     /// Whether it is sent even if an unfinished command uploaded it.
     pub(crate) again: bool,
     /// What the caller does with the news of success, where that is waited for.
-    pub(crate) news: Option<watch::Receiver<ReceiptState>>,
+    pub(crate) receipt: Option<watch::Receiver<ReceiptState>>,
 }
 
 /// Where the bytes come from.
@@ -174,7 +174,7 @@ pub(crate) enum StopRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReceiptState {
     /// Nothing yet.
-    Untold,
+    Pending,
     /// It has arrived, and the work that the upload is part of is not over.
     Remembered,
     /// It has arrived.

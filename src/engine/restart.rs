@@ -16,10 +16,30 @@ pub(crate) struct RestartPlan {
     pub(crate) keeps_container: bool,
 }
 
+/// The restarts that an upload may need, each with its own cause.
+pub(crate) struct RestartPlans {
+    /// The restart after the file changed.
+    pub(crate) changed: Option<RestartPlan>,
+    /// The restart after chunks of an earlier process were not proved.
+    pub(crate) unproved: Option<RestartPlan>,
+    /// The restart after the service refused an upload that another upload token began.
+    pub(crate) with_own_token: Option<RestartPlan>,
+}
+
+impl RestartPlans {
+    pub(crate) fn of(command: &UploadCommand) -> RestartPlans {
+        RestartPlans {
+            changed: RestartPlan::changed(command),
+            unproved: RestartPlan::unproved(command),
+            with_own_token: RestartPlan::with_own_token(command),
+        }
+    }
+}
+
 impl RestartPlan {
     /// `None` for an upload that is not to begin anew, or cannot: only a file is read twice, only a
     /// container of our own is deleted, and an upload token does not suffice for that.
-    pub(crate) fn of(command: &UploadCommand) -> Option<RestartPlan> {
+    fn changed(command: &UploadCommand) -> Option<RestartPlan> {
         let is_asked_for = command.request.on_change == OnChange::Restart;
         if !is_asked_for || !is_for_new_video(&command.request) || command.restarts == MAX_RESTARTS {
             return None;
@@ -29,7 +49,7 @@ impl RestartPlan {
 
     /// For an upload that an earlier process began and whose chunks are not proved. `None` where it was only to be
     /// continued, or where the bytes that were sent went into a video that was named: its next source needs another.
-    pub(crate) fn unproved(command: &UploadCommand) -> Option<RestartPlan> {
+    fn unproved(command: &UploadCommand) -> Option<RestartPlan> {
         let names_video = match &command.request.destination {
             None | Some(Destination::NewVideo(_) | Destination::Delegated { video_id: None, .. }) => false,
             Some(Destination::Video(_) | Destination::Delegated { video_id: Some(_), .. }) => true,
@@ -42,7 +62,7 @@ impl RestartPlan {
     }
 
     /// For an upload that may take up what another upload token began; `None` for one that cannot.
-    pub(crate) fn with_own_token(command: &UploadCommand) -> Option<RestartPlan> {
+    fn with_own_token(command: &UploadCommand) -> Option<RestartPlan> {
         let is_delegated = matches!(command.request.destination, Some(Destination::Delegated { .. }));
         if !is_delegated || command.request.if_not_begun == IfNotBegun::Refuse {
             return None;
@@ -68,13 +88,13 @@ impl RestartPlan {
             if_not_begun: IfNotBegun::Begin,
             own_token_only: command.request.own_token_only,
             again: command.request.again,
-            news: command.request.news.clone(),
+            receipt: command.request.receipt.clone(),
         };
         Some(RestartPlan { request, halted: command.halted.clone(), restarts, keeps_container })
     }
 
     /// Whether this is the end of an attempt that it was kept for.
-    pub(crate) fn suits(&self, error: &Error, is_given_back: bool) -> bool {
+    pub(crate) fn applies_to(&self, error: &Error, is_given_back: bool) -> bool {
         (is_given_back || error.kind() == ErrorKind::SourceChanged)
             && *self.halted.borrow() == StopRequest::No
     }

@@ -125,7 +125,7 @@ impl Settings {
         expected_bytes: Option<u64>,
     ) -> Result<u64> {
         if matches!(mode, Mode::Single | Mode::Bytes) {
-            let reason = "its length is not known, and only parts (--mode parts) can do without";
+            let reason = "its length is unknown, which only `Mode::Parts` supports";
             return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}")).because(reason));
         }
         let chunk_bytes = match chunk_size {

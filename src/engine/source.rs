@@ -38,7 +38,7 @@ pub(crate) enum UploadSource {
 
 impl UploadSource {
     /// What a lane needs to send the chunk at `index`.
-    pub(crate) fn supply(&self, index: u32) -> Option<ChunkSource> {
+    pub(crate) fn chunk_source(&self, index: u32) -> Option<ChunkSource> {
         match self {
             UploadSource::File { file, choice } => Some(ChunkSource::File(file.clone(), choice.clone())),
             UploadSource::Stream { held, .. } => Some(ChunkSource::Held(held.get(&index)?.clone())),
@@ -103,7 +103,9 @@ pub(crate) fn open(
         SourceSpec::File(path) => {
             let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
             let silence = settings.patience.body;
-            Box::pin(answered(path, silence, move || open_file(file, options, &settings, &environment)))
+            Box::pin(within_patience(path, silence, move || {
+                open_file(file, options, &settings, &environment)
+            }))
         }
         SourceSpec::Reader(name, reader) => {
             let reader = mem::replace(reader, Box::new(io::empty()));
@@ -114,7 +116,7 @@ pub(crate) fn open(
 
 /// Asks a file's disk on a thread of its own, and gives it up when it is silent. The thread goes on until the
 /// kernel lets go of it.
-pub(crate) async fn answered<T: Send + 'static>(
+pub(crate) async fn within_patience<T: Send + 'static>(
     path: PathBuf,
     silence: Duration,
     ask: impl FnOnce() -> Result<T> + Send + 'static,

@@ -32,13 +32,13 @@ pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<Stream
     let demand = pipe.demand();
     let read = move || {
         loop {
-            let filling = match pipe.next_chunk() {
+            let stream_event = match pipe.next_chunk() {
                 Ok(Some(chunk)) => StreamEvent::Chunk(chunk),
                 Ok(None) => return,
                 Err(error) => StreamEvent::Failed(Error::from(error)),
             };
-            let is_last = matches!(filling, StreamEvent::Failed(_));
-            if give.blocking_send(filling).is_err() || is_last {
+            let is_last = matches!(stream_event, StreamEvent::Failed(_));
+            if give.blocking_send(stream_event).is_err() || is_last {
                 return;
             }
         }

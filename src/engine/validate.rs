@@ -57,7 +57,7 @@ impl Settings {
 
     fn no_window(&self) -> Option<SettingsConflict> {
         let window = self.patience.min_speed?.window;
-        (window < LEAST_WINDOW).then_some(SettingsConflict::NoWindow { window })
+        (window < MIN_WINDOW).then_some(SettingsConflict::NoWindow { window })
     }
 
     /// Connections that keep to the limit would be given up for being slow, one after the other.
@@ -65,8 +65,8 @@ impl Settings {
         let limit = self.bandwidth.limit()?.get();
         let minimum = self.patience.min_speed?.bytes_per_s;
         let lanes = self.lanes.max(1) as u64;
-        let validate = SettingsConflict::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
-        (minimum > limit / lanes).then_some(validate)
+        let conflict = SettingsConflict::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
+        (minimum > limit / lanes).then_some(conflict)
     }
 }
 
@@ -82,9 +82,9 @@ enum SettingsConflict {
     #[error("a speed is measured over 1 ms or more, not over {}", humantime::format_duration(*window))]
     NoWindow { window: Duration },
     #[error(
-        "a connection slower than {minimum} bytes a second is to be given up (--min-speed), while a limit of \
-         {limit} bytes a second (--bwlimit) leaves each of {lanes} lanes {share}: lower the one, raise the other, \
-         or take fewer lanes (--concurrency)"
+        "`Settings::patience.min_speed` drops connections slower than {minimum} bytes a second, but \
+         `Settings::bandwidth` of {limit} bytes a second leaves each of {lanes} lanes {share}: lower the minimum, \
+         raise the limit, or lower `Settings::lanes`"
     )]
     SlowerThanAllowed { minimum: u64, limit: u64, lanes: u64, share: u64 },
 }
@@ -99,7 +99,7 @@ const MOST_TRANSFERS: usize = 65_536;
 pub const LONGEST_TIME: Duration = Duration::from_secs(3653 * 24 * 3600);
 
 /// What timers can tell from nothing.
-const LEAST_WINDOW: Duration = Duration::from_millis(1);
+const MIN_WINDOW: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +179,9 @@ mod tests {
         };
         limited(4_000_000, 1_000_000).unwrap();
         let refused = limited(4_000_000, 1_000_001).unwrap_err();
-        for value in ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "--min-speed", "--bwlimit"] {
+        for value in
+            ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "patience.min_speed", "Settings::bandwidth"]
+        {
             assert!(refused.contains(value), "{refused}");
         }
         checked(|settings| settings.patience.min_speed = minimum(u64::MAX)).unwrap();

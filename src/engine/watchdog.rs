@@ -1,4 +1,4 @@
-//! Notices that nothing moves, and has it said what everybody waits for.
+//! Notices that nothing moves, and has it reported what everybody waits for.
 //!
 //! Every wait has a bound of its own; this is for the person who wonders in the meantime.
 
@@ -9,30 +9,30 @@ use std::time::{Duration, Instant};
 pub(crate) struct Watchdog {
     moved: u64,
     since: Instant,
-    said: u32,
+    reported: u32,
 }
 
 impl Watchdog {
     pub(crate) fn new(now: Instant) -> Watchdog {
-        Watchdog { moved: 0, since: now, said: 0 }
+        Watchdog { moved: 0, since: now, reported: 0 }
     }
 
     /// How long nothing has moved, whenever it is time to say so.
     pub(crate) fn look(&mut self, moved: u64, now: Instant) -> Option<Duration> {
         if moved != self.moved {
-            *self = Watchdog { moved, since: now, said: 0 };
+            *self = Watchdog { moved, since: now, reported: 0 };
             return None;
         }
         let still = now.saturating_duration_since(self.since);
-        (still >= QUIET * (self.said + 1)).then(|| {
-            self.said += 1;
+        (still >= REPORT_INTERVAL * (self.reported + 1)).then(|| {
+            self.reported += 1;
             still
         })
     }
 }
 
 /// Long enough for a service that assembles, short enough for a person who waits.
-const QUIET: Duration = Duration::from_secs(30);
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -43,11 +43,11 @@ mod tests {
         let start = Instant::now();
         let mut watchdog = Watchdog::new(start);
         assert_eq!(watchdog.look(7, start), None);
-        assert_eq!(watchdog.look(7, start + QUIET / 2), None);
-        assert_eq!(watchdog.look(7, start + QUIET), Some(QUIET));
-        assert_eq!(watchdog.look(7, start + QUIET), None);
-        assert_eq!(watchdog.look(7, start + QUIET * 2), Some(QUIET * 2));
-        assert_eq!(watchdog.look(8, start + QUIET * 3), None);
-        assert_eq!(watchdog.look(8, start + QUIET * 4 - Duration::from_secs(1)), None);
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL / 2), None);
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL), Some(REPORT_INTERVAL));
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL), None);
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL * 2), Some(REPORT_INTERVAL * 2));
+        assert_eq!(watchdog.look(8, start + REPORT_INTERVAL * 3), None);
+        assert_eq!(watchdog.look(8, start + REPORT_INTERVAL * 4 - Duration::from_secs(1)), None);
     }
 }

@@ -29,8 +29,8 @@ use crate::wire::{Chunk, ContentRange, Envelope};
 
 mod blocks;
 
-use blocks::Pools;
-pub(crate) use blocks::depth_of;
+use blocks::BlockPools;
+pub(crate) use blocks::{Runtime, depth_of};
 
 /// Names a lane among all lanes of an engine, counted from 0.
 pub(crate) type LaneIndex = usize;
@@ -45,7 +45,7 @@ pub(crate) struct ChunkRequest {
     /// In words, for errors.
     pub(crate) doing: String,
     pub(crate) chunk: Chunk,
-    pub(crate) supply: ChunkSource,
+    pub(crate) chunk_source: ChunkSource,
     /// Path and query of the upload.
     pub(crate) target: String,
     pub(crate) content_range: Option<ContentRange>,
@@ -114,15 +114,6 @@ pub(crate) struct WorkerConfig {
     pub(crate) pulse: Arc<Heartbeat>,
 }
 
-/// Which runtime a worker runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Runtime {
-    /// tokio-uring's, for sources that read through the ring.
-    Ring,
-    /// tokio's own.
-    Plain,
-}
-
 /// One lane's place in a worker.
 #[derive(Debug)]
 pub(crate) struct LaneSlot {
@@ -132,28 +123,28 @@ pub(crate) struct LaneSlot {
 }
 
 /// Starts a worker. It ends when its order channels close, or once the kernel lets go of its reads.
-pub(crate) fn start(name: String, plant: WorkerConfig) -> io::Result<BoundedThread> {
-    threads::start(name, move || match plant.runtime {
-        Runtime::Ring => run_on_ring(plant),
-        Runtime::Plain => run_plain(plant),
+pub(crate) fn start(name: String, config: WorkerConfig) -> io::Result<BoundedThread> {
+    threads::start(name, move || match config.runtime {
+        Runtime::Ring => run_on_ring(config),
+        Runtime::Plain => run_plain(config),
     })
 }
 
 /// The ring was there when it was probed; if it is gone by now, the sources read without it.
-fn run_on_ring(plant: WorkerConfig) {
-    match blocks::ring(plant.slots.len(), plant.depth) {
-        Ok(runtime) => runtime.block_on(run(plant)),
+fn run_on_ring(config: WorkerConfig) {
+    match blocks::ring(config.slots.len(), config.depth) {
+        Ok(runtime) => runtime.block_on(run(config)),
         Err(error) => {
             tracing::warn!(%error, "the ring was refused after it had been allowed: reading without it");
-            run_plain(WorkerConfig { runtime: Runtime::Plain, ..plant });
+            run_plain(WorkerConfig { runtime: Runtime::Plain, ..config });
         }
     }
 }
 
-fn run_plain(plant: WorkerConfig) {
+fn run_plain(config: WorkerConfig) {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            tokio::task::LocalSet::new().block_on(&runtime, run(plant));
+            tokio::task::LocalSet::new().block_on(&runtime, run(config));
             // Reads that were given up may never return; each keeps the memory that it reads into.
             runtime.shutdown_background();
         }
@@ -161,19 +152,19 @@ fn run_plain(plant: WorkerConfig) {
     }
 }
 
-async fn run(plant: WorkerConfig) {
-    let WorkerConfig { dialer, patience, origin, runtime, depth, slots, reports, pulse } = plant;
+async fn run(config: WorkerConfig) {
+    let WorkerConfig { dialer, patience, origin, runtime, depth, slots, reports, pulse } = config;
     if dialer.is_tls() {
         blocks::keep_records(slots.len());
     }
-    let pools = match Pools::new(slots.len(), depth, runtime) {
+    let pools = match BlockPools::new(slots.len(), depth, runtime) {
         Ok(pools) => pools,
         Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
     };
     let open = RefCell::new(VecDeque::new());
     let worker = Worker { dialer, patience, origin, pools, reports: reports.clone(), open };
     // Each lane is woken for itself: what moves one of them costs the others nothing.
-    let lanes = slots.into_iter().map(|station| worker.attend(station, reports.clone()));
+    let lanes = slots.into_iter().map(|slot| worker.run_lane(slot, reports.clone()));
     let mut lanes: FuturesUnordered<_> = lanes.collect();
     let all_ended = async { while lanes.next().await.is_some() {} };
     tokio::select! {
@@ -186,14 +177,14 @@ struct Worker {
     dialer: Dialer,
     patience: Patience,
     origin: Origin,
-    pools: Pools,
+    pools: BlockPools,
     reports: mpsc::Sender<LaneReport>,
     /// The sources opened last, newest at the back.
-    open: RefCell<VecDeque<Open>>,
+    open: RefCell<VecDeque<CachedSource>>,
 }
 
 /// A source that is kept for the next chunk of its session.
-struct Open {
+struct CachedSource {
     session: SessionId,
     source: AnySource,
     /// Turns true when the session is over.
@@ -203,33 +194,33 @@ struct Open {
 type Connection = Lane<ChunkBody<AnySource>>;
 
 impl Worker {
-    async fn attend(&self, mut station: LaneSlot, reports: mpsc::Sender<LaneReport>) {
-        let mut line: Option<Connection> = None;
+    async fn run_lane(&self, mut slot: LaneSlot, reports: mpsc::Sender<LaneReport>) {
+        let mut connection: Option<Connection> = None;
         let mut done = None;
         loop {
-            station.gauge.rest();
-            if reports.send(LaneReport::Idle { lane: station.lane, done: done.take() }).await.is_err() {
+            slot.gauge.reset();
+            if reports.send(LaneReport::Idle { lane: slot.lane, done: done.take() }).await.is_err() {
                 return;
             }
-            let Some(order) = station.orders.recv().await else { return };
-            done = Some(self.carry_out(order, &mut line, &station.gauge).await);
+            let Some(order) = slot.orders.recv().await else { return };
+            done = Some(self.execute(order, &mut connection, &slot.gauge).await);
         }
     }
 
-    async fn carry_out(
+    async fn execute(
         &self,
         mut order: ChunkRequest,
-        line: &mut Option<Connection>,
+        connection: &mut Option<Connection>,
         gauge: &Gauge,
     ) -> ChunkResult {
         let mut cancelled = order.cancelled.clone();
         let attempt = tokio::select! {
             biased;
             _ = cancelled.wait_for(|&cancelled| cancelled) => {
-                *line = None;
-                Attempted::failed(Error::new(ErrorKind::Cancelled, &order.doing), Fate::Unknown)
+                *connection = None;
+                AttemptResult::failed(Error::new(ErrorKind::Cancelled, &order.doing), Fate::Unknown)
             }
-            attempted = self.attempt(&mut order, line, gauge) => attempted,
+            attempted = self.attempt(&mut order, connection, gauge) => attempted,
         };
         ChunkResult {
             session: order.session,
@@ -244,49 +235,49 @@ impl Worker {
     async fn attempt(
         &self,
         order: &mut ChunkRequest,
-        line: &mut Option<Connection>,
+        connection: &mut Option<Connection>,
         gauge: &Gauge,
-    ) -> Attempted {
-        let source = self.source(order);
-        if line.as_mut().is_none_or(|line| !line.is_open()) {
-            *line = match self.dialer.dial().await {
-                Ok(line) => Some(line),
+    ) -> AttemptResult {
+        let source = self.open_source(order);
+        if connection.as_mut().is_none_or(|connection| !connection.is_open()) {
+            *connection = match self.dialer.dial().await {
+                Ok(connection) => Some(connection),
                 Err(error) => {
                     let error = failed_at(&self.dialer, error).doing(&order.doing);
-                    return Attempted::failed(error, Fate::NotStored);
+                    return AttemptResult::failed(error, Fate::NotStored);
                 }
             };
         }
-        let Some(lane) = line.as_mut() else {
-            return Attempted::failed(Error::new(ErrorKind::Internal, &order.doing), Fate::NotStored);
+        let Some(lane) = connection.as_mut() else {
+            return AttemptResult::failed(Error::new(ErrorKind::Internal, &order.doing), Fate::NotStored);
         };
         lane.serve_from(source.region().map(file_region));
         let request = match self.request(order, source.clone(), gauge, lane) {
             Ok(request) => request,
-            Err(error) => return Attempted::failed(error, Fate::NotStored),
+            Err(error) => return AttemptResult::failed(error, Fate::NotStored),
         };
         let answered = lane.send(request, &self.patience).await;
         // RFC 9110 section 15.5.20: this connection leads to a server that does not answer for the host.
         let is_misdirected = |answer: &Response<Bytes>| answer.status() == StatusCode::MISDIRECTED_REQUEST;
         if answered.as_ref().map_or(true, is_misdirected) || !lane.is_open() {
-            *line = None;
+            *connection = None;
         }
         match answered {
-            Ok(answer) => Attempted::answered(&answer, order, &source),
+            Ok(answer) => AttemptResult::answered(&answer, order, &source),
             Err(error) => {
                 let fate = fate_of(&error);
-                let error = match silent_source(&error, &order.supply) {
+                let error = match stalled_source(&error, &order.chunk_source) {
                     Some(silent) => Error::from(silent),
                     None => failed_at(&self.dialer, error),
                 };
-                Attempted::failed(error.doing(&order.doing), fate)
+                AttemptResult::failed(error.doing(&order.doing), fate)
             }
         }
     }
 
     /// The order's source, opened once per worker and kept while its session lasts and it is among the latest.
-    fn source(&self, order: &ChunkRequest) -> AnySource {
-        let (file, choice) = match &order.supply {
+    fn open_source(&self, order: &ChunkRequest) -> AnySource {
+        let (file, choice) = match &order.chunk_source {
             ChunkSource::Held(chunk) => return AnySource::Held(chunk.clone()),
             ChunkSource::File(file, choice) => (file, choice),
         };
@@ -295,15 +286,15 @@ impl Worker {
         if let Some(open) = open.iter().find(|open| open.session == order.session) {
             return open.source.clone();
         }
-        let (source, chosen) = AnySource::open(file, choice, self.pools.suited(choice));
+        let (source, chosen) = AnySource::open(file, choice, self.pools.pool_for(choice));
         if let Err(declined) = chosen {
             tracing::warn!(file = %file.path().display(), %declined, "falling back to plain reads");
         }
-        if open.len() == OPEN_SOURCES {
+        if open.len() == MAX_OPEN_SOURCES {
             open.pop_front();
         }
         let over = order.cancelled.clone();
-        open.push_back(Open { session: order.session, source: source.clone(), over });
+        open.push_back(CachedSource { session: order.session, source: source.clone(), over });
         source
     }
 
@@ -347,22 +338,22 @@ impl Worker {
     }
 }
 
-struct Attempted {
+struct AttemptResult {
     outcome: Outcome,
     video: Option<Box<Video>>,
     rate_limit: Option<RateLimit>,
 }
 
-impl Attempted {
-    fn failed(error: Error, fate: Fate) -> Attempted {
-        Attempted { outcome: Outcome::Failed { error, fate }, video: None, rate_limit: None }
+impl AttemptResult {
+    fn failed(error: Error, fate: Fate) -> AttemptResult {
+        AttemptResult { outcome: Outcome::Failed { error, fate }, video: None, rate_limit: None }
     }
 
-    fn answered(answer: &Response<Bytes>, order: &ChunkRequest, source: &AnySource) -> Attempted {
+    fn answered(answer: &Response<Bytes>, order: &ChunkRequest, source: &AnySource) -> AttemptResult {
         let rate_limit = RateLimit::from_headers(answer.headers());
         let answer = UploadAnswer::read(answer, &order.redactor).and_then(|answer| {
             source.check()?;
-            order.supply.check_unchanged()?;
+            order.chunk_source.check_unchanged()?;
             Ok(answer)
         });
         let (outcome, video) = match answer {
@@ -378,7 +369,7 @@ impl Attempted {
                 (Outcome::Failed { error: error.doing(&order.doing), fate }, None)
             }
         };
-        Attempted { outcome, video, rate_limit: Some(rate_limit) }
+        AttemptResult { outcome, video, rate_limit: Some(rate_limit) }
     }
 }
 
@@ -396,8 +387,8 @@ fn file_region(region: Region) -> FileRegion {
 }
 
 /// A body that gives nothing is a file that gives nothing: what streams gave is in memory.
-fn silent_source(error: &TransportError, supply: &ChunkSource) -> Option<SourceError> {
-    match (error, supply) {
+fn stalled_source(error: &TransportError, chunk_source: &ChunkSource) -> Option<SourceError> {
+    match (error, chunk_source) {
         (TransportError::BodyStalled { after, .. }, ChunkSource::File(file, _)) => {
             Some(SourceError::Silent { path: file.path().to_owned(), after: *after })
         }
@@ -416,4 +407,4 @@ fn fate_of(error: &TransportError) -> Fate {
 }
 
 /// How many sources a worker keeps open; a lane that goes on with one of them need not open it again.
-const OPEN_SOURCES: usize = 16;
+const MAX_OPEN_SOURCES: usize = 16;

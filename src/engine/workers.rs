@@ -145,15 +145,15 @@ impl WorkerPool {
 
     /// The place in `idle` of the lane to use next: of the worker with the most idle lanes the one that was
     /// used last, whose connection is open and warm.
-    pub(crate) fn next_of(&self, idle: &[LaneIndex]) -> Option<usize> {
+    pub(crate) fn next_idle(&self, idle: &[LaneIndex]) -> Option<usize> {
         let worker = |lane: LaneIndex| self.lanes[lane].worker;
         let idle_with = |lane: LaneIndex| idle.iter().filter(|other| worker(**other) == worker(lane)).count();
-        let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENT);
+        let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENCE_LIMIT);
         (0..idle.len()).filter(answers).max_by_key(|place| idle_with(idle[*place]))
     }
 
     /// Gives an idle lane an order.
-    pub(crate) fn give(&self, lane: LaneIndex, order: ChunkRequest) {
+    pub(crate) fn send_order(&self, lane: LaneIndex, order: ChunkRequest) {
         if self.lanes[lane].orders.try_send(order).is_err() {
             tracing::error!(lane, "a lane took no order though it had reported to be idle");
         }
@@ -177,4 +177,4 @@ impl WorkerPool {
 }
 
 /// A worker that does not answer for so long is given no chunk, and is replaced when no upload depends on it.
-pub(crate) const SILENT: Duration = Duration::from_secs(3);
+pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(3);

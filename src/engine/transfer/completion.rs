@@ -6,34 +6,18 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use super::Transfer;
+use super::end::{SourceCheck, TransferEnd};
 use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::event::EngineEvent;
 use crate::engine::journal_entry::JournalEntryGuard;
 use crate::engine::request::Uploaded;
 use crate::engine::restart::{PendingRestart, RestartPlan};
-use crate::engine::source::{UploadSource, answered};
+use crate::engine::source::{UploadSource, within_patience};
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Identity;
 use crate::session::event::{UploadEvent, Why};
 use crate::session::retry::AttemptKind;
-
-/// What is left to do after an upload.
-pub(crate) enum TransferEnd {
-    Over,
-    /// To forget it, once whoever asked has heard of it.
-    Unheard(LocalBoxFuture<'static, ()>),
-    /// To begin it anew.
-    RestartPlan(Box<PendingRestart>),
-}
-
-/// The last look at the source.
-pub(super) enum Check {
-    Due,
-    Asked,
-    /// With the file as it was found; `None` for what is no file.
-    ChunkResult(Result<Option<Identity>>),
-}
 
 impl Transfer {
     /// Answers whoever waits for it, unless it begins anew.
@@ -46,7 +30,7 @@ impl Transfer {
                 let checked = self.take_check();
                 self.report_touched();
                 let uploaded = checked.map(|found| (self.uploaded(), found));
-                uploaded.inspect_err(|_| self.write_down_container())
+                uploaded.inspect_err(|_| self.record_own_container())
             }
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
@@ -56,11 +40,11 @@ impl Transfer {
             let file = &self.file_name;
             tracing::warn!(%file, "the service does not let this upload token go on with another token's video");
             self.journal_entry.take().into_iter().for_each(JournalEntryGuard::given_back);
-            self.again = self.with_own_token.take();
+            self.plans.changed = self.plans.with_own_token.take();
         }
-        let uploaded = match (uploaded, self.again.take()) {
-            (Err(error), Some(again)) if again.suits(&error, is_given_back) => {
-                return TransferEnd::RestartPlan(Box::new(self.restart(again, error)));
+        let uploaded = match (uploaded, self.plans.changed.take()) {
+            (Err(error), Some(again)) if again.applies_to(&error, is_given_back) => {
+                return TransferEnd::Restart(Box::new(self.restart(again, error)));
             }
             (uploaded, _) => uploaded,
         };
@@ -71,15 +55,15 @@ impl Transfer {
             }
             _ => error,
         });
-        if self.nothing_was_made()
+        if self.created_nothing()
             && let Some(journal_entry) = &mut self.journal_entry
         {
             journal_entry.withdrawn();
         }
-        let end = match (self.journal_entry.take(), &uploaded, self.news.take()) {
-            (Some(journal_entry), Ok((uploaded, found)), Some(news)) => TransferEnd::Unheard(Box::pin(
-                journal_entry.finished_when(news, uploaded.video_id.clone(), *found),
-            )),
+        let end = match (self.journal_entry.take(), &uploaded, self.receipt.take()) {
+            (Some(journal_entry), Ok((uploaded, found)), Some(receipt)) => TransferEnd::AwaitsReceipt(
+                Box::pin(journal_entry.finished_when(receipt, uploaded.video_id.clone(), *found)),
+            ),
             (Some(journal_entry), Ok(_), None) => {
                 journal_entry.finished();
                 TransferEnd::Over
@@ -98,7 +82,7 @@ impl Transfer {
 
     fn restart(self, again: RestartPlan, error: Error) -> PendingRestart {
         let left = self.session.video_id().map(str::to_owned);
-        self.event_sink.tell(UploadEvent::BeginsAnew { video_id: left, why: Why::from(&error).message });
+        self.event_sink.emit(UploadEvent::BeginsAnew { video_id: left, why: Why::from(&error).message });
         let wasted = WastedWork {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
@@ -135,7 +119,7 @@ impl Transfer {
     }
 
     /// Whether every attempt at the first chunk of a delegated upload certainly came to nothing.
-    fn nothing_was_made(&self) -> bool {
+    fn created_nothing(&self) -> bool {
         let chunks = self.session.chunks();
         let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == AttemptKind::First;
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
@@ -143,7 +127,7 @@ impl Transfer {
 
     /// Whether the source is being looked at for the last time.
     pub(super) fn is_checking_source(&self) -> bool {
-        matches!(self.source_check, Check::Asked)
+        matches!(self.source_check, SourceCheck::Running)
     }
 
     /// Begins to look whether the file of an upload that ended well is still what it was; `None` where that
@@ -154,10 +138,10 @@ impl Transfer {
         silence: Duration,
     ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
         let file = self.source.file().filter(|_| self.session.is_complete())?.clone();
-        if !matches!(self.source_check, Check::Due) {
+        if !matches!(self.source_check, SourceCheck::Due) {
             return None;
         }
-        self.source_check = Check::Asked;
+        self.source_check = SourceCheck::Running;
         Some(Box::pin(async move {
             let path = file.path().to_owned();
             let check = move || {
@@ -166,19 +150,19 @@ impl Transfer {
                 file.check_unchanged()?;
                 Ok(Some(Identity { ctime_ns: now.ctime_ns, ..Identity::from(&file) }))
             };
-            EngineEvent::Checked(id, answered(path, silence, check).await)
+            EngineEvent::Checked(id, within_patience(path, silence, check).await)
         }))
     }
 
     /// Whether the file is still what it was.
     pub(crate) fn checked(&mut self, checked: Result<Option<Identity>>) {
-        self.source_check = Check::ChunkResult(checked);
+        self.source_check = SourceCheck::Finished(checked);
     }
 
     fn take_check(&mut self) -> Result<Option<Identity>> {
-        match mem::replace(&mut self.source_check, Check::Due) {
-            Check::ChunkResult(checked) => checked,
-            Check::Due | Check::Asked => Ok(None),
+        match mem::replace(&mut self.source_check, SourceCheck::Due) {
+            SourceCheck::Finished(checked) => checked,
+            SourceCheck::Due | SourceCheck::Running => Ok(None),
         }
     }
 

@@ -56,7 +56,9 @@ impl Transfer {
         let digests = match doubt {
             Unproved::Prove(digests) => digests,
             // Nothing is known to be sent: as long as the service has nothing, its container can be filled.
-            Unproved::Anew if self.unproved.is_none() && self.session.chunks().stored() == 0 => Vec::new(),
+            Unproved::Anew if self.plans.unproved.is_none() && self.session.chunks().stored() == 0 => {
+                Vec::new()
+            }
             Unproved::Anew => {
                 self.begin_anew(NO_DIGESTS);
                 return None;
@@ -84,7 +86,7 @@ impl Transfer {
             Ok(Proof::Equal { chunks, bytes }) => {
                 self.journal_entry.iter_mut().for_each(|journal_entry| journal_entry.proved());
                 let video_id = self.session.video_id().unwrap_or_default().to_owned();
-                self.event_sink.tell(UploadEvent::Proved { video_id, chunks, bytes });
+                self.event_sink.emit(UploadEvent::Proved { video_id, chunks, bytes });
             }
             Ok(Proof::Differs { index }) => {
                 let number = index + 1;
@@ -108,7 +110,7 @@ impl Transfer {
     fn begin_anew(&mut self, reason: impl Into<String>) {
         // It was not taken up after all.
         self.session.take_events();
-        self.again = self.unproved.take();
+        self.plans.changed = self.plans.unproved.take();
         let error = Error::new(ErrorKind::SourceChanged, self.continuing()).because(reason);
         self.session.disprove(error);
     }
@@ -134,7 +136,7 @@ impl Transfer {
         let touched = self.source.file().and_then(|file| file.touched());
         if let (Some(change), false) = (touched, self.has_reported_touched) {
             self.has_reported_touched = true;
-            self.event_sink.tell(UploadEvent::SourceTouched { change });
+            self.event_sink.emit(UploadEvent::SourceTouched { change });
         }
     }
 }

@@ -20,31 +20,35 @@ impl Transfer {
         tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
         for (lane, (index, gauge)) in &self.lanes {
             let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
-            let waits_for = match gauge.is_complete() {
-                true => "the answer",
-                false if read > sent => "the connection",
-                false => "the source",
+            let waits_for = if gauge.is_complete() {
+                "the answer"
+            } else if read > sent {
+                "the connection"
+            } else {
+                "the source"
             };
             tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
         }
     }
 
     /// Why it ends when a thread that sends it does not return from the kernel.
-    pub(crate) fn held_up(&self, bound: Duration) -> Error {
+    pub(crate) fn stuck_error(&self, bound: Duration) -> Error {
         let file = &self.file_name;
         let reason = format!(
             "its thread has been in a system call for {bound:?}: {file}, or another file that is sent at the \
              same time, is on a disk or a network file system that does not answer"
         );
-        Error::new(ErrorKind::Stalled, format!("send chunks of {file}")).because(reason).with_advice(HELD_UP)
+        Error::new(ErrorKind::Stalled, format!("send chunks of {file}"))
+            .because(reason)
+            .with_advice(STUCK_ADVICE)
     }
 
-    /// Whether more is settled than whoever watches was told.
-    pub(crate) fn has_news(&self) -> bool {
-        let (told, chunks) = (self.publish.borrow(), self.session.chunks());
-        told.acknowledged_chunks != chunks.stored()
-            || told.total_bytes != chunks.total_bytes()
-            || told.video_id.is_none() != self.session.video_id().is_none()
+    /// Whether more is settled than whoever watches was published.
+    pub(crate) fn has_unpublished_progress(&self) -> bool {
+        let (published, chunks) = (self.publish.borrow(), self.session.chunks());
+        published.acknowledged_chunks != chunks.stored()
+            || published.total_bytes != chunks.total_bytes()
+            || published.video_id.is_none() != self.session.video_id().is_none()
     }
 
     /// Tells whoever watches how far it is.
@@ -78,15 +82,15 @@ impl Transfer {
             return;
         }
         for event in self.session.take_events() {
-            self.event_sink.tell(event);
+            self.event_sink.emit(event);
         }
     }
 
     /// Tells whoever follows it that its chunks wait.
-    pub(crate) fn tell_held(&mut self, held: Delay, now: Instant) {
-        if self.wants_lane() && self.told.is_news(held, now) {
+    pub(crate) fn announce_delay(&mut self, held: Delay, now: Instant) {
+        if self.wants_lane() && self.announced.is_news(held, now) {
             let delay = held.until.saturating_duration_since(now);
-            self.event_sink.tell_followers(UploadEvent::Throttled {
+            self.event_sink.emit_to_followers(UploadEvent::Throttled {
                 class: Class::Uploads,
                 why: held.by,
                 delay,
@@ -100,5 +104,5 @@ impl Transfer {
     }
 }
 
-const HELD_UP: &str = "look at the disk or the network file system that the files are on; the reader `pread` waits for it on threads \
+const STUCK_ADVICE: &str = "look at the disk or the network file system that the files are on; the reader `pread` waits for it on threads \
      of its own";

@@ -4,8 +4,16 @@ use std::cell::OnceCell;
 use std::hint::black_box;
 use std::io;
 
-use super::Runtime;
 use crate::source::{BLOCK_BYTES, BufferPool, Choice, Reader};
+
+/// The async runtime of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// The runtime of tokio-uring, for sources that read through the ring.
+    Ring,
+    /// The runtime of tokio.
+    Plain,
+}
 
 /// A runtime with a ring that has room for every read which the blocks allow.
 ///
@@ -30,26 +38,26 @@ pub(super) fn keep_records(lanes: usize) {
 }
 
 /// The blocks that sources read into.
-pub(super) struct Pools {
+pub(super) struct BlockPools {
     /// Memory is taken when a block is first written to.
     plain: BufferPool,
     /// Registering pins every block at once: that waits for the first source that reads by the ring.
     registered: Option<OnceCell<BufferPool>>,
 }
 
-impl Pools {
-    pub(super) fn new(lanes: usize, depth: usize, runtime: Runtime) -> io::Result<Pools> {
+impl BlockPools {
+    pub(super) fn new(lanes: usize, depth: usize, runtime: Runtime) -> io::Result<BlockPools> {
         let registered = match runtime {
             Runtime::Ring => Some(OnceCell::new()),
             Runtime::Plain => None,
         };
-        Ok(Pools {
+        Ok(BlockPools {
             plain: BufferPool::new(count(lanes, depth), BLOCK_BYTES)?.reading_ahead(depth),
             registered,
         })
     }
 
-    pub(super) fn suited(&self, choice: &Choice) -> &BufferPool {
+    pub(super) fn pool_for(&self, choice: &Choice) -> &BufferPool {
         match (choice.reader, &self.registered) {
             (Reader::Uring | Reader::Direct, Some(registered)) => registered.get_or_init(|| {
                 let blocks = BufferPool::in_ring(self.plain.count(), BLOCK_BYTES);

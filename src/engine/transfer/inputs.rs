@@ -1,0 +1,77 @@
+//! Input of an upload beside the reports of its lanes: chunks of its stream and stop requests.
+
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::{mpsc, watch};
+
+use super::Transfer;
+use crate::engine::event::{EngineEvent, next_stop_request, next_stream_event};
+use crate::engine::request::StopRequest;
+use crate::engine::source::UploadSource;
+use crate::engine::stream_reader::StreamEvent;
+use crate::engine::worker::SessionId;
+use crate::error::{Error, ErrorKind};
+
+impl Transfer {
+    /// What the service has need not be held any longer.
+    pub(super) fn release_stored(&mut self) {
+        if let UploadSource::Stream { held, .. } = &mut self.source {
+            let chunks = self.session.chunks();
+            held.retain(|&index, _| !chunks.is_stored(index));
+        }
+    }
+
+    /// Takes in what the stream gave, and waits for more.
+    pub(crate) fn take_stream_event(
+        &mut self,
+        id: SessionId,
+        stream_event: StreamEvent,
+        inbox: mpsc::Receiver<StreamEvent>,
+    ) -> LocalBoxFuture<'static, EngineEvent> {
+        match stream_event {
+            StreamEvent::Chunk(chunk) => {
+                let (extent, last) = (chunk.extent(), chunk.place().into());
+                if let UploadSource::Stream { held, .. } = &mut self.source {
+                    held.insert(self.session.chunks().known(), chunk);
+                }
+                self.session.handle_filled(extent, last);
+            }
+            StreamEvent::Failed(error) => self.session.handle_failure(error),
+        }
+        next_stream_event(id, inbox)
+    }
+
+    /// The stream gives nothing more. Unless it said that it is over, whoever read it has panicked.
+    pub(crate) fn stream_ended(&mut self) {
+        if self.session.chunks().total_bytes().is_none() {
+            let error = Error::new(ErrorKind::Internal, format!("read {}", self.file_name));
+            self.session.handle_failure(error.because("its reader ended before the stream did"));
+        }
+    }
+
+    /// Ends it early as its handle asks, and waits for the next word.
+    pub(crate) fn halt(
+        &mut self,
+        id: SessionId,
+        halt: StopRequest,
+        halted: watch::Receiver<StopRequest>,
+    ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
+        match halt {
+            StopRequest::No => {}
+            StopRequest::AfterChunks if !self.is_proving() => self.session.stop(),
+            // Nothing is under way while chunks are compared.
+            StopRequest::AfterChunks => {
+                self.session.disprove(Error::new(ErrorKind::Cancelled, "finish the upload"))
+            }
+            StopRequest::Now => {
+                let error = Error::new(ErrorKind::Cancelled, "finish the upload");
+                if self.is_proving() {
+                    self.session.disprove(error);
+                } else {
+                    self.session.handle_failure(error);
+                }
+                return None;
+            }
+        }
+        Some(next_stop_request(id, halted))
+    }
+}
