@@ -1,7 +1,7 @@
 //! The driver: one thread that owns every session, the clock and the random numbers.
 //!
-//! It turns what happens (a lane reports, the service answers, time permits) into the sessions' events,
-//! and what the sessions want into orders and API calls. It holds no file bytes.
+//! It turns lane reports, service answers and time-outs into session events, and session actions into orders and API
+//! calls. It holds no file bytes.
 
 mod admission;
 mod api_calls;
@@ -39,7 +39,7 @@ use crate::session::SessionAction;
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 
-/// Everything the driver needs before its thread exists.
+/// The checked inputs of the driver, before its thread exists.
 pub(crate) struct PreparedDriver {
     settings: Settings,
     dialer: Dialer,
@@ -57,7 +57,7 @@ pub(crate) fn prepare(
     settings.credentials = settings.credentials.parsed()?;
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone());
     let dialer = dialer.map_err(|error| settings.redactor.clean(error.into()))?;
-    // The journal finds an upload by this text: `HTTP://HOST/` has to find what `http://host` began.
+    // The journal compares this text: `HTTP://HOST/` must find the uploads of `http://host`.
     settings.endpoint_url = dialer.endpoint().canonical().to_owned();
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
     let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
@@ -65,17 +65,17 @@ pub(crate) fn prepare(
 }
 
 impl PreparedDriver {
-    /// Serves commands until the last handle is gone and the last upload is over. Drops `ready` once it does so,
-    /// or sends why it cannot.
+    /// Runs the driver until every handle is dropped and every upload is over. Drops `ready` once the driver runs;
+    /// sends the error on `ready` if the runtime cannot start.
     pub(crate) fn run(self, ready: std::sync::mpsc::Sender<io::Error>) {
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 drop(ready);
                 runtime.block_on(Driver::new(self).run());
-                // A name that is still being resolved is nobody's business any more.
+                // Do not wait for pending DNS look-ups, nor for reads of a disk that does not answer.
                 runtime.shutdown_background();
             }
-            // The caller waits for it.
+            // `EngineHandle::start` waits for this error.
             Err(error) => drop(ready.send(error)),
         }
     }
@@ -83,32 +83,32 @@ impl PreparedDriver {
 
 struct Driver {
     settings: Settings,
-    /// For lanes: it keeps to the bandwidth.
+    /// The dialer of the lanes, which obeys the bandwidth limit. The control connections do not.
     dialer: Dialer,
     inbox: mpsc::Receiver<EngineCommand>,
     api: Rc<Api<Control>>,
     journal_handle: JournalHandle,
-    /// What chunks of streams are held in.
+    /// The memory for chunks of streams.
     memory: MemoryBudget,
     pacer: Rc<RefCell<Pacer>>,
-    /// The lanes' requests under way, as the pacer counts them.
+    /// The pacer's permits of the requests under way.
     permits: HashMap<LaneIndex, Permit>,
-    /// When the pacer allows the next chunk, while it does not.
+    /// The time when the pacer allows the next chunk; `None` if it allows one now.
     throttled_until: Option<Instant>,
-    /// Which wait the log has heard of.
+    /// The throttle delay that was last logged.
     announced: AnnouncedDelay,
-    /// When progress within chunks is published again.
+    /// The time of the next publication of progress within chunks.
     publish_at: Instant,
-    /// When the journal forgets what was finished, at the latest.
+    /// The latest time to remove finished uploads from the journal.
     forget_at: Instant,
     workers: Option<WorkerPool>,
     idle: Vec<LaneIndex>,
     queue: VecDeque<Box<UploadCommand>>,
     transfers: BTreeMap<SessionId, Transfer>,
-    /// Uploads whose source is being opened.
+    /// The number of uploads whose source is being opened.
     opening: usize,
     next_session: SessionId,
-    /// Where the round robin over the sessions goes on.
+    /// The session with the first turn in the next round of dispatch.
     turn: SessionId,
     tasks: FuturesUnordered<LocalBoxFuture<'static, EngineEvent>>,
     authorization: Authorization,
@@ -167,10 +167,10 @@ impl Driver {
         self.transfers.is_empty() && self.opening == 0
     }
 
-    /// Takes in the receipts that were confirmed; no handle is left to confirm others.
+    /// Takes in the receipts that are confirmed; with no handle left, no other can be.
     ///
-    /// A poll that has run through tokio's budget puts further futures off until the runtime has had its turn, so that
-    /// only a second look says that there are none.
+    /// tokio makes a task yield after about a hundred ready futures. One empty poll may be such a forced yield, so
+    /// the loop ends after two empty polls with a yield between them.
     async fn drain_receipts(&mut self) {
         let mut empty_polls = 0;
         while empty_polls < 2 {
@@ -182,7 +182,7 @@ impl Driver {
         }
     }
 
-    /// Waits for one thing to happen and takes it in.
+    /// Waits for one event and takes it in.
     async fn wait(&mut self) {
         let tick = self.next_wake().unwrap_or_else(|| Instant::now() + IDLE_TICK);
         tokio::select! {
@@ -196,7 +196,7 @@ impl Driver {
         }
     }
 
-    /// Takes in what has happened meanwhile: a round costs the same for one thing as for many.
+    /// Takes in the events that are ready: a scheduling round costs the same for one event as for many.
     fn take_what_is_ready(&mut self) {
         for _ in 0..READY_AT_ONCE {
             match self.tasks.next().now_or_never().flatten() {
@@ -242,6 +242,7 @@ impl Driver {
         self.idle.push(lane);
         let Some(done) = done else { return };
         let now = Instant::now();
+        // Even if the session is over: the pacer counts requests under way.
         if let Some(permit) = self.permits.remove(&lane) {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
             self.pacer.borrow_mut().answered(permit, quota, health, now, fastrand::f64());
@@ -259,6 +260,7 @@ impl Driver {
             EngineEvent::Checked(id, checked) => self.with(id, |transfer| transfer.checked(checked)),
             EngineEvent::Created(id, created) => match (self.transfers.get_mut(&id), created) {
                 (Some(transfer), created) => transfer.created(created),
+                // { => The upload ended during the call, and its journal entry keeps the mark for `clean`.
                 (None, Ok(Created { video_id, .. })) => {
                     tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
                 }
@@ -299,9 +301,10 @@ impl Driver {
         }
     }
 
-    /// Without credentials no session that needs them can go on.
+    /// Fails every upload that needs the API key.
     fn refuse_all(&mut self, error: Error) {
         self.authorization = Authorization::default();
+        // The cause cannot be cloned: the first session gets it, the others get the kind.
         let mut error = Some(error);
         for transfer in self.transfers.values_mut().filter(|transfer| transfer.needs_key()) {
             let refusal = error.take().unwrap_or_else(|| Error::new(ErrorKind::NotAuthorized, "log in"));
@@ -309,9 +312,10 @@ impl Driver {
         }
     }
 
-    /// Gives everybody the work there is.
+    /// Runs one scheduling round: session actions, queued uploads, authorization, dispatch, progress.
     fn pump(&mut self) {
         let now = Instant::now();
+        // First: a lane of a dead worker never reports, so its session would wait for ever.
         self.fail_uploads_of_stuck_workers(now);
         self.perform_all(now);
         while self.begin_uploads() {
@@ -326,7 +330,7 @@ impl Driver {
             self.publish_at = now + PROGRESS_TICK;
         }
         for transfer in self.transfers.values_mut() {
-            // Each publication wakes a thread.
+            // Each publication wakes the thread of a watcher.
             if is_due || transfer.has_unpublished_progress() {
                 transfer.publish_progress();
             }
@@ -342,7 +346,8 @@ impl Driver {
         }
     }
 
-    /// Has the journal forget what was finished, unless the next upload will have it do so in a moment.
+    /// Removes finished uploads from the journal at intervals. The next claim removes them in its own transaction,
+    /// which saves a write of the disk.
     fn forget_finished(&mut self, now: Instant) {
         if self.transfers.is_empty() || now >= self.forget_at {
             self.journal_handle.settle();
@@ -350,7 +355,7 @@ impl Driver {
         }
     }
 
-    /// Does what a session wants until it wants nothing.
+    /// Performs the actions of a session until it has none.
     fn perform(&mut self, id: SessionId, now: Instant) {
         while let Some(action) = self.transfers.get_mut(&id).and_then(|transfer| transfer.poll(now)) {
             match action {
@@ -386,11 +391,11 @@ async fn next_report(workers: &mut Option<WorkerPool>) -> Option<LaneReport> {
     }
 }
 
-/// So that no kind of thing keeps another waiting.
+/// The events handled per round and source, so that no source starves the others.
 const READY_AT_ONCE: usize = 64;
 
-/// How often progress is published while an upload runs.
+/// The interval between publications of progress within chunks.
 const PROGRESS_TICK: Duration = Duration::from_millis(100);
 
-/// Nothing happens by time alone when nothing runs; any bound will do.
+/// The longest sleep without an upload. No timer matters then, so any bound works.
 const IDLE_TICK: Duration = Duration::from_secs(60);

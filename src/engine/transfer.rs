@@ -1,4 +1,4 @@
-//! One upload under way: its session, its source, and who waits for it.
+//! One upload under way: its session, its source, and its caller.
 
 mod completion;
 mod end;
@@ -45,11 +45,11 @@ pub(crate) use end::TransferEnd;
 /// An upload under way.
 pub(crate) struct Transfer {
     pub(crate) session: Session,
-    /// The lanes that send chunks of it.
+    /// The lanes that send chunks of this upload, with the chunk's index.
     pub(crate) lanes: HashMap<LaneIndex, (u32, Gauge)>,
-    /// What the last refused or accepted attempt proved itself with.
+    /// The `Authorization` header of the last attempt, whether it was refused or accepted.
     pub(crate) used_authorization: Option<HeaderValue>,
-    /// Whether the container was created for this upload.
+    /// `true` if this upload created its container.
     pub(crate) made_container: bool,
     source: UploadSource,
     destination: Destination,
@@ -65,21 +65,21 @@ pub(crate) struct Transfer {
     on_progress: Option<OnProgress>,
     cancel: watch::Sender<bool>,
     begun: Instant,
-    /// What the caller does with the news of success, where that is waited for.
+    /// The state of the caller's receipt; `None` if success needs no receipt.
     receipt: Option<watch::Receiver<ReceiptState>>,
     plans: RestartPlans,
-    /// The bytes that were compared so far, while the chunks of an earlier process are.
+    /// The bytes compared so far with the chunks of an earlier process; `None` unless a comparison runs.
     compared: Option<Arc<AtomicU64>>,
-    /// `true` where the journal keeps digests of its chunks.
+    /// `true` if the journal keeps digests of the chunks.
     keeps_digests: bool,
-    /// `true` once the followers know that the file was touched.
+    /// `true` once a change of the file's attributes was reported.
     has_reported_touched: bool,
     wasted: WastedWork,
     event_sink: EventSink,
-    /// Which wait its followers were told of.
+    /// The throttle delay that was last reported to the followers.
     announced: AnnouncedDelay,
     source_check: SourceCheck,
-    /// Whether it is to end early.
+    /// The caller's request to end the upload early.
     pub(crate) halted: watch::Receiver<StopRequest>,
 }
 
@@ -166,19 +166,19 @@ impl Transfer {
         }
     }
 
-    /// Whether its requests prove themselves with the API key.
+    /// Returns `true` if the requests carry the API key rather than an upload token.
     pub(crate) fn needs_key(&self) -> bool {
         !matches!(self.destination, Destination::Delegated { .. })
     }
 
-    /// A lane is done with a chunk.
+    /// Takes in the result of an attempt at a chunk.
     pub(crate) fn done(&mut self, done: ChunkResult, now: Instant, jitter: f64) {
         self.used_authorization = done.authorization;
         self.video = done.video.map(|video| *video).or(self.video.take());
         let had_container = self.session.video_id().is_some();
         let outcome = self.without_secrets(done.outcome);
         self.session.handle_outcome(done.index, outcome, now, jitter);
-        // The first chunk of a delegated upload makes the video.
+        // The service creates the video of a delegated upload when its first chunk arrives.
         let is_first = !had_container && self.session.video_id().is_some();
         self.made_container |= is_first;
         if !self.session.is_complete() {
@@ -189,11 +189,12 @@ impl Transfer {
         } else if self.needs_journal_to_prove_success() {
             self.record_last_chunk(done.index);
         }
+        // Streams wait for this memory.
         self.release_stored();
         self.report_touched();
     }
 
-    /// The order for a chunk of it.
+    /// Returns the order for a lane to send a chunk; `None` if its bytes or its video are missing.
     pub(crate) fn order(
         &self,
         id: SessionId,
@@ -216,13 +217,14 @@ impl Transfer {
             redactor: self.redactor.clone(),
             video_id_field,
             file_name: self.file_name.clone(),
-            // A file that goes in one request is sent again whole in any case.
+            // A single request is always repeated whole, so no later run needs its digest.
             digests: self.keeps_digests && self.session.chunks().known() > 1,
             cancelled: self.cancel.subscribe(),
         })
     }
 
-    /// A connection's error may repeat what the request held; an answer's has been redacted where it was read.
+    /// Removes secrets from a failure. A connection's error may repeat parts of the request; errors read from an
+    /// answer are already redacted.
     fn without_secrets(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Failed { error, fate } => Outcome::Failed { error: self.redactor.clean(error), fate },
@@ -266,7 +268,7 @@ fn claim(
     ClaimedUpload::of(opened, destination, (request.if_not_begun, terms), settings, journal_handle)
 }
 
-/// What an unfinished command uploaded, for the caller that asks for it again.
+/// Returns the result for a file that an earlier, unfinished command has uploaded.
 fn already_uploaded(finished: Finished) -> Uploaded {
     let Finished { video_id, bytes, plan, .. } = finished;
     Uploaded {

@@ -1,10 +1,10 @@
-//! Notices that nothing moves, and has it reported what everybody waits for.
+//! Detects that no byte moves, so that the log can show what each lane waits for.
 //!
-//! Every wait has a bound of its own; this is for the person who wonders in the meantime.
+//! Every wait has its own limit; this report is for a person who waits for the limit.
 
 use std::time::{Duration, Instant};
 
-/// Watches one number that grows while anything moves.
+/// Watches a number that grows while any byte moves.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     moved: u64,
@@ -17,7 +17,7 @@ impl Watchdog {
         Watchdog { moved: 0, since: now, reported: 0 }
     }
 
-    /// How long nothing has moved, whenever it is time to say so.
+    /// Returns the time without movement, each time a report is due.
     pub(crate) fn look(&mut self, moved: u64, now: Instant) -> Option<Duration> {
         if moved != self.moved {
             *self = Watchdog { moved, since: now, reported: 0 };
@@ -31,7 +31,7 @@ impl Watchdog {
     }
 }
 
-/// Long enough for a service that assembles, short enough for a person who waits.
+/// Longer than the service needs to assemble a video, yet short for a person who waits.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How uploads begin: in turn, as many at once as may be.
+//! The start of queued uploads, in order and within the limits.
 
 use std::time::Instant;
 
@@ -18,24 +18,27 @@ use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 
 impl Driver {
-    /// The next upload gets other workers than those that have ended before their time.
+    /// Replaces workers that have ended early or are stuck. Called without an upload, so that no lane is in use.
     fn replace_stuck_workers(&mut self) {
         if let Some(workers) =
             self.workers.take_if(|workers| workers.is_lost() || workers.is_silent(SILENCE_LIMIT))
         {
             workers.join();
+            // These numbers name lanes of the old pool.
             self.idle.clear();
             self.permits.clear();
         }
     }
 
-    /// A worker that ended before its time tells nobody what became of its chunks, nor does one whose thread
-    /// the kernel holds.
+    /// Fails the uploads whose worker thread has panicked, or is stuck in a system call. Such a worker cannot report
+    /// the result of its chunks.
     pub(super) fn fail_uploads_of_stuck_workers(&mut self, now: Instant) {
         let Some(workers) = &mut self.workers else { return };
         if !self.transfers.is_empty() {
+            // Without an upload the driver wakes too rarely to measure silence.
             workers.watch(now);
         }
+        // A source may be silent for as long as `body`; a page fault on it holds the whole worker.
         let bound = self.settings.patience.body.max(SILENCE_LIMIT);
         let is_stuck = |transfer: &Transfer| {
             workers.is_silent(bound) || transfer.lanes.keys().any(|&lane| workers.is_lane_silent(lane, bound))
@@ -52,7 +55,7 @@ impl Driver {
         }
     }
 
-    /// Begins as many as may be under way, and says whether there were any.
+    /// Starts queued uploads up to the limit. Returns `true` if the queue became shorter.
     pub(super) fn begin_uploads(&mut self) -> bool {
         if self.has_no_upload() {
             self.replace_stuck_workers();
@@ -79,7 +82,7 @@ impl Driver {
         self.queue.len() < waiting
     }
 
-    /// The source is there: the upload begins.
+    /// Takes in an opened source and begins its upload.
     pub(super) fn opened(&mut self, id: SessionId, command: UploadCommand, opened: Result<OpenedSource>) {
         self.opening -= 1;
         let (transfer, tasks) = Transfer::prepare(id, command, opened, &self.settings, &self.journal_handle);
@@ -88,7 +91,7 @@ impl Driver {
     }
 }
 
-/// Opens the source, until its upload is to end early.
+/// Opens the source. A stop request ends the wait.
 fn open_source(
     id: SessionId,
     mut command: Box<UploadCommand>,
@@ -110,7 +113,7 @@ fn open_source(
     })
 }
 
-/// The workers, started when it is first needed.
+/// Returns the workers. Starts the threads for the first upload.
 fn started_workers<'a>(
     workers: &'a mut Option<WorkerPool>,
     settings: &Settings,
@@ -122,5 +125,6 @@ fn started_workers<'a>(
     }
 }
 
-/// Files that are opened at once: each takes two descriptors while its reader is chosen.
+/// The files opened at once. Each takes two descriptors while its reader is chosen: with 64 descriptors and 2000
+/// files, opening many at once left none for connections.
 const MAX_OPENING: usize = 2;

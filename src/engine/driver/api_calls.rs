@@ -1,4 +1,4 @@
-//! What the driver asks the service for; the answers come back as events.
+//! The driver's calls of the service; their results return as events.
 
 use std::time::Instant;
 
@@ -46,6 +46,7 @@ impl Driver {
         let policy = self.settings.retry.clone();
         self.tasks.push(Box::pin(async move {
             let fresh = match used {
+                // { => Renews only if this header is still the current one: many lanes get the same 401.
                 Some(used) => {
                     with_logged_retries(&policy, async || api.renew_after_401(&used, Instant::now()).await)
                         .await
@@ -57,7 +58,7 @@ impl Driver {
         }));
     }
 
-    /// Fetches what orders prove themselves with, ahead of its expiry.
+    /// Requests a fresh `Authorization` header ahead of its expiry.
     pub(super) fn authorize(&mut self, now: Instant) {
         if !self.authorization.is_stale(now) || !self.transfers.values().any(Transfer::needs_key) {
             return;
@@ -71,7 +72,7 @@ impl Driver {
         }));
     }
 
-    /// Deletes what the file as it was had been sent to.
+    /// Deletes the container of an upload that begins anew.
     pub(super) fn delete_container(&mut self, restart: Box<PendingRestart>) {
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {

@@ -1,4 +1,4 @@
-//! Which chunk goes to which lane, and when.
+//! The assignment of chunks to idle lanes.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::pacing::{Class, Start, Turn};
 use crate::session::ChunkToSend;
 
 impl Driver {
-    /// Gives chunks to idle lanes, a chunk of each session in turn.
+    /// Assigns chunks to idle lanes, one chunk per session in turn.
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.throttled_until = None;
         while let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_idle(&self.idle)) {
@@ -17,12 +17,14 @@ impl Driver {
                 self.throttled_until = Some(at);
                 return;
             }
+            // The pacer is asked first: a chunk taken from its session counts as sent.
             let Some((id, dispatch)) = self.next_chunk(now) else { return };
             let (Some(transfer), Some(workers)) = (self.transfers.get_mut(&id), &self.workers) else {
                 return;
             };
             let key = transfer.needs_key().then_some(self.authorization.known.as_ref()).flatten();
             let authorization = key.and_then(|(value, _)| value.clone());
+            // Repeated attempts draw on a budget of their own in the pacer.
             let turn = if dispatch.attempt > 1 { Turn::Again } else { Turn::First };
             let index = dispatch.chunk.index;
             let Some(order) = transfer.order(id, dispatch, authorization) else { return };
@@ -33,7 +35,7 @@ impl Driver {
         }
     }
 
-    /// Says what chunks wait for: once in the log, and to each upload that has some.
+    /// Reports why chunks are throttled: once in the log, and to each upload with a waiting chunk.
     pub(super) fn announce_delay(&mut self, now: Instant) {
         if self.idle.is_empty() || !self.transfers.values().any(|transfer| transfer.wants_lane()) {
             return;
@@ -49,6 +51,7 @@ impl Driver {
 
     fn next_chunk(&mut self, now: Instant) -> Option<(SessionId, ChunkToSend)> {
         let authorized = self.authorization.known.is_some();
+        // Sessions from `turn` on come first, so that a large upload cannot starve the others.
         let (before, after): (Vec<_>, Vec<_>) =
             self.transfers.iter_mut().partition(|(id, _)| **id < self.turn);
         for (&id, transfer) in after.into_iter().chain(before) {

@@ -12,7 +12,7 @@ use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind};
 
 impl Transfer {
-    /// What the service has need not be held any longer.
+    /// Frees the stream's chunks that the service has stored.
     pub(super) fn release_stored(&mut self) {
         if let UploadSource::Stream { held, .. } = &mut self.source {
             let chunks = self.session.chunks();
@@ -20,7 +20,7 @@ impl Transfer {
         }
     }
 
-    /// Takes in what the stream gave, and waits for more.
+    /// Takes in a chunk or a failure of the stream, and returns the wait for the next one.
     pub(crate) fn take_stream_event(
         &mut self,
         id: SessionId,
@@ -40,7 +40,7 @@ impl Transfer {
         next_stream_event(id, inbox)
     }
 
-    /// The stream gives nothing more. Unless it said that it is over, whoever read it has panicked.
+    /// Takes in the end of the stream. If the stream's length is still unknown, its reader thread panicked.
     pub(crate) fn stream_ended(&mut self) {
         if self.session.chunks().total_bytes().is_none() {
             let error = Error::new(ErrorKind::Internal, format!("read {}", self.file_name));
@@ -48,7 +48,7 @@ impl Transfer {
         }
     }
 
-    /// Ends it early as its handle asks, and waits for the next word.
+    /// Ends the upload early if requested, and returns the wait for the next request.
     pub(crate) fn halt(
         &mut self,
         id: SessionId,
@@ -58,7 +58,7 @@ impl Transfer {
         match halt {
             StopRequest::No => {}
             StopRequest::AfterChunks if !self.is_proving() => self.session.stop(),
-            // Nothing is under way while chunks are compared.
+            // No request is under way while chunks are compared, so the upload can end at once.
             StopRequest::AfterChunks => {
                 self.session.disprove(Error::new(ErrorKind::Cancelled, "finish the upload"))
             }

@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::journal::CreatedBy;
 
 impl Transfer {
-    /// The container to create, written down before it is.
+    /// Returns the container to create, after the journal has its mark. A crash during creation then leaves a mark to
+    /// search for.
     pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
         let plan = self.session.chunks().plan();
         let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
@@ -18,11 +19,12 @@ impl Transfer {
         Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
     }
 
-    /// The container exists, or could not be created.
+    /// Takes in the created container, or the failure to create it.
     pub(crate) fn created(&mut self, created: Result<Created>) {
         let created = created.and_then(|Created { video_id, mark_entry }| {
             self.made_container = true;
             self.record_container(&video_id)?;
+            // Only now does the upload's own entry name the container, so the entry of its mark can go.
             mark_entry.into_iter().for_each(|entry| entry.resolved());
             Ok(video_id)
         });
@@ -37,13 +39,14 @@ impl Transfer {
         }
     }
 
-    /// What is whole leaves the journal in a moment, or once somebody has heard of it. Until then the
-    /// service can be asked, though not with an upload token.
+    /// Returns `true` if only the journal can prove success to a later run. A complete upload stays in the journal
+    /// until its receipt is confirmed. Until then a run with an API key can ask for the status; a run with an upload
+    /// token cannot.
     pub(super) fn needs_journal_to_prove_success(&self) -> bool {
         self.receipt.is_some() && !self.needs_key()
     }
 
-    /// A container of ours, before more goes into it.
+    /// Records the container that this upload created, before more chunks are sent to it.
     pub(super) fn record_own_container(&mut self) {
         let Some(video_id) = self.session.video_id().map(str::to_owned) else { return };
         if self.made_container
@@ -63,6 +66,7 @@ impl Transfer {
 
     pub(super) fn record_last_chunk(&mut self, index: u32) {
         let plan = self.session.chunks().plan();
+        // The last chunk of a one-chunk upload may also be the one that created the container.
         match (&mut self.journal_entry, self.session.video_id()) {
             (Some(journal_entry), Some(video_id)) if self.made_container => {
                 journal_entry.completed(plan, video_id, index)

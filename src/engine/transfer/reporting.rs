@@ -1,4 +1,4 @@
-//! What is told of an upload: how far it is, what happens to it, what it waits for.
+//! The reports of an upload: progress, events, throttle delays and stalls.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::pacing::{Class, Delay};
 use crate::session::event::UploadEvent;
 
 impl Transfer {
-    /// Says what everybody waits for when nothing has moved for a while.
+    /// Logs the state of every lane when no byte has moved for a while.
     pub(crate) fn watch(&mut self, now: Instant) {
         let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
         let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
@@ -31,7 +31,7 @@ impl Transfer {
         }
     }
 
-    /// Why it ends when a thread that sends it does not return from the kernel.
+    /// Returns the error of an upload whose worker thread is stuck in a system call.
     pub(crate) fn stuck_error(&self, bound: Duration) -> Error {
         let file = &self.file_name;
         let reason = format!(
@@ -43,7 +43,7 @@ impl Transfer {
             .with_advice(STUCK_ADVICE)
     }
 
-    /// Whether more is settled than whoever watches was published.
+    /// Returns `true` if the published progress lacks a stored chunk, the length or the video.
     pub(crate) fn has_unpublished_progress(&self) -> bool {
         let (published, chunks) = (self.publish.borrow(), self.session.chunks());
         published.acknowledged_chunks != chunks.stored()
@@ -51,7 +51,7 @@ impl Transfer {
             || published.video_id.is_none() != self.session.video_id().is_none()
     }
 
-    /// Tells whoever watches how far it is.
+    /// Publishes the progress.
     pub(crate) fn publish_progress(&mut self) {
         let chunks = self.session.chunks();
         let acknowledged = chunks.stored_bytes();
@@ -66,6 +66,7 @@ impl Transfer {
             video_id: self.session.video_id().map(str::to_owned),
         };
         let on_progress = &mut self.on_progress;
+        // A lane's counts go back to zero with each chunk; `advance` keeps the published ones monotonic.
         self.publish.send_if_modified(|progress| {
             let changed = progress.advance(newer);
             if changed && let Some(OnProgress(callback)) = on_progress {
@@ -75,9 +76,9 @@ impl Transfer {
         });
     }
 
-    /// Tells whoever follows it, and the log, what has happened to it.
+    /// Passes the session's events to the followers and the log.
     pub(crate) fn report_events(&mut self) {
-        // It is not taken up before its chunks are proved.
+        // `Resumed` is wrong until the chunks are proved.
         if self.is_proving() {
             return;
         }
@@ -86,7 +87,7 @@ impl Transfer {
         }
     }
 
-    /// Tells whoever follows it that its chunks wait.
+    /// Reports to the followers that chunks are throttled.
     pub(crate) fn announce_delay(&mut self, held: Delay, now: Instant) {
         if self.wants_lane() && self.announced.is_news(held, now) {
             let delay = held.until.saturating_duration_since(now);
@@ -98,7 +99,6 @@ impl Transfer {
         }
     }
 
-    /// Who tells of it.
     pub(crate) fn event_sink(&self) -> &EventSink {
         &self.event_sink
     }
