@@ -69,13 +69,13 @@ impl Control {
         Ok(Request::from_parts(head, Full::new(body)))
     }
 
-    /// Waits for the class's turn; the pace says no for at most one window of the service at a time.
+    /// Waits until the pacer allows a request of this class. Each wait is at most one window of the service.
     async fn turn(&self, class: Class) {
         let mut announced = AnnouncedDelay::default();
         loop {
             let now = Instant::now();
             let Some(held) = self.pacer.borrow_mut().held(class, now) else { return };
-            // Of everything else the failed request tells.
+            // The failed request has reported every other cause already.
             if held.by == ThrottleReason::Budget && announced.is_news(held, now) {
                 log_throttle(class, held.by, held.until - now);
             }
@@ -111,7 +111,7 @@ impl Exchange for Control {
     }
 }
 
-/// The budget that a request draws on; those that authenticate draw on none.
+/// Returns the budget that a request draws on; `None` for authentication, which is not limited.
 ///
 /// `/reference/README`, "Rate limiting"
 fn class_of(request: &Request<Bytes>) -> Option<Class> {
@@ -124,7 +124,7 @@ fn class_of(request: &Request<Bytes>) -> Option<Class> {
     }
 }
 
-/// What the headers of an answer say, where they say all of it.
+/// Returns the quota in an answer's headers; `None` if the headers are incomplete.
 pub(crate) fn quota_of(rate_limit: &RateLimit) -> Option<Quota> {
     let within = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     Some(Quota {
@@ -134,7 +134,7 @@ pub(crate) fn quota_of(rate_limit: &RateLimit) -> Option<Quota> {
     })
 }
 
-/// What an attempt at a chunk says about the service.
+/// Returns the health of the service that an attempt at a chunk indicates.
 pub(crate) fn health_of(outcome: &Outcome) -> Health {
     match outcome {
         Outcome::Accepted { .. } => Health::Well,
@@ -153,10 +153,10 @@ fn health_of_error(error: &Error) -> Health {
     }
 }
 
-/// The error, with the host that the request went to where that tells what to check.
+/// Returns the error, with the host of the request if that helps to find the cause.
 pub(crate) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
     if matches!(error, TransportError::TlsRefused { .. }) {
-        // It names the host, and what the two cannot agree on.
+        // This error names the host and the conflict already.
         return Error::from(error);
     }
     let error = Error::from(error);
@@ -171,8 +171,9 @@ pub(crate) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
     }
 }
 
-/// More idle connections than calls at once are of no use.
+/// The idle connections kept; there are seldom more calls at once.
 const IDLE_LANES: usize = 4;
 
-/// A page of a hundred videos with long descriptions, and a status of ten thousand chunks, are some MiB.
+/// The size limit of a read's answer: a page of a hundred videos with long descriptions, or a status of ten thousand
+/// chunks, takes some MiB.
 const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;

@@ -260,7 +260,6 @@ impl Driver {
             EngineEvent::Checked(id, checked) => self.with(id, |transfer| transfer.checked(checked)),
             EngineEvent::Created(id, created) => match (self.transfers.get_mut(&id), created) {
                 (Some(transfer), created) => transfer.created(created),
-                // { => The upload ended during the call, and its journal entry keeps the mark for `clean`.
                 (None, Ok(Created { video_id, .. })) => {
                     tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
                 }

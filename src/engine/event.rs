@@ -1,4 +1,4 @@
-//! Everything that reaches the driver beside the reports of the lanes.
+//! The driver's events other than lane reports.
 
 use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
@@ -16,25 +16,25 @@ use crate::error::Result;
 use crate::journal::Identity;
 use crate::session::ReceivedSet;
 
-/// What happened to a session beside its lanes.
+/// An event of a session or of the engine, other than a lane report.
 pub(crate) enum EngineEvent {
-    /// Its source was opened and cut, or could not be.
+    /// The source was opened and planned, or could not be.
     OpenedSource(SessionId, Box<UploadCommand>, Result<OpenedSource>),
-    /// Whether its source is at the end what it was.
+    /// The final check of the source has ended.
     Checked(SessionId, Result<Option<Identity>>),
     Created(SessionId, Result<Created>),
     Status(SessionId, Result<ReceivedSet>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),
     StreamRead(SessionId, StreamEvent, mpsc::Receiver<StreamEvent>),
-    /// Its stream gives nothing more.
+    /// The stream has no more chunks.
     StreamEnded(SessionId),
     StopRequested(SessionId, StopRequest, watch::Receiver<StopRequest>),
     /// The chunks of an earlier process were compared with the file.
     Proved(SessionId, Result<Proof>),
-    /// The container of an upload that begins anew is gone, or could not be deleted.
+    /// The container of an upload that begins anew is deleted, or could not be deleted.
     RestartCleaned(Box<PendingRestart>, Result<()>),
-    /// A call beside the uploads ended, or an upload was forgotten.
+    /// A task without a result for the driver has ended.
     TaskDone,
 }
 

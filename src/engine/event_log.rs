@@ -1,4 +1,4 @@
-//! Passes the events of an upload on: to the log, and to the callers that follow it.
+//! Delivery of an upload's events to the log and to its followers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::pacing::{Class, Delay, ThrottleReason};
 use crate::session::event::{QUEUE, STRAY_VIDEO, UploadEvent, Why};
 use crate::session::retry::Fate;
 
-/// The way to whoever follows an upload.
+/// The channel to the followers of an upload.
 pub(crate) type Followers = broadcast::Sender<UploadEvent>;
 
-/// The queue between an upload and whoever follows it.
+/// Creates the queue between an upload and its followers.
 pub(crate) fn queue() -> (Followers, broadcast::Receiver<UploadEvent>) {
     broadcast::channel(QUEUE)
 }
 
-/// Tells the log, and whoever follows the upload of one file, what happens to it.
+/// Delivers the events of one file's upload to the log and to its followers.
 #[derive(Clone, Debug)]
 pub(crate) struct EventSink {
     file: Arc<str>,
@@ -31,13 +31,13 @@ impl EventSink {
         EventSink { file, followers }
     }
 
-    /// Says it in the log, once, and to the followers.
+    /// Logs an event and sends it to the followers.
     pub(crate) fn emit(&self, event: UploadEvent) {
         self.log(&event);
         self.emit_to_followers(event);
     }
 
-    /// For what the log has heard already. Without followers there is nobody to tell.
+    /// Sends an event that is logged elsewhere to the followers. Without followers the event is dropped.
     pub(crate) fn emit_to_followers(&self, event: UploadEvent) {
         let _ = self.followers.send(event);
     }
@@ -78,12 +78,13 @@ impl EventSink {
     }
 }
 
-/// Which wait was told of, so that each is told of once.
+/// The delay that was announced last, so that each delay is announced once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AnnouncedDelay(Option<Delay>);
 
 impl AnnouncedDelay {
-    /// Whether nobody was told of it. What the user set is no news, nor is that somebody else tries.
+    /// Returns `true` if the delay was not announced yet. Limits set by the user and probes of a failing service are
+    /// never announced.
     pub(crate) fn is_news(&mut self, held: Delay, now: Instant) -> bool {
         let is_announced = self.0.is_some_and(|announced| announced.by == held.by && announced.until > now);
         let is_news = !is_announced && !matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe);
@@ -94,7 +95,7 @@ impl AnnouncedDelay {
     }
 }
 
-/// Credentials that expire are the order of things; anything else that fails is worth a word.
+/// Logs a retry: expired credentials are normal, every other cause is a warning.
 fn log_retry(file: &str, index: Option<u32>, why: &Why, delay: Duration, fate: Fate) {
     let what = index.map_or_else(|| "its video".to_owned(), |index| format!("chunk {}", index + 1));
     let open = match fate {
@@ -108,7 +109,7 @@ fn log_retry(file: &str, index: Option<u32>, why: &Why, delay: Duration, fate: F
     }
 }
 
-/// The budget is there to be used up; the rest is trouble.
+/// Logs a throttle delay: a used-up budget is normal, refusals and failures are warnings.
 pub(crate) fn log_throttle(class: Class, why: ThrottleReason, delay: Duration) {
     let (class, delay) = (class.name(), Rounded(delay));
     match why {
@@ -119,7 +120,7 @@ pub(crate) fn log_throttle(class: Class, why: ThrottleReason, delay: Duration) {
     }
 }
 
-/// `1.2s`: nobody reads nanoseconds.
+/// A duration in seconds with one decimal, for messages.
 pub(crate) struct Rounded(pub(crate) Duration);
 
 impl fmt::Display for Rounded {

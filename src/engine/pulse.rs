@@ -1,7 +1,7 @@
-//! Whether a worker's thread still answers.
+//! Detection of a worker thread that is stuck.
 //!
-//! A page fault or a `sendfile` of a file whose disk does not answer holds the whole thread, and with it the
-//! timers that bound everything else on it.
+//! A page fault or a `sendfile` on a file whose disk does not answer blocks the whole thread, with the timers that
+//! limit everything else on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// What a worker answers with.
+/// The worker's side of the heartbeat.
 #[derive(Debug, Default)]
 pub(crate) struct Heartbeat {
     asked: Notify,
@@ -17,7 +17,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Answers for as long as it is polled.
+    /// Answers questions for as long as it is polled. Never completes.
     pub(crate) async fn answer(&self) {
         loop {
             self.asked.notified().await;
@@ -26,14 +26,14 @@ impl Heartbeat {
     }
 }
 
-/// What the driver knows of a worker's answers.
+/// The driver's side of one worker's heartbeat.
 #[derive(Debug)]
 pub(crate) struct HeartbeatMonitor {
     beat: Arc<Heartbeat>,
     questions: u64,
     asked_at: Option<Instant>,
     looked_at: Option<Instant>,
-    /// How long the last question has been open, as far as this thread looked.
+    /// The time that the last question has been open while the driver ran.
     pub(crate) silent: Duration,
 }
 
@@ -42,7 +42,7 @@ impl HeartbeatMonitor {
         HeartbeatMonitor { beat, questions: 0, asked_at: None, looked_at: None, silent: Duration::ZERO }
     }
 
-    /// Asks again now and then, once the last question was answered.
+    /// Asks again at intervals, once the last question was answered.
     pub(crate) fn watch(&mut self, now: Instant) {
         let since_look = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.looked_at = Some(now);
@@ -61,7 +61,7 @@ impl HeartbeatMonitor {
 
 const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// More than this between two looks is time in which the process did not run.
+/// The longest time between two looks that counts: the process did not run for the rest.
 const MAX_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::source::{
     Strictness, probe,
 };
 
-/// Where the chunks' bytes come from.
+/// The source of the chunks' bytes.
 pub(crate) enum UploadSource {
     File {
         file: SourceFile,
@@ -31,13 +31,13 @@ pub(crate) enum UploadSource {
     },
     Stream {
         held: BTreeMap<u32, HeldChunk>,
-        /// Lets go of the stream with the upload.
+        /// Stops the stream's reader when dropped.
         _demand: Demand,
     },
 }
 
 impl UploadSource {
-    /// What a lane needs to send the chunk at `index`.
+    /// Returns the bytes of the chunk at `index`, for a lane to send; `None` if a stream's chunk is not held.
     pub(crate) fn chunk_source(&self, index: u32) -> Option<ChunkSource> {
         match self {
             UploadSource::File { file, choice } => Some(ChunkSource::File(file.clone(), choice.clone())),
@@ -45,8 +45,8 @@ impl UploadSource {
         }
     }
 
-    /// Returns `true` where digests of the chunks can be computed on their way, and serve a purpose: the kernel does
-    /// not send the file by itself, and a stream cannot be read again.
+    /// Returns `true` if digests of the chunks can be computed while they are sent, and are useful. On plain HTTP the
+    /// kernel sends the file without passing its bytes through this process, and a stream cannot be read again.
     pub(crate) fn pass_through(&self) -> bool {
         match self {
             UploadSource::File { choice, .. } => choice.delivery == Delivery::Tls,
@@ -54,7 +54,7 @@ impl UploadSource {
         }
     }
 
-    /// The file, when it is one.
+    /// Returns the file; `None` for a stream.
     pub(crate) fn file(&self) -> Option<&SourceFile> {
         match self {
             UploadSource::File { file, .. } => Some(file),
@@ -72,16 +72,16 @@ impl From<Place> for Last {
     }
 }
 
-/// A source that can be read, and how it is cut.
+/// An open source and its layout.
 pub(crate) struct OpenedSource {
     pub(crate) cut: Layout,
     pub(crate) source: UploadSource,
     pub(crate) file_name: Arc<str>,
-    /// What a stream gives.
+    /// The chunks of a stream; `None` for a file.
     pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
 }
 
-/// How the source is to be cut.
+/// The options that determine the layout.
 #[derive(Clone, Copy, Debug)]
 struct PlanOptions {
     mode: Mode,
@@ -90,7 +90,7 @@ struct PlanOptions {
     on_change: OnChange,
 }
 
-/// Opens the source and plans. Takes the reader out of the request.
+/// Opens the source and plans its chunks. Takes the reader out of the request.
 pub(crate) fn open(
     request: &mut UploadRequest,
     settings: &Settings,
@@ -114,8 +114,8 @@ pub(crate) fn open(
     }
 }
 
-/// Asks a file's disk on a thread of its own, and gives it up when it is silent. The thread goes on until the
-/// kernel lets go of it.
+/// Runs `ask`, which accesses a disk, on a blocking thread. Fails if it takes longer than `silence`; the thread then
+/// runs on until the kernel returns.
 pub(crate) async fn within_patience<T: Send + 'static>(
     path: PathBuf,
     silence: Duration,
@@ -140,7 +140,7 @@ fn open_file(
     });
     let plan = settings.plan(file.len(), options.mode, options.chunk_size)?;
     let ReaderEnvironment { delivery, ring } = environment;
-    // The bytes are read here for their digests, as over TLS to be encrypted.
+    // Digests need the bytes in this process, just as encryption does.
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let circumstances = Circumstances { delivery, sigbus: settings.sigbus, ring };

@@ -1,4 +1,4 @@
-//! Settings that cannot hold together, found before anything is sent.
+//! Validation of the settings before anything is sent.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use crate::engine::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Settings {
-    /// Whether the settings can hold together. Every [`Client`](crate::Client) asks this first.
+    /// Checks that the settings are valid and consistent. Every [`Client`](crate::Client) checks them when it is
+    /// made.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`], with the values that contradict each other.
@@ -33,7 +34,7 @@ impl Settings {
         Some(SettingsConflict::TooMany { what, count, most })
     }
 
-    /// Sums of such times and the clock would overflow.
+    /// Longer times would overflow the clock when added.
     fn too_long(&self) -> Option<SettingsConflict> {
         let Settings { dial, patience, retry, .. } = self;
         let times = [
@@ -60,7 +61,7 @@ impl Settings {
         (window < MIN_WINDOW).then_some(SettingsConflict::NoWindow { window })
     }
 
-    /// Connections that keep to the limit would be given up for being slow, one after the other.
+    /// Under such a limit every connection would be dropped for being slow.
     fn slower_than_allowed(&self) -> Option<SettingsConflict> {
         let limit = self.bandwidth.limit()?.get();
         let minimum = self.patience.min_speed?.bytes_per_s;
@@ -70,7 +71,7 @@ impl Settings {
     }
 }
 
-/// What cannot hold together.
+/// A setting, or a combination of settings, that is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum SettingsConflict {
     #[error("{lanes} lanes and {transfers} transfers send nothing: both have to be 1 or more")]
@@ -89,16 +90,16 @@ enum SettingsConflict {
     SlowerThanAllowed { minimum: u64, limit: u64, lanes: u64, share: u64 },
 }
 
-/// Most connections that carry chunks: each has its buffers, and the service limits requests a minute.
+/// The maximum of connections that carry chunks: each has its buffers, and the service limits requests per minute.
 pub const MOST_LANES: usize = 1024;
 
-/// Each has a file open.
+/// The maximum of uploads at once; each has a file open.
 const MOST_TRANSFERS: usize = 65_536;
 
-/// Longest time that a setting may name: 10 years, three of them leap years.
+/// The longest time that a setting may have: 10 years, three of them leap years.
 pub const LONGEST_TIME: Duration = Duration::from_secs(3653 * 24 * 3600);
 
-/// What timers can tell from nothing.
+/// The shortest window that timers can measure.
 const MIN_WINDOW: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Driver {
         let policy = self.settings.retry.clone();
         self.tasks.push(Box::pin(async move {
             let fresh = match used {
-                // { => Renews only if this header is still the current one: many lanes get the same 401.
+                // Renews only if this header is still the current one: many lanes get the same 401.
                 Some(used) => {
                     with_logged_retries(&policy, async || api.renew_after_401(&used, Instant::now()).await)
                         .await

@@ -51,13 +51,7 @@ impl Transfer {
             }
             (uploaded, _) => uploaded,
         };
-        let uploaded = uploaded.map_err(|error| match self.session.video_id() {
-            Some(video_id) if self.made_container => {
-                let error = error.with_video_id(video_id);
-                if self.session.is_incomplete() { error.and_incomplete() } else { error }
-            }
-            _ => error,
-        });
+        let uploaded = uploaded.map_err(|error| self.with_container(error));
         if self.created_nothing()
             && let Some(journal_entry) = &mut self.journal_entry
         {
@@ -82,6 +76,17 @@ impl Transfer {
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded.map(|(uploaded, _)| uploaded));
         end
+    }
+
+    /// Adds the container that this upload created to its error.
+    fn with_container(&self, error: Error) -> Error {
+        match self.session.video_id() {
+            Some(video_id) if self.made_container => {
+                let error = error.with_video_id(video_id);
+                if self.session.is_incomplete() { error.and_incomplete() } else { error }
+            }
+            _ => error,
+        }
     }
 
     fn restart(self, again: RestartPlan, error: Error) -> PendingRestart {
