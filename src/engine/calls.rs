@@ -27,7 +27,7 @@ pub(crate) async fn with_logged_retries<T>(
     call: impl AsyncFn() -> Result<T>,
 ) -> Result<T> {
     let log = |repetition: Repetition<'_>| {
-        tracing::warn!("again in {}: {}", Rounded(repetition.delay), Why::from(repetition.error).message);
+        tracing::warn!("retrying in {}: {}", Rounded(repetition.delay), Why::from(repetition.error).message);
     };
     with_retries(policy, log, call).await
 }

@@ -51,16 +51,16 @@ impl EventSink {
         match event {
             UploadEvent::Resumed { video_id, chunks, bytes } => {
                 tracing::info!(
-                    "{file}: taking up an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"
+                    "{file}: resuming an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"
                 );
             }
             UploadEvent::ChunkDone { index, bytes, attempt, elapsed } => {
-                tracing::debug!(bytes, attempt, ?elapsed, "{file}: chunk {} is there", index + 1);
+                tracing::debug!(bytes, attempt, ?elapsed, "{file}: chunk {} is stored", index + 1);
             }
             UploadEvent::Retry { index, why, delay, fate, .. } => log_retry(file, *index, why, *delay, *fate),
             UploadEvent::Throttled { class, why, delay } => log_throttle(*class, *why, *delay),
             UploadEvent::StatusAsked { video_id, reason } => {
-                tracing::info!("{file}: asking what the service has of video {video_id}: {reason}");
+                tracing::info!("{file}: requesting the status of video {video_id}: {reason}");
             }
             UploadEvent::SourceTouched { change } => {
                 tracing::warn!(
@@ -97,15 +97,16 @@ impl AnnouncedDelay {
 
 /// Logs a retry: expired credentials are normal, every other cause is a warning.
 fn log_retry(file: &str, index: Option<u32>, why: &Why, delay: Duration, fate: Fate) {
-    let what = index.map_or_else(|| "its video".to_owned(), |index| format!("chunk {}", index + 1));
+    let what =
+        index.map_or_else(|| "the creation of its video".to_owned(), |index| format!("chunk {}", index + 1));
     let open = match fate {
         Fate::Unknown => ", though the service may have it",
         Fate::NotStored => "",
     };
     let Why { kind, message, .. } = why;
     match kind {
-        ErrorKind::NotAuthorized => tracing::info!("{file}: {what} again with new credentials: {message}"),
-        _ => tracing::warn!("{file}: {what} again in {}{open}: {message}", Rounded(delay)),
+        ErrorKind::NotAuthorized => tracing::info!("{file}: retrying {what} with new credentials: {message}"),
+        _ => tracing::warn!("{file}: retrying {what} in {}{open}: {message}", Rounded(delay)),
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_is_told_of_once_and_the_users_own_limits_are_no_news() {
+    fn each_delay_is_announced_once_and_limits_of_the_user_never() {
         let now = Instant::now();
         let held = |seconds, by| Delay { until: now + Duration::from_secs(seconds), by };
         let mut announced = AnnouncedDelay::default();

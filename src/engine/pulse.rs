@@ -73,7 +73,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_worker_is_silent_while_it_owes_an_answer() {
+    fn a_worker_is_silent_until_it_answers() {
         let (beat, mut now) = (Arc::<Heartbeat>::default(), Instant::now());
         let mut pulse = HeartbeatMonitor::new(beat.clone());
         pulse.watch(now);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_stopped_has_not_been_silent() {
+    fn time_in_which_the_process_was_stopped_does_not_count() {
         let (beat, now) = (Arc::<Heartbeat>::default(), Instant::now());
         let mut pulse = HeartbeatMonitor::new(beat);
         pulse.watch(now);

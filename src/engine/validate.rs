@@ -123,18 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_go_together() {
+    fn the_defaults_are_valid() {
         checked(|_| {}).unwrap();
     }
 
     #[test]
-    fn somebody_has_to_work() {
+    fn zero_lanes_or_transfers_are_refused() {
         checked(|settings| settings.lanes = 0).unwrap_err();
         checked(|settings| settings.transfers = 0).unwrap_err();
     }
 
     #[test]
-    fn numbers_that_no_clock_or_machine_holds_are_refused_by_name() {
+    fn numbers_out_of_range_are_refused_with_their_setting() {
         let named = |refused: std::result::Result<(), String>, name: &str| {
             let refused = refused.unwrap_err();
             assert!(refused.contains(name), "{refused}");
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_speed_takes_time_to_be_measured() {
+    fn a_speed_without_a_window_is_refused() {
         let window = Duration::ZERO;
         let min_speed = Some(MinSpeed { bytes_per_s: 1, window });
         checked(|settings| settings.patience.min_speed = min_speed).unwrap_err();
     }
 
     #[test]
-    fn a_minimum_speed_above_what_the_limit_leaves_a_lane_names_both() {
+    fn a_minimum_speed_above_the_bandwidth_per_lane_is_refused_with_both_values() {
         let limited = |limit, speed| {
             checked(|settings| {
                 settings.lanes = 4;

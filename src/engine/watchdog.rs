@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_speaks_when_nothing_moved_for_a_while_and_again_after_as_long() {
+    fn a_stall_is_reported_after_each_interval_without_movement() {
         let start = Instant::now();
         let mut watchdog = Watchdog::new(start);
         assert_eq!(watchdog.look(7, start), None);

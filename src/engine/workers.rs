@@ -31,7 +31,7 @@ pub(crate) struct WorkerPool {
 #[derive(Clone, Debug)]
 pub(crate) struct ReaderEnvironment {
     pub(crate) delivery: Delivery,
-    /// Whether workers read through rings, or why not.
+    /// `Ok` if workers read through io_uring, else the reason.
     pub(crate) ring: std::result::Result<(), Declined>,
 }
 
