@@ -1,4 +1,4 @@
-//! Calls of the service's API on behalf of the uploads: persistence, credentials, the status.
+//! Calls of the service's API for the uploads: retries, credentials, the status.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::session::ReceivedSet;
 use crate::session::event::FailureSummary;
 use crate::session::retry::{AttemptKind, Fate, RetryDecision, RetryPolicy, decide};
 
-/// A call failed and is made again.
+/// A failed call that is made again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Repetition<'a> {
     pub(crate) error: &'a Error,
@@ -21,24 +21,27 @@ pub(crate) struct Repetition<'a> {
     pub(crate) delay: Duration,
 }
 
-/// Repeats a call while its failures are temporary, and says so in the log.
-pub(crate) async fn persistently<T>(policy: &RetryPolicy, call: impl AsyncFn() -> Result<T>) -> Result<T> {
+/// Retries a call while its failures are temporary, and logs each retry.
+pub(crate) async fn with_logged_retries<T>(
+    policy: &RetryPolicy,
+    call: impl AsyncFn() -> Result<T>,
+) -> Result<T> {
     let log = |repetition: Repetition<'_>| {
         tracing::warn!(
-            "again in {}: {}",
+            "retrying in {}: {}",
             Rounded(repetition.delay),
             FailureSummary::from(repetition.error).message
         );
     };
-    persistently_telling(policy, log, call).await
+    with_retries(policy, log, call).await
 }
 
-/// Repeats a call while its failures are temporary, and passes each repetition to `tell`.
+/// Retries a call while its failures are temporary, and passes each retry to `on_retry`.
 ///
-/// Pauses that the service asked for count against the time of the policy, not against its retries.
-pub(crate) async fn persistently_telling<T>(
+/// A pause that the service requests counts against the policy's time, not against its retries.
+pub(crate) async fn with_retries<T>(
     policy: &RetryPolicy,
-    tell: impl Fn(Repetition<'_>),
+    on_retry: impl Fn(Repetition<'_>),
     call: impl AsyncFn() -> Result<T>,
 ) -> Result<T> {
     let begun = Instant::now();
@@ -61,7 +64,7 @@ pub(crate) async fn persistently_telling<T>(
         if begun.elapsed() + pause > policy.max_time {
             return Err(error.after_attempts(attempts));
         }
-        tell(Repetition { error: &error, attempt: attempts, delay: pause });
+        on_retry(Repetition { error: &error, attempt: attempts, delay: pause });
         tokio::time::sleep(pause).await;
     }
 }
@@ -82,19 +85,21 @@ pub(crate) fn received(status: &VideoStatus) -> ReceivedSet {
     received
 }
 
-/// What the next request proves itself with.
+/// The `Authorization` header of the next request.
 #[derive(Default)]
 pub(crate) struct Authorization {
     pub(crate) known: Option<(Option<HeaderValue>, Instant)>,
-    pub(crate) asked: bool,
+    pub(crate) is_requested: bool,
 }
 
 impl Authorization {
-    /// Old enough to ask whether there is a newer one; that costs a request only when there is.
+    /// Returns `true` if a newer header should be requested. That costs a request to the service only if the token is
+    /// about to expire.
     pub(crate) fn is_stale(&self, now: Instant) -> bool {
-        !self.asked && self.known.as_ref().is_none_or(|(_, since)| now >= *since + FRESH)
+        !self.is_requested && self.known.as_ref().is_none_or(|(_, since)| now >= *since + REFRESH_INTERVAL)
     }
 }
 
-/// A token is renewed when a fifth of its life is left, so that asking this often is often enough.
-const FRESH: Duration = Duration::from_secs(5);
+/// The interval between checks of the header. A token is renewed when a fifth of its life is left, so this interval
+/// is short enough.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! An upload becomes ours: opened, and claimed in the journal where one is kept.
+//! The claim of an upload in the journal.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::journal::{CreatedBy, Finished, Terms};
 use crate::session::chunks::Layout;
 use crate::session::{CredentialKind, SessionConfig};
 
-/// An upload that is ours: opened, and claimed in the journal where one is kept.
+/// An upload with an open source, claimed in the journal if there is one.
 pub(crate) struct ClaimedUpload {
     pub(crate) spec: SessionConfig,
     pub(crate) source: UploadSource,
@@ -25,17 +25,17 @@ pub(crate) struct ClaimedUpload {
     pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
     pub(crate) journal_entry: Option<JournalEntryGuard>,
     pub(crate) left_mark: Option<String>,
-    /// Whether an earlier run may have made a video that nothing names.
-    pub(crate) may_have_strayed: bool,
+    /// `true` if an earlier run may have created a video whose id is unknown.
+    pub(crate) may_have_orphan: bool,
     pub(crate) made: CreatedBy,
-    /// Why the chunks of an earlier run are not believed yet.
+    /// Present if chunks of an earlier run are not yet proved to match the file.
     pub(crate) doubt: Option<Unproved>,
 }
 
-/// What became of the claim of an upload.
+/// The result of a claim.
 pub(crate) enum ClaimOutcome {
     Ours(Box<ClaimedUpload>),
-    /// An unfinished command has uploaded the file.
+    /// An unfinished command has uploaded the file already.
     Finished(Finished),
 }
 
@@ -62,20 +62,23 @@ impl ClaimedUpload {
         }
         let mut journal_entry = allowed(journal_entry, if_not_begun, &file_name)?;
         let policy = settings.retry.clone();
-        let (mut left_mark, mut may_have_strayed, mut doubts) = (None, false, None);
+        let (mut left_mark, mut may_have_orphan, mut doubts) = (None, false, None);
         let (spec, made) = match continued {
             Recovered::Container { video_id, made, plan, resumed, doubt } => {
                 doubts = doubt;
+                // The plan of the earlier run: its chunk indexes mean other bytes under another chunk size.
                 let (cut, video_id, resumed) = (Layout::Planned(plan), Some(video_id), Some(resumed));
                 (SessionConfig { cut, access, video_id, resumed, policy }, made)
             }
             Recovered::Intended { mark } => {
+                // `creation` searches for this mark before it creates a container.
                 left_mark = Some(mark);
                 (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
             }
-            nothing @ (Recovered::Nothing | Recovered::Strayed | Recovered::Finished(_)) => {
-                may_have_strayed = matches!(nothing, Recovered::Strayed);
+            nothing @ (Recovered::Nothing | Recovered::PossibleOrphan | Recovered::Finished(_)) => {
+                may_have_orphan = matches!(nothing, Recovered::PossibleOrphan);
                 if let Some(journal_entry) = &mut journal_entry {
+                    // Before the first byte: a crash must leave an entry that names the container.
                     journal_entry.begin(cut.plan(), video_id.as_deref())?;
                 }
                 (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
@@ -89,14 +92,15 @@ impl ClaimedUpload {
             inbox,
             journal_entry,
             left_mark,
-            may_have_strayed,
+            may_have_orphan,
             made,
             doubt: doubts,
         })))
     }
 }
 
-/// What was to be continued may have been finished, or removed, since somebody saw it in the journal.
+/// Refuses an upload without an entry if it was to be continued. Another process may have finished or removed the
+/// upload since it was listed.
 fn allowed(
     journal_entry: Option<JournalEntryGuard>,
     if_not_begun: IfNotBegun,
@@ -107,6 +111,7 @@ fn allowed(
         (IfNotBegun::Refuse, Some(journal_entry)) if !journal_entry.is_new() => Ok(Some(journal_entry)),
         (IfNotBegun::Refuse, journal_entry) => {
             if let Some(journal_entry) = journal_entry {
+                // The claim has just added this entry, so it holds nothing to keep.
                 journal_entry.finished();
             }
             let reason = "the journal has nothing of it: it was finished or removed, or never begun";
@@ -115,7 +120,7 @@ fn allowed(
     }
 }
 
-/// The container to create, titled after the file where nothing else was said.
+/// Returns the container to create. Its title is the file's name if none was given.
 pub(crate) fn titled(destination: &Destination, file_name: &str) -> NewVideo {
     let mut video = match destination {
         Destination::NewVideo(video) => NewVideo::clone(video),

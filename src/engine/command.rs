@@ -1,4 +1,4 @@
-//! What the handles ask the driver for.
+//! The commands from the handles to the driver.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::engine::request::{OnProgress, StopRequest, UploadRequest, Uploaded};
 use crate::error::Result;
 use crate::session::retry::RetryPolicy;
 
-/// What the handles ask for.
+/// A command from a handle.
 pub(crate) enum EngineCommand {
     Upload(Box<UploadCommand>),
     ApiCall(ApiCall),
@@ -22,10 +22,10 @@ pub(crate) enum EngineCommand {
 /// A call of the service's API, run beside the uploads.
 pub(crate) type ApiCall = Box<dyn FnOnce(Rc<Api<Control>>, RetryPolicy) -> DriverTask + Send>;
 
-/// Something that runs on the driver's thread.
+/// A future that runs on the driver's thread.
 pub(crate) type DriverTask = LocalBoxFuture<'static, ()>;
 
-/// An upload as it was asked for.
+/// An upload to begin, with the channels to its caller.
 pub(crate) struct UploadCommand {
     pub(crate) request: UploadRequest,
     pub(crate) reply: oneshot::Sender<Result<Uploaded>>,
@@ -33,7 +33,7 @@ pub(crate) struct UploadCommand {
     pub(crate) followers: Followers,
     pub(crate) halted: watch::Receiver<StopRequest>,
     pub(crate) on_progress: Option<OnProgress>,
-    /// How often it has begun anew.
+    /// The number of restarts so far.
     pub(crate) restarts: u32,
     pub(crate) wasted: WastedWork,
 }
@@ -60,7 +60,7 @@ impl UploadCommand {
     }
 }
 
-/// What earlier attempts at an upload sent in vain.
+/// The repeated work of earlier attempts at an upload.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WastedWork {
     pub(crate) retries: u32,

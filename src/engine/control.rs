@@ -20,13 +20,13 @@ use crate::transport::{AnswerLimit, Dialer, Lane, Timeouts, TransportError};
 pub(crate) struct Control {
     dialer: Dialer,
     patience: Timeouts,
-    pace: Rc<RefCell<Pacer>>,
+    pacer: Rc<RefCell<Pacer>>,
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
 }
 
 impl Control {
-    pub(crate) fn new(dialer: Dialer, patience: Timeouts, pace: Rc<RefCell<Pacer>>) -> Control {
-        Control { dialer, patience, pace, idle: RefCell::new(Vec::new()) }
+    pub(crate) fn new(dialer: Dialer, patience: Timeouts, pacer: Rc<RefCell<Pacer>>) -> Control {
+        Control { dialer, patience, pacer, idle: RefCell::new(Vec::new()) }
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>> {
@@ -69,14 +69,14 @@ impl Control {
         Ok(Request::from_parts(head, Full::new(body)))
     }
 
-    /// Waits for the class's turn; the pace says no for at most one window of the service at a time.
+    /// Waits until the pacer allows a request of this class. Each wait is at most one window of the service.
     async fn turn(&self, class: Class) {
-        let mut told = AnnouncedDelay::default();
+        let mut announced = AnnouncedDelay::default();
         loop {
             let now = Instant::now();
-            let Some(held) = self.pace.borrow_mut().held(class, now) else { return };
-            // Of everything else the failed request tells.
-            if held.by == ThrottleReason::Budget && told.is_news(held, now) {
+            let Some(held) = self.pacer.borrow_mut().held(class, now) else { return };
+            // The failed request has reported every other cause already.
+            if held.by == ThrottleReason::Budget && announced.is_news(held, now) {
                 log_throttle(class, held.by, held.until - now);
             }
             tokio::time::sleep_until(held.until.into()).await;
@@ -92,7 +92,7 @@ impl Exchange for Control {
             request.extensions_mut().insert(AnswerLimit(READ_LIMIT_BYTES));
         }
         self.turn(class).await;
-        let pass = self.pace.borrow_mut().started(class, Turn::First, Instant::now());
+        let permit = self.pacer.borrow_mut().started(class, Turn::First, Instant::now());
         let answer = self.send(request).await;
         let (quota, health) = match &answer {
             Ok(answer) => {
@@ -106,23 +106,25 @@ impl Exchange for Control {
             }
             Err(error) => (None, health_of_error(error)),
         };
-        self.pace.borrow_mut().answered(pass, quota, health, Instant::now(), fastrand::f64());
+        self.pacer.borrow_mut().answered(permit, quota, health, Instant::now(), fastrand::f64());
         answer
     }
 }
 
-/// The budget that a request draws on; those that authenticate draw on none.
+/// Returns the budget that a request draws on; `None` for authentication, which is not limited.
 ///
 /// `/reference/README`, "Rate limiting"
 fn class_of(request: &Request<Bytes>) -> Option<Class> {
-    match request.uri().path().starts_with("/auth/") {
-        true => None,
-        false if request.method() == Method::GET => Some(Class::Reads),
-        false => Some(Class::Writes),
+    if request.uri().path().starts_with("/auth/") {
+        None
+    } else if request.method() == Method::GET {
+        Some(Class::Reads)
+    } else {
+        Some(Class::Writes)
     }
 }
 
-/// What the headers of an answer say, where they say all of it.
+/// Returns the quota in an answer's headers; `None` if the headers are incomplete.
 pub(crate) fn quota_of(rate_limit: &RateLimit) -> Option<Quota> {
     let within = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     Some(Quota {
@@ -132,7 +134,7 @@ pub(crate) fn quota_of(rate_limit: &RateLimit) -> Option<Quota> {
     })
 }
 
-/// What an attempt at a chunk says about the service.
+/// Returns the health of the service that an attempt at a chunk indicates.
 pub(crate) fn health_of(outcome: &Outcome) -> Health {
     match outcome {
         Outcome::Accepted { .. } => Health::Well,
@@ -151,10 +153,10 @@ fn health_of_error(error: &Error) -> Health {
     }
 }
 
-/// The error, with the host that the request went to where that tells what to check.
+/// Returns the error, with the host of the request if that helps to find the cause.
 pub(crate) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
     if matches!(error, TransportError::TlsRefused { .. }) {
-        // It names the host, and what the two cannot agree on.
+        // This error names the host and the conflict already.
         return Error::from(error);
     }
     let error = Error::from(error);
@@ -169,8 +171,9 @@ pub(crate) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
     }
 }
 
-/// More idle connections than calls at once are of no use.
+/// The idle connections kept; there are seldom more calls at once.
 const IDLE_LANES: usize = 4;
 
-/// A page of a hundred videos with long descriptions, and a status of ten thousand chunks, are some MiB.
+/// The size limit of a read's answer: a page of a hundred videos with long descriptions, or a status of ten thousand
+/// chunks, takes some MiB.
 const READ_LIMIT_BYTES: usize = 16 * 1024 * 1024;

@@ -1,9 +1,8 @@
-//! Creating a container once, though the answer may be lost.
+//! Creation of a container exactly once, though the answer may be lost.
 //!
-//! The service has no way to make the call repeatable, so every container carries a mark in its
-//! metadata. When it is not known whether a container was created, the mark is looked for first. A list may lag: when
-//! the mark is in none, another container is created under another mark, and the journal keeps the first one, for
-//! `clean` to look for.
+//! The service has no idempotency key, so every container carries a mark in its metadata. If a lost answer leaves it
+//! unknown whether a container exists, the mark is searched for first. Lists may lag: if no list has the mark,
+//! another container is created with another mark, and the journal keeps the first mark for `clean`.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,7 +15,7 @@ use futures_util::future::FusedFuture;
 use tokio::sync::watch;
 
 use crate::api::{Api, NewVideo, ReceivedContent, SortOrder, Video, VideoQuery, VideoSort};
-use crate::engine::calls::{Repetition, persistently_telling};
+use crate::engine::calls::{Repetition, with_retries};
 use crate::engine::control::Control;
 use crate::engine::event_log::EventSink;
 use crate::engine::journal_entry::{MarkEntry, MarkJournal};
@@ -29,21 +28,21 @@ use crate::session::retry::{Fate, RetryPolicy};
 /// The metadata key that holds the mark.
 pub const MARK_KEY: &str = "ringlift-upload";
 
-/// A container to be created.
+/// A container to create.
 #[derive(Clone, Debug)]
 pub(crate) struct Creation {
     pub(crate) video: NewVideo,
     pub(crate) mark: Mark,
-    /// Where marks are kept that a container may have and no upload fills.
+    /// The journal's entries for marks of containers that no upload may fill.
     pub(crate) marks: MarkJournal,
 }
 
-/// What tells a container of ours from any other.
+/// A mark that distinguishes a container of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// Drawn for this creation; no container has it.
+    /// A mark drawn for this creation; no container has it yet.
     New(String),
-    /// An earlier process drew it and may have created the container.
+    /// A mark of an earlier process, which may have created the container.
     Left(String),
 }
 
@@ -59,27 +58,27 @@ impl Mark {
     }
 }
 
-/// The mark of the next attempt, and what the journal has of those before.
+/// The mark of the next attempt, and the journal entries of earlier marks.
 struct Attempts {
     mark: String,
-    /// How likely it is that a container with this mark exists.
+    /// The likelihood that a container with this mark exists.
     existence: Existence,
-    /// How many marks were given up.
+    /// The number of abandoned marks.
     given_up: usize,
-    /// The journal's row for a mark other than that of the upload's own row.
+    /// The journal entry of a mark other than the one in the upload's own entry.
     row: Option<MarkEntry>,
-    /// The journal's row for the mark of the upload's own row, once another one is used.
+    /// The journal entry of the first mark, once another mark is in use.
     first: Option<MarkEntry>,
 }
 
-/// How likely it is that a container exists whose creation was not answered well.
+/// The likelihood that a container exists after its creation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Existence {
-    /// Every request for it was refused, or never arrived.
+    /// Every request was refused, or never arrived.
     Excluded,
-    /// The service said that it is not available (503).
+    /// The service answered 503.
     Unlikely,
-    /// An answer was lost, or a gateway answered in place of the service.
+    /// An answer was lost, or came from a gateway.
     Possible,
 }
 
@@ -94,19 +93,19 @@ impl Existence {
 }
 
 impl Attempts {
-    /// Whether the next container gets a mark of its own. Each costs a row of the journal, which an outage must not
-    /// fill.
+    /// Returns `true` if the next container gets a new mark. Each mark costs a journal entry, and an outage must not
+    /// fill the journal.
     fn may_give_up_mark(&self) -> bool {
         self.existence == Existence::Possible && self.given_up < MAX_GIVEN_UP
     }
 
-    /// Leaves the mark to `clean`, and takes another one, which is in the journal before its container exists.
+    /// Leaves the mark to `clean` and draws another one, which the journal has before its container exists.
     fn give_up_mark(&mut self, marks: &MarkJournal) -> Result<()> {
         let fresh = Mark::draw().text().to_owned();
-        let row = marks.write_down(&fresh)?;
+        let row = marks.record(&fresh)?;
         if self.row.take().is_none() {
-            // The upload's own row will name the other container.
-            self.first = marks.write_down(&self.mark)?;
+            // The upload's own entry will name the other container.
+            self.first = marks.record(&self.mark)?;
         }
         tracing::warn!(
             "a video may have been created whose answer was lost, and no list has it: creating another"
@@ -121,11 +120,12 @@ impl Attempts {
 #[derive(Debug)]
 pub(crate) struct Created {
     pub(crate) video_id: String,
-    /// What the journal has of it beside the upload's own row, until that names it.
+    /// The journal entry of the container's mark, kept until the upload's own entry names the container.
     pub(crate) mark_entry: Option<Box<MarkEntry>>,
 }
 
-/// As [`create`], until the upload is to end: what is on its way is waited for, and nothing is tried again.
+/// Creates the container like [`create`], but stops retrying once the upload is to end. A request under way is
+/// awaited.
 pub(crate) async fn create_until_halted(
     api: &Api<Control>,
     policy: &RetryPolicy,
@@ -141,16 +141,17 @@ pub(crate) async fn create_until_halted(
             return Poll::Ready(created);
         }
         let _ = is_halted.as_mut().poll(cx);
-        match is_halted.is_terminated() && pausing.get() {
-            true => Poll::Ready(Err(Error::new(ErrorKind::Cancelled, "create the video"))),
-            false => Poll::Pending,
+        // A request under way is awaited: its answer names a container that would otherwise be lost.
+        if is_halted.is_terminated() && pausing.get() {
+            Poll::Ready(Err(Error::new(ErrorKind::Cancelled, "create the video")))
+        } else {
+            Poll::Pending
         }
     })
     .await
 }
 
-/// Creates the container, or finds the one that a lost answer was about. `pausing` tells whether it waits to try
-/// again.
+/// Creates the container, or finds the one whose answer was lost. `pausing` is `true` between attempts.
 async fn create(
     api: &Api<Control>,
     policy: &RetryPolicy,
@@ -162,11 +163,11 @@ async fn create(
     let existence = if matches!(mark, Mark::Left(_)) { Existence::Possible } else { Existence::Excluded };
     let mark = mark.text().to_owned();
     let attempts = RefCell::new(Attempts { mark, existence, given_up: 0, row: None, first: None });
-    let created = persistently_telling(
+    let created = with_retries(
         policy,
         |repetition| {
             pausing.set(true);
-            event_sink.tell(event(repetition));
+            event_sink.emit(event(repetition));
         },
         async || {
             pausing.set(false);
@@ -178,9 +179,10 @@ async fn create(
     match created {
         Ok(video_id) => Ok(Created { video_id, mark_entry: row.map(Box::new) }),
         Err(error) => {
-            // The upload's own row still has the first mark.
+            // The upload's own entry still has the first mark.
+            // Only a mark that no container can have is removed; the others stay for `clean`.
             let row = row.filter(|_| existence == Existence::Excluded);
-            first.into_iter().chain(row).for_each(MarkEntry::dispelled);
+            first.into_iter().chain(row).for_each(MarkEntry::resolved);
             Err(error)
         }
     }
@@ -199,6 +201,7 @@ async fn attempt(
     };
     let found = match existence {
         Existence::Excluded => None,
+        // The service refused the request: a container is unlikely, so one search is enough.
         Existence::Unlikely => find(api, &mark).await?,
         Existence::Possible => find_lagging(api, &mark, policy).await?,
     };
@@ -212,6 +215,7 @@ async fn attempt(
     let created = api.videos(Instant::now()).create(&video).await;
     created.map(|video| video.video_id).inspect_err(|error| {
         let mut attempts = attempts.borrow_mut();
+        // A refusal now does not exclude a container of an earlier, unanswered request.
         attempts.existence = attempts.existence.max(Existence::after(error));
     })
 }
@@ -225,7 +229,7 @@ fn event(repetition: Repetition<'_>) -> UploadEvent {
     UploadEvent::Retry { index: None, attempt, why: error.into(), delay, fate }
 }
 
-/// The video with this mark, looked for once more after a moment: a list may lag behind.
+/// Returns the video with this mark. Searches twice with a pause, since lists may lag.
 async fn find_lagging(api: &Api<Control>, mark: &str, policy: &RetryPolicy) -> Result<Option<String>> {
     if let Some(video_id) = find(api, mark).await? {
         return Ok(Some(video_id));
@@ -234,7 +238,8 @@ async fn find_lagging(api: &Api<Control>, mark: &str, policy: &RetryPolicy) -> R
     find(api, mark).await
 }
 
-/// The video with this mark. Of several, which a request that arrived twice leaves: a complete one, else the oldest.
+/// Returns the video with this mark. A request that arrived twice leaves several videos: a complete one is preferred,
+/// else the oldest.
 pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String>> {
     let mut marked = marked(api, mark).await?;
     if marked.len() > 1 {
@@ -250,7 +255,8 @@ pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String
     Ok(marked.pop().map(|oldest| oldest.video_id))
 }
 
-/// The videos with this mark, the newest first. A service that ignores the filter gives pages of other videos.
+/// Returns the videos with this mark, the newest first. A service that ignores the filter returns pages of other
+/// videos.
 async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
     let mut query = VideoQuery::default();
     query.metadata.push((MARK_KEY.to_owned(), mark.to_owned()));
@@ -274,11 +280,11 @@ fn leaves_doubt(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer)
 }
 
-/// Marks of one creation that are kept for `clean`; the attempts after that share one.
+/// The marks of one creation that are kept for `clean`; later attempts share one.
 const MAX_GIVEN_UP: usize = 3;
 
-/// Pages of other videos that are looked through for ours, which is among the newest.
+/// The pages of other videos that are searched; our video is among the newest.
 const MAX_PAGES: usize = 10;
 
-/// Videos with one mark that are asked for their status.
+/// The videos with one mark whose status is requested.
 const MAX_ASKED: usize = 10;

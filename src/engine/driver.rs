@@ -1,7 +1,7 @@
 //! The driver: one thread that owns every session, the clock and the random numbers.
 //!
-//! It turns what happens (a lane reports, the service answers, time passes) into the sessions' events,
-//! and what the sessions want into orders and API calls. It holds no file bytes.
+//! It turns lane reports, service answers and time-outs into session events, and session actions into orders and API
+//! calls. It holds no file bytes.
 
 mod admission;
 mod api_calls;
@@ -39,8 +39,8 @@ use crate::session::SessionAction;
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 
-/// Everything the driver needs before its thread exists.
-pub(crate) struct Unstarted {
+/// The checked inputs of the driver, before its thread exists.
+pub(crate) struct PreparedDriver {
     settings: Settings,
     dialer: Dialer,
     journal: Option<Journal>,
@@ -48,31 +48,34 @@ pub(crate) struct Unstarted {
 }
 
 /// Checks the settings and opens the journal.
-pub(crate) fn prepare(mut settings: Settings, inbox: mpsc::Receiver<EngineCommand>) -> Result<Unstarted> {
+pub(crate) fn prepare(
+    mut settings: Settings,
+    inbox: mpsc::Receiver<EngineCommand>,
+) -> Result<PreparedDriver> {
     settings.redactor.add_userinfo_of(&settings.endpoint_url);
     settings.check()?;
     settings.credentials = settings.credentials.parsed()?;
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone());
     let dialer = dialer.map_err(|error| settings.redactor.clean(error.into()))?;
-    // The journal finds an upload by this text: `HTTP://HOST/` has to find what `http://host` began.
+    // The journal compares this text: `HTTP://HOST/` must find the uploads of `http://host`.
     settings.endpoint_url = dialer.endpoint().canonical().to_owned();
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
     let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
-    Ok(Unstarted { settings, dialer, journal, inbox })
+    Ok(PreparedDriver { settings, dialer, journal, inbox })
 }
 
-impl Unstarted {
-    /// Serves commands until the last handle is gone and the last upload is over. Drops `ready` once it does so,
-    /// or sends why it cannot.
+impl PreparedDriver {
+    /// Runs the driver until every handle is dropped and every upload is over. Drops `ready` once the driver runs;
+    /// sends the error on `ready` if the runtime cannot start.
     pub(crate) fn run(self, ready: std::sync::mpsc::Sender<io::Error>) {
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 drop(ready);
                 runtime.block_on(Driver::new(self).run());
-                // A name that is still being resolved is nobody's business any more.
+                // Do not wait for pending DNS look-ups, nor for reads of a disk that does not answer.
                 runtime.shutdown_background();
             }
-            // The caller waits for it.
+            // `EngineHandle::start` waits for this error.
             Err(error) => drop(ready.send(error)),
         }
     }
@@ -80,32 +83,32 @@ impl Unstarted {
 
 struct Driver {
     settings: Settings,
-    /// For lanes: it keeps to the bandwidth.
+    /// The dialer of the lanes, which obeys the bandwidth limit. The control connections do not.
     dialer: Dialer,
     inbox: mpsc::Receiver<EngineCommand>,
     api: Rc<Api<Control>>,
     journal_handle: JournalHandle,
-    /// What chunks of streams are held in.
+    /// The memory for chunks of streams.
     memory: MemoryBudget,
-    pace: Rc<RefCell<Pacer>>,
-    /// The lanes' requests under way, as the pace counts them.
-    passes: HashMap<LaneIndex, Permit>,
-    /// When the pace allows the next chunk, while it does not.
-    held_until: Option<Instant>,
-    /// Which wait the log has heard of.
-    told: AnnouncedDelay,
-    /// When progress within chunks is published again.
+    pacer: Rc<RefCell<Pacer>>,
+    /// The pacer's permits of the requests under way.
+    permits: HashMap<LaneIndex, Permit>,
+    /// The time when the pacer allows the next chunk; `None` if it allows one now.
+    throttled_until: Option<Instant>,
+    /// The throttle delay that was last logged.
+    announced: AnnouncedDelay,
+    /// The time of the next publication of progress within chunks.
     publish_at: Instant,
-    /// When the journal forgets what was finished, at the latest.
-    settle_at: Instant,
+    /// The latest time to remove finished uploads from the journal.
+    forget_at: Instant,
     workers: Option<WorkerPool>,
     idle: Vec<LaneIndex>,
     queue: VecDeque<Box<UploadCommand>>,
-    transfer: BTreeMap<SessionId, Transfer>,
-    /// Uploads whose source is being opened.
+    transfers: BTreeMap<SessionId, Transfer>,
+    /// The number of uploads whose source is being opened.
     opening: usize,
     next_session: SessionId,
-    /// Where the round robin over the sessions goes on.
+    /// The session with the first turn in the next round of dispatch.
     turn: SessionId,
     tasks: FuturesUnordered<LocalBoxFuture<'static, EngineEvent>>,
     authorization: Authorization,
@@ -113,10 +116,10 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(unstarted: Unstarted) -> Driver {
-        let Unstarted { settings, dialer, journal, inbox } = unstarted;
-        let pace = Rc::new(RefCell::new(Pacer::new(&settings.caps, Instant::now())));
-        let control = Control::new(dialer.clone(), settings.patience, pace.clone());
+    fn new(prepared: PreparedDriver) -> Driver {
+        let PreparedDriver { settings, dialer, journal, inbox } = prepared;
+        let pacer = Rc::new(RefCell::new(Pacer::new(&settings.caps, Instant::now())));
+        let control = Control::new(dialer.clone(), settings.patience, pacer.clone());
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());
         let dialer = dialer.with_bandwidth(settings.bandwidth.clone());
@@ -128,16 +131,16 @@ impl Driver {
             api: Rc::new(api),
             journal_handle: JournalHandle::new(journal),
             memory,
-            pace,
-            passes: HashMap::new(),
-            held_until: None,
-            told: AnnouncedDelay::default(),
+            pacer,
+            permits: HashMap::new(),
+            throttled_until: None,
+            announced: AnnouncedDelay::default(),
             publish_at: Instant::now(),
-            settle_at: Instant::now(),
+            forget_at: Instant::now(),
             workers: None,
             idle: Vec::new(),
             queue: VecDeque::new(),
-            transfer: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             opening: 0,
             next_session: 0,
             turn: 0,
@@ -153,7 +156,7 @@ impl Driver {
             self.take_what_is_ready();
             self.pump();
         }
-        self.read_receipts().await;
+        self.drain_receipts().await;
         self.journal_handle.settle();
         if let Some(workers) = self.workers.take() {
             workers.join();
@@ -161,25 +164,25 @@ impl Driver {
     }
 
     fn has_no_upload(&self) -> bool {
-        self.transfer.is_empty() && self.opening == 0
+        self.transfers.is_empty() && self.opening == 0
     }
 
-    /// Takes in the receipts that were confirmed; no handle is left to confirm others.
+    /// Takes in the receipts that are confirmed; with no handle left, no other can be.
     ///
-    /// A poll that has run through tokio's budget puts further futures off until the runtime has had its turn, so that
-    /// only a second look says that there are none.
-    async fn read_receipts(&mut self) {
-        let mut looks_in_vain = 0;
-        while looks_in_vain < 2 {
-            looks_in_vain += 1;
+    /// tokio makes a task yield after about a hundred ready futures. One empty poll may be such a forced yield, so
+    /// the loop ends after two empty polls with a yield between them.
+    async fn drain_receipts(&mut self) {
+        let mut empty_polls = 0;
+        while empty_polls < 2 {
+            empty_polls += 1;
             while let Some(Some(_)) = unconstrained(self.tasks.next()).now_or_never() {
-                looks_in_vain = 0;
+                empty_polls = 0;
             }
             yield_now().await;
         }
     }
 
-    /// Waits for one thing to happen and takes it in.
+    /// Waits for one event and takes it in.
     async fn wait(&mut self) {
         let tick = self.next_wake().unwrap_or_else(|| Instant::now() + IDLE_TICK);
         tokio::select! {
@@ -193,7 +196,7 @@ impl Driver {
         }
     }
 
-    /// Takes in what has happened meanwhile: a round costs the same for one thing as for many.
+    /// Takes in the events that are ready: a scheduling round costs the same for one event as for many.
     fn take_what_is_ready(&mut self) {
         for _ in 0..READY_AT_ONCE {
             match self.tasks.next().now_or_never().flatten() {
@@ -210,12 +213,12 @@ impl Driver {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        if self.transfer.is_empty() {
+        if self.transfers.is_empty() {
             return None;
         }
         let now = Instant::now();
-        let sessions = self.transfer.values().filter_map(|transfer| transfer.next_timeout(now));
-        sessions.chain(self.held_until).chain([now + PROGRESS_TICK]).min()
+        let sessions = self.transfers.values().filter_map(|transfer| transfer.next_timeout(now));
+        sessions.chain(self.throttled_until).chain([now + PROGRESS_TICK]).min()
     }
 
     fn take_command(&mut self, command: EngineCommand) {
@@ -225,7 +228,7 @@ impl Driver {
                 let task = call(self.api.clone(), self.settings.retry.clone());
                 self.tasks.push(Box::pin(async {
                     task.await;
-                    EngineEvent::ChunkResult
+                    EngineEvent::TaskDone
                 }));
             }
         }
@@ -239,11 +242,12 @@ impl Driver {
         self.idle.push(lane);
         let Some(done) = done else { return };
         let now = Instant::now();
-        if let Some(pass) = self.passes.remove(&lane) {
+        // Even if the session is over: the pacer counts requests under way.
+        if let Some(permit) = self.permits.remove(&lane) {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
-            self.pace.borrow_mut().answered(pass, quota, health, now, fastrand::f64());
+            self.pacer.borrow_mut().answered(permit, quota, health, now, fastrand::f64());
         }
-        if let Some(transfer) = self.transfer.get_mut(&done.session) {
+        if let Some(transfer) = self.transfers.get_mut(&done.session) {
             transfer.lanes.remove(&lane);
             transfer.done(done, now, fastrand::f64());
         }
@@ -254,7 +258,7 @@ impl Driver {
         match event {
             EngineEvent::OpenedSource(id, command, opened) => self.opened(id, *command, opened),
             EngineEvent::Checked(id, checked) => self.with(id, |transfer| transfer.checked(checked)),
-            EngineEvent::Created(id, created) => match (self.transfer.get_mut(&id), created) {
+            EngineEvent::Created(id, created) => match (self.transfers.get_mut(&id), created) {
                 (Some(transfer), created) => transfer.created(created),
                 (None, Ok(Created { video_id, .. })) => {
                     tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
@@ -269,60 +273,64 @@ impl Driver {
                 self.with(id, |transfer| transfer.session.handle_renewed(renewed));
             }
             EngineEvent::Authorized(Ok(value)) => {
-                self.authorization = Authorization { known: Some((value, now)), asked: false };
+                self.authorization = Authorization { known: Some((value, now)), is_requested: false };
             }
             EngineEvent::Authorized(Err(error)) => self.refuse_all(error),
-            EngineEvent::Filled(id, filling, inbox) => {
-                let next =
-                    self.transfer.get_mut(&id).map(|transfer| transfer.take_filling(id, filling, inbox));
+            EngineEvent::StreamRead(id, stream_event, inbox) => {
+                let next = self
+                    .transfers
+                    .get_mut(&id)
+                    .map(|transfer| transfer.take_stream_event(id, stream_event, inbox));
                 self.tasks.extend(next);
             }
-            EngineEvent::Dried(id) => self.with(id, Transfer::dried),
-            EngineEvent::Halted(id, halt, halted) => {
-                let next = self.transfer.get_mut(&id).and_then(|transfer| transfer.halt(id, halt, halted));
+            EngineEvent::StreamEnded(id) => self.with(id, Transfer::stream_ended),
+            EngineEvent::StopRequested(id, halt, halted) => {
+                let next = self.transfers.get_mut(&id).and_then(|transfer| transfer.halt(id, halt, halted));
                 self.tasks.extend(next);
             }
             EngineEvent::Proved(id, proof) => self.with(id, |transfer| transfer.proved(proof)),
-            EngineEvent::Cleared(restart, deleted) => self.queue.extend(restart.deleted(deleted)),
-            EngineEvent::ChunkResult => {}
+            EngineEvent::RestartCleaned(restart, deleted) => self.queue.extend(restart.deleted(deleted)),
+            EngineEvent::TaskDone => {}
         }
     }
 
     fn with(&mut self, id: SessionId, change: impl FnOnce(&mut Transfer)) {
-        if let Some(transfer) = self.transfer.get_mut(&id) {
+        if let Some(transfer) = self.transfers.get_mut(&id) {
             change(transfer);
         }
     }
 
-    /// Without credentials no session that needs them can go on.
+    /// Fails every upload that needs the API key.
     fn refuse_all(&mut self, error: Error) {
         self.authorization = Authorization::default();
+        // The cause cannot be cloned: the first session gets it, the others get the kind.
         let mut error = Some(error);
-        for transfer in self.transfer.values_mut().filter(|transfer| transfer.needs_key()) {
+        for transfer in self.transfers.values_mut().filter(|transfer| transfer.needs_key()) {
             let refusal = error.take().unwrap_or_else(|| Error::new(ErrorKind::NotAuthorized, "log in"));
             transfer.session.handle_failure(refusal);
         }
     }
 
-    /// Gives everybody the work there is.
+    /// Runs one scheduling round: session actions, queued uploads, authorization, dispatch, progress.
     fn pump(&mut self) {
         let now = Instant::now();
-        self.miss_workers(now);
+        // First: a lane of a dead worker never reports, so its session would wait for ever.
+        self.fail_uploads_of_stuck_workers(now);
         self.perform_all(now);
-        while self.begin_jobs() {
+        while self.begin_uploads() {
             self.perform_all(now);
         }
-        self.settle(now);
+        self.forget_finished(now);
         self.authorize(now);
         self.dispatch(now);
-        self.tell_held(now);
-        let is_time = now >= self.publish_at;
-        if is_time {
+        self.announce_delay(now);
+        let is_due = now >= self.publish_at;
+        if is_due {
             self.publish_at = now + PROGRESS_TICK;
         }
-        for transfer in self.transfer.values_mut() {
-            // Each publication wakes a thread.
-            if is_time || transfer.has_news() {
+        for transfer in self.transfers.values_mut() {
+            // Each publication wakes the thread of a watcher.
+            if is_due || transfer.has_unpublished_progress() {
                 transfer.publish_progress();
             }
             transfer.report_events();
@@ -331,23 +339,24 @@ impl Driver {
     }
 
     fn perform_all(&mut self, now: Instant) {
-        let ids: Vec<SessionId> = self.transfer.keys().copied().collect();
+        let ids: Vec<SessionId> = self.transfers.keys().copied().collect();
         for id in ids {
             self.perform(id, now);
         }
     }
 
-    /// Has the journal forget what was finished, unless the next upload will have it do so in a moment.
-    fn settle(&mut self, now: Instant) {
-        if self.transfer.is_empty() || now >= self.settle_at {
+    /// Removes finished uploads from the journal at intervals. The next claim removes them in its own transaction,
+    /// which saves a write of the disk.
+    fn forget_finished(&mut self, now: Instant) {
+        if self.transfers.is_empty() || now >= self.forget_at {
             self.journal_handle.settle();
-            self.settle_at = now + PROGRESS_TICK;
+            self.forget_at = now + PROGRESS_TICK;
         }
     }
 
-    /// Does what a session wants until it wants nothing.
+    /// Performs the actions of a session until it has none.
     fn perform(&mut self, id: SessionId, now: Instant) {
-        while let Some(action) = self.transfer.get_mut(&id).and_then(|transfer| transfer.poll(now)) {
+        while let Some(action) = self.transfers.get_mut(&id).and_then(|transfer| transfer.poll(now)) {
             match action {
                 SessionAction::Create => self.create(id),
                 SessionAction::AskStatus => self.ask_status(id),
@@ -360,14 +369,14 @@ impl Driver {
     fn finish(&mut self, id: SessionId) {
         let silence = self.settings.patience.body;
         if let Some(check) =
-            self.transfer.get_mut(&id).and_then(|transfer| transfer.check_source(id, silence))
+            self.transfers.get_mut(&id).and_then(|transfer| transfer.check_source(id, silence))
         {
             return self.tasks.push(check);
         }
-        match self.transfer.remove(&id).map(Transfer::finish) {
-            Some(TransferEnd::RestartPlan(restart)) => self.clear(restart),
-            Some(TransferEnd::Unheard(forget)) => {
-                self.tasks.push(Box::pin(forget.map(|()| EngineEvent::ChunkResult)))
+        match self.transfers.remove(&id).map(Transfer::finish) {
+            Some(TransferEnd::Restart(restart)) => self.delete_container(restart),
+            Some(TransferEnd::AwaitsReceipt(forget)) => {
+                self.tasks.push(Box::pin(forget.map(|()| EngineEvent::TaskDone)))
             }
             Some(TransferEnd::Over) | None => {}
         }
@@ -381,11 +390,11 @@ async fn next_report(workers: &mut Option<WorkerPool>) -> Option<LaneReport> {
     }
 }
 
-/// So that no kind of thing keeps another waiting.
+/// The events handled per round and source, so that no source starves the others.
 const READY_AT_ONCE: usize = 64;
 
-/// How often progress is published while an upload runs.
+/// The interval between publications of progress within chunks.
 const PROGRESS_TICK: Duration = Duration::from_millis(100);
 
-/// Nothing happens by time alone when nothing runs; any bound will do.
+/// The longest sleep without an upload. No timer matters then, so any bound works.
 const IDLE_TICK: Duration = Duration::from_secs(60);

@@ -1,5 +1,6 @@
-//! Everything that reaches the driver beside the reports of the lanes.
+//! The driver's events other than lane reports.
 
+use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
@@ -15,24 +16,52 @@ use crate::error::Result;
 use crate::journal::Identity;
 use crate::session::ReceivedSet;
 
-/// What happened to a session beside its lanes.
+/// An event of a session or of the engine, other than a lane report.
 pub(crate) enum EngineEvent {
-    /// Its source was opened and cut, or could not be.
+    /// The source was opened and planned, or could not be.
     OpenedSource(SessionId, Box<UploadCommand>, Result<OpenedSource>),
-    /// Whether its source is at the end what it was.
+    /// The final check of the source has ended.
     Checked(SessionId, Result<Option<Identity>>),
     Created(SessionId, Result<Created>),
     Status(SessionId, Result<ReceivedSet>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),
-    Filled(SessionId, StreamEvent, mpsc::Receiver<StreamEvent>),
-    /// Its stream gives nothing more.
-    Dried(SessionId),
-    Halted(SessionId, StopRequest, watch::Receiver<StopRequest>),
+    StreamRead(SessionId, StreamEvent, mpsc::Receiver<StreamEvent>),
+    /// The stream has no more chunks.
+    StreamEnded(SessionId),
+    StopRequested(SessionId, StopRequest, watch::Receiver<StopRequest>),
     /// The chunks of an earlier process were compared with the file.
     Proved(SessionId, Result<Proof>),
-    /// The container of an upload that begins anew is gone, or could not be deleted.
-    Cleared(Box<PendingRestart>, Result<()>),
-    /// A call beside the uploads ended, or an upload was forgotten.
-    ChunkResult,
+    /// The container of an upload that begins anew is deleted, or could not be deleted.
+    RestartCleaned(Box<PendingRestart>, Result<()>),
+    /// A task without a result for the driver has ended.
+    TaskDone,
+}
+
+/// Waits for the next chunk of a stream, or for its end.
+pub(crate) fn next_stream_event(
+    id: SessionId,
+    mut inbox: mpsc::Receiver<StreamEvent>,
+) -> LocalBoxFuture<'static, EngineEvent> {
+    Box::pin(async move {
+        match inbox.recv().await {
+            Some(stream_event) => EngineEvent::StreamRead(id, stream_event, inbox),
+            None => EngineEvent::StreamEnded(id),
+        }
+    })
+}
+
+/// Waits until the stop request changes.
+pub(crate) fn next_stop_request(
+    id: SessionId,
+    mut halted: watch::Receiver<StopRequest>,
+) -> LocalBoxFuture<'static, EngineEvent> {
+    Box::pin(async move {
+        let halt = match halted.changed().await {
+            Ok(()) => *halted.borrow_and_update(),
+            // The upload's handle was dropped, which cancels the upload.
+            Err(_) => StopRequest::Now,
+        };
+        EngineEvent::StopRequested(id, halt, halted)
+    })
 }

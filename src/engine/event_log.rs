@@ -1,4 +1,4 @@
-//! Passes the events of an upload on: to the log, and to the callers that follow it.
+//! Delivery of an upload's events to the log and to its followers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::pacing::{Class, Delay, ThrottleReason};
 use crate::session::event::{FailureSummary, QUEUE, STRAY_VIDEO, UploadEvent};
 use crate::session::retry::Fate;
 
-/// The way to whoever follows an upload.
+/// The channel to the followers of an upload.
 pub(crate) type Followers = broadcast::Sender<UploadEvent>;
 
-/// The queue between an upload and whoever follows it.
+/// Creates the queue between an upload and its followers.
 pub(crate) fn queue() -> (Followers, broadcast::Receiver<UploadEvent>) {
     broadcast::channel(QUEUE)
 }
 
-/// Tells the log, and whoever follows the upload of one file, what happens to it.
+/// Delivers the events of one file's upload to the log and to its followers.
 #[derive(Clone, Debug)]
 pub(crate) struct EventSink {
     file: Arc<str>,
@@ -31,14 +31,14 @@ impl EventSink {
         EventSink { file, followers }
     }
 
-    /// Says it in the log, once, and to the followers.
-    pub(crate) fn tell(&self, event: UploadEvent) {
+    /// Logs an event and sends it to the followers.
+    pub(crate) fn emit(&self, event: UploadEvent) {
         self.log(&event);
-        self.tell_followers(event);
+        self.emit_to_followers(event);
     }
 
-    /// For what the log has heard already. Without followers there is nobody to tell.
-    pub(crate) fn tell_followers(&self, event: UploadEvent) {
+    /// Sends an event that is logged elsewhere to the followers. Without followers the event is dropped.
+    pub(crate) fn emit_to_followers(&self, event: UploadEvent) {
         let _ = self.followers.send(event);
     }
 
@@ -51,16 +51,16 @@ impl EventSink {
         match event {
             UploadEvent::Resumed { video_id, chunks, bytes } => {
                 tracing::info!(
-                    "{file}: taking up an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"
+                    "{file}: resuming an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"
                 );
             }
             UploadEvent::ChunkDone { index, bytes, attempt, elapsed } => {
-                tracing::debug!(bytes, attempt, ?elapsed, "{file}: chunk {} is there", index + 1);
+                tracing::debug!(bytes, attempt, ?elapsed, "{file}: chunk {} is stored", index + 1);
             }
             UploadEvent::Retry { index, why, delay, fate, .. } => log_retry(file, *index, why, *delay, *fate),
             UploadEvent::Throttled { class, why, delay } => log_throttle(*class, *why, *delay),
             UploadEvent::StatusAsked { video_id, reason } => {
-                tracing::info!("{file}: asking what the service has of video {video_id}: {reason}");
+                tracing::info!("{file}: requesting the status of video {video_id}: {reason}");
             }
             UploadEvent::SourceTouched { change } => {
                 tracing::warn!(
@@ -78,15 +78,16 @@ impl EventSink {
     }
 }
 
-/// Which wait was told of, so that each is told of once.
+/// The delay that was announced last, so that each delay is announced once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AnnouncedDelay(Option<Delay>);
 
 impl AnnouncedDelay {
-    /// Whether nobody was told of it. What the user set is no news, nor is that somebody else tries.
+    /// Returns `true` if the delay was not announced yet. Limits set by the user and probes of a failing service are
+    /// never announced.
     pub(crate) fn is_news(&mut self, held: Delay, now: Instant) -> bool {
-        let is_told = self.0.is_some_and(|told| told.by == held.by && told.until > now);
-        let is_news = !is_told && !matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe);
+        let is_announced = self.0.is_some_and(|announced| announced.by == held.by && announced.until > now);
+        let is_news = !is_announced && !matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe);
         if is_news {
             self.0 = Some(held);
         }
@@ -94,21 +95,22 @@ impl AnnouncedDelay {
     }
 }
 
-/// Credentials that expire are the order of things; anything else that fails is worth a word.
+/// Logs a retry: expired credentials are normal, every other cause is a warning.
 fn log_retry(file: &str, index: Option<u32>, why: &FailureSummary, delay: Duration, fate: Fate) {
-    let what = index.map_or_else(|| "its video".to_owned(), |index| format!("chunk {}", index + 1));
+    let what =
+        index.map_or_else(|| "the creation of its video".to_owned(), |index| format!("chunk {}", index + 1));
     let open = match fate {
         Fate::Unknown => ", though the service may have it",
         Fate::NotStored => "",
     };
     let FailureSummary { kind, message, .. } = why;
     match kind {
-        ErrorKind::NotAuthorized => tracing::info!("{file}: {what} again with new credentials: {message}"),
-        _ => tracing::warn!("{file}: {what} again in {}{open}: {message}", Rounded(delay)),
+        ErrorKind::NotAuthorized => tracing::info!("{file}: retrying {what} with new credentials: {message}"),
+        _ => tracing::warn!("{file}: retrying {what} in {}{open}: {message}", Rounded(delay)),
     }
 }
 
-/// The budget is there to be used up; the rest is trouble.
+/// Logs a throttle delay: a used-up budget is normal, refusals and failures are warnings.
 pub(crate) fn log_throttle(class: Class, why: ThrottleReason, delay: Duration) {
     let (class, delay) = (class.name(), Rounded(delay));
     match why {
@@ -119,7 +121,7 @@ pub(crate) fn log_throttle(class: Class, why: ThrottleReason, delay: Duration) {
     }
 }
 
-/// `1.2s`: nobody reads nanoseconds.
+/// A duration in seconds with one decimal, for messages.
 pub(crate) struct Rounded(pub(crate) Duration);
 
 impl fmt::Display for Rounded {
@@ -133,14 +135,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_is_told_of_once_and_the_users_own_limits_are_no_news() {
+    fn each_delay_is_announced_once_and_limits_of_the_user_never() {
         let now = Instant::now();
         let held = |seconds, by| Delay { until: now + Duration::from_secs(seconds), by };
-        let mut told = AnnouncedDelay::default();
-        assert!(told.is_news(held(5, ThrottleReason::Budget), now));
-        assert!(!told.is_news(held(6, ThrottleReason::Budget), now + Duration::from_secs(1)));
-        assert!(!told.is_news(held(9, ThrottleReason::Caps), now));
-        assert!(told.is_news(held(5, ThrottleReason::TooManyRequests), now));
-        assert!(told.is_news(held(60, ThrottleReason::TooManyRequests), now + Duration::from_secs(6)));
+        let mut announced = AnnouncedDelay::default();
+        assert!(announced.is_news(held(5, ThrottleReason::Budget), now));
+        assert!(!announced.is_news(held(6, ThrottleReason::Budget), now + Duration::from_secs(1)));
+        assert!(!announced.is_news(held(9, ThrottleReason::Caps), now));
+        assert!(announced.is_news(held(5, ThrottleReason::TooManyRequests), now));
+        assert!(announced.is_news(held(60, ThrottleReason::TooManyRequests), now + Duration::from_secs(6)));
     }
 }

@@ -1,4 +1,4 @@
-//! The handle to a running engine: starts its threads, passes commands on, and joins it in the end.
+//! The handle to a running engine: starts its threads, passes commands on, and joins it at the end.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::engine::settings::Settings;
 use crate::engine::threads::{self, BoundedThread, DRIVER_END, ThreadEnd};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The driver's thread, and the way to it.
+/// The driver's thread, and the channel to it.
 #[derive(Debug)]
 pub(crate) struct EngineHandle {
     commands: Option<mpsc::Sender<EngineCommand>>,
@@ -29,7 +29,7 @@ impl EngineHandle {
         let driver = driver::prepare(settings, inbox)?;
         let refused = |error: io::Error| {
             let refused = Error::new(ErrorKind::Internal, "start the driver's thread").with_source(error);
-            refused.because("the system refuses what a thread needs").with_advice(NO_ROOM)
+            refused.because("the system refuses what a thread needs").with_advice(RESOURCE_LIMITS_ADVICE)
         };
         let (ready, is_ready) = std::sync::mpsc::channel();
         let run = move || driver.run(ready);
@@ -45,14 +45,14 @@ impl EngineHandle {
     /// # Errors
     /// When the engine has ended.
     pub(crate) async fn command(&self, command: EngineCommand) -> Result<()> {
-        let commands = self.commands.as_ref().ok_or_else(gone)?;
-        commands.send(command).await.map_err(|_| gone())
+        let commands = self.commands.as_ref().ok_or_else(engine_ended)?;
+        commands.send(command).await.map_err(|_| engine_ended())
     }
 }
 
 impl Drop for EngineHandle {
     fn drop(&mut self) {
-        // The driver ends when its commands do.
+        // The driver ends when its command channel closes.
         self.commands = None;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread.filter(|thread| !thread.is_current()) else { return };
@@ -66,12 +66,12 @@ impl Drop for EngineHandle {
     }
 }
 
-pub(crate) fn gone() -> Error {
+pub(crate) fn engine_ended() -> Error {
     Error::new(ErrorKind::Internal, "reach the engine, which has ended")
 }
 
-/// In place of the advice that an internal error is a defect: it is the machine.
-pub(crate) const NO_ROOM: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
+/// The advice for errors caused by the machine, in place of the advice to report a defect.
+pub(crate) const RESOURCE_LIMITS_ADVICE: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
 
-/// Commands that may wait for the driver; senders wait beyond that.
+/// The commands that may wait for the driver; further senders wait.
 const COMMANDS: usize = 64;

@@ -1,4 +1,4 @@
-//! What of one upload goes into the journal, and when.
+//! The journal entry of one upload, and the time of each record.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::session::Resumed;
 use crate::source::{self, ChunkDigest, SourceFile};
 use crate::wire::Plan;
 
-/// The journal of an engine, where one is kept.
+/// The journal of an engine, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalHandle(Option<Rc<RefCell<Journal>>>);
 
@@ -26,21 +26,21 @@ pub(crate) struct JournalHandle(Option<Rc<RefCell<Journal>>>);
 pub(crate) struct JournalEntryGuard {
     journal: Rc<RefCell<Journal>>,
     ticket: Ticket,
-    /// The file as it is now, while it is not proved that it has the bytes that were sent.
+    /// The file's current key, while it is not proved that the file has the bytes that were sent.
     unproved: Option<Key>,
 }
 
-/// What an earlier process left of the same upload.
+/// The state that an earlier process left of the same upload.
 #[derive(Debug)]
 pub(crate) enum Recovered {
     Nothing,
-    /// It may have created a container with this mark.
+    /// The earlier process may have created a container with this mark.
     Intended {
         mark: String,
     },
-    /// With an upload token, its first chunk may have made a video that nothing names.
-    Strayed,
-    /// The whole file: the command that uploaded it did not end well.
+    /// The first chunk, sent with an upload token, may have created a video whose id is unknown.
+    PossibleOrphan,
+    /// The whole file is stored, but the command that uploaded it did not end well.
     Finished(Finished),
     /// A container, perhaps with chunks in it.
     Container {
@@ -48,7 +48,7 @@ pub(crate) enum Recovered {
         made: CreatedBy,
         plan: Plan,
         resumed: Resumed,
-        /// Present where the file's times do not tell whether it has the bytes that were sent.
+        /// Present if the file's times cannot exclude a change since the bytes were sent.
         doubt: Option<Unproved>,
     },
 }
@@ -58,7 +58,7 @@ impl JournalHandle {
         JournalHandle(journal.map(|journal| Rc::new(RefCell::new(journal))))
     }
 
-    /// Forgets the uploads that were heard of since the last claim.
+    /// Removes the uploads whose receipts were confirmed since the last claim.
     pub(crate) fn settle(&self) {
         let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().settle());
         if let Err(error) = settled {
@@ -66,14 +66,14 @@ impl JournalHandle {
         }
     }
 
-    /// Forgets that the file was uploaded, once the receipt was confirmed.
-    pub(crate) async fn forget_when(self, finished: Finished, news: watch::Receiver<ReceiptState>) {
+    /// Removes the record of a finished upload once its receipt is confirmed.
+    pub(crate) async fn forget_when(self, finished: Finished, receipt: watch::Receiver<ReceiptState>) {
         if let Some(journal) = self.0 {
-            forget_when(journal, Some(finished.id), news).await;
+            forget_when(journal, Some(finished.id), receipt).await;
         }
     }
 
-    /// Claims an upload: nobody else works at it, and what an earlier process left is taken up.
+    /// Claims an upload for this process, and returns the state that an earlier process left.
     pub(crate) fn claim(
         &self,
         endpoint: &str,
@@ -106,7 +106,7 @@ impl JournalHandle {
                     (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
                         Recovered::Intended { mark }
                     }
-                    (Container::Intended { .. }, _) => Recovered::Strayed,
+                    (Container::Intended { .. }, _) => Recovered::PossibleOrphan,
                     (Container::None | Container::Known { .. }, _) => Recovered::Nothing,
                 };
                 Ok((Some(JournalEntryGuard { journal: journal.clone(), ticket, unproved }), continued))
@@ -117,7 +117,8 @@ impl JournalHandle {
     }
 }
 
-/// Who is at an upload; the process's own number would send people to look for another one.
+/// Names the process that has claimed an upload. A message with our own process number would send people to look for
+/// another process.
 fn at_work(pid: Option<u32>) -> String {
     match pid {
         Some(pid) if pid == std::process::id() => {
@@ -128,7 +129,7 @@ fn at_work(pid: Option<u32>) -> String {
     }
 }
 
-/// Where marks are kept that a container may have and no upload fills.
+/// The journal's entries for marks of containers that no upload may fill.
 #[derive(Clone, Debug)]
 pub(crate) struct MarkJournal {
     journal_handle: JournalHandle,
@@ -140,10 +141,11 @@ impl MarkJournal {
         MarkJournal { journal_handle: journal_handle.clone(), endpoint: endpoint.to_owned() }
     }
 
-    /// Writes a mark down before a container has it. `None` without a journal.
+    /// Records a mark before a container has it. Returns `None` without a journal.
     ///
-    /// The row is that of a stream: nothing resumes it, and `clean` looks for the mark once this process lets go of it.
-    pub(crate) fn write_down(&self, mark: &str) -> Result<Option<MarkEntry>> {
+    /// The entry is that of a stream: no upload resumes it, and `clean` searches for the mark after this process ends
+    /// its claim.
+    pub(crate) fn record(&self, mark: &str) -> Result<Option<MarkEntry>> {
         let Some(journal) = &self.journal_handle.0 else { return Ok(None) };
         let (endpoint, destination) = (self.endpoint.clone(), journal::Destination::NewVideo);
         let key = Key { endpoint, source: journal::Source::Stream, destination };
@@ -154,7 +156,7 @@ impl MarkJournal {
     }
 }
 
-/// The journal's row for a mark that a container may have. Dropping it leaves the row to `clean`.
+/// The journal entry of a mark that a container may have. Dropping it leaves the entry to `clean`.
 #[derive(Debug)]
 pub(crate) struct MarkEntry {
     journal: Rc<RefCell<Journal>>,
@@ -162,8 +164,8 @@ pub(crate) struct MarkEntry {
 }
 
 impl MarkEntry {
-    /// There is no such container, or another row names it.
-    pub(crate) fn dispelled(self) {
+    /// Removes the entry: no such container exists, or another entry names it.
+    pub(crate) fn resolved(self) {
         if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
             tracing::warn!(%error, "the journal could not forget a video that may have been made");
         }
@@ -171,25 +173,25 @@ impl MarkEntry {
 }
 
 impl JournalEntryGuard {
-    /// Whether another upload token began the upload.
+    /// Returns `true` if another upload token began the upload.
     pub(crate) fn is_of_another_token(&self) -> bool {
         self.ticket.is_of_another_token()
     }
 
-    /// The service does not take this upload token for the video: the one that it was begun with may go on.
+    /// Returns the upload to the token that began it, since the service refuses the current token for the video.
     pub(crate) fn given_back(self) {
         if let Err(error) = self.journal.borrow_mut().give_back(self.ticket) {
             tracing::warn!(%error, "the journal could not give the upload back to its upload token");
         }
     }
 
-    /// Whether the journal had nothing of the upload before it was claimed.
+    /// Returns `true` if the journal had no entry of the upload before this claim.
     pub(crate) fn is_new(&self) -> bool {
         self.ticket.is_new()
     }
 
-    /// Before anything is sent: the container that there is. One that the first chunk will make is written
-    /// down with the claim.
+    /// Records the container that was named, before anything is sent. A container that the first chunk will create is
+    /// recorded with the claim.
     pub(crate) fn begin(&mut self, plan: Option<Plan>, video_id: Option<&str>) -> Result<()> {
         match video_id {
             Some(video_id) => self.container(plan, video_id, CreatedBy::Given),
@@ -197,39 +199,39 @@ impl JournalEntryGuard {
         }
     }
 
-    /// Before the container is created, by a request of its own.
+    /// Records the mark of a container before the request that creates it.
     pub(crate) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
         Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, mark)?)
     }
 
-    /// Nothing came of what was intended.
+    /// Removes the record of a container that was certainly not created.
     pub(crate) fn withdrawn(&mut self) {
         if let Err(error) = self.journal.borrow_mut().withdrawn(&mut self.ticket) {
             tracing::warn!(%error, "the journal could not take back that a video may have been made");
         }
     }
 
-    /// Before the first byte goes into the container.
+    /// Records the container before its first byte.
     pub(crate) fn container(&mut self, plan: Option<Plan>, video_id: &str, made: CreatedBy) -> Result<()> {
         Ok(self.journal.borrow_mut().container(&mut self.ticket, plan, video_id, made)?)
     }
 
-    /// After the service took a chunk. What cannot be written down costs sending it again, no more.
+    /// Records an acknowledged chunk. If the record fails, a crash costs sending the chunk again, no more.
     pub(crate) fn acknowledged(&mut self, index: u32) {
         if let Err(error) = self.journal.borrow_mut().acknowledged(&mut self.ticket, index) {
             tracing::warn!(%error, "the journal did not take an acknowledgement: a crash would send the chunk again");
         }
     }
 
-    /// Once all bytes of a chunk were sent, and not the end of its request. What cannot be written down costs that
-    /// the file cannot be proved later.
+    /// Records the digest of a chunk after its bytes were sent and before its request ends. If the record fails, the
+    /// file cannot be proved later.
     pub(crate) fn sent(&mut self, index: u32, digest: ChunkDigest) {
         if let Err(error) = self.journal.borrow_mut().sent(&self.ticket, index, digest) {
             tracing::warn!(%error, "the journal did not take the digest of a chunk: it cannot be proved later");
         }
     }
 
-    /// The file has the bytes of every chunk that was sent.
+    /// Records that the file has the bytes of every chunk that was sent.
     pub(crate) fn proved(&mut self) {
         let Some(key) = self.unproved.take() else { return };
         if let Err(error) = self.journal.borrow_mut().proved(&mut self.ticket, &key) {
@@ -237,29 +239,34 @@ impl JournalEntryGuard {
         }
     }
 
-    /// After the chunk that made a container of ours whole, which may be the one that made it.
+    /// Records the chunk that completed a container of ours, which may also be the chunk that created it.
     pub(crate) fn completed(&mut self, plan: Option<Plan>, video_id: &str, index: u32) {
         if let Err(error) = self.journal.borrow_mut().completed(&mut self.ticket, plan, video_id, index) {
             tracing::warn!(%error, "the journal did not take the end: a crash would send the file again");
         }
     }
 
-    /// The file is stored: the same command uploads anew.
+    /// Removes the entry of a stored file: the same command uploads it anew.
     pub(crate) fn finished(self) {
         if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
             tracing::warn!(%error, "the journal could not forget a finished upload: it would be found complete");
         }
     }
 
-    /// The same once the receipt was confirmed, and meanwhile as the receipt says. If that never happens it is left
-    /// as it is, for the next run to find the file complete. `found` is the file as it was found in the end.
+    /// Removes the entry once the receipt is confirmed. If the receipt is only remembered, the entry becomes a record
+    /// of the finished upload until then.
+    ///
+    /// If neither happens, the entry stays, and the next run finds the file complete. `found` is the file's identity
+    /// at the end.
     pub(crate) async fn finished_when(
         self,
-        mut news: watch::Receiver<ReceiptState>,
+        mut receipt: watch::Receiver<ReceiptState>,
         video_id: String,
         found: Option<journal::Identity>,
     ) {
-        let Ok(first) = news.wait_for(|news| *news != ReceiptState::Untold).await.map(|news| *news) else {
+        let Ok(first) =
+            receipt.wait_for(|receipt| *receipt != ReceiptState::Pending).await.map(|receipt| *receipt)
+        else {
             return;
         };
         if first == ReceiptState::Confirmed {
@@ -267,10 +274,10 @@ impl JournalEntryGuard {
         }
         let now = SystemTime::now();
         let note = self.journal.borrow_mut().finished_one(self.ticket, &video_id, found, now);
-        forget_when(self.journal, note, news).await;
+        forget_when(self.journal, note, receipt).await;
     }
 
-    /// Nothing can come of it: a container that we made is an orphan.
+    /// Gives the upload up: a container that it created is an orphan.
     pub(crate) fn abandoned(self) {
         if let Err(error) = self.journal.borrow_mut().abandoned(self.ticket) {
             tracing::warn!(%error, "the journal could not give the upload up");
@@ -291,16 +298,16 @@ impl From<JournalError> for Error {
 async fn forget_when(
     journal: Rc<RefCell<Journal>>,
     note: Option<i64>,
-    mut news: watch::Receiver<ReceiptState>,
+    mut receipt: watch::Receiver<ReceiptState>,
 ) {
     if let Some(note) = note
-        && news.wait_for(|news| *news == ReceiptState::Confirmed).await.is_ok()
+        && receipt.wait_for(|receipt| *receipt == ReceiptState::Confirmed).await.is_ok()
     {
         journal.borrow_mut().forget_finished(note);
     }
 }
 
-/// The path is written in full: whoever continues may be in another folder.
+/// Returns the journal's source for a file. Its path is absolute, since a later run may start in another directory.
 fn source_of(file: &SourceFile) -> journal::Source {
     let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
     journal::Source::File { path, identity: file.into() }

@@ -1,4 +1,4 @@
-//! One source to one destination: the session, its lanes and the thread that drives them.
+//! The engine of uploads: sessions, lanes, and the thread that drives them.
 //!
 //! ```text
 //!  Client ──commands──> driver thread ──orders──> worker threads (one per core)
@@ -6,8 +6,8 @@
 //!                       API calls, clock  <─reports── lanes (one connection each)
 //! ```
 //!
-//! The driver owns every [`Session`](crate::session::Session) and decides; a lane that falls idle reports and is given a chunk.
-//! Does not know: where bytes come from, how requests are written.
+//! The driver owns every [`Session`](crate::session::Session) and makes all decisions; a lane that becomes idle reports, and
+//! receives a chunk. Reading bytes and writing requests is left to `source`, `body` and `transport`.
 
 pub(crate) mod calls;
 mod claim;

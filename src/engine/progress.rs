@@ -1,14 +1,14 @@
-//! How far an upload is, in bytes of the file.
+//! The progress of an upload, in bytes of the file.
 //!
-//! Three counts, since they part ways: what was read from the source, what the sockets took, and what
-//! the service acknowledged. Envelopes and request heads are not counted, and no count goes back.
+//! Three counts differ over time: bytes read from the source, bytes taken by the sockets, and bytes acknowledged by
+//! the service. Envelopes and request heads are not counted. No count decreases.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::transport::SentCounter;
 
-/// How far an upload is. All byte counts are bytes of the file.
+/// The progress of an upload. All byte counts are bytes of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -31,7 +31,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Takes over newer counts; those that would go back stay.
+    /// Takes over newer counts, except those that would decrease. Returns `true` if anything changed.
     pub(crate) fn advance(&mut self, newer: Progress) -> bool {
         let older = self.clone();
         *self = Progress {
@@ -44,7 +44,8 @@ impl Progress {
     }
 }
 
-/// What one lane has read and sent of the chunk under way; written by the lane, read by the driver.
+/// The bytes that one lane has read and sent of its current chunk. The lane writes these counts, the driver reads
+/// them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gauge {
     /// File bytes handed to the connection.
@@ -54,15 +55,15 @@ pub(crate) struct Gauge {
 
 #[derive(Debug, Default)]
 struct Sending {
-    /// The connection's own count; another one after a reconnection.
+    /// The counter of the connection; a new connection has a new counter.
     counter: Option<Arc<SentCounter>>,
     envelope_head_bytes: u64,
     chunk_bytes: u64,
 }
 
 impl Gauge {
-    /// Between chunks there is nothing to count.
-    pub(crate) fn rest(&self) {
+    /// Resets the counts between chunks.
+    pub(crate) fn reset(&self) {
         self.read.store(0, Ordering::Relaxed);
         *self.sending() = Sending::default();
     }
@@ -75,14 +76,14 @@ impl Gauge {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// File bytes that the connection took.
+    /// Returns the file bytes that the connection took.
     pub(crate) fn sent_bytes(&self) -> u64 {
         let sending = self.sending();
         let body = sending.counter.as_ref().map_or(0, |counter| counter.body_bytes());
         body.saturating_sub(sending.envelope_head_bytes).min(sending.chunk_bytes)
     }
 
-    /// Whether the connection took the whole chunk.
+    /// Returns `true` if the connection took the whole chunk.
     pub(crate) fn is_complete(&self) -> bool {
         self.sent_bytes() == self.sending().chunk_bytes
     }

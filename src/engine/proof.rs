@@ -1,6 +1,6 @@
 //! The proof that a file still has the bytes that an earlier process sent.
 //!
-//! It is needed when the file's times cannot tell, and precedes everything that is sent.
+//! It is needed if the file's times cannot exclude a change, and runs before anything is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,46 +12,46 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::extent::Extent;
 use crate::source::{ChunkDigest, Residency, SourceError, SourceFile};
 
-/// Chunks that an earlier process sent, with what is known of their bytes.
+/// Chunks of an earlier process, with the evidence of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unproved {
-    /// These digests cover every chunk that was sent; `None` for one that equals no bytes.
+    /// The digests of every chunk that was sent; `None` for a digest that matches no bytes.
     Prove(Vec<(u32, Option<ChunkDigest>)>),
-    /// Nothing can prove them.
+    /// No evidence exists.
     Anew,
 }
 
 /// The result of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// Every chunk is in the file as it was sent; so many, with so many bytes.
+    /// The file has every chunk as it was sent: `chunks` chunks of `bytes` bytes together.
     Equal { chunks: u32, bytes: u64 },
-    /// The chunk at this index is not.
+    /// The chunk at this index differs.
     Differs { index: u32 },
 }
 
-/// A proof to be made: the chunks of a file, and the digests that they had.
+/// A pending proof: chunks of a file, and the digests they had.
 pub(crate) struct Proving {
     pub(crate) file: SourceFile,
     pub(crate) residency: Residency,
     pub(crate) chunks: Vec<(u32, Extent, Option<ChunkDigest>)>,
-    /// The bytes read so far.
+    /// The number of bytes read so far.
     pub(crate) read: Arc<AtomicU64>,
-    /// Turns true when the upload is over.
+    /// Becomes `true` when the upload is over.
     pub(crate) cancelled: watch::Receiver<bool>,
 }
 
 impl Proving {
-    /// Reads and compares on a blocking thread, and gives up when no byte came for as long as `patience`: a read
-    /// from a file system that hangs cannot be interrupted.
+    /// Reads and compares the chunks on a blocking thread. Gives up if no byte arrives for `patience`: a read from a
+    /// hung file system cannot be interrupted.
     ///
     /// # Errors
-    /// When the file cannot be read, changed meanwhile or gave no byte for too long; or when the upload is over.
+    /// If the file cannot be read, changed meanwhile or gave no byte for `patience`; or if the upload is over.
     pub(crate) async fn run(self, patience: Duration) -> Result<Proof> {
         let (reply, mut answer) = oneshot::channel();
         let read = self.read.clone();
         tokio::task::spawn_blocking(move || {
-            // The receiver is gone when it took too long.
+            // The receiver was dropped if the read took too long.
             let _ = reply.send(self.compare());
         });
         let mut seen = 0;
@@ -68,7 +68,7 @@ impl Proving {
         }
     }
 
-    /// `None` when it was given up.
+    /// Returns `None` if the upload was cancelled.
     fn compare(self) -> Result<Option<Proof>, SourceError> {
         let (mut chunks, mut bytes) = (0, 0);
         for (index, extent, digest) in self.chunks {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_are_in_the_file_as_they_were_sent_are_proved() {
+    fn unchanged_chunks_are_proved() {
         assert_eq!(proof(|_| {}).unwrap(), Proof::Equal { chunks: 3, bytes: 3000 });
         assert_eq!(proof(Vec::clear).unwrap(), Proof::Equal { chunks: 0, bytes: 0 });
     }

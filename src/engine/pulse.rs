@@ -1,7 +1,7 @@
-//! Whether a worker's thread still answers.
+//! Detection of a worker thread that is stuck.
 //!
-//! A page fault or a `sendfile` of a file whose disk does not answer holds the whole thread, and with it the
-//! timers that bound everything else on it.
+//! A page fault or a `sendfile` on a file whose disk does not answer blocks the whole thread, with the timers that
+//! limit everything else on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// What a worker answers with.
+/// The worker's side of the heartbeat.
 #[derive(Debug, Default)]
 pub(crate) struct Heartbeat {
     asked: Notify,
@@ -17,7 +17,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Answers for as long as it is polled.
+    /// Answers questions for as long as it is polled. Never completes.
     pub(crate) async fn answer(&self) {
         loop {
             self.asked.notified().await;
@@ -26,14 +26,14 @@ impl Heartbeat {
     }
 }
 
-/// What the driver knows of a worker's answers.
+/// The driver's side of one worker's heartbeat.
 #[derive(Debug)]
 pub(crate) struct HeartbeatMonitor {
     beat: Arc<Heartbeat>,
     questions: u64,
     asked_at: Option<Instant>,
     looked_at: Option<Instant>,
-    /// How long the last question has been open, as far as this thread looked.
+    /// The time that the last question has been open while the driver ran.
     pub(crate) silent: Duration,
 }
 
@@ -42,16 +42,16 @@ impl HeartbeatMonitor {
         HeartbeatMonitor { beat, questions: 0, asked_at: None, looked_at: None, silent: Duration::ZERO }
     }
 
-    /// Asks again now and then, once the last question was answered.
+    /// Asks again at intervals, once the last question was answered.
     pub(crate) fn watch(&mut self, now: Instant) {
         let since_look = self.looked_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.looked_at = Some(now);
         if self.beat.answers.load(Ordering::Relaxed) < self.questions {
-            self.silent += since_look.min(LONGEST_LOOK);
+            self.silent += since_look.min(MAX_LOOK_INTERVAL);
             return;
         }
         self.silent = Duration::ZERO;
-        if self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= BETWEEN_QUESTIONS) {
+        if self.asked_at.is_none_or(|at| now.saturating_duration_since(at) >= QUESTION_INTERVAL) {
             self.asked_at = Some(now);
             self.questions += 1;
             self.beat.asked.notify_one();
@@ -59,10 +59,10 @@ impl HeartbeatMonitor {
     }
 }
 
-const BETWEEN_QUESTIONS: Duration = Duration::from_secs(1);
+const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// More than this between two looks is time in which the process did not run.
-const LONGEST_LOOK: Duration = Duration::from_millis(500);
+/// The longest time between two looks that counts: the process did not run for the rest.
+const MAX_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -73,26 +73,26 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_worker_is_silent_while_it_owes_an_answer() {
+    fn a_worker_is_silent_until_it_answers() {
         let (beat, mut now) = (Arc::<Heartbeat>::default(), Instant::now());
         let mut pulse = HeartbeatMonitor::new(beat.clone());
         pulse.watch(now);
         for _ in 0..10 {
-            now += LONGEST_LOOK;
+            now += MAX_LOOK_INTERVAL;
             pulse.watch(now);
         }
-        assert_eq!(pulse.silent, LONGEST_LOOK * 10);
+        assert_eq!(pulse.silent, MAX_LOOK_INTERVAL * 10);
         assert!(beat.answer().now_or_never().is_none());
         pulse.watch(now);
         assert_eq!(pulse.silent, Duration::ZERO);
     }
 
     #[test]
-    fn a_process_that_was_stopped_has_not_been_silent() {
+    fn time_in_which_the_process_was_stopped_does_not_count() {
         let (beat, now) = (Arc::<Heartbeat>::default(), Instant::now());
         let mut pulse = HeartbeatMonitor::new(beat);
         pulse.watch(now);
         pulse.watch(now + 3600 * SECOND);
-        assert_eq!(pulse.silent, LONGEST_LOOK);
+        assert_eq!(pulse.silent, MAX_LOOK_INTERVAL);
     }
 }

@@ -1,4 +1,4 @@
-//! One upload as it was asked for, and what came of it.
+//! The request for one upload, and its result.
 
 use std::fmt;
 use std::io::Read;
@@ -12,7 +12,7 @@ use crate::engine::progress::Progress;
 use crate::source::Reader;
 use crate::wire::Addressing;
 
-/// How a file is cut and addressed.
+/// The addressing of an upload's chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// One request up to the chunk size, byte ranges above it, parts when the length is unknown.
@@ -26,74 +26,75 @@ pub enum Mode {
     Parts,
 }
 
-/// How large chunks are.
+/// The chunk size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ChunkSize {
-    /// Chosen from the file's length and the number of lanes.
+    /// The size is chosen from the file's length and the number of lanes.
     #[default]
     Auto,
     /// This many bytes, between 5 MiB and 200 MiB.
     Bytes(u64),
 }
 
-/// What an upload does when its file changes while it is being sent.
+/// The reaction of an upload to a change of its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnChange {
-    /// It ends with [`ErrorKind::SourceChanged`](crate::ErrorKind::SourceChanged).
+    /// The upload ends with [`ErrorKind::SourceChanged`](crate::ErrorKind::SourceChanged).
     #[default]
     Fail,
-    /// It deletes the video that it created and begins anew with the file as it is then, three times at
-    /// most. A video that was named, or that an upload token fills, is not deleted: the upload fails.
+    /// The upload deletes the video that it created and begins anew with the changed file, three times at most. A
+    /// video that was named, or that an upload token fills, is not deleted: the upload fails.
     Restart,
-    /// It ends as with [`OnChange::Fail`], and a change of attributes, links or name counts as well. That moves
-    /// ctime alone and is otherwise reported as [`UploadEvent::SourceTouched`](crate::UploadEvent::SourceTouched): the kernel moves mtime with every
-    /// write, but a program can put mtime back.
+    /// The upload ends as with [`OnChange::Fail`], and a change of attributes, links or name counts as well. Such a
+    /// change moves only ctime. Without this option it is reported as
+    /// [`UploadEvent::SourceTouched`](crate::UploadEvent::SourceTouched). Every write moves mtime, but a program can
+    /// set mtime back.
     Strict,
 }
 
-/// When the journal keeps digests of the chunks, by which a later process proves that a file still has the bytes
-/// that were sent.
+/// The policy for digests of chunks in the journal. A later process compares them with the file to prove that it
+/// still has the bytes that were sent.
 ///
-/// They are needed where the file's times cannot tell: after a change of its attributes, links or name, and on file
-/// systems that keep no ctime. Without them the upload begins anew then. A digest costs 16 bytes a chunk.
+/// Digests are needed if the file's times cannot exclude a change: after a change of attributes, links or name, and
+/// on file systems without ctime. Without digests such an upload begins anew. A digest takes 16 bytes per chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Checksum {
-    /// Over TLS, where the bytes pass through this process in any case.
+    /// Keeps digests over TLS, where the bytes pass through this process in any case.
     #[default]
     Auto,
-    /// Over plain HTTP too, where the process has to read the bytes for it.
+    /// Keeps digests over plain HTTP too, where the process must read the bytes for them.
     Always,
-    /// None are kept.
+    /// Keeps no digests.
     Never,
 }
 
-/// What an upload does of which the journal has nothing.
+/// The reaction to an upload that has no entry in the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum IfNotBegun {
-    /// It begins.
+    /// The upload begins.
     #[default]
     Begin,
-    /// It ends with an error: an earlier one was to be continued.
+    /// The upload ends with an error: an earlier one was to be continued.
     Refuse,
 }
 
-/// Where the file goes.
+/// The destination of the file.
 #[derive(Clone, Debug)]
 pub(crate) enum Destination {
-    /// Into a video that is created for it; needs an API key.
+    /// A video that is created for the file; needs an API key.
     NewVideo(Box<NewVideo>),
-    /// Into a container that exists and is empty; needs an API key.
+    /// A container that exists and is empty; needs an API key.
     Video(String),
-    /// To whoever gave the upload token; into its video when one is named.
+    /// The account of the upload token; an existing video if `video_id` names one.
     Delegated {
         /// The upload token.
         token: Secret,
-        /// The container, when it exists already.
+        /// The container, if it exists already.
         video_id: Option<String>,
     },
 }
 
-/// What to upload, where to and how.
+/// The source, the destination and the options of an upload.
 #[derive(Debug)]
 pub(crate) struct UploadRequest {
     pub(crate) input: SourceSpec,
@@ -104,15 +105,15 @@ pub(crate) struct UploadRequest {
     pub(crate) expected_bytes: Option<u64>,
     pub(crate) on_change: OnChange,
     pub(crate) if_not_begun: IfNotBegun,
-    /// Whether a session that another upload token began is left alone.
+    /// `true` to leave an upload alone that another upload token began.
     pub(crate) own_token_only: bool,
-    /// Whether it is sent even if an unfinished command uploaded it.
+    /// `true` to send the file even if an unfinished command has uploaded it.
     pub(crate) again: bool,
-    /// What the caller does with the news of success, where that is waited for.
-    pub(crate) news: Option<watch::Receiver<ReceiptState>>,
+    /// The state of the caller's receipt; `None` if success needs no receipt.
+    pub(crate) receipt: Option<watch::Receiver<ReceiptState>>,
 }
 
-/// Where the bytes come from.
+/// The source of the bytes.
 pub(crate) enum SourceSpec {
     File(PathBuf),
     Reader(String, Box<dyn Read + Send>),
@@ -141,42 +142,43 @@ impl fmt::Debug for OnProgress {
 pub struct Uploaded {
     /// The video that holds the file.
     pub video_id: String,
-    /// The video as the service described it in its last answer, where it did.
+    /// The video as described in the service's last answer; `None` if that answer had no description.
     pub video: Option<Video>,
     /// The length of the file.
     pub bytes: u64,
-    /// How many chunks it was sent in.
+    /// The number of chunks.
     pub chunks: u32,
-    /// How they were named on the wire.
+    /// The addressing of the chunks on the wire.
     pub addressing: Addressing,
-    /// How the file was read; `None` for a stream.
+    /// The reader of the file; `None` for a stream.
     pub reader: Option<Reader>,
     /// Attempts that were repetitions.
     pub retries: u32,
     /// Bytes sent again after failures.
     pub resent_bytes: u64,
-    /// From the start of the upload to the service's confirmation.
+    /// The time from the start of the upload to the service's confirmation.
     pub elapsed: Duration,
-    /// Whether an earlier upload of the same file was remembered ([`Receipt::remember`](crate::Receipt::remember)), and nothing was sent now.
+    /// `true` if an earlier upload of the same file was remembered ([`Receipt::remember`](crate::Receipt::remember))
+    /// and nothing was sent now.
     pub already: bool,
 }
 
-/// Whether an upload is to end early.
+/// The request to end an upload early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopRequest {
     No,
-    /// When the chunks under way have their answers.
+    /// Ends the upload when the chunks under way are answered.
     AfterChunks,
     Now,
 }
 
-/// What the caller of an upload has done with the news of its success.
+/// The state of the caller's receipt for a successful upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReceiptState {
-    /// Nothing yet.
-    Untold,
-    /// It has arrived, and the work that the upload is part of is not over.
+    /// The caller has not received the result.
+    Pending,
+    /// The caller has received the result, but the larger work that it belongs to is not over.
     Remembered,
-    /// It has arrived.
+    /// The caller has received the result.
     Confirmed,
 }

@@ -1,4 +1,4 @@
-//! An upload whose file changed under it, and that begins anew.
+//! Restarts of an upload from the beginning, for example after its file changed.
 
 use tokio::sync::watch;
 
@@ -7,19 +7,40 @@ use crate::engine::journal_entry::JournalEntryGuard;
 use crate::engine::request::{Destination, IfNotBegun, OnChange, SourceSpec, StopRequest, UploadRequest};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What it takes to begin an upload anew.
+/// A copy of an upload's request, made to begin the upload anew.
 pub(crate) struct RestartPlan {
     pub(crate) request: UploadRequest,
     pub(crate) halted: watch::Receiver<StopRequest>,
     pub(crate) restarts: u32,
-    /// `true` where the container that was being filled stays, `false` where it is deleted.
+    /// `true` if the container that was being filled stays, `false` if it is deleted.
     pub(crate) keeps_container: bool,
 }
 
+/// The restarts that an upload may need, each with its own cause.
+pub(crate) struct RestartPlans {
+    /// The restart after the file changed.
+    pub(crate) changed: Option<RestartPlan>,
+    /// The restart after chunks of an earlier process were not proved.
+    pub(crate) unproved: Option<RestartPlan>,
+    /// The restart after the service refused an upload that another upload token began.
+    pub(crate) with_own_token: Option<RestartPlan>,
+}
+
+impl RestartPlans {
+    pub(crate) fn of(command: &UploadCommand) -> RestartPlans {
+        RestartPlans {
+            changed: RestartPlan::changed(command),
+            unproved: RestartPlan::unproved(command),
+            with_own_token: RestartPlan::with_own_token(command),
+        }
+    }
+}
+
 impl RestartPlan {
-    /// `None` for an upload that is not to begin anew, or cannot: only a file is read twice, only a
-    /// container of our own is deleted, and an upload token does not suffice for that.
-    pub(crate) fn of(command: &UploadCommand) -> Option<RestartPlan> {
+    /// Returns the restart after a change of the file. Returns `None` if none was requested, or if none is possible:
+    /// only a file can be read twice, only a container of our own may be deleted, and an upload token does not permit
+    /// deletion.
+    fn changed(command: &UploadCommand) -> Option<RestartPlan> {
         let is_asked_for = command.request.on_change == OnChange::Restart;
         if !is_asked_for || !is_for_new_video(&command.request) || command.restarts == MAX_RESTARTS {
             return None;
@@ -27,9 +48,10 @@ impl RestartPlan {
         RestartPlan::with(command, command.restarts + 1, false)
     }
 
-    /// For an upload that an earlier process began and whose chunks are not proved. `None` where it was only to be
-    /// continued, or where the bytes that were sent went into a video that was named: its next source needs another.
-    pub(crate) fn unproved(command: &UploadCommand) -> Option<RestartPlan> {
+    /// Returns the restart for chunks of an earlier process that are not proved. Returns `None` if the upload was
+    /// only to be continued, or if its video was named: the bytes sent are in that video, and another source needs
+    /// another video.
+    fn unproved(command: &UploadCommand) -> Option<RestartPlan> {
         let names_video = match &command.request.destination {
             None | Some(Destination::NewVideo(_) | Destination::Delegated { video_id: None, .. }) => false,
             Some(Destination::Video(_) | Destination::Delegated { video_id: Some(_), .. }) => true,
@@ -41,8 +63,9 @@ impl RestartPlan {
         RestartPlan::with(command, command.restarts, !deletes)
     }
 
-    /// For an upload that may take up what another upload token began; `None` for one that cannot.
-    pub(crate) fn with_own_token(command: &UploadCommand) -> Option<RestartPlan> {
+    /// Returns the restart after the service refuses an upload of another token; `None` if the upload cannot continue
+    /// one.
+    fn with_own_token(command: &UploadCommand) -> Option<RestartPlan> {
         let is_delegated = matches!(command.request.destination, Some(Destination::Delegated { .. }));
         if !is_delegated || command.request.if_not_begun == IfNotBegun::Refuse {
             return None;
@@ -68,13 +91,13 @@ impl RestartPlan {
             if_not_begun: IfNotBegun::Begin,
             own_token_only: command.request.own_token_only,
             again: command.request.again,
-            news: command.request.news.clone(),
+            receipt: command.request.receipt.clone(),
         };
         Some(RestartPlan { request, halted: command.halted.clone(), restarts, keeps_container })
     }
 
-    /// Whether this is the end of an attempt that it was kept for.
-    pub(crate) fn suits(&self, error: &Error, is_given_back: bool) -> bool {
+    /// Returns `true` if the upload ended in a way that this restart is for.
+    pub(crate) fn applies_to(&self, error: &Error, is_given_back: bool) -> bool {
         (is_given_back || error.kind() == ErrorKind::SourceChanged)
             && *self.halted.borrow() == StopRequest::No
     }
@@ -84,19 +107,19 @@ fn is_for_new_video(request: &UploadRequest) -> bool {
     matches!(request.destination, None | Some(Destination::NewVideo(_)))
 }
 
-/// An upload that begins anew once its container is gone.
+/// An upload that begins anew after its container is deleted.
 pub(crate) struct PendingRestart {
     pub(crate) command: UploadCommand,
-    /// The container that was being filled, if there is one.
+    /// The container to delete, if there is one.
     pub(crate) video_id: Option<String>,
     pub(crate) journal_entry: Option<JournalEntryGuard>,
-    /// How the attempt ended.
+    /// The error that ended the attempt.
     pub(crate) error: Error,
 }
 
 impl PendingRestart {
-    /// The upload to begin, once it was tried to delete the container. What could not be deleted is told
-    /// to the caller: two containers would be one too many.
+    /// Returns the upload to begin after the attempt to delete the container. If the deletion failed, the caller gets
+    /// the error instead: the restart would leave a second container.
     pub(crate) fn deleted(self, deleted: Result<()>) -> Option<Box<UploadCommand>> {
         let PendingRestart { command, video_id, journal_entry, error } = self;
         match deleted {
@@ -116,5 +139,5 @@ impl PendingRestart {
     }
 }
 
-/// A file that is still being written will change again.
+/// The restarts of one upload. A file that is still being written changes every time.
 const MAX_RESTARTS: u32 = 3;

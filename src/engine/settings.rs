@@ -1,4 +1,4 @@
-//! The settings of a client, and how an upload with them is cut.
+//! The settings of a client, and the chunk plan that follows from them.
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -19,46 +19,47 @@ pub const PRODUCTION_URL: &str = "https://ws.api.video";
 /// The service's sandbox: videos are cut to 30 s, watermarked, deleted after a day (`/reference/README`).
 pub const SANDBOX_URL: &str = "https://sandbox.api.video";
 
-/// How a client works. Start from [`Settings::default`] or use [`Client::builder`](crate::Client::builder).
+/// The settings of a client. Start from [`Settings::default`] or use [`Client::builder`](crate::Client::builder).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Where the service is, `http` or `https`, with an optional path before its own.
+    /// The URL of the service, `http` or `https`, with an optional path prefix.
     pub endpoint_url: String,
-    /// What proves who asks.
+    /// The credentials for the service.
     pub credentials: Credentials,
-    /// The secrets that no error holds: the client adds its credentials and the tokens that it is granted. A program
-    /// that shares it can take them out of its own output.
+    /// The secrets that are removed from errors: the client adds its credentials and the tokens that it is granted. A
+    /// program can use a clone to remove them from its own output.
     pub redactor: Redactor,
-    /// How the requests introduce themselves.
+    /// The origin headers of the requests.
     pub origin: Origin,
-    /// Whom to trust over TLS.
+    /// The certificates to trust over TLS.
     pub trust: Trust,
-    /// How connections are made.
+    /// The settings of new connections.
     pub dial: DialSettings,
-    /// How long to wait for what.
+    /// The time limits of requests.
     pub patience: Timeouts,
-    /// How often and how long to try.
+    /// The retry policy.
     pub retry: RetryPolicy,
-    /// How files are read.
+    /// The reader of files.
     pub reader: Reader,
-    /// Whose signal SIGBUS is, on which depends how [`Reader::Auto`] reads cached files over TLS.
+    /// The permission to install a process-wide SIGBUS handler, which [`Reader::Auto`] needs to read cached files
+    /// through a map over TLS.
     pub sigbus: SigbusHandler,
-    /// Connections that carry chunks, at least 1.
+    /// The number of connections that carry chunks, at least 1.
     pub lanes: usize,
-    /// Uploads under way at once, at least 1; further ones wait their turn.
+    /// The number of uploads at once, at least 1; further uploads wait in a queue.
     pub transfers: usize,
-    /// Where every container and every acknowledged chunk is written down, so that the same upload can be
-    /// taken up after a crash; `None` keeps no journal.
+    /// The path of the journal, which records every container and every acknowledged chunk so that an upload can be
+    /// resumed after a crash. `None` keeps no journal.
     pub journal: Option<PathBuf>,
-    /// When the journal keeps digests of the chunks of files.
+    /// The policy for digests of the chunks of files in the journal.
     pub checksum: Checksum,
-    /// How many requests the caller allows.
+    /// The caller's limits on requests.
     pub caps: Caps,
-    /// How many bytes a second all lanes together may send. Keep a clone to change it later.
+    /// The bandwidth limit of all lanes together. Keep a clone to change the limit later.
     pub bandwidth: Bandwidth,
-    /// Bytes that chunks of streams may hold in memory, all streams together; what has no room waits. A stream
-    /// takes room for a whole chunk when the chunk's first byte is there, and 64 KiB of its own beside it.
+    /// The memory in bytes for chunks of streams, all streams together. A stream without memory waits. It takes
+    /// memory for a whole chunk when the chunk's first byte arrives, and 64 KiB in addition.
     pub buffer_bytes: u64,
 }
 
@@ -87,10 +88,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How an upload with these settings cuts a file of `len` bytes, and names the chunks on the wire.
+    /// Returns the chunk plan and the addressing for a file of `len` bytes.
     ///
     /// # Errors
-    /// When the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
+    /// If the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
     pub fn plan(&self, len: u64, mode: Mode, chunk_size: ChunkSize) -> Result<Plan> {
         let chunk_bytes = match chunk_size {
             ChunkSize::Auto => {
@@ -111,12 +112,12 @@ impl Settings {
         Ok(Plan::new(len, chunk_bytes, addressing)?)
     }
 
-    /// How many bytes the chunks of a stream have that is called `name` in errors, of which about
-    /// `expected_bytes` are expected. Streams go in parts, and every chunk is held in memory.
+    /// Returns the chunk size in bytes for a stream of about `expected_bytes` bytes. `name` names the stream in
+    /// errors. Streams are sent in parts, and every chunk is held in memory.
     ///
     /// # Errors
-    /// When a stream cannot go that way, when its chunks would be outside the limits of
-    /// [`limits`](crate::wire::limits), or when [`Settings::buffer_bytes`] has no room for one.
+    /// If the mode does not support streams, if the chunks would be outside the limits of
+    /// [`limits`](crate::wire::limits), or if [`Settings::buffer_bytes`] is too small for one chunk.
     pub fn plan_stream(
         &self,
         name: &str,
@@ -125,7 +126,7 @@ impl Settings {
         expected_bytes: Option<u64>,
     ) -> Result<u64> {
         if matches!(mode, Mode::Single | Mode::Bytes) {
-            let reason = "its length is not known, and only parts (--mode parts) can do without";
+            let reason = "its length is unknown, which only `Mode::Parts` supports";
             return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}")).because(reason));
         }
         let chunk_bytes = match chunk_size {
@@ -143,7 +144,7 @@ impl Settings {
         Ok(chunk_bytes)
     }
 
-    /// Less than usual where the memory has no room for more, and more where the parts would be too many.
+    /// Returns the default chunk size, reduced to the memory available, and raised if there would be too many parts.
     fn stream_chunk_bytes(&self, expected_bytes: u64) -> u64 {
         let room = self.buffer_bytes / MIB * MIB;
         let usual = STREAM_CHUNK_BYTES.min(room).max(MIN_CHUNK_BYTES);
@@ -153,9 +154,9 @@ impl Settings {
 
 /// Enough to hide a round trip per chunk on fast links, and few enough for the service's limits.
 const DEFAULT_LANES: usize = 8;
-/// As many as lanes: a file of one chunk uses one.
+/// One lane each, since a file of one chunk uses one lane.
 const DEFAULT_TRANSFERS: usize = DEFAULT_LANES;
 const DEFAULT_BUFFER_BYTES: u64 = 256 << 20;
 
-/// Chunk bytes of a stream when nobody chose: every lane's chunk is held in memory.
+/// The default chunk size of a stream in bytes: each lane holds one chunk in memory.
 const STREAM_CHUNK_BYTES: u64 = 16 * MIB;

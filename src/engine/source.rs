@@ -22,7 +22,7 @@ use crate::source::{
     Strictness, probe,
 };
 
-/// Where the chunks' bytes come from.
+/// The source of the chunks' bytes.
 pub(crate) enum UploadSource {
     File {
         file: SourceFile,
@@ -30,22 +30,22 @@ pub(crate) enum UploadSource {
     },
     Stream {
         held: BTreeMap<u32, HeldChunk>,
-        /// Lets go of the stream with the upload.
+        /// Stops the stream's reader when dropped.
         _demand: CancelGuard,
     },
 }
 
 impl UploadSource {
-    /// What a lane needs to send the chunk at `index`.
-    pub(crate) fn supply(&self, index: u32) -> Option<ChunkSource> {
+    /// Returns the bytes of the chunk at `index`, for a lane to send; `None` if a stream's chunk is not held.
+    pub(crate) fn chunk_source(&self, index: u32) -> Option<ChunkSource> {
         match self {
             UploadSource::File { file, choice } => Some(ChunkSource::File(file.clone(), choice.clone())),
             UploadSource::Stream { held, .. } => Some(ChunkSource::Held(held.get(&index)?.clone())),
         }
     }
 
-    /// Returns `true` where digests of the chunks can be computed on their way, and serve a purpose: the kernel does
-    /// not send the file by itself, and a stream cannot be read again.
+    /// Returns `true` if digests of the chunks can be computed while they are sent, and are useful. On plain HTTP the
+    /// kernel sends the file without passing its bytes through this process, and a stream cannot be read again.
     pub(crate) fn pass_through(&self) -> bool {
         match self {
             UploadSource::File { choice, .. } => choice.delivery == Delivery::Tls,
@@ -53,7 +53,7 @@ impl UploadSource {
         }
     }
 
-    /// The file, when it is one.
+    /// Returns the file; `None` for a stream.
     pub(crate) fn file(&self) -> Option<&SourceFile> {
         match self {
             UploadSource::File { file, .. } => Some(file),
@@ -62,16 +62,16 @@ impl UploadSource {
     }
 }
 
-/// A source that can be read, and how it is cut.
+/// An open source and its layout.
 pub(crate) struct OpenedSource {
     pub(crate) cut: Layout,
     pub(crate) source: UploadSource,
     pub(crate) file_name: Arc<str>,
-    /// What a stream gives.
+    /// The chunks of a stream; `None` for a file.
     pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
 }
 
-/// How the source is to be cut.
+/// The options that determine the layout.
 #[derive(Clone, Copy, Debug)]
 struct PlanOptions {
     mode: Mode,
@@ -80,7 +80,7 @@ struct PlanOptions {
     on_change: OnChange,
 }
 
-/// Opens the source and plans. Takes the reader out of the request.
+/// Opens the source and plans its chunks. Takes the reader out of the request.
 pub(crate) fn open(
     request: &mut UploadRequest,
     settings: &Settings,
@@ -93,7 +93,9 @@ pub(crate) fn open(
         SourceSpec::File(path) => {
             let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
             let silence = settings.patience.body;
-            Box::pin(answered(path, silence, move || open_file(file, options, &settings, &environment)))
+            Box::pin(within_patience(path, silence, move || {
+                open_file(file, options, &settings, &environment)
+            }))
         }
         SourceSpec::Reader(name, reader) => {
             let reader = mem::replace(reader, Box::new(io::empty()));
@@ -102,9 +104,9 @@ pub(crate) fn open(
     }
 }
 
-/// Asks a file's disk on a thread of its own, and gives it up when it is silent. The thread goes on until the
-/// kernel lets go of it.
-pub(crate) async fn answered<T: Send + 'static>(
+/// Runs `ask`, which accesses a disk, on a blocking thread. Fails if it takes longer than `silence`; the thread then
+/// runs on until the kernel returns.
+pub(crate) async fn within_patience<T: Send + 'static>(
     path: PathBuf,
     silence: Duration,
     ask: impl FnOnce() -> Result<T> + Send + 'static,
@@ -128,7 +130,7 @@ fn open_file(
     });
     let plan = settings.plan(file.len(), options.mode, options.chunk_size)?;
     let ReaderEnvironment { delivery, ring } = environment;
-    // The bytes are read here for their digests, as over TLS to be encrypted.
+    // Digests need the bytes in this process, just as encryption does.
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let environment_for_choice = Environment { delivery, sigbus: settings.sigbus, ring };

@@ -1,7 +1,7 @@
 //! The thread that reads a stream and turns it into chunks.
 //!
-//! A read may block for as long as whoever writes likes, and nothing can interrupt it: the thread is
-//! not joined. It ends with the stream, or once a read returns that nobody waits for any more.
+//! A read blocks for as long as the writer of the stream likes, and cannot be interrupted, so the thread is not
+//! joined. It ends with the stream, or at the first read that returns after the upload ended.
 
 use std::io::Read;
 use std::thread;
@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{CancelGuard, HeldChunk, PipeReader};
 
-/// What a stream gave.
+/// The result of reading a stream.
 #[derive(Debug)]
 pub(crate) enum StreamEvent {
-    /// Its next chunk.
+    /// The next chunk.
     Chunk(HeldChunk),
-    /// It cannot be read any further.
+    /// The stream cannot be read any further.
     Failed(Error),
 }
 
@@ -26,19 +26,19 @@ pub(crate) struct StreamReader {
     pub(crate) demand: CancelGuard,
 }
 
-/// Starts to read.
+/// Starts the thread.
 pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<StreamReader> {
     let (give, inbox) = mpsc::channel(CHUNKS_AHEAD);
     let demand = pipe.cancel_guard();
     let read = move || {
         loop {
-            let filling = match pipe.next_chunk() {
+            let stream_event = match pipe.next_chunk() {
                 Ok(Some(chunk)) => StreamEvent::Chunk(chunk),
                 Ok(None) => return,
                 Err(error) => StreamEvent::Failed(Error::from(error)),
             };
-            let is_last = matches!(filling, StreamEvent::Failed(_));
-            if give.blocking_send(filling).is_err() || is_last {
+            let is_last = matches!(stream_event, StreamEvent::Failed(_));
+            if give.blocking_send(stream_event).is_err() || is_last {
                 return;
             }
         }
@@ -49,5 +49,5 @@ pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<Stream
     Ok(StreamReader { inbox, demand })
 }
 
-/// Chunks that may wait for the driver; their memory is bounded by the budget of all streams.
+/// The chunks that may wait for the driver; the budget of all streams bounds their memory.
 const CHUNKS_AHEAD: usize = 1;

@@ -1,26 +1,26 @@
-//! Threads that end in time or are left behind.
+//! Threads that are joined with a time limit.
 //!
-//! A thread that reads a file is the kernel's while it waits for a disk or a network file system that does
-//! not answer. Nothing can end it, so nothing may wait for it without a bound.
+//! A thread that waits for a disk or a network file system is in the kernel, where nothing can end it. So no wait for
+//! it may be without a limit.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A thread, and word of its end.
+/// A thread, and a channel that closes when the thread ends.
 #[derive(Debug)]
 pub(crate) struct BoundedThread {
     thread: JoinHandle<()>,
     ended: Receiver<()>,
 }
 
-/// How a thread ended.
+/// The end of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ThreadEnd {
     Joined,
     Panicked,
-    /// It has not ended in time: it goes on, and ends when the kernel lets go of it.
+    /// The thread has not ended in time. It runs on until the kernel returns.
     LeftBehind,
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum ThreadEnd {
 pub(crate) fn start(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<BoundedThread> {
     let (end, ended) = channel();
     let run = move || {
-        // Dropped with the closure, be it by a panic.
+        // Dropped when the closure ends, by a panic too.
         let _end: Sender<()> = end;
         run();
     };
@@ -45,8 +45,9 @@ impl BoundedThread {
         self.thread.thread().id() == thread::current().id()
     }
 
-    /// Waits for its end until `deadline`.
+    /// Waits for the thread's end until `deadline`.
     pub(crate) fn join_until(self, deadline: Instant) -> ThreadEnd {
+        // `JoinHandle::join` has no timeout, the channel has.
         let left = deadline.saturating_duration_since(Instant::now());
         match self.ended.recv_timeout(left) {
             Err(RecvTimeoutError::Timeout) => ThreadEnd::LeftBehind,
@@ -58,8 +59,9 @@ impl BoundedThread {
     }
 }
 
-/// How long the driver waits for its workers, all together, and the last handle for the driver.
+/// The driver's time limit for joining all its workers.
 pub(crate) const WORKERS_END: Duration = Duration::from_secs(2);
+/// The time limit of the last handle for joining the driver, which joins its workers first.
 pub(crate) const DRIVER_END: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

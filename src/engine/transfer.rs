@@ -1,10 +1,14 @@
-//! One upload under way: its session, its source, and who waits for it.
+//! One upload under way: its session, its source, and its caller.
 
 mod completion;
+mod end;
+mod inputs;
 mod proving;
+mod recording;
 mod reporting;
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -12,41 +16,40 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::HeaderValue;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
-use crate::engine::claim::{ClaimOutcome, ClaimedUpload, titled};
+use crate::engine::claim::{ClaimOutcome, ClaimedUpload};
 use crate::engine::command::{UploadCommand, WastedWork};
-use crate::engine::creation::{Created, Creation, Mark};
-use crate::engine::event::EngineEvent;
+use crate::engine::event::{EngineEvent, next_stop_request, next_stream_event};
 use crate::engine::event_log::{AnnouncedDelay, EventSink};
-use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle, MarkJournal};
+use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle};
 use crate::engine::progress::{Gauge, Progress};
-use crate::engine::request::{Checksum, Destination, OnProgress, ReceiptState, StopRequest, Uploaded};
-use crate::engine::restart::RestartPlan;
+use crate::engine::request::{
+    Checksum, Destination, OnProgress, ReceiptState, StopRequest, UploadRequest, Uploaded,
+};
+use crate::engine::restart::RestartPlans;
 use crate::engine::settings::Settings;
 use crate::engine::source::{OpenedSource, UploadSource};
-use crate::engine::stream_reader::StreamEvent;
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::{ChunkRequest, ChunkResult, LaneIndex, SessionId};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::journal::{CreatedBy, Finished, Terms};
-use crate::session::chunks::Last;
 use crate::session::event::UploadEvent;
 use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
 
-use completion::Check;
-pub(crate) use completion::TransferEnd;
+use end::SourceCheck;
+pub(crate) use end::TransferEnd;
 
 /// An upload under way.
 pub(crate) struct Transfer {
     pub(crate) session: Session,
-    /// The lanes that send chunks of it.
+    /// The lanes that send chunks of this upload, with the chunk's index.
     pub(crate) lanes: HashMap<LaneIndex, (u32, Gauge)>,
-    /// What the last refused or accepted attempt proved itself with.
+    /// The `Authorization` header of the last attempt, whether it was refused or accepted.
     pub(crate) used_authorization: Option<HeaderValue>,
-    /// Whether the container was created for this upload.
+    /// `true` if this upload created its container.
     pub(crate) made_container: bool,
     source: UploadSource,
     destination: Destination,
@@ -62,76 +65,85 @@ pub(crate) struct Transfer {
     on_progress: Option<OnProgress>,
     cancel: watch::Sender<bool>,
     begun: Instant,
-    /// What the caller does with the news of success, where that is waited for.
-    news: Option<watch::Receiver<ReceiptState>>,
-    /// What it takes to begin anew when the file changes.
-    again: Option<RestartPlan>,
-    /// The upload to begin when the chunks of an earlier process are not proved.
-    unproved: Option<RestartPlan>,
-    /// The bytes that were compared so far, while the chunks of an earlier process are.
+    /// The state of the caller's receipt; `None` if success needs no receipt.
+    receipt: Option<watch::Receiver<ReceiptState>>,
+    plans: RestartPlans,
+    /// The bytes compared so far with the chunks of an earlier process; `None` unless a comparison runs.
     compared: Option<Arc<AtomicU64>>,
-    /// `true` where the journal keeps digests of its chunks.
+    /// `true` if the journal keeps digests of the chunks.
     keeps_digests: bool,
-    /// `true` once the followers know that the file was touched.
+    /// `true` once a change of the file's attributes was reported.
     has_reported_touched: bool,
-    /// What it takes to begin anew when the service refuses what another upload token began.
-    with_own_token: Option<RestartPlan>,
     wasted: WastedWork,
     event_sink: EventSink,
-    /// Which wait its followers were told of.
-    told: AnnouncedDelay,
-    source_check: Check,
-    /// Whether it is to end early.
+    /// The throttle delay that was last reported to the followers.
+    announced: AnnouncedDelay,
+    source_check: SourceCheck,
+    /// The caller's request to end the upload early.
     pub(crate) halted: watch::Receiver<StopRequest>,
 }
 
 impl Transfer {
     /// Claims an upload whose source is open in the journal, before anything is created or sent.
-    /// No upload when that fails, or when the file was uploaded before, and the caller has been told; with what is
-    /// to be waited for.
+    ///
+    /// Returns the upload with the tasks that feed it. Returns no upload, after a reply to the caller, if that fails or
+    /// if the file was uploaded before.
     pub(crate) fn prepare(
         id: SessionId,
-        command: UploadCommand,
+        mut command: UploadCommand,
         opened: Result<OpenedSource>,
         settings: &Settings,
         journal_handle: &JournalHandle,
     ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
-        let (again, unproved) = (RestartPlan::of(&command), RestartPlan::unproved(&command));
-        let with_own_token = RestartPlan::with_own_token(&command);
-        let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
-        let terms = Terms { again: request.again, own_token_only: request.own_token_only };
-        let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
-        let claimed = opened.and_then(|opened| {
-            ClaimedUpload::of(opened, destination, (request.if_not_begun, terms), settings, journal_handle)
-        });
-        let claimed = match claimed {
+        // The plans copy the request, which the claim takes apart.
+        let plans = RestartPlans::of(&command);
+        let claimed = opened.and_then(|opened| claim(opened, &mut command.request, settings, journal_handle));
+        let mut claimed = match claimed {
             Ok(ClaimOutcome::Ours(claimed)) => *claimed,
             Ok(ClaimOutcome::Finished(finished)) => {
-                let forget =
-                    request.news.map(|news| forget_when(journal_handle.clone(), finished.clone(), news));
+                let forget = command.request.receipt.map(|receipt| -> LocalBoxFuture<'static, EngineEvent> {
+                    let forgotten = journal_handle.clone().forget_when(finished.clone(), receipt);
+                    Box::pin(forgotten.map(|()| EngineEvent::TaskDone))
+                });
                 // The caller may have dropped its future.
-                let _ = reply.send(Ok(already(finished)));
+                let _ = command.reply.send(Ok(already_uploaded(finished)));
                 return (None, forget.into_iter().collect());
             }
             Err(error) => {
                 // The caller may have dropped its future.
-                let _ = reply.send(Err(error));
+                let _ = command.reply.send(Err(error));
                 return (None, Vec::new());
             }
         };
+        let stop = next_stop_request(id, command.halted.clone());
+        let stream = claimed.inbox.take().map(|inbox| next_stream_event(id, inbox));
+        let (doubt, may_have_orphan) = (claimed.doubt.take(), claimed.may_have_orphan);
+        let mut transfer = Transfer::new(claimed, command, plans, settings);
+        if may_have_orphan {
+            transfer.event_sink.emit(UploadEvent::StrayVideo);
+        }
+        let proof = doubt.and_then(|doubt| transfer.resolve(id, doubt, settings.patience.stall));
+        (Some(transfer), [Some(stop), stream, proof].into_iter().flatten().collect())
+    }
+
+    fn new(
+        claimed: ClaimedUpload,
+        command: UploadCommand,
+        plans: RestartPlans,
+        settings: &Settings,
+    ) -> Transfer {
+        let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
         let wants_digests = settings.checksum != Checksum::Never && claimed.journal_entry.is_some();
-        let redactor = settings.redactor.with(token_of(&claimed.destination));
-        let tasks = [Some(next_halt(id, halted.clone())), claimed.inbox.map(|inbox| next_filling(id, inbox))];
         let (cancel, _) = watch::channel(false);
-        let mut transfer = Transfer {
+        Transfer {
             keeps_digests: wants_digests && claimed.source.pass_through(),
             session: Session::new(claimed.spec, Instant::now()),
             lanes: HashMap::new(),
             used_authorization: None,
             made_container: claimed.made == CreatedBy::ByUs,
             source: claimed.source,
+            redactor: settings.redactor.with(token_of(&claimed.destination)),
             destination: claimed.destination,
-            redactor,
             file_name: claimed.file_name.clone(),
             watchdog: Watchdog::new(Instant::now()),
             journal_entry: claimed.journal_entry,
@@ -142,125 +154,54 @@ impl Transfer {
             on_progress,
             cancel,
             begun: Instant::now(),
-            news: request.news,
-            again,
-            unproved,
+            receipt: request.receipt,
+            plans,
             compared: None,
             has_reported_touched: false,
-            with_own_token,
             wasted,
             event_sink: EventSink::new(claimed.file_name, followers),
-            told: AnnouncedDelay::default(),
-            source_check: Check::Due,
+            announced: AnnouncedDelay::default(),
+            source_check: SourceCheck::Due,
             halted,
-        };
-        if claimed.may_have_strayed {
-            transfer.event_sink.tell(UploadEvent::StrayVideo);
         }
-        let proof = claimed.doubt.and_then(|doubt| transfer.resolve(id, doubt, settings.patience.stall));
-        (Some(transfer), tasks.into_iter().flatten().chain(proof).collect())
     }
 
-    /// Whether its requests prove themselves with the API key.
+    /// Returns `true` if the requests carry the API key rather than an upload token.
     pub(crate) fn needs_key(&self) -> bool {
         !matches!(self.destination, Destination::Delegated { .. })
     }
 
-    /// The container to create, written down before it is.
-    pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
-        let plan = self.session.chunks().plan();
-        let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
-        if let Some(journal_entry) = &mut self.journal_entry {
-            journal_entry.creating(plan, mark.text())?;
-        }
-        Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
-    }
-
-    /// The container exists, or could not be created.
-    pub(crate) fn created(&mut self, created: Result<Created>) {
-        let created = created.and_then(|Created { video_id, mark_entry }| {
-            self.made_container = true;
-            self.record_container(&video_id)?;
-            mark_entry.into_iter().for_each(|entry| entry.dispelled());
-            Ok(video_id)
-        });
-        self.session.handle_created(created);
-    }
-
-    fn record_container(&mut self, video_id: &str) -> Result<()> {
-        let plan = self.session.chunks().plan();
-        match &mut self.journal_entry {
-            Some(journal_entry) => journal_entry.container(plan, video_id, CreatedBy::ByUs),
-            None => Ok(()),
-        }
-    }
-
-    /// A lane is done with a chunk.
+    /// Takes in the result of an attempt at a chunk.
     pub(crate) fn done(&mut self, done: ChunkResult, now: Instant, jitter: f64) {
         self.used_authorization = done.authorization;
         self.video = done.video.map(|video| *video).or(self.video.take());
         let had_container = self.session.video_id().is_some();
         let outcome = self.without_secrets(done.outcome);
         self.session.handle_outcome(done.index, outcome, now, jitter);
-        // The first chunk of a delegated upload makes the video.
+        // The service creates the video of a delegated upload when its first chunk arrives.
         let is_first = !had_container && self.session.video_id().is_some();
         self.made_container |= is_first;
-        match self.session.is_complete() {
-            false => {
-                if is_first {
-                    self.write_down_container();
-                }
-                self.write_down_chunk(done.index);
+        if !self.session.is_complete() {
+            if is_first {
+                self.record_own_container();
             }
-            true if self.is_told_by_the_journal_only() => self.write_down_last(done.index),
-            true => {}
+            self.record_chunk(done.index);
+        } else if self.needs_journal_to_prove_success() {
+            self.record_last_chunk(done.index);
         }
+        // Streams wait for this memory.
         self.release_stored();
         self.report_touched();
     }
 
-    /// What is whole leaves the journal in a moment, or once somebody has heard of it. Until then the
-    /// service can be asked, though not with an upload token.
-    fn is_told_by_the_journal_only(&self) -> bool {
-        self.news.is_some() && !self.needs_key()
-    }
-
-    /// A container of ours, before more goes into it.
-    fn write_down_container(&mut self) {
-        let Some(video_id) = self.session.video_id().map(str::to_owned) else { return };
-        if self.made_container
-            && let Err(error) = self.record_container(&video_id)
-        {
-            self.session.handle_failure(error);
-        }
-    }
-
-    fn write_down_chunk(&mut self, index: u32) {
-        if self.session.may_be_journalled(index)
-            && let Some(journal_entry) = &mut self.journal_entry
-        {
-            journal_entry.acknowledged(index);
-        }
-    }
-
-    fn write_down_last(&mut self, index: u32) {
-        let plan = self.session.chunks().plan();
-        match (&mut self.journal_entry, self.session.video_id()) {
-            (Some(journal_entry), Some(video_id)) if self.made_container => {
-                journal_entry.completed(plan, video_id, index)
-            }
-            _ => self.write_down_chunk(index),
-        }
-    }
-
-    /// The order for a chunk of it.
+    /// Returns the order for a lane to send a chunk; `None` if its bytes or its video are missing.
     pub(crate) fn order(
         &self,
         id: SessionId,
         dispatch: ChunkToSend,
         authorization: Option<HeaderValue>,
     ) -> Option<ChunkRequest> {
-        let supply = self.source.supply(dispatch.chunk.index)?;
+        let chunk_source = self.source.chunk_source(dispatch.chunk.index)?;
         let (target, video_id_field) = match (&self.destination, dispatch.video_id) {
             (Destination::Delegated { token, .. }, video_id) => (delegated_path(token), video_id),
             (Destination::NewVideo(_) | Destination::Video(_), video_id) => (source_path(&video_id?), None),
@@ -269,20 +210,21 @@ impl Transfer {
             session: id,
             doing: self.doing(dispatch.chunk.index),
             chunk: dispatch.chunk,
-            supply,
+            chunk_source,
             target,
             content_range: dispatch.content_range,
             authorization,
             redactor: self.redactor.clone(),
             video_id_field,
             file_name: self.file_name.clone(),
-            // A file that goes in one request is sent again whole in any case.
+            // A single request is always repeated whole, so no later run needs its digest.
             digests: self.keeps_digests && self.session.chunks().known() > 1,
             cancelled: self.cancel.subscribe(),
         })
     }
 
-    /// A connection's error may repeat what the request held; an answer's has been redacted where it was read.
+    /// Removes secrets from a failure. A connection's error may repeat parts of the request; errors read from an
+    /// answer are already redacted.
     fn without_secrets(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Outcome::Failed { error, fate } => Outcome::Failed { error: self.redactor.clean(error), fate },
@@ -305,70 +247,6 @@ impl Transfer {
         }
     }
 
-    /// What the service has need not be held any longer.
-    fn release_stored(&mut self) {
-        if let UploadSource::Stream { held, .. } = &mut self.source {
-            let chunks = self.session.chunks();
-            held.retain(|&index, _| !chunks.is_stored(index));
-        }
-    }
-
-    /// Takes in what the stream gave, and waits for more.
-    pub(crate) fn take_filling(
-        &mut self,
-        id: SessionId,
-        filling: StreamEvent,
-        inbox: mpsc::Receiver<StreamEvent>,
-    ) -> LocalBoxFuture<'static, EngineEvent> {
-        match filling {
-            StreamEvent::Chunk(chunk) => {
-                let last = if chunk.is_last() { Last::Yes } else { Last::No };
-                let extent = chunk.extent();
-                if let UploadSource::Stream { held, .. } = &mut self.source {
-                    held.insert(self.session.chunks().known(), chunk);
-                }
-                self.session.handle_filled(extent, last);
-            }
-            StreamEvent::Failed(error) => self.session.handle_failure(error),
-        }
-        next_filling(id, inbox)
-    }
-
-    /// The stream gives nothing more. Unless it said that it is over, whoever read it has panicked.
-    pub(crate) fn dried(&mut self) {
-        if self.session.chunks().total_bytes().is_none() {
-            let error = Error::new(ErrorKind::Internal, format!("read {}", self.file_name));
-            self.session.handle_failure(error.because("its reader ended before the stream did"));
-        }
-    }
-
-    /// Ends it early as its handle asks, and waits for the next word.
-    pub(crate) fn halt(
-        &mut self,
-        id: SessionId,
-        halt: StopRequest,
-        halted: watch::Receiver<StopRequest>,
-    ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
-        match halt {
-            StopRequest::No => {}
-            StopRequest::AfterChunks if !self.is_proving() => self.session.stop(),
-            // Nothing is under way while chunks are compared.
-            StopRequest::AfterChunks => {
-                self.session.disprove(Error::new(ErrorKind::Cancelled, "finish the upload"))
-            }
-            StopRequest::Now => {
-                let error = Error::new(ErrorKind::Cancelled, "finish the upload");
-                if self.is_proving() {
-                    self.session.disprove(error);
-                } else {
-                    self.session.handle_failure(error);
-                }
-                return None;
-            }
-        }
-        Some(next_halt(id, halted))
-    }
-
     fn retries(&self) -> u32 {
         self.wasted.retries + self.session.retries()
     }
@@ -378,16 +256,20 @@ impl Transfer {
     }
 }
 
-fn forget_when(
-    journal_handle: JournalHandle,
-    finished: Finished,
-    news: watch::Receiver<ReceiptState>,
-) -> LocalBoxFuture<'static, EngineEvent> {
-    Box::pin(journal_handle.forget_when(finished, news).map(|()| EngineEvent::ChunkResult))
+fn claim(
+    opened: OpenedSource,
+    request: &mut UploadRequest,
+    settings: &Settings,
+    journal_handle: &JournalHandle,
+) -> Result<ClaimOutcome> {
+    let terms = Terms { again: request.again, own_token_only: request.own_token_only };
+    let video = mem::take(&mut request.video);
+    let destination = request.destination.take().unwrap_or(Destination::NewVideo(Box::new(video)));
+    ClaimedUpload::of(opened, destination, (request.if_not_begun, terms), settings, journal_handle)
 }
 
-/// What an unfinished command uploaded, for the caller that asks for it again.
-fn already(finished: Finished) -> Uploaded {
+/// Returns the result for a file that an earlier, unfinished command has uploaded.
+fn already_uploaded(finished: Finished) -> Uploaded {
     let Finished { video_id, bytes, plan, .. } = finished;
     Uploaded {
         video_id,
@@ -408,29 +290,4 @@ fn token_of(destination: &Destination) -> Option<&Secret> {
         Destination::Delegated { token, .. } => Some(token),
         Destination::NewVideo(_) | Destination::Video(_) => None,
     }
-}
-
-fn next_filling(
-    id: SessionId,
-    mut inbox: mpsc::Receiver<StreamEvent>,
-) -> LocalBoxFuture<'static, EngineEvent> {
-    Box::pin(async move {
-        match inbox.recv().await {
-            Some(filling) => EngineEvent::Filled(id, filling, inbox),
-            None => EngineEvent::Dried(id),
-        }
-    })
-}
-
-fn next_halt(
-    id: SessionId,
-    mut halted: watch::Receiver<StopRequest>,
-) -> LocalBoxFuture<'static, EngineEvent> {
-    Box::pin(async move {
-        let halt = match halted.changed().await {
-            Ok(()) => *halted.borrow_and_update(),
-            Err(_) => StopRequest::Now,
-        };
-        EngineEvent::Halted(id, halt, halted)
-    })
 }

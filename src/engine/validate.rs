@@ -1,4 +1,4 @@
-//! Settings that cannot hold together, found before anything is sent.
+//! Validation of the settings before anything is sent.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use crate::engine::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Settings {
-    /// Whether the settings can hold together. Every [`Client`](crate::Client) asks this first.
+    /// Checks that the settings are valid and consistent. Every [`Client`](crate::Client) checks them when it is
+    /// made.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`], with the values that contradict each other.
@@ -33,7 +34,7 @@ impl Settings {
         Some(SettingsConflict::TooMany { what, count, most })
     }
 
-    /// Sums of such times and the clock would overflow.
+    /// Longer times would overflow the clock when added.
     fn too_long(&self) -> Option<SettingsConflict> {
         let Settings { dial, patience, retry, .. } = self;
         let times = [
@@ -57,20 +58,20 @@ impl Settings {
 
     fn no_window(&self) -> Option<SettingsConflict> {
         let window = self.patience.min_speed?.window;
-        (window < LEAST_WINDOW).then_some(SettingsConflict::NoWindow { window })
+        (window < MIN_WINDOW).then_some(SettingsConflict::NoWindow { window })
     }
 
-    /// Connections that keep to the limit would be given up for being slow, one after the other.
+    /// Under such a limit every connection would be dropped for being slow.
     fn slower_than_allowed(&self) -> Option<SettingsConflict> {
         let limit = self.bandwidth.limit()?.get();
         let minimum = self.patience.min_speed?.bytes_per_s;
         let lanes = self.lanes.max(1) as u64;
-        let validate = SettingsConflict::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
-        (minimum > limit / lanes).then_some(validate)
+        let conflict = SettingsConflict::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
+        (minimum > limit / lanes).then_some(conflict)
     }
 }
 
-/// What cannot hold together.
+/// A setting, or a combination of settings, that is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum SettingsConflict {
     #[error("{lanes} lanes and {transfers} transfers send nothing: both have to be 1 or more")]
@@ -82,24 +83,24 @@ enum SettingsConflict {
     #[error("a speed is measured over 1 ms or more, not over {}", humantime::format_duration(*window))]
     NoWindow { window: Duration },
     #[error(
-        "a connection slower than {minimum} bytes a second is to be given up (--min-speed), while a limit of \
-         {limit} bytes a second (--bwlimit) leaves each of {lanes} lanes {share}: lower the one, raise the other, \
-         or take fewer lanes (--concurrency)"
+        "`Settings::patience.min_speed` drops connections slower than {minimum} bytes a second, but \
+         `Settings::bandwidth` of {limit} bytes a second leaves each of {lanes} lanes {share}: lower the minimum, \
+         raise the limit, or lower `Settings::lanes`"
     )]
     SlowerThanAllowed { minimum: u64, limit: u64, lanes: u64, share: u64 },
 }
 
-/// Most connections that carry chunks: each has its buffers, and the service limits requests a minute.
+/// The maximum of connections that carry chunks: each has its buffers, and the service limits requests per minute.
 pub const MOST_LANES: usize = 1024;
 
-/// Each has a file open.
+/// The maximum of uploads at once; each has a file open.
 const MOST_TRANSFERS: usize = 65_536;
 
-/// Longest time that a setting may name: 10 years, three of them leap years.
+/// The longest time that a setting may have: 10 years, three of them leap years.
 pub const LONGEST_TIME: Duration = Duration::from_secs(3653 * 24 * 3600);
 
-/// What timers can tell from nothing.
-const LEAST_WINDOW: Duration = Duration::from_millis(1);
+/// The shortest window that timers can measure.
+const MIN_WINDOW: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -122,18 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_go_together() {
+    fn the_defaults_are_valid() {
         checked(|_| {}).unwrap();
     }
 
     #[test]
-    fn somebody_has_to_work() {
+    fn zero_lanes_or_transfers_are_refused() {
         checked(|settings| settings.lanes = 0).unwrap_err();
         checked(|settings| settings.transfers = 0).unwrap_err();
     }
 
     #[test]
-    fn numbers_that_no_clock_or_machine_holds_are_refused_by_name() {
+    fn numbers_out_of_range_are_refused_with_their_setting() {
         let named = |refused: std::result::Result<(), String>, name: &str| {
             let refused = refused.unwrap_err();
             assert!(refused.contains(name), "{refused}");
@@ -162,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_speed_takes_time_to_be_measured() {
+    fn a_speed_without_a_window_is_refused() {
         let window = Duration::ZERO;
         let min_speed = Some(MinSpeed { bytes_per_s: 1, window });
         checked(|settings| settings.patience.min_speed = min_speed).unwrap_err();
     }
 
     #[test]
-    fn a_minimum_speed_above_what_the_limit_leaves_a_lane_names_both() {
+    fn a_minimum_speed_above_the_bandwidth_per_lane_is_refused_with_both_values() {
         let limited = |limit, speed| {
             checked(|settings| {
                 settings.lanes = 4;
@@ -179,7 +180,9 @@ mod tests {
         };
         limited(4_000_000, 1_000_000).unwrap();
         let refused = limited(4_000_000, 1_000_001).unwrap_err();
-        for value in ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "--min-speed", "--bwlimit"] {
+        for value in
+            ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "patience.min_speed", "Settings::bandwidth"]
+        {
             assert!(refused.contains(value), "{refused}");
         }
         checked(|settings| settings.patience.min_speed = minimum(u64::MAX)).unwrap();

@@ -1,53 +1,53 @@
-//! Notices that nothing moves, and has it said what everybody waits for.
+//! Detects that no byte moves, so that the log can show what each lane waits for.
 //!
-//! Every wait has a bound of its own; this is for the person who wonders in the meantime.
+//! Every wait has its own limit; this report is for a person who waits for the limit.
 
 use std::time::{Duration, Instant};
 
-/// Watches one number that grows while anything moves.
+/// Watches a number that grows while any byte moves.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     moved: u64,
     since: Instant,
-    said: u32,
+    reported: u32,
 }
 
 impl Watchdog {
     pub(crate) fn new(now: Instant) -> Watchdog {
-        Watchdog { moved: 0, since: now, said: 0 }
+        Watchdog { moved: 0, since: now, reported: 0 }
     }
 
-    /// How long nothing has moved, whenever it is time to say so.
+    /// Returns the time without movement, each time a report is due.
     pub(crate) fn look(&mut self, moved: u64, now: Instant) -> Option<Duration> {
         if moved != self.moved {
-            *self = Watchdog { moved, since: now, said: 0 };
+            *self = Watchdog { moved, since: now, reported: 0 };
             return None;
         }
         let still = now.saturating_duration_since(self.since);
-        (still >= QUIET * (self.said + 1)).then(|| {
-            self.said += 1;
+        (still >= REPORT_INTERVAL * (self.reported + 1)).then(|| {
+            self.reported += 1;
             still
         })
     }
 }
 
-/// Long enough for a service that assembles, short enough for a person who waits.
-const QUIET: Duration = Duration::from_secs(30);
+/// Longer than the service needs to assemble a video, yet short for a person who waits.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn it_speaks_when_nothing_moved_for_a_while_and_again_after_as_long() {
+    fn a_stall_is_reported_after_each_interval_without_movement() {
         let start = Instant::now();
         let mut watchdog = Watchdog::new(start);
         assert_eq!(watchdog.look(7, start), None);
-        assert_eq!(watchdog.look(7, start + QUIET / 2), None);
-        assert_eq!(watchdog.look(7, start + QUIET), Some(QUIET));
-        assert_eq!(watchdog.look(7, start + QUIET), None);
-        assert_eq!(watchdog.look(7, start + QUIET * 2), Some(QUIET * 2));
-        assert_eq!(watchdog.look(8, start + QUIET * 3), None);
-        assert_eq!(watchdog.look(8, start + QUIET * 4 - Duration::from_secs(1)), None);
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL / 2), None);
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL), Some(REPORT_INTERVAL));
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL), None);
+        assert_eq!(watchdog.look(7, start + REPORT_INTERVAL * 2), Some(REPORT_INTERVAL * 2));
+        assert_eq!(watchdog.look(8, start + REPORT_INTERVAL * 3), None);
+        assert_eq!(watchdog.look(8, start + REPORT_INTERVAL * 4 - Duration::from_secs(1)), None);
     }
 }

@@ -22,16 +22,16 @@ pub(crate) struct WorkerPool {
     reports: mpsc::Receiver<LaneReport>,
     threads: Vec<BoundedThread>,
     pulses: Vec<HeartbeatMonitor>,
-    /// Whether workers read through rings, or why not.
+    /// `Ok` if workers read through io_uring, else the reason.
     ring: std::result::Result<(), Unavailable>,
     delivery: Delivery,
 }
 
-/// What the choice of a reader depends on beside the file.
+/// The inputs of the choice of a reader other than the file.
 #[derive(Clone, Debug)]
 pub(crate) struct ReaderEnvironment {
     pub(crate) delivery: Delivery,
-    /// Whether workers read through rings, or why not.
+    /// `Ok` if workers read through io_uring, else the reason.
     pub(crate) ring: std::result::Result<(), Unavailable>,
 }
 
@@ -53,7 +53,7 @@ impl WorkerPool {
         };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let workers = cores.min(settings.lanes);
-        // A lane reports that it sent a chunk whole, and later that it is idle.
+        // A lane reports at most twice per order: the chunk is written whole, and the lane is idle.
         let (report, reports) = mpsc::channel(2 * settings.lanes);
         let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
         let mut pool = WorkerPool {
@@ -65,6 +65,7 @@ impl WorkerPool {
             delivery,
         };
         for worker in 0..workers {
+            // The first workers take one lane more if the lanes do not divide evenly.
             let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
             let config = WorkerConfig {
                 dialer: dialer.clone(),
@@ -91,7 +92,7 @@ impl WorkerPool {
     }
 
     fn add_lane(&mut self, worker: usize) -> LaneSlot {
-        // A lane is given an order only when it has said that it is idle.
+        // A lane receives an order only after it has reported to be idle.
         let (orders, inbox) = mpsc::channel(1);
         let gauge = Gauge::default();
         let lane = self.lanes.len();
@@ -99,68 +100,71 @@ impl WorkerPool {
         LaneSlot { lane, gauge, orders: inbox }
     }
 
-    /// What the choice of a reader depends on here.
+    /// Returns the inputs of the choice of a reader.
     pub(crate) fn environment(&self) -> ReaderEnvironment {
         ReaderEnvironment { delivery: self.delivery, ring: self.ring.clone() }
     }
 
-    /// Asks the workers for a sign of life, and counts how long they have owed one.
+    /// Asks the workers for a heartbeat, and measures the time since it was due.
     ///
-    /// Only time in which this thread looked counts: a process that was stopped has not been silent.
+    /// Only time in which the driver ran counts, so that a stopped process finds no silent worker.
     pub(crate) fn watch(&mut self, now: Instant) {
         for pulse in &mut self.pulses {
             pulse.watch(now);
         }
     }
 
-    /// Whether no worker has answered for so long: each is in a system call that does not return.
+    /// Returns `true` if every worker has been silent for `bound`: each is in a system call that does not return.
     pub(crate) fn is_silent(&self, bound: Duration) -> bool {
         self.pulses.iter().all(|pulse| pulse.silent >= bound)
     }
 
-    /// Whether the lane's worker has not answered for so long.
+    /// Returns `true` if the lane's worker has been silent for `bound`.
     pub(crate) fn is_lane_silent(&self, lane: LaneIndex, bound: Duration) -> bool {
         self.pulses[self.lanes[lane].worker].silent >= bound
     }
 
-    /// The next lane that is idle.
+    /// Returns the next report of a lane; `None` if every worker has ended.
     pub(crate) async fn next_report(&mut self) -> Option<LaneReport> {
         self.reports.recv().await
     }
 
-    /// Whether every worker has ended before its time: no lane will report again.
+    /// Returns `true` if every worker has ended early: no lane will report again.
     pub(crate) fn is_lost(&self) -> bool {
         self.threads.iter().all(BoundedThread::is_finished)
     }
 
-    /// Whether the lane's worker has ended before its time: the lane will not report again.
+    /// Returns `true` if the lane's worker has ended early: the lane will not report again.
     pub(crate) fn has_lost(&self, lane: LaneIndex) -> bool {
         self.threads[self.lanes[lane].worker].is_finished()
     }
 
-    /// What the lane has read and sent of its chunk.
+    /// Returns the counts of the lane's current chunk.
     pub(crate) fn gauge(&self, lane: LaneIndex) -> Gauge {
         self.lanes[lane].gauge.clone()
     }
 
-    /// The place in `idle` of the lane to use next: of the worker with the most idle lanes the one that was
-    /// used last, whose connection is open and warm.
-    pub(crate) fn next_of(&self, idle: &[LaneIndex]) -> Option<usize> {
+    /// Returns the position in `idle` of the lane to use next.
+    ///
+    /// It belongs to the worker with the most idle lanes: taking the last used lane of all put four files on one
+    /// thread. Of that worker it is the lane used last, whose connection is open and warm.
+    pub(crate) fn next_idle(&self, idle: &[LaneIndex]) -> Option<usize> {
         let worker = |lane: LaneIndex| self.lanes[lane].worker;
         let idle_with = |lane: LaneIndex| idle.iter().filter(|other| worker(**other) == worker(lane)).count();
-        let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENT);
+        let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENCE_LIMIT);
         (0..idle.len()).filter(answers).max_by_key(|place| idle_with(idle[*place]))
     }
 
-    /// Gives an idle lane an order.
-    pub(crate) fn give(&self, lane: LaneIndex, order: ChunkRequest) {
+    /// Sends an order to an idle lane.
+    pub(crate) fn send_order(&self, lane: LaneIndex, order: ChunkRequest) {
         if self.lanes[lane].orders.try_send(order).is_err() {
             tracing::error!(lane, "a lane took no order though it had reported to be idle");
         }
     }
 
-    /// Lets the lanes finish and waits for their threads, for a while.
+    /// Closes the lanes and waits for their threads, with a time limit.
     pub(crate) fn join(self) {
+        // A closed order channel ends an idle lane; a closed report channel ends a lane that reports.
         drop(self.lanes);
         drop(self.reports);
         let deadline = Instant::now() + WORKERS_END;
@@ -176,5 +180,5 @@ impl WorkerPool {
     }
 }
 
-/// A worker that does not answer for so long is given no chunk, and is replaced when no upload depends on it.
-pub(crate) const SILENT: Duration = Duration::from_secs(3);
+/// The silence after which a worker gets no chunk. It is replaced when no upload depends on it.
+pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(3);

@@ -1056,7 +1056,7 @@ fn child() {
 
 fn run_child(mut command: Command, path: &Path, chunks: u32) -> (Child, String) {
     let mut child = command
-        .args(["--exact", "upload::journal::tests::child", "--ignored", "--nocapture"])
+        .args(["--exact", "journal::tests::child", "--ignored", "--nocapture"])
         .env("RINGLIFT_TEST_JOURNAL", path)
         .env("RINGLIFT_TEST_CHUNKS", chunks.to_string())
         .stdout(Stdio::piped())

@@ -36,7 +36,7 @@ impl Upload {
             if_not_begun: IfNotBegun::Begin,
             own_token_only: false,
             again: false,
-            news: None,
+            receipt: None,
         };
         Upload { client, request, on_progress: None }
     }
@@ -111,8 +111,8 @@ impl Upload {
     /// Without that it is forgotten with its last answer, and a process that dies before it has passed the
     /// news on uploads the file once more the next time. With it the next run finds the file complete.
     pub fn with_receipt(mut self) -> (Upload, Receipt) {
-        let (sender, news) = watch::channel(ReceiptState::Untold);
-        self.request.news = Some(news);
+        let (sender, receipt) = watch::channel(ReceiptState::Pending);
+        self.request.receipt = Some(receipt);
         let receipt = Receipt::new(sender, self.client.clone());
         (self, receipt)
     }

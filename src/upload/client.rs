@@ -11,11 +11,11 @@ use crate::api::{
     Api, Credentials, NewVideo, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch, VideoQuery,
     VideoStatus,
 };
-use crate::engine::calls::persistently;
+use crate::engine::calls::with_logged_retries;
 use crate::engine::command::{DriverTask, EngineCommand};
 use crate::engine::control::Control;
 use crate::engine::creation;
-use crate::engine::handle::{EngineHandle, gone};
+use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::request::SourceSpec;
 use crate::engine::settings::Settings;
 use crate::error::Result;
@@ -135,13 +135,13 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> DriverTask {
             Box::pin(async move {
-                let result = persistently(&policy, async || call(&api).await).await;
+                let result = with_logged_retries(&policy, async || call(&api).await).await;
                 // Nobody waits any more when the caller dropped its future.
                 let _ = reply.send(result);
             })
         };
         self.command(EngineCommand::ApiCall(Box::new(run))).await?;
-        answer.await.map_err(|_| gone())?
+        answer.await.map_err(|_| engine_ended())?
     }
 }
 

@@ -74,7 +74,7 @@ mod tests {
         let (followers, receiver) = queue();
         let event_sink = EventSink::new("movie.mp4".into(), followers);
         let all = QUEUE as u32 + 3;
-        (0..all).for_each(|index| event_sink.tell(done(index)));
+        (0..all).for_each(|index| event_sink.emit(done(index)));
         drop(event_sink);
         let heard: Vec<_> = Events::new(receiver).collect().await;
         assert_eq!(heard[0], UploadEvent::Missed { count: 3 });

@@ -2,7 +2,7 @@
 
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::engine::handle::gone;
+use crate::engine::handle::engine_ended;
 use crate::engine::progress::Progress;
 use crate::engine::request::{ReceiptState, StopRequest, Uploaded};
 use crate::error::Result;
@@ -60,7 +60,7 @@ impl Running {
     /// # Errors
     /// As [`Upload::send`](crate::Upload::send).
     pub async fn join(mut self) -> Result<Uploaded> {
-        (&mut self.answer).await.map_err(|_| gone())?
+        (&mut self.answer).await.map_err(|_| engine_ended())?
     }
 
     /// [`Running::join`] for programs without an executor.

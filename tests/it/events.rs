@@ -114,10 +114,10 @@ fn a_retry_is_one_json_event_and_one_log_line() {
         assert_eq!(retry[name], value, "{name} of {retry}");
     }
     assert!(retry["delay_ms"].is_u64() && retry["why"].is_string(), "{retry}");
-    let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("again in")).collect();
+    let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("retrying")).collect();
     assert_eq!(lines.len(), 1, "{}", ran.stderr);
     assert!(
-        lines[0].contains("WARN movie.mp4: chunk 2 again in") && lines[0].contains("503"),
+        lines[0].contains("WARN movie.mp4: retrying chunk 2 in") && lines[0].contains("503"),
         "{}",
         lines[0]
     );

@@ -1,4 +1,4 @@
-//! How uploads begin: in turn, as many at once as may be.
+//! The start of queued uploads, in order and within the limits.
 
 use std::time::Instant;
 
@@ -12,52 +12,56 @@ use crate::engine::settings::Settings;
 use crate::engine::source::{self, OpenedSource};
 use crate::engine::transfer::Transfer;
 use crate::engine::worker::SessionId;
-use crate::engine::workers::{ReaderEnvironment, SILENT, WorkerPool};
+use crate::engine::workers::{ReaderEnvironment, SILENCE_LIMIT, WorkerPool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 
 impl Driver {
-    /// The next upload gets other workers than those that have ended before their time.
-    fn dismiss_lost_crew(&mut self) {
-        if let Some(workers) = self.workers.take_if(|workers| workers.is_lost() || workers.is_silent(SILENT))
+    /// Replaces workers that have ended early or are stuck. Called without an upload, so that no lane is in use.
+    fn replace_stuck_workers(&mut self) {
+        if let Some(workers) =
+            self.workers.take_if(|workers| workers.is_lost() || workers.is_silent(SILENCE_LIMIT))
         {
             workers.join();
+            // These numbers name lanes of the old pool.
             self.idle.clear();
-            self.passes.clear();
+            self.permits.clear();
         }
     }
 
-    /// A worker that ended before its time tells nobody what became of its chunks, nor does one whose thread
-    /// the kernel holds.
-    pub(super) fn miss_workers(&mut self, now: Instant) {
+    /// Fails the uploads whose worker thread has panicked, or is stuck in a system call. Such a worker cannot report
+    /// the result of its chunks.
+    pub(super) fn fail_uploads_of_stuck_workers(&mut self, now: Instant) {
         let Some(workers) = &mut self.workers else { return };
-        if !self.transfer.is_empty() {
+        if !self.transfers.is_empty() {
+            // Without an upload the driver wakes too rarely to measure silence.
             workers.watch(now);
         }
-        let bound = self.settings.patience.body.max(SILENT);
-        let is_held = |transfer: &Transfer| {
+        // A source may be silent for as long as `body`; a page fault on it holds the whole worker.
+        let bound = self.settings.patience.body.max(SILENCE_LIMIT);
+        let is_stuck = |transfer: &Transfer| {
             workers.is_silent(bound) || transfer.lanes.keys().any(|&lane| workers.is_lane_silent(lane, bound))
         };
-        for transfer in self.transfer.values_mut().filter(|transfer| is_held(transfer)) {
-            transfer.session.handle_failure(transfer.held_up(bound));
+        for transfer in self.transfers.values_mut().filter(|transfer| is_stuck(transfer)) {
+            transfer.session.handle_failure(transfer.stuck_error(bound));
         }
-        let is_missed = |transfer: &Transfer| {
+        let has_lost_lane = |transfer: &Transfer| {
             workers.is_lost() || transfer.lanes.keys().any(|&lane| workers.has_lost(lane))
         };
-        for transfer in self.transfer.values_mut().filter(|transfer| is_missed(transfer)) {
+        for transfer in self.transfers.values_mut().filter(|transfer| has_lost_lane(transfer)) {
             let error = Error::new(ErrorKind::Internal, "send chunks");
             transfer.session.handle_failure(error.because("the thread that was to send them has ended"));
         }
     }
 
-    /// Begins as many as may be under way, and says whether there were any.
-    pub(super) fn begin_jobs(&mut self) -> bool {
+    /// Starts queued uploads up to the limit. Returns `true` if the queue became shorter.
+    pub(super) fn begin_uploads(&mut self) -> bool {
         if self.has_no_upload() {
-            self.dismiss_lost_crew();
+            self.replace_stuck_workers();
         }
         let waiting = self.queue.len();
-        while self.opening < OPENING && self.transfer.len() + self.opening < self.settings.transfers {
+        while self.opening < MAX_OPENING && self.transfers.len() + self.opening < self.settings.transfers {
             let Some(command) = self.queue.pop_front() else { break };
             if *command.halted.borrow() != StopRequest::No {
                 let _ = command.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
@@ -65,7 +69,7 @@ impl Driver {
             }
             let id = self.next_session;
             self.next_session += 1;
-            let workers = match workers(&mut self.workers, &self.settings, &self.dialer) {
+            let workers = match started_workers(&mut self.workers, &self.settings, &self.dialer) {
                 Ok(workers) => workers,
                 Err(error) => {
                     let _ = command.reply.send(Err(error));
@@ -73,22 +77,22 @@ impl Driver {
                 }
             };
             self.opening += 1;
-            self.tasks.push(opening(id, command, &self.settings, workers.environment(), &self.memory));
+            self.tasks.push(open_source(id, command, &self.settings, workers.environment(), &self.memory));
         }
         self.queue.len() < waiting
     }
 
-    /// The source is there: the upload begins.
+    /// Takes in an opened source and begins its upload.
     pub(super) fn opened(&mut self, id: SessionId, command: UploadCommand, opened: Result<OpenedSource>) {
         self.opening -= 1;
         let (transfer, tasks) = Transfer::prepare(id, command, opened, &self.settings, &self.journal_handle);
         self.tasks.extend(tasks);
-        self.transfer.extend(transfer.map(|transfer| (id, transfer)));
+        self.transfers.extend(transfer.map(|transfer| (id, transfer)));
     }
 }
 
-/// Opens the source, until its upload is to end early.
-fn opening(
+/// Opens the source. A stop request ends the wait.
+fn open_source(
     id: SessionId,
     mut command: Box<UploadCommand>,
     settings: &Settings,
@@ -109,8 +113,8 @@ fn opening(
     })
 }
 
-/// The workers, started when it is first needed.
-fn workers<'a>(
+/// Returns the workers. Starts the threads for the first upload.
+fn started_workers<'a>(
     workers: &'a mut Option<WorkerPool>,
     settings: &Settings,
     dialer: &Dialer,
@@ -121,5 +125,6 @@ fn workers<'a>(
     }
 }
 
-/// Files that are opened at once: each takes two descriptors while its reader is chosen.
-const OPENING: usize = 2;
+/// The files opened at once. Each takes two descriptors while its reader is chosen: with 64 descriptors and 2000
+/// files, opening many at once left none for connections.
+const MAX_OPENING: usize = 2;

@@ -1,9 +1,9 @@
-//! What the driver asks the service for; the answers come back as events.
+//! The driver's calls of the service; their results return as events.
 
 use std::time::Instant;
 
 use super::Driver;
-use crate::engine::calls::{persistently, received};
+use crate::engine::calls::{received, with_logged_retries};
 use crate::engine::creation;
 use crate::engine::event::EngineEvent;
 use crate::engine::journal_entry::MarkJournal;
@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 
 impl Driver {
     pub(super) fn create(&mut self, id: SessionId) {
-        let Some(transfer) = self.transfer.get_mut(&id) else { return };
+        let Some(transfer) = self.transfers.get_mut(&id) else { return };
         let marks = MarkJournal::new(&self.journal_handle, &self.settings.endpoint_url);
         let creation = match transfer.creation(marks) {
             Ok(creation) => creation,
@@ -30,7 +30,7 @@ impl Driver {
     }
 
     pub(super) fn ask_status(&mut self, id: SessionId) {
-        let Some(video_id) = self.transfer.get(&id).and_then(|transfer| transfer.session.video_id()) else {
+        let Some(video_id) = self.transfers.get(&id).and_then(|transfer| transfer.session.video_id()) else {
             return;
         };
         let (api, video_id) = (self.api.clone(), video_id.to_owned());
@@ -41,13 +41,15 @@ impl Driver {
     }
 
     pub(super) fn renew(&mut self, id: SessionId) {
-        let Some(transfer) = self.transfer.get(&id) else { return };
+        let Some(transfer) = self.transfers.get(&id) else { return };
         let (api, used) = (self.api.clone(), transfer.used_authorization.clone());
         let policy = self.settings.retry.clone();
         self.tasks.push(Box::pin(async move {
             let fresh = match used {
+                // Renews only if this header is still the current one: many lanes get the same 401.
                 Some(used) => {
-                    persistently(&policy, async || api.renew_after_401(&used, Instant::now()).await).await
+                    with_logged_retries(&policy, async || api.renew_after_401(&used, Instant::now()).await)
+                        .await
                 }
                 None => Ok(None),
             };
@@ -56,28 +58,31 @@ impl Driver {
         }));
     }
 
-    /// Fetches what orders prove themselves with, ahead of its expiry.
+    /// Requests a fresh `Authorization` header ahead of its expiry.
     pub(super) fn authorize(&mut self, now: Instant) {
-        if !self.authorization.is_stale(now) || !self.transfer.values().any(Transfer::needs_key) {
+        if !self.authorization.is_stale(now) || !self.transfers.values().any(Transfer::needs_key) {
             return;
         }
-        self.authorization.asked = true;
+        self.authorization.is_requested = true;
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
-            let authorized = persistently(&policy, async || api.authorization(Instant::now()).await).await;
+            let authorized =
+                with_logged_retries(&policy, async || api.authorization(Instant::now()).await).await;
             EngineEvent::Authorized(authorized)
         }));
     }
 
-    /// Deletes what the file as it was had been sent to.
-    pub(super) fn clear(&mut self, restart: Box<PendingRestart>) {
+    /// Deletes the container of an upload that begins anew.
+    pub(super) fn delete_container(&mut self, restart: Box<PendingRestart>) {
         let (api, policy) = (self.api.clone(), self.settings.retry.clone());
         self.tasks.push(Box::pin(async move {
             let deleted = match &restart.video_id {
-                Some(id) => persistently(&policy, async || api.videos(Instant::now()).delete(id).await).await,
+                Some(id) => {
+                    with_logged_retries(&policy, async || api.videos(Instant::now()).delete(id).await).await
+                }
                 None => Ok(()),
             };
-            EngineEvent::Cleared(restart, deleted)
+            EngineEvent::RestartCleaned(restart, deleted)
         }));
     }
 }

@@ -1,4 +1,4 @@
-//! Which chunk goes to which lane, and when.
+//! The assignment of chunks to idle lanes.
 
 use std::time::Instant;
 
@@ -9,46 +9,51 @@ use crate::pacing::{Class, Start, Turn};
 use crate::session::ChunkToSend;
 
 impl Driver {
-    /// Gives chunks to idle lanes, a chunk of each session in turn.
+    /// Assigns chunks to idle lanes, one chunk per session in turn.
     pub(super) fn dispatch(&mut self, now: Instant) {
-        self.held_until = None;
-        while let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_of(&self.idle)) {
-            if let Start::NotBefore(at) = self.pace.borrow_mut().may_start(Class::Uploads, now) {
-                self.held_until = Some(at);
+        self.throttled_until = None;
+        while let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_idle(&self.idle)) {
+            if let Start::NotBefore(at) = self.pacer.borrow_mut().may_start(Class::Uploads, now) {
+                self.throttled_until = Some(at);
                 return;
             }
+            // The pacer is asked first: a chunk taken from its session counts as sent.
             let Some((id, dispatch)) = self.next_chunk(now) else { return };
-            let (Some(transfer), Some(workers)) = (self.transfer.get_mut(&id), &self.workers) else { return };
+            let (Some(transfer), Some(workers)) = (self.transfers.get_mut(&id), &self.workers) else {
+                return;
+            };
             let key = transfer.needs_key().then_some(self.authorization.known.as_ref()).flatten();
             let authorization = key.and_then(|(value, _)| value.clone());
+            // Repeated attempts draw on a budget of their own in the pacer.
             let turn = if dispatch.attempt > 1 { Turn::Again } else { Turn::First };
             let index = dispatch.chunk.index;
             let Some(order) = transfer.order(id, dispatch, authorization) else { return };
             let lane = self.idle.remove(place);
-            self.passes.insert(lane, self.pace.borrow_mut().started(Class::Uploads, turn, now));
+            self.permits.insert(lane, self.pacer.borrow_mut().started(Class::Uploads, turn, now));
             transfer.lanes.insert(lane, (index, workers.gauge(lane)));
-            workers.give(lane, order);
+            workers.send_order(lane, order);
         }
     }
 
-    /// Says what chunks wait for: once in the log, and to each upload that has some.
-    pub(super) fn tell_held(&mut self, now: Instant) {
-        if self.idle.is_empty() || !self.transfer.values().any(|transfer| transfer.wants_lane()) {
+    /// Reports why chunks are throttled: once in the log, and to each upload with a waiting chunk.
+    pub(super) fn announce_delay(&mut self, now: Instant) {
+        if self.idle.is_empty() || !self.transfers.values().any(|transfer| transfer.wants_lane()) {
             return;
         }
-        let Some(held) = self.pace.borrow_mut().held(Class::Uploads, now) else { return };
-        if self.told.is_news(held, now) {
+        let Some(held) = self.pacer.borrow_mut().held(Class::Uploads, now) else { return };
+        if self.announced.is_news(held, now) {
             log_throttle(Class::Uploads, held.by, held.until.saturating_duration_since(now));
         }
-        for transfer in self.transfer.values_mut() {
-            transfer.tell_held(held, now);
+        for transfer in self.transfers.values_mut() {
+            transfer.announce_delay(held, now);
         }
     }
 
     fn next_chunk(&mut self, now: Instant) -> Option<(SessionId, ChunkToSend)> {
         let authorized = self.authorization.known.is_some();
+        // Sessions from `turn` on come first, so that a large upload cannot starve the others.
         let (before, after): (Vec<_>, Vec<_>) =
-            self.transfer.iter_mut().partition(|(id, _)| **id < self.turn);
+            self.transfers.iter_mut().partition(|(id, _)| **id < self.turn);
         for (&id, transfer) in after.into_iter().chain(before) {
             if transfer.is_proving() || transfer.needs_key() && !authorized {
                 continue;

@@ -1,4 +1,4 @@
-//! The end of an upload: what becomes of its journal entry, and what its caller is told.
+//! The end of an upload: its journal entry and the reply to its caller.
 
 use std::mem;
 use std::time::Duration;
@@ -6,80 +6,62 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use super::Transfer;
+use super::end::{SourceCheck, TransferEnd};
 use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::event::EngineEvent;
 use crate::engine::journal_entry::JournalEntryGuard;
 use crate::engine::request::Uploaded;
 use crate::engine::restart::{PendingRestart, RestartPlan};
-use crate::engine::source::{UploadSource, answered};
+use crate::engine::source::{UploadSource, within_patience};
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::Identity;
 use crate::session::event::{FailureSummary, UploadEvent};
 use crate::session::retry::AttemptKind;
 
-/// What is left to do after an upload.
-pub(crate) enum TransferEnd {
-    Over,
-    /// To forget it, once whoever asked has heard of it.
-    Unheard(LocalBoxFuture<'static, ()>),
-    /// To begin it anew.
-    RestartPlan(Box<PendingRestart>),
-}
-
-/// The last look at the source.
-pub(super) enum Check {
-    Due,
-    Asked,
-    /// With the file as it was found; `None` for what is no file.
-    ChunkResult(Result<Option<Identity>>),
-}
-
 impl Transfer {
-    /// Answers whoever waits for it, unless it begins anew.
+    /// Replies to the caller, unless the upload begins anew.
     pub(crate) fn finish(mut self) -> TransferEnd {
         self.publish_progress();
         self.report_events();
+        // Lanes still at a chunk of this upload drop it, and workers close its source.
         self.cancel.send_replace(true);
         let uploaded = match self.session.take_result() {
             Some(Ok(_)) => {
                 let checked = self.take_check();
                 self.report_touched();
                 let uploaded = checked.map(|found| (self.uploaded(), found));
-                uploaded.inspect_err(|_| self.write_down_container())
+                // A container that one request filled is not in the journal yet, and `clean` needs its id.
+                uploaded.inspect_err(|_| self.record_own_container())
             }
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Internal, "end an upload that had no end")),
         };
+        // The earlier token keeps its progress; this upload starts over with its own token.
         let is_given_back = uploaded.as_ref().is_err_and(|error| self.is_refused_to_another_token(error));
         if is_given_back {
             let file = &self.file_name;
             tracing::warn!(%file, "the service does not let this upload token go on with another token's video");
             self.journal_entry.take().into_iter().for_each(JournalEntryGuard::given_back);
-            self.again = self.with_own_token.take();
+            self.plans.changed = self.plans.with_own_token.take();
         }
-        let uploaded = match (uploaded, self.again.take()) {
-            (Err(error), Some(again)) if again.suits(&error, is_given_back) => {
-                return TransferEnd::RestartPlan(Box::new(self.restart(again, error)));
+        let uploaded = match (uploaded, self.plans.changed.take()) {
+            (Err(error), Some(again)) if again.applies_to(&error, is_given_back) => {
+                return TransferEnd::Restart(Box::new(self.restart(again, error)));
             }
             (uploaded, _) => uploaded,
         };
-        let uploaded = uploaded.map_err(|error| match self.session.video_id() {
-            Some(video_id) if self.made_container => {
-                let error = error.with_video_id(video_id);
-                if self.session.is_incomplete() { error.and_incomplete() } else { error }
-            }
-            _ => error,
-        });
-        if self.nothing_was_made()
+        let uploaded = uploaded.map_err(|error| self.with_container(error));
+        if self.created_nothing()
             && let Some(journal_entry) = &mut self.journal_entry
         {
             journal_entry.withdrawn();
         }
-        let end = match (self.journal_entry.take(), &uploaded, self.news.take()) {
-            (Some(journal_entry), Ok((uploaded, found)), Some(news)) => TransferEnd::Unheard(Box::pin(
-                journal_entry.finished_when(news, uploaded.video_id.clone(), *found),
-            )),
+        // Success keeps the entry until the receipt is confirmed: a crash before that would send the file again.
+        let end = match (self.journal_entry.take(), &uploaded, self.receipt.take()) {
+            (Some(journal_entry), Ok((uploaded, found)), Some(receipt)) => TransferEnd::AwaitsReceipt(
+                Box::pin(journal_entry.finished_when(receipt, uploaded.video_id.clone(), *found)),
+            ),
             (Some(journal_entry), Ok(_), None) => {
                 journal_entry.finished();
                 TransferEnd::Over
@@ -96,15 +78,26 @@ impl Transfer {
         end
     }
 
+    /// Adds the container that this upload created to its error.
+    fn with_container(&self, error: Error) -> Error {
+        match self.session.video_id() {
+            Some(video_id) if self.made_container => {
+                let error = error.with_video_id(video_id);
+                if self.session.is_incomplete() { error.and_incomplete() } else { error }
+            }
+            _ => error,
+        }
+    }
+
     fn restart(self, again: RestartPlan, error: Error) -> PendingRestart {
         let left = self.session.video_id().map(str::to_owned);
         self.event_sink
-            .tell(UploadEvent::BeginsAnew { video_id: left, why: FailureSummary::from(&error).message });
+            .emit(UploadEvent::BeginsAnew { video_id: left, why: FailureSummary::from(&error).message });
         let wasted = WastedWork {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
         };
-        // What an upload token began is not ours to delete: it may go on with that token.
+        // The video was begun with another upload token, which may still continue it: keep the video.
         let video_id = self.session.video_id().filter(|_| self.needs_key()).map(str::to_owned);
         let Transfer { reply, publish, on_progress, journal_entry, event_sink, .. } = self;
         let followers = event_sink.into_followers();
@@ -113,13 +106,16 @@ impl Transfer {
             UploadCommand { request, reply, publish, followers, halted, on_progress, restarts, wasted };
         if keeps_container {
             journal_entry.into_iter().for_each(JournalEntryGuard::abandoned);
+            // Only an upload to a new video with `OnChange::Restart` may delete the container.
             return PendingRestart { command, video_id: None, journal_entry: None, error };
         }
         PendingRestart { command, video_id, journal_entry, error }
     }
 
-    /// Whether the service knows no such video for this upload token, which took it up from another. A token of
-    /// another account is refused so. What was sent with it before would prove that it is of the same one.
+    /// Returns `true` if the service refused this upload token for a video that another token began.
+    ///
+    /// The service refuses a token of another account in these ways. A chunk already accepted with this token would
+    /// prove that both belong to one account.
     fn is_refused_to_another_token(&self, error: &Error) -> bool {
         let is_refused = match (error.kind(), error.refusal()) {
             (ErrorKind::NotFound, _) => true,
@@ -130,35 +126,37 @@ impl Transfer {
         is_refused && self.journal_entry.as_ref().is_some_and(JournalEntryGuard::is_of_another_token)
     }
 
-    /// Whether the same command, run again, can take up what is there.
+    /// Returns `true` if the same command, run again, can continue this upload.
     fn may_continue(&self, error: &Error) -> bool {
         self.source.file().is_some() && error.is_resumable()
     }
 
-    /// Whether every attempt at the first chunk of a delegated upload certainly came to nothing.
-    fn nothing_was_made(&self) -> bool {
+    /// Returns `true` if no attempt at the first chunk of a delegated upload can have created a video.
+    fn created_nothing(&self) -> bool {
         let chunks = self.session.chunks();
         let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == AttemptKind::First;
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
     }
 
-    /// Whether the source is being looked at for the last time.
+    /// Returns `true` while the final check of the source runs.
     pub(super) fn is_checking_source(&self) -> bool {
-        matches!(self.source_check, Check::Asked)
+        matches!(self.source_check, SourceCheck::Running)
     }
 
-    /// Begins to look whether the file of an upload that ended well is still what it was; `None` where that
-    /// need not be known, or is. Looking may take as long as a disk that does not answer.
+    /// Starts the final check that the file is unchanged. Returns `None` if no check is needed, or if one was made
+    /// already.
+    ///
+    /// The check runs on a blocking thread, and fails when the disk gives no answer for `silence`.
     pub(crate) fn check_source(
         &mut self,
         id: SessionId,
         silence: Duration,
     ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
         let file = self.source.file().filter(|_| self.session.is_complete())?.clone();
-        if !matches!(self.source_check, Check::Due) {
+        if !matches!(self.source_check, SourceCheck::Due) {
             return None;
         }
-        self.source_check = Check::Asked;
+        self.source_check = SourceCheck::Running;
         Some(Box::pin(async move {
             let path = file.path().to_owned();
             let check = move || {
@@ -167,19 +165,19 @@ impl Transfer {
                 file.check_unchanged()?;
                 Ok(Some(Identity { ctime_ns: now.ctime_ns, ..Identity::from(&file) }))
             };
-            EngineEvent::Checked(id, answered(path, silence, check).await)
+            EngineEvent::Checked(id, within_patience(path, silence, check).await)
         }))
     }
 
-    /// Whether the file is still what it was.
+    /// Takes in the result of the final check.
     pub(crate) fn checked(&mut self, checked: Result<Option<Identity>>) {
-        self.source_check = Check::ChunkResult(checked);
+        self.source_check = SourceCheck::Finished(checked);
     }
 
     fn take_check(&mut self) -> Result<Option<Identity>> {
-        match mem::replace(&mut self.source_check, Check::Due) {
-            Check::ChunkResult(checked) => checked,
-            Check::Due | Check::Asked => Ok(None),
+        match mem::replace(&mut self.source_check, SourceCheck::Due) {
+            SourceCheck::Finished(checked) => checked,
+            SourceCheck::Due | SourceCheck::Running => Ok(None),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The proof that chunks of an earlier process are bytes of the file, and the digests for a later one.
+//! The proof that chunks of an earlier process match the file, and the digests for a later proof.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,13 +21,13 @@ impl Transfer {
         self.compared.is_some()
     }
 
-    /// Returns the bytes that were compared so far.
+    /// Returns the number of bytes compared so far.
     pub(super) fn compared_bytes(&self) -> u64 {
         self.compared.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
     }
 
-    /// Returns what must be done next: nothing while chunks are compared, unless the upload failed, nor while the
-    /// source is checked in the end.
+    /// Returns the session's next action. Returns `None` while the source is checked, and while chunks are compared
+    /// unless the upload failed.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<SessionAction> {
         if self.is_checking_source() || self.is_proving() && !self.session.has_failed() {
             return None;
@@ -35,18 +35,18 @@ impl Transfer {
         self.session.poll(now)
     }
 
-    /// Returns when to poll again though nothing happened.
+    /// Returns the time of the next poll if no event arrives earlier.
     pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         // The session's next action has to wait for the end of the comparison.
         if self.is_proving() { None } else { self.session.next_timeout(now) }
     }
 
-    /// Returns `true` when it has a chunk for a lane, at once or after a pause.
+    /// Returns `true` if a chunk waits for a lane, now or after a pause.
     pub(crate) fn wants_lane(&self) -> bool {
         !self.is_proving() && self.session.wants_lane()
     }
 
-    /// Compares the chunks that an earlier process sent with the file, or begins anew where nothing can prove them.
+    /// Starts the comparison of the earlier process's chunks with the file, or begins anew if nothing can prove them.
     pub(super) fn resolve(
         &mut self,
         id: SessionId,
@@ -55,14 +55,18 @@ impl Transfer {
     ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
         let digests = match doubt {
             Unproved::Prove(digests) => digests,
-            // Nothing is known to be sent: as long as the service has nothing, its container can be filled.
-            Unproved::Anew if self.unproved.is_none() && self.session.chunks().stored() == 0 => Vec::new(),
+            // No chunk is known to be sent. The earlier container can be filled if the service has no chunk either.
+            Unproved::Anew if self.plans.unproved.is_none() && self.session.chunks().stored() == 0 => {
+                Vec::new()
+            }
             Unproved::Anew => {
                 self.begin_anew(NO_DIGESTS);
                 return None;
             }
         };
         let UploadSource::File { file, choice } = &self.source else { return None };
+        // A chunk that the service has but that has no digest cannot be proved; `take_status` restarts the upload
+        // then.
         self.session.expect_only(digests.iter().map(|(index, _)| *index));
         let chunks = self.session.chunks();
         let known = digests.into_iter().filter(|(index, _)| *index < chunks.known());
@@ -84,7 +88,7 @@ impl Transfer {
             Ok(Proof::Equal { chunks, bytes }) => {
                 self.journal_entry.iter_mut().for_each(|journal_entry| journal_entry.proved());
                 let video_id = self.session.video_id().unwrap_or_default().to_owned();
-                self.event_sink.tell(UploadEvent::Proved { video_id, chunks, bytes });
+                self.event_sink.emit(UploadEvent::Proved { video_id, chunks, bytes });
             }
             Ok(Proof::Differs { index }) => {
                 let number = index + 1;
@@ -104,11 +108,11 @@ impl Transfer {
         }
     }
 
-    /// Ends it, to be followed by an upload to a new video where that is possible.
+    /// Ends the upload. An upload to a new video follows where that is possible.
     fn begin_anew(&mut self, reason: impl Into<String>) {
-        // It was not taken up after all.
+        // Drop the `Resumed` event: this upload does not continue the earlier one.
         self.session.take_events();
-        self.again = self.unproved.take();
+        self.plans.changed = self.plans.unproved.take();
         let error = Error::new(ErrorKind::SourceChanged, self.continuing()).because(reason);
         self.session.disprove(error);
     }
@@ -120,21 +124,23 @@ impl Transfer {
         }
     }
 
-    /// Writes the digest of a chunk down, and lets the lane send the end of its request.
+    /// Records the digest of a chunk, and lets the lane send the end of its request.
     pub(crate) fn sent(&mut self, sent: SentWhole) {
         if let Some(journal_entry) = &mut self.journal_entry {
+            // Before the request ends: once it ends, the service may have the chunk, and a crash would leave it
+            // without a digest.
             journal_entry.sent(sent.index, sent.digest);
         }
-        // The lane may have given up meanwhile.
+        // The lane may have dropped the attempt meanwhile.
         let _ = sent.written.send(());
     }
 
-    /// Reports once that the file was touched while it is being sent.
+    /// Reports once that the file's attributes changed during the upload.
     pub(super) fn report_touched(&mut self) {
         let touched = self.source.file().and_then(|file| file.touched());
         if let (Some(change), false) = (touched, self.has_reported_touched) {
             self.has_reported_touched = true;
-            self.event_sink.tell(UploadEvent::SourceTouched { change });
+            self.event_sink.emit(UploadEvent::SourceTouched { change });
         }
     }
 }

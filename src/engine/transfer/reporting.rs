@@ -1,4 +1,4 @@
-//! What is told of an upload: how far it is, what happens to it, what it waits for.
+//! The reports of an upload: progress, events, throttle delays and stalls.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::pacing::{Class, Delay};
 use crate::session::event::UploadEvent;
 
 impl Transfer {
-    /// Says what everybody waits for when nothing has moved for a while.
+    /// Logs the state of every lane when no byte has moved for a while.
     pub(crate) fn watch(&mut self, now: Instant) {
         let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
         let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
@@ -20,34 +20,38 @@ impl Transfer {
         tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
         for (lane, (index, gauge)) in &self.lanes {
             let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
-            let waits_for = match gauge.is_complete() {
-                true => "the answer",
-                false if read > sent => "the connection",
-                false => "the source",
+            let waits_for = if gauge.is_complete() {
+                "the answer"
+            } else if read > sent {
+                "the connection"
+            } else {
+                "the source"
             };
             tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
         }
     }
 
-    /// Why it ends when a thread that sends it does not return from the kernel.
-    pub(crate) fn held_up(&self, bound: Duration) -> Error {
+    /// Returns the error of an upload whose worker thread is stuck in a system call.
+    pub(crate) fn stuck_error(&self, bound: Duration) -> Error {
         let file = &self.file_name;
         let reason = format!(
             "its thread has been in a system call for {bound:?}: {file}, or another file that is sent at the \
              same time, is on a disk or a network file system that does not answer"
         );
-        Error::new(ErrorKind::Stalled, format!("send chunks of {file}")).because(reason).with_advice(HELD_UP)
+        Error::new(ErrorKind::Stalled, format!("send chunks of {file}"))
+            .because(reason)
+            .with_advice(STUCK_ADVICE)
     }
 
-    /// Whether more is settled than whoever watches was told.
-    pub(crate) fn has_news(&self) -> bool {
-        let (told, chunks) = (self.publish.borrow(), self.session.chunks());
-        told.acknowledged_chunks != chunks.stored()
-            || told.total_bytes != chunks.total_bytes()
-            || told.video_id.is_none() != self.session.video_id().is_none()
+    /// Returns `true` if the published progress lacks a stored chunk, the length or the video.
+    pub(crate) fn has_unpublished_progress(&self) -> bool {
+        let (published, chunks) = (self.publish.borrow(), self.session.chunks());
+        published.acknowledged_chunks != chunks.stored()
+            || published.total_bytes != chunks.total_bytes()
+            || published.video_id.is_none() != self.session.video_id().is_none()
     }
 
-    /// Tells whoever watches how far it is.
+    /// Publishes the progress.
     pub(crate) fn publish_progress(&mut self) {
         let chunks = self.session.chunks();
         let acknowledged = chunks.stored_bytes();
@@ -62,6 +66,7 @@ impl Transfer {
             video_id: self.session.video_id().map(str::to_owned),
         };
         let on_progress = &mut self.on_progress;
+        // A lane's counts go back to zero with each chunk; `advance` keeps the published ones monotonic.
         self.publish.send_if_modified(|progress| {
             let changed = progress.advance(newer);
             if changed && let Some(OnProgress(callback)) = on_progress {
@@ -71,22 +76,22 @@ impl Transfer {
         });
     }
 
-    /// Tells whoever follows it, and the log, what has happened to it.
+    /// Passes the session's events to the followers and the log.
     pub(crate) fn report_events(&mut self) {
-        // It is not taken up before its chunks are proved.
+        // `Resumed` is wrong until the chunks are proved.
         if self.is_proving() {
             return;
         }
         for event in self.session.take_events() {
-            self.event_sink.tell(event);
+            self.event_sink.emit(event);
         }
     }
 
-    /// Tells whoever follows it that its chunks wait.
-    pub(crate) fn tell_held(&mut self, held: Delay, now: Instant) {
-        if self.wants_lane() && self.told.is_news(held, now) {
+    /// Reports to the followers that chunks are throttled.
+    pub(crate) fn announce_delay(&mut self, held: Delay, now: Instant) {
+        if self.wants_lane() && self.announced.is_news(held, now) {
             let delay = held.until.saturating_duration_since(now);
-            self.event_sink.tell_followers(UploadEvent::Throttled {
+            self.event_sink.emit_to_followers(UploadEvent::Throttled {
                 class: Class::Uploads,
                 why: held.by,
                 delay,
@@ -94,11 +99,10 @@ impl Transfer {
         }
     }
 
-    /// Who tells of it.
     pub(crate) fn event_sink(&self) -> &EventSink {
         &self.event_sink
     }
 }
 
-const HELD_UP: &str = "look at the disk or the network file system that the files are on; the reader `pread` waits for it on threads \
+const STUCK_ADVICE: &str = "look at the disk or the network file system that the files are on; the reader `pread` waits for it on threads \
      of its own";

@@ -1,0 +1,77 @@
+//! The journal records of an upload, and their order relative to requests.
+
+use super::Transfer;
+use crate::engine::claim::titled;
+use crate::engine::creation::{Created, Creation, Mark};
+use crate::engine::journal_entry::MarkJournal;
+use crate::error::Result;
+use crate::journal::CreatedBy;
+
+impl Transfer {
+    /// Returns the container to create, after the journal has its mark. A crash during creation then leaves a mark to
+    /// search for.
+    pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
+        let plan = self.session.chunks().plan();
+        let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
+        if let Some(journal_entry) = &mut self.journal_entry {
+            journal_entry.creating(plan, mark.text())?;
+        }
+        Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
+    }
+
+    /// Takes in the created container, or the failure to create it.
+    pub(crate) fn created(&mut self, created: Result<Created>) {
+        let created = created.and_then(|Created { video_id, mark_entry }| {
+            self.made_container = true;
+            self.record_container(&video_id)?;
+            // Only now does the upload's own entry name the container, so the entry of its mark can go.
+            mark_entry.into_iter().for_each(|entry| entry.resolved());
+            Ok(video_id)
+        });
+        self.session.handle_created(created);
+    }
+
+    fn record_container(&mut self, video_id: &str) -> Result<()> {
+        let plan = self.session.chunks().plan();
+        match &mut self.journal_entry {
+            Some(journal_entry) => journal_entry.container(plan, video_id, CreatedBy::ByUs),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns `true` if only the journal can prove success to a later run. A complete upload stays in the journal
+    /// until its receipt is confirmed. Until then a run with an API key can ask for the status; a run with an upload
+    /// token cannot.
+    pub(super) fn needs_journal_to_prove_success(&self) -> bool {
+        self.receipt.is_some() && !self.needs_key()
+    }
+
+    /// Records the container that this upload created, before more chunks are sent to it.
+    pub(super) fn record_own_container(&mut self) {
+        let Some(video_id) = self.session.video_id().map(str::to_owned) else { return };
+        if self.made_container
+            && let Err(error) = self.record_container(&video_id)
+        {
+            self.session.handle_failure(error);
+        }
+    }
+
+    pub(super) fn record_chunk(&mut self, index: u32) {
+        if self.session.may_be_journalled(index)
+            && let Some(journal_entry) = &mut self.journal_entry
+        {
+            journal_entry.acknowledged(index);
+        }
+    }
+
+    pub(super) fn record_last_chunk(&mut self, index: u32) {
+        let plan = self.session.chunks().plan();
+        // The last chunk of a one-chunk upload may also be the one that created the container.
+        match (&mut self.journal_entry, self.session.video_id()) {
+            (Some(journal_entry), Some(video_id)) if self.made_container => {
+                journal_entry.completed(plan, video_id, index)
+            }
+            _ => self.record_chunk(index),
+        }
+    }
+}
