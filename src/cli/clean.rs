@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringlift::api::{Received, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
 use ringlift::journal::{
-    Comparison, Entry, EntryState, Identity, Journal, JournalError, Source, Ticket, compare,
+    ClaimedEntry, Comparison, Entry, EntrySource, EntryState, Journal, JournalError, SourceIdentity, compare,
 };
 use ringlift::session::event::STRAY_VIDEO;
 use ringlift::source::SourceFile;
@@ -140,14 +140,14 @@ fn note_complete(video_id: &str, screen: &Screen) {
 
 /// Whether nothing goes on with it; or with `--all`, whether nobody is at it.
 fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
-    match (entry.standing, &entry.key.source) {
+    match (entry.state, &entry.key.source) {
         (EntryState::Running { .. } | EntryState::OutOfReach, _) => false,
-        (EntryState::Abandoned, _) | (EntryState::Left, Source::Stream) => true,
-        (EntryState::Left, Source::File { .. }) if args.all => true,
+        (EntryState::Abandoned, _) | (EntryState::Interrupted, EntrySource::Stream) => true,
+        (EntryState::Interrupted, EntrySource::File { .. }) if args.all => true,
         // A file that is not there may come back: its disk may be mounted elsewhere, or not yet.
-        (EntryState::Left, Source::File { path, identity }) => {
+        (EntryState::Interrupted, EntrySource::File { path, identity }) => {
             let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
-            SourceFile::open(path).is_ok_and(|file| is_another(Identity::from(&file)))
+            SourceFile::open(path).is_ok_and(|file| is_another(SourceIdentity::from(&file)))
         }
     }
 }
@@ -203,7 +203,7 @@ fn remove(
     screen: &Screen,
 ) -> Result<(), Failure> {
     let entry = &leftover.entry;
-    let Some(ticket) = still_left(journal, entry, screen)? else { return Ok(()) };
+    let Some(claimed) = still_left(journal, entry, screen)? else { return Ok(()) };
     match (client, leftover.video_id.as_deref()) {
         (Some(client), Some(video_id)) => {
             let state = client::block_on(async { Ok(state(entry, client, video_id).await) })?;
@@ -214,10 +214,10 @@ fn remove(
                 VideoState::Incomplete => delete(client, video_id, screen)?,
             }
         }
-        _ if entry.may_have_strayed() => tell_strayed(entry, screen),
+        _ if entry.may_have_untraced_video() => tell_strayed(entry, screen),
         _ => {}
     }
-    journal.forget(ticket).map_err(journal::unreadable)?;
+    journal.forget(claimed).map_err(journal::unreadable)?;
     screen.event(&Event::Forgotten { session: entry.id });
     Ok(())
 }
@@ -247,9 +247,13 @@ fn tell_strayed(entry: &Entry, screen: &Screen) {
 }
 
 /// The session, held against others; `None` when it is no longer what was shown.
-fn still_left(journal: &mut Journal, entry: &Entry, screen: &Screen) -> Result<Option<Ticket>, Failure> {
+fn still_left(
+    journal: &mut Journal,
+    entry: &Entry,
+    screen: &Screen,
+) -> Result<Option<ClaimedEntry>, Failure> {
     match journal.take(entry.id) {
-        Ok(Some(ticket)) if *ticket.container() == entry.container => Ok(Some(ticket)),
+        Ok(Some(claimed)) if *claimed.container() == entry.container => Ok(Some(claimed)),
         Ok(_) | Err(JournalError::Claimed { .. }) => {
             screen.note(format_args!("session {}: left alone: somebody has gone on with it", entry.id));
             Ok(None)

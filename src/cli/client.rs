@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use ringlift::pacing::Preset;
+use ringlift::pacing::QuotaPreset;
 use ringlift::transport::{Endpoint, MinSpeed};
 use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, Sigbus};
 
@@ -48,8 +48,8 @@ pub(super) fn settings(global: &Global) -> Settings {
         global.min_speed.map(|speed| MinSpeed { bytes_per_s: speed.0, window: MIN_SPEED_WINDOW });
     settings.caps.requests_a_second = global.tpslimit;
     settings.caps.preset = match settings.endpoint_url.as_str() {
-        PRODUCTION_URL => Some(Preset::Production),
-        SANDBOX_URL => Some(Preset::Sandbox),
+        PRODUCTION_URL => Some(QuotaPreset::Production),
+        SANDBOX_URL => Some(QuotaPreset::Sandbox),
         _ => None,
     };
     settings

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
-use ringlift::journal::{Container, Destination, Entry, EntryState, Journal, JournalError, Source};
+use ringlift::journal::{
+    ContainerState, Entry, EntryDestination, EntrySource, EntryState, Journal, JournalError,
+};
 use serde::Serialize;
 
 use super::args::Global;
@@ -137,9 +139,9 @@ pub(super) struct SessionEvent<'a> {
 
 impl<'a> SessionEvent<'a> {
     fn new(entry: &'a Entry) -> SessionEvent<'a> {
-        let (standing, pid) = match entry.standing {
+        let (standing, pid) = match entry.state {
             EntryState::Running { pid } => ("running", pid),
-            EntryState::Left => ("left", None),
+            EntryState::Interrupted => ("left", None),
             EntryState::Abandoned => ("abandoned", None),
             EntryState::OutOfReach => ("out_of_reach", None),
         };
@@ -178,23 +180,28 @@ impl<'a> SessionEvent<'a> {
 /// The file of a session; `None` of a stream.
 pub(super) fn file(entry: &Entry) -> Option<&Path> {
     match &entry.key.source {
-        Source::File { path, .. } => Some(path),
-        Source::Stream => None,
+        EntrySource::File { path, .. } => Some(path),
+        EntrySource::Stream => None,
     }
 }
 
 fn video_id(entry: &Entry) -> Option<&str> {
     match (&entry.container, &entry.key.destination) {
-        (Container::Known { video_id, .. }, _) => Some(video_id),
-        (_, Destination::Video { video_id } | Destination::TokenAndVideo { video_id, .. }) => Some(video_id),
-        (Container::None | Container::Intended { .. }, Destination::NewVideo | Destination::Token(_)) => None,
+        (ContainerState::Known { video_id, .. }, _) => Some(video_id),
+        (_, EntryDestination::Video { video_id } | EntryDestination::TokenAndVideo { video_id, .. }) => {
+            Some(video_id)
+        }
+        (
+            ContainerState::None | ContainerState::Intended { .. },
+            EntryDestination::NewVideo | EntryDestination::Token(_),
+        ) => None,
     }
 }
 
-fn is_delegated(destination: &Destination) -> bool {
+fn is_delegated(destination: &EntryDestination) -> bool {
     match destination {
-        Destination::Token(_) | Destination::TokenAndVideo { .. } => true,
-        Destination::NewVideo | Destination::Video { .. } => false,
+        EntryDestination::Token(_) | EntryDestination::TokenAndVideo { .. } => true,
+        EntryDestination::NewVideo | EntryDestination::Video { .. } => false,
     }
 }
 

@@ -241,7 +241,7 @@ impl Driver {
         let now = Instant::now();
         if let Some(pass) = self.passes.remove(&lane) {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
-            self.pace.borrow_mut().answered(pass, quota, health, now, fastrand::f64());
+            self.pace.borrow_mut().finished(pass, quota, health, now, fastrand::f64());
         }
         if let Some(transfer) = self.transfer.get_mut(&done.session) {
             transfer.lanes.remove(&lane);

@@ -12,7 +12,7 @@ use crate::engine::source::OpenedSource;
 use crate::engine::stream_reader::StreamEvent;
 use crate::engine::worker::SessionId;
 use crate::error::Result;
-use crate::journal::Identity;
+use crate::journal::SourceIdentity;
 use crate::session::ReceivedSet;
 
 /// What happened to a session beside its lanes.
@@ -20,7 +20,7 @@ pub(crate) enum EngineEvent {
     /// Its source was opened and cut, or could not be.
     OpenedSource(SessionId, Box<UploadCommand>, Result<OpenedSource>),
     /// Whether its source is at the end what it was.
-    Checked(SessionId, Result<Option<Identity>>),
+    Checked(SessionId, Result<Option<SourceIdentity>>),
     Created(SessionId, Result<Created>),
     Status(SessionId, Result<ReceivedSet>),
     Renewed(SessionId, Result<Option<HeaderValue>>),

@@ -30,7 +30,7 @@ use crate::engine::stream_reader::StreamEvent;
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::{ChunkRequest, ChunkResult, LaneIndex, SessionId};
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{CreatedBy, Finished, Terms};
+use crate::journal::{ClaimOptions, CreatedBy, Finished};
 use crate::session::event::UploadEvent;
 use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
@@ -98,7 +98,7 @@ impl Transfer {
         let (again, unproved) = (RestartPlan::of(&command), RestartPlan::unproved(&command));
         let with_own_token = RestartPlan::with_own_token(&command);
         let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
-        let terms = Terms { again: request.again, own_token_only: request.own_token_only };
+        let terms = ClaimOptions { again: request.again, own_token_only: request.own_token_only };
         let destination = request.destination.unwrap_or(Destination::NewVideo(Box::new(request.video)));
         let claimed = opened.and_then(|opened| {
             ClaimedUpload::of(opened, destination, (request.if_not_begun, terms), settings, journal_handle)

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rusqlite::{Transaction, params};
 
-use super::claim::Ticket;
+use super::claim::ClaimedEntry;
 use super::error::JournalError;
 use super::file::failed;
 use super::{Durability, Journal, begin};
@@ -22,7 +22,12 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down. The chunk cannot be proved later then.
-    pub fn sent(&mut self, ticket: &Ticket, index: u32, digest: ChunkDigest) -> Result<(), JournalError> {
+    pub fn record_digest(
+        &mut self,
+        claimed: &ClaimedEntry,
+        index: u32,
+        digest: ChunkDigest,
+    ) -> Result<(), JournalError> {
         self.survive(Durability::Process)?;
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
@@ -31,7 +36,7 @@ impl Journal {
                 "INSERT INTO digests (session, chunk, digest) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET digest = iif(digest = excluded.digest, digest, x'')",
             )
-            .and_then(|mut insert| insert.execute(params![ticket.row.id, index, digest.as_bytes()]))
+            .and_then(|mut insert| insert.execute(params![claimed.row.id, index, digest.as_bytes()]))
             .map_err(|error| failed(path, error))?;
         transaction.commit().map_err(|error| failed(path, error))
     }

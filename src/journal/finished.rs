@@ -1,4 +1,4 @@
-//! Files that a command uploaded, remembered until the whole command has ended well.
+//! Files that a command uploaded, saved until the whole command has ended well.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::endpoint;
 use super::error::JournalError;
 use super::file::failed;
-use super::identity::{Comparison, Identity, compare};
-use super::row::{Cut, Destination, Key, Source, seal};
+use super::identity::{Comparison, SourceIdentity, compare};
+use super::row::{EntryDestination, EntrySource, Key, StoredPlan, seal};
 use crate::wire::Plan;
 
 /// A file that an earlier command uploaded before that command ended badly.
@@ -30,47 +30,53 @@ pub struct Finished {
 
 /// One row of the table.
 #[derive(Clone, Debug)]
-pub(super) struct Note {
+pub(super) struct FinishedRow {
     /// The id of the session that it follows: ids of sessions are never used again.
     pub(super) id: i64,
     path: PathBuf,
-    record: Record,
+    record: FinishedRecord,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+struct FinishedRecord {
     endpoint: String,
-    identity: Identity,
-    destination: Destination,
+    identity: SourceIdentity,
+    destination: EntryDestination,
     video_id: String,
-    plan: Option<Cut>,
+    plan: Option<StoredPlan>,
     finished_s: u64,
 }
 
-impl Note {
+impl FinishedRow {
     pub(super) fn new(
         id: i64,
-        key: (&Path, &str, Identity, Destination),
+        key: (&Path, &str, SourceIdentity, EntryDestination),
         video_id: &str,
-        plan: Option<Cut>,
+        plan: Option<StoredPlan>,
         now: SystemTime,
-    ) -> Note {
+    ) -> FinishedRow {
         let (path, endpoint, identity, destination) = key;
         let (endpoint, video_id) = (endpoint.to_owned(), video_id.to_owned());
-        let record =
-            Record { endpoint, identity, destination, video_id, plan, finished_s: since_1970(now).as_secs() };
-        Note { id, path: path.to_owned(), record }
+        let record = FinishedRecord {
+            endpoint,
+            identity,
+            destination,
+            video_id,
+            plan,
+            finished_s: since_1970(now).as_secs(),
+        };
+        FinishedRow { id, path: path.to_owned(), record }
     }
 
     /// `None` when the row does not match its seal.
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Note>> {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FinishedRow>> {
         let (path, text): (Vec<u8>, String) = (row.get("path")?, row.get("record")?);
         let (id, written): (i64, Vec<u8>) = (row.get("id")?, row.get("seal")?);
         if seal(&[&path, text.as_bytes()]).as_slice() != written {
             return Ok(None);
         }
         let path = PathBuf::from(OsString::from_vec(path));
-        Ok(serde_json::from_str(&text).ok().map(|record| Note { id, path, record }))
+        Ok(serde_json::from_str(&text).ok().map(|record| FinishedRow { id, path, record }))
     }
 
     /// Whether this is the key's file, unchanged, at the same place of the same service.
@@ -78,7 +84,7 @@ impl Note {
     /// Another ctime suffices to upload the file again: a program that kept size and mtime may have written
     /// other bytes, and no digest is here to prove the opposite. Another upload token does not: the file is there.
     fn answers(&self, key: &Key) -> bool {
-        let Source::File { path, identity: now } = &key.source else { return false };
+        let EntrySource::File { path, identity: now } = &key.source else { return false };
         compare(&self.record.identity, now, self.path == *path, false) == Comparison::Same
             && endpoint::is_same(&self.record.endpoint, &key.endpoint)
             && self.record.destination.is_same_but_for_the_token(&key.destination)
@@ -90,8 +96,8 @@ impl Note {
     }
 
     pub(super) fn into_finished(self) -> Finished {
-        let Record { identity, video_id, plan, .. } = self.record;
-        Finished { id: self.id, video_id, bytes: identity.len, plan: plan.and_then(Cut::plan) }
+        let FinishedRecord { identity, video_id, plan, .. } = self.record;
+        Finished { id: self.id, video_id, bytes: identity.len, plan: plan.and_then(StoredPlan::plan) }
     }
 }
 
@@ -101,22 +107,27 @@ pub(super) fn find(
     key: &Key,
     now: SystemTime,
     journal: &Path,
-) -> Result<Vec<Note>, JournalError> {
-    let Source::File { path, identity } = &key.source else { return Ok(Vec::new()) };
-    let read = || -> rusqlite::Result<Vec<Option<Note>>> {
+) -> Result<Vec<FinishedRow>, JournalError> {
+    let EntrySource::File { path, identity } = &key.source else { return Ok(Vec::new()) };
+    let read = || -> rusqlite::Result<Vec<Option<FinishedRow>>> {
         transaction
             .prepare_cached(OF_FILE)?
-            .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], Note::read)?
+            .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], FinishedRow::read)?
             .collect()
     };
-    let notes: Option<Vec<Note>> = read().map_err(|error| failed(journal, error))?.into_iter().collect();
+    let notes: Option<Vec<FinishedRow>> =
+        read().map_err(|error| failed(journal, error))?.into_iter().collect();
     let mut notes = notes.ok_or_else(|| JournalError::Damaged { path: journal.to_owned() })?;
     notes.retain(|note| note.answers(key) && !note.is_outdated(now));
     Ok(notes)
 }
 
 /// Writes a note down.
-pub(super) fn insert(transaction: &Transaction<'_>, note: &Note, journal: &Path) -> Result<(), JournalError> {
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    note: &FinishedRow,
+    journal: &Path,
+) -> Result<(), JournalError> {
     let record = serde_json::to_string(&note.record).unwrap_or_default();
     let path = note.path.as_os_str().as_bytes();
     let inode = note.record.identity.inode.cast_signed();

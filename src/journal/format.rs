@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::error::JournalError;
 use super::file::failed;
-use super::row::Row;
+use super::row::SessionRow;
 
 /// The header is on the disk before WAL begins: from then on it names the file's owner without the log.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -42,10 +42,10 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Jo
 /// Fills the columns that format 2 has not. A process of the older version that was running during the migration
 /// goes on to insert rows without these columns.
 fn fill_columns(transaction: &Transaction<'_>, path: &Path) -> Result<(), JournalError> {
-    let read = || -> rusqlite::Result<Vec<Option<Row>>> {
+    let read = || -> rusqlite::Result<Vec<Option<SessionRow>>> {
         let mut statement = transaction
             .prepare("SELECT id, path, record, stored, seal FROM sessions WHERE lock IS NULL ORDER BY id")?;
-        statement.query_map([], Row::read)?.collect()
+        statement.query_map([], SessionRow::read)?.collect()
     };
     for row in read().map_err(|error| failed(path, error))? {
         let row = row.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })?;

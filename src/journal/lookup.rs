@@ -6,10 +6,10 @@ use rusqlite::{Params, Transaction, params};
 
 use super::error::JournalError;
 use super::file::failed;
-use super::row::{Key, Row, Source};
+use super::row::{EntrySource, Key, SessionRow};
 
 /// Returns every session, oldest first.
-pub(super) fn all(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, JournalError> {
+pub(super) fn all(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<SessionRow>, JournalError> {
     read(transaction, "SELECT id, path, record, stored, seal FROM sessions ORDER BY id", [], path)
 }
 
@@ -20,8 +20,8 @@ pub(super) fn of_file(
     transaction: &Transaction<'_>,
     key: &Key,
     path: &Path,
-) -> Result<Vec<Row>, JournalError> {
-    let Source::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
+) -> Result<Vec<SessionRow>, JournalError> {
+    let EntrySource::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
     let found = params![file.as_os_str().as_encoded_bytes(), identity.inode.cast_signed()];
     read(transaction, OF_FILE, found, path)
 }
@@ -31,7 +31,7 @@ pub(super) fn by_id(
     transaction: &Transaction<'_>,
     id: i64,
     path: &Path,
-) -> Result<Option<Row>, JournalError> {
+) -> Result<Option<SessionRow>, JournalError> {
     let sql = "SELECT id, path, record, stored, seal FROM sessions WHERE id = ?1";
     Ok(read(transaction, sql, params![id], path)?.pop())
 }
@@ -63,11 +63,11 @@ fn read(
     sql: &str,
     values: impl Params,
     path: &Path,
-) -> Result<Vec<Row>, JournalError> {
-    let read = || -> rusqlite::Result<Vec<Option<Row>>> {
-        transaction.prepare_cached(sql)?.query_map(values, Row::read)?.collect()
+) -> Result<Vec<SessionRow>, JournalError> {
+    let read = || -> rusqlite::Result<Vec<Option<SessionRow>>> {
+        transaction.prepare_cached(sql)?.query_map(values, SessionRow::read)?.collect()
     };
-    let rows: Option<Vec<Row>> = read().map_err(|error| failed(path, error))?.into_iter().collect();
+    let rows: Option<Vec<SessionRow>> = read().map_err(|error| failed(path, error))?.into_iter().collect();
     rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
 }
 

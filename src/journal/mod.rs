@@ -34,20 +34,22 @@ use std::time::SystemTime;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::wire::Plan;
-pub use claim::{Claim, Remembered, Terms, Ticket};
+pub use claim::{Claim, ClaimOptions, ClaimedEntry, SavedProgress};
 pub use error::JournalError;
 pub use finished::Finished;
-pub use identity::{Comparison, FileSystem, Identity, compare};
+pub use identity::{Comparison, FileSystem, SourceIdentity, compare};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use row::fuzzing;
-pub use row::{Container, CreatedBy, Destination, Entry, EntryState, Key, Source, TokenDigest};
+pub use row::{
+    ContainerState, CreatedBy, Entry, EntryDestination, EntrySource, EntryState, Key, TokenDigest,
+};
 
-use claim::{Held, Locks, claim_in, entry};
+use claim::{LockAttempt, LockFiles, claim_in, entry};
 use file::{FileId, failed};
 use logging::{Durability, Logging};
 use pending::Pending;
-use row::Row;
+use row::SessionRow;
 
 /// The journal, open. One thread uses it; other processes may have the same file open.
 ///
@@ -62,7 +64,7 @@ pub struct Journal {
     id: FileId,
     /// What the database was last told.
     durability: Option<Durability>,
-    locks: Locks,
+    locks: LockFiles,
     /// What the next claim writes down beside itself.
     pending: Pending,
 }
@@ -77,7 +79,7 @@ impl Journal {
     /// as it was.
     pub fn open(path: &Path) -> Result<Journal, JournalError> {
         let (connection, logging) = file::open(path)?;
-        let (id, locks) = (FileId::of(path)?, Locks::beside(path)?);
+        let (id, locks) = (FileId::of(path)?, LockFiles::beside(path)?);
         let path = path.to_owned();
         let pending = Pending::default();
         Ok(Journal { path, connection, logging, id, durability: None, locks, pending })
@@ -90,7 +92,7 @@ impl Journal {
     pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
         let connection = file::open_to_read(path)?;
         let transaction = connection.unchecked_transaction().map_err(|error| failed(path, error))?;
-        let locks = Locks::to_look_at(path);
+        let locks = LockFiles::to_look_at(path);
         lookup::all(&transaction, path)?.into_iter().map(|row| entry(row, &locks)).collect()
     }
 
@@ -108,16 +110,16 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read or written; nothing is claimed then.
     pub fn claim(&mut self, key: &Key, arguments: &str, now: SystemTime) -> Result<Claim, JournalError> {
-        self.claim_on(Terms::default(), key, arguments, now)
+        self.claim_with(ClaimOptions::default(), key, arguments, now)
     }
 
-    /// [`Journal::claim`] on other terms.
+    /// [`Journal::claim`] on other options.
     ///
     /// # Errors
     /// As [`Journal::claim`].
-    pub fn claim_on(
+    pub fn claim_with(
         &mut self,
-        terms: Terms,
+        options: ClaimOptions,
         key: &Key,
         arguments: &str,
         now: SystemTime,
@@ -127,7 +129,7 @@ impl Journal {
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
         self.pending.write(&transaction, path)?;
-        let claim = claim_in(&transaction, &mut self.locks, terms, (key, arguments, now), path)?;
+        let claim = claim_in(&transaction, &mut self.locks, options, (key, arguments, now), path)?;
         if !matches!(claim, Claim::Busy { .. }) {
             transaction.commit().map_err(|error| failed(path, error))?;
             self.locks.keep(self.pending.written());
@@ -142,13 +144,18 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down; the container must not be created then.
-    pub fn creating(
+    pub fn record_intent(
         &mut self,
-        ticket: &mut Ticket,
+        claimed: &mut ClaimedEntry,
         plan: Option<Plan>,
         mark: &str,
     ) -> Result<(), JournalError> {
-        self.begin_container(ticket, Container::Intended { mark: mark.to_owned() }, plan, Durability::Disk)
+        self.begin_container(
+            claimed,
+            ContainerState::Intended { mark: mark.to_owned() },
+            plan,
+            Durability::Disk,
+        )
     }
 
     /// Writes down that the session's file still has the bytes of every chunk that was sent, and is from now on the
@@ -156,14 +163,14 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down. The next process has to prove it again then.
-    pub fn proved(&mut self, ticket: &mut Ticket, key: &Key) -> Result<(), JournalError> {
-        ticket.row.set_file(key);
+    pub fn record_proof(&mut self, claimed: &mut ClaimedEntry, key: &Key) -> Result<(), JournalError> {
+        claimed.row.set_file(key);
         self.survive(Durability::Process)?;
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
-        update(&transaction, &ticket.row, path)?;
+        update(&transaction, &claimed.row, path)?;
         // The seal covers the path.
-        relocate(&transaction, &ticket.row, path)?;
+        relocate(&transaction, &claimed.row, path)?;
         transaction.commit().map_err(|error| failed(path, error))
     }
 
@@ -171,9 +178,9 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down; the container counts as one that may exist then.
-    pub fn withdrawn(&mut self, ticket: &mut Ticket) -> Result<(), JournalError> {
-        ticket.row.withdraw();
-        self.write(&ticket.row, Durability::Process)
+    pub fn withdraw_intent(&mut self, claimed: &mut ClaimedEntry) -> Result<(), JournalError> {
+        claimed.row.withdraw();
+        self.write(&claimed.row, Durability::Process)
     }
 
     /// Writes down the container, before its first byte. On the disk when it returns.
@@ -182,24 +189,24 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down; nothing must be sent then.
-    pub fn container(
+    pub fn record_container(
         &mut self,
-        ticket: &mut Ticket,
+        claimed: &mut ClaimedEntry,
         plan: Option<Plan>,
         video_id: &str,
         made: CreatedBy,
     ) -> Result<(), JournalError> {
-        let container = Container::Known { video_id: video_id.to_owned(), made };
-        self.begin_container(ticket, container, plan, Durability::Disk)
+        let container = ContainerState::Known { video_id: video_id.to_owned(), made };
+        self.begin_container(claimed, container, plan, Durability::Disk)
     }
 
     /// Writes down that the service has the chunk at `index`; saying it twice does no harm.
     ///
     /// # Errors
     /// When it could not be written down. The next call that succeeds writes this one down too.
-    pub fn acknowledged(&mut self, ticket: &mut Ticket, index: u32) -> Result<(), JournalError> {
-        ticket.row.stored.insert(index);
-        self.write(&ticket.row, Durability::Process)
+    pub fn record_chunk(&mut self, claimed: &mut ClaimedEntry, index: u32) -> Result<(), JournalError> {
+        claimed.row.stored.insert(index);
+        self.write(&claimed.row, Durability::Process)
     }
 
     /// Writes down that the chunk at `index` made `video_id`, a container of ours, whole: for whoever may yet
@@ -207,43 +214,45 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down.
-    pub fn completed(
+    pub fn record_completion(
         &mut self,
-        ticket: &mut Ticket,
+        claimed: &mut ClaimedEntry,
         plan: Option<Plan>,
         video_id: &str,
         index: u32,
     ) -> Result<(), JournalError> {
-        ticket.row.begin(Container::Known { video_id: video_id.to_owned(), made: CreatedBy::ByUs }, plan);
-        self.acknowledged(ticket, index)
+        claimed
+            .row
+            .begin(ContainerState::Known { video_id: video_id.to_owned(), made: CreatedBy::ByUs }, plan);
+        self.record_chunk(claimed, index)
     }
 
-    /// The whole file is there: the session is forgotten with the next claim or by [`Journal::settle`], and the
+    /// The whole file is there: the session is forgotten with the next claim or by [`Journal::flush`], and the
     /// same command uploads anew. Where neither comes, it is resumed, and found complete.
-    pub fn finished(&mut self, ticket: Ticket) {
-        self.pending.forget(ticket);
+    pub fn finish(&mut self, claimed: ClaimedEntry) {
+        self.pending.forget(claimed);
     }
 
     /// The whole file is there, and the command that asked for it has other files to upload: the session is
-    /// forgotten like that of [`Journal::finished`], and in the same transaction the file is written down with its
+    /// forgotten like that of [`Journal::finish`], and in the same transaction the file is written down with its
     /// video. A claim of the file answers [`Claim::Finished`] until [`Journal::forget_finished`], for a week at most.
     ///
     /// `touched` is the file as it is now: where only its ctime is another, it is the same file. Returns the number
     /// of what is written down; `None` for a stream, of which nothing is.
-    pub fn finished_one(
+    pub fn finish_and_remember(
         &mut self,
-        mut ticket: Ticket,
+        mut claimed: ClaimedEntry,
         video_id: &str,
-        touched: Option<Identity>,
+        touched: Option<SourceIdentity>,
         now: SystemTime,
     ) -> Option<i64> {
-        touched.into_iter().for_each(|identity| ticket.row.touch(identity));
-        let note = ticket.row.note(video_id, now);
-        self.pending.remember(ticket, note, now)
+        touched.into_iter().for_each(|identity| claimed.row.touch(identity));
+        let note = claimed.row.note(video_id, now);
+        self.pending.remember(claimed, note, now)
     }
 
     /// The command that uploaded the file has ended well: the same command uploads it anew. Written down like
-    /// [`Journal::finished`].
+    /// [`Journal::finish`].
     pub fn forget_finished(&mut self, id: i64) {
         self.pending.forget_note(id);
     }
@@ -252,7 +261,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down; the sessions would be resumed then, and found complete.
-    pub fn settle(&mut self) -> Result<(), JournalError> {
+    pub fn flush(&mut self) -> Result<(), JournalError> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -269,10 +278,10 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down.
-    pub fn give_back(&mut self, mut ticket: Ticket) -> Result<(), JournalError> {
-        if let Some(former) = ticket.former.take() {
-            ticket.row.give_back(former);
-            self.write(&ticket.row, Durability::Process)?;
+    pub fn give_back(&mut self, mut claimed: ClaimedEntry) -> Result<(), JournalError> {
+        if let Some(former) = claimed.former.take() {
+            claimed.row.give_back(former);
+            self.write(&claimed.row, Durability::Process)?;
         }
         Ok(())
     }
@@ -281,12 +290,12 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down; the session would be resumed then.
-    pub fn abandoned(&mut self, mut ticket: Ticket) -> Result<(), JournalError> {
-        if !ticket.row.may_leave_an_orphan() {
-            return self.forget(ticket);
+    pub fn abandon(&mut self, mut claimed: ClaimedEntry) -> Result<(), JournalError> {
+        if !claimed.row.may_leave_an_orphan() {
+            return self.forget(claimed);
         }
-        ticket.row.abandon();
-        self.write(&ticket.row, Durability::Disk)
+        claimed.row.abandon();
+        self.write(&claimed.row, Durability::Disk)
     }
 
     /// Every session that is under way, was left or was given up; oldest first.
@@ -294,7 +303,7 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read.
     pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
-        self.settle()?;
+        self.flush()?;
         self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
         let transaction = begin(&mut self.connection, path)?;
@@ -302,18 +311,18 @@ impl Journal {
     }
 
     /// Takes the session `id` of [`Journal::entries`] to look after what it left; `None` when it is no
-    /// longer there. Nobody resumes it while the ticket lives.
+    /// longer there. Nobody resumes it while the claimed lives.
     ///
     /// # Errors
     /// [`JournalError::Claimed`] while a process is at it; or when the journal cannot be read.
-    pub fn take(&mut self, id: i64) -> Result<Option<Ticket>, JournalError> {
+    pub fn take(&mut self, id: i64) -> Result<Option<ClaimedEntry>, JournalError> {
         self.survive(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);
         let transaction = begin(&mut self.connection, path)?;
         let Some(row) = lookup::by_id(&transaction, id, path)? else { return Ok(None) };
         match locks.take(row.lock())? {
-            Held::ByUs(lock) => Ok(Some(Ticket::new(row, lock))),
-            Held::ByThem(pid) => Err(JournalError::Claimed { path: path.clone(), pid }),
+            LockAttempt::Acquired(lock) => Ok(Some(ClaimedEntry::new(row, lock))),
+            LockAttempt::HeldBy(pid) => Err(JournalError::Claimed { path: path.clone(), pid }),
         }
     }
 
@@ -321,9 +330,9 @@ impl Journal {
     ///
     /// # Errors
     /// When it could not be written down.
-    pub fn forget(&mut self, ticket: Ticket) -> Result<(), JournalError> {
-        self.finished(ticket);
-        self.settle()
+    pub fn forget(&mut self, claimed: ClaimedEntry) -> Result<(), JournalError> {
+        self.finish(claimed);
+        self.flush()
     }
 
     /// What the next transactions are to survive.
@@ -339,20 +348,20 @@ impl Journal {
 
     fn begin_container(
         &mut self,
-        ticket: &mut Ticket,
-        container: Container,
+        claimed: &mut ClaimedEntry,
+        container: ContainerState,
         plan: Option<Plan>,
         durability: Durability,
     ) -> Result<(), JournalError> {
         self.check_in_place()?;
-        let forgets_digests = ticket.row.begin(container, plan);
+        let forgets_digests = claimed.row.begin(container, plan);
         self.survive(durability)?;
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
         if forgets_digests {
-            digests::forget(&transaction, ticket.row.id, path)?;
+            digests::forget(&transaction, claimed.row.id, path)?;
         }
-        update(&transaction, &ticket.row, path)?;
+        update(&transaction, &claimed.row, path)?;
         transaction.commit().map_err(|error| failed(path, error))
     }
 
@@ -364,7 +373,7 @@ impl Journal {
         }
     }
 
-    fn write(&mut self, row: &Row, durability: Durability) -> Result<(), JournalError> {
+    fn write(&mut self, row: &SessionRow, durability: Durability) -> Result<(), JournalError> {
         self.survive(durability)?;
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
@@ -378,7 +387,11 @@ fn begin<'c>(connection: &'c mut Connection, path: &Path) -> Result<Transaction<
     connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|error| failed(path, error))
 }
 
-fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Row, JournalError> {
+fn insert(
+    transaction: &Transaction<'_>,
+    mut row: SessionRow,
+    path: &Path,
+) -> Result<SessionRow, JournalError> {
     let record = row.record();
     transaction
         .prepare_cached(
@@ -394,7 +407,7 @@ fn insert(transaction: &Transaction<'_>, mut row: Row, path: &Path) -> Result<Ro
 }
 
 /// Leaves the indexed columns alone: to name them would write their indexes anew with each acknowledgement.
-fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), JournalError> {
+fn update(transaction: &Transaction<'_>, row: &SessionRow, path: &Path) -> Result<(), JournalError> {
     let record = row.record();
     let changed = transaction
         .prepare_cached("UPDATE sessions SET record = ?2, stored = ?3, seal = ?4 WHERE id = ?1")
@@ -407,7 +420,7 @@ fn update(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), J
 }
 
 /// Writes down where the file is now, which [`update`] does not.
-fn relocate(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(), JournalError> {
+fn relocate(transaction: &Transaction<'_>, row: &SessionRow, path: &Path) -> Result<(), JournalError> {
     transaction
         .prepare_cached("UPDATE sessions SET path = ?2, inode = ?3 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![row.id, row.path(), row.inode()]))
@@ -415,11 +428,11 @@ fn relocate(transaction: &Transaction<'_>, row: &Row, path: &Path) -> Result<(),
         .map_err(|error| failed(path, error))
 }
 
-fn delete(transaction: &Transaction<'_>, ticket: &Ticket, path: &Path) -> Result<(), JournalError> {
+fn delete(transaction: &Transaction<'_>, claimed: &ClaimedEntry, path: &Path) -> Result<(), JournalError> {
     for delete in ["DELETE FROM sessions WHERE id = ?1", "DELETE FROM digests WHERE session = ?1"] {
         transaction
             .prepare_cached(delete)
-            .and_then(|mut delete| delete.execute(params![ticket.row.id]))
+            .and_then(|mut delete| delete.execute(params![claimed.row.id]))
             .map_err(|error| failed(path, error))?;
     }
     Ok(())

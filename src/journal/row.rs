@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::claim::Remembered;
+use super::claim::SavedProgress;
 use super::endpoint;
-use super::finished::Note;
-use super::identity::{Comparison, Identity, compare};
+use super::finished::FinishedRow;
+use super::identity::{Comparison, SourceIdentity, compare};
 use crate::source::ChunkDigest;
 use crate::transport::Endpoint;
 use crate::wire::{Addressing, Plan};
@@ -22,20 +22,20 @@ pub struct Key {
     /// The service's base URL. It must hold no secret.
     pub endpoint: String,
     /// Where the bytes come from.
-    pub source: Source,
+    pub source: EntrySource,
     /// Where they go.
-    pub destination: Destination,
+    pub destination: EntryDestination,
 }
 
 /// Where the bytes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum EntrySource {
     /// A file, which is found again.
     File {
         /// Where it is, for people.
         path: PathBuf,
         /// Which file it is.
-        identity: Identity,
+        identity: SourceIdentity,
     },
     /// A stream. It is gone with its process, and what was begun with it is never resumed.
     Stream,
@@ -44,7 +44,7 @@ pub enum Source {
 /// Where the bytes go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Destination {
+pub enum EntryDestination {
     /// A container that is made for them.
     NewVideo,
     /// A container that the user named.
@@ -63,10 +63,10 @@ pub enum Destination {
     },
 }
 
-impl Destination {
+impl EntryDestination {
     /// Whether both are the same place, be it with different upload tokens.
-    pub(super) fn is_same_but_for_the_token(&self, other: &Destination) -> bool {
-        use Destination::{Token, TokenAndVideo};
+    pub(super) fn is_same_but_for_the_token(&self, other: &EntryDestination) -> bool {
+        use EntryDestination::{Token, TokenAndVideo};
         match (self, other) {
             (Token(_), Token(_)) => true,
             (TokenAndVideo { video_id: one, .. }, TokenAndVideo { video_id: two, .. }) => one == two,
@@ -89,7 +89,7 @@ impl TokenDigest {
 /// The container of a session, as far as it got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Container {
+pub enum ContainerState {
     /// There is none.
     None,
     /// A request was about to create it, and no answer was written down: it may exist.
@@ -125,9 +125,9 @@ pub struct Entry {
     /// Whose bytes go where.
     pub key: Key,
     /// How far it is, or got.
-    pub standing: EntryState,
+    pub state: EntryState,
     /// The container.
-    pub container: Container,
+    pub container: ContainerState,
     /// How the file was cut.
     pub plan: Option<Plan>,
     /// How many chunks the service acknowledged.
@@ -141,7 +141,7 @@ pub struct Entry {
 impl Entry {
     /// Whether the same command would continue it.
     pub fn is_resumable(&self) -> bool {
-        self.standing == EntryState::Left && matches!(self.key.source, Source::File { .. })
+        self.state == EntryState::Interrupted && matches!(self.key.source, EntrySource::File { .. })
     }
 
     /// Whether it goes to the service at this base URL, in whichever spelling.
@@ -151,43 +151,45 @@ impl Entry {
 
     /// Whether an upload with another upload token would continue it: the video and its chunks are known.
     pub fn continues_with_any_token(&self) -> bool {
-        let is_delegated =
-            matches!(self.key.destination, Destination::Token(_) | Destination::TokenAndVideo { .. });
-        is_delegated && self.plan.is_some() && matches!(self.container, Container::Known { .. })
+        let is_delegated = matches!(
+            self.key.destination,
+            EntryDestination::Token(_) | EntryDestination::TokenAndVideo { .. }
+        );
+        is_delegated && self.plan.is_some() && matches!(self.container, ContainerState::Known { .. })
     }
 
     /// Whether there may be a video that neither an id nor a mark leads to: the answer to the first chunk
     /// of a delegated upload was lost.
-    pub fn may_have_strayed(&self) -> bool {
+    pub fn may_have_untraced_video(&self) -> bool {
         matches!(
             (&self.container, &self.key.destination),
-            (Container::Intended { .. }, Destination::Token(_))
+            (ContainerState::Intended { .. }, EntryDestination::Token(_))
         )
     }
 
     /// The id of a container that we made and that nobody is filling: it can be deleted.
     pub fn orphan(&self) -> Option<&str> {
-        match self.standing {
+        match self.state {
             EntryState::Running { .. } | EntryState::OutOfReach => None,
-            EntryState::Left | EntryState::Abandoned => self.container.ours(),
+            EntryState::Interrupted | EntryState::Abandoned => self.container.own_video_id(),
         }
     }
 }
 
-impl Container {
+impl ContainerState {
     /// What one can be recognised by that may exist and whose id nobody knows.
     pub fn mark(&self) -> Option<&str> {
         match self {
-            Container::Intended { mark } if !mark.is_empty() => Some(mark),
-            Container::None | Container::Intended { .. } | Container::Known { .. } => None,
+            ContainerState::Intended { mark } if !mark.is_empty() => Some(mark),
+            ContainerState::None | ContainerState::Intended { .. } | ContainerState::Known { .. } => None,
         }
     }
 
     /// The id of one that we made.
-    pub fn ours(&self) -> Option<&str> {
+    pub fn own_video_id(&self) -> Option<&str> {
         match self {
-            Container::Known { video_id, made: CreatedBy::ByUs } => Some(video_id),
-            Container::None | Container::Intended { .. } | Container::Known { .. } => None,
+            ContainerState::Known { video_id, made: CreatedBy::ByUs } => Some(video_id),
+            ContainerState::None | ContainerState::Intended { .. } | ContainerState::Known { .. } => None,
         }
     }
 }
@@ -201,7 +203,7 @@ pub enum EntryState {
         pid: Option<u32>,
     },
     /// Its process ended before it did.
-    Left,
+    Interrupted,
     /// It was given up.
     Abandoned,
     /// Its lock file cannot be opened, as it belongs to another user: a process may be at it or not.
@@ -219,52 +221,52 @@ enum HasDigests {
 
 /// One row of the journal.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct SessionRow {
     pub(super) id: i64,
     path: PathBuf,
-    record: Record,
-    pub(super) stored: Bits,
+    record: SessionRecord,
+    pub(super) stored: ChunkSet,
 }
 
 /// What a row says beside its path and its chunks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+struct SessionRecord {
     endpoint: String,
-    identity: Option<Identity>,
-    destination: Destination,
+    identity: Option<SourceIdentity>,
+    destination: EntryDestination,
     arguments: String,
     began_s: u64,
     /// The number of its lock file, which no other row has.
     lock: u32,
-    stage: Stage,
-    container: Container,
-    plan: Option<Cut>,
+    stage: SessionStage,
+    container: ContainerState,
+    plan: Option<StoredPlan>,
 }
 
 /// Whether a session goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Stage {
+pub(super) enum SessionStage {
     Open,
     Abandoned,
 }
 
 /// A plan, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Cut {
+pub(super) struct StoredPlan {
     len: u64,
     chunk_bytes: u64,
     #[serde(with = "AddressingName")]
     addressing: Addressing,
 }
 
-impl From<Plan> for Cut {
-    fn from(plan: Plan) -> Cut {
-        Cut { len: plan.len(), chunk_bytes: plan.chunk_bytes(), addressing: plan.addressing() }
+impl From<Plan> for StoredPlan {
+    fn from(plan: Plan) -> StoredPlan {
+        StoredPlan { len: plan.len(), chunk_bytes: plan.chunk_bytes(), addressing: plan.addressing() }
     }
 }
 
-impl Cut {
+impl StoredPlan {
     /// `None` for one that breaks the protocol's limits.
     pub(super) fn plan(self) -> Option<Plan> {
         Plan::new(self.len, self.chunk_bytes, self.addressing).ok()
@@ -279,41 +281,46 @@ enum AddressingName {
     Part,
 }
 
-impl Row {
-    pub(super) fn new(key: &Key, arguments: &str, lock: u32, now: SystemTime) -> Row {
-        let record = Record {
+impl SessionRow {
+    pub(super) fn new(key: &Key, arguments: &str, lock: u32, now: SystemTime) -> SessionRow {
+        let record = SessionRecord {
             endpoint: key.endpoint.clone(),
             identity: key.source.identity().copied(),
             destination: key.destination.clone(),
             arguments: arguments.to_owned(),
             began_s: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             lock,
-            stage: Stage::Open,
+            stage: SessionStage::Open,
             container: match key.destination {
                 // The first chunk makes it, and no request of its own is there to be written down before.
-                Destination::Token(_) => Container::Intended { mark: String::new() },
-                Destination::NewVideo | Destination::Video { .. } | Destination::TokenAndVideo { .. } => {
-                    Container::None
-                }
+                EntryDestination::Token(_) => ContainerState::Intended { mark: String::new() },
+                EntryDestination::NewVideo
+                | EntryDestination::Video { .. }
+                | EntryDestination::TokenAndVideo { .. } => ContainerState::None,
             },
             plan: None,
         };
-        Row { id: 0, path: key.source.path().to_owned(), record, stored: Bits::default() }
+        SessionRow { id: 0, path: key.source.path().to_owned(), record, stored: ChunkSet::default() }
     }
 
     /// `None` when the row does not match its seal.
-    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<SessionRow>> {
         let (text, seal): (String, Vec<u8>) = (row.get("record")?, row.get("seal")?);
-        let unsealed = Row::unsealed(row.get("id")?, row.get("path")?, &text, row.get("stored")?);
+        let unsealed = SessionRow::unsealed(row.get("id")?, row.get("path")?, &text, row.get("stored")?);
         Ok(unsealed.filter(|unsealed| unsealed.seal(&text).as_slice() == seal))
     }
 
     /// `None` when that is no row, whatever its seal.
-    fn unsealed(id: i64, path: Vec<u8>, record: &str, stored: Vec<u8>) -> Option<Row> {
-        let mut record: Record = serde_json::from_str(record).ok()?;
+    fn unsealed(id: i64, path: Vec<u8>, record: &str, stored: Vec<u8>) -> Option<SessionRow> {
+        let mut record: SessionRecord = serde_json::from_str(record).ok()?;
         // Rows of version 0.1 hold the endpoint as it was typed, with a slash at its end or `HTTP://`.
         record.endpoint = Endpoint::canonical_of(&record.endpoint);
-        let row = Row { id, path: PathBuf::from(OsString::from_vec(path)), record, stored: Bits(stored) };
+        let row = SessionRow {
+            id,
+            path: PathBuf::from(OsString::from_vec(path)),
+            record,
+            stored: ChunkSet(stored),
+        };
         row.plan().is_ok().then_some(row)
     }
 
@@ -336,17 +343,20 @@ impl Row {
         let same_way = endpoint::is_same(&self.record.endpoint, &key.endpoint)
             && self.record.destination.is_same_but_for_the_token(&key.destination);
         let goes_on = self.has_token_of(key) || self.is_known();
-        let is_open = self.record.stage == Stage::Open && same_way && goes_on;
+        let is_open = self.record.stage == SessionStage::Open && same_way && goes_on;
         is_open && self.comparison(key, HasDigests::Unknown) != Comparison::Another
     }
 
     /// Compares the file of `key` with the session's.
     fn comparison(&self, key: &Key, digests: HasDigests) -> Comparison {
-        let Source::File { path, identity: now } = &key.source else { return Comparison::Another };
+        let EntrySource::File { path, identity: now } = &key.source else { return Comparison::Another };
         let Some(then) = &self.record.identity else { return Comparison::Another };
         let comparison = compare(then, now, self.path == *path, digests == HasDigests::OfEveryChunk);
         match (comparison, &self.record.container) {
-            (Comparison::Prove | Comparison::Anew, Container::None | Container::Intended { .. }) => {
+            (
+                Comparison::Prove | Comparison::Anew,
+                ContainerState::None | ContainerState::Intended { .. },
+            ) => {
                 // Nothing was sent that could differ.
                 Comparison::Same
             }
@@ -361,18 +371,18 @@ impl Row {
 
     /// Whether the container and its chunks are known, which another upload token needs to continue it.
     fn is_known(&self) -> bool {
-        self.record.plan.is_some() && matches!(self.record.container, Container::Known { .. })
+        self.record.plan.is_some() && matches!(self.record.container, ContainerState::Known { .. })
     }
 
-    /// What is remembered of the file once it is there; `None` of a stream.
-    pub(super) fn note(&self, video_id: &str, now: SystemTime) -> Option<Note> {
+    /// What is saved of the file once it is there; `None` of a stream.
+    pub(super) fn note(&self, video_id: &str, now: SystemTime) -> Option<FinishedRow> {
         let (identity, destination) = (self.record.identity?, self.record.destination.clone());
         let key = (self.path.as_path(), self.record.endpoint.as_str(), identity, destination);
-        Some(Note::new(self.id, key, video_id, self.record.plan, now))
+        Some(FinishedRow::new(self.id, key, video_id, self.record.plan, now))
     }
 
     /// The file as it is at the end, where only its ctime is another.
-    pub(super) fn touch(&mut self, now: Identity) {
+    pub(super) fn touch(&mut self, now: SourceIdentity) {
         if let Some(then) = &mut self.record.identity
             && compare(then, &now, true, true) != Comparison::Another
         {
@@ -381,11 +391,11 @@ impl Row {
     }
 
     /// Gives the row the upload token that it had before another took it up.
-    pub(super) fn give_back(&mut self, destination: Destination) {
+    pub(super) fn give_back(&mut self, destination: EntryDestination) {
         self.record.destination = destination;
     }
 
-    pub(super) fn destination(&self) -> &Destination {
+    pub(super) fn destination(&self) -> &EntryDestination {
         &self.record.destination
     }
 
@@ -399,7 +409,7 @@ impl Row {
         key: &Key,
         arguments: &str,
         digests: Vec<(u32, Option<ChunkDigest>)>,
-    ) -> Option<Remembered> {
+    ) -> Option<SavedProgress> {
         let stored: Vec<u32> = self.stored.iter().collect();
         let has_digest = |index: &u32| digests.binary_search_by_key(index, |(chunk, _)| *chunk).is_ok();
         let has_digests = match !digests.is_empty() && stored.iter().all(has_digest) {
@@ -413,7 +423,7 @@ impl Row {
         self.record.endpoint = key.endpoint.clone();
         self.record.destination = key.destination.clone();
         self.record.arguments = arguments.to_owned();
-        self.has_begun().then(|| Remembered {
+        self.has_begun().then(|| SavedProgress {
             container: self.record.container.clone(),
             plan: self.plan().ok().flatten(),
             stored,
@@ -438,18 +448,18 @@ impl Row {
     }
 
     pub(super) fn has_begun(&self) -> bool {
-        self.record.container != Container::None
+        self.record.container != ContainerState::None
     }
 
     /// Another container begins empty, and so does another way to cut the file. Returns whether the digests of
     /// chunks that were sent no longer count.
-    pub(super) fn begin(&mut self, container: Container, plan: Option<Plan>) -> bool {
-        let plan = plan.map(Cut::from);
+    pub(super) fn begin(&mut self, container: ContainerState, plan: Option<Plan>) -> bool {
+        let plan = plan.map(StoredPlan::from);
         let is_another = self.record.container != container || self.record.plan != plan;
         // With an upload token the first chunk is sent before its container has a name.
-        let is_left = is_another && matches!(self.record.container, Container::Known { .. });
+        let is_left = is_another && matches!(self.record.container, ContainerState::Known { .. });
         if is_another {
-            self.stored = Bits::default();
+            self.stored = ChunkSet::default();
         }
         self.record.container = container;
         self.record.plan = plan;
@@ -458,26 +468,26 @@ impl Row {
 
     /// There is no container, and none that may exist.
     pub(super) fn withdraw(&mut self) {
-        self.record.container = Container::None;
-        self.stored = Bits::default();
+        self.record.container = ContainerState::None;
+        self.stored = ChunkSet::default();
     }
 
     pub(super) fn abandon(&mut self) {
-        self.record.stage = Stage::Abandoned;
+        self.record.stage = SessionStage::Abandoned;
     }
 
-    pub(super) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> SessionStage {
         self.record.stage
     }
 
     pub(super) fn may_leave_an_orphan(&self) -> bool {
         match self.record.container {
-            Container::None | Container::Known { made: CreatedBy::Given, .. } => false,
-            Container::Intended { .. } | Container::Known { made: CreatedBy::ByUs, .. } => true,
+            ContainerState::None | ContainerState::Known { made: CreatedBy::Given, .. } => false,
+            ContainerState::Intended { .. } | ContainerState::Known { made: CreatedBy::ByUs, .. } => true,
         }
     }
 
-    pub(super) fn container(&self) -> &Container {
+    pub(super) fn container(&self) -> &ContainerState {
         &self.record.container
     }
 
@@ -486,16 +496,16 @@ impl Row {
         plan.transpose()
     }
 
-    pub(super) fn into_entry(self, standing: EntryState) -> Entry {
+    pub(super) fn into_entry(self, state: EntryState) -> Entry {
         let plan = self.plan().ok().flatten();
         let source = match self.record.identity {
-            Some(identity) => Source::File { path: self.path, identity },
-            None => Source::Stream,
+            Some(identity) => EntrySource::File { path: self.path, identity },
+            None => EntrySource::Stream,
         };
         Entry {
             id: self.id,
             key: Key { endpoint: self.record.endpoint, source, destination: self.record.destination },
-            standing,
+            state,
             container: self.record.container,
             plan,
             stored_chunks: self.stored.iter().count() as u32,
@@ -505,27 +515,27 @@ impl Row {
     }
 }
 
-impl Source {
-    fn identity(&self) -> Option<&Identity> {
+impl EntrySource {
+    fn identity(&self) -> Option<&SourceIdentity> {
         match self {
-            Source::File { identity, .. } => Some(identity),
-            Source::Stream => None,
+            EntrySource::File { identity, .. } => Some(identity),
+            EntrySource::Stream => None,
         }
     }
 
     fn path(&self) -> &Path {
         match self {
-            Source::File { path, .. } => path,
-            Source::Stream => Path::new(""),
+            EntrySource::File { path, .. } => path,
+            EntrySource::Stream => Path::new(""),
         }
     }
 }
 
 /// A set of chunk indexes, one bit each.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bits(Vec<u8>);
+pub(super) struct ChunkSet(Vec<u8>);
 
-impl Bits {
+impl ChunkSet {
     pub(super) fn insert(&mut self, index: u32) {
         let byte = index as usize / 8;
         if byte >= self.0.len() {
@@ -550,18 +560,18 @@ pub mod fuzzing {
     use super::*;
 
     /// Path, record and chunks of a row.
-    pub type Written = (Vec<u8>, String, Vec<u8>);
+    pub type RowBytes = (Vec<u8>, String, Vec<u8>);
 
     /// What is written of a row that was read, and what people see of it.
-    pub fn read((path, record, stored): &Written) -> Option<(Written, Entry)> {
-        let row = Row::unsealed(1, path.clone(), record, stored.clone())?;
+    pub fn read((path, record, stored): &RowBytes) -> Option<(RowBytes, Entry)> {
+        let row = SessionRow::unsealed(1, path.clone(), record, stored.clone())?;
         let written = (row.path().to_vec(), row.record(), row.stored.bytes().to_vec());
-        Some((written, row.into_entry(EntryState::Left)))
+        Some((written, row.into_entry(EntryState::Interrupted)))
     }
 
     /// The digest over a row that can be read.
-    pub fn seal((path, record, stored): &Written) -> Option<[u8; 32]> {
-        Some(Row::unsealed(1, path.clone(), record, stored.clone())?.seal(record))
+    pub fn seal((path, record, stored): &RowBytes) -> Option<[u8; 32]> {
+        Some(SessionRow::unsealed(1, path.clone(), record, stored.clone())?.seal(record))
     }
 }
 

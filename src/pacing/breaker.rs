@@ -1,19 +1,19 @@
-//! Mercy for a service that fails: one probe at a time, and few repetitions.
+//! Mercy for a service that fails: one probe at a time, and few retry_budget.
 
 use std::time::{Duration, Instant};
 
 use super::ThrottleReason;
 
-/// Lets everything pass until failures come in a burst; then one request at a time.
+/// Lets everything permit until failures come in a burst; then one request at a time.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     /// Failures since the last success, counted while closed.
     failures: u32,
-    open: Option<Open>,
+    open: Option<OpenState>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenState {
     since: Instant,
     /// When the next probe may start.
     probe_at: Instant,
@@ -28,9 +28,9 @@ impl Breaker {
     }
 
     /// Why nothing may start.
-    pub(super) fn brake(&self) -> ThrottleReason {
+    pub(super) fn reason(&self) -> ThrottleReason {
         match self.open {
-            Some(Open { probing: true, .. }) => ThrottleReason::Probe,
+            Some(OpenState { probing: true, .. }) => ThrottleReason::Probe,
             Some(_) | None => ThrottleReason::Failures,
         }
     }
@@ -57,8 +57,12 @@ impl Breaker {
         };
         let pause = FIRST_PAUSE.saturating_mul(1 << probes.min(10)).min(LONGEST_PAUSE);
         let since = self.open.map_or(now, |open| open.since);
-        self.open =
-            Some(Open { since, probe_at: now + pause.mul_f64(0.5 + jitter / 2.0), probes, probing: false });
+        self.open = Some(OpenState {
+            since,
+            probe_at: now + pause.mul_f64(0.5 + jitter / 2.0),
+            probes,
+            probing: false,
+        });
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -66,7 +70,7 @@ impl Breaker {
     }
 }
 
-/// The budget of repetitions, shared by all lanes: full at first, refilled by successes and, slowly, by time.
+/// The budget of retry_budget, shared by all lanes: full at first, refilled by successes and, slowly, by time.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     tokens: f64,

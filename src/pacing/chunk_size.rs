@@ -4,7 +4,7 @@ use crate::wire::limits::{MAX_CHUNK_BYTES, MAX_PARTS, MIB, MIN_CHUNK_BYTES};
 
 /// What the size of chunks follows from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sizing {
+pub struct ChunkSizing {
     /// The file's length in bytes.
     pub len: u64,
     /// How many chunks travel at once.
@@ -17,10 +17,10 @@ pub struct Sizing {
     pub largest_bytes: u64,
 }
 
-impl Sizing {
+impl ChunkSizing {
     /// The sizing of a file of `len` bytes over `lanes` lanes, nothing else known.
-    pub fn new(len: u64, lanes: u32) -> Sizing {
-        Sizing {
+    pub fn new(len: u64, lanes: u32) -> ChunkSizing {
+        ChunkSizing {
             len,
             lanes,
             uploads_per_minute: None,
@@ -32,8 +32,8 @@ impl Sizing {
 
 /// The chunk size in bytes, a multiple of 256 KiB: small enough to keep every lane busy to the end, large
 /// enough that the request budget is not what the upload waits for.
-pub fn chunk_bytes_for(sizing: &Sizing) -> u64 {
-    let Sizing { len, lanes, .. } = *sizing;
+pub fn chunk_bytes_for(sizing: &ChunkSizing) -> u64 {
+    let ChunkSizing { len, lanes, .. } = *sizing;
     let largest = round_down(sizing.largest_bytes.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES));
     let lanes = u64::from(lanes.max(1));
     let wanted = match len {
@@ -45,7 +45,7 @@ pub fn chunk_bytes_for(sizing: &Sizing) -> u64 {
 }
 
 /// The chunk size at which the budget suffices for what the link carries.
-fn thrifty_bytes(sizing: &Sizing) -> u64 {
+fn thrifty_bytes(sizing: &ChunkSizing) -> u64 {
     let speed = sizing.bytes_per_second.unwrap_or(SUPPOSED_BYTES_PER_SECOND);
     sizing.uploads_per_minute.map_or(0, |rate| speed.saturating_mul(60) / u64::from(rate.max(1)))
 }
@@ -84,15 +84,15 @@ mod tests {
     #[test]
     fn a_small_file_is_one_request() {
         for len in [1, MIN_CHUNK_BYTES, 31 * MIB, 32 * MIB] {
-            assert!(chunk_bytes_for(&Sizing::new(len, 8)) >= len);
+            assert!(chunk_bytes_for(&ChunkSizing::new(len, 8)) >= len);
         }
     }
 
     #[test]
     fn a_budget_makes_chunks_larger_and_a_slow_link_smaller() {
-        let free = Sizing::new(4 << 30, 16);
-        let tight = Sizing { uploads_per_minute: Some(100), ..free };
-        let slow = Sizing { bytes_per_second: Some(5_000_000), ..tight };
+        let free = ChunkSizing::new(4 << 30, 16);
+        let tight = ChunkSizing { uploads_per_minute: Some(100), ..free };
+        let slow = ChunkSizing { bytes_per_second: Some(5_000_000), ..tight };
         assert_eq!(chunk_bytes_for(&free), 64 * MIB);
         assert_eq!(chunk_bytes_for(&tight), round_up(75_000_000));
         assert_eq!(chunk_bytes_for(&slow), 64 * MIB);
@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn a_huge_file_takes_the_largest_chunks() {
-        let sizing = Sizing::new(30 << 30, 4);
+        let sizing = ChunkSizing::new(30 << 30, 4);
         assert_eq!(chunk_bytes_for(&sizing), 128 * MIB);
-        assert_eq!(chunk_bytes_for(&Sizing { largest_bytes: u64::MAX, ..sizing }), MAX_CHUNK_BYTES);
+        assert_eq!(chunk_bytes_for(&ChunkSizing { largest_bytes: u64::MAX, ..sizing }), MAX_CHUNK_BYTES);
     }
 
     proptest! {
@@ -114,7 +114,7 @@ mod tests {
             bytes_per_second in proptest::option::of(0u64..),
             largest_bytes in 0u64..,
         ) {
-            let sizing = Sizing { len, lanes, uploads_per_minute, bytes_per_second, largest_bytes };
+            let sizing = ChunkSizing { len, lanes, uploads_per_minute, bytes_per_second, largest_bytes };
             let bytes = chunk_bytes_for(&sizing);
             prop_assert_eq!(bytes % STEP_BYTES, 0);
             let plan = Plan::new(len, bytes, Addressing::Part).unwrap();

@@ -1,7 +1,7 @@
 //! When a request may start: the service's budget, the user's caps, and mercy for a service that fails.
 //!
-//! Pure: whoever drives it asks [`Pacer::may_start`] before a request, says [`Pacer::started`] when it
-//! begins and [`Pacer::answered`] when it is over, and brings the clock and the random numbers. All lanes share one.
+//! Pure: whoever drives it asks [`Pacer::check`] before a request, says [`Pacer::started`] when it
+//! begins and [`Pacer::finished`] when it is over, and brings the clock and the random numbers. All lanes share one.
 //!
 //! - The budget is what the newest answer's headers say is left, less the requests that are still under
 //!   way. So what other hosts spend is followed, and what is spent too much is at most what is in flight.
@@ -19,8 +19,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use breaker::{Breaker, RetryBudget};
-pub use chunk_size::{Sizing, chunk_bytes_for};
-use window::{Spacing, Window};
+pub use chunk_size::{ChunkSizing, chunk_bytes_for};
+use window::{QuotaWindow, Spacing};
 
 /// The service counts requests in classes, each with its own budget a minute.
 ///
@@ -56,7 +56,7 @@ pub enum ThrottleReason {
     Failures,
     /// One request is finding out whether the service is back.
     Probe,
-    /// Too many requests were repetitions.
+    /// Too many requests were retry_budget.
     RetryBudget,
     /// The user's own limits.
     Caps,
@@ -84,7 +84,7 @@ pub struct Quota {
 
 /// What a request that is over says about the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum ServiceHealth {
     /// It answers, be it with a refusal.
     Well,
     /// It asks for fewer requests (429), and perhaps says for how long.
@@ -97,16 +97,16 @@ pub enum Health {
 
 /// Whether a request is a repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum AttemptKind {
     /// It was not sent before.
     First,
     /// An earlier attempt failed.
-    Again,
+    Retry,
 }
 
 /// The budgets that the service publishes, for the time before its first answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
+pub enum QuotaPreset {
     /// 100 uploads, 200 writes, 500 reads a minute.
     Production,
     /// 40 uploads, 40 writes, 100 reads a minute.
@@ -121,7 +121,7 @@ pub struct Caps {
     /// Upload requests a minute.
     pub uploads_a_minute: Option<u32>,
     /// What to assume before the first answer; otherwise there is no limit until then.
-    pub preset: Option<Preset>,
+    pub preset: Option<QuotaPreset>,
 }
 
 impl Caps {
@@ -133,7 +133,7 @@ impl Caps {
     }
 }
 
-/// A request that is under way: give it back by [`Pacer::answered`]. One that is lost counts as under way
+/// A request that is under way: give it back by [`Pacer::finished`]. One that is lost counts as under way
 /// for a minute.
 #[derive(Debug)]
 #[must_use = "give it back by `answered`"]
@@ -145,37 +145,37 @@ pub struct Permit {
 /// Decides when requests may start.
 #[derive(Debug)]
 pub struct Pacer {
-    windows: [Window; 3],
+    windows: [QuotaWindow; 3],
     all: Spacing,
     uploads: Spacing,
     breaker: Breaker,
-    repetitions: RetryBudget,
+    retry_budget: RetryBudget,
 }
 
 impl Pacer {
     /// A pace that begins at `now`.
     pub fn new(caps: &Caps, now: Instant) -> Pacer {
-        let window = |class| Window::new(caps.preset.map(|preset| preset.per_minute(class)), now);
+        let window = |class| QuotaWindow::new(caps.preset.map(|preset| preset.per_minute(class)), now);
         let uploads_a_second = caps.uploads_a_minute.map(|rate| f64::from(rate) / 60.0);
         Pacer {
             windows: [Class::Uploads, Class::Writes, Class::Reads].map(window),
             all: Spacing::new(caps.requests_a_second),
             uploads: Spacing::new(uploads_a_second),
             breaker: Breaker::default(),
-            repetitions: RetryBudget::new(now),
+            retry_budget: RetryBudget::new(now),
         }
     }
 
     /// Whether a request of `class` may start at `now`.
-    pub fn may_start(&mut self, class: Class, now: Instant) -> Start {
-        match self.held(class, now) {
+    pub fn check(&mut self, class: Class, now: Instant) -> Start {
+        match self.delay(class, now) {
             Some(Delay { until, .. }) => Start::NotBefore(until),
             None => Start::Ready,
         }
     }
 
     /// What keeps a request of `class` from starting at `now`, if anything does.
-    pub fn held(&mut self, class: Class, now: Instant) -> Option<Delay> {
+    pub fn delay(&mut self, class: Class, now: Instant) -> Option<Delay> {
         let own = match class {
             Class::Uploads => self.uploads.not_before(),
             Class::Writes | Class::Reads => None,
@@ -185,21 +185,21 @@ impl Pacer {
             (own.max(self.all.not_before()), ThrottleReason::Caps),
             (window.used_up_until(now), ThrottleReason::Budget),
             (window.held_until(), ThrottleReason::TooManyRequests),
-            (self.breaker.not_before(now), self.breaker.brake()),
-            (self.repetitions.not_before(now), ThrottleReason::RetryBudget),
+            (self.breaker.not_before(now), self.breaker.reason()),
+            (self.retry_budget.not_before(now), ThrottleReason::RetryBudget),
         ];
         let held = brakes.into_iter().filter_map(|(until, by)| Some(Delay { until: until?, by }));
         held.max_by_key(|held| held.until).filter(|held| held.until > now)
     }
 
     /// A request of `class` starts at `now`.
-    pub fn started(&mut self, class: Class, turn: Turn, now: Instant) -> Permit {
+    pub fn started(&mut self, class: Class, kind: AttemptKind, now: Instant) -> Permit {
         self.all.started(now);
         if class == Class::Uploads {
             self.uploads.started(now);
         }
-        if turn == Turn::Again {
-            self.repetitions.spend();
+        if kind == AttemptKind::Retry {
+            self.retry_budget.spend();
         }
         self.breaker.started(now);
         self.windows[class as usize].started(now);
@@ -207,26 +207,26 @@ impl Pacer {
     }
 
     /// A request is over. `jitter` in `0.0..1.0` spreads the hosts that heard the same.
-    pub fn answered(
+    pub fn finished(
         &mut self,
-        pass: Permit,
+        permit: Permit,
         quota: Option<Quota>,
-        health: Health,
+        health: ServiceHealth,
         now: Instant,
         jitter: f64,
     ) {
-        let window = &mut self.windows[pass.class as usize];
-        window.answered(pass.started, quota, now);
+        let window = &mut self.windows[permit.class as usize];
+        window.answered(permit.started, quota, now);
         match health {
-            Health::Throttling(delay) => window.hold(delay, now, jitter),
-            Health::Failing => self.breaker.failed(pass.started, now, jitter),
-            Health::Well | Health::Unknown => {}
+            ServiceHealth::Throttling(delay) => window.hold(delay, now, jitter),
+            ServiceHealth::Failing => self.breaker.failed(permit.started, now, jitter),
+            ServiceHealth::Well | ServiceHealth::Unknown => {}
         }
-        if matches!(health, Health::Well | Health::Throttling(_)) {
+        if matches!(health, ServiceHealth::Well | ServiceHealth::Throttling(_)) {
             self.breaker.succeeded();
         }
-        if health == Health::Well {
-            self.repetitions.earn();
+        if health == ServiceHealth::Well {
+            self.retry_budget.earn();
         }
     }
 
@@ -269,21 +269,21 @@ impl fmt::Display for ThrottleReason {
             ThrottleReason::Budget => "the service's requests for this minute are used up",
             ThrottleReason::Failures => "the service failed several times in a row",
             ThrottleReason::Probe => "one request is finding out whether the service is back",
-            ThrottleReason::RetryBudget => "too many requests were repetitions",
+            ThrottleReason::RetryBudget => "too many requests were retry_budget",
             ThrottleReason::Caps => "the limits that were set here",
         })
     }
 }
 
-impl Preset {
+impl QuotaPreset {
     /// `/reference/README`, "Rate limiting"
     fn per_minute(self, class: Class) -> u32 {
         match (self, class) {
-            (Preset::Production, Class::Uploads) => 100,
-            (Preset::Production, Class::Writes) => 200,
-            (Preset::Production, Class::Reads) => 500,
-            (Preset::Sandbox, Class::Uploads | Class::Writes) => 40,
-            (Preset::Sandbox, Class::Reads) => 100,
+            (QuotaPreset::Production, Class::Uploads) => 100,
+            (QuotaPreset::Production, Class::Writes) => 200,
+            (QuotaPreset::Production, Class::Reads) => 500,
+            (QuotaPreset::Sandbox, Class::Uploads | Class::Writes) => 40,
+            (QuotaPreset::Sandbox, Class::Reads) => 100,
         }
     }
 }

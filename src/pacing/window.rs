@@ -6,25 +6,25 @@ use super::Quota;
 
 /// What is left of a class's budget.
 #[derive(Debug)]
-pub(super) struct Window {
-    known: Option<Known>,
+pub(super) struct QuotaWindow {
+    known: Option<KnownQuota>,
     /// When each request that is under way started; as many as there are lanes.
     in_flight: Vec<Instant>,
     held_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownQuota {
     per_minute: u32,
     /// When nothing is under way.
     remaining: u32,
     resets: Instant,
 }
 
-impl Window {
-    pub(super) fn new(per_minute: Option<u32>, now: Instant) -> Window {
-        let known = per_minute.map(|per_minute| Known::full(per_minute, now));
-        Window { known, in_flight: Vec::new(), held_until: None }
+impl QuotaWindow {
+    pub(super) fn new(per_minute: Option<u32>, now: Instant) -> QuotaWindow {
+        let known = per_minute.map(|per_minute| KnownQuota::full(per_minute, now));
+        QuotaWindow { known, in_flight: Vec::new(), held_until: None }
     }
 
     /// When the service counts anew, while nothing is left.
@@ -33,7 +33,7 @@ impl Window {
         let under_way = self.in_flight.len() as u32;
         let known = self.known.as_mut()?;
         if known.resets <= now {
-            *known = Known::full(known.per_minute, now);
+            *known = KnownQuota::full(known.per_minute, now);
         }
         (known.remaining <= under_way).then_some(known.resets)
     }
@@ -59,7 +59,7 @@ impl Window {
         }
         match (quota, &mut self.known) {
             (Some(quota), known) if quota.per_minute > 0 => {
-                *known = Some(Known::learn(*known, quota, started, now))
+                *known = Some(KnownQuota::learn(*known, quota, started, now))
             }
             (_, Some(known)) => known.remaining = known.remaining.saturating_sub(1),
             (_, None) => {}
@@ -79,23 +79,23 @@ impl Window {
     }
 }
 
-impl Known {
+impl KnownQuota {
     /// A window that begins at `now`.
-    fn full(per_minute: u32, now: Instant) -> Known {
-        Known { per_minute, remaining: per_minute, resets: now + MINUTE }
+    fn full(per_minute: u32, now: Instant) -> KnownQuota {
+        KnownQuota { per_minute, remaining: per_minute, resets: now + MINUTE }
     }
 
     /// Headers may be written when the request arrives or when it is answered, and answers overtake each
     /// other. So a window counts as the same while it can be, and of what is heard of it the least holds.
-    fn learn(before: Option<Known>, quota: Quota, started: Instant, now: Instant) -> Known {
+    fn learn(before: Option<KnownQuota>, quota: Quota, started: Instant, now: Instant) -> KnownQuota {
         let resets_in = quota.resets_in.unwrap_or(MINUTE).min(MINUTE);
-        let heard = Known {
+        let heard = KnownQuota {
             per_minute: quota.per_minute,
             remaining: quota.remaining.min(quota.per_minute),
             resets: now + resets_in + ROUNDING,
         };
         match before.filter(|before| before.resets > now && started + resets_in <= before.resets) {
-            Some(before) => Known {
+            Some(before) => KnownQuota {
                 remaining: heard.remaining.min(before.remaining),
                 resets: heard.resets.min(before.resets),
                 ..heard

@@ -172,7 +172,7 @@ impl Client {
         self.call(async move |api| api.videos(Instant::now()).list(&query).await).await
     }
 
-    /// The video that carries the mark of an upload, as [`Container::mark`](crate::journal::Container::mark)
+    /// The video that carries the mark of an upload, as [`ContainerState::mark`](crate::journal::ContainerState::mark)
     /// gives it: one that was created though the answer was lost.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::journal::{Container, CreatedBy, Entry, EntryState, Journal};
+use ringlift::journal::{ContainerState, CreatedBy, Entry, EntryState, Journal};
 use ringlift::server::{Action, Fault, RouteClass};
 use ringlift::{Client, ClientBuilder, Error, ErrorKind, Running, Uploaded};
 
@@ -262,7 +262,7 @@ fn of_two_clients_with_the_same_file_one_works_and_the_other_says_so() {
         assert_eq!((error.kind(), error.video_id()), (ErrorKind::Busy, None), "{error:?}");
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         let [running_entry] = &errand.entries()[..] else { panic!("there is one") };
-        assert!(matches!(running_entry.standing, EntryState::Running { .. }));
+        assert!(matches!(running_entry.state, EntryState::Running { .. }));
         let uploaded = running.join_blocking().unwrap();
         house.assert_holds(&uploaded.video_id, &errand.sample.path());
         house.assert_created(1);
@@ -356,7 +356,7 @@ fn a_file_that_changed_in_the_middle_leaves_a_container_that_is_listed() {
     let error = running.join_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceChanged);
     let [entry] = &errand.entries()[..] else { panic!("there is one") };
-    assert_eq!((entry.standing, entry.orphan()), (EntryState::Abandoned, error.video_id()));
+    assert_eq!((entry.state, entry.orphan()), (EntryState::Abandoned, error.video_id()));
 }
 
 #[test]
@@ -370,9 +370,9 @@ fn a_container_that_was_given_is_continued_and_is_nobodys_orphan() {
     let running = pollster::block_on(upload(&client).start()).unwrap();
     wait_for("two chunks", || running.current().acknowledged_chunks >= 2);
     drop(running);
-    wait_for("the end", || errand.entries()[0].standing == EntryState::Left);
+    wait_for("the end", || errand.entries()[0].state == EntryState::Interrupted);
     let [entry] = &errand.entries()[..] else { panic!("there is one") };
-    let given = Container::Known { video_id: video.video_id.clone(), made: CreatedBy::Given };
+    let given = ContainerState::Known { video_id: video.video_id.clone(), made: CreatedBy::Given };
     assert_eq!((&entry.container, entry.orphan()), (&given, None));
     let uploaded = upload(&client).send_blocking().unwrap();
     house.assert_holds(&uploaded.video_id, &errand.sample.path());
@@ -390,7 +390,7 @@ fn a_creation_without_an_answer_is_found_by_the_next_run() {
     wait_for("the creation", || house.server.tally().videos_created == 1);
     drop(running);
     let [entry] = &errand.entries()[..] else { panic!("there is one") };
-    assert!(matches!(entry.container, Container::Intended { .. }), "{entry:?}");
+    assert!(matches!(entry.container, ContainerState::Intended { .. }), "{entry:?}");
     errand.finish(&house);
     house.assert_created(1);
 }

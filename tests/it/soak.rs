@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::journal::{Container, Entry, Journal};
+use ringlift::journal::{ContainerState, Entry, Journal};
 use ringlift::server::{Action, Fault, RouteClass, Tally};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -110,7 +110,7 @@ impl Errand {
         if ran.code.is_none() && self.left().is_some() {
             assert_eq!(self.run(None).event("file_done")["video_id"], *video_id, "{story}");
         }
-        if let Some(Entry { container: Container::Known { video_id: begun, .. }, .. }) = left {
+        if let Some(Entry { container: ContainerState::Known { video_id: begun, .. }, .. }) = left {
             assert_eq!(video_id, begun, "another container was finished: {story}");
         }
         self.house.assert_holds(video_id, &self.sample.path());
@@ -124,7 +124,7 @@ impl Errand {
         self.run_clean(&["clean", "--yes", "--json"]);
         let is_complete = self.house.server.tally().chunks_accepted >= CHUNKS && !self.way.is_delegated();
         let video_id = match left.map(|entry| &entry.container) {
-            Some(Container::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
+            Some(ContainerState::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
             _ => return None,
         };
         self.run_clean(&["clean", "--yes", "--all", "--json"]);
@@ -216,7 +216,7 @@ impl Moment {
 
 /// Whether its process ended where the container was being made.
 fn is_nameless(entry: &Entry) -> bool {
-    matches!(entry.container, Container::Intended { .. })
+    matches!(entry.container, ContainerState::Intended { .. })
 }
 
 /// Whether the command lived to say that the file is there.

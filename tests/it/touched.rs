@@ -252,7 +252,7 @@ fn a_file_that_was_rewritten_with_its_mtime_is_never_mixed_with_what_was_sent() 
         rewrite(&left.sample.path());
         left.assert_begins_anew(left.again(&args));
         let [old] = &entries(&left.house)[..] else { panic!("the old one is left") };
-        assert_eq!((old.standing, old.orphan()), (EntryState::Abandoned, Some(&*left.video_id)));
+        assert_eq!((old.state, old.orphan()), (EntryState::Abandoned, Some(&*left.video_id)));
     });
 }
 
@@ -348,7 +348,7 @@ fn an_upload_that_is_cancelled_while_its_chunks_are_proved_is_left_as_it_was() {
     assert_eq!(running.join_blocking().unwrap_err().kind(), ErrorKind::Cancelled);
     drop(client);
     let [entry] = &entries(&left.house)[..] else { panic!("it is left") };
-    assert_eq!((entry.standing, entry.stored_chunks), (EntryState::Left, stored));
+    assert_eq!((entry.state, entry.stored_chunks), (EntryState::Interrupted, stored));
     left.assert_goes_on(left.again(&[]), 0);
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Driver;
 use crate::engine::event_log::log_throttle;
 use crate::engine::worker::SessionId;
-use crate::pacing::{Class, Start, Turn};
+use crate::pacing::{AttemptKind, Class, Start};
 use crate::session::ChunkToSend;
 
 impl Driver {
@@ -13,7 +13,7 @@ impl Driver {
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.held_until = None;
         while let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_of(&self.idle)) {
-            if let Start::NotBefore(at) = self.pace.borrow_mut().may_start(Class::Uploads, now) {
+            if let Start::NotBefore(at) = self.pace.borrow_mut().check(Class::Uploads, now) {
                 self.held_until = Some(at);
                 return;
             }
@@ -21,11 +21,11 @@ impl Driver {
             let (Some(transfer), Some(workers)) = (self.transfer.get_mut(&id), &self.workers) else { return };
             let key = transfer.needs_key().then_some(self.authorization.known.as_ref()).flatten();
             let authorization = key.and_then(|(value, _)| value.clone());
-            let turn = if dispatch.attempt > 1 { Turn::Again } else { Turn::First };
+            let kind = if dispatch.attempt > 1 { AttemptKind::Retry } else { AttemptKind::First };
             let index = dispatch.chunk.index;
             let Some(order) = transfer.order(id, dispatch, authorization) else { return };
             let lane = self.idle.remove(place);
-            self.passes.insert(lane, self.pace.borrow_mut().started(Class::Uploads, turn, now));
+            self.passes.insert(lane, self.pace.borrow_mut().started(Class::Uploads, kind, now));
             transfer.lanes.insert(lane, (index, workers.gauge(lane)));
             workers.give(lane, order);
         }
@@ -36,7 +36,7 @@ impl Driver {
         if self.idle.is_empty() || !self.transfer.values().any(|transfer| transfer.wants_lane()) {
             return;
         }
-        let Some(held) = self.pace.borrow_mut().held(Class::Uploads, now) else { return };
+        let Some(held) = self.pace.borrow_mut().delay(Class::Uploads, now) else { return };
         if self.told.is_news(held, now) {
             log_throttle(Class::Uploads, held.by, held.until.saturating_duration_since(now));
         }

@@ -14,7 +14,7 @@ use crate::engine::restart::{PendingRestart, RestartPlan};
 use crate::engine::source::{UploadSource, answered};
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::Identity;
+use crate::journal::SourceIdentity;
 use crate::session::event::{UploadEvent, Why};
 use crate::session::retry::AttemptKind;
 
@@ -32,7 +32,7 @@ pub(super) enum Check {
     Due,
     Asked,
     /// With the file as it was found; `None` for what is no file.
-    ChunkResult(Result<Option<Identity>>),
+    ChunkResult(Result<Option<SourceIdentity>>),
 }
 
 impl Transfer {
@@ -164,18 +164,18 @@ impl Transfer {
                 // Taken first: a change after it is not remembered as what was sent.
                 let now = file.identity_now()?;
                 file.check_unchanged()?;
-                Ok(Some(Identity { ctime_ns: now.ctime_ns, ..Identity::from(&file) }))
+                Ok(Some(SourceIdentity { ctime_ns: now.ctime_ns, ..SourceIdentity::from(&file) }))
             };
             EngineEvent::Checked(id, answered(path, silence, check).await)
         }))
     }
 
     /// Whether the file is still what it was.
-    pub(crate) fn checked(&mut self, checked: Result<Option<Identity>>) {
+    pub(crate) fn checked(&mut self, checked: Result<Option<SourceIdentity>>) {
         self.source_check = Check::ChunkResult(checked);
     }
 
-    fn take_check(&mut self) -> Result<Option<Identity>> {
+    fn take_check(&mut self) -> Result<Option<SourceIdentity>> {
         match mem::replace(&mut self.source_check, Check::Due) {
             Check::ChunkResult(checked) => checked,
             Check::Due | Check::Asked => Ok(None),
