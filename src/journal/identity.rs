@@ -1,10 +1,10 @@
-//! The identity of a session's file, and the rule by which it counts as unchanged.
+//! The identity of a session's file, and the rule that decides if the file is unchanged.
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::source::FileSystem;
 
-/// A file and its state, by stat(2).
+/// A file and its state, as stat(2) reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredIdentity", into = "StoredIdentity")]
 pub struct SourceIdentity {
@@ -14,32 +14,31 @@ pub struct SourceIdentity {
     pub inode: u64,
     /// The length in bytes.
     pub len: u64,
-    /// When the content was last changed, in nanoseconds since 1970.
+    /// The time of the last change of the content, in nanoseconds since 1970.
     pub mtime_ns: i128,
-    /// When anything about the file was last changed, in nanoseconds since 1970.
+    /// The time of the last change of content or metadata, in nanoseconds since 1970.
     pub ctime_ns: i128,
-    /// The file system that it is on; not written down, and stable when it was read from the journal.
+    /// The kind of file system. Not stored: [`FileSystem::Stable`] for an identity read from the journal.
     pub file_system: FileSystem,
 }
 
-/// A file that is there, compared with one of which chunks were sent by an earlier process.
+/// The result of comparing a file with the one whose chunks an earlier process sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// The same file, and nothing says that a byte changed.
+    /// The same file, without a sign that a byte changed.
     Same,
-    /// The same file by its name and times. The digests of its chunks have to prove that no byte changed.
+    /// The same file by path, length and mtime. The digests of its chunks have to prove that no byte changed.
     Prove,
-    /// The same file by its name and times, without digests: nothing can prove it.
+    /// The same file by path, length and mtime. No digests exist that could prove that no byte changed.
     Anew,
     /// Another file, or other bytes.
     Another,
 }
 
-/// Compares a file as it was when chunks of it were sent (`then`) with a file that is there (`now`).
+/// Compares a file at the time when its chunks were sent (`then`) with an existing file (`now`).
 ///
-/// `is_same_path` is `true` when both were found at the same path, `has_digests` when there is a digest of every
-/// chunk that was acknowledged. Between two processes nothing watched the file: ctime is the only witness of a write
-/// after which a program put mtime back. The file system of `now` decides what its numbers and times are worth.
+/// `is_same_path` is `true` if both were found at the same path, `has_digests` if every acknowledged chunk has a
+/// digest. The file system of `now` decides if inode numbers and ctime can be relied on.
 pub fn compare(
     then: &SourceIdentity,
     now: &SourceIdentity,
@@ -49,13 +48,14 @@ pub fn compare(
     if (then.len, then.mtime_ns) != (now.len, now.mtime_ns) || !is_same_place(then, now, is_same_path) {
         return Comparison::Another;
     }
+    // A program can set mtime back after a write, but not ctime: between two processes ctime alone reveals such a write.
     let is_moved = then.ctime_ns != now.ctime_ns;
     let is_copy_of_mtime = now.ctime_ns == now.mtime_ns;
     let has_witness = match now.file_system {
         FileSystem::Stable | FileSystem::Renumbering => true,
         FileSystem::Fuse | FileSystem::Fat => !is_copy_of_mtime,
     };
-    // FAT forgets ctime with the mount: a ctime that fell back to mtime says nothing.
+    // FAT does not store ctime: after a remount ctime equals mtime, which proves nothing.
     let is_touched = is_moved && (has_witness || now.file_system != FileSystem::Fat);
     match (is_touched, has_digests) {
         (true, true) => Comparison::Prove,
@@ -65,8 +65,10 @@ pub fn compare(
     }
 }
 
-/// A device number may change when the machine starts again, and the path when the file is moved: one of the two is
-/// enough where inode numbers stay. Elsewhere only the path leads to the file.
+/// Returns `true` if both identities belong to the same file.
+///
+/// A device number may change when the machine restarts, and the path when the file is moved: one of the two is
+/// enough where inode numbers are stable. Elsewhere only the path identifies the file.
 fn is_same_place(then: &SourceIdentity, now: &SourceIdentity, is_same_path: bool) -> bool {
     match now.file_system {
         FileSystem::Stable => then.inode == now.inode && (then.device == now.device || is_same_path),
@@ -74,8 +76,9 @@ fn is_same_place(then: &SourceIdentity, now: &SourceIdentity, is_same_path: bool
     }
 }
 
-/// An identity as the journal has it: JSON readers know no integer of 128 bits, and nanoseconds since 1970 in one of
-/// 64 bits end in the year 2262.
+/// The stored form of an identity.
+///
+/// JSON has no integers of 128 bits, and nanoseconds since 1970 in 64 bits end in the year 2262.
 #[derive(Serialize, Deserialize)]
 struct StoredIdentity {
     device: u64,
@@ -86,7 +89,7 @@ struct StoredIdentity {
     mtime: Option<(i64, u32)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ctime: Option<(i64, u32)>,
-    /// The times of format 2. Those after 2262 were cut off there, and equal no time of a file.
+    /// The mtime of format 2. Times after 2262 were cut off, and equal no time of a file.
     #[serde(default, skip_serializing)]
     mtime_ns: i64,
     #[serde(default, skip_serializing)]
@@ -110,13 +113,13 @@ impl From<StoredIdentity> for SourceIdentity {
     }
 }
 
-/// Seconds and the nanoseconds after them. stat(2) gives seconds of 64 bits, so that none are lost.
+/// Splits a time into seconds and nanoseconds. stat(2) gives seconds of 64 bits, so that the split is exact.
 fn apart(ns: i128) -> (i64, u32) {
     let seconds = ns.div_euclid(SECOND_NS).clamp(i64::MIN.into(), i64::MAX.into());
     (seconds as i64, ns.rem_euclid(SECOND_NS) as u32)
 }
 
-/// More than a second on top of a second is no time that was written here.
+/// Joins seconds and nanoseconds. Nanoseconds of a second or more come from damaged rows, and are cut off.
 fn together((seconds, nanoseconds): (i64, u32)) -> i128 {
     i128::from(seconds) * SECOND_NS + i128::from(nanoseconds).min(SECOND_NS - 1)
 }

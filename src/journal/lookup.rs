@@ -1,21 +1,21 @@
-//! Finds rows by their indexes: a claim costs the same however many sessions the journal has.
+//! Finds rows by indexes, so that the cost of a claim does not grow with the number of sessions.
 
 use std::path::Path;
 
 use rusqlite::{Params, Transaction, params};
 
-use super::error::JournalError;
-use super::file::failed;
-use super::row::{EntrySource, Key, SessionRow};
+use super::error::{JournalError, database_error};
+use super::key::{EntrySource, Key};
+use super::row::SessionRow;
 
 /// Returns every session, oldest first.
 pub(super) fn all(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<SessionRow>, JournalError> {
     read(transaction, "SELECT id, path, record, stored, seal FROM sessions ORDER BY id", [], path)
 }
 
-/// Returns the sessions that may be of the key's file, oldest first; none for a stream.
+/// Returns the sessions with the path or the inode number of the key's file, oldest first; none for a stream.
 ///
-/// Only these rows are held against their seals: damage elsewhere hinders no other upload.
+/// Only these rows are checked against their seals: a damaged row of another file does not prevent the upload.
 pub(super) fn of_file(
     transaction: &Transaction<'_>,
     key: &Key,
@@ -55,7 +55,7 @@ pub(super) fn unused_lock(
         }
         Ok(unused)
     };
-    used().map_err(|error| failed(path, error))
+    used().map_err(|error| database_error(path, error))
 }
 
 fn read(
@@ -67,7 +67,8 @@ fn read(
     let read = || -> rusqlite::Result<Vec<Option<SessionRow>>> {
         transaction.prepare_cached(sql)?.query_map(values, SessionRow::read)?.collect()
     };
-    let rows: Option<Vec<SessionRow>> = read().map_err(|error| failed(path, error))?.into_iter().collect();
+    let rows: Option<Vec<SessionRow>> =
+        read().map_err(|error| database_error(path, error))?.into_iter().collect();
     rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
 }
 
