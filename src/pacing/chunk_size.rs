@@ -1,24 +1,24 @@
-//! How large chunks should be when nobody chose.
+//! The default chunk size.
 
 use crate::wire::limits::{MAX_CHUNK_BYTES, MAX_PARTS, MIB, MIN_CHUNK_BYTES};
 
-/// What the size of chunks follows from.
+/// The facts that determine the chunk size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ChunkSizing {
     /// The file's length in bytes.
     pub len: u64,
-    /// How many chunks travel at once.
+    /// The number of chunks that are sent at once.
     pub lanes: u32,
-    /// How many upload requests a minute the service allows; `None` while it has not said.
+    /// The upload requests a minute that the service allows; `None` if unknown.
     pub uploads_per_minute: Option<u32>,
-    /// What the link carries, in bytes a second; `None` while it was not measured.
+    /// The bandwidth of the link in bytes a second; `None` if it was not measured.
     pub bytes_per_second: Option<u64>,
-    /// The largest chunk wanted, in bytes; at most [`MAX_CHUNK_BYTES`] is used.
+    /// The upper limit of the chunk size in bytes. Values above [`MAX_CHUNK_BYTES`] are reduced to it.
     pub largest_bytes: u64,
 }
 
 impl ChunkSizing {
-    /// The sizing of a file of `len` bytes over `lanes` lanes, nothing else known.
+    /// Creates the facts for a file of `len` bytes over `lanes` lanes, with nothing else known.
     pub fn new(len: u64, lanes: u32) -> ChunkSizing {
         ChunkSizing {
             len,
@@ -30,8 +30,10 @@ impl ChunkSizing {
     }
 }
 
-/// The chunk size in bytes, a multiple of 256 KiB: small enough to keep every lane busy to the end, large
-/// enough that the request budget is not what the upload waits for.
+/// Returns the chunk size in bytes, a multiple of 256 KiB.
+///
+/// Chunks are small enough to keep every lane busy to the end, and large enough that the request budget does not limit
+/// the upload.
 pub fn chunk_bytes_for(sizing: &ChunkSizing) -> u64 {
     let ChunkSizing { len, lanes, .. } = *sizing;
     let largest = round_down(sizing.largest_bytes.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES));
@@ -44,7 +46,7 @@ pub fn chunk_bytes_for(sizing: &ChunkSizing) -> u64 {
     round_up(wanted.clamp(MIN_CHUNK_BYTES, largest).max(least))
 }
 
-/// The chunk size at which the budget suffices for what the link carries.
+/// Returns the chunk size at which the request budget suffices for the bandwidth of the link.
 fn thrifty_bytes(sizing: &ChunkSizing) -> u64 {
     let speed = sizing.bytes_per_second.unwrap_or(SUPPOSED_BYTES_PER_SECOND);
     sizing.uploads_per_minute.map_or(0, |rate| speed.saturating_mul(60) / u64::from(rate.max(1)))
@@ -58,19 +60,19 @@ fn round_up(bytes: u64) -> u64 {
     bytes.next_multiple_of(STEP_BYTES)
 }
 
-/// What O_DIRECT, block sizes and other services agree on.
+/// The granularity: a multiple of the alignments of O_DIRECT, of block sizes and of other services.
 const STEP_BYTES: u64 = 256 << 10;
 
-/// Up to here a second request costs more of the budget than it wins.
+/// The length up to which a file is one request: a second one would cost more budget than it saves time.
 const ONE_REQUEST_BYTES: u64 = 32 * MIB;
 
-/// With one chunk a lane, the slowest lane is what all wait for.
+/// The chunks of each lane. With only one, all lanes would wait for the slowest.
 const CHUNKS_A_LANE: u64 = 4;
 
-/// Gigabit Ethernet.
+/// The assumed bandwidth: Gigabit Ethernet.
 const SUPPOSED_BYTES_PER_SECOND: u64 = 125_000_000;
 
-/// What the service's own clients send at most.
+/// The largest chunk that the service's own clients send.
 const LARGEST_UNASKED_BYTES: u64 = 128 * MIB;
 
 #[cfg(test)]

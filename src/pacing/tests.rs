@@ -1,6 +1,8 @@
-//! The pace against a simulated service that counts in windows, while other hosts spend from them too.
+//! Tests the pacer against a simulated service that counts in windows, which other hosts use as well.
 
 use proptest::prelude::*;
+
+use std::time::{Duration, Instant};
 
 use super::*;
 
