@@ -11,7 +11,7 @@ use http_body_util::Full;
 use crate::api::{Exchange, RateLimit};
 use crate::engine::event_log::{AnnouncedDelay, log_throttle};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pacing::{AttemptKind, Class, Pacer, Quota, ServiceHealth, ThrottleReason};
+use crate::pacing::{Class, Pacer, Quota, RequestKind, ServiceHealth, ThrottleReason};
 use crate::session::Outcome;
 use crate::transport::{AnswerLimit, Dialer, Lane, Patience, TransportError};
 
@@ -92,7 +92,7 @@ impl Exchange for Control {
             request.extensions_mut().insert(AnswerLimit(READ_LIMIT_BYTES));
         }
         self.turn(class).await;
-        let pass = self.pace.borrow_mut().started(class, AttemptKind::First, Instant::now());
+        let pass = self.pace.borrow_mut().started(class, RequestKind::First, Instant::now());
         let answer = self.send(request).await;
         let (quota, health) = match &answer {
             Ok(answer) => {

@@ -133,7 +133,7 @@ fn is_open_here(path: &Path) -> bool {
     open.flatten().any(|file| FileId::of(&file.path()).is_ok_and(|open| open == id))
 }
 
-/// Returns `true` if the database has no page. The length of the file does not tell: SQLite may have rolled back a
+/// Returns `true` if the database has no page. The file length is no evidence: SQLite may have rolled back a
 /// creation that a killed process left incomplete.
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.pragma_query_value(None, "page_count", |row| row.get(0)).map(|pages: i64| pages == 0)

@@ -19,7 +19,7 @@ mod throttle;
 mod window;
 
 pub use chunk_size::{ChunkSizing, chunk_bytes_for};
-pub use pacer::{AttemptKind, Pacer, Permit, ServiceHealth};
+pub use pacer::{Pacer, Permit, RequestKind, ServiceHealth};
 pub use quota::{Caps, Class, Quota, QuotaPreset};
 pub use throttle::{Delay, Start, ThrottleReason};
 

@@ -22,7 +22,7 @@ pub enum ServiceHealth {
 
 /// The kind of an attempt to send a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptKind {
+pub enum RequestKind {
     /// The first attempt.
     First,
     /// An attempt after a failed one.
@@ -89,12 +89,12 @@ impl Pacer {
     }
 
     /// Counts a request of `class` that starts at `now`.
-    pub fn started(&mut self, class: Class, kind: AttemptKind, now: Instant) -> Permit {
+    pub fn started(&mut self, class: Class, kind: RequestKind, now: Instant) -> Permit {
         self.all.started(now);
         if class == Class::Uploads {
             self.uploads.started(now);
         }
-        if kind == AttemptKind::Retry {
+        if kind == RequestKind::Retry {
             self.retry_budget.spend();
         }
         self.breaker.started(now);

@@ -19,7 +19,7 @@ fn quota(per_minute: u32, remaining: u32, resets_in_s: u64) -> Option<Quota> {
 
 /// One request that is answered at once.
 fn request(pace: &mut Pacer, quota: Option<Quota>, health: ServiceHealth, now: Instant) {
-    let permit = pace.started(Class::Uploads, AttemptKind::First, now);
+    let permit = pace.started(Class::Uploads, RequestKind::First, now);
     pace.finished(permit, quota, health, now, 0.0);
 }
 
@@ -31,8 +31,8 @@ fn before_the_first_answer_nothing_is_held_back_unless_a_preset_is_asked_for() {
     for _ in 0..40 {
         assert_eq!(preset.check(Class::Uploads, now), Start::Ready);
         let _ = (
-            preset.started(Class::Uploads, AttemptKind::First, now),
-            free.started(Class::Uploads, AttemptKind::First, now),
+            preset.started(Class::Uploads, RequestKind::First, now),
+            free.started(Class::Uploads, RequestKind::First, now),
         );
     }
     assert_eq!(free.check(Class::Uploads, now), Start::Ready);
@@ -64,8 +64,8 @@ fn an_answer_that_was_overtaken_gives_nothing_back() {
 fn requests_under_way_are_counted_before_their_answers() {
     let (mut pace, now) = pace();
     request(&mut pace, quota(100, 2, 30), ServiceHealth::Well, now);
-    let first = pace.started(Class::Uploads, AttemptKind::First, now);
-    let _second = pace.started(Class::Uploads, AttemptKind::First, now + SECOND);
+    let first = pace.started(Class::Uploads, RequestKind::First, now);
+    let _second = pace.started(Class::Uploads, RequestKind::First, now + SECOND);
     assert!(matches!(pace.check(Class::Uploads, now), Start::NotBefore(_)));
     pace.finished(first, quota(100, 2, 30), ServiceHealth::Well, now, 0.0);
     assert_eq!(pace.check(Class::Uploads, now), Start::Ready);
@@ -77,7 +77,7 @@ fn a_refusal_for_haste_holds_back_its_class_and_no_other() {
         [(Some(7 * SECOND), 7 * SECOND), (Some(Duration::ZERO), SECOND / 2), (None, 10 * SECOND)]
     {
         let (mut pace, now) = pace();
-        let permit = pace.started(Class::Uploads, AttemptKind::First, now);
+        let permit = pace.started(Class::Uploads, RequestKind::First, now);
         pace.finished(permit, None, ServiceHealth::Throttling(delay), now, 0.5);
         let Start::NotBefore(at) = pace.check(Class::Uploads, now) else { panic!("{delay:?} is ignored") };
         assert!(at > now + least && at <= now + MINUTE_AND_A_FIFTH, "{delay:?}");
@@ -105,7 +105,7 @@ fn caps_of_the_user_space_requests_evenly() {
     let now = Instant::now();
     let caps = Caps { requests_a_second: Some(10.0), uploads_a_minute: Some(100), preset: None };
     let mut pace = Pacer::new(&caps, now);
-    let _ = pace.started(Class::Uploads, AttemptKind::First, now);
+    let _ = pace.started(Class::Uploads, RequestKind::First, now);
     assert_eq!(pace.check(Class::Reads, now), Start::NotBefore(now + SECOND / 10));
     assert_eq!(pace.check(Class::Uploads, now), Start::NotBefore(now + SECOND * 6 / 10));
 }
@@ -113,7 +113,7 @@ fn caps_of_the_user_space_requests_evenly() {
 #[test]
 fn a_burst_of_failures_leaves_one_probe_at_a_time_and_one_success_ends_that() {
     let (mut pace, mut now) = pace();
-    let lanes: Vec<Permit> = (0..8).map(|_| pace.started(Class::Uploads, AttemptKind::First, now)).collect();
+    let lanes: Vec<Permit> = (0..8).map(|_| pace.started(Class::Uploads, RequestKind::First, now)).collect();
     lanes.into_iter().for_each(|permit| pace.finished(permit, None, ServiceHealth::Failing, now, 0.5));
     let mut pauses = Vec::new();
     for _ in 0..8 {
@@ -121,7 +121,7 @@ fn a_burst_of_failures_leaves_one_probe_at_a_time_and_one_success_ends_that() {
         pauses.push(at - now);
         now = at;
         assert_eq!(pace.check(Class::Uploads, now), Start::Ready);
-        let probe = pace.started(Class::Uploads, AttemptKind::First, now);
+        let probe = pace.started(Class::Uploads, RequestKind::First, now);
         assert!(matches!(pace.check(Class::Uploads, now), Start::NotBefore(_)), "one probe at a time");
         pace.finished(probe, None, ServiceHealth::Failing, now, 0.5);
     }
@@ -131,7 +131,7 @@ fn a_burst_of_failures_leaves_one_probe_at_a_time_and_one_success_ends_that() {
     let lanes: Vec<Start> = (0..8)
         .map(|_| {
             let start = pace.check(Class::Uploads, at);
-            let _ = pace.started(Class::Uploads, AttemptKind::First, at);
+            let _ = pace.started(Class::Uploads, RequestKind::First, at);
             start
         })
         .collect();
@@ -146,7 +146,7 @@ fn repetitions_cannot_outnumber_successes_for_long() {
     while at < now + 60 * SECOND {
         match pace.check(Class::Uploads, at) {
             Start::Ready => {
-                let permit = pace.started(Class::Uploads, AttemptKind::Retry, at);
+                let permit = pace.started(Class::Uploads, RequestKind::Retry, at);
                 let health = if sent % 4 == 0 { ServiceHealth::Well } else { ServiceHealth::Failing };
                 pace.finished(permit, None, health, at, 0.0);
                 sent += 1;
@@ -242,7 +242,7 @@ impl World {
                             false => ServiceHealth::Well,
                         };
                         tallies[window].refused += u32::from(health != ServiceHealth::Well);
-                        let permit = pace.started(Class::Uploads, AttemptKind::First, instant(now));
+                        let permit = pace.started(Class::Uploads, RequestKind::First, instant(now));
                         let over = now + *takes.next().unwrap();
                         under_way.push((over, permit, health, left(&counted, now)));
                         next = next.min(over);
@@ -306,19 +306,19 @@ fn what_holds_requests_back_is_named() {
     let quota = |remaining| Some(Quota { per_minute: 100, remaining, resets_in: None });
     let mut pace = Pacer::new(&Caps::default(), now);
     assert_eq!(pace.delay(Class::Uploads, now), None);
-    let permit = pace.started(Class::Uploads, AttemptKind::First, now);
+    let permit = pace.started(Class::Uploads, RequestKind::First, now);
     pace.finished(permit, quota(0), ServiceHealth::Well, now, 0.0);
     assert_eq!(pace.delay(Class::Uploads, now).map(|held| held.by), Some(ThrottleReason::Budget));
     assert_eq!(pace.delay(Class::Reads, now), None);
-    let permit = pace.started(Class::Reads, AttemptKind::First, now);
+    let permit = pace.started(Class::Reads, RequestKind::First, now);
     pace.finished(permit, None, ServiceHealth::Throttling(Some(Duration::from_secs(90))), now, 0.0);
     assert_eq!(pace.delay(Class::Reads, now).map(|held| held.by), Some(ThrottleReason::TooManyRequests));
     for _ in 0..5 {
-        let permit = pace.started(Class::Writes, AttemptKind::First, now);
+        let permit = pace.started(Class::Writes, RequestKind::First, now);
         pace.finished(permit, None, ServiceHealth::Failing, now, 0.0);
     }
     assert_eq!(pace.delay(Class::Writes, now).map(|held| held.by), Some(ThrottleReason::Failures));
     let later = now + Duration::from_secs(2);
-    let _probe = pace.started(Class::Writes, AttemptKind::First, later);
+    let _probe = pace.started(Class::Writes, RequestKind::First, later);
     assert_eq!(pace.delay(Class::Writes, later).map(|held| held.by), Some(ThrottleReason::Probe));
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Driver;
 use crate::engine::event_log::log_throttle;
 use crate::engine::worker::SessionId;
-use crate::pacing::{AttemptKind, Class, Start};
+use crate::pacing::{Class, RequestKind, Start};
 use crate::session::ChunkToSend;
 
 impl Driver {
@@ -21,7 +21,7 @@ impl Driver {
             let (Some(transfer), Some(workers)) = (self.transfer.get_mut(&id), &self.workers) else { return };
             let key = transfer.needs_key().then_some(self.authorization.known.as_ref()).flatten();
             let authorization = key.and_then(|(value, _)| value.clone());
-            let kind = if dispatch.attempt > 1 { AttemptKind::Retry } else { AttemptKind::First };
+            let kind = if dispatch.attempt > 1 { RequestKind::Retry } else { RequestKind::First };
             let index = dispatch.chunk.index;
             let Some(order) = transfer.order(id, dispatch, authorization) else { return };
             let lane = self.idle.remove(place);
