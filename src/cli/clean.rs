@@ -6,7 +6,7 @@ use ringlift::api::{ReceivedContent, ReceivedRange, VideoStatus};
 use ringlift::error::OneLine;
 use ringlift::extent::Extent;
 use ringlift::journal::{
-    Comparison, Entry, EntryState, Identity, Journal, JournalError, Source, Ticket, compare,
+    ClaimedEntry, Comparison, Entry, EntrySource, EntryState, Journal, JournalError, SourceIdentity, compare,
 };
 use ringlift::session::event::STRAY_VIDEO;
 use ringlift::source::SourceFile;
@@ -147,14 +147,14 @@ fn note_complete(video_id: &str, console: &Console) {
 
 /// Returns `true` if the upload cannot be resumed, or with `--all`, if no process is working on it.
 fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
-    match (entry.standing, &entry.key.source) {
+    match (entry.state, &entry.key.source) {
         (EntryState::Running { .. } | EntryState::OutOfReach, _) => false,
-        (EntryState::Abandoned, _) | (EntryState::Left, Source::Stream) => true,
-        (EntryState::Left, Source::File { .. }) if args.all => true,
+        (EntryState::Abandoned, _) | (EntryState::Interrupted, EntrySource::Stream) => true,
+        (EntryState::Interrupted, EntrySource::File { .. }) if args.all => true,
         // A missing file may come back: its disk may not be mounted at the moment.
-        (EntryState::Left, Source::File { path, identity }) => {
+        (EntryState::Interrupted, EntrySource::File { path, identity }) => {
             let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
-            SourceFile::open(path).is_ok_and(|file| is_another(Identity::from(&file)))
+            SourceFile::open(path).is_ok_and(|file| is_another(SourceIdentity::from(&file)))
         }
     }
 }
@@ -224,7 +224,7 @@ fn remove(
                 VideoState::Incomplete => delete(client, video_id, console)?,
             }
         }
-        _ if entry.may_have_strayed() => report_strayed(entry, console),
+        _ if entry.may_have_untraced_video() => report_strayed(entry, console),
         _ => {}
     }
     journal.forget(ticket).map_err(journal::unreadable)?;
@@ -261,9 +261,9 @@ fn still_left(
     journal: &mut Journal,
     entry: &Entry,
     console: &Console,
-) -> Result<Option<Ticket>, CommandError> {
+) -> Result<Option<ClaimedEntry>, CommandError> {
     match journal.take(entry.id) {
-        Ok(Some(ticket)) if *ticket.container() == entry.container => Ok(Some(ticket)),
+        Ok(Some(claimed)) if *claimed.container() == entry.container => Ok(Some(claimed)),
         Ok(_) | Err(JournalError::Claimed { .. }) => {
             console.note(format_args!(
                 "session {}: skipped, because it has been resumed in the meantime",

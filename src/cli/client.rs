@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use ringlift::pacing::Preset;
+use ringlift::pacing::QuotaPreset;
 use ringlift::transport::{Endpoint, MinSpeed};
 use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, SigbusHandler};
 
@@ -50,8 +50,8 @@ pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
     settings.caps.requests_a_second = global.tpslimit;
     // The documented rate limits apply to the two public services only.
     settings.caps.preset = match settings.endpoint_url.as_str() {
-        PRODUCTION_URL => Some(Preset::Production),
-        SANDBOX_URL => Some(Preset::Sandbox),
+        PRODUCTION_URL => Some(QuotaPreset::Production),
+        SANDBOX_URL => Some(QuotaPreset::Sandbox),
         _ => None,
     };
     settings

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
-use ringlift::journal::{Container, Destination, Entry, EntryState, Journal, JournalError, Source};
+use ringlift::journal::{
+    ContainerState, Entry, EntryDestination, EntrySource, EntryState, Journal, JournalError,
+};
 
 use super::args::GlobalArgs;
 use super::console::Console;
@@ -113,9 +115,9 @@ pub(super) fn show_with<'a>(
 
 /// Describes a session.
 fn session_event(entry: &Entry) -> SessionEvent<'_> {
-    let (standing, pid) = match entry.standing {
+    let (state, pid) = match entry.state {
         EntryState::Running { pid } => ("running", pid),
-        EntryState::Left => ("left", None),
+        EntryState::Interrupted => ("left", None),
         EntryState::Abandoned => ("abandoned", None),
         EntryState::OutOfReach => ("out_of_reach", None),
     };
@@ -127,7 +129,7 @@ fn session_event(entry: &Entry) -> SessionEvent<'_> {
         mode: entry.plan.map(|plan| events::mode(plan.addressing())),
         chunks: entry.plan.map(|plan| plan.chunks()),
         stored_chunks: entry.stored_chunks,
-        standing,
+        standing: state,
         pid,
         delegated: is_delegated(&entry.key.destination),
         resumable: entry.is_resumable(),
@@ -154,23 +156,28 @@ fn cells(session: &SessionEvent<'_>) -> [String; 6] {
 /// Returns the file of a session, or `None` for a stream.
 pub(super) fn file(entry: &Entry) -> Option<&Path> {
     match &entry.key.source {
-        Source::File { path, .. } => Some(path),
-        Source::Stream => None,
+        EntrySource::File { path, .. } => Some(path),
+        EntrySource::Stream => None,
     }
 }
 
 fn video_id(entry: &Entry) -> Option<&str> {
     match (&entry.container, &entry.key.destination) {
-        (Container::Known { video_id, .. }, _) => Some(video_id),
-        (_, Destination::Video { video_id } | Destination::TokenAndVideo { video_id, .. }) => Some(video_id),
-        (Container::None | Container::Intended { .. }, Destination::NewVideo | Destination::Token(_)) => None,
+        (ContainerState::Known { video_id, .. }, _) => Some(video_id),
+        (_, EntryDestination::Video { video_id } | EntryDestination::TokenAndVideo { video_id, .. }) => {
+            Some(video_id)
+        }
+        (
+            ContainerState::None | ContainerState::Intended { .. },
+            EntryDestination::NewVideo | EntryDestination::Token(_),
+        ) => None,
     }
 }
 
-fn is_delegated(destination: &Destination) -> bool {
+fn is_delegated(destination: &EntryDestination) -> bool {
     match destination {
-        Destination::Token(_) | Destination::TokenAndVideo { .. } => true,
-        Destination::NewVideo | Destination::Video { .. } => false,
+        EntryDestination::Token(_) | EntryDestination::TokenAndVideo { .. } => true,
+        EntryDestination::NewVideo | EntryDestination::Video { .. } => false,
     }
 }
 

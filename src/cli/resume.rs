@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlift::error::OneLine;
-use ringlift::journal::{Comparison, Destination, Entry, EntryState, Identity, Source, TokenDigest, compare};
+use ringlift::journal::{
+    Comparison, Entry, EntryDestination, EntrySource, EntryState, SourceIdentity, TokenDigest, compare,
+};
 use ringlift::source::SourceFile;
 use ringlift::wire::Addressing;
 use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
@@ -111,7 +113,7 @@ impl Entries {
     fn new(entries: Vec<Entry>) -> Entries {
         let (mut by_path, mut by_device_and_len) = (HashMap::new(), HashMap::new());
         for (index, entry) in entries.iter().enumerate() {
-            if let Source::File { path, identity } = &entry.key.source {
+            if let EntrySource::File { path, identity } = &entry.key.source {
                 by_path.entry(path.clone()).or_insert_with(Vec::new).push(index);
                 let key = (identity.device, identity.len);
                 by_device_and_len.entry(key).or_insert_with(Vec::new).push(index);
@@ -128,8 +130,10 @@ impl Entries {
         if let Ok(now) = identity_of(file) {
             let alike = self.by_device_and_len.get(&(now.device, now.len)).into_iter().flatten().copied();
             let is_it = |entry: &Entry| match &entry.key.source {
-                Source::File { identity, .. } => compare(identity, &now, false, true) != Comparison::Another,
-                Source::Stream => false,
+                EntrySource::File { identity, .. } => {
+                    compare(identity, &now, false, true) != Comparison::Another
+                }
+                EntrySource::Stream => false,
             };
             found.extend(alike.filter(|&index| self.entries[index].as_ref().is_some_and(is_it)));
         }
@@ -138,8 +142,8 @@ impl Entries {
     }
 }
 
-fn identity_of(file: &Path) -> Result<Identity, Error> {
-    Ok(Identity::from(&SourceFile::open(file)?))
+fn identity_of(file: &Path) -> Result<SourceIdentity, Error> {
+    Ok(SourceIdentity::from(&SourceFile::open(file)?))
 }
 
 /// Reason why a session is not resumed.
@@ -159,11 +163,11 @@ fn job(
 ) -> Result<Job, SkipReason> {
     let SelectedSession { entry, path, .. } = session;
     let not_ours = |exit, why: String| Err(SkipReason::NotOurs(exit, why));
-    let (Source::File { path: original_path, identity }, Some(path)) = (&entry.key.source, path) else {
+    let (EntrySource::File { path: original_path, identity }, Some(path)) = (&entry.key.source, path) else {
         return not_ours(Exit::Failed, "standard input cannot be read again".to_owned());
     };
-    match entry.standing {
-        EntryState::Left => {}
+    match entry.state {
+        EntryState::Interrupted => {}
         EntryState::Running { pid } => {
             let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             return not_ours(Exit::Temporary, format!("{who} is uploading the file already"));
@@ -196,10 +200,10 @@ fn job(
 /// Returns the options with which the upload was started.
 fn options(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<JobOptions, CommandError> {
     let (video_id, token) = match &entry.key.destination {
-        Destination::NewVideo => (None, key(settings)?),
-        Destination::Video { video_id } => (Some(video_id.clone()), key(settings)?),
-        Destination::Token(digest) => (None, Some(known(token, digest, entry)?)),
-        Destination::TokenAndVideo { token: digest, video_id } => {
+        EntryDestination::NewVideo => (None, key(settings)?),
+        EntryDestination::Video { video_id } => (Some(video_id.clone()), key(settings)?),
+        EntryDestination::Token(digest) => (None, Some(known(token, digest, entry)?)),
+        EntryDestination::TokenAndVideo { token: digest, video_id } => {
             (Some(video_id.clone()), Some(known(token, digest, entry)?))
         }
     };
@@ -249,7 +253,7 @@ fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<
 /// Returns the metadata of the video that the upload was to create.
 fn video(entry: &Entry) -> Result<NewVideo, CommandError> {
     match entry.key.destination {
-        Destination::NewVideo => serde_json::from_str(&entry.arguments).map_err(|_| {
+        EntryDestination::NewVideo => serde_json::from_str(&entry.arguments).map_err(|_| {
             let why =
                 "the journal does not contain the metadata of the video: resume it with `ringlift upload`";
             CommandError::Other(Exit::Failed, why.to_owned())
@@ -268,7 +272,7 @@ fn mode(addressing: Addressing) -> Mode {
 
 /// Checks that the file is still the one whose chunks are stored. Chunks of two different files would make a
 /// corrupt video.
-fn check_file(path: &Path, original: &Identity, is_same_path: bool) -> Result<(), CommandError> {
+fn check_file(path: &Path, original: &SourceIdentity, is_same_path: bool) -> Result<(), CommandError> {
     let now = identity_of(path).map_err(|error| match error.kind() {
         ErrorKind::NoSuchFile => {
             error.with_advice("if the file was moved, give its new path: `ringlift resume FILE`")

@@ -12,7 +12,7 @@ use crate::engine::settings::Settings;
 use crate::engine::source::{OpenedSource, UploadSource};
 use crate::engine::stream_reader::StreamEvent;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{CreatedBy, Finished, Terms};
+use crate::journal::{ClaimOptions, CreatedBy, Finished};
 use crate::session::chunks::Layout;
 use crate::session::{CredentialKind, SessionConfig};
 
@@ -43,7 +43,7 @@ impl ClaimedUpload {
     pub(crate) fn of(
         opened: OpenedSource,
         destination: Destination,
-        (if_not_begun, terms): (IfNotBegun, Terms),
+        (if_not_begun, terms): (IfNotBegun, ClaimOptions),
         settings: &Settings,
         journal_handle: &JournalHandle,
     ) -> Result<ClaimOutcome> {

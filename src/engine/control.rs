@@ -11,7 +11,7 @@ use http_body_util::Full;
 use crate::api::{Exchange, RateLimit};
 use crate::engine::event_log::{AnnouncedDelay, log_throttle};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pacing::{Class, Health, Pacer, Quota, ThrottleReason, Turn};
+use crate::pacing::{Class, Pacer, Quota, RequestKind, ServiceHealth, ThrottleReason};
 use crate::session::Outcome;
 use crate::transport::{AnswerLimit, Dialer, Lane, Timeouts, TransportError};
 
@@ -74,7 +74,7 @@ impl Control {
         let mut announced = AnnouncedDelay::default();
         loop {
             let now = Instant::now();
-            let Some(held) = self.pacer.borrow_mut().held(class, now) else { return };
+            let Some(held) = self.pacer.borrow_mut().delay(class, now) else { return };
             // The failed request has reported every other cause already.
             if held.by == ThrottleReason::Budget && announced.is_news(held, now) {
                 log_throttle(class, held.by, held.until - now);
@@ -92,21 +92,21 @@ impl Exchange for Control {
             request.extensions_mut().insert(AnswerLimit(READ_LIMIT_BYTES));
         }
         self.turn(class).await;
-        let permit = self.pacer.borrow_mut().started(class, Turn::First, Instant::now());
+        let permit = self.pacer.borrow_mut().started(class, RequestKind::First, Instant::now());
         let answer = self.send(request).await;
         let (quota, health) = match &answer {
             Ok(answer) => {
                 let rate_limit = RateLimit::from_headers(answer.headers());
                 let health = match answer.status().as_u16() {
-                    429 => Health::Throttling(rate_limit.retry_after),
-                    500.. => Health::Failing,
-                    _ => Health::Well,
+                    429 => ServiceHealth::Throttling(rate_limit.retry_after),
+                    500.. => ServiceHealth::Failing,
+                    _ => ServiceHealth::Well,
                 };
                 (quota_of(&rate_limit), health)
             }
             Err(error) => (None, health_of_error(error)),
         };
-        self.pacer.borrow_mut().answered(permit, quota, health, Instant::now(), fastrand::f64());
+        self.pacer.borrow_mut().finished(permit, quota, health, Instant::now(), fastrand::f64());
         answer
     }
 }
@@ -135,21 +135,21 @@ pub(crate) fn quota_of(rate_limit: &RateLimit) -> Option<Quota> {
 }
 
 /// Returns the health of the service that an attempt at a chunk indicates.
-pub(crate) fn health_of(outcome: &Outcome) -> Health {
+pub(crate) fn health_of(outcome: &Outcome) -> ServiceHealth {
     match outcome {
-        Outcome::Accepted { .. } => Health::Well,
+        Outcome::Accepted { .. } => ServiceHealth::Well,
         Outcome::Failed { error, .. } => health_of_error(error),
     }
 }
 
-fn health_of_error(error: &Error) -> Health {
+fn health_of_error(error: &Error) -> ServiceHealth {
     match error.kind() {
-        ErrorKind::RateLimited => Health::Throttling(error.retry_after()),
+        ErrorKind::RateLimited => ServiceHealth::Throttling(error.retry_after()),
         ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
-            Health::Failing
+            ServiceHealth::Failing
         }
-        _ if error.refusal().is_some() => Health::Well,
-        _ => Health::Unknown,
+        _ if error.refusal().is_some() => ServiceHealth::Well,
+        _ => ServiceHealth::Unknown,
     }
 }
 

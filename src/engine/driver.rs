@@ -245,7 +245,7 @@ impl Driver {
         // Even if the session is over: the pacer counts requests under way.
         if let Some(permit) = self.permits.remove(&lane) {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
-            self.pacer.borrow_mut().answered(permit, quota, health, now, fastrand::f64());
+            self.pacer.borrow_mut().finished(permit, quota, health, now, fastrand::f64());
         }
         if let Some(transfer) = self.transfers.get_mut(&done.session) {
             transfer.lanes.remove(&lane);

@@ -13,7 +13,7 @@ use crate::engine::source::OpenedSource;
 use crate::engine::stream_reader::StreamEvent;
 use crate::engine::worker::SessionId;
 use crate::error::Result;
-use crate::journal::Identity;
+use crate::journal::SourceIdentity;
 use crate::session::ReceivedSet;
 
 /// An event of a session or of the engine, other than a lane report.
@@ -21,7 +21,7 @@ pub(crate) enum EngineEvent {
     /// The source was opened and planned, or could not be.
     OpenedSource(SessionId, Box<UploadCommand>, Result<OpenedSource>),
     /// The final check of the source has ended.
-    Checked(SessionId, Result<Option<Identity>>),
+    Checked(SessionId, Result<Option<SourceIdentity>>),
     Created(SessionId, Result<Created>),
     Status(SessionId, Result<ReceivedSet>),
     Renewed(SessionId, Result<Option<HeaderValue>>),

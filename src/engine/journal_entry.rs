@@ -10,8 +10,8 @@ use crate::engine::proof::Unproved;
 use crate::engine::request::{Destination, ReceiptState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{
-    self, Claim, Comparison, Container, CreatedBy, Finished, Journal, JournalError, Key, Terms, Ticket,
-    TokenDigest,
+    self, Claim, ClaimOptions, ClaimedEntry, Comparison, ContainerState, CreatedBy, Finished, Journal,
+    JournalError, Key, TokenDigest,
 };
 use crate::session::Resumed;
 use crate::source::{self, ChunkDigest, SourceFile};
@@ -25,7 +25,7 @@ pub(crate) struct JournalHandle(Option<Rc<RefCell<Journal>>>);
 #[derive(Debug)]
 pub(crate) struct JournalEntryGuard {
     journal: Rc<RefCell<Journal>>,
-    ticket: Ticket,
+    claimed: ClaimedEntry,
     /// The file's current key, while it is not proved that the file has the bytes that were sent.
     unproved: Option<Key>,
 }
@@ -60,7 +60,7 @@ impl JournalHandle {
 
     /// Removes the uploads whose receipts were confirmed since the last claim.
     pub(crate) fn settle(&self) {
-        let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().settle());
+        let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().flush());
         if let Err(error) = settled {
             tracing::warn!(%error, "the journal could not forget finished uploads: they would be found complete");
         }
@@ -80,18 +80,18 @@ impl JournalHandle {
         file: Option<&SourceFile>,
         destination: &Destination,
         arguments: &str,
-        terms: Terms,
+        options: ClaimOptions,
     ) -> Result<(Option<JournalEntryGuard>, Recovered)> {
         let Some(journal) = &self.0 else { return Ok((None, Recovered::Nothing)) };
-        let source = file.map_or(journal::Source::Stream, source_of);
+        let source = file.map_or(journal::EntrySource::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
-        let claim = journal.borrow_mut().claim_on(terms, &key, arguments, SystemTime::now())?;
+        let claim = journal.borrow_mut().claim_with(options, &key, arguments, SystemTime::now())?;
         match claim {
-            Claim::Fresh(ticket) => Ok((
-                Some(JournalEntryGuard { journal: journal.clone(), ticket, unproved: None }),
+            Claim::Fresh(claimed) => Ok((
+                Some(JournalEntryGuard { journal: journal.clone(), claimed, unproved: None }),
                 Recovered::Nothing,
             )),
-            Claim::Resume(ticket, remembered) => {
+            Claim::Resume(claimed, remembered) => {
                 let doubt = match remembered.comparison {
                     Comparison::Same => None,
                     Comparison::Prove => Some(Unproved::Prove(remembered.digests)),
@@ -99,17 +99,19 @@ impl JournalHandle {
                 };
                 let unproved = doubt.is_some().then_some(key);
                 let continued = match (remembered.container, remembered.plan) {
-                    (Container::Known { video_id, made }, Some(plan)) => {
+                    (ContainerState::Known { video_id, made }, Some(plan)) => {
                         let resumed = Resumed { stored: remembered.stored };
                         Recovered::Container { video_id, made, plan, resumed, doubt }
                     }
-                    (Container::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
+                    (ContainerState::Intended { mark }, _)
+                        if matches!(destination, Destination::NewVideo(_)) =>
+                    {
                         Recovered::Intended { mark }
                     }
-                    (Container::Intended { .. }, _) => Recovered::PossibleOrphan,
-                    (Container::None | Container::Known { .. }, _) => Recovered::Nothing,
+                    (ContainerState::Intended { .. }, _) => Recovered::PossibleOrphan,
+                    (ContainerState::None | ContainerState::Known { .. }, _) => Recovered::Nothing,
                 };
-                Ok((Some(JournalEntryGuard { journal: journal.clone(), ticket, unproved }), continued))
+                Ok((Some(JournalEntryGuard { journal: journal.clone(), claimed, unproved }), continued))
             }
             Claim::Finished(finished) => Ok((None, Recovered::Finished(finished))),
             Claim::Busy { pid } => Err(Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid))),
@@ -147,12 +149,12 @@ impl MarkJournal {
     /// its claim.
     pub(crate) fn record(&self, mark: &str) -> Result<Option<MarkEntry>> {
         let Some(journal) = &self.journal_handle.0 else { return Ok(None) };
-        let (endpoint, destination) = (self.endpoint.clone(), journal::Destination::NewVideo);
-        let key = Key { endpoint, source: journal::Source::Stream, destination };
+        let (endpoint, destination) = (self.endpoint.clone(), journal::EntryDestination::NewVideo);
+        let key = Key { endpoint, source: journal::EntrySource::Stream, destination };
         let claim = journal.borrow_mut().claim(&key, "{}", SystemTime::now())?;
-        let (Claim::Fresh(mut ticket) | Claim::Resume(mut ticket, _)) = claim else { return Ok(None) };
-        journal.borrow_mut().creating(&mut ticket, None, mark)?;
-        Ok(Some(MarkEntry { journal: journal.clone(), ticket }))
+        let (Claim::Fresh(mut claimed) | Claim::Resume(mut claimed, _)) = claim else { return Ok(None) };
+        journal.borrow_mut().record_intent(&mut claimed, None, mark)?;
+        Ok(Some(MarkEntry { journal: journal.clone(), claimed }))
     }
 }
 
@@ -160,13 +162,13 @@ impl MarkJournal {
 #[derive(Debug)]
 pub(crate) struct MarkEntry {
     journal: Rc<RefCell<Journal>>,
-    ticket: Ticket,
+    claimed: ClaimedEntry,
 }
 
 impl MarkEntry {
     /// Removes the entry: no such container exists, or another entry names it.
     pub(crate) fn resolved(self) {
-        if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
+        if let Err(error) = self.journal.borrow_mut().forget(self.claimed) {
             tracing::warn!(%error, "the journal could not forget a video that may have been made");
         }
     }
@@ -175,19 +177,19 @@ impl MarkEntry {
 impl JournalEntryGuard {
     /// Returns `true` if another upload token began the upload.
     pub(crate) fn is_of_another_token(&self) -> bool {
-        self.ticket.is_of_another_token()
+        self.claimed.is_of_another_token()
     }
 
     /// Returns the upload to the token that began it, since the service refuses the current token for the video.
     pub(crate) fn given_back(self) {
-        if let Err(error) = self.journal.borrow_mut().give_back(self.ticket) {
+        if let Err(error) = self.journal.borrow_mut().give_back(self.claimed) {
             tracing::warn!(%error, "the journal could not give the upload back to its upload token");
         }
     }
 
     /// Returns `true` if the journal had no entry of the upload before this claim.
     pub(crate) fn is_new(&self) -> bool {
-        self.ticket.is_new()
+        self.claimed.is_new()
     }
 
     /// Records the container that was named, before anything is sent. A container that the first chunk will create is
@@ -201,24 +203,24 @@ impl JournalEntryGuard {
 
     /// Records the mark of a container before the request that creates it.
     pub(crate) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
-        Ok(self.journal.borrow_mut().creating(&mut self.ticket, plan, mark)?)
+        Ok(self.journal.borrow_mut().record_intent(&mut self.claimed, plan, mark)?)
     }
 
     /// Removes the record of a container that was certainly not created.
     pub(crate) fn withdrawn(&mut self) {
-        if let Err(error) = self.journal.borrow_mut().withdrawn(&mut self.ticket) {
+        if let Err(error) = self.journal.borrow_mut().withdraw_intent(&mut self.claimed) {
             tracing::warn!(%error, "the journal could not take back that a video may have been made");
         }
     }
 
     /// Records the container before its first byte.
     pub(crate) fn container(&mut self, plan: Option<Plan>, video_id: &str, made: CreatedBy) -> Result<()> {
-        Ok(self.journal.borrow_mut().container(&mut self.ticket, plan, video_id, made)?)
+        Ok(self.journal.borrow_mut().record_container(&mut self.claimed, plan, video_id, made)?)
     }
 
     /// Records an acknowledged chunk. If the record fails, a crash costs sending the chunk again, no more.
     pub(crate) fn acknowledged(&mut self, index: u32) {
-        if let Err(error) = self.journal.borrow_mut().acknowledged(&mut self.ticket, index) {
+        if let Err(error) = self.journal.borrow_mut().record_chunk(&mut self.claimed, index) {
             tracing::warn!(%error, "the journal did not take an acknowledgement: a crash would send the chunk again");
         }
     }
@@ -226,7 +228,7 @@ impl JournalEntryGuard {
     /// Records the digest of a chunk after its bytes were sent and before its request ends. If the record fails, the
     /// file cannot be proved later.
     pub(crate) fn sent(&mut self, index: u32, digest: ChunkDigest) {
-        if let Err(error) = self.journal.borrow_mut().sent(&self.ticket, index, digest) {
+        if let Err(error) = self.journal.borrow_mut().record_digest(&self.claimed, index, digest) {
             tracing::warn!(%error, "the journal did not take the digest of a chunk: it cannot be proved later");
         }
     }
@@ -234,21 +236,23 @@ impl JournalEntryGuard {
     /// Records that the file has the bytes of every chunk that was sent.
     pub(crate) fn proved(&mut self) {
         let Some(key) = self.unproved.take() else { return };
-        if let Err(error) = self.journal.borrow_mut().proved(&mut self.ticket, &key) {
+        if let Err(error) = self.journal.borrow_mut().record_proof(&mut self.claimed, &key) {
             tracing::warn!(%error, "the journal did not take that the file was proved: the next run proves it again");
         }
     }
 
     /// Records the chunk that completed a container of ours, which may also be the chunk that created it.
     pub(crate) fn completed(&mut self, plan: Option<Plan>, video_id: &str, index: u32) {
-        if let Err(error) = self.journal.borrow_mut().completed(&mut self.ticket, plan, video_id, index) {
+        if let Err(error) =
+            self.journal.borrow_mut().record_completion(&mut self.claimed, plan, video_id, index)
+        {
             tracing::warn!(%error, "the journal did not take the end: a crash would send the file again");
         }
     }
 
     /// Removes the entry of a stored file: the same command uploads it anew.
     pub(crate) fn finished(self) {
-        if let Err(error) = self.journal.borrow_mut().forget(self.ticket) {
+        if let Err(error) = self.journal.borrow_mut().forget(self.claimed) {
             tracing::warn!(%error, "the journal could not forget a finished upload: it would be found complete");
         }
     }
@@ -262,7 +266,7 @@ impl JournalEntryGuard {
         self,
         mut receipt: watch::Receiver<ReceiptState>,
         video_id: String,
-        found: Option<journal::Identity>,
+        found: Option<journal::SourceIdentity>,
     ) {
         let Ok(first) =
             receipt.wait_for(|receipt| *receipt != ReceiptState::Pending).await.map(|receipt| *receipt)
@@ -270,16 +274,16 @@ impl JournalEntryGuard {
             return;
         };
         if first == ReceiptState::Confirmed {
-            return self.journal.borrow_mut().finished(self.ticket);
+            return self.journal.borrow_mut().finish(self.claimed);
         }
         let now = SystemTime::now();
-        let note = self.journal.borrow_mut().finished_one(self.ticket, &video_id, found, now);
+        let note = self.journal.borrow_mut().finish_and_remember(self.claimed, &video_id, found, now);
         forget_when(self.journal, note, receipt).await;
     }
 
     /// Gives the upload up: a container that it created is an orphan.
     pub(crate) fn abandoned(self) {
-        if let Err(error) = self.journal.borrow_mut().abandoned(self.ticket) {
+        if let Err(error) = self.journal.borrow_mut().abandon(self.claimed) {
             tracing::warn!(%error, "the journal could not give the upload up");
         }
     }
@@ -308,28 +312,28 @@ async fn forget_when(
 }
 
 /// Returns the journal's source for a file. Its path is absolute, since a later run may start in another directory.
-fn source_of(file: &SourceFile) -> journal::Source {
+fn source_of(file: &SourceFile) -> journal::EntrySource {
     let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path().to_owned());
-    journal::Source::File { path, identity: file.into() }
+    journal::EntrySource::File { path, identity: file.into() }
 }
 
-impl From<&SourceFile> for journal::Identity {
-    fn from(file: &SourceFile) -> journal::Identity {
+impl From<&SourceFile> for journal::SourceIdentity {
+    fn from(file: &SourceFile) -> journal::SourceIdentity {
         let (identity, file_system) = (file.identity(), file.file_system());
         let source::FileIdentity { device, inode, len, mtime_ns, ctime_ns } = identity;
-        journal::Identity { device, inode, len, mtime_ns, ctime_ns, file_system }
+        journal::SourceIdentity { device, inode, len, mtime_ns, ctime_ns, file_system }
     }
 }
 
-fn destination_of(destination: &Destination) -> journal::Destination {
+fn destination_of(destination: &Destination) -> journal::EntryDestination {
     match destination {
-        Destination::NewVideo(_) => journal::Destination::NewVideo,
-        Destination::Video(video_id) => journal::Destination::Video { video_id: video_id.clone() },
+        Destination::NewVideo(_) => journal::EntryDestination::NewVideo,
+        Destination::Video(video_id) => journal::EntryDestination::Video { video_id: video_id.clone() },
         Destination::Delegated { token, video_id } => {
             let token = TokenDigest::of(token.reveal());
             match video_id.clone() {
-                None => journal::Destination::Token(token),
-                Some(video_id) => journal::Destination::TokenAndVideo { token, video_id },
+                None => journal::EntryDestination::Token(token),
+                Some(video_id) => journal::EntryDestination::TokenAndVideo { token, video_id },
             }
         }
     }

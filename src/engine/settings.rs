@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::api::{Credentials, Origin, Redactor};
 use crate::engine::request::{Checksum, ChunkSize, Mode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pacing::{Caps, Sizing, chunk_bytes_for};
+use crate::pacing::{Caps, ChunkSizing, chunk_bytes_for};
 use crate::session::retry::RetryPolicy;
 use crate::source::{MemoryBudget, Reader, SigbusHandler, SourceError};
 use crate::transport::{Bandwidth, DialSettings, Timeouts, Trust};
@@ -98,7 +98,11 @@ impl Settings {
                 let lanes = u32::try_from(self.lanes).unwrap_or(u32::MAX);
                 let uploads_per_minute = self.caps.most_uploads_a_minute();
                 let bytes_per_second = self.bandwidth.limit().map(NonZeroU64::get);
-                chunk_bytes_for(&Sizing { uploads_per_minute, bytes_per_second, ..Sizing::new(len, lanes) })
+                chunk_bytes_for(&ChunkSizing {
+                    uploads_per_minute,
+                    bytes_per_second,
+                    ..ChunkSizing::new(len, lanes)
+                })
             }
             ChunkSize::Bytes(bytes) => bytes,
         };

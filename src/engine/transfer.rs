@@ -34,7 +34,7 @@ use crate::engine::source::{OpenedSource, UploadSource};
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::{ChunkRequest, ChunkResult, LaneIndex, SessionId};
 use crate::error::Result;
-use crate::journal::{CreatedBy, Finished, Terms};
+use crate::journal::{ClaimOptions, CreatedBy, Finished};
 use crate::session::event::UploadEvent;
 use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
@@ -262,7 +262,7 @@ fn claim(
     settings: &Settings,
     journal_handle: &JournalHandle,
 ) -> Result<ClaimOutcome> {
-    let terms = Terms { again: request.again, own_token_only: request.own_token_only };
+    let terms = ClaimOptions { again: request.again, own_token_only: request.own_token_only };
     let video = mem::take(&mut request.video);
     let destination = request.destination.take().unwrap_or(Destination::NewVideo(Box::new(video)));
     ClaimedUpload::of(opened, destination, (request.if_not_begun, terms), settings, journal_handle)

@@ -1,43 +1,36 @@
-//! The digests of the chunks that were sent, in rows of their own: rewriting those of ten thousand chunks with each
-//! acknowledgement would write 160 KB each time.
+//! The table `digests`: the digests of the chunks that were sent.
 //!
-//! A digest is written before the end of its request is sent, so that a chunk whose answer was lost has one as well.
-//! Digests need no seal: one that was damaged proves nothing, and the upload begins anew.
+//! They have rows of their own: rewriting the digests of ten thousand chunks with each acknowledgement would write
+//! 160 KB each time. A digest is written before the end of its request is sent, so that a chunk whose answer was lost
+//! has a digest as well. Digests need no seal: a damaged digest proves nothing, and the upload begins anew.
 
 use std::path::Path;
 
 use rusqlite::{Transaction, params};
 
-use super::claim::Ticket;
-use super::error::JournalError;
-use super::file::failed;
-use super::{Durability, Journal, begin};
+use super::error::{JournalError, database_error};
 use crate::source::ChunkDigest;
 
-impl Journal {
-    /// Writes down the digest of the chunk at `index` as it was sent. It survives the process, not the machine.
-    ///
-    /// A chunk that was sent twice with different bytes has no digest any more that equals one of a file: the
-    /// service may have either.
-    ///
-    /// # Errors
-    /// When it could not be written down. The chunk cannot be proved later then.
-    pub fn sent(&mut self, ticket: &Ticket, index: u32, digest: ChunkDigest) -> Result<(), JournalError> {
-        self.survive(Durability::Process)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        transaction
-            .prepare_cached(
-                "INSERT INTO digests (session, chunk, digest) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET digest = iif(digest = excluded.digest, digest, x'')",
-            )
-            .and_then(|mut insert| insert.execute(params![ticket.row.id, index, digest.as_bytes()]))
-            .map_err(|error| failed(path, error))?;
-        transaction.commit().map_err(|error| failed(path, error))
-    }
+/// Writes the digest of the chunk at `index` as it was sent.
+pub(super) fn record(
+    transaction: &Transaction<'_>,
+    (session, index): (i64, u32),
+    digest: &ChunkDigest,
+    path: &Path,
+) -> Result<(), JournalError> {
+    // A chunk that was sent twice with different bytes gets an empty digest, which equals none of a file: the service
+    // may have stored either.
+    transaction
+        .prepare_cached(
+            "INSERT INTO digests (session, chunk, digest) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET digest = iif(digest = excluded.digest, digest, x'')",
+        )
+        .and_then(|mut insert| insert.execute(params![session, index, digest.as_bytes()]))
+        .map(drop)
+        .map_err(|error| database_error(path, error))
 }
 
-/// The digests of a session by the indexes of their chunks, ascending. A damaged one equals none of a file.
+/// Returns the digests of a session with the indexes of their chunks, ascending. `None` stands for a damaged digest.
 pub(super) fn of_session(
     transaction: &Transaction<'_>,
     session: i64,
@@ -51,14 +44,14 @@ pub(super) fn of_session(
             })?
             .collect()
     };
-    read().map_err(|error| failed(path, error))
+    read().map_err(|error| database_error(path, error))
 }
 
-/// Forgets the digests of a session whose chunks no longer count.
+/// Deletes the digests of a session.
 pub(super) fn forget(transaction: &Transaction<'_>, session: i64, path: &Path) -> Result<(), JournalError> {
     transaction
         .prepare_cached("DELETE FROM digests WHERE session = ?1")
         .and_then(|mut delete| delete.execute([session]))
         .map(drop)
-        .map_err(|error| failed(path, error))
+        .map_err(|error| database_error(path, error))
 }

@@ -2,7 +2,7 @@
 
 use crate::transport::Endpoint;
 
-/// Returns whether two base URLs name the same service, however they are spelled.
+/// Returns `true` if two base URLs name the same service. Their spelling is irrelevant.
 pub(super) fn is_same(one: &str, other: &str) -> bool {
     one == other || Endpoint::canonical_of(one) == Endpoint::canonical_of(other)
 }

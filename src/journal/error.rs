@@ -1,137 +1,117 @@
-//! Why the journal cannot be used.
+//! Errors of the journal.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rusqlite::{ErrorCode, ffi};
 use rustix::io::Errno;
 
-/// Why the journal cannot be used. What was in it is still in it.
+/// An error of the journal. Its content is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The file is something else.
-    #[error("{path} is no ringlift journal: name another file with --journal", path = path.display())]
+    /// The file is not a journal.
+    #[error("{path} is not a ringlift journal", path = path.display())]
     Foreign {
         /// The journal.
         path: PathBuf,
     },
-    /// A later version made it.
+    /// A newer version made the journal.
     #[error(
-        "{path} was made by a newer ringlift (format {found}, this one reads {known}): \
-         update ringlift, or name another file with --journal",
+        "{path} was made by a newer ringlift (format {found}, this one reads {known})",
         path = path.display()
     )]
     Newer {
         /// The journal.
         path: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: i64,
         /// The format of this version.
         known: i64,
     },
-    /// An earlier version made it, and this one cannot read it.
+    /// An older version made the journal, and this version cannot read it.
     #[error(
-        "{path} was made by an older ringlift (format {found}, this one reads {known}): \
-         finish its uploads with that version, or name another file with --journal",
+        "{path} was made by an older ringlift (format {found}, this one reads {known})",
         path = path.display()
     )]
     Older {
         /// The journal.
         path: PathBuf,
-        /// Its format.
+        /// The format of the file.
         found: i64,
         /// The format of this version.
         known: i64,
     },
-    /// Its content contradicts itself.
-    #[error(
-        "{path} is damaged: move it away to begin a new one, and look for unfinished videos with \
-         `ringlift video list`",
-        path = path.display()
-    )]
+    /// The content is inconsistent.
+    #[error("{path} is damaged", path = path.display())]
     Damaged {
         /// The journal.
         path: PathBuf,
     },
     /// The file, or the folder that it is in, cannot be written.
-    #[error("{path} cannot be written: check its permissions, or name another file with --journal", path = path.display())]
+    #[error("{path} cannot be written", path = path.display())]
     NotWritable {
         /// The journal.
         path: PathBuf,
-        /// What the system or the database said.
+        /// The error of the system or the database.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No room for another entry.
-    #[error("no space is left for {path}: make room, or name a file on another disk with --journal", path = path.display())]
+    /// The file system has no room for another entry.
+    #[error("no space is left for {path}", path = path.display())]
     Full {
         /// The journal.
         path: PathBuf,
     },
     /// The lock file of an upload cannot be opened.
-    #[error(
-        "{path}, the lock file of this upload, cannot be opened, as a run by another user leaves it: \
-         remove it when no such run is under way, or name another file with --journal",
-        path = path.display()
-    )]
+    #[error("{path}, the lock file of this upload, cannot be opened: it belongs to another user", path = path.display())]
     OutOfReach {
         /// The lock file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
     /// The file system cannot share memory between processes, which a write-ahead log needs.
-    #[error(
-        "{path} is on a file system that cannot share memory between processes: \
-         name a file on another disk with --journal",
-        path = path.display()
-    )]
+    #[error("{path} is on a file system that cannot share memory between processes", path = path.display())]
     NoSharedMemory {
         /// The journal.
         path: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file system cannot lock files.
-    #[error(
-        "{path} is on a file system that cannot lock files: name a file on another disk with --journal",
-        path = path.display()
-    )]
+    #[error("{path} is on a file system that cannot lock files", path = path.display())]
     NoLocks {
-        /// The journal, or a lock file of it.
+        /// The journal, or one of its lock files.
         path: PathBuf,
-        /// What the system or the database said.
+        /// The error of the system or the database.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The file was removed or replaced while it was open.
-    #[error(
-        "{path} was removed or replaced while it was in use, so that what is written down is lost: \
-         run the command again",
-        path = path.display()
-    )]
+    #[error("{path} was removed or replaced while it was in use, so that its entries are lost", path = path.display())]
     Replaced {
         /// The journal.
         path: PathBuf,
     },
-    /// Other processes held the whole file for too long.
-    #[error("{path} was locked by another process for 10 seconds: try again", path = path.display())]
+    /// Other processes locked the whole file for too long.
+    #[error("{path} was locked by another process for 10 seconds", path = path.display())]
     Locked {
         /// The journal.
         path: PathBuf,
     },
-    /// Another process is at this session.
+    /// Another process has claimed this session.
     #[error("{} is at work on this session of {path}", process(pid), path = path.display())]
     Claimed {
         /// The journal.
         path: PathBuf,
-        /// The process, if it could be told.
+        /// The id of that process; `None` if the lock file does not name it.
         pid: Option<u32>,
     },
     /// The session was removed from the journal while it was under way.
-    #[error("{path} no longer has this session: somebody removed it", path = path.display())]
+    #[error("{path} no longer has this session: another process removed it", path = path.display())]
     Forgotten {
         /// The journal.
         path: PathBuf,
@@ -141,14 +121,46 @@ pub enum JournalError {
     Io {
         /// The journal.
         path: PathBuf,
-        /// What the system or the database said.
+        /// The error of the system or the database.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl JournalError {
-    pub(super) fn io(path: &std::path::Path, error: io::Error) -> JournalError {
+    /// Returns a way to solve the problem, in terms of the library's settings; `None` if there is none but to retry.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            JournalError::Foreign { .. } => Some("set `Settings::journal` to another file"),
+            JournalError::Newer { .. } => {
+                Some("use a newer version of ringlift, or set `Settings::journal` to another file")
+            }
+            JournalError::Older { .. } => {
+                Some("finish its uploads with that version, or set `Settings::journal` to another file")
+            }
+            JournalError::Damaged { .. } => {
+                Some("move it away to begin a new one, and list the videos to find unfinished ones")
+            }
+            JournalError::NotWritable { .. } => {
+                Some("check its permissions, or set `Settings::journal` to another file")
+            }
+            JournalError::Full { .. } => {
+                Some("make room, or set `Settings::journal` to a file on another disk")
+            }
+            JournalError::OutOfReach { .. } => Some(
+                "remove the lock file when no run of that user is under way, or set `Settings::journal` to another file",
+            ),
+            JournalError::NoSharedMemory { .. } | JournalError::NoLocks { .. } => {
+                Some("set `Settings::journal` to a file on another disk")
+            }
+            JournalError::Replaced { .. } => Some("start the upload again"),
+            JournalError::Locked { .. } => Some("try again"),
+            JournalError::Claimed { .. } | JournalError::Forgotten { .. } | JournalError::Io { .. } => None,
+        }
+    }
+
+    /// Converts an error of the operating system.
+    pub(super) fn io(path: &Path, error: io::Error) -> JournalError {
         let path = path.to_owned();
         match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -160,8 +172,8 @@ impl JournalError {
         }
     }
 
-    /// The same about a lock file.
-    pub(super) fn lock(path: &std::path::Path, error: io::Error) -> JournalError {
+    /// Converts an error of the operating system about a lock file.
+    pub(super) fn lock(path: &Path, error: io::Error) -> JournalError {
         match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 JournalError::OutOfReach { path: path.to_owned(), source: error }
@@ -171,7 +183,35 @@ impl JournalError {
     }
 }
 
-/// flock(2) and fcntl(2) on network file systems without a lock service.
+/// Converts an error of SQLite.
+///
+/// <https://www.sqlite.org/rescode.html>
+pub(super) fn database_error(path: &Path, error: rusqlite::Error) -> JournalError {
+    let path = path.to_owned();
+    match error.sqlite_error().map(|error| error.extended_code) {
+        Some(ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMLOCK) => {
+            return JournalError::NoSharedMemory { path, source: error.into() };
+        }
+        // The shared memory is a file beside the database, which grows as it is written.
+        Some(ffi::SQLITE_IOERR_SHMSIZE) => return JournalError::Full { path },
+        Some(ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_RDLOCK | ffi::SQLITE_IOERR_CHECKRESERVEDLOCK) => {
+            return JournalError::NoLocks { path, source: error.into() };
+        }
+        _ => {}
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => JournalError::Foreign { path },
+        Some(ErrorCode::DatabaseCorrupt) => JournalError::Damaged { path },
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            JournalError::NotWritable { path, source: error.into() }
+        }
+        Some(ErrorCode::DiskFull) => JournalError::Full { path },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
+        _ => JournalError::Io { path, source: error.into() },
+    }
+}
+
+/// Returns `true` for the errors of flock(2) and fcntl(2) on network file systems without a lock service.
 fn cannot_lock(error: &io::Error) -> bool {
     let refusals = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS];
     refusals.map(Errno::raw_os_error).into_iter().any(|errno| error.raw_os_error() == Some(errno))

@@ -1,4 +1,4 @@
-//! The journal's file: made, recognised, checked.
+//! Creates, recognizes and checks the journal's file.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -7,72 +7,73 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::error::JournalError;
+use super::error::{JournalError, database_error};
 use super::format::{APPLICATION_ID, FORMAT, OLDEST_FORMAT, create, lacks_columns, migrate};
 use super::logging::{self, Logging};
 use super::owner;
 
-/// Opens the journal, which is made when the file is missing or empty.
+/// Opens the journal. Creates it if the file is missing or empty.
 pub(super) fn open(path: &Path) -> Result<(Connection, Logging), JournalError> {
     make(path).map_err(|error| JournalError::io(path, error))?;
-    recognise(path)?;
-    let logging = logging::suited_to(path);
+    recognize(path)?;
+    let logging = logging::for_file_system_of(path);
     match open_as(path, logging) {
         Ok(connection) => Ok((connection, logging)),
         Err(JournalError::NoSharedMemory { .. }) if logging == Logging::WriteAhead => {
-            tracing::debug!(path = %path.display(), "no shared memory here: the journal does without a write-ahead log");
+            tracing::debug!(path = %path.display(), "no shared memory on this file system: the journal uses no write-ahead log");
             Ok((open_as(path, Logging::Rollback)?, Logging::Rollback))
         }
-        // SQLite calls it busy, too, when the file system has no locks at all.
+        // SQLite reports "busy", too, on a file system that has no locks at all.
         Err(error @ JournalError::Locked { .. }) => Err(logging::cannot_lock(path).unwrap_or(error)),
         Err(error) => Err(error),
     }
 }
 
+/// Opens the journal with the given kind of logging.
 pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, JournalError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connected = || -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         if logging == Logging::Rollback {
-            logging::leave_write_ahead(&connection, PATIENCE)?;
+            logging::leave_write_ahead(&connection, BUSY_TIMEOUT)?;
         }
         if is_empty(&connection)? {
             create(&mut connection)?;
         }
         Ok(connection)
     };
-    let mut connection = connected().map_err(|error| failed(path, error))?;
-    // SQLite opens what it cannot write all the same, and begins transactions that cannot write either.
-    if connection.is_readonly(MAIN_DB).map_err(|error| failed(path, error))? {
+    let mut connection = connected().map_err(|error| database_error(path, error))?;
+    // SQLite opens a read-only file without an error, and begins transactions that cannot write.
+    if connection.is_readonly(MAIN_DB).map_err(|error| database_error(path, error))? {
         return Err(JournalError::NotWritable { path: path.to_owned(), source: "it is read-only".into() });
     }
     let found = check(&connection, path)?;
     if logging == Logging::WriteAhead {
-        logging::write_ahead(&connection).map_err(|error| failed(path, error))?;
+        logging::write_ahead(&connection).map_err(|error| database_error(path, error))?;
     }
-    if found < FORMAT || lacks_columns(&connection).map_err(|error| failed(path, error))? {
+    if found < FORMAT || lacks_columns(&connection).map_err(|error| database_error(path, error))? {
         migrate(&mut connection, path)?;
     }
     Ok(connection)
 }
 
-/// Opens a journal that cannot be written. It is not brought to this version's format.
+/// Opens a journal that cannot be written. Does not migrate it to the current format.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, JournalError> {
-    recognise(path)?;
+    recognize(path)?;
     let open = |uri: &str| -> Result<Connection, JournalError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let opened = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
-        let connection = opened.map_err(|error| failed(path, error))?;
-        connection.busy_timeout(PATIENCE).map_err(|error| failed(path, error))?;
+        let connection = opened.map_err(|error| database_error(path, error))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| database_error(path, error))?;
         check(&connection, path)?;
         Ok(connection)
     };
     let uri = format!("file:{}", percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC));
-    // A log needs files beside it, which its reader may not be able to make, nor to remove. Without one, all is in
-    // the database itself.
+    // Reading a write-ahead log creates files beside it, which a read-only folder does not allow. Without a log the
+    // database is complete, and `immutable` opens it without any other file.
     if has_log(path) { open(&uri) } else { open(&format!("{uri}?immutable=1")) }
 }
 
@@ -82,7 +83,7 @@ fn has_log(path: &Path) -> bool {
     fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0)
 }
 
-/// Which file it is.
+/// The identity of the journal's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -103,8 +104,10 @@ fn make(path: &Path) -> io::Result<()> {
     owner::make_file(path).map(drop)
 }
 
-/// Looks at the header before the database does, so that a file of somebody else's stays untouched.
-fn recognise(path: &Path) -> Result<(), JournalError> {
+/// Checks the header before SQLite opens the file: opening could change a database of another program.
+fn recognize(path: &Path) -> Result<(), JournalError> {
+    // Closing any descriptor of a file drops all record locks of the process on it (fcntl(2)): reading the header
+    // here would release the locks of a journal that this process has open.
     if is_open_here(path) {
         return Ok(());
     }
@@ -113,31 +116,35 @@ fn recognise(path: &Path) -> Result<(), JournalError> {
     read.map_err(|error| JournalError::io(path, error))?;
     let ours =
         header.get(APPLICATION_ID_AT..).is_some_and(|id| id.starts_with(&APPLICATION_ID.to_be_bytes()));
-    match header.starts_with(MAGIC) {
-        _ if header.is_empty() => Ok(()),
-        true if ours => Ok(()),
-        true if header.len() < HEADER_BYTES => Err(JournalError::Damaged { path: path.to_owned() }),
-        _ => Err(JournalError::Foreign { path: path.to_owned() }),
+    let is_database = header.starts_with(MAGIC);
+    if header.is_empty() || (is_database && ours) {
+        Ok(())
+    } else if is_database && header.len() < HEADER_BYTES {
+        Err(JournalError::Damaged { path: path.to_owned() })
+    } else {
+        Err(JournalError::Foreign { path: path.to_owned() })
     }
 }
 
-/// Whether this process has the file open. To close it once more would drop the locks that SQLite holds on it
-/// (fcntl(2), "record locks"), and SQLite checks what it opens.
+/// Returns `true` if this process has the file open. SQLite has checked it then.
 fn is_open_here(path: &Path) -> bool {
     let Ok(id) = FileId::of(path) else { return false };
     let Ok(open) = fs::read_dir("/proc/self/fd") else { return false };
     open.flatten().any(|file| FileId::of(&file.path()).is_ok_and(|open| open == id))
 }
 
-/// Asks the database: it may have taken back what a process wrote that did not live to make all of it.
+/// Returns `true` if the database has no page. The file length is no evidence: SQLite may have rolled back a
+/// creation that a killed process left incomplete.
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.pragma_query_value(None, "page_count", |row| row.get(0)).map(|pages: i64| pages == 0)
 }
 
-/// Returns the format.
+/// Checks the application id and the content, and returns the format.
 fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
     let ask = |pragma: &str| -> Result<i64, JournalError> {
-        connection.pragma_query_value(None, pragma, |row| row.get(0)).map_err(|error| failed(path, error))
+        connection
+            .pragma_query_value(None, pragma, |row| row.get(0))
+            .map_err(|error| database_error(path, error))
     };
     let (id, found) = (ask("application_id")?, ask("user_version")?);
     let (path_buf, known) = (path.to_owned(), FORMAT);
@@ -154,12 +161,13 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
     Ok(found)
 }
 
-/// The second check compares indexes with their table: by these a claim finds its rows, and a row that no index
-/// leads to would be begun anew.
+/// Checks the pages of the file, and the indexes of the table `sessions`.
 fn check_whole(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    // `quick_check` does not compare indexes with their tables. A claim finds its rows by an index: a row missing
+    // there would be uploaded again.
     for check in ["PRAGMA quick_check", "PRAGMA integrity_check(sessions)"] {
         let verdict: String =
-            connection.query_row(check, [], |row| row.get(0)).map_err(|error| failed(path, error))?;
+            connection.query_row(check, [], |row| row.get(0)).map_err(|error| database_error(path, error))?;
         if verdict != "ok" {
             return Err(JournalError::Damaged { path: path.to_owned() });
         }
@@ -167,36 +175,8 @@ fn check_whole(connection: &Connection, path: &Path) -> Result<(), JournalError>
     Ok(())
 }
 
-/// What the database said, as one of our reasons.
-///
-/// <https://www.sqlite.org/rescode.html>
-pub(super) fn failed(path: &Path, error: rusqlite::Error) -> JournalError {
-    let path = path.to_owned();
-    match error.sqlite_error().map(|error| error.extended_code) {
-        Some(ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMLOCK) => {
-            return JournalError::NoSharedMemory { path, source: error.into() };
-        }
-        // The shared memory is a file that grows by being written.
-        Some(ffi::SQLITE_IOERR_SHMSIZE) => return JournalError::Full { path },
-        Some(ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_RDLOCK | ffi::SQLITE_IOERR_CHECKRESERVEDLOCK) => {
-            return JournalError::NoLocks { path, source: error.into() };
-        }
-        _ => {}
-    }
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => JournalError::Foreign { path },
-        Some(ErrorCode::DatabaseCorrupt) => JournalError::Damaged { path },
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            JournalError::NotWritable { path, source: error.into() }
-        }
-        Some(ErrorCode::DiskFull) => JournalError::Full { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
-        _ => JournalError::Io { path, source: error.into() },
-    }
-}
-
-/// How long to wait for other processes, each of which holds the file for milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time to wait for other processes, each of which locks the file for milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// <https://www.sqlite.org/fileformat.html#the_database_header>
 const MAGIC: &[u8] = b"SQLite format 3\0";

@@ -1,4 +1,4 @@
-//! Files that a command uploaded, remembered until the whole command has ended well.
+//! Files that a command uploaded, saved until the whole command has ended well.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -9,117 +9,129 @@ use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::endpoint;
-use super::error::JournalError;
-use super::file::failed;
-use super::identity::{Comparison, Identity, compare};
-use super::row::{Cut, Destination, Key, Source, seal};
+use super::error::{JournalError, database_error};
+use super::identity::{Comparison, SourceIdentity, compare};
+use super::key::{EntryDestination, EntrySource, Key};
+use super::seal::seal;
+use super::stored_plan::StoredPlan;
 use crate::wire::Plan;
 
-/// A file that an earlier command uploaded before that command ended badly.
+/// A file that an earlier command uploaded before the command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// Its number in the journal.
+    /// The number of the row in the journal.
     pub id: i64,
     /// The video that holds the file.
     pub video_id: String,
     /// The length of the file in bytes.
     pub bytes: u64,
-    /// How the file was cut, where that was written down.
+    /// The plan; `None` if none was recorded.
     pub plan: Option<Plan>,
 }
 
-/// One row of the table.
+/// One row of the table `finished`.
 #[derive(Clone, Debug)]
-pub(super) struct Note {
-    /// The id of the session that it follows: ids of sessions are never used again.
+pub(super) struct FinishedRow {
+    /// The id of the session that uploaded the file. Session ids are never used again.
     pub(super) id: i64,
     path: PathBuf,
-    record: Record,
+    record: FinishedRecord,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+struct FinishedRecord {
     endpoint: String,
-    identity: Identity,
-    destination: Destination,
+    identity: SourceIdentity,
+    destination: EntryDestination,
     video_id: String,
-    plan: Option<Cut>,
+    plan: Option<StoredPlan>,
     finished_s: u64,
 }
 
-impl Note {
+impl FinishedRow {
     pub(super) fn new(
         id: i64,
-        key: (&Path, &str, Identity, Destination),
+        key: (&Path, &str, SourceIdentity, EntryDestination),
         video_id: &str,
-        plan: Option<Cut>,
+        plan: Option<StoredPlan>,
         now: SystemTime,
-    ) -> Note {
+    ) -> FinishedRow {
         let (path, endpoint, identity, destination) = key;
         let (endpoint, video_id) = (endpoint.to_owned(), video_id.to_owned());
-        let record =
-            Record { endpoint, identity, destination, video_id, plan, finished_s: since_1970(now).as_secs() };
-        Note { id, path: path.to_owned(), record }
+        let record = FinishedRecord {
+            endpoint,
+            identity,
+            destination,
+            video_id,
+            plan,
+            finished_s: since_1970(now).as_secs(),
+        };
+        FinishedRow { id, path: path.to_owned(), record }
     }
 
-    /// `None` when the row does not match its seal.
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Note>> {
+    /// Reads a row. Returns `None` if the row does not match its seal.
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FinishedRow>> {
         let (path, text): (Vec<u8>, String) = (row.get("path")?, row.get("record")?);
         let (id, written): (i64, Vec<u8>) = (row.get("id")?, row.get("seal")?);
         if seal(&[&path, text.as_bytes()]).as_slice() != written {
             return Ok(None);
         }
         let path = PathBuf::from(OsString::from_vec(path));
-        Ok(serde_json::from_str(&text).ok().map(|record| Note { id, path, record }))
+        Ok(serde_json::from_str(&text).ok().map(|record| FinishedRow { id, path, record }))
     }
 
-    /// Whether this is the key's file, unchanged, at the same place of the same service.
-    ///
-    /// Another ctime suffices to upload the file again: a program that kept size and mtime may have written
-    /// other bytes, and no digest is here to prove the opposite. Another upload token does not: the file is there.
+    /// Returns `true` if the row is about the key's file, unchanged, at the same destination of the same service.
+    /// Another upload token makes no difference.
     fn answers(&self, key: &Key) -> bool {
-        let Source::File { path, identity: now } = &key.source else { return false };
+        let EntrySource::File { path, identity: now } = &key.source else { return false };
+        // A changed ctime makes it another file: a program that preserved length and mtime may have written other
+        // bytes, and no digest proves the opposite.
         compare(&self.record.identity, now, self.path == *path, false) == Comparison::Same
             && endpoint::is_same(&self.record.endpoint, &key.endpoint)
             && self.record.destination.is_same_but_for_the_token(&key.destination)
     }
 
-    /// A clock that was set back makes it younger, never older.
+    /// Returns `true` if the row is older than [`KEPT_FOR`]. A clock that was set back never makes it older.
     fn is_outdated(&self, now: SystemTime) -> bool {
         since_1970(now).saturating_sub(Duration::from_secs(self.record.finished_s)) > KEPT_FOR
     }
 
     pub(super) fn into_finished(self) -> Finished {
-        let Record { identity, video_id, plan, .. } = self.record;
-        Finished { id: self.id, video_id, bytes: identity.len, plan: plan.and_then(Cut::plan) }
+        let FinishedRecord { identity, video_id, plan, .. } = self.record;
+        Finished { id: self.id, video_id, bytes: identity.len, plan: plan.and_then(|plan| plan.plan().ok()) }
     }
 }
 
-/// Returns what unfinished commands uploaded of the key's file, the newest last.
+/// Returns the rows about the key's file, the newest last.
 pub(super) fn find(
     transaction: &Transaction<'_>,
     key: &Key,
     now: SystemTime,
     journal: &Path,
-) -> Result<Vec<Note>, JournalError> {
-    let Source::File { path, identity } = &key.source else { return Ok(Vec::new()) };
-    let read = || -> rusqlite::Result<Vec<Option<Note>>> {
+) -> Result<Vec<FinishedRow>, JournalError> {
+    let EntrySource::File { path, identity } = &key.source else { return Ok(Vec::new()) };
+    let read = || -> rusqlite::Result<Vec<Option<FinishedRow>>> {
         transaction
             .prepare_cached(OF_FILE)?
-            .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], Note::read)?
+            .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], FinishedRow::read)?
             .collect()
     };
-    let notes: Option<Vec<Note>> = read().map_err(|error| failed(journal, error))?.into_iter().collect();
-    let mut notes = notes.ok_or_else(|| JournalError::Damaged { path: journal.to_owned() })?;
-    notes.retain(|note| note.answers(key) && !note.is_outdated(now));
-    Ok(notes)
+    let rows: Option<Vec<FinishedRow>> =
+        read().map_err(|error| database_error(journal, error))?.into_iter().collect();
+    let mut rows = rows.ok_or_else(|| JournalError::Damaged { path: journal.to_owned() })?;
+    rows.retain(|row| row.answers(key) && !row.is_outdated(now));
+    Ok(rows)
 }
 
-/// Writes a note down.
-pub(super) fn insert(transaction: &Transaction<'_>, note: &Note, journal: &Path) -> Result<(), JournalError> {
-    let record = serde_json::to_string(&note.record).unwrap_or_default();
-    let path = note.path.as_os_str().as_bytes();
-    let inode = note.record.identity.inode.cast_signed();
+/// Inserts a row, or replaces the one of the same session.
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    row: &FinishedRow,
+    journal: &Path,
+) -> Result<(), JournalError> {
+    let record = serde_json::to_string(&row.record).unwrap_or_default();
+    let path = row.path.as_os_str().as_bytes();
+    let inode = row.record.identity.inode.cast_signed();
     let seal = seal(&[path, record.as_bytes()]);
     transaction
         .prepare_cached(
@@ -127,24 +139,24 @@ pub(super) fn insert(transaction: &Transaction<'_>, note: &Note, journal: &Path)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )
         .and_then(|mut insert| {
-            insert.execute(params![note.id, path, inode, note.record.finished_s, record, seal])
+            insert.execute(params![row.id, path, inode, row.record.finished_s, record, seal])
         })
         .map(drop)
-        .map_err(|error| failed(journal, error))
+        .map_err(|error| database_error(journal, error))
 }
 
-/// Deletes these notes.
+/// Deletes the rows with these ids.
 pub(super) fn delete(transaction: &Transaction<'_>, ids: &[i64], journal: &Path) -> Result<(), JournalError> {
     for id in ids {
         transaction
             .prepare_cached("DELETE FROM finished WHERE id = ?1")
             .and_then(|mut delete| delete.execute(params![id]))
-            .map_err(|error| failed(journal, error))?;
+            .map_err(|error| database_error(journal, error))?;
     }
     Ok(())
 }
 
-/// Deletes the notes that are too old to be believed.
+/// Deletes the rows that are older than [`KEPT_FOR`].
 pub(super) fn delete_outdated(
     transaction: &Transaction<'_>,
     now: SystemTime,
@@ -154,14 +166,14 @@ pub(super) fn delete_outdated(
     transaction
         .execute("DELETE FROM finished WHERE finished_s < ?1", params![oldest_s])
         .map(drop)
-        .map_err(|error| failed(journal, error))
+        .map_err(|error| database_error(journal, error))
 }
 
 fn since_1970(now: SystemTime) -> Duration {
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A command that nobody has given again for a week was given up.
+/// The lifetime of a row. A command that was not repeated within a week is not expected any more.
 const KEPT_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const OF_FILE: &str = "SELECT id, path, record, seal FROM finished WHERE path = ?1 OR inode = ?2 ORDER BY id";

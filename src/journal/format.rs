@@ -1,18 +1,19 @@
-//! The format of the database: its tables, and how an older one is brought to it.
+//! The format of the database, and the migration of older formats.
 
 use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::error::JournalError;
-use super::file::failed;
-use super::row::Row;
+use super::error::{JournalError, database_error};
+use super::row::SessionRow;
 
-/// The header is on the disk before WAL begins: from then on it names the file's owner without the log.
+/// Creates the tables, before the database switches to WAL: the application id in the header is then in the main file
+/// and not only in the log.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let made_meanwhile: bool =
         transaction.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))?;
+    // Another process may have created the tables before this one got the write lock.
     if !made_meanwhile {
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
@@ -22,13 +23,12 @@ pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Brings a journal of format 2 to this version's format. Its sessions stay resumable.
-///
-/// Another process may be doing the same: the write lock is taken first, and the format is read under it.
+/// Migrates a journal of format 2 to [`FORMAT`]. Its sessions stay resumable.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
-    let refused = |error| failed(path, error);
+    let refused = |error| database_error(path, error);
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(refused)?;
+    // Another process may migrate at the same time: the format is read again under the write lock.
     let found: i64 =
         transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(refused)?;
     if found == 2 {
@@ -39,26 +39,29 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Jo
     transaction.commit().map_err(refused)
 }
 
-/// Fills the columns that format 2 has not. A process of the older version that was running during the migration
-/// goes on to insert rows without these columns.
+/// Fills the columns that format 3 added.
+///
+/// Runs again at every start that finds empty ones: a process of the older version that was running during the
+/// migration continues to insert rows without them.
 fn fill_columns(transaction: &Transaction<'_>, path: &Path) -> Result<(), JournalError> {
-    let read = || -> rusqlite::Result<Vec<Option<Row>>> {
+    let read = || -> rusqlite::Result<Vec<Option<SessionRow>>> {
         let mut statement = transaction
             .prepare("SELECT id, path, record, stored, seal FROM sessions WHERE lock IS NULL ORDER BY id")?;
-        statement.query_map([], Row::read)?.collect()
+        statement.query_map([], SessionRow::read)?.collect()
     };
-    for row in read().map_err(|error| failed(path, error))? {
+    for row in read().map_err(|error| database_error(path, error))? {
         let row = row.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })?;
         transaction
             .execute(
                 "UPDATE sessions SET inode = ?2, lock = ?3 WHERE id = ?1",
                 params![row.id, row.inode(), row.lock()],
             )
-            .map_err(|error| failed(path, error))?;
+            .map_err(|error| database_error(path, error))?;
     }
     Ok(())
 }
 
+/// Returns `true` if a row lacks the columns that format 3 added.
 pub(super) fn lacks_columns(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM sessions WHERE lock IS NULL)", [], |row| row.get(0))
 }
@@ -66,12 +69,12 @@ pub(super) fn lacks_columns(connection: &Connection) -> rusqlite::Result<bool> {
 /// "RLJL"
 pub(super) const APPLICATION_ID: i32 = 0x524c_4a4c;
 pub(super) const FORMAT: i64 = 3;
-/// The oldest format that is brought to [`FORMAT`].
+/// The oldest format that can be migrated to [`FORMAT`].
 pub(super) const OLDEST_FORMAT: i64 = 2;
 
 /// The tables of format 2.
 ///
-/// `AUTOINCREMENT`: whoever lists sessions names them by their ids later, which must not mean others by then.
+/// `AUTOINCREMENT` never uses an id again: a command that listed the sessions names them by their ids later.
 const SCHEMA_2: &str = "
     CREATE TABLE sessions (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -82,10 +85,10 @@ const SCHEMA_2: &str = "
     ) STRICT;
 ";
 
-/// What format 3 adds to the tables of format 2.
+/// The additions of format 3 to the tables of format 2.
 ///
-/// `inode` and `lock` repeat what the record says, so that an index finds the rows of a file, and unused locks.
-/// `digests` has those of chunks that were sent; `finished` has the files that an unfinished command uploaded.
+/// `inode` and `lock` repeat values of the record, so that indexes find the rows of a file and unused locks.
+/// `digests` has the digests of chunks that were sent; `finished` has the files that an unfinished command uploaded.
 const ADDED_IN_3: &str = "
     ALTER TABLE sessions ADD COLUMN inode INTEGER;
     ALTER TABLE sessions ADD COLUMN lock INTEGER;

@@ -1,56 +1,61 @@
-//! The identity of a session's file, and the rule by which it counts as unchanged.
+//! The identity of a session's file, and the rule that decides if the file is unchanged.
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::source::FileSystem;
 
-/// A file and its state, by stat(2).
+/// A file and its state, as stat(2) reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
-pub struct Identity {
+#[serde(from = "StoredIdentity", into = "StoredIdentity")]
+pub struct SourceIdentity {
     /// The device, `st_dev`.
     pub device: u64,
     /// The inode number.
     pub inode: u64,
     /// The length in bytes.
     pub len: u64,
-    /// When the content was last changed, in nanoseconds since 1970.
+    /// The time of the last change of the content, in nanoseconds since 1970.
     pub mtime_ns: i128,
-    /// When anything about the file was last changed, in nanoseconds since 1970.
+    /// The time of the last change of content or metadata, in nanoseconds since 1970.
     pub ctime_ns: i128,
-    /// The file system that it is on; not written down, and stable when it was read from the journal.
+    /// The kind of file system. Not stored: [`FileSystem::Stable`] for an identity read from the journal.
     pub file_system: FileSystem,
 }
 
-/// A file that is there, compared with one of which chunks were sent by an earlier process.
+/// The result of comparing a file with the one whose chunks an earlier process sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// The same file, and nothing says that a byte changed.
+    /// The same file, without a sign that a byte changed.
     Same,
-    /// The same file by its name and times. The digests of its chunks have to prove that no byte changed.
+    /// The same file by path, length and mtime. The digests of its chunks have to prove that no byte changed.
     Prove,
-    /// The same file by its name and times, without digests: nothing can prove it.
+    /// The same file by path, length and mtime. No digests exist that could prove that no byte changed.
     Anew,
     /// Another file, or other bytes.
     Another,
 }
 
-/// Compares a file as it was when chunks of it were sent (`then`) with a file that is there (`now`).
+/// Compares a file at the time when its chunks were sent (`then`) with an existing file (`now`).
 ///
-/// `is_same_path` is `true` when both were found at the same path, `has_digests` when there is a digest of every
-/// chunk that was acknowledged. Between two processes nothing watched the file: ctime is the only witness of a write
-/// after which a program put mtime back. The file system of `now` decides what its numbers and times are worth.
-pub fn compare(then: &Identity, now: &Identity, is_same_path: bool, has_digests: bool) -> Comparison {
+/// `is_same_path` is `true` if both were found at the same path, `has_digests` if every acknowledged chunk has a
+/// digest. The file system of `now` decides if inode numbers and ctime can be relied on.
+pub fn compare(
+    then: &SourceIdentity,
+    now: &SourceIdentity,
+    is_same_path: bool,
+    has_digests: bool,
+) -> Comparison {
     if (then.len, then.mtime_ns) != (now.len, now.mtime_ns) || !is_same_place(then, now, is_same_path) {
         return Comparison::Another;
     }
+    // A program can set mtime back after a write, but not ctime: between two processes ctime alone reveals such a write.
     let is_moved = then.ctime_ns != now.ctime_ns;
     let is_copy_of_mtime = now.ctime_ns == now.mtime_ns;
     let has_witness = match now.file_system {
         FileSystem::Stable | FileSystem::Renumbering => true,
         FileSystem::Fuse | FileSystem::Fat => !is_copy_of_mtime,
     };
-    // FAT forgets ctime with the mount: a ctime that fell back to mtime says nothing.
+    // FAT does not store ctime: after a remount ctime equals mtime, which proves nothing.
     let is_touched = is_moved && (has_witness || now.file_system != FileSystem::Fat);
     match (is_touched, has_digests) {
         (true, true) => Comparison::Prove,
@@ -60,19 +65,22 @@ pub fn compare(then: &Identity, now: &Identity, is_same_path: bool, has_digests:
     }
 }
 
-/// A device number may change when the machine starts again, and the path when the file is moved: one of the two is
-/// enough where inode numbers stay. Elsewhere only the path leads to the file.
-fn is_same_place(then: &Identity, now: &Identity, is_same_path: bool) -> bool {
+/// Returns `true` if both identities belong to the same file.
+///
+/// A device number may change when the machine restarts, and the path when the file is moved: one of the two is
+/// enough where inode numbers are stable. Elsewhere only the path identifies the file.
+fn is_same_place(then: &SourceIdentity, now: &SourceIdentity, is_same_path: bool) -> bool {
     match now.file_system {
         FileSystem::Stable => then.inode == now.inode && (then.device == now.device || is_same_path),
         FileSystem::Renumbering | FileSystem::Fuse | FileSystem::Fat => is_same_path,
     }
 }
 
-/// An identity as the journal has it: JSON readers know no integer of 128 bits, and nanoseconds since 1970 in one of
-/// 64 bits end in the year 2262.
+/// The stored form of an identity.
+///
+/// JSON has no integers of 128 bits, and nanoseconds since 1970 in 64 bits end in the year 2262.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredIdentity {
     device: u64,
     inode: u64,
     len: u64,
@@ -81,37 +89,37 @@ struct Written {
     mtime: Option<(i64, u32)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ctime: Option<(i64, u32)>,
-    /// The times of format 2. Those after 2262 were cut off there, and equal no time of a file.
+    /// The mtime of format 2. Times after 2262 were cut off, and equal no time of a file.
     #[serde(default, skip_serializing)]
     mtime_ns: i64,
     #[serde(default, skip_serializing)]
     ctime_ns: i64,
 }
 
-impl From<Identity> for Written {
-    fn from(identity: Identity) -> Written {
-        let Identity { device, inode, len, mtime_ns, ctime_ns, .. } = identity;
+impl From<SourceIdentity> for StoredIdentity {
+    fn from(identity: SourceIdentity) -> StoredIdentity {
+        let SourceIdentity { device, inode, len, mtime_ns, ctime_ns, .. } = identity;
         let (mtime, ctime) = (Some(apart(mtime_ns)), Some(apart(ctime_ns)));
-        Written { device, inode, len, mtime, ctime, mtime_ns: 0, ctime_ns: 0 }
+        StoredIdentity { device, inode, len, mtime, ctime, mtime_ns: 0, ctime_ns: 0 }
     }
 }
 
-impl From<Written> for Identity {
-    fn from(written: Written) -> Identity {
-        let Written { device, inode, len, .. } = written;
+impl From<StoredIdentity> for SourceIdentity {
+    fn from(written: StoredIdentity) -> SourceIdentity {
+        let StoredIdentity { device, inode, len, .. } = written;
         let mtime_ns = written.mtime.map_or(written.mtime_ns.into(), together);
         let ctime_ns = written.ctime.map_or(written.ctime_ns.into(), together);
-        Identity { device, inode, len, mtime_ns, ctime_ns, file_system: FileSystem::default() }
+        SourceIdentity { device, inode, len, mtime_ns, ctime_ns, file_system: FileSystem::default() }
     }
 }
 
-/// Seconds and the nanoseconds after them. stat(2) gives seconds of 64 bits, so that none are lost.
+/// Splits a time into seconds and nanoseconds. stat(2) gives seconds of 64 bits, so that the split is exact.
 fn apart(ns: i128) -> (i64, u32) {
     let seconds = ns.div_euclid(SECOND_NS).clamp(i64::MIN.into(), i64::MAX.into());
     (seconds as i64, ns.rem_euclid(SECOND_NS) as u32)
 }
 
-/// More than a second on top of a second is no time that was written here.
+/// Joins seconds and nanoseconds. Nanoseconds of a second or more come from damaged rows, and are cut off.
 fn together((seconds, nanoseconds): (i64, u32)) -> i128 {
     i128::from(seconds) * SECOND_NS + i128::from(nanoseconds).min(SECOND_NS - 1)
 }
@@ -124,23 +132,23 @@ mod tests {
     use super::FileSystem::*;
     use super::*;
 
-    const THEN: Identity =
-        Identity { device: 1, inode: 2, len: 3, mtime_ns: 40, ctime_ns: 50, file_system: Stable };
+    const THEN: SourceIdentity =
+        SourceIdentity { device: 1, inode: 2, len: 3, mtime_ns: 40, ctime_ns: 50, file_system: Stable };
 
-    fn now(file_system: FileSystem, change: impl FnOnce(&mut Identity)) -> Identity {
-        let mut now = Identity { file_system, ..THEN };
+    fn now(file_system: FileSystem, change: impl FnOnce(&mut SourceIdentity)) -> SourceIdentity {
+        let mut now = SourceIdentity { file_system, ..THEN };
         change(&mut now);
         now
     }
 
     /// With a digest of each chunk, and without; at the same path.
-    fn both(then: &Identity, now: &Identity) -> [Comparison; 2] {
+    fn both(then: &SourceIdentity, now: &SourceIdentity) -> [Comparison; 2] {
         [compare(then, now, true, true), compare(then, now, true, false)]
     }
 
     #[test]
     fn the_file_system_decides_what_numbers_and_times_are_worth() {
-        type Act = fn(&mut Identity);
+        type Act = fn(&mut SourceIdentity);
         let nothing: Act = |_| {};
         let remounted: Act = |now| (now.device, now.inode) = (7, 7);
         let touched: Act = |now| now.ctime_ns = 51;
@@ -171,20 +179,21 @@ mod tests {
 
     #[test]
     fn a_ctime_that_repeats_mtime_is_no_witness_where_none_is_stored() {
-        let copied = Identity { ctime_ns: 40, ..THEN };
+        let copied = SourceIdentity { ctime_ns: 40, ..THEN };
         for file_system in [Fuse, Fat] {
-            assert_eq!(both(&copied, &Identity { file_system, ..copied }), [Prove, Same]);
+            assert_eq!(both(&copied, &SourceIdentity { file_system, ..copied }), [Prove, Same]);
         }
         // The mount that knew another ctime is gone.
-        assert_eq!(both(&THEN, &Identity { file_system: Fat, ..copied }), [Prove, Same]);
-        assert_eq!(both(&THEN, &Identity { file_system: Fuse, ..copied }), [Prove, Anew]);
-        assert_eq!(both(&copied, &Identity { file_system: Stable, ..copied }), [Same, Same]);
+        assert_eq!(both(&THEN, &SourceIdentity { file_system: Fat, ..copied }), [Prove, Same]);
+        assert_eq!(both(&THEN, &SourceIdentity { file_system: Fuse, ..copied }), [Prove, Anew]);
+        assert_eq!(both(&copied, &SourceIdentity { file_system: Stable, ..copied }), [Same, Same]);
     }
 
     #[test]
     fn other_bytes_or_another_place_are_another_file_everywhere() {
         for file_system in [Stable, Renumbering, Fuse, Fat] {
-            for act in [|now: &mut Identity| now.len = 4, |now: &mut Identity| now.mtime_ns = 41] {
+            for act in [|now: &mut SourceIdentity| now.len = 4, |now: &mut SourceIdentity| now.mtime_ns = 41]
+            {
                 assert_eq!(both(&THEN, &now(file_system, act)), [Another; 2], "{file_system:?}");
             }
             let elsewhere = now(file_system, |now| now.device = 7);
@@ -199,23 +208,23 @@ mod tests {
     fn times_are_written_to_the_nanosecond_whatever_the_year() {
         let year_2400 = 13_569_465_600 * SECOND_NS;
         for mtime_ns in [-1, -SECOND_NS, 0, 7, year_2400, year_2400 + 1, i64::MAX as i128 * SECOND_NS] {
-            let written = serde_json::to_string(&Identity { mtime_ns, ..THEN }).unwrap();
-            let read: Identity = serde_json::from_str(&written).unwrap();
-            assert_eq!(read, Identity { mtime_ns, ..THEN }, "{written}");
+            let written = serde_json::to_string(&SourceIdentity { mtime_ns, ..THEN }).unwrap();
+            let read: SourceIdentity = serde_json::from_str(&written).unwrap();
+            assert_eq!(read, SourceIdentity { mtime_ns, ..THEN }, "{written}");
         }
     }
 
     #[test]
     fn an_identity_of_format_2_is_read_and_one_that_was_cut_off_equals_no_file() {
-        let read = |mtime_ns: i64| -> Identity {
+        let read = |mtime_ns: i64| -> SourceIdentity {
             let text = format!(
                 r#"{{"device":1,"inode":2,"len":3,"mtime_ns":{mtime_ns},"ctime_ns":{}}}"#,
                 mtime_ns.min(50)
             );
             serde_json::from_str(&text).unwrap()
         };
-        assert_eq!(compare(&read(40), &Identity { ctime_ns: 40, ..THEN }, true, false), Same);
-        let far = Identity { mtime_ns: 13_569_465_600 * SECOND_NS, ..THEN };
+        assert_eq!(compare(&read(40), &SourceIdentity { ctime_ns: 40, ..THEN }, true, false), Same);
+        let far = SourceIdentity { mtime_ns: 13_569_465_600 * SECOND_NS, ..THEN };
         assert_eq!(compare(&read(i64::MAX), &far, true, true), Another);
     }
 }

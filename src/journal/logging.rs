@@ -1,4 +1,4 @@
-//! How the database makes writes safe: by a write-ahead log where the file system allows it.
+//! The logging mode of the database: a write-ahead log where the file system allows it.
 
 use std::path::Path;
 use std::thread;
@@ -10,16 +10,16 @@ use rustix::fs::{FlockOperation, fcntl_lock, statfs};
 use super::error::JournalError;
 use super::owner;
 
-/// How writes are made safe.
+/// The logging mode that makes writes atomic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logging {
-    /// By a write-ahead log, whose index is memory that processes share.
+    /// A write-ahead log (WAL). Its index is memory that processes share.
     WriteAhead,
-    /// By a rollback journal, which needs nothing but files and locks, and a flush with each write.
+    /// A rollback journal. It needs only files and locks, and a flush with each write.
     Rollback,
 }
 
-/// What an entry survives once the call that wrote it has returned.
+/// The event that an entry survives once the call that wrote it has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Durability {
     /// The end of the process: the write-ahead log is written.
@@ -29,62 +29,64 @@ pub(super) enum Durability {
 }
 
 impl Durability {
+    /// Returns the value of `PRAGMA synchronous`.
+    ///
     /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
     pub(super) fn pragma(self, logging: Logging) -> &'static str {
         match (logging, self) {
             (Logging::WriteAhead, Durability::Process) => "NORMAL",
             (Logging::WriteAhead, Durability::Disk) => "FULL",
-            // Without a flush a power failure may tear the database itself.
+            // With a rollback journal a power failure may corrupt the database itself if a flush is omitted.
             (Logging::Rollback, Durability::Process) => "FULL",
             (Logging::Rollback, Durability::Disk) => "EXTRA",
         }
     }
 }
 
-/// Returns what the file system of `path` is known to allow. Where several machines share it, they share no memory.
+/// Returns the logging mode for the file system of `path`. Machines that share a file system share no memory.
 ///
 /// <https://www.sqlite.org/wal.html>, "all processes using a database must be on the same host computer"
-pub(super) fn suited_to(path: &Path) -> Logging {
+pub(super) fn for_file_system_of(path: &Path) -> Logging {
     match statfs(path) {
         Ok(found) if SHARED_BY_MACHINES.contains(&(found.f_type as u32)) => Logging::Rollback,
         Ok(_) | Err(_) => Logging::WriteAhead,
     }
 }
 
-/// Switches to a write-ahead log. Where another process is busy with the file just now, that process switches over.
+/// Switches to a write-ahead log.
 pub(super) fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     match set_mode(connection, "WAL") {
         Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
-        // The file is marked for the log; the first read is what maps the shared memory.
+        // When another process is busy with the file, that process switches it. The first read maps the shared
+        // memory, and fails here rather than in a claim where there is none.
         Ok(_) | Err(_) => connection
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
             .map(drop),
     }
 }
 
-/// Switches to a rollback journal, at most `patience` after other processes let go of the file.
-///
-/// A file that is marked for a write-ahead log can be opened without shared memory only by one process alone, which
-/// takes over what the log has.
-pub(super) fn leave_write_ahead(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+/// Switches to a rollback journal. Waits at most `timeout` for other processes to release the file.
+pub(super) fn leave_write_ahead(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     let begun = Instant::now();
+    // A database in WAL mode can be opened without shared memory only in exclusive locking mode, by one process alone.
+    // It moves the content of the log into the database.
     loop {
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let left = set_mode(connection, "DELETE");
         connection.pragma_update(None, "locking_mode", "NORMAL")?;
-        // The lock is let go of with the next read.
+        // SQLite releases the exclusive lock with the next read and not before.
         let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
         match left.and_then(|mode| read.map(|_| mode)) {
             Ok(mode) if mode != "wal" => return Ok(()),
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => return Err(error),
-            Err(error) if begun.elapsed() > patience => return Err(error),
-            Ok(_) if begun.elapsed() > patience => return Err(busy()),
+            Err(error) if begun.elapsed() > timeout => return Err(error),
+            Ok(_) if begun.elapsed() > timeout => return Err(busy()),
             Ok(_) | Err(_) => thread::sleep(BETWEEN_TRIES),
         }
     }
 }
 
-/// A switch that other processes prevent is no error to SQLite.
+/// Returns the error for a switch that other processes prevented, which SQLite does not report as an error.
 fn busy() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)
 }
@@ -95,14 +97,14 @@ fn set_mode(connection: &Connection, mode: &str) -> rusqlite::Result<String> {
 
 /// Returns the error of a file system on which no file can be locked; `None` where one can.
 ///
-/// The file is a new one: to close the journal itself would drop the locks that SQLite holds on it.
+/// Uses a new file: closing the journal itself would drop the locks that SQLite holds on it (fcntl(2)).
 pub(super) fn cannot_lock(path: &Path) -> Option<JournalError> {
     let mut probe = path.as_os_str().to_owned();
     probe.push(format!(".probe-{}", std::process::id()));
     let probe = Path::new(&probe);
     let file = owner::open(probe).ok()?;
     let locked = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
-    // It was made a moment ago; one that stays is empty.
+    // A probe that cannot be removed does no harm: it is empty.
     let _ = std::fs::remove_file(probe);
     match JournalError::io(path, locked.err()?.into()) {
         error @ JournalError::NoLocks { .. } => Some(error),
@@ -110,7 +112,7 @@ pub(super) fn cannot_lock(path: &Path) -> Option<JournalError> {
     }
 }
 
-/// NFS, SMB (three ages of it), AFS, Coda, Ceph, 9P, GFS2, OCFS2, Lustre: linux/magic.h and statfs(2).
+/// The magic numbers of NFS, SMB (three versions), AFS, Coda, Ceph, 9P, GFS2, OCFS2, Lustre: linux/magic.h and statfs(2).
 const SHARED_BY_MACHINES: &[u32] = &[
     0x6969,
     0x517b,
@@ -125,4 +127,5 @@ const SHARED_BY_MACHINES: &[u32] = &[
     0x0bd0_0bd0,
 ];
 
+/// The pause between two attempts to switch the mode.
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);

@@ -1,27 +1,27 @@
-//! Finds rows by their indexes: a claim costs the same however many sessions the journal has.
+//! Finds rows by indexes, so that the cost of a claim does not grow with the number of sessions.
 
 use std::path::Path;
 
 use rusqlite::{Params, Transaction, params};
 
-use super::error::JournalError;
-use super::file::failed;
-use super::row::{Key, Row, Source};
+use super::error::{JournalError, database_error};
+use super::key::{EntrySource, Key};
+use super::row::SessionRow;
 
 /// Returns every session, oldest first.
-pub(super) fn all(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<Row>, JournalError> {
+pub(super) fn all(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<SessionRow>, JournalError> {
     read(transaction, "SELECT id, path, record, stored, seal FROM sessions ORDER BY id", [], path)
 }
 
-/// Returns the sessions that may be of the key's file, oldest first; none for a stream.
+/// Returns the sessions with the path or the inode number of the key's file, oldest first; none for a stream.
 ///
-/// Only these rows are held against their seals: damage elsewhere hinders no other upload.
+/// Only these rows are checked against their seals: a damaged row of another file does not prevent the upload.
 pub(super) fn of_file(
     transaction: &Transaction<'_>,
     key: &Key,
     path: &Path,
-) -> Result<Vec<Row>, JournalError> {
-    let Source::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
+) -> Result<Vec<SessionRow>, JournalError> {
+    let EntrySource::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
     let found = params![file.as_os_str().as_encoded_bytes(), identity.inode.cast_signed()];
     read(transaction, OF_FILE, found, path)
 }
@@ -31,7 +31,7 @@ pub(super) fn by_id(
     transaction: &Transaction<'_>,
     id: i64,
     path: &Path,
-) -> Result<Option<Row>, JournalError> {
+) -> Result<Option<SessionRow>, JournalError> {
     let sql = "SELECT id, path, record, stored, seal FROM sessions WHERE id = ?1";
     Ok(read(transaction, sql, params![id], path)?.pop())
 }
@@ -55,7 +55,7 @@ pub(super) fn unused_lock(
         }
         Ok(unused)
     };
-    used().map_err(|error| failed(path, error))
+    used().map_err(|error| database_error(path, error))
 }
 
 fn read(
@@ -63,11 +63,12 @@ fn read(
     sql: &str,
     values: impl Params,
     path: &Path,
-) -> Result<Vec<Row>, JournalError> {
-    let read = || -> rusqlite::Result<Vec<Option<Row>>> {
-        transaction.prepare_cached(sql)?.query_map(values, Row::read)?.collect()
+) -> Result<Vec<SessionRow>, JournalError> {
+    let read = || -> rusqlite::Result<Vec<Option<SessionRow>>> {
+        transaction.prepare_cached(sql)?.query_map(values, SessionRow::read)?.collect()
     };
-    let rows: Option<Vec<Row>> = read().map_err(|error| failed(path, error))?.into_iter().collect();
+    let rows: Option<Vec<SessionRow>> =
+        read().map_err(|error| database_error(path, error))?.into_iter().collect();
     rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
 }
 

@@ -1,6 +1,6 @@
-//! Gives what root makes to the owner of the folder, so that the folder's owner can go on with the journal.
+//! Creates files and folders. Those that root creates get the owner of their folder, who can then use the journal.
 //!
-//! SQLite does the same for the files that it makes beside a database.
+//! SQLite does the same for the files that it creates beside a database.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{Gid, OFlags, Uid, fchown};
 use rustix::process::geteuid;
 
-/// Makes the folder and those above it, for their owner alone.
+/// Creates the folder and those above it, accessible to their owner only.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     // An empty path is the current folder, which exists.
     if folder.as_os_str().is_empty() || folder.is_dir() {
@@ -21,14 +21,14 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     }
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => give_away(&File::open(folder)?, folder),
-        // Another process was faster.
+        // Another process created the folder first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
         Err(error) => return Err(error),
     }
     Ok(())
 }
 
-/// Makes the file if there is none; returns whether it did. A file that exists is not opened.
+/// Creates the file if it is missing, and returns `true` if it did. Does not open an existing file.
 pub(super) fn make_file(path: &Path) -> io::Result<bool> {
     match create(path) {
         Ok(_) => Ok(true),
@@ -37,10 +37,9 @@ pub(super) fn make_file(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Opens the file to read and write, and makes it if there is none.
-///
-/// A symbolic link is refused: in a folder of another user it would lead root to any file.
+/// Opens the file to read and write. Creates it if it is missing. Refuses a symbolic link.
 pub(super) fn open(path: &Path) -> io::Result<File> {
+    // In a folder of another user a symbolic link could make root write to any file.
     let existing =
         || OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path);
     match existing() {
@@ -58,7 +57,7 @@ fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Where the file system refuses, root keeps it: the journal works for root then, as it did before.
+/// Gives a file that root created to the owner of its folder. If the file system refuses, root keeps the file.
 fn give_away(file: &File, path: &Path) {
     if !geteuid().is_root() {
         return;
@@ -67,7 +66,7 @@ fn give_away(file: &File, path: &Path) {
     if let Ok(folder) = folder.metadata() {
         let owner = (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid()));
         if let Err(error) = fchown(file, Some(owner.0), Some(owner.1)) {
-            tracing::debug!(path = %path.display(), %error, "stays with root");
+            tracing::debug!(path = %path.display(), %error, "the file stays with root");
         }
     }
 }

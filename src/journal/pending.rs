@@ -1,47 +1,54 @@
-//! What is written down with the next claim, since each transaction costs.
+//! Changes that are written with the next claim, to save a transaction.
 
 use std::path::Path;
 use std::time::SystemTime;
 
 use rusqlite::Transaction;
 
-use super::claim::Ticket;
+use super::claim::ClaimedEntry;
 use super::error::JournalError;
-use super::finished::{self, Note};
+use super::finished::{self, FinishedRow};
+use super::lock::SessionLock;
+use super::session_table;
 
-/// Changes that the next claim writes down beside itself, or a transaction of their own.
+/// Changes that the next claim writes in its own transaction.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Sessions to be forgotten, and what is remembered of their files.
-    finished: Vec<(Ticket, Option<Note>)>,
-    /// Notes about finished files that are to be forgotten.
+    /// Sessions to delete, and the rows that remember their files.
+    finished: Vec<(ClaimedEntry, Option<FinishedRow>)>,
+    /// The ids of rows about finished files to delete.
     forgotten: Vec<i64>,
-    /// The time by which outdated notes are to be deleted with the next transaction.
+    /// The current time, if the next transaction has to delete outdated rows.
     sweep_at: Option<SystemTime>,
-    /// Whether that was done: it reads all notes, so that once for each opened journal must suffice.
+    /// `true` if outdated rows were deleted. Done once for each opened journal, as it reads all rows.
     is_swept: bool,
 }
 
 impl Pending {
-    /// The session is no more.
-    pub(super) fn forget(&mut self, ticket: Ticket) {
-        self.finished.push((ticket, None));
+    /// Deletes the session with the next write.
+    pub(super) fn forget(&mut self, claimed: ClaimedEntry) {
+        self.finished.push((claimed, None));
     }
 
-    /// The session is no more, and its file is remembered. Returns the number of the note.
-    pub(super) fn remember(&mut self, ticket: Ticket, note: Option<Note>, now: SystemTime) -> Option<i64> {
-        let id = note.as_ref().map(|note| note.id);
+    /// Deletes the session and inserts `row` with the next write. Returns the id of the row.
+    pub(super) fn remember(
+        &mut self,
+        claimed: ClaimedEntry,
+        row: Option<FinishedRow>,
+        now: SystemTime,
+    ) -> Option<i64> {
+        let id = row.as_ref().map(|row| row.id);
         if !self.is_swept {
             self.sweep_at = Some(now);
         }
-        self.finished.push((ticket, note));
+        self.finished.push((claimed, row));
         id
     }
 
-    /// The note is no more. One that is not yet written never is.
-    pub(super) fn forget_note(&mut self, id: i64) {
-        let is_it = |note: &mut Note| note.id == id;
-        if !self.finished.iter_mut().any(|(_, note)| note.take_if(is_it).is_some()) {
+    /// Deletes the row with this id with the next write. A row that is not yet written is dropped.
+    pub(super) fn forget_finished(&mut self, id: i64) {
+        let is_it = |row: &mut FinishedRow| row.id == id;
+        if !self.finished.iter_mut().any(|(_, row)| row.take_if(is_it).is_some()) {
             self.forgotten.push(id);
         }
     }
@@ -50,24 +57,24 @@ impl Pending {
         self.finished.is_empty() && self.forgotten.is_empty()
     }
 
-    /// Writes everything down. [`Pending::written`] follows once that is committed.
+    /// Writes all changes. The caller calls [`Pending::written`] after the commit.
     pub(super) fn write(&self, transaction: &Transaction<'_>, path: &Path) -> Result<(), JournalError> {
         if let Some(now) = self.sweep_at {
             finished::delete_outdated(transaction, now, path)?;
         }
-        for (ticket, note) in &self.finished {
-            if let Some(note) = note {
-                finished::insert(transaction, note, path)?;
+        for (claimed, row) in &self.finished {
+            if let Some(row) = row {
+                finished::insert(transaction, row, path)?;
             }
-            super::delete(transaction, ticket, path)?;
+            session_table::delete(transaction, claimed.row.id, path)?;
         }
         finished::delete(transaction, &self.forgotten, path)
     }
 
-    /// Takes the tickets whose sessions are no more.
-    pub(super) fn written(&mut self) -> impl Iterator<Item = Ticket> {
+    /// Takes the locks of the deleted sessions.
+    pub(super) fn written(&mut self) -> impl Iterator<Item = SessionLock> {
         self.is_swept |= self.sweep_at.take().is_some();
         self.forgotten.clear();
-        self.finished.drain(..).map(|(ticket, _)| ticket)
+        self.finished.drain(..).map(|(claimed, _)| claimed.into_lock())
     }
 }

@@ -1,319 +1,122 @@
-//! One session as the journal writes it down.
+//! One session as a row of the journal.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::claim::Remembered;
+use super::chunk_set::ChunkSet;
+use super::container::{ContainerState, CreatedBy};
 use super::endpoint;
-use super::finished::Note;
-use super::identity::{Comparison, Identity, compare};
+use super::entry::{Entry, EntryState};
+use super::finished::FinishedRow;
+use super::identity::{Comparison, SourceIdentity, compare};
+use super::key::{EntryDestination, EntrySource, Key};
+use super::seal::seal;
+use super::stored_plan::StoredPlan;
 use crate::source::ChunkDigest;
 use crate::transport::Endpoint;
-use crate::wire::{Addressing, Plan};
+use crate::wire::{Plan, PlanError};
 
-/// Whose bytes go where: what makes two runs of a command the same upload.
+/// The progress of an earlier process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    /// The service's base URL. It must hold no secret.
-    pub endpoint: String,
-    /// Where the bytes come from.
-    pub source: Source,
-    /// Where they go.
-    pub destination: Destination,
-}
-
-/// Where the bytes come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A file, which is found again.
-    File {
-        /// Where it is, for people.
-        path: PathBuf,
-        /// Which file it is.
-        identity: Identity,
-    },
-    /// A stream. It is gone with its process, and what was begun with it is never resumed.
-    Stream,
-}
-
-/// Where the bytes go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Destination {
-    /// A container that is made for them.
-    NewVideo,
-    /// A container that the user named.
-    Video {
-        /// Its id.
-        video_id: String,
-    },
-    /// A container that the service makes for an upload token.
-    Token(TokenDigest),
-    /// A container that the user named, filled with an upload token.
-    TokenAndVideo {
-        /// The token.
-        token: TokenDigest,
-        /// The container's id.
-        video_id: String,
-    },
-}
-
-impl Destination {
-    /// Whether both are the same place, be it with different upload tokens.
-    pub(super) fn is_same_but_for_the_token(&self, other: &Destination) -> bool {
-        use Destination::{Token, TokenAndVideo};
-        match (self, other) {
-            (Token(_), Token(_)) => true,
-            (TokenAndVideo { video_id: one, .. }, TokenAndVideo { video_id: two, .. }) => one == two,
-            (one, two) => one == two,
-        }
-    }
-}
-
-/// The SHA-256 of an upload token: tells whether it is the same one, and does not give it away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenDigest([u8; 32]);
-
-impl TokenDigest {
-    /// The digest of `token`.
-    pub fn of(token: &str) -> TokenDigest {
-        TokenDigest(sha256(token.as_bytes()))
-    }
-}
-
-/// The container of a session, as far as it got.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Container {
-    /// There is none.
-    None,
-    /// A request was about to create it, and no answer was written down: it may exist.
-    Intended {
-        /// What it can be recognised by.
-        mark: String,
-    },
-    /// It exists.
-    Known {
-        /// Its id.
-        video_id: String,
-        /// Who made it.
-        made: CreatedBy,
-    },
-}
-
-/// Who made a container, which decides who may delete it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CreatedBy {
-    /// The session did.
-    ByUs,
-    /// The user named it: it is not ours to delete.
-    Given,
-}
-
-/// One session of the journal, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Entry {
-    /// Its number in the journal.
-    pub id: i64,
-    /// Whose bytes go where.
-    pub key: Key,
-    /// How far it is, or got.
-    pub standing: EntryState,
-    /// The container.
-    pub container: Container,
-    /// How the file was cut.
+pub struct SavedProgress {
+    /// The container. One in the state [`ContainerState::Intended`] may exist nevertheless.
+    pub container: ContainerState,
+    /// The plan; `None` if none was recorded.
     pub plan: Option<Plan>,
-    /// How many chunks the service acknowledged.
-    pub stored_chunks: u32,
-    /// What the session was claimed with.
-    pub arguments: String,
-    /// When it was first claimed, to the second.
-    pub began: SystemTime,
+    /// The indexes of the chunks that the service acknowledged, ascending.
+    pub stored: Vec<u32>,
+    /// The file compared with the one whose chunks were sent. Never [`Comparison::Another`].
+    pub comparison: Comparison,
+    /// The digests of chunks that were sent whole, with their indexes, ascending. `None` marks a digest that no
+    /// file can match.
+    pub digests: Vec<(u32, Option<ChunkDigest>)>,
 }
 
-impl Entry {
-    /// Whether the same command would continue it.
-    pub fn is_resumable(&self) -> bool {
-        self.standing == EntryState::Left && matches!(self.key.source, Source::File { .. })
-    }
-
-    /// Whether it goes to the service at this base URL, in whichever spelling.
-    pub fn is_at(&self, endpoint: &str) -> bool {
-        endpoint::is_same(&self.key.endpoint, endpoint)
-    }
-
-    /// Whether an upload with another upload token would continue it: the video and its chunks are known.
-    pub fn continues_with_any_token(&self) -> bool {
-        let is_delegated =
-            matches!(self.key.destination, Destination::Token(_) | Destination::TokenAndVideo { .. });
-        is_delegated && self.plan.is_some() && matches!(self.container, Container::Known { .. })
-    }
-
-    /// Whether there may be a video that neither an id nor a mark leads to: the answer to the first chunk
-    /// of a delegated upload was lost.
-    pub fn may_have_strayed(&self) -> bool {
-        matches!(
-            (&self.container, &self.key.destination),
-            (Container::Intended { .. }, Destination::Token(_))
-        )
-    }
-
-    /// The id of a container that we made and that nobody is filling: it can be deleted.
-    pub fn orphan(&self) -> Option<&str> {
-        match self.standing {
-            EntryState::Running { .. } | EntryState::OutOfReach => None,
-            EntryState::Left | EntryState::Abandoned => self.container.ours(),
-        }
-    }
-}
-
-impl Container {
-    /// What one can be recognised by that may exist and whose id nobody knows.
-    pub fn mark(&self) -> Option<&str> {
-        match self {
-            Container::Intended { mark } if !mark.is_empty() => Some(mark),
-            Container::None | Container::Intended { .. } | Container::Known { .. } => None,
-        }
-    }
-
-    /// The id of one that we made.
-    pub fn ours(&self) -> Option<&str> {
-        match self {
-            Container::Known { video_id, made: CreatedBy::ByUs } => Some(video_id),
-            Container::None | Container::Intended { .. } | Container::Known { .. } => None,
-        }
-    }
-}
-
-/// How far a session is, or got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryState {
-    /// A process is at it.
-    Running {
-        /// That process, if it could be told.
-        pid: Option<u32>,
-    },
-    /// Its process ended before it did.
-    Left,
-    /// It was given up.
-    Abandoned,
-    /// Its lock file cannot be opened, as it belongs to another user: a process may be at it or not.
-    OutOfReach,
-}
-
-/// The digests that there are of acknowledged chunks.
+/// Availability of digests for the acknowledged chunks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HasDigests {
     OfEveryChunk,
     NotOfEveryChunk,
-    /// They were not looked for.
+    /// The digests were not read.
     Unknown,
 }
 
-/// One row of the journal.
+/// One row of the table `sessions`.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct SessionRow {
     pub(super) id: i64,
     path: PathBuf,
-    record: Record,
-    pub(super) stored: Bits,
+    record: SessionRecord,
+    pub(super) stored: ChunkSet,
 }
 
-/// What a row says beside its path and its chunks.
+/// The JSON column of a row: everything but the path and the chunks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+struct SessionRecord {
     endpoint: String,
-    identity: Option<Identity>,
-    destination: Destination,
+    identity: Option<SourceIdentity>,
+    destination: EntryDestination,
     arguments: String,
     began_s: u64,
-    /// The number of its lock file, which no other row has.
+    /// The number of the session's lock file. No other row has this number.
     lock: u32,
-    stage: Stage,
-    container: Container,
-    plan: Option<Cut>,
+    stage: SessionStage,
+    container: ContainerState,
+    plan: Option<StoredPlan>,
 }
 
-/// Whether a session goes on.
+/// The stage of a session, independent of its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Stage {
+pub(super) enum SessionStage {
     Open,
     Abandoned,
 }
 
-/// A plan, as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Cut {
-    len: u64,
-    chunk_bytes: u64,
-    #[serde(with = "AddressingName")]
-    addressing: Addressing,
-}
-
-impl From<Plan> for Cut {
-    fn from(plan: Plan) -> Cut {
-        Cut { len: plan.len(), chunk_bytes: plan.chunk_bytes(), addressing: plan.addressing() }
-    }
-}
-
-impl Cut {
-    /// `None` for one that breaks the protocol's limits.
-    pub(super) fn plan(self) -> Option<Plan> {
-        Plan::new(self.len, self.chunk_bytes, self.addressing).ok()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Addressing", rename_all = "snake_case")]
-enum AddressingName {
-    Single,
-    ByteRange,
-    Part,
-}
-
-impl Row {
-    pub(super) fn new(key: &Key, arguments: &str, lock: u32, now: SystemTime) -> Row {
-        let record = Record {
+impl SessionRow {
+    pub(super) fn new(key: &Key, arguments: &str, lock: u32, now: SystemTime) -> SessionRow {
+        let record = SessionRecord {
             endpoint: key.endpoint.clone(),
             identity: key.source.identity().copied(),
             destination: key.destination.clone(),
             arguments: arguments.to_owned(),
             began_s: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             lock,
-            stage: Stage::Open,
+            stage: SessionStage::Open,
             container: match key.destination {
-                // The first chunk makes it, and no request of its own is there to be written down before.
-                Destination::Token(_) => Container::Intended { mark: String::new() },
-                Destination::NewVideo | Destination::Video { .. } | Destination::TokenAndVideo { .. } => {
-                    Container::None
-                }
+                // The first chunk creates the container, so that no separate request precedes it.
+                EntryDestination::Token(_) => ContainerState::Intended { mark: String::new() },
+                EntryDestination::NewVideo
+                | EntryDestination::Video { .. }
+                | EntryDestination::TokenAndVideo { .. } => ContainerState::None,
             },
             plan: None,
         };
-        Row { id: 0, path: key.source.path().to_owned(), record, stored: Bits::default() }
+        SessionRow { id: 0, path: key.source.path().to_owned(), record, stored: ChunkSet::default() }
     }
 
-    /// `None` when the row does not match its seal.
-    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Row>> {
+    /// Reads a row. Returns `None` if the row does not match its seal.
+    pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<SessionRow>> {
         let (text, seal): (String, Vec<u8>) = (row.get("record")?, row.get("seal")?);
-        let unsealed = Row::unsealed(row.get("id")?, row.get("path")?, &text, row.get("stored")?);
+        let unsealed = SessionRow::unsealed(row.get("id")?, row.get("path")?, &text, row.get("stored")?);
         Ok(unsealed.filter(|unsealed| unsealed.seal(&text).as_slice() == seal))
     }
 
-    /// `None` when that is no row, whatever its seal.
-    fn unsealed(id: i64, path: Vec<u8>, record: &str, stored: Vec<u8>) -> Option<Row> {
-        let mut record: Record = serde_json::from_str(record).ok()?;
-        // Rows of version 0.1 hold the endpoint as it was typed, with a slash at its end or `HTTP://`.
+    /// Parses the columns of a row without checking the seal. Returns `None` if they cannot be parsed.
+    fn unsealed(id: i64, path: Vec<u8>, record: &str, stored: Vec<u8>) -> Option<SessionRow> {
+        let mut record: SessionRecord = serde_json::from_str(record).ok()?;
+        // Version 0.1 stored the endpoint as it was typed, for example with a trailing slash or `HTTP://`.
         record.endpoint = Endpoint::canonical_of(&record.endpoint);
-        let row = Row { id, path: PathBuf::from(OsString::from_vec(path)), record, stored: Bits(stored) };
+        let row = SessionRow {
+            id,
+            path: PathBuf::from(OsString::from_vec(path)),
+            record,
+            stored: ChunkSet::from_bytes(stored),
+        };
         row.plan().is_ok().then_some(row)
     }
 
@@ -321,58 +124,61 @@ impl Row {
         self.path.as_os_str().as_bytes()
     }
 
-    /// Everything but the path and the chunks, as JSON.
+    /// Returns everything but the path and the chunks, as JSON.
     pub(super) fn record(&self) -> String {
         serde_json::to_string(&self.record).unwrap_or_default()
     }
 
-    /// The digest over all that is written, each piece with its length before it.
+    /// Returns the digest over the path, `record` and the chunks.
     pub(super) fn seal(&self, record: &str) -> [u8; 32] {
         seal(&[self.path(), record.as_bytes(), self.stored.bytes()])
     }
 
-    /// Returns `true` when `key` may be this session's: digests may still have to prove it.
+    /// Returns `true` if an upload with this key may resume the session. The file may still have to be proved by digests.
     pub(super) fn continues(&self, key: &Key) -> bool {
         let same_way = endpoint::is_same(&self.record.endpoint, &key.endpoint)
             && self.record.destination.is_same_but_for_the_token(&key.destination);
         let goes_on = self.has_token_of(key) || self.is_known();
-        let is_open = self.record.stage == Stage::Open && same_way && goes_on;
+        let is_open = self.record.stage == SessionStage::Open && same_way && goes_on;
         is_open && self.comparison(key, HasDigests::Unknown) != Comparison::Another
     }
 
     /// Compares the file of `key` with the session's.
     fn comparison(&self, key: &Key, digests: HasDigests) -> Comparison {
-        let Source::File { path, identity: now } = &key.source else { return Comparison::Another };
+        let EntrySource::File { path, identity: now } = &key.source else { return Comparison::Another };
         let Some(then) = &self.record.identity else { return Comparison::Another };
         let comparison = compare(then, now, self.path == *path, digests == HasDigests::OfEveryChunk);
         match (comparison, &self.record.container) {
-            (Comparison::Prove | Comparison::Anew, Container::None | Container::Intended { .. }) => {
-                // Nothing was sent that could differ.
+            (
+                Comparison::Prove | Comparison::Anew,
+                ContainerState::None | ContainerState::Intended { .. },
+            ) => {
+                // No byte was sent yet, so a changed file does no harm.
                 Comparison::Same
             }
             (comparison, _) => comparison,
         }
     }
 
-    /// Whether both go to the same place with the same upload token, or without one.
+    /// Returns `true` if the destinations are equal, including the upload token.
     pub(super) fn has_token_of(&self, key: &Key) -> bool {
         self.record.destination == key.destination
     }
 
-    /// Whether the container and its chunks are known, which another upload token needs to continue it.
+    /// Returns `true` if the container and the plan are known. Another upload token can resume only such a session.
     fn is_known(&self) -> bool {
-        self.record.plan.is_some() && matches!(self.record.container, Container::Known { .. })
+        self.record.plan.is_some() && matches!(self.record.container, ContainerState::Known { .. })
     }
 
-    /// What is remembered of the file once it is there; `None` of a stream.
-    pub(super) fn note(&self, video_id: &str, now: SystemTime) -> Option<Note> {
+    /// Returns the row that remembers the uploaded file; `None` for a stream.
+    pub(super) fn finished_row(&self, video_id: &str, now: SystemTime) -> Option<FinishedRow> {
         let (identity, destination) = (self.record.identity?, self.record.destination.clone());
         let key = (self.path.as_path(), self.record.endpoint.as_str(), identity, destination);
-        Some(Note::new(self.id, key, video_id, self.record.plan, now))
+        Some(FinishedRow::new(self.id, key, video_id, self.record.plan, now))
     }
 
-    /// The file as it is at the end, where only its ctime is another.
-    pub(super) fn touch(&mut self, now: Identity) {
+    /// Stores the identity at the end of the upload, if at most the ctime of the file differs.
+    pub(super) fn touch(&mut self, now: SourceIdentity) {
         if let Some(then) = &mut self.record.identity
             && compare(then, &now, true, true) != Comparison::Another
         {
@@ -380,40 +186,40 @@ impl Row {
         }
     }
 
-    /// Gives the row the upload token that it had before another took it up.
-    pub(super) fn give_back(&mut self, destination: Destination) {
+    /// Restores the destination that the row had before another upload token claimed it.
+    pub(super) fn give_back(&mut self, destination: EntryDestination) {
         self.record.destination = destination;
     }
 
-    pub(super) fn destination(&self) -> &Destination {
+    pub(super) fn destination(&self) -> &EntryDestination {
         &self.record.destination
     }
 
-    /// Makes the row that of a new claim, and returns what an earlier one left, where `digests` are those of the chunks
+    /// Assigns the row to a new claim, and returns the progress of the earlier one. `digests` are those of the chunks
     /// that were sent.
-    ///
-    /// The file stays the one of the earlier claim while it is not proved: a process that dies before the proof
-    /// must not leave a journal that trusts it.
     pub(super) fn take_up(
         &mut self,
         key: &Key,
         arguments: &str,
         digests: Vec<(u32, Option<ChunkDigest>)>,
-    ) -> Option<Remembered> {
+    ) -> Option<SavedProgress> {
         let stored: Vec<u32> = self.stored.iter().collect();
         let has_digest = |index: &u32| digests.binary_search_by_key(index, |(chunk, _)| *chunk).is_ok();
-        let has_digests = match !digests.is_empty() && stored.iter().all(has_digest) {
-            true => HasDigests::OfEveryChunk,
-            false => HasDigests::NotOfEveryChunk,
+        let has_digests = if !digests.is_empty() && stored.iter().all(has_digest) {
+            HasDigests::OfEveryChunk
+        } else {
+            HasDigests::NotOfEveryChunk
         };
         let comparison = self.comparison(key, has_digests);
+        // An unproved file does not replace the earlier one: if this process died before the proof, the next one
+        // would trust the file.
         if !self.has_begun() || comparison == Comparison::Same {
             self.set_file(key);
         }
         self.record.endpoint = key.endpoint.clone();
         self.record.destination = key.destination.clone();
         self.record.arguments = arguments.to_owned();
-        self.has_begun().then(|| Remembered {
+        self.has_begun().then(|| SavedProgress {
             container: self.record.container.clone(),
             plan: self.plan().ok().flatten(),
             stored,
@@ -422,7 +228,7 @@ impl Row {
         })
     }
 
-    /// Makes the file of `key`, as it is now, the session's.
+    /// Sets the path and the identity of the session's file.
     pub(super) fn set_file(&mut self, key: &Key) {
         self.record.identity = key.source.identity().copied();
         self.path = key.source.path().to_owned();
@@ -432,70 +238,70 @@ impl Row {
         self.record.lock
     }
 
-    /// The inode number as the database holds it, where integers are signed; `None` of a stream.
+    /// Returns the inode number as the signed integer that SQLite stores; `None` for a stream.
     pub(super) fn inode(&self) -> Option<i64> {
         self.record.identity.map(|identity| identity.inode.cast_signed())
     }
 
     pub(super) fn has_begun(&self) -> bool {
-        self.record.container != Container::None
+        self.record.container != ContainerState::None
     }
 
-    /// Another container begins empty, and so does another way to cut the file. Returns whether the digests of
-    /// chunks that were sent no longer count.
-    pub(super) fn begin(&mut self, container: Container, plan: Option<Plan>) -> bool {
-        let plan = plan.map(Cut::from);
+    /// Sets the container and the plan. Clears the acknowledged chunks if either changes.
+    ///
+    /// Returns `true` if the digests of the chunks that were sent have to be deleted.
+    pub(super) fn begin(&mut self, container: ContainerState, plan: Option<Plan>) -> bool {
+        let plan = plan.map(StoredPlan::from);
         let is_another = self.record.container != container || self.record.plan != plan;
-        // With an upload token the first chunk is sent before its container has a name.
-        let is_left = is_another && matches!(self.record.container, Container::Known { .. });
+        // With an upload token the first chunk is sent before the container's id is known: its digest stays valid.
+        let is_left = is_another && matches!(self.record.container, ContainerState::Known { .. });
         if is_another {
-            self.stored = Bits::default();
+            self.stored = ChunkSet::default();
         }
         self.record.container = container;
         self.record.plan = plan;
         is_left
     }
 
-    /// There is no container, and none that may exist.
+    /// Records that no container exists.
     pub(super) fn withdraw(&mut self) {
-        self.record.container = Container::None;
-        self.stored = Bits::default();
+        self.record.container = ContainerState::None;
+        self.stored = ChunkSet::default();
     }
 
     pub(super) fn abandon(&mut self) {
-        self.record.stage = Stage::Abandoned;
+        self.record.stage = SessionStage::Abandoned;
     }
 
-    pub(super) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> SessionStage {
         self.record.stage
     }
 
     pub(super) fn may_leave_an_orphan(&self) -> bool {
         match self.record.container {
-            Container::None | Container::Known { made: CreatedBy::Given, .. } => false,
-            Container::Intended { .. } | Container::Known { made: CreatedBy::ByUs, .. } => true,
+            ContainerState::None | ContainerState::Known { made: CreatedBy::Given, .. } => false,
+            ContainerState::Intended { .. } | ContainerState::Known { made: CreatedBy::ByUs, .. } => true,
         }
     }
 
-    pub(super) fn container(&self) -> &Container {
+    pub(super) fn container(&self) -> &ContainerState {
         &self.record.container
     }
 
-    fn plan(&self) -> Result<Option<Plan>, crate::wire::PlanError> {
-        let plan = self.record.plan.map(|cut| Plan::new(cut.len, cut.chunk_bytes, cut.addressing));
-        plan.transpose()
+    fn plan(&self) -> Result<Option<Plan>, PlanError> {
+        self.record.plan.map(StoredPlan::plan).transpose()
     }
 
-    pub(super) fn into_entry(self, standing: EntryState) -> Entry {
+    pub(super) fn into_entry(self, state: EntryState) -> Entry {
         let plan = self.plan().ok().flatten();
         let source = match self.record.identity {
-            Some(identity) => Source::File { path: self.path, identity },
-            None => Source::Stream,
+            Some(identity) => EntrySource::File { path: self.path, identity },
+            None => EntrySource::Stream,
         };
         Entry {
             id: self.id,
             key: Key { endpoint: self.record.endpoint, source, destination: self.record.destination },
-            standing,
+            state,
             container: self.record.container,
             plan,
             stored_chunks: self.stored.iter().count() as u32,
@@ -505,78 +311,23 @@ impl Row {
     }
 }
 
-impl Source {
-    fn identity(&self) -> Option<&Identity> {
-        match self {
-            Source::File { identity, .. } => Some(identity),
-            Source::Stream => None,
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Source::File { path, .. } => path,
-            Source::Stream => Path::new(""),
-        }
-    }
-}
-
-/// A set of chunk indexes, one bit each.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Bits(Vec<u8>);
-
-impl Bits {
-    pub(super) fn insert(&mut self, index: u32) {
-        let byte = index as usize / 8;
-        if byte >= self.0.len() {
-            self.0.resize(byte + 1, 0);
-        }
-        self.0[byte] |= 1 << (index % 8);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u32> {
-        let is_set = |&index: &u32| self.0[index as usize / 8] & (1 << (index % 8)) != 0;
-        (0..self.0.len() as u32 * 8).filter(is_set)
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// What the fuzz targets see of it.
+/// Access for the fuzz targets.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use super::*;
 
-    /// Path, record and chunks of a row.
-    pub type Written = (Vec<u8>, String, Vec<u8>);
+    /// The path, record and chunks of a row.
+    pub type RowBytes = (Vec<u8>, String, Vec<u8>);
 
-    /// What is written of a row that was read, and what people see of it.
-    pub fn read((path, record, stored): &Written) -> Option<(Written, Entry)> {
-        let row = Row::unsealed(1, path.clone(), record, stored.clone())?;
+    /// Parses a row, and returns the columns that it would be written with and its entry.
+    pub fn read((path, record, stored): &RowBytes) -> Option<(RowBytes, Entry)> {
+        let row = SessionRow::unsealed(1, path.clone(), record, stored.clone())?;
         let written = (row.path().to_vec(), row.record(), row.stored.bytes().to_vec());
-        Some((written, row.into_entry(EntryState::Left)))
+        Some((written, row.into_entry(EntryState::Interrupted)))
     }
 
-    /// The digest over a row that can be read.
-    pub fn seal((path, record, stored): &Written) -> Option<[u8; 32]> {
-        Some(Row::unsealed(1, path.clone(), record, stored.clone())?.seal(record))
+    /// Returns the seal of a row that can be parsed.
+    pub fn seal((path, record, stored): &RowBytes) -> Option<[u8; 32]> {
+        Some(SessionRow::unsealed(1, path.clone(), record, stored.clone())?.seal(record))
     }
-}
-
-/// The digest over pieces, each with its length before it.
-pub(super) fn seal(pieces: &[&[u8]]) -> [u8; 32] {
-    let mut whole = Vec::new();
-    for piece in pieces {
-        whole.extend_from_slice(&(piece.len() as u64).to_le_bytes());
-        whole.extend_from_slice(piece);
-    }
-    sha256(&whole)
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut sum = [0; 32];
-    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    sum
 }

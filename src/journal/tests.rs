@@ -20,8 +20,8 @@ fn plan() -> Plan {
     Plan::new(500 * MIB, 5 * MIB, Addressing::Part).unwrap()
 }
 
-fn identity() -> Identity {
-    Identity {
+fn identity() -> SourceIdentity {
+    SourceIdentity {
         device: 64_769,
         inode: u64::MAX - 3,
         len: 500 * MIB,
@@ -35,48 +35,48 @@ fn key() -> Key {
     key_of(identity())
 }
 
-fn key_of(identity: Identity) -> Key {
+fn key_of(identity: SourceIdentity) -> Key {
     Key {
         endpoint: "https://ws.api.video".into(),
-        source: Source::File { path: "/films/long.mp4".into(), identity },
-        destination: Destination::NewVideo,
+        source: EntrySource::File { path: "/films/long.mp4".into(), identity },
+        destination: EntryDestination::NewVideo,
     }
 }
 
-fn fresh(journal: &mut Journal, key: &Key) -> Ticket {
+fn fresh(journal: &mut Journal, key: &Key) -> ClaimedEntry {
     match journal.claim(key, "--title=Long", NOW).unwrap() {
-        Claim::Fresh(ticket) => ticket,
+        Claim::Fresh(claimed) => claimed,
         other => panic!("expected a fresh session, got {other:?}"),
     }
 }
 
-fn resumed(journal: &mut Journal, key: &Key) -> (Ticket, Remembered) {
+fn resumed(journal: &mut Journal, key: &Key) -> (ClaimedEntry, SavedProgress) {
     match journal.claim(key, "--title=Long", NOW).unwrap() {
-        Claim::Resume(ticket, remembered) => (ticket, remembered),
+        Claim::Resume(claimed, saved) => (claimed, saved),
         other => panic!("expected a session to resume, got {other:?}"),
     }
 }
 
-fn known(video_id: &str, made: CreatedBy) -> Container {
-    Container::Known { video_id: video_id.into(), made }
+fn known(video_id: &str, made: CreatedBy) -> ContainerState {
+    ContainerState::Known { video_id: video_id.into(), made }
 }
 
 /// A journal whose one session, with the container `vi1`, is finished and not yet forgotten.
 fn with_a_finished_session(path: &Path) -> Journal {
     let mut journal = Journal::open(path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
-    journal.finished(ticket);
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    journal.finish(claimed);
     journal
 }
 
 /// A journal with one container and the given chunks, left as a process that ended leaves it.
 fn left_behind(path: &Path, chunks: impl IntoIterator<Item = u32>) {
     let mut journal = Journal::open(path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     for index in chunks {
-        journal.acknowledged(&mut ticket, index).unwrap();
+        journal.record_chunk(&mut claimed, index).unwrap();
     }
 }
 
@@ -88,8 +88,8 @@ fn a_clock_that_jumps_changes_nothing_but_what_is_shown() {
     for now in [NOW + 20_000 * day, NOW + 19_999 * day, NOW, NOW - day] {
         let mut journal = Journal::open(&path).unwrap();
         let claim = journal.claim(&key(), "--title=Long", now).unwrap();
-        let Claim::Resume(_, remembered) = claim else { panic!("{claim:?}") };
-        assert_eq!(remembered.stored, [3]);
+        let Claim::Resume(_, saved) = claim else { panic!("{claim:?}") };
+        assert_eq!(saved.stored, [3]);
     }
 }
 
@@ -98,42 +98,42 @@ fn the_same_command_finds_its_container_its_plan_and_every_acknowledged_chunk() 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/ringlift/journal.db");
     left_behind(&path, [0, 7, 8, 99, 7]);
-    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
-    let expected = Remembered {
+    let (_ticket, saved) = resumed(&mut Journal::open(&path).unwrap(), &key());
+    let expected = SavedProgress {
         container: known("vi1", CreatedBy::ByUs),
         plan: Some(plan()),
         stored: vec![0, 7, 8, 99],
         comparison: Comparison::Same,
         digests: Vec::new(),
     };
-    assert_eq!(remembered, expected);
+    assert_eq!(saved, expected);
 }
 
 #[test]
 fn a_crash_between_the_request_and_its_answer_is_visible() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    drop(ticket);
-    ticket = fresh(&mut journal, &key());
-    journal.creating(&mut ticket, Some(plan()), "mark-1").unwrap();
-    drop(ticket);
-    let (_ticket, remembered) = resumed(&mut journal, &key());
-    assert_eq!(remembered.container, Container::Intended { mark: "mark-1".into() });
+    let mut claimed = fresh(&mut journal, &key());
+    drop(claimed);
+    claimed = fresh(&mut journal, &key());
+    journal.record_intent(&mut claimed, Some(plan()), "mark-1").unwrap();
+    drop(claimed);
+    let (_ticket, saved) = resumed(&mut journal, &key());
+    assert_eq!(saved.container, ContainerState::Intended { mark: "mark-1".into() });
 }
 
 #[test]
 fn another_container_or_another_plan_begins_without_chunks() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
+    let mut claimed = fresh(&mut journal, &key());
     let other_plan = Plan::new(500 * MIB, 10 * MIB, Addressing::Part).unwrap();
     for (video_id, plan, stored) in
         [("vi1", plan(), 0), ("vi1", plan(), 1), ("vi2", plan(), 0), ("vi2", other_plan, 0)]
     {
-        journal.container(&mut ticket, Some(plan), video_id, CreatedBy::ByUs).unwrap();
+        journal.record_container(&mut claimed, Some(plan), video_id, CreatedBy::ByUs).unwrap();
         assert_eq!(journal.entries().unwrap()[0].stored_chunks, stored);
-        journal.acknowledged(&mut ticket, 3).unwrap();
+        journal.record_chunk(&mut claimed, 3).unwrap();
     }
 }
 
@@ -151,11 +151,11 @@ fn what_is_finished_is_forgotten_with_the_next_claim_be_it_of_the_same_file() {
     let path = folder.path().join("j");
     let mut journal = with_a_finished_session(&path);
     let seen = || Journal::open(&path).unwrap().entries().unwrap();
-    assert_eq!(seen()[0].container.ours(), Some("vi1"), "nothing was written yet");
-    let ticket = fresh(&mut journal, &key());
-    assert_eq!((seen().len(), &seen()[0].container), (1, &Container::None));
-    journal.finished(ticket);
-    journal.settle().unwrap();
+    assert_eq!(seen()[0].container.own_video_id(), Some("vi1"), "nothing was written yet");
+    let claimed = fresh(&mut journal, &key());
+    assert_eq!((seen().len(), &seen()[0].container), (1, &ContainerState::None));
+    journal.finish(claimed);
+    journal.flush().unwrap();
     assert_eq!(seen(), []);
 }
 
@@ -164,29 +164,30 @@ fn what_is_finished_and_never_forgotten_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     drop(with_a_finished_session(&path));
-    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
-    assert!(matches!(remembered.container, Container::Known { video_id, .. } if video_id == "vi1"));
+    let (_ticket, saved) = resumed(&mut Journal::open(&path).unwrap(), &key());
+    assert!(matches!(saved.container, ContainerState::Known { video_id, .. } if video_id == "vi1"));
 }
 
 #[test]
 fn lock_files_are_used_again_and_never_those_of_a_session_that_was_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
-    let numbered = |inode: u64| key_of(Identity { inode, ..identity() });
+    let numbered = |inode: u64| key_of(SourceIdentity { inode, ..identity() });
     let lock_files = || fs::read_dir(folder.path().join("j.locks")).unwrap().count();
     let mut journal = Journal::open(&path).unwrap();
     for number in 0..20 {
-        let ticket = fresh(&mut journal, &numbered(number));
-        journal.finished(ticket);
+        let claimed = fresh(&mut journal, &numbered(number));
+        journal.finish(claimed);
     }
     assert_eq!(lock_files(), 2, "that of the last one is held until it is forgotten");
     drop(fresh(&mut journal, &numbered(20)));
     let mut other = Journal::open(&path).unwrap();
-    let tickets: Vec<Ticket> = (21..24).map(|number| fresh(&mut other, &numbered(number))).collect();
-    let left = journal.entries().unwrap().iter().filter(|entry| entry.standing == EntryState::Left).count();
+    let claimed: Vec<ClaimedEntry> = (21..24).map(|number| fresh(&mut other, &numbered(number))).collect();
+    let left =
+        journal.entries().unwrap().iter().filter(|entry| entry.state == EntryState::Interrupted).count();
     assert_eq!(left, 1);
     assert!(matches!(journal.claim(&numbered(22), "", NOW).unwrap(), Claim::Busy { .. }));
-    drop(tickets);
+    drop(claimed);
     fresh(&mut journal, &numbered(22));
 }
 
@@ -194,17 +195,17 @@ fn lock_files_are_used_again_and_never_those_of_a_session_that_was_left() {
 fn a_session_that_was_given_up_is_an_orphan_until_it_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     assert_eq!(journal.entries().unwrap()[0].orphan(), None, "somebody is filling it");
-    journal.abandoned(ticket).unwrap();
+    journal.abandon(claimed).unwrap();
     let entry = &journal.entries().unwrap()[0];
-    assert_eq!((entry.standing, entry.is_resumable()), (EntryState::Abandoned, false));
+    assert_eq!((entry.state, entry.is_resumable()), (EntryState::Abandoned, false));
     assert_eq!(entry.orphan(), Some("vi1"));
     drop(fresh(&mut journal, &key()));
-    let ticket = journal.take(entry.id).unwrap().unwrap();
-    assert_eq!(ticket.container().ours(), Some("vi1"));
-    journal.forget(ticket).unwrap();
+    let claimed = journal.take(entry.id).unwrap().unwrap();
+    assert_eq!(claimed.container().own_video_id(), Some("vi1"));
+    journal.forget(claimed).unwrap();
     assert!(journal.take(entry.id).unwrap().is_none());
     assert_eq!(journal.entries().unwrap().len(), 1);
 }
@@ -213,14 +214,14 @@ fn a_session_that_was_given_up_is_an_orphan_until_it_is_forgotten() {
 fn a_container_that_the_user_named_is_never_an_orphan() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let destination = Destination::Video { video_id: "vi9".into() };
+    let destination = EntryDestination::Video { video_id: "vi9".into() };
     let given = Key { destination, ..key() };
-    let mut ticket = fresh(&mut journal, &given);
-    journal.container(&mut ticket, Some(plan()), "vi9", CreatedBy::Given).unwrap();
-    drop(ticket);
+    let mut claimed = fresh(&mut journal, &given);
+    journal.record_container(&mut claimed, Some(plan()), "vi9", CreatedBy::Given).unwrap();
+    drop(claimed);
     assert_eq!(journal.entries().unwrap()[0].orphan(), None);
-    let (ticket, _) = resumed(&mut journal, &given);
-    journal.abandoned(ticket).unwrap();
+    let (claimed, _) = resumed(&mut journal, &given);
+    journal.abandon(claimed).unwrap();
     assert_eq!(journal.entries().unwrap(), []);
 }
 
@@ -230,7 +231,7 @@ fn what_people_see_of_a_session_says_whose_bytes_go_where() {
     let path = folder.path().join("j");
     left_behind(&path, 0..12);
     let entry = Journal::open(&path).unwrap().entries().unwrap().remove(0);
-    assert_eq!((entry.key.clone(), entry.standing, entry.stored_chunks), (key(), EntryState::Left, 12));
+    assert_eq!((entry.key.clone(), entry.state, entry.stored_chunks), (key(), EntryState::Interrupted, 12));
     assert_eq!((entry.arguments.as_str(), entry.began, entry.plan), ("--title=Long", NOW, Some(plan())));
     assert!(entry.is_resumable());
 }
@@ -242,12 +243,12 @@ fn a_new_mode_has_to_be_proved_and_new_content_is_another_upload() {
     left_behind(&path, [4]);
     let mut journal = Journal::open(&path).unwrap();
     let same = identity();
-    let touched = key_of(Identity { ctime_ns: 6, ..same });
+    let touched = key_of(SourceIdentity { ctime_ns: 6, ..same });
     assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Anew);
     assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Anew, "a claim proves nothing");
-    fresh(&mut journal, &key_of(Identity { mtime_ns: 6, ..same }));
-    fresh(&mut journal, &key_of(Identity { len: 6, ..same }));
-    fresh(&mut journal, &key_of(Identity { inode: 6, ..same }));
+    fresh(&mut journal, &key_of(SourceIdentity { mtime_ns: 6, ..same }));
+    fresh(&mut journal, &key_of(SourceIdentity { len: 6, ..same }));
+    fresh(&mut journal, &key_of(SourceIdentity { inode: 6, ..same }));
 }
 
 /// The digest of the chunk at `index`, or of another one.
@@ -258,13 +259,13 @@ fn chunk_digest(byte: u8) -> ChunkDigest {
 /// A journal with one container in which chunks 3 and 4 are stored, and of 3, 4 and 5 the digests.
 fn left_with_digests(path: &Path) {
     let mut journal = Journal::open(path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     for index in [3, 4, 5] {
-        journal.sent(&ticket, index, chunk_digest(index as u8)).unwrap();
+        journal.record_digest(&claimed, index, chunk_digest(index as u8)).unwrap();
     }
-    journal.acknowledged(&mut ticket, 3).unwrap();
-    journal.acknowledged(&mut ticket, 4).unwrap();
+    journal.record_chunk(&mut claimed, 3).unwrap();
+    journal.record_chunk(&mut claimed, 4).unwrap();
 }
 
 fn digests_in(path: &Path) -> i64 {
@@ -277,15 +278,15 @@ fn a_touched_file_can_be_proved_by_the_digest_of_every_chunk_that_was_sent() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     left_with_digests(&path);
-    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    let touched = key_of(SourceIdentity { ctime_ns: 6, ..identity() });
     let mut journal = Journal::open(&path).unwrap();
-    let (mut ticket, remembered) = resumed(&mut journal, &touched);
+    let (mut claimed, saved) = resumed(&mut journal, &touched);
     let expected: Vec<_> = [3, 4, 5].map(|index| (u32::from(index), Some(chunk_digest(index)))).into();
-    assert_eq!((remembered.comparison, remembered.digests), (Comparison::Prove, expected));
-    drop(ticket);
-    (ticket, _) = resumed(&mut journal, &touched);
-    journal.proved(&mut ticket, &touched).unwrap();
-    drop(ticket);
+    assert_eq!((saved.comparison, saved.digests), (Comparison::Prove, expected));
+    drop(claimed);
+    (claimed, _) = resumed(&mut journal, &touched);
+    journal.record_proof(&mut claimed, &touched).unwrap();
+    drop(claimed);
     assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Same);
     assert_eq!(resumed(&mut journal, &key()).1.comparison, Comparison::Prove, "as it was before");
 }
@@ -296,9 +297,9 @@ fn a_chunk_that_was_acknowledged_without_a_digest_leaves_nothing_to_prove() {
     let path = folder.path().join("j");
     left_with_digests(&path);
     Connection::open(&path).unwrap().execute("DELETE FROM digests WHERE chunk = 4", []).unwrap();
-    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
-    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &touched);
-    assert_eq!(remembered.comparison, Comparison::Anew);
+    let touched = key_of(SourceIdentity { ctime_ns: 6, ..identity() });
+    let (_ticket, saved) = resumed(&mut Journal::open(&path).unwrap(), &touched);
+    assert_eq!(saved.comparison, Comparison::Anew);
 }
 
 #[test]
@@ -307,11 +308,11 @@ fn a_chunk_that_was_sent_with_different_bytes_has_a_digest_that_equals_no_file()
     let path = folder.path().join("j");
     left_with_digests(&path);
     let mut journal = Journal::open(&path).unwrap();
-    let (ticket, _) = resumed(&mut journal, &key());
-    journal.sent(&ticket, 3, chunk_digest(3)).unwrap();
-    journal.sent(&ticket, 5, chunk_digest(7)).unwrap();
-    journal.sent(&ticket, 5, chunk_digest(7)).unwrap();
-    drop(ticket);
+    let (claimed, _) = resumed(&mut journal, &key());
+    journal.record_digest(&claimed, 3, chunk_digest(3)).unwrap();
+    journal.record_digest(&claimed, 5, chunk_digest(7)).unwrap();
+    journal.record_digest(&claimed, 5, chunk_digest(7)).unwrap();
+    drop(claimed);
     let digests = resumed(&mut journal, &key()).1.digests;
     assert_eq!(digests, [(3, Some(chunk_digest(3))), (4, Some(chunk_digest(4))), (5, None)]);
 }
@@ -322,13 +323,13 @@ fn digests_go_with_their_container_and_their_session() {
     let path = folder.path().join("j");
     left_with_digests(&path);
     let mut journal = Journal::open(&path).unwrap();
-    let (mut ticket, _) = resumed(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let (mut claimed, _) = resumed(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     assert_eq!(digests_in(&path), 3);
-    journal.container(&mut ticket, Some(plan()), "vi2", CreatedBy::ByUs).unwrap();
+    journal.record_container(&mut claimed, Some(plan()), "vi2", CreatedBy::ByUs).unwrap();
     assert_eq!(digests_in(&path), 0);
-    journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
-    journal.forget(ticket).unwrap();
+    journal.record_digest(&claimed, 0, chunk_digest(0)).unwrap();
+    journal.forget(claimed).unwrap();
     assert_eq!(digests_in(&path), 0);
 }
 
@@ -337,10 +338,10 @@ fn with_an_upload_token_the_first_chunk_is_sent_before_its_container_has_a_name(
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let mut journal = Journal::open(&path).unwrap();
-    let destination = Destination::Token(TokenDigest::of("to-secret"));
-    let mut ticket = fresh(&mut journal, &Key { destination, ..key() });
-    journal.sent(&ticket, 0, chunk_digest(0)).unwrap();
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let destination = EntryDestination::Token(TokenDigest::of("to-secret"));
+    let mut claimed = fresh(&mut journal, &Key { destination, ..key() });
+    journal.record_digest(&claimed, 0, chunk_digest(0)).unwrap();
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     assert_eq!(digests_in(&path), 1);
 }
 
@@ -348,10 +349,10 @@ fn with_an_upload_token_the_first_chunk_is_sent_before_its_container_has_a_name(
 fn a_container_into_which_nothing_was_sent_is_taken_up_for_a_touched_file() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.creating(&mut ticket, Some(plan()), "mark-1").unwrap();
-    drop(ticket);
-    let touched = key_of(Identity { ctime_ns: 6, ..identity() });
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_intent(&mut claimed, Some(plan()), "mark-1").unwrap();
+    drop(claimed);
+    let touched = key_of(SourceIdentity { ctime_ns: 6, ..identity() });
     assert_eq!(resumed(&mut journal, &touched).1.comparison, Comparison::Same);
 }
 
@@ -362,13 +363,13 @@ fn a_file_on_a_file_system_without_inode_numbers_is_found_by_its_path() {
     left_behind(&path, [4]);
     let mut journal = Journal::open(&path).unwrap();
     for file_system in [FileSystem::Renumbering, FileSystem::Fuse, FileSystem::Fat] {
-        let remounted = Identity { device: 9, inode: 9, file_system, ..identity() };
-        let (ticket, remembered) = resumed(&mut journal, &key_of(remounted));
-        assert_eq!((remembered.stored, remembered.comparison), (vec![4], Comparison::Same));
-        drop(ticket);
+        let remounted = SourceIdentity { device: 9, inode: 9, file_system, ..identity() };
+        let (claimed, saved) = resumed(&mut journal, &key_of(remounted));
+        assert_eq!((saved.stored, saved.comparison), (vec![4], Comparison::Same));
+        drop(claimed);
     }
-    let elsewhere = Identity { device: 9, inode: 9, ..identity() };
-    fresh(&mut journal, &key_of(Identity { inode: 8, ..elsewhere }));
+    let elsewhere = SourceIdentity { device: 9, inode: 9, ..identity() };
+    fresh(&mut journal, &key_of(SourceIdentity { inode: 8, ..elsewhere }));
 }
 
 #[test]
@@ -378,11 +379,14 @@ fn a_file_is_found_again_on_a_renumbered_device_or_under_another_name_but_not_bo
     left_behind(&path, [4]);
     let mut journal = Journal::open(&path).unwrap();
     let elsewhere = |device| Key {
-        source: Source::File { path: "/other.mp4".into(), identity: Identity { device, ..identity() } },
+        source: EntrySource::File {
+            path: "/other.mp4".into(),
+            identity: SourceIdentity { device, ..identity() },
+        },
         ..key()
     };
     fresh(&mut journal, &elsewhere(1));
-    let renumbered = key_of(Identity { device: 2, ..identity() });
+    let renumbered = key_of(SourceIdentity { device: 2, ..identity() });
     assert_eq!(resumed(&mut journal, &renumbered).1.stored, [4]);
     assert_eq!(resumed(&mut journal, &elsewhere(2)).1.stored, [4]);
 }
@@ -394,11 +398,11 @@ fn another_service_or_another_token_is_another_upload() {
     left_behind(&path, [4]);
     let mut journal = Journal::open(&path).unwrap();
     fresh(&mut journal, &Key { endpoint: "https://sandbox.api.video".into(), ..key() });
-    let token = |token| Key { destination: Destination::Token(TokenDigest::of(token)), ..key() };
-    let mut ticket = fresh(&mut journal, &token("to-first-secret"));
-    journal.creating(&mut ticket, Some(plan()), "").unwrap();
+    let token = |token| Key { destination: EntryDestination::Token(TokenDigest::of(token)), ..key() };
+    let mut claimed = fresh(&mut journal, &token("to-first-secret"));
+    journal.record_intent(&mut claimed, Some(plan()), "").unwrap();
     fresh(&mut journal, &token("to-other-secret"));
-    drop(ticket);
+    drop(claimed);
     resumed(&mut journal, &token("to-first-secret"));
 }
 
@@ -406,7 +410,7 @@ fn another_service_or_another_token_is_another_upload() {
 fn an_upload_token_is_nowhere_in_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let destination = Destination::Token(TokenDigest::of("to-secret"));
+    let destination = EntryDestination::Token(TokenDigest::of("to-secret"));
     let _ticket = fresh(&mut journal, &Key { destination, ..key() });
     for file in
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).filter(|f| f.is_file())
@@ -421,11 +425,11 @@ fn an_upload_token_is_nowhere_in_the_files() {
 fn a_stream_is_written_down_and_never_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let stream = Key { source: Source::Stream, ..key() };
-    let mut ticket = fresh(&mut journal, &stream);
-    journal.container(&mut ticket, None, "vi1", CreatedBy::ByUs).unwrap();
+    let stream = Key { source: EntrySource::Stream, ..key() };
+    let mut claimed = fresh(&mut journal, &stream);
+    journal.record_container(&mut claimed, None, "vi1", CreatedBy::ByUs).unwrap();
     let _second = fresh(&mut journal, &stream);
-    drop(ticket);
+    drop(claimed);
     let entry = &journal.entries().unwrap()[0];
     assert_eq!((entry.is_resumable(), entry.orphan()), (false, Some("vi1")));
 }
@@ -452,15 +456,15 @@ fn a_session_under_way_cannot_be_forgotten_by_others() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let mut journal = Journal::open(&path).unwrap();
-    let ticket = fresh(&mut journal, &key());
+    let claimed = fresh(&mut journal, &key());
     let mut other = Journal::open(&path).unwrap();
     let entry = other.entries().unwrap().remove(0);
-    assert_eq!(entry.standing, EntryState::Running { pid: Some(std::process::id()) });
+    assert_eq!(entry.state, EntryState::Running { pid: Some(std::process::id()) });
     assert!(matches!(other.take(entry.id), Err(JournalError::Claimed { .. })));
-    drop(ticket);
-    let ticket = other.take(entry.id).unwrap().unwrap();
+    drop(claimed);
+    let claimed = other.take(entry.id).unwrap().unwrap();
     assert!(matches!(journal.claim(&key(), "", NOW).unwrap(), Claim::Busy { .. }));
-    other.forget(ticket).unwrap();
+    other.forget(claimed).unwrap();
     assert_eq!(other.entries().unwrap(), []);
 }
 
@@ -471,8 +475,8 @@ fn ten_thousand_acknowledgements_stay_cheap_and_all_come_back() {
     let began = Instant::now();
     left_behind(&path, 0..10_000);
     eprintln!("{:?} an acknowledgement", began.elapsed() / 10_000);
-    let (_ticket, remembered) = resumed(&mut Journal::open(&path).unwrap(), &key());
-    assert_eq!(remembered.stored, (0..10_000).collect::<Vec<_>>());
+    let (_ticket, saved) = resumed(&mut Journal::open(&path).unwrap(), &key());
+    assert_eq!(saved.stored, (0..10_000).collect::<Vec<_>>());
     assert!(fs::metadata(&path).unwrap().len() < 64 << 10);
 }
 
@@ -497,7 +501,7 @@ fn a_file_of_somebody_else_is_refused_and_left_as_it_was() {
         let before = fs::read(&path).unwrap();
         let error = refusal(&path);
         assert!(matches!(error, JournalError::Foreign { .. }), "{error}");
-        assert!(error.to_string().contains("--journal"));
+        assert!(error.advice().unwrap().contains("Settings::journal"));
         assert_eq!(fs::read(&path).unwrap(), before);
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -553,9 +557,9 @@ fn a_journal_of_format_2_is_brought_to_this_format_and_its_sessions_go_on() {
     racers.into_iter().for_each(|racer| racer.join().unwrap().unwrap());
     let mut journal = Journal::open(&path).unwrap();
     assert_eq!(journal.entries().unwrap()[0].id, 7);
-    let (_ticket, remembered) = resumed(&mut journal, &key());
-    assert_eq!((remembered.plan, remembered.stored), (Some(plan()), vec![0, 3, 8]));
-    assert_eq!(remembered.container, known("vi1", CreatedBy::ByUs));
+    let (_ticket, saved) = resumed(&mut journal, &key());
+    assert_eq!((saved.plan, saved.stored), (Some(plan()), vec![0, 3, 8]));
+    assert_eq!(saved.container, known("vi1", CreatedBy::ByUs));
 }
 
 #[test]
@@ -624,7 +628,7 @@ fn a_damaged_file_says_so_or_has_lost_nothing() {
 fn says_so_or_has_lost_nothing(path: &Path, stored: &[u32], damage: &str) {
     let claim = Journal::open(path).and_then(|mut journal| journal.claim(&key(), "", NOW));
     match claim {
-        Ok(Claim::Resume(_, remembered)) => assert_eq!(remembered.stored, stored, "{damage}"),
+        Ok(Claim::Resume(_, saved)) => assert_eq!(saved.stored, stored, "{damage}"),
         Ok(claim) => panic!("{damage} went unnoticed: {claim:?}"),
         Err(_) => {}
     }
@@ -640,8 +644,8 @@ fn a_torn_write_ahead_log_loses_the_newest_acknowledgements_at_most() {
     let path = folder.path().join("j");
     left_behind(&path, []);
     let mut journal = Journal::open(&path).unwrap();
-    let (mut ticket, _) = resumed(&mut journal, &key());
-    (0..20).for_each(|index| journal.acknowledged(&mut ticket, index).unwrap());
+    let (mut claimed, _) = resumed(&mut journal, &key());
+    (0..20).for_each(|index| journal.record_chunk(&mut claimed, index).unwrap());
     let log = fs::read(folder.path().join("j-wal")).unwrap();
     let mut most = 0;
     for len in (0..=log.len()).step_by(1000).chain([log.len()]) {
@@ -649,10 +653,10 @@ fn a_torn_write_ahead_log_loses_the_newest_acknowledgements_at_most() {
             let torn = folder.path().join("torn");
             fs::copy(&path, &torn).unwrap();
             fs::write(folder.path().join("torn-wal"), [&log[..len], tail].concat()).unwrap();
-            let (_ticket, remembered) = resumed(&mut Journal::open(&torn).unwrap(), &key());
-            assert_eq!(remembered.stored, (0..remembered.stored.len() as u32).collect::<Vec<_>>());
-            assert_eq!(remembered.container, known("vi1", CreatedBy::ByUs));
-            most = most.max(remembered.stored.len());
+            let (_ticket, saved) = resumed(&mut Journal::open(&torn).unwrap(), &key());
+            assert_eq!(saved.stored, (0..saved.stored.len() as u32).collect::<Vec<_>>());
+            assert_eq!(saved.container, known("vi1", CreatedBy::ByUs));
+            most = most.max(saved.stored.len());
         }
     }
     assert_eq!(most, 20);
@@ -663,18 +667,18 @@ fn a_torn_write_ahead_log_loses_the_newest_acknowledgements_at_most() {
 /// A journal in which the file of `key()` was uploaded as `vi1` by a command that goes on; and the note's number.
 fn with_a_remembered_file(path: &Path) -> (Journal, i64) {
     let mut journal = Journal::open(path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
-    let note = journal.finished_one(ticket, "vi1", None, NOW).unwrap();
-    journal.settle().unwrap();
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let note = journal.finish_and_remember(claimed, "vi1", None, NOW).unwrap();
+    journal.flush().unwrap();
     (journal, note)
 }
 
 fn answered(journal: &mut Journal, key: &Key, now: SystemTime) -> Option<String> {
     match journal.claim(key, "", now).unwrap() {
         Claim::Finished(finished) => Some(finished.video_id),
-        Claim::Fresh(ticket) => {
-            journal.forget(ticket).unwrap();
+        Claim::Fresh(claimed) => {
+            journal.forget(claimed).unwrap();
             None
         }
         other => panic!("{other:?}"),
@@ -706,23 +710,24 @@ fn only_the_same_file_on_its_way_to_the_same_place_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, _) = with_a_remembered_file(&folder.path().join("j"));
     let same = identity();
-    let moved = Source::File { path: "/other.mp4".into(), identity: same };
-    let elsewhere = Source::File { path: "/other.mp4".into(), identity: Identity { device: 1, ..same } };
+    let moved = EntrySource::File { path: "/other.mp4".into(), identity: same };
+    let elsewhere =
+        EntrySource::File { path: "/other.mp4".into(), identity: SourceIdentity { device: 1, ..same } };
     let others = [
-        key_of(Identity { mtime_ns: 6, ..same }),
-        key_of(Identity { ctime_ns: 6, ..same }),
-        key_of(Identity { len: 6, ..same }),
-        key_of(Identity { inode: 6, ..same }),
+        key_of(SourceIdentity { mtime_ns: 6, ..same }),
+        key_of(SourceIdentity { ctime_ns: 6, ..same }),
+        key_of(SourceIdentity { len: 6, ..same }),
+        key_of(SourceIdentity { inode: 6, ..same }),
         Key { source: elsewhere, ..key() },
         Key { endpoint: "https://sandbox.api.video".into(), ..key() },
-        Key { destination: Destination::Video { video_id: "vi9".into() }, ..key() },
-        Key { destination: Destination::Token(TokenDigest::of("to1")), ..key() },
+        Key { destination: EntryDestination::Video { video_id: "vi9".into() }, ..key() },
+        Key { destination: EntryDestination::Token(TokenDigest::of("to1")), ..key() },
     ];
     for other in others {
         assert_eq!(answered(&mut journal, &other, NOW), None, "{other:?}");
     }
     let also = [
-        key_of(Identity { device: 1, ..same }),
+        key_of(SourceIdentity { device: 1, ..same }),
         Key { source: moved, ..key() },
         Key { endpoint: "HTTPS://ws.api.video:443/".into(), ..key() },
     ];
@@ -747,10 +752,10 @@ fn a_file_is_remembered_for_a_week_whichever_way_the_clock_jumps() {
     };
     assert_eq!(notes(), 1);
     let mut journal = Journal::open(&path).unwrap();
-    let other = key_of(Identity { inode: 1, ..identity() });
-    let ticket = fresh(&mut journal, &Key { source: Source::Stream, ..other });
-    journal.finished_one(ticket, "vi2", None, NOW + 8 * day);
-    journal.settle().unwrap();
+    let other = key_of(SourceIdentity { inode: 1, ..identity() });
+    let claimed = fresh(&mut journal, &Key { source: EntrySource::Stream, ..other });
+    journal.finish_and_remember(claimed, "vi2", None, NOW + 8 * day);
+    journal.flush().unwrap();
     assert_eq!(notes(), 0, "what is outdated goes, and a stream leaves nothing");
 }
 
@@ -758,9 +763,9 @@ fn a_file_is_remembered_for_a_week_whichever_way_the_clock_jumps() {
 fn who_wants_the_file_again_gets_it_and_what_was_remembered_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, _) = with_a_remembered_file(&folder.path().join("j"));
-    let terms = Terms { again: true, ..Terms::default() };
-    match journal.claim_on(terms, &key(), "", NOW).unwrap() {
-        Claim::Fresh(ticket) => journal.forget(ticket).unwrap(),
+    let options = ClaimOptions { again: true, ..ClaimOptions::default() };
+    match journal.claim_with(options, &key(), "", NOW).unwrap() {
+        Claim::Fresh(claimed) => journal.forget(claimed).unwrap(),
         other => panic!("{other:?}"),
     }
     assert_eq!(answered(&mut journal, &key(), NOW), None);
@@ -771,16 +776,16 @@ fn what_is_remembered_is_written_with_the_end_of_its_session_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let mut journal = Journal::open(&path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
-    let note = journal.finished_one(ticket, "vi1", None, NOW).unwrap();
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let note = journal.finish_and_remember(claimed, "vi1", None, NOW).unwrap();
     drop(journal);
     // As after a crash: the session is there, to be found complete.
     let mut journal = Journal::open(&path).unwrap();
-    let (ticket, _) = resumed(&mut journal, &key());
-    assert_eq!(journal.finished_one(ticket, "vi1", None, NOW), Some(note));
+    let (claimed, _) = resumed(&mut journal, &key());
+    assert_eq!(journal.finish_and_remember(claimed, "vi1", None, NOW), Some(note));
     journal.forget_finished(note);
-    journal.settle().unwrap();
+    journal.flush().unwrap();
     assert_eq!(answered(&mut journal, &key(), NOW), None, "forgotten before it was written");
 }
 
@@ -788,10 +793,10 @@ fn what_is_remembered_is_written_with_the_end_of_its_session_or_not_at_all() {
 fn a_file_that_was_touched_while_it_was_sent_is_remembered_as_it_is_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(&folder.path().join("j")).unwrap();
-    let touched = Identity { ctime_ns: 9, ..identity() };
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
-    journal.finished_one(ticket, "vi1", Some(touched), NOW);
+    let touched = SourceIdentity { ctime_ns: 9, ..identity() };
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    journal.finish_and_remember(claimed, "vi1", Some(touched), NOW);
     assert_eq!(answered(&mut journal, &key_of(touched), NOW).as_deref(), Some("vi1"));
     assert_eq!(answered(&mut journal, &key(), NOW), None);
 }
@@ -799,16 +804,16 @@ fn a_file_that_was_touched_while_it_was_sent_is_remembered_as_it_is_at_the_end()
 // Another upload token.
 
 fn with_token(token: &str) -> Key {
-    Key { destination: Destination::Token(TokenDigest::of(token)), ..key() }
+    Key { destination: EntryDestination::Token(TokenDigest::of(token)), ..key() }
 }
 
 /// A session that the token `to1` began, with two chunks of `vi1` stored.
 fn begun_with_to1(path: &Path) -> Journal {
     let mut journal = Journal::open(path).unwrap();
-    let mut ticket = fresh(&mut journal, &with_token("to1"));
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
-    [0, 1].into_iter().for_each(|index| journal.acknowledged(&mut ticket, index).unwrap());
-    drop(ticket);
+    let mut claimed = fresh(&mut journal, &with_token("to1"));
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    [0, 1].into_iter().for_each(|index| journal.record_chunk(&mut claimed, index).unwrap());
+    drop(claimed);
     journal
 }
 
@@ -816,12 +821,12 @@ fn begun_with_to1(path: &Path) -> Journal {
 fn another_upload_token_goes_on_with_the_same_video() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = begun_with_to1(&folder.path().join("j"));
-    let (ticket, remembered) = resumed(&mut journal, &with_token("to2"));
-    assert!(ticket.is_of_another_token() && !ticket.is_new());
-    assert_eq!((remembered.container, remembered.stored), (known("vi1", CreatedBy::ByUs), vec![0, 1]));
-    drop(ticket);
-    let (ticket, _) = resumed(&mut journal, &with_token("to2"));
-    assert!(!ticket.is_of_another_token(), "it is that token's now");
+    let (claimed, saved) = resumed(&mut journal, &with_token("to2"));
+    assert!(claimed.is_of_another_token() && !claimed.is_new());
+    assert_eq!((saved.container, saved.stored), (known("vi1", CreatedBy::ByUs), vec![0, 1]));
+    drop(claimed);
+    let (claimed, _) = resumed(&mut journal, &with_token("to2"));
+    assert!(!claimed.is_of_another_token(), "it is that token's now");
 }
 
 #[test]
@@ -839,9 +844,9 @@ fn a_session_of_another_token_is_left_alone_while_it_runs_and_where_that_is_aske
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let mut journal = begun_with_to1(&path);
-    let terms = Terms { own_token_only: true, ..Terms::default() };
-    match journal.claim_on(terms, &with_token("to3"), "", NOW).unwrap() {
-        Claim::Fresh(ticket) => journal.forget(ticket).unwrap(),
+    let options = ClaimOptions { own_token_only: true, ..ClaimOptions::default() };
+    match journal.claim_with(options, &with_token("to3"), "", NOW).unwrap() {
+        Claim::Fresh(claimed) => journal.forget(claimed).unwrap(),
         other => panic!("{other:?}"),
     }
     let (_running, _) = resumed(&mut journal, &with_token("to1"));
@@ -855,9 +860,9 @@ fn of_two_sessions_the_one_with_the_same_token_goes_on() {
     let mut journal = begun_with_to1(&path);
     let running = resumed(&mut journal, &with_token("to1"));
     let mut other = Journal::open(&path).unwrap();
-    let mut ticket = fresh(&mut other, &with_token("to2"));
-    other.container(&mut ticket, Some(plan()), "vi2", CreatedBy::ByUs).unwrap();
-    drop((running, ticket));
+    let mut claimed = fresh(&mut other, &with_token("to2"));
+    other.record_container(&mut claimed, Some(plan()), "vi2", CreatedBy::ByUs).unwrap();
+    drop((running, claimed));
     for (token, video_id) in [("to1", "vi1"), ("to2", "vi2")] {
         assert_eq!(resumed(&mut other, &with_token(token)).1.container, known(video_id, CreatedBy::ByUs));
     }
@@ -867,11 +872,11 @@ fn of_two_sessions_the_one_with_the_same_token_goes_on() {
 fn a_session_that_the_service_refuses_to_the_new_token_is_given_back_to_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = begun_with_to1(&folder.path().join("j"));
-    let (ticket, _) = resumed(&mut journal, &with_token("to2"));
-    journal.give_back(ticket).unwrap();
-    let (ticket, remembered) = resumed(&mut journal, &with_token("to1"));
-    assert!(!ticket.is_of_another_token());
-    assert_eq!(remembered.stored, [0, 1]);
+    let (claimed, _) = resumed(&mut journal, &with_token("to2"));
+    journal.give_back(claimed).unwrap();
+    let (claimed, saved) = resumed(&mut journal, &with_token("to1"));
+    assert!(!claimed.is_of_another_token());
+    assert_eq!(saved.stored, [0, 1]);
 }
 
 // The file and its neighbours.
@@ -885,7 +890,7 @@ fn a_journal_has_the_same_locks_by_whichever_path_it_is_reached() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     let mut linked = Journal::open(&link).unwrap();
     assert!(matches!(linked.claim(&key(), "", NOW).unwrap(), Claim::Busy { .. }));
-    assert!(matches!(linked.entries().unwrap()[0].standing, EntryState::Running { .. }));
+    assert!(matches!(linked.entries().unwrap()[0].state, EntryState::Running { .. }));
 }
 
 #[test]
@@ -895,9 +900,9 @@ fn a_claim_costs_the_same_however_many_sessions_were_left() {
         let path = folder.path().join(sessions.to_string());
         let mut journal = Journal::open(&path).unwrap();
         let numbered = |number: u64| Key {
-            source: Source::File {
+            source: EntrySource::File {
                 path: format!("/films/{number}.mp4").into(),
-                identity: Identity { inode: number, ..identity() },
+                identity: SourceIdentity { inode: number, ..identity() },
             },
             ..key()
         };
@@ -921,10 +926,10 @@ fn a_journal_that_was_removed_or_replaced_is_not_written_into_any_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let mut journal = Journal::open(&path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
+    let mut claimed = fresh(&mut journal, &key());
     fs::rename(&path, folder.path().join("moved")).unwrap();
     let replaced = |error: JournalError| matches!(error, JournalError::Replaced { .. });
-    assert!(replaced(journal.creating(&mut ticket, Some(plan()), "mark").unwrap_err()));
+    assert!(replaced(journal.record_intent(&mut claimed, Some(plan()), "mark").unwrap_err()));
     fs::write(&path, "").unwrap();
     assert!(replaced(journal.claim(&key(), "", NOW).unwrap_err()));
 }
@@ -962,8 +967,8 @@ fn a_rollback_journal_takes_over_what_a_write_ahead_log_has() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     let mut journal = Journal::open(&path).unwrap();
-    let mut ticket = fresh(&mut journal, &key());
-    journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
+    let mut claimed = fresh(&mut journal, &key());
+    journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs).unwrap();
     // As a killed process leaves it: with a log that is not yet in the database.
     let left = folder.path().join("left");
     for end in ["", "-wal"] {
@@ -1023,27 +1028,27 @@ const NOBODY: u32 = 65_534;
 fn child() {
     let path = std::env::var_os("RINGLIFT_TEST_JOURNAL").expect("a path");
     let chunks: u32 = std::env::var("RINGLIFT_TEST_CHUNKS").unwrap().parse().unwrap();
-    let worked = || -> Result<(Journal, Ticket), JournalError> {
+    let worked = || -> Result<(Journal, ClaimedEntry), JournalError> {
         let mut journal = Journal::open(Path::new(&path))?;
         let key = match std::env::var("RINGLIFT_TEST_INODE").ok().and_then(|inode| inode.parse().ok()) {
             Some(inode) => Key {
-                source: Source::File {
+                source: EntrySource::File {
                     path: "/other.mp4".into(),
-                    identity: Identity { inode, ..identity() },
+                    identity: SourceIdentity { inode, ..identity() },
                 },
                 ..key()
             },
             None => key(),
         };
-        let mut ticket = match journal.claim(&key, &"a".repeat(5000), NOW)? {
-            Claim::Fresh(ticket) => ticket,
+        let mut claimed = match journal.claim(&key, &"a".repeat(5000), NOW)? {
+            Claim::Fresh(claimed) => claimed,
             claim => panic!("{claim:?}"),
         };
-        journal.container(&mut ticket, Some(plan()), "vi1", CreatedBy::ByUs)?;
+        journal.record_container(&mut claimed, Some(plan()), "vi1", CreatedBy::ByUs)?;
         for index in 0..chunks {
-            journal.acknowledged(&mut ticket, index)?;
+            journal.record_chunk(&mut claimed, index)?;
         }
-        Ok((journal, ticket))
+        Ok((journal, claimed))
     };
     match worked() {
         Ok(_held) => {
@@ -1085,10 +1090,10 @@ fn a_killed_process_gives_back_its_claim_and_loses_no_acknowledgement() {
     let mut journal = Journal::open(&path).unwrap();
     let pid = Some(child.id());
     assert!(matches!(journal.claim(&key(), "", NOW).unwrap(), Claim::Busy { pid: found } if found == pid));
-    assert_eq!(journal.entries().unwrap()[0].standing, EntryState::Running { pid });
+    assert_eq!(journal.entries().unwrap()[0].state, EntryState::Running { pid });
     end(child);
-    let (_ticket, remembered) = resumed(&mut journal, &key());
-    assert_eq!(remembered.stored, (0..70).collect::<Vec<_>>());
+    let (_ticket, saved) = resumed(&mut journal, &key());
+    assert_eq!(saved.stored, (0..70).collect::<Vec<_>>());
 }
 
 #[test]
@@ -1132,7 +1137,7 @@ fn a_write_that_does_not_fit_is_an_error_and_loses_nothing() {
         end(child);
         assert!(said.starts_with("Io") || said.starts_with("Full"), "{kib} KiB: {said}");
         match Journal::open(&path).unwrap().claim(&key(), "", NOW).unwrap() {
-            Claim::Resume(_, remembered) => assert_eq!(remembered.container, known("vi1", CreatedBy::ByUs)),
+            Claim::Resume(_, saved) => assert_eq!(saved.container, known("vi1", CreatedBy::ByUs)),
             Claim::Fresh(_) => assert!(kib < 200, "{kib} KiB hold a container"),
             claim => panic!("{claim:?}"),
         }

@@ -1,23 +1,23 @@
-//! Mercy for a service that fails: one probe at a time, and few repetitions.
+//! Limits for a failing service: one probe at a time, and few retries.
 
 use std::time::{Duration, Instant};
 
-use super::ThrottleReason;
+use super::throttle::ThrottleReason;
 
-/// Lets everything pass until failures come in a burst; then one request at a time.
+/// A circuit breaker: closed until a burst of failures, then open for one probe at a time.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Failures since the last success, counted while closed.
+    /// The failures since the last success, counted while the breaker is closed.
     failures: u32,
-    open: Option<Open>,
+    open: Option<OpenState>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenState {
     since: Instant,
-    /// When the next probe may start.
+    /// The time of the next probe.
     probe_at: Instant,
-    /// How many probes failed.
+    /// The number of failed probes.
     probes: u32,
     probing: bool,
 }
@@ -27,18 +27,19 @@ impl Breaker {
         self.open.map(|open| open.probe_at).filter(|&at| at > now)
     }
 
-    /// Why nothing may start.
-    pub(super) fn brake(&self) -> ThrottleReason {
+    /// Returns the reason for the delay while the breaker is open.
+    pub(super) fn reason(&self) -> ThrottleReason {
         match self.open {
-            Some(Open { probing: true, .. }) => ThrottleReason::Probe,
+            Some(OpenState { probing: true, .. }) => ThrottleReason::Probe,
             Some(_) | None => ThrottleReason::Failures,
         }
     }
 
-    /// The probe has a while to itself; a long request must not keep the others waiting for ever.
+    /// Counts a request as the probe if the breaker is open.
     pub(super) fn started(&mut self, now: Instant) {
         if let Some(open) = &mut self.open {
-            open.probe_at = now + PROBE_PATIENCE;
+            // A probe may be a long upload: the next one does not wait for its end for ever.
+            open.probe_at = now + PROBE_TIMEOUT;
             open.probing = true;
         }
     }
@@ -52,13 +53,19 @@ impl Breaker {
                 }
                 0
             }
+            // Requests that began before the breaker opened are part of the burst, and prove nothing new.
             Some(open) if started <= open.since => return,
             Some(open) => open.probes + 1,
         };
+        // The exponent is bounded against overflow; the pause is at its maximum long before.
         let pause = FIRST_PAUSE.saturating_mul(1 << probes.min(10)).min(LONGEST_PAUSE);
         let since = self.open.map_or(now, |open| open.since);
-        self.open =
-            Some(Open { since, probe_at: now + pause.mul_f64(0.5 + jitter / 2.0), probes, probing: false });
+        self.open = Some(OpenState {
+            since,
+            probe_at: now + pause.mul_f64(0.5 + jitter / 2.0),
+            probes,
+            probing: false,
+        });
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -66,7 +73,7 @@ impl Breaker {
     }
 }
 
-/// The budget of repetitions, shared by all lanes: full at first, refilled by successes and, slowly, by time.
+/// The budget of retries, shared by all lanes. It starts full. Successes refill it, and slowly time.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     tokens: f64,
@@ -83,6 +90,7 @@ impl RetryBudget {
         self.tokens = (self.tokens + elapsed.as_secs_f64() * TOKENS_A_SECOND).min(MOST_TOKENS);
         self.refilled = now;
         let missing = (1.0 - self.tokens) / TOKENS_A_SECOND;
+        // The extra millisecond makes up for rounding, so that the token is there when the delay ends.
         (missing > 0.0).then(|| now + Duration::from_secs_f64(missing) + Duration::from_millis(1))
     }
 
@@ -95,11 +103,11 @@ impl RetryBudget {
     }
 }
 
-/// So many failures without a success between them are the service's fault.
+/// The failures in a row that open the breaker.
 const BURST: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const MOST_TOKENS: f64 = 20.0;
 const TOKENS_A_SECOND: f64 = 1.0;

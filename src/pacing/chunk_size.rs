@@ -1,26 +1,26 @@
-//! How large chunks should be when nobody chose.
+//! The default chunk size.
 
 use crate::wire::limits::{MAX_CHUNK_BYTES, MAX_PARTS, MIB, MIN_CHUNK_BYTES};
 
-/// What the size of chunks follows from.
+/// The facts that determine the chunk size.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sizing {
+pub struct ChunkSizing {
     /// The file's length in bytes.
     pub len: u64,
-    /// How many chunks travel at once.
+    /// The number of chunks that are sent at once.
     pub lanes: u32,
-    /// How many upload requests a minute the service allows; `None` while it has not said.
+    /// The upload requests a minute that the service allows; `None` if unknown.
     pub uploads_per_minute: Option<u32>,
-    /// What the link carries, in bytes a second; `None` while it was not measured.
+    /// The bandwidth of the link in bytes a second; `None` if it was not measured.
     pub bytes_per_second: Option<u64>,
-    /// The largest chunk wanted, in bytes; at most [`MAX_CHUNK_BYTES`] is used.
+    /// The upper limit of the chunk size in bytes. Values above [`MAX_CHUNK_BYTES`] are reduced to it.
     pub largest_bytes: u64,
 }
 
-impl Sizing {
-    /// The sizing of a file of `len` bytes over `lanes` lanes, nothing else known.
-    pub fn new(len: u64, lanes: u32) -> Sizing {
-        Sizing {
+impl ChunkSizing {
+    /// Creates the facts for a file of `len` bytes over `lanes` lanes, with nothing else known.
+    pub fn new(len: u64, lanes: u32) -> ChunkSizing {
+        ChunkSizing {
             len,
             lanes,
             uploads_per_minute: None,
@@ -30,10 +30,12 @@ impl Sizing {
     }
 }
 
-/// The chunk size in bytes, a multiple of 256 KiB: small enough to keep every lane busy to the end, large
-/// enough that the request budget is not what the upload waits for.
-pub fn chunk_bytes_for(sizing: &Sizing) -> u64 {
-    let Sizing { len, lanes, .. } = *sizing;
+/// Returns the chunk size in bytes, a multiple of 256 KiB.
+///
+/// Chunks are small enough to keep every lane busy to the end, and large enough that the request budget does not limit
+/// the upload.
+pub fn chunk_bytes_for(sizing: &ChunkSizing) -> u64 {
+    let ChunkSizing { len, lanes, .. } = *sizing;
     let largest = round_down(sizing.largest_bytes.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES));
     let lanes = u64::from(lanes.max(1));
     let wanted = match len {
@@ -44,8 +46,8 @@ pub fn chunk_bytes_for(sizing: &Sizing) -> u64 {
     round_up(wanted.clamp(MIN_CHUNK_BYTES, largest).max(least))
 }
 
-/// The chunk size at which the budget suffices for what the link carries.
-fn thrifty_bytes(sizing: &Sizing) -> u64 {
+/// Returns the chunk size at which the request budget suffices for the bandwidth of the link.
+fn thrifty_bytes(sizing: &ChunkSizing) -> u64 {
     let speed = sizing.bytes_per_second.unwrap_or(SUPPOSED_BYTES_PER_SECOND);
     sizing.uploads_per_minute.map_or(0, |rate| speed.saturating_mul(60) / u64::from(rate.max(1)))
 }
@@ -58,19 +60,19 @@ fn round_up(bytes: u64) -> u64 {
     bytes.next_multiple_of(STEP_BYTES)
 }
 
-/// What O_DIRECT, block sizes and other services agree on.
+/// The granularity: a multiple of the alignments of O_DIRECT, of block sizes and of other services.
 const STEP_BYTES: u64 = 256 << 10;
 
-/// Up to here a second request costs more of the budget than it wins.
+/// The length up to which a file is one request: a second one would cost more budget than it saves time.
 const ONE_REQUEST_BYTES: u64 = 32 * MIB;
 
-/// With one chunk a lane, the slowest lane is what all wait for.
+/// The chunks of each lane. With only one, all lanes would wait for the slowest.
 const CHUNKS_A_LANE: u64 = 4;
 
-/// Gigabit Ethernet.
+/// The assumed bandwidth: Gigabit Ethernet.
 const SUPPOSED_BYTES_PER_SECOND: u64 = 125_000_000;
 
-/// What the service's own clients send at most.
+/// The largest chunk that the service's own clients send.
 const LARGEST_UNASKED_BYTES: u64 = 128 * MIB;
 
 #[cfg(test)]
@@ -84,15 +86,15 @@ mod tests {
     #[test]
     fn a_small_file_is_one_request() {
         for len in [1, MIN_CHUNK_BYTES, 31 * MIB, 32 * MIB] {
-            assert!(chunk_bytes_for(&Sizing::new(len, 8)) >= len);
+            assert!(chunk_bytes_for(&ChunkSizing::new(len, 8)) >= len);
         }
     }
 
     #[test]
     fn a_budget_makes_chunks_larger_and_a_slow_link_smaller() {
-        let free = Sizing::new(4 << 30, 16);
-        let tight = Sizing { uploads_per_minute: Some(100), ..free };
-        let slow = Sizing { bytes_per_second: Some(5_000_000), ..tight };
+        let free = ChunkSizing::new(4 << 30, 16);
+        let tight = ChunkSizing { uploads_per_minute: Some(100), ..free };
+        let slow = ChunkSizing { bytes_per_second: Some(5_000_000), ..tight };
         assert_eq!(chunk_bytes_for(&free), 64 * MIB);
         assert_eq!(chunk_bytes_for(&tight), round_up(75_000_000));
         assert_eq!(chunk_bytes_for(&slow), 64 * MIB);
@@ -100,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_huge_file_takes_the_largest_chunks() {
-        let sizing = Sizing::new(30 << 30, 4);
+        let sizing = ChunkSizing::new(30 << 30, 4);
         assert_eq!(chunk_bytes_for(&sizing), 128 * MIB);
-        assert_eq!(chunk_bytes_for(&Sizing { largest_bytes: u64::MAX, ..sizing }), MAX_CHUNK_BYTES);
+        assert_eq!(chunk_bytes_for(&ChunkSizing { largest_bytes: u64::MAX, ..sizing }), MAX_CHUNK_BYTES);
     }
 
     proptest! {
@@ -114,7 +116,7 @@ mod tests {
             bytes_per_second in proptest::option::of(0u64..),
             largest_bytes in 0u64..,
         ) {
-            let sizing = Sizing { len, lanes, uploads_per_minute, bytes_per_second, largest_bytes };
+            let sizing = ChunkSizing { len, lanes, uploads_per_minute, bytes_per_second, largest_bytes };
             let bytes = chunk_bytes_for(&sizing);
             prop_assert_eq!(bytes % STEP_BYTES, 0);
             let plan = Plan::new(len, bytes, Addressing::Part).unwrap();

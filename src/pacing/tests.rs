@@ -1,6 +1,8 @@
-//! The pace against a simulated service that counts in windows, while other hosts spend from them too.
+//! Tests the pacer against a simulated service that counts in windows, which other hosts use as well.
 
 use proptest::prelude::*;
+
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -16,59 +18,57 @@ fn quota(per_minute: u32, remaining: u32, resets_in_s: u64) -> Option<Quota> {
 }
 
 /// One request that is answered at once.
-fn request(pace: &mut Pacer, quota: Option<Quota>, health: Health, now: Instant) {
-    let pass = pace.started(Class::Uploads, Turn::First, now);
-    pace.answered(pass, quota, health, now, 0.0);
+fn request(pace: &mut Pacer, quota: Option<Quota>, health: ServiceHealth, now: Instant) {
+    let permit = pace.started(Class::Uploads, RequestKind::First, now);
+    pace.finished(permit, quota, health, now, 0.0);
 }
 
 #[test]
 fn before_the_first_answer_nothing_is_held_back_unless_a_preset_is_asked_for() {
     let (mut free, now) = pace();
-    let caps = Caps { preset: Some(Preset::Sandbox), ..Caps::default() };
+    let caps = Caps { preset: Some(QuotaPreset::Sandbox), ..Caps::default() };
     let mut preset = Pacer::new(&caps, now);
     for _ in 0..40 {
-        assert_eq!(preset.may_start(Class::Uploads, now), Start::Ready);
+        assert_eq!(preset.check(Class::Uploads, now), Start::Ready);
         let _ = (
-            preset.started(Class::Uploads, Turn::First, now),
-            free.started(Class::Uploads, Turn::First, now),
+            preset.started(Class::Uploads, RequestKind::First, now),
+            free.started(Class::Uploads, RequestKind::First, now),
         );
     }
-    assert_eq!(free.may_start(Class::Uploads, now), Start::Ready);
-    assert!(matches!(preset.may_start(Class::Uploads, now), Start::NotBefore(_)));
-    assert_eq!(preset.may_start(Class::Reads, now), Start::Ready);
+    assert_eq!(free.check(Class::Uploads, now), Start::Ready);
+    assert!(matches!(preset.check(Class::Uploads, now), Start::NotBefore(_)));
+    assert_eq!(preset.check(Class::Reads, now), Start::Ready);
 }
 
 #[test]
 fn what_other_hosts_spend_is_followed() {
     let (mut pace, now) = pace();
-    request(&mut pace, quota(100, 90, 30), Health::Well, now);
-    assert_eq!(pace.may_start(Class::Uploads, now), Start::Ready);
-    request(&mut pace, quota(100, 0, 29), Health::Well, now + SECOND);
-    let Start::NotBefore(at) = pace.may_start(Class::Uploads, now + SECOND) else {
-        panic!("nothing is left")
-    };
+    request(&mut pace, quota(100, 90, 30), ServiceHealth::Well, now);
+    assert_eq!(pace.check(Class::Uploads, now), Start::Ready);
+    request(&mut pace, quota(100, 0, 29), ServiceHealth::Well, now + SECOND);
+    let Start::NotBefore(at) = pace.check(Class::Uploads, now + SECOND) else { panic!("nothing is left") };
     assert!(at >= now + 30 * SECOND && at < now + 40 * SECOND);
-    assert_eq!(pace.may_start(Class::Uploads, at), Start::Ready);
+    assert_eq!(pace.check(Class::Uploads, at), Start::Ready);
     assert_eq!(pace.per_minute(Class::Uploads), Some(100));
 }
 
 #[test]
 fn an_answer_that_was_overtaken_gives_nothing_back() {
     let (mut pace, now) = pace();
-    request(&mut pace, quota(100, 0, 30), Health::Well, now);
-    request(&mut pace, quota(100, 3, 30), Health::Well, now);
-    assert!(matches!(pace.may_start(Class::Uploads, now), Start::NotBefore(_)));
+    request(&mut pace, quota(100, 0, 30), ServiceHealth::Well, now);
+    request(&mut pace, quota(100, 3, 30), ServiceHealth::Well, now);
+    assert!(matches!(pace.check(Class::Uploads, now), Start::NotBefore(_)));
 }
 
 #[test]
 fn requests_under_way_are_counted_before_their_answers() {
     let (mut pace, now) = pace();
-    request(&mut pace, quota(100, 2, 30), Health::Well, now);
-    let first = pace.started(Class::Uploads, Turn::First, now);
-    let _second = pace.started(Class::Uploads, Turn::First, now + SECOND);
-    assert!(matches!(pace.may_start(Class::Uploads, now), Start::NotBefore(_)));
-    pace.answered(first, quota(100, 2, 30), Health::Well, now, 0.0);
-    assert_eq!(pace.may_start(Class::Uploads, now), Start::Ready);
+    request(&mut pace, quota(100, 2, 30), ServiceHealth::Well, now);
+    let first = pace.started(Class::Uploads, RequestKind::First, now);
+    let _second = pace.started(Class::Uploads, RequestKind::First, now + SECOND);
+    assert!(matches!(pace.check(Class::Uploads, now), Start::NotBefore(_)));
+    pace.finished(first, quota(100, 2, 30), ServiceHealth::Well, now, 0.0);
+    assert_eq!(pace.check(Class::Uploads, now), Start::Ready);
 }
 
 #[test]
@@ -77,13 +77,11 @@ fn a_refusal_for_haste_holds_back_its_class_and_no_other() {
         [(Some(7 * SECOND), 7 * SECOND), (Some(Duration::ZERO), SECOND / 2), (None, 10 * SECOND)]
     {
         let (mut pace, now) = pace();
-        let pass = pace.started(Class::Uploads, Turn::First, now);
-        pace.answered(pass, None, Health::Throttling(delay), now, 0.5);
-        let Start::NotBefore(at) = pace.may_start(Class::Uploads, now) else {
-            panic!("{delay:?} is ignored")
-        };
+        let permit = pace.started(Class::Uploads, RequestKind::First, now);
+        pace.finished(permit, None, ServiceHealth::Throttling(delay), now, 0.5);
+        let Start::NotBefore(at) = pace.check(Class::Uploads, now) else { panic!("{delay:?} is ignored") };
         assert!(at > now + least && at <= now + MINUTE_AND_A_FIFTH, "{delay:?}");
-        assert_eq!(pace.may_start(Class::Writes, now), Start::Ready);
+        assert_eq!(pace.check(Class::Writes, now), Start::Ready);
     }
 }
 
@@ -92,8 +90,13 @@ const MINUTE_AND_A_FIFTH: Duration = Duration::from_secs(72);
 #[test]
 fn a_delay_of_a_million_years_is_cut() {
     let (mut pace, now) = pace();
-    request(&mut pace, quota(u32::MAX, u32::MAX, u64::MAX), Health::Throttling(Some(Duration::MAX)), now);
-    let Start::NotBefore(at) = pace.may_start(Class::Uploads, now) else { panic!("held back") };
+    request(
+        &mut pace,
+        quota(u32::MAX, u32::MAX, u64::MAX),
+        ServiceHealth::Throttling(Some(Duration::MAX)),
+        now,
+    );
+    let Start::NotBefore(at) = pace.check(Class::Uploads, now) else { panic!("held back") };
     assert!(at <= now + 4000 * SECOND);
 }
 
@@ -102,33 +105,33 @@ fn caps_of_the_user_space_requests_evenly() {
     let now = Instant::now();
     let caps = Caps { requests_a_second: Some(10.0), uploads_a_minute: Some(100), preset: None };
     let mut pace = Pacer::new(&caps, now);
-    let _ = pace.started(Class::Uploads, Turn::First, now);
-    assert_eq!(pace.may_start(Class::Reads, now), Start::NotBefore(now + SECOND / 10));
-    assert_eq!(pace.may_start(Class::Uploads, now), Start::NotBefore(now + SECOND * 6 / 10));
+    let _ = pace.started(Class::Uploads, RequestKind::First, now);
+    assert_eq!(pace.check(Class::Reads, now), Start::NotBefore(now + SECOND / 10));
+    assert_eq!(pace.check(Class::Uploads, now), Start::NotBefore(now + SECOND * 6 / 10));
 }
 
 #[test]
 fn a_burst_of_failures_leaves_one_probe_at_a_time_and_one_success_ends_that() {
     let (mut pace, mut now) = pace();
-    let lanes: Vec<Permit> = (0..8).map(|_| pace.started(Class::Uploads, Turn::First, now)).collect();
-    lanes.into_iter().for_each(|pass| pace.answered(pass, None, Health::Failing, now, 0.5));
+    let lanes: Vec<Permit> = (0..8).map(|_| pace.started(Class::Uploads, RequestKind::First, now)).collect();
+    lanes.into_iter().for_each(|permit| pace.finished(permit, None, ServiceHealth::Failing, now, 0.5));
     let mut pauses = Vec::new();
     for _ in 0..8 {
-        let Start::NotBefore(at) = pace.may_start(Class::Reads, now) else { panic!("the service is down") };
+        let Start::NotBefore(at) = pace.check(Class::Reads, now) else { panic!("the service is down") };
         pauses.push(at - now);
         now = at;
-        assert_eq!(pace.may_start(Class::Uploads, now), Start::Ready);
-        let probe = pace.started(Class::Uploads, Turn::First, now);
-        assert!(matches!(pace.may_start(Class::Uploads, now), Start::NotBefore(_)), "one probe at a time");
-        pace.answered(probe, None, Health::Failing, now, 0.5);
+        assert_eq!(pace.check(Class::Uploads, now), Start::Ready);
+        let probe = pace.started(Class::Uploads, RequestKind::First, now);
+        assert!(matches!(pace.check(Class::Uploads, now), Start::NotBefore(_)), "one probe at a time");
+        pace.finished(probe, None, ServiceHealth::Failing, now, 0.5);
     }
     assert!(pauses.is_sorted() && pauses[0] <= SECOND && pauses[7] <= 30 * SECOND, "{pauses:?}");
-    let Start::NotBefore(at) = pace.may_start(Class::Uploads, now) else { panic!("still down") };
-    request(&mut pace, None, Health::Well, at);
+    let Start::NotBefore(at) = pace.check(Class::Uploads, now) else { panic!("still down") };
+    request(&mut pace, None, ServiceHealth::Well, at);
     let lanes: Vec<Start> = (0..8)
         .map(|_| {
-            let start = pace.may_start(Class::Uploads, at);
-            let _ = pace.started(Class::Uploads, Turn::First, at);
+            let start = pace.check(Class::Uploads, at);
+            let _ = pace.started(Class::Uploads, RequestKind::First, at);
             start
         })
         .collect();
@@ -141,11 +144,11 @@ fn repetitions_cannot_outnumber_successes_for_long() {
     let mut at = now;
     let mut sent = 0;
     while at < now + 60 * SECOND {
-        match pace.may_start(Class::Uploads, at) {
+        match pace.check(Class::Uploads, at) {
             Start::Ready => {
-                let pass = pace.started(Class::Uploads, Turn::Again, at);
-                let health = if sent % 4 == 0 { Health::Well } else { Health::Failing };
-                pace.answered(pass, None, health, at, 0.0);
+                let permit = pace.started(Class::Uploads, RequestKind::Retry, at);
+                let health = if sent % 4 == 0 { ServiceHealth::Well } else { ServiceHealth::Failing };
+                pace.finished(permit, None, health, at, 0.0);
                 sent += 1;
             }
             Start::NotBefore(later) => at = later,
@@ -203,7 +206,7 @@ impl World {
         others.sort_unstable();
         let mut others = others.into_iter().peekable();
         let mut takes = self.takes_ms.iter().cycle();
-        let mut under_way: Vec<(u64, Permit, Health, Quota)> = Vec::new();
+        let mut under_way: Vec<(u64, Permit, ServiceHealth, Quota)> = Vec::new();
         let mut now = 0;
         while now < MINUTES * 60_000 {
             while let Some((at, count)) = others.next_if(|&(at, _)| at <= now) {
@@ -215,16 +218,16 @@ impl World {
                 resets_in: Some(self.resets_in(at)),
             };
             while let Some(done) = under_way.iter().position(|&(at, ..)| at <= now) {
-                let (at, pass, health, quota) = under_way.swap_remove(done);
+                let (at, permit, health, quota) = under_way.swap_remove(done);
                 let quota = match self.written {
                     Written::AtArrival => quota,
                     Written::AtAnswer => left(&counted, at),
                 };
-                pace.answered(pass, Some(quota), health, instant(now), 0.3);
+                pace.finished(permit, Some(quota), health, instant(now), 0.3);
             }
             let mut next = under_way.iter().map(|&(at, ..)| at).min().unwrap_or(u64::MAX);
             while under_way.len() < self.lanes {
-                match pace.may_start(Class::Uploads, instant(now)) {
+                match pace.check(Class::Uploads, instant(now)) {
                     Start::NotBefore(at) => {
                         assert!(at > instant(now), "a wait that is over");
                         next = next.min((at - epoch).as_millis() as u64 + 1);
@@ -235,13 +238,13 @@ impl World {
                         tallies[window].started += 1;
                         counted[window] += 1;
                         let health = match counted[window] > self.per_minute {
-                            true => Health::Throttling(Some(self.resets_in(now))),
-                            false => Health::Well,
+                            true => ServiceHealth::Throttling(Some(self.resets_in(now))),
+                            false => ServiceHealth::Well,
                         };
-                        tallies[window].refused += u32::from(health != Health::Well);
-                        let pass = pace.started(Class::Uploads, Turn::First, instant(now));
+                        tallies[window].refused += u32::from(health != ServiceHealth::Well);
+                        let permit = pace.started(Class::Uploads, RequestKind::First, instant(now));
                         let over = now + *takes.next().unwrap();
-                        under_way.push((over, pass, health, left(&counted, now)));
+                        under_way.push((over, permit, health, left(&counted, now)));
                         next = next.min(over);
                     }
                 }
@@ -302,20 +305,20 @@ fn what_holds_requests_back_is_named() {
     let now = Instant::now();
     let quota = |remaining| Some(Quota { per_minute: 100, remaining, resets_in: None });
     let mut pace = Pacer::new(&Caps::default(), now);
-    assert_eq!(pace.held(Class::Uploads, now), None);
-    let pass = pace.started(Class::Uploads, Turn::First, now);
-    pace.answered(pass, quota(0), Health::Well, now, 0.0);
-    assert_eq!(pace.held(Class::Uploads, now).map(|held| held.by), Some(ThrottleReason::Budget));
-    assert_eq!(pace.held(Class::Reads, now), None);
-    let pass = pace.started(Class::Reads, Turn::First, now);
-    pace.answered(pass, None, Health::Throttling(Some(Duration::from_secs(90))), now, 0.0);
-    assert_eq!(pace.held(Class::Reads, now).map(|held| held.by), Some(ThrottleReason::TooManyRequests));
+    assert_eq!(pace.delay(Class::Uploads, now), None);
+    let permit = pace.started(Class::Uploads, RequestKind::First, now);
+    pace.finished(permit, quota(0), ServiceHealth::Well, now, 0.0);
+    assert_eq!(pace.delay(Class::Uploads, now).map(|held| held.by), Some(ThrottleReason::Budget));
+    assert_eq!(pace.delay(Class::Reads, now), None);
+    let permit = pace.started(Class::Reads, RequestKind::First, now);
+    pace.finished(permit, None, ServiceHealth::Throttling(Some(Duration::from_secs(90))), now, 0.0);
+    assert_eq!(pace.delay(Class::Reads, now).map(|held| held.by), Some(ThrottleReason::TooManyRequests));
     for _ in 0..5 {
-        let pass = pace.started(Class::Writes, Turn::First, now);
-        pace.answered(pass, None, Health::Failing, now, 0.0);
+        let permit = pace.started(Class::Writes, RequestKind::First, now);
+        pace.finished(permit, None, ServiceHealth::Failing, now, 0.0);
     }
-    assert_eq!(pace.held(Class::Writes, now).map(|held| held.by), Some(ThrottleReason::Failures));
+    assert_eq!(pace.delay(Class::Writes, now).map(|held| held.by), Some(ThrottleReason::Failures));
     let later = now + Duration::from_secs(2);
-    let _probe = pace.started(Class::Writes, Turn::First, later);
-    assert_eq!(pace.held(Class::Writes, later).map(|held| held.by), Some(ThrottleReason::Probe));
+    let _probe = pace.started(Class::Writes, RequestKind::First, later);
+    assert_eq!(pace.delay(Class::Writes, later).map(|held| held.by), Some(ThrottleReason::Probe));
 }

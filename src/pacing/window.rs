@@ -1,49 +1,49 @@
-//! The service's budget of one class, and the spacing that the user asked for.
+//! The service's budget of one class, and the spacing that the user configured.
 
 use std::time::{Duration, Instant};
 
-use super::Quota;
+use super::quota::Quota;
 
-/// What is left of a class's budget.
+/// The remaining budget of a class.
 #[derive(Debug)]
-pub(super) struct Window {
-    known: Option<Known>,
-    /// When each request that is under way started; as many as there are lanes.
+pub(super) struct QuotaWindow {
+    known: Option<KnownQuota>,
+    /// The start of each request under way; at most as many as there are lanes.
     in_flight: Vec<Instant>,
     held_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct KnownQuota {
     per_minute: u32,
-    /// When nothing is under way.
+    /// The remaining requests if none is under way.
     remaining: u32,
     resets: Instant,
 }
 
-impl Window {
-    pub(super) fn new(per_minute: Option<u32>, now: Instant) -> Window {
-        let known = per_minute.map(|per_minute| Known::full(per_minute, now));
-        Window { known, in_flight: Vec::new(), held_until: None }
+impl QuotaWindow {
+    pub(super) fn new(per_minute: Option<u32>, now: Instant) -> QuotaWindow {
+        let known = per_minute.map(|per_minute| KnownQuota::full(per_minute, now));
+        QuotaWindow { known, in_flight: Vec::new(), held_until: None }
     }
 
-    /// When the service counts anew, while nothing is left.
+    /// Returns the end of the window if no request is left in it.
     pub(super) fn used_up_until(&mut self, now: Instant) -> Option<Instant> {
         self.forget_lost(now);
         let under_way = self.in_flight.len() as u32;
         let known = self.known.as_mut()?;
         if known.resets <= now {
-            *known = Known::full(known.per_minute, now);
+            *known = KnownQuota::full(known.per_minute, now);
         }
         (known.remaining <= under_way).then_some(known.resets)
     }
 
-    /// Until when the service wants no request.
+    /// Returns the end of the delay after a 429.
     pub(super) fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
 
-    /// A request that takes longer than a window was counted in an earlier one.
+    /// Removes requests that take longer than a window: the service counted them in an earlier one.
     fn forget_lost(&mut self, now: Instant) {
         self.in_flight.retain(|&started| now.saturating_duration_since(started) < MINUTE);
     }
@@ -52,24 +52,26 @@ impl Window {
         self.in_flight.push(now);
     }
 
-    /// Without headers the request may have been counted nevertheless.
-    pub(super) fn answered(&mut self, started: Instant, quota: Option<Quota>, now: Instant) {
+    /// Counts the end of a request. `quota` is `None` for an answer without headers.
+    pub(super) fn finished(&mut self, started: Instant, quota: Option<Quota>, now: Instant) {
         if let Some(at) = self.in_flight.iter().position(|&other| other == started) {
             self.in_flight.swap_remove(at);
         }
         match (quota, &mut self.known) {
             (Some(quota), known) if quota.per_minute > 0 => {
-                *known = Some(Known::learn(*known, quota, started, now))
+                *known = Some(KnownQuota::learn(*known, quota, started, now))
             }
+            // The service may have counted a request whose answer has no headers.
             (_, Some(known)) => known.remaining = known.remaining.saturating_sub(1),
             (_, None) => {}
         }
     }
 
-    /// The service said: not now.
+    /// Delays the class after a 429, for the time that the service named if it did.
     pub(super) fn hold(&mut self, delay: Option<Duration>, now: Instant, jitter: f64) {
         let resets_in = self.known.map(|known| known.resets.saturating_duration_since(now));
-        let delay = delay.or(resets_in).unwrap_or(UNSAID_HOLD).clamp(SHORTEST_HOLD, LONGEST_HOLD);
+        let delay = delay.or(resets_in).unwrap_or(DEFAULT_HOLD).clamp(SHORTEST_HOLD, LONGEST_HOLD);
+        // The spread avoids that all hosts start again at the same moment.
         let until = now + delay.mul_f64(1.0 + jitter / 5.0);
         self.held_until = self.held_until.max(Some(until));
     }
@@ -79,33 +81,34 @@ impl Window {
     }
 }
 
-impl Known {
-    /// A window that begins at `now`.
-    fn full(per_minute: u32, now: Instant) -> Known {
-        Known { per_minute, remaining: per_minute, resets: now + MINUTE }
+impl KnownQuota {
+    /// Returns a full window that begins at `now`.
+    fn full(per_minute: u32, now: Instant) -> KnownQuota {
+        KnownQuota { per_minute, remaining: per_minute, resets: now + MINUTE }
     }
 
-    /// Headers may be written when the request arrives or when it is answered, and answers overtake each
-    /// other. So a window counts as the same while it can be, and of what is heard of it the least holds.
-    fn learn(before: Option<Known>, quota: Quota, started: Instant, now: Instant) -> Known {
+    /// Combines the headers of an answer with the previous ones.
+    fn learn(before: Option<KnownQuota>, quota: Quota, started: Instant, now: Instant) -> KnownQuota {
         let resets_in = quota.resets_in.unwrap_or(MINUTE).min(MINUTE);
-        let heard = Known {
+        let reported = KnownQuota {
             per_minute: quota.per_minute,
             remaining: quota.remaining.min(quota.per_minute),
             resets: now + resets_in + ROUNDING,
         };
+        // The service may write headers when the request arrives or when it answers, and answers overtake each other.
+        // While they may belong to the same window, the smaller remainder is the safe one.
         match before.filter(|before| before.resets > now && started + resets_in <= before.resets) {
-            Some(before) => Known {
-                remaining: heard.remaining.min(before.remaining),
-                resets: heard.resets.min(before.resets),
-                ..heard
+            Some(before) => KnownQuota {
+                remaining: reported.remaining.min(before.remaining),
+                resets: reported.resets.min(before.resets),
+                ..reported
             },
-            None => heard,
+            None => reported,
         }
     }
 }
 
-/// At most one request each so often.
+/// A minimum interval between requests.
 #[derive(Debug)]
 pub(super) struct Spacing {
     interval: Option<Duration>,
@@ -113,7 +116,7 @@ pub(super) struct Spacing {
 }
 
 impl Spacing {
-    /// A rate that is not above zero is none.
+    /// Creates the spacing for a rate. A rate that is not positive sets no limit.
     pub(super) fn new(a_second: Option<f64>) -> Spacing {
         let seconds =
             a_second.filter(|&rate| rate > 0.0).map(|rate| (1.0 / rate).min(LONGEST_HOLD.as_secs_f64()));
@@ -135,7 +138,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// The headers count whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
 
-/// How long a class is held back when the service says so without a time.
-const UNSAID_HOLD: Duration = Duration::from_secs(30);
+/// The delay after a 429 that names no time.
+const DEFAULT_HOLD: Duration = Duration::from_secs(30);
 const SHORTEST_HOLD: Duration = Duration::from_millis(500);
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);

@@ -1,30 +1,32 @@
-//! An upload that is described step by step and then sent.
+//! The builder of an upload.
+
+use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
 use crate::api::{NewVideo, Secret};
 use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::event_log;
+use crate::engine::handle::EngineHandle;
 use crate::engine::progress::Progress;
 use crate::engine::request::{
     ChunkSize, Destination, IfNotBegun, Mode, OnChange, OnProgress, ReceiptState, SourceSpec, StopRequest,
     UploadRequest, Uploaded,
 };
 use crate::error::Result;
-use crate::upload::client::Client;
 use crate::upload::running::{Receipt, Running};
 
-/// An upload to be described and then sent.
+/// A builder of one upload. Nothing is sent before [`Upload::start`] or [`Upload::send`].
 #[must_use = "an upload does nothing until it is sent"]
 #[derive(Debug)]
 pub struct Upload {
-    client: Client,
+    engine: Arc<EngineHandle>,
     request: UploadRequest,
     on_progress: Option<OnProgress>,
 }
 
 impl Upload {
-    pub(super) fn new(client: Client, input: SourceSpec) -> Upload {
+    pub(super) fn new(engine: Arc<EngineHandle>, input: SourceSpec) -> Upload {
         let request = UploadRequest {
             input,
             destination: None,
@@ -38,22 +40,22 @@ impl Upload {
             again: false,
             receipt: None,
         };
-        Upload { client, request, on_progress: None }
+        Upload { engine, request, on_progress: None }
     }
 
-    /// The title of the video that is created; the file's name unless told.
+    /// Sets the title of the created video. Default: the file's name.
     pub fn title(mut self, title: impl Into<String>) -> Upload {
         self.request.video.title = title.into();
         self
     }
 
-    /// Everything about the video that is created.
+    /// Sets all metadata of the created video.
     pub fn video(mut self, video: NewVideo) -> Upload {
         self.request.video = video;
         self
     }
 
-    /// Fills this container, which exists and is empty.
+    /// Uploads into this existing, empty container.
     pub fn video_id(mut self, video_id: impl Into<String>) -> Upload {
         let video_id = video_id.into();
         self.request.destination = Some(match self.request.destination.take() {
@@ -75,45 +77,46 @@ impl Upload {
         self
     }
 
-    /// How the file is cut and addressed.
+    /// Sets the addressing of chunks on the wire. Default: [`Mode::Auto`].
     pub fn mode(mut self, mode: Mode) -> Upload {
         self.request.mode = mode;
         self
     }
 
-    /// How large chunks are.
+    /// Sets the chunk size. Default: [`ChunkSize::Auto`].
     pub fn chunk_size(mut self, chunk_size: ChunkSize) -> Upload {
         self.request.chunk_size = chunk_size;
         self
     }
 
-    /// About how many bytes a reader will give; chunks grow with it so that their number stays allowed.
+    /// Sets the approximate length of a reader in bytes. Chunks are made large enough for that length, as their number
+    /// is limited.
     pub fn expected_bytes(mut self, bytes: u64) -> Upload {
         self.request.expected_bytes = Some(bytes);
         self
     }
 
-    /// What happens when the file changes while it is being sent; [`OnChange::Fail`] unless told.
+    /// Sets the reaction to a file that changes while it is being sent. Default: [`OnChange::Fail`].
     pub fn on_change(mut self, on_change: OnChange) -> Upload {
         self.request.on_change = on_change;
         self
     }
 
-    /// Only goes on with what [`Settings::journal`](crate::Settings::journal) has of this upload: where that is nothing, it ends with
+    /// Resumes the upload only if [`Settings::journal`](crate::Settings::journal) has it. Otherwise the upload ends with
     /// [`ErrorKind::Journal`](crate::ErrorKind::Journal) before anything is created or sent.
     pub fn only_if_begun(mut self) -> Upload {
         self.request.if_not_begun = IfNotBegun::Refuse;
         self
     }
 
-    /// Keeps the upload in [`Settings::journal`](crate::Settings::journal) after it has succeeded until its receipt is confirmed.
+    /// Keeps a successful upload in [`Settings::journal`](crate::Settings::journal) until its receipt is confirmed.
     ///
-    /// Without that it is forgotten with its last answer, and a process that dies before it has passed the
-    /// news on uploads the file once more the next time. With it the next run finds the file complete.
+    /// Without a receipt the journal forgets the upload with its last answer. If the process then dies before it has
+    /// reported the success, the next run uploads the file again. With a receipt the next run finds the file complete.
     pub fn with_receipt(mut self) -> (Upload, Receipt) {
-        let (sender, receipt) = watch::channel(ReceiptState::Pending);
-        self.request.receipt = Some(receipt);
-        let receipt = Receipt::new(sender, self.client.clone());
+        let (sender, receipt_state) = watch::channel(ReceiptState::Pending);
+        self.request.receipt = Some(receipt_state);
+        let receipt = Receipt::new(sender, self.engine.clone());
         (self, receipt)
     }
 
@@ -123,17 +126,17 @@ impl Upload {
         self
     }
 
-    /// Calls back whenever the upload has got further, a few times a second, on the driver's thread.
-    /// What it does delays every upload of the client.
+    /// Sets a callback for progress, called at most a few times a second on the driver's thread. A slow callback
+    /// delays every upload of the client.
     pub fn on_progress(mut self, callback: impl FnMut(&Progress) + Send + 'static) -> Upload {
         self.on_progress = Some(OnProgress(Box::new(callback)));
         self
     }
 
-    /// Sends it, under any executor.
+    /// Starts the upload and waits for its end, under any executor.
     ///
-    /// Dropping the future cancels: connections under way are closed at once. By then the service may
-    /// hold an empty or partly filled container.
+    /// Dropping the future cancels the upload: its connections are closed at once. The service may keep an empty or
+    /// partly filled container.
     ///
     /// # Errors
     /// The source is not there, changed or cannot be read; the plan is outside the protocol's limits;
@@ -143,7 +146,7 @@ impl Upload {
         self.start().await?.join().await
     }
 
-    /// Sends it and waits, for programs without an executor.
+    /// Starts the upload and blocks until its end, for programs without an executor.
     ///
     /// # Errors
     /// As [`Upload::send`].
@@ -151,7 +154,7 @@ impl Upload {
         pollster::block_on(self.send())
     }
 
-    /// Starts it and gives a handle to watch, stop or await it.
+    /// Starts the upload and returns a handle to watch, stop or await it.
     ///
     /// # Errors
     /// When the upload token cannot be one ([`Secret::parse`]), or the client's engine has ended.
@@ -164,7 +167,7 @@ impl Upload {
         let (followers, events) = event_log::queue();
         let (halt, halted) = watch::channel(StopRequest::No);
         let job = UploadCommand::new(self.request, reply, publish, followers, halted, self.on_progress);
-        self.client.command(EngineCommand::Upload(Box::new(job))).await?;
-        Ok(Running::new(answer, progress, events, halt, self.client))
+        self.engine.command(EngineCommand::Upload(Box::new(job))).await?;
+        Ok(Running::new(answer, progress, events, halt, self.engine))
     }
 }

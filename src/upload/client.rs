@@ -1,4 +1,4 @@
-//! The handle that programs hold.
+//! The client.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -25,7 +25,7 @@ use crate::upload::builder::Upload;
 
 /// Uploads files and asks the service about them.
 ///
-/// A handle: clones share one engine, which ends when the last clone and the last upload are gone.
+/// A handle: clones share one engine, which ends when the last clone and the last upload are engine_ended.
 /// It is [`Send`] and [`Sync`], and its futures run under any executor.
 ///
 /// Dropping the last clone, or the last [`Running`](crate::Running) or [`Receipt`](crate::Receipt) of it, waits
@@ -44,31 +44,31 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where the service is; [`PRODUCTION_URL`](crate::PRODUCTION_URL) unless told.
+    /// Sets the base URL of the service. Default: [`PRODUCTION_URL`](crate::PRODUCTION_URL).
     pub fn endpoint_url(mut self, url: impl Into<String>) -> ClientBuilder {
         self.settings.endpoint_url = url.into();
         self
     }
 
-    /// The API key. Without one, only uploads with an upload token are possible.
+    /// Sets the API key. Without one, only uploads with an upload token are possible.
     pub fn api_key(mut self, key: impl Into<Secret>) -> ClientBuilder {
         self.settings.credentials = Credentials::ApiKey(key.into());
         self
     }
 
-    /// A file with certificates, in PEM, to trust beside the system's.
+    /// Adds a PEM file of certificates to trust in addition to the system's.
     pub fn ca_cert(mut self, path: impl AsRef<Path>) -> ClientBuilder {
         self.settings.trust.ca_certs.push(PathBuf::from(path.as_ref()));
         self
     }
 
-    /// How files are read; chosen by looking at kernel, file and destination unless told.
+    /// Sets the reader of files. Default: chosen by kernel, file and destination.
     pub fn reader(mut self, reader: Reader) -> ClientBuilder {
         self.settings.reader = reader;
         self
     }
 
-    /// How many connections carry chunks; 8 unless told.
+    /// Sets the number of connections that carry chunks. Default: 8.
     pub fn lanes(mut self, lanes: usize) -> ClientBuilder {
         self.settings.lanes = lanes;
         self
@@ -80,7 +80,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The client. Nothing is sent yet.
+    /// Creates the client. Sends nothing.
     ///
     /// # Errors
     /// When a setting cannot work: an address that is no URL, a certificate file that is not there, or two
@@ -91,12 +91,12 @@ impl ClientBuilder {
 }
 
 impl Client {
-    /// Starts with the defaults.
+    /// Returns a builder with the default settings.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// A client with these settings.
+    /// Creates a client with these settings.
     ///
     /// # Errors
     /// When a setting cannot work: an address that is no URL, a certificate file that is not there, or two
@@ -105,28 +105,28 @@ impl Client {
         Ok(Client { engine: Arc::new(EngineHandle::start(settings)?) })
     }
 
-    /// An upload of the file at `path`, to be described further and then sent.
+    /// Returns a builder for an upload of the file at `path`.
     pub fn upload(&self, path: impl Into<PathBuf>) -> Upload {
-        Upload::new(self.clone(), SourceSpec::File(path.into()))
+        Upload::new(self.engine.clone(), SourceSpec::File(path.into()))
     }
 
-    /// An upload of everything that `reader` gives until its end, under the name `file_name`.
+    /// Returns a builder for an upload of everything that `reader` returns until its end, under the name `file_name`.
     ///
-    /// The length need not be known; chunks wait in memory until they are acknowledged, within
+    /// The length need not be known. Chunks stay in memory until they are acknowledged, within
     /// [`Settings::buffer_bytes`].
     pub fn upload_reader(
         &self,
         file_name: impl Into<String>,
         reader: impl std::io::Read + Send + 'static,
     ) -> Upload {
-        Upload::new(self.clone(), SourceSpec::Reader(file_name.into(), Box::new(reader)))
+        Upload::new(self.engine.clone(), SourceSpec::Reader(file_name.into(), Box::new(reader)))
     }
 
     pub(super) async fn command(&self, command: EngineCommand) -> Result<()> {
         self.engine.command(command).await
     }
 
-    /// Runs a call on the driver's thread. Dropping the future gives up its answer, not the call.
+    /// Runs a call on the driver's thread. Dropping the future discards the answer and does not cancel the call.
     async fn call<T, F>(&self, call: F) -> Result<T>
     where
         T: Send + 'static,
@@ -136,7 +136,7 @@ impl Client {
         let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> DriverTask {
             Box::pin(async move {
                 let result = with_logged_retries(&policy, async || call(&api).await).await;
-                // Nobody waits any more when the caller dropped its future.
+                // The send fails if the caller dropped its future.
                 let _ = reply.send(result);
             })
         };
@@ -155,7 +155,7 @@ impl Client {
         self.call(async move |api| api.videos(Instant::now()).create(&video).await).await
     }
 
-    /// A video's description.
+    /// Returns the description of a video.
     ///
     /// # Errors
     /// When there is no such video, or the service refuses or cannot be reached.
@@ -164,7 +164,7 @@ impl Client {
         self.call(async move |api| api.videos(Instant::now()).get(&video_id).await).await
     }
 
-    /// One page of the account's videos.
+    /// Returns one page of the account's videos.
     ///
     /// # Errors
     /// When the service refuses or cannot be reached.
@@ -172,7 +172,7 @@ impl Client {
         self.call(async move |api| api.videos(Instant::now()).list(&query).await).await
     }
 
-    /// The video that carries the mark of an upload, as [`Container::mark`](crate::journal::Container::mark)
+    /// Returns the video with the mark of an upload, as [`ContainerState::mark`](crate::journal::ContainerState::mark)
     /// gives it: one that was created though the answer was lost.
     ///
     /// # Errors
@@ -200,7 +200,7 @@ impl Client {
         self.call(async move |api| api.videos(Instant::now()).delete(&video_id).await).await
     }
 
-    /// What the service has received of a video and made of it.
+    /// Returns the upload and encoding status of a video.
     ///
     /// # Errors
     /// When there is no such video, or the service refuses or cannot be reached.
@@ -217,7 +217,7 @@ impl Client {
         self.call(async move |api| api.upload_tokens(Instant::now()).create(ttl).await).await
     }
 
-    /// One page of the account's upload tokens.
+    /// Returns one page of the account's upload tokens.
     ///
     /// # Errors
     /// When the service refuses or cannot be reached.
@@ -225,7 +225,7 @@ impl Client {
         self.call(async move |api| api.upload_tokens(Instant::now()).list(&query).await).await
     }
 
-    /// Deletes an upload token: nobody can upload with it any more.
+    /// Deletes an upload token. Uploads with it fail from then on.
     ///
     /// # Errors
     /// When there is no such token, or the service refuses or cannot be reached.

@@ -9,7 +9,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::session::event::UploadEvent;
 
-/// What happens to an upload, as it happens. Ends with the upload.
+/// A stream of the events of an upload. Ends with the upload.
 #[derive(Debug)]
 pub struct Events {
     next: Pin<Box<Next>>,
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_slowly_loses_the_oldest_and_hears_how_many() {
+    async fn a_slow_reader_loses_the_oldest_events_and_receives_their_number() {
         let (followers, receiver) = queue();
         let event_sink = EventSink::new("movie.mp4".into(), followers);
         let all = QUEUE as u32 + 3;

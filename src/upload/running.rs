@@ -1,17 +1,18 @@
-//! The handles to an upload under way.
+//! Handles to a running upload.
+
+use std::sync::Arc;
 
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::engine::handle::engine_ended;
+use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::progress::Progress;
 use crate::engine::request::{ReceiptState, StopRequest, Uploaded};
 use crate::error::Result;
 use crate::session::event::UploadEvent;
-use crate::upload::client::Client;
 use crate::upload::events::Events;
 use crate::upload::progress::ProgressStream;
 
-/// An upload under way. Dropping it cancels the upload.
+/// A running upload. Dropping it cancels the upload.
 #[derive(Debug)]
 pub struct Running {
     answer: oneshot::Receiver<Result<Uploaded>>,
@@ -19,7 +20,7 @@ pub struct Running {
     events: broadcast::Receiver<UploadEvent>,
     halt: watch::Sender<StopRequest>,
     /// Keeps the engine alive.
-    _client: Client,
+    _engine: Arc<EngineHandle>,
 }
 
 impl Running {
@@ -28,34 +29,36 @@ impl Running {
         progress: watch::Receiver<Progress>,
         events: broadcast::Receiver<UploadEvent>,
         halt: watch::Sender<StopRequest>,
-        client: Client,
+        engine: Arc<EngineHandle>,
     ) -> Running {
-        Running { answer, progress, events, halt, _client: client }
+        Running { answer, progress, events, halt, _engine: engine }
     }
 
-    /// How far it is, every time it gets further.
+    /// Returns a stream of the progress, with an item for every change.
     pub fn progress(&self) -> ProgressStream {
         ProgressStream::new(self.progress.clone())
     }
 
-    /// What happens to it: the first time from its beginning, later from now on. A reader that falls more
-    /// than [`QUEUE`](crate::session::event::QUEUE) behind loses the oldest, and nothing waits for it.
+    /// Returns a stream of the events: the first call from the beginning of the upload, later calls from now on.
+    ///
+    /// A reader that falls more than [`QUEUE`](crate::session::event::QUEUE) events behind loses the oldest. It does not
+    /// slow the upload down.
     pub fn events(&mut self) -> Events {
         let from_now = self.events.resubscribe();
         Events::new(std::mem::replace(&mut self.events, from_now))
     }
 
-    /// How far it is now.
+    /// Returns the current progress.
     pub fn current(&self) -> Progress {
         self.progress.borrow().clone()
     }
 
-    /// Something that can stop or cancel it from elsewhere.
+    /// Returns a handle that can stop or cancel the upload from another task or thread.
     pub fn stopper(&self) -> Stopper {
         Stopper { halt: self.halt.clone() }
     }
 
-    /// Waits for its end. Dropping the future cancels the upload.
+    /// Waits for the end of the upload. Dropping the future cancels the upload.
     ///
     /// # Errors
     /// As [`Upload::send`](crate::Upload::send).
@@ -63,7 +66,7 @@ impl Running {
         (&mut self.answer).await.map_err(|_| engine_ended())?
     }
 
-    /// [`Running::join`] for programs without an executor.
+    /// Blocks until the end of the upload, for programs without an executor.
     ///
     /// # Errors
     /// As [`Upload::send`](crate::Upload::send).
@@ -78,43 +81,43 @@ impl Drop for Running {
     }
 }
 
-/// Confirms that the news of one upload's success has arrived. Dropping it confirms nothing: the journal
-/// keeps the upload, for the next run to find it complete.
+/// The receipt for one upload's success. If it is dropped unconfirmed, the journal keeps the upload, and the next run
+/// finds the file complete.
 #[derive(Debug)]
 pub struct Receipt {
     news: watch::Sender<ReceiptState>,
-    /// Keeps the engine alive, which is who forgets.
-    _client: Client,
+    /// Keeps the engine alive, which updates the journal.
+    _engine: Arc<EngineHandle>,
 }
 
 impl Receipt {
-    pub(super) fn new(news: watch::Sender<ReceiptState>, client: Client) -> Receipt {
-        Receipt { news, _client: client }
+    pub(super) fn new(news: watch::Sender<ReceiptState>, engine: Arc<EngineHandle>) -> Receipt {
+        Receipt { news, _engine: engine }
     }
 
-    /// Keeps the file and its video in the journal until [`Receipt::confirm`], for a week at most: the same file, sent
-    /// again meanwhile, is answered with that video ([`Uploaded::already`]).
+    /// Keeps the file and its video in the journal until [`Receipt::confirm`], for a week at most. An upload of the same
+    /// file returns that video meanwhile ([`Uploaded::already`]).
     ///
-    /// For one of several files that belong together: where the others fail, all of them can be sent again, and what
-    /// is there is not sent twice.
+    /// For one of several files that belong together: if another one fails, all can be sent again, and none is sent
+    /// twice.
     pub fn remember(&self) {
         self.news.send_replace(ReceiptState::Remembered);
     }
 
-    /// The journal may forget the upload: the same file, sent again, goes into another video.
+    /// Lets the journal forget the upload. The same file, sent again, goes into another video.
     pub fn confirm(&self) {
         self.news.send_replace(ReceiptState::Confirmed);
     }
 }
 
-/// Stops or cancels one upload; a clone is as good.
+/// A handle that stops or cancels one upload. Clones control the same upload.
 #[derive(Clone, Debug)]
 pub struct Stopper {
     halt: watch::Sender<StopRequest>,
 }
 
 impl Stopper {
-    /// No further chunk is sent; the upload ends when those under way have their answers.
+    /// Stops the upload: no further chunk is sent, and the upload ends when the chunks under way are answered.
     pub fn stop(&self) {
         self.halt.send_if_modified(|halt| match halt {
             StopRequest::No => {
@@ -125,7 +128,7 @@ impl Stopper {
         });
     }
 
-    /// Connections under way are closed at once.
+    /// Cancels the upload: its connections are closed at once.
     pub fn cancel(&self) {
         self.halt.send_replace(StopRequest::Now);
     }

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use ringlift::journal::{Container, Journal};
+use ringlift::journal::{ContainerState, Journal};
 use ringlift::{Client, ErrorKind, VideoQuery};
 use serde_json::{Value, json};
 
@@ -347,7 +347,7 @@ fn service_that_loses_creation(from: usize, page: u64) -> (Service, Arc<Mutex<Ve
     (service, videos)
 }
 
-fn upload_with_journal(service: &Service) -> (String, Vec<Container>) {
+fn upload_with_journal(service: &Service) -> (String, Vec<ContainerState>) {
     let folder = tempfile::tempdir().unwrap();
     let journal = folder.path().join("journal.db");
     let path = journal.clone();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::journal::{Container, CreatedBy, Entry, EntryState, Journal};
+use ringlift::journal::{ContainerState, CreatedBy, Entry, EntryState, Journal};
 use ringlift::server::{Fault, FaultAction, RouteClass};
 use ringlift::{Client, ClientBuilder, Error, ErrorKind, Running, Uploaded};
 
@@ -264,7 +264,7 @@ fn the_second_client_with_the_same_file_is_busy() {
         assert_eq!((error.kind(), error.video_id()), (ErrorKind::Busy, None), "{error:?}");
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         let [running_entry] = &scenario.entries()[..] else { panic!("there is one") };
-        assert!(matches!(running_entry.standing, EntryState::Running { .. }));
+        assert!(matches!(running_entry.state, EntryState::Running { .. }));
         let uploaded = running.join_blocking().unwrap();
         test_server.assert_holds(&uploaded.video_id, &scenario.sample.path());
         test_server.assert_created(1);
@@ -359,7 +359,7 @@ fn a_file_changed_during_the_upload_leaves_a_listed_container() {
     let error = running.join_blocking().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SourceChanged);
     let [entry] = &scenario.entries()[..] else { panic!("there is one") };
-    assert_eq!((entry.standing, entry.orphan()), (EntryState::Abandoned, error.video_id()));
+    assert_eq!((entry.state, entry.orphan()), (EntryState::Abandoned, error.video_id()));
 }
 
 #[test]
@@ -373,9 +373,9 @@ fn a_given_container_is_continued_and_never_listed_as_orphaned() {
     let running = pollster::block_on(upload(&client).start()).unwrap();
     wait_for("two chunks", || running.current().acknowledged_chunks >= 2);
     drop(running);
-    wait_for("the end", || scenario.entries()[0].standing == EntryState::Left);
+    wait_for("the end", || scenario.entries()[0].state == EntryState::Interrupted);
     let [entry] = &scenario.entries()[..] else { panic!("there is one") };
-    let given = Container::Known { video_id: video.video_id.clone(), made: CreatedBy::Given };
+    let given = ContainerState::Known { video_id: video.video_id.clone(), made: CreatedBy::Given };
     assert_eq!((&entry.container, entry.orphan()), (&given, None));
     let uploaded = upload(&client).send_blocking().unwrap();
     test_server.assert_holds(&uploaded.video_id, &scenario.sample.path());
@@ -393,7 +393,7 @@ fn a_creation_without_an_answer_is_found_by_the_next_run() {
     wait_for("the creation", || test_server.server.stats().videos_created == 1);
     drop(running);
     let [entry] = &scenario.entries()[..] else { panic!("there is one") };
-    assert!(matches!(entry.container, Container::Intended { .. }), "{entry:?}");
+    assert!(matches!(entry.container, ContainerState::Intended { .. }), "{entry:?}");
     scenario.finish(&test_server);
     test_server.assert_created(1);
 }

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ringlift::journal::{Container, Entry, Journal};
+use ringlift::journal::{ContainerState, Entry, Journal};
 use ringlift::server::{Fault, FaultAction, RouteClass, ServerStats};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -111,7 +111,7 @@ impl SoakScenario {
         if ran.code.is_none() && self.left().is_some() {
             assert_eq!(self.run(None).event("file_done")["video_id"], *video_id, "{story}");
         }
-        if let Some(Entry { container: Container::Known { video_id: begun, .. }, .. }) = left {
+        if let Some(Entry { container: ContainerState::Known { video_id: begun, .. }, .. }) = left {
             assert_eq!(video_id, begun, "another container was finished: {story}");
         }
         self.test_server.assert_holds(video_id, &self.sample.path());
@@ -126,7 +126,7 @@ impl SoakScenario {
         let is_complete =
             self.test_server.server.stats().chunks_accepted >= CHUNKS && !self.way.is_delegated();
         let video_id = match left.map(|entry| &entry.container) {
-            Some(Container::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
+            Some(ContainerState::Known { video_id, .. }) if is_complete && random.bool() => video_id.clone(),
             _ => return None,
         };
         self.run_clean(&["clean", "--yes", "--all", "--json"]);
@@ -220,7 +220,7 @@ impl KillTime {
 
 /// Returns `true` if the process ended while the container was being created.
 fn is_being_created(entry: &Entry) -> bool {
-    matches!(entry.container, Container::Intended { .. })
+    matches!(entry.container, ContainerState::Intended { .. })
 }
 
 /// Returns `true` if the command reported success before it was killed.

@@ -256,7 +256,7 @@ fn a_rewritten_file_with_its_old_mtime_is_never_mixed_with_sent_chunks() {
         rewrite(&left.sample.path());
         left.assert_begins_anew(left.rerun(&args));
         let [old] = &entries(&left.test_server)[..] else { panic!("the old one is left") };
-        assert_eq!((old.standing, old.orphan()), (EntryState::Abandoned, Some(&*left.video_id)));
+        assert_eq!((old.state, old.orphan()), (EntryState::Abandoned, Some(&*left.video_id)));
     });
 }
 
@@ -353,7 +353,7 @@ fn cancelling_during_verification_leaves_the_upload_unchanged() {
     assert_eq!(running.join_blocking().unwrap_err().kind(), ErrorKind::Cancelled);
     drop(client);
     let [entry] = &entries(&left.test_server)[..] else { panic!("it is left") };
-    assert_eq!((entry.standing, entry.stored_chunks), (EntryState::Left, stored));
+    assert_eq!((entry.state, entry.stored_chunks), (EntryState::Interrupted, stored));
     left.assert_goes_on(left.rerun(&[]), 0);
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Driver;
 use crate::engine::event_log::log_throttle;
 use crate::engine::worker::SessionId;
-use crate::pacing::{Class, Start, Turn};
+use crate::pacing::{Class, RequestKind, Start};
 use crate::session::ChunkToSend;
 
 impl Driver {
@@ -13,7 +13,7 @@ impl Driver {
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.throttled_until = None;
         while let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_idle(&self.idle)) {
-            if let Start::NotBefore(at) = self.pacer.borrow_mut().may_start(Class::Uploads, now) {
+            if let Start::NotBefore(at) = self.pacer.borrow_mut().check(Class::Uploads, now) {
                 self.throttled_until = Some(at);
                 return;
             }
@@ -25,7 +25,7 @@ impl Driver {
             let key = transfer.needs_key().then_some(self.authorization.known.as_ref()).flatten();
             let authorization = key.and_then(|(value, _)| value.clone());
             // Repeated attempts draw on a budget of their own in the pacer.
-            let turn = if dispatch.attempt > 1 { Turn::Again } else { Turn::First };
+            let turn = if dispatch.attempt > 1 { RequestKind::Retry } else { RequestKind::First };
             let index = dispatch.chunk.index;
             let Some(order) = transfer.order(id, dispatch, authorization) else { return };
             let lane = self.idle.remove(place);
@@ -40,7 +40,7 @@ impl Driver {
         if self.idle.is_empty() || !self.transfers.values().any(|transfer| transfer.wants_lane()) {
             return;
         }
-        let Some(held) = self.pacer.borrow_mut().held(Class::Uploads, now) else { return };
+        let Some(held) = self.pacer.borrow_mut().delay(Class::Uploads, now) else { return };
         if self.announced.is_news(held, now) {
             log_throttle(Class::Uploads, held.by, held.until.saturating_duration_since(now));
         }

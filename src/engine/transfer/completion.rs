@@ -15,7 +15,7 @@ use crate::engine::restart::{PendingRestart, RestartPlan};
 use crate::engine::source::{UploadSource, within_patience};
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::Identity;
+use crate::journal::SourceIdentity;
 use crate::session::event::{FailureSummary, UploadEvent};
 use crate::session::retry::AttemptKind;
 
@@ -163,18 +163,18 @@ impl Transfer {
                 // Taken first: a change after it is not remembered as what was sent.
                 let now = file.current_identity()?;
                 file.check_unchanged()?;
-                Ok(Some(Identity { ctime_ns: now.ctime_ns, ..Identity::from(&file) }))
+                Ok(Some(SourceIdentity { ctime_ns: now.ctime_ns, ..SourceIdentity::from(&file) }))
             };
             EngineEvent::Checked(id, within_patience(path, silence, check).await)
         }))
     }
 
     /// Takes in the result of the final check.
-    pub(crate) fn checked(&mut self, checked: Result<Option<Identity>>) {
+    pub(crate) fn checked(&mut self, checked: Result<Option<SourceIdentity>>) {
         self.source_check = SourceCheck::Finished(checked);
     }
 
-    fn take_check(&mut self) -> Result<Option<Identity>> {
+    fn take_check(&mut self) -> Result<Option<SourceIdentity>> {
         match mem::replace(&mut self.source_check, SourceCheck::Due) {
             SourceCheck::Finished(checked) => checked,
             SourceCheck::Due | SourceCheck::Running => Ok(None),

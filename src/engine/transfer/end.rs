@@ -4,7 +4,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::engine::restart::PendingRestart;
 use crate::error::Result;
-use crate::journal::Identity;
+use crate::journal::SourceIdentity;
 
 /// The work that is left for the driver after an upload.
 pub(crate) enum TransferEnd {
@@ -20,5 +20,5 @@ pub(super) enum SourceCheck {
     Due,
     Running,
     /// The file's identity at the end; `None` for a stream.
-    Finished(Result<Option<Identity>>),
+    Finished(Result<Option<SourceIdentity>>),
 }
