@@ -294,11 +294,11 @@ impl<'a> FileDone<'a> {
 pub(super) struct ErrorEvent {
     /// Id of the affected video, including a video that was created and not filled.
     video_id: Option<String>,
-    error: ErrorBody,
+    error: ErrorFields,
 }
 
 #[derive(Debug, Serialize)]
-struct ErrorBody {
+struct ErrorFields {
     kind: &'static str,
     message: String,
     causes: Vec<String>,
@@ -324,7 +324,7 @@ impl ErrorEvent {
         };
         ErrorEvent {
             video_id: library.and_then(|error| error.video_id()).map(str::to_owned),
-            error: ErrorBody {
+            error: ErrorFields {
                 kind: failure.kind(),
                 message: failure.to_string(),
                 causes: failure.causes(),

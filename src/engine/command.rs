@@ -16,11 +16,11 @@ use crate::session::retry::RetryPolicy;
 /// A command from a handle.
 pub(crate) enum EngineCommand {
     Upload(Box<UploadCommand>),
-    ApiCall(ApiCall),
+    DriverCall(DriverCall),
 }
 
 /// A call of the service's API, run beside the uploads.
-pub(crate) type ApiCall = Box<dyn FnOnce(Rc<Api<Control>>, RetryPolicy) -> DriverTask + Send>;
+pub(crate) type DriverCall = Box<dyn FnOnce(Rc<Api<Control>>, RetryPolicy) -> DriverTask + Send>;
 
 /// A future that runs on the driver's thread.
 pub(crate) type DriverTask = LocalBoxFuture<'static, ()>;

@@ -224,7 +224,7 @@ impl Driver {
     fn take_command(&mut self, command: EngineCommand) {
         match command {
             EngineCommand::Upload(command) => self.queue.push_back(command),
-            EngineCommand::ApiCall(call) => {
+            EngineCommand::DriverCall(call) => {
                 let task = call(self.api.clone(), self.settings.retry.clone());
                 self.tasks.push(Box::pin(async {
                     task.await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::api::{Credentials, Origin, Redactor};
 use crate::engine::request::{Checksum, ChunkSize, Mode};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::pacing::{Caps, ChunkSizing, chunk_bytes_for};
 use crate::session::retry::RetryPolicy;
 use crate::source::{MemoryBudget, Reader, SigbusHandler, SourceError};
@@ -130,8 +130,10 @@ impl Settings {
         expected_bytes: Option<u64>,
     ) -> Result<u64> {
         if matches!(mode, Mode::Single | Mode::Bytes) {
-            let reason = "its length is unknown, which only `Mode::Parts` supports";
-            return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}")).because(reason));
+            let reason = "its length is unknown, which only parts support";
+            return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}"))
+                .because(reason)
+                .with_hint(Hint::SendInParts));
         }
         let chunk_bytes = match chunk_size {
             ChunkSize::Auto => self.stream_chunk_bytes(expected_bytes.unwrap_or(0)),

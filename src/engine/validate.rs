@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::settings::Settings;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 impl Settings {
     /// Checks that the settings are valid and consistent. Every [`Client`](crate::Client) checks them when it is
@@ -17,7 +17,11 @@ impl Settings {
         match found.into_iter().flatten().next() {
             Some(found) => {
                 let refused = Error::new(ErrorKind::InvalidInput, "use the settings");
-                Err(refused.because(found.to_string()).with_source(found))
+                let refused = refused.because(found.to_string()).with_source(found);
+                Err(match found {
+                    SettingsConflict::SlowerThanAllowed { .. } => refused.with_hint(Hint::LowerMinimumSpeed),
+                    _ => refused,
+                })
             }
             None => Ok(()),
         }
@@ -83,9 +87,8 @@ enum SettingsConflict {
     #[error("a speed is measured over 1 ms or more, not over {}", humantime::format_duration(*window))]
     NoWindow { window: Duration },
     #[error(
-        "`Settings::patience.min_speed` drops connections slower than {minimum} bytes a second, but \
-         `Settings::bandwidth` of {limit} bytes a second leaves each of {lanes} lanes {share}: lower the minimum, \
-         raise the limit, or lower `Settings::lanes`"
+        "the minimum speed drops connections slower than {minimum} bytes a second, but the bandwidth limit of \
+         {limit} bytes a second leaves each of {lanes} lanes {share}"
     )]
     SlowerThanAllowed { minimum: u64, limit: u64, lanes: u64, share: u64 },
 }
@@ -180,8 +183,7 @@ mod tests {
         };
         limited(4_000_000, 1_000_000).unwrap();
         let refused = limited(4_000_000, 1_000_001).unwrap_err();
-        for value in
-            ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "patience.min_speed", "Settings::bandwidth"]
+        for value in ["1000001 bytes", "4000000 bytes", "4 lanes 1000000", "minimum speed", "bandwidth limit"]
         {
             assert!(refused.contains(value), "{refused}");
         }

@@ -314,7 +314,8 @@ impl SessionRow {
 /// Access for the fuzz targets.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use super::*;
+    use crate::journal::entry::{Entry, EntryState};
+    use crate::journal::row::SessionRow;
 
     /// The path, record and chunks of a row.
     pub type RowBytes = (Vec<u8>, String, Vec<u8>);

@@ -274,5 +274,5 @@ const LOOKS: u32 = 2;
 /// not listed.
 const DISPUTED_LOOKS: u32 = 3;
 
-/// How often the service is asked whether the file is complete, with growing pauses between.
+/// Status queries for the completion of the file, with growing pauses between them.
 const CONFIRMATIONS: u32 = 12;

@@ -140,7 +140,7 @@ impl Client {
                 let _ = reply.send(result);
             })
         };
-        self.command(EngineCommand::ApiCall(Box::new(run))).await?;
+        self.command(EngineCommand::DriverCall(Box::new(run))).await?;
         answer.await.map_err(|_| engine_ended())?
     }
 }

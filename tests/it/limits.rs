@@ -92,7 +92,7 @@ fn invalid_and_contradictory_limits_are_refused_before_anything_is_sent() {
     refused(&["--bwlimit", "fast"], &["--bwlimit", "10M, 512k or off"]);
     refused(&["--bwlimit", "25:00,1M"], &["`25:00` is no time"]);
     refused(&["--rate", "0"], &["--rate", "from 1 on"]);
-    let both = ["patience.min_speed", "3145728", "Settings::bandwidth", "10485760", "Settings::lanes"];
+    let both = ["--min-speed", "3145728", "--bwlimit", "10485760", "--concurrency"];
     refused(&["--min-speed", "3M", "--bwlimit", "Mon-00:00,50M Tue-00:00,10M", "--concurrency", "4"], &both);
 }
 
@@ -229,7 +229,7 @@ fn impossible_settings_for_standard_input_are_refused_before_any_file_is_sent() 
         (["--max-buffer-memory", "4M", "--chunk-size", "auto"], USAGE, "--max-buffer-memory"),
         (["--max-buffer-memory", "9M", "--chunk-size", "10M"], USAGE, "10485760 bytes of memory"),
         (["--expected-size", "100G", "--chunk-size", "auto"], UNSUITED, "52428800000"),
-        (["--mode", "bytes", "--chunk-size", "5M"], UNSUITED, "`Mode::Parts`"),
+        (["--mode", "bytes", "--chunk-size", "5M"], UNSUITED, "--mode parts"),
     ] {
         let args = ["upload"].into_iter().chain(args).chain([sample.arg(), "-"]);
         test_server.run(args).failed(code, &[text]);

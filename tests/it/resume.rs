@@ -422,9 +422,9 @@ fn a_file_that_is_not_a_journal_is_refused_before_anything_is_created() {
     let test_server = TestServer::new(Scheme::Http);
     let scenario = ResumeScenario::new(&test_server, Way::Bytes);
     fs::write(scenario.journal(), b"a letter to somebody").unwrap();
-    assert_refused(&test_server, &scenario, "no ringlift journal");
+    assert_refused(&test_server, &scenario, "is not a ringlift journal");
     fs::write(scenario.journal(), [b"SQLite format 3\0".as_slice(), &[7; 4096]].concat()).unwrap();
-    assert_refused(&test_server, &scenario, "no ringlift journal");
+    assert_refused(&test_server, &scenario, "is not a ringlift journal");
     test_server.assert_created(0);
     assert!(test_server.chunk_requests().is_empty());
 }

@@ -94,7 +94,7 @@ fn an_upload_interrupted_by_a_crash_is_listed_and_continued_from_any_folder() {
     let expected = [
         ("file", Value::from(sample.arg())),
         ("video_id", video_id.as_str().into()),
-        ("state", "left".into()),
+        ("standing", "left".into()),
         ("resumable", true.into()),
         ("chunks", 6.into()),
         ("stored_chunks", 2.into()),
@@ -146,7 +146,7 @@ fn a_running_upload_is_listed_and_not_resumed() {
     let sample = Sample::new(30 * MIB);
     let child = begin(&test_server, command(&test_server, UPLOAD).arg(sample.path()));
     let listed = sessions(&test_server);
-    assert_eq!((&listed[0]["state"], &listed[0]["pid"]), (&"running".into(), &child.id().into()));
+    assert_eq!((&listed[0]["standing"], &listed[0]["pid"]), (&"running".into(), &child.id().into()));
     let skipped = run(&mut command(&test_server, &["resume", "--json"])).done().event("skipped");
     assert_eq!(skipped["file"], sample.arg());
     let pid = format!("process {}", child.id());
@@ -206,7 +206,7 @@ fn clean_deletes_failed_uploads_after_confirmation() {
     let sample = Sample::new(30 * MIB);
     let ran = run(command(&test_server, UPLOAD).arg(sample.path())).failed(FAILED, &[]);
     let video_id = id(&ran);
-    assert_eq!(sessions(&test_server)[0]["state"], "abandoned");
+    assert_eq!(sessions(&test_server)[0]["standing"], "abandoned");
     run(&mut command(&test_server, &["resume", sample.arg()]))
         .failed(FAILED, &[sample.arg(), "ringlift clean"]);
     let refused = run(&mut command(&test_server, &["clean"])).failed(USAGE, &["--yes"]);

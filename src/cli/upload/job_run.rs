@@ -119,27 +119,27 @@ async fn is_written(write: Option<PendingWrite>) -> bool {
 /// Error of a job and the state of its upload.
 struct JobError {
     failure: CommandError,
-    upload: UploadState,
+    upload: JobState,
 }
 
 /// State of the upload when the job failed.
-enum UploadState {
+enum JobState {
     Unfinished,
     Finished(Box<Uploaded>, Receipt),
 }
 
-impl UploadState {
+impl JobState {
     fn uploaded(&self) -> Option<&Uploaded> {
         match self {
-            UploadState::Finished(uploaded, _) => Some(uploaded),
-            UploadState::Unfinished => None,
+            JobState::Finished(uploaded, _) => Some(uploaded),
+            JobState::Unfinished => None,
         }
     }
 
     fn into_uploaded(self) -> Option<Uploaded> {
         match self {
-            UploadState::Finished(uploaded, _) => Some(*uploaded),
-            UploadState::Unfinished => None,
+            JobState::Finished(uploaded, _) => Some(*uploaded),
+            JobState::Unfinished => None,
         }
     }
 }
@@ -152,15 +152,15 @@ impl JobError {
 
     fn confirm(&self) {
         match &self.upload {
-            UploadState::Finished(_, receipt) if !self.is_temporary() => receipt.confirm(),
-            UploadState::Finished(..) | UploadState::Unfinished => {}
+            JobState::Finished(_, receipt) if !self.is_temporary() => receipt.confirm(),
+            JobState::Finished(..) | JobState::Unfinished => {}
         }
     }
 }
 
 impl<E: Into<CommandError>> From<E> for JobError {
     fn from(error: E) -> JobError {
-        JobError { failure: error.into(), upload: UploadState::Unfinished }
+        JobError { failure: error.into(), upload: JobState::Unfinished }
     }
 }
 
@@ -192,7 +192,7 @@ async fn execute(run: &UploadRun<'_>, job: &Job) -> Result<CompletedJob, JobErro
     let sha256 = run.shutdown.or_interrupted(finished).await.unwrap_or_else(interrupted);
     match sha256 {
         Ok(sha256) => Ok(CompletedJob { uploaded, sha256, receipt }),
-        Err(failure) => Err(JobError { failure, upload: UploadState::Finished(Box::new(uploaded), receipt) }),
+        Err(failure) => Err(JobError { failure, upload: JobState::Finished(Box::new(uploaded), receipt) }),
     }
 }
 
@@ -383,8 +383,8 @@ fn report_failed(
 ) -> Option<PendingWrite> {
     let JobError { failure, upload } = failed;
     let remains = match (failure, upload) {
-        (CommandError::Library(error), UploadState::Unfinished) => run.remains(job, error),
-        (_, UploadState::Finished(..)) if failed.is_temporary() => run.resume_hint(job),
+        (CommandError::Library(error), JobState::Unfinished) => run.remains(job, error),
+        (_, JobState::Finished(..)) if failed.is_temporary() => run.resume_hint(job),
         _ => UploadRemains::Nothing,
     };
     let resumable = matches!(remains, UploadRemains::Resumable { .. });
