@@ -69,7 +69,7 @@ where
     }
 
     /// Sends `request` and reads the whole answer, whatever its status, with at most
-    /// [`ANSWER_LIMIT_BYTES`](super::ANSWER_LIMIT_BYTES) of body.
+    /// [`ANSWER_LIMIT_BYTES`] of body.
     ///
     /// The target is used as given, in origin form. `Host` is added if it is missing, and the endpoint's
     /// cookies. A refusal that arrives during the body stops the body and is returned. A success that arrives
