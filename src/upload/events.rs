@@ -5,19 +5,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::session::event::UploadEvent;
 
 /// A stream of the events of an upload. Ends with the upload.
-#[derive(Debug)]
 pub struct Events {
-    next: Pin<Box<Next>>,
+    events: Pin<Box<dyn Stream<Item = UploadEvent> + Send + Sync>>,
 }
 
 impl Events {
     pub(super) fn new(receiver: broadcast::Receiver<UploadEvent>) -> Events {
-        Events { next: Box::pin(Next(next(receiver))) }
+        let events = stream::unfold(receiver, |mut receiver| async move {
+            match receiver.recv().await {
+                Ok(event) => Some((event, receiver)),
+                Err(RecvError::Lagged(count)) => Some((UploadEvent::Missed { count }, receiver)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        Events { events: Box::pin(events.fuse()) }
     }
 }
 
@@ -25,41 +32,19 @@ impl Stream for Events {
     type Item = UploadEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<UploadEvent>> {
-        let Poll::Ready((receiver, event)) = self.next.0.as_mut().poll(cx) else {
-            return Poll::Pending;
-        };
-        self.next.0 = next(receiver);
-        Poll::Ready(event)
+        self.events.as_mut().poll_next(cx)
     }
 }
 
-type Receiving =
-    Pin<Box<dyn Future<Output = (broadcast::Receiver<UploadEvent>, Option<UploadEvent>)> + Send + Sync>>;
-
-struct Next(Receiving);
-
-impl fmt::Debug for Next {
+impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Next")
+        f.debug_struct("Events").finish_non_exhaustive()
     }
-}
-
-fn next(mut receiver: broadcast::Receiver<UploadEvent>) -> Receiving {
-    Box::pin(async move {
-        let event = match receiver.recv().await {
-            Ok(event) => Some(event),
-            Err(RecvError::Lagged(count)) => Some(UploadEvent::Missed { count }),
-            Err(RecvError::Closed) => None,
-        };
-        (receiver, event)
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use futures_util::StreamExt;
 
     use super::*;
     use crate::engine::event_log::{EventSink, queue};
