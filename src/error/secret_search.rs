@@ -47,13 +47,7 @@ fn end_of(secret: &str, text: &str, start: usize) -> Option<usize> {
         for &at in &ends {
             spelled(c, text, at, MAX_LAYERS, &mut next);
         }
-        next.sort_unstable();
-        next.dedup();
-        next.truncate(MAX_ENDS);
-        if next.is_empty() {
-            return None;
-        }
-        ends = next;
+        ends = bounded(next)?;
     }
     ends.last().copied()
 }
@@ -147,15 +141,17 @@ fn ends_of(literal: &str, text: &str, at: usize, layers: usize) -> Option<Vec<us
                 spelled(c.to_ascii_uppercase(), text, at, layers, &mut next);
             }
         }
-        next.sort_unstable();
-        next.dedup();
-        next.truncate(MAX_ENDS);
-        if next.is_empty() {
-            return None;
-        }
-        ends = next;
+        ends = bounded(next)?;
     }
     Some(ends)
+}
+
+/// Returns the distinct ends in order, at most [`MAX_ENDS`] of them; `None` if there is none.
+fn bounded(mut ends: Vec<usize>) -> Option<Vec<usize>> {
+    ends.sort_unstable();
+    ends.dedup();
+    ends.truncate(MAX_ENDS);
+    (!ends.is_empty()).then_some(ends)
 }
 
 /// Returns the UTF-16 code units of `c` in hex, each after `mark`.
