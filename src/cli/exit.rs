@@ -5,8 +5,6 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use ringlift::journal::JournalError;
-use ringlift::source::SourceError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
@@ -196,44 +194,9 @@ impl CommandError {
     /// Returns the suggested action.
     pub(super) fn advice(&self) -> Option<&str> {
         match self {
-            CommandError::Library(error) if is_memory_budget(error) => Some(MORE_MEMORY),
-            CommandError::Library(error) => {
-                journal_advice(error).or_else(|| error.hint().map(hints::advice)).or_else(|| error.advice())
-            }
+            CommandError::Library(error) => error.hint().map(hints::advice).or_else(|| error.advice()),
             _ => None,
         }
-    }
-}
-
-/// Returns `true` if the memory for standard input cannot hold one chunk.
-fn is_memory_budget(error: &Error) -> bool {
-    let refused = error.source().and_then(|cause| cause.downcast_ref());
-    matches!(refused, Some(SourceError::Budget { .. }))
-}
-
-/// Returns the advice for an error of the journal, in terms of flags and commands.
-fn journal_advice(error: &Error) -> Option<&'static str> {
-    match error.source()?.downcast_ref()? {
-        JournalError::Foreign { .. } => Some("name another file with --journal"),
-        JournalError::Newer { .. } => Some("update ringlift, or name another file with --journal"),
-        JournalError::Older { .. } => {
-            Some("finish its uploads with that version, or name another file with --journal")
-        }
-        JournalError::Damaged { .. } => {
-            Some("move it away to begin a new one, and look for unfinished videos with `ringlift video list`")
-        }
-        JournalError::NotWritable { .. } => {
-            Some("check its permissions, or name another file with --journal")
-        }
-        JournalError::Full { .. } => Some("make room, or name a file on another disk with --journal"),
-        JournalError::OutOfReach { .. } => Some(
-            "remove the lock file when no run of that user is under way, or name another file with --journal",
-        ),
-        JournalError::NoSharedMemory { .. } | JournalError::NoLocks { .. } => {
-            Some("name a file on another disk with --journal")
-        }
-        JournalError::Replaced { .. } => Some("run the command again"),
-        error => error.advice(),
     }
 }
 
@@ -280,8 +243,6 @@ impl From<Error> for CommandError {
     }
 }
 
-const MORE_MEMORY: &str = "raise --max-buffer-memory or lower --chunk-size";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,32 +265,7 @@ mod tests {
 
     #[test]
     fn every_temporary_failure_is_exit_code_5_and_no_other_is() {
-        use ErrorKind::*;
-        let all = [
-            InvalidInput,
-            NoSuchFile,
-            SourceUnreadable,
-            SourceChanged,
-            PlanImpossible,
-            NotAuthorized,
-            NotFound,
-            AlreadyFilled,
-            AlreadySent,
-            Refused,
-            RateLimited,
-            Unavailable,
-            Connect,
-            Untrusted,
-            Stalled,
-            MalformedAnswer,
-            WrongProtocol,
-            Mismatch,
-            Journal,
-            Busy,
-            Cancelled,
-            Internal,
-        ];
-        for kind in all {
+        for kind in ErrorKind::ALL {
             assert_eq!(kind.is_temporary(), Exit::from(kind) == Exit::Temporary, "{kind:?}");
         }
     }

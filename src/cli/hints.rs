@@ -39,6 +39,18 @@ pub(super) fn advice(hint: Hint) -> &'static str {
         }
         Hint::OtherJournal => "name another file with --journal",
         Hint::JournalOnOtherDisk => "name a file on another disk with --journal",
+        Hint::MoreStreamMemory => "raise --max-buffer-memory or lower --chunk-size",
+        Hint::NewerVersion => "update ringlift, or name another file with --journal",
+        Hint::OlderVersion => "finish its uploads with that version, or name another file with --journal",
+        Hint::ReplaceJournal => {
+            "move it away to begin a new one, and look for unfinished videos with `ringlift video list`"
+        }
+        Hint::JournalPermissions => "check its permissions, or name another file with --journal",
+        Hint::RoomForJournal => "make room, or name a file on another disk with --journal",
+        Hint::RemoveLockFile => {
+            "remove the lock file when no run of that user is under way, or name another file with --journal"
+        }
+        Hint::StartAgain => "run the command again",
         // The library's text names no flag, which is right where no flag exists, and for a hint of a later version.
         _ => hint.text(),
     }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::engine::proof::Unproved;
 use crate::engine::request::{Destination, ReceiptState};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::journal::{
     self, Claim, ClaimOptions, ClaimedEntry, Comparison, ContainerState, CreatedBy, Finished, Journal,
     JournalError, Key, TokenDigest,
@@ -295,7 +295,32 @@ impl From<JournalError> for Error {
             JournalError::Claimed { .. } => ErrorKind::Busy,
             _ => ErrorKind::Journal,
         };
-        Error::new(kind, "write the upload down").with_source(error)
+        let unrecorded = Error::new(kind, "write the upload down");
+        let unrecorded = match (hint_for(&error), &error) {
+            (Some(hint), _) => unrecorded.with_hint(hint),
+            (None, JournalError::Locked { .. }) => unrecorded.with_advice("try again"),
+            (None, _) => unrecorded,
+        };
+        unrecorded.with_source(error)
+    }
+}
+
+/// Returns the setting or the action that can solve an error of the journal.
+fn hint_for(error: &JournalError) -> Option<Hint> {
+    match error {
+        JournalError::Foreign { .. } => Some(Hint::OtherJournal),
+        JournalError::Newer { .. } => Some(Hint::NewerVersion),
+        JournalError::Older { .. } => Some(Hint::OlderVersion),
+        JournalError::Damaged { .. } => Some(Hint::ReplaceJournal),
+        JournalError::NotWritable { .. } => Some(Hint::JournalPermissions),
+        JournalError::Full { .. } => Some(Hint::RoomForJournal),
+        JournalError::OutOfReach { .. } => Some(Hint::RemoveLockFile),
+        JournalError::NoSharedMemory { .. } | JournalError::NoLocks { .. } => Some(Hint::JournalOnOtherDisk),
+        JournalError::Replaced { .. } => Some(Hint::StartAgain),
+        JournalError::Locked { .. }
+        | JournalError::Claimed { .. }
+        | JournalError::Forgotten { .. }
+        | JournalError::Io { .. } => None,
     }
 }
 
@@ -336,5 +361,16 @@ fn destination_of(destination: &Destination) -> journal::EntryDestination {
                 Some(video_id) => journal::EntryDestination::TokenAndVideo { token, video_id },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_for_a_foreign_journal_names_the_setting() {
+        let error = Error::from(JournalError::Foreign { path: "notes.txt".into() });
+        assert!(error.advice().unwrap().contains("Settings::journal"));
     }
 }

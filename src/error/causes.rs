@@ -44,7 +44,12 @@ impl From<SourceError> for Error {
             }
         };
         // The source's text names the file and what to do, so it replaces the reason of the kind.
-        Error::new(kind, "read the source").because(error.to_string()).with_source(error)
+        let unread = Error::new(kind, "read the source").because(error.to_string());
+        let unread = match error {
+            SourceError::Budget { .. } => unread.with_hint(Hint::MoreStreamMemory),
+            _ => unread,
+        };
+        unread.with_source(error)
     }
 }
 

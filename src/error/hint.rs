@@ -47,11 +47,27 @@ pub enum Hint {
     OtherJournal,
     /// Use a journal file on another disk.
     JournalOnOtherDisk,
+    /// Allow the chunks of streams more memory, or use smaller chunks.
+    MoreStreamMemory,
+    /// Use a newer version, or another journal file.
+    NewerVersion,
+    /// Finish the journal's uploads with the older version, or use another journal file.
+    OlderVersion,
+    /// Move the damaged journal away, and look for unfinished videos.
+    ReplaceJournal,
+    /// Check the permissions of the journal, or use another file.
+    JournalPermissions,
+    /// Make room for the journal, or use a file on another disk.
+    RoomForJournal,
+    /// Remove the lock file of another user, or use another journal file.
+    RemoveLockFile,
+    /// Start the upload again.
+    StartAgain,
 }
 
 impl Hint {
     /// Every hint.
-    pub const ALL: [Hint; 19] = {
+    pub const ALL: [Hint; 27] = {
         use Hint::*;
         [
             LargerChunks,
@@ -73,6 +89,14 @@ impl Hint {
             ListUploadTokens,
             OtherJournal,
             JournalOnOtherDisk,
+            MoreStreamMemory,
+            NewerVersion,
+            OlderVersion,
+            ReplaceJournal,
+            JournalPermissions,
+            RoomForJournal,
+            RemoveLockFile,
+            StartAgain,
         ]
     };
 
@@ -118,8 +142,24 @@ impl Hint {
             Hint::ListUploadTokens => {
                 "check the token and the environment: `Client::upload_tokens` lists those that have not expired"
             }
-            Hint::OtherJournal => "use another journal file (`Settings::journal`)",
-            Hint::JournalOnOtherDisk => "use a journal file on another disk (`Settings::journal`)",
+            Hint::OtherJournal => "set `Settings::journal` to another file",
+            Hint::JournalOnOtherDisk => "set `Settings::journal` to a file on another disk",
+            Hint::MoreStreamMemory => "raise `Settings::buffer_bytes` or use smaller chunks",
+            Hint::NewerVersion => {
+                "use a newer version of ringlift, or set `Settings::journal` to another file"
+            }
+            Hint::OlderVersion => {
+                "finish its uploads with that version, or set `Settings::journal` to another file"
+            }
+            Hint::ReplaceJournal => {
+                "move it away to begin a new one, and list the videos to find unfinished ones"
+            }
+            Hint::JournalPermissions => "check its permissions, or set `Settings::journal` to another file",
+            Hint::RoomForJournal => "make room, or set `Settings::journal` to a file on another disk",
+            Hint::RemoveLockFile => {
+                "remove the lock file when no run of that user is under way, or set `Settings::journal` to another file"
+            }
+            Hint::StartAgain => "start the upload again",
         }
     }
 }

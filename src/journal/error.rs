@@ -128,37 +128,6 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Returns a way to solve the problem, in terms of the library's settings; `None` if there is none but to retry.
-    pub fn advice(&self) -> Option<&'static str> {
-        match self {
-            JournalError::Foreign { .. } => Some("set `Settings::journal` to another file"),
-            JournalError::Newer { .. } => {
-                Some("use a newer version of ringlift, or set `Settings::journal` to another file")
-            }
-            JournalError::Older { .. } => {
-                Some("finish its uploads with that version, or set `Settings::journal` to another file")
-            }
-            JournalError::Damaged { .. } => {
-                Some("move it away to begin a new one, and list the videos to find unfinished ones")
-            }
-            JournalError::NotWritable { .. } => {
-                Some("check its permissions, or set `Settings::journal` to another file")
-            }
-            JournalError::Full { .. } => {
-                Some("make room, or set `Settings::journal` to a file on another disk")
-            }
-            JournalError::OutOfReach { .. } => Some(
-                "remove the lock file when no run of that user is under way, or set `Settings::journal` to another file",
-            ),
-            JournalError::NoSharedMemory { .. } | JournalError::NoLocks { .. } => {
-                Some("set `Settings::journal` to a file on another disk")
-            }
-            JournalError::Replaced { .. } => Some("start the upload again"),
-            JournalError::Locked { .. } => Some("try again"),
-            JournalError::Claimed { .. } | JournalError::Forgotten { .. } | JournalError::Io { .. } => None,
-        }
-    }
-
     /// Converts an error of the operating system.
     pub(super) fn io(path: &Path, error: io::Error) -> JournalError {
         let path = path.to_owned();
