@@ -133,8 +133,8 @@ fn open_file(
     // Digests need the bytes in this process, just as encryption does.
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
-    let environment_for_choice = Environment { delivery, sigbus: settings.sigbus, ring };
-    let choice = probe::choose(settings.reader, &file, &environment_for_choice);
+    let environment = Environment { delivery, sigbus: settings.sigbus, ring };
+    let choice = probe::choose(settings.reader, &file, &environment);
     tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.reason, "reader chosen");
     let source = UploadSource::File { file, choice };
     Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: file_name(&path), inbox: None })

@@ -223,7 +223,7 @@ fn check_total_bytes(received: &ReceivedChunks, total: Option<u64>) -> Result<()
 
 /// Checks that `extent` overlaps no received chunk.
 ///
-/// ReceivedChunks chunks do not overlap each other, so only the last one that starts before the end can
+/// Received chunks do not overlap each other, so only the last one that starts before the end can
 /// overlap `extent`.
 fn check_overlap(received: &ReceivedChunks, extent: Extent) -> Result<(), UploadRefusal> {
     if let ReceivedChunks::Bytes { chunks, .. } = received

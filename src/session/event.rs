@@ -169,8 +169,8 @@ impl fmt::Display for StatusReason {
 
 /// Explanation of [`UploadEvent::StrayVideo`], and the way to remove the video.
 pub const STRAY_VIDEO: &str = "the answer to the first chunk was lost: the service may have made a video from it \
-    that nothing names; whoever has the API key finds it by its title, the file's name, and can delete what is \
-    not complete";
+    that nothing names; with the API key it can be found by its title, the file's name, and deleted if it is not \
+    complete";
 
 /// Capacity of the event queue of one follower. Beyond it the oldest events are lost.
 pub const QUEUE: usize = 128;

@@ -25,7 +25,7 @@ use crate::upload::builder::Upload;
 
 /// Uploads files and asks the service about them.
 ///
-/// A handle: clones share one engine, which ends when the last clone and the last upload are engine_ended.
+/// A handle: clones share one engine, which ends when the last clone and the last upload are gone.
 /// It is [`Send`] and [`Sync`], and its futures run under any executor.
 ///
 /// Dropping the last clone, or the last [`Running`](crate::Running) or [`Receipt`](crate::Receipt) of it, waits
@@ -122,10 +122,6 @@ impl Client {
         Upload::new(self.engine.clone(), SourceSpec::Reader(file_name.into(), Box::new(reader)))
     }
 
-    pub(super) async fn command(&self, command: EngineCommand) -> Result<()> {
-        self.engine.command(command).await
-    }
-
     /// Runs a call on the driver's thread. Dropping the future discards the answer and does not cancel the call.
     async fn call<T, F>(&self, call: F) -> Result<T>
     where
@@ -140,7 +136,7 @@ impl Client {
                 let _ = reply.send(result);
             })
         };
-        self.command(EngineCommand::DriverCall(Box::new(run))).await?;
+        self.engine.command(EngineCommand::DriverCall(Box::new(run))).await?;
         answer.await.map_err(|_| engine_ended())?
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct History {
     pub(super) given: bool,
     pub(super) lanes: usize,
     pub(super) says: Says,
-    /// How long the service takes to show that a file is complete.
+    /// Delay until the status shows a complete file.
     pub(super) assembly: Duration,
     /// Of one attempt after another; then there are no more.
     pub(super) mishaps: Vec<Option<Mishap>>,

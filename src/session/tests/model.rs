@@ -85,7 +85,7 @@ pub(super) struct Service {
 pub(super) struct Container {
     /// By index: the bytes, and when the status shows them.
     stored: BTreeMap<u32, (Extent, Instant)>,
-    /// How many chunks there are, once a request reported so.
+    /// Number of chunks; `None` until a request carried it.
     total: Option<u32>,
     complete_since: Option<Instant>,
 }

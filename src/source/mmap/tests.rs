@@ -115,7 +115,7 @@ fn a_map_that_is_read_holds_no_more_of_the_file_than_it_may() {
     }
 }
 
-/// What of the map at `address` is in this process's page tables (`Rss`, proc_pid_smaps(5)).
+/// Returns the bytes of the map at `address` that are in this process's page tables (`Rss`, proc_pid_smaps(5)).
 fn present_bytes(address: usize) -> usize {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&format!("{address:x}-")));
