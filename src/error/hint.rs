@@ -43,10 +43,6 @@ pub enum Hint {
     NewUploadToken,
     /// List the upload tokens that have not expired.
     ListUploadTokens,
-    /// Use another journal file.
-    OtherJournal,
-    /// Use a journal file on another disk.
-    JournalOnOtherDisk,
     /// Allow the chunks of streams more memory, or use smaller chunks.
     MoreStreamMemory,
     /// Use a newer version, or another journal file.
@@ -63,6 +59,10 @@ pub enum Hint {
     RemoveLockFile,
     /// Start the upload again.
     StartAgain,
+    /// Use another journal file.
+    OtherJournal,
+    /// Use a journal file on another disk.
+    JournalOnOtherDisk,
 }
 
 impl Hint {
@@ -87,8 +87,6 @@ impl Hint {
             CheckStatus,
             NewUploadToken,
             ListUploadTokens,
-            OtherJournal,
-            JournalOnOtherDisk,
             MoreStreamMemory,
             NewerVersion,
             OlderVersion,
@@ -97,6 +95,8 @@ impl Hint {
             RoomForJournal,
             RemoveLockFile,
             StartAgain,
+            OtherJournal,
+            JournalOnOtherDisk,
         ]
     };
 
@@ -142,8 +142,6 @@ impl Hint {
             Hint::ListUploadTokens => {
                 "check the token and the environment: `Client::upload_tokens` lists those that have not expired"
             }
-            Hint::OtherJournal => "set `Settings::journal` to another file",
-            Hint::JournalOnOtherDisk => "set `Settings::journal` to a file on another disk",
             Hint::MoreStreamMemory => "raise `Settings::buffer_bytes` or use smaller chunks",
             Hint::NewerVersion => {
                 "use a newer version of ringlift, or set `Settings::journal` to another file"
@@ -160,6 +158,8 @@ impl Hint {
                 "remove the lock file when no run of that user is under way, or set `Settings::journal` to another file"
             }
             Hint::StartAgain => "start the upload again",
+            Hint::OtherJournal => "set `Settings::journal` to another file",
+            Hint::JournalOnOtherDisk => "set `Settings::journal` to a file on another disk",
         }
     }
 }
