@@ -1,7 +1,8 @@
 //! What the journal promises, tried on real files and with real processes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -1005,8 +1006,9 @@ fn lock_files_of_another_user_are_left_out_and_named_where_their_session_is_want
         std::os::unix::fs::chown(&lock, Some(0), Some(0)).unwrap();
         fs::set_permissions(&lock, fs::Permissions::from_mode(0o600)).unwrap();
     }
+    let binary = File::open(std::env::current_exe().unwrap()).unwrap();
     let as_user = |inode: &str| {
-        let mut command = this_binary();
+        let mut command = open_binary(&binary);
         command.uid(NOBODY).gid(NOBODY).env("RINGLIFT_TEST_INODE", inode);
         let (child, said) = run_child(command, &path, 1);
         end(child);
@@ -1080,6 +1082,12 @@ fn this_binary() -> Command {
     Command::new(std::env::current_exe().unwrap())
 }
 
+/// Returns a command that runs `binary` by its descriptor: another user may not search the folders above a build
+/// below `/root`.
+fn open_binary(binary: &File) -> Command {
+    Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()))
+}
+
 #[test]
 fn a_killed_process_gives_back_its_claim_and_loses_no_acknowledgement() {
     let folder = tempfile::tempdir().unwrap();
@@ -1100,8 +1108,9 @@ fn where_nothing_can_be_written_nothing_begins() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
     left_behind(&path, [3]);
+    let binary = File::open(std::env::current_exe().unwrap()).unwrap();
     let refused = |name: &str| {
-        let mut command = this_binary();
+        let mut command = open_binary(&binary);
         if rustix::process::geteuid().is_root() {
             command.uid(65_534).gid(65_534);
         }

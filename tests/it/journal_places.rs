@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringlift::server::{Fault, FaultAction, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{CommandOutput, Restriction, end, ringlift, run, start};
+use crate::support::command::{CommandOutput, Restriction, end, ringlift, ringlift_for_any_user, run, start};
 use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const UPLOAD: &[&str] = &["upload", "--json", "--concurrency", "1", "--chunk-size", "5MiB"];
@@ -26,6 +26,13 @@ fn command(test_server: &TestServer, args: &[&str]) -> Command {
     let mut command = ringlift();
     test_server.configure(&mut command).args(args);
     command
+}
+
+/// Runs a command as a user that owns nothing here and has no home.
+fn run_as_other_user(test_server: &TestServer, configure: impl FnOnce(&mut Command)) -> CommandOutput {
+    let (_binary, mut command) = ringlift_for_any_user();
+    configure(test_server.configure(&mut command).uid(61_234).gid(61_234));
+    run(&mut command)
 }
 
 fn begin(test_server: &TestServer, upload: &mut Command) -> Child {
@@ -80,17 +87,18 @@ fn a_user_without_a_home_gets_a_warning_that_no_journal_is_kept() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let film = folder.path().join("film.mp4");
     fs::write(&film, "a film").unwrap();
-    let homeless = |more: &[&str]| {
-        let mut upload = command(&test_server, &["upload"]);
-        upload.arg(&film).args(more).env_remove("XDG_STATE_HOME").uid(61_234).gid(61_234);
-        upload
+    let homeless = |more: &[&str], services: Option<&str>| {
+        run_as_other_user(&test_server, |command| {
+            command.arg("upload").arg(&film).args(more).env_remove("XDG_STATE_HOME");
+            command.envs(services.map(|services| ("STATE_DIRECTORY", services)));
+        })
     };
-    let ran = run(&mut homeless(&[])).done();
+    let ran = homeless(&[], None).done();
     assert_eq!(ran.stderr.matches("no journal is kept").count(), 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("--journal FILE"), "{}", ran.stderr);
-    assert!(!run(&mut homeless(&["--no-journal"])).done().stderr.contains("no journal is kept"));
+    assert!(!homeless(&["--no-journal"], None).done().stderr.contains("no journal is kept"));
     let services = format!("{0}:/nowhere", folder.path().display());
-    let ran = run(homeless(&[]).env("STATE_DIRECTORY", services)).done();
+    let ran = homeless(&[], Some(&services)).done();
     assert!(!ran.stderr.contains("no journal is kept"), "{}", ran.stderr);
     assert!(folder.path().join("ringlift/journal.db").exists());
 }
@@ -139,7 +147,11 @@ fn a_read_only_journal_can_be_listed() {
             }
             fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
         }
-        let ran = run(command(&test_server, &["resume", "--list", "--json"]).uid(61_234).gid(61_234)).done();
+        let list = ["resume", "--list", "--json"];
+        let ran = run_as_other_user(&test_server, |command| {
+            command.args(list);
+        });
+        let ran = ran.done();
         assert_eq!(ran.event("session")["standing"], "left", "{log}");
         assert_eq!(ran.event("session")["stored_chunks"], 2, "{log}");
         // A process with write access merges the log into the database.
@@ -159,13 +171,12 @@ fn root_creates_a_journal_for_the_owner_of_its_folder() {
     let film = home.path().join("film.mp4");
     fs::write(&film, "a film").unwrap();
     chown(&film, Some(61_234), Some(61_234)).unwrap();
-    let upload = || {
-        let mut upload = command(&test_server, &["upload"]);
-        upload.arg(&film).env("XDG_STATE_HOME", home.path().join("state"));
-        upload
+    let state = home.path().join("state");
+    run(command(&test_server, &["upload"]).arg(&film).env("XDG_STATE_HOME", &state)).done();
+    let upload = |command: &mut Command| {
+        command.arg("upload").arg(&film).env("XDG_STATE_HOME", &state);
     };
-    run(&mut upload()).done();
-    run(upload().uid(61_234).gid(61_234)).done();
+    run_as_other_user(&test_server, upload).done();
 }
 
 // Upload tokens.

@@ -1,7 +1,9 @@
 //! The built command, run as by a shell.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -66,6 +68,14 @@ impl CommandOutput {
 /// Returns the command with an empty environment and its own state folder.
 pub fn ringlift() -> Command {
     bare(env!("CARGO_BIN_EXE_ringlift"))
+}
+
+/// Returns the command for a user other than root, who may not search the folders above a build below `/root`: it is
+/// run by its descriptor, which has to stay open until the command is started.
+pub fn ringlift_for_any_user() -> (File, Command) {
+    let binary = File::open(env!("CARGO_BIN_EXE_ringlift")).unwrap();
+    let command = bare(&format!("/proc/self/fd/{}", binary.as_raw_fd()));
+    (binary, command)
 }
 
 /// Returns the command, run by a shell after `before`, which may change inherited attributes.
