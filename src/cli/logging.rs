@@ -1,24 +1,99 @@
 //! The log of the library, on standard error.
 
-use tracing_subscriber::EnvFilter;
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::GlobalArgs;
 use super::console::Console;
 
 /// Starts the log at the level that `-v` and `-q` select; warnings by default.
+///
+/// Lines on a terminal look like the other messages of the command. Lines in a file have a time and a level.
 pub(super) fn start(global: &GlobalArgs, console: &Console) {
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, 2) => "debug",
-        (false, _) => "trace",
-    };
     let writer = console.clone();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(format!("warn,ringlift={level}")))
-        .with_ansi(false)
-        .with_target(global.verbose > 1)
-        .with_writer(move || writer.clone())
-        .init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    let lines = if io::stderr().is_terminal() {
+        lines.event_format(TerminalLine).boxed()
+    } else {
+        lines.with_target(global.verbose > 1).boxed()
+    };
+    tracing_subscriber::registry().with(lines).with(filter(global.quiet, global.verbose)).init();
+}
+
+/// Returns the filter of `-v` and `-q`. Other crates log warnings at most, because their decisions are not this
+/// command's.
+fn filter(quiet: bool, verbose: u8) -> Targets {
+    let level = match (quiet, verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, 2) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("ringlift", level)
+}
+
+/// Format of a log line for people: the message, after its level unless it is an ordinary message.
+struct TerminalLine;
+
+impl<S, N> FormatEvent<S, N> for TerminalLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        writer.write_str(prefix(*event.metadata().level()))?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writer.write_char('\n')
+    }
+}
+
+fn prefix(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ringlift: ",
+        Level::WARN => "ringlift: warning: ",
+        Level::INFO => "",
+        Level::DEBUG => "debug: ",
+        Level::TRACE => "trace: ",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbosity_applies_to_this_program_only() {
+        for (quiet, verbose, ours, others) in [
+            (true, 0, Level::ERROR, Level::ERROR),
+            (false, 0, Level::WARN, Level::WARN),
+            (false, 1, Level::INFO, Level::WARN),
+            (false, 2, Level::DEBUG, Level::WARN),
+            (false, 9, Level::TRACE, Level::WARN),
+        ] {
+            let filter = filter(quiet, verbose);
+            for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
+                assert_eq!(
+                    filter.would_enable("ringlift::engine", &level),
+                    level <= ours,
+                    "{verbose} {level}"
+                );
+                assert_eq!(filter.would_enable("hyper::proto", &level), level <= others, "{verbose} {level}");
+            }
+        }
+    }
 }
