@@ -97,12 +97,12 @@ pub(super) fn show_with<'a>(
         return console.note("the journal is empty");
     }
     let mut table = Table::new([
-        ("FILE", Align::Left),
+        ("FILE", Align::Path),
         ("VIDEO", Align::Left),
         ("CHUNKS", Align::Right),
         ("STATE", Align::Left),
         ("STARTED", Align::Left),
-        ("ENDPOINT", Align::Left),
+        ("ENDPOINT", Align::Text),
     ]);
     for (entry, found) in entries {
         let mut session = session_event(entry);
