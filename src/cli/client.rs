@@ -19,35 +19,36 @@ use super::proxy;
 
 /// Returns the library's settings from the global flags, without credentials.
 pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
+    let service = &global.service;
     let mut settings = Settings::default();
     settings.sigbus = SigbusHandler::Install;
     settings.redactor = global.redactor.clone();
-    match &global.endpoint_url {
+    match &service.endpoint_url {
         Some(url) => settings.endpoint_url = url.clone(),
-        None if global.sandbox => settings.endpoint_url = SANDBOX_URL.to_owned(),
+        None if service.sandbox => settings.endpoint_url = SANDBOX_URL.to_owned(),
         None => {}
     }
-    settings.trust.ca_certs = global.ca_cert.clone();
-    if let Some(retries) = global.retries {
+    settings.trust.ca_certs = service.ca_cert.clone();
+    if let Some(retries) = service.retries {
         settings.retry.retries = retries;
     }
-    if let Some(time) = global.retry_max_time {
+    if let Some(time) = service.retry_max_time {
         settings.retry.max_time = time;
     }
-    if let Some(timeout) = global.timeout {
+    if let Some(timeout) = service.timeout {
         // A single flag sets three limits, whose defaults differ.
         settings.patience.stall = timeout;
         settings.patience.body = timeout;
         settings.patience.answer = timeout;
     }
-    if let Some(timeout) = global.connect_timeout {
+    if let Some(timeout) = service.connect_timeout {
         settings.dial.resolve_timeout = timeout;
         settings.dial.connect_timeout = timeout;
         settings.dial.tls_timeout = timeout;
     }
     settings.patience.min_speed =
-        global.min_speed.map(|speed| MinSpeed { bytes_per_s: speed.0, window: MIN_SPEED_WINDOW });
-    settings.caps.requests_a_second = global.tpslimit;
+        service.min_speed.map(|speed| MinSpeed { bytes_per_s: speed.0, window: MIN_SPEED_WINDOW });
+    settings.caps.requests_a_second = service.tpslimit;
     // The documented rate limits apply to the two public services only.
     settings.caps.preset = match settings.endpoint_url.as_str() {
         PRODUCTION_URL => Some(QuotaPreset::Production),
@@ -67,7 +68,7 @@ pub(super) fn connect(global: &GlobalArgs) -> Result<Client, CommandError> {
 
 /// Returns a client with these settings. Sends nothing.
 pub(super) fn open(settings: Settings) -> Result<Client, CommandError> {
-    tracing::debug!(?settings, "settings");
+    log(&settings);
     let has_secret = !matches!(settings.credentials, Credentials::None);
     let is_exposed = has_secret && is_plain_and_remote(&settings.endpoint_url);
     let client = Client::new(settings)?;
@@ -75,6 +76,18 @@ pub(super) fn open(settings: Settings) -> Result<Client, CommandError> {
         tracing::warn!("the API key is sent over plain HTTP to another machine and can be intercepted");
     }
     Ok(client)
+}
+
+/// Logs the settings that explain what a run does. The rest are defaults or appear where they matter.
+fn log(settings: &Settings) {
+    tracing::debug!(
+        "service {}, {} retries within {}, {} files at a time, journal {}",
+        settings.endpoint_url,
+        settings.retry.retries,
+        humantime::format_duration(settings.retry.max_time),
+        settings.transfers,
+        settings.journal.as_deref().map_or("none".into(), Path::to_string_lossy),
+    );
 }
 
 fn is_plain_and_remote(url: &str) -> bool {
@@ -88,7 +101,12 @@ pub(super) fn required_key(global: &GlobalArgs) -> Result<Secret, CommandError> 
 
 /// Returns the API key, or `None` if none was given.
 pub(super) fn key(global: &GlobalArgs) -> Result<Option<Secret>, CommandError> {
-    match (&global.api_key_file, &global.api_key) {
+    key_of(global.service.api_key_file.as_deref(), global)
+}
+
+/// Returns the API key in a file, else the one in the environment, else `None`.
+pub(super) fn key_of(file: Option<&Path>, global: &GlobalArgs) -> Result<Option<Secret>, CommandError> {
+    match (file, &global.api_key) {
         (Some(path), _) => secret_file(path, "API key").map(Some),
         (None, Some(key)) => secret(key.reveal(), API_KEY, "API key").map(Some),
         (None, None) => Ok(None),

@@ -1,23 +1,22 @@
-//! Merging of values: flag, else environment, else config file, else default.
+//! Merging of values: flag, else environment, else profile, else config file, else default.
 //!
 //! A value from the environment or the file becomes the default of its flag. So the flag's own parser checks
-//! every value, and commands receive only effective values.
+//! every value, and commands receive only effective values. clap's own `env` is not used: it takes an empty variable
+//! for a value, and its errors do not name the variable.
 
-use std::ffi::OsString;
-use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 use ringlift::Secret;
-use toml::{Table, Value};
 
 use super::args::Cli;
 use super::client::API_KEY;
+use super::config_file::{ConfigChoice, ConfigFile, ConfigLayer, FoundValue, is_flag};
 use super::exit::CommandError;
-use super::{proxy, validate};
+use super::{command_tree, proxy, validate, video_args};
 
 /// Parses the command line, with defaults from the environment and the config file.
 ///
@@ -28,24 +27,35 @@ pub(super) fn parse<V: Into<OsString>>(
     environment: impl Fn(&str) -> Option<V>,
 ) -> Result<Cli, CommandError> {
     let environment = |name: &str| environment(name).map(Into::into).filter(|value| !value.is_empty());
-    let command = Cli::command();
+    let command = command_tree::parser(argv);
     let typed = command.clone().ignore_errors(true).try_get_matches_from(argv)?;
-    let file = match typed.get_one::<PathBuf>("config").cloned() {
-        Some(path) => Some(path),
-        None => environment(&variable("config")).map(PathBuf::from),
+    let given = typed.get_one::<PathBuf>("config").cloned();
+    let given = given.or_else(|| environment(&variable("config")).map(PathBuf::from));
+    let profile = match typed.get_one::<String>("profile").cloned() {
+        Some(name) => Some(name),
+        None => environment(&variable("profile")).map(utf8_profile).transpose()?,
     };
-    let layers =
-        Layers { environment: &environment, file: file.as_deref().map(ConfigFile::read).transpose()? };
-    layers.check(&command)?;
+    let file = ConfigFile::open(ConfigChoice::new(given.as_deref(), &environment), profile.as_deref())?;
+    if let Some(file) = &file {
+        file.check(&command_tree::documented())?;
+    }
+    let layers = Layers { environment: &environment, file };
     let command = layers.fill(command, &typed, &mut Vec::new())?;
+    validate::check_detached_values(&command, &typed, argv)?;
     let mut matches = command.try_get_matches_from(argv)?;
+    let service = command_tree::service_args(&mut matches)?;
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
+    cli.global.service = service;
     validate::check(&cli, |flag| stands_typed(&typed, flag))?;
     // Invalid UTF-8 becomes a text that is not a valid key, and is refused where the key is needed.
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
     cli.global.api_key = text(API_KEY).map(Secret::new);
     cli.global.proxy_variable = proxy::variable(&cli.global, text);
     Ok(cli)
+}
+
+fn utf8_profile(name: OsString) -> Result<String, CommandError> {
+    name.into_string().map_err(|_| CommandError::usage(format!("{}: it is not UTF-8", variable("profile"))))
 }
 
 /// Returns `true` if JSON output was requested. Works with a command line, an environment and a file that do
@@ -62,34 +72,38 @@ pub(super) fn wants_json<V: Into<OsString>>(
     if let Some(text) = environment(&variable("json")) {
         return text.to_str().and_then(truth) == Some(true);
     }
-    let named = flags().find_map(|arg| arg.to_str()?.strip_prefix("--config=")).map(OsString::from);
-    let follows = || flags().skip_while(|arg| *arg != "--config").nth(1).cloned();
-    let Some(path) = named.or_else(follows).or_else(|| environment(&variable("config"))) else {
-        return false;
+    // Not clap's matches, because those end at the first error.
+    let value = |flag: &str| {
+        let (bare, with_value) = (format!("--{flag}"), format!("--{flag}="));
+        let named = flags().find_map(|arg| arg.to_str()?.strip_prefix(&*with_value)).map(OsString::from);
+        let follows = || flags().skip_while(|arg| *arg != OsStr::new(&bare)).nth(1).cloned();
+        named.or_else(follows).or_else(|| environment(&variable(flag)))
     };
-    let typed = Cli::command().ignore_errors(true).try_get_matches_from(argv);
+    let choice = ConfigChoice::new(value("config").map(PathBuf::from).as_deref(), &environment);
+    let profile = value("profile").and_then(|name| name.into_string().ok());
+    // The failure may be the profile itself: the rest of the file still decides.
+    let file =
+        ConfigFile::open(choice.clone(), profile.as_deref()).or_else(|_| ConfigFile::open(choice, None));
+    let Ok(Some(file)) = file else { return false };
+    let typed = command_tree::parser(argv).ignore_errors(true).try_get_matches_from(argv);
     let section = typed.map(|typed| deepest_path(&typed, &[])).unwrap_or_default();
-    let found = ConfigFile::read(Path::new(&path)).ok().and_then(|file| file.find("json", &section));
+    let found = [ConfigLayer::Profile, ConfigLayer::Base]
+        .into_iter()
+        .find_map(|layer| file.find(layer, "json", &section));
     found.is_some_and(|found| truth(&found.joined()) == Some(true))
 }
 
-/// Sources of defaults; the environment takes precedence over the file.
+/// Sources of defaults: the environment, then the profile, then the rest of the file.
 struct Layers<'a> {
     environment: &'a dyn Fn(&str) -> Option<OsString>,
     file: Option<ConfigFile>,
 }
 
-/// A value and the place where it was found.
-struct FoundValue {
-    texts: Vec<OsString>,
-    place: String,
-}
-
-impl FoundValue {
-    /// Returns the texts as one, for flags without a value.
-    fn joined(&self) -> String {
-        self.texts.iter().map(|text| text.to_string_lossy()).collect::<Vec<_>>().join(",")
-    }
+/// A source of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer {
+    Environment,
+    File(ConfigLayer),
 }
 
 impl Layers<'_> {
@@ -105,7 +119,7 @@ impl Layers<'_> {
         let flags: Vec<Arg> = command.get_arguments().filter(|arg| is_flag(arg)).cloned().collect();
         let mut filled = command.clone();
         for flag in &flags {
-            if is_typed(typed, flag) {
+            if is_typed(typed, flag) || is_typed_only(flag, path) {
                 continue;
             }
             // The command line overrides a conflicting flag from a weaker source.
@@ -129,150 +143,44 @@ impl Layers<'_> {
     /// Finds the value of a flag. Flags that exclude each other are resolved together: the source with the
     /// higher precedence decides for all of them.
     fn find(&self, flag: &Arg, conflicts: &[&Arg], path: &[String]) -> Option<FoundValue> {
-        let in_environment = |arg: &Arg| {
-            let place = variable(arg.get_long()?);
-            let texts = vec![(self.environment)(&place)?];
-            Some(FoundValue { texts, place })
-        };
-        let in_file = |arg: &Arg| self.file.as_ref()?.find(arg.get_long()?, path);
-        if let Some(found) = in_environment(flag) {
-            return Some(found);
-        }
-        // APIVIDEO_API_KEY overrides `api-key-file` of the config file.
-        let is_key = flag.get_long() == Some("api-key-file") && (self.environment)(API_KEY).is_some();
-        if is_key || conflicts.iter().any(|conflict| in_environment(conflict).is_some()) {
-            return None;
-        }
-        in_file(flag)
-    }
-
-    /// Rejects unknown keys, which would otherwise be ignored silently.
-    fn check(&self, command: &Command) -> Result<(), CommandError> {
-        match &self.file {
-            Some(file) => file.check(&file.table, command, command),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A config file.
-struct ConfigFile {
-    path: PathBuf,
-    table: Table,
-}
-
-impl ConfigFile {
-    fn read(path: &Path) -> Result<ConfigFile, CommandError> {
-        let failed = |error| CommandError::io(format!("read {}", path.display()), error);
-        let refused = |why: String| CommandError::usage(format!("{}: {why}", path.display()));
-        let mut bytes = Vec::new();
-        fs::File::open(path).map_err(failed)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
-        let text = String::from_utf8(bytes).map_err(|_| refused("the file is not UTF-8".to_owned()))?;
-        let table = text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
-            // The error's own `Display` prints the line, which may contain a secret.
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            refused(format!("line {}: {}", before.lines().count().max(1), error.message()))
-        })?;
-        Ok(ConfigFile { path: path.to_owned(), table })
-    }
-
-    /// Returns the value for `flag`. The section of the called command takes precedence over the top level.
-    fn find(&self, flag: &str, path: &[String]) -> Option<FoundValue> {
-        let from_upload = match path {
-            [name] if UPLOAD_COMMANDS.contains(&name.as_str()) => self.find_in(flag, &[UPLOAD.to_owned()]),
-            _ => None,
-        };
-        let found = self.find_in(flag, path).or(from_upload).or(self.table.get(flag));
-        let place = format!("{} in {}", flag, self.path.display());
-        Some(FoundValue { texts: texts(found?), place })
-    }
-
-    /// Returns the value in the innermost section that has one.
-    fn find_in(&self, flag: &str, path: &[String]) -> Option<&Value> {
-        let mut section = &self.table;
-        let mut found = None;
-        for name in path {
-            let Some(inner) = section.get(name).and_then(Value::as_table) else { break };
-            section = inner;
-            found = section.get(flag).or(found);
-        }
-        found
-    }
-
-    fn check(&self, section: &Table, command: &Command, root: &Command) -> Result<(), CommandError> {
-        let refused = |why: String| Err(CommandError::usage(format!("{}: {why}", self.path.display())));
-        for (key, value) in section {
-            if let (Value::Table(section), Some(subcommand)) = (value, command.find_subcommand(key)) {
-                self.check(section, subcommand, root)?;
-                continue;
+        for layer in LAYERS {
+            if let Some(found) = self.find_in(layer, flag, path) {
+                return Some(found);
             }
-            let Some(flag) = flag_in(command, key).or_else(|| own_flag(root, key)) else {
-                return refused(format!("there is no flag --{key}"));
+            // APIVIDEO_API_KEY overrides `api-key-file` of the config file.
+            let is_key = flag.get_long() == Some("api-key-file") && (self.environment)(API_KEY).is_some();
+            let is_set = |conflict: &&Arg| {
+                // `sandbox = false` excludes nothing.
+                let is_off = |found: &FoundValue| {
+                    matches!(conflict.get_action(), ArgAction::SetTrue)
+                        && truth(&found.joined()) == Some(false)
+                };
+                self.find_in(layer, conflict, path).is_some_and(|found| !is_off(&found))
             };
-            if key == "config" {
-                return refused("a config file cannot include another one: remove `config`".to_owned());
-            }
-            if let Err(why) = check_value(value, takes_pairs(flag)) {
-                return refused(format!("{key}: {why}"));
+            if is_key || conflicts.iter().any(is_set) {
+                return None;
             }
         }
-        Ok(())
+        None
     }
-}
 
-/// Rejects values whose text no flag accepts, such as a date or `{ a = 1 }`.
-fn check_value(value: &Value, takes_pairs: bool) -> Result<(), &'static str> {
-    let is_plain = |value: &Value| {
-        matches!(value, Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_))
-    };
-    let is_key = |key: &String| !key.is_empty() && !key.contains('=');
-    match value {
-        Value::Table(pairs) if takes_pairs => {
-            let are_pairs = pairs.iter().all(|(key, value)| is_key(key) && is_plain(value));
-            are_pairs.then_some(()).ok_or("use strings, numbers and booleans, under keys without `=`")
+    fn find_in(&self, layer: Layer, flag: &Arg, path: &[String]) -> Option<FoundValue> {
+        let long = flag.get_long()?;
+        match layer {
+            Layer::Environment => {
+                let place = variable(long);
+                let texts = vec![(self.environment)(&place)?];
+                Some(FoundValue { texts, place })
+            }
+            Layer::File(layer) => self.file.as_ref()?.find(layer, long, path),
         }
-        Value::Array(values) if values.iter().all(is_plain) => Ok(()),
-        value if is_plain(value) => Ok(()),
-        _ if takes_pairs => Err("use an array of \"KEY=VALUE\", or a table of keys and values"),
-        _ => Err("use a string, a number, a boolean, or an array of them"),
     }
 }
 
-/// Returns `true` if the flag takes `KEY=VALUE`, which may be a TOML table.
-fn takes_pairs(flag: &Arg) -> bool {
-    flag.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "KEY=VALUE"))
-}
-
-fn texts(value: &Value) -> Vec<OsString> {
-    match value {
-        Value::String(text) => vec![text.into()],
-        Value::Array(values) => values.iter().flat_map(texts).collect(),
-        Value::Table(pairs) => pairs.iter().flat_map(|(key, value)| pair(key, value)).collect(),
-        other => vec![other.to_string().into()],
-    }
-}
-
-fn pair(key: &str, value: &Value) -> Vec<OsString> {
-    let joined = |text: OsString| {
-        let mut pair = OsString::from(format!("{key}="));
-        pair.push(text);
-        pair
-    };
-    texts(value).into_iter().map(joined).collect()
-}
-
-/// Returns the flag of `command` or of a subcommand.
-fn flag_in<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
-    let below = || command.get_subcommands().find_map(|subcommand| flag_in(subcommand, flag));
-    own_flag(command, flag).or_else(below)
-}
-
-fn own_flag<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
-    command.get_arguments().find(|arg| is_flag(arg) && arg.get_long() == Some(flag))
-}
-
-fn is_flag(arg: &Arg) -> bool {
-    arg.get_long().is_some_and(|long| !["help", "version"].contains(&long))
+/// Returns `true` for a flag that only the command line sets: a default for uploads, such as RINGLIFT_TAG, must not
+/// change a video that is already there.
+fn is_typed_only(flag: &Arg, path: &[String]) -> bool {
+    path == ["video", "update"] && flag.get_help_heading() == Some(video_args::CHANGES)
 }
 
 fn is_typed(typed: &ArgMatches, flag: &Arg) -> bool {
@@ -355,14 +263,8 @@ fn variable(flag: &str) -> String {
     format!("RINGLIFT_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
-const UPLOAD: &str = "upload";
-
-/// Commands that also use the section `[upload]`, because they need the journal and the service of the
-/// uploads.
-const UPLOAD_COMMANDS: [&str; 2] = ["resume", "clean"];
-
-/// A config file has a few lines. A device file given by mistake has no end.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+const LAYERS: [Layer; 3] =
+    [Layer::Environment, Layer::File(ConfigLayer::Profile), Layer::File(ConfigLayer::Base)];
 
 #[cfg(test)]
 mod tests {
@@ -370,6 +272,8 @@ mod tests {
     use std::io::Write;
 
     use ringlift::ChunkSize;
+
+    use clap::CommandFactory;
 
     use super::*;
     use crate::cli::args::CliCommand;
@@ -425,7 +329,8 @@ mod tests {
         let file =
             config("retries = 1\n[upload]\nretries = 2\ntag = [\"a\", \"b\"]\n[video.list]\npage-size = 7");
         let path = file.path().to_str().unwrap();
-        let retries = |argv: &str| cli(&format!("{argv} --config {path}"), &[]).unwrap().global.retries;
+        let retries =
+            |argv: &str| cli(&format!("{argv} --config {path}"), &[]).unwrap().global.service.retries;
         assert_eq!(retries("ringlift upload f"), Some(2));
         assert_eq!(retries("ringlift video list"), Some(1));
         assert_eq!(retries("ringlift --retries 3 upload f"), Some(3));
@@ -449,11 +354,11 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let resume = cli("ringlift resume", &[]);
-        assert_eq!(resume.global.retries, Some(2));
+        assert_eq!(resume.global.service.retries, Some(2));
         assert_eq!(journal(resume), Some("/a".into()));
         assert_eq!(journal(cli("ringlift clean", &[])), Some("/b".into()));
         assert_eq!(journal(cli("ringlift resume", &[("RINGLIFT_JOURNAL", "/c")])), Some("/c".into()));
-        assert_eq!(cli("ringlift status v", &[]).global.retries, None);
+        assert_eq!(cli("ringlift status v", &[]).global.service.retries, None);
     }
 
     #[test]
@@ -469,11 +374,14 @@ mod tests {
     fn flag_overrides_a_conflicting_flag_from_the_environment_or_file() {
         let environment = [("RINGLIFT_SANDBOX", "1")];
         let chosen = cli("ringlift upload --endpoint-url http://a f", &environment).unwrap().global;
-        assert_eq!((chosen.endpoint_url.as_deref(), chosen.sandbox), (Some("http://a"), false));
+        assert_eq!(
+            (chosen.service.endpoint_url.as_deref(), chosen.service.sandbox),
+            (Some("http://a"), false)
+        );
         let file = config("endpoint-url = \"http://b\"");
         let argv = format!("ringlift upload f --config {}", file.path().display());
         let chosen = cli(&argv, &environment).unwrap().global;
-        assert_eq!((chosen.endpoint_url, chosen.sandbox), (None, true));
+        assert_eq!((chosen.service.endpoint_url, chosen.service.sandbox), (None, true));
         assert!(cli("ringlift upload --sandbox --endpoint-url http://a f", &[]).is_err());
     }
 

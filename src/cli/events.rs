@@ -94,6 +94,10 @@ pub(super) enum JsonEvent<'a> {
     Status { video_id: &'a str, status: &'a ringlift::VideoStatus },
     /// A video.
     Video { video: &'a ringlift::Video },
+    /// The end of a list of videos.
+    ListEnd(ListEnd),
+    /// The service has fetched a URL, or has copied a video, into a new video.
+    Fetched { file: &'a str, video_id: &'a str, elapsed_ms: u64 },
     /// An upload token, unredacted because it is the requested result.
     Token { token: &'a ringlift::UploadToken },
     /// An upload in the journal.
@@ -119,6 +123,19 @@ pub(super) enum JsonEvent<'a> {
     },
     /// The last line of every run.
     Summary(&'a Summary),
+}
+
+/// The end of a list of videos.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct ListEnd {
+    /// Number of listed videos.
+    pub(super) listed: u64,
+    /// `true` if the service has further videos that match.
+    pub(super) more: bool,
+    /// Number of the page after the last one that was requested.
+    pub(super) next_page: Option<u64>,
+    /// Number of videos that match, if the service counts them.
+    pub(super) items_total: Option<u64>,
 }
 
 /// A session as a JSON event.

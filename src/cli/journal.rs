@@ -191,16 +191,17 @@ pub(super) struct ResumeCommand(String);
 
 impl ResumeCommand {
     pub(super) fn new(journal: Option<&Path>, global: &GlobalArgs) -> ResumeCommand {
-        let ca_certs = global.ca_cert.iter().map(|path| ("--ca-cert", path.as_path()));
+        let ca_certs = global.service.ca_cert.iter().map(|path| ("--ca-cert", path.as_path()));
         let paths = [
             ("--journal", journal),
-            ("--endpoint-url", global.endpoint_url.as_deref().map(Path::new)),
-            ("--api-key-file", global.api_key_file.as_deref()),
+            ("--endpoint-url", global.service.endpoint_url.as_deref().map(Path::new)),
+            ("--api-key-file", global.service.api_key_file.as_deref()),
             ("--config", global.config.as_deref()),
+            ("--profile", global.profile.as_deref().map(Path::new)),
         ];
         let given = paths.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
         let mut command = "ringlift resume".to_owned();
-        if global.sandbox {
+        if global.service.sandbox {
             command += " --sandbox";
         }
         for (flag, value) in given.chain(ca_certs) {

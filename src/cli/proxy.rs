@@ -20,7 +20,7 @@ pub(super) fn variable(
     global: &GlobalArgs,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Option<&'static str> {
-    let endpoint = Endpoint::parse(global.endpoint_url.as_deref().unwrap_or(PRODUCTION_URL)).ok()?;
+    let endpoint = Endpoint::parse(global.service.endpoint_url.as_deref().unwrap_or(PRODUCTION_URL)).ok()?;
     let exempt = ["no_proxy", "NO_PROXY"].into_iter().find_map(&environment).unwrap_or_default();
     if exempt.split([',', ' ', '\t']).any(|entry| exempts(entry.trim(), &endpoint)) {
         return None;

@@ -14,7 +14,7 @@ use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
 
 pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
-    let key = client::key(global)?;
+    let key = client::key_of(args.api_key_file.as_deref(), global)?;
     let mut settings = ServerSettings::new(&args.data);
     settings.listen = args.listen;
     settings.api_key = key.as_ref().map(|key| key.reveal().to_owned());

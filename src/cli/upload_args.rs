@@ -13,7 +13,7 @@ use super::values::{self, Count, Size};
 
 #[derive(Debug, Args)]
 pub(super) struct UploadArgs {
-    /// Upload these files; `-` is standard input
+    /// Upload these files; `-` is standard input; the service fetches an http or https URL by itself
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
     /// Record the upload state in this file, so that the same command resumes after a crash or a signal
@@ -50,7 +50,7 @@ pub(super) struct UploadArgs {
 pub(super) struct DescriptionArgs {
     /// Set the title [default: the file's name]
     #[arg(long)]
-    title: Option<String>,
+    pub(super) title: Option<String>,
     /// Set the description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -90,7 +90,7 @@ pub(super) struct DescriptionArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SummaryKind {
+pub(super) enum SummaryKind {
     All,
     Abstract,
     Takeaways,
@@ -122,7 +122,8 @@ impl DescriptionArgs {
 }
 
 impl SummaryKind {
-    fn attribute(self) -> Option<SummaryAttribute> {
+    /// Returns the part of the summary, or `None` for all parts.
+    pub(super) fn attribute(self) -> Option<SummaryAttribute> {
         match self {
             SummaryKind::All => None,
             SummaryKind::Abstract => Some(SummaryAttribute::Abstract),

@@ -3,22 +3,30 @@
 //! Contradicting values are refused regardless of their origin. A flag given on the command line must also
 //! have an effect; a value from the environment or the config file may be unused.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use clap::{Arg, ArgMatches, Command};
 use humantime::format_duration;
 use ringlift::{RetryPolicy, transport::Timeouts};
 
-use super::args::{Cli, CliCommand, GlobalArgs};
+use super::args::{Cli, CliCommand};
 use super::client::MIN_SPEED_WINDOW;
 use super::exit::CommandError;
+use super::fetch;
+use super::service_args::ServiceArgs;
 use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
 
 /// Returns a usage error for the first contradiction. `is_typed` returns `true` if a flag was given on the
 /// command line.
 pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), CommandError> {
-    let refusal = times(&cli.global).or_else(|| match &cli.command {
-        CliCommand::Upload(args) => upload(args, &is_typed).or_else(|| after(&args.after, &is_typed)),
+    let refusal = times(&cli.global.service).or_else(|| match &cli.command {
+        CliCommand::Upload(args) => upload(args, &is_typed).or_else(|| {
+            // A URL is always waited for.
+            let fetches = args.files.iter().any(|file| fetch::is_url(file.as_os_str()));
+            if fetches { None } else { after(&args.after, &is_typed) }
+        }),
         CliCommand::Resume(args) => after(&args.after, &is_typed),
         _ => None,
     });
@@ -26,13 +34,13 @@ pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Co
 }
 
 /// Returns why two time limits contradict each other: an inner limit must fit into the outer one.
-fn times(global: &GlobalArgs) -> Option<String> {
-    let timeout = global.timeout.unwrap_or(Timeouts::default().stall);
-    let retry_max_time = global.retry_max_time.unwrap_or(RetryPolicy::default().max_time);
-    let is_said = global.timeout.is_some() || global.retry_max_time.is_some();
-    let is_retried = global.retries != Some(0);
+fn times(service: &ServiceArgs) -> Option<String> {
+    let timeout = service.timeout.unwrap_or(Timeouts::default().stall);
+    let retry_max_time = service.retry_max_time.unwrap_or(RetryPolicy::default().max_time);
+    let is_said = service.timeout.is_some() || service.retry_max_time.is_some();
+    let is_retried = service.retries != Some(0);
     let shown = |time: Duration| format_duration(time).to_string();
-    if let (Some(connect), Some(timeout)) = (global.connect_timeout, global.timeout)
+    if let (Some(connect), Some(timeout)) = (service.connect_timeout, service.timeout)
         && connect > timeout
     {
         let (connect, timeout) = (shown(connect), shown(timeout));
@@ -47,7 +55,7 @@ fn times(global: &GlobalArgs) -> Option<String> {
              leave no time for a retry; lower --timeout or raise --retry-max-time"
         ));
     }
-    if let (Some(speed), Some(whole)) = (global.min_speed, global.retry_max_time)
+    if let (Some(speed), Some(whole)) = (service.min_speed, service.retry_max_time)
         && is_retried
         && whole < MIN_SPEED_WINDOW
     {
@@ -65,10 +73,24 @@ fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> 
         "--chunk-size has no effect with --mode single, which sends the whole file in one request"
     } else if is_typed("max_buffer_memory") && !reads_stdin {
         "--max-buffer-memory applies to standard input only: add `-` to the files"
+    } else if args.files.len() > 1 && args.description.title.is_some() {
+        "--title would give all videos the same title: leave it out, so that each is titled as its file, or upload \
+         the files one by one"
     } else {
-        return None;
+        return urls(args, is_typed);
     };
     Some(refusal.to_owned())
+}
+
+/// Returns why a flag has no effect on URLs, which the service fetches by itself.
+fn urls(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
+    if !args.files.iter().any(|file| fetch::is_url(file.as_os_str())) {
+        return None;
+    }
+    let of_transfer = URL_LESS.into_iter().find(|(id, _)| is_typed(id));
+    of_transfer.map(|(_, flag)| {
+        format!("{flag} has no effect on a URL, which the service fetches by itself: leave out {flag}")
+    })
 }
 
 fn after(args: &AfterArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
@@ -76,6 +98,61 @@ fn after(args: &AfterArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let refusal = "--wait-timeout has no effect without --wait playable or --verify";
     (is_typed("wait_timeout") && !waits).then(|| refusal.to_owned())
 }
+
+/// Refuses the value of a flag that is written as a separate word although the flag takes it only after `=`. clap
+/// would take the word for a file: `--progress always` would upload a file called `always`.
+pub(super) fn check_detached_values(
+    command: &Command,
+    typed: &ArgMatches,
+    argv: &[OsString],
+) -> Result<(), CommandError> {
+    let (mut called, mut typed) = (command, typed);
+    let mut flags: Vec<&Arg> = called.get_arguments().collect();
+    while let Some((name, below)) = typed.subcommand() {
+        let Some(subcommand) = called.find_subcommand(name) else { break };
+        (called, typed) = (subcommand, below);
+        flags.extend(called.get_arguments());
+    }
+    let detached = |flag: &&&Arg| flag.is_require_equals_set() && !flag.get_possible_values().is_empty();
+    let flags: Vec<&&Arg> = flags.iter().filter(detached).collect();
+    let words = argv.iter().take_while(|word| *word != "--");
+    for (word, next) in words.clone().zip(words.skip(1)) {
+        let (Some(word), Some(next)) = (word.to_str(), next.to_str()) else { continue };
+        let is_flag = |flag: &&&&Arg| {
+            let is_long = flag.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long));
+            // Short flags may share one word: `-vP`.
+            let is_short = word.starts_with('-') && !word.starts_with("--");
+            is_long || is_short && flag.get_short().is_some_and(|short| word.ends_with(short))
+        };
+        let takes = |flag: &&&&Arg| flag.get_possible_values().iter().any(|value| value.matches(next, false));
+        if let Some(flag) = flags.iter().filter(is_flag).find(takes) {
+            let long = flag.get_long().unwrap_or_default();
+            return Err(CommandError::usage(format!(
+                "write --{long}={next}, with `=`: `{word} {next}` names a file called `{next}`, which would be \
+                 written as ./{next}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Flags without an effect on a URL.
+const URL_LESS: [(&str, &str); 14] = [
+    ("video_id", "--video-id"),
+    ("upload_token", "--upload-token"),
+    ("upload_token_file", "--upload-token-file"),
+    ("mode", "--mode"),
+    ("chunk_size", "--chunk-size"),
+    ("concurrency", "--concurrency"),
+    ("reader", "--reader"),
+    ("bwlimit", "--bwlimit"),
+    ("checksum", "--checksum"),
+    ("on_change", "--on-change"),
+    ("sha256", "--sha256"),
+    ("verify", "--verify"),
+    ("force", "--force"),
+    ("journal", "--journal"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +187,46 @@ mod tests {
         ] {
             let refused = check(line, &[]).unwrap_err();
             assert!(named.iter().all(|name| refused.contains(name)), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_value_as_a_separate_word_is_refused_instead_of_uploaded() {
+        for line in [
+            "upload --progress always f",
+            "upload -P never f",
+            "upload -vP auto f",
+            "upload f --checksum always",
+            "upload --transcript-summary abstract f",
+            "--progress always upload f",
+        ] {
+            assert!(check(line, &[]).unwrap_err().contains("with `=`"), "{line}");
+        }
+        for line in [
+            "upload -P f",
+            "upload --progress=always f",
+            "upload -P ./always",
+            "upload -P -- always",
+            "upload --checksum f",
+        ] {
+            check(line, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_title_for_several_files_is_refused() {
+        assert!(check("upload --title x a b", &[]).unwrap_err().contains("--title"));
+        check("upload --title x a", &[]).unwrap();
+        check("upload a b", &[("RINGLIFT_TITLE", "x")]).unwrap_err();
+    }
+
+    #[test]
+    fn flags_about_bytes_have_no_effect_on_a_url() {
+        for flag in ["--mode parts", "--chunk-size 5M", "--video-id vi1", "--sha256", "--bwlimit 1M"] {
+            assert!(check(&format!("upload {flag} https://a/b.mp4"), &[]).is_err(), "{flag}");
+        }
+        for flag in ["--wait-timeout 2h", "--wait playable", "--title x", "--tag y", "--retries 3"] {
+            check(&format!("upload {flag} https://a/b.mp4"), &[]).unwrap();
         }
     }
 

@@ -205,7 +205,7 @@ fn an_uploaded_video_can_be_shown_listed_and_deleted() {
         test_server.run(["video", "list", "--json", "--tag", "travel", "--metadata", "camera=7"]).done();
     assert_eq!(listed.event("video")["video"]["videoId"], *id);
     assert_eq!(listed.event("video")["video"]["public"], false);
-    test_server.run(["video", "delete", &id]).done();
+    test_server.run(["video", "delete", "--yes", &id]).done();
     test_server.run(["video", "get", &id]).failed(3, &[&id]);
 }
 

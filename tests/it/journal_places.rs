@@ -208,7 +208,7 @@ fn a_token_without_access_to_the_video_starts_again_and_keeps_the_old_session() 
     let begun = kill(begin(&test_server, &mut delegated(&test_server, &old, &sample)));
     let video_id = begun.event("created")["video_id"].as_str().unwrap().to_owned();
     // To the service, a video of another account is none.
-    run(&mut command(&test_server, &["video", "delete", &video_id])).done();
+    run(&mut command(&test_server, &["video", "delete", "--yes", &video_id])).done();
     let ran = run(&mut delegated(&test_server, &new, &sample)).done();
     assert!(ran.stderr.contains("does not let this upload token go on"), "{}", ran.stderr);
     test_server.assert_holds(ran.summary()["video_id"].as_str().unwrap(), &sample.path());

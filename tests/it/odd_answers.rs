@@ -189,7 +189,8 @@ fn no_command_shows_the_key() {
             _ => problem(400, &format!("Incorrect key: {echoed}")),
         });
         let sample = Sample::new(1);
-        for args in [&["video", "list"][..], &["upload", sample.arg()], &["video", "delete", "vi1"]] {
+        for args in [&["video", "list"][..], &["upload", sample.arg()], &["video", "delete", "--yes", "vi1"]]
+        {
             for shown in [&[][..], &["--json"], &["-vvv"]] {
                 let ran = run(service.command(KEY).args(args).args(shown));
                 let all = format!("{}{}", ran.stdout, ran.stderr);
@@ -308,7 +309,8 @@ fn a_video_id_with_control_characters_is_refused() {
 fn path_segments_in_an_id_are_refused_before_anything_is_sent() {
     let service = Service::new(|_| answer_with(204, ""));
     for id in [".", "..", ""] {
-        run(service.command("key-1234").args(["video", "delete", "--", id])).failed(2, &["its id is"]);
+        run(service.command("key-1234").args(["video", "delete", "--yes", "--", id]))
+            .failed(2, &["its id is"]);
     }
     assert!(service.requests().is_empty());
 }

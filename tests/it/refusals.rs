@@ -134,7 +134,7 @@ fn an_unknown_video() {
     refused(&["--video-id", "viNobody", sample.arg()], NO_SUCH_VIDEO, &["viNobody"]);
     let test_server = TestServer::new(Scheme::Http);
     test_server.run(["status", "viNobody"]).failed(NO_SUCH_VIDEO, &["viNobody"]);
-    test_server.run(["video", "delete", "viNobody"]).failed(NO_SUCH_VIDEO, &["viNobody"]);
+    test_server.run(["video", "delete", "--yes", "viNobody"]).failed(NO_SUCH_VIDEO, &["viNobody"]);
 }
 
 #[test]

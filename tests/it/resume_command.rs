@@ -225,7 +225,7 @@ fn clean_treats_a_missing_video_as_deleted() {
     let test_server = with_fault(refusal());
     let sample = Sample::new(30 * MIB);
     let video_id = id(&run(command(&test_server, UPLOAD).arg(sample.path())).failed(FAILED, &[]));
-    run(&mut command(&test_server, &["video", "delete", &video_id])).done();
+    run(&mut command(&test_server, &["video", "delete", "--yes", &video_id])).done();
     let cleaned = run(&mut command(&test_server, &["clean", "--yes"])).done();
     assert!(cleaned.stderr.contains("gone already"), "{}", cleaned.stderr);
     assert_eq!(sessions(&test_server), [] as [Value; 0]);

@@ -30,7 +30,7 @@ use super::signals::Interrupts;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, TransferArgs, UploadArgs};
 use super::usage::UsageMeter;
 use super::values::{Count, Size};
-use super::{client, journal, memory, proxy};
+use super::{client, fetch, journal, memory, proxy};
 use context::UploadRun;
 pub(super) use context::{KeepCompleted, RunOptions};
 use job_run::{CompletedJob, JobOutcome};
@@ -39,6 +39,9 @@ use progress::ProgressTotals;
 use shutdown::Shutdown;
 
 pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
+    if let Some(ended) = fetch::urls(args, global, console) {
+        return ended;
+    }
     let token = upload_token(&args.destination.token, global)?;
     let jobs = plan::jobs(args, token.clone())?;
     let mut settings = upload_settings(&args.transfer.lanes, global)?;

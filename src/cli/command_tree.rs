@@ -1,0 +1,201 @@
+//! The tree of commands: which command accepts which flags, and which of them its short help shows.
+//!
+//! The service flags exist in two shapes. A command line may have them before or after the name of the command,
+//! so its parser declares them globally. A global flag would also be accepted by the commands that never talk to
+//! the service, so the parser of those commands, the manual and the completions declare them per command.
+
+use std::ffi::OsString;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
+
+use super::args::Cli;
+use super::service_args::ServiceArgs;
+
+/// Returns the parser of a command line.
+pub(super) fn parser(argv: &[OsString]) -> Command {
+    let global = with_global_service_flags(Cli::command());
+    // Without help and version, which would end this first look at the command line.
+    let tolerant = global.clone().ignore_errors(true).disable_help_flag(true).disable_help_subcommand(true);
+    let is_offline = match tolerant.disable_version_flag(true).try_get_matches_from(argv) {
+        Ok(matches) => match matches.subcommand_name() {
+            Some(name) => OFFLINE.contains(&name),
+            None => !has_service_flag(&matches),
+        },
+        Err(_) => true,
+    };
+    with_short_help(if is_offline { documented() } else { global })
+}
+
+/// Returns the tree in which every command has exactly the flags that it accepts.
+pub(super) fn documented() -> Command {
+    Cli::command().mut_subcommands(|command| {
+        if OFFLINE.contains(&command.get_name()) { command } else { with_service_flags(command) }
+    })
+}
+
+/// Returns the service flags of a parsed command line; the defaults for a command without such flags.
+pub(super) fn service_args(matches: &mut ArgMatches) -> Result<ServiceArgs, clap::Error> {
+    match matches.try_contains_id(SOME_SERVICE_FLAG) {
+        Ok(_) => ServiceArgs::from_arg_matches_mut(matches),
+        Err(_) => Ok(ServiceArgs::default()),
+    }
+}
+
+/// Returns the flags themselves: clap's own way of adding them would also replace the description of the command.
+fn service_flags() -> Vec<Arg> {
+    ServiceArgs::augment_args(Command::new("service")).get_arguments().cloned().collect()
+}
+
+fn has_service_flag(matches: &ArgMatches) -> bool {
+    service_flags()
+        .iter()
+        .any(|flag| matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine))
+}
+
+fn with_global_service_flags(command: Command) -> Command {
+    command.args(service_flags().into_iter().map(|flag| flag.global(true)))
+}
+
+/// Adds the service flags to the commands without subcommands below `command`.
+fn with_service_flags(command: Command) -> Command {
+    if command.has_subcommands() {
+        command.mut_subcommands(with_service_flags)
+    } else {
+        command.args(service_flags())
+    }
+}
+
+/// Hides the rarely used flags in the short help, which is `-h`. The long help shows all.
+fn with_short_help(command: Command) -> Command {
+    let service = service_flags();
+    let is_service = |flag: &Arg| service.iter().any(|known| known.get_id() == flag.get_id());
+    let is_own = |flag: &Arg| !flag.is_global_set() && !is_service(flag);
+    let has_few = command.get_opts().filter(|flag| is_own(flag)).count() <= MOST_SHORT_FLAGS;
+    let command = command.mut_args(|flag| {
+        let is_common = COMMON.contains(&flag.get_id().as_str()) || flag.is_positional();
+        let is_shown = is_common || has_few && is_own(&flag);
+        flag.hide_short_help(!is_shown)
+    });
+    command.mut_subcommands(with_short_help)
+}
+
+/// Commands that never talk to the service.
+const OFFLINE: [&str; 4] = ["demo", "serve", "completion", "man"];
+
+/// Flags that the short help of every command shows.
+const COMMON: [&str; 17] = [
+    "dry_run",
+    "title",
+    "tag",
+    "private",
+    "video_id",
+    "concurrency",
+    "transfers",
+    "bwlimit",
+    "wait",
+    "sandbox",
+    "json",
+    "verbose",
+    "quiet",
+    "list",
+    "source",
+    "yes",
+    "help",
+];
+
+/// A command with at most this many flags shows all of its own: its short help still fits on a screen.
+const MOST_SHORT_FLAGS: usize = 12;
+
+/// Stands for all service flags: a parser has either all of them or none.
+const SOME_SERVICE_FLAG: &str = "retry_max_time";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf<'a>(command: &'a Command, path: &[&str]) -> &'a Command {
+        path.iter().fold(command, |command, name| command.find_subcommand(name).unwrap())
+    }
+
+    fn has(command: &Command, flag: &str) -> bool {
+        command.get_arguments().any(|arg| arg.get_long() == Some(flag))
+    }
+
+    fn argv(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn both_trees_are_well_formed() {
+        documented().debug_assert();
+        parser(&argv("ringlift upload f")).debug_assert();
+    }
+
+    #[test]
+    fn only_commands_that_talk_to_the_service_have_its_flags() {
+        let mut tree = documented();
+        tree.build();
+        for path in
+            [&["upload"][..], &["resume"], &["clean"], &["status"], &["video", "list"], &["token", "create"]]
+        {
+            assert!(has(leaf(&tree, path), "endpoint-url"), "{path:?}");
+        }
+        for name in OFFLINE {
+            let command = leaf(&tree, &[name]);
+            assert!(has(command, "json"), "{name}");
+            for flag in ["endpoint-url", "sandbox", "retries", "tpslimit", "min-speed", "ca-cert", "timeout"]
+            {
+                assert!(!has(command, flag), "{name} --{flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn commands_keep_their_own_descriptions() {
+        let tree = documented();
+        let about = |path: &[&str]| leaf(&tree, path).get_about().unwrap().to_string();
+        assert!(about(&["upload"]).starts_with("Upload files"));
+        assert!(about(&["video", "list"]).starts_with("List videos"));
+    }
+
+    #[test]
+    fn the_short_help_of_upload_has_a_dozen_flags_and_the_long_help_has_all() {
+        let line = argv("ringlift upload -h");
+        let short = parser(&line).try_get_matches_from(line).unwrap_err().to_string();
+        let flags = short.lines().filter(|line| line.trim_start().starts_with('-')).count();
+        assert!((10..=16).contains(&flags), "{flags}: {short}");
+        assert!(short.contains("--title") && !short.contains("--connect-timeout"), "{short}");
+        let line = argv("ringlift upload --help");
+        let long = parser(&line).try_get_matches_from(line).unwrap_err().to_string();
+        for flag in ["--connect-timeout", "--checksum", "--profile", "--title", "ringlift-upload"] {
+            assert!(long.contains(flag), "{flag}: {long}");
+        }
+    }
+
+    #[test]
+    fn service_flags_may_stand_before_and_after_the_command() {
+        for line in [
+            "ringlift --retries 3 upload f",
+            "ringlift upload f --retries 3",
+            "ringlift video --retries 3 list",
+        ] {
+            let mut matches = parser(&argv(line)).try_get_matches_from(argv(line)).unwrap();
+            assert_eq!(service_args(&mut matches).unwrap().retries, Some(3), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_commands_refuse_service_flags() {
+        for line in [
+            "ringlift serve --sandbox --data d",
+            "ringlift --sandbox serve --data d",
+            "ringlift demo --retries 3",
+            "ringlift man --endpoint-url http://a",
+            "ringlift completion bash --timeout 3s",
+        ] {
+            let error = parser(&argv(line)).try_get_matches_from(argv(line)).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument, "{line}");
+        }
+    }
+}

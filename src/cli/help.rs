@@ -1,0 +1,197 @@
+//! Texts of the help after the flags: examples first, then notes. The manual has the same texts.
+
+/// After the short help of the program.
+pub(super) const SHORT: &str = "\
+`ringlift COMMAND -h` shows the common flags of a command, `ringlift COMMAND --help` all of them, \
+`ringlift man | man -l -` the manual.";
+
+/// After the long help of the program.
+pub(super) const LONG: &str = "\
+Examples:
+  ringlift upload movie.mp4
+  ringlift upload --sandbox --wait playable movie.mp4
+  ringlift resume
+  ringlift demo
+
+Every flag can also be set by an environment variable (RINGLIFT_CHUNK_SIZE for --chunk-size) and in a config file \
+(chunk-size). A flag overrides the environment, the environment overrides the profile, and the profile overrides \
+the rest of the file.
+
+The config file is $XDG_CONFIG_HOME/ringlift/config.toml, or the one given by --config or RINGLIFT_CONFIG:
+
+    retries = 20
+    [upload]
+    chunk-size = \"64MiB\"
+    [profile.staging]
+    sandbox = true
+
+Values at the top apply to all commands, values under [upload] to `upload`, `resume` and `clean`, values under \
+another command to that command. `--profile staging` or RINGLIFT_PROFILE selects a profile, which has the same keys \
+and sections.
+
+The API key is read from APIVIDEO_API_KEY or --api-key-file, never from the command line.
+Sizes are 1024-based (64MiB, 64M and 64m are equal). Times are written as 90s, 15m or 1h30m.
+
+Exit codes: 0 success, 1 permanent failure, 2 usage error, 3 no such video, 4 no such file, 5 temporary \
+failure (the same command may succeed later), 6 file or video in an unexpected state, 7 permission denied, \
+129 SIGHUP, 130 SIGINT, 143 SIGTERM.";
+
+/// After the long help of `upload`.
+pub(super) const UPLOAD: &str = "\
+Examples:
+  ringlift upload movie.mp4
+  ringlift upload --title 'Summer' --tag travel --metadata camera=7 --private movie.mp4
+  ringlift upload --transfers 4 --json *.mp4 | jq -r 'select(.event == \"file_done\").video_id'
+  ffmpeg ... -f mp4 -movflags frag_keyframe - | ringlift upload --name live.mp4 --expected-size 20G -
+  RINGLIFT_UPLOAD_TOKEN=to... ringlift upload movie.mp4
+  ringlift upload https://example.com/movie.mp4
+  ringlift upload --dry-run --mode parts --chunk-size 128M movie.mp4
+
+An http or https URL in place of a file is fetched by the service itself, and no byte passes through this machine.
+
+A video that the upload creates gets a metadata entry `ringlift-upload` with a random value. The entry identifies \
+the video if the response to its creation is lost: the next run, or `ringlift clean`, finds the video by it instead \
+of creating a second one. `ringlift video update ID --metadata KEY=VALUE` replaces all metadata, and so removes the \
+entry once the upload is complete. An upload with an upload token, or into a video given by --video-id, adds no entry.";
+
+/// After the long help of `resume`.
+pub(super) const RESUME: &str = "\
+Examples:
+  ringlift resume --list
+  ringlift resume
+  ringlift resume --journal /var/lib/ingest/journal.db movie.mp4
+  RINGLIFT_UPLOAD_TOKEN=to... ringlift resume movie.mp4
+
+Only uploads to the selected service (--endpoint-url, --sandbox) are resumed, each with its original options. \
+An upload that was started with an upload token needs that token.";
+
+/// After the long help of `clean`.
+pub(super) const CLEAN: &str = "\
+Examples:
+  ringlift clean
+  ringlift clean --yes --json
+
+An upload cannot be resumed if it was abandoned, if it read standard input, or if its file has changed. \
+Only videos that an upload created are deleted, never a video given by --video-id. A video whose creation \
+received no response is found by its mark, the metadata entry `ringlift-upload`.";
+
+/// After the long help of `serve`.
+pub(super) const SERVE: &str = "\
+Examples:
+  ringlift serve --data /tmp/videos
+  ringlift serve --data /tmp/videos --tls --limits sandbox
+  ringlift serve --data /tmp/videos --faults plan.toml
+  ringlift upload --endpoint-url https://localhost:8080 --ca-cert /tmp/videos/ca.pem movie.mp4
+
+A fault plan is a TOML file with a list of faults. The first fault that matches a request and is not used up \
+affects the request:
+
+    [[fault]]
+    on = \"chunk\"        # auth, create, chunk, status, source, video, token or any
+    part = 2            # only `Content-Range: part 2/...`
+    action = { cut = { after_bytes = 1048576, how = \"reset\" } }
+
+    [[fault]]
+    on = \"chunk\"
+    offset = 104857600  # only `Content-Range: bytes 104857600-...`
+    action = \"close-after-recording\"
+
+    [[fault]]
+    on = \"any\"
+    nth = 5             # from the fifth matching request on; default: the first
+    times = 3           # three times; default: once; 0 means always
+    action = { refuse = { status = 503, timing = \"early\" } }
+
+Actions that take effect before the request:
+
+    { cut = { after_bytes, how } }                 end the connection; how: reset or close
+    close-before-recording                         read the body, store nothing, close
+    { refuse = { status, slug, timing } }          answer with an error
+    { too-many-requests = { retry_after_s, timing } }  answer 429
+    { stall-reading = { after_bytes, for_ms } }    pause reading
+    { throttle = { bytes_per_second } }            read slowly
+
+Actions that take effect after the request was stored:
+
+    close-after-recording                          close without a response
+    { stall-answering = { for_ms } }               delay the response
+    truncated-answer                               end in the middle of the response
+    malformed-answer                               answer with invalid JSON
+    html-answer                                    answer with a page, as a proxy does
+    other-video-id                                 answer with the id of another video
+
+`timing` is after-body (the default), early (answer, then read the body) or early-close (answer and close). Byte \
+counts refer to the body of the request, including the multipart envelope.";
+
+/// After the long help of `completion`.
+pub(super) const COMPLETION: &str = "\
+Examples:
+  ringlift completion bash > /etc/bash_completion.d/ringlift
+  ringlift completion zsh > \"${fpath[1]}/_ringlift\"
+  ringlift completion fish > ~/.config/fish/completions/ringlift.fish";
+
+/// After the long help of `man`.
+pub(super) const MAN: &str = "\
+Examples:
+  ringlift man | man -l -
+  ringlift man ~/.local/share/man/man1";
+
+/// After the long help of `video create`.
+pub(super) const VIDEO_CREATE: &str = "\
+Examples:
+  ringlift video create --title 'Summer'
+  ringlift video create --source https://example.com/movie.mp4 --wait playable
+  ringlift upload --video-id $(ringlift video create --title 'Summer') movie.mp4";
+
+/// After the long help of `video update`.
+pub(super) const VIDEO_UPDATE: &str = "\
+Examples:
+  ringlift video update vi4k0jvEUuaTdRAEjQ4Jfrgz --title 'Autumn' --tag travel --tag 2024
+  ringlift video update vi4k0jvEUuaTdRAEjQ4Jfrgz --no-tags --no-player --public
+
+Properties without a flag stay as they are. Tags and metadata are replaced as a whole. The flags are read from the \
+command line only, never from the environment or the config file.";
+
+/// After the long help of `video list`.
+pub(super) const VIDEO_LIST: &str = "\
+Examples:
+  ringlift video list --tag travel --sort-by created,desc
+  ringlift video list --all --json | jq -r 'select(.event == \"video\").video.videoId'";
+
+#[cfg(test)]
+mod tests {
+    use ringlift::server::FaultPlan;
+
+    use super::*;
+
+    #[test]
+    fn the_example_of_a_fault_plan_is_one() {
+        let lines = SERVE.lines().skip_while(|line| !line.contains("[[fault]]"));
+        let example: Vec<&str> = lines.take_while(|line| !line.starts_with("Actions")).collect();
+        assert_eq!(FaultPlan::parse(&example.join("\n")).unwrap().faults.len(), 3);
+    }
+
+    #[test]
+    fn every_action_of_the_fault_plan_is_listed() {
+        for (action, written) in [
+            ("cut", "{ cut = { after_bytes = 1 } }"),
+            ("close-before-recording", "\"close-before-recording\""),
+            ("refuse", "{ refuse = { status = 503, slug = \"x\", timing = \"early-close\" } }"),
+            ("too-many-requests", "{ too-many-requests = { retry_after_s = 1, timing = \"after-body\" } }"),
+            ("stall-reading", "{ stall-reading = { after_bytes = 1, for_ms = 1 } }"),
+            ("throttle", "{ throttle = { bytes_per_second = 1 } }"),
+            ("close-after-recording", "\"close-after-recording\""),
+            ("stall-answering", "{ stall-answering = { for_ms = 1 } }"),
+            ("truncated-answer", "\"truncated-answer\""),
+            ("malformed-answer", "\"malformed-answer\""),
+            ("html-answer", "\"html-answer\""),
+            ("other-video-id", "\"other-video-id\""),
+        ] {
+            assert!(SERVE.contains(action), "{action}");
+            FaultPlan::parse(&format!("[[fault]]\non = \"any\"\naction = {written}")).unwrap();
+        }
+        // The parser names the actions that it accepts.
+        let error = FaultPlan::parse("[[fault]]\non = \"any\"\naction = \"none\"").unwrap_err().to_string();
+        assert_eq!(error.matches('`').count() / 2, 13, "{error}");
+    }
+}
