@@ -102,7 +102,7 @@ pub(super) fn show_with<'a>(
         ("CHUNKS", Align::Right),
         ("STATE", Align::Left),
         ("STARTED", Align::Left),
-        ("ENDPOINT", Align::Text),
+        ("ENDPOINT", Align::Spare),
     ]);
     for (entry, found) in entries {
         let mut session = session_event(entry);

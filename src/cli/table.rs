@@ -24,6 +24,8 @@ pub(super) enum Align {
     Text,
     /// To the left, and cut at the beginning, because the end of a path says more.
     Path,
+    /// To the left, and left out of a table that does not fit.
+    Spare,
 }
 
 impl Align {
@@ -71,7 +73,10 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 column.set_cell_alignment(CellAlignment::Right);
             }
             if let Some(widths) = widths {
-                column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(widths[index] + gap)));
+                column.set_constraint(match self.align[index] {
+                    Align::Spare => ColumnConstraint::Hidden,
+                    _ => ColumnConstraint::Absolute(Width::Fixed(widths[index] + gap)),
+                });
             }
         }
         table.trim_fmt()
@@ -82,14 +87,16 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         let mut widths: [u16; COLUMNS] = std::array::from_fn(|column| {
             self.rows.iter().map(|row| display_width(&row[column])).max().unwrap_or(0)
         });
-        let gaps = GAP.saturating_mul(u16::try_from(COLUMNS.saturating_sub(1)).unwrap_or(u16::MAX));
-        let taken =
-            |widths: &[u16; COLUMNS]| widths.iter().fold(gaps, |sum, width| sum.saturating_add(*width));
-        if taken(&widths) <= terminal {
+        let taken = |widths: &[u16; COLUMNS], is_spared: bool| {
+            let shown = (0..COLUMNS).filter(|column| !is_spared || self.align[*column] != Align::Spare);
+            let sum = shown.map(|column| widths[column].saturating_add(GAP)).fold(0, u16::saturating_add);
+            sum.saturating_sub(GAP)
+        };
+        if taken(&widths, false) <= terminal {
             return None;
         }
         // The widest flexible column gives way, one step at a time, so that narrow ones stay whole.
-        while taken(&widths) > terminal {
+        while taken(&widths, true) > terminal {
             let flexible = (0..COLUMNS).filter(|column| self.align[*column].is_flexible());
             let widest = flexible.max_by_key(|column| widths[*column])?;
             if widths[widest] <= NARROWEST {
@@ -173,6 +180,14 @@ mod tests {
         assert!(lines[1].starts_with("\u{2026}"), "{lines:?}");
         assert!(lines[1].contains("summer.mp4  vi1234567890  A "), "{lines:?}");
         assert!(lines.iter().all(|line| display_width(line) <= 40), "{lines:?}");
+    }
+
+    #[test]
+    fn a_spare_column_is_left_out_first() {
+        let mut table = Table::new([("TITLE", Align::Text), ("PLACE", Align::Spare)]);
+        table.row(["A summer by the sea".into(), "somewhere".into()]);
+        assert_eq!(table.text(Some(30)), table.text(None));
+        assert_eq!(table.text(Some(29)), "TITLE\nA summer by the sea");
     }
 
     #[test]

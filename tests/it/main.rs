@@ -4,6 +4,7 @@
 
 mod batch;
 mod command;
+mod config_files;
 mod endpoint;
 mod environment;
 mod events;
@@ -14,6 +15,7 @@ mod limits;
 mod machine;
 mod odd_answers;
 mod on_change;
+mod on_terminal;
 mod outputs;
 mod refusals;
 mod resume;
@@ -26,3 +28,4 @@ mod soak;
 mod support;
 mod touched;
 mod truth;
+mod video_command;
