@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UploadOptions};
 use crate::engine::request::{SourceSpec, UploadRequest};
 use crate::engine::settings::Settings;
+use crate::engine::size::Size;
 use crate::engine::stream_reader::{self, StreamEvent, StreamReader};
 use crate::engine::worker::ChunkSource;
 use crate::engine::workers::ReaderEnvironment;
@@ -22,6 +23,7 @@ use crate::source::{
     CancelGuard, Choice, Delivery, Environment, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
     Strictness, probe,
 };
+use crate::wire::{Addressing, Plan};
 
 /// The source of the chunks' bytes.
 pub(crate) enum UploadSource {
@@ -136,9 +138,34 @@ fn open_file(
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let environment = Environment { delivery, sigbus: settings.sigbus, ring };
     let choice = probe::choose(settings.reader, &file, &environment);
-    tracing::info!(file = %path.display(), reader = %choice.reader, why = %choice.reason, "reader chosen");
+    log_choices(&path, &plan, &options, settings, &choice);
     let source = UploadSource::File { file, choice };
     Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: file_name(&path), inbox: None })
+}
+
+/// Logs how the file is cut, sent and read, and why.
+fn log_choices(path: &Path, plan: &Plan, options: &PlanOptions, settings: &Settings, choice: &Choice) {
+    let file = path.display();
+    let (addressing, mode_reason) = match plan.addressing() {
+        Addressing::Single => ("single", "it fits into one request"),
+        Addressing::ByteRange => ("bytes", "it is longer than one chunk"),
+        Addressing::Part => ("parts", "its length is unknown"),
+    };
+    let mode_reason = if options.mode == Mode::Auto { mode_reason } else { "as requested" };
+    let chunk_reason =
+        match (options.chunk_size, settings.caps.most_uploads_a_minute(), settings.bandwidth.limit()) {
+            (ChunkSize::Bytes(_), ..) => "as requested".to_owned(),
+            (ChunkSize::Auto, Some(uploads), _) => format!("for {uploads} requests a minute"),
+            (ChunkSize::Auto, None, Some(limit)) => format!("for {} a second", Size(limit.get())),
+            (ChunkSize::Auto, None, None) => "so that every connection has a share".to_owned(),
+        };
+    let (chunks, chunk_size, lanes) =
+        (plan.chunks(), Size(plan.chunk_bytes().min(plan.len())), settings.lanes);
+    tracing::info!(
+        "{file}: mode {addressing} ({mode_reason}), {chunks} chunks of {chunk_size} ({chunk_reason}), over at most \
+         {lanes} connections, shared by all files"
+    );
+    tracing::info!("{file}: reader chosen: {} ({})", choice.reader, choice.reason);
 }
 
 fn file_name(path: &Path) -> Arc<str> {
