@@ -24,6 +24,7 @@ mod hints;
 mod journal;
 mod logging;
 mod man;
+mod media;
 mod memory;
 mod output;
 mod progress_bar;

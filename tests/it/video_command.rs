@@ -217,6 +217,19 @@ fn nothing_is_deleted_without_a_confirmation() {
 }
 
 #[test]
+fn a_text_is_uploaded_with_a_warning_and_a_video_without() {
+    let test_server = TestServer::new(Scheme::Http);
+    let list = test_server.folder.path().join("films.csv");
+    std::fs::write(&list, "title,path\na,b\n").unwrap();
+    let ran = test_server.run(["upload", list.to_str().unwrap()]).done();
+    assert_eq!(ran.stderr.matches("looks like a text").count(), 1, "{}", ran.stderr);
+    test_server.assert_holds(ran.stdout.trim(), &list);
+    let sample = Sample::new(MIB);
+    let ran = test_server.run(["upload", sample.arg()]).done();
+    assert!(!ran.stderr.contains("looks like"), "{}", ran.stderr);
+}
+
+#[test]
 fn the_verbose_log_gives_mode_chunk_size_connections_and_reader_with_reasons() {
     let test_server = TestServer::with(Scheme::Http, |settings| settings.ingest_delay = Duration::ZERO);
     let (small, large) = (Sample::new(MIB), Sample::new(11 * MIB));

@@ -13,6 +13,7 @@ use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::escape::visible;
 use crate::cli::events::{ErrorEvent, FileDone, JsonEvent, millis};
 use crate::cli::exit::{CommandError, Exit, Interrupt};
+use crate::cli::media;
 use crate::cli::output::PendingWrite;
 use crate::cli::values::Size;
 
@@ -179,6 +180,9 @@ async fn execute(run: &UploadRun<'_>, job: &Job) -> Result<CompletedJob, JobErro
         let planned = run.shutdown.or_interrupted(plan).await;
         let planned = planned.unwrap_or_else(|interrupt| Err(CommandError::Interrupted(interrupt)));
         let _ = job.emit(run.console, &JsonEvent::Planned(planned?));
+    }
+    if let JobSource::File(path) = &job.source {
+        media::warn_if_text(path).await;
     }
     let digest = DigestTask::of(run, job)?;
     let (upload, receipt) = describe(&job.options, open_source(run, job, &digest)).with_receipt();
