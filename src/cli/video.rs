@@ -75,7 +75,7 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
     let mut table = Table::new([("VIDEO", Align::Left), ("CREATED", Align::Left), ("TITLE", Align::Text)]);
     let (mut listed, mut end) = (HashSet::new(), ListEnd::default());
     for _ in 0..MOST_PAGES {
-        let page = client.videos(query.clone()).await?;
+        let (page, listed_before) = (client.videos(query.clone()).await?, listed.len());
         end = ListEnd { next_page: page.next_page(), items_total: page.pagination.items_total, ..end };
         for video in &page.data {
             if listed.len() as u64 >= limit {
@@ -88,7 +88,9 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
                 table.row(row(video));
             }
         }
-        let is_end = is_paged || end.more || page.data.is_empty() && page.unreadable == 0;
+        // A service that ignores the number of the page repeats the same videos for ever.
+        let has_news = listed.len() > listed_before || page.unreadable > 0;
+        let is_end = is_paged || end.more || !has_news;
         match end.next_page {
             // A reader such as head(1) has seen enough.
             Some(next) if !is_end && console.output().failure().is_none() => query.current_page = Some(next),

@@ -278,6 +278,20 @@ fn a_page_of_several_mib_is_read() {
 }
 
 #[test]
+fn a_list_whose_pages_repeat_ends() {
+    let service = Service::new(|_| {
+        let pagination = json!({"currentPage": 1, "pagesTotal": 1_000_000});
+        answer_with_json(
+            200,
+            &json!({"data": [{"videoId": "vi1"}, {"videoId": "vi2"}], "pagination": pagination}),
+        )
+    });
+    let ran = run(service.command("key-1234").args(["video", "list", "--json", "--all"])).done();
+    assert_eq!(ran.event("list_end")["listed"], 2);
+    assert_eq!(service.requests().len(), 2);
+}
+
+#[test]
 fn titles_and_file_names_cannot_control_the_terminal() {
     let service = Service::new(|request| match request.method.as_str() {
         "GET" => answer_with_json(
