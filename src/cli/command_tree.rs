@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 
 use super::args::Cli;
-use super::service_args::ServiceArgs;
+use super::service_args::{SERVICE, ServiceArgs};
 
 /// Returns the parser of a command line.
 pub(super) fn parser(argv: &[OsString]) -> Command {
@@ -42,6 +42,17 @@ pub(super) fn service_args(matches: &mut ArgMatches) -> Result<ServiceArgs, clap
     }
 }
 
+/// Returns the names of the called commands, from the outermost one, after those in `path`.
+pub(super) fn called_path(typed: &ArgMatches, path: &[String]) -> Vec<String> {
+    let mut path = path.to_vec();
+    let mut typed = typed;
+    while let Some((name, below)) = typed.subcommand() {
+        path.push(name.to_owned());
+        typed = below;
+    }
+    path
+}
+
 /// Returns the flags themselves: clap's own way of adding them would also replace the description of the command.
 fn service_flags() -> Vec<Arg> {
     ServiceArgs::augment_args(Command::new("service")).get_arguments().cloned().collect()
@@ -68,9 +79,7 @@ fn with_service_flags(command: Command) -> Command {
 
 /// Hides the rarely used flags in the short help, which is `-h`. The long help shows all.
 fn with_short_help(command: Command) -> Command {
-    let service = service_flags();
-    let is_service = |flag: &Arg| service.iter().any(|known| known.get_id() == flag.get_id());
-    let is_own = |flag: &Arg| !flag.is_global_set() && !is_service(flag);
+    let is_own = |flag: &Arg| !flag.is_global_set() && flag.get_help_heading() != Some(SERVICE);
     let has_few = command.get_opts().filter(|flag| is_own(flag)).count() <= MOST_SHORT_FLAGS;
     let command = command.mut_args(|flag| {
         let is_common = COMMON.contains(&flag.get_id().as_str()) || flag.is_positional();
@@ -144,6 +153,8 @@ mod tests {
         for name in OFFLINE {
             let command = leaf(&tree, &[name]);
             assert!(has(command, "json"), "{name}");
+            // `serve` has its own, for the key that it requires.
+            assert_eq!(has(command, "api-key-file"), name == "serve");
             for flag in ["endpoint-url", "sandbox", "retries", "tpslimit", "min-speed", "ca-cert", "timeout"]
             {
                 assert!(!has(command, flag), "{name} --{flag}");

@@ -86,7 +86,7 @@ pub(super) fn wants_json<V: Into<OsString>>(
         ConfigFile::open(choice.clone(), profile.as_deref()).or_else(|_| ConfigFile::open(choice, None));
     let Ok(Some(file)) = file else { return false };
     let typed = command_tree::parser(argv).ignore_errors(true).try_get_matches_from(argv);
-    let section = typed.map(|typed| deepest_path(&typed, &[])).unwrap_or_default();
+    let section = typed.map(|typed| command_tree::called_path(&typed, &[])).unwrap_or_default();
     let found = [ConfigLayer::Profile, ConfigLayer::Base]
         .into_iter()
         .find_map(|layer| file.find(layer, "json", &section));
@@ -115,7 +115,7 @@ impl Layers<'_> {
         path: &mut Vec<String>,
     ) -> Result<Command, CommandError> {
         let called = typed.subcommand();
-        let deepest = deepest_path(typed, path);
+        let deepest = command_tree::called_path(typed, path);
         let flags: Vec<Arg> = command.get_arguments().filter(|arg| is_flag(arg)).cloned().collect();
         let mut filled = command.clone();
         for flag in &flags {
@@ -202,16 +202,6 @@ fn conflicts<'a>(command: &Command, flag: &Arg, flags: &'a [Arg]) -> Vec<&'a Arg
     let excludes =
         |a: &Arg, b: &Arg| command.get_arg_conflicts_with(a).iter().any(|arg| arg.get_id() == b.get_id());
     flags.iter().filter(|other| excludes(flag, other) || excludes(other, flag)).collect()
-}
-
-fn deepest_path(typed: &ArgMatches, path: &[String]) -> Vec<String> {
-    let mut path = path.to_vec();
-    let mut typed = typed;
-    while let Some((name, below)) = typed.subcommand() {
-        path.push(name.to_owned());
-        typed = below;
-    }
-    path
 }
 
 /// Checks the texts with the flag's own parser before they become its default.

@@ -9,7 +9,7 @@ use super::values::{self, Size};
 
 /// Flags that select the service and limit the exchange with it.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Service")]
+#[command(next_help_heading = SERVICE)]
 pub(super) struct ServiceArgs {
     /// Set the URL of the service [default: https://ws.api.video]
     #[arg(long, value_name = "URL", value_parser = values::EndpointUrl)]
@@ -43,3 +43,6 @@ pub(super) struct ServiceArgs {
     #[arg(long, value_name = "SIZE")]
     pub(super) min_speed: Option<Size>,
 }
+
+/// Heading of the service flags.
+pub(super) const SERVICE: &str = "Service";

@@ -1,17 +1,20 @@
 //! Config files: the default place, profiles, precedence and errors.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::command::{CommandOutput, ringlift, run};
+use crate::support::command::{CommandOutput, ringlift, ringlift_for_any_user, run};
 use crate::support::{MIB, Sample};
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const NO_SUCH_FILE: i32 = 4;
+const NOBODY: u32 = 65534;
 
 /// A configuration directory and a file to plan.
 struct Place {
@@ -178,6 +181,35 @@ fn a_file_that_cannot_be_read_is_an_error() {
     // A loop of links is no missing file.
     std::os::unix::fs::symlink(place.default_file(), place.default_file()).unwrap();
     failed(FAILED, &["--config", text(&place.default_file())], &["links"]);
+}
+
+#[test]
+fn a_default_file_out_of_reach_is_ignored_and_an_unreadable_one_is_an_error() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new("retries = 1");
+    let run_as_nobody = || {
+        let (_binary, mut command) = ringlift_for_any_user();
+        run(command
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .env("XDG_CONFIG_HOME", place.folder.path())
+            .args(["completion", "bash"]))
+    };
+    // As for a service that was started with the environment of root.
+    run_as_nobody().done();
+    fs::set_permissions(place.folder.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(place.default_file(), Permissions::from_mode(0o600)).unwrap();
+    run_as_nobody().failed(FAILED, &[text(&place.default_file()), "ermission"]);
+}
+
+#[test]
+fn the_demonstration_ignores_the_values_of_the_user() {
+    let place = Place::new("[upload]\nsandbox = true\ntitle = \"T\"\nbwlimit = \"1k\"");
+    let mut command = ringlift();
+    command.env("XDG_CONFIG_HOME", place.folder.path());
+    run(command.args(["demo", "--json", "--size", "6MiB"])).done();
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn command(server: &Server, mode: &str, file: &Path, bytes: u64) -> Result<Comma
     }
     command.env("APIVIDEO_API_KEY", server.api_key());
     command.args(["upload", "--json", "--quiet", "--progress=never", "--retry-max-time=1m", "--no-journal"]);
-    command.arg("--grace=0s");
+    // The user's config file may choose another service or limit the bandwidth.
+    command.args(["--grace=0s", "--config=none"]);
     command.args(["--mode", mode, "--endpoint-url", server.url()]);
     // Passed through the environment, because `--mode single` refuses the flag.
     command.env("RINGLIFT_CHUNK_SIZE", chunk_bytes(bytes).to_string());
