@@ -93,7 +93,10 @@ fn with_short_help(command: Command) -> Command {
 const OFFLINE: [&str; 4] = ["demo", "serve", "completion", "man"];
 
 /// Flags that the short help of every command shows.
-const COMMON: [&str; 17] = [
+const COMMON: [&str; 20] = [
+    "metadata",
+    "public",
+    "no_tags",
     "dry_run",
     "title",
     "tag",

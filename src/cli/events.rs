@@ -94,7 +94,7 @@ pub(super) enum JsonEvent<'a> {
     Status { video_id: &'a str, status: &'a ringlift::VideoStatus },
     /// A video.
     Video { video: &'a ringlift::Video },
-    /// The end of a list of videos.
+    /// The end of a list of videos or of upload tokens.
     ListEnd(ListEnd),
     /// The service has fetched a URL, or has copied a video, into a new video.
     Fetched { file: &'a str, video_id: &'a str, elapsed_ms: u64 },
@@ -125,16 +125,16 @@ pub(super) enum JsonEvent<'a> {
     Summary(&'a Summary),
 }
 
-/// The end of a list of videos.
+/// The end of a list of videos or of upload tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct ListEnd {
-    /// Number of listed videos.
+    /// Number of listed items.
     pub(super) listed: u64,
-    /// `true` if the service has further videos that match.
+    /// `true` if the service has further items.
     pub(super) more: bool,
     /// Number of the page after the last one that was requested.
     pub(super) next_page: Option<u64>,
-    /// Number of videos that match, if the service counts them.
+    /// Number of items on all pages, if the service counts them.
     pub(super) items_total: Option<u64>,
 }
 

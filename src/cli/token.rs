@@ -9,7 +9,7 @@ use ringlift::{Client, UploadToken};
 use super::args::{GlobalArgs, PageArgs, TokenCommand};
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandResult, ErrorEvent, JsonEvent, ListEnd, Summary};
 use super::exit::{CommandError, Exit};
 use super::table::{Align, Table};
 
@@ -59,6 +59,12 @@ async fn list(client: &Client, page: PageArgs, console: &Console) -> Result<Summ
         table.row([token.token.reveal().to_owned(), created, expiry(token)]);
     }
     console.result(table);
+    console.emit(&JsonEvent::ListEnd(ListEnd {
+        listed: page.data.len() as u64,
+        more: page.next_page().is_some(),
+        next_page: page.next_page(),
+        items_total: page.pagination.items_total,
+    }));
     if let Some(next) = page.next_page() {
         console.note(format_args!("more with --page {next}"));
     }

@@ -216,6 +216,7 @@ fn upload_tokens_can_be_listed_and_deleted() {
     let token = created["token"]["token"].as_str().unwrap();
     let listed = test_server.run(["token", "list", "--json"]).done();
     assert_eq!(listed.event("token")["token"]["token"], token);
+    assert_eq!(listed.event("list_end")["more"], false);
     test_server.run(["token", "delete", token]).done();
     assert!(
         test_server
