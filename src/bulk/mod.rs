@@ -1,6 +1,6 @@
 //! Bulk ingestion: jobs, and the stores that keep them.
 //!
-//! A job is one file or URL to be ingested once. A store keeps jobs and leases each of them to one worker at a
+//! A job is one file or URL to be ingested once. A [`JobStore`] keeps jobs and leases each of them to one worker at a
 //! time. The rules of leases and retries are pure functions of the record and the time (`lease`), so that every store
 //! behaves alike.
 //!
@@ -13,6 +13,8 @@ mod job_source;
 mod job_state;
 mod lease;
 mod order;
+mod sqlite;
+mod store;
 mod unix_time;
 mod upload_options;
 
@@ -23,5 +25,11 @@ pub use job_source::{FileStamp, JobSource};
 pub use job_state::{JobEnd, JobFailure, JobResult, JobState, JobStateName};
 pub use lease::{Lease, LeaseTimer, LostLease};
 pub use order::{OrderBy, SortKey};
+pub use sqlite::{SqliteJobStore, SqliteOptions};
+pub use store::{
+    Checkpoint, ClaimAnswer, ClaimedJob, Cursor, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
+    LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_SUBMITTED, MOST_WATCHERS, Resubmit, Revision,
+    StoreFuture, StoreProblem, Submission,
+};
 pub use unix_time::UnixMillis;
 pub use upload_options::UploadOptions;
