@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn an_upload_token_is_stored_as_its_digest_only() {
-        let mut options = UploadOptions::default();
-        options.upload_token = Some("to1tcmSFHeYY5KzyhOqVKMKb".into());
+        let upload_token = Some("to1tcmSFHeYY5KzyhOqVKMKb".into());
+        let options = UploadOptions { upload_token, ..UploadOptions::default() };
         let (id, pool) = (JobId::new("1").unwrap(), Pool::new("p").unwrap());
         let source = JobSource::File { path: "/a".into() };
         let stored = serde_json::to_string(&JobSpec::new(id, pool, source, None, options)).unwrap();

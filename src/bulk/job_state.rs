@@ -173,7 +173,12 @@ impl JobFailure {
     pub(super) fn bounded(mut self) -> JobFailure {
         let texts = [Some(&mut self.kind), Some(&mut self.message), self.advice.as_mut(), self.slug.as_mut()];
         for text in texts.into_iter().flatten() {
-            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+            let mut len = text.len().min(LONGEST_TEXT);
+            // Ends at 0 at the latest, which is a boundary.
+            while !text.is_char_boundary(len) {
+                len -= 1;
+            }
+            text.truncate(len);
         }
         self
     }

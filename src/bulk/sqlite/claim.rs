@@ -25,10 +25,11 @@ pub(super) fn claim(
     if let Some(answer) = claim_due(batch, queue, owner, now)? {
         return Ok(answer);
     }
-    if batch.owners.may_look() && release_dead_owners(batch, queue, now)? {
-        if let Some(answer) = claim_due(batch, queue, owner, now)? {
-            return Ok(answer);
-        }
+    if batch.owners.may_look()
+        && release_dead_owners(batch, queue, now)?
+        && let Some(answer) = claim_due(batch, queue, owner, now)?
+    {
+        return Ok(answer);
     }
     nothing_ready(batch, queue, now)
 }
