@@ -6,7 +6,7 @@ use super::job_id::{JobId, Pool, token_digest};
 use super::job_record::JobRecord;
 use super::job_source::{FileStamp, JobSource};
 use super::order::SortKey;
-use super::upload_options::UploadOptions;
+use crate::upload::UploadOptions;
 
 /// A job as it is submitted.
 #[derive(Clone, Debug, Serialize, Deserialize)]

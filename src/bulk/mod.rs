@@ -16,7 +16,6 @@ mod order;
 mod sqlite;
 mod store;
 mod unix_time;
-mod upload_options;
 
 pub use job::{Job, JobSpec};
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
@@ -32,4 +31,3 @@ pub use store::{
     StoreFuture, StoreProblem, Submission,
 };
 pub use unix_time::UnixMillis;
-pub use upload_options::UploadOptions;

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::*;
 use crate::bulk::job_source::{FileStamp, JobSource};
 use crate::bulk::job_state::JobResult;
-use crate::bulk::upload_options::UploadOptions;
+use crate::upload::UploadOptions;
 
 const JOBS: usize = 20_000;
 

@@ -15,7 +15,7 @@ use crate::bulk::job_source::{FileStamp, JobSource};
 use crate::bulk::job_state::JobStateName;
 use crate::bulk::store::StoreProblem;
 use crate::bulk::store::contract::{self, Open, job_store_contract};
-use crate::bulk::upload_options::UploadOptions;
+use crate::upload::UploadOptions;
 
 job_store_contract!(with_sqlite);
 

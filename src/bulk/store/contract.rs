@@ -14,7 +14,7 @@ use crate::bulk::job_source::{FileStamp, JobSource};
 use crate::bulk::job_state::JobResult;
 use crate::bulk::lease::LostLease;
 use crate::bulk::order::OrderBy;
-use crate::bulk::upload_options::UploadOptions;
+use crate::upload::UploadOptions;
 
 /// Opens another handle on the store under test.
 pub(crate) type Open<'a> = &'a (dyn Fn() -> Box<dyn JobStore> + Sync);
