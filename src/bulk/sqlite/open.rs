@@ -142,7 +142,7 @@ fn store_error(path: &Path, error: JournalError) -> JobStoreError {
     JobStoreError::Store { place: path.display().to_string(), problem, source: source.map(Arc::from) }
 }
 
-/// The identity of the file, to detect its replacement.
+/// Returns the identity of the file, to detect its replacement.
 pub(super) fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))

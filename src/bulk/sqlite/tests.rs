@@ -242,7 +242,7 @@ fn the_first_length_of_leases_is_kept() {
     assert_eq!(claimed(&store, &OwnerId::new("host", 1, 1)).length, contract::LEASE);
 }
 
-/// The process of the next test: claims two jobs, writes a line, and waits to be killed.
+/// Claims two jobs, writes a line, and waits to be killed by the next test.
 #[test]
 #[ignore = "a helper process of another test"]
 fn a_worker_that_waits_with_its_jobs() {

@@ -30,6 +30,7 @@ pub(super) struct StoreThread {
     /// `None` only while it is dropped.
     sender: Option<SyncSender<Message>>,
     room: Arc<Semaphore>,
+    room_for_watchers: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
     /// Closes when the thread ends. In a mutex only because a receiver cannot be shared between threads.
     ended: Mutex<Receiver<()>>,
@@ -46,6 +47,7 @@ enum Message {
 struct Watcher {
     seen: Revision,
     answer: oneshot::Sender<Result<Revision, JobStoreError>>,
+    _permit: OwnedSemaphorePermit,
 }
 
 trait Request: Send {
@@ -95,7 +97,7 @@ where
 
 impl StoreThread {
     pub(super) fn start(database: Database) -> Result<StoreThread, JobStoreError> {
-        // Watchers have no permit: their number is limited by the thread.
+        // A place for each permit, so that sending never blocks.
         let (sender, receiver) = sync_channel(QUEUE_LEN + MOST_WATCHERS);
         let (end, ended) = sync_channel(0);
         let place = database.path().to_owned();
@@ -106,8 +108,9 @@ impl StoreThread {
         };
         let thread = thread::Builder::new().name("ringlift-jobs".to_owned()).spawn(run);
         let thread = Some(thread.map_err(|error| io_error(&place, error))?);
-        let room = Arc::new(Semaphore::new(QUEUE_LEN));
-        Ok(StoreThread { sender: Some(sender), room, thread, ended: Mutex::new(ended), place })
+        let [room, room_for_watchers] = [QUEUE_LEN, MOST_WATCHERS].map(|len| Arc::new(Semaphore::new(len)));
+        let (sender, ended) = (Some(sender), Mutex::new(ended));
+        Ok(StoreThread { sender, room, room_for_watchers, thread, ended, place })
     }
 
     /// Sends a request, and waits for its answer. At most [`QUEUE_LEN`] requests wait in the queue, the others here.
@@ -120,8 +123,7 @@ impl StoreThread {
         let request: Box<dyn Request> = Box::new(TypedRequest { need, operation, result: None, answer });
         Box::pin(async move {
             let permit = Arc::clone(&self.room).acquire_owned().await.map_err(|_| self.closed())?;
-            // Never full: the permit is a place in the queue.
-            self.send(Message::Request(request, permit)).ok_or_else(|| self.closed())?;
+            self.send(Message::Request(request, permit))?;
             answered.await.unwrap_or_else(|_| Err(self.closed()))
         })
     }
@@ -130,15 +132,17 @@ impl StoreThread {
     pub(super) fn changed(&self, seen: Revision) -> StoreFuture<'_, Revision> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            let too_many = || problem(&self.place, StoreProblem::TooManyWatchers);
-            self.send(Message::Watch(Watcher { seen, answer })).ok_or_else(too_many)?;
+            let permit = Arc::clone(&self.room_for_watchers).try_acquire_owned();
+            let _permit = permit.map_err(|_| problem(&self.place, StoreProblem::TooManyWatchers))?;
+            self.send(Message::Watch(Watcher { seen, answer, _permit }))?;
             answered.await.unwrap_or_else(|_| Err(self.closed()))
         })
     }
 
-    /// Returns `None` if the queue is full or the thread has ended.
-    fn send(&self, message: Message) -> Option<()> {
-        self.sender.as_ref()?.try_send(message).ok()
+    /// Puts a message into the queue, which has a place for each permit. Fails if the thread has ended.
+    fn send(&self, message: Message) -> Result<(), JobStoreError> {
+        let sent = self.sender.as_ref().is_some_and(|sender| sender.try_send(message).is_ok());
+        if sent { Ok(()) } else { Err(self.closed()) }
     }
 
     fn closed(&self) -> JobStoreError {
@@ -183,11 +187,7 @@ fn serve(mut database: Database, receiver: &Receiver<Message>) {
             match message {
                 // The place in the queue is free again.
                 Message::Request(request, _permit) => requests.push(request),
-                Message::Watch(watcher) if watchers.len() < MOST_WATCHERS => watchers.push(watcher),
-                Message::Watch(watcher) => {
-                    let error = problem(database.path(), StoreProblem::TooManyWatchers);
-                    let _ = watcher.answer.send(Err(error));
-                }
+                Message::Watch(watcher) => watchers.push(watcher),
             }
         }
         if !requests.is_empty() {
@@ -220,13 +220,13 @@ fn answer_watchers(database: &mut Database, mut watchers: Vec<Watcher>) -> Vec<W
         return watchers;
     }
     let newest = database.revision().map(Revision::new);
-    let is_news = |watcher: &mut Watcher| newest.as_ref().map_or(true, |newest| *newest != watcher.seen);
+    // An error is news for all of them.
     let (news, rest): (Vec<_>, Vec<_>) =
-        watchers.into_iter().map(|mut w| (is_news(&mut w), w)).partition(|w| w.0);
-    for (_, watcher) in news {
+        watchers.into_iter().partition(|watcher| newest.as_ref().ok() != Some(&watcher.seen));
+    for watcher in news {
         let _ = watcher.answer.send(newest.clone());
     }
-    rest.into_iter().map(|(_, watcher)| watcher).collect()
+    rest
 }
 
 /// The requests that wait in the queue: a few for each of a hundred transfers.
