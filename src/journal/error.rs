@@ -129,7 +129,7 @@ pub enum JournalError {
 
 impl JournalError {
     /// Converts an error of the operating system.
-    pub(super) fn io(path: &Path, error: io::Error) -> JournalError {
+    pub(crate) fn io(path: &Path, error: io::Error) -> JournalError {
         let path = path.to_owned();
         match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -155,7 +155,7 @@ impl JournalError {
 /// Converts an error of SQLite.
 ///
 /// <https://www.sqlite.org/rescode.html>
-pub(super) fn database_error(path: &Path, error: rusqlite::Error) -> JournalError {
+pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> JournalError {
     let path = path.to_owned();
     match error.sqlite_error().map(|error| error.extended_code) {
         Some(ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMLOCK) => {

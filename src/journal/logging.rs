@@ -12,7 +12,7 @@ use super::owner;
 
 /// The logging mode that makes writes atomic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Logging {
+pub(crate) enum Logging {
     /// A write-ahead log (WAL). Its index is memory that processes share.
     WriteAhead,
     /// A rollback journal. It needs only files and locks, and a flush with each write.
@@ -21,7 +21,7 @@ pub(super) enum Logging {
 
 /// The event that an entry survives once the call that wrote it has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durability {
+pub(crate) enum Durability {
     /// The end of the process: the write-ahead log is written.
     Process,
     /// The end of the machine: the write-ahead log is flushed, with all that was written before.
@@ -32,7 +32,7 @@ impl Durability {
     /// Returns the value of `PRAGMA synchronous`.
     ///
     /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
-    pub(super) fn pragma(self, logging: Logging) -> &'static str {
+    pub(crate) fn pragma(self, logging: Logging) -> &'static str {
         match (logging, self) {
             (Logging::WriteAhead, Durability::Process) => "NORMAL",
             (Logging::WriteAhead, Durability::Disk) => "FULL",
@@ -46,7 +46,7 @@ impl Durability {
 /// Returns the logging mode for the file system of `path`. Machines that share a file system share no memory.
 ///
 /// <https://www.sqlite.org/wal.html>, "all processes using a database must be on the same host computer"
-pub(super) fn for_file_system_of(path: &Path) -> Logging {
+pub(crate) fn for_file_system_of(path: &Path) -> Logging {
     match statfs(path) {
         Ok(found) if SHARED_BY_MACHINES.contains(&(found.f_type as u32)) => Logging::Rollback,
         Ok(_) | Err(_) => Logging::WriteAhead,
@@ -54,7 +54,7 @@ pub(super) fn for_file_system_of(path: &Path) -> Logging {
 }
 
 /// Switches to a write-ahead log.
-pub(super) fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     match set_mode(connection, "WAL") {
         Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
         // When another process is busy with the file, that process switches it. The first read maps the shared
@@ -66,7 +66,7 @@ pub(super) fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Switches to a rollback journal. Waits at most `timeout` for other processes to release the file.
-pub(super) fn leave_write_ahead(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+pub(crate) fn leave_write_ahead(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     let begun = Instant::now();
     // A database in WAL mode can be opened without shared memory only in exclusive locking mode, by one process alone.
     // It moves the content of the log into the database.
@@ -98,7 +98,7 @@ fn set_mode(connection: &Connection, mode: &str) -> rusqlite::Result<String> {
 /// Returns the error of a file system on which no file can be locked; `None` where one can.
 ///
 /// Uses a new file: closing the journal itself would drop the locks that SQLite holds on it (fcntl(2)).
-pub(super) fn cannot_lock(path: &Path) -> Option<JournalError> {
+pub(crate) fn cannot_lock(path: &Path) -> Option<JournalError> {
     let mut probe = path.as_os_str().to_owned();
     probe.push(format!(".probe-{}", std::process::id()));
     let probe = Path::new(&probe);

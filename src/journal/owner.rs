@@ -11,7 +11,7 @@ use rustix::fs::{Gid, OFlags, Uid, fchown};
 use rustix::process::geteuid;
 
 /// Creates the folder and those above it, accessible to their owner only.
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     // An empty path is the current folder, which exists.
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -29,7 +29,7 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Creates the file if it is missing, and returns `true` if it did. Does not open an existing file.
-pub(super) fn make_file(path: &Path) -> io::Result<bool> {
+pub(crate) fn make_file(path: &Path) -> io::Result<bool> {
     match create(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -38,7 +38,7 @@ pub(super) fn make_file(path: &Path) -> io::Result<bool> {
 }
 
 /// Opens the file to read and write. Creates it if it is missing. Refuses a symbolic link.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     // In a folder of another user a symbolic link could make root write to any file.
     let existing =
         || OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path);

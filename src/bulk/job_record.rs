@@ -1,0 +1,61 @@
+//! The part of a job that changes.
+
+use serde::{Deserialize, Serialize};
+
+use super::job_id::OwnerId;
+use super::job_state::{JobFailure, JobState};
+use super::unix_time::UnixMillis;
+
+/// The number of a claim. A job's epochs only rise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// Returns the epoch of the next claim.
+    pub(super) fn next(self) -> Epoch {
+        Epoch(self.0 + 1)
+    }
+}
+
+/// The part of a job that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct JobRecord {
+    /// The state.
+    pub state: JobState,
+    /// The number of claims. Each claim raises it, so that writes of earlier holders are refused.
+    pub epoch: Epoch,
+    /// The worker that holds the job, or held it last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub owner: Option<OwnerId>,
+    /// Failed attempts since bytes were last acknowledged.
+    #[serde(default)]
+    pub attempts_without_progress: u32,
+    /// Workers that vanished since bytes were last acknowledged.
+    #[serde(default)]
+    pub lost_workers: u32,
+    /// Workers that could not open the file since bytes were last acknowledged.
+    #[serde(default)]
+    pub declines: u32,
+    /// The highest number of acknowledged bytes that a checkpoint had.
+    #[serde(default)]
+    pub acknowledged_bytes: u64,
+    /// The number of the last checkpoint of this epoch.
+    #[serde(default)]
+    pub checkpoint_number: u64,
+    /// The last failure, kept while the job waits for another attempt.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_failure: Option<JobFailure>,
+    /// The time of submission.
+    pub submitted_at: UnixMillis,
+    /// The time of the first claim.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started_at: Option<UnixMillis>,
+    /// The time at which the job reached its final state.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finished_at: Option<UnixMillis>,
+    /// The end of a lease whose holder may not have learned of the cancellation yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_until: Option<UnixMillis>,
+}

@@ -1,0 +1,116 @@
+//! Errors of job stores.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use crate::bulk::job_id::JobId;
+use crate::bulk::lease::LostLease;
+
+/// An error of a job store. The store is unchanged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobStoreError {
+    /// The worker no longer holds the job. It must let go of the job.
+    #[error("job {id}: the lease is lost: {reason}")]
+    LeaseLost {
+        /// The job.
+        id: JobId,
+        /// The reason.
+        reason: LostLease,
+    },
+    /// The store has no such job.
+    #[error("there is no job {id}")]
+    NoSuchJob {
+        /// The job.
+        id: JobId,
+    },
+    /// A worker holds the job.
+    #[error("a worker holds job {id}: cancel the job, or wait for the end of the lease")]
+    Held {
+        /// The job.
+        id: JobId,
+    },
+    /// A value is too large to be stored.
+    #[error("{what} {len}; the limit is {limit}")]
+    TooLarge {
+        /// The value and the unit of its size, such as `the bytes of the checkpoint are`.
+        what: String,
+        /// The size.
+        len: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The cursor is not from this store.
+    #[error("the list cannot go on from this cursor: begin at the first page")]
+    BadCursor,
+    /// The store cannot be used.
+    #[error("the job store {place} {problem}")]
+    Store {
+        /// The path or the URL of the store. Contains no secret.
+        place: String,
+        /// The problem.
+        problem: StoreProblem,
+        /// The cause.
+        #[source]
+        source: Option<Arc<dyn StdError + Send + Sync>>,
+    },
+}
+
+/// The reason why a store cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreProblem {
+    /// The place has no job store.
+    #[error("is not a ringlift job store: choose another path")]
+    Foreign,
+    /// The place is a directory.
+    #[error("is a directory: name a file in it")]
+    Directory,
+    /// Another version made the store.
+    #[error(
+        "was made by another version of ringlift (format {found}, this one reads {known}): use that version, or another path"
+    )]
+    OtherVersion {
+        /// The format of the store.
+        found: i64,
+        /// The format of this version.
+        known: i64,
+    },
+    /// The content is inconsistent.
+    #[error("is damaged: move it away and submit the jobs again")]
+    Damaged,
+    /// The file, or its directory, cannot be written.
+    #[error("cannot be written")]
+    NotWritable,
+    /// The file system has no room.
+    #[error("has no space left on its file system")]
+    Full,
+    /// The file system cannot lock files.
+    #[error("is on a file system that cannot lock files: choose a path on a local one")]
+    NoLocks,
+    /// Other processes locked the store for too long.
+    #[error("was locked by another process for 10 seconds")]
+    Locked,
+    /// The file was removed or replaced while it was open.
+    #[error("was removed or replaced while it was in use, so that its latest changes are lost")]
+    Replaced,
+    /// More calls wait for changes than the store allows.
+    #[error("has too many waiting watchers")]
+    TooManyWatchers,
+    /// The store is closed, or its thread has ended.
+    #[error("is closed")]
+    Closed,
+    /// Reading or writing failed.
+    #[error("could not be read or written")]
+    Io,
+}
+
+impl JobStoreError {
+    /// Returns the problem of the store; `None` if the store works and refused the request.
+    pub fn problem(&self) -> Option<StoreProblem> {
+        match self {
+            JobStoreError::Store { problem, .. } => Some(*problem),
+            _ => None,
+        }
+    }
+}
