@@ -1,0 +1,18 @@
+//! Bulk ingestion: each file once, however often a command is run.
+//!
+//! Reads jobs from manifests, path lists, earlier reports and folders, and writes a report with a row for each
+//! finished job. No part of this module opens a terminal, a listener or a connection.
+
+mod entry;
+mod manifest;
+mod path_list;
+mod report;
+mod sidecar;
+
+pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
+pub use manifest::{
+    LineError, LineFlaw, MAX_LINE_BYTES, Manifest, ManifestError, ManifestFormat, ManifestLine,
+    ManifestOptions, RetryRows, UnknownManifestFormat, UnknownRetryRows,
+};
+pub use report::{COLUMNS, Report, ReportError, ReportFormat, ReportRow, RowState, UnknownRowState};
+pub use sidecar::{SidecarError, read_sidecar};
