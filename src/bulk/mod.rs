@@ -4,15 +4,21 @@
 //! finished job. No part of this module opens a terminal, a listener or a connection.
 
 mod entry;
+mod file_stamp;
+mod filter;
 mod manifest;
 mod path_list;
 mod report;
 mod sidecar;
+mod walk;
 
 pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
+pub use file_stamp::FileStamp;
+pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
 pub use manifest::{
     LineError, LineFlaw, MAX_LINE_BYTES, Manifest, ManifestError, ManifestFormat, ManifestLine,
     ManifestOptions, RetryRows, UnknownManifestFormat, UnknownRetryRows,
 };
 pub use report::{COLUMNS, Report, ReportError, ReportFormat, ReportRow, RowState, UnknownRowState};
 pub use sidecar::{SidecarError, read_sidecar};
+pub use walk::{FoundFile, VIDEO_EXTENSIONS, Walk, WalkCounts, WalkError, WalkOptions};
