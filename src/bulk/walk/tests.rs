@@ -109,7 +109,7 @@ fn a_loop_of_links_is_reported_once() {
 fn a_folder_without_permission_is_a_row_and_not_the_end() {
     let root = folder(&["a/b.mp4", "c/d.mp4"]);
     let closed = root.path().join("a");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything.
     let is_closed = fs::read_dir(&closed).is_err();
     let (files, errors, _) = walked(root.path(), sorted());
