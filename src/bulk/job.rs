@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job_id::{JobId, Pool, token_digest};
 use super::job_record::JobRecord;
-use super::job_source::{FileStamp, JobSource};
+use super::job_source::{ContentStamp, JobSource};
 use super::order::SortKey;
 use crate::upload::UploadOptions;
 
@@ -20,7 +20,7 @@ pub struct JobSpec {
     pub source: JobSource,
     /// The size and mtime of the file; `None` for a URL.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub stamp: Option<FileStamp>,
+    pub stamp: Option<ContentStamp>,
     /// The options of the upload. The upload token is not stored; see [`JobSpec::token_sha256`].
     pub options: UploadOptions,
     /// The SHA-256 that the file must have, in hex.
@@ -58,7 +58,7 @@ impl JobSpec {
         id: JobId,
         pool: Pool,
         source: JobSource,
-        stamp: Option<FileStamp>,
+        stamp: Option<ContentStamp>,
         options: UploadOptions,
     ) -> JobSpec {
         let token_sha256 = options.upload_token.as_ref().map(|token| token_digest(token.reveal()));

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-use super::job_source::{FileStamp, JobSource};
+use super::job_source::{ContentStamp, JobSource};
 
 /// The identity of a job, unique in its account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl JobId {
     /// Returns the id of a job without an id of its own: a SHA-256 in hex over account, pool, source, size and mtime.
     ///
     /// The path must be absolute. Its bytes count, not its text.
-    pub fn derive(account: &Account, pool: &Pool, source: &JobSource, stamp: Option<FileStamp>) -> JobId {
+    pub fn derive(account: &Account, pool: &Pool, source: &JobSource, stamp: Option<ContentStamp>) -> JobId {
         JobId(hex(&content_digest(account, pool, source, stamp)))
     }
 
@@ -152,7 +152,7 @@ pub(super) fn content_digest(
     account: &Account,
     pool: &Pool,
     source: &JobSource,
-    stamp: Option<FileStamp>,
+    stamp: Option<ContentStamp>,
 ) -> [u8; 32] {
     let (kind, place): (&[u8], &[u8]) = match source {
         JobSource::File { path } => (b"file", path.as_os_str().as_bytes()),
@@ -217,7 +217,7 @@ mod tests {
 
     fn derived(account: &str, pool: &str, path: &str, size: u64, mtime_ns: i128) -> JobId {
         let (account, pool) = (Account::named(account).unwrap(), Pool::new(pool).unwrap());
-        JobId::derive(&account, &pool, &file(path), Some(FileStamp { size, mtime_ns }))
+        JobId::derive(&account, &pool, &file(path), Some(ContentStamp { size, mtime_ns }))
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub enum JobSource {
 
 /// The state of a file when its job was submitted. A file with another stamp is another job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct FileStamp {
+pub struct ContentStamp {
     /// The length in bytes.
     pub size: u64,
     /// The time of the last change of the content, in nanoseconds since 1970.

@@ -1,33 +1,57 @@
-//! Bulk ingestion: jobs, and the stores that keep them.
+//! Bulk ingestion: each file once, however often a command is run.
 //!
-//! A job is one file or URL to be ingested once. A [`JobStore`] keeps jobs and leases each of them to one worker at a
-//! time. The rules of leases and retries are pure functions of the record and the time (`lease`), so that every store
-//! behaves alike.
+//! Manifests, path lists, earlier reports and folders give jobs: one file or URL to be ingested once. A [`JobStore`]
+//! keeps jobs and leases each of them to one worker at a time. A [`Report`] has a row for each finished job. The rules
+//! of leases and retries are pure functions of the record and the time (`lease`), so that every store behaves alike.
 //!
-//! Depends on no terminal, no listener and no clock: the caller passes the time.
+//! No part of this module opens a terminal, a listener or a connection.
 
+mod after_action;
+mod entry;
+mod estimate;
+mod file_stamp;
+mod filter;
 mod job;
 mod job_id;
 mod job_record;
 mod job_source;
 mod job_state;
 mod lease;
+mod manifest;
 mod order;
+mod path_list;
+mod report;
+mod sidecar;
 mod sqlite;
 mod store;
+mod template;
 mod unix_time;
+mod walk;
 
+pub use after_action::{AfterAction, AfterActionError, AfterOutcome, UnknownAfterAction};
+pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
+pub use estimate::{Bottleneck, Capacity, Estimate, Workload};
+pub use file_stamp::FileStamp;
+pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
 pub use job::{Job, JobSpec};
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
 pub use job_record::{Epoch, JobRecord};
-pub use job_source::{FileStamp, JobSource};
+pub use job_source::{ContentStamp, JobSource};
 pub use job_state::{JobEnd, JobFailure, JobResult, JobState, JobStateName};
 pub use lease::{Lease, LeaseTimer, LostLease};
+pub use manifest::{
+    LineError, LineFlaw, MAX_LINE_BYTES, Manifest, ManifestError, ManifestFormat, ManifestLine,
+    ManifestOptions, RetryRows, UnknownManifestFormat, UnknownRetryRows,
+};
 pub use order::{OrderBy, SortKey};
+pub use report::{COLUMNS, Report, ReportError, ReportFormat, ReportRow, RowState, UnknownRowState};
+pub use sidecar::{SidecarError, read_sidecar};
 pub use sqlite::{SqliteJobStore, SqliteOptions};
 pub use store::{
     Checkpoint, ClaimAnswer, ClaimedJob, Cursor, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
     LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_SUBMITTED, MOST_WATCHERS, Resubmit, Revision,
     StoreFuture, StoreProblem, Submission,
 };
+pub use template::{Template, TemplateError, TemplateValues};
 pub use unix_time::UnixMillis;
+pub use walk::{FoundFile, VIDEO_EXTENSIONS, Walk, WalkCounts, WalkError, WalkOptions};

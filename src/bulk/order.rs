@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use twox_hash::XxHash3_128;
 
 use super::job_id::JobId;
-use super::job_source::{FileStamp, JobSource};
+use super::job_source::{ContentStamp, JobSource};
 
 /// The order of jobs of the same priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ pub struct SortKey(Vec<u8>);
 
 impl OrderBy {
     /// Returns the key of a job in this order.
-    pub fn key(self, id: &JobId, source: &JobSource, stamp: Option<FileStamp>) -> SortKey {
+    pub fn key(self, id: &JobId, source: &JobSource, stamp: Option<ContentStamp>) -> SortKey {
         let (bytes, descending) = match self {
             OrderBy::Submission => return SortKey::default(),
             OrderBy::Mixed => (XxHash3_128::oneshot(id.as_str().as_bytes()).to_be_bytes().to_vec(), false),
@@ -95,7 +95,7 @@ mod tests {
 
     fn key(order: OrderBy, path: Vec<u8>, size: u64, mtime_ns: i128) -> SortKey {
         let source = JobSource::File { path: OsString::from_vec(path).into() };
-        order.key(&JobId::new("1").unwrap(), &source, Some(FileStamp { size, mtime_ns }))
+        order.key(&JobId::new("1").unwrap(), &source, Some(ContentStamp { size, mtime_ns }))
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use pollster::block_on;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
-use crate::bulk::job_source::{FileStamp, JobSource};
+use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobResult;
 use crate::upload::UploadOptions;
 
@@ -25,7 +25,7 @@ fn pool() -> Pool {
 fn jobs(from: usize) -> Vec<JobSpec> {
     let job = |n: usize| {
         let source = JobSource::File { path: format!("/srv/films/2026/{n:06}/camera-a.mp4").into() };
-        let stamp = FileStamp { size: 1 << 20, mtime_ns: 1_800_000_000_000_000_000 + n as i128 };
+        let stamp = ContentStamp { size: 1 << 20, mtime_ns: 1_800_000_000_000_000_000 + n as i128 };
         let id = JobId::derive(&account(), &pool(), &source, Some(stamp));
         JobSpec::new(id, pool(), source, Some(stamp), UploadOptions::default())
     };

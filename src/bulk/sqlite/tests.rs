@@ -11,7 +11,7 @@ use pollster::block_on;
 use rusqlite::Connection;
 
 use super::*;
-use crate::bulk::job_source::{FileStamp, JobSource};
+use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobStateName;
 use crate::bulk::store::StoreProblem;
 use crate::bulk::store::contract::{self, Open, job_store_contract};
@@ -49,7 +49,7 @@ fn refusal(path: &Path) -> JobStoreError {
 
 fn job(name: &str) -> JobSpec {
     let source = JobSource::File { path: format!("/films/{name}.mp4").into() };
-    let stamp = FileStamp { size: 10, mtime_ns: 5 };
+    let stamp = ContentStamp { size: 10, mtime_ns: 5 };
     let id = JobId::derive(&account(), &pool(), &source, Some(stamp));
     JobSpec::new(id, pool(), source, Some(stamp), UploadOptions::default())
 }

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use pollster::block_on;
 
 use super::*;
-use crate::bulk::job_source::{FileStamp, JobSource};
+use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobResult;
 use crate::bulk::lease::LostLease;
 use crate::bulk::order::OrderBy;
@@ -92,7 +92,7 @@ fn job(name: &str) -> JobSpec {
 
 fn job_of_size(name: &str, size: u64) -> JobSpec {
     let source = JobSource::File { path: format!("/films/{name}").into() };
-    JobSpec::new(id(name), pool(), source, Some(FileStamp { size, mtime_ns: 5 }), UploadOptions::default())
+    JobSpec::new(id(name), pool(), source, Some(ContentStamp { size, mtime_ns: 5 }), UploadOptions::default())
 }
 
 fn submit(store: &dyn JobStore, jobs: Vec<JobSpec>) -> Vec<Submission> {
