@@ -48,7 +48,7 @@ impl ErrorBody<'_> {
         Refusal {
             status: status.as_u16(),
             title: status.canonical_reason().map(Into::into),
-            detail: self.redirection().or_else(|| self.excerpt()),
+            detail: self.detail(),
             ..Refusal::default()
         }
     }
@@ -89,6 +89,23 @@ impl ErrorBody<'_> {
     fn redirection(&self) -> Option<String> {
         let location = self.answer.headers().get(header::LOCATION)?.to_str().ok()?;
         self.bounded(&format!("It redirects to {location}"))
+    }
+
+    /// Returns the target of a redirect or the beginning of the body, with the programs that answered: they tell a
+    /// gateway on the way from the service.
+    fn detail(&self) -> Option<String> {
+        let text = self.redirection().or_else(|| self.excerpt());
+        let named = [header::SERVER, header::VIA].into_iter().filter_map(|name| {
+            let value =
+                self.bounded(&String::from_utf8_lossy(self.answer.headers().get(&name)?.as_bytes()))?;
+            Some(format!("{name}: {value}"))
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        match (text, named.is_empty()) {
+            (text, true) => text,
+            (Some(text), false) => Some(format!("{text} ({named})")),
+            (None, false) => Some(format!("({named})")),
+        }
     }
 
     /// Returns the beginning of the body.
@@ -257,6 +274,16 @@ mod tests {
         };
         assert_eq!(several("video-content-range-by-bytes-range-overlap"), ErrorKind::AlreadySent);
         assert_eq!(several("video-content-range-by-bytes-range-mismatch"), ErrorKind::Refused);
+    }
+
+    #[test]
+    fn a_page_names_the_programs_that_answered() {
+        let mut answer = response(413, json!("<h1>Too large</h1>"));
+        answer.headers_mut().insert(header::VIA, "1.1 SRV-TMG".parse().unwrap());
+        answer.headers_mut().append(header::SERVER, "nginx".parse().unwrap());
+        let error = refused("send a chunk", &answer);
+        assert!(error.to_string().ends_with("(server: nginx, via: 1.1 SRV-TMG)"), "{error}");
+        assert_eq!(error.hint(), Some(crate::error::Hint::SmallerChunksInNewUpload));
     }
 
     #[test]

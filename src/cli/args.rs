@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use ringlift::Secret;
 use ringlift::api::Redactor;
+use ringlift::transport::Proxy;
 
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
 use super::values::{self, Size};
@@ -70,9 +71,10 @@ pub(super) struct GlobalArgs {
     /// Removes secrets from all output.
     #[arg(skip)]
     pub(super) redactor: Redactor,
-    /// Name of the environment variable that sets a proxy for the service.
-    #[arg(skip)]
-    pub(super) proxy_variable: Option<&'static str>,
+    /// Connect through the HTTP proxy at URL, or directly with `none` [default: HTTPS_PROXY, http_proxy or
+    /// ALL_PROXY, unless NO_PROXY exempts the service]
+    #[arg(long, global = true, value_name = "URL", value_parser = values::ProxyUrlOrNone, help_heading = SERVICE)]
+    pub(super) proxy: Option<Proxy>,
     /// Trust the certificates in this PEM file as well as the system's; may be repeated
     #[arg(long, global = true, value_name = "FILE", help_heading = SERVICE)]
     pub(super) ca_cert: Vec<PathBuf>,
