@@ -1,7 +1,7 @@
 //! Conversion of an unsuccessful answer to an [`Error`].
 
 use bytes::Bytes;
-use http::{Response, header};
+use http::{HeaderName, Response, header};
 use serde_json::{Map, Value};
 
 use super::advice::{Explanation, by_status};
@@ -91,21 +91,19 @@ impl ErrorBody<'_> {
         self.bounded(&format!("It redirects to {location}"))
     }
 
-    /// Returns the target of a redirect or the beginning of the body, with the programs that answered: they tell a
-    /// gateway on the way from the service.
+    /// Returns the target of a redirect or the beginning of the body, and the programs that answered.
     fn detail(&self) -> Option<String> {
         let text = self.redirection().or_else(|| self.excerpt());
-        let named = [header::SERVER, header::VIA].into_iter().filter_map(|name| {
-            let value =
-                self.bounded(&String::from_utf8_lossy(self.answer.headers().get(&name)?.as_bytes()))?;
-            Some(format!("{name}: {value}"))
-        });
-        let named = named.collect::<Vec<_>>().join(", ");
-        match (text, named.is_empty()) {
-            (text, true) => text,
-            (Some(text), false) => Some(format!("{text} ({named})")),
-            (None, false) => Some(format!("({named})")),
+        let program = |name: HeaderName| {
+            let value = self.answer.headers().get(&name)?;
+            Some(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+        };
+        let named: Vec<_> = [header::SERVER, header::VIA].into_iter().filter_map(program).collect();
+        if named.is_empty() {
+            return text;
         }
+        let named = self.bounded(&format!("({})", named.join(", ")));
+        Some(text.into_iter().chain(named).collect::<Vec<_>>().join(" "))
     }
 
     /// Returns the beginning of the body.
