@@ -123,7 +123,7 @@ mod tests {
         }
         let both = [("no_proxy", "x.test"), ("NO_PROXY", "api.video"), ("ALL_PROXY", "p:1")];
         assert_eq!(chosen(HTTPS, &both).unwrap(), "p:1");
-        // Who names a proxy for ringlift alone means its only endpoint.
+        // A proxy that is set for ringlift alone is meant for its only endpoint.
         assert_eq!(chosen(HTTPS, &[("NO_PROXY", "*"), ("RINGLIFT_PROXY", "p:1")]).unwrap(), "p:1");
     }
 

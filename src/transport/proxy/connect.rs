@@ -33,7 +33,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    // Reading decides: a proxy may refuse and close before it has read the request.
+    // The answer decides: a proxy may refuse and close before it has read the request.
     tokio::select! {
         answer = read_answer(&mut reader) => answer,
         never = send(&mut writer, request) => match never {},
@@ -91,7 +91,7 @@ async fn read_head(reader: &mut (impl AsyncRead + Unpin), left: &mut usize) -> R
     Ok(head)
 }
 
-/// Identifies a protocol by its first bytes, of which the first is enough to see that it is not HTTP.
+/// Identifies a protocol other than HTTP by its first bytes. Takes bytes that have arrived, and does not wait.
 fn identify(reader: &mut (impl AsyncRead + Unpin), mut first: Vec<u8>) -> ForeignProtocol {
     let mut more = [0; DETECTION_BYTES];
     if let Some(Ok(len)) = reader.read(&mut more).now_or_never() {
@@ -100,7 +100,7 @@ fn identify(reader: &mut (impl AsyncRead + Unpin), mut first: Vec<u8>) -> Foreig
     ProtocolDetector::default().check(&first).unwrap_or(ForeignProtocol::Unknown)
 }
 
-/// Reads the beginning of a refusal's body. What cannot be read soon is left out: the status is enough.
+/// Reads the beginning of a refusal's body. A part that does not arrive soon is left out: the status is enough.
 async fn read_body(reader: &mut (impl AsyncRead + Unpin), headers: &HeaderMap) -> Vec<u8> {
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);
     let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.trim().parse().ok());

@@ -36,7 +36,7 @@ impl ProxyRefusal {
     /// Returns the refusal in an answer's head and the beginning of its body.
     pub(in crate::transport) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProxyRefusal {
         let header = |name: &str| headers.get(name).and_then(|value| line(value.as_bytes()));
-        // RFC 9209 has the reason in a form that is meant for this. squid names its error page in a header of its own.
+        // RFC 9209 defines a header for the reason. squid names its error page in a header of its own.
         let words =
             header("proxy-status").or_else(|| header("x-squid-error")).or_else(|| line(&text_of(body)));
         let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());

@@ -118,7 +118,7 @@ impl ProxyUrl {
             socks if socks.starts_with("socks") => return Err(ProxyFlaw::Socks),
             _ => return Err(ProxyFlaw::Scheme),
         };
-        // Passwords contain an unescaped `@` often enough that other clients split at the last one, too.
+        // A password may contain an unescaped `@`: like curl, split at the last one.
         let (userinfo, authority) =
             rest.rsplit_once('@').map_or((None, rest), |(userinfo, authority)| (Some(userinfo), authority));
         let authority = authority.strip_suffix('/').unwrap_or(authority);
@@ -176,7 +176,7 @@ impl ProxyUrl {
         let password = userinfo.split_once(':').map_or(userinfo, |(_, password)| password);
         let decoded = percent_decode_str(password).decode_utf8_lossy();
         let basic = self.authorization.as_ref().and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
-        // The text with a shorter secret replaced would no longer contain a longer one.
+        // The longest first: once a part of it is replaced, a longer secret is no longer found.
         let secrets = [basic.unwrap_or_default(), userinfo, password, &decoded];
         let hidden = secrets.into_iter().filter(|secret| secret.len() >= MIN_SECRET_LEN);
         hidden.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
