@@ -1,7 +1,7 @@
 //! Conversion of an unsuccessful answer to an [`Error`].
 
 use bytes::Bytes;
-use http::{Response, header};
+use http::{HeaderName, Response, header};
 use serde_json::{Map, Value};
 
 use super::advice::{Explanation, by_status};
@@ -48,7 +48,7 @@ impl ErrorBody<'_> {
         Refusal {
             status: status.as_u16(),
             title: status.canonical_reason().map(Into::into),
-            detail: self.redirection().or_else(|| self.excerpt()),
+            detail: self.detail(),
             ..Refusal::default()
         }
     }
@@ -89,6 +89,21 @@ impl ErrorBody<'_> {
     fn redirection(&self) -> Option<String> {
         let location = self.answer.headers().get(header::LOCATION)?.to_str().ok()?;
         self.bounded(&format!("It redirects to {location}"))
+    }
+
+    /// Returns the target of a redirect or the beginning of the body, and the programs that answered.
+    fn detail(&self) -> Option<String> {
+        let text = self.redirection().or_else(|| self.excerpt());
+        let program = |name: HeaderName| {
+            let value = self.answer.headers().get(&name)?;
+            Some(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+        };
+        let named: Vec<_> = [header::SERVER, header::VIA].into_iter().filter_map(program).collect();
+        if named.is_empty() {
+            return text;
+        }
+        let named = self.bounded(&format!("({})", named.join(", ")));
+        Some(text.into_iter().chain(named).collect::<Vec<_>>().join(" "))
     }
 
     /// Returns the beginning of the body.
@@ -257,6 +272,16 @@ mod tests {
         };
         assert_eq!(several("video-content-range-by-bytes-range-overlap"), ErrorKind::AlreadySent);
         assert_eq!(several("video-content-range-by-bytes-range-mismatch"), ErrorKind::Refused);
+    }
+
+    #[test]
+    fn a_page_names_the_programs_that_answered() {
+        let mut answer = response(413, json!("<h1>Too large</h1>"));
+        answer.headers_mut().insert(header::VIA, "1.1 SRV-TMG".parse().unwrap());
+        answer.headers_mut().append(header::SERVER, "nginx".parse().unwrap());
+        let error = refused("send a chunk", &answer);
+        assert!(error.to_string().ends_with("(server: nginx, via: 1.1 SRV-TMG)"), "{error}");
+        assert_eq!(error.hint(), Some(crate::error::Hint::SmallerChunksInNewUpload));
     }
 
     #[test]

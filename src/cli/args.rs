@@ -68,9 +68,6 @@ pub(super) struct GlobalArgs {
     /// Removes secrets from all output.
     #[arg(skip)]
     pub(super) redactor: Redactor,
-    /// Name of the environment variable that sets a proxy for the service.
-    #[arg(skip)]
-    pub(super) proxy_variable: Option<&'static str>,
 
     /// Write one JSON event per line to standard output; the last one is the summary
     #[arg(long, global = true, help_heading = OUTPUT)]

@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 
 use super::args::GlobalArgs;
 use super::exit::CommandError;
-use super::proxy;
 
 /// Returns the library's settings from the global flags, without credentials.
 pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
@@ -29,6 +28,7 @@ pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
         None => {}
     }
     settings.trust.ca_certs = service.ca_cert.clone();
+    settings.dial.proxy = service.proxy.clone().unwrap_or_default();
     if let Some(retries) = service.retries {
         settings.retry.retries = retries;
     }
@@ -60,7 +60,6 @@ pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
 
 /// Returns a client that uses the API key.
 pub(super) fn connect(global: &GlobalArgs) -> Result<Client, CommandError> {
-    proxy::warn_if_set(global);
     let mut settings = client_settings(global);
     settings.credentials = Credentials::ApiKey(required_key(global)?);
     open(settings)

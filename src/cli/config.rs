@@ -50,7 +50,7 @@ pub(super) fn parse<V: Into<OsString>>(
     // Invalid UTF-8 becomes a text that is not a valid key, and is refused where the key is needed.
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
     cli.global.api_key = text(API_KEY).map(Secret::new);
-    cli.global.proxy_variable = proxy::variable(&cli.global, text);
+    cli.global.service.proxy = Some(proxy::choose(&cli.command, &cli.global, text)?);
     Ok(cli)
 }
 

@@ -31,6 +31,14 @@ pub(super) fn advice(hint: Hint) -> &'static str {
             "check the URL and the clock; for a service of your own, name its authority's certificate with \
              --ca-cert"
         }
+        Hint::CheckProxy => {
+            "check the proxy's URL, which is that of --proxy or of HTTPS_PROXY, http_proxy or ALL_PROXY; `--proxy none` \
+             connects without a proxy, NO_PROXY exempts hosts"
+        }
+        Hint::ProxyCredentials => {
+            "put the right user name and password into the proxy's URL: http://USER:PASSWORD@HOST:PORT in \
+             RINGLIFT_PROXY or HTTPS_PROXY, special characters percent-encoded"
+        }
         Hint::RetryLater => "try again later; the same command continues where it stopped",
         Hint::CheckStatus => "check the video's state with `ringlift status`, and try again",
         Hint::NewUploadToken => "create a new one: `ringlift token create`, with the API key",

@@ -14,7 +14,12 @@ pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<Stri
     if let Some(key) = environment("APIVIDEO_API_KEY") {
         redactor.add(&key.trim().into());
     }
-    let typed = argv.iter().map(|arg| arg.to_string_lossy());
+    let argv: Vec<_> = argv.iter().map(|arg| arg.to_string_lossy()).collect();
+    // The URL of a proxy needs no scheme.
+    let follows = argv.windows(2).filter(|pair| pair[0] == "--proxy").map(|pair| &*pair[1]);
+    let proxies = follows.chain(argv.iter().filter_map(|arg| arg.strip_prefix("--proxy=")));
+    proxies.for_each(|url| redactor.add_userinfo_of(url));
+    let typed = argv.iter();
     // `--endpoint-url=http://user:password@host`
     let urls = typed.filter(|arg| arg.contains("://") && arg.contains('@')).map(|arg| {
         arg.strip_prefix("--")
@@ -88,8 +93,9 @@ fn escaped(line: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// Variables whose value may be a URL with a password.
-const URL_VARIABLES: [&str; 7] = [
+const URL_VARIABLES: [&str; 8] = [
     "RINGLIFT_ENDPOINT_URL",
+    "RINGLIFT_PROXY",
     "http_proxy",
     "HTTP_PROXY",
     "https_proxy",
@@ -151,5 +157,9 @@ mod tests {
         let redactor = known(&argv.map(OsString::from), environment);
         let text = "sk-live-1 proxy-pass url-pass other-pass";
         assert_eq!(for_people(&redactor, text), "*** *** *** ***");
+        for argv in [&["--proxy", "me:typed-pass@proxy:3128"][..], &["--proxy=me:typed-pass@proxy"]] {
+            let argv: Vec<_> = argv.iter().map(OsString::from).collect();
+            assert_eq!(for_people(&known(&argv, |_| None), "typed-pass"), "***");
+        }
     }
 }

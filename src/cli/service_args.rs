@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use ringlift::transport::Proxy;
 
 use super::values::{self, Size};
 
@@ -20,6 +21,10 @@ pub(super) struct ServiceArgs {
     /// Read the API key from FILE instead of APIVIDEO_API_KEY
     #[arg(long, value_name = "FILE")]
     pub(super) api_key_file: Option<PathBuf>,
+    /// Connect through the HTTP proxy at URL, or directly with `none` [default: HTTPS_PROXY, http_proxy or
+    /// ALL_PROXY, unless NO_PROXY exempts the service]
+    #[arg(long, value_name = "URL", value_parser = values::ProxyUrlOrNone)]
+    pub(super) proxy: Option<Proxy>,
     /// Trust the certificates in this PEM file as well as the system's; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) ca_cert: Vec<PathBuf>,

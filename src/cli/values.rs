@@ -9,7 +9,7 @@ use clap::Arg;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 pub(super) use ringlift::Size;
-use ringlift::transport::Endpoint;
+use ringlift::transport::{Endpoint, Proxy};
 use ringlift::upload::UnknownValue;
 use ringlift::upload::{LONGEST_TIME, MOST_LANES};
 use ringlift::wire::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
@@ -121,6 +121,33 @@ impl TypedValueParser for EndpointUrl {
         let url = value.to_str().ok_or_else(|| refused("the endpoint's URL is not UTF-8".to_owned()))?;
         let endpoint = Endpoint::parse(url).map_err(|error| refused(error.to_string()))?;
         Ok(endpoint.canonical().to_owned())
+    }
+}
+
+/// Parses `none` or the URL of a proxy.
+///
+/// Writes its own errors, because clap's would repeat the password in the URL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProxyUrlOrNone;
+
+impl TypedValueParser for ProxyUrlOrNone {
+    type Value = Proxy;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Proxy, clap::Error> {
+        // Invalid UTF-8 becomes U+FFFD, which is refused in a host and is never the right password.
+        let text = value.to_string_lossy();
+        if text.trim().eq_ignore_ascii_case("none") {
+            return Ok(Proxy::none());
+        }
+        Proxy::parse(&text).map_err(|flaw| {
+            let why = format!("invalid value for '--proxy <URL>': {flaw}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, why).with_cmd(command)
+        })
     }
 }
 

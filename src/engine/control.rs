@@ -10,7 +10,7 @@ use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
 use crate::engine::event_log::{AnnouncedDelay, log_throttle};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::pacing::{Class, Pacer, Quota, RequestKind, ServiceHealth, ThrottleReason};
 use crate::session::Outcome;
 use crate::transport::{AnswerLimit, Dialer, Lane, Timeouts, TransportError};
@@ -155,11 +155,16 @@ fn health_of_error(error: &Error) -> ServiceHealth {
 
 /// Returns the error, with the host of the request if that helps to find the cause.
 pub(crate) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
-    if matches!(error, TransportError::TlsRefused { .. }) {
-        // This error names the host and the conflict already.
+    if matches!(error, TransportError::TlsRefused { .. } | TransportError::Proxy { .. }) {
+        // These errors name the host and the conflict already.
         return Error::from(error);
     }
+    let is_cut = matches!(error, TransportError::Closed { .. } | TransportError::Reset { .. });
     let error = Error::from(error);
+    if is_cut && dialer.is_cut_at_one_size() {
+        let reason = format!("every connection ({}) is cut off at about the same size", dialer.authority());
+        return error.because(reason).with_hint(Hint::SmallerChunksInNewUpload);
+    }
     match error.kind() {
         kind @ (ErrorKind::Connect
         | ErrorKind::Unavailable

@@ -53,6 +53,9 @@ pub(crate) fn prepare(
     inbox: mpsc::Receiver<EngineCommand>,
 ) -> Result<PreparedDriver> {
     settings.redactor.add_userinfo_of(&settings.endpoint_url);
+    if let Some(url) = settings.dial.proxy.url_with_secrets() {
+        settings.redactor.add_userinfo_of(url);
+    }
     settings.check()?;
     settings.credentials = settings.credentials.parsed()?;
     let dialer = Dialer::new(&settings.endpoint_url, &settings.trust, settings.dial.clone());

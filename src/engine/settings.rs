@@ -34,7 +34,7 @@ pub struct Settings {
     pub origin: Origin,
     /// The certificates to trust over TLS.
     pub trust: Trust,
-    /// The settings of new connections.
+    /// The settings of new connections, with the proxy.
     pub dial: DialSettings,
     /// The time limits of requests.
     pub patience: Timeouts,

@@ -249,8 +249,8 @@ impl Worker {
             *connection = match self.dialer.dial().await {
                 Ok(connection) => Some(connection),
                 Err(error) => {
-                    let error = failed_at(&self.dialer, error).doing(&order.doing);
-                    return AttemptResult::failed(error, Fate::NotStored);
+                    let error = order.redactor.clean(failed_at(&self.dialer, error));
+                    return AttemptResult::failed(error.doing(&order.doing), Fate::NotStored);
                 }
             };
         }
@@ -274,7 +274,8 @@ impl Worker {
                 let fate = fate_of(&error);
                 let error = match stalled_source(&error, &order.chunk_source) {
                     Some(silent) => Error::from(silent),
-                    None => failed_at(&self.dialer, error),
+                    // A proxy repeats the request in its refusals.
+                    None => order.redactor.clean(failed_at(&self.dialer, error)),
                 };
                 AttemptResult::failed(error.doing(&order.doing), fate)
             }

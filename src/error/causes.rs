@@ -2,7 +2,7 @@
 
 use super::{Advice, Error, ErrorKind, Hint};
 use crate::source::SourceError;
-use crate::transport::TransportError;
+use crate::transport::{ProxyFailure, ProxyLogin, ProxyRefusal, TransportError};
 use crate::wire::PlanError;
 
 impl From<PlanError> for Error {
@@ -80,6 +80,10 @@ impl From<TransportError> for Error {
             }
             TransportError::FileTruncated { .. } => ErrorKind::SourceChanged,
             TransportError::FileRead { .. } => ErrorKind::SourceUnreadable,
+            TransportError::Proxy { ref failure, .. } => {
+                let failed = from_proxy(failure, error.to_string());
+                return failed.with_source(error);
+            }
             TransportError::Body(body) => return from_body(body),
         };
         let (doing, advice) = match &error {
@@ -90,6 +94,45 @@ impl From<TransportError> for Error {
         };
         // The transport's text names the value and its flaw, so it replaces the reason of the kind.
         Error::new(kind, doing).because(error.to_string()).with_advice(advice).with_source(error)
+    }
+}
+
+/// Converts the failure of a proxy. `text` names the proxy and the failure.
+fn from_proxy(failure: &ProxyFailure, text: String) -> Error {
+    let failed = |kind| Error::new(kind, "connect through the proxy").because(text);
+    match failure {
+        ProxyFailure::Unreachable(cause) => match **cause {
+            TransportError::Untrusted { .. } => failed(ErrorKind::Untrusted),
+            TransportError::TlsRefused { .. } => failed(ErrorKind::Untrusted).with_hint(Hint::CheckProxy),
+            _ => failed(ErrorKind::Connect).with_hint(Hint::CheckProxy),
+        },
+        ProxyFailure::Refused(refusal) => {
+            let kind = if refusal.is_temporary() { ErrorKind::Unavailable } else { ErrorKind::Refused };
+            // A refusal of the proxy says nothing about the upload, which can be resumed by another route.
+            let refused = failed(kind).advised(proxy_advice(refusal)).and_resumable();
+            match refusal.retry_after {
+                Some(delay) if refusal.is_temporary() => refused.with_retry_after(delay),
+                _ => refused,
+            }
+        }
+        ProxyFailure::WrongProtocol { is_final: true, .. } => {
+            failed(ErrorKind::WrongProtocol).with_hint(Hint::CheckProxy)
+        }
+        _ => failed(ErrorKind::Connect).with_hint(Hint::CheckProxy),
+    }
+}
+
+fn proxy_advice(refusal: &ProxyRefusal) -> Advice {
+    match refusal.login {
+        ProxyLogin::Unsupported => Advice::Text(
+            "this proxy takes no plain password (Basic), but a login such as NTLM or Kerberos, which is not \
+             supported: run cntlm or px on this machine, and use that as the proxy",
+        ),
+        ProxyLogin::Password => Advice::Hint(Hint::ProxyCredentials),
+        _ if refusal.is_temporary() => Advice::Hint(Hint::CheckProxy),
+        _ => Advice::Text(
+            "ask the administrator of the proxy to permit connections to the service's host and port",
+        ),
     }
 }
 

@@ -35,6 +35,10 @@ pub enum Hint {
     LongerReadTimeout,
     /// Trust the certificate of the service's authority.
     TrustCertificate,
+    /// Check the proxy and its URL, or connect without it.
+    CheckProxy,
+    /// Give the user name and the password for the proxy.
+    ProxyCredentials,
     /// Retry later. The upload continues where it stopped.
     RetryLater,
     /// Check the video's status, and retry.
@@ -67,7 +71,7 @@ pub enum Hint {
 
 impl Hint {
     /// Every hint.
-    pub const ALL: [Hint; 27] = {
+    pub const ALL: [Hint; 29] = {
         use Hint::*;
         [
             LargerChunks,
@@ -83,6 +87,8 @@ impl Hint {
             LongerTimeout,
             LongerReadTimeout,
             TrustCertificate,
+            CheckProxy,
+            ProxyCredentials,
             RetryLater,
             CheckStatus,
             NewUploadToken,
@@ -133,6 +139,10 @@ impl Hint {
             Hint::TrustCertificate => {
                 "check the endpoint's URL and the clock; for a service of your own, trust its authority's \
                  certificate (`Settings::trust`)"
+            }
+            Hint::CheckProxy => "check the proxy and its URL (`DialSettings::proxy`), or connect without it",
+            Hint::ProxyCredentials => {
+                "put the right user name and password into the URL of the proxy (`DialSettings::proxy`)"
             }
             Hint::RetryLater => {
                 "try again later; with a journal (`Settings::journal`) the same upload continues where it stopped"

@@ -1,4 +1,4 @@
-//! Opening lanes to an endpoint: name resolution, TCP connection, TLS handshake.
+//! Opening lanes to an endpoint: name resolution, TCP connection, tunnel through a proxy, TLS handshake.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,8 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use http::Uri;
 use http_body::Body;
+use hyper::rt::{Read, Write};
 use hyper_rustls::MaybeHttpsStream;
+use hyper_util::client::legacy::connect::Connection;
 use rustix::net::sockopt;
 use rustls::ClientConfig;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
@@ -22,10 +25,11 @@ use super::error::{BoxError, FailedAttempt, TransportError};
 use super::history::History;
 use super::lane::Lane;
 use super::peer::Peer;
+use super::proxy::{Gateway, Opening, Proxy};
 use super::request_state::RequestState;
 use super::socket::LaneSocket;
 use super::throttle::Bandwidth;
-use super::tls::{self, Trust};
+use super::tls::{self, LaneStream, Trust};
 
 /// Opens lanes to one endpoint. Cheap to clone and to share between threads.
 #[derive(Clone, Debug)]
@@ -35,16 +39,21 @@ pub struct Dialer {
     settings: DialSettings,
     bandwidth: Bandwidth,
     history: Arc<History>,
+    /// `None` if connections are direct.
+    gateway: Option<Arc<Gateway>>,
     /// The index of the address that the next dial tries first, so that lanes spread over a name's addresses.
     turn: Arc<AtomicUsize>,
 }
 
-/// The settings of new lanes: timeouts and socket options.
+/// The settings of new lanes: proxy, timeouts and socket options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialSettings {
+    /// The proxy.
+    pub proxy: Proxy,
     /// Longest name resolution.
     pub resolve_timeout: Duration,
-    /// Longest attempt at one address. Further addresses are tried beside it after a quarter of a second.
+    /// Longest attempt at one address, and longest CONNECT through a proxy. Further addresses are tried beside the
+    /// first after a quarter of a second.
     pub connect_timeout: Duration,
     /// Longest TLS handshake.
     pub tls_timeout: Duration,
@@ -59,9 +68,10 @@ pub struct DialSettings {
 }
 
 impl Default for DialSettings {
-    /// Ten seconds for each step, 90 for unacknowledged bytes, a keep-alive probe after 30 idle seconds.
+    /// No proxy, ten seconds for each step, 90 for unacknowledged bytes, a keep-alive probe after 30 idle seconds.
     fn default() -> DialSettings {
         DialSettings {
+            proxy: Proxy::none(),
             resolve_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             tls_timeout: Duration::from_secs(10),
@@ -77,22 +87,24 @@ impl Dialer {
     /// Creates a dialer for `endpoint`, an `http` or `https` URL with an optional base path. Opens no
     /// connection.
     ///
-    /// Reads the system's certificate authorities (https only) and the files of `trust`.
+    /// Reads the system's certificate authorities (for https, to the endpoint or to the proxy) and the files of
+    /// `trust`.
     ///
     /// # Errors
     ///
     /// `BadEndpoint`, `BadCaCert`, `NoTrust`.
     pub fn new(endpoint: &str, trust: &Trust, settings: DialSettings) -> Result<Dialer, TransportError> {
-        let endpoint = Endpoint::parse(endpoint)?;
+        let endpoint = Arc::new(Endpoint::parse(endpoint)?);
         let history = Arc::new(History::default());
         let security = if endpoint.is_tls() {
             Security::Tls(Arc::new(tls::client_config(trust, &history)?))
         } else {
             Security::Plain
         };
+        let gateway = Gateway::new(&settings.proxy, &endpoint, trust)?;
         let turn = Arc::new(AtomicUsize::new(0));
         let bandwidth = Bandwidth::unlimited();
-        Ok(Dialer { endpoint: Arc::new(endpoint), security, settings, bandwidth, history, turn })
+        Ok(Dialer { endpoint, security, settings, bandwidth, history, gateway, turn })
     }
 
     /// Returns the dialer with lanes limited to this bandwidth.
@@ -100,9 +112,10 @@ impl Dialer {
         Dialer { bandwidth, ..self }
     }
 
-    /// Returns `true` if lanes are encrypted.
+    /// Returns `true` if lanes are encrypted, for the endpoint or for the proxy: this process then reads every byte.
     pub fn is_tls(&self) -> bool {
-        matches!(self.security, Security::Tls(_))
+        let is_tls_to_proxy = self.gateway.as_ref().is_some_and(|gateway| gateway.tls().is_some());
+        is_tls_to_proxy || matches!(self.security, Security::Tls(_))
     }
 
     /// Returns the endpoint, whose canonical form is the one to compare and to store.
@@ -121,35 +134,97 @@ impl Dialer {
         format!("{}{slash}{path}", self.endpoint.base())
     }
 
+    /// Returns `true` if the last connections were cut off after about the same number of bytes, as by a firewall or
+    /// proxy with a limit on the size of requests.
+    pub fn is_cut_at_one_size(&self) -> bool {
+        self.history.cut_sizes().are_alike()
+    }
+
     /// Opens a lane: resolves the name again, connects to the first address that answers, makes the TLS
-    /// handshake.
+    /// handshake. Through a proxy, that is the name of the proxy, and a CONNECT comes before the handshake.
     ///
     /// Needs a tokio runtime with I/O and time; spawns nothing. Dropping the future abandons the attempt.
     ///
     /// # Errors
     ///
-    /// `Resolve`, `Connect`, `ConnectTimeout`, `Untrusted`, `TlsRefused`, `Tls`, `TlsTimeout`.
+    /// `Resolve`, `Connect`, `ConnectTimeout`, `Untrusted`, `TlsRefused`, `Tls`, `TlsTimeout`, `Proxy`.
     pub async fn dial<B>(&self) -> Result<Lane<B>, TransportError>
     where
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let addresses = self.resolve().await?;
-        let (tcp, address) = self.connect_any(addresses).await?;
         let state = Arc::new(RequestState::default());
-        let mut stream = self.secure(LaneSocket::new(tcp, state.clone())).await?;
+        let Link { stream, address, gateway } = match &self.gateway {
+            Some(gateway) => self.link_through(gateway, &state).await?,
+            None => self.link_directly(&state).await?,
+        };
+        let (mut stream, authority) = match &gateway {
+            Some(gateway) => (MaybeHttpsStream::Http(stream), gateway.authority().to_owned()),
+            None => (self.secure(stream).await?, self.authority().to_owned()),
+        };
         tls::socket(&mut stream).limit_to(self.bandwidth.clone());
         let peer = Peer {
             address,
-            authority: self.authority().to_owned(),
+            authority,
             endpoint: self.endpoint.clone(),
             history: self.history.clone(),
+            gateway,
         };
         Lane::open(stream, state, peer).await
     }
 
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, TransportError> {
+    async fn link_directly(&self, state: &Arc<RequestState>) -> Result<Link, TransportError> {
         let (host, port) = (self.endpoint.host(), self.endpoint.port());
+        let (tcp, address) = self.connect_to(host, port, self.authority()).await?;
+        let stream = MaybeHttpsStream::Http(LaneSocket::new(tcp, state.clone()));
+        Ok(Link { stream, address, gateway: None })
+    }
+
+    async fn link_through(
+        &self,
+        gateway: &Arc<Gateway>,
+        state: &Arc<RequestState>,
+    ) -> Result<Link, TransportError> {
+        if gateway.uses_connect() {
+            let (mut stream, address) = self.connect_proxy(gateway, state).await?;
+            if gateway.connect(&mut stream, self.settings.connect_timeout).await? == Opening::Tunnel {
+                return Ok(Link { stream, address, gateway: None });
+            }
+        }
+        // Proxies close the connection after they refused, with or without announcing it.
+        let (stream, address) = self.connect_proxy(gateway, state).await?;
+        Ok(Link { stream, address, gateway: Some(gateway.clone()) })
+    }
+
+    /// Connects to the proxy itself, with TLS for an https proxy.
+    async fn connect_proxy(
+        &self,
+        gateway: &Gateway,
+        state: &Arc<RequestState>,
+    ) -> Result<(MaybeHttpsStream<LaneSocket>, SocketAddr), TransportError> {
+        let connected = self.connect_to(gateway.host(), gateway.port(), gateway.authority()).await;
+        let (tcp, address) = connected.map_err(|error| gateway.unreachable(error))?;
+        let socket = LaneSocket::new(tcp, state.clone());
+        let Some((uri, config, history)) = gateway.tls() else {
+            return Ok((MaybeHttpsStream::Http(socket), address));
+        };
+        let handshake = self.handshake(socket, gateway.authority(), uri, config, history);
+        let stream = handshake.await.map_err(|error| gateway.unreachable(error))?;
+        Ok((stream, address))
+    }
+
+    /// Resolves a name and connects to the first address that answers.
+    async fn connect_to(
+        &self,
+        host: &str,
+        port: u16,
+        authority: &str,
+    ) -> Result<(TcpStream, SocketAddr), TransportError> {
+        let addresses = self.resolve(host, port).await?;
+        self.connect_any(addresses, authority).await
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
         let failed = |reason| TransportError::Resolve { host: host.to_owned(), reason };
         let mut addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, port)],
@@ -172,22 +247,23 @@ impl Dialer {
     async fn connect_any(
         &self,
         addresses: Vec<SocketAddr>,
+        authority: &str,
     ) -> Result<(TcpStream, SocketAddr), TransportError> {
         let mut untried = addresses.into_iter();
         let mut attempts = FuturesUnordered::new();
         let mut failed = Vec::new();
         loop {
-            attempts.extend(untried.next().map(|address| self.connect(address)));
+            attempts.extend(untried.next().map(|address| self.attempt(address)));
             match timeout(ATTEMPT_STAGGER, attempts.next()).await {
                 Ok(Some(Ok(connected))) => return Ok(connected),
                 Ok(Some(Err(attempt))) => failed.push(attempt),
-                Ok(None) => return Err(self.connect_error(failed)),
+                Ok(None) => return Err(self.connect_error(failed, authority)),
                 Err(_) => {}
             }
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<(TcpStream, SocketAddr), FailedAttempt> {
+    async fn attempt(&self, address: SocketAddr) -> Result<(TcpStream, SocketAddr), FailedAttempt> {
         let connecting = async { self.socket(address)?.connect(address).await };
         match timeout(self.settings.connect_timeout, connecting).await {
             Ok(Ok(tcp)) => Ok((tcp, address)),
@@ -212,20 +288,35 @@ impl Dialer {
         Ok(socket)
     }
 
-    async fn secure(&self, socket: LaneSocket) -> Result<MaybeHttpsStream<LaneSocket>, TransportError> {
+    /// Makes the TLS handshake with the endpoint, if it is an https endpoint.
+    async fn secure(&self, stream: MaybeHttpsStream<LaneSocket>) -> Result<LaneStream, TransportError> {
         let Security::Tls(config) = &self.security else {
-            return Ok(MaybeHttpsStream::Http(socket));
+            return Ok(MaybeHttpsStream::Http(stream));
         };
+        self.handshake(stream, self.authority(), self.endpoint.uri(), config, &self.history).await
+    }
+
+    async fn handshake<S>(
+        &self,
+        stream: S,
+        authority: &str,
+        uri: &Uri,
+        config: &Arc<ClientConfig>,
+        history: &History,
+    ) -> Result<MaybeHttpsStream<S>, TransportError>
+    where
+        S: Connection + Read + Write + Send + Unpin + 'static,
+    {
         let buffer_bytes = self.settings.tls_send_buffer_bytes;
-        let handshake = tls::secure(socket, self.endpoint.uri(), config, &self.history, buffer_bytes);
+        let handshake = tls::secure(stream, uri, config, history, buffer_bytes);
         timeout(self.settings.tls_timeout, handshake).await.unwrap_or_else(|_| {
-            let authority = self.authority().to_owned();
+            let authority = authority.to_owned();
             Err(TransportError::TlsTimeout { authority, after: self.settings.tls_timeout })
         })
     }
 
-    fn connect_error(&self, attempts: Vec<FailedAttempt>) -> TransportError {
-        let authority = self.authority().to_owned();
+    fn connect_error(&self, attempts: Vec<FailedAttempt>, authority: &str) -> TransportError {
+        let authority = authority.to_owned();
         let late = |attempt: &FailedAttempt| attempt.reason.kind() == io::ErrorKind::TimedOut;
         if attempts.iter().all(late) {
             TransportError::ConnectTimeout { authority, after: self.settings.connect_timeout, attempts }
@@ -233,6 +324,14 @@ impl Dialer {
             TransportError::Connect { authority, attempts }
         }
     }
+}
+
+/// An open connection to the endpoint or to the proxy, before TLS with the endpoint.
+struct Link {
+    stream: MaybeHttpsStream<LaneSocket>,
+    address: SocketAddr,
+    /// The proxy that receives requests in absolute form.
+    gateway: Option<Arc<Gateway>>,
 }
 
 #[derive(Clone, Debug)]

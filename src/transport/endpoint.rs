@@ -132,7 +132,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// Splits an authority without user information. The host keeps its brackets.
-fn host_and_port(authority: &str) -> Result<(String, Option<u16>), EndpointFlaw> {
+pub(super) fn host_and_port(authority: &str) -> Result<(String, Option<u16>), EndpointFlaw> {
     if authority.parse::<Ipv6Addr>().is_ok() {
         return Err(EndpointFlaw::Host);
     }
@@ -184,7 +184,8 @@ fn port(digits: &str) -> Result<u16, EndpointFlaw> {
     port.ok_or(EndpointFlaw::Port)
 }
 
-fn default_port(is_tls: bool) -> u16 {
+/// Returns the port of a URL without one (RFC 9110, section 4.2).
+pub(super) fn default_port(is_tls: bool) -> u16 {
     if is_tls { 443 } else { 80 }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::limits::HEADER_LINES_LIMIT;
+use super::proxy::refusal::ProxyRefusal;
 
 /// An error of any type, as a request's body returns it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -13,7 +14,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// An error of a connection or a request.
 ///
 /// Variants up to [`TlsTimeout`](Self::TlsTimeout) come from dialing, before any byte of a request was sent.
-/// The others come from one request, after which its lane is closed.
+/// [`Proxy`](Self::Proxy) comes from dialing, or from a request that the proxy did not pass on. The others come
+/// from one request, after which its lane is closed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
@@ -101,6 +103,14 @@ pub enum TransportError {
         authority: String,
         /// The bound.
         after: Duration,
+    },
+    /// The proxy could not be used, or refused. The service received no byte of the request.
+    #[error("the proxy {proxy} {failure}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// The failure.
+        failure: ProxyFailure,
     },
     /// The connection accepted no byte for too long while there were bytes to send.
     #[error("no byte accepted for {after:?}, after {} of the body", sent.body_bytes)]
@@ -228,11 +238,50 @@ impl TransportError {
             | Self::Untrusted { .. }
             | Self::TlsRefused { .. }
             | Self::TlsTimeout { .. }
+            | Self::Proxy { .. }
             | Self::Body(_)
             | Self::FileTruncated { .. }
             | Self::FileRead { .. } => SentProgress::default(),
         }
     }
+}
+
+/// A failure of a proxy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyFailure {
+    /// There is no connection to the proxy itself.
+    #[error("cannot be used: {0}")]
+    Unreachable(#[source] Box<TransportError>),
+    /// The proxy refused.
+    #[error("refuses: {0}")]
+    Refused(ProxyRefusal),
+    /// The proxy did not answer in time.
+    #[error("gave no complete answer within {after:?}")]
+    NoAnswer {
+        /// The bound.
+        after: Duration,
+    },
+    /// The proxy closed the connection before a complete answer.
+    #[error("closed the connection before a complete answer")]
+    Closed,
+    /// The head of the proxy's answer is larger than the limit.
+    #[error("answered with a head of more than {limit_bytes} bytes")]
+    HeadTooLarge {
+        /// The bound.
+        limit_bytes: usize,
+    },
+    /// The answer begins like HTTP/1 and is none.
+    #[error("gave a malformed answer")]
+    Malformed,
+    /// The program at the address of the proxy does not speak HTTP.
+    #[error("does not speak HTTP: {reason}")]
+    WrongProtocol {
+        /// The protocol detected.
+        reason: String,
+        /// `true` if no connection to the proxy ever received an HTTP answer: a retry cannot help.
+        is_final: bool,
+    },
 }
 
 /// The progress of a request when it failed.

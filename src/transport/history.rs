@@ -8,6 +8,7 @@ use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
 use super::cookies::Cookies;
+use super::cut_sizes::CutSizes;
 use super::limits::HEADER_LINES_LIMIT;
 
 /// The facts that all connections of a dialer share.
@@ -20,12 +21,18 @@ pub(super) struct History {
     /// The most header lines of one answer.
     header_lines: AtomicUsize,
     cookies: Cookies,
+    cut_sizes: CutSizes,
 }
 
 impl History {
     /// Returns the cookies that the endpoint has set.
     pub(super) fn cookies(&self) -> &Cookies {
         &self.cookies
+    }
+
+    /// Returns the sizes at which requests to the endpoint were cut off.
+    pub(super) fn cut_sizes(&self) -> &CutSizes {
+        &self.cut_sizes
     }
 
     /// Records a complete head of an HTTP answer, with the number of its header lines.

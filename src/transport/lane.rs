@@ -15,7 +15,6 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper::rt::{Read as _, ReadBuf};
-use hyper_rustls::MaybeHttpsStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer;
@@ -25,9 +24,8 @@ use super::metered::{MeteredBody, MeteredStream};
 use super::peer::Peer;
 use super::region::FileRegion;
 use super::request_state::{RequestState, SentCounter};
-use super::socket::LaneSocket;
 use super::timeouts::{ProgressMonitor, TimeoutKind, Timeouts};
-use super::tls::{self, TlsStage};
+use super::tls::{self, LaneStream, TlsStage};
 
 /// An open connection, kept alive between requests. Dropping it closes it at once.
 ///
@@ -50,11 +48,11 @@ where
     B::Error: Into<BoxError>,
 {
     pub(super) async fn open(
-        stream: MaybeHttpsStream<LaneSocket>,
+        stream: LaneStream,
         state: Arc<RequestState>,
         peer: Peer,
     ) -> Result<Lane<B>, TransportError> {
-        let is_tls = matches!(stream, MaybeHttpsStream::Https(_));
+        let is_tls = tls::is_encrypted(&stream);
         let stream = MeteredStream::new(stream, state.clone());
         let mut builder = http1::Builder::new();
         // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
@@ -71,7 +69,7 @@ where
     /// Sends `request` and reads the whole answer, whatever its status, with at most
     /// [`ANSWER_LIMIT_BYTES`] of body.
     ///
-    /// The target is used as given, in origin form. `Host` is added if it is missing, and the endpoint's
+    /// The target is given in origin form, and is put into absolute form for a proxy that needs it. `Host` is added if it is missing, and the endpoint's
     /// cookies. A refusal that arrives during the body stops the body and is returned. A success that arrives
     /// early is returned after the rest of the request is sent, because the server cannot have stored it
     /// before.
@@ -81,7 +79,7 @@ where
     ///
     /// # Errors
     ///
-    /// The variants of [`TransportError`] from `Stalled` on; `Closed` with nothing sent if the lane was
+    /// `Proxy`, and the variants of [`TransportError`] from `Stalled` on; `Closed` with nothing sent if the lane was
     /// closed already.
     pub async fn send(
         &mut self,
@@ -95,20 +93,39 @@ where
             return Err(self.with_peer_reason(closed, connection).await);
         }
         let target = request.uri().to_string();
-        let Peer { endpoint, history, .. } = &self.peer;
+        let Peer { endpoint, history, gateway, .. } = &self.peer;
         let headers = request.headers_mut();
         // HTTP/1.1 requires Host (RFC 9112, section 3.2); hyper's low-level client does not add it.
         headers.entry(HOST).or_insert_with(|| endpoint.header().clone());
         headers.extend(history.cookies().header(&target).map(|cookies| (COOKIE, cookies)));
+        if let Some(gateway) = gateway {
+            gateway.address(&mut request)?;
+        }
         let answer = match connection.exchange(request, &self.state, timeouts, &self.peer).await {
             Ok(answer) => answer,
-            Err(error) => return Err(self.with_peer_reason(error, connection).await),
+            Err(error) => {
+                self.note_cut(&error);
+                return Err(self.with_peer_reason(error, connection).await);
+            }
         };
+        if let Some(gateway) = gateway {
+            gateway.check_answer(&answer)?;
+        }
+        history.cut_sizes().note_passed(self.state.sent().body_bytes);
         history.cookies().take(answer.headers(), endpoint, &target);
         if connection.is_reusable(&self.state).await {
             self.connection = Some(connection);
         }
         Ok(answer)
+    }
+
+    /// Records the size at which a request was cut off, to detect a limit of a firewall or proxy.
+    fn note_cut(&self, error: &TransportError) {
+        if let TransportError::Closed { sent } | TransportError::Reset { sent } = error
+            && !sent.whole
+        {
+            self.peer.history.cut_sizes().note_cut(sent.body_bytes);
+        }
     }
 
     /// Replaces a lost connection's error by the final reason that the peer gave, if any.
@@ -170,7 +187,7 @@ where
     B::Error: Into<BoxError>,
 {
     sender: SendRequest<MeteredBody<B>>,
-    driver: Connection<MeteredStream<MaybeHttpsStream<LaneSocket>>, MeteredBody<B>>,
+    driver: Connection<MeteredStream<LaneStream>, MeteredBody<B>>,
     /// `true` if the driver has completed and must not be polled again.
     is_over: bool,
     /// The TLS error that ended the connection while no request was in flight.

@@ -1,11 +1,12 @@
 //! HTTP requests over connections.
 //!
-//! A [`Dialer`] opens [`Lane`]s to one endpoint. A lane is one HTTP/1.1 connection that carries one request
+//! A [`Dialer`] opens [`Lane`]s to one endpoint, directly or through a [`Proxy`]. A lane is one HTTP/1.1 connection that carries one request
 //! at a time. No task is spawned: a lane makes progress only while its future is polled, and dropping it
 //! closes the connection. Does not depend on the meaning of a request, the origin of its body, or retries.
 
 mod answer;
 mod cookies;
+mod cut_sizes;
 mod dial;
 mod endpoint;
 mod error;
@@ -15,6 +16,7 @@ mod limits;
 mod metered;
 mod peer;
 mod protocol;
+mod proxy;
 mod region;
 mod request_state;
 mod sendfile;
@@ -25,9 +27,12 @@ mod tls;
 
 pub use dial::{DialSettings, Dialer};
 pub use endpoint::Endpoint;
-pub use error::{BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, SentProgress, TransportError};
+pub use error::{
+    BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, ProxyFailure, SentProgress, TransportError,
+};
 pub use lane::Lane;
 pub use limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
+pub use proxy::{NoProxy, Proxy, ProxyFlaw, ProxyLogin, ProxyRefusal};
 pub use region::FileRegion;
 pub use request_state::SentCounter;
 pub use throttle::Bandwidth;

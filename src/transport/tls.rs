@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Uri;
+use hyper::rt::{Read as HyperRead, Write as HyperWrite};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::Connection;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, version};
@@ -71,17 +73,23 @@ pub(super) fn ca_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tran
     certs.ok().filter(|certs| !certs.is_empty()).ok_or_else(|| flawed(CaCertFlaw::NotPem))
 }
 
-/// Turns `socket` into a stream to `uri`, with TLS for an https URL.
+/// The stream of a lane: TLS to the endpoint or not, over TLS to a proxy or not.
+pub(super) type LaneStream = MaybeHttpsStream<MaybeHttpsStream<LaneSocket>>;
+
+/// Turns `stream` into a stream to `uri`, with TLS for an https URL.
 ///
-/// Dropping the future closes the socket.
-pub(super) async fn secure(
-    socket: LaneSocket,
+/// Dropping the future closes the stream.
+pub(super) async fn secure<S>(
+    stream: S,
     uri: &Uri,
     config: &Arc<ClientConfig>,
     history: &History,
     send_buffer_bytes: usize,
-) -> Result<MaybeHttpsStream<LaneSocket>, TransportError> {
-    let mut connector = HttpsConnector::from((Connected(Some(socket)), config.clone()));
+) -> Result<MaybeHttpsStream<S>, TransportError>
+where
+    S: Connection + HyperRead + HyperWrite + Send + Unpin + 'static,
+{
+    let mut connector = HttpsConnector::from((Connected(Some(stream)), config.clone()));
     let mut stream = connector.call(uri.clone()).await.map_err(|error| explain(uri, history, &*error))?;
     if let MaybeHttpsStream::Https(tls) = &mut stream {
         let (_, session) = tls.inner_mut().get_mut();
@@ -91,9 +99,18 @@ pub(super) async fn secure(
 }
 
 /// Returns the socket under the stream.
-pub(super) fn socket(stream: &mut MaybeHttpsStream<LaneSocket>) -> &mut LaneSocket {
+pub(super) fn socket(stream: &mut LaneStream) -> &mut LaneSocket {
+    under(under(stream))
+}
+
+/// Returns `true` if bytes are encrypted before they reach the socket, for the endpoint or for a proxy.
+pub(super) fn is_encrypted(stream: &LaneStream) -> bool {
+    !matches!(stream, MaybeHttpsStream::Http(MaybeHttpsStream::Http(_)))
+}
+
+fn under<S>(stream: &mut MaybeHttpsStream<S>) -> &mut S {
     match stream {
-        MaybeHttpsStream::Http(socket) => socket,
+        MaybeHttpsStream::Http(inner) => inner,
         MaybeHttpsStream::Https(tls) => tls.inner_mut().get_mut().0.inner_mut(),
     }
 }
@@ -139,20 +156,20 @@ fn trusted(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
     if roots.is_empty() { Err(TransportError::NoTrust) } else { Ok((roots, given)) }
 }
 
-/// A connector that passes hyper-rustls an open socket, so that each step of a dial has its own timeout.
-struct Connected(Option<LaneSocket>);
+/// A connector that passes hyper-rustls an open stream, so that each step of a dial has its own timeout.
+struct Connected<S>(Option<S>);
 
-impl Service<Uri> for Connected {
-    type Response = LaneSocket;
+impl<S> Service<Uri> for Connected<S> {
+    type Response = S;
     type Error = BoxError;
-    type Future = Ready<Result<LaneSocket, BoxError>>;
+    type Future = Ready<Result<S, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.0.take().ok_or_else(|| "a connected socket serves one handshake".into()))
+        ready(self.0.take().ok_or_else(|| "a connected stream serves one handshake".into()))
     }
 }
 

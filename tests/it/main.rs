@@ -17,6 +17,7 @@ mod odd_answers;
 mod on_change;
 mod on_terminal;
 mod outputs;
+mod proxy;
 mod refusals;
 mod resume;
 mod resume_command;

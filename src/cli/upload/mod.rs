@@ -30,7 +30,7 @@ use super::signals::Interrupts;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, TransferArgs, UploadArgs};
 use super::usage::UsageMeter;
 use super::values::{Count, Size};
-use super::{client, fetch, journal, memory, proxy};
+use super::{client, fetch, journal, memory};
 use context::UploadRun;
 pub(super) use context::{KeepCompleted, RunOptions};
 use job_run::{CompletedJob, JobOutcome};
@@ -239,7 +239,6 @@ impl UploadRun<'_> {
 
 /// Returns the library's settings for uploads, with the API key if there is one, and without a journal.
 pub(super) fn upload_settings(lanes: &LaneArgs, global: &GlobalArgs) -> Result<Settings, CommandError> {
-    proxy::warn_if_set(global);
     let mut settings = client::client_settings(global);
     if let Some(key) = client::key(global)? {
         settings.credentials = Credentials::ApiKey(key);

@@ -119,7 +119,8 @@ fn a_dead_address_among_several_costs_little() {
     let live_address = live.local_addr().unwrap();
     run(async {
         let dialer = dialer("http://several.test").unwrap();
-        let (_, address) = dialer.connect_any(vec![dead.address, unused, live_address]).await.unwrap();
+        let (_, address) =
+            dialer.connect_any(vec![dead.address, unused, live_address], "host:1").await.unwrap();
         assert_eq!(address, live_address);
     });
 }
@@ -130,12 +131,12 @@ fn only_dead_addresses_are_a_timeout_and_one_refusal_is_not() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     run(async {
         let dialer = Dialer { settings: short(), ..dialer("http://several.test").unwrap() };
-        let error = dialer.connect_any(vec![dead.address, other.address]).await.unwrap_err();
+        let error = dialer.connect_any(vec![dead.address, other.address], "host:1").await.unwrap_err();
         let TransportError::ConnectTimeout { after: SHORT, attempts, .. } = error else {
             panic!("{error:?}")
         };
         assert_eq!(attempts.len(), 2);
-        let error = dialer.connect_any(vec![dead.address, unused]).await.unwrap_err();
+        let error = dialer.connect_any(vec![dead.address, unused], "host:1").await.unwrap_err();
         assert!(
             matches!(&error, TransportError::Connect { attempts, .. } if attempts.len() == 2),
             "{error:?}"
@@ -148,8 +149,8 @@ fn dials_take_turns_among_the_addresses() {
     let dialer = dialer("http://127.0.0.1").unwrap();
     let clone = dialer.clone();
     run(async {
-        dialer.resolve().await.unwrap();
-        clone.resolve().await.unwrap();
+        dialer.resolve(dialer.endpoint.host(), 80).await.unwrap();
+        clone.resolve(clone.endpoint.host(), 80).await.unwrap();
     });
     assert_eq!(dialer.turn.load(Ordering::Relaxed), 2);
 }
@@ -170,7 +171,7 @@ fn the_kernel_receives_the_timeout_for_a_silent_peer() {
             assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), Duration::from_secs(idle_s));
             assert!(sockopt::socket_keepalive(&socket).unwrap());
         }
-        server.dialer(DialSettings::default()).connect(server.address).await.unwrap();
+        server.dialer(DialSettings::default()).attempt(server.address).await.unwrap();
     });
 }
 
@@ -180,9 +181,10 @@ fn hyper_sees_vectored_writes_on_both_wires() {
         let server = Server::start(wire, |server| server.accept().drain());
         run(async {
             let dialer = server.dialer(DialSettings::default());
-            let (tcp, _) = dialer.connect_any(vec![server.address]).await.unwrap();
+            let (tcp, _) = dialer.connect_any(vec![server.address], "host:1").await.unwrap();
             let state = Arc::new(RequestState::default());
-            let stream = dialer.secure(LaneSocket::new(tcp, state.clone())).await.unwrap();
+            let stream =
+                dialer.secure(MaybeHttpsStream::Http(LaneSocket::new(tcp, state.clone()))).await.unwrap();
             assert!(MeteredStream::new(stream, state).is_write_vectored());
         });
     }

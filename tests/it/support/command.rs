@@ -115,6 +115,8 @@ pub enum Restriction {
     Ring,
     /// No writable shared maps, as on 9P and on FUSE with `direct_io` (mmap(2), ENODEV).
     SharedMaps,
+    /// No sendfile (sendfile(2)): every call fails with an error of the file.
+    SendFile,
 }
 
 impl Restriction {
@@ -131,6 +133,9 @@ impl Restriction {
             }
             Restriction::Ring => {
                 without(libc::SYS_io_uring_setup, Vec::new(), libc::EPERM, || run_prepared(ringlift()))
+            }
+            Restriction::SendFile => {
+                without(libc::SYS_sendfile, Vec::new(), libc::EIO, || run_prepared(ringlift()))
             }
             Restriction::SharedMaps => {
                 let is = |argument, value| {

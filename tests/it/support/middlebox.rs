@@ -134,7 +134,7 @@ fn exchange(
 }
 
 /// Reads head and body of a message with a `Content-Length`, or without a body.
-fn message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+pub fn message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {

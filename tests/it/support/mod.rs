@@ -2,7 +2,9 @@
 
 pub mod command;
 pub mod disk;
+pub mod fault_proxy;
 pub mod middlebox;
+pub mod real_proxy;
 pub mod relay;
 pub mod way;
 
