@@ -28,6 +28,7 @@ mod restart;
 pub(crate) mod settings;
 pub(crate) mod size;
 mod source;
+pub(crate) mod stream_input;
 mod stream_reader;
 mod threads;
 mod transfer;

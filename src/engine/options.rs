@@ -89,9 +89,9 @@ pub enum Mode {
     Auto,
     /// One request without `Content-Range`; at most 200 MiB.
     Single,
-    /// `Content-Range: bytes A-B/T`.
+    /// `Content-Range: bytes A-B/T`; `bytes A-B/*` while the length is unknown.
     Bytes,
-    /// `Content-Range: part N/M`.
+    /// `Content-Range: part N/M`; `part N/*` while the number is unknown.
     Parts,
 }
 

@@ -75,10 +75,11 @@ impl RestartPlan {
     }
 
     fn with(command: &UploadCommand, restarts: u32, keeps_container: bool) -> Option<RestartPlan> {
-        let UploadRequest { input, options, terms, receipt } = &command.request;
+        let UploadRequest { input, len, options, terms, receipt } = &command.request;
         let SourceSpec::File(path) = input else { return None };
         let request = UploadRequest {
             input: SourceSpec::File(path.clone()),
+            len: *len,
             options: options.clone(),
             terms: JournalTerms { if_not_begun: IfNotBegun::Begin, ..*terms },
             receipt: receipt.clone(),

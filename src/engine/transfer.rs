@@ -232,9 +232,9 @@ impl Transfer {
 
     fn doing(&self, index: u32) -> String {
         let (chunks, file_name) = (self.session.chunks(), &self.file_name);
-        let what = match chunks.total_bytes() {
-            Some(_) if chunks.known() == 1 => format!("send {file_name}"),
-            Some(_) => format!("send chunk {} of {} of {file_name}", index + 1, chunks.known()),
+        let what = match chunks.total() {
+            Some(1) => format!("send {file_name}"),
+            Some(total) => format!("send chunk {} of {total} of {file_name}", index + 1),
             None => format!("send chunk {} of {file_name}", index + 1),
         };
         match &self.destination {

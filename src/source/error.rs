@@ -100,6 +100,24 @@ pub enum SourceError {
         /// The name of the pipe.
         name: PathBuf,
     },
+    /// The source ended before the length that the caller stated.
+    #[error("{name}: ended after {found} bytes, its stated length is {stated} bytes")]
+    ShorterThanStated {
+        /// The file, or the name of the stream.
+        name: PathBuf,
+        /// The stated length in bytes.
+        stated: u64,
+        /// The length in bytes.
+        found: u64,
+    },
+    /// The source has more bytes than the caller stated.
+    #[error("{name}: has more bytes than its stated length of {stated} bytes")]
+    LongerThanStated {
+        /// The file, or the name of the stream.
+        name: PathBuf,
+        /// The stated length in bytes.
+        stated: u64,
+    },
     /// The memory budget of pipes cannot hold one chunk.
     #[error(
         "{name}: chunks of {chunk_bytes} bytes need {needed} bytes of memory, {budget_bytes} are allowed: \

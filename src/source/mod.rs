@@ -33,7 +33,7 @@ pub use file::{FileIdentity, SourceFile, Strictness};
 pub use file_system::FileSystem;
 pub use mmap::{MappedRegion, MmapSource};
 pub use page_cache::Residency;
-pub use pipe::{CancelGuard, HeldChunk, PipeReader};
+pub use pipe::{CancelGuard, HeldChunk, PipeReader, SilentFor};
 pub use pool::{BLOCK_BYTES, BufferPool};
 pub use pread::PreadSource;
 pub use probe::{Environment, SigbusHandler};

@@ -28,7 +28,7 @@ pub struct Upload {
 impl Upload {
     pub(super) fn new(engine: Arc<EngineHandle>, input: SourceSpec) -> Upload {
         let (options, terms) = (UploadOptions::default(), JournalTerms::default());
-        let request = UploadRequest { input, options, terms, receipt: None };
+        let request = UploadRequest { input, len: None, options, terms, receipt: None };
         Upload { engine, request, on_progress: None }
     }
 
@@ -74,7 +74,17 @@ impl Upload {
         self
     }
 
-    /// Sets the approximate length of a reader in bytes. Chunks are made large enough for that length, as their number
+    /// Sets the exact length of the source in bytes.
+    ///
+    /// A stream of known length is planned like a file: it states its total with every chunk, and one that fits into a
+    /// chunk goes in one request. The source must end after these bytes. If it has fewer or more of them, the upload
+    /// fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), and the video stays incomplete.
+    pub fn len(mut self, bytes: u64) -> Upload {
+        self.request.len = Some(bytes);
+        self
+    }
+
+    /// Sets the approximate length of a stream in bytes. Chunks are made large enough for that length, as their number
     /// is limited.
     pub fn expected_bytes(mut self, bytes: u64) -> Upload {
         self.request.options.expected_bytes = Some(bytes);

@@ -82,6 +82,16 @@ pub enum PlanError {
         /// The smallest chunk size that fits, in whole MiB.
         least_mib: u64,
     },
+    /// A stream went on past the last byte that its chunks may carry.
+    #[error(
+        "the stream has more than {max_bytes} bytes, the most that the service takes in chunks of {chunk_bytes} bytes"
+    )]
+    StreamTooLong {
+        /// The most bytes that such a stream may have.
+        max_bytes: u64,
+        /// The chunk size in bytes.
+        chunk_bytes: u64,
+    },
 }
 
 impl Plan {

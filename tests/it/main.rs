@@ -23,6 +23,7 @@ mod round_trip;
 mod secrets;
 mod silent_sources;
 mod soak;
+mod streams;
 mod support;
 mod touched;
 mod truth;

@@ -191,7 +191,7 @@ impl Transfer {
             addressing: chunks.addressing(),
             reader: match &self.source {
                 UploadSource::File { choice, .. } => Some(choice.reader),
-                UploadSource::Stream { .. } => None,
+                UploadSource::Memory { .. } | UploadSource::Stream { .. } => None,
             },
             retries: self.retries(),
             resent_bytes: self.resent_bytes(),
