@@ -92,13 +92,15 @@ pub use api::{
     VideoStatus,
 };
 pub use error::{Error, ErrorKind, Hint, Refusal, Result};
+pub use journal::{ContainerState, CreatedBy};
 pub use session::event::UploadEvent;
 pub use session::retry::RetryPolicy;
 pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
-    Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
-    ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload, UploadOptions, Uploaded,
+    Checkpoint, Checkpoints, Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange,
+    PRODUCTION_URL, Progress, ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload,
+    UploadOptions, Uploaded,
 };
 
 /// The examples of the README, as tests.

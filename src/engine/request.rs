@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::api::Video;
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::options::UploadOptions;
 use crate::engine::progress::Progress;
 use crate::engine::stream_input::StreamInput;
@@ -32,6 +33,8 @@ pub(crate) struct UploadRequest {
     pub(crate) len: Option<u64>,
     pub(crate) options: UploadOptions,
     pub(crate) terms: JournalTerms,
+    /// The state from which the upload continues, beside that of the journal.
+    pub(crate) checkpoint: Option<Box<Checkpoint>>,
     /// The state of the caller's receipt; `None` if success needs no receipt.
     pub(crate) receipt: Option<watch::Receiver<ReceiptState>>,
 }

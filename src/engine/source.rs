@@ -141,7 +141,7 @@ fn open_file(
     let plan = settings.plan(file.len(), options.mode, options.chunk_size)?;
     let ReaderEnvironment { delivery, ring } = environment;
     // Digests need the bytes in this process, just as encryption does.
-    let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
+    let is_digested = settings.checksum == Checksum::Always;
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let environment = Environment { delivery, sigbus: settings.sigbus, ring };
     let choice = probe::choose(settings.reader, &file, &environment);

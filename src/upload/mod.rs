@@ -1,11 +1,13 @@
 //! The public face: a client, uploads that are described and sent, and handles to those under way.
 
 mod builder;
+mod checkpoints;
 mod client;
 mod events;
 mod progress;
 mod running;
 
+pub use crate::engine::checkpoint::Checkpoint;
 pub use crate::engine::creation::MARK_KEY;
 pub use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UnknownValue, UploadOptions};
 pub use crate::engine::progress::Progress;
@@ -14,6 +16,7 @@ pub use crate::engine::settings::{PRODUCTION_URL, SANDBOX_URL, Settings};
 pub use crate::engine::size::{NotASize, Size};
 pub use crate::engine::validate::{LONGEST_TIME, MOST_LANES};
 pub use builder::Upload;
+pub use checkpoints::Checkpoints;
 pub use client::{Client, ClientBuilder};
 pub use events::Events;
 pub use progress::ProgressStream;

@@ -3,6 +3,8 @@
 //! A plan is two numbers and an addressing. Chunks are computed by index, so a plan of ten thousand chunks
 //! takes no more memory than a plan of one, and chunks can be sent in any order.
 
+use serde::{Deserialize, Serialize};
+
 use crate::extent::Extent;
 use crate::wire::content_range::ContentRange;
 use crate::wire::limits::{
@@ -10,7 +12,8 @@ use crate::wire::limits::{
 };
 
 /// The way a chunk is identified on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Addressing {
     /// The whole file in one request, without `Content-Range`.
     Single,

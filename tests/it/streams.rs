@@ -72,8 +72,8 @@ fn a_stream_in_byte_ranges_states_its_length_with_its_last_chunk() {
 
 #[test]
 fn a_stream_in_byte_ranges_survives_lost_answers() {
-    let lost = Fault::new(RouteClass::Chunk, FaultAction::CloseAfterRecording);
-    let test_server = TestServer::faulty(Scheme::Http, vec![lost.nth(1), lost.nth(3)]);
+    let lost = || Fault::new(RouteClass::Chunk, FaultAction::CloseAfterRecording);
+    let test_server = TestServer::faulty(Scheme::Http, vec![lost().nth(1), lost().nth(3)]);
     let sample = Sample::new(4 * CHUNK + 7);
     let uploaded = reader(&client(&test_server), &sample).mode(Mode::Bytes).send_blocking().unwrap();
     test_server.assert_holds(&uploaded.video_id, &sample.path());
@@ -190,8 +190,8 @@ fn every_source_of_stated_length_is_planned_like_a_file() {
 
 #[test]
 fn bytes_in_memory_are_sent_again_after_failures() {
-    let lost = Fault::new(RouteClass::Chunk, FaultAction::unavailable());
-    let test_server = TestServer::faulty(Scheme::Http, vec![lost.nth(1), lost.nth(2)]);
+    let lost = || Fault::new(RouteClass::Chunk, FaultAction::unavailable());
+    let test_server = TestServer::faulty(Scheme::Http, vec![lost().nth(1), lost().nth(2)]);
     let sample = Sample::new(2 * CHUNK + 1);
     for (mode, chunk) in [(Mode::Auto, CHUNK), (Mode::Single, 0)] {
         let bytes = fs::read(sample.path()).unwrap();
