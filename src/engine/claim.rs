@@ -68,52 +68,55 @@ impl ClaimedUpload {
         if let Recovered::Finished(finished) = continued {
             return Ok(ClaimOutcome::Finished(finished));
         }
+        let is_journalled = matches!(continued, Recovered::Container { .. });
         let (journal_entry, continued) = match checkpoint {
             None => (allowed(journal_entry, terms.if_not_begun, &file_name)?, continued),
             Some(theirs) => resume::joined(journal_entry, continued, theirs, endpoint, source.file())?,
         };
-        let is_ahead = checkpoint.is_some() && matches!(continued, Recovered::Container { .. });
+        let is_ahead = checkpoint.is_some() && !is_journalled;
         let known = known_so_far(endpoint, options.titled(&file_name), source.file(), cut, &continued);
         let mut record = UploadRecord::new(journal_entry, known, checkpoints);
-        let policy = settings.retry.clone();
-        let (mut left_mark, mut may_have_orphan, mut doubts) = (None, false, None);
-        let (spec, made) = match continued {
-            Recovered::Container { video_id, made, plan, resumed, doubt, .. } => {
-                if is_ahead {
-                    record.set_ahead_of_journal();
-                    if doubt.is_none() {
-                        record.catch_up(Some(plan))?;
-                    }
-                }
-                doubts = doubt;
-                // The plan of the earlier run: its chunk indexes mean other bytes under another chunk size.
-                let (cut, video_id, resumed) = (Layout::Planned(plan), Some(video_id), Some(resumed));
-                (SessionConfig { cut, access, video_id, resumed, policy }, made)
+        if let (true, Recovered::Container { plan, doubt, .. }) = (is_ahead, &continued) {
+            record.set_ahead_of_journal();
+            if doubt.is_none() {
+                record.catch_up(Some(*plan))?;
             }
-            Recovered::Intended { mark } => {
-                // `creation` searches for this mark before it creates a container.
-                left_mark = Some(mark);
-                (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
-            }
-            nothing @ (Recovered::Nothing | Recovered::PossibleOrphan | Recovered::Finished(_)) => {
-                may_have_orphan = matches!(nothing, Recovered::PossibleOrphan);
-                // Before the first byte: a crash must leave an entry that names the container.
-                record.begin(cut.plan(), video_id.as_deref())?;
-                (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
-            }
-        };
-        Ok(ClaimOutcome::Ours(Box::new(ClaimedUpload {
-            spec,
+        }
+        if let Recovered::Nothing | Recovered::PossibleOrphan = continued {
+            // Before the first byte: a crash must leave an entry that names the container.
+            record.begin(cut.plan(), video_id.as_deref())?;
+        }
+        let fresh = SessionConfig { cut, access, video_id, resumed: None, policy: settings.retry.clone() };
+        let mut claimed = ClaimedUpload {
+            spec: fresh,
             source,
             destination,
             file_name,
             inbox,
             record,
-            left_mark,
-            may_have_orphan,
-            made,
-            doubt: doubts,
-        })))
+            left_mark: None,
+            may_have_orphan: false,
+            made: CreatedBy::Given,
+            doubt: None,
+        };
+        claimed.continue_from(continued);
+        Ok(ClaimOutcome::Ours(Box::new(claimed)))
+    }
+
+    /// Takes over the state that an earlier process left.
+    fn continue_from(&mut self, continued: Recovered) {
+        match continued {
+            Recovered::Container { video_id, made, plan, resumed, doubt, .. } => {
+                // The plan of the earlier run: its chunk indexes mean other bytes under another chunk size.
+                self.spec.cut = Layout::Planned(plan);
+                (self.spec.video_id, self.spec.resumed) = (Some(video_id), Some(resumed));
+                (self.made, self.doubt) = (made, doubt);
+            }
+            // `creation` searches for this mark before it creates a container.
+            Recovered::Intended { mark } => self.left_mark = Some(mark),
+            Recovered::PossibleOrphan => self.may_have_orphan = true,
+            Recovered::Nothing | Recovered::Finished(_) => {}
+        }
     }
 }
 

@@ -135,6 +135,12 @@ pub enum SourceError {
     },
 }
 
+/// The error of a reader that limits the wait for its source: the source gave no byte for this time. It becomes
+/// [`SourceError::Silent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("gave nothing for {0:?}")]
+pub struct SilentFor(pub Duration);
+
 /// One retry of a failed read: a disk, or a file server that restarts, may fail once.
 #[derive(Debug, Default)]
 pub(super) struct RetryOnce {

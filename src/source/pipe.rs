@@ -11,7 +11,6 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
@@ -19,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::Source;
 use super::budget::{BLOCK_BYTES, BlockPermits, MemoryBudget};
-use super::error::SourceError;
+use super::error::{SilentFor, SourceError};
 use crate::extent::Extent;
 
 /// Cuts a stream into chunks. `Send`, and blocking: it needs a thread of its own.
@@ -207,12 +206,6 @@ impl<R: Read> PipeReader<R> {
         SourceError::Read { path: self.name.clone(), offset: self.offset + after, io }
     }
 }
-
-/// The error of a reader that limits the wait for its source: the source gave no byte for this time. It becomes
-/// [`SourceError::Silent`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("gave nothing for {0:?}")]
-pub struct SilentFor(pub Duration);
 
 fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
