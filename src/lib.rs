@@ -33,6 +33,37 @@
 //! # }
 //! ```
 //!
+//! # Sources other than files
+//!
+//! [`Client::upload_reader`], [`Client::upload_async_read`], [`Client::upload_stream`] and [`Client::upload_bytes`]
+//! send bytes that are in no file. The length of a stream may be unknown; [`Upload::len`] states it.
+//!
+//! ```no_run
+//! # async fn example(client: ringlift::Client, socket: tokio::net::TcpStream) -> ringlift::Result<()> {
+//! let uploaded = client.upload_async_read("live.mp4", socket).title("Live").send().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Continuing without a journal
+//!
+//! A program with a database of its own stores the [`Checkpoint`] of an upload there, and continues from it in another
+//! process or on another host.
+//!
+//! ```no_run
+//! # async fn example(client: ringlift::Client, stored: ringlift::Checkpoint) -> ringlift::Result<()> {
+//! use futures_util::StreamExt;
+//!
+//! let running = client.upload("movie.mp4").resume_from(stored).start().await?;
+//! let mut checkpoints = running.checkpoints();
+//! while let Some(checkpoint) = checkpoints.next().await {
+//!     println!("store this: {checkpoint:?}");
+//! }
+//! let uploaded = running.join().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Errors
 //!
 //! An [`Error`] names the operation and the reason on one line. Programs decide by its [`ErrorKind`]; persons read
@@ -73,6 +104,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod api;
 pub mod body;
 pub mod bulk;
@@ -93,13 +126,15 @@ pub use api::{
     VideoStatus,
 };
 pub use error::{Error, ErrorKind, Hint, Refusal, Result};
+pub use journal::{ContainerState, CreatedBy};
 pub use session::event::UploadEvent;
 pub use session::retry::RetryPolicy;
 pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
-    Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
-    ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload, UploadOptions, Uploaded,
+    Checkpoint, Checkpoints, Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange,
+    PRODUCTION_URL, Progress, ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload,
+    UploadOptions, Uploaded,
 };
 
 /// The examples of the README, as tests.

@@ -252,7 +252,7 @@ fn mode() -> impl TypedValueParser<Value = Mode> {
             "One request up to the chunk size, byte ranges above it, parts if the length is unknown",
         ),
         (Mode::Single, "One request, up to 200 MiB"),
-        (Mode::Bytes, "`Content-Range: bytes A-B/T`"),
+        (Mode::Bytes, "`Content-Range: bytes A-B/T`; without T until the length of standard input is known"),
         (Mode::Parts, "`Content-Range: part N/M`"),
     ])
 }

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::api::NewVideo;
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle, Recovered};
 use crate::engine::options::{Destination, UploadOptions};
 use crate::engine::proof::Unproved;
-use crate::engine::request::{IfNotBegun, JournalTerms};
+use crate::engine::request::{IfNotBegun, UploadRequest};
+use crate::engine::resume;
 use crate::engine::settings::Settings;
 use crate::engine::source::{OpenedSource, UploadSource};
 use crate::engine::stream_reader::StreamEvent;
+use crate::engine::upload_record::{CheckpointSender, UploadRecord};
 use crate::error::{Error, ErrorKind, Result};
-use crate::journal::{ClaimOptions, CreatedBy, Finished};
+use crate::journal::{ClaimOptions, ContainerState, CreatedBy, Finished};
 use crate::session::chunks::Layout;
 use crate::session::{CredentialKind, SessionConfig};
+use crate::source::SourceFile;
 
 /// An upload with an open source, claimed in the journal if there is one.
 pub(crate) struct ClaimedUpload {
@@ -24,7 +28,7 @@ pub(crate) struct ClaimedUpload {
     pub(crate) destination: Destination,
     pub(crate) file_name: Arc<str>,
     pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
-    pub(crate) journal_entry: Option<JournalEntryGuard>,
+    pub(crate) record: UploadRecord,
     pub(crate) left_mark: Option<String>,
     /// `true` if an earlier run may have created a video whose id is unknown.
     pub(crate) may_have_orphan: bool,
@@ -43,11 +47,12 @@ pub(crate) enum ClaimOutcome {
 impl ClaimedUpload {
     pub(crate) fn of(
         opened: OpenedSource,
-        options: &UploadOptions,
-        terms: JournalTerms,
+        request: &UploadRequest,
         settings: &Settings,
         journal_handle: &JournalHandle,
+        checkpoints: CheckpointSender,
     ) -> Result<ClaimOutcome> {
+        let UploadRequest { options, terms, checkpoint, .. } = request;
         let destination = options.destination();
         let OpenedSource { cut, source, file_name, inbox } = opened;
         let (access, video_id) = match &destination {
@@ -63,43 +68,83 @@ impl ClaimedUpload {
         if let Recovered::Finished(finished) = continued {
             return Ok(ClaimOutcome::Finished(finished));
         }
-        let mut journal_entry = allowed(journal_entry, terms.if_not_begun, &file_name)?;
-        let policy = settings.retry.clone();
-        let (mut left_mark, mut may_have_orphan, mut doubts) = (None, false, None);
-        let (spec, made) = match continued {
-            Recovered::Container { video_id, made, plan, resumed, doubt } => {
-                doubts = doubt;
-                // The plan of the earlier run: its chunk indexes mean other bytes under another chunk size.
-                let (cut, video_id, resumed) = (Layout::Planned(plan), Some(video_id), Some(resumed));
-                (SessionConfig { cut, access, video_id, resumed, policy }, made)
-            }
-            Recovered::Intended { mark } => {
-                // `creation` searches for this mark before it creates a container.
-                left_mark = Some(mark);
-                (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
-            }
-            nothing @ (Recovered::Nothing | Recovered::PossibleOrphan | Recovered::Finished(_)) => {
-                may_have_orphan = matches!(nothing, Recovered::PossibleOrphan);
-                if let Some(journal_entry) = &mut journal_entry {
-                    // Before the first byte: a crash must leave an entry that names the container.
-                    journal_entry.begin(cut.plan(), video_id.as_deref())?;
-                }
-                (SessionConfig { cut, access, video_id, resumed: None, policy }, CreatedBy::Given)
-            }
+        let is_journalled = matches!(continued, Recovered::Container { .. });
+        let (journal_entry, continued) = match checkpoint {
+            None => (allowed(journal_entry, terms.if_not_begun, &file_name)?, continued),
+            Some(theirs) => resume::joined(journal_entry, continued, theirs, endpoint, source.file())?,
         };
-        Ok(ClaimOutcome::Ours(Box::new(ClaimedUpload {
-            spec,
+        let is_ahead = checkpoint.is_some() && !is_journalled;
+        let known = known_so_far(endpoint, options.titled(&file_name), source.file(), cut, &continued);
+        let mut record = UploadRecord::new(journal_entry, known, checkpoints);
+        if let (true, Recovered::Container { plan, doubt, .. }) = (is_ahead, &continued) {
+            record.set_ahead_of_journal();
+            if doubt.is_none() {
+                record.catch_up(Some(*plan))?;
+            }
+        }
+        if let Recovered::Nothing | Recovered::PossibleOrphan = continued {
+            // Before the first byte: a crash must leave an entry that names the container.
+            record.begin(cut.plan(), video_id.as_deref())?;
+        }
+        let fresh = SessionConfig { cut, access, video_id, resumed: None, policy: settings.retry.clone() };
+        let mut claimed = ClaimedUpload {
+            spec: fresh,
             source,
             destination,
             file_name,
             inbox,
-            journal_entry,
-            left_mark,
-            may_have_orphan,
-            made,
-            doubt: doubts,
-        })))
+            record,
+            left_mark: None,
+            may_have_orphan: false,
+            made: CreatedBy::Given,
+            doubt: None,
+        };
+        claimed.continue_from(continued);
+        Ok(ClaimOutcome::Ours(Box::new(claimed)))
     }
+
+    /// Takes over the state that an earlier process left.
+    fn continue_from(&mut self, continued: Recovered) {
+        match continued {
+            Recovered::Container { video_id, made, plan, resumed, doubt, .. } => {
+                // The plan of the earlier run: its chunk indexes mean other bytes under another chunk size.
+                self.spec.cut = Layout::Planned(plan);
+                (self.spec.video_id, self.spec.resumed) = (Some(video_id), Some(resumed));
+                (self.made, self.doubt) = (made, doubt);
+            }
+            // `creation` searches for this mark before it creates a container.
+            Recovered::Intended { mark } => self.left_mark = Some(mark),
+            Recovered::PossibleOrphan => self.may_have_orphan = true,
+            Recovered::Nothing | Recovered::Finished(_) => {}
+        }
+    }
+}
+
+/// Returns the checkpoint of what is known before anything is sent; `None` for a source that cannot be resumed.
+fn known_so_far(
+    endpoint: &str,
+    options: UploadOptions,
+    file: Option<&SourceFile>,
+    cut: Layout,
+    continued: &Recovered,
+) -> Option<Checkpoint> {
+    let plan = match continued {
+        Recovered::Container { plan, .. } => *plan,
+        _ => cut.plan()?,
+    };
+    let mut checkpoint = Checkpoint::begin(endpoint, options, file?, plan);
+    match continued {
+        Recovered::Container { video_id, made, resumed, digests, .. } => {
+            checkpoint.set_container(ContainerState::Known { video_id: video_id.clone(), made: *made });
+            resumed.stored.iter().for_each(|&index| checkpoint.insert_acknowledged(index));
+            digests.iter().for_each(|&(index, digest)| checkpoint.insert_digest(index, digest));
+        }
+        Recovered::Intended { mark } => {
+            checkpoint.set_container(ContainerState::Intended { mark: mark.clone() });
+        }
+        Recovered::Nothing | Recovered::PossibleOrphan | Recovered::Finished(_) => {}
+    }
+    Some(checkpoint)
 }
 
 /// Refuses an upload without an entry if it was to be continued. Another process may have finished or removed the

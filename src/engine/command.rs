@@ -10,6 +10,7 @@ use crate::engine::control::Control;
 use crate::engine::event_log::Followers;
 use crate::engine::progress::Progress;
 use crate::engine::request::{OnProgress, StopRequest, UploadRequest, Uploaded};
+use crate::engine::upload_record::CheckpointSender;
 use crate::error::Result;
 use crate::session::retry::RetryPolicy;
 
@@ -31,6 +32,7 @@ pub(crate) struct UploadCommand {
     pub(crate) reply: oneshot::Sender<Result<Uploaded>>,
     pub(crate) publish: watch::Sender<Progress>,
     pub(crate) followers: Followers,
+    pub(crate) checkpoints: CheckpointSender,
     pub(crate) halted: watch::Receiver<StopRequest>,
     pub(crate) on_progress: Option<OnProgress>,
     /// The number of restarts so far.
@@ -44,6 +46,7 @@ impl UploadCommand {
         reply: oneshot::Sender<Result<Uploaded>>,
         publish: watch::Sender<Progress>,
         followers: Followers,
+        checkpoints: CheckpointSender,
         halted: watch::Receiver<StopRequest>,
         on_progress: Option<OnProgress>,
     ) -> UploadCommand {
@@ -52,6 +55,7 @@ impl UploadCommand {
             reply,
             publish,
             followers,
+            checkpoints,
             halted,
             on_progress,
             restarts: 0,

@@ -51,6 +51,8 @@ pub(crate) enum Recovered {
         resumed: Resumed,
         /// Present if the file's times cannot exclude a change since the bytes were sent.
         doubt: Option<Unproved>,
+        /// The digests of the chunks that were sent, as far as there are any.
+        digests: Vec<(u32, Option<ChunkDigest>)>,
     },
 }
 
@@ -93,16 +95,17 @@ impl JournalHandle {
                 Recovered::Nothing,
             )),
             Claim::Resume(claimed, remembered) => {
+                let digests = remembered.digests;
                 let doubt = match remembered.comparison {
                     Comparison::Same => None,
-                    Comparison::Prove => Some(Unproved::Prove(remembered.digests)),
+                    Comparison::Prove => Some(Unproved::Prove(digests.clone())),
                     Comparison::Anew | Comparison::Another => Some(Unproved::Anew),
                 };
                 let unproved = doubt.is_some().then_some(key);
                 let continued = match (remembered.container, remembered.plan) {
                     (ContainerState::Known { video_id, made }, Some(plan)) => {
                         let resumed = Resumed { stored: remembered.stored };
-                        Recovered::Container { video_id, made, plan, resumed, doubt }
+                        Recovered::Container { video_id, made, plan, resumed, doubt, digests }
                     }
                     (ContainerState::Intended { mark }, _)
                         if matches!(destination, Destination::NewVideo(_)) =>

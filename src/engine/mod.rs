@@ -10,6 +10,7 @@
 //! receives a chunk. Reading bytes and writing requests is left to `source`, `body` and `transport`.
 
 pub(crate) mod calls;
+pub(crate) mod checkpoint;
 mod claim;
 pub(crate) mod command;
 pub(crate) mod control;
@@ -25,12 +26,15 @@ mod proof;
 mod pulse;
 pub(crate) mod request;
 mod restart;
+mod resume;
 pub(crate) mod settings;
 pub(crate) mod size;
 mod source;
+pub(crate) mod stream_input;
 mod stream_reader;
 mod threads;
 mod transfer;
+pub(crate) mod upload_record;
 pub(crate) mod validate;
 mod watchdog;
 mod worker;

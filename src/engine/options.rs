@@ -89,9 +89,9 @@ pub enum Mode {
     Auto,
     /// One request without `Content-Range`; at most 200 MiB.
     Single,
-    /// `Content-Range: bytes A-B/T`.
+    /// `Content-Range: bytes A-B/T`; `bytes A-B/*` while the length is unknown.
     Bytes,
-    /// `Content-Range: part N/M`.
+    /// `Content-Range: part N/M`; `part N/*` while the number is unknown.
     Parts,
 }
 
@@ -122,15 +122,15 @@ pub enum OnChange {
     Strict,
 }
 
-/// The policy for digests of chunks in the journal. A later process compares them with the file to prove that it
-/// still has the bytes that were sent.
+/// The policy for digests of chunks in the journal and in checkpoints. A later process compares them with the file to
+/// prove that it still has the bytes that were sent.
 ///
 /// Digests are needed if the file's times cannot exclude a change: after a change of attributes, links or name, and
 /// on file systems without ctime. Without digests such an upload begins anew. A digest takes 16 bytes per chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Checksum {
-    /// Keeps digests over TLS, where the bytes pass through this process in any case.
+    /// Keeps digests in a journal over TLS, where the bytes pass through this process in any case.
     #[default]
     Auto,
     /// Keeps digests over plain HTTP too, where the process must read the bytes for them.

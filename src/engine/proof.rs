@@ -17,6 +17,9 @@ use crate::source::{ChunkDigest, Residency, SourceError, SourceFile};
 pub(crate) enum Unproved {
     /// The digests of every chunk that was sent; `None` for a digest that matches no bytes.
     Prove(Vec<(u32, Option<ChunkDigest>)>),
+    /// Digests of some chunks that were sent. The file has the length and mtime of the file that was sent, so that
+    /// chunks without a digest are accepted.
+    Compare(Vec<(u32, Option<ChunkDigest>)>),
     /// No evidence exists.
     Anew,
 }

@@ -1,15 +1,17 @@
 //! The request for one upload, and its result.
 
 use std::fmt;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::api::Video;
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::options::UploadOptions;
 use crate::engine::progress::Progress;
+use crate::engine::stream_input::StreamInput;
 use crate::source::Reader;
 use crate::wire::Addressing;
 
@@ -27,8 +29,12 @@ pub(crate) enum IfNotBegun {
 #[derive(Debug)]
 pub(crate) struct UploadRequest {
     pub(crate) input: SourceSpec,
+    /// The length of the source in bytes, if the caller stated it.
+    pub(crate) len: Option<u64>,
     pub(crate) options: UploadOptions,
     pub(crate) terms: JournalTerms,
+    /// The state from which the upload continues, beside that of the journal.
+    pub(crate) checkpoint: Option<Box<Checkpoint>>,
     /// The state of the caller's receipt; `None` if success needs no receipt.
     pub(crate) receipt: Option<watch::Receiver<ReceiptState>>,
 }
@@ -46,14 +52,18 @@ pub(crate) struct JournalTerms {
 /// The source of the bytes.
 pub(crate) enum SourceSpec {
     File(PathBuf),
-    Reader(String, Box<dyn Read + Send>),
+    /// Bytes in memory, with their name.
+    Memory(String, Bytes),
+    /// A stream, with its name.
+    Stream(String, StreamInput),
 }
 
 impl fmt::Debug for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SourceSpec::File(path) => f.debug_tuple("File").field(path).finish(),
-            SourceSpec::Reader(name, _) => f.debug_tuple("Reader").field(name).finish(),
+            SourceSpec::Memory(name, _) => f.debug_tuple("Memory").field(name).finish(),
+            SourceSpec::Stream(name, _) => f.debug_tuple("Stream").field(name).finish(),
         }
     }
 }
@@ -80,7 +90,7 @@ pub struct Uploaded {
     pub chunks: u32,
     /// The addressing of the chunks on the wire.
     pub addressing: Addressing,
-    /// The reader of the file; `None` for a stream.
+    /// The reader of the file; `None` for a stream and for bytes in memory.
     pub reader: Option<Reader>,
     /// Attempts that were repetitions.
     pub retries: u32,

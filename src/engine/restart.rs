@@ -54,7 +54,7 @@ impl RestartPlan {
     /// another video.
     fn unproved(command: &UploadCommand) -> Option<RestartPlan> {
         let options = &command.request.options;
-        if command.request.terms.if_not_begun == IfNotBegun::Refuse || options.video_id.is_some() {
+        if is_only_to_continue(&command.request) || options.video_id.is_some() {
             return None;
         }
         let deletes = options.on_change == OnChange::Restart && options.is_for_new_video();
@@ -65,7 +65,7 @@ impl RestartPlan {
     /// one.
     fn with_own_token(command: &UploadCommand) -> Option<RestartPlan> {
         let is_delegated = command.request.options.upload_token.is_some();
-        if !is_delegated || command.request.terms.if_not_begun == IfNotBegun::Refuse {
+        if !is_delegated || is_only_to_continue(&command.request) {
             return None;
         }
         RestartPlan::with(command, command.restarts, false).map(|mut again| {
@@ -75,12 +75,15 @@ impl RestartPlan {
     }
 
     fn with(command: &UploadCommand, restarts: u32, keeps_container: bool) -> Option<RestartPlan> {
-        let UploadRequest { input, options, terms, receipt } = &command.request;
+        let UploadRequest { input, len, options, terms, receipt, .. } = &command.request;
         let SourceSpec::File(path) = input else { return None };
         let request = UploadRequest {
             input: SourceSpec::File(path.clone()),
+            len: *len,
             options: options.clone(),
             terms: JournalTerms { if_not_begun: IfNotBegun::Begin, ..*terms },
+            // The upload begins anew, with another video.
+            checkpoint: None,
             receipt: receipt.clone(),
         };
         Some(RestartPlan { request, halted: command.halted.clone(), restarts, keeps_container })
@@ -91,6 +94,11 @@ impl RestartPlan {
         (is_given_back || error.kind() == ErrorKind::SourceChanged)
             && *self.halted.borrow() == StopRequest::No
     }
+}
+
+/// Returns `true` if the upload was requested as the continuation of an earlier one, from the journal or a checkpoint.
+fn is_only_to_continue(request: &UploadRequest) -> bool {
+    request.terms.if_not_begun == IfNotBegun::Refuse || request.checkpoint.is_some()
 }
 
 /// An upload that begins anew after its container is deleted.

@@ -4,14 +4,14 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use crate::api::{Credentials, Origin, Redactor};
-use crate::engine::options::{Checksum, ChunkSize, Mode};
+use crate::engine::options::{Checksum, ChunkSize, Mode, UploadOptions};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::pacing::{Caps, ChunkSizing, chunk_bytes_for};
 use crate::session::retry::RetryPolicy;
 use crate::source::{MemoryBudget, Reader, SigbusHandler, SourceError};
 use crate::transport::{Bandwidth, DialSettings, Timeouts, Trust};
 use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB, MIN_CHUNK_BYTES};
-use crate::wire::{Addressing, Plan, plan};
+use crate::wire::{Addressing, Plan, PlanError, StreamAddressing, StreamPlan};
 
 /// The service's production address (`/reference/README`).
 pub const PRODUCTION_URL: &str = "https://ws.api.video";
@@ -106,48 +106,62 @@ impl Settings {
             }
             ChunkSize::Bytes(bytes) => bytes,
         };
-        let addressing = match mode {
-            Mode::Single => Addressing::Single,
-            Mode::Bytes => Addressing::ByteRange,
-            Mode::Parts => Addressing::Part,
-            Mode::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
-            Mode::Auto => Addressing::ByteRange,
-        };
-        Ok(Plan::new(len, chunk_bytes, addressing)?)
+        Ok(plan_of(len, chunk_bytes, mode)?)
     }
 
-    /// Returns the chunk size in bytes for a stream of about `expected_bytes` bytes. `name` names the stream in
-    /// errors. Streams are sent in parts, and every chunk is held in memory.
+    /// Returns the plan for a stream of unknown length. `name` names the stream in errors. Every chunk is held in
+    /// memory.
     ///
     /// # Errors
-    /// If the mode does not support streams, if the chunks would be outside the limits of
-    /// [`limits`](crate::wire::limits), or if [`Settings::buffer_bytes`] is too small for one chunk.
-    pub fn plan_stream(
-        &self,
-        name: &str,
-        mode: Mode,
-        chunk_size: ChunkSize,
-        expected_bytes: Option<u64>,
-    ) -> Result<u64> {
-        if matches!(mode, Mode::Single | Mode::Bytes) {
-            let reason = "its length is unknown, which only parts support";
-            return Err(Error::new(ErrorKind::PlanImpossible, format!("upload {name}"))
-                .because(reason)
-                .with_hint(Hint::SendInParts));
-        }
+    /// If the mode needs the length: [`Mode::Single`], and [`Mode::Bytes`] with an upload token; if the chunks would be outside the limits of
+    /// [`limits`](crate::wire::limits); or if [`Settings::buffer_bytes`] is too small for one chunk.
+    pub fn plan_stream(&self, name: &str, options: &UploadOptions) -> Result<StreamPlan> {
+        let UploadOptions { mode, chunk_size, expected_bytes, .. } = *options;
+        let addressing = match mode {
+            Mode::Single => return Err(needs_parts(name, "its length is unknown, which one request needs")),
+            // The service describes its route for upload tokens without ranges of unknown length.
+            Mode::Bytes if options.upload_token.is_some() => {
+                let reason = "its length is unknown, and with an upload token only parts support that";
+                return Err(needs_parts(name, reason));
+            }
+            Mode::Bytes => StreamAddressing::ByteRange,
+            Mode::Auto | Mode::Parts => StreamAddressing::Part,
+        };
         let chunk_bytes = match chunk_size {
             ChunkSize::Auto => self.stream_chunk_bytes(expected_bytes.unwrap_or(0)),
             ChunkSize::Bytes(bytes) => bytes,
         };
-        plan::check_chunk_bytes(chunk_bytes)?;
+        let plan = StreamPlan::new(chunk_bytes, addressing)?;
         if let Some(len @ 1..) = expected_bytes {
-            Plan::new(len, chunk_bytes, Addressing::Part)?;
+            Plan::new(len, chunk_bytes, plan.addressing())?;
         }
+        self.check_memory(name, chunk_bytes)?;
+        Ok(plan)
+    }
+
+    /// Returns the plan for a stream of exactly `len` bytes. `name` names the stream in errors. Every chunk is held in
+    /// memory.
+    ///
+    /// # Errors
+    /// If the stream or the chunk size is outside the limits of [`limits`](crate::wire::limits), or if
+    /// [`Settings::buffer_bytes`] is too small for one chunk.
+    pub fn plan_sized_stream(&self, name: &str, len: u64, options: &UploadOptions) -> Result<Plan> {
+        let chunk_bytes = match options.chunk_size {
+            ChunkSize::Auto => self.stream_chunk_bytes(len),
+            ChunkSize::Bytes(bytes) => bytes,
+        };
+        let plan = plan_of(len, chunk_bytes, options.mode)?;
+        self.check_memory(name, plan.chunk(0).extent.len())?;
+        Ok(plan)
+    }
+
+    /// Checks that the memory for streams can hold one chunk.
+    fn check_memory(&self, name: &str, chunk_bytes: u64) -> Result<()> {
         let (needed, budget_bytes) = (MemoryBudget::least_for(chunk_bytes), self.buffer_bytes);
         if budget_bytes < needed {
             return Err(SourceError::Budget { name: name.into(), chunk_bytes, needed, budget_bytes }.into());
         }
-        Ok(chunk_bytes)
+        Ok(())
     }
 
     /// Returns the default chunk size, reduced to the memory available, and raised if there would be too many parts.
@@ -156,6 +170,24 @@ impl Settings {
         let usual = STREAM_CHUNK_BYTES.min(room).max(MIN_CHUNK_BYTES);
         expected_bytes.div_ceil(MAX_PARTS).max(usual)
     }
+}
+
+/// Divides a source of known length as `mode` says. [`Mode::Auto`] sends it in one request up to the chunk size.
+fn plan_of(len: u64, chunk_bytes: u64, mode: Mode) -> std::result::Result<Plan, PlanError> {
+    let addressing = match mode {
+        Mode::Single => Addressing::Single,
+        Mode::Bytes => Addressing::ByteRange,
+        Mode::Parts => Addressing::Part,
+        Mode::Auto if len <= chunk_bytes.min(MAX_SINGLE_BYTES) => Addressing::Single,
+        Mode::Auto => Addressing::ByteRange,
+    };
+    Plan::new(len, chunk_bytes, addressing)
+}
+
+/// Returns the refusal of a mode that a stream of unknown length cannot use.
+fn needs_parts(name: &str, reason: &str) -> Error {
+    let refused = Error::new(ErrorKind::PlanImpossible, format!("upload {name}"));
+    refused.because(reason).with_hint(Hint::SendInParts)
 }
 
 /// Enough to hide a round trip per chunk on fast links, and few enough for the service's limits.

@@ -1,12 +1,13 @@
 //! The source of one upload, opened and cut before anything is created or sent.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::mpsc;
 
@@ -14,14 +15,15 @@ use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UploadOptions}
 use crate::engine::request::{SourceSpec, UploadRequest};
 use crate::engine::settings::Settings;
 use crate::engine::size::Size;
-use crate::engine::stream_reader::{self, StreamEvent, StreamReader};
+use crate::engine::stream_input::StreamInput;
+use crate::engine::stream_reader::{self, StreamDemand, StreamEvent, StreamReader};
 use crate::engine::worker::ChunkSource;
 use crate::engine::workers::ReaderEnvironment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::chunks::Layout;
 use crate::source::{
-    CancelGuard, Choice, Delivery, Environment, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
-    Strictness, probe,
+    Choice, Delivery, Environment, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile, Strictness,
+    probe,
 };
 use crate::wire::{Addressing, Plan};
 
@@ -34,7 +36,12 @@ pub(crate) enum UploadSource {
     Stream {
         held: BTreeMap<u32, HeldChunk>,
         /// Stops the stream's reader when dropped.
-        _demand: CancelGuard,
+        _demand: StreamDemand,
+    },
+    Memory {
+        name: PathBuf,
+        bytes: Bytes,
+        plan: Plan,
     },
 }
 
@@ -44,23 +51,29 @@ impl UploadSource {
         match self {
             UploadSource::File { file, choice } => Some(ChunkSource::File(file.clone(), choice.clone())),
             UploadSource::Stream { held, .. } => Some(ChunkSource::Held(held.get(&index)?.clone())),
+            UploadSource::Memory { name, bytes, plan } => {
+                let (extent, is_last) = (plan.chunk(index).extent, index + 1 == plan.chunks());
+                // The plan was made for the length of these bytes, which fits into memory.
+                let bytes = bytes.slice(extent.offset() as usize..extent.end() as usize);
+                Some(ChunkSource::Held(HeldChunk::of_bytes(name, extent, is_last, &bytes)))
+            }
         }
     }
 
     /// Returns `true` if digests of the chunks can be computed while they are sent, and are useful. On plain HTTP the
-    /// kernel sends the file without passing its bytes through this process, and a stream cannot be read again.
+    /// kernel sends the file without passing its bytes through this process, and other sources cannot be resumed.
     pub(crate) fn pass_through(&self) -> bool {
         match self {
             UploadSource::File { choice, .. } => choice.delivery == Delivery::Tls,
-            UploadSource::Stream { .. } => false,
+            UploadSource::Stream { .. } | UploadSource::Memory { .. } => false,
         }
     }
 
-    /// Returns the file; `None` for a stream.
+    /// Returns the file; `None` for a source without one.
     pub(crate) fn file(&self) -> Option<&SourceFile> {
         match self {
             UploadSource::File { file, .. } => Some(file),
-            UploadSource::Stream { .. } => None,
+            UploadSource::Stream { .. } | UploadSource::Memory { .. } => None,
         }
     }
 }
@@ -74,35 +87,28 @@ pub(crate) struct OpenedSource {
     pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
 }
 
-/// The options that determine the layout.
-#[derive(Clone, Copy, Debug)]
-struct PlanOptions {
-    mode: Mode,
-    chunk_size: ChunkSize,
-    expected_bytes: Option<u64>,
-    on_change: OnChange,
-}
-
-/// Opens the source and plans its chunks. Takes the reader out of the request.
+/// Opens the source and plans its chunks. Takes the bytes or the stream out of the request.
 pub(crate) fn open(
     request: &mut UploadRequest,
     settings: &Settings,
     environment: ReaderEnvironment,
     memory: &MemoryBudget,
 ) -> LocalBoxFuture<'static, Result<OpenedSource>> {
-    let UploadOptions { mode, chunk_size, expected_bytes, on_change, .. } = request.options;
-    let options = PlanOptions { mode, chunk_size, expected_bytes, on_change };
-    match &mut request.input {
+    let UploadRequest { input, len, options, .. } = request;
+    match input {
         SourceSpec::File(path) => {
             let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
-            let silence = settings.patience.body;
+            let (silence, len, options) = (settings.patience.body, *len, options.clone());
             Box::pin(within_patience(path, silence, move || {
-                open_file(file, options, &settings, &environment)
+                open_file(file, len, &options, &settings, &environment)
             }))
         }
-        SourceSpec::Reader(name, reader) => {
-            let reader = mem::replace(reader, Box::new(io::empty()));
-            Box::pin(ready(open_stream(name.clone(), reader, options, settings, memory)))
+        SourceSpec::Memory(name, bytes) => {
+            Box::pin(ready(open_bytes(name, mem::take(bytes), *len, options, settings)))
+        }
+        SourceSpec::Stream(name, input) => {
+            let input = mem::replace(input, StreamInput::Blocking(Box::new(io::empty())));
+            Box::pin(ready(open_stream(name, input, *len, options, settings, memory)))
         }
     }
 }
@@ -123,7 +129,8 @@ pub(crate) async fn within_patience<T: Send + 'static>(
 
 fn open_file(
     path: PathBuf,
-    options: PlanOptions,
+    stated_len: Option<u64>,
+    options: &UploadOptions,
     settings: &Settings,
     environment: &ReaderEnvironment,
 ) -> Result<OpenedSource> {
@@ -131,10 +138,11 @@ fn open_file(
         OnChange::Fail | OnChange::Restart => Strictness::Content,
         OnChange::Strict => Strictness::Attributes,
     });
+    check_len(&path, file.len(), stated_len)?;
     let plan = settings.plan(file.len(), options.mode, options.chunk_size)?;
     let ReaderEnvironment { delivery, ring } = environment;
     // Digests need the bytes in this process, just as encryption does.
-    let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();
+    let is_digested = settings.checksum == Checksum::Always;
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let environment = Environment { delivery, sigbus: settings.sigbus, ring };
     let choice = probe::choose(settings.reader, &file, &environment);
@@ -144,7 +152,7 @@ fn open_file(
 }
 
 /// Logs how the file is cut, sent and read, and why.
-fn log_choices(path: &Path, plan: &Plan, options: &PlanOptions, settings: &Settings, choice: &Choice) {
+fn log_choices(path: &Path, plan: &Plan, options: &UploadOptions, settings: &Settings, choice: &Choice) {
     let file = path.display();
     let (addressing, mode_reason) = match plan.addressing() {
         Addressing::Single => ("single", "it fits into one request"),
@@ -172,17 +180,54 @@ fn file_name(path: &Path) -> Arc<str> {
     path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into())
 }
 
+fn open_bytes(
+    name: &str,
+    bytes: Bytes,
+    stated_len: Option<u64>,
+    options: &UploadOptions,
+    settings: &Settings,
+) -> Result<OpenedSource> {
+    let len = bytes.len() as u64;
+    check_len(name.as_ref(), len, stated_len)?;
+    let plan = settings.plan(len, options.mode, options.chunk_size)?;
+    let source = UploadSource::Memory { name: name.into(), bytes, plan };
+    Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: name.into(), inbox: None })
+}
+
 fn open_stream(
-    name: String,
-    reader: Box<dyn Read + Send>,
-    options: PlanOptions,
+    name: &str,
+    input: StreamInput,
+    stated_len: Option<u64>,
+    options: &UploadOptions,
     settings: &Settings,
     memory: &MemoryBudget,
 ) -> Result<OpenedSource> {
-    let chunk_bytes =
-        settings.plan_stream(&name, options.mode, options.chunk_size, options.expected_bytes)?;
-    let pipe = PipeReader::new(reader, &name, chunk_bytes, memory.clone())?;
-    let StreamReader { inbox, demand } = stream_reader::start(pipe)?;
+    let (cut, chunk_bytes) = match stated_len {
+        Some(len) => {
+            let plan = settings.plan_sized_stream(name, len, options)?;
+            (Layout::PlannedStream(plan), plan.chunk(0).extent.len())
+        }
+        None => {
+            let plan = settings.plan_stream(name, options)?;
+            (Layout::Stream(plan), plan.chunk_bytes())
+        }
+    };
+    let (reader, stop) = input.into_reader(settings.patience.body);
+    let pipe = PipeReader::new(reader, name, chunk_bytes, memory.clone())?.with_stated_len(stated_len);
+    let StreamReader { inbox, demand } = stream_reader::start(pipe, stop)?;
     let source = UploadSource::Stream { held: BTreeMap::new(), _demand: demand };
-    Ok(OpenedSource { cut: Layout::Stream, source, file_name: name.into(), inbox: Some(inbox) })
+    Ok(OpenedSource { cut, source, file_name: name.into(), inbox: Some(inbox) })
+}
+
+/// Checks the length of a source that is known before it is read.
+fn check_len(path: &Path, found: u64, stated: Option<u64>) -> Result<(), SourceError> {
+    match stated {
+        Some(stated) if found < stated => {
+            Err(SourceError::ShorterThanStated { name: path.to_owned(), stated, found })
+        }
+        Some(stated) if found > stated => {
+            Err(SourceError::LongerThanStated { name: path.to_owned(), stated })
+        }
+        Some(_) | None => Ok(()),
+    }
 }

@@ -1,13 +1,15 @@
 //! The thread that reads a stream and turns it into chunks.
 //!
-//! A read blocks for as long as the writer of the stream likes, and cannot be interrupted, so the thread is not
-//! joined. It ends with the stream, or at the first read that returns after the upload ended.
+//! A blocking read takes as long as the writer of the stream likes, and cannot be interrupted, so the thread is not
+//! joined. It ends with the stream, or at the first read that returns after the upload ended. The read of an
+//! asynchronous source returns at once when the upload ends.
 
 use std::io::Read;
 use std::thread;
 
 use tokio::sync::mpsc;
 
+use crate::engine::stream_input::StopReading;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{CancelGuard, HeldChunk, PipeReader};
 
@@ -23,13 +25,20 @@ pub(crate) enum StreamEvent {
 /// A stream that is being read.
 pub(crate) struct StreamReader {
     pub(crate) inbox: mpsc::Receiver<StreamEvent>,
-    pub(crate) demand: CancelGuard,
+    pub(crate) demand: StreamDemand,
+}
+
+/// Keeps the stream's reader running. Dropping it stops the reader.
+#[derive(Debug)]
+pub(crate) struct StreamDemand {
+    _guard: CancelGuard,
+    _stop: StopReading,
 }
 
 /// Starts the thread.
-pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>) -> Result<StreamReader> {
+pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>, stop: StopReading) -> Result<StreamReader> {
     let (give, inbox) = mpsc::channel(CHUNKS_AHEAD);
-    let demand = pipe.cancel_guard();
+    let demand = StreamDemand { _guard: pipe.cancel_guard(), _stop: stop };
     let read = move || {
         loop {
             let stream_event = match pipe.next_chunk() {

@@ -22,13 +22,14 @@ use crate::engine::claim::{ClaimOutcome, ClaimedUpload};
 use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::event::{EngineEvent, next_stop_request, next_stream_event};
 use crate::engine::event_log::{AnnouncedDelay, EventSink};
-use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle};
+use crate::engine::journal_entry::JournalHandle;
 use crate::engine::options::{Checksum, Destination};
 use crate::engine::progress::{Gauge, Progress};
 use crate::engine::request::{OnProgress, ReceiptState, StopRequest, UploadRequest, Uploaded};
 use crate::engine::restart::RestartPlans;
 use crate::engine::settings::Settings;
 use crate::engine::source::{OpenedSource, UploadSource};
+use crate::engine::upload_record::{CheckpointSender, UploadRecord};
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::{ChunkRequest, ChunkResult, LaneIndex, SessionId};
 use crate::error::Result;
@@ -54,7 +55,7 @@ pub(crate) struct Transfer {
     redactor: Redactor,
     file_name: Arc<str>,
     watchdog: Watchdog,
-    journal_entry: Option<JournalEntryGuard>,
+    record: UploadRecord,
     /// The mark of a container that an earlier process may have created.
     left_mark: Option<String>,
     video: Option<Video>,
@@ -95,7 +96,9 @@ impl Transfer {
     ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
         // The plans copy the request, which the claim takes apart.
         let plans = RestartPlans::of(&command);
-        let claimed = opened.and_then(|opened| claim(opened, &command.request, settings, journal_handle));
+        let claimed = opened.and_then(|opened| {
+            claim(opened, &command.request, settings, journal_handle, command.checkpoints.clone())
+        });
         let mut claimed = match claimed {
             Ok(ClaimOutcome::Ours(claimed)) => *claimed,
             Ok(ClaimOutcome::Finished(finished)) => {
@@ -131,7 +134,11 @@ impl Transfer {
         settings: &Settings,
     ) -> Transfer {
         let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
-        let wants_digests = settings.checksum != Checksum::Never && claimed.journal_entry.is_some();
+        let wants_digests = match settings.checksum {
+            Checksum::Always => true,
+            Checksum::Auto => claimed.record.entry().is_some(),
+            Checksum::Never => false,
+        };
         let (cancel, _) = watch::channel(false);
         Transfer {
             keeps_digests: wants_digests && claimed.source.pass_through(),
@@ -144,7 +151,7 @@ impl Transfer {
             destination: claimed.destination,
             file_name: claimed.file_name.clone(),
             watchdog: Watchdog::new(Instant::now()),
-            journal_entry: claimed.journal_entry,
+            record: claimed.record,
             left_mark: claimed.left_mark,
             video: None,
             reply,
@@ -232,9 +239,9 @@ impl Transfer {
 
     fn doing(&self, index: u32) -> String {
         let (chunks, file_name) = (self.session.chunks(), &self.file_name);
-        let what = match chunks.total_bytes() {
-            Some(_) if chunks.known() == 1 => format!("send {file_name}"),
-            Some(_) => format!("send chunk {} of {} of {file_name}", index + 1, chunks.known()),
+        let what = match chunks.total() {
+            Some(1) => format!("send {file_name}"),
+            Some(total) => format!("send chunk {} of {total} of {file_name}", index + 1),
             None => format!("send chunk {} of {file_name}", index + 1),
         };
         match &self.destination {
@@ -259,8 +266,9 @@ fn claim(
     request: &UploadRequest,
     settings: &Settings,
     journal_handle: &JournalHandle,
+    checkpoints: CheckpointSender,
 ) -> Result<ClaimOutcome> {
-    ClaimedUpload::of(opened, &request.options, request.terms, settings, journal_handle)
+    ClaimedUpload::of(opened, request, settings, journal_handle, checkpoints)
 }
 
 /// Returns the result for a file that an earlier, unfinished command has uploaded.

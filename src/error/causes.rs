@@ -4,6 +4,7 @@ use super::{Advice, Error, ErrorKind, Hint};
 use crate::source::SourceError;
 use crate::transport::{ProxyFailure, ProxyLogin, ProxyRefusal, TransportError};
 use crate::wire::PlanError;
+use crate::wire::limits::MAX_TOTAL_BYTES;
 
 impl From<PlanError> for Error {
     fn from(refused: PlanError) -> Error {
@@ -11,9 +12,12 @@ impl From<PlanError> for Error {
             PlanError::Empty => None,
             PlanError::TooLong { .. } => Some(Advice::Text("cut the video into several")),
             PlanError::TooLongForOneRequest { .. } => Some(Advice::Hint(Hint::SendInChunks)),
-            PlanError::ChunkTooSmall { .. } | PlanError::TooManyChunks { .. } => {
-                Some(Advice::Hint(Hint::LargerChunks))
+            PlanError::StreamTooLong { max_bytes: MAX_TOTAL_BYTES.., .. } => {
+                Some(Advice::Text("cut the video into several"))
             }
+            PlanError::ChunkTooSmall { .. }
+            | PlanError::TooManyChunks { .. }
+            | PlanError::StreamTooLong { .. } => Some(Advice::Hint(Hint::LargerChunks)),
             PlanError::ChunkTooLarge { .. } => Some(Advice::Hint(Hint::SmallerChunks)),
         };
         let error = Error::new(ErrorKind::PlanImpossible, "plan the upload").with_source(refused);
@@ -28,9 +32,11 @@ impl From<SourceError> for Error {
     fn from(error: SourceError) -> Error {
         let kind = match &error {
             SourceError::NotFound { .. } => ErrorKind::NoSuchFile,
-            SourceError::IsDirectory { .. } | SourceError::NotAFile { .. } | SourceError::Budget { .. } => {
-                ErrorKind::InvalidInput
-            }
+            SourceError::IsDirectory { .. }
+            | SourceError::NotAFile { .. }
+            | SourceError::Budget { .. }
+            | SourceError::ShorterThanStated { .. }
+            | SourceError::LongerThanStated { .. } => ErrorKind::InvalidInput,
             SourceError::Unreadable { .. } | SourceError::Read { .. } => ErrorKind::SourceUnreadable,
             SourceError::Silent { .. } => {
                 let silent =

@@ -21,7 +21,7 @@ pub enum Hint {
     SameMode,
     /// Send the file in chunks, not in one request.
     SendInChunks,
-    /// Send the stream in parts: the other modes need the length.
+    /// Send the stream in parts: the requested mode needs the length.
     SendInParts,
     /// Send fewer and larger chunks.
     FewerRequests,

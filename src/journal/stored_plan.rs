@@ -9,7 +9,6 @@ use crate::wire::{Addressing, Plan, PlanError};
 pub(super) struct StoredPlan {
     len: u64,
     chunk_bytes: u64,
-    #[serde(with = "AddressingName")]
     addressing: Addressing,
 }
 
@@ -27,12 +26,4 @@ impl StoredPlan {
     pub(super) fn plan(self) -> Result<Plan, PlanError> {
         Plan::new(self.len, self.chunk_bytes, self.addressing)
     }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Addressing", rename_all = "snake_case")]
-enum AddressingName {
-    Single,
-    ByteRange,
-    Part,
 }

@@ -130,6 +130,17 @@ pub(super) fn check_header(
     Ok(range)
 }
 
+/// Checks the header of an upload with an upload token, before the video is known.
+///
+/// The service's description of this route has no range of unknown total (`^bytes [0-9]*-[0-9]*\/[0-9]*$`). Its clients
+/// send parts of an unknown number, which are accepted.
+pub(super) fn check_delegated_header(header: Option<&str>) -> Result<(), UploadRefusal> {
+    match read_header(header)? {
+        Some(ContentRange::Bytes { total: None, .. }) => Err(UploadRefusal::Malformed),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the remaining checks after a file of `file_len` bytes arrived.
 pub(super) fn check_body(
     upload: &UploadState,
@@ -488,6 +499,21 @@ mod tests {
         ] {
             assert_eq!(refusal(chunks), expected, "{chunks:?}");
         }
+    }
+
+    #[test]
+    fn an_upload_token_takes_parts_of_an_unknown_number_and_no_range_of_an_unknown_length() {
+        for header in [None, Some("part 1/*"), Some("part 1/1"), Some("bytes 0-5242879/5242880")] {
+            assert_eq!(check_delegated_header(header), Ok(()));
+        }
+        assert_eq!(check_delegated_header(Some("bytes 0-5242879/*")), Err(UploadRefusal::Malformed));
+    }
+
+    #[test]
+    fn a_range_without_total_is_accepted_after_the_total_is_known() {
+        assert!(complete(&[("bytes 5242880-5242888/5242889", 9), ("bytes 0-5242879/*", MIN)]));
+        assert!(complete(&[("bytes 0-5242879/*", MIN), ("bytes 5242880-10485759/10485760", MIN)]));
+        assert!(!complete(&[("bytes 0-5242879/*", MIN), ("bytes 5242880-10485759/*", MIN)]));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(super) async fn upload_with_token(
 ) -> Result<ApiResponse, HandlerError> {
     tokens::check(&state.database, query.get("token"))?;
     let header = content_range(headers);
+    rules::check_delegated_header(header.as_deref())?;
     let form = form::receive(body, headers, &state.files, &state.stats).await?;
     if let Some(video_id) = form.video_id {
         state.uploads.check_header(&state.database, &video_id, header.as_deref())?;

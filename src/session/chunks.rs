@@ -4,15 +4,17 @@ use std::time::Instant;
 
 use crate::extent::Extent;
 use crate::session::retry::AttemptKind;
-use crate::wire::{Addressing, Chunk, ContentRange, Plan};
+use crate::wire::{Addressing, Chunk, ContentRange, Plan, PlanError, StreamPlan};
 
 /// Division of a source into chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// A source of known length: every chunk is known.
     Planned(Plan),
-    /// A stream: chunks are added one after another up to one marked as last, and sent as parts.
-    Stream,
+    /// A stream of known length: the chunks of the plan are added one after another.
+    PlannedStream(Plan),
+    /// A stream of unknown length: chunks are added one after another up to one marked as last.
+    Stream(StreamPlan),
 }
 
 impl Layout {
@@ -20,7 +22,15 @@ impl Layout {
     pub fn plan(self) -> Option<Plan> {
         match self {
             Layout::Planned(plan) => Some(plan),
-            Layout::Stream => None,
+            Layout::PlannedStream(_) | Layout::Stream(_) => None,
+        }
+    }
+
+    /// Returns the length of the source in bytes; `None` if it is unknown until the source ends.
+    pub fn total_bytes(self) -> Option<u64> {
+        match self {
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => Some(plan.len()),
+            Layout::Stream(_) => None,
         }
     }
 }
@@ -106,7 +116,7 @@ impl Chunks {
             Layout::Planned(plan) => {
                 ((0..plan.chunks()).map(|i| fresh(plan.chunk(i).extent)).collect(), true)
             }
-            Layout::Stream => (Vec::new(), false),
+            Layout::PlannedStream(_) | Layout::Stream(_) => (Vec::new(), false),
         };
         Chunks {
             cut,
@@ -198,10 +208,10 @@ impl Chunks {
     /// Returns the `Content-Range` of the chunk at `index`; `None` for a single request.
     pub fn content_range(&self, index: u32) -> Option<ContentRange> {
         match self.cut {
-            Layout::Planned(plan) => plan.content_range(index),
-            Layout::Stream => {
-                let last = self.ended && index as usize + 1 == self.records.len();
-                Some(ContentRange::Part { number: index + 1, total: last.then_some(index + 1) })
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => plan.content_range(index),
+            Layout::Stream(plan) => {
+                let extent = self.records[index as usize].extent;
+                Some(plan.content_range(index, extent, self.total_bytes()))
             }
         }
     }
@@ -211,11 +221,22 @@ impl Chunks {
         self.cut.plan()
     }
 
+    /// Checks that the service takes the next chunk of a stream.
+    ///
+    /// # Errors
+    /// [`PlanError::StreamTooLong`]. The length of other sources was checked with their plan.
+    pub fn check(&self, extent: Extent, last: Last) -> Result<(), PlanError> {
+        match self.cut {
+            Layout::Planned(_) | Layout::PlannedStream(_) => Ok(()),
+            Layout::Stream(plan) => plan.check(extent, last == Last::Yes),
+        }
+    }
+
     /// Returns the addressing of the chunks.
     pub fn addressing(&self) -> Addressing {
         match self.cut {
-            Layout::Planned(plan) => plan.addressing(),
-            Layout::Stream => Addressing::Part,
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => plan.addressing(),
+            Layout::Stream(plan) => plan.addressing(),
         }
     }
 
@@ -272,12 +293,23 @@ impl Chunks {
         self.stored_bytes
     }
 
-    /// Returns the length of the source; `None` until every chunk is known.
+    /// Returns the length of the source in bytes; `None` while it is unknown.
     pub fn total_bytes(&self) -> Option<u64> {
+        let at_end = || self.ended.then(|| self.records.last().map_or(0, |record| record.extent.end()));
+        self.cut.total_bytes().or_else(at_end)
+    }
+
+    /// Returns the number of chunks of the source; `None` while it is unknown.
+    pub fn total(&self) -> Option<u32> {
         match self.cut {
-            Layout::Planned(plan) => Some(plan.len()),
-            Layout::Stream => self.ended.then(|| self.records.last().map_or(0, |r| r.extent.end())),
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => Some(plan.chunks()),
+            Layout::Stream(_) => self.ended.then_some(self.known()),
         }
+    }
+
+    /// Returns `true` if every chunk of the source is known.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 }
 

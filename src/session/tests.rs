@@ -13,7 +13,7 @@ use crate::error::Refusal;
 use crate::session::chunks::Layout;
 use crate::session::retry::Fate;
 use crate::wire::limits::{MIB, MIN_CHUNK_BYTES};
-use crate::wire::{Addressing, Chunk, ContentRange, Plan};
+use crate::wire::{Addressing, Chunk, ContentRange, Plan, StreamAddressing, StreamPlan};
 use driver::{Event, History};
 use model::{Mishap, Says, StatusMishap};
 
@@ -58,6 +58,16 @@ fn any_event() -> impl Strategy<Value = (u32, Event)> {
     (0u32..20, event)
 }
 
+fn stream(addressing: StreamAddressing) -> Layout {
+    Layout::Stream(StreamPlan::new(MIN_CHUNK_BYTES, addressing).unwrap())
+}
+
+fn sized_stream(chunks: u32, parts: bool) -> Layout {
+    let addressing = if parts { Addressing::Part } else { Addressing::ByteRange };
+    let len = u64::from(chunks) * MIN_CHUNK_BYTES;
+    Layout::PlannedStream(Plan::new(len, MIN_CHUNK_BYTES, addressing).unwrap())
+}
+
 fn any_cut() -> impl Strategy<Value = (Layout, u32)> {
     let plan = |len, addressing| Layout::Planned(Plan::new(len, MIN_CHUNK_BYTES, addressing).unwrap());
     let len = || 1..8 * MIN_CHUNK_BYTES;
@@ -65,7 +75,9 @@ fn any_cut() -> impl Strategy<Value = (Layout, u32)> {
         (1..100 * MIB).prop_map(move |len| (plan(len, Addressing::Single), 1)),
         len().prop_map(move |len| (plan(len, Addressing::ByteRange), len.div_ceil(MIN_CHUNK_BYTES) as u32)),
         len().prop_map(move |len| (plan(len, Addressing::Part), len.div_ceil(MIN_CHUNK_BYTES) as u32)),
-        (1u32..8).prop_map(|chunks| (Layout::Stream, chunks)),
+        (1u32..8).prop_map(|chunks| (stream(StreamAddressing::Part), chunks)),
+        (1u32..8).prop_map(|chunks| (stream(StreamAddressing::ByteRange), chunks)),
+        (1u32..8, any::<bool>()).prop_map(|(chunks, parts)| (sized_stream(chunks, parts), chunks)),
     ]
 }
 
@@ -151,7 +163,10 @@ fn attempts(history: History) -> u32 {
 fn when_nothing_goes_wrong_every_chunk_is_sent_once() {
     assert_eq!(attempts(smooth()), 5);
     assert_eq!(attempts(History { access: CredentialKind::Token, ..smooth() }), 5);
-    assert_eq!(attempts(History { cut: Layout::Stream, ..smooth() }), 5);
+    for addressing in [StreamAddressing::Part, StreamAddressing::ByteRange] {
+        assert_eq!(attempts(History { cut: stream(addressing), ..smooth() }), 5);
+    }
+    assert_eq!(attempts(History { cut: sized_stream(5, false), ..smooth() }), 5);
 }
 
 #[test]

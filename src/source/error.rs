@@ -100,6 +100,24 @@ pub enum SourceError {
         /// The name of the pipe.
         name: PathBuf,
     },
+    /// The source ended before the length that the caller stated.
+    #[error("{name}: ended after {found} bytes, its stated length is {stated} bytes")]
+    ShorterThanStated {
+        /// The file, or the name of the stream.
+        name: PathBuf,
+        /// The stated length in bytes.
+        stated: u64,
+        /// The length in bytes.
+        found: u64,
+    },
+    /// The source has more bytes than the caller stated.
+    #[error("{name}: has more bytes than its stated length of {stated} bytes")]
+    LongerThanStated {
+        /// The file, or the name of the stream.
+        name: PathBuf,
+        /// The stated length in bytes.
+        stated: u64,
+    },
     /// The memory budget of pipes cannot hold one chunk.
     #[error(
         "{name}: chunks of {chunk_bytes} bytes need {needed} bytes of memory, {budget_bytes} are allowed: \
@@ -116,6 +134,12 @@ pub enum SourceError {
         budget_bytes: u64,
     },
 }
+
+/// The error of a reader that limits the wait for its source: the source gave no byte for this time. It becomes
+/// [`SourceError::Silent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("gave nothing for {0:?}")]
+pub struct SilentFor(pub Duration);
 
 /// One retry of a failed read: a disk, or a file server that restarts, may fail once.
 #[derive(Debug, Default)]

@@ -28,7 +28,7 @@ use bytes::Bytes;
 pub use any::AnySource;
 pub use budget::MemoryBudget;
 pub use digest::{ChunkDigest, ChunkDigester};
-pub use error::{Change, SourceError};
+pub use error::{Change, SilentFor, SourceError};
 pub use file::{FileIdentity, SourceFile, Strictness};
 pub use file_system::FileSystem;
 pub use mmap::{MappedRegion, MmapSource};

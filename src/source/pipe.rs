@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::Source;
 use super::budget::{BLOCK_BYTES, BlockPermits, MemoryBudget};
-use super::error::SourceError;
+use super::error::{SilentFor, SourceError};
 use crate::extent::Extent;
 
 /// Cuts a stream into chunks. `Send`, and blocking: it needs a thread of its own.
@@ -30,6 +30,8 @@ pub struct PipeReader<R> {
     name: PathBuf,
     chunk_bytes: u64,
     offset: u64,
+    /// The length that the caller stated, in bytes.
+    stated_len: Option<u64>,
     /// The next bytes, empty at the end of the pipe; `None` before the next read.
     ahead: Option<Vec<u8>>,
     budget: MemoryBudget,
@@ -81,7 +83,13 @@ impl<R: Read> PipeReader<R> {
             return Err(SourceError::Budget { name, chunk_bytes, needed, budget_bytes });
         }
         let shared = Arc::new(SharedChunk::default());
-        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, ahead: None, budget, shared })
+        Ok(PipeReader { reader, name, chunk_bytes, offset: 0, stated_len: None, ahead: None, budget, shared })
+    }
+
+    /// Sets the length that the stream must have, in bytes. Another length is an error: the chunk that shows it is not
+    /// returned, so that no caller takes a stream of another length for a whole one.
+    pub fn with_stated_len(self, stated_len: Option<u64>) -> PipeReader<R> {
+        PipeReader { stated_len, ..self }
     }
 
     /// Returns a guard that cancels the reader when it is dropped.
@@ -93,8 +101,9 @@ impl<R: Read> PipeReader<R> {
     /// arrive, and then until memory is free.
     ///
     /// # Errors
-    /// [`SourceError::EmptyPipe`] if the pipe ends before its first byte, and [`SourceError::Read`], after
-    /// which the bytes of the partial chunk are lost: the pipe cannot be read again.
+    /// [`SourceError::EmptyPipe`] if the pipe ends before its first byte; [`SourceError::ShorterThanStated`] and
+    /// [`SourceError::LongerThanStated`]; [`SourceError::Read`] and [`SourceError::Silent`]. The bytes of the partial
+    /// chunk are lost then: the pipe cannot be read again.
     pub fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
         let chunk = self.cut();
         if !matches!(chunk, Ok(Some(_))) {
@@ -127,11 +136,27 @@ impl<R: Read> PipeReader<R> {
             }
         }
         let is_last = self.look_ahead()?.is_empty();
+        self.check_len(is_last)?;
         let extent = whole.take(self.offset - begin);
         let hold = |blocks| HeldChunk {
             inner: Arc::new(ChunkInner { name: self.name.clone(), extent, is_last, blocks }),
         };
         Ok(self.shared.finish().map(hold))
+    }
+
+    /// Compares the bytes read so far with the stated length.
+    fn check_len(&self, is_last: bool) -> Result<(), SourceError> {
+        let (name, found) = (&self.name, self.offset);
+        match self.stated_len {
+            Some(stated) if is_last && found < stated => {
+                Err(SourceError::ShorterThanStated { name: name.clone(), stated, found })
+            }
+            // At the stated length, a byte read ahead is already one too many.
+            Some(stated) if found > stated || (found == stated && !is_last) => {
+                Err(SourceError::LongerThanStated { name: name.clone(), stated })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Returns the first bytes of the next chunk, at least one unless the pipe ended. Blocks until they
@@ -175,6 +200,9 @@ impl<R: Read> PipeReader<R> {
     }
 
     fn broken(&self, after: u64, io: io::Error) -> SourceError {
+        if let Some(SilentFor(after)) = io.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return SourceError::Silent { path: self.name.clone(), after: *after };
+        }
         SourceError::Read { path: self.name.clone(), offset: self.offset + after, io }
     }
 }
@@ -261,6 +289,18 @@ impl SharedChunk {
 }
 
 impl HeldChunk {
+    /// Creates the chunk `extent` of a source in memory. `bytes` are the bytes of the extent; they are not copied.
+    ///
+    /// # Panics
+    /// If `bytes` has another length than `extent`.
+    pub fn of_bytes(name: impl Into<PathBuf>, extent: Extent, is_last: bool, bytes: &Bytes) -> HeldChunk {
+        assert_eq!(bytes.len() as u64, extent.len(), "the bytes of a chunk have its length");
+        // Blocks of the same size as those of a pipe, since reads locate their block by division.
+        let block = |begin: usize| bytes.slice(begin..bytes.len().min(begin + BLOCK_BYTES));
+        let blocks = (0..bytes.len()).step_by(BLOCK_BYTES).map(block).collect();
+        HeldChunk { inner: Arc::new(ChunkInner { name: name.into(), extent, is_last, blocks }) }
+    }
+
     /// Returns the position of the chunk in the pipe, from the pipe's first byte.
     pub fn extent(&self) -> Extent {
         self.inner.extent

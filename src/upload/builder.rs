@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use crate::api::{NewVideo, Secret};
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::event_log;
 use crate::engine::handle::EngineHandle;
@@ -28,7 +29,7 @@ pub struct Upload {
 impl Upload {
     pub(super) fn new(engine: Arc<EngineHandle>, input: SourceSpec) -> Upload {
         let (options, terms) = (UploadOptions::default(), JournalTerms::default());
-        let request = UploadRequest { input, options, terms, receipt: None };
+        let request = UploadRequest { input, len: None, options, terms, checkpoint: None, receipt: None };
         Upload { engine, request, on_progress: None }
     }
 
@@ -74,7 +75,17 @@ impl Upload {
         self
     }
 
-    /// Sets the approximate length of a reader in bytes. Chunks are made large enough for that length, as their number
+    /// Sets the exact length of the source in bytes.
+    ///
+    /// A stream of known length is planned like a file: it states its total with every chunk, and one that fits into a
+    /// chunk goes in one request. The source must end after these bytes. If it has fewer or more of them, the upload
+    /// fails with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), and the video stays incomplete.
+    pub fn len(mut self, bytes: u64) -> Upload {
+        self.request.len = Some(bytes);
+        self
+    }
+
+    /// Sets the approximate length of a stream in bytes. Chunks are made large enough for that length, as their number
     /// is limited.
     pub fn expected_bytes(mut self, bytes: u64) -> Upload {
         self.request.options.expected_bytes = Some(bytes);
@@ -91,6 +102,23 @@ impl Upload {
     /// [`ErrorKind::Journal`](crate::ErrorKind::Journal) before anything is created or sent.
     pub fn only_if_begun(mut self) -> Upload {
         self.request.terms.if_not_begun = IfNotBegun::Refuse;
+        self
+    }
+
+    /// Continues the upload of the same file from a checkpoint ([`Running::checkpoints`]), with or without a journal, from
+    /// any path and host. A journal that has the file in another video refuses the checkpoint.
+    ///
+    /// Only missing chunks are sent. With an API key, the service's status decides which ones are missing, and a video
+    /// whose creation was interrupted is searched by its mark before another one is created. An upload that was begun
+    /// with an upload token needs a token again. The plan of the checkpoint replaces the mode and the chunk size, and
+    /// its metadata is used if none is set here.
+    ///
+    /// The file must have the length of the file that was sent, and its mtime or digests of all chunks that were sent
+    /// ([`Checksum::Always`](crate::Checksum::Always)). Digests are compared with the file before anything is sent.
+    /// Another file ends the upload with [`ErrorKind::SourceChanged`](crate::ErrorKind::SourceChanged), and a checkpoint
+    /// of another service, video or kind of credentials with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput).
+    pub fn resume_from(mut self, checkpoint: Checkpoint) -> Upload {
+        self.request.checkpoint = Some(Box::new(checkpoint));
         self
     }
 
@@ -142,17 +170,22 @@ impl Upload {
     /// Starts the upload and returns a handle to watch, stop or await it.
     ///
     /// # Errors
-    /// When the upload token cannot be one ([`Secret::parse`]), or the client's engine has ended.
+    /// When the upload token cannot be one ([`Secret::parse`]), the options contradict the checkpoint
+    /// ([`Upload::resume_from`]), or the client's engine has ended.
     pub async fn start(mut self) -> Result<Running> {
         if let Some(token) = &mut self.request.options.upload_token {
             *token = token.parsed("upload token")?;
+        }
+        if let Some(checkpoint) = &self.request.checkpoint {
+            checkpoint.complete(&mut self.request.options)?;
         }
         let (reply, answer) = oneshot::channel();
         let (publish, progress) = watch::channel(Progress::default());
         let (followers, events) = event_log::queue();
         let (halt, halted) = watch::channel(StopRequest::No);
-        let job = UploadCommand::new(self.request, reply, publish, followers, halted, self.on_progress);
+        let (keep, checkpoints) = watch::channel(None);
+        let job = UploadCommand::new(self.request, reply, publish, followers, keep, halted, self.on_progress);
         self.engine.command(EngineCommand::Upload(Box::new(job))).await?;
-        Ok(Running::new(answer, progress, events, halt, self.engine))
+        Ok(Running::new(answer, progress, events, checkpoints, halt, self.engine))
     }
 }

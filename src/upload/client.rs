@@ -5,6 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::io::AsyncRead;
 use tokio::sync::oneshot;
 
 use crate::api::{
@@ -18,6 +21,7 @@ use crate::engine::creation;
 use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::request::SourceSpec;
 use crate::engine::settings::Settings;
+use crate::engine::stream_input::StreamInput;
 use crate::error::Result;
 use crate::session::retry::RetryPolicy;
 use crate::source::Reader;
@@ -112,14 +116,55 @@ impl Client {
 
     /// Returns a builder for an upload of everything that `reader` returns until its end, under the name `file_name`.
     ///
-    /// The length need not be known. Chunks stay in memory until they are acknowledged, within
-    /// [`Settings::buffer_bytes`].
+    /// The length need not be known; [`Upload::len`] states it. Chunks stay in memory until they are acknowledged,
+    /// within [`Settings::buffer_bytes`]. While that memory is in use, nothing is read.
+    ///
+    /// The reader is called on a thread of its own. A read may block for as long as it likes and cannot be interrupted:
+    /// after the upload ended, the thread waits for the last read to return. A panic of the reader fails the upload.
     pub fn upload_reader(
         &self,
         file_name: impl Into<String>,
         reader: impl std::io::Read + Send + 'static,
     ) -> Upload {
-        Upload::new(self.engine.clone(), SourceSpec::Reader(file_name.into(), Box::new(reader)))
+        let input = StreamInput::Blocking(Box::new(reader));
+        Upload::new(self.engine.clone(), SourceSpec::Stream(file_name.into(), input))
+    }
+
+    /// Returns a builder for an upload of everything that `reader` returns until its end, under the name `file_name`.
+    ///
+    /// As [`Client::upload_reader`], except for the reader's thread: it polls the reader inside a runtime of tokio that
+    /// belongs to this upload, so that the caller needs no runtime. A reader that belongs to a runtime of the caller,
+    /// such as a socket, needs that runtime to run meanwhile. Dropping the upload ends a read at once. If the reader
+    /// returns nothing for [`Timeouts::body`](crate::transport::Timeouts::body), the upload fails with
+    /// [`ErrorKind::Stalled`](crate::ErrorKind::Stalled).
+    pub fn upload_async_read(
+        &self,
+        file_name: impl Into<String>,
+        reader: impl AsyncRead + Send + 'static,
+    ) -> Upload {
+        let input = StreamInput::Async(Box::pin(reader));
+        Upload::new(self.engine.clone(), SourceSpec::Stream(file_name.into(), input))
+    }
+
+    /// Returns a builder for an upload of the pieces of `stream` until its end, under the name `file_name`. Pieces may
+    /// have any length. Each is copied once, into the memory of its chunk.
+    ///
+    /// Polled as the reader of [`Client::upload_async_read`], with the same limits.
+    pub fn upload_stream(
+        &self,
+        file_name: impl Into<String>,
+        stream: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Upload {
+        let input = StreamInput::Pieces(Box::pin(stream));
+        Upload::new(self.engine.clone(), SourceSpec::Stream(file_name.into(), input))
+    }
+
+    /// Returns a builder for an upload of `bytes` under the name `file_name`.
+    ///
+    /// The bytes are planned like a file, in one request or in ranges, and are not copied. They do not count towards
+    /// [`Settings::buffer_bytes`]. A journal records the upload and cannot resume it.
+    pub fn upload_bytes(&self, file_name: impl Into<String>, bytes: impl Into<Bytes>) -> Upload {
+        Upload::new(self.engine.clone(), SourceSpec::Memory(file_name.into(), bytes.into()))
     }
 
     /// Runs a call on the driver's thread. Dropping the future discards the answer and does not cancel the call.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::engine::checkpoint::Checkpoint;
 use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::progress::Progress;
 use crate::engine::request::{ReceiptState, StopRequest, Uploaded};
 use crate::error::Result;
 use crate::session::event::UploadEvent;
+use crate::upload::checkpoints::Checkpoints;
 use crate::upload::events::Events;
 use crate::upload::progress::ProgressStream;
 
@@ -18,6 +20,7 @@ pub struct Running {
     answer: oneshot::Receiver<Result<Uploaded>>,
     progress: watch::Receiver<Progress>,
     events: broadcast::Receiver<UploadEvent>,
+    checkpoints: watch::Receiver<Option<Checkpoint>>,
     halt: watch::Sender<StopRequest>,
     /// Keeps the engine alive.
     _engine: Arc<EngineHandle>,
@@ -28,10 +31,11 @@ impl Running {
         answer: oneshot::Receiver<Result<Uploaded>>,
         progress: watch::Receiver<Progress>,
         events: broadcast::Receiver<UploadEvent>,
+        checkpoints: watch::Receiver<Option<Checkpoint>>,
         halt: watch::Sender<StopRequest>,
         engine: Arc<EngineHandle>,
     ) -> Running {
-        Running { answer, progress, events, halt, _engine: engine }
+        Running { answer, progress, events, checkpoints, halt, _engine: engine }
     }
 
     /// Returns a stream of the progress, with an item for every change.
@@ -46,6 +50,16 @@ impl Running {
     pub fn events(&mut self) -> Events {
         let from_now = self.events.resubscribe();
         Events::new(std::mem::replace(&mut self.events, from_now))
+    }
+
+    /// Returns a stream of the checkpoints, beginning with the current one if there is one.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.checkpoints.clone())
+    }
+
+    /// Returns the current checkpoint. `None` before the file is open, and for an upload of anything but a file.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.checkpoints.borrow().clone()
     }
 
     /// Returns the current progress.

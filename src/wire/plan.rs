@@ -3,6 +3,8 @@
 //! A plan is two numbers and an addressing. Chunks are computed by index, so a plan of ten thousand chunks
 //! takes no more memory than a plan of one, and chunks can be sent in any order.
 
+use serde::{Deserialize, Serialize};
+
 use crate::extent::Extent;
 use crate::wire::content_range::ContentRange;
 use crate::wire::limits::{
@@ -10,7 +12,8 @@ use crate::wire::limits::{
 };
 
 /// The way a chunk is identified on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Addressing {
     /// The whole file in one request, without `Content-Range`.
     Single,
@@ -81,6 +84,16 @@ pub enum PlanError {
         chunks: u64,
         /// The smallest chunk size that fits, in whole MiB.
         least_mib: u64,
+    },
+    /// A stream went on past the last byte that its chunks may carry.
+    #[error(
+        "the stream has more than {max_bytes} bytes, the most that the service takes in chunks of {chunk_bytes} bytes"
+    )]
+    StreamTooLong {
+        /// The most bytes that such a stream may have.
+        max_bytes: u64,
+        /// The chunk size in bytes.
+        chunk_bytes: u64,
     },
 }
 

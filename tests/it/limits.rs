@@ -229,7 +229,7 @@ fn impossible_settings_for_standard_input_are_refused_before_any_file_is_sent() 
         (["--max-buffer-memory", "4M", "--chunk-size", "auto"], USAGE, "--max-buffer-memory"),
         (["--max-buffer-memory", "9M", "--chunk-size", "10M"], USAGE, "10485760 bytes of memory"),
         (["--expected-size", "100G", "--chunk-size", "auto"], UNSUITED, "52428800000"),
-        (["--mode", "bytes", "--chunk-size", "5M"], UNSUITED, "--mode parts"),
+        (["--mode", "single", "--max-buffer-memory", "64M"], UNSUITED, "--mode parts"),
     ] {
         let args = ["upload"].into_iter().chain(args).chain([sample.arg(), "-"]);
         test_server.run(args).failed(code, &[text]);

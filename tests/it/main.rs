@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // The modules of this one binary share items without exporting them.
 
 mod batch;
+mod checkpoints;
 mod command;
 mod config_files;
 mod endpoint;
@@ -26,6 +27,7 @@ mod round_trip;
 mod secrets;
 mod silent_sources;
 mod soak;
+mod streams;
 mod support;
 mod touched;
 mod truth;

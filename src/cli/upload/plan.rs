@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlift::source::{Delivery, Environment, SourceError, SourceFile, Unavailable, probe};
-use ringlift::wire::Addressing;
+use ringlift::wire::{Addressing, StreamPlan};
 use ringlift::{Checksum, ChunkSize, Error, Mode, Secret, Settings, UploadOptions};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -69,9 +69,9 @@ impl Job {
         Job { index, name, also: Vec::new(), id, source: JobSource::File(path.to_owned()), bytes, options }
     }
 
-    fn stream_chunk_bytes(&self, settings: &Settings) -> Result<u64, Error> {
-        let UploadOptions { mode, chunk_size, expected_bytes, .. } = self.options.upload;
-        settings.plan_stream(&self.name, mode, chunk_size, expected_bytes)
+    /// Returns the plan of standard input.
+    fn stream_plan(&self, settings: &Settings) -> Result<StreamPlan, Error> {
+        settings.plan_stream(&self.name, &self.options.upload)
     }
 
     /// Returns the bytes of a name that is not UTF-8.
@@ -163,7 +163,7 @@ fn is_stdin(file: &Path) -> bool {
 /// Checks the plan of standard input before any other job starts.
 pub(super) fn check_stdin(jobs: &[Job], settings: &Settings) -> Result<(), CommandError> {
     let stdin = jobs.iter().find(|job| job.source == JobSource::Stdin);
-    stdin.map_or(Ok(0), |job| job.stream_chunk_bytes(settings)).map(drop).map_err(CommandError::from)
+    stdin.map_or(Ok(()), |job| job.stream_plan(settings).map(drop)).map_err(CommandError::from)
 }
 
 /// Prints the plans. Sends and creates nothing.
@@ -202,7 +202,11 @@ pub(super) fn planned(
 ) -> Result<Planned, CommandError> {
     let outline = outline(job, settings);
     match &job.source {
-        JobSource::Stdin => Ok(Planned { chunk_bytes: Some(job.stream_chunk_bytes(settings)?), ..outline }),
+        JobSource::Stdin => {
+            let plan = job.stream_plan(settings)?;
+            let mode = events::mode(plan.addressing());
+            Ok(Planned { mode, chunk_bytes: Some(plan.chunk_bytes()), ..outline })
+        }
         JobSource::File(path) => Ok(of_file(path, outline, cut_of(job), settings, ring)?),
     }
 }

@@ -42,7 +42,7 @@ impl Transfer {
         if is_given_back {
             let file = &self.file_name;
             tracing::warn!(%file, "the service does not let this upload token go on with another token's video");
-            self.journal_entry.take().into_iter().for_each(JournalEntryGuard::given_back);
+            self.record.take_entry().into_iter().for_each(JournalEntryGuard::given_back);
             self.plans.changed = self.plans.with_own_token.take();
         }
         let uploaded = match (uploaded, self.plans.changed.take()) {
@@ -52,13 +52,11 @@ impl Transfer {
             (uploaded, _) => uploaded,
         };
         let uploaded = uploaded.map_err(|error| self.with_container(error));
-        if self.created_nothing()
-            && let Some(journal_entry) = &mut self.journal_entry
-        {
-            journal_entry.withdrawn();
+        if self.created_nothing() {
+            self.record.withdrawn();
         }
         // Success keeps the entry until the receipt is confirmed: a crash before that would send the file again.
-        let end = match (self.journal_entry.take(), &uploaded, self.receipt.take()) {
+        let end = match (self.record.take_entry(), &uploaded, self.receipt.take()) {
             (Some(journal_entry), Ok((uploaded, found)), Some(receipt)) => TransferEnd::AwaitsReceipt(
                 Box::pin(journal_entry.finished_when(receipt, uploaded.video_id.clone(), *found)),
             ),
@@ -99,11 +97,21 @@ impl Transfer {
         };
         // The video was begun with another upload token, which may still continue it: keep the video.
         let video_id = self.session.video_id().filter(|_| self.needs_key()).map(str::to_owned);
-        let Transfer { reply, publish, on_progress, journal_entry, event_sink, .. } = self;
+        let Transfer { reply, publish, on_progress, record, event_sink, .. } = self;
+        let (journal_entry, checkpoints) = record.into_parts();
         let followers = event_sink.into_followers();
         let RestartPlan { request, halted, restarts, keeps_container } = again;
-        let command =
-            UploadCommand { request, reply, publish, followers, halted, on_progress, restarts, wasted };
+        let command = UploadCommand {
+            request,
+            reply,
+            publish,
+            followers,
+            checkpoints,
+            halted,
+            on_progress,
+            restarts,
+            wasted,
+        };
         if keeps_container {
             journal_entry.into_iter().for_each(JournalEntryGuard::abandoned);
             // Only an upload to a new video with `OnChange::Restart` may delete the container.
@@ -123,7 +131,7 @@ impl Transfer {
             (ErrorKind::Refused, Some(refusal)) => refusal.name.as_deref() == Some("videoId"),
             _ => false,
         };
-        is_refused && self.journal_entry.as_ref().is_some_and(JournalEntryGuard::is_of_another_token)
+        is_refused && self.record.entry().is_some_and(JournalEntryGuard::is_of_another_token)
     }
 
     /// Returns `true` if the same command, run again, can continue this upload.
@@ -191,7 +199,7 @@ impl Transfer {
             addressing: chunks.addressing(),
             reader: match &self.source {
                 UploadSource::File { choice, .. } => Some(choice.reader),
-                UploadSource::Stream { .. } => None,
+                UploadSource::Memory { .. } | UploadSource::Stream { .. } => None,
             },
             retries: self.retries(),
             resent_bytes: self.resent_bytes(),

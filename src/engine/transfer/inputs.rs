@@ -32,6 +32,11 @@ impl Transfer {
             StreamEvent::Chunk(chunk) => {
                 let last = if chunk.is_last() { Last::Yes } else { Last::No };
                 let extent = chunk.extent();
+                if let Err(refused) = self.session.chunks().check(extent, last) {
+                    let error = Error::from(refused).doing(format!("send {}", self.file_name));
+                    self.session.handle_failure(error);
+                    return next_stream_event(id, inbox);
+                }
                 if let UploadSource::Stream { held, .. } = &mut self.source {
                     held.insert(self.session.chunks().known(), chunk);
                 }
@@ -42,9 +47,9 @@ impl Transfer {
         next_stream_event(id, inbox)
     }
 
-    /// Takes in the end of the stream. If the stream's length is still unknown, its reader thread panicked.
+    /// Takes in the end of the stream. If its last chunk never came, its reader thread panicked.
     pub(crate) fn stream_ended(&mut self) {
-        if self.session.chunks().total_bytes().is_none() {
+        if !self.session.chunks().has_ended() {
             let error = Error::new(ErrorKind::Internal, format!("read {}", self.file_name));
             self.session.handle_failure(error.because("its reader ended before the stream did"));
         }

@@ -53,11 +53,12 @@ impl Transfer {
         doubt: Unproved,
         patience: Duration,
     ) -> Option<LocalBoxFuture<'static, EngineEvent>> {
-        let digests = match doubt {
-            Unproved::Prove(digests) => digests,
+        let (digests, is_complete) = match doubt {
+            Unproved::Prove(digests) => (digests, true),
+            Unproved::Compare(digests) => (digests, false),
             // No chunk is known to be sent. The earlier container can be filled if the service has no chunk either.
             Unproved::Anew if self.plans.unproved.is_none() && self.session.chunks().stored() == 0 => {
-                Vec::new()
+                (Vec::new(), true)
             }
             Unproved::Anew => {
                 self.begin_anew(NO_DIGESTS);
@@ -67,7 +68,9 @@ impl Transfer {
         let UploadSource::File { file, choice } = &self.source else { return None };
         // A chunk that the service has but that has no digest cannot be proved; `take_status` restarts the upload
         // then.
-        self.session.expect_only(digests.iter().map(|(index, _)| *index));
+        if is_complete {
+            self.session.expect_only(digests.iter().map(|(index, _)| *index));
+        }
         let chunks = self.session.chunks();
         let known = digests.into_iter().filter(|(index, _)| *index < chunks.known());
         let proving = Proving {
@@ -86,7 +89,10 @@ impl Transfer {
         self.compared = None;
         match proof {
             Ok(Proof::Equal { chunks, bytes }) => {
-                self.journal_entry.iter_mut().for_each(|journal_entry| journal_entry.proved());
+                self.record.proved();
+                if let Err(error) = self.record.catch_up(self.session.chunks().plan()) {
+                    return self.session.disprove(error);
+                }
                 let video_id = self.session.video_id().unwrap_or_default().to_owned();
                 self.event_sink.emit(UploadEvent::Proved { video_id, chunks, bytes });
             }
@@ -126,11 +132,9 @@ impl Transfer {
 
     /// Records the digest of a chunk, and lets the lane send the end of its request.
     pub(crate) fn sent(&mut self, sent: SentWhole) {
-        if let Some(journal_entry) = &mut self.journal_entry {
-            // Before the request ends: once it ends, the service may have the chunk, and a crash would leave it
-            // without a digest.
-            journal_entry.sent(sent.index, sent.digest);
-        }
+        // Before the request ends: once it ends, the service may have the chunk, and a crash would leave it without a
+        // digest.
+        self.record.sent(sent.index, sent.digest);
         // The lane may have dropped the attempt meanwhile.
         let _ = sent.written.send(());
     }

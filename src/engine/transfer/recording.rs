@@ -13,9 +13,7 @@ impl Transfer {
     pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
         let plan = self.session.chunks().plan();
         let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
-        if let Some(journal_entry) = &mut self.journal_entry {
-            journal_entry.creating(plan, mark.text())?;
-        }
+        self.record.creating(plan, mark.text())?;
         Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
     }
 
@@ -33,10 +31,7 @@ impl Transfer {
 
     fn record_container(&mut self, video_id: &str) -> Result<()> {
         let plan = self.session.chunks().plan();
-        match &mut self.journal_entry {
-            Some(journal_entry) => journal_entry.container(plan, video_id, CreatedBy::ByUs),
-            None => Ok(()),
-        }
+        self.record.container(plan, video_id, CreatedBy::ByUs)
     }
 
     /// Returns `true` if only the journal can prove success to a later run. A complete upload stays in the journal
@@ -57,20 +52,16 @@ impl Transfer {
     }
 
     pub(super) fn record_chunk(&mut self, index: u32) {
-        if self.session.may_be_journalled(index)
-            && let Some(journal_entry) = &mut self.journal_entry
-        {
-            journal_entry.acknowledged(index);
+        if self.session.may_be_journalled(index) {
+            self.record.acknowledged(index);
         }
     }
 
     pub(super) fn record_last_chunk(&mut self, index: u32) {
         let plan = self.session.chunks().plan();
         // The last chunk of a one-chunk upload may also be the one that created the container.
-        match (&mut self.journal_entry, self.session.video_id()) {
-            (Some(journal_entry), Some(video_id)) if self.made_container => {
-                journal_entry.completed(plan, video_id, index)
-            }
+        match self.session.video_id().map(str::to_owned) {
+            Some(video_id) if self.made_container => self.record.completed(plan, &video_id, index),
             _ => self.record_chunk(index),
         }
     }

@@ -97,17 +97,21 @@ impl History {
                 || (!unvouched && self.assembly.as_secs() < 4 && !self.service_loses()))
     }
 
+    fn is_stream(&self) -> bool {
+        !matches!(self.cut, Layout::Planned(_))
+    }
+
     fn len(&self) -> u64 {
         match self.cut {
-            Layout::Planned(plan) => plan.len(),
-            Layout::Stream => u64::from(self.chunks) * MIN_CHUNK_BYTES,
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => plan.len(),
+            Layout::Stream(_) => u64::from(self.chunks) * MIN_CHUNK_BYTES,
         }
     }
 
     fn extent(&self, index: u32) -> Extent {
         match self.cut {
-            Layout::Planned(plan) => plan.chunk(index).extent,
-            Layout::Stream => Extent::new(u64::from(index) * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES),
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => plan.chunk(index).extent,
+            Layout::Stream(_) => Extent::new(u64::from(index) * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES),
         }
     }
 }
@@ -241,7 +245,7 @@ impl<'h> Run<'h> {
 
     /// What was under way arrives or does not. A stream is gone with its process.
     fn crash(&mut self, forgotten: usize) {
-        if self.history.cut == Layout::Stream || self.journal.video_id.is_none() {
+        if self.history.is_stream() || self.journal.video_id.is_none() {
             return;
         }
         for (_, dispatch, mishap) in std::mem::take(&mut self.lanes) {
@@ -294,7 +298,7 @@ impl<'h> Run<'h> {
     }
 
     fn fill_stream(&mut self) -> bool {
-        let is_left = self.history.cut == Layout::Stream && self.filled < self.history.chunks;
+        let is_left = self.history.is_stream() && self.filled < self.history.chunks;
         if is_left {
             let last = if self.filled + 1 == self.history.chunks { Last::Yes } else { Last::No };
             self.session.handle_filled(self.history.extent(self.filled), last);

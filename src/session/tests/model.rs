@@ -199,8 +199,8 @@ impl Service {
         }
         container.stored.insert(index, (dispatch.chunk.extent, seen_in_status));
         container.total = match self.cut {
-            Layout::Planned(plan) => Some(plan.chunks()),
-            Layout::Stream => container.total.or(total),
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => Some(plan.chunks()),
+            Layout::Stream(_) => container.total.or(total),
         };
         if container.total == Some(container.stored.len() as u32) {
             container.complete_since = Some(now.max(seen_in_status));
@@ -238,14 +238,16 @@ impl Service {
             container.stored.iter().filter(|(_, (_, seen_in_status))| *seen_in_status <= now);
         let complete = container.complete_since.is_some_and(|since| since + self.assembly <= now);
         let mut received = ReceivedSet { complete, ..ReceivedSet::default() };
-        match self.cut {
-            Layout::Planned(plan) if plan.addressing() == Addressing::Single => {}
-            Layout::Planned(plan) if plan.addressing() == Addressing::ByteRange => {
+        let addressing = match self.cut {
+            Layout::Planned(plan) | Layout::PlannedStream(plan) => plan.addressing(),
+            Layout::Stream(plan) => plan.addressing(),
+        };
+        match addressing {
+            Addressing::Single => {}
+            Addressing::ByteRange => {
                 received.extents = seen_in_status.map(|(_, &(extent, _))| extent).collect();
             }
-            Layout::Planned(_) | Layout::Stream => {
-                received.parts = seen_in_status.map(|(index, _)| index + 1).collect()
-            }
+            Addressing::Part => received.parts = seen_in_status.map(|(index, _)| index + 1).collect(),
         }
         received.file_bytes = complete.then(|| container.bytes());
         Ok(received)
@@ -288,9 +290,10 @@ fn named(dispatch: &ChunkToSend) -> (u32, Option<u32>) {
     match dispatch.content_range {
         None => (0, Some(1)),
         Some(ContentRange::Part { number, total }) => (number - 1, total),
-        Some(ContentRange::Bytes { extent, .. }) => {
+        Some(ContentRange::Bytes { extent, total }) => {
             assert_eq!(extent, dispatch.chunk.extent);
-            (dispatch.chunk.index, None)
+            // The chunks of streams have this length here; other plans are known to the model.
+            (dispatch.chunk.index, total.map(|total| total.div_ceil(MIN_CHUNK_BYTES) as u32))
         }
     }
 }

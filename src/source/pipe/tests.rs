@@ -65,6 +65,44 @@ fn a_pipe_that_ends_with_a_chunk_has_no_empty_last_chunk() {
 }
 
 #[test]
+fn a_pipe_of_another_length_than_stated_never_gives_a_last_chunk() {
+    let sent = pattern(3 * BLOCK_BYTES);
+    let read = |stated| {
+        let pipe = PipeReader::new(&sent[..], "live.mp4", 2 * BLOCK, budget(4)).unwrap();
+        let mut pipe = pipe.with_stated_len(Some(stated));
+        let mut last = false;
+        while let Some(chunk) = pipe.next_chunk()? {
+            last = chunk.is_last();
+        }
+        Ok::<bool, SourceError>(last)
+    };
+    assert!(read(3 * BLOCK).unwrap());
+    let shorter = read(3 * BLOCK + 1).unwrap_err();
+    assert_eq!(
+        shorter.to_string(),
+        "live.mp4: ended after 3145728 bytes, its stated length is 3145729 bytes"
+    );
+    for stated in [3 * BLOCK - 1, 2 * BLOCK, 1] {
+        let longer = read(stated).unwrap_err();
+        assert!(
+            matches!(longer, SourceError::LongerThanStated { stated: at, .. } if at == stated),
+            "{longer}"
+        );
+    }
+}
+
+#[test]
+fn bytes_in_memory_are_read_without_a_copy() {
+    let all = Bytes::from(pattern(5 * BLOCK_BYTES / 2));
+    let extent = Extent::new(BLOCK / 2, 2 * BLOCK);
+    let chunk = HeldChunk::of_bytes("a", extent, true, &all.slice(BLOCK_BYTES / 2..));
+    assert_eq!(bytes_of(&chunk), all[BLOCK_BYTES / 2..]);
+    let block = chunk.read_now(Extent::new(BLOCK / 2, BLOCK)).unwrap().unwrap();
+    assert_eq!(block.as_ptr(), all[BLOCK_BYTES / 2..].as_ptr());
+    assert!(chunk.read_now(Extent::new(0, 1)).unwrap().is_err());
+}
+
+#[test]
 fn an_empty_pipe_is_an_error() {
     let mut pipe = PipeReader::new(io::empty(), "standard input", BLOCK, budget(2)).unwrap();
     let error = pipe.next_chunk().unwrap_err();
