@@ -97,7 +97,7 @@ pub use session::retry::RetryPolicy;
 pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
-    Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
+    Backlog, Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
     ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload, UploadOptions, Uploaded,
 };
 

@@ -39,6 +39,8 @@ use crate::session::SessionAction;
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 
+use admission::FileLengths;
+
 /// The checked inputs of the driver, before its thread exists.
 pub(crate) struct PreparedDriver {
     settings: Settings,
@@ -59,6 +61,7 @@ pub(crate) fn prepare(
     let dialer = dialer.map_err(|error| settings.redactor.clean(error.into()))?;
     // The journal compares this text: `HTTP://HOST/` must find the uploads of `http://host`.
     settings.endpoint_url = dialer.endpoint().canonical().to_owned();
+    settings.caps = settings.effective_caps();
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
     let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
     Ok(PreparedDriver { settings, dialer, journal, inbox })
@@ -107,6 +110,8 @@ struct Driver {
     transfers: BTreeMap<SessionId, Transfer>,
     /// The number of uploads whose source is being opened.
     opening: usize,
+    /// The lengths of the files opened so far, an estimate of those in the queue.
+    measured: FileLengths,
     next_session: SessionId,
     /// The session with the first turn in the next round of dispatch.
     turn: SessionId,
@@ -142,6 +147,7 @@ impl Driver {
             queue: VecDeque::new(),
             transfers: BTreeMap::new(),
             opening: 0,
+            measured: FileLengths::default(),
             next_session: 0,
             turn: 0,
             tasks: FuturesUnordered::new(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
+use crate::engine::size::Size;
 use crate::error::ErrorKind;
 use crate::pacing::{Class, Delay, ThrottleReason};
 use crate::session::event::{FailureSummary, QUEUE, STRAY_VIDEO, UploadEvent};
@@ -49,6 +50,10 @@ impl EventSink {
     fn log(&self, event: &UploadEvent) {
         let file = &self.file;
         match event {
+            UploadEvent::Planned { bytes, chunk_bytes, chunks } => {
+                let (bytes, chunk_bytes) = (Size(*bytes), Size(*chunk_bytes));
+                tracing::info!("{file}: {bytes} in {chunks} requests of at most {chunk_bytes}");
+            }
             UploadEvent::Resumed { video_id, chunks, bytes } => {
                 tracing::info!(
                     "{file}: resuming an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"

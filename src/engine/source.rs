@@ -17,6 +17,7 @@ use crate::engine::stream_reader::{self, StreamEvent, StreamReader};
 use crate::engine::worker::ChunkSource;
 use crate::engine::workers::ReaderEnvironment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pacing::Workload;
 use crate::session::chunks::Layout;
 use crate::source::{
     CancelGuard, Choice, Delivery, Environment, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile,
@@ -81,11 +82,12 @@ struct PlanOptions {
     on_change: OnChange,
 }
 
-/// Opens the source and plans its chunks. Takes the reader out of the request.
+/// Opens the source and plans its chunks beside the other work. Takes the reader out of the request.
 pub(crate) fn open(
     request: &mut UploadRequest,
     settings: &Settings,
     environment: ReaderEnvironment,
+    work: Workload,
     memory: &MemoryBudget,
 ) -> LocalBoxFuture<'static, Result<OpenedSource>> {
     let UploadOptions { mode, chunk_size, expected_bytes, on_change, .. } = request.options;
@@ -95,7 +97,7 @@ pub(crate) fn open(
             let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
             let silence = settings.patience.body;
             Box::pin(within_patience(path, silence, move || {
-                open_file(file, options, &settings, &environment)
+                open_file(file, options, &settings, &environment, work)
             }))
         }
         SourceSpec::Reader(name, reader) => {
@@ -124,12 +126,13 @@ fn open_file(
     options: PlanOptions,
     settings: &Settings,
     environment: &ReaderEnvironment,
+    work: Workload,
 ) -> Result<OpenedSource> {
     let file = SourceFile::open(&path)?.with_strictness(match options.on_change {
         OnChange::Fail | OnChange::Restart => Strictness::Content,
         OnChange::Strict => Strictness::Attributes,
     });
-    let plan = settings.plan(file.len(), options.mode, options.chunk_size)?;
+    let plan = settings.plan_among(file.len(), options.mode, options.chunk_size, work)?;
     let ReaderEnvironment { delivery, ring } = environment;
     // Digests need the bytes in this process, just as encryption does.
     let is_digested = settings.checksum == Checksum::Always && settings.journal.is_some();

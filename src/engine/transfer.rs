@@ -117,6 +117,10 @@ impl Transfer {
         let stream = claimed.inbox.take().map(|inbox| next_stream_event(id, inbox));
         let (doubt, may_have_orphan) = (claimed.doubt.take(), claimed.may_have_orphan);
         let mut transfer = Transfer::new(claimed, command, plans, settings);
+        if let Some(plan) = transfer.session.chunks().plan() {
+            let (bytes, chunk_bytes, chunks) = (plan.len(), plan.chunk_bytes(), plan.chunks());
+            transfer.event_sink.emit(UploadEvent::Planned { bytes, chunk_bytes, chunks });
+        }
         if may_have_orphan {
             transfer.event_sink.emit(UploadEvent::StrayVideo);
         }

@@ -6,6 +6,7 @@ mod events;
 mod progress;
 mod running;
 
+pub use crate::engine::backlog::Backlog;
 pub use crate::engine::creation::MARK_KEY;
 pub use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UnknownValue, UploadOptions};
 pub use crate::engine::progress::Progress;

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // The modules of this one binary share items without exporting them.
 
 mod batch;
+mod budget;
 mod command;
 mod endpoint;
 mod environment;
