@@ -75,14 +75,24 @@ fn describe(batch: &[Group]) -> String {
 
 /// Uploads 40 files of 37 MiB to a server with the production limits, and returns the ratio of the times.
 fn compare_for_real(dir: &Path) -> Result<f64> {
-    let auto = upload_for_real(dir, ChunkSize::Auto)?;
-    let fixed = upload_for_real(dir, ChunkSize::Bytes(200 * MIB))?;
+    // In turns, and the best of each: the first run pays for what the disk does in the background.
+    let (mut auto, mut fixed) = (Vec::new(), Vec::new());
+    for _ in 0..REAL_PAIRS {
+        fixed.push(upload_for_real(dir, ChunkSize::Bytes(200 * MIB))?);
+        auto.push(upload_for_real(dir, ChunkSize::Auto)?);
+    }
+    let (auto, fixed) = (quickest(&auto), quickest(&fixed));
     let ratio = auto.seconds / fixed.seconds;
     println!(
         "real: production, loopback, 40 x 37 MiB: {} requests in {:.1} s, 200 MiB: {} in {:.1} s, ratio {ratio:.2}",
         auto.requests, auto.seconds, fixed.requests, fixed.seconds
     );
     Ok(ratio)
+}
+
+fn quickest(runs: &[Run]) -> Run {
+    let quickest = runs.iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    *quickest.unwrap_or_else(|| unreachable!("there is a run"))
 }
 
 fn upload_for_real(dir: &Path, chunk_size: ChunkSize) -> Result<Run> {
@@ -114,6 +124,8 @@ const GIB: u64 = 1 << 30;
 
 /// The longest time that the automatic size may take, in times of the best fixed size.
 const BAR: f64 = 1.1;
+
+const REAL_PAIRS: usize = 3;
 
 /// The time limit of one real run.
 const REAL_LIMIT: Duration = Duration::from_secs(400);

@@ -98,7 +98,8 @@ pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
     Backlog, Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
-    ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload, UploadOptions, Uploaded,
+    ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Snapshot, Stopper, Upload, UploadOptions,
+    Uploaded,
 };
 
 /// The examples of the README, as tests.

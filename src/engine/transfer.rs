@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
 use crate::engine::claim::{ClaimOutcome, ClaimedUpload};
 use crate::engine::command::{UploadCommand, WastedWork};
+use crate::engine::counters::{CountedEnd, Counters};
 use crate::engine::event::{EngineEvent, next_stop_request, next_stream_event};
 use crate::engine::event_log::{AnnouncedDelay, EventSink};
 use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle};
@@ -74,8 +75,11 @@ pub(crate) struct Transfer {
     has_reported_touched: bool,
     wasted: WastedWork,
     event_sink: EventSink,
-    /// The throttle delay that was last reported to the followers.
-    announced: AnnouncedDelay,
+    /// The pauses that were reported to the followers, by class of requests.
+    announced: [AnnouncedDelay; 3],
+    counters: Arc<Counters>,
+    /// The retries and the repeated bytes that are counted already.
+    counted: (u64, u64),
     source_check: SourceCheck,
     /// The caller's request to end the upload early.
     pub(crate) halted: watch::Receiver<StopRequest>,
@@ -92,6 +96,7 @@ impl Transfer {
         opened: Result<OpenedSource>,
         settings: &Settings,
         journal_handle: &JournalHandle,
+        counters: &Arc<Counters>,
     ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
         // The plans copy the request, which the claim takes apart.
         let plans = RestartPlans::of(&command);
@@ -103,11 +108,13 @@ impl Transfer {
                     let forgotten = journal_handle.clone().forget_when(finished.clone(), receipt);
                     Box::pin(forgotten.map(|()| EngineEvent::TaskDone))
                 });
+                counters.ended(CountedEnd::Done);
                 // The caller may have dropped its future.
                 let _ = command.reply.send(Ok(already_uploaded(finished)));
                 return (None, forget.into_iter().collect());
             }
             Err(error) => {
+                counters.ended(CountedEnd::Failed(error.kind()));
                 // The caller may have dropped its future.
                 let _ = command.reply.send(Err(error));
                 return (None, Vec::new());
@@ -116,7 +123,7 @@ impl Transfer {
         let stop = next_stop_request(id, command.halted.clone());
         let stream = claimed.inbox.take().map(|inbox| next_stream_event(id, inbox));
         let (doubt, may_have_orphan) = (claimed.doubt.take(), claimed.may_have_orphan);
-        let mut transfer = Transfer::new(claimed, command, plans, settings);
+        let mut transfer = Transfer::new(claimed, command, plans, settings, counters);
         if let Some(plan) = transfer.session.chunks().plan() {
             let (bytes, chunk_bytes, chunks) = (plan.len(), plan.chunk_bytes(), plan.chunks());
             transfer.event_sink.emit(UploadEvent::Planned { bytes, chunk_bytes, chunks });
@@ -133,6 +140,7 @@ impl Transfer {
         command: UploadCommand,
         plans: RestartPlans,
         settings: &Settings,
+        counters: &Arc<Counters>,
     ) -> Transfer {
         let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
         let wants_digests = settings.checksum != Checksum::Never && claimed.journal_entry.is_some();
@@ -161,8 +169,10 @@ impl Transfer {
             compared: None,
             has_reported_touched: false,
             wasted,
-            event_sink: EventSink::new(claimed.file_name, followers),
-            announced: AnnouncedDelay::default(),
+            event_sink: EventSink::new(claimed.file_name, followers, counters.clone()),
+            announced: Default::default(),
+            counters: counters.clone(),
+            counted: (0, 0),
             source_check: SourceCheck::Due,
             halted,
         }

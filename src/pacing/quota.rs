@@ -70,6 +70,9 @@ impl Caps {
 }
 
 impl Class {
+    /// Every class.
+    pub const ALL: [Class; 3] = [Class::Uploads, Class::Writes, Class::Reads];
+
     /// Returns a stable name for logs and machine-readable output: `uploads`.
     pub fn name(self) -> &'static str {
         match self {

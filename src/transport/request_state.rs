@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::error::{BoxError, SentProgress};
 use super::protocol::ForeignProtocol;
 use super::region::{FileFailure, FileRegion};
-use super::timeouts::{Snapshot, WaitPhase};
+use super::timeouts::{RequestSnapshot, WaitPhase};
 
 /// A counter of the bytes of the present request that the connection has accepted. Readable from any thread.
 ///
@@ -98,7 +98,7 @@ impl RequestState {
     }
 
     /// Returns a snapshot for the progress monitor.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> RequestSnapshot {
         let inner = self.inner();
         let phase = match inner.body {
             _ if inner.whole || inner.stopped => WaitPhase::AwaitingAnswer,
@@ -106,7 +106,7 @@ impl RequestState {
             BodyState::Waiting if !inner.unflushed => WaitPhase::AwaitingBody,
             _ => inner.throttled_until.map_or(WaitPhase::Sending, WaitPhase::Throttled),
         };
-        Snapshot { phase, socket_bytes: inner.socket_bytes }
+        RequestSnapshot { phase, socket_bytes: inner.socket_bytes }
     }
 
     /// Stops writing the request, after an early response that makes the rest of the body pointless.

@@ -18,6 +18,7 @@ use crate::engine::creation;
 use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::request::SourceSpec;
 use crate::engine::settings::Settings;
+use crate::engine::snapshot::Snapshot;
 use crate::error::Result;
 use crate::session::retry::RetryPolicy;
 use crate::source::Reader;
@@ -120,6 +121,14 @@ impl Client {
         reader: impl std::io::Read + Send + 'static,
     ) -> Upload {
         Upload::new(self.engine.clone(), SourceSpec::Reader(file_name.into(), Box::new(reader)))
+    }
+
+    /// Returns the numbers of this client at this moment, for monitors and metrics.
+    ///
+    /// Never waits for the engine and works from any thread, also after the engine has ended. All clones of a client
+    /// share the numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        self.engine.snapshot()
     }
 
     /// Runs a call on the driver's thread. Dropping the future discards the answer and does not cancel the call.

@@ -13,6 +13,9 @@ pub use crate::engine::progress::Progress;
 pub use crate::engine::request::Uploaded;
 pub use crate::engine::settings::{PRODUCTION_URL, SANDBOX_URL, Settings};
 pub use crate::engine::size::{NotASize, Size};
+pub use crate::engine::snapshot::{
+    Budget, ByClass, ByteCounts, LaneCounts, RequestCounts, Snapshot, UploadCounts,
+};
 pub use crate::engine::validate::{LONGEST_TIME, MOST_LANES};
 pub use builder::Upload;
 pub use client::{Client, ClientBuilder};

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use ringlift::pacing::QuotaPreset;
+use ringlift::pacing::{Class, QuotaPreset, ThrottleReason};
 use ringlift::server::{Limits, RequestBudget, RouteClass};
-use ringlift::{ClientBuilder, Settings, UploadEvent, Uploaded};
+use ringlift::{ChunkSize, ClientBuilder, Settings, UploadEvent, Uploaded};
 
 use crate::support::command::{ringlift, run};
-use crate::support::{MIB, Scheme, TestServer, short_pauses};
+use crate::support::way::CHUNK;
+use crate::support::{MIB, Sample, Scheme, TestServer, short_pauses};
 
 /// Sparse files, each longer than the length up to which a file is always one request.
 struct Batch {
@@ -85,6 +86,52 @@ fn the_plan_of_an_upload_is_an_event() {
     });
     let expected = UploadEvent::Planned { bytes: 33 * MIB, chunk_bytes: 5 * MIB, chunks: 7 };
     assert_eq!(planned, Some(expected));
+}
+
+/// Returns a server that takes two upload requests in a window of 3 s.
+fn slow_server() -> TestServer {
+    let budget = RequestBudget { uploads: 2, writes: 200, reads: 500, window: Duration::from_secs(3) };
+    TestServer::with(Scheme::Http, |settings| settings.limits = Limits::Custom(budget))
+}
+
+#[test]
+fn each_pause_for_the_budget_is_one_event_with_its_end() {
+    let test_server = slow_server();
+    let client = test_server.client().lanes(2).with(short_pauses).build().unwrap();
+    let sample = Sample::new(4 * CHUNK);
+    let events: Vec<UploadEvent> = pollster::block_on(async {
+        let mut running =
+            client.upload(sample.path()).chunk_size(ChunkSize::Bytes(CHUNK)).start().await.unwrap();
+        let events = running.events();
+        let uploaded = running.join().await.unwrap();
+        assert_eq!(uploaded.retries, 0);
+        events.collect().await
+    });
+    let pauses: Vec<Duration> = events.iter().filter_map(pause).collect();
+    // One pause lies between the second and the third chunk; the first window may end before the second chunk.
+    assert!((1..=2).contains(&pauses.len()), "{events:?}");
+    assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(5)), "{pauses:?}");
+    assert!(client.snapshot().throttled_seconds.uploads > 0.0);
+}
+
+fn pause(event: &UploadEvent) -> Option<Duration> {
+    match event {
+        UploadEvent::Throttled { class: Class::Uploads, why: ThrottleReason::Budget, delay } => Some(*delay),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_upload_that_waits_for_the_budget_has_one_event() {
+    let test_server = slow_server();
+    let samples: Vec<Sample> = (1..=4).map(|mib| Sample::new(mib * MIB)).collect();
+    let mut command = ringlift();
+    test_server.configure(&mut command).args(["upload", "--json", "--no-journal", "--concurrency", "4"]);
+    let ran = run(command.args(samples.iter().map(Sample::path))).done();
+    let throttled: Vec<_> = ran.events().into_iter().filter(|event| event["event"] == "throttled").collect();
+    let waited = |event: &&serde_json::Value| event["why"] == "budget" && event["class"] == "uploads";
+    assert!((1..=3).contains(&throttled.iter().filter(waited).count()), "{throttled:?}");
+    assert!(!ran.stderr.contains("nothing moves"), "{}", ran.stderr);
 }
 
 #[test]

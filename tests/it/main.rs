@@ -23,6 +23,7 @@ mod round_trip;
 #[cfg(feature = "cli")]
 mod secrets;
 mod silent_sources;
+mod snapshot;
 mod soak;
 mod support;
 mod touched;

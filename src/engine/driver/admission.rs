@@ -6,6 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::Driver;
 use crate::engine::command::UploadCommand;
+use crate::engine::counters::{CountedEnd, Counters};
 use crate::engine::event::EngineEvent;
 use crate::engine::request::StopRequest;
 use crate::engine::settings::Settings;
@@ -65,23 +66,34 @@ impl Driver {
         let waiting = self.queue.len();
         while self.opening < MAX_OPENING && self.transfers.len() + self.opening < self.settings.transfers {
             let Some(command) = self.queue.pop_front() else { break };
+            self.counters.begun();
             if *command.halted.borrow() != StopRequest::No {
+                self.counters.ended(CountedEnd::Failed(ErrorKind::Cancelled));
                 let _ = command.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
                 continue;
             }
             let id = self.next_session;
             self.next_session += 1;
-            let workers = match started_workers(&mut self.workers, &self.settings, &self.dialer) {
-                Ok(workers) => workers,
-                Err(error) => {
-                    let _ = command.reply.send(Err(error));
-                    continue;
-                }
-            };
+            let workers =
+                match started_workers(&mut self.workers, &self.settings, &self.dialer, &self.counters) {
+                    Ok(workers) => workers,
+                    Err(error) => {
+                        self.counters.ended(CountedEnd::Failed(error.kind()));
+                        let _ = command.reply.send(Err(error));
+                        continue;
+                    }
+                };
             let environment = workers.environment();
             let work = self.workload(Instant::now());
             self.opening += 1;
-            self.tasks.push(open_source(id, command, &self.settings, environment, work, &self.memory));
+            self.tasks.push(open_source(
+                id,
+                command,
+                &self.settings,
+                environment,
+                work,
+                self.counters.memory(),
+            ));
         }
         self.queue.len() < waiting
     }
@@ -117,7 +129,8 @@ impl Driver {
         if let Some(plan) = opened.as_ref().ok().and_then(|opened| opened.cut.plan()) {
             self.measured.add(plan.len());
         }
-        let (transfer, tasks) = Transfer::prepare(id, command, opened, &self.settings, &self.journal_handle);
+        let (transfer, tasks) =
+            Transfer::prepare(id, command, opened, &self.settings, &self.journal_handle, &self.counters);
         self.tasks.extend(tasks);
         self.transfers.extend(transfer.map(|transfer| (id, transfer)));
     }
@@ -170,10 +183,15 @@ fn started_workers<'a>(
     workers: &'a mut Option<WorkerPool>,
     settings: &Settings,
     dialer: &Dialer,
+    counters: &Counters,
 ) -> Result<&'a WorkerPool> {
     match workers {
         Some(workers) => Ok(workers),
-        None => Ok(workers.insert(WorkerPool::start(settings, dialer)?)),
+        None => {
+            let workers = workers.insert(WorkerPool::start(settings, dialer)?);
+            counters.replace_lanes(workers.gauges());
+            Ok(workers)
+        }
     }
 }
 
