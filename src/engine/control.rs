@@ -92,7 +92,7 @@ impl Control {
         loop {
             let now = Instant::now();
             let Some(held) = self.pacer.borrow_mut().delay(class, now) else { return };
-            throttled.get_or_insert_with(|| self.counters.throttle_call(class, now));
+            throttled.get_or_insert_with(|| self.counters.throttle_call(class));
             // The failed request has reported every other cause already.
             let is_news = || self.announced.borrow_mut()[class as usize].is_news(held, now);
             if held.by == ThrottleReason::Budget && is_news() {

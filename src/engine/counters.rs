@@ -126,14 +126,18 @@ impl Counters {
     }
 
     /// Records that chunks wait for the pacer, or no longer do.
-    pub(crate) fn set_chunks_throttled(&self, is_throttled: bool, now: Instant) {
-        self.state().classes[Class::Uploads as usize].throttle.set_waiting(u32::from(is_throttled), now);
+    pub(crate) fn set_chunks_throttled(&self, is_throttled: bool) {
+        let mut state = self.state();
+        let throttle = &mut state.classes[Class::Uploads as usize].throttle;
+        // The clock is read under the lock here and in `snapshot`, so that no reading is ahead of a later one.
+        throttle.set_waiting(u32::from(is_throttled), Instant::now());
     }
 
     /// Counts a call that waits for the pacer until the guard is dropped.
-    pub(crate) fn throttle_call(self: &Arc<Counters>, class: Class, now: Instant) -> ThrottledCall {
-        let throttle = &mut self.state().classes[class as usize].throttle;
-        throttle.set_waiting(throttle.waiting + 1, now);
+    pub(crate) fn throttle_call(self: &Arc<Counters>, class: Class) -> ThrottledCall {
+        let mut state = self.state();
+        let throttle = &mut state.classes[class as usize].throttle;
+        throttle.set_waiting(throttle.waiting + 1, Instant::now());
         ThrottledCall { counters: self.clone(), class }
     }
 
@@ -183,8 +187,9 @@ impl Counters {
     }
 
     /// Returns one consistent reading of all counters.
-    pub(crate) fn snapshot(&self, now: Instant) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state();
+        let now = Instant::now();
         let mut bytes = ByteCounts {
             acknowledged: state.acknowledged_bytes,
             resent: state.resent_bytes,
@@ -241,7 +246,8 @@ pub(crate) struct ThrottledCall {
 
 impl Drop for ThrottledCall {
     fn drop(&mut self) {
-        let throttle = &mut self.counters.state().classes[self.class as usize].throttle;
+        let mut state = self.counters.state();
+        let throttle = &mut state.classes[self.class as usize].throttle;
         throttle.set_waiting(throttle.waiting.saturating_sub(1), Instant::now());
     }
 }
@@ -286,7 +292,7 @@ mod tests {
         for status in [Some(201), Some(429), Some(404), Some(503), None] {
             counters.request_ended(Class::Writes, status);
         }
-        let counted = counters.snapshot(Instant::now()).requests;
+        let counted = counters.snapshot().requests;
         let one_each = RequestCounts { ok: 1, throttled: 1, client_error: 1, server_error: 1, transport: 1 };
         assert_eq!((counted.writes, counted.uploads.total()), (one_each, 0));
     }

@@ -46,7 +46,7 @@ impl EngineHandle {
 
     /// Returns the numbers of the engine, also after it has ended.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.counters.snapshot(Instant::now())
+        self.counters.snapshot()
     }
 
     /// Sends a command to the driver. Waits while [`COMMANDS`] are queued.

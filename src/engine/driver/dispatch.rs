@@ -43,7 +43,7 @@ impl Driver {
         let chunks_wait =
             !self.idle.is_empty() && self.transfers.values().any(|transfer| transfer.wants_lane());
         let uploads = pacer.delay(Class::Uploads, now).filter(|_| chunks_wait);
-        self.counters.set_chunks_throttled(uploads.is_some(), now);
+        self.counters.set_chunks_throttled(uploads.is_some());
         let mut calls = |class| {
             // Without a call that waits, the pause concerns no upload.
             pacer.delay(class, now).filter(|_| self.counters.is_call_throttled(class))
