@@ -1,6 +1,5 @@
 //! The journal entry of one upload, and the time of each record.
 
-use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,6 +10,7 @@ use crate::engine::counters::Counters;
 use crate::engine::options::Destination;
 use crate::engine::proof::Unproved;
 use crate::engine::request::ReceiptState;
+use crate::engine::shared_journal::SharedJournal;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::journal::{
     self, Claim, ClaimOptions, ClaimedEntry, Comparison, ContainerState, CreatedBy, Finished, Journal,
@@ -19,19 +19,6 @@ use crate::journal::{
 use crate::session::Resumed;
 use crate::source::{self, ChunkDigest, SourceFile};
 use crate::wire::Plan;
-
-/// The journal of an engine, with the counters for its failures.
-#[derive(Debug)]
-struct SharedJournal {
-    journal: RefCell<Journal>,
-    counters: Arc<Counters>,
-}
-
-impl SharedJournal {
-    fn borrow_mut(&self) -> RefMut<'_, Journal> {
-        self.journal.borrow_mut()
-    }
-}
 
 /// The journal of an engine, if there is one.
 #[derive(Clone, Debug)]
@@ -71,15 +58,14 @@ pub(crate) enum Recovered {
 
 impl JournalHandle {
     pub(crate) fn new(journal: Option<Journal>, counters: &Arc<Counters>) -> JournalHandle {
-        let shared = |journal| SharedJournal { journal: RefCell::new(journal), counters: counters.clone() };
-        JournalHandle(journal.map(|journal| Rc::new(shared(journal))))
+        JournalHandle(journal.map(|journal| Rc::new(SharedJournal::new(journal, counters.clone()))))
     }
 
     /// Removes the uploads whose receipts were confirmed since the last claim.
     pub(crate) fn settle(&self) {
         let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().flush());
         if let Err(error) = settled {
-            self.0.iter().for_each(|journal| journal.counters.journal_failed());
+            self.0.iter().for_each(|journal| journal.count_failure());
             tracing::warn!(%error, "the journal could not forget finished uploads: they would be found complete");
         }
     }
@@ -187,7 +173,7 @@ impl MarkEntry {
     /// Removes the entry: no such container exists, or another entry names it.
     pub(crate) fn resolved(self) {
         if let Err(error) = self.journal.borrow_mut().forget(self.claimed) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not forget a video that may have been made");
         }
     }
@@ -202,7 +188,7 @@ impl JournalEntryGuard {
     /// Returns the upload to the token that began it, since the service refuses the current token for the video.
     pub(crate) fn given_back(self) {
         if let Err(error) = self.journal.borrow_mut().give_back(self.claimed) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not give the upload back to its upload token");
         }
     }
@@ -229,7 +215,7 @@ impl JournalEntryGuard {
     /// Removes the record of a container that was certainly not created.
     pub(crate) fn withdrawn(&mut self) {
         if let Err(error) = self.journal.borrow_mut().withdraw_intent(&mut self.claimed) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not take back that a video may have been made");
         }
     }
@@ -242,7 +228,7 @@ impl JournalEntryGuard {
     /// Records an acknowledged chunk. If the record fails, a crash costs sending the chunk again, no more.
     pub(crate) fn acknowledged(&mut self, index: u32) {
         if let Err(error) = self.journal.borrow_mut().record_chunk(&mut self.claimed, index) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take an acknowledgement: a crash would send the chunk again");
         }
     }
@@ -251,7 +237,7 @@ impl JournalEntryGuard {
     /// file cannot be proved later.
     pub(crate) fn sent(&mut self, index: u32, digest: ChunkDigest) {
         if let Err(error) = self.journal.borrow_mut().record_digest(&self.claimed, index, digest) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take the digest of a chunk: it cannot be proved later");
         }
     }
@@ -260,7 +246,7 @@ impl JournalEntryGuard {
     pub(crate) fn proved(&mut self) {
         let Some(key) = self.unproved.take() else { return };
         if let Err(error) = self.journal.borrow_mut().record_proof(&mut self.claimed, &key) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take that the file was proved: the next run proves it again");
         }
     }
@@ -270,7 +256,7 @@ impl JournalEntryGuard {
         if let Err(error) =
             self.journal.borrow_mut().record_completion(&mut self.claimed, plan, video_id, index)
         {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take the end: a crash would send the file again");
         }
     }
@@ -278,7 +264,7 @@ impl JournalEntryGuard {
     /// Removes the entry of a stored file: the same command uploads it anew.
     pub(crate) fn finished(self) {
         if let Err(error) = self.journal.borrow_mut().forget(self.claimed) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not forget a finished upload: it would be found complete");
         }
     }
@@ -310,7 +296,7 @@ impl JournalEntryGuard {
     /// Gives the upload up: a container that it created is an orphan.
     pub(crate) fn abandoned(self) {
         if let Err(error) = self.journal.borrow_mut().abandon(self.claimed) {
-            self.journal.counters.journal_failed();
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not give the upload up");
         }
     }

@@ -28,6 +28,7 @@ mod pulse;
 pub(crate) mod request;
 mod restart;
 pub(crate) mod settings;
+mod shared_journal;
 pub(crate) mod size;
 pub(crate) mod snapshot;
 mod source;

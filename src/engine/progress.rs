@@ -92,6 +92,8 @@ impl Gauge {
     }
 
     pub(crate) fn follow(&self, counter: Arc<SentCounter>, envelope_head_bytes: u64, chunk_bytes: u64) {
+        // A kept connection has the count of its last request until the next one begins.
+        counter.restart();
         let mut sending = self.sending();
         *sending =
             Sending { counter: Some(counter), envelope_head_bytes, chunk_bytes, earlier: sending.earlier };

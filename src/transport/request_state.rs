@@ -33,7 +33,8 @@ impl SentCounter {
         self.body.load(Ordering::Relaxed)
     }
 
-    fn restart(&self) {
+    /// Starts at zero. Called between requests, so that the bytes of the last one do not count for the next.
+    pub fn restart(&self) {
         self.head.store(0, Ordering::Relaxed);
         self.body.store(0, Ordering::Relaxed);
     }

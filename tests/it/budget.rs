@@ -7,12 +7,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use ringlift::pacing::{Class, QuotaPreset, ThrottleReason};
-use ringlift::server::{Limits, RequestBudget, RouteClass};
+use ringlift::server::{Fault, FaultAction, Limits, RequestBudget, RouteClass};
 use ringlift::{ChunkSize, ClientBuilder, Settings, UploadEvent, Uploaded};
 
 use crate::support::command::{ringlift, run};
 use crate::support::way::CHUNK;
 use crate::support::{MIB, Sample, Scheme, TestServer, short_pauses};
+
+/// The chunk size of a file alone over one lane.
+const QUARTER: u64 = 33 * MIB / 4;
 
 /// Sparse files, each longer than the length up to which a file is always one request.
 struct Batch {
@@ -71,6 +74,31 @@ fn a_batch_as_large_as_the_budget_is_one_request_per_file() {
     };
     Batch::new(12).upload_all(test_server.client().with(preset));
     assert_eq!(chunk_requests(&test_server), 12);
+}
+
+#[test]
+fn a_resumed_upload_keeps_its_chunk_size_whatever_else_is_to_be_sent() {
+    let refusal = Fault::new(RouteClass::Chunk, FaultAction::unavailable()).offset(3 * QUARTER).times(0);
+    let test_server = TestServer::faulty(Scheme::Http, vec![refusal]);
+    let (batch, journal) = (Batch::new(1), test_server.folder.path().join("journal.db"));
+    let path = batch.paths().next().unwrap();
+    let client = |uploads: u64| {
+        let change = |settings: &mut Settings| {
+            settings.journal = Some(journal.clone());
+            settings.retry.retries = 0;
+            settings.backlog.add(uploads, uploads << 30);
+        };
+        test_server.client().with(short_pauses).with(change).lanes(1).build().unwrap()
+    };
+    client(0).upload(&path).send_blocking().unwrap_err();
+    let planned = pollster::block_on(async {
+        let mut running = client(1000).upload(&path).start().await.unwrap();
+        let mut events = running.events();
+        running.join().await.unwrap_err();
+        events.next().await
+    });
+    let expected = UploadEvent::Planned { bytes: 33 * MIB, chunk_bytes: QUARTER, chunks: 4 };
+    assert_eq!(planned, Some(expected));
 }
 
 #[test]
