@@ -3,6 +3,7 @@
 //! `cargo run --release --package ringlift-perf` makes the table; `perf/README.md` explains it.
 
 mod bench_env;
+mod budget;
 mod child;
 mod competitors;
 mod files;
@@ -71,6 +72,12 @@ enum Part {
     Sendfile { file: PathBuf, url: String },
     /// Read a file with `O_DIRECT` only
     ReadDirect { file: PathBuf },
+    /// Compare the automatic chunk size with fixed sizes under the service's request budgets
+    Budget {
+        /// Also run one case against a local server
+        #[arg(long)]
+        real: bool,
+    },
     /// Upload a file with reqwest
     Reqwest { file: PathBuf, url: String, chunk_bytes: u64 },
 }
@@ -78,6 +85,7 @@ enum Part {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.part {
+        Some(Part::Budget { real }) => budget::compare(&arguments.dir, *real),
         Some(part) => run_part(part).map(|()| ExitCode::SUCCESS),
         None if arguments.list => list(),
         None => compare(&arguments),
@@ -103,6 +111,8 @@ fn run_part(part: &Part) -> Result<()> {
             let len = std::fs::metadata(file)?.len();
             if read == len { Ok(()) } else { Err(format!("read {read} bytes of {len}").into()) }
         }
+        // `main` has run this part, which has its own exit code.
+        Part::Budget { .. } => Ok(()),
         Part::Reqwest { file, url, chunk_bytes } => reqwest_client::upload(file, url, *chunk_bytes),
     }
 }

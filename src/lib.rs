@@ -132,9 +132,9 @@ pub use session::retry::RetryPolicy;
 pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
-    Checkpoint, Checkpoints, Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange,
-    PRODUCTION_URL, Progress, ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload,
-    UploadOptions, Uploaded,
+    Backlog, Checkpoint, Checkpoints, Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange,
+    PRODUCTION_URL, Progress, ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Snapshot,
+    Stopper, Upload, UploadOptions, Uploaded,
 };
 
 /// The examples of the README, as tests.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
+use crate::engine::counters::Counters;
 use crate::engine::event_log::{AnnouncedDelay, log_throttle};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::pacing::{Class, Pacer, Quota, RequestKind, ServiceHealth, ThrottleReason};
@@ -21,12 +23,27 @@ pub(crate) struct Control {
     dialer: Dialer,
     patience: Timeouts,
     pacer: Rc<RefCell<Pacer>>,
+    counters: Arc<Counters>,
+    /// The pauses that were last logged, by class: each pause is logged once, however many calls wait.
+    announced: RefCell<[AnnouncedDelay; 3]>,
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
 }
 
 impl Control {
-    pub(crate) fn new(dialer: Dialer, patience: Timeouts, pacer: Rc<RefCell<Pacer>>) -> Control {
-        Control { dialer, patience, pacer, idle: RefCell::new(Vec::new()) }
+    pub(crate) fn new(
+        dialer: Dialer,
+        patience: Timeouts,
+        pacer: Rc<RefCell<Pacer>>,
+        counters: Arc<Counters>,
+    ) -> Control {
+        Control {
+            dialer,
+            patience,
+            pacer,
+            counters,
+            announced: RefCell::default(),
+            idle: RefCell::new(Vec::new()),
+        }
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>> {
@@ -71,12 +88,14 @@ impl Control {
 
     /// Waits until the pacer allows a request of this class. Each wait is at most one window of the service.
     async fn turn(&self, class: Class) {
-        let mut announced = AnnouncedDelay::default();
+        let mut throttled = None;
         loop {
             let now = Instant::now();
             let Some(held) = self.pacer.borrow_mut().delay(class, now) else { return };
+            throttled.get_or_insert_with(|| self.counters.throttle_call(class));
             // The failed request has reported every other cause already.
-            if held.by == ThrottleReason::Budget && announced.is_news(held, now) {
+            let is_news = || self.announced.borrow_mut()[class as usize].is_news(held, now);
+            if held.by == ThrottleReason::Budget && is_news() {
                 log_throttle(class, held.by, held.until - now);
             }
             tokio::time::sleep_until(held.until.into()).await;
@@ -94,6 +113,7 @@ impl Exchange for Control {
         self.turn(class).await;
         let permit = self.pacer.borrow_mut().started(class, RequestKind::First, Instant::now());
         let answer = self.send(request).await;
+        self.counters.request_ended(class, answer.as_ref().ok().map(|answer| answer.status().as_u16()));
         let (quota, health) = match &answer {
             Ok(answer) => {
                 let rate_limit = RateLimit::from_headers(answer.headers());
@@ -106,7 +126,9 @@ impl Exchange for Control {
             }
             Err(error) => (None, health_of_error(error)),
         };
-        self.pacer.borrow_mut().finished(permit, quota, health, Instant::now(), fastrand::f64());
+        let now = Instant::now();
+        self.pacer.borrow_mut().finished(permit, quota, health, now, fastrand::f64());
+        self.counters.set_budget(class, self.pacer.borrow().budget(class, now));
         answer
     }
 }

@@ -6,11 +6,13 @@
 mod admission;
 mod api_calls;
 mod dispatch;
+mod inputs;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
@@ -24,7 +26,7 @@ use crate::api::Api;
 use crate::engine::calls::Authorization;
 use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::control::{Control, health_of, quota_of};
-use crate::engine::creation::Created;
+use crate::engine::counters::Counters;
 use crate::engine::event::EngineEvent;
 use crate::engine::event_log::AnnouncedDelay;
 use crate::engine::journal_entry::JournalHandle;
@@ -32,12 +34,13 @@ use crate::engine::settings::Settings;
 use crate::engine::transfer::{Transfer, TransferEnd};
 use crate::engine::worker::{LaneIndex, LaneReport, SessionId};
 use crate::engine::workers::WorkerPool;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::pacing::{Pacer, Permit};
+use crate::pacing::{Class, Pacer, Permit};
 use crate::session::SessionAction;
-use crate::source::MemoryBudget;
 use crate::transport::Dialer;
+
+use admission::FileLengths;
 
 /// The checked inputs of the driver, before its thread exists.
 pub(crate) struct PreparedDriver {
@@ -45,6 +48,7 @@ pub(crate) struct PreparedDriver {
     dialer: Dialer,
     journal: Option<Journal>,
     inbox: mpsc::Receiver<EngineCommand>,
+    counters: Arc<Counters>,
 }
 
 /// Checks the settings and opens the journal.
@@ -62,12 +66,19 @@ pub(crate) fn prepare(
     let dialer = dialer.map_err(|error| settings.redactor.clean(error.into()))?;
     // The journal compares this text: `HTTP://HOST/` must find the uploads of `http://host`.
     settings.endpoint_url = dialer.endpoint().canonical().to_owned();
+    settings.caps = settings.effective_caps();
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
     let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
-    Ok(PreparedDriver { settings, dialer, journal, inbox })
+    let counters = Counters::new(&settings);
+    Ok(PreparedDriver { settings, dialer, journal, inbox, counters })
 }
 
 impl PreparedDriver {
+    /// Returns the counters of the engine.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
     /// Runs the driver until every handle is dropped and every upload is over. Drops `ready` once the driver runs;
     /// sends the error on `ready` if the runtime cannot start.
     pub(crate) fn run(self, ready: std::sync::mpsc::Sender<io::Error>) {
@@ -91,8 +102,7 @@ struct Driver {
     inbox: mpsc::Receiver<EngineCommand>,
     api: Rc<Api<Control>>,
     journal_handle: JournalHandle,
-    /// The memory for chunks of streams.
-    memory: MemoryBudget,
+    counters: Arc<Counters>,
     pacer: Rc<RefCell<Pacer>>,
     /// The pacer's permits of the requests under way.
     permits: HashMap<LaneIndex, Permit>,
@@ -110,6 +120,8 @@ struct Driver {
     transfers: BTreeMap<SessionId, Transfer>,
     /// The number of uploads whose source is being opened.
     opening: usize,
+    /// The lengths of the files opened so far, an estimate of those in the queue.
+    measured: FileLengths,
     next_session: SessionId,
     /// The session with the first turn in the next round of dispatch.
     turn: SessionId,
@@ -120,20 +132,22 @@ struct Driver {
 
 impl Driver {
     fn new(prepared: PreparedDriver) -> Driver {
-        let PreparedDriver { settings, dialer, journal, inbox } = prepared;
+        let PreparedDriver { settings, dialer, journal, inbox, counters } = prepared;
         let pacer = Rc::new(RefCell::new(Pacer::new(&settings.caps, Instant::now())));
-        let control = Control::new(dialer.clone(), settings.patience, pacer.clone());
+        let control = Control::new(dialer.clone(), settings.patience, pacer.clone(), counters.clone());
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());
         let dialer = dialer.with_bandwidth(settings.bandwidth.clone());
-        let memory = MemoryBudget::new(settings.buffer_bytes);
+        for class in Class::ALL {
+            counters.set_budget(class, pacer.borrow().budget(class, Instant::now()));
+        }
         Driver {
             settings,
             dialer,
             inbox,
             api: Rc::new(api),
-            journal_handle: JournalHandle::new(journal),
-            memory,
+            journal_handle: JournalHandle::new(journal, &counters),
+            counters,
             pacer,
             permits: HashMap::new(),
             throttled_until: None,
@@ -145,6 +159,7 @@ impl Driver {
             queue: VecDeque::new(),
             transfers: BTreeMap::new(),
             opening: 0,
+            measured: FileLengths::default(),
             next_session: 0,
             turn: 0,
             tasks: FuturesUnordered::new(),
@@ -226,7 +241,10 @@ impl Driver {
 
     fn take_command(&mut self, command: EngineCommand) {
         match command {
-            EngineCommand::Upload(command) => self.queue.push_back(command),
+            EngineCommand::Upload(command) => {
+                self.counters.queued();
+                self.queue.push_back(command);
+            }
             EngineCommand::DriverCall(call) => {
                 let task = call(self.api.clone(), self.settings.retry.clone());
                 self.tasks.push(Box::pin(async {
@@ -249,68 +267,12 @@ impl Driver {
         if let Some(permit) = self.permits.remove(&lane) {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
             self.pacer.borrow_mut().finished(permit, quota, health, now, fastrand::f64());
+            self.counters.request_ended(Class::Uploads, done.status);
+            self.counters.set_budget(Class::Uploads, self.pacer.borrow().budget(Class::Uploads, now));
         }
         if let Some(transfer) = self.transfers.get_mut(&done.session) {
             transfer.lanes.remove(&lane);
             transfer.done(done, now, fastrand::f64());
-        }
-    }
-
-    fn take_event(&mut self, event: EngineEvent) {
-        let now = Instant::now();
-        match event {
-            EngineEvent::OpenedSource(id, command, opened) => self.opened(id, *command, opened),
-            EngineEvent::Checked(id, checked) => self.with(id, |transfer| transfer.checked(checked)),
-            EngineEvent::Created(id, created) => match (self.transfers.get_mut(&id), created) {
-                (Some(transfer), created) => transfer.created(created),
-                (None, Ok(Created { video_id, .. })) => {
-                    tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
-                }
-                (None, Err(_)) => {}
-            },
-            EngineEvent::Status(id, status) => {
-                self.with(id, |transfer| transfer.take_status(status, now, fastrand::f64()));
-            }
-            EngineEvent::Renewed(id, renewed) => {
-                let renewed = renewed.map(|value| self.authorization.known = Some((value, now)));
-                self.with(id, |transfer| transfer.session.handle_renewed(renewed));
-            }
-            EngineEvent::Authorized(Ok(value)) => {
-                self.authorization = Authorization { known: Some((value, now)), is_requested: false };
-            }
-            EngineEvent::Authorized(Err(error)) => self.refuse_all(error),
-            EngineEvent::StreamRead(id, stream_event, inbox) => {
-                let next = self
-                    .transfers
-                    .get_mut(&id)
-                    .map(|transfer| transfer.take_stream_event(id, stream_event, inbox));
-                self.tasks.extend(next);
-            }
-            EngineEvent::StreamEnded(id) => self.with(id, Transfer::stream_ended),
-            EngineEvent::StopRequested(id, halt, halted) => {
-                let next = self.transfers.get_mut(&id).and_then(|transfer| transfer.halt(id, halt, halted));
-                self.tasks.extend(next);
-            }
-            EngineEvent::Proved(id, proof) => self.with(id, |transfer| transfer.proved(proof)),
-            EngineEvent::RestartCleaned(restart, deleted) => self.queue.extend(restart.deleted(deleted)),
-            EngineEvent::TaskDone => {}
-        }
-    }
-
-    fn with(&mut self, id: SessionId, change: impl FnOnce(&mut Transfer)) {
-        if let Some(transfer) = self.transfers.get_mut(&id) {
-            change(transfer);
-        }
-    }
-
-    /// Fails every upload that needs the API key.
-    fn refuse_all(&mut self, error: Error) {
-        self.authorization = Authorization::default();
-        // The cause cannot be cloned: the first session gets it, the others get the kind.
-        let mut error = Some(error);
-        for transfer in self.transfers.values_mut().filter(|transfer| transfer.needs_key()) {
-            let refusal = error.take().unwrap_or_else(|| Error::new(ErrorKind::NotAuthorized, "log in"));
-            transfer.session.handle_failure(refusal);
         }
     }
 
@@ -326,7 +288,7 @@ impl Driver {
         self.forget_finished(now);
         self.authorize(now);
         self.dispatch(now);
-        self.announce_delay(now);
+        let pauses = self.announce_pauses(now);
         let is_due = now >= self.publish_at;
         if is_due {
             self.publish_at = now + PROGRESS_TICK;
@@ -337,7 +299,7 @@ impl Driver {
                 transfer.publish_progress();
             }
             transfer.report_events();
-            transfer.watch(now);
+            transfer.watch(now, &pauses);
         }
     }
 

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
+use crate::engine::counters::Counters;
+use crate::engine::size::Size;
 use crate::error::ErrorKind;
 use crate::pacing::{Class, Delay, ThrottleReason};
 use crate::session::event::{FailureSummary, QUEUE, STRAY_VIDEO, UploadEvent};
@@ -24,15 +26,22 @@ pub(crate) fn queue() -> (Followers, broadcast::Receiver<UploadEvent>) {
 pub(crate) struct EventSink {
     file: Arc<str>,
     followers: Followers,
+    counters: Arc<Counters>,
 }
 
 impl EventSink {
-    pub(crate) fn new(file: Arc<str>, followers: Followers) -> EventSink {
-        EventSink { file, followers }
+    pub(crate) fn new(file: Arc<str>, followers: Followers, counters: Arc<Counters>) -> EventSink {
+        EventSink { file, followers, counters }
     }
 
-    /// Logs an event and sends it to the followers.
+    /// Logs and counts an event and sends it to the followers.
     pub(crate) fn emit(&self, event: UploadEvent) {
+        match &event {
+            UploadEvent::ChunkDone { bytes, .. } => self.counters.acknowledged(*bytes),
+            // The session counts the retries of chunks.
+            UploadEvent::Retry { index: None, .. } => self.counters.repeated(1, 0),
+            _ => {}
+        }
         self.log(&event);
         self.emit_to_followers(event);
     }
@@ -49,6 +58,10 @@ impl EventSink {
     fn log(&self, event: &UploadEvent) {
         let file = &self.file;
         match event {
+            UploadEvent::Planned { bytes, chunk_bytes, chunks } => {
+                let (bytes, chunk_bytes) = (Size(*bytes), Size(*chunk_bytes));
+                tracing::info!("{file}: {bytes} in {chunks} requests of at most {chunk_bytes}");
+            }
             UploadEvent::Resumed { video_id, chunks, bytes } => {
                 tracing::info!(
                     "{file}: resuming an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"
@@ -78,20 +91,56 @@ impl EventSink {
     }
 }
 
-/// The delay that was announced last, so that each delay is announced once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct AnnouncedDelay(Option<Delay>);
+/// The delays that were announced, the latest of each reason, so that each pause is announced once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnnouncedDelay(Vec<AnnouncedPause>);
+
+#[derive(Clone, Copy, Debug)]
+struct AnnouncedPause {
+    delay: Delay,
+    at: Instant,
+}
+
+impl AnnouncedPause {
+    /// Returns `true` if `held` is the announced pause, perhaps with a later end. Answers that arrive during a pause
+    /// move its end by up to a fifth.
+    fn includes(&self, held: Delay, now: Instant) -> bool {
+        let is_over = self.delay.until <= now;
+        let slack = self.delay.until.saturating_duration_since(self.at) / 4;
+        self.delay.by == held.by && (!is_over || held.until <= self.delay.until + slack)
+    }
+}
 
 impl AnnouncedDelay {
     /// Returns `true` if the delay was not announced yet. Limits set by the user and probes of a failing service are
     /// never announced.
     pub(crate) fn is_news(&mut self, held: Delay, now: Instant) -> bool {
-        let is_announced = self.0.is_some_and(|announced| announced.by == held.by && announced.until > now);
-        let is_news = !is_announced && !matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe);
-        if is_news {
-            self.0 = Some(held);
+        if matches!(held.by, ThrottleReason::Caps | ThrottleReason::Probe)
+            || self.0.iter().any(|announced| announced.includes(held, now))
+        {
+            return false;
         }
-        is_news
+        self.0.retain(|announced| announced.delay.by != held.by);
+        self.0.push(AnnouncedPause { delay: held, at: now });
+        true
+    }
+}
+
+/// The pauses of requests that wait, by class.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pauses {
+    pub(crate) uploads: Option<Delay>,
+    pub(crate) writes: Option<Delay>,
+    pub(crate) reads: Option<Delay>,
+}
+
+impl Pauses {
+    pub(crate) fn of(&self, class: Class) -> Option<Delay> {
+        match class {
+            Class::Uploads => self.uploads,
+            Class::Writes => self.writes,
+            Class::Reads => self.reads,
+        }
     }
 }
 
@@ -110,16 +159,19 @@ fn log_retry(file: &str, index: Option<u32>, why: &FailureSummary, delay: Durati
     }
 }
 
-/// Logs a throttle delay: a used-up budget is normal, refusals and failures are warnings.
+/// Logs a throttle delay: refusals, failures and long pauses are warnings, because nothing moves meanwhile.
 pub(crate) fn log_throttle(class: Class, why: ThrottleReason, delay: Duration) {
+    let is_long = delay >= LONG_PAUSE;
     let (class, delay) = (class.name(), Rounded(delay));
-    match why {
-        ThrottleReason::TooManyRequests | ThrottleReason::Failures => {
-            tracing::warn!("{class} wait for {delay}: {why}")
-        }
-        _ => tracing::info!("{class} wait for {delay}: {why}"),
+    if is_long || matches!(why, ThrottleReason::TooManyRequests | ThrottleReason::Failures) {
+        tracing::warn!("{class} wait for {delay}: {why}");
+    } else {
+        tracing::info!("{class} wait for {delay}: {why}");
     }
 }
+
+/// The pause that a person who waits notices.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
 
 /// A duration in seconds with one decimal, for messages.
 pub(crate) struct Rounded(pub(crate) Duration);
@@ -144,5 +196,20 @@ mod tests {
         assert!(!announced.is_news(held(9, ThrottleReason::Caps), now));
         assert!(announced.is_news(held(5, ThrottleReason::TooManyRequests), now));
         assert!(announced.is_news(held(60, ThrottleReason::TooManyRequests), now + Duration::from_secs(6)));
+    }
+
+    #[test]
+    fn a_pause_whose_end_moves_a_little_is_announced_once_and_the_next_minute_again() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let held = |until| Delay { until: after(until), by: ThrottleReason::Budget };
+        let mut announced = AnnouncedDelay::default();
+        assert!(announced.is_news(held(60), now));
+        assert!(!announced.is_news(held(61), after(1)));
+        assert!(!announced.is_news(held(70), after(60)));
+        let other = Delay { until: after(80), by: ThrottleReason::TooManyRequests };
+        assert!(announced.is_news(other, after(61)));
+        assert!(!announced.is_news(held(71), after(62)));
+        assert!(announced.is_news(held(120), after(71)));
     }
 }

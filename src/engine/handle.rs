@@ -1,14 +1,16 @@
 //! The handle to a running engine: starts its threads, passes commands on, and joins it at the end.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use crate::engine::command::EngineCommand;
+use crate::engine::counters::Counters;
 use crate::engine::driver;
 use crate::engine::settings::Settings;
+use crate::engine::snapshot::Snapshot;
 use crate::engine::threads::{self, BoundedThread, DRIVER_END, ThreadEnd};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct EngineHandle {
     commands: Option<mpsc::Sender<EngineCommand>>,
     thread: Mutex<Option<BoundedThread>>,
+    counters: Arc<Counters>,
 }
 
 impl EngineHandle {
@@ -27,6 +30,7 @@ impl EngineHandle {
     pub(crate) fn start(settings: Settings) -> Result<EngineHandle> {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let driver = driver::prepare(settings, inbox)?;
+        let counters = driver.counters();
         let refused = |error: io::Error| {
             let refused = Error::new(ErrorKind::Internal, "start the driver's thread").with_source(error);
             refused.because("the system refuses what a thread needs").with_advice(RESOURCE_LIMITS_ADVICE)
@@ -37,7 +41,12 @@ impl EngineHandle {
         if let Ok(error) = is_ready.recv() {
             return Err(refused(error));
         }
-        Ok(EngineHandle { commands: Some(commands), thread: Mutex::new(Some(thread)) })
+        Ok(EngineHandle { commands: Some(commands), thread: Mutex::new(Some(thread)), counters })
+    }
+
+    /// Returns the numbers of the engine, also after it has ended.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.counters.snapshot()
     }
 
     /// Sends a command to the driver. Waits while [`COMMANDS`] are queued.

@@ -1,14 +1,16 @@
 //! The journal entry of one upload, and the time of each record.
 
-use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use crate::engine::counters::Counters;
 use crate::engine::options::Destination;
 use crate::engine::proof::Unproved;
 use crate::engine::request::ReceiptState;
+use crate::engine::shared_journal::SharedJournal;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::journal::{
     self, Claim, ClaimOptions, ClaimedEntry, Comparison, ContainerState, CreatedBy, Finished, Journal,
@@ -20,12 +22,12 @@ use crate::wire::Plan;
 
 /// The journal of an engine, if there is one.
 #[derive(Clone, Debug)]
-pub(crate) struct JournalHandle(Option<Rc<RefCell<Journal>>>);
+pub(crate) struct JournalHandle(Option<Rc<SharedJournal>>);
 
 /// The claim of one upload in the journal.
 #[derive(Debug)]
 pub(crate) struct JournalEntryGuard {
-    journal: Rc<RefCell<Journal>>,
+    journal: Rc<SharedJournal>,
     claimed: ClaimedEntry,
     /// The file's current key, while it is not proved that the file has the bytes that were sent.
     unproved: Option<Key>,
@@ -57,14 +59,15 @@ pub(crate) enum Recovered {
 }
 
 impl JournalHandle {
-    pub(crate) fn new(journal: Option<Journal>) -> JournalHandle {
-        JournalHandle(journal.map(|journal| Rc::new(RefCell::new(journal))))
+    pub(crate) fn new(journal: Option<Journal>, counters: &Arc<Counters>) -> JournalHandle {
+        JournalHandle(journal.map(|journal| Rc::new(SharedJournal::new(journal, counters.clone()))))
     }
 
     /// Removes the uploads whose receipts were confirmed since the last claim.
     pub(crate) fn settle(&self) {
         let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().flush());
         if let Err(error) = settled {
+            self.0.iter().for_each(|journal| journal.count_failure());
             tracing::warn!(%error, "the journal could not forget finished uploads: they would be found complete");
         }
     }
@@ -165,7 +168,7 @@ impl MarkJournal {
 /// The journal entry of a mark that a container may have. Dropping it leaves the entry to `clean`.
 #[derive(Debug)]
 pub(crate) struct MarkEntry {
-    journal: Rc<RefCell<Journal>>,
+    journal: Rc<SharedJournal>,
     claimed: ClaimedEntry,
 }
 
@@ -173,6 +176,7 @@ impl MarkEntry {
     /// Removes the entry: no such container exists, or another entry names it.
     pub(crate) fn resolved(self) {
         if let Err(error) = self.journal.borrow_mut().forget(self.claimed) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not forget a video that may have been made");
         }
     }
@@ -187,6 +191,7 @@ impl JournalEntryGuard {
     /// Returns the upload to the token that began it, since the service refuses the current token for the video.
     pub(crate) fn given_back(self) {
         if let Err(error) = self.journal.borrow_mut().give_back(self.claimed) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not give the upload back to its upload token");
         }
     }
@@ -213,6 +218,7 @@ impl JournalEntryGuard {
     /// Removes the record of a container that was certainly not created.
     pub(crate) fn withdrawn(&mut self) {
         if let Err(error) = self.journal.borrow_mut().withdraw_intent(&mut self.claimed) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not take back that a video may have been made");
         }
     }
@@ -225,6 +231,7 @@ impl JournalEntryGuard {
     /// Records an acknowledged chunk. If the record fails, a crash costs sending the chunk again, no more.
     pub(crate) fn acknowledged(&mut self, index: u32) {
         if let Err(error) = self.journal.borrow_mut().record_chunk(&mut self.claimed, index) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take an acknowledgement: a crash would send the chunk again");
         }
     }
@@ -233,6 +240,7 @@ impl JournalEntryGuard {
     /// file cannot be proved later.
     pub(crate) fn sent(&mut self, index: u32, digest: ChunkDigest) {
         if let Err(error) = self.journal.borrow_mut().record_digest(&self.claimed, index, digest) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take the digest of a chunk: it cannot be proved later");
         }
     }
@@ -241,6 +249,7 @@ impl JournalEntryGuard {
     pub(crate) fn proved(&mut self) {
         let Some(key) = self.unproved.take() else { return };
         if let Err(error) = self.journal.borrow_mut().record_proof(&mut self.claimed, &key) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take that the file was proved: the next run proves it again");
         }
     }
@@ -250,6 +259,7 @@ impl JournalEntryGuard {
         if let Err(error) =
             self.journal.borrow_mut().record_completion(&mut self.claimed, plan, video_id, index)
         {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal did not take the end: a crash would send the file again");
         }
     }
@@ -257,6 +267,7 @@ impl JournalEntryGuard {
     /// Removes the entry of a stored file: the same command uploads it anew.
     pub(crate) fn finished(self) {
         if let Err(error) = self.journal.borrow_mut().forget(self.claimed) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not forget a finished upload: it would be found complete");
         }
     }
@@ -288,6 +299,7 @@ impl JournalEntryGuard {
     /// Gives the upload up: a container that it created is an orphan.
     pub(crate) fn abandoned(self) {
         if let Err(error) = self.journal.borrow_mut().abandon(self.claimed) {
+            self.journal.count_failure();
             tracing::warn!(%error, "the journal could not give the upload up");
         }
     }
@@ -329,7 +341,7 @@ fn hint_for(error: &JournalError) -> Option<Hint> {
 }
 
 async fn forget_when(
-    journal: Rc<RefCell<Journal>>,
+    journal: Rc<SharedJournal>,
     note: Option<i64>,
     mut receipt: watch::Receiver<ReceiptState>,
 ) {

@@ -9,11 +9,13 @@
 //! The driver owns every [`Session`](crate::session::Session) and makes all decisions; a lane that becomes idle reports, and
 //! receives a chunk. Reading bytes and writing requests is left to `source`, `body` and `transport`.
 
+pub(crate) mod backlog;
 pub(crate) mod calls;
 pub(crate) mod checkpoint;
 mod claim;
 pub(crate) mod command;
 pub(crate) mod control;
+pub(crate) mod counters;
 pub(crate) mod creation;
 mod driver;
 pub(crate) mod event;
@@ -28,7 +30,9 @@ pub(crate) mod request;
 mod restart;
 mod resume;
 pub(crate) mod settings;
+mod shared_journal;
 pub(crate) mod size;
+pub(crate) mod snapshot;
 mod source;
 pub(crate) mod stream_input;
 mod stream_reader;

@@ -3,7 +3,7 @@
 //! Three counts differ over time: bytes read from the source, bytes taken by the sockets, and bytes acknowledged by
 //! the service. Envelopes and request heads are not counted. No count decreases.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::transport::SentCounter;
@@ -51,6 +51,15 @@ pub(crate) struct Gauge {
     /// File bytes handed to the connection.
     pub(crate) read: Arc<AtomicU64>,
     sending: Arc<Mutex<Sending>>,
+    phase: Arc<AtomicU8>,
+}
+
+/// The phase of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LanePhase {
+    Idle,
+    Connecting,
+    Sending,
 }
 
 #[derive(Debug, Default)]
@@ -59,17 +68,56 @@ struct Sending {
     counter: Option<Arc<SentCounter>>,
     envelope_head_bytes: u64,
     chunk_bytes: u64,
+    /// File bytes read and sent of all earlier chunks.
+    earlier: (u64, u64),
+}
+
+impl Sending {
+    /// Returns the file bytes that the connection took of the current chunk.
+    fn sent_bytes(&self) -> u64 {
+        let body = self.counter.as_ref().map_or(0, |counter| counter.body_bytes());
+        body.saturating_sub(self.envelope_head_bytes).min(self.chunk_bytes)
+    }
 }
 
 impl Gauge {
-    /// Resets the counts between chunks.
+    /// Resets the counts between chunks. The lane is idle from then on.
     pub(crate) fn reset(&self) {
-        self.read.store(0, Ordering::Relaxed);
-        *self.sending() = Sending::default();
+        let mut sending = self.sending();
+        let (read, sent) = sending.earlier;
+        // Both under the lock, so that no reader of the lifetime counts sees the chunk twice or not at all.
+        let earlier = (read + self.read.swap(0, Ordering::Relaxed), sent + sending.sent_bytes());
+        *sending = Sending { earlier, ..Sending::default() };
+        self.set_phase(LanePhase::Idle);
     }
 
     pub(crate) fn follow(&self, counter: Arc<SentCounter>, envelope_head_bytes: u64, chunk_bytes: u64) {
-        *self.sending() = Sending { counter: Some(counter), envelope_head_bytes, chunk_bytes };
+        // A kept connection has the count of its last request until the next one begins.
+        counter.restart();
+        let mut sending = self.sending();
+        *sending =
+            Sending { counter: Some(counter), envelope_head_bytes, chunk_bytes, earlier: sending.earlier };
+    }
+
+    /// Returns the file bytes read and sent of all chunks. Neither count decreases.
+    pub(crate) fn lifetime_bytes(&self) -> (u64, u64) {
+        let sending = self.sending();
+        let (read, sent) = sending.earlier;
+        // The sent bytes first: bytes are read before they are sent.
+        let sent = sent + sending.sent_bytes();
+        (read + self.read_bytes(), sent)
+    }
+
+    pub(crate) fn set_phase(&self, phase: LanePhase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> LanePhase {
+        match self.phase.load(Ordering::Relaxed) {
+            1 => LanePhase::Connecting,
+            2 => LanePhase::Sending,
+            _ => LanePhase::Idle,
+        }
     }
 
     pub(crate) fn read_bytes(&self) -> u64 {
@@ -78,9 +126,7 @@ impl Gauge {
 
     /// Returns the file bytes that the connection took.
     pub(crate) fn sent_bytes(&self) -> u64 {
-        let sending = self.sending();
-        let body = sending.counter.as_ref().map_or(0, |counter| counter.body_bytes());
-        body.saturating_sub(sending.envelope_head_bytes).min(sending.chunk_bytes)
+        self.sending().sent_bytes()
     }
 
     /// Returns `true` if the connection took the whole chunk.

@@ -4,12 +4,13 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use crate::api::{Credentials, Origin, Redactor};
+use crate::engine::backlog::Backlog;
 use crate::engine::options::{Checksum, ChunkSize, Mode, UploadOptions};
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::pacing::{Caps, ChunkSizing, chunk_bytes_for};
+use crate::pacing::{Caps, ChunkSizing, QuotaPreset, Workload, chunk_bytes_for};
 use crate::session::retry::RetryPolicy;
 use crate::source::{MemoryBudget, Reader, SigbusHandler, SourceError};
-use crate::transport::{Bandwidth, DialSettings, Timeouts, Trust};
+use crate::transport::{Bandwidth, DialSettings, Endpoint, Timeouts, Trust};
 use crate::wire::limits::{MAX_PARTS, MAX_SINGLE_BYTES, MIB, MIN_CHUNK_BYTES};
 use crate::wire::{Addressing, Plan, PlanError, StreamAddressing, StreamPlan};
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub checksum: Checksum,
     /// The caller's limits on requests.
     pub caps: Caps,
+    /// The uploads that the caller will start later. Keep a clone to change the announcement.
+    pub backlog: Backlog,
     /// The bandwidth limit of all lanes together. Keep a clone to change the limit later.
     pub bandwidth: Bandwidth,
     /// The memory in bytes for chunks of streams, all streams together. A stream without memory waits. It takes
@@ -81,6 +84,7 @@ impl Default for Settings {
             journal: None,
             checksum: Checksum::Auto,
             caps: Caps::default(),
+            backlog: Backlog::default(),
             bandwidth: Bandwidth::unlimited(),
             buffer_bytes: DEFAULT_BUFFER_BYTES,
         }
@@ -88,33 +92,59 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Returns the chunk plan and the addressing for a file of `len` bytes.
+    /// Returns the chunk plan and the addressing for a file of `len` bytes, beside the uploads in
+    /// [`Settings::backlog`] and under a request budget that is not used yet.
+    ///
+    /// A client plans each upload when it begins, with the uploads and the budget that it then knows.
     ///
     /// # Errors
     /// If the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
     pub fn plan(&self, len: u64, mode: Mode, chunk_size: ChunkSize) -> Result<Plan> {
+        self.plan_among(len, mode, chunk_size, self.workload())
+    }
+
+    /// Returns the chunk plan and the addressing for a file of `len` bytes beside other work.
+    ///
+    /// # Errors
+    /// If the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
+    pub fn plan_among(&self, len: u64, mode: Mode, chunk_size: ChunkSize, work: Workload) -> Result<Plan> {
         let chunk_bytes = match chunk_size {
             ChunkSize::Auto => {
                 let lanes = u32::try_from(self.lanes).unwrap_or(u32::MAX);
-                let uploads_per_minute = self.caps.most_uploads_a_minute();
                 let bytes_per_second = self.bandwidth.limit().map(NonZeroU64::get);
-                chunk_bytes_for(&ChunkSizing {
-                    uploads_per_minute,
-                    bytes_per_second,
-                    ..ChunkSizing::new(len, lanes)
-                })
+                chunk_bytes_for(&ChunkSizing { work, bytes_per_second, ..ChunkSizing::new(len, lanes) })
             }
             ChunkSize::Bytes(bytes) => bytes,
         };
         Ok(plan_of(len, chunk_bytes, mode)?)
     }
 
+    /// Returns the work that is known before a client exists: the backlog, and a budget that is not used yet.
+    pub fn workload(&self) -> Workload {
+        let mut work = Workload::alone(self.effective_caps().most_uploads_a_minute());
+        work.waiting = self.backlog.uploads();
+        work.waiting_bytes = self.backlog.bytes();
+        work
+    }
+
+    /// Returns the limits on requests. The service's own two addresses have published budgets, which hold unless the
+    /// settings name others.
+    pub(crate) fn effective_caps(&self) -> Caps {
+        let endpoint = Endpoint::parse(&self.endpoint_url);
+        let published = match endpoint.as_ref().map(|endpoint| endpoint.canonical()) {
+            Ok(PRODUCTION_URL) => Some(QuotaPreset::Production),
+            Ok(SANDBOX_URL) => Some(QuotaPreset::Sandbox),
+            Ok(_) | Err(_) => None,
+        };
+        Caps { preset: self.caps.preset.or(published), ..self.caps.clone() }
+    }
+
     /// Returns the plan for a stream of unknown length. `name` names the stream in errors. Every chunk is held in
     /// memory.
     ///
     /// # Errors
-    /// If the mode needs the length: [`Mode::Single`], and [`Mode::Bytes`] with an upload token; if the chunks would be outside the limits of
-    /// [`limits`](crate::wire::limits); or if [`Settings::buffer_bytes`] is too small for one chunk.
+    /// If the mode needs the length: [`Mode::Single`], and [`Mode::Bytes`] with an upload token; if the chunks would be
+    /// outside the limits of [`limits`](crate::wire::limits); or if [`Settings::buffer_bytes`] is too small for one chunk.
     pub fn plan_stream(&self, name: &str, options: &UploadOptions) -> Result<StreamPlan> {
         let UploadOptions { mode, chunk_size, expected_bytes, .. } = *options;
         let addressing = match mode {

@@ -20,6 +20,7 @@ use crate::engine::stream_reader::{self, StreamDemand, StreamEvent, StreamReader
 use crate::engine::worker::ChunkSource;
 use crate::engine::workers::ReaderEnvironment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::pacing::Workload;
 use crate::session::chunks::Layout;
 use crate::source::{
     Choice, Delivery, Environment, HeldChunk, MemoryBudget, PipeReader, SourceError, SourceFile, Strictness,
@@ -87,11 +88,12 @@ pub(crate) struct OpenedSource {
     pub(crate) inbox: Option<mpsc::Receiver<StreamEvent>>,
 }
 
-/// Opens the source and plans its chunks. Takes the bytes or the stream out of the request.
+/// Opens the source and plans its chunks beside the other work. Takes the bytes or the stream out of the request.
 pub(crate) fn open(
     request: &mut UploadRequest,
     settings: &Settings,
     environment: ReaderEnvironment,
+    work: Workload,
     memory: &MemoryBudget,
 ) -> LocalBoxFuture<'static, Result<OpenedSource>> {
     let UploadRequest { input, len, options, .. } = request;
@@ -100,11 +102,11 @@ pub(crate) fn open(
             let (path, file, settings) = (path.clone(), path.clone(), settings.clone());
             let (silence, len, options) = (settings.patience.body, *len, options.clone());
             Box::pin(within_patience(path, silence, move || {
-                open_file(file, len, &options, &settings, &environment)
+                open_file(file, len, &options, &settings, &environment, work)
             }))
         }
         SourceSpec::Memory(name, bytes) => {
-            Box::pin(ready(open_bytes(name, mem::take(bytes), *len, options, settings)))
+            Box::pin(ready(open_bytes(name, mem::take(bytes), *len, options, settings, work)))
         }
         SourceSpec::Stream(name, input) => {
             let input = mem::replace(input, StreamInput::Blocking(Box::new(io::empty())));
@@ -133,13 +135,14 @@ fn open_file(
     options: &UploadOptions,
     settings: &Settings,
     environment: &ReaderEnvironment,
+    work: Workload,
 ) -> Result<OpenedSource> {
     let file = SourceFile::open(&path)?.with_strictness(match options.on_change {
         OnChange::Fail | OnChange::Restart => Strictness::Content,
         OnChange::Strict => Strictness::Attributes,
     });
     check_len(&path, file.len(), stated_len)?;
-    let plan = settings.plan(file.len(), options.mode, options.chunk_size)?;
+    let plan = settings.plan_among(file.len(), options.mode, options.chunk_size, work)?;
     let ReaderEnvironment { delivery, ring } = environment;
     // Digests need the bytes in this process, just as encryption does.
     let is_digested = settings.checksum == Checksum::Always;
@@ -160,13 +163,16 @@ fn log_choices(path: &Path, plan: &Plan, options: &UploadOptions, settings: &Set
         Addressing::Part => ("parts", "its length is unknown"),
     };
     let mode_reason = if options.mode == Mode::Auto { mode_reason } else { "as requested" };
-    let chunk_reason =
-        match (options.chunk_size, settings.caps.most_uploads_a_minute(), settings.bandwidth.limit()) {
-            (ChunkSize::Bytes(_), ..) => "as requested".to_owned(),
-            (ChunkSize::Auto, Some(uploads), _) => format!("for {uploads} requests a minute"),
-            (ChunkSize::Auto, None, Some(limit)) => format!("for {} a second", Size(limit.get())),
-            (ChunkSize::Auto, None, None) => "so that every connection has a share".to_owned(),
-        };
+    let chunk_reason = match (
+        options.chunk_size,
+        settings.effective_caps().most_uploads_a_minute(),
+        settings.bandwidth.limit(),
+    ) {
+        (ChunkSize::Bytes(_), ..) => "as requested".to_owned(),
+        (ChunkSize::Auto, Some(uploads), _) => format!("for {uploads} requests a minute"),
+        (ChunkSize::Auto, None, Some(limit)) => format!("for {} a second", Size(limit.get())),
+        (ChunkSize::Auto, None, None) => "so that every connection has a share".to_owned(),
+    };
     let (chunks, chunk_size, lanes) =
         (plan.chunks(), Size(plan.chunk_bytes().min(plan.len())), settings.lanes);
     tracing::info!(
@@ -186,10 +192,11 @@ fn open_bytes(
     stated_len: Option<u64>,
     options: &UploadOptions,
     settings: &Settings,
+    work: Workload,
 ) -> Result<OpenedSource> {
     let len = bytes.len() as u64;
     check_len(name.as_ref(), len, stated_len)?;
-    let plan = settings.plan(len, options.mode, options.chunk_size)?;
+    let plan = settings.plan_among(len, options.mode, options.chunk_size, work)?;
     let source = UploadSource::Memory { name: name.into(), bytes, plan };
     Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: name.into(), inbox: None })
 }

@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
 use crate::engine::claim::{ClaimOutcome, ClaimedUpload};
 use crate::engine::command::{UploadCommand, WastedWork};
+use crate::engine::counters::{CountedEnd, Counters};
 use crate::engine::event::{EngineEvent, next_stop_request, next_stream_event};
 use crate::engine::event_log::{AnnouncedDelay, EventSink};
 use crate::engine::journal_entry::JournalHandle;
@@ -75,8 +76,11 @@ pub(crate) struct Transfer {
     has_reported_touched: bool,
     wasted: WastedWork,
     event_sink: EventSink,
-    /// The throttle delay that was last reported to the followers.
-    announced: AnnouncedDelay,
+    /// The pauses that were reported to the followers, by class of requests.
+    announced: [AnnouncedDelay; 3],
+    counters: Arc<Counters>,
+    /// The retries and the repeated bytes that are counted already.
+    counted: (u64, u64),
     source_check: SourceCheck,
     /// The caller's request to end the upload early.
     pub(crate) halted: watch::Receiver<StopRequest>,
@@ -93,6 +97,7 @@ impl Transfer {
         opened: Result<OpenedSource>,
         settings: &Settings,
         journal_handle: &JournalHandle,
+        counters: &Arc<Counters>,
     ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
         // The plans copy the request, which the claim takes apart.
         let plans = RestartPlans::of(&command);
@@ -106,11 +111,13 @@ impl Transfer {
                     let forgotten = journal_handle.clone().forget_when(finished.clone(), receipt);
                     Box::pin(forgotten.map(|()| EngineEvent::TaskDone))
                 });
+                counters.ended(CountedEnd::Done);
                 // The caller may have dropped its future.
                 let _ = command.reply.send(Ok(already_uploaded(finished)));
                 return (None, forget.into_iter().collect());
             }
             Err(error) => {
+                counters.ended(CountedEnd::Failed(error.kind()));
                 // The caller may have dropped its future.
                 let _ = command.reply.send(Err(error));
                 return (None, Vec::new());
@@ -119,7 +126,11 @@ impl Transfer {
         let stop = next_stop_request(id, command.halted.clone());
         let stream = claimed.inbox.take().map(|inbox| next_stream_event(id, inbox));
         let (doubt, may_have_orphan) = (claimed.doubt.take(), claimed.may_have_orphan);
-        let mut transfer = Transfer::new(claimed, command, plans, settings);
+        let mut transfer = Transfer::new(claimed, command, plans, settings, counters);
+        if let Some(plan) = transfer.session.chunks().plan() {
+            let (bytes, chunk_bytes, chunks) = (plan.len(), plan.chunk_bytes(), plan.chunks());
+            transfer.event_sink.emit(UploadEvent::Planned { bytes, chunk_bytes, chunks });
+        }
         if may_have_orphan {
             transfer.event_sink.emit(UploadEvent::StrayVideo);
         }
@@ -132,6 +143,7 @@ impl Transfer {
         command: UploadCommand,
         plans: RestartPlans,
         settings: &Settings,
+        counters: &Arc<Counters>,
     ) -> Transfer {
         let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
         let wants_digests = match settings.checksum {
@@ -164,8 +176,10 @@ impl Transfer {
             compared: None,
             has_reported_touched: false,
             wasted,
-            event_sink: EventSink::new(claimed.file_name, followers),
-            announced: AnnouncedDelay::default(),
+            event_sink: EventSink::new(claimed.file_name, followers, counters.clone()),
+            announced: Default::default(),
+            counters: counters.clone(),
+            counted: (0, 0),
             source_check: SourceCheck::Due,
             halted,
         }

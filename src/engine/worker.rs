@@ -14,23 +14,23 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{Origin, RateLimit, Redactor, UploadAnswer, Video};
+use crate::api::{Origin, RateLimit, Redactor, Video};
 use crate::body::ChunkBody;
 use crate::engine::control::failed_at;
-use crate::engine::progress::Gauge;
+use crate::engine::progress::{Gauge, LanePhase};
 use crate::engine::pulse::Heartbeat;
 use crate::engine::threads::{self, BoundedThread};
 use crate::error::{Error, ErrorKind};
+use crate::session::Outcome;
 use crate::session::retry::Fate;
-use crate::session::{Completion, Outcome};
-use crate::source::{
-    AnySource, Choice, ChunkDigest, HeldChunk, MappedRegion, Source, SourceError, SourceFile,
-};
+use crate::source::{AnySource, Choice, ChunkDigest, HeldChunk, MappedRegion, SourceError, SourceFile};
 use crate::transport::{Dialer, FileRegion, Lane, Timeouts, TransportError};
 use crate::wire::{Chunk, ContentRange, Envelope};
 
+mod attempt;
 mod blocks;
 
+use attempt::AttemptResult;
 use blocks::BlockPools;
 pub(crate) use blocks::{Runtime, depth_of};
 
@@ -95,6 +95,8 @@ pub(crate) struct ChunkResult {
     pub(crate) session: SessionId,
     pub(crate) index: u32,
     pub(crate) outcome: Outcome,
+    /// The status of the answer; `None` without an answer.
+    pub(crate) status: Option<u16>,
     /// The video, if the chunk completed it.
     pub(crate) video: Option<Box<Video>>,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -218,6 +220,7 @@ impl Worker {
         gauge: &Gauge,
     ) -> ChunkResult {
         let mut cancelled = order.cancelled.clone();
+        gauge.set_phase(LanePhase::Sending);
         let attempt = tokio::select! {
             // Cancellation wins over an answer that arrives at the same time: no session is left to take that answer.
             biased;
@@ -232,6 +235,7 @@ impl Worker {
             session: order.session,
             index: order.chunk.index,
             outcome: attempt.outcome,
+            status: attempt.status,
             video: attempt.video,
             rate_limit: attempt.rate_limit,
             authorization: order.authorization,
@@ -246,7 +250,10 @@ impl Worker {
     ) -> AttemptResult {
         let source = self.open_source(order);
         if connection.as_mut().is_none_or(|connection| !connection.is_open()) {
-            *connection = match self.dialer.dial().await {
+            gauge.set_phase(LanePhase::Connecting);
+            let dialed = self.dialer.dial().await;
+            gauge.set_phase(LanePhase::Sending);
+            *connection = match dialed {
                 Ok(connection) => Some(connection),
                 Err(error) => {
                     let error = order.redactor.clean(failed_at(&self.dialer, error));
@@ -342,43 +349,6 @@ impl Worker {
         })?;
         request.headers_mut().extend(self.origin.headers());
         Ok(request)
-    }
-}
-
-struct AttemptResult {
-    outcome: Outcome,
-    video: Option<Box<Video>>,
-    rate_limit: Option<RateLimit>,
-}
-
-impl AttemptResult {
-    fn failed(error: Error, fate: Fate) -> AttemptResult {
-        AttemptResult { outcome: Outcome::Failed { error, fate }, video: None, rate_limit: None }
-    }
-
-    fn answered(answer: &Response<Bytes>, order: &ChunkRequest, source: &AnySource) -> AttemptResult {
-        let rate_limit = RateLimit::from_headers(answer.headers());
-        let answer = UploadAnswer::read(answer, &order.redactor).and_then(|answer| {
-            // A page that could not be read was replaced by zeros, and a changed file may have sent mixed bytes. The
-            // answer counts only if neither happened.
-            source.check()?;
-            order.chunk_source.check_unchanged()?;
-            Ok(answer)
-        });
-        let (outcome, video) = match answer {
-            Ok(UploadAnswer { video_id, complete, .. }) => {
-                let completion = if complete.is_some() { Completion::Complete } else { Completion::Open };
-                (Outcome::Accepted { video_id, completion }, complete.map(Box::new))
-            }
-            Err(error) => {
-                let fate = match error.kind() {
-                    ErrorKind::MalformedAnswer => Fate::Unknown,
-                    _ => Fate::NotStored,
-                };
-                (Outcome::Failed { error: error.doing(&order.doing), fate }, None)
-            }
-        };
-        AttemptResult { outcome, video, rate_limit: Some(rate_limit) }
     }
 }
 

@@ -139,6 +139,11 @@ impl WorkerPool {
         self.threads[self.lanes[lane].worker].is_finished()
     }
 
+    /// Returns the gauges of all lanes.
+    pub(crate) fn gauges(&self) -> impl Iterator<Item = Gauge> {
+        self.lanes.iter().map(|lane| lane.gauge.clone())
+    }
+
     /// Returns the counts of the lane's current chunk.
     pub(crate) fn gauge(&self, lane: LaneIndex) -> Gauge {
         self.lanes[lane].gauge.clone()

@@ -17,11 +17,13 @@ mod pacer;
 mod quota;
 mod throttle;
 mod window;
+mod workload;
 
 pub use chunk_size::{ChunkSizing, chunk_bytes_for};
 pub use pacer::{Pacer, Permit, RequestKind, ServiceHealth};
-pub use quota::{Caps, Class, Quota, QuotaPreset};
+pub use quota::{BudgetReading, Caps, Class, Quota, QuotaPreset};
 pub use throttle::{Delay, Start, ThrottleReason};
+pub use workload::Workload;
 
 #[cfg(test)]
 mod tests;

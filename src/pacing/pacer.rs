@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::breaker::{Breaker, RetryBudget};
-use super::quota::{Caps, Class, Quota};
+use super::quota::{BudgetReading, Caps, Class, Quota};
 use super::throttle::{Delay, Start, ThrottleReason};
 use super::window::{QuotaWindow, Spacing};
 
@@ -127,8 +127,14 @@ impl Pacer {
         }
     }
 
-    /// Returns the requests of `class` that the service allows a minute; `None` before its first answer.
+    /// Returns the requests of `class` that the service allows a minute; `None` before its first answer and without
+    /// a preset.
     pub fn per_minute(&self, class: Class) -> Option<u32> {
         self.windows[class as usize].per_minute()
+    }
+
+    /// Returns the budget of `class` at `now`; `None` before the service's first answer and without a preset.
+    pub fn budget(&self, class: Class, now: Instant) -> Option<BudgetReading> {
+        self.windows[class as usize].reading(now)
     }
 }

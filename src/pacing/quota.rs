@@ -1,6 +1,6 @@
 //! Classes of requests, and the budgets of the service and the user.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A class of requests. The service gives each class its own budget a minute.
 ///
@@ -26,6 +26,17 @@ pub struct Quota {
     pub resets_in: Option<Duration>,
 }
 
+/// The known budget of a class at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetReading {
+    /// Requests a minute.
+    pub per_minute: u32,
+    /// The remaining requests of this window, without those in flight.
+    pub left: u32,
+    /// The end of the window.
+    pub resets: Instant,
+}
+
 /// The published budgets of the service, used until its first answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaPreset {
@@ -47,15 +58,21 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// Returns the uploads a minute that both limits allow, rounded up; `None` without a limit.
+    /// Returns the uploads a minute that all limits allow, rounded up, with those of the preset; `None` without a
+    /// limit.
     pub fn most_uploads_a_minute(&self) -> Option<u32> {
-        // The cast saturates.
-        let of_all = self.requests_a_second.map(|rate| (rate * 60.0).ceil() as u32);
-        of_all.into_iter().chain(self.uploads_a_minute).min()
+        // A rate that is not positive sets no limit, as in the pacer. The cast saturates.
+        let of_all =
+            self.requests_a_second.filter(|&rate| rate > 0.0).map(|rate| (rate * 60.0).ceil() as u32);
+        let preset = self.preset.map(|preset| preset.per_minute(Class::Uploads));
+        of_all.into_iter().chain(self.uploads_a_minute).chain(preset).min()
     }
 }
 
 impl Class {
+    /// Every class.
+    pub const ALL: [Class; 3] = [Class::Uploads, Class::Writes, Class::Reads];
+
     /// Returns a stable name for logs and machine-readable output: `uploads`.
     pub fn name(self) -> &'static str {
         match self {

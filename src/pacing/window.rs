@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::quota::Quota;
+use super::quota::{BudgetReading, Quota};
 
 /// The remaining budget of a class.
 #[derive(Debug)]
@@ -78,6 +78,18 @@ impl QuotaWindow {
 
     pub(super) fn per_minute(&self) -> Option<u32> {
         self.known.map(|known| known.per_minute)
+    }
+
+    /// Returns the budget at `now`, without the requests in flight; `None` before the first answer.
+    pub(super) fn reading(&self, now: Instant) -> Option<BudgetReading> {
+        let known = self.known?;
+        let is_over = known.resets <= now;
+        let remaining = if is_over { known.per_minute } else { known.remaining };
+        Some(BudgetReading {
+            per_minute: known.per_minute,
+            left: remaining.saturating_sub(self.in_flight.len() as u32),
+            resets: if is_over { now + MINUTE } else { known.resets },
+        })
     }
 }
 

@@ -12,7 +12,8 @@ use super::problem::ProblemDetails;
 /// The rate limits of the server (`/reference/README` of the service's documentation).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Limits {
-    /// No limits, and no rate limit headers.
+    /// No limits. The rate limit headers are those of the paid service with an unused budget, because the service
+    /// writes them into every response.
     #[default]
     Off,
     /// The limits of the sandbox: 40 uploads, 40 writes, 100 reads per minute.
@@ -37,20 +38,24 @@ pub struct RequestBudget {
 }
 
 impl Limits {
-    fn budget(self) -> Option<RequestBudget> {
+    /// Returns the budget that the headers state.
+    fn budget(self) -> RequestBudget {
         let window = Duration::from_secs(60);
         match self {
-            Limits::Off => None,
-            Limits::Sandbox => Some(RequestBudget { uploads: 40, writes: 40, reads: 100, window }),
-            Limits::Production => Some(RequestBudget { uploads: 100, writes: 200, reads: 500, window }),
-            Limits::Custom(budget) => Some(budget),
+            Limits::Sandbox => RequestBudget { uploads: 40, writes: 40, reads: 100, window },
+            Limits::Off | Limits::Production => {
+                RequestBudget { uploads: 100, writes: 200, reads: 500, window }
+            }
+            Limits::Custom(budget) => budget,
         }
     }
 }
 
 /// Counts requests and refuses those above the limits.
 pub(super) struct RateLimiter {
-    budget: Option<RequestBudget>,
+    budget: RequestBudget,
+    /// `false` if the limits are only stated, not enforced.
+    is_enforced: bool,
     windows: Mutex<[RateWindow; 3]>,
 }
 
@@ -71,10 +76,14 @@ pub(super) struct RateStatus {
 impl RateLimiter {
     pub(super) fn new(limits: Limits, now: Instant) -> RateLimiter {
         let window = RateWindow { since: now, used: 0 };
-        RateLimiter { budget: limits.budget(), windows: Mutex::new([window; 3]) }
+        RateLimiter {
+            budget: limits.budget(),
+            is_enforced: limits != Limits::Off,
+            windows: Mutex::new([window; 3]),
+        }
     }
 
-    /// Counts one request. Returns `None` if requests of this class are not counted.
+    /// Counts one request. Returns `None` if requests of this class have no limit at the service.
     ///
     /// # Errors
     /// Fails if the limit of the window is reached.
@@ -84,7 +93,7 @@ impl RateLimiter {
         method: &Method,
         now: Instant,
     ) -> Result<Option<RateStatus>, RateStatus> {
-        let Some(budget) = self.budget else { return Ok(None) };
+        let budget = self.budget;
         let (class_index, limit) = match class {
             RouteClass::Auth => return Ok(None),
             RouteClass::Chunk => (0, budget.uploads),
@@ -97,6 +106,9 @@ impl RateLimiter {
         }
         let left = budget.window.saturating_sub(now.duration_since(window.since));
         let retry_after_s = left.as_millis().div_ceil(1000) as u64;
+        if !self.is_enforced {
+            return Ok(Some(RateStatus { limit, remaining: limit, retry_after_s }));
+        }
         if window.used >= limit {
             return Err(RateStatus { limit, remaining: 0, retry_after_s });
         }
@@ -106,13 +118,11 @@ impl RateLimiter {
 }
 
 impl RateStatus {
-    /// Adds the rate limit headers. Headers that a fault has set are kept.
-    pub(super) fn add_headers(self, headers: &mut HeaderMap) {
-        for (name, value) in [
-            (LIMIT, self.limit.into()),
-            (REMAINING, self.remaining.into()),
-            (RETRY_AFTER, HeaderValue::from(self.retry_after_s)),
-        ] {
+    /// Adds the rate limit headers, the end of the window only if `with_reset`. Headers that a fault has set are kept.
+    pub(super) fn add_headers(self, headers: &mut HeaderMap, with_reset: bool) {
+        let reset = with_reset.then_some((RETRY_AFTER, HeaderValue::from(self.retry_after_s)));
+        let counts = [(LIMIT, self.limit.into()), (REMAINING, self.remaining.into())];
+        for (name, value) in counts.into_iter().chain(reset) {
             headers.entry(name).or_insert(value);
         }
     }
@@ -143,6 +153,19 @@ mod tests {
         let later = start + Duration::from_millis(50_500);
         assert_eq!(upload(later), Err(RateStatus { limit: 40, remaining: 0, retry_after_s: 10 }));
         assert!(upload(start + Duration::from_secs(60)).is_ok());
+    }
+
+    #[test]
+    fn limits_that_are_off_are_stated_and_refuse_nothing() {
+        let start = Instant::now();
+        let limiter = RateLimiter::new(Limits::Off, start);
+        let whole = |limit| Ok(Some(RateStatus { limit, remaining: limit, retry_after_s: 60 }));
+        for _ in 0..200 {
+            assert_eq!(limiter.check(RouteClass::Chunk, &Method::POST, start), whole(100));
+        }
+        assert_eq!(limiter.check(RouteClass::Create, &Method::POST, start), whole(200));
+        assert_eq!(limiter.check(RouteClass::Status, &Method::GET, start), whole(500));
+        assert_eq!(limiter.check(RouteClass::Auth, &Method::POST, start), Ok(None));
     }
 
     #[test]

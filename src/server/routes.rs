@@ -57,6 +57,7 @@ async fn respond(
 ) -> Result<ApiResponse, ConnectionEnd> {
     let rate_status = state.rate_limiter.check(route.class(&head.method), &head.method, Instant::now());
     let replacement = fault.replace_response(body.drain()).await;
+    let is_injected = replacement.is_some();
     let handled = match (replacement, rate_status) {
         (Some(replacement), _) => replacement,
         (None, Err(_)) => Err(too_many_requests().into()),
@@ -71,7 +72,9 @@ async fn respond(
         state.stats.refused(slug);
     }
     if let Ok(Some(rate_status)) | Err(rate_status) = rate_status {
-        rate_status.add_headers(&mut response.headers);
+        // The fault states the pause of a refusal that it injects, or none.
+        let states_pause = is_injected && response.status == StatusCode::TOO_MANY_REQUESTS;
+        rate_status.add_headers(&mut response.headers, !states_pause);
     }
     let timing = fault.refusal_timing().unwrap_or(state.settings.refusals);
     finish_body(body, &head.headers, timing, response).await

@@ -637,6 +637,26 @@ fn rate_limits_are_reported_and_enforced() {
 }
 
 #[test]
+fn every_response_states_the_limits_even_if_none_is_enforced() {
+    let fixture = ServerFixture::start();
+    let id = fixture.create();
+    let stated = |reply: &Reply| {
+        let number = |name: &str| reply.header(name).and_then(|value| value.parse::<u64>().ok());
+        (number("x-ratelimit-limit"), number("x-ratelimit-remaining"), number("x-ratelimit-retry-after"))
+    };
+    let uploads = [Some("part 1/2"), Some("no range"), Some("part 2/2")];
+    for reply in uploads.map(|range| fixture.upload(&id, range, &random_bytes(MIN))) {
+        let (limit, remaining, retry_after) = stated(&reply);
+        assert_eq!((limit, remaining), (Some(100), Some(100)), "{}", reply.status);
+        assert!((1..=60).contains(&retry_after.unwrap()));
+    }
+    let reads =
+        [fixture.request("GET", "/videos/vi0", &[], b""), fixture.request("GET", "/nowhere", &[], b"")];
+    assert!(reads.iter().all(|reply| reply.status == 404 && stated(reply).0 == Some(500)));
+    assert_eq!(stated(&fixture.request("DELETE", "/upload-tokens/none", &[], b"")).0, Some(200));
+}
+
+#[test]
 fn a_cut_connection_is_reset_and_stores_nothing() {
     let cut = FaultAction::Cut { after_bytes: 1 << 20, how: ConnectionEnd::Reset };
     let fixture = ServerFixture::faulty(vec![Fault::new(RouteClass::Chunk, cut).part(1)]);

@@ -16,6 +16,15 @@ use crate::source::Change;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UploadEvent {
+    /// The upload of a file begins with this plan. A resumed upload keeps the plan of the earlier run.
+    Planned {
+        /// Length of the file.
+        bytes: u64,
+        /// File bytes of every chunk except the last.
+        chunk_bytes: u64,
+        /// Number of chunks, each of which is one request.
+        chunks: u32,
+    },
     /// An upload of an earlier run continues. Stored chunks are not sent again.
     Resumed {
         /// The container.

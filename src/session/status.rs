@@ -12,6 +12,15 @@ use crate::session::retry::{AttemptKind, Fate, RetryDecision, decide};
 use crate::wire::Addressing;
 
 impl Session {
+    /// Returns the class of the request that the session waits for; `None` if it can go on without one.
+    pub fn awaited_class(&self) -> Option<Class> {
+        match (&self.phase, self.status_query) {
+            (SessionPhase::CreationAsked, _) => Some(Class::Writes),
+            (_, StatusQuery::Asked) => Some(Class::Reads),
+            _ => self.wants_lane().then_some(Class::Uploads),
+        }
+    }
+
     /// Handles the result of [`SessionAction::AskStatus`](super::SessionAction::AskStatus).
     pub fn handle_status(&mut self, status: Result<ReceivedSet, Error>, now: Instant, jitter: f64) {
         self.status_query = StatusQuery::No;

@@ -44,6 +44,12 @@ impl MemoryBudget {
         self.pool.bytes
     }
 
+    /// Returns the bytes that chunks hold or have reserved.
+    pub fn used_bytes(&self) -> u64 {
+        let used = self.pool.blocks.saturating_sub(self.pool.permits.available_permits());
+        (used * BLOCK_BYTES) as u64
+    }
+
     /// Waits for room for a chunk, in the order of the calls. Never resolves if the total budget is smaller
     /// than the chunk.
     pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<BlockPermits> {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::error::{BoxError, SentProgress};
 use super::protocol::ForeignProtocol;
 use super::region::{FileFailure, FileRegion};
-use super::timeouts::{Snapshot, WaitPhase};
+use super::timeouts::{RequestSnapshot, WaitPhase};
 
 /// A counter of the bytes of the present request that the connection has accepted. Readable from any thread.
 ///
@@ -33,7 +33,8 @@ impl SentCounter {
         self.body.load(Ordering::Relaxed)
     }
 
-    fn restart(&self) {
+    /// Starts at zero. Called between requests, so that the bytes of the last one do not count for the next.
+    pub fn restart(&self) {
         self.head.store(0, Ordering::Relaxed);
         self.body.store(0, Ordering::Relaxed);
     }
@@ -98,7 +99,7 @@ impl RequestState {
     }
 
     /// Returns a snapshot for the progress monitor.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> RequestSnapshot {
         let inner = self.inner();
         let phase = match inner.body {
             _ if inner.whole || inner.stopped => WaitPhase::AwaitingAnswer,
@@ -106,7 +107,7 @@ impl RequestState {
             BodyState::Waiting if !inner.unflushed => WaitPhase::AwaitingBody,
             _ => inner.throttled_until.map_or(WaitPhase::Sending, WaitPhase::Throttled),
         };
-        Snapshot { phase, socket_bytes: inner.socket_bytes }
+        RequestSnapshot { phase, socket_bytes: inner.socket_bytes }
     }
 
     /// Stops writing the request, after an early response that makes the rest of the body pointless.

@@ -58,7 +58,7 @@ pub(super) enum WaitPhase {
 
 /// The progress of a request at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Snapshot {
+pub(super) struct RequestSnapshot {
     pub(super) phase: WaitPhase,
     /// Bytes that the socket has accepted since it was opened.
     pub(super) socket_bytes: u64,
@@ -77,7 +77,7 @@ pub(super) enum TimeoutKind {
 #[derive(Debug)]
 pub(super) struct ProgressMonitor {
     timeouts: Timeouts,
-    last: Snapshot,
+    last: RequestSnapshot,
     /// The time of the last progress.
     changed_at: Instant,
     window_start: Instant,
@@ -86,7 +86,7 @@ pub(super) struct ProgressMonitor {
 
 impl ProgressMonitor {
     /// Starts to monitor a request.
-    pub(super) fn new(timeouts: Timeouts, snapshot: Snapshot, now: Instant) -> ProgressMonitor {
+    pub(super) fn new(timeouts: Timeouts, snapshot: RequestSnapshot, now: Instant) -> ProgressMonitor {
         ProgressMonitor {
             timeouts,
             last: snapshot,
@@ -97,7 +97,7 @@ impl ProgressMonitor {
     }
 
     /// Records a snapshot. Returns the latest time of the next check, or the timeout that expired.
-    pub(super) fn check(&mut self, snapshot: Snapshot, now: Instant) -> Result<Instant, TimeoutKind> {
+    pub(super) fn check(&mut self, snapshot: RequestSnapshot, now: Instant) -> Result<Instant, TimeoutKind> {
         if snapshot.phase != self.last.phase {
             // Only windows spent in one phase are comparable with the minimum speed.
             self.restart_window(snapshot, now);
@@ -120,7 +120,7 @@ impl ProgressMonitor {
 
     /// Returns `true` if the request made progress. While the answer is awaited, bytes are no progress: the
     /// last ones may come from the TLS layer.
-    fn is_progress(&self, snapshot: Snapshot) -> bool {
+    fn is_progress(&self, snapshot: RequestSnapshot) -> bool {
         snapshot.phase != self.last.phase
             || snapshot.phase != WaitPhase::AwaitingAnswer && snapshot.socket_bytes != self.last.socket_bytes
     }
@@ -135,7 +135,11 @@ impl ProgressMonitor {
     }
 
     /// Checks the speed at the end of a window. Returns the end of the present window, if there is one.
-    fn judge_speed(&mut self, snapshot: Snapshot, now: Instant) -> Result<Option<Instant>, TimeoutKind> {
+    fn judge_speed(
+        &mut self,
+        snapshot: RequestSnapshot,
+        now: Instant,
+    ) -> Result<Option<Instant>, TimeoutKind> {
         let Some(minimum) = self.timeouts.min_speed.filter(|_| snapshot.phase == WaitPhase::Sending) else {
             return Ok(None);
         };
@@ -150,7 +154,7 @@ impl ProgressMonitor {
         Ok(Some(later(self.window_start, minimum.window)))
     }
 
-    fn restart_window(&mut self, snapshot: Snapshot, now: Instant) {
+    fn restart_window(&mut self, snapshot: RequestSnapshot, now: Instant) {
         self.window_start = now;
         self.window_bytes = snapshot.socket_bytes;
     }
@@ -173,8 +177,8 @@ mod tests {
         Timeouts { stall: 10 * SECOND, body: 20 * SECOND, answer: 30 * SECOND, min_speed: None }
     }
 
-    fn snapshot(phase: WaitPhase, socket_bytes: u64) -> Snapshot {
-        Snapshot { phase, socket_bytes }
+    fn snapshot(phase: WaitPhase, socket_bytes: u64) -> RequestSnapshot {
+        RequestSnapshot { phase, socket_bytes }
     }
 
     fn monitor(timeouts: Timeouts) -> (ProgressMonitor, Instant) {
@@ -236,7 +240,7 @@ mod tests {
         let timeouts =
             Timeouts { stall: Duration::MAX, body: Duration::MAX, answer: Duration::MAX, min_speed };
         for phase in [WaitPhase::Sending, WaitPhase::AwaitingBody, WaitPhase::AwaitingAnswer] {
-            let snapshot = Snapshot { phase, socket_bytes: 0 };
+            let snapshot = RequestSnapshot { phase, socket_bytes: 0 };
             let mut monitor = ProgressMonitor::new(timeouts, snapshot, now);
             assert!(
                 monitor.check(snapshot, now + Duration::from_secs(1)).unwrap() > now + FAR / 2,

@@ -21,6 +21,7 @@ use crate::engine::creation;
 use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::request::SourceSpec;
 use crate::engine::settings::Settings;
+use crate::engine::snapshot::Snapshot;
 use crate::engine::stream_input::StreamInput;
 use crate::error::Result;
 use crate::session::retry::RetryPolicy;
@@ -165,6 +166,14 @@ impl Client {
     /// [`Settings::buffer_bytes`]. A journal records the upload and cannot resume it.
     pub fn upload_bytes(&self, file_name: impl Into<String>, bytes: impl Into<Bytes>) -> Upload {
         Upload::new(self.engine.clone(), SourceSpec::Memory(file_name.into(), bytes.into()))
+    }
+
+    /// Returns the numbers of this client at this moment, for monitors and metrics.
+    ///
+    /// Never waits for the engine and works from any thread, also after the engine has ended. All clones of a client
+    /// share the numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        self.engine.snapshot()
     }
 
     /// Runs a call on the driver's thread. Dropping the future discards the answer and does not cancel the call.

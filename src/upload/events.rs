@@ -47,7 +47,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::counters::Counters;
     use crate::engine::event_log::{EventSink, queue};
+    use crate::engine::settings::Settings;
     use crate::session::event::QUEUE;
 
     fn done(index: u32) -> UploadEvent {
@@ -57,7 +59,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_loses_the_oldest_events_and_receives_their_number() {
         let (followers, receiver) = queue();
-        let event_sink = EventSink::new("movie.mp4".into(), followers);
+        let event_sink = EventSink::new("movie.mp4".into(), followers, Counters::new(&Settings::default()));
         let all = QUEUE as u32 + 3;
         (0..all).for_each(|index| event_sink.emit(done(index)));
         drop(event_sink);

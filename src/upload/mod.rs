@@ -7,6 +7,7 @@ mod events;
 mod progress;
 mod running;
 
+pub use crate::engine::backlog::Backlog;
 pub use crate::engine::checkpoint::Checkpoint;
 pub use crate::engine::creation::MARK_KEY;
 pub use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UnknownValue, UploadOptions};
@@ -14,6 +15,9 @@ pub use crate::engine::progress::Progress;
 pub use crate::engine::request::Uploaded;
 pub use crate::engine::settings::{PRODUCTION_URL, SANDBOX_URL, Settings};
 pub use crate::engine::size::{NotASize, Size};
+pub use crate::engine::snapshot::{
+    Budget, ByClass, ByteCounts, LaneCounts, RequestCounts, Snapshot, UploadCounts,
+};
 pub use crate::engine::validate::{LONGEST_TIME, MOST_LANES};
 pub use builder::Upload;
 pub use checkpoints::Checkpoints;

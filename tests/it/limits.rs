@@ -107,11 +107,13 @@ fn a_request_rate_enlarges_default_chunks_and_a_bandwidth_limit_does_not() {
     };
     let free = chunk_bytes(&[]);
     let step = 256 << 10;
-    assert_eq!(chunk_bytes(&["--rate", "100"]), 75_000_000u64.next_multiple_of(step));
-    assert_eq!(
-        chunk_bytes(&["--rate", "1000", "--tpslimit", "1.2"]),
-        (125_000_000 * 60 / 72u64).next_multiple_of(step)
-    );
+    // As few chunks as the rate demands, all of one length.
+    let equal_chunks = |most_bytes: u64| {
+        let chunks = sample.len.div_ceil(most_bytes.next_multiple_of(step));
+        sample.len.div_ceil(chunks).next_multiple_of(step)
+    };
+    assert_eq!(chunk_bytes(&["--rate", "100"]), equal_chunks(75_000_000));
+    assert_eq!(chunk_bytes(&["--rate", "1000", "--tpslimit", "1.2"]), equal_chunks(125_000_000 * 60 / 72));
     assert_eq!(chunk_bytes(&["--rate", "100", "--bwlimit", "10M"]), free);
 }
 

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // The modules of this one binary share items without exporting them.
 
 mod batch;
+mod budget;
 mod checkpoints;
 mod command;
 mod config_files;
@@ -26,6 +27,7 @@ mod round_trip;
 #[cfg(feature = "cli")]
 mod secrets;
 mod silent_sources;
+mod snapshot;
 mod soak;
 mod streams;
 mod support;

@@ -117,8 +117,9 @@ impl UploadRun<'_> {
         // The engine bounds the active uploads. Extra ones wait there, so that the next starts without delay.
         let handed_over = 2 * self.settings.transfers;
         self.apply_timetable();
-        let mut uploads =
-            stream::iter(jobs).map(|job| job_run::upload(self, job)).buffer_unordered(handed_over);
+        // The engine knows only the uploads that were handed over, and plans chunks for all of them.
+        self.settings.backlog.add(jobs.len() as u64, jobs.iter().filter_map(Job::bytes).sum());
+        let mut uploads = stream::iter(jobs).map(|job| self.hand_over(job)).buffer_unordered(handed_over);
         self.console.start_progress(self.totals.borrow().total_bytes());
         loop {
             tokio::select! {
@@ -146,6 +147,11 @@ impl UploadRun<'_> {
         }
         self.conclude(&ends, &summary, started.elapsed());
         Ok(summary)
+    }
+
+    fn hand_over(&self, job: Job) -> impl Future<Output = JobOutcome> {
+        self.settings.backlog.remove(1, job.bytes().unwrap_or(0));
+        job_run::upload(self, job)
     }
 
     fn apply_timetable(&self) {

@@ -1,9 +1,11 @@
 //! Jobs of the command line and their plans.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringlift::pacing::Workload;
 use ringlift::source::{Delivery, Environment, SourceError, SourceFile, Unavailable, probe};
 use ringlift::wire::{Addressing, StreamPlan};
 use ringlift::{Checksum, ChunkSize, Error, Mode, Secret, Settings, UploadOptions};
@@ -170,9 +172,11 @@ pub(super) fn check_stdin(jobs: &[Job], settings: &Settings) -> Result<(), Comma
 pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Result<Summary, CommandError> {
     let ring = probe::check_ring();
     let mut exits = Vec::new();
+    let mut batch = BatchForecast::new(jobs, settings);
     for job in jobs {
-        match planned(job, settings, &ring) {
+        match planned(job, settings, &ring, batch.workload(job)) {
             Ok(planned) => {
+                batch.add(&planned);
                 let planned = Planned { dry_run: true, ..planned };
                 let _ = job.emit(console, &JsonEvent::Planned(planned.clone()));
                 console.result(describe(&planned));
@@ -190,15 +194,75 @@ pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Resu
             }
         }
     }
+    if jobs.len() > 1 {
+        console.note(&batch);
+    }
     let files_failed = exits.len();
     Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
 }
 
-/// Returns the plan of a job. `ring` is the result of [`probe::ring`].
+/// The work beside each job of a dry run, if the jobs are uploaded in order and within one minute.
+struct BatchForecast {
+    /// Jobs without a plan.
+    waiting: u64,
+    waiting_bytes: u64,
+    /// Lengths of the latest planned jobs, as many as are under way at once.
+    under_way: VecDeque<u64>,
+    transfers: usize,
+    requests: u64,
+    per_minute: Option<u32>,
+}
+
+impl BatchForecast {
+    fn new(jobs: &[Job], settings: &Settings) -> BatchForecast {
+        BatchForecast {
+            waiting: jobs.len() as u64,
+            waiting_bytes: jobs.iter().filter_map(|job| job.bytes).sum(),
+            under_way: VecDeque::new(),
+            transfers: settings.transfers,
+            requests: 0,
+            per_minute: settings.workload().uploads_per_minute,
+        }
+    }
+
+    /// Removes the job from the waiting ones and returns the work beside it.
+    fn workload(&mut self, job: &Job) -> Workload {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(job.bytes.unwrap_or(0));
+        let used = u32::try_from(self.requests).unwrap_or(u32::MAX);
+        let mut work = Workload::alone(self.per_minute);
+        work.waiting = self.waiting;
+        work.waiting_bytes = self.waiting_bytes;
+        work.planned_bytes = self.under_way.iter().sum();
+        work.uploads_left = self.per_minute.map(|per_minute| per_minute.saturating_sub(used));
+        work
+    }
+
+    fn add(&mut self, planned: &Planned) {
+        self.requests += u64::from(planned.chunks.unwrap_or(0));
+        self.under_way.push_back(planned.bytes.unwrap_or(0));
+        if self.under_way.len() >= self.transfers {
+            self.under_way.pop_front();
+        }
+    }
+}
+
+impl fmt::Display for BatchForecast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} upload requests in total", self.requests)?;
+        match self.per_minute {
+            Some(per_minute) => write!(f, "; at most {per_minute} are allowed per minute"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the plan of a job beside other work. `ring` is the result of [`probe::ring`].
 pub(super) fn planned(
     job: &Job,
     settings: &Settings,
     ring: &Result<(), Unavailable>,
+    work: Workload,
 ) -> Result<Planned, CommandError> {
     let outline = outline(job, settings);
     match &job.source {
@@ -207,7 +271,7 @@ pub(super) fn planned(
             let mode = events::mode(plan.addressing());
             Ok(Planned { mode, chunk_bytes: Some(plan.chunk_bytes()), ..outline })
         }
-        JobSource::File(path) => Ok(of_file(path, outline, cut_of(job), settings, ring)?),
+        JobSource::File(path) => Ok(of_file(path, outline, cut_of(job), settings, ring, work)?),
     }
 }
 
@@ -217,11 +281,13 @@ pub(super) async fn planned_in_time(
     settings: &Settings,
     ring: &Result<(), Unavailable>,
 ) -> Result<Planned, CommandError> {
-    let JobSource::File(path) = &job.source else { return planned(job, settings, ring) };
+    let JobSource::File(path) = &job.source else {
+        return planned(job, settings, ring, settings.workload());
+    };
     let (outline, cut, after) = (outline(job, settings), cut_of(job), settings.patience.body);
     let (file, settings, ring) = (path.clone(), settings.clone(), ring.clone());
     // Opening a file blocks while its disk does not respond.
-    let plan = spawn_blocking(move || of_file(&file, outline, cut, &settings, &ring));
+    let plan = spawn_blocking(move || of_file(&file, outline, cut, &settings, &ring, settings.workload()));
     match timeout(after, plan).await {
         Ok(Ok(planned)) => Ok(planned?),
         Ok(Err(stopped)) => {
@@ -257,9 +323,10 @@ fn of_file(
     (mode, chunk_size): (Mode, ChunkSize),
     settings: &Settings,
     ring: &Result<(), Unavailable>,
+    work: Workload,
 ) -> Result<Planned, Error> {
     let file = SourceFile::open(path)?;
-    let plan = settings.plan(file.len(), mode, chunk_size)?;
+    let plan = settings.plan_among(file.len(), mode, chunk_size, work)?;
     Ok(Planned {
         bytes: Some(plan.len()),
         mode: events::mode(plan.addressing()),
@@ -322,7 +389,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(12 << 20).unwrap();
         let args = args(&format!("ringlift upload --chunk-size 5M {}", file.path().display()));
-        let planned = planned(&jobs(&args, None).unwrap()[0], &Settings::default(), &Ok(())).unwrap();
+        let planned =
+            planned(&jobs(&args, None).unwrap()[0], &Settings::default(), &Ok(()), Workload::default())
+                .unwrap();
         assert_eq!((planned.mode, planned.chunks, planned.chunk_bytes), ("bytes", Some(3), Some(5 << 20)));
         assert_eq!(planned.bytes, Some(12 << 20));
     }

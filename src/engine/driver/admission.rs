@@ -6,6 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::Driver;
 use crate::engine::command::UploadCommand;
+use crate::engine::counters::{CountedEnd, Counters};
 use crate::engine::event::EngineEvent;
 use crate::engine::request::StopRequest;
 use crate::engine::settings::Settings;
@@ -14,6 +15,8 @@ use crate::engine::transfer::Transfer;
 use crate::engine::worker::SessionId;
 use crate::engine::workers::{ReaderEnvironment, SILENCE_LIMIT, WorkerPool};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pacing::{Caps, Class, Workload};
+use crate::session::chunks::Chunks;
 use crate::source::MemoryBudget;
 use crate::transport::Dialer;
 
@@ -63,31 +66,92 @@ impl Driver {
         let waiting = self.queue.len();
         while self.opening < MAX_OPENING && self.transfers.len() + self.opening < self.settings.transfers {
             let Some(command) = self.queue.pop_front() else { break };
+            self.counters.begun();
             if *command.halted.borrow() != StopRequest::No {
+                self.counters.ended(CountedEnd::Failed(ErrorKind::Cancelled));
                 let _ = command.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
                 continue;
             }
             let id = self.next_session;
             self.next_session += 1;
-            let workers = match started_workers(&mut self.workers, &self.settings, &self.dialer) {
-                Ok(workers) => workers,
-                Err(error) => {
-                    let _ = command.reply.send(Err(error));
-                    continue;
-                }
-            };
+            let workers =
+                match started_workers(&mut self.workers, &self.settings, &self.dialer, &self.counters) {
+                    Ok(workers) => workers,
+                    Err(error) => {
+                        self.counters.ended(CountedEnd::Failed(error.kind()));
+                        let _ = command.reply.send(Err(error));
+                        continue;
+                    }
+                };
+            let environment = workers.environment();
+            let work = self.workload(Instant::now());
             self.opening += 1;
-            self.tasks.push(open_source(id, command, &self.settings, workers.environment(), &self.memory));
+            self.tasks.push(open_source(
+                id,
+                command,
+                &self.settings,
+                environment,
+                work,
+                self.counters.memory(),
+            ));
         }
         self.queue.len() < waiting
+    }
+
+    /// Returns the work beside the upload that begins now.
+    fn workload(&self, now: Instant) -> Workload {
+        let caps = &self.settings.caps;
+        // The pacer knows the preset, which the service's answers replace.
+        let user = Caps { preset: None, ..caps.clone() }.most_uploads_a_minute();
+        let budget = self.pacer.borrow().budget(Class::Uploads, now);
+        let per_minute = budget.map(|budget| budget.per_minute).into_iter().chain(user).min();
+        let chunks = || self.transfers.values().map(|transfer| transfer.session.chunks());
+        let planned: usize = chunks().map(Chunks::waiting).sum();
+        let left = budget.map(|budget| budget.left).or(per_minute);
+        let unsent =
+            |chunks: &Chunks| chunks.total_bytes().unwrap_or(0).saturating_sub(chunks.stored_bytes());
+        let backlog = &self.settings.backlog;
+        // The files of these are not open yet, so their lengths are estimated.
+        let unopened = (self.queue.len() + self.opening) as u64;
+        let estimated = self.measured.mean().map(|mean| mean.saturating_mul(unopened));
+        let mut work = Workload::alone(per_minute);
+        work.waiting = unopened + backlog.uploads();
+        work.waiting_bytes = backlog.bytes().saturating_add(estimated.unwrap_or(0));
+        work.unmeasured = if estimated.is_some() { 0 } else { unopened };
+        work.planned_bytes = chunks().map(unsent).sum();
+        work.uploads_left = left.map(|left| left.saturating_sub(planned as u32));
+        work
     }
 
     /// Takes in an opened source and begins its upload.
     pub(super) fn opened(&mut self, id: SessionId, command: UploadCommand, opened: Result<OpenedSource>) {
         self.opening -= 1;
-        let (transfer, tasks) = Transfer::prepare(id, command, opened, &self.settings, &self.journal_handle);
+        if let Some(plan) = opened.as_ref().ok().and_then(|opened| opened.cut.plan()) {
+            self.measured.add(plan.len());
+        }
+        let (transfer, tasks) =
+            Transfer::prepare(id, command, opened, &self.settings, &self.journal_handle, &self.counters);
         self.tasks.extend(tasks);
         self.transfers.extend(transfer.map(|transfer| (id, transfer)));
+    }
+}
+
+/// The lengths of the files that a client has opened.
+#[derive(Debug, Default)]
+pub(super) struct FileLengths {
+    files: u64,
+    bytes: u64,
+}
+
+impl FileLengths {
+    fn add(&mut self, len: u64) {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(len);
+    }
+
+    /// Returns the mean length in bytes; `None` before the first file.
+    fn mean(&self) -> Option<u64> {
+        self.bytes.checked_div(self.files)
     }
 }
 
@@ -97,9 +161,10 @@ fn open_source(
     mut command: Box<UploadCommand>,
     settings: &Settings,
     environment: ReaderEnvironment,
+    work: Workload,
     memory: &MemoryBudget,
 ) -> LocalBoxFuture<'static, EngineEvent> {
-    let opened = source::open(&mut command.request, settings, environment, memory);
+    let opened = source::open(&mut command.request, settings, environment, work, memory);
     Box::pin(async move {
         let mut halted = command.halted.clone();
         let opened = tokio::select! {
@@ -118,10 +183,15 @@ fn started_workers<'a>(
     workers: &'a mut Option<WorkerPool>,
     settings: &Settings,
     dialer: &Dialer,
+    counters: &Counters,
 ) -> Result<&'a WorkerPool> {
     match workers {
         Some(workers) => Ok(workers),
-        None => Ok(workers.insert(WorkerPool::start(settings, dialer)?)),
+        None => {
+            let workers = workers.insert(WorkerPool::start(settings, dialer)?);
+            counters.replace_lanes(workers.gauges());
+            Ok(workers)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Driver;
-use crate::engine::event_log::log_throttle;
+use crate::engine::event_log::{Pauses, log_throttle};
 use crate::engine::worker::SessionId;
 use crate::pacing::{Class, RequestKind, Start};
 use crate::session::ChunkToSend;
@@ -29,24 +29,35 @@ impl Driver {
             let index = dispatch.chunk.index;
             let Some(order) = transfer.order(id, dispatch, authorization) else { return };
             let lane = self.idle.remove(place);
-            self.permits.insert(lane, self.pacer.borrow_mut().started(Class::Uploads, turn, now));
+            let permit = self.pacer.borrow_mut().started(Class::Uploads, turn, now);
+            self.permits.insert(lane, permit);
+            self.counters.set_budget(Class::Uploads, self.pacer.borrow().budget(Class::Uploads, now));
             transfer.lanes.insert(lane, (index, workers.gauge(lane)));
             workers.send_order(lane, order);
         }
     }
 
-    /// Reports why chunks are throttled: once in the log, and to each upload with a waiting chunk.
-    pub(super) fn announce_delay(&mut self, now: Instant) {
-        if self.idle.is_empty() || !self.transfers.values().any(|transfer| transfer.wants_lane()) {
-            return;
-        }
-        let Some(held) = self.pacer.borrow_mut().delay(Class::Uploads, now) else { return };
-        if self.announced.is_news(held, now) {
+    /// Reports why requests are throttled: once in the log, and to each upload that waits. Returns the pauses.
+    pub(super) fn announce_pauses(&mut self, now: Instant) -> Pauses {
+        let mut pacer = self.pacer.borrow_mut();
+        let chunks_wait =
+            !self.idle.is_empty() && self.transfers.values().any(|transfer| transfer.wants_lane());
+        let uploads = pacer.delay(Class::Uploads, now).filter(|_| chunks_wait);
+        self.counters.set_chunks_throttled(uploads.is_some());
+        let mut calls = |class| {
+            // Without a call that waits, the pause concerns no upload.
+            pacer.delay(class, now).filter(|_| self.counters.is_call_throttled(class))
+        };
+        let pauses = Pauses { uploads, writes: calls(Class::Writes), reads: calls(Class::Reads) };
+        if let Some(held) = uploads
+            && self.announced.is_news(held, now)
+        {
             log_throttle(Class::Uploads, held.by, held.until.saturating_duration_since(now));
         }
         for transfer in self.transfers.values_mut() {
-            transfer.announce_delay(held, now);
+            transfer.announce_pauses(&pauses, now);
         }
+        pauses
     }
 
     fn next_chunk(&mut self, now: Instant) -> Option<(SessionId, ChunkToSend)> {

@@ -8,6 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use super::Transfer;
 use super::end::{SourceCheck, TransferEnd};
 use crate::engine::command::{UploadCommand, WastedWork};
+use crate::engine::counters::CountedEnd;
 use crate::engine::event::EngineEvent;
 use crate::engine::journal_entry::JournalEntryGuard;
 use crate::engine::request::Uploaded;
@@ -71,6 +72,7 @@ impl Transfer {
             // Left in the journal for the next run.
             (_, _, _) => TransferEnd::Over,
         };
+        self.counters.ended(CountedEnd::of(&uploaded));
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded.map(|(uploaded, _)| uploaded));
         end

@@ -1,18 +1,27 @@
 //! The reports of an upload: progress, events, throttle delays and stalls.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::Transfer;
-use crate::engine::event_log::EventSink;
+use crate::engine::event_log::{EventSink, Pauses, Rounded};
 use crate::engine::progress::Progress;
 use crate::engine::request::OnProgress;
 use crate::error::{Error, ErrorKind};
-use crate::pacing::{Class, Delay};
+use crate::pacing::{Class, Delay, ThrottleReason};
 use crate::session::event::UploadEvent;
 
 impl Transfer {
-    /// Logs the state of every lane when no byte has moved for a while.
-    pub(crate) fn watch(&mut self, now: Instant) {
+    /// Logs the state of every lane when no byte has moved for a while. A pause for a limit has a known end and is no
+    /// stall.
+    pub(crate) fn watch(&mut self, now: Instant, pauses: &Pauses) {
+        if let Some(pause) = self.pause(pauses) {
+            if self.watchdog.pause(pause.until, now) {
+                let (file, left) = (&self.file_name, Rounded(pause.until.saturating_duration_since(now)));
+                tracing::debug!(%file, state = WAITING_FOR_THE_LIMIT, %left, by = pause.by.name(), "paused");
+            }
+            return;
+        }
         let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
         let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
         let Some(still) = self.watchdog.look(moved, now) else { return };
@@ -29,6 +38,12 @@ impl Transfer {
             };
             tracing::warn!(lane, chunk = index + 1, read, sent, waits_for, "a lane waits");
         }
+    }
+
+    /// Returns the pause that holds all of the upload; `None` if a lane is at work, or no limit holds the upload.
+    fn pause(&self, pauses: &Pauses) -> Option<Delay> {
+        let awaited = self.session.awaited_class().filter(|_| self.lanes.is_empty());
+        awaited.and_then(|class| pauses.of(class))
     }
 
     /// Returns the error of an upload whose worker thread is stuck in a system call.
@@ -85,17 +100,30 @@ impl Transfer {
         for event in self.session.take_events() {
             self.event_sink.emit(event);
         }
+        self.count_repetitions();
     }
 
-    /// Reports to the followers that chunks are throttled.
-    pub(crate) fn announce_delay(&mut self, held: Delay, now: Instant) {
-        if self.wants_lane() && self.announced.is_news(held, now) {
+    fn count_repetitions(&mut self) {
+        let (retries, bytes) = (u64::from(self.session.retries()), self.session.resent_bytes());
+        let (counted_retries, counted_bytes) = mem::replace(&mut self.counted, (retries, bytes));
+        if (retries, bytes) != (counted_retries, counted_bytes) {
+            let bytes = bytes.saturating_sub(counted_bytes);
+            self.counters.repeated(retries.saturating_sub(counted_retries), bytes);
+        }
+    }
+
+    /// Reports to the followers that the request that this upload needs next is throttled: one event for each pause.
+    pub(crate) fn announce_pauses(&mut self, pauses: &Pauses, now: Instant) {
+        let Some(class) = self.session.awaited_class() else { return };
+        let Some(held) = pauses.of(class) else { return };
+        // The failed call has reported every other cause already.
+        let is_reported = class != Class::Uploads && held.by != ThrottleReason::Budget;
+        if class == Class::Uploads && !self.wants_lane() || is_reported {
+            return;
+        }
+        if self.announced[class as usize].is_news(held, now) {
             let delay = held.until.saturating_duration_since(now);
-            self.event_sink.emit_to_followers(UploadEvent::Throttled {
-                class: Class::Uploads,
-                why: held.by,
-                delay,
-            });
+            self.event_sink.emit_to_followers(UploadEvent::Throttled { class, why: held.by, delay });
         }
     }
 
@@ -103,6 +131,8 @@ impl Transfer {
         &self.event_sink
     }
 }
+
+const WAITING_FOR_THE_LIMIT: &str = "waiting for the rate limit";
 
 const STUCK_ADVICE: &str = "look at the disk or the network file system that the files are on; the reader `pread` waits for it on threads \
      of its own";
