@@ -85,6 +85,7 @@ pub mod session;
 pub mod source;
 pub mod transport;
 pub mod upload;
+mod usage;
 pub mod wire;
 
 pub use api::{
@@ -100,6 +101,7 @@ pub use upload::{
     Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
     ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
 };
+pub use usage::{Usage, UsageMeter};
 
 /// The examples of the README, as tests.
 #[cfg(doctest)]

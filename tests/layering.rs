@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 #[rustfmt::skip]
 const MODULES: &[(&str, &[&str])] = &[
     ("extent", &[]),
+    ("usage", &[]),
     ("wire", &["extent"]),
     ("source", &["extent"]),
     ("transport", &[]),

@@ -9,12 +9,11 @@ use base64::prelude::BASE64_STANDARD;
 use ringlift::session::event::STRAY_VIDEO;
 use ringlift::session::retry::Fate;
 use ringlift::wire::Addressing;
-use ringlift::{Client, Progress, Refusal, UploadEvent, Uploaded};
+use ringlift::{Client, Progress, Refusal, UploadEvent, Uploaded, Usage};
 use serde::Serialize;
 
 use super::demo_result::DemoResult;
 use super::exit::{CommandError, Exit};
-use super::usage::Usage;
 
 /// One line of JSON output.
 #[derive(Debug, Serialize)]

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use ringlift::source::SourceError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
@@ -240,6 +241,12 @@ impl From<clap::Error> for CommandError {
 impl From<Error> for CommandError {
     fn from(error: Error) -> CommandError {
         CommandError::Library(error)
+    }
+}
+
+impl From<SourceError> for CommandError {
+    fn from(error: SourceError) -> CommandError {
+        CommandError::Library(error.into())
     }
 }
 

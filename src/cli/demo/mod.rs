@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringlift::server::{Server, ServerSettings, TlsMode};
+use ringlift::source::FileSha256;
 use ringlift::wire::limits::MAX_SINGLE_BYTES;
 
 use super::args::DemoArgs;
 use super::client;
 use super::console::Console;
 use super::demo_result::{DemoResult, DigestCheck, Figures, Scheme};
-use super::digest::FileDigest;
 use super::events::{CommandResult, JsonEvent, Summary};
 use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
@@ -119,10 +119,10 @@ fn len_of(path: &Path) -> Result<u64, CommandError> {
 
 impl DemoFile {
     fn read(path: PathBuf, interrupts: &mut Interrupts) -> Result<DemoFile, CommandError> {
-        let digest = FileDigest::start(&path)?;
+        let digest = FileSha256::start(&path)?;
         let sha256 = client::block_on(async {
             tokio::select! {
-                sha256 = digest.finish(READ_TIMEOUT) => sha256,
+                sha256 = digest.finish(READ_TIMEOUT) => sha256.map_err(CommandError::from),
                 interrupt = interrupts.next() => Err(CommandError::Interrupted(interrupt)),
             }
         })?;

@@ -5,11 +5,10 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use ringlift::source::probe;
+use ringlift::source::{FileSha256, StreamSha256, probe};
 use ringlift::{OnChange, Receipt, Running, Upload, UploadEvent, Uploaded};
 
 use crate::cli::console::{UploadRemains, speed};
-use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::escape::visible;
 use crate::cli::events::{ErrorEvent, FileDone, JsonEvent, millis};
 use crate::cli::exit::{CommandError, Exit, Interrupt};
@@ -199,10 +198,10 @@ async fn execute(run: &UploadRun<'_>, job: &Job) -> Result<CompletedJob, JobErro
 /// Computation of the digest of a job.
 enum DigestTask {
     NotAsked,
-    File(FileDigest),
+    File(FileSha256),
     /// Starts after the upload, because the file may change until then.
     Later(PathBuf),
-    Stream(StreamDigest),
+    Stream(StreamSha256),
 }
 
 impl DigestTask {
@@ -212,16 +211,16 @@ impl DigestTask {
             JobSource::File(path) if job.options.on_change == OnChange::Restart => {
                 Ok(DigestTask::Later(path.clone()))
             }
-            JobSource::File(path) => FileDigest::start(path).map(DigestTask::File),
-            JobSource::Stdin => Ok(DigestTask::Stream(StreamDigest::new())),
+            JobSource::File(path) => Ok(DigestTask::File(FileSha256::start(path)?)),
+            JobSource::Stdin => Ok(DigestTask::Stream(StreamSha256::new())),
         }
     }
 
     async fn finish(self, silence: Duration) -> Result<Option<String>, CommandError> {
         match self {
             DigestTask::NotAsked => Ok(None),
-            DigestTask::File(digest) => digest.finish(silence).await.map(Some),
-            DigestTask::Later(path) => FileDigest::start(&path)?.finish(silence).await.map(Some),
+            DigestTask::File(digest) => Ok(Some(digest.finish(silence).await?)),
+            DigestTask::Later(path) => Ok(Some(FileSha256::start(&path)?.finish(silence).await?)),
             DigestTask::Stream(digest) => Ok(Some(digest.value())),
         }
     }

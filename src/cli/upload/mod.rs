@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt};
 use ringlift::source::MemoryBudget;
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
-use ringlift::{ChunkSize, Client, Credentials, Secret, Settings};
+use ringlift::{ChunkSize, Client, Credentials, Secret, Settings, UsageMeter};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -28,7 +28,6 @@ use super::exit::{CommandError, Exit, Interrupt};
 use super::journal::ResumeCommand;
 use super::signals::Interrupts;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, TransferArgs, UploadArgs};
-use super::usage::UsageMeter;
 use super::values::{Count, Size};
 use super::{client, journal, memory, proxy};
 use context::UploadRun;
