@@ -63,11 +63,13 @@ pub enum Hint {
     OtherJournal,
     /// Use a journal file on another disk.
     JournalOnOtherDisk,
+    /// Allow the service more time to process an uploaded file. Do not upload the file again.
+    LongerWait,
 }
 
 impl Hint {
     /// Every hint.
-    pub const ALL: [Hint; 27] = {
+    pub const ALL: [Hint; 28] = {
         use Hint::*;
         [
             LargerChunks,
@@ -97,6 +99,7 @@ impl Hint {
             StartAgain,
             OtherJournal,
             JournalOnOtherDisk,
+            LongerWait,
         ]
     };
 
@@ -160,6 +163,10 @@ impl Hint {
             Hint::StartAgain => "start the upload again",
             Hint::OtherJournal => "set `Settings::journal` to another file",
             Hint::JournalOnOtherDisk => "set `Settings::journal` to a file on another disk",
+            Hint::LongerWait => {
+                "do not upload the file again: its status (`Client::video_status`) shows the progress; allow a \
+                 longer wait"
+            }
         }
     }
 }
@@ -195,6 +202,6 @@ mod tests {
         for (index, hint) in Hint::ALL.into_iter().enumerate() {
             assert_eq!(hint as usize, index, "{hint:?}");
         }
-        assert_eq!(Hint::ALL.len(), Hint::JournalOnOtherDisk as usize + 1);
+        assert_eq!(Hint::ALL.len(), Hint::LongerWait as usize + 1);
     }
 }

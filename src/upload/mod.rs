@@ -2,6 +2,7 @@
 
 mod builder;
 mod client;
+mod confirm;
 mod events;
 mod progress;
 mod running;
