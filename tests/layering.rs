@@ -19,9 +19,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("journal", &["source", "transport", "wire"]),
     ("session", &["error", "extent", "pacing", "source", "wire"]),
     ("engine", &["api", "body", "error", "extent", "journal", "pacing", "session", "source", "transport", "wire"]),
-    ("upload", &["api", "engine", "error", "session", "source"]),
-    ("bulk", &["api", "error", "upload"]),
-    ("tune", &["error", "source", "upload", "wire"]),
+    ("upload", &["api", "engine", "error", "extent", "journal", "session", "source", "wire"]),
+    ("bulk", &["api", "error", "session", "source", "upload", "usage", "wire"]),
+    ("tune", &["error", "source", "upload", "usage", "wire"]),
     ("cli", &[]), // Belongs to the binary: sees the library by its public name only.
 ];
 

@@ -6,9 +6,7 @@ use std::time::SystemTime;
 
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
-use ringlift::journal::{
-    ContainerState, Entry, EntryDestination, EntrySource, EntryState, Journal, JournalError,
-};
+use ringlift::journal::{ContainerState, Entry, EntryDestination, EntryState, Journal, JournalError};
 
 use super::args::GlobalArgs;
 use super::console::Console;
@@ -108,7 +106,7 @@ pub(super) fn show_with<'a>(
         let mut session = session_event(entry);
         session.video_id = session.video_id.or(found);
         table.row(cells(&session));
-        let _ = console.emit_for_file(file(entry).and_then(odd_name), &JsonEvent::Session(session));
+        let _ = console.emit_for_file(entry.file().and_then(odd_name), &JsonEvent::Session(session));
     }
     console.result(table);
 }
@@ -123,7 +121,7 @@ fn session_event(entry: &Entry) -> SessionEvent<'_> {
     };
     SessionEvent {
         session: entry.id,
-        file: file(entry).map(Path::to_string_lossy),
+        file: entry.file().map(Path::to_string_lossy),
         video_id: video_id(entry),
         bytes: entry.plan.map(|plan| plan.len()),
         mode: entry.plan.map(|plan| events::mode(plan.addressing())),
@@ -151,14 +149,6 @@ fn cells(session: &SessionEvent<'_>) -> [String; 6] {
         session.began.clone(),
         session.endpoint_url.to_owned(),
     ]
-}
-
-/// Returns the file of a session, or `None` for a stream.
-pub(super) fn file(entry: &Entry) -> Option<&Path> {
-    match &entry.key.source {
-        EntrySource::File { path, .. } => Some(path),
-        EntrySource::Stream => None,
-    }
 }
 
 fn video_id(entry: &Entry) -> Option<&str> {

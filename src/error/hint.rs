@@ -63,13 +63,17 @@ pub enum Hint {
     OtherJournal,
     /// Use a journal file on another disk.
     JournalOnOtherDisk,
+    /// Resume the moved file at its new path.
+    MovedFile,
+    /// Start a new upload of the file. The incomplete video can be deleted.
+    NewUpload,
     /// Allow the service more time to process an uploaded file. Do not upload the file again.
     LongerWait,
 }
 
 impl Hint {
     /// Every hint.
-    pub const ALL: [Hint; 28] = {
+    pub const ALL: [Hint; 30] = {
         use Hint::*;
         [
             LargerChunks,
@@ -99,6 +103,8 @@ impl Hint {
             StartAgain,
             OtherJournal,
             JournalOnOtherDisk,
+            MovedFile,
+            NewUpload,
             LongerWait,
         ]
     };
@@ -163,6 +169,8 @@ impl Hint {
             Hint::StartAgain => "start the upload again",
             Hint::OtherJournal => "set `Settings::journal` to another file",
             Hint::JournalOnOtherDisk => "set `Settings::journal` to a file on another disk",
+            Hint::MovedFile => "if the file was moved, resume it at its new path",
+            Hint::NewUpload => "start a new upload of the file, and delete the incomplete video",
             Hint::LongerWait => {
                 "do not upload the file again: its status (`Client::video_status`) shows the progress; allow a \
                  longer wait"

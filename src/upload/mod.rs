@@ -4,7 +4,9 @@ mod builder;
 mod client;
 mod confirm;
 mod events;
+mod leftover;
 mod progress;
+mod resumption;
 mod running;
 
 pub use crate::engine::creation::MARK_KEY;
@@ -17,5 +19,7 @@ pub use crate::engine::validate::{LONGEST_TIME, MOST_LANES};
 pub use builder::Upload;
 pub use client::{Client, ClientBuilder};
 pub use events::Events;
+pub use leftover::LeftoverState;
 pub use progress::ProgressStream;
+pub use resumption::SkipReason;
 pub use running::{Receipt, Running, Stopper};
