@@ -270,6 +270,7 @@ fn already_uploaded(finished: Finished) -> Uploaded {
         video_id,
         video: None,
         bytes,
+        sent_bytes: 0,
         chunks: plan.map_or(1, |plan| plan.chunks()),
         addressing: plan.map_or(Addressing::Single, |plan| plan.addressing()),
         reader: None,

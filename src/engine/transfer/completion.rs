@@ -187,6 +187,7 @@ impl Transfer {
             video_id: self.session.video_id().unwrap_or_default().to_owned(),
             video: self.video.clone(),
             bytes: chunks.total_bytes().unwrap_or_else(|| chunks.stored_bytes()),
+            sent_bytes: chunks.sent_bytes(),
             chunks: chunks.known(),
             addressing: chunks.addressing(),
             reader: match &self.source {
