@@ -32,7 +32,7 @@ use crate::engine::settings::Settings;
 use crate::engine::transfer::{Transfer, TransferEnd};
 use crate::engine::worker::{LaneIndex, LaneReport, SessionId};
 use crate::engine::workers::WorkerPool;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::pacing::{Pacer, Permit};
 use crate::session::SessionAction;
@@ -303,11 +303,8 @@ impl Driver {
     /// Fails every upload that needs the API key.
     fn refuse_all(&mut self, error: Error) {
         self.authorization = Authorization::default();
-        // The cause cannot be cloned: the first session gets it, the others get the kind.
-        let mut error = Some(error);
         for transfer in self.transfers.values_mut().filter(|transfer| transfer.needs_key()) {
-            let refusal = error.take().unwrap_or_else(|| Error::new(ErrorKind::NotAuthorized, "log in"));
-            transfer.session.handle_failure(refusal);
+            transfer.session.handle_failure(error.clone());
         }
     }
 
