@@ -1,5 +1,6 @@
 //! `ringlift clean`: removes uploads that cannot be resumed, from the service and from the journal.
 
+use ringlift::bulk::JsonEvent;
 use ringlift::error::OneLine;
 use ringlift::journal::{ClaimedEntry, Entry, EntryState, Journal, JournalError};
 use ringlift::session::event::STRAY_VIDEO;
@@ -9,7 +10,7 @@ use ringlift::{Client, Error};
 use super::args::{CleanArgs, GlobalArgs};
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal;
 
@@ -28,7 +29,7 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
         if exits.is_empty() {
             console.note("nothing to clean");
         }
-        return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
+        return Ok(Some(Summary::from(Exit::of_all(exits))));
     };
     journal::show_with(
         leftovers.iter().map(|leftover| (&leftover.entry, leftover.video_id.as_deref())),
@@ -36,13 +37,13 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
     );
     if !args.yes && !confirmed(&leftovers, &endpoint, console)? {
         console.note("nothing was deleted");
-        return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
+        return Ok(Some(Summary::from(Exit::of_all(exits))));
     }
     exits.extend(leftovers.iter().filter_map(|leftover| {
         let removed = remove(journal, leftover, client.as_ref(), console);
         removed.map_err(|failure| report_failed(&failure, console)).err()
     }));
-    Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }))
+    Ok(Some(Summary::from(Exit::of_all(exits))))
 }
 
 /// An upload that is not resumed, and its video at the service.
@@ -111,7 +112,7 @@ fn only_here(leftovers: Vec<Entry>, endpoint: &str, console: &Console) -> Vec<En
         };
         console.note(format_args!("{what}: not deleted: {reason}"));
         let file = entry.file().map(|file| file.to_string_lossy());
-        console.emit(&JsonEvent::Skipped { session: entry.id, file: file.as_deref(), reason });
+        console.emit(&CommandEvent::Skipped { session: entry.id, file: file.as_deref(), reason });
     }
     here
 }
@@ -157,18 +158,18 @@ fn remove(
         _ => {}
     }
     journal.forget(ticket).map_err(journal::unreadable)?;
-    console.emit(&JsonEvent::Forgotten { session: entry.id });
+    console.emit(&CommandEvent::Forgotten { session: entry.id });
     Ok(())
 }
 
 fn note_deleted(video_id: &str, console: &Console) {
     console.note(format_args!("video {video_id}: deleted"));
-    console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
+    console.emit(&CommandEvent::Deleted { video_id: Some(video_id) });
 }
 
 fn note_gone(video_id: &str, console: &Console) {
     console.note(format_args!("video {video_id}: was gone already"));
-    console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
+    console.emit(&CommandEvent::Deleted { video_id: Some(video_id) });
 }
 
 /// Reports a video that may exist without a known id or mark, so that the user can look for it.
@@ -199,6 +200,6 @@ fn still_left(
 
 fn report_failed(failure: &CommandError, console: &Console) -> Exit {
     console.print_error(failure);
-    console.emit(&JsonEvent::Failed { error: ErrorEvent::new(failure) });
+    console.emit(&CommandEvent::Failed { error: error_event(failure) });
     failure.exit()
 }

@@ -6,12 +6,13 @@ use std::time::SystemTime;
 
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
+use ringlift::bulk::event::{mode, odd_name};
 use ringlift::journal::{ContainerState, Entry, EntryDestination, EntryState, Journal, JournalError};
 
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::escape::{quoted, visible};
-use super::events::{self, JsonEvent, SessionEvent, odd_name};
+use super::events::{CommandEvent, SessionEvent};
 use super::exit::CommandError;
 use super::table::{Align, Table};
 
@@ -106,7 +107,7 @@ pub(super) fn show_with<'a>(
         let mut session = session_event(entry);
         session.video_id = session.video_id.or(found);
         table.row(cells(&session));
-        let _ = console.emit_for_file(entry.file().and_then(odd_name), &JsonEvent::Session(session));
+        let _ = console.emit_for_file(entry.file().and_then(odd_name), &CommandEvent::Session(session));
     }
     console.result(table);
 }
@@ -124,7 +125,7 @@ fn session_event(entry: &Entry) -> SessionEvent<'_> {
         file: entry.file().map(Path::to_string_lossy),
         video_id: video_id(entry),
         bytes: entry.plan.map(|plan| plan.len()),
-        mode: entry.plan.map(|plan| events::mode(plan.addressing())),
+        mode: entry.plan.map(|plan| mode(plan.addressing())),
         chunks: entry.plan.map(|plan| plan.chunks()),
         stored_chunks: entry.stored_chunks,
         standing: state,

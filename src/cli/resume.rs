@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringlift::bulk::{JsonEvent, RunSummary};
 use ringlift::error::OneLine;
 use ringlift::journal::{Comparison, Entry, EntrySource, SourceIdentity, compare};
 use ringlift::source::{SourceError, SourceFile};
@@ -13,7 +14,7 @@ use ringlift::{Secret, Settings};
 use super::args::{GlobalArgs, ResumeArgs};
 use super::client;
 use super::console::{Console, UploadRemains};
-use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal::{self, ResumeCommand};
 use super::upload::{self, IfNew, Job, JobOptions, KeepCompleted, RunOptions};
@@ -210,7 +211,7 @@ fn report_left_out(session: &SelectedSession, obstacle: Obstacle, console: &Cons
         Obstacle::NotOurs(_, reason) => {
             console.note(format_args!("{}: not resumed: {reason}", OneLine(name)));
             let session = session.entry.id;
-            console.emit(&JsonEvent::Skipped { session, file: file.as_deref(), reason });
+            console.emit(&CommandEvent::Skipped { session, file: file.as_deref(), reason });
             return None;
         }
     };
@@ -229,14 +230,14 @@ fn report_unknown(file: &Path, console: &Console) -> Exit {
 }
 
 fn report_failed(file: &str, failure: &CommandError, console: &Console) {
-    let error = ErrorEvent::new(failure);
+    let error = error_event(failure);
     console.emit(&JsonEvent::FileFailed { file, elapsed_ms: 0, resumable: false, error });
     console.print_file_error(file, failure, UploadRemains::Nothing);
 }
 
 fn summed(summary: Summary, left_out: Vec<Exit>) -> Summary {
     Summary {
-        files_failed: summary.files_failed + left_out.len(),
+        totals: RunSummary { files_failed: summary.totals.files_failed + left_out.len(), ..summary.totals },
         exit: Exit::of_all(left_out.into_iter().chain([summary.exit])),
         ..summary
     }

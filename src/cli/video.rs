@@ -6,7 +6,7 @@ use ringlift::{Client, Video, VideoQuery};
 use super::args::{GlobalArgs, VideoCommand, VideoListArgs};
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary};
 use super::exit::{CommandError, Exit};
 use super::table::{Align, Table};
 
@@ -32,7 +32,7 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
     let page = client.videos(query).await?;
     let mut table = Table::new([("VIDEO", Align::Left), ("CREATED", Align::Left), ("TITLE", Align::Left)]);
     for video in &page.data {
-        console.emit(&JsonEvent::Video { video });
+        console.emit(&CommandEvent::Video { video });
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         table.row([video.video_id.clone(), or_dash(&video.created_at), or_dash(&video.title)]);
     }
@@ -45,9 +45,9 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
 
 async fn get(client: &Client, video_id: &str, console: &Console) -> Result<Summary, CommandError> {
     let video = client.video(video_id).await?;
-    console.emit(&JsonEvent::Video { video: &video });
+    console.emit(&CommandEvent::Video { video: &video });
     console.result(describe(&video));
-    Ok(Summary { video_id: Some(video.video_id), ..Summary::default() })
+    Ok(Summary::of_video(video.video_id))
 }
 
 /// Deletes each video, also after a failure.
@@ -56,17 +56,17 @@ async fn delete(client: &Client, video_ids: &[String], console: &Console) -> Res
     for video_id in video_ids {
         match client.delete_video(video_id).await.map_err(CommandError::from) {
             Ok(()) => {
-                console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
+                console.emit(&CommandEvent::Deleted { video_id: Some(video_id) });
                 console.note(format_args!("{video_id}: deleted"));
             }
             Err(failure) => {
                 console.print_error(&failure);
-                console.emit(&JsonEvent::Failed { error: super::events::ErrorEvent::new(&failure) });
+                console.emit(&CommandEvent::Failed { error: super::events::error_event(&failure) });
                 exits.push(failure.exit());
             }
         }
     }
-    Ok(Summary { exit: Exit::of_all(exits), ..Summary::default() })
+    Ok(Summary::from(Exit::of_all(exits)))
 }
 
 fn describe(video: &Video) -> String {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringlift::bulk::{JsonEvent, Planned, RunSummary, event};
 use ringlift::source::{Delivery, Environment, SourceError, SourceFile, Unavailable, probe};
 use ringlift::wire::Addressing;
 use ringlift::{Checksum, ChunkSize, Error, Mode, Secret, Settings, UploadOptions};
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::cli::console::{Console, UploadRemains};
 use crate::cli::escape::visible;
-use crate::cli::events::{self, ErrorEvent, JsonEvent, Planned, Summary};
+use crate::cli::events::{Summary, error_event};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::output::PendingWrite;
 use crate::cli::upload_args::{TransferArgs, UploadArgs};
@@ -77,7 +78,7 @@ impl Job {
     /// Returns the bytes of a name that is not UTF-8.
     pub(super) fn odd_name(&self) -> Option<&[u8]> {
         match &self.source {
-            JobSource::File(path) => events::odd_name(path),
+            JobSource::File(path) => event::odd_name(path),
             JobSource::Stdin => None,
         }
     }
@@ -181,7 +182,7 @@ pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Resu
                 }
             }
             Err(failure) => {
-                let error = ErrorEvent::new(&failure);
+                let error = error_event(&failure);
                 let failed =
                     JsonEvent::FileFailed { file: &job.name, elapsed_ms: 0, resumable: false, error };
                 let _ = job.emit(console, &failed);
@@ -190,8 +191,8 @@ pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Resu
             }
         }
     }
-    let files_failed = exits.len();
-    Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
+    let totals = RunSummary { files_failed: exits.len(), ..RunSummary::default() };
+    Ok(Summary { exit: Exit::of_all(exits), totals, ..Summary::default() })
 }
 
 /// Returns the plan of a job. `ring` is the result of [`probe::ring`].
@@ -237,7 +238,7 @@ fn outline(job: &Job, settings: &Settings) -> Planned {
     Planned {
         file: job.name.clone(),
         bytes: job.bytes,
-        mode: events::mode(Addressing::Part),
+        mode: event::mode(Addressing::Part),
         chunk_bytes: None,
         chunks: None,
         lanes: settings.lanes,
@@ -258,7 +259,7 @@ fn of_file(
     let plan = settings.plan(file.len(), mode, chunk_size)?;
     Ok(Planned {
         bytes: Some(plan.len()),
-        mode: events::mode(plan.addressing()),
+        mode: event::mode(plan.addressing()),
         chunk_bytes: Some(plan.chunk_bytes()),
         chunks: Some(plan.chunks()),
         reader: Some(reader(&file, settings, ring)),
