@@ -300,10 +300,13 @@ impl Driver {
         }
     }
 
-    /// Fails every upload that needs the API key.
+    /// Fails every upload that needs the API key. A creation under way ends with its own refusal, which excludes that
+    /// the container exists.
     fn refuse_all(&mut self, error: Error) {
         self.authorization = Authorization::default();
-        for transfer in self.transfers.values_mut().filter(|transfer| transfer.needs_key()) {
+        for transfer in
+            self.transfers.values_mut().filter(|transfer| transfer.needs_key() && !transfer.is_creating())
+        {
             transfer.session.handle_failure(error.clone());
         }
     }

@@ -37,8 +37,8 @@ use crate::session::event::UploadEvent;
 use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
 
-use end::SourceCheck;
 pub(crate) use end::TransferEnd;
+use end::{CreationState, SourceCheck};
 
 /// An upload under way.
 pub(crate) struct Transfer {
@@ -77,6 +77,9 @@ pub(crate) struct Transfer {
     /// The throttle delay that was last reported to the followers.
     announced: AnnouncedDelay,
     source_check: SourceCheck,
+    creation: CreationState,
+    /// `true` if an earlier process may have created a video that nothing names.
+    may_have_orphan: bool,
     /// The caller's request to end the upload early.
     pub(crate) halted: watch::Receiver<StopRequest>,
 }
@@ -160,6 +163,8 @@ impl Transfer {
             event_sink: EventSink::new(claimed.file_name, followers),
             announced: AnnouncedDelay::default(),
             source_check: SourceCheck::Due,
+            creation: CreationState::NotRequested,
+            may_have_orphan: claimed.may_have_orphan,
             halted,
         }
     }

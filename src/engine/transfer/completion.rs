@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use super::Transfer;
-use super::end::{SourceCheck, TransferEnd};
+use super::end::{CreationState, SourceCheck, TransferEnd};
 use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::event::EngineEvent;
 use crate::engine::journal_entry::JournalEntryGuard;
@@ -64,6 +64,11 @@ impl Transfer {
             ),
             (Some(journal_entry), Ok(_), None) => {
                 journal_entry.finished();
+                TransferEnd::Over
+            }
+            // Kept, such an entry would be listed as an upload to resume for ever.
+            (Some(journal_entry), Err(_), _) if self.left_nothing() => {
+                journal_entry.never_begun();
                 TransferEnd::Over
             }
             (Some(journal_entry), Err(error), _) if !self.may_continue(error) => {
@@ -136,6 +141,18 @@ impl Transfer {
         let chunks = self.session.chunks();
         let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == AttemptKind::First;
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
+    }
+
+    /// Returns `true` if neither this upload nor an earlier one of its journal entry can have created a video, and
+    /// none was named.
+    fn left_nothing(&self) -> bool {
+        let is_excluded = match self.creation {
+            CreationState::NotRequested => self.left_mark.is_none(),
+            CreationState::Excluded => true,
+            CreationState::Possible => false,
+        };
+        let is_excluded = if self.needs_key() { is_excluded } else { self.created_nothing() };
+        self.session.video_id().is_none() && is_excluded && !self.may_have_orphan
     }
 
     /// Returns `true` while the final check of the source runs.
