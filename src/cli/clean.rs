@@ -5,7 +5,7 @@ use ringlift::error::OneLine;
 use ringlift::journal::{ClaimedEntry, Entry, EntryState, Journal, JournalError};
 use ringlift::session::event::STRAY_VIDEO;
 use ringlift::upload::LeftoverState;
-use ringlift::{Client, Error};
+use ringlift::{Client, Error, ErrorKind};
 
 use super::args::{CleanArgs, GlobalArgs};
 use super::client;
@@ -24,7 +24,13 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
     let leftovers = only_here(leftovers, &endpoint, console);
     // Without a video to find or to delete, the command works without an API key.
     let client = leftovers.iter().any(Entry::may_have_video).then(|| client::connect(global)).transpose()?;
-    let (leftovers, mut exits) = find(leftovers, client.as_ref(), console);
+    let wanted = leftovers.len();
+    let (leftovers, mut exits, is_given_up) = find(leftovers, client.as_ref(), console);
+    if is_given_up {
+        let counted = counted(wanted, "upload");
+        console.note(format_args!("nothing was deleted, because the service did not answer: {counted} kept"));
+        return Ok(Some(Summary::from(Exit::of_all(exits))));
+    }
     let Some(journal) = journal.as_mut().filter(|_| !leftovers.is_empty()) else {
         if exits.is_empty() {
             console.note("nothing to clean");
@@ -39,10 +45,14 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
         console.note("nothing was deleted");
         return Ok(Some(Summary::from(Exit::of_all(exits))));
     }
-    exits.extend(leftovers.iter().filter_map(|leftover| {
-        let removed = remove(journal, leftover, client.as_ref(), console);
-        removed.map_err(|failure| report_failed(&failure, console)).err()
-    }));
+    for leftover in &leftovers {
+        if let Err(failure) = remove(journal, leftover, client.as_ref(), console) {
+            exits.push(report_failed(&failure, console));
+            if concerns_service(&failure) {
+                break;
+            }
+        }
+    }
     Ok(Some(Summary::from(Exit::of_all(exits))))
 }
 
@@ -53,8 +63,13 @@ struct LeftoverUpload {
     video_id: Option<String>,
 }
 
-/// Looks up the video of each upload. An upload whose look-up fails stays in the journal for the next run.
-fn find(entries: Vec<Entry>, client: Option<&Client>, console: &Console) -> (Vec<LeftoverUpload>, Vec<Exit>) {
+/// Looks up the video of each upload. An upload whose look-up fails stays in the journal for the next run. Returns
+/// `true` if the service does not answer: each further look-up would take all its retries, too.
+fn find(
+    entries: Vec<Entry>,
+    client: Option<&Client>,
+    console: &Console,
+) -> (Vec<LeftoverUpload>, Vec<Exit>, bool) {
     let (mut leftovers, mut exits) = (Vec::new(), Vec::new());
     for entry in entries {
         let video_id = match client {
@@ -63,10 +78,28 @@ fn find(entries: Vec<Entry>, client: Option<&Client>, console: &Console) -> (Vec
         };
         match video_id {
             Ok(video_id) => leftovers.push(LeftoverUpload { entry, video_id }),
-            Err(failure) => exits.push(report_failed(&failure, console)),
+            Err(failure) => {
+                exits.push(report_failed(&failure, console));
+                if concerns_service(&failure) {
+                    return (leftovers, exits, true);
+                }
+            }
         }
     }
-    (leftovers, exits)
+    (leftovers, exits, false)
+}
+
+/// Returns `true` if a request about another video would fail in the same way.
+fn concerns_service(failure: &CommandError) -> bool {
+    use ErrorKind::{MalformedAnswer, NotAuthorized, Untrusted, WrongProtocol};
+
+    match failure {
+        CommandError::Library(error) => {
+            let kind = error.kind();
+            kind.is_temporary() || matches!(kind, NotAuthorized | Untrusted | WrongProtocol | MalformedAnswer)
+        }
+        _ => false,
+    }
 }
 
 /// Returns the id of the incomplete video of an upload.
