@@ -96,12 +96,12 @@ impl From<ErrorKind> for Exit {
             | ErrorKind::Connect
             | ErrorKind::Stalled
             | ErrorKind::Busy => Exit::Temporary,
-            ErrorKind::SourceChanged
-            | ErrorKind::PlanImpossible
-            | ErrorKind::AlreadyFilled
-            | ErrorKind::AlreadySent => Exit::StateMismatch,
+            ErrorKind::SourceChanged | ErrorKind::AlreadyFilled | ErrorKind::AlreadySent => {
+                Exit::StateMismatch
+            }
             ErrorKind::NotAuthorized | ErrorKind::Untrusted => Exit::NotAllowed,
             ErrorKind::SourceUnreadable
+            | ErrorKind::PlanImpossible
             | ErrorKind::Refused
             | ErrorKind::MalformedAnswer
             | ErrorKind::WrongProtocol
@@ -251,6 +251,7 @@ mod tests {
             (ErrorKind::RateLimited, 5),
             (ErrorKind::Connect, 5),
             (ErrorKind::SourceChanged, 6),
+            (ErrorKind::PlanImpossible, 1),
             (ErrorKind::NotAuthorized, 7),
             (ErrorKind::Refused, 1),
         ] {
