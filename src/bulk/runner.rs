@@ -114,13 +114,13 @@ pub enum RunnerEvent<K> {
         /// The job.
         key: K,
         /// The upload.
-        uploaded: Uploaded,
+        uploaded: Box<Uploaded>,
     },
     /// The job has succeeded.
     Done(Box<DoneJob<K>>),
     /// The job has failed.
     Failed(Box<FailedJob<K>>),
-    /// The run ended before the job created or sent anything.
+    /// The run ended before the job created or sent anything in this run.
     NotStarted {
         /// The job.
         key: K,

@@ -198,10 +198,11 @@ mod tests {
     }
 
     fn settings() -> Settings {
-        let mut settings = Settings::default();
-        settings.endpoint_url = "http://127.0.0.1:1/".to_owned();
-        settings.credentials = Credentials::ApiKey(Secret::new("key"));
-        settings
+        Settings {
+            endpoint_url: "http://127.0.0.1:1/".to_owned(),
+            credentials: Credentials::ApiKey(Secret::new("key")),
+            ..Settings::default()
+        }
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {

@@ -123,6 +123,7 @@ fn a_request_to_stop_lets_active_chunks_finish() {
                     shutdown.stop(Duration::from_secs(600), Instant::now());
                 }
                 RunnerEvent::Done(_) => done += 1,
+                RunnerEvent::Failed(failed) => panic!("{}", failed.error),
                 _ => {}
             }
         }

@@ -12,7 +12,7 @@ use super::fatal::{Circumstances, ends_run};
 use super::{DoneJob, FailedJob, RunnerEvent, RunnerJob, RunnerOptions, Sha256Request};
 use crate::bulk::shutdown::{ShutdownSignal, ShutdownStage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::event::UploadEvent;
+use crate::session::event::{StatusReason, UploadEvent};
 use crate::source::{FileSha256, StreamSha256};
 use crate::upload::{Client, Events, OnChange, ProgressStream, Receipt, Stopper, Upload, Uploaded};
 
@@ -76,8 +76,27 @@ struct ActiveUpload {
     fatal: watch::Receiver<bool>,
     receipt: Receipt,
     sha256: DigestWork,
-    /// `true` once the upload has a video or has sent bytes.
+    traces: Traces,
+}
+
+/// The traces that an upload has left at the service.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traces {
+    /// `true` once the upload has a video or has sent bytes, in this run or in an earlier one.
     has_begun: bool,
+    /// `true` if an earlier run began the upload.
+    is_resumed: bool,
+    /// `true` once this run has sent a chunk.
+    has_sent_chunk: bool,
+}
+
+impl Traces {
+    /// Returns `true` if the upload has not changed anything in this run. A resumed upload that a shutdown ends counts as
+    /// begun, so that its journal entry is reported.
+    fn is_untouched(self, has_fatal_error: bool) -> bool {
+        let is_left_as_found = has_fatal_error && self.is_resumed && !self.has_sent_chunk;
+        !self.has_begun || is_left_as_found
+    }
 }
 
 /// A job whose upload has succeeded.
@@ -174,7 +193,7 @@ impl<K: Clone> JobRun<K> {
             fatal,
             receipt,
             sha256,
-            has_begun: false,
+            traces: Traces::default(),
         }));
         Ok(RunnerEvent::Started { key: self.key.clone() })
     }
@@ -194,13 +213,21 @@ impl<K: Clone> JobRun<K> {
                 },
                 Ok(()) = active.fatal.changed() => active.stopper.stop(),
                 Some(progress) = active.progress.next() => {
-                    active.has_begun |= progress.video_id.is_some() || progress.sent_bytes > 0;
+                    active.traces.has_begun |= progress.video_id.is_some() || progress.sent_bytes > 0;
                     self.phase = Phase::Uploading(active);
                     return RunnerEvent::Progress { key, progress };
                 }
                 Some(event) = active.events.next() => {
-                    if matches!(event, UploadEvent::ChunkDone { .. }) {
-                        self.state.has_succeeded.store(true, Ordering::Relaxed);
+                    match event {
+                        UploadEvent::ChunkDone { .. } => {
+                            active.traces.has_sent_chunk = true;
+                            self.state.has_succeeded.store(true, Ordering::Relaxed);
+                        }
+                        UploadEvent::Resumed { .. }
+                        | UploadEvent::StatusAsked { reason: StatusReason::Resume, .. } => {
+                            active.traces.is_resumed = true;
+                        }
+                        _ => {}
                     }
                     self.phase = Phase::Uploading(active);
                     return RunnerEvent::Upload { key, event };
@@ -218,7 +245,7 @@ impl<K: Clone> JobRun<K> {
                 let ActiveUpload { receipt, sha256, .. } = active;
                 self.check(Box::new(FinishedUpload { uploaded, receipt, sha256 })).await
             }
-            Err(error) if !active.has_begun && self.is_end_of_run(&error) => {
+            Err(error) if self.is_untouched(active.traces) && self.is_end_of_run(&error) => {
                 RunnerEvent::NotStarted { key: self.key.clone() }
             }
             Err(error) => self.failed(error, None),
@@ -241,7 +268,7 @@ impl<K: Clone> JobRun<K> {
             Err(error) => return self.failed(error, Some((finished.uploaded, finished.receipt))),
         }
         if options.wait_until_playable {
-            let uploaded = finished.uploaded.clone();
+            let uploaded = Box::new(finished.uploaded.clone());
             self.phase = Phase::Waiting(finished);
             return RunnerEvent::Waiting { key: self.key.clone(), uploaded };
         }
@@ -275,6 +302,10 @@ impl<K: Clone> JobRun<K> {
         RunnerEvent::Failed(Box::new(FailedJob { key: self.key.clone(), error, finished, ends_run }))
     }
 
+    fn is_untouched(&self, traces: Traces) -> bool {
+        traces.is_untouched(*self.state.has_fatal_error.borrow())
+    }
+
     /// Returns `true` if the error says only that the run has ended: a cancellation, or the error that ended the run.
     fn is_end_of_run(&self, error: &Error) -> bool {
         let is_repetition = *self.state.has_fatal_error.borrow() && ends_run(error, self.circumstances());
@@ -296,9 +327,25 @@ async fn unless_stopped<T>(
     step: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     tokio::select! {
+        // In this order: a job with nothing left to do has succeeded, also during a shutdown.
+        biased;
         done = step => done,
         () = shutdown.requested() => {
             Err(Error::new(ErrorKind::Cancelled, "check the uploaded video").with_video_id(&uploaded.video_id))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_untouched_until_it_has_a_trace_of_this_run() {
+        let begun = Traces { has_begun: true, ..Traces::default() };
+        let resumed = Traces { is_resumed: true, ..begun };
+        assert!(Traces::default().is_untouched(false) && !begun.is_untouched(true));
+        assert!(resumed.is_untouched(true) && !resumed.is_untouched(false));
+        assert!(!Traces { has_sent_chunk: true, ..resumed }.is_untouched(true));
     }
 }
