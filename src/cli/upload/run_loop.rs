@@ -42,7 +42,9 @@ impl UploadRun<'_> {
             tokio::select! {
                 // Without room in the output queue the events stay in the library's queues, which drop and count the
                 // oldest. A signal makes room.
-                event = events.next(), if !are_over && self.may_report() => match event {
+                // Each unconfirmed result holds the lock of its journal entry, and descriptors are limited.
+                event = events.next(),
+                    if !are_over && self.may_report() && confirmations.len() < self.most_unconfirmed() => match event {
                     Some(event) => confirmations.extend(self.report(event)),
                     None => are_over = true,
                 },
@@ -82,13 +84,19 @@ impl UploadRun<'_> {
     fn runner_options(&self) -> RunnerOptions {
         let after = self.options.after;
         let mut options = RunnerOptions::default();
-        options.concurrent = 2 * self.settings.transfers;
+        // With the unconfirmed ones, twice the transfers hold a lock of the journal.
+        options.concurrent = self.settings.transfers.saturating_add(self.most_unconfirmed());
         options.verify = after.verify;
         options.wait_until_playable = after.wait == Some(Until::Playable);
         options.wait_timeout = after.wait_timeout;
         options.digest_silence = self.settings.patience.body;
         options.has_one_token = true;
         options
+    }
+
+    /// Returns the number of results that may wait for their lines to be written.
+    fn most_unconfirmed(&self) -> usize {
+        (self.settings.transfers / 2).max(1)
     }
 
     /// Waits for the next stage of the shutdown.
