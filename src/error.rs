@@ -33,8 +33,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure of this crate.
 ///
-/// Its text is one line and holds no secret: no API key, no access token, no upload token.
-#[derive(Debug)]
+/// Its text is one line and holds no secret: no API key, no access token, no upload token. Clones share the cause.
+#[derive(Clone, Debug)]
 pub struct Error(Box<ErrorData>);
 
 /// The content of an [`Error`], in a box to keep every `Result` small.
@@ -60,7 +60,7 @@ impl Error {
     /// Creates a failure of `kind`. `doing` names the operation in the infinitive: `create the video`.
     ///
     /// `doing` must hold no secret.
-    pub fn new(kind: ErrorKind, doing: impl Into<String>) -> Error {
+    pub(crate) fn new(kind: ErrorKind, doing: impl Into<String>) -> Error {
         Error(Box::new(ErrorData {
             kind,
             doing: doing.into(),
@@ -86,41 +86,41 @@ impl Error {
 
     /// Sets the reason in words, in place of that of the kind.
     #[must_use]
-    pub fn because(mut self, reason: impl Into<String>) -> Error {
+    pub(crate) fn because(mut self, reason: impl Into<String>) -> Error {
         self.0.reason = Some(reason.into());
         self
     }
 
     /// Sets the cause.
     #[must_use]
-    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         self.0.source = Some(source.into().into());
         self
     }
 
     /// Sets the service's refusal.
     #[must_use]
-    pub fn with_refusal(mut self, refusal: Refusal) -> Error {
+    pub(crate) fn with_refusal(mut self, refusal: Refusal) -> Error {
         self.0.refusal = Some(refusal);
         self
     }
 
     /// Sets the meaning of the refusal.
     #[must_use]
-    pub fn with_meaning(mut self, meaning: &'static str) -> Error {
+    pub(crate) fn with_meaning(mut self, meaning: &'static str) -> Error {
         self.0.meaning = Some(meaning);
         self
     }
 
     /// Sets advice, in place of that of the kind.
     #[must_use]
-    pub fn with_advice(self, advice: &'static str) -> Error {
+    pub(crate) fn with_advice(self, advice: &'static str) -> Error {
         self.advised(Advice::Text(advice))
     }
 
     /// Sets a hint as advice, in place of that of the kind.
     #[must_use]
-    pub fn with_hint(self, hint: Hint) -> Error {
+    pub(crate) fn with_hint(self, hint: Hint) -> Error {
         self.advised(Advice::Hint(hint))
     }
 
@@ -131,35 +131,35 @@ impl Error {
 
     /// Sets the wait that the service asked for.
     #[must_use]
-    pub fn with_retry_after(mut self, retry_after: Duration) -> Error {
+    pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Error {
         self.0.retry_after = Some(retry_after);
         self
     }
 
     /// Sets the number of attempts that were made.
     #[must_use]
-    pub fn after_attempts(mut self, attempts: u32) -> Error {
+    pub(crate) fn after_attempts(mut self, attempts: u32) -> Error {
         self.0.attempts = attempts;
         self
     }
 
     /// Sets the id of the video concerned.
     #[must_use]
-    pub fn with_video_id(mut self, video_id: impl Into<String>) -> Error {
+    pub(crate) fn with_video_id(mut self, video_id: impl Into<String>) -> Error {
         self.0.video_id = Some(video_id.into());
         self
     }
 
     /// Marks the upload as resumable, whatever the kind.
     #[must_use]
-    pub fn and_resumable(mut self) -> Error {
+    pub(crate) fn and_resumable(mut self) -> Error {
         self.0.resumable = true;
         self
     }
 
     /// Marks the video as incomplete: the service certainly lacks bytes of it.
     #[must_use]
-    pub fn and_incomplete(mut self) -> Error {
+    pub(crate) fn and_incomplete(mut self) -> Error {
         self.0.incomplete = true;
         self
     }
@@ -236,6 +236,22 @@ impl Error {
             Some(Advice::Hint(hint)) => Some(hint),
             Some(Advice::Text(_)) | None => None,
         }
+    }
+
+    /// Returns the texts of the causes, nearest first, without one that only ends the text above it.
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut above = self.to_string();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !above.ends_with(&text) {
+                causes.push(text.clone());
+            }
+            above = text;
+            next = cause.source();
+        }
+        causes
     }
 
     fn chosen_advice(&self) -> Option<Advice> {
@@ -361,6 +377,13 @@ mod tests {
         assert!(!Error::new(ErrorKind::NotAuthorized, "x").is_temporary());
         assert!(Error::new(ErrorKind::NotAuthorized, "x").advice().unwrap().contains("sandbox"));
         assert_eq!(ErrorKind::RateLimited.name(), "rate_limited");
+    }
+
+    #[test]
+    fn repeated_causes_are_omitted() {
+        let inner = Error::new(ErrorKind::Connect, "reach it").with_source(std::io::Error::other("refused"));
+        let error = Error::new(ErrorKind::Connect, "create the video").with_source(inner);
+        assert_eq!(error.causes(), ["could not reach it: the service cannot be reached", "refused"]);
     }
 
     #[test]

@@ -119,6 +119,7 @@ pub mod session;
 pub mod source;
 pub mod transport;
 pub mod upload;
+mod usage;
 pub mod wire;
 
 pub use api::{
@@ -132,10 +133,11 @@ pub use session::retry::RetryPolicy;
 pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
-    Backlog, Checkpoint, Checkpoints, Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange,
-    PRODUCTION_URL, Progress, ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Snapshot,
-    Stopper, Upload, UploadOptions, Uploaded,
+    Backlog, Checkpoint, Checkpoints, Checksum, ChunkSize, Client, ClientBuilder, Events, FetchedState, Mode,
+    OnChange, PRODUCTION_URL, Progress, ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size,
+    Snapshot, Stopper, Upload, UploadOptions, Uploaded,
 };
+pub use usage::{Usage, UsageMeter};
 
 /// The examples of the README, as tests.
 #[cfg(doctest)]

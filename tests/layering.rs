@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 #[rustfmt::skip]
 const MODULES: &[(&str, &[&str])] = &[
     ("extent", &[]),
+    ("usage", &[]),
     ("wire", &["extent"]),
     ("source", &["extent"]),
     ("transport", &[]),
@@ -18,9 +19,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("journal", &["source", "transport", "wire"]),
     ("session", &["error", "extent", "pacing", "source", "wire"]),
     ("engine", &["api", "body", "error", "extent", "journal", "pacing", "session", "source", "transport", "wire"]),
-    ("upload", &["api", "engine", "error", "session", "source"]),
-    ("bulk", &["api", "error", "journal", "upload", "wire"]),
-    ("tune", &["error", "source", "upload", "wire"]),
+    ("upload", &["api", "engine", "error", "extent", "journal", "session", "source", "wire"]),
+    ("bulk", &["api", "error", "journal", "session", "source", "upload", "usage", "wire"]),
+    ("tune", &["error", "source", "upload", "usage", "wire"]),
     ("cli", &[]), // Belongs to the binary: sees the library by its public name only.
 ];
 
@@ -34,6 +35,7 @@ const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
     ("api/rate.rs", "how far away the date of a `Retry-After` is when its answer has no date of its own"),
     ("engine/journal_entry.rs", "when an upload began, to be shown by `ringlift resume --list`"),
     ("transport/tls/clock.rs", "whether a certificate is valid now"),
+    ("cli/events.rs", "when an event of the output happened"),
     ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),
     ("server/clock.rs", "the dates of the local server's videos"),
 ];

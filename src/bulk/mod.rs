@@ -8,7 +8,9 @@
 
 mod after_action;
 mod entry;
+mod error_event;
 mod estimate;
+pub mod event;
 mod file_stamp;
 mod filter;
 mod job;
@@ -21,6 +23,8 @@ mod manifest;
 mod order;
 mod path_list;
 mod report;
+mod runner;
+mod shutdown;
 mod sidecar;
 mod sqlite;
 mod store;
@@ -30,7 +34,9 @@ mod walk;
 
 pub use after_action::{AfterAction, AfterActionError, AfterOutcome, UnknownAfterAction};
 pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
+pub use error_event::{ErrorEvent, ErrorFields};
 pub use estimate::{Bottleneck, Capacity, Estimate, Workload};
+pub use event::{FileDone, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary};
 pub use file_stamp::FileStamp;
 pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
 pub use job::{Job, JobSpec};
@@ -45,6 +51,8 @@ pub use manifest::{
 };
 pub use order::{OrderBy, SortKey};
 pub use report::{COLUMNS, Report, ReportError, ReportFormat, ReportRow, RowState, UnknownRowState};
+pub use runner::{DoneJob, FailedJob, RunnerEvent, RunnerJob, RunnerOptions, Sha256Request, run};
+pub use shutdown::{CANCEL_TIMEOUT, Shutdown, ShutdownSignal, ShutdownStage};
 pub use sidecar::{SidecarError, read_sidecar};
 pub use sqlite::{SqliteJobStore, SqliteOptions};
 pub use store::{

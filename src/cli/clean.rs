@@ -1,22 +1,16 @@
 //! `ringlift clean`: removes uploads that cannot be resumed, from the service and from the journal.
 
-use std::time::Duration;
-
-use ringlift::api::{ReceivedContent, ReceivedRange, VideoStatus};
+use ringlift::bulk::JsonEvent;
 use ringlift::error::OneLine;
-use ringlift::extent::Extent;
-use ringlift::journal::{
-    ClaimedEntry, Comparison, Entry, EntrySource, EntryState, Journal, JournalError, SourceIdentity, compare,
-};
+use ringlift::journal::{ClaimedEntry, Entry, EntryState, Journal, JournalError};
 use ringlift::session::event::STRAY_VIDEO;
-use ringlift::source::SourceFile;
-use ringlift::wire::Plan;
+use ringlift::upload::LeftoverState;
 use ringlift::{Client, Error, ErrorKind};
 
 use super::args::{CleanArgs, GlobalArgs};
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal;
 
@@ -24,19 +18,24 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
     let path = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
     let mut journal = journal::open(&path)?;
     let entries = journal::entries(&mut journal)?;
-    let (leftovers, kept): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| is_left_over(entry, args));
+    let (leftovers, kept): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_selected(entry, args));
     report_kept(&kept, console);
     let endpoint = client::client_settings(global).endpoint_url;
     let leftovers = only_here(leftovers, &endpoint, console);
     // Without a video to find or to delete, the command works without an API key.
-    let client = leftovers.iter().any(is_at_service).then(|| client::connect(global)).transpose()?;
-    let (leftovers, mut exits) = find(leftovers, client.as_ref(), console);
+    let client = leftovers.iter().any(Entry::may_have_video).then(|| client::connect(global)).transpose()?;
+    let wanted = leftovers.len();
+    let (leftovers, mut exits, is_given_up) = find(leftovers, client.as_ref(), console);
+    if is_given_up {
+        let counted = counted(wanted, "upload");
+        console.note(format_args!("nothing was deleted, because the service did not answer: {counted} kept"));
+        return Ok(Some(Summary::from(Exit::of_all(exits))));
+    }
     let Some(journal) = journal.as_mut().filter(|_| !leftovers.is_empty()) else {
         if exits.is_empty() {
             console.note("nothing to clean");
         }
-        return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
+        return Ok(Some(Summary::from(Exit::of_all(exits))));
     };
     journal::show_with(
         leftovers.iter().map(|leftover| (&leftover.entry, leftover.video_id.as_deref())),
@@ -44,13 +43,17 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
     );
     if !args.yes && !confirmed(&leftovers, &endpoint, console)? {
         console.note("nothing was deleted");
-        return Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }));
+        return Ok(Some(Summary::from(Exit::of_all(exits))));
     }
-    exits.extend(leftovers.iter().filter_map(|leftover| {
-        let removed = remove(journal, leftover, client.as_ref(), console);
-        removed.map_err(|failure| report_failed(&failure, console)).err()
-    }));
-    Ok(Some(Summary { exit: Exit::of_all(exits), ..Summary::default() }))
+    for leftover in &leftovers {
+        if let Err(failure) = remove(journal, leftover, client.as_ref(), console) {
+            exits.push(report_failed(&failure, console));
+            if concerns_service(&failure) {
+                break;
+            }
+        }
+    }
+    Ok(Some(Summary::from(Exit::of_all(exits))))
 }
 
 /// An upload that is not resumed, and its video at the service.
@@ -60,84 +63,54 @@ struct LeftoverUpload {
     video_id: Option<String>,
 }
 
-/// Returns `true` if the upload left a video at the service, or may have left one.
-fn is_at_service(entry: &Entry) -> bool {
-    entry.orphan().is_some() || entry.container.mark().is_some()
-}
-
-/// Looks up the video of each upload. An upload whose look-up fails stays in the journal for the next run.
-fn find(entries: Vec<Entry>, client: Option<&Client>, console: &Console) -> (Vec<LeftoverUpload>, Vec<Exit>) {
+/// Looks up the video of each upload. An upload whose look-up fails stays in the journal for the next run. Returns
+/// `true` if the service does not answer: each further look-up would take all its retries, too.
+fn find(
+    entries: Vec<Entry>,
+    client: Option<&Client>,
+    console: &Console,
+) -> (Vec<LeftoverUpload>, Vec<Exit>, bool) {
     let (mut leftovers, mut exits) = (Vec::new(), Vec::new());
     for entry in entries {
         let video_id = match client {
-            Some(client) => client::block_on(to_delete(&entry, client, console)),
+            Some(client) => client::block_on(async { Ok(to_delete(&entry, client, console).await?) }),
             None => Ok(None),
         };
         match video_id {
             Ok(video_id) => leftovers.push(LeftoverUpload { entry, video_id }),
-            Err(failure) => exits.push(report_failed(&failure, console)),
+            Err(failure) => {
+                exits.push(report_failed(&failure, console));
+                if concerns_service(&failure) {
+                    return (leftovers, exits, true);
+                }
+            }
         }
     }
-    (leftovers, exits)
+    (leftovers, exits, false)
+}
+
+/// Returns `true` if a request about another video would fail in the same way.
+fn concerns_service(failure: &CommandError) -> bool {
+    use ErrorKind::{MalformedAnswer, NotAuthorized, Untrusted, WrongProtocol};
+
+    match failure {
+        CommandError::Library(error) => {
+            let kind = error.kind();
+            kind.is_temporary() || matches!(kind, NotAuthorized | Untrusted | WrongProtocol | MalformedAnswer)
+        }
+        _ => false,
+    }
 }
 
 /// Returns the id of the incomplete video of an upload.
-async fn to_delete(
-    entry: &Entry,
-    client: &Client,
-    console: &Console,
-) -> Result<Option<String>, CommandError> {
-    let video_id = match (entry.orphan(), entry.container.mark()) {
-        (Some(video_id), _) => Some(video_id.to_owned()),
-        (None, Some(mark)) => client.marked_video(mark).await?,
-        (None, None) => None,
-    };
-    match video_id {
+async fn to_delete(entry: &Entry, client: &Client, console: &Console) -> Result<Option<String>, Error> {
+    match client.leftover_video(entry).await? {
         // The process may have died after the last byte was stored and before the journal recorded it.
-        Some(video_id) if state(entry, client, &video_id).await? == VideoState::Complete => {
+        Some(video_id) if client.leftover_state(entry, &video_id).await? == LeftoverState::Complete => {
             note_complete(&video_id, console);
             Ok(None)
         }
         video_id => Ok(video_id),
-    }
-}
-
-/// State of a video according to the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum VideoState {
-    Complete,
-    Incomplete,
-    Gone,
-}
-
-/// Requests the state of a video. A "not found" response is checked a second time, because a replica may lag.
-async fn state(entry: &Entry, client: &Client, video_id: &str) -> Result<VideoState, Error> {
-    let is_unknown = |error: &Error| error.kind() == ErrorKind::NotFound;
-    let mut status = client.video_status(video_id).await;
-    if status.as_ref().is_err_and(is_unknown) {
-        tokio::time::sleep(REPLICA_LAG).await;
-        status = client.video_status(video_id).await;
-    }
-    match status {
-        Ok(status) if is_complete(&status, entry.plan) => Ok(VideoState::Complete),
-        Ok(_) => Ok(VideoState::Incomplete),
-        Err(error) if is_unknown(&error) => Ok(VideoState::Gone),
-        Err(error) => Err(error),
-    }
-}
-
-/// Returns `true` if every byte has arrived, even if the service has not assembled the file yet.
-fn is_complete(status: &VideoStatus, plan: Option<Plan>) -> bool {
-    match (status.received(), plan) {
-        (ReceivedContent::Everything, _) => true,
-        (ReceivedContent::Ranges(ranges), Some(plan)) => {
-            let len = |range: &ReceivedRange| Extent::inclusive_len(range.from, range.to);
-            let sum = ranges.iter().try_fold(0, |sum: u64, range| sum.checked_add(len(range)?));
-            // Deletion is final: a video whose ranges cannot be counted is kept.
-            sum.is_none_or(|sum| sum >= plan.len())
-        }
-        (ReceivedContent::Parts(parts), Some(plan)) => parts.parts.len() as u64 >= u64::from(plan.chunks()),
-        (ReceivedContent::Nothing | ReceivedContent::Ranges(_) | ReceivedContent::Parts(_), _) => false,
     }
 }
 
@@ -146,17 +119,8 @@ fn note_complete(video_id: &str, console: &Console) {
 }
 
 /// Returns `true` if the upload cannot be resumed, or with `--all`, if no process is working on it.
-fn is_left_over(entry: &Entry, args: &CleanArgs) -> bool {
-    match (entry.state, &entry.key.source) {
-        (EntryState::Running { .. } | EntryState::OutOfReach, _) => false,
-        (EntryState::Abandoned, _) | (EntryState::Interrupted, EntrySource::Stream) => true,
-        (EntryState::Interrupted, EntrySource::File { .. }) if args.all => true,
-        // A missing file may come back: its disk may not be mounted at the moment.
-        (EntryState::Interrupted, EntrySource::File { path, identity }) => {
-            let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
-            SourceFile::open(path).is_ok_and(|file| is_another(SourceIdentity::from(&file)))
-        }
-    }
+fn is_selected(entry: &Entry, args: &CleanArgs) -> bool {
+    args.all && entry.state == EntryState::Interrupted || entry.is_left_over()
 }
 
 fn report_kept(kept: &[Entry], console: &Console) {
@@ -170,7 +134,7 @@ fn report_kept(kept: &[Entry], console: &Console) {
 /// Returns the uploads whose video is at `endpoint`, and reports the others. A video can be deleted only at
 /// its own service.
 fn only_here(leftovers: Vec<Entry>, endpoint: &str, console: &Console) -> Vec<Entry> {
-    let is_here = |entry: &Entry| !is_at_service(entry) || entry.is_at(endpoint);
+    let is_here = |entry: &Entry| !entry.may_have_video() || entry.is_at(endpoint);
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
     for entry in &elsewhere {
         let there = &entry.key.endpoint;
@@ -180,8 +144,8 @@ fn only_here(leftovers: Vec<Entry>, endpoint: &str, console: &Console) -> Vec<En
             None => format!("session {}: its video", entry.id),
         };
         console.note(format_args!("{what}: not deleted: {reason}"));
-        let file = journal::file(entry).map(|file| file.to_string_lossy());
-        console.emit(&JsonEvent::Skipped { session: entry.id, file: file.as_deref(), reason });
+        let file = entry.file().map(|file| file.to_string_lossy());
+        console.emit(&CommandEvent::Skipped { session: entry.id, file: file.as_deref(), reason });
     }
     here
 }
@@ -216,42 +180,34 @@ fn remove(
     let Some(ticket) = still_left(journal, entry, console)? else { return Ok(()) };
     match (client, leftover.video_id.as_deref()) {
         (Some(client), Some(video_id)) => {
-            let state = client::block_on(async { Ok(state(entry, client, video_id).await) })?;
-            // Another host may have resumed the upload since the list was shown.
-            match state.map_err(|error| error.with_video_id(video_id))? {
-                VideoState::Complete => note_complete(video_id, console),
-                VideoState::Gone => note_gone(video_id, console),
-                VideoState::Incomplete => delete(client, video_id, console)?,
+            let deletion = client.delete_leftover(entry, video_id);
+            match client::block_on(async { Ok(deletion.await?) })? {
+                LeftoverState::Complete => note_complete(video_id, console),
+                LeftoverState::Gone => note_gone(video_id, console),
+                _ => note_deleted(video_id, console),
             }
         }
         _ if entry.may_have_untraced_video() => report_strayed(entry, console),
         _ => {}
     }
     journal.forget(ticket).map_err(journal::unreadable)?;
-    console.emit(&JsonEvent::Forgotten { session: entry.id });
+    console.emit(&CommandEvent::Forgotten { session: entry.id });
     Ok(())
 }
 
-fn delete(client: &Client, video_id: &str, console: &Console) -> Result<(), CommandError> {
-    match client::block_on(async { Ok(client.delete_video(video_id).await) })? {
-        Ok(()) => {
-            console.note(format_args!("video {video_id}: deleted"));
-            console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => note_gone(video_id, console),
-        Err(error) => return Err(error.with_video_id(video_id).into()),
-    }
-    Ok(())
+fn note_deleted(video_id: &str, console: &Console) {
+    console.note(format_args!("video {video_id}: deleted"));
+    console.emit(&CommandEvent::Deleted { video_id: Some(video_id) });
 }
 
 fn note_gone(video_id: &str, console: &Console) {
     console.note(format_args!("video {video_id}: was gone already"));
-    console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
+    console.emit(&CommandEvent::Deleted { video_id: Some(video_id) });
 }
 
 /// Reports a video that may exist without a known id or mark, so that the user can look for it.
 fn report_strayed(entry: &Entry, console: &Console) {
-    let file = journal::file(entry).map(|file| file.to_string_lossy()).unwrap_or_default();
+    let file = entry.file().map(|file| file.to_string_lossy()).unwrap_or_default();
     console.note(format_args!("{}: {STRAY_VIDEO}", OneLine(&file)));
     console.emit(&JsonEvent::StrayVideo { file: &file, advice: STRAY_VIDEO });
 }
@@ -277,35 +233,6 @@ fn still_left(
 
 fn report_failed(failure: &CommandError, console: &Console) -> Exit {
     console.print_error(failure);
-    console.emit(&JsonEvent::Failed { error: ErrorEvent::new(failure) });
+    console.emit(&CommandEvent::Failed { error: error_event(failure) });
     failure.exit()
-}
-
-/// Time for a replica of the service to learn of a new video.
-const REPLICA_LAG: Duration = Duration::from_secs(2);
-
-#[cfg(test)]
-mod tests {
-    use ringlift::wire::Addressing;
-    use ringlift::wire::limits::MIN_CHUNK_BYTES;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn video_with_uncountable_ranges_counts_as_complete() {
-        let plan = Plan::new(2 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
-        for (from, to, expected) in [
-            (0, MIN_CHUNK_BYTES - 1, false),
-            (0, 2 * MIN_CHUNK_BYTES - 1, true),
-            (0, u64::MAX, true),
-            (1, u64::MAX, true),
-            (u64::MAX, u64::MAX, false),
-        ] {
-            let ranges = json!([{"from": from, "to": to, "total": null}]);
-            let status = json!({"ingest": {"status": "uploading", "receivedBytes": ranges}});
-            let status = serde_json::from_value(status).unwrap();
-            assert_eq!(is_complete(&status, Some(plan)), expected, "{from}-{to}");
-        }
-    }
 }

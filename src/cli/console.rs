@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use ringlift::api::Redactor;
+use ringlift::bulk::{JsonEvent, RunSummary};
+use serde::Serialize;
 
 use super::args::{GlobalArgs, ProgressWhen};
 use super::escape::visible;
-use super::events::{JsonEvent, JsonLine, Summary};
+use super::events::json_line;
 use super::exit::{CommandError, Exit, Interrupt};
 use super::output::{Output, PendingWrite, Stream, Urgency};
 use super::progress_bar;
@@ -116,19 +118,27 @@ impl Console {
     }
 
     /// Writes an event if `--json` is set.
-    pub(super) fn emit(&self, event: &JsonEvent<'_>) {
+    pub(super) fn emit(&self, event: &impl Serialize) {
         let _ = self.emit_for_file(None, event);
     }
 
     /// Writes an event about a file. `name` is the file's name in bytes if it is not UTF-8. Returns a handle
     /// to wait for the write, or `None` without `--json`.
-    pub(super) fn emit_for_file(&self, name: Option<&[u8]>, event: &JsonEvent<'_>) -> Option<PendingWrite> {
+    pub(super) fn emit_for_file(&self, name: Option<&[u8]>, event: &impl Serialize) -> Option<PendingWrite> {
+        self.emit_with(name, event, Urgency::Line)
+    }
+
+    fn emit_with(
+        &self,
+        name: Option<&[u8]>,
+        event: &impl Serialize,
+        urgency: Urgency,
+    ) -> Option<PendingWrite> {
         if !self.writes_events() {
             return None;
         }
-        let line = serde_json::to_string(&JsonLine::new(event, name)).ok()?;
+        let line = json_line(event, name)?;
         let line = format!("{}\n", secrets::for_machines(&self.redactor, &line));
-        let urgency = if matches!(event, JsonEvent::Summary(_)) { Urgency::Last } else { Urgency::Line };
         Some(self.enqueue(Stream::Out, line, urgency))
     }
 
@@ -258,9 +268,9 @@ impl Console {
     }
 
     /// Writes the summary at most once. It is the last line.
-    pub(super) fn write_summary(&self, summary: &Summary) {
+    pub(super) fn write_summary(&self, summary: &RunSummary) {
         if !self.has_summary.swap(true, Ordering::Relaxed) {
-            self.emit(&JsonEvent::Summary(summary));
+            let _ = self.emit_with(None, &JsonEvent::Summary(summary), Urgency::Last);
         }
     }
 
@@ -269,7 +279,7 @@ impl Console {
     pub(super) fn exit_on_signal(&self, interrupt: Interrupt) -> ! {
         let exit = Exit::Interrupted(interrupt);
         self.output.hurry();
-        self.write_summary(&Summary { exit, exit_code: exit.code(), ..Summary::default() });
+        self.write_summary(&RunSummary { exit_code: exit.code(), ..RunSummary::default() });
         self.output.drain();
         process::exit(exit.code().into());
     }

@@ -1,8 +1,7 @@
 //! Results of the demonstration, printed as a table and as JSON.
 
+use ringlift::Usage;
 use serde::{Deserialize, Serialize};
-
-use super::usage::Usage;
 
 /// Result of one mode over one scheme.
 #[derive(Clone, Debug, Serialize)]

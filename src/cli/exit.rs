@@ -1,10 +1,10 @@
 //! Errors of a command and its exit codes, which are rclone's.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use ringlift::source::SourceError;
 use ringlift::{Error, ErrorKind};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
@@ -96,12 +96,12 @@ impl From<ErrorKind> for Exit {
             | ErrorKind::Connect
             | ErrorKind::Stalled
             | ErrorKind::Busy => Exit::Temporary,
-            ErrorKind::SourceChanged
-            | ErrorKind::PlanImpossible
-            | ErrorKind::AlreadyFilled
-            | ErrorKind::AlreadySent => Exit::StateMismatch,
+            ErrorKind::SourceChanged | ErrorKind::AlreadyFilled | ErrorKind::AlreadySent => {
+                Exit::StateMismatch
+            }
             ErrorKind::NotAuthorized | ErrorKind::Untrusted => Exit::NotAllowed,
             ErrorKind::SourceUnreadable
+            | ErrorKind::PlanImpossible
             | ErrorKind::Refused
             | ErrorKind::MalformedAnswer
             | ErrorKind::WrongProtocol
@@ -166,21 +166,10 @@ impl CommandError {
 
     /// Returns the chain of causes, nearest first, without a cause whose text ends the one above it.
     pub(super) fn causes(&self) -> Vec<String> {
-        let mut causes = Vec::new();
-        let mut above = self.to_string();
-        let mut next = match self {
-            CommandError::Library(error) => error.source(),
-            _ => None,
-        };
-        while let Some(cause) = next {
-            let text = cause.to_string();
-            if !above.ends_with(&text) {
-                causes.push(text.clone());
-            }
-            above = text;
-            next = cause.source();
+        match self {
+            CommandError::Library(error) => error.causes(),
+            _ => Vec::new(),
         }
-        causes
     }
 
     /// Returns the explanation of the service's refusal.
@@ -243,6 +232,12 @@ impl From<Error> for CommandError {
     }
 }
 
+impl From<SourceError> for CommandError {
+    fn from(error: SourceError) -> CommandError {
+        CommandError::Library(error.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +251,7 @@ mod tests {
             (ErrorKind::RateLimited, 5),
             (ErrorKind::Connect, 5),
             (ErrorKind::SourceChanged, 6),
+            (ErrorKind::PlanImpossible, 1),
             (ErrorKind::NotAuthorized, 7),
             (ErrorKind::Refused, 1),
         ] {
@@ -282,13 +278,5 @@ mod tests {
         assert_eq!(interrupted.code(), 143);
         assert_eq!(Exit::Interrupted(Interrupt::Int).code(), 130);
         assert_eq!(Exit::Interrupted(Interrupt::Hup).code(), 129);
-    }
-
-    #[test]
-    fn repeated_causes_are_omitted() {
-        let inner = Error::new(ErrorKind::Connect, "reach it").with_source(io::Error::other("refused"));
-        let failure =
-            CommandError::from(Error::new(ErrorKind::Connect, "create the video").with_source(inner));
-        assert_eq!(failure.causes(), ["could not reach it: the service cannot be reached", "refused"]);
     }
 }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use percent_encoding::percent_decode_str;
-use ringlift::api::{IngestStatus, QualityStatus};
-use ringlift::{Client, Error, ErrorKind, NewVideo, VideoStatus};
-use tokio::time::sleep;
+use ringlift::bulk::event::millis;
+use ringlift::bulk::{JsonEvent, RunSummary};
+use ringlift::{Client, FetchedState, NewVideo};
 
 use super::args::GlobalArgs;
 use super::client;
 use super::console::{Console, UploadRemains};
-use super::events::{self, CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::upload_args::UploadArgs;
 
@@ -24,20 +24,10 @@ pub(super) struct Fetch {
     pub(super) source: String,
     /// The properties of the video; the source is added to them.
     pub(super) video: NewVideo,
-    pub(super) until: WaitUntil,
+    /// State that ends the wait; `None` if the service has only to accept the source.
+    pub(super) until: Option<FetchedState>,
     /// Longest wait after the creation.
     pub(super) timeout: Duration,
-}
-
-/// State of the created video that ends the wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitUntil {
-    /// The service has accepted the source.
-    Accepted,
-    /// The service has received and inspected the content.
-    Ingested,
-    /// The first rendition is ready.
-    Playable,
 }
 
 /// Returns `true` for a file of the command line that is an http or https URL.
@@ -84,7 +74,7 @@ pub(super) fn urls(args: &UploadArgs, global: &GlobalArgs, console: &Console) ->
 }
 
 fn fetch_urls(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
-    let until = if args.after.wait.is_some() { WaitUntil::Playable } else { WaitUntil::Ingested };
+    let until = Some(if args.after.wait.is_some() { FetchedState::Playable } else { FetchedState::Ingested });
     let fetches: Vec<Fetch> = args
         .files
         .iter()
@@ -123,21 +113,23 @@ pub(super) async fn run(
         _ => None,
     };
     let exit = Exit::of_all(ends.iter().filter_map(|end| end.as_ref().err()).map(CommandError::exit));
-    Ok(Summary { exit, video_id, files_done, files_failed: ends.len() - files_done, ..Summary::default() })
+    let files_failed = ends.len() - files_done;
+    let totals = RunSummary { video_id, files_done, files_failed, ..RunSummary::default() };
+    Ok(Summary { exit, totals, ..Summary::default() })
 }
 
 /// Creates one video, waits for it and reports the result. Returns its id.
 async fn one(client: &Client, fetch: &Fetch, console: &Console) -> Result<String, CommandError> {
     let (file, started) = (shown(&fetch.source), Instant::now());
     let ended = create_and_wait(client, fetch, &file, console).await;
-    let elapsed_ms = events::millis(started.elapsed());
+    let elapsed_ms = millis(started.elapsed());
     match &ended {
         Ok(video_id) => {
-            console.emit(&JsonEvent::Fetched { file: &file, video_id, elapsed_ms });
+            console.emit(&CommandEvent::Fetched { file: &file, video_id, elapsed_ms });
             console.result(video_id);
         }
         Err(failure) => {
-            let error = ErrorEvent::new(failure);
+            let error = error_event(failure);
             console.emit(&JsonEvent::FileFailed { file: &file, elapsed_ms, resumable: false, error });
             console.print_file_error(&file, failure, UploadRemains::Nothing);
         }
@@ -154,84 +146,15 @@ async fn create_and_wait(
     let video = client.create_video(fetch.video.clone().source(&fetch.source)).await?;
     let video_id = video.video_id;
     console.emit(&JsonEvent::Created { file, video_id: &video_id });
-    if fetch.until != WaitUntil::Accepted {
+    if let Some(state) = fetch.until {
         console.note(format_args!("{file}: the service is fetching it into video {video_id}"));
-        wait(client, &video_id, fetch).await.map_err(|error| error.with_video_id(&video_id))?;
+        client.wait_until_fetched(&video_id, state, fetch.timeout).await?;
     }
     Ok(video_id)
 }
 
-/// Polls the status at growing intervals, until the video is in the requested state or has failed.
-async fn wait(client: &Client, video_id: &str, fetch: &Fetch) -> Result<(), Error> {
-    let started = Instant::now();
-    let doing = || format!("wait for the service to fetch {}", shown(&fetch.source));
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match client.video_status(video_id).await {
-            Ok(status) => match progress(&status, fetch.until) {
-                FetchProgress::Reached => return Ok(()),
-                FetchProgress::Failed(why) => {
-                    let error = Error::new(ErrorKind::Refused, doing()).because(why);
-                    return Err(error.with_advice("check that the URL is public and leads to a video file"));
-                }
-                FetchProgress::Pending => {}
-            },
-            // A replica that lags behind the creation does not know the video yet.
-            Err(error) if error.kind() == ErrorKind::NotFound && started.elapsed() < REPLICA_LAG => {}
-            Err(error) if error.is_from_intermediary() && error.kind() == ErrorKind::Refused => {}
-            Err(error) => return Err(error),
-        }
-        let left = fetch.timeout.saturating_sub(started.elapsed());
-        if left.is_zero() {
-            let waited = humantime::format_duration(fetch.timeout);
-            let error = Error::new(ErrorKind::Stalled, doing())
-                .because(format!("the service has not finished after {waited}"));
-            return Err(error.with_advice(LATER));
-        }
-        sleep(pause.min(left)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// State of a fetch according to the service.
-#[derive(Debug, PartialEq, Eq)]
-enum FetchProgress {
-    Pending,
-    Reached,
-    Failed(String),
-}
-
-fn progress(status: &VideoStatus, until: WaitUntil) -> FetchProgress {
-    let ingest = status.ingest.as_ref().and_then(|ingest| ingest.status.as_ref());
-    let qualities = status.encoding.as_ref().map_or(&[][..], |encoding| &encoding.qualities);
-    let all_failed = !qualities.is_empty()
-        && qualities.iter().all(|quality| quality.status == Some(QualityStatus::Failed));
-    match ingest {
-        _ if status.is_playable() => FetchProgress::Reached,
-        // The documented states have no failure. A service that reports one uses a word that contains it.
-        Some(IngestStatus::Unknown(word))
-            if ["fail", "error"].iter().any(|bad| word.to_lowercase().contains(bad)) =>
-        {
-            FetchProgress::Failed(format!("the service reports the ingest status `{word}`"))
-        }
-        _ if all_failed => FetchProgress::Failed("every rendition failed to encode".to_owned()),
-        Some(IngestStatus::Ingested) if until == WaitUntil::Ingested => FetchProgress::Reached,
-        _ => FetchProgress::Pending,
-    }
-}
-
-const LATER: &str =
-    "`ringlift status` with the video's id shows the progress; --wait-timeout extends the wait";
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Bounds the requests that polling takes from the account's limit.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Time for a replica of the service to learn of a new video.
-const REPLICA_LAG: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     #[test]
@@ -261,20 +184,5 @@ mod tests {
         assert_eq!(shown("https://me:secret@a/b.mp4?token=x"), "https://a/b.mp4?...");
         assert_eq!(shown("https://a/b@c.mp4"), "https://a/b@c.mp4");
         assert_eq!(shown("vi1"), "vi1");
-    }
-
-    #[test]
-    fn the_wait_ends_in_the_requested_state_or_with_a_failure() {
-        let progress = |status: Value, until| progress(&serde_json::from_value(status).unwrap(), until);
-        let ingest = |word: &str| json!({"ingest": {"status": word}});
-        assert_eq!(progress(json!({}), WaitUntil::Ingested), FetchProgress::Pending);
-        assert_eq!(progress(ingest("ingesting"), WaitUntil::Ingested), FetchProgress::Pending);
-        assert_eq!(progress(ingest("ingested"), WaitUntil::Ingested), FetchProgress::Reached);
-        assert_eq!(progress(ingest("ingested"), WaitUntil::Playable), FetchProgress::Pending);
-        assert!(matches!(progress(ingest("failed"), WaitUntil::Ingested), FetchProgress::Failed(_)));
-        assert!(matches!(progress(ingest("ingestError"), WaitUntil::Playable), FetchProgress::Failed(_)));
-        let encoding = |playable: bool, status: &str| json!({"encoding": {"playable": playable, "qualities": [{"quality": "720p", "status": status}]}});
-        assert_eq!(progress(encoding(true, "encoded"), WaitUntil::Playable), FetchProgress::Reached);
-        assert!(matches!(progress(encoding(false, "failed"), WaitUntil::Playable), FetchProgress::Failed(_)));
     }
 }

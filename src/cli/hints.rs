@@ -58,6 +58,12 @@ pub(super) fn advice(hint: Hint) -> &'static str {
         Hint::RemoveLockFile => {
             "remove the lock file when no run of that user is under way, or name another file with --journal"
         }
+        Hint::MovedFile => "if the file was moved, give its new path: `ringlift resume FILE`",
+        Hint::NewUpload => "`ringlift upload` starts again; `ringlift clean` removes the incomplete video",
+        Hint::LongerWait => {
+            "do not upload the file again: `ringlift status` with the video's id shows its progress, and \
+             --wait-timeout extends the wait"
+        }
         Hint::StartAgain => "run the command again",
         // The library's text names no flag, which is right where no flag exists, and for a hint of a later version.
         _ => hint.text(),

@@ -6,14 +6,13 @@ use std::time::SystemTime;
 
 use etcetera::base_strategy::{BaseStrategy, choose_base_strategy};
 use ringlift::Error;
-use ringlift::journal::{
-    ContainerState, Entry, EntryDestination, EntrySource, EntryState, Journal, JournalError,
-};
+use ringlift::bulk::event::{mode, odd_name};
+use ringlift::journal::{ContainerState, Entry, EntryDestination, EntryState, Journal, JournalError};
 
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::escape::{quoted, visible};
-use super::events::{self, JsonEvent, SessionEvent, odd_name};
+use super::events::{CommandEvent, SessionEvent};
 use super::exit::CommandError;
 use super::table::{Align, Table};
 
@@ -108,7 +107,7 @@ pub(super) fn show_with<'a>(
         let mut session = session_event(entry);
         session.video_id = session.video_id.or(found);
         table.row(cells(&session));
-        let _ = console.emit_for_file(file(entry).and_then(odd_name), &JsonEvent::Session(session));
+        let _ = console.emit_for_file(entry.file().and_then(odd_name), &CommandEvent::Session(session));
     }
     console.result(table);
 }
@@ -123,10 +122,10 @@ fn session_event(entry: &Entry) -> SessionEvent<'_> {
     };
     SessionEvent {
         session: entry.id,
-        file: file(entry).map(Path::to_string_lossy),
+        file: entry.file().map(Path::to_string_lossy),
         video_id: video_id(entry),
         bytes: entry.plan.map(|plan| plan.len()),
-        mode: entry.plan.map(|plan| events::mode(plan.addressing())),
+        mode: entry.plan.map(|plan| mode(plan.addressing())),
         chunks: entry.plan.map(|plan| plan.chunks()),
         stored_chunks: entry.stored_chunks,
         standing: state,
@@ -151,14 +150,6 @@ fn cells(session: &SessionEvent<'_>) -> [String; 6] {
         session.began.clone(),
         session.endpoint_url.to_owned(),
     ]
-}
-
-/// Returns the file of a session, or `None` for a stream.
-pub(super) fn file(entry: &Entry) -> Option<&Path> {
-    match &entry.key.source {
-        EntrySource::File { path, .. } => Some(path),
-        EntrySource::Stream => None,
-    }
 }
 
 fn video_id(entry: &Entry) -> Option<&str> {

@@ -14,7 +14,6 @@ mod config_file;
 mod console;
 mod demo;
 mod demo_result;
-mod digest;
 mod escape;
 mod events;
 mod exit;
@@ -41,7 +40,6 @@ mod table;
 mod token;
 mod upload;
 mod upload_args;
-mod usage;
 mod validate;
 mod values;
 mod video;
@@ -52,9 +50,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use ringlift::bulk::RunSummary;
+use ringlift::bulk::event::millis;
+
 use args::{Cli, CliCommand};
 use console::Console;
-use events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use events::{CommandEvent, CommandResult, Summary, error_event};
 use exit::{CommandError, Exit};
 
 /// Runs the command line and returns the exit code.
@@ -121,14 +122,13 @@ fn end(ended: CommandResult, console: &Console, started: Instant) -> ExitCode {
         Ok(Some(summary)) => summary,
         Err(failure) => {
             console.print_error(&failure);
-            console.emit(&JsonEvent::Failed { error: ErrorEvent::new(&failure) });
-            Summary { exit: failure.exit(), ..Summary::default() }
+            console.emit(&CommandEvent::Failed { error: error_event(&failure) });
+            Summary::from(failure.exit())
         }
     };
     let (exit, client) = (summary.exit, summary.client.take());
-    let elapsed_ms = events::millis(started.elapsed());
-    let summary = Summary { exit_code: exit.code(), elapsed_ms, ..summary };
-    console.write_summary(&summary);
+    let elapsed_ms = millis(started.elapsed());
+    console.write_summary(&RunSummary { exit_code: exit.code(), elapsed_ms, ..summary.totals });
     // Dropped after the summary: joining the engine may have to wait for a thread that is blocked in the
     // kernel.
     drop(client);

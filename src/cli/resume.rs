@@ -4,18 +4,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringlift::bulk::{JsonEvent, RunSummary};
 use ringlift::error::OneLine;
-use ringlift::journal::{
-    Comparison, Entry, EntryDestination, EntrySource, EntryState, SourceIdentity, TokenDigest, compare,
-};
-use ringlift::source::SourceFile;
-use ringlift::wire::Addressing;
-use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, Secret, Settings, UploadOptions};
+use ringlift::journal::{Comparison, Entry, EntrySource, SourceIdentity, compare};
+use ringlift::source::{SourceError, SourceFile};
+use ringlift::upload::SkipReason;
+use ringlift::{Secret, Settings};
 
 use super::args::{GlobalArgs, ResumeArgs};
 use super::client;
 use super::console::{Console, UploadRemains};
-use super::events::{CommandResult, ErrorEvent, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal::{self, ResumeCommand};
 use super::upload::{self, IfNew, Job, JobOptions, KeepCompleted, RunOptions};
@@ -37,7 +36,7 @@ pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> 
     for session in &sessions {
         match job(jobs.len(), session, &settings, token.as_ref()) {
             Ok(job) => jobs.push(job),
-            Err(hindrance) => left_out.extend(report_left_out(session, hindrance, console)),
+            Err(reason) => left_out.extend(report_left_out(session, reason.into(), console)),
         }
     }
     if jobs.is_empty() {
@@ -79,7 +78,7 @@ fn select<'a>(
 ) -> (Vec<SelectedSession>, Vec<&'a Path>) {
     if files.is_empty() {
         let all = entries.into_iter().map(|entry| {
-            let path = journal::file(&entry).map(Path::to_owned);
+            let path = entry.file().map(Path::to_owned);
             SelectedSession { entry, path, selected: Selected::ByDefault }
         });
         return (all.collect(), Vec::new());
@@ -142,16 +141,8 @@ impl Entries {
     }
 }
 
-fn identity_of(file: &Path) -> Result<SourceIdentity, Error> {
+fn identity_of(file: &Path) -> Result<SourceIdentity, SourceError> {
     Ok(SourceIdentity::from(&SourceFile::open(file)?))
-}
-
-/// Reason why a session is not resumed.
-enum SkipReason {
-    /// The session does not belong to this command. Reported as an error only if its file was named.
-    NotOurs(Exit, String),
-    /// A required credential is missing, or the file has changed.
-    Failed(CommandError),
 }
 
 /// Creates the job that resumes a session.
@@ -161,140 +152,66 @@ fn job(
     settings: &Settings,
     token: Option<&Secret>,
 ) -> Result<Job, SkipReason> {
-    let SelectedSession { entry, path, .. } = session;
-    let not_ours = |exit, why: String| Err(SkipReason::NotOurs(exit, why));
-    let (EntrySource::File { path: original_path, identity }, Some(path)) = (&entry.key.source, path) else {
-        return not_ours(Exit::Failed, "standard input cannot be read again".to_owned());
-    };
-    match entry.state {
-        EntryState::Interrupted => {}
-        EntryState::Running { pid } => {
-            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            return not_ours(Exit::Temporary, format!("{who} is uploading the file already"));
-        }
-        EntryState::OutOfReach => {
-            let why = "its lock file belongs to another user, such as root: remove the file in the folder beside the \
-                       journal if no upload by that user is active";
-            return not_ours(Exit::Failed, why.to_owned());
-        }
-        EntryState::Abandoned => {
-            return not_ours(
-                Exit::Failed,
-                "the upload was abandoned: `ringlift clean` removes its video".to_owned(),
-            );
-        }
-    }
-    if !entry.is_at(&settings.endpoint_url) {
-        let there = &entry.key.endpoint;
-        return not_ours(
-            Exit::Usage,
-            format!("it is an upload to {there}: select that service with --endpoint-url"),
-        );
-    }
-    let options = options(entry, settings, token).map_err(SkipReason::Failed)?;
-    let is_same_path = std::path::absolute(path).is_ok_and(|path| path == *original_path);
-    check_file(path, identity, is_same_path).map_err(SkipReason::Failed)?;
-    Ok(Job::file(index, path, Rc::new(options)))
+    let path = session.path.as_deref().ok_or(SkipReason::Stream)?;
+    let upload = session.entry.resumability(path, settings, token)?;
+    Ok(Job::file(index, path, Rc::new(JobOptions { upload, if_new: IfNew::Refuse, force: false })))
 }
 
-/// Returns the options with which the upload was started.
-fn options(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result<JobOptions, CommandError> {
-    let (video_id, token) = match &entry.key.destination {
-        EntryDestination::NewVideo => (None, key(settings)?),
-        EntryDestination::Video { video_id } => (Some(video_id.clone()), key(settings)?),
-        EntryDestination::Token(digest) => (None, Some(known(token, digest, entry)?)),
-        EntryDestination::TokenAndVideo { token: digest, video_id } => {
-            (Some(video_id.clone()), Some(known(token, digest, entry)?))
-        }
-    };
-    let mut upload = started_with(entry)?;
-    upload.video_id = video_id;
-    upload.upload_token = token;
-    if let Some(plan) = entry.plan {
-        upload.mode = mode(plan.addressing());
-        upload.chunk_size = ChunkSize::Bytes(plan.chunk_bytes());
-    }
-    Ok(JobOptions { upload, if_new: IfNew::Refuse, force: false })
+/// Reason why a session is not resumed, as the command reports it.
+enum Obstacle {
+    /// The session does not belong to this command. Reported as an error only if its file was named.
+    NotOurs(Exit, String),
+    /// A required credential is missing, or the file has changed.
+    Failed(CommandError),
 }
 
-/// Checks that the API key is present. Returns `None`, as no token is needed.
-fn key(settings: &Settings) -> Result<Option<Secret>, CommandError> {
-    match settings.credentials {
-        Credentials::None => {
-            Err(CommandError::usage("it needs the API key: set APIVIDEO_API_KEY or use --api-key-file"))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// Returns the token if it is the one with which the upload was started, or a permitted replacement.
-fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<Secret, CommandError> {
-    let original = "it needs the upload token with which it was started, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file";
-    match token {
-        Some(token) if TokenDigest::of(token.reveal()) == *digest => Ok(token.clone()),
-        Some(token) if entry.continues_with_any_token() => Ok(token.clone()),
-        None if entry.continues_with_any_token() => Err(CommandError::usage(
-            "it needs an upload token of the same account, in RINGLIFT_UPLOAD_TOKEN or --upload-token-file",
-        )),
-        Some(_) => Err(CommandError::usage(format!("{original}; the given token is a different one"))),
-        None => Err(CommandError::usage(original)),
-    }
-}
-
-/// Returns the options in the journal. Only a new video needs its metadata from there.
-fn started_with(entry: &Entry) -> Result<UploadOptions, CommandError> {
-    match (serde_json::from_str(&entry.arguments), &entry.key.destination) {
-        (Ok(options), _) => Ok(options),
-        (Err(_), EntryDestination::NewVideo) => {
-            let why =
-                "the journal does not contain the metadata of the video: resume it with `ringlift upload`";
-            Err(CommandError::Other(Exit::Failed, why.to_owned()))
-        }
-        (Err(_), _) => Ok(UploadOptions::default()),
-    }
-}
-
-fn mode(addressing: Addressing) -> Mode {
-    match addressing {
-        Addressing::Single => Mode::Single,
-        Addressing::ByteRange => Mode::Bytes,
-        Addressing::Part => Mode::Parts,
-    }
-}
-
-/// Checks that the file is still the one whose chunks are stored. Chunks of two different files would make a
-/// corrupt video.
-fn check_file(path: &Path, original: &SourceIdentity, is_same_path: bool) -> Result<(), CommandError> {
-    let now = identity_of(path).map_err(|error| match error.kind() {
-        ErrorKind::NoSuchFile => {
-            error.with_advice("if the file was moved, give its new path: `ringlift resume FILE`")
-        }
-        _ => error,
-    })?;
-    match compare(original, &now, is_same_path, true) {
-        Comparison::Same | Comparison::Prove | Comparison::Anew => Ok(()),
-        Comparison::Another => {
-            Err(Error::new(ErrorKind::SourceChanged, format!("resume {}", path.display()))
-                .because("the file is not the one whose upload was started, or it has changed since")
-                .with_advice("`ringlift upload` starts again; `ringlift clean` removes the incomplete video")
-                .into())
+impl From<SkipReason> for Obstacle {
+    fn from(reason: SkipReason) -> Obstacle {
+        let because = reason.to_string();
+        let usage = |advice: &str| Obstacle::Failed(CommandError::usage(format!("{because}{advice}")));
+        match reason {
+            SkipReason::Stream => {
+                Obstacle::NotOurs(Exit::Failed, "standard input cannot be read again".to_owned())
+            }
+            SkipReason::Running { .. } => Obstacle::NotOurs(Exit::Temporary, because),
+            SkipReason::OutOfReach => {
+                let advice = ", such as root: remove the file in the folder beside the journal if no upload by that \
+                              user is active";
+                Obstacle::NotOurs(Exit::Failed, because + advice)
+            }
+            SkipReason::Abandoned => {
+                Obstacle::NotOurs(Exit::Failed, because + ": `ringlift clean` removes its video")
+            }
+            SkipReason::OtherEndpoint { .. } => {
+                Obstacle::NotOurs(Exit::Usage, because + ": select that service with --endpoint-url")
+            }
+            SkipReason::NoKey => usage(": set APIVIDEO_API_KEY or use --api-key-file"),
+            SkipReason::NoToken { .. } => usage(", in RINGLIFT_UPLOAD_TOKEN or --upload-token-file"),
+            SkipReason::OtherToken => usage(" (RINGLIFT_UPLOAD_TOKEN, --upload-token-file)"),
+            SkipReason::NoMetadata => {
+                let why = because + ": resume it with `ringlift upload`";
+                Obstacle::Failed(CommandError::Other(Exit::Failed, why))
+            }
+            SkipReason::File(error) => Obstacle::Failed(error.into()),
+            // The library's enum may grow.
+            _ => Obstacle::Failed(CommandError::Other(Exit::Failed, because)),
         }
     }
 }
 
 /// Reports why a session is not resumed. Returns the exit code if that is an error.
-fn report_left_out(session: &SelectedSession, hindrance: SkipReason, console: &Console) -> Option<Exit> {
+fn report_left_out(session: &SelectedSession, obstacle: Obstacle, console: &Console) -> Option<Exit> {
     let file = session.path.as_deref().map(Path::to_string_lossy);
     let name = file.as_deref().unwrap_or("standard input");
-    let failure = match hindrance {
-        SkipReason::Failed(failure) => failure,
-        SkipReason::NotOurs(exit, why) if session.selected == Selected::ByName => {
+    let failure = match obstacle {
+        Obstacle::Failed(failure) => failure,
+        Obstacle::NotOurs(exit, why) if session.selected == Selected::ByName => {
             CommandError::Other(exit, why)
         }
-        SkipReason::NotOurs(_, reason) => {
+        Obstacle::NotOurs(_, reason) => {
             console.note(format_args!("{}: not resumed: {reason}", OneLine(name)));
             let session = session.entry.id;
-            console.emit(&JsonEvent::Skipped { session, file: file.as_deref(), reason });
+            console.emit(&CommandEvent::Skipped { session, file: file.as_deref(), reason });
             return None;
         }
     };
@@ -313,14 +230,14 @@ fn report_unknown(file: &Path, console: &Console) -> Exit {
 }
 
 fn report_failed(file: &str, failure: &CommandError, console: &Console) {
-    let error = ErrorEvent::new(failure);
+    let error = error_event(failure);
     console.emit(&JsonEvent::FileFailed { file, elapsed_ms: 0, resumable: false, error });
     console.print_file_error(file, failure, UploadRemains::Nothing);
 }
 
 fn summed(summary: Summary, left_out: Vec<Exit>) -> Summary {
     Summary {
-        files_failed: summary.files_failed + left_out.len(),
+        totals: RunSummary { files_failed: summary.totals.files_failed + left_out.len(), ..summary.totals },
         exit: Exit::of_all(left_out.into_iter().chain([summary.exit])),
         ..summary
     }

@@ -9,7 +9,7 @@ use ringlift::server::{FaultPlan, Limits, ServeError, Server, ServerSettings, Tl
 use super::args::{GlobalArgs, ServeArgs, ServeLimits};
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary};
 use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
 
@@ -29,7 +29,7 @@ pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, console: &Console) -> C
     let interrupt = client::block_on(async { Ok(interrupts.next().await) })?;
     console.note(format_args!("{}: stopping", interrupt.name()));
     server.stop();
-    Ok(Some(Summary { exit: Exit::Done, ..Summary::default() }))
+    Ok(Some(Summary::from(Exit::Done)))
 }
 
 fn announce(server: &Server, made_key: Option<&str>, console: &Console) {
@@ -39,7 +39,7 @@ fn announce(server: &Server, made_key: Option<&str>, console: &Console) {
     if let Some(path) = server.ca_path() {
         console.note(format_args!("certificate: {}", path.display()));
     }
-    console.emit(&JsonEvent::Ready { url: server.url(), api_key: made_key, ca_cert: server.ca_path() });
+    console.emit(&CommandEvent::Ready { url: server.url(), api_key: made_key, ca_cert: server.ca_path() });
     console.result(format_args!("listening on {}", server.url()));
 }
 

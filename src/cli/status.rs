@@ -9,16 +9,16 @@ use serde::Serialize;
 use super::args::{GlobalArgs, StatusArgs};
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary};
 use super::values::Size;
 
 pub(super) fn run(args: &StatusArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let video_id = &args.video_id;
     let client = client::connect(global)?;
     let status = client::block_on(async { Ok(client.video_status(video_id).await?) })?;
-    console.emit(&JsonEvent::Status { video_id, status: &status });
+    console.emit(&CommandEvent::Status { video_id, status: &status });
     console.result(describe(&status));
-    Ok(Some(Summary { video_id: Some(video_id.clone()), ..Summary::default() }))
+    Ok(Some(Summary::of_video(video_id)))
 }
 
 fn describe(status: &VideoStatus) -> String {

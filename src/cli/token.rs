@@ -9,7 +9,7 @@ use ringlift::{Client, UploadToken};
 use super::args::{GlobalArgs, PageArgs, TokenCommand};
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, ErrorEvent, JsonEvent, ListEnd, Summary};
+use super::events::{CommandEvent, CommandResult, ListEnd, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::table::{Align, Table};
 
@@ -27,7 +27,7 @@ pub(super) fn run(command: &TokenCommand, global: &GlobalArgs, console: &Console
 
 async fn create(client: &Client, ttl: Option<Duration>, console: &Console) -> Result<Summary, CommandError> {
     let token = client.create_upload_token(ttl).await?;
-    console.emit(&JsonEvent::Token { token: &token });
+    console.emit(&CommandEvent::Token { token: &token });
     console.result(token.token.reveal());
     if !console.is_written().await {
         return Err(withdraw(client, &token).await);
@@ -54,12 +54,12 @@ async fn list(client: &Client, page: PageArgs, console: &Console) -> Result<Summ
     let page = client.upload_tokens(query).await?;
     let mut table = Table::new([("TOKEN", Align::Left), ("CREATED", Align::Left), ("EXPIRES", Align::Left)]);
     for token in &page.data {
-        console.emit(&JsonEvent::Token { token });
+        console.emit(&CommandEvent::Token { token });
         let created = token.created_at.clone().unwrap_or_else(|| "-".to_owned());
         table.row([token.token.reveal().to_owned(), created, expiry(token)]);
     }
     console.result(table);
-    console.emit(&JsonEvent::ListEnd(ListEnd {
+    console.emit(&CommandEvent::ListEnd(ListEnd {
         listed: page.data.len() as u64,
         more: page.next_page().is_some(),
         next_page: page.next_page(),
@@ -77,17 +77,17 @@ async fn delete(client: &Client, tokens: &[String], console: &Console) -> Result
     for token in tokens {
         match client.delete_upload_token(token.clone()).await.map_err(CommandError::from) {
             Ok(()) => {
-                console.emit(&JsonEvent::Deleted { video_id: None });
+                console.emit(&CommandEvent::Deleted { video_id: None });
                 console.note("deleted");
             }
             Err(failure) => {
                 console.print_error(&failure);
-                console.emit(&JsonEvent::Failed { error: ErrorEvent::new(&failure) });
+                console.emit(&CommandEvent::Failed { error: error_event(&failure) });
                 exits.push(failure.exit());
             }
         }
     }
-    Ok(Summary { exit: Exit::of_all(exits), ..Summary::default() })
+    Ok(Summary::from(Exit::of_all(exits)))
 }
 
 fn expiry(token: &UploadToken) -> String {

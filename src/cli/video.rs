@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use ringlift::error::OneLine;
-use ringlift::{Client, Video, VideoPatch, VideoQuery};
+use ringlift::{Client, FetchedState, Video, VideoPatch, VideoQuery};
 
 use super::args::GlobalArgs;
 use super::client;
 use super::console::Console;
-use super::events::{CommandResult, ErrorEvent, JsonEvent, ListEnd, Summary};
+use super::events::{CommandEvent, CommandResult, ListEnd, Summary, error_event};
 use super::exit::{CommandError, Exit};
-use super::fetch::{self, Fetch, WaitUntil};
+use super::fetch::{self, Fetch};
 use super::table::{Align, Table};
 use super::video_args::{VideoCommand, VideoCreateArgs, VideoListArgs, VideoUpdateArgs};
 
@@ -48,17 +48,17 @@ async fn create(client: &Client, args: &VideoCreateArgs, console: &Console) -> R
             return Err(CommandError::usage("a new video needs a title: give one with --title"));
         }
         let video = client.create_video(video).await?;
-        console.emit(&JsonEvent::Video { video: &video });
+        console.emit(&CommandEvent::Video { video: &video });
         console.result(&video.video_id);
-        return Ok(Summary { video_id: Some(video.video_id), ..Summary::default() });
+        return Ok(Summary::of_video(video.video_id));
     };
     if video.title.is_empty() {
         video.title = fetch::title_of(source);
     }
     let until = match (args.no_wait, args.wait) {
-        (true, _) => WaitUntil::Accepted,
-        (false, None) => WaitUntil::Ingested,
-        (false, Some(_)) => WaitUntil::Playable,
+        (true, _) => None,
+        (false, None) => Some(FetchedState::Ingested),
+        (false, Some(_)) => Some(FetchedState::Playable),
     };
     let fetch = Fetch { source: source.clone(), video, until, timeout: args.wait_timeout };
     fetch::run(client, &[fetch], 1, console).await
@@ -84,7 +84,7 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
             }
             // A video that is created meanwhile shifts the others onto the next page, where they appear again.
             if listed.insert(video.video_id.clone()) {
-                console.emit(&JsonEvent::Video { video });
+                console.emit(&CommandEvent::Video { video });
                 table.row(row(video));
             }
         }
@@ -100,7 +100,7 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
     end.more |= end.next_page.is_some();
     end.listed = listed.len() as u64;
     console.result(table);
-    console.emit(&JsonEvent::ListEnd(end));
+    console.emit(&CommandEvent::ListEnd(end));
     if let (Some(next), true) = (end.next_page, is_paged) {
         console.note(format_args!("more with --page {next}, or --all"));
     }
@@ -129,9 +129,9 @@ async fn get(client: &Client, video_id: &str, console: &Console) -> Result<Summa
 }
 
 fn show(video: Video, console: &Console) -> Result<Summary, CommandError> {
-    console.emit(&JsonEvent::Video { video: &video });
+    console.emit(&CommandEvent::Video { video: &video });
     console.result(describe(&video));
-    Ok(Summary { video_id: Some(video.video_id), ..Summary::default() })
+    Ok(Summary::of_video(video.video_id))
 }
 
 /// Returns the changes, or a usage error if there are none.
@@ -171,17 +171,17 @@ async fn delete(client: &Client, video_ids: &[String], console: &Console) -> Res
     for video_id in video_ids {
         match client.delete_video(video_id).await.map_err(CommandError::from) {
             Ok(()) => {
-                console.emit(&JsonEvent::Deleted { video_id: Some(video_id) });
+                console.emit(&CommandEvent::Deleted { video_id: Some(video_id) });
                 console.note(format_args!("{video_id}: deleted"));
             }
             Err(failure) => {
                 console.print_error(&failure);
-                console.emit(&JsonEvent::Failed { error: ErrorEvent::new(&failure) });
+                console.emit(&CommandEvent::Failed { error: error_event(&failure) });
                 exits.push(failure.exit());
             }
         }
     }
-    Ok(Summary { exit: Exit::of_all(exits), ..Summary::default() })
+    Ok(Summary::from(Exit::of_all(exits)))
 }
 
 fn describe(video: &Video) -> String {

@@ -93,6 +93,11 @@ impl Existence {
 }
 
 impl Attempts {
+    /// Returns `true` if a container with one of the marks may exist.
+    fn is_doubtful(&self) -> bool {
+        self.existence != Existence::Excluded || self.given_up > 0
+    }
+
     /// Returns `true` if the next container gets a new mark. Each mark costs a journal entry, and an outage must not
     /// fill the journal.
     fn may_give_up_mark(&self) -> bool {
@@ -124,6 +129,14 @@ pub(crate) struct Created {
     pub(crate) mark_entry: Option<Box<MarkEntry>>,
 }
 
+/// A failure to create a container.
+#[derive(Debug)]
+pub(crate) struct CreationFailure {
+    pub(crate) error: Error,
+    /// `true` if the container may exist: an answer was lost.
+    pub(crate) may_exist: bool,
+}
+
 /// Creates the container like [`create`], but stops retrying once the upload is to end. A request under way is
 /// awaited.
 pub(crate) async fn create_until_halted(
@@ -132,18 +145,21 @@ pub(crate) async fn create_until_halted(
     creation: Creation,
     event_sink: &EventSink,
     mut halted: watch::Receiver<StopRequest>,
-) -> Result<Created> {
-    let pausing = Cell::new(false);
-    let mut created = pin!(create(api, policy, creation, event_sink, &pausing));
+) -> Result<Created, CreationFailure> {
+    let (pausing, may_exist) = (Cell::new(false), Cell::new(matches!(creation.mark, Mark::Left(_))));
+    let mut created = pin!(create(api, policy, creation, event_sink, (&pausing, &may_exist)));
     let mut is_halted = pin!(halted.wait_for(|halt| *halt != StopRequest::No).map(drop).fuse());
     poll_fn(|cx| {
         if let Poll::Ready(created) = created.as_mut().poll(cx) {
-            return Poll::Ready(created);
+            return Poll::Ready(
+                created.map_err(|error| CreationFailure { error, may_exist: may_exist.get() }),
+            );
         }
         let _ = is_halted.as_mut().poll(cx);
         // A request under way is awaited: its answer names a container that would otherwise be lost.
         if is_halted.is_terminated() && pausing.get() {
-            Poll::Ready(Err(Error::new(ErrorKind::Cancelled, "create the video")))
+            let error = Error::new(ErrorKind::Cancelled, "create the video");
+            Poll::Ready(Err(CreationFailure { error, may_exist: may_exist.get() }))
         } else {
             Poll::Pending
         }
@@ -151,13 +167,14 @@ pub(crate) async fn create_until_halted(
     .await
 }
 
-/// Creates the container, or finds the one whose answer was lost. `pausing` is `true` between attempts.
+/// Creates the container, or finds the one whose answer was lost. Sets `pausing` between attempts, and `may_exist`
+/// after an attempt whose answer was lost.
 async fn create(
     api: &Api<Control>,
     policy: &RetryPolicy,
     creation: Creation,
     event_sink: &EventSink,
-    pausing: &Cell<bool>,
+    (pausing, may_exist): (&Cell<bool>, &Cell<bool>),
 ) -> Result<Created> {
     let Creation { video, mark, marks } = creation;
     let existence = if matches!(mark, Mark::Left(_)) { Existence::Possible } else { Existence::Excluded };
@@ -171,7 +188,9 @@ async fn create(
         },
         async || {
             pausing.set(false);
-            attempt(api, policy, &video, &marks, &attempts).await
+            let created = attempt(api, policy, &video, &marks, &attempts).await;
+            may_exist.set(attempts.borrow().is_doubtful());
+            created
         },
     )
     .await;

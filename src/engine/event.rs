@@ -5,7 +5,7 @@ use http::HeaderValue;
 use tokio::sync::{mpsc, watch};
 
 use crate::engine::command::UploadCommand;
-use crate::engine::creation::Created;
+use crate::engine::creation::{Created, CreationFailure};
 use crate::engine::proof::Proof;
 use crate::engine::request::StopRequest;
 use crate::engine::restart::PendingRestart;
@@ -22,7 +22,7 @@ pub(crate) enum EngineEvent {
     OpenedSource(SessionId, Box<UploadCommand>, Result<OpenedSource>),
     /// The final check of the source has ended.
     Checked(SessionId, Result<Option<SourceIdentity>>),
-    Created(SessionId, Result<Created>),
+    Created(SessionId, Result<Created, CreationFailure>),
     Status(SessionId, Result<ReceivedSet>),
     Renewed(SessionId, Result<Option<HeaderValue>>),
     Authorized(Result<Option<HeaderValue>>),

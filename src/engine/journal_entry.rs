@@ -296,6 +296,13 @@ impl JournalEntryGuard {
         forget_when(self.journal, note, receipt).await;
     }
 
+    /// Removes the entry of an upload that created nothing.
+    pub(crate) fn never_begun(self) {
+        if let Err(error) = self.journal.borrow_mut().forget(self.claimed) {
+            tracing::warn!(%error, "the journal could not forget an upload that created nothing");
+        }
+    }
+
     /// Gives the upload up: a container that it created is an orphan.
     pub(crate) fn abandoned(self) {
         if let Err(error) = self.journal.borrow_mut().abandon(self.claimed) {

@@ -86,6 +86,9 @@ pub struct Uploaded {
     pub video: Option<Video>,
     /// The length of the file.
     pub bytes: u64,
+    /// The bytes of the file that this upload has sent. An earlier, interrupted upload may have sent the others.
+    /// Repetitions do not count.
+    pub sent_bytes: u64,
     /// The number of chunks.
     pub chunks: u32,
     /// The addressing of the chunks on the wire.

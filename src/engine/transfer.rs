@@ -39,8 +39,8 @@ use crate::session::event::UploadEvent;
 use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
 
-use end::SourceCheck;
 pub(crate) use end::TransferEnd;
+use end::{CreationState, SourceCheck};
 
 /// An upload under way.
 pub(crate) struct Transfer {
@@ -82,6 +82,9 @@ pub(crate) struct Transfer {
     /// The retries and the repeated bytes that are counted already.
     counted: (u64, u64),
     source_check: SourceCheck,
+    creation: CreationState,
+    /// `true` if an earlier process may have created a video that nothing names.
+    may_have_orphan: bool,
     /// The caller's request to end the upload early.
     pub(crate) halted: watch::Receiver<StopRequest>,
 }
@@ -181,6 +184,8 @@ impl Transfer {
             counters: counters.clone(),
             counted: (0, 0),
             source_check: SourceCheck::Due,
+            creation: CreationState::NotRequested,
+            may_have_orphan: claimed.may_have_orphan,
             halted,
         }
     }
@@ -292,6 +297,7 @@ fn already_uploaded(finished: Finished) -> Uploaded {
         video_id,
         video: None,
         bytes,
+        sent_bytes: 0,
         chunks: plan.map_or(1, |plan| plan.chunks()),
         addressing: plan.map_or(Addressing::Single, |plan| plan.addressing()),
         reader: None,

@@ -67,11 +67,17 @@ pub enum Hint {
     OtherJournal,
     /// Use a journal file on another disk.
     JournalOnOtherDisk,
+    /// Resume the moved file at its new path.
+    MovedFile,
+    /// Start a new upload of the file. The incomplete video can be deleted.
+    NewUpload,
+    /// Allow the service more time to process an uploaded file. Do not upload the file again.
+    LongerWait,
 }
 
 impl Hint {
     /// Every hint.
-    pub const ALL: [Hint; 29] = {
+    pub const ALL: [Hint; 32] = {
         use Hint::*;
         [
             LargerChunks,
@@ -103,6 +109,9 @@ impl Hint {
             StartAgain,
             OtherJournal,
             JournalOnOtherDisk,
+            MovedFile,
+            NewUpload,
+            LongerWait,
         ]
     };
 
@@ -170,6 +179,12 @@ impl Hint {
             Hint::StartAgain => "start the upload again",
             Hint::OtherJournal => "set `Settings::journal` to another file",
             Hint::JournalOnOtherDisk => "set `Settings::journal` to a file on another disk",
+            Hint::MovedFile => "if the file was moved, resume it at its new path",
+            Hint::NewUpload => "start a new upload of the file, and delete the incomplete video",
+            Hint::LongerWait => {
+                "do not upload the file again: its status (`Client::video_status`) shows the progress; allow a \
+                 longer wait"
+            }
         }
     }
 }
@@ -205,6 +220,6 @@ mod tests {
         for (index, hint) in Hint::ALL.into_iter().enumerate() {
             assert_eq!(hint as usize, index, "{hint:?}");
         }
-        assert_eq!(Hint::ALL.len(), Hint::JournalOnOtherDisk as usize + 1);
+        assert_eq!(Hint::ALL.len(), Hint::LongerWait as usize + 1);
     }
 }

@@ -293,6 +293,12 @@ impl Chunks {
         self.stored_bytes
     }
 
+    /// Returns the number of stored file bytes that this session has sent. An earlier session sent the others.
+    pub fn sent_bytes(&self) -> u64 {
+        let is_sent = |record: &&ChunkRecord| record.state == ChunkState::Stored && record.begun.is_some();
+        self.records.iter().filter(is_sent).map(|record| record.extent.len()).sum()
+    }
+
     /// Returns the length of the source in bytes; `None` while it is unknown.
     pub fn total_bytes(&self) -> Option<u64> {
         let at_end = || self.ended.then(|| self.records.last().map_or(0, |record| record.extent.end()));

@@ -3,7 +3,6 @@
 //! Each follower reads from a queue of [`QUEUE`] entries. The upload never waits for a slow reader: the reader
 //! loses the oldest events and receives their number.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
@@ -130,15 +129,7 @@ impl FailureSummary {
 
 impl From<&Error> for FailureSummary {
     fn from(error: &Error) -> FailureSummary {
-        let mut message = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            let text = cause.to_string();
-            if !message.ends_with(&text) {
-                message += &format!(": {text}");
-            }
-            next = cause.source();
-        }
+        let message = error.causes().iter().fold(error.to_string(), |text, cause| text + ": " + cause);
         let slug = error.refusal().and_then(|refusal| refusal.slug.clone());
         FailureSummary { kind: error.kind(), slug, message }
     }

@@ -176,7 +176,7 @@ impl Session {
     /// count.
     pub(super) fn is_missing_for_long(&mut self, now: Instant) -> bool {
         let since = *self.missing_since.get_or_insert(now);
-        now.saturating_duration_since(since) >= self.policy.grace * REPLICA_LAG
+        now.saturating_duration_since(since) >= self.policy.replica_lag()
     }
 
     pub(super) fn renew(&mut self, refusal: Error) {
@@ -262,6 +262,3 @@ impl Session {
 /// Retries of a chunk after answers of an intermediary. A rolling deployment behind an ingress gives such answers
 /// for some seconds; a content filter gives them permanently.
 const BRIEF_RETRIES: u32 = 5;
-
-/// Longest replication lag, as a multiple of the policy's grace: a video may be unknown for that long.
-const REPLICA_LAG: u32 = 5;

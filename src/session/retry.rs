@@ -123,6 +123,11 @@ impl RetryPolicy {
         doubled.min(self.longest_pause).mul_f64(0.5 + jitter / 2.0)
     }
 
+    /// Returns the longest time for which a replica of the service may not know a video that exists.
+    pub fn replica_lag(&self) -> Duration {
+        self.grace.saturating_mul(REPLICA_LAG)
+    }
+
     /// Returns a delay that the service asked for, longer by up to a fifth, so that hosts with the same delay do
     /// not return at the same moment.
     pub fn after_throttle(&self, delay: Option<Duration>, jitter: f64) -> Duration {
@@ -130,6 +135,9 @@ impl RetryPolicy {
         delay.mul_f64(1.0 + jitter / 5.0)
     }
 }
+
+/// Longest replication lag, as a multiple of the grace.
+const REPLICA_LAG: u32 = 5;
 
 /// Upper bound of an announced delay: a sum of it and `Instant` cannot overflow.
 const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -20,6 +20,7 @@ pub mod pread;
 pub mod probe;
 pub mod reader;
 mod reads;
+mod sha256;
 mod sigbus;
 pub mod uring;
 
@@ -38,6 +39,7 @@ pub use pool::{BLOCK_BYTES, BufferPool};
 pub use pread::PreadSource;
 pub use probe::{Environment, SigbusHandler};
 pub use reader::{Choice, Delivery, Reader, Reason, Unavailable};
+pub use sha256::{FileSha256, HashingReader, StreamSha256};
 pub use uring::UringSource;
 
 use crate::extent::Extent;

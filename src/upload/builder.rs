@@ -1,5 +1,6 @@
 //! The builder of an upload.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -37,6 +38,19 @@ impl Upload {
     pub fn options(mut self, options: UploadOptions) -> Upload {
         self.request.options = options;
         self
+    }
+
+    /// Returns the options.
+    pub(crate) fn described(&self) -> &UploadOptions {
+        &self.request.options
+    }
+
+    /// Returns the path of the file; `None` for bytes in memory and for a stream.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.request.input {
+            SourceSpec::File(path) => Some(path),
+            SourceSpec::Memory(..) | SourceSpec::Stream(..) => None,
+        }
     }
 
     /// Sets the title of the created video. Default: the file's name.

@@ -193,6 +193,26 @@ impl Client {
         self.engine.command(EngineCommand::DriverCall(Box::new(run))).await?;
         answer.await.map_err(|_| engine_ended())?
     }
+
+    /// Returns the engine's retry policy.
+    pub(super) async fn retry_policy(&self) -> Result<RetryPolicy> {
+        let (reply, answer) = oneshot::channel();
+        let run = move |_: Rc<Api<Control>>, policy: RetryPolicy| -> DriverTask {
+            let _ = reply.send(policy);
+            Box::pin(std::future::ready(()))
+        };
+        self.engine.command(EngineCommand::DriverCall(Box::new(run))).await?;
+        answer.await.map_err(|_| engine_ended())
+    }
+
+    /// Waits on the driver's timer, because the caller's executor may have none.
+    pub(super) async fn pause(&self, duration: Duration) -> Result<()> {
+        self.call(async move |_| {
+            tokio::time::sleep(duration).await;
+            Ok(())
+        })
+        .await
+    }
 }
 
 /// The service's own calls, repeated on temporary failures as the [`RetryPolicy`] says.

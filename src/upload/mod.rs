@@ -3,8 +3,12 @@
 mod builder;
 mod checkpoints;
 mod client;
+mod confirm;
 mod events;
+mod fetch;
+mod leftover;
 mod progress;
+mod resumption;
 mod running;
 
 pub use crate::engine::backlog::Backlog;
@@ -23,7 +27,10 @@ pub use builder::Upload;
 pub use checkpoints::Checkpoints;
 pub use client::{Client, ClientBuilder};
 pub use events::Events;
+pub use fetch::FetchedState;
+pub use leftover::LeftoverState;
 pub use progress::ProgressStream;
+pub use resumption::SkipReason;
 pub use running::{Receipt, Running, Stopper};
 
 #[cfg(test)]

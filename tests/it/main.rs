@@ -15,6 +15,7 @@ mod faults;
 mod journal_places;
 mod limits;
 mod machine;
+mod many_files;
 mod odd_answers;
 mod on_change;
 mod on_terminal;
@@ -24,6 +25,7 @@ mod refusals;
 mod resume;
 mod resume_command;
 mod round_trip;
+mod runner;
 #[cfg(feature = "cli")]
 mod secrets;
 mod silent_sources;

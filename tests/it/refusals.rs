@@ -13,6 +13,7 @@ use crate::support::command::{
 };
 use crate::support::{MIB, Sample, Scheme, TestServer};
 
+const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const NO_SUCH_VIDEO: i32 = 3;
 const NO_SUCH_FILE: i32 = 4;
@@ -69,17 +70,17 @@ fn a_path_that_is_not_a_regular_file() {
 #[test]
 fn an_empty_file_or_stream() {
     let sample = Sample::new(0);
-    refused(&[sample.arg()], UNSUITED, &["movie.mp4", "empty"]);
-    refused(&["-"], UNSUITED, &["empty"]);
+    refused(&[sample.arg()], FAILED, &["movie.mp4", "empty"]);
+    refused(&["-"], FAILED, &["empty"]);
 }
 
 #[test]
 fn a_file_over_the_limits() {
     let whole = Sample::sparse(200 * MIB + 1);
-    let ran = refused(&["--mode", "single", whole.arg()], UNSUITED, &["209715200", "--mode bytes"]);
+    let ran = refused(&["--mode", "single", whole.arg()], FAILED, &["209715200", "--mode bytes"]);
     assert_eq!(ran.event("file_failed")["error"]["kind"], "plan_impossible");
     let longest = Sample::sparse(52_428_800_001);
-    refused(&["--mode", "bytes", longest.arg()], UNSUITED, &["52428800000"]);
+    refused(&["--mode", "bytes", longest.arg()], FAILED, &["52428800000"]);
 }
 
 #[test]

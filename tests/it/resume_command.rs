@@ -418,8 +418,11 @@ fn a_delegated_upload_killed_at_its_first_chunk_warns_of_a_stray_video() {
         TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, FaultAction::unavailable())]);
     let ours = token(&test_server);
     let refused = upload(&test_server, &ours).failed(TEMPORARY, &["503"]);
+    // The refused upload created nothing, and so left nothing to resume.
     let resumed = run(&mut delegate(&test_server, &ours, &["resume", "--json"])).done();
-    assert_eq!((strays(&refused), strays(&resumed)), (0, 0), "{refused:?} {resumed:?}");
+    assert!(resumed.stderr.contains("nothing to resume"), "{resumed:?}");
+    let repeated = upload(&test_server, &ours).done();
+    assert_eq!((strays(&refused), strays(&repeated)), (0, 0), "{refused:?} {repeated:?}");
     assert_eq!(test_server.server.stats().videos_created, 1);
 }
 

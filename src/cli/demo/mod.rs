@@ -10,15 +10,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringlift::bulk::RunSummary;
 use ringlift::server::{Server, ServerSettings, TlsMode};
+use ringlift::source::FileSha256;
 use ringlift::wire::limits::MAX_SINGLE_BYTES;
 
 use super::args::DemoArgs;
 use super::client;
 use super::console::Console;
 use super::demo_result::{DemoResult, DigestCheck, Figures, Scheme};
-use super::digest::FileDigest;
-use super::events::{CommandResult, JsonEvent, Summary};
+use super::events::{CommandEvent, CommandResult, Summary};
 use super::exit::{CommandError, Exit};
 use super::signals::Interrupts;
 use super::table::{Align, Table};
@@ -34,7 +35,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console) -> CommandResult {
         for mode in MODES {
             console.note(format_args!("uploading over {}, mode {mode}", scheme.name()));
             let row = server.upload(mode, files.of(mode), &mut interrupts)?;
-            console.emit(&JsonEvent::Way { row: &row });
+            console.emit(&CommandEvent::Way { row: &row });
             rows.push(row);
         }
     }
@@ -49,13 +50,14 @@ pub(super) fn run(args: &DemoArgs, console: &Console) -> CommandResult {
 
 fn conclude(rows: &[DemoResult]) -> Result<Summary, CommandError> {
     let failed = rows.iter().filter(|row| row.digest != DigestCheck::Equal).count();
-    Ok(Summary {
-        exit: if failed == 0 { Exit::Done } else { Exit::Failed },
+    let totals = RunSummary {
         bytes: rows.iter().map(|row| row.bytes).sum(),
         files_done: rows.len() - failed,
         files_failed: failed,
-        ..Summary::default()
-    })
+        ..RunSummary::default()
+    };
+    let exit = if failed == 0 { Exit::Done } else { Exit::Failed };
+    Ok(Summary { exit, totals, ..Summary::default() })
 }
 
 /// A file to upload and its digest.
@@ -119,10 +121,10 @@ fn len_of(path: &Path) -> Result<u64, CommandError> {
 
 impl DemoFile {
     fn read(path: PathBuf, interrupts: &mut Interrupts) -> Result<DemoFile, CommandError> {
-        let digest = FileDigest::start(&path)?;
+        let digest = FileSha256::start(&path)?;
         let sha256 = client::block_on(async {
             tokio::select! {
-                sha256 = digest.finish(READ_TIMEOUT) => sha256,
+                sha256 = digest.finish(READ_TIMEOUT) => sha256.map_err(CommandError::from),
                 interrupt = interrupts.next() => Err(CommandError::Interrupted(interrupt)),
             }
         })?;

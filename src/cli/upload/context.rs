@@ -1,21 +1,23 @@
 //! Options and shared state of a run of uploads.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
+use ringlift::bulk::Shutdown;
 use ringlift::source::Unavailable;
-use ringlift::{Client, Error, ErrorKind, Settings};
-use tokio::sync::Semaphore;
+use ringlift::{Client, Error, ErrorKind, Receipt, Settings};
 
 use crate::cli::bandwidth::Timetable;
 use crate::cli::console::{Console, UploadRemains};
+use crate::cli::exit::Interrupt;
 use crate::cli::journal::ResumeCommand;
 use crate::cli::upload_args::AfterArgs;
 
 use super::plan::{Job, JobSource};
 use super::progress::ProgressTotals;
-use super::shutdown::Shutdown;
+use super::tally::Tally;
 
 /// Options of a whole run.
 #[derive(Debug)]
@@ -46,14 +48,26 @@ pub(super) struct UploadRun<'a> {
     pub(super) settings: &'a Settings,
     pub(super) client: Client,
     pub(super) console: &'a Console,
-    pub(super) shutdown: Shutdown,
+    /// `true` if results are printed with the names of their files.
+    pub(super) has_several_files: bool,
+    pub(super) shutdown: RefCell<Shutdown>,
+    /// The first signal.
+    pub(super) interrupt: Cell<Option<Interrupt>>,
     pub(super) totals: RefCell<ProgressTotals>,
-    /// Jobs that have not ended, by their index on the command line.
-    pub(super) open_jobs: RefCell<BTreeMap<usize, Job>>,
-    /// Bounds concurrent planning: each plan opens its file, and descriptors are limited.
-    pub(super) plans: Semaphore,
+    pub(super) tally: RefCell<Tally>,
+    /// Jobs that the library has started and that have not ended, by their index on the command line.
+    pub(super) active: RefCell<BTreeMap<usize, ActiveJob>>,
+    /// Receipts to confirm once the whole command has succeeded.
+    pub(super) receipts: RefCell<Vec<Receipt>>,
     /// Availability of io_uring, probed for the first plan that is printed.
     pub(super) ring: OnceCell<Result<(), Unavailable>>,
+}
+
+/// A job that has not ended.
+#[derive(Debug)]
+pub(super) struct ActiveJob {
+    pub(super) job: Rc<Job>,
+    pub(super) started: Instant,
 }
 
 impl UploadRun<'_> {

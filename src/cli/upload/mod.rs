@@ -1,42 +1,39 @@
 //! `ringlift upload`: uploads files or standard input.
 
-mod after;
 mod context;
 mod file_stat;
-mod job_run;
 mod plan;
 mod progress;
-mod shutdown;
+mod report;
+mod run_loop;
 mod stdin;
+mod tally;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
+use ringlift::bulk::{CANCEL_TIMEOUT, RunSummary, Shutdown};
 use ringlift::source::MemoryBudget;
 use ringlift::wire::limits::MIN_CHUNK_BYTES;
-use ringlift::{ChunkSize, Client, Credentials, Secret, Settings};
-use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use ringlift::{ChunkSize, Client, Credentials, Receipt, Secret, Settings};
 
 use super::args::GlobalArgs;
-use super::console::{Console, speed};
-use super::events::{CommandResult, JsonEvent, Summary};
-use super::exit::{CommandError, Exit, Interrupt};
+use super::console::Console;
+use super::events::{CommandResult, Summary};
+use super::exit::{CommandError, Exit};
 use super::journal::ResumeCommand;
 use super::signals::Interrupts;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, TransferArgs, UploadArgs};
-use super::usage::UsageMeter;
 use super::values::{Count, Size};
 use super::{client, fetch, journal, memory};
 use context::UploadRun;
 pub(super) use context::{KeepCompleted, RunOptions};
-use job_run::{CompletedJob, JobOutcome};
 pub(super) use plan::{IfNew, Job, JobOptions};
 use progress::ProgressTotals;
-use shutdown::Shutdown;
+use tally::Tally;
 
 pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     if let Some(ended) = fetch::urls(args, global, console) {
@@ -81,21 +78,47 @@ pub(super) fn run_jobs(
     // This thread handles signals from here on.
     console.output().must_not_wait();
     let total_bytes = jobs.iter().map(Job::bytes).sum();
-    let (shutdown, totals) = (Shutdown::new(), RefCell::new(ProgressTotals::new(total_bytes)));
-    let open_jobs = RefCell::new(jobs.iter().map(|job| (job.index, job.clone())).collect());
+    let jobs: Vec<Rc<Job>> = jobs.into_iter().map(Rc::new).collect();
     let run = UploadRun {
+        has_several_files: jobs.iter().map(|job| job.files()).sum::<usize>() > 1,
+        tally: RefCell::new(Tally::new(&jobs)),
         options,
         settings,
         client,
         console,
-        shutdown,
-        totals,
-        open_jobs,
-        plans: Semaphore::new(PLANS),
+        shutdown: RefCell::new(Shutdown::new()),
+        interrupt: Cell::new(None),
+        totals: RefCell::new(ProgressTotals::new(total_bytes)),
+        active: RefCell::default(),
+        receipts: RefCell::default(),
         ring: OnceCell::new(),
     };
-    let summary = client::block_on(run.run_all(jobs, interrupts))?;
-    Ok(Summary { client: Some(run.client), ..summary })
+    client::block_on(async {
+        run.run_all(jobs, interrupts).await;
+        Ok(())
+    })?;
+    Ok(run.concluded())
+}
+
+impl UploadRun<'_> {
+    /// Prints the totals and returns the summary.
+    fn concluded(self) -> Summary {
+        let (tally, interrupt) = (self.tally.into_inner(), self.interrupt.get());
+        tally.print(interrupt, self.console);
+        let exit = tally.exit(interrupt);
+        let keeps = self.options.keep_completed == KeepCompleted::UntilSuccess;
+        if keeps && exit == Exit::Done {
+            self.receipts.take().iter().for_each(Receipt::confirm);
+        }
+        let progress = self.totals.into_inner();
+        let (retries, resent_bytes) = (progress.retries(), progress.resent_bytes());
+        let totals = RunSummary { retries, resent_bytes, ..tally.totals };
+        let is_short = totals.files_failed + totals.files_cancelled > 0;
+        if keeps && self.settings.journal.is_some() && is_short && totals.files_done > 0 {
+            self.console.note("run the same command again to upload only the other files");
+        }
+        Summary { exit, totals, client: Some(self.client) }
+    }
 }
 
 /// Returns the memory that one chunk of standard input takes.
@@ -103,143 +126,6 @@ fn least_memory(transfer: &TransferArgs) -> u64 {
     match transfer.chunk_size {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
         ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),
-    }
-}
-
-impl UploadRun<'_> {
-    /// Runs every job, a few at a time, until all have ended or a signal ends them.
-    async fn run_all(&self, jobs: Vec<Job>, mut interrupts: Interrupts) -> Result<Summary, CommandError> {
-        let started = Instant::now();
-        let mut meter = UsageMeter::default();
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ends = Vec::with_capacity(jobs.len());
-        // The engine bounds the active uploads. Extra ones wait there, so that the next starts without delay.
-        let handed_over = 2 * self.settings.transfers;
-        self.apply_timetable();
-        // The engine knows only the uploads that were handed over, and plans chunks for all of them.
-        self.settings.backlog.add(jobs.len() as u64, jobs.iter().filter_map(Job::bytes).sum());
-        let mut uploads = stream::iter(jobs).map(|job| self.hand_over(job)).buffer_unordered(handed_over);
-        self.console.start_progress(self.totals.borrow().total_bytes());
-        loop {
-            tokio::select! {
-                end = uploads.next() => match end {
-                    Some(end) => ends.push(end),
-                    None => break,
-                },
-                interrupt = interrupts.next() => self.interrupt(interrupt),
-                _ = ticks.tick() => {
-                    meter.sample();
-                    self.apply_timetable();
-                    self.totals.borrow_mut().show(self.console);
-                }
-                () = sleep_until(self.shutdown.cancel_at().into()) => self.shutdown.cancel(),
-                () = sleep_until(self.shutdown.abandon_at().into()) => break,
-            }
-        }
-        drop(uploads);
-        self.console.clear_progress();
-        // Jobs that are still open were cancelled and did not end in time.
-        let summary = self.with_abandoned(self.summary(&ends));
-        let summary = Summary { usage: Some(meter.usage()), ..summary };
-        if self.options.keep_completed == KeepCompleted::UntilSuccess && summary.exit == Exit::Done {
-            ends.iter().for_each(JobOutcome::forget);
-        }
-        self.conclude(&ends, &summary, started.elapsed());
-        Ok(summary)
-    }
-
-    fn hand_over(&self, job: Job) -> impl Future<Output = JobOutcome> {
-        self.settings.backlog.remove(1, job.bytes().unwrap_or(0));
-        job_run::upload(self, job)
-    }
-
-    fn apply_timetable(&self) {
-        if let Some(timetable) = self.options.timetable {
-            timetable.apply(&self.settings.bandwidth);
-        }
-    }
-
-    /// Handles a signal: the first one lets active chunks finish, the second one cancels them.
-    fn interrupt(&self, interrupt: Interrupt) {
-        let grace = self.options.grace;
-        self.console.output().hurry();
-        if self.shutdown.stop(interrupt, grace) {
-            let grace_ms = super::events::millis(grace);
-            self.console.emit(&JsonEvent::Stopping { signal: interrupt.name(), grace_ms });
-            self.console.note(format_args!(
-                "{}: finishing the active chunks, for at most {}; send it again to stop immediately",
-                interrupt.name(),
-                humantime::format_duration(grace),
-            ));
-        } else {
-            self.shutdown.cancel();
-        }
-    }
-
-    /// Adds the abandoned jobs to the summary. A source that does not respond blocks its thread forever.
-    fn with_abandoned(&self, summary: Summary) -> Summary {
-        let abandoned = self.open_jobs.take();
-        let Some(interrupt) = self.shutdown.interrupt().filter(|_| !abandoned.is_empty()) else {
-            return summary;
-        };
-        abandoned.values().for_each(|job| job_run::report_abandoned(self, job, interrupt));
-        let files_failed = summary.files_failed + abandoned.values().map(Job::files).sum::<usize>();
-        let only = abandoned.keys().next().filter(|_| summary.files_done + files_failed == 1);
-        let video_id = only.and_then(|index| self.totals.borrow().video_id(*index).map(str::to_owned));
-        let exit = Exit::Interrupted(interrupt);
-        Summary { exit, files_failed, video_id: summary.video_id.or(video_id), ..summary }
-    }
-
-    fn summary(&self, ends: &[JobOutcome]) -> Summary {
-        let done: Vec<_> = ends.iter().filter_map(|end| end.result.as_ref().ok()).collect();
-        let done_files = ends.iter().filter(|end| end.result.is_ok()).map(|end| end.files).sum();
-        let only = match done.as_slice() {
-            [done] if ends.len() == 1 => Some(done),
-            _ => None,
-        };
-        let mut exits: Vec<Exit> = ends.iter().map(JobOutcome::exit).collect();
-        if let Some(interrupt) =
-            self.shutdown.interrupt().filter(|_| exits.iter().any(|exit| *exit != Exit::Done))
-        {
-            exits.push(Exit::Interrupted(interrupt));
-        }
-        Summary {
-            exit: Exit::of_all(exits),
-            video_id: match only {
-                Some(done) => Some(done.uploaded.video_id.clone()),
-                None => ends.first().filter(|_| ends.len() == 1).and_then(JobOutcome::video_id),
-            },
-            bytes: ends.iter().map(JobOutcome::bytes).sum(),
-            sha256: only.and_then(|done| done.sha256.clone()),
-            files_done: done_files,
-            files_failed: ends.iter().map(|end| end.files).sum::<usize>() - done_files,
-            retries: self.totals.borrow().retries(),
-            resent_bytes: self.totals.borrow().resent_bytes(),
-            ..Summary::default()
-        }
-    }
-
-    /// Prints the totals of several files.
-    fn conclude(&self, ends: &[JobOutcome], summary: &Summary, elapsed: Duration) {
-        let Summary { files_done, files_failed, bytes, .. } = summary;
-        if files_done + files_failed > 1 {
-            let sent =
-                ends.iter().filter_map(|end| end.result.as_ref().ok()).map(CompletedJob::sent_bytes).sum();
-            let speed = speed(sent, elapsed);
-            let failed = if *files_failed > 0 { format!("; {files_failed} failed") } else { String::new() };
-            self.console.note(format_args!(
-                "{files_done} of {} files, {} in {:.1} s ({speed}){failed}",
-                files_done + files_failed,
-                Size(*bytes),
-                elapsed.as_secs_f64(),
-            ));
-        }
-        let is_remembered =
-            self.options.keep_completed == KeepCompleted::UntilSuccess && self.settings.journal.is_some();
-        if *files_failed > 0 && *files_done > 0 && is_remembered {
-            self.console.note("run the same command again to upload only the failed files");
-        }
     }
 }
 
@@ -293,11 +179,5 @@ pub(super) fn check_credentials(
     }
 }
 
-/// Number of files opened at the same time for planning.
-const PLANS: usize = 1;
-
 /// Longest time that the process continues after the grace period.
-const AFTER_GRACE: Duration = shutdown::CANCEL_TIMEOUT.saturating_add(Duration::from_secs(7));
-
-/// Interval of memory samples and updates of the bar.
-const TICK: Duration = Duration::from_millis(100);
+const AFTER_GRACE: Duration = CANCEL_TIMEOUT.saturating_add(Duration::from_secs(7));

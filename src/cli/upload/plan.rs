@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use ringlift::bulk::{JsonEvent, Planned, RunSummary, event};
 use ringlift::pacing::Workload;
 use ringlift::source::{Delivery, Environment, SourceError, SourceFile, Unavailable, probe};
 use ringlift::wire::{Addressing, StreamPlan};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::cli::console::{Console, UploadRemains};
 use crate::cli::escape::visible;
-use crate::cli::events::{self, ErrorEvent, JsonEvent, Planned, Summary};
+use crate::cli::events::{Summary, error_event};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::output::PendingWrite;
 use crate::cli::upload_args::{TransferArgs, UploadArgs};
@@ -79,7 +80,7 @@ impl Job {
     /// Returns the bytes of a name that is not UTF-8.
     pub(super) fn odd_name(&self) -> Option<&[u8]> {
         match &self.source {
-            JobSource::File(path) => events::odd_name(path),
+            JobSource::File(path) => event::odd_name(path),
             JobSource::Stdin => None,
         }
     }
@@ -185,7 +186,7 @@ pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Resu
                 }
             }
             Err(failure) => {
-                let error = ErrorEvent::new(&failure);
+                let error = error_event(&failure);
                 let failed =
                     JsonEvent::FileFailed { file: &job.name, elapsed_ms: 0, resumable: false, error };
                 let _ = job.emit(console, &failed);
@@ -197,8 +198,8 @@ pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Resu
     if jobs.len() > 1 {
         console.note(&batch);
     }
-    let files_failed = exits.len();
-    Ok(Summary { exit: Exit::of_all(exits), files_failed, ..Summary::default() })
+    let totals = RunSummary { files_failed: exits.len(), ..RunSummary::default() };
+    Ok(Summary { exit: Exit::of_all(exits), totals, ..Summary::default() })
 }
 
 /// The work beside each job of a dry run, if the jobs are uploaded in order and within one minute.
@@ -268,7 +269,7 @@ pub(super) fn planned(
     match &job.source {
         JobSource::Stdin => {
             let plan = job.stream_plan(settings)?;
-            let mode = events::mode(plan.addressing());
+            let mode = event::mode(plan.addressing());
             Ok(Planned { mode, chunk_bytes: Some(plan.chunk_bytes()), ..outline })
         }
         JobSource::File(path) => Ok(of_file(path, outline, cut_of(job), settings, ring, work)?),
@@ -307,7 +308,7 @@ fn outline(job: &Job, settings: &Settings) -> Planned {
     Planned {
         file: job.name.clone(),
         bytes: job.bytes,
-        mode: events::mode(Addressing::Part),
+        mode: event::mode(Addressing::Part),
         chunk_bytes: None,
         chunks: None,
         lanes: settings.lanes,
@@ -329,7 +330,7 @@ fn of_file(
     let plan = settings.plan_among(file.len(), mode, chunk_size, work)?;
     Ok(Planned {
         bytes: Some(plan.len()),
-        mode: events::mode(plan.addressing()),
+        mode: event::mode(plan.addressing()),
         chunk_bytes: Some(plan.chunk_bytes()),
         chunks: Some(plan.chunks()),
         reader: Some(reader(&file, settings, ring)),

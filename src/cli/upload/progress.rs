@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ringlift::Progress;
+use ringlift::bulk::{JsonEvent, ProgressEvent};
 
 use crate::cli::console::Console;
-use crate::cli::events::{JsonEvent, ProgressEvent};
 
 use super::plan::Job;
 

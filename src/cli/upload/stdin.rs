@@ -2,19 +2,17 @@
 
 use std::io::{self, Read};
 
+use ringlift::bulk::{ShutdownSignal, ShutdownStage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::watch;
-
-use super::shutdown::ShutdownStage;
 
 /// Standard input. A read fails once the uploads are cancelled, even if the writer is silent.
 pub(super) struct Stdin {
-    stage: watch::Receiver<ShutdownStage>,
+    shutdown: ShutdownSignal,
 }
 
 impl Stdin {
-    pub(super) fn new(stage: watch::Receiver<ShutdownStage>) -> Stdin {
-        Stdin { stage }
+    pub(super) fn new(shutdown: ShutdownSignal) -> Stdin {
+        Stdin { shutdown }
     }
 
     /// Returns `true` if there is something to read, or the end of the source.
@@ -29,7 +27,7 @@ impl Read for Stdin {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         // A blocking read could not be interrupted.
         while !Stdin::is_ready()? {
-            if *self.stage.borrow() == ShutdownStage::Cancelled {
+            if self.shutdown.stage() >= ShutdownStage::Cancelled {
                 return Err(io::Error::other("the upload was cancelled"));
             }
         }

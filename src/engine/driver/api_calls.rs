@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Driver;
 use crate::engine::calls::{received, with_logged_retries};
-use crate::engine::creation;
+use crate::engine::creation::{self, CreationFailure};
 use crate::engine::event::EngineEvent;
 use crate::engine::journal_entry::MarkJournal;
 use crate::engine::restart::PendingRestart;
@@ -18,7 +18,10 @@ impl Driver {
         let marks = MarkJournal::new(&self.journal_handle, &self.settings.endpoint_url);
         let creation = match transfer.creation(marks) {
             Ok(creation) => creation,
-            Err(error) => return transfer.created(Err(error)),
+            // Nothing was requested yet.
+            Err(error) => {
+                return transfer.created(Err(CreationFailure { error, may_exist: false }));
+            }
         };
         let (api, policy, event_sink) =
             (self.api.clone(), self.settings.retry.clone(), transfer.event_sink().clone());

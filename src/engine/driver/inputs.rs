@@ -60,14 +60,14 @@ impl Driver {
         }
     }
 
-    /// Fails every upload that needs the API key.
+    /// Fails every upload that needs the API key. A creation under way ends with its own refusal, which excludes that
+    /// the container exists.
     fn refuse_all(&mut self, error: Error) {
         self.authorization = Authorization::default();
-        // The cause cannot be cloned: the first session gets it, the others get the kind.
-        let mut error = Some(error);
-        for transfer in self.transfers.values_mut().filter(|transfer| transfer.needs_key()) {
-            let refusal = error.take().unwrap_or_else(|| Error::new(ErrorKind::NotAuthorized, "log in"));
-            transfer.session.handle_failure(refusal);
+        for transfer in
+            self.transfers.values_mut().filter(|transfer| transfer.needs_key() && !transfer.is_creating())
+        {
+            transfer.session.handle_failure(error.clone());
         }
     }
 

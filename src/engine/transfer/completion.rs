@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use super::Transfer;
-use super::end::{SourceCheck, TransferEnd};
+use super::end::{CreationState, SourceCheck, TransferEnd};
 use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::counters::CountedEnd;
 use crate::engine::event::EngineEvent;
@@ -63,6 +63,11 @@ impl Transfer {
             ),
             (Some(journal_entry), Ok(_), None) => {
                 journal_entry.finished();
+                TransferEnd::Over
+            }
+            // Kept, such an entry would be listed as an upload to resume for ever.
+            (Some(journal_entry), Err(_), _) if self.left_nothing() => {
+                journal_entry.never_begun();
                 TransferEnd::Over
             }
             (Some(journal_entry), Err(error), _) if !self.may_continue(error) => {
@@ -148,6 +153,18 @@ impl Transfer {
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
     }
 
+    /// Returns `true` if neither this upload nor an earlier one of its journal entry can have created a video, and
+    /// none was named.
+    fn left_nothing(&self) -> bool {
+        let is_excluded = match self.creation {
+            CreationState::NotRequested => self.left_mark.is_none(),
+            CreationState::Excluded => true,
+            CreationState::Possible => false,
+        };
+        let is_excluded = if self.needs_key() { is_excluded } else { self.created_nothing() };
+        self.session.video_id().is_none() && is_excluded && !self.may_have_orphan
+    }
+
     /// Returns `true` while the final check of the source runs.
     pub(super) fn is_checking_source(&self) -> bool {
         matches!(self.source_check, SourceCheck::Running)
@@ -197,6 +214,7 @@ impl Transfer {
             video_id: self.session.video_id().unwrap_or_default().to_owned(),
             video: self.video.clone(),
             bytes: chunks.total_bytes().unwrap_or_else(|| chunks.stored_bytes()),
+            sent_bytes: chunks.sent_bytes(),
             chunks: chunks.known(),
             addressing: chunks.addressing(),
             reader: match &self.source {

@@ -15,6 +15,17 @@ pub(crate) enum TransferEnd {
     Restart(Box<PendingRestart>),
 }
 
+/// Knowledge of the container that this upload creates by a request of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CreationState {
+    /// No request was made.
+    NotRequested,
+    /// A request was made. The container may exist.
+    Possible,
+    /// Every request was refused, or never arrived.
+    Excluded,
+}
+
 /// The state of the last check of the source.
 pub(super) enum SourceCheck {
     Due,

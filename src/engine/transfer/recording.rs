@@ -1,8 +1,9 @@
 //! The journal records of an upload, and their order relative to requests.
 
 use super::Transfer;
+use super::end::CreationState;
 use crate::engine::claim::titled;
-use crate::engine::creation::{Created, Creation, Mark};
+use crate::engine::creation::{Created, Creation, CreationFailure, Mark};
 use crate::engine::journal_entry::MarkJournal;
 use crate::error::Result;
 use crate::journal::CreatedBy;
@@ -12,20 +13,32 @@ impl Transfer {
     /// search for.
     pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
         let plan = self.session.chunks().plan();
+        self.creation = CreationState::Possible;
         let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
         self.record.creating(plan, mark.text())?;
         Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
     }
 
+    /// Returns `true` while the request that creates the container is under way.
+    pub(crate) fn is_creating(&self) -> bool {
+        self.creation == CreationState::Possible
+            && self.session.video_id().is_none()
+            && !self.session.is_complete()
+    }
+
     /// Takes in the created container, or the failure to create it.
-    pub(crate) fn created(&mut self, created: Result<Created>) {
-        let created = created.and_then(|Created { video_id, mark_entry }| {
-            self.made_container = true;
-            self.record_container(&video_id)?;
-            // Only now does the upload's own entry name the container, so the entry of its mark can go.
-            mark_entry.into_iter().for_each(|entry| entry.resolved());
-            Ok(video_id)
-        });
+    pub(crate) fn created(&mut self, created: Result<Created, CreationFailure>) {
+        if created.as_ref().is_err_and(|failure| !failure.may_exist) {
+            self.creation = CreationState::Excluded;
+        }
+        let created =
+            created.map_err(|failure| failure.error).and_then(|Created { video_id, mark_entry }| {
+                self.made_container = true;
+                self.record_container(&video_id)?;
+                // Only now does the upload's own entry name the container, so the entry of its mark can go.
+                mark_entry.into_iter().for_each(|entry| entry.resolved());
+                Ok(video_id)
+            });
         self.session.handle_created(created);
     }
 

@@ -1,32 +1,35 @@
-//! Resource usage of this process.
+//! The resource usage of this process.
 
 use std::fs;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// Tracks the peak of anonymous memory, which the kernel does not record.
+/// A meter of the resource usage of this process. Tracks the peak of anonymous memory, which the kernel does not record.
 #[derive(Debug, Default)]
-pub(super) struct UsageMeter {
+pub struct UsageMeter {
     peak_anonymous_bytes: u64,
 }
 
-/// CPU time of all threads, in user space and in the kernel, and peak of anonymous memory.
+/// The resource usage of a process since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Usage {
-    pub(super) cpu_ms: u64,
-    /// Largest value of periodic samples.
-    pub(super) peak_anonymous_bytes: u64,
+#[non_exhaustive]
+pub struct Usage {
+    /// CPU time of all threads, in user space and in the kernel, in milliseconds.
+    pub cpu_ms: u64,
+    /// Largest number of anonymous bytes among the samples.
+    pub peak_anonymous_bytes: u64,
 }
 
 impl UsageMeter {
-    /// Samples the memory.
-    pub(super) fn sample(&mut self) {
+    /// Takes a sample of the memory. Reads a file of procfs, which takes about 50 us: call it a few times a second.
+    pub fn sample(&mut self) {
         let now = anonymous_bytes().unwrap_or(0);
         self.peak_anonymous_bytes = self.peak_anonymous_bytes.max(now);
     }
 
-    pub(super) fn usage(&mut self) -> Usage {
+    /// Takes a last sample and returns the usage. Without procfs the memory is 0.
+    pub fn usage(&mut self) -> Usage {
         self.sample();
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu_ms = cpu.tv_sec as u64 * 1000 + cpu.tv_nsec as u64 / 1_000_000;
