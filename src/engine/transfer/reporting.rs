@@ -6,18 +6,24 @@ use super::Transfer;
 use crate::engine::event_log::EventSink;
 use crate::engine::progress::Progress;
 use crate::engine::request::OnProgress;
+use crate::engine::watchdog::Watchdog;
 use crate::error::{Error, ErrorKind};
 use crate::pacing::{Class, Delay};
 use crate::session::event::UploadEvent;
 
 impl Transfer {
     /// Logs the state of every lane when no byte has moved for a while.
-    pub(crate) fn watch(&mut self, now: Instant) {
+    ///
+    /// A throttle delay is announced when it begins, so the time until its end is no stall.
+    pub(crate) fn watch(&mut self, is_throttled: bool, now: Instant) {
+        if is_throttled && self.lanes.is_empty() && self.wants_lane() {
+            self.watchdog = Watchdog::new(now);
+        }
         let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
         let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
         let Some(still) = self.watchdog.look(moved, now) else { return };
         let file = &self.file_name;
-        tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
+        tracing::warn!("{file}: no progress for {} s ({})", still.as_secs(), self.session.state());
         for (lane, (index, gauge)) in &self.lanes {
             let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
             let waits_for = if gauge.is_complete() {
@@ -60,8 +66,10 @@ impl Transfer {
             read_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.read_bytes()).sum::<u64>(),
             sent_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.sent_bytes()).sum::<u64>(),
             acknowledged_bytes: acknowledged,
+            resumed_bytes: self.session.resumed_bytes(),
             resent_bytes: self.resent_bytes(),
             acknowledged_chunks: chunks.stored(),
+            total_chunks: chunks.total_bytes().map(|_| chunks.known()),
             retries: self.retries(),
             video_id: self.session.video_id().map(str::to_owned),
         };
