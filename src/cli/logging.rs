@@ -16,9 +16,12 @@ pub(super) fn start(global: &GlobalArgs, console: &Console) {
     };
     let writer = console.clone();
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(format!("warn,ringlift={level}")))
+        .with_env_filter(EnvFilter::new(format!("warn,ringlift={level},{SHOWN_BY_COMMAND}=off")))
         .with_ansi(false)
         .with_target(global.verbose > 1)
         .with_writer(move || writer.clone())
         .init();
 }
+
+/// The target of the events that the command shows in its own lines.
+const SHOWN_BY_COMMAND: &str = "ringlift::followed";

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
-use crate::engine::event_log::{AnnouncedDelay, log_throttle};
+use crate::engine::event_log::{AnnouncedDelay, log_call_throttle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pacing::{Class, Pacer, Quota, RequestKind, ServiceHealth, ThrottleReason};
 use crate::session::Outcome;
@@ -77,7 +77,7 @@ impl Control {
             let Some(held) = self.pacer.borrow_mut().delay(class, now) else { return };
             // The failed request has reported every other cause already.
             if held.by == ThrottleReason::Budget && announced.is_news(held, now) {
-                log_throttle(class, held.by, held.until - now);
+                log_call_throttle(class, held.by, held.until - now);
             }
             tokio::time::sleep_until(held.until.into()).await;
         }
