@@ -75,6 +75,7 @@
 
 pub mod api;
 pub mod body;
+pub mod bulk;
 mod engine;
 pub mod error;
 pub mod extent;

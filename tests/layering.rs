@@ -19,7 +19,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("session", &["error", "extent", "pacing", "source", "wire"]),
     ("engine", &["api", "body", "error", "extent", "journal", "pacing", "session", "source", "transport", "wire"]),
     ("upload", &["api", "engine", "error", "session", "source"]),
-    ("bulk", &["api", "error", "upload"]),
+    ("bulk", &["api", "error", "pacing", "session", "upload"]),
     ("tune", &["error", "source", "upload", "wire"]),
     ("cli", &[]), // Belongs to the binary: sees the library by its public name only.
 ];

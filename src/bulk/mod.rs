@@ -1,0 +1,4 @@
+//! Uploads of many files.
+
+pub mod rate;
+pub mod totals;
