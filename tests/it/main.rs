@@ -15,6 +15,7 @@ mod machine;
 mod odd_answers;
 mod on_change;
 mod outputs;
+mod progress_display;
 mod refusals;
 mod resume;
 mod resume_command;

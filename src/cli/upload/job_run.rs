@@ -5,10 +5,11 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use ringlift::bulk::totals::FileEnd;
 use ringlift::source::probe;
 use ringlift::{OnChange, Receipt, Running, Upload, UploadEvent, Uploaded};
 
-use crate::cli::console::{UploadRemains, speed};
+use crate::cli::console::{UploadRemains, duration, speed};
 use crate::cli::digest::{FileDigest, StreamDigest};
 use crate::cli::escape::visible;
 use crate::cli::events::{ErrorEvent, FileDone, JsonEvent, millis};
@@ -39,18 +40,20 @@ pub(super) struct CompletedJob {
     receipt: Receipt,
 }
 
-impl CompletedJob {
-    /// Returns the bytes sent by this run.
-    pub(super) fn sent_bytes(&self) -> u64 {
-        if self.uploaded.already { 0 } else { self.uploaded.bytes }
-    }
-}
-
 impl JobOutcome {
     /// Removes the file from the journal after the whole command has succeeded.
     pub(super) fn forget(&self) {
         if let Ok(done) = &self.result {
             done.receipt.confirm();
+        }
+    }
+
+    fn for_totals(&self) -> FileEnd {
+        match &self.result {
+            Ok(done) if done.uploaded.already => FileEnd::Skipped { bytes: done.uploaded.bytes },
+            Ok(done) => FileEnd::Done { bytes: done.uploaded.bytes },
+            Err(failure) if matches!(failure.exit(), Exit::Interrupted(_)) => FileEnd::Cancelled,
+            Err(_) => FileEnd::Failed,
         }
     }
 
@@ -103,6 +106,7 @@ pub(super) async fn upload(run: &UploadRun<'_>, job: Job) -> JobOutcome {
             JobOutcome { files: job.files(), result: Err(failed.failure), finished }
         }
     };
+    run.totals.borrow_mut().end(&job, end.for_totals());
     run.open_jobs.borrow_mut().remove(&job.index);
     end
 }
@@ -272,6 +276,7 @@ async fn follow(run: &UploadRun<'_>, job: &Job, mut running: Running) -> Result<
         }
     };
     let emit = |event: UploadEvent| {
+        run.totals.borrow_mut().record(job, &event, run.console);
         if let Some(event) = JsonEvent::of(&job.name, &event) {
             let _ = job.emit(run.console, &event);
         }
@@ -279,8 +284,6 @@ async fn follow(run: &UploadRun<'_>, job: &Job, mut running: Running) -> Result<
     let stopper = running.stopper();
     let mut stage = run.shutdown.stage();
     let (mut progress, mut events) = (running.progress(), running.events());
-    // Events that are not written must not wake this thread.
-    let writes_events = run.console.writes_events();
     let mut joined = pin!(running.join());
     loop {
         tokio::select! {
@@ -289,7 +292,7 @@ async fn follow(run: &UploadRun<'_>, job: &Job, mut running: Running) -> Result<
             Some(newer) = progress.next() => note(newer),
             // Without room in the output queue they stay in the library's queue, which drops and counts the
             // oldest.
-            Some(event) = events.next(), if writes_events && run.console.output().has_room() => emit(event),
+            Some(event) = events.next(), if run.console.output().has_room() => emit(event),
             uploaded = &mut joined => return Ok(uploaded?),
             Ok(()) = stage.changed() => match *stage.borrow_and_update() {
                 ShutdownStage::Running => {}
@@ -324,12 +327,18 @@ fn report_done(run: &UploadRun<'_>, job: &Job, done: &CompletedJob) -> Option<Pe
         retries => format!(", {retries} retries"),
     };
     let sha256 = sha256.as_ref().map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
+    let resumed = run.totals.borrow().resumed_bytes(job.index).min(uploaded.bytes);
+    let sent = uploaded.bytes - resumed;
+    let earlier = match resumed {
+        0 => String::new(),
+        resumed => format!(", {} were already uploaded", Size(resumed)),
+    };
     run.console.note(format_args!(
-        "{}: {} in {:.1} s ({}){retries}{sha256}",
+        "{}: {} in {} ({}){earlier}{retries}{sha256}",
         visible(&job.name),
-        Size(uploaded.bytes),
-        uploaded.elapsed.as_secs_f64(),
-        speed(uploaded.bytes, uploaded.elapsed),
+        Size(sent),
+        duration(uploaded.elapsed),
+        speed(sent, uploaded.elapsed),
     ));
     last.or(event).or(result)
 }

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::args::GlobalArgs;
-use super::console::{Console, speed};
+use super::console::{Console, duration, speed};
 use super::events::{CommandResult, JsonEvent, Summary};
 use super::exit::{CommandError, Exit, Interrupt};
 use super::journal::ResumeCommand;
@@ -33,7 +33,7 @@ use super::values::{Count, Size};
 use super::{client, journal, memory, proxy};
 use context::UploadRun;
 pub(super) use context::{KeepCompleted, RunOptions};
-use job_run::{CompletedJob, JobOutcome};
+use job_run::JobOutcome;
 pub(super) use plan::{IfNew, Job, JobOptions};
 use progress::ProgressTotals;
 use shutdown::Shutdown;
@@ -77,8 +77,8 @@ pub(super) fn run_jobs(
     let interrupts = Interrupts::new(console, Some(bound));
     // This thread handles signals from here on.
     console.output().must_not_wait();
-    let total_bytes = jobs.iter().map(Job::bytes).sum();
-    let (shutdown, totals) = (Shutdown::new(), RefCell::new(ProgressTotals::new(total_bytes)));
+    let totals = RefCell::new(ProgressTotals::new(&jobs, settings.retry.retries));
+    let shutdown = Shutdown::new();
     let open_jobs = RefCell::new(jobs.iter().map(|job| (job.index, job.clone())).collect());
     let run = UploadRun {
         options,
@@ -116,7 +116,7 @@ impl UploadRun<'_> {
         self.apply_timetable();
         let mut uploads =
             stream::iter(jobs).map(|job| job_run::upload(self, job)).buffer_unordered(handed_over);
-        self.console.start_progress(self.totals.borrow().total_bytes());
+        self.console.start_progress();
         loop {
             tokio::select! {
                 end = uploads.next() => match end {
@@ -134,6 +134,7 @@ impl UploadRun<'_> {
             }
         }
         drop(uploads);
+        self.totals.borrow_mut().conclude(self.console);
         self.console.clear_progress();
         // Jobs that are still open were cancelled and did not end in time.
         let summary = self.with_abandoned(self.summary(&ends));
@@ -141,7 +142,7 @@ impl UploadRun<'_> {
         if self.options.keep_completed == KeepCompleted::UntilSuccess && summary.exit == Exit::Done {
             ends.iter().for_each(JobOutcome::forget);
         }
-        self.conclude(&ends, &summary, started.elapsed());
+        self.conclude(&summary, started.elapsed());
         Ok(summary)
     }
 
@@ -212,18 +213,16 @@ impl UploadRun<'_> {
     }
 
     /// Prints the totals of several files.
-    fn conclude(&self, ends: &[JobOutcome], summary: &Summary, elapsed: Duration) {
+    fn conclude(&self, summary: &Summary, elapsed: Duration) {
         let Summary { files_done, files_failed, bytes, .. } = summary;
         if files_done + files_failed > 1 {
-            let sent =
-                ends.iter().filter_map(|end| end.result.as_ref().ok()).map(CompletedJob::sent_bytes).sum();
-            let speed = speed(sent, elapsed);
+            let speed = speed(self.totals.borrow().sent_bytes(), elapsed);
             let failed = if *files_failed > 0 { format!("; {files_failed} failed") } else { String::new() };
             self.console.note(format_args!(
-                "{files_done} of {} files, {} in {:.1} s ({speed}){failed}",
+                "{files_done} of {} files, {} in {} ({speed}){failed}",
                 files_done + files_failed,
                 Size(*bytes),
-                elapsed.as_secs_f64(),
+                duration(elapsed),
             ));
         }
         let is_remembered =

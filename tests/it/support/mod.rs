@@ -4,6 +4,7 @@ pub mod command;
 pub mod disk;
 pub mod middlebox;
 pub mod relay;
+pub mod terminal;
 pub mod way;
 
 use std::collections::HashSet;
