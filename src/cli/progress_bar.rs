@@ -15,7 +15,7 @@ use rustix::termios::tcgetwinsize;
 
 use super::display_width::fit;
 use super::output::{Output, PendingWrite, Stream, Urgency};
-use super::progress_view::Screen;
+use super::progress_view::{Screen, most_lines};
 
 /// The progress display on standard error. Clones share it.
 #[derive(Clone, Debug)]
@@ -102,17 +102,20 @@ impl ProgressBar {
 }
 
 impl BarState {
-    /// Returns the control sequences and texts that draw the lines, cut to the current width of the terminal.
+    /// Returns the control sequences and texts that draw the lines, cut to the current size of the terminal.
     fn frame(&self) -> String {
-        frame(&self.lines, screen(self.is_utf8).columns)
+        frame(&self.lines, screen(self.is_utf8))
     }
 }
 
-fn frame(lines: &[String], columns: usize) -> String {
+fn frame(lines: &[String], screen: Screen) -> String {
+    // More lines than rows, after the terminal has become lower, would scroll the first ones out.
+    let most = most_lines(screen.rows);
+    let lines: Vec<String> =
+        lines.iter().take(most).map(|line| fit(line, screen.columns) + "\x1b[K").collect();
     if lines.is_empty() {
         return String::new();
     }
-    let lines: Vec<String> = lines.iter().map(|line| fit(line, columns) + "\x1b[K").collect();
     let up = if lines.len() > 1 { format!("\x1b[{}A", lines.len() - 1) } else { String::new() };
     // Without automatic wrapping (DECAWM) a terminal that has just become narrower cuts the lines, too. Lines are
     // overwritten before the rest is erased, because a frame that is erased first flickers.
@@ -148,6 +151,8 @@ const USUAL_ROWS: u16 = 24;
 mod tests {
     use super::*;
 
+    const SCREEN: Screen = Screen { columns: 9, rows: 6, is_utf8: true };
+
     fn lines(count: usize, columns: usize) -> Vec<String> {
         (0..count).map(|number| format!("{number}").repeat(columns)).collect()
     }
@@ -165,21 +170,23 @@ mod tests {
     fn a_frame_replaces_the_last_one_at_the_bottom_of_the_screen() {
         let mut terminal = terminal();
         terminal.process(b"one\r\ntwo\r\nthree\r\nfour\r\nfive\r\n");
-        terminal.process(frame(&lines(3, 4), 9).as_bytes());
+        terminal.process(frame(&lines(3, 4), SCREEN).as_bytes());
         assert_eq!(shown(&terminal), ["three", "four", "five", "0000", "1111", "2222"]);
-        terminal.process(frame(&lines(2, 2), 9).as_bytes());
+        terminal.process(frame(&lines(2, 2), SCREEN).as_bytes());
         assert_eq!(shown(&terminal), ["three", "four", "five", "00", "11"]);
-        terminal.process(format!("{ERASE}six\r\n{}", frame(&lines(2, 3), 9)).as_bytes());
+        terminal.process(format!("{ERASE}six\r\n{}", frame(&lines(2, 3), SCREEN)).as_bytes());
         assert_eq!(shown(&terminal), ["three", "four", "five", "six", "000", "111"]);
         terminal.process(ERASE.as_bytes());
         assert_eq!(shown(&terminal), ["three", "four", "five", "six"]);
     }
 
     #[test]
-    fn a_frame_is_cut_to_the_current_width() {
+    fn a_frame_is_cut_to_the_current_size() {
         let mut terminal = terminal();
-        terminal.process(frame(&lines(2, 25), 9).as_bytes());
+        terminal.process(frame(&lines(2, 25), SCREEN).as_bytes());
         assert_eq!(shown(&terminal), ["000000000", "111111111"]);
+        terminal.process(frame(&lines(9, 2), SCREEN).as_bytes());
+        assert_eq!(shown(&terminal), ["00", "11", "22"]);
     }
 
     #[test]

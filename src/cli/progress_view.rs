@@ -32,7 +32,8 @@ pub(super) fn render(totals: &Totals, screen: Screen, now: Instant) -> Vec<Strin
         // The line about the others takes the place of a file.
         let shown = if files.len() > room { room.saturating_sub(1) } else { files.len() };
         let hidden = files.len() - shown;
-        lines.extend(files.take(shown).map(|(_, file)| file_line(file, screen, now)));
+        let is_throttled = matches!(snapshot.limited_by, LimitedBy::Throttle { .. });
+        lines.extend(files.take(shown).map(|(_, file)| file_line(file, is_throttled, screen, now)));
         lines.extend((hidden > 0 && room > 0).then(|| format!("  + {hidden} more")));
     }
     lines.iter().map(|line| fit(line, screen.columns)).collect()
@@ -133,41 +134,42 @@ fn files_text(files: &FileCounts) -> String {
 }
 
 /// Returns texts about the cause of a wait, the longest first. They are empty if nothing is waited for.
-fn cause_of_wait(limited_by: LimitedBy, now: Instant) -> [String; 2] {
+fn cause_of_wait(limited_by: LimitedBy, now: Instant) -> [String; 3] {
     let left = |until: Instant| in_words(rounded_up(until.saturating_duration_since(now)));
     let passed = |since: Instant| in_words(now.saturating_duration_since(since));
+    let until = |long: &str, short: &str, end: &str, at: Instant| {
+        let left = left(at);
+        [format!("{long}, {end} in {left}"), format!("{short}, {end} in {left}"), format!("{short}: {left}")]
+    };
     match limited_by {
-        LimitedBy::Throttle { until, reason } => {
+        LimitedBy::Throttle { until: at, reason } => {
             let (long, short) = match reason {
                 ThrottleReason::Budget => ("waiting for the rate limit", "rate limit"),
                 ThrottleReason::TooManyRequests => ("waiting as the service asks (429)", "rate limit"),
                 _ => ("waiting after failures of the service", "failures"),
             };
-            let left = left(until);
-            [format!("{long}, continues in {left}"), format!("{short}: {left}")]
+            until(long, short, "continues", at)
         }
-        LimitedBy::Retry { until } => {
-            let left = left(until);
-            [format!("waiting after a failure, retries in {left}"), format!("retry in {left}")]
-        }
+        LimitedBy::Retry { until: at } => until("waiting after a failure", "failure", "retries", at),
         LimitedBy::Answer { since } => {
             let passed = passed(since);
-            [format!("waiting for the service's answer, for {passed}"), format!("no answer: {passed}")]
+            let long = format!("waiting for the service's answer, for {passed}");
+            [long, format!("waiting for the answer, {passed}"), format!("no answer: {passed}")]
         }
         LimitedBy::Stalled { since } => {
-            let passed = passed(since);
-            [format!("no progress for {passed}"), format!("stalled: {passed}")]
+            let long = format!("no progress for {}", passed(since));
+            [long.clone(), long, format!("stalled: {}", passed(since))]
         }
-        _ => [String::new(), String::new()],
+        _ => Default::default(),
     }
 }
 
-fn file_line(file: &RunningFile, screen: Screen, now: Instant) -> String {
+fn file_line(file: &RunningFile, is_throttled: bool, screen: Screen, now: Instant) -> String {
     let share = match file.total_bytes() {
         Some(total) => percent(file.position(), total, false),
         None => amount(file.position()),
     };
-    let state = file_state(file, now);
+    let state = file_state(file, is_throttled, now);
     let mut tail = format!("{}{GAP}{}", padded(&share, 4), padded(&state, STATE_COLUMNS));
     let indented = |tail: &str| screen.columns.saturating_sub(2 * GAP.len() + width(tail));
     if indented(&tail) < NAME_COLUMNS {
@@ -182,7 +184,7 @@ fn file_line(file: &RunningFile, screen: Screen, now: Instant) -> String {
 }
 
 /// Returns the speed of a file, or the reason why it has none.
-fn file_state(file: &RunningFile, now: Instant) -> String {
+fn file_state(file: &RunningFile, is_throttled: bool, now: Instant) -> String {
     if let Some(at) = file.retry_at(now) {
         return format!("retry in {}", compact(rounded_up(at.saturating_duration_since(now))));
     }
@@ -190,6 +192,9 @@ fn file_state(file: &RunningFile, now: Instant) -> String {
         return "finishing".to_owned();
     }
     let still = now.saturating_duration_since(file.moved_at());
+    if is_throttled && still >= WAITING_AFTER {
+        return "waiting".to_owned();
+    }
     if still >= IDLE_AFTER {
         return format!("idle {}", compact(still));
     }
@@ -252,7 +257,7 @@ fn rounded_up(time: Duration) -> Duration {
 }
 
 /// Returns the most lines of the display: half the screen, because messages appear above it.
-fn most_lines(rows: usize) -> usize {
+pub(super) fn most_lines(rows: usize) -> usize {
     // With a line more than fits, the first one would scroll out and stay there.
     (rows / 2).max(3).min(rows.saturating_sub(1)).max(1)
 }
@@ -265,6 +270,9 @@ const LONGEST_NAME: usize = 60;
 
 /// The width of `1023.9 MiB/s`.
 const STATE_COLUMNS: usize = 12;
+
+/// The time without a byte after which a file is shown as waiting during a pause. Chunks under way go on in it.
+const WAITING_AFTER: Duration = Duration::from_secs(1);
 
 /// The time without a byte after which a file is shown as idle. Chunks of parallel files alternate faster.
 const IDLE_AFTER: Duration = Duration::from_secs(5);

@@ -334,7 +334,7 @@ impl Driver {
                 transfer.publish_progress();
             }
             transfer.report_events();
-            transfer.watch(self.throttled_until.is_some(), now);
+            transfer.watch(now);
         }
     }
 

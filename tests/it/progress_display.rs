@@ -70,7 +70,7 @@ fn a_resized_terminal_keeps_no_old_lines() {
     let (test_server, folder) = (TestServer::new(Scheme::Http), clips(12));
     let mut command = upload(&test_server, folder.path(), &["--bwlimit", "2M"]);
     let mut terminal = Terminal::start(&mut command, 24, 80);
-    for (rows, columns) in [(12, 40), (24, 100), (6, 30), (24, 80)] {
+    for (rows, columns) in [(12, 40), (30, 100), (8, 30), (24, 80)] {
         assert!(terminal.show_frames(2), "{}", String::from_utf8_lossy(&terminal.raw));
         terminal.resize(rows, columns);
     }

@@ -75,6 +75,8 @@ fn a_pause_for_the_rate_limit_has_a_line_with_its_end() {
     let lines = render(&totals, screen(80, 24), start + 19 * SECOND);
     assert_eq!(lines[1], "waiting for the rate limit, continues in 42 s");
     assert_eq!((lines.len(), lines[11].as_str()), (12, "  + 11 more"));
+    assert!(lines[2].ends_with("waiting"), "{}", lines[2]);
+    assert_eq!(render(&totals, screen(40, 24), start + 19 * SECOND)[1], "rate limit, continues in 42 s");
     assert_eq!(render(&totals, screen(24, 24), start + 19 * SECOND)[1], "rate limit: 42 s");
     assert!(
         stats_line(&totals, start + 19 * SECOND).ends_with("waiting for the rate limit, continues in 42 s")

@@ -6,19 +6,13 @@ use super::Transfer;
 use crate::engine::event_log::EventSink;
 use crate::engine::progress::Progress;
 use crate::engine::request::OnProgress;
-use crate::engine::watchdog::Watchdog;
 use crate::error::{Error, ErrorKind};
 use crate::pacing::{Class, Delay};
 use crate::session::event::UploadEvent;
 
 impl Transfer {
     /// Logs the state of every lane when no byte has moved for a while.
-    ///
-    /// A throttle delay is announced when it begins, so the time until its end is no stall.
-    pub(crate) fn watch(&mut self, is_throttled: bool, now: Instant) {
-        if is_throttled && self.lanes.is_empty() && self.wants_lane() {
-            self.watchdog = Watchdog::new(now);
-        }
+    pub(crate) fn watch(&mut self, now: Instant) {
         let read = self.lanes.values().map(|(_, gauge)| gauge.read_bytes() + gauge.sent_bytes());
         let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
         let Some(still) = self.watchdog.look(moved, now) else { return };

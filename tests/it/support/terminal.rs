@@ -62,6 +62,7 @@ impl Terminal {
     /// Reads until the command ends, and returns its exit code.
     pub fn end(&mut self) -> Option<i32> {
         while self.read() {}
+        self.emulator.process(&std::mem::take(&mut self.pending));
         self.child.wait().unwrap().code()
     }
 
