@@ -11,28 +11,28 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use ringlift::{ChunkSize, Client, Mode, Reader, SigbusHandler};
+use ringlift_baseline::{Scheme, Sink, limits};
 use tempfile::TempDir;
 
 use support::HotFile;
-use support::sink::{Scheme, Sink};
 
 /// One way to upload. Axes that a benchmark does not name are those of the base point.
 #[derive(Clone, Copy)]
-struct Way {
+struct UploadParams {
     mode: Mode,
     reader: Reader,
     chunk_mib: u64,
     lanes: usize,
 }
 
-const BASE: Way = Way { mode: Mode::Bytes, reader: Reader::Auto, chunk_mib: 64, lanes: 2 };
+const BASE: UploadParams = UploadParams { mode: Mode::Bytes, reader: Reader::Auto, chunk_mib: 64, lanes: 2 };
 
 fn limit(criterion: &mut Criterion) {
-    let bench = Bench::new(Scheme::Http);
+    let bench = ThroughputBench::new(Scheme::Http);
     let mut group = bench.group(criterion, "throughput/limit");
     let address = bench.sink.url().trim_start_matches("http://").parse().expect("a sink has an address");
     group.bench_function("sendfile", |bencher| {
-        bencher.iter(|| support::limits::send(&bench.file.path(), address).expect("loopback carries it"));
+        bencher.iter(|| limits::send(&bench.file.path(), address).expect("loopback carries it"));
     });
     group.finish();
 }
@@ -46,24 +46,28 @@ fn https(criterion: &mut Criterion) {
 }
 
 fn all_axes(criterion: &mut Criterion, scheme: Scheme) {
-    let bench = Bench::new(scheme);
+    let bench = ThroughputBench::new(scheme);
     let modes = [("single", Mode::Single), ("bytes", Mode::Bytes), ("parts", Mode::Parts)];
-    bench.axis(criterion, "mode", modes.map(|(name, mode)| (name.to_owned(), Way { mode, ..BASE })));
+    bench.axis(criterion, "mode", modes.map(|(name, mode)| (name.to_owned(), UploadParams { mode, ..BASE })));
     let readers = [Reader::Auto, Reader::Mmap, Reader::Uring, Reader::Direct, Reader::Pread];
-    bench.axis(criterion, "reader", readers.map(|reader| (reader.to_string(), Way { reader, ..BASE })));
+    bench.axis(
+        criterion,
+        "reader",
+        readers.map(|reader| (reader.to_string(), UploadParams { reader, ..BASE })),
+    );
     let chunks = [5, 16, 64, 128];
     bench.axis(
         criterion,
         "chunk",
-        chunks.map(|chunk_mib| (format!("{chunk_mib}MiB"), Way { chunk_mib, ..BASE })),
+        chunks.map(|chunk_mib| (format!("{chunk_mib}MiB"), UploadParams { chunk_mib, ..BASE })),
     );
     let lanes = [1, 2, 4, 8];
-    let one_of = |lanes: usize| (lanes.to_string(), Way { lanes, chunk_mib: 16, ..BASE });
+    let one_of = |lanes: usize| (lanes.to_string(), UploadParams { lanes, chunk_mib: 16, ..BASE });
     bench.axis(criterion, "lanes", lanes.map(one_of));
 }
 
 /// A sink, a file and what a client needs to know of them.
-struct Bench {
+struct ThroughputBench {
     scheme: Scheme,
     sink: Sink,
     file: HotFile,
@@ -71,13 +75,13 @@ struct Bench {
     _folder: TempDir,
 }
 
-impl Bench {
-    fn new(scheme: Scheme) -> Bench {
+impl ThroughputBench {
+    fn new(scheme: Scheme) -> ThroughputBench {
         let sink = Sink::start(scheme).expect("loopback has a free port");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ca = support::certificate(&sink, folder.path()).expect("a temporary file");
         let file = HotFile::new(FILE_BYTES).expect("the target folder takes a file");
-        Bench { scheme, sink, file, ca, _folder: folder }
+        ThroughputBench { scheme, sink, file, ca, _folder: folder }
     }
 
     fn group<'a>(&self, criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
@@ -90,7 +94,12 @@ impl Bench {
         group
     }
 
-    fn axis(&self, criterion: &mut Criterion, axis: &str, ways: impl IntoIterator<Item = (String, Way)>) {
+    fn axis(
+        &self,
+        criterion: &mut Criterion,
+        axis: &str,
+        ways: impl IntoIterator<Item = (String, UploadParams)>,
+    ) {
         let mut group = self.group(criterion, &format!("throughput/{}/{axis}", self.scheme.name()));
         for (name, way) in ways {
             let client = self.client(way);
@@ -100,7 +109,7 @@ impl Bench {
     }
 
     /// Its threads and connections are there before the first measurement.
-    fn client(&self, way: Way) -> Client {
+    fn client(&self, way: UploadParams) -> Client {
         let client = Client::builder().endpoint_url(self.sink.url()).api_key("bench");
         // As the command does, so that `auto` is what it takes.
         let client = client
@@ -111,7 +120,7 @@ impl Bench {
         client.build().expect("the settings are sound")
     }
 
-    fn upload(&self, client: &Client, way: Way) {
+    fn upload(&self, client: &Client, way: UploadParams) {
         let upload =
             client.upload(self.file.path()).mode(way.mode).chunk_size(ChunkSize::Bytes(way.chunk_mib << 20));
         let uploaded = upload.send_blocking().expect("the sink takes everything");

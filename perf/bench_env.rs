@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ringlift_baseline::Scheme;
 use serde::Serialize;
 
 use crate::Result;
@@ -11,7 +12,6 @@ use crate::child::{self, Sampling};
 use crate::competitors::{Competitor, Competitors, Load};
 use crate::files::Files;
 use crate::helper_process::SinkProcess;
-use crate::sink::Scheme;
 use crate::table::{Pair, Run};
 
 /// Sizes of the files and number of pairs.

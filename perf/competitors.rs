@@ -85,8 +85,8 @@ impl Competitors {
     pub(crate) fn find(ringlift: Option<PathBuf>, state: &Path) -> Result<Competitors> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let this = env::current_exe()?;
-        let target = this.ancestors().nth(3).ok_or("this program is not in a target folder")?.to_owned();
-        let folder = root.join("perf/peers");
+        let target = this.ancestors().nth(2).ok_or("this program is not in a target folder")?.to_owned();
+        let folder = root.join("peers");
         fs::create_dir_all(&folder)?;
         let mut competitors =
             Competitors { folder, target, given: ringlift, this, state: state.to_owned(), found: Vec::new() };
@@ -129,7 +129,10 @@ impl Competitors {
     fn build_ringlift(&self) -> Result<String> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--release", "--quiet", "--bin", "ringlift", "--manifest-path"]);
-        cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).arg("--target-dir").arg(&self.target);
+        cargo
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&self.target);
         if self.given.is_none() {
             quietly(&mut cargo)?;
         }
@@ -244,7 +247,7 @@ impl Competitors {
 
     fn script(&self, interpreter: impl Into<OsString>, script: &str, load: &Load<'_>) -> Command {
         let mut command = Command::new(interpreter.into());
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("perf/clients").join(script));
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(script));
         command.arg(load.url).arg(load.file).arg(load.chunk_bytes.to_string());
         command
     }
@@ -279,7 +282,7 @@ fn first_line(command: &mut Command) -> Result<String> {
 }
 
 fn locked_version(package: &str) -> Result<String> {
-    let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"))?;
+    let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"))?;
     let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"\n")));
     let version = entry.and_then(|entry| entry.lines().find_map(|line| line.strip_prefix("version = ")));
     Ok(version.ok_or("it is not in Cargo.lock")?.trim_matches('"').to_owned())

@@ -23,14 +23,14 @@ if [ -z "${RINGLIFT:-}" ]; then
         cargo build --release --quiet --target-dir "$out/flame" --bin ringlift
     RINGLIFT=$out/flame/release/ringlift
 fi
-cargo build --release --quiet --example perf
+cargo build --release --quiet --package ringlift-perf
 
 mkdir -p "$out/perf"
 work=$(mktemp -d "$out/perf/flame-XXXXXX")
 mkfifo "$work/questions"
 trap 'kill "$sink" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-"$bin/examples/perf" sink "$scheme" "$work/ca.pem" <"$work/questions" >"$work/sink" &
+"$bin/perf" sink "$scheme" "$work/ca.pem" <"$work/questions" >"$work/sink" &
 sink=$!
 exec 3>"$work/questions"
 until [ -s "$work/sink" ]; do sleep 0.1; done

@@ -7,12 +7,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use ringlift_baseline::{Scheme, Sink};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::proxy::{self, Line};
-use crate::sink::{Scheme, Sink};
 
 /// Counters of a sink process since the last query.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

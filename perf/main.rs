@@ -1,20 +1,18 @@
 //! Compares ringlift with other clients and with the limits of the machine, in pairs, in one run.
 //!
-//! `cargo run --release --example perf` makes the table; `perf/README.md` explains it.
+//! `cargo run --release --package ringlift-perf` makes the table; `perf/README.md` explains it.
 
 mod bench_env;
 mod child;
 mod competitors;
 mod files;
 mod helper_process;
-mod limits;
 mod machine;
 mod plot;
 mod proxy;
 mod report;
 mod reqwest_client;
 mod scenarios;
-mod sink;
 mod table;
 
 use std::net::SocketAddr;
@@ -22,12 +20,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ringlift_baseline::{Scheme, limits};
 
 use bench_env::{BenchEnv, Sizes};
 use machine::Machine;
 use report::{Found, NotRun, Report};
 use scenarios::{SCENARIOS, Scenario};
-use sink::Scheme;
 use table::Verdict;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -49,7 +47,7 @@ struct Arguments {
     #[arg(long)]
     list: bool,
     /// Folder for the files to upload; determines the disk
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/perf"))]
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/perf"))]
     dir: PathBuf,
     /// Measure this binary of ringlift instead of building one
     #[arg(long, value_name = "FILE")]
@@ -193,11 +191,11 @@ impl Arguments {
 
     fn command(&self) -> String {
         let typed = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-        let command = format!("cargo run --release --example perf -- {typed}");
+        let command = format!("cargo run --release --package ringlift-perf -- {typed}");
         command.trim_end_matches(" -- ").to_owned()
     }
 }
 
-const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/perf/results");
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
 /// With blocks of 1 MiB, two reads in flight keep most disks busy; more than four gained nothing.
 const READ_DEPTH: u64 = 4;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringlift_baseline::Scheme;
+
 use crate::Result;
 use crate::bench_env::{BenchEnv, MIB, WarmUp};
 use crate::child::Sampling;
@@ -10,7 +12,6 @@ use crate::competitors::{Competitor, Load};
 use crate::files::{self, drop_page_cache, fill_page_cache};
 use crate::helper_process::ProxyProcess;
 use crate::proxy::Line;
-use crate::sink::Scheme;
 use crate::table::Bar::{AtLeast, AtMost, None as NoBar, Within};
 use crate::table::{Figure, Measured, Pair, Row, Run};
 

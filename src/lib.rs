@@ -99,7 +99,7 @@ pub use source::{Reader, SigbusHandler};
 pub use transport::Bandwidth;
 pub use upload::{
     Checksum, ChunkSize, Client, ClientBuilder, Events, Mode, OnChange, PRODUCTION_URL, Progress,
-    ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Stopper, Upload, Uploaded,
+    ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size, Stopper, Upload, UploadOptions, Uploaded,
 };
 
 /// The examples of the README, as tests.

@@ -11,12 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringlift::{ChunkSize, Client, Mode, Reader};
-
-#[path = "../perf/sink/mod.rs"]
-#[allow(dead_code, reason = "TLS and the tally are for perf/")]
-mod sink;
-
-use sink::{Scheme, Sink};
+use ringlift_baseline::{Scheme, Sink};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;

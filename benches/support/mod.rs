@@ -1,6 +1,6 @@
 //! A sink inside the benchmark's process, and files to send to it.
 //!
-//! The sink is the one of `perf/`: it discards bodies in the kernel and decrypts nothing but heads, on
+//! The sink is the one of `ringlift-baseline`: it discards bodies in the kernel and decrypts nothing but heads, on
 //! a core of its own. `throughput/limit` measures a bare `sendfile` loop against it, which nothing else
 //! comes near; that is how one knows that it is not the bottleneck.
 
@@ -8,14 +8,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ringlift_baseline::Sink;
 use tempfile::TempDir;
-
-#[path = "../../perf/limits.rs"]
-#[allow(dead_code, reason = "the read loop is for perf/")]
-pub(crate) mod limits;
-#[path = "../../perf/sink/mod.rs"]
-#[allow(dead_code, reason = "the tally is for perf/")]
-pub(crate) mod sink;
 
 /// A file in the page cache; gone when it is dropped.
 pub(crate) struct HotFile {
@@ -47,7 +41,7 @@ impl HotFile {
 }
 
 /// A file with the sink's certificate, where a client looks for it.
-pub(crate) fn certificate(sink: &sink::Sink, folder: &Path) -> std::io::Result<Option<PathBuf>> {
+pub(crate) fn certificate(sink: &Sink, folder: &Path) -> std::io::Result<Option<PathBuf>> {
     let Some(pem) = sink.ca_pem() else { return Ok(None) };
     let path = folder.join("ca.pem");
     std::fs::write(&path, pem)?;

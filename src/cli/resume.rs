@@ -10,7 +10,7 @@ use ringlift::journal::{
 };
 use ringlift::source::SourceFile;
 use ringlift::wire::Addressing;
-use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, NewVideo, OnChange, Secret, Settings};
+use ringlift::{ChunkSize, Credentials, Error, ErrorKind, Mode, Secret, Settings, UploadOptions};
 
 use super::args::{GlobalArgs, ResumeArgs};
 use super::client;
@@ -207,23 +207,14 @@ fn options(entry: &Entry, settings: &Settings, token: Option<&Secret>) -> Result
             (Some(video_id.clone()), Some(known(token, digest, entry)?))
         }
     };
-    let (mode, chunk_size) = match entry.plan {
-        Some(plan) => (mode(plan.addressing()), ChunkSize::Bytes(plan.chunk_bytes())),
-        None => (Mode::Auto, ChunkSize::Auto),
-    };
-    let (on_change, if_new) = (OnChange::Fail, IfNew::Refuse);
-    let video = video(entry)?;
-    Ok(JobOptions {
-        video,
-        video_id,
-        token,
-        mode,
-        chunk_size,
-        expected_bytes: None,
-        on_change,
-        if_new,
-        force: false,
-    })
+    let mut upload = started_with(entry)?;
+    upload.video_id = video_id;
+    upload.upload_token = token;
+    if let Some(plan) = entry.plan {
+        upload.mode = mode(plan.addressing());
+        upload.chunk_size = ChunkSize::Bytes(plan.chunk_bytes());
+    }
+    Ok(JobOptions { upload, if_new: IfNew::Refuse, force: false })
 }
 
 /// Checks that the API key is present. Returns `None`, as no token is needed.
@@ -250,15 +241,16 @@ fn known(token: Option<&Secret>, digest: &TokenDigest, entry: &Entry) -> Result<
     }
 }
 
-/// Returns the metadata of the video that the upload was to create.
-fn video(entry: &Entry) -> Result<NewVideo, CommandError> {
-    match entry.key.destination {
-        EntryDestination::NewVideo => serde_json::from_str(&entry.arguments).map_err(|_| {
+/// Returns the options in the journal. Only a new video needs its metadata from there.
+fn started_with(entry: &Entry) -> Result<UploadOptions, CommandError> {
+    match (serde_json::from_str(&entry.arguments), &entry.key.destination) {
+        (Ok(options), _) => Ok(options),
+        (Err(_), EntryDestination::NewVideo) => {
             let why =
                 "the journal does not contain the metadata of the video: resume it with `ringlift upload`";
-            CommandError::Other(Exit::Failed, why.to_owned())
-        }),
-        _ => Ok(NewVideo::default()),
+            Err(CommandError::Other(Exit::Failed, why.to_owned()))
+        }
+        (Err(_), _) => Ok(UploadOptions::default()),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Flags of `ringlift upload`; some are shared with `ringlift resume`.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ringlift::api::{Clip, SummaryAttribute, Watermark};
+use ringlift::upload::UnknownValue;
 use ringlift::{Checksum, ChunkSize, Mode, NewVideo, OnChange, Reader, Secret};
 
 use super::bandwidth::Timetable;
@@ -159,8 +162,8 @@ pub(super) struct TokenArgs {
 #[command(next_help_heading = "Transfer")]
 pub(super) struct TransferArgs {
     /// Set how the file is split and how chunks are addressed
-    #[arg(long, default_value = "auto")]
-    pub(super) mode: ModeArg,
+    #[arg(long, default_value = "auto", value_parser = mode())]
+    pub(super) mode: Mode,
     /// Set the chunk size: `auto`, or 5MiB to 200MiB
     #[arg(long, visible_alias = "part-size", value_name = "SIZE", default_value = "auto", value_parser = values::chunk_size)]
     pub(super) chunk_size: ChunkSize,
@@ -168,8 +171,8 @@ pub(super) struct TransferArgs {
     pub(super) lanes: LaneArgs,
     /// Set the reaction to a file that changes during the upload: `restart` deletes the created video and
     /// starts again, at most three times; `strict` also fails if only attributes, links or the name change
-    #[arg(long, value_name = "ACTION", default_value = "fail")]
-    pub(super) on_change: OnChangeArg,
+    #[arg(long, value_name = "ACTION", default_value = "fail", value_parser = on_change())]
+    pub(super) on_change: OnChange,
     /// Give the approximate length of standard input, from which the chunk size is chosen
     #[arg(long, value_name = "SIZE")]
     pub(super) expected_size: Option<Size>,
@@ -211,74 +214,10 @@ pub(super) struct LaneArgs {
         num_args = 0..=1,
         require_equals = true,
         default_value = "auto",
-        default_missing_value = "always"
+        default_missing_value = "always",
+        value_parser = checksum()
     )]
-    pub(super) checksum: ChecksumArg,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ChecksumArg {
-    /// Store digests over HTTPS, where the bytes pass through this process anyway
-    Auto,
-    /// Store digests over HTTP too, where this process has to read the bytes additionally
-    #[value(alias = "true")]
-    Always,
-    /// Store no digests; the upload of a touched file starts again
-    #[value(alias = "false")]
-    Never,
-}
-
-impl From<ChecksumArg> for Checksum {
-    fn from(checksum: ChecksumArg) -> Checksum {
-        match checksum {
-            ChecksumArg::Auto => Checksum::Auto,
-            ChecksumArg::Always => Checksum::Always,
-            ChecksumArg::Never => Checksum::Never,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ModeArg {
-    /// One request up to the chunk size, byte ranges above it, parts if the length is unknown
-    Auto,
-    /// One request, up to 200 MiB
-    Single,
-    /// `Content-Range: bytes A-B/T`
-    Bytes,
-    /// `Content-Range: part N/M`
-    Parts,
-}
-
-impl From<ModeArg> for Mode {
-    fn from(mode: ModeArg) -> Mode {
-        match mode {
-            ModeArg::Auto => Mode::Auto,
-            ModeArg::Single => Mode::Single,
-            ModeArg::Bytes => Mode::Bytes,
-            ModeArg::Parts => Mode::Parts,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OnChangeArg {
-    /// Fail the upload
-    Fail,
-    /// Delete the created video and start again
-    Restart,
-    /// Fail, also if only attributes, links or the name change
-    Strict,
-}
-
-impl From<OnChangeArg> for OnChange {
-    fn from(on_change: OnChangeArg) -> OnChange {
-        match on_change {
-            OnChangeArg::Fail => OnChange::Fail,
-            OnChangeArg::Restart => OnChange::Restart,
-            OnChangeArg::Strict => OnChange::Strict,
-        }
-    }
+    pub(super) checksum: Checksum,
 }
 
 /// Steps after the upload.
@@ -303,6 +242,60 @@ pub(super) struct AfterArgs {
 pub(super) enum Until {
     /// The first rendition is ready
     Playable,
+}
+
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    described([
+        (
+            Mode::Auto,
+            "One request up to the chunk size, byte ranges above it, parts if the length is unknown",
+        ),
+        (Mode::Single, "One request, up to 200 MiB"),
+        (Mode::Bytes, "`Content-Range: bytes A-B/T`"),
+        (Mode::Parts, "`Content-Range: part N/M`"),
+    ])
+}
+
+fn on_change() -> impl TypedValueParser<Value = OnChange> {
+    described([
+        (OnChange::Fail, "Fail the upload"),
+        (OnChange::Restart, "Delete the created video and start again"),
+        (OnChange::Strict, "Fail, also if only attributes, links or the name change"),
+    ])
+}
+
+fn checksum() -> impl TypedValueParser<Value = Checksum> {
+    let values = [
+        (Checksum::Auto, "Store digests over HTTPS, where the bytes pass through this process anyway"),
+        (
+            Checksum::Always,
+            "Store digests over HTTP too, where this process has to read the bytes additionally",
+        ),
+        (Checksum::Never, "Store no digests; the upload of a touched file starts again"),
+    ];
+    let named = values.map(|(value, help)| {
+        // The values of a flag in a configuration file or the environment.
+        let aliases: &[&str] = match value {
+            Checksum::Always => &["true"],
+            Checksum::Never => &["false"],
+            _ => &[],
+        };
+        PossibleValue::new(value.name()).help(help).aliases(aliases.iter().copied())
+    });
+    PossibleValuesParser::new(named).try_map(|name| match name.as_str() {
+        "true" => Ok(Checksum::Always),
+        "false" => Ok(Checksum::Never),
+        name => name.parse(),
+    })
+}
+
+/// Returns a parser for the values of an option, each with its help text.
+fn described<T, const N: usize>(values: [(T, &'static str); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Clone + Display + FromStr<Err = UnknownValue> + Send + Sync + 'static,
+{
+    let named = values.map(|(value, help)| PossibleValue::new(value.to_string()).help(help));
+    PossibleValuesParser::new(named).try_map(|name| name.parse::<T>())
 }
 
 fn reader() -> impl TypedValueParser<Value = Reader> {

@@ -12,7 +12,8 @@ use ringlift::{RetryPolicy, transport::Timeouts};
 use super::args::{Cli, CliCommand, GlobalArgs};
 use super::client::MIN_SPEED_WINDOW;
 use super::exit::CommandError;
-use super::upload_args::{AfterArgs, ModeArg, UploadArgs};
+use super::upload_args::{AfterArgs, UploadArgs};
+use ringlift::Mode;
 
 /// Returns a usage error for the first contradiction. `is_typed` returns `true` if a flag was given on the
 /// command line.
@@ -61,7 +62,7 @@ fn times(global: &GlobalArgs) -> Option<String> {
 
 fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
-    let refusal = if is_typed("chunk_size") && args.transfer.mode == ModeArg::Single {
+    let refusal = if is_typed("chunk_size") && args.transfer.mode == Mode::Single {
         "--chunk-size has no effect with --mode single, which sends the whole file in one request"
     } else if is_typed("max_buffer_memory") && !reads_stdin {
         "--max-buffer-memory applies to standard input only: add `-` to the files"

@@ -6,8 +6,9 @@ use tokio::sync::mpsc;
 
 use crate::api::NewVideo;
 use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle, Recovered};
+use crate::engine::options::{Destination, UploadOptions};
 use crate::engine::proof::Unproved;
-use crate::engine::request::{Destination, IfNotBegun};
+use crate::engine::request::{IfNotBegun, JournalTerms};
 use crate::engine::settings::Settings;
 use crate::engine::source::{OpenedSource, UploadSource};
 use crate::engine::stream_reader::StreamEvent;
@@ -42,25 +43,27 @@ pub(crate) enum ClaimOutcome {
 impl ClaimedUpload {
     pub(crate) fn of(
         opened: OpenedSource,
-        destination: Destination,
-        (if_not_begun, terms): (IfNotBegun, ClaimOptions),
+        options: &UploadOptions,
+        terms: JournalTerms,
         settings: &Settings,
         journal_handle: &JournalHandle,
     ) -> Result<ClaimOutcome> {
+        let destination = options.destination();
         let OpenedSource { cut, source, file_name, inbox } = opened;
         let (access, video_id) = match &destination {
             Destination::NewVideo(_) => (CredentialKind::Key, None),
             Destination::Video(video_id) => (CredentialKind::Key, Some(video_id.clone())),
             Destination::Delegated { video_id, .. } => (CredentialKind::Token, video_id.clone()),
         };
-        let arguments = serde_json::to_string(&titled(&destination, &file_name)).unwrap_or_default();
+        let arguments = serde_json::to_string(&options.titled(&file_name)).unwrap_or_default();
+        let claim = ClaimOptions { again: terms.again, own_token_only: terms.own_token_only };
         let endpoint = &settings.endpoint_url;
         let (journal_entry, continued) =
-            journal_handle.claim(endpoint, source.file(), &destination, &arguments, terms)?;
+            journal_handle.claim(endpoint, source.file(), &destination, &arguments, claim)?;
         if let Recovered::Finished(finished) = continued {
             return Ok(ClaimOutcome::Finished(finished));
         }
-        let mut journal_entry = allowed(journal_entry, if_not_begun, &file_name)?;
+        let mut journal_entry = allowed(journal_entry, terms.if_not_begun, &file_name)?;
         let policy = settings.retry.clone();
         let (mut left_mark, mut may_have_orphan, mut doubts) = (None, false, None);
         let (spec, made) = match continued {

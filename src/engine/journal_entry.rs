@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use crate::engine::options::Destination;
 use crate::engine::proof::Unproved;
-use crate::engine::request::{Destination, ReceiptState};
+use crate::engine::request::ReceiptState;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::journal::{
     self, Claim, ClaimOptions, ClaimedEntry, Comparison, ContainerState, CreatedBy, Finished, Journal,

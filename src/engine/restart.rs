@@ -4,7 +4,8 @@ use tokio::sync::watch;
 
 use crate::engine::command::UploadCommand;
 use crate::engine::journal_entry::JournalEntryGuard;
-use crate::engine::request::{Destination, IfNotBegun, OnChange, SourceSpec, StopRequest, UploadRequest};
+use crate::engine::options::OnChange;
+use crate::engine::request::{IfNotBegun, JournalTerms, SourceSpec, StopRequest, UploadRequest};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A copy of an upload's request, made to begin the upload anew.
@@ -41,8 +42,8 @@ impl RestartPlan {
     /// only a file can be read twice, only a container of our own may be deleted, and an upload token does not permit
     /// deletion.
     fn changed(command: &UploadCommand) -> Option<RestartPlan> {
-        let is_asked_for = command.request.on_change == OnChange::Restart;
-        if !is_asked_for || !is_for_new_video(&command.request) || command.restarts == MAX_RESTARTS {
+        let is_asked_for = command.request.options.on_change == OnChange::Restart;
+        if !is_asked_for || !command.request.options.is_for_new_video() || command.restarts == MAX_RESTARTS {
             return None;
         }
         RestartPlan::with(command, command.restarts + 1, false)
@@ -52,46 +53,35 @@ impl RestartPlan {
     /// only to be continued, or if its video was named: the bytes sent are in that video, and another source needs
     /// another video.
     fn unproved(command: &UploadCommand) -> Option<RestartPlan> {
-        let names_video = match &command.request.destination {
-            None | Some(Destination::NewVideo(_) | Destination::Delegated { video_id: None, .. }) => false,
-            Some(Destination::Video(_) | Destination::Delegated { video_id: Some(_), .. }) => true,
-        };
-        if command.request.if_not_begun == IfNotBegun::Refuse || names_video {
+        let options = &command.request.options;
+        if command.request.terms.if_not_begun == IfNotBegun::Refuse || options.video_id.is_some() {
             return None;
         }
-        let deletes = command.request.on_change == OnChange::Restart && is_for_new_video(&command.request);
+        let deletes = options.on_change == OnChange::Restart && options.is_for_new_video();
         RestartPlan::with(command, command.restarts, !deletes)
     }
 
     /// Returns the restart after the service refuses an upload of another token; `None` if the upload cannot continue
     /// one.
     fn with_own_token(command: &UploadCommand) -> Option<RestartPlan> {
-        let is_delegated = matches!(command.request.destination, Some(Destination::Delegated { .. }));
-        if !is_delegated || command.request.if_not_begun == IfNotBegun::Refuse {
+        let is_delegated = command.request.options.upload_token.is_some();
+        if !is_delegated || command.request.terms.if_not_begun == IfNotBegun::Refuse {
             return None;
         }
         RestartPlan::with(command, command.restarts, false).map(|mut again| {
-            again.request.own_token_only = true;
+            again.request.terms.own_token_only = true;
             again
         })
     }
 
     fn with(command: &UploadCommand, restarts: u32, keeps_container: bool) -> Option<RestartPlan> {
-        let UploadRequest { input, destination, video, mode, chunk_size, expected_bytes, .. } =
-            &command.request;
+        let UploadRequest { input, options, terms, receipt } = &command.request;
         let SourceSpec::File(path) = input else { return None };
         let request = UploadRequest {
             input: SourceSpec::File(path.clone()),
-            destination: destination.clone(),
-            video: video.clone(),
-            mode: *mode,
-            chunk_size: *chunk_size,
-            expected_bytes: *expected_bytes,
-            on_change: command.request.on_change,
-            if_not_begun: IfNotBegun::Begin,
-            own_token_only: command.request.own_token_only,
-            again: command.request.again,
-            receipt: command.request.receipt.clone(),
+            options: options.clone(),
+            terms: JournalTerms { if_not_begun: IfNotBegun::Begin, ..*terms },
+            receipt: receipt.clone(),
         };
         Some(RestartPlan { request, halted: command.halted.clone(), restarts, keeps_container })
     }
@@ -101,10 +91,6 @@ impl RestartPlan {
         (is_given_back || error.kind() == ErrorKind::SourceChanged)
             && *self.halted.borrow() == StopRequest::No
     }
-}
-
-fn is_for_new_video(request: &UploadRequest) -> bool {
-    matches!(request.destination, None | Some(Destination::NewVideo(_)))
 }
 
 /// An upload that begins anew after its container is deleted.

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use crate::api::{Credentials, Origin, Redactor};
-use crate::engine::request::{Checksum, ChunkSize, Mode};
+use crate::engine::options::{Checksum, ChunkSize, Mode};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::pacing::{Caps, ChunkSizing, chunk_bytes_for};
 use crate::session::retry::RetryPolicy;

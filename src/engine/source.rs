@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::future::{LocalBoxFuture, ready};
 use tokio::sync::mpsc;
 
-use crate::engine::request::{Checksum, ChunkSize, Mode, OnChange, SourceSpec, UploadRequest};
+use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UploadOptions};
+use crate::engine::request::{SourceSpec, UploadRequest};
 use crate::engine::settings::Settings;
 use crate::engine::stream_reader::{self, StreamEvent, StreamReader};
 use crate::engine::worker::ChunkSource;
@@ -87,7 +88,7 @@ pub(crate) fn open(
     environment: ReaderEnvironment,
     memory: &MemoryBudget,
 ) -> LocalBoxFuture<'static, Result<OpenedSource>> {
-    let UploadRequest { mode, chunk_size, expected_bytes, on_change, .. } = *request;
+    let UploadOptions { mode, chunk_size, expected_bytes, on_change, .. } = request.options;
     let options = PlanOptions { mode, chunk_size, expected_bytes, on_change };
     match &mut request.input {
         SourceSpec::File(path) => {

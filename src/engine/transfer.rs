@@ -8,7 +8,6 @@ mod recording;
 mod reporting;
 
 use std::collections::HashMap;
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -24,17 +23,16 @@ use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::event::{EngineEvent, next_stop_request, next_stream_event};
 use crate::engine::event_log::{AnnouncedDelay, EventSink};
 use crate::engine::journal_entry::{JournalEntryGuard, JournalHandle};
+use crate::engine::options::{Checksum, Destination};
 use crate::engine::progress::{Gauge, Progress};
-use crate::engine::request::{
-    Checksum, Destination, OnProgress, ReceiptState, StopRequest, UploadRequest, Uploaded,
-};
+use crate::engine::request::{OnProgress, ReceiptState, StopRequest, UploadRequest, Uploaded};
 use crate::engine::restart::RestartPlans;
 use crate::engine::settings::Settings;
 use crate::engine::source::{OpenedSource, UploadSource};
 use crate::engine::watchdog::Watchdog;
 use crate::engine::worker::{ChunkRequest, ChunkResult, LaneIndex, SessionId};
 use crate::error::Result;
-use crate::journal::{ClaimOptions, CreatedBy, Finished};
+use crate::journal::{CreatedBy, Finished};
 use crate::session::event::UploadEvent;
 use crate::session::{ChunkToSend, Outcome, Session};
 use crate::wire::Addressing;
@@ -90,14 +88,14 @@ impl Transfer {
     /// if the file was uploaded before.
     pub(crate) fn prepare(
         id: SessionId,
-        mut command: UploadCommand,
+        command: UploadCommand,
         opened: Result<OpenedSource>,
         settings: &Settings,
         journal_handle: &JournalHandle,
     ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
         // The plans copy the request, which the claim takes apart.
         let plans = RestartPlans::of(&command);
-        let claimed = opened.and_then(|opened| claim(opened, &mut command.request, settings, journal_handle));
+        let claimed = opened.and_then(|opened| claim(opened, &command.request, settings, journal_handle));
         let mut claimed = match claimed {
             Ok(ClaimOutcome::Ours(claimed)) => *claimed,
             Ok(ClaimOutcome::Finished(finished)) => {
@@ -258,14 +256,11 @@ impl Transfer {
 
 fn claim(
     opened: OpenedSource,
-    request: &mut UploadRequest,
+    request: &UploadRequest,
     settings: &Settings,
     journal_handle: &JournalHandle,
 ) -> Result<ClaimOutcome> {
-    let terms = ClaimOptions { again: request.again, own_token_only: request.own_token_only };
-    let video = mem::take(&mut request.video);
-    let destination = request.destination.take().unwrap_or(Destination::NewVideo(Box::new(video)));
-    ClaimedUpload::of(opened, destination, (request.if_not_begun, terms), settings, journal_handle)
+    ClaimedUpload::of(opened, &request.options, request.terms, settings, journal_handle)
 }
 
 /// Returns the result for a file that an earlier, unfinished command has uploaded.

@@ -8,10 +8,10 @@ use crate::api::{NewVideo, Secret};
 use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::event_log;
 use crate::engine::handle::EngineHandle;
+use crate::engine::options::{ChunkSize, Mode, OnChange, UploadOptions};
 use crate::engine::progress::Progress;
 use crate::engine::request::{
-    ChunkSize, Destination, IfNotBegun, Mode, OnChange, OnProgress, ReceiptState, SourceSpec, StopRequest,
-    UploadRequest, Uploaded,
+    IfNotBegun, JournalTerms, OnProgress, ReceiptState, SourceSpec, StopRequest, UploadRequest, Uploaded,
 };
 use crate::error::Result;
 use crate::upload::running::{Receipt, Running};
@@ -27,85 +27,70 @@ pub struct Upload {
 
 impl Upload {
     pub(super) fn new(engine: Arc<EngineHandle>, input: SourceSpec) -> Upload {
-        let request = UploadRequest {
-            input,
-            destination: None,
-            video: NewVideo::default(),
-            mode: Mode::Auto,
-            chunk_size: ChunkSize::Auto,
-            expected_bytes: None,
-            on_change: OnChange::Fail,
-            if_not_begun: IfNotBegun::Begin,
-            own_token_only: false,
-            again: false,
-            receipt: None,
-        };
+        let (options, terms) = (UploadOptions::default(), JournalTerms::default());
+        let request = UploadRequest { input, options, terms, receipt: None };
         Upload { engine, request, on_progress: None }
+    }
+
+    /// Sets all options. Call this before the methods that set single options.
+    pub fn options(mut self, options: UploadOptions) -> Upload {
+        self.request.options = options;
+        self
     }
 
     /// Sets the title of the created video. Default: the file's name.
     pub fn title(mut self, title: impl Into<String>) -> Upload {
-        self.request.video.title = title.into();
+        self.request.options.video.title = title.into();
         self
     }
 
     /// Sets all metadata of the created video.
     pub fn video(mut self, video: NewVideo) -> Upload {
-        self.request.video = video;
+        self.request.options.video = video;
         self
     }
 
     /// Uploads into this existing, empty container.
     pub fn video_id(mut self, video_id: impl Into<String>) -> Upload {
-        let video_id = video_id.into();
-        self.request.destination = Some(match self.request.destination.take() {
-            Some(Destination::Delegated { token, .. }) => {
-                Destination::Delegated { token, video_id: Some(video_id) }
-            }
-            _ => Destination::Video(video_id),
-        });
+        self.request.options.video_id = Some(video_id.into());
         self
     }
 
     /// Uploads with an upload token in place of the API key.
     pub fn upload_token(mut self, token: impl Into<Secret>) -> Upload {
-        let video_id = match self.request.destination.take() {
-            Some(Destination::Video(video_id)) => Some(video_id),
-            _ => None,
-        };
-        self.request.destination = Some(Destination::Delegated { token: token.into(), video_id });
+        self.request.options.upload_token = Some(token.into());
         self
     }
 
     /// Sets the addressing of chunks on the wire. Default: [`Mode::Auto`].
     pub fn mode(mut self, mode: Mode) -> Upload {
-        self.request.mode = mode;
+        self.request.options.mode = mode;
         self
     }
 
     /// Sets the chunk size. Default: [`ChunkSize::Auto`].
     pub fn chunk_size(mut self, chunk_size: ChunkSize) -> Upload {
-        self.request.chunk_size = chunk_size;
+        self.request.options.chunk_size = chunk_size;
         self
     }
 
     /// Sets the approximate length of a reader in bytes. Chunks are made large enough for that length, as their number
     /// is limited.
     pub fn expected_bytes(mut self, bytes: u64) -> Upload {
-        self.request.expected_bytes = Some(bytes);
+        self.request.options.expected_bytes = Some(bytes);
         self
     }
 
     /// Sets the reaction to a file that changes while it is being sent. Default: [`OnChange::Fail`].
     pub fn on_change(mut self, on_change: OnChange) -> Upload {
-        self.request.on_change = on_change;
+        self.request.options.on_change = on_change;
         self
     }
 
     /// Resumes the upload only if [`Settings::journal`](crate::Settings::journal) has it. Otherwise the upload ends with
     /// [`ErrorKind::Journal`](crate::ErrorKind::Journal) before anything is created or sent.
     pub fn only_if_begun(mut self) -> Upload {
-        self.request.if_not_begun = IfNotBegun::Refuse;
+        self.request.terms.if_not_begun = IfNotBegun::Refuse;
         self
     }
 
@@ -122,7 +107,7 @@ impl Upload {
 
     /// Sends the file even if [`Settings::journal`](crate::Settings::journal) has it as uploaded ([`Receipt::remember`]).
     pub fn again(mut self) -> Upload {
-        self.request.again = true;
+        self.request.terms.again = true;
         self
     }
 
@@ -159,7 +144,7 @@ impl Upload {
     /// # Errors
     /// When the upload token cannot be one ([`Secret::parse`]), or the client's engine has ended.
     pub async fn start(mut self) -> Result<Running> {
-        if let Some(Destination::Delegated { token, .. }) = &mut self.request.destination {
+        if let Some(token) = &mut self.request.options.upload_token {
             *token = token.parsed("upload token")?;
         }
         let (reply, answer) = oneshot::channel();

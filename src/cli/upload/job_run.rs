@@ -213,7 +213,7 @@ impl DigestTask {
     fn of(run: &UploadRun<'_>, job: &Job) -> Result<DigestTask, CommandError> {
         match &job.source {
             _ if !run.options.after.sha256 => Ok(DigestTask::NotAsked),
-            JobSource::File(path) if job.options.on_change == OnChange::Restart => {
+            JobSource::File(path) if job.options.upload.on_change == OnChange::Restart => {
                 Ok(DigestTask::Later(path.clone()))
             }
             JobSource::File(path) => FileDigest::start(path).map(DigestTask::File),
@@ -243,20 +243,7 @@ fn open_source(run: &UploadRun<'_>, job: &Job, digest: &DigestTask) -> Upload {
 }
 
 fn describe(options: &JobOptions, mut upload: Upload) -> Upload {
-    upload = upload
-        .video(options.video.clone())
-        .mode(options.mode)
-        .chunk_size(options.chunk_size)
-        .on_change(options.on_change);
-    if let Some(token) = &options.token {
-        upload = upload.upload_token(token.reveal());
-    }
-    if let Some(video_id) = &options.video_id {
-        upload = upload.video_id(video_id);
-    }
-    if let Some(bytes) = options.expected_bytes {
-        upload = upload.expected_bytes(bytes);
-    }
+    upload = upload.options(options.upload.clone());
     if options.force {
         upload = upload.again();
     }
@@ -268,7 +255,7 @@ fn describe(options: &JobOptions, mut upload: Upload) -> Upload {
 
 /// Follows an upload to its end and forwards shutdown requests.
 async fn follow(run: &UploadRun<'_>, job: &Job, mut running: Running) -> Result<Uploaded, CommandError> {
-    let creates = job.options.video_id.is_none();
+    let creates = job.options.upload.video_id.is_none();
     let note = |progress| {
         let video_id = run.totals.borrow_mut().update(job, progress);
         if let Some(video_id) = video_id.filter(|_| creates) {

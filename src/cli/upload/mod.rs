@@ -241,7 +241,7 @@ pub(super) fn upload_settings(lanes: &LaneArgs, global: &GlobalArgs) -> Result<S
         settings.credentials = Credentials::ApiKey(key);
     }
     settings.reader = lanes.reader;
-    settings.checksum = lanes.checksum.into();
+    settings.checksum = lanes.checksum;
     if let Count::Exactly(lanes) = lanes.concurrency {
         settings.lanes = NonZeroUsize::get(lanes);
     }

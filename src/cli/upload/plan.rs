@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ringlift::source::{Delivery, Environment, SourceError, SourceFile, Unavailable, probe};
 use ringlift::wire::Addressing;
-use ringlift::{Checksum, ChunkSize, Error, Mode, NewVideo, OnChange, Secret, Settings};
+use ringlift::{Checksum, ChunkSize, Error, Mode, Secret, Settings, UploadOptions};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -37,19 +37,10 @@ pub(in crate::cli) struct Job {
     pub(super) options: Rc<JobOptions>,
 }
 
-/// Options of a job.
+/// Options of a job, and the terms on which it uses the journal.
 #[derive(Debug)]
 pub(in crate::cli) struct JobOptions {
-    /// Video to create. An empty title stands for the file's name.
-    pub(in crate::cli) video: NewVideo,
-    /// Id of an existing video to fill.
-    pub(in crate::cli) video_id: Option<String>,
-    /// Upload token, which replaces the API key.
-    pub(in crate::cli) token: Option<Secret>,
-    pub(in crate::cli) mode: Mode,
-    pub(in crate::cli) chunk_size: ChunkSize,
-    pub(in crate::cli) expected_bytes: Option<u64>,
-    pub(in crate::cli) on_change: OnChange,
+    pub(in crate::cli) upload: UploadOptions,
     pub(in crate::cli) if_new: IfNew,
     /// `true` if a file is sent even if an interrupted command has already uploaded it.
     pub(in crate::cli) force: bool,
@@ -79,7 +70,7 @@ impl Job {
     }
 
     fn stream_chunk_bytes(&self, settings: &Settings) -> Result<u64, Error> {
-        let JobOptions { mode, chunk_size, expected_bytes, .. } = *self.options;
+        let UploadOptions { mode, chunk_size, expected_bytes, .. } = self.options.upload;
         settings.plan_stream(&self.name, mode, chunk_size, expected_bytes)
     }
 
@@ -121,19 +112,23 @@ pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Job>,
     if args.files.len() > 1 && args.destination.video_id.is_some() {
         return Err(CommandError::usage("--video-id selects a single video, which takes a single file"));
     }
-    let options = Rc::new(JobOptions {
-        video: args.description.video(),
-        video_id: args.destination.video_id.clone(),
-        token,
-        mode: args.transfer.mode.into(),
-        chunk_size: args.transfer.chunk_size,
-        expected_bytes: args.transfer.expected_size.map(|size| size.0),
-        on_change: args.transfer.on_change.into(),
-        if_new: IfNew::Start,
-        force: args.force,
-    });
+    let options =
+        Rc::new(JobOptions { upload: options(args, token), if_new: IfNew::Start, force: args.force });
     let job = |(index, file)| job(index, file, &args.transfer, &options);
     Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(job)))
+}
+
+/// Returns the options of every upload of the command line.
+fn options(args: &UploadArgs, token: Option<Secret>) -> UploadOptions {
+    let mut options = UploadOptions::default();
+    options.video = args.description.video();
+    options.video_id = args.destination.video_id.clone();
+    options.upload_token = token;
+    options.mode = args.transfer.mode;
+    options.chunk_size = args.transfer.chunk_size;
+    options.expected_bytes = args.transfer.expected_size.map(|size| size.0);
+    options.on_change = args.transfer.on_change;
+    options
 }
 
 /// Merges several names of the same file into one job, because two uploads would create two videos.
@@ -157,7 +152,7 @@ fn job(index: usize, file: &Path, transfer: &TransferArgs, options: &Rc<JobOptio
         return Job::file(index, file, options);
     }
     let name = transfer.name.clone().unwrap_or_else(|| "stdin".to_owned());
-    let (also, bytes) = (Vec::new(), options.expected_bytes);
+    let (also, bytes) = (Vec::new(), options.upload.expected_bytes);
     Job { index, name, also, id: None, source: JobSource::Stdin, bytes, options }
 }
 
@@ -234,7 +229,7 @@ pub(super) async fn planned_in_time(
 }
 
 fn cut_of(job: &Job) -> (Mode, ChunkSize) {
-    (job.options.mode, job.options.chunk_size)
+    (job.options.upload.mode, job.options.upload.chunk_size)
 }
 
 /// Returns the part of the plan that does not depend on the file.

@@ -10,7 +10,7 @@ use std::thread;
 use rustix::fs::{OFlags, sendfile};
 
 /// Sends the whole file in one request with a `sendfile` loop.
-pub(crate) fn send(path: &Path, to: SocketAddr) -> io::Result<()> {
+pub fn send(path: &Path, to: SocketAddr) -> io::Result<()> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
     let mut socket = TcpStream::connect(to)?;
@@ -31,7 +31,7 @@ pub(crate) fn send(path: &Path, to: SocketAddr) -> io::Result<()> {
 }
 
 /// Reads the whole file with `O_DIRECT` and `depth` reads in flight, and returns its length.
-pub(crate) fn read_direct(path: &Path, depth: u64) -> io::Result<u64> {
+pub fn read_direct(path: &Path, depth: u64) -> io::Result<u64> {
     let flags = OFlags::DIRECT.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     thread::scope(|scope| {

@@ -11,6 +11,7 @@ mod low_water;
 mod service;
 mod tls;
 
+use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,13 +23,16 @@ use service::Service;
 
 /// The scheme of the sink's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub enum Scheme {
+    /// Plain HTTP.
     Http,
+    /// TLS with AES-256-GCM, of which the sink decrypts only request heads.
     Https,
 }
 
 impl Scheme {
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns the scheme as in a URL.
+    pub fn name(self) -> &'static str {
         match self {
             Scheme::Http => "http",
             Scheme::Https => "https",
@@ -38,15 +42,17 @@ impl Scheme {
 
 /// Counters since the last call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) requests: u64,
-    pub(crate) body_bytes: u64,
+pub struct Tally {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
     /// Processor time spent on polling for bytes that had not arrived.
-    pub(crate) busy_poll: Duration,
+    pub busy_poll: Duration,
 }
 
 /// A listening sink with one thread per connection. Dropping it closes all connections.
-pub(crate) struct Sink {
+pub struct Sink {
     address: SocketAddr,
     scheme: Scheme,
     ca_pem: Option<String>,
@@ -56,12 +62,12 @@ pub(crate) struct Sink {
 
 impl Sink {
     /// Listens on a free port of loopback.
-    pub(crate) fn start(scheme: Scheme) -> io::Result<Sink> {
+    pub fn start(scheme: Scheme) -> io::Result<Sink> {
         Sink::start_with_hook(scheme, || {})
     }
 
     /// Starts a sink whose threads call `on_thread_start` first, so that a test can recognise them.
-    pub(crate) fn start_with_hook(scheme: Scheme, on_thread_start: fn()) -> io::Result<Sink> {
+    pub fn start_with_hook(scheme: Scheme, on_thread_start: fn()) -> io::Result<Sink> {
         let identity = match scheme {
             Scheme::Http => None,
             Scheme::Https => Some(tls::Identity::generate()?),
@@ -80,22 +86,29 @@ impl Sink {
         Ok(Sink { address, scheme, ca_pem, state, accepting: Some(accepting) })
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Returns the URL, without a path.
+    pub fn url(&self) -> String {
         format!("{}://{}", self.scheme.name(), self.address)
     }
 
     /// Returns the certificate to trust in PEM, or `None` without TLS.
-    pub(crate) fn ca_pem(&self) -> Option<&str> {
+    pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
     /// Returns the counters since the last call.
-    pub(crate) fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Tally {
         Tally {
             requests: self.state.requests.swap(0, Ordering::Relaxed),
             body_bytes: self.state.body_bytes.swap(0, Ordering::Relaxed),
             busy_poll: self.state.busy_poll.take(),
         }
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("url", &self.url()).finish_non_exhaustive()
     }
 }
 
