@@ -36,10 +36,10 @@ struct FileProgress {
 
 impl ProgressTotals {
     /// Creates the totals of these jobs. `retries` is the limit of the retry policy.
-    pub(super) fn new(jobs: &[Job], retries: u32) -> ProgressTotals {
+    pub(super) fn new<'a>(jobs: impl IntoIterator<Item = &'a Job>, retries: u32) -> ProgressTotals {
         let now = Instant::now();
         let mut totals = Totals::new(now);
-        jobs.iter().for_each(|job| totals.find(job.bytes()));
+        jobs.into_iter().for_each(|job| totals.find(job.bytes()));
         totals.found_all();
         let (notices, files) = (Notices::new(retries), BTreeMap::new());
         ProgressTotals { totals, notices, files, events_due: now + EVENT_INTERVAL, line_due: None }
