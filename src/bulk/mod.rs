@@ -22,6 +22,7 @@ mod lease;
 mod manifest;
 mod order;
 mod path_list;
+pub mod rate;
 mod report;
 mod runner;
 mod shutdown;
@@ -29,6 +30,7 @@ mod sidecar;
 mod sqlite;
 mod store;
 mod template;
+pub mod totals;
 mod unix_time;
 mod walk;
 

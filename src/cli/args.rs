@@ -76,6 +76,10 @@ pub(super) struct GlobalArgs {
     #[arg(short = 'P', long, global = true, value_name = "WHEN", default_value = "auto",
           num_args = 0..=1, require_equals = true, default_missing_value = "always", help_heading = OUTPUT)]
     pub(super) progress: ProgressWhen,
+    /// Print a line of progress every TIME if no progress is shown on a terminal; 0 disables it [default: 1m with
+    /// -P, else off]
+    #[arg(long, global = true, value_name = "TIME", value_parser = values::time, help_heading = OUTPUT)]
+    pub(super) stats: Option<Duration>,
     /// Log more to standard error: -v choices, -vv decisions, -vvv everything
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = OUTPUT)]
     pub(super) verbose: u8,

@@ -6,10 +6,10 @@ use std::io::{self, BufRead, IsTerminal};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use ringlift::api::Redactor;
+use ringlift::bulk::totals::Totals;
 use ringlift::bulk::{JsonEvent, RunSummary};
 use serde::Serialize;
 
@@ -18,7 +18,8 @@ use super::escape::visible;
 use super::events::json_line;
 use super::exit::{CommandError, Exit, Interrupt};
 use super::output::{Output, PendingWrite, Stream, Urgency};
-use super::progress_bar;
+use super::progress_bar::{self, ProgressBar};
+use super::progress_view;
 use super::secrets;
 use super::signal_route::SignalRoute;
 use super::values::Size;
@@ -30,6 +31,7 @@ pub(super) struct Console {
     verbosity: Verbosity,
     progress_mode: ProgressMode,
     bar: ProgressBar,
+    is_stdout_terminal: bool,
     output: Output,
     route: SignalRoute,
     redactor: Redactor,
@@ -68,9 +70,10 @@ enum Verbosity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProgressMode {
     Nothing,
+    /// A display at the bottom of the terminal.
     Bar,
-    /// One line per interval, if standard error is not a terminal.
-    Lines,
+    /// One line per interval.
+    Lines(Duration),
 }
 
 impl Console {
@@ -78,7 +81,7 @@ impl Console {
         Console {
             format: if global.json { Format::Json } else { Format::People },
             verbosity: if global.quiet { Verbosity::Quiet } else { Verbosity::Normal },
-            progress_mode: ProgressMode::choose(global, io::stderr().is_terminal()),
+            progress_mode: ProgressMode::choose(global, is_capable_terminal()),
             ..Console::silent(global.redactor.clone())
         }
     }
@@ -90,12 +93,14 @@ impl Console {
     }
 
     fn silent(redactor: Redactor) -> Console {
+        let output = Output::new();
         Console {
             format: Format::People,
             verbosity: Verbosity::Normal,
             progress_mode: ProgressMode::Nothing,
-            bar: ProgressBar::hidden(),
-            output: Output::new(),
+            bar: ProgressBar::new(output.clone()),
+            is_stdout_terminal: io::stdout().is_terminal(),
+            output,
             route: SignalRoute::default(),
             redactor,
             has_summary: Arc::default(),
@@ -218,53 +223,50 @@ impl Console {
         match remains {
             UploadRemains::Nothing => {}
             UploadRemains::Resumable { resume } => {
-                text += &format!("  continue: the same command, or `{resume}`, sends the missing chunks\n");
+                text += &format!("  to resume, run the same command again, or: {resume}\n");
             }
             UploadRemains::Incomplete(video_id) => {
-                text += &format!("  left behind: video {video_id} is incomplete; ");
-                text += &format!("`ringlift video delete {video_id}` removes it\n");
+                text += &format!("  video {video_id} is incomplete; ");
+                text += &format!("delete it with: ringlift video delete {video_id}\n");
             }
             UploadRemains::Unknown(video_id) => {
-                text += &format!("  left behind: video {video_id} in an unknown state; ");
-                text += &format!("`ringlift status {video_id}` shows the state\n");
+                text += &format!("  video {video_id} may be incomplete; ");
+                text += &format!("check it with: ringlift status {video_id}\n");
             }
         }
         self.write_stderr(&text);
     }
 
-    /// Starts the progress display. `total_bytes` is `None` if the length is unknown.
-    pub(super) fn start_progress(&self, total_bytes: Option<u64>) {
-        if self.progress_mode != ProgressMode::Bar {
-            return;
-        }
-        let is_utf8 = progress_bar::is_utf8(|name| env::var(name).ok());
-        if let Some(style) = progress_bar::style(total_bytes.is_some(), is_utf8) {
-            self.bar.set_style(style);
-        }
-        if let Some(total_bytes) = total_bytes {
-            self.bar.set_length(total_bytes);
-        }
-        self.bar.set_draw_target(progress_bar::target(&self.output));
-    }
-
-    /// Updates the progress bar.
-    pub(super) fn set_progress(&self, bytes: u64, message: String) {
-        self.bar.set_message(message);
-        self.bar.set_position(bytes);
-    }
-
-    /// Prints a line of progress if there is no bar. Called once per interval.
-    pub(super) fn print_progress(&self, bytes: u64, total_bytes: Option<u64>, elapsed: Duration) {
-        if self.progress_mode == ProgressMode::Lines {
-            let of = total_bytes.map(|total| format!(" of {}", Size(total))).unwrap_or_default();
-            self.write_stderr(&format!("{}{of}, {}\n", Size(bytes), speed(bytes, elapsed)));
+    /// Starts the progress display.
+    pub(super) fn start_progress(&self) {
+        if self.progress_mode == ProgressMode::Bar {
+            self.bar.start(progress_bar::is_utf8(|name| env::var(name).ok()), Instant::now());
         }
     }
 
-    /// Removes the progress bar.
+    /// Updates the progress display.
+    pub(super) fn draw_progress(&self, totals: &Totals, now: Instant) {
+        if let Some(screen) = self.bar.due_frame(now) {
+            self.bar.draw(progress_view::render(totals, screen, now), now);
+        }
+    }
+
+    /// Returns the interval between lines of progress; `None` if no lines are printed.
+    pub(super) fn stats_interval(&self) -> Option<Duration> {
+        match self.progress_mode {
+            ProgressMode::Lines(interval) => Some(interval),
+            ProgressMode::Nothing | ProgressMode::Bar => None,
+        }
+    }
+
+    /// Prints a line of progress.
+    pub(super) fn print_stats(&self, totals: &Totals, now: Instant) {
+        self.write_stderr(&format!("{}\n", progress_view::stats_line(totals, now)));
+    }
+
+    /// Removes the progress display.
     pub(super) fn clear_progress(&self) {
-        self.bar.finish_and_clear();
-        self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        self.bar.clear();
     }
 
     /// Writes the summary at most once. It is the last line.
@@ -279,28 +281,29 @@ impl Console {
     pub(super) fn exit_on_signal(&self, interrupt: Interrupt) -> ! {
         let exit = Exit::Interrupted(interrupt);
         self.output.hurry();
+        self.clear_progress();
         self.write_summary(&RunSummary { exit_code: exit.code(), ..RunSummary::default() });
         self.output.drain();
         process::exit(exit.code().into());
     }
 
-    /// Writes to standard error, above the bar.
+    /// Writes to standard error, above the progress display.
     fn write_stderr(&self, text: &str) {
         let _ = self.enqueue(Stream::Err, secrets::for_people(&self.redactor, text), Urgency::Line);
     }
 
-    /// Queues a text. All output except frames of the bar passes through this function.
+    /// Queues a text. All output except frames of the progress display passes through this function.
     fn enqueue(&self, stream: Stream, text: String, urgency: Urgency) -> PendingWrite {
         if urgency == Urgency::Line {
-            // Waits before the bar is locked, because the thread that receives signals also locks the bar.
+            // Waits before the display is locked, because the thread that receives signals also locks it.
             self.output.wait_for_room(stream);
         }
-        let push = || self.output.push(stream, text.into_bytes(), urgency);
-        if self.progress_mode == ProgressMode::Bar { self.bar.suspend(push) } else { push() }
+        let shares_terminal = stream == Stream::Err || self.is_stdout_terminal;
+        self.bar.write(stream, text, urgency, shares_terminal)
     }
 }
 
-/// Writes log lines above the bar. One call is one line.
+/// Writes log lines above the progress display. One call is one line.
 impl io::Write for Console {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(buf);
@@ -317,13 +320,22 @@ impl io::Write for Console {
 
 impl ProgressMode {
     fn choose(global: &GlobalArgs, is_terminal: bool) -> ProgressMode {
+        let lines = |usual| match global.stats.or(usual) {
+            None | Some(Duration::ZERO) => ProgressMode::Nothing,
+            Some(interval) => ProgressMode::Lines(interval),
+        };
         match global.progress {
-            ProgressWhen::Never => ProgressMode::Nothing,
-            ProgressWhen::Auto if global.quiet || !is_terminal => ProgressMode::Nothing,
+            ProgressWhen::Auto if global.quiet => lines(None),
             ProgressWhen::Auto | ProgressWhen::Always if is_terminal => ProgressMode::Bar,
-            ProgressWhen::Auto | ProgressWhen::Always => ProgressMode::Lines,
+            ProgressWhen::Always => lines(Some(USUAL_STATS_INTERVAL)),
+            ProgressWhen::Auto | ProgressWhen::Never => lines(None),
         }
     }
+}
+
+/// Returns `true` if standard error is a terminal that can move its cursor.
+fn is_capable_terminal() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 fn explain(failure: &CommandError) -> String {
@@ -332,7 +344,7 @@ fn explain(failure: &CommandError) -> String {
         text += &format!("  because: {}\n", visible(&cause));
     }
     if let Some(meaning) = failure.meaning() {
-        text += &format!("  means: {meaning}\n");
+        text += &format!("  reason: {meaning}\n");
     }
     if let Some(advice) = failure.advice() {
         text += &format!("  advice: {advice}\n");
@@ -349,6 +361,15 @@ fn shown(failure: &CommandError) -> String {
     }
 }
 
+/// Returns a duration such as `13 ms`, `2.5 s` or `3m20s`.
+pub(super) fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        1..100 => format!("{:.1} s", time.as_secs_f64()),
+        _ => progress_view::compact(time),
+    }
+}
+
 /// Returns the mean speed, such as `1.20 GiB/s`.
 pub(super) fn speed(bytes: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
@@ -358,3 +379,7 @@ pub(super) fn speed(bytes: u64, elapsed: Duration) -> String {
         "in no time".to_owned()
     }
 }
+
+/// The interval between lines of progress that were asked for without an interval: a night of uploads gives some
+/// hundred lines.
+const USUAL_STATS_INTERVAL: Duration = Duration::from_secs(60);

@@ -39,7 +39,10 @@ fn filter(quiet: bool, verbose: u8) -> Targets {
         (false, 2) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("ringlift", level)
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("ringlift", level)
+        .with_target(SHOWN_BY_COMMAND, LevelFilter::OFF)
 }
 
 /// Format of a log line for people: the message, after its level unless it is an ordinary message.
@@ -71,6 +74,9 @@ fn prefix(level: Level) -> &'static str {
         Level::TRACE => "trace: ",
     }
 }
+
+/// The target of the events that the command shows in its own lines.
+const SHOWN_BY_COMMAND: &str = "ringlift::followed";
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ mod config_file;
 mod console;
 mod demo;
 mod demo_result;
+mod display_width;
 mod escape;
 mod events;
 mod exit;
@@ -25,8 +26,10 @@ mod logging;
 mod man;
 mod media;
 mod memory;
+mod notices;
 mod output;
 mod progress_bar;
+mod progress_view;
 mod proxy;
 mod resume;
 mod secrets;
@@ -117,6 +120,8 @@ fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
 
 /// Reports the error if there is one, writes the summary and returns the exit code.
 fn end(ended: CommandResult, console: &Console, started: Instant) -> ExitCode {
+    // A command that failed or panicked may have left the progress display.
+    console.clear_progress();
     let mut summary = match ended {
         Ok(None) => return leave(Exit::Done, console),
         Ok(Some(summary)) => summary,

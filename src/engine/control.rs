@@ -11,7 +11,7 @@ use http_body_util::Full;
 
 use crate::api::{Exchange, RateLimit};
 use crate::engine::counters::Counters;
-use crate::engine::event_log::{AnnouncedDelay, log_throttle};
+use crate::engine::event_log::{AnnouncedDelay, log_call_throttle};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::pacing::{Class, Pacer, Quota, RequestKind, ServiceHealth, ThrottleReason};
 use crate::session::Outcome;
@@ -96,7 +96,7 @@ impl Control {
             // The failed request has reported every other cause already.
             let is_news = || self.announced.borrow_mut()[class as usize].is_news(held, now);
             if held.by == ThrottleReason::Budget && is_news() {
-                log_throttle(class, held.by, held.until - now);
+                log_call_throttle(class, held.by, held.until - now);
             }
             tokio::time::sleep_until(held.until.into()).await;
         }

@@ -144,6 +144,10 @@ impl Pauses {
     }
 }
 
+/// The log target of events that every follower of an upload receives. A program that shows these events itself can
+/// turn the target off.
+pub(crate) const FOLLOWED: &str = "ringlift::followed";
+
 /// Logs a retry: expired credentials are normal, every other cause is a warning.
 fn log_retry(file: &str, index: Option<u32>, why: &FailureSummary, delay: Duration, fate: Fate) {
     let what =
@@ -155,23 +159,30 @@ fn log_retry(file: &str, index: Option<u32>, why: &FailureSummary, delay: Durati
     let FailureSummary { kind, message, .. } = why;
     match kind {
         ErrorKind::NotAuthorized => tracing::info!("{file}: retrying {what} with new credentials: {message}"),
-        _ => tracing::warn!("{file}: retrying {what} in {}{open}: {message}", Rounded(delay)),
+        _ => {
+            tracing::warn!(target: FOLLOWED, "{file}: retrying {what} in {}{open}: {message}", Rounded(delay))
+        }
     }
 }
 
-/// Logs a throttle delay: refusals, failures and long pauses are warnings, because nothing moves meanwhile.
+/// Logs a throttle delay of an upload: refusals, failures and long pauses are warnings, because nothing moves meanwhile.
 pub(crate) fn log_throttle(class: Class, why: ThrottleReason, delay: Duration) {
     let is_long = delay >= LONG_PAUSE;
     let (class, delay) = (class.name(), Rounded(delay));
     if is_long || matches!(why, ThrottleReason::TooManyRequests | ThrottleReason::Failures) {
-        tracing::warn!("{class} wait for {delay}: {why}");
+        tracing::warn!(target: FOLLOWED, "{class} wait for {delay}: {why}");
     } else {
-        tracing::info!("{class} wait for {delay}: {why}");
+        tracing::info!(target: FOLLOWED, "{class} wait for {delay}: {why}");
     }
 }
 
 /// The pause that a person who waits notices.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
+
+/// Logs that an API call waits for the service's budget. No follower of an upload receives this.
+pub(crate) fn log_call_throttle(class: Class, why: ThrottleReason, delay: Duration) {
+    tracing::info!("{} wait for {}: {why}", class.name(), Rounded(delay));
+}
 
 /// A duration in seconds with one decimal, for messages.
 pub(crate) struct Rounded(pub(crate) Duration);

@@ -20,10 +20,14 @@ pub struct Progress {
     pub sent_bytes: u64,
     /// Acknowledged by the service.
     pub acknowledged_bytes: u64,
+    /// Stored by an earlier run, and part of the other counts. What this run sent is the difference.
+    pub resumed_bytes: u64,
     /// Sent again after a failure; not part of the other counts.
     pub resent_bytes: u64,
     /// Chunks acknowledged by the service.
     pub acknowledged_chunks: u32,
+    /// Chunks of the file; `None` while a stream has not ended.
+    pub total_chunks: Option<u32>,
     /// Attempts that were repetitions.
     pub retries: u32,
     /// The container, once it is known.
@@ -38,6 +42,8 @@ impl Progress {
             read_bytes: newer.read_bytes.max(older.read_bytes),
             sent_bytes: newer.sent_bytes.max(older.sent_bytes),
             acknowledged_bytes: newer.acknowledged_bytes.max(older.acknowledged_bytes),
+            // After a restart the other counts stay, so the difference must not grow by bytes of an earlier run.
+            resumed_bytes: newer.resumed_bytes.max(older.resumed_bytes),
             ..newer
         };
         *self != older

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, OneLine};
 use crate::pacing::{Class, ThrottleReason};
 use crate::session::retry::Fate;
 use crate::source::Change;
@@ -118,9 +118,17 @@ pub struct FailureSummary {
     pub slug: Option<String>,
     /// The failure in words, with its causes.
     pub message: String,
+    /// The same without the operation and the video, for lines that name them: `the service answered 503`.
+    pub reason: String,
 }
 
 impl FailureSummary {
+    /// Creates a summary, for the tests of a program that handles events.
+    pub fn new(kind: ErrorKind, reason: impl Into<String>) -> FailureSummary {
+        let reason = reason.into();
+        FailureSummary { kind, slug: None, message: reason.clone(), reason }
+    }
+
     /// The service's name for the problem, or that of the kind.
     pub fn name(&self) -> &str {
         self.slug.as_deref().unwrap_or(self.kind.name())
@@ -130,8 +138,12 @@ impl FailureSummary {
 impl From<&Error> for FailureSummary {
     fn from(error: &Error) -> FailureSummary {
         let message = error.causes().iter().fold(error.to_string(), |text, cause| text + ": " + cause);
+        // The inverse of the error's `Display`; a text of another form stays whole.
+        let operation = format!("could not {}: ", OneLine(error.operation()));
+        let video = error.video_id().map(|id| format!(" (video {id})")).unwrap_or_default();
+        let reason = message.strip_prefix(&operation).unwrap_or(&message).replacen(&video, "", 1);
         let slug = error.refusal().and_then(|refusal| refusal.slug.clone());
-        FailureSummary { kind: error.kind(), slug, message }
+        FailureSummary { kind: error.kind(), slug, message, reason }
     }
 }
 
@@ -186,5 +198,12 @@ mod tests {
         let why = FailureSummary::from(&error);
         assert_eq!(why.name(), "unavailable");
         assert!(why.message.ends_with("as it should: reset by peer"), "{}", why.message);
+        assert!(why.message.contains("send chunk 1: "), "{}", why.message);
+    }
+
+    #[test]
+    fn the_reason_names_neither_the_operation_nor_the_video() {
+        let error = Error::new(ErrorKind::Stalled, "send chunk 1 of a: b.mp4").with_video_id("vi1");
+        assert_eq!(FailureSummary::from(&error).reason, "nothing moved for too long");
     }
 }

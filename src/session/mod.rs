@@ -79,6 +79,8 @@ pub struct Session {
     retries: u32,
     /// File bytes sent again, or about to be.
     resent_bytes: u64,
+    /// File bytes that an earlier run stored.
+    resumed_bytes: u64,
     /// Events not yet returned by [`Session::take_events`]; at most a few for each chunk.
     events: Vec<UploadEvent>,
 }
@@ -139,6 +141,7 @@ impl Session {
             confirmations: 0,
             retries: 0,
             resent_bytes: 0,
+            resumed_bytes: 0,
             events: Vec::new(),
         };
         if let Some(resumed) = &spec.resumed {
@@ -163,6 +166,8 @@ impl Session {
         for &index in resumed.stored.iter().filter(|&&index| index < known) {
             self.chunks.mark(index, ChunkState::Stored);
         }
+        // Until the status answers, the journal is all that is known about earlier runs.
+        self.resumed_bytes = self.chunks.stored_bytes();
     }
 
     /// Returns the next action for the driver. Call until it returns `None`.
@@ -361,6 +366,7 @@ impl Session {
     fn report_resumed(&mut self) {
         let video_id = self.video_id.clone().unwrap_or_default();
         let (chunks, bytes) = (self.chunks.stored(), self.chunks.stored_bytes());
+        self.resumed_bytes = bytes;
         self.events.push(UploadEvent::Resumed { video_id, chunks, bytes });
     }
 
@@ -382,6 +388,11 @@ impl Session {
     /// Returns the file bytes sent again, or about to be.
     pub fn resent_bytes(&self) -> u64 {
         self.resent_bytes
+    }
+
+    /// Returns the file bytes that an earlier run stored.
+    pub fn resumed_bytes(&self) -> u64 {
+        self.resumed_bytes
     }
 
     /// Takes the result; `None` before the end, and once it was taken.

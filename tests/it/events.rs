@@ -117,7 +117,9 @@ fn a_retry_is_one_json_event_and_one_log_line() {
     let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("retrying")).collect();
     assert_eq!(lines.len(), 1, "{}", ran.stderr);
     assert!(
-        lines[0].contains("WARN movie.mp4: retrying chunk 2 in") && lines[0].contains("503"),
+        lines[0].contains("movie.mp4: chunk 2 of 3 failed (the service answered 503")
+            && lines[0].contains("retrying in")
+            && lines[0].ends_with("(attempt 2 of 11)"),
         "{}",
         lines[0]
     );
@@ -135,7 +137,8 @@ fn a_throttle_is_one_json_event_and_one_log_line() {
         (&json!("uploads"), &json!("too_many_requests")),
         "{throttled}"
     );
-    let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("wait for")).collect();
+    let lines: Vec<_> = ran.stderr.lines().filter(|line| line.contains("rate limit")).collect();
     assert_eq!(lines.len(), 1, "{}", ran.stderr);
-    assert!(lines[0].contains("WARN uploads wait for") && lines[0].contains("429"), "{}", lines[0]);
+    assert!(lines[0].contains("upload requests were answered by 429"), "{}", lines[0]);
+    assert!(lines[0].contains("continuing in 1."), "{}", lines[0]);
 }

@@ -124,7 +124,7 @@ fn assert_reported(ran: CommandOutput, code: i32, status: u16, name: &str, title
     let ran = ran.failed(code, &[name, title]);
     let error = ran.events().iter().find_map(|event| event.get("error").cloned()).expect("no error");
     assert_eq!((&error["refusal"]["status"], &error["refusal"]["title"]), (&status.into(), &title.into()));
-    for (field, label) in [("meaning", "means: "), ("advice", "advice: ")] {
+    for (field, label) in [("meaning", "reason: "), ("advice", "advice: ")] {
         let text = error[field].as_str().unwrap_or_else(|| panic!("{name}: no {field} in {error}"));
         assert!(ran.stderr.contains(&format!("  {label}{text}\n")), "{name}: {}", ran.stderr);
     }

@@ -20,6 +20,7 @@ mod odd_answers;
 mod on_change;
 mod on_terminal;
 mod outputs;
+mod progress_display;
 mod proxy;
 mod refusals;
 mod resume;

@@ -77,7 +77,7 @@ pub(super) fn run_jobs(
     let interrupts = Interrupts::new(console, Some(bound));
     // This thread handles signals from here on.
     console.output().must_not_wait();
-    let total_bytes = jobs.iter().map(Job::bytes).sum();
+    let progress = ProgressTotals::new(&jobs, settings.retry.retries);
     let jobs: Vec<Rc<Job>> = jobs.into_iter().map(Rc::new).collect();
     let run = UploadRun {
         has_several_files: jobs.iter().map(|job| job.files()).sum::<usize>() > 1,
@@ -88,7 +88,7 @@ pub(super) fn run_jobs(
         console,
         shutdown: RefCell::new(Shutdown::new()),
         interrupt: Cell::new(None),
-        totals: RefCell::new(ProgressTotals::new(total_bytes)),
+        totals: RefCell::new(progress),
         active: RefCell::default(),
         receipts: RefCell::default(),
         ring: OnceCell::new(),

@@ -7,7 +7,7 @@ use ringlift::Uploaded;
 use ringlift::bulk::event::millis;
 use ringlift::bulk::{DoneJob, FileDone, JsonEvent};
 
-use crate::cli::console::{UploadRemains, speed};
+use crate::cli::console::{UploadRemains, duration, speed};
 use crate::cli::escape::visible;
 use crate::cli::events::error_event;
 use crate::cli::exit::{CommandError, Exit};
@@ -60,7 +60,7 @@ fn described(uploaded: &Uploaded, sha256: Option<&str>) -> String {
     };
     let sha256 = sha256.map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
     let speed = speed(sent_bytes, elapsed);
-    format!("{size} in {:.1} s ({speed}){retries}{sha256}", elapsed.as_secs_f64())
+    format!("{size} in {} ({speed}){retries}{sha256}", duration(elapsed))
 }
 
 /// Prints the id of a video, after the name of its file if the run has several: the ids come in the order of

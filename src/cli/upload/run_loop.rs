@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use ringlift::bulk::event::millis;
+use ringlift::bulk::totals::FileEnd;
 use ringlift::bulk::{
     DoneJob, FailedJob, JsonEvent, RunnerEvent, RunnerJob, RunnerOptions, Sha256Request, ShutdownStage, run,
 };
@@ -39,7 +40,7 @@ impl UploadRun<'_> {
         let signal = self.shutdown.borrow().signal();
         let mut events = Box::pin(run(jobs, &self.client, self.runner_options(), signal));
         let (mut are_over, mut confirmations) = (false, FuturesUnordered::new());
-        self.console.start_progress(self.totals.borrow().total_bytes());
+        self.console.start_progress();
         while !are_over || !confirmations.is_empty() {
             let output = self.console.output();
             tokio::select! {
@@ -67,6 +68,7 @@ impl UploadRun<'_> {
             }
         }
         drop(events);
+        self.totals.borrow_mut().conclude(self.console);
         self.console.clear_progress();
         // Jobs that are still active were cancelled and did not end in time.
         self.abandon();
@@ -124,6 +126,7 @@ impl UploadRun<'_> {
                 }
                 Err(failure) => {
                     report::failed(self, &job, &failure, None, started);
+                    self.totals.borrow_mut().end(&job, FileEnd::Failed);
                     self.tally.borrow_mut().failed(&job, &failure, None);
                     return None;
                 }
@@ -176,6 +179,7 @@ impl UploadRun<'_> {
                 }
             }
             RunnerEvent::Upload { key, event } => {
+                self.totals.borrow_mut().record(&key, &event, self.console);
                 if let Some(event) = JsonEvent::of(&key.name, &event) {
                     let _ = key.emit(self.console, &event);
                 }
@@ -183,7 +187,10 @@ impl UploadRun<'_> {
             RunnerEvent::Waiting { uploaded, .. } => report::waiting(self, &uploaded),
             RunnerEvent::Done(done) => return Some(self.done(*done)),
             RunnerEvent::Failed(failed) => return self.failed(*failed),
-            RunnerEvent::NotStarted { key } => drop(self.active.borrow_mut().remove(&key.index)),
+            RunnerEvent::NotStarted { key } => {
+                self.totals.borrow_mut().end(&key, FileEnd::Cancelled);
+                self.active.borrow_mut().remove(&key.index);
+            }
             // The library's enum may grow.
             _ => {}
         }
@@ -193,6 +200,9 @@ impl UploadRun<'_> {
     fn done(&self, done: DoneJob<Rc<Job>>) -> LocalBoxFuture<'_, ()> {
         let write = report::done(self, &done);
         self.active.borrow_mut().remove(&done.key.index);
+        let bytes = done.uploaded.bytes;
+        let end = if done.uploaded.already { FileEnd::Skipped { bytes } } else { FileEnd::Done { bytes } };
+        self.totals.borrow_mut().end(&done.key, end);
         self.tally.borrow_mut().done(&done);
         let DoneJob { key, uploaded, receipt, .. } = done;
         Box::pin(async move {
@@ -218,6 +228,8 @@ impl UploadRun<'_> {
             _ => CommandError::Library(error),
         };
         let active = self.active.borrow_mut().remove(&key.index);
+        let end = if is_cancelled { FileEnd::Cancelled } else { FileEnd::Failed };
+        self.totals.borrow_mut().end(&key, end);
         let started = active.map_or_else(Instant::now, |active| active.started);
         let (uploaded, receipt): (_, Option<Receipt>) = finished.unzip();
         let write = report::failed(self, &key, &failure, uploaded.as_ref(), started);

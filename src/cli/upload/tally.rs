@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringlift::bulk::{DoneJob, RunSummary};
 use ringlift::{Uploaded, Usage};
 
-use crate::cli::console::{Console, speed};
+use crate::cli::console::{Console, duration, speed};
 use crate::cli::escape::visible;
 use crate::cli::exit::{CommandError, Exit, Interrupt};
 use crate::cli::values::Size;
@@ -134,8 +134,8 @@ impl Tally {
             format!("{} sent of {}", Size(sent_bytes), Size(bytes))
         };
         let failed = if files_failed > 0 { format!("; {files_failed} failed") } else { String::new() };
-        let (seconds, speed) = (self.elapsed.as_secs_f64(), speed(sent_bytes, self.elapsed));
-        format!("{files_done} of {} files, {size} in {seconds:.1} s ({speed}){failed}", self.files)
+        let (time, speed) = (duration(self.elapsed), speed(sent_bytes, self.elapsed));
+        format!("{files_done} of {} files, {size} in {time} ({speed}){failed}", self.files)
     }
 }
 

@@ -26,7 +26,7 @@ impl Transfer {
         let moved = read.sum::<u64>() + self.session.chunks().stored_bytes() + self.compared_bytes();
         let Some(still) = self.watchdog.look(moved, now) else { return };
         let file = &self.file_name;
-        tracing::warn!(%file, seconds = still.as_secs(), state = self.session.state(), "nothing moves");
+        tracing::warn!("{file}: no progress for {} s ({})", still.as_secs(), self.session.state());
         for (lane, (index, gauge)) in &self.lanes {
             let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
             let waits_for = if gauge.is_complete() {
@@ -75,8 +75,10 @@ impl Transfer {
             read_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.read_bytes()).sum::<u64>(),
             sent_bytes: acknowledged + self.lanes.values().map(|(_, gauge)| gauge.sent_bytes()).sum::<u64>(),
             acknowledged_bytes: acknowledged,
+            resumed_bytes: self.session.resumed_bytes(),
             resent_bytes: self.resent_bytes(),
             acknowledged_chunks: chunks.stored(),
+            total_chunks: chunks.total_bytes().map(|_| chunks.known()),
             retries: self.retries(),
             video_id: self.session.video_id().map(str::to_owned),
         };

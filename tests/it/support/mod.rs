@@ -6,6 +6,7 @@ pub mod fault_proxy;
 pub mod middlebox;
 pub mod real_proxy;
 pub mod relay;
+pub mod terminal;
 pub mod way;
 
 use std::collections::HashSet;
