@@ -183,7 +183,6 @@ const MOST_GROUPS: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use ringlift::Error;
     use ringlift::session::event::FailureSummary;
 
     use super::*;

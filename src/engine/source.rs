@@ -149,7 +149,7 @@ fn open_file(
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let environment = Environment { delivery, sigbus: settings.sigbus, ring };
     let choice = probe::choose(settings.reader, &file, &environment);
-    log_choices(&path, &plan, &options, settings, &choice);
+    log_choices(&path, &plan, options, settings, &choice);
     let source = UploadSource::File { file, choice };
     Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: file_name(&path), inbox: None })
 }
