@@ -139,11 +139,15 @@ struct PanicsAreErrors(Box<dyn Read + Send>);
 impl Read for PanicsAreErrors {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // The reader is not used again after a panic: the stream ends with the error.
-        catch_unwind(AssertUnwindSafe(|| self.0.read(buffer))).unwrap_or_else(|panic| {
-            Err(io::Error::other(format!("its reader panicked: {}", text_of(&*panic))))
-        })
+        catch_unwind(AssertUnwindSafe(|| self.0.read(buffer)))
+            .unwrap_or_else(|panic| Err(io::Error::other(ReaderPanicked(text_of(&*panic).to_owned()))))
     }
 }
+
+/// The panic of a caller's reader, as an error of the read.
+#[derive(Debug, thiserror::Error)]
+#[error("its reader panicked: {0}")]
+pub(crate) struct ReaderPanicked(String);
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();

@@ -9,9 +9,9 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use crate::engine::stream_input::StopReading;
+use crate::engine::stream_input::{ReaderPanicked, StopReading};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{CancelGuard, HeldChunk, PipeReader};
+use crate::source::{CancelGuard, HeldChunk, PipeReader, SourceError};
 
 /// The result of reading a stream.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>, stop: StopReadin
             let stream_event = match pipe.next_chunk() {
                 Ok(Some(chunk)) => StreamEvent::Chunk(chunk),
                 Ok(None) => return,
-                Err(error) => StreamEvent::Failed(Error::from(error)),
+                Err(error) => StreamEvent::Failed(failure(error)),
             };
             let is_last = matches!(stream_event, StreamEvent::Failed(_));
             if give.blocking_send(stream_event).is_err() || is_last {
@@ -56,6 +56,21 @@ pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>, stop: StopReadin
         Error::new(ErrorKind::Internal, "start the thread that reads the stream").with_source(error)
     })?;
     Ok(StreamReader { inbox, demand })
+}
+
+/// Returns the failure of a read. A panic is a defect of the program, not of its source.
+fn failure(error: SourceError) -> Error {
+    let panic = match &error {
+        SourceError::Read { path, io, .. } => {
+            let panic = io.get_ref().and_then(|cause| cause.downcast_ref::<ReaderPanicked>());
+            panic.map(|panic| (format!("read {}", path.display()), panic.to_string()))
+        }
+        _ => None,
+    };
+    match panic {
+        Some((doing, reason)) => Error::new(ErrorKind::Internal, doing).because(reason),
+        None => Error::from(error),
+    }
 }
 
 /// The chunks that may wait for the driver; the budget of all streams bounds their memory.

@@ -327,6 +327,11 @@ impl Session {
         self.chunks.is_stored(index) && (self.is_complete() || !is_doubtful)
     }
 
+    /// Returns the chunk whose answer called the video complete first, which is journalled with the last one.
+    pub fn first_complete(&self) -> Option<u32> {
+        self.completed_by
+    }
+
     /// Returns `true` if the service certainly lacks bytes: the last status listed some as missing, or a chunk was
     /// never sent whole.
     pub fn is_incomplete(&self) -> bool {

@@ -71,6 +71,10 @@ impl Transfer {
     }
 
     pub(super) fn record_last_chunk(&mut self, index: u32) {
+        // Withheld until now: the answers to two chunks in flight may arrive in either order.
+        if let Some(withheld) = self.session.first_complete().filter(|first| *first != index) {
+            self.record_chunk(withheld);
+        }
         let plan = self.session.chunks().plan();
         // The last chunk of a one-chunk upload may also be the one that created the container.
         match self.session.video_id().map(str::to_owned) {
