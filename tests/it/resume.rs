@@ -302,6 +302,25 @@ fn a_stream_is_never_resumed_and_its_container_is_listed() {
 }
 
 #[test]
+fn no_chunk_is_sent_again_if_the_last_answers_of_a_delegated_upload_change_places() {
+    each_in_parallel([Way::DelegatedBytes, Way::DelegatedParts], |way| {
+        // The answer to the last chunk, which calls the video complete, overtakes this one.
+        let late = way.fault(4, FaultAction::StallAnswering { for_ms: 500 });
+        let test_server = TestServer::faulty(Scheme::Http, vec![late]);
+        let scenario = ResumeScenario::new(&test_server, way);
+        let upload = || {
+            let client = scenario.client(&test_server).build().unwrap();
+            let upload = way.upload_with(scenario.token.as_deref(), &client, &scenario.sample);
+            upload.with_receipt().0.send_blocking().unwrap()
+        };
+        let first = upload();
+        let sent = test_server.chunk_requests().len();
+        assert_eq!(upload().video_id, first.video_id, "{way:?}");
+        assert_eq!(test_server.chunk_requests().len(), sent, "{way:?}");
+    });
+}
+
+#[test]
 fn an_unconfirmed_upload_is_found_complete() {
     each_in_parallel(Way::ALL, |way| {
         // The status shows a single request only after the ingestion.
