@@ -11,12 +11,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use http_body_util::BodyExt;
-use ringlift::body::ChunkBody;
-use ringlift::extent::Extent;
-use ringlift::source::{
-    AnySource, BufferPool, Choice, Delivery, Reader, Reason, Residency, SourceFile, probe,
-};
-use ringlift::wire::Envelope;
+use ringlift::internals::ChunkBody;
+use ringlift::internals::Envelope;
+use ringlift::internals::{AnySource, BufferPool, Choice, Delivery, Reason, Residency, SourceFile, probe};
+use ringlift::{Extent, Reader};
 use rustix::fs::{Advice, fadvise};
 
 #[derive(Clone, Copy, PartialEq, Eq)]

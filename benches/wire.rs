@@ -3,9 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ringlift::extent::Extent;
-use ringlift::wire::limits::MIB;
-use ringlift::wire::{Addressing, ContentRange, Envelope, Plan};
+use ringlift::internals::{ContentRange, Envelope};
+use ringlift::limits::MIB;
+use ringlift::{Addressing, Extent, Plan};
 
 fn plan(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wire/plan");

@@ -11,9 +11,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use ringlift::pacing::QuotaPreset;
 use ringlift::server::{Limits, RouteClass, Server, ServerSettings};
-use ringlift::{ChunkSize, Client};
+use ringlift::{ChunkSize, Client, QuotaPreset};
 
 use crate::Result;
 use simulation::{Chunking, Link, Run, simulate};

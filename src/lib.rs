@@ -106,38 +106,64 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod api;
-pub mod body;
+mod api;
+mod body;
 pub mod bulk;
 mod engine;
-pub mod error;
-pub mod extent;
+mod error;
+mod extent;
 pub mod journal;
-pub mod pacing;
+mod pacing;
 pub mod server;
-pub mod session;
-pub mod source;
-pub mod transport;
-pub mod upload;
+mod session;
+mod source;
+mod transport;
+mod upload;
 mod usage;
-pub mod wire;
+mod wire;
 
 pub use api::{
-    Credentials, NewVideo, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch, VideoQuery,
-    VideoStatus,
+    Assets, Clip, Credentials, Encoding, EncodingMetadata, Ingest, IngestStatus, Metadata, NewVideo, Origin,
+    Page, PageLink, Pagination, Quality, QualityStatus, ReceivedContent, ReceivedParts, ReceivedRange,
+    Redactor, Secret, SecretFlaw, SortOrder, SummaryAttribute, UploadToken, UploadTokenQuery,
+    UploadTokenSort, Video, VideoPatch, VideoQuery, VideoSort, VideoSource, VideoStatus, Watermark,
 };
-pub use error::{Error, ErrorKind, Hint, Refusal, Result};
+pub use error::{Error, ErrorKind, Hint, OneLine, Refusal, Result};
+pub use extent::Extent;
 pub use journal::{ContainerState, CreatedBy};
-pub use session::event::UploadEvent;
-pub use session::retry::RetryPolicy;
-pub use source::{Reader, SigbusHandler};
-pub use transport::Bandwidth;
+pub use pacing::{Caps, Class, QuotaPreset, ThrottleReason, Workload};
+pub use session::event::{FailureSummary, STRAY_VIDEO, StatusReason, UploadEvent};
+pub use session::retry::{Fate, RetryPolicy};
+pub use source::reader::UnknownReader;
+pub use source::{FileSha256, HashingReader, Reader, SigbusHandler, SourceError, StreamSha256};
+pub use transport::{
+    Bandwidth, DialSettings, Endpoint, EndpointFlaw, MinSpeed, NoProxy, Proxy, ProxyFlaw, Timeouts, Trust,
+};
 pub use upload::{
-    Backlog, Checkpoint, Checkpoints, Checksum, ChunkSize, Client, ClientBuilder, Events, FetchedState, Mode,
-    OnChange, PRODUCTION_URL, Progress, ProgressStream, Receipt, Running, SANDBOX_URL, Settings, Size,
-    Snapshot, Stopper, Upload, UploadOptions, Uploaded,
+    Backlog, Budget, ByClass, ByteCounts, Checkpoint, Checkpoints, Checksum, ChunkSize, Client,
+    ClientBuilder, Events, FetchedState, LONGEST_TIME, LaneCounts, LeftoverState, MARK_KEY, MOST_LANES, Mode,
+    NotASize, OnChange, PRODUCTION_URL, Progress, ProgressStream, Receipt, RequestCounts, Running,
+    SANDBOX_URL, Settings, Size, SkipReason, Snapshot, Stopper, UnknownValue, Upload, UploadCounts,
+    UploadOptions, Uploaded,
 };
 pub use usage::{Usage, UsageMeter};
+pub use wire::{Addressing, Chunk, Plan, PlanError, StreamAddressing, StreamPlan, limits};
+
+/// Parts of the engine for the benches, the tests and the command of this package. They change without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::api::{refused, source_path};
+    pub use crate::body::ChunkBody;
+    pub use crate::pacing::{
+        ChunkSizing, Pacer, Permit, Quota, RequestKind, ServiceHealth, Start, chunk_bytes_for,
+    };
+    pub use crate::source::{
+        AnySource, BufferPool, Choice, Delivery, Environment, MemoryBudget, Reason, Residency, SourceFile,
+        Unavailable, probe,
+    };
+    pub use crate::transport::{Dialer, Lane};
+    pub use crate::wire::{ContentRange, Envelope};
+}
 
 /// The examples of the README, as tests.
 #[cfg(doctest)]

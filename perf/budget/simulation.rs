@@ -3,11 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use ringlift::Settings;
-use ringlift::pacing::{
-    Caps, Class, Pacer, Permit, Quota, QuotaPreset, RequestKind, ServiceHealth, Start, Workload,
-};
-use ringlift::{ChunkSize, Mode};
+use ringlift::internals::{Pacer, Permit, Quota, RequestKind, ServiceHealth, Start};
+use ringlift::{Caps, ChunkSize, Class, Mode, QuotaPreset, Settings, Workload};
 
 /// The link between client and service.
 #[derive(Clone, Copy, Debug)]

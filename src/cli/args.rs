@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ringlift::Secret;
-use ringlift::api::Redactor;
+use ringlift::{Redactor, Secret};
 
 use super::help;
 use super::service_args::ServiceArgs;

@@ -1,11 +1,8 @@
 //! `ringlift clean`: removes uploads that cannot be resumed, from the service and from the journal.
 
 use ringlift::bulk::JsonEvent;
-use ringlift::error::OneLine;
 use ringlift::journal::{ClaimedEntry, Entry, EntryState, Journal, JournalError};
-use ringlift::session::event::STRAY_VIDEO;
-use ringlift::upload::LeftoverState;
-use ringlift::{Client, Error, ErrorKind};
+use ringlift::{Client, Error, ErrorKind, LeftoverState, OneLine, STRAY_VIDEO};
 
 use super::args::{CleanArgs, GlobalArgs};
 use super::client;

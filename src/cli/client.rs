@@ -7,9 +7,10 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use ringlift::pacing::QuotaPreset;
-use ringlift::transport::{Endpoint, MinSpeed};
-use ringlift::{Client, Credentials, PRODUCTION_URL, SANDBOX_URL, Secret, Settings, SigbusHandler};
+use ringlift::{
+    Client, Credentials, Endpoint, MinSpeed, PRODUCTION_URL, QuotaPreset, SANDBOX_URL, Secret, Settings,
+    SigbusHandler,
+};
 
 use zeroize::Zeroizing;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringlift::api::Redactor;
+use ringlift::Redactor;
 use ringlift::bulk::totals::Totals;
 use ringlift::bulk::{JsonEvent, RunSummary};
 use serde::Serialize;

@@ -4,8 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use ringlift::source::SourceError;
-use ringlift::{Error, ErrorKind};
+use ringlift::{Error, ErrorKind, SourceError};
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use super::hints;

@@ -6,9 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ringlift::pacing::{Class, ThrottleReason};
-use ringlift::session::retry::Fate;
-use ringlift::{ErrorKind, UploadEvent};
+use ringlift::{Class, ErrorKind, Fate, ThrottleReason, UploadEvent};
 
 use super::escape::visible;
 
@@ -183,7 +181,7 @@ const MOST_GROUPS: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use ringlift::session::event::FailureSummary;
+    use ringlift::FailureSummary;
 
     use super::*;
 

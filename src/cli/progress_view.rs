@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ringlift::ThrottleReason;
 use ringlift::bulk::totals::{FileCounts, LimitedBy, RunningFile, Totals, TotalsSnapshot};
-use ringlift::pacing::ThrottleReason;
 
 use super::display_width::{fit, middle_cut, padded, width};
 use super::escape::visible;

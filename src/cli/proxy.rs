@@ -1,6 +1,6 @@
 //! The choice of the proxy: flag, else environment.
 
-use ringlift::transport::{Endpoint, NoProxy, Proxy};
+use ringlift::{Endpoint, NoProxy, Proxy};
 
 use super::args::{CliCommand, GlobalArgs};
 use super::client;

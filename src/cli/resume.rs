@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlift::bulk::{JsonEvent, RunSummary};
-use ringlift::error::OneLine;
+use ringlift::internals::SourceFile;
 use ringlift::journal::{Comparison, Entry, EntrySource, SourceIdentity, compare};
-use ringlift::source::{SourceError, SourceFile};
-use ringlift::upload::SkipReason;
-use ringlift::{Secret, Settings};
+use ringlift::{OneLine, Secret, Settings, SkipReason, SourceError};
 
 use super::args::{GlobalArgs, ResumeArgs};
 use super::client;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 
-use ringlift::api::Redactor;
+use ringlift::Redactor;
 
 use super::escape::visible_lines;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use ringlift::transport::Proxy;
+use ringlift::Proxy;
 
 use super::values::{self, Size};
 

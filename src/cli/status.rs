@@ -1,9 +1,6 @@
 //! `ringlift status`: shows the ingest and encoding status of a video.
 
-use ringlift::VideoStatus;
-use ringlift::api::{Encoding, EncodingMetadata, Ingest, Quality};
-use ringlift::error::OneLine;
-use ringlift::extent::Extent;
+use ringlift::{Encoding, EncodingMetadata, Extent, Ingest, OneLine, Quality, VideoStatus};
 use serde::Serialize;
 
 use super::args::{GlobalArgs, StatusArgs};

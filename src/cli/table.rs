@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Row, Width, presets};
-use ringlift::error::OneLine;
+use ringlift::OneLine;
 
 /// A table with a header. Each column is as wide as its widest cell, or less if the terminal is too narrow.
 #[derive(Debug)]

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use ringlift::api::UploadTokenQuery;
-use ringlift::error::OneLine;
-use ringlift::{Client, UploadToken};
+use ringlift::{Client, OneLine, UploadToken, UploadTokenQuery};
 
 use super::args::{GlobalArgs, PageArgs, TokenCommand};
 use super::client;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use ringlift::api::{Clip, SummaryAttribute, Watermark};
-use ringlift::upload::UnknownValue;
-use ringlift::{Checksum, ChunkSize, Mode, NewVideo, OnChange, Reader, Secret};
+use ringlift::{
+    Checksum, ChunkSize, Clip, Mode, NewVideo, OnChange, Reader, Secret, SummaryAttribute, UnknownValue,
+    Watermark,
+};
 
 use super::bandwidth::Timetable;
 use super::values::{self, Count, Size};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 use humantime::format_duration;
-use ringlift::{Mode, RetryPolicy, transport::Timeouts};
+use ringlift::{Mode, RetryPolicy, Timeouts};
 
 use super::args::{Cli, CliCommand};
 use super::client::MIN_SPEED_WINDOW;

@@ -9,11 +9,8 @@ use clap::Arg;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 pub(super) use ringlift::Size;
-use ringlift::transport::{Endpoint, Proxy};
-use ringlift::upload::UnknownValue;
-use ringlift::upload::{LONGEST_TIME, MOST_LANES};
-use ringlift::wire::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
-use ringlift::{ChunkSize, Secret};
+use ringlift::limits::{MAX_CHUNK_BYTES, MIN_CHUNK_BYTES};
+use ringlift::{ChunkSize, Endpoint, LONGEST_TIME, MOST_LANES, Proxy, Secret, UnknownValue};
 
 /// Parses `auto`, or a size that the protocol permits for a chunk.
 pub(super) fn chunk_size(text: &str) -> Result<ChunkSize, String> {

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use ringlift::error::OneLine;
-use ringlift::{Client, FetchedState, Video, VideoPatch, VideoQuery};
+use ringlift::{Client, FetchedState, OneLine, Video, VideoPatch, VideoQuery};
 
 use super::args::GlobalArgs;
 use super::client;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use ringlift::api::{SortOrder, VideoSort};
-use ringlift::{VideoPatch, api::Metadata};
+use ringlift::{Metadata, SortOrder, VideoPatch, VideoSort};
 
 use super::args::PageArgs;
 use super::help;

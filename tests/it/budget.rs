@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use ringlift::pacing::{Class, QuotaPreset, ThrottleReason};
 use ringlift::server::{Fault, FaultAction, Limits, RequestBudget, RouteClass};
-use ringlift::{ChunkSize, ClientBuilder, Settings, UploadEvent, Uploaded};
+use ringlift::{
+    ChunkSize, Class, ClientBuilder, QuotaPreset, Settings, ThrottleReason, UploadEvent, Uploaded,
+};
 
 use crate::support::command::{ringlift, run};
 use crate::support::way::CHUNK;

@@ -1,11 +1,8 @@
 //! The events of an upload: in the library, as JSON, and as log lines.
 
 use futures_util::StreamExt;
-use ringlift::pacing::{Class, ThrottleReason};
 use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
-use ringlift::session::event::StatusReason;
-use ringlift::session::retry::Fate;
-use ringlift::{ErrorKind, UploadEvent};
+use ringlift::{Class, ErrorKind, Fate, StatusReason, ThrottleReason, UploadEvent};
 use serde_json::json;
 
 use crate::support::command::{CommandOutput, ringlift, run};

@@ -23,13 +23,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use ringlift::internals::Envelope;
 use ringlift::server::{
     ConnectionEnd, Fault, FaultAction, Limits, RefusalTiming, RequestBudget, RouteClass, TlsMode,
 };
-use ringlift::transport::{MinSpeed, Timeouts};
-use ringlift::wire::Envelope;
 use ringlift::{
-    ChunkSize, Client, Credentials, Error, ErrorKind, Mode, Reader, Running, Secret, Upload, Uploaded,
+    ChunkSize, Client, Credentials, Error, ErrorKind, MinSpeed, Mode, Reader, Running, Secret, Timeouts,
+    Upload, Uploaded,
 };
 
 use crate::support::command::Restriction;

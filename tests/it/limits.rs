@@ -7,8 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringlift::transport::MinSpeed;
-use ringlift::{Bandwidth, ChunkSize, Client, Reader, Settings, Uploaded};
+use ringlift::{Bandwidth, ChunkSize, Client, MinSpeed, Reader, Settings, Uploaded};
 
 use super::support::way::CHUNK;
 use super::support::{MIB, Sample, Scheme, TestServer, digest, each_in_parallel};

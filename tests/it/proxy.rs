@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ringlift::transport::Proxy;
-use ringlift::{ChunkSize, ClientBuilder, Error, ErrorKind, Hint, Mode, Uploaded};
+use ringlift::{ChunkSize, ClientBuilder, Error, ErrorKind, Hint, Mode, Proxy, Uploaded};
 
 use crate::support::command::{CommandOutput, Restriction, ringlift, run};
 use crate::support::fault_proxy::{FaultProxy, ProxyAction};

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use ringlift::wire::limits::MIN_CHUNK_BYTES;
+use ringlift::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, ErrorKind, Mode, Reader, SigbusHandler};
 
 use crate::support::{MIB, Sample, Scheme, TestServer};

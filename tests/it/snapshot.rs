@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use ringlift::server::{
     ConnectionEnd, Fault, FaultAction, Limits, RefusalTiming, RequestBudget, RouteClass, Server,
 };
-use ringlift::upload::{RequestCounts, UploadCounts};
-use ringlift::{ChunkSize, Client, ErrorKind, Snapshot};
+use ringlift::{ChunkSize, Client, ErrorKind, RequestCounts, Snapshot, UploadCounts};
 
 use crate::support::way::{CHUNK, Way};
 use crate::support::{MIB, Sample, Scheme, TestServer};
@@ -149,7 +148,7 @@ fn the_budget_is_that_of_the_service() {
     assert_eq!(client.snapshot().budgets.uploads, None);
     upload(&client, &Sample::new(2 * CHUNK));
     let budgets = client.snapshot().budgets;
-    let left = |budget: Option<ringlift::upload::Budget>| budget.map(|budget| (budget.limit, budget.left));
+    let left = |budget: Option<ringlift::Budget>| budget.map(|budget| (budget.limit, budget.left));
     assert_eq!((left(budgets.uploads), left(budgets.writes)), (Some((9, 7)), Some((8, 7))));
     assert_eq!(left(budgets.reads), Some((7, 6)));
 }

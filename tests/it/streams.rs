@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use ringlift::server::{Fault, FaultAction, RouteClass};
-use ringlift::wire::Addressing;
-use ringlift::{ChunkSize, Client, ErrorKind, Hint, Mode, Upload, Uploaded};
+use ringlift::{Addressing, ChunkSize, Client, ErrorKind, Hint, Mode, Upload, Uploaded};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::command::{ringlift, run_with_stdin};
@@ -220,7 +219,7 @@ fn a_source_of_another_length_than_stated_is_refused_and_never_complete() {
             );
             if let Some(video_id) = error.video_id() {
                 let status = pollster::block_on(client(&test_server).video_status(video_id)).unwrap();
-                assert_ne!(status.received(), ringlift::api::ReceivedContent::Everything, "{stated}");
+                assert_ne!(status.received(), ringlift::ReceivedContent::Everything, "{stated}");
             }
         }
         let created = test_server.server.stats().videos_created;

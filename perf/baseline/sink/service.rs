@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use ringlift::wire::ContentRange;
+use ringlift::internals::ContentRange;
 use serde_json::{Value, json};
 
 use super::http::{Answer, Head};

@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
+use ringlift::limits::{DEFAULT_CHUNK_BYTES, MIN_CHUNK_BYTES};
 use ringlift::server::Server;
-use ringlift::wire::limits::{DEFAULT_CHUNK_BYTES, MIN_CHUNK_BYTES};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

@@ -10,10 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringlift::FileSha256;
 use ringlift::bulk::RunSummary;
+use ringlift::limits::MAX_SINGLE_BYTES;
 use ringlift::server::{Server, ServerSettings, TlsMode};
-use ringlift::source::FileSha256;
-use ringlift::wire::limits::MAX_SINGLE_BYTES;
 
 use super::args::DemoArgs;
 use super::client;

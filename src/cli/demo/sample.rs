@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use ringlift::wire::limits::MAX_SINGLE_BYTES;
+use ringlift::limits::MAX_SINGLE_BYTES;
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 

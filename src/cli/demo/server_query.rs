@@ -5,10 +5,10 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Empty;
-use ringlift::api::source_path;
+use ringlift::internals::source_path;
+use ringlift::internals::{Dialer, Lane};
 use ringlift::server::Server;
-use ringlift::transport::{DialSettings, Dialer, Lane, Timeouts, Trust};
-use ringlift::{Client, Error};
+use ringlift::{Client, DialSettings, Error, Timeouts, Trust};
 
 use crate::cli::exit::{CommandError, Exit};
 

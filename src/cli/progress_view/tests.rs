@@ -1,8 +1,7 @@
 //! The display at many sizes.
 
 use ringlift::bulk::totals::FileEnd;
-use ringlift::pacing::Class;
-use ringlift::{Progress, UploadEvent};
+use ringlift::{Class, Progress, UploadEvent};
 
 use super::*;
 

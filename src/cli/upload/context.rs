@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ringlift::bulk::Shutdown;
-use ringlift::source::Unavailable;
+use ringlift::internals::Unavailable;
 use ringlift::{Client, Error, ErrorKind, Receipt, Settings};
 
 use crate::cli::bandwidth::Timetable;

@@ -16,8 +16,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringlift::bulk::{CANCEL_TIMEOUT, RunSummary, Shutdown};
-use ringlift::source::MemoryBudget;
-use ringlift::wire::limits::MIN_CHUNK_BYTES;
+use ringlift::internals::MemoryBudget;
+use ringlift::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Credentials, Receipt, Secret, Settings};
 
 use super::args::GlobalArgs;

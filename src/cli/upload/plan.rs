@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ringlift::bulk::{JsonEvent, Planned, RunSummary, event};
-use ringlift::pacing::Workload;
-use ringlift::source::{Delivery, Environment, SourceError, SourceFile, Unavailable, probe};
-use ringlift::wire::{Addressing, StreamPlan};
-use ringlift::{Checksum, ChunkSize, Error, Mode, Secret, Settings, UploadOptions};
+use ringlift::internals::{Delivery, Environment, SourceFile, Unavailable, probe};
+use ringlift::{
+    Addressing, Checksum, ChunkSize, Error, Mode, Secret, Settings, SourceError, StreamPlan, UploadOptions,
+    Workload,
+};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 

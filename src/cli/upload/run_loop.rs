@@ -10,8 +10,8 @@ use ringlift::bulk::totals::FileEnd;
 use ringlift::bulk::{
     DoneJob, FailedJob, JsonEvent, RunnerEvent, RunnerJob, RunnerOptions, Sha256Request, ShutdownStage, run,
 };
-use ringlift::source::{StreamSha256, probe};
-use ringlift::{ErrorKind, Receipt, Upload, UsageMeter};
+use ringlift::internals::probe;
+use ringlift::{ErrorKind, Receipt, StreamSha256, Upload, UsageMeter};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::console::UploadRemains;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringlift::wire::ContentRange;
+use ringlift::internals::ContentRange;
 
 fuzz_target!(|text: &str| {
     let Ok(range) = text.parse::<ContentRange>() else { return };

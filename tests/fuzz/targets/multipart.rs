@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ringlift::server::fuzzing::{boundary, parts};
-use ringlift::wire::Envelope;
+use ringlift::internals::Envelope;
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (cut, body) = input;

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use libfuzzer_sys::fuzz_target;
-use ringlift::ErrorKind;
-use ringlift::api::{Redactor, refused};
+use ringlift::{ErrorKind, Redactor};
+use ringlift::internals::refused;
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (status, body) = input;

@@ -19,9 +19,9 @@ use std::time::Duration;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http_body_util::Empty;
+use ringlift::internals::{Dialer, Lane};
 use ringlift::server::{self, Fault, RequestLogEntry, Server};
-use ringlift::transport::{Dialer, Lane, Timeouts, Trust};
-use ringlift::{Client, ClientBuilder, Settings};
+use ringlift::{Client, ClientBuilder, Settings, Timeouts, Trust};
 use tempfile::TempDir;
 
 pub const MIB: u64 = 1 << 20;

@@ -1,7 +1,7 @@
 //! The upload methods: addressing, and key or token.
 
+use ringlift::limits::MIN_CHUNK_BYTES;
 use ringlift::server::{Fault, FaultAction, RouteClass};
-use ringlift::wire::limits::MIN_CHUNK_BYTES;
 use ringlift::{ChunkSize, Client, Mode, Upload};
 
 use super::{Sample, TestServer};
