@@ -28,7 +28,7 @@ use crate::wire::Envelope;
 ///
 /// Yields exactly [`Envelope::content_length`] bytes, or ends with an error and without the envelope's tail,
 /// so that no server accepts a partial chunk. If bytes may turn out wrong while they are used
-/// ([`Source::needs_check`]), the tail waits until the last block is dropped. Dropping the body cancels the
+/// (`Source::needs_check`), the tail waits until the last block is dropped. Dropping the body cancels the
 /// reads in flight.
 pub struct ChunkBody<S> {
     source: S,

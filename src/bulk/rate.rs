@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The speed of the last ten seconds or so.
 ///
-/// Each byte loses weight exponentially with its age ([`TIME_CONSTANT`]), so that a pause shows at once and a single
+/// Each byte loses weight exponentially with its age (`TIME_CONSTANT`), so that a pause shows at once and a single
 /// large write does not dominate.
 #[derive(Clone, Debug)]
 pub struct RecentSpeed {

@@ -88,7 +88,7 @@ impl SourceFile {
         Ok(SourceFile { inner: Arc::new(inner), strictness: Strictness::default() })
     }
 
-    /// Returns the file with another [`Strictness`].
+    /// Returns the file with another `Strictness`.
     pub fn with_strictness(self, strictness: Strictness) -> SourceFile {
         SourceFile { strictness, ..self }
     }

@@ -67,7 +67,7 @@ where
     }
 
     /// Sends `request` and reads the whole answer, whatever its status, with at most
-    /// [`ANSWER_LIMIT_BYTES`] of body.
+    /// `ANSWER_LIMIT_BYTES` of body.
     ///
     /// The target is given in origin form, and is put into absolute form for a proxy that needs it. `Host` is added if it is missing, and the endpoint's
     /// cookies. A refusal that arrives during the body stops the body and is returned. A success that arrives
@@ -79,7 +79,7 @@ where
     ///
     /// # Errors
     ///
-    /// `Proxy`, and the variants of [`TransportError`] from `Stalled` on; `Closed` with nothing sent if the lane was
+    /// `Proxy`, and the variants of `TransportError` from `Stalled` on; `Closed` with nothing sent if the lane was
     /// closed already.
     pub async fn send(
         &mut self,

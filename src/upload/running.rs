@@ -45,7 +45,7 @@ impl Running {
 
     /// Returns a stream of the events: the first call from the beginning of the upload, later calls from now on.
     ///
-    /// A reader that falls more than [`QUEUE`](crate::session::event::QUEUE) events behind loses the oldest. It does not
+    /// A reader that falls more than 128 events behind loses the oldest. It does not
     /// slow the upload down.
     pub fn events(&mut self) -> Events {
         let from_now = self.events.resubscribe();
