@@ -52,9 +52,9 @@ mod tests {
     #[test]
     fn peak_includes_touched_memory() {
         let mut meter = UsageMeter::default();
-        let before = meter.usage().peak_anonymous_bytes;
-        let touched = vec![1u8; 16 << 20];
+        let touched = vec![1u8; 64 << 20];
         meter.sample();
-        assert!(meter.usage().peak_anonymous_bytes >= before + touched.len() as u64 / 2);
+        // No difference of two samples: other tests of this process free memory meanwhile.
+        assert!(meter.usage().peak_anonymous_bytes >= touched.len() as u64);
     }
 }
