@@ -129,6 +129,7 @@ impl<S: Source> ChunkBody<S> {
             None => Poll::Ready(None),
             Some((extent, BlockRead::Done(block))) => Poll::Ready(Some(check_len(extent, block))),
             Some(running) => {
+                // Blocks are sent in file order, so a later block that is ready waits for this one.
                 self.reads.push_front(running);
                 Poll::Pending
             }
@@ -136,9 +137,11 @@ impl<S: Source> ChunkBody<S> {
     }
 
     fn start_reads(&mut self) {
+        // `depth` bounds the memory of one chunk.
         while self.reads.len() < self.source.depth() && !self.unrequested.is_empty() {
             let extent = self.unrequested.take(self.source.block_bytes());
             self.unrequested = self.unrequested.skip(extent.len());
+            // A mapped source has its bytes at once, which saves a task for the read.
             let reading = match self.source.read_now(extent) {
                 Some(block) => BlockRead::Done(block),
                 None => {
@@ -152,11 +155,13 @@ impl<S: Source> ChunkBody<S> {
     }
 
     fn emit_block(&mut self, block: Bytes) -> PolledFrame {
+        // Relaxed: the counter is for progress only, and orders no other memory.
         self.read_bytes.fetch_add(block.len() as u64, Ordering::Relaxed);
         if let DigestState::Running(digester, _) = &mut self.digest {
             digester.update(&block);
         }
         let is_last = self.unrequested.is_empty() && self.reads.is_empty();
+        // Without a check nothing waits for the last block, so its drop need not be observed.
         if !is_last || !self.source.needs_check() {
             return self.emit(block);
         }
@@ -172,9 +177,12 @@ impl<S: Source> ChunkBody<S> {
             let _dropped = ready!(Pin::new(last_block).poll(cx));
             self.last_block = None;
         }
+        // Bytes of a truncated map may be zeros. Without the tail no server accepts them (RFC 2046, section
+        // 5.1.1).
         if let Err(error) = self.source.check() {
             return self.end_with(error);
         }
+        // The digest is stored before the chunk can be: a resumed upload compares stored chunks with it.
         ready!(self.poll_digest(cx));
         self.stage = BodyStage::Done;
         let tail = mem::take(&mut self.tail);
@@ -188,6 +196,7 @@ impl<S: Source> ChunkBody<S> {
             other => other,
         };
         if let DigestState::Reported(written) = &mut self.digest {
+            // A dropped sender means that the digest could not be stored, which must not fail the upload.
             let _gone = ready!(Pin::new(written).poll(cx));
             self.digest = DigestState::No;
         }
@@ -196,6 +205,7 @@ impl<S: Source> ChunkBody<S> {
 
     fn end_with(&mut self, error: SourceError) -> PolledFrame {
         self.stage = BodyStage::Done;
+        // A read in flight would keep the source's buffers after the error.
         self.reads.clear();
         self.idle_tasks.clear();
         Poll::Ready(Some(Err(error)))
@@ -244,6 +254,7 @@ impl BlockRead {
     /// Polls the read. Returns its task once the read is done.
     fn advance(&mut self, cx: &mut Context<'_>) -> Option<ReadTask> {
         let BlockRead::Running(task) = self else { return None };
+        // `read_loop` has no end, and its result arrives in the slot.
         let _never_ends = task.run.as_mut().poll(cx);
         let block = task.slot.result.take()?;
         match mem::replace(self, BlockRead::Done(block)) {

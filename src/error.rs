@@ -240,6 +240,7 @@ impl Error {
 
     /// Returns the texts of the causes, nearest first, without one that only ends the text above it.
     pub fn causes(&self) -> Vec<String> {
+        // The chain ends at the first cause that repeats the text above it, as wrappers of `io::Error` do.
         let mut causes = Vec::new();
         let mut above = self.to_string();
         let mut next = self.source();
@@ -272,6 +273,7 @@ impl fmt::Display for Error {
             write!(f, ", after {attempts} attempts")?;
         }
         match video_id {
+            // The operation often names the video, and one line need not name it twice.
             Some(video_id) if !doing.contains(video_id) => write!(f, " (video {})", OneLine(video_id)),
             _ => Ok(()),
         }

@@ -83,6 +83,7 @@ impl Extent {
 
     /// Returns the bytes after the first `len`. If the extent is shorter, the result is empty, at its end.
     pub const fn skip(self, len: u64) -> Extent {
+        // Clamped, so that the end never moves and cannot overflow.
         let skipped = if len < self.len { len } else { self.len };
         Extent { offset: self.offset + skipped, len: self.len - skipped }
     }
@@ -102,6 +103,7 @@ impl Extent {
     /// # Panics
     /// If `alignment` is zero, or the aligned end exceeds [`u64::MAX`].
     pub const fn align_out(self, alignment: u64) -> Extent {
+        // Rounded down here and up below: the aligned extent must cover every byte.
         let offset = self.offset - self.offset % alignment;
         let Some(end) = self.end().checked_next_multiple_of(alignment) else {
             panic!("an aligned extent ends within u64");

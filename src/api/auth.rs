@@ -224,6 +224,7 @@ impl Bearer {
     }
 
     fn note(&mut self, error: Error) -> Error {
+        // Temporary failures do not set it: the service did not judge the secrets then.
         self.rejected |= error.kind() == ErrorKind::NotAuthorized;
         error
     }

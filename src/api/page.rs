@@ -99,6 +99,7 @@ impl<T> Page<T> {
             (Some(current), Some(total)) => current.checked_add(1).filter(|next| *next <= total),
             (current, _) if linked.is_some() => {
                 let next = linked?.page().or(current?.checked_add(1))?;
+                // A next link that leads back would make an endless listing.
                 current.is_none_or(|current| next > current).then_some(next)
             }
             (Some(current), None) => {

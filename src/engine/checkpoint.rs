@@ -102,6 +102,7 @@ impl Checkpoint {
 
     /// Replaces the container. The chunks of another container are forgotten.
     pub(crate) fn set_container(&mut self, container: ContainerState) {
+        // Indexes mean other bytes in another container.
         if self.container != container && self.video_id().is_some() {
             self.acknowledged.clear();
             self.digests.clear();

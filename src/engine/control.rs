@@ -60,6 +60,7 @@ impl Control {
     fn take_idle(&self) -> Option<Lane<Full<Bytes>>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut lane) = idle.pop() {
+            // The service closes idle connections, so a closed lane is dropped.
             if lane.is_open() {
                 return Some(lane);
             }

@@ -12,6 +12,7 @@ impl From<PlanError> for Error {
             PlanError::Empty => None,
             PlanError::TooLong { .. } => Some(Advice::Text("cut the video into several")),
             PlanError::TooLongForOneRequest { .. } => Some(Advice::Hint(Hint::SendInChunks)),
+            // No chunk size can lift the protocol's limit of bytes.
             PlanError::StreamTooLong { max_bytes: MAX_TOTAL_BYTES.., .. } => {
                 Some(Advice::Text("cut the video into several"))
             }
@@ -39,12 +40,14 @@ impl From<SourceError> for Error {
             | SourceError::LongerThanStated { .. } => ErrorKind::InvalidInput,
             SourceError::Unreadable { .. } | SourceError::Read { .. } => ErrorKind::SourceUnreadable,
             SourceError::Silent { .. } => {
+                // A hung disk or network mount may recover, so this failure is temporary, unlike an I/O error.
                 let silent =
                     Error::new(ErrorKind::Stalled, "read the source").with_hint(Hint::LongerReadTimeout);
                 return silent.because(error.to_string()).with_source(error);
             }
             SourceError::Changed { .. } => ErrorKind::SourceChanged,
             SourceError::EmptyPipe { .. } => ErrorKind::PlanImpossible,
+            // The plan bounds every read, so these are defects of this crate.
             SourceError::PastEnd { .. } | SourceError::TooLong { .. } | SourceError::WrongLength { .. } => {
                 ErrorKind::Internal
             }
@@ -68,6 +71,7 @@ impl From<TransportError> for Error {
             | TransportError::TlsRefused { .. } => ErrorKind::Untrusted,
             TransportError::Resolve { .. }
             | TransportError::Connect { .. }
+            // A timeout of a dial is as temporary as a refused connection, and no byte was sent.
             | TransportError::ConnectTimeout { .. }
             | TransportError::TlsTimeout { .. } => ErrorKind::Connect,
             // No byte of the request was sent: the secure connection itself failed.
@@ -76,6 +80,7 @@ impl From<TransportError> for Error {
             | TransportError::TooSlow { .. }
             | TransportError::BodyStalled { .. }
             | TransportError::NoAnswer { .. } => ErrorKind::Stalled,
+            // Bytes were sent, so the service may have the request.
             TransportError::Tls { .. }
             | TransportError::Closed { .. }
             | TransportError::Reset { .. }
@@ -84,12 +89,14 @@ impl From<TransportError> for Error {
             TransportError::Malformed { .. } | TransportError::AnswerTooLarge { .. } => {
                 ErrorKind::MalformedAnswer
             }
+            // `sendfile(2)` found the end of the file before the planned one.
             TransportError::FileTruncated { .. } => ErrorKind::SourceChanged,
             TransportError::FileRead { .. } => ErrorKind::SourceUnreadable,
             TransportError::Proxy { ref failure, .. } => {
                 let failed = from_proxy(failure, error.to_string());
                 return failed.with_source(error);
             }
+            // The body's error is a source's error, which has kinds of its own.
             TransportError::Body(body) => return from_body(body),
         };
         let (doing, advice) = match &error {
@@ -109,6 +116,7 @@ fn from_proxy(failure: &ProxyFailure, text: String) -> Error {
     match failure {
         ProxyFailure::Unreachable(cause) => match **cause {
             TransportError::Untrusted { .. } => failed(ErrorKind::Untrusted),
+            // The same TLS parameters would fail again, so the failure is final.
             TransportError::TlsRefused { .. } => failed(ErrorKind::Untrusted).with_hint(Hint::CheckProxy),
             _ => failed(ErrorKind::Connect).with_hint(Hint::CheckProxy),
         },
@@ -117,6 +125,7 @@ fn from_proxy(failure: &ProxyFailure, text: String) -> Error {
             // A refusal of the proxy says nothing about the upload, which can be resumed by another route.
             let refused = failed(kind).advised(proxy_advice(refusal)).and_resumable();
             match refusal.retry_after {
+                // A delay on a permanent refusal would promise that the same request succeeds later.
                 Some(delay) if refusal.is_temporary() => refused.with_retry_after(delay),
                 _ => refused,
             }
@@ -124,6 +133,7 @@ fn from_proxy(failure: &ProxyFailure, text: String) -> Error {
         ProxyFailure::WrongProtocol { is_final: true, .. } => {
             failed(ErrorKind::WrongProtocol).with_hint(Hint::CheckProxy)
         }
+        // Other failures of the proxy's connection may pass.
         _ => failed(ErrorKind::Connect).with_hint(Hint::CheckProxy),
     }
 }

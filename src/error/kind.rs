@@ -101,6 +101,7 @@ impl ErrorKind {
     pub fn is_resumable(self) -> bool {
         use ErrorKind::*;
         self.is_temporary()
+            // Each of these stops the upload without a statement about the stored chunks.
             || matches!(self, Cancelled | NotAuthorized | Untrusted | Journal | SourceUnreadable)
             || matches!(self, MalformedAnswer | WrongProtocol | Internal)
     }

@@ -18,6 +18,7 @@ impl fmt::Display for OneLine<'_> {
 
 /// Returns `true` for control characters, line separators and marks that change the direction of writing.
 pub(crate) fn is_unprintable(c: char) -> bool {
+    // These marks are no control characters of Unicode, and still reorder or break a line.
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

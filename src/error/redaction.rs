@@ -21,6 +21,7 @@ impl Error {
                 *text = clean;
             }
         }
+        // A cause has a type of another crate and cannot be changed, so its texts replace it.
         if let Some(clean) = source.as_deref().and_then(|source| RedactedCause::redacting(source, &redact)) {
             *source = Some(Arc::new(clean));
         }
@@ -61,9 +62,11 @@ impl RedactedCause {
             Cow::Borrowed(_) => text,
         };
         let behind = chain.iter().rev().fold(None, |source, cause| {
+            // `Debug` is redacted as well: `{error:?}` of a cause often quotes the whole request.
             let (display, debug) = (clean(cause.to_string()), clean(format!("{cause:?}")));
             Some(RedactedCause { display, debug, source: source.map(Box::new) })
         });
+        // A clean chain keeps its types, so that callers can still downcast.
         behind.filter(|_| held_secret)
     }
 }

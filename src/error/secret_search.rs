@@ -20,11 +20,13 @@ pub(crate) fn mask_secrets<'a>(text: &str, secrets: impl Iterator<Item = &'a str
     let mut kept_from = 0;
     let mut at = 0;
     while at < text.len() {
+        // An escape may begin at any position, but a slice of `str` only at a character.
         if text.is_char_boundary(at)
             && let Some(end) = secrets.clone().find_map(|secret| end_of(secret, text, at))
         {
             clean += &text[kept_from..at];
             clean += MASK;
+            // The search goes on behind the secret, so that overlapping secrets do not leave a part of it.
             (kept_from, at) = (end, end);
         } else {
             at += 1;
@@ -44,11 +46,13 @@ fn end_of(secret: &str, text: &str, start: usize) -> Option<usize> {
     let mut ends = vec![start];
     for c in secret.chars() {
         let mut next = Vec::new();
+        // A text may spell one character in several ways, so all possible ends are followed.
         for &at in &ends {
             spelled(c, text, at, MAX_LAYERS, &mut next);
         }
         ends = bounded(next)?;
     }
+    // The longest match is masked, so that no end of a longer spelling stays.
     ends.last().copied()
 }
 
@@ -58,6 +62,7 @@ fn spelled(c: char, text: &str, at: usize, layers: usize, ends: &mut Vec<usize>)
     if rest.starts_with(c) {
         ends.push(at + c.len_utf8());
     }
+    // A form writes a space as `+` (application/x-www-form-urlencoded).
     if c == ' ' && rest.starts_with('+') {
         ends.push(at + 1);
     }
@@ -93,6 +98,7 @@ fn backslashed(c: char, text: &str, introduced: &[usize], layers: usize, ends: &
         '\n' => escapes.push("n".to_owned()),
         '\r' => escapes.push("r".to_owned()),
         '\t' => escapes.push("t".to_owned()),
+        // JSON requires a backslash only before `"` and `\`, but some encoders also escape `/`.
         c if c.is_ascii_punctuation() => escapes.push(c.to_string()),
         _ => {}
     }
@@ -123,6 +129,7 @@ fn html_escaped(c: char, text: &str, introduced: &[usize], layers: usize, ends: 
             }
         }
     }
+    // Browsers read an entity without its semicolon too, so both ends are possible.
     for at in bodies {
         ends.extend(ends_of(";", text, at, layers).into_iter().flatten());
         ends.push(at);
@@ -137,6 +144,7 @@ fn ends_of(literal: &str, text: &str, at: usize, layers: usize) -> Option<Vec<us
         let mut next = Vec::new();
         for &at in &ends {
             spelled(c, text, at, layers, &mut next);
+            // The digits of escapes may be in either case.
             if c.is_ascii_lowercase() {
                 spelled(c.to_ascii_uppercase(), text, at, layers, &mut next);
             }

@@ -48,6 +48,7 @@ impl Breaker {
         let probes = match &self.open {
             None => {
                 self.failures += 1;
+                // A single failure is left to the retry of its own request.
                 if self.failures < BURST {
                     return;
                 }
@@ -69,6 +70,7 @@ impl Breaker {
     }
 
     pub(super) fn succeeded(&mut self) {
+        // One answer proves that the service is back, so all lanes may send again at once.
         *self = Breaker::default();
     }
 }
@@ -82,11 +84,13 @@ pub(super) struct RetryBudget {
 
 impl RetryBudget {
     pub(super) fn new(now: Instant) -> RetryBudget {
+        // A start with an empty budget would delay the first retry of a healthy run.
         RetryBudget { tokens: MOST_TOKENS, refilled: now }
     }
 
     pub(super) fn not_before(&mut self, now: Instant) -> Option<Instant> {
         let elapsed = now.saturating_duration_since(self.refilled);
+        // Capped: an idle hour must not save up a burst of retries.
         self.tokens = (self.tokens + elapsed.as_secs_f64() * TOKENS_A_SECOND).min(MOST_TOKENS);
         self.refilled = now;
         let missing = (1.0 - self.tokens) / TOKENS_A_SECOND;
@@ -95,6 +99,7 @@ impl RetryBudget {
     }
 
     pub(super) fn spend(&mut self) {
+        // The budget may go below zero, because several lanes may start a retry at the same moment.
         self.tokens -= 1.0;
     }
 

@@ -54,6 +54,7 @@ pub fn chunk_bytes_for(sizing: &ChunkSizing) -> u64 {
     } else {
         lane_bytes(sizing).max(link_bytes(sizing)).max(share_bytes(sizing))
     };
+    // The limit of parts comes last: a file that needs larger chunks cannot be sent otherwise.
     let bounded = round_up(wanted.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES).max(len.div_ceil(MAX_PARTS)));
     // Chunks of equal length need no more requests, end at the same time, and cost less when one is sent again.
     let chunks = len.div_ceil(bounded).max(1);
@@ -63,6 +64,7 @@ pub fn chunk_bytes_for(sizing: &ChunkSizing) -> u64 {
 /// Returns the chunk size that keeps every lane busy to the end. Other uploads keep lanes busy too.
 fn lane_bytes(sizing: &ChunkSizing) -> u64 {
     let largest = sizing.largest_bytes.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES);
+    // Rounded down, because rounding up would exceed the user's upper limit.
     sizing.total_bytes().div_ceil(lanes(sizing) * CHUNKS_A_LANE).min(round_down(largest))
 }
 
@@ -82,6 +84,7 @@ fn share_bytes(sizing: &ChunkSizing) -> u64 {
     let uploads = sizing.work.waiting.saturating_add(1);
     let spare = available.saturating_sub(uploads);
     let unplanned = sizing.len.saturating_add(sizing.work.waiting_bytes(sizing.len)).max(1);
+    // The product of two `u64` needs 128 bits.
     let share = u128::from(spare) * u128::from(sizing.len) / u128::from(unplanned);
     // The share is at most `spare`, because the file is a part of the unplanned bytes.
     sizing.len.div_ceil(1 + share as u64)

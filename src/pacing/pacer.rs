@@ -84,6 +84,7 @@ impl Pacer {
             (self.breaker.not_before(now), self.breaker.reason()),
             (self.retry_budget.not_before(now), ThrottleReason::RetryBudget),
         ];
+        // The longest delay is the one to report: the others end before it.
         let held = limits.into_iter().filter_map(|(until, by)| Some(Delay { until: until?, by }));
         held.max_by_key(|held| held.until).filter(|held| held.until > now)
     }
@@ -97,6 +98,7 @@ impl Pacer {
         if kind == RequestKind::Retry {
             self.retry_budget.spend();
         }
+        // While the breaker is open, the first request that starts becomes the probe.
         self.breaker.started(now);
         self.windows[class as usize].started(now);
         Permit { class, started: now }
@@ -112,6 +114,7 @@ impl Pacer {
         jitter: f64,
     ) {
         let window = &mut self.windows[permit.class as usize];
+        // The window is updated for every answer: a refusal carries the rate headers too.
         window.finished(permit.started, quota, now);
         match health {
             ServiceHealth::Throttling(delay) => window.hold(delay, now, jitter),
@@ -122,6 +125,7 @@ impl Pacer {
         if matches!(health, ServiceHealth::Well | ServiceHealth::Throttling(_)) {
             self.breaker.succeeded();
         }
+        // A 429 earns no retry, because it is not a success.
         if health == ServiceHealth::Well {
             self.retry_budget.earn();
         }

@@ -63,6 +63,7 @@ impl Caps {
     pub fn most_uploads_a_minute(&self) -> Option<u32> {
         // A rate that is not positive sets no limit, as in the pacer. The cast saturates.
         let of_all =
+            // Rounded up: a limit of less than one a minute still allows one.
             self.requests_a_second.filter(|&rate| rate > 0.0).map(|rate| (rate * 60.0).ceil() as u32);
         let preset = self.preset.map(|preset| preset.per_minute(Class::Uploads));
         of_all.into_iter().chain(self.uploads_a_minute).chain(preset).min()

@@ -32,9 +32,11 @@ impl QuotaWindow {
         self.forget_lost(now);
         let under_way = self.in_flight.len() as u32;
         let known = self.known.as_mut()?;
+        // The service's window is over, and no answer has reported the next one yet.
         if known.resets <= now {
             *known = KnownQuota::full(known.per_minute, now);
         }
+        // Requests in flight are not in the remainder of the last answer, so they are subtracted.
         (known.remaining <= under_way).then_some(known.resets)
     }
 
@@ -58,6 +60,7 @@ impl QuotaWindow {
             self.in_flight.swap_remove(at);
         }
         match (quota, &mut self.known) {
+            // A limit of 0 is no usable statement: it would stop the class for ever.
             (Some(quota), known) if quota.per_minute > 0 => {
                 *known = Some(KnownQuota::learn(*known, quota, started, now))
             }
@@ -70,9 +73,11 @@ impl QuotaWindow {
     /// Delays the class after a 429, for the time that the service named if it did.
     pub(super) fn hold(&mut self, delay: Option<Duration>, now: Instant, jitter: f64) {
         let resets_in = self.known.map(|known| known.resets.saturating_duration_since(now));
+        // Without a named time the window's own end is the best estimate.
         let delay = delay.or(resets_in).unwrap_or(DEFAULT_HOLD).clamp(SHORTEST_HOLD, LONGEST_HOLD);
         // The spread avoids that all hosts start again at the same moment.
         let until = now + delay.mul_f64(1.0 + jitter / 5.0);
+        // A later 429 may name a shorter delay. The longer one stays in effect.
         self.held_until = self.held_until.max(Some(until));
     }
 
@@ -101,6 +106,7 @@ impl KnownQuota {
 
     /// Combines the headers of an answer with the previous ones.
     fn learn(before: Option<KnownQuota>, quota: Quota, started: Instant, now: Instant) -> KnownQuota {
+        // The windows last a minute, so a longer time is another header's or an epoch number.
         let resets_in = quota.resets_in.unwrap_or(MINUTE).min(MINUTE);
         let reported = KnownQuota {
             per_minute: quota.per_minute,
@@ -131,6 +137,7 @@ impl Spacing {
     /// Creates the spacing for a rate. A rate that is not positive sets no limit.
     pub(super) fn new(a_second: Option<f64>) -> Spacing {
         let seconds =
+            // The interval of a tiny rate is bounded, because `Duration::from_secs_f64` panics on overflow.
             a_second.filter(|&rate| rate > 0.0).map(|rate| (1.0 / rate).min(LONGEST_HOLD.as_secs_f64()));
         Spacing { interval: seconds.map(Duration::from_secs_f64), next: None }
     }
@@ -140,6 +147,7 @@ impl Spacing {
     }
 
     pub(super) fn started(&mut self, now: Instant) {
+        // Not from the planned time of an idle spacing: saved time would allow a burst.
         self.next = self.interval.map(|interval| self.next.map_or(now, |next| next.max(now)) + interval);
     }
 }

@@ -89,6 +89,7 @@ pub struct ChunkRecord {
 /// Start of an attempt at a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartedAttempt {
+    // A stream's chunks are unknown until its bytes are read, even if its length is known.
     /// Counted from 1.
     pub attempt: u32,
     /// Time at which a lane took the chunk.
@@ -153,6 +154,7 @@ impl Chunks {
         let old = std::mem::replace(&mut self.records[i].state, state);
         self.count(old, self.records[i].extent.len(), Step::Out);
         self.count(state, self.records[i].extent.len(), Step::In);
+        // A chunk that waits again may precede the lower bound, which would hide it from `next_ready`.
         if matches!(state, ChunkState::Waiting(_)) {
             self.first_waiting = self.first_waiting.min(i);
         }
@@ -273,8 +275,11 @@ impl Chunks {
         let may_hold = |(i, record): (usize, &ChunkRecord)| {
             let is_unsent =
                 matches!(record.state, ChunkState::Waiting(_)) && record.attempt == AttemptKind::First;
+            // `First` is replaced once an attempt may have stored the chunk, so only such a waiting chunk is
+            // surely absent.
             i == index as usize || !is_unsent
         };
+        // More chunks of an open stream follow, and the service cannot hold those.
         self.ended && self.records.iter().enumerate().all(may_hold)
     }
 
@@ -295,6 +300,7 @@ impl Chunks {
 
     /// Returns the number of stored file bytes that this session has sent. An earlier session sent the others.
     pub fn sent_bytes(&self) -> u64 {
+        // A chunk that was taken from a journal or a status has no attempt of this run.
         let is_sent = |record: &&ChunkRecord| record.state == ChunkState::Stored && record.begun.is_some();
         self.records.iter().filter(is_sent).map(|record| record.extent.len()).sum()
     }

@@ -119,8 +119,10 @@ impl Session {
             policy: spec.policy,
             chunks: Chunks::new(spec.cut),
             phase: match (&spec.video_id, spec.access, &spec.resumed) {
+                // A status of a video that this session is about to create has nothing to compare.
                 (None, CredentialKind::Key, _) => SessionPhase::Creating,
                 (Some(_), CredentialKind::Key, Some(_)) => SessionPhase::Reconciling,
+                // `/videos/{id}/status` needs the API key, so a token session begins to send at once.
                 (_, CredentialKind::Token, _) | (Some(_), CredentialKind::Key, None) => SessionPhase::Sending,
             },
             is_ours: spec.resumed.is_some(),
@@ -153,6 +155,7 @@ impl Session {
             (_, Some(_)) => session.report_resumed(),
             (_, None) => {}
         }
+        // A journal or a token session may hold every chunk already, and then no outcome ever comes.
         session.advance(now);
         session
     }
@@ -160,9 +163,12 @@ impl Session {
     /// Restores the chunks of an earlier process, which may have sent any of them without seeing the answer.
     fn restore(&mut self, resumed: &Resumed) {
         for index in 0..self.chunks.known() {
+            // The earlier process may have sent a chunk without writing that down, so "already there" explains
+            // itself.
             self.chunks.record_mut(index).attempt = AttemptKind::Repeated;
         }
         let known = self.chunks.known();
+        // A journal of another plan may list indexes that this plan does not have.
         for &index in resumed.stored.iter().filter(|&&index| index < known) {
             self.chunks.mark(index, ChunkState::Stored);
         }
@@ -174,6 +180,7 @@ impl Session {
     pub fn poll(&mut self, now: Instant) -> Option<SessionAction> {
         match (&self.phase, self.status_query) {
             (SessionPhase::Ended(_), _) => return Some(SessionAction::Finish),
+            // No video exists yet, so there is nothing to wait for.
             (SessionPhase::Creating, _) if self.stopping => self.end(Err(stopped())),
             // An empty stream must not leave an empty video behind.
             (SessionPhase::Creating, _) if self.chunks.known() == 0 => {}
@@ -181,6 +188,7 @@ impl Session {
                 self.phase = SessionPhase::CreationAsked;
                 return Some(SessionAction::Create);
             }
+            // A query with credentials that were just refused would be refused too.
             (_, StatusQuery::DueAt(at)) if at <= now && !self.is_renewing() => {
                 self.status_query = StatusQuery::Asked;
                 self.report_query();
@@ -189,12 +197,15 @@ impl Session {
             _ => {}
         }
         if let Renewal::Due(_) = self.renewing {
+            // The error moves from `Due` to `Asked`, so it is taken out of its place first.
             let Renewal::Due(error) = std::mem::replace(&mut self.renewing, Renewal::No) else {
                 return None;
             };
             self.renewing = Renewal::Asked(error);
             return Some(SessionAction::Renew);
         }
+        // Answers in flight may store chunks or create the video, and stopping before them would lose their
+        // outcome.
         if self.stopping && self.chunks.in_flight() == 0 && !matches!(self.phase, SessionPhase::CreationAsked)
         {
             self.end(Err(stopped()));
@@ -213,6 +224,7 @@ impl Session {
         let record = self.chunks.record_mut(index);
         let attempt = record.failures + 1;
         record.begun = Some(StartedAttempt { attempt, at: now });
+        // The first attempt of a resumed chunk is no retry of this run.
         if attempt > 1 {
             self.retries += 1;
         }
@@ -233,6 +245,7 @@ impl Session {
     /// Returns `true` while the first chunk is in flight: without a video id each request with an upload token
     /// creates another video.
     fn waits_for_the_first(&self) -> bool {
+        // With a known id the service accepts chunks concurrently and in any order.
         self.video_id.is_none() && self.chunks.in_flight() > 0
     }
 
@@ -247,6 +260,7 @@ impl Session {
 
     /// Returns the time of the next timeout, later than `now`; `None` if there is none.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        // Nothing may be sent before the renewal ends, and its result wakes the driver.
         if self.is_renewing() {
             return None;
         }
@@ -255,6 +269,7 @@ impl Session {
             StatusQuery::No | StatusQuery::Asked => None,
         };
         let pause = match self.phase {
+            // Pauses of chunks matter only while chunks may be sent.
             SessionPhase::Sending => self.chunks.next_pause_end(now),
             _ => None,
         };
@@ -299,6 +314,7 @@ impl Session {
             return self.end(Ok(self.reported));
         }
         self.phase = SessionPhase::Confirming;
+        // A query that is pending or asked answers this question too.
         if self.status_query == StatusQuery::No {
             self.status_query = StatusQuery::DueAt(now);
         }
@@ -312,6 +328,7 @@ impl Session {
     }
 
     fn end(&mut self, result: Result<Completion, Error>) {
+        // The first result counts: answers of other lanes still arrive after the end.
         if !matches!(self.phase, SessionPhase::Ended(_)) {
             self.phase = SessionPhase::Ended(Some(result));
         }
@@ -322,6 +339,8 @@ impl Session {
     /// With an upload token only a second "complete" shows that the service lets chunks overwrite each other. A
     /// process that resumes must be able to see both, so the chunk whose answer was the first one is sent again.
     pub fn may_be_journalled(&self, index: u32) -> bool {
+        // A failed token session cannot check this acknowledgement later, so the next run sends the chunk
+        // again.
         let is_doubtful =
             self.access == CredentialKind::Token && (self.completed_by == Some(index) || self.has_failed());
         self.chunks.is_stored(index) && (self.is_complete() || !is_doubtful)

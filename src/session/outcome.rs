@@ -21,6 +21,7 @@ impl Session {
     }
 
     fn accept(&mut self, index: u32, video_id: String, completion: Completion, now: Instant) {
+        // Bytes in another video cannot be moved, and this video would stay incomplete.
         match &self.video_id {
             Some(ours) if *ours != video_id => {
                 let doing = format!("send chunk {} to video {ours}", index + 1);
@@ -30,9 +31,11 @@ impl Session {
             Some(_) => {}
             None => self.video_id = Some(video_id),
         }
+        // An acknowledgement proves that the replica that answered knows the video.
         self.mark_acknowledged();
         self.store(index, now);
         if completion == Completion::Complete {
+            // Several answers may say "complete". The first is the one that must be proved.
             self.completed_by.get_or_insert(index);
             self.check_completion(index);
         }
@@ -68,12 +71,14 @@ impl Session {
         record.renewed = false;
         record.seen_in_status = false;
         record.intercepted = 0;
+        // `max_time` bounds the time without progress, and a stored chunk is progress.
         self.failing_since = None;
     }
 
     pub(super) fn report_done(&mut self, index: u32, now: Instant) {
         let record = self.chunks.record(index);
         let (bytes, begun) =
+            // A status may show a chunk of an earlier run, which has no attempt here.
             (record.extent.len(), record.begun.unwrap_or(StartedAttempt { attempt: 1, at: now }));
         let elapsed = now.saturating_duration_since(begun.at);
         self.events.push(UploadEvent::ChunkDone { index, bytes, attempt: begun.attempt, elapsed });
@@ -95,10 +100,12 @@ impl Session {
     /// | not stored | sends again after a pause | the same |
     /// | credentials refused | renews them once, then sends again | ends |
     fn fail(&mut self, index: u32, error: Error, fate: Fate, now: Instant, jitter: f64) {
+        // Lanes that still send report here after the end, and must not change the result.
         if matches!(self.phase, SessionPhase::Ended(_)) {
             return;
         }
         let may_ask = self.may_ask();
+        // A later failure of the same series must not move the start of the bound.
         self.failing_since.get_or_insert(now);
         let record = self.chunks.record_mut(index);
         let verdict = decide(&error, fate, record.attempt);
@@ -107,6 +114,7 @@ impl Session {
             record.attempt = AttemptKind::Repeated;
         }
         let seen_in_status = std::mem::take(&mut record.seen_in_status);
+        // Without a video id the lost request may have created a video whose id no answer named.
         if fate == Fate::Unknown && self.video_id.is_none() && error.kind() != ErrorKind::Cancelled {
             self.events.push(UploadEvent::StrayVideo);
         }
@@ -126,6 +134,7 @@ impl Session {
             RetryDecision::Throttled(delay) => self.throttle(index, delay, error, now, jitter),
             RetryDecision::Later(delay) => self.postpone(index, delay, error, fate, now, jitter),
             RetryDecision::AlreadyThere if may_ask && error.kind() == ErrorKind::AlreadyFilled => {
+                // The service lists no chunks while it assembles a file, so this doubt waits longer.
                 self.doubt(index, error, IfAbsent::GiveUpLate, now)
             }
             RetryDecision::AskFirst | RetryDecision::AlreadyThere if may_ask => {
@@ -137,6 +146,7 @@ impl Session {
             // An earlier process may have sent other bytes: such a chunk counts as a first attempt until it is proved.
             RetryDecision::Disputed if self.is_resumed && !may_ask => self.end(Err(error)),
             RetryDecision::Disputed if may_ask => self.doubt(index, error, IfAbsent::GiveUp, now),
+            // A token cannot query the status, so the refusal is the only evidence.
             RetryDecision::AlreadyThere | RetryDecision::Disputed => self.believe_refusal(index, error, now),
             RetryDecision::Missing => self.wait_for_video(index, error, fate, now, jitter),
             // Fresh credentials were refused as well: another renewal would loop.
@@ -165,6 +175,7 @@ impl Session {
         if !self.is_ours {
             return self.end(Err(error));
         }
+        // A video that was acknowledged in this run exists, so a 404 may be a lagging replica's.
         let error = if self.acknowledged { error.and_resumable() } else { error };
         if self.is_missing_for_long(now) {
             return self.give_up_after(index, error);
@@ -180,6 +191,7 @@ impl Session {
     }
 
     pub(super) fn renew(&mut self, refusal: Error) {
+        // Several lanes receive 401 for the same expired token. One renewal serves all of them.
         if !self.is_renewing() {
             self.renewing = Renewal::Due(refusal);
         }
@@ -191,10 +203,12 @@ impl Session {
 
     fn send_again(&mut self, index: u32, error: Error, fate: Fate, now: Instant, jitter: f64) {
         let record = self.chunks.record_mut(index);
+        // A success or another failure in between means that the next 401 is of another token.
         record.failures += 1;
         record.renewed = false;
         let failures = record.failures;
         let pause = self.policy.pause(failures, jitter);
+        // The pause counts: a retry that begins after the limit is not worth waiting for.
         if failures > self.policy.retries || self.out_of_time(now + pause) {
             return self.end(Err(error.after_attempts(failures)));
         }
@@ -202,6 +216,7 @@ impl Session {
     }
 
     fn give_up_after(&mut self, index: u32, error: Error) {
+        // `failures` counts the failures before this one.
         let attempts = self.chunks.record(index).failures + 1;
         self.end(Err(error.after_attempts(attempts)));
     }
@@ -254,6 +269,7 @@ impl Session {
             Renewal::No => return,
         };
         if renewed.is_err() {
+            // The refusal says more than the failure of the renewal, which repeats it.
             self.end(Err(refusal));
         }
     }

@@ -10,8 +10,10 @@ impl Session {
     pub fn expect_only(&mut self, sent: impl IntoIterator<Item = u32>) {
         let known = self.chunks.known();
         for index in 0..known {
+            // `restore` marked every chunk as possibly sent. Only chunks with an equal digest keep that mark.
             self.chunks.record_mut(index).attempt = AttemptKind::First;
         }
+        // Indexes of another plan may be in the journal.
         for index in sent.into_iter().filter(|&index| index < known) {
             self.chunks.record_mut(index).attempt = AttemptKind::Repeated;
         }
@@ -20,6 +22,7 @@ impl Session {
     /// Returns `true` if the first status lists a chunk that was not passed to [`Session::expect_only`].
     pub fn is_unexpected(&self, received: &ReceivedSet) -> bool {
         let is_foreign = |index| self.chunks.record(index).attempt == AttemptKind::First;
+        // Later statuses list the chunks of this run, which need no proof.
         matches!(self.phase, SessionPhase::Reconciling)
             && self
                 .seen_in_status(received)
@@ -28,6 +31,7 @@ impl Session {
 
     /// Ends the session with an error, even if it had succeeded because every chunk was acknowledged earlier.
     pub fn disprove(&mut self, error: Error) {
+        // `end` would keep an earlier success, so the phase is replaced.
         self.phase = SessionPhase::Ended(Some(Err(error)));
     }
 

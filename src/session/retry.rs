@@ -52,6 +52,7 @@ pub enum RetryDecision {
 /// Decides what follows a failed attempt. No other function decides whether to retry.
 pub fn decide(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision {
     match error.kind() {
+        // A malformed answer is a failure of the answer, not of the request: the chunk may be stored.
         ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
             match (fate, error.retry_after()) {
                 (Fate::Unknown, _) => RetryDecision::AskFirst,
@@ -61,16 +62,19 @@ pub fn decide(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision 
             }
         }
         ErrorKind::RateLimited => RetryDecision::Throttled(error.retry_after()),
+        // An access token lives 3600 s, so a long upload sees a 401 without any fault.
         ErrorKind::NotAuthorized => RetryDecision::Renew,
         ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => match attempt {
             AttemptKind::First => RetryDecision::Disputed,
             AttemptKind::Repeated => RetryDecision::AlreadyThere,
         },
+        // A replica may lag behind the one that created the video, so a 404 is not final at once.
         ErrorKind::NotFound => RetryDecision::Missing,
         ErrorKind::Refused if error.is_from_intermediary() => {
             error.retry_after().map_or(RetryDecision::AgainBriefly, RetryDecision::Later)
         }
         ErrorKind::Refused
+        // Repeating a deterministic failure only delays its report.
         | ErrorKind::InvalidInput
         | ErrorKind::NoSuchFile
         | ErrorKind::SourceUnreadable
@@ -119,7 +123,9 @@ impl RetryPolicy {
     /// Returns the pause before repetition `repetition` (counted from 1): exponential, and scaled to between half
     /// and all of itself by `jitter` in `0.0..1.0`.
     pub fn pause(&self, repetition: u32, jitter: f64) -> Duration {
+        // The shift is bounded: an exponent of 32 or more would overflow `u32`.
         let doubled = self.first_pause.saturating_mul(1 << repetition.saturating_sub(1).min(20));
+        // At least half of the pause stays, so that jitter never turns it into an immediate retry.
         doubled.min(self.longest_pause).mul_f64(0.5 + jitter / 2.0)
     }
 
@@ -131,6 +137,7 @@ impl RetryPolicy {
     /// Returns a delay that the service asked for, longer by up to a fifth, so that hosts with the same delay do
     /// not return at the same moment.
     pub fn after_throttle(&self, delay: Option<Duration>, jitter: f64) -> Duration {
+        // A delay of 0 would make a busy loop of requests that are refused.
         let delay = delay.unwrap_or(self.longest_pause).clamp(self.first_pause, LONGEST_DELAY);
         delay.mul_f64(1.0 + jitter / 5.0)
     }

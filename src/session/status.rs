@@ -25,11 +25,14 @@ impl Session {
     pub fn handle_status(&mut self, status: Result<ReceivedSet, Error>, now: Instant, jitter: f64) {
         self.status_query = StatusQuery::No;
         match status {
+            // Every readable status answers, so the next failure begins a new series.
             Ok(received) => {
                 self.status_failures = 0;
                 self.status_renewed = false;
+                // A status of the video proves that it exists.
                 self.acknowledged = true;
                 self.missing_since = None;
+                // A status without lists states nothing about missing bytes.
                 self.seen_incomplete = !received.complete && !received.lists_nothing;
                 self.compare(&received, now);
             }
@@ -46,6 +49,7 @@ impl Session {
         self.failing_since.get_or_insert(now);
         let at = match decide(&error, Fate::NotStored, AttemptKind::First) {
             RetryDecision::Later(delay) => now + self.policy.after_throttle(Some(delay), jitter),
+            // A throttled query did not fail, so it takes none of the retries.
             RetryDecision::Throttled(delay) => {
                 let delay = self.policy.after_throttle(delay, jitter);
                 let (class, why) = (Class::Reads, ThrottleReason::TooManyRequests);
@@ -58,8 +62,11 @@ impl Session {
                 self.status_query = StatusQuery::DueAt(now);
                 return self.renew(error);
             }
+            // A 404 may come from a replica that lags. The bound keeps a deleted video from being queried for
+            // ever.
             RetryDecision::Missing if self.is_missing_for_long(now) => return self.end_unasked(error),
             RetryDecision::Renew => return self.end(Err(error)),
+            // An error of this host does not pass by waiting.
             _ if is_local(&error) || self.status_failures >= self.policy.retries => {
                 return self.end_unasked(error);
             }
@@ -68,6 +75,7 @@ impl Session {
                 now + self.policy.pause(self.status_failures, jitter)
             }
         };
+        // The next query would begin after the time limit.
         if self.out_of_time(at) {
             return self.end_unasked(error);
         }
@@ -76,6 +84,7 @@ impl Session {
 
     fn end_unasked(&mut self, error: Error) {
         self.end(Err(match error.kind() {
+            // This run saw the video, so a 404 now does not prove that it is gone.
             ErrorKind::NotFound if self.acknowledged => error.and_resumable(),
             // The query was refused, not the upload.
             ErrorKind::Refused | ErrorKind::AlreadySent | ErrorKind::AlreadyFilled => {
@@ -115,11 +124,13 @@ impl Session {
 
     /// Checks that the complete video has the length of the source. Another length means other bytes.
     fn check_length(&self, received: &ReceivedSet) -> Result<Completion, Error> {
+        // Another client may have filled the video: equal length would not make it this file.
         if !self.chunks.may_hold_all() {
             let reason = "the service calls the video complete, and not every chunk was sent";
             return Err(Error::new(ErrorKind::Mismatch, "confirm the whole file").because(reason));
         }
         match (received.file_bytes, self.chunks.total_bytes()) {
+            // The service reports the length only after the ingest, so an absent one contradicts nothing.
             (Some(theirs), Some(ours)) if theirs != ours => {
                 let reason = format!("the service ingested {theirs} bytes and the source has {ours}");
                 Err(Error::new(ErrorKind::Mismatch, "confirm the whole file").because(reason))
@@ -131,6 +142,8 @@ impl Session {
     /// Replaces the state of every chunk by the status, which is the truth after a restart even if the service lost
     /// acknowledged chunks.
     fn reconcile(&mut self, received: &ReceivedSet) {
+        // The service may have lost acknowledged chunks, for example by a restart. Its status overrides the
+        // journal.
         for (index, seen_in_status) in self.seen_in_status(received) {
             if seen_in_status {
                 self.mark_stored(index);
@@ -167,6 +180,8 @@ impl Session {
                     return self.end(Err(error.and_resumable()));
                 }
                 ChunkState::Doubtful { .. } => self.send_absent(index, now),
+                // The attempt under way decides. `fail` consults this when the attempt is refused as "already
+                // there".
                 ChunkState::InFlight => self.chunks.record_mut(index).seen_in_status = seen_in_status,
                 ChunkState::Waiting(_) | ChunkState::Stored => {}
             }
@@ -176,6 +191,7 @@ impl Session {
     /// Sends a chunk again that the status does not list.
     fn send_absent(&mut self, index: u32, now: Instant) {
         let failures = self.chunks.record(index).failures;
+        // Without this bound a service that never lists the chunk would receive it for ever.
         if failures > self.policy.retries || self.out_of_time(now) {
             let error = self.doubt.take().unwrap_or_else(unconfirmed);
             return self.end(Err(error.after_attempts(failures)));
@@ -204,17 +220,21 @@ impl Session {
         // An empty list may come from a replica that lags or a service that keeps no count: nothing is sent again for
         // it. Every second query only, so that a single lagging answer does not repeat a chunk.
         let listed = !received.extents.is_empty() || !received.parts.is_empty();
+        // Only byte ranges or parts that are listed can show by their absence that another is missing.
         if listed && !lost.is_empty() && self.confirmations.is_multiple_of(LOOKS) {
             self.phase = SessionPhase::Sending;
             self.confirmations = 0;
             for index in lost {
                 let record = self.chunks.record_mut(index);
                 record.failures += 1;
+                // The lost chunk was acknowledged once, so a later "already there" is explained.
                 record.attempt = AttemptKind::Repeated;
                 self.send_absent(index, now);
             }
             return;
         }
+        // The service may assemble a large file for a while, but a queue that never ends must not block the
+        // upload.
         if self.confirmations > CONFIRMATIONS || self.out_of_time(now) {
             return self.end(Err(unconfirmed()));
         }

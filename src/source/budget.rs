@@ -29,6 +29,7 @@ impl MemoryBudget {
     /// Creates a budget of the whole blocks of 1 MiB that fit into `bytes`.
     pub fn new(bytes: u64) -> MemoryBudget {
         let blocks = usize::try_from(bytes).unwrap_or(usize::MAX) / BLOCK_BYTES;
+        // `Semaphore::new` panics above this number.
         let blocks = blocks.min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(blocks));
         MemoryBudget { pool: Arc::new(BudgetPool { bytes, blocks, permits, spare: Mutex::default() }) }
@@ -120,6 +121,7 @@ impl AsRef<[u8]> for PipeBlock {
 
 impl Drop for PipeBlock {
     fn drop(&mut self) {
+        // The memory returns before its permit: the fields are dropped after this function.
         self.permits.pool.spare().push(std::mem::take(&mut self.memory));
     }
 }

@@ -143,6 +143,7 @@ impl FileMap {
     /// Populates the extent's pages. An error means that at least one page cannot be populated.
     fn populate(&self, extent: Extent) -> io::Result<()> {
         let (offset, len) = (extent.offset() as usize, extent.len() as usize);
+        // Relaxed: the count is a heuristic for releasing pages.
         if self.present.fetch_add(len, Ordering::Relaxed) >= MOST_PRESENT_BYTES {
             self.present.store(len, Ordering::Relaxed);
             self.release_pages();

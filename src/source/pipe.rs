@@ -106,6 +106,7 @@ impl<R: Read> PipeReader<R> {
     /// chunk are lost then: the pipe cannot be read again.
     pub fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
         let chunk = self.cut();
+        // The partial chunk cannot be completed any more, and its memory is free for other pipes.
         if !matches!(chunk, Ok(Some(_))) {
             self.shared.clear();
         }
@@ -218,6 +219,7 @@ fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
+        // The state is set before the notification, so that a woken reader sees it.
         *self.shared.state() = FillState::Cancelled;
         self.shared.cancelled.notify_one();
     }
@@ -277,6 +279,7 @@ impl SharedChunk {
         match std::mem::take(&mut *state) {
             FillState::Filling { blocks, .. } => Some(blocks),
             other => {
+                // `take` left `Empty`, which would hide a cancellation.
                 *state = other;
                 None
             }

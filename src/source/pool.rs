@@ -185,6 +185,7 @@ fn register(arena: &Arc<Arena>) -> Result<usize, Unavailable> {
         match FixedBufRegistry::new(arena.registered_buffers(count)).register() {
             Ok(()) => return Ok(count),
             Err(error) if count == 1 => return Err(Unavailable::from_registration_error(&error)),
+            // The limit on locked memory is not known exactly, so the number is found by halving.
             Err(_) => count /= 2,
         }
     }

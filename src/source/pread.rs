@@ -91,6 +91,7 @@ impl PreadInner {
         let mut window = [IoSliceMut::new(&mut buffer[..extent.len() as usize])];
         match preadv2(self.file.file(), &mut window, extent.offset(), ReadWriteFlags::NOWAIT) {
             Ok(read) => read as u64,
+            // Not in the page cache, or interrupted by a signal: the blocking read takes the bytes.
             Err(Errno::AGAIN | Errno::INTR) => 0,
             // The file system does not support RWF_NOWAIT, or the blocking read will meet and report the same
             // error.

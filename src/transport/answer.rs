@@ -36,6 +36,7 @@ pub(super) async fn collect(
     while let Some(frame) = body.frame().await {
         let data = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
+            // The head of a refusal is enough, and a server that refuses early often resets the connection.
             Err(_) if refused => break,
             Err(error) => return Err(explain(&error, state, peer)),
         };

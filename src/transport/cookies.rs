@@ -28,7 +28,9 @@ impl Cookies {
                 continue;
             };
             let mut cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // RFC 6265, section 5.3: a cookie with the same name and path replaces the older one.
             cookies.retain(|other| (&other.name, &other.path) != (&cookie.name, &cookie.path));
+            // The bound keeps a server from filling memory and every request's head.
             if !is_dropped && cookies.len() < MOST_COOKIES {
                 cookies.push(cookie);
             }

@@ -238,6 +238,7 @@ impl Dialer {
         if addresses.is_empty() {
             return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
         }
+        // Relaxed: the counter only spreads lanes, and orders no other memory.
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
         addresses.rotate_left(first);
         Ok(addresses)

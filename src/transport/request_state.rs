@@ -35,6 +35,7 @@ impl SentCounter {
 
     /// Starts at zero. Called between requests, so that the bytes of the last one do not count for the next.
     pub fn restart(&self) {
+        // Relaxed here and in the readers: the numbers are for progress only.
         self.head.store(0, Ordering::Relaxed);
         self.body.store(0, Ordering::Relaxed);
     }

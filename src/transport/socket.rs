@@ -99,6 +99,7 @@ impl LaneSocket {
 impl Drop for LaneSocket {
     fn drop(&mut self) {
         if self.state.is_partly_sent() {
+            // If the option cannot be set, closing only takes longer.
             let _ = self.tcp.inner().set_zero_linger();
         }
     }

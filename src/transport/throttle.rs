@@ -48,6 +48,7 @@ impl Bandwidth {
     /// Changes the limit, in bytes per second, or removes it. Grants that lanes already wait for do not
     /// change.
     pub fn set(&self, limit: Option<NonZeroU64>) {
+        // Relaxed: the limit is a single value, and a grant under the old one does no harm.
         self.state.limit.store(limit.map_or(0, NonZeroU64::get), Ordering::Relaxed);
     }
 
@@ -86,6 +87,7 @@ impl SocketLimiter {
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>, wanted: impl Fn() -> u64) -> Poll<usize> {
         while let Some(limit) = self.bandwidth.limit() {
             if self.granted > 0 {
+                // A grant that was not used up continues, so that partial writes wait for no further one.
                 return Poll::Ready(usize::try_from(self.granted).unwrap_or(usize::MAX));
             }
             match &mut self.pending {
@@ -97,6 +99,7 @@ impl SocketLimiter {
                 }
             }
         }
+        // The limit was removed during the wait.
         self.pending = None;
         Poll::Ready(usize::MAX)
     }
@@ -138,6 +141,7 @@ struct Gcra {
 impl Gcra {
     fn reserve(&mut self, limit: NonZeroU64, wanted: u64, now: Instant) -> WriteGrant {
         let bytes = wanted.clamp(1, most_grant_bytes(limit));
+        // An idle limit saves up at most `SLACK`, not a burst of its whole idle time.
         let earliest = now.checked_sub(SLACK).unwrap_or(now);
         let begin = self.theoretical_arrival.map_or(now, |settled| settled.max(earliest));
         self.theoretical_arrival = Some(begin + time_for(bytes, limit));

@@ -187,6 +187,7 @@ impl Upload {
     /// When the upload token cannot be one ([`Secret::parse`]), the options contradict the checkpoint
     /// ([`Upload::resume_from`]), or the client's engine has ended.
     pub async fn start(mut self) -> Result<Running> {
+        // A malformed token is refused here, before a source is opened.
         if let Some(token) = &mut self.request.options.upload_token {
             *token = token.parsed("upload token")?;
         }

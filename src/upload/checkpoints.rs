@@ -24,6 +24,7 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     pub(super) fn new(mut receiver: watch::Receiver<Option<Checkpoint>>) -> Checkpoints {
+        // The current checkpoint is the first item; `changed` alone would wait for the next one.
         receiver.mark_changed();
         let changes = stream::unfold(receiver, |mut receiver| async move {
             loop {

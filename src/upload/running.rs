@@ -91,6 +91,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // The engine may have ended already, which `send_replace` ignores.
         self.halt.send_replace(StopRequest::Now);
     }
 }
@@ -133,6 +134,7 @@ pub struct Stopper {
 impl Stopper {
     /// Stops the upload: no further chunk is sent, and the upload ends when the chunks under way are answered.
     pub fn stop(&self) {
+        // A stop must not weaken a cancellation.
         self.halt.send_if_modified(|halt| match halt {
             StopRequest::No => {
                 *halt = StopRequest::AfterChunks;

@@ -72,6 +72,8 @@ impl FromStr for ContentRange {
                 let (from, to) = place.split_once('-').ok_or(ContentRangeError::Malformed)?;
                 let (from, to) = (number(from)?, number(to)?);
                 let total = parse_total(total)?;
+                // The service has an error of its own for this (`/reference/video-content-range-by-bytes-from-
+                // byte-too-high`).
                 if from > to {
                     return Err(ContentRangeError::FromByteTooHigh { from, to });
                 }

@@ -22,7 +22,9 @@ impl Envelope {
     /// (RFC 7578, section 4.2 and the HTML standard), so that no name can break out of its header; other control
     /// characters become `_`.
     pub fn new(boundary: &str, file_name: &str, video_id: Option<&str>) -> Envelope {
+        // The fixed text of both parts takes less than 256 bytes with a usual boundary and id.
         let mut head = BytesMut::with_capacity(256 + file_name.len());
+        // bytes.
         if let Some(video_id) = video_id {
             head.put_slice(b"--");
             head.put_slice(boundary.as_bytes());
@@ -38,6 +40,7 @@ impl Envelope {
         Envelope {
             content_type: format!("multipart/form-data; boundary={boundary}"),
             head: head.freeze(),
+            // RFC 2046, section 5.1.1: the CRLF before the boundary belongs to the boundary, not to the file.
             tail: Bytes::from(format!("\r\n--{boundary}--\r\n")),
         }
     }

@@ -105,6 +105,7 @@ impl Plan {
     /// # Errors
     /// If the file or the chunk size is outside the limits of [`limits`](crate::wire::limits).
     pub fn new(len: u64, chunk_bytes: u64, addressing: Addressing) -> Result<Plan, PlanError> {
+        // Refused here, so that no container is created for a file that the service would refuse afterwards.
         if len == 0 {
             return Err(PlanError::Empty);
         }
@@ -117,6 +118,7 @@ impl Plan {
             }
             return Ok(Plan { len, chunk_bytes: len, addressing });
         }
+        // `Single` has returned before: one request may be smaller than the smallest chunk.
         check_chunk_bytes(chunk_bytes)?;
         let chunks = len.div_ceil(chunk_bytes);
         if chunks > MAX_PARTS {
@@ -149,6 +151,7 @@ impl Plan {
 
     /// Returns the number of chunks, 1 to [`MAX_PARTS`].
     pub const fn chunks(&self) -> u32 {
+        // `new` bounds the quotient by `MAX_PARTS`, so it fits.
         self.len.div_ceil(self.chunk_bytes) as u32
     }
 

@@ -50,6 +50,7 @@ impl StreamPlan {
     pub fn max_bytes(&self) -> u64 {
         match self.addressing {
             StreamAddressing::ByteRange => MAX_TOTAL_BYTES,
+            // `/reference/video-content-range-by-part-part-too-high-allowed` limits parts, not bytes.
             StreamAddressing::Part => MAX_TOTAL_BYTES.min(self.chunk_bytes.saturating_mul(MAX_PARTS)),
         }
     }
@@ -60,6 +61,7 @@ impl StreamPlan {
     /// [`PlanError::StreamTooLong`], as soon as it is known: a chunk up to the limit is refused if more bytes follow.
     pub fn check(&self, extent: Extent, is_last: bool) -> Result<(), PlanError> {
         let max_bytes = self.max_bytes();
+        // A chunk that ends at the limit is sent only as the last one: a following byte could not be sent.
         if extent.end() > max_bytes || (extent.end() == max_bytes && !is_last) {
             return Err(PlanError::StreamTooLong { max_bytes, chunk_bytes: self.chunk_bytes });
         }
@@ -77,6 +79,7 @@ impl StreamPlan {
             StreamAddressing::ByteRange => ContentRange::Bytes { extent, total },
             StreamAddressing::Part => {
                 let number = index + 1;
+                // Only the last part states a total, because the number of parts is unknown before.
                 ContentRange::Part { number, total: (total == Some(extent.end())).then_some(number) }
             }
         }

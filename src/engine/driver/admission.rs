@@ -69,6 +69,7 @@ impl Driver {
             self.counters.begun();
             if *command.halted.borrow() != StopRequest::No {
                 self.counters.ended(CountedEnd::Failed(ErrorKind::Cancelled));
+                // The send fails if the caller dropped its future.
                 let _ = command.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
                 continue;
             }

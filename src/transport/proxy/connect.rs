@@ -43,6 +43,7 @@ where
 async fn send(writer: &mut (impl AsyncWrite + Unpin), request: &[u8]) -> Infallible {
     // After an error, reading returns the reason or the end of the stream.
     if writer.write_all(request).await.is_ok() {
+        // A failed flush shows in the answer's side too.
         let _ = writer.flush().await;
     }
     pending().await
@@ -115,6 +116,7 @@ async fn read_body(reader: &mut (impl AsyncRead + Unpin), headers: &HeaderMap) -
             }
         }
     };
+    // A body that is late is left out, because the status decides.
     let _ = timeout(BODY_WAIT, read).await;
     body.truncate(most);
     if is_chunked { unchunked(&body) } else { body }
