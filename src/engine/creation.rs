@@ -198,9 +198,9 @@ async fn create(
     match created {
         Ok(video_id) => Ok(Created { video_id, mark_entry: row.map(Box::new) }),
         Err(error) => {
-            // The upload's own entry still has the first mark.
             // Only a mark that no container can have is removed; the others stay for `clean`.
             let row = row.filter(|_| existence == Existence::Excluded);
+            // The upload's own entry still has the first mark.
             first.into_iter().chain(row).for_each(MarkEntry::resolved);
             Err(error)
         }

@@ -49,7 +49,7 @@ pub enum ChunkState {
         /// The outcome when the service does not show the chunk.
         if_absent: IfAbsent,
     },
-    /// Marks the chunk as stored.
+    /// The service has stored the chunk.
     Stored,
 }
 

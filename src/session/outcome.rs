@@ -243,6 +243,8 @@ impl Session {
         if self.out_of_time(until) {
             return self.end(Err(error));
         }
+        // A throttled request was authorized, so a later 401 is of credentials that expired during the wait.
+        self.chunks.record_mut(index).renewed = false;
         self.chunks.mark(index, ChunkState::Waiting(Some(until)));
     }
 

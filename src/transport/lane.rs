@@ -69,8 +69,8 @@ where
     /// Sends `request` and reads the whole answer, whatever its status, with at most
     /// `ANSWER_LIMIT_BYTES` of body.
     ///
-    /// The target is given in origin form, and is put into absolute form for a proxy that needs it. `Host` is added if it is missing, and the endpoint's
-    /// cookies. A refusal that arrives during the body stops the body and is returned. A success that arrives
+    /// The target is given in origin form, and is put into absolute form for a proxy that needs it. `Host` is added if
+    /// it is missing, and the endpoint's cookies. A refusal that arrives during the body stops the body and is returned. A success that arrives
     /// early is returned after the rest of the request is sent, because the server cannot have stored it
     /// before.
     ///

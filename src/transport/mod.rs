@@ -1,7 +1,7 @@
 //! HTTP requests over connections.
 //!
-//! A [`Dialer`] opens [`Lane`]s to one endpoint, directly or through a [`Proxy`]. A lane is one HTTP/1.1 connection that carries one request
-//! at a time. No task is spawned: a lane makes progress only while its future is polled, and dropping it
+//! A [`Dialer`] opens [`Lane`]s to one endpoint, directly or through a [`Proxy`]. A lane is one HTTP/1.1 connection
+//! that carries one request at a time. No task is spawned: a lane makes progress only while its future is polled, and dropping it
 //! closes the connection. Does not depend on the meaning of a request, the origin of its body, or retries.
 
 mod answer;
