@@ -113,6 +113,7 @@ mod engine;
 pub mod error;
 pub mod extent;
 pub mod journal;
+pub mod monitor;
 pub mod pacing;
 pub mod server;
 pub mod session;
