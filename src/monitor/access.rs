@@ -90,8 +90,7 @@ impl AccessRules {
     pub(super) fn check_origin(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Refused> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Refused::NoHost) };
-        let host: Authority =
-            host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(Refused::NoHost)?;
+        let host: Authority = host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(Refused::NoHost)?;
         // RFC 9112, 3.2.2: in the absolute form the URL overrides `Host`. Both must be right here.
         if !self.is_own(&host) || uri.authority().is_some_and(|authority| !self.is_own(authority)) {
             return Err(Refused::ForeignHost);
@@ -106,7 +105,11 @@ impl AccessRules {
     }
 
     /// Checks the token of a request.
-    pub(super) fn check_token(&self, headers: &HeaderMap, parameters: Parameters<'_>) -> Result<Granted, Refused> {
+    pub(super) fn check_token(
+        &self,
+        headers: &HeaderMap,
+        parameters: Parameters<'_>,
+    ) -> Result<Granted, Refused> {
         let Some(secrets) = &self.secrets else { return Ok(Granted::Answer) };
         // A token in the URL goes first, so that a wrong one is never accepted because of an old cookie.
         if let Some(token) = parameters.get("token") {
@@ -116,7 +119,8 @@ impl AccessRules {
                 Err(Refused::Token)
             };
         }
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
+        let bearer =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
         let has_bearer = bearer.is_some_and(|(scheme, token)| {
             scheme.eq_ignore_ascii_case("bearer") && is_equal(token.trim(), &secrets.token)
         });
@@ -214,10 +218,18 @@ mod tests {
     #[test]
     fn loopback_is_reached_by_its_own_names_only() {
         let rules = rules("127.0.0.1:9000");
-        for host in ["localhost:9000", "LOCALHOST", "127.0.0.1:9000", "[::1]:1", "localhost.", "films.example"] {
+        for host in
+            ["localhost:9000", "LOCALHOST", "127.0.0.1:9000", "[::1]:1", "localhost.", "films.example"]
+        {
             check(&rules, host, None, Ok(()));
         }
-        for host in ["evil.example", "10.0.0.1:9000", "localhost.evil.example", "a@localhost", "127.0.0.1.evil.example"] {
+        for host in [
+            "evil.example",
+            "10.0.0.1:9000",
+            "localhost.evil.example",
+            "a@localhost",
+            "127.0.0.1.evil.example",
+        ] {
             check(&rules, host, None, Err(Refused::ForeignHost));
         }
         check(&rules, "", None, Err(Refused::NoHost));

@@ -216,7 +216,10 @@ pub(super) fn list_json(list: &JobList) -> String {
 
 /// Returns the fields of `newer` that differ from those of `older`, with `run`, which has the time; `None` if nothing
 /// but the time differs.
-pub(super) fn difference(older: &Map<String, Value>, newer: &Map<String, Value>) -> Option<Map<String, Value>> {
+pub(super) fn difference(
+    older: &Map<String, Value>,
+    newer: &Map<String, Value>,
+) -> Option<Map<String, Value>> {
     let differs = |(name, value): &(&String, &Value)| {
         older.get(*name).is_none_or(|old| if *name == "run" { !same_run(old, value) } else { old != *value })
     };

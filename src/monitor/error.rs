@@ -21,7 +21,9 @@ pub enum MonitorError {
         addr: SocketAddr,
     },
     /// No interface of this machine has the address.
-    #[error("cannot listen on {addr}: this machine does not have the address: choose one of its own, or 127.0.0.1")]
+    #[error(
+        "cannot listen on {addr}: this machine does not have the address: choose one of its own, or 127.0.0.1"
+    )]
     ForeignAddress {
         /// The configured address.
         addr: SocketAddr,
@@ -35,7 +37,9 @@ pub enum MonitorError {
         source: io::Error,
     },
     /// The configured token cannot be a part of a URL and a header.
-    #[error("the monitor's token must have 16 to 256 letters, digits, `-` or `_`; without one, a token is generated")]
+    #[error(
+        "the monitor's token must have 16 to 256 letters, digits, `-` or `_`; without one, a token is generated"
+    )]
     Token,
     /// The system returned no random bytes for a token.
     #[error("cannot generate a token for the monitor: the system returned no random bytes")]

@@ -32,7 +32,8 @@ impl MetricsFormat {
     pub(super) fn accepted(accept: &str) -> MetricsFormat {
         let names = |entry: &str| {
             let mut parts = entry.split(';').map(str::trim);
-            let is_open = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+            let is_open =
+                parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
             is_open && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
         };
         if accept.split(',').any(names) { MetricsFormat::OpenMetrics } else { MetricsFormat::Prometheus }
@@ -114,7 +115,11 @@ fn encode_run(metrics: &mut MetricWriter<'_>, view: &RunView) -> fmt::Result {
 
 fn encode_client(metrics: &mut MetricWriter<'_>, client: &Snapshot) -> fmt::Result {
     let bytes = &client.bytes;
-    metrics.counter("ringlift_bytes_read", "File bytes read and handed to a connection", bytes.read as f64)?;
+    metrics.counter(
+        "ringlift_bytes_read",
+        "File bytes read and handed to a connection",
+        bytes.read as f64,
+    )?;
     metrics.counter("ringlift_bytes_sent", "File bytes taken by the sockets", bytes.sent as f64)?;
     let help = "File bytes acknowledged by the service";
     metrics.counter("ringlift_bytes_acknowledged", help, bytes.acknowledged as f64)?;
@@ -122,7 +127,8 @@ fn encode_client(metrics: &mut MetricWriter<'_>, client: &Snapshot) -> fmt::Resu
     metrics.counter("ringlift_bytes_retransmitted", help, bytes.resent as f64)?;
     encode_requests(metrics, client)?;
     metrics.counter("ringlift_retries", "Attempts after a failure", client.retries as f64)?;
-    let lanes = [("busy", client.lanes.busy), ("idle", client.lanes.idle), ("connecting", client.lanes.connecting)];
+    let lanes =
+        [("busy", client.lanes.busy), ("idle", client.lanes.idle), ("connecting", client.lanes.connecting)];
     let lanes = lanes.map(|(state, number)| ([("state", state)], number));
     metrics.gauges("ringlift_lanes", "Connections for chunks by state", &lanes)?;
     if let Some(limit) = client.bandwidth_limit_bytes {
@@ -144,7 +150,9 @@ fn encode_requests(metrics: &mut MetricWriter<'_>, client: &Snapshot) -> fmt::Re
             ("server_error", counts.server_error),
             ("transport", counts.transport),
         ];
-        requests.extend(outcomes.map(|(outcome, number)| ([("class", class), ("outcome", outcome)], number as f64)));
+        requests.extend(
+            outcomes.map(|(outcome, number)| ([("class", class), ("outcome", outcome)], number as f64)),
+        );
     }
     metrics.counters("ringlift_requests", "Requests that ended, by class and outcome", &requests)?;
     let throttled = classes(&client.throttled_seconds).map(|(class, seconds)| ([("class", class)], *seconds));
@@ -161,12 +169,20 @@ fn encode_requests(metrics: &mut MetricWriter<'_>, client: &Snapshot) -> fmt::Re
 fn encode_chunks(metrics: &mut MetricWriter<'_>, view: &RunView) -> fmt::Result {
     let times = &view.chunk_times;
     let help = "Duration of acknowledged chunks";
-    metrics.0.encode_descriptor("ringlift_chunk_duration_seconds", help, None, MetricType::Histogram)?.encode_histogram(
-        times.seconds(),
-        times.count(),
-        &times.buckets(),
-        None::<&std::collections::HashMap<usize, prometheus_client::metrics::exemplar::Exemplar<NoLabelSet, f64>>>,
-    )
+    metrics
+        .0
+        .encode_descriptor("ringlift_chunk_duration_seconds", help, None, MetricType::Histogram)?
+        .encode_histogram(
+            times.seconds(),
+            times.count(),
+            &times.buckets(),
+            None::<
+                &std::collections::HashMap<
+                    usize,
+                    prometheus_client::metrics::exemplar::Exemplar<NoLabelSet, f64>,
+                >,
+            >,
+        )
 }
 
 fn encode_process(metrics: &mut MetricWriter<'_>, process: &ProcessUsage) -> fmt::Result {
@@ -217,7 +233,9 @@ impl MetricWriter<'_> {
         values: &[([(&str, &str); N], f64)],
     ) -> fmt::Result {
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        values.iter().try_for_each(|(labels, value)| write_counter(&mut encoder.encode_family(labels)?, *value))
+        values
+            .iter()
+            .try_for_each(|(labels, value)| write_counter(&mut encoder.encode_family(labels)?, *value))
     }
 
     /// Writes nothing without values.
@@ -231,7 +249,9 @@ impl MetricWriter<'_> {
             return Ok(());
         }
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        values.iter().try_for_each(|(labels, value)| encoder.encode_family(labels)?.encode_gauge(&(*value as f64)))
+        values
+            .iter()
+            .try_for_each(|(labels, value)| encoder.encode_family(labels)?.encode_gauge(&(*value as f64)))
     }
 }
 

@@ -46,8 +46,8 @@ pub use self::options::MonitorOptions;
 use self::routes::Router;
 pub use self::textfile::MetricsFile;
 pub use self::view::{
-    FailedJob, JobList, JobListFuture, JobListQuery, LONGEST_LIST, ListedJob, MOST_FAILURES, MOST_RUNNING, RunSource,
-    RunView, RunningJob,
+    FailedJob, JobList, JobListFuture, JobListQuery, LONGEST_LIST, ListedJob, MOST_FAILURES, MOST_RUNNING,
+    RunSource, RunView, RunningJob,
 };
 
 /// A running monitor. Dropping it stops it and waits for its thread, as [`Monitor::stop`] does.
@@ -72,7 +72,8 @@ impl Monitor {
         let addr = listener.local_addr().map_err(in_listen)?;
         let rules = AccessRules::new(&options, addr.port())?;
         let token = rules.token().map(str::to_owned);
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(MonitorError::Thread)?;
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(MonitorError::Thread)?;
         let listener = {
             let _context = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(in_listen)?
@@ -145,4 +146,5 @@ impl fmt::Debug for Monitor {
 
 const THREAD_NAME: &str = "ringlift-monitor";
 
-//TESTS
+#[cfg(test)]
+mod tests;

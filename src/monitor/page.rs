@@ -124,7 +124,11 @@ fn job_table(query: &JobListQuery, list: &Result<JobList, String>) -> String {
         // Writing to a string cannot fail, here and below.
         let _ = write!(html, "<option{selected}>{}", state.as_str());
     }
-    let _ = write!(html, "</select> <input name=\"search\" value=\"{}\"> <button>Search</button></form>", escaped(search));
+    let _ = write!(
+        html,
+        "</select> <input name=\"search\" value=\"{}\"> <button>Search</button></form>",
+        escaped(search)
+    );
     let list = match list {
         Ok(list) => list,
         Err(message) => return format!("{html}<p>{}</p>", escaped(message)),
@@ -139,7 +143,10 @@ fn job_table(query: &JobListQuery, list: &Result<JobList, String>) -> String {
     if let Some(next) = &list.next {
         let state = query.state.map_or("", JobStateName::as_str);
         let (next, search) = (encoded(next), encoded(search));
-        let _ = write!(html, "<p><a href=\"/?state={state}&amp;search={search}&amp;after={next}\">Next page</a></p>");
+        let _ = write!(
+            html,
+            "<p><a href=\"/?state={state}&amp;search={search}&amp;after={next}\">Next page</a></p>"
+        );
     }
     html
 }
@@ -195,7 +202,8 @@ mod tests {
         #[test]
         fn no_name_becomes_markup(name in ".*") {
             let html = escaped(&name);
-            prop_assert!(!html.contains(['<', '>', '"', '\'', '\n', '\u{202e}']));
+            let is_plain = !html.contains(['<', '>', '"', '\'', '\n', '\u{202e}']);
+            prop_assert!(is_plain);
             prop_assert!(!script_data(&json!([name]).to_string()).contains('<'));
         }
     }

@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_parameter_is_removed_wherever_it_stands() {
-        for (query, rest) in [("token=a", ""), ("a=1&token=x&b=2", "a=1&b=2"), ("tokens=1&token", "tokens=1")] {
+        for (query, rest) in [("token=a", ""), ("a=1&token=x&b=2", "a=1&b=2"), ("tokens=1&token", "tokens=1")]
+        {
             assert_eq!(Parameters::new(Some(query)).without("token"), rest);
         }
     }

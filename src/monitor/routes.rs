@@ -138,7 +138,8 @@ fn scrape(router: &Router, request: &Request<impl Body>) -> Answer {
 
 fn events(router: &Router) -> Answer {
     let Some(events) = router.hub.subscribe() else {
-        let answer = failure(StatusCode::SERVICE_UNAVAILABLE, "too many viewers: close a page, or read /api/snapshot");
+        let answer =
+            failure(StatusCode::SERVICE_UNAVAILABLE, "too many viewers: close a page, or read /api/snapshot");
         return with(answer, header::RETRY_AFTER, "10");
     };
     let body = StreamBody::new(events.map(|event| Ok(Frame::data(event)))).boxed_unsync();
@@ -171,7 +172,9 @@ fn job_query(parameters: Parameters<'_>) -> Result<JobListQuery, String> {
         limit.ok_or_else(|| format!("`limit` is not a number from 1 to {LONGEST_LIST}"))
     });
     let short = |name| match given(name) {
-        Some(value) if value.len() > LONGEST_TEXT => Err(format!("`{name}` is longer than {LONGEST_TEXT} bytes")),
+        Some(value) if value.len() > LONGEST_TEXT => {
+            Err(format!("`{name}` is longer than {LONGEST_TEXT} bytes"))
+        }
         value => Ok(value),
     };
     Ok(JobListQuery {
@@ -185,9 +188,10 @@ fn job_query(parameters: Parameters<'_>) -> Result<JobListQuery, String> {
 fn refused(refused: Refused) -> Box<Answer> {
     Box::new(match refused {
         Refused::NoHost => failure(StatusCode::BAD_REQUEST, "the request needs one `Host` header"),
-        Refused::ForeignHost => {
-            failure(StatusCode::FORBIDDEN, "this name does not belong to the monitor: use its IP address or localhost")
-        }
+        Refused::ForeignHost => failure(
+            StatusCode::FORBIDDEN,
+            "this name does not belong to the monitor: use its IP address or localhost",
+        ),
         Refused::ForeignOrigin => {
             failure(StatusCode::FORBIDDEN, "pages of other sites may not read the monitor: open its own page")
         }

@@ -87,7 +87,9 @@ impl MetricsFile {
 
     fn check_target(&self) -> Result<(), MetricsFileError> {
         match fs::symlink_metadata(&self.path) {
-            Ok(found) if found.is_symlink() => Err(MetricsFileError::SymbolicLink { path: self.path.clone() }),
+            Ok(found) if found.is_symlink() => {
+                Err(MetricsFileError::SymbolicLink { path: self.path.clone() })
+            }
             Ok(found) if !found.is_file() => Err(MetricsFileError::NotAFile { path: self.path.clone() }),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -102,7 +104,8 @@ impl MetricsFile {
         // creates a new one.
         for _ in 0..ATTEMPTS {
             // A link would make this process overwrite a file elsewhere.
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let file = File::from(open(&self.temporary, flags, Mode::from_raw_mode(0o644))?);
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(io::ErrorKind::WouldBlock.into()),

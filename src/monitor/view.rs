@@ -199,7 +199,12 @@ impl RunningJob {
 
 impl FailedJob {
     /// Creates the view of a failure without advice.
-    pub fn new(name: impl Into<String>, kind: impl Into<String>, message: impl Into<String>, at: Instant) -> FailedJob {
+    pub fn new(
+        name: impl Into<String>,
+        kind: impl Into<String>,
+        message: impl Into<String>,
+        at: Instant,
+    ) -> FailedJob {
         FailedJob { name: name.into(), message: message.into(), advice: None, kind: kind.into(), at }
     }
 }
