@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 
 use super::error::MetricsFileError;
 use super::metrics;
@@ -107,10 +108,9 @@ impl MetricsFile {
             let flags =
                 OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let file = File::from(open(&self.temporary, flags, Mode::from_raw_mode(0o644))?);
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(io::ErrorKind::WouldBlock.into()),
-                // Some network file systems have no locks. Two writers are rare enough there.
-                Ok(()) | Err(_) => {}
+            // Another error means that the file system has no locks, as some on networks.
+            if let Err(Errno::WOULDBLOCK) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
             let opened = file.metadata()?;
             if !opened.is_file() {
