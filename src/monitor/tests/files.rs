@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::super::metrics::{MetricsFormat, filed, scraped};
 use super::*;
+use crate::monitor::metrics::{MetricsFormat, filed, scraped};
 
 /// Parses the format of Prometheus strictly: each sample follows the type of its family, and occurs once.
 fn samples(text: &str) -> Vec<(String, f64)> {
