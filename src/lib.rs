@@ -113,6 +113,7 @@ mod engine;
 mod error;
 mod extent;
 pub mod journal;
+pub mod monitor;
 mod pacing;
 pub mod server;
 mod session;
