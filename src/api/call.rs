@@ -98,10 +98,6 @@ impl<E: Exchange> Service<E> {
         &self.redactor
     }
 
-    pub(super) fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
     /// Makes one attempt at `call`. An answer that is not 2xx is an error.
     pub(super) async fn send(
         &self,

@@ -15,7 +15,7 @@ use crate::error::Result;
 
 /// The service's JSON endpoints, over the exchange `E`.
 #[derive(Debug)]
-pub struct Api<E> {
+pub(crate) struct Api<E> {
     service: Service<E>,
     auth: Auth,
 }
@@ -25,14 +25,9 @@ impl<E: Exchange> Api<E> {
     ///
     /// The credentials, and each token that the service grants for them, are added to `redactor`, so that no
     /// error holds one of them.
-    pub fn new(exchange: E, credentials: Credentials, origin: Origin, redactor: Redactor) -> Api<E> {
+    pub(crate) fn new(exchange: E, credentials: Credentials, origin: Origin, redactor: Redactor) -> Api<E> {
         redactor.add_credentials(&credentials);
         Api { service: Service::new(exchange, origin, redactor), auth: Auth::new(credentials) }
-    }
-
-    /// Returns the identity of the caller, for requests that are made elsewhere.
-    pub fn origin(&self) -> &Origin {
-        self.service.origin()
     }
 
     /// Returns the `Authorization` for one attempt at a request; `None` without credentials.
@@ -42,7 +37,7 @@ impl<E: Exchange> Api<E> {
     ///
     /// # Errors
     /// If a token is needed and could not be obtained.
-    pub async fn authorization(&self, now: Instant) -> Result<Option<HeaderValue>> {
+    pub(crate) async fn authorization(&self, now: Instant) -> Result<Option<HeaderValue>> {
         self.auth.authorization(&self.service, now).await
     }
 
@@ -52,7 +47,11 @@ impl<E: Exchange> Api<E> {
     ///
     /// # Errors
     /// If a new token could not be obtained.
-    pub async fn renew_after_401(&self, used: &HeaderValue, now: Instant) -> Result<Option<HeaderValue>> {
+    pub(crate) async fn renew_after_401(
+        &self,
+        used: &HeaderValue,
+        now: Instant,
+    ) -> Result<Option<HeaderValue>> {
         self.auth.renew_after_401(&self.service, used, now).await
     }
 

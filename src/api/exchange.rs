@@ -9,7 +9,7 @@ use crate::error::Result;
 /// The request's URI is a path and a query. The implementation adds `Host`, makes connections, and bounds the
 /// waiting time and the answer's length. It must not log paths, bodies or the `Authorization` header: they may
 /// hold secrets.
-pub trait Exchange {
+pub(crate) trait Exchange {
     /// Sends `request` and reads the answer with any status.
     ///
     /// # Errors

@@ -31,12 +31,12 @@ mod video_changes;
 mod videos;
 
 pub use credentials::Credentials;
-pub use endpoints::Api;
-pub use exchange::Exchange;
+pub(crate) use endpoints::Api;
+pub(crate) use exchange::Exchange;
 pub use origin::Origin;
 pub use page::{Page, PageLink, Pagination, SortOrder};
 pub use problem::refused;
-pub use rate::{LONGEST_WAIT, RateLimit};
+pub(crate) use rate::RateLimit;
 pub use redactor::Redactor;
 pub use secret::Secret;
 pub use secret_flaw::SecretFlaw;
@@ -44,11 +44,12 @@ pub use status::{
     Encoding, EncodingMetadata, Ingest, IngestStatus, Quality, QualityStatus, ReceivedContent, ReceivedParts,
     ReceivedRange, VideoStatus,
 };
-pub use upload_answer::{UploadAnswer, delegated_path, source_path};
-pub use upload_tokens::{UploadToken, UploadTokenQuery, UploadTokenSort, UploadTokens};
+pub use upload_answer::source_path;
+pub(crate) use upload_answer::{UploadAnswer, delegated_path};
+pub use upload_tokens::{UploadToken, UploadTokenQuery, UploadTokenSort};
 pub use video::{Assets, Metadata, Video, VideoSource};
 pub use video_changes::{Clip, NewVideo, SummaryAttribute, VideoPatch, Watermark};
-pub use videos::{VideoQuery, VideoSort, Videos};
+pub use videos::{VideoQuery, VideoSort};
 
 #[cfg(test)]
 mod scripted;

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 /// (<https://docs.api.video/reference>, "Rate limits"). A value that the answer lacks is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     /// Requests a minute (`X-RateLimit-Limit`).
     pub limit: Option<u64>,
     /// Requests left in the current window (`X-RateLimit-Remaining`).
@@ -24,7 +24,7 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// Reads the budget from `headers`. A header that cannot be read counts as absent.
-    pub fn from_headers(headers: &HeaderMap) -> RateLimit {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> RateLimit {
         let number = |name| text(headers, name)?.parse().ok();
         let now = || sent_at(headers);
         let wait = |name| wait(text(headers, name)?, now);
@@ -70,7 +70,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The longest wait that an answer can ask for: one day.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// September 2001. A number from here on is a time, not a wait in seconds.
 const EPOCH_FROM: Duration = Duration::from_secs(1_000_000_000);

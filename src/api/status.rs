@@ -256,7 +256,7 @@ impl<E: Exchange> Videos<'_, E> {
     ///
     /// # Errors
     /// The same as those of [`get`](Videos::get). An answer with neither status is malformed.
-    pub async fn status(&self, video_id: &str) -> Result<VideoStatus> {
+    pub(crate) async fn status(&self, video_id: &str) -> Result<VideoStatus> {
         let call = about("read the status of", video_id, Method::GET, "/status")?;
         let status: VideoStatus = self.ask(&call).await?;
         if status == VideoStatus::default() {

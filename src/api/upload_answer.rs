@@ -18,7 +18,7 @@ use crate::error::Result;
 /// may have any number, describes the video.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct UploadAnswer {
+pub(crate) struct UploadAnswer {
     /// The id of the video. A delegated upload without a video id gets a new video.
     pub video_id: String,
     /// The description of the video, if the file is complete.
@@ -31,7 +31,7 @@ impl UploadAnswer {
     /// # Errors
     /// The refusal if the answer is not 2xx, or [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer).
     /// The caller sets the operation. No text of the error holds a secret of `redactor`.
-    pub fn read(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
+    pub(crate) fn read(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         if !answer.status().is_success() {
             return Err(redactor.clean(refused(DOING, answer, redactor)));
         }
@@ -43,7 +43,7 @@ impl UploadAnswer {
     /// # Errors
     /// [`MalformedAnswer`](crate::error::ErrorKind::MalformedAnswer) if the answer names no video. The outcome of
     /// the chunk is then unknown.
-    pub fn parse(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
+    pub(crate) fn parse(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         let malformed = |cause| redactor.clean(malformed(DOING, answer, redactor).with_source(cause));
         let VideoIdOnly { video_id } = de::read(answer.body()).map_err(malformed)?;
         let complete = de::read(answer.body()).ok().filter(|video: &Video| video.assets.is_some());
@@ -57,7 +57,7 @@ pub fn source_path(video_id: &str) -> String {
 }
 
 /// Returns the path of a delegated upload: `POST /upload?token=`. Contains the token: do not log it.
-pub fn delegated_path(token: &Secret) -> String {
+pub(crate) fn delegated_path(token: &Secret) -> String {
     PathBuilder::new("/upload").add("token", token.reveal()).into_path()
 }
 

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// <https://docs.api.video/reference/api/Upload-Tokens>
 #[derive(Debug)]
-pub struct UploadTokens<'a, E> {
+pub(crate) struct UploadTokens<'a, E> {
     pub(super) api: &'a Api<E>,
     pub(super) now: Instant,
 }
@@ -72,7 +72,7 @@ pub enum UploadTokenSort {
 
 impl<E: Exchange> Api<E> {
     /// Returns the calls about upload tokens. `now` decides whether an access token is due for renewal.
-    pub fn upload_tokens(&self, now: Instant) -> UploadTokens<'_, E> {
+    pub(crate) fn upload_tokens(&self, now: Instant) -> UploadTokens<'_, E> {
         UploadTokens { api: self, now }
     }
 }
@@ -83,7 +83,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for less than 1 or more than 2,147,483,647 seconds; any refusal of the
     /// service, and any failure of the exchange.
-    pub async fn create(&self, ttl: Option<Duration>) -> Result<UploadToken> {
+    pub(crate) async fn create(&self, ttl: Option<Duration>) -> Result<UploadToken> {
         let doing = "create an upload token";
         let seconds = ttl.map_or(0, |ttl| ttl.as_secs());
         if seconds > MAX_TTL_SECONDS || (ttl.is_some() && seconds == 0) {
@@ -97,7 +97,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
     ///
     /// # Errors
     /// The same as those of [`create`](UploadTokens::create).
-    pub async fn list(&self, query: &UploadTokenQuery) -> Result<Page<UploadToken>> {
+    pub(crate) async fn list(&self, query: &UploadTokenQuery) -> Result<Page<UploadToken>> {
         let page: Page<UploadToken> =
             self.ask(&ApiCall::new("list the upload tokens", Method::GET, query.to_path())).await?;
         if page.unreadable > 0 {
@@ -113,7 +113,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none, or the errors of [`create`](UploadTokens::create).
-    pub async fn get(&self, token: &Secret) -> Result<UploadToken> {
+    pub(crate) async fn get(&self, token: &Secret) -> Result<UploadToken> {
         self.ask(&about("read the upload token", token, Method::GET)?).await
     }
 
@@ -121,7 +121,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
     ///
     /// # Errors
     /// The same as those of [`get`](UploadTokens::get).
-    pub async fn delete(&self, token: &Secret) -> Result<()> {
+    pub(crate) async fn delete(&self, token: &Secret) -> Result<()> {
         let call = about("delete the upload token", token, Method::DELETE)?;
         self.call(&call).await.map(drop)
     }

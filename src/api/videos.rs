@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The calls about videos, each one attempt; see [`Api::videos`].
 #[derive(Debug)]
-pub struct Videos<'a, E> {
+pub(crate) struct Videos<'a, E> {
     pub(super) api: &'a Api<E>,
     pub(super) now: Instant,
 }
@@ -63,7 +63,7 @@ pub enum VideoSort {
 
 impl<E: Exchange> Api<E> {
     /// Returns the calls about videos. `now` decides whether an access token is due for renewal.
-    pub fn videos(&self, now: Instant) -> Videos<'_, E> {
+    pub(crate) fn videos(&self, now: Instant) -> Videos<'_, E> {
         Videos { api: self, now }
     }
 }
@@ -73,7 +73,7 @@ impl<E: Exchange> Videos<'_, E> {
     ///
     /// # Errors
     /// Any refusal of the service, and any failure of the exchange.
-    pub async fn create(&self, video: &NewVideo) -> Result<Video> {
+    pub(crate) async fn create(&self, video: &NewVideo) -> Result<Video> {
         self.ask(&ApiCall::new("create the video", Method::POST, "/videos").json(video)?).await
     }
 
@@ -81,7 +81,7 @@ impl<E: Exchange> Videos<'_, E> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none, or the errors of [`create`](Videos::create).
-    pub async fn get(&self, video_id: &str) -> Result<Video> {
+    pub(crate) async fn get(&self, video_id: &str) -> Result<Video> {
         self.ask(&about("read", video_id, Method::GET, "")?).await
     }
 
@@ -89,7 +89,7 @@ impl<E: Exchange> Videos<'_, E> {
     ///
     /// # Errors
     /// The same as those of [`create`](Videos::create).
-    pub async fn list(&self, query: &VideoQuery) -> Result<Page<Video>> {
+    pub(crate) async fn list(&self, query: &VideoQuery) -> Result<Page<Video>> {
         let page: Page<Video> =
             self.ask(&ApiCall::new("list the videos", Method::GET, query.to_path())).await?;
         if page.unreadable > 0 {
@@ -102,7 +102,7 @@ impl<E: Exchange> Videos<'_, E> {
     ///
     /// # Errors
     /// The same as those of [`get`](Videos::get).
-    pub async fn update(&self, video_id: &str, patch: &VideoPatch) -> Result<Video> {
+    pub(crate) async fn update(&self, video_id: &str, patch: &VideoPatch) -> Result<Video> {
         self.ask(&about("change", video_id, Method::PATCH, "")?.json(patch)?).await
     }
 
@@ -110,7 +110,7 @@ impl<E: Exchange> Videos<'_, E> {
     ///
     /// # Errors
     /// The same as those of [`get`](Videos::get).
-    pub async fn delete(&self, video_id: &str) -> Result<()> {
+    pub(crate) async fn delete(&self, video_id: &str) -> Result<()> {
         let call = about("delete", video_id, Method::DELETE, "")?;
         self.api.call(&call, self.now).await.map(drop)
     }

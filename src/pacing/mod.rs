@@ -21,8 +21,10 @@ mod workload;
 
 pub use chunk_size::{ChunkSizing, chunk_bytes_for};
 pub use pacer::{Pacer, Permit, RequestKind, ServiceHealth};
-pub use quota::{BudgetReading, Caps, Class, Quota, QuotaPreset};
-pub use throttle::{Delay, Start, ThrottleReason};
+pub(crate) use quota::BudgetReading;
+pub use quota::{Caps, Class, Quota, QuotaPreset};
+pub(crate) use throttle::Delay;
+pub use throttle::{Start, ThrottleReason};
 pub use workload::Workload;
 
 #[cfg(test)]

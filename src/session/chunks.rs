@@ -8,7 +8,7 @@ use crate::wire::{Addressing, Chunk, ContentRange, Plan, PlanError, StreamPlan};
 
 /// Division of a source into chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// A source of known length: every chunk is known.
     Planned(Plan),
     /// A stream of known length: the chunks of the plan are added one after another.
@@ -19,7 +19,7 @@ pub enum Layout {
 
 impl Layout {
     /// Returns the plan; `None` for a stream.
-    pub fn plan(self) -> Option<Plan> {
+    pub(crate) fn plan(self) -> Option<Plan> {
         match self {
             Layout::Planned(plan) => Some(plan),
             Layout::PlannedStream(_) | Layout::Stream(_) => None,
@@ -27,7 +27,7 @@ impl Layout {
     }
 
     /// Returns the length of the source in bytes; `None` if it is unknown until the source ends.
-    pub fn total_bytes(self) -> Option<u64> {
+    pub(crate) fn total_bytes(self) -> Option<u64> {
         match self {
             Layout::Planned(plan) | Layout::PlannedStream(plan) => Some(plan.len()),
             Layout::Stream(_) => None,
@@ -37,7 +37,7 @@ impl Layout {
 
 /// State of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChunkState {
+pub(crate) enum ChunkState {
     /// To be sent, not before the given time.
     Waiting(Option<Instant>),
     /// A lane is sending it.
@@ -55,7 +55,7 @@ pub enum ChunkState {
 
 /// Reaction to a status that does not list a chunk in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfAbsent {
+pub(crate) enum IfAbsent {
     /// Send the chunk again: only its answer was lost.
     SendAgain,
     /// End the upload: the service refused the chunk as already there and does not list it.
@@ -67,7 +67,7 @@ pub enum IfAbsent {
 
 /// Record of one chunk.
 #[derive(Clone, Copy, Debug)]
-pub struct ChunkRecord {
+pub(crate) struct ChunkRecord {
     /// Bytes of the chunk in the source.
     pub extent: Extent,
     /// Current state.
@@ -88,7 +88,7 @@ pub struct ChunkRecord {
 
 /// Start of an attempt at a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StartedAttempt {
+pub(crate) struct StartedAttempt {
     // A stream's chunks are unknown until its bytes are read, even if its length is known.
     /// Counted from 1.
     pub attempt: u32,
@@ -98,7 +98,7 @@ pub struct StartedAttempt {
 
 /// All chunks of a session.
 #[derive(Debug)]
-pub struct Chunks {
+pub(crate) struct Chunks {
     cut: Layout,
     records: Vec<ChunkRecord>,
     ended: bool,
@@ -112,7 +112,7 @@ pub struct Chunks {
 
 impl Chunks {
     /// Creates the chunks of the layout, all waiting.
-    pub fn new(cut: Layout) -> Chunks {
+    pub(crate) fn new(cut: Layout) -> Chunks {
         let (records, ended) = match cut {
             Layout::Planned(plan) => {
                 ((0..plan.chunks()).map(|i| fresh(plan.chunk(i).extent)).collect(), true)
@@ -132,24 +132,24 @@ impl Chunks {
     }
 
     /// Adds the next chunk of a stream.
-    pub fn push(&mut self, extent: Extent, last: Last) {
+    pub(crate) fn push(&mut self, extent: Extent, last: Last) {
         debug_assert!(!self.ended, "nothing follows the last chunk");
         self.records.push(fresh(extent));
         self.ended = last == Last::Yes;
     }
 
     /// Returns the record of the chunk at `index`.
-    pub fn record(&self, index: u32) -> &ChunkRecord {
+    pub(crate) fn record(&self, index: u32) -> &ChunkRecord {
         &self.records[index as usize]
     }
 
     /// Returns the record of the chunk at `index`. Only [`Chunks::mark`] may change its state.
-    pub fn record_mut(&mut self, index: u32) -> &mut ChunkRecord {
+    pub(crate) fn record_mut(&mut self, index: u32) -> &mut ChunkRecord {
         &mut self.records[index as usize]
     }
 
     /// Changes the state of a chunk.
-    pub fn mark(&mut self, index: u32, state: ChunkState) {
+    pub(crate) fn mark(&mut self, index: u32, state: ChunkState) {
         let i = index as usize;
         let old = std::mem::replace(&mut self.records[i].state, state);
         self.count(old, self.records[i].extent.len(), Step::Out);
@@ -180,7 +180,7 @@ impl Chunks {
     }
 
     /// Returns the first chunk that may be sent at `now`.
-    pub fn next_ready(&mut self, now: Instant) -> Option<u32> {
+    pub(crate) fn next_ready(&mut self, now: Instant) -> Option<u32> {
         while self.records.get(self.first_waiting).is_some_and(|r| !matches!(r.state, ChunkState::Waiting(_)))
         {
             self.first_waiting += 1;
@@ -194,7 +194,7 @@ impl Chunks {
     }
 
     /// Returns the earliest end of a pause later than `now`.
-    pub fn next_pause_end(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_pause_end(&self, now: Instant) -> Option<Instant> {
         let pause = |record: &ChunkRecord| match record.state {
             ChunkState::Waiting(not_before) => not_before,
             ChunkState::InFlight | ChunkState::Doubtful { .. } | ChunkState::Stored => None,
@@ -203,12 +203,12 @@ impl Chunks {
     }
 
     /// Returns the chunk at `index`.
-    pub fn chunk(&self, index: u32) -> Chunk {
+    pub(crate) fn chunk(&self, index: u32) -> Chunk {
         Chunk { index, extent: self.records[index as usize].extent }
     }
 
     /// Returns the `Content-Range` of the chunk at `index`; `None` for a single request.
-    pub fn content_range(&self, index: u32) -> Option<ContentRange> {
+    pub(crate) fn content_range(&self, index: u32) -> Option<ContentRange> {
         match self.cut {
             Layout::Planned(plan) | Layout::PlannedStream(plan) => plan.content_range(index),
             Layout::Stream(plan) => {
@@ -219,7 +219,7 @@ impl Chunks {
     }
 
     /// Returns the plan; `None` for a stream.
-    pub fn plan(&self) -> Option<Plan> {
+    pub(crate) fn plan(&self) -> Option<Plan> {
         self.cut.plan()
     }
 
@@ -227,7 +227,7 @@ impl Chunks {
     ///
     /// # Errors
     /// [`PlanError::StreamTooLong`]. The length of other sources was checked with their plan.
-    pub fn check(&self, extent: Extent, last: Last) -> Result<(), PlanError> {
+    pub(crate) fn check(&self, extent: Extent, last: Last) -> Result<(), PlanError> {
         match self.cut {
             Layout::Planned(_) | Layout::PlannedStream(_) => Ok(()),
             Layout::Stream(plan) => plan.check(extent, last == Last::Yes),
@@ -235,7 +235,7 @@ impl Chunks {
     }
 
     /// Returns the addressing of the chunks.
-    pub fn addressing(&self) -> Addressing {
+    pub(crate) fn addressing(&self) -> Addressing {
         match self.cut {
             Layout::Planned(plan) | Layout::PlannedStream(plan) => plan.addressing(),
             Layout::Stream(plan) => plan.addressing(),
@@ -243,27 +243,27 @@ impl Chunks {
     }
 
     /// Returns the number of known chunks.
-    pub fn known(&self) -> u32 {
+    pub(crate) fn known(&self) -> u32 {
         self.records.len() as u32
     }
 
     /// Returns `true` if every chunk is known and stored.
-    pub fn all_stored(&self) -> bool {
+    pub(crate) fn all_stored(&self) -> bool {
         self.ended && self.stored == self.records.len()
     }
 
     /// Returns the number of stored chunks.
-    pub fn stored(&self) -> u32 {
+    pub(crate) fn stored(&self) -> u32 {
         self.stored as u32
     }
 
     /// Returns `true` if the chunk at `index` is stored.
-    pub fn is_stored(&self, index: u32) -> bool {
+    pub(crate) fn is_stored(&self, index: u32) -> bool {
         self.records.get(index as usize).is_some_and(|record| record.state == ChunkState::Stored)
     }
 
     /// Returns the number of chunks in flight.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
@@ -271,7 +271,7 @@ impl Chunks {
     /// whole.
     ///
     /// A chunk in flight counts. The service may have all of its bytes before its answer arrives.
-    pub fn may_hold_all_but(&self, index: u32) -> bool {
+    pub(crate) fn may_hold_all_but(&self, index: u32) -> bool {
         let may_hold = |(i, record): (usize, &ChunkRecord)| {
             let is_unsent =
                 matches!(record.state, ChunkState::Waiting(_)) && record.attempt == AttemptKind::First;
@@ -284,35 +284,35 @@ impl Chunks {
     }
 
     /// Returns `true` if the service can hold every chunk: each is stored or was sent whole.
-    pub fn may_hold_all(&self) -> bool {
+    pub(crate) fn may_hold_all(&self) -> bool {
         self.may_hold_all_but(self.known())
     }
 
     /// Returns the number of chunks to send, now or after a pause.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.records.len() - self.stored - self.in_flight - self.doubtful
     }
 
     /// Returns the number of stored file bytes.
-    pub fn stored_bytes(&self) -> u64 {
+    pub(crate) fn stored_bytes(&self) -> u64 {
         self.stored_bytes
     }
 
     /// Returns the number of stored file bytes that this session has sent. An earlier session sent the others.
-    pub fn sent_bytes(&self) -> u64 {
+    pub(crate) fn sent_bytes(&self) -> u64 {
         // A chunk that was taken from a journal or a status has no attempt of this run.
         let is_sent = |record: &&ChunkRecord| record.state == ChunkState::Stored && record.begun.is_some();
         self.records.iter().filter(is_sent).map(|record| record.extent.len()).sum()
     }
 
     /// Returns the length of the source in bytes; `None` while it is unknown.
-    pub fn total_bytes(&self) -> Option<u64> {
+    pub(crate) fn total_bytes(&self) -> Option<u64> {
         let at_end = || self.ended.then(|| self.records.last().map_or(0, |record| record.extent.end()));
         self.cut.total_bytes().or_else(at_end)
     }
 
     /// Returns the number of chunks of the source; `None` while it is unknown.
-    pub fn total(&self) -> Option<u32> {
+    pub(crate) fn total(&self) -> Option<u32> {
         match self.cut {
             Layout::Planned(plan) | Layout::PlannedStream(plan) => Some(plan.chunks()),
             Layout::Stream(_) => self.ended.then_some(self.known()),
@@ -320,14 +320,14 @@ impl Chunks {
     }
 
     /// Returns `true` if every chunk of the source is known.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 }
 
 /// Position of a stream's chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Last {
+pub(crate) enum Last {
     /// The last chunk.
     Yes,
     /// More chunks follow.

@@ -185,7 +185,7 @@ pub const STRAY_VIDEO: &str = "the answer to the first chunk was lost: the servi
     complete";
 
 /// Capacity of the event queue of one follower. Beyond it the oldest events are lost.
-pub const QUEUE: usize = 128;
+pub(crate) const QUEUE: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use crate::wire::{Chunk, ContentRange};
 
 /// Kind of credentials, which decides whether the status can be queried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialKind {
+pub(crate) enum CredentialKind {
     /// An API key: creates containers and queries their status.
     Key,
     /// An upload token alone: the first chunk creates the video, and no status can be queried.
@@ -17,14 +17,14 @@ pub enum CredentialKind {
 
 /// Progress of an earlier process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resumed {
+pub(crate) struct Resumed {
     /// Indexes of the acknowledged chunks.
     pub stored: Vec<u32>,
 }
 
 /// Configuration of a session.
 #[derive(Clone, Debug)]
-pub struct SessionConfig {
+pub(crate) struct SessionConfig {
     /// Division of the source into chunks.
     pub cut: Layout,
     /// Kind of credentials in use.
@@ -39,7 +39,7 @@ pub struct SessionConfig {
 
 /// Result of one attempt at one chunk.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The service took the chunk.
     Accepted {
         /// The container that it went into.
@@ -58,7 +58,7 @@ pub enum Outcome {
 
 /// Statement of an answer about the whole file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completion {
+pub(crate) enum Completion {
     /// The service holds every byte.
     Complete,
     /// Chunks are missing, or the answer does not state it.
@@ -67,7 +67,7 @@ pub enum Completion {
 
 /// Received bytes as listed by a status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReceivedSet {
+pub(crate) struct ReceivedSet {
     /// Stored byte ranges.
     pub extents: Vec<Extent>,
     /// Stored part numbers, counted from 1.
@@ -82,7 +82,7 @@ pub struct ReceivedSet {
 
 /// Next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionAction {
+pub(crate) enum SessionAction {
     /// Create the container, then call [`handle_created`](super::Session::handle_created).
     Create,
     /// Ask for the container's status, then call [`handle_status`](super::Session::handle_status).
@@ -95,7 +95,7 @@ pub enum SessionAction {
 
 /// A chunk for a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChunkToSend {
+pub(crate) struct ChunkToSend {
     /// The chunk.
     pub chunk: Chunk,
     /// Its name on the wire; `None` for a single request.

@@ -21,11 +21,11 @@
 //! chunk must be acknowledged, and no answer may call the video complete before every chunk was sent.
 
 pub(crate) mod chunks;
-pub mod event;
+pub(crate) mod event;
 mod interface;
 mod outcome;
 mod proof;
-pub mod retry;
+pub(crate) mod retry;
 mod status;
 
 use std::time::Instant;
@@ -36,13 +36,13 @@ use crate::session::chunks::{ChunkState, Chunks, Last, StartedAttempt};
 use crate::session::event::{StatusReason, UploadEvent};
 use crate::session::retry::{AttemptKind, RetryPolicy};
 
-pub use interface::{
+pub(crate) use interface::{
     ChunkToSend, Completion, CredentialKind, Outcome, ReceivedSet, Resumed, SessionAction, SessionConfig,
 };
 
 /// The state machine.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     access: CredentialKind,
     policy: RetryPolicy,
     chunks: Chunks,
@@ -113,7 +113,7 @@ enum Renewal {
 
 impl Session {
     /// Creates a session that starts at `now`.
-    pub fn new(spec: SessionConfig, now: Instant) -> Session {
+    pub(crate) fn new(spec: SessionConfig, now: Instant) -> Session {
         let mut session = Session {
             access: spec.access,
             policy: spec.policy,
@@ -177,7 +177,7 @@ impl Session {
     }
 
     /// Returns the next action for the driver. Call until it returns `None`.
-    pub fn poll(&mut self, now: Instant) -> Option<SessionAction> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<SessionAction> {
         match (&self.phase, self.status_query) {
             (SessionPhase::Ended(_), _) => return Some(SessionAction::Finish),
             // No video exists yet, so there is nothing to wait for.
@@ -214,7 +214,7 @@ impl Session {
     }
 
     /// Returns a chunk for an idle lane, or `None` if no chunk may be sent at `now`.
-    pub fn next_chunk(&mut self, now: Instant) -> Option<ChunkToSend> {
+    pub(crate) fn next_chunk(&mut self, now: Instant) -> Option<ChunkToSend> {
         let sending = matches!(self.phase, SessionPhase::Sending) && !self.is_renewing();
         if !sending || self.stopping || self.waits_for_the_first() {
             return None;
@@ -237,7 +237,7 @@ impl Session {
     }
 
     /// Returns `true` if the session can use a lane, now or after a pause.
-    pub fn wants_lane(&self) -> bool {
+    pub(crate) fn wants_lane(&self) -> bool {
         let sending = matches!(self.phase, SessionPhase::Sending) && !self.is_renewing() && !self.stopping;
         sending && !self.waits_for_the_first() && self.chunks.waiting() > 0
     }
@@ -254,12 +254,12 @@ impl Session {
     }
 
     /// Returns `true` if the session ended and the service confirmed every byte.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         matches!(self.phase, SessionPhase::Ended(Some(Ok(_))))
     }
 
     /// Returns the time of the next timeout, later than `now`; `None` if there is none.
-    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         // Nothing may be sent before the renewal ends, and its result wakes the driver.
         if self.is_renewing() {
             return None;
@@ -277,12 +277,12 @@ impl Session {
     }
 
     /// Adds the next chunk of a stream.
-    pub fn handle_filled(&mut self, extent: Extent, last: Last) {
+    pub(crate) fn handle_filled(&mut self, extent: Extent, last: Last) {
         self.chunks.push(extent, last);
     }
 
     /// Handles the result of [`SessionAction::Create`].
-    pub fn handle_created(&mut self, created: Result<String, Error>) {
+    pub(crate) fn handle_created(&mut self, created: Result<String, Error>) {
         match created {
             Ok(video_id) => {
                 self.video_id = Some(video_id);
@@ -294,12 +294,12 @@ impl Session {
     }
 
     /// Ends the session with `error`, for a source that changed or an upload that is cancelled.
-    pub fn handle_failure(&mut self, error: Error) {
+    pub(crate) fn handle_failure(&mut self, error: Error) {
         self.end(Err(error));
     }
 
     /// Stops sending chunks. The session ends once those in flight are answered.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stopping = true;
     }
 
@@ -338,7 +338,7 @@ impl Session {
     ///
     /// With an upload token only a second "complete" shows that the service lets chunks overwrite each other. A
     /// process that resumes must be able to see both, so the chunk whose answer was the first one is sent again.
-    pub fn may_be_journalled(&self, index: u32) -> bool {
+    pub(crate) fn may_be_journalled(&self, index: u32) -> bool {
         // A failed token session cannot check this acknowledgement later, so the next run sends the chunk
         // again.
         let is_doubtful =
@@ -347,28 +347,28 @@ impl Session {
     }
 
     /// Returns the chunk whose answer called the video complete first, which is journalled with the last one.
-    pub fn first_complete(&self) -> Option<u32> {
+    pub(crate) fn first_complete(&self) -> Option<u32> {
         self.completed_by
     }
 
     /// Returns `true` if the service certainly lacks bytes: the last status listed some as missing, or a chunk was
     /// never sent whole.
-    pub fn is_incomplete(&self) -> bool {
+    pub(crate) fn is_incomplete(&self) -> bool {
         self.seen_incomplete || !self.chunks.may_hold_all()
     }
 
     /// Returns the video id; `None` until it is known.
-    pub fn video_id(&self) -> Option<&str> {
+    pub(crate) fn video_id(&self) -> Option<&str> {
         self.video_id.as_deref()
     }
 
     /// Returns the chunks with their states.
-    pub fn chunks(&self) -> &Chunks {
+    pub(crate) fn chunks(&self) -> &Chunks {
         &self.chunks
     }
 
     /// Describes the current state in words, for messages.
-    pub fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         match (&self.phase, self.status_query, &self.renewing) {
             (_, _, Renewal::Due(_) | Renewal::Asked(_)) => "renewing the credentials",
             (SessionPhase::Creating, ..) => "waiting for the first bytes",
@@ -383,7 +383,7 @@ impl Session {
     }
 
     /// Returns the events since the last call, oldest first.
-    pub fn take_events(&mut self) -> Vec<UploadEvent> {
+    pub(crate) fn take_events(&mut self) -> Vec<UploadEvent> {
         std::mem::take(&mut self.events)
     }
 
@@ -405,22 +405,22 @@ impl Session {
     }
 
     /// Returns the number of attempts beyond the first of each chunk.
-    pub fn retries(&self) -> u32 {
+    pub(crate) fn retries(&self) -> u32 {
         self.retries
     }
 
     /// Returns the file bytes sent again, or about to be.
-    pub fn resent_bytes(&self) -> u64 {
+    pub(crate) fn resent_bytes(&self) -> u64 {
         self.resent_bytes
     }
 
     /// Returns the file bytes that an earlier run stored.
-    pub fn resumed_bytes(&self) -> u64 {
+    pub(crate) fn resumed_bytes(&self) -> u64 {
         self.resumed_bytes
     }
 
     /// Takes the result; `None` before the end, and once it was taken.
-    pub fn take_result(&mut self) -> Option<Result<Completion, Error>> {
+    pub(crate) fn take_result(&mut self) -> Option<Result<Completion, Error>> {
         match &mut self.phase {
             SessionPhase::Ended(result) => result.take(),
             _ => None,

@@ -10,7 +10,7 @@ use crate::session::retry::{AttemptKind, Fate, RetryDecision, decide};
 
 impl Session {
     /// Handles the result of an attempt at the chunk at `index`.
-    pub fn handle_outcome(&mut self, index: u32, outcome: Outcome, now: Instant, jitter: f64) {
+    pub(crate) fn handle_outcome(&mut self, index: u32, outcome: Outcome, now: Instant, jitter: f64) {
         // A chunk arrived or may have: the last status no longer describes the video.
         self.seen_incomplete = false;
         match outcome {
@@ -265,7 +265,7 @@ impl Session {
     }
 
     /// Handles the result of [`SessionAction::Renew`](super::SessionAction::Renew).
-    pub fn handle_renewed(&mut self, renewed: Result<(), Error>) {
+    pub(crate) fn handle_renewed(&mut self, renewed: Result<(), Error>) {
         let refusal = match std::mem::replace(&mut self.renewing, Renewal::No) {
             Renewal::Due(error) | Renewal::Asked(error) => error,
             Renewal::No => return,

@@ -7,7 +7,7 @@ use crate::session::retry::AttemptKind;
 impl Session {
     /// Restricts the chunks that an earlier process can have stored to `sent`. "Already there" for any other chunk is
     /// a refusal: the service has bytes that were not compared with the file.
-    pub fn expect_only(&mut self, sent: impl IntoIterator<Item = u32>) {
+    pub(crate) fn expect_only(&mut self, sent: impl IntoIterator<Item = u32>) {
         let known = self.chunks.known();
         for index in 0..known {
             // `restore` marked every chunk as possibly sent. Only chunks with an equal digest keep that mark.
@@ -20,7 +20,7 @@ impl Session {
     }
 
     /// Returns `true` if the first status lists a chunk that was not passed to [`Session::expect_only`].
-    pub fn is_unexpected(&self, received: &ReceivedSet) -> bool {
+    pub(crate) fn is_unexpected(&self, received: &ReceivedSet) -> bool {
         let is_foreign = |index| self.chunks.record(index).attempt == AttemptKind::First;
         // Later statuses list the chunks of this run, which need no proof.
         matches!(self.phase, SessionPhase::Reconciling)
@@ -30,13 +30,13 @@ impl Session {
     }
 
     /// Ends the session with an error, even if it had succeeded because every chunk was acknowledged earlier.
-    pub fn disprove(&mut self, error: Error) {
+    pub(crate) fn disprove(&mut self, error: Error) {
         // `end` would keep an earlier success, so the phase is replaced.
         self.phase = SessionPhase::Ended(Some(Err(error)));
     }
 
     /// Returns `true` if the session ended with an error.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         matches!(self.phase, SessionPhase::Ended(Some(Err(_))))
     }
 }

@@ -17,7 +17,7 @@ pub enum Fate {
 
 /// Position of an attempt among those of its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptKind {
+pub(crate) enum AttemptKind {
     /// No earlier attempt can have stored it, in this process or an earlier one.
     First,
     /// An earlier attempt may have stored it.
@@ -26,7 +26,7 @@ pub enum AttemptKind {
 
 /// Reaction to a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryDecision {
+pub(crate) enum RetryDecision {
     /// Send the chunk again after a pause.
     Again,
     /// Send the chunk again after a pause, a few times: an intermediary answered in place of the service.
@@ -50,7 +50,7 @@ pub enum RetryDecision {
 }
 
 /// Decides what follows a failed attempt. No other function decides whether to retry.
-pub fn decide(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision {
+pub(crate) fn decide(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDecision {
     match error.kind() {
         // A malformed answer is a failure of the answer, not of the request: the chunk may be stored.
         ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {

@@ -13,7 +13,7 @@ use crate::wire::Addressing;
 
 impl Session {
     /// Returns the class of the request that the session waits for; `None` if it can go on without one.
-    pub fn awaited_class(&self) -> Option<Class> {
+    pub(crate) fn awaited_class(&self) -> Option<Class> {
         match (&self.phase, self.status_query) {
             (SessionPhase::CreationAsked, _) => Some(Class::Writes),
             (_, StatusQuery::Asked) => Some(Class::Reads),
@@ -22,7 +22,7 @@ impl Session {
     }
 
     /// Handles the result of [`SessionAction::AskStatus`](super::SessionAction::AskStatus).
-    pub fn handle_status(&mut self, status: Result<ReceivedSet, Error>, now: Instant, jitter: f64) {
+    pub(crate) fn handle_status(&mut self, status: Result<ReceivedSet, Error>, now: Instant, jitter: f64) {
         self.status_query = StatusQuery::No;
         match status {
             // Every readable status answers, so the next failure begins a new series.

@@ -31,21 +31,21 @@ impl ChunkDigest {
 }
 
 /// Computes a [`ChunkDigest`] from bytes in order.
-pub struct ChunkDigester(Hasher);
+pub(crate) struct ChunkDigester(Hasher);
 
 impl ChunkDigester {
     /// Creates a digester over no bytes. Allocates a few hundred bytes, and nothing later.
-    pub fn new() -> ChunkDigester {
+    pub(crate) fn new() -> ChunkDigester {
         ChunkDigester(Hasher::new())
     }
 
     /// Adds the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.write(bytes);
     }
 
     /// Returns the digest of all bytes so far.
-    pub fn finish(&self) -> ChunkDigest {
+    pub(crate) fn finish(&self) -> ChunkDigest {
         ChunkDigest(self.0.finish_128().to_be_bytes())
     }
 }

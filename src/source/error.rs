@@ -139,7 +139,7 @@ pub enum SourceError {
 /// [`SourceError::Silent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("gave nothing for {0:?}")]
-pub struct SilentFor(pub Duration);
+pub(crate) struct SilentFor(pub Duration);
 
 /// One retry of a failed read: a disk, or a file server that restarts, may fail once.
 #[derive(Debug, Default)]

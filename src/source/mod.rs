@@ -7,40 +7,41 @@
 //! Does not depend on HTTP, on chunk plans, or on the service.
 
 mod any;
-pub mod budget;
+pub(crate) mod budget;
 mod digest;
-pub mod error;
-pub mod file;
+pub(crate) mod error;
+pub(crate) mod file;
 mod file_system;
-pub mod mmap;
+pub(crate) mod mmap;
 mod page_cache;
-pub mod pipe;
-pub mod pool;
-pub mod pread;
+pub(crate) mod pipe;
+pub(crate) mod pool;
+pub(crate) mod pread;
 pub mod probe;
-pub mod reader;
+pub(crate) mod reader;
 mod reads;
 mod sha256;
 mod sigbus;
-pub mod uring;
+pub(crate) mod uring;
 
 use bytes::Bytes;
 
 pub use any::AnySource;
 pub use budget::MemoryBudget;
-pub use digest::{ChunkDigest, ChunkDigester};
-pub use error::{Change, SilentFor, SourceError};
-pub use file::{FileIdentity, SourceFile, Strictness};
+pub(crate) use digest::{ChunkDigest, ChunkDigester};
+pub use error::SourceError;
+pub(crate) use error::{Change, SilentFor};
+pub use file::SourceFile;
+pub(crate) use file::{FileIdentity, Strictness};
 pub use file_system::FileSystem;
-pub use mmap::{MappedRegion, MmapSource};
+pub(crate) use mmap::MappedRegion;
 pub use page_cache::Residency;
-pub use pipe::{CancelGuard, HeldChunk, PipeReader};
-pub use pool::{BLOCK_BYTES, BufferPool};
-pub use pread::PreadSource;
+pub(crate) use pipe::{CancelGuard, HeldChunk, PipeReader};
+pub(crate) use pool::BLOCK_BYTES;
+pub use pool::BufferPool;
 pub use probe::{Environment, SigbusHandler};
 pub use reader::{Choice, Delivery, Reader, Reason, Unavailable};
 pub use sha256::{FileSha256, HashingReader, StreamSha256};
-pub use uring::UringSource;
 
 use crate::extent::Extent;
 
@@ -80,7 +81,7 @@ pub trait Source: Clone + 'static {
 }
 
 /// The default number of reads in flight for one chunk; see [`BufferPool::with_depth`].
-pub const DEFAULT_DEPTH: usize = 4;
+pub(crate) const DEFAULT_DEPTH: usize = 4;
 
 #[cfg(test)]
 mod contract;

@@ -25,7 +25,7 @@ use crate::extent::Extent;
 ///
 /// Every chunk but the last has exactly the chunk length; the last has at least one byte. To detect the last
 /// chunk it reads up to 64 KiB ahead, into memory of its own.
-pub struct PipeReader<R> {
+pub(crate) struct PipeReader<R> {
     reader: R,
     name: PathBuf,
     chunk_bytes: u64,
@@ -55,7 +55,7 @@ struct ChunkInner {
 /// memory of the partial chunk.
 #[derive(Debug)]
 #[must_use = "dropping it cancels the reader"]
-pub struct CancelGuard {
+pub(crate) struct CancelGuard {
     shared: Arc<SharedChunk>,
 }
 
@@ -70,7 +70,7 @@ impl<R: Read> PipeReader<R> {
     ///
     /// # Panics
     /// If `chunk_bytes` is zero.
-    pub fn new(
+    pub(crate) fn new(
         reader: R,
         name: impl Into<PathBuf>,
         chunk_bytes: u64,
@@ -88,12 +88,12 @@ impl<R: Read> PipeReader<R> {
 
     /// Sets the length that the stream must have, in bytes. Another length is an error: the chunk that shows it is not
     /// returned, so that no caller takes a stream of another length for a whole one.
-    pub fn with_stated_len(self, stated_len: Option<u64>) -> PipeReader<R> {
+    pub(crate) fn with_stated_len(self, stated_len: Option<u64>) -> PipeReader<R> {
         PipeReader { stated_len, ..self }
     }
 
     /// Returns a guard that cancels the reader when it is dropped.
-    pub fn cancel_guard(&self) -> CancelGuard {
+    pub(crate) fn cancel_guard(&self) -> CancelGuard {
         CancelGuard { shared: self.shared.clone() }
     }
 
@@ -104,7 +104,7 @@ impl<R: Read> PipeReader<R> {
     /// [`SourceError::EmptyPipe`] if the pipe ends before its first byte; [`SourceError::ShorterThanStated`] and
     /// [`SourceError::LongerThanStated`]; [`SourceError::Read`] and [`SourceError::Silent`]. The bytes of the partial
     /// chunk are lost then: the pipe cannot be read again.
-    pub fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<HeldChunk>, SourceError> {
         let chunk = self.cut();
         // The partial chunk cannot be completed any more, and its memory is free for other pipes.
         if !matches!(chunk, Ok(Some(_))) {

@@ -20,7 +20,7 @@ use super::uring::aligned::{ALIGNMENT, Arena, Block};
 use crate::extent::Extent;
 
 /// The default block size. Between 256 KiB and 1 MiB no difference was measured.
-pub const BLOCK_BYTES: u64 = 512 << 10;
+pub(crate) const BLOCK_BYTES: u64 = 512 << 10;
 
 /// A bounded number of blocks for the sources of one worker. Cheap to clone, bound to its thread.
 #[derive(Clone, Debug)]

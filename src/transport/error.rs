@@ -9,7 +9,7 @@ use super::limits::HEADER_LINES_LIMIT;
 use super::proxy::refusal::ProxyRefusal;
 
 /// An error of any type, as a request's body returns it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error of a connection or a request.
 ///

@@ -1,11 +1,11 @@
 //! The size limits of an answer.
 
 /// Largest body of an answer, unless its request has an [`AnswerLimit`]. The service's are a few KiB.
-pub const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
+pub(crate) const ANSWER_LIMIT_BYTES: usize = 1024 * 1024;
 
 /// Most header lines of an answer. Gateways add some to each answer; hyper's default is 100.
 pub(super) const HEADER_LINES_LIMIT: usize = 512;
 
 /// A request extension that sets another limit for the answer's body, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AnswerLimit(pub usize);
+pub(crate) struct AnswerLimit(pub usize);

@@ -27,14 +27,14 @@ mod tls;
 
 pub use dial::{DialSettings, Dialer};
 pub use endpoint::Endpoint;
-pub use error::{
-    BoxError, CaCertFlaw, EndpointFlaw, FailedAttempt, ProxyFailure, SentProgress, TransportError,
-};
+pub use error::EndpointFlaw;
+pub(crate) use error::{ProxyFailure, TransportError};
 pub use lane::Lane;
-pub use limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
-pub use proxy::{NoProxy, Proxy, ProxyFlaw, ProxyLogin, ProxyRefusal};
-pub use region::FileRegion;
-pub use request_state::SentCounter;
+pub(crate) use limits::AnswerLimit;
+pub use proxy::{NoProxy, Proxy, ProxyFlaw};
+pub(crate) use proxy::{ProxyLogin, ProxyRefusal};
+pub(crate) use region::FileRegion;
+pub(crate) use request_state::SentCounter;
 pub use throttle::Bandwidth;
 pub use timeouts::{MinSpeed, Timeouts};
 pub use tls::Trust;

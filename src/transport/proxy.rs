@@ -11,5 +11,5 @@ mod setting;
 
 pub(super) use gateway::{Gateway, Opening};
 pub use no_proxy::NoProxy;
-pub use refusal::{ProxyLogin, ProxyRefusal};
+pub(crate) use refusal::{ProxyLogin, ProxyRefusal};
 pub use setting::{Proxy, ProxyFlaw};

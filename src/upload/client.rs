@@ -295,6 +295,15 @@ impl Client {
         self.call(async move |api| api.upload_tokens(Instant::now()).list(&query).await).await
     }
 
+    /// Fetches the description of an upload token.
+    ///
+    /// # Errors
+    /// When there is no such token, or the service refuses or cannot be reached.
+    pub async fn upload_token(&self, token: impl Into<Secret>) -> Result<UploadToken> {
+        let token = token.into();
+        self.call(async move |api| api.upload_tokens(Instant::now()).get(&token).await).await
+    }
+
     /// Deletes an upload token. Uploads with it fail from then on.
     ///
     /// # Errors

@@ -2,13 +2,14 @@
 //!
 //! Everything here is arithmetic and text. Does not know: sockets, files, the clock, randomness.
 
-pub mod content_range;
+pub(crate) mod content_range;
 pub mod limits;
-pub mod multipart;
-pub mod plan;
+pub(crate) mod multipart;
+pub(crate) mod plan;
 mod stream_plan;
 
-pub use content_range::{ContentRange, ContentRangeError};
+pub use content_range::ContentRange;
+pub(crate) use content_range::ContentRangeError;
 pub use multipart::Envelope;
 pub use plan::{Addressing, Chunk, Plan, PlanError};
 pub use stream_plan::{StreamAddressing, StreamPlan};

@@ -185,7 +185,7 @@ impl Plan {
 ///
 /// # Errors
 /// [`PlanError::ChunkTooSmall`] or [`PlanError::ChunkTooLarge`].
-pub const fn check_chunk_bytes(chunk_bytes: u64) -> Result<(), PlanError> {
+pub(crate) const fn check_chunk_bytes(chunk_bytes: u64) -> Result<(), PlanError> {
     if chunk_bytes < MIN_CHUNK_BYTES {
         return Err(PlanError::ChunkTooSmall { chunk_bytes });
     }

@@ -5,9 +5,10 @@ use hyper::rt::Write as _;
 use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 
 use super::*;
+use crate::transport::error::CaCertFlaw;
 use crate::transport::metered::MeteredStream;
 use crate::transport::testing::{Frames, Server, WIRES, Wire, run};
-use crate::transport::{CaCertFlaw, EndpointFlaw, Trust};
+use crate::transport::{EndpointFlaw, Trust};
 
 const SHORT: Duration = Duration::from_millis(300);
 

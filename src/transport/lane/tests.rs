@@ -5,8 +5,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 
 use super::*;
+use crate::transport::error::SentProgress;
+use crate::transport::limits::ANSWER_LIMIT_BYTES;
 use crate::transport::testing::{Frames, Peer, Server, WIRES, Wire, get, long_timeouts, pattern, post, run};
-use crate::transport::{ANSWER_LIMIT_BYTES, DialSettings, MinSpeed, SentProgress};
+use crate::transport::{DialSettings, MinSpeed};
 
 const CREATED: &str = "HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}";
 const TOO_LARGE: &str = "HTTP/1.1 413 Too Large\r\ncontent-length: 12\r\n\r\nnot so much!";
