@@ -245,13 +245,13 @@ const PROBLEMS: &[KnownProblem] = &[
     KnownProblem {
         slug: "authentication-invalid-api-key",
         kind: NotAuthorized,
-        meaning: "unknown API key",
+        meaning: "the API key is unknown",
         advice: CHECK_KEY,
     },
     KnownProblem {
         slug: "authentication-invalid-user-credentials",
         kind: NotAuthorized,
-        meaning: "unknown API key",
+        meaning: "the API key is unknown",
         advice: CHECK_KEY,
     },
     KnownProblem {
