@@ -327,7 +327,7 @@ mod tests {
         let error = Error::new(ErrorKind::Stalled, "send a\nb\u{1b}[31m\u{202e}.mp4");
         assert_eq!(
             error.to_string(),
-            "could not send a\u{fffd}b\u{fffd}[31m\u{fffd}.mp4: nothing moved for too long"
+            "could not send a\u{fffd}b\u{fffd}[31m\u{fffd}.mp4: the transfer timed out"
         );
     }
 
@@ -335,9 +335,9 @@ mod tests {
     fn the_video_id_is_written_once() {
         let error = Error::new(ErrorKind::Stalled, "send chunk 3 of 9").with_video_id("vi1");
         assert_eq!(error.video_id(), Some("vi1"));
-        assert!(error.to_string().ends_with("too long (video vi1)"));
+        assert!(error.to_string().ends_with("timed out (video vi1)"));
         let error = error.doing("fill vi1");
-        assert_eq!(error.to_string(), "could not fill vi1: nothing moved for too long");
+        assert_eq!(error.to_string(), "could not fill vi1: the transfer timed out");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) fn by_status(status: u16) -> Explanation {
             "the service is somewhere else",
             Advice::Text("use the URL that it redirects to as the endpoint"),
         ),
-        401 => ("the credentials are unknown here, or have expired", CHECK_KEY),
+        401 => ("the credentials are unknown or have expired", CHECK_KEY),
         403 => (
             "the credentials are known and do not suffice",
             Advice::Text("check that the account may do this, and that the answer is not a firewall's"),

@@ -53,7 +53,7 @@ const PROBLEMS: &[KnownProblem] = &[
     KnownProblem {
         slug: "uploaded-file-empty",
         kind: Refused,
-        meaning: "the service takes no empty file",
+        meaning: "the service accepts no empty files",
         advice: CHECK_FILE,
     },
     KnownProblem {
@@ -139,13 +139,13 @@ const PROBLEMS: &[KnownProblem] = &[
     KnownProblem {
         slug: "video-content-range-by-bytes-range-too-small",
         kind: Refused,
-        meaning: "every chunk but the last has at least 5 MiB",
+        meaning: "every chunk except the last must be at least 5 MiB",
         advice: Advice::Hint(Hint::LargerChunks),
     },
     KnownProblem {
         slug: "video-content-range-by-bytes-range-too-large",
         kind: Refused,
-        meaning: "a chunk has at most 200 MiB",
+        meaning: "chunks must be at most 200 MiB",
         advice: Advice::Hint(Hint::SmallerChunks),
     },
     KnownProblem {
@@ -165,7 +165,7 @@ const PROBLEMS: &[KnownProblem] = &[
     KnownProblem {
         slug: "video-content-range-by-bytes-total-bytes-zero",
         kind: Refused,
-        meaning: "the service takes no empty file",
+        meaning: "the service accepts no empty files",
         advice: CHECK_FILE,
     },
     KnownProblem {
@@ -238,20 +238,20 @@ const PROBLEMS: &[KnownProblem] = &[
     KnownProblem {
         slug: "video-content-range-by-part-uploaded-file-too-small",
         kind: Refused,
-        meaning: "every part but the last has at least 5 MiB",
+        meaning: "every part except the last must be at least 5 MiB",
         advice: Advice::Hint(Hint::LargerChunks),
     },
     // Authorization.
     KnownProblem {
         slug: "authentication-invalid-api-key",
         kind: NotAuthorized,
-        meaning: "the API key is unknown here",
+        meaning: "the API key is unknown",
         advice: CHECK_KEY,
     },
     KnownProblem {
         slug: "authentication-invalid-user-credentials",
         kind: NotAuthorized,
-        meaning: "the API key is unknown here",
+        meaning: "the API key is unknown",
         advice: CHECK_KEY,
     },
     KnownProblem {
@@ -287,7 +287,7 @@ const PROBLEMS: &[KnownProblem] = &[
     KnownProblem {
         slug: "authentication-invalid-upload-token",
         kind: NotAuthorized,
-        meaning: "the upload token is unknown here, or has expired",
+        meaning: "the upload token is unknown or has expired",
         advice: Advice::Hint(Hint::NewUploadToken),
     },
     KnownProblem {
@@ -330,7 +330,7 @@ const PROBLEMS: &[KnownProblem] = &[
     KnownProblem {
         slug: "resource-not-found",
         kind: NotFound,
-        meaning: "there is no such video here, or no longer",
+        meaning: "the video does not exist or has been deleted",
         advice: Advice::Text(
             "check the id and the environment: empty videos are deleted after 7 days, sandbox uploads after 24 hours",
         ),

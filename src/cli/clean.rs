@@ -112,7 +112,7 @@ async fn to_delete(entry: &Entry, client: &Client, console: &Console) -> Result<
 }
 
 fn note_complete(video_id: &str, console: &Console) {
-    console.note(format_args!("video {video_id}: is complete, and stays at the service"));
+    console.note(format_args!("video {video_id} is complete; keeping it"));
 }
 
 /// Returns `true` if the upload cannot be resumed, or with `--all`, if no process is working on it.

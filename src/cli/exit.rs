@@ -195,7 +195,7 @@ impl fmt::Display for CommandError {
             CommandError::Usage(why) | CommandError::Other(_, why) => f.write_str(why),
             CommandError::Library(error) => error.fmt(f),
             CommandError::Io(doing, error) => write!(f, "could not {doing}: {error}"),
-            CommandError::Interrupted(interrupt) => write!(f, "ended by {}", interrupt.name()),
+            CommandError::Interrupted(interrupt) => write!(f, "interrupted by {}", interrupt.name()),
         }
     }
 }

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(
             line.as_deref(),
             Some(
-                "movie.mp4: chunk 7 of 8 failed (nothing moved for too long); retrying in 0.3 s (attempt 2 of 11)"
+                "movie.mp4: chunk 7 of 8 failed (the transfer timed out); retrying in 0.3 s (attempt 2 of 11)"
             )
         );
         let line = notices.record(file("a\n.mp4"), &retry(None, ErrorKind::Stalled), Instant::now());
@@ -226,7 +226,7 @@ mod tests {
         }
         assert!(notices.record(file("d.mp4"), &retry(Some(0), ErrorKind::Connect), now).is_some());
         assert_eq!(notices.due(now + 999 * MILLI), [""; 0]);
-        let expected = "4 more chunks of 3 files failed (nothing moved for too long); retrying";
+        let expected = "4 more chunks of 3 files failed (the transfer timed out); retrying";
         assert_eq!(notices.due(now + 1000 * MILLI), [expected]);
         assert!(notices.record(file("a.mp4"), &event, now + 1001 * MILLI).is_some());
     }

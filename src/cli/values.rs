@@ -36,7 +36,7 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
     }
     match text.parse::<NonZeroUsize>() {
         Ok(lanes) if lanes.get() <= MOST_LANES => Ok(Count::Exactly(lanes)),
-        _ => Err(format!("use `auto` or a number from 1 on, up to {MOST_LANES}")),
+        _ => Err(format!("must be `auto` or a number from 1 to {MOST_LANES}")),
     }
 }
 
@@ -63,7 +63,7 @@ fn any_time(text: &str) -> Result<Duration, String> {
 /// Like [`time`], but rejects zero.
 pub(super) fn patience(text: &str) -> Result<Duration, String> {
     match time(text)? {
-        Duration::ZERO => Err("use a time above zero".to_owned()),
+        Duration::ZERO => Err("must be greater than zero".to_owned()),
         time => Ok(time),
     }
 }
@@ -81,7 +81,7 @@ pub(super) fn rate_a_minute(text: &str) -> Result<u32, String> {
     let digits = text.strip_suffix("/m").unwrap_or(text);
     match digits.parse() {
         Ok(rate) if rate > 0 && rate <= MAX_A_MINUTE => Ok(rate),
-        _ => Err(format!("use a whole number from 1 on, up to {MAX_A_MINUTE}")),
+        _ => Err(format!("must be a whole number from 1 to {MAX_A_MINUTE}")),
     }
 }
 

@@ -131,10 +131,10 @@ impl JournalHandle {
 fn at_work(pid: Option<u32>) -> String {
     match pid {
         Some(pid) if pid == std::process::id() => {
-            format!("this process (process {pid}) is uploading the file already")
+            format!("this process (process {pid}) is already uploading this file")
         }
-        Some(pid) => format!("process {pid} is at it already"),
-        None => "another process is at it already".to_owned(),
+        Some(pid) => format!("process {pid} is already uploading this file"),
+        None => "another process is already uploading this file".to_owned(),
     }
 }
 

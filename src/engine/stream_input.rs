@@ -193,7 +193,7 @@ mod tests {
         let empty = StreamInput::Pieces(Box::pin(stream::repeat_with(|| Ok(Bytes::new()))));
         for input in [silent, StreamInput::Async(Box::pin(never)), empty] {
             let error = read_all(input).unwrap_err();
-            assert_eq!(error.to_string(), "gave nothing for 50ms");
+            assert_eq!(error.to_string(), "no data for 50ms");
         }
     }
 

@@ -118,20 +118,22 @@ impl ErrorKind {
     fn texts(self) -> KindTexts {
         match self {
             ErrorKind::InvalidInput => plain("invalid_input", "a value cannot be used"),
-            ErrorKind::NoSuchFile => plain("no_such_file", "there is no such file"),
+            ErrorKind::NoSuchFile => plain("no_such_file", "no such file"),
             ErrorKind::SourceUnreadable => plain("source_unreadable", "the file cannot be read"),
             ErrorKind::SourceChanged => advised(
                 "source_changed",
                 "the file changed while it was being sent",
                 Advice::Text("send the file again, to a new video, once nothing writes to it"),
             ),
-            ErrorKind::PlanImpossible => plain("plan_impossible", "it is outside the limits of the protocol"),
+            ErrorKind::PlanImpossible => {
+                plain("plan_impossible", "not possible within the limits of the protocol")
+            }
             ErrorKind::NotAuthorized => advised(
                 "not_authorized",
                 "the service refused the credentials",
                 Advice::Text("check the API key: the sandbox and production have separate keys"),
             ),
-            ErrorKind::NotFound => plain("not_found", "the service has no such thing"),
+            ErrorKind::NotFound => plain("not_found", "not found"),
             ErrorKind::AlreadyFilled => plain("already_filled", "the video has a source already"),
             ErrorKind::AlreadySent => plain("already_sent", "the service holds this chunk already"),
             ErrorKind::Refused => plain("refused", "the service refused the request"),
@@ -150,7 +152,7 @@ impl ErrorKind {
             ErrorKind::Connect => advised(
                 "connect",
                 "the service cannot be reached",
-                Advice::Text("check the endpoint's URL, the network and the name resolution"),
+                Advice::Text("check the endpoint's URL, the network and DNS"),
             ),
             ErrorKind::Untrusted => advised(
                 "untrusted",
@@ -158,11 +160,11 @@ impl ErrorKind {
                 Advice::Hint(Hint::TrustCertificate),
             ),
             ErrorKind::Stalled => {
-                advised("stalled", "nothing moved for too long", Advice::Hint(Hint::LongerTimeout))
+                advised("stalled", "the transfer timed out", Advice::Hint(Hint::LongerTimeout))
             }
             ErrorKind::MalformedAnswer => advised(
                 "malformed_answer",
-                "the answer is not one of this protocol",
+                "unexpected response; this does not look like the api.video API",
                 Advice::Text("check the endpoint's URL: a proxy or another service may be answering"),
             ),
             ErrorKind::WrongProtocol => advised(
@@ -173,10 +175,10 @@ impl ErrorKind {
             ErrorKind::Mismatch => plain("mismatch", "the service does not hold what was sent"),
             ErrorKind::Journal => plain("journal", "the journal cannot be used"),
             ErrorKind::Busy => plain("busy", "another process is doing this already"),
-            ErrorKind::Cancelled => plain("cancelled", "it was cancelled"),
+            ErrorKind::Cancelled => plain("cancelled", "cancelled"),
             ErrorKind::Internal => advised(
                 "internal",
-                "something impossible happened",
+                "internal error",
                 Advice::Text("this is a defect: please report it with this message"),
             ),
         }

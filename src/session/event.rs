@@ -204,6 +204,6 @@ mod tests {
     #[test]
     fn the_reason_names_neither_the_operation_nor_the_video() {
         let error = Error::new(ErrorKind::Stalled, "send chunk 1 of a: b.mp4").with_video_id("vi1");
-        assert_eq!(FailureSummary::from(&error).reason, "nothing moved for too long");
+        assert_eq!(FailureSummary::from(&error).reason, "the transfer timed out");
     }
 }

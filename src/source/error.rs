@@ -49,7 +49,7 @@ pub enum SourceError {
         io: io::Error,
     },
     /// The disk or the network file system did not respond in time.
-    #[error("{path}: gave nothing for {after:?}")]
+    #[error("{path}: no data for {after:?}")]
     Silent {
         /// The file.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum SourceError {
         len: u64,
     },
     /// The requested bytes do not fit into one buffer.
-    #[error("{path}: {len} bytes asked for at once, a block holds {block_bytes}")]
+    #[error("{path}: {len} bytes requested at once, a block holds {block_bytes}")]
     TooLong {
         /// The file.
         path: PathBuf,
@@ -138,7 +138,7 @@ pub enum SourceError {
 /// The error of a reader that limits the wait for its source: the source gave no byte for this time. It becomes
 /// [`SourceError::Silent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("gave nothing for {0:?}")]
+#[error("no data for {0:?}")]
 pub(crate) struct SilentFor(pub Duration);
 
 /// One retry of a failed read: a disk, or a file server that restarts, may fail once.

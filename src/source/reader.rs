@@ -82,7 +82,7 @@ pub enum Unavailable {
         limit: usize,
     },
     /// Another error of the kernel.
-    #[error("the kernel said: {}", io::Error::from_raw_os_error(*errno))]
+    #[error("error of the kernel: {}", io::Error::from_raw_os_error(*errno))]
     Other {
         /// The error number, see errno(3).
         errno: i32,
@@ -169,11 +169,11 @@ impl fmt::Display for Choice {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Asked => f.write_str("as asked"),
+            Reason::Asked => f.write_str("as requested"),
             Reason::Residency(Residency { percent }) => {
                 write!(f, "{percent}% of the file is in the page cache")
             }
-            Reason::Unavailable { wanted, declined } => write!(f, "{wanted} is not to be had: {declined}"),
+            Reason::Unavailable { wanted, declined } => write!(f, "{wanted} is unavailable: {declined}"),
         }
     }
 }

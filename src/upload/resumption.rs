@@ -20,7 +20,7 @@ pub enum SkipReason {
     #[error("a stream cannot be read again")]
     Stream,
     /// A process is uploading the file.
-    #[error("{} is uploading the file already", running_process(.pid))]
+    #[error("{} is already uploading this file", running_process(.pid))]
     Running {
         /// The id of that process, if it is known.
         pid: Option<u32>,
@@ -228,7 +228,7 @@ mod tests {
             entry.resumability(file.path(), &settings, None).unwrap_err().to_string()
         };
         let running = EntryState::Running { pid: Some(7) };
-        assert_eq!(why(&|entry, _| entry.state = running), "process 7 is uploading the file already");
+        assert_eq!(why(&|entry, _| entry.state = running), "process 7 is already uploading this file");
         assert_eq!(why(&|entry, _| entry.state = EntryState::Abandoned), "the upload was abandoned");
         assert_eq!(why(&|_, settings| settings.credentials = Credentials::None), "it needs the API key");
         assert_eq!(why(&|entry, _| entry.key.source = EntrySource::Stream), "a stream cannot be read again");

@@ -44,7 +44,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The file is empty, which the service refuses.
-    #[error("the file is empty, and the service takes no empty file")]
+    #[error("the file is empty, and the service accepts no empty files")]
     Empty,
     /// The file is longer than [`MAX_TOTAL_BYTES`].
     #[error("the file has {len} bytes, over the protocol's limit of {MAX_TOTAL_BYTES} bytes")]

@@ -231,7 +231,7 @@ fn a_second_upload_of_a_file_in_the_same_process_is_busy() {
     let why =
         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default() + &error.to_string();
     assert_eq!(error.kind(), ErrorKind::Busy);
-    assert!(why.contains("this process") && why.contains("is uploading the file already"), "{why}");
+    assert!(why.contains("this process") && why.contains("is already uploading this file"), "{why}");
     first.join_blocking().unwrap();
     test_server.assert_created(1);
 }

@@ -90,7 +90,7 @@ fn invalid_and_contradictory_limits_are_refused_before_anything_is_sent() {
     };
     refused(&["--bwlimit", "fast"], &["--bwlimit", "10M, 512k or off"]);
     refused(&["--bwlimit", "25:00,1M"], &["`25:00` is no time"]);
-    refused(&["--rate", "0"], &["--rate", "from 1 on"]);
+    refused(&["--rate", "0"], &["--rate", "from 1 to"]);
     let both = ["--min-speed", "3145728", "--bwlimit", "10485760", "--concurrency"];
     refused(&["--min-speed", "3M", "--bwlimit", "Mon-00:00,50M Tue-00:00,10M", "--concurrency", "4"], &both);
 }

@@ -248,7 +248,7 @@ fn clean_forgets_a_complete_video_without_deleting_it() {
     let video_id = left(&test_server, &sample);
     fs::write(sample.path(), "something else").unwrap();
     let cleaned = run(&mut command(&test_server, &["clean", "--yes"])).done();
-    assert!(cleaned.stderr.contains("is complete, and stays"), "{}", cleaned.stderr);
+    assert!(cleaned.stderr.contains("is complete; keeping it"), "{}", cleaned.stderr);
     assert_eq!(test_server.stored(&video_id).0, 15 * MIB);
     assert_eq!(sessions(&test_server), [] as [Value; 0]);
 }

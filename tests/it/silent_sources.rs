@@ -114,7 +114,7 @@ fn a_file_with_a_silent_lookup_fails_while_others_continue() {
     let mut command = ringlift();
     test_server.configure(&mut command).args(["upload", "--json", "--timeout", "1s", "--transfers", "1"]);
     let child = start(command.arg(disk.path()).arg(other.path()));
-    let ran = summary_while_silent(child, &disk).failed(TEMPORARY, &["movie.mp4", "gave nothing for 1s"]);
+    let ran = summary_while_silent(child, &disk).failed(TEMPORARY, &["movie.mp4", "no data for 1s"]);
     test_server.assert_holds(ran.event("file_done")["video_id"].as_str().unwrap(), &other.path());
 }
 
