@@ -74,9 +74,11 @@ impl RunSource for Demonstration {
         // 300 MiB/s, with waves.
         *moved = (*moved).max(((seconds + 4.0 * (seconds / 6.0).sin() + 3.0) * f64::from(300 << 20)) as u64);
         for key in 1..RUNNING {
-            let mut progress = Progress::default();
-            progress.total_bytes = Some(FILE_BYTES);
-            progress.sent_bytes = (key * (2 << 30) + *moved / RUNNING).min(FILE_BYTES);
+            let progress = Progress {
+                total_bytes: Some(FILE_BYTES),
+                sent_bytes: (key * (2 << 30) + *moved / RUNNING).min(FILE_BYTES),
+                ..Progress::default()
+            };
             totals.advance(key, &progress, now);
         }
         let mut client = self.client.clone();
