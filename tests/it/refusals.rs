@@ -173,7 +173,7 @@ fn an_endpoint_that_never_answers() {
         "--endpoint-url",
     ]);
     let ran = run(command.arg(format!("http://{}", silent.local_addr().unwrap())).arg(sample.path()));
-    ran.failed(TEMPORARY, &["too long"]);
+    ran.failed(TEMPORARY, &["timed out"]);
 }
 
 #[test]
