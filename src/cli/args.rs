@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use ringlift::{Redactor, Secret};
 
 use super::help;
+use super::page_args::PageArgs;
 use super::service_args::ServiceArgs;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
 use super::values::{self, Size};
@@ -187,16 +188,6 @@ pub(super) enum ServeLimits {
 pub(super) struct StatusArgs {
     /// The id of the video
     pub(super) video_id: String,
-}
-
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct PageArgs {
-    /// Show page N
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) page: u32,
-    /// Set the number of entries per page
-    #[arg(long, value_name = "N", default_value = "25", value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(super) page_size: u32,
 }
 
 #[derive(Debug, Subcommand)]

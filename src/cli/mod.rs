@@ -28,6 +28,7 @@ mod media;
 mod memory;
 mod notices;
 mod output;
+mod page_args;
 mod progress_bar;
 mod progress_view;
 mod proxy;

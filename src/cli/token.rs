@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ringlift::{Client, OneLine, UploadToken, UploadTokenQuery};
 
-use super::args::{GlobalArgs, PageArgs, TokenCommand};
+use super::args::{GlobalArgs, TokenCommand};
 use super::client;
 use super::console::Console;
 use super::events::{CommandEvent, CommandResult, ListEnd, Summary, error_event};
 use super::exit::{CommandError, Exit};
+use super::page_args::PageArgs;
 use super::table::{Align, Table};
 
 pub(super) fn run(command: &TokenCommand, global: &GlobalArgs, console: &Console) -> CommandResult {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ringlift::{Metadata, SortOrder, VideoPatch, VideoSort};
 
-use super::args::PageArgs;
 use super::help;
+use super::page_args::PageArgs;
 use super::upload_args::{DescriptionArgs, SummaryKind, Until};
 use super::values;
 

@@ -6,6 +6,7 @@
 mod admission;
 mod api_calls;
 mod dispatch;
+mod file_lengths;
 mod inputs;
 
 use std::cell::RefCell;
@@ -40,7 +41,7 @@ use crate::pacing::{Class, Pacer, Permit};
 use crate::session::SessionAction;
 use crate::transport::Dialer;
 
-use admission::FileLengths;
+use file_lengths::FileLengths;
 
 /// The checked inputs of the driver, before its thread exists.
 pub(crate) struct PreparedDriver {

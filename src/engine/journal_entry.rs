@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::engine::counters::Counters;
 use crate::engine::options::Destination;
 use crate::engine::proof::Unproved;
-use crate::engine::request::ReceiptState;
+use crate::engine::receipt::ReceiptState;
 use crate::engine::shared_journal::SharedJournal;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::journal::{

@@ -12,6 +12,7 @@
 pub(crate) mod backlog;
 pub(crate) mod calls;
 pub(crate) mod checkpoint;
+mod chunk_request;
 mod claim;
 pub(crate) mod command;
 pub(crate) mod control;
@@ -26,6 +27,7 @@ pub(crate) mod options;
 pub(crate) mod progress;
 mod proof;
 mod pulse;
+pub(crate) mod receipt;
 pub(crate) mod request;
 mod restart;
 mod resume;

@@ -11,6 +11,7 @@ use crate::api::Video;
 use crate::engine::checkpoint::Checkpoint;
 use crate::engine::options::UploadOptions;
 use crate::engine::progress::Progress;
+use crate::engine::receipt::ReceiptState;
 use crate::engine::stream_input::StreamInput;
 use crate::source::Reader;
 use crate::wire::Addressing;
@@ -113,15 +114,4 @@ pub(crate) enum StopRequest {
     /// Ends the upload when the chunks under way are answered.
     AfterChunks,
     Now,
-}
-
-/// The state of the caller's receipt for a successful upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReceiptState {
-    /// The caller has not received the result.
-    Pending,
-    /// The caller has received the result, but the larger work that it belongs to is not over.
-    Remembered,
-    /// The caller has received the result.
-    Confirmed,
 }

@@ -14,8 +14,9 @@ use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::api::{Origin, RateLimit, Redactor, Video};
+use crate::api::{Origin, RateLimit, Video};
 use crate::body::ChunkBody;
+pub(crate) use crate::engine::chunk_request::{ChunkRequest, ChunkSource, SessionId};
 use crate::engine::control::failed_at;
 use crate::engine::progress::{Gauge, LanePhase};
 use crate::engine::pulse::Heartbeat;
@@ -23,9 +24,9 @@ use crate::engine::threads::{self, BoundedThread};
 use crate::error::{Error, ErrorKind};
 use crate::session::Outcome;
 use crate::session::retry::Fate;
-use crate::source::{AnySource, Choice, ChunkDigest, HeldChunk, MappedRegion, SourceError, SourceFile};
+use crate::source::{AnySource, ChunkDigest, MappedRegion, SourceError};
 use crate::transport::{Dialer, FileRegion, Lane, Timeouts, TransportError};
-use crate::wire::{Chunk, ContentRange, Envelope};
+use crate::wire::Envelope;
 
 mod attempt;
 mod blocks;
@@ -36,39 +37,6 @@ pub(crate) use blocks::{Runtime, depth_of};
 
 /// The index of a lane among all lanes of an engine.
 pub(crate) type LaneIndex = usize;
-
-/// The number of a session, unique within an engine.
-pub(crate) type SessionId = u64;
-
-/// One chunk for one lane.
-#[derive(Debug)]
-pub(crate) struct ChunkRequest {
-    pub(crate) session: SessionId,
-    /// The operation in words, for errors.
-    pub(crate) doing: String,
-    pub(crate) chunk: Chunk,
-    pub(crate) chunk_source: ChunkSource,
-    /// Path and query of the upload.
-    pub(crate) target: String,
-    pub(crate) content_range: Option<ContentRange>,
-    pub(crate) authorization: Option<HeaderValue>,
-    /// The secrets of the request that an answer may repeat.
-    pub(crate) redactor: Redactor,
-    /// The form field `videoId` of a delegated upload.
-    pub(crate) video_id_field: Option<String>,
-    pub(crate) file_name: Arc<str>,
-    /// `true` if the lane reports the chunk's digest.
-    pub(crate) digests: bool,
-    /// Becomes `true` when the session is over.
-    pub(crate) cancelled: watch::Receiver<bool>,
-}
-
-/// The source of an order's bytes.
-#[derive(Clone, Debug)]
-pub(crate) enum ChunkSource {
-    File(SourceFile, Choice),
-    Held(HeldChunk),
-}
 
 /// The report of a lane.
 #[derive(Debug)]
@@ -349,15 +317,6 @@ impl Worker {
         })?;
         request.headers_mut().extend(self.origin.headers());
         Ok(request)
-    }
-}
-
-impl ChunkSource {
-    fn check_unchanged(&self) -> Result<(), SourceError> {
-        match self {
-            ChunkSource::File(file, _) => file.check_unchanged(),
-            ChunkSource::Held(_) => Ok(()),
-        }
     }
 }
 

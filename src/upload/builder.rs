@@ -12,8 +12,9 @@ use crate::engine::event_log;
 use crate::engine::handle::EngineHandle;
 use crate::engine::options::{ChunkSize, Mode, OnChange, UploadOptions};
 use crate::engine::progress::Progress;
+use crate::engine::receipt::ReceiptState;
 use crate::engine::request::{
-    IfNotBegun, JournalTerms, OnProgress, ReceiptState, SourceSpec, StopRequest, UploadRequest, Uploaded,
+    IfNotBegun, JournalTerms, OnProgress, SourceSpec, StopRequest, UploadRequest, Uploaded,
 };
 use crate::error::Result;
 use crate::upload::running::{Receipt, Running};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::batch::Batch;
+use super::need::Need;
 use super::open::{self, io_error, problem, sqlite_error};
 use super::owners::Owners;
-use super::thread::Need;
 use crate::bulk::job_id::Account;
 use crate::bulk::lease::DEFAULT_LEASE;
 use crate::bulk::store::{JobStoreError, StoreProblem};

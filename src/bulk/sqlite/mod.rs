@@ -15,6 +15,7 @@ mod database;
 mod list;
 #[cfg(test)]
 mod measure;
+mod need;
 mod open;
 mod owners;
 mod statements;
@@ -37,7 +38,8 @@ use super::store::{
 use super::unix_time::UnixMillis;
 use batch::Batch;
 use database::Database;
-use thread::{Need, StoreThread};
+use need::Need;
+use thread::StoreThread;
 
 /// The settings of a [`SqliteJobStore`].
 #[derive(Clone, Debug)]

@@ -11,19 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::batch::Batch;
 use super::database::Database;
+use super::need::Need;
 use super::open::{io_error, problem};
 use crate::bulk::store::{JobStoreError, MOST_WATCHERS, Revision, StoreFuture, StoreProblem};
-
-/// The needs of a request, the least one first. A transaction serves the highest of its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Need {
-    /// The request only reads.
-    Read,
-    /// The change must survive the process.
-    Write,
-    /// The change must survive a power failure.
-    Disk,
-}
 
 /// The thread of a store. Dropping it carries out the requests that wait and joins the thread.
 pub(super) struct StoreThread {

@@ -137,25 +137,6 @@ impl Driver {
     }
 }
 
-/// The lengths of the files that a client has opened.
-#[derive(Debug, Default)]
-pub(super) struct FileLengths {
-    files: u64,
-    bytes: u64,
-}
-
-impl FileLengths {
-    fn add(&mut self, len: u64) {
-        self.files += 1;
-        self.bytes = self.bytes.saturating_add(len);
-    }
-
-    /// Returns the mean length in bytes; `None` before the first file.
-    fn mean(&self) -> Option<u64> {
-        self.bytes.checked_div(self.files)
-    }
-}
-
 /// Opens the source. A stop request ends the wait.
 fn open_source(
     id: SessionId,

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::ChunkRequest;
 use crate::api::{RateLimit, UploadAnswer, Video};
+use crate::engine::chunk_request::ChunkRequest;
 use crate::error::{Error, ErrorKind};
 use crate::session::retry::Fate;
 use crate::session::{Completion, Outcome};
