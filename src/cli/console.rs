@@ -223,7 +223,7 @@ impl Console {
         match remains {
             UploadRemains::Nothing => {}
             UploadRemains::Resumable { resume } => {
-                text += &format!("  to resume, run the same command again, or: {resume}\n");
+                text += &format!("  to resume, run the same command again, or `{resume}`\n");
             }
             UploadRemains::Incomplete(video_id) => {
                 text += &format!("  video {video_id} is incomplete; ");

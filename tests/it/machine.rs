@@ -61,7 +61,7 @@ fn the_first_signal_finishes_running_chunks_and_the_same_command_sends_the_rest(
         let child = start(&mut upload(&test_server, &[], &sample));
         wait_for("two chunks", || test_server.server.stats().chunks_accepted == 2);
         send(&child, signal);
-        let ran = end(child).failed(code, &["to resume, run the same command again, or: ringlift resume"]);
+        let ran = end(child).failed(code, &["to resume, run the same command again, or `ringlift resume"]);
         assert_eq!(ran.event("stopping")["signal"], if code == 130 { "SIGINT" } else { "SIGTERM" });
         assert_eq!(ran.event("file_failed")["resumable"], true);
         assert_eq!((&ran.summary()["exit_code"], test_server.chunk_requests().len()), (&code.into(), 2));
@@ -83,7 +83,7 @@ fn the_second_signal_ends_the_command_at_once() {
         sleep(Duration::from_millis(300));
         let second = Instant::now();
         send(&child, signal);
-        let ran = end(child).failed(code, &["to resume, run the same command again, or: ringlift resume"]);
+        let ran = end(child).failed(code, &["to resume, run the same command again, or `ringlift resume"]);
         assert!(second.elapsed() < Duration::from_secs(20), "it took {:?}", second.elapsed());
         assert_eq!(ran.summary()["exit_code"], code);
     });

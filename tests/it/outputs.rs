@@ -328,7 +328,7 @@ fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
     let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bytes).unwrap();
     assert_eq!(bytes, path.as_os_str().as_bytes());
     assert!(!ran.stderr.contains('\u{1b}') && !ran.stderr.contains("\n'film"), "{:?}", ran.stderr);
-    let printed = ran.stderr.split("or: ringlift").nth(1).unwrap().lines().next().unwrap();
+    let printed = ran.stderr.split("or `ringlift").nth(1).unwrap().split('`').next().unwrap();
     let test_server = test_server.close().open();
     let mut bash = Command::new("bash");
     let script = format!("\"$0\" --json {printed}");

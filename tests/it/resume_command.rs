@@ -296,8 +296,8 @@ fn an_interrupted_upload_prints_the_command_that_continues_it() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let ran = end(child).failed(130, &[]);
     assert_eq!(ran.event("file_failed")["resumable"], true);
-    let said = ran.stderr.split("or: ").find(|text| text.starts_with("ringlift resume")).expect(&ran.stderr);
-    let said = said.lines().next().unwrap();
+    let said = ran.stderr.split("or `").find(|text| text.starts_with("ringlift resume")).expect(&ran.stderr);
+    let said = said.split('`').next().unwrap();
     assert!(said.contains(&format!("--journal '{}'", journal.display())), "{said}");
     let mut shell = Command::new("sh");
     let as_said = said.replacen("ringlift", env!("CARGO_BIN_EXE_ringlift"), 1);
