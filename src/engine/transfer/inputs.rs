@@ -49,7 +49,8 @@ impl Transfer {
 
     /// Takes in the end of the stream. If its last chunk never came, its reader thread panicked.
     pub(crate) fn stream_ended(&mut self) {
-        if !self.session.chunks().has_ended() {
+        // The failure that ended the stream says more than its end.
+        if !self.session.chunks().has_ended() && !self.session.has_failed() {
             let error = Error::new(ErrorKind::Internal, format!("read {}", self.file_name));
             self.session.handle_failure(error.because("its reader ended before the stream did"));
         }
