@@ -7,18 +7,29 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::error::{JournalError, database_error};
 use super::row::SessionRow;
 
-/// Creates the tables, before the database switches to WAL: the application id in the header is then in the main file
-/// and not only in the log.
+/// Creates the tables of a journal.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    create_tables(connection, (APPLICATION_ID, FORMAT), |transaction| {
+        transaction.execute_batch(SCHEMA_2)?;
+        transaction.execute_batch(ADDED_IN_3)
+    })
+}
+
+/// Creates the tables of a database, before it switches to WAL: the application id in the header is then in the main file
+/// and not only in the log.
+pub(crate) fn create_tables(
+    connection: &mut Connection,
+    (application_id, format): (i32, i64),
+    create: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let made_meanwhile: bool =
         transaction.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))?;
     // Another process may have created the tables before this one got the write lock.
     if !made_meanwhile {
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
-        transaction.execute_batch(SCHEMA_2)?;
-        transaction.execute_batch(ADDED_IN_3)?;
+        transaction.pragma_update(None, "application_id", application_id)?;
+        transaction.pragma_update(None, "user_version", format)?;
+        create(&transaction)?;
     }
     transaction.commit()
 }

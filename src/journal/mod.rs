@@ -24,7 +24,7 @@ mod entry;
 pub(crate) mod error;
 mod file;
 mod finished;
-mod format;
+pub(crate) mod format;
 mod identity;
 mod key;
 mod lock;

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::statements::SCHEMA;
 use crate::bulk::store::{JobStoreError, StoreProblem};
 use crate::journal::JournalError;
 use crate::journal::error::database_error;
+use crate::journal::format::create_tables;
 use crate::journal::logging::{self, Logging};
 use crate::journal::owner;
 
@@ -73,19 +74,12 @@ fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection,
     Ok(connection)
 }
 
-/// Creates the tables before the switch to WAL: the header with the application id is then in the main file.
 fn create(connection: &mut Connection, lease: Duration) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let made_meanwhile: bool =
-        transaction.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))?;
-    // Another process may have created the tables before this one got the write lock.
-    if !made_meanwhile {
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
+    create_tables(connection, (APPLICATION_ID, FORMAT), |transaction| {
         transaction.execute_batch(SCHEMA)?;
         transaction.execute("INSERT INTO settings (lease_ms) VALUES (?1)", [lease.as_millis() as i64])?;
-    }
-    transaction.commit()
+        Ok(())
+    })
 }
 
 /// Checks the application id and the format.
