@@ -233,10 +233,9 @@ impl JobRecord {
         failure: JobFailure,
         now: UnixMillis,
     ) -> Result<(), LostLease> {
-        if self.is_let_go(lease) {
+        if !self.is_to_let_go(lease)? {
             return Ok(());
         }
-        self.check_held(lease)?;
         self.attempts_without_progress += 1;
         let attempts = self.attempts_without_progress;
         self.wait_or_fail(failure, attempts >= MOST_ATTEMPTS, delay_after(attempts), now);
@@ -250,10 +249,9 @@ impl JobRecord {
         failure: JobFailure,
         now: UnixMillis,
     ) -> Result<(), LostLease> {
-        if self.is_let_go(lease) {
+        if !self.is_to_let_go(lease)? {
             return Ok(());
         }
-        self.check_held(lease)?;
         self.declines += 1;
         self.wait_or_fail(failure, self.declines >= MOST_DECLINES, REST_AFTER_DECLINE, now);
         Ok(())
@@ -266,10 +264,9 @@ impl JobRecord {
         delay: Duration,
         now: UnixMillis,
     ) -> Result<(), LostLease> {
-        if self.is_let_go(lease) {
+        if !self.is_to_let_go(lease)? {
             return Ok(());
         }
-        self.check_held(lease)?;
         self.state = JobState::Queued { not_before: now.plus(delay.min(LONGEST_DELAY)) };
         Ok(())
     }
@@ -331,9 +328,13 @@ impl JobRecord {
         self.epoch == lease.epoch && self.owner.as_ref() == Some(&lease.owner)
     }
 
-    /// Returns `true` if the worker has let go of this lease already: the first answer was lost.
-    fn is_let_go(&self, lease: &Lease) -> bool {
-        self.is_of(lease) && matches!(self.state, JobState::Queued { .. } | JobState::Failed(_))
+    /// Returns `true` if the lease is held, and `false` if the worker has let go of it already: the first answer was
+    /// lost.
+    fn is_to_let_go(&self, lease: &Lease) -> Result<bool, LostLease> {
+        if self.is_of(lease) && matches!(self.state, JobState::Queued { .. } | JobState::Failed(_)) {
+            return Ok(false);
+        }
+        self.check_held(lease).map(|()| true)
     }
 
     fn check_held(&self, lease: &Lease) -> Result<(), LostLease> {
