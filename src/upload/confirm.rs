@@ -37,8 +37,8 @@ impl Client {
     /// errors of [`Client::video_status`]. Each names the video, which stays at the service.
     pub async fn wait_until_playable(&self, video_id: &str, timeout: Duration) -> Result<()> {
         match self.poll_status(video_id, timeout, WAITING, encoding).await? {
-            Encoding::Playable => Ok(()),
-            Encoding::Failed => Err(Error::new(ErrorKind::Mismatch, WAITING)
+            EncodingEnd::Playable => Ok(()),
+            EncodingEnd::Failed => Err(Error::new(ErrorKind::Mismatch, WAITING)
                 .because("every rendition failed to encode: the file may not be a video")
                 .with_video_id(video_id)),
         }
@@ -80,7 +80,7 @@ impl Client {
 
 /// Final state of a video's encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
+pub(super) enum EncodingEnd {
     Playable,
     Failed,
 }
@@ -90,13 +90,13 @@ fn ingested_bytes(status: &VideoStatus) -> Option<u64> {
 }
 
 /// Returns `None` while the video may still become playable.
-fn encoding(status: &VideoStatus) -> Option<Encoding> {
+pub(super) fn encoding(status: &VideoStatus) -> Option<EncodingEnd> {
     if status.is_playable() {
-        return Some(Encoding::Playable);
+        return Some(EncodingEnd::Playable);
     }
     let qualities = &status.encoding.as_ref()?.qualities;
     let failed = |quality: &Quality| quality.status == Some(QualityStatus::Failed);
-    (!qualities.is_empty() && qualities.iter().all(failed)).then_some(Encoding::Failed)
+    (!qualities.is_empty() && qualities.iter().all(failed)).then_some(EncodingEnd::Failed)
 }
 
 /// Returns `true` if a later request may succeed, `waited` after the first one.
@@ -132,8 +132,8 @@ mod tests {
         };
         assert_eq!(encoding(&qualities(&[])), None);
         assert_eq!(encoding(&qualities(&["failed", "encoding"])), None);
-        assert_eq!(encoding(&qualities(&["failed", "failed"])), Some(Encoding::Failed));
-        assert_eq!(encoding(&status(json!({"encoding": {"playable": true}}))), Some(Encoding::Playable));
+        assert_eq!(encoding(&qualities(&["failed", "failed"])), Some(EncodingEnd::Failed));
+        assert_eq!(encoding(&status(json!({"encoding": {"playable": true}}))), Some(EncodingEnd::Playable));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::api::{IngestStatus, QualityStatus, VideoStatus};
+use crate::api::{IngestStatus, VideoStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::client::Client;
+use crate::upload::confirm::{EncodingEnd, encoding};
 
 /// The state of a fetched video that ends the wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,20 +48,17 @@ impl Client {
 /// Returns the end of the fetch, a failure with its reason; `None` while the service has not ended it.
 fn fetched(status: &VideoStatus, state: FetchedState) -> Option<Result<(), String>> {
     let ingest = status.ingest.as_ref().and_then(|ingest| ingest.status.as_ref());
-    let qualities = status.encoding.as_ref().map_or(&[][..], |encoding| &encoding.qualities);
-    let all_failed = !qualities.is_empty()
-        && qualities.iter().all(|quality| quality.status == Some(QualityStatus::Failed));
-    match ingest {
-        _ if status.is_playable() => Some(Ok(())),
+    match (encoding(status), ingest) {
+        (Some(EncodingEnd::Playable), _) => Some(Ok(())),
         // The documented states have no failure. A service that reports one uses a word that contains it.
-        Some(IngestStatus::Unknown(word))
+        (_, Some(IngestStatus::Unknown(word)))
             if ["fail", "error"].iter().any(|bad| word.to_lowercase().contains(bad)) =>
         {
             Some(Err(format!("the service reports the ingest status `{word}`")))
         }
-        _ if all_failed => Some(Err("every rendition failed to encode".to_owned())),
-        Some(IngestStatus::Ingested) if state == FetchedState::Ingested => Some(Ok(())),
-        _ => None,
+        (Some(EncodingEnd::Failed), _) => Some(Err("every rendition failed to encode".to_owned())),
+        (None, Some(IngestStatus::Ingested)) if state == FetchedState::Ingested => Some(Ok(())),
+        (None, _) => None,
     }
 }
 
