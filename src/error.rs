@@ -175,6 +175,11 @@ impl Error {
         self.0.kind
     }
 
+    /// Returns the reason without the operation and the video: `the service answered 503`.
+    pub(crate) fn why(&self) -> impl fmt::Display + '_ {
+        Why(&self.0)
+    }
+
     /// Returns the operation that failed, in the infinitive: `send chunk 3 of 9 of movie.mp4`.
     pub fn operation(&self) -> &str {
         &self.0.doing
@@ -262,21 +267,28 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ErrorData { kind, doing, reason, refusal, attempts, video_id, .. } = &*self.0;
-        write!(f, "could not {}: ", OneLine(doing))?;
-        match (reason, refusal) {
-            (Some(reason), _) => OneLine(reason).fmt(f)?,
-            (None, Some(refusal)) => refusal.fmt(f)?,
-            (None, None) => kind.fmt(f)?,
-        }
-        if *attempts > 1 {
-            write!(f, ", after {attempts} attempts")?;
-        }
+        let ErrorData { doing, video_id, .. } = &*self.0;
+        write!(f, "could not {}: {}", OneLine(doing), self.why())?;
         match video_id {
             // The operation often names the video, and one line need not name it twice.
             Some(video_id) if !doing.contains(video_id) => write!(f, " (video {})", OneLine(video_id)),
             _ => Ok(()),
         }
+    }
+}
+
+/// The reason of an error, without its operation and its video.
+struct Why<'a>(&'a ErrorData);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ErrorData { kind, reason, refusal, attempts, .. } = self.0;
+        match (reason, refusal) {
+            (Some(reason), _) => OneLine(reason).fmt(f)?,
+            (None, Some(refusal)) => refusal.fmt(f)?,
+            (None, None) => kind.fmt(f)?,
+        }
+        if *attempts > 1 { write!(f, ", after {attempts} attempts") } else { Ok(()) }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, OneLine};
+use crate::error::{Error, ErrorKind};
 use crate::pacing::{Class, ThrottleReason};
 use crate::session::retry::Fate;
 use crate::source::Change;
@@ -137,11 +137,8 @@ impl FailureSummary {
 
 impl From<&Error> for FailureSummary {
     fn from(error: &Error) -> FailureSummary {
-        let message = error.causes().iter().fold(error.to_string(), |text, cause| text + ": " + cause);
-        // The inverse of the error's `Display`; a text of another form stays whole.
-        let operation = format!("could not {}: ", OneLine(error.operation()));
-        let video = error.video_id().map(|id| format!(" (video {id})")).unwrap_or_default();
-        let reason = message.strip_prefix(&operation).unwrap_or(&message).replacen(&video, "", 1);
+        let with_causes = |text: String| error.causes().iter().fold(text, |text, cause| text + ": " + cause);
+        let (message, reason) = (with_causes(error.to_string()), with_causes(error.why().to_string()));
         let slug = error.refusal().and_then(|refusal| refusal.slug.clone());
         FailureSummary { kind: error.kind(), slug, message, reason }
     }
