@@ -1,6 +1,7 @@
 //! The resource usage of this process.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,15 @@ impl UsageMeter {
     /// Takes a last sample and returns the usage. Without procfs the memory is 0.
     pub fn usage(&mut self) -> Usage {
         self.sample();
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let cpu_ms = cpu.tv_sec as u64 * 1000 + cpu.tv_nsec as u64 / 1_000_000;
+        let cpu_ms = cpu_time().as_millis().try_into().unwrap_or(u64::MAX);
         Usage { cpu_ms, peak_anonymous_bytes: self.peak_anonymous_bytes }
     }
+}
+
+/// Returns the CPU time of all threads of this process.
+pub(crate) fn cpu_time() -> Duration {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32)
 }
 
 /// Returns `RssAnon` (proc_pid_status(5)).

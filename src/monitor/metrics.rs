@@ -186,9 +186,7 @@ fn encode_chunks(metrics: &mut MetricWriter<'_>, view: &RunView) -> fmt::Result 
 }
 
 fn encode_process(metrics: &mut MetricWriter<'_>, process: &ProcessUsage) -> fmt::Result {
-    if let Some(seconds) = process.cpu_seconds {
-        metrics.counter("process_cpu_seconds", "User and system CPU time", seconds)?;
-    }
+    metrics.counter("process_cpu_seconds", "User and system CPU time", process.cpu_seconds)?;
     let gauges = [
         ("process_resident_memory_bytes", "Resident memory size", process.resident_bytes),
         ("process_open_fds", "Open file descriptors", process.open_fds),
