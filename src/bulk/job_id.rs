@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::job_source::{ContentStamp, JobSource};
+use crate::source::hex;
 
 /// The identity of a job, unique in its account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -180,12 +181,6 @@ fn sha256(pieces: &[&[u8]]) -> [u8; 32] {
     let mut sum = [0; 32];
     sum.copy_from_slice(context.finish().as_ref());
     sum
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]].map(char::from);
-    bytes.iter().flat_map(digits).collect()
 }
 
 fn checked(what: &'static str, text: &str) -> Result<String, NameFlaw> {

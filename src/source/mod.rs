@@ -41,6 +41,7 @@ pub(crate) use pool::BLOCK_BYTES;
 pub use pool::BufferPool;
 pub use probe::{Environment, SigbusHandler};
 pub use reader::{Choice, Delivery, Reader, Reason, Unavailable};
+pub(crate) use sha256::hex;
 pub use sha256::{FileSha256, HashingReader, StreamSha256};
 
 use crate::extent::Extent;
