@@ -139,7 +139,7 @@ impl Filter {
     /// comments.
     ///
     /// # Errors
-    /// As [`Filter::line`], with the number of the line; if the input cannot be read.
+    /// The errors of [`Filter::line`], with the number of the line, or the input cannot be read.
     pub fn lines(mut self, name: &str, input: impl Read + Send + 'static) -> Result<Filter, FilterError> {
         let mut lines = LineReader::new(Box::new(input), b'\n');
         let unreadable = |source| FilterError::Unreadable { file: name.to_owned(), source };

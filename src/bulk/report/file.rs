@@ -39,7 +39,7 @@ impl Report {
     /// Opens the report at `path` as [`Report::open`] does, in a format that is given.
     ///
     /// # Errors
-    /// As [`Report::open`].
+    /// The same as those of [`Report::open`].
     pub fn open_as(path: impl Into<PathBuf>, format: ReportFormat) -> Result<Report, ReportError> {
         let path = path.into();
         let file = open(&path)?;
