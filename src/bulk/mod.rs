@@ -18,7 +18,7 @@ mod job_id;
 mod job_record;
 mod job_source;
 mod job_state;
-mod lease;
+pub(crate) mod lease;
 mod manifest;
 mod order;
 mod path_list;
@@ -28,7 +28,8 @@ mod runner;
 mod shutdown;
 mod sidecar;
 mod sqlite;
-mod store;
+pub(crate) mod store;
+pub(crate) mod submission;
 mod template;
 pub mod totals;
 mod unix_time;
@@ -42,6 +43,8 @@ pub use event::{FileDone, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEven
 pub use file_stamp::FileStamp;
 pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
 pub use job::{Job, JobSpec};
+#[cfg(feature = "fleet")]
+pub(crate) use job_id::content_digest;
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
 pub use job_record::{Epoch, JobRecord};
 pub use job_source::{ContentStamp, JobSource};
