@@ -132,7 +132,7 @@ pub use api::{
 pub use error::{Error, ErrorKind, Hint, OneLine, Refusal, Result};
 pub use extent::Extent;
 pub use journal::{ContainerState, CreatedBy};
-pub use pacing::{Caps, Class, QuotaPreset, ThrottleReason, Workload};
+pub use pacing::{Caps, Class, QuotaPreset, SharedBudget, ThrottleReason, Workload};
 pub use session::event::{FailureSummary, STRAY_VIDEO, StatusReason, UploadEvent};
 pub use session::retry::{Fate, RetryPolicy};
 pub use source::reader::UnknownReader;
