@@ -112,6 +112,9 @@ pub mod bulk;
 mod engine;
 mod error;
 mod extent;
+#[cfg(feature = "fleet")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
+pub mod fleet;
 pub mod journal;
 pub mod monitor;
 mod pacing;
