@@ -13,6 +13,7 @@ mod estimate;
 pub mod event;
 mod file_stamp;
 mod filter;
+mod ingest;
 mod job;
 mod job_id;
 mod job_record;
@@ -38,9 +39,15 @@ pub use after_action::{AfterAction, AfterActionError, AfterOutcome, UnknownAfter
 pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
 pub use error_event::{ErrorEvent, ErrorFields};
 pub use estimate::{Bottleneck, Capacity, Estimate, Workload};
-pub use event::{FileDone, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary};
+pub use event::{
+    FileDone, FileSkipped, IngestCounts, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary,
+};
 pub use file_stamp::FileStamp;
 pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
+pub use ingest::{
+    CutoffMode, IngestEnd, IngestEvent, IngestInput, IngestJob, IngestOptions, InputFailure, Inputs,
+    JobPlanner, PlannedJob, SkippedJob, UnknownCutoffMode, ingest,
+};
 pub use job::{Job, JobSpec};
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
 pub use job_record::{Epoch, JobRecord};
