@@ -175,7 +175,7 @@ fn dry_run(
     console: &Console,
 ) -> Result<Summary, CommandError> {
     let mut totals = RunSummary::default();
-    let (mut files, mut failed, mut work) = (0u64, Vec::new(), ringlift::bulk::Workload::default());
+    let (mut files, mut failed, mut work) = (0u64, Vec::new(), ringlift::bulk::PlannedWork::default());
     for job in inputs.by_ref() {
         let job = match job {
             Ok(job) => job,
