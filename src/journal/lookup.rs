@@ -72,6 +72,7 @@ fn read(
     rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
 }
 
+// A moved file is found by its inode number, a file on a new mount by its path.
 pub(super) const OF_FILE: &str =
     "SELECT id, path, record, stored, seal FROM sessions WHERE path = ?1 OR inode = ?2 ORDER BY id";
 pub(super) const LOCKS_FROM: &str = "SELECT lock FROM sessions WHERE lock >= ?1 ORDER BY lock";
