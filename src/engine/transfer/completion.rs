@@ -98,6 +98,7 @@ impl Transfer {
         let left = self.session.video_id().map(str::to_owned);
         self.event_sink
             .emit(UploadEvent::BeginsAnew { video_id: left, why: FailureSummary::from(&error).message });
+        // The stored bytes too: the new video needs them again.
         let wasted = WastedWork {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
@@ -149,6 +150,7 @@ impl Transfer {
     /// Returns `true` if no attempt at the first chunk of a delegated upload can have created a video.
     fn created_nothing(&self) -> bool {
         let chunks = self.session.chunks();
+        // A second attempt means that the first one may have arrived.
         let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == AttemptKind::First;
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
     }
@@ -190,6 +192,7 @@ impl Transfer {
                 // Taken first: a change after it is not remembered as what was sent.
                 let now = file.current_identity()?;
                 file.check_unchanged()?;
+                // Only ctime is new: the check has compared the rest.
                 Ok(Some(SourceIdentity { ctime_ns: now.ctime_ns, ..SourceIdentity::from(&file) }))
             };
             EngineEvent::Checked(id, within_patience(path, silence, check).await)
