@@ -44,9 +44,11 @@ pub(super) async fn serve(
             },
         }
     }
+    // First: a viewer that arrives now would miss the last event.
     drop(listener);
     router.hub.end();
     drop(ending);
+    // Bounded: a viewer that takes no bytes must not delay the end of the run.
     let last_events = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(END_TIMEOUT, last_events).await;
     connections.shutdown().await;
