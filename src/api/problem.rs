@@ -157,8 +157,10 @@ fn slug(problem_type: &str) -> Option<&str> {
 fn kind(refusal: &Refusal) -> ErrorKind {
     match refusal.status {
         401 | 403 => ErrorKind::NotAuthorized,
+        // The request was given up (408), or refused unread (425, RFC 8470): both may be repeated.
         408 | 425 => ErrorKind::Unavailable,
         429 => ErrorKind::RateLimited,
+        // A repeated redirect, or a request that the server does not implement, ends the same way.
         ..=399 | 501 | 505 => ErrorKind::Refused,
         500.. => ErrorKind::Unavailable,
         _ => kind_by_slug(refusal),

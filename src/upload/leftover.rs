@@ -35,6 +35,7 @@ impl Entry {
             (EntryState::Running { .. } | EntryState::OutOfReach, _) => false,
             (EntryState::Abandoned, _) | (EntryState::Interrupted, EntrySource::Stream) => true,
             (EntryState::Interrupted, EntrySource::File { path, identity }) => {
+                // With `true` for the digests: an upload that they may still prove is not left over.
                 let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
                 SourceFile::open(path).is_ok_and(|file| is_another(SourceIdentity::from(&file)))
             }
