@@ -151,6 +151,7 @@ impl Server {
     }
 
     fn shut_down(&mut self) {
+        // First: the runtime waits for its blocking threads, which end early only then.
         self.state.stopping.store(true, Ordering::Relaxed);
         self.running = None;
         if let Some(thread) = self.thread.take() {
@@ -188,6 +189,7 @@ fn check(settings: &ServerSettings) -> Result<(), ServeError> {
 /// port while old connections are in TIME_WAIT.
 fn listen_on(addr: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addr)?;
+    // Required by `TcpListener::from_std`.
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

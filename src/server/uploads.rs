@@ -59,6 +59,7 @@ pub(super) fn status(state: &AppState, video_id: &str) -> Result<ApiResponse, Ha
     let video = videos::existing(&state.database, video_id)?;
     let upload = state.uploads.state(&state.database, video_id)?;
     let complete_for = video.completed_ms.map(|completed_ms| {
+        // A clock that was set back gives zero.
         Duration::from_millis(u64::try_from(clock::now_ms() - completed_ms).unwrap_or_default())
     });
     let document = status::document(&upload, complete_for, state.settings.ingest_delay);
@@ -128,6 +129,7 @@ fn store_in_video(
             Ok(ApiResponse::json(StatusCode::CREATED, videos::existing(&state.database, video_id)?.json()?))
         }
         AcceptedChunk::Intermediate => {
+            // `Server::start` has checked the status.
             let status = StatusCode::from_u16(state.settings.intermediate_status);
             Ok(ApiResponse::json(status.unwrap_or(StatusCode::CREATED), json!({"videoId": video_id})))
         }
