@@ -191,6 +191,7 @@ impl Walk {
     /// Returns the next entry that is a file or an error; `None` for the others.
     fn examine(&mut self, entry: DirEntry) -> Option<Result<FoundFile, WalkError>> {
         let kind = entry.file_type();
+        // The source itself: it was named, and may be hidden.
         if entry.depth() == 0 {
             return None;
         }
