@@ -11,7 +11,7 @@ pub(super) fn advice(hint: Hint) -> &'static str {
         .unwrap_or(hint.text())
 }
 
-/// What to upload, in which chunks, and to which video.
+/// Chunks, modes and videos.
 fn for_the_upload(hint: Hint) -> Option<&'static str> {
     let text = match hint {
         Hint::LargerChunks => "use a larger --chunk-size",
@@ -75,7 +75,7 @@ fn for_the_network(hint: Hint) -> Option<&'static str> {
     Some(text)
 }
 
-/// Another journal file, or the same one put right.
+/// The journal's file.
 fn for_the_journal(hint: Hint) -> Option<&'static str> {
     let text = match hint {
         Hint::OtherJournal => "name another file with --journal",

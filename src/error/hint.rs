@@ -4,20 +4,20 @@ use std::fmt;
 
 /// Defines the hints. Each stands here once, with its text, so none can be missing from `ALL` or from `text`.
 macro_rules! hints {
-    ($(#[$about:meta])* pub enum Hint { $($(#[$doc:meta])* $name:ident => $text:literal,)* }) => {
+    ($(#[$about:meta])* pub enum $hint:ident { $($(#[$doc:meta])* $name:ident => $text:literal,)* }) => {
         $(#[$about])*
-        pub enum Hint {
+        pub enum $hint {
             $($(#[$doc])* $name,)*
         }
 
-        impl Hint {
+        impl $hint {
             /// Every hint.
-            pub const ALL: [Hint; 32] = [$(Hint::$name),*];
+            pub const ALL: [$hint; 32] = [$($hint::$name),*];
 
             /// Returns the text that `Display` writes.
             pub const fn text(self) -> &'static str {
                 match self {
-                    $(Hint::$name => $text,)*
+                    $($hint::$name => $text,)*
                 }
             }
         }
