@@ -135,6 +135,7 @@ impl JournalError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 JournalError::NotWritable { path, source: error.into() }
             }
+            // A user's used-up quota (EDQUOT) needs the same remedy as a full disk: room.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full { path },
             _ if cannot_lock(&error) => JournalError::NoLocks { path, source: error.into() },
             _ => JournalError::Io { path, source: error.into() },

@@ -22,6 +22,7 @@ pub(super) fn of_file(
     path: &Path,
 ) -> Result<Vec<SessionRow>, JournalError> {
     let EntrySource::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
+    // SQLite stores integers with a sign, in 64 bits; an inode number has none.
     let found = params![file.as_os_str().as_encoded_bytes(), identity.inode.cast_signed()];
     read(transaction, OF_FILE, found, path)
 }
@@ -48,6 +49,7 @@ pub(super) fn unused_lock(
         let mut rows = statement.query(params![from])?;
         while let Some(row) = rows.next()? {
             let number: u32 = row.get(0)?;
+            // The rows are in order, so that the first gap is the answer.
             if number > unused {
                 break;
             }

@@ -247,6 +247,7 @@ impl FileIdentity {
             Some(Change::Truncated { from, to })
         } else if to > from {
             Some(Change::Grown { from, to })
+        // A write changes both times (inode(7)), a `chmod` or a new link only the ctime.
         } else if self.mtime_ns != now.mtime_ns {
             Some(Change::Rewritten)
         } else if self.ctime_ns != now.ctime_ns {
