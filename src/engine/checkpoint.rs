@@ -226,6 +226,7 @@ impl Checkpoint {
             return Err(changed(format!("it has {ours} bytes, and the file that was sent has {theirs}")));
         }
         let digests = || self.digests.iter().map(|(&index, &digest)| (index, digest)).collect();
+        // A program can set an mtime (utimensat(2)): digests, if there are any, check an equal one.
         if mtime_of(file) == (self.file_mtime_s, self.file_mtime_ns) {
             return Ok((!self.digests.is_empty()).then(|| Unproved::Compare(digests())));
         }

@@ -53,6 +53,8 @@ impl Control {
         };
         let sent = lane.send(request, &self.patience).await;
         let answer = sent.map_err(|error| failed_at(&self.dialer, error))?;
+        // After an error a late answer may still arrive on the lane, and the next request would take it for its
+        // own.
         self.put_back(lane);
         Ok(answer)
     }

@@ -140,7 +140,9 @@ impl Driver {
         let control = Control::new(dialer.clone(), settings.patience, pacer.clone(), counters.clone());
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());
+        // Only for chunks: a request for a status must not wait behind them for bandwidth.
         let dialer = dialer.with_bandwidth(settings.bandwidth.clone());
+        // A monitor shows the published budgets before the first answer states them.
         for class in Class::ALL {
             counters.set_budget(class, pacer.borrow().budget(class, Instant::now()));
         }
@@ -208,6 +210,7 @@ impl Driver {
     async fn wait(&mut self) {
         let tick = self.next_wake().unwrap_or_else(|| Instant::now() + IDLE_TICK);
         tokio::select! {
+            // A closed inbox is always ready and would turn this wait into a loop.
             command = self.inbox.recv(), if !self.handles_gone => match command {
                 Some(command) => self.take_command(command),
                 None => self.handles_gone = true,

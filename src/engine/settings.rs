@@ -182,6 +182,7 @@ impl Settings {
             ChunkSize::Bytes(bytes) => bytes,
         };
         let plan = plan_of(len, chunk_bytes, options.mode)?;
+        // No chunk is longer than the first one.
         self.check_memory(name, plan.chunk(0).extent.len())?;
         Ok(plan)
     }

@@ -86,6 +86,7 @@ impl Transfer {
     /// Adds the container that this upload created to its error.
     fn with_container(&self, error: Error) -> Error {
         match self.session.video_id() {
+            // A container of the caller is no news to the caller, and not this upload's to delete.
             Some(video_id) if self.made_container => {
                 let error = error.with_video_id(video_id);
                 if self.session.is_incomplete() { error.and_incomplete() } else { error }
