@@ -100,6 +100,7 @@ struct TimedStream {
 
 impl TimedStream {
     fn in_time<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        // The limit is for one blocked write, not for the connection: a viewer stays for as long as the run takes.
         if poll.is_ready() {
             self.blocked = None;
             return poll;

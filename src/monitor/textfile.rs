@@ -88,6 +88,7 @@ impl MetricsFile {
     }
 
     fn check_target(&self) -> Result<(), MetricsFileError> {
+        // rename(2) would replace a link itself, not the file that it points to.
         match fs::symlink_metadata(&self.path) {
             Ok(found) if found.is_symlink() => {
                 Err(MetricsFileError::SymbolicLink { path: self.path.clone() })

@@ -134,6 +134,7 @@ impl FileStore {
         let mut reader = ChunkReader { folder: folder.clone(), chunks: chunks.into_iter(), file: None };
         let mut context = Context::new(&SHA256);
         while let Some(block) = reader.next_block().map_err(StorageError::at(&folder))? {
+            // The digest of a large video takes minutes, for which a stop must not wait.
             if stopping.load(Ordering::Relaxed) {
                 return Err(StorageError::at(&folder)(io::Error::other("the server is stopping")));
             }

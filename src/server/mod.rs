@@ -95,6 +95,7 @@ impl Server {
         };
         let runtime = runtime(threads).map_err(ServeError::Threads)?;
         let listener = {
+            // `from_std` registers the socket with the runtime that is entered, and panics without one.
             let _context = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(in_listen)?
         };

@@ -80,6 +80,7 @@ pub(super) async fn download(
     }
     let sha256 = digest(state.clone(), video_id.to_owned(), upload.clone()).await?;
     let value = HeaderValue::from_str(&sha256).map_err(ProblemDetails::server_error)?;
+    // HEAD has the headers of GET and no content (RFC 9110, section 9.3.2).
     let stream = (*method == Method::GET).then(|| state.files.read(video_id, chunks));
     let content = ResponseContent::File(upload.received_bytes(), stream);
     Ok(ApiResponse { content, ..ApiResponse::empty(StatusCode::OK) }.with(CONTENT_SHA256, value))
