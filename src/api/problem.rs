@@ -98,6 +98,8 @@ impl ErrorBody<'_> {
             let value = self.answer.headers().get(&name)?;
             Some(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
         };
+        // A page that is not the service's is often a proxy's, which these headers name (RFC 9110, sections 7.6.3
+        // and 10.2.4).
         let named: Vec<_> = [header::SERVER, header::VIA].into_iter().filter_map(program).collect();
         if named.is_empty() {
             return text;

@@ -93,6 +93,7 @@ impl Client {
         }
         match self.delete_video(video_id).await {
             Ok(()) => Ok(LeftoverState::Incomplete),
+            // An attempt whose answer was lost may have deleted it.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(LeftoverState::Gone),
             Err(error) => Err(error.with_video_id(video_id)),
         }

@@ -75,6 +75,7 @@ fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
         match c {
+            // These three as browsers do it: HTML standard, "multipart/form-data encoding algorithm".
             '"' => escaped.push_str("%22"),
             '\r' => escaped.push_str("%0D"),
             '\n' => escaped.push_str("%0A"),
