@@ -92,6 +92,7 @@ impl Report {
         if len == 0 {
             let written = (&self.file).write_all(&header).and_then(|()| self.file.sync_all());
             if let Err(error) = written.and_then(|()| sync_folder(&self.path)) {
+                // A header that may not be on the disk must not pass for one: the next run finds an empty file.
                 let _ = self.file.set_len(0);
                 return Err(self.failed("write", error));
             }
