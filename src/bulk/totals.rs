@@ -182,6 +182,11 @@ impl Totals {
         self.files.is_complete = true;
     }
 
+    /// Returns `true` if all files were found.
+    pub fn is_complete(&self) -> bool {
+        self.files.is_complete
+    }
+
     /// Records that the upload of a file begins. `bytes` is the length that [`Totals::find`] received.
     ///
     /// A file that is already under way is left as it is.

@@ -18,6 +18,7 @@ mod journal_places;
 mod limits;
 mod machine;
 mod many_files;
+mod monitor_run;
 mod odd_answers;
 mod on_change;
 mod on_terminal;
