@@ -112,6 +112,7 @@ pub mod bulk;
 mod engine;
 mod error;
 mod extent;
+#[cfg_attr(not(feature = "journal"), path = "journal/left_out.rs")]
 pub mod journal;
 pub mod monitor;
 mod pacing;
