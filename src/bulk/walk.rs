@@ -158,6 +158,11 @@ impl Walk {
         &self.counts
     }
 
+    /// Returns the filter.
+    pub fn active_filter(&self) -> Option<&Filter> {
+        self.options.filter.as_deref()
+    }
+
     fn begin(&mut self) -> Option<Result<FoundFile, WalkError>> {
         self.stage = Stage::Over;
         let path = self.root.clone();
