@@ -36,4 +36,6 @@ mod streams;
 mod support;
 mod touched;
 mod truth;
+#[cfg(feature = "cli")]
+mod tune;
 mod video_command;
