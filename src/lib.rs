@@ -167,6 +167,7 @@ pub mod server;
 mod session;
 mod source;
 mod transport;
+pub mod tune;
 mod upload;
 mod usage;
 mod wire;

@@ -22,7 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("upload", &["api", "engine", "error", "extent", "journal", "session", "source", "wire"]),
     ("bulk", &["api", "error", "journal", "pacing", "session", "source", "upload", "usage", "wire"]),
     ("monitor", &["bulk", "pacing", "upload", "usage"]),
-    ("tune", &["error", "source", "upload", "usage", "wire"]),
+    ("tune", &["api", "body", "error", "extent", "server", "session", "source", "upload", "usage", "wire"]),
     ("cli", &[]), // Belongs to the binary: sees the library by its public name only.
 ];
 

@@ -39,5 +39,7 @@ mod streams;
 mod support;
 mod touched;
 mod truth;
+#[cfg(feature = "cli")]
+mod tune;
 mod video_command;
 mod work;
