@@ -31,7 +31,7 @@ mod tries;
 mod watch;
 
 #[cfg(test)]
-mod test_server;
+mod nats_server;
 #[cfg(test)]
 mod tests;
 

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::bulk::{Account, JobId, Pool};
-use crate::source::hex;
+use crate::source::sha256::hex;
 
 /// The names of an account's bucket.
 #[derive(Clone, Debug)]

@@ -25,7 +25,7 @@ use crate::bulk::submission::PreparedJob;
 use crate::bulk::{
     Account, Job, JobCount, JobId, JobStoreError, Pool, Resubmit, Submission, UnixMillis, content_digest,
 };
-use crate::source::hex;
+use crate::source::sha256::hex;
 
 /// The store of one account, on the thread of the connection.
 #[derive(Debug)]

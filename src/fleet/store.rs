@@ -16,9 +16,9 @@ use super::record::StoredJob;
 use super::transition::{self, Step};
 use crate::bulk::submission::prepare;
 use crate::bulk::{
-    Checkpoint, ClaimAnswer, Job, JobCount, JobEnd, JobFailure, JobId, JobPage, JobQuery, JobSpec, JobState,
-    JobStore, JobStoreError, LONGEST_CHECKPOINT, Lease, MOST_WATCHERS, OwnerId, Pool, Resubmit, Revision,
-    StoreFuture, StoreProblem, Submission, UnixMillis,
+    ClaimAnswer, Job, JobCheckpoint, JobCount, JobEnd, JobFailure, JobId, JobPage, JobQuery, JobSpec,
+    JobState, JobStore, JobStoreError, LONGEST_CHECKPOINT, Lease, MOST_WATCHERS, OwnerId, Pool, Resubmit,
+    Revision, StoreFuture, StoreProblem, Submission, UnixMillis,
 };
 use crate::pacing::SharedBudget;
 
@@ -207,7 +207,7 @@ impl JobStore for NatsJobStore {
         without_state(renewed)
     }
 
-    fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint, now: UnixMillis) -> StoreFuture<'_, ()> {
+    fn checkpoint(&self, lease: &Lease, checkpoint: JobCheckpoint, now: UnixMillis) -> StoreFuture<'_, ()> {
         let (len, limit) = (checkpoint.content.len(), LONGEST_CHECKPOINT);
         if len > limit {
             let what = format!("the bytes of the checkpoint of job {} are", lease.id);

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use pollster::block_on;
 
-use super::test_server::{JETSTREAM, TestServer};
+use super::nats_server::{JETSTREAM, NatsServer};
 use super::*;
 use crate::bulk::store::contract::{self, Open, job_store_contract};
 use crate::bulk::{
-    Account, Checkpoint, ClaimAnswer, ClaimedJob, ContentStamp, JobEnd, JobFailure, JobId, JobQuery,
+    Account, ClaimAnswer, ClaimedJob, ContentStamp, JobCheckpoint, JobEnd, JobFailure, JobId, JobQuery,
     JobResult, JobSource, JobSpec, JobStateName, JobStore, JobStoreError, OwnerId, Pool, Resubmit,
     StoreProblem, Submission, UnixMillis,
 };
@@ -21,7 +21,7 @@ use crate::upload::UploadOptions;
 job_store_contract!(with_nats);
 
 fn with_nats(rule: &dyn Fn(Open<'_>)) {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let open = || -> Box<dyn JobStore> { Box::new(connect(&server).with_callers_time()) };
     rule(&open);
 }
@@ -43,13 +43,13 @@ fn now() -> UnixMillis {
     UnixMillis::default()
 }
 
-fn options(server: &TestServer) -> NatsOptions {
+fn options(server: &NatsServer) -> NatsOptions {
     let mut options = NatsOptions::new(server.address(), account());
     options.lease = contract::LEASE;
     options
 }
 
-fn connect(server: &TestServer) -> NatsJobStore {
+fn connect(server: &NatsServer) -> NatsJobStore {
     NatsJobStore::connect(options(server)).unwrap()
 }
 
@@ -89,7 +89,7 @@ fn is_lost<T>(result: Result<T, JobStoreError>) -> bool {
 
 #[test]
 fn a_killed_server_that_comes_back_delays_requests_and_loses_nothing() {
-    let Some(mut server) = TestServer::start() else { return };
+    let Some(mut server) = NatsServer::start() else { return };
     let store = connect(&server);
     submit(&store, 0..3);
     let lease = claim(&store, 1).lease;
@@ -105,7 +105,7 @@ fn a_killed_server_that_comes_back_delays_requests_and_loses_nothing() {
 
 #[test]
 fn an_older_copy_of_the_store_that_comes_back_is_noticed() {
-    let Some(mut server) = TestServer::start() else { return };
+    let Some(mut server) = NatsServer::start() else { return };
     let (store, other) = (connect(&server), connect(&server));
     submit(&store, 0..2);
     let first = claim(&store, 1).lease;
@@ -142,7 +142,7 @@ fn copy_folder(from: &Path, to: &Path) {
 
 #[test]
 fn a_deleted_bucket_takes_the_leases_with_it_and_is_made_anew() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let (store, other) = (connect(&server), connect(&server));
     submit(&store, 0..2);
     let lease = claim(&store, 1).lease;
@@ -159,7 +159,7 @@ fn a_deleted_bucket_takes_the_leases_with_it_and_is_made_anew() {
 #[test]
 fn the_server_keeps_neither_key_nor_token_nor_password() {
     let users = format!("{JETSTREAM}\nauthorization {{ user: kim, password: \"pa55word-of-kim\" }}");
-    let Some(mut server) = TestServer::start_with(&users, "kim:pa55word-of-kim@") else { return };
+    let Some(mut server) = NatsServer::start_with(&users, "kim:pa55word-of-kim@") else { return };
     let mut settings = options(&server);
     settings.account = Account::of_key("https://ws.api.video", "the-api-key-itself");
     let store = NatsJobStore::connect(settings).unwrap();
@@ -170,7 +170,7 @@ fn the_server_keeps_neither_key_nor_token_nor_password() {
     block_on(store.submit(vec![spec], Resubmit::Keep, now())).unwrap();
     store.announce(&owner(1));
     let lease = claim(&store, 1).lease;
-    block_on(store.checkpoint(&lease, Checkpoint::new(1, 5, "half of it"), now())).unwrap();
+    block_on(store.checkpoint(&lease, JobCheckpoint::new(1, 5, "half of it"), now())).unwrap();
     block_on(store.fail(&lease, JobFailure::temporary("unavailable", "later"), now())).unwrap();
     server.kill();
     let bytes = bytes_in(&server.store());
@@ -192,16 +192,16 @@ fn bytes_in(folder: &Path) -> Vec<u8> {
 
 #[test]
 fn servers_that_cannot_serve_are_named_with_the_reason() {
-    let Some(mut server) = TestServer::start_with("", "") else { return };
+    let Some(mut server) = NatsServer::start_with("", "") else { return };
     assert_eq!(problem(NatsJobStore::connect(options(&server))), Some(StoreProblem::NoJetStream));
     server.kill();
     let away = NatsJobStore::connect(options(&server)).unwrap_err();
     assert_eq!(away.problem(), Some(StoreProblem::Unreachable));
     assert!(away.to_string().contains("nats://127.0.0.1:"), "{away}");
     let users = format!("{JETSTREAM}\nauthorization {{ user: kim, password: right }}");
-    let server = TestServer::start_with(&users, "kim:wrong@").unwrap();
+    let server = NatsServer::start_with(&users, "kim:wrong@").unwrap();
     assert_eq!(problem(NatsJobStore::connect(options(&server))), Some(StoreProblem::Denied));
-    let server = TestServer::start_with(&format!("{JETSTREAM}\nmax_payload: 65536"), "").unwrap();
+    let server = NatsServer::start_with(&format!("{JETSTREAM}\nmax_payload: 65536"), "").unwrap();
     let small = StoreProblem::SmallMessages { found: 65_536, needed: 1 << 20 };
     assert_eq!(problem(NatsJobStore::connect(options(&server))), Some(small));
     let mut settings = options(&server);
@@ -211,7 +211,7 @@ fn servers_that_cannot_serve_are_named_with_the_reason() {
 
 #[test]
 fn the_length_of_leases_is_that_of_the_first_worker() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let first = connect(&server);
     let mut settings = options(&server);
     settings.lease = Duration::from_secs(5);
@@ -221,7 +221,7 @@ fn the_length_of_leases_is_that_of_the_first_worker() {
 
 #[test]
 fn accounts_share_a_server_and_no_job() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let store = connect(&server);
     submit(&store, 0..1);
     let mut settings = options(&server);
@@ -233,7 +233,7 @@ fn accounts_share_a_server_and_no_job() {
 
 #[test]
 fn leases_and_drained_pools_go_by_the_time_of_the_server() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let store = connect(&server);
     submit(&store, 0..1);
     let lease = claim(&store, 1).lease;
@@ -248,7 +248,7 @@ fn leases_and_drained_pools_go_by_the_time_of_the_server() {
 
 #[test]
 fn workers_that_are_announced_are_listed() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let (store, other) = (connect(&server), connect(&server));
     store.announce(&owner(1));
     other.announce(&owner(2));
@@ -261,7 +261,7 @@ fn workers_that_are_announced_are_listed() {
 
 #[test]
 fn two_workers_take_no_more_requests_than_the_service_has_left() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let (store, other) = (connect(&server), connect(&server));
     let budgets = [store.budget(), other.budget()];
     let quota = Quota { per_minute: 600, remaining: 7, resets_in: Some(Duration::from_secs(50)) };
@@ -289,7 +289,7 @@ fn two_workers_take_no_more_requests_than_the_service_has_left() {
 
 #[test]
 fn two_thousand_jobs_are_listed_in_pages_and_done_by_workers_that_compete() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let store = connect(&server);
     for from in [0, 1000] {
         submit(&store, from..from + 1000);
@@ -324,7 +324,7 @@ fn two_thousand_jobs_are_listed_in_pages_and_done_by_workers_that_compete() {
 #[test]
 #[ignore = "a measurement"]
 fn a_hundred_thousand_jobs() {
-    let Some(server) = TestServer::start() else { return };
+    let Some(server) = NatsServer::start() else { return };
     let store = connect(&server);
     let resident = || {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -13,8 +13,8 @@ use super::record::StoredJob;
 use crate::bulk::lease::ClaimStep;
 use crate::bulk::submission::{PreparedJob, resubmit};
 use crate::bulk::{
-    Checkpoint, JobId, JobRecord, JobState, JobStoreError, Lease, LostLease, OwnerId, Resubmit, Submission,
-    UnixMillis,
+    JobCheckpoint, JobId, JobRecord, JobState, JobStoreError, Lease, LostLease, OwnerId, Resubmit,
+    Submission, UnixMillis,
 };
 
 /// The write that a transition requires, and the answer to the request once the write has succeeded.
@@ -79,7 +79,7 @@ pub(super) fn held(
 pub(super) fn checkpoint(
     found: Option<StoredJob>,
     lease: &Lease,
-    checkpoint: &Checkpoint,
+    checkpoint: &JobCheckpoint,
     now: UnixMillis,
 ) -> Result<Step<JobState>, JobStoreError> {
     let mut is_newer = false;

@@ -10,7 +10,7 @@ use super::address::NatsAddress;
 
 /// A NATS server on a free port of loopback. It is killed when it is dropped.
 #[derive(Debug)]
-pub(super) struct TestServer {
+pub(super) struct NatsServer {
     folder: tempfile::TempDir,
     binary: PathBuf,
     extra: String,
@@ -35,19 +35,19 @@ pub(super) fn binary() -> Option<PathBuf> {
     found
 }
 
-impl TestServer {
+impl NatsServer {
     /// Starts a server; `None` if there is no program for it.
-    pub(super) fn start() -> Option<TestServer> {
-        TestServer::start_with(JETSTREAM, "")
+    pub(super) fn start() -> Option<NatsServer> {
+        NatsServer::start_with(JETSTREAM, "")
     }
 
     /// Starts a server with other lines in its configuration, of which [`JETSTREAM`] is one. `login` goes into the address: `user:password@`.
-    pub(super) fn start_with(extra: &str, login: &str) -> Option<TestServer> {
+    pub(super) fn start_with(extra: &str, login: &str) -> Option<NatsServer> {
         let binary = binary()?;
         let folder = tempfile::tempdir().unwrap();
         let (child, port) = spawn(&binary, folder.path(), extra, None);
         let (extra, login) = (extra.to_owned(), login.to_owned());
-        Some(TestServer { folder, binary, extra, login, port, child })
+        Some(NatsServer { folder, binary, extra, login, port, child })
     }
 
     pub(super) fn address(&self) -> NatsAddress {
@@ -71,7 +71,7 @@ impl TestServer {
     }
 }
 
-impl Drop for TestServer {
+impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
     }
