@@ -53,6 +53,9 @@ pub struct JobRecord {
     /// The last failure, kept while the job waits for another attempt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_failure: Option<JobFailure>,
+    /// The number of times that the job began anew, with another video each time.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub restarts: u32,
     /// The time of submission.
     pub submitted_at: UnixMillis,
     /// The time of the first claim.
@@ -64,4 +67,8 @@ pub struct JobRecord {
     /// The end of a lease whose holder may not have learned of the cancellation yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held_until: Option<UnixMillis>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

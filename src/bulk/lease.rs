@@ -113,6 +113,7 @@ impl JobRecord {
             acknowledged_bytes: 0,
             checkpoint_number: 0,
             last_failure: None,
+            restarts: 0,
             submitted_at: now,
             started_at: None,
             finished_at: None,
