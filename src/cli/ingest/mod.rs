@@ -22,7 +22,7 @@ use super::console::Console;
 use super::events::{CommandResult, Summary};
 use super::exit::Exit;
 use super::ingest_args::{IngestArgs, RunArgs};
-use super::queue::{self, Queue};
+use super::queue::{self, OpenQueue, Queue};
 use super::signals::Interrupts;
 use super::{client, upload};
 pub(super) use estimate::Estimator;
@@ -36,7 +36,7 @@ pub(super) use view::{IngestView, LoopEnd, RunKind};
 
 pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload::upload_token(&args.inputs.token, global)?;
-    let settings = upload::upload_settings(&args.run.lanes, global)?;
+    let mut settings = upload::upload_settings(&args.run.lanes, global)?;
     let after = setup::after(&args.run)?;
     let read_inputs = || inputs(&args.inputs, &settings, token.clone(), &after);
     if args.inputs.strict {
@@ -49,9 +49,10 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
     let queue = Queue::of(&args.inputs.queue.store)?;
     let report = report(args.run.report.as_deref())?;
-    let store = queue.open(inputs.planner().account.clone())?;
     let mut options = run_options(&args.run, inputs.planner().pool.clone(), &settings, token)?;
     submit_options(&args.inputs, &mut options);
+    let OpenQueue { store, budget } = queue.open_for_work(inputs.planner().account.clone(), &mut options)?;
+    settings.shared_budget = budget;
     let chunks = &args.inputs.chunks;
     let run = BulkRun {
         kind: RunKind::Ingest,
