@@ -25,7 +25,7 @@ pub use pacer::{Pacer, Permit, RequestKind, ServiceHealth};
 pub(crate) use quota::BudgetReading;
 pub use quota::{Caps, Class, Quota, QuotaPreset};
 pub use shared::SharedBudget;
-#[cfg(feature = "fleet")]
+#[cfg(any(feature = "fleet", test))]
 pub(crate) use shared::SharedBudgetSource;
 pub(crate) use throttle::Delay;
 pub use throttle::{Start, ThrottleReason};
