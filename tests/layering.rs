@@ -41,7 +41,7 @@ const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
     ("api/rate.rs", "how far away the date of a `Retry-After` is when its answer has no date of its own"),
     ("engine/journal_entry.rs", "when an upload began, to be shown by `ringlift resume --list`"),
     ("transport/tls/clock.rs", "whether a certificate is valid now"),
-    ("cli/events.rs", "when an event of the output happened"),
+    ("cli/events.rs", "when an event of the output happened, and the records of jobs"),
     ("cli/bandwidth.rs", "which line of a bandwidth's timetable holds"),
     ("server/clock.rs", "the dates of the local server's videos"),
 ];

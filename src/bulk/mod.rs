@@ -13,6 +13,7 @@ mod estimate;
 pub mod event;
 mod file_stamp;
 mod filter;
+mod ingest;
 mod job;
 mod job_id;
 mod job_record;
@@ -36,12 +37,18 @@ mod walk;
 mod watch;
 
 pub use after_action::{AfterAction, AfterActionError, AfterOutcome, UnknownAfterAction};
-pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
+pub use entry::{EntryFlaw, EntryKeys, ManifestEntry, ManifestSource};
 pub use error_event::{ErrorEvent, ErrorFields};
-pub use estimate::{Bottleneck, Capacity, Estimate, Workload};
-pub use event::{FileDone, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary};
+pub use estimate::{Bottleneck, Capacity, Estimate, PlannedWork};
+pub use event::{
+    FileDone, FileSkipped, IngestCounts, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary,
+};
 pub use file_stamp::FileStamp;
 pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
+pub use ingest::{
+    CutoffMode, IngestEnd, IngestEvent, IngestInput, IngestJob, IngestOptions, InputFailure, Inputs,
+    JobPlanner, PlannedJob, SkippedJob, UnknownCutoffMode, ingest,
+};
 pub use job::{Job, JobSpec};
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
 pub use job_record::{Epoch, JobRecord};
@@ -59,7 +66,7 @@ pub use shutdown::{CANCEL_TIMEOUT, Shutdown, ShutdownSignal, ShutdownStage};
 pub use sidecar::{SidecarError, read_sidecar};
 pub use sqlite::{SqliteJobStore, SqliteOptions};
 pub use store::{
-    Checkpoint, ClaimAnswer, ClaimedJob, Cursor, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
+    ClaimAnswer, ClaimedJob, Cursor, JobCheckpoint, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
     LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_SUBMITTED, MOST_WATCHERS, Resubmit, Revision,
     StoreFuture, StoreProblem, Submission,
 };

@@ -27,17 +27,24 @@ pub struct RunnerJob<K> {
     pub upload: Upload,
     /// The SHA-256 to compute.
     pub sha256: Sha256Request,
+    /// The shutdown of this job alone; `None` if only the shutdown of the run ends the job.
+    pub shutdown: Option<ShutdownSignal>,
 }
 
 impl<K> RunnerJob<K> {
     /// Creates a job without a digest.
     pub fn new(key: K, upload: Upload) -> RunnerJob<K> {
-        RunnerJob { key, upload, sha256: Sha256Request::None }
+        RunnerJob { key, upload, sha256: Sha256Request::None, shutdown: None }
     }
 
     /// Sets the digest to compute.
     pub fn with_sha256(self, sha256: Sha256Request) -> RunnerJob<K> {
         RunnerJob { sha256, ..self }
+    }
+
+    /// Lets `shutdown` end the upload in place of the shutdown of the run. The caller forwards the stages of the latter.
+    pub fn with_shutdown(self, shutdown: ShutdownSignal) -> RunnerJob<K> {
+        RunnerJob { shutdown: Some(shutdown), ..self }
     }
 }
 

@@ -176,6 +176,11 @@ impl Walk {
         &self.counts
     }
 
+    /// Returns the filter.
+    pub fn active_filter(&self) -> Option<&Filter> {
+        self.options.filter.as_deref()
+    }
+
     /// Returns the next file, folder or error.
     pub(super) fn step(&mut self) -> Option<WalkStep> {
         loop {

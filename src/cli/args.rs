@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use ringlift::{Redactor, Secret};
 
 use super::help;
+use super::ingest_args::{IngestArgs, JobsCommand};
 use super::page_args::PageArgs;
 use super::service_args::ServiceArgs;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
@@ -29,6 +30,11 @@ pub(super) enum CliCommand {
     /// Upload files, or standard input as `-`.
     #[command(after_long_help = help::UPLOAD)]
     Upload(Box<UploadArgs>),
+    /// Upload many files, each once, however often the command is run.
+    Ingest(Box<IngestArgs>),
+    /// List, show, retry, cancel and forget the jobs of `ingest`.
+    #[command(subcommand)]
+    Jobs(JobsCommand),
     /// Resume uploads that a crash, a signal or a failure interrupted.
     #[command(after_long_help = help::RESUME)]
     Resume(ResumeArgs),

@@ -123,6 +123,11 @@ pub(super) fn json_line(event: &impl Serialize, name: Option<&[u8]>) -> Option<S
     serde_json::to_string(&JsonLine::new(event, name, SystemTime::now())).ok()
 }
 
+/// Returns the time of day, for records that outlive the process.
+pub(super) fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Returns the event of a failure, with the advice in the words of the command.
 pub(super) fn error_event(failure: &CommandError) -> ErrorEvent {
     let mut event = match failure {

@@ -34,7 +34,7 @@ Sizes are 1024-based (64MiB, 64M and 64m are equal). Times are written as 90s, 1
 
 Exit codes: 0 success, 1 permanent failure, 2 usage error, 3 no such video, 4 no such file, 5 temporary \
 failure (the same command may succeed later), 6 file or video in an unexpected state, 7 permission denied, \
-129 SIGHUP, 130 SIGINT, 143 SIGTERM.";
+8 and 10 limit of bytes or of time reached, 129 SIGHUP, 130 SIGINT, 143 SIGTERM.";
 
 /// After the long help of `upload`.
 pub(super) const UPLOAD: &str = "\

@@ -21,6 +21,9 @@ mod exit;
 mod fetch;
 mod help;
 mod hints;
+mod ingest;
+mod ingest_args;
+mod jobs;
 mod journal;
 mod logging;
 mod man;
@@ -107,6 +110,8 @@ fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
         CliCommand::Upload(args) => upload::run(args, global, console),
+        CliCommand::Ingest(args) => ingest::run(args, global, console),
+        CliCommand::Jobs(command) => jobs::run(command, global, console),
         CliCommand::Resume(args) => resume::run(args, global, console),
         CliCommand::Clean(args) => clean::run(args, global, console),
         CliCommand::Demo(args) => demo::run(args, console),

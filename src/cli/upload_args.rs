@@ -57,13 +57,13 @@ pub(super) struct DescriptionArgs {
     pub(super) title: Option<String>,
     /// Set the description
     #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
+    pub(super) description: Option<String>,
     /// Add a tag; may be repeated
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
     /// Add metadata; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::pair)]
-    metadata: Vec<(String, String)>,
+    pub(super) metadata: Vec<(String, String)>,
     /// Make the video private
     #[arg(long)]
     private: bool,

@@ -206,7 +206,7 @@ impl Client {
     }
 
     /// Waits on the driver's timer, because the caller's executor may have none.
-    pub(super) async fn pause(&self, duration: Duration) -> Result<()> {
+    pub(crate) async fn pause(&self, duration: Duration) -> Result<()> {
         self.call(async move |_| {
             tokio::time::sleep(duration).await;
             Ok(())

@@ -12,6 +12,7 @@ mod environment;
 mod events;
 mod every_refusal;
 mod faults;
+mod ingest;
 mod journal_places;
 mod limits;
 mod machine;
