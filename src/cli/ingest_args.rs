@@ -9,6 +9,7 @@ use ringlift::bulk::{CutoffMode, ManifestFormat, RetryRows};
 
 use super::upload_args::{AfterArgs, DescriptionArgs, TokenArgs, TransferArgs};
 use super::values::{self, Size};
+use super::watch_args::WatchArgs;
 
 #[derive(Debug, Args)]
 pub(super) struct IngestArgs {
@@ -56,6 +57,8 @@ pub(super) struct IngestArgs {
     pub(super) queue: QueueArgs,
     #[command(flatten)]
     pub(super) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(super) watch: WatchArgs,
     #[command(flatten)]
     pub(super) limits: StopArgs,
     #[command(flatten)]

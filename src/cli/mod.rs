@@ -39,6 +39,7 @@ mod resume;
 mod secrets;
 mod serve;
 mod service_args;
+mod service_manager;
 mod signal_route;
 mod signals;
 mod status;
@@ -51,6 +52,7 @@ mod validate;
 mod values;
 mod video;
 mod video_args;
+mod watch_args;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};

@@ -38,3 +38,4 @@ mod support;
 mod touched;
 mod truth;
 mod video_command;
+mod watch;

@@ -57,6 +57,8 @@ pub fn ingest(
 type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 async fn drive(state: Arc<RunState>, inputs: Inputs, mut lost: mpsc::Receiver<LostJob>) {
+    // Dropped with this future, which the end of the run and the drop of its stream have in common.
+    let _watches = inputs.watch_guard();
     submitter::start(inputs, state.clone());
     let (url_sender, mut urls) = mpsc::channel(1);
     let claims = Claims { state: state.clone(), urls: url_sender, number: 0 };

@@ -27,7 +27,7 @@ impl InotifySource {
 
 impl EventSource for InotifySource {
     fn add(&mut self, folder: &Path) -> Result<FolderId, AddError> {
-        // CREATE for folders, and for files that appear as a hard link, which nobody closes after writing.
+        // CREATE for folders, and for files that appear as a hard link, which no process closes after writing.
         let mask = WatchMask::CLOSE_WRITE
             | WatchMask::MOVED_TO
             | WatchMask::MOVED_FROM

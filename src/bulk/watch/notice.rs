@@ -1,6 +1,8 @@
 //! The notices of a watch: events that an operator should know of.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display, Formatter};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -125,3 +127,27 @@ impl Display for PollReason {
         }
     }
 }
+
+/// Hashes of the notices that are given once.
+#[derive(Debug, Default)]
+pub(super) struct GivenNotices {
+    hashes: HashSet<u64>,
+}
+
+impl GivenNotices {
+    /// Returns `true` for the first notice with this path or message.
+    pub(super) fn is_new(&mut self, notice: &WatchNotice) -> bool {
+        let mut hasher = DefaultHasher::new();
+        match notice {
+            WatchNotice::StillOpen { path, .. } => path.hash(&mut hasher),
+            notice => notice.to_string().hash(&mut hasher),
+        }
+        // Rather a repeated notice than unbounded memory.
+        if self.hashes.len() >= MOST_GIVEN {
+            self.hashes.clear();
+        }
+        self.hashes.insert(hasher.finish())
+    }
+}
+
+const MOST_GIVEN: usize = 1024;

@@ -1,7 +1,6 @@
 //! The loop of a watch.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::event_source::{AddError, EventSource, FolderEvent, FolderId};
 use super::file_system::without_events;
-use super::notice::{PollReason, WatchNotice};
+use super::notice::{GivenNotices, PollReason, WatchNotice};
 use super::options::WatchOptions;
 use super::remembered::{MOST_REMEMBERED, Remembered};
 use super::root::Root;
@@ -31,8 +30,8 @@ pub(super) struct FolderWatcher {
     /// The scans of folders that have arrived.
     arrivals: VecDeque<(u32, Walk)>,
     table: SettleTable,
-    /// Hashes of the notices that are given once.
-    given: HashSet<u64>,
+    /// The notices that are given once.
+    given: GivenNotices,
     shared: Arc<Shared>,
     rescan: Duration,
     steps: u64,
@@ -52,7 +51,7 @@ impl FolderWatcher {
             folders: HashMap::new(),
             arrivals: VecDeque::new(),
             table,
-            given: HashSet::new(),
+            given: GivenNotices::default(),
             shared,
             rescan: options.rescan,
             steps: 0,
@@ -336,18 +335,8 @@ impl FolderWatcher {
         }
     }
 
-    /// Gives a notice once, by its path or its message.
     fn give_once(&mut self, notice: WatchNotice) {
-        let mut hasher = DefaultHasher::new();
-        match &notice {
-            WatchNotice::StillOpen { path, .. } => path.hash(&mut hasher),
-            notice => notice.to_string().hash(&mut hasher),
-        }
-        // Rather a repeated notice than unbounded memory.
-        if self.given.len() >= MOST_GIVEN {
-            self.given.clear();
-        }
-        if self.given.insert(hasher.finish()) {
+        if self.given.is_new(&notice) {
             self.shared.notify(notice);
         }
     }
@@ -398,5 +387,3 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Writers of live recordings keep their file open for hours: one notice is enough.
 const LONG_OPEN: Duration = Duration::from_secs(10 * 60);
-
-const MOST_GIVEN: usize = 1024;

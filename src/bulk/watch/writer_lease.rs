@@ -1,4 +1,4 @@
-//! The question if a process has a file open for writing, by a lease.
+//! A test for processes that have a file open for writing, by a lease.
 
 use std::fs::File;
 use std::io;
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_opens_the_file_during_the_question_hurts_nothing() {
+    fn a_writer_that_opens_the_file_during_the_test_ends_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("film.mp4");
         File::create(&path).unwrap();

@@ -2,6 +2,7 @@
 
 mod setup;
 mod view;
+mod watching;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,15 +12,15 @@ use futures_util::StreamExt;
 use ringlift::UsageMeter;
 use ringlift::bulk::event::millis;
 use ringlift::bulk::{
-    CANCEL_TIMEOUT, IngestEnd, IngestEvent, IngestOptions, Inputs, JobStore, JsonEvent, OrderBy, Report,
-    Resubmit, RunSummary, Shutdown, ShutdownStage, ingest,
+    CANCEL_TIMEOUT, IngestEnd, IngestEvent, IngestInput, IngestOptions, Inputs, JobStore, JsonEvent, OrderBy,
+    Report, Resubmit, RunSummary, Shutdown, ShutdownStage, ingest,
 };
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::events::{CommandResult, Summary};
-use super::exit::{CommandError, Exit};
+use super::exit::{CommandError, Exit, Interrupt};
 use super::ingest_args::IngestArgs;
 use super::signals::Interrupts;
 use super::upload_args::Until;
@@ -27,6 +28,7 @@ use super::values::Size;
 use super::{client, journal, upload};
 pub(super) use setup::{account_of, open_store, queue_path, store_error};
 use view::IngestView;
+use watching::Watching;
 
 pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload::upload_token(&args.token, global)?;
@@ -35,7 +37,7 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
     if args.strict {
         check_all(setup::inputs(args, &settings, token.clone(), &after)?, console)?;
     }
-    let inputs = setup::inputs(args, &settings, token.clone(), &after)?;
+    let mut inputs = setup::inputs(args, &settings, token.clone(), &after)?;
     if args.dry_run {
         return dry_run(inputs, &settings, console).map(Some);
     }
@@ -48,7 +50,10 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
     };
     let report = args.report.clone().map(Report::open).transpose();
     let report = report.map_err(|error| CommandError::Other(Exit::Failed, error.to_string()))?;
-    let store = open_store(queue, inputs.planner().account.clone())?;
+    let store = open_store(queue.clone(), inputs.planner().account.clone())?;
+    let watch = args.watch.watch.then(|| watching::start(args, &after, &queue)).transpose()?;
+    let watching = watch.as_ref().map(|watch| watch.handle());
+    inputs.extend(watch.map(|watch| IngestInput::Watch(Box::new(watch))));
     let mut options = IngestOptions::new(inputs.planner().pool.clone(), setup::owner(), setup::wall_clock());
     options.upload_token = token;
     options.after = after;
@@ -57,7 +62,9 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
         (false, Some(_)) => Resubmit::RetryFailed,
         (false, None) => Resubmit::Keep,
     };
-    options.waits_for_inputs = args.selection.order_by.is_some_and(|order| order != OrderBy::Submission);
+    // The inputs of a watch have no end to wait for.
+    options.waits_for_inputs =
+        !args.watch.watch && args.selection.order_by.is_some_and(|order| order != OrderBy::Submission);
     options.max_transfer = args.limits.max_transfer.map(|size| size.0);
     options.max_duration = args.limits.max_duration;
     options.cutoff = args.limits.cutoff_mode;
@@ -71,7 +78,8 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
     let client = client::open(settings.clone())?;
     let interrupts = Interrupts::new(console, Some(args.grace.saturating_add(AFTER_GRACE)));
     console.output().must_not_wait();
-    let work = Work { inputs, store, options, report };
+    let watching = watching.map(Watching::new);
+    let work = Work { inputs, store, options, report, watching };
     let view = RefCell::new(IngestView::new(settings.retry.retries, args.check.sha256));
     let summary = client::block_on(work_through(work, &client, args, &settings, interrupts, &view, console))?;
     Ok(Some(Summary { client: Some(client), ..summary }))
@@ -83,6 +91,7 @@ struct Work {
     store: Arc<dyn JobStore>,
     options: IngestOptions,
     report: Option<Report>,
+    watching: Option<Watching>,
 }
 
 async fn work_through(
@@ -94,7 +103,7 @@ async fn work_through(
     view: &RefCell<IngestView>,
     console: &Console,
 ) -> Result<Summary, CommandError> {
-    let Work { inputs, store, options, report } = work;
+    let Work { inputs, store, options, report, mut watching } = work;
     let (mut shutdown, mut interrupt) = (Shutdown::new(), None);
     let mut events = Box::pin(ingest(inputs, store, client, options, report, shutdown.signal()));
     let mut meter = UsageMeter::default();
@@ -111,7 +120,10 @@ async fn work_through(
                     end = Some(reason);
                     break;
                 }
-                Some(event) => view.borrow_mut().event(event, console),
+                Some(event) => {
+                    watching.iter_mut().for_each(Watching::count_event);
+                    view.borrow_mut().event(event, console);
+                }
                 None => break,
             },
             received = interrupts.next() => {
@@ -120,6 +132,7 @@ async fn work_through(
                     shutdown.cancel(Instant::now());
                 } else {
                     interrupt = Some(received);
+                    watching.iter().for_each(Watching::stopping);
                     shutdown.stop(args.grace, Instant::now());
                     let (signal, grace_ms) = (received.name(), millis(args.grace));
                     console.emit(&JsonEvent::Stopping { signal, grace_ms });
@@ -135,6 +148,9 @@ async fn work_through(
                     timetable.apply(&settings.bandwidth);
                 }
                 view.borrow_mut().show(console);
+                if let Some(watching) = &mut watching {
+                    watching.tick(&view.borrow(), &client.snapshot(), console);
+                }
             }
             () = async {
                 match deadline {
@@ -152,7 +168,22 @@ async fn work_through(
     let mut view = view.borrow_mut();
     view.conclude(console);
     console.clear_progress();
-    Ok(view.summary(end, interrupt, meter.usage(), console))
+    let exit = args.watch.watch.then(|| exit_of_watch(end.as_ref(), interrupt, console)).flatten();
+    let summary = view.summary(end, interrupt, meter.usage(), console);
+    Ok(Summary { exit: exit.unwrap_or(summary.exit), ..summary })
+}
+
+/// Returns the exit of a watch that ended otherwise than a run that drains.
+fn exit_of_watch(end: Option<&IngestEnd>, interrupt: Option<Interrupt>, console: &Console) -> Option<Exit> {
+    match (end, interrupt) {
+        // All work was finished or released: a service manager asked for that, and calls every other exit a failure.
+        (Some(IngestEnd::Shutdown), Some(Interrupt::Term)) => Some(Exit::Done),
+        (Some(IngestEnd::Drained), None) => {
+            console.alert("the watch on the directories has ended by itself; please report this");
+            Some(Exit::Failed)
+        }
+        _ => None,
+    }
 }
 
 /// Reads the inputs once, and refuses the run if one gives no job.

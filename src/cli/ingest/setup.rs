@@ -33,7 +33,9 @@ pub(super) fn inputs(
     let planner = planner(args, settings, token)?;
     let walk = walk_options(args, after)?;
     let mut inputs: Vec<IngestInput> = Vec::new();
-    for source in &args.sources {
+    // A watch scans its folders itself, and never ends: it is the last input.
+    let walked = if args.watch.watch { &[][..] } else { &args.sources[..] };
+    for source in walked {
         inputs.push(IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))));
     }
     let manifests = args.manifest.iter().map(|path| (path, args.manifest_format));
@@ -94,7 +96,7 @@ fn planner(
     Ok(planner)
 }
 
-fn walk_options(args: &IngestArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
+pub(super) fn walk_options(args: &IngestArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
     let selection = &args.selection;
     let usage = |error: ringlift::bulk::FilterError| CommandError::usage(error.to_string());
     let mut filter = Filter::default();

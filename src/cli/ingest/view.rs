@@ -156,6 +156,11 @@ impl IngestView {
         }
     }
 
+    /// Returns the numbers of files: under way, uploaded, failed.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (self.running.len(), self.summary.files_done, self.summary.files_failed)
+    }
+
     fn progress(&mut self, job: &Arc<IngestJob>, progress: Progress, now: Instant, console: &Console) {
         self.totals.advance(job.number, &progress, now);
         let Some((_, last, has_changed)) = self.running.get_mut(&job.number) else { return };
