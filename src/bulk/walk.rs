@@ -208,6 +208,7 @@ impl Walk {
             self.enter(start);
             return None;
         }
+        // `metadata` follows a link: one that the caller names is meant, unlike one that is found in a folder.
         let path = self.root.clone();
         let metadata = match path.metadata() {
             Ok(metadata) => metadata,
@@ -216,6 +217,7 @@ impl Walk {
             }
             Err(source) => return Some(WalkStep::Failed(WalkError::Unreadable { path, source })),
         };
+        // A file that is named by itself passes every filter: rules are for the contents of folders.
         if metadata.is_file() {
             self.counts.files += 1;
             let relative = path.file_name().map(PathBuf::from).unwrap_or_default();
@@ -249,6 +251,7 @@ impl Walk {
     /// Returns the file, the folder or the error; `None` for entries that are left out.
     fn examine(&mut self, entry: DirEntry) -> Option<WalkStep> {
         let kind = entry.file_type();
+        // The source itself: it was named, and may be hidden.
         if entry.depth() == 0 && self.start.is_none() {
             return None;
         }

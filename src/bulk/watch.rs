@@ -55,6 +55,18 @@ use watcher::FolderWatcher;
 /// time of the last write is returned again. Files that cannot be opened are reported and not returned. At most
 /// 64 files wait for the reader; a slow reader delays the others and loses none.
 ///
+/// ```no_run
+/// use ringlift::bulk::{Watch, WatchOptions};
+///
+/// let watch = Watch::start(&["/films".into()], WatchOptions::default())?;
+/// let handle = watch.handle();
+/// for file in watch {
+///     println!("{}: {} bytes", file.path.display(), file.stamp.bytes);
+///     handle.notices().iter().for_each(|notice| eprintln!("{notice}"));
+/// }
+/// # Ok::<(), ringlift::bulk::WatchError>(())
+/// ```
+///
 /// Dropping the watch ends its thread, and waits for that at most 2 seconds: a file system that does not respond may
 /// hold the thread for longer.
 #[derive(Debug)]

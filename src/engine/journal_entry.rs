@@ -110,6 +110,7 @@ impl JournalHandle {
                         let resumed = Resumed { stored: remembered.stored };
                         Recovered::Container { video_id, made, plan, resumed, doubt, digests }
                     }
+                    // Only the API key can list videos, which the search for the mark needs.
                     (ContainerState::Intended { mark }, _)
                         if matches!(destination, Destination::NewVideo(_)) =>
                     {
@@ -159,6 +160,7 @@ impl MarkJournal {
         let (endpoint, destination) = (self.endpoint.clone(), journal::EntryDestination::NewVideo);
         let key = Key { endpoint, source: journal::EntrySource::Stream, destination };
         let claim = journal.borrow_mut().claim(&key, "{}", SystemTime::now())?;
+        // A stream is never claimed twice, and never found finished.
         let (Claim::Fresh(mut claimed) | Claim::Resume(mut claimed, _)) = claim else { return Ok(None) };
         journal.borrow_mut().record_intent(&mut claimed, None, mark)?;
         Ok(Some(MarkEntry { journal: journal.clone(), claimed }))

@@ -162,6 +162,7 @@ impl Settings {
             ChunkSize::Bytes(bytes) => bytes,
         };
         let plan = StreamPlan::new(chunk_bytes, addressing)?;
+        // Too many parts would otherwise show only after gigabytes were sent.
         if let Some(len @ 1..) = expected_bytes {
             Plan::new(len, chunk_bytes, plan.addressing())?;
         }
@@ -181,6 +182,7 @@ impl Settings {
             ChunkSize::Bytes(bytes) => bytes,
         };
         let plan = plan_of(len, chunk_bytes, options.mode)?;
+        // No chunk is longer than the first one.
         self.check_memory(name, plan.chunk(0).extent.len())?;
         Ok(plan)
     }

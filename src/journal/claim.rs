@@ -90,8 +90,10 @@ pub(super) fn claim_in(
     path: &Path,
 ) -> Result<Claim, JournalError> {
     let (key, arguments, now) = request;
+    // Before the sessions: the session of a finished file is gone, and the file would be begun anew.
     let mut rows = finished::find(transaction, key, now, path)?;
     if options.again {
+        // Deleted, not skipped: if this upload fails, the next claim must not find the older video.
         let outlived: Vec<i64> = rows.drain(..).map(|row| row.id).collect();
         finished::delete(transaction, &outlived, path)?;
     }
@@ -103,6 +105,7 @@ pub(super) fn claim_in(
         found.partition(|row| row.has_token_of(key));
     // A session with a container holds more than one without, and the newest session is the most complete.
     if let Some(row) = own.into_iter().max_by_key(|row| (row.has_begun(), row.id)) {
+        // The lock decides, because the row of a killed process looks like that of a running one.
         return match locks.take(row.lock())? {
             LockAttempt::Acquired(lock) => {
                 take_up(transaction, ClaimedEntry::new(row, lock), (key, arguments), path)
@@ -118,6 +121,7 @@ pub(super) fn claim_in(
             return take_up(transaction, claimed, (key, arguments), path);
         }
     }
+    // Chosen under the write lock, so that two claims cannot choose the same number.
     let lock = locks.take_unused(|from| lookup::unused_lock(transaction, from, path))?;
     let row = insert(transaction, SessionRow::new(key, arguments, lock.number(), now), path)?;
     Ok(Claim::Fresh(ClaimedEntry::of_new(row, lock)))
@@ -146,6 +150,7 @@ pub(super) fn entry(row: SessionRow, locks: &LockFiles) -> Result<Entry, Journal
         (_, Ok(Some(pid))) => EntryState::Running { pid },
         (SessionStage::Open, Ok(None)) => EntryState::Interrupted,
         (SessionStage::Abandoned, Ok(None)) => EntryState::Abandoned,
+        // One lock file of another user must not make the list of all other sessions fail.
         (_, Err(JournalError::OutOfReach { .. })) => EntryState::OutOfReach,
         (_, Err(error)) => return Err(error),
     };

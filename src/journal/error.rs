@@ -135,6 +135,7 @@ impl JournalError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 JournalError::NotWritable { path, source: error.into() }
             }
+            // A user's used-up quota (EDQUOT) needs the same remedy as a full disk: room.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full { path },
             _ if cannot_lock(&error) => JournalError::NoLocks { path, source: error.into() },
             _ => JournalError::Io { path, source: error.into() },
@@ -158,11 +159,13 @@ impl JournalError {
 pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> JournalError {
     let path = path.to_owned();
     match error.sqlite_error().map(|error| error.extended_code) {
+        // FUSE with `direct_io`, for example, refuses the shared map of the log's index.
         Some(ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMLOCK) => {
             return JournalError::NoSharedMemory { path, source: error.into() };
         }
         // The shared memory is a file beside the database, which grows as it is written.
         Some(ffi::SQLITE_IOERR_SHMSIZE) => return JournalError::Full { path },
+        // fcntl(2) failed for another reason than a held lock. ENOLCK arrives as "busy", see `file::open`.
         Some(ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_RDLOCK | ffi::SQLITE_IOERR_CHECKRESERVEDLOCK) => {
             return JournalError::NoLocks { path, source: error.into() };
         }
@@ -171,6 +174,7 @@ pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> JournalErro
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => JournalError::Foreign { path },
         Some(ErrorCode::DatabaseCorrupt) => JournalError::Damaged { path },
+        // SQLITE_CANTOPEN: the file exists, so it is the folder that refuses a log or a journal beside it.
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             JournalError::NotWritable { path, source: error.into() }
         }

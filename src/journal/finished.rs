@@ -116,6 +116,7 @@ pub(super) fn find(
             .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], FinishedRow::read)?
             .collect()
     };
+    // All or none: a row that cannot be trusted must not pass for a missing one.
     let rows: Option<Vec<FinishedRow>> =
         read().map_err(|error| database_error(journal, error))?.into_iter().collect();
     let mut rows = rows.ok_or_else(|| JournalError::Damaged { path: journal.to_owned() })?;
@@ -131,6 +132,7 @@ pub(super) fn insert(
 ) -> Result<(), JournalError> {
     let record = serde_json::to_string(&row.record).unwrap_or_default();
     let path = row.path.as_os_str().as_bytes();
+    // SQLite's integers are signed. The cast keeps every bit.
     let inode = row.record.identity.inode.cast_signed();
     let seal = seal(&[path, record.as_bytes()]);
     transaction

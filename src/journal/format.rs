@@ -22,6 +22,8 @@ pub(crate) fn create_tables(
     (application_id, format): (i32, i64),
     create: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
+    // The write lock from the start: SQLite does not wait for it in a transaction that has read before
+    // (SQLITE_BUSY).
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let made_meanwhile: bool =
         transaction.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))?;

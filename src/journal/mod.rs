@@ -105,6 +105,7 @@ impl Journal {
     /// The file is not a journal, is damaged, was made by another version, or cannot be read.
     pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
         let connection = file::open_to_read(path)?;
+        // One transaction, so that all rows are of one moment.
         let transaction = connection.unchecked_transaction().map_err(|error| database_error(path, error))?;
         let locks = LockFiles::to_look_at(path);
         lookup::all(&transaction, path)?.into_iter().map(|row| entry(row, &locks)).collect()
@@ -142,8 +143,10 @@ impl Journal {
         self.set_durability(Durability::Process)?;
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
+        // Before the claim: a session of the same file that has finished must not be claimed again.
         self.pending.write(&transaction, path)?;
         let claim = claim_in(&transaction, &mut self.locks, options, (key, arguments, now), path)?;
+        // Without a commit the pending changes are undone, and stay for the next claim.
         if !matches!(claim, Claim::Busy { .. }) {
             transaction.commit().map_err(|error| database_error(path, error))?;
             self.locks.keep(self.pending.written());
@@ -331,6 +334,7 @@ impl Journal {
             return self.forget(claimed);
         }
         claimed.row.abandon();
+        // On the disk: a power failure that undid this would resume an upload that cannot succeed.
         self.write(&claimed.row, Durability::Disk)
     }
 
@@ -339,6 +343,7 @@ impl Journal {
     /// # Errors
     /// The journal cannot be read.
     pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
+        // A session that has finished must not be listed.
         self.flush()?;
         self.set_durability(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);

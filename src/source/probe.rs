@@ -97,6 +97,7 @@ fn direct(file: &SourceFile) -> Result<(), Unavailable> {
         return Ok(());
     }
     match stat.stx_dio_offset_align.max(stat.stx_dio_mem_align) {
+        // statx(2) reports 0 for a file without direct I/O.
         0 => Err(Unavailable::NoDirect),
         needed if needed as usize > ALIGNMENT => Err(Unavailable::Alignment { needed }),
         _ => Ok(()),

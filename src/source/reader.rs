@@ -122,6 +122,7 @@ impl Unavailable {
     pub(super) fn from_ring_error(error: &io::Error) -> Unavailable {
         match Errno::from_io_error(error) {
             Some(Errno::NOSYS) => Unavailable::NoSuchCall,
+            // Before Linux 5.12 the ring's memory counts against RLIMIT_MEMLOCK (io_uring_setup(2)).
             Some(Errno::NOMEM) => Unavailable::Memlock,
             // The sysctl and a seccomp filter fail with the same errno; only the sysctl can be read.
             Some(Errno::PERM | Errno::ACCESS) => match disabled_by_sysctl() {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::command::{CommandOutput, end, ringlift, ringlift_apart, run, start};
 use crate::support::{MIB, Scheme, TestServer};
 
 /// Longer than any of these runs takes on a busy machine.
@@ -71,7 +71,10 @@ impl WatchRun {
 }
 
 fn watch(folder: &Path, args: &[&str]) -> Command {
-    let mut command = ringlift();
+    watch_by(ringlift(), folder, args)
+}
+
+fn watch_by(mut command: Command, folder: &Path, args: &[&str]) -> Command {
     command.env("RINGLIFT_SETTLE", "50ms").args(["ingest", "--json", "--watch"]).args(args).arg(folder);
     command
 }
@@ -272,6 +275,82 @@ fn a_folder_is_watched_once_for_a_queue_and_only_folders_are() {
     server.assert_created(1);
 }
 
+const NAMESPACE: &[&str] = &["--user", "--map-root-user", "--mount"];
+
+#[test]
+fn without_inotify_watches_directories_are_scanned_and_the_limit_is_named() {
+    for (limit, least, sysctl) in [
+        ("max_inotify_watches", 3, "fs.inotify.max_user_watches"),
+        ("max_inotify_instances", 0, "fs.inotify.max_user_instances"),
+    ] {
+        let before = format!("echo {least} > /proc/sys/user/{limit}");
+        let Some(command) = ringlift_apart(NAMESPACE, &before) else { return };
+        let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
+        for number in 0..10 {
+            fs::create_dir(films.path().join(number.to_string())).unwrap();
+        }
+        let mut command = watch_by(command, films.path(), &["--rescan", "200ms"]);
+        let mut run = WatchRun::of(server.configure(&mut command));
+        let notice = run.event("watch");
+        assert_eq!(notice["kind"], "polling");
+        assert!(notice["message"].as_str().unwrap().contains(sysctl), "{notice}");
+        for number in 0..10 {
+            fs::write(films.path().join(format!("{number}/film.mp4")), "film").unwrap();
+        }
+        (0..10).for_each(|_| drop(run.event("file_done")));
+        run.stop().done();
+        server.assert_created(10);
+    }
+}
+
+#[test]
+fn a_file_system_that_is_mounted_over_the_directory_and_unmounted_is_noticed() {
+    let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
+    let (folder, marks) = (films.path().to_str().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| marks.path().join(name).to_str().unwrap().to_owned();
+    let wait = |name: &str| format!("until [ -e {} ]; do sleep 0.1; done", at(name));
+    let mounts = format!(
+        "{}; mount -t tmpfs none {folder}; echo film > {folder}/over.mp4; {}; umount {folder}",
+        wait("mount"),
+        wait("unmount")
+    );
+    let Some(command) = ringlift_apart(NAMESPACE, &format!("{{ ({mounts}) & }}")) else { return };
+    move_in(&films, "below.mp4", b"film");
+    let mut command = watch_by(command, films.path(), &[]);
+    let mut run = WatchRun::of(server.configure(&mut command));
+    run.event("file_done");
+    for (mark, end) in [("mount", "file_done"), ("unmount", "file_skipped")] {
+        File::create(at(mark)).unwrap();
+        assert_eq!(run.event("watch")["kind"], "folder_gone");
+        assert_eq!(run.event("watch")["kind"], "folder_back");
+        run.event(end);
+    }
+    run.stop().done();
+    server.assert_created(2);
+}
+
+#[test]
+fn on_a_file_system_without_events_files_are_found_by_scans() {
+    let (films, mounted) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // FUSE: a change of the folder below gives no event on the mount.
+    let is_mounted = Command::new("bindfs").arg(films.path()).arg(mounted.path()).status();
+    if !is_mounted.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let server = TestServer::new(Scheme::Http);
+    let mut run = WatchRun::start(&server, mounted.path(), &["--rescan", "200ms", "--settle", "1s"]);
+    let notice = run.event("watch");
+    assert!(notice["message"].as_str().unwrap().contains("file system (type 0x65735546)"), "{notice}");
+    fs::create_dir(films.path().join("new")).unwrap();
+    produce(&films.path().join("new"), 6);
+    (0..6).for_each(|_| drop(run.event("file_done")));
+    let output = run.stop().done();
+    let _ = Command::new("umount").arg(mounted.path()).status();
+    let done = output.events().into_iter().filter(|event| event["event"] == "file_done");
+    assert!(done.map(|event| event["bytes"].clone()).all(|bytes| bytes == 20_000));
+    server.assert_created(6);
+}
+
 /// The socket of a service manager.
 struct NotifySocket {
     socket: UnixDatagram,
@@ -391,7 +470,7 @@ fn the_command_line_of_the_unit_file_works() {
         arg.replace("%d", state.path().to_str().unwrap()).replace("%f", films.path().to_str().unwrap())
     });
     let mut command = ringlift();
-    command.args(args).env("RINGLIFT_SETTLE", "50ms");
+    command.args(args).env("RINGLIFT_SETTLE", "50ms").env("RINGLIFT_JSON", "1");
     let mut run = WatchRun::of(command.env("RINGLIFT_ENDPOINT_URL", server.server.url()));
     move_in(&films, "film.mp4", b"film");
     run.event("file_done");

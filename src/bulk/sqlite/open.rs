@@ -63,6 +63,7 @@ fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection,
     }
     if is_empty {
         create(&mut connection, lease).map_err(refused)?;
+        // Another process may have created another store first.
         check(&connection, path)?;
     }
     if logging == Logging::WriteAhead {
