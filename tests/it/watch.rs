@@ -228,6 +228,34 @@ fn is_end_of_file(event: &Value) -> bool {
 }
 
 #[test]
+fn files_that_are_deleted_after_their_upload_free_their_space() {
+    for scheme in [Scheme::Http, Scheme::Https] {
+        let (server, films) = (TestServer::new(scheme), tempfile::tempdir().unwrap());
+        let mut run = WatchRun::start(&server, films.path(), &["--after", "delete"]);
+        for number in 0..3 {
+            move_in(&films, &format!("{number}.mp4"), &vec![7; 3 * MIB as usize]);
+            run.event("file_done");
+        }
+        let process = Path::new("/proc").join(run.child.id().to_string());
+        let is_open = || {
+            let files = fs::read_dir(process.join("fd")).unwrap().filter_map(Result::ok);
+            let is_film = |link: PathBuf| link.starts_with(films.path());
+            let is_mapped =
+                fs::read_to_string(process.join("maps")).unwrap().contains(films.path().to_str().unwrap());
+            // The directory itself is open while it is scanned.
+            is_mapped || files.filter_map(|file| fs::read_link(file.path()).ok()).any(is_film)
+        };
+        let end = Instant::now() + PATIENCE;
+        while is_open() {
+            assert!(Instant::now() < end, "an uploaded file is still open");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(fs::read_dir(films.path()).unwrap().count(), 0);
+        run.stop().done();
+    }
+}
+
+#[test]
 fn an_interrupt_from_a_terminal_keeps_its_exit_code() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     move_in(&films, "film.mp4", b"film");
