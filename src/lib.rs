@@ -135,21 +135,39 @@
 //! # }
 //! ```
 
+//! # Features
+//!
+//! All of them are enabled by default. With `default-features = false` a program compiles only the client.
+//!
+//! | Feature | Adds | Without it |
+//! |---|---|---|
+//! | `journal` | the journal, a SQLite file | [`Settings::journal`] is refused: an interrupted upload is resumed by another process only from a [`Checkpoint`] |
+//! | `uring` | the readers [`Reader::Uring`] and [`Reader::Direct`] | [`Reader::Auto`] uses the memory map or plain reads |
+//! | `bulk` | jobs, manifests, folders and reports ([`bulk`]); enables `journal` | |
+//! | `monitor` | the pages and metrics of a running program ([`monitor`]); enables `bulk` | |
+//! | `server` | the local server for tests ([`server`]) | |
+//! | `cli` | the command; enables the others | |
+
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod api;
 mod body;
+#[cfg(feature = "bulk")]
 pub mod bulk;
 mod engine;
 mod error;
 mod extent;
+#[cfg_attr(not(feature = "journal"), path = "journal/left_out.rs")]
 pub mod journal;
+#[cfg(feature = "monitor")]
 pub mod monitor;
 mod pacing;
+#[cfg(feature = "server")]
 pub mod server;
 mod session;
 mod source;
 mod transport;
+pub mod tune;
 mod upload;
 mod usage;
 mod wire;

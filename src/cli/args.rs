@@ -8,9 +8,11 @@ use clap_complete::Shell;
 use ringlift::{Redactor, Secret};
 
 use super::help;
-use super::ingest_args::{IngestArgs, JobsCommand};
+use super::ingest_args::{IngestArgs, SubmitArgs, WorkArgs};
+use super::jobs_args::JobsCommand;
 use super::page_args::PageArgs;
 use super::service_args::ServiceArgs;
+use super::tune_args::TuneArgs;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
 use super::values::{self, Size};
 use super::video_args::VideoCommand;
@@ -31,8 +33,15 @@ pub(super) enum CliCommand {
     #[command(after_long_help = help::UPLOAD)]
     Upload(Box<UploadArgs>),
     /// Upload many files, each once, however often the command is run.
+    #[command(after_long_help = help::INGEST)]
     Ingest(Box<IngestArgs>),
-    /// List, show, retry, cancel and forget the jobs of `ingest`.
+    /// Put jobs into a queue, for `work`.
+    #[command(after_long_help = help::SUBMIT)]
+    Submit(Box<SubmitArgs>),
+    /// Upload the files of a queue until a signal, or until none is left.
+    #[command(after_long_help = help::WORK)]
+    Work(Box<WorkArgs>),
+    /// List, show, retry, cancel and forget the jobs of a queue, and pause its pools.
     #[command(subcommand)]
     Jobs(JobsCommand),
     /// Resume uploads that a crash, a signal or a failure interrupted.
@@ -46,6 +55,9 @@ pub(super) enum CliCommand {
     /// Run a local server that is compatible with api.video.
     #[command(after_long_help = help::SERVE)]
     Serve(ServeArgs),
+    /// Measure the machine and the path to a service, and recommend settings.
+    #[command(after_long_help = help::TUNE)]
+    Tune(TuneArgs),
     /// Show the ingest and encoding status of a video.
     Status(StatusArgs),
     /// Create, list, show, change and delete videos.
@@ -141,6 +153,10 @@ pub(super) struct CleanArgs {
     /// Also remove uploads that could still be resumed, except those that a process is working on
     #[arg(long)]
     pub(super) all: bool,
+    /// Delete the videos that interrupted measurements of `ringlift tune` left at the service, and nothing else; a
+    /// measurement that is running loses its videos, too
+    #[arg(long, conflicts_with_all = ["all", "journal"])]
+    pub(super) tune: bool,
     /// Read this journal [default: ringlift/journal.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,

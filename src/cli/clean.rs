@@ -10,8 +10,12 @@ use super::console::Console;
 use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal;
+use super::tune::leftovers;
 
 pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
+    if args.tune {
+        return leftovers::clean(args.yes, global, console);
+    }
     let path = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
     let mut journal = journal::open(&path)?;
     let entries = journal::entries(&mut journal)?;

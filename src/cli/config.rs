@@ -184,7 +184,9 @@ impl Layers<'_> {
 /// Returns `true` for a flag that only the command line sets: a default for uploads, such as RINGLIFT_TAG, must not
 /// change a video that is already there.
 fn is_typed_only(flag: &Arg, path: &[String]) -> bool {
-    path == ["video", "update"] && flag.get_help_heading() == Some(video_args::CHANGES)
+    // A measurement of the production service is asked for each time.
+    path == ["tune"] && flag.get_long() == Some("production")
+        || path == ["video", "update"] && flag.get_help_heading() == Some(video_args::CHANGES)
 }
 
 fn is_typed(typed: &ArgMatches, flag: &Arg) -> bool {
@@ -294,7 +296,7 @@ mod tests {
     }
 
     fn chunk_mib(cli: &Cli) -> u64 {
-        match upload(cli).transfer.chunk_size {
+        match upload(cli).transfer.chunks.chunk_size {
             ChunkSize::Bytes(bytes) => bytes >> 20,
             ChunkSize::Auto => 0,
         }

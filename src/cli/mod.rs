@@ -24,6 +24,7 @@ mod hints;
 mod ingest;
 mod ingest_args;
 mod jobs;
+mod jobs_args;
 mod journal;
 mod logging;
 mod man;
@@ -35,6 +36,7 @@ mod page_args;
 mod progress_bar;
 mod progress_view;
 mod proxy;
+mod queue;
 mod resume;
 mod secrets;
 mod serve;
@@ -43,9 +45,12 @@ mod service_manager;
 mod signal_route;
 mod signals;
 mod status;
+mod submit;
 mod suggest;
 mod table;
 mod token;
+mod tune;
+mod tune_args;
 mod upload;
 mod upload_args;
 mod validate;
@@ -53,6 +58,7 @@ mod values;
 mod video;
 mod video_args;
 mod watch_args;
+mod work;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
@@ -114,11 +120,14 @@ fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     match &cli.command {
         CliCommand::Upload(args) => upload::run(args, global, console),
         CliCommand::Ingest(args) => ingest::run(args, global, console),
+        CliCommand::Submit(args) => submit::run(args, global, console),
+        CliCommand::Work(args) => work::run(args, global, console),
         CliCommand::Jobs(command) => jobs::run(command, global, console),
         CliCommand::Resume(args) => resume::run(args, global, console),
         CliCommand::Clean(args) => clean::run(args, global, console),
         CliCommand::Demo(args) => demo::run(args, console),
         CliCommand::Serve(args) => serve::run(args, global, console),
+        CliCommand::Tune(args) => tune::run(args, global, console),
         CliCommand::Status(args) => status::run(args, global, console),
         CliCommand::Video(command) => video::run(command, global, console),
         CliCommand::Token(command) => token::run(command, global, console),

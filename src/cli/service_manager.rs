@@ -34,8 +34,8 @@ pub(super) struct ServiceHealth {
     pub(super) has_work: bool,
     /// The seconds for which requests have waited for a limit of the service so far.
     pub(super) throttled_seconds: f64,
-    /// A number that changes while the watch on directories works.
-    pub(super) watch_steps: u64,
+    /// A number that changes while the watch on directories works; `None` without one.
+    pub(super) watch_steps: Option<u64>,
 }
 
 impl ServiceManager {
@@ -110,7 +110,8 @@ impl WatchdogFeed {
         let Some(last) = self.last.replace(health) else { return true };
         let is_pausing = health.throttled_seconds > last.throttled_seconds;
         let is_in_order = !health.has_work || is_pausing || health.progress != last.progress;
-        is_in_order && health.watch_steps != last.watch_steps
+        let is_watching = health.watch_steps.is_none() || health.watch_steps != last.watch_steps;
+        is_in_order && is_watching
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     fn health() -> impl Strategy<Value = ServiceHealth> {
-        let parts = (0u64..3, any::<bool>(), 0u8..3, 0u64..3);
+        let parts = (0u64..3, any::<bool>(), 0u8..3, prop::option::of(0u64..3));
         parts.prop_map(|(progress, has_work, throttled, watch_steps)| ServiceHealth {
             progress,
             has_work,
@@ -175,7 +176,8 @@ mod tests {
                 if let Some(last) = last {
                     let moves = health.progress != last.progress || health.throttled_seconds > last.throttled_seconds;
                     let is_idle = !health.has_work;
-                    prop_assert_eq!(is_fed, (moves || is_idle) && health.watch_steps != last.watch_steps);
+                    let is_watching = health.watch_steps.is_none_or(|steps| last.watch_steps != Some(steps));
+                    prop_assert_eq!(is_fed, (moves || is_idle) && is_watching);
                 } else {
                     prop_assert!(is_fed);
                 }
@@ -188,7 +190,11 @@ mod tests {
     fn a_run_that_hangs_is_not_fed_until_the_timeout() {
         let start = Instant::now();
         let mut feed = WatchdogFeed::new(Duration::from_secs(8), start);
-        let hangs = |watch_steps| ServiceHealth { has_work: true, watch_steps, ..ServiceHealth::default() };
+        let hangs = |watch_steps| ServiceHealth {
+            has_work: true,
+            watch_steps: Some(watch_steps),
+            ..ServiceHealth::default()
+        };
         assert!(feed.is_to_be_fed(hangs(0), start));
         for second in 1..20 {
             assert!(!feed.is_to_be_fed(hangs(second), start + Duration::from_secs(second)), "{second}");

@@ -324,6 +324,9 @@ impl From<JournalError> for Error {
         let unrecorded = match (hint_for(&error), &error) {
             (Some(hint), _) => unrecorded.with_hint(hint),
             (None, JournalError::Locked { .. }) => unrecorded.with_advice("try again"),
+            (None, JournalError::LeftOut { .. }) => unrecorded.with_advice(
+                "build with the feature `journal` of ringlift, or leave `Settings::journal` unset",
+            ),
             (None, _) => unrecorded,
         };
         unrecorded.with_source(error)
@@ -342,7 +345,8 @@ fn hint_for(error: &JournalError) -> Option<Hint> {
         JournalError::OutOfReach { .. } => Some(Hint::RemoveLockFile),
         JournalError::NoSharedMemory { .. } | JournalError::NoLocks { .. } => Some(Hint::JournalOnOtherDisk),
         JournalError::Replaced { .. } => Some(Hint::StartAgain),
-        JournalError::Locked { .. }
+        JournalError::LeftOut { .. }
+        | JournalError::Locked { .. }
         | JournalError::Claimed { .. }
         | JournalError::Forgotten { .. }
         | JournalError::Io { .. } => None,
@@ -397,5 +401,11 @@ mod tests {
     fn the_advice_for_a_foreign_journal_names_the_setting() {
         let error = Error::from(JournalError::Foreign { path: "notes.txt".into() });
         assert!(error.advice().unwrap().contains("Settings::journal"));
+    }
+    #[test]
+    fn the_advice_for_a_build_without_a_journal_names_the_feature() {
+        let error = Error::from(JournalError::LeftOut { path: "journal.db".into() });
+        assert_eq!(error.kind(), ErrorKind::Journal);
+        assert!(error.advice().unwrap().contains("feature `journal`"));
     }
 }

@@ -142,6 +142,13 @@ impl Gauge {
         self.sent_bytes() == self.sending().chunk_bytes
     }
 
+    /// Returns `true` if the request under way has sent its chunk. A request that has not begun to send has a chunk of
+    /// 0 bytes, which is not a sent one.
+    pub(crate) fn is_answering(&self) -> bool {
+        let sending = self.sending();
+        sending.chunk_bytes > 0 && sending.sent_bytes() == sending.chunk_bytes
+    }
+
     fn sending(&self) -> MutexGuard<'_, Sending> {
         self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }

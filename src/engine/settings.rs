@@ -51,7 +51,11 @@ pub struct Settings {
     /// The number of uploads at once, at least 1; further uploads wait in a queue.
     pub transfers: usize,
     /// The path of the journal, which records every container and every acknowledged chunk so that an upload can be
-    /// resumed after a crash. `None` keeps no journal.
+    /// resumed after a crash. `None` keeps no journal: an upload is resumed by another process only from a
+    /// [`Checkpoint`](crate::Checkpoint).
+    ///
+    /// Needs the feature `journal`: a program that was built without it gets [`ErrorKind::Journal`](crate::ErrorKind)
+    /// when it creates the client.
     pub journal: Option<PathBuf>,
     /// The policy for digests of the chunks of files in the journal.
     pub checksum: Checksum,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use super::format::{APPLICATION_ID, FORMAT, OLDEST_FORMAT, create, lacks_columns, migrate};
 use super::logging::{self, Logging};
 use super::owner;

@@ -8,26 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 
+use super::claim_outcome::Finished;
 use super::endpoint;
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use super::identity::{Comparison, SourceIdentity, compare};
 use super::key::{EntryDestination, EntrySource, Key};
 use super::seal::seal;
 use super::stored_plan::StoredPlan;
-use crate::wire::Plan;
-
-/// A file that an earlier command uploaded before the command failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// The number of the row in the journal.
-    pub id: i64,
-    /// The video that holds the file.
-    pub video_id: String,
-    /// The length of the file in bytes.
-    pub bytes: u64,
-    /// The plan; `None` if none was recorded.
-    pub plan: Option<Plan>,
-}
 
 /// One row of the table `finished`.
 #[derive(Clone, Debug)]

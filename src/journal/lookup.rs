@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Params, Transaction, params};
 
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use super::key::{EntrySource, Key};
 use super::row::SessionRow;
 

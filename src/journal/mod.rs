@@ -17,11 +17,14 @@
 
 mod chunk_set;
 mod claim;
+mod claim_outcome;
+mod claimed_entry;
 mod container;
 mod digests;
 mod endpoint;
 mod entry;
-pub(crate) mod error;
+mod error;
+pub(crate) mod error_conversion;
 mod file;
 mod finished;
 pub(crate) mod format;
@@ -44,20 +47,19 @@ use rusqlite::Connection;
 
 use crate::source::ChunkDigest;
 use crate::wire::Plan;
-pub use claim::{Claim, ClaimOptions, ClaimedEntry};
+pub use claim_outcome::{Claim, ClaimOptions, Finished, SavedProgress};
+pub use claimed_entry::ClaimedEntry;
 pub use container::{ContainerState, CreatedBy};
 pub use entry::{Entry, EntryState};
 pub use error::JournalError;
-pub use finished::Finished;
 pub use identity::{Comparison, FileSystem, SourceIdentity, compare};
 pub use key::{EntryDestination, EntrySource, Key, TokenDigest};
-pub use row::SavedProgress;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use row::fuzzing;
 
 use claim::{claim_in, entry};
-use error::database_error;
+use error_conversion::database_error;
 use file::FileId;
 use lock::{LockAttempt, LockFiles};
 use logging::{Durability, Logging};
@@ -68,6 +70,7 @@ use session_table::{begin, relocate, update};
 /// An open journal. One thread uses it. Other processes may have the same file open.
 ///
 /// Every method blocks while the disk works, and waits at most ten seconds for other processes.
+#[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rusqlite::Transaction;
 
-use super::claim::ClaimedEntry;
+use super::claimed_entry::ClaimedEntry;
 use super::error::JournalError;
 use super::finished::{self, FinishedRow};
 use super::lock::SessionLock;

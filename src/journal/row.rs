@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::chunk_set::ChunkSet;
+use super::claim_outcome::SavedProgress;
 use super::container::{ContainerState, CreatedBy};
 use super::endpoint;
 use super::entry::{Entry, EntryState};
@@ -19,22 +20,6 @@ use super::stored_plan::StoredPlan;
 use crate::source::ChunkDigest;
 use crate::transport::Endpoint;
 use crate::wire::{Plan, PlanError};
-
-/// The progress of an earlier process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedProgress {
-    /// The container. One in the state [`ContainerState::Intended`] may exist nevertheless.
-    pub container: ContainerState,
-    /// The plan; `None` if none was recorded.
-    pub plan: Option<Plan>,
-    /// The indexes of the chunks that the service acknowledged, ascending.
-    pub stored: Vec<u32>,
-    /// The file compared with the one whose chunks were sent. Never [`Comparison::Another`].
-    pub comparison: Comparison,
-    /// The digests of chunks that were sent whole, with their indexes, ascending. `None` marks a digest that no
-    /// file can match.
-    pub digests: Vec<(u32, Option<ChunkDigest>)>,
-}
 
 /// Availability of digests for the acknowledged chunks.
 #[derive(Clone, Copy, PartialEq, Eq)]

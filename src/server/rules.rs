@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::extent::Extent;
+use crate::wire::ContentRange;
+use crate::wire::content_range::ContentRangeError;
 use crate::wire::limits::{MAX_CHUNK_BYTES, MAX_PARTS, MAX_SINGLE_BYTES, MAX_TOTAL_BYTES, MIN_CHUNK_BYTES};
-use crate::wire::{ContentRange, ContentRangeError};
 
 pub(super) use super::refusal::UploadRefusal;
 

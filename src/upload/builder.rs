@@ -1,6 +1,5 @@
 //! The builder of an upload.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -60,6 +59,23 @@ pub struct Upload {
     on_progress: Option<OnProgress>,
 }
 
+/// Used by the runner of jobs.
+#[cfg(feature = "bulk")]
+impl Upload {
+    /// Returns the options.
+    pub(crate) fn described(&self) -> &UploadOptions {
+        &self.request.options
+    }
+
+    /// Returns the path of the file; `None` for bytes in memory and for a stream.
+    pub(crate) fn path(&self) -> Option<&std::path::Path> {
+        match &self.request.input {
+            SourceSpec::File(path) => Some(path),
+            SourceSpec::Memory(..) | SourceSpec::Stream(..) => None,
+        }
+    }
+}
+
 impl Upload {
     pub(super) fn new(engine: Arc<EngineHandle>, input: SourceSpec) -> Upload {
         let (options, terms) = (UploadOptions::default(), JournalTerms::default());
@@ -71,19 +87,6 @@ impl Upload {
     pub fn options(mut self, options: UploadOptions) -> Upload {
         self.request.options = options;
         self
-    }
-
-    /// Returns the options.
-    pub(crate) fn described(&self) -> &UploadOptions {
-        &self.request.options
-    }
-
-    /// Returns the path of the file; `None` for bytes in memory and for a stream.
-    pub(crate) fn path(&self) -> Option<&Path> {
-        match &self.request.input {
-            SourceSpec::File(path) => Some(path),
-            SourceSpec::Memory(..) | SourceSpec::Stream(..) => None,
-        }
     }
 
     /// Sets the title of the created video. Default: the file's name.

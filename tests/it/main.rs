@@ -13,10 +13,12 @@ mod events;
 mod every_refusal;
 mod faults;
 mod ingest;
+mod jobs;
 mod journal_places;
 mod limits;
 mod machine;
 mod many_files;
+mod monitor_run;
 mod odd_answers;
 mod on_change;
 mod on_terminal;
@@ -37,5 +39,9 @@ mod streams;
 mod support;
 mod touched;
 mod truth;
+#[cfg(feature = "cli")]
+mod tune;
 mod video_command;
+#[cfg(feature = "cli")]
 mod watch;
+mod work;

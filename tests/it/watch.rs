@@ -347,7 +347,7 @@ fn a_file_system_that_is_mounted_over_the_directory_and_unmounted_is_noticed() {
     let mut command = watch_by(command, films.path(), &[]);
     let mut run = WatchRun::of(server.configure(&mut command));
     run.event("file_done");
-    for (mark, end) in [("mount", "file_done"), ("unmount", "file_skipped")] {
+    for (mark, end) in [("mount", "file_done"), ("unmount", "doubled")] {
         File::create(at(mark)).unwrap();
         assert_eq!(run.event("watch")["kind"], "folder_gone");
         assert_eq!(run.event("watch")["kind"], "folder_back");

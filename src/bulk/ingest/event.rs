@@ -8,6 +8,7 @@ use super::planner::InputFailure;
 use super::work::IngestJob;
 use crate::bulk::after_action::{AfterActionError, AfterOutcome};
 use crate::bulk::job_id::JobId;
+use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobResult};
 use crate::bulk::report::ReportError;
 use crate::bulk::store::JobStoreError;
@@ -21,11 +22,22 @@ use crate::upload::{Progress, Uploaded};
 pub enum IngestEvent {
     /// A job is in the store and open.
     Submitted {
+        /// The id.
+        id: JobId,
+        /// The file or the URL.
+        source: JobSource,
         /// The length of its file, if it has one.
         bytes: Option<u64>,
     },
     /// A job of the inputs needs no upload, or failed in an earlier run.
     Skipped(Box<SkippedJob>),
+    /// The inputs name a job a second time. It is one job.
+    Doubled {
+        /// The id.
+        id: JobId,
+        /// The file or the URL.
+        source: JobSource,
+    },
     /// A file or a line of the inputs gives no job.
     InputFailed(Box<InputFailure>),
     /// All inputs were read.
@@ -86,6 +98,8 @@ pub enum IngestEvent {
         /// The time until one may become ready.
         delay: Duration,
     },
+    /// The pool is paused. The jobs under way go on.
+    Paused,
     /// The last event.
     Ended(IngestEnd),
 }
@@ -118,6 +132,8 @@ pub struct SkippedJob {
 pub enum IngestEnd {
     /// No open job is left.
     Drained,
+    /// All inputs are in the store.
+    Submitted,
     /// A shutdown was requested.
     Shutdown,
     /// The limit of bytes was reached.

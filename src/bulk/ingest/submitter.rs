@@ -5,30 +5,82 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use futures_core::Stream;
+use futures_util::stream;
+use tokio::sync::mpsc;
+
 use super::event::{IngestEnd, IngestEvent, SkippedJob};
 use super::finish;
 use super::inputs::Inputs;
+use super::options::IngestOptions;
 use super::planner::{InputFailure, JobPlanner, PlannedJob};
-use super::state::{RunState, with_failure};
+use super::report_writer::ReportWriter;
+use super::seen_ids::SeenIds;
+use super::shared::SharedState;
+use super::state::with_failure;
 use crate::bulk::after_action::AfterAction;
 use crate::bulk::job::JobSpec;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobState};
-use crate::bulk::report::{ReportRow, RowState};
-use crate::bulk::store::{JobStoreError, Resubmit, Submission};
+use crate::bulk::report::{Report, ReportRow, RowState};
+use crate::bulk::store::{JobStore, JobStoreError, Resubmit, Submission};
 
 /// One step of the reading thread.
 type ReadItem = Result<PlannedJob, Box<InputFailure>>;
 
-/// Starts the submission. The run learns of its end by [`RunState::are_inputs_read`].
-pub(super) fn start(inputs: Inputs, state: Arc<RunState>) {
+/// Submits the jobs of `inputs` to `store` and returns the events, the last of which is [`IngestEvent::Ended`].
+///
+/// Works on no job and sends nothing to the service. A pool of workers, also of other processes, takes the jobs. Dropping
+/// the stream ends the submission; the jobs submitted before stay in the store.
+pub fn submit(
+    inputs: Inputs,
+    store: Arc<dyn JobStore>,
+    options: IngestOptions,
+    report: Option<Report>,
+) -> impl Stream<Item = IngestEvent> + use<> {
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let state = Arc::new(SharedState::new(store, options, ReportWriter::start(report), sender));
+    let watches = inputs.watch_guard();
+    start(inputs, state.clone());
+    stream::unfold((receiver, SubmitStage::Submitting), move |(mut receiver, stage)| {
+        // Watches end when the stream is dropped.
+        let _watches = &watches;
+        let state = state.clone();
+        async move {
+            let event = match stage {
+                // The shared state has a sender of its own: the channel does not close.
+                SubmitStage::Submitting => receiver.recv().await?,
+                SubmitStage::Read => IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted)),
+                SubmitStage::Ended => return None,
+            };
+            let next = match event {
+                IngestEvent::InputsRead { .. } => SubmitStage::Read,
+                IngestEvent::Ended(_) => SubmitStage::Ended,
+                _ => stage,
+            };
+            Some((event, (receiver, next)))
+        }
+    })
+}
+
+/// The stage of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SubmitStage {
+    Submitting,
+    /// The last event of the threads was returned.
+    Read,
+    Ended,
+}
+
+/// Starts the submission. The run learns of its end by [`SharedState::are_inputs_read`].
+pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
     let (items, read) = sync_channel::<ReadItem>(BATCH);
     let planner = inputs.planner().clone();
     let submit = {
         let state = state.clone();
         move || {
-            let mut submitter = Submitter { state, planner };
+            let mut submitter = Submitter { state, planner, seen: SeenIds::default() };
             if let Err(error) = submitter.submit_all(&read) {
                 submitter.state.end_with(IngestEnd::Store(error));
             }
@@ -57,6 +109,10 @@ pub(super) fn start(inputs: Inputs, state: Arc<RunState>) {
         drop(ended);
     };
     let submitter = thread::Builder::new().name("ringlift-submit".to_owned()).spawn(submit);
+    if reader.is_err() {
+        // The only sender of this event otherwise. The queue is empty.
+        let _ = state.events.try_send(IngestEvent::InputsRead { ignored: 0, unused_rules: Vec::new() });
+    }
     if reader.is_err() || submitter.is_err() {
         let source = None;
         let problem = crate::bulk::store::StoreProblem::Io;
@@ -67,8 +123,9 @@ pub(super) fn start(inputs: Inputs, state: Arc<RunState>) {
 }
 
 struct Submitter {
-    state: Arc<RunState>,
+    state: Arc<SharedState>,
     planner: JobPlanner,
+    seen: SeenIds,
 }
 
 impl Submitter {
@@ -140,8 +197,15 @@ impl Submitter {
     }
 
     /// Reports what became of a submitted job. Returns its row if it is not open.
-    fn submitted(&self, job: PlannedJob, submission: Submission) -> Result<Option<ReportRow>, JobStoreError> {
+    fn submitted(
+        &mut self,
+        job: PlannedJob,
+        submission: Submission,
+    ) -> Result<Option<ReportRow>, JobStoreError> {
+        let is_doubled = !matches!(submission, Submission::Conflict(_)) && !self.seen.insert(&job.spec.id);
         let state = match submission {
+            // One job has one row, and is counted once.
+            _ if is_doubled => return Ok(self.doubled(&job)),
             Submission::New | Submission::Requeued(_) => return Ok(self.open(&job)),
             Submission::Same(state) if state.is_open() => return Ok(self.open(&job)),
             // Not for good: the same command goes on with it.
@@ -169,8 +233,15 @@ impl Submitter {
     }
 
     fn open(&self, job: &PlannedJob) -> Option<ReportRow> {
+        let (id, source) = (job.spec.id.clone(), job.spec.source.clone());
         let bytes = job.spec.stamp.map(|stamp| stamp.size);
-        let _ = self.state.events.blocking_send(IngestEvent::Submitted { bytes });
+        let _ = self.state.events.blocking_send(IngestEvent::Submitted { id, source, bytes });
+        None
+    }
+
+    fn doubled(&self, job: &PlannedJob) -> Option<ReportRow> {
+        let event = IngestEvent::Doubled { id: job.spec.id.clone(), source: job.spec.source.clone() };
+        let _ = self.state.events.blocking_send(event);
         None
     }
 
@@ -240,6 +311,9 @@ impl Submitter {
 
 /// The jobs of one submission: one flush of the disk for all of them.
 const BATCH: usize = 256;
+
+/// The events that wait for the reader of a submission.
+const QUEUE_LEN: usize = 64;
 
 /// The time after which jobs are submitted although more may come.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 //! Each upload is a separate process, so that the CPU time and the memory are those of the client alone.
 
 mod child;
-mod sample;
+pub(super) mod sample;
 mod server_query;
 
 use std::fs;
