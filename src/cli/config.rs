@@ -235,6 +235,9 @@ fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsS
             let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
             match trial.no_binary_name(true).try_get_matches_from(argv) {
                 Ok(_) => Ok(found.texts.clone()),
+                // `required(false)` does not reach sources that one of several flags replaces. Only values that were
+                // accepted get as far as this error.
+                Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(found.texts.clone()),
                 Err(error) if error.kind() == ErrorKind::InvalidUtf8 => {
                     Err(refused("it is not UTF-8".to_owned()))
                 }
@@ -303,6 +306,16 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         file
+    }
+
+    #[test]
+    fn a_command_whose_sources_can_come_from_several_flags_has_defaults() {
+        let parsed =
+            cli("ringlift ingest films", &[("RINGLIFT_SETTLE", "3s"), ("RINGLIFT_TRANSFERS", "2")]).unwrap();
+        let CliCommand::Ingest(args) = parsed.command else { panic!("{parsed:?}") };
+        assert_eq!(args.watch.settle, Some(std::time::Duration::from_secs(3)));
+        let refused = cli("ringlift ingest films", &[("RINGLIFT_SETTLE", "soon")]).unwrap_err().to_string();
+        assert!(refused.contains("RINGLIFT_SETTLE"), "{refused}");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(super) enum CommandEvent<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         video_id: Option<&'a str>,
     },
+    /// A notice of the watch on directories. `kind` is its stable name.
+    Watch { kind: &'static str, message: &'a str },
     /// One row of the demonstration.
     Way {
         #[serde(flatten)]

@@ -10,11 +10,14 @@ use ringlift::bulk::{CutoffMode, ManifestFormat, RetryRows};
 
 use super::upload_args::{AfterArgs, ChunkArgs, DescriptionArgs, LaneArgs, TokenArgs};
 use super::values::{self, Size};
+use super::watch_args::WatchArgs;
 
 #[derive(Debug, Args)]
 pub(super) struct IngestArgs {
     #[command(flatten)]
     pub(super) inputs: InputArgs,
+    #[command(flatten)]
+    pub(super) watch: WatchArgs,
     #[command(flatten)]
     pub(super) run: RunArgs,
 }

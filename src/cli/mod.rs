@@ -41,6 +41,7 @@ mod resume;
 mod secrets;
 mod serve;
 mod service_args;
+mod service_manager;
 mod signal_route;
 mod signals;
 mod status;
@@ -56,6 +57,7 @@ mod validate;
 mod values;
 mod video;
 mod video_args;
+mod watch_args;
 mod work;
 
 use std::ffi::OsString;

@@ -5,7 +5,7 @@ use ringlift::bulk::work;
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::events::CommandResult;
-use super::ingest::{BulkRun, Estimator, RunKind, report, run_options};
+use super::ingest::{BulkRun, Daemon, Estimator, RunKind, report, run_options};
 use super::ingest_args::WorkArgs;
 use super::queue::{self, Queue};
 use super::upload;
@@ -23,6 +23,7 @@ pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> Co
     let run = BulkRun {
         kind: RunKind::Work,
         title: format!("work on {}", queue.name()),
+        daemon: (!args.drain).then(|| Daemon::new(None)),
         args: &args.run,
         estimator: Estimator::new(&settings),
         // Created if it is missing: a service may start before the first submission.

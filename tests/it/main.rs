@@ -42,4 +42,6 @@ mod truth;
 #[cfg(feature = "cli")]
 mod tune;
 mod video_command;
+#[cfg(feature = "cli")]
+mod watch;
 mod work;

@@ -71,12 +71,28 @@ pub(in crate::cli) fn inputs(
     token: Option<Secret>,
     after: &AfterAction,
 ) -> Result<Inputs, CommandError> {
-    let planner = planner(args, settings, token)?;
     let walk = walk_options(args, after)?;
-    let mut inputs: Vec<IngestInput> = Vec::new();
-    for source in &args.sources {
-        inputs.push(IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))));
-    }
+    let walks = args.sources.iter().map(|source| Walk::new(source, walk.clone()));
+    inputs_after(walks.map(|walk| IngestInput::Walk(Box::new(walk))).collect(), args, settings, token)
+}
+
+/// Returns the inputs of the command line without its sources, which a watch scans itself.
+pub(super) fn listed_inputs(
+    args: &InputArgs,
+    settings: &Settings,
+    token: Option<Secret>,
+) -> Result<Inputs, CommandError> {
+    inputs_after(Vec::new(), args, settings, token)
+}
+
+/// Returns these inputs, and after them the manifests and the lists.
+fn inputs_after(
+    mut inputs: Vec<IngestInput>,
+    args: &InputArgs,
+    settings: &Settings,
+    token: Option<Secret>,
+) -> Result<Inputs, CommandError> {
+    let planner = planner(args, settings, token)?;
     let manifests = args.manifest.iter().map(|path| (path, args.manifest_format));
     let lists = args.files_from.iter().map(|path| (path, Some(ManifestFormat::Paths)));
     let nul_lists = args.files_from0.iter().map(|path| (path, Some(ManifestFormat::NulPaths)));
@@ -130,7 +146,7 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     Ok(planner)
 }
 
-fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
+pub(super) fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
     let selection = &args.selection;
     let usage = |error: ringlift::bulk::FilterError| CommandError::usage(error.to_string());
     let mut filter = Filter::default();
