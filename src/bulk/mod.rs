@@ -36,9 +36,9 @@ mod unix_time;
 mod walk;
 
 pub use after_action::{AfterAction, AfterActionError, AfterOutcome, UnknownAfterAction};
-pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
+pub use entry::{EntryFlaw, EntryKeys, ManifestEntry, ManifestSource};
 pub use error_event::{ErrorEvent, ErrorFields};
-pub use estimate::{Bottleneck, Capacity, Estimate, Workload};
+pub use estimate::{Bottleneck, Capacity, Estimate, PlannedWork};
 pub use event::{
     FileDone, FileSkipped, IngestCounts, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary,
 };
@@ -65,7 +65,7 @@ pub use shutdown::{CANCEL_TIMEOUT, Shutdown, ShutdownSignal, ShutdownStage};
 pub use sidecar::{SidecarError, read_sidecar};
 pub use sqlite::{SqliteJobStore, SqliteOptions};
 pub use store::{
-    Checkpoint, ClaimAnswer, ClaimedJob, Cursor, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
+    ClaimAnswer, ClaimedJob, Cursor, JobCheckpoint, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
     LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_SUBMITTED, MOST_WATCHERS, Resubmit, Revision,
     StoreFuture, StoreProblem, Submission,
 };

@@ -61,7 +61,7 @@ pub struct FileCounts {
 /// Numbers of file bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ByteCounts {
+pub struct TotalBytes {
     /// Acknowledged by the service, to this run or an earlier one.
     pub acknowledged: u64,
     /// Sent by this run, acknowledged or not.
@@ -114,7 +114,7 @@ pub struct TotalsSnapshot {
     /// Numbers of files.
     pub files: FileCounts,
     /// Numbers of file bytes.
-    pub bytes: ByteCounts,
+    pub bytes: TotalBytes,
     /// Speeds of this run, in bytes per second. Bytes of an earlier run do not count.
     pub bytes_per_second: Speeds,
     /// Repeated attempts.
@@ -256,7 +256,7 @@ impl Totals {
     /// Returns the state of the run at `now`.
     pub fn snapshot(&self, now: Instant) -> TotalsSnapshot {
         let moved = self.moved();
-        let bytes = ByteCounts {
+        let bytes = TotalBytes {
             acknowledged: moved.acknowledged,
             sent: moved.sent,
             resumed: moved.resumed,
@@ -320,7 +320,7 @@ impl Totals {
 }
 
 /// Estimates the time to the end of the run.
-fn eta(bytes: &ByteCounts, speeds: Speeds, limited_by: LimitedBy, now: Instant) -> Option<Duration> {
+fn eta(bytes: &TotalBytes, speeds: Speeds, limited_by: LimitedBy, now: Instant) -> Option<Duration> {
     let left = bytes.total?.saturating_sub(bytes.sent.saturating_add(bytes.resumed));
     let (speed, earliest) = match limited_by {
         // The minute before a pause says little about the minutes after it: only the whole run has pauses in

@@ -15,7 +15,7 @@ use super::console::{Console, UploadRemains};
 use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal::{self, ResumeCommand};
-use super::upload::{self, IfNew, Job, JobOptions, KeepCompleted, RunOptions};
+use super::upload::{self, IfNew, JobOptions, KeepCompleted, RunOptions, UploadJob};
 
 pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let journal = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
@@ -149,10 +149,10 @@ fn job(
     session: &SelectedSession,
     settings: &Settings,
     token: Option<&Secret>,
-) -> Result<Job, SkipReason> {
+) -> Result<UploadJob, SkipReason> {
     let path = session.path.as_deref().ok_or(SkipReason::Stream)?;
     let upload = session.entry.resumability(path, settings, token)?;
-    Ok(Job::file(index, path, Rc::new(JobOptions { upload, if_new: IfNew::Refuse, force: false })))
+    Ok(UploadJob::file(index, path, Rc::new(JobOptions { upload, if_new: IfNew::Refuse, force: false })))
 }
 
 /// Reason why a session is not resumed, as the command reports it.

@@ -8,35 +8,35 @@ use super::flaw::{EntryFlaw, shown};
 
 /// The source of a job's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum EntrySource {
+pub enum ManifestSource {
     /// A file on this host.
     Path(PathBuf),
     /// A URL that the service fetches itself.
     Url(String),
 }
 
-impl EntrySource {
+impl ManifestSource {
     /// Returns the path, or `None` for a URL.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            EntrySource::Path(path) => Some(path),
-            EntrySource::Url(_) => None,
+            ManifestSource::Path(path) => Some(path),
+            ManifestSource::Url(_) => None,
         }
     }
 
     /// Returns the URL, or `None` for a file.
     pub fn url(&self) -> Option<&str> {
         match self {
-            EntrySource::Path(_) => None,
-            EntrySource::Url(url) => Some(url),
+            ManifestSource::Path(_) => None,
+            ManifestSource::Url(url) => Some(url),
         }
     }
 
     /// Resolves a relative path against `base`. A URL stays as it is.
     #[must_use]
-    pub fn relative_to(self, base: &Path) -> EntrySource {
+    pub fn relative_to(self, base: &Path) -> ManifestSource {
         match self {
-            EntrySource::Path(path) => EntrySource::Path(base.join(path)),
+            ManifestSource::Path(path) => ManifestSource::Path(base.join(path)),
             url => url,
         }
     }

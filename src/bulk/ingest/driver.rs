@@ -23,7 +23,7 @@ use super::work::{Claims, IngestJob};
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
 use crate::bulk::shutdown::{ShutdownSignal, ShutdownStage};
-use crate::bulk::store::{Checkpoint, JobStore, Revision};
+use crate::bulk::store::{JobCheckpoint, JobStore, Revision};
 use crate::upload::{Client, Progress};
 
 /// Submits the jobs of `inputs` to `store`, works on the jobs of the pool until none is open, and returns the events.
@@ -184,7 +184,7 @@ fn checkpoint(
     entry.checkpoint_number += 1;
     entry.video_id.clone_from(&progress.video_id);
     let content = serde_json::json!({"video_id": progress.video_id}).to_string();
-    let checkpoint = Checkpoint::new(entry.checkpoint_number, progress.acknowledged_bytes, content);
+    let checkpoint = JobCheckpoint::new(entry.checkpoint_number, progress.acknowledged_bytes, content);
     let (state, job) = (state.clone(), job.clone());
     Some(Box::pin(async move {
         if let Err(error) = state.store.checkpoint(&job.lease, checkpoint, state.now()).await {

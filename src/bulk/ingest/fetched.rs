@@ -9,7 +9,7 @@ use super::finish;
 use super::state::RunState;
 use super::work::IngestJob;
 use crate::bulk::job_state::{JobFailure, JobResult};
-use crate::bulk::store::Checkpoint;
+use crate::bulk::store::JobCheckpoint;
 use crate::error::Result;
 use crate::upload::FetchedState;
 
@@ -58,7 +58,7 @@ async fn create_and_wait(state: &RunState, job: &IngestJob) -> Result<String> {
 async fn record(state: &RunState, job: &IngestJob, video_id: &str) {
     let content = FetchCheckpoint { video_id: video_id.to_owned() };
     let Ok(content) = serde_json::to_string(&content) else { return };
-    let checkpoint = Checkpoint::new(1, 0, content).durable();
+    let checkpoint = JobCheckpoint::new(1, 0, content).durable();
     if let Err(error) = state.store.checkpoint(&job.lease, checkpoint, state.now()).await {
         // The end of the job meets the same error of the store.
         tracing::warn!(video_id, %error, "the video of a URL could not be recorded");

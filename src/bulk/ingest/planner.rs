@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::api::Secret;
-use crate::bulk::entry::{EntryKeys, EntrySource, ManifestEntry};
+use crate::bulk::entry::{EntryKeys, ManifestEntry, ManifestSource};
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::JobSpec;
 use crate::bulk::job_id::{Account, JobId, Pool};
@@ -54,7 +54,7 @@ pub struct InputFailure {
     /// The id that a manifest gives.
     pub id: Option<String>,
     /// The file or the URL; `None` if a line could not be read.
-    pub source: Option<EntrySource>,
+    pub source: Option<ManifestSource>,
     /// The failure. Its text names the line or the file.
     pub failure: JobFailure,
 }
@@ -94,8 +94,8 @@ impl JobPlanner {
     ) -> Result<PlannedJob, Box<InputFailure>> {
         let ManifestEntry { source, keys } = entry;
         match source {
-            EntrySource::Url(url) => self.url(url, keys, index),
-            EntrySource::Path(path) => {
+            ManifestSource::Url(url) => self.url(url, keys, index),
+            ManifestSource::Path(path) => {
                 let stamp =
                     regular_stamp(&path).map_err(|failure| failed(&path, keys.id.clone(), failure))?;
                 let name = path.file_name().map(Path::new).unwrap_or(&path);
@@ -145,7 +145,7 @@ impl JobPlanner {
         let spec = self.spec(JobSource::Url { url: url.clone() }, None, options, keys);
         let spec = spec.map_err(|message| {
             let failure = JobFailure::permanent("bad_line", message);
-            Box::new(InputFailure { id, source: Some(EntrySource::Url(url)), failure })
+            Box::new(InputFailure { id, source: Some(ManifestSource::Url(url)), failure })
         })?;
         Ok(PlannedJob { spec, stamp: None, is_reported: false })
     }
@@ -202,5 +202,5 @@ pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, JobFailure> {
 
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Box::new(InputFailure { id, source: Some(EntrySource::Path(absolute)), failure })
+    Box::new(InputFailure { id, source: Some(ManifestSource::Path(absolute)), failure })
 }

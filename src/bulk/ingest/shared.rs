@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use super::event::{IngestEnd, IngestEvent};
 use super::options::IngestOptions;
 use super::report_writer::ReportWriter;
-use crate::bulk::entry::EntrySource;
+use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::report::{ReportRow, RowState};
@@ -88,8 +88,8 @@ impl SharedState {
     /// Creates a row of the report.
     pub(super) fn row(&self, id: &JobId, source: &JobSource, state: RowState) -> ReportRow {
         let source = match source {
-            JobSource::File { path } => EntrySource::Path(path.clone()),
-            JobSource::Url { url } => EntrySource::Url(url.clone()),
+            JobSource::File { path } => ManifestSource::Path(path.clone()),
+            JobSource::Url { url } => ManifestSource::Url(url.clone()),
         };
         let mut row = ReportRow::new(id.as_str(), Some(source), state);
         row.finished_at = Some(self.time());

@@ -219,8 +219,8 @@ impl Submitter {
                 );
                 let failure = JobFailure::permanent("id_conflict", message);
                 let source = Some(match &job.spec.source {
-                    JobSource::File { path } => crate::bulk::entry::EntrySource::Path(path.clone()),
-                    JobSource::Url { url } => crate::bulk::entry::EntrySource::Url(url.clone()),
+                    JobSource::File { path } => crate::bulk::entry::ManifestSource::Path(path.clone()),
+                    JobSource::Url { url } => crate::bulk::entry::ManifestSource::Url(url.clone()),
                 });
                 let id = Some(job.spec.id.as_str().to_owned());
                 return Ok(Some(self.input_failed(InputFailure { id, source, failure })));

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::row::ReportRow;
 use super::state::RowState;
-use crate::bulk::entry::EntrySource;
+use crate::bulk::entry::ManifestSource;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::OwnerId;
 use crate::bulk::job_source::JobSource;
@@ -24,8 +24,8 @@ impl ReportRow {
             JobState::Queued { .. } | JobState::Running { .. } => return None,
         };
         let source = match &spec.source {
-            JobSource::File { path } => EntrySource::Path(path.clone()),
-            JobSource::Url { url } => EntrySource::Url(url.clone()),
+            JobSource::File { path } => ManifestSource::Path(path.clone()),
+            JobSource::Url { url } => ManifestSource::Url(url.clone()),
         };
         let mut row = ReportRow::new(spec.id.as_str(), Some(source), state);
         row.size = spec.stamp.map(|stamp| stamp.size);

@@ -6,7 +6,7 @@ use crate::bulk::job_id::{JobId, Pool};
 use crate::bulk::job_record::JobRecord;
 use crate::bulk::job_state::JobState;
 use crate::bulk::lease::{Lease, LostLease};
-use crate::bulk::store::{Checkpoint, JobStoreError};
+use crate::bulk::store::{JobCheckpoint, JobStoreError};
 use crate::bulk::unix_time::UnixMillis;
 
 /// Applies a rule to the record of a leased job, and returns the new state.
@@ -29,7 +29,7 @@ pub(super) fn held(
 pub(super) fn checkpoint(
     batch: &mut Batch<'_>,
     lease: &Lease,
-    checkpoint: &Checkpoint,
+    checkpoint: &JobCheckpoint,
     now: UnixMillis,
 ) -> Result<(), JobStoreError> {
     let mut is_newer = false;

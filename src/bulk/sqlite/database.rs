@@ -16,7 +16,7 @@ use crate::journal::logging::{Durability, Logging};
 
 /// An open store. One thread uses it.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(super) struct JobDatabase {
     path: PathBuf,
     connection: Connection,
     logging: Logging,
@@ -33,8 +33,12 @@ pub(super) struct Database {
     data_version: i64,
 }
 
-impl Database {
-    pub(super) fn open(path: PathBuf, account: &Account, lease: Duration) -> Result<Database, JobStoreError> {
+impl JobDatabase {
+    pub(super) fn open(
+        path: PathBuf,
+        account: &Account,
+        lease: Duration,
+    ) -> Result<JobDatabase, JobStoreError> {
         let (connection, logging) = open::open(&path, lease)?;
         let id = open::file_id(&path).map_err(|error| io_error(&path, error))?;
         let prepare = || -> rusqlite::Result<(i64, i64, i64)> {
@@ -57,7 +61,7 @@ impl Database {
         }
         let (owners, account) = (Owners::beside(&path), account.clone());
         let synchronous = None;
-        Ok(Database {
+        Ok(JobDatabase {
             path,
             connection,
             logging,

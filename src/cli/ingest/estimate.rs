@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringlift::bulk::{Bottleneck, Capacity, Estimate, Workload};
+use ringlift::bulk::{Bottleneck, Capacity, Estimate, PlannedWork};
 use ringlift::{ChunkSize, Class, Mode, Settings};
 
 use crate::cli::console::duration;
@@ -16,14 +16,14 @@ pub(in crate::cli) struct Estimator {
     mode: Mode,
     chunk_size: ChunkSize,
     files: u64,
-    work: Workload,
+    work: PlannedWork,
 }
 
 impl Estimator {
     /// Creates the estimate of no work with the usual chunking.
     pub(in crate::cli) fn new(settings: &Settings) -> Estimator {
         let (mode, chunk_size) = (Mode::Auto, ChunkSize::Auto);
-        Estimator { settings: settings.clone(), mode, chunk_size, files: 0, work: Workload::default() }
+        Estimator { settings: settings.clone(), mode, chunk_size, files: 0, work: PlannedWork::default() }
     }
 
     /// Sets the chunking of the files to come.

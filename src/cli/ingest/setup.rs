@@ -13,7 +13,7 @@ use ringlift::{Secret, Settings, UploadOptions};
 use crate::cli::events::wall_clock;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::ingest_args::{InputArgs, RunArgs};
-use crate::cli::queue::{self, Queue};
+use crate::cli::queue::{self, QueuePlace};
 use crate::cli::upload_args::Until;
 
 /// Returns the options of a run that works on jobs.
@@ -116,8 +116,11 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     defaults.mode = args.chunks.mode;
     defaults.chunk_size = args.chunks.chunk_size;
     defaults.on_change = args.chunks.on_change;
-    let mut planner =
-        JobPlanner::new(account, Queue::of(&args.queue.store)?.pool(args.queue.pool.as_deref())?, defaults);
+    let mut planner = JobPlanner::new(
+        account,
+        QueuePlace::of(&args.queue.store)?.pool(args.queue.pool.as_deref())?,
+        defaults,
+    );
     let template = |flag: &str, text: &str| {
         text.parse().map_err(|error| CommandError::usage(format!("{flag}: {error}")))
     };

@@ -31,7 +31,7 @@ use super::values::{Count, Size};
 use super::{client, fetch, journal, memory};
 use context::UploadRun;
 pub(super) use context::{KeepCompleted, RunOptions};
-pub(super) use plan::{IfNew, Job, JobOptions};
+pub(super) use plan::{IfNew, JobOptions, UploadJob};
 use progress::ProgressTotals;
 use tally::Tally;
 
@@ -67,7 +67,7 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
 
 /// Uploads the jobs and reports their results.
 pub(super) fn run_jobs(
-    jobs: Vec<Job>,
+    jobs: Vec<UploadJob>,
     client: Client,
     settings: &Settings,
     options: RunOptions<'_>,
@@ -78,7 +78,7 @@ pub(super) fn run_jobs(
     // This thread handles signals from here on.
     console.output().must_not_wait();
     let progress = ProgressTotals::new(&jobs, settings.retry.retries);
-    let jobs: Vec<Rc<Job>> = jobs.into_iter().map(Rc::new).collect();
+    let jobs: Vec<Rc<UploadJob>> = jobs.into_iter().map(Rc::new).collect();
     let run = UploadRun {
         has_several_files: jobs.iter().map(|job| job.files()).sum::<usize>() > 1,
         tally: RefCell::new(Tally::new(&jobs)),

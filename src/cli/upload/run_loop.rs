@@ -22,13 +22,13 @@ use crate::cli::signals::Interrupts;
 use crate::cli::upload_args::Until;
 
 use super::context::{ActiveJob, KeepCompleted, UploadRun};
-use super::plan::{self, IfNew, Job, JobSource};
+use super::plan::{self, IfNew, UploadJob, UploadJobSource};
 use super::report;
 use super::stdin::Stdin;
 
 impl UploadRun<'_> {
     /// Runs every job, a few at a time, until all have ended or a signal ends them.
-    pub(super) async fn run_all(&self, jobs: Vec<Rc<Job>>, mut interrupts: Interrupts) {
+    pub(super) async fn run_all(&self, jobs: Vec<Rc<UploadJob>>, mut interrupts: Interrupts) {
         let started = Instant::now();
         let mut meter = UsageMeter::default();
         let mut ticks = interval(TICK);
@@ -114,7 +114,7 @@ impl UploadRun<'_> {
     }
 
     /// Prints the plan of a job for programs, and describes its upload. A job without a plan fails here.
-    async fn prepared(&self, job: Rc<Job>) -> Option<RunnerJob<Rc<Job>>> {
+    async fn prepared(&self, job: Rc<UploadJob>) -> Option<RunnerJob<Rc<UploadJob>>> {
         self.settings.backlog.remove(1, job.bytes().unwrap_or(0));
         if self.console.writes_events() {
             let started = Instant::now();
@@ -132,19 +132,19 @@ impl UploadRun<'_> {
                 }
             }
         }
-        if let JobSource::File(path) = &job.source {
+        if let UploadJobSource::File(path) = &job.source {
             media::warn_if_text(path).await;
         }
         let (upload, sha256) = self.described(&job);
         Some(RunnerJob::new(job, upload).with_sha256(sha256))
     }
 
-    fn described(&self, job: &Job) -> (Upload, Sha256Request) {
+    fn described(&self, job: &UploadJob) -> (Upload, Sha256Request) {
         let wants_sha256 = self.options.after.sha256;
         let (upload, sha256) = match &job.source {
-            JobSource::File(path) if wants_sha256 => (self.client.upload(path), Sha256Request::File),
-            JobSource::File(path) => (self.client.upload(path), Sha256Request::None),
-            JobSource::Stdin => {
+            UploadJobSource::File(path) if wants_sha256 => (self.client.upload(path), Sha256Request::File),
+            UploadJobSource::File(path) => (self.client.upload(path), Sha256Request::None),
+            UploadJobSource::Stdin => {
                 let stdin = Stdin::new(self.shutdown.borrow().signal());
                 if wants_sha256 {
                     let digest = StreamSha256::new();
@@ -165,7 +165,7 @@ impl UploadRun<'_> {
     }
 
     /// Reports an event. Returns what remains to be done once the report is written.
-    fn report(&self, event: RunnerEvent<Rc<Job>>) -> Option<LocalBoxFuture<'_, ()>> {
+    fn report(&self, event: RunnerEvent<Rc<UploadJob>>) -> Option<LocalBoxFuture<'_, ()>> {
         match event {
             RunnerEvent::Started { key } => {
                 let started = Instant::now();
@@ -197,7 +197,7 @@ impl UploadRun<'_> {
         None
     }
 
-    fn done(&self, done: DoneJob<Rc<Job>>) -> LocalBoxFuture<'_, ()> {
+    fn done(&self, done: DoneJob<Rc<UploadJob>>) -> LocalBoxFuture<'_, ()> {
         let write = report::done(self, &done);
         self.active.borrow_mut().remove(&done.key.index);
         let bytes = done.uploaded.bytes;
@@ -220,7 +220,7 @@ impl UploadRun<'_> {
         })
     }
 
-    fn failed(&self, failed: FailedJob<Rc<Job>>) -> Option<LocalBoxFuture<'_, ()>> {
+    fn failed(&self, failed: FailedJob<Rc<UploadJob>>) -> Option<LocalBoxFuture<'_, ()>> {
         let FailedJob { key, error, finished, ends_run, .. } = failed;
         let is_cancelled = error.kind() == ErrorKind::Cancelled;
         let failure = match self.interrupt.get() {
