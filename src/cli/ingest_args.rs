@@ -41,7 +41,7 @@ pub(super) struct WorkArgs {
 /// The jobs to submit.
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
-    /// Take these files, and the videos in these directories
+    /// Take these files, and the videos in these directories; the service fetches an http or https URL by itself
     #[arg(value_name = "SOURCE", required_unless_present_any = ["manifest", "files_from", "files_from0"])]
     pub(super) sources: Vec<PathBuf>,
     /// Read jobs from this file: JSON lines, CSV with a header, or an earlier report; `-` is standard input

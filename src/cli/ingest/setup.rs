@@ -1,6 +1,6 @@
 //! The inputs and the options of a run.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use ringlift::{Secret, Settings, UploadOptions};
 
 use crate::cli::events::wall_clock;
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::fetch;
 use crate::cli::ingest_args::{InputArgs, RunArgs};
 use crate::cli::queue::{self, QueuePlace};
 use crate::cli::upload_args::Until;
@@ -75,6 +76,10 @@ pub(in crate::cli) fn inputs(
     let walk = walk_options(args, after)?;
     let mut inputs: Vec<IngestInput> = Vec::new();
     for source in &args.sources {
+        if let Some(url) = source.to_str().filter(|_| fetch::is_url(source.as_os_str())) {
+            inputs.push(IngestInput::Manifest(Box::new(url_manifest(url))));
+            continue;
+        }
         inputs.push(IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))));
     }
     let manifests = args.manifest.iter().map(|path| (path, args.manifest_format));
@@ -84,6 +89,12 @@ pub(in crate::cli) fn inputs(
         inputs.push(IngestInput::Manifest(Box::new(manifest(path, format, args)?)));
     }
     Ok(Inputs::new(planner, inputs))
+}
+
+/// Returns a manifest of one URL, which the service fetches by itself.
+fn url_manifest(url: &str) -> Manifest {
+    let line = serde_json::json!({ "source_url": url }).to_string();
+    Manifest::from_reader("the command line", Cursor::new(line), &ManifestOptions::default())
 }
 
 fn manifest(path: &Path, format: Option<ManifestFormat>, args: &InputArgs) -> Result<Manifest, CommandError> {
