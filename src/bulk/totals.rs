@@ -307,6 +307,7 @@ impl Totals {
         let Some(since) = self.running.values().map(|file| file.moved_at).max() else {
             return LimitedBy::Nothing;
         };
+        // A single file that does not wait makes the whole `None`: then the run is not waiting.
         let retry_at = self.running.values().map(|file| file.retry_at(now));
         if let Some(until) = retry_at.reduce(|one, other| Some(one?.min(other?))).flatten() {
             return LimitedBy::Retry { until };

@@ -141,6 +141,7 @@ fn usage(flag: &Arg) -> String {
 
 /// Returns the name of the value of a flag or of a positional argument.
 fn value(arg: &Arg) -> String {
+    // A list needs no write access to the journal.
     let names = arg.get_value_names().unwrap_or_default();
     let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
     escaped(&if names.is_empty() { arg.get_id().as_str().to_uppercase() } else { names })

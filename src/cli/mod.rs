@@ -84,6 +84,7 @@ pub(crate) fn run() -> ExitCode {
             let ended = signals::start(&console).and_then(|()| unless_it_panics(|| dispatch(&cli, &console)));
             end(ended, &console, started)
         }
+        // clap returns the texts of `--help` and `--version` as errors for standard output.
         Err(CommandError::Clap(error)) if !error.use_stderr() => {
             let console = Console::before_settings(false, redactor);
             console.help(&error);

@@ -53,6 +53,7 @@ pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Resu
     let mut block = vec![0; BLOCK_BYTES];
     let mut left = bytes;
     while left > 0 {
+        // For each block, because a large sample takes minutes.
         interrupts.check()?;
         random.fill(&mut block);
         let len = left.min(BLOCK_BYTES as u64);
