@@ -89,7 +89,10 @@ fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> 
 }
 
 fn inputs(args: &InputArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
-    let refusal = if is_typed("chunk_size") && args.chunks.mode == Mode::Single {
+    let has_list = [&args.manifest, &args.files_from, &args.files_from0].iter().any(|list| !list.is_empty());
+    let refusal = if args.sources.is_empty() && !has_list {
+        "there is nothing to read: give a SOURCE, --manifest, --files-from or --files-from0"
+    } else if is_typed("chunk_size") && args.chunks.mode == Mode::Single {
         SINGLE_WITHOUT_CHUNKS
     } else if is_typed("manifest_format") && args.manifest.is_empty() {
         "--manifest-format has no effect without --manifest"
