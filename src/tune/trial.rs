@@ -8,10 +8,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::budget::{PathBudget, SpentLimit};
+use super::budget::{PathBudget, PathLimits, SpentLimit};
 use super::interval::{RateInterval, RateSample};
 use super::lane_group::{GroupPlan, LaneGroup};
-use super::path::{PathEvent, PathLimits, Rung};
+use super::report::{PathEvent, Rung};
 use super::search::SearchStep;
 use crate::error::Error;
 use crate::upload::{Settings, Snapshot};
