@@ -102,7 +102,7 @@ struct Course {
 impl Course {
     /// Measures what the search asks for until its end, or until the first 429 or failure.
     fn run(&mut self, search: &mut Search, trial: &mut Trial<'_>, round_trip: Duration) -> PathEnd {
-        let mut spent = None;
+        let (mut spent, mut retries) = (None, 0);
         while let Some(step) = search.next_step() {
             let measured = trial.measure(step).and_then(|rung| {
                 search.record(rung.rate);
@@ -115,6 +115,8 @@ impl Course {
                     spent.get_or_insert(limit);
                     search.skip();
                 }
+                // A busy machine may have missed the moment. Without a first rate there is no result at all.
+                Err(TrialHalt::TooFast) if self.rungs.is_empty() && retries < MOST_RETRIES => retries += 1,
                 Err(TrialHalt::TooFast) => search.skip(),
                 Err(TrialHalt::Throttled) => return PathEnd::Throttled,
                 Err(TrialHalt::Failed(error)) => return PathEnd::Failed(error),
@@ -175,5 +177,6 @@ async fn round_trip(control: &Client, run_id: &str) -> Result<Duration> {
 /// The shortest of a few is close to the network's own: delays only add.
 const ROUND_TRIPS: usize = 3;
 const DELETION_TIME: Duration = Duration::from_secs(120);
+const MOST_RETRIES: u32 = 3;
 /// A gain below this may be the luck of one measurement.
 const LEAST_GAIN: f64 = 0.05;
