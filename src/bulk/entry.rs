@@ -16,5 +16,5 @@ pub use flaw::EntryFlaw;
 pub(crate) use flaw::shown;
 pub use keys::EntryKeys;
 pub use record::ManifestEntry;
-pub use source::EntrySource;
+pub use source::ManifestSource;
 pub(crate) use source::checked_path;

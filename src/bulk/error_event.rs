@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::job_state::JobFailure;
 use crate::error::{Error, Refusal};
 
 /// A failure.
@@ -48,6 +49,15 @@ impl ErrorEvent {
                 refusal: None,
             },
         }
+    }
+
+    /// Creates the event of the failure of a job.
+    pub fn of_job(failure: &JobFailure) -> ErrorEvent {
+        let mut event = ErrorEvent::other("failed", failure.message.clone());
+        // The kinds of jobs are texts, as a store of another version may have others.
+        event.error.causes = vec![failure.kind.clone()];
+        event.error.advice.clone_from(&failure.advice);
+        event.of_video(failure.video_id.as_deref())
     }
 
     /// Sets the id of the video, unless the failure has one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The work of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Workload {
+pub struct PlannedWork {
     /// The bytes to send.
     pub bytes: u64,
     /// The chunks to send: one request each.
@@ -49,7 +49,7 @@ pub struct Estimate {
 impl Estimate {
     /// Returns `max(bytes / bandwidth, chunks / upload rate, creates / write rate)`, and the largest of the three.
     /// Returns `None` if nothing is limited, or nothing is to be done.
-    pub fn new(work: &Workload, capacity: &Capacity) -> Option<Estimate> {
+    pub fn new(work: &PlannedWork, capacity: &Capacity) -> Option<Estimate> {
         let per_minute = |rate: Option<f64>| rate.map(|rate| rate / 60.0);
         let candidates = [
             (Bottleneck::Bandwidth, work.bytes, capacity.bytes_per_second),
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    const WORK: Workload = Workload { bytes: 600_000_000, chunks: 100, creates: 10 };
+    const WORK: PlannedWork = PlannedWork { bytes: 600_000_000, chunks: 100, creates: 10 };
 
     fn capacity(bytes_per_second: f64, uploads_per_minute: f64, writes_per_minute: f64) -> Capacity {
         Capacity {
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn without_limits_or_work_there_is_no_estimate() {
         assert_eq!(Estimate::new(&WORK, &Capacity::default()), None);
-        assert_eq!(Estimate::new(&Workload::default(), &capacity(1.0, 1.0, 1.0)), None);
+        assert_eq!(Estimate::new(&PlannedWork::default(), &capacity(1.0, 1.0, 1.0)), None);
         assert_eq!(Estimate::new(&WORK, &capacity(0.0, -1.0, f64::NAN)), None);
     }
 
@@ -107,8 +107,8 @@ mod tests {
             let limits = Capacity {
                 bytes_per_second: rates.0, uploads_per_minute: rates.1, writes_per_minute: rates.2,
             };
-            let less = Estimate::new(&Workload { bytes, chunks, creates: 1 }, &limits);
-            let work = Workload { bytes: bytes.saturating_add(more), chunks, creates: 1 };
+            let less = Estimate::new(&PlannedWork { bytes, chunks, creates: 1 }, &limits);
+            let work = PlannedWork { bytes: bytes.saturating_add(more), chunks, creates: 1 };
             let all = Estimate::new(&work, &limits);
             prop_assert!(less.map(|e| e.time) <= all.map(|e| e.time));
         }

@@ -91,6 +91,8 @@ pub enum JsonEvent<'a> {
         #[serde(flatten)]
         error: ErrorEvent,
     },
+    /// A file of a bulk run needs no upload, or failed in an earlier run.
+    FileSkipped(FileSkipped<'a>),
     /// A signal was received: active chunks may finish, and no new ones start.
     Stopping { signal: &'static str, grace_ms: u64 },
     /// The last line of every run.
@@ -260,6 +262,31 @@ impl<'a> FileDone<'a> {
     }
 }
 
+/// A file of a bulk run that needs no upload, or failed in an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FileSkipped<'a> {
+    /// Name of the file.
+    pub file: &'a str,
+    /// Id of the job.
+    pub id: &'a str,
+    /// Id of the video, if the job is done.
+    pub video_id: Option<&'a str>,
+    /// The reason, for a person.
+    pub reason: &'a str,
+}
+
+/// The counts that only a bulk run has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct IngestCounts {
+    /// Number of files that needed no upload, or that failed in an earlier run.
+    pub files_skipped: usize,
+    /// Number of files of folders that were left out.
+    pub files_ignored: u64,
+    /// Number of videos that this run has created.
+    pub videos_created: u64,
+}
+
 /// Totals of a run: the last line of its output.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RunSummary {
@@ -289,6 +316,9 @@ pub struct RunSummary {
     /// Resource usage of the process, if it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// The counts of a bulk run.
+    #[serde(flatten)]
+    pub ingest: Option<IngestCounts>,
 }
 
 /// Returns the name of an addressing: the name of the [`Mode`](crate::Mode) that has it.

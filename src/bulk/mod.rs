@@ -4,6 +4,9 @@
 //! keeps jobs and leases each of them to one worker at a time. A [`Report`] has a row for each finished job. The rules
 //! of leases and retries are pure functions of the record and the time (`lease`), so that every store behaves alike.
 //!
+//! Start with [`run`], which uploads a stream of jobs. It needs none of the other items: a program takes from this module
+//! what it lacks.
+//!
 //! No part of this module opens a terminal, a listener or a connection.
 
 mod after_action;
@@ -13,6 +16,7 @@ mod estimate;
 pub mod event;
 mod file_stamp;
 mod filter;
+mod ingest;
 mod job;
 mod job_id;
 mod job_record;
@@ -35,12 +39,18 @@ mod unix_time;
 mod walk;
 
 pub use after_action::{AfterAction, AfterActionError, AfterOutcome, UnknownAfterAction};
-pub use entry::{EntryFlaw, EntryKeys, EntrySource, ManifestEntry};
+pub use entry::{EntryFlaw, EntryKeys, ManifestEntry, ManifestSource};
 pub use error_event::{ErrorEvent, ErrorFields};
-pub use estimate::{Bottleneck, Capacity, Estimate, Workload};
-pub use event::{FileDone, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary};
+pub use estimate::{Bottleneck, Capacity, Estimate, PlannedWork};
+pub use event::{
+    FileDone, FileSkipped, IngestCounts, JsonEvent, JsonLine, Planned, ProgressEvent, RetryEvent, RunSummary,
+};
 pub use file_stamp::FileStamp;
 pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
+pub use ingest::{
+    CutoffMode, IngestEnd, IngestEvent, IngestInput, IngestJob, IngestOptions, InputFailure, Inputs,
+    JobPlanner, PlannedJob, SkippedJob, UnknownCutoffMode, ingest, submit, work,
+};
 pub use job::{Job, JobSpec};
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
 pub use job_record::{Epoch, JobRecord};
@@ -58,7 +68,7 @@ pub use shutdown::{CANCEL_TIMEOUT, Shutdown, ShutdownSignal, ShutdownStage};
 pub use sidecar::{SidecarError, read_sidecar};
 pub use sqlite::{SqliteJobStore, SqliteOptions};
 pub use store::{
-    Checkpoint, ClaimAnswer, ClaimedJob, Cursor, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
+    ClaimAnswer, ClaimedJob, Cursor, JobCheckpoint, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
     LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_SUBMITTED, MOST_WATCHERS, Resubmit, Revision,
     StoreFuture, StoreProblem, Submission,
 };

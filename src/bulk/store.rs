@@ -61,7 +61,7 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// The lease is lost, the checkpoint is too large, or the store failed.
-    fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint, now: UnixMillis) -> StoreFuture<'_, ()>;
+    fn checkpoint(&self, lease: &Lease, checkpoint: JobCheckpoint, now: UnixMillis) -> StoreFuture<'_, ()>;
 
     /// Ends a job that did not fail. The end survives a power failure when the future is ready.
     ///
@@ -201,7 +201,7 @@ pub struct ClaimedJob {
 /// A worker's record of the progress of a job, from which the next worker goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Checkpoint {
+pub struct JobCheckpoint {
     /// The number, counted from 1 in each lease. It orders delayed and repeated requests.
     pub number: u64,
     /// The bytes that the service has acknowledged.
@@ -258,14 +258,14 @@ pub struct JobCount {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Revision(u64);
 
-impl Checkpoint {
+impl JobCheckpoint {
     /// Creates a checkpoint that survives the process and may be lost in a power failure.
-    pub fn new(number: u64, acknowledged_bytes: u64, content: impl Into<String>) -> Checkpoint {
-        Checkpoint { number, acknowledged_bytes, content: content.into(), is_durable: false }
+    pub fn new(number: u64, acknowledged_bytes: u64, content: impl Into<String>) -> JobCheckpoint {
+        JobCheckpoint { number, acknowledged_bytes, content: content.into(), is_durable: false }
     }
 
     /// Makes the checkpoint survive a power failure.
-    pub fn durable(mut self) -> Checkpoint {
+    pub fn durable(mut self) -> JobCheckpoint {
         self.is_durable = true;
         self
     }

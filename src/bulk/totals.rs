@@ -61,7 +61,7 @@ pub struct FileCounts {
 /// Numbers of file bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ByteCounts {
+pub struct TotalBytes {
     /// Acknowledged by the service, to this run or an earlier one.
     pub acknowledged: u64,
     /// Sent by this run, acknowledged or not.
@@ -114,7 +114,7 @@ pub struct TotalsSnapshot {
     /// Numbers of files.
     pub files: FileCounts,
     /// Numbers of file bytes.
-    pub bytes: ByteCounts,
+    pub bytes: TotalBytes,
     /// Speeds of this run, in bytes per second. Bytes of an earlier run do not count.
     pub bytes_per_second: Speeds,
     /// Repeated attempts.
@@ -160,9 +160,31 @@ impl Totals {
         self.queued.add(bytes);
     }
 
+    /// Replaces the files that have not begun by `files`, of `bytes` altogether. For runs on a queue that other
+    /// processes use, too: the queue knows its length at any time.
+    pub fn set_queue(&mut self, files: u64, bytes: u64) {
+        self.files.found = self.taken() + files;
+        self.queued = Lengths::default();
+        self.queued.add(Some(bytes));
+    }
+
+    /// Returns a file under way to the queue, after an attempt that failed for now. `bytes` is the length that
+    /// [`Totals::find`] received.
+    pub fn defer(&mut self, key: FileKey, bytes: Option<u64>) {
+        if let Some(file) = self.running.remove(&key) {
+            self.ended.add(&file.moved);
+            self.queued.add(bytes);
+        }
+    }
+
     /// Records that all files were found.
     pub fn found_all(&mut self) {
         self.files.is_complete = true;
+    }
+
+    /// Returns `true` if all files were found.
+    pub fn is_complete(&self) -> bool {
+        self.files.is_complete
     }
 
     /// Records that the upload of a file begins. `bytes` is the length that [`Totals::find`] received.
@@ -234,7 +256,7 @@ impl Totals {
     /// Returns the state of the run at `now`.
     pub fn snapshot(&self, now: Instant) -> TotalsSnapshot {
         let moved = self.moved();
-        let bytes = ByteCounts {
+        let bytes = TotalBytes {
             acknowledged: moved.acknowledged,
             sent: moved.sent,
             resumed: moved.resumed,
@@ -244,13 +266,24 @@ impl Totals {
         let (bytes_per_second, limited_by) = (self.speed.speeds(now), self.limited_by(now));
         TotalsSnapshot {
             elapsed: now.saturating_duration_since(self.started),
-            files: FileCounts { running: self.running.len() as u64, ..self.files },
+            files: FileCounts {
+                running: self.running.len() as u64,
+                // A queue of several processes gives files that this one has not counted yet.
+                found: self.files.found.max(self.taken()),
+                ..self.files
+            },
             bytes,
             bytes_per_second,
             retries: moved.retries,
             eta: eta(&bytes, bytes_per_second, limited_by, now),
             limited_by,
         }
+    }
+
+    /// Returns the number of files that have begun.
+    fn taken(&self) -> u64 {
+        let FileCounts { done, failed, skipped, cancelled, .. } = self.files;
+        done + failed + skipped + cancelled + self.running.len() as u64
     }
 
     fn moved(&self) -> MovedBytes {
@@ -274,6 +307,7 @@ impl Totals {
         let Some(since) = self.running.values().map(|file| file.moved_at).max() else {
             return LimitedBy::Nothing;
         };
+        // A single file that does not wait makes the whole `None`: then the run is not waiting.
         let retry_at = self.running.values().map(|file| file.retry_at(now));
         if let Some(until) = retry_at.reduce(|one, other| Some(one?.min(other?))).flatten() {
             return LimitedBy::Retry { until };
@@ -287,7 +321,7 @@ impl Totals {
 }
 
 /// Estimates the time to the end of the run.
-fn eta(bytes: &ByteCounts, speeds: Speeds, limited_by: LimitedBy, now: Instant) -> Option<Duration> {
+fn eta(bytes: &TotalBytes, speeds: Speeds, limited_by: LimitedBy, now: Instant) -> Option<Duration> {
     let left = bytes.total?.saturating_sub(bytes.sent.saturating_add(bytes.resumed));
     let (speed, earliest) = match limited_by {
         // The minute before a pause says little about the minutes after it: only the whole run has pauses in

@@ -29,6 +29,10 @@ pub(super) enum Exit {
     StateMismatch,
     /// The request is not permitted.
     NotAllowed,
+    /// The limit of bytes ended the run.
+    MaxTransfer,
+    /// The limit of time ended the run.
+    MaxDuration,
     /// A signal ended the command.
     Interrupted(Interrupt),
 }
@@ -56,6 +60,8 @@ impl Exit {
             Exit::Temporary => 5,
             Exit::StateMismatch => 6,
             Exit::NotAllowed => 7,
+            Exit::MaxTransfer => 8,
+            Exit::MaxDuration => 10,
             Exit::Interrupted(Interrupt::Hup) => 129,
             Exit::Interrupted(Interrupt::Int) => 130,
             Exit::Interrupted(Interrupt::Term) => 143,

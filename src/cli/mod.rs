@@ -21,6 +21,10 @@ mod exit;
 mod fetch;
 mod help;
 mod hints;
+mod ingest;
+mod ingest_args;
+mod jobs;
+mod jobs_args;
 mod journal;
 mod logging;
 mod man;
@@ -32,6 +36,7 @@ mod page_args;
 mod progress_bar;
 mod progress_view;
 mod proxy;
+mod queue;
 mod resume;
 mod secrets;
 mod serve;
@@ -39,6 +44,7 @@ mod service_args;
 mod signal_route;
 mod signals;
 mod status;
+mod submit;
 mod suggest;
 mod table;
 mod token;
@@ -51,6 +57,7 @@ mod validate;
 mod values;
 mod video;
 mod video_args;
+mod work;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
@@ -80,6 +87,7 @@ pub(crate) fn run() -> ExitCode {
             let ended = signals::start(&console).and_then(|()| unless_it_panics(|| dispatch(&cli, &console)));
             end(ended, &console, started)
         }
+        // clap returns the texts of `--help` and `--version` as errors for standard output.
         Err(CommandError::Clap(error)) if !error.use_stderr() => {
             let console = Console::before_settings(false, redactor);
             console.help(&error);
@@ -110,6 +118,10 @@ fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
         CliCommand::Upload(args) => upload::run(args, global, console),
+        CliCommand::Ingest(args) => ingest::run(args, global, console),
+        CliCommand::Submit(args) => submit::run(args, global, console),
+        CliCommand::Work(args) => work::run(args, global, console),
+        CliCommand::Jobs(command) => jobs::run(command, global, console),
         CliCommand::Resume(args) => resume::run(args, global, console),
         CliCommand::Clean(args) => clean::run(args, global, console),
         CliCommand::Demo(args) => demo::run(args, console),

@@ -40,8 +40,15 @@ pub(super) fn choose(
 /// Returns `true` if the command connects to the service. The server of `demo` is on this machine.
 fn calls_service(command: &CliCommand) -> bool {
     match command {
-        CliCommand::Demo(_) | CliCommand::Serve(_) | CliCommand::Completion(_) | CliCommand::Man(_) => false,
+        CliCommand::Demo(_)
+        | CliCommand::Jobs(_)
+        | CliCommand::Submit(_)
+        | CliCommand::Serve(_)
+        | CliCommand::Completion(_)
+        | CliCommand::Man(_) => false,
         CliCommand::Upload(_)
+        | CliCommand::Ingest(_)
+        | CliCommand::Work(_)
         | CliCommand::Resume(_)
         | CliCommand::Clean(_)
         | CliCommand::Status(_)

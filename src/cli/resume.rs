@@ -15,7 +15,7 @@ use super::console::{Console, UploadRemains};
 use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal::{self, ResumeCommand};
-use super::upload::{self, IfNew, Job, JobOptions, KeepCompleted, RunOptions};
+use super::upload::{self, IfNew, JobOptions, KeepCompleted, RunOptions, UploadJob};
 
 pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let journal = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
@@ -41,6 +41,7 @@ pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> 
         console.note("nothing to resume");
         return Ok(Some(summed(Summary::default(), left_out)));
     }
+    // Only now: a list, or a run with nothing to resume, needs no credentials.
     upload::check_credentials(&settings, &args.after, token.as_ref())?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
     let timetable = args.lanes.bwlimit.as_ref();
@@ -134,6 +135,7 @@ impl Entries {
             };
             found.extend(alike.filter(|&index| self.entries[index].as_ref().is_some_and(is_it)));
         }
+        // An entry that was found twice is taken once.
         found.sort_unstable();
         found.into_iter().filter_map(|index| self.entries[index].take()).collect()
     }
@@ -149,10 +151,10 @@ fn job(
     session: &SelectedSession,
     settings: &Settings,
     token: Option<&Secret>,
-) -> Result<Job, SkipReason> {
+) -> Result<UploadJob, SkipReason> {
     let path = session.path.as_deref().ok_or(SkipReason::Stream)?;
     let upload = session.entry.resumability(path, settings, token)?;
-    Ok(Job::file(index, path, Rc::new(JobOptions { upload, if_new: IfNew::Refuse, force: false })))
+    Ok(UploadJob::file(index, path, Rc::new(JobOptions { upload, if_new: IfNew::Refuse, force: false })))
 }
 
 /// Reason why a session is not resumed, as the command reports it.

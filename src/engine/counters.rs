@@ -174,6 +174,7 @@ impl Counters {
             CountedEnd::Failed(ErrorKind::Cancelled) => state.uploads.cancelled += 1,
             CountedEnd::Failed(kind) => {
                 state.uploads.failed += 1;
+                // Counted here: `journal_failed` counts the failures that an upload survives.
                 state.journal_errors += u64::from(kind == ErrorKind::Journal);
             }
         }

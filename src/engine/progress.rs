@@ -82,6 +82,7 @@ impl Sending {
     /// Returns the file bytes that the connection took of the current chunk.
     fn sent_bytes(&self) -> u64 {
         let body = self.counter.as_ref().map_or(0, |counter| counter.body_bytes());
+        // The envelope's head and tail are no bytes of the file.
         body.saturating_sub(self.envelope_head_bytes).min(self.chunk_bytes)
     }
 }
@@ -115,6 +116,7 @@ impl Gauge {
     }
 
     pub(crate) fn set_phase(&self, phase: LanePhase) {
+        // Relaxed: for display, and no other memory depends on it.
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 

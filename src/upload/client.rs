@@ -80,6 +80,8 @@ impl ClientBuilder {
     }
 
     /// Changes any setting.
+    ///
+    /// [`Settings::journal`] resumes uploads across processes. It needs the feature `journal`.
     pub fn with(mut self, change: impl FnOnce(&mut Settings)) -> ClientBuilder {
         change(&mut self.settings);
         self
@@ -206,7 +208,7 @@ impl Client {
     }
 
     /// Waits on the driver's timer, because the caller's executor may have none.
-    pub(super) async fn pause(&self, duration: Duration) -> Result<()> {
+    pub(crate) async fn pause(&self, duration: Duration) -> Result<()> {
         self.call(async move |_| {
             tokio::time::sleep(duration).await;
             Ok(())

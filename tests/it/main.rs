@@ -12,10 +12,13 @@ mod environment;
 mod events;
 mod every_refusal;
 mod faults;
+mod ingest;
+mod jobs;
 mod journal_places;
 mod limits;
 mod machine;
 mod many_files;
+mod monitor_run;
 mod odd_answers;
 mod on_change;
 mod on_terminal;
@@ -39,3 +42,4 @@ mod truth;
 #[cfg(feature = "cli")]
 mod tune;
 mod video_command;
+mod work;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::flaw::{EntryFlaw, shown};
 use super::keys::EntryKeys;
-use super::source::{self, EntrySource};
+use super::source::{self, ManifestSource};
 use super::values;
 use crate::api::Secret;
 use crate::bulk::report::{COLUMNS, RowState};
@@ -122,7 +122,7 @@ impl EntryBuilder {
     }
 
     /// Returns the source and the keys.
-    pub(crate) fn finish(mut self) -> Result<(EntrySource, EntryKeys), EntryFlaw> {
+    pub(crate) fn finish(mut self) -> Result<(ManifestSource, EntryKeys), EntryFlaw> {
         if self.state.is_some() {
             // The video of a failed row is known to the journal. As a destination it would have to be empty.
             self.keys.video_id = None;
@@ -132,8 +132,8 @@ impl EntryBuilder {
         let source = match (path, self.source_url) {
             (Some(_), Some(_)) => return Err(EntryFlaw::TwoSources),
             (None, None) => return Err(EntryFlaw::NoSource),
-            (Some(path), None) => EntrySource::Path(path),
-            (None, Some(url)) => EntrySource::Url(url),
+            (Some(path), None) => ManifestSource::Path(path),
+            (None, Some(url)) => ManifestSource::Url(url),
         };
         let keys = self.keys;
         if source.url().is_some() {
@@ -198,6 +198,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
+            // Of any shape: these keys belong to other programs.
             if key.starts_with("x-") {
                 map.next_value::<IgnoredAny>()?;
             } else if let Err(flaw) = self.builder.set(&key, map.next_value()?) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::builder::{EntryBuilder, Fields};
 use super::keys::EntryKeys;
-use super::source::{EntrySource, bytes_of};
+use super::source::{ManifestSource, bytes_of};
 use crate::upload::UploadOptions;
 
 /// One job of a manifest.
@@ -26,14 +26,14 @@ use crate::upload::UploadOptions;
 #[non_exhaustive]
 pub struct ManifestEntry {
     /// The source of the bytes.
-    pub source: EntrySource,
+    pub source: ManifestSource,
     /// The keys.
     pub keys: EntryKeys,
 }
 
 impl ManifestEntry {
     /// Creates a job without keys.
-    pub fn new(source: EntrySource) -> ManifestEntry {
+    pub fn new(source: ManifestSource) -> ManifestEntry {
         ManifestEntry { source, keys: EntryKeys::default() }
     }
 
@@ -67,8 +67,8 @@ impl Serialize for ManifestEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match &self.source {
-            EntrySource::Url(url) => map.serialize_entry("source_url", url)?,
-            EntrySource::Path(path) => {
+            ManifestSource::Url(url) => map.serialize_entry("source_url", url)?,
+            ManifestSource::Path(path) => {
                 map.serialize_entry("path", &path.to_string_lossy())?;
                 if path.to_str().is_none() {
                     map.serialize_entry("path_bytes", &STANDARD.encode(bytes_of(path)))?;

@@ -8,35 +8,35 @@ use super::flaw::{EntryFlaw, shown};
 
 /// The source of a job's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum EntrySource {
+pub enum ManifestSource {
     /// A file on this host.
     Path(PathBuf),
     /// A URL that the service fetches itself.
     Url(String),
 }
 
-impl EntrySource {
+impl ManifestSource {
     /// Returns the path, or `None` for a URL.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            EntrySource::Path(path) => Some(path),
-            EntrySource::Url(_) => None,
+            ManifestSource::Path(path) => Some(path),
+            ManifestSource::Url(_) => None,
         }
     }
 
     /// Returns the URL, or `None` for a file.
     pub fn url(&self) -> Option<&str> {
         match self {
-            EntrySource::Path(_) => None,
-            EntrySource::Url(url) => Some(url),
+            ManifestSource::Path(_) => None,
+            ManifestSource::Url(url) => Some(url),
         }
     }
 
     /// Resolves a relative path against `base`. A URL stays as it is.
     #[must_use]
-    pub fn relative_to(self, base: &Path) -> EntrySource {
+    pub fn relative_to(self, base: &Path) -> ManifestSource {
         match self {
-            EntrySource::Path(path) => EntrySource::Path(base.join(path)),
+            ManifestSource::Path(path) => ManifestSource::Path(base.join(path)),
             url => url,
         }
     }
@@ -90,6 +90,7 @@ pub(super) fn is_web_url(text: &str) -> bool {
 
 /// Returns the scheme of a text of the form `scheme://`.
 fn scheme(bytes: &[u8]) -> Option<&str> {
+    // Schemes are short, and a path may have 4 KiB.
     let end = bytes.windows(3).take(16).position(|found| found == b"://")?;
     let scheme = std::str::from_utf8(&bytes[..end]).ok()?;
     let is_scheme = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric());

@@ -30,7 +30,7 @@ const EVERY_KEY: &str = r#"{"path":"a.mp4","id":"1","title":"T","description":"D
 fn every_key_of_a_json_line_is_read() {
     let line = entry(EVERY_KEY);
     let keys = &line.keys;
-    assert_eq!(line.source, EntrySource::Path("a.mp4".into()));
+    assert_eq!(line.source, ManifestSource::Path("a.mp4".into()));
     assert_eq!(
         (keys.id.as_deref(), keys.title.as_deref(), keys.description.as_deref()),
         (Some("1"), Some("T"), Some("D"))
@@ -159,7 +159,7 @@ proptest! {
         chunk in prop::option::of((5u64 << 20)..=(200 << 20)), private in any::<Option<bool>>(),
     ) {
         prop_assume!(!path.contains("://"));
-        let mut entry = ManifestEntry::new(EntrySource::Path(PathBuf::from(path)));
+        let mut entry = ManifestEntry::new(ManifestSource::Path(PathBuf::from(path)));
         let keys = &mut entry.keys;
         (keys.title, keys.tags, keys.metadata, keys.priority) = (title, tags, metadata, priority);
         (keys.chunk_size, keys.private) = (chunk.map(ChunkSize::Bytes), private);

@@ -24,7 +24,7 @@ pub enum GlobFlaw {
     Regex,
     /// An unknown class of characters.
     #[error("has the unknown class [:{0}:]")]
-    Class(String),
+    CharacterClass(String),
     /// A range whose end comes before its beginning, or an empty class.
     #[error("has an empty range of characters")]
     Range,
@@ -51,11 +51,11 @@ enum Token {
     Star,
     /// Any number of units.
     DoubleStar,
-    Class(Class),
+    CharacterClass(CharacterClass),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Class {
+struct CharacterClass {
     is_negated: bool,
     ranges: Vec<(u32, u32)>,
 }
@@ -90,6 +90,7 @@ impl Glob {
     /// Returns `true` if the pattern matches every path that begins with `folder`, which ends with `/`.
     pub(super) fn covers(&self, folder: &[u32]) -> bool {
         self.alternatives.iter().any(|tokens| match tokens[..] {
+            // `*` matches the last name of every path.
             [Token::Star] if !self.is_anchored => true,
             [.., Token::DoubleStar] => self.run(tokens, folder)[tokens.len()],
             _ => false,
@@ -117,6 +118,7 @@ impl Glob {
                     one => next[i + 1] |= one.is(*unit),
                 }
             }
+            // Without an anchor the pattern may begin at each name.
             next[0] |= *unit == SLASH && !self.is_anchored;
             skip_stars(tokens, &mut next);
             std::mem::swap(&mut states, &mut next);
@@ -139,7 +141,7 @@ impl Token {
         match self {
             Token::Unit(own) => *own == unit,
             Token::Any => unit != SLASH,
-            Token::Class(class) => {
+            Token::CharacterClass(class) => {
                 let is_in = class.ranges.iter().any(|(low, high)| (*low..=*high).contains(&unit));
                 unit != SLASH && is_in != class.is_negated
             }
@@ -170,11 +172,12 @@ impl Parser<'_> {
                 }
                 '*' => self.stars()?,
                 '?' => Token::Any,
-                '[' => Token::Class(self.class()?),
+                '[' => Token::CharacterClass(self.class()?),
                 ']' => return Err(GlobFlaw::Unpaired(']')),
                 '\\' => self.escape()?,
                 _ => Token::Unit(self.units[self.at - 1]),
             };
+            // Checked at every token, because braces multiply the alternatives.
             if found.iter().map(Vec::len).sum::<usize>() + found.len() > MOST_TOKENS {
                 return Err(GlobFlaw::TooLarge);
             }
@@ -216,10 +219,12 @@ impl Parser<'_> {
         match char_of(unit) {
             c @ ('D' | 'S' | 'W') => {
                 let ranges = perl_class(c.to_ascii_lowercase()).unwrap_or_default().to_vec();
-                Ok(Token::Class(Class { is_negated: true, ranges }))
+                Ok(Token::CharacterClass(CharacterClass { is_negated: true, ranges }))
             }
             c => Ok(match perl_class(c) {
-                Some(ranges) => Token::Class(Class { is_negated: false, ranges: ranges.to_vec() }),
+                Some(ranges) => {
+                    Token::CharacterClass(CharacterClass { is_negated: false, ranges: ranges.to_vec() })
+                }
                 None if c.is_ascii_alphanumeric() => return Err(GlobFlaw::Escape(c)),
                 None => Token::Unit(unit),
             }),
@@ -227,8 +232,8 @@ impl Parser<'_> {
     }
 
     /// Parses from after `[` to after `]`.
-    fn class(&mut self) -> Result<Class, GlobFlaw> {
-        let mut class = Class::default();
+    fn class(&mut self) -> Result<CharacterClass, GlobFlaw> {
+        let mut class = CharacterClass::default();
         if matches!(self.peek(), Some('!' | '^')) {
             class.is_negated = true;
             self.at += 1;
@@ -246,7 +251,7 @@ impl Parser<'_> {
     }
 
     /// Parses one character, whose first unit has been read, or a range.
-    fn range(&mut self, class: &mut Class) -> Result<(), GlobFlaw> {
+    fn range(&mut self, class: &mut CharacterClass) -> Result<(), GlobFlaw> {
         self.at -= 1;
         if self.peek() == Some('\\')
             && let Some(ranges) = self.units.get(self.at + 1).and_then(|unit| perl_class(char_of(*unit)))
@@ -256,6 +261,7 @@ impl Parser<'_> {
             return Ok(());
         }
         let low = self.member()?;
+        // A `-` before `]` is the character itself.
         let is_range =
             self.peek() == Some('-') && self.units.get(self.at + 1).is_some_and(|c| char_of(*c) != ']');
         let high = if is_range {
@@ -293,7 +299,7 @@ impl Parser<'_> {
             "space" => &[('\t', '\r'), (' ', ' ')],
             "punct" => &[('!', '/'), (':', '@'), ('[', '`'), ('{', '~')],
             "xdigit" => &[('0', '9'), ('A', 'F'), ('a', 'f')],
-            _ => return Err(GlobFlaw::Class(name.chars().take(16).collect())),
+            _ => return Err(GlobFlaw::CharacterClass(name.chars().take(16).collect())),
         };
         self.at += 1 + name.chars().count() + 2;
         Ok(ranges.iter().map(|(low, high)| (u32::from(*low), u32::from(*high))).collect())

@@ -10,7 +10,7 @@ use super::csv_rows::{CsvRows, Row};
 use super::error::{LineError, LineFlaw, ManifestError};
 use super::line_reader::LineReader;
 use super::options::{ManifestFormat, ManifestOptions, RetryRows};
-use crate::bulk::entry::{EntryBuilder, EntryKeys, EntrySource, ManifestEntry};
+use crate::bulk::entry::{EntryBuilder, EntryKeys, ManifestEntry, ManifestSource};
 use crate::bulk::path_list;
 
 /// A manifest that is read line by line.
@@ -56,6 +56,7 @@ impl Manifest {
             io::ErrorKind::NotFound => ManifestError::Missing { path: path.to_owned() },
             _ => ManifestError::Unreadable { path: path.to_owned(), source },
         })?;
+        // open(2) succeeds for a folder, and only the first read would fail, with EISDIR.
         if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Err(ManifestError::Folder { path: path.to_owned() });
         }
@@ -115,9 +116,8 @@ impl Manifest {
             ManifestFormat::Paths | ManifestFormat::NulPaths => {
                 let is_text = self.format == ManifestFormat::Paths;
                 let path = path_list::path(self.lines.line(), is_text)?;
-                return Ok(
-                    path.map(|path| self.line(number, EntrySource::Path(path), EntryKeys::default(), false))
-                );
+                return Ok(path
+                    .map(|path| self.line(number, ManifestSource::Path(path), EntryKeys::default(), false)));
             }
         };
         match parsed {
@@ -159,7 +159,7 @@ impl Manifest {
         Ok(Some(self.line(number, source, keys, is_reported)))
     }
 
-    fn line(&self, number: u64, source: EntrySource, keys: EntryKeys, is_reported: bool) -> ManifestLine {
+    fn line(&self, number: u64, source: ManifestSource, keys: EntryKeys, is_reported: bool) -> ManifestLine {
         let entry = ManifestEntry::new(source.relative_to(&self.base)).with_keys(keys);
         ManifestLine { number, entry, is_reported }
     }

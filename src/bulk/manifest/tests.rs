@@ -7,7 +7,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::bulk::entry::EntrySource;
+use crate::bulk::entry::ManifestSource;
 
 fn manifest(format: ManifestFormat, text: impl Into<Vec<u8>>) -> Manifest {
     Manifest::from_reader("jobs", Cursor::new(text.into()), &ManifestOptions::default().format(format))
@@ -25,8 +25,8 @@ fn csv(text: impl Into<Vec<u8>>) -> Manifest {
 fn lines(manifest: Manifest) -> Vec<String> {
     let line = |line: Result<ManifestLine, LineError>| match line {
         Ok(line) => match line.entry.source {
-            EntrySource::Path(path) => format!("{}:{}", line.number, path.display()),
-            EntrySource::Url(url) => format!("{}:{url}", line.number),
+            ManifestSource::Path(path) => format!("{}:{}", line.number, path.display()),
+            ManifestSource::Url(url) => format!("{}:{url}", line.number),
         },
         Err(error) => error.to_string(),
     };

@@ -14,7 +14,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::format::ReportFormat;
 use super::state::RowState;
-use crate::bulk::entry::EntrySource;
+use crate::bulk::entry::ManifestSource;
 
 /// The columns of a report in CSV, which are the keys in JSON.
 pub const COLUMNS: [&str; 18] = [
@@ -45,7 +45,7 @@ pub struct ReportRow {
     /// The id of the job.
     pub id: String,
     /// The file or the URL; `None` if a line of a manifest could not be read.
-    pub source: Option<EntrySource>,
+    pub source: Option<ManifestSource>,
     /// The length of the file in bytes, if known.
     pub size: Option<u64>,
     /// The state of the job.
@@ -83,7 +83,7 @@ pub struct ReportRow {
 impl ReportRow {
     /// Creates a row without numbers. A relative path should be made absolute first, because the report may be read in
     /// another folder.
-    pub fn new(id: impl Into<String>, source: Option<EntrySource>, state: RowState) -> ReportRow {
+    pub fn new(id: impl Into<String>, source: Option<ManifestSource>, state: RowState) -> ReportRow {
         ReportRow {
             id: id.into(),
             source,
@@ -110,7 +110,7 @@ impl ReportRow {
     pub fn line(&self, format: ReportFormat) -> Vec<u8> {
         match format {
             ReportFormat::Csv => {
-                csv_line(self.values().each_ref().map(Value::text).iter().map(String::as_str))
+                csv_line(self.values().each_ref().map(CellValue::text).iter().map(String::as_str))
             }
             ReportFormat::JsonLines => {
                 // A map of texts and numbers always serializes.
@@ -130,25 +130,25 @@ impl ReportRow {
     }
 
     /// Returns the values in the order of [`COLUMNS`].
-    fn values(&self) -> [Value; COLUMNS.len()] {
-        let seconds = self.elapsed.map(|elapsed| Value::Seconds(elapsed.as_secs_f64()));
+    fn values(&self) -> [CellValue; COLUMNS.len()] {
+        let seconds = self.elapsed.map(|elapsed| CellValue::Seconds(elapsed.as_secs_f64()));
         [
             // A line of a manifest that could not be read has none.
-            if self.id.is_empty() { Value::None } else { Value::Text(one_line(&self.id)) },
-            self.source.as_ref().map_or(Value::None, |source| Value::Text(source_text(source))),
-            self.size.map_or(Value::None, Value::Number),
-            Value::Text(self.state.name().to_owned()),
+            if self.id.is_empty() { CellValue::None } else { CellValue::Text(one_line(&self.id)) },
+            self.source.as_ref().map_or(CellValue::None, |source| CellValue::Text(source_text(source))),
+            self.size.map_or(CellValue::None, CellValue::Number),
+            CellValue::Text(self.state.name().to_owned()),
             shown(self.video_id.as_deref()),
-            Value::Number(self.bytes),
-            Value::Number(self.resent_bytes),
-            Value::Number(self.chunks.into()),
-            Value::Number(self.retries.into()),
+            CellValue::Number(self.bytes),
+            CellValue::Number(self.resent_bytes),
+            CellValue::Number(self.chunks.into()),
+            CellValue::Number(self.retries.into()),
             time(self.started_at),
             time(self.finished_at),
-            seconds.unwrap_or(Value::None),
+            seconds.unwrap_or(CellValue::None),
             shown(self.error_kind.as_deref()),
             shown(self.error_slug.as_deref()),
-            self.http_status.map_or(Value::None, |status| Value::Number(status.into())),
+            self.http_status.map_or(CellValue::None, |status| CellValue::Number(status.into())),
             shown(self.message.as_deref()),
             shown(self.advice.as_deref()),
             shown(Some(&self.host)),
@@ -160,39 +160,39 @@ impl Serialize for ReportRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (column, value) in COLUMNS.into_iter().zip(self.values()) {
-            let path = self.source.as_ref().and_then(EntrySource::path);
+            let path = self.source.as_ref().and_then(ManifestSource::path);
             match value {
-                Value::None => map.serialize_entry(column, &())?,
-                Value::Number(number) => map.serialize_entry(column, &number)?,
-                Value::Seconds(seconds) => map.serialize_entry(column, &rounded(seconds))?,
-                Value::Text(_) if column == "path" && path.is_some() => {
+                CellValue::None => map.serialize_entry(column, &())?,
+                CellValue::Number(number) => map.serialize_entry(column, &number)?,
+                CellValue::Seconds(seconds) => map.serialize_entry(column, &rounded(seconds))?,
+                CellValue::Text(_) if column == "path" && path.is_some() => {
                     let path = path.unwrap_or(Path::new(""));
                     map.serialize_entry(column, &path.to_string_lossy())?;
                     if path.to_str().is_none() {
                         map.serialize_entry("path_bytes", &STANDARD.encode(path.as_os_str().as_bytes()))?;
                     }
                 }
-                Value::Text(text) => map.serialize_entry(column, &text)?,
+                CellValue::Text(text) => map.serialize_entry(column, &text)?,
             }
         }
         map.end()
     }
 }
 
-enum Value {
+enum CellValue {
     None,
     Text(String),
     Number(u64),
     Seconds(f64),
 }
 
-impl Value {
+impl CellValue {
     fn text(&self) -> String {
         match self {
-            Value::None => String::new(),
-            Value::Text(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Seconds(seconds) => rounded(*seconds).to_string(),
+            CellValue::None => String::new(),
+            CellValue::Text(text) => text.clone(),
+            CellValue::Number(number) => number.to_string(),
+            CellValue::Seconds(seconds) => rounded(*seconds).to_string(),
         }
     }
 }
@@ -210,14 +210,14 @@ fn csv_line<'a>(fields: impl Iterator<Item = &'a str>) -> Vec<u8> {
 }
 
 /// Returns the text of a value that is only read by people and programs, never as a manifest.
-fn shown(text: Option<&str>) -> Value {
-    let Some(text) = text else { return Value::None };
+fn shown(text: Option<&str>) -> CellValue {
+    let Some(text) = text else { return CellValue::None };
     let mut text = one_line(text);
     // A spreadsheet would run the text of a server or a host as a formula.
     if text.starts_with(['=', '+', '-', '@']) {
         text.insert(0, '\'');
     }
-    Value::Text(text)
+    CellValue::Text(text)
 }
 
 /// A row has to be one line: the end of a row that was cut off is found by line ends.
@@ -225,10 +225,10 @@ fn one_line(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }
 
-fn source_text(source: &EntrySource) -> String {
+fn source_text(source: &ManifestSource) -> String {
     let path = match source {
-        EntrySource::Url(url) => return one_line(url),
-        EntrySource::Path(path) => path,
+        ManifestSource::Url(url) => return one_line(url),
+        ManifestSource::Path(path) => path,
     };
     match path.to_str() {
         Some(text) if !text.contains(char::is_control) => text.to_owned(),
@@ -237,12 +237,12 @@ fn source_text(source: &EntrySource) -> String {
 }
 
 /// RFC 3339 in UTC with milliseconds.
-fn time(time: Option<SystemTime>) -> Value {
+fn time(time: Option<SystemTime>) -> CellValue {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    let Some(Ok(time)) = time.map(Timestamp::try_from) else { return Value::None };
+    let Some(Ok(time)) = time.map(Timestamp::try_from) else { return CellValue::None };
     let mut text = String::new();
     let _ = write!(text, "{}", PRINTER.timestamp_to_string(&time));
-    Value::Text(text)
+    CellValue::Text(text)
 }
 
 /// The characters of a path that are written as `%XX` in a URL.

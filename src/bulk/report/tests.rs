@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use super::*;
-use crate::bulk::entry::EntrySource;
+use crate::bulk::entry::ManifestSource;
 use crate::bulk::manifest::{Manifest, ManifestOptions, RetryRows};
 
 fn row(id: &str, state: RowState) -> ReportRow {
-    ReportRow::new(id, Some(EntrySource::Path(format!("/films/{id}.mp4").into())), state)
+    ReportRow::new(id, Some(ManifestSource::Path(format!("/films/{id}.mp4").into())), state)
 }
 
 fn full_row() -> ReportRow {
@@ -207,7 +207,7 @@ fn failed_rows_are_jobs_again_and_the_others_are_passed_over() {
         let found: Vec<_> = lines.iter().map(|line| line.entry.keys.id.as_deref().unwrap()).collect();
         assert_eq!((found, manifest.passed_over()), (vec!["b", "d", "e"], 2));
         assert!(lines.iter().all(|line| line.is_reported && line.entry.keys.video_id.is_none()));
-        assert_eq!(lines[0].entry.source, EntrySource::Path("/films/b.mp4".into()));
+        assert_eq!(lines[0].entry.source, ManifestSource::Path("/films/b.mp4".into()));
     }
 }
 
@@ -264,7 +264,7 @@ proptest! {
     ) {
         let (_folder, path) = report(if is_csv { "r.csv" } else { "r.jsonl" });
         let rows: Vec<_> = jobs.iter().map(|(path, id, message)| {
-            let source = Some(EntrySource::Path(path.clone()));
+            let source = Some(ManifestSource::Path(path.clone()));
             let message = Some(message.clone());
             ReportRow { message, ..ReportRow::new(id.clone(), source, RowState::Failed) }
         }).collect();
@@ -283,7 +283,7 @@ proptest! {
 #[test]
 fn a_path_that_is_no_text_is_readable_again() {
     let odd = PathBuf::from(OsStr::from_bytes(b"/caf\xe9\n.mp4"));
-    let odd_row = ReportRow::new("a", Some(EntrySource::Path(odd)), RowState::Failed);
+    let odd_row = ReportRow::new("a", Some(ManifestSource::Path(odd)), RowState::Failed);
     let csv = String::from_utf8(odd_row.line(ReportFormat::Csv)).unwrap();
     assert!(csv.starts_with("a,file:///caf%E9%0A.mp4,"), "{csv}");
     let json = String::from_utf8(odd_row.line(ReportFormat::JsonLines)).unwrap();
@@ -294,7 +294,7 @@ fn a_path_that_is_no_text_is_readable_again() {
 fn a_url_and_a_line_without_a_file_are_read_back() {
     for name in ["r.csv", "r.jsonl"] {
         let (_folder, path) = report(name);
-        let url = EntrySource::Url("https://example.com/a.mp4?x=1,2".to_owned());
+        let url = ManifestSource::Url("https://example.com/a.mp4?x=1,2".to_owned());
         let rows = [
             ReportRow::new("u", Some(url.clone()), RowState::Failed),
             ReportRow::new("", None, RowState::Failed),

@@ -54,6 +54,8 @@ pub(super) struct JobRun<K> {
     key: K,
     state: Arc<RunState>,
     circumstances: Circumstances,
+    /// The shutdown of the job: its own, or that of the run.
+    shutdown: ShutdownSignal,
     phase: Phase,
 }
 
@@ -150,7 +152,7 @@ impl DigestWork {
 
 impl<K: Clone> JobRun<K> {
     pub(super) fn new(job: RunnerJob<K>, state: Arc<RunState>) -> JobRun<K> {
-        let RunnerJob { key, upload, sha256 } = job;
+        let RunnerJob { key, upload, sha256, shutdown } = job;
         let options = upload.described();
         let uses_token = options.upload_token.is_some();
         let circumstances = Circumstances {
@@ -159,7 +161,8 @@ impl<K: Clone> JobRun<K> {
             has_own_token: uses_token && !state.options.has_one_token,
             names_video: options.video_id.is_some(),
         };
-        JobRun { key, state, circumstances, phase: Phase::New(Box::new(upload), sha256) }
+        let shutdown = shutdown.unwrap_or_else(|| state.shutdown.clone());
+        JobRun { key, state, circumstances, shutdown, phase: Phase::New(Box::new(upload), sha256) }
     }
 
     /// Returns the next event; `None` after the last one.
@@ -180,7 +183,7 @@ impl<K: Clone> JobRun<K> {
     async fn start(&mut self, upload: Upload, sha256: Sha256Request) -> Result<RunnerEvent<K>> {
         let sha256 = DigestWork::start(sha256, &upload)?;
         // Taken before the start: a request that arrives meanwhile must not be missed.
-        let (shutdown, fatal) = (self.state.shutdown.clone(), self.state.has_fatal_error.subscribe());
+        let (shutdown, fatal) = (self.shutdown.clone(), self.state.has_fatal_error.subscribe());
         let (upload, receipt) = upload.with_receipt();
         let mut running = upload.start().await?;
         let (progress, events, stopper) = (running.progress(), running.events(), running.stopper());
@@ -295,6 +298,7 @@ impl<K: Clone> JobRun<K> {
     }
 
     fn failed(&self, error: Error, finished: Option<(Uploaded, Receipt)>) -> RunnerEvent<K> {
+        // A failure after the upload concerns one video.
         let ends_run = finished.is_none() && ends_run(&error, self.circumstances());
         if ends_run {
             self.state.has_fatal_error.send_replace(true);

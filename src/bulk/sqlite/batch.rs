@@ -46,7 +46,7 @@ pub(super) struct JobRow {
 
 /// A queue: the jobs of one pool of an account.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Queue {
+pub(super) struct JobQueue {
     pub(super) row: i64,
     pub(super) is_paused: bool,
 }
@@ -112,19 +112,19 @@ impl<'a> Batch<'a> {
     }
 
     /// Returns the queue of a pool; `None` if no job was ever submitted to the pool.
-    pub(super) fn queue(&self, pool: &Pool) -> Result<Option<Queue>, JobStoreError> {
+    pub(super) fn queue(&self, pool: &Pool) -> Result<Option<JobQueue>, JobStoreError> {
         self.first(statements::QUEUE, (self.account_row, pool.as_str()), |row| {
-            Ok(Queue { row: row.get(0)?, is_paused: row.get(1)? })
+            Ok(JobQueue { row: row.get(0)?, is_paused: row.get(1)? })
         })
     }
 
     /// Returns the queue of a pool. Creates it if it is missing.
-    pub(super) fn queue_or_new(&mut self, pool: &Pool) -> Result<Queue, JobStoreError> {
+    pub(super) fn queue_or_new(&mut self, pool: &Pool) -> Result<JobQueue, JobStoreError> {
         if let Some(queue) = self.queue(pool)? {
             return Ok(queue);
         }
         self.execute(statements::ADD_QUEUE, (self.account_row, pool.as_str()))?;
-        Ok(Queue { row: self.transaction.last_insert_rowid(), is_paused: false })
+        Ok(JobQueue { row: self.transaction.last_insert_rowid(), is_paused: false })
     }
 
     /// Writes the record of a job.
@@ -205,6 +205,7 @@ pub(super) fn state_number(state: JobStateName) -> i64 {
 fn due_ms(state: &JobState) -> Option<i64> {
     let millis = |time: UnixMillis| i64::try_from(time.get()).unwrap_or(i64::MAX);
     match state {
+        // NULL, which the index `jobs_ready` selects.
         JobState::Queued { not_before } if *not_before == UnixMillis::default() => None,
         JobState::Queued { not_before } => Some(millis(*not_before)),
         JobState::Running { heartbeat, .. } => Some(millis(*heartbeat)),

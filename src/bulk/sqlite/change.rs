@@ -6,7 +6,7 @@ use crate::bulk::job_id::{JobId, Pool};
 use crate::bulk::job_record::JobRecord;
 use crate::bulk::job_state::JobState;
 use crate::bulk::lease::{Lease, LostLease};
-use crate::bulk::store::{Checkpoint, JobStoreError};
+use crate::bulk::store::{JobCheckpoint, JobStoreError};
 use crate::bulk::unix_time::UnixMillis;
 
 /// Applies a rule to the record of a leased job, and returns the new state.
@@ -19,6 +19,7 @@ pub(super) fn held(
     let mut row = batch.job_by_id(&lease.id)?.ok_or_else(|| lost(LostLease::Forgotten))?;
     let before = row.record.clone();
     rule(&mut row.record).map_err(lost)?;
+    // A repeated request changes nothing, and saves the write.
     if row.record != before {
         batch.write(&mut row)?;
     }
@@ -29,7 +30,7 @@ pub(super) fn held(
 pub(super) fn checkpoint(
     batch: &mut Batch<'_>,
     lease: &Lease,
-    checkpoint: &Checkpoint,
+    checkpoint: &JobCheckpoint,
     now: UnixMillis,
 ) -> Result<(), JobStoreError> {
     let mut is_newer = false;
@@ -58,6 +59,7 @@ pub(super) fn cancel(batch: &mut Batch<'_>, id: &JobId, now: UnixMillis) -> Resu
 pub(super) fn retry(batch: &mut Batch<'_>, id: &JobId) -> Result<JobState, JobStoreError> {
     let mut row = existing(batch, id)?;
     let state = row.record.state.clone();
+    // The video of a job that is done would be created twice.
     if !matches!(state, JobState::Done(_)) && row.record.requeue() {
         batch.write(&mut row)?;
     }

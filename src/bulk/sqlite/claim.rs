@@ -1,6 +1,6 @@
 //! Claims of jobs.
 
-use super::batch::{Batch, JobRow, Queue, state_number};
+use super::batch::{Batch, JobQueue, JobRow, state_number};
 use super::statements;
 use crate::bulk::job_id::{OwnerId, Pool};
 use crate::bulk::job_state::JobStateName;
@@ -37,7 +37,7 @@ pub(super) fn claim(
 /// Claims the next job that is due; `None` if there is none.
 fn claim_due(
     batch: &mut Batch<'_>,
-    queue: Queue,
+    queue: JobQueue,
     owner: &OwnerId,
     now: UnixMillis,
 ) -> Result<Option<ClaimAnswer>, JobStoreError> {
@@ -55,13 +55,14 @@ fn claim_due(
 }
 
 /// Returns the next job that is due: one whose lease has run out, or the first of the queue.
-fn next_due(batch: &Batch<'_>, queue: Queue, now: UnixMillis) -> Result<Option<JobRow>, JobStoreError> {
+fn next_due(batch: &Batch<'_>, queue: JobQueue, now: UnixMillis) -> Result<Option<JobRow>, JobStoreError> {
     let length = batch.lease.as_millis() as i64;
     let now_ms = i64::try_from(now.get()).unwrap_or(i64::MAX);
     let bounds = [
         (statements::RUN_OUT, now_ms.saturating_sub(length)),
         (statements::FROM_THE_FUTURE, now_ms.saturating_add(length)),
     ];
+    // The bounds assume the store's lease; the record has its own, and decides.
     for (sql, bound) in bounds {
         if let Some(row) = batch.job(sql, (queue.row, bound))?.filter(|row| row.record.is_due(now)) {
             return Ok(Some(row));
@@ -71,7 +72,7 @@ fn next_due(batch: &Batch<'_>, queue: Queue, now: UnixMillis) -> Result<Option<J
 }
 
 /// Makes jobs ready whose wait is over.
-fn end_waits(batch: &mut Batch<'_>, queue: Queue, now: UnixMillis) -> Result<(), JobStoreError> {
+fn end_waits(batch: &mut Batch<'_>, queue: JobQueue, now: UnixMillis) -> Result<(), JobStoreError> {
     let to_i64 = |time: UnixMillis| i64::try_from(time.get()).unwrap_or(i64::MAX);
     let Some(first) = first_due(batch, queue, JobStateName::Queued)? else { return Ok(()) };
     // A write for nothing would dirty a page with every claim.
@@ -82,7 +83,11 @@ fn end_waits(batch: &mut Batch<'_>, queue: Queue, now: UnixMillis) -> Result<(),
 }
 
 /// Requeues the jobs of workers of this host that have ended. Returns `true` if there was one.
-fn release_dead_owners(batch: &mut Batch<'_>, queue: Queue, now: UnixMillis) -> Result<bool, JobStoreError> {
+fn release_dead_owners(
+    batch: &mut Batch<'_>,
+    queue: JobQueue,
+    now: UnixMillis,
+) -> Result<bool, JobStoreError> {
     let running = {
         let mut statement = batch.prepare(statements::IN_STATE)?;
         let state = state_number(JobStateName::Running);
@@ -102,7 +107,7 @@ fn release_dead_owners(batch: &mut Batch<'_>, queue: Queue, now: UnixMillis) -> 
     Ok(has_released)
 }
 
-fn nothing_ready(batch: &Batch<'_>, queue: Queue, now: UnixMillis) -> Result<ClaimAnswer, JobStoreError> {
+fn nothing_ready(batch: &Batch<'_>, queue: JobQueue, now: UnixMillis) -> Result<ClaimAnswer, JobStoreError> {
     let open = [JobStateName::Queued, JobStateName::Running];
     let mut jobs = 0;
     for state in open {
@@ -119,7 +124,7 @@ fn nothing_ready(batch: &Batch<'_>, queue: Queue, now: UnixMillis) -> Result<Cla
 
 fn first_due(
     batch: &Batch<'_>,
-    queue: Queue,
+    queue: JobQueue,
     state: JobStateName,
 ) -> Result<Option<UnixMillis>, JobStoreError> {
     let found: Option<Option<i64>> =

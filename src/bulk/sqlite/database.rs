@@ -16,7 +16,7 @@ use crate::journal::logging::{Durability, Logging};
 
 /// An open store. One thread uses it.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(super) struct JobDatabase {
     path: PathBuf,
     connection: Connection,
     logging: Logging,
@@ -33,11 +33,16 @@ pub(super) struct Database {
     data_version: i64,
 }
 
-impl Database {
-    pub(super) fn open(path: PathBuf, account: &Account, lease: Duration) -> Result<Database, JobStoreError> {
+impl JobDatabase {
+    pub(super) fn open(
+        path: PathBuf,
+        account: &Account,
+        lease: Duration,
+    ) -> Result<JobDatabase, JobStoreError> {
         let (connection, logging) = open::open(&path, lease)?;
         let id = open::file_id(&path).map_err(|error| io_error(&path, error))?;
         let prepare = || -> rusqlite::Result<(i64, i64, i64)> {
+            // Another process may add the same account at this moment.
             connection.execute(
                 "INSERT INTO accounts (name) VALUES (?1) ON CONFLICT DO NOTHING",
                 [account.as_str()],
@@ -57,7 +62,7 @@ impl Database {
         }
         let (owners, account) = (Owners::beside(&path), account.clone());
         let synchronous = None;
-        Ok(Database {
+        Ok(JobDatabase {
             path,
             connection,
             logging,
@@ -113,6 +118,8 @@ impl Database {
     /// Returns the revision, after a look at the changes of other processes.
     pub(super) fn revision(&mut self) -> Result<u64, JobStoreError> {
         let found = data_version(&self.connection).map_err(|error| sqlite_error(&self.path, error))?;
+        // Other connections move this number, changes of this connection do not
+        // (<https://www.sqlite.org/pragma.html#pragma_data_version>).
         if found != self.data_version {
             (self.data_version, self.revision) = (found, self.revision + 1);
         }

@@ -32,12 +32,12 @@ use super::job_id::{Account, JobId, OwnerId, Pool};
 use super::job_state::{JobEnd, JobFailure, JobState};
 use super::lease::{DEFAULT_LEASE, LONGEST_DELAY, Lease, SHORTEST_LEASE};
 use super::store::{
-    Checkpoint, ClaimAnswer, JobCount, JobPage, JobQuery, JobStore, JobStoreError, LONGEST_CHECKPOINT,
+    ClaimAnswer, JobCheckpoint, JobCount, JobPage, JobQuery, JobStore, JobStoreError, LONGEST_CHECKPOINT,
     Resubmit, Revision, StoreFuture, Submission,
 };
 use super::unix_time::UnixMillis;
 use batch::Batch;
-use database::Database;
+use database::JobDatabase;
 use need::Need;
 use thread::StoreThread;
 
@@ -79,7 +79,7 @@ impl SqliteJobStore {
     /// The file is not a job store, was made by another version, or cannot be written or locked. It is unchanged then.
     pub fn open(options: SqliteOptions) -> Result<SqliteJobStore, JobStoreError> {
         let SqliteOptions { path, account, lease } = options;
-        let database = Database::open(path, &account, lease.clamp(SHORTEST_LEASE, LONGEST_DELAY))?;
+        let database = JobDatabase::open(path, &account, lease.clamp(SHORTEST_LEASE, LONGEST_DELAY))?;
         Ok(SqliteJobStore { thread: StoreThread::start(database)? })
     }
 
@@ -128,7 +128,7 @@ impl JobStore for SqliteJobStore {
         })
     }
 
-    fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint, now: UnixMillis) -> StoreFuture<'_, ()> {
+    fn checkpoint(&self, lease: &Lease, checkpoint: JobCheckpoint, now: UnixMillis) -> StoreFuture<'_, ()> {
         let (len, limit) = (checkpoint.content.len(), LONGEST_CHECKPOINT);
         if len > limit {
             let what = format!("the bytes of the checkpoint of job {} are", lease.id);

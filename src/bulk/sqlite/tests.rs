@@ -131,11 +131,11 @@ fn another_format_is_refused_with_both_numbers() {
 #[test]
 fn a_full_disk_is_an_error_that_changes_nothing_and_passes() {
     let folder = tempfile::tempdir().unwrap();
-    let mut database = Database::open(folder.path().join("jobs.db"), &account(), contract::LEASE).unwrap();
-    let limit = |database: &Database, pages: i64| {
+    let mut database = JobDatabase::open(folder.path().join("jobs.db"), &account(), contract::LEASE).unwrap();
+    let limit = |database: &JobDatabase, pages: i64| {
         database.connection().pragma_update(None, "max_page_count", pages).unwrap();
     };
-    let submit_1000 = |database: &mut Database, from: usize| {
+    let submit_1000 = |database: &mut JobDatabase, from: usize| {
         let jobs = submit::prepare((from..from + 1000).map(|n| job(&n.to_string())).collect()).unwrap();
         database.transact(Need::Disk, |batch| {
             jobs.iter().try_for_each(|job| submit::submit(batch, job, Resubmit::Keep, now()).map(drop))
@@ -196,7 +196,7 @@ fn a_rollback_journal_serves_where_no_memory_is_shared() {
 #[test]
 fn every_statement_on_jobs_uses_an_index() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path().join("jobs.db"), &account(), contract::LEASE).unwrap();
+    let database = JobDatabase::open(folder.path().join("jobs.db"), &account(), contract::LEASE).unwrap();
     for sql in statements::ALL {
         let mut statement = database.connection().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let parameters = vec![1; statement.parameter_count()];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::batch::Batch;
-use super::database::Database;
+use super::database::JobDatabase;
 use super::need::Need;
 use super::open::{io_error, problem};
 use crate::bulk::store::{JobStoreError, MOST_WATCHERS, Revision, StoreFuture, StoreProblem};
@@ -86,7 +86,7 @@ where
 }
 
 impl StoreThread {
-    pub(super) fn start(database: Database) -> Result<StoreThread, JobStoreError> {
+    pub(super) fn start(database: JobDatabase) -> Result<StoreThread, JobStoreError> {
         // A place for each permit, so that sending never blocks.
         let (sender, receiver) = sync_channel(QUEUE_LEN + MOST_WATCHERS);
         let (end, ended) = sync_channel(0);
@@ -161,9 +161,10 @@ impl fmt::Debug for StoreThread {
 }
 
 /// Serves requests until every sender is dropped.
-fn serve(mut database: Database, receiver: &Receiver<Message>) {
+fn serve(mut database: JobDatabase, receiver: &Receiver<Message>) {
     let mut watchers: Vec<Watcher> = Vec::new();
     loop {
+        // Changes of other processes matter only to watchers, and are found by looking.
         let first = if watchers.is_empty() {
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
@@ -188,7 +189,7 @@ fn serve(mut database: Database, receiver: &Receiver<Message>) {
 }
 
 /// Carries out the requests in one transaction, and answers them after the commit.
-fn carry_out(database: &mut Database, mut requests: Vec<Box<dyn Request>>) {
+fn carry_out(database: &mut JobDatabase, mut requests: Vec<Box<dyn Request>>) {
     let need = requests.iter().map(|request| request.need()).max().unwrap_or(Need::Read);
     let outcome =
         database.transact(need, |batch| requests.iter_mut().try_for_each(|request| request.run(batch)));
@@ -204,7 +205,8 @@ fn carry_out(database: &mut Database, mut requests: Vec<Box<dyn Request>>) {
 }
 
 /// Answers the watchers that have not seen the newest revision. Returns the others.
-fn answer_watchers(database: &mut Database, mut watchers: Vec<Watcher>) -> Vec<Watcher> {
+fn answer_watchers(database: &mut JobDatabase, mut watchers: Vec<Watcher>) -> Vec<Watcher> {
+    // A call that was given up frees its place.
     watchers.retain(|watcher| !watcher.answer.is_closed());
     if watchers.is_empty() {
         return watchers;

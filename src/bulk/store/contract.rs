@@ -175,7 +175,7 @@ pub(crate) fn new_options_reach_a_job_that_waits_and_not_one_that_is_done(open: 
 pub(crate) fn a_failed_job_is_queued_again_only_on_request(open: Open<'_>) {
     let store = open();
     let lease = claimed(&*store);
-    block_on(store.checkpoint(&lease, Checkpoint::new(1, 5, "half"), at(1))).unwrap();
+    block_on(store.checkpoint(&lease, JobCheckpoint::new(1, 5, "half"), at(1))).unwrap();
     block_on(store.fail(&lease, JobFailure::permanent("refused", "no"), at(1))).unwrap();
     assert!(matches!(submit(&*store, vec![job("a")])[..], [Submission::Same(JobState::Failed(_))]));
     let again = block_on(store.submit(vec![job("a")], Resubmit::RetryFailed, at(2))).unwrap();
@@ -186,7 +186,7 @@ pub(crate) fn a_failed_job_is_queued_again_only_on_request(open: Open<'_>) {
 pub(crate) fn a_job_done_begins_anew_only_when_forced(open: Open<'_>) {
     let store = open();
     let lease = claimed(&*store);
-    block_on(store.checkpoint(&lease, Checkpoint::new(1, 5, "half"), at(1))).unwrap();
+    block_on(store.checkpoint(&lease, JobCheckpoint::new(1, 5, "half"), at(1))).unwrap();
     block_on(store.finish(&lease, done("vi1"), at(2))).unwrap();
     let retried = block_on(store.submit(vec![job("a")], Resubmit::RetryFailed, at(3))).unwrap();
     assert!(matches!(retried[..], [Submission::Same(JobState::Done(_))]));
@@ -219,7 +219,7 @@ pub(crate) fn a_job_too_large_is_refused_with_all_others(open: Open<'_>) {
     ));
     assert_eq!(count(&*store, JobStateName::Queued), (0, 0));
     let lease = claimed(&*store);
-    let checkpoint = Checkpoint::new(1, 0, "x".repeat(LONGEST_CHECKPOINT + 1));
+    let checkpoint = JobCheckpoint::new(1, 0, "x".repeat(LONGEST_CHECKPOINT + 1));
     assert!(matches!(
         block_on(store.checkpoint(&lease, checkpoint, at(1))),
         Err(JobStoreError::TooLarge { .. })
@@ -268,7 +268,8 @@ pub(crate) fn a_claim_carries_the_job_and_its_checkpoint(open: Open<'_>) {
     let store = open();
     let lease = claimed(&*store);
     assert_eq!((lease.id.as_str(), lease.owner.clone(), lease.length), ("a", owner(1), LEASE));
-    block_on(store.checkpoint(&lease, Checkpoint::new(1, 4, "{\"chunks\":[1]}").durable(), at(1))).unwrap();
+    block_on(store.checkpoint(&lease, JobCheckpoint::new(1, 4, "{\"chunks\":[1]}").durable(), at(1)))
+        .unwrap();
     block_on(store.release(&lease, Duration::ZERO, at(2))).unwrap();
     let ClaimedJob { job: found, lease } = claim(&*open(), 2, at(3));
     assert_eq!(found.checkpoint.as_deref(), Some("{\"chunks\":[1]}"));
@@ -321,10 +322,10 @@ pub(crate) fn late_writes_of_a_former_holder_are_refused_and_change_nothing(open
     let first = claimed(&*store);
     // The same process again: the owner is the same, and the epoch alone tells the two claims apart.
     let second = claim(&*store, 1, at(60)).lease;
-    block_on(store.checkpoint(&second, Checkpoint::new(1, 5, "second"), at(61))).unwrap();
+    block_on(store.checkpoint(&second, JobCheckpoint::new(1, 5, "second"), at(61))).unwrap();
     let before = block_on(store.get(&id("a"))).unwrap().unwrap();
     lost(block_on(store.renew(&first, at(62))));
-    lost(block_on(store.checkpoint(&first, Checkpoint::new(9, 9, "first"), at(62))));
+    lost(block_on(store.checkpoint(&first, JobCheckpoint::new(9, 9, "first"), at(62))));
     lost(block_on(store.finish(&first, done("vi0"), at(62))));
     lost(block_on(store.fail(&first, unavailable(), at(62))));
     lost(block_on(store.decline(&first, unavailable(), at(62))));
@@ -350,14 +351,14 @@ pub(crate) fn an_older_checkpoint_does_not_replace_a_newer_one(open: Open<'_>) {
     let store = open();
     let lease = claimed(&*store);
     for (number, content) in [(1, "one"), (3, "three"), (2, "two"), (3, "three again")] {
-        block_on(store.checkpoint(&lease, Checkpoint::new(number, number, content), at(1))).unwrap();
+        block_on(store.checkpoint(&lease, JobCheckpoint::new(number, number, content), at(1))).unwrap();
     }
     let found = block_on(store.get(&id("a"))).unwrap().unwrap();
     assert_eq!(found.checkpoint.as_deref(), Some("three"));
     // The next holder counts from 1 again.
     block_on(store.release(&lease, Duration::ZERO, at(2))).unwrap();
     let lease = claim(&*store, 2, at(2)).lease;
-    block_on(store.checkpoint(&lease, Checkpoint::new(1, 0, "anew"), at(3))).unwrap();
+    block_on(store.checkpoint(&lease, JobCheckpoint::new(1, 0, "anew"), at(3))).unwrap();
     assert_eq!(block_on(store.get(&id("a"))).unwrap().unwrap().checkpoint.as_deref(), Some("anew"));
 }
 
@@ -386,7 +387,7 @@ pub(crate) fn progress_starts_the_count_of_failures_anew(open: Open<'_>) {
     submit(&*store, vec![job("a")]);
     for attempt in 1..=30 {
         let lease = claim(&*store, 1, at(attempt * 600)).lease;
-        block_on(store.checkpoint(&lease, Checkpoint::new(1, attempt, "c"), at(attempt * 600))).unwrap();
+        block_on(store.checkpoint(&lease, JobCheckpoint::new(1, attempt, "c"), at(attempt * 600))).unwrap();
         block_on(store.fail(&lease, unavailable(), at(attempt * 600))).unwrap();
     }
     assert!(matches!(state(&*store, "a"), JobState::Queued { .. }));

@@ -87,6 +87,7 @@ impl DemoFiles {
             None => (place.join(sample::NAME), args.size.0),
         };
         let made_bytes = if args.file.is_none() { bytes } else { 0 };
+        // Before the sample fills the disk.
         sample::check_room(place, made_bytes, bytes)?;
         if args.file.is_none() {
             console.note(format_args!("creating a sample of {} in {}", Size(bytes), place.display()));

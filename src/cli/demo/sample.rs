@@ -53,6 +53,7 @@ pub(in crate::cli) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts)
     let mut block = vec![0; BLOCK_BYTES];
     let mut left = bytes;
     while left > 0 {
+        // For each block, because a large sample takes minutes.
         interrupts.check()?;
         random.fill(&mut block);
         let len = left.min(BLOCK_BYTES as u64);

@@ -15,7 +15,7 @@ use crate::cli::exit::Interrupt;
 use crate::cli::journal::ResumeCommand;
 use crate::cli::upload_args::AfterArgs;
 
-use super::plan::{Job, JobSource};
+use super::plan::{UploadJob, UploadJobSource};
 use super::progress::ProgressTotals;
 use super::tally::Tally;
 
@@ -66,13 +66,13 @@ pub(super) struct UploadRun<'a> {
 /// A job that has not ended.
 #[derive(Debug)]
 pub(super) struct ActiveJob {
-    pub(super) job: Rc<Job>,
+    pub(super) job: Rc<UploadJob>,
     pub(super) started: Instant,
 }
 
 impl UploadRun<'_> {
     /// Returns the state of a failed upload at the service.
-    pub(super) fn remains<'a>(&self, job: &Job, error: &'a Error) -> UploadRemains<'a> {
+    pub(super) fn remains<'a>(&self, job: &UploadJob, error: &'a Error) -> UploadRemains<'a> {
         let Some(video_id) = error.video_id() else { return UploadRemains::Nothing };
         // A video that the service does not know cannot be deleted.
         if error.kind() == ErrorKind::NotFound {
@@ -88,12 +88,12 @@ impl UploadRun<'_> {
     }
 
     /// Returns how to resume a job according to the journal.
-    pub(super) fn resume_hint(&self, job: &Job) -> UploadRemains<'static> {
+    pub(super) fn resume_hint(&self, job: &UploadJob) -> UploadRemains<'static> {
         match &job.source {
-            JobSource::File(path) if self.settings.journal.is_some() => {
+            UploadJobSource::File(path) if self.settings.journal.is_some() => {
                 UploadRemains::Resumable { resume: self.options.resume.of(path) }
             }
-            JobSource::File(_) | JobSource::Stdin => UploadRemains::Nothing,
+            UploadJobSource::File(_) | UploadJobSource::Stdin => UploadRemains::Nothing,
         }
     }
 }

@@ -31,7 +31,7 @@ use super::values::{Count, Size};
 use super::{client, fetch, journal, memory};
 use context::UploadRun;
 pub(super) use context::{KeepCompleted, RunOptions};
-pub(super) use plan::{IfNew, Job, JobOptions};
+pub(super) use plan::{IfNew, JobOptions, UploadJob};
 use progress::ProgressTotals;
 use tally::Tally;
 
@@ -52,10 +52,12 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
             journal::warn_that_no_journal_is_kept();
         }
     }
+    // A dry run checks the settings too.
     let client = client::open(settings.clone())?;
     if args.dry_run {
         return plan::show(&jobs, &settings, console).map(Some);
     }
+    // Not for a dry run, which needs no credentials.
     check_credentials(&settings, &args.after, token.as_ref())?;
     plan::check_stdin(&jobs, &settings)?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
@@ -67,7 +69,7 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
 
 /// Uploads the jobs and reports their results.
 pub(super) fn run_jobs(
-    jobs: Vec<Job>,
+    jobs: Vec<UploadJob>,
     client: Client,
     settings: &Settings,
     options: RunOptions<'_>,
@@ -78,7 +80,7 @@ pub(super) fn run_jobs(
     // This thread handles signals from here on.
     console.output().must_not_wait();
     let progress = ProgressTotals::new(&jobs, settings.retry.retries);
-    let jobs: Vec<Rc<Job>> = jobs.into_iter().map(Rc::new).collect();
+    let jobs: Vec<Rc<UploadJob>> = jobs.into_iter().map(Rc::new).collect();
     let run = UploadRun {
         has_several_files: jobs.iter().map(|job| job.files()).sum::<usize>() > 1,
         tally: RefCell::new(Tally::new(&jobs)),
@@ -107,6 +109,7 @@ impl UploadRun<'_> {
         tally.print(interrupt, self.console);
         let exit = tally.exit(interrupt);
         let keeps = self.options.keep_completed == KeepCompleted::UntilSuccess;
+        // Only now: if the command fails, its repetition has to find these files uploaded.
         if keeps && exit == Exit::Done {
             self.receipts.take().iter().for_each(Receipt::confirm);
         }
@@ -123,7 +126,7 @@ impl UploadRun<'_> {
 
 /// Returns the memory that one chunk of standard input takes.
 fn least_memory(transfer: &TransferArgs) -> u64 {
-    match transfer.chunk_size {
+    match transfer.chunks.chunk_size {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
         ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),
     }

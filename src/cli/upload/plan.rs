@@ -26,12 +26,12 @@ use super::file_stat;
 
 /// One file, or standard input, to upload.
 #[derive(Clone, Debug)]
-pub(in crate::cli) struct Job {
+pub(in crate::cli) struct UploadJob {
     /// Index on the command line.
     pub(super) index: usize,
     /// Name in events and messages.
     pub(super) name: String,
-    pub(super) source: JobSource,
+    pub(super) source: UploadJobSource,
     /// Further names of the same file on the command line.
     pub(super) also: Vec<String>,
     /// Device and inode of an existing file.
@@ -59,18 +59,26 @@ pub(in crate::cli) enum IfNew {
 
 /// Source of the bytes of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum JobSource {
+pub(super) enum UploadJobSource {
     File(PathBuf),
     Stdin,
 }
 
-impl Job {
+impl UploadJob {
     /// Creates the job of a file. A file that cannot be opened counts as empty; opening it reports the error.
-    pub(in crate::cli) fn file(index: usize, path: &Path, options: Rc<JobOptions>) -> Job {
+    pub(in crate::cli) fn file(index: usize, path: &Path, options: Rc<JobOptions>) -> UploadJob {
         let file_stat::Stat { bytes, id } = file_stat::stat(path);
         let bytes = Some(bytes);
         let name = path.to_string_lossy().into_owned();
-        Job { index, name, also: Vec::new(), id, source: JobSource::File(path.to_owned()), bytes, options }
+        UploadJob {
+            index,
+            name,
+            also: Vec::new(),
+            id,
+            source: UploadJobSource::File(path.to_owned()),
+            bytes,
+            options,
+        }
     }
 
     /// Returns the plan of standard input.
@@ -81,8 +89,8 @@ impl Job {
     /// Returns the bytes of a name that is not UTF-8.
     pub(super) fn odd_name(&self) -> Option<&[u8]> {
         match &self.source {
-            JobSource::File(path) => event::odd_name(path),
-            JobSource::Stdin => None,
+            UploadJobSource::File(path) => event::odd_name(path),
+            UploadJobSource::Stdin => None,
         }
     }
 
@@ -103,7 +111,7 @@ impl Job {
 }
 
 /// Returns the jobs of the command line, or a usage error if they contradict its flags.
-pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Job>, CommandError> {
+pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<UploadJob>, CommandError> {
     let stdin = args.files.iter().filter(|file| is_stdin(file)).count();
     if stdin > 1 {
         return Err(CommandError::usage("standard input (`-`) can be uploaded only once"));
@@ -128,20 +136,20 @@ fn options(args: &UploadArgs, token: Option<Secret>) -> UploadOptions {
     options.video = args.description.video();
     options.video_id = args.destination.video_id.clone();
     options.upload_token = token;
-    options.mode = args.transfer.mode;
-    options.chunk_size = args.transfer.chunk_size;
+    options.mode = args.transfer.chunks.mode;
+    options.chunk_size = args.transfer.chunks.chunk_size;
     options.expected_bytes = args.transfer.expected_size.map(|size| size.0);
-    options.on_change = args.transfer.on_change;
+    options.on_change = args.transfer.chunks.on_change;
     options
 }
 
 /// Merges several names of the same file into one job, because two uploads would create two videos.
-fn merged(jobs: impl Iterator<Item = Job>) -> Vec<Job> {
+fn merged(jobs: impl Iterator<Item = UploadJob>) -> Vec<UploadJob> {
     let (mut merged, mut places) = (Vec::new(), HashMap::new());
     for job in jobs {
         match job.id.map(|id| *places.entry(id).or_insert(merged.len())) {
             Some(place) if place < merged.len() => {
-                let first: &mut Job = &mut merged[place];
+                let first: &mut UploadJob = &mut merged[place];
                 first.also.push(job.name);
             }
             _ => merged.push(job),
@@ -150,14 +158,14 @@ fn merged(jobs: impl Iterator<Item = Job>) -> Vec<Job> {
     merged
 }
 
-fn job(index: usize, file: &Path, transfer: &TransferArgs, options: &Rc<JobOptions>) -> Job {
+fn job(index: usize, file: &Path, transfer: &TransferArgs, options: &Rc<JobOptions>) -> UploadJob {
     let options = options.clone();
     if !is_stdin(file) {
-        return Job::file(index, file, options);
+        return UploadJob::file(index, file, options);
     }
     let name = transfer.name.clone().unwrap_or_else(|| "stdin".to_owned());
     let (also, bytes) = (Vec::new(), options.upload.expected_bytes);
-    Job { index, name, also, id: None, source: JobSource::Stdin, bytes, options }
+    UploadJob { index, name, also, id: None, source: UploadJobSource::Stdin, bytes, options }
 }
 
 fn is_stdin(file: &Path) -> bool {
@@ -165,13 +173,17 @@ fn is_stdin(file: &Path) -> bool {
 }
 
 /// Checks the plan of standard input before any other job starts.
-pub(super) fn check_stdin(jobs: &[Job], settings: &Settings) -> Result<(), CommandError> {
-    let stdin = jobs.iter().find(|job| job.source == JobSource::Stdin);
+pub(super) fn check_stdin(jobs: &[UploadJob], settings: &Settings) -> Result<(), CommandError> {
+    let stdin = jobs.iter().find(|job| job.source == UploadJobSource::Stdin);
     stdin.map_or(Ok(()), |job| job.stream_plan(settings).map(drop)).map_err(CommandError::from)
 }
 
 /// Prints the plans. Sends and creates nothing.
-pub(super) fn show(jobs: &[Job], settings: &Settings, console: &Console) -> Result<Summary, CommandError> {
+pub(super) fn show(
+    jobs: &[UploadJob],
+    settings: &Settings,
+    console: &Console,
+) -> Result<Summary, CommandError> {
     let ring = probe::check_ring();
     let mut exits = Vec::new();
     let mut batch = BatchForecast::new(jobs, settings);
@@ -216,7 +228,7 @@ struct BatchForecast {
 }
 
 impl BatchForecast {
-    fn new(jobs: &[Job], settings: &Settings) -> BatchForecast {
+    fn new(jobs: &[UploadJob], settings: &Settings) -> BatchForecast {
         BatchForecast {
             waiting: jobs.len() as u64,
             waiting_bytes: jobs.iter().filter_map(|job| job.bytes).sum(),
@@ -228,7 +240,7 @@ impl BatchForecast {
     }
 
     /// Removes the job from the waiting ones and returns the work beside it.
-    fn workload(&mut self, job: &Job) -> Workload {
+    fn workload(&mut self, job: &UploadJob) -> Workload {
         self.waiting = self.waiting.saturating_sub(1);
         self.waiting_bytes = self.waiting_bytes.saturating_sub(job.bytes.unwrap_or(0));
         let used = u32::try_from(self.requests).unwrap_or(u32::MAX);
@@ -261,29 +273,29 @@ impl fmt::Display for BatchForecast {
 
 /// Returns the plan of a job beside other work. `ring` is the result of [`probe::ring`].
 pub(super) fn planned(
-    job: &Job,
+    job: &UploadJob,
     settings: &Settings,
     ring: &Result<(), Unavailable>,
     work: Workload,
 ) -> Result<Planned, CommandError> {
     let outline = outline(job, settings);
     match &job.source {
-        JobSource::Stdin => {
+        UploadJobSource::Stdin => {
             let plan = job.stream_plan(settings)?;
             let mode = event::mode(plan.addressing());
             Ok(Planned { mode, chunk_bytes: Some(plan.chunk_bytes()), ..outline })
         }
-        JobSource::File(path) => Ok(of_file(path, outline, cut_of(job), settings, ring, work)?),
+        UploadJobSource::File(path) => Ok(of_file(path, outline, cut_of(job), settings, ring, work)?),
     }
 }
 
 /// Like [`planned`], but fails if the file's disk does not respond.
 pub(super) async fn planned_in_time(
-    job: &Job,
+    job: &UploadJob,
     settings: &Settings,
     ring: &Result<(), Unavailable>,
 ) -> Result<Planned, CommandError> {
-    let JobSource::File(path) = &job.source else {
+    let UploadJobSource::File(path) = &job.source else {
         return planned(job, settings, ring, settings.workload());
     };
     let (outline, cut, after) = (outline(job, settings), cut_of(job), settings.patience.body);
@@ -300,12 +312,12 @@ pub(super) async fn planned_in_time(
     }
 }
 
-fn cut_of(job: &Job) -> (Mode, ChunkSize) {
+fn cut_of(job: &UploadJob) -> (Mode, ChunkSize) {
     (job.options.upload.mode, job.options.upload.chunk_size)
 }
 
 /// Returns the part of the plan that does not depend on the file.
-fn outline(job: &Job, settings: &Settings) -> Planned {
+fn outline(job: &UploadJob, settings: &Settings) -> Planned {
     Planned {
         file: job.name.clone(),
         bytes: job.bytes,

@@ -10,7 +10,7 @@ use ringlift::{Progress, UploadEvent};
 use crate::cli::console::Console;
 use crate::cli::notices::{FileLabel, Notices};
 
-use super::plan::Job;
+use super::plan::UploadJob;
 
 /// Totals of all uploads, and the latest progress of those under way.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct FileProgress {
 
 impl ProgressTotals {
     /// Creates the totals of these jobs. `retries` is the limit of the retry policy.
-    pub(super) fn new<'a>(jobs: impl IntoIterator<Item = &'a Job>, retries: u32) -> ProgressTotals {
+    pub(super) fn new<'a>(jobs: impl IntoIterator<Item = &'a UploadJob>, retries: u32) -> ProgressTotals {
         let now = Instant::now();
         let mut totals = Totals::new(now);
         jobs.into_iter().for_each(|job| totals.find(job.bytes()));
@@ -46,7 +46,7 @@ impl ProgressTotals {
     }
 
     /// Records the progress of a job. Returns the id of its video the first time it is known.
-    pub(super) fn update(&mut self, job: &Job, progress: Progress) -> Option<String> {
+    pub(super) fn update(&mut self, job: &UploadJob, progress: Progress) -> Option<String> {
         let (key, now) = (job.index as u64, Instant::now());
         self.totals.begin(key, &job.name, job.bytes(), now);
         self.totals.advance(key, &progress, now);
@@ -59,7 +59,7 @@ impl ProgressTotals {
     }
 
     /// Records an event of a job, and prints a line about a retry or a pause.
-    pub(super) fn record(&mut self, job: &Job, event: &UploadEvent, console: &Console) {
+    pub(super) fn record(&mut self, job: &UploadJob, event: &UploadEvent, console: &Console) {
         let now = Instant::now();
         self.totals.record(job.index as u64, event, now);
         let chunks = self.files.get(&job.index).and_then(|file| file.progress.total_chunks);
@@ -69,7 +69,7 @@ impl ProgressTotals {
     }
 
     /// Records the end of a job.
-    pub(super) fn end(&mut self, job: &Job, end: FileEnd) {
+    pub(super) fn end(&mut self, job: &UploadJob, end: FileEnd) {
         self.files.remove(&job.index);
         self.totals.end(job.index as u64, job.bytes(), end, Instant::now());
     }
@@ -127,7 +127,7 @@ impl ProgressTotals {
 }
 
 impl FileProgress {
-    fn new(job: &Job, now: Instant) -> FileProgress {
+    fn new(job: &UploadJob, now: Instant) -> FileProgress {
         FileProgress {
             name: job.name.clone(),
             odd_name: job.odd_name().map(<[u8]>::to_owned),

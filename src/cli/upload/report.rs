@@ -15,7 +15,7 @@ use crate::cli::output::PendingWrite;
 use crate::cli::values::Size;
 
 use super::context::UploadRun;
-use super::plan::Job;
+use super::plan::UploadJob;
 
 /// Reports that an uploaded file is being processed.
 pub(super) fn waiting(run: &UploadRun<'_>, uploaded: &Uploaded) {
@@ -24,7 +24,7 @@ pub(super) fn waiting(run: &UploadRun<'_>, uploaded: &Uploaded) {
 }
 
 /// Reports a completed job. Returns the handle of the line with the video's id.
-pub(super) fn done(run: &UploadRun<'_>, done: &DoneJob<Rc<Job>>) -> Option<PendingWrite> {
+pub(super) fn done(run: &UploadRun<'_>, done: &DoneJob<Rc<UploadJob>>) -> Option<PendingWrite> {
     let DoneJob { key: job, uploaded, sha256, .. } = done;
     if uploaded.already {
         let Uploaded { video_id, chunks, bytes, .. } = uploaded;
@@ -43,6 +43,7 @@ pub(super) fn done(run: &UploadRun<'_>, done: &DoneJob<Rc<Job>>) -> Option<Pendi
     } else {
         run.console.note(format_args!("{}: {}", visible(&job.name), described(uploaded, sha256.as_deref())));
     }
+    // A queue keeps its order: once the last line is written, all before it are.
     last.or(event).or(result)
 }
 
@@ -74,7 +75,7 @@ fn print_id(run: &UploadRun<'_>, name: &str, video_id: &str) -> Option<PendingWr
 }
 
 /// Reports the result for each further name of the same file. Returns the handle of the last line.
-fn other_names(run: &UploadRun<'_>, done: &DoneJob<Rc<Job>>) -> Option<PendingWrite> {
+fn other_names(run: &UploadRun<'_>, done: &DoneJob<Rc<UploadJob>>) -> Option<PendingWrite> {
     let (job, mut already) = (&done.key, done.uploaded.clone());
     already.already = true;
     already.sent_bytes = 0;
@@ -92,7 +93,7 @@ fn other_names(run: &UploadRun<'_>, done: &DoneJob<Rc<Job>>) -> Option<PendingWr
 }
 
 /// Prints an id that could not be written to standard output and would otherwise be lost.
-pub(super) fn lost(run: &UploadRun<'_>, job: &Job, video_id: &str) {
+pub(super) fn lost(run: &UploadRun<'_>, job: &UploadJob, video_id: &str) {
     let again = match run.resume_hint(job) {
         UploadRemains::Resumable { .. } => "; run the same command again to print the id",
         _ => "",
@@ -106,7 +107,7 @@ pub(super) fn lost(run: &UploadRun<'_>, job: &Job, video_id: &str) {
 /// Reports a job that is still active and no longer waited for.
 pub(super) fn abandoned(
     run: &UploadRun<'_>,
-    job: &Job,
+    job: &UploadJob,
     failure: &CommandError,
     video_id: Option<&str>,
     remains: UploadRemains<'_>,
@@ -121,7 +122,7 @@ pub(super) fn abandoned(
 /// Reports a failed job. `uploaded` is its upload if a step after it failed.
 pub(super) fn failed(
     run: &UploadRun<'_>,
-    job: &Job,
+    job: &UploadJob,
     failure: &CommandError,
     uploaded: Option<&Uploaded>,
     started: Instant,

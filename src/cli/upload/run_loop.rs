@@ -22,16 +22,17 @@ use crate::cli::signals::Interrupts;
 use crate::cli::upload_args::Until;
 
 use super::context::{ActiveJob, KeepCompleted, UploadRun};
-use super::plan::{self, IfNew, Job, JobSource};
+use super::plan::{self, IfNew, UploadJob, UploadJobSource};
 use super::report;
 use super::stdin::Stdin;
 
 impl UploadRun<'_> {
     /// Runs every job, a few at a time, until all have ended or a signal ends them.
-    pub(super) async fn run_all(&self, jobs: Vec<Rc<Job>>, mut interrupts: Interrupts) {
+    pub(super) async fn run_all(&self, jobs: Vec<Rc<UploadJob>>, mut interrupts: Interrupts) {
         let started = Instant::now();
         let mut meter = UsageMeter::default();
         let mut ticks = interval(TICK);
+        // After a pause of the machine the missed ticks would come at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.apply_timetable();
         // The engine knows only the uploads that were handed over, and plans chunks for all of them.
@@ -67,6 +68,7 @@ impl UploadRun<'_> {
                 }
             }
         }
+        // Cancels the uploads that are still active.
         drop(events);
         self.totals.borrow_mut().conclude(self.console);
         self.console.clear_progress();
@@ -114,11 +116,13 @@ impl UploadRun<'_> {
     }
 
     /// Prints the plan of a job for programs, and describes its upload. A job without a plan fails here.
-    async fn prepared(&self, job: Rc<Job>) -> Option<RunnerJob<Rc<Job>>> {
+    async fn prepared(&self, job: Rc<UploadJob>) -> Option<RunnerJob<Rc<UploadJob>>> {
+        // The engine counts the upload itself from now on.
         self.settings.backlog.remove(1, job.bytes().unwrap_or(0));
         if self.console.writes_events() {
             let started = Instant::now();
             let ring = self.ring.get_or_init(probe::check_ring);
+            // A job whose plan cannot be written is not begun: the reader has stopped.
             self.console.output().room().await;
             match plan::planned_in_time(&job, self.settings, ring).await {
                 Ok(planned) => {
@@ -132,19 +136,19 @@ impl UploadRun<'_> {
                 }
             }
         }
-        if let JobSource::File(path) = &job.source {
+        if let UploadJobSource::File(path) = &job.source {
             media::warn_if_text(path).await;
         }
         let (upload, sha256) = self.described(&job);
         Some(RunnerJob::new(job, upload).with_sha256(sha256))
     }
 
-    fn described(&self, job: &Job) -> (Upload, Sha256Request) {
+    fn described(&self, job: &UploadJob) -> (Upload, Sha256Request) {
         let wants_sha256 = self.options.after.sha256;
         let (upload, sha256) = match &job.source {
-            JobSource::File(path) if wants_sha256 => (self.client.upload(path), Sha256Request::File),
-            JobSource::File(path) => (self.client.upload(path), Sha256Request::None),
-            JobSource::Stdin => {
+            UploadJobSource::File(path) if wants_sha256 => (self.client.upload(path), Sha256Request::File),
+            UploadJobSource::File(path) => (self.client.upload(path), Sha256Request::None),
+            UploadJobSource::Stdin => {
                 let stdin = Stdin::new(self.shutdown.borrow().signal());
                 if wants_sha256 {
                     let digest = StreamSha256::new();
@@ -165,7 +169,7 @@ impl UploadRun<'_> {
     }
 
     /// Reports an event. Returns what remains to be done once the report is written.
-    fn report(&self, event: RunnerEvent<Rc<Job>>) -> Option<LocalBoxFuture<'_, ()>> {
+    fn report(&self, event: RunnerEvent<Rc<UploadJob>>) -> Option<LocalBoxFuture<'_, ()>> {
         match event {
             RunnerEvent::Started { key } => {
                 let started = Instant::now();
@@ -197,7 +201,7 @@ impl UploadRun<'_> {
         None
     }
 
-    fn done(&self, done: DoneJob<Rc<Job>>) -> LocalBoxFuture<'_, ()> {
+    fn done(&self, done: DoneJob<Rc<UploadJob>>) -> LocalBoxFuture<'_, ()> {
         let write = report::done(self, &done);
         self.active.borrow_mut().remove(&done.key.index);
         let bytes = done.uploaded.bytes;
@@ -220,7 +224,7 @@ impl UploadRun<'_> {
         })
     }
 
-    fn failed(&self, failed: FailedJob<Rc<Job>>) -> Option<LocalBoxFuture<'_, ()>> {
+    fn failed(&self, failed: FailedJob<Rc<UploadJob>>) -> Option<LocalBoxFuture<'_, ()>> {
         let FailedJob { key, error, finished, ends_run, .. } = failed;
         let is_cancelled = error.kind() == ErrorKind::Cancelled;
         let failure = match self.interrupt.get() {

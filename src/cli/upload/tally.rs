@@ -11,7 +11,7 @@ use crate::cli::escape::visible;
 use crate::cli::exit::{CommandError, Exit, Interrupt};
 use crate::cli::values::Size;
 
-use super::plan::Job;
+use super::plan::UploadJob;
 
 /// The results of the jobs that have ended.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(jobs: &[Rc<Job>]) -> Tally {
+    pub(super) fn new(jobs: &[Rc<UploadJob>]) -> Tally {
         Tally {
             totals: RunSummary::default(),
             has_fatal_error: false,
@@ -41,14 +41,14 @@ impl Tally {
         }
     }
 
-    pub(super) fn done(&mut self, done: &DoneJob<Rc<Job>>) {
+    pub(super) fn done(&mut self, done: &DoneJob<Rc<UploadJob>>) {
         self.totals.files_done += done.key.files();
         self.uploaded(&done.uploaded);
         self.totals.sha256 = done.sha256.clone().filter(|_| self.has_one_job);
     }
 
     /// Counts a failure. `uploaded` is the upload if a step after it failed.
-    pub(super) fn failed(&mut self, job: &Job, failure: &CommandError, uploaded: Option<&Uploaded>) {
+    pub(super) fn failed(&mut self, job: &UploadJob, failure: &CommandError, uploaded: Option<&Uploaded>) {
         match (uploaded, failure) {
             (Some(uploaded), _) => self.uploaded(uploaded),
             (None, CommandError::Library(error)) => self.only_video(error.video_id().map(str::to_owned)),
@@ -65,7 +65,7 @@ impl Tally {
     }
 
     /// Counts a job that did not end in time.
-    pub(super) fn abandoned(&mut self, job: &Job, failure: &CommandError, video_id: Option<String>) {
+    pub(super) fn abandoned(&mut self, job: &UploadJob, failure: &CommandError, video_id: Option<String>) {
         self.failed(job, failure, None);
         self.only_video(video_id);
     }

@@ -1,0 +1,28 @@
+//! The pipeline of bulk ingestion: inputs, the job store, uploads, the actions after them, and the report.
+//!
+//! The job store decides what is done. The client's journal decides what was sent of a file that is not done: it is
+//! written before each request, and keeps a finished upload until the store has recorded the end of its job. A process
+//! that dies in between finds the file complete in the journal, and sends nothing twice.
+
+mod driver;
+mod event;
+mod fetched;
+mod finish;
+mod inputs;
+mod leases;
+mod options;
+mod planner;
+mod report_writer;
+mod seen_ids;
+mod shared;
+mod state;
+mod submitter;
+mod work;
+
+pub use driver::{ingest, work};
+pub use event::{IngestEnd, IngestEvent, SkippedJob};
+pub use inputs::{IngestInput, Inputs};
+pub use options::{CutoffMode, IngestOptions, UnknownCutoffMode};
+pub use planner::{InputFailure, JobPlanner, PlannedJob};
+pub use submitter::submit;
+pub use work::IngestJob;

@@ -1,0 +1,234 @@
+//! The loop of an ingestion.
+
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+
+use super::event::{IngestEnd, IngestEvent};
+use super::fetched::fetch;
+use super::finish;
+use super::inputs::Inputs;
+use super::leases::{Leases, LostJob};
+use super::options::{CutoffMode, IngestOptions};
+use super::report_writer::ReportWriter;
+use super::shared::SharedState;
+use super::state::RunState;
+use super::submitter;
+use super::work::{Claims, IngestJob};
+use crate::bulk::report::Report;
+use crate::bulk::runner::{RunnerEvent, run};
+use crate::bulk::shutdown::{ShutdownSignal, ShutdownStage};
+use crate::bulk::store::{JobCheckpoint, JobStore, Revision};
+use crate::upload::{Client, Progress};
+
+/// Submits the jobs of `inputs` to `store`, works on the jobs of the pool until none is open, and returns the events.
+///
+/// Jobs that other runs left in the store are worked on, too. Several processes may work on the same store: each job is
+/// with one of them at a time. Nothing is kept about a job that has ended. The client should have a journal, shared by
+/// all processes of this host: without one, a job that was interrupted begins again with another video.
+///
+/// The run advances only while the stream is polled; leases are renewed all the same. Dropping the stream cancels the
+/// uploads under way, and their jobs are free when the process ends or their leases run out.
+pub fn ingest(
+    inputs: Inputs,
+    store: Arc<dyn JobStore>,
+    client: &Client,
+    options: IngestOptions,
+    report: Option<Report>,
+    shutdown: ShutdownSignal,
+) -> impl Stream<Item = IngestEvent> + use<> {
+    drive_all(Some(inputs), store, client, options, report, shutdown)
+}
+
+/// Works on the jobs of the pool, and returns the events. See [`ingest`], which also submits jobs.
+///
+/// Without [`IngestOptions::waits_for_jobs`] the run ends once no job of the pool is open.
+pub fn work(
+    store: Arc<dyn JobStore>,
+    client: &Client,
+    options: IngestOptions,
+    report: Option<Report>,
+    shutdown: ShutdownSignal,
+) -> impl Stream<Item = IngestEvent> + use<> {
+    drive_all(None, store, client, options, report, shutdown)
+}
+
+fn drive_all(
+    inputs: Option<Inputs>,
+    store: Arc<dyn JobStore>,
+    client: &Client,
+    options: IngestOptions,
+    report: Option<Report>,
+    shutdown: ShutdownSignal,
+) -> impl Stream<Item = IngestEvent> + use<> {
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let (lost_sender, lost) = mpsc::channel(QUEUE_LEN);
+    let leases = Leases::start(store.clone(), options.clock, lost_sender);
+    let report = ReportWriter::start(report);
+    let shared = Arc::new(SharedState::new(store, options, report, sender));
+    let state = RunState::new(shared, client.clone(), leases, shutdown);
+    let driver = drive(Arc::new(state), inputs, lost);
+    let events = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|event| (event, receiver))
+    });
+    let driver = stream::once(driver).filter_map(|()| ready(None));
+    stream::select(events, driver)
+}
+
+type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
+    match inputs {
+        Some(inputs) => submitter::start(inputs, state.shared()),
+        None => state.set_inputs_read(),
+    }
+    let (url_sender, mut urls) = mpsc::channel(1);
+    let (seen, is_paused) = (Revision::default(), false);
+    let claims = Claims { state: state.clone(), urls: url_sender, number: 0, seen, is_paused };
+    let jobs = stream::unfold(claims, Claims::next);
+    let options = state.options.runner.clone();
+    let concurrent = options.concurrent.max(1);
+    let mut events = Box::pin(run(jobs, &state.client, options, state.shutdown.clone()));
+    let mut shutdown = state.shutdown.clone();
+    let (mut finishing, mut fetching) = (Finishing::new(), Finishing::new());
+    let mut is_over = false;
+    while !is_over || !finishing.is_empty() || !fetching.is_empty() {
+        let tick = state.client.pause(TICK);
+        tokio::select! {
+            biased;
+            stage = shutdown.changed() => {
+                state.end_with(IngestEnd::Shutdown);
+                forward(&state, stage);
+            }
+            Some((id, reason)) = lost.recv() => {
+                if let Some(job) = state.active().get_mut(&id) {
+                    job.lost = Some(reason);
+                    job.shutdown.cancel(Instant::now());
+                }
+            }
+            Some(()) = finishing.next() => {}
+            Some(()) = fetching.next() => {}
+            Some(job) = urls.recv(), if fetching.len() < concurrent => {
+                let state = state.clone();
+                fetching.push(Box::pin(async move { fetch(&state, job).await }));
+            }
+            // Each end that is not recorded holds the lock of its journal entry.
+            event = events.next(), if !is_over && finishing.len() < concurrent => match event {
+                Some(event) => handle(&state, event, &finishing).await,
+                None => is_over = true,
+            },
+            _ = tick => {}
+        }
+        check_limits(&state);
+    }
+    // The submitting thread may still be blocked by a slow input.
+    let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
+    if matches!(end, IngestEnd::Drained) {
+        while !state.are_inputs_read() && state.client.pause(TICK).await.is_ok() {}
+    }
+    state.emit(IngestEvent::Ended(end)).await;
+}
+
+async fn handle(state: &Arc<RunState>, event: RunnerEvent<Arc<IngestJob>>, finishing: &Finishing) {
+    let of_end = state.clone();
+    match event {
+        RunnerEvent::Started { key } => state.emit(IngestEvent::Started(key)).await,
+        RunnerEvent::Progress { key, progress } => {
+            state.advance(&key.job.spec.id, &progress);
+            finishing.extend_one(checkpoint(state, &key, &progress));
+            state.emit(IngestEvent::Progress(key, progress)).await;
+        }
+        RunnerEvent::Upload { key, event } => state.emit(IngestEvent::Upload(key, event)).await,
+        RunnerEvent::Done(done) => {
+            finishing.push(Box::pin(async move { finish::done(&of_end, *done).await }));
+        }
+        RunnerEvent::Failed(failed) => {
+            finishing.push(Box::pin(async move { finish::upload_failed(&of_end, *failed).await }));
+        }
+        RunnerEvent::NotStarted { key } => {
+            finishing.push(Box::pin(async move { finish::release(&of_end, &key).await }));
+        }
+        _ => {}
+    }
+}
+
+trait ExtendOne {
+    fn extend_one(&self, future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+}
+
+impl ExtendOne for Finishing {
+    fn extend_one(&self, future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+        future.into_iter().for_each(|future| self.push(future));
+    }
+}
+
+/// Records the progress of a job, from which the store counts attempts without progress.
+fn checkpoint(
+    state: &Arc<RunState>,
+    job: &Arc<IngestJob>,
+    progress: &Progress,
+) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    let mut active = state.active();
+    let entry = active.get_mut(&job.job.spec.id)?;
+    let is_due = entry.checkpoint_at.is_none_or(|at| at.elapsed() >= BETWEEN_CHECKPOINTS);
+    // A file of one chunk ends before a checkpoint could help.
+    if progress.video_id.is_none() || progress.acknowledged_bytes == 0 || !is_due {
+        return None;
+    }
+    entry.checkpoint_at = Some(Instant::now());
+    entry.checkpoint_number += 1;
+    entry.video_id.clone_from(&progress.video_id);
+    let content = serde_json::json!({"video_id": progress.video_id}).to_string();
+    let checkpoint = JobCheckpoint::new(entry.checkpoint_number, progress.acknowledged_bytes, content);
+    let (state, job) = (state.clone(), job.clone());
+    Some(Box::pin(async move {
+        if let Err(error) = state.store.checkpoint(&job.lease, checkpoint, state.now()).await {
+            // A lost lease is found by the renewal; the journal has the progress.
+            tracing::debug!(id = %job.lease.id, %error, "a checkpoint was not recorded");
+        }
+    }))
+}
+
+/// Forwards a stage of the shutdown to the jobs under way.
+fn forward(state: &RunState, stage: ShutdownStage) {
+    let now = Instant::now();
+    for job in state.active().values_mut() {
+        match stage {
+            ShutdownStage::Running => {}
+            ShutdownStage::Stopping => {
+                let _ = job.shutdown.stop(Duration::MAX, now);
+            }
+            _ => job.shutdown.cancel(now),
+        }
+    }
+}
+
+/// Ends the run when a limit is reached.
+fn check_limits(state: &RunState) {
+    let IngestOptions { max_transfer, max_duration, cutoff, .. } = &state.options;
+    let end = if max_transfer.is_some_and(|most| state.sent() >= most) {
+        IngestEnd::MaxTransfer
+    } else if max_duration.is_some_and(|longest| state.started.elapsed() >= longest) {
+        IngestEnd::MaxDuration
+    } else {
+        return;
+    };
+    state.end_with(end);
+    if *cutoff == CutoffMode::Hard {
+        forward(state, ShutdownStage::Cancelled);
+    }
+}
+
+/// The events that wait for the reader.
+const QUEUE_LEN: usize = 64;
+
+/// The precision of the limits of time.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A checkpoint is one write of the store for each job under way.
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(2);

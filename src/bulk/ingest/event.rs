@@ -1,0 +1,151 @@
+//! The events of an ingestion.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::planner::InputFailure;
+use super::work::IngestJob;
+use crate::bulk::after_action::{AfterActionError, AfterOutcome};
+use crate::bulk::job_id::JobId;
+use crate::bulk::job_source::JobSource;
+use crate::bulk::job_state::{JobFailure, JobResult};
+use crate::bulk::report::ReportError;
+use crate::bulk::store::JobStoreError;
+use crate::error::Error;
+use crate::session::event::UploadEvent;
+use crate::upload::{Progress, Uploaded};
+
+/// An event of an ingestion.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IngestEvent {
+    /// A job is in the store and open.
+    Submitted {
+        /// The id.
+        id: JobId,
+        /// The file or the URL.
+        source: JobSource,
+        /// The length of its file, if it has one.
+        bytes: Option<u64>,
+    },
+    /// A job of the inputs needs no upload, or failed in an earlier run.
+    Skipped(Box<SkippedJob>),
+    /// The inputs name a job a second time. It is one job.
+    Doubled {
+        /// The id.
+        id: JobId,
+        /// The file or the URL.
+        source: JobSource,
+    },
+    /// A file or a line of the inputs gives no job.
+    InputFailed(Box<InputFailure>),
+    /// All inputs were read.
+    InputsRead {
+        /// The files of folders that were left out, because they are no videos or by a filter.
+        ignored: u64,
+        /// The rules of the filter that decided about no file.
+        unused_rules: Vec<String>,
+    },
+    /// The job begins.
+    Started(Arc<IngestJob>),
+    /// The progress of a job has changed.
+    Progress(Arc<IngestJob>, Progress),
+    /// An event of the upload of a job.
+    Upload(Arc<IngestJob>, UploadEvent),
+    /// The service has confirmed the job, and the store and the report have its end.
+    Done {
+        /// The job.
+        job: Arc<IngestJob>,
+        /// The result.
+        result: JobResult,
+        /// The upload; `None` if the service fetched a URL.
+        uploaded: Option<Box<Uploaded>>,
+        /// The SHA-256 in hexadecimal, if it was requested.
+        sha256: Option<String>,
+        /// The fate of the file.
+        after: Result<AfterOutcome, AfterActionError>,
+    },
+    /// An attempt failed, and the job waits for another one.
+    Deferred {
+        /// The job.
+        job: Arc<IngestJob>,
+        /// The failure.
+        failure: JobFailure,
+        /// The time until the next attempt.
+        delay: Duration,
+    },
+    /// The job failed.
+    Failed {
+        /// The job.
+        job: Arc<IngestJob>,
+        /// The failure.
+        failure: JobFailure,
+        /// The error, if it is one of an upload.
+        error: Option<Box<Error>>,
+    },
+    /// The run ended before the job did. The next run goes on with it.
+    Cancelled(Arc<IngestJob>),
+    /// Another worker has the job, or a user cancelled it.
+    Lost {
+        /// The job.
+        job: Arc<IngestJob>,
+        /// The reason.
+        reason: String,
+    },
+    /// No job can be claimed for this time, because each waits for another attempt or is with another worker.
+    Idle {
+        /// The time until one may become ready.
+        delay: Duration,
+    },
+    /// The pool is paused. The jobs under way go on.
+    Paused,
+    /// The last event.
+    Ended(IngestEnd),
+}
+
+/// A job of the inputs that needs no upload, or that failed in an earlier run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SkippedJob {
+    /// The id.
+    pub id: JobId,
+    /// The path or the URL as text.
+    pub name: String,
+    /// The file; `None` for a URL.
+    pub path: Option<PathBuf>,
+    /// The length of the file.
+    pub bytes: u64,
+    /// The video, if the job is done.
+    pub video_id: Option<String>,
+    /// The reason, for a person.
+    pub reason: String,
+    /// The failure of the earlier run.
+    pub failure: Option<JobFailure>,
+    /// An action on the file that an earlier run did not complete, and that failed again.
+    pub after_failure: Option<String>,
+}
+
+/// The reason why an ingestion ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IngestEnd {
+    /// No open job is left.
+    Drained,
+    /// All inputs are in the store.
+    Submitted,
+    /// A shutdown was requested.
+    Shutdown,
+    /// The limit of bytes was reached.
+    MaxTransfer,
+    /// The limit of time was reached.
+    MaxDuration,
+    /// The limit of failed jobs was reached.
+    MaxErrors,
+    /// An error concerns every job.
+    Fatal(Box<Error>),
+    /// The job store failed.
+    Store(JobStoreError),
+    /// The report cannot be written.
+    Report(ReportError),
+}

@@ -1,0 +1,231 @@
+//! The ends of jobs: the store first, then the file, the report, and the journal.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::event::{IngestEnd, IngestEvent};
+use super::shared::SharedState;
+use super::state::{RunState, with_failure};
+use super::work::IngestJob;
+use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
+use crate::bulk::job_state::{JobEnd, JobFailure, JobResult, JobState};
+use crate::bulk::report::{ReportRow, RowState};
+use crate::bulk::runner::{DoneJob, FailedJob};
+use crate::bulk::store::JobStoreError;
+use crate::error::{Error, ErrorKind};
+use crate::upload::Uploaded;
+
+/// Ends an upload that the service has confirmed.
+pub(super) async fn done(state: &RunState, done: DoneJob<Arc<IngestJob>>) {
+    let DoneJob { key: job, uploaded, sha256, receipt } = done;
+    if let Some(failure) = wrong_digest(state, &job, &uploaded, sha256.as_deref()).await {
+        failed(state, &job, failure, None).await;
+        return receipt.confirm();
+    }
+    let mut result = JobResult::new(&uploaded.video_id, uploaded.bytes);
+    result.resent_bytes = uploaded.resent_bytes;
+    result.chunks = uploaded.chunks;
+    result.retries = uploaded.retries;
+    if completed(state, &job, result, Some(Box::new(uploaded)), sha256).await {
+        // Not before the store has the end: until then the journal is what prevents a second video.
+        receipt.confirm();
+    }
+}
+
+/// Records a success. Returns `false` if the store does not have it.
+pub(super) async fn completed(
+    state: &RunState,
+    job: &Arc<IngestJob>,
+    result: JobResult,
+    uploaded: Option<Box<Uploaded>>,
+    sha256: Option<String>,
+) -> bool {
+    let finished = state.store.finish(&job.lease, JobEnd::Done(result.clone()), state.now()).await;
+    if let Err(error) = finished {
+        ended_by_store(state, job, error).await;
+        return false;
+    }
+    let after = apply_after(state, job).await;
+    let mut row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Done));
+    row.video_id = Some(result.video_id.clone());
+    (row.bytes, row.resent_bytes) = (result.bytes, result.resent_bytes);
+    (row.chunks, row.retries) = (result.chunks, result.retries);
+    row.message = after.as_ref().err().map(ToString::to_string);
+    state.finish(&job.job.spec.id);
+    if let Err(error) = state.report.write(row).await {
+        state.end_with(IngestEnd::Report(error));
+    }
+    let job = job.clone();
+    state.emit(IngestEvent::Done { job, result, uploaded, sha256, after }).await;
+    true
+}
+
+/// Ends a failed upload.
+pub(super) async fn upload_failed(state: &RunState, failed_job: FailedJob<Arc<IngestJob>>) {
+    let FailedJob { key: job, error, finished, ends_run } = failed_job;
+    if error.kind() == ErrorKind::Cancelled {
+        return release(state, &job).await;
+    }
+    if ends_run {
+        // The next run meets another key or another endpoint: the job is not to blame.
+        let failure = JobFailure::from(&error);
+        let released = state.store.release(&job.lease, Duration::ZERO, state.now()).await;
+        state.end_with(IngestEnd::Fatal(Box::new(error.clone())));
+        state.finish(&job.job.spec.id);
+        if released.is_ok() {
+            report_failure(state, &job, &failure).await;
+            state.emit(IngestEvent::Failed { job, failure, error: Some(Box::new(error)) }).await;
+        }
+        return;
+    }
+    let failure = JobFailure::from(&error);
+    let is_permanent = failure.permanent;
+    failed(state, &job, failure, Some(error)).await;
+    if let Some((_, receipt)) = finished.filter(|_| is_permanent) {
+        receipt.confirm();
+    }
+}
+
+/// Records a failed attempt.
+pub(super) async fn failed(
+    state: &RunState,
+    job: &Arc<IngestJob>,
+    failure: JobFailure,
+    error: Option<Error>,
+) {
+    // The folder is gone with the file: a mount may be away. The job fails only after three tries a minute apart.
+    let is_unmounted = failure.kind == "no_such_file"
+        && job.path().and_then(|path| path.parent()).is_some_and(|p| !p.exists());
+    let now = state.now();
+    let recorded = if is_unmounted {
+        state.store.decline(&job.lease, failure, now).await
+    } else {
+        state.store.fail(&job.lease, failure, now).await
+    };
+    let new = match recorded {
+        Ok(new) => new,
+        Err(error) => return ended_by_store(state, job, error).await,
+    };
+    state.finish(&job.job.spec.id);
+    let last = state.store.get(&job.job.spec.id).await.ok().flatten().and_then(|job| job.record.last_failure);
+    match new {
+        JobState::Failed(failure) => {
+            report_failure(state, job, &failure).await;
+            count_failure(state);
+            let (job, error) = (job.clone(), error.map(Box::new));
+            state.emit(IngestEvent::Failed { job, failure, error }).await;
+        }
+        JobState::Queued { not_before } => {
+            let delay = Duration::from_millis(not_before.get().saturating_sub(now.get()));
+            let failure = last.unwrap_or_default();
+            state.emit(IngestEvent::Deferred { job: job.clone(), failure, delay }).await;
+        }
+        // Another state is the decision of a user, made meanwhile.
+        other => {
+            let reason = format!("the job is {}", other.name().as_str());
+            state.emit(IngestEvent::Lost { job: job.clone(), reason }).await;
+        }
+    }
+}
+
+/// Returns a job to the queue, because the run ends.
+pub(super) async fn release(state: &RunState, job: &Arc<IngestJob>) {
+    let released = state.store.release(&job.lease, Duration::ZERO, state.now()).await;
+    if let Err(error) = released {
+        return ended_by_store(state, job, error).await;
+    }
+    state.finish(&job.job.spec.id);
+    let row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled));
+    if let Err(error) = state.report.write(row).await {
+        state.end_with(IngestEnd::Report(error));
+    }
+    state.emit(IngestEvent::Cancelled(job.clone())).await;
+}
+
+/// Counts a failed job, and ends the run at its limit.
+pub(super) fn count_failure(state: &SharedState) {
+    let failed = state.failed_jobs.fetch_add(1, Ordering::Relaxed) + 1;
+    if state.options.max_errors.is_some_and(|most| failed >= most) {
+        state.end_with(IngestEnd::MaxErrors);
+    }
+}
+
+/// Ends a job whose end the store did not take.
+async fn ended_by_store(state: &RunState, job: &Arc<IngestJob>, error: JobStoreError) {
+    let lost = state.finish(&job.job.spec.id);
+    match error {
+        JobStoreError::LeaseLost { reason, .. } => {
+            let reason = lost.unwrap_or_else(|| reason.to_string());
+            state.emit(IngestEvent::Lost { job: job.clone(), reason }).await;
+        }
+        error => {
+            state.end_with(IngestEnd::Store(error));
+            state.emit(IngestEvent::Cancelled(job.clone())).await;
+        }
+    }
+}
+
+async fn report_failure(state: &RunState, job: &IngestJob, failure: &JobFailure) {
+    let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Failed);
+    if let Err(error) = state.report.write(with_failure(timed(state, job, row), failure)).await {
+        state.end_with(IngestEnd::Report(error));
+    }
+}
+
+fn timed(state: &RunState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
+    row.size = job.bytes();
+    row.started_at = Some(job.started_at);
+    row.finished_at = Some(state.time());
+    row.elapsed = Some(job.started.elapsed());
+    row
+}
+
+/// Compares the digest of a manifest with that of the file. A video with other bytes is deleted if this job created it.
+async fn wrong_digest(
+    state: &RunState,
+    job: &IngestJob,
+    uploaded: &Uploaded,
+    found: Option<&str>,
+) -> Option<JobFailure> {
+    let expected = job.job.spec.sha256.as_deref()?;
+    if found.is_some_and(|found| found.eq_ignore_ascii_case(expected)) {
+        return None;
+    }
+    let video_id = &uploaded.video_id;
+    let is_own = job.job.spec.options.video_id.is_none() && job.job.spec.token_sha256.is_none();
+    let deleted = is_own && state.client.delete_video(video_id).await.is_ok();
+    let fate = if deleted {
+        format!("video {video_id} is deleted")
+    } else {
+        format!("video {video_id} has the wrong bytes, and stays: delete it")
+    };
+    let found = found.unwrap_or("unknown");
+    let message = format!("the SHA-256 of the file is {found}, and the manifest has {expected}; {fate}");
+    let mut failure = JobFailure::permanent("mismatch", message);
+    failure.video_id = (!deleted).then(|| video_id.clone());
+    Some(failure)
+}
+
+/// Carries out the action on a file, on a thread of its own: a move to another file system copies.
+async fn apply_after(state: &RunState, job: &IngestJob) -> Result<AfterOutcome, AfterActionError> {
+    let (Some(path), Some(stamp)) = (job.path(), job.stamp) else { return Ok(AfterOutcome::Kept) };
+    if state.options.after == AfterAction::Keep {
+        return Ok(AfterOutcome::Kept);
+    }
+    let (path, after) = (path.to_owned(), state.options.after.clone());
+    let (sender, answer) = oneshot::channel();
+    let missing = AfterActionError::Missing { path: path.clone() };
+    let act = move || drop(sender.send(after.apply(&path, &stamp)));
+    let thread = std::thread::Builder::new().name("ringlift-after".to_owned()).spawn(act);
+    match thread {
+        Ok(_) => answer.await.unwrap_or(Err(missing)),
+        // The next run makes the action good.
+        Err(source) => {
+            let path = job.path().unwrap_or(std::path::Path::new("")).to_owned();
+            Err(AfterActionError::Io { path, doing: "start a thread for", source })
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The inputs of an ingestion, one after the other.
+
+use std::collections::VecDeque;
+
+use super::planner::{InputFailure, JobPlanner, PlannedJob};
+use crate::bulk::job_state::JobFailure;
+use crate::bulk::manifest::{LineError, Manifest};
+use crate::bulk::walk::{Walk, WalkError};
+
+/// One input.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IngestInput {
+    /// The files of a folder, or one file.
+    Walk(Box<Walk>),
+    /// The lines of a manifest, a path list or a report.
+    Manifest(Box<Manifest>),
+}
+
+/// The jobs of all inputs, as a stream in constant memory. Reading blocks.
+#[derive(Debug)]
+pub struct Inputs {
+    planner: JobPlanner,
+    inputs: VecDeque<IngestInput>,
+    index: u64,
+    ignored: u64,
+    unused_rules: Option<Vec<String>>,
+}
+
+impl Inputs {
+    /// Creates the stream of the jobs of `inputs`.
+    pub fn new(planner: JobPlanner, inputs: impl IntoIterator<Item = IngestInput>) -> Inputs {
+        let inputs = inputs.into_iter().collect();
+        Inputs { planner, inputs, index: 0, ignored: 0, unused_rules: None }
+    }
+
+    /// Returns the planner.
+    pub fn planner(&self) -> &JobPlanner {
+        &self.planner
+    }
+
+    /// Returns the number of files that were left out so far: no videos, hidden, or by a filter.
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// Returns the rules of the filter that decided about no file of any folder so far.
+    pub fn unused_rules(&self) -> &[String] {
+        self.unused_rules.as_deref().unwrap_or_default()
+    }
+
+    /// Counts what the first input left out, and removes the input.
+    fn end_input(&mut self) {
+        if let Some(IngestInput::Walk(walk)) = self.inputs.pop_front() {
+            let counts = walk.counts();
+            let filtered = &counts.filter;
+            self.ignored += counts.ignored + counts.hidden + counts.links + counts.special;
+            self.ignored += filtered.excluded_by_name + filtered.excluded_by_size + filtered.excluded_by_age;
+            if let Some(filter) = walk.active_filter() {
+                let unused: Vec<String> = filtered.unused(filter).map(str::to_owned).collect();
+                match &mut self.unused_rules {
+                    Some(rules) => rules.retain(|rule| unused.contains(rule)),
+                    rules => *rules = Some(unused),
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Inputs {
+    type Item = Result<PlannedJob, Box<InputFailure>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (planner, index) = (&self.planner, self.index + 1);
+            let job = match self.inputs.front_mut()? {
+                IngestInput::Walk(walk) => walk.next().map(|found| match found {
+                    Ok(found) => planner.file(&found, index),
+                    Err(error) => Err(of_walk(&error)),
+                }),
+                IngestInput::Manifest(manifest) => manifest.next().map(|line| match line {
+                    Ok(line) => planner.entry(line.entry, line.is_reported, index),
+                    Err(error) => Err(of_line(&error)),
+                }),
+            };
+            match job {
+                Some(job) => {
+                    self.index += u64::from(job.is_ok());
+                    return Some(job);
+                }
+                None => self.end_input(),
+            }
+        }
+    }
+}
+
+fn of_walk(error: &WalkError) -> Box<InputFailure> {
+    let kind = if matches!(error, WalkError::Missing { .. } | WalkError::Vanished { .. }) {
+        "no_such_file"
+    } else {
+        "source_unreadable"
+    };
+    Box::new(InputFailure { id: None, source: None, failure: JobFailure::permanent(kind, error.to_string()) })
+}
+
+fn of_line(error: &LineError) -> Box<InputFailure> {
+    let failure = JobFailure::permanent("bad_line", error.to_string());
+    Box::new(InputFailure { id: None, source: None, failure })
+}

@@ -1,0 +1,97 @@
+//! The options of an ingestion.
+
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use crate::api::Secret;
+use crate::bulk::after_action::AfterAction;
+use crate::bulk::job_id::{OwnerId, Pool};
+use crate::bulk::runner::RunnerOptions;
+use crate::bulk::store::Resubmit;
+
+/// The options of an ingestion.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct IngestOptions {
+    /// The pool whose jobs are worked on.
+    pub pool: Pool,
+    /// The identity of this process.
+    pub owner: OwnerId,
+    /// The clock of the store's records and of the report.
+    pub clock: fn() -> SystemTime,
+    /// The uploads under way, and the checks after each.
+    pub runner: RunnerOptions,
+    /// The treatment of jobs that the store has already. Rows of an earlier report are always retried.
+    pub resubmit: Resubmit,
+    /// The token of the jobs that were submitted with it. The store keeps only its digest.
+    pub upload_token: Option<Secret>,
+    /// The fate of a file once the service has confirmed it.
+    pub after: AfterAction,
+    /// The number of bytes to send, after which the run ends.
+    pub max_transfer: Option<u64>,
+    /// The duration after which the run ends.
+    pub max_duration: Option<Duration>,
+    /// The treatment of the uploads under way when one of the two limits is reached.
+    pub cutoff: CutoffMode,
+    /// The number of failed jobs that ends the run.
+    pub max_errors: Option<u64>,
+    /// `true` if jobs are claimed only after all were submitted, so that their order holds for all of them.
+    pub waits_for_inputs: bool,
+    /// `true` if the run waits for further jobs once no job of the pool is open, until a shutdown is requested.
+    pub waits_for_jobs: bool,
+    /// `true` if the SHA-256 of every file is computed, not only of those whose manifest has one to compare.
+    pub has_sha256: bool,
+}
+
+impl IngestOptions {
+    /// Creates the options of a process that keeps files and has no limits.
+    pub fn new(pool: Pool, owner: OwnerId, clock: fn() -> SystemTime) -> IngestOptions {
+        IngestOptions {
+            pool,
+            owner,
+            clock,
+            runner: RunnerOptions::default(),
+            resubmit: Resubmit::Keep,
+            upload_token: None,
+            after: AfterAction::Keep,
+            max_transfer: None,
+            max_duration: None,
+            cutoff: CutoffMode::Hard,
+            max_errors: None,
+            waits_for_inputs: false,
+            waits_for_jobs: false,
+            has_sha256: false,
+        }
+    }
+}
+
+/// The treatment of the uploads under way when a limit of the run is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CutoffMode {
+    /// They are given up, and can be resumed.
+    #[default]
+    Hard,
+    /// They are completed.
+    Soft,
+    /// They are completed, and no upload begins that would exceed the limit of bytes.
+    Cautious,
+}
+
+/// The text is not a mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use hard, soft or cautious")]
+pub struct UnknownCutoffMode;
+
+impl FromStr for CutoffMode {
+    type Err = UnknownCutoffMode;
+
+    fn from_str(text: &str) -> Result<CutoffMode, UnknownCutoffMode> {
+        match text.to_ascii_lowercase().as_str() {
+            "hard" => Ok(CutoffMode::Hard),
+            "soft" => Ok(CutoffMode::Soft),
+            "cautious" => Ok(CutoffMode::Cautious),
+            _ => Err(UnknownCutoffMode),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The state that the parts of one ingestion share while jobs are worked on.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::leases::Leases;
+use super::shared::SharedState;
+use crate::bulk::job_id::JobId;
+use crate::bulk::job_state::JobFailure;
+use crate::bulk::report::ReportRow;
+use crate::bulk::shutdown::{Shutdown, ShutdownSignal};
+use crate::upload::{Client, Progress};
+
+/// The state that the parts of one ingestion share while jobs are worked on.
+#[derive(Debug)]
+pub(super) struct RunState {
+    shared: Arc<SharedState>,
+    pub(super) client: Client,
+    pub(super) leases: Leases,
+    pub(super) shutdown: ShutdownSignal,
+    pub(super) started: Instant,
+    active: Mutex<HashMap<JobId, ActiveIngest>>,
+    /// The bytes that the ended jobs of this run have sent.
+    sent_before: AtomicU64,
+}
+
+/// A job under way.
+#[derive(Debug, Default)]
+pub(super) struct ActiveIngest {
+    pub(super) shutdown: Shutdown,
+    /// The reason why the lease was lost.
+    pub(super) lost: Option<String>,
+    size: u64,
+    sent: u64,
+    pub(super) checkpoint_number: u64,
+    pub(super) checkpoint_at: Option<Instant>,
+    pub(super) video_id: Option<String>,
+}
+
+impl RunState {
+    pub(super) fn new(
+        shared: Arc<SharedState>,
+        client: Client,
+        leases: Leases,
+        shutdown: ShutdownSignal,
+    ) -> RunState {
+        let (active, sent_before) = (Mutex::default(), AtomicU64::new(0));
+        RunState { shared, client, leases, shutdown, started: Instant::now(), active, sent_before }
+    }
+
+    /// Returns the part that the submission uses, too.
+    pub(super) fn shared(&self) -> Arc<SharedState> {
+        self.shared.clone()
+    }
+
+    pub(super) fn active(&self) -> MutexGuard<'_, HashMap<JobId, ActiveIngest>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a job that was claimed. Returns its shutdown.
+    pub(super) fn begin(&self, id: &JobId, size: u64) -> ShutdownSignal {
+        let job = ActiveIngest { size, ..ActiveIngest::default() };
+        let signal = job.shutdown.signal();
+        self.active().insert(id.clone(), job);
+        signal
+    }
+
+    /// Removes a job that has ended. Returns the reason if its lease was lost.
+    pub(super) fn finish(&self, id: &JobId) -> Option<String> {
+        self.leases.release(id);
+        let job = self.active().remove(id);
+        self.news.notify_waiters();
+        let job = job?;
+        self.sent_before.fetch_add(job.sent, Ordering::Relaxed);
+        job.lost
+    }
+
+    pub(super) fn advance(&self, id: &JobId, progress: &Progress) {
+        if let Some(job) = self.active().get_mut(id) {
+            job.sent = job.sent.max(progress.sent_bytes.saturating_sub(progress.resumed_bytes));
+        }
+    }
+
+    /// Returns the bytes that this run has sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent_before.load(Ordering::Relaxed) + self.active().values().map(|job| job.sent).sum::<u64>()
+    }
+
+    /// Returns the bytes that this run will have sent when the jobs under way have ended.
+    pub(super) fn committed(&self) -> u64 {
+        let active: u64 = self.active().values().map(|job| job.size.max(job.sent)).sum();
+        self.sent_before.load(Ordering::Relaxed) + active
+    }
+}
+
+impl Deref for RunState {
+    type Target = SharedState;
+
+    fn deref(&self) -> &SharedState {
+        &self.shared
+    }
+}
+
+/// Adds a failure to a row.
+pub(super) fn with_failure(row: ReportRow, failure: &JobFailure) -> ReportRow {
+    row.with_failure(failure)
+}

@@ -1,0 +1,316 @@
+//! The submission of inputs to the store, by two threads: one reads, one submits what has been read.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::stream;
+use tokio::sync::mpsc;
+
+use super::event::{IngestEnd, IngestEvent, SkippedJob};
+use super::finish;
+use super::inputs::Inputs;
+use super::options::IngestOptions;
+use super::planner::{InputFailure, JobPlanner, PlannedJob};
+use super::report_writer::ReportWriter;
+use super::seen_ids::SeenIds;
+use super::shared::SharedState;
+use super::state::with_failure;
+use crate::bulk::after_action::AfterAction;
+use crate::bulk::job::JobSpec;
+use crate::bulk::job_id::JobId;
+use crate::bulk::job_source::JobSource;
+use crate::bulk::job_state::{JobFailure, JobState};
+use crate::bulk::report::{Report, ReportRow, RowState};
+use crate::bulk::store::{JobStore, JobStoreError, Resubmit, Submission};
+
+/// One step of the reading thread.
+type ReadItem = Result<PlannedJob, Box<InputFailure>>;
+
+/// Submits the jobs of `inputs` to `store` and returns the events, the last of which is [`IngestEvent::Ended`].
+///
+/// Works on no job and sends nothing to the service. A pool of workers, also of other processes, takes the jobs. Dropping
+/// the stream ends the submission; the jobs submitted before stay in the store.
+pub fn submit(
+    inputs: Inputs,
+    store: Arc<dyn JobStore>,
+    options: IngestOptions,
+    report: Option<Report>,
+) -> impl Stream<Item = IngestEvent> + use<> {
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let state = Arc::new(SharedState::new(store, options, ReportWriter::start(report), sender));
+    start(inputs, state.clone());
+    stream::unfold((receiver, SubmitStage::Submitting), move |(mut receiver, stage)| {
+        let state = state.clone();
+        async move {
+            let event = match stage {
+                // The shared state has a sender of its own: the channel does not close.
+                SubmitStage::Submitting => receiver.recv().await?,
+                SubmitStage::Read => IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted)),
+                SubmitStage::Ended => return None,
+            };
+            let next = match event {
+                IngestEvent::InputsRead { .. } => SubmitStage::Read,
+                IngestEvent::Ended(_) => SubmitStage::Ended,
+                _ => stage,
+            };
+            Some((event, (receiver, next)))
+        }
+    })
+}
+
+/// The stage of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SubmitStage {
+    Submitting,
+    /// The last event of the threads was returned.
+    Read,
+    Ended,
+}
+
+/// Starts the submission. The run learns of its end by [`SharedState::are_inputs_read`].
+pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
+    let (items, read) = sync_channel::<ReadItem>(BATCH);
+    let planner = inputs.planner().clone();
+    let submit = {
+        let state = state.clone();
+        move || {
+            let mut submitter = Submitter { state, planner, seen: SeenIds::default() };
+            if let Err(error) = submitter.submit_all(&read) {
+                submitter.state.end_with(IngestEnd::Store(error));
+            }
+            submitter.state.set_inputs_read();
+        }
+    };
+    let (ended, ending) = std::sync::mpsc::channel::<()>();
+    let of_reader = state.clone();
+    let read_all = move || {
+        let mut inputs = inputs;
+        for item in inputs.by_ref() {
+            if items.send(item).is_err() {
+                break;
+            }
+        }
+        let unused_rules = inputs.unused_rules().to_vec();
+        let event = IngestEvent::InputsRead { ignored: inputs.ignored(), unused_rules };
+        drop(items);
+        // After the last submission, so that a reader of the event knows every job.
+        let _ = ending.recv();
+        let _ = of_reader.events.blocking_send(event);
+    };
+    let reader = thread::Builder::new().name("ringlift-inputs".to_owned()).spawn(read_all);
+    let submit = move || {
+        submit();
+        drop(ended);
+    };
+    let submitter = thread::Builder::new().name("ringlift-submit".to_owned()).spawn(submit);
+    if reader.is_err() {
+        // The only sender of this event otherwise. The queue is empty.
+        let _ = state.events.try_send(IngestEvent::InputsRead { ignored: 0, unused_rules: Vec::new() });
+    }
+    if reader.is_err() || submitter.is_err() {
+        let source = None;
+        let problem = crate::bulk::store::StoreProblem::Io;
+        let place = "(not opened)".to_owned();
+        state.end_with(IngestEnd::Store(JobStoreError::Store { place, problem, source }));
+        state.set_inputs_read();
+    }
+}
+
+struct Submitter {
+    state: Arc<SharedState>,
+    planner: JobPlanner,
+    seen: SeenIds,
+}
+
+impl Submitter {
+    fn submit_all(&mut self, read: &Receiver<ReadItem>) -> Result<(), JobStoreError> {
+        let mut batch: Vec<ReadItem> = Vec::new();
+        loop {
+            let item = if batch.is_empty() {
+                read.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                read.recv_timeout(LONGEST_PAUSE)
+            };
+            let is_pause = matches!(item, Err(RecvTimeoutError::Timeout));
+            let is_over = matches!(item, Err(RecvTimeoutError::Disconnected));
+            batch.extend(item.ok());
+            if batch.len() >= BATCH || is_pause || is_over {
+                self.submit(std::mem::take(&mut batch))?;
+            }
+            if is_over || self.state.is_ending() || self.state.events.is_closed() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn submit(&mut self, batch: Vec<ReadItem>) -> Result<(), JobStoreError> {
+        let mut rows = Vec::new();
+        let (mut planned, mut reported) = (Vec::new(), Vec::new());
+        for item in batch {
+            match item {
+                Ok(job) if job.is_reported => reported.push(self.known(job)?),
+                Ok(job) => planned.push(job),
+                Err(failure) => rows.push(self.input_failed(*failure)),
+            }
+        }
+        for (jobs, resubmit) in [(planned, self.state.options.resubmit), (reported, self.resubmit_reported())]
+        {
+            if jobs.is_empty() {
+                continue;
+            }
+            let specs: Vec<JobSpec> = jobs.iter().map(|job| job.spec.clone()).collect();
+            let submitted = pollster::block_on(self.state.store.submit(specs, resubmit, self.state.now()))?;
+            for (job, submission) in jobs.into_iter().zip(submitted) {
+                rows.extend(self.submitted(job, submission)?);
+            }
+        }
+        self.state.news.notify_waiters();
+        self.write(rows);
+        Ok(())
+    }
+
+    fn resubmit_reported(&self) -> Resubmit {
+        match self.state.options.resubmit {
+            Resubmit::Anew => Resubmit::Anew,
+            _ => Resubmit::RetryFailed,
+        }
+    }
+
+    /// Returns the job of a report's row as the store knows it: the row has no metadata.
+    fn known(&self, job: PlannedJob) -> Result<PlannedJob, JobStoreError> {
+        let Some(known) = pollster::block_on(self.state.store.get(&job.spec.id))? else { return Ok(job) };
+        let mut spec = known.spec;
+        let JobPlanner { account, pool, .. } = &self.planner;
+        let is_derived = JobId::derive(account, pool, &spec.source, spec.stamp) == spec.id;
+        if spec.stamp != job.spec.stamp && is_derived {
+            // The file changed: another job, with the same metadata.
+            spec.id = JobId::derive(account, pool, &job.spec.source, job.spec.stamp);
+            spec.stamp = job.spec.stamp;
+        }
+        Ok(PlannedJob { spec, ..job })
+    }
+
+    /// Reports what became of a submitted job. Returns its row if it is not open.
+    fn submitted(
+        &mut self,
+        job: PlannedJob,
+        submission: Submission,
+    ) -> Result<Option<ReportRow>, JobStoreError> {
+        let is_doubled = !matches!(submission, Submission::Conflict(_)) && !self.seen.insert(&job.spec.id);
+        let state = match submission {
+            // One job has one row, and is counted once.
+            _ if is_doubled => return Ok(self.doubled(&job)),
+            Submission::New | Submission::Requeued(_) => return Ok(self.open(&job)),
+            Submission::Same(state) if state.is_open() => return Ok(self.open(&job)),
+            // Not for good: the same command goes on with it.
+            Submission::Same(JobState::Failed(failure)) if !failure.permanent => {
+                pollster::block_on(self.state.store.retry(&job.spec.id, self.state.now()))?;
+                return Ok(self.open(&job));
+            }
+            Submission::Same(state) => state,
+            Submission::Conflict(_) => {
+                let message = format!(
+                    "job id {}: is taken by another file or another version of this one; use another id, or \
+                     begin anew",
+                    job.spec.id
+                );
+                let failure = JobFailure::permanent("id_conflict", message);
+                let source = Some(match &job.spec.source {
+                    JobSource::File { path } => crate::bulk::entry::ManifestSource::Path(path.clone()),
+                    JobSource::Url { url } => crate::bulk::entry::ManifestSource::Url(url.clone()),
+                });
+                let id = Some(job.spec.id.as_str().to_owned());
+                return Ok(Some(self.input_failed(InputFailure { id, source, failure })));
+            }
+        };
+        Ok(Some(self.skipped(&job, state)))
+    }
+
+    fn open(&self, job: &PlannedJob) -> Option<ReportRow> {
+        let (id, source) = (job.spec.id.clone(), job.spec.source.clone());
+        let bytes = job.spec.stamp.map(|stamp| stamp.size);
+        let _ = self.state.events.blocking_send(IngestEvent::Submitted { id, source, bytes });
+        None
+    }
+
+    fn doubled(&self, job: &PlannedJob) -> Option<ReportRow> {
+        let event = IngestEvent::Doubled { id: job.spec.id.clone(), source: job.spec.source.clone() };
+        let _ = self.state.events.blocking_send(event);
+        None
+    }
+
+    fn skipped(&self, job: &PlannedJob, state: JobState) -> ReportRow {
+        let spec = &job.spec;
+        let (path, name) = match &spec.source {
+            JobSource::File { path } => (Some(path.clone()), path.to_string_lossy().into_owned()),
+            JobSource::Url { url } => (None, url.clone()),
+        };
+        let bytes = spec.stamp.map_or(0, |stamp| stamp.size);
+        let mut row = self.state.row(&spec.id, &spec.source, RowState::Skipped);
+        row.size = spec.stamp.map(|stamp| stamp.size);
+        let (mut video_id, mut failure, mut after_failure) = (None, None, None);
+        let reason = match state {
+            JobState::Done(result) => {
+                row.video_id = Some(result.video_id.clone());
+                video_id = Some(result.video_id);
+                after_failure = self.make_action_good(job);
+                "already uploaded".to_owned()
+            }
+            JobState::Failed(earlier) => {
+                row = with_failure(row, &earlier);
+                let reason = format!("failed in an earlier run: {}", earlier.message);
+                failure = Some(earlier);
+                reason
+            }
+            JobState::Skipped { reason } => reason,
+            _ => "cancelled".to_owned(),
+        };
+        row.message = Some(reason.clone());
+        let id = spec.id.clone();
+        let skipped = SkippedJob { id, name, path, bytes, video_id, reason, failure, after_failure };
+        let _ = self.state.events.blocking_send(IngestEvent::Skipped(Box::new(skipped)));
+        row
+    }
+
+    /// Repeats the action on the file of a job that is done: a process may have died before it.
+    fn make_action_good(&self, job: &PlannedJob) -> Option<String> {
+        let JobSource::File { path } = &job.spec.source else { return None };
+        let after = &self.state.options.after;
+        if *after == AfterAction::Keep {
+            return None;
+        }
+        after.apply(path, &job.stamp?).err().map(|error| error.to_string())
+    }
+
+    fn input_failed(&self, failure: InputFailure) -> ReportRow {
+        let id = failure.id.clone().unwrap_or_default();
+        let mut row = ReportRow::new(id, failure.source.clone(), RowState::Failed);
+        row.finished_at = Some(self.state.time());
+        row.host = self.state.options.owner.host().to_owned();
+        let row = with_failure(row, &failure.failure);
+        finish::count_failure(&self.state);
+        let _ = self.state.events.blocking_send(IngestEvent::InputFailed(Box::new(failure)));
+        row
+    }
+
+    fn write(&self, rows: Vec<ReportRow>) {
+        let written: Vec<_> = rows.into_iter().filter_map(|row| self.state.report.send(row)).collect();
+        for row in written {
+            if let Ok(Err(error)) = row.blocking_recv() {
+                self.state.end_with(IngestEnd::Report(error));
+            }
+        }
+    }
+}
+
+/// The jobs of one submission: one flush of the disk for all of them.
+const BATCH: usize = 256;
+
+/// The events that wait for the reader of a submission.
+const QUEUE_LEN: usize = 64;
+
+/// The time after which jobs are submitted although more may come.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);

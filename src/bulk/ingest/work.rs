@@ -1,0 +1,237 @@
+//! The claims of a run: each gives an upload, or a URL for the service to fetch.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use super::event::{IngestEnd, IngestEvent};
+use super::finish;
+use super::leases::boot_time;
+use super::options::CutoffMode;
+use super::planner::regular_stamp;
+use super::state::RunState;
+use crate::bulk::file_stamp::FileStamp;
+use crate::bulk::job::Job;
+use crate::bulk::job_id::token_digest;
+use crate::bulk::job_source::{ContentStamp, JobSource};
+use crate::bulk::job_state::JobFailure;
+use crate::bulk::lease::Lease;
+use crate::bulk::runner::{RunnerJob, Sha256Request};
+use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit, Revision};
+
+/// A job that this process works on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct IngestJob {
+    /// The number of the claim in this run, from 1.
+    pub number: u64,
+    /// The job as it was claimed.
+    pub job: Job,
+    /// The path or the URL as text.
+    pub name: String,
+    /// The time of the claim.
+    pub started: Instant,
+    pub(super) started_at: SystemTime,
+    pub(super) lease: Lease,
+    pub(super) stamp: Option<FileStamp>,
+}
+
+impl IngestJob {
+    /// Returns the file; `None` for a URL.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.job.spec.source {
+            JobSource::File { path } => Some(path),
+            JobSource::Url { .. } => None,
+        }
+    }
+
+    /// Returns the length of the file, if it has one.
+    pub fn bytes(&self) -> Option<u64> {
+        self.job.spec.stamp.map(|stamp| stamp.size)
+    }
+}
+
+/// The claims of a run.
+#[derive(Debug)]
+pub(super) struct Claims {
+    pub(super) state: Arc<RunState>,
+    /// Jobs whose URL the service fetches.
+    pub(super) urls: mpsc::Sender<Arc<IngestJob>>,
+    pub(super) number: u64,
+    /// The revision of the store that the last wait returned.
+    pub(super) seen: Revision,
+    /// `true` since the last claim found the pool paused.
+    pub(super) is_paused: bool,
+}
+
+impl Claims {
+    /// Returns the next upload, and `None` when the run ends.
+    pub(super) async fn next(mut self) -> Option<(RunnerJob<Arc<IngestJob>>, Claims)> {
+        loop {
+            let state = self.state.clone();
+            // Registered before the questions, so that no news between them and the wait is missed.
+            let news = state.news.notified();
+            if state.is_ending() {
+                return None;
+            }
+            if state.options.waits_for_inputs && !state.are_inputs_read() {
+                self.wait(news, LONGEST_WAIT).await?;
+                continue;
+            }
+            let are_inputs_read = state.are_inputs_read();
+            let asked_at = boot_time();
+            let answer = state.store.claim(&state.options.pool, &state.options.owner, state.now()).await;
+            match answer {
+                Ok(ClaimAnswer::Claimed(claimed)) => {
+                    if let Some(job) = self.claimed(*claimed, asked_at).await {
+                        return Some((job, self));
+                    }
+                }
+                Ok(ClaimAnswer::Drained) if are_inputs_read && !state.options.waits_for_jobs => {
+                    state.end_with(IngestEnd::Drained);
+                    return None;
+                }
+                Ok(ClaimAnswer::Drained) => self.wait_for_change(news).await?,
+                Ok(ClaimAnswer::NoneReady { next_at }) => {
+                    let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
+                    if are_inputs_read && state.active().is_empty() {
+                        state.emit(IngestEvent::Idle { delay }).await;
+                    }
+                    self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await?;
+                }
+                Ok(ClaimAnswer::Paused) => {
+                    if !std::mem::replace(&mut self.is_paused, true) {
+                        state.emit(IngestEvent::Paused).await;
+                    }
+                    self.wait_for_change(news).await?;
+                    continue;
+                }
+                Err(error) => {
+                    state.end_with(IngestEnd::Store(error));
+                    return None;
+                }
+            }
+            self.is_paused = false;
+        }
+    }
+
+    /// Waits for news. Returns `None` if the client has ended.
+    async fn wait(&self, news: impl Future<Output = ()>, longest: Duration) -> Option<()> {
+        tokio::select! {
+            () = news => Some(()),
+            paused = self.state.client.pause(longest) => match paused {
+                Ok(()) => Some(()),
+                Err(error) => {
+                    self.state.end_with(IngestEnd::Fatal(Box::new(error)));
+                    None
+                }
+            },
+        }
+    }
+
+    /// Waits until a process has changed the store. Returns `None` if the client has ended.
+    async fn wait_for_change(&mut self, news: impl Future<Output = ()>) -> Option<()> {
+        let (store, seen) = (self.state.store.clone(), self.seen);
+        // The first call returns at once with the revision to compare with: a job that came meanwhile is claimed.
+        let changed = async move {
+            match store.changed(seen).await {
+                Ok(revision) => revision,
+                // A store that cannot wait is asked again after the longest wait.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            revision = changed => {
+                self.seen = revision;
+                Some(())
+            }
+            waited = self.wait(news, LONGEST_IDLE) => waited,
+        }
+    }
+
+    async fn claimed(
+        &mut self,
+        claimed: ClaimedJob,
+        asked_at: Duration,
+    ) -> Option<RunnerJob<Arc<IngestJob>>> {
+        let ClaimedJob { job, lease } = claimed;
+        self.number += 1;
+        let state = &self.state;
+        let name = match &job.spec.source {
+            JobSource::File { path } => path.to_string_lossy().into_owned(),
+            JobSource::Url { url } => url.clone(),
+        };
+        state.leases.hold(lease.clone(), asked_at);
+        let (started, started_at, number) = (Instant::now(), state.time(), self.number);
+        let checked = check(state, &job);
+        let stamp = checked.as_ref().ok().copied().flatten();
+        let job = IngestJob { number, job, name, started, started_at, lease, stamp };
+        let shutdown = state.begin(&job.job.spec.id, job.bytes().unwrap_or(0));
+        let job = Arc::new(job);
+        if exceeds_limit(state) {
+            finish::release(state, &job).await;
+            state.end_with(IngestEnd::MaxTransfer);
+            return None;
+        }
+        if let Err(failure) = checked {
+            finish::failed(state, &job, failure, None).await;
+            return None;
+        }
+        let JobSource::File { path } = &job.job.spec.source else {
+            // Waits for a place: a run fetches as many URLs at a time as it uploads files.
+            let _ = self.urls.send(job).await;
+            return None;
+        };
+        let mut options = job.job.spec.options.clone();
+        if job.job.spec.token_sha256.is_some() {
+            options.upload_token.clone_from(&state.options.upload_token);
+        }
+        let upload = state.client.upload(path).options(options);
+        // Only the first attempt begins anew; a later one goes on with it.
+        let is_first = job.job.record.acknowledged_bytes == 0 && job.job.checkpoint.is_none();
+        let upload =
+            if state.options.resubmit == Resubmit::Anew && is_first { upload.again() } else { upload };
+        let has_sha256 = state.options.has_sha256 || job.job.spec.sha256.is_some();
+        let sha256 = if has_sha256 { Sha256Request::File } else { Sha256Request::None };
+        Some(RunnerJob::new(job, upload).with_sha256(sha256).with_shutdown(shutdown))
+    }
+}
+
+/// Checks a claimed job before anything is sent. Returns the stamp of its file.
+fn check(state: &RunState, job: &Job) -> Result<Option<FileStamp>, JobFailure> {
+    let token = state.options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
+    if job.spec.token_sha256.is_some() && job.spec.token_sha256 != token {
+        let failure = JobFailure::permanent(
+            "upload_token",
+            "the job was submitted with an upload token, and this run has another one or none",
+        );
+        return Err(failure);
+    }
+    let JobSource::File { path } = &job.spec.source else { return Ok(None) };
+    let stamp = regular_stamp(path)?;
+    let content = ContentStamp { size: stamp.bytes, mtime_ns: stamp.modified_ns };
+    if job.spec.stamp.is_some_and(|submitted| submitted != content) {
+        let failure = JobFailure::permanent(
+            "source_changed",
+            format!("{}: has changed since its job was submitted", path.display()),
+        );
+        return Err(failure);
+    }
+    Ok(Some(stamp))
+}
+
+fn exceeds_limit(state: &RunState) -> bool {
+    let is_cautious = state.options.cutoff == CutoffMode::Cautious;
+    is_cautious && state.options.max_transfer.is_some_and(|limit| state.committed() > limit)
+}
+
+/// A claim after less time finds nothing new.
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+
+/// A store without a way to wait for changes is asked for new jobs this often.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
+
+/// The end of a job in another process is found by asking again.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);

@@ -1,0 +1,156 @@
+//! `ringlift ingest`: each file once, however often the command is run. Its parts are those of `submit` and `work`, too.
+
+mod estimate;
+mod live;
+mod monitoring;
+mod plan;
+mod run;
+mod setup;
+mod source;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ringlift::bulk::{
+    IngestEnd, IngestEvent, IngestOptions, JobStore, Report, Shutdown, ShutdownSignal, ingest,
+};
+use ringlift::{Client, Settings};
+
+use super::args::GlobalArgs;
+use super::console::Console;
+use super::events::{CommandResult, Summary};
+use super::exit::Exit;
+use super::ingest_args::{IngestArgs, RunArgs};
+use super::queue::{self, Queue};
+use super::signals::Interrupts;
+use super::{client, upload};
+pub(super) use estimate::Estimator;
+pub(super) use live::LiveNumbers;
+use live::LiveRun;
+use monitoring::Monitoring;
+pub(super) use plan::{check_all, dry_run};
+pub(super) use setup::{inputs, report, run_options, submit_options};
+pub(super) use source::source_name;
+pub(super) use view::{IngestView, LoopEnd, RunKind};
+
+pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
+    let token = upload::upload_token(&args.inputs.token, global)?;
+    let settings = upload::upload_settings(&args.run.lanes, global)?;
+    let after = setup::after(&args.run)?;
+    let read_inputs = || inputs(&args.inputs, &settings, token.clone(), &after);
+    if args.inputs.strict {
+        check_all(read_inputs()?, console)?;
+    }
+    let inputs = read_inputs()?;
+    if args.inputs.dry_run {
+        return dry_run(inputs, &args.inputs, &settings, console).map(Some);
+    }
+    upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
+    let queue = Queue::of(&args.inputs.queue.store)?;
+    let report = report(args.run.report.as_deref())?;
+    let store = queue.open(inputs.planner().account.clone())?;
+    let mut options = run_options(&args.run, inputs.planner().pool.clone(), &settings, token)?;
+    submit_options(&args.inputs, &mut options);
+    let chunks = &args.inputs.chunks;
+    let run = BulkRun {
+        kind: RunKind::Ingest,
+        title: format!("ingest of {}", title(&args.inputs.sources)),
+        args: &args.run,
+        estimator: Estimator::new(&settings).with_chunks(chunks.mode, chunks.chunk_size),
+        settings,
+        queue,
+        store,
+        options,
+        report,
+        console,
+    };
+    run.run(|parts| ingest(inputs, parts.store, parts.client, parts.options, parts.report, parts.shutdown))
+}
+
+/// A run that works on jobs: of `ingest` or of `work`.
+pub(super) struct BulkRun<'a> {
+    pub(super) kind: RunKind,
+    pub(super) title: String,
+    pub(super) args: &'a RunArgs,
+    pub(super) estimator: Estimator,
+    pub(super) settings: Settings,
+    pub(super) queue: Queue,
+    pub(super) store: Arc<dyn JobStore>,
+    pub(super) options: IngestOptions,
+    pub(super) report: Option<Report>,
+    pub(super) console: &'a Console,
+}
+
+/// The arguments of the library's run.
+pub(super) struct RunParts<'c> {
+    pub(super) store: Arc<dyn JobStore>,
+    pub(super) client: &'c Client,
+    pub(super) options: IngestOptions,
+    pub(super) report: Option<Report>,
+    pub(super) shutdown: ShutdownSignal,
+}
+
+impl BulkRun<'_> {
+    /// Runs to the end. `start` starts the library's run.
+    pub(super) fn run<S: futures_util::Stream<Item = IngestEvent>>(
+        mut self,
+        start: impl FnOnce(RunParts<'_>) -> S,
+    ) -> CommandResult {
+        let (console, numbers) = (self.console, LiveNumbers::new());
+        self.settings.journal = self.queue.journal();
+        let client = client::open(self.settings.clone())?;
+        let live = LiveRun {
+            title: self.title,
+            numbers: numbers.clone(),
+            client: client.clone(),
+            store: self.store.clone(),
+        };
+        let monitoring = Monitoring::start(self.args, live, console)?;
+        let interrupts = Interrupts::new(console, Some(self.args.grace.saturating_add(run::AFTER_GRACE)));
+        console.output().must_not_wait();
+        let (retries, sha256) = (self.settings.retry.retries, self.args.check.sha256);
+        let mut view = IngestView::new(self.kind, numbers, self.estimator, retries, sha256);
+        let follow = run::RunLoop {
+            args: self.args,
+            settings: &self.settings,
+            store: self.store.clone(),
+            pool: self.options.pool.clone(),
+            console,
+        };
+        let shutdown = Shutdown::new();
+        let parts = RunParts {
+            store: self.store,
+            client: &client,
+            options: self.options,
+            report: self.report,
+            shutdown: shutdown.signal(),
+        };
+        let events = start(parts);
+        let ended =
+            client::block_on(async { Ok(follow.follow(events, shutdown, interrupts, &mut view).await) })?;
+        let summary = view.summary(ended, console);
+        monitoring.end(summary.exit);
+        Ok(Some(Summary { client: Some(client), ..summary }))
+    }
+}
+
+/// Returns the sources for the title of a page.
+fn title(sources: &[PathBuf]) -> String {
+    match sources {
+        [] => "a manifest".to_owned(),
+        [only] => only.display().to_string(),
+        [first, others @ ..] => format!("{} and {} others", first.display(), others.len()),
+    }
+}
+
+/// Returns the exit of the reason that ended a run early.
+fn exit_of_end(end: &IngestEnd) -> Exit {
+    match end {
+        IngestEnd::MaxTransfer => Exit::MaxTransfer,
+        IngestEnd::MaxDuration => Exit::MaxDuration,
+        IngestEnd::Store(error) => queue::store_exit(error),
+        IngestEnd::Fatal(error) => error.kind().into(),
+        _ => Exit::Failed,
+    }
+}

@@ -1,0 +1,166 @@
+//! The inputs and the options of a run.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use ringlift::bulk::{
+    Account, AfterAction, Filter, IngestInput, IngestOptions, Inputs, JobPlanner, Manifest, ManifestError,
+    ManifestFormat, ManifestOptions, OrderBy, Pool, Report, Resubmit, RetryRows, Walk, WalkOptions,
+};
+use ringlift::{Secret, Settings, UploadOptions};
+
+use crate::cli::events::wall_clock;
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::ingest_args::{InputArgs, RunArgs};
+use crate::cli::queue::{self, Queue};
+use crate::cli::upload_args::Until;
+
+/// Returns the options of a run that works on jobs.
+pub(in crate::cli) fn run_options(
+    args: &RunArgs,
+    pool: Pool,
+    settings: &Settings,
+    token: Option<Secret>,
+) -> Result<IngestOptions, CommandError> {
+    let mut options = IngestOptions::new(pool, queue::owner(), wall_clock);
+    options.upload_token = token;
+    options.after = after(args)?;
+    options.max_transfer = args.limits.max_transfer.map(|size| size.0);
+    options.max_duration = args.limits.max_duration;
+    options.cutoff = args.limits.cutoff_mode;
+    options.max_errors = args.limits.max_errors;
+    options.has_sha256 = args.check.sha256;
+    // Twice as many, so that the next file is open when a transfer ends.
+    options.runner.concurrent = settings.transfers.saturating_mul(2);
+    options.runner.verify = args.check.verify;
+    options.runner.wait_until_playable = args.check.wait == Some(Until::Playable);
+    options.runner.wait_timeout = args.check.wait_timeout;
+    options.runner.digest_silence = settings.patience.body;
+    options.runner.has_one_token = true;
+    Ok(options)
+}
+
+/// Adds the options of the submission.
+pub(in crate::cli) fn submit_options(args: &InputArgs, options: &mut IngestOptions) {
+    options.resubmit = match (args.force, args.retry) {
+        (true, _) => Resubmit::Anew,
+        (false, Some(_)) => Resubmit::RetryFailed,
+        (false, None) => Resubmit::Keep,
+    };
+    options.waits_for_inputs = args.selection.order_by.is_some_and(|order| order != OrderBy::Submission);
+}
+
+/// Opens the report, which is created if it is missing.
+pub(in crate::cli) fn report(path: Option<&Path>) -> Result<Option<Report>, CommandError> {
+    let report = path.map(Report::open).transpose();
+    report.map_err(|error| CommandError::Other(Exit::Failed, error.to_string()))
+}
+
+pub(in crate::cli) fn after(args: &RunArgs) -> Result<AfterAction, CommandError> {
+    let after = AfterAction::try_from(args.after.as_os_str());
+    let after = after.map_err(|error| CommandError::usage(format!("--after: {error}")))?;
+    after.check().map_err(|error| CommandError::usage(format!("--after: {error}")))?;
+    Ok(after)
+}
+
+/// Returns the inputs of the command line.
+pub(in crate::cli) fn inputs(
+    args: &InputArgs,
+    settings: &Settings,
+    token: Option<Secret>,
+    after: &AfterAction,
+) -> Result<Inputs, CommandError> {
+    let planner = planner(args, settings, token)?;
+    let walk = walk_options(args, after)?;
+    let mut inputs: Vec<IngestInput> = Vec::new();
+    for source in &args.sources {
+        inputs.push(IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))));
+    }
+    let manifests = args.manifest.iter().map(|path| (path, args.manifest_format));
+    let lists = args.files_from.iter().map(|path| (path, Some(ManifestFormat::Paths)));
+    let nul_lists = args.files_from0.iter().map(|path| (path, Some(ManifestFormat::NulPaths)));
+    for (path, format) in manifests.chain(lists).chain(nul_lists) {
+        inputs.push(IngestInput::Manifest(Box::new(manifest(path, format, args)?)));
+    }
+    Ok(Inputs::new(planner, inputs))
+}
+
+fn manifest(path: &Path, format: Option<ManifestFormat>, args: &InputArgs) -> Result<Manifest, CommandError> {
+    let mut options = ManifestOptions::default().retry(args.retry.unwrap_or(RetryRows::Failed));
+    options.format = format;
+    if path.as_os_str() != "-" {
+        return Manifest::open(path, &options).map_err(|error| match error {
+            ManifestError::Missing { .. } => CommandError::Other(Exit::NoSuchFile, error.to_string()),
+            ManifestError::UnknownFormat { .. } => CommandError::usage(error.to_string()),
+            error => CommandError::Other(Exit::Failed, error.to_string()),
+        });
+    }
+    if args.strict {
+        return Err(CommandError::usage(
+            "--strict reads a manifest twice, which standard input does not allow",
+        ));
+    }
+    Ok(Manifest::from_reader("standard input", io::stdin(), &options))
+}
+
+fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Result<JobPlanner, CommandError> {
+    let account = queue::account(args.queue.store.account.as_deref(), settings, token.as_ref());
+    // A dry run needs no credentials.
+    let account = account.or_else(|error| if args.dry_run { Ok(unknown_account()) } else { Err(error) })?;
+    let mut defaults = UploadOptions::default();
+    defaults.video = args.description.video();
+    defaults.video.title = String::new();
+    defaults.video.metadata.clear();
+    defaults.upload_token = token;
+    defaults.mode = args.chunks.mode;
+    defaults.chunk_size = args.chunks.chunk_size;
+    defaults.on_change = args.chunks.on_change;
+    let mut planner =
+        JobPlanner::new(account, Queue::of(&args.queue.store)?.pool(args.queue.pool.as_deref())?, defaults);
+    let template = |flag: &str, text: &str| {
+        text.parse().map_err(|error| CommandError::usage(format!("{flag}: {error}")))
+    };
+    planner.title = args.description.title.as_deref().map(|text| template("--title", text)).transpose()?;
+    for (key, value) in &args.description.metadata {
+        planner.metadata.push((key.clone(), template("--metadata", value)?));
+    }
+    planner.has_sidecars = args.sidecar.is_some();
+    planner.order_by = args.selection.order_by.unwrap_or_default();
+    Ok(planner)
+}
+
+fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
+    let selection = &args.selection;
+    let usage = |error: ringlift::bulk::FilterError| CommandError::usage(error.to_string());
+    let mut filter = Filter::default();
+    for pattern in &selection.include {
+        filter = filter.include(pattern).map_err(usage)?;
+    }
+    for pattern in &selection.exclude {
+        filter = filter.exclude(pattern).map_err(usage)?;
+    }
+    for path in &selection.filter_from {
+        let file = std::fs::File::open(path);
+        let file = file.map_err(|error| CommandError::io(format!("read {}", path.display()), error))?;
+        filter = filter.lines(&path.to_string_lossy(), file).map_err(usage)?;
+    }
+    filter.min_bytes = selection.min_size.map(|size| size.0);
+    filter.max_bytes = selection.max_size.map(|size| size.0);
+    filter.min_age = selection.min_age;
+    filter.max_age = selection.max_age;
+    let mut options = WalkOptions::default();
+    options.all_files = selection.all_files;
+    options.follow_links = selection.follow_links;
+    options.max_depth = selection.max_depth.and_then(|depth| usize::try_from(depth).ok());
+    options.filter = Some(Arc::new(filter));
+    options.now = Some(wall_clock());
+    if let AfterAction::MoveTo(folder) = after {
+        options.skipped_folders.push(folder.clone());
+    }
+    Ok(options)
+}
+
+fn unknown_account() -> Account {
+    Account::of_key("", "")
+}
