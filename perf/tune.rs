@@ -53,11 +53,15 @@ fn compare_on(named: &NamedShape, target: SocketAddr, api_key: &str, place: &Pat
     for lanes in FIXED_LANES {
         let mut generous = limits();
         generous.requests = 1000;
-        rates.push((*lanes, measure_lanes(&settings(&proxy.url, api_key), place, generous, *lanes)?.mean));
+        let settings = fixed_settings(&proxy.url, api_key, &named.shape.settled(), *lanes);
+        rates.push((*lanes, measure_lanes(&settings, place, generous, *lanes)?.mean));
     }
     let chosen = match rates.iter().find(|(lanes, _)| *lanes == report.lanes) {
         Some((_, rate)) => *rate,
-        None => measure_lanes(&settings(&proxy.url, api_key), place, limits(), report.lanes)?.mean,
+        None => {
+            let settings = fixed_settings(&proxy.url, api_key, &named.shape.settled(), report.lanes);
+            measure_lanes(&settings, place, limits(), report.lanes)?.mean
+        }
     };
     let (best, most) = rates.iter().fold((1, 0.0), |best, now| if now.1 > best.1 { *now } else { best });
     let verdict = advise(&report, &[], &TuneContext::default()).bottleneck.name();
@@ -107,6 +111,15 @@ fn settings(url: &str, api_key: &str) -> Settings {
     let mut settings = Settings::default();
     settings.endpoint_url = url.to_owned();
     settings.credentials = Credentials::ApiKey(api_key.into());
+    settings
+}
+
+/// Returns settings with a send buffer for a second of a lane's rate, as the search chooses it by the rates that it has
+/// measured.
+fn fixed_settings(url: &str, api_key: &str, shape: &LinkShape, lanes: u32) -> Settings {
+    let rate = shape.each_mib.min(shape.all_mib / f64::from(lanes)) * MIB;
+    let mut settings = settings(url, api_key);
+    settings.dial.send_buffer_bytes = Some((rate as usize).max(128 << 10)).filter(|bytes| *bytes < 2 << 20);
     settings
 }
 
