@@ -146,7 +146,7 @@
 //! | `bulk` | jobs, manifests, folders and reports ([`bulk`]); enables `journal` | |
 //! | `monitor` | the pages and metrics of a running program ([`monitor`]); enables `bulk` | |
 //! | `server` | the local server for tests ([`server`]) | |
-//! | `tune` | the measurements of a machine and a path ([`tune`]); enables `server` and `uring` | |
+//! | `tune` | the measurement of the machine and of a path ([`tune`]); enables `server` and `uring` | |
 //! | `cli` | the command; enables the others | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
