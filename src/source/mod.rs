@@ -8,6 +8,7 @@
 
 mod any;
 pub(crate) mod budget;
+mod cached_reads;
 mod digest;
 pub(crate) mod error;
 pub(crate) mod file;
