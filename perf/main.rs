@@ -72,6 +72,8 @@ enum Part {
     Proxy { target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64 },
     /// Send a file with `sendfile` only
     Sendfile { file: PathBuf, url: String },
+    /// Send a file as TLS records, sealed by a bare loop, to a sink without TLS
+    Seal { file: PathBuf, url: String },
     /// Read a file with `O_DIRECT` only
     ReadDirect { file: PathBuf },
     /// Compare the automatic chunk size with fixed sizes under the service's request budgets
@@ -119,6 +121,7 @@ fn run_part(part: &Part) -> Result<()> {
             helper_process::run_proxy(*target, *round_trip_ms, *bytes_per_second)
         }
         Part::Sendfile { file, url } => Ok(limits::send(file, helper_process::address_of(url)?)?),
+        Part::Seal { file, url } => Ok(limits::send_sealed(file, helper_process::address_of(url)?)?),
         Part::ReadDirect { file } => {
             let read = limits::read_direct(file, READ_DEPTH)?;
             let len = std::fs::metadata(file)?.len();

@@ -73,11 +73,10 @@ pub(in crate::cli) fn inputs(
     after: &AfterAction,
 ) -> Result<Inputs, CommandError> {
     let walk = walk_options(args, after)?;
-    let input =
-        |source: &PathBuf| match source.to_str().filter(|_| fetch::is_url(source.as_os_str())) {
-            Some(url) => IngestInput::Manifest(Box::new(url_manifest(url))),
-            None => IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))),
-        };
+    let input = |source: &PathBuf| match source.to_str().filter(|_| fetch::is_url(source.as_os_str())) {
+        Some(url) => IngestInput::Manifest(Box::new(url_manifest(url))),
+        None => IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))),
+    };
     inputs_after(args.sources.iter().map(input).collect(), args, settings, token)
 }
 
