@@ -158,6 +158,9 @@ pub mod bulk;
 mod engine;
 mod error;
 mod extent;
+#[cfg(feature = "fleet")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
+pub mod fleet;
 #[cfg_attr(not(feature = "journal"), path = "journal/left_out.rs")]
 pub mod journal;
 #[cfg(feature = "monitor")]
@@ -183,7 +186,7 @@ pub use api::{
 pub use error::{Error, ErrorKind, Hint, OneLine, Refusal, Result};
 pub use extent::Extent;
 pub use journal::{ContainerState, CreatedBy};
-pub use pacing::{Caps, Class, QuotaPreset, ThrottleReason, Workload};
+pub use pacing::{Caps, Class, QuotaPreset, SharedBudget, ThrottleReason, Workload};
 pub use session::event::{FailureSummary, STRAY_VIDEO, StatusReason, UploadEvent};
 pub use session::retry::{Fate, RetryPolicy};
 pub use source::reader::UnknownReader;
