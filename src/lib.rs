@@ -134,7 +134,7 @@
 //! # Ok(())
 //! # }
 //! ```
-
+//!
 //! # Features
 //!
 //! All of them are enabled by default. With `default-features = false` a program compiles only the client.
@@ -146,6 +146,7 @@
 //! | `bulk` | jobs, manifests, folders and reports ([`bulk`]); enables `journal` | |
 //! | `monitor` | the pages and metrics of a running program ([`monitor`]); enables `bulk` | |
 //! | `server` | the local server for tests ([`server`]) | |
+//! | `tune` | the measurement of the machine and of a path ([`tune`]); enables `server` and `uring` | |
 //! | `cli` | the command; enables the others | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -170,6 +171,7 @@ pub mod server;
 mod session;
 mod source;
 mod transport;
+#[cfg(feature = "tune")]
 pub mod tune;
 mod upload;
 mod usage;

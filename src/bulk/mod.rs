@@ -38,6 +38,7 @@ mod template;
 pub mod totals;
 mod unix_time;
 mod walk;
+mod watch;
 
 pub use after_action::{AfterAction, AfterActionError, AfterOutcome, UnknownAfterAction};
 pub use entry::{EntryFlaw, EntryKeys, ManifestEntry, ManifestSource};
@@ -78,3 +79,7 @@ pub use store::{
 pub use template::{Template, TemplateError, TemplateValues};
 pub use unix_time::UnixMillis;
 pub use walk::{FoundFile, VIDEO_EXTENSIONS, Walk, WalkCounts, WalkError, WalkOptions};
+pub use watch::{
+    MOST_PENDING, MOST_REMEMBERED, PollReason, Watch, WatchError, WatchHandle, WatchNotice, WatchOptions,
+    WatchStatus,
+};

@@ -131,10 +131,21 @@ pub enum WalkError {
 #[derive(Debug)]
 pub struct Walk {
     root: PathBuf,
+    /// The entry below `root` that is walked instead of all of it.
+    start: Option<PathBuf>,
     options: WalkOptions,
     skipped: Vec<(u64, u64)>,
     stage: Stage,
     counts: WalkCounts,
+}
+
+/// One step of a walk.
+#[derive(Debug)]
+pub(super) enum WalkStep {
+    File(FoundFile),
+    /// A folder that is entered with the next step. Its entries have not been read yet.
+    Folder(PathBuf),
+    Failed(WalkError),
 }
 
 #[derive(Debug)]
@@ -150,7 +161,14 @@ impl Walk {
         // By identity, because the same folder may be reached by another path.
         let skipped = options.skipped_folders.iter().filter_map(|folder| folder.metadata().ok());
         let skipped = skipped.map(|folder| (folder.dev(), folder.ino())).collect();
-        Walk { root: root.into(), options, skipped, stage: Stage::NotBegun, counts: WalkCounts::default() }
+        let (root, start) = (root.into(), None);
+        Walk { root, start, options, skipped, stage: Stage::NotBegun, counts: WalkCounts::default() }
+    }
+
+    /// Prepares a walk through `start`, an entry below `root`, by the same rules as a walk through `root`: the names, the
+    /// depths and the filter are relative to `root`, and a file that is none of the videos is left out.
+    pub(super) fn below(root: impl Into<PathBuf>, start: PathBuf, options: WalkOptions) -> Walk {
+        Walk { start: Some(start), ..Walk::new(root, options) }
     }
 
     /// Returns the numbers so far.
@@ -163,43 +181,78 @@ impl Walk {
         self.options.filter.as_deref()
     }
 
-    fn begin(&mut self) -> Option<Result<FoundFile, WalkError>> {
+    /// Returns the next file, folder or error.
+    pub(super) fn step(&mut self) -> Option<WalkStep> {
+        loop {
+            let step = match &mut self.stage {
+                Stage::NotBegun => self.begin(),
+                Stage::Over => return None,
+                Stage::Folder(walk) => match walk.next() {
+                    None => {
+                        self.stage = Stage::Over;
+                        None
+                    }
+                    Some(Ok(entry)) => self.examine(entry),
+                    Some(Err(error)) => Some(WalkStep::Failed(failed(error, &self.root))),
+                },
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Option<WalkStep> {
         self.stage = Stage::Over;
+        if let Some(start) = self.start.clone() {
+            self.enter(start);
+            return None;
+        }
         // `metadata` follows a link: one that the caller names is meant, unlike one that is found in a folder.
         let path = self.root.clone();
         let metadata = match path.metadata() {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Some(Err(WalkError::Missing { path }));
+                return Some(WalkStep::Failed(WalkError::Missing { path }));
             }
-            Err(source) => return Some(Err(WalkError::Unreadable { path, source })),
+            Err(source) => return Some(WalkStep::Failed(WalkError::Unreadable { path, source })),
         };
         // A file that is named by itself passes every filter: rules are for the contents of folders.
         if metadata.is_file() {
             self.counts.files += 1;
             let relative = path.file_name().map(PathBuf::from).unwrap_or_default();
-            return Some(Ok(FoundFile { path, relative, stamp: FileStamp::from(&metadata) }));
+            return Some(WalkStep::File(FoundFile { path, relative, stamp: FileStamp::from(&metadata) }));
         }
         if !metadata.is_dir() {
-            return Some(Err(WalkError::Special { path }));
+            return Some(WalkStep::Failed(WalkError::Special { path }));
         }
-        let mut walk =
-            WalkDir::new(&path).follow_links(self.options.follow_links).max_open(MOST_OPEN_FOLDERS);
-        if let Some(depth) = self.options.max_depth {
-            walk = walk.max_depth(depth);
+        self.enter(path);
+        None
+    }
+
+    fn enter(&mut self, path: PathBuf) {
+        let depth = self.relative(&path).components().count();
+        let mut walk = WalkDir::new(&path)
+            .follow_links(self.options.follow_links)
+            // A link that is walked itself is an entry of its folder, and no source.
+            .follow_root_links(self.start.is_none())
+            .max_open(MOST_OPEN_FOLDERS);
+        match self.options.max_depth.map(|most| most.checked_sub(depth)) {
+            None => {}
+            Some(Some(below)) => walk = walk.max_depth(below),
+            Some(None) => return,
         }
         if self.options.is_sorted {
             walk = walk.sort_by_file_name();
         }
         self.stage = Stage::Folder(Box::new(walk.into_iter()));
-        None
     }
 
-    /// Returns the next entry that is a file or an error; `None` for the others.
-    fn examine(&mut self, entry: DirEntry) -> Option<Result<FoundFile, WalkError>> {
+    /// Returns the file, the folder or the error; `None` for entries that are left out.
+    fn examine(&mut self, entry: DirEntry) -> Option<WalkStep> {
         let kind = entry.file_type();
         // The source itself: it was named, and may be hidden.
-        if entry.depth() == 0 {
+        if entry.depth() == 0 && self.start.is_none() {
             return None;
         }
         let is_hidden = entry.file_name().as_bytes().starts_with(b".");
@@ -209,8 +262,9 @@ impl Walk {
             }
             if is_hidden || self.excludes_folder(&entry) {
                 self.leave_folder();
+                return None;
             }
-            return None;
+            return Some(WalkStep::Folder(entry.into_path()));
         }
         let count = if is_hidden || is_partial(entry.file_name()) {
             &mut self.counts.hidden
@@ -227,10 +281,10 @@ impl Walk {
         None
     }
 
-    fn file(&mut self, entry: DirEntry) -> Option<Result<FoundFile, WalkError>> {
+    fn file(&mut self, entry: DirEntry) -> Option<WalkStep> {
         let metadata = match entry.metadata() {
             Ok(metadata) => metadata,
-            Err(error) => return Some(Err(failed(error, entry.path()))),
+            Err(error) => return Some(WalkStep::Failed(failed(error, entry.path()))),
         };
         let stamp = FileStamp::from(&metadata);
         let relative = self.relative(entry.path()).to_owned();
@@ -244,7 +298,7 @@ impl Walk {
             }
         }
         self.counts.files += 1;
-        Some(Ok(FoundFile { path: entry.into_path(), relative, stamp }))
+        Some(WalkStep::File(FoundFile { path: entry.into_path(), relative, stamp }))
     }
 
     fn excludes_folder(&mut self, entry: &DirEntry) -> bool {
@@ -277,23 +331,10 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let found = match &mut self.stage {
-                Stage::NotBegun => self.begin(),
-                Stage::Over => return None,
-                Stage::Folder(walk) => match walk.next() {
-                    None => {
-                        self.stage = Stage::Over;
-                        None
-                    }
-                    Some(Ok(entry)) => self.examine(entry),
-                    Some(Err(error)) => {
-                        let root = self.root.clone();
-                        Some(Err(failed(error, &root)))
-                    }
-                },
-            };
-            if found.is_some() {
-                return found;
+            match self.step()? {
+                WalkStep::File(found) => return Some(Ok(found)),
+                WalkStep::Failed(error) => return Some(Err(error)),
+                WalkStep::Folder(_) => {}
             }
         }
     }

@@ -182,11 +182,17 @@ impl Layers<'_> {
 }
 
 /// Returns `true` for a flag that only the command line sets: a default for uploads, such as RINGLIFT_TAG, must not
-/// change a video that is already there.
+/// change a video that is already there, and the report of runs must not be replaced by another one.
 fn is_typed_only(flag: &Arg, path: &[String]) -> bool {
-    // A measurement of the production service is asked for each time.
-    path == ["tune"] && flag.get_long() == Some("production")
-        || path == ["video", "update"] && flag.get_help_heading() == Some(video_args::CHANGES)
+    match path {
+        // A measurement of the production service is asked for each time.
+        [command] if command == "tune" => flag.get_long() == Some("production"),
+        [video, update] if video == "video" && update == "update" => {
+            flag.get_help_heading() == Some(video_args::CHANGES)
+        }
+        [jobs, report] if jobs == "jobs" && report == "report" => flag.get_long() == Some("report"),
+        _ => false,
+    }
 }
 
 fn is_typed(typed: &ArgMatches, flag: &Arg) -> bool {
@@ -235,6 +241,9 @@ fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsS
             let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
             match trial.no_binary_name(true).try_get_matches_from(argv) {
                 Ok(_) => Ok(found.texts.clone()),
+                // `required(false)` does not reach sources that one of several flags replaces. Only values that were
+                // accepted get as far as this error.
+                Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(found.texts.clone()),
                 Err(error) if error.kind() == ErrorKind::InvalidUtf8 => {
                     Err(refused("it is not UTF-8".to_owned()))
                 }
@@ -306,6 +315,16 @@ mod tests {
     }
 
     #[test]
+    fn a_command_whose_sources_can_come_from_several_flags_has_defaults() {
+        let parsed =
+            cli("ringlift ingest films", &[("RINGLIFT_SETTLE", "3s"), ("RINGLIFT_TRANSFERS", "2")]).unwrap();
+        let CliCommand::Ingest(args) = parsed.command else { panic!("{parsed:?}") };
+        assert_eq!(args.watch.settle, Some(std::time::Duration::from_secs(3)));
+        let refused = cli("ringlift ingest films", &[("RINGLIFT_SETTLE", "soon")]).unwrap_err().to_string();
+        assert!(refused.contains("RINGLIFT_SETTLE"), "{refused}");
+    }
+
+    #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
@@ -357,6 +376,20 @@ mod tests {
         assert_eq!(journal(cli("ringlift clean", &[])), Some("/b".into()));
         assert_eq!(journal(cli("ringlift resume", &[("RINGLIFT_JOURNAL", "/c")])), Some("/c".into()));
         assert_eq!(cli("ringlift status v", &[]).global.service.retries, None);
+    }
+
+    #[test]
+    fn the_commands_of_a_queue_share_a_section() {
+        let file = config("[ingest]\nqueue = \"/q\"\nreport = \"/r.csv\"\n[work]\nreport = \"/w.csv\"");
+        let path = file.path().to_str().unwrap();
+        let command = |argv: &str| cli(&format!("{argv} --config {path}"), &[]);
+        let shown = |argv: &str| format!("{:?}", command(argv).unwrap().command);
+        for argv in ["ringlift ingest f", "ringlift submit f", "ringlift work", "ringlift jobs list"] {
+            assert!(shown(argv).contains("queue: Some(\"/q\")"), "{argv}: {}", shown(argv));
+        }
+        assert!(shown("ringlift ingest f").contains("/r.csv") && shown("ringlift work").contains("/w.csv"));
+        // The report of the runs stays.
+        assert!(shown("ringlift jobs report").contains("report: None"), "{}", shown("ringlift jobs report"));
     }
 
     #[test]

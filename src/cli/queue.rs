@@ -21,7 +21,7 @@ use super::journal;
 
 /// A place of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Queue {
+pub(super) enum QueuePlace {
     /// A file of this host.
     File {
         path: PathBuf,
@@ -50,19 +50,19 @@ pub(super) struct OpenQueue {
     pub(super) budget: SharedBudget,
 }
 
-impl Queue {
+impl QueuePlace {
     /// Returns the place that the flags name. Opens nothing.
-    pub(super) fn of(args: &StoreArgs) -> Result<Queue, CommandError> {
+    pub(super) fn of(args: &StoreArgs) -> Result<QueuePlace, CommandError> {
         let Some(path) = &args.queue else {
             let beside_journal = journal::path(None).map(|journal| journal.with_file_name("jobs.db"));
             let path = beside_journal.ok_or_else(|| {
                 CommandError::usage("there is no state directory for the queue: give a file with --queue")
             })?;
-            return Ok(Queue::File { path, is_given: false });
+            return Ok(QueuePlace::File { path, is_given: false });
         };
         match path.to_str().and_then(|text| text.split_once("://")) {
             #[cfg(feature = "fleet")]
-            Some(("nats" | "tls", _)) => Queue::of_nats(path.to_str().unwrap_or_default(), args),
+            Some(("nats" | "tls", _)) => QueuePlace::of_nats(path.to_str().unwrap_or_default(), args),
             #[cfg(not(feature = "fleet"))]
             Some(("nats" | "tls", _)) => Err(CommandError::usage(
                 "--queue: this build has no fleet support: give a file, or install a build with the feature `fleet`",
@@ -71,26 +71,26 @@ impl Queue {
             Some((scheme, _)) => Err(CommandError::usage(format!(
                 "--queue: {scheme}:// is unknown: give a file or nats://HOST:4222"
             ))),
-            None => Ok(Queue::File { path: path.clone(), is_given: true }),
+            None => Ok(QueuePlace::File { path: path.clone(), is_given: true }),
         }
     }
 
     #[cfg(feature = "fleet")]
-    fn of_nats(url: &str, args: &StoreArgs) -> Result<Queue, CommandError> {
+    fn of_nats(url: &str, args: &StoreArgs) -> Result<QueuePlace, CommandError> {
         let address = url.parse().map_err(|flaw| CommandError::usage(format!("--queue: {flaw}")))?;
         let NatsArgs { nats_creds: credentials, lease, replicas } = args.nats.clone();
-        Ok(Queue::Nats(Box::new(NatsQueue { address, credentials, lease, replicas })))
+        Ok(QueuePlace::Nats(Box::new(NatsQueue { address, credentials, lease, replicas })))
     }
 
     /// Opens the store, and creates it if it is missing.
     pub(super) fn open(&self, account: Account) -> Result<Arc<dyn JobStore>, CommandError> {
         match self {
-            Queue::File { path, .. } => match SqliteJobStore::open(SqliteOptions::new(path, account)) {
+            QueuePlace::File { path, .. } => match SqliteJobStore::open(SqliteOptions::new(path, account)) {
                 Ok(store) => Ok(Arc::new(store)),
                 Err(error) => Err(store_error(&error)),
             },
             #[cfg(feature = "fleet")]
-            Queue::Nats(nats) => Ok(Arc::new(nats.connect(account)?)),
+            QueuePlace::Nats(nats) => Ok(Arc::new(nats.connect(account)?)),
         }
     }
 
@@ -101,11 +101,11 @@ impl Queue {
         options: &mut IngestOptions,
     ) -> Result<OpenQueue, CommandError> {
         match self {
-            Queue::File { .. } => {
+            QueuePlace::File { .. } => {
                 Ok(OpenQueue { store: self.open(account)?, budget: SharedBudget::default() })
             }
             #[cfg(feature = "fleet")]
-            Queue::Nats(nats) => {
+            QueuePlace::Nats(nats) => {
                 options.shared_account = Some(account.clone());
                 let store = nats.connect(account)?;
                 store.announce(&options.owner);
@@ -117,7 +117,7 @@ impl Queue {
 
     /// Returns `true` if other hosts work on the queue, too.
     pub(super) fn is_shared(&self) -> bool {
-        !matches!(self, Queue::File { .. })
+        !matches!(self, QueuePlace::File { .. })
     }
 
     /// Refuses an upload token, which other hosts would need, and which a server should not have.
@@ -134,7 +134,7 @@ impl Queue {
     /// be an empty queue.
     pub(super) fn open_existing(&self, account: Account) -> Result<Arc<dyn JobStore>, CommandError> {
         match self {
-            Queue::File { path, is_given: true } if !self.exists() => {
+            QueuePlace::File { path, is_given: true } if !self.exists() => {
                 let why = format!("{}: there is no such queue: `ringlift submit` creates it", path.display());
                 Err(CommandError::Other(Exit::NoSuchFile, why))
             }
@@ -145,20 +145,29 @@ impl Queue {
     /// Returns `true` unless the queue certainly does not exist yet.
     pub(super) fn exists(&self) -> bool {
         match self {
-            Queue::File { path, .. } => !matches!(path.try_exists(), Ok(false)),
+            QueuePlace::File { path, .. } => !matches!(path.try_exists(), Ok(false)),
             #[cfg(feature = "fleet")]
-            Queue::Nats(_) => true,
+            QueuePlace::Nats(_) => true,
         }
     }
 
     /// Returns the journal of the uploads of this queue's jobs: the two belong together.
     pub(super) fn journal(&self) -> Option<PathBuf> {
         match self {
-            Queue::File { path, is_given: true } => Some(path.with_extension("journal.db")),
-            Queue::File { is_given: false, .. } => journal::path(None),
+            QueuePlace::File { path, is_given: true } => Some(path.with_extension("journal.db")),
+            QueuePlace::File { is_given: false, .. } => journal::path(None),
             // The journal is this host's part: it resumes its own uploads by it.
             #[cfg(feature = "fleet")]
-            Queue::Nats(_) => journal::path(None),
+            QueuePlace::Nats(_) => journal::path(None),
+        }
+    }
+
+    /// Returns the file beside which a watch of folders keeps its lock. The lock is for this host.
+    pub(super) fn lock_place(&self) -> Option<PathBuf> {
+        match self {
+            QueuePlace::File { path, .. } => Some(path.clone()),
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(_) => self.journal(),
         }
     }
 
@@ -168,10 +177,10 @@ impl Queue {
     /// container changes with each start, which would make every file another job.
     pub(super) fn pool(&self, name: Option<&str>) -> Result<Pool, CommandError> {
         match self {
-            Queue::File { .. } => pool_named(name.unwrap_or(LOCAL_POOL)),
+            QueuePlace::File { .. } => pool_named(name.unwrap_or(LOCAL_POOL)),
             // Without a name the files are those of this host: others may have other files at the same paths.
             #[cfg(feature = "fleet")]
-            Queue::Nats(_) => match name {
+            QueuePlace::Nats(_) => match name {
                 Some(name) => pool_named(name),
                 None => pool_named(&format!("host:{}", host_name())),
             },
@@ -181,18 +190,20 @@ impl Queue {
     /// Returns the number of accounts with jobs in the queue.
     pub(super) fn accounts(&self) -> usize {
         match self {
-            Queue::File { path, .. } => SqliteJobStore::accounts(path).map_or(0, |accounts| accounts.len()),
+            QueuePlace::File { path, .. } => {
+                SqliteJobStore::accounts(path).map_or(0, |accounts| accounts.len())
+            }
             #[cfg(feature = "fleet")]
-            Queue::Nats(_) => 0,
+            QueuePlace::Nats(_) => 0,
         }
     }
 
     /// Returns the place as text.
     pub(super) fn name(&self) -> String {
         match self {
-            Queue::File { path, .. } => path.display().to_string(),
+            QueuePlace::File { path, .. } => path.display().to_string(),
             #[cfg(feature = "fleet")]
-            Queue::Nats(nats) => nats.address.to_string(),
+            QueuePlace::Nats(nats) => nats.address.to_string(),
         }
     }
 }
@@ -274,12 +285,12 @@ const LOCAL_POOL: &str = "local";
 mod tests {
     use super::*;
 
-    fn queue(text: &str) -> Result<Queue, CommandError> {
+    fn queue(text: &str) -> Result<QueuePlace, CommandError> {
         let queue = Some(text.into());
         #[cfg(feature = "fleet")]
-        return Queue::of(&StoreArgs { queue, account: None, nats: NatsArgs::default() });
+        return QueuePlace::of(&StoreArgs { queue, account: None, nats: NatsArgs::default() });
         #[cfg(not(feature = "fleet"))]
-        Queue::of(&StoreArgs { queue, account: None })
+        QueuePlace::of(&StoreArgs { queue, account: None })
     }
 
     #[test]

@@ -5,16 +5,16 @@ use ringlift::bulk::work;
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::events::CommandResult;
-use super::ingest::{BulkRun, Estimator, RunKind, report, run_options};
+use super::ingest::{BulkRun, Daemon, Estimator, RunKind, report, run_options};
 use super::ingest_args::WorkArgs;
-use super::queue::{self, OpenQueue, Queue};
+use super::queue::{self, OpenQueue, QueuePlace};
 use super::upload;
 
 pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload::upload_token(&args.token, global)?;
     let mut settings = upload::upload_settings(&args.run.lanes, global)?;
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
-    let queue = Queue::of(&args.queue.store)?;
+    let queue = QueuePlace::of(&args.queue.store)?;
     queue.check_token(token.as_ref())?;
     let account = queue::account(args.queue.store.account.as_deref(), &settings, token.as_ref())?;
     let pool = queue.pool(args.queue.pool.as_deref())?;
@@ -27,6 +27,7 @@ pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> Co
     let run = BulkRun {
         kind: RunKind::Work,
         title: format!("work on {}", queue.name()),
+        daemon: (!args.drain).then(|| Daemon::new(None)),
         args: &args.run,
         estimator: Estimator::new(&settings),
         store,

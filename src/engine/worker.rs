@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::api::{Origin, RateLimit, Video};
 use crate::body::ChunkBody;
@@ -43,12 +43,12 @@ pub(crate) type LaneIndex = usize;
 pub(crate) enum LaneReport {
     /// The lane is idle. `done` is the result of its last order.
     Idle { lane: LaneIndex, done: Option<ChunkResult> },
-    /// The lane has written all bytes of a chunk. It writes the end of the request once the journal has the digest:
-    /// the service may store the chunk from then on.
+    /// The lane has read all bytes of a chunk. It writes the end of the request once the journal has the digest: the
+    /// service may store the chunk from then on.
     SentWhole(SentWhole),
 }
 
-/// A chunk whose bytes were all written, but not the end of its request.
+/// A chunk whose bytes were all read, but whose request has not ended.
 #[derive(Debug)]
 pub(crate) struct SentWhole {
     pub(crate) session: SessionId,
@@ -136,7 +136,8 @@ async fn run(config: WorkerConfig) {
         Err(error) => return tracing::error!(%error, "a worker has no memory for its blocks"),
     };
     let open = RefCell::new(VecDeque::new());
-    let worker = Worker { dialer, patience, origin, pools, reports: reports.clone(), open };
+    let opened = Notify::new();
+    let worker = Worker { dialer, patience, origin, pools, reports: reports.clone(), open, opened };
     // Each lane has its own waker: with a shared one, every event polled all lanes.
     let lanes = slots.into_iter().map(|slot| worker.run_lane(slot, reports.clone()));
     let mut lanes: FuturesUnordered<_> = lanes.collect();
@@ -144,6 +145,7 @@ async fn run(config: WorkerConfig) {
     tokio::select! {
         () = all_ended => {}
         () = pulse.answer() => {}
+        () = worker.close_ended_sources() => {}
     }
 }
 
@@ -155,6 +157,8 @@ struct Worker {
     reports: mpsc::Sender<LaneReport>,
     /// The sources opened last, the newest at the back.
     open: RefCell<VecDeque<CachedSource>>,
+    /// Notified when a source was opened.
+    opened: Notify,
 }
 
 /// An open source, kept for the next chunk of its session.
@@ -243,6 +247,10 @@ impl Worker {
         if answered.as_ref().map_or(true, is_misdirected) || !lane.is_open() {
             *connection = None;
         }
+        if let Some(lane) = connection {
+            // The region has its own reference to the file. A lane that is open has sent the whole request.
+            lane.set_file_region(None);
+        }
         match answered {
             Ok(answer) => AttemptResult::answered(&answer, order, &source),
             Err(error) => {
@@ -277,7 +285,29 @@ impl Worker {
         }
         let over = order.cancelled.clone();
         open.push_back(CachedSource { session: order.session, source: source.clone(), over });
+        self.opened.notify_one();
         source
+    }
+
+    /// Closes sources when their sessions end. Never completes.
+    ///
+    /// An idle engine would keep the last files open otherwise: deleted files would keep their space on the disk, and
+    /// file systems could not be unmounted.
+    async fn close_ended_sources(&self) {
+        loop {
+            let overs: Vec<_> = self.open.borrow().iter().map(|open| open.over.clone()).collect();
+            // An error means that the session is gone.
+            let ends =
+                overs.into_iter().map(|mut over| async move { drop(over.wait_for(|over| *over).await) });
+            let mut ends: FuturesUnordered<_> = ends.collect();
+            tokio::select! {
+                () = self.opened.notified() => {}
+                Some(()) = ends.next() => {
+                    let is_over = |open: &CachedSource| *open.over.borrow() || open.over.has_changed().is_err();
+                    self.open.borrow_mut().retain(|open| !is_over(open));
+                }
+            }
+        }
     }
 
     fn request(

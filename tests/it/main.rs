@@ -44,4 +44,6 @@ mod truth;
 #[cfg(feature = "cli")]
 mod tune;
 mod video_command;
+#[cfg(feature = "cli")]
+mod watch;
 mod work;

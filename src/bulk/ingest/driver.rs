@@ -83,6 +83,8 @@ fn drive_all(
 type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
+    // Dropped with this future, which the end of the run and the drop of its stream have in common.
+    let _watches = inputs.as_ref().map(Inputs::watch_guard);
     match inputs {
         Some(inputs) => submitter::start(inputs, state.shared()),
         None => state.set_inputs_read(),

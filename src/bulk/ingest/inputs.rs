@@ -6,6 +6,7 @@ use super::planner::{InputFailure, JobPlanner, PlannedJob};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::manifest::{LineError, Manifest};
 use crate::bulk::walk::{Walk, WalkError};
+use crate::bulk::watch::{Watch, WatchHandle};
 
 /// One input.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub enum IngestInput {
     Walk(Box<Walk>),
     /// The lines of a manifest, a path list or a report.
     Manifest(Box<Manifest>),
+    /// The files that arrive in folders. It ends with the run only, so that it should be the last input.
+    Watch(Box<Watch>),
 }
 
 /// The jobs of all inputs, as a stream in constant memory. Reading blocks.
@@ -32,6 +35,15 @@ impl Inputs {
     pub fn new(planner: JobPlanner, inputs: impl IntoIterator<Item = IngestInput>) -> Inputs {
         let inputs = inputs.into_iter().collect();
         Inputs { planner, inputs, index: 0, ignored: 0, unused_rules: None }
+    }
+
+    /// Returns a guard that ends the watches among the inputs when it is dropped.
+    pub(super) fn watch_guard(&self) -> WatchGuard {
+        let handle = |input: &IngestInput| match input {
+            IngestInput::Watch(watch) => Some(watch.handle()),
+            _ => None,
+        };
+        WatchGuard(self.inputs.iter().filter_map(handle).collect())
     }
 
     /// Returns the planner.
@@ -78,6 +90,7 @@ impl Iterator for Inputs {
                     Ok(found) => planner.file(&found, index),
                     Err(error) => Err(of_walk(&error)),
                 }),
+                IngestInput::Watch(watch) => watch.next().map(|found| planner.file(&found, index)),
                 IngestInput::Manifest(manifest) => manifest.next().map(|line| match line {
                     Ok(line) => planner.entry(line.entry, line.is_reported, index),
                     Err(error) => Err(of_line(&error)),
@@ -91,6 +104,22 @@ impl Iterator for Inputs {
                 None => self.end_input(),
             }
         }
+    }
+}
+
+impl Extend<IngestInput> for Inputs {
+    fn extend<T: IntoIterator<Item = IngestInput>>(&mut self, inputs: T) {
+        self.inputs.extend(inputs);
+    }
+}
+
+/// Ends watches when it is dropped. The thread that reads them waits for files without an end.
+#[derive(Debug)]
+pub(super) struct WatchGuard(Vec<WatchHandle>);
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        self.0.iter().for_each(WatchHandle::stop);
     }
 }
 

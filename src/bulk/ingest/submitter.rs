@@ -41,8 +41,11 @@ pub fn submit(
 ) -> impl Stream<Item = IngestEvent> + use<> {
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     let state = Arc::new(SharedState::new(store, options, ReportWriter::start(report), sender));
+    let watches = inputs.watch_guard();
     start(inputs, state.clone());
     stream::unfold((receiver, SubmitStage::Submitting), move |(mut receiver, stage)| {
+        // Watches end when the stream is dropped.
+        let _watches = &watches;
         let state = state.clone();
         async move {
             let event = match stage {

@@ -185,3 +185,32 @@ fn the_folder_of_finished_files_is_not_entered() {
     let options = WalkOptions { skipped_folders, ..sorted() };
     assert_eq!(walked(root.path(), options).0, ["a.mp4"]);
 }
+
+#[test]
+fn a_walk_below_a_source_follows_the_rules_of_the_source() {
+    let root = folder(&["a/b/c.mp4", "a/b/d/e.mp4", "a/notes.txt", "a/.x/f.mp4", "g.part/h.mp4"]);
+    symlink(root.path().join("a"), root.path().join("link")).unwrap();
+    let filter = Filter::default().line("- /a/b/c.mp4").unwrap();
+    let found = |start: &str, max_depth: Option<usize>| {
+        let options = WalkOptions { max_depth, filter: Some(Arc::new(filter.clone())), ..sorted() };
+        let files = Walk::below(root.path(), root.path().join(start), options).filter_map(Result::ok);
+        files.map(|file| file.relative.to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("a/b", None), ["a/b/d/e.mp4"]);
+    assert_eq!(found("a/b/d/e.mp4", None), ["a/b/d/e.mp4"]);
+    for (start, max_depth) in
+        [("a/b/c.mp4", None), ("a/notes.txt", None), ("a/.x", None), ("link", None), ("a/b/d", Some(2))]
+    {
+        assert!(found(start, max_depth).is_empty(), "{start}");
+    }
+    assert_eq!(found("a/b/d", Some(4)), ["a/b/d/e.mp4"]);
+}
+
+#[test]
+fn a_folder_is_reported_before_its_entries_are_read() {
+    let root = folder(&["a/b.mp4"]);
+    let mut walk = Walk::new(root.path(), WalkOptions::default());
+    let Some(WalkStep::Folder(path)) = walk.step() else { panic!("no folder") };
+    fs::write(path.join("late.mp4"), "film").unwrap();
+    assert_eq!(walk.filter_map(Result::ok).count(), 2);
+}

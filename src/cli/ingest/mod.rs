@@ -1,5 +1,6 @@
 //! `ringlift ingest`: each file once, however often the command is run. Its parts are those of `submit` and `work`, too.
 
+mod daemon;
 mod estimate;
 mod live;
 mod monitoring;
@@ -8,12 +9,13 @@ mod run;
 mod setup;
 mod source;
 mod view;
+mod watching;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringlift::bulk::{
-    IngestEnd, IngestEvent, IngestOptions, JobStore, Report, Shutdown, ShutdownSignal, ingest,
+    IngestEnd, IngestEvent, IngestInput, IngestOptions, JobStore, Report, Shutdown, ShutdownSignal, ingest,
 };
 use ringlift::{Client, Settings};
 
@@ -22,9 +24,10 @@ use super::console::Console;
 use super::events::{CommandResult, Summary};
 use super::exit::Exit;
 use super::ingest_args::{IngestArgs, RunArgs};
-use super::queue::{self, OpenQueue, Queue};
+use super::queue::{self, OpenQueue, QueuePlace};
 use super::signals::Interrupts;
 use super::{client, upload};
+pub(super) use daemon::Daemon;
 pub(super) use estimate::Estimator;
 pub(super) use live::LiveNumbers;
 use live::LiveRun;
@@ -38,25 +41,38 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
     let token = upload::upload_token(&args.inputs.token, global)?;
     let mut settings = upload::upload_settings(&args.run.lanes, global)?;
     let after = setup::after(&args.run)?;
-    let read_inputs = || inputs(&args.inputs, &settings, token.clone(), &after);
+    let read_inputs = || {
+        if args.watch.watch {
+            setup::listed_inputs(&args.inputs, &settings, token.clone())
+        } else {
+            inputs(&args.inputs, &settings, token.clone(), &after)
+        }
+    };
     if args.inputs.strict {
         check_all(read_inputs()?, console)?;
     }
-    let inputs = read_inputs()?;
+    let mut inputs = read_inputs()?;
     if args.inputs.dry_run {
         return dry_run(inputs, &args.inputs, &settings, console).map(Some);
     }
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
-    let queue = Queue::of(&args.inputs.queue.store)?;
+    let queue = QueuePlace::of(&args.inputs.queue.store)?;
     let report = report(args.run.report.as_deref())?;
     let mut options = run_options(&args.run, inputs.planner().pool.clone(), &settings, token)?;
     submit_options(&args.inputs, &mut options);
     let OpenQueue { store, budget } = queue.open_for_work(inputs.planner().account.clone(), &mut options)?;
     settings.shared_budget = budget;
+    let watch = args.watch.watch.then(|| watching::start(args, &after, &queue)).transpose()?;
+    // The inputs of a watch have no end to wait for.
+    options.waits_for_inputs &= watch.is_none();
+    let daemon = watch.as_ref().map(|watch| Daemon::new(Some(watch.handle())));
+    // The last input, because it does not end.
+    inputs.extend(watch.map(|watch| IngestInput::Watch(Box::new(watch))));
     let chunks = &args.inputs.chunks;
     let run = BulkRun {
-        kind: RunKind::Ingest,
+        kind: if daemon.is_some() { RunKind::Watch } else { RunKind::Ingest },
         title: format!("ingest of {}", title(&args.inputs.sources)),
+        daemon,
         args: &args.run,
         estimator: Estimator::new(&settings).with_chunks(chunks.mode, chunks.chunk_size),
         settings,
@@ -73,10 +89,12 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
 pub(super) struct BulkRun<'a> {
     pub(super) kind: RunKind,
     pub(super) title: String,
+    /// The service, if the run goes on until it is stopped.
+    pub(super) daemon: Option<Daemon>,
     pub(super) args: &'a RunArgs,
     pub(super) estimator: Estimator,
     pub(super) settings: Settings,
-    pub(super) queue: Queue,
+    pub(super) queue: QueuePlace,
     pub(super) store: Arc<dyn JobStore>,
     pub(super) options: IngestOptions,
     pub(super) report: Option<Report>,
@@ -117,6 +135,7 @@ impl BulkRun<'_> {
             settings: &self.settings,
             store: self.store.clone(),
             pool: self.options.pool.clone(),
+            client: client.clone(),
             console,
         };
         let shutdown = Shutdown::new();
@@ -127,9 +146,10 @@ impl BulkRun<'_> {
             report: self.report,
             shutdown: shutdown.signal(),
         };
-        let events = start(parts);
-        let ended =
-            client::block_on(async { Ok(follow.follow(events, shutdown, interrupts, &mut view).await) })?;
+        let (events, daemon) = (start(parts), self.daemon);
+        let ended = client::block_on(async {
+            Ok(follow.follow(events, shutdown, interrupts, &mut view, daemon).await)
+        })?;
         let summary = view.summary(ended, console);
         monitoring.end(summary.exit);
         Ok(Some(Summary { client: Some(client), ..summary }))

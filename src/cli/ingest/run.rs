@@ -11,6 +11,7 @@ use ringlift::bulk::{
 };
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::daemon::Daemon;
 use super::view::{IngestView, LoopEnd};
 use crate::cli::console::Console;
 use crate::cli::exit::Interrupt;
@@ -23,6 +24,7 @@ pub(in crate::cli) struct RunLoop<'a> {
     pub(in crate::cli) settings: &'a ringlift::Settings,
     pub(in crate::cli) store: Arc<dyn JobStore>,
     pub(in crate::cli) pool: Pool,
+    pub(in crate::cli) client: ringlift::Client,
     pub(in crate::cli) console: &'a Console,
 }
 
@@ -34,8 +36,10 @@ impl RunLoop<'_> {
         mut shutdown: Shutdown,
         mut interrupts: Interrupts,
         view: &mut IngestView,
+        mut daemon: Option<Daemon>,
     ) -> LoopEnd {
         let console = self.console;
+        daemon.iter().for_each(Daemon::ready);
         let (mut events, mut interrupt, mut end) = (Box::pin(events), None, None);
         // Before the first claim, which takes jobs from the queue.
         self.count(view).await;
@@ -53,7 +57,10 @@ impl RunLoop<'_> {
                         end = Some(reason);
                         break;
                     }
-                    Some(event) => view.event(event, console),
+                    Some(event) => {
+                        daemon.iter_mut().for_each(Daemon::count_event);
+                        view.event(event, console);
+                    }
                     None => break,
                 },
                 received = interrupts.next() => {
@@ -62,6 +69,7 @@ impl RunLoop<'_> {
                         shutdown.cancel(Instant::now());
                     } else {
                         interrupt = Some(received);
+                        daemon.iter().for_each(Daemon::stopping);
                         shutdown.stop(self.args.grace, Instant::now());
                         self.announce(received);
                     }
@@ -78,6 +86,9 @@ impl RunLoop<'_> {
                         timetable.apply(&self.settings.bandwidth);
                     }
                     view.show(console);
+                    if let Some(daemon) = &mut daemon {
+                        daemon.tick(view, &self.client.snapshot(), console);
+                    }
                 }
                 () = async {
                     match deadline {

@@ -1,7 +1,7 @@
 //! The inputs and the options of a run.
 
-use std::io;
-use std::path::Path;
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringlift::bulk::{
@@ -12,8 +12,9 @@ use ringlift::{Secret, Settings, UploadOptions};
 
 use crate::cli::events::wall_clock;
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::fetch;
 use crate::cli::ingest_args::{InputArgs, RunArgs};
-use crate::cli::queue::{self, Queue};
+use crate::cli::queue::{self, QueuePlace};
 use crate::cli::upload_args::Until;
 
 /// Returns the options of a run that works on jobs.
@@ -71,12 +72,31 @@ pub(in crate::cli) fn inputs(
     token: Option<Secret>,
     after: &AfterAction,
 ) -> Result<Inputs, CommandError> {
-    let planner = planner(args, settings, token)?;
     let walk = walk_options(args, after)?;
-    let mut inputs: Vec<IngestInput> = Vec::new();
-    for source in &args.sources {
-        inputs.push(IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))));
-    }
+    let input = |source: &PathBuf| match source.to_str().filter(|_| fetch::is_url(source.as_os_str())) {
+        Some(url) => IngestInput::Manifest(Box::new(url_manifest(url))),
+        None => IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))),
+    };
+    inputs_after(args.sources.iter().map(input).collect(), args, settings, token)
+}
+
+/// Returns the inputs of the command line without its sources, which a watch scans itself.
+pub(super) fn listed_inputs(
+    args: &InputArgs,
+    settings: &Settings,
+    token: Option<Secret>,
+) -> Result<Inputs, CommandError> {
+    inputs_after(Vec::new(), args, settings, token)
+}
+
+/// Returns these inputs, and after them the manifests and the lists.
+fn inputs_after(
+    mut inputs: Vec<IngestInput>,
+    args: &InputArgs,
+    settings: &Settings,
+    token: Option<Secret>,
+) -> Result<Inputs, CommandError> {
+    let planner = planner(args, settings, token)?;
     let manifests = args.manifest.iter().map(|path| (path, args.manifest_format));
     let lists = args.files_from.iter().map(|path| (path, Some(ManifestFormat::Paths)));
     let nul_lists = args.files_from0.iter().map(|path| (path, Some(ManifestFormat::NulPaths)));
@@ -84,6 +104,12 @@ pub(in crate::cli) fn inputs(
         inputs.push(IngestInput::Manifest(Box::new(manifest(path, format, args)?)));
     }
     Ok(Inputs::new(planner, inputs))
+}
+
+/// Returns a manifest of one URL, which the service fetches by itself.
+fn url_manifest(url: &str) -> Manifest {
+    let line = serde_json::json!({ "source_url": url }).to_string();
+    Manifest::from_reader("the command line", Cursor::new(line), &ManifestOptions::default())
 }
 
 fn manifest(path: &Path, format: Option<ManifestFormat>, args: &InputArgs) -> Result<Manifest, CommandError> {
@@ -116,7 +142,7 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     defaults.mode = args.chunks.mode;
     defaults.chunk_size = args.chunks.chunk_size;
     defaults.on_change = args.chunks.on_change;
-    let queue = Queue::of(&args.queue.store)?;
+    let queue = QueuePlace::of(&args.queue.store)?;
     queue.check_token(defaults.upload_token.as_ref())?;
     let mut planner = JobPlanner::new(account, queue.pool(args.queue.pool.as_deref())?, defaults);
     planner.is_shared = queue.is_shared();
@@ -132,7 +158,7 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     Ok(planner)
 }
 
-fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
+pub(super) fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
     let selection = &args.selection;
     let usage = |error: ringlift::bulk::FilterError| CommandError::usage(error.to_string());
     let mut filter = Filter::default();

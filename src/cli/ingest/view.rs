@@ -29,6 +29,8 @@ use crate::cli::values::Size;
 pub(in crate::cli) enum RunKind {
     /// Submits jobs and works until no job is open.
     Ingest,
+    /// Submits files as they arrive, and works until it is stopped.
+    Watch,
     /// Only submits jobs.
     Submit,
     /// Only works. Failed jobs are in the report, not in the exit code.
@@ -149,6 +151,11 @@ impl IngestView {
         }
     }
 
+    /// Returns the numbers of files: under way, uploaded, failed.
+    pub(super) fn file_counts(&self) -> (usize, usize, usize) {
+        (self.running.len(), self.summary.files_done, self.summary.files_failed)
+    }
+
     /// Takes over the number and the bytes of the jobs that are queued in the store.
     pub(super) fn queue(&mut self, jobs: u64, bytes: u64, console: &Console) {
         {
@@ -186,7 +193,8 @@ impl IngestView {
         self.doubled += 1;
         let file = source_name(source);
         console.emit(&CommandEvent::Doubled { id: id.as_str(), file: &file });
-        if self.doubled <= MOST_DOUBLED {
+        // A directory that was gone and is there again is no mistake of its user.
+        if self.doubled <= MOST_DOUBLED && self.kind != RunKind::Watch {
             console.note(format_args!("{}: is named twice, and is one job", visible(&file)));
         }
     }
@@ -397,6 +405,9 @@ impl IngestView {
             Some(IngestEnd::Report(error)) => console.alert(error),
             Some(IngestEnd::MaxTransfer) => console.alert("stopped: the limit of bytes is reached"),
             Some(IngestEnd::MaxDuration) => console.alert("stopped: the limit of time is reached"),
+            Some(IngestEnd::Drained) if self.kind == RunKind::Watch && ended.interrupt.is_none() => {
+                console.alert("the watch has ended by itself; please report this");
+            }
             Some(IngestEnd::MaxErrors) => console.alert("stopped: the limit of failed files is reached"),
             _ => {}
         }
@@ -419,10 +430,12 @@ impl IngestView {
     }
 
     fn exit_code(&self, ended: &LoopEnd) -> Exit {
-        let is_worker = self.kind == RunKind::Work;
+        let is_worker = matches!(self.kind, RunKind::Work | RunKind::Watch);
         match (ended.interrupt, &ended.end) {
             // A service manager stops a worker by SIGTERM: all that it had is finished or released.
             (Some(Interrupt::Term), Some(IngestEnd::Shutdown)) if is_worker => Exit::Done,
+            // A watch has no end of its own.
+            (None, Some(IngestEnd::Drained)) if self.kind == RunKind::Watch => Exit::Failed,
             (_, Some(IngestEnd::Drained | IngestEnd::Submitted)) if is_worker => Exit::Done,
             (_, Some(IngestEnd::Drained | IngestEnd::Submitted)) => Exit::of_all(self.exits.iter().copied()),
             (Some(interrupt), _) => Exit::Interrupted(interrupt),
