@@ -12,15 +12,12 @@ use super::unix_time::UnixMillis;
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Returns the epoch of the next claim.
-    pub(super) fn next(self) -> Epoch {
-        Epoch(self.0 + 1)
-    }
-
-    /// Returns the epoch, or the one with `number` if that is higher.
-    #[cfg(feature = "fleet")]
-    pub(crate) fn at_least(self, number: u64) -> Epoch {
-        Epoch(self.0.max(number))
+    /// Returns the epoch of the next claim, at `now`.
+    ///
+    /// When an older copy of a store comes back, or a store is wiped, epochs are counted again. An epoch that is also a
+    /// time was given to no claim before, so that two claims of one process never have the same epoch.
+    pub(super) fn next(self, now: UnixMillis) -> Epoch {
+        Epoch((self.0 + 1).max(now.get()))
     }
 }
 

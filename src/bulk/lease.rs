@@ -154,7 +154,7 @@ impl JobRecord {
             self.end(JobState::Failed(self.poison()), now);
             return ClaimStep::Failed;
         }
-        self.epoch = self.epoch.next();
+        self.epoch = self.epoch.next(now);
         self.owner = Some(owner.clone());
         // Checkpoints are counted anew in each lease.
         self.checkpoint_number = 0;

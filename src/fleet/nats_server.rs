@@ -39,7 +39,8 @@ impl NatsServer {
         NatsServer::start_with(JETSTREAM, "")
     }
 
-    /// Starts a server with other lines in its configuration, of which [`JETSTREAM`] is one. `login` goes into the address: `user:password@`.
+    /// Starts a server with other lines in its configuration, of which [`JETSTREAM`] is one. `login` goes into the
+    /// address: `user:password@`.
     pub(crate) fn start_with(extra: &str, login: &str) -> Option<NatsServer> {
         let binary = binary()?;
         let folder = tempfile::tempdir().unwrap();

@@ -194,7 +194,7 @@ impl JobPlanner {
     }
 }
 
-/// Refuses a job whose record would show a secret to everyone who can read a shared queue.
+/// Refuses a job whose record would show a secret to all who can read a shared queue.
 fn refuse_secrets(source: &JobSource, options: &UploadOptions) -> Result<(), String> {
     if options.upload_token.is_some() {
         return Err(
