@@ -100,13 +100,13 @@ impl QueuePlace {
         account: Account,
         options: &mut IngestOptions,
     ) -> Result<OpenQueue, CommandError> {
+        options.shared_account = self.is_shared().then(|| account.clone());
         match self {
             QueuePlace::File { .. } => {
                 Ok(OpenQueue { store: self.open(account)?, budget: SharedBudget::default() })
             }
             #[cfg(feature = "fleet")]
             QueuePlace::Nats(nats) => {
-                options.shared_account = Some(account.clone());
                 let store = nats.connect(account)?;
                 store.announce(&options.owner);
                 let budget = store.budget();
