@@ -227,6 +227,8 @@ fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsS
             let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
             match trial.no_binary_name(true).try_get_matches_from(argv) {
                 Ok(_) => Ok(found.texts.clone()),
+                // Arguments that are required unless others are given.
+                Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(found.texts.clone()),
                 Err(error) if error.kind() == ErrorKind::InvalidUtf8 => {
                     Err(refused("it is not UTF-8".to_owned()))
                 }
