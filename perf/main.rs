@@ -8,6 +8,7 @@ mod child;
 mod competitors;
 mod files;
 mod helper_process;
+mod ingest;
 mod machine;
 mod plot;
 mod proxy;
@@ -78,6 +79,15 @@ enum Part {
         #[arg(long)]
         real: bool,
     },
+    /// Measure bulk ingestion: manifests, and many small files
+    Ingest {
+        /// Measure this binary of ringlift instead of building one
+        #[arg(long, value_name = "FILE")]
+        ringlift: Option<PathBuf>,
+        /// Use small numbers, to check that everything works
+        #[arg(long)]
+        quick: bool,
+    },
     /// Upload a file with reqwest
     Reqwest { file: PathBuf, url: String, chunk_bytes: u64 },
 }
@@ -86,6 +96,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.part {
         Some(Part::Budget { real }) => budget::compare(&arguments.dir, *real),
+        Some(Part::Ingest { ringlift, quick }) => ingest::measure(&arguments.dir, ringlift.clone(), *quick),
         Some(part) => run_part(part).map(|()| ExitCode::SUCCESS),
         None if arguments.list => list(),
         None => compare(&arguments),
@@ -111,8 +122,8 @@ fn run_part(part: &Part) -> Result<()> {
             let len = std::fs::metadata(file)?.len();
             if read == len { Ok(()) } else { Err(format!("read {read} bytes of {len}").into()) }
         }
-        // `main` has run this part, which has its own exit code.
-        Part::Budget { .. } => Ok(()),
+        // `main` has run these parts, which have their own exit codes.
+        Part::Budget { .. } | Part::Ingest { .. } => Ok(()),
         Part::Reqwest { file, url, chunk_bytes } => reqwest_client::upload(file, url, *chunk_bytes),
     }
 }
