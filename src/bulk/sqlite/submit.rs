@@ -66,6 +66,10 @@ pub(super) fn submit(
         batch.write(&mut row)?;
         return Ok(Submission::Requeued(state));
     }
+    // A user who repeats a command has removed the cause of a failure, or wants to see that it remains.
+    if row.record.hasten(now) {
+        batch.write(&mut row)?;
+    }
     Ok(Submission::Same(state))
 }
 
