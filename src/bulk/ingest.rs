@@ -6,6 +6,7 @@
 
 mod driver;
 mod event;
+mod examiner;
 mod fetched;
 mod finish;
 mod inputs;

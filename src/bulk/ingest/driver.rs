@@ -16,12 +16,12 @@ use super::inputs::Inputs;
 use super::leases::{Leases, LostJob};
 use super::options::{CutoffMode, IngestOptions};
 use super::report_writer::ReportWriter;
-use super::state::RunState;
+use super::state::{OpenJobs, RunState};
 use super::submitter;
 use super::work::{Claims, IngestJob};
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
-use crate::bulk::shutdown::{ShutdownSignal, ShutdownStage};
+use crate::bulk::shutdown::{Shutdown, ShutdownSignal, ShutdownStage};
 use crate::bulk::store::{JobCheckpoint, JobStore};
 use crate::upload::{Client, Progress};
 
@@ -57,18 +57,23 @@ pub fn ingest(
 type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 async fn drive(state: Arc<RunState>, inputs: Inputs, mut lost: mpsc::Receiver<LostJob>) {
+    announce_earlier_jobs(&state).await;
     submitter::start(inputs, state.clone());
     let (url_sender, mut urls) = mpsc::channel(1);
     let claims = Claims { state: state.clone(), urls: url_sender, number: 0 };
     let jobs = stream::unfold(claims, Claims::next);
     let options = state.options.runner.clone();
     let concurrent = options.concurrent.max(1);
-    let mut events = Box::pin(run(jobs, &state.client, options, state.shutdown.clone()));
+    // The claims end by themselves: a claim whose future is dropped has no holder until its lease runs out. Each job has a
+    // shutdown of its own, to which the stages are forwarded.
+    let never = Shutdown::new().signal();
+    let mut events = Box::pin(run(jobs, &state.client, options, never));
     let mut shutdown = state.shutdown.clone();
     let (mut finishing, mut fetching) = (Finishing::new(), Finishing::new());
     let mut is_over = false;
+    // Kept over many events: each one is a call of the engine.
+    let mut tick = Box::pin(state.client.pause(TICK));
     while !is_over || !finishing.is_empty() || !fetching.is_empty() {
-        let tick = state.client.pause(TICK);
         tokio::select! {
             biased;
             stage = shutdown.changed() => {
@@ -92,16 +97,31 @@ async fn drive(state: Arc<RunState>, inputs: Inputs, mut lost: mpsc::Receiver<Lo
                 Some(event) => handle(&state, event, &finishing).await,
                 None => is_over = true,
             },
-            _ = tick => {}
+            _ = &mut tick => {
+                tick.set(state.client.pause(TICK));
+                state.examiner.expire(Instant::now());
+            }
         }
         check_limits(&state);
+        if state.cannot_record() {
+            // The active chunks finish, and the next run goes on with the jobs.
+            forward(&state, ShutdownStage::Stopping);
+        }
     }
-    // The submitting thread may still be blocked by a slow input.
+    // Otherwise the rows and events of the last submission would follow the end.
+    state.end_with(IngestEnd::Shutdown);
+    state.wait_for_inputs().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
-    if matches!(end, IngestEnd::Drained) {
-        while !state.are_inputs_read() && state.client.pause(TICK).await.is_ok() {}
-    }
     state.emit(IngestEvent::Ended(end)).await;
+}
+
+/// Publishes the number of jobs that earlier runs left open: this run uploads files that its inputs may not name.
+async fn announce_earlier_jobs(state: &RunState) {
+    match state.open_jobs().await {
+        Ok(OpenJobs { queued: 0, .. }) => {}
+        Ok(OpenJobs { queued, .. }) => state.emit(IngestEvent::EarlierJobs { jobs: queued }).await,
+        Err(error) => state.end_with(IngestEnd::Store(error)),
+    }
 }
 
 async fn handle(state: &Arc<RunState>, event: RunnerEvent<Arc<IngestJob>>, finishing: &Finishing) {
@@ -157,9 +177,9 @@ fn checkpoint(
     let checkpoint = JobCheckpoint::new(entry.checkpoint_number, progress.acknowledged_bytes, content);
     let (state, job) = (state.clone(), job.clone());
     Some(Box::pin(async move {
-        if let Err(error) = state.store.checkpoint(&job.lease, checkpoint, state.now()).await {
+        if let Err(error) = state.store.checkpoint(&job.lease(), checkpoint, state.now()).await {
             // A lost lease is found by the renewal; the journal has the progress.
-            tracing::debug!(id = %job.lease.id, %error, "a checkpoint was not recorded");
+            tracing::debug!(id = %job.job.spec.id, %error, "a checkpoint was not recorded");
         }
     }))
 }
@@ -189,8 +209,9 @@ fn check_limits(state: &RunState) {
         return;
     };
     state.end_with(end);
-    if *cutoff == CutoffMode::Hard {
-        forward(state, ShutdownStage::Cancelled);
+    match cutoff {
+        CutoffMode::Hard => forward(state, ShutdownStage::Cancelled),
+        CutoffMode::Soft | CutoffMode::Cautious => state.cancel_unbegun(),
     }
 }
 

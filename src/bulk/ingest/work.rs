@@ -1,17 +1,19 @@
 //! The claims of a run: each gives an upload, or a URL for the service to fetch.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
 use super::event::{IngestEnd, IngestEvent};
+use super::examiner::LONGEST_SILENCE;
+use super::fetched::FetchJob;
 use super::finish;
 use super::leases::boot_time;
 use super::options::CutoffMode;
 use super::planner::regular_stamp;
-use super::state::RunState;
+use super::state::{OpenJobs, RunState};
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::token_digest;
@@ -34,11 +36,16 @@ pub struct IngestJob {
     /// The time of the claim.
     pub started: Instant,
     pub(super) started_at: SystemTime,
-    pub(super) lease: Lease,
+    /// Shared with the run, which replaces the lease if this process claims the job again.
+    pub(super) lease: Arc<Mutex<Lease>>,
     pub(super) stamp: Option<FileStamp>,
 }
 
 impl IngestJob {
+    pub(super) fn lease(&self) -> Lease {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns the file; `None` for a URL.
     pub fn path(&self) -> Option<&Path> {
         match &self.job.spec.source {
@@ -58,7 +65,7 @@ impl IngestJob {
 pub(super) struct Claims {
     pub(super) state: Arc<RunState>,
     /// Jobs whose URL the service fetches.
-    pub(super) urls: mpsc::Sender<Arc<IngestJob>>,
+    pub(super) urls: mpsc::Sender<FetchJob>,
     pub(super) number: u64,
 }
 
@@ -93,6 +100,9 @@ impl Claims {
                 Ok(ClaimAnswer::NoneReady { next_at }) => {
                     let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
                     if are_inputs_read && state.active().is_empty() {
+                        if self.ends_deferred(delay).await {
+                            return None;
+                        }
                         state.emit(IngestEvent::Idle { delay }).await;
                     }
                     self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await?;
@@ -102,6 +112,27 @@ impl Claims {
                     state.end_with(IngestEnd::Store(error));
                     return None;
                 }
+            }
+        }
+    }
+
+    /// Ends the run if every open job waits for another attempt. Returns `true` if the run ends.
+    ///
+    /// A job that another process holds is waited for: that process may vanish.
+    async fn ends_deferred(&self, delay: Duration) -> bool {
+        let state = &self.state;
+        if state.options.waits_for_attempts || delay < SHORT_DELAY {
+            return false;
+        }
+        match state.open_jobs().await {
+            Ok(OpenJobs { queued, running: 0 }) if queued > 0 => {
+                state.end_with(IngestEnd::Deferred { jobs: queued, delay });
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                state.end_with(IngestEnd::Store(error));
+                true
             }
         }
     }
@@ -133,15 +164,24 @@ impl Claims {
             JobSource::Url { url } => url.clone(),
         };
         state.leases.hold(lease.clone(), asked_at);
+        // The wall clock jumped, so that the lease of a job under way seemed to have run out.
+        if state.renew_active(&lease) {
+            return None;
+        }
+        let lease = Arc::new(Mutex::new(lease));
         let (started, started_at, number) = (Instant::now(), state.time(), self.number);
-        let checked = check(state, &job);
+        let checked = check(state, &job).await;
         let stamp = checked.as_ref().ok().copied().flatten();
         let job = IngestJob { number, job, name, started, started_at, lease, stamp };
-        let shutdown = state.begin(&job.job.spec.id, job.bytes().unwrap_or(0));
+        let shutdown = state.begin(&job);
         let job = Arc::new(job);
         if exceeds_limit(state) {
-            finish::release(state, &job).await;
+            // The end comes first: this run would claim the job again.
             state.end_with(IngestEnd::MaxTransfer);
+        }
+        // The run may have ended during the claim, and no longer forwards its shutdown to a new job.
+        if state.is_ending() {
+            finish::release(state, &job).await;
             return None;
         }
         if let Err(failure) = checked {
@@ -150,7 +190,7 @@ impl Claims {
         }
         let JobSource::File { path } = &job.job.spec.source else {
             // Waits for a place: a run fetches as many URLs at a time as it uploads files.
-            let _ = self.urls.send(job).await;
+            let _ = self.urls.send(FetchJob { job, shutdown }).await;
             return None;
         };
         let mut options = job.job.spec.options.clone();
@@ -168,7 +208,7 @@ impl Claims {
 }
 
 /// Checks a claimed job before anything is sent. Returns the stamp of its file.
-fn check(state: &RunState, job: &Job) -> Result<Option<FileStamp>, JobFailure> {
+async fn check(state: &RunState, job: &Job) -> Result<Option<FileStamp>, JobFailure> {
     let token = state.options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
     if job.spec.token_sha256.is_some() && job.spec.token_sha256 != token {
         let failure = JobFailure::permanent(
@@ -178,7 +218,13 @@ fn check(state: &RunState, job: &Job) -> Result<Option<FileStamp>, JobFailure> {
         return Err(failure);
     }
     let JobSource::File { path } = &job.spec.source else { return Ok(None) };
-    let stamp = regular_stamp(path)?;
+    let examined = path.clone();
+    let Some(stamp) = state.examiner.ask(move || regular_stamp(&examined)).await else {
+        let message =
+            format!("{}: its disk has not answered for {} s", path.display(), LONGEST_SILENCE.as_secs());
+        return Err(JobFailure::temporary("stalled", message));
+    };
+    let stamp = stamp?;
     let content = ContentStamp { size: stamp.bytes, mtime_ns: stamp.modified_ns };
     if job.spec.stamp.is_some_and(|submitted| submitted != content) {
         let failure = JobFailure::permanent(
@@ -197,6 +243,9 @@ fn exceeds_limit(state: &RunState) -> bool {
 
 /// A claim after less time finds nothing new.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+
+/// A shorter wait for the next attempt of a job is not worth another run.
+const SHORT_DELAY: Duration = Duration::from_secs(5);
 
 /// The end of a job in another process is found by asking again.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);

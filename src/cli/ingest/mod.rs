@@ -30,6 +30,7 @@ use view::IngestView;
 
 pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload::upload_token(&args.token, global)?;
+    setup::check_flags(args)?;
     let mut settings = upload::upload_settings(&args.transfer.lanes, global)?;
     let after = setup::after(args)?;
     if args.strict {
@@ -228,6 +229,7 @@ fn exit_of_end(end: &IngestEnd) -> Option<Exit> {
         IngestEnd::MaxTransfer => Some(Exit::MaxTransfer),
         IngestEnd::MaxDuration => Some(Exit::MaxDuration),
         IngestEnd::MaxErrors | IngestEnd::Report(_) => Some(Exit::Failed),
+        IngestEnd::Deferred { .. } => Some(Exit::Temporary),
         IngestEnd::Store(error) => Some(setup::store_exit(error)),
         IngestEnd::Fatal(error) => Some(error.kind().into()),
         _ => None,

@@ -23,6 +23,20 @@ pub(super) fn after(args: &IngestArgs) -> Result<AfterAction, CommandError> {
     Ok(after)
 }
 
+/// Refuses flags about standard input, which `ingest` never uploads.
+pub(super) fn check_flags(args: &IngestArgs) -> Result<(), CommandError> {
+    let flags = [
+        ("--name", args.transfer.name.is_some()),
+        ("--expected-size", args.transfer.expected_size.is_some()),
+    ];
+    match flags.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(CommandError::usage(format!(
+            "{flag} is for an upload of standard input: use `ringlift upload -`"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Returns the inputs of the command line.
 pub(super) fn inputs(
     args: &IngestArgs,

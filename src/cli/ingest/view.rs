@@ -27,7 +27,6 @@ pub(super) struct IngestView {
     running: BTreeMap<u64, (Arc<IngestJob>, Progress, bool)>,
     summary: RunSummary,
     counts: IngestCounts,
-    deferred: usize,
     exits: Vec<Exit>,
     shows_sha256: bool,
     started: Instant,
@@ -44,7 +43,6 @@ impl IngestView {
             running: BTreeMap::new(),
             summary: RunSummary::default(),
             counts: ingest_counts(0, 0, 0),
-            deferred: 0,
             exits: Vec::new(),
             shows_sha256,
             started: now,
@@ -131,7 +129,6 @@ impl IngestView {
                 }
             }
             IngestEvent::Deferred { job, failure, delay } => {
-                self.deferred += 1;
                 self.end(&job, FileEnd::Cancelled);
                 self.totals.find(job.bytes());
                 let elapsed = millis(job.started.elapsed());
@@ -147,6 +144,19 @@ impl IngestView {
                 self.summary.files_cancelled += 1;
                 self.end(&job, FileEnd::Cancelled);
             }
+            IngestEvent::Stopped { job, error } => {
+                self.summary.files_cancelled += 1;
+                self.end(&job, FileEnd::Cancelled);
+                let failure = CommandError::Library(*error);
+                let (file, error) = (job.name.as_str(), error_event(&failure));
+                let elapsed_ms = millis(job.started.elapsed());
+                emit(&job, &JsonEvent::FileFailed { file, elapsed_ms, resumable: true, error }, console);
+                console.print_file_error(file, &failure, UploadRemains::Nothing);
+            }
+            IngestEvent::EarlierJobs { jobs } => console.note(format_args!(
+                "{jobs} jobs of earlier runs are in the queue, and are uploaded too; `ringlift jobs` lists and \
+                 cancels them"
+            )),
             IngestEvent::Lost { job, reason } => {
                 self.summary.files_cancelled += 1;
                 self.end(&job, FileEnd::Cancelled);
@@ -205,8 +215,7 @@ impl IngestView {
         resumable: bool,
         console: &Console,
     ) {
-        let mut error = ErrorEvent::of_job(failure);
-        error.error.temporary = !failure.permanent;
+        let error = ErrorEvent::of_job(failure);
         let event = JsonEvent::FileFailed { file, elapsed_ms, resumable, error };
         let _ = console.emit_for_file(path.and_then(odd_name), &event);
     }
@@ -271,6 +280,10 @@ impl IngestView {
         match &end {
             Some(IngestEnd::Store(error)) => console.alert(error),
             Some(IngestEnd::Report(error)) => console.alert(error),
+            Some(IngestEnd::Deferred { jobs, delay }) => console.alert(format_args!(
+                "{jobs} files wait for another attempt, the first for {}: run the same command again",
+                duration(*delay)
+            )),
             Some(IngestEnd::MaxTransfer) => console.alert("stopped: the limit of bytes is reached"),
             Some(IngestEnd::MaxDuration) => console.alert("stopped: the limit of time is reached"),
             Some(IngestEnd::MaxErrors) => console.alert("stopped: the limit of failed files is reached"),
@@ -299,7 +312,12 @@ fn emit(job: &IngestJob, event: &JsonEvent<'_>, console: &Console) {
 
 /// Returns the exit of a failure: only another attempt without a change can end otherwise.
 pub(super) fn exit_of(failure: &JobFailure) -> Exit {
-    if failure.permanent { Exit::Failed } else { Exit::Temporary }
+    match failure.kind.as_str() {
+        // A source of the command line. A file that a manifest names and that is missing is a failed job.
+        "no_such_source" => Exit::NoSuchFile,
+        _ if failure.permanent => Exit::Failed,
+        _ => Exit::Temporary,
+    }
 }
 
 pub(super) fn ingest_counts(files_skipped: usize, files_ignored: u64, videos_created: u64) -> IngestCounts {
