@@ -14,13 +14,16 @@ mod leases;
 mod options;
 mod planner;
 mod report_writer;
+mod seen_ids;
+mod shared;
 mod state;
 mod submitter;
 mod work;
 
-pub use driver::ingest;
+pub use driver::{ingest, work};
 pub use event::{IngestEnd, IngestEvent, SkippedJob};
 pub use inputs::{IngestInput, Inputs};
 pub use options::{CutoffMode, IngestOptions, UnknownCutoffMode};
 pub use planner::{InputFailure, JobPlanner, PlannedJob};
+pub use submitter::submit;
 pub use work::IngestJob;

@@ -10,6 +10,7 @@
 mod error;
 mod file;
 mod format;
+mod job_row;
 mod row;
 mod state;
 #[cfg(test)]

@@ -160,6 +160,23 @@ impl Totals {
         self.queued.add(bytes);
     }
 
+    /// Replaces the files that have not begun by `files`, of `bytes` altogether. For runs on a queue that other
+    /// processes use, too: the queue knows its length at any time.
+    pub fn set_queue(&mut self, files: u64, bytes: u64) {
+        self.files.found = self.taken() + files;
+        self.queued = Lengths::default();
+        self.queued.add(Some(bytes));
+    }
+
+    /// Returns a file under way to the queue, after an attempt that failed for now. `bytes` is the length that
+    /// [`Totals::find`] received.
+    pub fn defer(&mut self, key: FileKey, bytes: Option<u64>) {
+        if let Some(file) = self.running.remove(&key) {
+            self.ended.add(&file.moved);
+            self.queued.add(bytes);
+        }
+    }
+
     /// Records that all files were found.
     pub fn found_all(&mut self) {
         self.files.is_complete = true;
@@ -244,13 +261,24 @@ impl Totals {
         let (bytes_per_second, limited_by) = (self.speed.speeds(now), self.limited_by(now));
         TotalsSnapshot {
             elapsed: now.saturating_duration_since(self.started),
-            files: FileCounts { running: self.running.len() as u64, ..self.files },
+            files: FileCounts {
+                running: self.running.len() as u64,
+                // A queue of several processes gives files that this one has not counted yet.
+                found: self.files.found.max(self.taken()),
+                ..self.files
+            },
             bytes,
             bytes_per_second,
             retries: moved.retries,
             eta: eta(&bytes, bytes_per_second, limited_by, now),
             limited_by,
         }
+    }
+
+    /// Returns the number of files that have begun.
+    fn taken(&self) -> u64 {
+        let FileCounts { done, failed, skipped, cancelled, .. } = self.files;
+        done + failed + skipped + cancelled + self.running.len() as u64
     }
 
     fn moved(&self) -> MovedBytes {

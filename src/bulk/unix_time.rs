@@ -38,6 +38,13 @@ impl From<SystemTime> for UnixMillis {
     }
 }
 
+/// A time beyond the range of the system's clock becomes 1970.
+impl From<UnixMillis> for SystemTime {
+    fn from(time: UnixMillis) -> SystemTime {
+        UNIX_EPOCH.checked_add(Duration::from_millis(time.0)).unwrap_or(UNIX_EPOCH)
+    }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,8 @@ use clap_complete::Shell;
 use ringlift::{Redactor, Secret};
 
 use super::help;
-use super::ingest_args::{IngestArgs, JobsCommand};
+use super::ingest_args::{IngestArgs, SubmitArgs, WorkArgs};
+use super::jobs_args::JobsCommand;
 use super::page_args::PageArgs;
 use super::service_args::ServiceArgs;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
@@ -31,8 +32,15 @@ pub(super) enum CliCommand {
     #[command(after_long_help = help::UPLOAD)]
     Upload(Box<UploadArgs>),
     /// Upload many files, each once, however often the command is run.
+    #[command(after_long_help = help::INGEST)]
     Ingest(Box<IngestArgs>),
-    /// List, show, retry, cancel and forget the jobs of `ingest`.
+    /// Put jobs into a queue, for `work`.
+    #[command(after_long_help = help::SUBMIT)]
+    Submit(Box<SubmitArgs>),
+    /// Upload the files of a queue until a signal, or until none is left.
+    #[command(after_long_help = help::WORK)]
+    Work(Box<WorkArgs>),
+    /// List, show, retry, cancel and forget the jobs of a queue, and pause its pools.
     #[command(subcommand)]
     Jobs(JobsCommand),
     /// Resume uploads that a crash, a signal or a failure interrupted.

@@ -287,7 +287,7 @@ mod tests {
     }
 
     fn chunk_mib(cli: &Cli) -> u64 {
-        match upload(cli).transfer.chunk_size {
+        match upload(cli).transfer.chunks.chunk_size {
             ChunkSize::Bytes(bytes) => bytes >> 20,
             ChunkSize::Auto => 0,
         }

@@ -122,6 +122,11 @@ impl Console {
         self.format == Format::Json
     }
 
+    /// Returns `true` if results are read on a terminal.
+    pub(super) fn shows_tables(&self) -> bool {
+        self.is_stdout_terminal && self.format == Format::People
+    }
+
     /// Writes an event if `--json` is set.
     pub(super) fn emit(&self, event: &impl Serialize) {
         let _ = self.emit_for_file(None, event);

@@ -31,6 +31,14 @@ pub(super) enum CommandEvent<'a> {
     ListEnd(ListEnd),
     /// The service has fetched a URL, or has copied a video, into a new video.
     Fetched { file: &'a str, video_id: &'a str, elapsed_ms: u64 },
+    /// The work of a bulk run, before it begins.
+    Estimate(EstimateEvent),
+    /// The live page of a bulk run. The token is printed for people only.
+    Monitor { url: &'a str },
+    /// The sources name a job a second time.
+    Doubled { id: &'a str, file: &'a str },
+    /// A pool was paused or resumed.
+    Pool { pool: &'a str, paused: bool },
     /// An upload token, unredacted because it is the requested result.
     Token { token: &'a ringlift::UploadToken },
     /// An upload in the journal.
@@ -39,6 +47,8 @@ pub(super) enum CommandEvent<'a> {
     Skipped { session: i64, file: Option<&'a str>, reason: String },
     /// An upload was removed from the journal.
     Forgotten { session: i64 },
+    /// A job was deleted from its queue.
+    ForgottenJob { id: &'a str },
     /// A video or an upload token was deleted.
     Deleted {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,6 +77,18 @@ pub(super) struct ListEnd {
     pub(super) next_page: Option<u64>,
     /// Number of items on all pages, if the service counts them.
     pub(super) items_total: Option<u64>,
+}
+
+/// The work of a bulk run, and the least time that its limits permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct EstimateEvent {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) upload_requests: u64,
+    /// `None` if nothing is limited.
+    pub(super) seconds: Option<u64>,
+    /// The limit that decides the time: `bandwidth`, `upload_rate` or `write_rate`.
+    pub(super) limited_by: Option<&'static str>,
 }
 
 /// A session as a JSON event.

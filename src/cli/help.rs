@@ -10,6 +10,7 @@ pub(super) const LONG: &str = "\
 Examples:
   ringlift upload movie.mp4
   ringlift upload --sandbox --wait playable movie.mp4
+  ringlift ingest /films
   ringlift resume
   ringlift demo
 
@@ -53,6 +54,94 @@ A video that the upload creates gets a metadata entry `ringlift-upload` with a r
 the video if the response to its creation is lost: the next run, or `ringlift clean`, finds the video by it instead \
 of creating a second one. `ringlift video update ID --metadata KEY=VALUE` replaces all metadata, and so removes the \
 entry once the upload is complete. An upload with an upload token, or into a video given by --video-id, adds no entry.";
+
+/// After the long help of `ingest`.
+pub(super) const INGEST: &str = "\
+Examples:
+  ringlift ingest /films
+  ringlift ingest /films --include '*.mov' --min-age 10m --title '{stem}' --metadata folder={dir} --dry-run
+  ringlift ingest --manifest jobs.csv --report report.csv
+  ringlift ingest --manifest report.csv --retry failed --report again.csv
+  ringlift ingest /films --after move:/done --max-duration 8h --monitor 9000
+  find /films -name '*.mp4' -print0 | ringlift ingest --files-from0 -
+
+Each file is a job in a queue, which is ringlift/jobs.db in $XDG_STATE_HOME or the file given by --queue. A job that \
+is done is skipped by later runs, one that was interrupted goes on where it stopped, and one that failed for good is \
+skipped with its reason until --retry failed or `ringlift jobs retry`. A file whose size or time changed is another \
+job. A run also finishes the jobs that earlier runs left in its pool.
+
+A manifest has one job a line, as JSON or as CSV with a header. Its keys are `path` or `source_url`, and `id`, \
+`title`, `description`, `tags`, `metadata`, `private`, `mode`, `chunk_size`, `priority`, `sha256` and others, named \
+like the flags. Relative paths are relative to the manifest. A report is a manifest, too.";
+
+/// After the long help of `submit`.
+pub(super) const SUBMIT: &str = "\
+Examples:
+  ringlift submit /films
+  ringlift submit --queue /var/lib/ringlift/jobs.db --pool archive --manifest jobs.jsonl
+  ringlift submit --json /films | jq -r 'select(.event == \"job\").id'
+
+Sends nothing to the service. The jobs are uploaded by `ringlift work` with the same queue, pool and account, which \
+may run already.";
+
+/// After the long help of `work`.
+pub(super) const WORK: &str = "\
+Examples:
+  ringlift work --queue /var/lib/ringlift/jobs.db --report /var/log/ringlift.csv --monitor 9000
+  ringlift work --drain --transfers 4
+  ringlift work --pool archive --bwlimit '08:00,10M 20:00,off'
+
+Several processes may work on one queue: each job is with one of them at a time. SIGTERM ends the command with exit \
+code 0 once the active chunks are sent or given up; their jobs go on with the next worker. Failed jobs do not change \
+the exit code: see `ringlift jobs list --state failed`.";
+
+/// After the long help of `jobs list`.
+pub(super) const JOBS_LIST: &str = "\
+Examples:
+  ringlift jobs list
+  ringlift jobs list --state failed --limit 20
+  ringlift jobs list --page 3 --limit 50
+  ringlift jobs list --json | jq -r 'select(.event == \"job\" and .state == \"done\").video_id'";
+
+/// After the long help of `jobs show`.
+pub(super) const JOBS_SHOW: &str = "\
+Examples:
+  ringlift jobs show 3f8c21d09a4b
+  ringlift jobs show --json episode-12";
+
+/// After the long help of `jobs retry`.
+pub(super) const JOBS_RETRY: &str = "\
+Examples:
+  ringlift jobs retry 3f8c21d09a4b
+  ringlift jobs list --state failed --json | jq -r 'select(.event == \"job\").id' | xargs ringlift jobs retry";
+
+/// After the long help of `jobs cancel`.
+pub(super) const JOBS_CANCEL: &str = "\
+Examples:
+  ringlift jobs cancel 3f8c21d09a4b
+
+A worker gives a cancelled job up within some seconds. The job can be queued again by `ringlift jobs retry`.";
+
+/// After the long help of `jobs forget`.
+pub(super) const JOBS_FORGET: &str = "\
+Examples:
+  ringlift jobs forget 3f8c21d09a4b";
+
+/// After the long help of `jobs pause` and `jobs resume`.
+pub(super) const JOBS_PAUSE: &str = "\
+Examples:
+  ringlift jobs pause
+  ringlift jobs resume
+  ringlift jobs pause --pool archive";
+
+/// After the long help of `jobs report`.
+pub(super) const JOBS_REPORT: &str = "\
+Examples:
+  ringlift jobs report > report.csv
+  ringlift jobs report --state failed --report failed.jsonl
+  ringlift ingest --manifest failed.jsonl --retry failed
+
+The rows are those of `ringlift ingest --report`: a report is a manifest. Jobs that are open have no row.";
 
 /// After the long help of `resume`.
 pub(super) const RESUME: &str = "\

@@ -1,18 +1,47 @@
-//! Flags of `ringlift ingest` and `ringlift jobs`.
+//! Flags of `ringlift ingest`, `ringlift submit` and `ringlift work`.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use ringlift::bulk::{CutoffMode, ManifestFormat, RetryRows};
 
-use super::upload_args::{AfterArgs, DescriptionArgs, TokenArgs, TransferArgs};
+use super::upload_args::{AfterArgs, ChunkArgs, DescriptionArgs, LaneArgs, TokenArgs};
 use super::values::{self, Size};
 
 #[derive(Debug, Args)]
 pub(super) struct IngestArgs {
-    /// Upload these files, and the videos in these directories
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SubmitArgs {
+    #[command(flatten)]
+    pub(super) inputs: InputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WorkArgs {
+    /// End once no job of the pool is open, in place of waiting for further jobs
+    #[arg(long)]
+    pub(super) drain: bool,
+    #[command(flatten)]
+    pub(super) queue: QueueArgs,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// The jobs to submit.
+#[derive(Debug, Args)]
+pub(super) struct InputArgs {
+    /// Take these files, and the videos in these directories
     #[arg(value_name = "SOURCE", required_unless_present_any = ["manifest", "files_from", "files_from0"])]
     pub(super) sources: Vec<PathBuf>,
     /// Read jobs from this file: JSON lines, CSV with a header, or an earlier report; `-` is standard input
@@ -39,39 +68,65 @@ pub(super) struct IngestArgs {
     /// Refuse the whole run if a line or a file of the sources is unusable
     #[arg(long)]
     pub(super) strict: bool,
+    /// Read keys from movie.json or movie.mp4.json beside each file
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) sidecar: Option<SidecarFormat>,
+    #[command(flatten)]
+    pub(super) queue: QueueArgs,
+    #[command(flatten)]
+    pub(super) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(super) description: DescriptionArgs,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    #[command(flatten)]
+    pub(super) chunks: ChunkArgs,
+}
+
+/// The work on the jobs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Run")]
+pub(super) struct RunArgs {
     /// Append a row for each finished job to this file, .csv or .jsonl
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
     /// Keep or `delete` files after their upload, or move them by `move:DIR`
     #[arg(long, value_name = "ACTION", default_value = "keep")]
     pub(super) after: OsString,
-    /// Read keys from movie.json or movie.mp4.json beside each file
-    #[arg(long, value_name = "FORMAT")]
-    pub(super) sidecar: Option<SidecarFormat>,
     /// Set how long active chunks may continue after SIGINT, SIGTERM or SIGHUP; a second signal stops
     /// immediately
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::time)]
     pub(super) grace: Duration,
-    #[command(flatten)]
-    pub(super) queue: QueueArgs,
-    #[command(flatten)]
-    pub(super) selection: SelectionArgs,
+    /// Serve a live page and metrics of the run at this address, such as 9000 or 0.0.0.0:9000 [default host:
+    /// 127.0.0.1]. Other hosts need the token that is printed
+    #[arg(long, value_name = "ADDRESS", value_parser = values::monitor_address)]
+    pub(super) monitor: Option<SocketAddr>,
+    /// Write metrics to this file once a second, for the textfile collector of node_exporter
+    #[arg(long, value_name = "FILE")]
+    pub(super) metrics_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) limits: StopArgs,
     #[command(flatten)]
-    pub(super) description: DescriptionArgs,
-    #[command(flatten)]
-    pub(super) token: TokenArgs,
-    #[command(flatten)]
-    pub(super) transfer: TransferArgs,
+    pub(super) lanes: LaneArgs,
     #[command(flatten)]
     pub(super) check: AfterArgs,
+}
+
+/// The job store and the pool in it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Queue")]
+pub(super) struct QueueArgs {
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+    /// Use the jobs of this pool: workers that can open the same files [default: local]
+    #[arg(long, value_name = "NAME")]
+    pub(super) pool: Option<String>,
 }
 
 /// The job store.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Queue")]
-pub(super) struct QueueArgs {
+pub(super) struct StoreArgs {
     /// Keep the jobs in this file [default: ringlift/jobs.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
     pub(super) queue: Option<PathBuf>,
@@ -141,35 +196,6 @@ pub(super) struct StopArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum SidecarFormat {
     Json,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum JobsCommand {
-    /// List jobs in the order of submission
-    List {
-        /// List the jobs in this state: queued, running, done, failed, skipped or cancelled
-        #[arg(long)]
-        state: Option<String>,
-        #[command(flatten)]
-        queue: QueueArgs,
-    },
-    /// Show jobs
-    Show(JobIdsArgs),
-    /// Queue failed, skipped or cancelled jobs again
-    Retry(JobIdsArgs),
-    /// Cancel queued and running jobs
-    Cancel(JobIdsArgs),
-    /// Delete jobs, so that their files are uploaded again
-    Forget(JobIdsArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct JobIdsArgs {
-    /// The ids of the jobs
-    #[arg(required = true, value_name = "ID")]
-    pub(super) ids: Vec<String>,
-    #[command(flatten)]
-    pub(super) queue: QueueArgs,
 }
 
 fn order(text: &str) -> Result<ringlift::bulk::OrderBy, String> {

@@ -24,6 +24,7 @@ mod hints;
 mod ingest;
 mod ingest_args;
 mod jobs;
+mod jobs_args;
 mod journal;
 mod logging;
 mod man;
@@ -35,6 +36,7 @@ mod page_args;
 mod progress_bar;
 mod progress_view;
 mod proxy;
+mod queue;
 mod resume;
 mod secrets;
 mod serve;
@@ -42,6 +44,7 @@ mod service_args;
 mod signal_route;
 mod signals;
 mod status;
+mod submit;
 mod suggest;
 mod table;
 mod token;
@@ -51,6 +54,7 @@ mod validate;
 mod values;
 mod video;
 mod video_args;
+mod work;
 
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
@@ -111,6 +115,8 @@ fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
     match &cli.command {
         CliCommand::Upload(args) => upload::run(args, global, console),
         CliCommand::Ingest(args) => ingest::run(args, global, console),
+        CliCommand::Submit(args) => submit::run(args, global, console),
+        CliCommand::Work(args) => work::run(args, global, console),
         CliCommand::Jobs(command) => jobs::run(command, global, console),
         CliCommand::Resume(args) => resume::run(args, global, console),
         CliCommand::Clean(args) => clean::run(args, global, console),

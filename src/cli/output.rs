@@ -194,6 +194,11 @@ impl Output {
         }
     }
 
+    /// Returns `true` unless nothing more can be written to standard output, so that a long list can end early.
+    pub(super) fn has_reader(&self) -> bool {
+        *self.out.state().health(Stream::Out) == StreamHealth::Sound
+    }
+
     /// Returns the error of standard output. A closed pipe is not an error.
     pub(super) fn failure(&self) -> Option<io::Error> {
         match *self.out.state().health(Stream::Out) {

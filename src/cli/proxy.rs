@@ -42,11 +42,13 @@ fn calls_service(command: &CliCommand) -> bool {
     match command {
         CliCommand::Demo(_)
         | CliCommand::Jobs(_)
+        | CliCommand::Submit(_)
         | CliCommand::Serve(_)
         | CliCommand::Completion(_)
         | CliCommand::Man(_) => false,
         CliCommand::Upload(_)
         | CliCommand::Ingest(_)
+        | CliCommand::Work(_)
         | CliCommand::Resume(_)
         | CliCommand::Clean(_)
         | CliCommand::Status(_)

@@ -42,6 +42,11 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         }
     }
 
+    /// Returns `true` if the table has no row but its header.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
     pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
         // A line feed in a cell would start another row.
         self.rows.push(cells.map(|cell| OneLine(&cell).to_string()));

@@ -163,18 +163,10 @@ pub(super) struct TokenArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Transfer")]
 pub(super) struct TransferArgs {
-    /// Set how the file is split and how chunks are addressed
-    #[arg(long, default_value = "auto", value_parser = mode())]
-    pub(super) mode: Mode,
-    /// Set the chunk size: `auto`, or 5MiB to 200MiB
-    #[arg(long, visible_alias = "part-size", value_name = "SIZE", default_value = "auto", value_parser = values::chunk_size)]
-    pub(super) chunk_size: ChunkSize,
+    #[command(flatten)]
+    pub(super) chunks: ChunkArgs,
     #[command(flatten)]
     pub(super) lanes: LaneArgs,
-    /// Set the reaction to a file that changes during the upload: `restart` deletes the created video and
-    /// starts again, at most three times; `strict` also fails if only attributes, links or the name change
-    #[arg(long, value_name = "ACTION", default_value = "fail", value_parser = on_change())]
-    pub(super) on_change: OnChange,
     /// Give the approximate length of standard input, from which the chunk size is chosen
     #[arg(long, value_name = "SIZE")]
     pub(super) expected_size: Option<Size>,
@@ -185,6 +177,22 @@ pub(super) struct TransferArgs {
     /// 256MiB, or a quarter of the memory of this machine or container if that is less]
     #[arg(long, value_name = "SIZE")]
     pub(super) max_buffer_memory: Option<Size>,
+}
+
+/// Chunking, and the reaction to a file that changes: the options of a single upload.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Transfer")]
+pub(super) struct ChunkArgs {
+    /// Set how the file is split and how chunks are addressed
+    #[arg(long, default_value = "auto", value_parser = mode())]
+    pub(super) mode: Mode,
+    /// Set the chunk size: `auto`, or 5MiB to 200MiB
+    #[arg(long, visible_alias = "part-size", value_name = "SIZE", default_value = "auto", value_parser = values::chunk_size)]
+    pub(super) chunk_size: ChunkSize,
+    /// Set the reaction to a file that changes during the upload: `restart` deletes the created video and
+    /// starts again, at most three times; `strict` also fails if only attributes, links or the name change
+    #[arg(long, value_name = "ACTION", default_value = "fail", value_parser = on_change())]
+    pub(super) on_change: OnChange,
 }
 
 /// Concurrency, rate limits and reading, shared by `upload` and `resume`.

@@ -69,7 +69,7 @@ fn times(service: &ServiceArgs) -> Option<String> {
 
 fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
-    let refusal = if is_typed("chunk_size") && args.transfer.mode == Mode::Single {
+    let refusal = if is_typed("chunk_size") && args.transfer.chunks.mode == Mode::Single {
         "--chunk-size has no effect with --mode single, which sends the whole file in one request"
     } else if is_typed("max_buffer_memory") && !reads_stdin {
         "--max-buffer-memory applies to standard input only: add `-` to the files"

@@ -1,6 +1,7 @@
 //! Parsing and formatting of sizes, times, pairs and counts.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +45,17 @@ pub(super) fn count(text: &str) -> Result<Count, String> {
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = any_time(text)?;
     if time > LONGEST_TIME { Err("use 10 years or less".to_owned()) } else { Ok(time) }
+}
+
+/// Parses the address of a monitor: `PORT`, `ADDRESS:PORT` or `localhost:PORT`.
+pub(super) fn monitor_address(text: &str) -> Result<SocketAddr, String> {
+    let loopback = |port: &str| Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)));
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => loopback(port),
+        None => loopback(text).or_else(|| text.parse().ok()),
+    };
+    // Other programs listen on every address for `:9000`, which would publish the page.
+    address.ok_or_else(|| "write it as PORT or ADDRESS:PORT, such as 9000 or 0.0.0.0:9000".to_owned())
 }
 
 /// Like [`time`], limited to the range of the service's field.
@@ -205,5 +217,16 @@ mod tests {
         assert_eq!(count("auto"), Ok(Count::Auto));
         assert_eq!(count("3"), Ok(Count::Exactly(3.try_into().unwrap())));
         assert!(count("0").is_err());
+    }
+
+    #[test]
+    fn a_monitor_is_local_unless_an_address_is_given() {
+        let address = |text| monitor_address(text).map(|address| address.to_string());
+        assert_eq!(address("9000"), Ok("127.0.0.1:9000".to_owned()));
+        assert_eq!(address("localhost:0"), Ok("127.0.0.1:0".to_owned()));
+        assert_eq!(address("[::1]:9000"), Ok("[::1]:9000".to_owned()));
+        for text in [":9000", "0.0.0.0", "70000", "", "host:9000"] {
+            assert!(address(text).is_err(), "{text}");
+        }
     }
 }

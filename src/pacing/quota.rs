@@ -85,8 +85,8 @@ impl Class {
 }
 
 impl QuotaPreset {
-    /// Returns the budget of a class (`/reference/README`, "Rate limiting").
-    pub(super) fn per_minute(self, class: Class) -> u32 {
+    /// Returns the requests of a class that the service permits each minute (`/reference/README`, "Rate limiting").
+    pub fn per_minute(self, class: Class) -> u32 {
         match (self, class) {
             (QuotaPreset::Production, Class::Uploads) => 100,
             (QuotaPreset::Production, Class::Writes) => 200,

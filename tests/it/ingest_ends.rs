@@ -246,7 +246,7 @@ fn a_missing_source_ends_with_4_and_stops_no_other_file() {
 fn flags_of_standard_input_are_refused_before_any_request() {
     let (server, films) = (TestServer::new(Scheme::Http), folder(1));
     for flags in [["--name", "x.mp4"], ["--expected-size", "5M"]] {
-        run(&server, &[flags[0], flags[1], text(films.path())]).failed(2, &[flags[0], "standard input"]);
+        run(&server, &[flags[0], flags[1], text(films.path())]).failed(2, &[flags[0]]);
     }
     let mut command = ringlift();
     command

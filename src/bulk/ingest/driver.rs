@@ -16,13 +16,14 @@ use super::inputs::Inputs;
 use super::leases::{Leases, LostJob};
 use super::options::{CutoffMode, IngestOptions};
 use super::report_writer::ReportWriter;
-use super::state::{OpenJobs, RunState};
+use super::shared::{OpenJobs, SharedState};
+use super::state::RunState;
 use super::submitter;
 use super::work::{Claims, IngestJob};
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal, ShutdownStage};
-use crate::bulk::store::{JobCheckpoint, JobStore};
+use crate::bulk::store::{JobCheckpoint, JobStore, Revision};
 use crate::upload::{Client, Progress};
 
 /// Submits the jobs of `inputs` to `store`, works on the jobs of the pool until none is open, and returns the events.
@@ -40,12 +41,37 @@ pub fn ingest(
     options: IngestOptions,
     report: Option<Report>,
     shutdown: ShutdownSignal,
-) -> impl Stream<Item = IngestEvent> {
+) -> impl Stream<Item = IngestEvent> + use<> {
+    drive_all(Some(inputs), store, client, options, report, shutdown)
+}
+
+/// Works on the jobs of the pool, and returns the events. See [`ingest`], which also submits jobs.
+///
+/// Without [`IngestOptions::waits_for_jobs`] the run ends once no job of the pool is open.
+pub fn work(
+    store: Arc<dyn JobStore>,
+    client: &Client,
+    options: IngestOptions,
+    report: Option<Report>,
+    shutdown: ShutdownSignal,
+) -> impl Stream<Item = IngestEvent> + use<> {
+    drive_all(None, store, client, options, report, shutdown)
+}
+
+fn drive_all(
+    inputs: Option<Inputs>,
+    store: Arc<dyn JobStore>,
+    client: &Client,
+    options: IngestOptions,
+    report: Option<Report>,
+    shutdown: ShutdownSignal,
+) -> impl Stream<Item = IngestEvent> + use<> {
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
     let (lost_sender, lost) = mpsc::channel(QUEUE_LEN);
     let leases = Leases::start(store.clone(), options.clock, lost_sender);
     let report = ReportWriter::start(report);
-    let state = RunState::new(store, client.clone(), options, leases, report, shutdown, sender);
+    let shared = Arc::new(SharedState::new(store, options, report, sender));
+    let state = RunState::new(shared, client.clone(), leases, shutdown);
     let driver = drive(Arc::new(state), inputs, lost);
     let events = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event| (event, receiver))
@@ -56,11 +82,17 @@ pub fn ingest(
 
 type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
-async fn drive(state: Arc<RunState>, inputs: Inputs, mut lost: mpsc::Receiver<LostJob>) {
-    announce_earlier_jobs(&state).await;
-    submitter::start(inputs, state.clone());
+async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
+    match inputs {
+        Some(inputs) => {
+            announce_earlier_jobs(&state).await;
+            submitter::start(inputs, state.shared());
+        }
+        None => state.set_inputs_read(),
+    }
     let (url_sender, mut urls) = mpsc::channel(1);
-    let claims = Claims { state: state.clone(), urls: url_sender, number: 0 };
+    let (seen, is_paused) = (Revision::default(), false);
+    let claims = Claims { state: state.clone(), urls: url_sender, number: 0, seen, is_paused };
     let jobs = stream::unfold(claims, Claims::next);
     let options = state.options.runner.clone();
     let concurrent = options.concurrent.max(1);

@@ -8,6 +8,7 @@ use super::planner::InputFailure;
 use super::work::IngestJob;
 use crate::bulk::after_action::{AfterActionError, AfterOutcome};
 use crate::bulk::job_id::JobId;
+use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobResult};
 use crate::bulk::report::ReportError;
 use crate::bulk::store::JobStoreError;
@@ -26,11 +27,22 @@ pub enum IngestEvent {
     },
     /// A job is in the store and open.
     Submitted {
+        /// The id.
+        id: JobId,
+        /// The file or the URL.
+        source: JobSource,
         /// The length of its file, if it has one.
         bytes: Option<u64>,
     },
     /// A job of the inputs needs no upload, or failed in an earlier run.
     Skipped(Box<SkippedJob>),
+    /// The inputs name a job a second time. It is one job.
+    Doubled {
+        /// The id.
+        id: JobId,
+        /// The file or the URL.
+        source: JobSource,
+    },
     /// A file or a line of the inputs gives no job.
     InputFailed(Box<InputFailure>),
     /// All inputs were read.
@@ -98,6 +110,8 @@ pub enum IngestEvent {
         /// The time until one may become ready.
         delay: Duration,
     },
+    /// The pool is paused. The jobs under way go on.
+    Paused,
     /// The last event.
     Ended(IngestEnd),
 }
@@ -137,6 +151,8 @@ pub enum IngestEnd {
         /// The time until the first of the attempts.
         delay: Duration,
     },
+    /// All inputs are in the store.
+    Submitted,
     /// A shutdown was requested.
     Shutdown,
     /// The limit of bytes was reached.

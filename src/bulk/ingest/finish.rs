@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::event::{IngestEnd, IngestEvent};
+use super::shared::SharedState;
 use super::state::{RunState, with_failure};
 use super::work::IngestJob;
 use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
@@ -180,7 +181,7 @@ pub(super) async fn release(state: &RunState, job: &Arc<IngestJob>) {
 }
 
 /// Counts a failed job, and ends the run at its limit.
-pub(super) fn count_failure(state: &RunState) {
+pub(super) fn count_failure(state: &SharedState) {
     let failed = state.failed_jobs.fetch_add(1, Ordering::Relaxed) + 1;
     if state.options.max_errors.is_some_and(|most| failed >= most) {
         state.end_with(IngestEnd::MaxErrors);

@@ -40,6 +40,10 @@ pub struct IngestOptions {
     pub waits_for_attempts: bool,
     /// `true` if jobs are claimed only after all were submitted, so that their order holds for all of them.
     pub waits_for_inputs: bool,
+    /// `true` if the run waits for further jobs once no job of the pool is open, until a shutdown is requested.
+    pub waits_for_jobs: bool,
+    /// `true` if the SHA-256 of every file is computed, not only of those whose manifest has one to compare.
+    pub has_sha256: bool,
 }
 
 impl IngestOptions {
@@ -59,6 +63,8 @@ impl IngestOptions {
             max_errors: None,
             waits_for_attempts: false,
             waits_for_inputs: false,
+            waits_for_jobs: false,
+            has_sha256: false,
         }
     }
 }

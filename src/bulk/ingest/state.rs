@@ -1,56 +1,34 @@
-//! The state that the parts of one ingestion share.
+//! The state that the parts of one ingestion share while jobs are worked on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use tokio::sync::{Notify, mpsc};
-
-use super::event::{IngestEnd, IngestEvent};
 use super::examiner::Examiner;
 use super::leases::Leases;
-use super::options::IngestOptions;
-use super::report_writer::ReportWriter;
+use super::shared::SharedState;
 use super::work::IngestJob;
-use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_id::JobId;
-use crate::bulk::job_source::JobSource;
-use crate::bulk::job_state::{JobFailure, JobStateName};
+use crate::bulk::job_state::JobFailure;
 use crate::bulk::lease::Lease;
-use crate::bulk::report::{ReportRow, RowState};
+use crate::bulk::report::ReportRow;
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal};
-use crate::bulk::store::{JobStore, JobStoreError};
-use crate::bulk::unix_time::UnixMillis;
 use crate::upload::{Client, Progress};
 
-/// The state that the parts of one ingestion share.
+/// The state that the parts of one ingestion share while jobs are worked on.
 #[derive(Debug)]
 pub(super) struct RunState {
-    pub(super) store: Arc<dyn JobStore>,
+    shared: Arc<SharedState>,
     pub(super) client: Client,
-    pub(super) options: IngestOptions,
     pub(super) leases: Leases,
     pub(super) examiner: Examiner,
-    pub(super) report: ReportWriter,
     pub(super) shutdown: ShutdownSignal,
-    pub(super) events: mpsc::Sender<IngestEvent>,
-    /// Notified when a job has ended or was submitted: the next claim may have another answer.
-    pub(super) news: Notify,
     pub(super) started: Instant,
-    pub(super) failed_jobs: AtomicU64,
-    are_inputs_read: AtomicBool,
-    end: Mutex<Option<IngestEnd>>,
     active: Mutex<HashMap<JobId, ActiveIngest>>,
     /// The bytes that the ended jobs of this run have sent.
     sent_before: AtomicU64,
-}
-
-/// Numbers of open jobs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OpenJobs {
-    pub(super) queued: u64,
-    pub(super) running: u64,
 }
 
 /// A job under way.
@@ -70,100 +48,19 @@ pub(super) struct ActiveIngest {
 }
 
 impl RunState {
-    #[allow(clippy::too_many_arguments)] // Called once.
     pub(super) fn new(
-        store: Arc<dyn JobStore>,
+        shared: Arc<SharedState>,
         client: Client,
-        options: IngestOptions,
         leases: Leases,
-        report: ReportWriter,
         shutdown: ShutdownSignal,
-        events: mpsc::Sender<IngestEvent>,
     ) -> RunState {
-        RunState {
-            store,
-            client,
-            options,
-            leases,
-            examiner: Examiner::default(),
-            report,
-            shutdown,
-            events,
-            news: Notify::new(),
-            started: Instant::now(),
-            failed_jobs: AtomicU64::new(0),
-            are_inputs_read: AtomicBool::new(false),
-            end: Mutex::default(),
-            active: Mutex::default(),
-            sent_before: AtomicU64::new(0),
-        }
+        let (active, sent_before, examiner) = (Mutex::default(), AtomicU64::new(0), Examiner::default());
+        RunState { shared, client, leases, examiner, shutdown, started: Instant::now(), active, sent_before }
     }
 
-    pub(super) fn now(&self) -> UnixMillis {
-        UnixMillis::from((self.options.clock)())
-    }
-
-    pub(super) fn time(&self) -> SystemTime {
-        (self.options.clock)()
-    }
-
-    /// Sends an event. A reader that is gone has dropped the run, which ends with its next wait.
-    pub(super) async fn emit(&self, event: IngestEvent) {
-        let _ = self.events.send(event).await;
-    }
-
-    /// Ends the run. The first reason counts. No further job is claimed.
-    pub(super) fn end_with(&self, end: IngestEnd) {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
-        self.news.notify_waiters();
-    }
-
-    pub(super) fn is_ending(&self) -> bool {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    pub(super) fn take_end(&self) -> Option<IngestEnd> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    pub(super) fn set_inputs_read(&self) {
-        self.are_inputs_read.store(true, Ordering::Release);
-        self.news.notify_waiters();
-    }
-
-    pub(super) fn are_inputs_read(&self) -> bool {
-        self.are_inputs_read.load(Ordering::Acquire)
-    }
-
-    /// Waits until the submission has ended.
-    pub(super) async fn wait_for_inputs(&self) {
-        loop {
-            // Created before the question, so that no news between the two is missed.
-            let news = self.news.notified();
-            if self.are_inputs_read() {
-                return;
-            }
-            news.await;
-        }
-    }
-
-    /// Returns the numbers of open jobs of the pool, with all processes.
-    pub(super) async fn open_jobs(&self) -> Result<OpenJobs, JobStoreError> {
-        let mut open = OpenJobs::default();
-        for count in self.store.count().await?.into_iter().filter(|count| count.pool == self.options.pool) {
-            match count.state {
-                JobStateName::Queued => open.queued += count.jobs,
-                JobStateName::Running => open.running += count.jobs,
-                _ => {}
-            }
-        }
-        Ok(open)
-    }
-
-    /// Returns `true` if the run has ended because ends of jobs cannot be recorded.
-    pub(super) fn cannot_record(&self) -> bool {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*end, Some(IngestEnd::Store(_) | IngestEnd::Report(_)))
+    /// Returns the part that the submission uses, too.
+    pub(super) fn shared(&self) -> Arc<SharedState> {
+        self.shared.clone()
     }
 
     pub(super) fn active(&self) -> MutexGuard<'_, HashMap<JobId, ActiveIngest>> {
@@ -233,27 +130,17 @@ impl RunState {
         let unbegun = active.values_mut().filter(|job| !job.has_begun && job.size > 0);
         unbegun.for_each(|job| job.shutdown.cancel(now));
     }
+}
 
-    /// Creates a row of the report.
-    pub(super) fn row(&self, id: &JobId, source: &JobSource, state: RowState) -> ReportRow {
-        let source = match source {
-            JobSource::File { path } => ManifestSource::Path(path.clone()),
-            JobSource::Url { url } => ManifestSource::Url(url.clone()),
-        };
-        let mut row = ReportRow::new(id.as_str(), Some(source), state);
-        row.finished_at = Some(self.time());
-        row.host = self.options.owner.host().to_owned();
-        row
+impl Deref for RunState {
+    type Target = SharedState;
+
+    fn deref(&self) -> &SharedState {
+        &self.shared
     }
 }
 
 /// Adds a failure to a row.
-pub(super) fn with_failure(mut row: ReportRow, failure: &JobFailure) -> ReportRow {
-    row.error_kind = Some(failure.kind.clone());
-    row.error_slug.clone_from(&failure.slug);
-    row.http_status = failure.http_status;
-    row.message = Some(failure.message.clone());
-    row.advice.clone_from(&failure.advice);
-    row.video_id = row.video_id.or(failure.video_id.clone());
-    row
+pub(super) fn with_failure(row: ReportRow, failure: &JobFailure) -> ReportRow {
+    row.with_failure(failure)
 }

@@ -5,19 +5,27 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use futures_core::Stream;
+use futures_util::stream;
+use tokio::sync::mpsc;
+
 use super::event::{IngestEnd, IngestEvent, SkippedJob};
 use super::finish;
 use super::inputs::Inputs;
+use super::options::IngestOptions;
 use super::planner::{InputFailure, JobPlanner, PlannedJob};
-use super::state::{RunState, with_failure};
+use super::report_writer::ReportWriter;
+use super::seen_ids::SeenIds;
+use super::shared::SharedState;
+use super::state::with_failure;
 use crate::bulk::after_action::AfterAction;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job::JobSpec;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobState};
-use crate::bulk::report::{ReportRow, RowState};
-use crate::bulk::store::{JobStoreError, Resubmit, StoreProblem, Submission};
+use crate::bulk::report::{Report, ReportRow, RowState};
+use crate::bulk::store::{JobStore, JobStoreError, Resubmit, StoreProblem, Submission};
 
 /// One step of the reading thread.
 #[derive(Debug)]
@@ -35,14 +43,56 @@ struct ReadCounts {
     unused_rules: Vec<String>,
 }
 
-/// Starts the submission. The run learns of its end by [`RunState::are_inputs_read`], which follows the last event of the
+/// Submits the jobs of `inputs` to `store` and returns the events, the last of which is [`IngestEvent::Ended`].
+///
+/// Works on no job and sends nothing to the service. A pool of workers, also of other processes, takes the jobs. Dropping
+/// the stream ends the submission; the jobs submitted before stay in the store.
+pub fn submit(
+    inputs: Inputs,
+    store: Arc<dyn JobStore>,
+    options: IngestOptions,
+    report: Option<Report>,
+) -> impl Stream<Item = IngestEvent> + use<> {
+    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
+    let state = Arc::new(SharedState::new(store, options, ReportWriter::start(report), sender));
+    start(inputs, state.clone());
+    stream::unfold((receiver, SubmitStage::Submitting), move |(mut receiver, stage)| {
+        let state = state.clone();
+        async move {
+            let event = match stage {
+                // The shared state has a sender of its own: the channel does not close.
+                SubmitStage::Submitting => receiver.recv().await?,
+                SubmitStage::Read => IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted)),
+                SubmitStage::Ended => return None,
+            };
+            let next = match event {
+                IngestEvent::InputsRead { .. } => SubmitStage::Read,
+                IngestEvent::Ended(_) => SubmitStage::Ended,
+                _ => stage,
+            };
+            Some((event, (receiver, next)))
+        }
+    })
+}
+
+/// The stage of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SubmitStage {
+    Submitting,
+    /// The last event of the threads was returned.
+    Read,
+    Ended,
+}
+
+/// Starts the submission. The run learns of its end by [`SharedState::are_inputs_read`], which follows the last event of the
 /// submission, [`IngestEvent::InputsRead`].
 ///
 /// The reading thread is left behind when the run ends: the kernel may hold it in a directory of a dead mount or in a pipe
 /// without a writer. It shares nothing with the run but the queue, and ends with its next item.
-pub(super) fn start(inputs: Inputs, state: Arc<RunState>) {
+pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
     let (items, read) = sync_channel::<ReadItem>(BATCH);
-    let mut submitter = Submitter { state: state.clone(), planner: inputs.planner().clone() };
+    let (planner, seen) = (inputs.planner().clone(), SeenIds::default());
+    let mut submitter = Submitter { state: state.clone(), planner, seen };
     let reader =
         thread::Builder::new().name("ringlift-inputs".to_owned()).spawn(move || read_all(inputs, &items));
     let submit = move || {
@@ -57,6 +107,8 @@ pub(super) fn start(inputs: Inputs, state: Arc<RunState>) {
         state.end_with(IngestEnd::Store(no_thread()));
     }
     if submitter.is_err() {
+        // The thread sends this event otherwise. The queue is empty.
+        let _ = state.events.try_send(IngestEvent::InputsRead { ignored: 0, unused_rules: Vec::new() });
         state.set_inputs_read();
     }
 }
@@ -83,8 +135,9 @@ fn no_thread() -> JobStoreError {
 }
 
 struct Submitter {
-    state: Arc<RunState>,
+    state: Arc<SharedState>,
     planner: JobPlanner,
+    seen: SeenIds,
 }
 
 impl Submitter {
@@ -169,8 +222,15 @@ impl Submitter {
     }
 
     /// Reports what became of a submitted job. Returns its row if it is not open.
-    fn submitted(&self, job: PlannedJob, submission: Submission) -> Result<Option<ReportRow>, JobStoreError> {
+    fn submitted(
+        &mut self,
+        job: PlannedJob,
+        submission: Submission,
+    ) -> Result<Option<ReportRow>, JobStoreError> {
+        let is_doubled = !matches!(submission, Submission::Conflict(_)) && !self.seen.insert(&job.spec.id);
         let state = match submission {
+            // One job has one row, and is counted once.
+            _ if is_doubled => return Ok(self.doubled(&job)),
             Submission::New | Submission::Requeued(_) => return Ok(self.open(&job)),
             Submission::Same(state) if state.is_open() => return Ok(self.open(&job)),
             // Not for good: the same command goes on with it.
@@ -203,8 +263,15 @@ impl Submitter {
     }
 
     fn open(&self, job: &PlannedJob) -> Option<ReportRow> {
+        let (id, source) = (job.spec.id.clone(), job.spec.source.clone());
         let bytes = job.spec.stamp.map(|stamp| stamp.size);
-        let _ = self.state.events.blocking_send(IngestEvent::Submitted { bytes });
+        let _ = self.state.events.blocking_send(IngestEvent::Submitted { id, source, bytes });
+        None
+    }
+
+    fn doubled(&self, job: &PlannedJob) -> Option<ReportRow> {
+        let event = IngestEvent::Doubled { id: job.spec.id.clone(), source: job.spec.source.clone() };
+        let _ = self.state.events.blocking_send(event);
         None
     }
 
@@ -275,6 +342,9 @@ impl Submitter {
 
 /// The jobs of one submission: one flush of the disk for all of them.
 const BATCH: usize = 256;
+
+/// The events that wait for the reader of a submission.
+const QUEUE_LEN: usize = 64;
 
 /// The time after which jobs are submitted although more may come, and the longest delay of an end.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);

@@ -13,7 +13,8 @@ use super::finish;
 use super::leases::boot_time;
 use super::options::CutoffMode;
 use super::planner::regular_stamp;
-use super::state::{OpenJobs, RunState};
+use super::shared::OpenJobs;
+use super::state::RunState;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::token_digest;
@@ -21,7 +22,7 @@ use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::lease::Lease;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
-use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit};
+use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit, Revision};
 
 /// A job that this process works on.
 #[derive(Debug)]
@@ -67,6 +68,10 @@ pub(super) struct Claims {
     /// Jobs whose URL the service fetches.
     pub(super) urls: mpsc::Sender<FetchJob>,
     pub(super) number: u64,
+    /// The revision of the store that the last wait returned.
+    pub(super) seen: Revision,
+    /// `true` since the last claim found the pool paused.
+    pub(super) is_paused: bool,
 }
 
 impl Claims {
@@ -92,11 +97,11 @@ impl Claims {
                         return Some((job, self));
                     }
                 }
-                Ok(ClaimAnswer::Drained) if are_inputs_read => {
+                Ok(ClaimAnswer::Drained) if are_inputs_read && !state.options.waits_for_jobs => {
                     state.end_with(IngestEnd::Drained);
                     return None;
                 }
-                Ok(ClaimAnswer::Drained) => self.wait(news, LONGEST_WAIT).await?,
+                Ok(ClaimAnswer::Drained) => self.wait_for_change(news).await?,
                 Ok(ClaimAnswer::NoneReady { next_at }) => {
                     let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
                     if are_inputs_read && state.active().is_empty() {
@@ -107,12 +112,19 @@ impl Claims {
                     }
                     self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await?;
                 }
-                Ok(ClaimAnswer::Paused) => self.wait(news, LONGEST_WAIT).await?,
+                Ok(ClaimAnswer::Paused) => {
+                    if !std::mem::replace(&mut self.is_paused, true) {
+                        state.emit(IngestEvent::Paused).await;
+                    }
+                    self.wait_for_change(news).await?;
+                    continue;
+                }
                 Err(error) => {
                     state.end_with(IngestEnd::Store(error));
                     return None;
                 }
             }
+            self.is_paused = false;
         }
     }
 
@@ -121,7 +133,8 @@ impl Claims {
     /// A job that another process holds is waited for: that process may vanish.
     async fn ends_deferred(&self, delay: Duration) -> bool {
         let state = &self.state;
-        if state.options.waits_for_attempts || delay < SHORT_DELAY {
+        let waits = state.options.waits_for_attempts || state.options.waits_for_jobs;
+        if waits || delay < SHORT_DELAY {
             return false;
         }
         match state.open_jobs().await {
@@ -148,6 +161,26 @@ impl Claims {
                     None
                 }
             },
+        }
+    }
+
+    /// Waits until a process has changed the store. Returns `None` if the client has ended.
+    async fn wait_for_change(&mut self, news: impl Future<Output = ()>) -> Option<()> {
+        let (store, seen) = (self.state.store.clone(), self.seen);
+        // The first call returns at once with the revision to compare with: a job that came meanwhile is claimed.
+        let changed = async move {
+            match store.changed(seen).await {
+                Ok(revision) => revision,
+                // A store that cannot wait is asked again after the longest wait.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            revision = changed => {
+                self.seen = revision;
+                Some(())
+            }
+            waited = self.wait(news, LONGEST_IDLE) => waited,
         }
     }
 
@@ -202,7 +235,8 @@ impl Claims {
         let is_first = job.job.record.acknowledged_bytes == 0 && job.job.checkpoint.is_none();
         let upload =
             if state.options.resubmit == Resubmit::Anew && is_first { upload.again() } else { upload };
-        let sha256 = if job.job.spec.sha256.is_some() { Sha256Request::File } else { Sha256Request::None };
+        let has_sha256 = state.options.has_sha256 || job.job.spec.sha256.is_some();
+        let sha256 = if has_sha256 { Sha256Request::File } else { Sha256Request::None };
         Some(RunnerJob::new(job, upload).with_sha256(sha256).with_shutdown(shutdown))
     }
 }
@@ -246,6 +280,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
 /// A shorter wait for the next attempt of a job is not worth another run.
 const SHORT_DELAY: Duration = Duration::from_secs(5);
+/// A store without a way to wait for changes is asked for new jobs this often.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
 
 /// The end of a job in another process is found by asking again.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);

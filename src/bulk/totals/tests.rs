@@ -237,3 +237,33 @@ proptest! {
         prop_assert_eq!(one, other);
     }
 }
+
+#[test]
+fn a_queue_that_others_use_never_counts_fewer_files_than_have_begun() {
+    let now = Instant::now();
+    let mut totals = Totals::new(now);
+    totals.begin(1, "a", Some(5), now);
+    assert_eq!(totals.snapshot(now).files.found, 1);
+    totals.set_queue(3, 30);
+    totals.found_all();
+    let snapshot = totals.snapshot(now);
+    assert_eq!((snapshot.files.found, snapshot.bytes.total), (4, Some(35)));
+    totals.end(1, Some(5), FileEnd::Done { bytes: 5 }, now);
+    totals.set_queue(0, 0);
+    assert_eq!(totals.snapshot(now).files.found, 1);
+}
+
+#[test]
+fn a_deferred_file_is_queued_again_and_not_cancelled() {
+    let now = Instant::now();
+    let mut totals = Totals::new(now);
+    totals.find(Some(5));
+    totals.found_all();
+    totals.begin(1, "a", Some(5), now);
+    totals.defer(1, Some(5));
+    let files = totals.snapshot(now).files;
+    assert_eq!((files.found, files.cancelled, files.running), (1, 0, 0));
+    totals.begin(2, "a", Some(5), now);
+    totals.end(2, Some(5), FileEnd::Done { bytes: 5 }, now);
+    assert_eq!((totals.snapshot(now).files.done, totals.snapshot(now).files.found), (1, 1));
+}

@@ -1,45 +1,72 @@
-//! The inputs, the account and the job store of a run.
+//! The inputs and the options of a run.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ringlift::bulk::{
-    Account, AfterAction, Filter, IngestInput, Inputs, JobPlanner, JobStore, JobStoreError, Manifest,
-    ManifestError, ManifestFormat, ManifestOptions, OwnerId, Pool, RetryRows, SqliteJobStore, SqliteOptions,
-    StoreProblem, Walk, WalkOptions,
+    Account, AfterAction, Filter, IngestInput, IngestOptions, Inputs, JobPlanner, Manifest, ManifestError,
+    ManifestFormat, ManifestOptions, OrderBy, Pool, Report, Resubmit, RetryRows, Walk, WalkOptions,
 };
-use ringlift::{Credentials, Endpoint, Secret, Settings, UploadOptions};
+use ringlift::{Secret, Settings, UploadOptions};
 
+use crate::cli::events::wall_clock;
 use crate::cli::exit::{CommandError, Exit};
-use crate::cli::ingest_args::IngestArgs;
-use crate::cli::journal;
+use crate::cli::ingest_args::{InputArgs, RunArgs};
+use crate::cli::queue::{self, Queue};
+use crate::cli::upload_args::Until;
 
-pub(super) fn after(args: &IngestArgs) -> Result<AfterAction, CommandError> {
+/// Returns the options of a run that works on jobs.
+pub(in crate::cli) fn run_options(
+    args: &RunArgs,
+    pool: Pool,
+    settings: &Settings,
+    token: Option<Secret>,
+) -> Result<IngestOptions, CommandError> {
+    let mut options = IngestOptions::new(pool, queue::owner(), wall_clock);
+    options.upload_token = token;
+    options.after = after(args)?;
+    options.max_transfer = args.limits.max_transfer.map(|size| size.0);
+    options.max_duration = args.limits.max_duration;
+    options.cutoff = args.limits.cutoff_mode;
+    options.max_errors = args.limits.max_errors;
+    options.has_sha256 = args.check.sha256;
+    // Twice as many, so that the next file is open when a transfer ends.
+    options.runner.concurrent = settings.transfers.saturating_mul(2);
+    options.runner.verify = args.check.verify;
+    options.runner.wait_until_playable = args.check.wait == Some(Until::Playable);
+    options.runner.wait_timeout = args.check.wait_timeout;
+    options.runner.digest_silence = settings.patience.body;
+    options.runner.has_one_token = true;
+    Ok(options)
+}
+
+/// Adds the options of the submission.
+pub(in crate::cli) fn submit_options(args: &InputArgs, options: &mut IngestOptions) {
+    options.resubmit = match (args.force, args.retry) {
+        (true, _) => Resubmit::Anew,
+        (false, Some(_)) => Resubmit::RetryFailed,
+        (false, None) => Resubmit::Keep,
+    };
+    options.waits_for_inputs = args.selection.order_by.is_some_and(|order| order != OrderBy::Submission);
+}
+
+/// Opens the report, which is created if it is missing.
+pub(in crate::cli) fn report(path: Option<&Path>) -> Result<Option<Report>, CommandError> {
+    let report = path.map(Report::open).transpose();
+    report.map_err(|error| CommandError::Other(Exit::Failed, error.to_string()))
+}
+
+pub(in crate::cli) fn after(args: &RunArgs) -> Result<AfterAction, CommandError> {
     let after = AfterAction::try_from(args.after.as_os_str());
     let after = after.map_err(|error| CommandError::usage(format!("--after: {error}")))?;
     after.check().map_err(|error| CommandError::usage(format!("--after: {error}")))?;
     Ok(after)
 }
 
-/// Refuses flags about standard input, which `ingest` never uploads.
-pub(super) fn check_flags(args: &IngestArgs) -> Result<(), CommandError> {
-    let flags = [
-        ("--name", args.transfer.name.is_some()),
-        ("--expected-size", args.transfer.expected_size.is_some()),
-    ];
-    match flags.into_iter().find(|(_, is_given)| *is_given) {
-        Some((flag, _)) => Err(CommandError::usage(format!(
-            "{flag} is for an upload of standard input: use `ringlift upload -`"
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// Returns the inputs of the command line.
-pub(super) fn inputs(
-    args: &IngestArgs,
+pub(in crate::cli) fn inputs(
+    args: &InputArgs,
     settings: &Settings,
     token: Option<Secret>,
     after: &AfterAction,
@@ -59,11 +86,7 @@ pub(super) fn inputs(
     Ok(Inputs::new(planner, inputs))
 }
 
-fn manifest(
-    path: &Path,
-    format: Option<ManifestFormat>,
-    args: &IngestArgs,
-) -> Result<Manifest, CommandError> {
+fn manifest(path: &Path, format: Option<ManifestFormat>, args: &InputArgs) -> Result<Manifest, CommandError> {
     let mut options = ManifestOptions::default().retry(args.retry.unwrap_or(RetryRows::Failed));
     options.format = format;
     if path.as_os_str() != "-" {
@@ -81,21 +104,20 @@ fn manifest(
     Ok(Manifest::from_reader("standard input", io::stdin(), &options))
 }
 
-fn planner(
-    args: &IngestArgs,
-    settings: &Settings,
-    token: Option<Secret>,
-) -> Result<JobPlanner, CommandError> {
-    let account = account(args.queue.account.as_deref(), settings, token.as_ref())?;
+fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Result<JobPlanner, CommandError> {
+    let account = queue::account(args.queue.store.account.as_deref(), settings, token.as_ref());
+    // A dry run needs no credentials.
+    let account = account.or_else(|error| if args.dry_run { Ok(unknown_account()) } else { Err(error) })?;
     let mut defaults = UploadOptions::default();
     defaults.video = args.description.video();
     defaults.video.title = String::new();
     defaults.video.metadata.clear();
     defaults.upload_token = token;
-    defaults.mode = args.transfer.mode;
-    defaults.chunk_size = args.transfer.chunk_size;
-    defaults.on_change = args.transfer.on_change;
-    let mut planner = JobPlanner::new(account, pool()?, defaults);
+    defaults.mode = args.chunks.mode;
+    defaults.chunk_size = args.chunks.chunk_size;
+    defaults.on_change = args.chunks.on_change;
+    let mut planner =
+        JobPlanner::new(account, Queue::of(&args.queue.store)?.pool(args.queue.pool.as_deref())?, defaults);
     let template = |flag: &str, text: &str| {
         text.parse().map_err(|error| CommandError::usage(format!("{flag}: {error}")))
     };
@@ -108,7 +130,7 @@ fn planner(
     Ok(planner)
 }
 
-fn walk_options(args: &IngestArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
+fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
     let selection = &args.selection;
     let usage = |error: ringlift::bulk::FilterError| CommandError::usage(error.to_string());
     let mut filter = Filter::default();
@@ -132,78 +154,13 @@ fn walk_options(args: &IngestArgs, after: &AfterAction) -> Result<WalkOptions, C
     options.follow_links = selection.follow_links;
     options.max_depth = selection.max_depth.and_then(|depth| usize::try_from(depth).ok());
     options.filter = Some(Arc::new(filter));
-    options.now = Some(super::now());
+    options.now = Some(wall_clock());
     if let AfterAction::MoveTo(folder) = after {
         options.skipped_folders.push(folder.clone());
     }
     Ok(options)
 }
 
-/// Returns the account by its name, or by the endpoint and the credentials.
-fn account(name: Option<&str>, settings: &Settings, token: Option<&Secret>) -> Result<Account, CommandError> {
-    if let Some(name) = name {
-        return Account::named(name).map_err(|flaw| CommandError::usage(format!("--account: {flaw}")));
-    }
-    let endpoint = Endpoint::canonical_of(&settings.endpoint_url);
-    let secret = match (&settings.credentials, token) {
-        (Credentials::ApiKey(key), _) => key.reveal(),
-        (_, Some(token)) => token.reveal(),
-        _ => "",
-    };
-    Ok(Account::of_key(&endpoint, secret))
-}
-
-/// Returns the account that the flags of `ringlift jobs` name.
-pub(in crate::cli) fn account_of(
-    name: Option<&str>,
-    global: &crate::cli::args::GlobalArgs,
-) -> Result<Account, CommandError> {
-    let mut settings = crate::cli::client::client_settings(global);
-    if let Some(key) = crate::cli::client::key(global)? {
-        settings.credentials = Credentials::ApiKey(key);
-    }
-    account(name, &settings, None)
-}
-
-/// Returns the pool of this host's queue. Not by the host's name, which changes in containers: every job would be
-/// another one then.
-pub(in crate::cli) fn pool() -> Result<Pool, CommandError> {
-    Pool::new("local").map_err(|flaw| CommandError::usage(flaw.to_string()))
-}
-
-pub(super) fn owner() -> OwnerId {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim().to_owned();
-    let nanos = super::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
-    OwnerId::new(&host, std::process::id(), nanos)
-}
-
-pub(super) fn wall_clock() -> fn() -> SystemTime {
-    super::now
-}
-
-/// Returns the path of the queue.
-pub(in crate::cli) fn queue_path(given: Option<&Path>) -> Result<PathBuf, CommandError> {
-    let beside_journal = || Some(journal::path(None)?.with_file_name("jobs.db"));
-    given.map(Path::to_owned).or_else(beside_journal).ok_or_else(|| {
-        CommandError::usage("there is no state directory for the queue: give a file with --queue")
-    })
-}
-
-pub(in crate::cli) fn open_store(path: PathBuf, account: Account) -> Result<Arc<dyn JobStore>, CommandError> {
-    match SqliteJobStore::open(SqliteOptions::new(path, account)) {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(store_error(&error)),
-    }
-}
-
-pub(in crate::cli) fn store_error(error: &JobStoreError) -> CommandError {
-    CommandError::Other(store_exit(error), error.to_string())
-}
-
-pub(super) fn store_exit(error: &JobStoreError) -> Exit {
-    match error.problem() {
-        Some(StoreProblem::Locked) => Exit::Temporary,
-        _ => Exit::Failed,
-    }
+fn unknown_account() -> Account {
+    Account::of_key("", "")
 }

@@ -6,27 +6,54 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringlift::bulk::event::{millis, odd_name};
-use ringlift::bulk::totals::{FileEnd, Totals};
+use ringlift::bulk::totals::FileEnd;
 use ringlift::bulk::{
-    ErrorEvent, FileDone, FileSkipped, IngestCounts, IngestEnd, IngestEvent, IngestJob, JobFailure,
-    JobResult, JsonEvent, ProgressEvent, RunSummary,
+    ErrorEvent, FileDone, FileSkipped, IngestCounts, IngestEnd, IngestEvent, IngestJob, JobFailure, JobId,
+    JobResult, JobSource, JsonEvent, ProgressEvent, RunSummary, SkippedJob,
 };
-use ringlift::{Progress, Uploaded, Usage};
+use ringlift::{Progress, UploadEvent, Uploaded, Usage};
 
+use super::estimate::{Estimator, counted};
+use super::live::LiveNumbers;
+use super::source::source_name;
 use crate::cli::console::{Console, UploadRemains, duration};
 use crate::cli::escape::visible;
-use crate::cli::events::{Summary, error_event};
+use crate::cli::events::{CommandEvent, Summary, error_event};
 use crate::cli::exit::{CommandError, Exit, Interrupt};
+use crate::cli::jobs::JobEvent;
 use crate::cli::notices::{FileLabel, Notices};
 use crate::cli::values::Size;
 
+/// The kind of a run, on which its exit code and its last line depend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum RunKind {
+    /// Submits jobs and works until no job is open.
+    Ingest,
+    /// Only submits jobs.
+    Submit,
+    /// Only works. Failed jobs are in the report, not in the exit code.
+    Work,
+}
+
+/// The end of a loop.
+pub(in crate::cli) struct LoopEnd {
+    /// The reason; `None` if the run was abandoned.
+    pub(in crate::cli) end: Option<IngestEnd>,
+    pub(in crate::cli) interrupt: Option<Interrupt>,
+    pub(in crate::cli) usage: Usage,
+}
+
 /// The output of a run.
-pub(super) struct IngestView {
-    totals: Totals,
+pub(in crate::cli) struct IngestView {
+    kind: RunKind,
+    numbers: LiveNumbers,
     notices: Notices,
+    estimator: Estimator,
+    is_estimated: bool,
     running: BTreeMap<u64, (Arc<IngestJob>, Progress, bool)>,
     summary: RunSummary,
     counts: IngestCounts,
+    doubled: u64,
     exits: Vec<Exit>,
     shows_sha256: bool,
     started: Instant,
@@ -35,14 +62,28 @@ pub(super) struct IngestView {
 }
 
 impl IngestView {
-    pub(super) fn new(retries: u32, shows_sha256: bool) -> IngestView {
+    pub(in crate::cli) fn new(
+        kind: RunKind,
+        numbers: LiveNumbers,
+        estimator: Estimator,
+        retries: u32,
+        shows_sha256: bool,
+    ) -> IngestView {
         let now = Instant::now();
+        if kind == RunKind::Work {
+            // A queue is complete at any time.
+            numbers.lock().totals.found_all();
+        }
         IngestView {
-            totals: Totals::new(now),
+            kind,
+            numbers,
             notices: Notices::new(retries),
+            estimator,
+            is_estimated: false,
             running: BTreeMap::new(),
             summary: RunSummary::default(),
             counts: ingest_counts(0, 0, 0),
+            doubled: 0,
             exits: Vec::new(),
             shows_sha256,
             started: now,
@@ -51,55 +92,35 @@ impl IngestView {
         }
     }
 
-    pub(super) fn event(&mut self, event: IngestEvent, console: &Console) {
+    pub(in crate::cli) fn event(&mut self, event: IngestEvent, console: &Console) {
         let now = Instant::now();
         match event {
-            IngestEvent::Submitted { bytes } => self.totals.find(bytes),
-            IngestEvent::Skipped(skipped) => {
-                self.counts.files_skipped += 1;
-                let (file, reason) = (skipped.name.as_str(), skipped.reason.as_str());
-                let (id, video_id) = (skipped.id.as_str(), skipped.video_id.as_deref());
-                let event = JsonEvent::FileSkipped(FileSkipped { file, id, video_id, reason });
-                let _ = console.emit_for_file(skipped.path.as_deref().and_then(odd_name), &event);
-                if let Some(failure) = &skipped.failure {
-                    self.exit(exit_of(failure));
-                    console.alert(format_args!("{}: skipped: {reason}", visible(file)));
-                }
-                if let Some(failure) = &skipped.after_failure {
-                    self.exit(Exit::Failed);
-                    console.alert(failure);
-                }
-            }
+            IngestEvent::Submitted { id, source, bytes } => self.submitted(&id, &source, bytes, console),
+            IngestEvent::Doubled { id, source } => self.doubled(&id, &source, console),
+            IngestEvent::Skipped(skipped) => self.skipped(&skipped, console),
             IngestEvent::InputFailed(failed) => {
-                self.summary.files_failed += 1;
-                self.exit(exit_of(&failed.failure));
                 let path = failed.source.as_ref().and_then(|source| source.path());
                 let file = path.map(Path::to_string_lossy).unwrap_or_default();
+                self.count_failure(&file, &failed.failure, None);
                 self.emit_failure(&file, path, &failed.failure, 0, false, console);
                 console.alert(&failed.failure.message);
             }
             IngestEvent::InputsRead { ignored, unused_rules } => {
                 self.counts.files_ignored = ignored;
-                self.totals.found_all();
+                self.numbers.lock().totals.found_all();
+                if self.kind == RunKind::Ingest {
+                    self.print_estimate(console);
+                }
                 if !unused_rules.is_empty() {
                     console.note(format_args!("filter rules without effect: {}", unused_rules.join(", ")));
                 }
             }
             IngestEvent::Started(job) => {
-                self.totals.begin(job.number, &job.name, job.bytes(), now);
+                self.numbers.lock().totals.begin(job.number, &job.name, job.bytes(), now);
                 self.running.insert(job.number, (job, Progress::default(), false));
             }
             IngestEvent::Progress(job, progress) => self.progress(&job, progress, now, console),
-            IngestEvent::Upload(job, event) => {
-                self.totals.record(job.number, &event, now);
-                let chunks = self.running.get(&job.number).and_then(|(_, progress, _)| progress.total_chunks);
-                if let Some(line) = self.notices.record(FileLabel { name: &job.name, chunks }, &event, now) {
-                    console.note(line);
-                }
-                if let Some(event) = JsonEvent::of(&job.name, &event) {
-                    emit(&job, &event, console);
-                }
-            }
+            IngestEvent::Upload(job, event) => self.upload_event(&job, &event, now, console),
             IngestEvent::Done { job, result, uploaded, sha256, after } => {
                 self.done(&job, &result, uploaded.as_deref(), sha256.as_deref(), console);
                 if let Err(error) = after {
@@ -108,38 +129,10 @@ impl IngestView {
                 }
             }
             IngestEvent::Failed { job, failure, error } => {
-                self.end(&job, FileEnd::Failed);
-                self.summary.files_failed += 1;
-                self.exit(exit_of(&failure));
-                let elapsed = millis(job.started.elapsed());
-                match error {
-                    Some(error) => {
-                        let failure = CommandError::Library(*error);
-                        let error = error_event(&failure);
-                        let file = job.name.as_str();
-                        let event =
-                            JsonEvent::FileFailed { file, elapsed_ms: elapsed, resumable: false, error };
-                        emit(&job, &event, console);
-                        console.print_file_error(file, &failure, UploadRemains::Nothing);
-                    }
-                    None => {
-                        self.emit_failure(&job.name, job.path(), &failure, elapsed, false, console);
-                        console.alert(format_args!("{}: {}", visible(&job.name), failure.message));
-                    }
-                }
+                let error = error.map(|error| CommandError::Library(*error));
+                self.failed(&job, &failure, error.as_ref(), console);
             }
-            IngestEvent::Deferred { job, failure, delay } => {
-                self.end(&job, FileEnd::Cancelled);
-                self.totals.find(job.bytes());
-                let elapsed = millis(job.started.elapsed());
-                self.emit_failure(&job.name, job.path(), &failure, elapsed, true, console);
-                console.note(format_args!(
-                    "{}: {}; another attempt in {}",
-                    visible(&job.name),
-                    failure.message,
-                    duration(delay)
-                ));
-            }
+            IngestEvent::Deferred { job, failure, delay } => self.deferred(&job, &failure, delay, console),
             IngestEvent::Cancelled(job) => {
                 self.summary.files_cancelled += 1;
                 self.end(&job, FileEnd::Cancelled);
@@ -162,12 +155,141 @@ impl IngestView {
                 self.end(&job, FileEnd::Cancelled);
                 console.alert(format_args!("{}: given up: {reason}", visible(&job.name)));
             }
+            IngestEvent::Paused => {
+                console.note("the pool is paused: `ringlift jobs resume` lets further jobs begin");
+            }
             _ => {}
         }
     }
 
+    /// Takes over the number and the bytes of the jobs that are queued in the store.
+    pub(super) fn queue(&mut self, jobs: u64, bytes: u64, console: &Console) {
+        self.numbers.lock().totals.set_queue(jobs, bytes);
+        if self.kind == RunKind::Work && !self.is_estimated {
+            self.estimator.add_queue(jobs, bytes);
+            self.print_estimate(console);
+        }
+    }
+
+    fn print_estimate(&mut self, console: &Console) {
+        self.is_estimated = true;
+        if self.estimator.files() > 0 {
+            console.emit(&CommandEvent::Estimate(self.estimator.event()));
+            console.note(format_args!("to upload: {}", self.estimator.text()));
+        }
+    }
+
+    fn submitted(&mut self, id: &JobId, source: &JobSource, bytes: Option<u64>, console: &Console) {
+        self.numbers.lock().totals.find(bytes);
+        // A file that cannot be split fails with its upload.
+        let _ = self.estimator.add(bytes);
+        if self.kind == RunKind::Submit {
+            JobEvent::queued(id, source, bytes).show(source, console);
+        }
+    }
+
+    fn doubled(&mut self, id: &JobId, source: &JobSource, console: &Console) {
+        self.doubled += 1;
+        let file = source_name(source);
+        console.emit(&CommandEvent::Doubled { id: id.as_str(), file: &file });
+        if self.doubled <= MOST_DOUBLED {
+            console.note(format_args!("{}: is named twice, and is one job", visible(&file)));
+        }
+    }
+
+    fn skipped(&mut self, skipped: &SkippedJob, console: &Console) {
+        self.counts.files_skipped += 1;
+        {
+            let totals = &mut self.numbers.lock().totals;
+            totals.find(Some(skipped.bytes));
+            // Bytes of a job that is not done are not at the service.
+            let bytes = if skipped.video_id.is_some() { skipped.bytes } else { 0 };
+            totals.end(NOT_BEGUN, Some(skipped.bytes), FileEnd::Skipped { bytes }, Instant::now());
+        }
+        let (file, reason) = (skipped.name.as_str(), skipped.reason.as_str());
+        let (id, video_id) = (skipped.id.as_str(), skipped.video_id.as_deref());
+        let event = JsonEvent::FileSkipped(FileSkipped { file, id, video_id, reason });
+        let _ = console.emit_for_file(skipped.path.as_deref().and_then(odd_name), &event);
+        if let Some(failure) = &skipped.failure {
+            self.exit(exit_of(failure));
+            console.alert(format_args!("{}: skipped: {reason}", visible(file)));
+        }
+        if let Some(failure) = &skipped.after_failure {
+            self.exit(Exit::Failed);
+            console.alert(failure);
+        }
+    }
+
+    fn upload_event(&mut self, job: &IngestJob, event: &UploadEvent, now: Instant, console: &Console) {
+        {
+            let mut numbers = self.numbers.lock();
+            numbers.totals.record(job.number, event, now);
+            if let UploadEvent::ChunkDone { elapsed, .. } = event {
+                numbers.chunk_times.record(*elapsed);
+            }
+        }
+        let chunks = self.running.get(&job.number).and_then(|(_, progress, _)| progress.total_chunks);
+        if let Some(line) = self.notices.record(FileLabel { name: &job.name, chunks }, event, now) {
+            console.note(line);
+        }
+        if let Some(event) = JsonEvent::of(&job.name, event) {
+            emit(job, &event, console);
+        }
+    }
+
+    fn failed(
+        &mut self,
+        job: &IngestJob,
+        failure: &JobFailure,
+        error: Option<&CommandError>,
+        console: &Console,
+    ) {
+        self.running.remove(&job.number);
+        self.numbers.lock().totals.end(job.number, job.bytes(), FileEnd::Failed, Instant::now());
+        self.count_end_of_failure(&job.name, failure, error.and_then(CommandError::advice));
+        let elapsed_ms = millis(job.started.elapsed());
+        let Some(error) = error else {
+            self.emit_failure(&job.name, job.path(), failure, elapsed_ms, false, console);
+            console.alert(format_args!("{}: {}", visible(&job.name), failure.message));
+            return;
+        };
+        let file = job.name.as_str();
+        let event = JsonEvent::FileFailed { file, elapsed_ms, resumable: false, error: error_event(error) };
+        emit(job, &event, console);
+        console.print_file_error(file, error, UploadRemains::Nothing);
+    }
+
+    /// Counts a failure of a file that has not been counted.
+    fn count_failure(&mut self, name: &str, failure: &JobFailure, advice: Option<&str>) {
+        {
+            let totals = &mut self.numbers.lock().totals;
+            totals.find(None);
+            totals.end(NOT_BEGUN, None, FileEnd::Failed, Instant::now());
+        }
+        self.count_end_of_failure(name, failure, advice);
+    }
+
+    fn count_end_of_failure(&mut self, name: &str, failure: &JobFailure, advice: Option<&str>) {
+        self.summary.files_failed += 1;
+        self.exit(exit_of(failure));
+        self.numbers.lock().fail(name, failure, advice);
+    }
+
+    fn deferred(&mut self, job: &IngestJob, failure: &JobFailure, delay: Duration, console: &Console) {
+        self.running.remove(&job.number);
+        {
+            let mut numbers = self.numbers.lock();
+            numbers.totals.defer(job.number, job.bytes());
+            numbers.fail(&job.name, failure, None);
+        }
+        let elapsed = millis(job.started.elapsed());
+        self.emit_failure(&job.name, job.path(), failure, elapsed, true, console);
+        let (name, message, delay) = (visible(&job.name), &failure.message, duration(delay));
+        console.note(format_args!("{name}: {message}; another attempt in {delay}"));
+    }
+
     fn progress(&mut self, job: &Arc<IngestJob>, progress: Progress, now: Instant, console: &Console) {
-        self.totals.advance(job.number, &progress, now);
+        self.numbers.lock().totals.advance(job.number, &progress, now);
         let Some((_, last, has_changed)) = self.running.get_mut(&job.number) else { return };
         if let (None, Some(video_id)) = (&last.video_id, &progress.video_id) {
             emit(job, &JsonEvent::Created { file: &job.name, video_id }, console);
@@ -188,6 +310,7 @@ impl IngestView {
     ) {
         let bytes = uploaded.map_or(0, |uploaded| uploaded.bytes);
         self.end(job, FileEnd::Done { bytes });
+        self.numbers.lock().succeed();
         self.summary.files_done += 1;
         self.summary.bytes += bytes;
         let sha256 = sha256.filter(|_| self.shows_sha256);
@@ -222,7 +345,7 @@ impl IngestView {
 
     fn end(&mut self, job: &IngestJob, end: FileEnd) {
         self.running.remove(&job.number);
-        self.totals.end(job.number, job.bytes(), end, Instant::now());
+        self.numbers.lock().totals.end(job.number, job.bytes(), end, Instant::now());
     }
 
     /// Keeps the different exits only.
@@ -239,12 +362,16 @@ impl IngestView {
         }
         let now = Instant::now();
         self.notices.due(now).into_iter().for_each(|line| console.note(line));
-        console.draw_progress(&self.totals, now);
-        if let Some(interval) = console.stats_interval() {
-            let due = *self.line_due.get_or_insert(now + interval);
-            if now >= due {
-                self.line_due = Some(now + interval);
-                console.print_stats(&self.totals, now);
+        {
+            // Neither call waits: this thread must not, and frames are dropped.
+            let numbers = self.numbers.lock();
+            console.draw_progress(&numbers.totals, now);
+            if let Some(interval) = console.stats_interval() {
+                let due = *self.line_due.get_or_insert(now + interval);
+                if now >= due {
+                    self.line_due = Some(now + interval);
+                    console.print_stats(&numbers.totals, now);
+                }
             }
         }
         if now < self.events_due {
@@ -258,26 +385,19 @@ impl IngestView {
         }
     }
 
-    pub(super) fn conclude(&mut self, console: &Console) {
+    pub(in crate::cli) fn conclude(&mut self, console: &Console) {
         self.notices.rest().into_iter().for_each(|line| console.note(line));
     }
 
     /// Prints the totals and returns the summary.
-    pub(super) fn summary(
-        &mut self,
-        end: Option<IngestEnd>,
-        interrupt: Option<Interrupt>,
-        usage: Usage,
-        console: &Console,
-    ) -> Summary {
-        let snapshot = self.totals.snapshot(Instant::now());
+    pub(in crate::cli) fn summary(&mut self, ended: LoopEnd, console: &Console) -> Summary {
+        let snapshot = self.numbers.lock().totals.snapshot(Instant::now());
         let mut totals = self.summary.clone();
         totals.retries = u32::try_from(snapshot.retries).unwrap_or(u32::MAX);
         totals.resent_bytes = snapshot.bytes.resent;
-        totals.usage = Some(usage);
+        totals.usage = Some(ended.usage);
         totals.ingest = Some(self.counts.clone());
-        let early = end.as_ref().and_then(super::exit_of_end);
-        match &end {
+        match &ended.end {
             Some(IngestEnd::Store(error)) => console.alert(error),
             Some(IngestEnd::Report(error)) => console.alert(error),
             Some(IngestEnd::Deferred { jobs, delay }) => console.alert(format_args!(
@@ -289,20 +409,35 @@ impl IngestView {
             Some(IngestEnd::MaxErrors) => console.alert("stopped: the limit of failed files is reached"),
             _ => {}
         }
-        let exit = match (interrupt, early) {
-            (Some(interrupt), _) if !matches!(end, Some(IngestEnd::Drained)) => Exit::Interrupted(interrupt),
-            (_, Some(early)) => early,
-            _ => Exit::of_all(self.exits.iter().copied()),
-        };
-        console.note(format_args!(
-            "{} files uploaded, {} skipped, {} failed, {} in {}",
-            totals.files_done,
-            self.counts.files_skipped,
-            totals.files_failed,
-            Size(totals.sent_bytes),
-            duration(self.started.elapsed()),
-        ));
-        Summary { exit, totals, client: None }
+        if self.doubled > MOST_DOUBLED {
+            console.note(format_args!("{} files or lines were named twice", self.doubled));
+        }
+        let (skipped, failed) = (self.counts.files_skipped, totals.files_failed);
+        if self.kind == RunKind::Submit {
+            let work = self.estimator.text();
+            console.note(format_args!("submitted: {work}; {skipped} skipped, {failed} failed"));
+        } else {
+            console.note(format_args!(
+                "{} uploaded, {skipped} skipped, {failed} failed, {} in {}",
+                counted(totals.files_done as u64, "file"),
+                Size(totals.sent_bytes),
+                duration(self.started.elapsed()),
+            ));
+        }
+        Summary { exit: self.exit_code(&ended), totals, client: None }
+    }
+
+    fn exit_code(&self, ended: &LoopEnd) -> Exit {
+        let is_worker = self.kind == RunKind::Work;
+        match (ended.interrupt, &ended.end) {
+            // A service manager stops a worker by SIGTERM: all that it had is finished or released.
+            (Some(Interrupt::Term), Some(IngestEnd::Shutdown)) if is_worker => Exit::Done,
+            (_, Some(IngestEnd::Drained | IngestEnd::Submitted)) if is_worker => Exit::Done,
+            (_, Some(IngestEnd::Drained | IngestEnd::Submitted)) => Exit::of_all(self.exits.iter().copied()),
+            (Some(interrupt), _) => Exit::Interrupted(interrupt),
+            (None, Some(end)) => super::exit_of_end(end),
+            (None, None) => Exit::of_all(self.exits.iter().copied()),
+        }
     }
 }
 
@@ -330,3 +465,9 @@ pub(super) fn ingest_counts(files_skipped: usize, files_ignored: u64, videos_cre
 
 /// Interval between events about the progress of the same file.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The warnings about files that are named twice. Two overlapping folders may give a million.
+const MOST_DOUBLED: u64 = 10;
+
+/// The key of files that never begin. Claims are counted from 1.
+const NOT_BEGUN: u64 = 0;

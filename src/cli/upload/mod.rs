@@ -123,7 +123,7 @@ impl UploadRun<'_> {
 
 /// Returns the memory that one chunk of standard input takes.
 fn least_memory(transfer: &TransferArgs) -> u64 {
-    match transfer.chunk_size {
+    match transfer.chunks.chunk_size {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
         ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),
     }

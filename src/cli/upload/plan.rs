@@ -136,10 +136,10 @@ fn options(args: &UploadArgs, token: Option<Secret>) -> UploadOptions {
     options.video = args.description.video();
     options.video_id = args.destination.video_id.clone();
     options.upload_token = token;
-    options.mode = args.transfer.mode;
-    options.chunk_size = args.transfer.chunk_size;
+    options.mode = args.transfer.chunks.mode;
+    options.chunk_size = args.transfer.chunks.chunk_size;
     options.expected_bytes = args.transfer.expected_size.map(|size| size.0);
-    options.on_change = args.transfer.on_change;
+    options.on_change = args.transfer.chunks.on_change;
     options
 }
 

@@ -1,0 +1,39 @@
+//! The ids of the jobs that a run has submitted, to find those that its inputs name twice.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use crate::bulk::job_id::JobId;
+
+/// The ids of the jobs that a run has submitted, as hashes: two ids of a million share one with a chance of one in
+/// thirty million.
+#[derive(Debug, Default)]
+pub(super) struct SeenIds {
+    hashes: HashSet<u64>,
+    state: RandomState,
+}
+
+impl SeenIds {
+    /// Adds an id. Returns `false` if it is among the first [`MOST_IDS`] that were added before.
+    pub(super) fn insert(&mut self, id: &JobId) -> bool {
+        let hash = self.state.hash_one(id);
+        if self.hashes.len() < MOST_IDS { self.hashes.insert(hash) } else { !self.hashes.contains(&hash) }
+    }
+}
+
+/// The most ids that are remembered: 20 MiB. Jobs that are named twice after so many are found by the store, as those of
+/// an earlier run are.
+const MOST_IDS: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_new_once() {
+        let mut seen = SeenIds::default();
+        let id = |text| JobId::new(text).unwrap();
+        assert!(seen.insert(&id("a")) && seen.insert(&id("b")));
+        assert!(!seen.insert(&id("a")) && !seen.insert(&id("b")));
+    }
+}

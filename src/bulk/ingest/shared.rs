@@ -1,0 +1,138 @@
+//! The state that the submission and the work of one run share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::event::{IngestEnd, IngestEvent};
+use super::options::IngestOptions;
+use super::report_writer::ReportWriter;
+use crate::bulk::entry::ManifestSource;
+use crate::bulk::job_id::JobId;
+use crate::bulk::job_source::JobSource;
+use crate::bulk::job_state::JobStateName;
+use crate::bulk::report::{ReportRow, RowState};
+use crate::bulk::store::{JobStore, JobStoreError};
+use crate::bulk::unix_time::UnixMillis;
+
+/// Numbers of open jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OpenJobs {
+    pub(super) queued: u64,
+    pub(super) running: u64,
+}
+
+/// The state that the submission and the work of one run share. A run that only submits has no other.
+#[derive(Debug)]
+pub(super) struct SharedState {
+    pub(super) store: Arc<dyn JobStore>,
+    pub(super) options: IngestOptions,
+    pub(super) report: ReportWriter,
+    pub(super) events: mpsc::Sender<IngestEvent>,
+    /// Notified when a job has ended or was submitted: the next claim may have another answer.
+    pub(super) news: Notify,
+    pub(super) failed_jobs: AtomicU64,
+    are_inputs_read: AtomicBool,
+    end: Mutex<Option<IngestEnd>>,
+}
+
+impl SharedState {
+    pub(super) fn new(
+        store: Arc<dyn JobStore>,
+        options: IngestOptions,
+        report: ReportWriter,
+        events: mpsc::Sender<IngestEvent>,
+    ) -> SharedState {
+        SharedState {
+            store,
+            options,
+            report,
+            events,
+            news: Notify::new(),
+            failed_jobs: AtomicU64::new(0),
+            are_inputs_read: AtomicBool::new(false),
+            end: Mutex::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        UnixMillis::from((self.options.clock)())
+    }
+
+    pub(super) fn time(&self) -> SystemTime {
+        (self.options.clock)()
+    }
+
+    /// Sends an event. A reader that is gone has dropped the run, which ends with its next wait.
+    pub(super) async fn emit(&self, event: IngestEvent) {
+        let _ = self.events.send(event).await;
+    }
+
+    /// Ends the run. The first reason counts. No further job is claimed.
+    pub(super) fn end_with(&self, end: IngestEnd) {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
+        self.news.notify_waiters();
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(super) fn take_end(&self) -> Option<IngestEnd> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn set_inputs_read(&self) {
+        self.are_inputs_read.store(true, Ordering::Release);
+        self.news.notify_waiters();
+    }
+
+    pub(super) fn are_inputs_read(&self) -> bool {
+        self.are_inputs_read.load(Ordering::Acquire)
+    }
+
+    /// Waits until the submission has ended.
+    pub(super) async fn wait_for_inputs(&self) {
+        loop {
+            // Created before the question, so that no news between the two is missed.
+            let news = self.news.notified();
+            if self.are_inputs_read() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Returns the numbers of open jobs of the pool, with all processes.
+    pub(super) async fn open_jobs(&self) -> Result<OpenJobs, JobStoreError> {
+        let mut open = OpenJobs::default();
+        for count in self.store.count().await?.into_iter().filter(|count| count.pool == self.options.pool) {
+            match count.state {
+                JobStateName::Queued => open.queued += count.jobs,
+                JobStateName::Running => open.running += count.jobs,
+                _ => {}
+            }
+        }
+        Ok(open)
+    }
+
+    /// Returns `true` if the run has ended because ends of jobs cannot be recorded.
+    pub(super) fn cannot_record(&self) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*end, Some(IngestEnd::Store(_) | IngestEnd::Report(_)))
+    }
+
+    /// Creates a row of the report.
+    pub(super) fn row(&self, id: &JobId, source: &JobSource, state: RowState) -> ReportRow {
+        let source = match source {
+            JobSource::File { path } => ManifestSource::Path(path.clone()),
+            JobSource::Url { url } => ManifestSource::Url(url.clone()),
+        };
+        let mut row = ReportRow::new(id.as_str(), Some(source), state);
+        row.finished_at = Some(self.time());
+        row.host = self.options.owner.host().to_owned();
+        row
+    }
+}

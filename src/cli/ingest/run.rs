@@ -1,0 +1,124 @@
+//! The loop of a run: events, signals, the display.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{Stream, StreamExt};
+use ringlift::UsageMeter;
+use ringlift::bulk::event::millis;
+use ringlift::bulk::{
+    CANCEL_TIMEOUT, IngestEvent, JobStateName, JobStore, JsonEvent, Pool, Shutdown, ShutdownStage,
+};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+
+use super::view::{IngestView, LoopEnd};
+use crate::cli::console::Console;
+use crate::cli::exit::Interrupt;
+use crate::cli::ingest_args::RunArgs;
+use crate::cli::signals::Interrupts;
+
+/// The parts of the loop of a run.
+pub(in crate::cli) struct RunLoop<'a> {
+    pub(in crate::cli) args: &'a RunArgs,
+    pub(in crate::cli) settings: &'a ringlift::Settings,
+    pub(in crate::cli) store: Arc<dyn JobStore>,
+    pub(in crate::cli) pool: Pool,
+    pub(in crate::cli) console: &'a Console,
+}
+
+impl RunLoop<'_> {
+    /// Shows the events until the run ends, or is abandoned after a signal.
+    pub(in crate::cli) async fn follow(
+        &self,
+        events: impl Stream<Item = IngestEvent>,
+        mut shutdown: Shutdown,
+        mut interrupts: Interrupts,
+        view: &mut IngestView,
+    ) -> LoopEnd {
+        let console = self.console;
+        let (mut events, mut interrupt, mut end) = (Box::pin(events), None, None);
+        let mut counting = Box::pin(count_queue(self.store.clone(), self.pool.clone(), Duration::ZERO));
+        let mut meter = UsageMeter::default();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        console.start_progress();
+        loop {
+            let deadline = shutdown.deadline();
+            tokio::select! {
+                // Without room in the output queue the events wait in the library's queue.
+                event = events.next(), if interrupt.is_some() || console.output().has_room() => match event {
+                    Some(IngestEvent::Ended(reason)) => {
+                        end = Some(reason);
+                        break;
+                    }
+                    Some(event) => view.event(event, console),
+                    None => break,
+                },
+                received = interrupts.next() => {
+                    console.output().hurry();
+                    if interrupt.is_some() {
+                        shutdown.cancel(Instant::now());
+                    } else {
+                        interrupt = Some(received);
+                        shutdown.stop(self.args.grace, Instant::now());
+                        self.announce(received);
+                    }
+                }
+                queued = &mut counting => {
+                    if let Some((jobs, bytes)) = queued {
+                        view.queue(jobs, bytes, console);
+                    }
+                    counting = Box::pin(count_queue(self.store.clone(), self.pool.clone(), BETWEEN_COUNTS));
+                }
+                _ = ticks.tick() => {
+                    meter.sample();
+                    if let Some(timetable) = &self.args.lanes.bwlimit {
+                        timetable.apply(&self.settings.bandwidth);
+                    }
+                    view.show(console);
+                }
+                () = async {
+                    match deadline {
+                        Some(deadline) => sleep_until(deadline.into()).await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    if shutdown.advance(Instant::now()) == ShutdownStage::Abandoned {
+                        break;
+                    }
+                }
+            }
+        }
+        drop(events);
+        view.conclude(console);
+        console.clear_progress();
+        LoopEnd { end, interrupt, usage: meter.usage() }
+    }
+
+    fn announce(&self, received: Interrupt) {
+        let (signal, grace_ms) = (received.name(), millis(self.args.grace));
+        self.console.emit(&JsonEvent::Stopping { signal, grace_ms });
+        self.console.note(format_args!(
+            "{signal}: finishing the active chunks, for at most {}; send it again to stop immediately",
+            humantime::format_duration(self.args.grace),
+        ));
+    }
+}
+
+/// Returns the jobs of the pool that are queued and their bytes, after a delay; `None` if the store failed. The run
+/// itself reports a store that keeps failing.
+async fn count_queue(store: Arc<dyn JobStore>, pool: Pool, delay: Duration) -> Option<(u64, u64)> {
+    sleep(delay).await;
+    let counts = store.count().await.ok()?;
+    let is_queued =
+        |count: &&ringlift::bulk::JobCount| count.pool == pool && count.state == JobStateName::Queued;
+    Some(counts.iter().find(is_queued).map_or((0, 0), |count| (count.jobs, count.bytes)))
+}
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// One small read of the store: other processes submit and take jobs, too.
+const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
+
+/// Longest time that the process continues after the grace period: the cancellation, and writes of the store.
+pub(in crate::cli) const AFTER_GRACE: Duration = CANCEL_TIMEOUT.saturating_add(Duration::from_secs(20));

@@ -1,0 +1,39 @@
+//! `ringlift work`: uploads the files of a queue.
+
+use ringlift::bulk::work;
+
+use super::args::GlobalArgs;
+use super::console::Console;
+use super::events::CommandResult;
+use super::ingest::{BulkRun, Estimator, RunKind, report, run_options};
+use super::ingest_args::WorkArgs;
+use super::queue::{self, Queue};
+use super::upload;
+
+pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
+    let token = upload::upload_token(&args.token, global)?;
+    let settings = upload::upload_settings(&args.run.lanes, global)?;
+    upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
+    let queue = Queue::of(&args.queue.store)?;
+    let account = queue::account(args.queue.store.account.as_deref(), &settings, token.as_ref())?;
+    let pool = queue.pool(args.queue.pool.as_deref())?;
+    let mut options = run_options(&args.run, pool, &settings, token)?;
+    options.waits_for_jobs = !args.drain;
+    // A pool is drained when no job of it is open.
+    options.waits_for_attempts = true;
+    let report = report(args.run.report.as_deref())?;
+    let run = BulkRun {
+        kind: RunKind::Work,
+        title: format!("work on {}", queue.name()),
+        args: &args.run,
+        estimator: Estimator::new(&settings),
+        // Created if it is missing: a service may start before the first submission.
+        store: queue.open(account)?,
+        settings,
+        queue,
+        options,
+        report,
+        console,
+    };
+    run.run(|parts| work(parts.store, parts.client, parts.options, parts.report, parts.shutdown))
+}
