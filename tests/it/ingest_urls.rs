@@ -1,7 +1,7 @@
 //! Bulk ingestion of URLs, which the service fetches itself.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringlift::server::{Fault, FaultAction, RouteClass};
 use tempfile::TempDir;
@@ -19,7 +19,7 @@ fn manifest(count: usize) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn ingest(server: &TestServer, manifest: &PathBuf) -> CommandOutput {
+fn ingest(server: &TestServer, manifest: &Path) -> CommandOutput {
     server.run(["ingest".as_ref(), "--json".as_ref(), "--manifest".as_ref(), manifest.as_os_str()])
 }
 

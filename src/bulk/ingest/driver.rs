@@ -12,14 +12,15 @@ use tokio::sync::mpsc;
 use super::event::{IngestEnd, IngestEvent};
 use super::fetched::fetch;
 use super::finish;
+use super::ingest_job::IngestJob;
 use super::inputs::Inputs;
 use super::leases::{Leases, LostJob};
 use super::options::{CutoffMode, IngestOptions};
 use super::report_writer::ReportWriter;
 use super::shared::{OpenJobs, SharedState};
-use super::state::RunState;
+use super::state::WorkState;
 use super::submitter;
-use super::work::{Claims, IngestJob};
+use super::work::Claims;
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal, ShutdownStage};
@@ -71,7 +72,7 @@ fn drive_all(
     let leases = Leases::start(store.clone(), options.clock, lost_sender);
     let report = ReportWriter::start(report);
     let shared = Arc::new(SharedState::new(store, options, report, sender));
-    let state = RunState::new(shared, client.clone(), leases, shutdown);
+    let state = WorkState::new(shared, client.clone(), leases, shutdown);
     let driver = drive(Arc::new(state), inputs, lost);
     let events = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event| (event, receiver))
@@ -82,7 +83,7 @@ fn drive_all(
 
 type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
-async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
+async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
     match inputs {
         Some(inputs) => {
             announce_earlier_jobs(&state).await;
@@ -112,12 +113,7 @@ async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Rec
                 state.end_with(IngestEnd::Shutdown);
                 forward(&state, stage);
             }
-            Some((id, reason)) = lost.recv() => {
-                if let Some(job) = state.active().get_mut(&id) {
-                    job.lost = Some(reason);
-                    job.shutdown.cancel(Instant::now());
-                }
-            }
+            Some((id, reason)) = lost.recv() => state.lose(&id, reason),
             Some(()) = finishing.next() => {}
             Some(()) = fetching.next() => {}
             Some(job) = urls.recv(), if fetching.len() < concurrent => {
@@ -140,7 +136,11 @@ async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Rec
             forward(&state, ShutdownStage::Stopping);
         }
     }
-    // Otherwise the rows and events of the last submission would follow the end.
+    end(&state).await;
+}
+
+/// Publishes the end, after the last events and rows of the submission.
+async fn end(state: &WorkState) {
     state.end_with(IngestEnd::Shutdown);
     state.wait_for_inputs().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
@@ -148,7 +148,7 @@ async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Rec
 }
 
 /// Publishes the number of jobs that earlier runs left open: this run uploads files that its inputs may not name.
-async fn announce_earlier_jobs(state: &RunState) {
+async fn announce_earlier_jobs(state: &WorkState) {
     match state.open_jobs().await {
         Ok(OpenJobs { queued: 0, .. }) => {}
         Ok(OpenJobs { queued, .. }) => state.emit(IngestEvent::EarlierJobs { jobs: queued }).await,
@@ -156,7 +156,7 @@ async fn announce_earlier_jobs(state: &RunState) {
     }
 }
 
-async fn handle(state: &Arc<RunState>, event: RunnerEvent<Arc<IngestJob>>, finishing: &Finishing) {
+async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>, finishing: &Finishing) {
     let of_end = state.clone();
     match event {
         RunnerEvent::Started { key } => state.emit(IngestEvent::Started(key)).await,
@@ -191,7 +191,7 @@ impl ExtendOne for Finishing {
 
 /// Records the progress of a job, from which the store counts attempts without progress.
 fn checkpoint(
-    state: &Arc<RunState>,
+    state: &Arc<WorkState>,
     job: &Arc<IngestJob>,
     progress: &Progress,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
@@ -217,7 +217,7 @@ fn checkpoint(
 }
 
 /// Forwards a stage of the shutdown to the jobs under way.
-fn forward(state: &RunState, stage: ShutdownStage) {
+fn forward(state: &WorkState, stage: ShutdownStage) {
     let now = Instant::now();
     for job in state.active().values_mut() {
         match stage {
@@ -231,7 +231,7 @@ fn forward(state: &RunState, stage: ShutdownStage) {
 }
 
 /// Ends the run when a limit is reached.
-fn check_limits(state: &RunState) {
+fn check_limits(state: &WorkState) {
     let IngestOptions { max_transfer, max_duration, cutoff, .. } = &state.options;
     let end = if max_transfer.is_some_and(|most| state.sent() >= most) {
         IngestEnd::MaxTransfer

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ingest_job::IngestJob;
 use super::planner::InputFailure;
-use super::work::IngestJob;
 use crate::bulk::after_action::{AfterActionError, AfterOutcome};
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;

@@ -1,25 +1,15 @@
 //! Jobs whose URL the service fetches.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::event::IngestEvent;
 use super::finish;
-use super::state::RunState;
-use super::work::IngestJob;
+use super::ingest_job::{FetchJob, IngestJob};
+use super::state::WorkState;
 use crate::bulk::job_state::{JobFailure, JobResult};
-use crate::bulk::shutdown::ShutdownSignal;
 use crate::bulk::store::{JobCheckpoint, JobStoreError};
 use crate::error::{Error, ErrorKind};
 use crate::upload::FetchedState;
-
-/// A job whose URL the service fetches, and the shutdown of the job.
-#[derive(Debug)]
-pub(super) struct FetchJob {
-    pub(super) job: Arc<IngestJob>,
-    pub(super) shutdown: ShutdownSignal,
-}
 
 /// The content of a checkpoint: the video for a URL. Without a mark and a video nothing was created, or another attempt
 /// needs another video.
@@ -40,7 +30,7 @@ enum FetchFailure {
 }
 
 /// Lets the service fetch the URL of a job, and ends the job.
-pub(super) async fn fetch(state: &RunState, fetched: FetchJob) {
+pub(super) async fn fetch(state: &WorkState, fetched: FetchJob) {
     let FetchJob { job, shutdown } = fetched;
     state.emit(IngestEvent::Started(job.clone())).await;
     let fetched = tokio::select! {
@@ -78,7 +68,7 @@ fn is_of_every_job(error: &Error) -> bool {
     }
 }
 
-async fn create_and_wait(state: &RunState, job: &IngestJob) -> Result<String, FetchFailure> {
+async fn create_and_wait(state: &WorkState, job: &IngestJob) -> Result<String, FetchFailure> {
     let content = job.job.checkpoint.as_deref();
     let known = content.and_then(|content| serde_json::from_str::<FetchCheckpoint>(content).ok());
     let FetchCheckpoint { mark, video_id } = known.unwrap_or_default();
@@ -106,7 +96,11 @@ async fn create_and_wait(state: &RunState, job: &IngestJob) -> Result<String, Fe
 
 /// Creates the video of a URL once, though the process may die or the answer may be lost: the mark is recorded before the
 /// request, and an attempt that finds a recorded mark searches for the video first.
-async fn create(state: &RunState, job: &IngestJob, recorded: Option<String>) -> Result<String, FetchFailure> {
+async fn create(
+    state: &WorkState,
+    job: &IngestJob,
+    recorded: Option<String>,
+) -> Result<String, FetchFailure> {
     let may_exist = recorded.is_some();
     let mark = recorded.unwrap_or_else(|| format!("{:032x}", fastrand::u128(..)));
     record(state, job, 1, FetchCheckpoint { mark: Some(mark.clone()), video_id: None }).await?;
@@ -119,7 +113,7 @@ async fn create(state: &RunState, job: &IngestJob, recorded: Option<String>) -> 
 
 /// Records a checkpoint of this lease durably. `number` counts the checkpoints of one attempt.
 async fn record(
-    state: &RunState,
+    state: &WorkState,
     job: &IngestJob,
     number: u64,
     content: FetchCheckpoint,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::event::{IngestEnd, IngestEvent};
+use super::ingest_job::IngestJob;
 use super::shared::SharedState;
-use super::state::{RunState, with_failure};
-use super::work::IngestJob;
+use super::state::{WorkState, with_failure};
 use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
 use crate::bulk::job_state::{JobEnd, JobFailure, JobResult, JobState};
 use crate::bulk::lease::LostLease;
@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::upload::Uploaded;
 
 /// Ends an upload that the service has confirmed.
-pub(super) async fn done(state: &RunState, done: DoneJob<Arc<IngestJob>>) {
+pub(super) async fn done(state: &WorkState, done: DoneJob<Arc<IngestJob>>) {
     let DoneJob { key: job, uploaded, sha256, receipt } = done;
     if let Some(failure) = wrong_digest(state, &job, &uploaded, sha256.as_deref()).await {
         failed(state, &job, failure, None).await;
@@ -39,7 +39,7 @@ pub(super) async fn done(state: &RunState, done: DoneJob<Arc<IngestJob>>) {
 
 /// Records a success. Returns `false` if the store does not have it.
 pub(super) async fn completed(
-    state: &RunState,
+    state: &WorkState,
     job: &Arc<IngestJob>,
     result: JobResult,
     uploaded: Option<Box<Uploaded>>,
@@ -65,7 +65,7 @@ pub(super) async fn completed(
 /// Writes a success to the store. A claim of this process may replace the lease meanwhile, after a jump of the wall clock:
 /// its answer brings the new lease.
 async fn record_success(
-    state: &RunState,
+    state: &WorkState,
     job: &Arc<IngestJob>,
     result: &JobResult,
 ) -> Result<(), JobStoreError> {
@@ -88,7 +88,7 @@ async fn record_success(
 }
 
 /// Ends a failed upload.
-pub(super) async fn upload_failed(state: &RunState, failed_job: FailedJob<Arc<IngestJob>>) {
+pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<IngestJob>>) {
     let FailedJob { key: job, error, finished, ends_run } = failed_job;
     if error.kind() == ErrorKind::Cancelled {
         return release(state, &job).await;
@@ -105,7 +105,7 @@ pub(super) async fn upload_failed(state: &RunState, failed_job: FailedJob<Arc<In
 }
 
 /// Returns a job to the queue whose error concerns every job, and ends the run.
-pub(super) async fn stopped(state: &RunState, job: &Arc<IngestJob>, error: Error) {
+pub(super) async fn stopped(state: &WorkState, job: &Arc<IngestJob>, error: Error) {
     // The next run has another key or another endpoint: the job is not to blame, and stays in the queue.
     // The end comes first: this run would claim the job again.
     state.end_with(IngestEnd::Fatal(Box::new(error.clone())));
@@ -121,7 +121,7 @@ pub(super) async fn stopped(state: &RunState, job: &Arc<IngestJob>, error: Error
 
 /// Records a failed attempt.
 pub(super) async fn failed(
-    state: &RunState,
+    state: &WorkState,
     job: &Arc<IngestJob>,
     failure: JobFailure,
     error: Option<Error>,
@@ -163,13 +163,13 @@ pub(super) async fn failed(
 }
 
 /// Returns `true` if the folder of a job's file exists.
-async fn has_folder(state: &RunState, job: &IngestJob) -> bool {
+async fn has_folder(state: &WorkState, job: &IngestJob) -> bool {
     let Some(folder) = job.path().and_then(Path::parent).map(Path::to_owned) else { return true };
     state.examiner.ask(move || folder.exists()).await.unwrap_or(false)
 }
 
 /// Returns a job to the queue, because the run ends.
-pub(super) async fn release(state: &RunState, job: &Arc<IngestJob>) {
+pub(super) async fn release(state: &WorkState, job: &Arc<IngestJob>) {
     let released = state.store.release(&job.lease(), Duration::ZERO, state.now()).await;
     if let Err(error) = released {
         return ended_by_store(state, job, error).await;
@@ -189,7 +189,7 @@ pub(super) fn count_failure(state: &SharedState) {
 }
 
 /// Ends a job whose end the store did not take.
-pub(super) async fn ended_by_store(state: &RunState, job: &Arc<IngestJob>, error: JobStoreError) {
+pub(super) async fn ended_by_store(state: &WorkState, job: &Arc<IngestJob>, error: JobStoreError) {
     let lost = state.finish(&job.job.spec.id);
     match error {
         JobStoreError::LeaseLost { reason, .. } => {
@@ -203,19 +203,19 @@ pub(super) async fn ended_by_store(state: &RunState, job: &Arc<IngestJob>, error
     }
 }
 
-async fn report_failure(state: &RunState, job: &IngestJob, failure: &JobFailure) {
+async fn report_failure(state: &WorkState, job: &IngestJob, failure: &JobFailure) {
     let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Failed);
     report(state, with_failure(timed(state, job, row), failure)).await;
 }
 
 /// Writes a row, and ends the run if it cannot be written.
-async fn report(state: &RunState, row: ReportRow) {
+async fn report(state: &WorkState, row: ReportRow) {
     if let Err(error) = state.report.write(row).await {
         state.end_with(IngestEnd::Report(error));
     }
 }
 
-fn timed(state: &RunState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
+fn timed(state: &WorkState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
     row.size = job.bytes();
     row.started_at = Some(job.started_at);
     row.finished_at = Some(state.time());
@@ -225,7 +225,7 @@ fn timed(state: &RunState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
 
 /// Compares the digest of a manifest with that of the file. A video with other bytes is deleted if this job created it.
 async fn wrong_digest(
-    state: &RunState,
+    state: &WorkState,
     job: &IngestJob,
     uploaded: &Uploaded,
     found: Option<&str>,
@@ -250,7 +250,7 @@ async fn wrong_digest(
 }
 
 /// Carries out the action on a file, on a thread of its own: a move to another file system copies.
-async fn apply_after(state: &RunState, job: &IngestJob) -> Result<AfterOutcome, AfterActionError> {
+async fn apply_after(state: &WorkState, job: &IngestJob) -> Result<AfterOutcome, AfterActionError> {
     let (Some(path), Some(stamp)) = (job.path(), job.stamp) else { return Ok(AfterOutcome::Kept) };
     if state.options.after == AfterAction::Keep {
         return Ok(AfterOutcome::Kept);

@@ -116,7 +116,7 @@ impl JobPlanner {
             ManifestSource::Url(url) => self.url(url, keys, index),
             ManifestSource::Path(path) => {
                 let stamp =
-                    regular_stamp(&path).map_err(|failure| failed(&path, keys.id.clone(), failure))?;
+                    regular_stamp(&path).map_err(|failure| failed(&path, keys.id.clone(), *failure))?;
                 let name = path.file_name().map(Path::new).unwrap_or(&path);
                 let job = self.job(&path, name, stamp, keys, index)?;
                 Ok(PlannedJob { is_reported, ..job })
@@ -206,17 +206,16 @@ impl JobPlanner {
 }
 
 /// Returns the stamp of a regular file. Nothing else is opened: the opening of a FIFO waits for its writer.
-pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, JobFailure> {
-    match path.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(FileStamp::from(&metadata)),
-        Ok(_) => {
-            Err(JobFailure::permanent("source_unreadable", format!("{}: is no regular file", path.display())))
-        }
+pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
+    let (kind, reason) = match path.metadata() {
+        Ok(metadata) if metadata.is_file() => return Ok(FileStamp::from(&metadata)),
+        Ok(_) => ("source_unreadable", "is no regular file".to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(JobFailure::permanent("no_such_file", format!("{}: there is no such file", path.display())))
+            ("no_such_file", "there is no such file".to_owned())
         }
-        Err(error) => Err(JobFailure::permanent("source_unreadable", format!("{}: {error}", path.display()))),
-    }
+        Err(error) => ("source_unreadable", error.to_string()),
+    };
+    Err(Box::new(JobFailure::permanent(kind, format!("{}: {reason}", path.display()))))
 }
 
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {

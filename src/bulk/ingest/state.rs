@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::examiner::Examiner;
+use super::ingest_job::IngestJob;
 use super::leases::Leases;
 use super::shared::SharedState;
-use super::work::IngestJob;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::lease::Lease;
@@ -19,7 +19,7 @@ use crate::upload::{Client, Progress};
 
 /// The state that the parts of one ingestion share while jobs are worked on.
 #[derive(Debug)]
-pub(super) struct RunState {
+pub(super) struct WorkState {
     shared: Arc<SharedState>,
     pub(super) client: Client,
     pub(super) leases: Leases,
@@ -37,7 +37,7 @@ pub(super) struct ActiveIngest {
     pub(super) shutdown: Shutdown,
     lease: Arc<Mutex<Lease>>,
     /// The reason why the lease was lost.
-    pub(super) lost: Option<String>,
+    lost: Option<String>,
     size: u64,
     sent: u64,
     /// `true` once the upload has a video or has sent bytes.
@@ -47,15 +47,16 @@ pub(super) struct ActiveIngest {
     pub(super) video_id: Option<String>,
 }
 
-impl RunState {
+impl WorkState {
     pub(super) fn new(
         shared: Arc<SharedState>,
         client: Client,
         leases: Leases,
         shutdown: ShutdownSignal,
-    ) -> RunState {
+    ) -> WorkState {
         let (active, sent_before, examiner) = (Mutex::default(), AtomicU64::new(0), Examiner::default());
-        RunState { shared, client, leases, examiner, shutdown, started: Instant::now(), active, sent_before }
+        let started = Instant::now();
+        WorkState { shared, client, leases, examiner, shutdown, started, active, sent_before }
     }
 
     /// Returns the part that the submission uses, too.
@@ -92,6 +93,14 @@ impl RunState {
         let Some(job) = active.get(&lease.id) else { return false };
         *job.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease.clone();
         true
+    }
+
+    /// Gives up a job whose lease is lost.
+    pub(super) fn lose(&self, id: &JobId, reason: String) {
+        if let Some(job) = self.active().get_mut(id) {
+            job.lost = Some(reason);
+            job.shutdown.cancel(Instant::now());
+        }
     }
 
     /// Removes a job that has ended. Returns the reason if its lease was lost.
@@ -132,7 +141,7 @@ impl RunState {
     }
 }
 
-impl Deref for RunState {
+impl Deref for WorkState {
     type Target = SharedState;
 
     fn deref(&self) -> &SharedState {

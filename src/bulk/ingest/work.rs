@@ -1,70 +1,31 @@
 //! The claims of a run: each gives an upload, or a URL for the service to fetch.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::event::{IngestEnd, IngestEvent};
 use super::examiner::LONGEST_SILENCE;
-use super::fetched::FetchJob;
 use super::finish;
+use super::ingest_job::{FetchJob, IngestJob};
 use super::leases::boot_time;
 use super::options::CutoffMode;
 use super::planner::regular_stamp;
 use super::shared::OpenJobs;
-use super::state::RunState;
+use super::state::WorkState;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::token_digest;
 use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
-use crate::bulk::lease::Lease;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
 use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit, Revision};
-
-/// A job that this process works on.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct IngestJob {
-    /// The number of the claim in this run, from 1.
-    pub number: u64,
-    /// The job as it was claimed.
-    pub job: Job,
-    /// The path or the URL as text.
-    pub name: String,
-    /// The time of the claim.
-    pub started: Instant,
-    pub(super) started_at: SystemTime,
-    /// Shared with the run, which replaces the lease if this process claims the job again.
-    pub(super) lease: Arc<Mutex<Lease>>,
-    pub(super) stamp: Option<FileStamp>,
-}
-
-impl IngestJob {
-    pub(super) fn lease(&self) -> Lease {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns the file; `None` for a URL.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.job.spec.source {
-            JobSource::File { path } => Some(path),
-            JobSource::Url { .. } => None,
-        }
-    }
-
-    /// Returns the length of the file, if it has one.
-    pub fn bytes(&self) -> Option<u64> {
-        self.job.spec.stamp.map(|stamp| stamp.size)
-    }
-}
 
 /// The claims of a run.
 #[derive(Debug)]
 pub(super) struct Claims {
-    pub(super) state: Arc<RunState>,
+    pub(super) state: Arc<WorkState>,
     /// Jobs whose URL the service fetches.
     pub(super) urls: mpsc::Sender<FetchJob>,
     pub(super) number: u64,
@@ -218,7 +179,7 @@ impl Claims {
             return None;
         }
         if let Err(failure) = checked {
-            finish::failed(state, &job, failure, None).await;
+            finish::failed(state, &job, *failure, None).await;
             return None;
         }
         let JobSource::File { path } = &job.job.spec.source else {
@@ -242,21 +203,21 @@ impl Claims {
 }
 
 /// Checks a claimed job before anything is sent. Returns the stamp of its file.
-async fn check(state: &RunState, job: &Job) -> Result<Option<FileStamp>, JobFailure> {
+async fn check(state: &WorkState, job: &Job) -> Result<Option<FileStamp>, Box<JobFailure>> {
     let token = state.options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
     if job.spec.token_sha256.is_some() && job.spec.token_sha256 != token {
         let failure = JobFailure::permanent(
             "upload_token",
             "the job was submitted with an upload token, and this run has another one or none",
         );
-        return Err(failure);
+        return Err(Box::new(failure));
     }
     let JobSource::File { path } = &job.spec.source else { return Ok(None) };
     let examined = path.clone();
     let Some(stamp) = state.examiner.ask(move || regular_stamp(&examined)).await else {
         let message =
             format!("{}: its disk has not answered for {} s", path.display(), LONGEST_SILENCE.as_secs());
-        return Err(JobFailure::temporary("stalled", message));
+        return Err(Box::new(JobFailure::temporary("stalled", message)));
     };
     let stamp = stamp?;
     let content = ContentStamp { size: stamp.bytes, mtime_ns: stamp.modified_ns };
@@ -265,12 +226,12 @@ async fn check(state: &RunState, job: &Job) -> Result<Option<FileStamp>, JobFail
             "source_changed",
             format!("{}: has changed since its job was submitted", path.display()),
         );
-        return Err(failure);
+        return Err(Box::new(failure));
     }
     Ok(Some(stamp))
 }
 
-fn exceeds_limit(state: &RunState) -> bool {
+fn exceeds_limit(state: &WorkState) -> bool {
     let is_cautious = state.options.cutoff == CutoffMode::Cautious;
     is_cautious && state.options.max_transfer.is_some_and(|limit| state.committed() > limit)
 }
