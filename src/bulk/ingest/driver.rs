@@ -3,6 +3,7 @@
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
@@ -21,10 +22,11 @@ use super::shared::{OpenJobs, SharedState};
 use super::state::WorkState;
 use super::submitter;
 use super::work::Claims;
+use crate::bulk::job_state::JobStateName;
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal, ShutdownStage};
-use crate::bulk::store::{JobCheckpoint, JobStore, Revision};
+use crate::bulk::store::{JobCheckpoint, JobQuery, JobStore, JobStoreError, Revision};
 use crate::upload::{Client, Progress};
 
 /// Submits the jobs of `inputs` to `store`, works on the jobs of the pool until none is open, and returns the events.
@@ -142,9 +144,34 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
 /// Publishes the end, after the last events and rows of the submission.
 async fn end(state: &WorkState) {
     state.end_with(IngestEnd::Shutdown);
+    if state.is_claiming.load(Ordering::Relaxed)
+        && let Err(error) = release_unknown(state).await
+    {
+        tracing::warn!(%error, "a job that was claimed last is not free before its lease ends");
+    }
     state.wait_for_inputs().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
     state.emit(IngestEvent::Ended(end)).await;
+}
+
+/// Releases the jobs that this process has claimed without receiving the answer: an error of every job drops the claim
+/// that is under way.
+async fn release_unknown(state: &WorkState) -> Result<(), JobStoreError> {
+    let mut query = JobQuery::default();
+    (query.state, query.pool) = (Some(JobStateName::Running), Some(state.options.pool.clone()));
+    loop {
+        let page = state.store.list(query.clone()).await?;
+        for job in page.jobs {
+            let lease = job.record.lease(&job.spec.id).filter(|lease| lease.owner == state.options.owner);
+            if let Some(lease) = lease {
+                state.store.release(&lease, Duration::ZERO, state.now()).await?;
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// Publishes the number of jobs that earlier runs left open: this run uploads files that its inputs may not name.

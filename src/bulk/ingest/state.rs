@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -26,6 +26,8 @@ pub(super) struct WorkState {
     pub(super) examiner: Examiner,
     pub(super) shutdown: ShutdownSignal,
     pub(super) started: Instant,
+    /// `true` while the answer to a claim is on its way.
+    pub(super) is_claiming: AtomicBool,
     active: Mutex<HashMap<JobId, ActiveIngest>>,
     /// The bytes that the ended jobs of this run have sent.
     sent_before: AtomicU64,
@@ -55,8 +57,8 @@ impl WorkState {
         shutdown: ShutdownSignal,
     ) -> WorkState {
         let (active, sent_before, examiner) = (Mutex::default(), AtomicU64::new(0), Examiner::default());
-        let started = Instant::now();
-        WorkState { shared, client, leases, examiner, shutdown, started, active, sent_before }
+        let (started, is_claiming) = (Instant::now(), AtomicBool::new(false));
+        WorkState { shared, client, leases, examiner, shutdown, started, is_claiming, active, sent_before }
     }
 
     /// Returns the part that the submission uses, too.

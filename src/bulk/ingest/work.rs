@@ -1,5 +1,6 @@
 //! The claims of a run: each gives an upload, or a URL for the service to fetch.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,9 @@ impl Claims {
             }
             let are_inputs_read = state.are_inputs_read();
             let asked_at = boot_time();
+            state.is_claiming.store(true, Ordering::Relaxed);
             let answer = state.store.claim(&state.options.pool, &state.options.owner, state.now()).await;
+            state.is_claiming.store(false, Ordering::Relaxed);
             match answer {
                 Ok(ClaimAnswer::Claimed(claimed)) => {
                     if let Some(job) = self.claimed(*claimed, asked_at).await {
