@@ -2,7 +2,15 @@
 //!
 //! A [`Client`] uploads files and streams in chunks over several connections, retries temporary failures, and
 //! resumes interrupted uploads if it has a journal ([`Settings::journal`]). It runs on threads of its own: its
-//! futures work under any executor, and the `_blocking` functions need none.
+//! futures work under any executor, and the `_blocking` functions need none. All clones of a client share its
+//! connections and its request budget.
+//!
+//! These words have one meaning throughout:
+//!
+//! - A *container* is a video at the service whose source is not complete yet.
+//! - A *chunk* is the part of the source that goes in one request. A plan divides the source into chunks.
+//! - A *lane* is one connection that carries chunks.
+//! - A *journal* is a file in which a client notes the containers and the acknowledged chunks of its uploads.
 //!
 //! # Uploading a file
 //!
@@ -45,6 +53,23 @@
 //! # }
 //! ```
 //!
+//! # Resuming with a journal
+//!
+//! The same call, made again after a crash or an interruption, sends only the missing chunks, into the same video.
+//! The journal forgets an upload once the service has confirmed it; [`Upload::with_receipt`] delays that until the
+//! program has stored the result.
+//!
+//! ```no_run
+//! # fn main() -> ringlift::Result<()> {
+//! let client = ringlift::Client::builder()
+//!     .api_key("the API key")
+//!     .with(|settings| settings.journal = Some("uploads.journal".into()))
+//!     .build()?;
+//! let uploaded = client.upload("movie.mp4").send_blocking()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Continuing without a journal
 //!
 //! A program with a database of its own stores the [`Checkpoint`] of an upload there, and continues from it in another
@@ -63,6 +88,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Many files
+//!
+//! A client queues uploads by itself: any number may be started at once. [`bulk::run`] is for lists that do not fit into
+//! memory, for a shutdown in stages, and for one stream of the events of all files. The rest of [`bulk`] reads manifests
+//! and folders, and keeps the state of jobs. [`monitor`] shows a run on a page and as metrics.
 //!
 //! # Errors
 //!
@@ -104,21 +135,39 @@
 //! # }
 //! ```
 
+//! # Features
+//!
+//! All of them are enabled by default. With `default-features = false` a program compiles only the client.
+//!
+//! | Feature | Adds | Without it |
+//! |---|---|---|
+//! | `journal` | the journal, a SQLite file | [`Settings::journal`] is refused: an interrupted upload is resumed by another process only from a [`Checkpoint`] |
+//! | `uring` | the readers [`Reader::Uring`] and [`Reader::Direct`] | [`Reader::Auto`] uses the memory map or plain reads |
+//! | `bulk` | jobs, manifests, folders and reports ([`bulk`]); enables `journal` | |
+//! | `monitor` | the pages and metrics of a running program ([`monitor`]); enables `bulk` | |
+//! | `server` | the local server for tests ([`server`]) | |
+//! | `cli` | the command; enables the others | |
+
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod api;
 mod body;
+#[cfg(feature = "bulk")]
 pub mod bulk;
 mod engine;
 mod error;
 mod extent;
+#[cfg_attr(not(feature = "journal"), path = "journal/left_out.rs")]
 pub mod journal;
+#[cfg(feature = "monitor")]
 pub mod monitor;
 mod pacing;
+#[cfg(feature = "server")]
 pub mod server;
 mod session;
 mod source;
 mod transport;
+pub mod tune;
 mod upload;
 mod usage;
 mod wire;

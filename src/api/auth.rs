@@ -44,6 +44,7 @@ impl SharedBearer {
     /// Locks the token. Also returns the failure of a renewal that ended while this caller waited: repeating the
     /// renewal at once would be one request per caller, without the pause that the service may have asked for.
     async fn lock(&self) -> (MutexGuard<'_, Bearer>, Option<Error>) {
+        // Relaxed: the lock orders the second reading after the failures of its earlier holders.
         let seen = self.failures.load(Ordering::Relaxed);
         let bearer = self.bearer.lock().await;
         let failed_meanwhile = self.failures.load(Ordering::Relaxed) != seen;
@@ -150,6 +151,7 @@ impl Bearer {
             return Ok(access.header.clone());
         }
         let renewed = self.renew_unless(failed, service, now).await;
+        // A failed renewal is no failure of the call while the old token is valid.
         match self.access.as_mut().filter(|access| access.is_alive(now)) {
             Some(access) if renewed.is_err() => Ok(access.postpone_renewal(now)),
             _ => renewed,
@@ -211,6 +213,7 @@ impl Bearer {
     }
 
     fn accept(&mut self, grant: Grant, redactor: &Redactor, now: Instant) -> Result<HeaderValue> {
+        // First, so that no text from here on can hold the tokens.
         redactor.add_granted(&grant.access_token);
         grant.refresh_token.iter().for_each(|token| redactor.add_granted(token));
         let header =

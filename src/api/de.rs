@@ -26,10 +26,14 @@ fn repaired(body: &[u8]) -> String {
     while let Some(at) = rest.find('\\') {
         text += &rest[..at];
         rest = &rest[at..];
+        // A high and a low surrogate in this order are one character (RFC 8259, section 7); either one alone is
+        // none.
         let (escape, shown) = match (unit(rest), rest.get(6..).and_then(unit)) {
             (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => (&rest[..12], &rest[..12]),
             (Some(0xd800..0xe000), _) => (&rest[..6], "\\ufffd"),
             _ => {
+                // The escaped character is skipped with its backslash, or the second half of `\\` would begin an
+                // escape.
                 let end = rest.char_indices().nth(2).map_or(rest.len(), |(end, _)| end);
                 (&rest[..end], &rest[..end])
             }

@@ -59,6 +59,8 @@ impl<E: Exchange> Api<E> {
     pub(super) async fn call(&self, call: &ApiCall, now: Instant) -> Result<http::Response<Bytes>> {
         let used = self.authorization(now).await?;
         let refused = match self.service.send(call, used.as_ref()).await {
+            // Not after a 403: it means that the credentials are known and do not suffice (RFC 9110, section
+            // 15.5.4).
             Err(refused) if refused.refusal().is_some_and(|refusal| refusal.status == 401) => refused,
             answer => return answer,
         };

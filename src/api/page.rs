@@ -133,6 +133,7 @@ fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PageLink>, D:
     let value = Value::deserialize(deserializer)?;
     let link = |value: Value| serde_json::from_value::<PageLink>(value).ok();
     Ok(match value {
+        // The list schema of the reference has one object in its place, its examples a list.
         Value::Object(ref map) if map.contains_key("rel") => link(value).into_iter().collect(),
         Value::Object(map) => {
             let linked = map.into_iter().filter_map(|(rel, uri)| Some((rel, uri.as_str()?.to_owned())));

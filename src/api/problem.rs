@@ -98,6 +98,8 @@ impl ErrorBody<'_> {
             let value = self.answer.headers().get(&name)?;
             Some(format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
         };
+        // A page that is not the service's is often a proxy's, which these headers name (RFC 9110, sections 7.6.3
+        // and 10.2.4).
         let named: Vec<_> = [header::SERVER, header::VIA].into_iter().filter_map(program).collect();
         if named.is_empty() {
             return text;
@@ -157,8 +159,10 @@ fn slug(problem_type: &str) -> Option<&str> {
 fn kind(refusal: &Refusal) -> ErrorKind {
     match refusal.status {
         401 | 403 => ErrorKind::NotAuthorized,
+        // The request was given up (408), or refused unread (425, RFC 8470): both may be repeated.
         408 | 425 => ErrorKind::Unavailable,
         429 => ErrorKind::RateLimited,
+        // A repeated redirect, or a request that the server does not implement, ends the same way.
         ..=399 | 501 | 505 => ErrorKind::Refused,
         500.. => ErrorKind::Unavailable,
         _ => kind_by_slug(refusal),

@@ -32,6 +32,7 @@ impl RateLimit {
         RateLimit {
             limit: number("x-ratelimit-limit"),
             remaining: number("x-ratelimit-remaining"),
+            // The service documents only its own header; the standard one comes from proxies in front of it.
             retry_after: wait("x-ratelimit-retry-after").or(standard),
             standard,
         }

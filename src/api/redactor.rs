@@ -60,6 +60,7 @@ impl Redactor {
         let authority = if is_cut && !strict.contains('@') { authority } else { strict };
         let Some((userinfo, _)) = authority.rsplit_once('@') else { return };
         let password = userinfo.split_once(':').map_or(userinfo, |(_, password)| password);
+        // As written and decoded, since a proxy may repeat either form.
         for text in [userinfo, password] {
             self.add(&Secret::new(text));
             self.add(&Secret::new(percent_encoding::percent_decode_str(text).decode_utf8_lossy()));

@@ -46,6 +46,7 @@ impl Secret {
     /// If the rest cannot be a secret of the service, which would refuse it only after the file was sent.
     pub fn parse(text: &str) -> Result<Secret, SecretFlaw> {
         let text = text.trim();
+        // Some editors begin a file with a byte order mark, which `trim` keeps.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
         match flaw(text) {
             Some(flaw) => Err(flaw),

@@ -259,6 +259,7 @@ impl<E: Exchange> Videos<'_, E> {
     pub(crate) async fn status(&self, video_id: &str) -> Result<VideoStatus> {
         let call = about("read the status of", video_id, Method::GET, "/status")?;
         let status: VideoStatus = self.ask(&call).await?;
+        // Every field is optional, so any JSON object can be read. One without both is another program's.
         if status == VideoStatus::default() {
             return Err(call.malformed().because("the answer has neither `ingest` nor `encoding`"));
         }

@@ -45,7 +45,9 @@ impl UploadAnswer {
     /// the chunk is then unknown.
     pub(crate) fn parse(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         let malformed = |cause| redactor.clean(malformed(DOING, answer, redactor).with_source(cause));
+        // The answer to a chunk that does not complete the file has nothing but the id.
         let VideoIdOnly { video_id } = de::read(answer.body()).map_err(malformed)?;
+        // Only the description of a complete upload has `assets`.
         let complete = de::read(answer.body()).ok().filter(|video: &Video| video.assets.is_some());
         Ok(UploadAnswer { video_id, complete })
     }

@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::job_source::{ContentStamp, JobSource};
-use crate::source::hex;
+use crate::source::sha256::hex;
 
 /// The identity of a job, unique in its account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -145,6 +145,7 @@ impl JobRecord {
 
     /// Gives a due job to `owner`.
     pub(super) fn claim(&mut self, owner: &OwnerId, now: UnixMillis, length: Duration) -> ClaimStep {
+        // A claim of a running job means that its holder let the lease run out.
         if matches!(self.state, JobState::Running { .. }) {
             self.lost_workers += 1;
         }
@@ -154,6 +155,7 @@ impl JobRecord {
         }
         self.epoch = self.epoch.next();
         self.owner = Some(owner.clone());
+        // Checkpoints are counted anew in each lease.
         self.checkpoint_number = 0;
         self.held_until = None;
         self.started_at.get_or_insert(now);

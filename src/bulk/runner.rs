@@ -170,6 +170,41 @@ pub struct FailedJob<K> {
 ///
 /// The run advances only while the stream is polled, under any executor. Uploads under way go on meanwhile, and drop
 /// their oldest events if the stream is not polled for long. Dropping the stream cancels the active uploads.
+///
+/// The last event of each job is [`RunnerEvent::Done`], [`RunnerEvent::Failed`] or [`RunnerEvent::NotStarted`]. The
+/// stream ends after the last event of the last job. The run itself stores nothing. A client with [`Settings::journal`]
+/// resumes an interrupted file when its job is run again, and has a finished one on record until the caller confirms
+/// [`DoneJob::receipt`].
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(client: ringlift::Client, store: impl Fn(&str, &str)) {
+/// use std::pin::pin;
+///
+/// use futures_util::{StreamExt, stream};
+/// use ringlift::bulk::{self, RunnerEvent, RunnerJob, RunnerOptions, Shutdown};
+///
+/// let files = stream::iter(["a.mp4", "b.mp4"]);
+/// let jobs = files.map(|path| RunnerJob::new(path, client.upload(path)));
+/// // A signal handler of the program would call `stop` or `cancel`.
+/// let shutdown = Shutdown::new();
+/// let mut events = pin!(bulk::run(jobs, &client, RunnerOptions::default(), shutdown.signal()));
+/// while let Some(event) = events.next().await {
+///     match event {
+///         RunnerEvent::Done(job) => {
+///             store(job.key, &job.uploaded.video_id);
+///             job.receipt.confirm();
+///         }
+///         RunnerEvent::Failed(job) => eprintln!("{}: {}", job.key, job.error),
+///         RunnerEvent::NotStarted { key } => eprintln!("{key}: not started"),
+///         _ => {}
+///     }
+/// }
+/// # }
+/// ```
+///
+/// [`Settings::journal`]: crate::Settings::journal
 pub fn run<K: Clone>(
     jobs: impl Stream<Item = RunnerJob<K>>,
     client: &Client,

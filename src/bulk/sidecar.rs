@@ -84,6 +84,7 @@ fn read(path: PathBuf) -> Result<EntryKeys, SidecarError> {
     if json.len() as u64 > MAX_SIDECAR_BYTES {
         return Err(SidecarError::TooLarge { path });
     }
+    // Some editors begin UTF-8 with a byte order mark, which a reader may skip (RFC 8259, section 8.1).
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&json);
     let keys = EntryBuilder::from_json(json).and_then(EntryBuilder::finish_without_source);
     keys.map_err(|flaw| SidecarError::Flaw { path, flaw })

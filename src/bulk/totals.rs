@@ -182,6 +182,11 @@ impl Totals {
         self.files.is_complete = true;
     }
 
+    /// Returns `true` if all files were found.
+    pub fn is_complete(&self) -> bool {
+        self.files.is_complete
+    }
+
     /// Records that the upload of a file begins. `bytes` is the length that [`Totals::find`] received.
     ///
     /// A file that is already under way is left as it is.
@@ -302,6 +307,7 @@ impl Totals {
         let Some(since) = self.running.values().map(|file| file.moved_at).max() else {
             return LimitedBy::Nothing;
         };
+        // A single file that does not wait makes the whole `None`: then the run is not waiting.
         let retry_at = self.running.values().map(|file| file.retry_at(now));
         if let Some(until) = retry_at.reduce(|one, other| Some(one?.min(other?))).flatten() {
             return LimitedBy::Retry { until };

@@ -165,6 +165,7 @@ impl Walk {
 
     fn begin(&mut self) -> Option<Result<FoundFile, WalkError>> {
         self.stage = Stage::Over;
+        // `metadata` follows a link: one that the caller names is meant, unlike one that is found in a folder.
         let path = self.root.clone();
         let metadata = match path.metadata() {
             Ok(metadata) => metadata,
@@ -173,6 +174,7 @@ impl Walk {
             }
             Err(source) => return Some(Err(WalkError::Unreadable { path, source })),
         };
+        // A file that is named by itself passes every filter: rules are for the contents of folders.
         if metadata.is_file() {
             self.counts.files += 1;
             let relative = path.file_name().map(PathBuf::from).unwrap_or_default();
@@ -196,6 +198,7 @@ impl Walk {
     /// Returns the next entry that is a file or an error; `None` for the others.
     fn examine(&mut self, entry: DirEntry) -> Option<Result<FoundFile, WalkError>> {
         let kind = entry.file_type();
+        // The source itself: it was named, and may be hidden.
         if entry.depth() == 0 {
             return None;
         }

@@ -12,6 +12,7 @@ use super::ingest_args::{IngestArgs, SubmitArgs, WorkArgs};
 use super::jobs_args::JobsCommand;
 use super::page_args::PageArgs;
 use super::service_args::ServiceArgs;
+use super::tune_args::TuneArgs;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, UploadArgs};
 use super::values::{self, Size};
 use super::video_args::VideoCommand;
@@ -54,6 +55,9 @@ pub(super) enum CliCommand {
     /// Run a local server that is compatible with api.video.
     #[command(after_long_help = help::SERVE)]
     Serve(ServeArgs),
+    /// Measure the machine and the path to a service, and recommend settings.
+    #[command(after_long_help = help::TUNE)]
+    Tune(TuneArgs),
     /// Show the ingest and encoding status of a video.
     Status(StatusArgs),
     /// Create, list, show, change and delete videos.
@@ -149,6 +153,10 @@ pub(super) struct CleanArgs {
     /// Also remove uploads that could still be resumed, except those that a process is working on
     #[arg(long)]
     pub(super) all: bool,
+    /// Delete the videos that interrupted measurements of `ringlift tune` left at the service, and nothing else; a
+    /// measurement that is running loses its videos, too
+    #[arg(long, conflicts_with_all = ["all", "journal"])]
+    pub(super) tune: bool,
     /// Read this journal [default: ringlift/journal.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,

@@ -33,9 +33,11 @@ impl Timetable {
     /// Sets `bandwidth` to the limit for the current time.
     pub(super) fn apply(&self, bandwidth: &Bandwidth) {
         let limit = match self.entries.as_slice() {
+            // One limit needs neither the clock nor the time zone.
             [only] => only.limit,
             _ => self.at(Minute::of(&Zoned::now())),
         };
+        // Called ten times a second: only a change is logged.
         if limit != bandwidth.limit() {
             let bytes_per_s = limit.map_or(0, NonZeroU64::get);
             tracing::info!(bytes_per_s, "bandwidth limit changed");
@@ -89,6 +91,7 @@ fn entries(word: &str) -> Result<Vec<TimetableEntry>, String> {
 
 /// Parses `10M`, `off` or `UP:DOWN`, and returns the limit for uploads.
 fn limit(text: &str) -> Result<Limit, String> {
+    // rclone limits both directions. There is only one here, but the other has to be a limit too.
     let (up, down) = text.split_once(':').unwrap_or((text, "off"));
     one_way(down)?;
     one_way(up)

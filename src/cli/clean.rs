@@ -10,8 +10,12 @@ use super::console::Console;
 use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal;
+use super::tune::leftovers;
 
 pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
+    if args.tune {
+        return leftovers::clean(args.yes, global, console);
+    }
     let path = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
     let mut journal = journal::open(&path)?;
     let entries = journal::entries(&mut journal)?;
@@ -45,6 +49,7 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
     for leftover in &leftovers {
         if let Err(failure) = remove(journal, leftover, client.as_ref(), console) {
             exits.push(report_failed(&failure, console));
+            // The next deletions would fail in the same way, each after all its retries.
             if concerns_service(&failure) {
                 break;
             }
@@ -131,6 +136,7 @@ fn report_kept(kept: &[Entry], console: &Console) {
 /// Returns the uploads whose video is at `endpoint`, and reports the others. A video can be deleted only at
 /// its own service.
 fn only_here(leftovers: Vec<Entry>, endpoint: &str, console: &Console) -> Vec<Entry> {
+    // An entry without a video can go, whatever its service.
     let is_here = |entry: &Entry| !entry.may_have_video() || entry.is_at(endpoint);
     let (here, elsewhere): (Vec<_>, Vec<_>) = leftovers.into_iter().partition(is_here);
     for entry in &elsewhere {
@@ -174,6 +180,7 @@ fn remove(
     console: &Console,
 ) -> Result<(), CommandError> {
     let entry = &leftover.entry;
+    // Claimed first, so that no process resumes the upload while its video is deleted.
     let Some(ticket) = still_left(journal, entry, console)? else { return Ok(()) };
     match (client, leftover.video_id.as_deref()) {
         (Some(client), Some(video_id)) => {
@@ -187,6 +194,7 @@ fn remove(
         _ if entry.may_have_untraced_video() => report_strayed(entry, console),
         _ => {}
     }
+    // Last: until the video is gone, the entry is its only trace.
     journal.forget(ticket).map_err(journal::unreadable)?;
     console.emit(&CommandEvent::Forgotten { session: entry.id });
     Ok(())
@@ -216,6 +224,7 @@ fn still_left(
     console: &Console,
 ) -> Result<Option<ClaimedEntry>, CommandError> {
     match journal.take(entry.id) {
+        // With another container the upload has been resumed since it was shown.
         Ok(Some(claimed)) if *claimed.container() == entry.container => Ok(Some(claimed)),
         Ok(_) | Err(JournalError::Claimed { .. }) => {
             console.note(format_args!(

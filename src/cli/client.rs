@@ -21,6 +21,7 @@ use super::exit::CommandError;
 pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
     let service = &global.service;
     let mut settings = Settings::default();
+    // The command owns its process, so it may install a handler.
     settings.sigbus = SigbusHandler::Install;
     settings.redactor = global.redactor.clone();
     match &service.endpoint_url {

@@ -95,7 +95,17 @@ fn with_short_help(command: Command) -> Command {
 const OFFLINE: [&str; 4] = ["demo", "serve", "completion", "man"];
 
 /// Flags that the short help of every command shows.
-const COMMON: [&str; 20] = [
+const COMMON: [&str; 30] = [
+    "manifest",
+    "files_from",
+    "include",
+    "exclude",
+    "retry",
+    "report",
+    "drain",
+    "queue",
+    "pool",
+    "monitor",
     "metadata",
     "public",
     "no_tags",

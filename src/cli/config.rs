@@ -28,6 +28,7 @@ pub(super) fn parse<V: Into<OsString>>(
 ) -> Result<Cli, CommandError> {
     let environment = |name: &str| environment(name).map(Into::into).filter(|value| !value.is_empty());
     let command = command_tree::parser(argv);
+    // Only to find the file and the profile: the parse below reports the errors.
     let typed = command.clone().ignore_errors(true).try_get_matches_from(argv)?;
     let given = typed.get_one::<PathBuf>("config").cloned();
     let given = given.or_else(|| environment(&variable("config")).map(PathBuf::from));
@@ -41,11 +42,13 @@ pub(super) fn parse<V: Into<OsString>>(
     }
     let layers = Layers { environment: &environment, file };
     let command = layers.fill(command, &typed, &mut Vec::new())?;
+    // Before the parse, which would take such a value for a file.
     validate::check_detached_values(&command, &typed, argv)?;
     let mut matches = command.try_get_matches_from(argv)?;
     let service = command_tree::service_args(&mut matches)?;
     let mut cli = Cli::from_arg_matches_mut(&mut matches)?;
     cli.global.service = service;
+    // After the merge, because values of different sources may contradict each other.
     validate::check(&cli, |flag| stands_typed(&typed, flag))?;
     // Invalid UTF-8 becomes a text that is not a valid key, and is refused where the key is needed.
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
@@ -65,6 +68,7 @@ pub(super) fn wants_json<V: Into<OsString>>(
     environment: impl Fn(&str) -> Option<V>,
 ) -> bool {
     let environment = |name: &str| environment(name).map(Into::into).filter(|value| !value.is_empty());
+    // Every word after `--` is a file.
     let flags = || argv.iter().take_while(|arg| *arg != "--");
     if flags().any(|arg| arg == "--json") {
         return true;
@@ -180,7 +184,9 @@ impl Layers<'_> {
 /// Returns `true` for a flag that only the command line sets: a default for uploads, such as RINGLIFT_TAG, must not
 /// change a video that is already there.
 fn is_typed_only(flag: &Arg, path: &[String]) -> bool {
-    path == ["video", "update"] && flag.get_help_heading() == Some(video_args::CHANGES)
+    // A measurement of the production service is asked for each time.
+    path == ["tune"] && flag.get_long() == Some("production")
+        || path == ["video", "update"] && flag.get_help_heading() == Some(video_args::CHANGES)
 }
 
 fn is_typed(typed: &ArgMatches, flag: &Arg) -> bool {
@@ -220,10 +226,12 @@ fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsS
         }
         _ => {
             let argv = found.texts.iter().map(|text| {
+                // With `=`: a value that begins with `-` would be taken for a flag.
                 let mut arg = OsString::from(format!("--{}=", flag.get_long().unwrap_or_default()));
                 arg.push(text);
                 arg
             });
+            // The flag is tried alone, without the rest of the command line.
             let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
             match trial.no_binary_name(true).try_get_matches_from(argv) {
                 Ok(_) => Ok(found.texts.clone()),

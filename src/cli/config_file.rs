@@ -184,6 +184,7 @@ fn read(path: &Path) -> Result<Table, CommandError> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
+        // open(2) takes a folder, read(2) does not.
         io::ErrorKind::IsADirectory => refused("is a directory: give a file with --config".to_owned()),
         _ => failed(error),
     })?;

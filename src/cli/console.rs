@@ -186,6 +186,7 @@ impl Console {
             return None;
         }
         self.write_stderr(&format!("{question} [y/N] "));
+        // The question has to be on the screen before the answer is read.
         self.output.drain();
         let mut answer = String::new();
         // A closed terminal reads as an empty answer, which is a no.
@@ -203,6 +204,7 @@ impl Console {
 
     /// Prints the help or the version.
     pub(super) fn help(&self, error: &clap::Error) {
+        // <https://no-color.org>: an empty value does not count.
         let is_plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
         let text = if io::stdout().is_terminal() && !is_plain {
@@ -222,6 +224,7 @@ impl Console {
     pub(super) fn print_file_error(&self, file: &str, failure: &CommandError, remains: UploadRemains<'_>) {
         let mut text = explain(failure);
         let file = visible(file);
+        // Most errors name their file already.
         if !text.contains(&*file) {
             text = text.replacen("ringlift: ", &format!("ringlift: {file}: "), 1);
         }
@@ -276,6 +279,7 @@ impl Console {
 
     /// Writes the summary at most once. It is the last line.
     pub(super) fn write_summary(&self, summary: &RunSummary) {
+        // The signal thread and the command may both end the process.
         if !self.has_summary.swap(true, Ordering::Relaxed) {
             let _ = self.emit_with(None, &JsonEvent::Summary(summary), Urgency::Last);
         }
@@ -285,10 +289,12 @@ impl Console {
     /// a signal.
     pub(super) fn exit_on_signal(&self, interrupt: Interrupt) -> ! {
         let exit = Exit::Interrupted(interrupt);
+        // First: waits for a reader become short.
         self.output.hurry();
         self.clear_progress();
         self.write_summary(&RunSummary { exit_code: exit.code(), ..RunSummary::default() });
         self.output.drain();
+        // Without joining threads: one that waits for a disk in the kernel may never end.
         process::exit(exit.code().into());
     }
 

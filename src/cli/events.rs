@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::demo_result::DemoResult;
 use super::exit::{CommandError, Exit};
+use super::tune::{TunedEvent, TuningEvent};
 
 /// An event of a command for programs that read the output.
 #[derive(Debug, Serialize)]
@@ -59,6 +60,15 @@ pub(super) enum CommandEvent<'a> {
         #[serde(flatten)]
         row: &'a DemoResult,
     },
+    /// A measurement begins.
+    Tuning(TuningEvent<'a>),
+    /// A number of lanes was measured.
+    Rung {
+        #[serde(flatten)]
+        rung: &'a ringlift::tune::Rung,
+    },
+    /// The result of a measurement.
+    Tuned(TunedEvent<'a>),
     /// The command failed.
     Failed {
         #[serde(flatten)]

@@ -33,6 +33,7 @@ pub(super) struct Fetch {
 /// Returns `true` for a file of the command line that is an http or https URL.
 pub(super) fn is_url(file: &OsStr) -> bool {
     let scheme = file.to_str().and_then(|text| text.split_once("://"));
+    // RFC 3986, section 3.1: schemes have no case.
     scheme.is_some_and(|(scheme, _)| ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
@@ -42,6 +43,7 @@ pub(super) fn title_of(url: &str) -> String {
     let steps = path.split_once("://").map_or(path, |(_, rest)| rest);
     let (host, steps) = steps.split_once('/').unwrap_or((steps, ""));
     let last = steps.rsplit('/').find(|step| !step.is_empty());
+    // A title must not show a password.
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     percent_decode_str(last.unwrap_or(host)).decode_utf8_lossy().into_owned()
 }
@@ -145,6 +147,7 @@ async fn create_and_wait(
 ) -> Result<String, CommandError> {
     let video = client.create_video(fetch.video.clone().source(&fetch.source)).await?;
     let video_id = video.video_id;
+    // Before the wait: the id is known even if the command is killed meanwhile.
     console.emit(&JsonEvent::Created { file, video_id: &video_id });
     if let Some(state) = fetch.until {
         console.note(format_args!("{file}: the service is fetching it into video {video_id}"));

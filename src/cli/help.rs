@@ -212,6 +212,22 @@ Actions that take effect after the request was stored:
 `timing` is after-body (the default), early (answer, then read the body) or early-close (answer and close). Byte \
 counts refer to the body of the request, including the multipart envelope.";
 
+/// After the long help of `tune`.
+pub(super) const TUNE: &str = "\
+Examples:
+  ringlift tune movie.mp4
+  ringlift tune --sandbox --plot tune.svg movie.mp4
+  ringlift tune --production --max-requests 15 --write-config tuned.toml
+  ringlift upload --config tuned.toml movie.mp4
+
+Measures the readers on the file, the encryption and the loopback, then the path to the service with 1, 2, 4 and more \
+connections. The path is measured inside requests that are under way, so that few requests suffice. The recommended \
+number of connections is the smallest one that reaches 95 % of the best rate.
+
+At most half of the request budget that the service states is used, and 20 requests are left. The first answer 429 \
+ends the measurement. All videos that it creates have the metadata entry `ringlift-tune`, and are deleted at the end. \
+After a crash, `ringlift clean --tune` deletes them.";
+
 /// After the long help of `completion`.
 pub(super) const COMPLETION: &str = "\
 Examples:

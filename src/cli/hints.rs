@@ -4,7 +4,16 @@ use ringlift::Hint;
 
 /// Returns the advice that the command gives for `hint`.
 pub(super) fn advice(hint: Hint) -> &'static str {
-    match hint {
+    for_the_upload(hint)
+        .or_else(|| for_the_network(hint))
+        .or_else(|| for_the_journal(hint))
+        // The library's text names no flag, which is right where no flag exists, and for a hint of a later version.
+        .unwrap_or(hint.text())
+}
+
+/// Chunks, modes and videos.
+fn for_the_upload(hint: Hint) -> Option<&'static str> {
+    let text = match hint {
         Hint::LargerChunks => "use a larger --chunk-size",
         Hint::SmallerChunks => "use a smaller --chunk-size",
         Hint::SmallerChunksInNewUpload => {
@@ -15,6 +24,24 @@ pub(super) fn advice(hint: Hint) -> &'static str {
         Hint::SameMode => "continue with the --mode that the upload started with, or use a new video",
         Hint::SendInChunks => "send the file in chunks: --mode bytes or --mode parts",
         Hint::SendInParts => "send the stream in parts: --mode parts",
+        Hint::RetryLater => "try again later; the same command continues where it stopped",
+        Hint::CheckStatus => "check the video's state with `ringlift status`, and try again",
+        Hint::NewUploadToken => "create a new one: `ringlift token create`, with the API key",
+        Hint::ListUploadTokens => {
+            "check the token and the environment: `ringlift token list` shows those that have not expired"
+        }
+        Hint::MoreStreamMemory => "raise --max-buffer-memory or lower --chunk-size",
+        Hint::MovedFile => "if the file was moved, give its new path: `ringlift resume FILE`",
+        Hint::NewUpload => "`ringlift upload` starts again; `ringlift clean` removes the incomplete video",
+        Hint::StartAgain => "run the command again",
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// Connections, proxies, speeds and timeouts.
+fn for_the_network(hint: Hint) -> Option<&'static str> {
+    let text = match hint {
         Hint::SendLessAtOnce => {
             "try again; on a slow line send less at once: a smaller --chunk-size, a lower --concurrency"
         }
@@ -26,6 +53,10 @@ pub(super) fn advice(hint: Hint) -> &'static str {
         Hint::LongerReadTimeout => {
             "check the disk or the network file system that holds the file; if it only needs longer, allow it \
              more time (--timeout)"
+        }
+        Hint::LongerWait => {
+            "do not upload the file again: `ringlift status` with the video's id shows its progress, and \
+             --wait-timeout extends the wait"
         }
         Hint::TrustCertificate => {
             "check the URL and the clock; for a service of your own, name its authority's certificate with \
@@ -39,15 +70,16 @@ pub(super) fn advice(hint: Hint) -> &'static str {
             "put the right user name and password into the proxy's URL: http://USER:PASSWORD@HOST:PORT in \
              RINGLIFT_PROXY or HTTPS_PROXY, special characters percent-encoded"
         }
-        Hint::RetryLater => "try again later; the same command continues where it stopped",
-        Hint::CheckStatus => "check the video's state with `ringlift status`, and try again",
-        Hint::NewUploadToken => "create a new one: `ringlift token create`, with the API key",
-        Hint::ListUploadTokens => {
-            "check the token and the environment: `ringlift token list` shows those that have not expired"
-        }
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// The journal's file.
+fn for_the_journal(hint: Hint) -> Option<&'static str> {
+    let text = match hint {
         Hint::OtherJournal => "name another file with --journal",
         Hint::JournalOnOtherDisk => "name a file on another disk with --journal",
-        Hint::MoreStreamMemory => "raise --max-buffer-memory or lower --chunk-size",
         Hint::NewerVersion => "update ringlift, or name another file with --journal",
         Hint::OlderVersion => "finish its uploads with that version, or name another file with --journal",
         Hint::ReplaceJournal => {
@@ -58,16 +90,9 @@ pub(super) fn advice(hint: Hint) -> &'static str {
         Hint::RemoveLockFile => {
             "remove the lock file when no run of that user is under way, or name another file with --journal"
         }
-        Hint::MovedFile => "if the file was moved, give its new path: `ringlift resume FILE`",
-        Hint::NewUpload => "`ringlift upload` starts again; `ringlift clean` removes the incomplete video",
-        Hint::LongerWait => {
-            "do not upload the file again: `ringlift status` with the video's id shows its progress, and \
-             --wait-timeout extends the wait"
-        }
-        Hint::StartAgain => "run the command again",
-        // The library's text names no flag, which is right where no flag exists, and for a hint of a later version.
-        _ => hint.text(),
-    }
+        _ => return None,
+    };
+    Some(text)
 }
 
 #[cfg(test)]

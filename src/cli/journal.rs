@@ -52,6 +52,7 @@ pub(super) fn warn_that_no_journal_is_kept() {
 pub(super) fn open(path: &Path) -> Result<Option<Journal>, CommandError> {
     match path.try_exists() {
         Ok(false) => Ok(None),
+        // On an error the opening names what is wrong.
         Ok(true) | Err(_) => Journal::open(path).map(Some).map_err(unreadable),
     }
 }
@@ -203,6 +204,7 @@ impl ResumeCommand {
 
     /// Returns the command line for one file.
     pub(super) fn of(&self, file: &Path) -> String {
+        // A name that begins with `-` would be taken for a flag.
         let dashes = if file.as_os_str().as_encoded_bytes().starts_with(b"-") { "-- " } else { "" };
         format!("{} {dashes}{}", self.0, quoted(file))
     }

@@ -141,6 +141,7 @@ fn usage(flag: &Arg) -> String {
 
 /// Returns the name of the value of a flag or of a positional argument.
 fn value(arg: &Arg) -> String {
+    // A list needs no write access to the journal.
     let names = arg.get_value_names().unwrap_or_default();
     let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
     escaped(&if names.is_empty() { arg.get_id().as_str().to_uppercase() } else { names })
@@ -222,7 +223,8 @@ NO_COLOR\tWrites the help without colours.";
 
 const FILES: &str = "\
 $XDG_CONFIG_HOME/ringlift/config.toml\tThe config file; in ~/.config if the variable is unset.
-$XDG_STATE_HOME/ringlift/journal.db\tThe journal of the uploads; in ~/.local/state if the variable is unset.";
+$XDG_STATE_HOME/ringlift/journal.db\tThe journal of the uploads; in ~/.local/state if the variable is unset.
+$XDG_STATE_HOME/ringlift/jobs.db\tThe queue of `ringlift ingest`, in the same folder.";
 
 const EXIT_STATUS: &str = "\
 0\tSuccess.
@@ -233,6 +235,8 @@ const EXIT_STATUS: &str = "\
 5\tA temporary failure: the same command may succeed later.
 6\tThe file or the video is in an unexpected state.
 7\tThe request is not permitted.
+8\tThe limit of bytes ended the run.
+10\tThe limit of time ended the run.
 129, 130, 143\tEnded by SIGHUP, SIGINT or SIGTERM.";
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ fn is_text_file(path: &Path) -> bool {
         return false;
     }
     let mut start = Vec::new();
+    // O_NONBLOCK: the path may lead to a FIFO by now, whose opening would wait for a writer (fifo(7)).
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
     let read = file.and_then(|file| file.take(START_BYTES).read_to_end(&mut start));
     read.is_ok() && is_text(&start)

@@ -33,6 +33,7 @@ fn limit(root: &Path) -> Option<u64> {
             continue;
         };
         if controllers.is_empty() {
+            // Version 2 alone, or beside version 1 in the hybrid hierarchy of systemd.
             for mount in ["sys/fs/cgroup", "sys/fs/cgroup/unified"] {
                 limits.extend(limits_of(&root.join(mount), path, &["memory.max", "memory.high"]));
             }

@@ -48,6 +48,8 @@ mod submit;
 mod suggest;
 mod table;
 mod token;
+mod tune;
+mod tune_args;
 mod upload;
 mod upload_args;
 mod validate;
@@ -84,6 +86,7 @@ pub(crate) fn run() -> ExitCode {
             let ended = signals::start(&console).and_then(|()| unless_it_panics(|| dispatch(&cli, &console)));
             end(ended, &console, started)
         }
+        // clap returns the texts of `--help` and `--version` as errors for standard output.
         Err(CommandError::Clap(error)) if !error.use_stderr() => {
             let console = Console::before_settings(false, redactor);
             console.help(&error);
@@ -122,6 +125,7 @@ fn dispatch(cli: &Cli, console: &Console) -> CommandResult {
         CliCommand::Clean(args) => clean::run(args, global, console),
         CliCommand::Demo(args) => demo::run(args, console),
         CliCommand::Serve(args) => serve::run(args, global, console),
+        CliCommand::Tune(args) => tune::run(args, global, console),
         CliCommand::Status(args) => status::run(args, global, console),
         CliCommand::Video(command) => video::run(command, global, console),
         CliCommand::Token(command) => token::run(command, global, console),

@@ -110,7 +110,9 @@ impl Output {
         }
         let write = PendingWrite { queue: Arc::clone(queue), stream, number: state.pushed, is_queued };
         let has_thread = std::mem::replace(&mut state.has_thread, true);
+        // The writer takes this lock, also when it is the caller itself.
         drop(state);
+        // All of them, because the writer and the threads that wait for room share one condition.
         queue.changed.notify_all();
         if !has_thread {
             self.start(queue);
@@ -266,6 +268,7 @@ impl Queue {
         let mut state = self.state();
         let Some((stream, text)) = state.texts.pop_front() else { return false };
         let (is_sound, number) = (*state.health(stream) == StreamHealth::Sound, state.done + 1);
+        // Released during the write, which may block for as long as the reader likes.
         drop(state);
         let written = if is_sound { write_all(stream, &text) } else { Ok(()) };
         if let Err(errno) = written {
@@ -341,6 +344,7 @@ fn write_all(stream: Stream, mut text: &[u8]) -> Result<(), Errno> {
 }
 
 fn wait_until_writable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // Without a timeout: only the writer thread waits here, and the process ends without it after a signal.
     match poll(&mut [PollFd::new(&fd, PollFlags::OUT)], None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(errno),

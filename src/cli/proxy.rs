@@ -52,6 +52,7 @@ fn calls_service(command: &CliCommand) -> bool {
         | CliCommand::Resume(_)
         | CliCommand::Clean(_)
         | CliCommand::Status(_)
+        | CliCommand::Tune(_)
         | CliCommand::Video(_)
         | CliCommand::Token(_) => true,
     }

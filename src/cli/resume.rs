@@ -41,6 +41,7 @@ pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> 
         console.note("nothing to resume");
         return Ok(Some(summed(Summary::default(), left_out)));
     }
+    // Only now: a list, or a run with nothing to resume, needs no credentials.
     upload::check_credentials(&settings, &args.after, token.as_ref())?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
     let timetable = args.lanes.bwlimit.as_ref();
@@ -134,6 +135,7 @@ impl Entries {
             };
             found.extend(alike.filter(|&index| self.entries[index].as_ref().is_some_and(is_it)));
         }
+        // An entry that was found twice is taken once.
         found.sort_unstable();
         found.into_iter().filter_map(|index| self.entries[index].take()).collect()
     }

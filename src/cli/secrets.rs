@@ -12,6 +12,7 @@ use super::escape::visible_lines;
 pub(super) fn known(argv: &[OsString], environment: impl Fn(&str) -> Option<String>) -> Redactor {
     let redactor = Redactor::new();
     if let Some(key) = environment("APIVIDEO_API_KEY") {
+        // Trimmed, as the client does.
         redactor.add(&key.trim().into());
     }
     let argv: Vec<_> = argv.iter().map(|arg| arg.to_string_lossy()).collect();

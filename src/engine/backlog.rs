@@ -47,6 +47,7 @@ impl Backlog {
     }
 
     fn read(&self) -> Announced {
+        // The two numbers are assigned at once, so a panic under the lock leaves nothing incomplete.
         *self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -52,6 +52,8 @@ pub(crate) async fn with_retries<T>(
             Err(error) => error,
         };
         attempts += 1;
+        // Every call here may be repeated: reads, deletions, and a creation that first looks for the video of a
+        // lost answer.
         let pause = match decide(&error, Fate::NotStored, AttemptKind::First) {
             RetryDecision::Again if failures < policy.retries => {
                 failures += 1;
@@ -61,6 +63,7 @@ pub(crate) async fn with_retries<T>(
             RetryDecision::Later(delay) => policy.after_throttle(Some(delay), fastrand::f64()),
             _ => return Err(error.after_attempts(attempts)),
         };
+        // A pause that would end too late is not begun: the caller receives the error now.
         if begun.elapsed() + pause > policy.max_time {
             return Err(error.after_attempts(attempts));
         }
@@ -78,6 +81,7 @@ pub(crate) fn received(status: &VideoStatus) -> ReceivedSet {
     };
     match status.received() {
         api::ReceivedContent::Nothing => {}
+        // An impossible range (`from` > `to`, or beyond 64 bits) counts as not received.
         api::ReceivedContent::Ranges(ranges) => received.extents = ranges.iter().filter_map(extent).collect(),
         api::ReceivedContent::Parts(parts) => received.parts = parts.parts.clone(),
         api::ReceivedContent::Everything => received.complete = true,

@@ -111,6 +111,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn insert_acknowledged(&mut self, index: u32) {
+        // Neighbours are joined, so that ten thousand chunks stay a few ranges.
         let at = self.acknowledged.partition_point(|range| *range.end() < index);
         if self.acknowledged.get(at).is_some_and(|range| range.contains(&index)) {
             return;
@@ -142,6 +143,7 @@ impl Checkpoint {
     /// # Errors
     /// If the options contradict the checkpoint.
     pub(crate) fn complete(&self, options: &mut UploadOptions) -> Result<()> {
+        // Fields of another version may have another meaning.
         if self.version != Checkpoint::VERSION {
             let reason = format!(
                 "it has version {}, and this library reads version {}",
@@ -180,6 +182,7 @@ impl Checkpoint {
     /// # Errors
     /// If the checkpoint belongs to another service or another file, or if it is damaged.
     pub(crate) fn recover(&self, endpoint_url: &str, file: &SourceFile) -> Result<Recovered> {
+        // Both URLs are in canonical form.
         if self.endpoint_url != endpoint_url {
             return Err(refused(format!(
                 "the upload was begun at {}, and this is {endpoint_url}",
@@ -201,6 +204,7 @@ impl Checkpoint {
                 let (video_id, made) = (video_id.clone(), *made);
                 Ok(Recovered::Container { video_id, made, plan, resumed, doubt, digests })
             }
+            // No list can be searched with an upload token.
             ContainerState::Intended { .. } if self.is_delegated => Ok(Recovered::PossibleOrphan),
             ContainerState::Intended { mark } => Ok(Recovered::Intended { mark: mark.clone() }),
             ContainerState::None => Ok(Recovered::Nothing),
@@ -222,6 +226,7 @@ impl Checkpoint {
             return Err(changed(format!("it has {ours} bytes, and the file that was sent has {theirs}")));
         }
         let digests = || self.digests.iter().map(|(&index, &digest)| (index, digest)).collect();
+        // A program can set an mtime (utimensat(2)): digests, if there are any, check an equal one.
         if mtime_of(file) == (self.file_mtime_s, self.file_mtime_ns) {
             return Ok((!self.digests.is_empty()).then(|| Unproved::Compare(digests())));
         }

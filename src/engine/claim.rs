@@ -73,11 +73,13 @@ impl ClaimedUpload {
             None => (allowed(journal_entry, terms.if_not_begun, &file_name)?, continued),
             Some(theirs) => resume::joined(journal_entry, continued, theirs, endpoint, source.file())?,
         };
+        // The journal lacks only what it has not recorded itself.
         let is_ahead = checkpoint.is_some() && !is_journalled;
         let known = known_so_far(endpoint, options.titled(&file_name), source.file(), cut, &continued);
         let mut record = UploadRecord::new(journal_entry, known, checkpoints);
         if let (true, Recovered::Container { plan, doubt, .. }) = (is_ahead, &continued) {
             record.set_ahead_of_journal();
+            // A file in doubt gets into the journal after its proof, see `Transfer::proved`.
             if doubt.is_none() {
                 record.catch_up(Some(*plan))?;
             }

@@ -53,12 +53,15 @@ impl Control {
         };
         let sent = lane.send(request, &self.patience).await;
         let answer = sent.map_err(|error| failed_at(&self.dialer, error))?;
+        // After an error a late answer may still arrive on the lane, and the next request would take it for its
+        // own.
         self.put_back(lane);
         Ok(answer)
     }
 
     fn take_idle(&self) -> Option<Lane<Full<Bytes>>> {
         let mut idle = self.idle.borrow_mut();
+        // The newest first: the service has most likely not closed it yet.
         while let Some(mut lane) = idle.pop() {
             // The service closes idle connections, so a closed lane is dropped.
             if lane.is_open() {
@@ -92,6 +95,7 @@ impl Control {
         let mut throttled = None;
         loop {
             let now = Instant::now();
+            // The borrow ends before the wait: a borrow across it would panic in the next caller.
             let Some(held) = self.pacer.borrow_mut().delay(class, now) else { return };
             throttled.get_or_insert_with(|| self.counters.throttle_call(class));
             // The failed request has reported every other cause already.
@@ -121,12 +125,14 @@ impl Exchange for Control {
                 let health = match answer.status().as_u16() {
                     429 => ServiceHealth::Throttling(rate_limit.retry_after),
                     500.. => ServiceHealth::Failing,
+                    // A refusal proves that the service works.
                     _ => ServiceHealth::Well,
                 };
                 (quota_of(&rate_limit), health)
             }
             Err(error) => (None, health_of_error(error)),
         };
+        // Also after a failure: a permit that is not returned counts as under way for a minute.
         let now = Instant::now();
         self.pacer.borrow_mut().finished(permit, quota, health, now, fastrand::f64());
         self.counters.set_budget(class, self.pacer.borrow().budget(class, now));
@@ -168,10 +174,12 @@ pub(crate) fn health_of(outcome: &Outcome) -> ServiceHealth {
 fn health_of_error(error: &Error) -> ServiceHealth {
     match error.kind() {
         ErrorKind::RateLimited => ServiceHealth::Throttling(error.retry_after()),
+        // A gateway's page in place of an answer shows that the service behind it is out of reach.
         ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer => {
             ServiceHealth::Failing
         }
         _ if error.refusal().is_some() => ServiceHealth::Well,
+        // Cancelled, or a failure of this machine: no evidence about the service.
         _ => ServiceHealth::Unknown,
     }
 }

@@ -174,6 +174,7 @@ impl Counters {
             CountedEnd::Failed(ErrorKind::Cancelled) => state.uploads.cancelled += 1,
             CountedEnd::Failed(kind) => {
                 state.uploads.failed += 1;
+                // Counted here: `journal_failed` counts the failures that an upload survives.
                 state.journal_errors += u64::from(kind == ErrorKind::Journal);
             }
         }
@@ -217,12 +218,20 @@ impl Counters {
     }
 
     fn count_lanes(&self, state: &CounterState) -> LaneCounts {
-        let in_phase = |phase| {
-            state.gauges[state.replaced..].iter().filter(|gauge| gauge.phase() == phase).count() as u64
-        };
-        let (busy, connecting) = (in_phase(LanePhase::Sending), in_phase(LanePhase::Connecting));
+        let mut counts = LaneCounts::default();
+        for gauge in &state.gauges[state.replaced..] {
+            match gauge.phase() {
+                LanePhase::Connecting => counts.connecting += 1,
+                LanePhase::Sending => {
+                    counts.busy += 1;
+                    counts.answering += u64::from(gauge.is_answering());
+                }
+                LanePhase::Idle => {}
+            }
+        }
         // Lanes without a worker yet are idle too.
-        LaneCounts { busy, connecting, idle: self.lanes.saturating_sub(busy + connecting) }
+        counts.idle = self.lanes.saturating_sub(counts.busy + counts.connecting);
+        counts
     }
 
     fn state(&self) -> MutexGuard<'_, CounterState> {

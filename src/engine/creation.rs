@@ -48,6 +48,7 @@ pub(crate) enum Mark {
 
 impl Mark {
     pub(crate) fn draw() -> Mark {
+        // 128 random bits, so that hosts without contact draw different marks.
         Mark::New(format!("{:032x}", fastrand::u128(..)))
     }
 
@@ -155,6 +156,7 @@ pub(crate) async fn create_until_halted(
                 created.map_err(|error| CreationFailure { error, may_exist: may_exist.get() }),
             );
         }
+        // Polled each time, so that a stop request wakes this future.
         let _ = is_halted.as_mut().poll(cx);
         // A request under way is awaited: its answer names a container that would otherwise be lost.
         if is_halted.is_terminated() && pausing.get() {
@@ -271,6 +273,7 @@ pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String
             }
         }
     }
+    // Sorted newest first. The later ones are the duplicates.
     Ok(marked.pop().map(|oldest| oldest.video_id))
 }
 
@@ -279,6 +282,7 @@ pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String
 async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
     let mut query = VideoQuery::default();
     query.metadata.push((MARK_KEY.to_owned(), mark.to_owned()));
+    // The newest first: the video was created moments ago.
     (query.sort_by, query.sort_order) = (Some(VideoSort::CreatedAt), Some(SortOrder::Desc));
     let is_ours = |metadata: &crate::api::Metadata| metadata.key == MARK_KEY && metadata.value == mark;
     for _ in 0..MAX_PAGES {
@@ -287,6 +291,7 @@ async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
         let ours = page.data.into_iter().filter(|video| video.metadata.iter().any(is_ours));
         let mut ours: Vec<Video> = ours.collect();
         if !ours.is_empty() || next.is_none() {
+            // A service that ignores the filter may ignore the order too.
             ours.sort_by(|a, b| b.created_at.cmp(&a.created_at));
             return Ok(ours);
         }

@@ -57,6 +57,7 @@ pub(crate) fn prepare(
     mut settings: Settings,
     inbox: mpsc::Receiver<EngineCommand>,
 ) -> Result<PreparedDriver> {
+    // A URL may contain a user name and a password, and errors name URLs.
     settings.redactor.add_userinfo_of(&settings.endpoint_url);
     if let Some(url) = settings.dial.proxy.url_with_secrets() {
         settings.redactor.add_userinfo_of(url);
@@ -68,6 +69,7 @@ pub(crate) fn prepare(
     // The journal compares this text: `HTTP://HOST/` must find the uploads of `http://host`.
     settings.endpoint_url = dialer.endpoint().canonical().to_owned();
     settings.caps = settings.effective_caps();
+    // Last, so that refused settings leave no file behind.
     let journal = settings.journal.as_deref().map(Journal::open).transpose();
     let journal = journal.map_err(|error| Error::from(error).doing("open the journal"))?;
     let counters = Counters::new(&settings);
@@ -138,7 +140,9 @@ impl Driver {
         let control = Control::new(dialer.clone(), settings.patience, pacer.clone(), counters.clone());
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());
+        // Only for chunks: a request for a status must not wait behind them for bandwidth.
         let dialer = dialer.with_bandwidth(settings.bandwidth.clone());
+        // A monitor shows the published budgets before the first answer states them.
         for class in Class::ALL {
             counters.set_budget(class, pacer.borrow().budget(class, Instant::now()));
         }
@@ -176,6 +180,7 @@ impl Driver {
             self.pump();
         }
         self.drain_receipts().await;
+        // The journal before the threads, whose end may take until its time limit.
         self.journal_handle.settle();
         if let Some(workers) = self.workers.take() {
             workers.join();
@@ -205,6 +210,7 @@ impl Driver {
     async fn wait(&mut self) {
         let tick = self.next_wake().unwrap_or_else(|| Instant::now() + IDLE_TICK);
         tokio::select! {
+            // A closed inbox is always ready and would turn this wait into a loop.
             command = self.inbox.recv(), if !self.handles_gone => match command {
                 Some(command) => self.take_command(command),
                 None => self.handles_gone = true,
@@ -283,6 +289,7 @@ impl Driver {
         // First: a lane of a dead worker never reports, so its session would wait for ever.
         self.fail_uploads_of_stuck_workers(now);
         self.perform_all(now);
+        // An upload that ends at once makes room for another one in the same round.
         while self.begin_uploads() {
             self.perform_all(now);
         }
@@ -305,6 +312,7 @@ impl Driver {
     }
 
     fn perform_all(&mut self, now: Instant) {
+        // Collected first, because an action may remove its transfer.
         let ids: Vec<SessionId> = self.transfers.keys().copied().collect();
         for id in ids {
             self.perform(id, now);
@@ -333,6 +341,7 @@ impl Driver {
     }
 
     fn finish(&mut self, id: SessionId) {
+        // The check reads from a disk that may not answer, so it is a task. Its result leads here again.
         let silence = self.settings.patience.body;
         if let Some(check) =
             self.transfers.get_mut(&id).and_then(|transfer| transfer.check_source(id, silence))

@@ -38,6 +38,7 @@ impl EngineHandle {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let run = move || driver.run(ready);
         let thread = threads::start("ringlift-driver".to_owned(), run).map_err(refused)?;
+        // Also returns when the driver drops its end: it runs then, or has panicked.
         if let Ok(error) = is_ready.recv() {
             return Err(refused(error));
         }
@@ -64,6 +65,7 @@ impl Drop for EngineHandle {
         // The driver ends when its command channel closes.
         self.commands = None;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The last handle may be dropped by a task on the driver's own thread, which cannot join itself.
         let Some(thread) = thread.filter(|thread| !thread.is_current()) else { return };
         match thread.join_until(Instant::now() + DRIVER_END) {
             ThreadEnd::Joined => {}

@@ -110,6 +110,7 @@ impl JournalHandle {
                         let resumed = Resumed { stored: remembered.stored };
                         Recovered::Container { video_id, made, plan, resumed, doubt, digests }
                     }
+                    // Only the API key can list videos, which the search for the mark needs.
                     (ContainerState::Intended { mark }, _)
                         if matches!(destination, Destination::NewVideo(_)) =>
                     {
@@ -159,6 +160,7 @@ impl MarkJournal {
         let (endpoint, destination) = (self.endpoint.clone(), journal::EntryDestination::NewVideo);
         let key = Key { endpoint, source: journal::EntrySource::Stream, destination };
         let claim = journal.borrow_mut().claim(&key, "{}", SystemTime::now())?;
+        // A stream is never claimed twice, and never found finished.
         let (Claim::Fresh(mut claimed) | Claim::Resume(mut claimed, _)) = claim else { return Ok(None) };
         journal.borrow_mut().record_intent(&mut claimed, None, mark)?;
         Ok(Some(MarkEntry { journal: journal.clone(), claimed }))
@@ -322,6 +324,9 @@ impl From<JournalError> for Error {
         let unrecorded = match (hint_for(&error), &error) {
             (Some(hint), _) => unrecorded.with_hint(hint),
             (None, JournalError::Locked { .. }) => unrecorded.with_advice("try again"),
+            (None, JournalError::LeftOut { .. }) => unrecorded.with_advice(
+                "build with the feature `journal` of ringlift, or leave `Settings::journal` unset",
+            ),
             (None, _) => unrecorded,
         };
         unrecorded.with_source(error)
@@ -340,7 +345,8 @@ fn hint_for(error: &JournalError) -> Option<Hint> {
         JournalError::OutOfReach { .. } => Some(Hint::RemoveLockFile),
         JournalError::NoSharedMemory { .. } | JournalError::NoLocks { .. } => Some(Hint::JournalOnOtherDisk),
         JournalError::Replaced { .. } => Some(Hint::StartAgain),
-        JournalError::Locked { .. }
+        JournalError::LeftOut { .. }
+        | JournalError::Locked { .. }
         | JournalError::Claimed { .. }
         | JournalError::Forgotten { .. }
         | JournalError::Io { .. } => None,
@@ -395,5 +401,11 @@ mod tests {
     fn the_advice_for_a_foreign_journal_names_the_setting() {
         let error = Error::from(JournalError::Foreign { path: "notes.txt".into() });
         assert!(error.advice().unwrap().contains("Settings::journal"));
+    }
+    #[test]
+    fn the_advice_for_a_build_without_a_journal_names_the_feature() {
+        let error = Error::from(JournalError::LeftOut { path: "journal.db".into() });
+        assert_eq!(error.kind(), ErrorKind::Journal);
+        assert!(error.advice().unwrap().contains("feature `journal`"));
     }
 }

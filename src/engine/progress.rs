@@ -82,6 +82,7 @@ impl Sending {
     /// Returns the file bytes that the connection took of the current chunk.
     fn sent_bytes(&self) -> u64 {
         let body = self.counter.as_ref().map_or(0, |counter| counter.body_bytes());
+        // The envelope's head and tail are no bytes of the file.
         body.saturating_sub(self.envelope_head_bytes).min(self.chunk_bytes)
     }
 }
@@ -115,6 +116,7 @@ impl Gauge {
     }
 
     pub(crate) fn set_phase(&self, phase: LanePhase) {
+        // Relaxed: for display, and no other memory depends on it.
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
@@ -138,6 +140,13 @@ impl Gauge {
     /// Returns `true` if the connection took the whole chunk.
     pub(crate) fn is_complete(&self) -> bool {
         self.sent_bytes() == self.sending().chunk_bytes
+    }
+
+    /// Returns `true` if the request under way has sent its chunk. A request that has not begun to send has a chunk of
+    /// 0 bytes, which is not a sent one.
+    pub(crate) fn is_answering(&self) -> bool {
+        let sending = self.sending();
+        sending.chunk_bytes > 0 && sending.sent_bytes() == sending.chunk_bytes
     }
 
     fn sending(&self) -> MutexGuard<'_, Sending> {

@@ -62,6 +62,7 @@ impl Proving {
             match tokio::time::timeout(patience, &mut answer).await {
                 Ok(Ok(compared)) => return compared?.ok_or_else(cancelled),
                 Ok(Err(_)) => return Err(Error::new(ErrorKind::Internal, COMPARE)),
+                // Not a byte since the last look. A slow disk is not a silent one.
                 Err(_) if read.load(Ordering::Relaxed) == seen => {
                     let reason = format!("the file gave no byte for {} seconds", patience.as_secs());
                     return Err(Error::new(ErrorKind::Stalled, COMPARE).because(reason));
@@ -85,6 +86,7 @@ impl Proving {
                 Some(_) => (chunks, bytes) = (chunks + 1, bytes + extent.len()),
             }
         }
+        // At the end: the file may have changed while it was read.
         self.file.check_unchanged()?;
         Ok(Some(Proof::Equal { chunks, bytes }))
     }

@@ -51,7 +51,11 @@ pub struct Settings {
     /// The number of uploads at once, at least 1; further uploads wait in a queue.
     pub transfers: usize,
     /// The path of the journal, which records every container and every acknowledged chunk so that an upload can be
-    /// resumed after a crash. `None` keeps no journal.
+    /// resumed after a crash. `None` keeps no journal: an upload is resumed by another process only from a
+    /// [`Checkpoint`](crate::Checkpoint).
+    ///
+    /// Needs the feature `journal`: a program that was built without it gets [`ErrorKind::Journal`](crate::ErrorKind)
+    /// when it creates the client.
     pub journal: Option<PathBuf>,
     /// The policy for digests of the chunks of files in the journal.
     pub checksum: Checksum,
@@ -162,6 +166,7 @@ impl Settings {
             ChunkSize::Bytes(bytes) => bytes,
         };
         let plan = StreamPlan::new(chunk_bytes, addressing)?;
+        // Too many parts would otherwise show only after gigabytes were sent.
         if let Some(len @ 1..) = expected_bytes {
             Plan::new(len, chunk_bytes, plan.addressing())?;
         }
@@ -181,6 +186,7 @@ impl Settings {
             ChunkSize::Bytes(bytes) => bytes,
         };
         let plan = plan_of(len, chunk_bytes, options.mode)?;
+        // No chunk is longer than the first one.
         self.check_memory(name, plan.chunk(0).extent.len())?;
         Ok(plan)
     }

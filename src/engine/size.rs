@@ -39,6 +39,7 @@ fn scale(digits: &str, shift: u32) -> Option<u64> {
     }
     let number: f64 = digits.parse().ok()?;
     let bytes = number * (1u64 << shift) as f64;
+    // There is no fraction of a byte.
     (shift > 0 && bytes < MAX_BYTES).then_some(bytes as u64)
 }
 

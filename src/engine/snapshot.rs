@@ -77,7 +77,8 @@ pub struct RequestCounts {
     pub transport: u64,
 }
 
-/// Connections for chunks, by state. The sum is [`Settings::lanes`](crate::Settings::lanes).
+/// Connections for chunks, by state. `busy`, `idle` and `connecting` add up to
+/// [`Settings::lanes`](crate::Settings::lanes).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LaneCounts {
@@ -87,6 +88,8 @@ pub struct LaneCounts {
     pub idle: u64,
     /// Connecting for a request.
     pub connecting: u64,
+    /// Those of `busy` whose chunk was sent completely: their requests wait for the answer.
+    pub answering: u64,
 }
 
 /// The service's request budget of one class.

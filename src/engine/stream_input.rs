@@ -103,6 +103,7 @@ impl Read for PolledReader {
         runtime.get()?.block_on(async {
             tokio::select! {
                 biased;
+                // First: a source that always has bytes would never be stopped.
                 _ = stopped => Err(io::Error::other("the upload is over")),
                 read = tokio::time::timeout(*silence, source.read(buffer)) => match read {
                     Ok(read) => read,

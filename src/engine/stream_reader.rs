@@ -47,6 +47,7 @@ pub(crate) fn start(mut pipe: PipeReader<Box<dyn Read + Send>>, stop: StopReadin
                 Err(error) => StreamEvent::Failed(failure(error)),
             };
             let is_last = matches!(stream_event, StreamEvent::Failed(_));
+            // A closed channel means that the upload has ended: reading on would only consume the source.
             if give.blocking_send(stream_event).is_err() || is_last {
                 return;
             }

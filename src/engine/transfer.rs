@@ -152,6 +152,7 @@ impl Transfer {
         let UploadCommand { request, reply, publish, followers, halted, on_progress, wasted, .. } = command;
         let wants_digests = match settings.checksum {
             Checksum::Always => true,
+            // Without a journal no later run would compare them.
             Checksum::Auto => claimed.record.entry().is_some(),
             Checksum::Never => false,
         };
@@ -206,6 +207,8 @@ impl Transfer {
         // The service creates the video of a delegated upload when its first chunk arrives.
         let is_first = !had_container && self.session.video_id().is_some();
         self.made_container |= is_first;
+        // A complete upload leaves the journal in a moment. Its last chunk is recorded only if no status can prove
+        // it.
         if !self.session.is_complete() {
             if is_first {
                 self.record_own_container();

@@ -67,6 +67,7 @@ impl UploadRecord {
 
     /// Records the mark of a container before the request that creates it.
     pub(crate) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
+        // The journal first: if it fails, nothing is created that only the service would know of.
         if let Some(journal_entry) = &mut self.journal_entry {
             journal_entry.creating(plan, mark)?;
         }

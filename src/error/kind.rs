@@ -54,13 +54,6 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// The fixed texts of one kind.
-struct KindTexts {
-    name: &'static str,
-    reason: &'static str,
-    advice: Option<Advice>,
-}
-
 impl ErrorKind {
     /// Every kind.
     pub const ALL: [ErrorKind; 22] = {
@@ -108,95 +101,66 @@ impl ErrorKind {
 
     /// Returns a stable name for logs and machine-readable output, such as `rate_limited`.
     pub fn name(self) -> &'static str {
-        self.texts().name
+        self.name_and_reason().0
     }
 
-    pub(super) fn advice(self) -> Option<Advice> {
-        self.texts().advice
-    }
-
-    fn texts(self) -> KindTexts {
+    /// Returns the name, and the reason that `Display` writes.
+    fn name_and_reason(self) -> (&'static str, &'static str) {
+        use ErrorKind::*;
         match self {
-            ErrorKind::InvalidInput => plain("invalid_input", "a value cannot be used"),
-            ErrorKind::NoSuchFile => plain("no_such_file", "no such file"),
-            ErrorKind::SourceUnreadable => plain("source_unreadable", "the file cannot be read"),
-            ErrorKind::SourceChanged => advised(
-                "source_changed",
-                "the file changed while it was being sent",
-                Advice::Text("send the file again, to a new video, once nothing writes to it"),
-            ),
-            ErrorKind::PlanImpossible => {
-                plain("plan_impossible", "not possible within the limits of the protocol")
+            InvalidInput => ("invalid_input", "a value cannot be used"),
+            NoSuchFile => ("no_such_file", "no such file"),
+            SourceUnreadable => ("source_unreadable", "the file cannot be read"),
+            SourceChanged => ("source_changed", "the file changed while it was being sent"),
+            PlanImpossible => ("plan_impossible", "not possible within the limits of the protocol"),
+            NotAuthorized => ("not_authorized", "the service refused the credentials"),
+            NotFound => ("not_found", "not found"),
+            AlreadyFilled => ("already_filled", "the video has a source already"),
+            AlreadySent => ("already_sent", "the service holds this chunk already"),
+            Refused => ("refused", "the service refused the request"),
+            RateLimited => ("rate_limited", "the service asks for fewer requests a minute"),
+            Unavailable => ("unavailable", "the service did not answer as it should"),
+            Connect => ("connect", "the service cannot be reached"),
+            Untrusted => ("untrusted", "the service's certificate is not trusted"),
+            Stalled => ("stalled", "the transfer timed out"),
+            MalformedAnswer => {
+                ("malformed_answer", "unexpected response; this does not look like the api.video API")
             }
-            ErrorKind::NotAuthorized => advised(
-                "not_authorized",
-                "the service refused the credentials",
-                Advice::Text("check the API key: the sandbox and production have separate keys"),
-            ),
-            ErrorKind::NotFound => plain("not_found", "not found"),
-            ErrorKind::AlreadyFilled => plain("already_filled", "the video has a source already"),
-            ErrorKind::AlreadySent => plain("already_sent", "the service holds this chunk already"),
-            ErrorKind::Refused => plain("refused", "the service refused the request"),
-            ErrorKind::RateLimited => advised(
-                "rate_limited",
-                "the service asks for fewer requests a minute",
-                Advice::Hint(Hint::FewerRequests),
-            ),
-            ErrorKind::Unavailable => advised(
-                "unavailable",
-                "the service did not answer as it should",
-                Advice::Text(
-                    "try again later, and check the proxies and firewalls on the way to the service",
-                ),
-            ),
-            ErrorKind::Connect => advised(
-                "connect",
-                "the service cannot be reached",
-                Advice::Text("check the endpoint's URL, the network and DNS"),
-            ),
-            ErrorKind::Untrusted => advised(
-                "untrusted",
-                "the service's certificate is not trusted",
-                Advice::Hint(Hint::TrustCertificate),
-            ),
-            ErrorKind::Stalled => {
-                advised("stalled", "the transfer timed out", Advice::Hint(Hint::LongerTimeout))
-            }
-            ErrorKind::MalformedAnswer => advised(
-                "malformed_answer",
-                "unexpected response; this does not look like the api.video API",
-                Advice::Text("check the endpoint's URL: a proxy or another service may be answering"),
-            ),
-            ErrorKind::WrongProtocol => advised(
-                "wrong_protocol",
-                "the program at the endpoint does not speak HTTP",
-                Advice::Text("check the endpoint's scheme, host and port"),
-            ),
-            ErrorKind::Mismatch => plain("mismatch", "the service does not hold what was sent"),
-            ErrorKind::Journal => plain("journal", "the journal cannot be used"),
-            ErrorKind::Busy => plain("busy", "another process is doing this already"),
-            ErrorKind::Cancelled => plain("cancelled", "cancelled"),
-            ErrorKind::Internal => advised(
-                "internal",
-                "internal error",
-                Advice::Text("this is a defect: please report it with this message"),
-            ),
+            WrongProtocol => ("wrong_protocol", "the program at the endpoint does not speak HTTP"),
+            Mismatch => ("mismatch", "the service does not hold what was sent"),
+            Journal => ("journal", "the journal cannot be used"),
+            Busy => ("busy", "another process is doing this already"),
+            Cancelled => ("cancelled", "cancelled"),
+            Internal => ("internal", "internal error"),
         }
     }
-}
 
-const fn plain(name: &'static str, reason: &'static str) -> KindTexts {
-    KindTexts { name, reason, advice: None }
-}
-
-const fn advised(name: &'static str, reason: &'static str, advice: Advice) -> KindTexts {
-    KindTexts { name, reason, advice: Some(advice) }
+    /// Returns the advice that fits every error of this kind, if there is any.
+    pub(super) fn advice(self) -> Option<Advice> {
+        use ErrorKind::*;
+        let text = match self {
+            RateLimited => return Some(Advice::Hint(Hint::FewerRequests)),
+            Untrusted => return Some(Advice::Hint(Hint::TrustCertificate)),
+            Stalled => return Some(Advice::Hint(Hint::LongerTimeout)),
+            SourceChanged => "send the file again, to a new video, once nothing writes to it",
+            NotAuthorized => "check the API key: the sandbox and production have separate keys",
+            Unavailable => "try again later, and check the proxies and firewalls on the way to the service",
+            Connect => "check the endpoint's URL, the network and DNS",
+            MalformedAnswer => "check the endpoint's URL: a proxy or another service may be answering",
+            WrongProtocol => "check the endpoint's scheme, host and port",
+            Internal => "this is a defect: please report it with this message",
+            // What to do depends on the error, which brings its own advice.
+            InvalidInput | NoSuchFile | SourceUnreadable | PlanImpossible | NotFound | AlreadyFilled
+            | AlreadySent | Refused | Mismatch | Journal | Busy | Cancelled => return None,
+        };
+        Some(Advice::Text(text))
+    }
 }
 
 /// Writes the reason in words, to follow `could not send the chunk:`.
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.texts().reason)
+        f.write_str(self.name_and_reason().1)
     }
 }
 

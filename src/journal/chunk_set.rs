@@ -13,6 +13,7 @@ impl ChunkSet {
     pub(super) fn insert(&mut self, index: u32) {
         let byte = index as usize / 8;
         if byte >= self.0.len() {
+            // Grows with the indexes: a stream has no number of chunks in advance.
             self.0.resize(byte + 1, 0);
         }
         self.0[byte] |= 1 << (index % 8);

@@ -5,81 +5,16 @@ use std::time::SystemTime;
 
 use rusqlite::Transaction;
 
-use super::container::ContainerState;
+use super::claim_outcome::{Claim, ClaimOptions};
+use super::claimed_entry::ClaimedEntry;
 use super::entry::{Entry, EntryState};
 use super::error::JournalError;
-use super::finished::{self, Finished};
-use super::key::{EntryDestination, Key};
-use super::lock::{LockAttempt, LockFiles, SessionLock};
-use super::row::{SavedProgress, SessionRow, SessionStage};
+use super::finished;
+use super::key::Key;
+use super::lock::{LockAttempt, LockFiles};
+use super::row::{SessionRow, SessionStage};
 use super::session_table::{insert, relocate, update};
 use super::{digests, lookup};
-
-/// The result of claiming a session.
-#[derive(Debug)]
-pub enum Claim {
-    /// The session is claimed, and no container was recorded for it.
-    Fresh(ClaimedEntry),
-    /// The session is claimed, and an earlier process began it.
-    Resume(ClaimedEntry, SavedProgress),
-    /// Another process has claimed the session.
-    Busy {
-        /// The id of that process; `None` if the lock file does not name it.
-        pid: Option<u32>,
-    },
-    /// A command that did not succeed as a whole has uploaded the file already.
-    Finished(Finished),
-}
-
-/// Conditions of a claim. The default answers [`Claim::Finished`] and resumes sessions of other upload tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClaimOptions {
-    /// `true` to upload a file anew that an unfinished command has uploaded already.
-    pub again: bool,
-    /// `true` to leave sessions alone that began with another upload token.
-    pub own_token_only: bool,
-}
-
-/// A claimed session. Dropping it releases the claim and keeps the session in the journal, to be resumed.
-#[derive(Debug)]
-pub struct ClaimedEntry {
-    pub(super) row: SessionRow,
-    is_new: bool,
-    /// The destination before this claim, if the session began with another upload token.
-    pub(super) former: Option<EntryDestination>,
-    lock: SessionLock,
-}
-
-impl ClaimedEntry {
-    /// Creates the claim of a session that was in the journal before.
-    pub(super) fn new(row: SessionRow, lock: SessionLock) -> ClaimedEntry {
-        ClaimedEntry { row, is_new: false, former: None, lock }
-    }
-
-    /// Creates the claim of a new session.
-    pub(super) fn of_new(row: SessionRow, lock: SessionLock) -> ClaimedEntry {
-        ClaimedEntry { row, is_new: true, former: None, lock }
-    }
-
-    /// Returns `true` if the journal did not have the session before this claim.
-    pub fn is_new(&self) -> bool {
-        self.is_new
-    }
-
-    /// Returns `true` if the session began with another upload token.
-    pub fn is_of_another_token(&self) -> bool {
-        self.former.is_some()
-    }
-
-    /// Returns the recorded state of the session's container.
-    pub fn container(&self) -> &ContainerState {
-        self.row.container()
-    }
-
-    pub(super) fn into_lock(self) -> SessionLock {
-        self.lock
-    }
-}
 
 /// Claims the session of a key within `transaction`. `request` holds the key, the arguments and the time.
 pub(super) fn claim_in(
@@ -90,8 +25,10 @@ pub(super) fn claim_in(
     path: &Path,
 ) -> Result<Claim, JournalError> {
     let (key, arguments, now) = request;
+    // Before the sessions: the session of a finished file is gone, and the file would be begun anew.
     let mut rows = finished::find(transaction, key, now, path)?;
     if options.again {
+        // Deleted, not skipped: if this upload fails, the next claim must not find the older video.
         let outlived: Vec<i64> = rows.drain(..).map(|row| row.id).collect();
         finished::delete(transaction, &outlived, path)?;
     }
@@ -103,6 +40,7 @@ pub(super) fn claim_in(
         found.partition(|row| row.has_token_of(key));
     // A session with a container holds more than one without, and the newest session is the most complete.
     if let Some(row) = own.into_iter().max_by_key(|row| (row.has_begun(), row.id)) {
+        // The lock decides, because the row of a killed process looks like that of a running one.
         return match locks.take(row.lock())? {
             LockAttempt::Acquired(lock) => {
                 take_up(transaction, ClaimedEntry::new(row, lock), (key, arguments), path)
@@ -118,6 +56,7 @@ pub(super) fn claim_in(
             return take_up(transaction, claimed, (key, arguments), path);
         }
     }
+    // Chosen under the write lock, so that two claims cannot choose the same number.
     let lock = locks.take_unused(|from| lookup::unused_lock(transaction, from, path))?;
     let row = insert(transaction, SessionRow::new(key, arguments, lock.number(), now), path)?;
     Ok(Claim::Fresh(ClaimedEntry::of_new(row, lock)))
@@ -146,6 +85,7 @@ pub(super) fn entry(row: SessionRow, locks: &LockFiles) -> Result<Entry, Journal
         (_, Ok(Some(pid))) => EntryState::Running { pid },
         (SessionStage::Open, Ok(None)) => EntryState::Interrupted,
         (SessionStage::Abandoned, Ok(None)) => EntryState::Abandoned,
+        // One lock file of another user must not make the list of all other sessions fail.
         (_, Err(JournalError::OutOfReach { .. })) => EntryState::OutOfReach,
         (_, Err(error)) => return Err(error),
     };

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rusqlite::{Transaction, params};
 
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use crate::source::ChunkDigest;
 
 /// Writes the digest of the chunk at `index` as it was sent.

@@ -48,6 +48,7 @@ pub enum EntryState {
 impl Entry {
     /// Returns `true` if an upload with the same key would resume the session.
     pub fn is_resumable(&self) -> bool {
+        // The bytes of a stream are gone with its process.
         self.state == EntryState::Interrupted && matches!(self.key.source, EntrySource::File { .. })
     }
 
@@ -77,6 +78,7 @@ impl Entry {
     /// Returns the id of a container that the session created and that no process is filling. It can be deleted.
     pub fn orphan(&self) -> Option<&str> {
         match self.state {
+            // A process may be filling the container: deleting it would destroy that upload.
             EntryState::Running { .. } | EntryState::OutOfReach => None,
             EntryState::Interrupted | EntryState::Abandoned => self.container.own_video_id(),
         }

@@ -1,10 +1,7 @@
 //! Errors of the journal.
 
 use std::io;
-use std::path::{Path, PathBuf};
-
-use rusqlite::{ErrorCode, ffi};
-use rustix::io::Errno;
+use std::path::PathBuf;
 
 /// An error of the journal. Its content is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +113,12 @@ pub enum JournalError {
         /// The journal.
         path: PathBuf,
     },
+    /// The program was built without the feature `journal`.
+    #[error("{path} cannot be used: this program was built without a journal", path = path.display())]
+    LeftOut {
+        /// The journal.
+        path: PathBuf,
+    },
     /// Reading or writing failed.
     #[error("{path} could not be read or written", path = path.display())]
     Io {
@@ -125,65 +128,6 @@ pub enum JournalError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-impl JournalError {
-    /// Converts an error of the operating system.
-    pub(crate) fn io(path: &Path, error: io::Error) -> JournalError {
-        let path = path.to_owned();
-        match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                JournalError::NotWritable { path, source: error.into() }
-            }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full { path },
-            _ if cannot_lock(&error) => JournalError::NoLocks { path, source: error.into() },
-            _ => JournalError::Io { path, source: error.into() },
-        }
-    }
-
-    /// Converts an error of the operating system about a lock file.
-    pub(super) fn lock(path: &Path, error: io::Error) -> JournalError {
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                JournalError::OutOfReach { path: path.to_owned(), source: error }
-            }
-            _ => JournalError::io(path, error),
-        }
-    }
-}
-
-/// Converts an error of SQLite.
-///
-/// <https://www.sqlite.org/rescode.html>
-pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> JournalError {
-    let path = path.to_owned();
-    match error.sqlite_error().map(|error| error.extended_code) {
-        Some(ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMLOCK) => {
-            return JournalError::NoSharedMemory { path, source: error.into() };
-        }
-        // The shared memory is a file beside the database, which grows as it is written.
-        Some(ffi::SQLITE_IOERR_SHMSIZE) => return JournalError::Full { path },
-        Some(ffi::SQLITE_IOERR_LOCK | ffi::SQLITE_IOERR_RDLOCK | ffi::SQLITE_IOERR_CHECKRESERVEDLOCK) => {
-            return JournalError::NoLocks { path, source: error.into() };
-        }
-        _ => {}
-    }
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => JournalError::Foreign { path },
-        Some(ErrorCode::DatabaseCorrupt) => JournalError::Damaged { path },
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            JournalError::NotWritable { path, source: error.into() }
-        }
-        Some(ErrorCode::DiskFull) => JournalError::Full { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
-        _ => JournalError::Io { path, source: error.into() },
-    }
-}
-
-/// Returns `true` for the errors of flock(2) and fcntl(2) on network file systems without a lock service.
-fn cannot_lock(error: &io::Error) -> bool {
-    let refusals = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS];
-    refusals.map(Errno::raw_os_error).into_iter().any(|errno| error.raw_os_error() == Some(errno))
 }
 
 fn process(pid: &Option<u32>) -> String {

@@ -9,13 +9,15 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use super::format::{APPLICATION_ID, FORMAT, OLDEST_FORMAT, create, lacks_columns, migrate};
 use super::logging::{self, Logging};
 use super::owner;
 
 /// Opens the journal. Creates it if the file is missing or empty.
 pub(super) fn open(path: &Path) -> Result<(Connection, Logging), JournalError> {
+    // Created before SQLite opens it: SQLite would make the file readable for every user.
     make(path).map_err(|error| JournalError::io(path, error))?;
     recognize(path)?;
     let logging = logging::for_file_system_of(path);
@@ -33,10 +35,12 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Logging), JournalError> {
 
 /// Opens the journal with the given kind of logging.
 pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, JournalError> {
+    // Without CREATE, as the file exists. Without mutexes, as one thread uses the connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connected = || -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // Before the first read: reading a database in WAL mode needs the shared memory that is missing here.
         if logging == Logging::Rollback {
             logging::leave_write_ahead(&connection, BUSY_TIMEOUT)?;
         }
@@ -51,6 +55,7 @@ pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, Journ
         return Err(JournalError::NotWritable { path: path.to_owned(), source: "it is read-only".into() });
     }
     let found = check(&connection, path)?;
+    // Only after the checks: the switch writes to the header, and a refused file stays as it is.
     if logging == Logging::WriteAhead {
         logging::write_ahead(&connection).map_err(|error| database_error(path, error))?;
     }
@@ -117,6 +122,7 @@ fn recognize(path: &Path) -> Result<(), JournalError> {
     let ours =
         header.get(APPLICATION_ID_AT..).is_some_and(|id| id.starts_with(&APPLICATION_ID.to_be_bytes()));
     let is_database = header.starts_with(MAGIC);
+    // An empty file was created a moment ago, by this process or by another one.
     if header.is_empty() || (is_database && ours) {
         Ok(())
     } else if is_database && header.len() < HEADER_BYTES {
@@ -148,6 +154,7 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
     };
     let (id, found) = (ask("application_id")?, ask("user_version")?);
     let (path_buf, known) = (path.to_owned(), FORMAT);
+    // The id before the content: the checks of the content name a table that other databases do not have.
     if id != i64::from(APPLICATION_ID) {
         return Err(JournalError::Foreign { path: path_buf });
     }

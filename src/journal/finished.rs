@@ -8,26 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 
+use super::claim_outcome::Finished;
 use super::endpoint;
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use super::identity::{Comparison, SourceIdentity, compare};
 use super::key::{EntryDestination, EntrySource, Key};
 use super::seal::seal;
 use super::stored_plan::StoredPlan;
-use crate::wire::Plan;
-
-/// A file that an earlier command uploaded before the command failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// The number of the row in the journal.
-    pub id: i64,
-    /// The video that holds the file.
-    pub video_id: String,
-    /// The length of the file in bytes.
-    pub bytes: u64,
-    /// The plan; `None` if none was recorded.
-    pub plan: Option<Plan>,
-}
 
 /// One row of the table `finished`.
 #[derive(Clone, Debug)]
@@ -116,6 +104,7 @@ pub(super) fn find(
             .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], FinishedRow::read)?
             .collect()
     };
+    // All or none: a row that cannot be trusted must not pass for a missing one.
     let rows: Option<Vec<FinishedRow>> =
         read().map_err(|error| database_error(journal, error))?.into_iter().collect();
     let mut rows = rows.ok_or_else(|| JournalError::Damaged { path: journal.to_owned() })?;
@@ -131,6 +120,7 @@ pub(super) fn insert(
 ) -> Result<(), JournalError> {
     let record = serde_json::to_string(&row.record).unwrap_or_default();
     let path = row.path.as_os_str().as_bytes();
+    // SQLite's integers are signed. The cast keeps every bit.
     let inode = row.record.identity.inode.cast_signed();
     let seal = seal(&[path, record.as_bytes()]);
     transaction

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use super::row::SessionRow;
 
 /// Creates the tables of a journal.
@@ -22,6 +23,8 @@ pub(crate) fn create_tables(
     (application_id, format): (i32, i64),
     create: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
+    // The write lock from the start: SQLite does not wait for it in a transaction that has read before
+    // (SQLITE_BUSY).
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let made_meanwhile: bool =
         transaction.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))?;

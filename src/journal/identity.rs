@@ -53,6 +53,7 @@ pub fn compare(
     let is_copy_of_mtime = now.ctime_ns == now.mtime_ns;
     let has_witness = match now.file_system {
         FileSystem::Stable | FileSystem::Renumbering => true,
+        // Such a file system may report mtime as ctime. Where the two differ, ctime is its own.
         FileSystem::Fuse | FileSystem::Fat => !is_copy_of_mtime,
     };
     // FAT does not store ctime: after a remount ctime equals mtime, which proves nothing.
@@ -60,6 +61,7 @@ pub fn compare(
     match (is_touched, has_digests) {
         (true, true) => Comparison::Prove,
         (true, false) => Comparison::Anew,
+        // Nothing shows a change, but nothing excludes one either: digests are compared where they exist.
         (false, true) if !has_witness || then.inode != now.inode => Comparison::Prove,
         (false, _) => Comparison::Same,
     }

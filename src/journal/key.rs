@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::identity::SourceIdentity;
-use super::seal::sha256;
 
 /// The service, source and destination of a session. Two uploads with the same key are the same upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,4 +93,11 @@ impl TokenDigest {
     pub fn of(token: &str) -> TokenDigest {
         TokenDigest(sha256(token.as_bytes()))
     }
+}
+
+/// Returns the SHA-256 of `bytes`.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    sum
 }

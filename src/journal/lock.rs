@@ -77,6 +77,7 @@ impl LockFiles {
         &mut self,
         unused: impl Fn(u32) -> Result<u32, JournalError>,
     ) -> Result<SessionLock, JournalError> {
+        // A spare is locked already, and costs no system call.
         if let Some(lock) = self.spare.pop() {
             return Ok(lock);
         }
@@ -122,6 +123,7 @@ impl LockFiles {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 opened => opened?,
             };
+            // Taken and released again: flock(2) has no call that only asks.
             let holder = lock(&mut file)?;
             if holder.is_none() {
                 file.unlock()?;
@@ -154,6 +156,7 @@ fn lock(file: &mut File) -> io::Result<Option<Option<u32>>> {
             let mut pid = String::new();
             file.rewind()?;
             file.take(PID_BYTES as u64).read_to_string(&mut pid)?;
+            // No id if the holder is between its lock and its write.
             Ok(Some(pid.trim_end().parse().ok()))
         }
         Err(TryLockError::Error(error)) => Err(error),

@@ -34,10 +34,13 @@ impl Durability {
     /// <https://www.sqlite.org/pragma.html#pragma_synchronous>
     pub(crate) fn pragma(self, logging: Logging) -> &'static str {
         match (logging, self) {
+            // A commit writes the log without a flush. The kernel keeps the bytes when the process dies.
             (Logging::WriteAhead, Durability::Process) => "NORMAL",
             (Logging::WriteAhead, Durability::Disk) => "FULL",
             // With a rollback journal a power failure may corrupt the database itself if a flush is omitted.
             (Logging::Rollback, Durability::Process) => "FULL",
+            // EXTRA flushes the folder as well: a power failure could restore the removed rollback journal, which
+            // undoes the commit.
             (Logging::Rollback, Durability::Disk) => "EXTRA",
         }
     }
@@ -49,6 +52,7 @@ impl Durability {
 pub(crate) fn for_file_system_of(path: &Path) -> Logging {
     match statfs(path) {
         Ok(found) if SHARED_BY_MACHINES.contains(&(found.f_type as u32)) => Logging::Rollback,
+        // An unknown file system is taken as local. Missing shared memory is noticed when the log is opened.
         Ok(_) | Err(_) => Logging::WriteAhead,
     }
 }
@@ -103,6 +107,7 @@ pub(crate) fn cannot_lock(path: &Path) -> Option<JournalError> {
     probe.push(format!(".probe-{}", std::process::id()));
     let probe = Path::new(&probe);
     let file = owner::open(probe).ok()?;
+    // The kind of lock that SQLite takes.
     let locked = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
     // A probe that cannot be removed does no harm: it is empty.
     let _ = std::fs::remove_file(probe);

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Params, Transaction, params};
 
-use super::error::{JournalError, database_error};
+use super::error::JournalError;
+use super::error_conversion::database_error;
 use super::key::{EntrySource, Key};
 use super::row::SessionRow;
 
@@ -22,6 +23,7 @@ pub(super) fn of_file(
     path: &Path,
 ) -> Result<Vec<SessionRow>, JournalError> {
     let EntrySource::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
+    // SQLite stores integers with a sign, in 64 bits; an inode number has none.
     let found = params![file.as_os_str().as_encoded_bytes(), identity.inode.cast_signed()];
     read(transaction, OF_FILE, found, path)
 }
@@ -48,6 +50,7 @@ pub(super) fn unused_lock(
         let mut rows = statement.query(params![from])?;
         while let Some(row) = rows.next()? {
             let number: u32 = row.get(0)?;
+            // The rows are in order, so that the first gap is the answer.
             if number > unused {
                 break;
             }
@@ -72,6 +75,7 @@ fn read(
     rows.ok_or_else(|| JournalError::Damaged { path: path.to_owned() })
 }
 
+// A moved file is found by its inode number, a file on a new mount by its path.
 pub(super) const OF_FILE: &str =
     "SELECT id, path, record, stored, seal FROM sessions WHERE path = ?1 OR inode = ?2 ORDER BY id";
 pub(super) const LOCKS_FROM: &str = "SELECT lock FROM sessions WHERE lock >= ?1 ORDER BY lock";

@@ -17,11 +17,14 @@
 
 mod chunk_set;
 mod claim;
+mod claim_outcome;
+mod claimed_entry;
 mod container;
 mod digests;
 mod endpoint;
 mod entry;
-pub(crate) mod error;
+mod error;
+pub(crate) mod error_conversion;
 mod file;
 mod finished;
 pub(crate) mod format;
@@ -44,20 +47,19 @@ use rusqlite::Connection;
 
 use crate::source::ChunkDigest;
 use crate::wire::Plan;
-pub use claim::{Claim, ClaimOptions, ClaimedEntry};
+pub use claim_outcome::{Claim, ClaimOptions, Finished, SavedProgress};
+pub use claimed_entry::ClaimedEntry;
 pub use container::{ContainerState, CreatedBy};
 pub use entry::{Entry, EntryState};
 pub use error::JournalError;
-pub use finished::Finished;
 pub use identity::{Comparison, FileSystem, SourceIdentity, compare};
 pub use key::{EntryDestination, EntrySource, Key, TokenDigest};
-pub use row::SavedProgress;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use row::fuzzing;
 
 use claim::{claim_in, entry};
-use error::database_error;
+use error_conversion::database_error;
 use file::FileId;
 use lock::{LockAttempt, LockFiles};
 use logging::{Durability, Logging};
@@ -68,6 +70,7 @@ use session_table::{begin, relocate, update};
 /// An open journal. One thread uses it. Other processes may have the same file open.
 ///
 /// Every method blocks while the disk works, and waits at most ten seconds for other processes.
+#[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -105,6 +108,7 @@ impl Journal {
     /// The file is not a journal, is damaged, was made by another version, or cannot be read.
     pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
         let connection = file::open_to_read(path)?;
+        // One transaction, so that all rows are of one moment.
         let transaction = connection.unchecked_transaction().map_err(|error| database_error(path, error))?;
         let locks = LockFiles::to_look_at(path);
         lookup::all(&transaction, path)?.into_iter().map(|row| entry(row, &locks)).collect()
@@ -142,8 +146,10 @@ impl Journal {
         self.set_durability(Durability::Process)?;
         let path = &self.path;
         let transaction = begin(&mut self.connection, path)?;
+        // Before the claim: a session of the same file that has finished must not be claimed again.
         self.pending.write(&transaction, path)?;
         let claim = claim_in(&transaction, &mut self.locks, options, (key, arguments, now), path)?;
+        // Without a commit the pending changes are undone, and stay for the next claim.
         if !matches!(claim, Claim::Busy { .. }) {
             transaction.commit().map_err(|error| database_error(path, error))?;
             self.locks.keep(self.pending.written());
@@ -331,6 +337,7 @@ impl Journal {
             return self.forget(claimed);
         }
         claimed.row.abandon();
+        // On the disk: a power failure that undid this would resume an upload that cannot succeed.
         self.write(&claimed.row, Durability::Disk)
     }
 
@@ -339,6 +346,7 @@ impl Journal {
     /// # Errors
     /// The journal cannot be read.
     pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
+        // A session that has finished must not be listed.
         self.flush()?;
         self.set_durability(Durability::Process)?;
         let (path, locks) = (&self.path, &self.locks);

@@ -59,12 +59,14 @@ fn create(path: &Path) -> io::Result<File> {
 
 /// Gives a file that root created to the owner of its folder. If the file system refuses, root keeps the file.
 fn give_away(file: &File, path: &Path) {
+    // Only root may change the owner of a file (chown(2)).
     if !geteuid().is_root() {
         return;
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Ok(folder) = folder.metadata() {
         let owner = (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid()));
+        // By the descriptor: in another user's folder the path may have become a symbolic link meanwhile.
         if let Err(error) = fchown(file, Some(owner.0), Some(owner.1)) {
             tracing::debug!(path = %path.display(), %error, "the file stays with root");
         }

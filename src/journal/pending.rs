@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rusqlite::Transaction;
 
-use super::claim::ClaimedEntry;
+use super::claimed_entry::ClaimedEntry;
 use super::error::JournalError;
 use super::finished::{self, FinishedRow};
 use super::lock::SessionLock;
@@ -64,6 +64,7 @@ impl Pending {
         }
         for (claimed, row) in &self.finished {
             if let Some(row) = row {
+                // With the deletion in one transaction: the file has its session, or this row.
                 finished::insert(transaction, row, path)?;
             }
             session_table::delete(transaction, claimed.row.id, path)?;
@@ -73,6 +74,7 @@ impl Pending {
 
     /// Takes the locks of the deleted sessions.
     pub(super) fn written(&mut self) -> impl Iterator<Item = SessionLock> {
+        // Not before the commit: a transaction that failed has to delete them again.
         self.is_swept |= self.sweep_at.take().is_some();
         self.forgotten.clear();
         self.finished.drain(..).map(|(claimed, _)| claimed.into_lock())

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::chunk_set::ChunkSet;
+use super::claim_outcome::SavedProgress;
 use super::container::{ContainerState, CreatedBy};
 use super::endpoint;
 use super::entry::{Entry, EntryState};
@@ -19,22 +20,6 @@ use super::stored_plan::StoredPlan;
 use crate::source::ChunkDigest;
 use crate::transport::Endpoint;
 use crate::wire::{Plan, PlanError};
-
-/// The progress of an earlier process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedProgress {
-    /// The container. One in the state [`ContainerState::Intended`] may exist nevertheless.
-    pub container: ContainerState,
-    /// The plan; `None` if none was recorded.
-    pub plan: Option<Plan>,
-    /// The indexes of the chunks that the service acknowledged, ascending.
-    pub stored: Vec<u32>,
-    /// The file compared with the one whose chunks were sent. Never [`Comparison::Another`].
-    pub comparison: Comparison,
-    /// The digests of chunks that were sent whole, with their indexes, ascending. `None` marks a digest that no
-    /// file can match.
-    pub digests: Vec<(u32, Option<ChunkDigest>)>,
-}
 
 /// Availability of digests for the acknowledged chunks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,6 +69,7 @@ impl SessionRow {
             identity: key.source.identity().copied(),
             destination: key.destination.clone(),
             arguments: arguments.to_owned(),
+            // A clock before 1970 counts as 1970.
             began_s: now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             lock,
             stage: SessionStage::Open,
@@ -103,6 +89,7 @@ impl SessionRow {
     pub(super) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<SessionRow>> {
         let (text, seal): (String, Vec<u8>) = (row.get("record")?, row.get("seal")?);
         let unsealed = SessionRow::unsealed(row.get("id")?, row.get("path")?, &text, row.get("stored")?);
+        // Over the stored text: another version may have written the same fields in another form.
         Ok(unsealed.filter(|unsealed| unsealed.seal(&text).as_slice() == seal))
     }
 
@@ -204,7 +191,9 @@ impl SessionRow {
         digests: Vec<(u32, Option<ChunkDigest>)>,
     ) -> Option<SavedProgress> {
         let stored: Vec<u32> = self.stored.iter().collect();
+        // The digests are in the order of their chunks.
         let has_digest = |index: &u32| digests.binary_search_by_key(index, |(chunk, _)| *chunk).is_ok();
+        // A chunk without a digest is from format 2, or from a run that kept none.
         let has_digests = if !digests.is_empty() && stored.iter().all(has_digest) {
             HasDigests::OfEveryChunk
         } else {
@@ -216,6 +205,7 @@ impl SessionRow {
         if !self.has_begun() || comparison == Comparison::Same {
             self.set_file(key);
         }
+        // The session continues with the spelling and the token of this claim.
         self.record.endpoint = key.endpoint.clone();
         self.record.destination = key.destination.clone();
         self.record.arguments = arguments.to_owned();
@@ -255,6 +245,7 @@ impl SessionRow {
         let is_another = self.record.container != container || self.record.plan != plan;
         // With an upload token the first chunk is sent before the container's id is known: its digest stays valid.
         let is_left = is_another && matches!(self.record.container, ContainerState::Known { .. });
+        // The indexes mean other bytes in another container, or under another plan.
         if is_another {
             self.stored = ChunkSet::default();
         }

@@ -1,6 +1,6 @@
 //! The SHA-256 that seals a row.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use super::key::sha256;
 
 /// Returns the digest over `pieces`.
 ///
@@ -12,10 +12,4 @@ pub(super) fn seal(pieces: &[&[u8]]) -> [u8; 32] {
         whole.extend_from_slice(piece);
     }
     sha256(&whole)
-}
-
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut sum = [0; 32];
-    sum.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    sum
 }

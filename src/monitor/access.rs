@@ -89,6 +89,7 @@ impl AccessRules {
     /// Checks that a request is for this monitor, and comes from its own page or from no page.
     pub(super) fn check_origin(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Refused> {
         let mut hosts = headers.get_all(header::HOST).iter();
+        // RFC 9112, 3.2: more than one `Host` is a bad request.
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Refused::NoHost) };
         let host: Authority = host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(Refused::NoHost)?;
         // RFC 9112, 3.2.2: in the absolute form the URL overrides `Host`. Both must be right here.
@@ -137,6 +138,7 @@ impl AccessRules {
             // An attacker cannot rebind an address, only a name.
             Ok(ip) => !self.is_loopback || ip.is_loopback(),
             Err(_) => {
+                // A dot at the end makes the name absolute and leads to the same host.
                 let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
                 self.names.contains(&name)
             }
@@ -179,6 +181,7 @@ fn is_token(token: &str) -> bool {
     (16..=256).contains(&token.len()) && token.bytes().all(is_plain)
 }
 
+// 192 bits, which make 32 characters without padding.
 fn random_token() -> Result<String, MonitorError> {
     let mut bytes = [0; 24];
     rand::fill(&mut bytes).map_err(|_| MonitorError::Random)?;

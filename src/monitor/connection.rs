@@ -44,9 +44,11 @@ pub(super) async fn serve(
             },
         }
     }
+    // First: a viewer that arrives now would miss the last event.
     drop(listener);
     router.hub.end();
     drop(ending);
+    // Bounded: a viewer that takes no bytes must not delay the end of the run.
     let last_events = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(END_TIMEOUT, last_events).await;
     connections.shutdown().await;
@@ -98,6 +100,7 @@ struct TimedStream {
 
 impl TimedStream {
     fn in_time<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        // The limit is for one blocked write, not for the connection: a viewer stays for as long as the run takes.
         if poll.is_ready() {
             self.blocked = None;
             return poll;

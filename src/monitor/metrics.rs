@@ -34,6 +34,7 @@ impl MetricsFormat {
             let mut parts = entry.split(';').map(str::trim);
             let is_open =
                 parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+            // A weight of 0 means "not acceptable" (RFC 9110, 12.4.2).
             is_open && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
         };
         if accept.split(',').any(names) { MetricsFormat::OpenMetrics } else { MetricsFormat::Prometheus }
@@ -96,6 +97,7 @@ impl Collector for RunCollector {
 fn encode_run(metrics: &mut MetricWriter<'_>, view: &RunView) -> fmt::Result {
     let jobs = JobStateName::ALL.map(|state| ([("state", state.as_str())], view.jobs(state)));
     metrics.gauges("ringlift_jobs", "Jobs of the run by state", &jobs)?;
+    // Left out while it is unknown: 0 would be a value.
     if let Some(total) = view.totals.bytes.total {
         metrics.counter("ringlift_job_bytes", "Bytes of the files of all jobs", total as f64)?;
     }

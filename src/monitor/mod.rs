@@ -68,13 +68,16 @@ impl Monitor {
         let in_listen = |error| MonitorError::listen(options.listen, error);
         // The standard library sets SO_REUSEADDR: the next run can use the port while old connections are in TIME_WAIT.
         let listener = TcpListener::bind(options.listen).map_err(in_listen)?;
+        // Required by `TcpListener::from_std`.
         listener.set_nonblocking(true).map_err(in_listen)?;
+        // The assigned port: port 0 of the options selects a free one.
         let addr = listener.local_addr().map_err(in_listen)?;
         let rules = AccessRules::new(&options, addr.port())?;
         let token = rules.token().map(str::to_owned);
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(MonitorError::Thread)?;
         let listener = {
+            // `from_std` needs the context of the runtime.
             let _context = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(in_listen)?
         };

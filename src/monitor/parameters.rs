@@ -15,6 +15,7 @@ impl<'a> Parameters<'a> {
     /// UTF-8 are replaced.
     pub(super) fn get(self, name: &str) -> Option<String> {
         let (_, value) = self.pairs().find(|(found, _)| *found == name)?;
+        // A form writes a space as `+`.
         Some(percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned())
     }
 

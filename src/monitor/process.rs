@@ -20,6 +20,7 @@ impl ProcessUsage {
     /// Reads the numbers.
     pub(super) fn read() -> ProcessUsage {
         let memory = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        // The second number is the resident size in pages (proc_pid_statm(5)).
         let pages = memory.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
         ProcessUsage {
             cpu_seconds: cpu_time().as_secs_f64(),

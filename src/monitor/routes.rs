@@ -70,6 +70,7 @@ pub(super) async fn answer(router: &Router, request: Request<impl Body>) -> Answ
         (header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
     ];
     for (name, value) in fixed {
+        // The page has set a policy of its own by now.
         answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     if request.method() == Method::HEAD {
@@ -105,6 +106,7 @@ async fn dispatch(router: &Router, request: &Request<impl Body>, parameters: Par
             let fields = RunDocument::new(&router.hub.view()).fields();
             text("application/json", serde_json::to_string(&fields).unwrap_or_default())
         }
+        // Without a subscription, which would take the place of a viewer.
         "/api/events" if request.method() == Method::HEAD => text(EVENT_STREAM, ""),
         // `Last-Event-ID` needs no reading: a viewer that connects again receives the whole state, too.
         "/api/events" => events(router),

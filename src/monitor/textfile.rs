@@ -76,6 +76,7 @@ impl MetricsFile {
         self.check_target()?;
         let text = metrics::filed(view).map_err(|error| self.error(io::Error::other(error)))?;
         let mut file = self.create_temporary().map_err(|error| self.error(error))?;
+        // Flushed before the rename: after a power failure the name could otherwise lead to an empty file.
         let written = file
             .write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
@@ -87,6 +88,7 @@ impl MetricsFile {
     }
 
     fn check_target(&self) -> Result<(), MetricsFileError> {
+        // rename(2) would replace a link itself, not the file that it points to.
         match fs::symlink_metadata(&self.path) {
             Ok(found) if found.is_symlink() => {
                 Err(MetricsFileError::SymbolicLink { path: self.path.clone() })
@@ -118,6 +120,7 @@ impl MetricsFile {
             }
             let is_same = |found: fs::Metadata| (found.dev(), found.ino()) == (opened.dev(), opened.ino());
             if fs::symlink_metadata(&self.temporary).is_ok_and(is_same) {
+                // A run that was killed may have left a longer text.
                 file.set_len(0)?;
                 return Ok(file);
             }

@@ -35,6 +35,7 @@ impl AppState {
         let data = settings.data.clone();
         let in_data = |source| ServeError::Data { path: data.clone(), source };
         fs::create_dir_all(&data).map_err(in_data)?;
+        // First: opening the files empties the folder into which another server may be receiving.
         let lock = lock(&data)?;
         let files =
             FileStore::open(&data).map_err(|error| in_data(std::io::Error::other(error.to_string())))?;

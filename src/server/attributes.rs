@@ -66,6 +66,7 @@ fn object(body: Value) -> Result<Map<String, Value>, ProblemDetails> {
 
 fn check(name: &str, value: &Value) -> Result<(), ProblemDetails> {
     let Some((name, field_type, _)) = FIELDS.iter().find(|(field, ..)| *field == name) else { return Ok(()) };
+    // `title` is the only attribute that a video must have (`POST /videos`).
     if value.is_null() && *name != "title" {
         return Ok(());
     }

@@ -16,6 +16,7 @@ use super::{clock, ids};
 
 /// Checks that a request carries the API key (Basic) or a valid access token (Bearer).
 pub(super) fn check(state: &AppState, headers: &HeaderMap) -> Result<(), HandlerError> {
+    // A value that is not ASCII has no known scheme, and is refused below.
     let value = headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap_or("not ASCII").trim());
     // One official client sends an empty header if it has no key.
     let Some(value) = value.filter(|value| !value.is_empty()) else {
@@ -26,6 +27,7 @@ pub(super) fn check(state: &AppState, headers: &HeaderMap) -> Result<(), Handler
         .into());
     };
     let (scheme, credentials) = value.split_once(' ').unwrap_or((value, ""));
+    // RFC 9110, section 11.1: schemes have no case.
     if scheme.eq_ignore_ascii_case("basic") {
         check_key(state, credentials)
     } else if scheme.eq_ignore_ascii_case("bearer") {
@@ -38,6 +40,7 @@ pub(super) fn check(state: &AppState, headers: &HeaderMap) -> Result<(), Handler
 /// Handles `POST /auth/api-key`.
 pub(super) fn with_key(state: &AppState, body: &Value) -> Result<ApiResponse, HandlerError> {
     let key = text(body, "apiKey")?;
+    // In constant time: the time of the answer must not help to guess the key byte by byte.
     if verify_slices_are_equal(key.as_bytes(), state.api_key.as_bytes()).is_err() {
         return Err(
             wrong(&state.settings, "authentication-invalid-api-key", "The API key is invalid.").into()
@@ -76,6 +79,7 @@ fn issue(state: &AppState) -> Result<ApiResponse, HandlerError> {
 /// Checks the API key, which is the user name of the Basic credentials; the password is empty.
 fn check_key(state: &AppState, credentials: &str) -> Result<(), HandlerError> {
     let decoded = STANDARD.decode(credentials.trim()).map_err(|_| invalid_header())?;
+    // No colon can be part of a user name (RFC 7617, section 2).
     let user = decoded.split(|byte| *byte == b':').next().unwrap_or_default();
     verify_slices_are_equal(user, state.api_key.as_bytes()).map_err(|_| {
         ProblemDetails::unauthorized("authentication-invalid-api-key", "The API key is invalid.").into()

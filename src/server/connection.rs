@@ -80,6 +80,7 @@ where
         let (state, reset) = (state.clone(), reset.clone());
         async move {
             routes::serve(state, request).await.map_err(|ending| {
+                // Relaxed: hyper drops the stream on the task that stores this.
                 reset.store(ending == ConnectionEnd::Reset, Ordering::Relaxed);
                 ClosedWithoutResponse
             })

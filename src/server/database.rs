@@ -158,6 +158,7 @@ impl Database {
 
     /// Deletes a video with the rows of its chunks. Returns `false` if there is none with this id.
     pub(super) fn delete_video(&self, id: &str) -> DatabaseResult<bool> {
+        // `foreign_keys` deletes the rows of its chunks.
         Ok(self.connection().execute("DELETE FROM videos WHERE id = ?1", [id])? > 0)
     }
 
@@ -214,6 +215,7 @@ impl Database {
             ReceivedChunks::Parts { total, .. } => ("part", total.map(u64::from)),
         };
         let mut connection = self.connection();
+        // Together, so that a restart never finds a chunk without the state that counts it.
         let transaction = connection.transaction()?;
         transaction
             .prepare_cached("INSERT INTO pieces (video_id, place, len) VALUES (?1, ?2, ?3)")?

@@ -40,6 +40,7 @@ impl FaultInjector {
             }
             // Every matching fault counts the request, even if an earlier fault takes it.
             *matched += 1;
+            // 0 stands for no limit.
             let used_up = fault.times != 0 && *affected >= fault.times;
             if effect.is_none() && *matched >= fault.nth && !used_up {
                 *affected += 1;
@@ -67,6 +68,7 @@ impl RequestFault {
         drain: impl Future<Output = Result<(), HandlerError>>,
     ) -> Option<Result<ApiResponse, HandlerError>> {
         Some(match self.0.as_ref()? {
+            // No read of the body would apply a cut at its first byte.
             FaultAction::Cut { after_bytes: 0, how } => Err(HandlerError::Disconnect(*how)),
             FaultAction::CloseBeforeRecording => Err(match drain.await {
                 Ok(()) => HandlerError::Disconnect(ConnectionEnd::Close),
@@ -118,6 +120,7 @@ impl RequestFault {
                 Err(HandlerError::Disconnect(how))
             }
             Some(FaultAction::Throttle { bytes_per_second }) => {
+                // A rate of zero would never end.
                 sleep(Duration::from_secs_f64(len as f64 / bytes_per_second.max(1) as f64)).await;
                 Ok(())
             }

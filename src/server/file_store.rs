@@ -71,6 +71,7 @@ impl FileStore {
 
     /// Returns a writer for one arriving chunk. Bytes beyond `max_bytes` are counted but not stored.
     pub(super) fn writer(&self, max_bytes: u64) -> ChunkWriter {
+        // Relaxed: the numbers only have to differ.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
         ChunkWriter {
@@ -93,6 +94,7 @@ impl FileStore {
         let folder = self.videos.join(video_id);
         fs::create_dir_all(&folder).map_err(StorageError::at(&folder))?;
         let path = folder.join(chunk_file_name(position));
+        // A rename within one file system: the video has the whole chunk, or nothing of it (rename(2)).
         fs::rename(&writer.path, &path).map_err(StorageError::at(&path))?;
         Ok(path)
     }
@@ -132,6 +134,7 @@ impl FileStore {
         let mut reader = ChunkReader { folder: folder.clone(), chunks: chunks.into_iter(), file: None };
         let mut context = Context::new(&SHA256);
         while let Some(block) = reader.next_block().map_err(StorageError::at(&folder))? {
+            // The digest of a large video takes minutes, for which a stop must not wait.
             if stopping.load(Ordering::Relaxed) {
                 return Err(StorageError::at(&folder)(io::Error::other("the server is stopping")));
             }

@@ -76,6 +76,7 @@ impl FormReader<'_> {
             MultipartEvent::Data(data) => match (&mut self.current, &mut self.file) {
                 (CurrentField::File, file) => {
                     self.stats.file_bytes(data.len());
+                    // The bytes of a second file are read and dropped.
                     if let Ok(Some(uploaded)) = file {
                         uploaded.writer.push(data).await?;
                     }
@@ -127,6 +128,7 @@ impl FormReader<'_> {
             Ok(None) => Err(UploadRefusal::NoFile),
             Err(refusal) => Err(refusal),
         };
+        // RFC 2046, section 5.1.1: an epilogue may follow the closing boundary.
         body.drain().await?;
         Ok(UploadForm { file, video_id: self.video_id })
     }

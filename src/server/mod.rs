@@ -95,6 +95,7 @@ impl Server {
         };
         let runtime = runtime(threads).map_err(ServeError::Threads)?;
         let listener = {
+            // `from_std` registers the socket with the runtime that is entered, and panics without one.
             let _context = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(in_listen)?
         };
@@ -151,6 +152,7 @@ impl Server {
     }
 
     fn shut_down(&mut self) {
+        // First: the runtime waits for its blocking threads, which end early only then.
         self.state.stopping.store(true, Ordering::Relaxed);
         self.running = None;
         if let Some(thread) = self.thread.take() {
@@ -188,6 +190,7 @@ fn check(settings: &ServerSettings) -> Result<(), ServeError> {
 /// port while old connections are in TIME_WAIT.
 fn listen_on(addr: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addr)?;
+    // Required by `TcpListener::from_std`.
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -64,6 +64,7 @@ impl MultipartParser {
 
     /// Adds a frame. Call [`MultipartParser::next`] until it returns `None` before adding the next frame.
     pub(super) fn push(&mut self, frame: Bytes) {
+        // The usual case: without a rest of the last frame nothing is copied.
         if self.buffer.is_empty() {
             self.buffer = frame;
         } else {
@@ -180,6 +181,7 @@ impl PartHead {
             name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
         });
         let Some(disposition) = disposition else { return PartHead::default() };
+        // RFC 6266, section 4.3: `filename*` takes precedence.
         let extended = parameter(disposition, "filename*").and_then(|value| decode_extended(&value));
         let plain = parameter(disposition, "filename").map(|value| unescape(&value));
         PartHead {

@@ -29,6 +29,7 @@ impl PageRequest {
         render: impl Fn(&T) -> Result<Value, HandlerError>,
     ) -> Result<ApiResponse, HandlerError> {
         let total = items.len() as u64;
+        // An empty list has one page.
         let pages = total.div_ceil(self.size).max(1);
         let skipped = (self.number - 1) * self.size;
         let on_page = items.iter().skip(skipped as usize).take(self.size as usize);
@@ -54,6 +55,7 @@ impl PageRequest {
         };
         let mut links = vec![link("self", self.number), link("first", 1)];
         if self.number > 1 {
+            // From beyond the end the previous page is the last one.
             links.push(link("previous", (self.number - 1).min(pages)));
         }
         if self.number < pages {

@@ -105,6 +105,7 @@ impl RateLimiter {
             *window = RateWindow { since: now, used: 0 };
         }
         let left = budget.window.saturating_sub(now.duration_since(window.since));
+        // Rounded up: a client that waits less would be refused again.
         let retry_after_s = left.as_millis().div_ceil(1000) as u64;
         if !self.is_enforced {
             return Ok(Some(RateStatus { limit, remaining: limit, retry_after_s }));

@@ -51,6 +51,7 @@ impl RequestBody {
                 }
                 Ok(Some(Err(_))) | Err(_) => return Err(HandlerError::Disconnect(ConnectionEnd::Close)),
             };
+            // Trailers are no bytes of the body.
             let Ok(bytes) = frame.into_data() else { continue };
             self.received += bytes.len() as u64;
             if self.received > MAX_BODY_BYTES {
@@ -66,6 +67,7 @@ impl RequestBody {
         while !self.is_finished() {
             match self.next().await {
                 Ok(Some(_)) => {}
+                // The body is too large. Its rest stays unread, which closes the connection.
                 Ok(None) | Err(HandlerError::Problem(_)) => break,
                 Err(disconnect) => return Err(disconnect),
             }

@@ -42,6 +42,8 @@ pub(super) async fn serve(
     let body = RequestBody::new(body, state.settings.idle, fault.clone());
 
     let mut response = respond(&state, &route, &head, body, &fault).await?;
+    // On refusals too: a browser hides an answer without these headers from its page (Fetch standard, CORS
+    // protocol).
     response.headers.extend(browser_headers());
     let response = fault.corrupt_response(response).await?;
     state.stats.end(entry, response.status().as_u16());

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::extent::Extent;
+use crate::wire::ContentRange;
+use crate::wire::content_range::ContentRangeError;
 use crate::wire::limits::{MAX_CHUNK_BYTES, MAX_PARTS, MAX_SINGLE_BYTES, MAX_TOTAL_BYTES, MIN_CHUNK_BYTES};
-use crate::wire::{ContentRange, ContentRangeError};
 
 pub(super) use super::refusal::UploadRefusal;
 
@@ -66,6 +67,7 @@ impl UploadState {
             ReceivedChunks::Nothing => self.origin != SourceOrigin::Upload,
             ReceivedChunks::Whole(_) => true,
             ReceivedChunks::Bytes { total, .. } => Some(self.received_bytes()) == *total,
+            // Numbers are distinct and at most the total, so that their count is enough.
             ReceivedChunks::Parts { chunks, total } => Some(chunks.len() as u64) == total.map(u64::from),
         }
     }
@@ -90,6 +92,7 @@ impl UploadState {
                 }
                 if let ReceivedChunks::Bytes { chunks, total: known } = &mut self.received {
                     chunks.insert(extent.offset(), file_len);
+                    // The first total stays: `check_total_bytes` has refused any other.
                     *known = known.or(total);
                 }
             }
@@ -99,6 +102,7 @@ impl UploadState {
                 }
                 if let ReceivedChunks::Parts { chunks, total: known } = &mut self.received {
                     chunks.insert(number, file_len);
+                    // The first total stays: `check_total_parts` has refused any other.
                     *known = known.or(total);
                 }
             }
@@ -197,6 +201,7 @@ fn check_bytes(received: &ReceivedChunks, extent: Extent, total: Option<u64>) ->
     if total == Some(0) {
         return Err(UploadRefusal::TotalBytesZero);
     }
+    // `/reference/video-content-range-by-bytes-to-byte-too-high-allowed`: the last byte is 52,428,799,999.
     if to >= MAX_TOTAL_BYTES {
         return Err(UploadRefusal::ToByteTooHighAllowed { to });
     }

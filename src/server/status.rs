@@ -34,6 +34,7 @@ pub(super) fn document(upload: &UploadState, complete_for: Option<Duration>, del
     json!({
         "ingest": {
             "status": ingest,
+            // `null` for a source that was not uploaded: there are no bytes of it here.
             "filesize": complete_for.map(|_| upload.received_bytes()).filter(|len| *len > 0),
             "receivedBytes": received_bytes(&upload.received),
             "receivedParts": {"parts": parts, "total": total_parts},

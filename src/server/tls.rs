@@ -40,6 +40,7 @@ pub(super) fn acceptor(data: &Path, ip: IpAddr) -> Result<(Authority, TlsAccepto
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private)
         .map_err(failed)?;
+    // A client that offers HTTP/2 too must not choose it: the server has none.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((authority, TlsAcceptor::from(Arc::new(config))))
 }
@@ -63,6 +64,7 @@ fn authority(data: &Path) -> Result<(Authority, Issuer<'static, KeyPair>), Serve
 fn authority_params() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, "ringlift serve, local authority");
+    // The authority signs servers, and no other authorities.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)

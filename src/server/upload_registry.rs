@@ -77,6 +77,7 @@ impl UploadRegistry {
         let range = rules::check_header(upload, header)?;
         rules::check_body(upload, range, writer.len())?;
         let chunk = StoredChunk { position: position(range), len: writer.len() };
+        // A copy, so that a failure changes nothing.
         let mut grown = upload.clone();
         grown.add(range, chunk.len);
         // The file is renamed first: a row without its file would break every later download.
@@ -107,6 +108,7 @@ impl UploadRegistry {
         if matches!(*slot, UploadSlot::Deleted) {
             return Err(ProblemDetails::not_found("videoId").into());
         }
+        // The rows before the files: a row without its file would break a download.
         if !database.delete_video(video_id)? {
             return Err(ProblemDetails::not_found("videoId").into());
         }
@@ -116,6 +118,7 @@ impl UploadRegistry {
     }
 
     fn slot(&self, database: &Database, video_id: &str) -> Result<Arc<Mutex<UploadSlot>>, HandlerError> {
+        // Locked during the read: two requests must not make two slots for one video.
         let mut open = self.open();
         if let Some(slot) = open.get(video_id) {
             return Ok(slot.clone());

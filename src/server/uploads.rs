@@ -59,6 +59,7 @@ pub(super) fn status(state: &AppState, video_id: &str) -> Result<ApiResponse, Ha
     let video = videos::existing(&state.database, video_id)?;
     let upload = state.uploads.state(&state.database, video_id)?;
     let complete_for = video.completed_ms.map(|completed_ms| {
+        // A clock that was set back gives zero.
         Duration::from_millis(u64::try_from(clock::now_ms() - completed_ms).unwrap_or_default())
     });
     let document = status::document(&upload, complete_for, state.settings.ingest_delay);
@@ -79,6 +80,7 @@ pub(super) async fn download(
     }
     let sha256 = digest(state.clone(), video_id.to_owned(), upload.clone()).await?;
     let value = HeaderValue::from_str(&sha256).map_err(ProblemDetails::server_error)?;
+    // HEAD has the headers of GET and no content (RFC 9110, section 9.3.2).
     let stream = (*method == Method::GET).then(|| state.files.read(video_id, chunks));
     let content = ResponseContent::File(upload.received_bytes(), stream);
     Ok(ApiResponse { content, ..ApiResponse::empty(StatusCode::OK) }.with(CONTENT_SHA256, value))
@@ -128,6 +130,7 @@ fn store_in_video(
             Ok(ApiResponse::json(StatusCode::CREATED, videos::existing(&state.database, video_id)?.json()?))
         }
         AcceptedChunk::Intermediate => {
+            // `Server::start` has checked the status.
             let status = StatusCode::from_u16(state.settings.intermediate_status);
             Ok(ApiResponse::json(status.unwrap_or(StatusCode::CREATED), json!({"videoId": video_id})))
         }

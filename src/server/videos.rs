@@ -22,6 +22,7 @@ pub(super) fn create(
     let attributes = attributes::for_new_video(body)?;
     let origin = match attributes.get("source").and_then(Value::as_str) {
         None => SourceOrigin::Upload,
+        // The id of a video as the source asks for a copy (`POST /videos`, `source`).
         Some(source) if database.video(source)?.is_some() => SourceOrigin::Copy,
         Some(_) => SourceOrigin::Url,
     };
@@ -66,6 +67,7 @@ pub(super) fn list(database: &Database, query: &QueryString) -> Result<ApiRespon
     match sort {
         "title" => videos.sort_by(|a, b| a.text("title").cmp(b.text("title"))),
         "updatedAt" => videos.sort_by_key(|video| video.updated_ms),
+        // The database returns them in this order, and every video is published at its creation.
         _ => {}
     }
     if order == "desc" {

@@ -13,7 +13,7 @@ use super::reader::{Choice, Reader, Unavailable};
 use super::uring::UringSource;
 use crate::extent::Extent;
 
-/// Any of the sources. The choice is made at run time, and all of them are always compiled.
+/// Any of the sources. The choice is made at run time, and all of them are compiled, but for [`AnySource::Uring`] without the feature `uring`.
 #[derive(Clone, Debug)]
 pub enum AnySource {
     /// io_uring, buffered or `O_DIRECT`.

@@ -55,6 +55,7 @@ impl MemoryBudget {
     /// than the chunk.
     pub(super) async fn reserve(&self, chunk_bytes: u64) -> Option<BlockPermits> {
         let blocks = u32::try_from(chunk_bytes.div_ceil(BLOCK_BYTES as u64)).ok()?;
+        // All blocks of a chunk at once: pipes that took them one by one could wait for each other for ever.
         let permit = self.pool.permits.clone().acquire_many_owned(blocks).await.ok()?;
         Some(BlockPermits { permit: Some(permit), pool: self.pool.clone() })
     }
@@ -62,6 +63,7 @@ impl MemoryBudget {
     /// Returns memory for a block. The caller holds a permit for it.
     pub(super) fn memory(&self) -> Vec<u8> {
         let mut memory = self.pool.spare().pop().unwrap_or_default();
+        // Writes zeros into new memory only: a spare block has this length.
         memory.resize(BLOCK_BYTES, 0);
         memory
     }

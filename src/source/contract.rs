@@ -197,7 +197,7 @@ fn blocks_that_could_not_be_registered_read_the_same() {
         let mut mine = capabilities(None).unwrap();
         mine.effective.remove(CapabilitySet::IPC_LOCK);
         set_capabilities(None, mine).unwrap();
-        tokio_uring::start(async {
+        uring::start(async {
             let pool = BufferPool::in_ring(blocks as usize, BLOCK_BYTES).unwrap();
             let registered = pool.ring().unwrap() as u64;
             assert!((1..blocks).contains(&registered), "{registered} of {blocks}");

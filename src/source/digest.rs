@@ -46,6 +46,7 @@ impl ChunkDigester {
 
     /// Returns the digest of all bytes so far.
     pub(crate) fn finish(&self) -> ChunkDigest {
+        // Big-endian is xxHash's canonical form, the same on every machine.
         ChunkDigest(self.0.finish_128().to_be_bytes())
     }
 }

@@ -65,6 +65,8 @@ impl SourceFile {
     pub fn open(path: impl Into<PathBuf>) -> Result<SourceFile, SourceError> {
         let path = path.into();
         let unreadable = |path, io| SourceError::Unreadable { path, io };
+        // O_NONBLOCK, because opening a FIFO waits for its writer (fifo(7)). O_NOCTTY, because a terminal must not
+        // become the controlling one.
         let file = match open_with(&path, OFlags::NONBLOCK | OFlags::NOCTTY) {
             Ok(file) => file,
             Err(error) => return Err(refusal(path, error)),
@@ -160,6 +162,7 @@ impl SourceFile {
     /// Compares the path with the open file as it is now: overlayfs may change its inode number when it
     /// copies the file up.
     fn change_of_path(&self, open: &Metadata) -> Option<Change> {
+        // Follows links, as the opening did.
         match std::fs::metadata(self.path()) {
             Ok(there) if is_same_file(open, &there) => None,
             // The file system may have assigned a new inode number: the properties that remain comparable are
@@ -186,6 +189,7 @@ impl SourceFile {
         if !is_same_file(&self.file().metadata()?, &file.metadata()?) {
             return Err(Errno::STALE.into());
         }
+        // Clears O_NONBLOCK, as in `open`.
         rustix::fs::fcntl_setfl(&file, OFlags::DIRECT)?;
         Ok(file)
     }
@@ -243,6 +247,7 @@ impl FileIdentity {
             Some(Change::Truncated { from, to })
         } else if to > from {
             Some(Change::Grown { from, to })
+        // A write changes both times (inode(7)), a `chmod` or a new link only the ctime.
         } else if self.mtime_ns != now.mtime_ns {
             Some(Change::Rewritten)
         } else if self.ctime_ns != now.ctime_ns {

@@ -57,6 +57,7 @@ impl MmapSource {
             Delivery::Plain => None,
             Delivery::Tls => Some(SigbusGuard::over(&raw)?),
         };
+        // The length fits: the file is mapped.
         let map = Arc::new(FileMap { guard, raw, len: file.len() as usize, present: AtomicUsize::new(0) });
         let whole = Bytes::from_owner(MapBytes(Arc::clone(&map)));
         let (file, may_block) = (file.clone(), !choice.residency.is_fully_cached());
@@ -91,12 +92,14 @@ impl Source for MmapSource {
             let map = Arc::clone(&inner.map);
             let populating = inner.reads.run_blocking(move || map.populate(extent));
             let stopped = |error| inner.file.read_error(extent.offset(), io::Error::other(error));
+            // The result is left to `slice`, which populates the pages again and names a missing one.
             let _ = populating.await.map_err(stopped)?;
             inner.slice(extent)
         }
     }
 
     fn block_bytes(&self) -> u64 {
+        // `sendfile` takes a chunk of any length, and only reading here bounds the slices.
         if self.is_read_in_user_space() { READ_BLOCK_BYTES } else { u64::MAX }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Does not depend on HTTP, on chunk plans, or on the service.
 
+mod aligned;
 mod any;
 pub(crate) mod budget;
 mod digest;
@@ -20,9 +21,10 @@ pub(crate) mod pread;
 pub mod probe;
 pub(crate) mod reader;
 mod reads;
-mod sha256;
+pub(crate) mod sha256;
 mod sigbus;
-pub(crate) mod uring;
+#[cfg_attr(not(feature = "uring"), path = "uring_left_out.rs")]
+mod uring;
 
 use bytes::Bytes;
 
@@ -41,8 +43,8 @@ pub(crate) use pool::BLOCK_BYTES;
 pub use pool::BufferPool;
 pub use probe::{Environment, SigbusHandler};
 pub use reader::{Choice, Delivery, Reader, Reason, Unavailable};
-pub(crate) use sha256::hex;
 pub use sha256::{FileSha256, HashingReader, StreamSha256};
+pub(crate) use uring::{RingRuntime, ring_runtime};
 
 use crate::extent::Extent;
 

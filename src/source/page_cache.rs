@@ -72,6 +72,7 @@ fn mincore(file: &File, extent: Extent) -> Option<u64> {
     let mut states = vec![0_u8; len.div_ceil(rustix::param::page_size())];
     // SAFETY: `len` bytes are mapped at the address, and `states` has a byte for each of their pages.
     let done = unsafe { libc::mincore(map.as_mut_ptr().cast(), len, states.as_mut_ptr()) };
+    // Only the lowest bit of each state has a meaning (mincore(2)).
     (done == 0).then(|| states.iter().filter(|state| **state & 1 == 1).count() as u64)
 }
 

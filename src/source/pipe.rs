@@ -114,6 +114,7 @@ impl<R: Read> PipeReader<R> {
     }
 
     fn cut(&mut self) -> Result<Option<HeldChunk>, SourceError> {
+        // The first byte before the memory: a pipe that is idle holds none.
         if self.look_ahead()?.is_empty() {
             return match self.offset {
                 0 => Err(SourceError::EmptyPipe { name: self.name.clone() }),
@@ -132,6 +133,7 @@ impl<R: Read> PipeReader<R> {
             }
             self.offset += len as u64;
             if (len as u64) < extent.len() {
+                // A block that is not full is the last one. The empty look-ahead marks the end.
                 self.ahead = Some(Vec::new());
                 break;
             }
@@ -164,6 +166,7 @@ impl<R: Read> PipeReader<R> {
     /// arrive.
     fn look_ahead(&mut self) -> Result<&[u8], SourceError> {
         if self.ahead.is_none() {
+            // At most a chunk, because `fill` copies it into one.
             let most = usize::try_from(self.chunk_bytes).unwrap_or(AHEAD_BYTES).min(AHEAD_BYTES);
             let mut ahead = vec![0; most];
             let len = read_some(&mut self.reader, &mut ahead).map_err(|io| self.broken(0, io))?;
@@ -201,6 +204,7 @@ impl<R: Read> PipeReader<R> {
     }
 
     fn broken(&self, after: u64, io: io::Error) -> SourceError {
+        // The time limit of an asynchronous source arrives as an error of its read.
         if let Some(SilentFor(after)) = io.get_ref().and_then(|inner| inner.downcast_ref()) {
             return SourceError::Silent { path: self.name.clone(), after: *after };
         }
@@ -211,6 +215,7 @@ impl<R: Read> PipeReader<R> {
 fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match reader.read(buffer) {
+            // EINTR is not the end of the stream (read(2)).
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             read => return read,
         }

@@ -10,13 +10,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_uring::buf::fixed::FixedBufRegistry;
 
 use super::DEFAULT_DEPTH;
+use super::aligned::{ALIGNMENT, Arena, Block};
 use super::error::SourceError;
 use super::file::SourceFile;
 use super::reader::Unavailable;
-use super::uring::aligned::{ALIGNMENT, Arena, Block};
 use crate::extent::Extent;
 
 /// The default block size. Between 256 KiB and 1 MiB no difference was measured.
@@ -58,23 +57,8 @@ impl BufferPool {
         BufferPool::with_ring(count, block_bytes, |_| Err(Unavailable::NoRing))
     }
 
-    /// Creates the pool and registers it with the ring of this thread (io_uring_register(2),
-    /// `IORING_REGISTER_BUFFERS`). One pool per ring.
-    ///
-    /// Registered memory counts against `RLIMIT_MEMLOCK`. If the limit is too low, half as many blocks are
-    /// registered, down to one, and the other blocks are used unregistered. If not even one can be
-    /// registered, the pool has no ring; see [`BufferPool::ring`].
-    ///
-    /// # Errors
-    /// When the process may not have that much address space.
-    ///
-    /// # Panics
-    /// Outside `tokio_uring`, or when either number is zero.
-    pub fn in_ring(count: usize, block_bytes: u64) -> io::Result<BufferPool> {
-        BufferPool::with_ring(count, block_bytes, register)
-    }
-
-    fn with_ring(
+    /// Creates the pool of a thread with a ring, in which `register` registers blocks.
+    pub(super) fn with_ring(
         count: usize,
         block_bytes: u64,
         register: impl FnOnce(&Arc<Arena>) -> Result<usize, Unavailable>,
@@ -137,17 +121,18 @@ impl BufferPool {
         let block = self.inner.arena.take().expect("a permit is given back after its block");
         PooledBuffer { block, _permit: permit }
     }
+}
 
-    pub(crate) fn is_registered(&self, buffer: &PooledBuffer) -> bool {
-        self.inner.ring.as_ref().is_ok_and(|registered| buffer.block.index() < *registered)
+#[cfg(feature = "uring")]
+impl BufferPool {
+    /// Returns the buffer's index among the fixed buffers of the ring; `None` if it is not registered.
+    pub(super) fn fixed_index(&self, buffer: &PooledBuffer) -> Option<u16> {
+        let index = buffer.block.index();
+        self.inner.ring.as_ref().is_ok_and(|registered| index < *registered).then_some(index as u16)
     }
 }
 
 impl PooledBuffer {
-    pub(crate) fn index(&self) -> usize {
-        self.block.index()
-    }
-
     /// Converts the buffer to the bytes of `range`, without those that an earlier read left in the block.
     pub(crate) fn into_bytes(self, range: Range<usize>) -> Bytes {
         Bytes::from_owner(Filled { buffer: self, range })
@@ -178,21 +163,6 @@ impl AsRef<[u8]> for Filled {
         &self.buffer[self.range.clone()]
     }
 }
-
-fn register(arena: &Arc<Arena>) -> Result<usize, Unavailable> {
-    let mut count = arena.free_blocks().min(MAX_REGISTERED);
-    loop {
-        match FixedBufRegistry::new(arena.registered_buffers(count)).register() {
-            Ok(()) => return Ok(count),
-            Err(error) if count == 1 => return Err(Unavailable::from_registration_error(&error)),
-            // The limit on locked memory is not known exactly, so the number is found by halving.
-            Err(_) => count /= 2,
-        }
-    }
-}
-
-/// The most buffers that tokio-uring registers (`UIO_MAXIOV`); it drops the rest without an error.
-const MAX_REGISTERED: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -246,7 +216,7 @@ mod tests {
     #[test]
     fn a_pool_is_registered_with_a_ring_or_reports_that_there_is_none() {
         assert_eq!(BufferPool::new(2, 4096).unwrap().ring(), Err(Unavailable::NoRing));
-        tokio_uring::start(async {
+        crate::source::uring::start(async {
             let pool = BufferPool::in_ring(2, 4096).unwrap();
             assert_eq!(pool.ring(), Ok(2));
         });

@@ -113,6 +113,7 @@ impl PreadInner {
         let (file, residency) = (self.file.clone(), self.residency);
         let reading = self.reads.run_blocking(move || {
             let buffer = fill(&file, buffer, extent, rest)?;
+            // What was cached before may be in use by another program, which would have to read it again.
             if residency.is_cold() {
                 evict(&file, extent);
             }
@@ -134,6 +135,7 @@ fn fill(
     while !rest.is_empty() {
         let filled = (rest.offset() - extent.offset()) as usize;
         match file.file().read_at(&mut buffer[filled..extent.len() as usize], rest.offset()) {
+            // The length was known at the start, so that an end before it is a truncation.
             Ok(0) => return Err(file.unexpected_end_at(rest.offset())),
             Ok(read) => rest = rest.skip(read as u64),
             Err(error) if error.kind() == io::ErrorKind::Interrupted || retry.allows(&error) => {}

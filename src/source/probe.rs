@@ -1,13 +1,13 @@
 //! The choice of a reader, by trying what this kernel, this file and this process's limits allow.
 
-use io_uring::{IoUring, Probe, opcode};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use super::aligned::ALIGNMENT;
 use super::file::SourceFile;
 use super::mmap;
 use super::page_cache::{Residency, residency};
 use super::reader::{Choice, Delivery, Reader, Reason, Unavailable};
-use super::uring::aligned::ALIGNMENT;
+pub use super::uring::check_ring;
 
 /// The permission to install a process-wide SIGBUS handler. A map that is read in user space raises that
 /// signal if its file is truncated.
@@ -30,19 +30,6 @@ pub struct Environment<'a> {
     pub sigbus: SigbusHandler,
     /// The result of [`check_ring`].
     pub ring: &'a Result<(), Unavailable>,
-}
-
-/// Sets up a ring like that of a worker, and closes it again (io_uring_setup(2)).
-///
-/// # Errors
-/// The reason why this process cannot use io_uring.
-pub fn check_ring() -> Result<(), Unavailable> {
-    let ring = IoUring::new(RING_ENTRIES).map_err(|error| Unavailable::from_ring_error(&error))?;
-    let mut probe = Probe::new();
-    // Kernels before 5.6 have neither the probe nor `IORING_OP_READ`.
-    ring.submitter().register_probe(&mut probe).map_err(|_| Unavailable::TooOld)?;
-    let can_read = probe.is_supported(opcode::Read::CODE) && probe.is_supported(opcode::ReadFixed::CODE);
-    if can_read { Ok(()) } else { Err(Unavailable::TooOld) }
 }
 
 /// Chooses the reader `wanted` for a file if it is available, and [`Reader::Pread`] if it is not.
@@ -97,20 +84,16 @@ fn direct(file: &SourceFile) -> Result<(), Unavailable> {
         return Ok(());
     }
     match stat.stx_dio_offset_align.max(stat.stx_dio_mem_align) {
+        // statx(2) reports 0 for a file without direct I/O.
         0 => Err(Unavailable::NoDirect),
         needed if needed as usize > ALIGNMENT => Err(Unavailable::Alignment { needed }),
         _ => Ok(()),
     }
 }
 
-/// About the size of a worker's ring, which has a shorter submission queue and a longer completion queue.
-const RING_ENTRIES: u32 = 64;
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
     use super::*;
 
@@ -134,33 +117,10 @@ mod tests {
         rustix::fs::fadvise(temp.as_file(), 0, None, rustix::fs::Advice::DontNeed).unwrap();
     }
 
-    /// What `check_ring()` says on a thread whose io_uring_setup fails with `errno`.
-    fn ring_refused_with(errno: i32) -> Result<(), Unavailable> {
-        let refused = std::thread::spawn(move || {
-            let calls = [(libc::SYS_io_uring_setup, vec![])].into();
-            let action = SeccompAction::Errno(errno as u32);
-            let arch = std::env::consts::ARCH.try_into().unwrap();
-            let filter = SeccompFilter::new(calls, SeccompAction::Allow, action, arch).unwrap();
-            let program: BpfProgram = filter.try_into().unwrap();
-            apply_filter(&program).unwrap();
-            check_ring()
-        });
-        refused.join().unwrap()
-    }
-
-    #[test]
-    fn a_refused_ring_reports_the_reason() {
-        assert_eq!(ring_refused_with(libc::EPERM), Err(Unavailable::Forbidden));
-        assert_eq!(ring_refused_with(libc::ENOSYS), Err(Unavailable::NoSuchCall));
-        assert_eq!(ring_refused_with(libc::ENOMEM), Err(Unavailable::Memlock));
-        let choked = ring_refused_with(libc::EMFILE).unwrap_err();
-        assert!(choked.to_string().contains("open files"), "{choked}");
-    }
-
     #[test]
     fn without_a_ring_readers_that_need_one_become_pread() {
         let (_temp, file) = file_of(100_000);
-        let ring = ring_refused_with(libc::EPERM);
+        let ring = Err(Unavailable::Forbidden);
         for wanted in [Reader::Uring, Reader::Direct] {
             let choice = choose(wanted, &file, &tls(&ring));
             assert_eq!(choice.reader, Reader::Pread);

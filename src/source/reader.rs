@@ -1,14 +1,13 @@
 //! The ways to read a file, the choice of one, and the reasons why one is unavailable.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::str::FromStr;
 
 use rustix::io::Errno;
 
+use super::aligned::ALIGNMENT;
 use super::page_cache::Residency;
-use super::uring::aligned::ALIGNMENT;
 
 /// A way to read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -63,6 +62,9 @@ pub enum Unavailable {
     /// The ring exists and lacks an operation that is needed.
     #[error("this kernel's io_uring is too old to read into buffers; Linux 5.6 or later does")]
     TooOld,
+    /// The program was built without the feature `uring`.
+    #[error("this program was built without io_uring; the feature `uring` of ringlift has it")]
+    LeftOut,
     /// The reading thread runs without a ring.
     #[error("the reading thread was started without a ring")]
     NoRing,
@@ -119,26 +121,6 @@ pub enum Reason {
 }
 
 impl Unavailable {
-    pub(super) fn from_ring_error(error: &io::Error) -> Unavailable {
-        match Errno::from_io_error(error) {
-            Some(Errno::NOSYS) => Unavailable::NoSuchCall,
-            Some(Errno::NOMEM) => Unavailable::Memlock,
-            // The sysctl and a seccomp filter fail with the same errno; only the sysctl can be read.
-            Some(Errno::PERM | Errno::ACCESS) => match disabled_by_sysctl() {
-                Some(value) => Unavailable::Disabled { value },
-                None => Unavailable::Forbidden,
-            },
-            _ => Unavailable::from_other_error(error),
-        }
-    }
-
-    pub(super) fn from_registration_error(error: &io::Error) -> Unavailable {
-        match Errno::from_io_error(error) {
-            Some(Errno::NOMEM) => Unavailable::Memlock,
-            _ => Unavailable::from_other_error(error),
-        }
-    }
-
     pub(super) fn from_direct_error(error: &io::Error) -> Unavailable {
         match Errno::from_io_error(error) {
             // open(2): EINVAL if the file system has no O_DIRECT; FUSE and network file systems may return
@@ -151,13 +133,6 @@ impl Unavailable {
     pub(super) fn from_other_error(error: &io::Error) -> Unavailable {
         Unavailable::Other { errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
-}
-
-/// Returns the sysctl's value if it forbids io_uring (Documentation/admin-guide/sysctl/kernel.rst, since
-/// Linux 6.6).
-fn disabled_by_sysctl() -> Option<u8> {
-    let value = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
-    value.trim().parse().ok().filter(|value| *value > 0)
 }
 
 impl fmt::Display for Choice {

@@ -58,6 +58,7 @@ impl ReadTracker {
     ) -> Result<T, JoinError> {
         self.wait_for_abandoned().await;
         let (_awaited, in_kernel) = self.begin();
+        // Moved to the blocking thread: dropped when the kernel is done, whatever happens to the caller.
         let counted = move || {
             let _in_kernel = in_kernel;
             read()
@@ -67,6 +68,7 @@ impl ReadTracker {
 
     /// Counts a read that starts now.
     pub(super) fn begin(&self) -> (AwaitedGuard, KernelGuard) {
+        // Before `in_kernel`: a read with a caller must not look abandoned, not even for a moment.
         self.counts.awaited.fetch_add(1, Ordering::AcqRel);
         self.counts.in_kernel.fetch_add(1, Ordering::AcqRel);
         (AwaitedGuard(Arc::clone(&self.counts)), KernelGuard(Arc::clone(&self.counts)))
@@ -81,6 +83,7 @@ impl Drop for AwaitedGuard {
 
 impl Drop for KernelGuard {
     fn drop(&mut self) {
+        // Before the notification, so that a woken caller sees the lower number.
         self.0.in_kernel.fetch_sub(1, Ordering::AcqRel);
         self.0.returned.notify_waiters();
     }

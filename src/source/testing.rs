@@ -100,12 +100,13 @@ impl Fixture {
     }
 }
 
-/// Runs `test` over a file with `content(len)`, in the runtime that the kind needs.
+/// Runs `test` over a file with `content(len)`, in the runtime that the kind needs. Skips it if this build lacks that
+/// runtime.
 pub(crate) fn with<F: Future<Output = ()>>(kind: Kind, len: usize, test: impl FnOnce(Fixture) -> F) {
     let mut temp = NamedTempFile::new().unwrap();
     temp.write_all(&content(len)).unwrap();
     let test = async { test(Fixture::new(kind, len, &temp)).await };
-    if kind.has_ring() { tokio_uring::start(test) } else { without_ring(test) }
+    if kind.has_ring() { uring::start(test) } else { without_ring(test) }
 }
 
 /// Bytes the way a body gets them.

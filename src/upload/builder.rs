@@ -1,6 +1,5 @@
 //! The builder of an upload.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -20,12 +19,61 @@ use crate::error::Result;
 use crate::upload::running::{Receipt, Running};
 
 /// A builder of one upload. Nothing is sent before [`Upload::start`] or [`Upload::send`].
+///
+/// [`Client::upload`](crate::Client::upload) and the functions beside it return one for a source. By default the upload
+/// creates a video with the client's API key, takes the title from the file's name, and chooses the chunks itself.
+///
+/// - The video: [`title`](Upload::title) or [`video`](Upload::video) for a new one, [`video_id`](Upload::video_id) for one
+///   that exists and is empty. [`upload_token`](Upload::upload_token) replaces the API key.
+/// - The source: [`len`](Upload::len), [`expected_bytes`](Upload::expected_bytes), [`on_change`](Upload::on_change).
+/// - The chunks: [`mode`](Upload::mode), [`chunk_size`](Upload::chunk_size).
+/// - Resumption: [`resume_from`](Upload::resume_from), [`only_if_begun`](Upload::only_if_begun),
+///   [`with_receipt`](Upload::with_receipt), [`again`](Upload::again).
+/// - The start: [`send`](Upload::send) and [`send_blocking`](Upload::send_blocking) return at the upload's end,
+///   [`start`](Upload::start) at its beginning, with a handle.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn example(client: ringlift::Client, store: impl Fn(&str)) -> ringlift::Result<()> {
+/// use ringlift::{ChunkSize, OnChange};
+///
+/// let (upload, receipt) = client
+///     .upload("movie.mp4")
+///     .title("Summer")
+///     .chunk_size(ChunkSize::Bytes(64 << 20))
+///     .on_change(OnChange::Restart)
+///     .with_receipt();
+/// let uploaded = upload.send().await?;
+/// store(&uploaded.video_id);
+/// // Until here, a crash would have left the upload in the journal, and the next run would have found it complete.
+/// receipt.confirm();
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "an upload does nothing until it is sent"]
 #[derive(Debug)]
 pub struct Upload {
     engine: Arc<EngineHandle>,
     request: UploadRequest,
     on_progress: Option<OnProgress>,
+}
+
+/// Used by the runner of jobs.
+#[cfg(feature = "bulk")]
+impl Upload {
+    /// Returns the options.
+    pub(crate) fn described(&self) -> &UploadOptions {
+        &self.request.options
+    }
+
+    /// Returns the path of the file; `None` for bytes in memory and for a stream.
+    pub(crate) fn path(&self) -> Option<&std::path::Path> {
+        match &self.request.input {
+            SourceSpec::File(path) => Some(path),
+            SourceSpec::Memory(..) | SourceSpec::Stream(..) => None,
+        }
+    }
 }
 
 impl Upload {
@@ -41,19 +89,6 @@ impl Upload {
         self
     }
 
-    /// Returns the options.
-    pub(crate) fn described(&self) -> &UploadOptions {
-        &self.request.options
-    }
-
-    /// Returns the path of the file; `None` for bytes in memory and for a stream.
-    pub(crate) fn path(&self) -> Option<&Path> {
-        match &self.request.input {
-            SourceSpec::File(path) => Some(path),
-            SourceSpec::Memory(..) | SourceSpec::Stream(..) => None,
-        }
-    }
-
     /// Sets the title of the created video. Default: the file's name.
     pub fn title(mut self, title: impl Into<String>) -> Upload {
         self.request.options.video.title = title.into();
@@ -66,7 +101,7 @@ impl Upload {
         self
     }
 
-    /// Uploads into this existing, empty container.
+    /// Uploads into this existing, empty container: a video that was created and has no source yet.
     pub fn video_id(mut self, video_id: impl Into<String>) -> Upload {
         self.request.options.video_id = Some(video_id.into());
         self
@@ -101,7 +136,7 @@ impl Upload {
     }
 
     /// Sets the approximate length of a stream in bytes. Chunks are made large enough for that length, as their number
-    /// is limited.
+    /// is limited. [`Upload::len`] states an exact length.
     pub fn expected_bytes(mut self, bytes: u64) -> Upload {
         self.request.options.expected_bytes = Some(bytes);
         self

@@ -81,6 +81,8 @@ impl ClientBuilder {
     }
 
     /// Changes any setting.
+    ///
+    /// [`Settings::journal`] resumes uploads across processes. It needs the feature `journal`.
     pub fn with(mut self, change: impl FnOnce(&mut Settings)) -> ClientBuilder {
         change(&mut self.settings);
         self

@@ -66,6 +66,7 @@ impl Client {
                 Err(error) if is_passing(&error, &policy, started.elapsed()) => {}
                 Err(error) => return Err(error.with_video_id(video_id)),
             }
+            // After the request: a timeout of zero asks once.
             if started.elapsed() >= timeout {
                 let waited = humantime::format_duration(timeout);
                 let reason = format!("the service has not finished after {waited}");
@@ -86,6 +87,7 @@ pub(super) enum EncodingEnd {
 }
 
 fn ingested_bytes(status: &VideoStatus) -> Option<u64> {
+    // `null` until the file is complete.
     status.ingest.as_ref()?.filesize
 }
 
@@ -96,11 +98,13 @@ pub(super) fn encoding(status: &VideoStatus) -> Option<EncodingEnd> {
     }
     let qualities = &status.encoding.as_ref()?.qualities;
     let failed = |quality: &Quality| quality.status == Some(QualityStatus::Failed);
+    // The qualities are listed before they are encoded, and one of them is enough to play.
     (!qualities.is_empty() && qualities.iter().all(failed)).then_some(EncodingEnd::Failed)
 }
 
 /// Returns `true` if a later request may succeed, `waited` after the first one.
 fn is_passing(error: &Error, policy: &RetryPolicy, waited: Duration) -> bool {
+    // A replica that lags does not know a video that exists.
     let is_unknown = error.kind() == ErrorKind::NotFound && waited < policy.replica_lag();
     is_unknown || error.is_from_intermediary() && error.kind() == ErrorKind::Refused
 }

@@ -49,6 +49,7 @@ impl Client {
 fn fetched(status: &VideoStatus, state: FetchedState) -> Option<Result<(), String>> {
     let ingest = status.ingest.as_ref().and_then(|ingest| ingest.status.as_ref());
     match (encoding(status), ingest) {
+        // First: a playable video was received, whatever the other field states.
         (Some(EncodingEnd::Playable), _) => Some(Ok(())),
         // The documented states have no failure. A service that reports one uses a word that contains it.
         (_, Some(IngestStatus::Unknown(word)))

@@ -35,6 +35,7 @@ impl Entry {
             (EntryState::Running { .. } | EntryState::OutOfReach, _) => false,
             (EntryState::Abandoned, _) | (EntryState::Interrupted, EntrySource::Stream) => true,
             (EntryState::Interrupted, EntrySource::File { path, identity }) => {
+                // With `true` for the digests: an upload that they may still prove is not left over.
                 let is_another = |now| compare(identity, &now, true, true) == Comparison::Another;
                 SourceFile::open(path).is_ok_and(|file| is_another(SourceIdentity::from(&file)))
             }
@@ -92,6 +93,7 @@ impl Client {
         }
         match self.delete_video(video_id).await {
             Ok(()) => Ok(LeftoverState::Incomplete),
+            // An attempt whose answer was lost may have deleted it.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(LeftoverState::Gone),
             Err(error) => Err(error.with_video_id(video_id)),
         }

@@ -115,6 +115,7 @@ impl Entry {
         let mut options = self.recorded_options()?;
         options.video_id = video_id;
         options.upload_token = token;
+        // Under another plan the indexes of the stored chunks mean other bytes.
         if let Some(plan) = self.plan {
             options.mode = mode(plan.addressing());
             options.chunk_size = ChunkSize::Bytes(plan.chunk_bytes());

@@ -78,6 +78,7 @@ impl Running {
     /// # Errors
     /// As [`Upload::send`](crate::Upload::send).
     pub async fn join(mut self) -> Result<Uploaded> {
+        // By reference, so that `self` lives until the end: its drop cancels the upload.
         (&mut self.answer).await.map_err(|_| engine_ended())?
     }
 

@@ -9,7 +9,6 @@ pub(crate) mod plan;
 mod stream_plan;
 
 pub use content_range::ContentRange;
-pub(crate) use content_range::ContentRangeError;
 pub use multipart::Envelope;
 pub use plan::{Addressing, Chunk, Plan, PlanError};
 pub use stream_plan::{StreamAddressing, StreamPlan};

@@ -24,7 +24,6 @@ impl Envelope {
     pub fn new(boundary: &str, file_name: &str, video_id: Option<&str>) -> Envelope {
         // The fixed text of both parts takes less than 256 bytes with a usual boundary and id.
         let mut head = BytesMut::with_capacity(256 + file_name.len());
-        // bytes.
         if let Some(video_id) = video_id {
             head.put_slice(b"--");
             head.put_slice(boundary.as_bytes());
@@ -76,6 +75,7 @@ fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
         match c {
+            // These three as browsers do it: HTML standard, "multipart/form-data encoding algorithm".
             '"' => escaped.push_str("%22"),
             '\r' => escaped.push_str("%0D"),
             '\n' => escaped.push_str("%0A"),

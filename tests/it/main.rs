@@ -23,6 +23,7 @@ mod journal_places;
 mod limits;
 mod machine;
 mod many_files;
+mod monitor_run;
 mod odd_answers;
 mod on_change;
 mod on_terminal;
@@ -43,5 +44,7 @@ mod streams;
 mod support;
 mod touched;
 mod truth;
+#[cfg(feature = "cli")]
+mod tune;
 mod video_command;
 mod work;

@@ -93,3 +93,21 @@ fn log_lines_on_a_terminal_have_no_time_and_read_like_the_other_messages() {
     );
     assert!(!output.contains("INFO") && !output.contains("Z "), "{output}");
 }
+
+#[test]
+fn a_list_of_jobs_is_a_table_that_fits_and_its_ids_can_be_given_again() {
+    let test_server = TestServer::new(Scheme::Http);
+    let films = tempfile::tempdir().unwrap();
+    let long = format!("{}.mp4", "a long name ".repeat(12));
+    for name in ["short.mp4", &long] {
+        std::fs::write(films.path().join(name), name).unwrap();
+    }
+    test_server.run(["submit", films.path().to_str().unwrap()]).done();
+    let (code, output) = on_terminal(command(&test_server, &["jobs", "list"]), "");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!((code, lines.len()), (Some(0), 3), "{output}");
+    assert!(lines[0].starts_with("JOB ") && lines[0].contains("VIDEO OR REASON"), "{output}");
+    assert!(lines.iter().all(|line| line.chars().count() <= usize::from(COLUMNS)), "{output}");
+    let id = lines[1].split(' ').next().unwrap();
+    test_server.run(["jobs", "show", id]).done();
+}

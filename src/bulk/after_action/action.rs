@@ -153,10 +153,12 @@ impl AfterAction {
             AfterAction::Keep => return Ok(AfterOutcome::Kept),
             AfterAction::Delete => None,
             AfterAction::MoveTo(folder) => {
+                // Checked again for each file: a mount may have gone since the run began.
                 self.check()?;
                 Some(folder.join(path.file_name().unwrap_or_default()))
             }
         };
+        // Without following a link: moving or deleting its target was not asked for.
         match path.symlink_metadata() {
             Ok(metadata) if metadata.is_symlink() => Err(AfterActionError::Link { path: path.to_owned() }),
             Ok(metadata) if !metadata.is_file() || FileStamp::from(&metadata) != *uploaded => {

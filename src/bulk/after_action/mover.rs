@@ -36,6 +36,7 @@ pub(super) fn move_file(from: &Path, to: &Path, expected: &FileStamp) -> Result<
                 rename(to, from).map_err(io::Error::from)?;
                 return Err(MoveFailure::Changed);
             }
+            // The destination first: after a power failure at least one of the two names is there.
             sync_folder(to)?;
             sync_folder(from)?;
             Ok(())
@@ -67,6 +68,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), Errno> {
 fn copy(from: &Path, to: &Path, expected: &FileStamp) -> Result<(), MoveFailure> {
     let part = part_path(to, expected);
     let source = File::open(from)?;
+    // By the open file: the path may lead to another one by now.
     if FileStamp::from(&source.metadata()?) != *expected {
         return Err(MoveFailure::Changed);
     }
@@ -155,6 +157,8 @@ fn part_path(to: &Path, expected: &FileStamp) -> PathBuf {
 fn sync_folder(file: &Path) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Only EIO means that names may be lost. Other errors mean that the file system cannot synchronize a
+        // folder.
         Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Err(error),
         _ => Ok(()),
     }

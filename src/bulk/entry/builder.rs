@@ -198,6 +198,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
+            // Of any shape: these keys belong to other programs.
             if key.starts_with("x-") {
                 map.next_value::<IgnoredAny>()?;
             } else if let Err(flaw) = self.builder.set(&key, map.next_value()?) {

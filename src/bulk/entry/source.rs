@@ -90,6 +90,7 @@ pub(super) fn is_web_url(text: &str) -> bool {
 
 /// Returns the scheme of a text of the form `scheme://`.
 fn scheme(bytes: &[u8]) -> Option<&str> {
+    // Schemes are short, and a path may have 4 KiB.
     let end = bytes.windows(3).take(16).position(|found| found == b"://")?;
     let scheme = std::str::from_utf8(&bytes[..end]).ok()?;
     let is_scheme = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric());

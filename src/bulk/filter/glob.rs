@@ -90,6 +90,7 @@ impl Glob {
     /// Returns `true` if the pattern matches every path that begins with `folder`, which ends with `/`.
     pub(super) fn covers(&self, folder: &[u32]) -> bool {
         self.alternatives.iter().any(|tokens| match tokens[..] {
+            // `*` matches the last name of every path.
             [Token::Star] if !self.is_anchored => true,
             [.., Token::DoubleStar] => self.run(tokens, folder)[tokens.len()],
             _ => false,
@@ -117,6 +118,7 @@ impl Glob {
                     one => next[i + 1] |= one.is(*unit),
                 }
             }
+            // Without an anchor the pattern may begin at each name.
             next[0] |= *unit == SLASH && !self.is_anchored;
             skip_stars(tokens, &mut next);
             std::mem::swap(&mut states, &mut next);
@@ -175,6 +177,7 @@ impl Parser<'_> {
                 '\\' => self.escape()?,
                 _ => Token::Unit(self.units[self.at - 1]),
             };
+            // Checked at every token, because braces multiply the alternatives.
             if found.iter().map(Vec::len).sum::<usize>() + found.len() > MOST_TOKENS {
                 return Err(GlobFlaw::TooLarge);
             }
@@ -258,6 +261,7 @@ impl Parser<'_> {
             return Ok(());
         }
         let low = self.member()?;
+        // A `-` before `]` is the character itself.
         let is_range =
             self.peek() == Some('-') && self.units.get(self.at + 1).is_some_and(|c| char_of(*c) != ']');
         let high = if is_range {

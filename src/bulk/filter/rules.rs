@@ -145,6 +145,7 @@ impl Filter {
         let unreadable = |source| FilterError::Unreadable { file: name.to_owned(), source };
         while lines.advance().map_err(unreadable)? {
             let line = lines.line();
+            // An editor's byte order mark is no part of the first rule.
             let line =
                 if lines.number() == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
             let added = if lines.is_too_long() {
@@ -207,6 +208,7 @@ impl Filter {
     pub fn excludes_folder(&self, path: &[u8]) -> Option<Option<usize>> {
         let mut folder = units(path);
         folder.push(u32::from(b'/'));
+        // The first rule that matches decides, as it does for a file.
         for (i, rule) in self.rules().enumerate() {
             if rule.is_include && !rule.is_folder && rule.glob.may_match_below(&folder) {
                 return None;

@@ -154,8 +154,7 @@ async fn end(state: &WorkState) {
     state.emit(IngestEvent::Ended(end)).await;
 }
 
-/// Releases the jobs that this process has claimed without receiving the answer: an error of every job drops the claim
-/// that is under way.
+/// Releases the jobs that this process has claimed and never begun: an error of every job drops the claim that is under way.
 async fn release_unknown(state: &WorkState) -> Result<(), JobStoreError> {
     let mut query = JobQuery::default();
     (query.state, query.pool) = (Some(JobStateName::Running), Some(state.options.pool.clone()));

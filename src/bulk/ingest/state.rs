@@ -26,7 +26,7 @@ pub(super) struct WorkState {
     pub(super) examiner: Examiner,
     pub(super) shutdown: ShutdownSignal,
     pub(super) started: Instant,
-    /// `true` while the answer to a claim is on its way.
+    /// `true` from a claim until its job is with the runner or has ended.
     pub(super) is_claiming: AtomicBool,
     active: Mutex<HashMap<JobId, ActiveIngest>>,
     /// The bytes that the ended jobs of this run have sent.

@@ -50,6 +50,7 @@ impl CsvRows {
             self.header = Some(Header { separator, columns: columns(&self.cells)? });
             return Ok(Row::Header);
         };
+        // Reports that were joined to one file have headers in the middle.
         let is_header = self.cells.len() == header.columns.len()
             && self.cells.iter().zip(&header.columns).all(|(cell, column)| column_name(cell) == *column);
         Ok(if is_header { Row::Header } else { Row::Cells })
@@ -113,6 +114,7 @@ impl CsvRows {
         }
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
+            // The number of cells is checked by `builder`, with an error that names it.
             .flexible(true)
             .delimiter(separator)
             .buffer_capacity(self.row.len().clamp(1, 64 << 10))

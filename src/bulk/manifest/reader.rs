@@ -56,6 +56,7 @@ impl Manifest {
             io::ErrorKind::NotFound => ManifestError::Missing { path: path.to_owned() },
             _ => ManifestError::Unreadable { path: path.to_owned(), source },
         })?;
+        // open(2) succeeds for a folder, and only the first read would fail, with EISDIR.
         if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Err(ManifestError::Folder { path: path.to_owned() });
         }

@@ -44,6 +44,7 @@ impl Report {
         let path = path.into();
         let file = open(&path)?;
         let report = Report { path, format, file };
+        // Locked first: a row that another process is writing must not be taken for one that a crash cut off.
         let locked = report.lock()?;
         report.prepare()?;
         drop(locked);
@@ -60,6 +61,7 @@ impl Report {
     /// # Errors
     /// If the lock cannot be had or the rows cannot be written, none of them is in the report: append them again.
     pub fn append(&mut self, rows: &[ReportRow]) -> Result<(), ReportError> {
+        // Before the lock, for which other processes wait.
         let lines: Vec<u8> = rows.iter().flat_map(|row| row.line(self.format)).collect();
         if self.is_moved_away() {
             self.file = open(&self.path)?;
@@ -67,6 +69,7 @@ impl Report {
         let locked = self.lock()?;
         // Another process may have crashed in the middle of a row.
         let len = self.prepare()?;
+        // fdatasync(2) writes the new length too.
         let written = (&self.file).write_all(&lines).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // Without this a row cut off by a full disk would spoil the next one.
@@ -89,6 +92,7 @@ impl Report {
         if len == 0 {
             let written = (&self.file).write_all(&header).and_then(|()| self.file.sync_all());
             if let Err(error) = written.and_then(|()| sync_folder(&self.path)) {
+                // A header that may not be on the disk must not pass for one: the next run finds an empty file.
                 let _ = self.file.set_len(0);
                 return Err(self.failed("write", error));
             }
@@ -233,6 +237,7 @@ fn open(path: &Path) -> Result<File, ReportError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
+    // O_APPEND, so that rows do not overwrite each other on a file system without locks.
     OpenOptions::new().read(true).append(true).create(true).open(path).map_err(failed)
 }
 

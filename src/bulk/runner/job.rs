@@ -298,6 +298,7 @@ impl<K: Clone> JobRun<K> {
     }
 
     fn failed(&self, error: Error, finished: Option<(Uploaded, Receipt)>) -> RunnerEvent<K> {
+        // A failure after the upload concerns one video.
         let ends_run = finished.is_none() && ends_run(&error, self.circumstances());
         if ends_run {
             self.state.has_fatal_error.send_replace(true);

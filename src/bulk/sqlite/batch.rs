@@ -205,6 +205,7 @@ pub(super) fn state_number(state: JobStateName) -> i64 {
 fn due_ms(state: &JobState) -> Option<i64> {
     let millis = |time: UnixMillis| i64::try_from(time.get()).unwrap_or(i64::MAX);
     match state {
+        // NULL, which the index `jobs_ready` selects.
         JobState::Queued { not_before } if *not_before == UnixMillis::default() => None,
         JobState::Queued { not_before } => Some(millis(*not_before)),
         JobState::Running { heartbeat, .. } => Some(millis(*heartbeat)),

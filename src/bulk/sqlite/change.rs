@@ -19,6 +19,7 @@ pub(super) fn held(
     let mut row = batch.job_by_id(&lease.id)?.ok_or_else(|| lost(LostLease::Forgotten))?;
     let before = row.record.clone();
     rule(&mut row.record).map_err(lost)?;
+    // A repeated request changes nothing, and saves the write.
     if row.record != before {
         batch.write(&mut row)?;
     }
@@ -58,6 +59,7 @@ pub(super) fn cancel(batch: &mut Batch<'_>, id: &JobId, now: UnixMillis) -> Resu
 pub(super) fn retry(batch: &mut Batch<'_>, id: &JobId) -> Result<JobState, JobStoreError> {
     let mut row = existing(batch, id)?;
     let state = row.record.state.clone();
+    // The video of a job that is done would be created twice.
     if !matches!(state, JobState::Done(_)) && row.record.requeue() {
         batch.write(&mut row)?;
     }

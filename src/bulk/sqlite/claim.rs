@@ -62,6 +62,7 @@ fn next_due(batch: &Batch<'_>, queue: JobQueue, now: UnixMillis) -> Result<Optio
         (statements::RUN_OUT, now_ms.saturating_sub(length)),
         (statements::FROM_THE_FUTURE, now_ms.saturating_add(length)),
     ];
+    // The bounds assume the store's lease; the record has its own, and decides.
     for (sql, bound) in bounds {
         if let Some(row) = batch.job(sql, (queue.row, bound))?.filter(|row| row.record.is_due(now)) {
             return Ok(Some(row));

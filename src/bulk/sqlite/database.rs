@@ -42,6 +42,7 @@ impl JobDatabase {
         let (connection, logging) = open::open(&path, lease)?;
         let id = open::file_id(&path).map_err(|error| io_error(&path, error))?;
         let prepare = || -> rusqlite::Result<(i64, i64, i64)> {
+            // Another process may add the same account at this moment.
             connection.execute(
                 "INSERT INTO accounts (name) VALUES (?1) ON CONFLICT DO NOTHING",
                 [account.as_str()],
@@ -117,6 +118,8 @@ impl JobDatabase {
     /// Returns the revision, after a look at the changes of other processes.
     pub(super) fn revision(&mut self) -> Result<u64, JobStoreError> {
         let found = data_version(&self.connection).map_err(|error| sqlite_error(&self.path, error))?;
+        // Other connections move this number, changes of this connection do not
+        // (<https://www.sqlite.org/pragma.html#pragma_data_version>).
         if found != self.data_version {
             (self.data_version, self.revision) = (found, self.revision + 1);
         }

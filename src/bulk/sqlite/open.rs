@@ -11,7 +11,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use super::statements::SCHEMA;
 use crate::bulk::store::{JobStoreError, StoreProblem};
 use crate::journal::JournalError;
-use crate::journal::error::database_error;
+use crate::journal::error_conversion::database_error;
 use crate::journal::format::create_tables;
 use crate::journal::logging::{self, Logging};
 use crate::journal::owner;
@@ -63,6 +63,7 @@ fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection,
     }
     if is_empty {
         create(&mut connection, lease).map_err(refused)?;
+        // Another process may have created another store first.
         check(&connection, path)?;
     }
     if logging == Logging::WriteAhead {

@@ -60,6 +60,7 @@ impl Owners {
             return false;
         }
         let path = self.folder.join(owner.as_str());
+        // A lock that can be had has no holder. Closing the file releases it again.
         File::open(&path).is_ok_and(|file| file.try_lock().is_ok())
     }
 }

@@ -164,6 +164,7 @@ impl fmt::Debug for StoreThread {
 fn serve(mut database: JobDatabase, receiver: &Receiver<Message>) {
     let mut watchers: Vec<Watcher> = Vec::new();
     loop {
+        // Changes of other processes matter only to watchers, and are found by looking.
         let first = if watchers.is_empty() {
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
@@ -205,6 +206,7 @@ fn carry_out(database: &mut JobDatabase, mut requests: Vec<Box<dyn Request>>) {
 
 /// Answers the watchers that have not seen the newest revision. Returns the others.
 fn answer_watchers(database: &mut JobDatabase, mut watchers: Vec<Watcher>) -> Vec<Watcher> {
+    // A call that was given up frees its place.
     watchers.retain(|watcher| !watcher.answer.is_closed());
     if watchers.is_empty() {
         return watchers;

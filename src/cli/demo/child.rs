@@ -28,6 +28,7 @@ pub(super) fn upload(
     let Some(stdout) = child.stdout.take() else {
         return Ok(None);
     };
+    // On a thread: a full pipe would block the child, and the wait for it.
     let reader = thread::Builder::new()
         .name("ringlift-demo".to_owned())
         .spawn(move || figures(stdout))

@@ -3,7 +3,7 @@
 //! Each upload is a separate process, so that the CPU time and the memory are those of the client alone.
 
 mod child;
-mod sample;
+pub(super) mod sample;
 mod server_query;
 
 use std::fs;
@@ -87,6 +87,7 @@ impl DemoFiles {
             None => (place.join(sample::NAME), args.size.0),
         };
         let made_bytes = if args.file.is_none() { bytes } else { 0 };
+        // Before the sample fills the disk.
         sample::check_room(place, made_bytes, bytes)?;
         if args.file.is_none() {
             console.note(format_args!("creating a sample of {} in {}", Size(bytes), place.display()));

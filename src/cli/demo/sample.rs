@@ -46,13 +46,14 @@ pub(super) fn check_room(dir: &Path, made: u64, uploaded: u64) -> Result<(), Com
 }
 
 /// Writes a file of incompressible bytes, the same on every run.
-pub(super) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), CommandError> {
+pub(in crate::cli) fn make(path: &Path, bytes: u64, interrupts: &mut Interrupts) -> Result<(), CommandError> {
     let failed = |error| CommandError::io(format!("write {}", path.display()), error);
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut file = File::create(path).map_err(failed)?;
     let mut block = vec![0; BLOCK_BYTES];
     let mut left = bytes;
     while left > 0 {
+        // For each block, because a large sample takes minutes.
         interrupts.check()?;
         random.fill(&mut block);
         let len = left.min(BLOCK_BYTES as u64);

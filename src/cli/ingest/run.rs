@@ -9,7 +9,7 @@ use ringlift::bulk::event::millis;
 use ringlift::bulk::{
     CANCEL_TIMEOUT, IngestEvent, JobStateName, JobStore, JsonEvent, Pool, Shutdown, ShutdownStage,
 };
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::view::{IngestView, LoopEnd};
 use crate::cli::console::Console;
@@ -37,7 +37,9 @@ impl RunLoop<'_> {
     ) -> LoopEnd {
         let console = self.console;
         let (mut events, mut interrupt, mut end) = (Box::pin(events), None, None);
-        let mut counting = Box::pin(count_queue(self.store.clone(), self.pool.clone(), Duration::ZERO));
+        // Before the first claim, which takes jobs from the queue.
+        self.count(view).await;
+        let mut counting = Box::pin(count_queue(self.store.clone(), self.pool.clone(), BETWEEN_COUNTS));
         let mut meter = UsageMeter::default();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,9 +92,19 @@ impl RunLoop<'_> {
             }
         }
         drop(events);
+        // The last regular count may be older than the last jobs.
+        self.count(view).await;
         view.conclude(console);
         console.clear_progress();
         LoopEnd { end, interrupt, usage: meter.usage() }
+    }
+
+    /// Counts the queue once.
+    async fn count(&self, view: &mut IngestView) {
+        let counting = count_queue(self.store.clone(), self.pool.clone(), Duration::ZERO);
+        if let Ok(Some((jobs, bytes))) = timeout(LONGEST_COUNT, counting).await {
+            view.queue(jobs, bytes, self.console);
+        }
     }
 
     fn announce(&self, received: Interrupt) {
@@ -119,6 +131,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// One small read of the store: other processes submit and take jobs, too.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
+
+/// A store that does not answer must not keep the end of a run.
+const LONGEST_COUNT: Duration = Duration::from_secs(2);
 
 /// Longest time that the process continues after the grace period: the cancellation, and writes of the store.
 pub(in crate::cli) const AFTER_GRACE: Duration = CANCEL_TIMEOUT.saturating_add(Duration::from_secs(20));

@@ -164,7 +164,14 @@ impl IngestView {
 
     /// Takes over the number and the bytes of the jobs that are queued in the store.
     pub(super) fn queue(&mut self, jobs: u64, bytes: u64, console: &Console) {
-        self.numbers.lock().totals.set_queue(jobs, bytes);
+        {
+            let totals = &mut self.numbers.lock().totals;
+            // Before, a job that is counted may still be announced by an event, and would count twice.
+            if !totals.is_complete() {
+                return;
+            }
+            totals.set_queue(jobs, bytes);
+        }
         if self.kind == RunKind::Work && !self.is_estimated {
             self.estimator.add_queue(jobs, bytes);
             self.print_estimate(console);

@@ -52,10 +52,12 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
             journal::warn_that_no_journal_is_kept();
         }
     }
+    // A dry run checks the settings too.
     let client = client::open(settings.clone())?;
     if args.dry_run {
         return plan::show(&jobs, &settings, console).map(Some);
     }
+    // Not for a dry run, which needs no credentials.
     check_credentials(&settings, &args.after, token.as_ref())?;
     plan::check_stdin(&jobs, &settings)?;
     let resume = ResumeCommand::new(args.journal.as_deref(), global);
@@ -107,6 +109,7 @@ impl UploadRun<'_> {
         tally.print(interrupt, self.console);
         let exit = tally.exit(interrupt);
         let keeps = self.options.keep_completed == KeepCompleted::UntilSuccess;
+        // Only now: if the command fails, its repetition has to find these files uploaded.
         if keeps && exit == Exit::Done {
             self.receipts.take().iter().for_each(Receipt::confirm);
         }

@@ -43,6 +43,7 @@ pub(super) fn done(run: &UploadRun<'_>, done: &DoneJob<Rc<UploadJob>>) -> Option
     } else {
         run.console.note(format_args!("{}: {}", visible(&job.name), described(uploaded, sha256.as_deref())));
     }
+    // A queue keeps its order: once the last line is written, all before it are.
     last.or(event).or(result)
 }
 

@@ -32,6 +32,7 @@ impl UploadRun<'_> {
         let started = Instant::now();
         let mut meter = UsageMeter::default();
         let mut ticks = interval(TICK);
+        // After a pause of the machine the missed ticks would come at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.apply_timetable();
         // The engine knows only the uploads that were handed over, and plans chunks for all of them.
@@ -67,6 +68,7 @@ impl UploadRun<'_> {
                 }
             }
         }
+        // Cancels the uploads that are still active.
         drop(events);
         self.totals.borrow_mut().conclude(self.console);
         self.console.clear_progress();
@@ -115,10 +117,12 @@ impl UploadRun<'_> {
 
     /// Prints the plan of a job for programs, and describes its upload. A job without a plan fails here.
     async fn prepared(&self, job: Rc<UploadJob>) -> Option<RunnerJob<Rc<UploadJob>>> {
+        // The engine counts the upload itself from now on.
         self.settings.backlog.remove(1, job.bytes().unwrap_or(0));
         if self.console.writes_events() {
             let started = Instant::now();
             let ring = self.ring.get_or_init(probe::check_ring);
+            // A job whose plan cannot be written is not begun: the reader has stopped.
             self.console.output().room().await;
             match plan::planned_in_time(&job, self.settings, ring).await {
                 Ok(planned) => {

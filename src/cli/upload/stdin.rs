@@ -31,6 +31,7 @@ impl Read for Stdin {
                 return Err(io::Error::other("the upload was cancelled"));
             }
         }
+        // Not through the buffer of `io::stdin`, whose bytes poll(2) does not see.
         rustix::io::read(io::stdin(), buf).map_err(io::Error::from)
     }
 }

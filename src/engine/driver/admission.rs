@@ -67,6 +67,7 @@ impl Driver {
         while self.opening < MAX_OPENING && self.transfers.len() + self.opening < self.settings.transfers {
             let Some(command) = self.queue.pop_front() else { break };
             self.counters.begun();
+            // Cancelled in the queue: its source was never opened.
             if *command.halted.borrow() != StopRequest::No {
                 self.counters.ended(CountedEnd::Failed(ErrorKind::Cancelled));
                 // The send fails if the caller dropped its future.

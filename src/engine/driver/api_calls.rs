@@ -38,6 +38,7 @@ impl Driver {
         };
         let (api, video_id) = (self.api.clone(), video_id.to_owned());
         self.tasks.push(Box::pin(async move {
+            // Without retries: the session decides when to ask again.
             let status = api.videos(Instant::now()).status(&video_id).await;
             EngineEvent::Status(id, status.map(|status| received(&status)))
         }));
@@ -56,6 +57,7 @@ impl Driver {
                 }
                 None => Ok(None),
             };
+            // `None` means that no newer header is to be had, which makes the 401 final.
             let final_refusal = || Error::new(ErrorKind::NotAuthorized, "renew the credentials");
             EngineEvent::Renewed(id, fresh.and_then(|fresh| fresh.map(Some).ok_or_else(final_refusal)))
         }));
@@ -63,6 +65,7 @@ impl Driver {
 
     /// Requests a fresh `Authorization` header ahead of its expiry.
     pub(super) fn authorize(&mut self, now: Instant) {
+        // An upload token is part of the path (`/upload?token=`) and needs no header.
         if !self.authorization.is_stale(now) || !self.transfers.values().any(Transfer::needs_key) {
             return;
         }

@@ -40,6 +40,7 @@ impl Driver {
     /// Reports why requests are throttled: once in the log, and to each upload that waits. Returns the pauses.
     pub(super) fn announce_pauses(&mut self, now: Instant) -> Pauses {
         let mut pacer = self.pacer.borrow_mut();
+        // With every lane at work, the pause delays nothing.
         let chunks_wait =
             !self.idle.is_empty() && self.transfers.values().any(|transfer| transfer.wants_lane());
         let uploads = pacer.delay(Class::Uploads, now).filter(|_| chunks_wait);

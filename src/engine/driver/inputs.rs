@@ -29,6 +29,7 @@ impl Driver {
                 self.with(id, |transfer| transfer.take_status(status, now, fastrand::f64()));
             }
             EngineEvent::Renewed(id, renewed) => {
+                // For all uploads, which share the key.
                 let renewed = renewed.map(|value| self.authorization.known = Some((value, now)));
                 self.with(id, |transfer| transfer.session.handle_renewed(renewed));
             }
@@ -63,6 +64,7 @@ impl Driver {
     /// Fails every upload that needs the API key. A creation under way ends with its own refusal, which excludes that
     /// the container exists.
     fn refuse_all(&mut self, error: Error) {
+        // Forgotten, so that the next upload that needs the key requests it again.
         self.authorization = Authorization::default();
         for transfer in
             self.transfers.values_mut().filter(|transfer| transfer.needs_key() && !transfer.is_creating())
@@ -74,6 +76,7 @@ impl Driver {
     /// Queues an upload that begins anew, if its container could be deleted.
     fn begin_anew(&mut self, restart: PendingRestart, deleted: Result<()>) {
         match &deleted {
+            // After a 404 the container is gone, as requested.
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 self.counters.ended(CountedEnd::Failed(restart.error.kind()));
             }

@@ -86,6 +86,7 @@ impl Transfer {
     /// Adds the container that this upload created to its error.
     fn with_container(&self, error: Error) -> Error {
         match self.session.video_id() {
+            // A container of the caller is no news to the caller, and not this upload's to delete.
             Some(video_id) if self.made_container => {
                 let error = error.with_video_id(video_id);
                 if self.session.is_incomplete() { error.and_incomplete() } else { error }
@@ -98,6 +99,7 @@ impl Transfer {
         let left = self.session.video_id().map(str::to_owned);
         self.event_sink
             .emit(UploadEvent::BeginsAnew { video_id: left, why: FailureSummary::from(&error).message });
+        // The stored bytes too: the new video needs them again.
         let wasted = WastedWork {
             retries: self.retries(),
             bytes: self.resent_bytes() + self.session.chunks().stored_bytes(),
@@ -149,6 +151,7 @@ impl Transfer {
     /// Returns `true` if no attempt at the first chunk of a delegated upload can have created a video.
     fn created_nothing(&self) -> bool {
         let chunks = self.session.chunks();
+        // A second attempt means that the first one may have arrived.
         let never_arrived = chunks.known() == 0 || chunks.record(0).attempt == AttemptKind::First;
         !self.needs_key() && self.session.video_id().is_none() && self.lanes.is_empty() && never_arrived
     }
@@ -190,6 +193,7 @@ impl Transfer {
                 // Taken first: a change after it is not remembered as what was sent.
                 let now = file.current_identity()?;
                 file.check_unchanged()?;
+                // Only ctime is new: the check has compared the rest.
                 Ok(Some(SourceIdentity { ctime_ns: now.ctime_ns, ..SourceIdentity::from(&file) }))
             };
             EngineEvent::Checked(id, within_patience(path, silence, check).await)

@@ -72,6 +72,7 @@ impl Transfer {
             self.session.expect_only(digests.iter().map(|(index, _)| *index));
         }
         let chunks = self.session.chunks();
+        // A damaged record may name chunks that the plan does not have.
         let known = digests.into_iter().filter(|(index, _)| *index < chunks.known());
         let proving = Proving {
             file: file.clone(),

@@ -14,6 +14,7 @@ impl Transfer {
     pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
         let plan = self.session.chunks().plan();
         self.creation = CreationState::Possible;
+        // The mark of an earlier process first: its container may exist.
         let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
         self.record.creating(plan, mark.text())?;
         Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })

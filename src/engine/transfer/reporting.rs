@@ -29,6 +29,7 @@ impl Transfer {
         tracing::warn!("{file}: no progress for {} s ({})", still.as_secs(), self.session.state());
         for (lane, (index, gauge)) in &self.lanes {
             let (read, sent) = (gauge.read_bytes(), gauge.sent_bytes());
+            // With everything sent the answer is missing; with bytes in hand, the connection does not take them.
             let waits_for = if gauge.is_complete() {
                 "the answer"
             } else if read > sent {

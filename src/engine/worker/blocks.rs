@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::hint::black_box;
 use std::io;
 
-use crate::source::{BLOCK_BYTES, BufferPool, Choice, Reader};
+use crate::source::{BLOCK_BYTES, BufferPool, Choice, Reader, RingRuntime, ring_runtime};
 
 /// The async runtime of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,9 @@ pub(crate) enum Runtime {
 /// tokio-uring submits reads when its thread is idle, but a thread that encrypts is never idle while the disk is. A
 /// short queue submits reads whenever it is full: by fours, 8 lanes over HTTPS read cold files at 2.01 GiB/s, against
 /// 1.56 GiB/s before.
-pub(super) fn ring(lanes: usize, depth: usize) -> io::Result<tokio_uring::Runtime> {
+pub(super) fn ring(lanes: usize, depth: usize) -> io::Result<RingRuntime> {
     let completions = count(lanes, depth).clamp(LEAST_COMPLETIONS, MOST_COMPLETIONS) as u32;
-    let mut ring = tokio_uring::builder();
-    ring.entries(READS_HELD_BACK)
-        .uring_builder(tokio_uring::uring_builder().setup_cqsize(completions.next_power_of_two()));
-    tokio_uring::Runtime::new(&ring)
+    ring_runtime(READS_HELD_BACK, completions.next_power_of_two())
 }
 
 /// Makes glibc keep freed memory of TLS records for the next records.

@@ -3,12 +3,14 @@
 //! A read owns its buffer and its descriptor until the kernel is done with both. Dropping a read's future
 //! gives up only the bytes: tokio-uring keeps the owned values until the completion arrives. A driver that is
 //! dropped frees them a little earlier, but waits for the completions before it frees its registered buffers,
-//! and those keep the memory mapped (`aligned::RegisteredBuffer`). A pool without registered buffers
+//! and those keep the memory mapped (`registered::RegisteredBuffer`). A pool without registered buffers
 //! therefore never reads by ring.
 //!
 //! Does not depend on chunks or on the sockets that share the ring.
 
-pub(crate) mod aligned;
+mod check;
+mod registered;
+mod runtime;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -22,8 +24,8 @@ use bytes::Bytes;
 use io_uring::{cqueue, opcode, squeue, types};
 use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
-use self::aligned::ALIGNMENT;
 use super::Source;
+use super::aligned::ALIGNMENT;
 use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
 use super::page_cache::Residency;
@@ -31,6 +33,11 @@ use super::pool::{BufferPool, PooledBuffer};
 use super::reader::Unavailable;
 use super::reads::{KernelGuard, ReadTracker};
 use crate::extent::Extent;
+
+pub use check::check_ring;
+#[cfg(test)]
+pub(super) use runtime::start;
+pub(crate) use runtime::{RingRuntime, ring_runtime};
 
 /// A source that reads by the ring of this thread. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -195,7 +202,8 @@ impl UringInner {
     ) -> ReadResult {
         let (_awaited, in_kernel) = self.reads.begin();
         let mut in_flight = InFlightRead { buffer, file: Arc::clone(file), _in_kernel: in_kernel };
-        let entry = in_flight.entry(range, offset, self.pool.is_registered(&in_flight.buffer));
+        let fixed_index = self.pool.fixed_index(&in_flight.buffer);
+        let entry = in_flight.entry(range, offset, fixed_index);
         UnsubmittedOneshot::new(in_flight, ReadCompletion, entry).submit().await
     }
 }
@@ -211,15 +219,13 @@ struct InFlightRead {
 }
 
 impl InFlightRead {
-    fn entry(&mut self, range: Range<usize>, offset: u64, registered: bool) -> squeue::Entry {
+    fn entry(&mut self, range: Range<usize>, offset: u64, fixed_index: Option<u16>) -> squeue::Entry {
         let fd = types::Fd(self.file.as_raw_fd());
-        let index = self.buffer.index() as u16;
         let window = &mut self.buffer[range];
         let (ptr, len) = (window.as_mut_ptr(), window.len() as u32);
-        if registered {
-            opcode::ReadFixed::new(fd, ptr, len, index).offset(offset).build()
-        } else {
-            opcode::Read::new(fd, ptr, len).offset(offset).build()
+        match fixed_index {
+            Some(index) => opcode::ReadFixed::new(fd, ptr, len, index).offset(offset).build(),
+            None => opcode::Read::new(fd, ptr, len).offset(offset).build(),
         }
     }
 }

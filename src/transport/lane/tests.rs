@@ -70,6 +70,7 @@ fn a_request_without_a_body_and_an_answer_without_one_pass() {
     }
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn a_lane_works_inside_a_ring_runtime() {
     let server = Server::start(Wire::Plain, |server| {

@@ -9,7 +9,6 @@ use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapRaw};
-use tokio_uring::buf::{IoBuf, IoBufMut};
 
 /// The alignment of blocks, and of `O_DIRECT` reads in the file, in bytes.
 pub(crate) const ALIGNMENT: usize = 4096;
@@ -41,20 +40,17 @@ impl Arena {
         Some(Block { arena: Arc::clone(self), index })
     }
 
+    /// Returns the length of every block in bytes.
+    pub(super) fn block_len(&self) -> usize {
+        self.block_len
+    }
+
     pub(crate) fn free_blocks(&self) -> usize {
         self.free().len()
     }
 
-    /// Returns the first `count` blocks as a ring's fixed buffers, in the order of [`Block::index`].
-    pub(crate) fn registered_buffers(
-        self: &Arc<Arena>,
-        count: usize,
-    ) -> impl Iterator<Item = RegisteredBuffer> {
-        let arena = Arc::clone(self);
-        (0..count).map(move |index| RegisteredBuffer { arena: Arc::clone(&arena), index })
-    }
-
-    fn block_ptr(&self, index: usize) -> *mut u8 {
+    /// Returns the address of the block at `index`.
+    pub(super) fn block_ptr(&self, index: usize) -> *mut u8 {
         self.map.as_mut_ptr().wrapping_add(index * self.block_len)
     }
 
@@ -79,7 +75,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.arena.free().push(self.index);
+        self.arena.free().push(self.index());
     }
 }
 
@@ -90,7 +86,7 @@ impl Deref for Block {
         let ptr = self.arena.block_ptr(self.index);
         // SAFETY: `index` is below the arena's count, so `block_len` mapped and zeroed bytes start at `ptr`,
         // and `take` gave this index to no other block. A kernel writes only while it owns the whole `Block`.
-        unsafe { slice::from_raw_parts(ptr, self.arena.block_len) }
+        unsafe { slice::from_raw_parts(ptr, self.arena.block_len()) }
     }
 }
 
@@ -98,39 +94,8 @@ impl DerefMut for Block {
     fn deref_mut(&mut self) -> &mut [u8] {
         let ptr = self.arena.block_ptr(self.index);
         // SAFETY: as in `deref`, and `&mut self` is the only way to these bytes.
-        unsafe { slice::from_raw_parts_mut(ptr, self.arena.block_len) }
+        unsafe { slice::from_raw_parts_mut(ptr, self.arena.block_len()) }
     }
-}
-
-/// Registers a block with a ring and keeps the arena mapped; accesses no memory.
-#[derive(Debug)]
-pub(crate) struct RegisteredBuffer {
-    arena: Arc<Arena>,
-    index: usize,
-}
-
-// SAFETY: the arena's map never moves, `arena` keeps it mapped, and all of its bytes are initialised.
-unsafe impl IoBuf for RegisteredBuffer {
-    fn stable_ptr(&self) -> *const u8 {
-        self.arena.block_ptr(self.index)
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.arena.block_len
-    }
-
-    fn bytes_total(&self) -> usize {
-        self.arena.block_len
-    }
-}
-
-// SAFETY: as for `IoBuf`. Nothing checks an anchor's buffer out, so no two writers come to be.
-unsafe impl IoBufMut for RegisteredBuffer {
-    fn stable_mut_ptr(&mut self) -> *mut u8 {
-        self.arena.block_ptr(self.index)
-    }
-
-    unsafe fn set_init(&mut self, _: usize) {}
 }
 
 #[cfg(test)]

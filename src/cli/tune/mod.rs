@@ -1,0 +1,291 @@
+//! `ringlift tune`: measures the machine and the path to a service, and recommends settings.
+
+pub(super) mod leftovers;
+mod plot;
+mod settings_file;
+mod target;
+mod verdict;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use ringlift::bulk::RunSummary;
+use ringlift::tune::{
+    Ceiling, PathEnd, PathEvent, PathLimits, PathReport, Rung, TuneAdvice, TuneContext, advise,
+    measure_loopback, measure_path, measure_readers, measure_sealing,
+};
+use ringlift::{SigbusHandler, UsageMeter};
+use rustix::fs::statvfs;
+use serde::Serialize;
+use tempfile::TempDir;
+
+use super::args::GlobalArgs;
+use super::console::Console;
+use super::demo::sample;
+use super::events::{CommandEvent, CommandResult, Summary};
+use super::exit::{CommandError, Exit, Interrupt};
+use super::signals::Interrupts;
+use super::tune_args::TuneArgs;
+use super::values::Size;
+use target::TuneTarget;
+
+pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
+    if let Some(path) = &args.write_config {
+        settings_file::check(path)?;
+    }
+    let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
+    let mut usage = UsageMeter::default();
+    let place = workplace(args.data.as_deref())?;
+    let target = TuneTarget::open(args, global, place.path())?;
+    let limits = limits(args, &target, place.path())?;
+    announce(&target, &limits, console);
+    let ceilings = if args.path_only {
+        Vec::new()
+    } else {
+        measure_ceilings(args.file.as_deref(), place.path(), console, &mut interrupts)?
+    };
+    let path = measure(&target, limits, place.path(), console, &mut interrupts, &mut usage)?;
+    let context = TuneContext {
+        is_tls: target.is_tls(),
+        bandwidth_cap: target.settings.bandwidth.limit(),
+        cores: thread::available_parallelism().map_or(1, usize::from),
+    };
+    let advice = advise(&path, &ceilings, &context);
+    report(args, &target, &path, &ceilings, &advice, console)?;
+    let left = !path.swept.left.is_empty();
+    let usage = usage.usage();
+    let totals = RunSummary { sent_bytes: path.bytes_sent, usage: Some(usage), ..RunSummary::default() };
+    Ok(Some(Summary { exit: if left { Exit::Temporary } else { Exit::Done }, totals, client: None }))
+}
+
+/// The announcement of a measurement, before its first byte.
+#[derive(Debug, Serialize)]
+pub(super) struct TuningEvent<'a> {
+    endpoint_url: &'a str,
+    /// Largest number of videos that are created and deleted.
+    videos: u32,
+    /// Largest number of requests that carry bytes.
+    requests: u32,
+    /// Largest number of bytes to send.
+    bytes: u64,
+    seconds: f64,
+}
+
+/// The result of a measurement.
+#[derive(Debug, Serialize)]
+pub(super) struct TunedEvent<'a> {
+    endpoint_url: &'a str,
+    bottleneck: &'static str,
+    verdict: &'a str,
+    lanes: u32,
+    chunk_bytes: u64,
+    reader: String,
+    /// Rate of the recommended lanes; `None` if nothing could be measured.
+    bytes_per_second: Option<f64>,
+    /// Ends of the 95 % interval of the rate.
+    low: Option<f64>,
+    high: Option<f64>,
+    /// `true` if the number of lanes was compared with a neighbour in turn.
+    compared: bool,
+    requests: u32,
+    videos: u32,
+    bytes_sent: u64,
+    elapsed_ms: u64,
+    round_trip_ms: f64,
+    /// Time of a request in which its lane sends nothing.
+    fixed_ms: Option<f64>,
+    uploads_per_minute: Option<u32>,
+    /// Ids of videos that could not be deleted.
+    left_behind: &'a [String],
+    rungs: &'a [Rung],
+    ceilings: &'a [Ceiling],
+}
+
+fn workplace(parent: Option<&Path>) -> Result<TempDir, CommandError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("ringlift-tune-");
+    let made = match parent {
+        Some(parent) => builder.tempdir_in(parent),
+        None => builder.tempdir(),
+    };
+    made.map_err(|error| CommandError::io("create a temporary directory", error))
+}
+
+/// Returns the limits. A server in this process stores what it receives, which must not fill the disk.
+fn limits(args: &TuneArgs, target: &TuneTarget, place: &Path) -> Result<PathLimits, CommandError> {
+    let mut limits = PathLimits::default();
+    limits.requests = args.max_requests;
+    limits.bytes = args.max_bytes.0;
+    limits.time = args.max_time;
+    limits.most_lanes = args.max_lanes;
+    if target.is_local() {
+        let room = statvfs(place).map_err(|error| {
+            CommandError::io(format!("read the free space of {}", place.display()), error.into())
+        })?;
+        limits.obeys_stated_budget = false;
+        limits.bytes = limits.bytes.min(room.f_bavail.saturating_mul(room.f_frsize) / 2);
+    }
+    Ok(limits)
+}
+
+fn announce(target: &TuneTarget, limits: &PathLimits, console: &Console) {
+    let place = if target.is_local() { "a server in this process" } else { &target.settings.endpoint_url };
+    console.note(format_args!(
+        "measuring the path to {place}: at most {} videos, {} requests and {} in {}; all videos are deleted at the end",
+        limits.most_videos(),
+        limits.requests,
+        Size(limits.bytes),
+        humantime::format_duration(limits.time),
+    ));
+    console.emit(&CommandEvent::Tuning(TuningEvent {
+        endpoint_url: &target.settings.endpoint_url,
+        videos: limits.most_videos(),
+        requests: limits.requests,
+        bytes: limits.bytes,
+        seconds: limits.time.as_secs_f64(),
+    }));
+}
+
+fn measure_ceilings(
+    file: Option<&Path>,
+    place: &Path,
+    console: &Console,
+    interrupts: &mut Interrupts,
+) -> Result<Vec<Ceiling>, CommandError> {
+    console.note("measuring the readers, the encryption and the loopback");
+    let generated = place.join("readers.mp4");
+    let file: PathBuf = match file {
+        Some(file) => file.to_owned(),
+        None => {
+            sample::make(&generated, SAMPLE_BYTES, interrupts)?;
+            sync(&generated)?;
+            generated
+        }
+    };
+    let mut ceilings = measure_readers(&file, SigbusHandler::Install)?;
+    interrupts.check()?;
+    ceilings.push(measure_sealing(SEALING_TIME)?);
+    ceilings.extend(measure_loopback(place)?);
+    interrupts.check()?;
+    Ok(ceilings)
+}
+
+/// Writes the sample to the disk: pages that are not written yet cannot leave the page cache.
+fn sync(path: &Path) -> Result<(), CommandError> {
+    let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|error| CommandError::io(format!("write {}", path.display()), error))
+}
+
+/// Measures the path. A signal ends the measurement after its videos were deleted.
+fn measure(
+    target: &TuneTarget,
+    limits: PathLimits,
+    place: &Path,
+    console: &Console,
+    interrupts: &mut Interrupts,
+    usage: &mut UsageMeter,
+) -> Result<PathReport, CommandError> {
+    let mut interrupt: Option<Interrupt> = None;
+    let mut ticks = 0u64;
+    let report = measure_path(&target.settings, place, limits, &mut |event| {
+        match event {
+            PathEvent::Measured(rung) => {
+                console.note(verdict::rung_line(rung));
+                console.emit(&CommandEvent::Rung { rung });
+            }
+            _ => {
+                ticks += 1;
+                if ticks.is_multiple_of(TICKS_A_SAMPLE) {
+                    usage.sample();
+                }
+            }
+        }
+        interrupt = interrupt.or_else(|| interrupts.try_next());
+        if interrupt.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    for id in &report.swept.left {
+        console
+            .alert(format_args!("video {id} could not be deleted: delete it with `ringlift clean --tune`"));
+    }
+    match (interrupt, &report.end) {
+        (Some(interrupt), _) => Err(CommandError::Interrupted(interrupt)),
+        (None, PathEnd::Failed(error)) if report.rate.is_none() => Err(CommandError::Library(error.clone())),
+        (None, PathEnd::Throttled) => Ok(report),
+        _ if report.rate.is_none() => Err(CommandError::Other(
+            Exit::Failed,
+            "nothing could be measured: the bytes were sent too fast, or the limits are too small: raise --max-bytes, \
+             --max-requests or --max-time"
+                .to_owned(),
+        )),
+        _ => Ok(report),
+    }
+}
+
+fn report(
+    args: &TuneArgs,
+    target: &TuneTarget,
+    path: &PathReport,
+    ceilings: &[Ceiling],
+    advice: &TuneAdvice,
+    console: &Console,
+) -> Result<(), CommandError> {
+    let sentence = verdict::sentence(advice, path);
+    console.result(&sentence);
+    if path.rate.is_some() {
+        console.result(verdict::recommendation(advice));
+    }
+    if !path.rungs.is_empty() {
+        console.result(format_args!("\n{}", verdict::rungs(path)));
+    }
+    if !ceilings.is_empty() {
+        console.result(format_args!("\n{}", verdict::ceilings(ceilings)));
+    }
+    if let Some(remark) = verdict::remark(path) {
+        console.note(remark);
+    }
+    if target.is_local() {
+        console.note("this was a server in this process: --sandbox, --production or --endpoint-url measure a real path");
+    }
+    console.emit(&CommandEvent::Tuned(TunedEvent {
+        endpoint_url: &target.settings.endpoint_url,
+        bottleneck: advice.bottleneck.name(),
+        verdict: &sentence,
+        lanes: advice.lanes,
+        chunk_bytes: advice.chunk_bytes,
+        reader: advice.reader.to_string(),
+        bytes_per_second: path.rate.map(|rate| rate.mean),
+        low: path.rate.map(|rate| rate.low),
+        high: path.rate.map(|rate| rate.high),
+        compared: path.is_compared,
+        requests: path.requests,
+        videos: path.videos,
+        bytes_sent: path.bytes_sent,
+        elapsed_ms: path.elapsed.as_millis().try_into().unwrap_or(u64::MAX),
+        round_trip_ms: path.round_trip.as_secs_f64() * 1000.0,
+        fixed_ms: path.chunk.map(|chunk| chunk.fixed_seconds * 1000.0),
+        uploads_per_minute: path.uploads_per_minute,
+        left_behind: &path.swept.left,
+        rungs: &path.rungs,
+        ceilings,
+    }));
+    if let Some(file) = &args.plot {
+        plot::draw(file, path, ceilings, &sentence)?;
+        console.note(format_args!("wrote {}", file.display()));
+    }
+    // Settings that nothing was measured for would only look like a result.
+    if let Some(file) = args.write_config.as_ref().filter(|_| path.rate.is_some()) {
+        settings_file::write(file, advice, &sentence)?;
+        console.note(format_args!("wrote {}", file.display()));
+    }
+    Ok(())
+}
+
+/// Longest time that the command continues after a signal: long enough to delete the videos.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than the readers take to reach their speed.
+const SAMPLE_BYTES: u64 = 256 << 20;
+const SEALING_TIME: Duration = Duration::from_secs(1);
+/// Five samples of the memory a second.
+const TICKS_A_SAMPLE: u64 = 40;

@@ -1,0 +1,38 @@
+//! The config file with the settings that were found.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use ringlift::tune::TuneAdvice;
+
+use super::verdict::flag_size;
+use crate::cli::exit::CommandError;
+
+/// Fails if the file cannot be created later because it exists. A config file has settings of its user.
+pub(super) fn check(path: &Path) -> Result<(), CommandError> {
+    if path.symlink_metadata().is_ok() { Err(taken(path)) } else { Ok(()) }
+}
+
+/// Creates the file.
+pub(super) fn write(path: &Path, advice: &TuneAdvice, sentence: &str) -> Result<(), CommandError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => taken(path),
+        _ => CommandError::io(format!("write {}", path.display()), error),
+    };
+    let mut file = File::create_new(path).map_err(failed)?;
+    file.write_all(text(advice, sentence).as_bytes()).map_err(failed)
+}
+
+fn text(advice: &TuneAdvice, sentence: &str) -> String {
+    format!(
+        "# Written by `ringlift tune`. {sentence}\n[upload]\nconcurrency = {}\nchunk-size = \"{}\"\nreader = \"{}\"\n",
+        advice.lanes,
+        flag_size(advice.chunk_bytes),
+        advice.reader
+    )
+}
+
+fn taken(path: &Path) -> CommandError {
+    CommandError::usage(format!("{}: exists already: give --write-config another name", path.display()))
+}

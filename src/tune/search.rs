@@ -1,0 +1,275 @@
+//! The search for the number of lanes: a ladder, one refinement, and pairs. Pure.
+//!
+//! The search decides which number of lanes is measured next, and receives its rate. It looks for the smallest number
+//! whose rate is within 5 % of the largest: every further lane takes from other users of the link and gains nothing.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::interval::{RateInterval, RatioInterval};
+
+/// The reason for a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RungPurpose {
+    /// A rung of the ladder 1, 2, 4 and so on.
+    Ladder,
+    /// A number between two rungs.
+    Refinement,
+    /// One of two numbers that are measured in turn, A-B-A-B.
+    Pair,
+}
+
+/// A number of lanes to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SearchStep {
+    pub(crate) lanes: u32,
+    pub(crate) purpose: RungPurpose,
+}
+
+/// The number of lanes that the search found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LaneChoice {
+    pub(crate) lanes: u32,
+    pub(crate) rate: RateInterval,
+    /// `true` if the number was compared with a neighbour in turn, or has none.
+    pub(crate) is_compared: bool,
+}
+
+/// A search among 1 to `most_lanes` lanes.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    most_lanes: u32,
+    /// The latest rate of each number of lanes.
+    rates: BTreeMap<u32, RateInterval>,
+    state: SearchState,
+    /// The winner of the latest pair.
+    winner: Option<u32>,
+    /// Pairs that were compared, the larger number first.
+    compared: Vec<(u32, u32)>,
+    is_refined: bool,
+    has_resumed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum SearchState {
+    Climb(u32),
+    Refine(u32),
+    Pair(LanePair),
+    Done,
+}
+
+/// Two numbers of lanes that are measured in turn: upper, lower, upper, lower.
+#[derive(Clone, Debug)]
+struct LanePair {
+    upper: u32,
+    lower: u32,
+    measured: Vec<RateInterval>,
+}
+
+/// Two measurements of each of two numbers.
+struct PairResult {
+    upper: RateInterval,
+    lower: RateInterval,
+    /// The lower number's rate divided by that of the upper one, from neighbouring measurements.
+    ratio: f64,
+}
+
+impl Search {
+    /// Begins a search; `most_lanes` is at least 1.
+    pub(crate) fn new(most_lanes: u32) -> Search {
+        Search {
+            most_lanes: most_lanes.max(1),
+            rates: BTreeMap::new(),
+            state: SearchState::Climb(1),
+            winner: None,
+            compared: Vec::new(),
+            is_refined: false,
+            has_resumed: false,
+        }
+    }
+
+    /// Returns the next number of lanes to measure; `None` at the end.
+    pub(crate) fn next_step(&self) -> Option<SearchStep> {
+        let step = |lanes, purpose| Some(SearchStep { lanes, purpose });
+        match &self.state {
+            SearchState::Climb(lanes) => step(*lanes, RungPurpose::Ladder),
+            SearchState::Refine(lanes) => step(*lanes, RungPurpose::Refinement),
+            SearchState::Pair(pair) => step(pair.next_lanes(), RungPurpose::Pair),
+            SearchState::Done => None,
+        }
+    }
+
+    /// Takes the rate of the number that [`Search::next_step`] returned.
+    pub(crate) fn record(&mut self, rate: RateInterval) {
+        match std::mem::replace(&mut self.state, SearchState::Done) {
+            SearchState::Climb(lanes) => self.climbed(lanes, rate),
+            SearchState::Refine(lanes) => {
+                self.rates.insert(lanes, rate);
+                self.begin_pair();
+            }
+            SearchState::Pair(mut pair) => {
+                pair.measured.push(rate);
+                match pair.result() {
+                    Some(result) => self.paired(pair.upper, pair.lower, &result),
+                    None => self.state = SearchState::Pair(pair),
+                }
+            }
+            SearchState::Done => {}
+        }
+    }
+
+    /// Leaves out the step that [`Search::next_step`] returned, because it costs more than what is left.
+    pub(crate) fn skip(&mut self) {
+        match std::mem::replace(&mut self.state, SearchState::Done) {
+            SearchState::Climb(_) => self.end_climb(),
+            SearchState::Refine(_) => self.begin_pair(),
+            SearchState::Pair(_) | SearchState::Done => {}
+        }
+    }
+
+    /// Returns the choice so far; `None` before the first rate.
+    pub(crate) fn choice(&self) -> Option<LaneChoice> {
+        let lanes = self.winner.or_else(|| self.candidate())?;
+        let is_compared = self.compared.iter().any(|(upper, lower)| *upper == lanes || *lower == lanes);
+        Some(LaneChoice {
+            lanes,
+            rate: *self.rates.get(&lanes)?,
+            is_compared: is_compared || self.most_lanes == 1,
+        })
+    }
+
+    /// Returns the gain of the largest number that was measured over the next smaller one; `None` for less than two.
+    pub(crate) fn gain_at_top(&self) -> Option<RatioInterval> {
+        let (_, top) = self.rates.last_key_value()?;
+        let (_, below) = self.rates.iter().rev().nth(1)?;
+        Some(top.ratio_to(below))
+    }
+
+    fn climbed(&mut self, lanes: u32, rate: RateInterval) {
+        let below = self.rates.range(..lanes).next_back().map(|(_, below)| *below);
+        self.rates.insert(lanes, rate);
+        let gains = below.is_none_or(|below| is_worth_climbing(&rate.ratio_to(&below)));
+        if gains && lanes < self.most_lanes {
+            self.state = SearchState::Climb((2 * lanes).min(self.most_lanes));
+        } else {
+            self.end_climb();
+        }
+    }
+
+    fn end_climb(&mut self) {
+        match self.refinement().filter(|_| !self.is_refined) {
+            Some(lanes) => {
+                self.is_refined = true;
+                self.state = SearchState::Refine(lanes);
+            }
+            None => self.begin_pair(),
+        }
+    }
+
+    /// Returns the number of lanes between two rungs that may be better than both.
+    fn refinement(&self) -> Option<u32> {
+        let (best, most) = self.best()?;
+        let above = self.rates.range(best + 1..).next();
+        let between = |one: u32, other: u32| Some(one.midpoint(other)).filter(|middle| *middle > one);
+        match above {
+            // The rate falls again: the peak may lie between the best rung and the one above.
+            Some((above, rate)) if rate.mean < ENOUGH * most.mean => between(best, *above),
+            // The rate is level: the smallest sufficient number may lie below the first sufficient rung.
+            _ => {
+                let candidate = self.candidate()?;
+                let (below, _) = self.rates.range(..candidate).next_back()?;
+                between(*below, candidate)
+            }
+        }
+    }
+
+    /// Compares the choice with its lower neighbour. One lane, which has none, is compared with two: if the path became
+    /// slower during the climb, the ladder shows no gain where there is one.
+    fn begin_pair(&mut self) {
+        let Some(choice) = self.choice() else { return };
+        let below = self.rates.range(..choice.lanes).next_back().map(|(lanes, _)| *lanes);
+        let pair = match below.or((choice.lanes > 1).then_some(choice.lanes / 2)) {
+            Some(lower) => (choice.lanes, lower),
+            None => (2, 1),
+        };
+        let is_possible = pair.0 <= self.most_lanes && self.compared.len() < MOST_PAIRS;
+        if is_possible && !self.compared.contains(&pair) {
+            self.state = SearchState::Pair(LanePair { upper: pair.0, lower: pair.1, measured: Vec::new() });
+        }
+    }
+
+    fn paired(&mut self, upper: u32, lower: u32, result: &PairResult) {
+        let has_changed = [(upper, &result.upper), (lower, &result.lower)].iter().any(|(lanes, now)| {
+            let before = self.rates.get(lanes);
+            before.is_some_and(|before| (now.ratio_to(before).mean - 1.0).abs() > MOST_CHANGE)
+        });
+        let winner = if result.ratio >= ENOUGH { lower } else { upper };
+        self.compared.push((upper, lower));
+        self.winner = Some(winner);
+        if has_changed {
+            // Rates of before the change say nothing about the path as it is now.
+            self.rates.clear();
+        }
+        self.rates.insert(upper, result.upper);
+        self.rates.insert(lower, result.lower);
+        let is_top = self.rates.range(upper + 1..).next().is_none();
+        if winner == lower {
+            self.begin_pair();
+        } else if is_top && upper < self.most_lanes && has_changed && !self.has_resumed {
+            // The winner of this pair need not be the winner of a longer ladder.
+            self.has_resumed = true;
+            self.winner = None;
+            self.state = SearchState::Climb((2 * upper).min(self.most_lanes));
+        }
+    }
+
+    fn best(&self) -> Option<(u32, RateInterval)> {
+        let best = self.rates.iter().max_by(|one, other| one.1.mean.total_cmp(&other.1.mean));
+        best.map(|(lanes, rate)| (*lanes, *rate))
+    }
+
+    /// Returns the smallest number of lanes that is within 5 % of the best.
+    fn candidate(&self) -> Option<u32> {
+        let (_, best) = self.best()?;
+        self.rates.iter().find(|(_, rate)| rate.mean >= ENOUGH * best.mean).map(|(lanes, _)| *lanes)
+    }
+}
+
+impl LanePair {
+    fn next_lanes(&self) -> u32 {
+        if self.measured.len().is_multiple_of(2) { self.upper } else { self.lower }
+    }
+
+    /// Returns the result once both numbers were measured twice.
+    fn result(&self) -> Option<PairResult> {
+        let [upper, lower, upper_again, lower_again] = self.measured.as_slice() else { return None };
+        // Neighbouring measurements share the state of the link; their ratios lose a slow drift of it.
+        let ratios = [lower.ratio_to(upper).mean, lower_again.ratio_to(upper_again).mean];
+        Some(PairResult {
+            upper: upper.merged(upper_again),
+            lower: lower.merged(lower_again),
+            ratio: (ratios[0] * ratios[1]).sqrt(),
+        })
+    }
+}
+
+/// Returns `true` if twice the lanes gain certainly more than a tenth. An undecided gain counts if its middle is above
+/// 5 %: the next rung, or the pair at the end, decides.
+fn is_worth_climbing(gain: &RatioInterval) -> bool {
+    gain.low > CLEAR_GAIN || gain.mean > SMALL_GAIN && gain.high >= SMALL_GAIN
+}
+
+/// The share of the best rate that suffices.
+pub(crate) const ENOUGH: f64 = 0.95;
+const CLEAR_GAIN: f64 = 1.10;
+const SMALL_GAIN: f64 = 1.05;
+/// Two measurements of the same number that differ by more are of two states of the path.
+const MOST_CHANGE: f64 = 0.2;
+/// Bounds the search on a link whose rate never settles.
+const MOST_PAIRS: usize = 4;
+
+#[cfg(test)]
+mod tests;

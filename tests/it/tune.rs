@@ -1,0 +1,290 @@
+//! `ringlift tune`: the measurement of a path, its limits, and what it leaves behind.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use ringlift::server::{Fault, FaultAction, Limits, RefusalTiming, RequestBudget, RouteClass};
+use ringlift::tune::{
+    PathEnd, PathEvent, PathLimits, PathReport, SpentLimit, TuneBottleneck, TuneContext, advise, measure_path,
+};
+use ringlift::{Settings, VideoQuery};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::{MIB, Sample, Scheme, TestServer};
+
+/// Returns limits for a quick measurement.
+fn quick() -> PathLimits {
+    let mut limits = PathLimits::default();
+    limits.bytes = 256 * MIB;
+    limits.time = Duration::from_secs(30);
+    limits.most_lanes = 4;
+    limits
+}
+
+fn settings(server: &TestServer) -> Settings {
+    let mut settings = Settings::default();
+    settings.endpoint_url = server.server.url().to_owned();
+    settings.credentials = ringlift::Credentials::ApiKey(server.server.api_key().into());
+    settings
+}
+
+fn measure(server: &TestServer, limits: PathLimits) -> PathReport {
+    let folder = tempfile::tempdir().unwrap();
+    let report = measure_path(&settings(server), folder.path(), limits, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a sample is left");
+    report.unwrap()
+}
+
+/// Asserts that the service has no video.
+fn assert_nothing_is_left(server: &TestServer) {
+    let client = server.client().build().unwrap();
+    let page = pollster::block_on(client.videos(VideoQuery::default())).unwrap();
+    assert!(page.data.is_empty(), "{:?}", page.data);
+}
+
+/// Returns a server that permits this many upload requests a minute.
+fn server_with_budget(uploads: u32) -> TestServer {
+    let window = Duration::from_secs(60);
+    let budget = RequestBudget { uploads, writes: 200, reads: 500, window };
+    TestServer::with(Scheme::Http, |settings| settings.limits = Limits::Custom(budget))
+}
+
+fn refusing(on: RouteClass, nth: u64, action: FaultAction) -> TestServer {
+    TestServer::faulty(Scheme::Http, vec![Fault { on, part: None, offset: None, nth, times: 1, action }])
+}
+
+/// Runs the command against this server.
+fn tune(server: &TestServer, args: &[&str]) -> CommandOutput {
+    run(tune_command(server).args(args))
+}
+
+fn tune_command(server: &TestServer) -> std::process::Command {
+    let mut command = ringlift();
+    command.env("APIVIDEO_API_KEY", server.server.api_key());
+    command.args(["tune", "--json", "--endpoint-url", server.server.url()]);
+    command
+}
+
+#[test]
+fn a_measurement_stays_in_its_limits_and_leaves_nothing() {
+    let server = TestServer::new(Scheme::Http);
+    let report = measure(&server, quick());
+    assert!(report.rate.is_some() && !report.rungs.is_empty(), "{report:?}");
+    assert!((1..=4).contains(&report.lanes) && report.requests <= 30, "{report:?}");
+    assert!(report.bytes_sent > 0 && report.bytes_sent <= 256 * MIB, "{report:?}");
+    assert_eq!(report.chunk_bytes % (256 << 10), 0);
+    assert_eq!(u64::from(report.videos), server.server.stats().videos_created);
+    assert!(report.videos <= quick().most_videos());
+    assert!(server.chunk_requests().len() <= report.requests as usize, "{report:?}");
+    assert!(report.swept.left.is_empty(), "{report:?}");
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_measurement_over_tls_stays_in_its_limits_too() {
+    let server = TestServer::new(Scheme::Https);
+    let mut settings = settings(&server);
+    settings.trust.ca_certs.extend(server.ca());
+    let folder = tempfile::tempdir().unwrap();
+    let report = measure_path(&settings, folder.path(), quick(), &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(report.rate.is_some() && report.bytes_sent <= 256 * MIB, "{report:?}");
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_small_request_budget_ends_the_measurement_before_a_429() {
+    // Half of 24 is 12, and 20 of them are kept: 4 requests may be used.
+    let server = server_with_budget(24);
+    let report = measure(&server, quick());
+    assert!(matches!(report.end, PathEnd::Spent(SpentLimit::Requests)), "{report:?}");
+    assert!(server.chunk_requests().len() <= 6, "{:?}", server.chunk_requests());
+    assert!(server.server.requests().iter().all(|request| request.status != Some(429)));
+    assert_eq!(report.uploads_per_minute, Some(24));
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_budget_that_the_rate_exceeds_is_the_bottleneck() {
+    // 24 requests of 200 MiB are 72 MiB/s, with a tenth kept for retries.
+    let server = server_with_budget(24);
+    let mut report = measure(&server, quick());
+    let context = TuneContext::default();
+    if let Some(rate) = &mut report.rate {
+        rate.mean = 100.0 * MIB as f64;
+    }
+    assert_eq!(advise(&report, &[], &context).bottleneck, TuneBottleneck::RequestBudget);
+}
+
+#[test]
+fn the_first_429_ends_the_measurement_and_is_the_result() {
+    let action = FaultAction::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::Early };
+    let server = refusing(RouteClass::Chunk, 3, action);
+    let report = measure(&server, quick());
+    assert!(matches!(report.end, PathEnd::Throttled), "{report:?}");
+    let advice = advise(&report, &[], &TuneContext::default());
+    assert_eq!(advice.bottleneck, TuneBottleneck::RequestBudget);
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_failure_ends_the_measurement_and_leaves_nothing() {
+    let action = FaultAction::Refuse { status: 503, slug: None, timing: RefusalTiming::EarlyClose };
+    let server = refusing(RouteClass::Chunk, 2, action);
+    let report = measure(&server, quick());
+    assert!(matches!(report.end, PathEnd::Failed(_)), "{report:?}");
+    assert_eq!(advise(&report, &[], &TuneContext::default()).bottleneck, TuneBottleneck::Service);
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_creation_whose_answer_is_lost_leaves_no_video() {
+    let server = refusing(RouteClass::Create, 1, FaultAction::CloseAfterRecording);
+    let report = measure(&server, quick());
+    assert!(report.swept.left.is_empty(), "{report:?}");
+    server.assert_created(u64::from(report.videos).max(1));
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_stopped_measurement_leaves_nothing() {
+    let server = TestServer::new(Scheme::Http);
+    let folder = tempfile::tempdir().unwrap();
+    let mut measured = 0;
+    let report = measure_path(&settings(&server), folder.path(), quick(), &mut |event| {
+        measured += u32::from(matches!(event, PathEvent::Measured(_)));
+        if measured > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(report.unwrap().end, PathEnd::Stopped));
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_wrong_key_is_refused_before_anything_is_created() {
+    let server = TestServer::new(Scheme::Http);
+    let mut settings = settings(&server);
+    settings.credentials = ringlift::Credentials::ApiKey("wrong".into());
+    let folder = tempfile::tempdir().unwrap();
+    let error = measure_path(&settings, folder.path(), quick(), &mut |_| ControlFlow::Continue(()));
+    assert_eq!(error.unwrap_err().kind(), ringlift::ErrorKind::NotAuthorized);
+    server.assert_created(0);
+}
+
+#[test]
+fn the_command_measures_a_server_of_its_own_and_reports_everything() {
+    let sample = Sample::new(8 * MIB);
+    let folder = tempfile::tempdir().unwrap();
+    let (plot, config) = (folder.path().join("tune.svg"), folder.path().join("tuned.toml"));
+    let mut command = ringlift();
+    command
+        .args(["tune", "--json", "--max-bytes", "256MiB", "--max-lanes", "2", "--data"])
+        .arg(folder.path());
+    command.arg("--plot").arg(&plot).arg("--write-config").arg(&config).arg(sample.path());
+    let ran = run(&mut command).done();
+    assert!(ran.stderr.contains("at most"), "{}", ran.stderr);
+    // The costs come before the first byte.
+    assert_eq!(ran.events()[0]["event"], "tuning");
+    let tuned = ran.event("tuned");
+    for key in ["bottleneck", "lanes", "chunk_bytes", "reader", "requests", "bytes_sent", "elapsed_ms"] {
+        assert!(!tuned[key].is_null(), "{key}: {tuned}");
+    }
+    let rate = |key: &str| tuned[key].as_f64().unwrap();
+    assert!(rate("low") <= rate("bytes_per_second") && rate("bytes_per_second") <= rate("high"), "{tuned}");
+    let parts = tuned["ceilings"].as_array().unwrap();
+    for part in ["pread_hot", "sealing", "loopback", "loopback_tls"] {
+        assert!(parts.iter().any(|ceiling| ceiling["part"] == part), "{part}: {tuned}");
+    }
+    assert_eq!(ran.summary()["sent_bytes"], tuned["bytes_sent"]);
+    let svg = fs::read_to_string(&plot).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("bottleneck"), "{svg}");
+    // Samples and the server's data are gone.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert_reads_back(&config, &tuned);
+    run(ringlift().arg("tune").arg("--write-config").arg(&config)).failed(2, &["exists already"]);
+}
+
+/// Asserts that an upload with this config file uses the settings.
+fn assert_reads_back(config: &std::path::Path, tuned: &Value) {
+    let sample = Sample::sparse(1024 * MIB);
+    let mut command = ringlift();
+    command.args(["upload", "--dry-run", "--json", "--config"]).arg(config).arg(sample.path());
+    let planned = run(&mut command).done().event("planned");
+    assert_eq!(planned["lanes"], tuned["lanes"], "{planned}");
+    assert_eq!(planned["chunk_bytes"], tuned["chunk_bytes"], "{planned}");
+}
+
+#[test]
+fn the_command_reports_a_429_and_cleans_up() {
+    let action = FaultAction::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::Early };
+    let server = refusing(RouteClass::Chunk, 2, action);
+    let ran = tune(&server, &["--path-only"]).done();
+    assert_eq!(ran.event("tuned")["bottleneck"], "request_budget", "{ran:?}");
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_signal_ends_the_command_after_its_videos_are_deleted() {
+    // The first chunk is read slowly, so that the signal arrives in the middle.
+    let server = refusing(RouteClass::Chunk, 1, FaultAction::Throttle { bytes_per_second: 1 << 20 });
+    let child = start(tune_command(&server).args(["--path-only", "--max-time", "1m"]));
+    let mut waited = Duration::ZERO;
+    while server.server.stats().videos_created == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+        waited += Duration::from_millis(20);
+        assert!(waited < Duration::from_secs(60), "nothing is created");
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ran = end(child);
+    assert_eq!(ran.code, Some(143), "{ran:?}");
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn clean_deletes_what_a_killed_measurement_left() {
+    let server = TestServer::new(Scheme::Http);
+    let client = server.client().build().unwrap();
+    let (mut left, mut other) = (ringlift::NewVideo::default(), ringlift::NewVideo::default());
+    left.title = "left".to_owned();
+    left.metadata.push(ringlift::Metadata { key: ringlift::tune::TUNE_KEY.into(), value: "1".into() });
+    other.title = "other".to_owned();
+    pollster::block_on(client.create_video(left)).unwrap();
+    let other = pollster::block_on(client.create_video(other)).unwrap();
+    let clean = |args: &[&str]| {
+        let mut command = ringlift();
+        command.env("APIVIDEO_API_KEY", server.server.api_key());
+        run(command.args(["clean", "--tune", "--json", "--endpoint-url", server.server.url()]).args(args))
+    };
+    clean(&[]).failed(2, &["--yes"]);
+    let deleted = clean(&["--yes"]).done();
+    assert_ne!(deleted.event("deleted")["video_id"], other.video_id.as_str());
+    assert!(clean(&["--yes"]).done().stderr.contains("nothing to clean"));
+    let videos = pollster::block_on(client.videos(VideoQuery::default())).unwrap().data;
+    assert_eq!(videos.len(), 1, "only the other video is left");
+}
+
+#[test]
+fn limits_that_permit_no_measurement_are_named() {
+    let server = TestServer::new(Scheme::Http);
+    tune(&server, &["--path-only", "--max-bytes", "1MiB"]).failed(1, &["--max-bytes"]);
+    assert_nothing_is_left(&server);
+}
+
+#[test]
+fn the_production_service_has_to_be_asked_for_on_the_command_line() {
+    let refused = |args: &[&str], environment: &[(&str, &str)], text: &str| {
+        let mut command = ringlift();
+        command.env("APIVIDEO_API_KEY", "key").envs(environment.iter().copied());
+        run(command.arg("tune").args(args)).failed(2, &[text]);
+    };
+    let production = ringlift::PRODUCTION_URL;
+    refused(&["--endpoint-url", production], &[], "--production");
+    refused(&[], &[("RINGLIFT_ENDPOINT_URL", production)], "--production");
+    refused(&["--production", "--sandbox"], &[], "contradicts");
+    // Without the flag, the variable has no effect, and the server in this process is measured.
+    let mut command = ringlift();
+    command.env("RINGLIFT_PRODUCTION", "true").args(["tune", "--json", "--path-only"]);
+    let ran = run(command.args(["--max-lanes", "1", "--max-bytes", "64MiB"])).done();
+    assert!(ran.event("tuned")["endpoint_url"].as_str().unwrap().contains("127.0.0.1"));
+}
