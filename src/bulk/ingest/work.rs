@@ -54,10 +54,14 @@ impl Claims {
             let asked_at = boot_time();
             state.is_claiming.store(true, Ordering::Relaxed);
             let answer = state.store.claim(&state.options.pool, &state.options.owner, state.now()).await;
-            state.is_claiming.store(false, Ordering::Relaxed);
+            if !matches!(answer, Ok(ClaimAnswer::Claimed(_))) {
+                state.is_claiming.store(false, Ordering::Relaxed);
+            }
             match answer {
                 Ok(ClaimAnswer::Claimed(claimed)) => {
-                    if let Some(job) = self.claimed(*claimed, asked_at).await {
+                    let job = self.claimed(*claimed, asked_at).await;
+                    state.is_claiming.store(false, Ordering::Relaxed);
+                    if let Some(job) = job {
                         return Some((job, self));
                     }
                 }
