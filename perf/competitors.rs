@@ -205,7 +205,7 @@ impl Competitors {
 
     fn bare_ringlift(&self, url: &str, ca: Option<&Path>) -> Result<Command> {
         self.empty_state()?;
-        let mut command = self.ringlift("upload", url);
+        let mut command = self.subcommand("upload", url);
         if let Some(ca) = ca {
             command.arg("--ca-cert").arg(ca);
         }
@@ -219,10 +219,10 @@ impl Competitors {
         Ok(fs::create_dir_all(&self.state)?)
     }
 
-    fn ringlift(&self, subcommand: &str, url: &str) -> Command {
+    fn subcommand(&self, name: &str, url: &str) -> Command {
         let mut command = Command::new(self.ringlift_path());
         command.env("XDG_STATE_HOME", &self.state).env("XDG_CONFIG_HOME", &self.state);
-        command.args([subcommand, "--quiet", "--endpoint-url", url]);
+        command.args([name, "--quiet", "--endpoint-url", url]);
         command
     }
 
@@ -234,7 +234,7 @@ impl Competitors {
 
     /// Returns a subcommand of ringlift with an upload token and the state of the run before.
     pub(crate) fn ringlift_again(&self, subcommand: &str, url: &str) -> Command {
-        let mut command = self.ringlift(subcommand, url);
+        let mut command = self.subcommand(subcommand, url);
         command.env("RINGLIFT_UPLOAD_TOKEN", UPLOAD_TOKEN);
         command
     }

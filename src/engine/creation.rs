@@ -304,6 +304,7 @@ async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
 ///
 /// `may_exist` is `true` if an earlier request may have created the container; it is set after such a request. A search
 /// precedes each further request then: the service has no idempotency key.
+#[cfg(feature = "bulk")]
 pub(crate) async fn create_or_find(
     api: &Api<Control>,
     video: &NewVideo,

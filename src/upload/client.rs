@@ -1,5 +1,6 @@
 //! The client.
 
+#[cfg(feature = "bulk")]
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -234,6 +235,7 @@ impl Client {
     ///
     /// # Errors
     /// When the service refuses or cannot be reached.
+    #[cfg(feature = "bulk")]
     pub(crate) async fn create_marked_video(
         &self,
         video: NewVideo,
