@@ -19,6 +19,8 @@ pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> Co
     let pool = queue.pool(args.queue.pool.as_deref())?;
     let mut options = run_options(&args.run, pool, &settings, token)?;
     options.waits_for_jobs = !args.drain;
+    // A pool is drained when no job of it is open.
+    options.waits_for_attempts = true;
     let report = report(args.run.report.as_deref())?;
     let run = BulkRun {
         kind: RunKind::Work,
