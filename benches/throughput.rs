@@ -34,6 +34,9 @@ fn limit(criterion: &mut Criterion) {
     group.bench_function("sendfile", |bencher| {
         bencher.iter(|| limits::send(&bench.file.path(), address).expect("loopback carries it"));
     });
+    group.bench_function("sealing", |bencher| {
+        bencher.iter(|| limits::send_sealed(&bench.file.path(), address).expect("loopback carries it"));
+    });
     group.finish();
 }
 

@@ -27,12 +27,13 @@ pub(crate) struct Sizes {
     pub(crate) distant_bytes: u64,
     pub(crate) distant_chunk_bytes: u64,
     pub(crate) files: usize,
+    pub(crate) tiny_files: usize,
 }
 
 impl Sizes {
     /// The sizes of a complete run.
     pub(crate) const FULL: Sizes = Sizes {
-        pairs: 7,
+        pairs: 9,
         hot_bytes: 2 * GIB,
         chunk_bytes: 64 * MIB,
         cold_bytes: 4 * GIB,
@@ -42,6 +43,7 @@ impl Sizes {
         distant_bytes: 640 * MIB,
         distant_chunk_bytes: 16 * MIB,
         files: 500,
+        tiny_files: 20_000,
     };
 
     /// Small sizes to check that everything works. The start of the processes dominates, so the verdicts mean little.
@@ -56,6 +58,7 @@ impl Sizes {
         distant_bytes: 80 * MIB,
         distant_chunk_bytes: 5 * MIB,
         files: 50,
+        tiny_files: 1000,
     };
 
     /// Returns the required free disk space: the hot file with its parts, the cold file, the small files.

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ringlift_baseline::Scheme;
 use serde::Serialize;
 
 use crate::Result;
@@ -18,6 +19,8 @@ pub(crate) enum Competitor {
     Ringlift,
     /// Only `sendfile`: the limit for plain HTTP.
     Sendfile,
+    /// Only copies and AES-256-GCM: the limit for HTTPS.
+    Sealing,
     /// Only `O_DIRECT` reads: the limit for cold files.
     ReadDirect,
     Reqwest,
@@ -30,9 +33,10 @@ pub(crate) enum Competitor {
 }
 
 impl Competitor {
-    pub(crate) const ALL: [Competitor; 8] = [
+    pub(crate) const ALL: [Competitor; 9] = [
         Competitor::Ringlift,
         Competitor::Sendfile,
+        Competitor::Sealing,
         Competitor::ReadDirect,
         Competitor::Reqwest,
         Competitor::Curl,
@@ -45,6 +49,7 @@ impl Competitor {
         match self {
             Competitor::Ringlift => "ringlift",
             Competitor::Sendfile => "sendfile loop",
+            Competitor::Sealing => "sealing loop",
             Competitor::ReadDirect => "O_DIRECT read loop",
             Competitor::Reqwest => "reqwest multipart",
             Competitor::Curl => "curl -F",
@@ -52,6 +57,12 @@ impl Competitor {
             Competitor::Python => "official Python client",
             Competitor::Node => "official Node client",
         }
+    }
+
+    /// Returns the scheme of the sink that receives the bytes of a comparison over `scheme`.
+    pub(crate) fn scheme(self, scheme: Scheme) -> Scheme {
+        // The sealing loop makes no handshake, so a sink with TLS would refuse its records.
+        if self == Competitor::Sealing { Scheme::Http } else { scheme }
     }
 }
 
@@ -63,6 +74,8 @@ pub(crate) struct Load<'a> {
     pub(crate) ca: Option<&'a Path>,
     pub(crate) chunk_bytes: u64,
     pub(crate) lanes: u32,
+    /// The reader of ringlift, or `None` for its own choice.
+    pub(crate) reader: Option<&'static str>,
 }
 
 /// The installed clients with their versions, and the reasons for missing ones.
@@ -110,7 +123,9 @@ impl Competitors {
     fn detect(&self, competitor: Competitor) -> Result<String> {
         match competitor {
             Competitor::Ringlift => self.build_ringlift(),
-            Competitor::Sendfile | Competitor::ReadDirect => Ok("in this program".to_owned()),
+            Competitor::Sendfile | Competitor::Sealing | Competitor::ReadDirect => {
+                Ok("in this program".to_owned())
+            }
             Competitor::Reqwest => locked_version("reqwest"),
             Competitor::Curl => first_line(Command::new("curl").arg("--version")),
             Competitor::CurlSplit => {
@@ -177,6 +192,7 @@ impl Competitors {
         let mut command = match competitor {
             Competitor::Ringlift => self.ringlift(load)?,
             Competitor::Sendfile => self.own("sendfile", [load.file.into(), load.url.into()]),
+            Competitor::Sealing => self.own("seal", [load.file.into(), load.url.into()]),
             Competitor::ReadDirect => self.own("read-direct", [load.file.into()]),
             Competitor::Reqwest => {
                 self.own("reqwest", [load.file.into(), load.url.into(), load.chunk_bytes.to_string().into()])
@@ -198,6 +214,9 @@ impl Competitors {
         let mut command = self.bare_ringlift(load.url, load.ca)?;
         command.args(["--mode", "bytes", "--chunk-size", &load.chunk_bytes.to_string()]);
         command.args(["--concurrency", &load.lanes.to_string()]);
+        if let Some(reader) = load.reader {
+            command.args(["--reader", reader]);
+        }
         command.args(env::var("PERF_RINGLIFT_ARGS").unwrap_or_default().split_whitespace());
         command.arg(load.file);
         Ok(command)
@@ -218,20 +237,29 @@ impl Competitors {
     }
 
     /// Returns the command that uploads all files in one process, one request each, with an upload token.
-    pub(crate) fn ringlift_many(&self, files: &[PathBuf], url: &str) -> Result<Command> {
-        let mut command = self.bare_ringlift(url, None)?;
+    pub(crate) fn ringlift_many(&self, files: &[PathBuf], url: &str, ca: Option<&Path>) -> Result<Command> {
+        let mut command = self.bare_ringlift(url, ca)?;
         command.env("RINGLIFT_UPLOAD_TOKEN", UPLOAD_TOKEN).args(files);
         Ok(command)
     }
 
     /// Returns the same with `curl --parallel` and its default number of connections.
-    pub(crate) fn curl_many(&self, files: &[PathBuf], url: &str, config: &Path) -> Result<Command> {
+    pub(crate) fn curl_many(
+        &self,
+        files: &[PathBuf],
+        url: &str,
+        ca: Option<&Path>,
+        config: &Path,
+    ) -> Result<Command> {
         let mut text = std::io::BufWriter::new(fs::File::create(config)?);
         for (index, file) in files.iter().enumerate() {
             let next = if index == 0 { "" } else { "next\n" };
             let file = file.display();
             writeln!(text, "{next}url = \"{url}/upload?token={UPLOAD_TOKEN}\"\nform = \"file=@{file}\"")?;
             writeln!(text, "silent\nshow-error\nfail\noutput = \"/dev/null\"")?;
+            if let Some(ca) = ca {
+                writeln!(text, "cacert = \"{}\"", ca.display())?;
+            }
         }
         text.flush()?;
         let mut command = Command::new("curl");

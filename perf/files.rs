@@ -31,18 +31,21 @@ impl Files {
         if fs::metadata(&path).is_ok_and(|meta| meta.len() == len) {
             return Ok(path);
         }
-        let mut file = File::create(&path)?;
-        let mut random = fastrand::Rng::with_seed(len);
-        let mut block = vec![0; 1 << 20];
-        let mut left = len;
-        while left > 0 {
-            let piece = left.min(block.len() as u64);
-            random.fill(&mut block[..piece as usize]);
-            file.write_all(&block[..piece as usize])?;
-            left -= piece;
-        }
-        file.sync_all()?;
+        write_random(&path, len)?.sync_all()?;
         Ok(path)
+    }
+
+    /// Returns `count` files of `len` random bytes each. Creates them on the first call, and writes them to the disk.
+    pub(crate) fn random_set(&self, len: u64, count: usize) -> io::Result<Vec<PathBuf>> {
+        let folder = self.path(&format!("{count}x{len}"));
+        let paths: Vec<_> = (0..count).map(|index| folder.join(format!("{index:05}.mp4"))).collect();
+        if !folder.exists() {
+            fs::create_dir(&folder)?;
+            paths.iter().try_for_each(|path| write_random(path, len).map(drop))?;
+            // Once for all: an fsync for each of many files would take minutes.
+            rustix::fs::syncfs(File::open(&folder)?)?;
+        }
+        Ok(paths)
     }
 
     /// Creates a sparse file of `len` bytes without data.
@@ -67,6 +70,20 @@ impl Files {
         let _ = fs::remove_file(&path);
         opened
     }
+}
+
+fn write_random(path: &Path, len: u64) -> io::Result<File> {
+    let mut file = File::create(path)?;
+    let mut random = fastrand::Rng::with_seed(len);
+    let mut block = vec![0; len.min(1 << 20) as usize];
+    let mut left = len;
+    while left > 0 {
+        let piece = left.min(block.len() as u64);
+        random.fill(&mut block[..piece as usize]);
+        file.write_all(&block[..piece as usize])?;
+        left -= piece;
+    }
+    Ok(file)
 }
 
 /// Reads the whole file into the page cache, and checks the result.

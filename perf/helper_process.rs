@@ -4,15 +4,18 @@ use std::io::{BufRead, BufReader, Write, stdin};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, thread};
 
+use ringlift::server::{Server, ServerSettings};
 use ringlift_baseline::{Scheme, Sink};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::proxy::{self, Line};
+use crate::shaped_link::{LinkShape, SharedLink};
 
 /// Counters of a sink process since the last query.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -65,6 +68,42 @@ impl ProxyProcess {
     }
 }
 
+/// A local server in its own process, which ends on drop.
+pub(crate) struct ServerProcess {
+    _process: HelperProcess,
+    pub(crate) url: String,
+    pub(crate) api_key: String,
+}
+
+impl ServerProcess {
+    /// Starts the process. The server stores its data in `folder`.
+    pub(crate) fn start(mut command: Command, folder: &Path) -> Result<ServerProcess> {
+        let mut process = HelperProcess::start(command.arg("serve").arg(folder))?;
+        let (url, api_key) = (process.line()?, process.line()?);
+        Ok(ServerProcess { _process: process, url, api_key })
+    }
+}
+
+/// A proxy with a shaped link in its own process, which ends on drop.
+pub(crate) struct ShapedProxyProcess {
+    _process: HelperProcess,
+    pub(crate) url: String,
+}
+
+impl ShapedProxyProcess {
+    pub(crate) fn start(
+        mut command: Command,
+        target: SocketAddr,
+        shape: &LinkShape,
+    ) -> Result<ShapedProxyProcess> {
+        let shape = serde_json::to_string(shape)?;
+        let mut process =
+            HelperProcess::start(command.arg("shaped-proxy").arg(target.to_string()).arg(shape))?;
+        let url = process.line()?;
+        Ok(ShapedProxyProcess { _process: process, url })
+    }
+}
+
 /// Runs the sink: prints its URL, answers each line of standard input with the counters, and ends with standard input.
 pub(crate) fn run_sink(scheme: Scheme, ca: &Path) -> Result<()> {
     let sink = Sink::start(scheme)?;
@@ -90,7 +129,31 @@ pub(crate) fn run_proxy(target: SocketAddr, round_trip_ms: u64, bytes_per_second
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("http://{}", listener.local_addr()?);
     let line = Line { round_trip: Duration::from_millis(round_trip_ms), bytes_per_second };
-    thread::spawn(move || proxy::carry(&listener, target, line));
+    thread::spawn(move || proxy::carry(&listener, target, line, None));
+    for line in stdin().lines() {
+        line?;
+    }
+    Ok(())
+}
+
+/// Runs a local server: prints its URL and its API key, and ends with standard input.
+pub(crate) fn run_server(folder: &Path) -> Result<()> {
+    let server = Server::start(ServerSettings::new(folder))?;
+    println!("{}\n{}", server.url(), server.api_key());
+    for line in stdin().lines() {
+        line?;
+    }
+    Ok(())
+}
+
+/// Runs a proxy with a shaped link: prints its URL, and ends with standard input.
+pub(crate) fn run_shaped_proxy(target: SocketAddr, shape: &str) -> Result<()> {
+    let shape: LinkShape = serde_json::from_str(shape)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("http://{}", listener.local_addr()?);
+    let line = shape.line();
+    let shared = Arc::new(SharedLink::new(shape));
+    thread::spawn(move || proxy::carry(&listener, target, line, Some(&shared)));
     for line in stdin().lines() {
         line?;
     }

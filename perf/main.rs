@@ -14,7 +14,9 @@ mod proxy;
 mod report;
 mod reqwest_client;
 mod scenarios;
+mod shaped_link;
 mod table;
+mod tune;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,8 @@ enum Part {
     Proxy { target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64 },
     /// Send a file with `sendfile` only
     Sendfile { file: PathBuf, url: String },
+    /// Send a file as TLS records, sealed by a bare loop, to a sink without TLS
+    Seal { file: PathBuf, url: String },
     /// Read a file with `O_DIRECT` only
     ReadDirect { file: PathBuf },
     /// Compare the automatic chunk size with fixed sizes under the service's request budgets
@@ -78,6 +82,16 @@ enum Part {
         #[arg(long)]
         real: bool,
     },
+    /// Compare the search for the number of lanes with every fixed number, on shaped links
+    Tune {
+        /// Run only the shapes whose names start with this
+        #[arg(long, value_name = "SHAPE")]
+        only: Option<String>,
+    },
+    /// Run a local server, until standard input ends
+    Serve { folder: PathBuf },
+    /// Run a proxy with a shaped link, until standard input ends
+    ShapedProxy { target: SocketAddr, shape: String },
     /// Upload a file with reqwest
     Reqwest { file: PathBuf, url: String, chunk_bytes: u64 },
 }
@@ -86,6 +100,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.part {
         Some(Part::Budget { real }) => budget::compare(&arguments.dir, *real),
+        Some(Part::Tune { only }) => tune::compare(&arguments.dir, only.as_deref()),
         Some(part) => run_part(part).map(|()| ExitCode::SUCCESS),
         None if arguments.list => list(),
         None => compare(&arguments),
@@ -106,13 +121,16 @@ fn run_part(part: &Part) -> Result<()> {
             helper_process::run_proxy(*target, *round_trip_ms, *bytes_per_second)
         }
         Part::Sendfile { file, url } => Ok(limits::send(file, helper_process::address_of(url)?)?),
+        Part::Seal { file, url } => Ok(limits::send_sealed(file, helper_process::address_of(url)?)?),
         Part::ReadDirect { file } => {
             let read = limits::read_direct(file, READ_DEPTH)?;
             let len = std::fs::metadata(file)?.len();
             if read == len { Ok(()) } else { Err(format!("read {read} bytes of {len}").into()) }
         }
-        // `main` has run this part, which has its own exit code.
-        Part::Budget { .. } => Ok(()),
+        Part::Serve { folder } => helper_process::run_server(folder),
+        Part::ShapedProxy { target, shape } => helper_process::run_shaped_proxy(*target, shape),
+        // `main` has run these parts, which have their own exit codes.
+        Part::Budget { .. } | Part::Tune { .. } => Ok(()),
         Part::Reqwest { file, url, chunk_bytes } => reqwest_client::upload(file, url, *chunk_bytes),
     }
 }

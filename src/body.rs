@@ -104,9 +104,10 @@ impl<S: Source> ChunkBody<S> {
         }
     }
 
-    /// Calls `report` once with the digest of the chunk. The envelope's tail waits until the receiver
-    /// returned by `report` resolves, or its sender is dropped: no server can have stored the chunk earlier.
-    /// `report` is not called if the body ends with an error or is dropped.
+    /// Calls `report` once with the digest of the chunk, when the body yields its last block. The envelope's tail
+    /// waits until the receiver returned by `report` resolves, or its sender is dropped: no server can have
+    /// stored the chunk earlier. `report` is not called if the body ends with an error or is dropped before its
+    /// last block.
     ///
     /// The digest reads the source's bytes in user space.
     #[must_use]
@@ -161,6 +162,10 @@ impl<S: Source> ChunkBody<S> {
             digester.update(&block);
         }
         let is_last = self.unrequested.is_empty() && self.reads.is_empty();
+        if is_last {
+            // Not with the tail: the digest is stored while the last block is encrypted and sent.
+            self.report_digest();
+        }
         // Without a check nothing waits for the last block, so its drop need not be observed.
         if !is_last || !self.source.needs_check() {
             return self.emit(block);
@@ -189,12 +194,24 @@ impl<S: Source> ChunkBody<S> {
         self.emit(tail)
     }
 
-    /// Ready once the digest, if there is one, is stored or cannot be.
-    fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reports the digest of all blocks, unless some of their bytes were wrong.
+    fn report_digest(&mut self) {
+        // The digest of a truncated map would contradict the digest of a later attempt. The tail reports the error.
+        if self.source.check().is_err() {
+            return;
+        }
         self.digest = match mem::replace(&mut self.digest, DigestState::No) {
             DigestState::Running(digester, report) => DigestState::Reported(report(digester.finish())),
             other => other,
         };
+    }
+
+    /// Ready once the digest, if there is one, is stored or cannot be.
+    fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if matches!(self.digest, DigestState::Running(..)) {
+            // A chunk without a block.
+            self.report_digest();
+        }
         if let DigestState::Reported(written) = &mut self.digest {
             // A dropped sender means that the digest could not be stored, which must not fail the upload.
             let _gone = ready!(Pin::new(written).poll(cx));

@@ -134,7 +134,7 @@
 //! # Ok(())
 //! # }
 //! ```
-
+//!
 //! # Features
 //!
 //! All of them are enabled by default. With `default-features = false` a program compiles only the client.
@@ -146,6 +146,7 @@
 //! | `bulk` | jobs, manifests, folders and reports ([`bulk`]); enables `journal` | |
 //! | `monitor` | the pages and metrics of a running program ([`monitor`]); enables `bulk` | |
 //! | `server` | the local server for tests ([`server`]) | |
+//! | `tune` | the measurement of the machine and of a path ([`tune`]); enables `server` and `uring` | |
 //! | `cli` | the command; enables the others | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -157,6 +158,9 @@ pub mod bulk;
 mod engine;
 mod error;
 mod extent;
+#[cfg(feature = "fleet")]
+#[cfg_attr(docsrs, doc(cfg(feature = "fleet")))]
+pub mod fleet;
 #[cfg_attr(not(feature = "journal"), path = "journal/left_out.rs")]
 pub mod journal;
 #[cfg(feature = "monitor")]
@@ -167,6 +171,7 @@ pub mod server;
 mod session;
 mod source;
 mod transport;
+#[cfg(feature = "tune")]
 pub mod tune;
 mod upload;
 mod usage;
@@ -181,7 +186,7 @@ pub use api::{
 pub use error::{Error, ErrorKind, Hint, OneLine, Refusal, Result};
 pub use extent::Extent;
 pub use journal::{ContainerState, CreatedBy};
-pub use pacing::{Caps, Class, QuotaPreset, ThrottleReason, Workload};
+pub use pacing::{Caps, Class, QuotaPreset, SharedBudget, ThrottleReason, Workload};
 pub use session::event::{FailureSummary, STRAY_VIDEO, StatusReason, UploadEvent};
 pub use session::retry::{Fate, RetryPolicy};
 pub use source::reader::UnknownReader;

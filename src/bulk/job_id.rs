@@ -149,7 +149,7 @@ impl fmt::Display for OwnerId {
 }
 
 /// Returns the digest of the content that a job stands for. Two jobs with equal digests have the same content.
-pub(super) fn content_digest(
+pub(crate) fn content_digest(
     account: &Account,
     pool: &Pool,
     source: &JobSource,

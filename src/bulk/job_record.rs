@@ -16,6 +16,12 @@ impl Epoch {
     pub(super) fn next(self) -> Epoch {
         Epoch(self.0 + 1)
     }
+
+    /// Returns the epoch, or the one with `number` if that is higher.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn at_least(self, number: u64) -> Epoch {
+        Epoch(self.0.max(number))
+    }
 }
 
 /// The part of a job that changes.

@@ -69,7 +69,7 @@ pub struct LeaseTimer {
 
 /// The result of applying a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ClaimStep {
+pub(crate) enum ClaimStep {
     /// The worker holds the job.
     Claimed,
     /// The job failed: too many workers vanished with it.
@@ -102,7 +102,7 @@ impl LeaseTimer {
 
 impl JobRecord {
     /// Creates the record of a new job.
-    pub(super) fn new(now: UnixMillis) -> JobRecord {
+    pub(crate) fn new(now: UnixMillis) -> JobRecord {
         JobRecord {
             state: JobState::Queued { not_before: UnixMillis::default() },
             epoch: Epoch::default(),
@@ -121,7 +121,7 @@ impl JobRecord {
     }
 
     /// Returns `true` if a worker may claim the job.
-    pub(super) fn is_due(&self, now: UnixMillis) -> bool {
+    pub(crate) fn is_due(&self, now: UnixMillis) -> bool {
         match &self.state {
             // No rule delays a job for longer: a later time was written by a clock that went back since.
             JobState::Queued { not_before } => *not_before <= now || *not_before > now.plus(LONGEST_DELAY),
@@ -133,7 +133,7 @@ impl JobRecord {
     }
 
     /// Returns the time at which [`JobRecord::is_due`] becomes `true`; `None` if the job is not open.
-    pub(super) fn due_at(&self) -> Option<UnixMillis> {
+    pub(crate) fn due_at(&self) -> Option<UnixMillis> {
         match &self.state {
             JobState::Queued { not_before } => Some(*not_before),
             JobState::Running { heartbeat, lease_ms } => {
@@ -144,7 +144,7 @@ impl JobRecord {
     }
 
     /// Gives a due job to `owner`.
-    pub(super) fn claim(&mut self, owner: &OwnerId, now: UnixMillis, length: Duration) -> ClaimStep {
+    pub(crate) fn claim(&mut self, owner: &OwnerId, now: UnixMillis, length: Duration) -> ClaimStep {
         // A claim of a running job means that its holder let the lease run out.
         if matches!(self.state, JobState::Running { .. }) {
             self.lost_workers += 1;
@@ -164,7 +164,7 @@ impl JobRecord {
     }
 
     /// Requeues a running job whose worker has ended without a word.
-    pub(super) fn lose_worker(&mut self, now: UnixMillis) {
+    pub(crate) fn lose_worker(&mut self, now: UnixMillis) {
         self.lost_workers += 1;
         if self.lost_workers >= MOST_LOST_WORKERS {
             self.end(JobState::Failed(self.poison()), now);
@@ -174,14 +174,14 @@ impl JobRecord {
     }
 
     /// Returns the lease on this record.
-    pub(super) fn lease(&self, id: &JobId) -> Option<Lease> {
+    pub(crate) fn lease(&self, id: &JobId) -> Option<Lease> {
         let JobState::Running { lease_ms, .. } = &self.state else { return None };
         let length = Duration::from_millis(*lease_ms);
         Some(Lease { id: id.clone(), owner: self.owner.clone()?, epoch: self.epoch, length })
     }
 
     /// Extends the lease from `now`.
-    pub(super) fn renew(&mut self, lease: &Lease, now: UnixMillis) -> Result<(), LostLease> {
+    pub(crate) fn renew(&mut self, lease: &Lease, now: UnixMillis) -> Result<(), LostLease> {
         self.check_held(lease)?;
         if let JobState::Running { heartbeat, lease_ms } = &mut self.state {
             // A renewal that arrives late must not shorten the lease, and a clock that went back must not stop it.
@@ -193,7 +193,7 @@ impl JobRecord {
 
     /// Records a checkpoint and extends the lease. Returns `false` if the epoch has a newer checkpoint: a delayed or
     /// repeated one must not replace it.
-    pub(super) fn checkpoint(
+    pub(crate) fn checkpoint(
         &mut self,
         lease: &Lease,
         number: u64,
@@ -215,7 +215,7 @@ impl JobRecord {
     }
 
     /// Ends a job that did not fail. Returns `false` if the same end is recorded already: its answer was lost.
-    pub(super) fn finish(&mut self, lease: &Lease, end: JobEnd, now: UnixMillis) -> Result<bool, LostLease> {
+    pub(crate) fn finish(&mut self, lease: &Lease, end: JobEnd, now: UnixMillis) -> Result<bool, LostLease> {
         let state = match end {
             JobEnd::Done(result) => JobState::Done(result),
             JobEnd::Skipped { reason } => JobState::Skipped { reason },
@@ -229,7 +229,7 @@ impl JobRecord {
     }
 
     /// Records a failed attempt. The job waits for the next one, or fails.
-    pub(super) fn fail(
+    pub(crate) fn fail(
         &mut self,
         lease: &Lease,
         failure: JobFailure,
@@ -245,7 +245,7 @@ impl JobRecord {
     }
 
     /// Records that the worker could not open the file, which other workers may be able to do.
-    pub(super) fn decline(
+    pub(crate) fn decline(
         &mut self,
         lease: &Lease,
         failure: JobFailure,
@@ -260,7 +260,7 @@ impl JobRecord {
     }
 
     /// Returns the job to the queue without counting an attempt. `delay` is limited to ten minutes.
-    pub(super) fn release(
+    pub(crate) fn release(
         &mut self,
         lease: &Lease,
         delay: Duration,
@@ -274,7 +274,7 @@ impl JobRecord {
     }
 
     /// Cancels an open job. Returns `false` if the job has ended.
-    pub(super) fn cancel(&mut self, now: UnixMillis) -> bool {
+    pub(crate) fn cancel(&mut self, now: UnixMillis) -> bool {
         if !self.state.is_open() {
             return false;
         }
@@ -287,7 +287,7 @@ impl JobRecord {
     }
 
     /// Returns an ended job to the queue, with all attempts before it. Returns `false` if the job is open.
-    pub(super) fn requeue(&mut self) -> bool {
+    pub(crate) fn requeue(&mut self) -> bool {
         if self.state.is_open() {
             return false;
         }
@@ -299,7 +299,7 @@ impl JobRecord {
     }
 
     /// Returns `true` if a worker holds the job, or may believe so after a cancellation.
-    pub(super) fn is_held(&self, now: UnixMillis) -> bool {
+    pub(crate) fn is_held(&self, now: UnixMillis) -> bool {
         let may_believe = self.held_until.is_some_and(|end| end > now && end <= now.plus(LONGEST_DELAY));
         (matches!(self.state, JobState::Running { .. }) && !self.is_due(now)) || may_believe
     }
@@ -374,12 +374,12 @@ const REST_AFTER_DECLINE: Duration = Duration::from_secs(60);
 const FIRST_DELAY: Duration = Duration::from_secs(30);
 
 /// The longest time that a job waits in the queue.
-pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(600);
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(600);
 
 /// The part of a lease that a worker leaves unused at its end, for a request that is on its way: a tenth.
 const MARGIN: u32 = 10;
 
 /// The length of a lease unless the store was opened with another.
-pub(super) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// A shorter lease would end while the disk is busy.
-pub(super) const SHORTEST_LEASE: Duration = Duration::from_secs(3);
+pub(crate) const SHORTEST_LEASE: Duration = Duration::from_secs(3);

@@ -22,7 +22,7 @@ mod job_id;
 mod job_record;
 mod job_source;
 mod job_state;
-mod lease;
+pub(crate) mod lease;
 mod manifest;
 mod order;
 mod path_list;
@@ -32,7 +32,8 @@ mod runner;
 mod shutdown;
 mod sidecar;
 mod sqlite;
-mod store;
+pub(crate) mod store;
+pub(crate) mod submission;
 mod template;
 pub mod totals;
 mod unix_time;
@@ -53,6 +54,8 @@ pub use ingest::{
     JobPlanner, PlannedJob, SkippedJob, UnknownCutoffMode, ingest, submit, work,
 };
 pub use job::{Job, JobSpec};
+#[cfg(feature = "fleet")]
+pub(crate) use job_id::content_digest;
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
 pub use job_record::{Epoch, JobRecord};
 pub use job_source::{ContentStamp, JobSource};

@@ -59,12 +59,12 @@ impl OrderBy {
 
 impl SortKey {
     /// Creates the key from the bytes of [`SortKey::as_bytes`].
-    pub(super) fn from_bytes(bytes: Vec<u8>) -> SortKey {
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> SortKey {
         SortKey(bytes)
     }
 
     /// Returns the bytes that are compared.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -34,7 +34,8 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// A job with new options that is not running and not done takes the options over.
     ///
     /// # Errors
-    /// A job is too large, there are more than [`MOST_SUBMITTED`], or the store failed. No job is submitted then.
+    /// A job is too large, there are more than [`MOST_SUBMITTED`], or the store failed. No job is submitted then, except
+    /// that a store without transactions may have some of the jobs after it failed. Submitting all again does no harm.
     fn submit(
         &self,
         jobs: Vec<JobSpec>,
@@ -285,7 +286,7 @@ impl Cursor {
 
 impl Revision {
     /// Creates the revision that a store counts as `number`; not 0, which is before every revision.
-    pub(super) fn new(number: u64) -> Revision {
+    pub(crate) fn new(number: u64) -> Revision {
         Revision(number)
     }
 }

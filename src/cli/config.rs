@@ -182,11 +182,17 @@ impl Layers<'_> {
 }
 
 /// Returns `true` for a flag that only the command line sets: a default for uploads, such as RINGLIFT_TAG, must not
-/// change a video that is already there.
+/// change a video that is already there, and the report of runs must not be replaced by another one.
 fn is_typed_only(flag: &Arg, path: &[String]) -> bool {
-    // A measurement of the production service is asked for each time.
-    path == ["tune"] && flag.get_long() == Some("production")
-        || path == ["video", "update"] && flag.get_help_heading() == Some(video_args::CHANGES)
+    match path {
+        // A measurement of the production service is asked for each time.
+        [command] if command == "tune" => flag.get_long() == Some("production"),
+        [video, update] if video == "video" && update == "update" => {
+            flag.get_help_heading() == Some(video_args::CHANGES)
+        }
+        [jobs, report] if jobs == "jobs" && report == "report" => flag.get_long() == Some("report"),
+        _ => false,
+    }
 }
 
 fn is_typed(typed: &ArgMatches, flag: &Arg) -> bool {
@@ -370,6 +376,20 @@ mod tests {
         assert_eq!(journal(cli("ringlift clean", &[])), Some("/b".into()));
         assert_eq!(journal(cli("ringlift resume", &[("RINGLIFT_JOURNAL", "/c")])), Some("/c".into()));
         assert_eq!(cli("ringlift status v", &[]).global.service.retries, None);
+    }
+
+    #[test]
+    fn the_commands_of_a_queue_share_a_section() {
+        let file = config("[ingest]\nqueue = \"/q\"\nreport = \"/r.csv\"\n[work]\nreport = \"/w.csv\"");
+        let path = file.path().to_str().unwrap();
+        let command = |argv: &str| cli(&format!("{argv} --config {path}"), &[]);
+        let shown = |argv: &str| format!("{:?}", command(argv).unwrap().command);
+        for argv in ["ringlift ingest f", "ringlift submit f", "ringlift work", "ringlift jobs list"] {
+            assert!(shown(argv).contains("queue: Some(\"/q\")"), "{argv}: {}", shown(argv));
+        }
+        assert!(shown("ringlift ingest f").contains("/r.csv") && shown("ringlift work").contains("/w.csv"));
+        // The report of the runs stays.
+        assert!(shown("ringlift jobs report").contains("report: None"), "{}", shown("ringlift jobs report"));
     }
 
     #[test]

@@ -138,11 +138,10 @@ impl ConfigFile {
                 (self.profiles()?.get(name)?.as_table()?, format!(" of profile {name}"))
             }
         };
-        let from_upload = match path {
-            [name] if UPLOAD_COMMANDS.contains(&name.as_str()) => find_in(table, flag, &[UPLOAD.to_owned()]),
-            _ => None,
-        };
-        let found = find_in(table, flag, path).or(from_upload).or(table.get(flag))?;
+        let shared =
+            SHARED_SECTIONS.iter().find(|(name, _)| path.first().is_some_and(|called| called == name));
+        let from_shared = shared.and_then(|(_, section)| find_in(table, flag, &[(*section).to_owned()]));
+        let found = find_in(table, flag, path).or(from_shared).or(table.get(flag))?;
         Some(FoundValue { texts: texts(found), place: format!("{flag}{of} in {}", self.path.display()) })
     }
 
@@ -235,7 +234,12 @@ fn suggestion(key: &str, command: &Command, root: &Command) -> String {
     let mut names = Vec::new();
     collect_names(command, &mut names);
     names.extend(own_flags(root).filter_map(Arg::get_long));
-    nearest(key, names).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
+    let Some(first) = nearest(key, names.iter().copied()) else { return String::new() };
+    // `retrys` is nearer to `retry`, and may be the plural.
+    match nearest(key, names.iter().copied().filter(|name| *name != first)) {
+        Some(second) => format!(" (did you mean `{first}` or `{second}`?)"),
+        None => format!(" (did you mean `{first}`?)"),
+    }
 }
 
 fn collect_names<'a>(command: &'a Command, names: &mut Vec<&'a str>) {
@@ -308,11 +312,9 @@ pub(super) fn is_flag(arg: &Arg) -> bool {
 
 const PROFILE: &str = "profile";
 
-const UPLOAD: &str = "upload";
-
-/// Commands that also use the section `[upload]`, because they need the journal and the service of the
-/// uploads.
-const UPLOAD_COMMANDS: [&str; 2] = ["resume", "clean"];
+/// Commands, and the section that they use besides their own: they need the same journal, queue and service.
+const SHARED_SECTIONS: [(&str, &str); 5] =
+    [("resume", "upload"), ("clean", "upload"), ("submit", "ingest"), ("work", "ingest"), ("jobs", "ingest")];
 
 /// A config file has a few lines. A device file given by mistake has no end.
 const MAX_FILE_BYTES: u64 = 1 << 20;

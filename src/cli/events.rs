@@ -6,11 +6,12 @@ use std::time::SystemTime;
 
 use ringlift::Client;
 use ringlift::bulk::{ErrorEvent, JsonLine, RunSummary};
+use ringlift::tune::Rung;
 use serde::Serialize;
 
 use super::demo_result::DemoResult;
 use super::exit::{CommandError, Exit};
-use super::tune::{TunedEvent, TuningEvent};
+use super::tune_events::{TunedEvent, TuningEvent};
 
 /// An event of a command for programs that read the output.
 #[derive(Debug, Serialize)]
@@ -67,7 +68,7 @@ pub(super) enum CommandEvent<'a> {
     /// A number of lanes was measured.
     Rung {
         #[serde(flatten)]
-        rung: &'a ringlift::tune::Rung,
+        rung: &'a Rung,
     },
     /// The result of a measurement.
     Tuned(TunedEvent<'a>),

@@ -27,7 +27,7 @@ The config file is $XDG_CONFIG_HOME/ringlift/config.toml, or the one given by --
     sandbox = true
 
 Values at the top apply to all commands, values under [upload] to `upload`, `resume` and `clean`, values under \
-another command to that command. `--profile staging` or RINGLIFT_PROFILE selects a profile, which has the same keys \
+[ingest] to `ingest`, `submit`, `work` and `jobs`, values under another command to that command. `--profile staging` or RINGLIFT_PROFILE selects a profile, which has the same keys \
 and sections.
 
 The API key is read from APIVIDEO_API_KEY or --api-key-file, never from the command line.
@@ -64,6 +64,7 @@ Examples:
   ringlift ingest --manifest report.csv --retry failed --report again.csv
   ringlift ingest /films --after move:/done --max-duration 8h --monitor 9000
   find /films -name '*.mp4' -print0 | ringlift ingest --files-from0 -
+  ringlift ingest https://example.com/movie.mp4
 
 Each file is a job in a queue, which is ringlift/jobs.db in $XDG_STATE_HOME or the file given by --queue. A job that \
 is done is skipped by later runs, one that was interrupted goes on where it stopped, and one that failed for good is \

@@ -44,8 +44,9 @@ pub(super) struct WorkArgs {
 /// The jobs to submit.
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
-    /// Take these files, and the videos in these directories
-    #[arg(value_name = "SOURCE", required_unless_present_any = ["manifest", "files_from", "files_from0"])]
+    /// Take these files, and the videos in these directories; the service fetches an http or https URL by itself
+    // Not `required_unless_present_any`, which the check of a value from the environment would meet.
+    #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<PathBuf>,
     /// Read jobs from this file: JSON lines, CSV with a header, or an earlier report; `-` is standard input
     #[arg(long, value_name = "FILE")]

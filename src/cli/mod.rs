@@ -51,6 +51,7 @@ mod table;
 mod token;
 mod tune;
 mod tune_args;
+mod tune_events;
 mod upload;
 mod upload_args;
 mod validate;

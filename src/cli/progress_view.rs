@@ -144,7 +144,9 @@ fn cause_of_wait(limited_by: LimitedBy, now: Instant) -> [String; 3] {
     match limited_by {
         LimitedBy::Throttle { until: at, reason } => {
             let (long, short) = match reason {
-                ThrottleReason::Budget => ("waiting for the rate limit", "rate limit"),
+                ThrottleReason::Budget | ThrottleReason::SharedBudget => {
+                    ("waiting for the rate limit", "rate limit")
+                }
                 ThrottleReason::TooManyRequests => ("waiting as the service asks (429)", "rate limit"),
                 _ => ("waiting after failures of the service", "failures"),
             };

@@ -16,7 +16,7 @@ use super::journal;
 
 /// A place of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Queue {
+pub(super) enum QueuePlace {
     /// A file of this host.
     File {
         path: PathBuf,
@@ -25,15 +25,15 @@ pub(super) enum Queue {
     },
 }
 
-impl Queue {
+impl QueuePlace {
     /// Returns the place that the flags name. Opens nothing.
-    pub(super) fn of(args: &StoreArgs) -> Result<Queue, CommandError> {
+    pub(super) fn of(args: &StoreArgs) -> Result<QueuePlace, CommandError> {
         let Some(path) = &args.queue else {
             let beside_journal = journal::path(None).map(|journal| journal.with_file_name("jobs.db"));
             let path = beside_journal.ok_or_else(|| {
                 CommandError::usage("there is no state directory for the queue: give a file with --queue")
             })?;
-            return Ok(Queue::File { path, is_given: false });
+            return Ok(QueuePlace::File { path, is_given: false });
         };
         match path.to_str().and_then(|text| text.split_once("://")) {
             Some(("nats" | "tls", _)) => Err(CommandError::usage(
@@ -43,13 +43,13 @@ impl Queue {
             Some((scheme, _)) => Err(CommandError::usage(format!(
                 "--queue: {scheme}:// is unknown: give a file or nats://HOST:4222"
             ))),
-            None => Ok(Queue::File { path: path.clone(), is_given: true }),
+            None => Ok(QueuePlace::File { path: path.clone(), is_given: true }),
         }
     }
 
     /// Opens the store, and creates the file if it is missing.
     pub(super) fn open(&self, account: Account) -> Result<Arc<dyn JobStore>, CommandError> {
-        let Queue::File { path, .. } = self;
+        let QueuePlace::File { path, .. } = self;
         match SqliteJobStore::open(SqliteOptions::new(path, account)) {
             Ok(store) => Ok(Arc::new(store)),
             Err(error) => Err(store_error(&error)),
@@ -60,7 +60,7 @@ impl Queue {
     /// be an empty queue.
     pub(super) fn open_existing(&self, account: Account) -> Result<Arc<dyn JobStore>, CommandError> {
         match self {
-            Queue::File { path, is_given: true } if !self.exists() => {
+            QueuePlace::File { path, is_given: true } if !self.exists() => {
                 let why = format!("{}: there is no such queue: `ringlift submit` creates it", path.display());
                 Err(CommandError::Other(Exit::NoSuchFile, why))
             }
@@ -70,15 +70,15 @@ impl Queue {
 
     /// Returns `true` unless the queue certainly does not exist yet.
     pub(super) fn exists(&self) -> bool {
-        let Queue::File { path, .. } = self;
+        let QueuePlace::File { path, .. } = self;
         !matches!(path.try_exists(), Ok(false))
     }
 
     /// Returns the journal of the uploads of this queue's jobs: the two belong together.
     pub(super) fn journal(&self) -> Option<PathBuf> {
         match self {
-            Queue::File { path, is_given: true } => Some(path.with_extension("journal.db")),
-            Queue::File { is_given: false, .. } => journal::path(None),
+            QueuePlace::File { path, is_given: true } => Some(path.with_extension("journal.db")),
+            QueuePlace::File { is_given: false, .. } => journal::path(None),
         }
     }
 
@@ -87,19 +87,19 @@ impl Queue {
     /// The usual pool of a file has no host in its name: hosts that share the file share its jobs, and the name of a
     /// container changes with each start, which would make every file another job.
     pub(super) fn pool(&self, name: Option<&str>) -> Result<Pool, CommandError> {
-        let Queue::File { .. } = self;
+        let QueuePlace::File { .. } = self;
         pool_named(name.unwrap_or(LOCAL_POOL))
     }
 
     /// Returns the number of accounts with jobs in the queue.
     pub(super) fn accounts(&self) -> usize {
-        let Queue::File { path, .. } = self;
+        let QueuePlace::File { path, .. } = self;
         SqliteJobStore::accounts(path).map_or(0, |accounts| accounts.len())
     }
 
     /// Returns the place as text.
     pub(super) fn name(&self) -> String {
-        let Queue::File { path, .. } = self;
+        let QueuePlace::File { path, .. } = self;
         path.display().to_string()
     }
 }
@@ -160,8 +160,8 @@ const LOCAL_POOL: &str = "local";
 mod tests {
     use super::*;
 
-    fn queue(text: &str) -> Result<Queue, CommandError> {
-        Queue::of(&StoreArgs { queue: Some(text.into()), account: None })
+    fn queue(text: &str) -> Result<QueuePlace, CommandError> {
+        QueuePlace::of(&StoreArgs { queue: Some(text.into()), account: None })
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::args::{Cli, CliCommand};
 use super::client::MIN_SPEED_WINDOW;
 use super::exit::CommandError;
 use super::fetch;
+use super::ingest_args::InputArgs;
 use super::service_args::ServiceArgs;
 use super::upload_args::{AfterArgs, UploadArgs};
 
@@ -28,6 +29,11 @@ pub(super) fn check(cli: &Cli, is_typed: impl Fn(&str) -> bool) -> Result<(), Co
             if fetches { None } else { after(&args.after, &is_typed) }
         }),
         CliCommand::Resume(args) => after(&args.after, &is_typed),
+        CliCommand::Ingest(args) => {
+            inputs(&args.inputs, &is_typed).or_else(|| after(&args.run.check, &is_typed))
+        }
+        CliCommand::Submit(args) => inputs(&args.inputs, &is_typed),
+        CliCommand::Work(args) => after(&args.run.check, &is_typed),
         _ => None,
     });
     refusal.map_or(Ok(()), |why| Err(CommandError::usage(why)))
@@ -70,7 +76,7 @@ fn times(service: &ServiceArgs) -> Option<String> {
 fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let reads_stdin = args.files.iter().any(|file| file == Path::new("-"));
     let refusal = if is_typed("chunk_size") && args.transfer.chunks.mode == Mode::Single {
-        "--chunk-size has no effect with --mode single, which sends the whole file in one request"
+        SINGLE_WITHOUT_CHUNKS
     } else if is_typed("max_buffer_memory") && !reads_stdin {
         "--max-buffer-memory applies to standard input only: add `-` to the files"
     } else if args.files.len() > 1 && args.description.title.is_some() {
@@ -78,6 +84,22 @@ fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> 
          the files one by one"
     } else {
         return urls(args, is_typed);
+    };
+    Some(refusal.to_owned())
+}
+
+fn inputs(args: &InputArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
+    let has_list = [&args.manifest, &args.files_from, &args.files_from0].iter().any(|list| !list.is_empty());
+    let refusal = if args.sources.is_empty() && !has_list {
+        "there is nothing to read: give a SOURCE, --manifest, --files-from or --files-from0"
+    } else if is_typed("chunk_size") && args.chunks.mode == Mode::Single {
+        SINGLE_WITHOUT_CHUNKS
+    } else if is_typed("manifest_format") && args.manifest.is_empty() {
+        "--manifest-format has no effect without --manifest"
+    } else if is_typed("force") && is_typed("retry") {
+        "--force begins every job anew, which includes those of --retry: leave out one of the two"
+    } else {
+        return None;
     };
     Some(refusal.to_owned())
 }
@@ -135,6 +157,9 @@ pub(super) fn check_detached_values(
     }
     Ok(())
 }
+
+const SINGLE_WITHOUT_CHUNKS: &str =
+    "--chunk-size has no effect with --mode single, which sends the whole file in one request";
 
 /// Flags without an effect on a URL.
 const URL_LESS: [(&str, &str); 14] = [

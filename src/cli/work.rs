@@ -7,14 +7,14 @@ use super::console::Console;
 use super::events::CommandResult;
 use super::ingest::{BulkRun, Daemon, Estimator, RunKind, report, run_options};
 use super::ingest_args::WorkArgs;
-use super::queue::{self, Queue};
+use super::queue::{self, QueuePlace};
 use super::upload;
 
 pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload::upload_token(&args.token, global)?;
     let settings = upload::upload_settings(&args.run.lanes, global)?;
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
-    let queue = Queue::of(&args.queue.store)?;
+    let queue = QueuePlace::of(&args.queue.store)?;
     let account = queue::account(args.queue.store.account.as_deref(), &settings, token.as_ref())?;
     let pool = queue.pool(args.queue.pool.as_deref())?;
     let mut options = run_options(&args.run, pool, &settings, token)?;

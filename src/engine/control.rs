@@ -96,7 +96,7 @@ impl Control {
         loop {
             let now = Instant::now();
             // The borrow ends before the wait: a borrow across it would panic in the next caller.
-            let Some(held) = self.pacer.borrow_mut().delay(class, now) else { return };
+            let Some(held) = self.pacer.borrow_mut().wait(class, now) else { return };
             throttled.get_or_insert_with(|| self.counters.throttle_call(class));
             // The failed request has reported every other cause already.
             let is_news = || self.announced.borrow_mut()[class as usize].is_news(held, now);

@@ -136,7 +136,8 @@ struct Driver {
 impl Driver {
     fn new(prepared: PreparedDriver) -> Driver {
         let PreparedDriver { settings, dialer, journal, inbox, counters } = prepared;
-        let pacer = Rc::new(RefCell::new(Pacer::new(&settings.caps, Instant::now())));
+        let pacer = Pacer::new(&settings.caps, Instant::now()).with_shared(settings.shared_budget.clone());
+        let pacer = Rc::new(RefCell::new(pacer));
         let control = Control::new(dialer.clone(), settings.patience, pacer.clone(), counters.clone());
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());

@@ -7,7 +7,7 @@ use crate::api::{Credentials, Origin, Redactor};
 use crate::engine::backlog::Backlog;
 use crate::engine::options::{Checksum, ChunkSize, Mode, UploadOptions};
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::pacing::{Caps, ChunkSizing, QuotaPreset, Workload, chunk_bytes_for};
+use crate::pacing::{Caps, ChunkSizing, QuotaPreset, SharedBudget, Workload, chunk_bytes_for};
 use crate::session::retry::RetryPolicy;
 use crate::source::{MemoryBudget, Reader, SigbusHandler, SourceError};
 use crate::transport::{Bandwidth, DialSettings, Endpoint, Timeouts, Trust};
@@ -61,6 +61,8 @@ pub struct Settings {
     pub checksum: Checksum,
     /// The caller's limits on requests.
     pub caps: Caps,
+    /// The request budget that the account's clients in other processes share.
+    pub shared_budget: SharedBudget,
     /// The uploads that the caller will start later. Keep a clone to change the announcement.
     pub backlog: Backlog,
     /// The bandwidth limit of all lanes together. Keep a clone to change the limit later.
@@ -88,6 +90,7 @@ impl Default for Settings {
             journal: None,
             checksum: Checksum::Auto,
             caps: Caps::default(),
+            shared_budget: SharedBudget::default(),
             backlog: Backlog::default(),
             bandwidth: Bandwidth::unlimited(),
             buffer_bytes: DEFAULT_BUFFER_BYTES,

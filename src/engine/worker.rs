@@ -43,12 +43,12 @@ pub(crate) type LaneIndex = usize;
 pub(crate) enum LaneReport {
     /// The lane is idle. `done` is the result of its last order.
     Idle { lane: LaneIndex, done: Option<ChunkResult> },
-    /// The lane has written all bytes of a chunk. It writes the end of the request once the journal has the digest:
-    /// the service may store the chunk from then on.
+    /// The lane has read all bytes of a chunk. It writes the end of the request once the journal has the digest: the
+    /// service may store the chunk from then on.
     SentWhole(SentWhole),
 }
 
-/// A chunk whose bytes were all written, but not the end of its request.
+/// A chunk whose bytes were all read, but whose request has not ended.
 #[derive(Debug)]
 pub(crate) struct SentWhole {
     pub(crate) session: SessionId,

@@ -85,6 +85,9 @@ fn throttle(reason: ThrottleReason) -> (&'static str, &'static str) {
     let text = match reason {
         ThrottleReason::Budget => "The service's rate limit: the requests of this minute are used up.",
         ThrottleReason::TooManyRequests => "The service's rate limit: it answered 429 and requested a pause.",
+        ThrottleReason::SharedBudget => {
+            "The service's rate limit: the hosts of this account share its requests."
+        }
         ThrottleReason::Failures => "Failures of the service: several requests in a row failed.",
         ThrottleReason::Probe => "Failures of the service: one request is testing if it is back.",
         ThrottleReason::RetryBudget => "Failures: too many requests were repetitions.",

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::breaker::{Breaker, RetryBudget};
 use super::quota::{BudgetReading, Caps, Class, Quota};
+use super::shared::SharedBudget;
 use super::throttle::{Delay, Start, ThrottleReason};
-use super::window::{QuotaWindow, Spacing};
+use super::window::{DEFAULT_HOLD, QuotaWindow, Spacing};
 
 /// The state of the service as the end of a request shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub struct Pacer {
     uploads: Spacing,
     breaker: Breaker,
     retry_budget: RetryBudget,
+    shared: SharedBudget,
 }
 
 impl Pacer {
@@ -59,15 +61,34 @@ impl Pacer {
             uploads: Spacing::new(uploads_a_second),
             breaker: Breaker::default(),
             retry_budget: RetryBudget::new(now),
+            shared: SharedBudget::default(),
         }
+    }
+
+    /// Draws on a budget that other processes share, too.
+    pub(crate) fn with_shared(mut self, shared: SharedBudget) -> Pacer {
+        self.shared = shared;
+        self
     }
 
     /// Checks if a request of `class` may start at `now`.
     pub fn check(&mut self, class: Class, now: Instant) -> Start {
-        match self.delay(class, now) {
+        match self.wait(class, now) {
             Some(Delay { until, .. }) => Start::NotBefore(until),
             None => Start::Ready,
         }
+    }
+
+    /// Returns the longest delay of a request of `class` that is ready at `now`; `None` if the request may start.
+    ///
+    /// Unlike [`Pacer::delay`], takes requests from the shared budget.
+    pub fn wait(&mut self, class: Class, now: Instant) -> Option<Delay> {
+        // The own limits come first: a request that has to wait for them would take another host's turn.
+        let own = self.delay(class, now);
+        own.or_else(|| {
+            let until = self.shared.not_before(class, now)?;
+            Some(Delay { until, by: ThrottleReason::SharedBudget })
+        })
     }
 
     /// Returns the longest delay of requests of `class` at `now`; `None` if a request may start.
@@ -101,6 +122,7 @@ impl Pacer {
         // While the breaker is open, the first request that starts becomes the probe.
         self.breaker.started(now);
         self.windows[class as usize].started(now);
+        self.shared.started(class, now);
         Permit { class, started: now }
     }
 
@@ -114,6 +136,11 @@ impl Pacer {
         jitter: f64,
     ) {
         let window = &mut self.windows[permit.class as usize];
+        let throttled = match health {
+            ServiceHealth::Throttling(delay) => Some(delay.unwrap_or(DEFAULT_HOLD)),
+            _ => None,
+        };
+        self.shared.finished(permit.class, quota, throttled);
         // The window is updated for every answer: a refusal carries the rate headers too.
         window.finished(permit.started, quota, now);
         match health {

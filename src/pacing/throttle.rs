@@ -26,6 +26,8 @@ pub enum ThrottleReason {
     Probe,
     /// Too many requests were retries.
     RetryBudget,
+    /// The workers of this account use up the budget that they share.
+    SharedBudget,
     /// The user's own limits.
     Caps,
 }
@@ -48,6 +50,7 @@ impl ThrottleReason {
             ThrottleReason::Failures => "failures",
             ThrottleReason::Probe => "probe",
             ThrottleReason::RetryBudget => "repetitions",
+            ThrottleReason::SharedBudget => "shared_budget",
             ThrottleReason::Caps => "caps",
         }
     }
@@ -62,6 +65,7 @@ impl fmt::Display for ThrottleReason {
             ThrottleReason::Failures => "the service failed several times in a row",
             ThrottleReason::Probe => "one request is finding out whether the service is back",
             ThrottleReason::RetryBudget => "too many requests were repetitions",
+            ThrottleReason::SharedBudget => "the workers of this account share its requests",
             ThrottleReason::Caps => "the limits that were set here",
         })
     }

@@ -159,6 +159,6 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 const ROUNDING: Duration = Duration::from_secs(1);
 
 /// The delay after a 429 that names no time.
-const DEFAULT_HOLD: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_HOLD: Duration = Duration::from_secs(30);
 const SHORTEST_HOLD: Duration = Duration::from_millis(500);
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);

@@ -4,7 +4,7 @@
 //! file truncated meanwhile is a short `sendfile`. For encryption the map is read in user space under the
 //! handler in `sigbus.rs`.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::rc::Rc;
 use std::slice;
@@ -81,19 +81,22 @@ impl MmapSource {
 impl Source for MmapSource {
     fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
         let must_wait = self.is_read_in_user_space() && self.inner.may_block && !extent.is_empty();
-        if must_wait { None } else { Some(self.inner.slice(extent)) }
+        if must_wait { None } else { Some(self.inner.cached_slice(extent)) }
     }
 
     fn read(&self, extent: Extent) -> impl Future<Output = Result<Bytes, SourceError>> + use<> {
         let inner = Rc::clone(&self.inner);
         async move {
+            inner.file.check_extent(extent)?;
             // Page faults that wait for the disk happen on a blocking thread, so that the worker's other
             // lanes go on.
             let map = Arc::clone(&inner.map);
-            let populating = inner.reads.run_blocking(move || map.populate(extent));
+            // Twice, because a disk may fail once.
+            let populate = move || map.populate(extent).or_else(|_| map.populate(extent));
+            let populating = inner.reads.run_blocking(populate);
             let stopped = |error| inner.file.read_error(extent.offset(), io::Error::other(error));
-            // The result is left to `slice`, which populates the pages again and names a missing one.
-            let _ = populating.await.map_err(stopped)?;
+            let populated = populating.await.map_err(stopped)?;
+            populated.map_err(|_| inner.file.missing_page_at(extent.offset()))?;
             inner.slice(extent)
         }
     }
@@ -117,16 +120,27 @@ impl Source for MmapSource {
 }
 
 impl MmapInner {
-    fn slice(&self, extent: Extent) -> Result<Bytes, SourceError> {
+    /// Returns a slice whose pages are populated when they are first touched.
+    ///
+    /// `MADV_POPULATE_READ` for pages in the cache takes more processor time than the faults that it saves: it looks
+    /// up every page again after the kernel has mapped sixteen at a time.
+    fn cached_slice(&self, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
+        if self.map.guard.is_some() {
+            self.map.count_present(extent);
+            // A file that was truncated is refused here, before the handler has to replace its pages.
+            let is_shorter = |now: Metadata| now.len() < extent.end();
+            if self.file.file().metadata().is_ok_and(is_shorter) {
+                return Err(self.file.missing_page_at(extent.offset()));
+            }
+        }
+        self.slice(extent)
+    }
+
+    /// Returns a slice of an extent that lies within the file.
+    fn slice(&self, extent: Extent) -> Result<Bytes, SourceError> {
         if let Some(at) = self.map.fault() {
             return Err(self.file.missing_page_at(at));
-        }
-        // MADV_POPULATE_READ takes all faults in one call and reports a truncated file without a signal. It
-        // is tried twice, because a disk may fail once.
-        let is_missing = || self.map.populate(extent).is_err();
-        if self.map.guard.is_some() && is_missing() && is_missing() {
-            return Err(self.file.missing_page_at(extent.offset()));
         }
         Ok(self.whole.slice(extent.offset() as usize..extent.end() as usize))
     }
@@ -138,23 +152,29 @@ struct FileMap {
     guard: Option<SigbusGuard>, // Dropped before the memory, whose addresses may be reused afterwards.
     raw: MmapRaw,
     len: usize,
-    /// Bytes populated since the last release of pages.
+    /// Bytes populated, or about to be, since the last release of pages.
     present: AtomicUsize,
 }
 
 impl FileMap {
     /// Populates the extent's pages. An error means that at least one page cannot be populated.
     fn populate(&self, extent: Extent) -> io::Result<()> {
+        self.count_present(extent);
         let (offset, len) = (extent.offset() as usize, extent.len() as usize);
-        // Relaxed: the count is a heuristic for releasing pages.
-        if self.present.fetch_add(len, Ordering::Relaxed) >= MOST_PRESENT_BYTES {
-            self.present.store(len, Ordering::Relaxed);
-            self.release_pages();
-        }
         match self.raw.advise_range(Advice::PopulateRead, offset, len) {
             // Before Linux 5.14 there is no MADV_POPULATE_READ; pages are populated when they are touched.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             populated => populated,
+        }
+    }
+
+    /// Counts an extent that is about to be populated, and releases earlier pages if there are many.
+    fn count_present(&self, extent: Extent) {
+        let len = extent.len() as usize;
+        // Relaxed: the count is a heuristic for releasing pages.
+        if self.present.fetch_add(len, Ordering::Relaxed) >= MOST_PRESENT_BYTES {
+            self.present.store(len, Ordering::Relaxed);
+            self.release_pages();
         }
     }
 

@@ -9,6 +9,7 @@
 mod aligned;
 mod any;
 pub(crate) mod budget;
+mod cached_reads;
 mod digest;
 pub(crate) mod error;
 pub(crate) mod file;

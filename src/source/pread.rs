@@ -3,17 +3,16 @@
 //! Cached blocks are read on the worker's thread by preadv2(2) with `RWF_NOWAIT`. Other blocks are read on
 //! tokio's blocking threads, as many at once as the pool has blocks.
 
-use std::cell::Cell;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use rustix::fs::{Advice, fadvise};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::Source;
+use super::cached_reads::CachedReads;
 use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
 use super::page_cache::Residency;
@@ -32,7 +31,7 @@ struct PreadInner {
     file: SourceFile,
     pool: BufferPool,
     residency: Residency,
-    nowait_works: Cell<bool>,
+    cached_reads: CachedReads,
     reads: ReadTracker,
 }
 
@@ -44,9 +43,9 @@ impl PreadSource {
             // Only a hint. `Random` would stop the kernel's read-ahead, at twice the processor time.
             let _ = fadvise(file.file(), 0, None, Advice::Sequential);
         }
-        let (file, pool, nowait_works) = (file.clone(), pool.clone(), Cell::new(!residency.is_cold()));
+        let (file, pool, cached_reads) = (file.clone(), pool.clone(), CachedReads::new(!residency.is_cold()));
         let reads = ReadTracker::default();
-        PreadSource { inner: Rc::new(PreadInner { file, pool, residency, nowait_works, reads }) }
+        PreadSource { inner: Rc::new(PreadInner { file, pool, residency, cached_reads, reads }) }
     }
 }
 
@@ -76,30 +75,12 @@ impl PreadInner {
         self.pool.check_fits(extent, &self.file)?;
         self.reads.wait_for_abandoned().await;
         let mut buffer = self.pool.acquire().await;
-        let rest = extent.skip(self.read_cached(&mut buffer, extent));
+        let window = &mut buffer[..extent.len() as usize];
+        let rest = extent.skip(self.cached_reads.read(self.file.file(), window, extent.offset()));
         if !rest.is_empty() {
             buffer = self.read_blocking(buffer, extent, rest).await?;
         }
         Ok(buffer.into_bytes(0..extent.len() as usize))
-    }
-
-    /// Reads the cached bytes at the start of the extent and returns their number.
-    fn read_cached(&self, buffer: &mut PooledBuffer, extent: Extent) -> u64 {
-        if !self.nowait_works.get() {
-            return 0;
-        }
-        let mut window = [IoSliceMut::new(&mut buffer[..extent.len() as usize])];
-        match preadv2(self.file.file(), &mut window, extent.offset(), ReadWriteFlags::NOWAIT) {
-            Ok(read) => read as u64,
-            // Not in the page cache, or interrupted by a signal: the blocking read takes the bytes.
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            // The file system does not support RWF_NOWAIT, or the blocking read will meet and report the same
-            // error.
-            Err(_) => {
-                self.nowait_works.set(false);
-                0
-            }
-        }
     }
 
     /// Reads the rest of the extent on a blocking thread, which keeps the buffer even if the future is

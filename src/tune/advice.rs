@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use super::bottleneck::{PathEvidence, TuneBottleneck, bottleneck_of};
 use super::ceilings::{Ceiling, CeilingPart, fastest_reader};
-use super::path::PathReport;
+use super::report::PathReport;
 use crate::source::Reader;
 
 /// The circumstances of a measurement.

@@ -96,7 +96,7 @@ mod tests {
             uploads in prop::option::of(0u32..1000),
         ) {
             let chunk = ChunkTiming { fixed_seconds, bytes_per_second }.chunk_bytes(total, uploads);
-            prop_assert!((MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&chunk) && chunk % STEP_BYTES == 0);
+            prop_assert!((MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&chunk) && chunk.is_multiple_of(STEP_BYTES));
         }
 
         #[test]

@@ -35,6 +35,8 @@ pub(super) struct GroupPlan {
     pub(super) lanes: u32,
     pub(super) chunks: u32,
     pub(super) chunk_bytes: u64,
+    /// The socket's send buffer; the kernel adapts it when `None`.
+    pub(super) send_buffer_bytes: Option<usize>,
     /// The path of the file to create.
     pub(super) sample: PathBuf,
 }
@@ -50,6 +52,7 @@ impl LaneGroup {
         let mut settings = settings.clone();
         settings.lanes = plan.lanes as usize;
         settings.transfers = 1;
+        settings.dial.send_buffer_bytes = plan.send_buffer_bytes.or(settings.dial.send_buffer_bytes);
         settings.journal = None;
         settings.backlog = Backlog::default();
         // A failure is a result. A repetition would cost requests beyond the budget.

@@ -16,15 +16,19 @@ mod interval;
 mod lane_group;
 mod mark;
 mod path;
+mod report;
 mod search;
 mod trial;
 
 pub use advice::{TuneAdvice, TuneContext, advise};
 pub use bottleneck::TuneBottleneck;
+pub use budget::{PathLimits, SpentLimit};
 pub use ceilings::{Ceiling, CeilingPart, measure_loopback, measure_readers, measure_sealing};
 pub use chunk_model::ChunkTiming;
 pub use interval::RateInterval;
 pub use mark::{SweptVideos, TUNE_KEY, TUNE_VALUE, tuned_videos};
 #[doc(hidden)]
 pub use path::measure_lanes;
-pub use path::{PathEnd, PathEvent, PathLimits, PathReport, Rung, RungPurpose, SpentLimit, measure_path};
+pub use path::measure_path;
+pub use report::{PathEnd, PathEvent, PathReport, Rung};
+pub use search::RungPurpose;

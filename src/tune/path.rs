@@ -4,99 +4,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-pub use super::budget::{PathLimits, SpentLimit};
-pub use super::search::RungPurpose;
-
-use super::bottleneck::PathEvidence;
+use super::budget::PathLimits;
 use super::chunk_model::ChunkTiming;
 use super::interval::RateInterval;
-use super::mark::{self, SweptVideos};
-use super::search::{Search, SearchStep};
+use super::mark;
+use super::report::{PathEnd, PathEvent, PathReport, Rung};
+use super::search::{RungPurpose, Search, SearchStep};
 use super::trial::{Trial, TrialHalt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::upload::{Client, Settings};
-
-/// The rate of a number of lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Rung {
-    /// The number of lanes, all of which were sending.
-    pub lanes: u32,
-    /// The reason for the measurement.
-    pub purpose: RungPurpose,
-    /// The rate of all lanes together.
-    #[serde(flatten)]
-    pub rate: RateInterval,
-    /// The length of the measurement.
-    #[serde(skip)]
-    pub window: Duration,
-    /// The share of all processors that this process used, from 0 to 1.
-    pub cpu_share: f64,
-}
-
-/// An event of a measurement.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum PathEvent<'a> {
-    /// At most 200 of these come in a second, so that the caller can stop the measurement.
-    Tick,
-    /// A number of lanes was measured.
-    Measured(&'a Rung),
-}
-
-/// The end of a measurement.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum PathEnd {
-    /// The search is complete.
-    Complete,
-    /// A limit left out steps of the search.
-    Spent(SpentLimit),
-    /// The service answered 429.
-    Throttled,
-    /// A request failed.
-    Failed(Error),
-    /// The caller stopped the measurement.
-    Stopped,
-}
-
-/// The result of a measurement.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct PathReport {
-    /// The shortest time of a small request on an open connection.
-    pub round_trip: Duration,
-    /// The measurements, oldest first.
-    pub rungs: Vec<Rung>,
-    /// The best number of lanes; 1 if nothing could be measured.
-    pub lanes: u32,
-    /// The rate of that number; `None` if nothing could be measured.
-    pub rate: Option<RateInterval>,
-    /// `true` if the number was compared with a neighbour in turn.
-    pub is_compared: bool,
-    /// The time of a request on one lane; `None` if nothing could be measured.
-    pub chunk: Option<ChunkTiming>,
-    /// The best chunk size.
-    pub chunk_bytes: u64,
-    /// The service's limit on upload requests, if it stated one.
-    pub uploads_per_minute: Option<u32>,
-    /// `true` if the largest number of lanes was clearly faster than the one below.
-    pub still_gains: bool,
-    /// The requests that carried bytes, finished or not.
-    pub requests: u32,
-    /// The videos that were created.
-    pub videos: u32,
-    /// The bytes that were sent.
-    pub bytes_sent: u64,
-    /// The duration, without the deletion of the videos.
-    pub elapsed: Duration,
-    /// The end of the measurement.
-    pub end: PathEnd,
-    /// The deletion of the videos.
-    pub swept: SweptVideos,
-}
 
 /// Measures the path to the service of `settings`, and deletes everything that it created there.
 ///
@@ -186,7 +102,7 @@ struct Course {
 impl Course {
     /// Measures what the search asks for until its end, or until the first 429 or failure.
     fn run(&mut self, search: &mut Search, trial: &mut Trial<'_>, round_trip: Duration) -> PathEnd {
-        let mut spent = None;
+        let (mut spent, mut retries) = (None, 0);
         while let Some(step) = search.next_step() {
             let measured = trial.measure(step).and_then(|rung| {
                 search.record(rung.rate);
@@ -199,6 +115,8 @@ impl Course {
                     spent.get_or_insert(limit);
                     search.skip();
                 }
+                // A busy machine may have missed the moment. Without a first rate there is no result at all.
+                Err(TrialHalt::TooFast) if self.rungs.is_empty() && retries < MOST_RETRIES => retries += 1,
                 Err(TrialHalt::TooFast) => search.skip(),
                 Err(TrialHalt::Throttled) => return PathEnd::Throttled,
                 Err(TrialHalt::Failed(error)) => return PathEnd::Failed(error),
@@ -226,32 +144,6 @@ impl Course {
             Ok(None) | Err(TrialHalt::Unaffordable(_)) => Ok(()),
             Err(halt) => Err(halt),
         }
-    }
-}
-
-impl PathReport {
-    /// Returns the path's part of the evidence for the bottleneck.
-    pub(super) fn evidence(&self) -> PathEvidence {
-        let chosen = self.rungs.iter().rev().find(|rung| rung.lanes == self.lanes);
-        PathEvidence {
-            rate: self.rate.map(|rate| rate.mean),
-            is_throttled: matches!(self.end, PathEnd::Throttled),
-            has_failed: matches!(self.end, PathEnd::Failed(_)),
-            uploads_per_minute: self.uploads_per_minute,
-            cpu_share: chosen.map_or(0.0, |rung| rung.cpu_share),
-            answering_share: self.answering_share(),
-            still_gains: self.still_gains,
-            ..PathEvidence::default()
-        }
-    }
-
-    /// Returns the share of a request's time that two round trips and the sending do not explain.
-    fn answering_share(&self) -> f64 {
-        self.chunk.map_or(0.0, |chunk| {
-            let answering = (chunk.fixed_seconds - 2.0 * self.round_trip.as_secs_f64()).max(0.0);
-            let whole = chunk.fixed_seconds + self.chunk_bytes as f64 / chunk.bytes_per_second.max(1.0);
-            answering / whole.max(f64::MIN_POSITIVE)
-        })
     }
 }
 
@@ -285,5 +177,6 @@ async fn round_trip(control: &Client, run_id: &str) -> Result<Duration> {
 /// The shortest of a few is close to the network's own: delays only add.
 const ROUND_TRIPS: usize = 3;
 const DELETION_TIME: Duration = Duration::from_secs(120);
+const MOST_RETRIES: u32 = 3;
 /// A gain below this may be the luck of one measurement.
 const LEAST_GAIN: f64 = 0.05;

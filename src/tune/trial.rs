@@ -8,10 +8,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::budget::{PathBudget, SpentLimit};
+use super::budget::{PathBudget, PathLimits, SpentLimit};
 use super::interval::{RateInterval, RateSample};
 use super::lane_group::{GroupPlan, LaneGroup};
-use super::path::{PathEvent, PathLimits, Rung};
+use super::report::{PathEvent, Rung};
 use super::search::SearchStep;
 use crate::error::Error;
 use crate::upload::{Settings, Snapshot};
@@ -189,7 +189,8 @@ impl<'a> Trial<'a> {
 
     fn start_group(&mut self, lanes: u32, chunks: u32, chunk_bytes: u64) -> Result<(), TrialHalt> {
         let sample = self.work_dir.join(format!("sample-{}.mp4", self.created));
-        let plan = GroupPlan { lanes, chunks, chunk_bytes, sample };
+        let send_buffer_bytes = self.lane_rate.and_then(send_buffer_bytes);
+        let plan = GroupPlan { lanes, chunks, chunk_bytes, send_buffer_bytes, sample };
         self.created += 1;
         let group = LaneGroup::start(self.settings, plan, self.run_id).map_err(TrialHalt::Failed)?;
         self.groups.push(group);
@@ -317,6 +318,15 @@ impl LaneTick {
     }
 }
 
+/// Returns the send buffer for a lane of about this rate; `None` where the kernel's own is smaller.
+///
+/// The kernel's buffer grows to 4 MiB (tcp(7), `tcp_wmem`), which a slow lane fills for many seconds: longer than the
+/// warm-up, and faster than the path. A second of the rate keeps every path busy whose round trip is shorter.
+fn send_buffer_bytes(lane_rate: f64) -> Option<usize> {
+    let second = lane_rate as usize;
+    (second < MOST_SEND_BUFFER_BYTES).then(|| second.max(LEAST_SEND_BUFFER_BYTES))
+}
+
 fn cores() -> f64 {
     thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
 }
@@ -324,6 +334,8 @@ fn cores() -> f64 {
 /// The shortest batch: a fast path sends its bytes within a fraction of a second.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
 const LEAST_WARM_UP: Duration = Duration::from_secs(2);
+const LEAST_SEND_BUFFER_BYTES: usize = 128 << 10;
+const MOST_SEND_BUFFER_BYTES: usize = 2 << 20;
 /// The part of the bytes that stands for the warm-up if they would not outlast it.
 const DISCARDED_PART: u64 = 4;
 /// Eight batches of 250 ms, the fewest of a settled interval.

@@ -1,11 +1,12 @@
 //! `submit` and `jobs`: what is in a queue, and what a user changes in it.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -253,4 +254,51 @@ fn a_dry_run_skips_what_the_queue_has_done_and_names_the_limit() {
     );
     assert_eq!(dry_run(&["--force"]).done().event("estimate")["files"], 3);
     server.assert_created(3);
+}
+
+#[test]
+fn a_signal_ends_a_submission_and_what_was_submitted_stays() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let mut command = ringlift();
+    command.args(["submit", "--json", "--manifest", "-"]).stdin(Stdio::piped());
+    let mut child = start(server.configure(&mut command));
+    let stdin = child.stdin.as_mut().unwrap();
+    let clip = films.path().join("clip000.mp4");
+    writeln!(stdin, "{{\"path\":\"{}\"}}", clip.display()).unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.contains("\"event\":\"job\"") && line.contains("queued"), "{line}");
+    // Standard input stays open.
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let open = child.stdin.take();
+    let output = end(child);
+    drop(open);
+    assert_eq!(output.code, Some(143), "{}", output.stderr);
+    assert_eq!(listed(&server, &["--state", "queued"]).len(), 1);
+}
+
+#[test]
+fn a_url_among_the_sources_is_fetched_by_the_service() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let path = path_of(&films);
+    let summary =
+        ringlift_with(&server, &["ingest", "--json", &path, "http://example.com/movie.mp4"]).done().summary();
+    assert_eq!(summary["files_done"], 2);
+    assert_eq!(listed(&server, &["--state", "done"]).len(), 2);
+}
+
+#[test]
+fn flags_without_an_effect_are_refused() {
+    let server = TestServer::new(Scheme::Http);
+    for (args, text) in [
+        (&["ingest", "f", "--manifest-format", "csv"][..], "--manifest-format"),
+        (&["ingest", "f", "--mode", "single", "--chunk-size", "5M"], "--chunk-size"),
+        (&["submit", "f", "--force", "--retry", "failed"], "--force"),
+        (&["work", "--wait-timeout", "1h"], "--wait-timeout"),
+        (&["submit", "f", "--transfers", "3"], "--transfers"),
+        (&["ingest"], "SOURCE"),
+    ] {
+        ringlift_with(&server, args).failed(2, &[text]);
+    }
 }

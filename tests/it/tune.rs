@@ -18,7 +18,7 @@ use crate::support::{MIB, Sample, Scheme, TestServer};
 /// Returns limits for a quick measurement.
 fn quick() -> PathLimits {
     let mut limits = PathLimits::default();
-    limits.bytes = 256 * MIB;
+    limits.bytes = 512 * MIB;
     limits.time = Duration::from_secs(30);
     limits.most_lanes = 4;
     limits
@@ -74,7 +74,7 @@ fn a_measurement_stays_in_its_limits_and_leaves_nothing() {
     let report = measure(&server, quick());
     assert!(report.rate.is_some() && !report.rungs.is_empty(), "{report:?}");
     assert!((1..=4).contains(&report.lanes) && report.requests <= 30, "{report:?}");
-    assert!(report.bytes_sent > 0 && report.bytes_sent <= 256 * MIB, "{report:?}");
+    assert!(report.bytes_sent > 0 && report.bytes_sent <= 512 * MIB, "{report:?}");
     assert_eq!(report.chunk_bytes % (256 << 10), 0);
     assert_eq!(u64::from(report.videos), server.server.stats().videos_created);
     assert!(report.videos <= quick().most_videos());
@@ -90,7 +90,7 @@ fn a_measurement_over_tls_stays_in_its_limits_too() {
     settings.trust.ca_certs.extend(server.ca());
     let folder = tempfile::tempdir().unwrap();
     let report = measure_path(&settings, folder.path(), quick(), &mut |_| ControlFlow::Continue(())).unwrap();
-    assert!(report.rate.is_some() && report.bytes_sent <= 256 * MIB, "{report:?}");
+    assert!(report.rate.is_some() && report.bytes_sent <= 512 * MIB, "{report:?}");
     assert_nothing_is_left(&server);
 }
 
@@ -179,7 +179,7 @@ fn the_command_measures_a_server_of_its_own_and_reports_everything() {
     let (plot, config) = (folder.path().join("tune.svg"), folder.path().join("tuned.toml"));
     let mut command = ringlift();
     command
-        .args(["tune", "--json", "--max-bytes", "256MiB", "--max-lanes", "2", "--data"])
+        .args(["tune", "--json", "--max-bytes", "512MiB", "--max-lanes", "2", "--data"])
         .arg(folder.path());
     command.arg("--plot").arg(&plot).arg("--write-config").arg(&config).arg(sample.path());
     let ran = run(&mut command).done();
@@ -285,6 +285,6 @@ fn the_production_service_has_to_be_asked_for_on_the_command_line() {
     // Without the flag, the variable has no effect, and the server in this process is measured.
     let mut command = ringlift();
     command.env("RINGLIFT_PRODUCTION", "true").args(["tune", "--json", "--path-only"]);
-    let ran = run(command.args(["--max-lanes", "1", "--max-bytes", "64MiB"])).done();
+    let ran = run(command.args(["--max-lanes", "1", "--max-bytes", "512MiB"])).done();
     assert!(ran.event("tuned")["endpoint_url"].as_str().unwrap().contains("127.0.0.1"));
 }

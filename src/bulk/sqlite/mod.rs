@@ -35,6 +35,7 @@ use super::store::{
     ClaimAnswer, JobCheckpoint, JobCount, JobPage, JobQuery, JobStore, JobStoreError, LONGEST_CHECKPOINT,
     Resubmit, Revision, StoreFuture, Submission,
 };
+use super::submission::prepare;
 use super::unix_time::UnixMillis;
 use batch::Batch;
 use database::JobDatabase;
@@ -107,7 +108,7 @@ impl JobStore for SqliteJobStore {
         resubmit: Resubmit,
         now: UnixMillis,
     ) -> StoreFuture<'_, Vec<Submission>> {
-        let prepared = match submit::prepare(jobs) {
+        let prepared = match prepare(jobs) {
             Ok(prepared) => prepared,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };

@@ -136,7 +136,9 @@ fn a_full_disk_is_an_error_that_changes_nothing_and_passes() {
         database.connection().pragma_update(None, "max_page_count", pages).unwrap();
     };
     let submit_1000 = |database: &mut JobDatabase, from: usize| {
-        let jobs = submit::prepare((from..from + 1000).map(|n| job(&n.to_string())).collect()).unwrap();
+        let jobs =
+            crate::bulk::submission::prepare((from..from + 1000).map(|n| job(&n.to_string())).collect())
+                .unwrap();
         database.transact(Need::Disk, |batch| {
             jobs.iter().try_for_each(|job| submit::submit(batch, job, Resubmit::Keep, now()).map(drop))
         })

@@ -100,6 +100,40 @@ pub enum StoreProblem {
     /// The store is closed, or its thread has ended.
     #[error("is closed")]
     Closed,
+    /// The address of the store is not one of NATS servers.
+    #[error("is no address of NATS servers: write nats://HOST:4222, and more hosts after commas")]
+    BadAddress,
+    /// The file with the credentials or the CA certificates cannot be used.
+    #[error("cannot be used, as the file with the credentials or the CA certificates is missing or invalid")]
+    BadCredentials,
+    /// No server answered.
+    #[error("could not be reached: check the address, the network and the NATS server")]
+    Unreachable,
+    /// The server did not answer a request in time.
+    #[error("did not answer in time: check the NATS server and the permissions of its user")]
+    Timeout,
+    /// The server refused the user.
+    #[error("refused the user: check the credentials")]
+    Denied,
+    /// The server is too old.
+    #[error("is on an older NATS server than 2.11, which the job store needs: update the server")]
+    OldServer,
+    /// The server has no JetStream.
+    #[error("is on a NATS server without JetStream: enable it with `jetstream {{}}` in its configuration")]
+    NoJetStream,
+    /// The server allows only short messages.
+    #[error(
+        "is on a NATS server that allows messages of {found} bytes: raise `max_payload` to {needed} or more"
+    )]
+    SmallMessages {
+        /// The limit of the server.
+        found: usize,
+        /// The length that the store needs.
+        needed: usize,
+    },
+    /// Other workers changed the same job at the same time, again and again.
+    #[error("has too many writers of the same job at the same time")]
+    Contended,
     /// Reading or writing failed.
     #[error("could not be read or written")]
     Io,

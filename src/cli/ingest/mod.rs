@@ -24,7 +24,7 @@ use super::console::Console;
 use super::events::{CommandResult, Summary};
 use super::exit::Exit;
 use super::ingest_args::{IngestArgs, RunArgs};
-use super::queue::{self, Queue};
+use super::queue::{self, QueuePlace};
 use super::signals::Interrupts;
 use super::{client, upload};
 pub(super) use daemon::Daemon;
@@ -56,7 +56,7 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
         return dry_run(inputs, &args.inputs, &settings, console).map(Some);
     }
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
-    let queue = Queue::of(&args.inputs.queue.store)?;
+    let queue = QueuePlace::of(&args.inputs.queue.store)?;
     let report = report(args.run.report.as_deref())?;
     let store = queue.open(inputs.planner().account.clone())?;
     let mut options = run_options(&args.run, inputs.planner().pool.clone(), &settings, token)?;
@@ -93,7 +93,7 @@ pub(super) struct BulkRun<'a> {
     pub(super) args: &'a RunArgs,
     pub(super) estimator: Estimator,
     pub(super) settings: Settings,
-    pub(super) queue: Queue,
+    pub(super) queue: QueuePlace,
     pub(super) store: Arc<dyn JobStore>,
     pub(super) options: IngestOptions,
     pub(super) report: Option<Report>,

@@ -14,7 +14,7 @@ use crate::cli::events::{CommandEvent, Summary};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::ingest_args::InputArgs;
 use crate::cli::jobs::JobEvent;
-use crate::cli::queue::{Queue, store_error};
+use crate::cli::queue::{QueuePlace, store_error};
 use crate::cli::values::Size;
 
 /// Reads the inputs once, and refuses the run if one gives no job.
@@ -37,7 +37,7 @@ pub(in crate::cli) fn dry_run(
     settings: &Settings,
     console: &Console,
 ) -> Result<Summary, CommandError> {
-    let queue = Queue::of(&args.queue.store)?;
+    let queue = QueuePlace::of(&args.queue.store)?;
     let account = inputs.planner().account.clone();
     let store = if queue.exists() { Some(queue.open(account)?) } else { None };
     let mut plan = DryRun {

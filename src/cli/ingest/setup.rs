@@ -1,7 +1,7 @@
 //! The inputs and the options of a run.
 
-use std::io;
-use std::path::Path;
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringlift::bulk::{
@@ -12,8 +12,9 @@ use ringlift::{Secret, Settings, UploadOptions};
 
 use crate::cli::events::wall_clock;
 use crate::cli::exit::{CommandError, Exit};
+use crate::cli::fetch;
 use crate::cli::ingest_args::{InputArgs, RunArgs};
-use crate::cli::queue::{self, Queue};
+use crate::cli::queue::{self, QueuePlace};
 use crate::cli::upload_args::Until;
 
 /// Returns the options of a run that works on jobs.
@@ -72,8 +73,11 @@ pub(in crate::cli) fn inputs(
     after: &AfterAction,
 ) -> Result<Inputs, CommandError> {
     let walk = walk_options(args, after)?;
-    let walks = args.sources.iter().map(|source| Walk::new(source, walk.clone()));
-    inputs_after(walks.map(|walk| IngestInput::Walk(Box::new(walk))).collect(), args, settings, token)
+    let input = |source: &PathBuf| match source.to_str().filter(|_| fetch::is_url(source.as_os_str())) {
+        Some(url) => IngestInput::Manifest(Box::new(url_manifest(url))),
+        None => IngestInput::Walk(Box::new(Walk::new(source, walk.clone()))),
+    };
+    inputs_after(args.sources.iter().map(input).collect(), args, settings, token)
 }
 
 /// Returns the inputs of the command line without its sources, which a watch scans itself.
@@ -100,6 +104,12 @@ fn inputs_after(
         inputs.push(IngestInput::Manifest(Box::new(manifest(path, format, args)?)));
     }
     Ok(Inputs::new(planner, inputs))
+}
+
+/// Returns a manifest of one URL, which the service fetches by itself.
+fn url_manifest(url: &str) -> Manifest {
+    let line = serde_json::json!({ "source_url": url }).to_string();
+    Manifest::from_reader("the command line", Cursor::new(line), &ManifestOptions::default())
 }
 
 fn manifest(path: &Path, format: Option<ManifestFormat>, args: &InputArgs) -> Result<Manifest, CommandError> {
@@ -132,8 +142,11 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     defaults.mode = args.chunks.mode;
     defaults.chunk_size = args.chunks.chunk_size;
     defaults.on_change = args.chunks.on_change;
-    let mut planner =
-        JobPlanner::new(account, Queue::of(&args.queue.store)?.pool(args.queue.pool.as_deref())?, defaults);
+    let mut planner = JobPlanner::new(
+        account,
+        QueuePlace::of(&args.queue.store)?.pool(args.queue.pool.as_deref())?,
+        defaults,
+    );
     let template = |flag: &str, text: &str| {
         text.parse().map_err(|error| CommandError::usage(format!("{flag}: {error}")))
     };

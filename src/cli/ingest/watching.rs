@@ -6,17 +6,21 @@ use super::setup;
 use crate::cli::events::wall_clock;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::ingest_args::IngestArgs;
-use crate::cli::queue::Queue;
+use crate::cli::queue::QueuePlace;
 
 /// Starts the watch on the sources, with a lock beside the queue.
-pub(super) fn start(args: &IngestArgs, after: &AfterAction, queue: &Queue) -> Result<Watch, CommandError> {
+pub(super) fn start(
+    args: &IngestArgs,
+    after: &AfterAction,
+    queue: &QueuePlace,
+) -> Result<Watch, CommandError> {
     let mut options = WatchOptions::default();
     options.settle = args.watch.settle;
     options.done_suffix.clone_from(&args.watch.done_suffix);
     options.rescan = args.watch.rescan;
     options.walk = setup::walk_options(&args.inputs, after)?;
     options.clock = Some(wall_clock);
-    let Queue::File { path, .. } = queue;
+    let QueuePlace::File { path, .. } = queue;
     options.lock_beside = Some(path.clone());
     Watch::start(&args.inputs.sources, options).map_err(|error| match &error {
         WatchError::Locked { .. } => CommandError::Other(Exit::Temporary, error.to_string()),

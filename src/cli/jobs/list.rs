@@ -10,7 +10,7 @@ use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, CommandResult, ListEnd, Summary};
 use crate::cli::exit::CommandError;
 use crate::cli::jobs_args::{JobFilterArgs, JobListArgs};
-use crate::cli::queue::{Queue, pool_named};
+use crate::cli::queue::{QueuePlace, pool_named};
 use crate::cli::table::{Align, Table};
 use crate::cli::values::Size;
 
@@ -89,7 +89,7 @@ fn print(table: Table<5>, console: &Console) {
     }
 }
 
-fn remark(end: &ListEnd, args: &JobListArgs, queue: &Queue, console: &Console) {
+fn remark(end: &ListEnd, args: &JobListArgs, queue: &QueuePlace, console: &Console) {
     match (end.next_page, end.more) {
         (Some(next), _) => console.note(format_args!("more with --page {next}")),
         (None, true) => console.note("more without --limit"),

@@ -14,7 +14,7 @@ use super::console::Console;
 use super::events::{CommandEvent, CommandResult, Summary, error_event, wall_clock};
 use super::exit::{CommandError, Exit};
 use super::jobs_args::{JobIdsArgs, JobPoolArgs, JobsCommand, StoreAccessArgs};
-use super::queue::{self, Queue, store_error};
+use super::queue::{self, QueuePlace, store_error};
 use super::{client, upload};
 pub(super) use event::JobEvent;
 
@@ -46,14 +46,17 @@ pub(super) fn run(command: &JobsCommand, global: &GlobalArgs, console: &Console)
 }
 
 /// Opens the queue of the account that the credentials name.
-fn open(args: &StoreAccessArgs, global: &GlobalArgs) -> Result<(Queue, Arc<dyn JobStore>), CommandError> {
+fn open(
+    args: &StoreAccessArgs,
+    global: &GlobalArgs,
+) -> Result<(QueuePlace, Arc<dyn JobStore>), CommandError> {
     let token = upload::upload_token(&args.token, global)?;
     let mut settings = client::client_settings(global);
     if let Some(key) = client::key(global)? {
         settings.credentials = Credentials::ApiKey(key);
     }
     let account = queue::account(args.store.account.as_deref(), &settings, token.as_ref())?;
-    let queue = Queue::of(&args.store)?;
+    let queue = QueuePlace::of(&args.store)?;
     let store = queue.open_existing(account)?;
     Ok((queue, store))
 }

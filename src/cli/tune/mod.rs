@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use ringlift::bulk::RunSummary;
 use ringlift::tune::{
-    Ceiling, PathEnd, PathEvent, PathLimits, PathReport, Rung, TuneAdvice, TuneContext, advise,
-    measure_loopback, measure_path, measure_readers, measure_sealing,
+    Ceiling, PathEnd, PathEvent, PathLimits, PathReport, TuneAdvice, TuneContext, advise, measure_loopback,
+    measure_path, measure_readers, measure_sealing,
 };
 use ringlift::{SigbusHandler, UsageMeter};
 use rustix::fs::statvfs;
-use serde::Serialize;
 use tempfile::TempDir;
 
 use super::args::GlobalArgs;
@@ -28,6 +27,7 @@ use super::events::{CommandEvent, CommandResult, Summary};
 use super::exit::{CommandError, Exit, Interrupt};
 use super::signals::Interrupts;
 use super::tune_args::TuneArgs;
+use super::tune_events::{TunedEvent, TuningEvent};
 use super::values::Size;
 use target::TuneTarget;
 
@@ -58,49 +58,6 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> Co
     let usage = usage.usage();
     let totals = RunSummary { sent_bytes: path.bytes_sent, usage: Some(usage), ..RunSummary::default() };
     Ok(Some(Summary { exit: if left { Exit::Temporary } else { Exit::Done }, totals, client: None }))
-}
-
-/// The announcement of a measurement, before its first byte.
-#[derive(Debug, Serialize)]
-pub(super) struct TuningEvent<'a> {
-    endpoint_url: &'a str,
-    /// Largest number of videos that are created and deleted.
-    videos: u32,
-    /// Largest number of requests that carry bytes.
-    requests: u32,
-    /// Largest number of bytes to send.
-    bytes: u64,
-    seconds: f64,
-}
-
-/// The result of a measurement.
-#[derive(Debug, Serialize)]
-pub(super) struct TunedEvent<'a> {
-    endpoint_url: &'a str,
-    bottleneck: &'static str,
-    verdict: &'a str,
-    lanes: u32,
-    chunk_bytes: u64,
-    reader: String,
-    /// Rate of the recommended lanes; `None` if nothing could be measured.
-    bytes_per_second: Option<f64>,
-    /// Ends of the 95 % interval of the rate.
-    low: Option<f64>,
-    high: Option<f64>,
-    /// `true` if the number of lanes was compared with a neighbour in turn.
-    compared: bool,
-    requests: u32,
-    videos: u32,
-    bytes_sent: u64,
-    elapsed_ms: u64,
-    round_trip_ms: f64,
-    /// Time of a request in which its lane sends nothing.
-    fixed_ms: Option<f64>,
-    uploads_per_minute: Option<u32>,
-    /// Ids of videos that could not be deleted.
-    left_behind: &'a [String],
-    rungs: &'a [Rung],
-    ceilings: &'a [Ceiling],
 }
 
 fn workplace(parent: Option<&Path>) -> Result<TempDir, CommandError> {

@@ -74,7 +74,7 @@ pub(super) fn remark(report: &PathReport) -> Option<String> {
 
 /// Returns a size as a flag takes it, exactly.
 pub(super) fn flag_size(bytes: u64) -> String {
-    if bytes % (1 << 20) == 0 { format!("{}MiB", bytes >> 20) } else { format!("{}KiB", bytes >> 10) }
+    if bytes.is_multiple_of(1 << 20) { format!("{}MiB", bytes >> 20) } else { format!("{}KiB", bytes >> 10) }
 }
 
 /// Returns the line of one measurement.

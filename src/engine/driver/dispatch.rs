@@ -13,6 +13,10 @@ impl Driver {
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.throttled_until = None;
         while let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_idle(&self.idle)) {
+            // Without a chunk to send, the pacer would take requests from other hosts.
+            if !self.transfers.values().any(|transfer| transfer.wants_lane()) {
+                return;
+            }
             if let Start::NotBefore(at) = self.pacer.borrow_mut().check(Class::Uploads, now) {
                 self.throttled_until = Some(at);
                 return;

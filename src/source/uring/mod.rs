@@ -6,6 +6,9 @@
 //! and those keep the memory mapped (`registered::RegisteredBuffer`). A pool without registered buffers
 //! therefore never reads by ring.
 //!
+//! Blocks of a cached file are read by preadv2(2) with `RWF_NOWAIT`, without the ring: the kernel copies the same bytes,
+//! and the thread neither submits nor waits. The ring reads what is not cached.
+//!
 //! Does not depend on chunks or on the sockets that share the ring.
 
 mod check;
@@ -26,6 +29,7 @@ use tokio_uring::{OneshotOutputTransform, UnsubmittedOneshot};
 
 use super::Source;
 use super::aligned::ALIGNMENT;
+use super::cached_reads::CachedReads;
 use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
 use super::page_cache::Residency;
@@ -52,6 +56,7 @@ struct UringInner {
     direct: Option<Arc<File>>,
     direct_works: Cell<bool>,
     ahead: ReadAhead,
+    cached_reads: CachedReads,
     reads: ReadTracker,
 }
 
@@ -87,7 +92,7 @@ impl UringSource {
         pool: &BufferPool,
     ) -> Result<UringSource, Unavailable> {
         let ahead = if residency.is_cold() { ReadAhead::for_cold(pool) } else { ReadAhead::for_hot(pool) };
-        UringSource::new(file, pool, None, ahead)
+        UringSource::new(file, pool, None, ahead, CachedReads::new(!residency.is_cold()))
     }
 
     /// Creates a source that bypasses the page cache, and falls back to it if the file system refuses
@@ -97,7 +102,8 @@ impl UringSource {
     /// If the pool belongs to no ring, or the file cannot be opened with `O_DIRECT`.
     pub(super) fn direct(file: &SourceFile, pool: &BufferPool) -> Result<UringSource, Unavailable> {
         let direct = file.open_direct().map_err(|error| Unavailable::from_direct_error(&error))?;
-        UringSource::new(file, pool, Some(Arc::new(direct)), ReadAhead::for_cold(pool))
+        let ahead = ReadAhead::for_cold(pool);
+        UringSource::new(file, pool, Some(Arc::new(direct)), ahead, CachedReads::new(false))
     }
 
     fn new(
@@ -105,6 +111,7 @@ impl UringSource {
         pool: &BufferPool,
         direct: Option<Arc<File>>,
         ahead: ReadAhead,
+        cached_reads: CachedReads,
     ) -> Result<UringSource, Unavailable> {
         pool.ring()?;
         let (file, pool, direct_works) = (file.clone(), pool.clone(), Cell::new(true));
@@ -115,6 +122,7 @@ impl UringSource {
                 direct,
                 direct_works,
                 ahead,
+                cached_reads,
                 reads: ReadTracker::default(),
             }),
         })
@@ -176,7 +184,9 @@ impl UringInner {
     }
 
     async fn read_buffered(&self, mut buffer: PooledBuffer, extent: Extent) -> Result<Bytes, SourceError> {
-        let (mut rest, mut retry) = (extent, RetryOnce::default());
+        let window = &mut buffer[..extent.len() as usize];
+        let mut rest = extent.skip(self.cached_reads.read(self.file.file(), window, extent.offset()));
+        let mut retry = RetryOnce::default();
         while !rest.is_empty() {
             let filled = (rest.offset() - extent.offset()) as usize;
             let range = filled..extent.len() as usize;
@@ -244,3 +254,21 @@ impl OneshotOutputTransform for ReadCompletion {
 
 /// The block size for cached files.
 const HOT_BLOCK_BYTES: u64 = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::source::testing::{self, Fixture, Kind};
+
+    #[test]
+    fn a_cached_block_is_read_without_the_ring() {
+        testing::with(Kind::Uring, 300_000, |Fixture { source, content, file, .. }| async move {
+            let is_supported = CachedReads::new(true).read(&file, &mut [0; 10], 0) == 10;
+            let read = source.read(Extent::new(100_000, 200_000)).now_or_never();
+            assert_eq!(read.is_some(), is_supported);
+            assert!(read.is_none_or(|bytes| bytes.unwrap() == content[100_000..]));
+        });
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::{Ceiling, CeilingPart};
+use super::ceiling::{Ceiling, CeilingPart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Server, ServerSettings, TlsMode};
 use crate::tune::lane_group::create_sparse;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use rustix::fs::{Advice, fadvise};
 
-use super::{Ceiling, CeilingPart};
+use super::ceiling::{Ceiling, CeilingPart};
 use crate::body::ChunkBody;
 use crate::error::{Error, ErrorKind, Result};
 use crate::extent::Extent;

@@ -8,7 +8,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
-use super::{Ceiling, CeilingPart};
+use super::ceiling::{Ceiling, CeilingPart};
 use crate::error::{Error, ErrorKind, Result};
 use crate::usage::cpu_time;
 

@@ -1,0 +1,238 @@
+//! The requests that this process has taken from the shared budget.
+//!
+//! Pure but for the lock: the caller passes the time. No call waits for a server.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::gcra::{Observation, interval_us, share};
+use crate::pacing::{Class, Quota, SharedBudgetSource};
+
+/// The ledger of one process, between the pacers of its clients and the task that takes blocks.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    classes: Mutex<[ClassLedger; Class::ALL.len()]>,
+    /// Wakes the task once a class needs a block, or an answer 429 has to be shared.
+    pub(super) wanted: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct ClassLedger {
+    /// The requests that may start.
+    granted: u32,
+    /// The time at which they expire. The shared budget has moved on then.
+    expires: Option<Instant>,
+    /// The time before which the shared budget grants nothing.
+    ask_at: Option<Instant>,
+    /// `true` once a request has waited since the last block.
+    is_wanted: bool,
+    seen: Observation,
+    /// The known limit a minute, for the time without the servers.
+    per_minute: u32,
+    /// `true` while the servers cannot be reached.
+    is_alone: bool,
+    /// The next request without the servers.
+    alone_at: Option<Instant>,
+}
+
+/// The needs of a class for its next exchange with the shared budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) wants_block: bool,
+    pub(super) seen: Observation,
+}
+
+impl Ledger {
+    /// Returns what the class needs from the servers; `None` if nothing.
+    pub(super) fn need(&self, class: Class, now: Instant) -> Option<Need> {
+        self.with(class, |ledger| {
+            let may_ask = ledger.ask_at.is_none_or(|at| at <= now);
+            let wants_block = ledger.is_wanted && may_ask && ledger.left(now) == 0;
+            let is_throttled = ledger.seen.throttled_ms.is_some();
+            (wants_block || is_throttled).then_some(Need { wants_block, seen: ledger.seen })
+        })
+    }
+
+    /// Returns the earliest time at which a class that waits may ask again.
+    pub(super) fn ask_at(&self) -> Option<Instant> {
+        let waiting = |class: &Class| self.with(*class, |ledger| ledger.ask_at.filter(|_| ledger.is_wanted));
+        Class::ALL.iter().filter_map(waiting).min()
+    }
+
+    /// Records the outcome of an exchange: the block that was granted, or the time until which nothing is.
+    pub(super) fn exchanged(
+        &self,
+        class: Class,
+        seen: Observation,
+        granted: u32,
+        ask_at: Option<Instant>,
+        per_minute: u32,
+        now: Instant,
+    ) {
+        self.with(class, |ledger| {
+            // What was seen meanwhile stays for the next exchange.
+            if ledger.seen == seen {
+                ledger.seen = Observation::default();
+            }
+            (ledger.is_alone, ledger.alone_at) = (false, None);
+            if per_minute > 0 {
+                ledger.per_minute = per_minute;
+            }
+            ledger.ask_at = ask_at;
+            if granted > 0 {
+                ledger.granted = ledger.left(now) + granted;
+                ledger.expires = Some(now + LIFETIME);
+                ledger.is_wanted = false;
+            }
+        });
+    }
+
+    /// Records that the servers cannot be reached. `workers` is the number of processes that were seen last.
+    pub(super) fn alone(&self, class: Class, workers: u32, now: Instant) {
+        self.with(class, |ledger| {
+            ledger.is_alone = true;
+            let share = share(ledger.per_minute, workers);
+            let interval = Duration::from_micros(interval_us(share));
+            // Nothing is known about the limit: the pacer's own count of the service's answers has to do.
+            let next =
+                if ledger.per_minute == 0 { now } else { ledger.alone_at.map_or(now, |at| at + interval) };
+            if next <= now {
+                (ledger.granted, ledger.expires) = (1, Some(now + LIFETIME));
+                ledger.alone_at = Some(now);
+                ledger.is_wanted = false;
+            }
+            ledger.ask_at = Some(next.max(now + ALONE_PAUSE));
+        });
+    }
+
+    fn with<T>(&self, class: Class, change: impl FnOnce(&mut ClassLedger) -> T) -> T {
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut classes[class as usize])
+    }
+}
+
+impl ClassLedger {
+    fn left(&self, now: Instant) -> u32 {
+        if self.expires.is_some_and(|expires| expires > now) { self.granted } else { 0 }
+    }
+}
+
+impl SharedBudgetSource for Ledger {
+    fn not_before(&self, class: Class, now: Instant) -> Option<Instant> {
+        let (until, is_news) = self.with(class, |ledger| {
+            if ledger.left(now) > 0 {
+                return (None, false);
+            }
+            let is_news = !ledger.is_wanted;
+            ledger.is_wanted = true;
+            // The block arrives without a sign to the pacer, which therefore looks again soon.
+            let soon = now + LOOK_AGAIN;
+            (Some(ledger.ask_at.map_or(soon, |at| at.clamp(soon, now + LONGEST_LOOK))), is_news)
+        });
+        if is_news {
+            self.wanted.notify_one();
+        }
+        until
+    }
+
+    fn started(&self, class: Class, now: Instant) {
+        self.with(class, |ledger| ledger.granted = ledger.left(now).saturating_sub(1));
+    }
+
+    fn finished(&self, class: Class, quota: Option<Quota>, throttled: Option<Duration>) {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.with(class, |ledger| {
+            if let Some(quota) = quota.filter(|quota| quota.per_minute > 0) {
+                ledger.seen.per_minute = quota.per_minute;
+                ledger.per_minute = quota.per_minute;
+                let remaining = quota.remaining.min(quota.per_minute);
+                let resets_ms = quota.resets_in.map_or(60_000, millis);
+                let before = ledger.seen.remaining.map_or(u32::MAX, |(remaining, _)| remaining);
+                ledger.seen.remaining = Some((remaining.min(before), resets_ms));
+            }
+            if let Some(delay) = throttled {
+                let before = ledger.seen.throttled_ms.unwrap_or(0);
+                ledger.seen.throttled_ms = Some(millis(delay).max(before));
+                // The requests of the block would be refused, too.
+                ledger.granted = 0;
+            }
+        });
+        if throttled.is_some() {
+            self.wanted.notify_one();
+        }
+    }
+}
+
+/// The time after which requests that were taken and not used are lost.
+const LIFETIME: Duration = Duration::from_secs(5);
+/// The time after which the pacer looks for a block again: a few exchanges with a server.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// The longest time between two looks. A 429 is shared by all, and a window may end early.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
+/// The time between two tries to reach the servers.
+const ALONE_PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLASS: Class = Class::Uploads;
+
+    #[test]
+    fn a_block_is_asked_for_once_and_spent_request_by_request() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        assert_eq!(ledger.need(CLASS, now), None);
+        assert!(ledger.not_before(CLASS, now).is_some_and(|at| at > now));
+        assert!(ledger.need(CLASS, now).unwrap().wants_block);
+        ledger.exchanged(CLASS, Observation::default(), 2, None, 100, now);
+        for _ in 0..2 {
+            assert_eq!(ledger.not_before(CLASS, now), None);
+            ledger.started(CLASS, now);
+        }
+        assert!(ledger.not_before(CLASS, now).is_some());
+    }
+
+    #[test]
+    fn requests_that_are_not_used_expire() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        ledger.exchanged(CLASS, Observation::default(), 3, None, 100, now);
+        assert_eq!(ledger.not_before(CLASS, now), None);
+        assert!(ledger.not_before(CLASS, now + LIFETIME).is_some());
+    }
+
+    #[test]
+    fn the_smallest_remainder_and_the_longest_delay_are_shared() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        let quota =
+            |remaining| Some(Quota { per_minute: 100, remaining, resets_in: Some(Duration::from_secs(9)) });
+        for remaining in [50, 20, 30] {
+            ledger.finished(CLASS, quota(remaining), None);
+        }
+        ledger.finished(CLASS, None, Some(Duration::from_secs(3)));
+        ledger.finished(CLASS, None, Some(Duration::from_secs(2)));
+        let seen = ledger.need(CLASS, now).unwrap().seen;
+        let expected =
+            Observation { per_minute: 100, remaining: Some((20, 9_000)), throttled_ms: Some(3_000) };
+        assert_eq!(seen, expected);
+        ledger.exchanged(CLASS, seen, 0, Some(now + Duration::from_secs(3)), 100, now);
+        assert_eq!(ledger.need(CLASS, now), None);
+    }
+
+    #[test]
+    fn without_the_servers_a_worker_keeps_to_its_share() {
+        let (ledger, begun) = (Ledger::default(), Instant::now());
+        ledger.exchanged(CLASS, Observation::default(), 0, None, 100, begun);
+        let mut started = 0;
+        for step in 0..600 {
+            let now = begun + Duration::from_millis(step * 100);
+            if ledger.not_before(CLASS, now).is_none() {
+                ledger.started(CLASS, now);
+                started += 1;
+            } else if ledger.need(CLASS, now).is_some() {
+                ledger.alone(CLASS, 4, now);
+            }
+        }
+        // 100 a minute over 4 workers, less the headroom of a tenth.
+        assert!((20..=25).contains(&started), "{started}");
+    }
+}

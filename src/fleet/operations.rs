@@ -1,0 +1,303 @@
+//! The operations of the store: read, apply a transition, write on a condition, and read again if in doubt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::bucket::{Bucket, StreamState};
+use super::clock::ServerClock;
+use super::connection::Connection;
+use super::failure::{Failure, Trouble};
+use super::last_look::LastLook;
+use super::live::Live;
+use super::names::{BucketNames, SETTINGS_KEY, job_key, pause_key};
+use super::options::NatsOptions;
+use super::reading::CachedIndex;
+use super::record::{FORMAT, RecordFlaw, StoredJob};
+use super::transition::{self, Step};
+use super::tries::Tries;
+use crate::bulk::lease::{LONGEST_DELAY, SHORTEST_LEASE};
+use crate::bulk::submission::PreparedJob;
+use crate::bulk::{
+    Account, Job, JobCount, JobId, JobStoreError, Pool, Resubmit, Submission, UnixMillis, content_digest,
+};
+use crate::source::sha256::hex;
+
+/// The store of one account, on the thread of the connection.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) bucket: Bucket,
+    pub(super) live: Live,
+    pub(super) place: String,
+    pub(super) lease: Duration,
+    pub(super) last_look: LastLook,
+    account: Account,
+    clock: ServerClock,
+    /// Locked during a claim: the claims of one process do not compete.
+    pub(super) index: Mutex<CachedIndex>,
+    /// The caller's time takes the place of the server's.
+    #[cfg(test)]
+    pub(super) uses_callers_time: bool,
+}
+
+/// The settings that all workers share.
+#[derive(Debug, Serialize, Deserialize)]
+struct SharedSettings {
+    v: i64,
+    lease_ms: u64,
+    /// The plain name, for persons. The bucket's name is a digest of it.
+    account: String,
+}
+
+impl Engine {
+    /// Connects, and creates the bucket if it does not exist.
+    pub(super) async fn open(options: NatsOptions) -> Result<Engine, JobStoreError> {
+        let connection = Connection::open(&options).await?;
+        let description = "jobs of ringlift".to_owned();
+        let names = BucketNames::jobs(&options.account);
+        let replicas = options.replicas.clamp(1, MOST_REPLICAS);
+        let index = Mutex::new(CachedIndex::new(connection.number()));
+        let bucket = Bucket { connection, names, description, replicas };
+        let live = Bucket { names: BucketNames::live(&options.account), ..bucket.clone() };
+        let mut engine = Engine {
+            bucket,
+            live: Live::new(live),
+            place: options.address.to_string(),
+            lease: options.lease.clamp(SHORTEST_LEASE, LONGEST_DELAY),
+            last_look: LastLook::default(),
+            account: options.account,
+            clock: ServerClock::default(),
+            index,
+            #[cfg(test)]
+            uses_callers_time: false,
+        };
+        let lease = engine.restore().await.map_err(|failure| failure.into_error(&engine.place))?;
+        engine.lease = lease;
+        Ok(engine)
+    }
+
+    /// Creates the bucket and the shared settings if they do not exist. Returns the shared length of leases.
+    async fn restore(&self) -> Result<Duration, Failure> {
+        self.bucket.create().await?;
+        self.live.create().await?;
+        let lease_ms = self.lease.as_millis() as u64;
+        let settings = SharedSettings { v: FORMAT, lease_ms, account: self.account.as_str().to_owned() };
+        let text = serde_json::to_string(&settings).unwrap_or_default();
+        // Fails if the settings exist, or if the answer is lost: the settings that count are read then.
+        match self.bucket.write_text(SETTINGS_KEY, text, 0).await {
+            Ok(_) => return Ok(self.lease),
+            Err(Failure::Refused | Failure::Uncertain(..)) => {}
+            Err(failure) => return Err(failure),
+        }
+        let found = self.bucket.read(SETTINGS_KEY).await?;
+        let damaged = |_| Failure::record(RecordFlaw::Damaged);
+        let settings: SharedSettings = serde_json::from_slice(&found.payload).map_err(damaged)?;
+        if settings.v != FORMAT {
+            return Err(Failure::record(RecordFlaw::Format(settings.v)));
+        }
+        // A length from elsewhere must not disable the rules.
+        Ok(Duration::from_millis(settings.lease_ms).clamp(SHORTEST_LEASE, LONGEST_DELAY))
+    }
+
+    /// Runs an operation. Creates the bucket anew if it was deleted, and runs the operation again.
+    pub(super) async fn run<T, F>(
+        self: Arc<Engine>,
+        operation: impl Fn(Arc<Engine>) -> F + Send,
+    ) -> Result<T, JobStoreError>
+    where
+        F: Future<Output = Result<T, Trouble>> + Send,
+    {
+        let outcome = match operation(Arc::clone(&self)).await {
+            Err(Trouble::Engine(Failure::NoBucket)) => match self.restore().await {
+                Ok(_) => operation(Arc::clone(&self)).await,
+                Err(failure) => Err(failure.into()),
+            },
+            outcome => outcome,
+        };
+        outcome.map_err(|trouble| trouble.into_error(&self.place))
+    }
+
+    /// Reads the state of the stream, and sets the clock by it.
+    pub(super) async fn state(&self) -> Result<StreamState, Failure> {
+        let state = self.bucket.state().await?;
+        if let Some(time) = state.time() {
+            self.clock.set(time);
+        }
+        Ok(state)
+    }
+
+    /// Returns the server's time; the caller's if the server reports none.
+    pub(super) async fn now(&self, callers: UnixMillis) -> Result<UnixMillis, Failure> {
+        #[cfg(test)]
+        if self.uses_callers_time {
+            return Ok(callers);
+        }
+        if let Some(now) = self.clock.now() {
+            return Ok(now);
+        }
+        self.state().await?;
+        Ok(self.clock.now().unwrap_or(callers))
+    }
+
+    /// Returns the server's time.
+    pub(super) async fn server_time(&self) -> Result<UnixMillis, Failure> {
+        if let Some(now) = self.clock.now() {
+            return Ok(now);
+        }
+        self.state().await?;
+        self.clock.now().ok_or(Failure::timeout())
+    }
+
+    /// Reads the job under a key, and the revision that a write has to name.
+    pub(super) async fn find(&self, key: &str) -> Result<(Option<StoredJob>, u64), Failure> {
+        match self.bucket.read(key).await {
+            Ok(found) => Ok((found.job()?, found.revision)),
+            Err(Failure::NotFound) => Ok((None, 0)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Applies a transition to a job.
+    pub(super) async fn change<T>(
+        &self,
+        id: &JobId,
+        callers: UnixMillis,
+        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Step<T>, JobStoreError> + Sync,
+    ) -> Result<T, Trouble> {
+        self.change_after(id, callers, None, rule).await
+    }
+
+    /// Applies a transition to a job. `unanswered` is the number of an earlier write whose answer was lost, and the
+    /// answer to the request in case that the write succeeded.
+    async fn change_after<T>(
+        &self,
+        id: &JobId,
+        callers: UnixMillis,
+        mut unanswered: Option<(u64, T)>,
+        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Step<T>, JobStoreError> + Sync,
+    ) -> Result<T, Trouble> {
+        let key = job_key(id);
+        let mut tries = Tries::new();
+        loop {
+            let (found, revision) = match self.find(&key).await {
+                Ok(found) => found,
+                Err(failure) => {
+                    tries.pause(failure).await?;
+                    continue;
+                }
+            };
+            let last_write = found.as_ref().map(|job| job.write);
+            match unanswered.take() {
+                Some((write, answer)) if last_write == Some(write) => return Ok(answer),
+                _ => {}
+            }
+            let now = self.now(callers).await?;
+            let write = fastrand::u64(1..);
+            let (written, answer) = match rule(found, now)? {
+                Step::Keep(answer) => return Ok(answer),
+                Step::Write(mut job, answer) => {
+                    job.write = write;
+                    (self.bucket.write_job(&key, &job, revision).await, answer)
+                }
+                Step::Delete(answer) => (self.bucket.delete(&key, revision).await, answer),
+            };
+            match written {
+                Ok(_) => return Ok(answer),
+                Err(failure) => {
+                    if matches!(failure, Failure::Uncertain(..)) {
+                        unanswered = Some((write, answer));
+                    }
+                    tries.pause(failure).await?;
+                }
+            }
+        }
+    }
+
+    /// Submits jobs in order.
+    pub(super) async fn submit(
+        &self,
+        jobs: &[PreparedJob],
+        how: Resubmit,
+        callers: UnixMillis,
+    ) -> Result<Vec<Submission>, Trouble> {
+        let now = self.now(callers).await?;
+        let mut sent = Vec::with_capacity(jobs.len());
+        // The messages go out in order before the first answer is awaited: the server numbers them in that order.
+        for job in jobs {
+            let spec = &job.spec;
+            let content = hex(&content_digest(&self.account, &spec.pool, &spec.source, spec.stamp));
+            let mut new = StoredJob::new(job, &content, now);
+            new.write = fastrand::u64(1..);
+            let answer = self.bucket.send_job(&job_key(&spec.id), &new, 0).await;
+            sent.push((job, content, new.write, answer));
+        }
+        let mut answers: Vec<BoxFuture<'_, _>> = Vec::with_capacity(sent.len());
+        for (job, content, write, answer) in sent {
+            answers.push(Box::pin(async move {
+                let created = match answer {
+                    Ok(answer) => answer.await,
+                    Err(failure) => Err(failure),
+                };
+                let unanswered = match created {
+                    Ok(_) => return Ok(Submission::New),
+                    Err(Failure::Uncertain(..)) => Some((write, Submission::New)),
+                    Err(Failure::Refused) => None,
+                    Err(failure) => return Err(failure.into()),
+                };
+                let rule = |found, now| Ok(transition::submit(found, job, &content, how, now));
+                self.change_after(&job.spec.id, callers, unanswered, rule).await
+            }));
+        }
+        stream::iter(answers).buffered(AT_ONCE).try_collect().await
+    }
+
+    /// Returns the job with this id.
+    pub(super) async fn get(&self, id: &JobId) -> Result<Option<Job>, Trouble> {
+        Ok(self.find(&job_key(id)).await?.0.map(StoredJob::into_job))
+    }
+
+    /// Returns the sums of every pool and state.
+    pub(super) async fn count(&self) -> Result<Vec<JobCount>, Trouble> {
+        let mut cached = self.index.lock().await;
+        self.catch_up(&mut cached).await?;
+        Ok(cached.index.counts())
+    }
+
+    /// Pauses or resumes a pool.
+    pub(super) async fn set_paused(&self, pool: &Pool, is_paused: bool) -> Result<(), Trouble> {
+        let (key, mut tries) = (pause_key(pool), Tries::new());
+        loop {
+            let (was_paused, revision) = match self.bucket.read(&key).await {
+                Ok(found) => (!found.is_deletion(), found.revision),
+                Err(Failure::NotFound) => (false, 0),
+                Err(failure) => return Err(failure.into()),
+            };
+            if was_paused == is_paused {
+                return Ok(());
+            }
+            let written = if is_paused {
+                self.bucket.write_text(&key, pool.as_str().to_owned(), revision).await
+            } else {
+                self.bucket.delete(&key, revision).await
+            };
+            match written {
+                Ok(_) => return Ok(()),
+                Err(failure) => tries.pause(failure).await?,
+            }
+        }
+    }
+
+    pub(super) async fn catch_up(&self, cached: &mut CachedIndex) -> Result<(), Failure> {
+        let last = self.state().await?.last_revision();
+        cached.catch_up(&self.bucket, last).await
+    }
+}
+
+/// The records that are read or changed at the same time.
+pub(super) const AT_ONCE: usize = 32;
+/// JetStream keeps at most five copies.
+const MOST_REPLICAS: usize = 5;

@@ -1,0 +1,129 @@
+//! The transitions of stored jobs: pure functions of the record, the request and the time.
+//!
+//! The caller reads a record, applies a transition, and writes the result on the condition that the record is still the
+//! one that was read. A refused write is repeated from the start. The rules of leases and submissions are those of every
+//! store (`crate::bulk::lease`, `crate::bulk::submission`).
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::record::StoredJob;
+use crate::bulk::lease::ClaimStep;
+use crate::bulk::submission::{PreparedJob, resubmit};
+use crate::bulk::{
+    JobCheckpoint, JobId, JobRecord, JobState, JobStoreError, Lease, LostLease, OwnerId, Resubmit,
+    Submission, UnixMillis,
+};
+
+/// The write that a transition requires, and the answer to the request once the write has succeeded.
+#[derive(Debug)]
+pub(super) enum Step<T> {
+    Keep(T),
+    Write(Box<StoredJob>, T),
+    Delete(T),
+}
+
+/// Submits a job, of which the store may have a record.
+pub(super) fn submit(
+    found: Option<StoredJob>,
+    job: &PreparedJob,
+    content: &str,
+    how: Resubmit,
+    now: UnixMillis,
+) -> Step<Submission> {
+    let new = StoredJob::new(job, content, now);
+    let Some(mut stored) = found else { return Step::Write(Box::new(new), Submission::New) };
+    let before = stored.record.clone();
+    let outcome = resubmit(&mut stored.record, stored.content == content, how, now);
+    let is_changed = stored.sort_key != new.sort_key
+        || serde_json::to_string(&stored.spec).is_ok_and(|json| json != job.json);
+    let replaces_spec = outcome.replaces_spec && is_changed;
+    if stored.record == before && !replaces_spec {
+        return Step::Keep(outcome.submission);
+    }
+    if replaces_spec {
+        (stored.spec, stored.sort_key, stored.content) = (new.spec, new.sort_key, new.content);
+    }
+    if outcome.drops_checkpoint {
+        stored.checkpoint = None;
+    }
+    Step::Write(Box::new(stored), outcome.submission)
+}
+
+/// Gives a due job to `owner`.
+pub(super) fn claim(stored: &mut StoredJob, owner: &OwnerId, now: UnixMillis, lease: Duration) -> ClaimStep {
+    let step = stored.record.claim(owner, now, lease);
+    // When an older copy of the store comes back, or a store is wiped, epochs are counted again. An epoch that is also a
+    // time was given to no claim before, so that two claims of one process never have the same epoch.
+    stored.record.epoch = stored.record.epoch.at_least(now.get());
+    step
+}
+
+/// Applies a rule to the record of a leased job, and returns the new state.
+pub(super) fn held(
+    found: Option<StoredJob>,
+    lease: &Lease,
+    rule: impl FnOnce(&mut JobRecord) -> Result<(), LostLease>,
+) -> Result<Step<JobState>, JobStoreError> {
+    let lost = |reason| JobStoreError::LeaseLost { id: lease.id.clone(), reason };
+    let mut stored = found.ok_or_else(|| lost(LostLease::Forgotten))?;
+    let before = stored.record.clone();
+    rule(&mut stored.record).map_err(lost)?;
+    let state = stored.record.state.clone();
+    Ok(if stored.record == before { Step::Keep(state) } else { Step::Write(Box::new(stored), state) })
+}
+
+/// Records a checkpoint.
+pub(super) fn checkpoint(
+    found: Option<StoredJob>,
+    lease: &Lease,
+    checkpoint: &JobCheckpoint,
+    now: UnixMillis,
+) -> Result<Step<JobState>, JobStoreError> {
+    let mut is_newer = false;
+    let step = held(found, lease, |record| {
+        is_newer = record.checkpoint(lease, checkpoint.number, checkpoint.acknowledged_bytes, now)?;
+        Ok(())
+    })?;
+    Ok(match step {
+        Step::Write(mut stored, state) if is_newer => {
+            stored.checkpoint = Some(checkpoint.content.clone());
+            Step::Write(stored, state)
+        }
+        step => step,
+    })
+}
+
+/// Cancels an open job, and returns the state that it had.
+pub(super) fn cancel(
+    found: Option<StoredJob>,
+    id: &JobId,
+    now: UnixMillis,
+) -> Result<Step<JobState>, JobStoreError> {
+    let mut stored = found.ok_or_else(|| JobStoreError::NoSuchJob { id: id.clone() })?;
+    let state = stored.record.state.clone();
+    Ok(if stored.record.cancel(now) { Step::Write(Box::new(stored), state) } else { Step::Keep(state) })
+}
+
+/// Queues a failed, skipped or cancelled job, and returns the state that it had.
+pub(super) fn retry(found: Option<StoredJob>, id: &JobId) -> Result<Step<JobState>, JobStoreError> {
+    let mut stored = found.ok_or_else(|| JobStoreError::NoSuchJob { id: id.clone() })?;
+    let state = stored.record.state.clone();
+    let is_requeued = !matches!(state, JobState::Done(_)) && stored.record.requeue();
+    Ok(if is_requeued { Step::Write(Box::new(stored), state) } else { Step::Keep(state) })
+}
+
+/// Deletes a job that no worker holds.
+pub(super) fn forget(
+    found: Option<StoredJob>,
+    id: &JobId,
+    now: UnixMillis,
+) -> Result<Step<bool>, JobStoreError> {
+    match found {
+        None => Ok(Step::Keep(false)),
+        Some(stored) if stored.record.is_held(now) => Err(JobStoreError::Held { id: id.clone() }),
+        Some(_) => Ok(Step::Delete(true)),
+    }
+}

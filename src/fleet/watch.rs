@@ -1,0 +1,37 @@
+//! Waiting for changes.
+
+use std::time::{Duration, Instant};
+
+use super::failure::{Failure, Trouble};
+use super::operations::Engine;
+use crate::bulk::Revision;
+
+impl Engine {
+    /// Waits until the revision is another one than `seen`. While the server is away, nothing changes.
+    pub(super) async fn changed(&self, seen: Revision) -> Result<Revision, Trouble> {
+        loop {
+            match self.revision().await {
+                Ok(revision) if revision != seen => return Ok(revision),
+                Ok(_) | Err(Failure::Uncertain(..)) => {}
+                Err(failure) => return Err(failure.into()),
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
+    /// Returns the revision of the store. Asks the server once for all watchers.
+    async fn revision(&self) -> Result<Revision, Failure> {
+        let mut last = self.last_look.0.lock().await;
+        let fresh = last.filter(|(at, _)| at.elapsed() < BETWEEN_LOOKS / 2);
+        let number = match fresh {
+            Some((_, number)) => number,
+            None => self.state().await?.last_revision(),
+        };
+        *last = Some(fresh.unwrap_or((Instant::now(), number)));
+        // The revision 0 of callers is before every revision.
+        Ok(Revision::new(number + 1))
+    }
+}
+
+/// The time between two looks, while a caller waits for a change.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
