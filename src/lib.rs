@@ -210,7 +210,8 @@ pub mod internals {
     pub use crate::api::{refused, source_path};
     pub use crate::body::ChunkBody;
     pub use crate::pacing::{
-        ChunkSizing, Pacer, Permit, Quota, RequestKind, ServiceHealth, Start, chunk_bytes_for,
+        ChunkSizing, Pacer, Permit, Quota, RequestKind, ServiceHealth, SharedBudgetSource, Start,
+        chunk_bytes_for,
     };
     pub use crate::source::{
         AnySource, BufferPool, Choice, Delivery, Environment, MemoryBudget, Reason, Residency, SourceFile,

@@ -165,6 +165,12 @@ pub(crate) fn content_digest(
     sha256(&[account.0.as_bytes(), pool.0.as_bytes(), kind, place, &stamp])
 }
 
+/// Returns the mark of a job's video, which every host derives. A job that begins anew has another mark.
+pub(super) fn video_mark(account: &Account, id: &JobId, restarts: u32) -> String {
+    let sum = sha256(&[b"video", account.0.as_bytes(), id.0.as_bytes(), &restarts.to_le_bytes()]);
+    hex(&sum[..16])
+}
+
 /// Returns the SHA-256 of an upload token in hex. It identifies the token and does not reveal it.
 pub(super) fn token_digest(token: &str) -> String {
     hex(&sha256(&[b"upload token", token.as_bytes()]))

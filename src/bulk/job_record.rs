@@ -12,15 +12,12 @@ use super::unix_time::UnixMillis;
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Returns the epoch of the next claim.
-    pub(super) fn next(self) -> Epoch {
-        Epoch(self.0 + 1)
-    }
-
-    /// Returns the epoch, or the one with `number` if that is higher.
-    #[cfg(feature = "fleet")]
-    pub(crate) fn at_least(self, number: u64) -> Epoch {
-        Epoch(self.0.max(number))
+    /// Returns the epoch of the next claim, at `now`.
+    ///
+    /// When an older copy of a store comes back, or a store is wiped, epochs are counted again. An epoch that is also a
+    /// time was given to no claim before, so that two claims of one process never have the same epoch.
+    pub(super) fn next(self, now: UnixMillis) -> Epoch {
+        Epoch((self.0 + 1).max(now.get()))
     }
 }
 
@@ -53,6 +50,9 @@ pub struct JobRecord {
     /// The last failure, kept while the job waits for another attempt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_failure: Option<JobFailure>,
+    /// The number of times that the job began anew, with another video each time.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub restarts: u32,
     /// The time of submission.
     pub submitted_at: UnixMillis,
     /// The time of the first claim.
@@ -64,4 +64,8 @@ pub struct JobRecord {
     /// The end of a lease whose holder may not have learned of the cancellation yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held_until: Option<UnixMillis>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

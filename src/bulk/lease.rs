@@ -113,6 +113,7 @@ impl JobRecord {
             acknowledged_bytes: 0,
             checkpoint_number: 0,
             last_failure: None,
+            restarts: 0,
             submitted_at: now,
             started_at: None,
             finished_at: None,
@@ -153,7 +154,7 @@ impl JobRecord {
             self.end(JobState::Failed(self.poison()), now);
             return ClaimStep::Failed;
         }
-        self.epoch = self.epoch.next();
+        self.epoch = self.epoch.next(now);
         self.owner = Some(owner.clone());
         // Checkpoints are counted anew in each lease.
         self.checkpoint_number = 0;

@@ -18,7 +18,7 @@ mod file_stamp;
 mod filter;
 mod ingest;
 mod job;
-mod job_id;
+pub(crate) mod job_id;
 mod job_record;
 mod job_source;
 mod job_state;
@@ -54,8 +54,6 @@ pub use ingest::{
     JobPlanner, PlannedJob, SkippedJob, UnknownCutoffMode, ingest, submit, work,
 };
 pub use job::{Job, JobSpec};
-#[cfg(feature = "fleet")]
-pub(crate) use job_id::content_digest;
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
 pub use job_record::{Epoch, JobRecord};
 pub use job_source::{ContentStamp, JobSource};

@@ -52,8 +52,8 @@ pub(crate) fn resubmit(
     let state = record.state.clone();
     if resubmit == Resubmit::Anew && !record.is_held(now) {
         // The epoch goes on, so that a worker of the former content stays excluded.
-        let (epoch, owner) = (record.epoch, record.owner.take());
-        *record = JobRecord { epoch, owner, ..JobRecord::new(now) };
+        let (epoch, owner, restarts) = (record.epoch, record.owner.take(), record.restarts + 1);
+        *record = JobRecord { epoch, owner, restarts, ..JobRecord::new(now) };
         let submission = Submission::Requeued(state);
         return Resubmitted { submission, replaces_spec: true, drops_checkpoint: true };
     }

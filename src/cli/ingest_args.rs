@@ -134,9 +134,28 @@ pub(super) struct StoreArgs {
     /// Keep the jobs in this file [default: ringlift/jobs.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
     pub(super) queue: Option<PathBuf>,
+    #[cfg(feature = "fleet")]
+    #[command(flatten)]
+    pub(super) nats: NatsArgs,
     /// Use the jobs of this account [default: a digest of the endpoint and the API key]
     #[arg(long, value_name = "NAME")]
     pub(super) account: Option<String>,
+}
+
+/// The servers of a queue that several hosts share.
+#[cfg(feature = "fleet")]
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Queue")]
+pub(super) struct NatsArgs {
+    /// Log in to the NATS servers of --queue with this credentials file
+    #[arg(long, value_name = "FILE")]
+    pub(super) nats_creds: Option<PathBuf>,
+    /// Set the time after which a silent worker loses its files, at the first use of the queue [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub(super) lease: Option<Duration>,
+    /// Keep this many copies of each job in the NATS cluster, at the first use of the queue [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub(super) replicas: Option<u8>,
 }
 
 /// The choice and the order of files.

@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringlift::bulk::{
-    Account, JobStore, JobStoreError, OwnerId, Pool, SqliteJobStore, SqliteOptions, StoreProblem,
+    Account, IngestOptions, JobStore, JobStoreError, OwnerId, Pool, SqliteJobStore, SqliteOptions,
+    StoreProblem,
 };
-use ringlift::{Credentials, Endpoint, Secret, Settings};
+#[cfg(feature = "fleet")]
+use ringlift::fleet::{NatsAddress, NatsJobStore, NatsOptions};
+use ringlift::{Credentials, Endpoint, Secret, Settings, SharedBudget};
 
 use super::events::wall_clock;
 use super::exit::{CommandError, Exit};
+#[cfg(feature = "fleet")]
+use super::ingest_args::NatsArgs;
 use super::ingest_args::StoreArgs;
 use super::journal;
 
@@ -23,6 +28,26 @@ pub(super) enum QueuePlace {
         /// `true` if the user chose the file.
         is_given: bool,
     },
+    /// NATS servers, for several hosts.
+    #[cfg(feature = "fleet")]
+    Nats(Box<NatsQueue>),
+}
+
+/// NATS servers with the jobs of several hosts.
+#[cfg(feature = "fleet")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NatsQueue {
+    address: NatsAddress,
+    credentials: Option<PathBuf>,
+    lease: Option<std::time::Duration>,
+    replicas: Option<u8>,
+}
+
+/// An open queue.
+pub(super) struct OpenQueue {
+    pub(super) store: Arc<dyn JobStore>,
+    /// The request budget that the workers of the queue share.
+    pub(super) budget: SharedBudget,
 }
 
 impl QueuePlace {
@@ -36,6 +61,9 @@ impl QueuePlace {
             return Ok(QueuePlace::File { path, is_given: false });
         };
         match path.to_str().and_then(|text| text.split_once("://")) {
+            #[cfg(feature = "fleet")]
+            Some(("nats" | "tls", _)) => QueuePlace::of_nats(path.to_str().unwrap_or_default(), args),
+            #[cfg(not(feature = "fleet"))]
             Some(("nats" | "tls", _)) => Err(CommandError::usage(
                 "--queue: this build has no fleet support: give a file, or install a build with the feature `fleet`",
             )),
@@ -47,13 +75,59 @@ impl QueuePlace {
         }
     }
 
-    /// Opens the store, and creates the file if it is missing.
+    #[cfg(feature = "fleet")]
+    fn of_nats(url: &str, args: &StoreArgs) -> Result<QueuePlace, CommandError> {
+        let address = url.parse().map_err(|flaw| CommandError::usage(format!("--queue: {flaw}")))?;
+        let NatsArgs { nats_creds: credentials, lease, replicas } = args.nats.clone();
+        Ok(QueuePlace::Nats(Box::new(NatsQueue { address, credentials, lease, replicas })))
+    }
+
+    /// Opens the store, and creates it if it is missing.
     pub(super) fn open(&self, account: Account) -> Result<Arc<dyn JobStore>, CommandError> {
-        let QueuePlace::File { path, .. } = self;
-        match SqliteJobStore::open(SqliteOptions::new(path, account)) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(error) => Err(store_error(&error)),
+        match self {
+            QueuePlace::File { path, .. } => match SqliteJobStore::open(SqliteOptions::new(path, account)) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(error) => Err(store_error(&error)),
+            },
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(nats) => Ok(Arc::new(nats.connect(account)?)),
         }
+    }
+
+    /// Opens the store for a worker, and announces the worker to the others.
+    pub(super) fn open_for_work(
+        &self,
+        account: Account,
+        options: &mut IngestOptions,
+    ) -> Result<OpenQueue, CommandError> {
+        match self {
+            QueuePlace::File { .. } => {
+                Ok(OpenQueue { store: self.open(account)?, budget: SharedBudget::default() })
+            }
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(nats) => {
+                options.shared_account = Some(account.clone());
+                let store = nats.connect(account)?;
+                store.announce(&options.owner);
+                let budget = store.budget();
+                Ok(OpenQueue { store: Arc::new(store), budget })
+            }
+        }
+    }
+
+    /// Returns `true` if other hosts work on the queue, too.
+    pub(super) fn is_shared(&self) -> bool {
+        !matches!(self, QueuePlace::File { .. })
+    }
+
+    /// Refuses an upload token, which other hosts would need, and which a server should not have.
+    pub(super) fn check_token(&self, token: Option<&Secret>) -> Result<(), CommandError> {
+        if self.is_shared() && token.is_some() {
+            return Err(CommandError::usage(
+                "a queue that several hosts share keeps no upload token: use the API key of the account",
+            ));
+        }
+        Ok(())
     }
 
     /// Opens the store for a command that adds no jobs. A file that the user chose must exist: a misspelled name would
@@ -70,8 +144,11 @@ impl QueuePlace {
 
     /// Returns `true` unless the queue certainly does not exist yet.
     pub(super) fn exists(&self) -> bool {
-        let QueuePlace::File { path, .. } = self;
-        !matches!(path.try_exists(), Ok(false))
+        match self {
+            QueuePlace::File { path, .. } => !matches!(path.try_exists(), Ok(false)),
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(_) => true,
+        }
     }
 
     /// Returns the journal of the uploads of this queue's jobs: the two belong together.
@@ -79,6 +156,18 @@ impl QueuePlace {
         match self {
             QueuePlace::File { path, is_given: true } => Some(path.with_extension("journal.db")),
             QueuePlace::File { is_given: false, .. } => journal::path(None),
+            // The journal is this host's part: it resumes its own uploads by it.
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(_) => journal::path(None),
+        }
+    }
+
+    /// Returns the file beside which a watch of folders keeps its lock. The lock is for this host.
+    pub(super) fn lock_place(&self) -> Option<PathBuf> {
+        match self {
+            QueuePlace::File { path, .. } => Some(path.clone()),
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(_) => self.journal(),
         }
     }
 
@@ -87,20 +176,51 @@ impl QueuePlace {
     /// The usual pool of a file has no host in its name: hosts that share the file share its jobs, and the name of a
     /// container changes with each start, which would make every file another job.
     pub(super) fn pool(&self, name: Option<&str>) -> Result<Pool, CommandError> {
-        let QueuePlace::File { .. } = self;
-        pool_named(name.unwrap_or(LOCAL_POOL))
+        match self {
+            QueuePlace::File { .. } => pool_named(name.unwrap_or(LOCAL_POOL)),
+            // Without a name the files are those of this host: others may have other files at the same paths.
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(_) => match name {
+                Some(name) => pool_named(name),
+                None => pool_named(&format!("host:{}", host_name())),
+            },
+        }
     }
 
     /// Returns the number of accounts with jobs in the queue.
     pub(super) fn accounts(&self) -> usize {
-        let QueuePlace::File { path, .. } = self;
-        SqliteJobStore::accounts(path).map_or(0, |accounts| accounts.len())
+        match self {
+            QueuePlace::File { path, .. } => {
+                SqliteJobStore::accounts(path).map_or(0, |accounts| accounts.len())
+            }
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(_) => 0,
+        }
     }
 
     /// Returns the place as text.
     pub(super) fn name(&self) -> String {
-        let QueuePlace::File { path, .. } = self;
-        path.display().to_string()
+        match self {
+            QueuePlace::File { path, .. } => path.display().to_string(),
+            #[cfg(feature = "fleet")]
+            QueuePlace::Nats(nats) => nats.address.to_string(),
+        }
+    }
+}
+
+#[cfg(feature = "fleet")]
+impl NatsQueue {
+    fn connect(&self, account: Account) -> Result<NatsJobStore, CommandError> {
+        let mut options = NatsOptions::new(self.address.clone(), account);
+        options.credentials.clone_from(&self.credentials);
+        options.lease = self.lease.unwrap_or(options.lease);
+        options.replicas = self.replicas.map_or(options.replicas, usize::from);
+        let store = NatsJobStore::connect(options).map_err(|error| store_error(&error))?;
+        if self.lease.is_some_and(|lease| lease != store.lease()) {
+            let lease = humantime::format_duration(store.lease());
+            tracing::warn!("the workers of this queue have agreed on leases of {lease}: --lease is not used");
+        }
+        Ok(store)
     }
 }
 
@@ -133,10 +253,15 @@ pub(super) fn account(
 
 /// Returns the identity of this process for leases.
 pub(super) fn owner() -> OwnerId {
-    let host = fs::read_to_string(Path::new(HOST_NAME)).unwrap_or_default();
+    let host = host_name();
     let now = wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
     let nanos = now.map_or(0, |time| time.as_nanos() as u64);
-    OwnerId::new(host.trim(), std::process::id(), nanos)
+    OwnerId::new(&host, std::process::id(), nanos)
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string(Path::new(HOST_NAME)).unwrap_or_default();
+    name.trim().to_owned()
 }
 
 pub(super) fn store_error(error: &JobStoreError) -> CommandError {
@@ -146,7 +271,7 @@ pub(super) fn store_error(error: &JobStoreError) -> CommandError {
 /// Returns the exit of a store's error.
 pub(super) fn store_exit(error: &JobStoreError) -> Exit {
     match error.problem() {
-        Some(StoreProblem::Locked) => Exit::Temporary,
+        Some(StoreProblem::Locked | StoreProblem::Unreachable | StoreProblem::Timeout) => Exit::Temporary,
         _ => Exit::Failed,
     }
 }
@@ -161,12 +286,18 @@ mod tests {
     use super::*;
 
     fn queue(text: &str) -> Result<QueuePlace, CommandError> {
-        QueuePlace::of(&StoreArgs { queue: Some(text.into()), account: None })
+        let queue = Some(text.into());
+        #[cfg(feature = "fleet")]
+        return QueuePlace::of(&StoreArgs { queue, account: None, nats: NatsArgs::default() });
+        #[cfg(not(feature = "fleet"))]
+        QueuePlace::of(&StoreArgs { queue, account: None })
     }
 
     #[test]
     fn urls_are_no_file_names() {
-        for url in ["nats://host:4222", "tls://host", "redis://host", "nats://user:password@host"] {
+        let nats = ["nats://host:4222", "tls://host", "nats://user:password@host"];
+        let refused = if cfg!(feature = "fleet") { &["redis://host"][..] } else { &nats };
+        for url in refused {
             let error = queue(url).unwrap_err();
             assert_eq!(error.exit(), Exit::Usage, "{url}: {error}");
             assert!(!error.to_string().contains("password"), "{error}");

@@ -44,6 +44,13 @@ pub(crate) enum Mark {
     New(String),
     /// A mark of an earlier process, which may have created the container.
     Left(String),
+    /// A mark that other hosts use for the same job. It is searched for before every creation, and is never replaced:
+    /// the next host has to find the container by it.
+    OfJob {
+        mark: String,
+        /// `true` if another host may have created the container moments ago.
+        may_exist: bool,
+    },
 }
 
 impl Mark {
@@ -54,7 +61,7 @@ impl Mark {
 
     pub(crate) fn text(&self) -> &str {
         match self {
-            Mark::New(mark) | Mark::Left(mark) => mark,
+            Mark::New(mark) | Mark::Left(mark) | Mark::OfJob { mark, .. } => mark,
         }
     }
 }
@@ -64,6 +71,8 @@ struct Attempts {
     mark: String,
     /// The likelihood that a container with this mark exists.
     existence: Existence,
+    /// `true` if another mark may take the place of this one.
+    is_own: bool,
     /// The number of abandoned marks.
     given_up: usize,
     /// The journal entry of a mark other than the one in the upload's own entry.
@@ -102,7 +111,7 @@ impl Attempts {
     /// Returns `true` if the next container gets a new mark. Each mark costs a journal entry, and an outage must not
     /// fill the journal.
     fn may_give_up_mark(&self) -> bool {
-        self.existence == Existence::Possible && self.given_up < MAX_GIVEN_UP
+        self.is_own && self.existence == Existence::Possible && self.given_up < MAX_GIVEN_UP
     }
 
     /// Leaves the mark to `clean` and draws another one, which the journal has before its container exists.
@@ -147,7 +156,7 @@ pub(crate) async fn create_until_halted(
     event_sink: &EventSink,
     mut halted: watch::Receiver<StopRequest>,
 ) -> Result<Created, CreationFailure> {
-    let (pausing, may_exist) = (Cell::new(false), Cell::new(matches!(creation.mark, Mark::Left(_))));
+    let (pausing, may_exist) = (Cell::new(false), Cell::new(!matches!(creation.mark, Mark::New(_))));
     let mut created = pin!(create(api, policy, creation, event_sink, (&pausing, &may_exist)));
     let mut is_halted = pin!(halted.wait_for(|halt| *halt != StopRequest::No).map(drop).fuse());
     poll_fn(|cx| {
@@ -179,9 +188,14 @@ async fn create(
     (pausing, may_exist): (&Cell<bool>, &Cell<bool>),
 ) -> Result<Created> {
     let Creation { video, mark, marks } = creation;
-    let existence = if matches!(mark, Mark::Left(_)) { Existence::Possible } else { Existence::Excluded };
+    let existence = match &mark {
+        Mark::New(_) => Existence::Excluded,
+        Mark::OfJob { may_exist: false, .. } => Existence::Unlikely,
+        Mark::Left(_) | Mark::OfJob { may_exist: true, .. } => Existence::Possible,
+    };
+    let is_own = !matches!(mark, Mark::OfJob { .. });
     let mark = mark.text().to_owned();
-    let attempts = RefCell::new(Attempts { mark, existence, given_up: 0, row: None, first: None });
+    let attempts = RefCell::new(Attempts { mark, existence, is_own, given_up: 0, row: None, first: None });
     let created = with_retries(
         policy,
         |repetition| {

@@ -36,8 +36,18 @@ pub(crate) struct UploadRequest {
     pub(crate) terms: JournalTerms,
     /// The state from which the upload continues, beside that of the journal.
     pub(crate) checkpoint: Option<Box<Checkpoint>>,
+    /// The mark of the video that every host derives for the same job; `None` for a mark of this upload only.
+    pub(crate) job_mark: Option<JobMark>,
     /// The state of the caller's receipt; `None` if success needs no receipt.
     pub(crate) receipt: Option<watch::Receiver<ReceiptState>>,
+}
+
+/// A mark of a video that other hosts use, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JobMark {
+    pub(crate) text: String,
+    /// `true` if another worker may have created the video moments ago.
+    pub(crate) may_exist: bool,
 }
 
 /// The terms on which an upload uses its entry in the journal.

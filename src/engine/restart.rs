@@ -84,6 +84,8 @@ impl RestartPlan {
             terms: JournalTerms { if_not_begun: IfNotBegun::Begin, ..*terms },
             // The upload begins anew, with another video.
             checkpoint: None,
+            // The mark of the job would find the video that is given up.
+            job_mark: None,
             receipt: receipt.clone(),
         };
         Some(RestartPlan { request, halted: command.halted.clone(), restarts, keeps_container })

@@ -27,7 +27,7 @@ use crate::engine::journal_entry::JournalHandle;
 use crate::engine::options::{Checksum, Destination};
 use crate::engine::progress::{Gauge, Progress};
 use crate::engine::receipt::ReceiptState;
-use crate::engine::request::{OnProgress, StopRequest, UploadRequest, Uploaded};
+use crate::engine::request::{JobMark, OnProgress, StopRequest, UploadRequest, Uploaded};
 use crate::engine::restart::RestartPlans;
 use crate::engine::settings::Settings;
 use crate::engine::source::{OpenedSource, UploadSource};
@@ -60,6 +60,8 @@ pub(crate) struct Transfer {
     record: UploadRecord,
     /// The mark of a container that an earlier process may have created.
     left_mark: Option<String>,
+    /// The mark that other hosts use for the same job.
+    job_mark: Option<JobMark>,
     video: Option<Video>,
     reply: oneshot::Sender<Result<Uploaded>>,
     publish: watch::Sender<Progress>,
@@ -170,6 +172,7 @@ impl Transfer {
             watchdog: Watchdog::new(Instant::now()),
             record: claimed.record,
             left_mark: claimed.left_mark,
+            job_mark: request.job_mark,
             video: None,
             reply,
             publish,

@@ -4,7 +4,6 @@ use super::failure::{Failure, Trouble};
 use super::names::{job_key, pause_key};
 use super::operations::Engine;
 use super::record::{RecordFlaw, StoredJob};
-use super::transition;
 use super::tries::Tries;
 use crate::bulk::lease::ClaimStep;
 use crate::bulk::{ClaimAnswer, ClaimedJob, JobState, OwnerId, Pool, UnixMillis};
@@ -76,7 +75,7 @@ impl Engine {
         now: UnixMillis,
         tries: &mut Tries,
     ) -> Result<Option<ClaimedJob>, Trouble> {
-        let step = transition::claim(&mut stored, owner, now, self.lease);
+        let step = stored.record.claim(owner, now, self.lease);
         stored.write = fastrand::u64(1..);
         let key = job_key(&stored.spec.id);
         if let Err(failure) = self.bucket.write_job(&key, &stored, revision).await {

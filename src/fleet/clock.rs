@@ -9,7 +9,7 @@ use crate::bulk::UnixMillis;
 
 /// The server's time, computed from its last answer and the time since.
 ///
-/// The time since is counted by a clock that goes on while the machine is suspended, and that nobody sets.
+/// The time since is counted by a clock that goes on while the machine is suspended, and that no program sets.
 #[derive(Debug, Default)]
 pub(super) struct ServerClock {
     known: Mutex<Option<(UnixMillis, Duration)>>,

@@ -197,7 +197,7 @@ impl Index {
         }
     }
 
-    /// Returns the number of a pool; `None` if there are more pools than anyone has hosts.
+    /// Returns the number of a pool; `None` if there are more pools than any fleet has.
     fn pool_number(&mut self, pool: &Pool) -> Option<u16> {
         if let Some(&number) = self.pool_numbers.get(pool) {
             return Some(number);

@@ -1,6 +1,6 @@
 //! The facts of a fleet that pass by themselves: workers that are present, and the shared request budgets.
 //!
-//! They have a bucket of their own, so that their frequent writes wake no one who waits for jobs.
+//! They have a bucket of their own, so that their frequent writes wake no worker that waits for jobs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};

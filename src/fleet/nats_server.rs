@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::address::NatsAddress;
-
 /// A NATS server on a free port of loopback. It is killed when it is dropped.
 #[derive(Debug)]
-pub(super) struct NatsServer {
+pub(crate) struct NatsServer {
     folder: tempfile::TempDir,
     binary: PathBuf,
     extra: String,
@@ -22,7 +20,7 @@ pub(super) struct NatsServer {
 /// Returns the server's program: `NATS_SERVER`, or `nats-server` in `PATH`.
 ///
 /// Without one the test is skipped with a line, or fails if `RINGLIFT_REQUIRE_NATS` is set.
-pub(super) fn binary() -> Option<PathBuf> {
+pub(crate) fn binary() -> Option<PathBuf> {
     let in_path = || {
         let path = env::var_os("PATH")?;
         env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|file| file.is_file())
@@ -37,12 +35,13 @@ pub(super) fn binary() -> Option<PathBuf> {
 
 impl NatsServer {
     /// Starts a server; `None` if there is no program for it.
-    pub(super) fn start() -> Option<NatsServer> {
+    pub(crate) fn start() -> Option<NatsServer> {
         NatsServer::start_with(JETSTREAM, "")
     }
 
-    /// Starts a server with other lines in its configuration, of which [`JETSTREAM`] is one. `login` goes into the address: `user:password@`.
-    pub(super) fn start_with(extra: &str, login: &str) -> Option<NatsServer> {
+    /// Starts a server with other lines in its configuration, of which [`JETSTREAM`] is one. `login` goes into the
+    /// address: `user:password@`.
+    pub(crate) fn start_with(extra: &str, login: &str) -> Option<NatsServer> {
         let binary = binary()?;
         let folder = tempfile::tempdir().unwrap();
         let (child, port) = spawn(&binary, folder.path(), extra, None);
@@ -50,23 +49,24 @@ impl NatsServer {
         Some(NatsServer { folder, binary, extra, login, port, child })
     }
 
-    pub(super) fn address(&self) -> NatsAddress {
-        format!("nats://{}127.0.0.1:{}", self.login, self.port).parse().unwrap()
+    /// Returns the URL, with the login.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://{}127.0.0.1:{}", self.login, self.port)
     }
 
     /// Returns the folder of the stored messages.
-    pub(super) fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
     /// Kills the server without notice.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Starts the killed server again, on the same port.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.child, _) = spawn(&self.binary, self.folder.path(), &self.extra, Some(self.port));
     }
 }
@@ -78,7 +78,7 @@ impl Drop for NatsServer {
 }
 
 /// The line of the configuration that enables JetStream.
-pub(super) const JETSTREAM: &str = "jetstream { store_dir: STORE }";
+pub(crate) const JETSTREAM: &str = "jetstream { store_dir: STORE }";
 
 fn spawn(binary: &Path, folder: &Path, extra: &str, port: Option<u16>) -> (Child, u16) {
     let ports = folder.join("ports");

@@ -20,11 +20,10 @@ use super::reading::CachedIndex;
 use super::record::{FORMAT, RecordFlaw, StoredJob};
 use super::transition::{self, Step};
 use super::tries::Tries;
+use crate::bulk::job_id::content_digest;
 use crate::bulk::lease::{LONGEST_DELAY, SHORTEST_LEASE};
 use crate::bulk::submission::PreparedJob;
-use crate::bulk::{
-    Account, Job, JobCount, JobId, JobStoreError, Pool, Resubmit, Submission, UnixMillis, content_digest,
-};
+use crate::bulk::{Account, Job, JobCount, JobId, JobStoreError, Pool, Resubmit, Submission, UnixMillis};
 use crate::source::sha256::hex;
 
 /// The store of one account, on the thread of the connection.

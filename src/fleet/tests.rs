@@ -44,7 +44,7 @@ fn now() -> UnixMillis {
 }
 
 fn options(server: &NatsServer) -> NatsOptions {
-    let mut options = NatsOptions::new(server.address(), account());
+    let mut options = NatsOptions::new(server.url().parse().unwrap(), account());
     options.lease = contract::LEASE;
     options
 }

@@ -7,14 +7,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use super::record::StoredJob;
-use crate::bulk::lease::ClaimStep;
 use crate::bulk::submission::{PreparedJob, resubmit};
 use crate::bulk::{
-    JobCheckpoint, JobId, JobRecord, JobState, JobStoreError, Lease, LostLease, OwnerId, Resubmit,
-    Submission, UnixMillis,
+    JobCheckpoint, JobId, JobRecord, JobState, JobStoreError, Lease, LostLease, Resubmit, Submission,
+    UnixMillis,
 };
 
 /// The write that a transition requires, and the answer to the request once the write has succeeded.
@@ -50,15 +47,6 @@ pub(super) fn submit(
         stored.checkpoint = None;
     }
     Step::Write(Box::new(stored), outcome.submission)
-}
-
-/// Gives a due job to `owner`.
-pub(super) fn claim(stored: &mut StoredJob, owner: &OwnerId, now: UnixMillis, lease: Duration) -> ClaimStep {
-    let step = stored.record.claim(owner, now, lease);
-    // When an older copy of the store comes back, or a store is wiped, epochs are counted again. An epoch that is also a
-    // time was given to no claim before, so that two claims of one process never have the same epoch.
-    stored.record.epoch = stored.record.epoch.at_least(now.get());
-    step
 }
 
 /// Applies a rule to the record of a leased job, and returns the new state.

@@ -24,9 +24,7 @@ pub use chunk_size::{ChunkSizing, chunk_bytes_for};
 pub use pacer::{Pacer, Permit, RequestKind, ServiceHealth};
 pub(crate) use quota::BudgetReading;
 pub use quota::{Caps, Class, Quota, QuotaPreset};
-pub use shared::SharedBudget;
-#[cfg(feature = "fleet")]
-pub(crate) use shared::SharedBudgetSource;
+pub use shared::{SharedBudget, SharedBudgetSource};
 pub(crate) use throttle::Delay;
 pub use throttle::{Start, ThrottleReason};
 pub use workload::Workload;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::quota::{Class, Quota};
 
 /// A source of permissions that several processes share. No method waits.
-pub(crate) trait SharedBudgetSource: Send + Sync + fmt::Debug {
+pub trait SharedBudgetSource: Send + Sync + fmt::Debug {
     /// Returns the time at which to ask again, which is later than `now`; `None` if a request may start. Registers that
     /// a request waits.
     fn not_before(&self, class: Class, now: Instant) -> Option<Instant>;
@@ -25,8 +25,8 @@ pub struct SharedBudget(Option<Arc<dyn SharedBudgetSource>>);
 
 impl SharedBudget {
     /// Creates the budget that `source` hands out.
-    #[cfg(any(feature = "fleet", test))]
-    pub(crate) fn new(source: Arc<dyn SharedBudgetSource>) -> SharedBudget {
+    #[doc(hidden)]
+    pub fn new(source: Arc<dyn SharedBudgetSource>) -> SharedBudget {
         SharedBudget(Some(source))
     }
 

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -321,4 +323,42 @@ fn what_holds_requests_back_is_named() {
     let later = now + Duration::from_secs(2);
     let _probe = pace.started(Class::Writes, RequestKind::First, later);
     assert_eq!(pace.delay(Class::Writes, later).map(|held| held.by), Some(ThrottleReason::Probe));
+}
+
+/// A shared budget with a number of requests, which counts the questions.
+#[derive(Debug, Default)]
+struct CountedBudget {
+    left: AtomicU32,
+    questions: AtomicU32,
+}
+
+impl SharedBudgetSource for CountedBudget {
+    fn not_before(&self, _: Class, now: Instant) -> Option<Instant> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        (self.left.load(Ordering::Relaxed) == 0).then(|| now + Duration::from_secs(1))
+    }
+
+    fn started(&self, _: Class, _: Instant) {
+        self.left.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn finished(&self, _: Class, _: Option<Quota>, _: Option<Duration>) {}
+}
+
+#[test]
+fn a_shared_budget_is_asked_last_and_only_for_a_request_that_is_ready() {
+    let (source, now) = (Arc::new(CountedBudget::default()), Instant::now());
+    let caps = Caps { requests_a_second: Some(1.0), ..Caps::default() };
+    let mut pacer = Pacer::new(&caps, now).with_shared(SharedBudget::new(source.clone()));
+    let questions = || source.questions.load(Ordering::Relaxed);
+    assert_eq!((pacer.delay(Class::Uploads, now), questions()), (None, 0));
+    let waits = pacer.wait(Class::Uploads, now).unwrap();
+    assert_eq!((waits.by, questions()), (ThrottleReason::SharedBudget, 1));
+    source.left.store(1, Ordering::Relaxed);
+    assert_eq!(pacer.check(Class::Uploads, now), Start::Ready);
+    let _permit = pacer.started(Class::Uploads, RequestKind::First, now);
+    assert_eq!(source.left.load(Ordering::Relaxed), 0);
+    // The own limit holds now, and the shared budget is not asked.
+    let (asked, waits) = (questions(), pacer.wait(Class::Uploads, now).unwrap());
+    assert_eq!((waits.by, questions()), (ThrottleReason::Caps, asked));
 }

@@ -13,7 +13,7 @@ use crate::engine::options::{ChunkSize, Mode, OnChange, UploadOptions};
 use crate::engine::progress::Progress;
 use crate::engine::receipt::ReceiptState;
 use crate::engine::request::{
-    IfNotBegun, JournalTerms, OnProgress, SourceSpec, StopRequest, UploadRequest, Uploaded,
+    IfNotBegun, JobMark, JournalTerms, OnProgress, SourceSpec, StopRequest, UploadRequest, Uploaded,
 };
 use crate::error::Result;
 use crate::upload::running::{Receipt, Running};
@@ -79,7 +79,15 @@ impl Upload {
 impl Upload {
     pub(super) fn new(engine: Arc<EngineHandle>, input: SourceSpec) -> Upload {
         let (options, terms) = (UploadOptions::default(), JournalTerms::default());
-        let request = UploadRequest { input, len: None, options, terms, checkpoint: None, receipt: None };
+        let request = UploadRequest {
+            input,
+            len: None,
+            options,
+            terms,
+            checkpoint: None,
+            job_mark: None,
+            receipt: None,
+        };
         Upload { engine, request, on_progress: None }
     }
 
@@ -169,6 +177,17 @@ impl Upload {
     /// of another service, video or kind of credentials with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput).
     pub fn resume_from(mut self, checkpoint: Checkpoint) -> Upload {
         self.request.checkpoint = Some(Box::new(checkpoint));
+        self
+    }
+
+    /// Marks the video with `mark`, and looks for a video with that mark before one is created.
+    ///
+    /// Several hosts that upload the same file under the same mark fill one video. `may_exist` is `true` if another
+    /// host may have created the video moments ago: lists may lag, so that the search is repeated after a pause. Unused
+    /// for an upload into an existing video or with an upload token. A journal or a checkpoint that names a video comes
+    /// before the mark.
+    pub fn shared_mark(mut self, mark: impl Into<String>, may_exist: bool) -> Upload {
+        self.request.job_mark = Some(JobMark { text: mark.into(), may_exist });
         self
     }
 

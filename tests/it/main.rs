@@ -12,6 +12,8 @@ mod environment;
 mod events;
 mod every_refusal;
 mod faults;
+#[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet;
 mod ingest;
 mod ingest_clock;
 mod ingest_ends;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::api::Secret;
 use crate::bulk::after_action::AfterAction;
-use crate::bulk::job_id::{OwnerId, Pool};
+use crate::bulk::job_id::{Account, OwnerId, Pool};
 use crate::bulk::runner::RunnerOptions;
 use crate::bulk::store::Resubmit;
 
@@ -17,6 +17,9 @@ pub struct IngestOptions {
     pub pool: Pool,
     /// The identity of this process.
     pub owner: OwnerId,
+    /// The account of a queue that other hosts work on, too; `None` for a queue of this host. Videos carry a mark that
+    /// every host derives from the job, and are searched for before they are created.
+    pub shared_account: Option<Account>,
     /// The clock of the store's records and of the report.
     pub clock: fn() -> SystemTime,
     /// The uploads under way, and the checks after each.
@@ -52,6 +55,7 @@ impl IngestOptions {
         IngestOptions {
             pool,
             owner,
+            shared_account: None,
             clock,
             runner: RunnerOptions::default(),
             resubmit: Resubmit::Keep,

@@ -14,7 +14,7 @@ use crate::bulk::order::OrderBy;
 use crate::bulk::sidecar::read_sidecar;
 use crate::bulk::template::{Template, TemplateValues};
 use crate::bulk::walk::FoundFile;
-use crate::upload::UploadOptions;
+use crate::upload::{ChunkSize, Settings, UploadOptions};
 
 /// The rules by which files and lines of manifests become jobs.
 #[derive(Clone, Debug)]
@@ -34,6 +34,9 @@ pub struct JobPlanner {
     pub has_sidecars: bool,
     /// The order of the jobs.
     pub order_by: OrderBy,
+    /// `true` if other hosts work on the jobs, too. The chunk size is chosen with the job then, as every host has to cut
+    /// the file alike, and jobs with a secret are refused.
+    pub is_shared: bool,
 }
 
 /// A job of the inputs that is not submitted yet.
@@ -89,6 +92,7 @@ impl JobPlanner {
             metadata: Vec::new(),
             has_sidecars: false,
             order_by: OrderBy::Submission,
+            is_shared: false,
         }
     }
 
@@ -185,9 +189,13 @@ impl JobPlanner {
         &self,
         source: JobSource,
         stamp: Option<ContentStamp>,
-        options: UploadOptions,
+        mut options: UploadOptions,
         keys: EntryKeys,
     ) -> Result<JobSpec, String> {
+        if self.is_shared {
+            refuse_secrets(&source, &options)?;
+            fix_chunks(&mut options, stamp);
+        }
         let given: Option<&Secret> = keys.upload_token.as_ref();
         if given.is_some() && keys.upload_token != self.defaults.upload_token {
             // The store never keeps a token, so that the next process could not go on with this job.
@@ -205,6 +213,36 @@ impl JobPlanner {
     }
 }
 
+/// Refuses a job whose record would show a secret to all who can read a shared queue.
+fn refuse_secrets(source: &JobSource, options: &UploadOptions) -> Result<(), String> {
+    if options.upload_token.is_some() {
+        return Err(
+            "upload_token: a shared queue keeps no secrets; use the API key of the workers".to_owned()
+        );
+    }
+    let JobSource::Url { url } = source else { return Ok(()) };
+    let url = url.to_ascii_lowercase();
+    let has_login =
+        url.split("://").nth(1).and_then(|rest| rest.split('/').next()).is_some_and(|a| a.contains('@'));
+    if has_login || SIGNATURES.iter().any(|key| url.contains(key)) {
+        return Err("source_url: a shared queue keeps no secrets, and this URL is signed; give a public URL"
+            .to_owned());
+    }
+    Ok(())
+}
+
+/// Sets the chunk size that a host would choose that uploads this file alone.
+fn fix_chunks(options: &mut UploadOptions, stamp: Option<ContentStamp>) {
+    let (ChunkSize::Auto, Some(stamp)) = (options.chunk_size, stamp) else { return };
+    // A file that no plan fits fails when it is uploaded, with the reason.
+    if let Ok(plan) = Settings::default().plan(stamp.size, options.mode, ChunkSize::Auto) {
+        options.chunk_size = ChunkSize::Bytes(plan.chunk_bytes());
+    }
+}
+
+/// The parameters by which storage services sign URLs: of AWS and Google, of Azure, and of CDNs.
+const SIGNATURES: [&str; 5] = ["x-amz-signature=", "x-goog-signature=", "sig=", "signature=", "token="];
+
 /// Returns the stamp of a regular file. Nothing else is opened: the opening of a FIFO waits for its writer.
 pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
     let (kind, reason) = match path.metadata() {
@@ -221,4 +259,50 @@ pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Box::new(InputFailure { id, source: Some(ManifestSource::Path(absolute)), failure })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planner(is_shared: bool) -> JobPlanner {
+        let (account, pool) = (Account::named("a").unwrap(), Pool::new("p").unwrap());
+        JobPlanner { is_shared, ..JobPlanner::new(account, pool, UploadOptions::default()) }
+    }
+
+    fn spec(planner: &JobPlanner, source: JobSource, options: UploadOptions) -> Result<JobSpec, String> {
+        let stamp = ContentStamp { size: 3 << 30, mtime_ns: 5 };
+        planner.spec(source, Some(stamp), options, EntryKeys::default())
+    }
+
+    #[test]
+    fn the_chunks_of_a_shared_job_are_chosen_with_the_job() {
+        let file = || JobSource::File { path: "/films/a.mp4".into() };
+        let alone = spec(&planner(false), file(), UploadOptions::default()).unwrap();
+        assert_eq!(alone.options.chunk_size, ChunkSize::Auto);
+        let shared = spec(&planner(true), file(), UploadOptions::default()).unwrap();
+        assert!(matches!(shared.options.chunk_size, ChunkSize::Bytes(bytes) if bytes > 0));
+        let given = UploadOptions { chunk_size: ChunkSize::Bytes(50 << 20), ..UploadOptions::default() };
+        let given = spec(&planner(true), file(), given).unwrap();
+        assert_eq!(given.options.chunk_size, ChunkSize::Bytes(50 << 20));
+    }
+
+    #[test]
+    fn a_shared_queue_takes_no_signed_url_and_no_token() {
+        let url = |url: &str| {
+            let source = JobSource::Url { url: url.to_owned() };
+            spec(&planner(true), source, UploadOptions::default()).map(drop)
+        };
+        for signed in [
+            "https://b.example/a.mp4?X-Amz-Signature=1",
+            "https://b.example/a.mp4?sv=1&sig=2",
+            "https://kim:secret@b.example/a.mp4",
+        ] {
+            assert!(url(signed).unwrap_err().contains("public URL"), "{signed}");
+        }
+        url("https://b.example/a@b.mp4?version=3").unwrap();
+        let options = UploadOptions { upload_token: Some("to1".into()), ..UploadOptions::default() };
+        let source = JobSource::File { path: "/films/a.mp4".into() };
+        assert!(spec(&planner(true), source, options).unwrap_err().starts_with("upload_token"));
+    }
 }

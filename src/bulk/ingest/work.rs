@@ -17,7 +17,7 @@ use super::shared::OpenJobs;
 use super::state::WorkState;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
-use crate::bulk::job_id::token_digest;
+use crate::bulk::job_id::{token_digest, video_mark};
 use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
@@ -198,7 +198,14 @@ impl Claims {
         if job.job.spec.token_sha256.is_some() {
             options.upload_token.clone_from(&state.options.upload_token);
         }
-        let upload = state.client.upload(path).options(options);
+        let mut upload = state.client.upload(path).options(options);
+        if let Some(account) = &state.options.shared_account {
+            let record = &job.job.record;
+            let mark = video_mark(account, &job.job.spec.id, record.restarts);
+            // Every claim after the first one follows a worker that may have created the video.
+            let has_predecessor = record.lost_workers > 0 || record.attempts_without_progress > 0;
+            upload = upload.shared_mark(mark, has_predecessor || record.acknowledged_bytes > 0);
+        }
         // Only the first attempt begins anew; a later one goes on with it.
         let is_first = job.job.record.acknowledged_bytes == 0 && job.job.checkpoint.is_none();
         let upload =

@@ -24,7 +24,7 @@ use super::console::Console;
 use super::events::{CommandResult, Summary};
 use super::exit::Exit;
 use super::ingest_args::{IngestArgs, RunArgs};
-use super::queue::{self, QueuePlace};
+use super::queue::{self, OpenQueue, QueuePlace};
 use super::signals::Interrupts;
 use super::{client, upload};
 pub(super) use daemon::Daemon;
@@ -39,7 +39,7 @@ pub(super) use view::{IngestView, LoopEnd, RunKind};
 
 pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload::upload_token(&args.inputs.token, global)?;
-    let settings = upload::upload_settings(&args.run.lanes, global)?;
+    let mut settings = upload::upload_settings(&args.run.lanes, global)?;
     let after = setup::after(&args.run)?;
     let read_inputs = || {
         if args.watch.watch {
@@ -58,9 +58,10 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
     let queue = QueuePlace::of(&args.inputs.queue.store)?;
     let report = report(args.run.report.as_deref())?;
-    let store = queue.open(inputs.planner().account.clone())?;
     let mut options = run_options(&args.run, inputs.planner().pool.clone(), &settings, token)?;
     submit_options(&args.inputs, &mut options);
+    let OpenQueue { store, budget } = queue.open_for_work(inputs.planner().account.clone(), &mut options)?;
+    settings.shared_budget = budget;
     let watch = args.watch.watch.then(|| watching::start(args, &after, &queue)).transpose()?;
     // The inputs of a watch have no end to wait for.
     options.waits_for_inputs &= watch.is_none();

@@ -142,11 +142,10 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     defaults.mode = args.chunks.mode;
     defaults.chunk_size = args.chunks.chunk_size;
     defaults.on_change = args.chunks.on_change;
-    let mut planner = JobPlanner::new(
-        account,
-        QueuePlace::of(&args.queue.store)?.pool(args.queue.pool.as_deref())?,
-        defaults,
-    );
+    let queue = QueuePlace::of(&args.queue.store)?;
+    queue.check_token(defaults.upload_token.as_ref())?;
+    let mut planner = JobPlanner::new(account, queue.pool(args.queue.pool.as_deref())?, defaults);
+    planner.is_shared = queue.is_shared();
     let template = |flag: &str, text: &str| {
         text.parse().map_err(|error| CommandError::usage(format!("{flag}: {error}")))
     };

@@ -20,8 +20,7 @@ pub(super) fn start(
     options.rescan = args.watch.rescan;
     options.walk = setup::walk_options(&args.inputs, after)?;
     options.clock = Some(wall_clock);
-    let QueuePlace::File { path, .. } = queue;
-    options.lock_beside = Some(path.clone());
+    options.lock_beside = queue.lock_place();
     Watch::start(&args.inputs.sources, options).map_err(|error| match &error {
         WatchError::Locked { .. } => CommandError::Other(Exit::Temporary, error.to_string()),
         WatchError::Folder { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {

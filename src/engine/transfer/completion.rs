@@ -160,7 +160,7 @@ impl Transfer {
     /// none was named.
     fn left_nothing(&self) -> bool {
         let is_excluded = match self.creation {
-            CreationState::NotRequested => self.left_mark.is_none(),
+            CreationState::NotRequested => self.left_mark.is_none() && self.job_mark.is_none(),
             CreationState::Excluded => true,
             CreationState::Possible => false,
         };

@@ -5,6 +5,7 @@ use super::end::CreationState;
 use crate::engine::claim::titled;
 use crate::engine::creation::{Created, Creation, CreationFailure, Mark};
 use crate::engine::journal_entry::MarkJournal;
+use crate::engine::request::JobMark;
 use crate::error::Result;
 use crate::journal::CreatedBy;
 
@@ -15,7 +16,12 @@ impl Transfer {
         let plan = self.session.chunks().plan();
         self.creation = CreationState::Possible;
         // The mark of an earlier process first: its container may exist.
-        let mark = self.left_mark.take().map_or_else(Mark::draw, Mark::Left);
+        let mark = match (self.left_mark.take(), self.job_mark.clone()) {
+            (Some(left), Some(job)) if left == job.text => Mark::OfJob { mark: left, may_exist: true },
+            (Some(left), _) => Mark::Left(left),
+            (None, Some(JobMark { text: mark, may_exist })) => Mark::OfJob { mark, may_exist },
+            (None, None) => Mark::draw(),
+        };
         self.record.creating(plan, mark.text())?;
         Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
     }

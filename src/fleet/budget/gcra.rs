@@ -199,7 +199,7 @@ mod tests {
         }
 
         #[test]
-        fn a_clock_that_went_back_stops_nobody_for_long(back in 0..1_000_000_000_u64) {
+        fn a_clock_that_went_back_stops_no_worker_for_long(back in 0..1_000_000_000_u64) {
             let (mut limit, now) = (limit(100), 2_000_000_000);
             while let Reservation::Granted(_) = limit.reserve(1, now) {}
             limit.observe(Observation { remaining: Some((0, 60_000)), ..Observation::default() }, now);

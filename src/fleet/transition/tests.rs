@@ -2,12 +2,16 @@
 //! back, and a store that is wiped.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::bulk::lease::ClaimStep;
 use crate::bulk::submission::prepare;
-use crate::bulk::{ContentStamp, Epoch, JobEnd, JobResult, JobSource, JobSpec, LeaseTimer, Pool, SortKey};
+use crate::bulk::{
+    ContentStamp, Epoch, JobEnd, JobResult, JobSource, JobSpec, LeaseTimer, OwnerId, Pool, SortKey,
+};
 use crate::upload::UploadOptions;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -220,7 +224,7 @@ impl World {
         let step = match self.workers[worker].task.clone() {
             None => {
                 let Some(mut job) = found.filter(|job| job.record.is_due(now)) else { return };
-                claim(&mut job, &owner, now, LEASE);
+                job.record.claim(&owner, now, LEASE);
                 Step::Write(Box::new(job), ())
             }
             Some(task) => {
@@ -386,7 +390,7 @@ fn a_claim_after_a_wiped_store_has_another_epoch_than_any_before() {
     let epoch = |now: u64| {
         let now = UnixMillis::new(now);
         let mut stored = StoredJob::new(&job, "c", now);
-        assert_eq!(claim(&mut stored, &owner, now, LEASE), ClaimStep::Claimed);
+        assert_eq!(stored.record.claim(&owner, now, LEASE), ClaimStep::Claimed);
         stored.record.epoch
     };
     assert!(epoch(1_000) < epoch(61_000));
