@@ -51,9 +51,14 @@ impl Sampling {
 /// Runs a client to its end.
 ///
 /// Fails if the client fails, with the last lines of its output, or if it takes longer than ten minutes.
-pub(crate) fn run(mut command: Command, sampling: Sampling) -> Result<Usage> {
+pub(crate) fn run(command: Command, sampling: Sampling) -> Result<Usage> {
+    run_into(command, sampling, Stdio::null())
+}
+
+/// Runs a client as [`run`] does, with another standard output.
+pub(crate) fn run_into(mut command: Command, sampling: Sampling, output: Stdio) -> Result<Usage> {
     let mut complaints = tempfile::tempfile()?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints.try_clone()?);
+    command.stdin(Stdio::null()).stdout(output).stderr(complaints.try_clone()?);
     let started = Instant::now();
     let child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
     let pid = Pid::from_child(&child);

@@ -223,17 +223,39 @@ impl Competitors {
     }
 
     fn bare_ringlift(&self, url: &str, ca: Option<&Path>) -> Result<Command> {
-        if self.state.exists() {
-            fs::remove_dir_all(&self.state)?;
-        }
-        fs::create_dir_all(&self.state)?;
-        let mut command = Command::new(self.ringlift_path());
-        command.env("XDG_STATE_HOME", &self.state).env("XDG_CONFIG_HOME", &self.state);
-        command.args(["upload", "--quiet", "--endpoint-url", url]);
+        self.empty_state()?;
+        let mut command = self.subcommand("upload", url);
         if let Some(ca) = ca {
             command.arg("--ca-cert").arg(ca);
         }
         Ok(command)
+    }
+
+    fn empty_state(&self) -> Result<()> {
+        if self.state.exists() {
+            fs::remove_dir_all(&self.state)?;
+        }
+        Ok(fs::create_dir_all(&self.state)?)
+    }
+
+    fn subcommand(&self, name: &str, url: &str) -> Command {
+        let mut command = Command::new(self.ringlift_path());
+        command.env("XDG_STATE_HOME", &self.state).env("XDG_CONFIG_HOME", &self.state);
+        command.args([name, "--quiet", "--endpoint-url", url]);
+        command
+    }
+
+    /// Returns a subcommand of ringlift with an upload token and an empty state folder.
+    pub(crate) fn ringlift_for(&self, subcommand: &str, url: &str) -> Result<Command> {
+        self.empty_state()?;
+        Ok(self.ringlift_again(subcommand, url))
+    }
+
+    /// Returns a subcommand of ringlift with an upload token and the state of the run before.
+    pub(crate) fn ringlift_again(&self, subcommand: &str, url: &str) -> Command {
+        let mut command = self.subcommand(subcommand, url);
+        command.env("RINGLIFT_UPLOAD_TOKEN", UPLOAD_TOKEN);
+        command
     }
 
     /// Returns the command that uploads all files in one process, one request each, with an upload token.

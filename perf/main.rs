@@ -8,6 +8,7 @@ mod child;
 mod competitors;
 mod files;
 mod helper_process;
+mod ingest;
 mod machine;
 mod plot;
 mod proxy;
@@ -92,6 +93,15 @@ enum Part {
     Serve { folder: PathBuf },
     /// Run a proxy with a shaped link, until standard input ends
     ShapedProxy { target: SocketAddr, shape: String },
+    /// Measure bulk ingestion: manifests, and many small files
+    Ingest {
+        /// Measure this binary of ringlift instead of building one
+        #[arg(long, value_name = "FILE")]
+        ringlift: Option<PathBuf>,
+        /// Use small numbers, to check that everything works
+        #[arg(long)]
+        quick: bool,
+    },
     /// Upload a file with reqwest
     Reqwest { file: PathBuf, url: String, chunk_bytes: u64 },
 }
@@ -101,6 +111,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.part {
         Some(Part::Budget { real }) => budget::compare(&arguments.dir, *real),
         Some(Part::Tune { only }) => tune::compare(&arguments.dir, only.as_deref()),
+        Some(Part::Ingest { ringlift, quick }) => ingest::measure(&arguments.dir, ringlift.clone(), *quick),
         Some(part) => run_part(part).map(|()| ExitCode::SUCCESS),
         None if arguments.list => list(),
         None => compare(&arguments),
@@ -130,7 +141,7 @@ fn run_part(part: &Part) -> Result<()> {
         Part::Serve { folder } => helper_process::run_server(folder),
         Part::ShapedProxy { target, shape } => helper_process::run_shaped_proxy(*target, shape),
         // `main` has run these parts, which have their own exit codes.
-        Part::Budget { .. } | Part::Tune { .. } => Ok(()),
+        Part::Budget { .. } | Part::Ingest { .. } | Part::Tune { .. } => Ok(()),
         Part::Reqwest { file, url, chunk_bytes } => reqwest_client::upload(file, url, *chunk_bytes),
     }
 }

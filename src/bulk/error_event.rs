@@ -1,5 +1,7 @@
 //! A failure as part of a JSON event.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::job_state::JobFailure;
@@ -18,7 +20,7 @@ pub struct ErrorEvent {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ErrorFields {
     /// Stable name of the kind.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// The error on one line.
     pub message: String,
     /// The chain of causes, nearest first.
@@ -40,7 +42,7 @@ impl ErrorEvent {
         ErrorEvent {
             video_id: None,
             error: ErrorFields {
-                kind,
+                kind: Cow::Borrowed(kind),
                 message,
                 causes: Vec::new(),
                 meaning: None,
@@ -54,8 +56,9 @@ impl ErrorEvent {
     /// Creates the event of the failure of a job.
     pub fn of_job(failure: &JobFailure) -> ErrorEvent {
         let mut event = ErrorEvent::other("failed", failure.message.clone());
-        // The kinds of jobs are texts, as a store of another version may have others.
-        event.error.causes = vec![failure.kind.clone()];
+        // A text, as a store of another version may have other kinds.
+        event.error.kind = Cow::Owned(failure.kind.clone());
+        event.error.temporary = !failure.permanent;
         event.error.advice.clone_from(&failure.advice);
         event.of_video(failure.video_id.as_deref())
     }
@@ -71,7 +74,7 @@ impl From<&Error> for ErrorEvent {
         ErrorEvent {
             video_id: error.video_id().map(str::to_owned),
             error: ErrorFields {
-                kind: error.kind().name(),
+                kind: Cow::Borrowed(error.kind().name()),
                 message: error.to_string(),
                 causes: error.causes(),
                 meaning: error.meaning().map(str::to_owned),

@@ -6,8 +6,10 @@
 
 mod driver;
 mod event;
+mod examiner;
 mod fetched;
 mod finish;
+mod ingest_job;
 mod inputs;
 mod leases;
 mod options;
@@ -21,8 +23,8 @@ mod work;
 
 pub use driver::{ingest, work};
 pub use event::{IngestEnd, IngestEvent, SkippedJob};
+pub use ingest_job::IngestJob;
 pub use inputs::{IngestInput, Inputs};
 pub use options::{CutoffMode, IngestOptions, UnknownCutoffMode};
 pub use planner::{InputFailure, JobPlanner, PlannedJob};
 pub use submitter::submit;
-pub use work::IngestJob;

@@ -299,6 +299,19 @@ impl JobRecord {
         true
     }
 
+    /// Lets a job that waits for another attempt be claimed at once, with the attempts before it. Returns `false` if the
+    /// job does not wait.
+    pub(super) fn hasten(&mut self, now: UnixMillis) -> bool {
+        let JobState::Queued { not_before } = &mut self.state else { return false };
+        // A worker that does not know of a cancellation yet may send until this time.
+        let earliest = self.held_until.unwrap_or_default();
+        if *not_before <= now || *not_before <= earliest {
+            return false;
+        }
+        *not_before = earliest;
+        true
+    }
+
     /// Returns `true` if a worker holds the job, or may believe so after a cancellation.
     pub(crate) fn is_held(&self, now: UnixMillis) -> bool {
         let may_believe = self.held_until.is_some_and(|end| end > now && end <= now.plus(LONGEST_DELAY));

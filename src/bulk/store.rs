@@ -31,7 +31,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, JobStoreErro
 pub trait JobStore: Send + Sync + fmt::Debug {
     /// Submits jobs, in order. Returns one answer for each. The new jobs are on the disk when the future is ready.
     ///
-    /// A job with new options that is not running and not done takes the options over.
+    /// A job with new options that is not running and not done takes the options over. A job that waits for another
+    /// attempt may be claimed at once; its attempts still count.
     ///
     /// # Errors
     /// A job is too large, there are more than [`MOST_SUBMITTED`], or the store failed. No job is submitted then, except

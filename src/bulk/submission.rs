@@ -65,6 +65,10 @@ pub(crate) fn resubmit(
     let replaces_spec = !matches!(state, JobState::Running { .. } | JobState::Done(_));
     let may_retry = !matches!(state, JobState::Done(_)) && resubmit == Resubmit::RetryFailed;
     let is_requeued = may_retry && record.requeue();
+    if !is_requeued {
+        // A user who repeats a command has removed the cause of a failure, or wants to see that it remains.
+        record.hasten(now);
+    }
     let submission = if is_requeued { Submission::Requeued(state) } else { Submission::Same(state) };
     Resubmitted { submission, replaces_spec, drops_checkpoint: false }
 }

@@ -1,6 +1,7 @@
 //! JSON events of `ringlift tune`.
 
-use ringlift::tune::{Ceiling, Rung};
+use ringlift::bulk::event::millis;
+use ringlift::tune::{Ceiling, PathReport, Rung, TuneAdvice};
 use serde::Serialize;
 
 /// The announcement of a measurement, before its first byte.
@@ -19,29 +20,63 @@ pub(super) struct TuningEvent<'a> {
 /// The result of a measurement.
 #[derive(Debug, Serialize)]
 pub(super) struct TunedEvent<'a> {
-    pub(super) endpoint_url: &'a str,
-    pub(super) bottleneck: &'static str,
-    pub(super) verdict: &'a str,
-    pub(super) lanes: u32,
-    pub(super) chunk_bytes: u64,
-    pub(super) reader: String,
+    endpoint_url: &'a str,
+    bottleneck: &'static str,
+    verdict: &'a str,
+    lanes: u32,
+    chunk_bytes: u64,
+    reader: String,
     /// Rate of the recommended lanes; `None` if nothing could be measured.
-    pub(super) bytes_per_second: Option<f64>,
+    bytes_per_second: Option<f64>,
     /// Ends of the 95 % interval of the rate.
-    pub(super) low: Option<f64>,
-    pub(super) high: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
     /// `true` if the number of lanes was compared with a neighbour in turn.
-    pub(super) compared: bool,
-    pub(super) requests: u32,
-    pub(super) videos: u32,
-    pub(super) bytes_sent: u64,
-    pub(super) elapsed_ms: u64,
-    pub(super) round_trip_ms: f64,
+    compared: bool,
+    requests: u32,
+    videos: u32,
+    bytes_sent: u64,
+    elapsed_ms: u64,
+    round_trip_ms: f64,
     /// Time of a request in which its lane sends nothing.
-    pub(super) fixed_ms: Option<f64>,
-    pub(super) uploads_per_minute: Option<u32>,
+    fixed_ms: Option<f64>,
+    uploads_per_minute: Option<u32>,
     /// Ids of videos that could not be deleted.
-    pub(super) left_behind: &'a [String],
-    pub(super) rungs: &'a [Rung],
-    pub(super) ceilings: &'a [Ceiling],
+    left_behind: &'a [String],
+    rungs: &'a [Rung],
+    ceilings: &'a [Ceiling],
+}
+
+impl<'a> TunedEvent<'a> {
+    /// Creates the event of a measurement of the path to `endpoint_url`.
+    pub(super) fn new(
+        endpoint_url: &'a str,
+        path: &'a PathReport,
+        ceilings: &'a [Ceiling],
+        advice: &TuneAdvice,
+        verdict: &'a str,
+    ) -> TunedEvent<'a> {
+        TunedEvent {
+            endpoint_url,
+            bottleneck: advice.bottleneck.name(),
+            verdict,
+            lanes: advice.lanes,
+            chunk_bytes: advice.chunk_bytes,
+            reader: advice.reader.to_string(),
+            bytes_per_second: path.rate.map(|rate| rate.mean),
+            low: path.rate.map(|rate| rate.low),
+            high: path.rate.map(|rate| rate.high),
+            compared: path.is_compared,
+            requests: path.requests,
+            videos: path.videos,
+            bytes_sent: path.bytes_sent,
+            elapsed_ms: millis(path.elapsed),
+            round_trip_ms: path.round_trip.as_secs_f64() * 1000.0,
+            fixed_ms: path.chunk.map(|chunk| chunk.fixed_seconds * 1000.0),
+            uploads_per_minute: path.uploads_per_minute,
+            left_behind: &path.swept.left,
+            rungs: &path.rungs,
+            ceilings,
+        }
+    }
 }

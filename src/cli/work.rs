@@ -20,6 +20,8 @@ pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> Co
     let pool = queue.pool(args.queue.pool.as_deref())?;
     let mut options = run_options(&args.run, pool, &settings, token)?;
     options.waits_for_jobs = !args.drain;
+    // A pool is drained when no job of it is open.
+    options.waits_for_attempts = true;
     let report = report(args.run.report.as_deref())?;
     // Created if it is missing: a service may start before the first submission.
     let OpenQueue { store, budget } = queue.open_for_work(account, &mut options)?;

@@ -314,6 +314,30 @@ async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
     Ok(Vec::new())
 }
 
+/// Creates the container with a mark that the caller has recorded, or finds the one whose answer was lost.
+///
+/// `may_exist` is `true` if an earlier request may have created the container; it is set after such a request. A search
+/// precedes each further request then: the service has no idempotency key.
+#[cfg(feature = "bulk")]
+pub(crate) async fn create_or_find(
+    api: &Api<Control>,
+    video: &NewVideo,
+    mark: &str,
+    may_exist: &Cell<bool>,
+    policy: &RetryPolicy,
+) -> Result<String> {
+    if may_exist.get()
+        && let Some(video_id) = find_lagging(api, mark, policy).await?
+    {
+        return Ok(video_id);
+    }
+    let video = video.clone().metadata(MARK_KEY, mark);
+    let created = api.videos(Instant::now()).create(&video).await;
+    created
+        .map(|video| video.video_id)
+        .inspect_err(|error| may_exist.set(may_exist.get() || leaves_doubt(error)))
+}
+
 fn leaves_doubt(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer)
 }

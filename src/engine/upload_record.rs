@@ -99,7 +99,7 @@ impl UploadRecord {
         self.change(|checkpoint| checkpoint.insert_acknowledged(index));
     }
 
-    /// Records the digest of a chunk after its bytes were sent and before its request ends.
+    /// Records the digest of a chunk after its bytes were read and before its request ends.
     pub(crate) fn sent(&mut self, index: u32, digest: ChunkDigest) {
         self.journal_entry.iter_mut().for_each(|journal_entry| journal_entry.sent(index, digest));
         self.change(|checkpoint| checkpoint.insert_digest(index, Some(digest)));

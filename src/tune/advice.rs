@@ -37,6 +37,7 @@ pub fn advise(path: &PathReport, ceilings: &[Ceiling], context: &TuneContext) ->
     let sealing = ceilings.iter().find(|ceiling| ceiling.part == CeilingPart::Sealing);
     let evidence = PathEvidence {
         bandwidth_cap: context.bandwidth_cap.map(|cap| cap.get() as f64),
+        // A file that is sent once is read once, from the disk.
         disk: fastest_reader(ceilings, false).map(|(_, rate)| rate),
         sealing: sealing
             .filter(|_| context.is_tls)

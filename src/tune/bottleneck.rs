@@ -56,6 +56,7 @@ pub(crate) fn bottleneck_of(evidence: &PathEvidence) -> TuneBottleneck {
         let is_service = evidence.has_failed && !evidence.is_throttled;
         return if is_service { TuneBottleneck::Service } else { TuneBottleneck::RequestBudget };
     };
+    // Rates of a path and of a limit are measured at different times, and never agree exactly.
     let is_at = |limit: Option<f64>| limit.is_some_and(|limit| rate >= NEAR * limit);
     if is_at(evidence.bandwidth_cap) {
         TuneBottleneck::BandwidthCap
@@ -64,6 +65,7 @@ pub(crate) fn bottleneck_of(evidence: &PathEvidence) -> TuneBottleneck {
     } else if evidence.has_failed || evidence.answering_share > MOST_ANSWERING {
         TuneBottleneck::Service
     } else if evidence.cpu_share > NEAR || is_at(evidence.sealing) {
+        // Before the disk and the link: a busy processor makes every other part seem slow.
         TuneBottleneck::Cpu
     } else if is_at(evidence.disk) {
         TuneBottleneck::Disk

@@ -62,6 +62,7 @@ impl RateInterval {
         }
         let mean = last.bytes.saturating_sub(first.bytes) as f64 / window.as_secs_f64();
         let half = half_width(&means);
+        // With few batches the correlation itself is uncertain, and a narrow interval is luck.
         let is_independent = means.len() >= LEAST_BATCHES && autocorrelation(&means) < MOST_CORRELATION;
         let is_settled = is_independent && half <= MOST_HALF_WIDTH * mean && !drifts(&means);
         Some(RateInterval { mean, low: (mean - half).max(0.0), high: mean + half, is_settled })
@@ -101,6 +102,7 @@ fn batch_means(samples: &[RateSample], step: Duration) -> Vec<f64> {
     let mut means = Vec::new();
     let (mut index, mut before, mut end) = (0, first.bytes as f64, first.at + step);
     while end <= last.at {
+        // The last pair of samples also serves the end of the last step.
         while index + 2 < samples.len() && samples[index + 1].at < end {
             index += 1;
         }

@@ -53,14 +53,21 @@ pub(super) async fn sweep(client: &Client, run_id: &str, known: Vec<String>) -> 
     ids.extend(found);
     ids.sort_unstable();
     ids.dedup();
-    for id in ids {
+    let mut ids = ids.into_iter();
+    while let Some(id) = ids.next() {
         match client.delete_video(&id).await {
             Ok(()) => swept.deleted.push(id),
             // A repeated deletion, whose first answer was lost.
             Err(error) if error.kind() == ErrorKind::NotFound => swept.deleted.push(id),
             Err(error) => {
                 tracing::debug!("video {id} is left: {error}");
+                let is_away = error.kind().is_temporary();
                 swept.left.push(id);
+                if is_away {
+                    // Each further deletion would wait just as long.
+                    swept.left.extend(ids);
+                    break;
+                }
             }
         }
     }

@@ -151,6 +151,7 @@ impl Search {
     fn climbed(&mut self, lanes: u32, rate: RateInterval) {
         let below = self.rates.range(..lanes).next_back().map(|(_, below)| *below);
         self.rates.insert(lanes, rate);
+        // Compared with the rung below, not with the best: an early rung that was lucky would be unbeatable.
         let gains = below.is_none_or(|below| is_worth_climbing(&rate.ratio_to(&below)));
         if gains && lanes < self.most_lanes {
             self.state = SearchState::Climb((2 * lanes).min(self.most_lanes));
@@ -195,6 +196,7 @@ impl Search {
             Some(lower) => (choice.lanes, lower),
             None => (2, 1),
         };
+        // A pair that was compared once would be compared for ever.
         let is_possible = pair.0 <= self.most_lanes && self.compared.len() < MOST_PAIRS;
         if is_possible && !self.compared.contains(&pair) {
             self.state = SearchState::Pair(LanePair { upper: pair.0, lower: pair.1, measured: Vec::new() });

@@ -122,6 +122,7 @@ impl<'a> Trial<'a> {
         let fresh_total = self.adjust(lanes)?;
         self.settle(lanes, fresh_total)?;
         let (cpu, began) = (cpu_time(), Instant::now());
+        // The processor time of the window alone: connecting and TLS handshakes cost more than sending.
         let rate = self.sample(lanes)?;
         let window = began.elapsed();
         let cpu_share = (cpu_time() - cpu).as_secs_f64() / window.as_secs_f64().max(1e-3) / cores();
@@ -171,6 +172,7 @@ impl<'a> Trial<'a> {
             let now = group.snapshot();
             let left = group.bytes.saturating_sub(now.bytes.sent) as f64 / f64::from(group.lanes);
             let lasts = self.lane_rate.is_some_and(|rate| left > rate * lasting);
+            // A lane that is done cannot be restarted on its own; the others of its group end with it.
             let is_whole = now.lanes.busy - now.lanes.answering == u64::from(group.lanes);
             if lasts && is_whole && group.lanes <= missing {
                 missing -= group.lanes;
@@ -272,6 +274,7 @@ impl<'a> Trial<'a> {
             if now.requests.uploads.throttled + now.requests.writes.throttled > 0 {
                 return Err(TrialHalt::Throttled);
             }
+            // The upload has no retries, so the failure is a result.
             if now.uploads.failed > 0 {
                 let group = self.groups.remove(index);
                 self.sent_bytes += now.bytes.sent;

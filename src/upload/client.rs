@@ -1,5 +1,7 @@
 //! The client.
 
+#[cfg(feature = "bulk")]
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -225,6 +227,24 @@ impl Client {
     /// When the service refuses or cannot be reached. After a lost answer an empty container may be left.
     pub async fn create_video(&self, video: NewVideo) -> Result<Video> {
         self.call(async move |api| api.videos(Instant::now()).create(&video).await).await
+    }
+
+    /// Creates a container that can be found by `mark` if the answer is lost. Returns the id of its video.
+    ///
+    /// `may_exist` is `true` if an earlier call with this mark may have created the container: it is searched for first.
+    ///
+    /// # Errors
+    /// When the service refuses or cannot be reached.
+    #[cfg(feature = "bulk")]
+    pub(crate) async fn create_marked_video(
+        &self,
+        video: NewVideo,
+        mark: String,
+        may_exist: bool,
+    ) -> Result<String> {
+        let (policy, may_exist) = (self.retry_policy().await?, Cell::new(may_exist));
+        self.call(async move |api| creation::create_or_find(api, &video, &mark, &may_exist, &policy).await)
+            .await
     }
 
     /// Returns the description of a video.

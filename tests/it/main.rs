@@ -15,6 +15,11 @@ mod faults;
 #[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet;
 mod ingest;
+mod ingest_clock;
+mod ingest_ends;
+mod ingest_files;
+mod ingest_manifests;
+mod ingest_urls;
 mod jobs;
 mod journal_places;
 mod limits;

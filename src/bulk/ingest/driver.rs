@@ -3,6 +3,7 @@
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
@@ -12,18 +13,20 @@ use tokio::sync::mpsc;
 use super::event::{IngestEnd, IngestEvent};
 use super::fetched::fetch;
 use super::finish;
+use super::ingest_job::IngestJob;
 use super::inputs::Inputs;
 use super::leases::{Leases, LostJob};
 use super::options::{CutoffMode, IngestOptions};
 use super::report_writer::ReportWriter;
-use super::shared::SharedState;
-use super::state::RunState;
+use super::shared::{OpenJobs, SharedState};
+use super::state::WorkState;
 use super::submitter;
-use super::work::{Claims, IngestJob};
+use super::work::Claims;
+use crate::bulk::job_state::JobStateName;
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
-use crate::bulk::shutdown::{ShutdownSignal, ShutdownStage};
-use crate::bulk::store::{JobCheckpoint, JobStore, Revision};
+use crate::bulk::shutdown::{Shutdown, ShutdownSignal, ShutdownStage};
+use crate::bulk::store::{JobCheckpoint, JobQuery, JobStore, JobStoreError, Revision};
 use crate::upload::{Client, Progress};
 
 /// Submits the jobs of `inputs` to `store`, works on the jobs of the pool until none is open, and returns the events.
@@ -71,7 +74,7 @@ fn drive_all(
     let leases = Leases::start(store.clone(), options.clock, lost_sender);
     let report = ReportWriter::start(report);
     let shared = Arc::new(SharedState::new(store, options, report, sender));
-    let state = RunState::new(shared, client.clone(), leases, shutdown);
+    let state = WorkState::new(shared, client.clone(), leases, shutdown);
     let driver = drive(Arc::new(state), inputs, lost);
     let events = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event| (event, receiver))
@@ -82,11 +85,14 @@ fn drive_all(
 
 type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
-async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
+async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
     // Dropped with this future, which the end of the run and the drop of its stream have in common.
     let _watches = inputs.as_ref().map(Inputs::watch_guard);
     match inputs {
-        Some(inputs) => submitter::start(inputs, state.shared()),
+        Some(inputs) => {
+            announce_earlier_jobs(&state).await;
+            submitter::start(inputs, state.shared());
+        }
         None => state.set_inputs_read(),
     }
     let (url_sender, mut urls) = mpsc::channel(1);
@@ -95,24 +101,23 @@ async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Rec
     let jobs = stream::unfold(claims, Claims::next);
     let options = state.options.runner.clone();
     let concurrent = options.concurrent.max(1);
-    let mut events = Box::pin(run(jobs, &state.client, options, state.shutdown.clone()));
+    // The claims end by themselves: a claim whose future is dropped has no holder until its lease runs out. Each job has a
+    // shutdown of its own, to which the stages are forwarded.
+    let never = Shutdown::new().signal();
+    let mut events = Box::pin(run(jobs, &state.client, options, never));
     let mut shutdown = state.shutdown.clone();
     let (mut finishing, mut fetching) = (Finishing::new(), Finishing::new());
     let mut is_over = false;
+    // Kept over many events: each one is a call of the engine.
+    let mut tick = Box::pin(state.client.pause(TICK));
     while !is_over || !finishing.is_empty() || !fetching.is_empty() {
-        let tick = state.client.pause(TICK);
         tokio::select! {
             biased;
             stage = shutdown.changed() => {
                 state.end_with(IngestEnd::Shutdown);
                 forward(&state, stage);
             }
-            Some((id, reason)) = lost.recv() => {
-                if let Some(job) = state.active().get_mut(&id) {
-                    job.lost = Some(reason);
-                    job.shutdown.cancel(Instant::now());
-                }
-            }
+            Some((id, reason)) = lost.recv() => state.lose(&id, reason),
             Some(()) = finishing.next() => {}
             Some(()) = fetching.next() => {}
             Some(job) = urls.recv(), if fetching.len() < concurrent => {
@@ -124,19 +129,62 @@ async fn drive(state: Arc<RunState>, inputs: Option<Inputs>, mut lost: mpsc::Rec
                 Some(event) => handle(&state, event, &finishing).await,
                 None => is_over = true,
             },
-            _ = tick => {}
+            _ = &mut tick => {
+                tick.set(state.client.pause(TICK));
+                state.examiner.expire(Instant::now());
+            }
         }
         check_limits(&state);
+        if state.cannot_record() {
+            // The active chunks finish, and the next run goes on with the jobs.
+            forward(&state, ShutdownStage::Stopping);
+        }
     }
-    // The submitting thread may still be blocked by a slow input.
+    end(&state).await;
+}
+
+/// Publishes the end, after the last events and rows of the submission.
+async fn end(state: &WorkState) {
+    state.end_with(IngestEnd::Shutdown);
+    if state.is_claiming.load(Ordering::Relaxed)
+        && let Err(error) = release_unknown(state).await
+    {
+        tracing::warn!(%error, "a job that was claimed last is not free before its lease ends");
+    }
+    state.wait_for_inputs().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
-    if matches!(end, IngestEnd::Drained) {
-        while !state.are_inputs_read() && state.client.pause(TICK).await.is_ok() {}
-    }
     state.emit(IngestEvent::Ended(end)).await;
 }
 
-async fn handle(state: &Arc<RunState>, event: RunnerEvent<Arc<IngestJob>>, finishing: &Finishing) {
+/// Releases the jobs that this process has claimed and never begun: an error of every job drops the claim that is under way.
+async fn release_unknown(state: &WorkState) -> Result<(), JobStoreError> {
+    let mut query = JobQuery::default();
+    (query.state, query.pool) = (Some(JobStateName::Running), Some(state.options.pool.clone()));
+    loop {
+        let page = state.store.list(query.clone()).await?;
+        for job in page.jobs {
+            let lease = job.record.lease(&job.spec.id).filter(|lease| lease.owner == state.options.owner);
+            if let Some(lease) = lease {
+                state.store.release(&lease, Duration::ZERO, state.now()).await?;
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Publishes the number of jobs that earlier runs left open: this run uploads files that its inputs may not name.
+async fn announce_earlier_jobs(state: &WorkState) {
+    match state.open_jobs().await {
+        Ok(OpenJobs { queued: 0, .. }) => {}
+        Ok(OpenJobs { queued, .. }) => state.emit(IngestEvent::EarlierJobs { jobs: queued }).await,
+        Err(error) => state.end_with(IngestEnd::Store(error)),
+    }
+}
+
+async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>, finishing: &Finishing) {
     let of_end = state.clone();
     match event {
         RunnerEvent::Started { key } => state.emit(IngestEvent::Started(key)).await,
@@ -171,7 +219,7 @@ impl ExtendOne for Finishing {
 
 /// Records the progress of a job, from which the store counts attempts without progress.
 fn checkpoint(
-    state: &Arc<RunState>,
+    state: &Arc<WorkState>,
     job: &Arc<IngestJob>,
     progress: &Progress,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
@@ -189,15 +237,15 @@ fn checkpoint(
     let checkpoint = JobCheckpoint::new(entry.checkpoint_number, progress.acknowledged_bytes, content);
     let (state, job) = (state.clone(), job.clone());
     Some(Box::pin(async move {
-        if let Err(error) = state.store.checkpoint(&job.lease, checkpoint, state.now()).await {
+        if let Err(error) = state.store.checkpoint(&job.lease(), checkpoint, state.now()).await {
             // A lost lease is found by the renewal; the journal has the progress.
-            tracing::debug!(id = %job.lease.id, %error, "a checkpoint was not recorded");
+            tracing::debug!(id = %job.job.spec.id, %error, "a checkpoint was not recorded");
         }
     }))
 }
 
 /// Forwards a stage of the shutdown to the jobs under way.
-fn forward(state: &RunState, stage: ShutdownStage) {
+fn forward(state: &WorkState, stage: ShutdownStage) {
     let now = Instant::now();
     for job in state.active().values_mut() {
         match stage {
@@ -211,7 +259,7 @@ fn forward(state: &RunState, stage: ShutdownStage) {
 }
 
 /// Ends the run when a limit is reached.
-fn check_limits(state: &RunState) {
+fn check_limits(state: &WorkState) {
     let IngestOptions { max_transfer, max_duration, cutoff, .. } = &state.options;
     let end = if max_transfer.is_some_and(|most| state.sent() >= most) {
         IngestEnd::MaxTransfer
@@ -221,8 +269,9 @@ fn check_limits(state: &RunState) {
         return;
     };
     state.end_with(end);
-    if *cutoff == CutoffMode::Hard {
-        forward(state, ShutdownStage::Cancelled);
+    match cutoff {
+        CutoffMode::Hard => forward(state, ShutdownStage::Cancelled),
+        CutoffMode::Soft | CutoffMode::Cautious => state.cancel_unbegun(),
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ingest_job::IngestJob;
 use super::planner::InputFailure;
-use super::work::IngestJob;
 use crate::bulk::after_action::{AfterActionError, AfterOutcome};
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
@@ -20,6 +20,11 @@ use crate::upload::{Progress, Uploaded};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum IngestEvent {
+    /// Earlier runs left open jobs in the store, and this run works on them, too.
+    EarlierJobs {
+        /// The number of these jobs.
+        jobs: u64,
+    },
     /// A job is in the store and open.
     Submitted {
         /// The id.
@@ -86,6 +91,13 @@ pub enum IngestEvent {
     },
     /// The run ended before the job did. The next run goes on with it.
     Cancelled(Arc<IngestJob>),
+    /// The job met an error that concerns every job, which ends the run. The next run goes on with the job.
+    Stopped {
+        /// The job.
+        job: Arc<IngestJob>,
+        /// The error.
+        error: Box<Error>,
+    },
     /// Another worker has the job, or a user cancelled it.
     Lost {
         /// The job.
@@ -132,6 +144,13 @@ pub struct SkippedJob {
 pub enum IngestEnd {
     /// No open job is left.
     Drained,
+    /// Every open job waits for another attempt.
+    Deferred {
+        /// The number of these jobs.
+        jobs: u64,
+        /// The time until the first of the attempts.
+        delay: Duration,
+    },
     /// All inputs are in the store.
     Submitted,
     /// A shutdown was requested.

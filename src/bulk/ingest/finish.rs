@@ -1,5 +1,6 @@
 //! The ends of jobs: the store first, then the file, the report, and the journal.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::event::{IngestEnd, IngestEvent};
+use super::ingest_job::IngestJob;
 use super::shared::SharedState;
-use super::state::{RunState, with_failure};
-use super::work::IngestJob;
+use super::state::{WorkState, with_failure};
 use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
 use crate::bulk::job_state::{JobEnd, JobFailure, JobResult, JobState};
+use crate::bulk::lease::LostLease;
 use crate::bulk::report::{ReportRow, RowState};
 use crate::bulk::runner::{DoneJob, FailedJob};
 use crate::bulk::store::JobStoreError;
@@ -19,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::upload::Uploaded;
 
 /// Ends an upload that the service has confirmed.
-pub(super) async fn done(state: &RunState, done: DoneJob<Arc<IngestJob>>) {
+pub(super) async fn done(state: &WorkState, done: DoneJob<Arc<IngestJob>>) {
     let DoneJob { key: job, uploaded, sha256, receipt } = done;
     if let Some(failure) = wrong_digest(state, &job, &uploaded, sha256.as_deref()).await {
         failed(state, &job, failure, None).await;
@@ -37,14 +39,13 @@ pub(super) async fn done(state: &RunState, done: DoneJob<Arc<IngestJob>>) {
 
 /// Records a success. Returns `false` if the store does not have it.
 pub(super) async fn completed(
-    state: &RunState,
+    state: &WorkState,
     job: &Arc<IngestJob>,
     result: JobResult,
     uploaded: Option<Box<Uploaded>>,
     sha256: Option<String>,
 ) -> bool {
-    let finished = state.store.finish(&job.lease, JobEnd::Done(result.clone()), state.now()).await;
-    if let Err(error) = finished {
+    if let Err(error) = record_success(state, job, &result).await {
         ended_by_store(state, job, error).await;
         return false;
     }
@@ -55,31 +56,45 @@ pub(super) async fn completed(
     (row.chunks, row.retries) = (result.chunks, result.retries);
     row.message = after.as_ref().err().map(ToString::to_string);
     state.finish(&job.job.spec.id);
-    if let Err(error) = state.report.write(row).await {
-        state.end_with(IngestEnd::Report(error));
-    }
+    report(state, row).await;
     let job = job.clone();
     state.emit(IngestEvent::Done { job, result, uploaded, sha256, after }).await;
     true
 }
 
+/// Writes a success to the store. A claim of this process may replace the lease meanwhile, after a jump of the wall clock:
+/// its answer brings the new lease.
+async fn record_success(
+    state: &WorkState,
+    job: &Arc<IngestJob>,
+    result: &JobResult,
+) -> Result<(), JobStoreError> {
+    let mut waits = 0;
+    loop {
+        let lease = job.lease();
+        let finished = state.store.finish(&lease, JobEnd::Done(result.clone()), state.now()).await;
+        match finished {
+            Err(JobStoreError::LeaseLost { reason: LostLease::TakenOver { owner }, .. })
+                if owner == state.options.owner && waits < MOST_WAITS =>
+            {
+                if job.lease() == lease {
+                    waits += 1;
+                    let _ = state.client.pause(BETWEEN_WAITS).await;
+                }
+            }
+            finished => return finished,
+        }
+    }
+}
+
 /// Ends a failed upload.
-pub(super) async fn upload_failed(state: &RunState, failed_job: FailedJob<Arc<IngestJob>>) {
+pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<IngestJob>>) {
     let FailedJob { key: job, error, finished, ends_run } = failed_job;
     if error.kind() == ErrorKind::Cancelled {
         return release(state, &job).await;
     }
     if ends_run {
-        // The next run meets another key or another endpoint: the job is not to blame.
-        let failure = JobFailure::from(&error);
-        let released = state.store.release(&job.lease, Duration::ZERO, state.now()).await;
-        state.end_with(IngestEnd::Fatal(Box::new(error.clone())));
-        state.finish(&job.job.spec.id);
-        if released.is_ok() {
-            report_failure(state, &job, &failure).await;
-            state.emit(IngestEvent::Failed { job, failure, error: Some(Box::new(error)) }).await;
-        }
-        return;
+        return stopped(state, &job, error).await;
     }
     let failure = JobFailure::from(&error);
     let is_permanent = failure.permanent;
@@ -89,21 +104,37 @@ pub(super) async fn upload_failed(state: &RunState, failed_job: FailedJob<Arc<In
     }
 }
 
+/// Returns a job to the queue whose error concerns every job, and ends the run.
+pub(super) async fn stopped(state: &WorkState, job: &Arc<IngestJob>, error: Error) {
+    // The next run has another key or another endpoint: the job is not to blame, and stays in the queue.
+    // The end comes first: this run would claim the job again.
+    state.end_with(IngestEnd::Fatal(Box::new(error.clone())));
+    let released = state.store.release(&job.lease(), Duration::ZERO, state.now()).await;
+    if let Err(error) = released {
+        return ended_by_store(state, job, error).await;
+    }
+    state.finish(&job.job.spec.id);
+    let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled);
+    report(state, with_failure(timed(state, job, row), &JobFailure::from(&error))).await;
+    state.emit(IngestEvent::Stopped { job: job.clone(), error: Box::new(error) }).await;
+}
+
 /// Records a failed attempt.
 pub(super) async fn failed(
-    state: &RunState,
+    state: &WorkState,
     job: &Arc<IngestJob>,
     failure: JobFailure,
     error: Option<Error>,
 ) {
     // The folder is gone with the file: a mount may be away. The job fails only after three tries a minute apart.
-    let is_unmounted = failure.kind == "no_such_file"
-        && job.path().and_then(|path| path.parent()).is_some_and(|p| !p.exists());
+    let is_unmounted = failure.kind == "no_such_file" && !has_folder(state, job).await;
     let now = state.now();
     let recorded = if is_unmounted {
-        state.store.decline(&job.lease, failure, now).await
+        // A permanent failure would end the job at once.
+        let failure = JobFailure { permanent: false, ..failure };
+        state.store.decline(&job.lease(), failure, now).await
     } else {
-        state.store.fail(&job.lease, failure, now).await
+        state.store.fail(&job.lease(), failure, now).await
     };
     let new = match recorded {
         Ok(new) => new,
@@ -131,17 +162,21 @@ pub(super) async fn failed(
     }
 }
 
+/// Returns `true` if the folder of a job's file exists.
+async fn has_folder(state: &WorkState, job: &IngestJob) -> bool {
+    let Some(folder) = job.path().and_then(Path::parent).map(Path::to_owned) else { return true };
+    state.examiner.ask(move || folder.exists()).await.unwrap_or(false)
+}
+
 /// Returns a job to the queue, because the run ends.
-pub(super) async fn release(state: &RunState, job: &Arc<IngestJob>) {
-    let released = state.store.release(&job.lease, Duration::ZERO, state.now()).await;
+pub(super) async fn release(state: &WorkState, job: &Arc<IngestJob>) {
+    let released = state.store.release(&job.lease(), Duration::ZERO, state.now()).await;
     if let Err(error) = released {
         return ended_by_store(state, job, error).await;
     }
     state.finish(&job.job.spec.id);
     let row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled));
-    if let Err(error) = state.report.write(row).await {
-        state.end_with(IngestEnd::Report(error));
-    }
+    report(state, row).await;
     state.emit(IngestEvent::Cancelled(job.clone())).await;
 }
 
@@ -154,7 +189,7 @@ pub(super) fn count_failure(state: &SharedState) {
 }
 
 /// Ends a job whose end the store did not take.
-async fn ended_by_store(state: &RunState, job: &Arc<IngestJob>, error: JobStoreError) {
+pub(super) async fn ended_by_store(state: &WorkState, job: &Arc<IngestJob>, error: JobStoreError) {
     let lost = state.finish(&job.job.spec.id);
     match error {
         JobStoreError::LeaseLost { reason, .. } => {
@@ -168,14 +203,19 @@ async fn ended_by_store(state: &RunState, job: &Arc<IngestJob>, error: JobStoreE
     }
 }
 
-async fn report_failure(state: &RunState, job: &IngestJob, failure: &JobFailure) {
+async fn report_failure(state: &WorkState, job: &IngestJob, failure: &JobFailure) {
     let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Failed);
-    if let Err(error) = state.report.write(with_failure(timed(state, job, row), failure)).await {
+    report(state, with_failure(timed(state, job, row), failure)).await;
+}
+
+/// Writes a row, and ends the run if it cannot be written.
+async fn report(state: &WorkState, row: ReportRow) {
+    if let Err(error) = state.report.write(row).await {
         state.end_with(IngestEnd::Report(error));
     }
 }
 
-fn timed(state: &RunState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
+fn timed(state: &WorkState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
     row.size = job.bytes();
     row.started_at = Some(job.started_at);
     row.finished_at = Some(state.time());
@@ -185,7 +225,7 @@ fn timed(state: &RunState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
 
 /// Compares the digest of a manifest with that of the file. A video with other bytes is deleted if this job created it.
 async fn wrong_digest(
-    state: &RunState,
+    state: &WorkState,
     job: &IngestJob,
     uploaded: &Uploaded,
     found: Option<&str>,
@@ -210,7 +250,7 @@ async fn wrong_digest(
 }
 
 /// Carries out the action on a file, on a thread of its own: a move to another file system copies.
-async fn apply_after(state: &RunState, job: &IngestJob) -> Result<AfterOutcome, AfterActionError> {
+async fn apply_after(state: &WorkState, job: &IngestJob) -> Result<AfterOutcome, AfterActionError> {
     let (Some(path), Some(stamp)) = (job.path(), job.stamp) else { return Ok(AfterOutcome::Kept) };
     if state.options.after == AfterAction::Keep {
         return Ok(AfterOutcome::Kept);
@@ -224,8 +264,12 @@ async fn apply_after(state: &RunState, job: &IngestJob) -> Result<AfterOutcome, 
         Ok(_) => answer.await.unwrap_or(Err(missing)),
         // The next run makes the action good.
         Err(source) => {
-            let path = job.path().unwrap_or(std::path::Path::new("")).to_owned();
+            let path = job.path().unwrap_or(Path::new("")).to_owned();
             Err(AfterActionError::Io { path, doing: "start a thread for", source })
         }
     }
 }
+
+/// The answer to a claim that the store has carried out is on its way.
+const BETWEEN_WAITS: Duration = Duration::from_millis(20);
+const MOST_WAITS: u32 = 250;

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::planner::{InputFailure, JobPlanner, PlannedJob};
+use super::planner::{InputFailure, JobPlanner, LinePlace, PlannedJob};
+use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::manifest::{LineError, Manifest};
 use crate::bulk::walk::{Walk, WalkError};
@@ -86,13 +87,27 @@ impl Iterator for Inputs {
         loop {
             let (planner, index) = (&self.planner, self.index + 1);
             let job = match self.inputs.front_mut()? {
-                IngestInput::Walk(walk) => walk.next().map(|found| match found {
-                    Ok(found) => planner.file(&found, index),
-                    Err(error) => Err(of_walk(&error)),
-                }),
+                IngestInput::Walk(walk) => match walk.next() {
+                    // Another process has moved the file since the folder was read, such as a run that moves what it
+                    // has uploaded. A link to nothing is still there, and fails.
+                    Some(Err(WalkError::Vanished { path })) if path.symlink_metadata().is_err() => {
+                        self.ignored += 1;
+                        continue;
+                    }
+                    found => found.map(|found| match found {
+                        Ok(found) => planner.file(&found, index),
+                        Err(error) => Err(of_walk(&error)),
+                    }),
+                },
                 IngestInput::Watch(watch) => watch.next().map(|found| planner.file(&found, index)),
                 IngestInput::Manifest(manifest) => manifest.next().map(|line| match line {
-                    Ok(line) => planner.entry(line.entry, line.is_reported, index),
+                    Ok(line) => {
+                        let place = LinePlace { manifest: manifest.name().clone(), line: line.number };
+                        match planner.entry(line.entry, line.is_reported, index) {
+                            Ok(job) => Ok(PlannedJob { place: Some(place), ..job }),
+                            Err(failure) => Err(place.name_in(failure)),
+                        }
+                    }
                     Err(error) => Err(of_line(&error)),
                 }),
             };
@@ -124,12 +139,17 @@ impl Drop for WatchGuard {
 }
 
 fn of_walk(error: &WalkError) -> Box<InputFailure> {
-    let kind = if matches!(error, WalkError::Missing { .. } | WalkError::Vanished { .. }) {
-        "no_such_file"
-    } else {
-        "source_unreadable"
+    let (kind, path) = match error {
+        // Another kind than that of a missing file: nothing of a source that the user named was read.
+        WalkError::Missing { path } => ("no_such_source", path),
+        WalkError::Vanished { path } => ("no_such_file", path),
+        WalkError::Special { path } | WalkError::Loop { path, .. } | WalkError::Unreadable { path, .. } => {
+            ("source_unreadable", path)
+        }
     };
-    Box::new(InputFailure { id: None, source: None, failure: JobFailure::permanent(kind, error.to_string()) })
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let failure = JobFailure::permanent(kind, error.to_string());
+    Box::new(InputFailure { id: None, source: Some(ManifestSource::Path(path)), failure })
 }
 
 fn of_line(error: &LineError) -> Box<InputFailure> {

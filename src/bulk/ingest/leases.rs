@@ -39,7 +39,7 @@ impl Leases {
         let shared = Arc::new(SharedLeases::default());
         let of_thread = shared.clone();
         let renew = move || {
-            while !of_thread.is_over.load(Ordering::Acquire) {
+            while !of_thread.is_over() {
                 thread::park_timeout(BETWEEN_LOOKS);
                 of_thread.renew_due(&*store, clock, &lost);
             }
@@ -65,9 +65,9 @@ impl Drop for Leases {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
+            // Not joined: a renewal under way waits for the store, for ten seconds at most, and an abandoned run must not
+            // wait for it. The thread starts no further renewal, and owns everything that it uses.
             thread.thread().unpark();
-            // A renewal waits for the store, for ten seconds at most.
-            let _ = thread.join();
         }
     }
 }
@@ -75,6 +75,10 @@ impl Drop for Leases {
 impl SharedLeases {
     fn held(&self) -> MutexGuard<'_, HashMap<JobId, (Lease, LeaseTimer)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     fn renew_due(&self, store: &dyn JobStore, clock: fn() -> SystemTime, lost: &mpsc::Sender<LostJob>) {
@@ -85,6 +89,9 @@ impl SharedLeases {
             due.map(|(lease, _)| lease.clone()).collect()
         };
         for lease in due {
+            if self.is_over() {
+                return;
+            }
             let asked_at = boot_time();
             let renewed = pollster::block_on(store.renew(&lease, UnixMillis::from(clock())));
             let mut held = self.held();

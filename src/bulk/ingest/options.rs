@@ -38,6 +38,9 @@ pub struct IngestOptions {
     pub cutoff: CutoffMode,
     /// The number of failed jobs that ends the run.
     pub max_errors: Option<u64>,
+    /// `true` if the run waits for the next attempt of jobs that failed for the moment, though no other job is open. The
+    /// wait takes up to ten minutes.
+    pub waits_for_attempts: bool,
     /// `true` if jobs are claimed only after all were submitted, so that their order holds for all of them.
     pub waits_for_inputs: bool,
     /// `true` if the run waits for further jobs once no job of the pool is open, until a shutdown is requested.
@@ -62,6 +65,7 @@ impl IngestOptions {
             max_duration: None,
             cutoff: CutoffMode::Hard,
             max_errors: None,
+            waits_for_attempts: false,
             waits_for_inputs: false,
             waits_for_jobs: false,
             has_sha256: false,

@@ -1,6 +1,7 @@
 //! The jobs that inputs give.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::api::Secret;
 use crate::bulk::entry::{EntryKeys, ManifestEntry, ManifestSource};
@@ -48,6 +49,24 @@ pub struct PlannedJob {
     pub stamp: Option<FileStamp>,
     /// `true` for a row of an earlier report, which has no metadata.
     pub is_reported: bool,
+    /// The line of a manifest that gives the job.
+    pub(super) place: Option<LinePlace>,
+}
+
+/// A line of a manifest.
+#[derive(Clone, Debug)]
+pub(super) struct LinePlace {
+    pub(super) manifest: Arc<str>,
+    pub(super) line: u64,
+}
+
+impl LinePlace {
+    /// Names the line in the text of a failure.
+    pub(super) fn name_in(&self, mut failure: Box<InputFailure>) -> Box<InputFailure> {
+        let LinePlace { manifest, line } = self;
+        failure.failure.message = format!("{manifest}:{line}: {}", failure.failure.message);
+        failure
+    }
 }
 
 /// A file or a line of the inputs that gives no job.
@@ -101,7 +120,7 @@ impl JobPlanner {
             ManifestSource::Url(url) => self.url(url, keys, index),
             ManifestSource::Path(path) => {
                 let stamp =
-                    regular_stamp(&path).map_err(|failure| failed(&path, keys.id.clone(), failure))?;
+                    regular_stamp(&path).map_err(|failure| failed(&path, keys.id.clone(), *failure))?;
                 let name = path.file_name().map(Path::new).unwrap_or(&path);
                 let job = self.job(&path, name, stamp, keys, index)?;
                 Ok(PlannedJob { is_reported, ..job })
@@ -133,7 +152,7 @@ impl JobPlanner {
         let source = JobSource::File { path: absolute };
         let spec = self.spec(source, Some(content), options, keys);
         let spec = spec.map_err(|message| fail("bad_line", message))?;
-        Ok(PlannedJob { spec, stamp: Some(stamp), is_reported: false })
+        Ok(PlannedJob { spec, stamp: Some(stamp), is_reported: false, place: None })
     }
 
     fn url(&self, url: String, keys: EntryKeys, index: u64) -> Result<PlannedJob, Box<InputFailure>> {
@@ -151,7 +170,7 @@ impl JobPlanner {
             let failure = JobFailure::permanent("bad_line", message);
             Box::new(InputFailure { id, source: Some(ManifestSource::Url(url)), failure })
         })?;
-        Ok(PlannedJob { spec, stamp: None, is_reported: false })
+        Ok(PlannedJob { spec, stamp: None, is_reported: false, place: None })
     }
 
     /// Returns the default options with the templates filled in.
@@ -225,17 +244,16 @@ fn fix_chunks(options: &mut UploadOptions, stamp: Option<ContentStamp>) {
 const SIGNATURES: [&str; 5] = ["x-amz-signature=", "x-goog-signature=", "sig=", "signature=", "token="];
 
 /// Returns the stamp of a regular file. Nothing else is opened: the opening of a FIFO waits for its writer.
-pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, JobFailure> {
-    match path.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(FileStamp::from(&metadata)),
-        Ok(_) => {
-            Err(JobFailure::permanent("source_unreadable", format!("{}: is no regular file", path.display())))
-        }
+pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
+    let (kind, reason) = match path.metadata() {
+        Ok(metadata) if metadata.is_file() => return Ok(FileStamp::from(&metadata)),
+        Ok(_) => ("source_unreadable", "is no regular file".to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(JobFailure::permanent("no_such_file", format!("{}: there is no such file", path.display())))
+            ("no_such_file", "there is no such file".to_owned())
         }
-        Err(error) => Err(JobFailure::permanent("source_unreadable", format!("{}: {error}", path.display()))),
-    }
+        Err(error) => ("source_unreadable", error.to_string()),
+    };
+    Err(Box::new(JobFailure::permanent(kind, format!("{}: {reason}", path.display()))))
 }
 
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {

@@ -1,8 +1,8 @@
 //! The report on a thread of its own: rows that wait share one flush of the disk.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
 use crate::bulk::report::{Report, ReportError, ReportRow};
@@ -10,7 +10,7 @@ use crate::bulk::report::{Report, ReportError, ReportRow};
 /// A handle to the thread that writes the report. Without a report every row is written at once.
 #[derive(Clone, Debug)]
 pub(super) struct ReportWriter {
-    sender: Option<SyncSender<PendingRow>>,
+    sender: Option<Sender<PendingRow>>,
 }
 
 #[derive(Debug)]
@@ -22,35 +22,38 @@ struct PendingRow {
 impl ReportWriter {
     pub(super) fn start(report: Option<Report>) -> ReportWriter {
         let Some(report) = report else { return ReportWriter { sender: None } };
-        let (sender, receiver) = sync_channel(QUEUE_LEN);
-        let write = move || write_all(report, &receiver);
+        let (sender, receiver) = channel(QUEUE_LEN);
+        let write = move || write_all(report, receiver);
         let thread = thread::Builder::new().name("ringlift-report".to_owned()).spawn(write);
         // The sender of a thread that did not start is disconnected, which fails each row.
         let _ = thread;
         ReportWriter { sender: Some(sender) }
     }
 
-    /// Writes a row. It is on the disk when the result is `Ok`. Blocks while the queue is full.
-    pub(super) fn send(&self, row: ReportRow) -> Option<oneshot::Receiver<Result<(), ReportError>>> {
+    /// Writes a row. It is on the disk when the result is `Ok`. Blocks while the queue is full, and so must not be called
+    /// by an executor.
+    pub(super) fn send_blocking(&self, row: ReportRow) -> Option<oneshot::Receiver<Result<(), ReportError>>> {
         let sender = self.sender.as_ref()?;
         let (written, answer) = oneshot::channel();
         // An error drops the answer's sender, which the receiver finds.
-        let _ = sender.send(PendingRow { row, written });
+        let _ = sender.blocking_send(PendingRow { row, written });
         Some(answer)
     }
 
     /// Writes a row and waits until it is on the disk.
     pub(super) async fn write(&self, row: ReportRow) -> Result<(), ReportError> {
-        match self.send(row) {
-            Some(answer) => answer.await.unwrap_or_else(|_| Err(ended())),
-            None => Ok(()),
-        }
+        let Some(sender) = &self.sender else { return Ok(()) };
+        let (written, answer) = oneshot::channel();
+        // As above: the answer has the error.
+        let _ = sender.send(PendingRow { row, written }).await;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 
-fn write_all(mut report: Report, receiver: &Receiver<PendingRow>) {
-    while let Ok(first) = receiver.recv() {
-        let pending: Vec<PendingRow> = std::iter::once(first).chain(receiver.try_iter()).collect();
+fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>) {
+    while let Some(first) = receiver.blocking_recv() {
+        let others = std::iter::from_fn(|| receiver.try_recv().ok());
+        let pending: Vec<PendingRow> = std::iter::once(first).chain(others).take(QUEUE_LEN).collect();
         let (rows, answers): (Vec<_>, Vec<_>) =
             pending.into_iter().map(|pending| (pending.row, pending.written)).unzip();
         match report.append(&rows) {

@@ -12,9 +12,17 @@ use super::report_writer::ReportWriter;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
+use crate::bulk::job_state::JobStateName;
 use crate::bulk::report::{ReportRow, RowState};
-use crate::bulk::store::JobStore;
+use crate::bulk::store::{JobStore, JobStoreError};
 use crate::bulk::unix_time::UnixMillis;
+
+/// Numbers of open jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OpenJobs {
+    pub(super) queued: u64,
+    pub(super) running: u64,
+}
 
 /// The state that the submission and the work of one run share. A run that only submits has no other.
 #[derive(Debug)]
@@ -83,6 +91,37 @@ impl SharedState {
 
     pub(super) fn are_inputs_read(&self) -> bool {
         self.are_inputs_read.load(Ordering::Acquire)
+    }
+
+    /// Waits until the submission has ended.
+    pub(super) async fn wait_for_inputs(&self) {
+        loop {
+            // Created before the question, so that no news between the two is missed.
+            let news = self.news.notified();
+            if self.are_inputs_read() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Returns the numbers of open jobs of the pool, with all processes.
+    pub(super) async fn open_jobs(&self) -> Result<OpenJobs, JobStoreError> {
+        let mut open = OpenJobs::default();
+        for count in self.store.count().await?.into_iter().filter(|count| count.pool == self.options.pool) {
+            match count.state {
+                JobStateName::Queued => open.queued += count.jobs,
+                JobStateName::Running => open.running += count.jobs,
+                _ => {}
+            }
+        }
+        Ok(open)
+    }
+
+    /// Returns `true` if the run has ended because ends of jobs cannot be recorded.
+    pub(super) fn cannot_record(&self) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*end, Some(IngestEnd::Store(_) | IngestEnd::Report(_)))
     }
 
     /// Creates a row of the report.

@@ -2,53 +2,63 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::examiner::Examiner;
+use super::ingest_job::IngestJob;
 use super::leases::Leases;
 use super::shared::SharedState;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_state::JobFailure;
+use crate::bulk::lease::Lease;
 use crate::bulk::report::ReportRow;
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal};
 use crate::upload::{Client, Progress};
 
 /// The state that the parts of one ingestion share while jobs are worked on.
 #[derive(Debug)]
-pub(super) struct RunState {
+pub(super) struct WorkState {
     shared: Arc<SharedState>,
     pub(super) client: Client,
     pub(super) leases: Leases,
+    pub(super) examiner: Examiner,
     pub(super) shutdown: ShutdownSignal,
     pub(super) started: Instant,
+    /// `true` from a claim until its job is with the runner or has ended.
+    pub(super) is_claiming: AtomicBool,
     active: Mutex<HashMap<JobId, ActiveIngest>>,
     /// The bytes that the ended jobs of this run have sent.
     sent_before: AtomicU64,
 }
 
 /// A job under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ActiveIngest {
     pub(super) shutdown: Shutdown,
+    lease: Arc<Mutex<Lease>>,
     /// The reason why the lease was lost.
-    pub(super) lost: Option<String>,
+    lost: Option<String>,
     size: u64,
     sent: u64,
+    /// `true` once the upload has a video or has sent bytes.
+    has_begun: bool,
     pub(super) checkpoint_number: u64,
     pub(super) checkpoint_at: Option<Instant>,
     pub(super) video_id: Option<String>,
 }
 
-impl RunState {
+impl WorkState {
     pub(super) fn new(
         shared: Arc<SharedState>,
         client: Client,
         leases: Leases,
         shutdown: ShutdownSignal,
-    ) -> RunState {
-        let (active, sent_before) = (Mutex::default(), AtomicU64::new(0));
-        RunState { shared, client, leases, shutdown, started: Instant::now(), active, sent_before }
+    ) -> WorkState {
+        let (active, sent_before, examiner) = (Mutex::default(), AtomicU64::new(0), Examiner::default());
+        let (started, is_claiming) = (Instant::now(), AtomicBool::new(false));
+        WorkState { shared, client, leases, examiner, shutdown, started, is_claiming, active, sent_before }
     }
 
     /// Returns the part that the submission uses, too.
@@ -61,11 +71,38 @@ impl RunState {
     }
 
     /// Adds a job that was claimed. Returns its shutdown.
-    pub(super) fn begin(&self, id: &JobId, size: u64) -> ShutdownSignal {
-        let job = ActiveIngest { size, ..ActiveIngest::default() };
-        let signal = job.shutdown.signal();
-        self.active().insert(id.clone(), job);
+    pub(super) fn begin(&self, job: &IngestJob) -> ShutdownSignal {
+        let size = job.bytes().unwrap_or(0);
+        let active = ActiveIngest {
+            shutdown: Shutdown::new(),
+            lease: job.lease.clone(),
+            lost: None,
+            size,
+            sent: 0,
+            has_begun: false,
+            checkpoint_number: 0,
+            checkpoint_at: None,
+            video_id: None,
+        };
+        let signal = active.shutdown.signal();
+        self.active().insert(job.job.spec.id.clone(), active);
         signal
+    }
+
+    /// Replaces the lease of a job under way. Returns `false` if the job is not under way.
+    pub(super) fn renew_active(&self, lease: &Lease) -> bool {
+        let active = self.active();
+        let Some(job) = active.get(&lease.id) else { return false };
+        *job.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease.clone();
+        true
+    }
+
+    /// Gives up a job whose lease is lost.
+    pub(super) fn lose(&self, id: &JobId, reason: String) {
+        if let Some(job) = self.active().get_mut(id) {
+            job.lost = Some(reason);
+            job.shutdown.cancel(Instant::now());
+        }
     }
 
     /// Removes a job that has ended. Returns the reason if its lease was lost.
@@ -81,6 +118,7 @@ impl RunState {
     pub(super) fn advance(&self, id: &JobId, progress: &Progress) {
         if let Some(job) = self.active().get_mut(id) {
             job.sent = job.sent.max(progress.sent_bytes.saturating_sub(progress.resumed_bytes));
+            job.has_begun |= progress.video_id.is_some() || progress.sent_bytes > 0;
         }
     }
 
@@ -94,9 +132,18 @@ impl RunState {
         let active: u64 = self.active().values().map(|job| job.size.max(job.sent)).sum();
         self.sent_before.load(Ordering::Relaxed) + active
     }
+
+    /// Gives up the jobs that wait in the engine and have not begun.
+    pub(super) fn cancel_unbegun(&self) {
+        let now = Instant::now();
+        let mut active = self.active();
+        // A job without a size has a URL, whose fetch the service has begun.
+        let unbegun = active.values_mut().filter(|job| !job.has_begun && job.size > 0);
+        unbegun.for_each(|job| job.shutdown.cancel(now));
+    }
 }
 
-impl Deref for RunState {
+impl Deref for WorkState {
     type Target = SharedState;
 
     fn deref(&self) -> &SharedState {

@@ -1,7 +1,7 @@
 //! The submission of inputs to the store, by two threads: one reads, one submits what has been read.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -19,15 +19,29 @@ use super::seen_ids::SeenIds;
 use super::shared::SharedState;
 use super::state::with_failure;
 use crate::bulk::after_action::AfterAction;
+use crate::bulk::entry::ManifestSource;
 use crate::bulk::job::JobSpec;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobState};
 use crate::bulk::report::{Report, ReportRow, RowState};
-use crate::bulk::store::{JobStore, JobStoreError, Resubmit, Submission};
+use crate::bulk::store::{JobStore, JobStoreError, Resubmit, StoreProblem, Submission};
 
 /// One step of the reading thread.
-type ReadItem = Result<PlannedJob, Box<InputFailure>>;
+#[derive(Debug)]
+enum ReadItem {
+    Job(Box<PlannedJob>),
+    Failed(Box<InputFailure>),
+    /// The last one.
+    End(ReadCounts),
+}
+
+/// The numbers of [`IngestEvent::InputsRead`].
+#[derive(Debug, Default)]
+struct ReadCounts {
+    ignored: u64,
+    unused_rules: Vec<String>,
+}
 
 /// Submits the jobs of `inputs` to `store` and returns the events, the last of which is [`IngestEvent::Ended`].
 ///
@@ -73,53 +87,54 @@ enum SubmitStage {
     Ended,
 }
 
-/// Starts the submission. The run learns of its end by [`SharedState::are_inputs_read`].
+/// Starts the submission. The run learns of its end by [`SharedState::are_inputs_read`], which follows the last event of the
+/// submission, [`IngestEvent::InputsRead`].
+///
+/// The reading thread is left behind when the run ends: the kernel may hold it in a directory of a dead mount or in a pipe
+/// without a writer. It shares nothing with the run but the queue, and ends with its next item.
 pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
     let (items, read) = sync_channel::<ReadItem>(BATCH);
-    let planner = inputs.planner().clone();
-    let submit = {
-        let state = state.clone();
-        move || {
-            let mut submitter = Submitter { state, planner, seen: SeenIds::default() };
-            if let Err(error) = submitter.submit_all(&read) {
-                submitter.state.end_with(IngestEnd::Store(error));
-            }
-            submitter.state.set_inputs_read();
-        }
-    };
-    let (ended, ending) = std::sync::mpsc::channel::<()>();
-    let of_reader = state.clone();
-    let read_all = move || {
-        let mut inputs = inputs;
-        for item in inputs.by_ref() {
-            if items.send(item).is_err() {
-                break;
-            }
-        }
-        let unused_rules = inputs.unused_rules().to_vec();
-        let event = IngestEvent::InputsRead { ignored: inputs.ignored(), unused_rules };
-        drop(items);
-        // After the last submission, so that a reader of the event knows every job.
-        let _ = ending.recv();
-        let _ = of_reader.events.blocking_send(event);
-    };
-    let reader = thread::Builder::new().name("ringlift-inputs".to_owned()).spawn(read_all);
+    let (planner, seen) = (inputs.planner().clone(), SeenIds::default());
+    let mut submitter = Submitter { state: state.clone(), planner, seen };
+    let reader =
+        thread::Builder::new().name("ringlift-inputs".to_owned()).spawn(move || read_all(inputs, &items));
     let submit = move || {
-        submit();
-        drop(ended);
+        let counts = submitter.submit_all(&read).unwrap_or_else(|error| {
+            submitter.state.end_with(IngestEnd::Store(error));
+            ReadCounts::default()
+        });
+        submitter.end(counts);
     };
     let submitter = thread::Builder::new().name("ringlift-submit".to_owned()).spawn(submit);
-    if reader.is_err() {
-        // The only sender of this event otherwise. The queue is empty.
-        let _ = state.events.try_send(IngestEvent::InputsRead { ignored: 0, unused_rules: Vec::new() });
-    }
     if reader.is_err() || submitter.is_err() {
-        let source = None;
-        let problem = crate::bulk::store::StoreProblem::Io;
-        let place = "(not opened)".to_owned();
-        state.end_with(IngestEnd::Store(JobStoreError::Store { place, problem, source }));
+        state.end_with(IngestEnd::Store(no_thread()));
+    }
+    if submitter.is_err() {
+        // The thread sends this event otherwise. The queue is empty.
+        let _ = state.events.try_send(IngestEvent::InputsRead { ignored: 0, unused_rules: Vec::new() });
         state.set_inputs_read();
     }
+}
+
+fn read_all(mut inputs: Inputs, items: &SyncSender<ReadItem>) {
+    for item in inputs.by_ref() {
+        let item = match item {
+            Ok(job) => ReadItem::Job(Box::new(job)),
+            Err(failure) => ReadItem::Failed(failure),
+        };
+        // The run has ended.
+        if items.send(item).is_err() {
+            return;
+        }
+    }
+    let counts = ReadCounts { ignored: inputs.ignored(), unused_rules: inputs.unused_rules().to_vec() };
+    let _ = items.send(ReadItem::End(counts));
+}
+
+/// Returns the error of a thread that could not start or has panicked.
+fn no_thread() -> JobStoreError {
+    let (place, problem) = ("(no thread for it)".to_owned(), StoreProblem::Closed);
+    JobStoreError::Store { place, problem, source: None }
 }
 
 struct Submitter {
@@ -129,24 +144,36 @@ struct Submitter {
 }
 
 impl Submitter {
-    fn submit_all(&mut self, read: &Receiver<ReadItem>) -> Result<(), JobStoreError> {
-        let mut batch: Vec<ReadItem> = Vec::new();
+    /// Submits all items, or those before the end of the run.
+    fn submit_all(&mut self, read: &Receiver<ReadItem>) -> Result<ReadCounts, JobStoreError> {
+        let (mut batch, mut counts) = (Vec::new(), None);
         loop {
-            let item = if batch.is_empty() {
-                read.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                read.recv_timeout(LONGEST_PAUSE)
-            };
-            let is_pause = matches!(item, Err(RecvTimeoutError::Timeout));
-            let is_over = matches!(item, Err(RecvTimeoutError::Disconnected));
-            batch.extend(item.ok());
-            if batch.len() >= BATCH || is_pause || is_over {
+            // Never longer, so that a reader that hangs does not keep this thread.
+            match read.recv_timeout(LONGEST_PAUSE) {
+                Ok(ReadItem::End(last)) => counts = Some(last),
+                Ok(item) => batch.push(item),
+                Err(RecvTimeoutError::Timeout) if batch.is_empty() => {}
+                Err(RecvTimeoutError::Timeout) => self.submit(std::mem::take(&mut batch))?,
+                // Only a panic ends the reader without its last item.
+                Err(RecvTimeoutError::Disconnected) => return Err(no_thread()),
+            }
+            if self.state.is_ending() || self.state.events.is_closed() {
+                return Ok(counts.unwrap_or_default());
+            }
+            if batch.len() >= BATCH || (counts.is_some() && !batch.is_empty()) {
                 self.submit(std::mem::take(&mut batch))?;
             }
-            if is_over || self.state.is_ending() || self.state.events.is_closed() {
-                return Ok(());
+            if let Some(counts) = counts.take() {
+                return Ok(counts);
             }
         }
+    }
+
+    /// Publishes the end of the submission. The event comes first: a run that finds no open job afterwards ends.
+    fn end(&self, counts: ReadCounts) {
+        let ReadCounts { ignored, unused_rules } = counts;
+        let _ = self.state.events.blocking_send(IngestEvent::InputsRead { ignored, unused_rules });
+        self.state.set_inputs_read();
     }
 
     fn submit(&mut self, batch: Vec<ReadItem>) -> Result<(), JobStoreError> {
@@ -154,9 +181,10 @@ impl Submitter {
         let (mut planned, mut reported) = (Vec::new(), Vec::new());
         for item in batch {
             match item {
-                Ok(job) if job.is_reported => reported.push(self.known(job)?),
-                Ok(job) => planned.push(job),
-                Err(failure) => rows.push(self.input_failed(*failure)),
+                ReadItem::Job(job) if job.is_reported => reported.push(self.known(*job)?),
+                ReadItem::Job(job) => planned.push(*job),
+                ReadItem::Failed(failure) => rows.push(self.input_failed(*failure)),
+                ReadItem::End(_) => {}
             }
         }
         for (jobs, resubmit) in [(planned, self.state.options.resubmit), (reported, self.resubmit_reported())]
@@ -214,22 +242,27 @@ impl Submitter {
                 return Ok(self.open(&job));
             }
             Submission::Same(state) => state,
-            Submission::Conflict(_) => {
-                let message = format!(
-                    "job id {}: is taken by another file or another version of this one; use another id, or \
-                     begin anew",
-                    job.spec.id
-                );
-                let failure = JobFailure::permanent("id_conflict", message);
-                let source = Some(match &job.spec.source {
-                    JobSource::File { path } => crate::bulk::entry::ManifestSource::Path(path.clone()),
-                    JobSource::Url { url } => crate::bulk::entry::ManifestSource::Url(url.clone()),
-                });
-                let id = Some(job.spec.id.as_str().to_owned());
-                return Ok(Some(self.input_failed(InputFailure { id, source, failure })));
-            }
+            Submission::Conflict(_) => return Ok(Some(self.conflict(&job))),
         };
         Ok(Some(self.skipped(&job, state)))
+    }
+
+    /// Reports a job whose id another file has.
+    fn conflict(&self, job: &PlannedJob) -> ReportRow {
+        let id = job.spec.id.as_str();
+        let message = format!(
+            "job id {id}: is taken by another file or another version of this one; use another id, or begin anew"
+        );
+        let source = Some(match &job.spec.source {
+            JobSource::File { path } => ManifestSource::Path(path.clone()),
+            JobSource::Url { url } => ManifestSource::Url(url.clone()),
+        });
+        let failure = JobFailure::permanent("id_conflict", message);
+        let failure = Box::new(InputFailure { id: Some(id.to_owned()), source, failure });
+        self.input_failed(*match &job.place {
+            Some(place) => place.name_in(failure),
+            None => failure,
+        })
     }
 
     fn open(&self, job: &PlannedJob) -> Option<ReportRow> {
@@ -300,7 +333,8 @@ impl Submitter {
     }
 
     fn write(&self, rows: Vec<ReportRow>) {
-        let written: Vec<_> = rows.into_iter().filter_map(|row| self.state.report.send(row)).collect();
+        let written: Vec<_> =
+            rows.into_iter().filter_map(|row| self.state.report.send_blocking(row)).collect();
         for row in written {
             if let Ok(Err(error)) = row.blocking_recv() {
                 self.state.end_with(IngestEnd::Report(error));
@@ -315,5 +349,5 @@ const BATCH: usize = 256;
 /// The events that wait for the reader of a submission.
 const QUEUE_LEN: usize = 64;
 
-/// The time after which jobs are submitted although more may come.
+/// The time after which jobs are submitted although more may come, and the longest delay of an end.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);

@@ -1,64 +1,34 @@
 //! The claims of a run: each gives an upload, or a URL for the service to fetch.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::event::{IngestEnd, IngestEvent};
+use super::examiner::LONGEST_SILENCE;
 use super::finish;
+use super::ingest_job::{FetchJob, IngestJob};
 use super::leases::boot_time;
 use super::options::CutoffMode;
 use super::planner::regular_stamp;
-use super::state::RunState;
+use super::shared::OpenJobs;
+use super::state::WorkState;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::{token_digest, video_mark};
 use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
-use crate::bulk::lease::Lease;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
 use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit, Revision};
-
-/// A job that this process works on.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct IngestJob {
-    /// The number of the claim in this run, from 1.
-    pub number: u64,
-    /// The job as it was claimed.
-    pub job: Job,
-    /// The path or the URL as text.
-    pub name: String,
-    /// The time of the claim.
-    pub started: Instant,
-    pub(super) started_at: SystemTime,
-    pub(super) lease: Lease,
-    pub(super) stamp: Option<FileStamp>,
-}
-
-impl IngestJob {
-    /// Returns the file; `None` for a URL.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.job.spec.source {
-            JobSource::File { path } => Some(path),
-            JobSource::Url { .. } => None,
-        }
-    }
-
-    /// Returns the length of the file, if it has one.
-    pub fn bytes(&self) -> Option<u64> {
-        self.job.spec.stamp.map(|stamp| stamp.size)
-    }
-}
 
 /// The claims of a run.
 #[derive(Debug)]
 pub(super) struct Claims {
-    pub(super) state: Arc<RunState>,
+    pub(super) state: Arc<WorkState>,
     /// Jobs whose URL the service fetches.
-    pub(super) urls: mpsc::Sender<Arc<IngestJob>>,
+    pub(super) urls: mpsc::Sender<FetchJob>,
     pub(super) number: u64,
     /// The revision of the store that the last wait returned.
     pub(super) seen: Revision,
@@ -82,10 +52,16 @@ impl Claims {
             }
             let are_inputs_read = state.are_inputs_read();
             let asked_at = boot_time();
+            state.is_claiming.store(true, Ordering::Relaxed);
             let answer = state.store.claim(&state.options.pool, &state.options.owner, state.now()).await;
+            if !matches!(answer, Ok(ClaimAnswer::Claimed(_))) {
+                state.is_claiming.store(false, Ordering::Relaxed);
+            }
             match answer {
                 Ok(ClaimAnswer::Claimed(claimed)) => {
-                    if let Some(job) = self.claimed(*claimed, asked_at).await {
+                    let job = self.claimed(*claimed, asked_at).await;
+                    state.is_claiming.store(false, Ordering::Relaxed);
+                    if let Some(job) = job {
                         return Some((job, self));
                     }
                 }
@@ -97,6 +73,9 @@ impl Claims {
                 Ok(ClaimAnswer::NoneReady { next_at }) => {
                     let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
                     if are_inputs_read && state.active().is_empty() {
+                        if self.ends_deferred(delay).await {
+                            return None;
+                        }
                         state.emit(IngestEvent::Idle { delay }).await;
                     }
                     self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await?;
@@ -114,6 +93,28 @@ impl Claims {
                 }
             }
             self.is_paused = false;
+        }
+    }
+
+    /// Ends the run if every open job waits for another attempt. Returns `true` if the run ends.
+    ///
+    /// A job that another process holds is waited for: that process may vanish.
+    async fn ends_deferred(&self, delay: Duration) -> bool {
+        let state = &self.state;
+        let waits = state.options.waits_for_attempts || state.options.waits_for_jobs;
+        if waits || delay < SHORT_DELAY {
+            return false;
+        }
+        match state.open_jobs().await {
+            Ok(OpenJobs { queued, running: 0 }) if queued > 0 => {
+                state.end_with(IngestEnd::Deferred { jobs: queued, delay });
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                state.end_with(IngestEnd::Store(error));
+                true
+            }
         }
     }
 
@@ -164,24 +165,33 @@ impl Claims {
             JobSource::Url { url } => url.clone(),
         };
         state.leases.hold(lease.clone(), asked_at);
+        // The wall clock jumped, so that the lease of a job under way seemed to have run out.
+        if state.renew_active(&lease) {
+            return None;
+        }
+        let lease = Arc::new(Mutex::new(lease));
         let (started, started_at, number) = (Instant::now(), state.time(), self.number);
-        let checked = check(state, &job);
+        let checked = check(state, &job).await;
         let stamp = checked.as_ref().ok().copied().flatten();
         let job = IngestJob { number, job, name, started, started_at, lease, stamp };
-        let shutdown = state.begin(&job.job.spec.id, job.bytes().unwrap_or(0));
+        let shutdown = state.begin(&job);
         let job = Arc::new(job);
         if exceeds_limit(state) {
-            finish::release(state, &job).await;
+            // The end comes first: this run would claim the job again.
             state.end_with(IngestEnd::MaxTransfer);
+        }
+        // The run may have ended during the claim, and no longer forwards its shutdown to a new job.
+        if state.is_ending() {
+            finish::release(state, &job).await;
             return None;
         }
         if let Err(failure) = checked {
-            finish::failed(state, &job, failure, None).await;
+            finish::failed(state, &job, *failure, None).await;
             return None;
         }
         let JobSource::File { path } = &job.job.spec.source else {
             // Waits for a place: a run fetches as many URLs at a time as it uploads files.
-            let _ = self.urls.send(job).await;
+            let _ = self.urls.send(FetchJob { job, shutdown }).await;
             return None;
         };
         let mut options = job.job.spec.options.clone();
@@ -207,29 +217,35 @@ impl Claims {
 }
 
 /// Checks a claimed job before anything is sent. Returns the stamp of its file.
-fn check(state: &RunState, job: &Job) -> Result<Option<FileStamp>, JobFailure> {
+async fn check(state: &WorkState, job: &Job) -> Result<Option<FileStamp>, Box<JobFailure>> {
     let token = state.options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
     if job.spec.token_sha256.is_some() && job.spec.token_sha256 != token {
         let failure = JobFailure::permanent(
             "upload_token",
             "the job was submitted with an upload token, and this run has another one or none",
         );
-        return Err(failure);
+        return Err(Box::new(failure));
     }
     let JobSource::File { path } = &job.spec.source else { return Ok(None) };
-    let stamp = regular_stamp(path)?;
+    let examined = path.clone();
+    let Some(stamp) = state.examiner.ask(move || regular_stamp(&examined)).await else {
+        let message =
+            format!("{}: its disk has not answered for {} s", path.display(), LONGEST_SILENCE.as_secs());
+        return Err(Box::new(JobFailure::temporary("stalled", message)));
+    };
+    let stamp = stamp?;
     let content = ContentStamp { size: stamp.bytes, mtime_ns: stamp.modified_ns };
     if job.spec.stamp.is_some_and(|submitted| submitted != content) {
         let failure = JobFailure::permanent(
             "source_changed",
             format!("{}: has changed since its job was submitted", path.display()),
         );
-        return Err(failure);
+        return Err(Box::new(failure));
     }
     Ok(Some(stamp))
 }
 
-fn exceeds_limit(state: &RunState) -> bool {
+fn exceeds_limit(state: &WorkState) -> bool {
     let is_cautious = state.options.cutoff == CutoffMode::Cautious;
     is_cautious && state.options.max_transfer.is_some_and(|limit| state.committed() > limit)
 }
@@ -237,6 +253,8 @@ fn exceeds_limit(state: &RunState) -> bool {
 /// A claim after less time finds nothing new.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 
+/// A shorter wait for the next attempt of a job is not worth another run.
+const SHORT_DELAY: Duration = Duration::from_secs(5);
 /// A store without a way to wait for changes is asked for new jobs this often.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
 

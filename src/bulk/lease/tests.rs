@@ -490,3 +490,20 @@ fn a_late_answer_does_not_move_the_deadline_back() {
     timer.renewed(Duration::from_secs(20));
     assert_eq!((timer.renew_at().as_secs(), timer.deadline().as_secs()), (60, 94));
 }
+
+#[test]
+fn a_hastened_job_is_due_at_once_but_not_before_a_cancelled_worker_has_stopped() {
+    let (now, owner) = (UnixMillis::new(1_000_000), OwnerId::new("host", 1, 1));
+    let mut record = JobRecord::new(now);
+    assert!(!record.hasten(now));
+    record.claim(&owner, now, DEFAULT_LEASE);
+    let lease = record.lease(&JobId::new("a").unwrap()).unwrap();
+    record.fail(&lease, JobFailure::temporary("unavailable", "down"), now).unwrap();
+    assert!(!record.is_due(now) && record.hasten(now) && record.is_due(now));
+    assert_eq!(record.attempts_without_progress, 1);
+    record.claim(&owner, now, DEFAULT_LEASE);
+    assert!(!record.hasten(now));
+    record.cancel(now);
+    record.requeue();
+    assert!(!record.hasten(now) && !record.is_due(now));
+}

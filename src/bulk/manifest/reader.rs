@@ -96,6 +96,11 @@ impl Manifest {
         }
     }
 
+    /// Returns the name of the manifest, as errors call it.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// Returns the number of rows of an earlier report that are not jobs again.
     pub fn passed_over(&self) -> u64 {
         self.passed_over

@@ -257,7 +257,7 @@ impl<K: Clone> JobRun<K> {
 
     /// Completes the digest and verifies the size.
     async fn check(&mut self, mut finished: Box<FinishedUpload>) -> RunnerEvent<K> {
-        let RunState { client, options, shutdown, .. } = &*self.state;
+        let (RunState { client, options, .. }, shutdown) = (&*self.state, &self.shutdown);
         let sha256 = std::mem::replace(&mut finished.sha256, DigestWork::None);
         let check = async {
             let sha256 = sha256.finish(options).await?;
@@ -279,7 +279,7 @@ impl<K: Clone> JobRun<K> {
     }
 
     async fn wait(&mut self, finished: Box<FinishedUpload>) -> RunnerEvent<K> {
-        let RunState { client, options, shutdown, .. } = &*self.state;
+        let (RunState { client, options, .. }, shutdown) = (&*self.state, &self.shutdown);
         let playable = client.wait_until_playable(&finished.uploaded.video_id, options.wait_timeout);
         match unless_stopped(shutdown, &finished.uploaded, playable).await {
             Ok(()) => self.done(*finished),

@@ -86,9 +86,7 @@ impl Drop for Reading {
 }
 
 fn quick() -> WatchOptions {
-    let mut options = WatchOptions::default();
-    options.settle = Some(Duration::from_millis(20));
-    options
+    WatchOptions { settle: Some(Duration::from_millis(20)), ..WatchOptions::default() }
 }
 
 /// Creates a folder on tmpfs, where there is one.
@@ -370,7 +368,7 @@ fn folders_that_cannot_be_watched_are_refused_by_name() {
     drop(start(&[&inner, &folder.path().join("inner/."), &inner]).unwrap());
     for suffix in ["", "/x"] {
         let options = WatchOptions { done_suffix: Some(suffix.into()), ..quick() };
-        let refused = Watch::start(&[inner.clone()], options);
+        let refused = Watch::start(std::slice::from_ref(&inner), options);
         assert!(matches!(refused, Err(WatchError::DoneSuffix)));
     }
 }

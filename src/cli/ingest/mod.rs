@@ -170,6 +170,7 @@ fn exit_of_end(end: &IngestEnd) -> Exit {
     match end {
         IngestEnd::MaxTransfer => Exit::MaxTransfer,
         IngestEnd::MaxDuration => Exit::MaxDuration,
+        IngestEnd::Deferred { .. } => Exit::Temporary,
         IngestEnd::Store(error) => queue::store_exit(error),
         IngestEnd::Fatal(error) => error.kind().into(),
         _ => Exit::Failed,

@@ -139,6 +139,19 @@ impl IngestView {
                 self.summary.files_cancelled += 1;
                 self.end(&job, FileEnd::Cancelled);
             }
+            IngestEvent::Stopped { job, error } => {
+                self.summary.files_cancelled += 1;
+                self.end(&job, FileEnd::Cancelled);
+                let failure = CommandError::Library(*error);
+                let (file, error) = (job.name.as_str(), error_event(&failure));
+                let elapsed_ms = millis(job.started.elapsed());
+                emit(&job, &JsonEvent::FileFailed { file, elapsed_ms, resumable: true, error }, console);
+                console.print_file_error(file, &failure, UploadRemains::Nothing);
+            }
+            IngestEvent::EarlierJobs { jobs } => console.note(format_args!(
+                "{jobs} jobs of earlier runs are in the queue, and are uploaded too; `ringlift jobs` lists and \
+                 cancels them"
+            )),
             IngestEvent::Lost { job, reason } => {
                 self.summary.files_cancelled += 1;
                 self.end(&job, FileEnd::Cancelled);
@@ -340,8 +353,7 @@ impl IngestView {
         resumable: bool,
         console: &Console,
     ) {
-        let mut error = ErrorEvent::of_job(failure);
-        error.error.temporary = !failure.permanent;
+        let error = ErrorEvent::of_job(failure);
         let event = JsonEvent::FileFailed { file, elapsed_ms, resumable, error };
         let _ = console.emit_for_file(path.and_then(odd_name), &event);
     }
@@ -403,6 +415,10 @@ impl IngestView {
         match &ended.end {
             Some(IngestEnd::Store(error)) => console.alert(error),
             Some(IngestEnd::Report(error)) => console.alert(error),
+            Some(IngestEnd::Deferred { jobs, delay }) => console.alert(format_args!(
+                "{jobs} files wait for another attempt, the first for {}: run the same command again",
+                duration(*delay)
+            )),
             Some(IngestEnd::MaxTransfer) => console.alert("stopped: the limit of bytes is reached"),
             Some(IngestEnd::MaxDuration) => console.alert("stopped: the limit of time is reached"),
             Some(IngestEnd::Drained) if self.kind == RunKind::Watch && ended.interrupt.is_none() => {
@@ -451,7 +467,12 @@ fn emit(job: &IngestJob, event: &JsonEvent<'_>, console: &Console) {
 
 /// Returns the exit of a failure: only another attempt without a change can end otherwise.
 pub(super) fn exit_of(failure: &JobFailure) -> Exit {
-    if failure.permanent { Exit::Failed } else { Exit::Temporary }
+    match failure.kind.as_str() {
+        // A source of the command line. A file that a manifest names and that is missing is a failed job.
+        "no_such_source" => Exit::NoSuchFile,
+        _ if failure.permanent => Exit::Failed,
+        _ => Exit::Temporary,
+    }
 }
 
 pub(super) fn ingest_counts(files_skipped: usize, files_ignored: u64, videos_created: u64) -> IngestCounts {

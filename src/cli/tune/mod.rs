@@ -33,10 +33,12 @@ use target::TuneTarget;
 
 pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     if let Some(path) = &args.write_config {
+        // Before the measurement, which takes a minute and a part of the budget.
         settings_file::check(path)?;
     }
     let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
     let mut usage = UsageMeter::default();
+    // Declared before the target, so that the server has stopped when its data is removed.
     let place = workplace(args.data.as_deref())?;
     let target = TuneTarget::open(args, global, place.path())?;
     let limits = limits(args, &target, place.path())?;
@@ -205,28 +207,8 @@ fn report(
     if target.is_local() {
         console.note("this was a server in this process: --sandbox, --production or --endpoint-url measure a real path");
     }
-    console.emit(&CommandEvent::Tuned(TunedEvent {
-        endpoint_url: &target.settings.endpoint_url,
-        bottleneck: advice.bottleneck.name(),
-        verdict: &sentence,
-        lanes: advice.lanes,
-        chunk_bytes: advice.chunk_bytes,
-        reader: advice.reader.to_string(),
-        bytes_per_second: path.rate.map(|rate| rate.mean),
-        low: path.rate.map(|rate| rate.low),
-        high: path.rate.map(|rate| rate.high),
-        compared: path.is_compared,
-        requests: path.requests,
-        videos: path.videos,
-        bytes_sent: path.bytes_sent,
-        elapsed_ms: path.elapsed.as_millis().try_into().unwrap_or(u64::MAX),
-        round_trip_ms: path.round_trip.as_secs_f64() * 1000.0,
-        fixed_ms: path.chunk.map(|chunk| chunk.fixed_seconds * 1000.0),
-        uploads_per_minute: path.uploads_per_minute,
-        left_behind: &path.swept.left,
-        rungs: &path.rungs,
-        ceilings,
-    }));
+    let url = &target.settings.endpoint_url;
+    console.emit(&CommandEvent::Tuned(TunedEvent::new(url, path, ceilings, advice, &sentence)));
     if let Some(file) = &args.plot {
         plot::draw(file, path, ceilings, &sentence)?;
         console.note(format_args!("wrote {}", file.display()));

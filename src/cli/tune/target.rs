@@ -25,7 +25,7 @@ impl TuneTarget {
         place: &Path,
     ) -> Result<TuneTarget, CommandError> {
         check_selection(args, global)?;
-        let mut target = if is_selected(args, global) {
+        let target = if is_selected(args, global) {
             let mut settings = client::client_settings(global);
             settings.credentials = Credentials::ApiKey(client::required_key(global)?);
             TuneTarget { settings, server: None }
@@ -41,8 +41,6 @@ impl TuneTarget {
         if let Some(timetable) = &args.bwlimit {
             timetable.apply(&target.settings.bandwidth);
         }
-        // The secret of a generated key is redacted like that of a given one.
-        target.settings.journal = None;
         Ok(target)
     }
 

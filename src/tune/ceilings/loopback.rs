@@ -20,6 +20,7 @@ pub fn measure_loopback(work_dir: &Path) -> Result<Vec<Ceiling>> {
 }
 
 fn measure(work_dir: &Path, is_tls: bool) -> Result<Ceiling> {
+    // Without data: the readers are measured on their own.
     let sample = work_dir.join("loopback.mp4");
     create_sparse(&sample, SAMPLE_BYTES)?;
     let mut settings = ServerSettings::new(work_dir.join(if is_tls { "loopback-tls" } else { "loopback" }));

@@ -32,6 +32,7 @@ fn seal(time: Duration) -> io::Result<Ceiling> {
     while started.elapsed() < time {
         for _ in 0..RECORDS_A_LOOK {
             client.writer().write_all(&plain)?;
+            // The records are dropped at once, so that the buffer of rustls never fills.
             while client.wants_write() {
                 client.write_tls(&mut io::sink())?;
             }
@@ -44,6 +45,7 @@ fn seal(time: Duration) -> io::Result<Ceiling> {
 
 /// Returns a client after a handshake with a server in memory.
 fn connected_client() -> io::Result<ClientConnection> {
+    // A certificate of its own: the handshake only sets the keys, and the server is this function.
     let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).map_err(io::Error::other)?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(io::Error::other)?;
     let cert = made.cert.der().clone();
@@ -81,6 +83,7 @@ fn shake_hands(client: &mut ClientConnection, server: &mut ServerConnection) -> 
         while server.wants_write() {
             server.write_tls(&mut answer)?;
         }
+        // Neither side has sent anything: a handshake that cannot continue would loop for ever.
         if sent.is_empty() && answer.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -1,0 +1,258 @@
+//! The ends of bulk ingestion: limits, signals, failures of every job, and inputs that never end.
+
+use std::cell::Cell;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringlift::server::{Fault, FaultAction, RouteClass};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::ingest::folder;
+use crate::support::command::{CommandOutput, end, ringlift, start};
+use crate::support::disk::{Disk, Silence};
+use crate::support::{MIB, Scheme, TestServer};
+
+/// Starts the command with these arguments after `ingest --json`.
+fn begin(server: &TestServer, args: &[&str]) -> Child {
+    let mut command = ringlift();
+    start(server.configure(command.args(["ingest", "--json"]).args(args)))
+}
+
+fn run(server: &TestServer, args: &[&str]) -> CommandOutput {
+    end(begin(server, args))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A folder with `count` videos of 6 MiB, each of two chunks.
+fn films(count: u8) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for index in 0..count {
+        fs::write(folder.path().join(format!("{index}.mp4")), vec![index; 6 * MIB as usize]).unwrap();
+    }
+    folder
+}
+
+/// A server that takes 6 MiB in about this time.
+fn slow_server(bytes_per_second: u64) -> TestServer {
+    let fault = Fault::new(RouteClass::Chunk, FaultAction::Throttle { bytes_per_second }).times(0);
+    TestServer::faulty(Scheme::Http, vec![fault])
+}
+
+/// Returns the jobs of the queue.
+fn jobs(server: &TestServer, more: &[&str]) -> Vec<Value> {
+    let output = server.run([&["jobs", "list", "--json"], more].concat()).done();
+    output.events().into_iter().filter(|event| event["event"] == "job").collect()
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+// Limits.
+
+#[test]
+fn the_limit_of_bytes_ends_a_run_and_the_next_one_goes_on() {
+    for (mode, most) in [("hard", 4), ("soft", 3), ("cautious", 2)] {
+        let (server, films) = (TestServer::new(Scheme::Http), films(4));
+        let limited =
+            ["--max-transfer", "13M", "--cutoff-mode", mode, "--transfers", "1", "--chunk-size", "5M"];
+        let output = run(&server, &[&limited[..], &[text(films.path())]].concat());
+        let output = output.failed(8, &["the limit of bytes"]);
+        let done = output.summary()["files_done"].as_u64().unwrap();
+        assert!(done <= most && (mode == "hard" || done >= 2), "{mode}: {output:?}");
+        let rest = run(&server, &[text(films.path())]).done();
+        assert_eq!(rest.summary()["files_done"].as_u64().unwrap() + done, 4, "{mode}");
+        server.assert_created(4);
+        server.assert_nothing_was_sent_twice();
+    }
+}
+
+#[test]
+fn the_limit_of_time_ends_a_run_with_uploads_under_way() {
+    let (server, films) = (slow_server(1 << 20), films(3));
+    let output = run(&server, &["--max-duration", "1s", text(films.path())]);
+    let output = output.failed(10, &["the limit of time"]);
+    assert_eq!(output.summary()["files_failed"], 0);
+    assert!(output.summary()["files_cancelled"].as_u64() >= Some(1), "{output:?}");
+    assert!(jobs(&server, &[]).iter().all(|job| job["state"] == "queued"));
+}
+
+#[test]
+fn the_limit_of_errors_ends_a_run_with_1() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(2));
+    let manifest = films.path().join("jobs.jsonl");
+    fs::write(&manifest, "x\n".repeat(2000)).unwrap();
+    let output = run(&server, &["--max-errors", "3", "--manifest", text(&manifest)]);
+    let output = output.failed(1, &["the limit of failed files"]);
+    assert!(output.summary()["files_failed"].as_u64() < Some(2000), "{output:?}");
+}
+
+// Signals.
+
+#[test]
+fn a_signal_finishes_the_active_chunks_and_the_next_run_goes_on() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let (server, films) = (slow_server(8 << 20), films(3));
+        let child = begin(&server, &["--chunk-size", "5M", text(films.path())]);
+        wait_until(|| server.server.stats().videos_created > 0);
+        send(&child, signal);
+        let output = end(child).failed(code, &["finishing the active chunks"]);
+        assert_eq!(output.summary()["files_failed"], 0, "{output:?}");
+        run(&server, &[text(films.path())]).done();
+        server.assert_created(3);
+        server.assert_nothing_was_sent_twice();
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_run_whose_chunks_do_not_end() {
+    let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 600_000 }).times(0);
+    let (server, films) = (TestServer::faulty(Scheme::Http, vec![stall]), films(2));
+    let child = begin(&server, &[text(films.path())]);
+    wait_until(|| !server.chunk_requests().is_empty());
+    let start = Instant::now();
+    // Another signal: two of the same kind may arrive as one.
+    send(&child, Signal::INT);
+    send(&child, Signal::TERM);
+    let output = end(child).failed(130, &[]);
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    assert_eq!(output.summary()["event"], "summary");
+    assert!(jobs(&server, &[]).iter().all(|job| job["state"] == "queued"));
+}
+
+// Inputs that never end.
+
+#[test]
+fn standard_input_that_never_ends_does_not_keep_a_run_that_is_stopped() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(2));
+    let mut command = ringlift();
+    command.args(["ingest", "--json", "--files-from", "-"]).stdin(Stdio::piped());
+    let mut child = start(server.configure(&mut command));
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{}/clip000.mp4\n{}/clip001.mp4", text(films.path()), text(films.path())).unwrap();
+    // The files are uploaded while the input is still open.
+    wait_until(|| server.chunk_requests().len() == 2);
+    send(&child, Signal::TERM);
+    let output = end(child).failed(143, &[]);
+    drop(stdin);
+    assert_eq!(output.summary()["files_done"], 2, "{output:?}");
+}
+
+#[test]
+fn a_pipe_whose_writer_is_silent_does_not_keep_a_run_that_is_stopped() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(0));
+    let pipe = films.path().join("jobs.jsonl");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let child = begin(&server, &["--manifest", text(&pipe)]);
+    // Fails until the command waits in its opening of the pipe.
+    let open = || OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&pipe);
+    let writer = Cell::new(None);
+    wait_until(|| open().is_ok_and(|opened| writer.replace(Some(opened)).is_none()));
+    send(&child, Signal::INT);
+    end(child).failed(130, &[]);
+}
+
+#[test]
+fn a_folder_of_a_dead_mount_does_not_keep_a_run_that_is_stopped() {
+    let Some(disk) = Disk::holding(vec![7; 1 << 20], Silence::Whole) else {
+        return eprintln!("skipped: nothing may be mounted here");
+    };
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let mut child = begin(&server, &[text(films.path()), text(&disk.path())]);
+    wait_until(|| server.chunk_requests().len() == 1 && disk.pending_requests() > 0);
+    send(&child, Signal::TERM);
+    let (sender, summary) = std::sync::mpsc::channel();
+    let stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    thread::spawn(move || {
+        std::io::BufRead::lines(stdout).map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    // No process can end while the kernel holds one of its threads: the summary comes before.
+    let is_summary = |line: &String| line.contains(r#""event":"summary""#);
+    let found = std::iter::from_fn(|| summary.recv_timeout(Duration::from_secs(30)).ok()).find(is_summary);
+    disk.resume_answers();
+    let found = found.expect("no summary while the disk is silent");
+    assert!(found.contains(r#""files_done":1"#), "{found}");
+    end(child).failed(143, &[]);
+}
+
+// Failures of every job, and of the moment.
+
+#[test]
+fn an_error_of_every_job_leaves_the_jobs_queued_and_fails_none() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(20));
+    let report = films.path().join("report.jsonl");
+    let args = ["ingest", "--json", "--account", "films", "--report", text(&report), text(films.path())];
+    let mut command = ringlift();
+    let refused = end(start(server.configure(command.args(args)).env("APIVIDEO_API_KEY", "wrong")));
+    let refused = refused.failed(7, &["The API key is invalid"]);
+    assert_eq!(refused.summary()["files_failed"], 0);
+    let rows = fs::read_to_string(&report).unwrap();
+    assert!(!rows.contains(r#""state":"failed""#) && rows.contains("not_authorized"), "{rows}");
+    assert!(jobs(&server, &["--account", "films"]).iter().all(|job| job["state"] == "queued"));
+    server.run(args).done();
+    server.assert_created(20);
+}
+
+#[test]
+fn jobs_that_wait_for_another_attempt_end_a_run_with_5_and_the_same_command_goes_on_at_once() {
+    let down = FaultAction::Refuse { status: 503, slug: None, timing: Default::default() };
+    let down = Fault::new(RouteClass::Chunk, down).times(2);
+    let (server, films) = (TestServer::faulty(Scheme::Http, vec![down]), folder(2));
+    let start = Instant::now();
+    let args = ["--retries", "0", text(films.path())];
+    let output = run(&server, &args).failed(5, &["wait for another attempt", "run the same command again"]);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert_eq!(output.summary()["files_failed"], 0);
+    let output = run(&server, &args).done();
+    assert!(output.stderr.contains("jobs of earlier runs"), "{}", output.stderr);
+    server.assert_created(2);
+}
+
+#[test]
+fn a_missing_source_ends_with_4_and_stops_no_other_file() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(2));
+    let report = films.path().join("report.csv");
+    let args = [text(films.path()), "/nowhere/films", "--report", text(&report)];
+    let output = run(&server, &args).failed(4, &["/nowhere/films", "no such file or folder"]);
+    assert_eq!(output.summary()["files_done"], 2);
+    let failed = output.event("file_failed");
+    assert_eq!(
+        (&failed["error"]["kind"], &failed["file"]),
+        (&"no_such_source".into(), &"/nowhere/films".into())
+    );
+    assert!(fs::read_to_string(&report).unwrap().contains("/nowhere/films"));
+}
+
+#[test]
+fn flags_of_standard_input_are_refused_before_any_request() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    for flags in [["--name", "x.mp4"], ["--expected-size", "5M"]] {
+        run(&server, &[flags[0], flags[1], text(films.path())]).failed(2, &[flags[0]]);
+    }
+    let mut command = ringlift();
+    command
+        .args(["ingest", "--verify", text(films.path())])
+        .env("RINGLIFT_UPLOAD_TOKEN", server.upload_token());
+    end(start(server.configure_without_key(&mut command)))
+        .failed(2, &["--verify and --wait need an API key"]);
+    assert!(server.chunk_requests().is_empty());
+}
