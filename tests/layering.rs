@@ -39,8 +39,14 @@ const UNSAFE_HOMES: &[&str] = &[
 
 /// The only files that ask which features a build has, one place each. Elsewhere a missing part is a value: a reader that
 /// is unavailable, a journal that does not open.
-const FEATURE_HOMES: &[&str] =
-    &["lib.rs", "monitor/metrics.rs", "source/mod.rs", "source/pool.rs", "upload/builder.rs"];
+const FEATURE_HOMES: &[&str] = &[
+    "lib.rs",
+    "monitor/metrics.rs",
+    "source/mod.rs",
+    "source/pool.rs",
+    "upload/builder.rs",
+    "upload/client.rs",
+];
 
 /// The only files that ask what time of day it is, and what for. Of what they learn only the first sets a wait, which
 /// is bounded.
