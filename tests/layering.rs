@@ -40,6 +40,7 @@ const UNSAFE_HOMES: &[&str] = &[
 /// The only files that ask which features a build has, one place each. Elsewhere a missing part is a value: a reader that
 /// is unavailable, a journal that does not open.
 const FEATURE_HOMES: &[&str] = &[
+    "engine/creation.rs",
     "lib.rs",
     "monitor/metrics.rs",
     "source/mod.rs",
