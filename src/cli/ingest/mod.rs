@@ -24,8 +24,9 @@ use super::console::Console;
 use super::events::{CommandResult, Summary};
 use super::exit::Exit;
 use super::ingest_args::{IngestArgs, RunArgs};
-use super::queue::{self, OpenQueue, QueuePlace};
+use super::queue::{OpenQueue, QueuePlace};
 use super::signals::Interrupts;
+use super::store_error::store_exit;
 use super::{client, upload};
 pub(super) use daemon::Daemon;
 pub(super) use estimate::Estimator;
@@ -171,7 +172,7 @@ fn exit_of_end(end: &IngestEnd) -> Exit {
         IngestEnd::MaxTransfer => Exit::MaxTransfer,
         IngestEnd::MaxDuration => Exit::MaxDuration,
         IngestEnd::Deferred { .. } => Exit::Temporary,
-        IngestEnd::Store(error) => queue::store_exit(error),
+        IngestEnd::Store(error) => store_exit(error),
         IngestEnd::Fatal(error) => error.kind().into(),
         _ => Exit::Failed,
     }

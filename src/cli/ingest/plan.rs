@@ -14,7 +14,8 @@ use crate::cli::events::{CommandEvent, Summary};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::ingest_args::InputArgs;
 use crate::cli::jobs::JobEvent;
-use crate::cli::queue::{QueuePlace, store_error};
+use crate::cli::queue::QueuePlace;
+use crate::cli::store_error::store_error;
 use crate::cli::values::Size;
 
 /// Reads the inputs once, and refuses the run if one gives no job.
