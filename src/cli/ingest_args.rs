@@ -128,7 +128,7 @@ pub(super) struct QueueArgs {
 }
 
 /// The job store.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Queue")]
 pub(super) struct StoreArgs {
     /// Keep the jobs in this file [default: ringlift/jobs.db in $XDG_STATE_HOME]

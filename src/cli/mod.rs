@@ -19,6 +19,8 @@ mod escape;
 mod events;
 mod exit;
 mod fetch;
+#[cfg_attr(not(feature = "fleet"), path = "fleet_queue_left_out.rs")]
+mod fleet_queue;
 mod help;
 mod hints;
 mod ingest;
@@ -45,6 +47,7 @@ mod service_manager;
 mod signal_route;
 mod signals;
 mod status;
+mod store_error;
 mod submit;
 mod suggest;
 mod table;

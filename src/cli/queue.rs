@@ -4,20 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ringlift::bulk::{
-    Account, IngestOptions, JobStore, JobStoreError, OwnerId, Pool, SqliteJobStore, SqliteOptions,
-    StoreProblem,
-};
-#[cfg(feature = "fleet")]
-use ringlift::fleet::{NatsAddress, NatsJobStore, NatsOptions};
+use ringlift::bulk::{Account, IngestOptions, JobStore, OwnerId, Pool, SqliteJobStore, SqliteOptions};
 use ringlift::{Credentials, Endpoint, Secret, Settings, SharedBudget};
 
 use super::events::wall_clock;
 use super::exit::{CommandError, Exit};
-#[cfg(feature = "fleet")]
-use super::ingest_args::NatsArgs;
+use super::fleet_queue::NatsQueue;
 use super::ingest_args::StoreArgs;
 use super::journal;
+use super::store_error::store_error;
 
 /// A place of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,18 +24,7 @@ pub(super) enum QueuePlace {
         is_given: bool,
     },
     /// NATS servers, for several hosts.
-    #[cfg(feature = "fleet")]
     Nats(Box<NatsQueue>),
-}
-
-/// NATS servers with the jobs of several hosts.
-#[cfg(feature = "fleet")]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NatsQueue {
-    address: NatsAddress,
-    credentials: Option<PathBuf>,
-    lease: Option<std::time::Duration>,
-    replicas: Option<u8>,
 }
 
 /// An open queue.
@@ -61,25 +45,16 @@ impl QueuePlace {
             return Ok(QueuePlace::File { path, is_given: false });
         };
         match path.to_str().and_then(|text| text.split_once("://")) {
-            #[cfg(feature = "fleet")]
-            Some(("nats" | "tls", _)) => QueuePlace::of_nats(path.to_str().unwrap_or_default(), args),
-            #[cfg(not(feature = "fleet"))]
-            Some(("nats" | "tls", _)) => Err(CommandError::usage(
-                "--queue: this build has no fleet support: give a file, or install a build with the feature `fleet`",
-            )),
+            Some(("nats" | "tls", _)) => {
+                let url = path.to_str().unwrap_or_default();
+                Ok(QueuePlace::Nats(Box::new(NatsQueue::new(url, args)?)))
+            }
             // A file name may contain a colon, but no folder is named like a scheme by intention.
             Some((scheme, _)) => Err(CommandError::usage(format!(
                 "--queue: {scheme}:// is unknown: give a file or nats://HOST:4222"
             ))),
             None => Ok(QueuePlace::File { path: path.clone(), is_given: true }),
         }
-    }
-
-    #[cfg(feature = "fleet")]
-    fn of_nats(url: &str, args: &StoreArgs) -> Result<QueuePlace, CommandError> {
-        let address = url.parse().map_err(|flaw| CommandError::usage(format!("--queue: {flaw}")))?;
-        let NatsArgs { nats_creds: credentials, lease, replicas } = args.nats.clone();
-        Ok(QueuePlace::Nats(Box::new(NatsQueue { address, credentials, lease, replicas })))
     }
 
     /// Opens the store, and creates it if it is missing.
@@ -89,8 +64,7 @@ impl QueuePlace {
                 Ok(store) => Ok(Arc::new(store)),
                 Err(error) => Err(store_error(&error)),
             },
-            #[cfg(feature = "fleet")]
-            QueuePlace::Nats(nats) => Ok(Arc::new(nats.connect(account)?)),
+            QueuePlace::Nats(nats) => nats.open(account),
         }
     }
 
@@ -105,12 +79,9 @@ impl QueuePlace {
             QueuePlace::File { .. } => {
                 Ok(OpenQueue { store: self.open(account)?, budget: SharedBudget::default() })
             }
-            #[cfg(feature = "fleet")]
             QueuePlace::Nats(nats) => {
-                let store = nats.connect(account)?;
-                store.announce(&options.owner);
-                let budget = store.budget();
-                Ok(OpenQueue { store: Arc::new(store), budget })
+                let (store, budget) = nats.open_for_work(account, &options.owner)?;
+                Ok(OpenQueue { store, budget })
             }
         }
     }
@@ -146,7 +117,6 @@ impl QueuePlace {
     pub(super) fn exists(&self) -> bool {
         match self {
             QueuePlace::File { path, .. } => !matches!(path.try_exists(), Ok(false)),
-            #[cfg(feature = "fleet")]
             QueuePlace::Nats(_) => true,
         }
     }
@@ -157,7 +127,6 @@ impl QueuePlace {
             QueuePlace::File { path, is_given: true } => Some(path.with_extension("journal.db")),
             QueuePlace::File { is_given: false, .. } => journal::path(None),
             // The journal is this host's part: it resumes its own uploads by it.
-            #[cfg(feature = "fleet")]
             QueuePlace::Nats(_) => journal::path(None),
         }
     }
@@ -166,7 +135,6 @@ impl QueuePlace {
     pub(super) fn lock_place(&self) -> Option<PathBuf> {
         match self {
             QueuePlace::File { path, .. } => Some(path.clone()),
-            #[cfg(feature = "fleet")]
             QueuePlace::Nats(_) => self.journal(),
         }
     }
@@ -179,7 +147,6 @@ impl QueuePlace {
         match self {
             QueuePlace::File { .. } => pool_named(name.unwrap_or(LOCAL_POOL)),
             // Without a name the files are those of this host: others may have other files at the same paths.
-            #[cfg(feature = "fleet")]
             QueuePlace::Nats(_) => match name {
                 Some(name) => pool_named(name),
                 None => pool_named(&format!("host:{}", host_name())),
@@ -193,7 +160,6 @@ impl QueuePlace {
             QueuePlace::File { path, .. } => {
                 SqliteJobStore::accounts(path).map_or(0, |accounts| accounts.len())
             }
-            #[cfg(feature = "fleet")]
             QueuePlace::Nats(_) => 0,
         }
     }
@@ -202,25 +168,8 @@ impl QueuePlace {
     pub(super) fn name(&self) -> String {
         match self {
             QueuePlace::File { path, .. } => path.display().to_string(),
-            #[cfg(feature = "fleet")]
-            QueuePlace::Nats(nats) => nats.address.to_string(),
+            QueuePlace::Nats(nats) => nats.name(),
         }
-    }
-}
-
-#[cfg(feature = "fleet")]
-impl NatsQueue {
-    fn connect(&self, account: Account) -> Result<NatsJobStore, CommandError> {
-        let mut options = NatsOptions::new(self.address.clone(), account);
-        options.credentials.clone_from(&self.credentials);
-        options.lease = self.lease.unwrap_or(options.lease);
-        options.replicas = self.replicas.map_or(options.replicas, usize::from);
-        let store = NatsJobStore::connect(options).map_err(|error| store_error(&error))?;
-        if self.lease.is_some_and(|lease| lease != store.lease()) {
-            let lease = humantime::format_duration(store.lease());
-            tracing::warn!("the workers of this queue have agreed on leases of {lease}: --lease is not used");
-        }
-        Ok(store)
     }
 }
 
@@ -264,18 +213,6 @@ fn host_name() -> String {
     name.trim().to_owned()
 }
 
-pub(super) fn store_error(error: &JobStoreError) -> CommandError {
-    CommandError::Other(store_exit(error), error.to_string())
-}
-
-/// Returns the exit of a store's error.
-pub(super) fn store_exit(error: &JobStoreError) -> Exit {
-    match error.problem() {
-        Some(StoreProblem::Locked | StoreProblem::Unreachable | StoreProblem::Timeout) => Exit::Temporary,
-        _ => Exit::Failed,
-    }
-}
-
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
 /// The usual pool of a queue in a file.
@@ -286,11 +223,7 @@ mod tests {
     use super::*;
 
     fn queue(text: &str) -> Result<QueuePlace, CommandError> {
-        let queue = Some(text.into());
-        #[cfg(feature = "fleet")]
-        return QueuePlace::of(&StoreArgs { queue, account: None, nats: NatsArgs::default() });
-        #[cfg(not(feature = "fleet"))]
-        QueuePlace::of(&StoreArgs { queue, account: None })
+        QueuePlace::of(&StoreArgs { queue: Some(text.into()), ..StoreArgs::default() })
     }
 
     #[test]

@@ -27,7 +27,7 @@ enum ServiceMessage {
 
 /// The work of the process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct ServiceHealth {
+pub(super) struct ProcessActivity {
     /// A number that changes with every progress: bytes, requests, results.
     pub(super) progress: u64,
     /// `true` if an upload is under way.
@@ -71,8 +71,8 @@ impl ServiceManager {
     }
 
     /// Feeds the watchdog if that is due and the process is in order.
-    pub(super) fn feed(&mut self, health: ServiceHealth, now: Instant) {
-        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.is_to_be_fed(health, now)) {
+    pub(super) fn feed(&mut self, activity: ProcessActivity, now: Instant) {
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.is_to_be_fed(activity, now)) {
             self.send(ServiceMessage::Watchdog);
         }
     }
@@ -93,7 +93,7 @@ impl ServiceManager {
 struct WatchdogFeed {
     interval: Duration,
     due: Instant,
-    last: Option<ServiceHealth>,
+    last: Option<ProcessActivity>,
 }
 
 impl WatchdogFeed {
@@ -102,15 +102,15 @@ impl WatchdogFeed {
         WatchdogFeed { interval: timeout / 4, due: now, last: None }
     }
 
-    fn is_to_be_fed(&mut self, health: ServiceHealth, now: Instant) -> bool {
+    fn is_to_be_fed(&mut self, activity: ProcessActivity, now: Instant) -> bool {
         if now < self.due {
             return false;
         }
         self.due = now + self.interval;
-        let Some(last) = self.last.replace(health) else { return true };
-        let is_pausing = health.throttled_seconds > last.throttled_seconds;
-        let is_in_order = !health.has_work || is_pausing || health.progress != last.progress;
-        let is_watching = health.watch_steps.is_none() || health.watch_steps != last.watch_steps;
+        let Some(last) = self.last.replace(activity) else { return true };
+        let is_pausing = activity.throttled_seconds > last.throttled_seconds;
+        let is_in_order = !activity.has_work || is_pausing || activity.progress != last.progress;
+        let is_watching = activity.watch_steps.is_none() || activity.watch_steps != last.watch_steps;
         is_in_order && is_watching
     }
 }
@@ -146,9 +146,9 @@ mod tests {
 
     use super::*;
 
-    fn health() -> impl Strategy<Value = ServiceHealth> {
+    fn activity() -> impl Strategy<Value = ProcessActivity> {
         let parts = (0u64..3, any::<bool>(), 0u8..3, prop::option::of(0u64..3));
-        parts.prop_map(|(progress, has_work, throttled, watch_steps)| ServiceHealth {
+        parts.prop_map(|(progress, has_work, throttled, watch_steps)| ProcessActivity {
             progress,
             has_work,
             throttled_seconds: f64::from(throttled),
@@ -159,29 +159,29 @@ mod tests {
     proptest! {
         #[test]
         fn the_watchdog_is_fed_only_while_the_run_is_in_order(
-            steps in prop::collection::vec((health(), 0u64..5000), 1..40)
+            steps in prop::collection::vec((activity(), 0u64..5000), 1..40)
         ) {
             let mut now = Instant::now();
             let mut feed = WatchdogFeed::new(Duration::from_secs(8), now);
-            let mut last: Option<ServiceHealth> = None;
+            let mut last: Option<ProcessActivity> = None;
             let mut due = now;
-            for (health, millis) in steps {
+            for (activity, millis) in steps {
                 now += Duration::from_millis(millis);
-                let is_fed = feed.is_to_be_fed(health, now);
+                let is_fed = feed.is_to_be_fed(activity, now);
                 if now < due {
                     prop_assert!(!is_fed);
                     continue;
                 }
                 due = now + Duration::from_secs(2);
                 if let Some(last) = last {
-                    let moves = health.progress != last.progress || health.throttled_seconds > last.throttled_seconds;
-                    let is_idle = !health.has_work;
-                    let is_watching = health.watch_steps.is_none_or(|steps| last.watch_steps != Some(steps));
+                    let moves = activity.progress != last.progress || activity.throttled_seconds > last.throttled_seconds;
+                    let is_idle = !activity.has_work;
+                    let is_watching = activity.watch_steps.is_none_or(|steps| last.watch_steps != Some(steps));
                     prop_assert_eq!(is_fed, (moves || is_idle) && is_watching);
                 } else {
                     prop_assert!(is_fed);
                 }
-                last = Some(health);
+                last = Some(activity);
             }
         }
     }
@@ -190,10 +190,10 @@ mod tests {
     fn a_run_that_hangs_is_not_fed_until_the_timeout() {
         let start = Instant::now();
         let mut feed = WatchdogFeed::new(Duration::from_secs(8), start);
-        let hangs = |watch_steps| ServiceHealth {
+        let hangs = |watch_steps| ProcessActivity {
             has_work: true,
             watch_steps: Some(watch_steps),
-            ..ServiceHealth::default()
+            ..ProcessActivity::default()
         };
         assert!(feed.is_to_be_fed(hangs(0), start));
         for second in 1..20 {

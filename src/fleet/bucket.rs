@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::{LastRawMessageErrorKind, RawMessageError, St
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::connection::{Connection, REQUEST_TIMEOUT};
+use super::connection::{NatsConnection, REQUEST_TIMEOUT};
 use super::failure::Failure;
 use super::names::{BucketNames, MARKER_HEADER, OPERATION_HEADER, PROJECTION_HEADER};
 use super::record::StoredJob;
@@ -19,7 +19,7 @@ use crate::bulk::{StoreProblem, UnixMillis};
 /// The bucket of one account. Reads are answered by the leader of the stream: a replica may lag behind.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
-    pub(super) connection: Connection,
+    pub(super) connection: NatsConnection,
     pub(super) names: BucketNames,
     /// The text for persons who look into the server.
     pub(super) description: String,
@@ -28,7 +28,7 @@ pub(super) struct Bucket {
 
 /// The newest message of a key.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct StoredMessage {
     pub(super) subject: String,
     /// The number of the message in the stream, which a conditional write names.
     pub(super) revision: u64,
@@ -63,7 +63,7 @@ impl StreamState {
     }
 }
 
-impl Message {
+impl StoredMessage {
     /// Returns `true` if the message deletes its key.
     pub(super) fn is_deletion(&self) -> bool {
         is_deletion(&self.headers)
@@ -130,19 +130,19 @@ impl Bucket {
     }
 
     /// Reads the newest message of a key.
-    pub(super) async fn read(&self, key: &str) -> Result<Message, Failure> {
+    pub(super) async fn read(&self, key: &str) -> Result<StoredMessage, Failure> {
         let stream = self.stream().await?;
         let found = stream.get_last_raw_message_by_subject(&self.names.subject(key)).await;
         message(found)
     }
 
     /// Reads the message with this revision. It is gone once its key has a newer one.
-    pub(super) async fn read_revision(&self, revision: u64) -> Result<Message, Failure> {
+    pub(super) async fn read_revision(&self, revision: u64) -> Result<StoredMessage, Failure> {
         message(self.stream().await?.get_raw_message(revision).await)
     }
 
     /// Reads the first message from `revision` on.
-    pub(super) async fn read_next(&self, revision: u64) -> Result<Message, Failure> {
+    pub(super) async fn read_next(&self, revision: u64) -> Result<StoredMessage, Failure> {
         let stream = self.stream().await?;
         message(stream.get_first_raw_message_by_subject(self.names.all(), revision).await)
     }
@@ -197,9 +197,9 @@ pub(super) async fn bounded<T>(request: impl Future<Output = Result<T, Failure>>
 
 fn message(
     found: Result<async_nats::jetstream::message::StreamMessage, RawMessageError>,
-) -> Result<Message, Failure> {
+) -> Result<StoredMessage, Failure> {
     match found {
-        Ok(found) => Ok(Message {
+        Ok(found) => Ok(StoredMessage {
             subject: found.subject.to_string(),
             revision: found.sequence,
             headers: found.headers,

@@ -14,16 +14,16 @@ use crate::bulk::{JobStoreError, StoreProblem};
 
 /// A connection that reconnects by itself.
 #[derive(Clone, Debug)]
-pub(super) struct Connection {
+pub(super) struct NatsConnection {
     pub(super) jetstream: Context,
     /// The number of connections so far. After a new one, everything that was read before counts as unknown: the server
     /// may have come back with an older copy of its store.
     connections: Arc<AtomicU64>,
 }
 
-impl Connection {
+impl NatsConnection {
     /// Connects to the first server that answers. Takes at most ten seconds.
-    pub(super) async fn open(options: &NatsOptions) -> Result<Connection, JobStoreError> {
+    pub(super) async fn open(options: &NatsOptions) -> Result<NatsConnection, JobStoreError> {
         let place = options.address.to_string();
         let failed = |problem, source: Option<async_nats::ConnectError>| JobStoreError::Store {
             place: place.clone(),
@@ -43,7 +43,7 @@ impl Connection {
         check_server(&client).map_err(|problem| failed(problem, None))?;
         let mut jetstream = async_nats::jetstream::new(client);
         jetstream.set_timeout(REQUEST_TIMEOUT);
-        Ok(Connection { jetstream, connections })
+        Ok(NatsConnection { jetstream, connections })
     }
 
     /// Returns `true` if the connection is there.

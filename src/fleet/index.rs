@@ -18,7 +18,7 @@ pub(super) struct Index {
     /// The last revision that was applied.
     pub(super) seen: u64,
     /// The jobs by their place in the order of submission.
-    jobs: BTreeMap<u64, Entry>,
+    jobs: BTreeMap<u64, IndexedJob>,
     /// The place of each key. A digest takes the place of the key, which is three times as long.
     numbers: HashMap<u128, u64>,
     pools: Vec<PoolIndex>,
@@ -26,15 +26,16 @@ pub(super) struct Index {
     paused: HashSet<String>,
 }
 
-/// A job's place and newest revision.
+/// The number of a job and its newest revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct JobRevision {
     pub(super) number: u64,
     pub(super) revision: u64,
 }
 
+/// The part of a job's record that decides its order, its wait and its counts.
 #[derive(Debug)]
-struct Entry {
+struct IndexedJob {
     revision: u64,
     size: u64,
     due: UnixMillis,
@@ -64,7 +65,7 @@ impl Index {
         self.remove(key, revision);
         let number = if projection.number == 0 { revision } else { projection.number };
         let Some(pool) = self.pool_number(&projection.pool) else { return };
-        let entry = Entry {
+        let entry = IndexedJob {
             revision,
             size: projection.size,
             due: projection.due,
@@ -109,12 +110,12 @@ impl Index {
     }
 
     /// Returns the next job to claim at `now`: one whose lease has run out, else the first of the queue.
-    pub(super) fn next_due(&mut self, pool: &Pool, now: UnixMillis, lease: Duration) -> Option<Place> {
+    pub(super) fn next_due(&mut self, pool: &Pool, now: UnixMillis, lease: Duration) -> Option<JobRevision> {
         let pool = &mut self.pools[usize::from(*self.pool_numbers.get(pool)?)];
         let mut ends = pool.running.first().into_iter().chain(pool.running.last());
         // A heartbeat from the future was written by a clock that went back since.
         if let Some(&(_, number)) = ends.find(|(heartbeat, _)| heartbeat.distance(now) >= lease) {
-            return Some(Place { number, revision: self.jobs.get(&number)?.revision });
+            return Some(JobRevision { number, revision: self.jobs.get(&number)?.revision });
         }
         while let Some(&end) = pool.waiting.iter().next().filter(|(end, _)| *end <= now).or_else(|| {
             // No rule delays a job for longer.
@@ -126,7 +127,7 @@ impl Index {
             }
         }
         let number = pool.ready.first()?.2;
-        Some(Place { number, revision: self.jobs.get(&number)?.revision })
+        Some(JobRevision { number, revision: self.jobs.get(&number)?.revision })
     }
 
     /// Puts a job that was found not to be due back among those that wait.
@@ -175,15 +176,15 @@ impl Index {
         after: u64,
         state: Option<JobStateName>,
         pool: Option<&Pool>,
-    ) -> impl Iterator<Item = Place> {
+    ) -> impl Iterator<Item = JobRevision> {
         let wanted = pool.map(|pool| self.pool_numbers.get(pool).copied());
-        let is_wanted = move |entry: &Entry| {
+        let is_wanted = move |entry: &IndexedJob| {
             state.is_none_or(|state| entry.state == state)
                 && wanted.is_none_or(|pool| pool == Some(entry.pool))
         };
         let after = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
         let found = self.jobs.range(after).filter(move |(_, entry)| is_wanted(entry));
-        found.map(|(&number, entry)| Place { number, revision: entry.revision })
+        found.map(|(&number, entry)| JobRevision { number, revision: entry.revision })
     }
 
     /// Returns the newest revision of the job with this number.
@@ -215,14 +216,14 @@ impl Index {
     }
 }
 
-impl Entry {
+impl IndexedJob {
     fn order(&self, number: u64) -> Order {
         (std::cmp::Reverse(self.priority), self.sort_key.clone(), number)
     }
 }
 
 impl PoolIndex {
-    fn insert(&mut self, number: u64, entry: &Entry) {
+    fn insert(&mut self, number: u64, entry: &IndexedJob) {
         match entry.state {
             JobStateName::Queued if entry.due == UnixMillis::default() => {
                 self.ready.insert(entry.order(number));
@@ -238,7 +239,7 @@ impl PoolIndex {
         self.count(entry, 1);
     }
 
-    fn remove(&mut self, number: u64, entry: &Entry) {
+    fn remove(&mut self, number: u64, entry: &IndexedJob) {
         match entry.state {
             JobStateName::Queued => {
                 self.waiting.remove(&(entry.due, number));
@@ -253,7 +254,7 @@ impl PoolIndex {
         self.count(entry, -1);
     }
 
-    fn count(&mut self, entry: &Entry, sign: i64) {
+    fn count(&mut self, entry: &IndexedJob, sign: i64) {
         let (jobs, bytes) = &mut self.counts[entry.state as usize];
         // A sum of sizes may exceed u64 only if sizes are nonsense; it must not end the process then.
         let size = entry.size;

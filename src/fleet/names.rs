@@ -33,7 +33,7 @@ impl BucketNames {
     }
 
     fn new(kind: &str, account: &Account) -> BucketNames {
-        // An account may have any name, and a bucket may not. 16 bytes tell accounts apart.
+        // An account may have any name, and a bucket may not. 16 bytes are enough to keep accounts apart.
         let sum = digest(&SHA256, account.as_str().as_bytes());
         let bucket = format!("ringlift-{kind}-{}", hex(&sum.as_ref()[..16]));
         let (stream, prefix) = (format!("KV_{bucket}"), format!("$KV.{bucket}."));

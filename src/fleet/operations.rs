@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::bucket::{Bucket, StreamState};
 use super::clock::ServerClock;
-use super::connection::Connection;
+use super::connection::NatsConnection;
 use super::failure::{Failure, Trouble};
 use super::last_look::LastLook;
 use super::live::Live;
@@ -18,7 +18,7 @@ use super::names::{BucketNames, SETTINGS_KEY, job_key, pause_key};
 use super::options::NatsOptions;
 use super::reading::CachedIndex;
 use super::record::{FORMAT, RecordFlaw, StoredJob};
-use super::transition::{self, Step};
+use super::transition::{self, Transition};
 use super::tries::Tries;
 use crate::bulk::job_id::content_digest;
 use crate::bulk::lease::{LONGEST_DELAY, SHORTEST_LEASE};
@@ -55,7 +55,7 @@ struct SharedSettings {
 impl Engine {
     /// Connects, and creates the bucket if it does not exist.
     pub(super) async fn open(options: NatsOptions) -> Result<Engine, JobStoreError> {
-        let connection = Connection::open(&options).await?;
+        let connection = NatsConnection::open(&options).await?;
         let description = "jobs of ringlift".to_owned();
         let names = BucketNames::jobs(&options.account);
         let replicas = options.replicas.clamp(1, MOST_REPLICAS);
@@ -165,7 +165,7 @@ impl Engine {
         &self,
         id: &JobId,
         callers: UnixMillis,
-        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Step<T>, JobStoreError> + Sync,
+        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError> + Sync,
     ) -> Result<T, Trouble> {
         self.change_after(id, callers, None, rule).await
     }
@@ -177,7 +177,7 @@ impl Engine {
         id: &JobId,
         callers: UnixMillis,
         mut unanswered: Option<(u64, T)>,
-        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Step<T>, JobStoreError> + Sync,
+        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError> + Sync,
     ) -> Result<T, Trouble> {
         let key = job_key(id);
         let mut tries = Tries::new();
@@ -197,12 +197,12 @@ impl Engine {
             let now = self.now(callers).await?;
             let write = fastrand::u64(1..);
             let (written, answer) = match rule(found, now)? {
-                Step::Keep(answer) => return Ok(answer),
-                Step::Write(mut job, answer) => {
+                Transition::Keep(answer) => return Ok(answer),
+                Transition::Write(mut job, answer) => {
                     job.write = write;
                     (self.bucket.write_job(&key, &job, revision).await, answer)
                 }
-                Step::Delete(answer) => (self.bucket.delete(&key, revision).await, answer),
+                Transition::Delete(answer) => (self.bucket.delete(&key, revision).await, answer),
             };
             match written {
                 Ok(_) => return Ok(answer),

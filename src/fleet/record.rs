@@ -41,8 +41,9 @@ pub(super) enum RecordFlaw {
     Damaged,
 }
 
+/// The format of a record, of any version.
 #[derive(Deserialize)]
-struct Version {
+struct RecordFormat {
     v: i64,
 }
 
@@ -64,7 +65,7 @@ impl StoredJob {
     /// Reads the record in the message with the given revision.
     pub(super) fn decode(json: &[u8], revision: u64) -> Result<StoredJob, RecordFlaw> {
         // The format comes first: the fields of a later one may have other types.
-        let Version { v } = serde_json::from_slice(json).map_err(|_| RecordFlaw::Damaged)?;
+        let RecordFormat { v } = serde_json::from_slice(json).map_err(|_| RecordFlaw::Damaged)?;
         if v != FORMAT {
             return Err(RecordFlaw::Format(v));
         }

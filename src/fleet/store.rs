@@ -13,7 +13,7 @@ use super::failure::Trouble;
 use super::operations::Engine;
 use super::options::NatsOptions;
 use super::record::StoredJob;
-use super::transition::{self, Step};
+use super::transition::{self, Transition};
 use crate::bulk::submission::prepare;
 use crate::bulk::{
     ClaimAnswer, Job, JobCheckpoint, JobCount, JobEnd, JobFailure, JobId, JobPage, JobQuery, JobSpec,
@@ -144,7 +144,10 @@ impl NatsJobStore {
         &self,
         id: &JobId,
         now: UnixMillis,
-        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Step<T>, JobStoreError> + Send + Sync + 'static,
+        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError>
+        + Send
+        + Sync
+        + 'static,
     ) -> StoreFuture<'_, T> {
         let request = Arc::new((id.clone(), rule));
         self.run(move |engine| {

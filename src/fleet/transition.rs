@@ -16,7 +16,7 @@ use crate::bulk::{
 
 /// The write that a transition requires, and the answer to the request once the write has succeeded.
 #[derive(Debug)]
-pub(super) enum Step<T> {
+pub(super) enum Transition<T> {
     Keep(T),
     Write(Box<StoredJob>, T),
     Delete(T),
@@ -29,16 +29,16 @@ pub(super) fn submit(
     content: &str,
     how: Resubmit,
     now: UnixMillis,
-) -> Step<Submission> {
+) -> Transition<Submission> {
     let new = StoredJob::new(job, content, now);
-    let Some(mut stored) = found else { return Step::Write(Box::new(new), Submission::New) };
+    let Some(mut stored) = found else { return Transition::Write(Box::new(new), Submission::New) };
     let before = stored.record.clone();
     let outcome = resubmit(&mut stored.record, stored.content == content, how, now);
     let is_changed = stored.sort_key != new.sort_key
         || serde_json::to_string(&stored.spec).is_ok_and(|json| json != job.json);
     let replaces_spec = outcome.replaces_spec && is_changed;
     if stored.record == before && !replaces_spec {
-        return Step::Keep(outcome.submission);
+        return Transition::Keep(outcome.submission);
     }
     if replaces_spec {
         (stored.spec, stored.sort_key, stored.content) = (new.spec, new.sort_key, new.content);
@@ -46,7 +46,7 @@ pub(super) fn submit(
     if outcome.drops_checkpoint {
         stored.checkpoint = None;
     }
-    Step::Write(Box::new(stored), outcome.submission)
+    Transition::Write(Box::new(stored), outcome.submission)
 }
 
 /// Applies a rule to the record of a leased job, and returns the new state.
@@ -54,13 +54,17 @@ pub(super) fn held(
     found: Option<StoredJob>,
     lease: &Lease,
     rule: impl FnOnce(&mut JobRecord) -> Result<(), LostLease>,
-) -> Result<Step<JobState>, JobStoreError> {
+) -> Result<Transition<JobState>, JobStoreError> {
     let lost = |reason| JobStoreError::LeaseLost { id: lease.id.clone(), reason };
     let mut stored = found.ok_or_else(|| lost(LostLease::Forgotten))?;
     let before = stored.record.clone();
     rule(&mut stored.record).map_err(lost)?;
     let state = stored.record.state.clone();
-    Ok(if stored.record == before { Step::Keep(state) } else { Step::Write(Box::new(stored), state) })
+    Ok(if stored.record == before {
+        Transition::Keep(state)
+    } else {
+        Transition::Write(Box::new(stored), state)
+    })
 }
 
 /// Records a checkpoint.
@@ -69,16 +73,16 @@ pub(super) fn checkpoint(
     lease: &Lease,
     checkpoint: &JobCheckpoint,
     now: UnixMillis,
-) -> Result<Step<JobState>, JobStoreError> {
+) -> Result<Transition<JobState>, JobStoreError> {
     let mut is_newer = false;
     let step = held(found, lease, |record| {
         is_newer = record.checkpoint(lease, checkpoint.number, checkpoint.acknowledged_bytes, now)?;
         Ok(())
     })?;
     Ok(match step {
-        Step::Write(mut stored, state) if is_newer => {
+        Transition::Write(mut stored, state) if is_newer => {
             stored.checkpoint = Some(checkpoint.content.clone());
-            Step::Write(stored, state)
+            Transition::Write(stored, state)
         }
         step => step,
     })
@@ -89,18 +93,22 @@ pub(super) fn cancel(
     found: Option<StoredJob>,
     id: &JobId,
     now: UnixMillis,
-) -> Result<Step<JobState>, JobStoreError> {
+) -> Result<Transition<JobState>, JobStoreError> {
     let mut stored = found.ok_or_else(|| JobStoreError::NoSuchJob { id: id.clone() })?;
     let state = stored.record.state.clone();
-    Ok(if stored.record.cancel(now) { Step::Write(Box::new(stored), state) } else { Step::Keep(state) })
+    Ok(if stored.record.cancel(now) {
+        Transition::Write(Box::new(stored), state)
+    } else {
+        Transition::Keep(state)
+    })
 }
 
 /// Queues a failed, skipped or cancelled job, and returns the state that it had.
-pub(super) fn retry(found: Option<StoredJob>, id: &JobId) -> Result<Step<JobState>, JobStoreError> {
+pub(super) fn retry(found: Option<StoredJob>, id: &JobId) -> Result<Transition<JobState>, JobStoreError> {
     let mut stored = found.ok_or_else(|| JobStoreError::NoSuchJob { id: id.clone() })?;
     let state = stored.record.state.clone();
     let is_requeued = !matches!(state, JobState::Done(_)) && stored.record.requeue();
-    Ok(if is_requeued { Step::Write(Box::new(stored), state) } else { Step::Keep(state) })
+    Ok(if is_requeued { Transition::Write(Box::new(stored), state) } else { Transition::Keep(state) })
 }
 
 /// Deletes a job that no worker holds.
@@ -108,10 +116,10 @@ pub(super) fn forget(
     found: Option<StoredJob>,
     id: &JobId,
     now: UnixMillis,
-) -> Result<Step<bool>, JobStoreError> {
+) -> Result<Transition<bool>, JobStoreError> {
     match found {
-        None => Ok(Step::Keep(false)),
+        None => Ok(Transition::Keep(false)),
         Some(stored) if stored.record.is_held(now) => Err(JobStoreError::Held { id: id.clone() }),
-        Some(_) => Ok(Step::Delete(true)),
+        Some(_) => Ok(Transition::Delete(true)),
     }
 }

@@ -1,10 +1,12 @@
-//! One session as the journal lists it.
+//! Sessions as the journal lists them, and as a claim returns the work of earlier processes.
 
 use std::time::SystemTime;
 
 use super::container::ContainerState;
 use super::endpoint;
+use super::identity::Comparison;
 use super::key::{EntryDestination, EntrySource, Key};
+use crate::source::ChunkDigest;
 use crate::wire::Plan;
 
 /// One session of the journal.
@@ -83,4 +85,33 @@ impl Entry {
             EntryState::Interrupted | EntryState::Abandoned => self.container.own_video_id(),
         }
     }
+}
+
+/// The progress of an earlier process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedProgress {
+    /// The container. One in the state [`ContainerState::Intended`] may exist nevertheless.
+    pub container: ContainerState,
+    /// The plan; `None` if none was recorded.
+    pub plan: Option<Plan>,
+    /// The indexes of the chunks that the service acknowledged, ascending.
+    pub stored: Vec<u32>,
+    /// The file compared with the one whose chunks were sent. Never [`Comparison::Another`].
+    pub comparison: Comparison,
+    /// The digests of chunks that were sent whole, with their indexes, ascending. `None` marks a digest that no
+    /// file can match.
+    pub digests: Vec<(u32, Option<ChunkDigest>)>,
+}
+
+/// A file that an earlier command uploaded before the command failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The number of the row in the journal.
+    pub id: i64,
+    /// The video that holds the file.
+    pub video_id: String,
+    /// The length of the file in bytes.
+    pub bytes: u64,
+    /// The plan; `None` if none was recorded.
+    pub plan: Option<Plan>,
 }

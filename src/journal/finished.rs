@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::claim_outcome::Finished;
 use super::endpoint;
+use super::entry::Finished;
 use super::error::JournalError;
 use super::error_conversion::database_error;
 use super::identity::{Comparison, SourceIdentity, compare};

@@ -18,10 +18,10 @@ use std::time::SystemTime;
 
 use crate::source::ChunkDigest;
 use crate::wire::Plan;
-pub use claim_outcome::{Claim, ClaimOptions, Finished, SavedProgress};
+pub use claim_outcome::{Claim, ClaimOptions};
 pub use claimed_entry::ClaimedEntry;
 pub use container::{ContainerState, CreatedBy};
-pub use entry::{Entry, EntryState};
+pub use entry::{Entry, EntryState, Finished, SavedProgress};
 pub use error::JournalError;
 pub use identity::{Comparison, FileSystem, SourceIdentity, compare};
 pub use key::{EntryDestination, EntrySource, Key, TokenDigest};

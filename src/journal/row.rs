@@ -8,10 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::chunk_set::ChunkSet;
-use super::claim_outcome::SavedProgress;
 use super::container::{ContainerState, CreatedBy};
 use super::endpoint;
-use super::entry::{Entry, EntryState};
+use super::entry::{Entry, EntryState, SavedProgress};
 use super::finished::FinishedRow;
 use super::identity::{Comparison, SourceIdentity, compare};
 use super::key::{EntryDestination, EntrySource, Key};

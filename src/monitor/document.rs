@@ -7,7 +7,7 @@ use crate::bulk::JobStateName;
 use crate::upload::{Budget, ByClass};
 
 use super::limit::{BindingLimit, eta_reason};
-use super::view::{FailedJob, JobList, RunView, RunningJob};
+use super::view::{JobList, RecentFailure, RunView, RunningJob};
 
 /// The document of a view. Times are seconds since the start of the run.
 #[derive(Clone, Debug, Serialize)]
@@ -187,7 +187,7 @@ impl RunningFields {
 }
 
 impl FailureFields {
-    fn new(job: &FailedJob, view: &RunView) -> FailureFields {
+    fn new(job: &RecentFailure, view: &RunView) -> FailureFields {
         FailureFields {
             name: job.name.clone(),
             kind: job.kind.clone(),

@@ -95,7 +95,7 @@ fn view_with(name: &str) -> RunView {
     let mut view = RunView::new(&totals, snapshot(), now);
     view.title = name.to_owned();
     view.last_success = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-    let mut failed = FailedJob::new(name, "unavailable", "the service answered 503", now);
+    let mut failed = RecentFailure::new(name, "unavailable", "the service answered 503", now);
     failed.advice = Some("try again later".to_owned());
     view.failures = vec![failed];
     view.chunk_times.record(Duration::from_millis(300));

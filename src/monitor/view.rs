@@ -43,7 +43,7 @@ pub struct RunView {
     /// Files under way, at most [`MOST_RUNNING`]. The totals count the others.
     pub running: Vec<RunningJob>,
     /// The last failures, newest first, at most [`MOST_FAILURES`].
-    pub failures: Vec<FailedJob>,
+    pub failures: Vec<RecentFailure>,
     /// The time at which a job was last done; `None` before the first.
     pub last_success: Option<SystemTime>,
     /// The exit code of the run; `None` while it continues.
@@ -70,10 +70,10 @@ pub struct RunningJob {
     pub is_sent: bool,
 }
 
-/// A failure of a job.
+/// A recent failure of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct FailedJob {
+pub struct RecentFailure {
     /// The name of the job, which may contain any character.
     pub name: String,
     /// The failure, on one line.
@@ -197,15 +197,15 @@ impl RunningJob {
     }
 }
 
-impl FailedJob {
+impl RecentFailure {
     /// Creates the view of a failure without advice.
     pub fn new(
         name: impl Into<String>,
         kind: impl Into<String>,
         message: impl Into<String>,
         at: Instant,
-    ) -> FailedJob {
-        FailedJob { name: name.into(), message: message.into(), advice: None, kind: kind.into(), at }
+    ) -> RecentFailure {
+        RecentFailure { name: name.into(), message: message.into(), advice: None, kind: kind.into(), at }
     }
 }
 

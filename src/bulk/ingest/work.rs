@@ -1,5 +1,6 @@
 //! The claims of a run: each gives an upload, or a URL for the service to fetch.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
 use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit, Revision};
+use crate::upload::Upload;
 
 /// The claims of a run.
 #[derive(Debug)]
@@ -152,6 +154,8 @@ impl Claims {
         }
     }
 
+    /// Begins a claimed job. Returns its upload; `None` if the job needs none in this process: it has failed, it is
+    /// released, it is under way already, or the service fetches its URL.
     async fn claimed(
         &mut self,
         claimed: ClaimedJob,
@@ -194,26 +198,32 @@ impl Claims {
             let _ = self.urls.send(FetchJob { job, shutdown }).await;
             return None;
         };
-        let mut options = job.job.spec.options.clone();
-        if job.job.spec.token_sha256.is_some() {
-            options.upload_token.clone_from(&state.options.upload_token);
-        }
-        let mut upload = state.client.upload(path).options(options);
-        if let Some(account) = &state.options.shared_account {
-            let record = &job.job.record;
-            let mark = video_mark(account, &job.job.spec.id, record.restarts);
-            // Every claim after the first one follows a worker that may have created the video.
-            let has_predecessor = record.lost_workers > 0 || record.attempts_without_progress > 0;
-            upload = upload.shared_mark(mark, has_predecessor || record.acknowledged_bytes > 0);
-        }
-        // Only the first attempt begins anew; a later one goes on with it.
-        let is_first = job.job.record.acknowledged_bytes == 0 && job.job.checkpoint.is_none();
-        let upload =
-            if state.options.resubmit == Resubmit::Anew && is_first { upload.again() } else { upload };
-        let has_sha256 = state.options.has_sha256 || job.job.spec.sha256.is_some();
-        let sha256 = if has_sha256 { Sha256Request::File } else { Sha256Request::None };
+        let (upload, sha256) = upload_of(state, &job.job, path);
         Some(RunnerJob::new(job, upload).with_sha256(sha256).with_shutdown(shutdown))
     }
+}
+
+/// Returns the upload of a job's file, and the SHA-256 to compute with it.
+fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Request) {
+    let (spec, record) = (&job.spec, &job.record);
+    let mut options = spec.options.clone();
+    if spec.token_sha256.is_some() {
+        options.upload_token.clone_from(&state.options.upload_token);
+    }
+    let mut upload = state.client.upload(path).options(options);
+    if let Some(account) = &state.options.shared_account {
+        let mark = video_mark(account, &spec.id, record.restarts);
+        // Every claim after the first one follows a worker that may have created the video.
+        let has_predecessor = record.lost_workers > 0 || record.attempts_without_progress > 0;
+        upload = upload.shared_mark(mark, has_predecessor || record.acknowledged_bytes > 0);
+    }
+    // Only the first attempt begins anew; a later one goes on with it.
+    let is_first = record.acknowledged_bytes == 0 && job.checkpoint.is_none();
+    if state.options.resubmit == Resubmit::Anew && is_first {
+        upload = upload.again();
+    }
+    let has_sha256 = state.options.has_sha256 || spec.sha256.is_some();
+    (upload, if has_sha256 { Sha256Request::File } else { Sha256Request::None })
 }
 
 /// Checks a claimed job before anything is sent. Returns the stamp of its file.

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
+use super::event::{DoneJob, FailedJob, RunnerEvent};
 use super::fatal::{Circumstances, ends_run};
-use super::{DoneJob, FailedJob, RunnerEvent, RunnerJob, RunnerOptions, Sha256Request};
+use super::request::{RunnerJob, RunnerOptions, Sha256Request};
 use crate::bulk::shutdown::{ShutdownSignal, ShutdownStage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::event::{StatusReason, UploadEvent};

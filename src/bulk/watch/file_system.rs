@@ -9,7 +9,7 @@ pub(super) fn without_events(path: &Path) -> Option<u32> {
     rustix::fs::statfs(path).ok().and_then(|found| unreported(found.f_type as u32))
 }
 
-/// As [`without_events`], of an open file.
+/// Returns the same as [`without_events`], for the file system of an open file. Uses fstatfs(2).
 pub(super) fn without_events_of(file: impl AsFd) -> Option<u32> {
     rustix::fs::fstatfs(file).ok().and_then(|found| unreported(found.f_type as u32))
 }

@@ -13,7 +13,7 @@ pub const MOST_PENDING: usize = 1 << 14;
 
 /// A file of a root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileKey {
+pub(super) struct WatchedFile {
     pub(super) root: u32,
     pub(super) path: Arc<Path>,
 }
@@ -44,7 +44,7 @@ pub(super) enum SettleOutcome {
     Settled,
     /// The file is looked at again.
     Waiting,
-    /// As `Waiting`; a process has had the file open for this time.
+    /// The file is looked at again. A process has had it open for writing for this time.
     Open { open_for: Duration },
     /// The file is not followed any more.
     Dropped,
@@ -53,9 +53,9 @@ pub(super) enum SettleOutcome {
 /// The files that are followed until they are complete, and the contents that were.
 #[derive(Debug)]
 pub(super) struct SettleTable {
-    pending: HashMap<FileKey, PendingFile>,
-    /// The times of the next looks, with a number that tells equal times apart.
-    due: BTreeMap<(Instant, u64), FileKey>,
+    pending: HashMap<WatchedFile, PendingFile>,
+    /// The times of the next looks, with a number that orders equal times.
+    due: BTreeMap<(Instant, u64), WatchedFile>,
     number: u64,
     limit: usize,
     remembered: Remembered,
@@ -90,7 +90,7 @@ impl SettleTable {
     /// Follows a file that was found, for at least `rest`. Returns `false` if there is no room for it.
     pub(super) fn found(
         &mut self,
-        key: &FileKey,
+        key: &WatchedFile,
         version: Version,
         is_marked: bool,
         rest: Duration,
@@ -127,7 +127,7 @@ impl SettleTable {
     }
 
     /// Returns a file to be looked at now. The result must be given to [`SettleTable::looked`].
-    pub(super) fn due(&mut self, now: Instant) -> Option<FileKey> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<WatchedFile> {
         let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
         let key = entry.remove();
         if let Some(pending) = self.pending.get_mut(&key) {
@@ -137,7 +137,7 @@ impl SettleTable {
     }
 
     /// Decides about a file that was looked at.
-    pub(super) fn looked(&mut self, key: &FileKey, look: FileLook, now: Instant) -> SettleOutcome {
+    pub(super) fn looked(&mut self, key: &WatchedFile, look: FileLook, now: Instant) -> SettleOutcome {
         let Some(pending) = self.pending.get_mut(key) else { return SettleOutcome::Dropped };
         let rest = pending.rest;
         match look {
@@ -167,7 +167,7 @@ impl SettleTable {
         }
     }
 
-    fn schedule(&mut self, key: &FileKey, wait: Duration, now: Instant) {
+    fn schedule(&mut self, key: &WatchedFile, wait: Duration, now: Instant) {
         let Some(pending) = self.pending.get_mut(key) else { return };
         if let Some(due) = pending.due.take() {
             self.due.remove(&due);
@@ -179,7 +179,7 @@ impl SettleTable {
         self.due.insert((at, self.number), key.clone());
     }
 
-    fn remove(&mut self, key: &FileKey) {
+    fn remove(&mut self, key: &WatchedFile) {
         if let Some(PendingFile { due: Some(due), .. }) = self.pending.remove(key) {
             self.due.remove(&due);
         }

@@ -15,7 +15,7 @@ use super::options::WatchOptions;
 use super::remembered::{MOST_REMEMBERED, Remembered};
 use super::root::Root;
 use super::selector::DoneMark;
-use super::settle::{Cause, FileKey, MOST_PENDING, SettleOutcome, SettleTable};
+use super::settle::{Cause, MOST_PENDING, SettleOutcome, SettleTable, WatchedFile};
 use super::shared::{Shared, WatchStatus};
 use crate::bulk::walk::{FoundFile, Walk, WalkError, WalkStep};
 
@@ -305,7 +305,7 @@ impl FolderWatcher {
         let Some(version) = root.selector.version(&path).filter(|_| mark != DoneMark::Missing) else {
             return;
         };
-        let key = FileKey { root: index, path: path.into() };
+        let key = WatchedFile { root: index, path: path.into() };
         let rest = root.rest();
         if !self.table.found(&key, version, mark == DoneMark::Fresh, rest, cause, Instant::now()) {
             root.has_missed = true;

@@ -8,7 +8,7 @@ use ringlift::bulk::{WatchHandle, WatchNotice};
 use super::view::IngestView;
 use crate::cli::console::Console;
 use crate::cli::events::CommandEvent;
-use crate::cli::service_manager::{ServiceHealth, ServiceManager};
+use crate::cli::service_manager::{ProcessActivity, ServiceManager};
 
 /// A run that goes on until it is stopped.
 #[derive(Debug)]
@@ -61,14 +61,14 @@ impl Daemon {
         );
         let (requests, throttled) = (&snapshot.requests, &snapshot.throttled_seconds);
         let requests = requests.uploads.total() + requests.writes.total() + requests.reads.total();
-        let health = ServiceHealth {
+        let activity = ProcessActivity {
             // Each part grows only, so that an equal sum is no progress.
             progress: self.events + requests + snapshot.bytes.sent + snapshot.bytes.read,
             has_work: running > 0,
             throttled_seconds: throttled.uploads + throttled.writes + throttled.reads,
             watch_steps: status.map(|status| status.steps),
         };
-        self.service.feed(health, now);
+        self.service.feed(activity, now);
     }
 }
 

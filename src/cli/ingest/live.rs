@@ -8,7 +8,8 @@ use ringlift::Client;
 use ringlift::bulk::totals::Totals;
 use ringlift::bulk::{Cursor, Job, JobFailure, JobQuery, JobState, JobStore, JobStoreError};
 use ringlift::monitor::{
-    ChunkTimes, FailedJob, JobList, JobListFuture, JobListQuery, ListedJob, MOST_FAILURES, RunSource, RunView,
+    ChunkTimes, JobList, JobListFuture, JobListQuery, ListedJob, MOST_FAILURES, RecentFailure, RunSource,
+    RunView,
 };
 
 use super::source::source_name;
@@ -24,7 +25,7 @@ pub(super) struct RunNumbers {
     pub(super) totals: Totals,
     pub(super) chunk_times: ChunkTimes,
     pub(super) exit_code: Option<u8>,
-    failures: VecDeque<FailedJob>,
+    failures: VecDeque<RecentFailure>,
     last_success: Option<SystemTime>,
 }
 
@@ -54,7 +55,7 @@ impl RunNumbers {
     /// Records a failure for the monitor, with the advice in the words of the command if there is one.
     pub(super) fn fail(&mut self, name: &str, failure: &JobFailure, advice: Option<&str>) {
         let mut failed =
-            FailedJob::new(name, failure.kind.as_str(), failure.message.as_str(), Instant::now());
+            RecentFailure::new(name, failure.kind.as_str(), failure.message.as_str(), Instant::now());
         failed.advice = advice.map(str::to_owned).or_else(|| failure.advice.clone());
         self.failures.push_front(failed);
         self.failures.truncate(MOST_FAILURES);

@@ -1,6 +1,7 @@
 //! `ringlift ingest`: each file once, however often the command is run. Its parts are those of `submit` and `work`, too.
 
 mod daemon;
+mod ending;
 mod estimate;
 mod live;
 mod monitoring;
@@ -15,19 +16,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ringlift::bulk::{
-    IngestEnd, IngestEvent, IngestInput, IngestOptions, JobStore, Report, Shutdown, ShutdownSignal, ingest,
+    IngestEvent, IngestInput, IngestOptions, JobStore, Report, Shutdown, ShutdownSignal, ingest,
 };
 use ringlift::{Client, Settings};
 
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::events::{CommandResult, Summary};
-use super::exit::Exit;
 use super::ingest_args::{IngestArgs, RunArgs};
-use super::queue::{self, OpenQueue, QueuePlace};
+use super::queue::{OpenQueue, QueuePlace};
 use super::signals::Interrupts;
 use super::{client, upload};
 pub(super) use daemon::Daemon;
+pub(super) use ending::{LoopEnd, RunKind};
 pub(super) use estimate::Estimator;
 pub(super) use live::LiveNumbers;
 use live::LiveRun;
@@ -35,7 +36,7 @@ use monitoring::Monitoring;
 pub(super) use plan::{check_all, dry_run};
 pub(super) use setup::{inputs, report, run_options, submit_options};
 pub(super) use source::source_name;
-pub(super) use view::{IngestView, LoopEnd, RunKind};
+pub(super) use view::IngestView;
 
 pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let token = upload::upload_token(&args.inputs.token, global)?;
@@ -162,17 +163,5 @@ fn title(sources: &[PathBuf]) -> String {
         [] => "a manifest".to_owned(),
         [only] => only.display().to_string(),
         [first, others @ ..] => format!("{} and {} others", first.display(), others.len()),
-    }
-}
-
-/// Returns the exit of the reason that ended a run early.
-fn exit_of_end(end: &IngestEnd) -> Exit {
-    match end {
-        IngestEnd::MaxTransfer => Exit::MaxTransfer,
-        IngestEnd::MaxDuration => Exit::MaxDuration,
-        IngestEnd::Deferred { .. } => Exit::Temporary,
-        IngestEnd::Store(error) => queue::store_exit(error),
-        IngestEnd::Fatal(error) => error.kind().into(),
-        _ => Exit::Failed,
     }
 }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use ringlift::Settings;
 use ringlift::bulk::{Inputs, JobState, JobStore, PlannedJob, RunSummary};
 
+use super::ending::{JobExits, exit_of, ingest_counts};
 use super::estimate::{Estimator, counted};
 use super::source::source_name;
-use super::view;
 use crate::cli::console::Console;
 use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, Summary};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::ingest_args::InputArgs;
 use crate::cli::jobs::JobEvent;
-use crate::cli::queue::{QueuePlace, store_error};
+use crate::cli::queue::QueuePlace;
+use crate::cli::store_error::store_error;
 use crate::cli::values::Size;
 
 /// Reads the inputs once, and refuses the run if one gives no job.
@@ -47,14 +48,14 @@ pub(in crate::cli) fn dry_run(
         console,
         totals: RunSummary::default(),
         skipped: 0,
-        exits: Vec::new(),
+        exits: JobExits::default(),
     };
     for job in inputs.by_ref() {
         match job {
             Ok(job) => plan.job(&job)?,
             Err(failure) => {
                 console.alert(&failure.failure.message);
-                plan.fail(view::exit_of(&failure.failure));
+                plan.fail(exit_of(&failure.failure));
             }
         }
     }
@@ -69,7 +70,7 @@ struct DryRun<'a> {
     console: &'a Console,
     totals: RunSummary,
     skipped: usize,
-    exits: Vec<Exit>,
+    exits: JobExits,
 }
 
 impl DryRun<'_> {
@@ -77,7 +78,7 @@ impl DryRun<'_> {
         if let Some(state) = self.skips(job)? {
             self.skipped += 1;
             if let JobState::Failed(failure) = &state {
-                self.exit(view::exit_of(failure));
+                self.exits.add(exit_of(failure));
             }
             return Ok(());
         }
@@ -112,14 +113,7 @@ impl DryRun<'_> {
 
     fn fail(&mut self, exit: Exit) {
         self.totals.files_failed += 1;
-        self.exit(exit);
-    }
-
-    /// Keeps the different exits only.
-    fn exit(&mut self, exit: Exit) {
-        if !self.exits.contains(&exit) {
-            self.exits.push(exit);
-        }
+        self.exits.add(exit);
     }
 
     fn end(mut self, ignored: u64) -> Summary {
@@ -127,7 +121,7 @@ impl DryRun<'_> {
         let (skipped, ignored_text) = (self.skipped, counted(ignored, "other file"));
         self.console
             .result(format_args!("{}; {skipped} skipped, {ignored_text} ignored", self.estimator.text()));
-        self.totals.ingest = Some(view::ingest_counts(skipped, ignored, 0));
-        Summary { exit: Exit::of_all(self.exits), totals: self.totals, ..Summary::default() }
+        self.totals.ingest = Some(ingest_counts(skipped, ignored, 0));
+        Summary { exit: self.exits.exit(), totals: self.totals, ..Summary::default() }
     }
 }

@@ -7,12 +7,13 @@ use futures_util::{Stream, StreamExt};
 use ringlift::UsageMeter;
 use ringlift::bulk::event::millis;
 use ringlift::bulk::{
-    CANCEL_TIMEOUT, IngestEvent, JobStateName, JobStore, JsonEvent, Pool, Shutdown, ShutdownStage,
+    CANCEL_TIMEOUT, IngestEvent, JobCount, JobStateName, JobStore, JsonEvent, Pool, Shutdown, ShutdownStage,
 };
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::daemon::Daemon;
-use super::view::{IngestView, LoopEnd};
+use super::ending::LoopEnd;
+use super::view::IngestView;
 use crate::cli::console::Console;
 use crate::cli::exit::Interrupt;
 use crate::cli::ingest_args::RunArgs;
@@ -43,13 +44,12 @@ impl RunLoop<'_> {
         let (mut events, mut interrupt, mut end) = (Box::pin(events), None, None);
         // Before the first claim, which takes jobs from the queue.
         self.count(view).await;
-        let mut counting = Box::pin(count_queue(self.store.clone(), self.pool.clone(), BETWEEN_COUNTS));
+        let mut counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
         let mut meter = UsageMeter::default();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         console.start_progress();
         loop {
-            let deadline = shutdown.deadline();
             tokio::select! {
                 // Without room in the output queue the events wait in the library's queue.
                 event = events.next(), if interrupt.is_some() || console.output().has_room() => match event {
@@ -64,38 +64,18 @@ impl RunLoop<'_> {
                     None => break,
                 },
                 received = interrupts.next() => {
-                    console.output().hurry();
-                    if interrupt.is_some() {
-                        shutdown.cancel(Instant::now());
-                    } else {
-                        interrupt = Some(received);
-                        daemon.iter().for_each(Daemon::stopping);
-                        shutdown.stop(self.args.grace, Instant::now());
-                        self.announce(received);
-                    }
+                    self.interrupted(received, interrupt.is_some(), &mut shutdown, daemon.as_ref());
+                    // The first signal decides the exit code.
+                    interrupt.get_or_insert(received);
                 }
                 queued = &mut counting => {
                     if let Some((jobs, bytes)) = queued {
                         view.queue(jobs, bytes, console);
                     }
-                    counting = Box::pin(count_queue(self.store.clone(), self.pool.clone(), BETWEEN_COUNTS));
+                    counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
                 }
-                _ = ticks.tick() => {
-                    meter.sample();
-                    if let Some(timetable) = &self.args.lanes.bwlimit {
-                        timetable.apply(&self.settings.bandwidth);
-                    }
-                    view.show(console);
-                    if let Some(daemon) = &mut daemon {
-                        daemon.tick(view, &self.client.snapshot(), console);
-                    }
-                }
-                () = async {
-                    match deadline {
-                        Some(deadline) => sleep_until(deadline.into()).await,
-                        None => std::future::pending().await,
-                    }
-                } => {
+                _ = ticks.tick() => self.tick(&mut meter, view, daemon.as_mut()),
+                () = until(shutdown.deadline()) => {
                     if shutdown.advance(Instant::now()) == ShutdownStage::Abandoned {
                         break;
                     }
@@ -112,10 +92,51 @@ impl RunLoop<'_> {
 
     /// Counts the queue once.
     async fn count(&self, view: &mut IngestView) {
-        let counting = count_queue(self.store.clone(), self.pool.clone(), Duration::ZERO);
+        let counting = self.queued_after(Duration::ZERO);
         if let Ok(Some((jobs, bytes))) = timeout(LONGEST_COUNT, counting).await {
             view.queue(jobs, bytes, self.console);
         }
+    }
+
+    /// Returns the jobs of the pool that are queued and their bytes, after a delay; `None` if the store failed. The
+    /// run itself reports a store that keeps failing.
+    async fn queued_after(&self, delay: Duration) -> Option<(u64, u64)> {
+        sleep(delay).await;
+        let counts = self.store.count().await.ok()?;
+        let is_queued = |count: &&JobCount| count.pool == self.pool && count.state == JobStateName::Queued;
+        Some(counts.iter().find(is_queued).map_or((0, 0), |count| (count.jobs, count.bytes)))
+    }
+
+    /// Does the regular work between events: samples, the timetable of the bandwidth, the display, the daemon.
+    fn tick(&self, meter: &mut UsageMeter, view: &mut IngestView, daemon: Option<&mut Daemon>) {
+        meter.sample();
+        if let Some(timetable) = &self.args.lanes.bwlimit {
+            timetable.apply(&self.settings.bandwidth);
+        }
+        view.show(self.console);
+        if let Some(daemon) = daemon {
+            daemon.tick(view, &self.client.snapshot(), self.console);
+        }
+    }
+
+    /// Stops the run within the grace period at the first signal, and at once at a further one.
+    fn interrupted(
+        &self,
+        received: Interrupt,
+        is_repeated: bool,
+        shutdown: &mut Shutdown,
+        daemon: Option<&Daemon>,
+    ) {
+        self.console.output().hurry();
+        if is_repeated {
+            shutdown.cancel(Instant::now());
+            return;
+        }
+        if let Some(daemon) = daemon {
+            daemon.stopping();
+        }
+        shutdown.stop(self.args.grace, Instant::now());
+        self.announce(received);
     }
 
     fn announce(&self, received: Interrupt) {
@@ -128,14 +149,12 @@ impl RunLoop<'_> {
     }
 }
 
-/// Returns the jobs of the pool that are queued and their bytes, after a delay; `None` if the store failed. The run
-/// itself reports a store that keeps failing.
-async fn count_queue(store: Arc<dyn JobStore>, pool: Pool, delay: Duration) -> Option<(u64, u64)> {
-    sleep(delay).await;
-    let counts = store.count().await.ok()?;
-    let is_queued =
-        |count: &&ringlift::bulk::JobCount| count.pool == pool && count.state == JobStateName::Queued;
-    Some(counts.iter().find(is_queued).map_or((0, 0), |count| (count.jobs, count.bytes)))
+/// Waits until the time; forever without one.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 const TICK: Duration = Duration::from_millis(100);

@@ -8,42 +8,22 @@ use std::time::{Duration, Instant};
 use ringlift::bulk::event::{millis, odd_name};
 use ringlift::bulk::totals::FileEnd;
 use ringlift::bulk::{
-    ErrorEvent, FileDone, FileSkipped, IngestCounts, IngestEnd, IngestEvent, IngestJob, JobFailure, JobId,
-    JobResult, JobSource, JsonEvent, ProgressEvent, RunSummary, SkippedJob,
+    ErrorEvent, FileDone, FileSkipped, IngestCounts, IngestEvent, IngestJob, JobFailure, JobId, JobResult,
+    JobSource, JsonEvent, ProgressEvent, RunSummary, SkippedJob,
 };
-use ringlift::{Progress, UploadEvent, Uploaded, Usage};
+use ringlift::{Progress, UploadEvent, Uploaded};
 
+use super::ending::{JobExits, LoopEnd, RunKind, exit_of, ingest_counts};
 use super::estimate::{Estimator, counted};
 use super::live::LiveNumbers;
 use super::source::source_name;
 use crate::cli::console::{Console, UploadRemains, duration};
 use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, Summary, error_event};
-use crate::cli::exit::{CommandError, Exit, Interrupt};
+use crate::cli::exit::{CommandError, Exit};
 use crate::cli::jobs::JobEvent;
 use crate::cli::notices::{FileLabel, Notices};
 use crate::cli::values::Size;
-
-/// The kind of a run, on which its exit code and its last line depend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum RunKind {
-    /// Submits jobs and works until no job is open.
-    Ingest,
-    /// Submits files as they arrive, and works until it is stopped.
-    Watch,
-    /// Only submits jobs.
-    Submit,
-    /// Only works. Failed jobs are in the report, not in the exit code.
-    Work,
-}
-
-/// The end of a loop.
-pub(in crate::cli) struct LoopEnd {
-    /// The reason; `None` if the run was abandoned.
-    pub(in crate::cli) end: Option<IngestEnd>,
-    pub(in crate::cli) interrupt: Option<Interrupt>,
-    pub(in crate::cli) usage: Usage,
-}
 
 /// The output of a run.
 pub(in crate::cli) struct IngestView {
@@ -56,7 +36,7 @@ pub(in crate::cli) struct IngestView {
     summary: RunSummary,
     counts: IngestCounts,
     doubled: u64,
-    exits: Vec<Exit>,
+    exits: JobExits,
     shows_sha256: bool,
     started: Instant,
     events_due: Instant,
@@ -86,7 +66,7 @@ impl IngestView {
             summary: RunSummary::default(),
             counts: ingest_counts(0, 0, 0),
             doubled: 0,
-            exits: Vec::new(),
+            exits: JobExits::default(),
             shows_sha256,
             started: now,
             events_due: now + EVENT_INTERVAL,
@@ -102,20 +82,10 @@ impl IngestView {
             IngestEvent::Skipped(skipped) => self.skipped(&skipped, console),
             IngestEvent::InputFailed(failed) => {
                 let path = failed.source.as_ref().and_then(|source| source.path());
-                let file = path.map(Path::to_string_lossy).unwrap_or_default();
-                self.count_failure(&file, &failed.failure, None);
-                self.emit_failure(&file, path, &failed.failure, 0, false, console);
-                console.alert(&failed.failure.message);
+                self.input_failed(path, &failed.failure, console);
             }
             IngestEvent::InputsRead { ignored, unused_rules } => {
-                self.counts.files_ignored = ignored;
-                self.numbers.lock().totals.found_all();
-                if self.kind == RunKind::Ingest {
-                    self.print_estimate(console);
-                }
-                if !unused_rules.is_empty() {
-                    console.note(format_args!("filter rules without effect: {}", unused_rules.join(", ")));
-                }
+                self.inputs_read(ignored, &unused_rules, console);
             }
             IngestEvent::Started(job) => {
                 self.numbers.lock().totals.begin(job.number, &job.name, job.bytes(), now);
@@ -126,7 +96,7 @@ impl IngestView {
             IngestEvent::Done { job, result, uploaded, sha256, after } => {
                 self.done(&job, &result, uploaded.as_deref(), sha256.as_deref(), console);
                 if let Err(error) = after {
-                    self.exit(Exit::Failed);
+                    self.exits.add(Exit::Failed);
                     console.alert(error);
                 }
             }
@@ -135,26 +105,16 @@ impl IngestView {
                 self.failed(&job, &failure, error.as_ref(), console);
             }
             IngestEvent::Deferred { job, failure, delay } => self.deferred(&job, &failure, delay, console),
-            IngestEvent::Cancelled(job) => {
-                self.summary.files_cancelled += 1;
-                self.end(&job, FileEnd::Cancelled);
-            }
+            IngestEvent::Cancelled(job) => self.cancelled(&job),
             IngestEvent::Stopped { job, error } => {
-                self.summary.files_cancelled += 1;
-                self.end(&job, FileEnd::Cancelled);
-                let failure = CommandError::Library(*error);
-                let (file, error) = (job.name.as_str(), error_event(&failure));
-                let elapsed_ms = millis(job.started.elapsed());
-                emit(&job, &JsonEvent::FileFailed { file, elapsed_ms, resumable: true, error }, console);
-                console.print_file_error(file, &failure, UploadRemains::Nothing);
+                self.stopped(&job, &CommandError::Library(*error), console);
             }
             IngestEvent::EarlierJobs { jobs } => console.note(format_args!(
                 "{jobs} jobs of earlier runs are in the queue, and are uploaded too; `ringlift jobs` lists and \
                  cancels them"
             )),
             IngestEvent::Lost { job, reason } => {
-                self.summary.files_cancelled += 1;
-                self.end(&job, FileEnd::Cancelled);
+                self.cancelled(&job);
                 console.alert(format_args!("{}: given up: {reason}", visible(&job.name)));
             }
             IngestEvent::Paused => {
@@ -202,6 +162,24 @@ impl IngestView {
         }
     }
 
+    fn input_failed(&mut self, path: Option<&Path>, failure: &JobFailure, console: &Console) {
+        let file = path.map(Path::to_string_lossy).unwrap_or_default();
+        self.count_failure(&file, failure, None);
+        self.emit_failure(&file, path, failure, 0, false, console);
+        console.alert(&failure.message);
+    }
+
+    fn inputs_read(&mut self, ignored: u64, unused_rules: &[String], console: &Console) {
+        self.counts.files_ignored = ignored;
+        self.numbers.lock().totals.found_all();
+        if self.kind == RunKind::Ingest {
+            self.print_estimate(console);
+        }
+        if !unused_rules.is_empty() {
+            console.note(format_args!("filter rules without effect: {}", unused_rules.join(", ")));
+        }
+    }
+
     fn doubled(&mut self, id: &JobId, source: &JobSource, console: &Console) {
         self.doubled += 1;
         let file = source_name(source);
@@ -226,11 +204,11 @@ impl IngestView {
         let event = JsonEvent::FileSkipped(FileSkipped { file, id, video_id, reason });
         let _ = console.emit_for_file(skipped.path.as_deref().and_then(odd_name), &event);
         if let Some(failure) = &skipped.failure {
-            self.exit(exit_of(failure));
+            self.exits.add(exit_of(failure));
             console.alert(format_args!("{}: skipped: {reason}", visible(file)));
         }
         if let Some(failure) = &skipped.after_failure {
-            self.exit(Exit::Failed);
+            self.exits.add(Exit::Failed);
             console.alert(failure);
         }
     }
@@ -286,7 +264,7 @@ impl IngestView {
 
     fn count_end_of_failure(&mut self, name: &str, failure: &JobFailure, advice: Option<&str>) {
         self.summary.files_failed += 1;
-        self.exit(exit_of(failure));
+        self.exits.add(exit_of(failure));
         self.numbers.lock().fail(name, failure, advice);
     }
 
@@ -338,10 +316,24 @@ impl IngestView {
                 self.counts.videos_created += 1;
                 let (file, video_id) = (job.name.as_str(), result.video_id.as_str());
                 let elapsed_ms = millis(job.started.elapsed());
-                console.emit(&crate::cli::events::CommandEvent::Fetched { file, video_id, elapsed_ms });
+                console.emit(&CommandEvent::Fetched { file, video_id, elapsed_ms });
             }
         }
         console.result(format_args!("{}\t{}", visible(&job.name), result.video_id));
+    }
+
+    fn cancelled(&mut self, job: &IngestJob) {
+        self.summary.files_cancelled += 1;
+        self.end(job, FileEnd::Cancelled);
+    }
+
+    /// Reports a job that the end of the run has stopped. Another run can resume it.
+    fn stopped(&mut self, job: &IngestJob, failure: &CommandError, console: &Console) {
+        self.cancelled(job);
+        let (file, error) = (job.name.as_str(), error_event(failure));
+        let elapsed_ms = millis(job.started.elapsed());
+        emit(job, &JsonEvent::FileFailed { file, elapsed_ms, resumable: true, error }, console);
+        console.print_file_error(file, failure, UploadRemains::Nothing);
     }
 
     fn emit_failure(
@@ -361,13 +353,6 @@ impl IngestView {
     fn end(&mut self, job: &IngestJob, end: FileEnd) {
         self.running.remove(&job.number);
         self.numbers.lock().totals.end(job.number, job.bytes(), end, Instant::now());
-    }
-
-    /// Keeps the different exits only.
-    fn exit(&mut self, exit: Exit) {
-        if !self.exits.contains(&exit) {
-            self.exits.push(exit);
-        }
     }
 
     /// Updates the display, and writes lines and events that are due.
@@ -412,21 +397,7 @@ impl IngestView {
         totals.resent_bytes = snapshot.bytes.resent;
         totals.usage = Some(ended.usage);
         totals.ingest = Some(self.counts.clone());
-        match &ended.end {
-            Some(IngestEnd::Store(error)) => console.alert(error),
-            Some(IngestEnd::Report(error)) => console.alert(error),
-            Some(IngestEnd::Deferred { jobs, delay }) => console.alert(format_args!(
-                "{jobs} files wait for another attempt, the first for {}: run the same command again",
-                duration(*delay)
-            )),
-            Some(IngestEnd::MaxTransfer) => console.alert("stopped: the limit of bytes is reached"),
-            Some(IngestEnd::MaxDuration) => console.alert("stopped: the limit of time is reached"),
-            Some(IngestEnd::Drained) if self.kind == RunKind::Watch && ended.interrupt.is_none() => {
-                console.alert("the watch has ended by itself; please report this");
-            }
-            Some(IngestEnd::MaxErrors) => console.alert("stopped: the limit of failed files is reached"),
-            _ => {}
-        }
+        ended.alert(self.kind, console);
         if self.doubled > MOST_DOUBLED {
             console.note(format_args!("{} files or lines were named twice", self.doubled));
         }
@@ -442,45 +413,12 @@ impl IngestView {
                 duration(self.started.elapsed()),
             ));
         }
-        Summary { exit: self.exit_code(&ended), totals, client: None }
-    }
-
-    fn exit_code(&self, ended: &LoopEnd) -> Exit {
-        let is_worker = matches!(self.kind, RunKind::Work | RunKind::Watch);
-        match (ended.interrupt, &ended.end) {
-            // A service manager stops a worker by SIGTERM: all that it had is finished or released.
-            (Some(Interrupt::Term), Some(IngestEnd::Shutdown)) if is_worker => Exit::Done,
-            // A watch has no end of its own.
-            (None, Some(IngestEnd::Drained)) if self.kind == RunKind::Watch => Exit::Failed,
-            (_, Some(IngestEnd::Drained | IngestEnd::Submitted)) if is_worker => Exit::Done,
-            (_, Some(IngestEnd::Drained | IngestEnd::Submitted)) => Exit::of_all(self.exits.iter().copied()),
-            (Some(interrupt), _) => Exit::Interrupted(interrupt),
-            (None, Some(end)) => super::exit_of_end(end),
-            (None, None) => Exit::of_all(self.exits.iter().copied()),
-        }
+        Summary { exit: ended.exit(self.kind, &self.exits), totals, client: None }
     }
 }
 
 fn emit(job: &IngestJob, event: &JsonEvent<'_>, console: &Console) {
     let _ = console.emit_for_file(job.path().and_then(odd_name), event);
-}
-
-/// Returns the exit of a failure: only another attempt without a change can end otherwise.
-pub(super) fn exit_of(failure: &JobFailure) -> Exit {
-    match failure.kind.as_str() {
-        // A source of the command line. A file that a manifest names and that is missing is a failed job.
-        "no_such_source" => Exit::NoSuchFile,
-        _ if failure.permanent => Exit::Failed,
-        _ => Exit::Temporary,
-    }
-}
-
-pub(super) fn ingest_counts(files_skipped: usize, files_ignored: u64, videos_created: u64) -> IngestCounts {
-    let mut counts = IngestCounts::default();
-    counts.files_skipped = files_skipped;
-    counts.files_ignored = files_ignored;
-    counts.videos_created = videos_created;
-    counts
 }
 
 /// Interval between events about the progress of the same file.

@@ -26,7 +26,7 @@ pub(super) fn run(args: &JobListArgs, global: &GlobalArgs, console: &Console) ->
     };
     let mut end = ListEnd { items_total: Some(total(&*store, &query)?), ..ListEnd::default() };
     'pages: loop {
-        // One more than is listed tells that another follows.
+        // One more than is listed shows whether another follows.
         let wanted = skipped.saturating_add(most - end.listed).saturating_add(1);
         query.limit = usize::try_from(wanted).unwrap_or(LONGEST_PAGE).min(LONGEST_PAGE);
         let page = wait(store.list(query.clone()))?;

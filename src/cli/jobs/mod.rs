@@ -14,7 +14,8 @@ use super::console::Console;
 use super::events::{CommandEvent, CommandResult, Summary, error_event, wall_clock};
 use super::exit::{CommandError, Exit};
 use super::jobs_args::{JobIdsArgs, JobPoolArgs, JobsCommand, StoreAccessArgs};
-use super::queue::{self, QueuePlace, store_error};
+use super::queue::{self, QueuePlace};
+use super::store_error::store_error;
 use super::{client, upload};
 pub(super) use event::JobEvent;
 

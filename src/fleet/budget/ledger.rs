@@ -37,19 +37,19 @@ struct ClassLedger {
 
 /// The needs of a class for its next exchange with the shared budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Need {
+pub(super) struct BudgetNeed {
     pub(super) wants_block: bool,
     pub(super) seen: Observation,
 }
 
 impl Ledger {
     /// Returns what the class needs from the servers; `None` if nothing.
-    pub(super) fn need(&self, class: Class, now: Instant) -> Option<Need> {
+    pub(super) fn need(&self, class: Class, now: Instant) -> Option<BudgetNeed> {
         self.with(class, |ledger| {
             let may_ask = ledger.ask_at.is_none_or(|at| at <= now);
             let wants_block = ledger.is_wanted && may_ask && ledger.left(now) == 0;
             let is_throttled = ledger.seen.throttled_ms.is_some();
-            (wants_block || is_throttled).then_some(Need { wants_block, seen: ledger.seen })
+            (wants_block || is_throttled).then_some(BudgetNeed { wants_block, seen: ledger.seen })
         })
     }
 

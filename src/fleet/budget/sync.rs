@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::gcra::{Reservation, SharedLimit, block};
-use super::ledger::{Ledger, Need};
+use super::ledger::{BudgetNeed, Ledger};
 use crate::fleet::failure::Failure;
 use crate::fleet::operations::Engine;
 use crate::pacing::{Class, SharedBudget};
@@ -37,7 +37,7 @@ async fn run(ledger: Weak<Ledger>, engine: Arc<Engine>) {
 }
 
 /// Shares what the service answered, and takes a block.
-async fn exchange(ledger: &Ledger, class: Class, need: Need, engine: &Engine) -> Result<(), Failure> {
+async fn exchange(ledger: &Ledger, class: Class, need: BudgetNeed, engine: &Engine) -> Result<(), Failure> {
     let key = format!("limit.{}", class.name());
     for attempt in 0..MOST_TRIES {
         let (found, revision) = engine.live.read::<SharedLimit>(&key).await?;

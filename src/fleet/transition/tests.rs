@@ -197,12 +197,12 @@ impl World {
     }
 
     /// Applies a step without a fault.
-    fn direct<T>(&mut self, step: Step<T>) {
+    fn direct<T>(&mut self, step: Transition<T>) {
         let expected = self.revision;
         match step {
-            Step::Keep(_) => {}
-            Step::Write(job, _) => assert!(self.apply(&Write { job: Some(*job), expected })),
-            Step::Delete(_) => assert!(self.apply(&Write { job: None, expected })),
+            Transition::Keep(_) => {}
+            Transition::Write(job, _) => assert!(self.apply(&Write { job: Some(*job), expected })),
+            Transition::Delete(_) => assert!(self.apply(&Write { job: None, expected })),
         }
     }
 
@@ -225,7 +225,7 @@ impl World {
             None => {
                 let Some(mut job) = found.filter(|job| job.record.is_due(now)) else { return };
                 job.record.claim(&owner, now, LEASE);
-                Step::Write(Box::new(job), ())
+                Transition::Write(Box::new(job), ())
             }
             Some(task) => {
                 let held = held(found, &task.lease, |record| {
@@ -237,7 +237,7 @@ impl World {
                     }
                 });
                 match held {
-                    Ok(Step::Write(job, _)) => Step::Write(job, ()),
+                    Ok(Transition::Write(job, _)) => Transition::Write(job, ()),
                     Ok(_) => return,
                     Err(_) => {
                         self.workers[worker].task = None;
@@ -246,7 +246,7 @@ impl World {
                 }
             }
         };
-        let Step::Write(mut job, ()) = step else { return };
+        let Transition::Write(mut job, ()) = step else { return };
         self.writes += 1;
         job.write = self.writes;
         match self.send(Write { job: Some((*job).clone()), expected: revision }, fate) {
@@ -356,12 +356,12 @@ proptest! {
 #[test]
 fn a_submission_that_changes_nothing_writes_nothing() {
     let (job, now) = (prepared(), UnixMillis::new(1));
-    let Step::Write(stored, Submission::New) = submit(None, &job, "c", Resubmit::Keep, now) else {
+    let Transition::Write(stored, Submission::New) = submit(None, &job, "c", Resubmit::Keep, now) else {
         panic!("not stored");
     };
     let again = |content: &str| submit(Some((*stored).clone()), &job, content, Resubmit::Keep, now);
-    assert!(matches!(again("c"), Step::Keep(Submission::Same(_))));
-    assert!(matches!(again("other"), Step::Keep(Submission::Conflict(_))));
+    assert!(matches!(again("c"), Transition::Keep(Submission::Same(_))));
+    assert!(matches!(again("other"), Transition::Keep(Submission::Conflict(_))));
 }
 
 #[test]

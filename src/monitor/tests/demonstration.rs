@@ -10,7 +10,7 @@ struct Demonstration {
     started: Instant,
     jobs: Vec<ListedJob>,
     client: Snapshot,
-    failures: Vec<FailedJob>,
+    failures: Vec<RecentFailure>,
     totals: Mutex<(Totals, u64)>,
 }
 
@@ -34,7 +34,7 @@ impl Demonstration {
             totals.begin(key, &name, Some(FILE_BYTES), started);
         }
         let failure = |i: u64, name: &str, kind: &str, message: &str, advice: &str| {
-            let mut failed = FailedJob::new(name, kind, message, now - Duration::from_secs(i * 97 + 12));
+            let mut failed = RecentFailure::new(name, kind, message, now - Duration::from_secs(i * 97 + 12));
             failed.advice = Some(advice.to_owned());
             failed
         };

@@ -146,7 +146,7 @@ const READERS: [Reader; 4] = [Reader::Uring, Reader::Direct, Reader::Mmap, Reade
 const MOST_BYTES: u64 = 512 << 20;
 const LONGEST_READ: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As in a lane: the blocks that it reads ahead, and two for hyper.
+/// The blocks of an upload lane: those that it reads ahead, and two that hyper holds.
 const BLOCKS: usize = 8;
 const BLOCK_BYTES: u64 = 512 << 10;
 /// A record of TLS.

@@ -6,8 +6,8 @@ use super::*;
 
 const SETTLE: Duration = Duration::from_secs(10);
 
-fn key(number: usize) -> FileKey {
-    FileKey { root: 0, path: Path::new(&format!("/films/{number}.mp4")).into() }
+fn key(number: usize) -> WatchedFile {
+    WatchedFile { root: 0, path: Path::new(&format!("/films/{number}.mp4")).into() }
 }
 
 fn table(limit: usize) -> SettleTable {
