@@ -15,8 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::jobs::folder;
 use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::queue::folder;
 use crate::support::{MIB, Scheme, TestServer};
 use nats_server::NatsServer;
 

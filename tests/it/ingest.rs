@@ -6,20 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use crate::support::command::{CommandOutput, end, ringlift, start};
+use crate::support::queue::folder;
 use crate::support::{MIB, Scheme, TestServer};
-
-/// A folder with `count` small videos.
-pub fn folder(count: usize) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for index in 0..count {
-        fs::write(folder.path().join(format!("clip{index:03}.mp4")), format!("content of clip {index}"))
-            .unwrap();
-    }
-    folder
-}
 
 fn ingest(server: &TestServer, args: &[&Path]) -> CommandOutput {
     let args = [Path::new("ingest"), Path::new("--json")].into_iter().chain(args.iter().copied());

@@ -11,7 +11,7 @@ use ringlift::bulk::{
     SqliteJobStore, SqliteOptions, Walk, WalkOptions, ingest,
 };
 
-use crate::ingest::folder;
+use crate::support::queue::folder;
 use crate::support::{Scheme, TestServer};
 
 /// The seconds by which the clock of the test is off.

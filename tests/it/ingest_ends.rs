@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use ringlift::server::{Fault, FaultAction, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::ingest::folder;
 use crate::support::command::{CommandOutput, end, ringlift, start};
 use crate::support::disk::{Disk, Silence};
+use crate::support::queue::{folder, jobs, wait_until};
 use crate::support::{MIB, Scheme, TestServer};
 
 /// Starts the command with these arguments after `ingest --json`.
@@ -46,20 +45,6 @@ fn films(count: u8) -> TempDir {
 fn slow_server(bytes_per_second: u64) -> TestServer {
     let fault = Fault::new(RouteClass::Chunk, FaultAction::Throttle { bytes_per_second }).times(0);
     TestServer::faulty(Scheme::Http, vec![fault])
-}
-
-/// Returns the jobs of the queue.
-fn jobs(server: &TestServer, more: &[&str]) -> Vec<Value> {
-    let output = server.run([&["jobs", "list", "--json"], more].concat()).done();
-    output.events().into_iter().filter(|event| event["event"] == "job").collect()
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it does not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn send(child: &Child, signal: Signal) {

@@ -4,14 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use ringlift::server::{Fault, FaultAction, RouteClass};
 use serde_json::Value;
 
-use crate::ingest::folder;
 use crate::support::command::{CommandOutput, end, ringlift, ringlift_apart, start};
+use crate::support::queue::{folder, jobs, wait_until};
 use crate::support::{MIB, Scheme, TestServer, each_in_parallel};
 
 fn text(path: &Path) -> &str {
@@ -22,19 +20,6 @@ fn run(server: &TestServer, args: &[&str]) -> CommandOutput {
     server.run([&["ingest", "--json"], args].concat())
 }
 
-fn jobs(server: &TestServer) -> Vec<Value> {
-    let output = server.run(["jobs", "list", "--json"]);
-    output.events().into_iter().filter(|event| event["event"] == "job").collect()
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it does not happen");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// A run that has submitted these files and uploads none before its input ends.
 fn submitted(server: &TestServer, files: &[&Path], args: &[&str]) -> (Child, ChildStdin) {
     let mut command = ringlift();
@@ -42,7 +27,7 @@ fn submitted(server: &TestServer, files: &[&Path], args: &[&str]) -> (Child, Chi
     let mut child = start(server.configure(command.stdin(Stdio::piped())));
     let mut stdin = child.stdin.take().unwrap();
     files.iter().for_each(|file| writeln!(stdin, "{}", text(file)).unwrap());
-    wait_until(|| jobs(server).len() == files.len());
+    wait_until(|| jobs(server, &[]).len() == files.len());
     (child, stdin)
 }
 

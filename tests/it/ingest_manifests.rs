@@ -6,8 +6,8 @@ use std::path::Path;
 
 use ringlift::Video;
 
-use crate::ingest::folder;
 use crate::support::command::{CommandOutput, end, ringlift, start};
+use crate::support::queue::folder;
 use crate::support::{MIB, Scheme, TestServer};
 
 fn text(path: &Path) -> &str {

@@ -7,30 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::queue::{folder, jobs};
 use crate::support::{Scheme, TestServer};
-
-/// A folder with `count` small videos.
-pub fn folder(count: usize) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for index in 0..count {
-        fs::write(folder.path().join(format!("clip{index:03}.mp4")), format!("content of clip {index}"))
-            .unwrap();
-    }
-    folder
-}
 
 fn ringlift_with(server: &TestServer, args: &[&str]) -> CommandOutput {
     server.run(args)
-}
-
-/// Returns the events of `jobs list --json` about jobs.
-fn listed(server: &TestServer, args: &[&str]) -> Vec<Value> {
-    let output = server.run(["jobs", "list", "--json"].iter().chain(args)).done();
-    output.events().into_iter().filter(|event| event["event"] == "job").collect()
 }
 
 fn path_of(folder: &TempDir) -> String {
@@ -41,14 +25,14 @@ fn path_of(folder: &TempDir) -> String {
 fn submitted_jobs_wait_in_the_queue_and_nothing_is_sent() {
     let (server, films) = (TestServer::new(Scheme::Http), folder(3));
     let output = ringlift_with(&server, &["submit", "--json", &path_of(&films)]).done();
-    let jobs = output.events().iter().filter(|event| event["event"] == "job").count();
-    assert_eq!((jobs, server.server.requests().len()), (3, 0));
-    let listed = listed(&server, &["--state", "queued"]);
+    let submitted = output.events().iter().filter(|event| event["event"] == "job").count();
+    assert_eq!((submitted, server.server.requests().len()), (3, 0));
+    let listed = jobs(&server, &["--state", "queued"]);
     assert_eq!(listed.len(), 3);
     assert_eq!(listed[0]["pool"], "local");
     // The same files again are the same jobs.
     ringlift_with(&server, &["submit", &path_of(&films)]).done();
-    assert_eq!(self::listed(&server, &[]).len(), 3);
+    assert_eq!(self::jobs(&server, &[]).len(), 3);
     // A later run finishes them, even one about other files.
     ringlift_with(&server, &["work", "--drain"]).done();
     server.assert_created(3);
@@ -64,8 +48,8 @@ fn submit_needs_an_account_and_not_the_key() {
     };
     submit(&[]).failed(2, &["APIVIDEO_API_KEY", "--account"]);
     submit(&["--account", "archive"]).done();
-    assert!(listed(&server, &[]).is_empty(), "another account's jobs are not listed");
-    assert_eq!(listed(&server, &["--account", "archive"]).len(), 1);
+    assert!(jobs(&server, &[]).is_empty(), "another account's jobs are not listed");
+    assert_eq!(jobs(&server, &["--account", "archive"]).len(), 1);
     let empty = ringlift_with(&server, &["jobs", "list"]).done();
     assert!(empty.stderr.contains("no jobs of this account"), "{}", empty.stderr);
 }
@@ -97,20 +81,19 @@ fn a_list_has_pages_and_says_that_more_follows() {
 fn unknown_ids_are_named_and_the_others_are_carried_out() {
     let (server, films) = (TestServer::new(Scheme::Http), folder(2));
     ringlift_with(&server, &["submit", &path_of(&films)]).done();
-    let ids: Vec<String> =
-        listed(&server, &[]).iter().map(|job| job["id"].as_str().unwrap().into()).collect();
+    let ids: Vec<String> = jobs(&server, &[]).iter().map(|job| job["id"].as_str().unwrap().into()).collect();
     for command in ["show", "retry", "cancel", "forget"] {
         ringlift_with(&server, &["jobs", command, "nosuch"])
             .failed(1, &["there is no job nosuch", "jobs list"]);
     }
     ringlift_with(&server, &["jobs", "cancel", "nosuch", &ids[0]]).failed(1, &["nosuch"]);
-    assert_eq!(listed(&server, &["--state", "cancelled"]).len(), 1);
+    assert_eq!(jobs(&server, &["--state", "cancelled"]).len(), 1);
     // The beginning of an id is enough.
     let shown = ringlift_with(&server, &["jobs", "show", &ids[0][..10]]).done();
     assert!(shown.stdout.contains(&ids[0]) && shown.stdout.contains("cancelled"), "{}", shown.stdout);
     ringlift_with(&server, &["jobs", "retry", &ids[0]]).done();
     ringlift_with(&server, &["jobs", "forget", &ids[1]]).done();
-    assert_eq!(listed(&server, &["--state", "queued"]).len(), 1);
+    assert_eq!(jobs(&server, &["--state", "queued"]).len(), 1);
 }
 
 #[test]
@@ -228,7 +211,7 @@ fn a_job_that_is_named_twice_is_one_job_and_a_warning() {
     let output =
         ringlift_with(&server, &["submit", "--account", "a", &path_of(&films), clip.to_str().unwrap()]);
     output.done();
-    assert_eq!(listed(&server, &["--account", "a"]).len(), 3);
+    assert_eq!(jobs(&server, &["--account", "a"]).len(), 3);
 }
 
 #[test]
@@ -275,7 +258,7 @@ fn a_signal_ends_a_submission_and_what_was_submitted_stays() {
     let output = end(child);
     drop(open);
     assert_eq!(output.code, Some(143), "{}", output.stderr);
-    assert_eq!(listed(&server, &["--state", "queued"]).len(), 1);
+    assert_eq!(jobs(&server, &["--state", "queued"]).len(), 1);
 }
 
 #[test]
@@ -285,7 +268,7 @@ fn a_url_among_the_sources_is_fetched_by_the_service() {
     let summary =
         ringlift_with(&server, &["ingest", "--json", &path, "http://example.com/movie.mp4"]).done().summary();
     assert_eq!(summary["files_done"], 2);
-    assert_eq!(listed(&server, &["--state", "done"]).len(), 2);
+    assert_eq!(jobs(&server, &["--state", "done"]).len(), 2);
 }
 
 #[test]

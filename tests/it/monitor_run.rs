@@ -12,8 +12,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::jobs::folder;
 use crate::support::command::{CommandOutput, ringlift};
+use crate::support::queue::folder;
 use crate::support::{Scheme, TestServer};
 
 /// A run with a monitor.

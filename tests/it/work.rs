@@ -3,14 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::Child;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::jobs::folder;
 use crate::support::command::{end, ringlift, start};
+use crate::support::queue::{folder, jobs, wait_until};
 use crate::support::{MIB, Scheme, TestServer};
 
 fn work(server: &TestServer, args: &[&str]) -> Child {
@@ -28,19 +26,9 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Waits until the condition holds.
-fn until(condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(60), "it never comes");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn states(server: &TestServer) -> Vec<String> {
-    let output = server.run(["jobs", "list", "--json"]).done();
-    let jobs = output.events().into_iter().filter(|event| event["event"] == "job");
-    jobs.map(|job| job["state"].as_str().unwrap().to_owned()).collect()
+    let jobs = jobs(server, &[]);
+    jobs.iter().map(|job| job["state"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -48,10 +36,10 @@ fn a_worker_takes_jobs_that_come_while_it_waits_and_sigterm_ends_it_with_0() {
     let (server, early, late) = (TestServer::new(Scheme::Http), folder(2), folder(3));
     submit(&server, early.path(), &[]);
     let child = work(&server, &[]);
-    until(|| server.server.stats().videos_created == 2);
+    wait_until(|| server.server.stats().videos_created == 2);
     submit(&server, late.path(), &[]);
-    until(|| server.server.stats().videos_created == 5);
-    until(|| states(&server).iter().all(|state| state == "done"));
+    wait_until(|| server.server.stats().videos_created == 5);
+    wait_until(|| states(&server).iter().all(|state| state == "done"));
     signal(&child, Signal::TERM);
     let summary = end(child).done().summary();
     assert_eq!((&summary["files_done"], &summary["exit_code"]), (&5.into(), &0.into()));
@@ -64,7 +52,7 @@ fn a_worker_on_an_empty_queue_drains_at_once_and_sigint_is_130() {
     let server = TestServer::new(Scheme::Http);
     let child = work(&server, &[]);
     // Signals have a handler before the journal is opened.
-    until(|| server.journal().exists());
+    wait_until(|| server.journal().exists());
     signal(&child, Signal::INT);
     let output = end(child);
     assert_eq!(output.code, Some(130), "{}", output.stderr);
@@ -79,7 +67,7 @@ fn a_stopped_worker_releases_its_file_and_the_next_one_goes_on_with_it() {
     fs::write(films.path().join("long.mp4"), vec![7; 40 * MIB as usize]).unwrap();
     submit(&server, films.path(), &["--chunk-size", "5M"]);
     let child = work(&server, &["--grace", "100ms", "--concurrency", "1"]);
-    until(|| server.server.stats().videos_created == 1 && !server.chunk_requests().is_empty());
+    wait_until(|| server.server.stats().videos_created == 1 && !server.chunk_requests().is_empty());
     signal(&child, Signal::TERM);
     let summary = end(child).done().summary();
     assert_eq!(summary["files_cancelled"], 1);

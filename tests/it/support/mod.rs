@@ -4,6 +4,7 @@ pub mod command;
 pub mod disk;
 pub mod fault_proxy;
 pub mod middlebox;
+pub mod queue;
 pub mod real_proxy;
 pub mod relay;
 pub mod terminal;
