@@ -246,9 +246,8 @@ async fn attempt(
     if attempts.borrow().may_give_up_mark() {
         attempts.borrow_mut().give_up_mark(marks)?;
     }
-    let video = video.clone().metadata(MARK_KEY, attempts.borrow().mark.clone());
-    let created = api.videos(Instant::now()).create(&video).await;
-    created.map(|video| video.video_id).inspect_err(|error| {
+    let mark = attempts.borrow().mark.clone();
+    create_marked(api, video, &mark).await.inspect_err(|error| {
         let mut attempts = attempts.borrow_mut();
         // A refusal now does not exclude a container of an earlier, unanswered request.
         attempts.existence = attempts.existence.max(Existence::after(error));
@@ -331,11 +330,15 @@ pub(crate) async fn create_or_find(
     {
         return Ok(video_id);
     }
+    let created = create_marked(api, video, mark).await;
+    created.inspect_err(|error| may_exist.set(may_exist.get() || leaves_doubt(error)))
+}
+
+/// Creates a container with this mark. Returns the id of its video.
+async fn create_marked(api: &Api<Control>, video: &NewVideo, mark: &str) -> Result<String> {
     let video = video.clone().metadata(MARK_KEY, mark);
     let created = api.videos(Instant::now()).create(&video).await;
-    created
-        .map(|video| video.video_id)
-        .inspect_err(|error| may_exist.set(may_exist.get() || leaves_doubt(error)))
+    created.map(|video| video.video_id)
 }
 
 fn leaves_doubt(error: &Error) -> bool {
