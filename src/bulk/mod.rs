@@ -4,8 +4,7 @@
 //! keeps jobs and leases each of them to one worker at a time. A [`Report`] has a row for each finished job. The rules
 //! of leases and retries are pure functions of the record and the time (`lease`), so that every store behaves alike.
 //!
-//! Start with [`run`], which uploads a stream of jobs. It needs none of the other items: a program takes from this module
-//! what it lacks.
+//! Start with [`run`], which uploads a stream of jobs and needs none of the other items.
 //!
 //! No part of this module opens a terminal, a listener or a connection.
 

@@ -25,7 +25,7 @@ impl BufferPool {
     /// Creates a pool without a ring.
     ///
     /// # Errors
-    /// As [`BufferPool::new`].
+    /// The errors of [`BufferPool::new`].
     pub fn in_ring(count: usize, block_bytes: u64) -> io::Result<BufferPool> {
         BufferPool::with_ring(count, block_bytes, |_| Err(Unavailable::LeftOut))
     }

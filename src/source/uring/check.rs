@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    /// What `check_ring()` says on a thread whose io_uring_setup fails with `errno`.
+    /// Returns the result of `check_ring()` on a thread whose io_uring_setup fails with `errno`.
     fn ring_refused_with(errno: i32) -> Result<(), Unavailable> {
         let refused = std::thread::spawn(move || {
             let calls = [(libc::SYS_io_uring_setup, vec![])].into();
