@@ -287,7 +287,10 @@ impl Session {
             Ok(video_id) => {
                 self.video_id = Some(video_id);
                 self.mark_acknowledged();
-                self.phase = SessionPhase::Sending;
+                // The upload may have been cancelled, or its source have failed, while the video was created.
+                if matches!(self.phase, SessionPhase::CreationAsked) {
+                    self.phase = SessionPhase::Sending;
+                }
             }
             Err(error) => self.end(Err(error)),
         }

@@ -365,6 +365,26 @@ fn a_session_that_is_stopped_waits_for_what_is_under_way_and_ends() {
     assert_eq!(end.attempts, 3);
 }
 
+#[test]
+fn a_failure_while_the_video_is_created_ends_the_session() {
+    let (now, policy) = (Instant::now(), RetryPolicy::default());
+    let spec = SessionConfig {
+        cut: smooth().cut,
+        access: CredentialKind::Key,
+        video_id: None,
+        resumed: None,
+        policy,
+    };
+    let mut session = Session::new(spec, now);
+    assert_eq!(session.poll(now), Some(SessionAction::Create));
+    session.handle_failure(Error::new(ErrorKind::Cancelled, "finish the upload"));
+    session.handle_created(Ok("vi0".to_owned()));
+    assert_eq!(session.next_chunk(now), None);
+    assert_eq!(session.poll(now), Some(SessionAction::Finish));
+    assert_eq!(session.video_id(), Some("vi0"));
+    assert_eq!(session.take_result().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
 /// A session with one chunk in a lane, the clock at its beginning.
 fn sending(policy: RetryPolicy) -> (Session, Instant) {
     let video_id = Some("vi0".to_owned());
