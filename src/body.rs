@@ -51,6 +51,8 @@ enum DigestState {
     Running(Box<ChunkDigester>, DigestCallback),
     /// The digest was reported and is being stored.
     Reported(oneshot::Receiver<()>),
+    /// The upload ended before it recorded the digest.
+    Abandoned,
 }
 
 type DigestCallback = Box<dyn FnOnce(ChunkDigest) -> oneshot::Receiver<()>>;
@@ -105,9 +107,9 @@ impl<S: Source> ChunkBody<S> {
     }
 
     /// Calls `report` once with the digest of the chunk, when the body yields its last block. The envelope's tail
-    /// waits until the receiver returned by `report` resolves, or its sender is dropped: no server can have
-    /// stored the chunk earlier. `report` is not called if the body ends with an error or is dropped before its
-    /// last block.
+    /// waits until the receiver returned by `report` resolves: no server can have stored the chunk earlier. If the
+    /// sender is dropped, the body never ends. `report` is not called if the body ends with an error or is dropped
+    /// before its last block.
     ///
     /// The digest reads the source's bytes in user space.
     #[must_use]
@@ -206,16 +208,20 @@ impl<S: Source> ChunkBody<S> {
         };
     }
 
-    /// Ready once the digest, if there is one, is stored or cannot be.
+    /// Ready once the digest, if there is one, was recorded.
     fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if matches!(self.digest, DigestState::Running(..)) {
             // A chunk without a block.
             self.report_digest();
         }
         if let DigestState::Reported(written) = &mut self.digest {
-            // A dropped sender means that the digest could not be stored, which must not fail the upload.
-            let _gone = ready!(Pin::new(written).poll(cx));
-            self.digest = DigestState::No;
+            // A dropped sender means that the upload has ended, and its lane is about to. The end of the request would
+            // leave the service with a chunk that no record can prove.
+            let is_recorded = ready!(Pin::new(written).poll(cx)).is_ok();
+            self.digest = if is_recorded { DigestState::No } else { DigestState::Abandoned };
+        }
+        if matches!(self.digest, DigestState::Abandoned) {
+            return Poll::Pending;
         }
         Poll::Ready(())
     }

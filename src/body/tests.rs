@@ -125,6 +125,20 @@ fn the_end_of_the_envelope_waits_until_the_digest_of_the_chunk_is_written_down()
 }
 
 #[test]
+fn a_request_never_ends_if_the_upload_ended_before_it_recorded_the_digest() {
+    let mut body = body(Slow::failing(u64::MAX, |_| unreachable!()), Extent::new(0, 95)).0;
+    body = body.with_digest(|_| oneshot::channel().1);
+    let tail = envelope().tail().len() as u64;
+    block_on(async {
+        while body.size_hint().exact() > Some(tail) {
+            body.frame().await.unwrap().unwrap();
+        }
+    });
+    assert!(body.frame().now_or_never().is_none());
+    assert!(body.frame().now_or_never().is_none());
+}
+
+#[test]
 fn a_chunk_that_ends_with_an_error_has_no_digest() {
     let reported = Rc::new(Cell::new(false));
     let report = Rc::clone(&reported);
