@@ -100,13 +100,14 @@ impl From<ErrorKind> for Exit {
             | ErrorKind::Unavailable
             | ErrorKind::Connect
             | ErrorKind::Stalled
-            | ErrorKind::Busy => Exit::Temporary,
+            | ErrorKind::Busy
+            // At the first byte and in the middle alike: what is stored stays, and the same command goes on.
+            | ErrorKind::SourceUnreadable => Exit::Temporary,
             ErrorKind::SourceChanged | ErrorKind::AlreadyFilled | ErrorKind::AlreadySent => {
                 Exit::StateMismatch
             }
             ErrorKind::NotAuthorized | ErrorKind::Untrusted => Exit::NotAllowed,
-            ErrorKind::SourceUnreadable
-            | ErrorKind::PlanImpossible
+            ErrorKind::PlanImpossible
             | ErrorKind::Refused
             | ErrorKind::MalformedAnswer
             | ErrorKind::WrongProtocol
@@ -255,6 +256,7 @@ mod tests {
             (ErrorKind::NoSuchFile, 4),
             (ErrorKind::RateLimited, 5),
             (ErrorKind::Connect, 5),
+            (ErrorKind::SourceUnreadable, 5),
             (ErrorKind::SourceChanged, 6),
             (ErrorKind::PlanImpossible, 1),
             (ErrorKind::NotAuthorized, 7),

@@ -40,7 +40,7 @@ impl From<SourceError> for Error {
             | SourceError::LongerThanStated { .. } => ErrorKind::InvalidInput,
             SourceError::Unreadable { .. } | SourceError::Read { .. } => ErrorKind::SourceUnreadable,
             SourceError::Silent { .. } => {
-                // A hung disk or network mount may recover, so this failure is temporary, unlike an I/O error.
+                // No error of the kernel: the wait was ended here, and the setting for it may be too short.
                 let silent =
                     Error::new(ErrorKind::Stalled, "read the source").with_hint(Hint::LongerReadTimeout);
                 return silent.because(error.to_string()).with_source(error);

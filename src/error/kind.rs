@@ -12,7 +12,7 @@ pub enum ErrorKind {
     InvalidInput,
     /// There is no file at that path.
     NoSuchFile,
-    /// The file exists and could not be read.
+    /// The file or the stream exists and could not be read: a disk, a mount or a permission. Temporary.
     SourceUnreadable,
     /// The file changed, shrank or was replaced during the upload.
     SourceChanged,
@@ -87,7 +87,9 @@ impl ErrorKind {
     /// Returns `true` if the same request may succeed later without any change.
     pub fn is_temporary(self) -> bool {
         use ErrorKind::*;
-        matches!(self, RateLimited | Unavailable | Connect | Stalled | Busy)
+        // A failed read says nothing about the next one: a mount returns, and a disk or a file server recovers. Only a
+        // person can tell that the disk is dead.
+        matches!(self, RateLimited | Unavailable | Connect | Stalled | Busy | SourceUnreadable)
     }
 
     /// Returns `true` if an upload that failed with this kind can be resumed.
@@ -95,7 +97,7 @@ impl ErrorKind {
         use ErrorKind::*;
         self.is_temporary()
             // Each of these stops the upload without a statement about the stored chunks.
-            || matches!(self, Cancelled | NotAuthorized | Untrusted | Journal | SourceUnreadable)
+            || matches!(self, Cancelled | NotAuthorized | Untrusted | Journal)
             || matches!(self, MalformedAnswer | WrongProtocol | Internal)
     }
 
@@ -148,10 +150,11 @@ impl ErrorKind {
             Connect => "check the endpoint's URL, the network and DNS",
             MalformedAnswer => "check the endpoint's URL: a proxy or another service may be answering",
             WrongProtocol => "check the endpoint's scheme, host and port",
+            SourceUnreadable => "check the permissions and the disk or mount of the source, and try again",
             Internal => "this is a defect: please report it with this message",
             // What to do depends on the error, which brings its own advice.
-            InvalidInput | NoSuchFile | SourceUnreadable | PlanImpossible | NotFound | AlreadyFilled
-            | AlreadySent | Refused | Mismatch | Journal | Busy | Cancelled => return None,
+            InvalidInput | NoSuchFile | PlanImpossible | NotFound | AlreadyFilled | AlreadySent | Refused
+            | Mismatch | Journal | Busy | Cancelled => return None,
         };
         Some(Advice::Text(text))
     }

@@ -77,6 +77,7 @@ pub(crate) fn decide(error: &Error, fate: Fate, attempt: AttemptKind) -> RetryDe
         // Repeating a deterministic failure only delays its report.
         | ErrorKind::InvalidInput
         | ErrorKind::NoSuchFile
+        // The reader has repeated the read already.
         | ErrorKind::SourceUnreadable
         | ErrorKind::SourceChanged
         | ErrorKind::PlanImpossible

@@ -148,7 +148,9 @@ fn of_walk(error: &WalkError) -> Box<InputFailure> {
         }
     };
     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    let failure = JobFailure::permanent(kind, error.to_string());
+    // The kernel may open the folder for the next run. The other failures stay as they are.
+    let permanent = !matches!(error, WalkError::Unreadable { .. });
+    let failure = JobFailure { permanent, ..JobFailure::temporary(kind, error.to_string()) };
     Box::new(InputFailure { id: None, source: Some(ManifestSource::Path(path)), failure })
 }
 

@@ -245,15 +245,16 @@ const SIGNATURES: [&str; 5] = ["x-amz-signature=", "x-goog-signature=", "sig=", 
 
 /// Returns the stamp of a regular file. Nothing else is opened: the opening of a FIFO waits for its writer.
 pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
-    let (kind, reason) = match path.metadata() {
+    let text = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
+    Err(Box::new(match path.metadata() {
         Ok(metadata) if metadata.is_file() => return Ok(FileStamp::from(&metadata)),
-        Ok(_) => ("source_unreadable", "is no regular file".to_owned()),
+        Ok(_) => JobFailure::permanent("source_unreadable", text(&"is no regular file")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            ("no_such_file", "there is no such file".to_owned())
+            JobFailure::permanent("no_such_file", text(&"there is no such file"))
         }
-        Err(error) => ("source_unreadable", error.to_string()),
-    };
-    Err(Box::new(JobFailure::permanent(kind, format!("{}: {reason}", path.display()))))
+        // Like a read that fails: the mount or the permission may be there with the next attempt.
+        Err(error) => JobFailure::temporary("source_unreadable", text(&error)),
+    }))
 }
 
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {
