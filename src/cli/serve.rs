@@ -70,13 +70,28 @@ impl From<ServeError> for CommandError {
             ServeError::InUse { .. } | ServeError::Listen { .. } => Exit::Temporary,
             _ => Exit::Failed,
         };
-        CommandError::Other(exit, format!("could not serve: {error}"))
+        // The library names its settings.
+        let text = match error {
+            ServeError::KeyNeeded { addr } => format!(
+                "{addr} is reachable from other machines, so the API key must be given (APIVIDEO_API_KEY or \
+                 --api-key-file); or listen on 127.0.0.1"
+            ),
+            error => error.to_string(),
+        };
+        CommandError::Other(exit, format!("could not serve: {text}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_key_is_asked_for_by_the_names_of_the_command() {
+        let addr = ([0, 0, 0, 0], 8080).into();
+        let text = CommandError::from(ServeError::KeyNeeded { addr }).to_string();
+        assert!(text.contains("--api-key-file") && !text.contains("::"), "{text}");
+    }
 
     #[test]
     fn privileged_port_fails_permanently_and_port_in_use_temporarily() {

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 pub enum ServeError {
     /// The address is reachable from other machines, and no API key is configured.
     #[error(
-        "{addr} is reachable from other machines, so the API key must be given (APIVIDEO_API_KEY or \
-         --api-key-file); or listen on 127.0.0.1"
+        "{addr} is reachable from other machines, so the API key must be given (`ServerSettings::api_key`); or \
+         listen on 127.0.0.1"
     )]
     KeyNeeded {
         /// The configured address.

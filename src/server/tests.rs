@@ -814,7 +814,7 @@ fn a_server_reachable_from_other_machines_requires_a_key() {
     let data = tempfile::tempdir().unwrap();
     let open = ServerSettings { listen: ([0, 0, 0, 0], 0).into(), ..ServerSettings::new(data.path()) };
     let error = Server::start(open).unwrap_err();
-    assert!(error.to_string().contains("APIVIDEO_API_KEY"), "{error}");
+    assert!(error.to_string().contains("ServerSettings::api_key"), "{error}");
 }
 
 #[test]
