@@ -153,7 +153,11 @@ Examples:
   RINGLIFT_UPLOAD_TOKEN=to... ringlift resume movie.mp4
 
 Only uploads to the selected service (--endpoint-url, --sandbox) are resumed, each with its original options. \
-An upload that was started with an upload token needs that token.";
+An upload that was started with an upload token needs that token.
+
+The journal knows the uploads that have begun. The files that an interrupted `ringlift upload` had not begun are \
+uploaded by the same command again, which skips what is uploaded. For many files use `ringlift ingest`: its queue \
+knows every file before the first one is sent.";
 
 /// After the long help of `clean`.
 pub(super) const CLEAN: &str = "\

@@ -39,6 +39,7 @@ pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> 
     }
     if jobs.is_empty() {
         console.note("nothing to resume");
+        note_unbegun(args, console);
         return Ok(Some(summed(Summary::default(), left_out)));
     }
     // Only now: a list, or a run with nothing to resume, needs no credentials.
@@ -49,7 +50,19 @@ pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> 
     let run_options = RunOptions { after: &args.after, grace: args.grace, resume, timetable, keep_completed };
     let client = client::open(settings.clone())?;
     let summary = upload::run_jobs(jobs, client, &settings, run_options, console)?;
+    note_unbegun(args, console);
     Ok(Some(summed(summary, left_out)))
+}
+
+/// Points out that the journal has no files that were never begun: nothing would tell apart a file that waited from one
+/// that was never named. A user who names files knows which are meant.
+fn note_unbegun(args: &ResumeArgs, console: &Console) {
+    if args.files.is_empty() {
+        console.note(
+            "files that an interrupted `ringlift upload` had not begun are not in the journal: the same command \
+             uploads them, and skips the others",
+        );
+    }
 }
 
 /// A session selected by the command line.

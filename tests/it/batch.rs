@@ -121,7 +121,8 @@ fn repeating_an_interrupted_command_with_more_files_uploads_each_file_once() {
 fn a_repeated_command_skips_files_that_resume_finished() {
     let batch = InterruptedBatch::new();
     batch.kill_in_third_file();
-    run(&mut batch.command(&["resume"])).done();
+    let resumed = run(&mut batch.command(&["resume"])).done();
+    assert!(resumed.stderr.contains("had not begun are not in the journal"), "{resumed:?}");
     let ran = run(&mut batch.upload(&[], 0..5)).done();
     assert_eq!(count_already_uploaded(&ran), 3);
     batch.assert_each_uploaded_once();

@@ -23,7 +23,7 @@ use ringlift::{ChunkSize, Client, Credentials, Receipt, Secret, Settings};
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::events::{CommandResult, Summary};
-use super::exit::{CommandError, Exit};
+use super::exit::{CommandError, Exit, Interrupt};
 use super::journal::ResumeCommand;
 use super::signals::Interrupts;
 use super::upload_args::{AfterArgs, LaneArgs, TokenArgs, TransferArgs, UploadArgs};
@@ -116,9 +116,8 @@ impl UploadRun<'_> {
         let progress = self.totals.into_inner();
         let (retries, resent_bytes) = (progress.retries(), progress.resent_bytes());
         let totals = RunSummary { retries, resent_bytes, ..tally.totals };
-        let is_short = totals.files_failed + totals.files_cancelled > 0;
-        if keeps && self.settings.journal.is_some() && is_short && totals.files_done > 0 {
-            self.console.note("run the same command again to upload only the other files");
+        if keeps && self.settings.journal.is_some() {
+            note_others(&totals, interrupt, self.console);
         }
         Summary { exit, totals, client: Some(self.client) }
     }
@@ -126,6 +125,19 @@ impl UploadRun<'_> {
 
 /// Returns the memory that one chunk of standard input takes.
 fn least_memory(transfer: &TransferArgs) -> u64 {
+/// Names the command that uploads the files that are missing.
+fn note_others(totals: &RunSummary, interrupt: Option<Interrupt>, console: &Console) {
+    // After an error of all files the same command ends in the same way.
+    if totals.files_cancelled > 0 && interrupt.is_some() {
+        console.note(
+            "run the same command again to upload only the other files: `ringlift resume` does not know those that \
+             were not started",
+        );
+    } else if totals.files_failed + totals.files_cancelled > 0 && totals.files_done > 0 {
+        console.note("run the same command again to upload only the other files");
+    }
+}
+
     match transfer.chunks.chunk_size {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
         ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),
