@@ -100,6 +100,11 @@ impl FromStr for Template {
 }
 
 impl Template {
+    /// Returns `true` if the text is the same for every file.
+    pub fn is_constant(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
     /// Returns the text for one file. Bytes of a path that are not UTF-8 become U+FFFD.
     pub fn render(&self, values: &TemplateValues<'_>) -> String {
         let mut text = String::new();
@@ -159,6 +164,13 @@ mod tests {
     #[test]
     fn doubled_braces_are_braces() {
         assert_eq!(rendered("{{{stem}}} {{index}}", "/a.mp4", "a.mp4"), "{a} {index}");
+    }
+
+    #[test]
+    fn only_a_text_without_names_is_constant() {
+        for (text, is_constant) in [("", true), ("a {{stem}}", true), ("{index}", false), ("a{dir}", false)] {
+            assert_eq!(text.parse::<Template>().unwrap().is_constant(), is_constant, "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Videos that the service fetches from a URL, without a byte passing through this machine.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
@@ -15,6 +15,7 @@ use super::client;
 use super::console::{Console, UploadRemains};
 use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
+use super::upload::VideoTemplates;
 use super::upload_args::UploadArgs;
 
 /// A video to create from a source that the service fetches or copies.
@@ -48,18 +49,23 @@ pub(super) fn title_of(url: &str) -> String {
     percent_decode_str(last.unwrap_or(host)).decode_utf8_lossy().into_owned()
 }
 
-/// Returns the URL without user, password and query, which may contain secrets.
+/// Returns the URL without user, password and query, which may contain secrets. An omitted query is shown as such.
 fn shown(source: &str) -> String {
-    let (path, query) = source.split_once(['?', '#']).map_or((source, ""), |(path, _)| (path, "?..."));
-    let without_user = match path.split_once("://") {
+    let query = if source.contains(['?', '#']) { "?..." } else { "" };
+    plain(source) + query
+}
+
+/// Returns the URL without user, password, query and fragment.
+fn plain(source: &str) -> String {
+    let path = source.split(['?', '#']).next().unwrap_or_default();
+    match path.split_once("://") {
         Some((scheme, rest)) => {
             let (host, steps) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
             let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
             format!("{scheme}://{host}{steps}")
         }
         None => path.to_owned(),
-    };
-    without_user + query
+    }
 }
 
 /// Lets the service fetch the URLs of `ringlift upload`. Returns `None` if the files are not URLs.
@@ -77,12 +83,16 @@ pub(super) fn urls(args: &UploadArgs, global: &GlobalArgs, console: &Console) ->
 
 fn fetch_urls(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let until = Some(if args.after.wait.is_some() { FetchedState::Playable } else { FetchedState::Ingested });
+    let templates = VideoTemplates::of(&args.description)?;
     let fetches: Vec<Fetch> = args
         .files
         .iter()
-        .map(|url| {
+        .enumerate()
+        .map(|(index, url)| {
             let source = url.to_string_lossy().into_owned();
-            let mut video = args.description.video();
+            let path = plain(&source);
+            let path = percent_decode_str(&path).decode_utf8_lossy();
+            let mut video = templates.video(Path::new(path.as_ref()), index);
             if video.title.is_empty() {
                 video.title = title_of(&source);
             }
@@ -180,6 +190,12 @@ mod tests {
         ] {
             assert_eq!(title_of(url), title);
         }
+    }
+
+    #[test]
+    fn a_template_sees_a_url_without_secrets() {
+        let url = "https://me:secret@a.example/films/b.mp4?sig=1#t";
+        assert_eq!(plain(url), "https://a.example/films/b.mp4");
     }
 
     #[test]

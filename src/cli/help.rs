@@ -42,6 +42,7 @@ pub(super) const UPLOAD: &str = "\
 Examples:
   ringlift upload movie.mp4
   ringlift upload --title 'Summer' --tag travel --metadata camera=7 --private movie.mp4
+  ringlift upload --title 'Summer: {stem}' --metadata from={path} *.mp4
   ringlift upload --transfers 4 --json *.mp4 | jq -r 'select(.event == \"file_done\").video_id'
   ffmpeg ... -f mp4 -movflags frag_keyframe - | ringlift upload --name live.mp4 --expected-size 20G -
   RINGLIFT_UPLOAD_TOKEN=to... ringlift upload movie.mp4
@@ -49,6 +50,13 @@ Examples:
   ringlift upload --dry-run --mode parts --chunk-size 128M movie.mp4
 
 An http or https URL in place of a file is fetched by the service itself, and no byte passes through this machine.
+
+--title and the values of --metadata are templates: {stem} is the file's name without its extension, {name} the \
+name, {path} the path as it is given, and {index} the number of the file on the command line. {{ and }} stand for a \
+brace.
+
+A file that a signal or a crash keeps from being begun is not in the journal, and `ringlift resume` does not know it: \
+repeat the command, which uploads these files and skips the others.
 
 A video that the upload creates gets a metadata entry `ringlift-upload` with a random value. The entry identifies \
 the video if the response to its creation is lost: the next run, or `ringlift clean`, finds the video by it instead \

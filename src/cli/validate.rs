@@ -17,6 +17,7 @@ use super::exit::CommandError;
 use super::fetch;
 use super::ingest_args::InputArgs;
 use super::service_args::ServiceArgs;
+use super::upload;
 use super::upload_args::{AfterArgs, UploadArgs};
 
 /// Returns a usage error for the first contradiction. `is_typed` returns `true` if a flag was given on the
@@ -79,9 +80,9 @@ fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> 
         SINGLE_WITHOUT_CHUNKS
     } else if is_typed("max_buffer_memory") && !reads_stdin {
         "--max-buffer-memory applies to standard input only: add `-` to the files"
-    } else if args.files.len() > 1 && args.description.title.is_some() {
-        "--title would give all videos the same title: leave it out, so that each is titled as its file, or upload \
-         the files one by one"
+    } else if args.files.len() > 1 && args.description.title.as_deref().is_some_and(upload::is_same_for_all) {
+        "--title would give all videos the same title: use a template, such as --title 'Summer: {stem}', or leave \
+         --title out, so that each is titled as its file"
     } else {
         return urls(args, is_typed);
     };
@@ -240,7 +241,8 @@ mod tests {
 
     #[test]
     fn one_title_for_several_files_is_refused() {
-        assert!(check("upload --title x a b", &[]).unwrap_err().contains("--title"));
+        assert!(check("upload --title x a b", &[]).unwrap_err().contains("--title 'Summer: {stem}'"));
+        check("upload --title x-{stem} a b", &[]).unwrap();
         check("upload --title x a", &[]).unwrap();
         check("upload a b", &[("RINGLIFT_TITLE", "x")]).unwrap_err();
     }

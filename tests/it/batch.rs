@@ -129,6 +129,37 @@ fn a_repeated_command_skips_files_that_resume_finished() {
 }
 
 #[test]
+#[test]
+fn an_interrupted_command_names_the_one_that_uploads_the_files_it_never_began() {
+    let batch = InterruptedBatch::new();
+    let child = batch.start_and_wait_for_third_file();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    end(child).failed(130, &["were not started: SIGINT", "run the same command again", "`ringlift resume`"]);
+    let last = batch.path(4);
+    let named = run(&mut batch.command(&["resume", last.to_str().unwrap()]));
+    named.failed(
+        FAILED,
+        &["film4.mp4", "the journal has no upload of this file: `ringlift upload` starts one"],
+    );
+    run(&mut batch.upload(&[], 0..5)).done();
+    batch.assert_each_uploaded_once();
+}
+
+#[test]
+fn several_files_get_the_titles_of_a_template() {
+    let batch =
+        InterruptedBatch::with(Fault::new(RouteClass::Chunk, FaultAction::CloseAfterRecording).nth(99));
+    let titled =
+        |title: &str| run(batch.upload(&["--title", title], 0..5).args(["--metadata", "number={index}"]));
+    titled("film").failed(2, &["--title 'Summer: {stem}'"]);
+    titled("{titel}").failed(2, &["--title: unknown name {titel}", "{stem}"]);
+    batch.test_server.assert_created(0);
+    titled("{name}").done();
+    batch.assert_each_uploaded_once();
+    let listed = run(&mut batch.command(&["video", "list", "--json", "--metadata", "number=3"])).done();
+    assert_eq!(events_named(&listed, "video")[0]["video"]["title"], "film2.mp4");
+}
+
 fn a_repeated_command_uploads_only_the_failed_file() {
     let refusal = FaultAction::Refuse { status: 400, slug: None, timing: RefusalTiming::default() };
     let batch = InterruptedBatch::with(Fault::new(RouteClass::Chunk, refusal).nth(2));

@@ -8,6 +8,7 @@ mod report;
 mod run_loop;
 mod stdin;
 mod tally;
+mod templates;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::num::NonZeroUsize;
@@ -34,6 +35,7 @@ pub(super) use context::{KeepCompleted, RunOptions};
 pub(super) use plan::{IfNew, JobOptions, UploadJob};
 use progress::ProgressTotals;
 use tally::Tally;
+pub(super) use templates::{VideoTemplates, is_same_for_all};
 
 pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     if let Some(ended) = fetch::urls(args, global, console) {
@@ -123,8 +125,6 @@ impl UploadRun<'_> {
     }
 }
 
-/// Returns the memory that one chunk of standard input takes.
-fn least_memory(transfer: &TransferArgs) -> u64 {
 /// Names the command that uploads the files that are missing.
 fn note_others(totals: &RunSummary, interrupt: Option<Interrupt>, console: &Console) {
     // After an error of all files the same command ends in the same way.
@@ -138,6 +138,8 @@ fn note_others(totals: &RunSummary, interrupt: Option<Interrupt>, console: &Cons
     }
 }
 
+/// Returns the memory that one chunk of standard input takes.
+fn least_memory(transfer: &TransferArgs) -> u64 {
     match transfer.chunks.chunk_size {
         ChunkSize::Bytes(bytes) => MemoryBudget::least_for(bytes),
         ChunkSize::Auto => MemoryBudget::least_for(MIN_CHUNK_BYTES),

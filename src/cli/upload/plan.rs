@@ -19,10 +19,11 @@ use crate::cli::escape::visible;
 use crate::cli::events::{Summary, error_event};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::output::PendingWrite;
-use crate::cli::upload_args::{TransferArgs, UploadArgs};
+use crate::cli::upload_args::UploadArgs;
 use crate::cli::values::Size;
 
 use super::file_stat;
+use super::templates::VideoTemplates;
 
 /// One file, or standard input, to upload.
 #[derive(Clone, Debug)]
@@ -124,16 +125,26 @@ pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Uploa
     if args.files.len() > 1 && args.destination.video_id.is_some() {
         return Err(CommandError::usage("--video-id selects a single video, which takes a single file"));
     }
-    let options =
-        Rc::new(JobOptions { upload: options(args, token), if_new: IfNew::Start, force: args.force });
-    let job = |(index, file)| job(index, file, &args.transfer, &options);
+    let templates = VideoTemplates::of(&args.description)?;
+    let options = |name: &Path, index| {
+        let mut upload = upload_options(args, token.clone());
+        upload.video = templates.video(name, index);
+        Rc::new(JobOptions { upload, if_new: IfNew::Start, force: args.force })
+    };
+    // A long command line holds its options once, if they are all equal.
+    let common = templates.are_constant().then(|| options(Path::new(""), 0));
+    let job = |(index, file): (usize, &Path)| {
+        let stdin = args.transfer.name.as_deref().unwrap_or(STDIN_NAME);
+        let name = if is_stdin(file) { Path::new(stdin) } else { file };
+        let options = common.clone().unwrap_or_else(|| options(name, index));
+        job(index, file, stdin, options)
+    };
     Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(job)))
 }
 
-/// Returns the options of every upload of the command line.
-fn options(args: &UploadArgs, token: Option<Secret>) -> UploadOptions {
+/// Returns the options of every upload of the command line, except the video to create.
+fn upload_options(args: &UploadArgs, token: Option<Secret>) -> UploadOptions {
     let mut options = UploadOptions::default();
-    options.video = args.description.video();
     options.video_id = args.destination.video_id.clone();
     options.upload_token = token;
     options.mode = args.transfer.chunks.mode;
@@ -158,13 +169,11 @@ fn merged(jobs: impl Iterator<Item = UploadJob>) -> Vec<UploadJob> {
     merged
 }
 
-fn job(index: usize, file: &Path, transfer: &TransferArgs, options: &Rc<JobOptions>) -> UploadJob {
-    let options = options.clone();
+fn job(index: usize, file: &Path, stdin: &str, options: Rc<JobOptions>) -> UploadJob {
     if !is_stdin(file) {
         return UploadJob::file(index, file, options);
     }
-    let name = transfer.name.clone().unwrap_or_else(|| "stdin".to_owned());
-    let (also, bytes) = (Vec::new(), options.upload.expected_bytes);
+    let (name, also, bytes) = (stdin.to_owned(), Vec::new(), options.upload.expected_bytes);
     UploadJob { index, name, also, id: None, source: UploadJobSource::Stdin, bytes, options }
 }
 
@@ -373,6 +382,9 @@ fn describe(planned: &Planned) -> String {
     format!("{file}: {bytes} to {endpoint_url}, mode {mode}{cut}, {lanes} lanes{reader}")
 }
 
+/// The name of standard input without a name of its own.
+const STDIN_NAME: &str = "stdin";
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -396,6 +408,17 @@ mod tests {
             assert_eq!(refused.exit(), Exit::Usage, "{line}");
         }
         assert_eq!(jobs(&args("ringlift upload --name x --video-id vi -"), None).unwrap()[0].name, "x");
+    }
+
+    #[test]
+    fn titles_of_several_files_and_of_a_stream_come_from_their_names() {
+        let titles = |line: &str| -> Vec<String> {
+            let jobs = jobs(&args(&format!("ringlift upload {line}")), None).unwrap();
+            jobs.iter().map(|job| job.options.upload.video.title.clone()).collect()
+        };
+        assert_eq!(titles("--title {index}-{stem} a/b.mp4 c.d.mov - --name e.mp4"), ["1-b", "2-c.d", "3-e"]);
+        assert_eq!(titles("--title {name} -"), ["stdin"]);
+        assert_eq!(titles("a b"), ["", ""]);
     }
 
     #[test]
