@@ -81,7 +81,10 @@ job. A run also finishes the jobs that earlier runs left in its pool.
 
 A manifest has one job a line, as JSON or as CSV with a header. Its keys are `path` or `source_url`, and `id`, \
 `title`, `description`, `tags`, `metadata`, `private`, `mode`, `chunk_size`, `priority`, `sha256` and others, named \
-like the flags. Relative paths are relative to the manifest. A report is a manifest, too.";
+like the flags. Relative paths are relative to the manifest. A report is a manifest, too. A line that cannot be read, \
+or whose file is missing, has a row in the report and no job, as the size and the time of a file are a part of the \
+identity of its job: `ringlift jobs` does not show it. Repeat the same command once the file is there: the other jobs \
+are skipped.";
 
 /// After the long help of `submit`.
 pub(super) const SUBMIT: &str = "\
@@ -122,7 +125,10 @@ Examples:
 pub(super) const JOBS_RETRY: &str = "\
 Examples:
   ringlift jobs retry 3f8c21d09a4b
-  ringlift jobs list --state failed --json | jq -r 'select(.event == \"job\").id' | xargs ringlift jobs retry";
+  ringlift jobs list --state failed --json | jq -r 'select(.event == \"job\").id' | xargs ringlift jobs retry
+
+A file that was missing when its manifest was read has no job: repeat `ringlift ingest` or `ringlift submit` with the \
+manifest.";
 
 /// After the long help of `jobs cancel`.
 pub(super) const JOBS_CANCEL: &str = "\

@@ -7,7 +7,7 @@ use std::path::Path;
 use ringlift::Video;
 
 use crate::support::command::{CommandOutput, end, ringlift, start};
-use crate::support::queue::folder;
+use crate::support::queue::{folder, jobs};
 use crate::support::{MIB, Scheme, TestServer};
 
 fn text(path: &Path) -> &str {
@@ -56,6 +56,27 @@ fn a_line_that_was_cut_off_is_an_error_of_its_number_and_stops_nothing() {
     let lines = b"{\"path\":\"clip000.mp4\"}\n{\"path\":\"clip001.mp4\",\"ti";
     let output = run(&server, films.path(), "jobs.jsonl", lines, &[]).failed(1, &["jobs.jsonl:2"]);
     assert_eq!(output.summary()["files_done"], 1);
+}
+
+/// Its size and time are a part of the identity of its job, so that a job without them would upload it once more.
+#[test]
+fn a_line_whose_file_is_missing_has_a_row_and_no_job_and_the_same_command_uploads_it_later() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let lines = b"{\"path\":\"clip000.mp4\"}\n{\"path\":\"late.mp4\",\"title\":\"Late\",\"id\":\"l\"}\n";
+    let report = films.path().join("report.jsonl");
+    let args = ["--report", text(&report)];
+    let output =
+        run(&server, films.path(), "jobs.jsonl", lines, &args).failed(1, &["jobs.jsonl:2", "late.mp4"]);
+    assert_eq!((&output.summary()["files_done"], &output.summary()["files_failed"]), (&1.into(), &1.into()));
+    let rows = fs::read_to_string(&report).unwrap();
+    assert!(rows.lines().any(|row| row.contains("late.mp4") && row.contains("no_such_file")), "{rows}");
+    assert_eq!(jobs(&server, &["--state", "failed"]).len(), 0);
+    fs::write(films.path().join("late.mp4"), "late").unwrap();
+    let output = run(&server, films.path(), "jobs.jsonl", lines, &args).done();
+    assert_eq!((&output.summary()["files_done"], &output.summary()["files_skipped"]), (&1.into(), &1.into()));
+    assert_eq!(videos(&server, &output)[0].1.title.as_deref(), Some("Late"));
+    run(&server, films.path(), "jobs.jsonl", lines, &[]).done();
+    server.assert_created(2);
 }
 
 #[test]
