@@ -38,12 +38,12 @@ pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, Journ
     // Without CREATE, as the file exists. Without mutexes, as one thread uses the connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connected = || -> rusqlite::Result<Connection> {
-        let mut connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
         // Before the first read: reading a database in WAL mode needs the shared memory that is missing here.
         if logging == Logging::Rollback {
-            logging::leave_write_ahead(&connection, BUSY_TIMEOUT)?;
+            logging::leave_write_ahead(path, BUSY_TIMEOUT)?;
         }
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         if is_empty(&connection)? {
             create(&mut connection)?;
         }
@@ -57,7 +57,7 @@ pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, Journ
     let found = check(&connection, path)?;
     // Only after the checks: the switch writes to the header, and a refused file stays as it is.
     if logging == Logging::WriteAhead {
-        logging::write_ahead(&connection).map_err(|error| database_error(path, error))?;
+        logging::write_ahead(&connection, path).map_err(|error| database_error(path, error))?;
     }
     if found < FORMAT || lacks_columns(&connection).map_err(|error| database_error(path, error))? {
         migrate(&mut connection, path)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use rustix::fs::{FlockOperation, fcntl_lock, statfs};
 
 use super::error::JournalError;
@@ -58,41 +58,97 @@ pub(crate) fn for_file_system_of(path: &Path) -> Logging {
 }
 
 /// Switches to a write-ahead log.
-pub(crate) fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+///
+/// # Errors
+/// The file system has no shared memory, and the database is left as it is; or the database cannot be read or written.
+pub(crate) fn write_ahead(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    // The read maps the shared memory of a database that has a log already. It fails here rather than in a claim where
+    // there is none.
+    read(connection)?;
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    // Before the switch, which writes the new mode before it looks for shared memory: the processes that have the
+    // database open would fail with their next transaction.
+    if lacks_shared_memory(path) {
+        return Err(failure(ffi::SQLITE_IOERR_SHMMAP));
+    }
     match set_mode(connection, "WAL") {
         Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
-        // When another process is busy with the file, that process switches it. The first read maps the shared
-        // memory, and fails here rather than in a claim where there is none.
-        Ok(_) | Err(_) => connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
-            .map(drop),
+        // When another process is busy with the file, that process switches it.
+        Ok(_) | Err(_) => read(connection),
     }
 }
 
-/// Switches to a rollback journal. Waits at most `timeout` for other processes to release the file.
-pub(crate) fn leave_write_ahead(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+/// Switches to a rollback journal. Waits at most `timeout` for other processes to release the file. No connection of the
+/// caller may have read the database.
+pub(crate) fn leave_write_ahead(path: &Path, timeout: Duration) -> rusqlite::Result<()> {
     let begun = Instant::now();
-    // A database in WAL mode can be opened without shared memory only in exclusive locking mode, by one process alone.
-    // It moves the content of the log into the database.
     loop {
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let left = set_mode(connection, "DELETE");
-        connection.pragma_update(None, "locking_mode", "NORMAL")?;
-        // SQLite releases the exclusive lock with the next read and not before.
-        let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
-        match left.and_then(|mode| read.map(|_| mode)) {
+        match leave_at_once(path) {
             Ok(mode) if mode != "wal" => return Ok(()),
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => return Err(error),
             Err(error) if begun.elapsed() > timeout => return Err(error),
-            Ok(_) if begun.elapsed() > timeout => return Err(busy()),
-            Ok(_) | Err(_) => thread::sleep(BETWEEN_TRIES),
+            Ok(_) if begun.elapsed() > timeout => return Err(failure(ffi::SQLITE_BUSY)),
+            // Of random length, so that two processes do not meet each time.
+            Ok(_) | Err(_) => thread::sleep(BETWEEN_TRIES.mul_f64(0.5 + fastrand::f64())),
         }
     }
 }
 
-/// Returns the error for a switch that other processes prevented, which SQLite does not report as an error.
-fn busy() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)
+/// Switches to a rollback journal, and returns the mode. Fails with "busy" if another process uses the database.
+fn leave_at_once(path: &Path) -> rusqlite::Result<String> {
+    // A connection for each try, because one that has read a log keeps a lock on the file until it is closed: two
+    // processes would wait for each other for the whole time, as they would with a busy timeout.
+    let connection = connect(path)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    // A database in WAL mode can be opened without shared memory only in exclusive locking mode, by one process alone.
+    // It moves the content of the log into the database.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    set_mode(&connection, "DELETE")
+}
+
+/// Returns `true` if a new database beside `path` cannot have a write-ahead log. The journal itself must not be used to
+/// find out, see [`write_ahead`].
+fn lacks_shared_memory(path: &Path) -> bool {
+    let mut probe = path.as_os_str().to_owned();
+    probe.push(format!(".probe-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+    let probe = Path::new(&probe);
+    let open = || -> rusqlite::Result<()> {
+        let connection = connect(probe)?;
+        // The probe need not survive anything, so it is not flushed.
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        set_mode(&connection, "WAL")?;
+        read(&connection)
+    };
+    // Another error is that of the journal, too, which reports it.
+    let is_lacking = owner::open(probe).is_ok()
+        && open().is_err_and(|error| {
+            let code = error.sqlite_error().map(|error| error.extended_code);
+            matches!(code, Some(ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMLOCK))
+        });
+    // Files that cannot be removed do no harm: no journal has their names.
+    for end in ["", "-wal", "-shm"] {
+        let mut file = probe.as_os_str().to_owned();
+        file.push(end);
+        let _ = std::fs::remove_file(file);
+    }
+    is_lacking
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
+fn read(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)).map(drop)
+}
+
+/// Creates an error that SQLite does not report itself.
+fn failure(code: i32) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
 }
 
 fn set_mode(connection: &Connection, mode: &str) -> rusqlite::Result<String> {

@@ -46,16 +46,17 @@ pub(super) fn open_existing(path: &Path, lease: Duration) -> Result<(Connection,
 
 fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection, JournalError> {
     let refused = |error| database_error(path, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(refused)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(refused)?;
+    let mut connection = connect(path).map_err(refused)?;
     // A store of another program or version must be left as it is, down to its mode of logging.
     let is_empty = pragma(&connection, "page_count").map_err(refused)? == 0;
     if !is_empty {
         check(&connection, path)?;
     }
     if logging == Logging::Rollback {
-        logging::leave_write_ahead(&connection, BUSY_TIMEOUT).map_err(refused)?;
+        // This connection has read the database, and would keep the switch from having the file for itself.
+        drop(connection);
+        logging::leave_write_ahead(path, BUSY_TIMEOUT).map_err(refused)?;
+        connection = connect(path).map_err(refused)?;
     }
     // SQLite opens a read-only file without an error, and begins transactions that cannot write.
     if connection.is_readonly(MAIN_DB).map_err(refused)? {
@@ -67,11 +68,18 @@ fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection,
         check(&connection, path)?;
     }
     if logging == Logging::WriteAhead {
-        logging::write_ahead(&connection).map_err(refused)?;
+        logging::write_ahead(&connection, path).map_err(refused)?;
     }
     // The log keeps its longest length otherwise, after one run of a million jobs for ever.
     connection.pragma_update(None, "journal_size_limit", LONGEST_LOG_BYTES).map_err(refused)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 

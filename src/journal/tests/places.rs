@@ -1,5 +1,7 @@
 //! Paths, modes and file systems of the journal.
 
+use std::thread;
+
 use super::*;
 
 #[test]
@@ -81,6 +83,34 @@ fn a_journal_that_cannot_be_written_can_be_read() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before.len());
     of_format_2(&folder.path().join("old"));
     assert_eq!(Journal::read(&folder.path().join("old")).unwrap()[0].stored_chunks, 3);
+}
+
+#[test]
+fn processes_that_leave_a_write_ahead_log_at_once_do_not_wait_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let write_ahead = || drop(Journal::open(&path).unwrap());
+    for _ in 0..3 {
+        write_ahead();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| drop(file::open_as(&path, Logging::Rollback).unwrap()));
+            }
+        });
+        let database = file::open_as(&path, Logging::Rollback).unwrap();
+        let mode: String = database.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "delete");
+    }
+}
+
+#[test]
+fn an_open_journal_leaves_no_probe_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let _journal = Journal::open(&folder.path().join("j")).unwrap();
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    assert_eq!(names, ["j", "j-shm", "j-wal", "j.locks"]);
 }
 
 #[test]
