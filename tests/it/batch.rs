@@ -1,13 +1,14 @@
 //! A command with several files that is interrupted and repeated.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ringlift::server::{Fault, FaultAction, RefusalTiming, RouteClass};
-use ringlift::{ErrorKind, Settings};
+use ringlift::{Bandwidth, ErrorKind, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -129,7 +130,6 @@ fn a_repeated_command_skips_files_that_resume_finished() {
 }
 
 #[test]
-#[test]
 fn an_interrupted_command_names_the_one_that_uploads_the_files_it_never_began() {
     let batch = InterruptedBatch::new();
     let child = batch.start_and_wait_for_third_file();
@@ -160,6 +160,7 @@ fn several_files_get_the_titles_of_a_template() {
     assert_eq!(events_named(&listed, "video")[0]["video"]["title"], "film2.mp4");
 }
 
+#[test]
 fn a_repeated_command_uploads_only_the_failed_file() {
     let refusal = FaultAction::Refuse { status: 400, slug: None, timing: RefusalTiming::default() };
     let batch = InterruptedBatch::with(Fault::new(RouteClass::Chunk, refusal).nth(2));
@@ -247,12 +248,13 @@ fn a_file_with_two_names_is_uploaded_once_and_both_names_get_its_video() {
 
 #[test]
 fn a_second_upload_of_a_file_in_the_same_process_is_busy() {
-    let test_server = TestServer::faulty(
-        Scheme::Http,
-        vec![Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 1000 })],
-    );
+    let test_server = TestServer::new(Scheme::Http);
     let sample = Sample::new(MIB);
-    let journal = |settings: &mut Settings| settings.journal = Some(test_server.journal());
+    // The first upload ends once this limit is removed: with a delayed answer it could end before the second begins.
+    let bandwidth = Bandwidth::bytes_per_second(NonZeroU64::new(4096).unwrap());
+    let journal = |settings: &mut Settings| {
+        (settings.journal, settings.bandwidth) = (Some(test_server.journal()), bandwidth.clone());
+    };
     let client = test_server.client().with(journal).build().unwrap();
     let first = pollster::block_on(client.upload(sample.path()).start()).unwrap();
     // Files are opened concurrently: without the wait the second upload may claim the file first.
@@ -264,6 +266,7 @@ fn a_second_upload_of_a_file_in_the_same_process_is_busy() {
         std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default() + &error.to_string();
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert!(why.contains("this process") && why.contains("is already uploading this file"), "{why}");
+    bandwidth.set(None);
     first.join_blocking().unwrap();
     test_server.assert_created(1);
 }
