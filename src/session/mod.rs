@@ -61,8 +61,10 @@ pub(crate) struct Session {
     acknowledged: bool,
     /// The first "no such video" since the service last acknowledged the container.
     missing_since: Option<Instant>,
-    /// `true` if the last status listed missing bytes and no chunk was sent since.
+    /// `true` if the last status listed missing bytes and no chunk was sent or answered since.
     seen_incomplete: bool,
+    /// `true` if a chunk was sent or answered since the status was last queried.
+    has_moved_since_query: bool,
     /// [`Completion::Complete`] once an answer called the video complete while that was possible.
     reported: Completion,
     /// The chunk whose answer was the first to call the video complete, possible or not.
@@ -130,6 +132,7 @@ impl Session {
             acknowledged: false,
             missing_since: None,
             seen_incomplete: false,
+            has_moved_since_query: false,
             video_id: spec.video_id,
             status_query: StatusQuery::No,
             renewing: Renewal::No,
@@ -191,6 +194,7 @@ impl Session {
             // A query with credentials that were just refused would be refused too.
             (_, StatusQuery::DueAt(at)) if at <= now && !self.is_renewing() => {
                 self.status_query = StatusQuery::Asked;
+                self.has_moved_since_query = false;
                 self.report_query();
                 return Some(SessionAction::AskStatus);
             }
@@ -221,6 +225,7 @@ impl Session {
         }
         let index = self.chunks.next_ready(now)?;
         self.chunks.mark(index, ChunkState::InFlight);
+        self.note_movement();
         let record = self.chunks.record_mut(index);
         let attempt = record.failures + 1;
         record.begun = Some(StartedAttempt { attempt, at: now });
@@ -323,6 +328,18 @@ impl Session {
         }
     }
 
+    /// Records that a chunk arrived, or may arrive: neither the last status nor the answer to a query under way
+    /// describes the video any more.
+    fn note_movement(&mut self) {
+        self.seen_incomplete = false;
+        self.has_moved_since_query = true;
+    }
+
+    /// Returns `true` once the session has a result.
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, SessionPhase::Ended(_))
+    }
+
     /// Records that the service acknowledged the container and that this upload fills it.
     fn mark_acknowledged(&mut self) {
         self.is_ours = true;
@@ -357,7 +374,8 @@ impl Session {
     /// Returns `true` if the service certainly lacks bytes: the last status listed some as missing, or a chunk was
     /// never sent whole.
     pub(crate) fn is_incomplete(&self) -> bool {
-        self.seen_incomplete || !self.chunks.may_hold_all()
+        // A chunk in flight may have arrived since the status listed it as missing.
+        self.seen_incomplete && self.chunks.in_flight() == 0 || !self.chunks.may_hold_all()
     }
 
     /// Returns the video id; `None` until it is known.

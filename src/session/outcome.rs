@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Completion, CredentialKind, Outcome, Renewal, Session, SessionPhase, StatusQuery};
+use super::{Completion, CredentialKind, Outcome, Renewal, Session, StatusQuery};
 use crate::error::{Error, ErrorKind};
 use crate::session::chunks::{ChunkState, IfAbsent, StartedAttempt};
 use crate::session::event::{FailureSummary, UploadEvent};
@@ -11,8 +11,7 @@ use crate::session::retry::{AttemptKind, Fate, RetryDecision, decide};
 impl Session {
     /// Handles the result of an attempt at the chunk at `index`.
     pub(crate) fn handle_outcome(&mut self, index: u32, outcome: Outcome, now: Instant, jitter: f64) {
-        // A chunk arrived or may have: the last status no longer describes the video.
-        self.seen_incomplete = false;
+        self.note_movement();
         match outcome {
             Outcome::Accepted { video_id, completion } => self.accept(index, video_id, completion, now),
             Outcome::Failed { error, fate } => self.fail(index, error, fate, now, jitter),
@@ -60,6 +59,10 @@ impl Session {
 
     /// Marks the chunk as stored and reports it as sent in this run.
     pub(super) fn store(&mut self, index: u32, now: Instant) {
+        // A status may have shown the chunk before the answer to its request arrived.
+        if self.chunks.is_stored(index) {
+            return;
+        }
         self.mark_stored(index);
         self.report_done(index, now);
     }
@@ -101,7 +104,7 @@ impl Session {
     /// | credentials refused | renews them once, then sends again | ends |
     fn fail(&mut self, index: u32, error: Error, fate: Fate, now: Instant, jitter: f64) {
         // Lanes that still send report here after the end, and must not change the result.
-        if matches!(self.phase, SessionPhase::Ended(_)) {
+        if self.has_ended() {
             return;
         }
         let may_ask = self.may_ask();

@@ -32,10 +32,17 @@ impl Session {
                 // A status of the video proves that it exists.
                 self.acknowledged = true;
                 self.missing_since = None;
-                // A status without lists states nothing about missing bytes.
-                self.seen_incomplete = !received.complete && !received.lists_nothing;
-                self.compare(&received, now);
+                // A status without lists states nothing about missing bytes. One that was asked for before a chunk
+                // moved may be older than that chunk.
+                self.seen_incomplete =
+                    !received.complete && !received.lists_nothing && !self.has_moved_since_query;
+                // The driver handles several events before it acts on the end. After the end the chunks of an earlier
+                // run, which this status lists, would be reported as sent by this one.
+                if !self.has_ended() {
+                    self.compare(&received, now);
+                }
             }
+            Err(_) if self.has_ended() => {}
             Err(error) => self.status_failed(error, now, jitter),
         }
         self.advance(now);
@@ -116,7 +123,8 @@ impl Session {
                 news.into_iter().for_each(|index| self.mark_stored(index));
                 self.report_resumed();
             }
-            (Ok(_), _) => news.into_iter().for_each(|index| self.report_done(index, now)),
+            // Marked, so that the answers that are still on their way report none of them again.
+            (Ok(_), _) => news.into_iter().for_each(|index| self.store(index, now)),
             (Err(_), _) => {}
         }
         self.end(checked);

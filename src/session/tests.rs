@@ -423,6 +423,98 @@ fn a_chunk_that_went_into_another_video_ends_the_upload() {
     );
 }
 
+// Events of one round of the driver: it handles several before it asks the session for an action.
+
+/// A session with a key, an existing video and three chunks; `resumed` if an earlier run has begun to fill it.
+fn of_three_chunks(resumed: Option<Resumed>) -> (Session, Instant) {
+    let plan = Plan::new(3 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::Part).unwrap();
+    let (cut, access, video_id) = (Layout::Planned(plan), CredentialKind::Key, Some("vi0".to_owned()));
+    let now = Instant::now();
+    (Session::new(SessionConfig { cut, access, video_id, resumed, policy: RetryPolicy::default() }, now), now)
+}
+
+fn listing(parts: &[u32]) -> Result<ReceivedSet, Error> {
+    Ok(ReceivedSet { parts: parts.to_vec(), ..ReceivedSet::default() })
+}
+
+fn lost_answer() -> Outcome {
+    Outcome::Failed { error: Error::new(ErrorKind::Unavailable, "send a chunk"), fate: Fate::Unknown }
+}
+
+fn done_chunks(session: &mut Session) -> Vec<u32> {
+    let done = |event| match event {
+        UploadEvent::ChunkDone { index, .. } => Some(index),
+        _ => None,
+    };
+    session.take_events().into_iter().filter_map(done).collect()
+}
+
+#[test]
+fn a_status_after_a_cancellation_reports_no_chunk_of_the_earlier_run_as_sent() {
+    for complete in [false, true] {
+        let (mut session, now) = of_three_chunks(Some(Resumed::default()));
+        assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
+        session.handle_failure(Error::new(ErrorKind::Cancelled, "finish the upload"));
+        let status = ReceivedSet { parts: vec![1, 2], complete, ..ReceivedSet::default() };
+        session.handle_status(Ok(status), now, 0.5);
+        assert_eq!(done_chunks(&mut session), [0; 0], "complete: {complete}");
+        assert_eq!(session.chunks().sent_bytes(), 0);
+        assert_eq!(session.is_incomplete(), !complete, "complete: {complete}");
+        assert_eq!(session.take_result().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+}
+
+#[test]
+fn a_failed_status_after_a_cancellation_asks_for_nothing_more() {
+    let (mut session, now) = of_three_chunks(Some(Resumed::default()));
+    assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
+    session.handle_failure(Error::new(ErrorKind::Cancelled, "finish the upload"));
+    session.take_events();
+    session.handle_status(Err(Error::new(ErrorKind::RateLimited, "ask")), now, 0.5);
+    assert!(session.take_events().is_empty());
+    assert_eq!((session.next_timeout(now), session.poll(now)), (None, Some(SessionAction::Finish)));
+}
+
+#[test]
+fn a_status_older_than_the_last_answer_does_not_prove_that_bytes_are_missing() {
+    let (mut session, now) = of_three_chunks(None);
+    let indexes = std::iter::from_fn(|| session.next_chunk(now)).map(|one| one.chunk.index);
+    assert_eq!(indexes.collect::<Vec<_>>(), [0, 1, 2]);
+    session.handle_outcome(0, lost_answer(), now, 0.5);
+    session.handle_outcome(1, accepted(Completion::Open), now, 0.5);
+    assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
+    // The service answers the question and then stores the last chunk, whose answer is the faster one.
+    session.handle_outcome(2, accepted(Completion::Open), now, 0.5);
+    session.handle_status(listing(&[1, 2]), now, 0.5);
+    assert!(!session.is_incomplete(), "every chunk is stored");
+}
+
+#[test]
+fn a_chunk_under_way_may_be_the_one_that_a_status_lists_as_missing() {
+    let (mut session, now) = of_three_chunks(Some(Resumed::default()));
+    assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
+    session.handle_status(listing(&[1, 2]), now, 0.5);
+    assert!(session.is_incomplete());
+    assert_eq!(session.next_chunk(now).unwrap().chunk.index, 2);
+    assert!(!session.is_incomplete(), "it may have arrived");
+}
+
+#[test]
+fn a_chunk_that_a_complete_status_showed_before_its_answer_is_reported_once() {
+    let (mut session, now) = of_three_chunks(None);
+    assert_eq!(std::iter::from_fn(|| session.next_chunk(now)).count(), 3);
+    session.handle_outcome(0, lost_answer(), now, 0.5);
+    assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
+    let complete = ReceivedSet { complete: true, ..ReceivedSet::default() };
+    session.handle_status(Ok(complete), now, 0.5);
+    session.handle_outcome(1, accepted(Completion::Complete), now, 0.5);
+    session.handle_outcome(2, lost_answer(), now, 0.5);
+    assert_eq!(done_chunks(&mut session), [0, 1, 2]);
+    assert_eq!((session.chunks().stored(), session.chunks().in_flight()), (3, 0));
+    assert_eq!(session.chunks().sent_bytes(), 3 * MIN_CHUNK_BYTES);
+    assert!(session.is_complete());
+}
+
 #[test]
 fn a_service_that_overwrites_is_noticed_across_a_crash() {
     let plan = Plan::new(2 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::Part).unwrap();
