@@ -121,3 +121,25 @@ fn a_wrong_key_ends_a_worker_and_leaves_the_jobs() {
     let listed = server.run(["jobs", "list", "--json", "--account", "a", "--state", "queued"]).done();
     assert_eq!(listed.event("list_end")["listed"], 2);
 }
+
+#[test]
+fn a_worker_that_cannot_release_its_jobs_on_sigterm_says_so_and_fails() {
+    let throttle =
+        "[[fault]]\non = \"chunk\"\ntimes = 0\naction = { throttle = { bytes_per_second = 2000000 } }";
+    for spoil in ["replaced", "removed"] {
+        let faults = ringlift::server::FaultPlan::parse(throttle).unwrap().faults;
+        let (server, films) = (TestServer::faulty(Scheme::Http, faults), folder(0));
+        fs::write(films.path().join("long.mp4"), vec![7; 40 * MIB as usize]).unwrap();
+        submit(&server, films.path(), &["--chunk-size", "5M"]);
+        let child = work(&server, &["--grace", "100ms", "--concurrency", "1"]);
+        wait_until(|| server.server.stats().videos_created == 1 && !server.chunk_requests().is_empty());
+        let queue = server.journal().with_file_name("jobs.db");
+        fs::rename(&queue, films.path().join("jobs.db")).unwrap();
+        if spoil == "replaced" {
+            fs::write(&queue, "another file").unwrap();
+        }
+        signal(&child, Signal::TERM);
+        let output = end(child).failed(1, &["jobs.db", spoil]);
+        assert_eq!(output.summary()["exit_code"], 1);
+    }
+}

@@ -149,7 +149,8 @@ async fn end(state: &WorkState) {
     if state.is_claiming.load(Ordering::Relaxed)
         && let Err(error) = release_unknown(state).await
     {
-        tracing::warn!(%error, "a job that was claimed last is not free before its lease ends");
+        // A job that was claimed last is not free before its lease ends.
+        state.end_with(IngestEnd::Store(error));
     }
     state.wait_for_inputs().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);

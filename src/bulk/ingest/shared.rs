@@ -70,9 +70,17 @@ impl SharedState {
         let _ = self.events.send(event).await;
     }
 
-    /// Ends the run. The first reason counts. No further job is claimed.
+    /// Ends the run. The first reason counts, except that a failure to record hides an orderly end. No further job is
+    /// claimed.
     pub(super) fn end_with(&self, end: IngestEnd) {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
+        {
+            let mut reason = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+            // Jobs in hand are neither finished nor released then, which a shutdown or a limit promises.
+            let hides = |earlier: &IngestEnd| cannot_record(&end) && !is_failure(earlier);
+            if reason.as_ref().is_none_or(hides) {
+                *reason = Some(end);
+            }
+        }
         self.news.notify_waiters();
     }
 
@@ -120,8 +128,7 @@ impl SharedState {
 
     /// Returns `true` if the run has ended because ends of jobs cannot be recorded.
     pub(super) fn cannot_record(&self) -> bool {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*end, Some(IngestEnd::Store(_) | IngestEnd::Report(_)))
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(cannot_record)
     }
 
     /// Creates a row of the report.
@@ -135,4 +142,12 @@ impl SharedState {
         row.host = self.options.owner.host().to_owned();
         row
     }
+}
+
+fn cannot_record(end: &IngestEnd) -> bool {
+    matches!(end, IngestEnd::Store(_) | IngestEnd::Report(_))
+}
+
+fn is_failure(end: &IngestEnd) -> bool {
+    cannot_record(end) || matches!(end, IngestEnd::Fatal(_))
 }

@@ -72,6 +72,12 @@ impl LoopEnd {
         match (self.interrupt, &self.end) {
             // A service manager stops a worker by SIGTERM: all that it had is finished or released.
             (Some(Interrupt::Term), Some(IngestEnd::Shutdown)) if is_worker => Exit::Done,
+            // It is not: the manager has to see that, and the jobs are free only when their leases end.
+            (Some(Interrupt::Term), Some(end @ (IngestEnd::Store(_) | IngestEnd::Report(_))))
+                if is_worker =>
+            {
+                exit_of_end(end)
+            }
             // A watch has no end of its own.
             (None, Some(IngestEnd::Drained)) if kind == RunKind::Watch => Exit::Failed,
             (_, Some(IngestEnd::Drained | IngestEnd::Submitted)) if is_worker => Exit::Done,
