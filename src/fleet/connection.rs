@@ -102,6 +102,7 @@ fn check_server(client: &Client) -> Result<(), StoreProblem> {
     if !info.jetstream {
         return Err(StoreProblem::NoJetStream);
     }
+    // Checked now: the first long job would be refused only when its checkpoint is written.
     if info.max_payload < LONGEST_MESSAGE {
         return Err(StoreProblem::SmallMessages { found: info.max_payload, needed: LONGEST_MESSAGE });
     }

@@ -190,11 +190,13 @@ impl Engine {
                 }
             };
             let last_write = found.as_ref().map(|job| job.write);
+            // The job's last write is the one whose answer was lost: applied again, the transition would count twice.
             match unanswered.take() {
                 Some((write, answer)) if last_write == Some(write) => return Ok(answer),
                 _ => {}
             }
             let now = self.now(callers).await?;
+            // Drawn for each try, so that it is never the number of another worker's write.
             let write = fastrand::u64(1..);
             let (written, answer) = match rule(found, now)? {
                 Transition::Keep(answer) => return Ok(answer),
@@ -272,9 +274,11 @@ impl Engine {
         loop {
             let (was_paused, revision) = match self.bucket.read(&key).await {
                 Ok(found) => (!found.is_deletion(), found.revision),
+                // Revision 0: the write fails if another process creates the key meanwhile.
                 Err(Failure::NotFound) => (false, 0),
                 Err(failure) => return Err(failure.into()),
             };
+            // Each write wakes the workers that wait for a change.
             if was_paused == is_paused {
                 return Ok(());
             }

@@ -146,6 +146,7 @@ impl SharedBudgetSource for Ledger {
                 ledger.seen.per_minute = quota.per_minute;
                 ledger.per_minute = quota.per_minute;
                 let remaining = quota.remaining.min(quota.per_minute);
+                // The windows of the service last a minute.
                 let resets_ms = quota.resets_in.map_or(60_000, millis);
                 let before = ledger.seen.remaining.map_or(u32::MAX, |(remaining, _)| remaining);
                 ledger.seen.remaining = Some((remaining.min(before), resets_ms));
