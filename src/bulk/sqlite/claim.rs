@@ -88,6 +88,8 @@ fn release_dead_owners(
     queue: JobQueue,
     now: UnixMillis,
 ) -> Result<bool, JobStoreError> {
+    // Read to the end first: a query whose rows change under it may return some twice or not at all
+    // (<https://www.sqlite.org/isolation.html>).
     let running = {
         let mut statement = batch.prepare(statements::IN_STATE)?;
         let state = state_number(JobStateName::Running);

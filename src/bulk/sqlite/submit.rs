@@ -24,9 +24,11 @@ pub(super) fn submit(
         return Ok(Submission::New);
     };
     let is_same = row.content == content;
+    // The sort key is a column, and no part of the JSON.
     let is_changed = row.spec != job.json || !row.has_key(&spec.sort_key);
     let before = row.record.clone();
     let outcome = resubmit(&mut row.record, is_same, how, now);
+    // A folder is submitted whole with every run: a job that stays as it is must cost no write.
     if row.record != before {
         batch.write(&mut row)?;
     }
@@ -71,6 +73,7 @@ fn set_spec(
         statements::SET_SPEC,
         (row.seq, queue, spec.priority, spec.sort_key.as_bytes(), size, content, &job.json),
     )?;
+    // `row` still has the queue and the size from before the change.
     batch.discount(row);
     batch.count(queue, state_number(row.record.state.name()), 1, size);
     Ok(())
