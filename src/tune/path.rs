@@ -158,6 +158,7 @@ fn new_run_id() -> String {
 fn control_client(settings: &Settings) -> Result<Client> {
     let mut settings = settings.clone();
     settings.lanes = 1;
+    // No measurement is resumed: the next one deletes what this one left by its mark.
     settings.journal = None;
     // A service that is gone must not hold the caller for the quarter of an hour that an upload waits.
     settings.retry.max_time = DELETION_TIME;

@@ -297,6 +297,7 @@ impl<'a> Trial<'a> {
     }
 
     fn warm_up(&self) -> Duration {
+        // Slow start doubles the window with each round trip, from 10 segments (RFC 6928): ten of them reach 15 MB.
         LEAST_WARM_UP.max(10 * self.round_trip)
     }
 
