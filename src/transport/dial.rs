@@ -162,6 +162,7 @@ impl Dialer {
             Some(gateway) => (MaybeHttpsStream::Http(stream), gateway.authority().to_owned()),
             None => (self.secure(stream).await?, self.authority().to_owned()),
         };
+        // After the handshakes, which the limit does not count.
         tls::socket(&mut stream).limit_to(self.bandwidth.clone());
         let peer = Peer {
             address,
@@ -254,6 +255,7 @@ impl Dialer {
         let mut attempts = FuturesUnordered::new();
         let mut failed = Vec::new();
         loop {
+            // Reached at once after a failed attempt, and after the delay while one is under way.
             attempts.extend(untried.next().map(|address| self.attempt(address)));
             match timeout(ATTEMPT_STAGGER, attempts.next()).await {
                 Ok(Some(Ok(connected))) => return Ok(connected),

@@ -54,9 +54,13 @@ impl ProtocolDetector {
 
 fn protocol(bytes: &[u8]) -> ForeignProtocol {
     match bytes {
+        // The identification string (RFC 4253, section 4.2).
         [b'S', b'S', b'H', b'-', ..] => ForeignProtocol::Ssh,
+        // A record with an alert or a handshake, of a version that begins with 3 (RFC 8446, section 5.1).
         [0x15 | 0x16, 0x03, ..] => ForeignProtocol::Tls,
+        // "Service ready" of SMTP and FTP (RFC 5321, section 4.2.2; RFC 959, section 4.2.1).
         [b'2', b'2', b'0', b' ' | b'-', ..] => ForeignProtocol::Greeting,
+        // A short SETTINGS frame (type 4), with which a server begins (RFC 9113, sections 3.4 and 6.5).
         [0, 0, _, 4, ..] => ForeignProtocol::Http2,
         _ => ForeignProtocol::Unknown,
     }

@@ -123,6 +123,7 @@ impl Gateway {
             return Err(self.failed(self.failure(refused)));
         };
         self.history.note_answer(0);
+        // Many proxies open tunnels to port 443 only (RFC 9110, section 9.3.6). Requests to an http endpoint need none.
         let may_fall_back = self.method() != Method::Tunnel && !self.endpoint.is_tls();
         if may_fall_back && refusal.is_of_connect() {
             self.decide(Method::AbsoluteUntested);
@@ -221,6 +222,7 @@ impl Gateway {
     /// Changes the method, unless it is final.
     fn decide(&self, decided: Method) {
         let mut method = self.method.lock().unwrap_or_else(PoisonError::into_inner);
+        // Lanes find out at the same time. A tunnel that was open once is not given up for a later refusal.
         let is_news = match *method {
             Method::Undecided => true,
             Method::AbsoluteUntested => decided == Method::Absolute,
