@@ -60,9 +60,11 @@ impl Breaker {
         };
         // The exponent is bounded against overflow; the pause is at its maximum long before.
         let pause = FIRST_PAUSE.saturating_mul(1 << probes.min(10)).min(LONGEST_PAUSE);
+        // Kept over failed probes: a slow probe that began before the last one failed counts, too.
         let since = self.open.map_or(now, |open| open.since);
         self.open = Some(OpenState {
             since,
+            // Spread, as all hosts saw the same outage begin.
             probe_at: now + pause.mul_f64(0.5 + jitter / 2.0),
             probes,
             probing: false,
@@ -116,4 +118,5 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const MOST_TOKENS: f64 = 20.0;
 const TOKENS_A_SECOND: f64 = 1.0;
+// Two successes pay for one retry: retries must not multiply the load of a service that fails.
 const TOKENS_A_SUCCESS: f64 = 0.5;

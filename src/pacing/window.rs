@@ -160,5 +160,7 @@ const ROUNDING: Duration = Duration::from_secs(1);
 
 /// The delay after a 429 that names no time.
 pub(super) const DEFAULT_HOLD: Duration = Duration::from_secs(30);
+// A 429 may name a delay of 0, which would be followed by the same answer at once.
 const SHORTEST_HOLD: Duration = Duration::from_millis(500);
+// A longer delay is an epoch number, or a date of a clock that is wrong.
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
