@@ -96,6 +96,7 @@ impl Existence {
     fn after(error: &Error) -> Existence {
         match error.refusal().map(|refusal| refusal.status) {
             _ if !leaves_doubt(error) => Existence::Excluded,
+            // A server that is unable to handle the request (RFC 9110, section 15.6.4) has not carried it out, as a rule.
             Some(503) => Existence::Unlikely,
             _ => Existence::Possible,
         }

@@ -224,6 +224,8 @@ impl Driver {
 
     /// Takes in the events that are ready: a scheduling round costs the same for one event as for many.
     fn take_what_is_ready(&mut self) {
+        // A session may end with one of these events and receive the next ones before `pump` acts on its end: every
+        // handler of a session has to accept an event after the end.
         for _ in 0..READY_AT_ONCE {
             match self.tasks.next().now_or_never().flatten() {
                 Some(event) => self.take_event(event),
@@ -268,6 +270,7 @@ impl Driver {
             LaneReport::Idle { lane, done } => (lane, done),
             LaneReport::SentWhole(sent) => return self.with(sent.session, |transfer| transfer.sent(sent)),
         };
+        // Also without a result: a lane reports once before its first order.
         self.idle.push(lane);
         let Some(done) = done else { return };
         let now = Instant::now();

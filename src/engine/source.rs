@@ -109,6 +109,7 @@ pub(crate) fn open(
             Box::pin(ready(open_bytes(name, mem::take(bytes), *len, options, settings, work)))
         }
         SourceSpec::Stream(name, input) => {
+            // Moved out: a stream cannot be read twice, so that no restart needs it.
             let input = mem::replace(input, StreamInput::Blocking(Box::new(io::empty())));
             Box::pin(ready(open_stream(name, input, *len, options, settings, memory)))
         }

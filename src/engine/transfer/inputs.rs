@@ -37,6 +37,7 @@ impl Transfer {
                     self.session.handle_failure(error);
                     return next_stream_event(id, inbox);
                 }
+                // Before `handle_filled`: until then `known` is the index of this chunk.
                 if let UploadSource::Stream { held, .. } = &mut self.source {
                     held.insert(self.session.chunks().known(), chunk);
                 }

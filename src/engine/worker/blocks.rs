@@ -79,6 +79,7 @@ pub(crate) fn depth_of(lanes: usize) -> usize {
 
 /// The blocks of all lanes together, while there are few lanes: 20 MiB.
 const BLOCKS: usize = 40;
+// One block is read while the other one is sent.
 const LEAST_DEPTH: usize = 2;
 const MOST_DEPTH: usize = 8;
 
