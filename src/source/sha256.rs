@@ -108,6 +108,7 @@ fn of_file(path: &Path, counter: &Arc<AtomicU64>) -> Result<Option<String>, Sour
     loop {
         match file.read(&mut block) {
             Ok(0) => return Ok(Some(hex(context.finish().as_ref()))),
+            // The watcher has dropped its handle: it has given the file up.
             Ok(_) if Arc::strong_count(counter) == 1 => return Ok(None),
             Ok(read) => {
                 context.update(&block[..read]);
