@@ -266,7 +266,7 @@ fn two_workers_take_no_more_requests_than_the_service_has_left() {
     let budgets = [store.budget(), other.budget()];
     let quota = Quota { per_minute: 600, remaining: 7, resets_in: Some(Duration::from_secs(50)) };
     for budget in &budgets {
-        budget.finished(Class::Uploads, Some(quota), None);
+        budget.finished(Class::Uploads, Some(quota), None, Instant::now());
     }
     let (begun, mut started, mut refused) = (Instant::now(), 0, [false; 2]);
     // Until both workers know that the window is used up.
