@@ -1,20 +1,20 @@
 //! The processor time of a worker on NATS beside that of ingestion with SQLite, on the same files, in pairs.
 
 use std::path::Path;
-use std::process::Command;
+
+use ringlift::server::Server;
 
 use super::lab::{FleetLab, POOL};
 use crate::Result;
 use crate::child::{self, Sampling};
-use crate::helper_process::ServerProcess;
 use crate::ingest::row;
 
 pub(super) fn measure(lab: &FleetLab, is_quick: bool) -> Result<bool> {
     let pairs = if is_quick { 1 } else { 5 };
     let loads: &[(u64, usize)] =
         if is_quick { &[(64 << 10, 100)] } else { &[(64 << 10, 1000), (50 << 20, 20)] };
-    let folder = lab.files.path("service");
-    let service = ServerProcess::start(Command::new(std::env::current_exe()?), &folder)?;
+    // The workers of a fleet keep to the limits that a service states, even if it does not enforce them.
+    let service = lab.service("service", 1_000_000)?;
     let mut are_met = true;
     for &(len, count) in loads {
         let files = lab.files.random_set(len, count)?;
@@ -42,9 +42,9 @@ pub(super) fn measure(lab: &FleetLab, is_quick: bool) -> Result<bool> {
 }
 
 /// Uploads the files once. Returns the processor time of the worker.
-fn run(lab: &FleetLab, service: &ServerProcess, films: &Path, name: &str, is_nats: bool) -> Result<f64> {
+fn run(lab: &FleetLab, service: &Server, films: &Path, name: &str, is_nats: bool) -> Result<f64> {
     let kind = if is_nats { "nats" } else { "sqlite" };
-    let host = lab.host(&format!("{name}-{kind}"), &service.url, &service.api_key)?;
+    let host = lab.host(&format!("{name}-{kind}"), service.url(), service.api_key())?;
     let films = films.to_str().ok_or("a path that is not text")?;
     let command = if is_nats {
         host.submit(name, "60s", &[films])?;

@@ -38,11 +38,11 @@ impl FleetLab {
     }
 
     /// Starts a local service in this process that allows so many uploads a minute. The other limits are those of the
-    /// paid service.
+    /// paid service, or as high.
     pub(crate) fn service(&self, name: &str, uploads: u32) -> Result<Server> {
         let mut settings = ServerSettings::new(self.files.path(name));
-        let window = Duration::from_secs(60);
-        settings.limits = Limits::Custom(RequestBudget { uploads, writes: 200, reads: 500, window });
+        let (window, writes, reads) = (Duration::from_secs(60), uploads.max(200), uploads.max(500));
+        settings.limits = Limits::Custom(RequestBudget { uploads, writes, reads, window });
         Ok(Server::start(settings)?)
     }
 
