@@ -32,14 +32,14 @@ pub(crate) fn measure(dir: &Path, ringlift: Option<PathBuf>, is_quick: bool) -> 
 }
 
 /// Prints a row. Returns `true` if the value is within the bar.
-fn row(name: &str, value: f64, unit: &str, bar: Option<f64>) -> bool {
+pub(crate) fn row(name: &str, value: f64, unit: &str, bar: Option<f64>) -> bool {
     let is_met = bar.is_none_or(|bar| value <= bar);
     let bar = bar.map_or(String::new(), |bar| format!("at most {bar}"));
     println!("{name:52} {value:>10.2} {unit:8} {bar:16}{}", if is_met { "" } else { "missed" });
     is_met
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1 << 20) as f64
 }
 

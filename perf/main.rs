@@ -7,6 +7,7 @@ mod budget;
 mod child;
 mod competitors;
 mod files;
+mod fleet;
 mod helper_process;
 mod ingest;
 mod machine;
@@ -102,6 +103,18 @@ enum Part {
         #[arg(long)]
         quick: bool,
     },
+    /// Measure a fleet with a queue in NATS
+    Fleet {
+        /// Measure this binary of ringlift, built with the feature `fleet`
+        #[arg(long, value_name = "FILE")]
+        ringlift: PathBuf,
+        /// Run only this measurement
+        #[arg(long, value_name = "NAME")]
+        only: Option<fleet::FleetMeasurement>,
+        /// Use small numbers, to check that everything works
+        #[arg(long)]
+        quick: bool,
+    },
     /// Upload a file with reqwest
     Reqwest { file: PathBuf, url: String, chunk_bytes: u64 },
 }
@@ -112,6 +125,9 @@ fn main() -> ExitCode {
         Some(Part::Budget { real }) => budget::compare(&arguments.dir, *real),
         Some(Part::Tune { only }) => tune::compare(&arguments.dir, only.as_deref()),
         Some(Part::Ingest { ringlift, quick }) => ingest::measure(&arguments.dir, ringlift.clone(), *quick),
+        Some(Part::Fleet { ringlift, only, quick }) => {
+            fleet::measure(&arguments.dir, ringlift, *only, *quick)
+        }
         Some(part) => run_part(part).map(|()| ExitCode::SUCCESS),
         None if arguments.list => list(),
         None => compare(&arguments),
@@ -141,7 +157,7 @@ fn run_part(part: &Part) -> Result<()> {
         Part::Serve { folder } => helper_process::run_server(folder),
         Part::ShapedProxy { target, shape } => helper_process::run_shaped_proxy(*target, shape),
         // `main` has run these parts, which have their own exit codes.
-        Part::Budget { .. } | Part::Ingest { .. } | Part::Tune { .. } => Ok(()),
+        Part::Budget { .. } | Part::Fleet { .. } | Part::Ingest { .. } | Part::Tune { .. } => Ok(()),
         Part::Reqwest { file, url, chunk_bytes } => reqwest_client::upload(file, url, *chunk_bytes),
     }
 }

@@ -141,12 +141,6 @@ impl Bucket {
         message(self.stream().await?.get_raw_message(revision).await)
     }
 
-    /// Reads the first message from `revision` on.
-    pub(super) async fn read_next(&self, revision: u64) -> Result<StoredMessage, Failure> {
-        let stream = self.stream().await?;
-        message(stream.get_first_raw_message_by_subject(self.names.all(), revision).await)
-    }
-
     /// Writes a job if the newest message of the key has the revision `expected`, which is 0 if there is none. Returns
     /// a future of the new revision. Messages are sent in the order of the calls.
     pub(super) async fn send_job(

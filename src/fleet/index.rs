@@ -109,8 +109,15 @@ impl Index {
         self.paused.contains(key)
     }
 
-    /// Returns the next job to claim at `now`: one whose lease has run out, else the first of the queue.
-    pub(super) fn next_due(&mut self, pool: &Pool, now: UnixMillis, lease: Duration) -> Option<JobRevision> {
+    /// Returns the next job to claim at `now`: one whose lease has run out, else the first of the queue. Passes over
+    /// `skip` jobs of the queue that have the same priority.
+    pub(super) fn next_due(
+        &mut self,
+        pool: &Pool,
+        now: UnixMillis,
+        lease: Duration,
+        skip: usize,
+    ) -> Option<JobRevision> {
         let pool = &mut self.pools[usize::from(*self.pool_numbers.get(pool)?)];
         let mut ends = pool.running.first().into_iter().chain(pool.running.last());
         // A heartbeat from the future was written by a clock that went back since.
@@ -126,7 +133,9 @@ impl Index {
                 pool.ready.insert(entry.order(end.1));
             }
         }
-        let number = pool.ready.first()?.2;
+        let priority = pool.ready.first()?.0;
+        let alike = pool.ready.iter().take_while(|order| order.0 == priority);
+        let number = alike.take(skip + 1).last()?.2;
         Some(JobRevision { number, revision: self.jobs.get(&number)?.revision })
     }
 

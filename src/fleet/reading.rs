@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream};
 
 use super::bucket::{Bucket, TOMBSTONE_LIFETIME, bounded, is_deletion};
 use super::failure::Failure;
@@ -60,12 +61,19 @@ impl CachedIndex {
 
     /// Reads single messages, which needs no consumer on the server.
     async fn read_few(&mut self, bucket: &Bucket, last: u64) -> Result<(), Failure> {
-        while self.index.seen < last {
-            match bucket.read_next(self.index.seen + 1).await {
+        // All at once: one after another, a distant worker would be too late for every claim.
+        let mut reads: Vec<BoxFuture<'_, _>> = Vec::new();
+        for revision in self.index.seen + 1..=last {
+            reads.push(Box::pin(async move { (revision, bucket.read_revision(revision).await) }));
+        }
+        let mut reads = stream::iter(reads).buffered(FEW as usize);
+        while let Some((revision, found)) = reads.next().await {
+            match found {
                 Ok(found) => {
                     apply(&mut self.index, &bucket.names, &found.subject, found.revision, &found.headers);
                 }
-                Err(Failure::NotFound) => return Ok(()),
+                // A newer message of the same key has taken its place.
+                Err(Failure::NotFound) => self.index.skip(revision),
                 Err(failure) => return Err(failure),
             }
         }

@@ -86,7 +86,7 @@ impl NatsJobStore {
     /// Returns the request budget that all workers of the account share, for
     /// [`Settings::shared_budget`](crate::Settings::shared_budget). The clients of one process share one budget.
     ///
-    /// Requests start at an even rate of nine tenths of the limit that the service states, and not at all for the time
+    /// Requests start at an even rate of fifteen sixteenths of the limit that the service states, and not at all for the time
     /// that the service requested from any of the workers. While the servers are away, a worker keeps to its share.
     pub fn budget(&self) -> SharedBudget {
         let engine = Arc::clone(&self.engine);

@@ -266,7 +266,7 @@ fn two_workers_take_no_more_requests_than_the_service_has_left() {
     let budgets = [store.budget(), other.budget()];
     let quota = Quota { per_minute: 600, remaining: 7, resets_in: Some(Duration::from_secs(50)) };
     for budget in &budgets {
-        budget.finished(Class::Uploads, Some(quota), None);
+        budget.finished(Class::Uploads, Some(quota), None, Instant::now());
     }
     let (begun, mut started, mut refused) = (Instant::now(), 0, [false; 2]);
     // Until both workers know that the window is used up.
@@ -285,6 +285,40 @@ fn two_workers_take_no_more_requests_than_the_service_has_left() {
         assert!(begun.elapsed() < Duration::from_secs(40), "{started} started");
     }
     assert!((1..=7).contains(&started), "{started} started");
+}
+
+#[test]
+fn workers_that_claim_at_the_same_moment_get_different_jobs() {
+    let Some(server) = NatsServer::start() else { return };
+    const WORKERS: usize = 8;
+    let stores: Vec<_> = (0..WORKERS).map(|_| connect(&server)).collect();
+    submit(&stores[0], 0..5 * WORKERS);
+    let start = std::sync::Barrier::new(WORKERS);
+    let claimed = std::sync::Mutex::new(std::collections::HashSet::new());
+    let (start, claimed) = (&start, &claimed);
+    thread::scope(|scope| {
+        for (pid, store) in (1..).zip(&stores) {
+            scope.spawn(move || {
+                let mut count = 0;
+                while count < 5 {
+                    start.wait();
+                    // A worker that others were faster than asks again later. It never fails for that.
+                    loop {
+                        match block_on(store.claim(&pool(), &owner(pid), now())).unwrap() {
+                            ClaimAnswer::Claimed(job) => {
+                                count += 1;
+                                assert!(claimed.lock().unwrap().insert(job.lease.id));
+                                break;
+                            }
+                            ClaimAnswer::NoneReady { .. } => thread::yield_now(),
+                            other => panic!("expected a job, got {other:?}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(claimed.lock().unwrap().len(), 5 * WORKERS);
 }
 
 #[test]

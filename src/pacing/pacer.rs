@@ -140,7 +140,7 @@ impl Pacer {
             ServiceHealth::Throttling(delay) => Some(delay.unwrap_or(DEFAULT_HOLD)),
             _ => None,
         };
-        self.shared.finished(permit.class, quota, throttled);
+        self.shared.finished(permit.class, quota, throttled, now);
         // The window is updated for every answer: a refusal carries the rate headers too.
         window.finished(permit.started, quota, now);
         match health {

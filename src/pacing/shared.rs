@@ -15,8 +15,8 @@ pub trait SharedBudgetSource: Send + Sync + fmt::Debug {
     /// Counts a request that starts.
     fn started(&self, class: Class, now: Instant);
 
-    /// Counts an answer. `throttled` is the delay of an answer 429.
-    fn finished(&self, class: Class, quota: Option<Quota>, throttled: Option<Duration>);
+    /// Counts an answer that arrived at `now`. `throttled` is the delay of an answer 429.
+    fn finished(&self, class: Class, quota: Option<Quota>, throttled: Option<Duration>, now: Instant);
 }
 
 /// The request budget of an account, shared by clients in several processes. The default shares nothing.
@@ -41,9 +41,15 @@ impl SharedBudget {
         }
     }
 
-    pub(crate) fn finished(&self, class: Class, quota: Option<Quota>, throttled: Option<Duration>) {
+    pub(crate) fn finished(
+        &self,
+        class: Class,
+        quota: Option<Quota>,
+        throttled: Option<Duration>,
+        now: Instant,
+    ) {
         if let Some(source) = &self.0 {
-            source.finished(class, quota, throttled);
+            source.finished(class, quota, throttled, now);
         }
     }
 }

@@ -342,7 +342,7 @@ impl SharedBudgetSource for CountedBudget {
         self.left.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn finished(&self, _: Class, _: Option<Quota>, _: Option<Duration>) {}
+    fn finished(&self, _: Class, _: Option<Quota>, _: Option<Duration>, _: Instant) {}
 }
 
 #[test]

@@ -5,67 +5,24 @@
 #[path = "../../src/fleet/nats_server.rs"]
 mod nats_server;
 
+mod chaos;
+mod chaos_plan;
+mod cuttable_link;
+mod host;
+mod request_meter;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::command::{end, ringlift, run};
 use crate::support::queue::folder;
 use crate::support::{MIB, Scheme, TestServer};
+use host::Host;
 use nats_server::NatsServer;
-
-const POOL: &str = "share:films";
-
-/// A host: a state folder of its own.
-struct Host<'a> {
-    server: &'a TestServer,
-    nats: String,
-    state: TempDir,
-}
-
-impl<'a> Host<'a> {
-    fn new(server: &'a TestServer, nats: &NatsServer) -> Host<'a> {
-        Host { server, nats: nats.url(), state: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = ringlift();
-        self.server.configure(&mut command);
-        command.args(args).args(["--queue", &self.nats]).env("XDG_STATE_HOME", self.state.path());
-        command
-    }
-
-    fn work(&self, args: &[&str]) -> Child {
-        start(self.command(&["work", "--json", "--pool", POOL, "--lease", "3s"]).args(args))
-    }
-
-    fn submit(&self, films: &Path) -> CommandOutput {
-        let films = films.to_str().unwrap();
-        run(&mut self.command(&[
-            "submit",
-            films,
-            "--json",
-            "--pool",
-            POOL,
-            "--chunk-size",
-            "5M",
-            "--lease",
-            "3s",
-        ]))
-    }
-
-    /// Returns the events of the jobs in the queue.
-    fn jobs(&self) -> Vec<Value> {
-        let output = run(&mut self.command(&["jobs", "list", "--json"])).done();
-        output.events().into_iter().filter(|event| event["event"] == "job").collect()
-    }
-}
 
 /// Asserts that the queue has these files as done, and that each is one complete video, of `created` in all.
 fn assert_each_file_is_one_video(host: &Host<'_>, films: &Path, files: usize) {

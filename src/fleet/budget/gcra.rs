@@ -41,6 +41,30 @@ pub(super) enum Reservation {
     AskAgain(u64),
 }
 
+/// The place of an answer's window in relation to the one that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WindowOrder {
+    Older,
+    Same,
+    Newer,
+}
+
+impl WindowOrder {
+    /// Compares by the milliseconds until each window ends. 0 for `known_ms` means that no window is known.
+    ///
+    /// The remainder of a window says nothing about the next one: taken for it, the last requests of one minute would be
+    /// all of the next.
+    pub(super) fn of(known_ms: u64, seen_ms: u64) -> WindowOrder {
+        if known_ms == 0 || seen_ms > known_ms + WINDOW_MS / 2 {
+            WindowOrder::Newer
+        } else if seen_ms + WINDOW_MS / 2 < known_ms {
+            WindowOrder::Older
+        } else {
+            WindowOrder::Same
+        }
+    }
+}
+
 impl SharedLimit {
     /// Takes the service's answers into account.
     pub(super) fn observe(&mut self, seen: Observation, now_ms: u64) {
@@ -48,13 +72,17 @@ impl SharedLimit {
             self.per_minute = seen.per_minute;
         }
         if let Some((remaining, resets_ms)) = seen.remaining {
-            let ends_ms = now_ms + resets_ms.min(WINDOW_MS);
-            if self.window_ends_ms <= now_ms {
-                (self.left, self.window_ends_ms) = (remaining, ends_ms);
-            } else {
-                // Answers overtake each other. Within one window the smallest remainder is the safe one.
-                self.left = self.left.min(remaining);
-                self.window_ends_ms = self.window_ends_ms.max(ends_ms);
+            let resets_ms = resets_ms.min(WINDOW_MS);
+            let ends_ms = now_ms + resets_ms;
+            match WindowOrder::of(self.window_ends_ms.saturating_sub(now_ms), resets_ms) {
+                WindowOrder::Newer => (self.left, self.window_ends_ms) = (remaining, ends_ms),
+                WindowOrder::Same => {
+                    // Answers overtake each other. Within one window the smallest remainder is the safe one. An answer
+                    // that was slow on its way makes the end late, never early.
+                    self.left = self.left.min(remaining);
+                    self.window_ends_ms = self.window_ends_ms.min(ends_ms);
+                }
+                WindowOrder::Older => {}
             }
         }
         if let Some(delay_ms) = seen.throttled_ms {
@@ -106,14 +134,14 @@ pub(super) fn share(per_minute: u32, workers: u32) -> u32 {
     (per_minute / workers.max(1)).max(1)
 }
 
-/// Returns the time between two requests, with a headroom of a tenth for requests that the workers do not count.
+/// Returns the time between two requests, with a headroom of a sixteenth, which pays for the burst.
 pub(super) fn interval_us(per_minute: u32) -> u64 {
-    60_000_000 * 10 / (u64::from(per_minute.max(1)) * 9)
+    60_000_000 * 16 / (u64::from(per_minute.max(1)) * 15)
 }
 
-/// Returns the requests that may start at once after an idle time.
+/// Returns the requests that may start at once after an idle time. With them a minute has no more than the limit.
 fn burst(per_minute: u32) -> u32 {
-    block(per_minute).max(5)
+    (per_minute / 20).max(1)
 }
 
 /// The service's window.
@@ -148,9 +176,9 @@ mod tests {
             for &(start, _) in &granted {
                 let in_minute = granted.iter().filter(|(at, _)| (start..start + 60_000).contains(at));
                 let sum: u32 = in_minute.map(|(_, count)| count).sum();
-                // The headroom pays for the burst from 50 requests a minute on.
-                let most = (per_minute * 9).div_ceil(10) + burst(per_minute) + 1;
-                prop_assert!(sum <= most, "{sum} of {per_minute}");
+                // The headroom pays for the burst.
+                let most = (per_minute * 15).div_ceil(16) + burst(per_minute) + 1;
+                prop_assert!(sum <= most && sum <= per_minute + 2, "{sum} of {per_minute}");
             }
         }
 
@@ -209,6 +237,26 @@ mod tests {
                 Reservation::AskAgain(at) => prop_assert!(at <= now + WINDOW_MS),
             }
         }
+    }
+
+    #[test]
+    fn the_end_of_one_window_is_not_the_budget_of_the_next() {
+        let (mut limit, now) = (limit(60), 1_000_000);
+        let seen = |remaining, resets_ms| Observation {
+            per_minute: 60,
+            remaining: Some((remaining, resets_ms)),
+            throttled_ms: None,
+        };
+        limit.observe(seen(2, 1_000), now);
+        // Answers of one window: the end is rounded to seconds, and the smallest remainder counts.
+        limit.observe(seen(3, 1_900), now);
+        assert_eq!((limit.left, limit.window_ends_ms), (2, now + 1_000));
+        // The answer of the next window arrives before the end as it was rounded.
+        limit.observe(seen(59, 60_000), now + 500);
+        assert_eq!((limit.left, limit.window_ends_ms), (59, now + 60_500));
+        // An answer of the window before was slow on its way.
+        limit.observe(seen(1, 2_000), now + 700);
+        assert_eq!((limit.left, limit.window_ends_ms), (59, now + 60_500));
     }
 
     #[test]

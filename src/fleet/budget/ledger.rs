@@ -5,7 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::gcra::{Observation, interval_us, share};
+use super::gcra::{Observation, WindowOrder, interval_us, share};
 use crate::pacing::{Class, Quota, SharedBudgetSource};
 
 /// The ledger of one process, between the pacers of its clients and the task that takes blocks.
@@ -26,7 +26,7 @@ struct ClassLedger {
     ask_at: Option<Instant>,
     /// `true` once a request has waited since the last block.
     is_wanted: bool,
-    seen: Observation,
+    seen: SeenAnswers,
     /// The known limit a minute, for the time without the servers.
     per_minute: u32,
     /// `true` while the servers cannot be reached.
@@ -35,11 +35,24 @@ struct ClassLedger {
     alone_at: Option<Instant>,
 }
 
+/// The answers of the service since the last exchange.
+#[derive(Clone, Copy, Debug, Default)]
+struct SeenAnswers {
+    count: u64,
+    per_minute: u32,
+    /// The smallest remainder of the newest window, and the window's end.
+    window: Option<(u32, Instant)>,
+    /// The end of the longest delay that a 429 requested.
+    held_until: Option<Instant>,
+}
+
 /// The needs of a class for its next exchange with the shared budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BudgetNeed {
     pub(super) wants_block: bool,
     pub(super) seen: Observation,
+    /// The answers that `seen` is made of.
+    pub(super) answers: u64,
 }
 
 impl Ledger {
@@ -48,8 +61,8 @@ impl Ledger {
         self.with(class, |ledger| {
             let may_ask = ledger.ask_at.is_none_or(|at| at <= now);
             let wants_block = ledger.is_wanted && may_ask && ledger.left(now) == 0;
-            let is_throttled = ledger.seen.throttled_ms.is_some();
-            (wants_block || is_throttled).then_some(BudgetNeed { wants_block, seen: ledger.seen })
+            let (seen, answers) = (ledger.seen.observation(now), ledger.seen.count);
+            (wants_block || seen.throttled_ms.is_some()).then_some(BudgetNeed { wants_block, seen, answers })
         })
     }
 
@@ -63,7 +76,7 @@ impl Ledger {
     pub(super) fn exchanged(
         &self,
         class: Class,
-        seen: Observation,
+        answers: u64,
         granted: u32,
         ask_at: Option<Instant>,
         per_minute: u32,
@@ -71,8 +84,8 @@ impl Ledger {
     ) {
         self.with(class, |ledger| {
             // What was seen meanwhile stays for the next exchange.
-            if ledger.seen == seen {
-                ledger.seen = Observation::default();
+            if ledger.seen.count == answers {
+                ledger.seen = SeenAnswers::default();
             }
             (ledger.is_alone, ledger.alone_at) = (false, None);
             if per_minute > 0 {
@@ -87,18 +100,20 @@ impl Ledger {
         });
     }
 
-    /// Records that the servers cannot be reached. `workers` is the number of processes that were seen last.
-    pub(super) fn alone(&self, class: Class, workers: u32, now: Instant) {
+    /// Records that the servers cannot be reached. `workers` is the number of processes that were seen last. `phase` in
+    /// `0.0..1.0` spreads the workers, which lose the servers at the same time.
+    pub(super) fn alone(&self, class: Class, workers: u32, phase: f64, now: Instant) {
         self.with(class, |ledger| {
             ledger.is_alone = true;
             let share = share(ledger.per_minute, workers);
             let interval = Duration::from_micros(interval_us(share));
+            // A request of each worker at once would be a burst in each outage.
+            let next = *ledger.alone_at.get_or_insert(now + interval.mul_f64(phase));
             // Nothing is known about the limit: the pacer's own count of the service's answers has to do.
-            let next =
-                if ledger.per_minute == 0 { now } else { ledger.alone_at.map_or(now, |at| at + interval) };
+            let next = if ledger.per_minute == 0 { now } else { next };
             if next <= now {
                 (ledger.granted, ledger.expires) = (1, Some(now + LIFETIME));
-                ledger.alone_at = Some(now);
+                ledger.alone_at = Some(now + interval);
                 ledger.is_wanted = false;
             }
             ledger.ask_at = Some(next.max(now + ALONE_PAUSE));
@@ -115,6 +130,38 @@ impl ClassLedger {
     fn left(&self, now: Instant) -> u32 {
         if self.expires.is_some_and(|expires| expires > now) { self.granted } else { 0 }
     }
+}
+
+impl SeenAnswers {
+    /// Adds the headers of an answer.
+    fn add(&mut self, quota: Quota, now: Instant) {
+        self.per_minute = quota.per_minute;
+        let resets_in = quota.resets_in.unwrap_or(MINUTE).min(MINUTE);
+        let reported = (quota.remaining.min(quota.per_minute), now + resets_in);
+        let known_ms = self.window.map_or(0, |(_, ends)| millis(ends.saturating_duration_since(now)));
+        self.window = match (self.window, WindowOrder::of(known_ms, millis(resets_in))) {
+            (Some((remaining, ends)), WindowOrder::Same) => {
+                Some((remaining.min(reported.0), ends.min(reported.1)))
+            }
+            (known, WindowOrder::Older) => known,
+            _ => Some(reported),
+        };
+    }
+
+    /// Returns the answers as they are worth at `now`: the remainder of a window that is over is worth nothing.
+    fn observation(&self, now: Instant) -> Observation {
+        let left_ms = |end: Instant| millis(end.saturating_duration_since(now));
+        let window = self.window.map(|(remaining, ends)| (remaining, left_ms(ends)));
+        Observation {
+            per_minute: self.per_minute,
+            remaining: window.filter(|(_, resets_ms)| *resets_ms > 0),
+            throttled_ms: self.held_until.map(left_ms).filter(|delay_ms| *delay_ms > 0),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl SharedBudgetSource for Ledger {
@@ -139,21 +186,15 @@ impl SharedBudgetSource for Ledger {
         self.with(class, |ledger| ledger.granted = ledger.left(now).saturating_sub(1));
     }
 
-    fn finished(&self, class: Class, quota: Option<Quota>, throttled: Option<Duration>) {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    fn finished(&self, class: Class, quota: Option<Quota>, throttled: Option<Duration>, now: Instant) {
         self.with(class, |ledger| {
+            ledger.seen.count += 1;
             if let Some(quota) = quota.filter(|quota| quota.per_minute > 0) {
-                ledger.seen.per_minute = quota.per_minute;
                 ledger.per_minute = quota.per_minute;
-                let remaining = quota.remaining.min(quota.per_minute);
-                // The windows of the service last a minute.
-                let resets_ms = quota.resets_in.map_or(60_000, millis);
-                let before = ledger.seen.remaining.map_or(u32::MAX, |(remaining, _)| remaining);
-                ledger.seen.remaining = Some((remaining.min(before), resets_ms));
+                ledger.seen.add(quota, now);
             }
             if let Some(delay) = throttled {
-                let before = ledger.seen.throttled_ms.unwrap_or(0);
-                ledger.seen.throttled_ms = Some(millis(delay).max(before));
+                ledger.seen.held_until = ledger.seen.held_until.max(now.checked_add(delay));
                 // The requests of the block would be refused, too.
                 ledger.granted = 0;
             }
@@ -164,6 +205,8 @@ impl SharedBudgetSource for Ledger {
     }
 }
 
+/// The service's window, if an answer names no end.
+const MINUTE: Duration = Duration::from_secs(60);
 /// The time after which requests that were taken and not used are lost.
 const LIFETIME: Duration = Duration::from_secs(5);
 /// The time after which the pacer looks for a block again: a few exchanges with a server.
@@ -185,7 +228,7 @@ mod tests {
         assert_eq!(ledger.need(CLASS, now), None);
         assert!(ledger.not_before(CLASS, now).is_some_and(|at| at > now));
         assert!(ledger.need(CLASS, now).unwrap().wants_block);
-        ledger.exchanged(CLASS, Observation::default(), 2, None, 100, now);
+        ledger.exchanged(CLASS, 0, 2, None, 100, now);
         for _ in 0..2 {
             assert_eq!(ledger.not_before(CLASS, now), None);
             ledger.started(CLASS, now);
@@ -196,7 +239,7 @@ mod tests {
     #[test]
     fn requests_that_are_not_used_expire() {
         let (ledger, now) = (Ledger::default(), Instant::now());
-        ledger.exchanged(CLASS, Observation::default(), 3, None, 100, now);
+        ledger.exchanged(CLASS, 0, 3, None, 100, now);
         assert_eq!(ledger.not_before(CLASS, now), None);
         assert!(ledger.not_before(CLASS, now + LIFETIME).is_some());
     }
@@ -207,22 +250,50 @@ mod tests {
         let quota =
             |remaining| Some(Quota { per_minute: 100, remaining, resets_in: Some(Duration::from_secs(9)) });
         for remaining in [50, 20, 30] {
-            ledger.finished(CLASS, quota(remaining), None);
+            ledger.finished(CLASS, quota(remaining), None, now);
         }
-        ledger.finished(CLASS, None, Some(Duration::from_secs(3)));
-        ledger.finished(CLASS, None, Some(Duration::from_secs(2)));
-        let seen = ledger.need(CLASS, now).unwrap().seen;
+        ledger.finished(CLASS, None, Some(Duration::from_secs(3)), now);
+        ledger.finished(CLASS, None, Some(Duration::from_secs(2)), now);
+        let BudgetNeed { seen, answers, .. } = ledger.need(CLASS, now).unwrap();
         let expected =
             Observation { per_minute: 100, remaining: Some((20, 9_000)), throttled_ms: Some(3_000) };
         assert_eq!(seen, expected);
-        ledger.exchanged(CLASS, seen, 0, Some(now + Duration::from_secs(3)), 100, now);
+        ledger.exchanged(CLASS, answers, 0, Some(now + Duration::from_secs(3)), 100, now);
         assert_eq!(ledger.need(CLASS, now), None);
+    }
+
+    #[test]
+    fn a_remainder_is_shared_with_the_end_of_its_own_window() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        let quota = |remaining, resets_s| {
+            Some(Quota { per_minute: 60, remaining, resets_in: Some(Duration::from_secs(resets_s)) })
+        };
+        assert!(ledger.not_before(CLASS, now).is_some());
+        ledger.finished(CLASS, quota(2, 1), None, now);
+        let later = now + Duration::from_millis(900);
+        assert_eq!(ledger.need(CLASS, later).unwrap().seen.remaining, Some((2, 100)));
+        ledger.finished(CLASS, quota(59, 60), None, later);
+        assert_eq!(ledger.need(CLASS, later).unwrap().seen.remaining, Some((59, 60_000)));
+        assert_eq!(ledger.need(CLASS, later + MINUTE).unwrap().seen.remaining, None);
+    }
+
+    #[test]
+    fn a_delay_that_is_over_is_not_shared_again() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        ledger.finished(CLASS, None, Some(Duration::from_secs(40)), now);
+        let BudgetNeed { answers, .. } = ledger.need(CLASS, now).unwrap();
+        // Another answer arrives during the exchange, which keeps what was seen for the next one.
+        ledger.finished(CLASS, None, None, now);
+        ledger.exchanged(CLASS, answers, 0, None, 60, now);
+        let later = now + Duration::from_secs(30);
+        assert_eq!(ledger.need(CLASS, later).unwrap().seen.throttled_ms, Some(10_000));
+        assert_eq!(ledger.need(CLASS, now + Duration::from_secs(40)), None);
     }
 
     #[test]
     fn without_the_servers_a_worker_keeps_to_its_share() {
         let (ledger, begun) = (Ledger::default(), Instant::now());
-        ledger.exchanged(CLASS, Observation::default(), 0, None, 100, begun);
+        ledger.exchanged(CLASS, 0, 0, None, 100, begun);
         let mut started = 0;
         for step in 0..600 {
             let now = begun + Duration::from_millis(step * 100);
@@ -230,10 +301,10 @@ mod tests {
                 ledger.started(CLASS, now);
                 started += 1;
             } else if ledger.need(CLASS, now).is_some() {
-                ledger.alone(CLASS, 4, now);
+                ledger.alone(CLASS, 4, 0.5, now);
             }
         }
-        // 100 a minute over 4 workers, less the headroom of a tenth.
+        // 100 a minute over 4 workers, less the headroom of a sixteenth.
         assert!((20..=25).contains(&started), "{started}");
     }
 }

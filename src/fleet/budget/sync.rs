@@ -26,7 +26,7 @@ async fn run(ledger: Weak<Ledger>, engine: Arc<Engine>) {
                     .await
                     .is_ok_and(|exchanged| exchanged.is_ok());
             if !exchanged {
-                ledger.alone(class, engine.live.worker_count(), Instant::now());
+                ledger.alone(class, engine.live.worker_count(), fastrand::f64(), Instant::now());
             }
         }
         let pause = ledger.ask_at().map_or(LONGEST_PAUSE, |at| at.saturating_duration_since(Instant::now()));
@@ -61,7 +61,7 @@ async fn exchange(ledger: &Ledger, class: Class, need: BudgetNeed, engine: &Engi
                     Duration::from_millis(at.saturating_sub(now_ms)).mul_f64(1.0 + fastrand::f64() / 10.0)
                 };
                 let ask_at = ask_at_ms.map(|at| now + wait(at));
-                ledger.exchanged(class, need.seen, granted, ask_at, limit.per_minute, now);
+                ledger.exchanged(class, need.answers, granted, ask_at, limit.per_minute, now);
                 return Ok(());
             }
             Err(Failure::Refused) => {

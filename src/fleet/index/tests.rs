@@ -88,7 +88,7 @@ proptest! {
                 Message::Ask { now } => {
                     latest = now.max(latest);
                     let now = UnixMillis::new(latest * 1000);
-                    let found = index.next_due(&pool(), now, LEASE).map(|place| place.number);
+                    let found = index.next_due(&pool(), now, LEASE, 0).map(|place| place.number);
                     let wanted = expected(&model, now, true);
                     // Among jobs whose lease has run out any one will do.
                     let any_due = |n: u64| {
@@ -128,8 +128,28 @@ fn a_job_that_cannot_be_read_is_counted_and_never_chosen() {
     };
     index.put("a", 1, job(0, JobStateName::Queued));
     index.exclude(1);
-    assert_eq!(index.next_due(&pool(), UnixMillis::new(1), LEASE), None);
+    assert_eq!(index.next_due(&pool(), UnixMillis::new(1), LEASE, 0), None);
     assert_eq!(index.counts()[0].jobs, 1);
     index.remove("a", 2);
     assert!(index.counts().is_empty());
+}
+
+#[test]
+fn a_worker_passes_over_jobs_of_the_same_priority_only() {
+    let mut index = Index::default();
+    for (revision, priority) in [(1, 5), (2, 5), (3, 1)] {
+        let job = Projection {
+            number: 0,
+            state: JobStateName::Queued,
+            pool: pool(),
+            size: 5,
+            due: UnixMillis::default(),
+            priority,
+            sort_key: Vec::new(),
+        };
+        index.put(&revision.to_string(), revision, job);
+    }
+    let chosen =
+        [0, 1, 2, 60].map(|skip| index.next_due(&pool(), UnixMillis::new(1), LEASE, skip).unwrap().number);
+    assert_eq!(chosen, [1, 2, 2, 2]);
 }

@@ -1,0 +1,61 @@
+//! The processor time of a worker on NATS beside that of ingestion with SQLite, on the same files, in pairs.
+
+use std::path::Path;
+
+use ringlift::server::Server;
+
+use super::lab::{FleetLab, POOL};
+use crate::Result;
+use crate::child::{self, Sampling};
+use crate::ingest::row;
+
+pub(super) fn measure(lab: &FleetLab, is_quick: bool) -> Result<bool> {
+    let pairs = if is_quick { 1 } else { 5 };
+    let loads: &[(u64, usize)] =
+        if is_quick { &[(64 << 10, 100)] } else { &[(64 << 10, 1000), (50 << 20, 20)] };
+    // The workers of a fleet keep to the limits that a service states, even if it does not enforce them.
+    let service = lab.service("service", 1_000_000)?;
+    let mut are_met = true;
+    for &(len, count) in loads {
+        let files = lab.files.random_set(len, count)?;
+        let films = files[0].parent().ok_or("a file without a folder")?;
+        for file in &files {
+            crate::files::fill_page_cache(file)?;
+        }
+        let (mut on_nats, mut on_sqlite) = (Vec::new(), Vec::new());
+        for pair in 0..pairs {
+            // The order alternates: the second run of a pair meets a fuller service.
+            for is_nats in [pair % 2 == 0, pair % 2 != 0] {
+                let cpu_s = run(lab, &service, films, &format!("cost{len}-{pair}"), is_nats)?;
+                if is_nats { on_nats.push(cpu_s) } else { on_sqlite.push(cpu_s) }
+            }
+        }
+        let mut ratios: Vec<f64> =
+            on_nats.iter().zip(&on_sqlite).map(|(nats, sqlite)| nats / sqlite).collect();
+        let name = format!("{count} files of {} KiB", len >> 10);
+        row(&format!("{name}: CPU time of work on NATS"), median(&mut on_nats), "s", None);
+        row(&format!("{name}: CPU time of ingest on SQLite"), median(&mut on_sqlite), "s", None);
+        are_met &=
+            row(&format!("{name}: NATS to SQLite, median of pairs"), median(&mut ratios), "", Some(1.1));
+    }
+    Ok(are_met)
+}
+
+/// Uploads the files once. Returns the processor time of the worker.
+fn run(lab: &FleetLab, service: &Server, films: &Path, name: &str, is_nats: bool) -> Result<f64> {
+    let kind = if is_nats { "nats" } else { "sqlite" };
+    let host = lab.host(&format!("{name}-{kind}"), service.url(), service.api_key())?;
+    let films = films.to_str().ok_or("a path that is not text")?;
+    let command = if is_nats {
+        host.submit(name, "60s", &[films])?;
+        host.on_nats(&["work", "--drain", "--pool", POOL], name)
+    } else {
+        host.on_sqlite(&["ingest", films])
+    };
+    Ok(child::run(command, Sampling::Seldom)?.cpu_s())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
