@@ -34,7 +34,7 @@ pub struct Rung {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum PathEvent<'a> {
-    /// At most 200 of these come in a second, so that the caller can stop the measurement.
+    /// At most 1000 of these come in a second, so that the caller can stop the measurement.
     Tick,
     /// A number of lanes was measured.
     Measured(&'a Rung),

@@ -49,7 +49,8 @@ pub(crate) struct Search {
     winner: Option<u32>,
     /// Pairs that were compared, the larger number first.
     compared: Vec<(u32, u32)>,
-    is_refined: bool,
+    /// The number between two rungs that was measured, or left out.
+    refined: Option<u32>,
     has_resumed: bool,
 }
 
@@ -74,7 +75,7 @@ struct PairResult {
     upper: RateInterval,
     lower: RateInterval,
     /// The lower number's rate divided by that of the upper one, from neighbouring measurements.
-    ratio: f64,
+    ratio: RatioInterval,
 }
 
 impl Search {
@@ -86,7 +87,7 @@ impl Search {
             state: SearchState::Climb(1),
             winner: None,
             compared: Vec::new(),
-            is_refined: false,
+            refined: None,
             has_resumed: false,
         }
     }
@@ -100,6 +101,20 @@ impl Search {
             SearchState::Pair(pair) => step(pair.next_lanes(), RungPurpose::Pair),
             SearchState::Done => None,
         }
+    }
+
+    /// Returns `true` if a measurement may end with this rate of the number that [`Search::next_step`] returned: more
+    /// precision would not change what follows, or the rate is settled.
+    pub(crate) fn is_enough(&self, rate: &RateInterval) -> bool {
+        let is_clear = match self.state {
+            // The rate of a rung that is climbed past is only the lower end of the next gain.
+            SearchState::Climb(lanes) if lanes < self.most_lanes => {
+                let below = self.rates.range(..lanes).next_back();
+                below.is_some_and(|(_, below)| rate.ratio_to(below).low > OBVIOUS_GAIN)
+            }
+            _ => false,
+        };
+        is_clear || rate.is_settled
     }
 
     /// Takes the rate of the number that [`Search::next_step`] returned.
@@ -148,6 +163,18 @@ impl Search {
         Some(top.ratio_to(below))
     }
 
+    /// Returns `true` if the largest number that was measured gained clearly over the next smaller one, and by at least
+    /// half of what its further lanes would gain if each had the rate of those below.
+    ///
+    /// A smaller gain comes at the cost of others on a link that is full: fair shares of it grow with every lane.
+    pub(crate) fn still_scales(&self) -> bool {
+        let mut largest = self.rates.keys().rev();
+        let (Some(top), Some(below)) = (largest.next(), largest.next()) else { return false };
+        let most = f64::from(*top) / f64::from(*below) - 1.0;
+        self.gain_at_top()
+            .is_some_and(|gain| gain.low > SMALL_GAIN && gain.mean - 1.0 >= LEAST_SCALING * most)
+    }
+
     fn climbed(&mut self, lanes: u32, rate: RateInterval) {
         let below = self.rates.range(..lanes).next_back().map(|(_, below)| *below);
         self.rates.insert(lanes, rate);
@@ -161,9 +188,9 @@ impl Search {
     }
 
     fn end_climb(&mut self) {
-        match self.refinement().filter(|_| !self.is_refined) {
+        match self.refinement().filter(|_| self.refined.is_none()) {
             Some(lanes) => {
-                self.is_refined = true;
+                self.refined = Some(lanes);
                 self.state = SearchState::Refine(lanes);
             }
             None => self.begin_pair(),
@@ -187,19 +214,28 @@ impl Search {
         }
     }
 
-    /// Compares the choice with its lower neighbour. One lane, which has none, is compared with two: if the path became
-    /// slower during the climb, the ladder shows no gain where there is one.
+    /// Compares the choice with a neighbour.
     fn begin_pair(&mut self) {
         let Some(choice) = self.choice() else { return };
-        let below = self.rates.range(..choice.lanes).next_back().map(|(lanes, _)| *lanes);
-        let pair = match below.or((choice.lanes > 1).then_some(choice.lanes / 2)) {
-            Some(lower) => (choice.lanes, lower),
-            None => (2, 1),
-        };
+        let pair = self.next_pair(choice.lanes);
         // A pair that was compared once would be compared for ever.
         let is_possible = pair.0 <= self.most_lanes && self.compared.len() < MOST_PAIRS;
         if is_possible && !self.compared.contains(&pair) {
             self.state = SearchState::Pair(LanePair { upper: pair.0, lower: pair.1, measured: Vec::new() });
+        }
+    }
+
+    /// Returns the choice and its lower neighbour, the larger number first. One lane, which has none, is compared with two:
+    /// if the path became slower during the climb, the ladder shows no gain where there is one.
+    fn next_pair(&self, chosen: u32) -> (u32, u32) {
+        let above = self.rates.range(chosen + 1..).next().map(|(lanes, _)| *lanes);
+        let below = self.rates.range(..chosen).next_back().map(|(lanes, _)| *lanes);
+        // A number between two rungs is chosen more often when its single measurement was lucky.
+        let is_lucky = self.refined == Some(chosen) && self.winner.is_none();
+        match (above, below.or((chosen > 1).then_some(chosen / 2))) {
+            (Some(above), _) if is_lucky => (above, chosen),
+            (_, Some(below)) => (chosen, below),
+            (_, None) => (2, 1),
         }
     }
 
@@ -208,7 +244,9 @@ impl Search {
             let before = self.rates.get(lanes);
             before.is_some_and(|before| (now.ratio_to(before).mean - 1.0).abs() > MOST_CHANGE)
         });
-        let winner = if result.ratio >= ENOUGH { lower } else { upper };
+        // On a path whose rate varies much, four short measurements may hide a difference.
+        let suffices = result.ratio.mean >= ENOUGH && result.ratio.low >= CERTAINLY_ENOUGH;
+        let winner = if suffices { lower } else { upper };
         self.compared.push((upper, lower));
         self.winner = Some(winner);
         if has_changed {
@@ -249,13 +287,28 @@ impl LanePair {
     fn result(&self) -> Option<PairResult> {
         let [upper, lower, upper_again, lower_again] = self.measured.as_slice() else { return None };
         // Neighbouring measurements share the state of the link; their ratios lose a slow drift of it.
-        let ratios = [lower.ratio_to(upper).mean, lower_again.ratio_to(upper_again).mean];
+        let [first, second] = [lower.ratio_to(upper), lower_again.ratio_to(upper_again)];
         Some(PairResult {
             upper: upper.merged(upper_again),
             lower: lower.merged(lower_again),
-            ratio: (ratios[0] * ratios[1]).sqrt(),
+            ratio: weighted_ratio(&first, &second),
         })
     }
+}
+
+/// Returns the geometric mean of two ratios. The wider interval counts less: a path that stalls for a second during one of
+/// four measurements makes its ratio meaningless, and its interval wide.
+fn weighted_ratio(first: &RatioInterval, second: &RatioInterval) -> RatioInterval {
+    let weight = |ratio: &RatioInterval| {
+        let half_width = (ratio.high / ratio.mean.max(f64::MIN_POSITIVE)).ln();
+        // Below a few per cent, the widths of two intervals differ by chance.
+        half_width.max(LEAST_HALF_WIDTH).powi(-2)
+    };
+    let (one, other) = (weight(first), weight(second));
+    let share = if (one + other).is_normal() { one / (one + other) } else { 0.5 };
+    let mean = first.mean.powf(share) * second.mean.powf(1.0 - share);
+    let half_width = (one + other).sqrt().recip();
+    RatioInterval { mean, low: mean * (-half_width).exp(), high: mean * half_width.exp() }
 }
 
 /// Returns `true` if twice the lanes gain certainly more than a tenth. An undecided gain counts if its middle is above
@@ -264,8 +317,16 @@ fn is_worth_climbing(gain: &RatioInterval) -> bool {
     gain.low > CLEAR_GAIN || gain.mean > SMALL_GAIN && gain.high >= SMALL_GAIN
 }
 
-/// The share of the best rate that suffices.
-pub(crate) const ENOUGH: f64 = 0.95;
+/// The share of the best rate that a number of lanes has to show. Its true share is then above 95 %, although both rates
+/// are measured with an error of a few per cent.
+pub(crate) const ENOUGH: f64 = 0.97;
+/// The lower end of the interval of that share in a comparison.
+const CERTAINLY_ENOUGH: f64 = 0.93;
+/// A gain that no further batches make small.
+const OBVIOUS_GAIN: f64 = 1.25;
+/// The part of a proportional gain that a link, full with the traffic of others, does not give.
+const LEAST_SCALING: f64 = 0.5;
+const LEAST_HALF_WIDTH: f64 = 0.03;
 const CLEAR_GAIN: f64 = 1.10;
 const SMALL_GAIN: f64 = 1.05;
 /// Two measurements of the same number that differ by more are of two states of the path.
