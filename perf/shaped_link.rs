@@ -25,6 +25,9 @@ pub(crate) struct LinkShape {
     /// The time after which both rates are multiplied by `step_factor`; 0 for never.
     pub(crate) step_after_ms: u64,
     pub(crate) step_factor: f64,
+    /// Determines the times of the stalls, so that they differ from one run to the next.
+    #[serde(default)]
+    pub(crate) seed: u64,
 }
 
 impl LinkShape {
@@ -39,6 +42,7 @@ impl LinkShape {
             rivals: 0,
             step_after_ms: 0,
             step_factor: 1.0,
+            seed: 0,
         }
     }
 
@@ -118,7 +122,7 @@ impl SharedLink {
         let mut lane = SharedLane {
             link: self,
             number,
-            random: fastrand::Rng::with_seed(number),
+            random: fastrand::Rng::with_seed(self.shape.seed << 32 | number),
             bytes_to_stall: 0.0,
             sent: 0,
         };

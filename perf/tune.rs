@@ -16,6 +16,7 @@ use ringlift::{Credentials, Settings};
 
 use crate::Result;
 use crate::helper_process::{ServerProcess, ShapedProxyProcess, address_of};
+use crate::shaped_link::LinkShape;
 use exhaustive::{FixedRates, upload_rate};
 use shapes::{NamedShape, SHAPES};
 
@@ -80,8 +81,8 @@ impl TuneBench<'_> {
         let mut fixed = FixedRates::open(self.dir, named, self.options.is_afresh);
         fixed.complete(&settled, self.place)?;
         let mut summary = ShapeSummary::default();
-        for _ in 0..self.options.runs {
-            let report = self.search(named)?;
+        for run in 0..self.options.runs {
+            let report = self.search(named, run)?;
             let chosen = fixed.rate(report.lanes, &settled, self.place)?;
             if self.options.prints_rungs {
                 print_rungs(&report, &fixed);
@@ -96,8 +97,9 @@ impl TuneBench<'_> {
     }
 
     /// Runs one search on a new link.
-    fn search(&self, named: &NamedShape) -> Result<PathReport> {
-        let proxy = ShapedProxyProcess::start(own()?, self.target, &named.shape)?;
+    fn search(&self, named: &NamedShape, run: usize) -> Result<PathReport> {
+        let shape = LinkShape { seed: run as u64 + 1, ..named.shape };
+        let proxy = ShapedProxyProcess::start(own()?, self.target, &shape)?;
         let watch = &mut |_: PathEvent<'_>| ControlFlow::Continue(());
         Ok(measure_path(&self.settings(&proxy.url), self.place, limits(), watch)?)
     }
