@@ -129,14 +129,15 @@ impl Course {
         spent.map_or(PathEnd::Complete, PathEnd::Spent)
     }
 
-    /// Measures the fixed time of a request, or takes two round trips for it: one for the answer, one for the next head.
+    /// Measures the fixed time of a request, or takes three round trips for it: one for the answer, one for
+    /// the next head, and one in which TCP finds its speed again.
     fn time_answer(
         &mut self,
         trial: &mut Trial<'_>,
         rate: &RateInterval,
         round_trip: Duration,
     ) -> std::result::Result<(), TrialHalt> {
-        let fixed_seconds = 2.0 * round_trip.as_secs_f64();
+        let fixed_seconds = UNMEASURED_ROUND_TRIPS * round_trip.as_secs_f64();
         self.chunk = Some(ChunkTiming { fixed_seconds, bytes_per_second: rate.mean });
         match trial.time_answer(rate.mean) {
             Ok(Some(wait)) => {
@@ -183,4 +184,6 @@ async fn round_trip(control: &Client, run_id: &str) -> Result<Duration> {
 const ROUND_TRIPS: usize = 3;
 /// Longer than the minute of a request budget.
 const DELETION_TIME: Duration = Duration::from_secs(90);
+/// The fixed time of a request on a path that is too slow to measure it.
+const UNMEASURED_ROUND_TRIPS: f64 = 3.0;
 const MOST_RETRIES: u32 = 3;

@@ -1,7 +1,7 @@
 //! The search for the number of lanes: a ladder, one refinement, and pairs. Pure.
 //!
 //! The search decides which number of lanes is measured next, and receives its rate. It looks for the smallest number
-//! whose rate is within 5 % of the largest: every further lane takes from other users of the link and gains nothing.
+//! whose rate is within 3 % of the largest: every further lane takes from other users of the link and gains nothing.
 
 use std::collections::BTreeMap;
 
@@ -271,7 +271,7 @@ impl Search {
         best.map(|(lanes, rate)| (*lanes, *rate))
     }
 
-    /// Returns the smallest number of lanes that is within 5 % of the best.
+    /// Returns the smallest number of lanes that is within 3 % of the best.
     fn candidate(&self) -> Option<u32> {
         let (_, best) = self.best()?;
         self.rates.iter().find(|(_, rate)| rate.mean >= ENOUGH * best.mean).map(|(lanes, _)| *lanes)

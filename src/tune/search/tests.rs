@@ -47,7 +47,7 @@ fn run(link: Link<'_>, noise: f64, seed: u64) -> ModelRun {
     ModelRun { choice: search.choice().unwrap(), measurements, seconds: now }
 }
 
-/// Returns the largest rate of any number of lanes at the end of the run, and the smallest number within 5 % of it.
+/// Returns the largest rate of any number of lanes at the end of the run, and the smallest number that suffices.
 fn exhaustive(link: Link<'_>, at: f64) -> (f64, u32) {
     let best = (1..=32).map(|lanes| link(lanes, at)).fold(0.0, f64::max);
     let enough = (1..=32).find(|lanes| link(*lanes, at) >= ENOUGH * best).unwrap();
