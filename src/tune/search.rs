@@ -47,8 +47,12 @@ pub(crate) struct Search {
     state: SearchState,
     /// The winner of the latest pair.
     winner: Option<u32>,
+    /// Pairs whose comparison was begun, the larger number first.
+    begun: Vec<(u32, u32)>,
     /// Pairs that were compared, the larger number first.
     compared: Vec<(u32, u32)>,
+    /// Numbers whose rate did not suffice in a comparison, although it may have seemed so before.
+    insufficient: Vec<u32>,
     /// The number between two rungs that was measured, or left out.
     refined: Option<u32>,
     has_resumed: bool,
@@ -86,7 +90,9 @@ impl Search {
             rates: BTreeMap::new(),
             state: SearchState::Climb(1),
             winner: None,
+            begun: Vec::new(),
             compared: Vec::new(),
+            insufficient: Vec::new(),
             refined: None,
             has_resumed: false,
         }
@@ -109,8 +115,10 @@ impl Search {
         let is_clear = match self.state {
             // The rate of a rung that is climbed past is only the lower end of the next gain.
             SearchState::Climb(lanes) if lanes < self.most_lanes => {
-                let below = self.rates.range(..lanes).next_back();
-                below.is_some_and(|(_, below)| rate.ratio_to(below).low > OBVIOUS_GAIN)
+                match self.rates.range(..lanes).next_back() {
+                    Some((_, below)) => rate.ratio_to(below).low > OBVIOUS_GAIN,
+                    None => rate.high <= (1.0 + ROUGH_HALF_WIDTH) * rate.mean,
+                }
             }
             _ => false,
         };
@@ -123,6 +131,8 @@ impl Search {
             SearchState::Climb(lanes) => self.climbed(lanes, rate),
             SearchState::Refine(lanes) => {
                 self.rates.insert(lanes, rate);
+                // The number between two rungs may be better than the winner of their comparison.
+                self.winner = None;
                 self.begin_pair();
             }
             SearchState::Pair(mut pair) => {
@@ -141,7 +151,11 @@ impl Search {
         match std::mem::replace(&mut self.state, SearchState::Done) {
             SearchState::Climb(_) => self.end_climb(),
             SearchState::Refine(_) => self.begin_pair(),
-            SearchState::Pair(_) | SearchState::Done => {}
+            SearchState::Pair(pair) => match pair.half_result() {
+                Some(result) => self.paired(pair.upper, pair.lower, &result),
+                None => self.end_climb(),
+            },
+            SearchState::Done => {}
         }
     }
 
@@ -180,8 +194,17 @@ impl Search {
         self.rates.insert(lanes, rate);
         // Compared with the rung below, not with the best: an early rung that was lucky would be unbeatable.
         let gains = below.is_none_or(|below| is_worth_climbing(&rate.ratio_to(&below)));
+        // A rung that was climbed past was measured roughly, and seems better than this one if it was lucky.
+        let doubtful = self
+            .rates
+            .range(..lanes)
+            .next_back()
+            .filter(|(_, below)| !gains && !below.is_settled && rate.ratio_to(below).high >= ENOUGH);
         if gains && lanes < self.most_lanes {
             self.state = SearchState::Climb((2 * lanes).min(self.most_lanes));
+        } else if let Some((below, _)) = doubtful {
+            let pair = (lanes, *below);
+            self.compare(pair);
         } else {
             self.end_climb();
         }
@@ -218,9 +241,15 @@ impl Search {
     fn begin_pair(&mut self) {
         let Some(choice) = self.choice() else { return };
         let pair = self.next_pair(choice.lanes);
+        self.compare(pair);
+    }
+
+    /// Compares a pair, the larger number first, if that is permitted and was not done before.
+    fn compare(&mut self, pair: (u32, u32)) {
         // A pair that was compared once would be compared for ever.
-        let is_possible = pair.0 <= self.most_lanes && self.compared.len() < MOST_PAIRS;
-        if is_possible && !self.compared.contains(&pair) {
+        let is_possible = pair.0 <= self.most_lanes && self.begun.len() < MOST_PAIRS;
+        if is_possible && !self.begun.contains(&pair) {
+            self.begun.push(pair);
             self.state = SearchState::Pair(LanePair { upper: pair.0, lower: pair.1, measured: Vec::new() });
         }
     }
@@ -252,17 +281,25 @@ impl Search {
         if has_changed {
             // Rates of before the change say nothing about the path as it is now.
             self.rates.clear();
+            self.insufficient.clear();
+        }
+        if !suffices {
+            self.insufficient.push(lower);
         }
         self.rates.insert(upper, result.upper);
         self.rates.insert(lower, result.lower);
         let is_top = self.rates.range(upper + 1..).next().is_none();
-        if winner == lower {
-            self.begin_pair();
-        } else if is_top && upper < self.most_lanes && has_changed && !self.has_resumed {
+        // The ladder ended where the upper number seemed to gain nothing.
+        let has_misled = has_changed || self.refined.is_none();
+        if !suffices && is_top && upper < self.most_lanes && has_misled && !self.has_resumed {
             // The winner of this pair need not be the winner of a longer ladder.
             self.has_resumed = true;
             self.winner = None;
             self.state = SearchState::Climb((2 * upper).min(self.most_lanes));
+        } else if self.refined.is_none() {
+            self.end_climb();
+        } else if suffices {
+            self.begin_pair();
         }
     }
 
@@ -274,13 +311,23 @@ impl Search {
     /// Returns the smallest number of lanes that is within 3 % of the best.
     fn candidate(&self) -> Option<u32> {
         let (_, best) = self.best()?;
-        self.rates.iter().find(|(_, rate)| rate.mean >= ENOUGH * best.mean).map(|(lanes, _)| *lanes)
+        let suffices = |lanes: &u32, rate: &RateInterval| {
+            rate.mean >= ENOUGH * best.mean && !self.insufficient.contains(lanes)
+        };
+        let first = self.rates.iter().find(|(lanes, rate)| suffices(lanes, rate));
+        first.or(self.rates.last_key_value()).map(|(lanes, _)| *lanes)
     }
 }
 
 impl LanePair {
     fn next_lanes(&self) -> u32 {
         if self.measured.len().is_multiple_of(2) { self.upper } else { self.lower }
+    }
+
+    /// Returns the result of the first two measurements, if the others are left out.
+    fn half_result(&self) -> Option<PairResult> {
+        let [upper, lower, ..] = self.measured.as_slice() else { return None };
+        Some(PairResult { upper: *upper, lower: *lower, ratio: lower.ratio_to(upper) })
     }
 
     /// Returns the result once both numbers were measured twice.
@@ -320,8 +367,10 @@ fn is_worth_climbing(gain: &RatioInterval) -> bool {
 /// The share of the best rate that a number of lanes has to show. Its true share is then above 95 %, although both rates
 /// are measured with an error of a few per cent.
 pub(crate) const ENOUGH: f64 = 0.97;
+/// The half width of the first rate, which is only the lower end of the first gain.
+const ROUGH_HALF_WIDTH: f64 = 0.15;
 /// The lower end of the interval of that share in a comparison.
-const CERTAINLY_ENOUGH: f64 = 0.93;
+const CERTAINLY_ENOUGH: f64 = 0.94;
 /// A gain that no further batches make small.
 const OBVIOUS_GAIN: f64 = 1.25;
 /// The part of a proportional gain that a link, full with the traffic of others, does not give.

@@ -163,7 +163,8 @@ fn one_permitted_lane_needs_one_measurement() {
 fn a_measurement_ends_early_only_where_more_precision_changes_nothing() {
     let wide = |mean: f64| RateInterval { mean, low: 0.9 * mean, high: 1.1 * mean, is_settled: false };
     let mut search = Search::new(4);
-    assert!(!search.is_enough(&wide(10.0)), "the first rate has nothing to compare with");
+    assert!(search.is_enough(&wide(10.0)), "the first rate is only the lower end of a gain");
+    assert!(!search.is_enough(&RateInterval { high: 12.0, ..wide(10.0) }));
     search.record(wide(10.0));
     assert!(search.is_enough(&wide(20.0)) && !search.is_enough(&wide(13.0)));
     search.record(wide(20.0));
@@ -192,14 +193,34 @@ fn a_stall_during_a_comparison_does_not_decide_it() {
 #[test]
 fn a_lucky_refinement_is_compared_with_the_rung_above() {
     let about = |mean: f64| RateInterval { mean, low: 0.9 * mean, high: 1.1 * mean, is_settled: false };
+    let settled = |mean: f64| RateInterval { mean, low: 0.97 * mean, high: 1.03 * mean, is_settled: true };
     let mut search = Search::new(16);
     // Ladder 1, 2, 4, 8, 16 and refinement 6, which reaches 18.6 in the long run.
-    [3.6, 7.4, 14.4, 20.0, 20.0, 20.0].into_iter().for_each(|rate| search.record(about(rate)));
+    let rates = [about(3.6), about(7.4), about(14.4), settled(20.0), settled(20.0), about(20.0)];
+    rates.into_iter().for_each(|rate| search.record(rate));
     for (lanes, rate) in [(8, 20.0), (6, 18.4), (8, 19.8), (6, 18.8)] {
         assert_eq!(search.next_step(), Some(SearchStep { lanes, purpose: RungPurpose::Pair }));
         search.record(about(rate));
     }
     assert_eq!(search.choice().unwrap().lanes, 8);
+}
+
+#[test]
+fn a_lucky_rung_does_not_end_the_ladder() {
+    let about = |mean: f64| RateInterval { mean, low: 0.88 * mean, high: 1.12 * mean, is_settled: false };
+    let exactly = |mean: f64| RateInterval { mean, low: 0.97 * mean, high: 1.03 * mean, is_settled: true };
+    let truth = |lanes: u32| match lanes {
+        4 => 8.0,
+        8 => 8.9,
+        _ => 9.4,
+    };
+    let mut search = Search::new(16);
+    // 4 lanes seem as good as 8, which ends the climb too early.
+    [about(2.1), about(4.6), about(9.1), exactly(8.9)].into_iter().for_each(|rate| search.record(rate));
+    while let Some(step) = search.next_step() {
+        search.record(exactly(truth(step.lanes)));
+    }
+    assert!(search.choice().unwrap().lanes > 8, "{search:?}");
 }
 
 #[test]
