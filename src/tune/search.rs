@@ -370,7 +370,7 @@ pub(crate) const ENOUGH: f64 = 0.97;
 /// The half width of the first rate, which is only the lower end of the first gain.
 const ROUGH_HALF_WIDTH: f64 = 0.15;
 /// The lower end of the interval of that share in a comparison.
-const CERTAINLY_ENOUGH: f64 = 0.94;
+const CERTAINLY_ENOUGH: f64 = 0.93;
 /// A gain that no further batches make small.
 const OBVIOUS_GAIN: f64 = 1.25;
 /// The part of a proportional gain that a link, full with the traffic of others, does not give.

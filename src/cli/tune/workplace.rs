@@ -99,7 +99,7 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         symlink(elsewhere.path(), parent.path().join("ringlift-tune-link")).unwrap();
         [running.path(), &killed, &other, elsewhere.path()].into_iter().for_each(age);
-        assert_eq!(remove_abandoned(here), [killed.clone()]);
+        assert_eq!(remove_abandoned(here), std::slice::from_ref(&killed));
         assert!(!killed.exists() && running.path().exists() && new.exists() && other.exists());
         assert!(elsewhere.path().exists());
     }
