@@ -10,6 +10,7 @@ use std::{fs, thread};
 
 use ringlift::server::{Server, ServerSettings};
 use ringlift_baseline::{Scheme, Sink};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,9 @@ pub(crate) fn run_shaped_proxy(target: SocketAddr, shape: &str) -> Result<()> {
     println!("http://{}", listener.local_addr()?);
     let line = shape.line();
     let shared = Arc::new(SharedLink::new(shape));
+    // Before the first connection: TCP makes its segments for the largest window that it has seen, and one that does not
+    // fit into a smaller window waits for a timer.
+    set_socket_recv_buffer_size(&listener, shared.window_bytes())?;
     thread::spawn(move || proxy::carry(&listener, target, line, Some(&shared)));
     for line in stdin().lines() {
         line?;

@@ -32,6 +32,7 @@ use machine::Machine;
 use report::{Found, NotRun, Report};
 use scenarios::{SCENARIOS, Scenario};
 use table::Verdict;
+use tune::TuneOptions;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -89,6 +90,18 @@ enum Part {
         /// Run only the shapes whose names start with this
         #[arg(long, value_name = "SHAPE")]
         only: Option<String>,
+        /// Number of searches on each shape
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        runs: usize,
+        /// Measure the fixed numbers again instead of using those of an earlier comparison
+        #[arg(long)]
+        afresh: bool,
+        /// Print each measurement of a search with the rate of the same number in the comparison
+        #[arg(long)]
+        rungs: bool,
+        /// Folder for what the server receives; one in memory keeps a busy disk out of the comparison
+        #[arg(long, value_name = "DIR")]
+        store: Option<PathBuf>,
     },
     /// Run a local server, until standard input ends
     Serve { folder: PathBuf },
@@ -123,7 +136,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.part {
         Some(Part::Budget { real }) => budget::compare(&arguments.dir, *real),
-        Some(Part::Tune { only }) => tune::compare(&arguments.dir, only.as_deref()),
+        Some(Part::Tune { only, runs, afresh, rungs, store }) => {
+            let options =
+                TuneOptions { runs: *runs, is_afresh: *afresh, prints_rungs: *rungs, store: store.clone() };
+            tune::compare(&arguments.dir, only.as_deref(), &options)
+        }
         Some(Part::Ingest { ringlift, quick }) => ingest::measure(&arguments.dir, ringlift.clone(), *quick),
         Some(Part::Fleet { ringlift, only, quick }) => {
             fleet::measure(&arguments.dir, ringlift, *only, *quick)

@@ -41,8 +41,10 @@ pub(crate) fn carry(
 }
 
 fn connect(near: TcpStream, target: SocketAddr, line: Line, shared: Option<&SharedLink>) -> io::Result<()> {
-    // Limit the bytes in flight to the line's window instead of loopback's.
-    set_socket_recv_buffer_size(&near, window_bytes(line))?;
+    // Limit the bytes in flight to the line's window instead of loopback's. A shared link has set its own.
+    if shared.is_none() {
+        set_socket_recv_buffer_size(&near, window_bytes(line))?;
+    }
     let far = TcpStream::connect(target)?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
@@ -88,7 +90,7 @@ fn depart(
 ) -> io::Result<()> {
     let mut free = open;
     let mut lane = shared.map(SharedLink::join);
-    let mut buffer = vec![0; BLOCK_BYTES];
+    let mut buffer = vec![0; shared.map_or(BLOCK_BYTES, SharedLink::block_bytes)];
     loop {
         // The kernel still returns what it received before a reset. On a network, that would be lost.
         if let Some(error) = from.take_error()? {
@@ -109,7 +111,8 @@ fn depart(
             free = free.max(passage.next);
             passed = passed.max(passage.through);
         }
-        let block = Block { arrives: passed + line.round_trip / 2, bytes: buffer[..len].to_vec() };
+        // The compensation is for the rate only: a block on an idle line would otherwise arrive earlier than the delay.
+        let block = Block { arrives: passed.max(now) + line.round_trip / 2, bytes: buffer[..len].to_vec() };
         line_in.send(block).map_err(|_| io::ErrorKind::BrokenPipe)?;
         thread::sleep(free.saturating_duration_since(Instant::now()));
     }

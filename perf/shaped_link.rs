@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::proxy::Line;
 
 /// The properties of a link. Rates are in MiB per second.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LinkShape {
     pub(crate) round_trip_ms: u64,
     /// The rate of each connection.
@@ -25,6 +25,9 @@ pub(crate) struct LinkShape {
     /// The time after which both rates are multiplied by `step_factor`; 0 for never.
     pub(crate) step_after_ms: u64,
     pub(crate) step_factor: f64,
+    /// Determines the times of the stalls, so that they differ from one run to the next.
+    #[serde(default)]
+    pub(crate) seed: u64,
 }
 
 impl LinkShape {
@@ -39,6 +42,7 @@ impl LinkShape {
             rivals: 0,
             step_after_ms: 0,
             step_factor: 1.0,
+            seed: 0,
         }
     }
 
@@ -93,6 +97,23 @@ impl SharedLink {
         SharedLink { shape, state: Mutex::new(state) }
     }
 
+    /// Returns the bytes that a connection reads at once: a hundredth of a second, so that slow links flow evenly.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.bytes_in(BLOCK_TIME).clamp(LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES)
+    }
+
+    /// Returns the receive buffer of a connection. The peer's TCP counts its bytes as acknowledged before they have
+    /// passed the link, so the buffer only bridges the time until the proxy's thread reads again. The queue of the link
+    /// itself is `LinkShape::queue_ms`, which all connections share.
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.bytes_in(BUFFER_TIME).max(2 * self.block_bytes())
+    }
+
+    fn bytes_in(&self, time: Duration) -> usize {
+        let rate = self.shape.each_mib.min(self.shape.all_mib) * MIB;
+        (rate * time.as_secs_f64()) as usize
+    }
+
     /// Adds a connection.
     pub(crate) fn join(&self) -> SharedLane<'_> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +122,7 @@ impl SharedLink {
         let mut lane = SharedLane {
             link: self,
             number,
-            random: fastrand::Rng::with_seed(number),
+            random: fastrand::Rng::with_seed(self.shape.seed << 32 | number),
             bytes_to_stall: 0.0,
             sent: 0,
         };
@@ -155,6 +176,11 @@ impl SharedLane<'_> {
 
 const MIB: f64 = (1 << 20) as f64;
 const LATENESS: Duration = Duration::from_millis(20);
+const BLOCK_TIME: Duration = Duration::from_millis(10);
+const LEAST_BLOCK_BYTES: usize = 4 << 10;
+const MOST_BLOCK_BYTES: usize = 64 << 10;
+/// A busy machine wakes a thread this late.
+const BUFFER_TIME: Duration = Duration::from_millis(20);
 /// A connection without a block for this long takes no share.
 const RECENT: Duration = Duration::from_millis(300);
 /// A retransmission timeout on a link of ordinary delay.

@@ -196,11 +196,14 @@ impl Counters {
             resent: state.resent_bytes,
             ..ByteCounts::default()
         };
+        let mut send_queue_bytes = 0;
         // Under the lock: a chunk that is counted as acknowledged is in a gauge already.
         for gauge in &state.gauges {
             let (read, sent) = gauge.lifetime_bytes();
             bytes.read += read;
             bytes.sent += sent;
+            // After the sent bytes: a queue that has just taken more is never missing from their difference.
+            send_queue_bytes += gauge.queued_bytes();
         }
         Snapshot {
             bytes,
@@ -208,6 +211,7 @@ impl Counters {
             retries: state.retries,
             throttled_seconds: state.by_class(|class| class.throttle.seconds(now)),
             lanes: self.count_lanes(&state),
+            send_queue_bytes,
             budgets: state.by_class(|class| class.budget.map(|reading| budget_at(reading, now))),
             buffer_bytes: self.memory.used_bytes(),
             buffer_limit_bytes: self.memory.bytes(),

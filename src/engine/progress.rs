@@ -137,6 +137,11 @@ impl Gauge {
         self.sending().sent_bytes()
     }
 
+    /// Returns the bytes in the send queue of the lane's socket during a request; 0 between requests.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.sending().counter.as_ref().map_or(0, |counter| counter.queued_bytes())
+    }
+
     /// Returns `true` if the connection took the whole chunk.
     pub(crate) fn is_complete(&self) -> bool {
         self.sent_bytes() == self.sending().chunk_bytes

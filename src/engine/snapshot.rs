@@ -5,7 +5,7 @@ use serde::Serialize;
 /// The numbers of a client at one moment: one consistent reading, since the client was created.
 ///
 /// Counts never decrease, except those of [`LaneCounts`], [`Budget`], [`UploadCounts::queued`],
-/// [`UploadCounts::running`] and the memory in use. The names are those of metrics: monitors, metric exporters and
+/// [`UploadCounts::running`], the send queues and the memory in use. The names are those of metrics: monitors, metric exporters and
 /// reports that read the same snapshot cannot disagree.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -23,6 +23,9 @@ pub struct Snapshot {
     pub lanes: LaneCounts,
     /// The service's request budgets; `None` before its first answer and without a preset.
     pub budgets: ByClass<Option<Budget>>,
+    /// Bytes in the send queues of the sockets under way, with heads and TLS records. They are counted as sent, and
+    /// the peer's TCP has not acknowledged them yet.
+    pub send_queue_bytes: u64,
     /// Bytes of memory that hold chunks of streams.
     pub buffer_bytes: u64,
     /// The limit of that memory in bytes, [`Settings::buffer_bytes`](crate::Settings::buffer_bytes).

@@ -19,6 +19,7 @@ mod protocol;
 mod proxy;
 mod region;
 mod request_state;
+mod send_queue;
 mod sendfile;
 mod socket;
 mod throttle;

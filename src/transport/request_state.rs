@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::error::{BoxError, SentProgress};
 use super::protocol::ForeignProtocol;
 use super::region::{FileFailure, FileRegion};
+use super::send_queue::SendQueue;
 use super::timeouts::{RequestSnapshot, WaitPhase};
 
 /// A counter of the bytes of the present request that the connection has accepted. Readable from any thread.
@@ -20,6 +21,7 @@ use super::timeouts::{RequestSnapshot, WaitPhase};
 pub struct SentCounter {
     head: AtomicU64,
     body: AtomicU64,
+    queue: SendQueue,
 }
 
 impl SentCounter {
@@ -31,6 +33,12 @@ impl SentCounter {
     /// Returns the bytes of the body.
     pub fn body_bytes(&self) -> u64 {
         self.body.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes in the socket's send queue, with heads and TLS records: sent, but not acknowledged by the
+    /// peer's TCP. 0 if the socket is closed.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queue.bytes()
     }
 
     /// Starts at zero. Called between requests, so that the bytes of the last one do not count for the next.
@@ -81,6 +89,11 @@ impl RequestState {
     /// Returns the counter of sent bytes.
     pub(super) fn sent_counter(&self) -> Arc<SentCounter> {
         self.sent.clone()
+    }
+
+    /// Returns the socket's send queue.
+    pub(super) fn send_queue(&self) -> &SendQueue {
+        &self.sent.queue
     }
 
     /// Returns the progress of the present request.

@@ -34,6 +34,7 @@ pub(super) struct LaneSocket {
 
 impl LaneSocket {
     pub(super) fn new(tcp: TcpStream, state: Arc<RequestState>) -> LaneSocket {
+        state.send_queue().open(tcp.as_fd());
         LaneSocket { tcp: TokioIo::new(tcp), state, limiter: None }
     }
 
@@ -98,6 +99,8 @@ impl LaneSocket {
 /// kernel's buffer would only keep the server waiting for the rest.
 impl Drop for LaneSocket {
     fn drop(&mut self) {
+        // Before the descriptor is closed, which happens after this function.
+        self.state.send_queue().close(self.tcp.inner().as_fd());
         if self.state.is_partly_sent() {
             // If the option cannot be set, closing only takes longer.
             let _ = self.tcp.inner().set_zero_linger();

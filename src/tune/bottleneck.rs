@@ -13,9 +13,9 @@ pub enum TuneBottleneck {
     Disk,
     /// The processors of this machine.
     Cpu,
-    /// Each single connection: more of them were still faster at the end.
+    /// Each single connection: at the end, more of them were still faster almost in proportion.
     Connection,
-    /// The link, which all connections share: more of them were no faster.
+    /// The link, which all connections share: more of them were no faster, or only by what others on the link lost.
     Link,
     /// The service, which answers late or with errors.
     Service,
@@ -46,7 +46,7 @@ pub(crate) struct PathEvidence {
     /// The share of the time of a request of the recommended size in which the lane waits for the answer, beyond two
     /// round trips.
     pub(crate) answering_share: f64,
-    /// `true` if the largest number of lanes was measured to be clearly faster than the one below.
+    /// `true` if the largest number of lanes was faster than the one below almost in proportion.
     pub(crate) still_gains: bool,
 }
 

@@ -3,11 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use futures_util::{FutureExt, StreamExt};
-
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::event::UploadEvent;
-use crate::upload::{Backlog, ChunkSize, Client, Events, Mode, Running, Settings, Snapshot};
+use crate::upload::{Backlog, ChunkSize, Client, Mode, Running, Settings, Snapshot};
 
 use super::mark::marked_video;
 
@@ -20,7 +17,6 @@ pub(super) struct LaneGroup {
     client: Client,
     /// `None` only while the group ends.
     running: Option<Running>,
-    events: Events,
     sample: PathBuf,
     pub(super) lanes: u32,
     /// The bytes of the file.
@@ -35,8 +31,6 @@ pub(super) struct GroupPlan {
     pub(super) lanes: u32,
     pub(super) chunks: u32,
     pub(super) chunk_bytes: u64,
-    /// The socket's send buffer; the kernel adapts it when `None`.
-    pub(super) send_buffer_bytes: Option<usize>,
     /// The path of the file to create.
     pub(super) sample: PathBuf,
 }
@@ -52,7 +46,6 @@ impl LaneGroup {
         let mut settings = settings.clone();
         settings.lanes = plan.lanes as usize;
         settings.transfers = 1;
-        settings.dial.send_buffer_bytes = plan.send_buffer_bytes.or(settings.dial.send_buffer_bytes);
         settings.journal = None;
         settings.backlog = Backlog::default();
         // A failure is a result. A repetition would cost requests beyond the budget.
@@ -60,12 +53,10 @@ impl LaneGroup {
         let client = Client::new(settings)?;
         let upload = client.upload(&plan.sample).video(marked_video(run_id)).mode(Mode::Bytes);
         let upload = upload.chunk_size(ChunkSize::Bytes(plan.chunk_bytes));
-        let mut running = pollster::block_on(upload.start())?;
-        let events = running.events();
+        let running = pollster::block_on(upload.start())?;
         Ok(LaneGroup {
             client,
             running: Some(running),
-            events,
             sample: plan.sample,
             lanes: plan.lanes,
             bytes,
@@ -79,17 +70,6 @@ impl LaneGroup {
             self.video_id = self.running.as_ref().and_then(|running| running.current().video_id);
         }
         self.client.snapshot()
-    }
-
-    /// Returns the times of the chunks that were acknowledged since the last call, in seconds.
-    pub(super) fn chunk_seconds(&mut self) -> Vec<f64> {
-        let mut seconds = Vec::new();
-        while let Some(Some(event)) = self.events.next().now_or_never() {
-            if let UploadEvent::ChunkDone { elapsed, .. } = event {
-                seconds.push(elapsed.as_secs_f64());
-            }
-        }
-        seconds
     }
 
     /// Waits for the end of the group's upload, and returns its error. For an upload that has failed.

@@ -17,7 +17,7 @@ use crate::upload::{Client, Settings};
 /// Measures the path to the service of `settings`, and deletes everything that it created there.
 ///
 /// Sends files without data, which it creates in `work_dir` and deletes: a path that compresses seems faster. The number
-/// of lanes, the retries and the journal of the settings are not used. Calls `watch` up to 200 times a second; if it
+/// of lanes, the retries and the journal of the settings are not used. Calls `watch` up to 1000 times a second; if it
 /// returns `Break`, the measurement ends and the videos are deleted. Blocks until then.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ pub fn measure_path(
         chunk,
         chunk_bytes: timing.chunk_bytes(total_rate, trial.uploads_per_minute),
         uploads_per_minute: trial.uploads_per_minute,
-        still_gains: search.gain_at_top().is_some_and(|gain| gain.low > 1.0 + LEAST_GAIN),
+        still_gains: search.still_scales(),
         requests: trial.budget.requests(),
         videos: trial.created,
         bytes_sent: trial.sent_bytes(),
@@ -85,7 +85,8 @@ pub fn measure_lanes(
     let round_trip = pollster::block_on(round_trip(&control, &run_id))?;
     let mut watch = |_: PathEvent<'_>| ControlFlow::Continue(());
     let mut trial = Trial::new(settings, work_dir, &run_id, limits, round_trip, &mut watch);
-    let measured = trial.measure(SearchStep { lanes, purpose: RungPurpose::Ladder });
+    // The whole window, because the rate is what others are compared with.
+    let measured = trial.measure(SearchStep { lanes, purpose: RungPurpose::Ladder }, |_| false);
     trial.end_groups();
     pollster::block_on(mark::sweep(&control, &run_id, trial.videos.clone()));
     measured.map(|rung| rung.rate).map_err(|halt| match halt {
@@ -106,10 +107,10 @@ impl Course {
     fn run(&mut self, search: &mut Search, trial: &mut Trial<'_>, round_trip: Duration) -> PathEnd {
         let (mut spent, mut retries) = (None, 0);
         while let Some(step) = search.next_step() {
-            let measured = trial.measure(step).and_then(|rung| {
+            let measured = trial.measure(step, |rate| search.is_enough(rate)).and_then(|rung| {
                 search.record(rung.rate);
                 self.rungs.push(rung);
-                if self.chunk.is_none() { self.time_chunk(trial, &rung.rate, round_trip) } else { Ok(()) }
+                if self.chunk.is_none() { self.time_answer(trial, &rung.rate, round_trip) } else { Ok(()) }
             });
             match measured {
                 Ok(()) => {}
@@ -128,18 +129,20 @@ impl Course {
         spent.map_or(PathEnd::Complete, PathEnd::Spent)
     }
 
-    /// Measures the fixed time of a request, or takes two round trips for it: one for the answer, one for the next head.
-    fn time_chunk(
+    /// Measures the fixed time of a request, or takes three round trips for it: one for the answer, one for
+    /// the next head, and one in which TCP finds its speed again.
+    fn time_answer(
         &mut self,
         trial: &mut Trial<'_>,
         rate: &RateInterval,
         round_trip: Duration,
     ) -> std::result::Result<(), TrialHalt> {
-        let fixed_seconds = 2.0 * round_trip.as_secs_f64();
+        let fixed_seconds = UNMEASURED_ROUND_TRIPS * round_trip.as_secs_f64();
         self.chunk = Some(ChunkTiming { fixed_seconds, bytes_per_second: rate.mean });
-        match trial.time_chunk(rate.mean) {
-            Ok(Some((bytes, seconds))) => {
-                self.chunk = Some(ChunkTiming::of_request(bytes, seconds, rate.mean));
+        match trial.time_answer(rate.mean) {
+            Ok(Some(wait)) => {
+                self.chunk =
+                    Some(ChunkTiming { fixed_seconds: wait.as_secs_f64(), bytes_per_second: rate.mean });
                 Ok(())
             }
             // The search goes on with what is left.
@@ -182,6 +185,6 @@ async fn round_trip(control: &Client, run_id: &str) -> Result<Duration> {
 const ROUND_TRIPS: usize = 3;
 /// Longer than the minute of a request budget.
 const DELETION_TIME: Duration = Duration::from_secs(90);
+/// The fixed time of a request on a path that is too slow to measure it.
+const UNMEASURED_ROUND_TRIPS: f64 = 3.0;
 const MOST_RETRIES: u32 = 3;
-/// A gain below this may be the luck of one measurement.
-const LEAST_GAIN: f64 = 0.05;

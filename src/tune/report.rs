@@ -34,7 +34,7 @@ pub struct Rung {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum PathEvent<'a> {
-    /// At most 200 of these come in a second, so that the caller can stop the measurement.
+    /// At most 1000 of these come in a second, so that the caller can stop the measurement.
     Tick,
     /// A number of lanes was measured.
     Measured(&'a Rung),
@@ -76,7 +76,7 @@ pub struct PathReport {
     pub chunk_bytes: u64,
     /// The service's limit on upload requests, if it stated one.
     pub uploads_per_minute: Option<u32>,
-    /// `true` if the largest number of lanes was clearly faster than the one below.
+    /// `true` if the largest number of lanes was faster than the one below by at least half of the proportion.
     pub still_gains: bool,
     /// The requests that carried bytes, finished or not.
     pub requests: u32,

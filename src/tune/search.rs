@@ -1,7 +1,7 @@
 //! The search for the number of lanes: a ladder, one refinement, and pairs. Pure.
 //!
 //! The search decides which number of lanes is measured next, and receives its rate. It looks for the smallest number
-//! whose rate is within 5 % of the largest: every further lane takes from other users of the link and gains nothing.
+//! whose rate is within 3 % of the largest: every further lane takes from other users of the link and gains nothing.
 
 use std::collections::BTreeMap;
 
@@ -47,9 +47,14 @@ pub(crate) struct Search {
     state: SearchState,
     /// The winner of the latest pair.
     winner: Option<u32>,
+    /// Pairs whose comparison was begun, the larger number first.
+    begun: Vec<(u32, u32)>,
     /// Pairs that were compared, the larger number first.
     compared: Vec<(u32, u32)>,
-    is_refined: bool,
+    /// Numbers whose rate did not suffice in a comparison, although it may have seemed so before.
+    insufficient: Vec<u32>,
+    /// The number between two rungs that was measured, or left out.
+    refined: Option<u32>,
     has_resumed: bool,
 }
 
@@ -74,7 +79,7 @@ struct PairResult {
     upper: RateInterval,
     lower: RateInterval,
     /// The lower number's rate divided by that of the upper one, from neighbouring measurements.
-    ratio: f64,
+    ratio: RatioInterval,
 }
 
 impl Search {
@@ -85,8 +90,10 @@ impl Search {
             rates: BTreeMap::new(),
             state: SearchState::Climb(1),
             winner: None,
+            begun: Vec::new(),
             compared: Vec::new(),
-            is_refined: false,
+            insufficient: Vec::new(),
+            refined: None,
             has_resumed: false,
         }
     }
@@ -102,12 +109,30 @@ impl Search {
         }
     }
 
+    /// Returns `true` if a measurement may end with this rate of the number that [`Search::next_step`] returned: more
+    /// precision would not change what follows, or the rate is settled.
+    pub(crate) fn is_enough(&self, rate: &RateInterval) -> bool {
+        let is_clear = match self.state {
+            // The rate of a rung that is climbed past is only the lower end of the next gain.
+            SearchState::Climb(lanes) if lanes < self.most_lanes => {
+                match self.rates.range(..lanes).next_back() {
+                    Some((_, below)) => rate.ratio_to(below).low > OBVIOUS_GAIN,
+                    None => rate.high <= (1.0 + ROUGH_HALF_WIDTH) * rate.mean,
+                }
+            }
+            _ => false,
+        };
+        is_clear || rate.is_settled
+    }
+
     /// Takes the rate of the number that [`Search::next_step`] returned.
     pub(crate) fn record(&mut self, rate: RateInterval) {
         match std::mem::replace(&mut self.state, SearchState::Done) {
             SearchState::Climb(lanes) => self.climbed(lanes, rate),
             SearchState::Refine(lanes) => {
                 self.rates.insert(lanes, rate);
+                // The number between two rungs may be better than the winner of their comparison.
+                self.winner = None;
                 self.begin_pair();
             }
             SearchState::Pair(mut pair) => {
@@ -126,7 +151,11 @@ impl Search {
         match std::mem::replace(&mut self.state, SearchState::Done) {
             SearchState::Climb(_) => self.end_climb(),
             SearchState::Refine(_) => self.begin_pair(),
-            SearchState::Pair(_) | SearchState::Done => {}
+            SearchState::Pair(pair) => match pair.half_result() {
+                Some(result) => self.paired(pair.upper, pair.lower, &result),
+                None => self.end_climb(),
+            },
+            SearchState::Done => {}
         }
     }
 
@@ -148,22 +177,43 @@ impl Search {
         Some(top.ratio_to(below))
     }
 
+    /// Returns `true` if the largest number that was measured gained clearly over the next smaller one, and by at least
+    /// half of what its further lanes would gain if each had the rate of those below.
+    ///
+    /// A smaller gain comes at the cost of others on a link that is full: fair shares of it grow with every lane.
+    pub(crate) fn still_scales(&self) -> bool {
+        let mut largest = self.rates.keys().rev();
+        let (Some(top), Some(below)) = (largest.next(), largest.next()) else { return false };
+        let most = f64::from(*top) / f64::from(*below) - 1.0;
+        self.gain_at_top()
+            .is_some_and(|gain| gain.low > SMALL_GAIN && gain.mean - 1.0 >= LEAST_SCALING * most)
+    }
+
     fn climbed(&mut self, lanes: u32, rate: RateInterval) {
         let below = self.rates.range(..lanes).next_back().map(|(_, below)| *below);
         self.rates.insert(lanes, rate);
         // Compared with the rung below, not with the best: an early rung that was lucky would be unbeatable.
         let gains = below.is_none_or(|below| is_worth_climbing(&rate.ratio_to(&below)));
+        // A rung that was climbed past was measured roughly, and seems better than this one if it was lucky.
+        let doubtful = self
+            .rates
+            .range(..lanes)
+            .next_back()
+            .filter(|(_, below)| !gains && !below.is_settled && rate.ratio_to(below).high >= ENOUGH);
         if gains && lanes < self.most_lanes {
             self.state = SearchState::Climb((2 * lanes).min(self.most_lanes));
+        } else if let Some((below, _)) = doubtful {
+            let pair = (lanes, *below);
+            self.compare(pair);
         } else {
             self.end_climb();
         }
     }
 
     fn end_climb(&mut self) {
-        match self.refinement().filter(|_| !self.is_refined) {
+        match self.refinement().filter(|_| self.refined.is_none()) {
             Some(lanes) => {
-                self.is_refined = true;
+                self.refined = Some(lanes);
                 self.state = SearchState::Refine(lanes);
             }
             None => self.begin_pair(),
@@ -187,19 +237,34 @@ impl Search {
         }
     }
 
-    /// Compares the choice with its lower neighbour. One lane, which has none, is compared with two: if the path became
-    /// slower during the climb, the ladder shows no gain where there is one.
+    /// Compares the choice with a neighbour.
     fn begin_pair(&mut self) {
         let Some(choice) = self.choice() else { return };
-        let below = self.rates.range(..choice.lanes).next_back().map(|(lanes, _)| *lanes);
-        let pair = match below.or((choice.lanes > 1).then_some(choice.lanes / 2)) {
-            Some(lower) => (choice.lanes, lower),
-            None => (2, 1),
-        };
+        let pair = self.next_pair(choice.lanes);
+        self.compare(pair);
+    }
+
+    /// Compares a pair, the larger number first, if that is permitted and was not done before.
+    fn compare(&mut self, pair: (u32, u32)) {
         // A pair that was compared once would be compared for ever.
-        let is_possible = pair.0 <= self.most_lanes && self.compared.len() < MOST_PAIRS;
-        if is_possible && !self.compared.contains(&pair) {
+        let is_possible = pair.0 <= self.most_lanes && self.begun.len() < MOST_PAIRS;
+        if is_possible && !self.begun.contains(&pair) {
+            self.begun.push(pair);
             self.state = SearchState::Pair(LanePair { upper: pair.0, lower: pair.1, measured: Vec::new() });
+        }
+    }
+
+    /// Returns the choice and its lower neighbour, the larger number first. One lane, which has none, is compared with two:
+    /// if the path became slower during the climb, the ladder shows no gain where there is one.
+    fn next_pair(&self, chosen: u32) -> (u32, u32) {
+        let above = self.rates.range(chosen + 1..).next().map(|(lanes, _)| *lanes);
+        let below = self.rates.range(..chosen).next_back().map(|(lanes, _)| *lanes);
+        // A number between two rungs is chosen more often when its single measurement was lucky.
+        let is_lucky = self.refined == Some(chosen) && self.winner.is_none();
+        match (above, below.or((chosen > 1).then_some(chosen / 2))) {
+            (Some(above), _) if is_lucky => (above, chosen),
+            (_, Some(below)) => (chosen, below),
+            (_, None) => (2, 1),
         }
     }
 
@@ -208,23 +273,33 @@ impl Search {
             let before = self.rates.get(lanes);
             before.is_some_and(|before| (now.ratio_to(before).mean - 1.0).abs() > MOST_CHANGE)
         });
-        let winner = if result.ratio >= ENOUGH { lower } else { upper };
+        // On a path whose rate varies much, four short measurements may hide a difference.
+        let suffices = result.ratio.mean >= ENOUGH && result.ratio.low >= CERTAINLY_ENOUGH;
+        let winner = if suffices { lower } else { upper };
         self.compared.push((upper, lower));
         self.winner = Some(winner);
         if has_changed {
             // Rates of before the change say nothing about the path as it is now.
             self.rates.clear();
+            self.insufficient.clear();
+        }
+        if !suffices {
+            self.insufficient.push(lower);
         }
         self.rates.insert(upper, result.upper);
         self.rates.insert(lower, result.lower);
         let is_top = self.rates.range(upper + 1..).next().is_none();
-        if winner == lower {
-            self.begin_pair();
-        } else if is_top && upper < self.most_lanes && has_changed && !self.has_resumed {
+        // The ladder ended where the upper number seemed to gain nothing.
+        let has_misled = has_changed || self.refined.is_none();
+        if !suffices && is_top && upper < self.most_lanes && has_misled && !self.has_resumed {
             // The winner of this pair need not be the winner of a longer ladder.
             self.has_resumed = true;
             self.winner = None;
             self.state = SearchState::Climb((2 * upper).min(self.most_lanes));
+        } else if self.refined.is_none() {
+            self.end_climb();
+        } else if suffices {
+            self.begin_pair();
         }
     }
 
@@ -233,10 +308,14 @@ impl Search {
         best.map(|(lanes, rate)| (*lanes, *rate))
     }
 
-    /// Returns the smallest number of lanes that is within 5 % of the best.
+    /// Returns the smallest number of lanes that is within 3 % of the best.
     fn candidate(&self) -> Option<u32> {
         let (_, best) = self.best()?;
-        self.rates.iter().find(|(_, rate)| rate.mean >= ENOUGH * best.mean).map(|(lanes, _)| *lanes)
+        let suffices = |lanes: &u32, rate: &RateInterval| {
+            rate.mean >= ENOUGH * best.mean && !self.insufficient.contains(lanes)
+        };
+        let first = self.rates.iter().find(|(lanes, rate)| suffices(lanes, rate));
+        first.or(self.rates.last_key_value()).map(|(lanes, _)| *lanes)
     }
 }
 
@@ -245,17 +324,38 @@ impl LanePair {
         if self.measured.len().is_multiple_of(2) { self.upper } else { self.lower }
     }
 
+    /// Returns the result of the first two measurements, if the others are left out.
+    fn half_result(&self) -> Option<PairResult> {
+        let [upper, lower, ..] = self.measured.as_slice() else { return None };
+        Some(PairResult { upper: *upper, lower: *lower, ratio: lower.ratio_to(upper) })
+    }
+
     /// Returns the result once both numbers were measured twice.
     fn result(&self) -> Option<PairResult> {
         let [upper, lower, upper_again, lower_again] = self.measured.as_slice() else { return None };
         // Neighbouring measurements share the state of the link; their ratios lose a slow drift of it.
-        let ratios = [lower.ratio_to(upper).mean, lower_again.ratio_to(upper_again).mean];
+        let [first, second] = [lower.ratio_to(upper), lower_again.ratio_to(upper_again)];
         Some(PairResult {
             upper: upper.merged(upper_again),
             lower: lower.merged(lower_again),
-            ratio: (ratios[0] * ratios[1]).sqrt(),
+            ratio: weighted_ratio(&first, &second),
         })
     }
+}
+
+/// Returns the geometric mean of two ratios. The wider interval counts less: a path that stalls for a second during one of
+/// four measurements makes its ratio meaningless, and its interval wide.
+fn weighted_ratio(first: &RatioInterval, second: &RatioInterval) -> RatioInterval {
+    let weight = |ratio: &RatioInterval| {
+        let half_width = (ratio.high / ratio.mean.max(f64::MIN_POSITIVE)).ln();
+        // Below a few per cent, the widths of two intervals differ by chance.
+        half_width.max(LEAST_HALF_WIDTH).powi(-2)
+    };
+    let (one, other) = (weight(first), weight(second));
+    let share = if (one + other).is_normal() { one / (one + other) } else { 0.5 };
+    let mean = first.mean.powf(share) * second.mean.powf(1.0 - share);
+    let half_width = (one + other).sqrt().recip();
+    RatioInterval { mean, low: mean * (-half_width).exp(), high: mean * half_width.exp() }
 }
 
 /// Returns `true` if twice the lanes gain certainly more than a tenth. An undecided gain counts if its middle is above
@@ -264,8 +364,18 @@ fn is_worth_climbing(gain: &RatioInterval) -> bool {
     gain.low > CLEAR_GAIN || gain.mean > SMALL_GAIN && gain.high >= SMALL_GAIN
 }
 
-/// The share of the best rate that suffices.
-pub(crate) const ENOUGH: f64 = 0.95;
+/// The share of the best rate that a number of lanes has to show. Its true share is then above 95 %, although both rates
+/// are measured with an error of a few per cent.
+pub(crate) const ENOUGH: f64 = 0.97;
+/// The half width of the first rate, which is only the lower end of the first gain.
+const ROUGH_HALF_WIDTH: f64 = 0.15;
+/// The lower end of the interval of that share in a comparison.
+const CERTAINLY_ENOUGH: f64 = 0.93;
+/// A gain that no further batches make small.
+const OBVIOUS_GAIN: f64 = 1.25;
+/// The part of a proportional gain that a link, full with the traffic of others, does not give.
+const LEAST_SCALING: f64 = 0.5;
+const LEAST_HALF_WIDTH: f64 = 0.03;
 const CLEAR_GAIN: f64 = 1.10;
 const SMALL_GAIN: f64 = 1.05;
 /// Two measurements of the same number that differ by more are of two states of the path.

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::budget::{PathBudget, PathLimits, SpentLimit};
+use super::chunk_model::answer_wait;
 use super::interval::{RateInterval, RateSample};
 use super::lane_group::{GroupPlan, LaneGroup};
 use super::report::{PathEvent, Rung};
@@ -60,6 +61,8 @@ pub(super) struct Trial<'a> {
 /// The sums over all lanes at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 struct LaneTick {
+    /// Bytes that the peer's TCP has acknowledged. What waits in send queues was not carried by the path yet, and it
+    /// grows for seconds after every change.
     bytes: u64,
     /// Lanes that send now.
     sending: u64,
@@ -113,8 +116,13 @@ impl<'a> Trial<'a> {
         self.sent_bytes
     }
 
-    /// Measures the rate of a number of lanes, and calls the caller's function with it.
-    pub(super) fn measure(&mut self, step: SearchStep) -> Result<Rung, TrialHalt> {
+    /// Measures the rate of a number of lanes, and calls the caller's function with it. Ends as soon as `is_enough`
+    /// returns `true` for the rate so far, which has at least the fewest batches of a settled one.
+    pub(super) fn measure(
+        &mut self,
+        step: SearchStep,
+        is_enough: impl Fn(&RateInterval) -> bool,
+    ) -> Result<Rung, TrialHalt> {
         let lanes = step.lanes;
         if self.time_left() < self.warm_up() + SHORTEST_WINDOW {
             return Err(TrialHalt::Unaffordable(SpentLimit::Time));
@@ -123,7 +131,7 @@ impl<'a> Trial<'a> {
         self.settle(lanes, fresh_total)?;
         let (cpu, began) = (cpu_time(), Instant::now());
         // The processor time of the window alone: connecting and TLS handshakes cost more than sending.
-        let rate = self.sample(lanes)?;
+        let rate = self.sample(lanes, is_enough)?;
         let window = began.elapsed();
         let cpu_share = (cpu_time() - cpu).as_secs_f64() / window.as_secs_f64().max(1e-3) / cores();
         self.lane_rate = Some(rate.mean / f64::from(lanes));
@@ -134,24 +142,29 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Sends two chunks of the smallest size over one connection, and returns the seconds of the second one, which does
-    /// not include connecting. `None` if that would take too long at `rate` bytes per second.
-    pub(super) fn time_chunk(&mut self, rate: f64) -> Result<Option<(u64, f64)>, TrialHalt> {
-        let expected = Duration::try_from_secs_f64(2.0 * MIN_CHUNK_BYTES as f64 / rate.max(1.0));
+    /// Sends chunks of the smallest size over one connection, and returns the shortest time between two of them in which
+    /// nothing was sent. `None` if it was not seen, or if that would take too long at `rate` bytes per second.
+    pub(super) fn time_answer(&mut self, rate: f64) -> Result<Option<Duration>, TrialHalt> {
+        let expected =
+            Duration::try_from_secs_f64((u64::from(PROBE_CHUNKS) * MIN_CHUNK_BYTES) as f64 / rate.max(1.0));
         if expected.unwrap_or(Duration::MAX) > LONGEST_PROBE {
             return Ok(None);
         }
         self.end_groups();
-        self.budget.spend_chunks(2, MIN_CHUNK_BYTES).map_err(TrialHalt::Unaffordable)?;
-        self.start_group(1, 2, MIN_CHUNK_BYTES)?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut times = Vec::new();
-        while times.len() < 2 && Instant::now() < deadline {
-            self.tick()?;
-            times.extend(self.groups.iter_mut().flat_map(LaneGroup::chunk_seconds));
+        self.budget.spend_chunks(PROBE_CHUNKS, MIN_CHUNK_BYTES).map_err(TrialHalt::Unaffordable)?;
+        self.start_group(1, PROBE_CHUNKS, MIN_CHUNK_BYTES)?;
+        let began = Instant::now();
+        let mut samples = Vec::new();
+        let before_last = u64::from(PROBE_CHUNKS - 1) * MIN_CHUNK_BYTES;
+        loop {
+            let tick = self.tick(PROBE_INTERVAL)?;
+            samples.push(RateSample { at: began.elapsed(), bytes: tick.bytes });
+            if tick.bytes > before_last || began.elapsed() > PATIENCE {
+                break;
+            }
         }
         self.end_groups();
-        Ok(times.get(1).map(|seconds| (MIN_CHUNK_BYTES, *seconds)))
+        Ok(answer_wait(&samples, MIN_CHUNK_BYTES, PROBE_CHUNKS))
     }
 
     /// Ends all lanes, and counts what they have sent.
@@ -163,7 +176,7 @@ impl<'a> Trial<'a> {
 
     /// Ends lanes that will not last, and starts those that are missing. Returns the bytes of the new ones.
     fn adjust(&mut self, lanes: u32) -> Result<Option<u64>, TrialHalt> {
-        let lasting = (self.warm_up() + LONGEST_WINDOW).as_secs_f64();
+        let lasting = (self.warm_up() + self.longest_window()).as_secs_f64();
         let mut missing = lanes;
         let mut groups = std::mem::take(&mut self.groups);
         // The largest first: the ladder's groups then add up to every rung below.
@@ -191,8 +204,7 @@ impl<'a> Trial<'a> {
 
     fn start_group(&mut self, lanes: u32, chunks: u32, chunk_bytes: u64) -> Result<(), TrialHalt> {
         let sample = self.work_dir.join(format!("sample-{}.mp4", self.created));
-        let send_buffer_bytes = self.lane_rate.and_then(send_buffer_bytes);
-        let plan = GroupPlan { lanes, chunks, chunk_bytes, send_buffer_bytes, sample };
+        let plan = GroupPlan { lanes, chunks, chunk_bytes, sample };
         self.created += 1;
         let group = LaneGroup::start(self.settings, plan, self.run_id).map_err(TrialHalt::Failed)?;
         self.groups.push(group);
@@ -209,13 +221,13 @@ impl<'a> Trial<'a> {
 
     /// Waits until every lane sends and TCP has found its speed.
     ///
-    /// The time of the warm-up also fills the sockets' buffers. On a fast path, where the bytes would not last, a quarter
+    /// The time of the warm-up also fills the queues of the path. On a fast path, where the bytes would not last, a quarter
     /// of them is discarded instead.
     fn settle(&mut self, lanes: u32, fresh_total: Option<u64>) -> Result<(), TrialHalt> {
         let deadline = Instant::now() + self.time_left().min(PATIENCE);
         let mut warm: Option<Instant> = None;
         loop {
-            let tick = self.tick()?;
+            let tick = self.tick(SAMPLE_INTERVAL)?;
             // Some lanes are done before others have begun.
             if tick.is_any_done() {
                 return Err(TrialHalt::TooFast);
@@ -238,22 +250,28 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Samples the lanes while all of them send, until the interval is narrow or the time is over.
-    fn sample(&mut self, lanes: u32) -> Result<RateInterval, TrialHalt> {
+    /// Samples the lanes while all of them send, until the rate is good enough or the time is over.
+    fn sample(
+        &mut self,
+        lanes: u32,
+        is_enough: impl Fn(&RateInterval) -> bool,
+    ) -> Result<RateInterval, TrialHalt> {
         let began = Instant::now();
-        let longest = LONGEST_WINDOW.min(self.time_left());
-        let (mut samples, mut checked) = (Vec::new(), SHORTEST_WINDOW);
+        let longest = self.longest_window().min(self.time_left());
+        let (mut samples, mut checked, mut most_bytes) = (Vec::new(), SHORTEST_WINDOW, 0);
         while began.elapsed() < longest {
-            let tick = self.tick()?;
+            let tick = self.tick(SAMPLE_INTERVAL)?;
             // The first lane that is done ends the measurement: the others are fewer than asked for.
             if tick.is_any_done() || tick.sending < u64::from(lanes) {
                 break;
             }
             let at = began.elapsed();
-            samples.push(RateSample { at, bytes: tick.bytes });
+            // A queue may grow between the two readings of its lane, which is no loss of acknowledged bytes.
+            most_bytes = tick.bytes.max(most_bytes);
+            samples.push(RateSample { at, bytes: most_bytes });
             if at >= checked {
                 checked = at + CHECK_INTERVAL;
-                if RateInterval::of_samples(&samples).is_some_and(|rate| rate.is_settled) {
+                if RateInterval::of_samples(&samples).is_some_and(|rate| is_enough(&rate)) {
                     break;
                 }
             }
@@ -262,8 +280,8 @@ impl<'a> Trial<'a> {
     }
 
     /// Waits for a moment, and returns the sums over all lanes.
-    fn tick(&mut self) -> Result<LaneTick, TrialHalt> {
-        thread::sleep(SAMPLE_INTERVAL);
+    fn tick(&mut self, interval: Duration) -> Result<LaneTick, TrialHalt> {
+        thread::sleep(interval);
         if (self.watch)(PathEvent::Tick).is_break() {
             return Err(TrialHalt::Stopped);
         }
@@ -301,8 +319,14 @@ impl<'a> Trial<'a> {
         LEAST_WARM_UP.max(10 * self.round_trip)
     }
 
+    /// Returns the longest time of a measurement that begins now. A search has about seven, and a long one must not take
+    /// the time of those that decide.
+    fn longest_window(&self) -> Duration {
+        (self.time_left() / MEASUREMENTS_TO_COME).clamp(SHORTEST_WINDOW, LONGEST_WINDOW)
+    }
+
     fn time_left(&self) -> Duration {
-        self.limits.time.saturating_sub(self.started.elapsed())
+        self.limits.time.saturating_sub(self.started.elapsed() + ENDING_TIME)
     }
 }
 
@@ -313,22 +337,14 @@ impl LaneTick {
     }
 
     fn add(&mut self, now: &Snapshot) {
-        self.bytes += now.bytes.sent;
+        let acknowledged = now.bytes.sent.saturating_sub(now.send_queue_bytes);
+        self.bytes += acknowledged;
         self.answering += now.lanes.answering;
         self.sending += now.lanes.busy - now.lanes.answering;
         self.answered += now.requests.uploads.answered();
-        self.fresh_bytes = now.bytes.sent;
+        self.fresh_bytes = acknowledged;
         self.is_waiting |= now.throttled_seconds.uploads + now.throttled_seconds.writes > 0.0;
     }
-}
-
-/// Returns the send buffer for a lane of about this rate; `None` where the kernel's own is smaller.
-///
-/// The kernel's buffer grows to 4 MiB (tcp(7), `tcp_wmem`), which a slow lane fills for many seconds: longer than the
-/// warm-up, and faster than the path. A second of the rate keeps every path busy whose round trip is shorter.
-fn send_buffer_bytes(lane_rate: f64) -> Option<usize> {
-    let second = lane_rate as usize;
-    (second < MOST_SEND_BUFFER_BYTES).then(|| second.max(LEAST_SEND_BUFFER_BYTES))
 }
 
 fn cores() -> f64 {
@@ -337,16 +353,39 @@ fn cores() -> f64 {
 
 /// The shortest batch: a fast path sends its bytes within a fraction of a second.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
+/// One answer may be delayed by chance.
+const PROBE_CHUNKS: u32 = 3;
+/// A server nearby answers within a few milliseconds.
+const PROBE_INTERVAL: Duration = Duration::from_millis(1);
 const LEAST_WARM_UP: Duration = Duration::from_secs(2);
-const LEAST_SEND_BUFFER_BYTES: usize = 128 << 10;
-const MOST_SEND_BUFFER_BYTES: usize = 2 << 20;
 /// The part of the bytes that stands for the warm-up if they would not outlast it.
 const DISCARDED_PART: u64 = 4;
 /// Eight batches of 250 ms, the fewest of a settled interval.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(2);
 const LONGEST_WINDOW: Duration = Duration::from_secs(10);
+const MEASUREMENTS_TO_COME: u32 = 7;
+/// Closing the last connections and the last tick may be late.
+const ENDING_TIME: Duration = Duration::from_millis(250);
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Creating a video and connecting take a few round trips.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Where two small chunks take longer, the fixed time of a request is a small part anyway.
+/// Where a few small chunks take longer, the fixed time of a request is a small part anyway.
 const LONGEST_PROBE: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_in_send_queues_are_not_counted_as_carried() {
+        let mut snapshot = Snapshot::default();
+        snapshot.bytes.sent = 100;
+        snapshot.send_queue_bytes = 30;
+        let mut tick = LaneTick::default();
+        tick.add(&snapshot);
+        // A queue also holds the head of a request, whose bytes are not counted as sent.
+        snapshot.send_queue_bytes = 110;
+        tick.add(&snapshot);
+        assert_eq!((tick.bytes, tick.fresh_bytes), (70, 0));
+    }
+}

@@ -173,6 +173,25 @@ fn a_journal_that_fails_is_counted() {
 }
 
 #[test]
+fn bytes_that_the_peer_has_not_taken_are_in_the_send_queue() {
+    for scheme in [Scheme::Http, Scheme::Https] {
+        let stall = FaultAction::StallReading { after_bytes: MIB, for_ms: 60_000 };
+        let test_server = TestServer::faulty(scheme, vec![Fault::new(RouteClass::Chunk, stall)]);
+        let client = test_server.short_pause_client().build().unwrap();
+        let sample = Sample::new(128 * MIB);
+        pollster::block_on(async {
+            let upload = client.upload(sample.path()).chunk_size(ChunkSize::Bytes(64 * MIB));
+            let running = upload.start().await.unwrap();
+            // Until the server's receive buffer is full, which holds less than what the socket has taken.
+            wait_for(&client, |now| now.send_queue_bytes > 0 && now.bytes.sent > MIB);
+            assert!(client.snapshot().bytes.acknowledged < 128 * MIB);
+            drop(running);
+        });
+        wait_for(&client, |now| now.uploads.cancelled == 1 && now.send_queue_bytes == 0);
+    }
+}
+
+#[test]
 fn memory_of_streams_and_the_bandwidth_limit_are_reported_as_json() {
     let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 60_000 });
     let test_server = TestServer::faulty(Scheme::Http, vec![stall]);

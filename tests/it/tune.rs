@@ -1,8 +1,8 @@
 //! `ringlift tune`: the measurement of a path, its limits, and what it leaves behind.
 
-use std::fs;
+use std::fs::{self, FileTimes};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ringlift::server::{Fault, FaultAction, Limits, RefusalTiming, RequestBudget, RouteClass};
 use ringlift::tune::{
@@ -224,20 +224,49 @@ fn the_command_reports_a_429_and_cleans_up() {
     assert_nothing_is_left(&server);
 }
 
-#[test]
-fn a_signal_ends_the_command_after_its_videos_are_deleted() {
-    // The first chunk is read slowly, so that the signal arrives in the middle.
-    let server = refusing(RouteClass::Chunk, 1, FaultAction::Throttle { bytes_per_second: 1 << 20 });
-    let child = start(tune_command(&server).args(["--path-only", "--max-time", "1m"]));
+/// Starts a measurement on a slow server, and ends it by a signal in the middle of its first chunk.
+fn interrupted(server: &TestServer, folder: &std::path::Path, signal: Signal) -> CommandOutput {
+    let mut command = tune_command(server);
+    let child = start(command.args(["--path-only", "--max-time", "1m", "--data"]).arg(folder));
     let mut waited = Duration::ZERO;
     while server.server.stats().videos_created == 0 {
         std::thread::sleep(Duration::from_millis(20));
         waited += Duration::from_millis(20);
         assert!(waited < Duration::from_secs(60), "nothing is created");
     }
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let ran = end(child);
-    assert_eq!(ran.code, Some(143), "{ran:?}");
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    end(child)
+}
+
+/// Returns a server that reads the first chunk slowly.
+fn slow_server() -> TestServer {
+    refusing(RouteClass::Chunk, 1, FaultAction::Throttle { bytes_per_second: 1 << 20 })
+}
+
+#[test]
+fn a_signal_ends_the_command_after_its_videos_are_deleted() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let (server, folder) = (slow_server(), tempfile::tempdir().unwrap());
+        let ran = interrupted(&server, folder.path(), signal);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert_nothing_is_left(&server);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "a sample is left");
+    }
+}
+
+#[test]
+fn a_killed_measurement_is_cleaned_up_by_the_next_commands() {
+    let (server, folder) = (slow_server(), tempfile::tempdir().unwrap());
+    interrupted(&server, folder.path(), Signal::KILL);
+    let left = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let mut command = ringlift();
+    command.env("APIVIDEO_API_KEY", server.server.api_key()).env("TMPDIR", folder.path());
+    command.args(["clean", "--tune", "--yes", "--json", "--endpoint-url", server.server.url()]);
+    // A directory that is seconds old could belong to a measurement that begins.
+    let long_ago = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(60));
+    fs::File::open(&left).unwrap().set_times(long_ago).unwrap();
+    assert!(run(&mut command).done().stderr.contains("removed"));
+    assert!(!left.exists());
     assert_nothing_is_left(&server);
 }
 

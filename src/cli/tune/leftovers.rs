@@ -1,16 +1,21 @@
-//! The videos that interrupted measurements have left at the service.
+//! The videos that interrupted measurements have left at the service, and their temporary directories.
 
 use ringlift::tune::tuned_videos;
 use ringlift::{Error, ErrorKind};
 
+use super::workplace;
 use crate::cli::args::GlobalArgs;
 use crate::cli::client;
 use crate::cli::console::Console;
 use crate::cli::events::{CommandEvent, CommandResult, Summary, error_event};
 use crate::cli::exit::{CommandError, Exit};
 
-/// Deletes them, after a confirmation unless `is_confirmed`.
+/// Deletes the videos, after a confirmation unless `is_confirmed`. Removes the directories without one, because they hold
+/// only samples and the data of a server that has ended.
 pub(in crate::cli) fn clean(is_confirmed: bool, global: &GlobalArgs, console: &Console) -> CommandResult {
+    for path in workplace::remove_abandoned(None) {
+        console.note(format_args!("removed {}", path.display()));
+    }
     let client = client::connect(global)?;
     let ids = client::block_on(async { Ok(tuned_videos(&client).await?) })?;
     if ids.is_empty() {

@@ -5,6 +5,7 @@ mod plot;
 mod settings_file;
 mod target;
 mod verdict;
+mod workplace;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,6 @@ use ringlift::tune::{
 };
 use ringlift::{SigbusHandler, UsageMeter};
 use rustix::fs::statvfs;
-use tempfile::TempDir;
 
 use super::args::GlobalArgs;
 use super::console::Console;
@@ -30,6 +30,7 @@ use super::tune_args::TuneArgs;
 use super::tune_events::{TunedEvent, TuningEvent};
 use super::values::Size;
 use target::TuneTarget;
+use workplace::Workplace;
 
 pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     if let Some(path) = &args.write_config {
@@ -39,7 +40,8 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> Co
     let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
     let mut usage = UsageMeter::default();
     // Declared before the target, so that the server has stopped when its data is removed.
-    let place = workplace(args.data.as_deref())?;
+    workplace::remove_abandoned(args.data.as_deref());
+    let place = Workplace::create(args.data.as_deref())?;
     let target = TuneTarget::open(args, global, place.path())?;
     let limits = limits(args, &target, place.path())?;
     announce(&target, &limits, console);
@@ -60,16 +62,6 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> Co
     let usage = usage.usage();
     let totals = RunSummary { sent_bytes: path.bytes_sent, usage: Some(usage), ..RunSummary::default() };
     Ok(Some(Summary { exit: if left { Exit::Temporary } else { Exit::Done }, totals, client: None }))
-}
-
-fn workplace(parent: Option<&Path>) -> Result<TempDir, CommandError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("ringlift-tune-");
-    let made = match parent {
-        Some(parent) => builder.tempdir_in(parent),
-        None => builder.tempdir(),
-    };
-    made.map_err(|error| CommandError::io("create a temporary directory", error))
 }
 
 /// Returns the limits. A server in this process stores what it receives, which must not fill the disk.

@@ -1,5 +1,6 @@
 //! The chart of a measurement: rates by the number of lanes, and the parts of the machine.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
@@ -70,11 +71,14 @@ impl Scales {
 fn draw_rungs(area: &Canvas<'_>, report: &PathReport, sentence: &str) -> Drawn {
     let scales = Scales::of(report);
     area.draw(&Text::new(sentence.to_owned(), (12, 14), ("sans-serif", 15)))?;
-    let caption = "Rate in MiB/s by the number of lanes, with 95 % intervals".to_owned();
-    area.draw(&Text::new(caption, (12, 36), ("sans-serif", 13)))?;
+    let caption = "Rate in MiB/s by the number of lanes, each measurement with its 95 % interval; blue: recommended; line: means";
+    area.draw(&Text::new(caption.to_owned(), (12, 36), ("sans-serif", 13)))?;
     draw_axes(area, report, &scales)?;
-    for rung in &report.rungs {
-        let (x, y) = (scales.x(rung.lanes), scales.y(rung.rate.mean));
+    draw_means(area, report, &scales)?;
+    for (index, rung) in report.rungs.iter().enumerate() {
+        let earlier = report.rungs[..index].iter().filter(|other| other.lanes == rung.lanes).count();
+        // Beside each other, or the intervals of a comparison would hide each other.
+        let (x, y) = (scales.x(rung.lanes) + earlier as i32 * APART, scales.y(rung.rate.mean));
         let (low, high) = (scales.y(rung.rate.low), scales.y(rung.rate.high));
         let colour = if rung.lanes == report.lanes { CHOSEN } else { OTHERS };
         area.draw(&PathElement::new([(x, low), (x, high)], colour.stroke_width(2)))?;
@@ -86,8 +90,19 @@ fn draw_rungs(area: &Canvas<'_>, report: &PathReport, sentence: &str) -> Drawn {
     Ok(())
 }
 
+/// Draws the mean of all measurements of each number of lanes as a line.
+fn draw_means(area: &Canvas<'_>, report: &PathReport, scales: &Scales) -> Drawn {
+    let mut rates: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    report.rungs.iter().for_each(|rung| rates.entry(rung.lanes).or_default().push(rung.rate.mean));
+    let mean = |rates: &Vec<f64>| rates.iter().sum::<f64>() / rates.len() as f64;
+    let points: Vec<(i32, i32)> =
+        rates.iter().map(|(lanes, rates)| (scales.x(*lanes), scales.y(mean(rates)))).collect();
+    area.draw(&PathElement::new(points, MEANS.stroke_width(1)))?;
+    Ok(())
+}
+
 fn draw_axes(area: &Canvas<'_>, report: &PathReport, scales: &Scales) -> Drawn {
-    let right = (WIDTH - RIGHT + 20) as i32;
+    let right = (WIDTH - RIGHT + 80) as i32;
     for part in 0..=4 {
         let value = scales.most_mib * f64::from(part) / 4.0;
         let y = scales.y(value * (1u64 << 20) as f64);
@@ -98,6 +113,7 @@ fn draw_axes(area: &Canvas<'_>, report: &PathReport, scales: &Scales) -> Drawn {
     let mut numbers: Vec<u32> = report.rungs.iter().map(|rung| rung.lanes).collect();
     numbers.sort_unstable();
     numbers.dedup();
+    area.draw(&Text::new("lanes".to_owned(), (right, BOTTOM as i32 + 16), anchored(HPos::Right)))?;
     for lanes in numbers {
         let label = lanes.to_string();
         area.draw(&Text::new(label, (scales.x(lanes), BOTTOM as i32 + 16), anchored(HPos::Center)))?;
@@ -131,11 +147,14 @@ const CHART: u32 = 400;
 const HEAD: u32 = 60;
 const BOTTOM: u32 = 360;
 const LEFT: u32 = 100;
-const RIGHT: u32 = 60;
+const RIGHT: u32 = 110;
 const PARTS_LEFT: u32 = 240;
 const PARTS_RIGHT: u32 = 80;
 const STEP: u32 = 24;
 const BAR: i32 = 16;
+/// The distance of two measurements of the same number.
+const APART: i32 = 13;
 const CHOSEN: RGBColor = RGBColor(0, 114, 178);
 const OTHERS: RGBColor = RGBColor(150, 150, 150);
+const MEANS: RGBColor = RGBColor(200, 170, 90);
 const GRID: RGBColor = RGBColor(225, 225, 225);

@@ -25,7 +25,7 @@ pub(super) fn sentence(advice: &TuneAdvice, report: &PathReport) -> String {
             format!("Each connection is the bottleneck: {reach} {rate}, and the last ones still gained.")
         }
         TuneBottleneck::Link => {
-            format!("The link is the bottleneck: {reach} {rate}, and more lanes gain nothing.")
+            format!("The link is the bottleneck: {reach} {rate}, and more lanes gain little or nothing.")
         }
         TuneBottleneck::Service => {
             format!("The service is the bottleneck: it answers late or with errors; {reach} {rate}.")

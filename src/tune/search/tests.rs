@@ -17,14 +17,16 @@ struct ModelRun {
     seconds: f64,
 }
 
-/// Runs a search. Every measurement takes a warm-up of 2 s, and 2 to 10 s of samples with this relative noise.
+/// Runs a search. Every measurement takes a warm-up of 2 s, and 2 to 10 s of samples with this relative noise, as
+/// `Trial` does.
 fn run(link: Link<'_>, noise: f64, seed: u64) -> ModelRun {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut search = Search::new(32);
-    let (mut now, mut measurements) = (0.0, 0);
+    let (mut now, mut measurements) = (0.0_f64, 0);
     while let Some(step) = search.next_step() {
         now += 2.0;
         let (began, mut bytes) = (now, 0.0);
+        let longest = ((60.0 - now) / 7.0).clamp(2.0, 10.0);
         let mut samples = vec![RateSample { at: Duration::ZERO, bytes: 0 }];
         let rate = loop {
             let factor = 1.0 + noise * (random.f64() - 0.5) * 2.0;
@@ -33,7 +35,7 @@ fn run(link: Link<'_>, noise: f64, seed: u64) -> ModelRun {
             samples.push(RateSample { at: Duration::from_secs_f64(now - began), bytes: bytes as u64 });
             if samples.len() % 10 == 1 && now - began >= 2.0 {
                 let rate = RateInterval::of_samples(&samples).unwrap();
-                if rate.is_settled || now - began >= 10.0 {
+                if search.is_enough(&rate) || now - began >= longest {
                     break rate;
                 }
             }
@@ -45,7 +47,7 @@ fn run(link: Link<'_>, noise: f64, seed: u64) -> ModelRun {
     ModelRun { choice: search.choice().unwrap(), measurements, seconds: now }
 }
 
-/// Returns the largest rate of any number of lanes at the end of the run, and the smallest number within 5 % of it.
+/// Returns the largest rate of any number of lanes at the end of the run, and the smallest number that suffices.
 fn exhaustive(link: Link<'_>, at: f64) -> (f64, u32) {
     let best = (1..=32).map(|lanes| link(lanes, at)).fold(0.0, f64::max);
     let enough = (1..=32).find(|lanes| link(*lanes, at) >= ENOUGH * best).unwrap();
@@ -155,6 +157,102 @@ fn one_permitted_lane_needs_one_measurement() {
     search.record(RateInterval { mean: 1.0, low: 0.9, high: 1.1, is_settled: false });
     assert_eq!(search.next_step(), None);
     assert_eq!(search.choice().map(|choice| (choice.lanes, choice.is_compared)), Some((1, true)));
+}
+
+#[test]
+fn a_measurement_ends_early_only_where_more_precision_changes_nothing() {
+    let wide = |mean: f64| RateInterval { mean, low: 0.9 * mean, high: 1.1 * mean, is_settled: false };
+    let mut search = Search::new(4);
+    assert!(search.is_enough(&wide(10.0)), "the first rate is only the lower end of a gain");
+    assert!(!search.is_enough(&RateInterval { high: 12.0, ..wide(10.0) }));
+    search.record(wide(10.0));
+    assert!(search.is_enough(&wide(20.0)) && !search.is_enough(&wide(13.0)));
+    search.record(wide(20.0));
+    // The largest permitted number may be the choice.
+    assert!(!search.is_enough(&wide(40.0)));
+    assert!(search.is_enough(&RateInterval { is_settled: true, ..wide(40.0) }));
+}
+
+#[test]
+fn a_stall_during_a_comparison_does_not_decide_it() {
+    let exactly = |mean: f64| RateInterval { mean, low: 0.98 * mean, high: 1.02 * mean, is_settled: true };
+    let stalled = |mean: f64| RateInterval { mean, low: 0.4 * mean, high: 1.6 * mean, is_settled: false };
+    for stalled_at in 0..4 {
+        let mut search = Search::new(4);
+        // Ladder 1, 2, 4 and refinement 3.
+        [4.0, 8.0, 16.0, 12.0].into_iter().for_each(|rate| search.record(exactly(rate)));
+        for index in 0..4 {
+            let lanes = f64::from(search.next_step().unwrap().lanes);
+            let rate = if index == stalled_at { stalled(2.0 * lanes) } else { exactly(4.0 * lanes) };
+            search.record(rate);
+        }
+        assert_eq!(search.choice().unwrap().lanes, 4, "stalled at {stalled_at}");
+    }
+}
+
+#[test]
+fn a_lucky_refinement_is_compared_with_the_rung_above() {
+    let about = |mean: f64| RateInterval { mean, low: 0.9 * mean, high: 1.1 * mean, is_settled: false };
+    let settled = |mean: f64| RateInterval { mean, low: 0.97 * mean, high: 1.03 * mean, is_settled: true };
+    let mut search = Search::new(16);
+    // Ladder 1, 2, 4, 8, 16 and refinement 6, which reaches 18.6 in the long run.
+    let rates = [about(3.6), about(7.4), about(14.4), settled(20.0), settled(20.0), about(20.0)];
+    rates.into_iter().for_each(|rate| search.record(rate));
+    for (lanes, rate) in [(8, 20.0), (6, 18.4), (8, 19.8), (6, 18.8)] {
+        assert_eq!(search.next_step(), Some(SearchStep { lanes, purpose: RungPurpose::Pair }));
+        search.record(about(rate));
+    }
+    assert_eq!(search.choice().unwrap().lanes, 8);
+}
+
+#[test]
+fn a_lucky_rung_does_not_end_the_ladder() {
+    let about = |mean: f64| RateInterval { mean, low: 0.88 * mean, high: 1.12 * mean, is_settled: false };
+    let exactly = |mean: f64| RateInterval { mean, low: 0.97 * mean, high: 1.03 * mean, is_settled: true };
+    let truth = |lanes: u32| match lanes {
+        4 => 8.0,
+        8 => 8.9,
+        _ => 9.4,
+    };
+    let mut search = Search::new(16);
+    // 4 lanes seem as good as 8, which ends the climb too early.
+    [about(2.1), about(4.6), about(9.1), exactly(8.9)].into_iter().for_each(|rate| search.record(rate));
+    while let Some(step) = search.next_step() {
+        search.record(exactly(truth(step.lanes)));
+    }
+    assert!(search.choice().unwrap().lanes > 8, "{search:?}");
+}
+
+#[test]
+fn a_comparison_whose_intervals_are_wide_keeps_the_larger_number() {
+    let chosen = |width: f64| {
+        let rate = |mean: f64| RateInterval {
+            mean,
+            low: (1.0 - width) * mean,
+            high: (1.0 + width) * mean,
+            is_settled: false,
+        };
+        let mut search = Search::new(2);
+        [8.6, 9.0].into_iter().for_each(|mean| search.record(rate(mean)));
+        (0..4).for_each(|_| search.record(rate(9.0)));
+        search.choice().unwrap().lanes
+    };
+    assert_eq!((chosen(0.03), chosen(0.15)), (1, 2));
+}
+
+#[test]
+fn only_a_gain_in_proportion_shows_that_lanes_are_the_limit() {
+    let exactly = |mean: f64| RateInterval { mean, low: 0.99 * mean, high: 1.01 * mean, is_settled: true };
+    let scales = |rates: &[f64]| {
+        let mut search = Search::new(16);
+        rates.iter().for_each(|rate| search.record(exactly(*rate)));
+        search.still_scales()
+    };
+    assert!(!scales(&[]) && !scales(&[10.0]));
+    assert!(scales(&[10.0, 20.0, 40.0]));
+    assert!(!scales(&[10.0, 20.0, 20.0]));
+    // Fair shares beside four connections of others: the link is full.
+    assert!(!scales(&[4.8, 8.0, 12.0, 16.0, 19.2]));
 }
 
 proptest! {
