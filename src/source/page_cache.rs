@@ -80,8 +80,11 @@ fn mincore(file: &File, extent: Extent) -> Option<u64> {
 const HOT_PERCENT: u8 = 90;
 
 /// The number of samples and the bytes in one. Files up to the product are counted whole.
+///
+/// The kernel takes about 30 ns for a cached page: samples of 16 MiB took 7 ms of a file of 1 GiB, as long as it takes to
+/// send 40 MiB of it.
 const SAMPLES: u64 = 64;
-const SAMPLE_BYTES: u64 = 16 << 20;
+const SAMPLE_BYTES: u64 = 1 << 20;
 
 /// The same number on every architecture (include/uapi/asm-generic/unistd.h).
 const SYS_CACHESTAT: libc::c_long = 451;

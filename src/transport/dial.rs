@@ -87,8 +87,9 @@ impl Dialer {
     /// Creates a dialer for `endpoint`, an `http` or `https` URL with an optional base path. Opens no
     /// connection.
     ///
-    /// Reads the system's certificate authorities (for https, to the endpoint or to the proxy) and the files of
-    /// `trust`.
+    /// For https, to the endpoint or to the proxy, reads the files of `trust`, or the system's certificate authorities
+    /// if `trust` names none. With `trust`, the system's are read in the first handshake with a server that the files
+    /// do not verify.
     ///
     /// # Errors
     ///

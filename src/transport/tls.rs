@@ -16,6 +16,7 @@ use http::Uri;
 use hyper::rt::{Read as HyperRead, Write as HyperWrite};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::Connection;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, version};
@@ -51,8 +52,7 @@ fn client_config_at(
     let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(clock))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(|error| handshake_failed("", error.to_string()))?;
-    let (roots, given) = trusted(trust)?;
-    let verifier = Verifier::new(roots, given, provider).map_err(|reason| handshake_failed("", reason))?;
+    let verifier = verifier(trust, provider)?;
     let mut config = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -139,11 +139,32 @@ fn handshake_failed(authority: &str, reason: String) -> TransportError {
     TransportError::Tls { authority: authority.to_owned(), reason, sent: SentProgress::default() }
 }
 
-/// Returns the trusted authorities, and the certificates that the caller named.
-fn trusted(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TransportError> {
+/// Creates the verifier of `trust`. Reads the authorities of the system only if the caller named no certificate; else
+/// they are read once a server needs them.
+fn verifier(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Verifier, TransportError> {
+    let verifier = if trust.ca_certs.is_empty() {
+        let roots = system_authorities();
+        if roots.is_empty() {
+            return Err(TransportError::NoTrust);
+        }
+        Verifier::new(roots, provider)
+    } else {
+        let (roots, given) = named(trust)?;
+        Verifier::with_given(given, roots, system_authorities, provider)
+    };
+    verifier.map_err(|reason| handshake_failed("", reason))
+}
+
+fn system_authorities() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+/// Returns the certificates that the caller named, as trusted authorities and as they are.
+fn named(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TransportError> {
     let mut roots = RootCertStore::empty();
     let mut given = Vec::new();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     for path in &trust.ca_certs {
         for cert in ca_certs(path)? {
             given.push(cert.clone());
@@ -153,7 +174,7 @@ fn trusted(trust: &Trust) -> Result<(RootCertStore, Vec<CertificateDer<'static>>
             })?;
         }
     }
-    if roots.is_empty() { Err(TransportError::NoTrust) } else { Ok((roots, given)) }
+    Ok((roots, given))
 }
 
 /// A connector that passes hyper-rustls an open stream, so that each step of a dial has its own timeout.
