@@ -53,6 +53,29 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// The store failed.
     fn claim(&self, pool: &Pool, owner: &OwnerId, now: UnixMillis) -> StoreFuture<'_, ClaimAnswer>;
 
+    /// Claims jobs, as [`JobStore::claim`] does one after the other: the next one, and further ones while these have files of
+    /// 1 to `longest` bytes, up to `most` jobs. Returns at least one answer, and several only if all are
+    /// [`ClaimAnswer::Claimed`].
+    ///
+    /// A store may claim fewer jobs than it could. This one, by default, claims one.
+    ///
+    /// If the future is dropped, the claimed jobs are unavailable until their leases end.
+    ///
+    /// # Errors
+    /// The store failed. It has claimed no job then.
+    fn claim_several<'a>(
+        &'a self,
+        pool: &Pool,
+        owner: &OwnerId,
+        now: UnixMillis,
+        most: usize,
+        longest: u64,
+    ) -> StoreFuture<'a, Vec<ClaimAnswer>> {
+        let (_, _) = (most, longest);
+        let claim = self.claim(pool, owner, now);
+        Box::pin(async move { claim.await.map(|answer| vec![answer]) })
+    }
+
     /// Extends the lease.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use crate::api::Redactor;
-use crate::source::{Choice, HeldChunk, SourceError, SourceFile};
+use crate::source::{Choice, FileIdentity, HeldChunk, SourceError, SourceFile};
 use crate::wire::{Chunk, ContentRange};
 
 /// The number of a session, unique within an engine.
@@ -43,10 +43,12 @@ pub(crate) enum ChunkSource {
 }
 
 impl ChunkSource {
-    pub(crate) fn check_unchanged(&self) -> Result<(), SourceError> {
+    /// Checks that the source has not changed since it was opened. Returns the identity of its file; `None` for bytes in
+    /// memory.
+    pub(crate) fn check_unchanged(&self) -> Result<Option<FileIdentity>, SourceError> {
         match self {
-            ChunkSource::File(file, _) => file.check_unchanged(),
-            ChunkSource::Held(_) => Ok(()),
+            ChunkSource::File(file, _) => file.check_unchanged().map(Some),
+            ChunkSource::Held(_) => Ok(None),
         }
     }
 }

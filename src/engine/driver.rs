@@ -5,6 +5,7 @@
 
 mod admission;
 mod api_calls;
+mod arrivals;
 mod dispatch;
 mod file_lengths;
 mod inputs;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::{unconstrained, yield_now};
 
 use crate::api::Api;
+use crate::engine::ahead::Ahead;
 use crate::engine::calls::Authorization;
 use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::control::{Control, health_of, quota_of};
@@ -33,7 +35,7 @@ use crate::engine::event_log::AnnouncedDelay;
 use crate::engine::journal_entry::JournalHandle;
 use crate::engine::settings::Settings;
 use crate::engine::transfer::{Transfer, TransferEnd};
-use crate::engine::worker::{LaneIndex, LaneReport, SessionId};
+use crate::engine::worker::{ChunkResult, LaneIndex, SessionId};
 use crate::engine::workers::WorkerPool;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
@@ -123,6 +125,8 @@ struct Driver {
     transfers: BTreeMap<SessionId, Transfer>,
     /// The number of uploads whose source is being opened.
     opening: usize,
+    /// The limits of the files that are open ahead of their requests.
+    ahead: Ahead,
     /// The lengths of the files opened so far, an estimate of those in the queue.
     measured: FileLengths,
     next_session: SessionId,
@@ -147,6 +151,7 @@ impl Driver {
         for class in Class::ALL {
             counters.set_budget(class, pacer.borrow().budget(class, Instant::now()));
         }
+        let ahead = Ahead::of_process(settings.transfers);
         Driver {
             settings,
             dialer,
@@ -165,6 +170,7 @@ impl Driver {
             queue: VecDeque::new(),
             transfers: BTreeMap::new(),
             opening: 0,
+            ahead,
             measured: FileLengths::default(),
             next_session: 0,
             turn: 0,
@@ -176,8 +182,9 @@ impl Driver {
 
     async fn run(mut self) {
         while !(self.handles_gone && self.has_no_upload() && self.queue.is_empty()) {
-            self.wait().await;
-            self.take_what_is_ready();
+            let first = self.wait().await;
+            let arrivals = self.all_ready(first);
+            self.take_in(arrivals);
             self.pump();
         }
         self.drain_receipts().await;
@@ -207,39 +214,6 @@ impl Driver {
         }
     }
 
-    /// Waits for one event and takes it in.
-    async fn wait(&mut self) {
-        let tick = self.next_wake().unwrap_or_else(|| Instant::now() + IDLE_TICK);
-        tokio::select! {
-            // A closed inbox is always ready and would turn this wait into a loop.
-            command = self.inbox.recv(), if !self.handles_gone => match command {
-                Some(command) => self.take_command(command),
-                None => self.handles_gone = true,
-            },
-            Some(report) = next_report(&mut self.workers) => self.take_report(report),
-            Some(event) = self.tasks.next() => self.take_event(event),
-            () = tokio::time::sleep_until(tick.into()) => {}
-        }
-    }
-
-    /// Takes in the events that are ready: a scheduling round costs the same for one event as for many.
-    fn take_what_is_ready(&mut self) {
-        // A session may end with one of these events and receive the next ones before `pump` acts on its end: every
-        // handler of a session has to accept an event after the end.
-        for _ in 0..READY_AT_ONCE {
-            match self.tasks.next().now_or_never().flatten() {
-                Some(event) => self.take_event(event),
-                None => break,
-            }
-        }
-        for _ in 0..READY_AT_ONCE {
-            match next_report(&mut self.workers).now_or_never().flatten() {
-                Some(report) => self.take_report(report),
-                None => break,
-            }
-        }
-    }
-
     fn next_wake(&self) -> Option<Instant> {
         if self.transfers.is_empty() {
             return None;
@@ -265,11 +239,7 @@ impl Driver {
         }
     }
 
-    fn take_report(&mut self, report: LaneReport) {
-        let (lane, done) = match report {
-            LaneReport::Idle { lane, done } => (lane, done),
-            LaneReport::SentWhole(sent) => return self.with(sent.session, |transfer| transfer.sent(sent)),
-        };
+    fn take_idle_lane(&mut self, lane: LaneIndex, done: Option<ChunkResult>) {
         // Also without a result: a lane reports once before its first order.
         self.idle.push(lane);
         let Some(done) = done else { return };
@@ -316,10 +286,18 @@ impl Driver {
     }
 
     fn perform_all(&mut self, now: Instant) {
-        // Collected first, because an action may remove its transfer.
-        let ids: Vec<SessionId> = self.transfers.keys().copied().collect();
-        for id in ids {
-            self.perform(id, now);
+        loop {
+            // Collected first, because an action may remove its transfer.
+            let ids: Vec<SessionId> = self.transfers.keys().copied().collect();
+            let mut creations = Vec::new();
+            for id in ids {
+                self.perform(id, now, &mut creations);
+            }
+            // Each creation waits for the disk to have its mark: one flush for all of this round.
+            if creations.is_empty() {
+                return;
+            }
+            self.create_all(creations);
         }
     }
 
@@ -332,11 +310,11 @@ impl Driver {
         }
     }
 
-    /// Performs the actions of a session until it has none.
-    fn perform(&mut self, id: SessionId, now: Instant) {
+    /// Performs the actions of a session until it has none. Leaves the creation of its video to the caller.
+    fn perform(&mut self, id: SessionId, now: Instant, creations: &mut Vec<SessionId>) {
         while let Some(action) = self.transfers.get_mut(&id).and_then(|transfer| transfer.poll(now)) {
             match action {
-                SessionAction::Create => self.create(id),
+                SessionAction::Create => creations.push(id),
                 SessionAction::AskStatus => self.ask_status(id),
                 SessionAction::Renew => self.renew(id),
                 SessionAction::Finish => self.finish(id),
@@ -362,18 +340,5 @@ impl Driver {
     }
 }
 
-async fn next_report(workers: &mut Option<WorkerPool>) -> Option<LaneReport> {
-    match workers {
-        Some(workers) => workers.next_report().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The events handled per round and source, so that no source starves the others.
-const READY_AT_ONCE: usize = 64;
-
 /// The interval between publications of progress within chunks.
 const PROGRESS_TICK: Duration = Duration::from_millis(100);
-
-/// The longest sleep without an upload. No timer matters then, so any bound works.
-const IDLE_TICK: Duration = Duration::from_secs(60);

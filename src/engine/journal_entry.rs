@@ -31,6 +31,8 @@ pub(crate) struct JournalEntryGuard {
     claimed: ClaimedEntry,
     /// The file's current key, while it is not proved that the file has the bytes that were sent.
     unproved: Option<Key>,
+    /// The batch that has the newest record on which requests of the upload depend.
+    depends_on: u64,
 }
 
 /// The state that an earlier process left of the same upload.
@@ -63,6 +65,21 @@ impl JournalHandle {
         JournalHandle(journal.map(|journal| Rc::new(SharedJournal::new(journal, counters.clone()))))
     }
 
+    /// Lets the records until [`JournalHandle::commit_batch`] share a transaction. No request that depends on one of them
+    /// may be sent before.
+    pub(crate) fn begin_batch(&self) {
+        self.0.iter().for_each(|journal| journal.begin_batch());
+    }
+
+    /// Commits the batch.
+    ///
+    /// # Errors
+    /// The number of the batch and the cause, if the journal does not have its records. The entries that depend on the
+    /// batch have to be dropped: see [`JournalEntryGuard::depends_on`].
+    pub(crate) fn commit_batch(&self) -> Result<(), (u64, Error)> {
+        self.0.as_ref().map_or(Ok(()), |journal| journal.commit_batch())
+    }
+
     /// Removes the uploads whose receipts were confirmed since the last claim.
     pub(crate) fn settle(&self) {
         let settled = self.0.as_ref().map_or(Ok(()), |journal| journal.borrow_mut().flush());
@@ -92,11 +109,16 @@ impl JournalHandle {
         let source = file.map_or(journal::EntrySource::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
         let claim = journal.borrow_mut().claim_with(options, &key, arguments, SystemTime::now())?;
+        let guard = |claimed, unproved| {
+            Some(JournalEntryGuard {
+                journal: journal.clone(),
+                claimed,
+                unproved,
+                depends_on: journal.batch(),
+            })
+        };
         match claim {
-            Claim::Fresh(claimed) => Ok((
-                Some(JournalEntryGuard { journal: journal.clone(), claimed, unproved: None }),
-                Recovered::Nothing,
-            )),
+            Claim::Fresh(claimed) => Ok((guard(claimed, None), Recovered::Nothing)),
             Claim::Resume(claimed, remembered) => {
                 let digests = remembered.digests;
                 let doubt = match remembered.comparison {
@@ -119,7 +141,7 @@ impl JournalHandle {
                     (ContainerState::Intended { .. }, _) => Recovered::PossibleOrphan,
                     (ContainerState::None | ContainerState::Known { .. }, _) => Recovered::Nothing,
                 };
-                Ok((Some(JournalEntryGuard { journal: journal.clone(), claimed, unproved }), continued))
+                Ok((guard(claimed, unproved), continued))
             }
             Claim::Finished(finished) => Ok((None, Recovered::Finished(finished))),
             Claim::Busy { pid } => Err(Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid))),
@@ -185,6 +207,11 @@ impl MarkEntry {
 }
 
 impl JournalEntryGuard {
+    /// Returns `true` if requests of the upload depend on a record of this batch.
+    pub(crate) fn depends_on(&self, batch: u64) -> bool {
+        self.depends_on == batch
+    }
+
     /// Returns `true` if another upload token began the upload.
     pub(crate) fn is_of_another_token(&self) -> bool {
         self.claimed.is_of_another_token()
@@ -214,6 +241,7 @@ impl JournalEntryGuard {
 
     /// Records the mark of a container before the request that creates it.
     pub(crate) fn creating(&mut self, plan: Option<Plan>, mark: &str) -> Result<()> {
+        self.depends_on = self.journal.batch();
         Ok(self.journal.borrow_mut().record_intent(&mut self.claimed, plan, mark)?)
     }
 
@@ -227,6 +255,7 @@ impl JournalEntryGuard {
 
     /// Records the container before its first byte.
     pub(crate) fn container(&mut self, plan: Option<Plan>, video_id: &str, made: CreatedBy) -> Result<()> {
+        self.depends_on = self.journal.batch();
         Ok(self.journal.borrow_mut().record_container(&mut self.claimed, plan, video_id, made)?)
     }
 

@@ -9,6 +9,7 @@
 //! The driver owns every [`Session`](crate::session::Session) and makes all decisions; a lane that becomes idle reports, and
 //! receives a chunk. Reading bytes and writing requests is left to `source`, `body` and `transport`.
 
+mod ahead;
 pub(crate) mod backlog;
 pub(crate) mod calls;
 pub(crate) mod checkpoint;

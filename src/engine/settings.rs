@@ -49,6 +49,9 @@ pub struct Settings {
     /// The number of connections that carry chunks, at least 1.
     pub lanes: usize,
     /// The number of uploads at once, at least 1; further uploads wait in a queue.
+    ///
+    /// With more than one, some files of at most 1 MiB may be open besides: they are checked and recorded while others are
+    /// sent. The number of these depends on the limit of open files, and is 0 for a limit of 256 or less.
     pub transfers: usize,
     /// The path of the journal, which records every container and every acknowledged chunk so that an upload can be
     /// resumed after a crash. `None` keeps no journal: an upload is resumed by another process only from a

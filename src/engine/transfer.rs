@@ -18,6 +18,7 @@ use http::HeaderValue;
 use tokio::sync::{oneshot, watch};
 
 use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
+use crate::engine::ahead::SMALL_BYTES;
 use crate::engine::claim::{ClaimOutcome, ClaimedUpload};
 use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::counters::{CountedEnd, Counters};
@@ -200,6 +201,12 @@ impl Transfer {
         !matches!(self.destination, Destination::Delegated { .. })
     }
 
+    /// Returns `true` for a small file, which takes one request.
+    pub(crate) fn is_small(&self) -> bool {
+        let chunks = self.session.chunks();
+        chunks.total() == Some(1) && chunks.total_bytes().is_some_and(|bytes| bytes <= SMALL_BYTES)
+    }
+
     /// Takes in the result of an attempt at a chunk.
     pub(crate) fn done(&mut self, done: ChunkResult, now: Instant, jitter: f64) {
         self.used_authorization = done.authorization;
@@ -207,6 +214,7 @@ impl Transfer {
         let had_container = self.session.video_id().is_some();
         let outcome = self.without_secrets(done.outcome);
         self.session.handle_outcome(done.index, outcome, now, jitter);
+        self.take_check_of_whole(done.checked);
         // The service creates the video of a delegated upload when its first chunk arrives.
         let is_first = !had_container && self.session.video_id().is_some();
         self.made_container |= is_first;

@@ -22,18 +22,19 @@ pub(crate) struct UploadRecord {
     publish: CheckpointSender,
     /// `true` if the journal lacks what the checkpoint of another process knows.
     is_ahead_of_journal: bool,
+    /// `true` if the checkpoint has changed since it was published.
+    is_unpublished: bool,
 }
 
 impl UploadRecord {
-    /// Creates the record and publishes the checkpoint.
+    /// Creates the record. The first checkpoint is published with [`UploadRecord::publish`].
     pub(crate) fn new(
         journal_entry: Option<JournalEntryGuard>,
         checkpoint: Option<Checkpoint>,
         publish: CheckpointSender,
     ) -> UploadRecord {
-        let record = UploadRecord { journal_entry, checkpoint, publish, is_ahead_of_journal: false };
-        record.publish();
-        record
+        let is_unpublished = checkpoint.is_some();
+        UploadRecord { journal_entry, checkpoint, publish, is_ahead_of_journal: false, is_unpublished }
     }
 
     /// Records the container that was named, before anything is sent.
@@ -140,12 +141,21 @@ impl UploadRecord {
     fn change(&mut self, change: impl FnOnce(&mut Checkpoint)) {
         if let Some(checkpoint) = &mut self.checkpoint {
             change(checkpoint);
-            self.publish();
+            self.is_unpublished = true;
         }
     }
 
-    /// Replaces the published checkpoint. A reader that is slow sees the latest one.
-    fn publish(&self) {
-        self.publish.send_replace(self.checkpoint.clone());
+    /// Publishes the checkpoint if it has changed. Called after the journal has committed the same change. A reader that
+    /// is slow sees the latest one.
+    pub(crate) fn publish(&mut self) {
+        if std::mem::take(&mut self.is_unpublished) {
+            self.publish.send_replace(self.checkpoint.clone());
+        }
+    }
+
+    /// Drops the journal entry if requests depend on a record of this batch, which the journal does not have. Returns
+    /// `true` if it did.
+    pub(crate) fn lose(&mut self, batch: u64) -> bool {
+        self.journal_entry.take_if(|entry| entry.depends_on(batch)).is_some()
     }
 }

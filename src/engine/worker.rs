@@ -24,7 +24,7 @@ use crate::engine::threads::{self, BoundedThread};
 use crate::error::{Error, ErrorKind};
 use crate::session::Outcome;
 use crate::session::retry::Fate;
-use crate::source::{AnySource, ChunkDigest, MappedRegion, SourceError};
+use crate::source::{AnySource, ChunkDigest, FileIdentity, MappedRegion, SourceError};
 use crate::transport::{Dialer, FileRegion, Lane, Timeouts, TransportError};
 use crate::wire::Envelope;
 
@@ -68,6 +68,8 @@ pub(crate) struct ChunkResult {
     /// The video, if the chunk completed it.
     pub(crate) video: Option<Box<Video>>,
     pub(crate) rate_limit: Option<RateLimit>,
+    /// The file's identity after the answer, if the service has accepted the chunk.
+    pub(crate) checked: Option<FileIdentity>,
     /// The header that was used, to renew the credentials if the service refused them.
     pub(crate) authorization: Option<HeaderValue>,
 }
@@ -210,6 +212,7 @@ impl Worker {
             status: attempt.status,
             video: attempt.video,
             rate_limit: attempt.rate_limit,
+            checked: attempt.checked,
             authorization: order.authorization,
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 use super::claim_outcome::{Claim, ClaimOptions};
 use super::claimed_entry::ClaimedEntry;
@@ -16,9 +16,9 @@ use super::row::{SessionRow, SessionStage};
 use super::session_table::{insert, relocate, update};
 use super::{digests, lookup};
 
-/// Claims the session of a key within `transaction`. `request` holds the key, the arguments and the time.
+/// Claims the session of a key within a transaction of `connection`. `request` holds the key, the arguments and the time.
 pub(super) fn claim_in(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     locks: &mut LockFiles,
     options: ClaimOptions,
     request: (&Key, &str, SystemTime),
@@ -26,16 +26,13 @@ pub(super) fn claim_in(
 ) -> Result<Claim, JournalError> {
     let (key, arguments, now) = request;
     // Before the sessions: the session of a finished file is gone, and the file would be begun anew.
-    let mut rows = finished::find(transaction, key, now, path)?;
-    if options.again {
-        // Deleted, not skipped: if this upload fails, the next claim must not find the older video.
-        let outlived: Vec<i64> = rows.drain(..).map(|row| row.id).collect();
-        finished::delete(transaction, &outlived, path)?;
-    }
+    let mut rows = finished::find(connection, key, now, path)?;
+    let outlived: Vec<i64> =
+        if options.again { rows.drain(..).map(|row| row.id).collect() } else { Vec::new() };
     if let Some(row) = rows.pop() {
         return Ok(Claim::Finished(row.into_finished()));
     }
-    let found = lookup::of_file(transaction, key, path)?.into_iter().filter(|row| row.continues(key));
+    let found = lookup::of_file(connection, key, path)?.into_iter().filter(|row| row.continues(key));
     let (own, of_other_tokens): (Vec<SessionRow>, Vec<SessionRow>) =
         found.partition(|row| row.has_token_of(key));
     // A session with a container holds more than one without, and the newest session is the most complete.
@@ -43,36 +40,40 @@ pub(super) fn claim_in(
         // The lock decides, because the row of a killed process looks like that of a running one.
         return match locks.take(row.lock())? {
             LockAttempt::Acquired(lock) => {
-                take_up(transaction, ClaimedEntry::new(row, lock), (key, arguments), path)
+                finished::delete(connection, &outlived, path)?;
+                take_up(connection, ClaimedEntry::new(row, lock), (key, arguments), path)
             }
             LockAttempt::HeldBy(pid) => Ok(Claim::Busy { pid }),
         };
     }
+    // Deleted, not skipped: if this upload fails, the next claim must not find the older video. Not before the lock is
+    // taken: a claim that finds the session busy changes nothing.
+    finished::delete(connection, &outlived, path)?;
     // A session of another token that is running goes to another destination: it does not make this one busy.
     for row in of_other_tokens.into_iter().rev().filter(|_| !options.own_token_only) {
         if let LockAttempt::Acquired(lock) = locks.take(row.lock())? {
             let mut claimed = ClaimedEntry::new(row, lock);
             claimed.former = Some(claimed.row.destination().clone());
-            return take_up(transaction, claimed, (key, arguments), path);
+            return take_up(connection, claimed, (key, arguments), path);
         }
     }
     // Chosen under the write lock, so that two claims cannot choose the same number.
-    let lock = locks.take_unused(|from| lookup::unused_lock(transaction, from, path))?;
-    let row = insert(transaction, SessionRow::new(key, arguments, lock.number(), now), path)?;
+    let lock = locks.take_unused(|from| lookup::unused_lock(connection, from, path))?;
+    let row = insert(connection, SessionRow::new(key, arguments, lock.number(), now), path)?;
     Ok(Claim::Fresh(ClaimedEntry::of_new(row, lock)))
 }
 
 /// Assigns a session of an earlier process to this claim.
 fn take_up(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     mut claimed: ClaimedEntry,
     (key, arguments): (&Key, &str),
     path: &Path,
 ) -> Result<Claim, JournalError> {
-    let digests = digests::of_session(transaction, claimed.row.id, path)?;
+    let digests = digests::of_session(connection, claimed.row.id, path)?;
     let saved = claimed.row.take_up(key, arguments, digests);
-    update(transaction, &claimed.row, path)?;
-    relocate(transaction, &claimed.row, path)?;
+    update(connection, &claimed.row, path)?;
+    relocate(connection, &claimed.row, path)?;
     Ok(match saved {
         Some(saved) => Claim::Resume(claimed, saved),
         None => Claim::Fresh(claimed),

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::error::JournalError;
 use super::error_conversion::database_error;
@@ -14,14 +14,14 @@ use crate::source::ChunkDigest;
 
 /// Writes the digest of the chunk at `index` as it was sent.
 pub(super) fn record(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     (session, index): (i64, u32),
     digest: &ChunkDigest,
     path: &Path,
 ) -> Result<(), JournalError> {
     // A chunk that was sent twice with different bytes gets an empty digest, which equals none of a file: the service
     // may have stored either.
-    transaction
+    connection
         .prepare_cached(
             "INSERT INTO digests (session, chunk, digest) VALUES (?1, ?2, ?3)
              ON CONFLICT DO UPDATE SET digest = iif(digest = excluded.digest, digest, x'')",
@@ -33,12 +33,12 @@ pub(super) fn record(
 
 /// Returns the digests of a session with the indexes of their chunks, ascending. `None` stands for a damaged digest.
 pub(super) fn of_session(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     session: i64,
     path: &Path,
 ) -> Result<Vec<(u32, Option<ChunkDigest>)>, JournalError> {
     let read = || -> rusqlite::Result<Vec<(u32, Option<ChunkDigest>)>> {
-        transaction
+        connection
             .prepare_cached("SELECT chunk, digest FROM digests WHERE session = ?1 ORDER BY chunk")?
             .query_map([session], |row| {
                 Ok((row.get(0)?, ChunkDigest::from_bytes(&row.get::<_, Vec<u8>>(1)?)))
@@ -49,8 +49,8 @@ pub(super) fn of_session(
 }
 
 /// Deletes the digests of a session.
-pub(super) fn forget(transaction: &Transaction<'_>, session: i64, path: &Path) -> Result<(), JournalError> {
-    transaction
+pub(super) fn forget(connection: &Connection, session: i64, path: &Path) -> Result<(), JournalError> {
+    connection
         .prepare_cached("DELETE FROM digests WHERE session = ?1")
         .and_then(|mut delete| delete.execute([session]))
         .map(drop)

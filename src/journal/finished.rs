@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
 use super::endpoint;
@@ -92,14 +92,14 @@ impl FinishedRow {
 
 /// Returns the rows about the key's file, the newest last.
 pub(super) fn find(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     key: &Key,
     now: SystemTime,
     journal: &Path,
 ) -> Result<Vec<FinishedRow>, JournalError> {
     let EntrySource::File { path, identity } = &key.source else { return Ok(Vec::new()) };
     let read = || -> rusqlite::Result<Vec<Option<FinishedRow>>> {
-        transaction
+        connection
             .prepare_cached(OF_FILE)?
             .query_map(params![path.as_os_str().as_bytes(), identity.inode.cast_signed()], FinishedRow::read)?
             .collect()
@@ -113,17 +113,13 @@ pub(super) fn find(
 }
 
 /// Inserts a row, or replaces the one of the same session.
-pub(super) fn insert(
-    transaction: &Transaction<'_>,
-    row: &FinishedRow,
-    journal: &Path,
-) -> Result<(), JournalError> {
+pub(super) fn insert(connection: &Connection, row: &FinishedRow, journal: &Path) -> Result<(), JournalError> {
     let record = serde_json::to_string(&row.record).unwrap_or_default();
     let path = row.path.as_os_str().as_bytes();
     // SQLite's integers are signed. The cast keeps every bit.
     let inode = row.record.identity.inode.cast_signed();
     let seal = seal(&[path, record.as_bytes()]);
-    transaction
+    connection
         .prepare_cached(
             "INSERT OR REPLACE INTO finished (id, path, inode, finished_s, record, seal)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -136,9 +132,9 @@ pub(super) fn insert(
 }
 
 /// Deletes the rows with these ids.
-pub(super) fn delete(transaction: &Transaction<'_>, ids: &[i64], journal: &Path) -> Result<(), JournalError> {
+pub(super) fn delete(connection: &Connection, ids: &[i64], journal: &Path) -> Result<(), JournalError> {
     for id in ids {
-        transaction
+        connection
             .prepare_cached("DELETE FROM finished WHERE id = ?1")
             .and_then(|mut delete| delete.execute(params![id]))
             .map_err(|error| database_error(journal, error))?;
@@ -148,12 +144,12 @@ pub(super) fn delete(transaction: &Transaction<'_>, ids: &[i64], journal: &Path)
 
 /// Deletes the rows that are older than [`KEPT_FOR`].
 pub(super) fn delete_outdated(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     now: SystemTime,
     journal: &Path,
 ) -> Result<(), JournalError> {
     let oldest_s = since_1970(now).saturating_sub(KEPT_FOR).as_secs();
-    transaction
+    connection
         .execute("DELETE FROM finished WHERE finished_s < ?1", params![oldest_s])
         .map(drop)
         .map_err(|error| database_error(journal, error))

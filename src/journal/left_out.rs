@@ -135,6 +135,14 @@ impl Journal {
         match *self {}
     }
 
+    pub(crate) fn begin_batch(&mut self) {
+        match *self {}
+    }
+
+    pub(crate) fn commit_batch(&mut self) -> Result<(), JournalError> {
+        match *self {}
+    }
+
     pub(crate) fn flush(&mut self) -> Result<(), JournalError> {
         match *self {}
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Params, Transaction, params};
+use rusqlite::{Connection, Params, params};
 
 use super::error::JournalError;
 use super::error_conversion::database_error;
@@ -10,43 +10,39 @@ use super::key::{EntrySource, Key};
 use super::row::SessionRow;
 
 /// Returns every session, oldest first.
-pub(super) fn all(transaction: &Transaction<'_>, path: &Path) -> Result<Vec<SessionRow>, JournalError> {
-    read(transaction, "SELECT id, path, record, stored, seal FROM sessions ORDER BY id", [], path)
+pub(super) fn all(connection: &Connection, path: &Path) -> Result<Vec<SessionRow>, JournalError> {
+    read(connection, "SELECT id, path, record, stored, seal FROM sessions ORDER BY id", [], path)
 }
 
 /// Returns the sessions with the path or the inode number of the key's file, oldest first; none for a stream.
 ///
 /// Only these rows are checked against their seals: a damaged row of another file does not prevent the upload.
 pub(super) fn of_file(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     key: &Key,
     path: &Path,
 ) -> Result<Vec<SessionRow>, JournalError> {
     let EntrySource::File { path: file, identity } = &key.source else { return Ok(Vec::new()) };
     // SQLite stores integers with a sign, in 64 bits; an inode number has none.
     let found = params![file.as_os_str().as_encoded_bytes(), identity.inode.cast_signed()];
-    read(transaction, OF_FILE, found, path)
+    read(connection, OF_FILE, found, path)
 }
 
 /// Returns the session with this id.
 pub(super) fn by_id(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     id: i64,
     path: &Path,
 ) -> Result<Option<SessionRow>, JournalError> {
     let sql = "SELECT id, path, record, stored, seal FROM sessions WHERE id = ?1";
-    Ok(read(transaction, sql, params![id], path)?.pop())
+    Ok(read(connection, sql, params![id], path)?.pop())
 }
 
 /// Returns the lowest lock number from `from` on that no session has.
-pub(super) fn unused_lock(
-    transaction: &Transaction<'_>,
-    from: u32,
-    path: &Path,
-) -> Result<u32, JournalError> {
+pub(super) fn unused_lock(connection: &Connection, from: u32, path: &Path) -> Result<u32, JournalError> {
     let used = || -> rusqlite::Result<u32> {
         let mut unused = from;
-        let mut statement = transaction.prepare_cached(LOCKS_FROM)?;
+        let mut statement = connection.prepare_cached(LOCKS_FROM)?;
         let mut rows = statement.query(params![from])?;
         while let Some(row) = rows.next()? {
             let number: u32 = row.get(0)?;
@@ -62,13 +58,13 @@ pub(super) fn unused_lock(
 }
 
 fn read(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     sql: &str,
     values: impl Params,
     path: &Path,
 ) -> Result<Vec<SessionRow>, JournalError> {
     let read = || -> rusqlite::Result<Vec<Option<SessionRow>>> {
-        transaction.prepare_cached(sql)?.query_map(values, SessionRow::read)?.collect()
+        connection.prepare_cached(sql)?.query_map(values, SessionRow::read)?.collect()
     };
     let rows: Option<Vec<SessionRow>> =
         read().map_err(|error| database_error(path, error))?.into_iter().collect();

@@ -20,6 +20,7 @@ mod claim;
 mod claim_outcome;
 mod claimed_entry;
 mod container;
+mod database;
 mod digests;
 mod endpoint;
 mod entry;
@@ -40,10 +41,8 @@ mod seal;
 mod session_table;
 mod stored_plan;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
-
-use rusqlite::Connection;
 
 use crate::source::ChunkDigest;
 use crate::wire::Plan;
@@ -59,13 +58,13 @@ pub use key::{EntryDestination, EntrySource, Key, TokenDigest};
 pub use row::fuzzing;
 
 use claim::{claim_in, entry};
+use database::Database;
 use error_conversion::database_error;
-use file::FileId;
 use lock::{LockAttempt, LockFiles};
-use logging::{Durability, Logging};
+use logging::Durability;
 use pending::Pending;
 use row::SessionRow;
-use session_table::{begin, relocate, update};
+use session_table::{relocate, update};
 
 /// An open journal. One thread uses it. Other processes may have the same file open.
 ///
@@ -73,14 +72,7 @@ use session_table::{begin, relocate, update};
 #[cfg_attr(docsrs, doc(cfg(feature = "journal")))]
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    connection: Connection,
-    /// The logging mode of the database.
-    logging: Logging,
-    /// The identity of the file, to detect its replacement.
-    id: FileId,
-    /// The durability that the connection is set to; `None` before the first transaction.
-    durability: Option<Durability>,
+    database: Database,
     locks: LockFiles,
     /// Changes that the next claim writes in its own transaction.
     pending: Pending,
@@ -95,11 +87,8 @@ impl Journal {
     /// The file is not a journal, is damaged, was made by another version, or cannot be written. The file is unchanged
     /// then.
     pub fn open(path: &Path) -> Result<Journal, JournalError> {
-        let (connection, logging) = file::open(path)?;
-        let (id, locks) = (FileId::of(path)?, LockFiles::beside(path)?);
-        let path = path.to_owned();
-        let pending = Pending::default();
-        Ok(Journal { path, connection, logging, id, durability: None, locks, pending })
+        let (database, locks) = (Database::open(path)?, LockFiles::beside(path)?);
+        Ok(Journal { database, locks, pending: Pending::default() })
     }
 
     /// Returns the sessions of a journal that cannot be written, such as one on a read-only file system; oldest first.
@@ -116,7 +105,7 @@ impl Journal {
 
     /// Returns the path of the journal.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.database.path()
     }
 
     /// Claims the session for `key`: a new one, or one that an earlier process left.
@@ -142,19 +131,67 @@ impl Journal {
         arguments: &str,
         now: SystemTime,
     ) -> Result<Claim, JournalError> {
-        self.check_in_place()?;
-        self.set_durability(Durability::Process)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        // Before the claim: a session of the same file that has finished must not be claimed again.
-        self.pending.write(&transaction, path)?;
-        let claim = claim_in(&transaction, &mut self.locks, options, (key, arguments, now), path)?;
-        // Without a commit the pending changes are undone, and stay for the next claim.
-        if !matches!(claim, Claim::Busy { .. }) {
-            transaction.commit().map_err(|error| database_error(path, error))?;
-            self.locks.keep(self.pending.written());
+        self.grouped(|journal| {
+            journal.database.check_in_place()?;
+            // Before the claim: a session of the same file that has finished must not be claimed again.
+            journal.write_pending()?;
+            let (locks, request) = (&mut journal.locks, (key, arguments, now));
+            journal.database.transact(Durability::Process, |connection, path| {
+                claim_in(connection, locks, options, request, path)
+            })
+        })
+    }
+
+    /// Lets the operations until [`Journal::commit_batch`] share a transaction, which holds the lock of the file from its
+    /// first write on.
+    ///
+    /// Until the commit, no operation is recorded, though its method returns `Ok`: nothing that depends on a record may
+    /// happen before. Operations that reach the disk and those that need not share a flush.
+    pub(crate) fn begin_batch(&mut self) {
+        self.pending.begin_batch();
+        self.database.begin_batch();
+    }
+
+    /// Commits the batch.
+    ///
+    /// # Errors
+    /// The journal cannot be written. No claim, intent or container of the batch is recorded then, and the sessions that
+    /// were claimed in the batch must be dropped: their ids may be assigned again.
+    pub(crate) fn commit_batch(&mut self) -> Result<(), JournalError> {
+        let committed = self.database.commit_batch();
+        match &committed {
+            Ok(()) => self.locks.keep(self.pending.written()),
+            Err(_) => self.pending.undone(),
         }
-        Ok(claim)
+        committed
+    }
+
+    /// Runs operations as one batch, or as a part of the open one.
+    fn grouped<T>(
+        &mut self,
+        operations: impl FnOnce(&mut Journal) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        if self.database.is_batching() {
+            return operations(self);
+        }
+        self.begin_batch();
+        match operations(self) {
+            Ok(value) => self.commit_batch().map(|()| value),
+            Err(error) => {
+                self.database.undo_batch();
+                self.pending.not_written();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the pending changes.
+    fn write_pending(&mut self) -> Result<(), JournalError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = &mut self.pending;
+        self.database.transact(Durability::Process, |connection, path| pending.write(connection, path))
     }
 
     /// Records that a container is about to be created, before the request that creates it.
@@ -184,13 +221,12 @@ impl Journal {
     /// The journal cannot be written. The next process has to prove the file again then.
     pub fn record_proof(&mut self, claimed: &mut ClaimedEntry, key: &Key) -> Result<(), JournalError> {
         claimed.row.set_file(key);
-        self.set_durability(Durability::Process)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        update(&transaction, &claimed.row, path)?;
-        // The seal covers the path: both have to change in one transaction.
-        relocate(&transaction, &claimed.row, path)?;
-        transaction.commit().map_err(|error| database_error(path, error))
+        let row = &claimed.row;
+        self.database.transact(Durability::Process, |connection, path| {
+            update(connection, row, path)?;
+            // The seal covers the path: both have to change in one transaction.
+            relocate(connection, row, path)
+        })
     }
 
     /// Records that no container was created: every request for it was refused, or was never sent whole.
@@ -232,11 +268,10 @@ impl Journal {
         index: u32,
         digest: ChunkDigest,
     ) -> Result<(), JournalError> {
-        self.set_durability(Durability::Process)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        digests::record(&transaction, (claimed.row.id, index), &digest, path)?;
-        transaction.commit().map_err(|error| database_error(path, error))
+        let chunk = (claimed.row.id, index);
+        self.database.transact(Durability::Process, |connection, path| {
+            digests::record(connection, chunk, &digest, path)
+        })
     }
 
     /// Records that the service has the chunk at `index`. Repeating the call does no harm.
@@ -304,16 +339,7 @@ impl Journal {
     /// # Errors
     /// The journal cannot be written. The next process resumes the sessions and finds them complete then.
     pub fn flush(&mut self) -> Result<(), JournalError> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        self.set_durability(Durability::Process)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        self.pending.write(&transaction, path)?;
-        transaction.commit().map_err(|error| database_error(path, error))?;
-        self.locks.keep(self.pending.written());
-        Ok(())
+        self.grouped(Journal::write_pending)
     }
 
     /// Returns the session to the upload token with which it began, after the service refused the token of this claim.
@@ -348,10 +374,10 @@ impl Journal {
     pub fn entries(&mut self) -> Result<Vec<Entry>, JournalError> {
         // A session that has finished must not be listed.
         self.flush()?;
-        self.set_durability(Durability::Process)?;
-        let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path)?;
-        lookup::all(&transaction, path)?.into_iter().map(|row| entry(row, locks)).collect()
+        let locks = &self.locks;
+        self.database.transact(Durability::Process, |connection, path| {
+            lookup::all(connection, path)?.into_iter().map(|row| entry(row, locks)).collect()
+        })
     }
 
     /// Claims the session `id` of [`Journal::entries`] for cleaning up; `None` if it is no longer there. No other
@@ -361,14 +387,14 @@ impl Journal {
     /// [`JournalError::Claimed`] if another process has claimed the session. Other errors if the journal cannot be
     /// read.
     pub fn take(&mut self, id: i64) -> Result<Option<ClaimedEntry>, JournalError> {
-        self.set_durability(Durability::Process)?;
-        let (path, locks) = (&self.path, &self.locks);
-        let transaction = begin(&mut self.connection, path)?;
-        let Some(row) = lookup::by_id(&transaction, id, path)? else { return Ok(None) };
-        match locks.take(row.lock())? {
-            LockAttempt::Acquired(lock) => Ok(Some(ClaimedEntry::new(row, lock))),
-            LockAttempt::HeldBy(pid) => Err(JournalError::Claimed { path: path.clone(), pid }),
-        }
+        let locks = &self.locks;
+        self.database.transact(Durability::Process, |connection, path| {
+            let Some(row) = lookup::by_id(connection, id, path)? else { return Ok(None) };
+            match locks.take(row.lock())? {
+                LockAttempt::Acquired(lock) => Ok(Some(ClaimedEntry::new(row, lock))),
+                LockAttempt::HeldBy(pid) => Err(JournalError::Claimed { path: path.to_owned(), pid }),
+            }
+        })
     }
 
     /// Deletes the session. It is neither resumed nor listed any more.
@@ -380,17 +406,6 @@ impl Journal {
         self.flush()
     }
 
-    /// Sets the durability of the next transactions.
-    fn set_durability(&mut self, durability: Durability) -> Result<(), JournalError> {
-        if self.durability != Some(durability) {
-            self.connection
-                .pragma_update(None, "synchronous", durability.pragma(self.logging))
-                .map_err(|error| database_error(&self.path, error))?;
-            self.durability = Some(durability);
-        }
-        Ok(())
-    }
-
     fn begin_container(
         &mut self,
         claimed: &mut ClaimedEntry,
@@ -398,33 +413,19 @@ impl Journal {
         plan: Option<Plan>,
         durability: Durability,
     ) -> Result<(), JournalError> {
-        self.check_in_place()?;
+        self.database.check_in_place()?;
         let forgets_digests = claimed.row.begin(container, plan);
-        self.set_durability(durability)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        if forgets_digests {
-            digests::forget(&transaction, claimed.row.id, path)?;
-        }
-        update(&transaction, &claimed.row, path)?;
-        transaction.commit().map_err(|error| database_error(path, error))
-    }
-
-    /// Checks that the path still leads to the open file.
-    fn check_in_place(&self) -> Result<(), JournalError> {
-        // No other process would find entries in a file that was removed or replaced.
-        match FileId::of(&self.path) {
-            Ok(there) if there == self.id => Ok(()),
-            _ => Err(JournalError::Replaced { path: self.path.clone() }),
-        }
+        let row = &claimed.row;
+        self.database.transact(durability, |connection, path| {
+            if forgets_digests {
+                digests::forget(connection, row.id, path)?;
+            }
+            update(connection, row, path)
+        })
     }
 
     fn write(&mut self, row: &SessionRow, durability: Durability) -> Result<(), JournalError> {
-        self.set_durability(durability)?;
-        let path = &self.path;
-        let transaction = begin(&mut self.connection, path)?;
-        update(&transaction, row, path)?;
-        transaction.commit().map_err(|error| database_error(path, error))
+        self.database.transact(durability, |connection, path| update(connection, row, path))
     }
 }
 

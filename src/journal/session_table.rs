@@ -2,32 +2,20 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 
 use super::error::JournalError;
 use super::error_conversion::database_error;
 use super::row::SessionRow;
 
-/// Begins a transaction that holds the write lock.
-pub(super) fn begin<'c>(
-    connection: &'c mut Connection,
-    path: &Path,
-) -> Result<Transaction<'c>, JournalError> {
-    // A deferred transaction takes the write lock with its first write: two claims would both find no row, and
-    // both insert one.
-    connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| database_error(path, error))
-}
-
 /// Inserts a row and returns it with its id.
 pub(super) fn insert(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     mut row: SessionRow,
     path: &Path,
 ) -> Result<SessionRow, JournalError> {
     let record = row.record();
-    transaction
+    connection
         .prepare_cached(
             "INSERT INTO sessions (path, record, stored, seal, inode, lock) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )
@@ -44,14 +32,10 @@ pub(super) fn insert(
 ///
 /// # Errors
 /// [`JournalError::Forgotten`] if the row was deleted meanwhile.
-pub(super) fn update(
-    transaction: &Transaction<'_>,
-    row: &SessionRow,
-    path: &Path,
-) -> Result<(), JournalError> {
+pub(super) fn update(connection: &Connection, row: &SessionRow, path: &Path) -> Result<(), JournalError> {
     let record = row.record();
     // Naming the indexed columns would rewrite their indexes with each acknowledgement.
-    let changed = transaction
+    let changed = connection
         .prepare_cached("UPDATE sessions SET record = ?2, stored = ?3, seal = ?4 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![row.id, record, row.stored.bytes(), row.seal(&record)]))
         .map_err(|error| database_error(path, error))?;
@@ -62,12 +46,8 @@ pub(super) fn update(
 }
 
 /// Updates the columns that locate the file of a row, which [`update`] does not write.
-pub(super) fn relocate(
-    transaction: &Transaction<'_>,
-    row: &SessionRow,
-    path: &Path,
-) -> Result<(), JournalError> {
-    transaction
+pub(super) fn relocate(connection: &Connection, row: &SessionRow, path: &Path) -> Result<(), JournalError> {
+    connection
         .prepare_cached("UPDATE sessions SET path = ?2, inode = ?3 WHERE id = ?1")
         .and_then(|mut update| update.execute(params![row.id, row.path(), row.inode()]))
         .map(drop)
@@ -75,9 +55,9 @@ pub(super) fn relocate(
 }
 
 /// Deletes the session with this id and its digests.
-pub(super) fn delete(transaction: &Transaction<'_>, id: i64, path: &Path) -> Result<(), JournalError> {
+pub(super) fn delete(connection: &Connection, id: i64, path: &Path) -> Result<(), JournalError> {
     for delete in ["DELETE FROM sessions WHERE id = ?1", "DELETE FROM digests WHERE session = ?1"] {
-        transaction
+        connection
             .prepare_cached(delete)
             .and_then(|mut delete| delete.execute(params![id]))
             .map_err(|error| database_error(path, error))?;

@@ -1,5 +1,6 @@
 //! What the journal promises, tried on real files and with real processes.
 
+mod batches;
 mod claims;
 mod digests;
 mod finished;
@@ -18,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use rusqlite::StatementStatus;
+use rusqlite::{Connection, StatementStatus};
 
 use super::*;
 use crate::source::ChunkDigest;

@@ -121,30 +121,23 @@ impl SourceFile {
         self.inner.touched.get().copied()
     }
 
-    /// Returns the present identity of the open file, whose ctime may have changed since it was opened.
-    ///
-    /// # Errors
-    /// [`SourceError::Unreadable`] if fstat(2) fails.
-    pub fn current_identity(&self) -> Result<FileIdentity, SourceError> {
-        self.file().metadata().map(|now| FileIdentity::of(&now)).map_err(|io| self.unreadable(io))
-    }
-
     /// Returns the open descriptor.
     pub fn file(&self) -> &Arc<File> {
         &self.inner.file
     }
 
     /// Checks that the open file still has the bytes that it was opened with, and that its path leads to the
-    /// same file.
+    /// same file. Returns the identity that the open file had at the start of the check.
     ///
     /// A change that keeps the content is recorded for [`SourceFile::touched`], unless the strictness counts
     /// it as an error. Costs two system calls, for once per chunk and once at the end.
     ///
     /// # Errors
     /// [`SourceError::Changed`] with the change; [`SourceError::Unreadable`] if fstat(2) fails.
-    pub fn check_unchanged(&self) -> Result<(), SourceError> {
+    pub fn check_unchanged(&self) -> Result<FileIdentity, SourceError> {
         let now = self.file().metadata().map_err(|io| self.unreadable(io))?;
-        let mut change = self.identity().change_to(&FileIdentity::of(&now));
+        let found = FileIdentity::of(&now);
+        let mut change = self.identity().change_to(&found);
         // Removing or renaming a file changes its ctime too; the path gives the more precise reason.
         if matches!(change, None | Some(Change::Touched)) {
             change = self.change_of_path(&now).or(change);
@@ -152,10 +145,10 @@ impl SourceFile {
         match change {
             Some(change) if change.keeps_content() && self.strictness == Strictness::Content => {
                 self.inner.touched.get_or_init(|| change);
-                Ok(())
+                Ok(found)
             }
             Some(change) => Err(SourceError::Changed { path: self.path().into(), change }),
-            None => Ok(()),
+            None => Ok(found),
         }
     }
 

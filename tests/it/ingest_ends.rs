@@ -123,6 +123,20 @@ fn a_second_signal_ends_a_run_whose_chunks_do_not_end() {
     assert!(jobs(&server, &[]).iter().all(|job| job["state"] == "queued"));
 }
 
+#[test]
+fn small_files_that_were_claimed_together_are_free_when_their_run_ends() {
+    let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 600_000 }).times(0);
+    let (server, films) = (TestServer::faulty(Scheme::Http, vec![stall]), folder(120));
+    let child = begin(&server, &[text(films.path())]);
+    wait_until(|| !server.chunk_requests().is_empty());
+    send(&child, Signal::INT);
+    send(&child, Signal::TERM);
+    end(child).failed(130, &[]);
+    let jobs = jobs(&server, &[]);
+    assert_eq!(jobs.len(), 120);
+    assert!(jobs.iter().all(|job| job["state"] == "queued"), "{jobs:?}");
+}
+
 // Inputs that never end.
 
 #[test]

@@ -19,14 +19,14 @@ use super::leases::{Leases, LostJob};
 use super::options::{CutoffMode, IngestOptions};
 use super::report_writer::ReportWriter;
 use super::shared::{OpenJobs, SharedState};
-use super::state::WorkState;
+use super::state::{WorkState, ahead_of};
 use super::submitter;
 use super::work::Claims;
 use crate::bulk::job_state::JobStateName;
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal, ShutdownStage};
-use crate::bulk::store::{JobCheckpoint, JobQuery, JobStore, JobStoreError, Revision};
+use crate::bulk::store::{JobCheckpoint, JobQuery, JobStore, JobStoreError};
 use crate::upload::{Client, Progress};
 
 /// Submits the jobs of `inputs` to `store`, works on the jobs of the pool until none is open, and returns the events.
@@ -96,11 +96,12 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
         None => state.set_inputs_read(),
     }
     let (url_sender, mut urls) = mpsc::channel(1);
-    let (seen, is_paused) = (Revision::default(), false);
-    let claims = Claims { state: state.clone(), urls: url_sender, number: 0, seen, is_paused };
-    let jobs = stream::unfold(claims, Claims::next);
-    let options = state.options.runner.clone();
+    let jobs = stream::unfold(Claims::new(state.clone(), url_sender), Claims::next);
+    let mut options = state.options.runner.clone();
     let concurrent = options.concurrent.max(1);
+    // The claims keep the number of large files.
+    options.concurrent = concurrent + ahead_of(concurrent);
+    let most_finishing = options.concurrent;
     // The claims end by themselves: a claim whose future is dropped has no holder until its lease runs out. Each job has a
     // shutdown of its own, to which the stages are forwarded.
     let never = Shutdown::new().signal();
@@ -125,7 +126,7 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
                 fetching.push(Box::pin(async move { fetch(&state, job).await }));
             }
             // Each end that is not recorded holds the lock of its journal entry.
-            event = events.next(), if !is_over && finishing.len() < concurrent => match event {
+            event = events.next(), if !is_over && finishing.len() < most_finishing => match event {
                 Some(event) => handle(&state, event, &finishing).await,
                 None => is_over = true,
             },

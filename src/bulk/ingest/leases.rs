@@ -55,6 +55,11 @@ impl Leases {
         self.shared.held().insert(lease.id.clone(), (lease, timer));
     }
 
+    /// Returns `true` if the lease was not lost and no newer one took its place.
+    pub(super) fn holds(&self, lease: &Lease) -> bool {
+        self.shared.held().get(&lease.id).is_some_and(|(held, _)| held.epoch == lease.epoch)
+    }
+
     /// Removes a lease. Returns `false` if it was lost.
     pub(super) fn release(&self, id: &JobId) -> bool {
         self.shared.held().remove(id).is_some()

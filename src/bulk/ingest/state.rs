@@ -26,7 +26,7 @@ pub(super) struct WorkState {
     pub(super) examiner: Examiner,
     pub(super) shutdown: ShutdownSignal,
     pub(super) started: Instant,
-    /// `true` from a claim until its job is with the runner or has ended.
+    /// `true` from a claim until all of its jobs are with the runner or have ended.
     pub(super) is_claiming: AtomicBool,
     active: Mutex<HashMap<JobId, ActiveIngest>>,
     /// The bytes that the ended jobs of this run have sent.
@@ -87,6 +87,18 @@ impl WorkState {
         let signal = active.shutdown.signal();
         self.active().insert(job.job.spec.id.clone(), active);
         signal
+    }
+
+    /// Returns the most jobs to claim now; `None` if no place is free.
+    ///
+    /// Small files are uploaded in a moment: beside [`concurrent`](crate::bulk::RunnerOptions::concurrent) others, some wait
+    /// for each of the steps that many of them share.
+    pub(super) fn places(&self) -> Option<usize> {
+        let active = self.active();
+        let large = active.values().filter(|job| job.size > SMALL_BYTES).count();
+        let concurrent = self.options.runner.concurrent.max(1);
+        let free = (concurrent + ahead_of(concurrent)).saturating_sub(active.len());
+        (large < concurrent && free > 0).then_some(free)
     }
 
     /// Replaces the lease of a job under way. Returns `false` if the job is not under way.
@@ -155,3 +167,14 @@ impl Deref for WorkState {
 pub(super) fn with_failure(row: ReportRow, failure: &JobFailure) -> ReportRow {
     row.with_failure(failure)
 }
+
+/// Returns the number of small jobs under way beside `concurrent` others.
+pub(super) fn ahead_of(concurrent: usize) -> usize {
+    concurrent.saturating_mul(2).min(MOST_AHEAD)
+}
+
+/// The most bytes of a small file. Such a file takes one request.
+pub(super) const SMALL_BYTES: u64 = 1 << 20;
+
+/// Each job under way has a lease, which another worker has to wait for if this host vanishes.
+const MOST_AHEAD: usize = 64;

@@ -1,6 +1,7 @@
 //! The claims of a run: each gives an upload, or a URL for the service to fetch.
 
-use std::path::Path;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,14 +16,14 @@ use super::leases::boot_time;
 use super::options::CutoffMode;
 use super::planner::regular_stamp;
 use super::shared::OpenJobs;
-use super::state::WorkState;
+use super::state::{SMALL_BYTES, WorkState};
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::{token_digest, video_mark};
 use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
-use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit, Revision};
+use crate::bulk::store::{ClaimAnswer, ClaimedJob, JobStoreError, Resubmit, Revision};
 use crate::upload::Upload;
 
 /// The claims of a run.
@@ -31,6 +32,8 @@ pub(super) struct Claims {
     pub(super) state: Arc<WorkState>,
     /// Jobs whose URL the service fetches.
     pub(super) urls: mpsc::Sender<FetchJob>,
+    /// Jobs that were claimed together and have not begun.
+    pub(super) ready: VecDeque<ReadyJob>,
     pub(super) number: u64,
     /// The revision of the store that the last wait returned.
     pub(super) seen: Revision,
@@ -38,7 +41,22 @@ pub(super) struct Claims {
     pub(super) is_paused: bool,
 }
 
+/// A claimed job that has not begun.
+#[derive(Debug)]
+pub(super) struct ReadyJob {
+    claimed: ClaimedJob,
+    /// The time of the request for the claim, by [`boot_time`].
+    asked_at: Duration,
+    /// The stamp of the file; `None` if the file was not examined yet.
+    examined: Option<Result<FileStamp, Box<JobFailure>>>,
+}
+
 impl Claims {
+    pub(super) fn new(state: Arc<WorkState>, urls: mpsc::Sender<FetchJob>) -> Claims {
+        let (ready, seen) = (VecDeque::new(), Revision::default());
+        Claims { state, urls, ready, number: 0, seen, is_paused: false }
+    }
+
     /// Returns the next upload, and `None` when the run ends.
     pub(super) async fn next(mut self) -> Option<(RunnerJob<Arc<IngestJob>>, Claims)> {
         loop {
@@ -52,21 +70,21 @@ impl Claims {
                 self.wait(news, LONGEST_WAIT).await?;
                 continue;
             }
-            let are_inputs_read = state.are_inputs_read();
-            let asked_at = boot_time();
-            state.is_claiming.store(true, Ordering::Relaxed);
-            let answer = state.store.claim(&state.options.pool, &state.options.owner, state.now()).await;
-            if !matches!(answer, Ok(ClaimAnswer::Claimed(_))) {
-                state.is_claiming.store(false, Ordering::Relaxed);
-            }
-            match answer {
-                Ok(ClaimAnswer::Claimed(claimed)) => {
-                    let job = self.claimed(*claimed, asked_at).await;
-                    state.is_claiming.store(false, Ordering::Relaxed);
-                    if let Some(job) = job {
-                        return Some((job, self));
-                    }
+            if let Some(ready) = self.ready.pop_front() {
+                let job = self.begin(ready).await;
+                state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
+                match job {
+                    Some(job) => return Some((job, self)),
+                    None => continue,
                 }
+            }
+            let Some(most) = state.places() else {
+                self.wait(news, LONGEST_WAIT).await?;
+                continue;
+            };
+            let are_inputs_read = state.are_inputs_read();
+            match self.claim(most).await {
+                Ok(ClaimAnswer::Claimed(_)) => {}
                 Ok(ClaimAnswer::Drained) if are_inputs_read && !state.options.waits_for_jobs => {
                     state.end_with(IngestEnd::Drained);
                     return None;
@@ -154,28 +172,73 @@ impl Claims {
         }
     }
 
+    /// Claims the next job, and small ones after it, up to `most`: one write of the store, and one question for their
+    /// files. Returns the answer for the first one. The claimed jobs are ready afterwards.
+    async fn claim(&mut self, most: usize) -> Result<ClaimAnswer, JobStoreError> {
+        let state = self.state.clone();
+        let (pool, owner, asked_at) = (&state.options.pool, &state.options.owner, boot_time());
+        state.is_claiming.store(true, Ordering::Relaxed);
+        let answers = state.store.claim_several(pool, owner, state.now(), most, SMALL_BYTES).await;
+        let mut first = None;
+        for answer in answers.inspect_err(|_| state.is_claiming.store(false, Ordering::Relaxed))? {
+            if let ClaimAnswer::Claimed(claimed) = &answer {
+                self.hold(ClaimedJob::clone(claimed), asked_at);
+            }
+            first.get_or_insert(answer);
+        }
+        self.examine_ready().await;
+        state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
+        // A store without an answer is asked again after a moment.
+        Ok(first.unwrap_or(ClaimAnswer::NoneReady { next_at: state.now() }))
+    }
+
+    /// Holds the lease of a claimed job, which is renewed from now on.
+    fn hold(&mut self, claimed: ClaimedJob, asked_at: Duration) {
+        self.state.leases.hold(claimed.lease.clone(), asked_at);
+        // The wall clock jumped, so that the lease of a job of this process seemed to have run out.
+        if self.state.renew_active(&claimed.lease) {
+            return;
+        }
+        match self.ready.iter_mut().find(|ready| ready.claimed.lease.id == claimed.lease.id) {
+            Some(ready) => (ready.claimed, ready.asked_at) = (claimed, asked_at),
+            None => self.ready.push_back(ReadyJob { claimed, asked_at, examined: None }),
+        }
+    }
+
+    /// Examines the files of the ready jobs by one question. If one of the files does not answer, each is examined when its
+    /// job begins.
+    async fn examine_ready(&mut self) {
+        let path = |ready: &ReadyJob| match &ready.claimed.job.spec.source {
+            JobSource::File { path } => Some(path.clone()),
+            JobSource::Url { .. } => None,
+        };
+        let paths: Vec<Option<PathBuf>> = self.ready.iter().map(path).collect();
+        let examine = move || -> Vec<_> {
+            paths.iter().map(|path| path.as_ref().map(|path| regular_stamp(path))).collect()
+        };
+        let Some(examined) = self.state.examiner.ask(examine).await else { return };
+        for (ready, examined) in self.ready.iter_mut().zip(examined) {
+            ready.examined = examined;
+        }
+    }
+
     /// Begins a claimed job. Returns its upload; `None` if the job needs none in this process: it has failed, it is
-    /// released, it is under way already, or the service fetches its URL.
-    async fn claimed(
-        &mut self,
-        claimed: ClaimedJob,
-        asked_at: Duration,
-    ) -> Option<RunnerJob<Arc<IngestJob>>> {
-        let ClaimedJob { job, lease } = claimed;
+    /// released, its lease is lost, or the service fetches its URL.
+    async fn begin(&mut self, ready: ReadyJob) -> Option<RunnerJob<Arc<IngestJob>>> {
+        let ReadyJob { claimed: ClaimedJob { job, lease }, examined, .. } = ready;
         self.number += 1;
         let state = &self.state;
         let name = match &job.spec.source {
             JobSource::File { path } => path.to_string_lossy().into_owned(),
             JobSource::Url { url } => url.clone(),
         };
-        state.leases.hold(lease.clone(), asked_at);
-        // The wall clock jumped, so that the lease of a job under way seemed to have run out.
-        if state.renew_active(&lease) {
+        // Another worker may have the job by now.
+        if !state.leases.holds(&lease) {
             return None;
         }
         let lease = Arc::new(Mutex::new(lease));
         let (started, started_at, number) = (Instant::now(), state.time(), self.number);
-        let checked = check(state, &job).await;
+        let checked = check(state, &job, examined).await;
         let stamp = checked.as_ref().ok().copied().flatten();
         let job = IngestJob { number, job, name, started, started_at, lease, stamp };
         let shutdown = state.begin(&job);
@@ -227,7 +290,11 @@ fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Reques
 }
 
 /// Checks a claimed job before anything is sent. Returns the stamp of its file.
-async fn check(state: &WorkState, job: &Job) -> Result<Option<FileStamp>, Box<JobFailure>> {
+async fn check(
+    state: &WorkState,
+    job: &Job,
+    examined: Option<Result<FileStamp, Box<JobFailure>>>,
+) -> Result<Option<FileStamp>, Box<JobFailure>> {
     let token = state.options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
     if job.spec.token_sha256.is_some() && job.spec.token_sha256 != token {
         let failure = JobFailure::permanent(
@@ -237,8 +304,14 @@ async fn check(state: &WorkState, job: &Job) -> Result<Option<FileStamp>, Box<Jo
         return Err(Box::new(failure));
     }
     let JobSource::File { path } = &job.spec.source else { return Ok(None) };
-    let examined = path.clone();
-    let Some(stamp) = state.examiner.ask(move || regular_stamp(&examined)).await else {
+    let stamp = match examined {
+        Some(stamp) => Some(stamp),
+        None => {
+            let path = path.clone();
+            state.examiner.ask(move || regular_stamp(&path)).await
+        }
+    };
+    let Some(stamp) = stamp else {
         let message =
             format!("{}: its disk has not answered for {} s", path.display(), LONGEST_SILENCE.as_secs());
         return Err(Box::new(JobFailure::temporary("stalled", message)));

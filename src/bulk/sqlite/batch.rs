@@ -183,6 +183,11 @@ impl JobRow {
         Some(Job { spec, record: self.record, checkpoint: self.checkpoint })
     }
 
+    /// Returns `true` if the job has a file of 1 to `longest` bytes.
+    pub(super) fn is_file_of(&self, longest: u64) -> bool {
+        self.size > 0 && u64::try_from(self.size).is_ok_and(|size| size <= longest)
+    }
+
     /// Returns `true` if the row has this sort key.
     pub(super) fn has_key(&self, key: &SortKey) -> bool {
         self.sort_key == key.as_bytes()

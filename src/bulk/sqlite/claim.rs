@@ -34,6 +34,31 @@ pub(super) fn claim(
     nothing_ready(batch, queue, now)
 }
 
+/// Claims the next job of the pool, and the ready ones after it whose files have 1 to `longest` bytes, up to `most` jobs.
+pub(super) fn claim_several(
+    batch: &mut Batch<'_>,
+    pool: &Pool,
+    owner: &OwnerId,
+    now: UnixMillis,
+    most: usize,
+    longest: u64,
+) -> Result<Vec<ClaimAnswer>, JobStoreError> {
+    let mut answers = vec![claim(batch, pool, owner, now)?];
+    let Some(queue) = batch.queue(pool)? else { return Ok(answers) };
+    // A first answer without a job ends the loop: no other one is ready either.
+    while matches!(answers.last(), Some(ClaimAnswer::Claimed(_))) && answers.len() < most {
+        // Jobs of vanished workers come first, with the next claim.
+        let Some(row) = batch.job(statements::NEXT_READY, [queue.row])? else { break };
+        if !row.is_file_of(longest) {
+            break;
+        }
+        if let Some(claimed) = claim_row(batch, row, owner, now)? {
+            answers.push(claimed);
+        }
+    }
+    Ok(answers)
+}
+
 /// Claims the next job that is due; `None` if there is none.
 fn claim_due(
     batch: &mut Batch<'_>,
@@ -42,16 +67,29 @@ fn claim_due(
     now: UnixMillis,
 ) -> Result<Option<ClaimAnswer>, JobStoreError> {
     // Ends, as each round claims or fails one job.
-    while let Some(mut row) = next_due(batch, queue, now)? {
-        let step = row.record.claim(owner, now, batch.lease);
-        batch.write(&mut row)?;
-        if step == ClaimStep::Claimed {
-            let job = row.into_job().ok_or_else(|| batch.damaged())?;
-            let lease = job.record.lease(&job.spec.id).ok_or_else(|| batch.damaged())?;
-            return Ok(Some(ClaimAnswer::Claimed(Box::new(ClaimedJob { job, lease }))));
+    while let Some(row) = next_due(batch, queue, now)? {
+        if let Some(claimed) = claim_row(batch, row, owner, now)? {
+            return Ok(Some(claimed));
         }
     }
     Ok(None)
+}
+
+/// Claims a job that is due. Returns `None` if too many workers vanished with the job, which has failed then.
+fn claim_row(
+    batch: &mut Batch<'_>,
+    mut row: JobRow,
+    owner: &OwnerId,
+    now: UnixMillis,
+) -> Result<Option<ClaimAnswer>, JobStoreError> {
+    let step = row.record.claim(owner, now, batch.lease);
+    batch.write(&mut row)?;
+    if step != ClaimStep::Claimed {
+        return Ok(None);
+    }
+    let job = row.into_job().ok_or_else(|| batch.damaged())?;
+    let lease = job.record.lease(&job.spec.id).ok_or_else(|| batch.damaged())?;
+    Ok(Some(ClaimAnswer::Claimed(Box::new(ClaimedJob { job, lease }))))
 }
 
 /// Returns the next job that is due: one whose lease has run out, or the first of the queue.

@@ -122,6 +122,20 @@ impl JobStore for SqliteJobStore {
         self.run(Need::Write, move |batch| claim::claim(batch, &pool, &owner, now))
     }
 
+    fn claim_several<'a>(
+        &'a self,
+        pool: &Pool,
+        owner: &OwnerId,
+        now: UnixMillis,
+        most: usize,
+        longest: u64,
+    ) -> StoreFuture<'a, Vec<ClaimAnswer>> {
+        let (pool, owner) = (pool.clone(), owner.clone());
+        // The jobs are in memory together, and their rows are locked for one transaction.
+        let most = most.clamp(1, MOST_CLAIMED);
+        self.run(Need::Write, move |batch| claim::claim_several(batch, &pool, &owner, now, most, longest))
+    }
+
     fn renew(&self, lease: &Lease, now: UnixMillis) -> StoreFuture<'_, ()> {
         let lease = lease.clone();
         self.run(Need::Write, move |batch| {
@@ -205,3 +219,6 @@ impl JobStore for SqliteJobStore {
         self.thread.changed(seen)
     }
 }
+
+/// The most jobs of one claim.
+const MOST_CLAIMED: usize = 64;

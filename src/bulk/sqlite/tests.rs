@@ -244,14 +244,15 @@ fn the_first_length_of_leases_is_kept() {
     assert_eq!(claimed(&store, &OwnerId::new("host", 1, 1)).length, contract::LEASE);
 }
 
-/// Claims two jobs, writes a line, and waits to be killed by the next test.
+/// Claims four jobs, three of them together, writes a line, and waits to be killed by the next test.
 #[test]
 #[ignore = "a helper process of another test"]
 fn a_worker_that_waits_with_its_jobs() {
     let store = open(Path::new(&std::env::var_os("RINGLIFT_TEST_STORE").unwrap()));
     let owner = OwnerId::new("host", std::process::id(), 1);
-    let leases = [claimed(&store, &owner), claimed(&store, &owner)];
-    println!("\nclaimed {}", leases.len());
+    let _lease = claimed(&store, &owner);
+    let together = block_on(store.claim_several(&pool(), &owner, now(), 3, 10)).unwrap();
+    println!("\nclaimed 1 and {}", together.len());
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
@@ -260,7 +261,7 @@ fn the_jobs_of_a_killed_process_are_free_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jobs.db");
     let store = open(&path);
-    submit(&store, 0, 2);
+    submit(&store, 0, 4);
     let mut worker = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -274,7 +275,7 @@ fn the_jobs_of_a_killed_process_are_free_at_once() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(worker.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line == "claimed 2"));
+    assert!(lines.map_while(Result::ok).any(|line| line == "claimed 1 and 3"));
     let claim_as = |pid| claim(&open(&path), &OwnerId::new("host", pid, 2));
     assert!(matches!(claim_as(1), ClaimAnswer::NoneReady { .. }));
     worker.kill().unwrap();
@@ -282,7 +283,10 @@ fn the_jobs_of_a_killed_process_are_free_at_once() {
     // The kernel of another host would not see the lock.
     let elsewhere = claim(&open(&path), &OwnerId::new("elsewhere", 1, 2));
     assert!(matches!(elsewhere, ClaimAnswer::NoneReady { .. }), "{elsewhere:?}");
-    assert!(matches!(claim_as(2), ClaimAnswer::Claimed(_)));
+    for pid in 2..6 {
+        assert!(matches!(claim_as(pid), ClaimAnswer::Claimed(_)));
+    }
+    assert!(matches!(claim_as(6), ClaimAnswer::NoneReady { .. }));
 }
 
 #[test]

@@ -36,6 +36,8 @@ macro_rules! job_store_contract {
             a_job_too_large_is_refused_with_all_others,
             priority_comes_before_the_chosen_order_and_that_before_submission,
             a_job_is_claimed_once_by_two_processes_at_work,
+            jobs_claimed_together_are_the_next_ones_in_order_and_each_has_a_lease,
+            only_small_files_are_claimed_with_another_job,
             a_claim_carries_the_job_and_its_checkpoint,
             nothing_to_claim_names_the_next_time_or_the_end,
             a_lease_that_is_renewed_does_not_run_out,
@@ -262,6 +264,43 @@ pub(crate) fn a_job_is_claimed_once_by_two_processes_at_work(open: Open<'_>) {
     assert_eq!(ids.len(), jobs);
     assert_eq!(ids.into_iter().collect::<HashSet<_>>().len(), jobs);
     assert_eq!(count(&*open(), JobStateName::Done), (jobs as u64, 10 * jobs as u64));
+}
+
+pub(crate) fn jobs_claimed_together_are_the_next_ones_in_order_and_each_has_a_lease(open: Open<'_>) {
+    let (store, other) = (open(), open());
+    let names: Vec<String> = (0..20).map(|number| format!("film-{number:02}")).collect();
+    submit(&*store, names.iter().map(|name| job_of_size(name, 10)).collect());
+    let mut claimed = Vec::new();
+    while claimed.len() < names.len() {
+        // Two processes take turns, and none gets a job of the other.
+        let (store, pid) = if claimed.len() % 2 == 0 { (&store, 1) } else { (&other, 2) };
+        let answers = block_on(store.claim_several(&pool(), &owner(pid), at(0), 3, 10)).unwrap();
+        assert!((1..=3).contains(&answers.len()), "{}", answers.len());
+        for answer in answers {
+            let ClaimAnswer::Claimed(job) = answer else { panic!("expected a job, got {answer:?}") };
+            block_on(store.renew(&job.lease, at(1))).unwrap();
+            claimed.push(job.lease.id);
+        }
+    }
+    assert_eq!(claimed, names.iter().map(|name| id(name)).collect::<Vec<_>>());
+    let answers = block_on(store.claim_several(&pool(), &owner(1), at(1), 3, 10)).unwrap();
+    assert!(matches!(answers.as_slice(), [ClaimAnswer::NoneReady { .. }]), "{answers:?}");
+}
+
+pub(crate) fn only_small_files_are_claimed_with_another_job(open: Open<'_>) {
+    let store = open();
+    let sizes = [("large", 11), ("small", 10), ("next", 11), ("empty", 0)];
+    submit(&*store, sizes.iter().map(|(name, size)| job_of_size(name, *size)).collect());
+    let mut left = sizes.len();
+    while left > 0 {
+        let answers = block_on(store.claim_several(&pool(), &owner(1), at(0), 9, 10)).unwrap();
+        for (place, answer) in answers.into_iter().enumerate() {
+            let ClaimAnswer::Claimed(claimed) = answer else { panic!("expected a job, got {answer:?}") };
+            let size = claimed.job.spec.stamp.unwrap().size;
+            assert!(place == 0 || (1..=10).contains(&size), "{size} bytes at place {place}");
+            left -= 1;
+        }
+    }
 }
 
 pub(crate) fn a_claim_carries_the_job_and_its_checkpoint(open: Open<'_>) {

@@ -37,9 +37,11 @@ impl UploadRun<'_> {
         self.apply_timetable();
         // The engine knows only the uploads that were handed over, and plans chunks for all of them.
         self.settings.backlog.add(jobs.len() as u64, jobs.iter().filter_map(|job| job.bytes()).sum());
+        let is_small = |job: &&Rc<UploadJob>| job.bytes().is_some_and(|bytes| bytes <= SMALL_BYTES);
+        let options = self.runner_options(jobs.iter().filter(is_small).count());
         let jobs = stream::iter(jobs).filter_map(|job| self.prepared(job));
         let signal = self.shutdown.borrow().signal();
-        let mut events = Box::pin(run(jobs, &self.client, self.runner_options(), signal));
+        let mut events = Box::pin(run(jobs, &self.client, options, signal));
         let (mut are_over, mut confirmations) = (false, FuturesUnordered::new());
         self.console.start_progress();
         while !are_over || !confirmations.is_empty() {
@@ -88,11 +90,14 @@ impl UploadRun<'_> {
         }
     }
 
-    fn runner_options(&self) -> RunnerOptions {
-        let after = self.options.after;
+    /// Returns the options of a run with this number of small files.
+    fn runner_options(&self, small: usize) -> RunnerOptions {
+        let (after, transfers) = (self.options.after, self.settings.transfers);
         let mut options = RunnerOptions::default();
-        // With the unconfirmed ones, twice the transfers hold a lock of the journal.
-        options.concurrent = self.settings.transfers.saturating_add(self.most_unconfirmed());
+        // With the unconfirmed ones, twice the transfers hold a lock of the journal, and small files ahead of their
+        // requests, which the engine limits.
+        let ahead = small.min(transfers.saturating_mul(SMALL_FOR_EACH_TRANSFER));
+        options.concurrent = transfers.saturating_add(self.most_unconfirmed()).saturating_add(ahead);
         options.verify = after.verify;
         options.wait_until_playable = after.wait == Some(Until::Playable);
         options.wait_timeout = after.wait_timeout;
@@ -295,4 +300,8 @@ async fn is_written(write: Option<PendingWrite>) -> bool {
 }
 
 /// Interval of memory samples and updates of the bar.
+/// A small file takes one request, and is open for about this many times as long.
+const SMALL_FOR_EACH_TRANSFER: usize = 4;
+const SMALL_BYTES: u64 = 1 << 20;
+
 const TICK: Duration = Duration::from_millis(100);

@@ -64,7 +64,7 @@ impl Driver {
             self.replace_stuck_workers();
         }
         let waiting = self.queue.len();
-        while self.opening < MAX_OPENING && self.transfers.len() + self.opening < self.settings.transfers {
+        while self.may_begin() {
             let Some(command) = self.queue.pop_front() else { break };
             self.counters.begun();
             // Cancelled in the queue: its source was never opened.
@@ -98,6 +98,16 @@ impl Driver {
             ));
         }
         self.queue.len() < waiting
+    }
+
+    /// Returns `true` if the limits allow another upload to begin.
+    ///
+    /// A small file spends most of its time before and after its request: claimed, checked, recorded. Small files that are
+    /// ahead of their requests do not count as uploads, so that no lane waits for them.
+    fn may_begin(&self) -> bool {
+        let small = self.transfers.values().filter(|transfer| transfer.is_small()).count();
+        let counted = self.transfers.len() - small.min(self.ahead.small);
+        self.opening < self.ahead.opening && counted + self.opening < self.settings.transfers
     }
 
     /// Returns the work beside the upload that begins now.
@@ -177,7 +187,3 @@ fn started_workers<'a>(
         }
     }
 }
-
-/// The files opened at once. Each takes two descriptors while its reader is chosen: with 64 descriptors and 2000
-/// files, opening many at once left none for connections.
-const MAX_OPENING: usize = 2;

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use futures_util::future::LocalBoxFuture;
+
 use super::Driver;
 use crate::engine::calls::{received, with_logged_retries};
 use crate::engine::creation::{self, CreationFailure};
@@ -13,23 +15,36 @@ use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind};
 
 impl Driver {
-    pub(super) fn create(&mut self, id: SessionId) {
-        let Some(transfer) = self.transfers.get_mut(&id) else { return };
+    /// Creates the videos of uploads, after the journal has the marks of all of them on the disk.
+    pub(super) fn create_all(&mut self, ids: Vec<SessionId>) {
+        self.journal_handle.begin_batch();
+        let creations: Vec<_> = ids.into_iter().filter_map(|id| self.creation(id)).collect();
+        // A task that is dropped has made no request.
+        if self.commit_batch() {
+            self.tasks.extend(creations);
+        }
+    }
+
+    /// Records the mark of an upload's video. Returns the task that creates the video; `None` if the journal does not take
+    /// the mark.
+    fn creation(&mut self, id: SessionId) -> Option<LocalBoxFuture<'static, EngineEvent>> {
+        let transfer = self.transfers.get_mut(&id)?;
         let marks = MarkJournal::new(&self.journal_handle, &self.settings.endpoint_url);
         let creation = match transfer.creation(marks) {
             Ok(creation) => creation,
             // Nothing was requested yet.
             Err(error) => {
-                return transfer.created(Err(CreationFailure { error, may_exist: false }));
+                transfer.created(Err(CreationFailure { error, may_exist: false }));
+                return None;
             }
         };
         let (api, policy, event_sink) =
             (self.api.clone(), self.settings.retry.clone(), transfer.event_sink().clone());
         let halted = transfer.halted.clone();
-        self.tasks.push(Box::pin(async move {
+        Some(Box::pin(async move {
             let created = creation::create_until_halted(&api, &policy, creation, &event_sink, halted).await;
             EngineEvent::Created(id, created)
-        }));
+        }))
     }
 
     pub(super) fn ask_status(&mut self, id: SessionId) {

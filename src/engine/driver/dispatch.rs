@@ -67,16 +67,20 @@ impl Driver {
 
     fn next_chunk(&mut self, now: Instant) -> Option<(SessionId, ChunkToSend)> {
         let authorized = self.authorization.known.is_some();
+        let sending = self.transfers.values().filter(|transfer| !transfer.lanes.is_empty()).count();
+        // Small files are open ahead: another one has its turn when one of these has ended.
+        let is_full = sending >= self.settings.transfers;
         // Sessions from `turn` on come first, so that a large upload cannot starve the others.
-        let (before, after): (Vec<_>, Vec<_>) =
-            self.transfers.iter_mut().partition(|(id, _)| **id < self.turn);
-        for (&id, transfer) in after.into_iter().chain(before) {
-            if transfer.is_proving() || transfer.needs_key() && !authorized {
-                continue;
-            }
-            if let Some(dispatch) = transfer.session.next_chunk(now) {
-                self.turn = id + 1;
-                return Some((id, dispatch));
+        for range in [self.turn..SessionId::MAX, 0..self.turn] {
+            for (&id, transfer) in self.transfers.range_mut(range) {
+                let has_turn = !is_full || !transfer.lanes.is_empty();
+                if !has_turn || transfer.is_proving() || transfer.needs_key() && !authorized {
+                    continue;
+                }
+                if let Some(dispatch) = transfer.session.next_chunk(now) {
+                    self.turn = id + 1;
+                    return Some((id, dispatch));
+                }
             }
         }
         None

@@ -19,10 +19,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::SourceIdentity;
 use crate::session::event::{FailureSummary, UploadEvent};
 use crate::session::retry::AttemptKind;
+use crate::source::{FileIdentity, SourceFile};
 
 impl Transfer {
     /// Replies to the caller, unless the upload begins anew.
     pub(crate) fn finish(mut self) -> TransferEnd {
+        self.publish_checkpoint();
         self.publish_progress();
         self.report_events();
         // Lanes still at a chunk of this upload drop it, and workers close its source.
@@ -77,6 +79,8 @@ impl Transfer {
             // Left in the journal for the next run.
             (_, _, _) => TransferEnd::Over,
         };
+        // The end may have changed the checkpoint.
+        self.publish_checkpoint();
         self.counters.ended(CountedEnd::of(&uploaded));
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded.map(|(uploaded, _)| uploaded));
@@ -189,15 +193,18 @@ impl Transfer {
         self.source_check = SourceCheck::Running;
         Some(Box::pin(async move {
             let path = file.path().to_owned();
-            let check = move || {
-                // Taken first: a change after it is not remembered as what was sent.
-                let now = file.current_identity()?;
-                file.check_unchanged()?;
-                // Only ctime is new: the check has compared the rest.
-                Ok(Some(SourceIdentity { ctime_ns: now.ctime_ns, ..SourceIdentity::from(&file) }))
-            };
+            let check = move || Ok(Some(as_found(&file, &file.check_unchanged()?)));
             EngineEvent::Checked(id, within_patience(path, silence, check).await)
         }))
+    }
+
+    /// Takes the check of a chunk that is the whole file for the final check: the lane made it after the answer, and a
+    /// second one would cost more system calls than the upload of a small file.
+    pub(super) fn take_check_of_whole(&mut self, checked: Option<FileIdentity>) {
+        let (Some(file), Some(now)) = (self.source.file(), checked) else { return };
+        if self.session.is_complete() && self.session.chunks().known() == 1 {
+            self.source_check = SourceCheck::Finished(Ok(Some(as_found(file, &now))));
+        }
     }
 
     /// Takes in the result of the final check.
@@ -231,4 +238,9 @@ impl Transfer {
             already: false,
         }
     }
+}
+
+/// Returns the identity of a file that a check found unchanged. Only ctime is new: the check has compared the rest.
+fn as_found(file: &SourceFile, now: &FileIdentity) -> SourceIdentity {
+    SourceIdentity { ctime_ns: now.ctime_ns, ..SourceIdentity::from(file) }
 }

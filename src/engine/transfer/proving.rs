@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
+use tokio::sync::oneshot;
 
 use super::Transfer;
 use crate::engine::event::EngineEvent;
@@ -131,13 +132,12 @@ impl Transfer {
         }
     }
 
-    /// Records the digest of a chunk, and lets the lane send the end of its request.
-    pub(crate) fn sent(&mut self, sent: SentWhole) {
-        // Before the request ends: once it ends, the service may have the chunk, and a crash would leave it without a
-        // digest.
+    /// Records the digest of a chunk. Returns the sender that lets the lane write the end of the request once the journal
+    /// has the digest: after the end the service may have the chunk, and a crash would leave the chunk without a digest.
+    #[must_use]
+    pub(crate) fn sent(&mut self, sent: SentWhole) -> oneshot::Sender<()> {
         self.record.sent(sent.index, sent.digest);
-        // The lane may have dropped the attempt meanwhile.
-        let _ = sent.written.send(());
+        sent.written
     }
 
     /// Reports once that the file's attributes changed during the upload.

@@ -6,7 +6,7 @@ use crate::engine::claim::titled;
 use crate::engine::creation::{Created, Creation, CreationFailure, Mark};
 use crate::engine::journal_entry::MarkJournal;
 use crate::engine::request::JobMark;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::CreatedBy;
 
 impl Transfer {
@@ -24,6 +24,19 @@ impl Transfer {
         };
         self.record.creating(plan, mark.text())?;
         Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
+    }
+
+    /// Ends the upload if its requests depend on a record of this batch, which the journal does not have. Keeps no claim
+    /// on the journal's entry, which may be another one by now.
+    pub(crate) fn fail_unrecorded(&mut self, batch: u64, error: &Error) {
+        if self.record.lose(batch) {
+            self.session.handle_failure(error.clone());
+        }
+    }
+
+    /// Publishes the checkpoint, which the journal has.
+    pub(crate) fn publish_checkpoint(&mut self) {
+        self.record.publish();
     }
 
     /// Returns `true` while the request that creates the container is under way.

@@ -8,7 +8,7 @@ use crate::engine::chunk_request::ChunkRequest;
 use crate::error::{Error, ErrorKind};
 use crate::session::retry::Fate;
 use crate::session::{Completion, Outcome};
-use crate::source::{AnySource, Source};
+use crate::source::{AnySource, FileIdentity, Source};
 
 /// The result of an attempt at a chunk.
 pub(super) struct AttemptResult {
@@ -17,6 +17,8 @@ pub(super) struct AttemptResult {
     pub(super) status: Option<u16>,
     pub(super) video: Option<Box<Video>>,
     pub(super) rate_limit: Option<RateLimit>,
+    /// The file's identity after the answer, if the service has accepted the chunk.
+    pub(super) checked: Option<FileIdentity>,
 }
 
 impl AttemptResult {
@@ -26,6 +28,7 @@ impl AttemptResult {
             status: None,
             video: None,
             rate_limit: None,
+            checked: None,
         }
     }
 
@@ -40,22 +43,22 @@ impl AttemptResult {
             // A page that could not be read was replaced by zeros, and a changed file may have sent mixed bytes. The
             // answer counts only if neither happened.
             source.check()?;
-            order.chunk_source.check_unchanged()?;
-            Ok(answer)
+            let checked = order.chunk_source.check_unchanged()?;
+            Ok((answer, checked))
         });
-        let (outcome, video) = match answer {
-            Ok(UploadAnswer { video_id, complete, .. }) => {
+        let (outcome, video, checked) = match answer {
+            Ok((UploadAnswer { video_id, complete, .. }, checked)) => {
                 let completion = if complete.is_some() { Completion::Complete } else { Completion::Open };
-                (Outcome::Accepted { video_id, completion }, complete.map(Box::new))
+                (Outcome::Accepted { video_id, completion }, complete.map(Box::new), checked)
             }
             Err(error) => {
                 let fate = match error.kind() {
                     ErrorKind::MalformedAnswer => Fate::Unknown,
                     _ => Fate::NotStored,
                 };
-                (Outcome::Failed { error: error.doing(&order.doing), fate }, None)
+                (Outcome::Failed { error: error.doing(&order.doing), fate }, None, None)
             }
         };
-        AttemptResult { outcome, status, video, rate_limit: Some(rate_limit) }
+        AttemptResult { outcome, status, video, rate_limit: Some(rate_limit), checked }
     }
 }

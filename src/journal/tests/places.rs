@@ -31,13 +31,14 @@ fn a_claim_costs_the_same_however_many_sessions_were_left() {
         };
         (0..sessions).for_each(|number| drop(fresh(&mut journal, &numbered(number))));
         let steps = |sql: &str| {
-            let statement = journal.connection.prepare_cached(sql).unwrap();
+            let statement = journal.database.connection().prepare_cached(sql).unwrap();
             statement.reset_status(StatementStatus::VmStep)
         };
         let _ = [lookup::OF_FILE, lookup::LOCKS_FROM].map(steps);
         drop(fresh(&mut journal, &numbered(sessions)));
-        [lookup::OF_FILE, lookup::LOCKS_FROM]
-            .map(|sql| journal.connection.prepare_cached(sql).unwrap().get_status(StatementStatus::VmStep))
+        [lookup::OF_FILE, lookup::LOCKS_FROM].map(|sql| {
+            journal.database.connection().prepare_cached(sql).unwrap().get_status(StatementStatus::VmStep)
+        })
     };
     let [few, many] = [steps_of_a_claim(20), steps_of_a_claim(600)];
     assert_eq!(few, many, "steps of the database to find a file and an unused lock");
@@ -125,7 +126,7 @@ fn a_rollback_journal_takes_over_what_a_write_ahead_log_has() {
     for end in ["", "-wal"] {
         fs::copy(format!("{}{end}", path.display()), format!("{}{end}", left.display())).unwrap();
     }
-    let database = file::open_as(&left, Logging::Rollback).unwrap();
+    let database = file::open_as(&left, logging::Logging::Rollback).unwrap();
     let mode: String = database.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     assert_eq!(mode, "delete");
     drop(database);

@@ -20,7 +20,7 @@ fn after(strictness: Strictness, act: impl FnOnce(&Path)) -> Result<Option<Chang
     std::thread::sleep(Duration::from_millis(20));
     act(&path);
     match file.check_unchanged() {
-        Ok(()) => Ok(file.touched()),
+        Ok(_) => Ok(file.touched()),
         Err(SourceError::Changed { path: named, change }) if named == path => Err(change),
         Err(other) => panic!("{other:?}"),
     }
