@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::error::{BoxError, SentProgress};
 use super::protocol::ForeignProtocol;
 use super::region::{FileFailure, FileRegion};
+use super::socket_meter::{SocketCounts, SocketMeter};
 use super::timeouts::{RequestSnapshot, WaitPhase};
 
 /// A counter of the bytes of the present request that the connection has accepted. Readable from any thread.
@@ -20,6 +21,7 @@ use super::timeouts::{RequestSnapshot, WaitPhase};
 pub struct SentCounter {
     head: AtomicU64,
     body: AtomicU64,
+    meter: SocketMeter,
 }
 
 impl SentCounter {
@@ -31,6 +33,16 @@ impl SentCounter {
     /// Returns the bytes of the body.
     pub fn body_bytes(&self) -> u64 {
         self.body.load(Ordering::Relaxed)
+    }
+
+    /// Returns the counts of the connection, over all requests.
+    pub(crate) fn socket_counts(&self) -> SocketCounts {
+        self.meter.counts()
+    }
+
+    /// Returns `true` if the connection waits for the bandwidth limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.meter.is_limited()
     }
 
     /// Starts at zero. Called between requests, so that the bytes of the last one do not count for the next.
@@ -83,6 +95,11 @@ impl RequestState {
         self.sent.clone()
     }
 
+    /// Returns the meter of the connection's socket.
+    pub(super) fn meter(&self) -> &SocketMeter {
+        &self.sent.meter
+    }
+
     /// Returns the progress of the present request.
     pub(super) fn sent(&self) -> SentProgress {
         SentProgress { body_bytes: self.sent.body_bytes(), whole: self.inner().whole }
@@ -133,6 +150,7 @@ impl RequestState {
 
     /// Records `len` bytes that the socket accepted.
     pub(super) fn socket_wrote(&self, len: usize) {
+        self.sent.meter.wrote(len);
         self.inner().socket_bytes += len as u64;
     }
 
