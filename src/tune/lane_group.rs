@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::event::UploadEvent;
-use crate::upload::{Backlog, ChunkSize, Client, Events, Mode, Running, Settings, Snapshot};
+use crate::upload::{Backlog, ChunkSize, Client, Events, LaneControl, Mode, Running, Settings, Snapshot};
 
 use super::mark::marked_video;
 
@@ -51,6 +51,7 @@ impl LaneGroup {
         create_sparse(&plan.sample, bytes)?;
         let mut settings = settings.clone();
         settings.lanes = plan.lanes as usize;
+        settings.lane_control = LaneControl::Fixed;
         settings.transfers = 1;
         settings.dial.send_buffer_bytes = plan.send_buffer_bytes.or(settings.dial.send_buffer_bytes);
         settings.journal = None;
