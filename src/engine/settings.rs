@@ -156,8 +156,13 @@ impl Settings {
     fn planned_lanes(&self, work: &Workload) -> u32 {
         let lanes = match self.lane_control {
             LaneControl::Fixed => self.lanes,
-            // More lanes than the budget has requests for would be of no use.
-            LaneControl::Automatic if work.uploads_per_minute.is_some() => self.first_lanes(),
+            // More lanes than the budget has requests for would be of no use. With a known bandwidth, the size accounts for
+            // the budget whatever the number of lanes.
+            LaneControl::Automatic
+                if work.uploads_per_minute.is_some() && self.bandwidth.limit().is_none() =>
+            {
+                self.first_lanes()
+            }
             // The lanes of a changing number do not end together, and the shorter the chunks, the shorter is the time in
             // which the last ones are alone.
             LaneControl::Automatic => self.lanes.saturating_add(self.lanes / 2),
