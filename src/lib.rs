@@ -186,7 +186,7 @@ pub use api::{
 pub use error::{Error, ErrorKind, Hint, OneLine, Refusal, Result};
 pub use extent::Extent;
 pub use journal::{ContainerState, CreatedBy};
-pub use pacing::{Caps, Class, QuotaPreset, SharedBudget, ThrottleReason, Workload};
+pub use pacing::{Caps, Class, LaneHold, QuotaPreset, SharedBudget, ThrottleReason, Workload};
 pub use session::event::{FailureSummary, STRAY_VIDEO, StatusReason, UploadEvent};
 pub use session::retry::{Fate, RetryPolicy};
 pub use source::reader::UnknownReader;
@@ -196,9 +196,9 @@ pub use transport::{
 };
 pub use upload::{
     Backlog, Budget, ByClass, ByteCounts, Checkpoint, Checkpoints, Checksum, ChunkSize, Client,
-    ClientBuilder, Events, FetchedState, LONGEST_TIME, LaneCounts, LeftoverState, MARK_KEY, MOST_LANES, Mode,
-    NotASize, OnChange, PRODUCTION_URL, Progress, ProgressStream, Receipt, RequestCounts, Running,
-    SANDBOX_URL, Settings, Size, SkipReason, Snapshot, Stopper, UnknownValue, Upload, UploadCounts,
+    ClientBuilder, Events, FetchedState, LONGEST_TIME, LaneControl, LaneCounts, LeftoverState, MARK_KEY,
+    MOST_LANES, Mode, NotASize, OnChange, PRODUCTION_URL, Progress, ProgressStream, Receipt, RequestCounts,
+    Running, SANDBOX_URL, Settings, Size, SkipReason, Snapshot, Stopper, UnknownValue, Upload, UploadCounts,
     UploadOptions, Uploaded,
 };
 pub use usage::{Usage, UsageMeter};

@@ -68,6 +68,9 @@ pub enum JsonEvent<'a> {
     Retry(RetryEvent<'a>),
     /// A class of requests is delayed by a limit.
     Throttled { file: &'a str, class: &'static str, why: &'static str, delay_ms: u64 },
+    /// The number of connections in use, among `most`, or the reason why it is kept has changed. `hold` is `budget`,
+    /// `bandwidth`, `memory`, `work` or `brake`; `null` if nothing keeps the number.
+    Lanes { lanes: u64, most: u64, hold: Option<&'static str> },
     /// The service is asked for the upload's status.
     StatusAsked { file: &'a str, video_id: &'a str, why: &'static str },
     /// Attributes, links or the name of a file changed during the upload; its bytes did not.

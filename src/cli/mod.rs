@@ -28,6 +28,7 @@ mod ingest_args;
 mod jobs;
 mod jobs_args;
 mod journal;
+mod lane_watch;
 mod logging;
 mod man;
 mod media;

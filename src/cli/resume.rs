@@ -54,8 +54,7 @@ pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> 
     Ok(Some(summed(summary, left_out)))
 }
 
-/// Points out that the journal has no files that were never begun: nothing would tell apart a file that waited from one
-/// that was never named. A user who names files knows which are meant.
+/// Points out that the journal has no files that were never begun, unless the user names the files.
 fn note_unbegun(args: &ResumeArgs, console: &Console) {
     if args.files.is_empty() {
         console.note(

@@ -12,9 +12,9 @@ use crate::engine::snapshot::{
     Budget, ByClass, ByteCounts, LaneCounts, RequestCounts, Snapshot, UploadCounts,
 };
 use crate::error::{Error, ErrorKind};
-use crate::pacing::{BudgetReading, Class};
+use crate::pacing::{BudgetReading, Class, LaneHold};
 use crate::source::MemoryBudget;
-use crate::transport::Bandwidth;
+use crate::transport::{Bandwidth, SocketCounts};
 
 /// The counters of one engine.
 #[derive(Debug)]
@@ -37,6 +37,20 @@ struct CounterState {
     gauges: Vec<Gauge>,
     /// The number of gauges of replaced workers, at the front.
     replaced: usize,
+    /// The lanes in use, and the reason why their number is kept.
+    permitted: u64,
+    hold: Option<LaneHold>,
+}
+
+/// The sums of the lanes at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LaneNumbers {
+    /// The counts of all connections. The round trip is the shortest one.
+    pub(crate) counts: SocketCounts,
+    pub(crate) connecting: usize,
+    /// Lanes with bytes to send or on the way, and lanes that wait for the bandwidth limit.
+    pub(crate) sending: usize,
+    pub(crate) limited: usize,
 }
 
 #[derive(Debug, Default)]
@@ -88,8 +102,9 @@ impl CountedEnd {
 
 impl Counters {
     pub(crate) fn new(settings: &Settings) -> Arc<Counters> {
+        let state = CounterState { permitted: settings.first_lanes() as u64, ..CounterState::default() };
         Arc::new(Counters {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             memory: MemoryBudget::new(settings.buffer_bytes),
             bandwidth: settings.bandwidth.clone(),
             lanes: settings.lanes as u64,
@@ -187,6 +202,42 @@ impl Counters {
         state.gauges.extend(gauges);
     }
 
+    /// Sets the number of lanes in use, and the reason why it is kept.
+    pub(crate) fn set_lane_limit(&self, lanes: usize, hold: Option<LaneHold>) {
+        let mut state = self.state();
+        (state.permitted, state.hold) = (lanes as u64, hold);
+    }
+
+    /// Returns the sums of the connections. Costs a system call for each: ten times a second are few, one for each request
+    /// would be many.
+    pub(crate) fn count_sockets(&self) -> LaneNumbers {
+        let state = self.state();
+        let mut numbers = LaneNumbers::default();
+        for (index, gauge) in state.gauges.iter().enumerate() {
+            let counts = gauge.socket_counts();
+            // With the lanes of replaced workers, so that the sums never decrease.
+            numbers.counts.acked_bytes += counts.acked_bytes;
+            numbers.counts.segments += counts.segments;
+            numbers.counts.retransmitted += counts.retransmitted;
+            if index < state.replaced {
+                continue;
+            }
+            let shortest = &mut numbers.counts.round_trip;
+            if !counts.round_trip.is_zero() && (shortest.is_zero() || counts.round_trip < *shortest) {
+                *shortest = counts.round_trip;
+            }
+            match gauge.phase() {
+                LanePhase::Connecting => numbers.connecting += 1,
+                LanePhase::Sending => {
+                    numbers.sending += usize::from(counts.is_in_flight || gauge.has_unsent());
+                    numbers.limited += usize::from(gauge.is_limited());
+                }
+                LanePhase::Idle => {}
+            }
+        }
+        numbers
+    }
+
     /// Returns one consistent reading of all counters.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state();
@@ -212,6 +263,7 @@ impl Counters {
             throttled_seconds: state.by_class(|class| class.throttle.seconds(now)),
             lanes: self.count_lanes(&state),
             send_queue_bytes,
+            lane_hold: state.hold,
             budgets: state.by_class(|class| class.budget.map(|reading| budget_at(reading, now))),
             buffer_bytes: self.memory.used_bytes(),
             buffer_limit_bytes: self.memory.bytes(),
@@ -222,7 +274,7 @@ impl Counters {
     }
 
     fn count_lanes(&self, state: &CounterState) -> LaneCounts {
-        let mut counts = LaneCounts::default();
+        let mut counts = LaneCounts { permitted: state.permitted, ..LaneCounts::default() };
         for gauge in &state.gauges[state.replaced..] {
             match gauge.phase() {
                 LanePhase::Connecting => counts.connecting += 1,

@@ -9,6 +9,7 @@ mod arrivals;
 mod dispatch;
 mod file_lengths;
 mod inputs;
+mod lane_control;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -44,6 +45,7 @@ use crate::session::SessionAction;
 use crate::transport::Dialer;
 
 use file_lengths::FileLengths;
+use lane_control::LaneLimit;
 
 /// The checked inputs of the driver, before its thread exists.
 pub(crate) struct PreparedDriver {
@@ -121,6 +123,7 @@ struct Driver {
     forget_at: Instant,
     workers: Option<WorkerPool>,
     idle: Vec<LaneIndex>,
+    lane_limit: LaneLimit,
     queue: VecDeque<Box<UploadCommand>>,
     transfers: BTreeMap<SessionId, Transfer>,
     /// The number of uploads whose source is being opened.
@@ -152,6 +155,7 @@ impl Driver {
             counters.set_budget(class, pacer.borrow().budget(class, Instant::now()));
         }
         let ahead = Ahead::of_process(settings.transfers);
+        let lane_limit = LaneLimit::new(&settings, Instant::now());
         Driver {
             settings,
             dialer,
@@ -167,6 +171,7 @@ impl Driver {
             forget_at: Instant::now(),
             workers: None,
             idle: Vec::new(),
+            lane_limit,
             queue: VecDeque::new(),
             transfers: BTreeMap::new(),
             opening: 0,
@@ -243,6 +248,7 @@ impl Driver {
         // Also without a result: a lane reports once before its first order.
         self.idle.push(lane);
         let Some(done) = done else { return };
+        self.lane_limit.count(&done);
         let now = Instant::now();
         // Even if the session is over: the pacer counts requests under way.
         if let Some(permit) = self.permits.remove(&lane) {
@@ -269,6 +275,7 @@ impl Driver {
         }
         self.forget_finished(now);
         self.authorize(now);
+        self.control_lanes(now);
         self.dispatch(now);
         let pauses = self.announce_pauses(now);
         let is_due = now >= self.publish_at;

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::transport::SentCounter;
+use crate::transport::{SentCounter, SocketCounts};
 
 /// The progress of an upload. All byte counts are bytes of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +76,10 @@ struct Sending {
     chunk_bytes: u64,
     /// File bytes read and sent of all earlier chunks.
     earlier: (u64, u64),
+    /// The latest connection, also between its requests.
+    connection: Option<Arc<SentCounter>>,
+    /// The sums of the connections before it.
+    former: SocketCounts,
 }
 
 impl Sending {
@@ -94,7 +98,8 @@ impl Gauge {
         let (read, sent) = sending.earlier;
         // Both under the lock, so that no reader of the lifetime counts sees the chunk twice or not at all.
         let earlier = (read + self.read.swap(0, Ordering::Relaxed), sent + sending.sent_bytes());
-        *sending = Sending { earlier, ..Sending::default() };
+        let (connection, former) = (sending.connection.take(), sending.former);
+        *sending = Sending { earlier, connection, former, ..Sending::default() };
         self.set_phase(LanePhase::Idle);
     }
 
@@ -102,8 +107,35 @@ impl Gauge {
         // A kept connection has the count of its last request until the next one begins.
         counter.restart();
         let mut sending = self.sending();
-        *sending =
-            Sending { counter: Some(counter), envelope_head_bytes, chunk_bytes, earlier: sending.earlier };
+        let Sending { earlier, mut former, .. } = *sending;
+        if let Some(last) = sending.connection.take_if(|last| !Arc::ptr_eq(last, &counter)) {
+            let last = last.socket_counts();
+            former.acked_bytes += last.acked_bytes;
+            former.segments += last.segments;
+            former.retransmitted += last.retransmitted;
+        }
+        let connection = Some(counter.clone());
+        let counter = Some(counter);
+        *sending = Sending { counter, envelope_head_bytes, chunk_bytes, earlier, connection, former };
+    }
+
+    /// Returns the counts of all connections of the lane. Round trip and state are those of the latest one.
+    pub(crate) fn socket_counts(&self) -> SocketCounts {
+        let sending = self.sending();
+        let former = sending.former;
+        let Some(connection) = &sending.connection else { return former };
+        let now = connection.socket_counts();
+        SocketCounts {
+            acked_bytes: former.acked_bytes + now.acked_bytes,
+            segments: former.segments + now.segments,
+            retransmitted: former.retransmitted + now.retransmitted,
+            ..now
+        }
+    }
+
+    /// Returns `true` if the connection waits for the bandwidth limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.sending().counter.as_ref().is_some_and(|counter| counter.is_limited())
     }
 
     /// Returns the file bytes read and sent of all chunks. Neither count decreases.
@@ -152,6 +184,12 @@ impl Gauge {
     pub(crate) fn is_answering(&self) -> bool {
         let sending = self.sending();
         sending.chunk_bytes > 0 && sending.sent_bytes() == sending.chunk_bytes
+    }
+
+    /// Returns `true` if the request under way has bytes of its chunk that the connection has not taken.
+    pub(crate) fn has_unsent(&self) -> bool {
+        let sending = self.sending();
+        sending.sent_bytes() < sending.chunk_bytes
     }
 
     fn sending(&self) -> MutexGuard<'_, Sending> {

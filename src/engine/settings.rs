@@ -46,8 +46,10 @@ pub struct Settings {
     /// The permission to install a process-wide SIGBUS handler, which [`Reader::Auto`] needs to read cached files
     /// through a map over TLS.
     pub sigbus: SigbusHandler,
-    /// The number of connections that carry chunks, at least 1.
+    /// The number of connections that carry chunks, at least 1; with [`LaneControl::Automatic`] the most of them.
     pub lanes: usize,
+    /// The choice of the number of connections in use.
+    pub lane_control: LaneControl,
     /// The number of uploads at once, at least 1; further uploads wait in a queue.
     ///
     /// With more than one, some files of at most 1 MiB may be open besides: they are checked and recorded while others are
@@ -75,6 +77,21 @@ pub struct Settings {
     pub buffer_bytes: u64,
 }
 
+/// The choice of the number of connections in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LaneControl {
+    /// All of [`Settings::lanes`] are used.
+    #[default]
+    Fixed,
+    /// From 1 to [`Settings::lanes`] are used, beginning with 8: the smallest number that is about as fast as the best. It
+    /// is found while the uploads run, by the bytes that the service has acknowledged, and adapted when the link changes.
+    ///
+    /// The number is kept while the request budget, the bandwidth limit or the memory for streams binds, and is halved when
+    /// the service answers 429 or 503.
+    Automatic,
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -89,6 +106,7 @@ impl Default for Settings {
             reader: Reader::Auto,
             sigbus: SigbusHandler::Leave,
             lanes: DEFAULT_LANES,
+            lane_control: LaneControl::Fixed,
             transfers: DEFAULT_TRANSFERS,
             journal: None,
             checksum: Checksum::Auto,
@@ -120,13 +138,39 @@ impl Settings {
     pub fn plan_among(&self, len: u64, mode: Mode, chunk_size: ChunkSize, work: Workload) -> Result<Plan> {
         let chunk_bytes = match chunk_size {
             ChunkSize::Auto => {
-                let lanes = u32::try_from(self.lanes).unwrap_or(u32::MAX);
+                let lanes = self.planned_lanes(&work);
                 let bytes_per_second = self.bandwidth.limit().map(NonZeroU64::get);
                 chunk_bytes_for(&ChunkSizing { work, bytes_per_second, ..ChunkSizing::new(len, lanes) })
             }
             ChunkSize::Bytes(bytes) => bytes,
         };
         Ok(plan_of(len, chunk_bytes, mode)?)
+    }
+
+    /// Returns the number of lanes that are used at the start.
+    pub(crate) fn first_lanes(&self) -> usize {
+        match self.lane_control {
+            LaneControl::Fixed => self.lanes,
+            LaneControl::Automatic => self.lanes.min(DEFAULT_LANES),
+        }
+    }
+
+    /// Returns the number of lanes for which a file is cut.
+    fn planned_lanes(&self, work: &Workload) -> u32 {
+        let lanes = match self.lane_control {
+            LaneControl::Fixed => self.lanes,
+            // More lanes than the budget has requests for would be of no use. With a known bandwidth, the size accounts for
+            // the budget whatever the number of lanes.
+            LaneControl::Automatic
+                if work.uploads_per_minute.is_some() && self.bandwidth.limit().is_none() =>
+            {
+                self.first_lanes()
+            }
+            // The lanes of a changing number do not end together, and the shorter the chunks, the shorter is the time in
+            // which the last ones are alone.
+            LaneControl::Automatic => self.lanes.saturating_add(self.lanes / 2),
+        };
+        u32::try_from(lanes).unwrap_or(u32::MAX)
     }
 
     /// Returns the work that is known before a client exists: the backlog, and a budget that is not used yet.

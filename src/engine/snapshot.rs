@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::pacing::LaneHold;
+
 /// The numbers of a client at one moment: one consistent reading, since the client was created.
 ///
 /// Counts never decrease, except those of [`LaneCounts`], [`Budget`], [`UploadCounts::queued`],
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub throttled_seconds: ByClass<f64>,
     /// Connections for chunks, by state.
     pub lanes: LaneCounts,
+    /// The reason why the number of lanes in use is kept; `None` if nothing keeps it, and always if it is fixed.
+    pub lane_hold: Option<LaneHold>,
     /// The service's request budgets; `None` before its first answer and without a preset.
     pub budgets: ByClass<Option<Budget>>,
     /// Bytes in the send queues of the sockets under way, with heads and TLS records. They are counted as sent, and
@@ -93,6 +97,9 @@ pub struct LaneCounts {
     pub connecting: u64,
     /// Those of `busy` whose chunk was sent completely: their requests wait for the answer.
     pub answering: u64,
+    /// The number in use: lanes that may have a request. With
+    /// [`LaneControl::Automatic`](crate::LaneControl::Automatic) it changes while uploads run.
+    pub permitted: u64,
 }
 
 /// The service's request budget of one class.

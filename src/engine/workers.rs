@@ -55,6 +55,8 @@ impl WorkerPool {
         let workers = cores.min(settings.lanes);
         // A lane reports at most twice per order: the chunk is written whole, and the lane is idle.
         let (report, reports) = mpsc::channel(2 * settings.lanes);
+        // Each worker has its share of the lanes that are used at the start, too.
+        let (first, depth) = (settings.first_lanes(), worker::depth_of(settings.first_lanes()));
         let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
         let mut pool = WorkerPool {
             lanes: Vec::new(),
@@ -72,7 +74,8 @@ impl WorkerPool {
                 patience: settings.patience,
                 origin: settings.origin.clone(),
                 runtime,
-                depth: worker::depth_of(settings.lanes),
+                depth,
+                blocks: worker::blocks_of(first.div_ceil(workers), share, depth),
                 slots: (0..share).map(|_| pool.add_lane(worker)).collect(),
                 reports: report.clone(),
                 pulse: pool.add_pulse(),

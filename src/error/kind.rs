@@ -87,8 +87,7 @@ impl ErrorKind {
     /// Returns `true` if the same request may succeed later without any change.
     pub fn is_temporary(self) -> bool {
         use ErrorKind::*;
-        // A failed read says nothing about the next one: a mount returns, and a disk or a file server recovers. Only a
-        // person can tell that the disk is dead.
+        // A failed read does not predict the next one: a mount returns, a disk or a file server recovers.
         matches!(self, RateLimited | Unavailable | Connect | Stalled | Busy | SourceUnreadable)
     }
 

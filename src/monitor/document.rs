@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::bulk::JobStateName;
+use crate::pacing::LaneHold;
 use crate::upload::{Budget, ByClass};
 
 use super::limit::{BindingLimit, eta_reason};
@@ -22,6 +23,7 @@ pub(super) struct RunDocument {
     limited_since_seconds: Option<f64>,
     eta_seconds: Option<u64>,
     eta_reason: &'static str,
+    lanes: LaneFields,
     requests_left: ByClass<Option<u32>>,
     request_limits: ByClass<Option<u32>>,
     running: Vec<RunningFields>,
@@ -65,6 +67,16 @@ struct SpeedFields {
     now: u64,
     minute: u64,
     run: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct LaneFields {
+    busy: u64,
+    connecting: u64,
+    /// The number in use.
+    permitted: u64,
+    /// The reason why that number is kept.
+    hold: Option<LaneHold>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -131,6 +143,12 @@ impl RunDocument {
             limited_since_seconds: limit.since.map(|at| view.run_seconds(at)),
             eta_seconds: totals.eta.filter(|_| view.exit_code.is_none()).map(|eta| eta.as_secs()),
             eta_reason: eta_reason(view),
+            lanes: LaneFields {
+                busy: view.client.lanes.busy,
+                connecting: view.client.lanes.connecting,
+                permitted: view.client.lanes.permitted,
+                hold: view.client.lane_hold,
+            },
             requests_left: by_class(&view.client.budgets, |budget| budget.left),
             request_limits: by_class(&view.client.budgets, |budget| budget.limit),
             running: view.running.iter().map(|job| RunningFields::new(job, view)).collect(),

@@ -73,8 +73,12 @@ fn moving(view: &RunView) -> BindingLimit {
         let limit = amount(client.buffer_limit_bytes);
         return BindingLimit::new("memory", format!("The memory for chunks of streams, {limit}."));
     }
-    let all = lanes.busy + lanes.idle + lanes.connecting;
-    if lanes.idle == 0 && all > 0 {
+    // Lanes beyond the number in use are idle whatever there is to send.
+    let all = match lanes.permitted {
+        0 => lanes.busy + lanes.idle + lanes.connecting,
+        permitted => permitted,
+    };
+    if lanes.busy + lanes.connecting >= all && all > 0 {
         let lanes = if all == 1 { "the only lane is".to_owned() } else { format!("all {all} lanes are") };
         return BindingLimit::new("connection", format!("The connection or the disk: {lanes} busy."));
     }

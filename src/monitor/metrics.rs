@@ -133,6 +133,8 @@ fn encode_client(metrics: &mut MetricWriter<'_>, client: &Snapshot) -> fmt::Resu
         [("busy", client.lanes.busy), ("idle", client.lanes.idle), ("connecting", client.lanes.connecting)];
     let lanes = lanes.map(|(state, number)| ([("state", state)], number));
     metrics.gauges("ringlift_lanes", "Connections for chunks by state", &lanes)?;
+    let help = "Connections for chunks that may have a request";
+    metrics.gauge("ringlift_lanes_permitted", help, client.lanes.permitted as f64)?;
     if let Some(limit) = client.bandwidth_limit_bytes {
         metrics.gauge("ringlift_bandwidth_limit_bytes", "Bandwidth limit in bytes a second", limit as f64)?;
     }

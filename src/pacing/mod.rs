@@ -13,6 +13,7 @@
 
 mod breaker;
 mod chunk_size;
+mod lane_control;
 mod pacer;
 mod quota;
 mod shared;
@@ -21,6 +22,8 @@ mod window;
 mod workload;
 
 pub use chunk_size::{ChunkSizing, chunk_bytes_for};
+pub use lane_control::LaneHold;
+pub(crate) use lane_control::{LaneController, LaneReason, LaneSample};
 pub use pacer::{Pacer, Permit, RequestKind, ServiceHealth};
 pub(crate) use quota::BudgetReading;
 pub use quota::{Caps, Class, Quota, QuotaPreset};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::error::{BoxError, SentProgress};
 use super::protocol::ForeignProtocol;
 use super::region::{FileFailure, FileRegion};
-use super::send_queue::SendQueue;
+use super::socket_meter::{SocketCounts, SocketMeter};
 use super::timeouts::{RequestSnapshot, WaitPhase};
 
 /// A counter of the bytes of the present request that the connection has accepted. Readable from any thread.
@@ -21,7 +21,7 @@ use super::timeouts::{RequestSnapshot, WaitPhase};
 pub struct SentCounter {
     head: AtomicU64,
     body: AtomicU64,
-    queue: SendQueue,
+    meter: SocketMeter,
 }
 
 impl SentCounter {
@@ -38,7 +38,17 @@ impl SentCounter {
     /// Returns the bytes in the socket's send queue, with heads and TLS records: sent, but not acknowledged by the
     /// peer's TCP. 0 if the socket is closed.
     pub fn queued_bytes(&self) -> u64 {
-        self.queue.bytes()
+        self.meter.queued_bytes()
+    }
+
+    /// Returns the counts of the connection, over all requests.
+    pub(crate) fn socket_counts(&self) -> SocketCounts {
+        self.meter.counts()
+    }
+
+    /// Returns `true` if the connection waits for the bandwidth limit.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.meter.is_limited()
     }
 
     /// Starts at zero. Called between requests, so that the bytes of the last one do not count for the next.
@@ -91,9 +101,9 @@ impl RequestState {
         self.sent.clone()
     }
 
-    /// Returns the socket's send queue.
-    pub(super) fn send_queue(&self) -> &SendQueue {
-        &self.sent.queue
+    /// Returns the meter of the connection's socket.
+    pub(super) fn meter(&self) -> &SocketMeter {
+        &self.sent.meter
     }
 
     /// Returns the progress of the present request.
@@ -146,6 +156,7 @@ impl RequestState {
 
     /// Records `len` bytes that the socket accepted.
     pub(super) fn socket_wrote(&self, len: usize) {
+        self.sent.meter.wrote(len);
         self.inner().socket_bytes += len as u64;
     }
 

@@ -34,7 +34,7 @@ pub(super) struct LaneSocket {
 
 impl LaneSocket {
     pub(super) fn new(tcp: TcpStream, state: Arc<RequestState>) -> LaneSocket {
-        state.send_queue().open(tcp.as_fd());
+        state.meter().open(&tcp);
         LaneSocket { tcp: TokioIo::new(tcp), state, limiter: None }
     }
 
@@ -48,6 +48,7 @@ impl LaneSocket {
         let Some(limiter) = &mut self.limiter else { return Poll::Ready(usize::MAX) };
         let was_throttled = limiter.ready_at().is_some();
         let granted = limiter.poll_ready(cx, || bufs.iter().map(|buf| buf.len() as u64).sum());
+        self.state.meter().set_limited(granted.is_pending());
         // The monitor must not count the time under the limit as a stall.
         if was_throttled || granted.is_pending() {
             self.state.throttled(limiter.ready_at());
@@ -99,8 +100,8 @@ impl LaneSocket {
 /// kernel's buffer would only keep the server waiting for the rest.
 impl Drop for LaneSocket {
     fn drop(&mut self) {
-        // Before the descriptor is closed, which happens after this function.
-        self.state.send_queue().close(self.tcp.inner().as_fd());
+        // Before the socket closes: its number may belong to another file afterwards.
+        self.state.meter().close(self.tcp.inner());
         if self.state.is_partly_sent() {
             // If the option cannot be set, closing only takes longer.
             let _ = self.tcp.inner().set_zero_linger();

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::upload::{Backlog, ChunkSize, Client, Mode, Running, Settings, Snapshot};
+use crate::upload::{Backlog, ChunkSize, Client, LaneControl, Mode, Running, Settings, Snapshot};
 
 use super::mark::marked_video;
 
@@ -45,6 +45,7 @@ impl LaneGroup {
         create_sparse(&plan.sample, bytes)?;
         let mut settings = settings.clone();
         settings.lanes = plan.lanes as usize;
+        settings.lane_control = LaneControl::Fixed;
         settings.transfers = 1;
         settings.journal = None;
         settings.backlog = Backlog::default();

@@ -22,7 +22,7 @@ use crate::engine::control::Control;
 use crate::engine::creation;
 use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::request::SourceSpec;
-use crate::engine::settings::Settings;
+use crate::engine::settings::{LaneControl, Settings};
 use crate::engine::snapshot::Snapshot;
 use crate::engine::stream_input::StreamInput;
 use crate::error::Result;
@@ -78,6 +78,14 @@ impl ClientBuilder {
     /// Sets the number of connections that carry chunks. Default: 8.
     pub fn lanes(mut self, lanes: usize) -> ClientBuilder {
         self.settings.lanes = lanes;
+        self.settings.lane_control = LaneControl::Fixed;
+        self
+    }
+
+    /// Chooses the number of connections that carry chunks while uploads run, from 1 to `most`.
+    pub fn automatic_lanes(mut self, most: usize) -> ClientBuilder {
+        self.settings.lanes = most;
+        self.settings.lane_control = LaneControl::Automatic;
         self
     }
 

@@ -17,7 +17,7 @@ pub use crate::engine::creation::MARK_KEY;
 pub use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UnknownValue, UploadOptions};
 pub use crate::engine::progress::Progress;
 pub use crate::engine::request::Uploaded;
-pub use crate::engine::settings::{PRODUCTION_URL, SANDBOX_URL, Settings};
+pub use crate::engine::settings::{LaneControl, PRODUCTION_URL, SANDBOX_URL, Settings};
 pub use crate::engine::size::{NotASize, Size};
 pub use crate::engine::snapshot::{
     Budget, ByClass, ByteCounts, LaneCounts, RequestCounts, Snapshot, UploadCounts,

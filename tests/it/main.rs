@@ -22,6 +22,7 @@ mod ingest_manifests;
 mod ingest_urls;
 mod jobs;
 mod journal_places;
+mod lanes;
 mod limits;
 mod machine;
 mod many_files;

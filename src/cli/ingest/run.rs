@@ -17,6 +17,7 @@ use super::view::IngestView;
 use crate::cli::console::Console;
 use crate::cli::exit::Interrupt;
 use crate::cli::ingest_args::RunArgs;
+use crate::cli::lane_watch::LaneWatch;
 use crate::cli::signals::Interrupts;
 
 /// The parts of the loop of a run.
@@ -45,7 +46,7 @@ impl RunLoop<'_> {
         // Before the first claim, which takes jobs from the queue.
         self.count(view).await;
         let mut counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
-        let mut meter = UsageMeter::default();
+        let (mut meter, mut lanes) = (UsageMeter::default(), LaneWatch::new(self.settings, &self.client));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         console.start_progress();
@@ -74,7 +75,7 @@ impl RunLoop<'_> {
                     }
                     counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
                 }
-                _ = ticks.tick() => self.tick(&mut meter, view, daemon.as_mut()),
+                _ = ticks.tick() => self.tick(&mut meter, &mut lanes, view, daemon.as_mut()),
                 () = until(shutdown.deadline()) => {
                     if shutdown.advance(Instant::now()) == ShutdownStage::Abandoned {
                         break;
@@ -108,12 +109,19 @@ impl RunLoop<'_> {
     }
 
     /// Does the regular work between events: samples, the timetable of the bandwidth, the display, the daemon.
-    fn tick(&self, meter: &mut UsageMeter, view: &mut IngestView, daemon: Option<&mut Daemon>) {
+    fn tick(
+        &self,
+        meter: &mut UsageMeter,
+        lanes: &mut LaneWatch,
+        view: &mut IngestView,
+        daemon: Option<&mut Daemon>,
+    ) {
         meter.sample();
         if let Some(timetable) = &self.args.lanes.bwlimit {
             timetable.apply(&self.settings.bandwidth);
         }
         view.show(self.console);
+        lanes.show(&self.client, self.console);
         if let Some(daemon) = daemon {
             daemon.tick(view, &self.client.snapshot(), self.console);
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use ringlift::bulk::{CANCEL_TIMEOUT, RunSummary, Shutdown};
 use ringlift::internals::MemoryBudget;
 use ringlift::limits::MIN_CHUNK_BYTES;
-use ringlift::{ChunkSize, Client, Credentials, Receipt, Secret, Settings};
+use ringlift::{ChunkSize, Client, Credentials, LaneControl, Receipt, Secret, Settings};
 
 use super::args::GlobalArgs;
 use super::console::Console;
@@ -154,8 +154,12 @@ pub(super) fn upload_settings(lanes: &LaneArgs, global: &GlobalArgs) -> Result<S
     }
     settings.reader = lanes.reader;
     settings.checksum = lanes.checksum;
-    if let Count::Exactly(lanes) = lanes.concurrency {
-        settings.lanes = NonZeroUsize::get(lanes);
+    match lanes.concurrency {
+        Count::Exactly(lanes) => settings.lanes = NonZeroUsize::get(lanes),
+        Count::Auto => {
+            settings.lanes = MOST_AUTOMATIC_LANES;
+            settings.lane_control = LaneControl::Automatic;
+        }
     }
     settings.transfers = usize::from(lanes.transfers);
     settings.caps.uploads_a_minute = lanes.rate;
@@ -195,6 +199,9 @@ pub(super) fn check_credentials(
         _ => Ok(()),
     }
 }
+
+/// The most connections of an automatic number: more than this many on one link gain little, and take from others.
+const MOST_AUTOMATIC_LANES: usize = 32;
 
 /// Longest time that the process continues after the grace period.
 const AFTER_GRACE: Duration = CANCEL_TIMEOUT.saturating_add(Duration::from_secs(7));

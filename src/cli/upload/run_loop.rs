@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::console::UploadRemains;
 use crate::cli::exit::{CommandError, Exit, Interrupt};
+use crate::cli::lane_watch::LaneWatch;
 use crate::cli::media;
 use crate::cli::output::PendingWrite;
 use crate::cli::signals::Interrupts;
@@ -30,7 +31,7 @@ impl UploadRun<'_> {
     /// Runs every job, a few at a time, until all have ended or a signal ends them.
     pub(super) async fn run_all(&self, jobs: Vec<Rc<UploadJob>>, mut interrupts: Interrupts) {
         let started = Instant::now();
-        let mut meter = UsageMeter::default();
+        let (mut meter, mut lanes) = (UsageMeter::default(), LaneWatch::new(self.settings, &self.client));
         let mut ticks = interval(TICK);
         // After a pause of the machine the missed ticks would come at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,6 +63,7 @@ impl UploadRun<'_> {
                     meter.sample();
                     self.apply_timetable();
                     self.totals.borrow_mut().show(self.console);
+                    lanes.show(&self.client, self.console);
                 }
                 () = self.next_stage() => {
                     if self.shutdown.borrow_mut().advance(Instant::now()) == ShutdownStage::Abandoned {

@@ -12,7 +12,9 @@ impl Driver {
     /// Assigns chunks to idle lanes, one chunk per session in turn.
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.throttled_until = None;
-        while let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_idle(&self.idle)) {
+        while self.has_free_lane()
+            && let Some(place) = self.workers.as_ref().and_then(|workers| workers.next_idle(&self.idle))
+        {
             // Without a chunk to send, the pacer would take requests from other hosts.
             if !self.transfers.values().any(|transfer| transfer.wants_lane()) {
                 return;
@@ -41,12 +43,17 @@ impl Driver {
         }
     }
 
+    /// Returns `true` if one more lane may have a request. Lanes beyond a number that became smaller end their chunks.
+    fn has_free_lane(&self) -> bool {
+        !self.idle.is_empty() && self.permits.len() < self.lane_limit.lanes()
+    }
+
     /// Reports why requests are throttled: once in the log, and to each upload that waits. Returns the pauses.
     pub(super) fn announce_pauses(&mut self, now: Instant) -> Pauses {
-        let mut pacer = self.pacer.borrow_mut();
         // With every lane at work, the pause delays nothing.
         let chunks_wait =
-            !self.idle.is_empty() && self.transfers.values().any(|transfer| transfer.wants_lane());
+            self.has_free_lane() && self.transfers.values().any(|transfer| transfer.wants_lane());
+        let mut pacer = self.pacer.borrow_mut();
         let uploads = pacer.delay(Class::Uploads, now).filter(|_| chunks_wait);
         self.counters.set_chunks_throttled(uploads.is_some());
         let mut calls = |class| {

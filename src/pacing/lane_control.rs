@@ -1,0 +1,348 @@
+//! The number of lanes in use, chosen while uploads run. Pure: samples and the clock are arguments.
+//!
+//! The controller climbs by doubling while that gains, then looks for the smallest number that is about as fast as the best.
+//! Two numbers are compared in turn on the user's own chunks, by bytes that the peers have acknowledged. After a search
+//! it rests, and searches again when the rest is over or the rate has changed. While a limit binds, the number is kept:
+//! the rate would be that of the limit, whatever the number of lanes.
+
+mod comparison;
+mod sample;
+mod search;
+mod window;
+
+use std::time::{Duration, Instant};
+
+pub use sample::LaneHold;
+pub(crate) use sample::{LaneReason, LaneSample};
+use search::LaneSearch;
+use window::{LaneRate, LaneWindow};
+
+/// The choice of the number of lanes in use.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneController {
+    most: usize,
+    /// The number in use.
+    lanes: usize,
+    /// The number that was chosen last, to which a trial returns.
+    base: usize,
+    stage: ControlStage,
+    window: LaneWindow,
+    latest: Option<(Instant, LaneSample)>,
+    /// The time since which the lanes are as many as permitted and connected.
+    settled: Option<Instant>,
+    /// `true` once connections have had the time to find their speed.
+    is_warm: bool,
+    /// The time of the last change of the number in use.
+    changed: Option<Instant>,
+    hold: Option<LaneHold>,
+    reason: LaneReason,
+    /// The length of the next rest.
+    rest: Duration,
+    /// The rate at the chosen number, against which changes of the link are noticed.
+    usual: Option<LaneRate>,
+    /// The number of windows in a row whose rate was far from the usual one.
+    unusual: u32,
+    /// The time before which further refusals belong to those that were obeyed.
+    braked_until: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+enum ControlStage {
+    /// A search begins with the next sample. `true` if it looks for smaller numbers, too.
+    Start(bool),
+    Search(LaneSearch),
+    /// No number is tried before this time, unless the link changes.
+    Rest(Instant),
+}
+
+impl LaneController {
+    /// Starts with `first` lanes, among 1 to `most`.
+    pub(crate) fn new(first: usize, most: usize) -> LaneController {
+        let most = most.max(1);
+        let lanes = first.clamp(1, most);
+        LaneController {
+            most,
+            lanes,
+            base: lanes,
+            stage: ControlStage::Start(true),
+            window: LaneWindow::default(),
+            latest: None,
+            settled: None,
+            is_warm: false,
+            changed: None,
+            hold: None,
+            reason: LaneReason::Chosen,
+            rest: FIRST_REST,
+            usual: None,
+            unusual: 0,
+            braked_until: None,
+        }
+    }
+
+    /// Returns the number of lanes in use.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Returns the reason why the number does not change now; `None` if nothing keeps it.
+    pub(crate) fn hold(&self) -> Option<LaneHold> {
+        self.hold
+    }
+
+    /// Returns the reason of the last change of the number.
+    pub(crate) fn reason(&self) -> LaneReason {
+        self.reason
+    }
+
+    /// Takes a sample, about ten of them a second, and returns the number of lanes to use from now on.
+    pub(crate) fn observe(&mut self, sample: LaneSample, now: Instant) -> usize {
+        let most = sample.most_lanes.clamp(1, self.most);
+        if self.lanes > most || self.base > most {
+            self.base = self.base.min(most);
+            self.use_lanes(self.base, LaneReason::Bound, now);
+            self.begin_rest(now);
+        }
+        let Some((at, before)) = self.latest.replace((now, sample)) else { return self.lanes };
+        let elapsed = now.saturating_duration_since(at);
+        if elapsed > LONGEST_STEP {
+            // The driver slept, or the process was stopped: the time between is no measurement.
+            self.unsettle();
+        } else if sample.refused > before.refused {
+            self.brake(now);
+        } else if self.is_held(&sample, now) {
+            self.unsettle();
+        } else {
+            self.window.push(&before, &sample, elapsed, self.lanes);
+            self.measure(&before, &sample, now);
+        }
+        self.lanes
+    }
+
+    /// Halves the number. Requests that were under way may be refused a little later, which is the same event.
+    fn brake(&mut self, now: Instant) {
+        self.unsettle();
+        if self.braked_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.braked_until = Some(now + BRAKE_TIME);
+        self.base = (self.base.min(self.lanes) / 2).max(1);
+        self.use_lanes(self.base, LaneReason::Brake, now);
+        self.usual = None;
+        self.stage = ControlStage::Rest(now + self.rest);
+        // Where every attempt ends with a refusal, attempts become rare.
+        self.rest = (2 * self.rest).min(LONGEST_REST);
+        self.hold = Some(LaneHold::Brake);
+    }
+
+    /// Returns `true` if a limit binds or the work does not suffice, so that the sample says nothing about the link.
+    fn is_held(&mut self, sample: &LaneSample, now: Instant) -> bool {
+        let is_resting = matches!(self.stage, ControlStage::Rest(_));
+        if sample.limit.is_some() {
+            self.hold = sample.limit;
+            self.use_lanes(self.base, LaneReason::Held, now);
+            // What a search has measured so far is of a time without the limit.
+            if !is_resting {
+                self.stage = ControlStage::Start(true);
+            }
+            return true;
+        }
+        if sample.wanted < self.lanes {
+            self.hold = Some(LaneHold::Work);
+            // A moment without work is usual between two files; a trial that lasts is given up.
+            let is_long = self.changed.is_some_and(|at| now.saturating_duration_since(at) > WORK_PATIENCE);
+            if self.lanes != self.base && is_long {
+                self.give_up_trial(sample, now);
+            }
+            return true;
+        }
+        if !is_resting || self.hold != Some(LaneHold::Brake) {
+            self.hold = None;
+        }
+        false
+    }
+
+    fn unsettle(&mut self) {
+        self.settled = None;
+        self.is_warm = false;
+        self.window.clear();
+    }
+
+    fn use_lanes(&mut self, lanes: usize, reason: LaneReason, now: Instant) {
+        if self.lanes != lanes {
+            self.lanes = lanes;
+            self.changed = Some(now);
+            self.reason = reason;
+            self.unsettle();
+        }
+    }
+
+    /// Takes the window into account, once the lanes are as many as permitted.
+    fn measure(&mut self, before: &LaneSample, sample: &LaneSample, now: Instant) {
+        let Some(settled) = self.settled else {
+            // Fewer lanes take effect when the requests of the others have ended.
+            if sample.busy <= self.lanes && sample.connecting == 0 && sample.sending > 0 {
+                self.window.clear();
+                self.settled = Some(now);
+            } else {
+                self.give_up_stuck_trial(before, sample, now);
+            }
+            return;
+        };
+        if !self.is_warm && now.saturating_duration_since(settled) >= warm_up(sample.round_trip) {
+            self.is_warm = true;
+            self.window.clear();
+            return;
+        }
+        match &self.stage {
+            ControlStage::Start(descends) => {
+                let most = sample.most_lanes.clamp(1, self.most);
+                let search = LaneSearch::new(self.base, most, sample.wanted, *descends);
+                self.follow(search, now);
+            }
+            ControlStage::Search(_) => self.compare(sample, now),
+            ControlStage::Rest(until) => {
+                let until = *until;
+                self.watch(until, now);
+            }
+        }
+    }
+
+    /// Gives up a larger number whose connections fail or do not open.
+    fn give_up_stuck_trial(&mut self, before: &LaneSample, sample: &LaneSample, now: Instant) {
+        let is_late = self.changed.is_some_and(|at| now.saturating_duration_since(at) > CONNECT_PATIENCE);
+        let fails = sample.unconnected > before.unconnected;
+        if self.lanes > self.base && (fails || is_late) {
+            self.give_up_trial(sample, now);
+        }
+    }
+
+    fn give_up_trial(&mut self, sample: &LaneSample, now: Instant) {
+        self.use_lanes(self.base, LaneReason::Held, now);
+        match &self.stage {
+            ControlStage::Search(search) => {
+                let mut search = search.clone();
+                search.give_up(sample.wanted);
+                self.follow(search, now);
+            }
+            ControlStage::Start(_) | ControlStage::Rest(_) => self.begin_rest(now),
+        }
+    }
+
+    /// Continues the measurement of a search.
+    fn compare(&mut self, sample: &LaneSample, now: Instant) {
+        let ControlStage::Search(search) = &mut self.stage else { return };
+        let has_ended = if self.is_warm {
+            let Some(rate) = self.window.rate() else { return };
+            let enough = if search.measures_base() { SHORT_WINDOW } else { USUAL_WINDOW };
+            let is_over =
+                rate.seconds >= LONGEST_WINDOW || rate.seconds >= enough && rate.error <= FINE_ERROR;
+            rate.seconds >= enough && search.take(rate, is_over, sample.wanted)
+        } else {
+            let recent = self.window.recent_rate(SHORT_WINDOW);
+            recent.is_some_and(|rate| search.take_early(rate, sample.wanted))
+        };
+        if has_ended {
+            let search = search.clone();
+            self.window.clear();
+            self.follow(search, now);
+        }
+    }
+
+    /// Uses the number that a search asks for, or rests at its end.
+    fn follow(&mut self, search: LaneSearch, now: Instant) {
+        self.base = search.base();
+        match search.lanes() {
+            Some(lanes) => {
+                let reason = if lanes == self.base { LaneReason::Chosen } else { LaneReason::Trial };
+                self.use_lanes(lanes, reason, now);
+                self.stage = ControlStage::Search(search);
+            }
+            None => {
+                self.use_lanes(self.base, LaneReason::Chosen, now);
+                self.usual = search.rate();
+                self.begin_rest(now);
+            }
+        }
+    }
+
+    /// Rests after a search. Each rest is twice as long as the one before, until the link changes.
+    fn begin_rest(&mut self, now: Instant) {
+        self.stage = ControlStage::Rest(now + self.rest);
+        self.rest = (2 * self.rest).min(LONGEST_REST);
+        self.unusual = 0;
+        self.window.clear();
+    }
+
+    /// Compares the rate with the usual one while no number is tried.
+    fn watch(&mut self, until: Instant, now: Instant) {
+        if now >= until {
+            self.hold = None;
+            self.stage = ControlStage::Start(false);
+            return;
+        }
+        let Some(rate) = self.window.rate().filter(|rate| self.is_warm && rate.seconds >= WATCH_WINDOW)
+        else {
+            return;
+        };
+        self.window.clear();
+        let Some(usual) = &mut self.usual else {
+            self.usual = Some(rate);
+            return;
+        };
+        if rate.loss > MOST_LOSS && rate.loss > LOSS_GROWTH * usual.loss {
+            return self.brake(now);
+        }
+        let ratio = rate.mean.max(1.0) / usual.mean.max(1.0);
+        if (1.0 / CHANGED_RATE..=CHANGED_RATE).contains(&ratio) {
+            usual.mean += SLOW_SHARE * (rate.mean - usual.mean);
+            usual.loss += SLOW_SHARE * (rate.loss - usual.loss);
+            self.unusual = 0;
+            return;
+        }
+        self.unusual += 1;
+        // Under a brake, a search would ask for more at once.
+        if self.unusual >= UNUSUAL_WINDOWS && self.hold != Some(LaneHold::Brake) {
+            self.usual = None;
+            self.unusual = 0;
+            self.rest = FIRST_REST;
+            self.stage = ControlStage::Start(true);
+        }
+    }
+}
+
+/// Returns the time in which connections find their speed: slow start doubles in each round trip.
+fn warm_up(round_trip: Duration) -> Duration {
+    (4 * round_trip).clamp(LEAST_WARM_UP, LONGEST_WARM_UP)
+}
+
+/// A proxy nearby hides the round trip of the path behind it.
+const LEAST_WARM_UP: Duration = Duration::from_millis(300);
+/// Full buffers make round trips of seconds, in which connections have found their speed long ago.
+const LONGEST_WARM_UP: Duration = Duration::from_secs(2);
+/// Between two samples; a longer step is a pause of the driver.
+const LONGEST_STEP: Duration = Duration::from_secs(1);
+/// The windows in seconds: of the number in use, of another number, and of a rate that does not settle.
+const SHORT_WINDOW: f64 = 0.4;
+const USUAL_WINDOW: f64 = 1.0;
+const LONGEST_WINDOW: f64 = 3.0;
+/// The relative error at which a longer window decides nothing more.
+const FINE_ERROR: f64 = 0.04;
+/// More lanes that gain nothing cost little, so the first rests are short.
+const FIRST_REST: Duration = Duration::from_secs(10);
+const LONGEST_REST: Duration = Duration::from_secs(300);
+const BRAKE_TIME: Duration = Duration::from_secs(5);
+const WORK_PATIENCE: Duration = Duration::from_secs(2);
+/// As long as an attempt to connect.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// Of a rest: buffers that fill and drain swing within seconds.
+const WATCH_WINDOW: f64 = 3.0;
+/// The rate changed if it differs by this factor in as many windows in a row.
+const CHANGED_RATE: f64 = 1.25;
+const UNUSUAL_WINDOWS: u32 = 2;
+const SLOW_SHARE: f64 = 0.1;
+/// The share of segments sent again from which the path is overloaded, if it was far less before.
+const MOST_LOSS: f64 = 0.1;
+const LOSS_GROWTH: f64 = 3.0;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The comparison of two numbers of lanes, measured in turn. Pure.
+
+use super::window::LaneRate;
+
+/// A comparison of the number in use with a smaller or larger one: base, trial, base, trial.
+#[derive(Clone, Debug)]
+pub(super) struct LaneComparison {
+    base: usize,
+    trial: usize,
+    base_rates: Vec<LaneRate>,
+    trial_rates: Vec<LaneRate>,
+}
+
+/// The result of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LaneVerdict {
+    /// `true` if the trial is the number to use: more lanes that gain enough, or fewer that lose little.
+    pub(super) takes_trial: bool,
+    /// The rate of the larger number divided by that of the smaller one.
+    pub(super) gain: f64,
+}
+
+impl LaneComparison {
+    /// Begins a comparison; `known` is a fresh rate of the base.
+    pub(super) fn new(base: usize, trial: usize, known: Option<LaneRate>) -> LaneComparison {
+        LaneComparison { base, trial, base_rates: known.into_iter().collect(), trial_rates: Vec::new() }
+    }
+
+    /// Returns the number of lanes to measure next.
+    pub(super) fn lanes(&self) -> usize {
+        if self.measures_base() { self.base } else { self.trial }
+    }
+
+    pub(super) fn measures_base(&self) -> bool {
+        self.base_rates.len() == self.trial_rates.len()
+    }
+
+    pub(super) fn base(&self) -> usize {
+        self.base
+    }
+
+    pub(super) fn trial(&self) -> usize {
+        self.trial
+    }
+
+    /// Returns the latest rate of the base.
+    pub(super) fn base_rate(&self) -> Option<LaneRate> {
+        self.base_rates.last().copied()
+    }
+
+    /// Returns the verdict if the rate of a measurement under way decides it. `is_over` says that the measurement is
+    /// not continued.
+    pub(super) fn check(&self, rate: LaneRate, is_over: bool) -> Option<LaneVerdict> {
+        if self.measures_base() {
+            return None;
+        }
+        let base = self.base_rates.last()?;
+        let is_up = self.trial > self.base;
+        let (upper, lower) = if is_up { (rate, *base) } else { (*base, rate) };
+        // Lost packets are paid by other users of the link, too.
+        if is_up && rate.loss > MOST_LOSS && rate.loss > 2.0 * base.loss {
+            return Some(LaneVerdict { takes_trial: false, gain: 1.0 });
+        }
+        let gain = ratio(upper.mean, lower.mean);
+        let error = upper.error.hypot(lower.error);
+        let (low, high) = (gain * (-error).exp(), gain * error.exp());
+        if high < WORTHWHILE_GAIN || low > if is_up { CLEAR_GAIN } else { WORTHWHILE_GAIN } {
+            return Some(self.verdict(gain));
+        }
+        // Neighbouring measurements share the state of the link: the pairs decide if the intervals do not.
+        if !is_over || self.trial_rates.len() + 1 < PAIRS {
+            return None;
+        }
+        let trials = self.trial_rates.iter().copied().chain([rate]);
+        let logs = self.base_rates.iter().zip(trials).map(|(base, trial)| {
+            let gain = if is_up { ratio(trial.mean, base.mean) } else { ratio(base.mean, trial.mean) };
+            gain.ln()
+        });
+        Some(self.verdict((logs.sum::<f64>() / PAIRS as f64).exp()))
+    }
+
+    /// Records the rate of a measurement that has ended without a verdict.
+    pub(super) fn record(&mut self, rate: LaneRate) {
+        if self.measures_base() { &mut self.base_rates } else { &mut self.trial_rates }.push(rate);
+    }
+
+    fn verdict(&self, gain: f64) -> LaneVerdict {
+        let takes_trial = if self.trial > self.base {
+            // More is asked for than of a number in use, so that a swing of the rate moves nothing back and forth.
+            gain >= CLIMBING_GAIN
+        } else {
+            gain < WORTHWHILE_GAIN
+        };
+        LaneVerdict { takes_trial, gain }
+    }
+}
+
+/// Returns a quotient within bounds that have a logarithm.
+fn ratio(upper: f64, lower: f64) -> f64 {
+    (upper.max(1.0) / lower.max(1.0)).clamp(1e-3, 1e3)
+}
+
+/// The smaller number suffices if it reaches 98 % of the larger one. The search itself costs a few per cent, and the
+/// upload as a whole shall take at most a twentieth longer than with the best number.
+const WORTHWHILE_GAIN: f64 = 1.0 / 0.98;
+/// More lanes have to gain as much.
+const CLIMBING_GAIN: f64 = 1.04;
+/// The certain gain at which more lanes are taken at once, without a second pair.
+const CLEAR_GAIN: f64 = 1.15;
+const MOST_LOSS: f64 = 0.03;
+const PAIRS: usize = 2;

@@ -1,0 +1,176 @@
+//! The search for the smallest number of lanes that is fast enough: climb, descend, refine. Pure.
+
+use super::comparison::{LaneComparison, LaneVerdict};
+use super::window::LaneRate;
+
+/// A search that starts from the number in use.
+#[derive(Clone, Debug)]
+pub(super) struct LaneSearch {
+    most: usize,
+    base: usize,
+    step: LaneStep,
+    /// The number below the base, and the base's gain over it, once the search has climbed.
+    climbed: Option<(usize, f64)>,
+    /// `true` if the search also looks for smaller numbers when it does not climb.
+    descends: bool,
+    /// The latest rate of the base.
+    rate: Option<LaneRate>,
+}
+
+#[derive(Clone, Debug)]
+enum LaneStep {
+    Climb(LaneComparison),
+    Descend(LaneComparison),
+    /// Between the base and a smaller number that does not suffice.
+    Refine(LaneComparison),
+    Done,
+}
+
+impl LaneSearch {
+    /// Begins a search from `base`. `wanted` is the number of lanes that the work can use.
+    pub(super) fn new(base: usize, most: usize, wanted: usize, descends: bool) -> LaneSearch {
+        let mut search = LaneSearch { most, base, step: LaneStep::Done, climbed: None, descends, rate: None };
+        search.climb(wanted);
+        search
+    }
+
+    /// Returns the number that is best so far.
+    pub(super) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// Returns the rate of that number, if it was measured.
+    pub(super) fn rate(&self) -> Option<LaneRate> {
+        self.rate
+    }
+
+    /// Returns the number to measure; `None` once the search is over.
+    pub(super) fn lanes(&self) -> Option<usize> {
+        self.comparison().map(LaneComparison::lanes)
+    }
+
+    /// Returns `true` if the base is being measured.
+    pub(super) fn measures_base(&self) -> bool {
+        self.comparison().is_some_and(LaneComparison::measures_base)
+    }
+
+    /// Takes the rate so far of the number in question. Returns `true` if its measurement has ended.
+    pub(super) fn take(&mut self, rate: LaneRate, is_over: bool, wanted: usize) -> bool {
+        let Some(comparison) = self.comparison_mut() else { return true };
+        match comparison.check(rate, is_over) {
+            Some(verdict) => self.conclude(verdict, rate, wanted),
+            None if is_over => comparison.record(rate),
+            None => return false,
+        }
+        true
+    }
+
+    /// Takes the rate of connections that have not found their speed yet. Returns `true` if it is so much above that of
+    /// fewer lanes that waiting would only cost time.
+    pub(super) fn take_early(&mut self, rate: LaneRate, wanted: usize) -> bool {
+        let LaneStep::Climb(comparison) = &self.step else { return false };
+        match comparison.check(rate, false).filter(|verdict| verdict.takes_trial && verdict.gain > EARLY_GAIN)
+        {
+            Some(verdict) => {
+                self.conclude(verdict, rate, wanted);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Gives up the number in question, and every larger one.
+    pub(super) fn give_up(&mut self, wanted: usize) {
+        match self.step {
+            LaneStep::Climb(_) => self.end_climb(wanted),
+            _ => self.step = LaneStep::Done,
+        }
+    }
+
+    fn comparison(&self) -> Option<&LaneComparison> {
+        match &self.step {
+            LaneStep::Climb(one) | LaneStep::Descend(one) | LaneStep::Refine(one) => Some(one),
+            LaneStep::Done => None,
+        }
+    }
+
+    fn comparison_mut(&mut self) -> Option<&mut LaneComparison> {
+        match &mut self.step {
+            LaneStep::Climb(one) | LaneStep::Descend(one) | LaneStep::Refine(one) => Some(one),
+            LaneStep::Done => None,
+        }
+    }
+
+    fn conclude(&mut self, verdict: LaneVerdict, rate: LaneRate, wanted: usize) {
+        let step = std::mem::replace(&mut self.step, LaneStep::Done);
+        let (LaneStep::Climb(comparison) | LaneStep::Descend(comparison) | LaneStep::Refine(comparison)) =
+            &step
+        else {
+            return;
+        };
+        let (base, trial) = (comparison.base(), comparison.trial());
+        if verdict.takes_trial {
+            self.base = trial;
+            self.rate = Some(rate);
+        } else {
+            self.rate = comparison.base_rate();
+        }
+        match step {
+            LaneStep::Climb(_) if verdict.takes_trial => {
+                self.climbed = Some((base, verdict.gain));
+                self.climb(wanted);
+            }
+            LaneStep::Climb(_) => self.end_climb(wanted),
+            LaneStep::Descend(_) if verdict.takes_trial => self.descend(wanted),
+            LaneStep::Descend(_) => self.refine(trial, verdict.gain),
+            LaneStep::Refine(_) | LaneStep::Done => {}
+        }
+    }
+
+    fn climb(&mut self, wanted: usize) {
+        let trial = (2 * self.base).min(self.most);
+        // More lanes than chunks cannot be compared.
+        if trial > self.base && wanted >= trial {
+            self.step = LaneStep::Climb(LaneComparison::new(self.base, trial, self.rate));
+        } else {
+            self.end_climb(wanted);
+        }
+    }
+
+    fn end_climb(&mut self, wanted: usize) {
+        self.step = LaneStep::Done;
+        match self.climbed {
+            Some((below, gain)) => self.refine(below, gain),
+            None if self.descends => self.descend(wanted),
+            None => {}
+        }
+    }
+
+    fn descend(&mut self, wanted: usize) {
+        self.step = LaneStep::Done;
+        if self.base > 1 && wanted >= self.base {
+            self.step =
+                LaneStep::Descend(LaneComparison::new(self.base, self.base / 2, self.reliable_rate()));
+        }
+    }
+
+    /// Compares with the number between `below` and the base, unless each lane of the base gains as much as any other:
+    /// every smaller number is then slower in proportion.
+    fn refine(&mut self, below: usize, gain: f64) {
+        let middle = below.midpoint(self.base);
+        let is_proportional = gain > PROPORTIONAL * self.base as f64 / below as f64;
+        if middle > below && !is_proportional {
+            self.step = LaneStep::Refine(LaneComparison::new(self.base, middle, self.reliable_rate()));
+        }
+    }
+
+    /// Returns the rate of the base if its window was long enough to judge a smaller number by.
+    fn reliable_rate(&self) -> Option<LaneRate> {
+        self.rate.filter(|rate| rate.seconds >= RELIABLE_SECONDS)
+    }
+}
+
+/// Connections that are still in slow start show less than they will reach; a gain that exceeds this is real.
+const EARLY_GAIN: f64 = 1.3;
+const PROPORTIONAL: f64 = 0.9;
+const RELIABLE_SECONDS: f64 = 0.9;

@@ -1,0 +1,133 @@
+//! The rate of a number of lanes over a window of samples. Pure.
+
+use std::time::Duration;
+
+use super::sample::LaneSample;
+
+/// A rate in bytes per second with the half width of its 95 % confidence interval, relative to the rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct LaneRate {
+    pub(super) mean: f64,
+    pub(super) error: f64,
+    /// The share of the segments that were sent again.
+    pub(super) loss: f64,
+    /// The length of the window.
+    pub(super) seconds: f64,
+}
+
+/// The samples since the lanes have settled.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LaneWindow {
+    steps: Vec<WindowStep>,
+    gaps: GapShare,
+}
+
+/// The time between the chunks of a lane, as lane seconds for each byte: the answer, and the next head.
+#[derive(Clone, Copy, Debug, Default)]
+struct GapShare {
+    seconds: f64,
+    bytes: f64,
+}
+
+/// The difference of two neighbouring samples.
+#[derive(Clone, Copy, Debug)]
+struct WindowStep {
+    seconds: f64,
+    bytes: f64,
+    /// Lane seconds with bytes to send or on the way, and those of all lanes in force.
+    sending: f64,
+    permitted: f64,
+    segments: f64,
+    retransmitted: f64,
+}
+
+impl LaneWindow {
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+    }
+
+    /// Adds the time between two samples, in which `lanes` were in force.
+    pub(super) fn push(&mut self, before: &LaneSample, now: &LaneSample, elapsed: Duration, lanes: usize) {
+        let seconds = elapsed.as_secs_f64();
+        // A minute's memory: files of another size have other chunks.
+        let fading = (-seconds / GAP_MEMORY_SECONDS).exp();
+        let delta = |now: u64, before: u64| now.saturating_sub(before) as f64;
+        let bytes = delta(now.acked_bytes, before.acked_bytes);
+        let sending = ((before.sending + now.sending) as f64 / 2.0).min(lanes as f64) * seconds;
+        self.gaps.seconds = fading * self.gaps.seconds + lanes as f64 * seconds - sending;
+        self.gaps.bytes = fading * self.gaps.bytes + bytes;
+        self.steps.push(WindowStep {
+            seconds,
+            bytes,
+            sending,
+            permitted: lanes as f64 * seconds,
+            segments: delta(now.segments, before.segments),
+            retransmitted: delta(now.retransmitted, before.retransmitted),
+        });
+    }
+
+    /// Returns the time of the window in seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        self.steps.iter().map(|step| step.seconds).sum()
+    }
+
+    /// Returns the rate; `None` below four batches.
+    ///
+    /// A window shorter than the time of a chunk may contain no end of a request, or several at once, and each costs a
+    /// round trip without bytes. The rate is therefore that of the sending lanes, with the usual time between chunks.
+    pub(super) fn rate(&self) -> Option<LaneRate> {
+        let sum = |value: fn(&WindowStep) -> f64| self.steps.iter().map(value).sum::<f64>();
+        let (seconds, bytes) = (sum(|step| step.seconds), sum(|step| step.bytes));
+        let errors = BATCH_SECONDS.map(|batch| self.error(batch));
+        // Neighbouring moments depend on each other, so the longer batches may vary more than chance explains.
+        let error = errors.into_iter().flatten().reduce(f64::max)?;
+        let gaps = bytes * self.gaps.seconds / self.gaps.bytes.max(1.0);
+        let (permitted, used) = (sum(|step| step.permitted), sum(|step| step.sending) + gaps);
+        // Without a bound, one lane that sends beside many that wait would count as all of them.
+        let correction = (permitted / used.max(1e-9)).clamp(1.0 / MOST_CORRECTION, MOST_CORRECTION);
+        let loss = sum(|step| step.retransmitted) / sum(|step| step.segments).max(1.0);
+        Some(LaneRate { mean: bytes / seconds * correction, error, loss, seconds })
+    }
+
+    /// Returns the rate of the last `seconds` of the window; `None` while it is shorter.
+    pub(super) fn recent_rate(&self, seconds: f64) -> Option<LaneRate> {
+        let mut window = LaneWindow { steps: Vec::new(), gaps: self.gaps };
+        for step in self.steps.iter().rev() {
+            window.steps.push(*step);
+            if window.seconds() >= seconds - ROUNDING {
+                return window.rate();
+            }
+        }
+        None
+    }
+
+    /// Returns the relative error of the mean by batches of this many seconds; `None` for fewer than four.
+    fn error(&self, batch_seconds: f64) -> Option<f64> {
+        let (mut means, mut seconds, mut bytes) = (Vec::new(), 0.0, 0.0);
+        for step in &self.steps {
+            seconds += step.seconds;
+            bytes += step.bytes;
+            if seconds >= batch_seconds - ROUNDING {
+                means.push(bytes / seconds);
+                (seconds, bytes) = (0.0, 0.0);
+            }
+        }
+        if means.len() < FEWEST_BATCHES {
+            return None;
+        }
+        let count = means.len() as f64;
+        let mean = means.iter().sum::<f64>() / count;
+        let variance = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        // The 97.5 % quantile of Student's t distribution, within 0.1 from three degrees of freedom on.
+        let quantile = 1.96 + 3.6 / (count - 1.0);
+        Some(if mean > 0.0 { quantile * (variance / count).sqrt() / mean } else { 1.0 })
+    }
+}
+
+/// From one sample of the driver on.
+const BATCH_SECONDS: [f64; 4] = [0.1, 0.2, 0.4, 0.8];
+/// A sum of tenths may fall short of a second.
+const ROUNDING: f64 = 1e-6;
+const FEWEST_BATCHES: usize = 4;
+const MOST_CORRECTION: f64 = 2.0;
+const GAP_MEMORY_SECONDS: f64 = 60.0;
