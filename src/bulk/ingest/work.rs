@@ -13,6 +13,7 @@ use super::finish;
 use super::ingest_job::{FetchJob, IngestJob};
 use super::leases::boot_time;
 use super::options::CutoffMode;
+use super::orphans;
 use super::planner::regular_stamp;
 use super::shared::OpenJobs;
 use super::state::WorkState;
@@ -23,6 +24,7 @@ use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
 use crate::bulk::store::{ClaimAnswer, ClaimedJob, Resubmit, Revision};
+use crate::bulk::unix_time::UnixMillis;
 use crate::upload::Upload;
 
 /// The claims of a run.
@@ -52,12 +54,21 @@ impl Claims {
                 self.wait(news, LONGEST_WAIT).await?;
                 continue;
             }
+            orphans::examine_left(&state).await;
+            let rest = state.service().rest(boot_time());
+            if let Some(rest) = rest {
+                self.rest(news, rest).await?;
+                continue;
+            }
             let are_inputs_read = state.are_inputs_read();
             let asked_at = boot_time();
             state.is_claiming.store(true, Ordering::Relaxed);
             let answer = state.store.claim(&state.options.pool, &state.options.owner, state.now()).await;
             if !matches!(answer, Ok(ClaimAnswer::Claimed(_))) {
                 state.is_claiming.store(false, Ordering::Relaxed);
+            }
+            if answer.is_ok() {
+                state.store_answered().await;
             }
             match answer {
                 Ok(ClaimAnswer::Claimed(claimed)) => {
@@ -73,14 +84,7 @@ impl Claims {
                 }
                 Ok(ClaimAnswer::Drained) => self.wait_for_change(news).await?,
                 Ok(ClaimAnswer::NoneReady { next_at }) => {
-                    let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
-                    if are_inputs_read && state.active().is_empty() {
-                        if self.ends_deferred(delay).await {
-                            return None;
-                        }
-                        state.emit(IngestEvent::Idle { delay }).await;
-                    }
-                    self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await?;
+                    self.wait_for_attempt(news, next_at, are_inputs_read).await?;
                 }
                 Ok(ClaimAnswer::Paused) => {
                     if !std::mem::replace(&mut self.is_paused, true) {
@@ -89,6 +93,7 @@ impl Claims {
                     self.wait_for_change(news).await?;
                     continue;
                 }
+                Err(error) if state.waits_for_store(&error).await => continue,
                 Err(error) => {
                     state.end_with(IngestEnd::Store(error));
                     return None;
@@ -96,6 +101,24 @@ impl Claims {
             }
             self.is_paused = false;
         }
+    }
+
+    /// Waits for the next attempt of a job. Returns `None` if the run ends.
+    async fn wait_for_attempt(
+        &self,
+        news: impl Future<Output = ()>,
+        next_at: UnixMillis,
+        are_inputs_read: bool,
+    ) -> Option<()> {
+        let state = &self.state;
+        let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
+        if are_inputs_read && state.active().is_empty() {
+            if self.ends_deferred(delay).await {
+                return None;
+            }
+            state.emit(IngestEvent::Idle { delay }).await;
+        }
+        self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await
     }
 
     /// Ends the run if every open job waits for another attempt. Returns `true` if the run ends.
@@ -113,11 +136,38 @@ impl Claims {
                 true
             }
             Ok(_) => false,
+            Err(error) if state.waits_for_store(&error).await => false,
             Err(error) => {
                 state.end_with(IngestEnd::Store(error));
                 true
             }
         }
+    }
+
+    /// Rests while the service does not answer, and probes the service when the rest is over. Returns `None` if the run
+    /// ends: the client has ended, or other workers have done every job.
+    async fn rest(&self, news: impl Future<Output = ()>, rest: Duration) -> Option<()> {
+        let state = &self.state;
+        if !rest.is_zero() {
+            return self.wait(news, rest.min(LONGEST_WAIT)).await;
+        }
+        let is_reachable = tokio::select! {
+            answered = state.client.is_service_reachable() => answered.unwrap_or(false),
+            _ = state.client.pause(LONGEST_PROBE) => false,
+        };
+        let is_over = state.service().probed(boot_time(), is_reachable, fastrand::f64());
+        if is_over {
+            state.emit(IngestEvent::ServiceBack).await;
+            return Some(());
+        }
+        if state.options.waits_for_jobs || !state.are_inputs_read() {
+            return Some(());
+        }
+        if state.open_jobs().await.is_ok_and(|open| open == OpenJobs::default()) {
+            state.end_with(IngestEnd::Drained);
+            return None;
+        }
+        Some(())
     }
 
     /// Waits for news. Returns `None` if the client has ended.
@@ -198,7 +248,10 @@ impl Claims {
             let _ = self.urls.send(FetchJob { job, shutdown }).await;
             return None;
         };
-        let (upload, sha256) = upload_of(state, &job.job, path);
+        let (mut upload, sha256) = upload_of(state, &job.job, path);
+        if state.options.shared_account.is_some() {
+            upload = upload.container_gate(orphans::gate(state, &job));
+        }
         Some(RunnerJob::new(job, upload).with_sha256(sha256).with_shutdown(shutdown))
     }
 }
@@ -216,6 +269,10 @@ fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Reques
         // Every claim after the first one follows a worker that may have created the video.
         let has_predecessor = record.lost_workers > 0 || record.attempts_without_progress > 0;
         upload = upload.shared_mark(mark, has_predecessor || record.acknowledged_bytes > 0);
+        // The workers agree on the video in the record: this host's journal may have another one.
+        if let Some(video_id) = orphans::named_video(job) {
+            upload = upload.shared_container(video_id);
+        }
     }
     // Only the first attempt begins anew; a later one goes on with it.
     let is_first = record.acknowledged_bytes == 0 && job.checkpoint.is_none();
@@ -259,6 +316,9 @@ fn exceeds_limit(state: &WorkState) -> bool {
     let is_cautious = state.options.cutoff == CutoffMode::Cautious;
     is_cautious && state.options.max_transfer.is_some_and(|limit| state.committed() > limit)
 }
+
+/// The longest time for one probe of the service.
+const LONGEST_PROBE: Duration = Duration::from_secs(20);
 
 /// A claim after less time finds nothing new.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
