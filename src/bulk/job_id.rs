@@ -126,6 +126,7 @@ impl OwnerId {
     }
 
     /// Returns the identity in a text of [`OwnerId::as_str`]; `None` if it is none.
+    #[allow(dead_code)] // Only the fleet uses it, which a build may leave out.
     pub(crate) fn parse(text: &str) -> Option<OwnerId> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
         let is_owner = text.matches('+').count() == 2 && text.len() <= LONGEST_NAME;
