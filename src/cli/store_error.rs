@@ -32,12 +32,7 @@ fn needs_cause(error: &JobStoreError) -> bool {
 }
 
 fn is_missing(error: &JobStoreError) -> bool {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if inner.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
+    // Not by `Error::source`, whose value is the pointer to the cause.
+    let JobStoreError::Store { source: Some(cause), .. } = error else { return false };
+    cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::NotFound)
 }
