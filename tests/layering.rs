@@ -21,7 +21,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("engine", &["api", "body", "error", "extent", "journal", "pacing", "session", "source", "transport", "wire"]),
     ("upload", &["api", "engine", "error", "extent", "journal", "session", "source", "wire"]),
     ("bulk", &["api", "error", "journal", "pacing", "session", "source", "upload", "usage", "wire"]),
-    ("fleet", &["api", "bulk", "pacing", "source", "upload"]),
+    ("fleet", &["api", "bulk", "pacing", "source", "transport", "upload"]),
     ("monitor", &["bulk", "pacing", "upload", "usage"]),
     ("tune", &["api", "body", "error", "extent", "server", "session", "source", "upload", "usage", "wire"]),
     ("cli", &[]), // Belongs to the binary: sees the library by its public name only.

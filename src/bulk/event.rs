@@ -288,6 +288,13 @@ pub struct IngestCounts {
     pub files_ignored: u64,
     /// Number of videos that this run has created.
     pub videos_created: u64,
+    /// Number of videos that were left beside the one of their job, and are not deleted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub orphan_videos: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Totals of a run: the last line of its output.

@@ -125,6 +125,14 @@ impl OwnerId {
         OwnerId(format!("{host}+{pid}+{random:016x}"))
     }
 
+    /// Returns the identity in a text of [`OwnerId::as_str`]; `None` if it is none.
+    #[allow(dead_code)] // Only the fleet uses it, which a build may leave out.
+    pub(crate) fn parse(text: &str) -> Option<OwnerId> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+        let is_owner = text.matches('+').count() == 2 && text.len() <= LONGEST_NAME;
+        (is_owner && text.chars().all(is_plain)).then(|| OwnerId(text.to_owned()))
+    }
+
     /// Returns the host of the process.
     pub fn host(&self) -> &str {
         self.0.split('+').next().unwrap_or_default()

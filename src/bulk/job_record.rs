@@ -64,7 +64,32 @@ pub struct JobRecord {
     /// The end of a lease whose holder may not have learned of the cancellation yet.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held_until: Option<UnixMillis>,
+    /// Videos that carry the mark of this job beside its own: two workers created one at the same time. An empty one is
+    /// deleted, so that these have bytes or could not be examined. At most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub orphans: Vec<String>,
 }
+
+impl JobRecord {
+    /// Records videos that were left beside the one of the job, and removes those that are gone.
+    ///
+    /// Needs no lease: the worker that left a video has lost its own.
+    pub(crate) fn note_orphans(&mut self, found: &[String], gone: &[String]) {
+        self.orphans.retain(|known| !gone.contains(known));
+        for video_id in found {
+            let is_known = self.orphans.contains(video_id);
+            // An id is the service's text: a record has to stay short.
+            if !is_known && video_id.len() <= LONGEST_VIDEO_ID && self.orphans.len() < MOST_ORPHANS {
+                self.orphans.push(video_id.clone());
+            }
+        }
+    }
+}
+
+/// The videos beside a job's own that its record names.
+const MOST_ORPHANS: usize = 16;
+/// The longest id of a video in a record, in bytes.
+const LONGEST_VIDEO_ID: usize = 128;
 
 fn is_zero(number: &u32) -> bool {
     *number == 0

@@ -118,6 +118,7 @@ impl JobRecord {
             started_at: None,
             finished_at: None,
             held_until: None,
+            orphans: Vec::new(),
         }
     }
 

@@ -50,7 +50,7 @@ pub use file_stamp::FileStamp;
 pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
 pub use ingest::{
     CutoffMode, IngestEnd, IngestEvent, IngestInput, IngestJob, IngestOptions, InputFailure, Inputs,
-    JobPlanner, PlannedJob, SkippedJob, UnknownCutoffMode, ingest, submit, work,
+    JobPlanner, OrphanFate, PlannedJob, SkippedJob, UnknownCutoffMode, ingest, submit, work,
 };
 pub use job::{Job, JobSpec};
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};
@@ -70,8 +70,8 @@ pub use sidecar::{SidecarError, read_sidecar};
 pub use sqlite::{SqliteJobStore, SqliteOptions};
 pub use store::{
     ClaimAnswer, ClaimedJob, Cursor, JobCheckpoint, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
-    LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_SUBMITTED, MOST_WATCHERS, Resubmit, Revision,
-    StoreFuture, StoreProblem, Submission,
+    LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_PRESENT, MOST_SUBMITTED, MOST_WATCHERS, Presence,
+    PresentWorker, Resubmit, Revision, StoreFuture, StoreProblem, Submission,
 };
 pub use template::{Template, TemplateError, TemplateValues};
 pub use unix_time::UnixMillis;

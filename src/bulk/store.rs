@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod error;
+mod presence;
 
 use std::fmt;
 use std::future::Future;
@@ -16,6 +17,7 @@ use super::lease::Lease;
 use super::unix_time::UnixMillis;
 
 pub use error::{JobStoreError, StoreProblem};
+pub use presence::{MOST_PRESENT, Presence, PresentWorker};
 
 /// The future of a store's method.
 ///
@@ -135,6 +137,23 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`JobStoreError::Held`] if a worker holds the job, or the store failed.
     fn forget(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, bool>;
+
+    /// Records videos that were left beside the one of a job in [`JobRecord::orphans`](crate::bulk::JobRecord), and
+    /// removes those that are gone. Needs no lease. Does nothing if the store has no such job.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn note_orphans(&self, _: &JobId, _found: Vec<String>, _gone: Vec<String>) -> StoreFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Returns the workers that are present, at most [`MOST_PRESENT`]. A store of one host knows none.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn present(&self) -> StoreFuture<'_, Presence> {
+        Box::pin(std::future::ready(Ok(Presence::default())))
+    }
 
     /// Returns the job; `None` if there is none.
     ///

@@ -58,6 +58,16 @@ pub(super) enum CommandEvent<'a> {
     },
     /// A notice of the watch on directories. `kind` is its stable name.
     Watch { kind: &'static str, message: &'a str },
+    /// A video that another one of the same job has replaced. `deleted` is `true` if it is gone.
+    Orphan { file: &'a str, video_id: &'a str, deleted: bool, message: &'a str },
+    /// The queue does not answer.
+    QueueAway { message: &'a str },
+    /// The queue answers again.
+    QueueBack { elapsed_ms: u64 },
+    /// The service does not answer, and the jobs under way were let go.
+    ServiceAway { jobs: usize, rest_ms: u64 },
+    /// The service answers again.
+    ServiceBack,
     /// One row of the demonstration.
     Way {
         #[serde(flatten)]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringlift::SharedBudget;
 use ringlift::bulk::{Account, JobStore, OwnerId};
 use ringlift::fleet::{NatsAddress, NatsJobStore, NatsOptions};
+use ringlift::{SharedBudget, Trust};
 
 use super::exit::CommandError;
 use super::ingest_args::{NatsArgs, StoreArgs};
@@ -17,16 +17,18 @@ use super::store_error::store_error;
 pub(super) struct NatsQueue {
     address: NatsAddress,
     credentials: Option<PathBuf>,
+    ca_certificates: Vec<PathBuf>,
     lease: Option<Duration>,
     replicas: Option<u8>,
 }
 
 impl NatsQueue {
     /// Parses the address, and takes over the other flags. Connects to no server.
-    pub(super) fn new(url: &str, args: &StoreArgs) -> Result<NatsQueue, CommandError> {
+    pub(super) fn new(url: &str, args: &StoreArgs, trust: &Trust) -> Result<NatsQueue, CommandError> {
         let address = url.parse().map_err(|flaw| CommandError::usage(format!("--queue: {flaw}")))?;
         let NatsArgs { nats_creds: credentials, lease, replicas } = args.nats.clone();
-        Ok(NatsQueue { address, credentials, lease, replicas })
+        let ca_certificates = trust.ca_certs.clone();
+        Ok(NatsQueue { address, credentials, ca_certificates, lease, replicas })
     }
 
     /// Opens the store, and creates it if it is missing.
@@ -54,6 +56,7 @@ impl NatsQueue {
     fn connect(&self, account: Account) -> Result<NatsJobStore, CommandError> {
         let mut options = NatsOptions::new(self.address.clone(), account);
         options.credentials.clone_from(&self.credentials);
+        options.ca_certificates.clone_from(&self.ca_certificates);
         options.lease = self.lease.unwrap_or(options.lease);
         options.replicas = self.replicas.map_or(options.replicas, usize::from);
         let store = NatsJobStore::connect(options).map_err(|error| store_error(&error))?;

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use ringlift::SharedBudget;
 use ringlift::bulk::{Account, JobStore, OwnerId};
+use ringlift::{SharedBudget, Trust};
 
 use super::exit::CommandError;
 use super::ingest_args::StoreArgs;
@@ -17,7 +17,7 @@ pub(super) enum NatsQueue {}
 /// The docs of the methods are in `fleet_queue.rs`.
 impl NatsQueue {
     /// Refuses the address.
-    pub(super) fn new(_: &str, _: &StoreArgs) -> Result<NatsQueue, CommandError> {
+    pub(super) fn new(_: &str, _: &StoreArgs, _: &Trust) -> Result<NatsQueue, CommandError> {
         Err(CommandError::usage(
             "--queue: this build has no fleet support: give a file, or install a build with the feature `fleet`",
         ))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringlift::bulk::{Account, IngestOptions, JobStore, OwnerId, Pool, SqliteJobStore, SqliteOptions};
-use ringlift::{Credentials, Endpoint, Secret, Settings, SharedBudget};
+use ringlift::{Credentials, Endpoint, Secret, Settings, SharedBudget, Trust};
 
 use super::events::wall_clock;
 use super::exit::{CommandError, Exit};
@@ -35,8 +35,8 @@ pub(super) struct OpenQueue {
 }
 
 impl QueuePlace {
-    /// Returns the place that the flags name. Opens nothing.
-    pub(super) fn of(args: &StoreArgs) -> Result<QueuePlace, CommandError> {
+    /// Returns the place that the flags name. Opens nothing. Servers are trusted by the certificates of the service, too.
+    pub(super) fn of(args: &StoreArgs, trust: &Trust) -> Result<QueuePlace, CommandError> {
         let Some(path) = &args.queue else {
             let beside_journal = journal::path(None).map(|journal| journal.with_file_name("jobs.db"));
             let path = beside_journal.ok_or_else(|| {
@@ -47,7 +47,7 @@ impl QueuePlace {
         match path.to_str().and_then(|text| text.split_once("://")) {
             Some(("nats" | "tls", _)) => {
                 let url = path.to_str().unwrap_or_default();
-                Ok(QueuePlace::Nats(Box::new(NatsQueue::new(url, args)?)))
+                Ok(QueuePlace::Nats(Box::new(NatsQueue::new(url, args, trust)?)))
             }
             // A file name may contain a colon, but no folder is named like a scheme by intention.
             Some((scheme, _)) => Err(CommandError::usage(format!(
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     fn queue(text: &str) -> Result<QueuePlace, CommandError> {
-        QueuePlace::of(&StoreArgs { queue: Some(text.into()), ..StoreArgs::default() })
+        QueuePlace::of(&StoreArgs { queue: Some(text.into()), ..StoreArgs::default() }, &Trust::default())
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(super) struct ServiceArgs {
     /// ALL_PROXY, unless NO_PROXY exempts the service]
     #[arg(long, value_name = "URL", value_parser = values::ProxyUrlOrNone)]
     pub(super) proxy: Option<Proxy>,
-    /// Trust the certificates in this PEM file as well as the system's; may be repeated
+    /// Trust the certificates in this PEM file as well as the system's, for the service and for a tls:// queue; may be
+    /// repeated
     #[arg(long, value_name = "FILE")]
     pub(super) ca_cert: Vec<PathBuf>,
     /// Set the number of retries per chunk or API call; 0 disables retries [default: 10]

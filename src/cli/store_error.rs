@@ -1,18 +1,38 @@
 //! The errors of job stores as errors of the command.
 
+use std::error::Error;
+use std::io;
+
 use ringlift::bulk::{JobStoreError, StoreProblem};
 
 use super::exit::{CommandError, Exit};
 
 /// Returns the error of a job store with its exit.
 pub(super) fn store_error(error: &JobStoreError) -> CommandError {
-    CommandError::Other(store_exit(error), error.to_string())
+    let cause = error.source().filter(|_| needs_cause(error)).map(|cause| format!(": {cause}"));
+    CommandError::Other(store_exit(error), format!("{error}{}", cause.unwrap_or_default()))
 }
 
 /// Returns the exit of a store's error.
 pub(super) fn store_exit(error: &JobStoreError) -> Exit {
     match error.problem() {
         Some(StoreProblem::Locked | StoreProblem::Unreachable | StoreProblem::Timeout) => Exit::Temporary,
+        Some(StoreProblem::Denied | StoreProblem::Untrusted) => Exit::NotAllowed,
+        Some(StoreProblem::BadCredentials | StoreProblem::BadCertificates) if is_missing(error) => {
+            Exit::NoSuchFile
+        }
         _ => Exit::Failed,
     }
+}
+
+/// Returns `true` if the problem does not name the file or the certificate, and its cause does.
+fn needs_cause(error: &JobStoreError) -> bool {
+    use StoreProblem::{BadCertificates, BadCredentials, Untrusted};
+    matches!(error.problem(), Some(BadCertificates | BadCredentials | Untrusted))
+}
+
+fn is_missing(error: &JobStoreError) -> bool {
+    // Not by `Error::source`, whose value is the pointer to the cause.
+    let JobStoreError::Store { source: Some(cause), .. } = error else { return false };
+    cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::NotFound)
 }

@@ -33,7 +33,7 @@ pub(super) fn run(args: &SubmitArgs, global: &GlobalArgs, console: &Console) -> 
     if args.dry_run {
         return dry_run(inputs, args, &settings, console).map(Some);
     }
-    let store = QueuePlace::of(&args.queue.store)?.open(inputs.planner().account.clone())?;
+    let store = QueuePlace::of(&args.queue.store, &settings.trust)?.open(inputs.planner().account.clone())?;
     let mut options = IngestOptions::new(inputs.planner().pool.clone(), queue::owner(), wall_clock);
     submit_options(args, &mut options);
     let estimator = Estimator::new(&settings).with_chunks(args.chunks.mode, args.chunks.chunk_size);

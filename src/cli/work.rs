@@ -14,7 +14,7 @@ pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> Co
     let token = upload::upload_token(&args.token, global)?;
     let mut settings = upload::upload_settings(&args.run.lanes, global)?;
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
-    let queue = QueuePlace::of(&args.queue.store)?;
+    let queue = QueuePlace::of(&args.queue.store, &settings.trust)?;
     queue.check_token(token.as_ref())?;
     let account = queue::account(args.queue.store.account.as_deref(), &settings, token.as_ref())?;
     let pool = queue.pool(args.queue.pool.as_deref())?;

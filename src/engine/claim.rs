@@ -63,8 +63,15 @@ impl ClaimedUpload {
         let arguments = serde_json::to_string(&options.titled(&file_name)).unwrap_or_default();
         let claim = ClaimOptions { again: terms.again, own_token_only: terms.own_token_only };
         let endpoint = &settings.endpoint_url;
-        let (journal_entry, continued) =
-            journal_handle.claim(endpoint, source.file(), &destination, &arguments, claim)?;
+        let begin = || journal_handle.claim(endpoint, source.file(), &destination, &arguments, claim);
+        let (journal_entry, continued) = begin()?;
+        let (journal_entry, continued) = if is_replaced(&continued, request) {
+            // Two videos would be filled with one file. This host's is left to `clean`.
+            journal_entry.into_iter().for_each(JournalEntryGuard::abandoned);
+            begin()?
+        } else {
+            (journal_entry, continued)
+        };
         if let Recovered::Finished(finished) = continued {
             return Ok(ClaimOutcome::Finished(finished));
         }
@@ -119,6 +126,15 @@ impl ClaimedUpload {
             Recovered::PossibleOrphan => self.may_have_orphan = true,
             Recovered::Nothing | Recovered::Finished(_) => {}
         }
+    }
+}
+
+/// Returns `true` if the journal has the upload in another video than the hosts of its job have agreed on.
+fn is_replaced(continued: &Recovered, request: &UploadRequest) -> bool {
+    let agreed = request.job_mark.as_ref().and_then(|mark| mark.container.as_deref());
+    match (continued, agreed) {
+        (Recovered::Container { video_id, .. }, Some(agreed)) => video_id != agreed,
+        _ => false,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::engine::calls::{Repetition, with_retries};
 use crate::engine::control::Control;
 use crate::engine::event_log::EventSink;
 use crate::engine::journal_entry::{MarkEntry, MarkJournal};
+use crate::engine::request::ContainerGate;
 use crate::engine::request::StopRequest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pacing::{Class, ThrottleReason};
@@ -35,6 +36,8 @@ pub(crate) struct Creation {
     pub(crate) mark: Mark,
     /// The journal's entries for marks of containers that no upload may fill.
     pub(crate) marks: MarkJournal,
+    /// The question before the container is used, if there is one.
+    pub(crate) gate: Option<ContainerGate>,
 }
 
 /// A mark that distinguishes a container of ours.
@@ -50,6 +53,8 @@ pub(crate) enum Mark {
         mark: String,
         /// `true` if another host may have created the container moments ago.
         may_exist: bool,
+        /// The container that the other hosts know, if they have agreed on one.
+        container: Option<String>,
     },
 }
 
@@ -64,11 +69,21 @@ impl Mark {
             Mark::New(mark) | Mark::Left(mark) | Mark::OfJob { mark, .. } => mark,
         }
     }
+
+    /// Returns the container that the hosts of a job have agreed on.
+    fn container(&self) -> Option<&str> {
+        match self {
+            Mark::OfJob { container, .. } => container.as_deref(),
+            Mark::New(_) | Mark::Left(_) => None,
+        }
+    }
 }
 
 /// The mark of the next attempt, and the journal entries of earlier marks.
 struct Attempts {
     mark: String,
+    /// The container to prefer if several have the mark.
+    container: Option<String>,
     /// The likelihood that a container with this mark exists.
     existence: Existence,
     /// `true` if another mark may take the place of this one.
@@ -158,7 +173,15 @@ pub(crate) async fn create_until_halted(
     mut halted: watch::Receiver<StopRequest>,
 ) -> Result<Created, CreationFailure> {
     let (pausing, may_exist) = (Cell::new(false), Cell::new(!matches!(creation.mark, Mark::New(_))));
-    let mut created = pin!(create(api, policy, creation, event_sink, (&pausing, &may_exist)));
+    // The container, while the question about it is not answered.
+    let (gate, asked) = (creation.gate.clone(), RefCell::new(None));
+    let mut created = pin!(async {
+        let created = create(api, policy, creation, event_sink, (&pausing, &may_exist)).await?;
+        let Some(gate) = gate else { return Ok(created) };
+        asked.replace(Some(created.video_id.clone()));
+        (pausing.set(true), may_exist.set(true));
+        if gate.ask(&created.video_id).await { Ok(created) } else { Err(stopped(&asked)) }
+    });
     let mut is_halted = pin!(halted.wait_for(|halt| *halt != StopRequest::No).map(drop).fuse());
     poll_fn(|cx| {
         if let Poll::Ready(created) = created.as_mut().poll(cx) {
@@ -170,13 +193,18 @@ pub(crate) async fn create_until_halted(
         let _ = is_halted.as_mut().poll(cx);
         // A request under way is awaited: its answer names a container that would otherwise be lost.
         if is_halted.is_terminated() && pausing.get() {
-            let error = Error::new(ErrorKind::Cancelled, "create the video");
-            Poll::Ready(Err(CreationFailure { error, may_exist: may_exist.get() }))
+            Poll::Ready(Err(CreationFailure { error: stopped(&asked), may_exist: may_exist.get() }))
         } else {
             Poll::Pending
         }
     })
     .await
+}
+
+/// Returns the error of a creation that is to end. Names the container if there is one.
+fn stopped(container: &RefCell<Option<String>>) -> Error {
+    let error = Error::new(ErrorKind::Cancelled, "create the video");
+    container.borrow().iter().fold(error, |error, video_id| error.with_video_id(video_id.as_str()))
 }
 
 /// Creates the container, or finds the one whose answer was lost. Sets `pausing` between attempts, and `may_exist`
@@ -188,15 +216,16 @@ async fn create(
     event_sink: &EventSink,
     (pausing, may_exist): (&Cell<bool>, &Cell<bool>),
 ) -> Result<Created> {
-    let Creation { video, mark, marks } = creation;
+    let Creation { video, mark, marks, .. } = creation;
     let existence = match &mark {
         Mark::New(_) => Existence::Excluded,
         Mark::OfJob { may_exist: false, .. } => Existence::Unlikely,
         Mark::Left(_) | Mark::OfJob { may_exist: true, .. } => Existence::Possible,
     };
     let is_own = !matches!(mark, Mark::OfJob { .. });
-    let mark = mark.text().to_owned();
-    let attempts = RefCell::new(Attempts { mark, existence, is_own, given_up: 0, row: None, first: None });
+    let (mark, container) = (mark.text().to_owned(), mark.container().map(str::to_owned));
+    let attempts = Attempts { mark, container, existence, is_own, given_up: 0, row: None, first: None };
+    let attempts = RefCell::new(attempts);
     let created = with_retries(
         policy,
         |repetition| {
@@ -231,15 +260,16 @@ async fn attempt(
     marks: &MarkJournal,
     attempts: &RefCell<Attempts>,
 ) -> Result<String> {
-    let (mark, existence) = {
+    let (mark, container, existence) = {
         let attempts = attempts.borrow();
-        (attempts.mark.clone(), attempts.existence)
+        (attempts.mark.clone(), attempts.container.clone(), attempts.existence)
     };
+    let container = container.as_deref();
     let found = match existence {
         Existence::Excluded => None,
         // The service refused the request: a container is unlikely, so one search is enough.
-        Existence::Unlikely => find(api, &mark).await?,
-        Existence::Possible => find_lagging(api, &mark, policy).await?,
+        Existence::Unlikely => find(api, &mark, container).await?,
+        Existence::Possible => find_lagging(api, &mark, container, policy).await?,
     };
     if let Some(video_id) = found {
         return Ok(video_id);
@@ -265,26 +295,35 @@ fn event(repetition: Repetition<'_>) -> UploadEvent {
 }
 
 /// Returns the video with this mark. Searches twice with a pause, since lists may lag.
-async fn find_lagging(api: &Api<Control>, mark: &str, policy: &RetryPolicy) -> Result<Option<String>> {
-    if let Some(video_id) = find(api, mark).await? {
+async fn find_lagging(
+    api: &Api<Control>,
+    mark: &str,
+    preferred: Option<&str>,
+    policy: &RetryPolicy,
+) -> Result<Option<String>> {
+    if let Some(video_id) = find(api, mark, preferred).await? {
         return Ok(Some(video_id));
     }
     tokio::time::sleep(policy.grace).await;
-    find(api, mark).await
+    find(api, mark, preferred).await
 }
 
-/// Returns the video with this mark. A request that arrived twice leaves several videos: a complete one is preferred,
-/// else the oldest.
-pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String>> {
+/// Returns the video with this mark. A request that arrived twice, or two hosts at the same time, leave several videos:
+/// a complete one is preferred, then the one that the hosts have agreed on, else the oldest.
+pub(crate) async fn find(api: &Api<Control>, mark: &str, preferred: Option<&str>) -> Result<Option<String>> {
     let mut marked = marked(api, mark).await?;
     if marked.len() > 1 {
         let ids: Vec<&str> = marked.iter().map(|video| video.video_id.as_str()).collect();
-        tracing::warn!("several videos were created by one request: {}", ids.join(", "));
+        tracing::warn!("several videos were created for one upload: {}", ids.join(", "));
         for video in marked.iter().take(MAX_ASKED) {
             let status = api.videos(Instant::now()).status(&video.video_id).await?;
             if status.received() == ReceivedContent::Everything {
                 return Ok(Some(video.video_id.clone()));
             }
+        }
+        // Another host may be about to delete the others.
+        if let Some(preferred) = preferred.filter(|preferred| ids.contains(preferred)) {
+            return Ok(Some(preferred.to_owned()));
         }
     }
     // Sorted newest first. The later ones are the duplicates.
@@ -293,7 +332,7 @@ pub(crate) async fn find(api: &Api<Control>, mark: &str) -> Result<Option<String
 
 /// Returns the videos with this mark, the newest first. A service that ignores the filter returns pages of other
 /// videos.
-async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
+pub(crate) async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>> {
     let mut query = VideoQuery::default();
     query.metadata.push((MARK_KEY.to_owned(), mark.to_owned()));
     // The newest first: the video was created moments ago.
@@ -327,7 +366,7 @@ pub(crate) async fn create_or_find(
     policy: &RetryPolicy,
 ) -> Result<String> {
     if may_exist.get()
-        && let Some(video_id) = find_lagging(api, mark, policy).await?
+        && let Some(video_id) = find_lagging(api, mark, None, policy).await?
     {
         return Ok(video_id);
     }

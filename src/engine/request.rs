@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::api::Video;
@@ -42,12 +44,41 @@ pub(crate) struct UploadRequest {
     pub(crate) receipt: Option<watch::Receiver<ReceiptState>>,
 }
 
+/// A question that is asked before the first byte is sent to a video: another host may have the job by then. The answer
+/// is `true` if the upload may go on.
+#[derive(Clone)]
+pub(crate) struct ContainerGate(Arc<dyn Fn(String) -> BoxFuture<'static, bool> + Send + Sync>);
+
+impl ContainerGate {
+    /// Creates a gate that asks about the id of a video.
+    #[allow(dead_code)] // Bulk runs use it, which a build may leave out.
+    pub(crate) fn new(
+        ask: impl Fn(String) -> BoxFuture<'static, bool> + Send + Sync + 'static,
+    ) -> ContainerGate {
+        ContainerGate(Arc::new(ask))
+    }
+
+    /// Asks whether the upload may fill this video.
+    pub(crate) fn ask(&self, video_id: &str) -> BoxFuture<'static, bool> {
+        (self.0)(video_id.to_owned())
+    }
+}
+
+impl fmt::Debug for ContainerGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContainerGate")
+    }
+}
+
 /// A mark of a video that other hosts use, too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct JobMark {
     pub(crate) text: String,
     /// `true` if another worker may have created the video moments ago.
     pub(crate) may_exist: bool,
+    /// The video that the workers have agreed on, if they have.
+    pub(crate) container: Option<String>,
+    pub(crate) gate: Option<ContainerGate>,
 }
 
 /// The terms on which an upload uses its entry in the journal.

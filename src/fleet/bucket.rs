@@ -32,6 +32,8 @@ pub(super) struct StoredMessage {
     pub(super) subject: String,
     /// The number of the message in the stream, which a conditional write names.
     pub(super) revision: u64,
+    /// The server's time of the write.
+    pub(super) written_at: UnixMillis,
     pub(super) headers: HeaderMap,
     pub(super) payload: Bytes,
 }
@@ -114,9 +116,22 @@ impl Bucket {
             // Another worker may have created the bucket at the same time.
             Err(error) => match self.state().await {
                 Ok(_) => Ok(()),
-                Err(_) => Err(Failure::Failed(StoreProblem::NotWritable, Some(std::sync::Arc::new(error)))),
+                Err(_) => Err(self.not_created(error)),
             },
         }
+    }
+
+    /// Returns the failure to create the bucket, or the one beside it.
+    pub(super) fn not_created(&self, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+        // A single server refuses copies, and a cluster without enough peers finds no place for them.
+        let reason = causes(&error);
+        let is_of_copies = ["replicas > 1 not supported", "no suitable peers"];
+        let problem = if is_of_copies.iter().any(|text| reason.contains(text)) {
+            StoreProblem::TooFewServers { wanted: self.replicas }
+        } else {
+            StoreProblem::NotWritable
+        };
+        Failure::Failed(problem, Some(std::sync::Arc::new(error)))
     }
 
     /// Returns the state of the stream.
@@ -189,6 +204,17 @@ pub(super) async fn bounded<T>(request: impl Future<Output = Result<T, Failure>>
     tokio::time::timeout(REQUEST_TIMEOUT, request).await.unwrap_or_else(|_| Err(Failure::timeout()))
 }
 
+/// Returns the error and its causes as text.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
 fn message(
     found: Result<async_nats::jetstream::message::StreamMessage, RawMessageError>,
 ) -> Result<StoredMessage, Failure> {
@@ -196,6 +222,9 @@ fn message(
         Ok(found) => Ok(StoredMessage {
             subject: found.subject.to_string(),
             revision: found.sequence,
+            written_at: UnixMillis::new(
+                u64::try_from(found.time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0),
+            ),
             headers: found.headers,
             payload: found.payload,
         }),

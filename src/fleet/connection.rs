@@ -1,16 +1,21 @@
 //! The connection to the servers.
 
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::Context;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerInfo};
 
 use super::address::Login;
 use super::options::NatsOptions;
 use crate::bulk::{JobStoreError, StoreProblem};
+use crate::transport::{Trust, bare_client_config, tls_error};
 
 /// A connection that reconnects by itself.
 #[derive(Clone, Debug)]
@@ -25,22 +30,21 @@ impl NatsConnection {
     /// Connects to the first server that answers. Takes at most ten seconds.
     pub(super) async fn open(options: &NatsOptions) -> Result<NatsConnection, JobStoreError> {
         let place = options.address.to_string();
-        let failed = |problem, source: Option<async_nats::ConnectError>| JobStoreError::Store {
+        let failed = |ConnectFailure { problem, source }| JobStoreError::Store {
             place: place.clone(),
             problem,
-            source: source.map(|source| Arc::new(source) as _),
+            source,
         };
         let connections = Arc::new(AtomicU64::new(0));
-        let settings =
-            settings(options, Arc::clone(&connections)).map_err(|problem| failed(problem, None))?;
+        let settings = settings(options, Arc::clone(&connections)).map_err(failed)?;
         let urls: Vec<String> = options.address.urls().collect();
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, settings.connect(urls)).await;
         let client = match connected {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(failed(problem_of(error.kind()), Some(error))),
-            Err(_) => return Err(failed(StoreProblem::Unreachable, None)),
+            Ok(Err(error)) => return Err(failed(refused(error))),
+            Err(_) => return Err(failed(StoreProblem::Unreachable.into())),
         };
-        check_server(&client).map_err(|problem| failed(problem, None))?;
+        check_server(&client.server_info()).map_err(|problem| failed(problem.into()))?;
         let mut jetstream = async_nats::jetstream::new(client);
         jetstream.set_timeout(REQUEST_TIMEOUT);
         Ok(NatsConnection { jetstream, connections })
@@ -57,7 +61,25 @@ impl NatsConnection {
     }
 }
 
-fn settings(options: &NatsOptions, connections: Arc<AtomicU64>) -> Result<ConnectOptions, StoreProblem> {
+/// The reason why there is no connection.
+struct ConnectFailure {
+    problem: StoreProblem,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl From<StoreProblem> for ConnectFailure {
+    fn from(problem: StoreProblem) -> ConnectFailure {
+        ConnectFailure { problem, source: None }
+    }
+}
+
+impl StoreProblem {
+    fn because(self, source: impl Error + Send + Sync + 'static) -> ConnectFailure {
+        ConnectFailure { problem: self, source: Some(Arc::new(source)) }
+    }
+}
+
+fn settings(options: &NatsOptions, connections: Arc<AtomicU64>) -> Result<ConnectOptions, ConnectFailure> {
     let mut settings = ConnectOptions::new()
         .name("ringlift")
         .connection_timeout(CONNECTION_TIMEOUT)
@@ -81,24 +103,35 @@ fn settings(options: &NatsOptions, connections: Arc<AtomicU64>) -> Result<Connec
         None => settings,
     };
     if let Some(path) = &options.credentials {
-        // Read here: a later failure would not name the file as the cause.
-        let text = std::fs::read_to_string(path).map_err(|_| StoreProblem::BadCredentials)?;
-        settings = settings.credentials(&text).map_err(|_| StoreProblem::BadCredentials)?;
+        // Read here: a later failure would not name the file as the cause. The content is secret, the reason is not.
+        let failed = |error| StoreProblem::BadCredentials.because(named(path, &error));
+        let text = fs::read_to_string(path).map_err(failed)?;
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is no credentials file of NATS");
+        settings = settings.credentials(&text).map_err(|_| failed(invalid()))?;
     }
-    if let Some(path) = &options.ca_certificates {
-        std::fs::File::open(path).map_err(|_| StoreProblem::BadCredentials)?;
-        settings = settings.add_root_certificates(path.clone());
+    for path in &options.ca_certificates {
+        fs::File::open(path).map_err(|error| StoreProblem::BadCertificates.because(named(path, &error)))?;
+    }
+    if !options.ca_certificates.is_empty() {
+        let trust = Trust { ca_certs: options.ca_certificates.clone() };
+        // The client's own option would replace the system's authorities, and takes one file.
+        let config =
+            bare_client_config(&trust).map_err(|error| StoreProblem::BadCertificates.because(error))?;
+        settings = settings.tls_client_config(config);
     }
     Ok(settings)
 }
 
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Checks that the server has what the store needs.
-fn check_server(client: &Client) -> Result<(), StoreProblem> {
+fn check_server(info: &ServerInfo) -> Result<(), StoreProblem> {
     // Older servers delete no single key after a time.
-    if !client.is_server_compatible(2, 11, 0) {
+    if !is_recent(&info.version) {
         return Err(StoreProblem::OldServer);
     }
-    let info = client.server_info();
     if !info.jetstream {
         return Err(StoreProblem::NoJetStream);
     }
@@ -109,6 +142,23 @@ fn check_server(client: &Client) -> Result<(), StoreProblem> {
     Ok(())
 }
 
+/// Returns `true` for the version of a server that is [`OLDEST_SERVER`] or later. A text that is no version is the one of
+/// a build from source, which is taken for a recent one.
+fn is_recent(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split(['.', '-', '+']).map(str::parse::<u64>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= OLDEST_SERVER,
+        _ => true,
+    }
+}
+
+fn refused(error: async_nats::ConnectError) -> ConnectFailure {
+    // A failed handshake is reported as a failure to read.
+    let problem =
+        if tls_error(&error).is_some() { StoreProblem::Untrusted } else { problem_of(error.kind()) };
+    problem.because(error)
+}
+
 fn problem_of(kind: ConnectErrorKind) -> StoreProblem {
     match kind {
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => StoreProblem::Denied,
@@ -116,11 +166,13 @@ fn problem_of(kind: ConnectErrorKind) -> StoreProblem {
         | ConnectErrorKind::Dns
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => StoreProblem::Unreachable,
-        ConnectErrorKind::Tls => StoreProblem::BadCredentials,
+        ConnectErrorKind::Tls => StoreProblem::Untrusted,
         ConnectErrorKind::ServerParse => StoreProblem::BadAddress,
     }
 }
 
+/// The first version, major and minor, that deletes single keys after a time.
+const OLDEST_SERVER: (u64, u64) = (2, 11);
 /// The longest time to try the addresses of all servers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time for one address.
@@ -132,3 +184,40 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const QUEUE_LEN: usize = 1024;
 /// The longest message: a job and a checkpoint at their limits, of which each byte is escaped to two, and headers.
 const LONGEST_MESSAGE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(version: &str, jetstream: bool, max_payload: usize) -> ServerInfo {
+        ServerInfo { version: version.to_owned(), jetstream, max_payload, ..ServerInfo::default() }
+    }
+
+    #[test]
+    fn servers_from_2_11_on_are_recent_and_builds_from_source_too() {
+        for (version, expected) in [
+            ("2.11.0", true),
+            ("2.11.0-RC.1", true),
+            ("v2.12.1", true),
+            ("3.0.0", true),
+            ("10.0", true),
+            ("2.10.29", false),
+            ("2.9.25", false),
+            ("1.99.0", false),
+            ("0.0.0", false),
+            ("dev", true),
+            ("", true),
+        ] {
+            assert_eq!(is_recent(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_first_thing_that_a_server_lacks_is_named() {
+        assert_eq!(check_server(&info("2.11.3", true, LONGEST_MESSAGE)), Ok(()));
+        assert_eq!(check_server(&info("2.10.0", false, 1)), Err(StoreProblem::OldServer));
+        assert_eq!(check_server(&info("2.11.3", false, 1)), Err(StoreProblem::NoJetStream));
+        let small = StoreProblem::SmallMessages { found: 5, needed: LONGEST_MESSAGE };
+        assert_eq!(check_server(&info("2.11.3", true, 5)), Err(small));
+    }
+}

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream;
+use async_nats::jetstream::stream::Config as StreamConfig;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,7 @@ use super::bucket::{Bucket, bounded};
 use super::failure::Failure;
 use super::names::{decode, encode};
 use super::record::RecordFlaw;
-use crate::bulk::{OwnerId, StoreProblem};
+use crate::bulk::{MOST_PRESENT, OwnerId, Presence, PresentWorker, UnixMillis};
 
 /// The bucket of facts that pass.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl Live {
             found => return found.map(drop),
         }
         let names = &self.bucket.names;
-        let config = stream::Config {
+        let config = StreamConfig {
             name: names.stream.clone(),
             description: Some("workers and request budgets of ringlift".to_owned()),
             subjects: vec![names.all()],
@@ -58,19 +60,14 @@ impl Live {
             allow_rollup: true,
             // Without markers: a worker that has gone leaves nothing behind.
             allow_message_ttl: true,
-            ..stream::Config::default()
+            ..StreamConfig::default()
         };
         let created =
             bounded(async { Ok(self.bucket.connection.jetstream.create_stream(config).await) }).await?;
         match created {
             Ok(_) => Ok(()),
             // Another worker may have created the bucket at the same time.
-            Err(error) => self
-                .bucket
-                .state()
-                .await
-                .map(drop)
-                .map_err(|_| Failure::Failed(StoreProblem::NotWritable, Some(std::sync::Arc::new(error)))),
+            Err(error) => self.bucket.state().await.map(drop).map_err(|_| self.bucket.not_created(error)),
         }
     }
 
@@ -137,6 +134,28 @@ impl Live {
         Ok(workers)
     }
 
+    /// Returns the workers that are present at `now`, the server's time, with the ages of their heartbeats.
+    pub(super) async fn present(&self, now: UnixMillis) -> Result<Presence, Failure> {
+        let names = self.workers().await?;
+        let total = names.len() as u64;
+        let reads = names.into_iter().take(MOST_PRESENT).map(|name| async move {
+            match self.bucket.read(&format!("{HOST_PREFIX}{}", encode(&name))).await {
+                Ok(found) => {
+                    // The clocks of a cluster's servers differ a little.
+                    let age = now.get().saturating_sub(found.written_at.get());
+                    Ok(OwnerId::parse(&name)
+                        .map(|owner| PresentWorker::new(owner, Duration::from_millis(age))))
+                }
+                // The presence has ended since the list.
+                Err(Failure::NotFound) => Ok(None),
+                Err(failure) => Err(failure),
+            }
+        });
+        let reads: Vec<BoxFuture<'_, _>> = reads.map(|read| read.boxed()).collect();
+        let found: Vec<Option<PresentWorker>> = stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
+        Ok(Presence::new(found.into_iter().flatten().collect(), total))
+    }
+
     /// Returns the number of workers at the last look, at least 1.
     pub(super) fn worker_count(&self) -> u32 {
         self.workers.load(Ordering::Relaxed).max(1)
@@ -145,5 +164,8 @@ impl Live {
 
 /// The time for which a worker counts as present after its last word.
 const PRESENCE: Duration = Duration::from_secs(45);
+
+/// The workers that are read at the same time.
+const AT_ONCE: usize = 16;
 
 const HOST_PREFIX: &str = "host.";

@@ -23,7 +23,9 @@ use super::tries::Tries;
 use crate::bulk::job_id::content_digest;
 use crate::bulk::lease::{LONGEST_DELAY, SHORTEST_LEASE};
 use crate::bulk::submission::PreparedJob;
-use crate::bulk::{Account, Job, JobCount, JobId, JobStoreError, Pool, Resubmit, Submission, UnixMillis};
+use crate::bulk::{
+    Account, Job, JobCount, JobId, JobStoreError, Pool, Presence, Resubmit, Submission, UnixMillis,
+};
 use crate::source::sha256::hex;
 
 /// The store of one account, on the thread of the connection.
@@ -259,6 +261,12 @@ impl Engine {
     /// Returns the job with this id.
     pub(super) async fn get(&self, id: &JobId) -> Result<Option<Job>, Trouble> {
         Ok(self.find(&job_key(id)).await?.0.map(StoredJob::into_job))
+    }
+
+    /// Returns the workers that are present, with the ages of their heartbeats by the server's time.
+    pub(super) async fn present(&self) -> Result<Presence, Failure> {
+        let now = self.server_time().await?;
+        self.live.present(now).await
     }
 
     /// Returns the sums of every pool and state.

@@ -20,8 +20,8 @@ pub struct NatsOptions {
     pub lease: Duration,
     /// The file with the credentials of the user, as `nsc` writes it.
     pub credentials: Option<PathBuf>,
-    /// The file with the CA certificates (PEM) of the servers, beside those of the system.
-    pub ca_certificates: Option<PathBuf>,
+    /// The files with CA certificates (PEM) of the servers, beside those of the system.
+    pub ca_certificates: Vec<PathBuf>,
     /// The number of servers that keep a copy of each record, 1 to 5. It counts at the first use of the store.
     pub replicas: usize,
 }
@@ -29,7 +29,7 @@ pub struct NatsOptions {
 impl NatsOptions {
     /// Creates the settings for the jobs of `account`, with leases of 60 seconds and one copy of each record.
     pub fn new(address: NatsAddress, account: Account) -> NatsOptions {
-        let (lease, credentials, ca_certificates, replicas) = (DEFAULT_LEASE, None, None, 1);
+        let (lease, credentials, ca_certificates, replicas) = (DEFAULT_LEASE, None, Vec::new(), 1);
         NatsOptions { address, account, lease, credentials, ca_certificates, replicas }
     }
 }

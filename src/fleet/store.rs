@@ -17,8 +17,8 @@ use super::transition::{self, Transition};
 use crate::bulk::submission::prepare;
 use crate::bulk::{
     ClaimAnswer, Job, JobCheckpoint, JobCount, JobEnd, JobFailure, JobId, JobPage, JobQuery, JobSpec,
-    JobState, JobStore, JobStoreError, LONGEST_CHECKPOINT, Lease, MOST_WATCHERS, OwnerId, Pool, Resubmit,
-    Revision, StoreFuture, StoreProblem, Submission, UnixMillis,
+    JobState, JobStore, JobStoreError, LONGEST_CHECKPOINT, Lease, MOST_WATCHERS, OwnerId, Pool, Presence,
+    Resubmit, Revision, StoreFuture, StoreProblem, Submission, UnixMillis,
 };
 use crate::pacing::SharedBudget;
 
@@ -266,6 +266,17 @@ impl JobStore for NatsJobStore {
     fn forget(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, bool> {
         let id = id.clone();
         self.change(&id.clone(), now, move |found, now| transition::forget(found, &id, now))
+    }
+
+    fn note_orphans(&self, id: &JobId, found: Vec<String>, gone: Vec<String>) -> StoreFuture<'_, ()> {
+        // The time plays no part in it.
+        self.change(id, UnixMillis::default(), move |stored, _| {
+            Ok(transition::note_orphans(stored, &found, &gone))
+        })
+    }
+
+    fn present(&self) -> StoreFuture<'_, Presence> {
+        self.run(|engine| async move { Ok(engine.present().await?) })
     }
 
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>> {

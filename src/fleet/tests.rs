@@ -172,10 +172,14 @@ fn the_server_keeps_neither_key_nor_token_nor_password() {
     let lease = claim(&store, 1).lease;
     block_on(store.checkpoint(&lease, JobCheckpoint::new(1, 5, "half of it"), now())).unwrap();
     block_on(store.fail(&lease, JobFailure::temporary("unavailable", "later"), now())).unwrap();
+    block_on(store.note_orphans(&lease.id, vec!["vi-left-over".to_owned()], Vec::new())).unwrap();
     server.kill();
     let bytes = bytes_in(&server.store());
     let contains = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-    assert!(contains("/films/0.mp4") && contains("half of it"), "the records are elsewhere");
+    assert!(
+        contains("/films/0.mp4") && contains("half of it") && contains("vi-left-over"),
+        "the records are elsewhere"
+    );
     for secret in ["the-api-key-itself", "to-the-upload-token", "pa55word-of-kim"] {
         assert!(!contains(secret), "{secret}");
     }

@@ -111,6 +111,18 @@ pub(super) fn retry(found: Option<StoredJob>, id: &JobId) -> Result<Transition<J
     Ok(if is_requeued { Transition::Write(Box::new(stored), state) } else { Transition::Keep(state) })
 }
 
+/// Records videos beside the one of a job, and removes those that are gone.
+pub(super) fn note_orphans(found: Option<StoredJob>, new: &[String], gone: &[String]) -> Transition<()> {
+    let Some(mut stored) = found else { return Transition::Keep(()) };
+    let before = stored.record.orphans.clone();
+    stored.record.note_orphans(new, gone);
+    if stored.record.orphans == before {
+        Transition::Keep(())
+    } else {
+        Transition::Write(Box::new(stored), ())
+    }
+}
+
 /// Deletes a job that no worker holds.
 pub(super) fn forget(
     found: Option<StoredJob>,

@@ -8,7 +8,7 @@ use crate::pacing::LaneHold;
 use crate::upload::{Budget, ByClass};
 
 use super::limit::{BindingLimit, eta_reason};
-use super::view::{JobList, RecentFailure, RunView, RunningJob};
+use super::view::{FleetWorker, JobList, RecentFailure, RunView, RunningJob};
 
 /// The document of a view. Times are seconds since the start of the run.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +28,19 @@ pub(super) struct RunDocument {
     request_limits: ByClass<Option<u32>>,
     running: Vec<RunningFields>,
     errors: Vec<FailureFields>,
+    /// Videos that were left beside the one of their job.
+    orphan_videos: u64,
+    /// `None` if no other host works on the queue.
+    workers: Option<Vec<WorkerFields>>,
+    workers_total: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct WorkerFields {
+    host: String,
+    name: String,
+    heartbeat_at_seconds: f64,
+    is_self: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -153,6 +166,12 @@ impl RunDocument {
             request_limits: by_class(&view.client.budgets, |budget| budget.limit),
             running: view.running.iter().map(|job| RunningFields::new(job, view)).collect(),
             errors: view.failures.iter().map(|job| FailureFields::new(job, view)).collect(),
+            orphan_videos: view.orphans,
+            workers: view
+                .fleet
+                .as_ref()
+                .map(|fleet| fleet.workers.iter().map(|worker| WorkerFields::new(worker, view)).collect()),
+            workers_total: view.fleet.as_ref().map(|fleet| fleet.total),
         }
     }
 
@@ -200,6 +219,17 @@ impl RunningFields {
             moved_at_seconds: view.run_seconds(job.moved_at),
             retry_at_seconds: job.retry_at.map(|at| view.run_seconds(at)),
             is_sent: job.is_sent,
+        }
+    }
+}
+
+impl WorkerFields {
+    fn new(worker: &FleetWorker, view: &RunView) -> WorkerFields {
+        WorkerFields {
+            host: worker.host.clone(),
+            name: worker.name.clone(),
+            heartbeat_at_seconds: view.run_seconds(worker.heartbeat_at),
+            is_self: worker.is_self,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! No label holds a file name or a video id: each value of a label is a time series of its own, which Prometheus keeps
 //! for weeks.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
@@ -85,6 +86,7 @@ impl Collector for RunCollector {
         let mut metrics = MetricWriter(encoder);
         metrics.info("ringlift_build", "Version and features of ringlift", &BUILD)?;
         encode_run(&mut metrics, &self.view)?;
+        encode_fleet(&mut metrics, &self.view)?;
         encode_client(&mut metrics, &self.view.client)?;
         encode_chunks(&mut metrics, &self.view)?;
         match &self.process {
@@ -113,6 +115,25 @@ fn encode_run(metrics: &mut MetricWriter<'_>, view: &RunView) -> fmt::Result {
         metrics.gauge("ringlift_run_exit_code", "Exit code of the run that has ended", f64::from(code))?;
     }
     Ok(())
+}
+
+/// Writes the workers by host. Names of processes change with each start, and would be a time series each.
+fn encode_fleet(metrics: &mut MetricWriter<'_>, view: &RunView) -> fmt::Result {
+    let help = "Videos that were left beside the one of their job";
+    metrics.counter("ringlift_orphan_videos", help, view.orphans as f64)?;
+    let Some(fleet) = &view.fleet else { return Ok(()) };
+    metrics.gauge("ringlift_fleet_workers", "Workers that are present in the queue", fleet.total as f64)?;
+    let mut hosts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for worker in &fleet.workers {
+        let age = view.at.saturating_duration_since(worker.heartbeat_at).as_secs();
+        let (workers, youngest) = hosts.entry(&worker.host).or_insert((0, age));
+        (*workers, *youngest) = (*workers + 1, age.min(*youngest));
+    }
+    let workers: Vec<_> = hosts.iter().map(|(host, (workers, _))| ([("host", *host)], *workers)).collect();
+    let ages: Vec<_> = hosts.iter().map(|(host, (_, age))| ([("host", *host)], *age)).collect();
+    metrics.gauges("ringlift_fleet_host_workers", "Workers of a host", &workers)?;
+    let help = "Time since the last heartbeat of any worker of a host";
+    metrics.gauges("ringlift_fleet_host_heartbeat_age_seconds", help, &ages)
 }
 
 fn encode_client(metrics: &mut MetricWriter<'_>, client: &Snapshot) -> fmt::Result {

@@ -46,8 +46,8 @@ pub use self::options::MonitorOptions;
 use self::routes::Router;
 pub use self::textfile::MetricsFile;
 pub use self::view::{
-    JobList, JobListFuture, JobListQuery, LONGEST_LIST, ListedJob, MOST_FAILURES, MOST_RUNNING,
-    RecentFailure, RunSource, RunView, RunningJob,
+    FleetView, FleetWorker, JobList, JobListFuture, JobListQuery, LONGEST_LIST, ListedJob, MOST_FAILURES,
+    MOST_RUNNING, MOST_WORKERS, RecentFailure, RunSource, RunView, RunningJob,
 };
 
 /// A running monitor. Dropping it stops it and waits for its thread, as [`Monitor::stop`] does.

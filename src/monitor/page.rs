@@ -88,6 +88,16 @@ fn static_tables(view: &RunView, query: &JobListQuery, list: &Result<JobList, St
         row(&mut html, &[&job.name, &job.message, job.advice.as_deref().unwrap_or_default()]);
     }
     html += "</table>";
+    if let Some(fleet) = &view.fleet {
+        let _ =
+            write!(html, "<h2>Workers: {}</h2><table><tr><th>Host<th>Worker<th>Heartbeat</tr>", fleet.total);
+        for worker in &fleet.workers {
+            let age = view.at.saturating_duration_since(worker.heartbeat_at).as_secs();
+            let own = if worker.is_self { " (this one)" } else { "" };
+            row(&mut html, &[&worker.host, &format!("{}{own}", worker.name), &format!("{age} s ago")]);
+        }
+        html += "</table>";
+    }
     html + &job_table(query, list)
 }
 
@@ -113,6 +123,9 @@ fn summary_table(view: &RunView) -> String {
     row(&mut html, &["limited by", &BindingLimit::of(view).text]);
     row(&mut html, &["remaining time", &format!("{eta}{}", eta_reason(view))]);
     row(&mut html, &["requests left in this minute", &left.join(", ")]);
+    if view.orphans > 0 {
+        row(&mut html, &["videos left beside the one of their job", &view.orphans.to_string()]);
+    }
     html + "</table>"
 }
 

@@ -48,6 +48,34 @@ pub struct RunView {
     pub last_success: Option<SystemTime>,
     /// The exit code of the run; `None` while it continues.
     pub exit_code: Option<u8>,
+    /// Videos that were left beside the one of their job.
+    pub orphans: u64,
+    /// The workers of the queue; `None` if no other host works on it.
+    pub fleet: Option<FleetView>,
+}
+
+/// The workers of a queue that several hosts share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FleetView {
+    /// The workers, at most [`MOST_WORKERS`].
+    pub workers: Vec<FleetWorker>,
+    /// The number of all workers.
+    pub total: u64,
+}
+
+/// A worker of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FleetWorker {
+    /// The name of the host.
+    pub host: String,
+    /// The name of the worker, which differs from those of other processes of the host.
+    pub name: String,
+    /// The time of the last heartbeat.
+    pub heartbeat_at: Instant,
+    /// `true` for the worker that has this monitor.
+    pub is_self: bool,
 }
 
 /// A file under way.
@@ -146,6 +174,8 @@ impl RunView {
             failures: Vec::new(),
             last_success: None,
             exit_code: None,
+            orphans: 0,
+            fleet: None,
         }
     }
 
@@ -179,6 +209,21 @@ impl RunView {
             None => self.totals.elapsed.saturating_sub(self.at - at).as_secs_f64(),
         };
         (seconds * 10.0).round() / 10.0
+    }
+}
+
+impl FleetView {
+    /// Creates the view of `workers` out of `total`. Of more than [`MOST_WORKERS`] the first remain.
+    pub fn new(mut workers: Vec<FleetWorker>, total: u64) -> FleetView {
+        workers.truncate(MOST_WORKERS);
+        FleetView { workers, total }
+    }
+}
+
+impl FleetWorker {
+    /// Creates the view of a worker of another process.
+    pub fn new(host: impl Into<String>, name: impl Into<String>, heartbeat_at: Instant) -> FleetWorker {
+        FleetWorker { host: host.into(), name: name.into(), heartbeat_at, is_self: false }
     }
 }
 
@@ -226,6 +271,9 @@ impl ListedJob {
 
 /// The most running files in a view: a few screens, and some 30 KiB in each event.
 pub const MOST_RUNNING: usize = 100;
+
+/// The most workers in a view: each host is a value of a label, which Prometheus keeps for weeks.
+pub const MOST_WORKERS: usize = 100;
 
 /// The most failures in a view. The list of jobs has all of them.
 pub const MOST_FAILURES: usize = 20;

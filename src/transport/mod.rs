@@ -40,6 +40,8 @@ pub(crate) use socket_meter::SocketCounts;
 pub use throttle::Bandwidth;
 pub use timeouts::{MinSpeed, Timeouts};
 pub use tls::Trust;
+#[allow(unused_imports)] // Only the fleet uses the first one, which a build may leave out.
+pub(crate) use tls::{bare_client_config, tls_error};
 
 #[cfg(test)]
 mod testing;

@@ -61,6 +61,15 @@ fn client_config_at(
     Ok(config)
 }
 
+/// Configures TLS for a connection that is not HTTP, with the trust of the service's connections.
+#[allow(dead_code)] // Only the fleet uses it, which a build may leave out.
+pub(crate) fn bare_client_config(trust: &Trust) -> Result<ClientConfig, TransportError> {
+    let mut config = client_config(trust, &Arc::new(History::default()))?;
+    // A server that knows ALPN and not HTTP would refuse the connection.
+    config.alpn_protocols.clear();
+    Ok(config)
+}
+
 /// Reads the certificates of one PEM file, of at most [`MOST_CA_BYTES`].
 pub(super) fn ca_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TransportError> {
     let flawed = |flaw| TransportError::BadCaCert { path: path.to_owned(), flaw };
@@ -116,7 +125,7 @@ fn under<S>(stream: &mut MaybeHttpsStream<S>) -> &mut S {
 }
 
 /// Returns the TLS error inside `error`, at any depth: `io::Error::source` skips the error that it wraps.
-pub(super) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref() {
         return Some(tls);
     }

@@ -13,7 +13,8 @@ use crate::engine::options::{ChunkSize, Mode, OnChange, UploadOptions};
 use crate::engine::progress::Progress;
 use crate::engine::receipt::ReceiptState;
 use crate::engine::request::{
-    IfNotBegun, JobMark, JournalTerms, OnProgress, SourceSpec, StopRequest, UploadRequest, Uploaded,
+    ContainerGate, IfNotBegun, JobMark, JournalTerms, OnProgress, SourceSpec, StopRequest, UploadRequest,
+    Uploaded,
 };
 use crate::error::Result;
 use crate::upload::running::{Receipt, Running};
@@ -187,7 +188,28 @@ impl Upload {
     /// for an upload into an existing video or with an upload token. A journal or a checkpoint that names a video comes
     /// before the mark.
     pub fn shared_mark(mut self, mark: impl Into<String>, may_exist: bool) -> Upload {
-        self.request.job_mark = Some(JobMark { text: mark.into(), may_exist });
+        self.request.job_mark = Some(JobMark { text: mark.into(), may_exist, container: None, gate: None });
+        self
+    }
+
+    /// Names the video that the hosts of a [shared mark](Upload::shared_mark) have agreed on. Unused without a mark.
+    ///
+    /// The video is preferred if several have the mark. A journal that names another video does not come before this one:
+    /// that upload is given up, and its video is left to `clean`.
+    pub fn shared_container(mut self, video_id: impl Into<String>) -> Upload {
+        if let Some(mark) = &mut self.request.job_mark {
+            mark.container = Some(video_id.into());
+            mark.may_exist = true;
+        }
+        self
+    }
+
+    /// Asks before the first byte is sent to a video that was created, or found by its shared mark. Unused without a mark.
+    #[allow(dead_code)] // Bulk runs use it, which a build may leave out.
+    pub(crate) fn container_gate(mut self, gate: ContainerGate) -> Upload {
+        if let Some(mark) = &mut self.request.job_mark {
+            mark.gate = Some(gate);
+        }
         self
     }
 

@@ -279,7 +279,40 @@ impl Client {
     /// When the service refuses or cannot be reached.
     pub async fn marked_video(&self, mark: impl Into<String>) -> Result<Option<String>> {
         let mark = mark.into();
-        self.call(async move |api| creation::find(api, &mark).await).await
+        self.call(async move |api| creation::find(api, &mark, None).await).await
+    }
+
+    /// Returns all videos with the mark of an upload, the newest first. More than one is left if two hosts created the
+    /// video of one job at the same time.
+    ///
+    /// # Errors
+    /// When the service refuses or cannot be reached.
+    #[cfg(feature = "bulk")]
+    pub(crate) async fn marked_videos(&self, mark: String) -> Result<Vec<Video>> {
+        self.call(async move |api| creation::marked(api, &mark).await).await
+    }
+
+    /// Returns `true` if the service answers a request for a short list, whatever its answer. Makes one attempt.
+    ///
+    /// # Errors
+    /// When the client has ended.
+    #[cfg(feature = "bulk")]
+    pub(crate) async fn is_service_reachable(&self) -> Result<bool> {
+        let (reply, answer) = oneshot::channel();
+        // Without the retries of other calls: the caller has pauses of its own.
+        let run = move |api: Rc<Api<Control>>, _: RetryPolicy| -> DriverTask {
+            Box::pin(async move {
+                let mut query = VideoQuery::default();
+                query.page_size = Some(1);
+                let listed = api.videos(Instant::now()).list(&query).await;
+                // A refusal is an answer, too, unless a gateway answers in place of the service.
+                let is_answered = listed.as_ref().map_or_else(|error| !error.is_temporary(), |_| true);
+                // The send fails if the caller dropped its future.
+                let _ = reply.send(is_answered);
+            })
+        };
+        self.engine.command(EngineCommand::DriverCall(Box::new(run))).await?;
+        answer.await.map_err(|_| engine_ended())
     }
 
     /// Changes a video's description.

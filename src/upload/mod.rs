@@ -16,6 +16,8 @@ pub use crate::engine::checkpoint::Checkpoint;
 pub use crate::engine::creation::MARK_KEY;
 pub use crate::engine::options::{Checksum, ChunkSize, Mode, OnChange, UnknownValue, UploadOptions};
 pub use crate::engine::progress::Progress;
+#[allow(unused_imports)] // Bulk runs use it, which a build may leave out.
+pub(crate) use crate::engine::request::ContainerGate;
 pub use crate::engine::request::Uploaded;
 pub use crate::engine::settings::{LaneControl, PRODUCTION_URL, SANDBOX_URL, Settings};
 pub use crate::engine::size::{NotASize, Size};

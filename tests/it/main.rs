@@ -14,6 +14,16 @@ mod every_refusal;
 mod faults;
 #[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet;
+#[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet_hosts;
+#[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet_login;
+#[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet_orphans;
+#[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet_outages;
+#[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet_presence;
 mod ingest;
 mod ingest_clock;
 mod ingest_ends;

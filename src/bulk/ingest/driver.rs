@@ -15,8 +15,9 @@ use super::fetched::fetch;
 use super::finish;
 use super::ingest_job::IngestJob;
 use super::inputs::Inputs;
-use super::leases::{Leases, LostJob};
+use super::leases::{Leases, LostJob, boot_time};
 use super::options::{CutoffMode, IngestOptions};
+use super::orphans;
 use super::report_writer::ReportWriter;
 use super::shared::{OpenJobs, SharedState};
 use super::state::{WorkState, ahead_of};
@@ -26,7 +27,9 @@ use crate::bulk::job_state::JobStateName;
 use crate::bulk::report::Report;
 use crate::bulk::runner::{RunnerEvent, run};
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal, ShutdownStage};
-use crate::bulk::store::{JobCheckpoint, JobQuery, JobStore, JobStoreError};
+use crate::bulk::store::{JobQuery, JobStore, JobStoreError};
+use crate::error::ErrorKind;
+use crate::session::event::UploadEvent;
 use crate::upload::{Client, Progress};
 
 /// Submits the jobs of `inputs` to `store`, works on the jobs of the pool until none is open, and returns the events.
@@ -133,6 +136,7 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
             _ = &mut tick => {
                 tick.set(state.client.pause(TICK));
                 state.examiner.expire(Instant::now());
+                check_service(&state).await;
             }
         }
         check_limits(&state);
@@ -153,6 +157,7 @@ async fn end(state: &WorkState) {
         // A job that was claimed last is not free before its lease ends.
         state.end_with(IngestEnd::Store(error));
     }
+    orphans::examine_left(state).await;
     state.wait_for_inputs().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
     state.emit(IngestEvent::Ended(end)).await;
@@ -195,11 +200,21 @@ async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>, fini
             finishing.extend_one(checkpoint(state, &key, &progress));
             state.emit(IngestEvent::Progress(key, progress)).await;
         }
-        RunnerEvent::Upload { key, event } => state.emit(IngestEvent::Upload(key, event)).await,
+        RunnerEvent::Upload { key, event } => {
+            watch_service(state, &event);
+            state.emit(IngestEvent::Upload(key, event)).await;
+        }
         RunnerEvent::Done(done) => {
+            state.service().answered();
             finishing.push(Box::pin(async move { finish::done(&of_end, *done).await }));
         }
         RunnerEvent::Failed(failed) => {
+            match failed.error.kind() {
+                // A disk may be silent, too.
+                ErrorKind::Connect | ErrorKind::Unavailable => state.service().failed(boot_time()),
+                _ if failed.error.refusal().is_some() => state.service().answered(),
+                _ => {}
+            }
             finishing.push(Box::pin(async move { finish::upload_failed(&of_end, *failed).await }));
         }
         RunnerEvent::NotStarted { key } => {
@@ -207,6 +222,31 @@ async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>, fini
         }
         _ => {}
     }
+}
+
+/// Takes over an event of an upload that has or has not got an answer of the service.
+fn watch_service(state: &WorkState, event: &UploadEvent) {
+    match event {
+        UploadEvent::Retry { why, .. } if finish::is_of_connection(why.kind) => {
+            state.service().failed(boot_time());
+        }
+        UploadEvent::Retry { .. } | UploadEvent::ChunkDone { .. } => state.service().answered(),
+        _ => {}
+    }
+}
+
+/// Lets the jobs under way go if the service has not answered for too long: another host may reach it.
+async fn check_service(state: &WorkState) {
+    if state.options.shared_account.is_none() || state.is_ending() {
+        return;
+    }
+    let (now, has_uploads) = (boot_time(), !state.active().is_empty());
+    if !state.service().gives_up(now, has_uploads) {
+        return;
+    }
+    let rest = state.service().rest(now).unwrap_or_default();
+    let jobs = state.set_all_aside();
+    state.emit(IngestEvent::ServiceAway { jobs, rest }).await;
 }
 
 trait ExtendOne {
@@ -219,27 +259,23 @@ impl ExtendOne for Finishing {
     }
 }
 
-/// Records the progress of a job, from which the store counts attempts without progress.
+/// Records the progress of a job, from which the store counts attempts without progress. The first checkpoint of a shared
+/// queue names the video before it has any content: another worker that has created one, too, learns of this one by it.
 fn checkpoint(
     state: &Arc<WorkState>,
     job: &Arc<IngestJob>,
     progress: &Progress,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-    let mut active = state.active();
-    let entry = active.get_mut(&job.job.spec.id)?;
-    let is_due = entry.checkpoint_at.is_none_or(|at| at.elapsed() >= BETWEEN_CHECKPOINTS);
-    // A file of one chunk ends before a checkpoint could help.
-    if progress.video_id.is_none() || progress.acknowledged_bytes == 0 || !is_due {
+    let (id, video_id) = (&job.job.spec.id, progress.video_id.as_deref()?);
+    let has_progress = progress.acknowledged_bytes > 0 && state.is_checkpoint_due(id, BETWEEN_CHECKPOINTS);
+    if !has_progress && !state.is_unnamed(id) {
+        // A file of one chunk ends before a checkpoint could help.
         return None;
     }
-    entry.checkpoint_at = Some(Instant::now());
-    entry.checkpoint_number += 1;
-    entry.video_id.clone_from(&progress.video_id);
-    let content = serde_json::json!({"video_id": progress.video_id}).to_string();
-    let checkpoint = JobCheckpoint::new(entry.checkpoint_number, progress.acknowledged_bytes, content);
+    let checkpoint = state.next_checkpoint(id, video_id, progress.acknowledged_bytes)?;
     let (state, job) = (state.clone(), job.clone());
     Some(Box::pin(async move {
-        if let Err(error) = state.store.checkpoint(&job.lease(), checkpoint, state.now()).await {
+        if let Err(error) = state.record_checkpoint(&job, checkpoint).await {
             // A lost lease is found by the renewal; the journal has the progress.
             tracing::debug!(id = %job.job.spec.id, %error, "a checkpoint was not recorded");
         }

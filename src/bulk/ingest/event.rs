@@ -105,6 +105,35 @@ pub enum IngestEvent {
         /// The reason.
         reason: String,
     },
+    /// A video was found that another one of the same job has replaced: two workers created one at the same time.
+    Orphan {
+        /// The job.
+        job: Arc<IngestJob>,
+        /// The video that was replaced.
+        video_id: String,
+        /// The fate of the video.
+        fate: OrphanFate,
+    },
+    /// The job store does not answer. Uploads go on until the deadlines of their leases, and no job is claimed.
+    StoreAway {
+        /// The first failure.
+        error: JobStoreError,
+    },
+    /// The job store answers again.
+    StoreBack {
+        /// The time since the first failure.
+        elapsed: Duration,
+    },
+    /// The service does not answer, and the store does. The jobs under way are free for other workers, and this run
+    /// claims none until the service answers.
+    ServiceAway {
+        /// The number of jobs that were let go.
+        jobs: usize,
+        /// The time until the first probe of the service.
+        rest: Duration,
+    },
+    /// The service answers again.
+    ServiceBack,
     /// No job can be claimed for this time, because each waits for another attempt or is with another worker.
     Idle {
         /// The time until one may become ready.
@@ -136,6 +165,21 @@ pub struct SkippedJob {
     pub failure: Option<JobFailure>,
     /// An action on the file that an earlier run did not complete, and that failed again.
     pub after_failure: Option<String>,
+}
+
+/// The fate of a video that another one of the same job has replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OrphanFate {
+    /// The video was empty, and is deleted.
+    Deleted,
+    /// The video was gone already.
+    Gone,
+    /// The video is kept, and the record of the job names it.
+    Kept {
+        /// The reason, for a person.
+        reason: String,
+    },
 }
 
 /// The reason why an ingestion ended.

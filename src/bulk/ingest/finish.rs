@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::event::{IngestEnd, IngestEvent};
 use super::ingest_job::IngestJob;
+use super::orphans;
 use super::shared::SharedState;
 use super::state::{WorkState, with_failure};
 use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
@@ -31,9 +32,12 @@ pub(super) async fn done(state: &WorkState, done: DoneJob<Arc<IngestJob>>) {
     result.resent_bytes = uploaded.resent_bytes;
     result.chunks = uploaded.chunks;
     result.retries = uploaded.retries;
+    let video_id = result.video_id.clone();
+    state.saw_video(&job.job.spec.id, &video_id);
     if completed(state, &job, result, Some(Box::new(uploaded)), sha256).await {
         // Not before the store has the end: until then the journal is what prevents a second video.
         receipt.confirm();
+        orphans::examine_others(state, &job, &video_id).await;
     }
 }
 
@@ -72,7 +76,8 @@ async fn record_success(
     let mut waits = 0;
     loop {
         let lease = job.lease();
-        let finished = state.store.finish(&lease, JobEnd::Done(result.clone()), state.now()).await;
+        let finish = || state.store.finish(&lease, JobEnd::Done(result.clone()), state.now());
+        let finished = state.persist(finish).await;
         match finished {
             Err(JobStoreError::LeaseLost { reason: LostLease::TakenOver { owner }, .. })
                 if owner == state.options.owner && waits < MOST_WAITS =>
@@ -90,6 +95,9 @@ async fn record_success(
 /// Ends a failed upload.
 pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<IngestJob>>) {
     let FailedJob { key: job, error, finished, ends_run } = failed_job;
+    if let Some(video_id) = error.video_id() {
+        state.saw_video(&job.job.spec.id, video_id);
+    }
     if error.kind() == ErrorKind::Cancelled {
         return release(state, &job).await;
     }
@@ -97,6 +105,10 @@ pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<I
         return stopped(state, &job, error).await;
     }
     let failure = JobFailure::from(&error);
+    // While no upload gets an answer, the job is not to blame.
+    if state.service().is_failing() && is_of_connection(error.kind()) {
+        return set_aside(state, &job, failure, REST_WITHOUT_SERVICE).await;
+    }
     let is_permanent = failure.permanent;
     failed(state, &job, failure, Some(error)).await;
     if let Some((_, receipt)) = finished.filter(|_| is_permanent) {
@@ -132,9 +144,9 @@ pub(super) async fn failed(
     let recorded = if is_unmounted {
         // A permanent failure would end the job at once.
         let failure = JobFailure { permanent: false, ..failure };
-        state.store.decline(&job.lease(), failure, now).await
+        state.persist(|| state.store.decline(&job.lease(), failure.clone(), now)).await
     } else {
-        state.store.fail(&job.lease(), failure, now).await
+        state.persist(|| state.store.fail(&job.lease(), failure.clone(), now)).await
     };
     let new = match recorded {
         Ok(new) => new,
@@ -168,8 +180,31 @@ async fn has_folder(state: &WorkState, job: &IngestJob) -> bool {
     state.examiner.ask(move || folder.exists()).await.unwrap_or(false)
 }
 
-/// Returns a job to the queue, because the run ends.
+/// Returns `true` if the kind of error is one of a service that cannot be reached.
+pub(super) fn is_of_connection(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Connect | ErrorKind::Stalled | ErrorKind::Unavailable)
+}
+
+/// Returns a job to the queue for other workers, without counting an attempt.
+async fn set_aside(state: &WorkState, job: &Arc<IngestJob>, failure: JobFailure, delay: Duration) {
+    if let Err(error) = state.store.release(&job.lease(), delay, state.now()).await {
+        return ended_by_store(state, job, error).await;
+    }
+    state.finish(&job.job.spec.id);
+    state.emit(IngestEvent::Deferred { job: job.clone(), failure, delay }).await;
+}
+
+/// Returns a job to the queue, because the run ends or gives the job up. A job whose lease is lost is left alone.
 pub(super) async fn release(state: &WorkState, job: &Arc<IngestJob>) {
+    let id = &job.job.spec.id;
+    if let Some(reason) = state.lost(id) {
+        state.finish_lost(job);
+        return state.emit(IngestEvent::Lost { job: job.clone(), reason }).await;
+    }
+    if state.is_set_aside(id) {
+        let failure = JobFailure::temporary("unavailable", "the service does not answer this worker");
+        return set_aside(state, job, failure, Duration::ZERO).await;
+    }
     let released = state.store.release(&job.lease(), Duration::ZERO, state.now()).await;
     if let Err(error) = released {
         return ended_by_store(state, job, error).await;
@@ -190,14 +225,19 @@ pub(super) fn count_failure(state: &SharedState) {
 
 /// Ends a job whose end the store did not take.
 pub(super) async fn ended_by_store(state: &WorkState, job: &Arc<IngestJob>, error: JobStoreError) {
-    let lost = state.finish(&job.job.spec.id);
+    let lost = state.lost(&job.job.spec.id);
     match error {
         JobStoreError::LeaseLost { reason, .. } => {
+            state.finish_lost(job);
             let reason = lost.unwrap_or_else(|| reason.to_string());
             state.emit(IngestEvent::Lost { job: job.clone(), reason }).await;
         }
         error => {
-            state.end_with(IngestEnd::Store(error));
+            state.finish(&job.job.spec.id);
+            // The lease of a job that is not released runs out by itself: no reason to end a run that waits for the store.
+            if !state.waits_for_store(&error).await {
+                state.end_with(IngestEnd::Store(error));
+            }
             state.emit(IngestEvent::Cancelled(job.clone())).await;
         }
     }
@@ -273,3 +313,6 @@ async fn apply_after(state: &WorkState, job: &IngestJob) -> Result<AfterOutcome,
 /// The answer to a claim that the store has carried out is on its way.
 const BETWEEN_WAITS: Duration = Duration::from_millis(20);
 const MOST_WAITS: u32 = 250;
+
+/// The wait of a job whose upload failed while no upload got an answer: the first wait after a failed attempt.
+const REST_WITHOUT_SERVICE: Duration = Duration::from_secs(30);

@@ -53,3 +53,10 @@ pub(super) struct FetchJob {
     pub(super) job: Arc<IngestJob>,
     pub(super) shutdown: ShutdownSignal,
 }
+
+/// The video that a worker had begun to fill when it lost the job.
+#[derive(Debug)]
+pub(super) struct LeftVideo {
+    pub(super) job: Arc<IngestJob>,
+    pub(super) video_id: String,
+}

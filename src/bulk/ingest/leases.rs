@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::bulk::job_id::JobId;
@@ -39,9 +43,10 @@ impl Leases {
         let shared = Arc::new(SharedLeases::default());
         let of_thread = shared.clone();
         let renew = move || {
+            let mut renewals = Renewals::new(clock);
             while !of_thread.is_over() {
                 thread::park_timeout(BETWEEN_LOOKS);
-                of_thread.renew_due(&*store, clock, &lost);
+                of_thread.renew_due(&*store, &mut renewals, &lost);
             }
         };
         // Without the thread the leases run out, and the store refuses every later write.
@@ -86,19 +91,22 @@ impl SharedLeases {
         self.is_over.load(Ordering::Acquire)
     }
 
-    fn renew_due(&self, store: &dyn JobStore, clock: fn() -> SystemTime, lost: &mpsc::Sender<LostJob>) {
-        let now = boot_time();
+    /// Requests the renewals that are due, takes in those that are answered, and reports the leases that are lost.
+    fn renew_due<'s>(
+        &self,
+        store: &'s dyn JobStore,
+        renewals: &mut Renewals<'s>,
+        lost: &mpsc::Sender<LostJob>,
+    ) {
         let due: Vec<Lease> = {
-            let held = self.held();
-            let due = held.values().filter(|(_, timer)| timer.renew_at() <= now);
+            let (now, held) = (boot_time(), self.held());
+            let due = held
+                .values()
+                .filter(|(lease, timer)| timer.renew_at() <= now && !renewals.asked.contains_key(&lease.id));
             due.map(|(lease, _)| lease.clone()).collect()
         };
-        for lease in due {
-            if self.is_over() {
-                return;
-            }
-            let asked_at = boot_time();
-            let renewed = pollster::block_on(store.renew(&lease, UnixMillis::from(clock())));
+        due.into_iter().for_each(|lease| renewals.ask(store, lease));
+        for Renewal { lease, asked_at, renewed } in renewals.answered() {
             let mut held = self.held();
             let Some((_, timer)) = held.get_mut(&lease.id) else { continue };
             let reason = match renewed {
@@ -115,6 +123,75 @@ impl SharedLeases {
             // With a full queue the store still refuses the writes of this job.
             let _ = lost.try_send((lease.id, reason));
         }
+        self.give_up_silent(renewals, lost);
+    }
+
+    /// Gives up the leases whose deadline is over while the store does not answer: another worker may have the job.
+    fn give_up_silent(&self, renewals: &Renewals<'_>, lost: &mpsc::Sender<LostJob>) {
+        let now = boot_time();
+        // A process that was stopped asks first: the lease may still be its own.
+        let is_silent = |id: &JobId| renewals.asked.get(id).is_some_and(|at| now >= *at + LONGEST_SILENCE);
+        self.held().retain(|id, (_, timer)| {
+            let is_over = now >= timer.deadline() && is_silent(id);
+            if is_over {
+                let reason = "the queue did not answer before the lease ended".to_owned();
+                let _ = lost.try_send((id.clone(), reason));
+            }
+            !is_over
+        });
+    }
+}
+
+/// The renewals that wait for the store. All leases are renewed at the same time: one that is not answered must not keep
+/// the others from it.
+struct Renewals<'s> {
+    clock: fn() -> SystemTime,
+    asked: HashMap<JobId, Duration>,
+    waiting: FuturesUnordered<BoxFuture<'s, Renewal>>,
+    waker: Waker,
+}
+
+/// An answered renewal.
+struct Renewal {
+    lease: Lease,
+    asked_at: Duration,
+    renewed: Result<(), JobStoreError>,
+}
+
+/// Wakes the thread of the leases when an answer arrives.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Unpark>) {
+        self.0.unpark();
+    }
+}
+
+impl<'s> Renewals<'s> {
+    /// Creates the renewals of the current thread.
+    fn new(clock: fn() -> SystemTime) -> Renewals<'s> {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        Renewals { clock, asked: HashMap::new(), waiting: FuturesUnordered::new(), waker }
+    }
+
+    fn ask(&mut self, store: &'s dyn JobStore, lease: Lease) {
+        let (asked_at, now) = (boot_time(), UnixMillis::from((self.clock)()));
+        self.asked.insert(lease.id.clone(), asked_at);
+        self.waiting.push(Box::pin(async move {
+            let renewed = store.renew(&lease, now).await;
+            Renewal { lease, asked_at, renewed }
+        }));
+    }
+
+    /// Returns the renewals that are answered by now.
+    fn answered(&mut self) -> Vec<Renewal> {
+        let mut answered = Vec::new();
+        let mut context = Context::from_waker(&self.waker);
+        while let Poll::Ready(Some(renewal)) = self.waiting.poll_next_unpin(&mut context) {
+            self.asked.remove(&renewal.lease.id);
+            answered.push(renewal);
+        }
+        answered
     }
 }
 
@@ -126,3 +203,5 @@ pub(super) fn boot_time() -> Duration {
 
 /// A sixth of a renewal interval of the shortest lease, 3 seconds.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
+/// The longest time for an answer after the deadline of a lease. A tenth of the lease is left then, at least 0.3 seconds.
+const LONGEST_SILENCE: Duration = Duration::from_secs(1);

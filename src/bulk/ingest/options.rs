@@ -20,6 +20,12 @@ pub struct IngestOptions {
     /// The account of a queue that other hosts work on, too; `None` for a queue of this host. Videos carry a mark that
     /// every host derives from the job, and are searched for before they are created.
     pub shared_account: Option<Account>,
+    /// The time without an answer of the service after which a run lets its jobs go for other workers, of which it rests a
+    /// quarter before it probes the service, by default two minutes. Only for a queue that other hosts work on, too.
+    pub service_patience: Duration,
+    /// The time for which a run waits for a job store that does not answer, by default ten minutes. Only for a queue that
+    /// other hosts work on, too.
+    pub store_patience: Duration,
     /// The clock of the store's records and of the report.
     pub clock: fn() -> SystemTime,
     /// The uploads under way, and the checks after each.
@@ -56,6 +62,8 @@ impl IngestOptions {
             pool,
             owner,
             shared_account: None,
+            service_patience: SERVICE_PATIENCE,
+            store_patience: STORE_PATIENCE,
             clock,
             runner: RunnerOptions::default(),
             resubmit: Resubmit::Keep,
@@ -72,6 +80,11 @@ impl IngestOptions {
         }
     }
 }
+
+/// The time that a service or a network takes to restart, twice.
+const SERVICE_PATIENCE: Duration = Duration::from_secs(120);
+/// The longest lease: no job of this run is still its own after a longer outage.
+const STORE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The treatment of the uploads under way when a limit of the run is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,20 +1,23 @@
 //! The state that the parts of one ingestion share while jobs are worked on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::examiner::Examiner;
-use super::ingest_job::IngestJob;
+use super::ingest_job::{IngestJob, LeftVideo};
 use super::leases::Leases;
+use super::outage::Outage;
+use super::service_watch::ServiceWatch;
 use super::shared::SharedState;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::lease::Lease;
 use crate::bulk::report::ReportRow;
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal};
+use crate::bulk::store::{JobCheckpoint, JobStoreError};
 use crate::upload::{Client, Progress};
 
 /// The state that the parts of one ingestion share while jobs are worked on.
@@ -31,6 +34,9 @@ pub(super) struct WorkState {
     active: Mutex<HashMap<JobId, ActiveIngest>>,
     /// The bytes that the ended jobs of this run have sent.
     sent_before: AtomicU64,
+    outage: Mutex<Outage>,
+    service: Mutex<ServiceWatch>,
+    left_videos: Mutex<VecDeque<LeftVideo>>,
 }
 
 /// A job under way.
@@ -40,13 +46,17 @@ pub(super) struct ActiveIngest {
     lease: Arc<Mutex<Lease>>,
     /// The reason why the lease was lost.
     lost: Option<String>,
+    /// `true` once the job is let go because the service does not answer.
+    is_set_aside: bool,
     size: u64,
     sent: u64,
     /// `true` once the upload has a video or has sent bytes.
     has_begun: bool,
-    pub(super) checkpoint_number: u64,
-    pub(super) checkpoint_at: Option<Instant>,
-    pub(super) video_id: Option<String>,
+    checkpoint_number: u64,
+    checkpoint_at: Option<Instant>,
+    /// `true` once a checkpoint has named the video.
+    is_named: bool,
+    video_id: Option<String>,
 }
 
 impl WorkState {
@@ -58,7 +68,22 @@ impl WorkState {
     ) -> WorkState {
         let (active, sent_before, examiner) = (Mutex::default(), AtomicU64::new(0), Examiner::default());
         let (started, is_claiming) = (Instant::now(), AtomicBool::new(false));
-        WorkState { shared, client, leases, examiner, shutdown, started, is_claiming, active, sent_before }
+        let service = Mutex::new(ServiceWatch::new(shared.options.service_patience));
+        let (outage, left_videos) = (Mutex::default(), Mutex::default());
+        WorkState {
+            shared,
+            client,
+            leases,
+            examiner,
+            shutdown,
+            started,
+            is_claiming,
+            active,
+            sent_before,
+            outage,
+            service,
+            left_videos,
+        }
     }
 
     /// Returns the part that the submission uses, too.
@@ -77,11 +102,13 @@ impl WorkState {
             shutdown: Shutdown::new(),
             lease: job.lease.clone(),
             lost: None,
+            is_set_aside: false,
             size,
             sent: 0,
             has_begun: false,
             checkpoint_number: 0,
             checkpoint_at: None,
+            is_named: false,
             video_id: None,
         };
         let signal = active.shutdown.signal();
@@ -109,6 +136,49 @@ impl WorkState {
         true
     }
 
+    /// Returns `true` if the last checkpoint of a job under way is older than `interval`.
+    pub(super) fn is_checkpoint_due(&self, id: &JobId, interval: Duration) -> bool {
+        let active = self.active();
+        active.get(id).is_some_and(|job| job.checkpoint_at.is_none_or(|at| at.elapsed() >= interval))
+    }
+
+    /// Returns `true` if other hosts do not know the video of a job under way.
+    pub(super) fn is_unnamed(&self, id: &JobId) -> bool {
+        self.options.shared_account.is_some() && self.active().get(id).is_some_and(|job| !job.is_named)
+    }
+
+    /// Returns the next checkpoint of a job; `None` if the job is not under way.
+    pub(super) fn next_checkpoint(
+        &self,
+        id: &JobId,
+        video_id: &str,
+        acknowledged_bytes: u64,
+    ) -> Option<JobCheckpoint> {
+        let mut active = self.active();
+        let job = active.get_mut(id)?;
+        (job.checkpoint_at, job.is_named) = (Some(Instant::now()), true);
+        job.video_id = Some(video_id.to_owned());
+        job.checkpoint_number += 1;
+        let content = serde_json::json!({ "video_id": video_id }).to_string();
+        Some(JobCheckpoint::new(job.checkpoint_number, acknowledged_bytes, content))
+    }
+
+    /// Records a checkpoint. A job of a shared queue whose lease is lost is given up at once: another worker may be about
+    /// to fill a video of its own.
+    pub(super) async fn record_checkpoint(
+        &self,
+        job: &IngestJob,
+        checkpoint: JobCheckpoint,
+    ) -> Result<(), JobStoreError> {
+        let recorded = self.store.checkpoint(&job.lease(), checkpoint, self.now()).await;
+        if let Err(JobStoreError::LeaseLost { reason, .. }) = &recorded
+            && self.options.shared_account.is_some()
+        {
+            self.lose(&job.job.spec.id, reason.to_string());
+        }
+        recorded
+    }
+
     /// Gives up a job whose lease is lost.
     pub(super) fn lose(&self, id: &JobId, reason: String) {
         if let Some(job) = self.active().get_mut(id) {
@@ -117,20 +187,86 @@ impl WorkState {
         }
     }
 
-    /// Removes a job that has ended. Returns the reason if its lease was lost.
-    pub(super) fn finish(&self, id: &JobId) -> Option<String> {
+    /// Gives up every job under way, so that other workers can take them. Returns their number.
+    pub(super) fn set_all_aside(&self) -> usize {
+        let now = Instant::now();
+        let mut active = self.active();
+        for job in active.values_mut() {
+            job.is_set_aside = true;
+            job.shutdown.cancel(now);
+        }
+        active.len()
+    }
+
+    /// Returns the reason why the lease of a job under way was lost.
+    pub(super) fn lost(&self, id: &JobId) -> Option<String> {
+        self.active().get(id).and_then(|job| job.lost.clone())
+    }
+
+    /// Returns `true` if the job is let go because the service does not answer.
+    pub(super) fn is_set_aside(&self, id: &JobId) -> bool {
+        self.active().get(id).is_some_and(|job| job.is_set_aside)
+    }
+
+    /// Records the video of a job under way.
+    pub(super) fn saw_video(&self, id: &JobId, video_id: &str) {
+        if let Some(job) = self.active().get_mut(id) {
+            job.video_id = Some(video_id.to_owned());
+        }
+    }
+
+    /// Removes a job that has ended.
+    pub(super) fn finish(&self, id: &JobId) {
         self.leases.release(id);
         let job = self.active().remove(id);
         self.news.notify_waiters();
-        let job = job?;
-        self.sent_before.fetch_add(job.sent, Ordering::Relaxed);
-        job.lost
+        if let Some(job) = job {
+            self.sent_before.fetch_add(job.sent, Ordering::Relaxed);
+        }
+    }
+
+    /// Removes a job whose lease was lost. Its video is examined later.
+    pub(super) fn finish_lost(&self, job: &Arc<IngestJob>) {
+        let id = &job.job.spec.id;
+        let video_id = self.active().get(id).and_then(|active| active.video_id.clone());
+        // A store of one host has one journal, which keeps the video for the next claim.
+        if let Some(video_id) = video_id.filter(|_| self.options.shared_account.is_some()) {
+            self.leave_video(LeftVideo { job: job.clone(), video_id });
+        }
+        self.finish(id);
+    }
+
+    /// Keeps a video to be examined.
+    pub(super) fn leave_video(&self, left: LeftVideo) {
+        let mut videos = self.left_videos.lock().unwrap_or_else(PoisonError::into_inner);
+        if videos.len() < MOST_LEFT_VIDEOS {
+            videos.push_back(left);
+        } else {
+            let LeftVideo { job, video_id } = left;
+            tracing::warn!(%video_id, file = job.name, "a video may be left beside the one of its job");
+        }
+    }
+
+    /// Returns the next video to be examined.
+    pub(super) fn next_left_video(&self) -> Option<LeftVideo> {
+        self.left_videos.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(super) fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn service(&self) -> MutexGuard<'_, ServiceWatch> {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn advance(&self, id: &JobId, progress: &Progress) {
         if let Some(job) = self.active().get_mut(id) {
             job.sent = job.sent.max(progress.sent_bytes.saturating_sub(progress.resumed_bytes));
             job.has_begun |= progress.video_id.is_some() || progress.sent_bytes > 0;
+            if progress.video_id.is_some() {
+                job.video_id.clone_from(&progress.video_id);
+            }
         }
     }
 
@@ -162,6 +298,9 @@ impl Deref for WorkState {
         &self.shared
     }
 }
+
+/// The videos that wait to be examined: more than the jobs that a worker loses in one outage.
+const MOST_LEFT_VIDEOS: usize = 1000;
 
 /// Adds a failure to a row.
 pub(super) fn with_failure(row: ReportRow, failure: &JobFailure) -> ReportRow {

@@ -14,6 +14,7 @@ use super::finish;
 use super::ingest_job::{FetchJob, IngestJob};
 use super::leases::boot_time;
 use super::options::CutoffMode;
+use super::orphans;
 use super::planner::regular_stamp;
 use super::shared::OpenJobs;
 use super::state::{SMALL_BYTES, WorkState};
@@ -24,6 +25,7 @@ use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
 use crate::bulk::store::{ClaimAnswer, ClaimedJob, JobStoreError, Resubmit, Revision};
+use crate::bulk::unix_time::UnixMillis;
 use crate::upload::Upload;
 
 /// The claims of a run.
@@ -70,6 +72,13 @@ impl Claims {
                 self.wait(news, LONGEST_WAIT).await?;
                 continue;
             }
+            orphans::examine_left(&state).await;
+            let rest = state.service().rest(boot_time());
+            if let Some(rest) = rest {
+                self.release_ready().await;
+                self.rest(news, rest).await?;
+                continue;
+            }
             if let Some(ready) = self.ready.pop_front() {
                 let job = self.begin(ready).await;
                 state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
@@ -91,14 +100,7 @@ impl Claims {
                 }
                 Ok(ClaimAnswer::Drained) => self.wait_for_change(news).await?,
                 Ok(ClaimAnswer::NoneReady { next_at }) => {
-                    let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
-                    if are_inputs_read && state.active().is_empty() {
-                        if self.ends_deferred(delay).await {
-                            return None;
-                        }
-                        state.emit(IngestEvent::Idle { delay }).await;
-                    }
-                    self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await?;
+                    self.wait_for_attempt(news, next_at, are_inputs_read).await?;
                 }
                 Ok(ClaimAnswer::Paused) => {
                     if !std::mem::replace(&mut self.is_paused, true) {
@@ -107,6 +109,7 @@ impl Claims {
                     self.wait_for_change(news).await?;
                     continue;
                 }
+                Err(error) if state.waits_for_store(&error).await => continue,
                 Err(error) => {
                     state.end_with(IngestEnd::Store(error));
                     return None;
@@ -114,6 +117,24 @@ impl Claims {
             }
             self.is_paused = false;
         }
+    }
+
+    /// Waits for the next attempt of a job. Returns `None` if the run ends.
+    async fn wait_for_attempt(
+        &self,
+        news: impl Future<Output = ()>,
+        next_at: UnixMillis,
+        are_inputs_read: bool,
+    ) -> Option<()> {
+        let state = &self.state;
+        let delay = Duration::from_millis(next_at.get().saturating_sub(state.now().get()));
+        if are_inputs_read && state.active().is_empty() {
+            if self.ends_deferred(delay).await {
+                return None;
+            }
+            state.emit(IngestEvent::Idle { delay }).await;
+        }
+        self.wait(news, delay.clamp(SHORTEST_WAIT, LONGEST_WAIT)).await
     }
 
     /// Ends the run if every open job waits for another attempt. Returns `true` if the run ends.
@@ -131,11 +152,38 @@ impl Claims {
                 true
             }
             Ok(_) => false,
+            Err(error) if state.waits_for_store(&error).await => false,
             Err(error) => {
                 state.end_with(IngestEnd::Store(error));
                 true
             }
         }
+    }
+
+    /// Rests while the service does not answer, and probes the service when the rest is over. Returns `None` if the run
+    /// ends: the client has ended, or other workers have done every job.
+    async fn rest(&self, news: impl Future<Output = ()>, rest: Duration) -> Option<()> {
+        let state = &self.state;
+        if !rest.is_zero() {
+            return self.wait(news, rest.min(LONGEST_WAIT)).await;
+        }
+        let is_reachable = tokio::select! {
+            answered = state.client.is_service_reachable() => answered.unwrap_or(false),
+            _ = state.client.pause(LONGEST_PROBE) => false,
+        };
+        let is_over = state.service().probed(boot_time(), is_reachable, fastrand::f64());
+        if is_over {
+            state.emit(IngestEvent::ServiceBack).await;
+            return Some(());
+        }
+        if state.options.waits_for_jobs || !state.are_inputs_read() {
+            return Some(());
+        }
+        if state.open_jobs().await.is_ok_and(|open| open == OpenJobs::default()) {
+            state.end_with(IngestEnd::Drained);
+            return None;
+        }
+        Some(())
     }
 
     /// Waits for news. Returns `None` if the client has ended.
@@ -180,7 +228,9 @@ impl Claims {
         state.is_claiming.store(true, Ordering::Relaxed);
         let answers = state.store.claim_several(pool, owner, state.now(), most, SMALL_BYTES).await;
         let mut first = None;
-        for answer in answers.inspect_err(|_| state.is_claiming.store(false, Ordering::Relaxed))? {
+        let answers = answers.inspect_err(|_| state.is_claiming.store(false, Ordering::Relaxed))?;
+        state.store_answered().await;
+        for answer in answers {
             if let ClaimAnswer::Claimed(claimed) = &answer {
                 self.hold(ClaimedJob::clone(claimed), asked_at);
             }
@@ -190,6 +240,18 @@ impl Claims {
         state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
         // A store without an answer is asked again after a moment.
         Ok(first.unwrap_or(ClaimAnswer::NoneReady { next_at: state.now() }))
+    }
+
+    /// Releases the ready jobs for other workers, because this one does not reach the service.
+    async fn release_ready(&mut self) {
+        let state = &self.state;
+        for ReadyJob { claimed: ClaimedJob { lease, .. }, .. } in self.ready.drain(..) {
+            state.leases.release(&lease.id);
+            if let Err(error) = state.store.release(&lease, Duration::ZERO, state.now()).await {
+                tracing::warn!(%error, "a job that was claimed is not free before its lease ends");
+            }
+        }
+        state.is_claiming.store(false, Ordering::Relaxed);
     }
 
     /// Holds the lease of a claimed job, which is renewed from now on.
@@ -261,7 +323,10 @@ impl Claims {
             let _ = self.urls.send(FetchJob { job, shutdown }).await;
             return None;
         };
-        let (upload, sha256) = upload_of(state, &job.job, path);
+        let (mut upload, sha256) = upload_of(state, &job.job, path);
+        if state.options.shared_account.is_some() {
+            upload = upload.container_gate(orphans::gate(state, &job));
+        }
         Some(RunnerJob::new(job, upload).with_sha256(sha256).with_shutdown(shutdown))
     }
 }
@@ -279,6 +344,10 @@ fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Reques
         // Every claim after the first one follows a worker that may have created the video.
         let has_predecessor = record.lost_workers > 0 || record.attempts_without_progress > 0;
         upload = upload.shared_mark(mark, has_predecessor || record.acknowledged_bytes > 0);
+        // The workers agree on the video in the record: this host's journal may have another one.
+        if let Some(video_id) = orphans::named_video(job) {
+            upload = upload.shared_container(video_id);
+        }
     }
     // Only the first attempt begins anew; a later one goes on with it.
     let is_first = record.acknowledged_bytes == 0 && job.checkpoint.is_none();
@@ -332,6 +401,9 @@ fn exceeds_limit(state: &WorkState) -> bool {
     let is_cautious = state.options.cutoff == CutoffMode::Cautious;
     is_cautious && state.options.max_transfer.is_some_and(|limit| state.committed() > limit)
 }
+
+/// The longest time for one probe of the service.
+const LONGEST_PROBE: Duration = Duration::from_secs(20);
 
 /// A claim after less time finds nothing new.
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);

@@ -66,6 +66,22 @@ pub(super) fn retry(batch: &mut Batch<'_>, id: &JobId) -> Result<JobState, JobSt
     Ok(state)
 }
 
+/// Records videos beside the one of a job, and removes those that are gone.
+pub(super) fn note_orphans(
+    batch: &mut Batch<'_>,
+    id: &JobId,
+    found: &[String],
+    gone: &[String],
+) -> Result<(), JobStoreError> {
+    let Some(mut row) = batch.job_by_id(id)? else { return Ok(()) };
+    let before = row.record.orphans.clone();
+    row.record.note_orphans(found, gone);
+    if row.record.orphans != before {
+        batch.write(&mut row)?;
+    }
+    Ok(())
+}
+
 /// Deletes a job that no worker holds.
 pub(super) fn forget(batch: &mut Batch<'_>, id: &JobId, now: UnixMillis) -> Result<bool, JobStoreError> {
     let Some(row) = batch.job_by_id(id)? else { return Ok(false) };

@@ -197,6 +197,11 @@ impl JobStore for SqliteJobStore {
         self.run(Need::Disk, move |batch| change::forget(batch, &id, now))
     }
 
+    fn note_orphans(&self, id: &JobId, found: Vec<String>, gone: Vec<String>) -> StoreFuture<'_, ()> {
+        let id = id.clone();
+        self.run(Need::Disk, move |batch| change::note_orphans(batch, &id, &found, &gone))
+    }
+
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>> {
         let id = id.clone();
         self.run(Need::Read, move |batch| list::get(batch, &id))

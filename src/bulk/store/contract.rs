@@ -49,6 +49,7 @@ macro_rules! job_store_contract {
             progress_starts_the_count_of_failures_anew,
             a_permanent_failure_ends_the_job_at_once,
             a_released_job_counts_no_failure,
+            videos_left_by_another_worker_are_recorded_without_a_lease_until_they_are_gone,
             a_file_declined_three_times_fails_its_job,
             a_cancelled_job_is_taken_from_its_worker,
             a_retry_after_a_cancellation_waits_for_the_former_lease,
@@ -453,6 +454,26 @@ pub(crate) fn a_released_job_counts_no_failure(open: Open<'_>) {
     }
     let record = block_on(store.get(&id("a"))).unwrap().unwrap().record;
     assert_eq!((record.attempts_without_progress, record.lost_workers), (0, 0));
+}
+
+pub(crate) fn videos_left_by_another_worker_are_recorded_without_a_lease_until_they_are_gone(open: Open<'_>) {
+    let store = open();
+    let lease = claimed(&*store);
+    let note = |found: &[&str], gone: &[&str]| {
+        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        block_on(open().note_orphans(&lease.id, texts(found), texts(gone))).unwrap();
+        block_on(store.get(&lease.id)).unwrap().unwrap().record.orphans
+    };
+    assert_eq!(note(&["vi1", "vi2"], &[]), ["vi1", "vi2"]);
+    assert_eq!(note(&["vi2"], &["vi1"]), ["vi2"]);
+    // The holder's writes keep them, and they need no lease.
+    block_on(store.finish(&lease, done("vi0"), at(1))).unwrap();
+    assert_eq!(note(&["vi3"], &["vi2"]), ["vi3"]);
+    let many: Vec<String> = (0..100).map(|n| format!("many{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(note(&many, &[]).len(), 16);
+    assert_eq!(note(&[&"v".repeat(1000)], &many).as_slice(), ["vi3"]);
+    block_on(store.note_orphans(&id("no-such-job"), vec!["vi9".to_owned()], Vec::new())).unwrap();
 }
 
 pub(crate) fn a_file_declined_three_times_fails_its_job(open: Open<'_>) {

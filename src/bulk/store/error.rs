@@ -103,9 +103,25 @@ pub enum StoreProblem {
     /// The address of the store is not one of NATS servers.
     #[error("is no address of NATS servers: write nats://HOST:4222, and more hosts after commas")]
     BadAddress,
-    /// The file with the credentials or the CA certificates cannot be used.
-    #[error("cannot be used, as the file with the credentials or the CA certificates is missing or invalid")]
+    /// The file with the credentials cannot be used.
+    #[error("cannot be used, as the file with the credentials is missing or invalid")]
     BadCredentials,
+    /// A file with CA certificates cannot be used.
+    #[error("cannot be used, as a file with CA certificates is missing or invalid")]
+    BadCertificates,
+    /// The certificate of the server is not trusted, or the encryption failed otherwise.
+    #[error(
+        "was not connected: add the CA certificate of the NATS servers, and use a name that is in their certificate"
+    )]
+    Untrusted,
+    /// The cluster has fewer servers than copies are requested.
+    #[error(
+        "has fewer NATS servers than the {wanted} copies of each job that are requested: request fewer copies"
+    )]
+    TooFewServers {
+        /// The number of copies.
+        wanted: usize,
+    },
     /// No server answered.
     #[error("could not be reached: check the address, the network and the NATS server")]
     Unreachable,

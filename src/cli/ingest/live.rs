@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ringlift::Client;
 use ringlift::bulk::totals::Totals;
-use ringlift::bulk::{Cursor, Job, JobFailure, JobQuery, JobState, JobStore, JobStoreError};
+use ringlift::bulk::{
+    Cursor, Job, JobFailure, JobQuery, JobState, JobStore, JobStoreError, OwnerId, Presence,
+};
 use ringlift::monitor::{
-    ChunkTimes, JobList, JobListFuture, JobListQuery, ListedJob, MOST_FAILURES, RecentFailure, RunSource,
-    RunView,
+    ChunkTimes, FleetView, FleetWorker, JobList, JobListFuture, JobListQuery, ListedJob, MOST_FAILURES,
+    RecentFailure, RunSource, RunView,
 };
 
 use super::source::source_name;
@@ -25,6 +27,10 @@ pub(super) struct RunNumbers {
     pub(super) totals: Totals,
     pub(super) chunk_times: ChunkTimes,
     pub(super) exit_code: Option<u8>,
+    /// Videos that were left beside the one of their job.
+    pub(super) orphans: u64,
+    /// The workers of the queue, if several hosts share it.
+    fleet: Option<FleetView>,
     failures: VecDeque<RecentFailure>,
     last_success: Option<SystemTime>,
 }
@@ -35,6 +41,8 @@ impl LiveNumbers {
             totals: Totals::new(Instant::now()),
             chunk_times: ChunkTimes::default(),
             exit_code: None,
+            orphans: 0,
+            fleet: None,
             failures: VecDeque::new(),
             last_success: None,
         })))
@@ -50,6 +58,26 @@ impl RunNumbers {
     /// Records a success.
     pub(super) fn succeed(&mut self) {
         self.last_success = Some(wall_clock());
+    }
+
+    /// Takes over the workers that were present at `now`.
+    pub(super) fn set_present(&mut self, present: &Presence, own: &OwnerId, now: Instant) {
+        let known = self.fleet.take().map(|fleet| fleet.workers).unwrap_or_default();
+        let workers = present.workers.iter().map(|worker| {
+            let heartbeat_at = now.checked_sub(worker.age).unwrap_or(now);
+            let mut seen = FleetWorker::new(worker.owner.host(), worker.owner.as_str(), heartbeat_at);
+            seen.is_self = worker.owner == *own;
+            // The same heartbeat, seen again: the time of its answer varies a little, and would be news for every viewer.
+            let is_same = |old: &&FleetWorker| {
+                let apart = old.heartbeat_at.max(heartbeat_at) - old.heartbeat_at.min(heartbeat_at);
+                old.name == seen.name && apart < SAME_HEARTBEAT
+            };
+            if let Some(old) = known.iter().find(is_same) {
+                seen.heartbeat_at = old.heartbeat_at;
+            }
+            seen
+        });
+        self.fleet = Some(FleetView::new(workers.collect(), present.total));
     }
 
     /// Records a failure for the monitor, with the advice in the words of the command if there is one.
@@ -82,6 +110,8 @@ impl RunSource for LiveRun {
         view.failures = numbers.failures.iter().cloned().collect();
         view.last_success = numbers.last_success;
         view.exit_code = numbers.exit_code;
+        view.orphans = numbers.orphans;
+        view.fleet.clone_from(&numbers.fleet);
         view
     }
 
@@ -140,6 +170,9 @@ fn matches(job: &ListedJob, text: &str) -> bool {
     let texts = [Some(&job.id), Some(&job.path), job.video_id.as_ref()];
     texts.into_iter().flatten().any(|found| found.to_lowercase().contains(text))
 }
+
+/// Heartbeats of one worker are further apart.
+const SAME_HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// The pages of the store that one page of a search examines: some thousand jobs, which takes milliseconds.
 const MOST_SEARCHED_PAGES: usize = 50;

@@ -5,6 +5,7 @@ mod ending;
 mod estimate;
 mod live;
 mod monitoring;
+mod outage;
 mod plan;
 mod run;
 mod setup;
@@ -57,7 +58,7 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
         return dry_run(inputs, &args.inputs, &settings, console).map(Some);
     }
     upload::check_credentials(&settings, &args.run.check, token.as_ref())?;
-    let queue = QueuePlace::of(&args.inputs.queue.store)?;
+    let queue = QueuePlace::of(&args.inputs.queue.store, &settings.trust)?;
     let report = report(args.run.report.as_deref())?;
     let mut options = run_options(&args.run, inputs.planner().pool.clone(), &settings, token)?;
     submit_options(&args.inputs, &mut options);
@@ -131,11 +132,14 @@ impl BulkRun<'_> {
         console.output().must_not_wait();
         let (retries, sha256) = (self.settings.retry.retries, self.args.check.sha256);
         let mut view = IngestView::new(self.kind, numbers, self.estimator, retries, sha256);
+        let has_monitor = self.args.monitor.is_some() || self.args.metrics_file.is_some();
+        let is_watched = has_monitor && self.queue.is_shared();
         let follow = run::RunLoop {
             args: self.args,
             settings: &self.settings,
             store: self.store.clone(),
             pool: self.options.pool.clone(),
+            watched_as: is_watched.then(|| self.options.owner.clone()),
             client: client.clone(),
             console,
         };

@@ -38,7 +38,7 @@ pub(in crate::cli) fn dry_run(
     settings: &Settings,
     console: &Console,
 ) -> Result<Summary, CommandError> {
-    let queue = QueuePlace::of(&args.queue.store)?;
+    let queue = QueuePlace::of(&args.queue.store, &settings.trust)?;
     let account = inputs.planner().account.clone();
     let store = if queue.exists() { Some(queue.open(account)?) } else { None };
     let mut plan = DryRun {

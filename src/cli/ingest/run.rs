@@ -7,7 +7,8 @@ use futures_util::{Stream, StreamExt};
 use ringlift::UsageMeter;
 use ringlift::bulk::event::millis;
 use ringlift::bulk::{
-    CANCEL_TIMEOUT, IngestEvent, JobCount, JobStateName, JobStore, JsonEvent, Pool, Shutdown, ShutdownStage,
+    CANCEL_TIMEOUT, IngestEvent, JobCount, JobStateName, JobStore, JsonEvent, OwnerId, Pool, Presence,
+    Shutdown, ShutdownStage,
 };
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
@@ -26,6 +27,8 @@ pub(in crate::cli) struct RunLoop<'a> {
     pub(in crate::cli) settings: &'a ringlift::Settings,
     pub(in crate::cli) store: Arc<dyn JobStore>,
     pub(in crate::cli) pool: Pool,
+    /// The identity of this worker, if the queue is shared and the run is watched by a monitor or a file of metrics.
+    pub(in crate::cli) watched_as: Option<OwnerId>,
     pub(in crate::cli) client: ringlift::Client,
     pub(in crate::cli) console: &'a Console,
 }
@@ -46,6 +49,7 @@ impl RunLoop<'_> {
         // Before the first claim, which takes jobs from the queue.
         self.count(view).await;
         let mut counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
+        let mut presence = Box::pin(self.present_after(Duration::ZERO));
         let (mut meter, mut lanes) = (UsageMeter::default(), LaneWatch::new(self.settings, &self.client));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,6 +78,12 @@ impl RunLoop<'_> {
                         view.queue(jobs, bytes, console);
                     }
                     counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
+                }
+                (owner, present) = &mut presence => {
+                    if let Some(present) = present {
+                        view.present(&present, &owner);
+                    }
+                    presence = Box::pin(self.present_after(BETWEEN_PRESENCES));
                 }
                 _ = ticks.tick() => self.tick(&mut meter, &mut lanes, view, daemon.as_mut()),
                 () = until(shutdown.deadline()) => {
@@ -106,6 +116,14 @@ impl RunLoop<'_> {
         let counts = self.store.count().await.ok()?;
         let is_queued = |count: &&JobCount| count.pool == self.pool && count.state == JobStateName::Queued;
         Some(counts.iter().find(is_queued).map_or((0, 0), |count| (count.jobs, count.bytes)))
+    }
+
+    /// Returns the workers that are present and the identity of this one, after a delay; no workers if the store failed.
+    /// Never returns if no monitor shows them.
+    async fn present_after(&self, delay: Duration) -> (OwnerId, Option<Presence>) {
+        let Some(owner) = &self.watched_as else { return std::future::pending().await };
+        sleep(delay).await;
+        (owner.clone(), self.store.present().await.ok())
     }
 
     /// Does the regular work between events: samples, the timetable of the bandwidth, the display, the daemon.
@@ -169,6 +187,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// One small read of the store: other processes submit and take jobs, too.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(1);
+
+/// A third of the time between two heartbeats of a worker. Each look costs a read of the store for each worker.
+const BETWEEN_PRESENCES: Duration = Duration::from_secs(5);
 
 /// A store that does not answer must not keep the end of a run.
 const LONGEST_COUNT: Duration = Duration::from_secs(2);

@@ -142,7 +142,7 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     defaults.mode = args.chunks.mode;
     defaults.chunk_size = args.chunks.chunk_size;
     defaults.on_change = args.chunks.on_change;
-    let queue = QueuePlace::of(&args.queue.store)?;
+    let queue = QueuePlace::of(&args.queue.store, &settings.trust)?;
     queue.check_token(defaults.upload_token.as_ref())?;
     let mut planner = JobPlanner::new(account, queue.pool(args.queue.pool.as_deref())?, defaults);
     planner.is_shared = queue.is_shared();

@@ -9,13 +9,14 @@ use ringlift::bulk::event::{millis, odd_name};
 use ringlift::bulk::totals::FileEnd;
 use ringlift::bulk::{
     ErrorEvent, FileDone, FileSkipped, IngestCounts, IngestEvent, IngestJob, JobFailure, JobId, JobResult,
-    JobSource, JsonEvent, ProgressEvent, RunSummary, SkippedJob,
+    JobSource, JsonEvent, OwnerId, Presence, ProgressEvent, RunSummary, SkippedJob,
 };
 use ringlift::{Progress, UploadEvent, Uploaded};
 
 use super::ending::{JobExits, LoopEnd, RunKind, exit_of, ingest_counts};
 use super::estimate::{Estimator, counted};
 use super::live::LiveNumbers;
+use super::outage::{show_orphan, show_outage};
 use super::source::source_name;
 use crate::cli::console::{Console, UploadRemains, duration};
 use crate::cli::escape::visible;
@@ -117,6 +118,16 @@ impl IngestView {
                 self.cancelled(&job);
                 console.alert(format_args!("{}: given up: {reason}", visible(&job.name)));
             }
+            IngestEvent::Orphan { job, video_id, fate } => {
+                if show_orphan(&job, &video_id, &fate, console) {
+                    self.counts.orphan_videos += 1;
+                    self.numbers.lock().orphans += 1;
+                }
+            }
+            event @ (IngestEvent::StoreAway { .. }
+            | IngestEvent::StoreBack { .. }
+            | IngestEvent::ServiceAway { .. }
+            | IngestEvent::ServiceBack) => show_outage(&event, console),
             IngestEvent::Paused => {
                 console.note("the pool is paused: `ringlift jobs resume` lets further jobs begin");
             }
@@ -143,6 +154,11 @@ impl IngestView {
             self.estimator.add_queue(jobs, bytes);
             self.print_estimate(console);
         }
+    }
+
+    /// Takes over the workers that are present.
+    pub(super) fn present(&mut self, present: &Presence, own: &OwnerId) {
+        self.numbers.lock().set_present(present, own, Instant::now());
     }
 
     fn print_estimate(&mut self, console: &Console) {
@@ -277,8 +293,12 @@ impl IngestView {
         }
         let elapsed = millis(job.started.elapsed());
         self.emit_failure(&job.name, job.path(), failure, elapsed, true, console);
-        let (name, message, delay) = (visible(&job.name), &failure.message, duration(delay));
-        console.note(format_args!("{name}: {message}; another attempt in {delay}"));
+        let (name, message) = (visible(&job.name), &failure.message);
+        if delay.is_zero() {
+            console.note(format_args!("{name}: {message}; another worker may take it"));
+        } else {
+            console.note(format_args!("{name}: {message}; another attempt in {}", duration(delay)));
+        }
     }
 
     fn progress(&mut self, job: &Arc<IngestJob>, progress: Progress, now: Instant, console: &Console) {

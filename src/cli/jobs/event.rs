@@ -32,6 +32,9 @@ pub(super) struct RecordFields<'a> {
     pub(super) acknowledged_bytes: u64,
     pub(super) error_kind: Option<&'a str>,
     pub(super) advice: Option<&'a str>,
+    /// Videos that were left beside the one of the job.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) orphans: &'a [String],
     /// The host that works on the job, or worked on it last.
     pub(super) host: Option<&'a str>,
     /// The earliest time of the next attempt.
@@ -81,6 +84,7 @@ impl<'a> JobEvent<'a> {
             acknowledged_bytes: record.acknowledged_bytes,
             error_kind: failure.map(|failure| failure.kind.as_str()),
             advice: failure.and_then(|failure| failure.advice.as_deref()),
+            orphans: &record.orphans,
             host: record.owner.as_ref().map(OwnerId::host),
             not_before,
             submitted_at: rfc3339(record.submitted_at),

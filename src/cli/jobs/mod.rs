@@ -57,7 +57,7 @@ fn open(
         settings.credentials = Credentials::ApiKey(key);
     }
     let account = queue::account(args.store.account.as_deref(), &settings, token.as_ref())?;
-    let queue = QueuePlace::of(&args.store)?;
+    let queue = QueuePlace::of(&args.store, &settings.trust)?;
     let store = queue.open_existing(account)?;
     Ok((queue, store))
 }

@@ -15,15 +15,20 @@ impl Transfer {
     pub(crate) fn creation(&mut self, marks: MarkJournal) -> Result<Creation> {
         let plan = self.session.chunks().plan();
         self.creation = CreationState::Possible;
+        let gate = self.job_mark.as_ref().and_then(|mark| mark.gate.clone());
         // The mark of an earlier process first: its container may exist.
         let mark = match (self.left_mark.take(), self.job_mark.clone()) {
-            (Some(left), Some(job)) if left == job.text => Mark::OfJob { mark: left, may_exist: true },
+            (Some(left), Some(JobMark { text, container, .. })) if left == text => {
+                Mark::OfJob { mark: left, may_exist: true, container }
+            }
             (Some(left), _) => Mark::Left(left),
-            (None, Some(JobMark { text: mark, may_exist })) => Mark::OfJob { mark, may_exist },
+            (None, Some(JobMark { text: mark, may_exist, container, .. })) => {
+                Mark::OfJob { mark, may_exist, container }
+            }
             (None, None) => Mark::draw(),
         };
         self.record.creating(plan, mark.text())?;
-        Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks })
+        Ok(Creation { video: titled(&self.destination, &self.file_name), mark, marks, gate })
     }
 
     /// Ends the upload if its requests depend on a record of this batch, which the journal does not have. Keeps no claim

@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::*;
+use crate::journal::logging::Logging;
 
 #[test]
 fn a_journal_has_the_same_locks_by_whichever_path_it_is_reached() {
