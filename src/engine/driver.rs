@@ -244,7 +244,7 @@ impl Driver {
         }
     }
 
-    fn take_idle_lane(&mut self, lane: LaneIndex, done: Option<ChunkResult>) {
+    fn take_idle_lane(&mut self, lane: LaneIndex, done: Option<Box<ChunkResult>>) {
         // Also without a result: a lane reports once before its first order.
         self.idle.push(lane);
         let Some(done) = done else { return };
@@ -259,7 +259,7 @@ impl Driver {
         }
         if let Some(transfer) = self.transfers.get_mut(&done.session) {
             transfer.lanes.remove(&lane);
-            transfer.done(done, now, fastrand::f64());
+            transfer.done(*done, now, fastrand::f64());
         }
     }
 

@@ -207,6 +207,11 @@ impl Transfer {
         chunks.total() == Some(1) && chunks.total_bytes().is_some_and(|bytes| bytes <= SMALL_BYTES)
     }
 
+    /// Returns `true` until the video exists that this upload creates by a request of its own.
+    pub(crate) fn awaits_video(&self) -> bool {
+        self.needs_key() && self.session.video_id().is_none()
+    }
+
     /// Takes in the result of an attempt at a chunk.
     pub(crate) fn done(&mut self, done: ChunkResult, now: Instant, jitter: f64) {
         self.used_authorization = done.authorization;

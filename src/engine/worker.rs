@@ -42,7 +42,7 @@ pub(crate) type LaneIndex = usize;
 #[derive(Debug)]
 pub(crate) enum LaneReport {
     /// The lane is idle. `done` is the result of its last order.
-    Idle { lane: LaneIndex, done: Option<ChunkResult> },
+    Idle { lane: LaneIndex, done: Option<Box<ChunkResult>> },
     /// The lane has read all bytes of a chunk. It writes the end of the request once the journal has the digest: the
     /// service may store the chunk from then on.
     SentWhole(SentWhole),
@@ -185,7 +185,7 @@ impl Worker {
                 return;
             }
             let Some(order) = slot.orders.recv().await else { return };
-            done = Some(self.execute(order, &mut connection, &slot.gauge).await);
+            done = Some(Box::new(self.execute(order, &mut connection, &slot.gauge).await));
         }
     }
 
