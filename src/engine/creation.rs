@@ -179,7 +179,8 @@ pub(crate) async fn create_until_halted(
         let created = create(api, policy, creation, event_sink, (&pausing, &may_exist)).await?;
         let Some(gate) = gate else { return Ok(created) };
         asked.replace(Some(created.video_id.clone()));
-        (pausing.set(true), may_exist.set(true));
+        pausing.set(true);
+        may_exist.set(true);
         if gate.ask(&created.video_id).await { Ok(created) } else { Err(stopped(&asked)) }
     });
     let mut is_halted = pin!(halted.wait_for(|halt| *halt != StopRequest::No).map(drop).fuse());

@@ -302,8 +302,7 @@ impl Client {
         // Without the retries of other calls: the caller has pauses of its own.
         let run = move |api: Rc<Api<Control>>, _: RetryPolicy| -> DriverTask {
             Box::pin(async move {
-                let mut query = VideoQuery::default();
-                query.page_size = Some(1);
+                let query = VideoQuery { page_size: Some(1), ..VideoQuery::default() };
                 let listed = api.videos(Instant::now()).list(&query).await;
                 // A refusal is an answer, too, unless a gateway answers in place of the service.
                 let is_answered = listed.as_ref().map_or_else(|error| !error.is_temporary(), |_| true);

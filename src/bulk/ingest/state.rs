@@ -183,7 +183,12 @@ impl WorkState {
     pub(super) fn lose(&self, id: &JobId, reason: String) {
         if let Some(job) = self.active().get_mut(id) {
             job.lost = Some(reason);
-            job.shutdown.cancel(Instant::now());
+            // A request that creates a video is awaited: its answer names the video, which may have to be deleted.
+            if self.options.shared_account.is_some() && job.video_id.is_none() {
+                let _ = job.shutdown.stop(Duration::MAX, Instant::now());
+            } else {
+                job.shutdown.cancel(Instant::now());
+            }
         }
     }
 

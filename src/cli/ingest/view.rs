@@ -119,10 +119,9 @@ impl IngestView {
                 console.alert(format_args!("{}: given up: {reason}", visible(&job.name)));
             }
             IngestEvent::Orphan { job, video_id, fate } => {
-                if show_orphan(&job, &video_id, &fate, console) {
-                    self.counts.orphan_videos += 1;
-                    self.numbers.lock().orphans += 1;
-                }
+                let kept = u64::from(show_orphan(&job, &video_id, &fate, console));
+                self.counts.orphan_videos += kept;
+                self.numbers.lock().orphans += kept;
             }
             event @ (IngestEvent::StoreAway { .. }
             | IngestEvent::StoreBack { .. }
