@@ -187,6 +187,12 @@ fn a_queue_that_is_missing_or_no_queue_is_refused() {
     let text = films.path().join("clip000.mp4");
     ringlift_with(&server, &["submit", "--queue", text.to_str().unwrap(), &path_of(&films)])
         .failed(1, &["clip000.mp4"]);
+}
+
+#[cfg(not(feature = "fleet"))]
+#[test]
+fn a_shared_queue_needs_a_build_with_the_fleet() {
+    let server = TestServer::new(Scheme::Http);
     for command in [&["submit", "/films"][..], &["work"], &["jobs", "list"], &["ingest", "/films"]] {
         let args: Vec<&str> = command.iter().copied().chain(["--queue", "nats://host:4222"]).collect();
         ringlift_with(&server, &args).failed(2, &["this build has no fleet support"]);

@@ -70,7 +70,7 @@ fn while_the_bandwidth_limit_binds_the_number_is_kept() {
         let snapshots = watched(&test_server, &client, &Sample::new(20 * CHUNK));
         let holds = || snapshots.iter().filter(|snapshot| snapshot.lane_hold == Some(LaneHold::Bandwidth));
         assert!(holds().count() > 0, "{:?}", snapshots.last());
-        assert!(holds().all(|snapshot| snapshot.lanes.permitted == 8), "{:?}", holds().last());
+        assert!(holds().all(|snapshot| snapshot.lanes.permitted == 8), "{:?}", holds().next_back());
         assert!(snapshots.iter().all(|snapshot| snapshot.lanes.busy <= 8), "{:?}", snapshots.last());
     }
 }
