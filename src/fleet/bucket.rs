@@ -231,7 +231,7 @@ fn message(
         Err(error) => Err(match error.kind() {
             LastRawMessageErrorKind::NoMessageFound => Failure::NotFound,
             LastRawMessageErrorKind::JetStream(refusal) => Failure::of_jetstream(refusal),
-            _ => Failure::Uncertain(StoreProblem::Io, Some(std::sync::Arc::new(error))),
+            _ => Failure::Uncertain(StoreProblem::Unreachable, Some(std::sync::Arc::new(error))),
         }),
     }
 }

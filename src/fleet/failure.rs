@@ -106,7 +106,7 @@ impl From<RequestError> for Failure {
             RequestErrorKind::NoResponders => {
                 Failure::Uncertain(StoreProblem::Unreachable, Some(Arc::new(error)))
             }
-            _ => Failure::Uncertain(StoreProblem::Io, Some(Arc::new(error))),
+            _ => Failure::Uncertain(StoreProblem::Unreachable, Some(Arc::new(error))),
         }
     }
 }
@@ -132,7 +132,7 @@ impl Failure {
             error.source().and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>());
         match jetstream {
             Some(refusal) => Failure::of_jetstream(refusal.clone()),
-            None => Failure::Uncertain(StoreProblem::Io, Some(Arc::new(error))),
+            None => Failure::Uncertain(StoreProblem::Unreachable, Some(Arc::new(error))),
         }
     }
 }

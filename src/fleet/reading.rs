@@ -111,10 +111,11 @@ impl CachedIndex {
             let mut batch = batch.map_err(failed)?;
             let mut pending = 0;
             while let Some(message) = bounded(async { Ok(batch.next().await) }).await? {
-                let message =
-                    message.map_err(|error| Failure::Uncertain(StoreProblem::Io, Some(error.into())))?;
+                let message = message
+                    .map_err(|error| Failure::Uncertain(StoreProblem::Unreachable, Some(error.into())))?;
                 let info = message.info();
-                let info = info.map_err(|error| Failure::Uncertain(StoreProblem::Io, Some(error.into())))?;
+                let info =
+                    info.map_err(|error| Failure::Uncertain(StoreProblem::Unreachable, Some(error.into())))?;
                 (pending, _) = (info.pending, info.consumer_sequence);
                 let empty = HeaderMap::new();
                 let headers = message.headers.as_ref().unwrap_or(&empty);
@@ -152,7 +153,7 @@ fn apply(index: &mut Index, names: &BucketNames, subject: &str, revision: u64, h
 }
 
 fn failed<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failure {
-    Failure::Uncertain(StoreProblem::Io, Some(std::sync::Arc::new(error)))
+    Failure::Uncertain(StoreProblem::Unreachable, Some(std::sync::Arc::new(error)))
 }
 
 /// The most messages that are read one by one. Beyond that a consumer takes fewer requests.

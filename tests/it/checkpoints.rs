@@ -149,9 +149,10 @@ fn a_file_of_another_length_or_mtime_is_refused_and_nothing_is_sent() {
     let test_server = slow_server(Scheme::Http, Way::Bytes);
     let handover = Handover::new(&test_server, Way::Bytes);
     let text = handover.begin(Handover::client(&test_server), 2);
-    let sent = test_server.chunk_requests().len();
     let copy = handover.copied(SystemTime::UNIX_EPOCH);
     let later = handover.refusal(&test_server, &copy, &text);
+    // After the first refusal: the server may note a request of the first client after that client has ended.
+    let sent = test_server.chunk_requests().len();
     assert_eq!(later.kind(), ErrorKind::SourceChanged, "{later}");
     assert!(later.to_string().contains("mtime"), "{later}");
     OpenOptions::new().append(true).open(&copy).unwrap().set_len(handover.sample.len + 1).unwrap();

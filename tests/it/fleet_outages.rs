@@ -58,7 +58,8 @@ fn a_signal_ends_a_worker_whose_queue_is_away() {
     kill_process(Pid::from_child(&worker), Signal::TERM).unwrap();
     let output = end(worker);
     assert!(asked.elapsed() < Duration::from_secs(60), "{:?}: {output:?}", asked.elapsed());
-    assert_eq!(output.code, Some(0), "{output:?}");
+    // Its file could be neither finished nor released.
+    assert_eq!(output.code, Some(5), "{output:?}");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn files_are_sent_by_the_kernel_through_a_tunnel_and_in_absolute_form() {
             command.args(["upload", "--reader", "mmap", "--retries", "0", sample.arg()]);
         };
         // Without sendfile(2) the upload fails, so it is the call that sends the file.
-        Restriction::SendFile.run(prepare).failed(1, &["cannot be read"]);
+        Restriction::SendFile.run(prepare).failed(5, &["cannot be read"]);
         let mut command = ringlift();
         prepare(&mut command);
         run(&mut command).done();

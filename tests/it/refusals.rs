@@ -52,7 +52,7 @@ fn a_file_without_read_permission() {
     fs::set_permissions(sample.path(), fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = ringlift_without("dac_override,-dac_read_search", "true");
     let ran = run(test_server.configure(command.arg("upload").arg(sample.path())));
-    ran.failed(1, &[sample.arg(), "denied"]);
+    ran.failed(5, &[sample.arg(), "denied"]);
     assert_eq!(test_server.server.stats().videos_created, 0);
 }
 
