@@ -94,6 +94,10 @@ impl<E: Exchange> Service<E> {
         Service { exchange, origin, redactor }
     }
 
+    pub(super) fn exchange(&self) -> &E {
+        &self.exchange
+    }
+
     pub(super) fn redactor(&self) -> &Redactor {
         &self.redactor
     }

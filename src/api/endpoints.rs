@@ -21,6 +21,11 @@ pub(crate) struct Api<E> {
 }
 
 impl<E: Exchange> Api<E> {
+    /// Returns the way to the service.
+    pub(crate) fn exchange(&self) -> &E {
+        self.service.exchange()
+    }
+
     /// Creates the API of the service behind `exchange`, authorized by `credentials`.
     ///
     /// The credentials, and each token that the service grants for them, are added to `redactor`, so that no

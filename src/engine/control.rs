@@ -91,7 +91,7 @@ impl Control {
     }
 
     /// Waits until the pacer allows a request of this class. Each wait is at most one window of the service.
-    async fn turn(&self, class: Class) {
+    pub(crate) async fn turn(&self, class: Class) {
         let mut throttled = None;
         loop {
             let now = Instant::now();

@@ -208,7 +208,7 @@ fn stopped(container: &RefCell<Option<String>>) -> Error {
     container.borrow().iter().fold(error, |error, video_id| error.with_video_id(video_id.as_str()))
 }
 
-/// Creates the container, or finds the one whose answer was lost. Sets `pausing` between attempts, and `may_exist`
+/// Creates the container, or finds the one whose answer was lost. Sets `pausing` between attempts and while the pacer holds a request, and `may_exist`
 /// after an attempt whose answer was lost.
 async fn create(
     api: &Api<Control>,
@@ -234,6 +234,9 @@ async fn create(
             event_sink.emit(event(repetition));
         },
         async || {
+            // While the pacer holds the request, nothing is sent: a stop request ends the wait.
+            pausing.set(true);
+            api.exchange().turn(Class::Writes).await;
             pausing.set(false);
             let created = attempt(api, policy, &video, &marks, &attempts).await;
             may_exist.set(attempts.borrow().is_doubtful());
