@@ -1,10 +1,5 @@
 //! Workers on several hosts, whose files, state folders and journals differ, with one queue in NATS.
 
-// The library's own tests use the rest of it.
-#[allow(dead_code)]
-#[path = "../../src/fleet/nats_server.rs"]
-mod nats_server;
-
 mod chaos;
 mod chaos_plan;
 mod cuttable_link;
@@ -18,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::fleet_hosts::NatsServer;
 use crate::support::command::{end, ringlift, run};
 use crate::support::queue::folder;
 use crate::support::{MIB, Scheme, TestServer};
 use host::Host;
-use nats_server::NatsServer;
 
 /// Asserts that the queue has these files as done, and that each is one complete video, of `created` in all.
 fn assert_each_file_is_one_video(host: &Host<'_>, films: &Path, files: usize) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::cuttable_link::CuttableLink;
-use super::nats_server::NatsServer;
+use crate::fleet_hosts::NatsServer;
 use crate::support::TestServer;
 use crate::support::command::{CommandOutput, ringlift, run, start};
 
