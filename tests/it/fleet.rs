@@ -6,6 +6,7 @@ mod cuttable_link;
 mod host;
 mod request_meter;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -17,19 +18,23 @@ use crate::fleet_hosts::NatsServer;
 use crate::support::command::{end, ringlift, run};
 use crate::support::queue::folder;
 use crate::support::{MIB, Scheme, TestServer};
-use host::Host;
+use host::{Host, assert_has_only};
 
-/// Asserts that the queue has these files as done, and that each is one complete video, of `created` in all.
+/// Asserts that the queue has these files as done, and that each is one complete video.
 fn assert_each_file_is_one_video(host: &Host<'_>, films: &Path, files: usize) {
     let jobs = host.jobs();
     assert_eq!(jobs.len(), files, "{jobs:?}");
+    let mut videos = HashSet::new();
     for job in &jobs {
         assert_eq!(job["state"], "done", "{job}");
         let path = Path::new(job["path"].as_str().unwrap());
         assert!(path.starts_with(films), "{job}");
-        host.server.assert_holds(job["video_id"].as_str().unwrap(), path);
+        let video_id = job["video_id"].as_str().unwrap();
+        host.server.assert_holds(video_id, path);
+        videos.insert(video_id.to_owned());
     }
-    host.server.assert_created(files as u64);
+    assert_eq!(videos.len(), files);
+    assert_has_only(host.server, &videos);
 }
 
 #[test]

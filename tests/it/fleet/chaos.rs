@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 use super::chaos_plan::{ChaosPlan, Disturbance};
 use super::cuttable_link::CuttableLink;
-use super::host::{Host, address_of};
+use super::host::{Host, address_of, assert_has_only};
 use super::request_meter::RequestMeter;
 use crate::fleet_hosts::NatsServer;
-use crate::support::command::{end, ringlift, run};
+use crate::support::command::end;
 use crate::support::queue::folder;
 use crate::support::{MIB, Scheme, TestServer};
 
@@ -251,16 +251,7 @@ fn assert_each_file_is_one_video(chaos: &Chaos<'_>, poison: &HashSet<PathBuf>) {
         videos.insert(video.to_owned());
     }
     assert_eq!(videos.len(), files);
-    // A lost race creates another video, which is deleted.
-    let mut list = ringlift();
-    let listed = run(server.configure(list.args(["video", "list", "--all", "--json"]))).done();
-    let left: HashSet<String> = listed
-        .events()
-        .iter()
-        .filter(|event| event["event"] == "video")
-        .map(|event| event["video"]["videoId"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(left, videos);
+    assert_has_only(server, &videos);
 }
 
 #[test]

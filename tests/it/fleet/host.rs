@@ -1,5 +1,6 @@
 //! Hosts of a fleet, of which each has files, a state folder and a journal of its own.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -96,4 +97,15 @@ impl<'a> Host<'a> {
 /// Returns the address of the engine.
 pub fn address_of(nats: &NatsServer) -> SocketAddr {
     nats.url().strip_prefix("nats://").unwrap().parse().unwrap()
+}
+
+/// Asserts that the service has these videos and no other. A lost race creates a second one, which is deleted.
+pub(super) fn assert_has_only(server: &TestServer, videos: &HashSet<String>) {
+    let mut list = ringlift();
+    let listed = run(server.configure(list.args(["video", "list", "--all", "--json"]))).done();
+    let events = listed.events();
+    let found = events.iter().filter(|event| event["event"] == "video");
+    let found: HashSet<String> =
+        found.map(|event| event["video"]["videoId"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(&found, videos);
 }
