@@ -14,7 +14,7 @@ const fn link(name: &'static str, shape: LinkShape) -> NamedShape {
     NamedShape { name, shape, bottleneck: "link" }
 }
 
-/// The last four were not used while the search was written.
+/// Satellite, uneven and crowd were not used while the search was written.
 pub(super) const SHAPES: &[NamedShape] = &[
     link("clean", LinkShape::plain(2, 40.0, 40.0)),
     link("thin", LinkShape::plain(30, 0.625, 0.625)),

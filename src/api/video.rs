@@ -72,6 +72,13 @@ pub struct Video {
     pub mp4_support: Option<bool>,
 }
 
+impl Video {
+    /// Returns `true` if the video has this metadata entry.
+    pub(crate) fn has_metadata(&self, key: &str, value: &str) -> bool {
+        self.metadata.iter().any(|pair| pair.key == key && pair.value == value)
+    }
+}
+
 /// A key and its value in a video's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {

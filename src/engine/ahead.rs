@@ -30,9 +30,6 @@ impl Ahead {
     }
 }
 
-/// The most bytes of a small file, which takes one request.
-pub(crate) const SMALL_BYTES: u64 = 1 << 20;
-
 /// The descriptors that small files never use.
 const RESERVED: u64 = 256;
 

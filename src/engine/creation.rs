@@ -208,8 +208,8 @@ fn stopped(container: &RefCell<Option<String>>) -> Error {
     container.borrow().iter().fold(error, |error, video_id| error.with_video_id(video_id.as_str()))
 }
 
-/// Creates the container, or finds the one whose answer was lost. Sets `pausing` between attempts and while the pacer holds a request, and `may_exist`
-/// after an attempt whose answer was lost.
+/// Creates the container, or finds the one whose answer was lost. Sets `pausing` between attempts and while the pacer
+/// holds a request, and `may_exist` after an attempt whose answer was lost.
 async fn create(
     api: &Api<Control>,
     policy: &RetryPolicy,
@@ -341,11 +341,10 @@ pub(crate) async fn marked(api: &Api<Control>, mark: &str) -> Result<Vec<Video>>
     query.metadata.push((MARK_KEY.to_owned(), mark.to_owned()));
     // The newest first: the video was created moments ago.
     (query.sort_by, query.sort_order) = (Some(VideoSort::CreatedAt), Some(SortOrder::Desc));
-    let is_ours = |metadata: &crate::api::Metadata| metadata.key == MARK_KEY && metadata.value == mark;
     for _ in 0..MAX_PAGES {
         let page = api.videos(Instant::now()).list(&query).await?;
         let next = page.next_page();
-        let ours = page.data.into_iter().filter(|video| video.metadata.iter().any(is_ours));
+        let ours = page.data.into_iter().filter(|video| video.has_metadata(MARK_KEY, mark));
         let mut ours: Vec<Video> = ours.collect();
         if !ours.is_empty() || next.is_none() {
             // A service that ignores the filter may ignore the order too.

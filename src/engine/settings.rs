@@ -52,7 +52,7 @@ pub struct Settings {
     pub lane_control: LaneControl,
     /// The number of uploads at once, at least 1; further uploads wait in a queue.
     ///
-    /// With more than one, some files of at most 1 MiB may be open besides: they are checked and recorded while others are
+    /// With more than one, some files of at most [`Settings::SMALL_FILE_BYTES`] may be open besides: they are checked and recorded while others are
     /// sent. The number of these depends on the limit of open files, and is 0 for a limit of 256 or less.
     pub transfers: usize,
     /// The path of the journal, which records every container and every acknowledged chunk so that an upload can be
@@ -120,6 +120,9 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The most bytes of a small file, which takes one request and may be open beside [`Settings::transfers`].
+    pub const SMALL_FILE_BYTES: u64 = 1 << 20;
+
     /// Returns the chunk plan and the addressing for a file of `len` bytes, beside the uploads in
     /// [`Settings::backlog`] and under a request budget that is not used yet.
     ///

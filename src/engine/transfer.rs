@@ -18,7 +18,6 @@ use http::HeaderValue;
 use tokio::sync::{oneshot, watch};
 
 use crate::api::{Redactor, Secret, Video, delegated_path, source_path};
-use crate::engine::ahead::SMALL_BYTES;
 use crate::engine::claim::{ClaimOutcome, ClaimedUpload};
 use crate::engine::command::{UploadCommand, WastedWork};
 use crate::engine::counters::{CountedEnd, Counters};
@@ -204,7 +203,8 @@ impl Transfer {
     /// Returns `true` for a small file, which takes one request.
     pub(crate) fn is_small(&self) -> bool {
         let chunks = self.session.chunks();
-        chunks.total() == Some(1) && chunks.total_bytes().is_some_and(|bytes| bytes <= SMALL_BYTES)
+        chunks.total() == Some(1)
+            && chunks.total_bytes().is_some_and(|bytes| bytes <= Settings::SMALL_FILE_BYTES)
     }
 
     /// Returns `true` until the video exists that this upload creates by a request of its own.

@@ -66,8 +66,8 @@ impl Database {
 
     /// Runs one operation: in a transaction of its own, or in that of the batch.
     ///
-    /// In a batch, the operation is recorded only with [`Database::commit_batch`]. A failed operation leaves the others
-    /// of the batch in place.
+    /// In a batch, the operation is recorded only with [`Database::commit_batch`]. A failed operation is undone alone:
+    /// the batch keeps the others.
     pub(super) fn transact<T>(
         &mut self,
         durability: Durability,

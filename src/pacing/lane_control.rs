@@ -332,9 +332,9 @@ const FIRST_REST: Duration = Duration::from_secs(10);
 const LONGEST_REST: Duration = Duration::from_secs(300);
 const BRAKE_TIME: Duration = Duration::from_secs(5);
 const WORK_PATIENCE: Duration = Duration::from_secs(2);
-/// As long as an attempt to connect.
+/// The usual time limit of an attempt to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// Of a rest: buffers that fill and drain swing within seconds.
+/// Longer than a search's window: buffers that fill and drain swing within seconds.
 const WATCH_WINDOW: f64 = 3.0;
 /// The rate changed if it differs by this factor in as many windows in a row.
 const CHANGED_RATE: f64 = 1.25;

@@ -38,12 +38,6 @@ fn upload_and_change(test_server: &TestServer, sample: &Sample, args: &[&str]) -
     end(child)
 }
 
-fn videos(test_server: &TestServer) -> Vec<String> {
-    let listed = run(test_server.configure(ringlift().args(["video", "list", "--json"]))).done();
-    let videos = listed.events().into_iter().filter(|event| event["event"] == "video");
-    videos.map(|event| event["video"]["videoId"].as_str().unwrap().to_owned()).collect()
-}
-
 #[test]
 fn a_change_fails_the_upload_and_leaves_no_complete_video() {
     let (test_server, sample) = (test_server(), Sample::new(30 * MIB));
@@ -59,7 +53,7 @@ fn a_change_restarts_the_upload_with_on_change_restart() {
     let video_id = ran.summary()["video_id"].as_str().unwrap().to_owned();
     test_server.assert_holds(&video_id, &sample.path());
     assert_eq!(ran.summary()["sha256"], digest(&sample.path()));
-    assert_eq!((videos(&test_server), test_server.server.stats().videos_created), (vec![video_id], 2));
+    assert_eq!((test_server.video_ids(), test_server.server.stats().videos_created), (vec![video_id], 2));
     assert!(ran.summary()["resent_bytes"].as_u64() >= Some(10 * MIB), "{:?}", ran.summary());
     let mut list = ringlift();
     test_server.configure(&mut list).args(["resume", "--list"]);
@@ -84,7 +78,7 @@ fn endless_changes_end_the_upload() {
         error
     });
     assert_eq!(error.kind(), ErrorKind::SourceChanged);
-    assert_eq!(videos(&test_server), [error.video_id().unwrap()]);
+    assert_eq!(test_server.video_ids(), [error.video_id().unwrap()]);
     assert_eq!(test_server.server.stats().videos_created, 4);
 }
 
@@ -96,5 +90,5 @@ fn a_given_video_is_not_deleted_after_a_change() {
         pollster::block_on(client.create_video(ringlift::NewVideo::new("mine"))).unwrap().video_id;
     let args = ["--on-change", "restart", "--video-id", &container];
     upload_and_change(&test_server, &sample, &args).failed(6, &[sample.arg()]);
-    assert_eq!(videos(&test_server), [container]);
+    assert_eq!(test_server.video_ids(), [container]);
 }

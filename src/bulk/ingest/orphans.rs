@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::event::{IngestEvent, OrphanFate};
 use super::ingest_job::{IngestJob, LeftVideo};
 use super::state::WorkState;
-use crate::api::{ReceivedContent, Video};
+use crate::api::ReceivedContent;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::video_mark;
 use crate::bulk::job_source::JobSource;
@@ -108,7 +108,7 @@ async fn delete_if_empty(state: &WorkState, job: &IngestJob, video_id: &str) -> 
         Ok(video) => video,
         Err(error) => return gone(error),
     };
-    if !has_mark(&video, mark_of(state, job).as_deref()) {
+    if !mark_of(state, job).is_some_and(|mark| video.has_metadata(MARK_KEY, &mark)) {
         let reason = "it does not carry the mark of its job".to_owned();
         return Ok(OrphanFate::Kept { reason });
     }
@@ -140,11 +140,6 @@ async fn limited<T>(state: &WorkState, request: impl Future<Output = Result<T, E
 fn mark_of(state: &WorkState, job: &IngestJob) -> Option<String> {
     let account = state.options.shared_account.as_ref()?;
     Some(video_mark(account, &job.job.spec.id, job.job.record.restarts))
-}
-
-fn has_mark(video: &Video, mark: Option<&str>) -> bool {
-    let metadata = &mut video.metadata.iter();
-    mark.is_some_and(|mark| metadata.any(|pair| pair.key == MARK_KEY && pair.value == mark))
 }
 
 /// Returns the question before a worker fills a video: the record has to name it, which only the holder of the job can

@@ -18,7 +18,7 @@ use crate::bulk::lease::Lease;
 use crate::bulk::report::ReportRow;
 use crate::bulk::shutdown::{Shutdown, ShutdownSignal};
 use crate::bulk::store::{JobCheckpoint, JobStoreError};
-use crate::upload::{Client, Progress};
+use crate::upload::{Client, Progress, Settings};
 
 /// The state that the parts of one ingestion share while jobs are worked on.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl WorkState {
     /// for each of the steps that many of them share.
     pub(super) fn places(&self) -> Option<usize> {
         let active = self.active();
-        let large = active.values().filter(|job| job.size > SMALL_BYTES).count();
+        let large = active.values().filter(|job| job.size > Settings::SMALL_FILE_BYTES).count();
         let concurrent = self.options.runner.concurrent.max(1);
         let free = (concurrent + ahead_of(concurrent)).saturating_sub(active.len());
         (large < concurrent && free > 0).then_some(free)
@@ -316,9 +316,6 @@ pub(super) fn with_failure(row: ReportRow, failure: &JobFailure) -> ReportRow {
 pub(super) fn ahead_of(concurrent: usize) -> usize {
     concurrent.saturating_mul(2).min(MOST_AHEAD)
 }
-
-/// The most bytes of a small file. Such a file takes one request.
-pub(super) const SMALL_BYTES: u64 = 1 << 20;
 
 /// Each job under way has a lease, which another worker has to wait for if this host vanishes.
 const MOST_AHEAD: usize = 64;

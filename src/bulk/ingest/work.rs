@@ -17,7 +17,7 @@ use super::options::CutoffMode;
 use super::orphans;
 use super::planner::regular_stamp;
 use super::shared::OpenJobs;
-use super::state::{SMALL_BYTES, WorkState};
+use super::state::WorkState;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::{token_digest, video_mark};
@@ -26,7 +26,7 @@ use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
 use crate::bulk::store::{ClaimAnswer, ClaimedJob, JobStoreError, Resubmit, Revision};
 use crate::bulk::unix_time::UnixMillis;
-use crate::upload::Upload;
+use crate::upload::{Settings, Upload};
 
 /// The claims of a run.
 #[derive(Debug)]
@@ -226,7 +226,8 @@ impl Claims {
         let state = self.state.clone();
         let (pool, owner, asked_at) = (&state.options.pool, &state.options.owner, boot_time());
         state.is_claiming.store(true, Ordering::Relaxed);
-        let answers = state.store.claim_several(pool, owner, state.now(), most, SMALL_BYTES).await;
+        let longest = Settings::SMALL_FILE_BYTES;
+        let answers = state.store.claim_several(pool, owner, state.now(), most, longest).await;
         let mut first = None;
         let answers = answers.inspect_err(|_| state.is_claiming.store(false, Ordering::Relaxed))?;
         state.store_answered().await;

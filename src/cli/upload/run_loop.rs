@@ -11,7 +11,7 @@ use ringlift::bulk::{
     DoneJob, FailedJob, JsonEvent, RunnerEvent, RunnerJob, RunnerOptions, Sha256Request, ShutdownStage, run,
 };
 use ringlift::internals::probe;
-use ringlift::{ErrorKind, Receipt, StreamSha256, Upload, UsageMeter};
+use ringlift::{ErrorKind, Receipt, Settings, StreamSha256, Upload, UsageMeter};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::console::UploadRemains;
@@ -38,7 +38,8 @@ impl UploadRun<'_> {
         self.apply_timetable();
         // The engine knows only the uploads that were handed over, and plans chunks for all of them.
         self.settings.backlog.add(jobs.len() as u64, jobs.iter().filter_map(|job| job.bytes()).sum());
-        let is_small = |job: &&Rc<UploadJob>| job.bytes().is_some_and(|bytes| bytes <= SMALL_BYTES);
+        let is_small =
+            |job: &&Rc<UploadJob>| job.bytes().is_some_and(|bytes| bytes <= Settings::SMALL_FILE_BYTES);
         let options = self.runner_options(jobs.iter().filter(is_small).count());
         let jobs = stream::iter(jobs).filter_map(|job| self.prepared(job));
         let signal = self.shutdown.borrow().signal();
@@ -301,9 +302,8 @@ async fn is_written(write: Option<PendingWrite>) -> bool {
     }
 }
 
-/// Interval of memory samples and updates of the bar.
 /// A small file takes one request, and is open for about this many times as long.
 const SMALL_FOR_EACH_TRANSFER: usize = 4;
-const SMALL_BYTES: u64 = 1 << 20;
 
+/// Interval of memory samples and updates of the bar.
 const TICK: Duration = Duration::from_millis(100);

@@ -105,7 +105,7 @@ impl Driver {
     /// A small file spends most of its time before and after its request: claimed, checked, recorded. Small files that are
     /// ahead of their requests do not count as uploads, so that no lane waits for them.
     fn may_begin(&self) -> bool {
-        // A creation that waits for the pacer cannot be stopped, and leaves an entry if it is cancelled: no more of them.
+        // Uploads without a video count: at an endpoint that does not answer, each one more would be one more attempt.
         let is_ahead = |transfer: &&Transfer| transfer.is_small() && !transfer.awaits_video();
         let small = self.transfers.values().filter(is_ahead).count();
         let counted = self.transfers.len() - small.min(self.ahead.small);

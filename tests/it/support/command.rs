@@ -214,6 +214,13 @@ impl TestServer {
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> CommandOutput {
         run(self.configure(ringlift().args(args)))
     }
+
+    /// Returns the ids of all videos.
+    pub fn video_ids(&self) -> Vec<String> {
+        let listed = self.run(["video", "list", "--all", "--json"]).done();
+        let videos = listed.events().into_iter().filter(|event| event["event"] == "video");
+        videos.map(|event| event["video"]["videoId"].as_str().unwrap().to_owned()).collect()
+    }
 }
 
 /// Runs the command to its end, and kills it after a timeout.
