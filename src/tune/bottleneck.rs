@@ -50,19 +50,26 @@ pub(crate) struct PathEvidence {
     pub(crate) still_gains: bool,
 }
 
-/// Returns the bottleneck; if nothing could be measured, the service or its budget. Limits that were set come before limits that were measured, because they hide those.
+/// Returns the bottleneck; if nothing could be measured, the service or its budget.
+///
+/// A 429 or a failure that ended the measurement is its result. Then limits that were set come before limits that were
+/// measured, because they hide those.
 pub(crate) fn bottleneck_of(evidence: &PathEvidence) -> TuneBottleneck {
-    let Some(rate) = evidence.rate.filter(|_| !evidence.is_throttled) else {
-        let is_service = evidence.has_failed && !evidence.is_throttled;
-        return if is_service { TuneBottleneck::Service } else { TuneBottleneck::RequestBudget };
-    };
+    if evidence.is_throttled {
+        return TuneBottleneck::RequestBudget;
+    }
+    // Rates from before the failure may exceed a limit, which must not hide that the service fails.
+    if evidence.has_failed {
+        return TuneBottleneck::Service;
+    }
+    let Some(rate) = evidence.rate else { return TuneBottleneck::RequestBudget };
     // Rates of a path and of a limit are measured at different times, and never agree exactly.
     let is_at = |limit: Option<f64>| limit.is_some_and(|limit| rate >= NEAR * limit);
     if is_at(evidence.bandwidth_cap) {
         TuneBottleneck::BandwidthCap
     } else if evidence.uploads_per_minute.map(budget_rate).is_some_and(|permitted| permitted < rate) {
         TuneBottleneck::RequestBudget
-    } else if evidence.has_failed || evidence.answering_share > MOST_ANSWERING {
+    } else if evidence.answering_share > MOST_ANSWERING {
         TuneBottleneck::Service
     } else if evidence.cpu_share > NEAR || is_at(evidence.sealing) {
         // Before the disk and the link: a busy processor makes every other part seem slow.
@@ -154,6 +161,18 @@ mod tests {
                 ..PathEvidence::default()
             };
             prop_assert_eq!(bottleneck_of(&evidence), TuneBottleneck::RequestBudget);
+        }
+
+        #[test]
+        fn a_failure_is_the_result_however_fast_the_path_was(rate in prop::option::of(0.0..1e12), is_capped: bool) {
+            let evidence = PathEvidence {
+                rate,
+                has_failed: true,
+                uploads_per_minute: Some(100),
+                bandwidth_cap: rate.filter(|_| is_capped),
+                ..PathEvidence::default()
+            };
+            prop_assert_eq!(bottleneck_of(&evidence), TuneBottleneck::Service);
         }
     }
 }
