@@ -45,6 +45,11 @@ pub(crate) enum ClaimOutcome {
 }
 
 impl ClaimedUpload {
+    /// Claims the upload in the journal, and takes over what an earlier run left of it.
+    ///
+    /// # Errors
+    /// If another process has the upload, the journal fails, or there is nothing to continue although the request asks
+    /// for that.
     pub(crate) fn of(
         opened: OpenedSource,
         request: &UploadRequest,
@@ -55,23 +60,17 @@ impl ClaimedUpload {
         let UploadRequest { options, terms, checkpoint, .. } = request;
         let destination = options.destination();
         let OpenedSource { cut, source, file_name, inbox } = opened;
-        let (access, video_id) = match &destination {
-            Destination::NewVideo(_) => (CredentialKind::Key, None),
-            Destination::Video(video_id) => (CredentialKind::Key, Some(video_id.clone())),
-            Destination::Delegated { video_id, .. } => (CredentialKind::Token, video_id.clone()),
-        };
+        let (access, video_id) = access_to(&destination);
         let arguments = serde_json::to_string(&options.titled(&file_name)).unwrap_or_default();
         let claim = ClaimOptions { again: terms.again, own_token_only: terms.own_token_only };
         let endpoint = &settings.endpoint_url;
         let begin = || journal_handle.claim(endpoint, source.file(), &destination, &arguments, claim);
-        let (journal_entry, continued) = begin()?;
-        let (journal_entry, continued) = if is_replaced(&continued, request) {
+        let (mut journal_entry, mut continued) = begin()?;
+        if is_replaced(&continued, request) {
             // Two videos would be filled with one file. This host's is left to `clean`.
             journal_entry.into_iter().for_each(JournalEntryGuard::abandoned);
-            begin()?
-        } else {
-            (journal_entry, continued)
-        };
+            (journal_entry, continued) = begin()?;
+        }
         if let Recovered::Finished(finished) = continued {
             return Ok(ClaimOutcome::Finished(finished));
         }
@@ -126,6 +125,15 @@ impl ClaimedUpload {
             Recovered::PossibleOrphan => self.may_have_orphan = true,
             Recovered::Nothing | Recovered::Finished(_) => {}
         }
+    }
+}
+
+/// Returns the kind of credential that the destination needs, and the video that it names.
+fn access_to(destination: &Destination) -> (CredentialKind, Option<String>) {
+    match destination {
+        Destination::NewVideo(_) => (CredentialKind::Key, None),
+        Destination::Video(video_id) => (CredentialKind::Key, Some(video_id.clone())),
+        Destination::Delegated { video_id, .. } => (CredentialKind::Token, video_id.clone()),
     }
 }
 

@@ -10,6 +10,7 @@ mod dispatch;
 mod file_lengths;
 mod inputs;
 mod lane_control;
+mod lane_limit;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -45,7 +46,7 @@ use crate::session::SessionAction;
 use crate::transport::Dialer;
 
 use file_lengths::FileLengths;
-use lane_control::LaneLimit;
+use lane_limit::LaneLimit;
 
 /// The checked inputs of the driver, before its thread exists.
 pub(crate) struct PreparedDriver {

@@ -45,7 +45,7 @@ impl RunLoop<'_> {
     ) -> LoopEnd {
         let console = self.console;
         daemon.iter().for_each(Daemon::ready);
-        let (mut events, mut interrupt, mut end) = (Box::pin(events), None, None);
+        let (mut events, mut interrupt) = (Box::pin(events), None);
         // Before the first claim, which takes jobs from the queue.
         self.count(view).await;
         let mut counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
@@ -54,19 +54,16 @@ impl RunLoop<'_> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         console.start_progress();
-        loop {
+        let end = loop {
             tokio::select! {
                 // Without room in the output queue the events wait in the library's queue.
                 event = events.next(), if interrupt.is_some() || console.output().has_room() => match event {
-                    Some(IngestEvent::Ended(reason)) => {
-                        end = Some(reason);
-                        break;
-                    }
+                    Some(IngestEvent::Ended(reason)) => break Some(reason),
                     Some(event) => {
                         daemon.iter_mut().for_each(Daemon::count_event);
                         view.event(event, console);
                     }
-                    None => break,
+                    None => break None,
                 },
                 received = interrupts.next() => {
                     self.interrupted(received, interrupt.is_some(), &mut shutdown, daemon.as_ref());
@@ -74,25 +71,21 @@ impl RunLoop<'_> {
                     interrupt.get_or_insert(received);
                 }
                 queued = &mut counting => {
-                    if let Some((jobs, bytes)) = queued {
-                        view.queue(jobs, bytes, console);
-                    }
+                    queued.into_iter().for_each(|(jobs, bytes)| view.queue(jobs, bytes, console));
                     counting = Box::pin(self.queued_after(BETWEEN_COUNTS));
                 }
                 (owner, present) = &mut presence => {
-                    if let Some(present) = present {
-                        view.present(&present, &owner);
-                    }
+                    present.iter().for_each(|present| view.present(present, &owner));
                     presence = Box::pin(self.present_after(BETWEEN_PRESENCES));
                 }
                 _ = ticks.tick() => self.tick(&mut meter, &mut lanes, view, daemon.as_mut()),
                 () = until(shutdown.deadline()) => {
                     if shutdown.advance(Instant::now()) == ShutdownStage::Abandoned {
-                        break;
+                        break None;
                     }
                 }
             }
-        }
+        };
         drop(events);
         // The last regular count may be older than the last jobs.
         self.count(view).await;

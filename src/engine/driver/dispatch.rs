@@ -45,7 +45,7 @@ impl Driver {
 
     /// Returns `true` if one more lane may have a request. Lanes beyond a number that became smaller end their chunks.
     fn has_free_lane(&self) -> bool {
-        !self.idle.is_empty() && self.permits.len() < self.lane_limit.lanes()
+        !self.idle.is_empty() && self.permits.len() < self.lane_limit.lanes
     }
 
     /// Reports why requests are throttled: once in the log, and to each upload that waits. Returns the pauses.

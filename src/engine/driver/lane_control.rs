@@ -5,51 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Driver;
 use crate::engine::counters::LaneNumbers;
-use crate::engine::settings::{LaneControl, Settings};
-use crate::engine::worker::ChunkResult;
-use crate::error::ErrorKind;
 use crate::pacing::{LaneController, LaneHold, LaneReason, LaneSample};
-use crate::session::Outcome;
-
-/// The number of lanes in use, and the inputs of its choice.
-#[derive(Debug)]
-pub(super) struct LaneLimit {
-    lanes: usize,
-    /// `None` if the number is fixed.
-    controller: Option<LaneController>,
-    /// The time of the next sample.
-    sample_at: Instant,
-    /// The time until which the request budget counts as binding.
-    budget_until: Option<Instant>,
-    /// Answers so far that ask for less, and connections that could not be opened.
-    refused: u64,
-    unconnected: u64,
-}
-
-impl LaneLimit {
-    pub(super) fn new(settings: &Settings, now: Instant) -> LaneLimit {
-        let lanes = settings.first_lanes();
-        let controller = match settings.lane_control {
-            LaneControl::Fixed => None,
-            LaneControl::Automatic => Some(LaneController::new(lanes, settings.lanes)),
-        };
-        LaneLimit { lanes, controller, sample_at: now, budget_until: None, refused: 0, unconnected: 0 }
-    }
-
-    /// Returns the number of lanes that may have a request.
-    pub(super) fn lanes(&self) -> usize {
-        self.lanes
-    }
-
-    /// Counts the result of a request.
-    pub(super) fn count(&mut self, done: &ChunkResult) {
-        match &done.outcome {
-            _ if matches!(done.status, Some(429 | 503)) => self.refused += 1,
-            Outcome::Failed { error, .. } if error.kind() == ErrorKind::Connect => self.unconnected += 1,
-            _ => {}
-        }
-    }
-}
 
 impl Driver {
     /// Takes a sample of the lanes if one is due, and adapts the number in use.

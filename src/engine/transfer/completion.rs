@@ -58,33 +58,33 @@ impl Transfer {
         if self.created_nothing() {
             self.record.withdrawn();
         }
-        // Success keeps the entry until the receipt is confirmed: a crash before that would send the file again.
-        let end = match (self.record.take_entry(), &uploaded, self.receipt.take()) {
-            (Some(journal_entry), Ok((uploaded, found)), Some(receipt)) => TransferEnd::AwaitsReceipt(
-                Box::pin(journal_entry.finished_when(receipt, uploaded.video_id.clone(), *found)),
-            ),
-            (Some(journal_entry), Ok(_), None) => {
-                journal_entry.finished();
-                TransferEnd::Over
-            }
-            // Kept, such an entry would be listed as an upload to resume for ever.
-            (Some(journal_entry), Err(_), _) if self.left_nothing() => {
-                journal_entry.never_begun();
-                TransferEnd::Over
-            }
-            (Some(journal_entry), Err(error), _) if !self.may_continue(error) => {
-                journal_entry.abandoned();
-                TransferEnd::Over
-            }
-            // Left in the journal for the next run.
-            (_, _, _) => TransferEnd::Over,
-        };
+        let end = self.end_entry(&uploaded);
         // The end may have changed the checkpoint.
         self.publish_checkpoint();
         self.counters.ended(CountedEnd::of(&uploaded));
         // The caller may have dropped its future.
         let _ = self.reply.send(uploaded.map(|(uploaded, _)| uploaded));
         end
+    }
+
+    /// Ends the journal entry as the result requires, or leaves it for the next run.
+    fn end_entry(&mut self, uploaded: &Result<(Uploaded, Option<SourceIdentity>)>) -> TransferEnd {
+        let (journal_entry, receipt) = (self.record.take_entry(), self.receipt.take());
+        let Some(journal_entry) = journal_entry else { return TransferEnd::Over };
+        match (uploaded, receipt) {
+            // Kept until the receipt is confirmed: a crash before that would send the file again.
+            (Ok((uploaded, found)), Some(receipt)) => {
+                let finished = journal_entry.finished_when(receipt, uploaded.video_id.clone(), *found);
+                return TransferEnd::AwaitsReceipt(Box::pin(finished));
+            }
+            (Ok(_), None) => journal_entry.finished(),
+            // Kept, such an entry would be listed as an upload to resume for ever.
+            (Err(_), _) if self.left_nothing() => journal_entry.never_begun(),
+            (Err(error), _) if !self.may_continue(error) => journal_entry.abandoned(),
+            // Left in the journal for the next run.
+            (Err(_), _) => {}
+        }
+        TransferEnd::Over
     }
 
     /// Adds the container that this upload created to its error.
