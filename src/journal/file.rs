@@ -1,7 +1,7 @@
 //! Creates, recognizes and checks the journal's file.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use super::error::JournalError;
 use super::error_conversion::database_error;
 use super::format::{APPLICATION_ID, FORMAT, OLDEST_FORMAT, create, lacks_columns, migrate};
+use super::header::Header;
 use super::logging::{self, Logging};
 use super::owner;
 
@@ -111,32 +112,11 @@ fn make(path: &Path) -> io::Result<()> {
 
 /// Checks the header before SQLite opens the file: opening could change a database of another program.
 fn recognize(path: &Path) -> Result<(), JournalError> {
-    // Closing any descriptor of a file drops all record locks of the process on it (fcntl(2)): reading the header
-    // here would release the locks of a journal that this process has open.
-    if is_open_here(path) {
-        return Ok(());
+    match Header::of(path).map_err(|error| JournalError::io(path, error))? {
+        Header::Database { application_id: APPLICATION_ID, .. } | Header::Empty | Header::InUse => Ok(()),
+        Header::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
+        Header::Database { .. } | Header::Other => Err(JournalError::Foreign { path: path.to_owned() }),
     }
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    let read = File::open(path).and_then(|file| file.take(HEADER_BYTES as u64).read_to_end(&mut header));
-    read.map_err(|error| JournalError::io(path, error))?;
-    let ours =
-        header.get(APPLICATION_ID_AT..).is_some_and(|id| id.starts_with(&APPLICATION_ID.to_be_bytes()));
-    let is_database = header.starts_with(MAGIC);
-    // An empty file was created a moment ago, by this process or by another one.
-    if header.is_empty() || (is_database && ours) {
-        Ok(())
-    } else if is_database && header.len() < HEADER_BYTES {
-        Err(JournalError::Damaged { path: path.to_owned() })
-    } else {
-        Err(JournalError::Foreign { path: path.to_owned() })
-    }
-}
-
-/// Returns `true` if this process has the file open. SQLite has checked it then.
-fn is_open_here(path: &Path) -> bool {
-    let Ok(id) = FileId::of(path) else { return false };
-    let Ok(open) = fs::read_dir("/proc/self/fd") else { return false };
-    open.flatten().any(|file| FileId::of(&file.path()).is_ok_and(|open| open == id))
 }
 
 /// Returns `true` if the database has no page. The file length is no evidence: SQLite may have rolled back a
@@ -184,8 +164,3 @@ fn check_whole(connection: &Connection, path: &Path) -> Result<(), JournalError>
 
 /// The time to wait for other processes, each of which locks the file for milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// <https://www.sqlite.org/fileformat.html#the_database_header>
-const MAGIC: &[u8] = b"SQLite format 3\0";
-const HEADER_BYTES: usize = 100;
-const APPLICATION_ID_AT: usize = 68;

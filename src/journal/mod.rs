@@ -29,6 +29,7 @@ pub(crate) mod error_conversion;
 mod file;
 mod finished;
 pub(crate) mod format;
+pub(crate) mod header;
 mod identity;
 mod key;
 mod lock;

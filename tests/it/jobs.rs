@@ -9,7 +9,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::command::{CommandOutput, Restriction, end, ringlift, run, start};
 use crate::support::queue::{folder, jobs};
 use crate::support::{Scheme, TestServer};
 
@@ -36,6 +36,22 @@ fn submitted_jobs_wait_in_the_queue_and_nothing_is_sent() {
     // A later run finishes them, even one about other files.
     ringlift_with(&server, &["work", "--drain"]).done();
     server.assert_created(3);
+}
+
+#[test]
+fn a_queue_that_was_made_with_shared_memory_is_used_without_it() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(3));
+    ringlift_with(&server, &["submit", &path_of(&films)]).done();
+    let without = |args: &[&str]| {
+        Restriction::SharedMaps.run(|command| {
+            server.configure(command).args(args);
+        })
+    };
+    assert!(without(&["jobs", "list", "--json"]).done().stdout.contains("queued"));
+    without(&["work", "--drain"]).done();
+    server.assert_created(3);
+    // Where memory can be shared again, the queue goes on as before.
+    assert_eq!(jobs(&server, &["--state", "done"]).len(), 3);
 }
 
 #[test]

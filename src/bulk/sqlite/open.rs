@@ -13,6 +13,7 @@ use crate::bulk::store::{JobStoreError, StoreProblem};
 use crate::journal::JournalError;
 use crate::journal::error_conversion::database_error;
 use crate::journal::format::create_tables;
+use crate::journal::header::Header;
 use crate::journal::logging::{self, Logging};
 use crate::journal::owner;
 
@@ -46,17 +47,16 @@ pub(super) fn open_existing(path: &Path, lease: Duration) -> Result<(Connection,
 
 fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection, JournalError> {
     let refused = |error| database_error(path, error);
+    if logging == Logging::Rollback {
+        // By its header: a read of a database in WAL mode needs the shared memory that is missing here.
+        recognize(path)?;
+        logging::leave_write_ahead(path, BUSY_TIMEOUT).map_err(refused)?;
+    }
     let mut connection = connect(path).map_err(refused)?;
     // A store of another program or version must be left as it is, down to its mode of logging.
     let is_empty = pragma(&connection, "page_count").map_err(refused)? == 0;
     if !is_empty {
         check(&connection, path)?;
-    }
-    if logging == Logging::Rollback {
-        // This connection has read the database, and would keep the switch from having the file for itself.
-        drop(connection);
-        logging::leave_write_ahead(path, BUSY_TIMEOUT).map_err(refused)?;
-        connection = connect(path).map_err(refused)?;
     }
     // SQLite opens a read-only file without an error, and begins transactions that cannot write.
     if connection.is_readonly(MAIN_DB).map_err(refused)? {
@@ -91,10 +91,25 @@ fn create(connection: &mut Connection, lease: Duration) -> rusqlite::Result<()> 
     })
 }
 
+/// Checks the header of a file that SQLite has not opened.
+fn recognize(path: &Path) -> Result<(), JournalError> {
+    match Header::of(path).map_err(|error| JournalError::io(path, error))? {
+        Header::Database { application_id, user_version } => {
+            check_format(path, application_id.into(), user_version.into())
+        }
+        Header::Empty | Header::InUse => Ok(()),
+        Header::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
+        Header::Other => Err(JournalError::Foreign { path: path.to_owned() }),
+    }
+}
+
 /// Checks the application id and the format.
 fn check(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let ask = |name| pragma(connection, name).map_err(|error| database_error(path, error));
-    let (id, found) = (ask("application_id")?, ask("user_version")?);
+    check_format(path, ask("application_id")?, ask("user_version")?)
+}
+
+fn check_format(path: &Path, id: i64, found: i64) -> Result<(), JournalError> {
     let path = path.to_owned();
     if id != i64::from(APPLICATION_ID) {
         return Err(JournalError::Foreign { path });
