@@ -89,6 +89,7 @@ fn write_copy(mut source: &File, part: &Path) -> io::Result<()> {
         _ => {}
     }
     let metadata = source.metadata()?;
+    // Without setuid and setgid: the copy belongs to the user of this process, and not to the owner of the original.
     let mut copy =
         OpenOptions::new().write(true).create_new(true).mode(metadata.mode() & 0o777).open(part)?;
     io::copy(&mut source, &mut copy)?;

@@ -87,6 +87,7 @@ async fn create_and_wait(state: &WorkState, job: &IngestJob) -> Result<String, F
         Err(error) => {
             // The video stays empty or is gone: a retry has to begin with another one.
             if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) {
+                // The number follows those of `create`, because the store ignores a lower one of the same lease.
                 record(state, job, 3, FetchCheckpoint::default()).await?;
             }
             Err(FetchFailure::Service(error))

@@ -102,6 +102,7 @@ impl SharedLeases {
             let (now, held) = (boot_time(), self.held());
             let due = held
                 .values()
+                // One renewal at a time for each lease: a second one would wait for the same silent store.
                 .filter(|(lease, timer)| timer.renew_at() <= now && !renewals.asked.contains_key(&lease.id));
             due.map(|(lease, _)| lease.clone()).collect()
         };

@@ -63,6 +63,7 @@ fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>) {
                 let mut answers = answers.into_iter();
                 answers.next().map(|answer| answer.send(Err(error)));
                 answers.for_each(|answer| drop(answer.send(Err(ended()))));
+                // A later row would hide the gap.
                 return;
             }
         }

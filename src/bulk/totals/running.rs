@@ -53,6 +53,7 @@ impl RunningFile {
     pub(super) fn advance(&mut self, progress: &Progress, now: Instant) -> u64 {
         let before = self.moved;
         self.total = progress.total_bytes.or(self.total);
+        // An upload that begins anew counts from 0 again. Totals that went back would be taken for an error.
         let resumed = progress.resumed_bytes.max(before.resumed);
         self.moved = MovedBytes {
             acknowledged: progress.acknowledged_bytes.max(before.acknowledged),
