@@ -100,6 +100,7 @@ fn check_access_token(database: &Database, token: &str) -> Result<(), HandlerErr
 fn wrong(settings: &ServerSettings, documented: &'static str, title: &'static str) -> ProblemDetails {
     match settings.wrong_key {
         WrongKey::BadRequest => {
+            // With an empty name, as in the example of the OpenAPI description.
             ProblemDetails::bad_request("authentication-invalid-user-credentials", title).named("")
         }
         WrongKey::Unauthorized => ProblemDetails::unauthorized(documented, title),

@@ -32,6 +32,7 @@ impl ChunkTiming {
         let affordable = uploads_per_minute.map_or(0.0, |uploads| bytes_per_request(total_rate, uploads));
         // The conversion saturates; what is not finite or negative becomes a limit of the protocol.
         let wanted = efficient.max(affordable).ceil() as u64;
+        // Both limits are multiples of the step, so that the result stays within them.
         wanted.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES).next_multiple_of(STEP_BYTES)
     }
 }

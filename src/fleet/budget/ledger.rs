@@ -136,6 +136,7 @@ impl SeenAnswers {
     /// Adds the headers of an answer.
     fn add(&mut self, quota: Quota, now: Instant) {
         self.per_minute = quota.per_minute;
+        // The service counts in windows of a minute. A longer time comes from a gateway.
         let resets_in = quota.resets_in.unwrap_or(MINUTE).min(MINUTE);
         let reported = (quota.remaining.min(quota.per_minute), now + resets_in);
         let known_ms = self.window.map_or(0, |(_, ends)| millis(ends.saturating_duration_since(now)));
@@ -177,6 +178,7 @@ impl SharedBudgetSource for Ledger {
             (Some(ledger.ask_at.map_or(soon, |at| at.clamp(soon, now + LONGEST_LOOK))), is_news)
         });
         if is_news {
+            // Kept by `Notify` if the task is not waiting at the moment.
             self.wanted.notify_one();
         }
         until
