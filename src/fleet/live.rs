@@ -109,6 +109,7 @@ impl Live {
             let sent = self.bucket.connection.jetstream.send_publish(subject.clone(), message);
             let announced = bounded(async { Ok(sent.await?.await?) }).await;
             if matches!(announced, Err(Failure::NoBucket)) {
+                // After a failure the next announcement finds no bucket again, and repeats it.
                 let _ = self.create().await;
             }
             // The number of workers counts while the servers are away.

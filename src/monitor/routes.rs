@@ -106,6 +106,7 @@ async fn dispatch(router: &Router, request: &Request<impl Body>, parameters: Par
         "/metrics" => scrape(router, request),
         "/api/snapshot" => {
             let fields = RunDocument::new(&router.hub.view()).fields();
+            // Serializing a map with text keys cannot fail.
             text("application/json", serde_json::to_string(&fields).unwrap_or_default())
         }
         // Without a subscription, which would take the place of a viewer.

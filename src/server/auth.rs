@@ -63,6 +63,7 @@ fn issue(state: &AppState) -> Result<ApiResponse, HandlerError> {
     let (access_token, refresh_token) = (ids::secret()?, ids::secret()?);
     let lifetime = state.settings.token_lifetime;
     let now_ms = clock::now_ms();
+    // The lifetime is a setting: one beyond the range of the clock never ends.
     let expires_ms = now_ms.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     state.database.insert_access_token(&access_token, expires_ms, &refresh_token, now_ms)?;
     Ok(ApiResponse::json(

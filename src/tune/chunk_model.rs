@@ -21,6 +21,7 @@ impl ChunkTiming {
     /// Returns the share of a request's time in which the lane sends, from 0 to 1.
     pub fn efficiency(&self, chunk_bytes: u64) -> f64 {
         let sending = chunk_bytes as f64 / self.bytes_per_second.max(1.0);
+        // Without bytes and without a fixed time the share is 0, and not NaN.
         sending / (sending + self.fixed_seconds).max(f64::MIN_POSITIVE)
     }
 

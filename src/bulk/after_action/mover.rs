@@ -74,6 +74,7 @@ fn copy(from: &Path, to: &Path, expected: &FileStamp) -> Result<(), MoveFailure>
     }
     let copied = write_copy(&source, &part).and_then(|()| Ok(rename(&part, to)?));
     if let Err(error) = copied {
+        // The error of the copy is the one to report.
         let _ = fs::remove_file(&part);
         let is_taken = error.raw_os_error() == Some(Errno::EXIST.raw_os_error());
         return Err(if is_taken { MoveFailure::NameTaken } else { MoveFailure::Io(error) });

@@ -103,6 +103,7 @@ async fn create(
     recorded: Option<String>,
 ) -> Result<String, FetchFailure> {
     let may_exist = recorded.is_some();
+    // 128 random bits, so that jobs of different hosts share no mark.
     let mark = recorded.unwrap_or_else(|| format!("{:032x}", fastrand::u128(..)));
     record(state, job, 1, FetchCheckpoint { mark: Some(mark.clone()), video_id: None }).await?;
     let video = job.job.spec.options.video.clone();

@@ -87,6 +87,7 @@ async fn record_success(
             {
                 if job.lease() == lease {
                     waits += 1;
+                    // With a client that has ended the attempts follow each other at once, and MOST_WAITS bounds them.
                     let _ = state.client.pause(BETWEEN_WAITS).await;
                 }
             }

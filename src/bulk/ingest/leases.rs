@@ -136,6 +136,7 @@ impl SharedLeases {
             let is_over = now >= timer.deadline() && is_silent(id);
             if is_over {
                 let reason = "the queue did not answer before the lease ended".to_owned();
+                // At a full queue the job learns of its loss when the store refuses its result.
                 let _ = lost.try_send((id.clone(), reason));
             }
             !is_over

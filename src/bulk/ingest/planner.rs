@@ -260,6 +260,7 @@ pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
 }
 
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {
+    // For a message and a row of the report, where the name as given will do.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Box::new(InputFailure { id, source: Some(ManifestSource::Path(absolute)), failure })
 }

@@ -175,6 +175,7 @@ impl Submitter {
     /// Publishes the end of the submission. The event comes first: a run that finds no open job afterwards ends.
     fn end(&self, counts: ReadCounts) {
         let ReadCounts { ignored, unused_rules } = counts;
+        // Without a receiver the run was dropped, and needs no event.
         let _ = self.state.events.blocking_send(IngestEvent::InputsRead { ignored, unused_rules });
         self.state.set_inputs_read();
     }

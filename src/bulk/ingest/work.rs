@@ -81,6 +81,7 @@ impl Claims {
             }
             if let Some(ready) = self.ready.pop_front() {
                 let job = self.begin(ready).await;
+                // Claimed jobs that wait here have no task of their own: the end of the run has to release them.
                 state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
                 match job {
                     Some(job) => return Some((job, self)),
@@ -180,6 +181,7 @@ impl Claims {
         if state.options.waits_for_jobs || !state.are_inputs_read() {
             return Some(());
         }
+        // A store that is away, too, does not say that the work is done.
         if state.open_jobs().await.is_ok_and(|open| open == OpenJobs::default()) {
             state.end_with(IngestEnd::Drained);
             return None;

@@ -227,6 +227,7 @@ struct Lock<'a>(&'a File);
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
+        // Closing the file at the end of the run unlocks it, too.
         let _ = self.0.unlock();
     }
 }

@@ -218,6 +218,7 @@ fn answer_watchers(database: &mut JobDatabase, mut watchers: Vec<Watcher>) -> Ve
     let (news, rest): (Vec<_>, Vec<_>) =
         watchers.into_iter().partition(|watcher| newest.as_ref().ok() != Some(&watcher.seen));
     for watcher in news {
+        // A watcher may have been dropped.
         let _ = watcher.answer.send(newest.clone());
     }
     rest

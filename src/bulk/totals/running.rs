@@ -150,6 +150,7 @@ impl Lengths {
     }
 
     pub(super) fn remove(&mut self, bytes: Option<u64>) {
+        // The queue may have been counted after the claim of this job, which has left the count then.
         self.bytes = self.bytes.saturating_sub(bytes.unwrap_or(0));
         self.unknown = self.unknown.saturating_sub(u64::from(bytes.is_none()));
     }

@@ -142,6 +142,7 @@ impl SeenAnswers {
         let known_ms = self.window.map_or(0, |(_, ends)| millis(ends.saturating_duration_since(now)));
         self.window = match (self.window, WindowOrder::of(known_ms, millis(resets_in))) {
             (Some((remaining, ends)), WindowOrder::Same) => {
+                // Answers overtake each other: within one window the smaller remainder is the safe one.
                 Some((remaining.min(reported.0), ends.min(reported.1)))
             }
             (known, WindowOrder::Older) => known,
@@ -185,6 +186,7 @@ impl SharedBudgetSource for Ledger {
     }
 
     fn started(&self, class: Class, now: Instant) {
+        // The block may have expired between the grant and the start of the request.
         self.with(class, |ledger| ledger.granted = ledger.left(now).saturating_sub(1));
     }
 
