@@ -176,6 +176,7 @@ pub(crate) fn content_digest(
 /// Returns the mark of a job's video, which every host derives. A job that begins anew has another mark.
 pub(super) fn video_mark(account: &Account, id: &JobId, restarts: u32) -> String {
     let sum = sha256(&[b"video", account.0.as_bytes(), id.0.as_bytes(), &restarts.to_le_bytes()]);
+    // 128 bits, like the random marks of uploads without a shared queue.
     hex(&sum[..16])
 }
 

@@ -171,6 +171,7 @@ impl JobRecord {
         if self.lost_workers >= MOST_LOST_WORKERS {
             self.end(JobState::Failed(self.poison()), now);
         } else {
+            // At once: the end of a process says little about the job, and `MOST_LOST_WORKERS` bounds the repetitions.
             self.state = JobState::Queued { not_before: UnixMillis::default() };
         }
     }
@@ -271,6 +272,7 @@ impl JobRecord {
         if !self.is_to_let_go(lease)? {
             return Ok(());
         }
+        // A longer wait would be taken for one that a clock wrote before it went back, see `is_due`.
         self.state = JobState::Queued { not_before: now.plus(delay.min(LONGEST_DELAY)) };
         Ok(())
     }
@@ -315,6 +317,7 @@ impl JobRecord {
 
     /// Returns `true` if a worker holds the job, or may believe so after a cancellation.
     pub(crate) fn is_held(&self, now: UnixMillis) -> bool {
+        // No lease is longer than that: a later end was written by a clock that went back since.
         let may_believe = self.held_until.is_some_and(|end| end > now && end <= now.plus(LONGEST_DELAY));
         (matches!(self.state, JobState::Running { .. }) && !self.is_due(now)) || may_believe
     }

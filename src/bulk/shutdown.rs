@@ -81,6 +81,7 @@ impl Shutdown {
 
     fn enter(&mut self, stage: ShutdownStage, deadline: Option<Instant>) {
         self.deadline = deadline;
+        // `send` would not store the stage if no receiver existed at the moment.
         self.stage.send_replace(stage);
     }
 }

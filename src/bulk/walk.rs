@@ -322,6 +322,7 @@ impl Walk {
     }
 
     fn relative<'a>(&self, path: &'a Path) -> &'a Path {
+        // The walk builds each path on the root, also below a followed link.
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 }

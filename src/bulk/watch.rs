@@ -133,6 +133,7 @@ impl Drop for Watch {
         if let Some(thread) = self.thread.take()
             && self.shared.wait_for_end()
         {
+            // Only after the end, because a join has no timeout.
             let _ = thread.join();
         }
     }

@@ -47,6 +47,7 @@ impl Timetable {
 
     /// Returns the lowest limit.
     pub(super) fn least(&self) -> Limit {
+        // `off` is no limit, and so never the lowest one.
         self.entries.iter().filter_map(|entry| entry.limit).min()
     }
 
@@ -104,6 +105,7 @@ fn one_way(text: &str) -> Result<Limit, String> {
     // rclone's default unit for this flag is KiB; every other size here defaults to bytes.
     let unit = if text.ends_with(|c: char| c.is_ascii_digit()) { "K" } else { "" };
     let Size(bytes) = format!("{text}{unit}").parse().map_err(|_| format!("`{text}`: {GRAMMAR}"))?;
+    // 0 is `off`, as for rclone.
     Ok(NonZeroU64::new(bytes))
 }
 

@@ -227,6 +227,7 @@ fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsS
         }
         ArgAction::Count => {
             let text = found.joined();
+            // `verbose = true` stands for a single `-v`.
             let count = truth(&text).map(u8::from).or_else(|| text.parse().ok());
             Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is not a number")))?.to_string().into()])
         }

@@ -27,6 +27,7 @@ impl ConfigChoice {
     /// of a variable, or `None` if it is empty.
     pub(super) fn new(given: Option<&Path>, environment: &dyn Fn(&str) -> Option<OsString>) -> ConfigChoice {
         match given {
+            // A file of that name is given as `./none`.
             Some(path) if path.as_os_str().is_empty() || path == Path::new("none") => ConfigChoice::Nothing,
             Some(path) => ConfigChoice::Given(path.to_owned()),
             None => config_dir(environment)
@@ -182,6 +183,7 @@ fn read(path: &Path) -> Result<Table, CommandError> {
     let refused = |why: String| CommandError::usage(format!("{}: {why}", path.display()));
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
+    // A byte more than the limit tells a larger file from one that just fits.
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
         // open(2) takes a folder, read(2) does not.
         io::ErrorKind::IsADirectory => refused("is a directory: give a file with --config".to_owned()),
@@ -191,6 +193,7 @@ fn read(path: &Path) -> Result<Table, CommandError> {
         return Err(refused("is larger than 1 MiB: this is not a config file".to_owned()));
     }
     let text = String::from_utf8(bytes).map_err(|_| refused("the file is not UTF-8".to_owned()))?;
+    // Some editors begin a UTF-8 file with a byte order mark.
     text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
         // The error's own `Display` prints the line, which may contain a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();

@@ -73,6 +73,7 @@ impl Exit {
     pub(super) fn of_all(ends: impl IntoIterator<Item = Exit>) -> Exit {
         let failed: Vec<Exit> = ends.into_iter().filter(|end| *end != Exit::Done).collect();
         let interrupted = failed.iter().find(|end| matches!(end, Exit::Interrupted(_)));
+        // A refusal comes before a temporary failure: callers would repeat the command, and be refused again.
         let foremost = interrupted
             .or_else(|| [Exit::NotAllowed, Exit::Temporary].iter().find(|end| failed.contains(end)));
         match (foremost, failed.first()) {

@@ -29,6 +29,7 @@ pub(super) fn run(args: &ManArgs, console: &Console) -> CommandResult {
 
 /// Returns the built tree: names of pages and global flags exist only after the build.
 fn tree() -> Command {
+    // clap's `help` repeats the tree of commands, each of which would get a second page.
     let mut root = command_tree::documented().disable_help_subcommand(true);
     root.build();
     root
@@ -141,7 +142,6 @@ fn usage(flag: &Arg) -> String {
 
 /// Returns the name of the value of a flag or of a positional argument.
 fn value(arg: &Arg) -> String {
-    // A list needs no write access to the journal.
     let names = arg.get_value_names().unwrap_or_default();
     let names = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ");
     escaped(&if names.is_empty() { arg.get_id().as_str().to_uppercase() } else { names })

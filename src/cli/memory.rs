@@ -11,6 +11,7 @@ use std::path::{Component, Path};
 pub(super) fn for_streams(root: &Path, least: u64) -> u64 {
     let room = [available(root), limit(root)].into_iter().flatten().min();
     let share = room.map_or(MAX_BYTES, |room| room / SHARE);
+    // `least` comes last: without a whole chunk in memory nothing can be sent.
     share.min(MAX_BYTES).max(least)
 }
 

@@ -127,6 +127,7 @@ impl Notices {
         delay: Duration,
         now: Instant,
     ) -> Option<String> {
+        // After its end the same pause may come again, and is then shown again.
         self.pauses.retain(|(.., until)| *until > now);
         let is_known = self.pauses.iter().any(|(other, by, _)| (*other, *by) == (class, why));
         if is_known || delay < SHORTEST_PAUSE {

@@ -89,6 +89,7 @@ enum StreamHealth {
 impl Output {
     pub(super) fn new() -> Output {
         let out = Arc::<Queue>::default();
+        // One queue, so that results and messages keep their order in a shared terminal or file.
         let err = if is_same_place() { Arc::clone(&out) } else { Arc::default() };
         Output { out, err }
     }
@@ -109,6 +110,7 @@ impl Output {
             state.texts.push_back((stream, text));
         }
         let write = PendingWrite { queue: Arc::clone(queue), stream, number: state.pushed, is_queued };
+        // Under the lock, so that only one of two callers starts the thread.
         let has_thread = std::mem::replace(&mut state.has_thread, true);
         // The writer takes this lock, also when it is the caller itself.
         drop(state);
@@ -182,6 +184,7 @@ impl Output {
     /// Records a signal: waits for room end, and waits for a reader become short.
     pub(super) fn hurry(&self) {
         for queue in [&self.out, &self.err] {
+            // The time counts from the first signal: a second one grants the reader no more.
             queue.state().hurried_at.get_or_insert(Instant::now());
             queue.changed.notify_all();
             queue.news.notify_waiters();
@@ -230,7 +233,9 @@ impl PendingWrite {
     fn outcome(&self, state: &mut QueueState) -> Option<bool> {
         match *state.health(self.stream) {
             StreamHealth::Closed => Some(true),
+            // Texts before the failed one were written, and their ids are not lost.
             StreamHealth::Broken { number, .. } if self.number >= number => Some(false),
+            // Dropped at a full queue: its number is that of the text before it.
             _ if !self.is_queued => Some(false),
             _ => (state.done >= self.number).then_some(true),
         }
@@ -291,6 +296,7 @@ impl Queue {
         let broken = StreamHealth::Broken { number, errno };
         *self.state().health(stream) = if is_closed { StreamHealth::Closed } else { broken };
         if stream == Stream::Out && !is_closed {
+            // Also at a full queue: the exit code alone does not say what failed.
             let text = format!("ringlift: could not write to standard output: {}\n", io::Error::from(errno));
             let _ = output.push(Stream::Err, text.into_bytes(), Urgency::Last);
         }
@@ -299,6 +305,7 @@ impl Queue {
     fn drain(&self, started: Instant) {
         let mut state = self.state();
         while state.done < state.pushed {
+            // Without a signal there is no limit: a pager may rest at its first page for hours.
             let Some(hurried_at) = state.hurried_at else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -354,6 +361,7 @@ fn wait_until_writable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Returns the remaining time to wait for a reader, after a signal at `hurried_at` and a wait that began at
 /// `started`.
 fn left_of(hurried_at: Instant, started: Instant) -> Duration {
+    // A wait that begins after the signal has its full time, too: the summary is queued only then.
     (hurried_at.max(started) + READER_TIMEOUT).saturating_duration_since(Instant::now())
 }
 

@@ -78,6 +78,7 @@ impl ProgressBar {
                 let text = format!("{ERASE}{text}{}", state.frame());
                 self.output.push(stream, text.into_bytes(), urgency)
             }
+            // Both streams lead to one terminal, and so to one queue, which keeps the three texts in order.
             Stream::Out => {
                 let _ = self.output.push(Stream::Err, ERASE.into(), urgency);
                 let write = self.output.push(stream, text.into_bytes(), urgency);
@@ -92,6 +93,7 @@ impl ProgressBar {
         let mut state = self.state();
         if state.is_active {
             *state = BarState::default();
+            // Also at a full queue: the display would stay on the screen after the end of the process.
             let _ = self.output.push(Stream::Err, ERASE.into(), Urgency::Last);
         }
     }
@@ -125,6 +127,7 @@ fn frame(lines: &[String], screen: Screen) -> String {
 /// Returns the size of the terminal, less the last column: some terminals wrap after a character in it.
 fn screen(is_utf8: bool) -> Screen {
     let size = tcgetwinsize(io::stderr()).ok();
+    // A serial console reports 0 columns and 0 rows.
     let set = |cells: Option<u16>, usual: u16| usize::from(cells.filter(|n| *n > 0).unwrap_or(usual));
     let columns = set(size.map(|size| size.ws_col), USUAL_COLUMNS) - 1;
     Screen { columns, rows: set(size.map(|size| size.ws_row), USUAL_ROWS), is_utf8 }

@@ -116,6 +116,7 @@ impl QueuePlace {
     /// Returns `true` unless the queue certainly does not exist yet.
     pub(super) fn exists(&self) -> bool {
         match self {
+            // On an error, such as a directory that may not be searched, the opening names what is wrong.
             QueuePlace::File { path, .. } => !matches!(path.try_exists(), Ok(false)),
             QueuePlace::Nats(_) => true,
         }
@@ -158,6 +159,7 @@ impl QueuePlace {
     pub(super) fn accounts(&self) -> usize {
         match self {
             QueuePlace::File { path, .. } => {
+                // Only a hint depends on the number, and the list itself has been read.
                 SqliteJobStore::accounts(path).map_or(0, |accounts| accounts.len())
             }
             QueuePlace::Nats(_) => 0,
@@ -204,6 +206,7 @@ pub(super) fn account(
 pub(super) fn owner() -> OwnerId {
     let host = host_name();
     let now = wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    // With a clock before 1970 the process id alone tells the owners of this host apart.
     let nanos = now.map_or(0, |time| time.as_nanos() as u64);
     OwnerId::new(&host, std::process::id(), nanos)
 }

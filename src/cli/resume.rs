@@ -19,6 +19,7 @@ use super::upload::{self, IfNew, JobOptions, KeepCompleted, RunOptions, UploadJo
 
 pub(super) fn run(args: &ResumeArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let journal = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
+    // A list needs no write access to the journal.
     let entries =
         if args.list { journal::listed(&journal)? } else { journal::entries(&mut journal::open(&journal)?)? };
     let mut settings = upload::upload_settings(&args.lanes, global)?;
@@ -134,6 +135,7 @@ impl Entries {
 
     /// Removes and returns the sessions of a file. A moved file is found by its identity.
     fn take_about(&mut self, file: &Path) -> Vec<Entry> {
+        // Fails in a working directory that was deleted: the name as given may still match.
         let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
         let mut found: Vec<usize> =
             [file, &absolute].iter().filter_map(|path| self.by_path.get(*path)).flatten().copied().collect();

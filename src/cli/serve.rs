@@ -21,7 +21,9 @@ pub(super) fn run(args: &ServeArgs, global: &GlobalArgs, console: &Console) -> C
     settings.tls = if args.tls { TlsMode::OwnAuthority } else { TlsMode::Off };
     settings.limits = limits(args.limits);
     settings.faults = args.faults.as_deref().map(faults).transpose()?.unwrap_or_default();
+    // The number is unknown in some sandboxes. With two threads one slow request does not hold up all others.
     settings.threads = std::thread::available_parallelism().map_or(2, usize::from);
+    // Before the start: a signal during it ends the process only after the server has stopped.
     let mut interrupts = Interrupts::new(console, None);
     let server = Server::start(settings)?;
     let made_key = key.is_none().then(|| server.api_key());

@@ -42,6 +42,7 @@ impl ServiceManager {
     /// Finds the service manager in the environment.
     pub(super) fn new(now: Instant) -> ServiceManager {
         let messages = std::env::var_os("NOTIFY_SOCKET").and_then(|_| start_sender());
+        // WATCHDOG_USEC without NOTIFY_SOCKET names a watchdog that cannot be fed.
         let watchdog = messages.as_ref().and_then(|_| sd_notify::watchdog_enabled());
         let watchdog = watchdog.map(|timeout| WatchdogFeed::new(timeout, now));
         ServiceManager { messages, watchdog, status: String::new(), status_due: now }
@@ -136,8 +137,10 @@ fn send_all(messages: &Receiver<ServiceMessage>) {
     }
 }
 
+// Some seconds of messages: a service manager that reloads its units does not read meanwhile.
 const QUEUE_LEN: usize = 16;
 
+// `systemctl status` shows only the last one.
 const BETWEEN_STATUS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -66,7 +66,9 @@ fn forward(console: &Console, interrupt: Interrupt) -> bool {
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Without /proc the signal counts as not ignored, as in most processes.
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    // The lowest bit stands for signal 1.
     mask & (1 << (signal - 1)) != 0
 }
 
@@ -90,6 +92,7 @@ impl Interrupts {
     pub(super) async fn next(&mut self) -> Interrupt {
         match self.received.recv().await {
             Some(interrupt) => interrupt,
+            // Another part of the command has subscribed in the meantime, and receives the signals.
             None => std::future::pending().await,
         }
     }

@@ -35,6 +35,7 @@ fn describe_ingest(ingest: &Ingest, lines: &mut Vec<String>) {
         lines.push(format!("file size  {bytes} bytes ({})", Size(bytes)));
     }
     if !ingest.received_bytes.is_empty() {
+        // The service's numbers may exceed 64 bits together.
         let bytes: u64 = ingest
             .received_bytes
             .iter()

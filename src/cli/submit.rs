@@ -57,6 +57,7 @@ async fn follow(
     loop {
         tokio::select! {
             received = interrupts.next() => {
+                // First: the messages below may meet a full queue whose reader has stopped.
                 console.output().hurry();
                 // Dropping the stream ends the submission. What was submitted stays.
                 interrupt = Some(received);

@@ -63,6 +63,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 _ => cell.clone(),
             };
             let mut row = Row::from(cells.iter().enumerate().map(cell).collect::<Vec<_>>());
+            // A row is one line for head(1) and grep(1), however long its cells are.
             row.max_height(1);
             table.add_row(row);
         }

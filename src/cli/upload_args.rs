@@ -118,6 +118,7 @@ impl DescriptionArgs {
         video.transcript = flag(self.transcript, true);
         video.clip = self.clip.clone();
         video.watermark = self.watermark.clone();
+        // An empty list stands for all parts, and would enable the summary.
         if self.transcript_summary.is_empty() {
             return video;
         }

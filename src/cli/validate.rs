@@ -45,6 +45,7 @@ fn times(service: &ServiceArgs) -> Option<String> {
     let timeout = service.timeout.unwrap_or(Timeouts::default().stall);
     let retry_max_time = service.retry_max_time.unwrap_or(RetryPolicy::default().max_time);
     let is_said = service.timeout.is_some() || service.retry_max_time.is_some();
+    // Without retries --retry-max-time limits nothing.
     let is_retried = service.retries != Some(0);
     let shown = |time: Duration| format_duration(time).to_string();
     if let (Some(connect), Some(timeout)) = (service.connect_timeout, service.timeout)
@@ -136,6 +137,7 @@ pub(super) fn check_detached_values(
         (called, typed) = (subcommand, below);
         flags.extend(called.get_arguments());
     }
+    // Only a listed value can be told from the name of a file.
     let detached = |flag: &&&Arg| flag.is_require_equals_set() && !flag.get_possible_values().is_empty();
     let flags: Vec<&&Arg> = flags.iter().filter(detached).collect();
     let words = argv.iter().take_while(|word| *word != "--");

@@ -68,6 +68,7 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
     let limit = args.limit.unwrap_or(u64::MAX);
     let mut query = query(args);
     if !is_paged {
+        // Whole pages take the fewest requests from the account's budget.
         query.current_page = Some(1);
         query.page_size = Some(LARGEST_PAGE);
     }

@@ -88,6 +88,7 @@ pub(super) fn is_deletion(headers: &HeaderMap) -> bool {
 
 impl Bucket {
     pub(super) fn stream(&self) -> impl Future<Output = Result<Stream<()>, Failure>> {
+        // Without a request for the state of the stream, which would precede each read.
         let stream = self.connection.jetstream.get_stream_no_info(self.names.stream.clone());
         async {
             stream.await.map_err(|error| Failure::Failed(StoreProblem::Io, Some(std::sync::Arc::new(error))))
@@ -96,6 +97,7 @@ impl Bucket {
 
     /// Creates the bucket if it does not exist.
     pub(super) async fn create(&self) -> Result<(), Failure> {
+        // First, because a user may be permitted to use the bucket and not to create it.
         match self.state().await {
             Err(Failure::NoBucket) => {}
             found => return found.map(drop),
@@ -103,6 +105,7 @@ impl Bucket {
         let config = kv::Config {
             bucket: self.names.bucket.clone(),
             description: self.description.clone(),
+            // A conditional write names the newest record, and no reader needs an older one.
             history: 1,
             storage: StorageType::File,
             num_replicas: self.replicas,
@@ -137,6 +140,7 @@ impl Bucket {
     /// Returns the state of the stream.
     pub(super) async fn state(&self) -> Result<StreamState, Failure> {
         let subject = format!("STREAM.INFO.{}", self.names.stream);
+        // By a request of its own, because the client's type leaves out `ts`, the time of the server.
         let answer: Response<StreamState> = self.connection.jetstream.request(subject, &()).await?;
         match answer {
             Response::Ok(state) => Ok(state),

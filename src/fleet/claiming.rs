@@ -90,6 +90,7 @@ impl Engine {
             }
         };
         let Ok(Some(stored)) = found.job() else {
+            // Left as it is: it may be the record of a newer version, whose workers can use it.
             tracing::warn!(subject = found.subject, "a record of the job store cannot be used");
             cached.index.exclude(place.number);
             return Ok(ClaimCandidate::NotDue);

@@ -110,6 +110,7 @@ fn settings(options: &NatsOptions, connections: Arc<AtomicU64>) -> Result<Connec
         settings = settings.credentials(&text).map_err(|_| failed(invalid()))?;
     }
     for path in &options.ca_certificates {
+        // Opened only to name the file that is missing: the trust reads it below.
         fs::File::open(path).map_err(|error| StoreProblem::BadCertificates.because(named(path, &error)))?;
     }
     if !options.ca_certificates.is_empty() {

@@ -135,6 +135,7 @@ impl Index {
         }
         let priority = pool.ready.first()?.0;
         let alike = pool.ready.iter().take_while(|order| order.0 == priority);
+        // Where fewer jobs are alike, the last of them has to do.
         let number = alike.take(skip + 1).last()?.2;
         Some(JobRevision { number, revision: self.jobs.get(&number)?.revision })
     }
@@ -153,6 +154,7 @@ impl Index {
         if let Some(entry) = self.jobs.get(&number) {
             let pool = &mut self.pools[usize::from(entry.pool)];
             pool.remove(number, entry);
+            // The removal has taken the job out of the sums as well.
             pool.count(entry, 1);
         }
     }

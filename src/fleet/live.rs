@@ -105,13 +105,16 @@ impl Live {
         let subject = self.bucket.names.subject(&format!("{HOST_PREFIX}{}", encode(owner.as_str())));
         loop {
             let message = PublishMessage::build().payload(owner.as_str().to_owned().into()).ttl(PRESENCE);
+            // Without a condition, because the key has one writer.
             let sent = self.bucket.connection.jetstream.send_publish(subject.clone(), message);
             let announced = bounded(async { Ok(sent.await?.await?) }).await;
             if matches!(announced, Err(Failure::NoBucket)) {
+                // After a failure the next announcement finds no bucket again, and repeats it.
                 let _ = self.create().await;
             }
             // The number of workers counts while the servers are away.
             let _ = self.workers().await;
+            // Two announcements may be lost before the presence ends.
             tokio::time::sleep(PRESENCE / 3).await;
         }
     }

@@ -150,6 +150,7 @@ impl Engine {
             return Ok(now);
         }
         self.state().await?;
+        // The caller's time is no substitute: the arrival times of a budget are those of all hosts.
         self.clock.now().ok_or(Failure::timeout())
     }
 
@@ -211,6 +212,7 @@ impl Engine {
             match written {
                 Ok(_) => return Ok(answer),
                 Err(failure) => {
+                    // A refused write changed nothing, so that only an unanswered one may be the last write of the job.
                     if matches!(failure, Failure::Uncertain(..)) {
                         unanswered = Some((write, answer));
                     }
@@ -235,6 +237,7 @@ impl Engine {
             let content = hex(&content_digest(&self.account, &spec.pool, &spec.source, spec.stamp));
             let mut new = StoredJob::new(job, &content, now);
             new.write = fastrand::u64(1..);
+            // Revision 0 expects no message of the key: a job that exists goes through the rules of a resubmission.
             let answer = self.bucket.send_job(&job_key(&spec.id), &new, 0).await;
             sent.push((job, content, new.write, answer));
         }

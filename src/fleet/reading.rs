@@ -85,6 +85,7 @@ impl CachedIndex {
         let stream = bucket.stream().await?;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.index.seen + 1 },
+            // A scan that is interrupted begins again: neither acknowledgements nor copies of the consumer would help.
             ack_policy: AckPolicy::None,
             headers_only: true,
             memory_storage: true,

@@ -52,6 +52,7 @@ impl NatsJobStore {
             source: source.map(|source| Arc::new(source) as _),
         };
         let runtime = Builder::new_multi_thread()
+            // A current-thread runtime would run only while some thread blocks on it.
             .worker_threads(1)
             .thread_name("ringlift-fleet")
             .enable_all()
@@ -308,6 +309,7 @@ impl JobStore for NatsJobStore {
 
     fn changed(&self, seen: Revision) -> StoreFuture<'_, Revision> {
         Box::pin(async move {
+            // Fails rather than waits: a watcher keeps its place for as long as the store does not change.
             let permit = self.room_for_watchers.try_acquire();
             let _permit = permit.map_err(|_| self.problem(StoreProblem::TooManyWatchers))?;
             // Aborted with this future: an abandoned watcher must not look for ever.

@@ -22,6 +22,7 @@ impl Engine {
     /// Returns the revision of the store. Asks the server once for all watchers.
     async fn revision(&self) -> Result<Revision, Failure> {
         let mut last = self.last_look.0.lock().await;
+        // No watcher receives an answer that is older than half of its own interval.
         let fresh = last.filter(|(at, _)| at.elapsed() < BETWEEN_LOOKS / 2);
         let number = match fresh {
             Some((_, number)) => number,

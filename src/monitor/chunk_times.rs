@@ -15,6 +15,7 @@ impl ChunkTimes {
     pub fn record(&mut self, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         self.seconds += seconds;
+        // Inclusive, as the label `le` says.
         match CHUNK_SECONDS.iter().position(|bound| seconds <= *bound) {
             Some(i) => self.counts[i] += 1,
             None => self.longer += 1,

@@ -117,6 +117,7 @@ impl AsyncRead for TimedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Without a limit: a viewer of events sends nothing for as long as it watches.
         Pin::new(&mut self.tcp).poll_read(cx, buffer)
     }
 }

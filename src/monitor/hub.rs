@@ -144,10 +144,12 @@ impl Viewer {
             // The viewer was too slow, and events were dropped. The whole state replaces the rest of the queue.
             Ok(Err(RecvError::Lagged(_))) => {
                 let state = self.hub.state();
+                // Under the lock, so that no event lies between the snapshot and the new place in the queue.
                 self.events = self.events.resubscribe();
                 Some(Bytes::from(state.snapshot_event()))
             }
             Ok(Err(RecvError::Closed)) => None,
+            // Browsers ignore a line that begins with a colon (HTML, "Interpreting an event stream").
             Err(_) => Some(Bytes::from_static(b": ping\n\n")),
         }
     }

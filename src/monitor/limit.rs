@@ -120,6 +120,7 @@ pub(super) fn eta_reason(view: &RunView) -> &'static str {
 pub(super) fn amount(bytes: u64) -> String {
     let exponent = (bytes.max(1).ilog2() / 10).min(UNITS.len() as u32 - 1);
     let value = bytes as f64 / (1u64 << (10 * exponent)) as f64;
+    // The bounds of rounding: 9.996 would be written as 10.00.
     let digits = match value {
         _ if exponent == 0 => 0,
         ..9.995 => 2,

@@ -18,6 +18,7 @@ use super::view::{JobList, JobListQuery, RunView};
 
 /// Returns a random value that marks the page's own script and style; `None` if the system has no random bytes.
 pub(super) fn nonce() -> Option<String> {
+    // The specification of content security policies asks for at least 128 bits.
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).ok()?;
     Some(STANDARD.encode(bytes))

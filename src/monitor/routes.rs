@@ -47,6 +47,7 @@ impl Router {
             let _permit = self.searches.acquire().await;
             self.hub.source().jobs(query).await
         };
+        // With the wait for a place: a viewer waits for both together.
         match timeout(JOBS_TIMEOUT, read).await {
             Ok(Ok(list)) => Ok(list),
             Ok(Err(message)) => Err((StatusCode::BAD_GATEWAY, message)),
@@ -62,6 +63,7 @@ pub(super) async fn answer(router: &Router, request: Request<impl Body>) -> Answ
         Err(answer) => *answer,
     };
     let fixed: [(HeaderName, &str); 5] = [
+        // The state changes several times a second, and a shared cache must not have what a token protects.
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -104,6 +106,7 @@ async fn dispatch(router: &Router, request: &Request<impl Body>, parameters: Par
         "/metrics" => scrape(router, request),
         "/api/snapshot" => {
             let fields = RunDocument::new(&router.hub.view()).fields();
+            // Serializing a map with text keys cannot fail.
             text("application/json", serde_json::to_string(&fields).unwrap_or_default())
         }
         // Without a subscription, which would take the place of a viewer.

@@ -108,7 +108,9 @@ impl MetricsFile {
         for _ in 0..ATTEMPTS {
             // A link would make this process overwrite a file elsewhere.
             let flags =
+                // Without NONBLOCK, a FIFO without a reader would hold the call.
                 OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            // Readable for all, because the exporter runs as another user.
             let file = File::from(open(&self.temporary, flags, Mode::from_raw_mode(0o644))?);
             // Another error means that the file system has no locks, as some on networks.
             if let Err(Errno::WOULDBLOCK) = flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -63,6 +63,7 @@ fn issue(state: &AppState) -> Result<ApiResponse, HandlerError> {
     let (access_token, refresh_token) = (ids::secret()?, ids::secret()?);
     let lifetime = state.settings.token_lifetime;
     let now_ms = clock::now_ms();
+    // The lifetime is a setting: one beyond the range of the clock never ends.
     let expires_ms = now_ms.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     state.database.insert_access_token(&access_token, expires_ms, &refresh_token, now_ms)?;
     Ok(ApiResponse::json(
@@ -100,6 +101,7 @@ fn check_access_token(database: &Database, token: &str) -> Result<(), HandlerErr
 fn wrong(settings: &ServerSettings, documented: &'static str, title: &'static str) -> ProblemDetails {
     match settings.wrong_key {
         WrongKey::BadRequest => {
+            // With an empty name, as in the example of the OpenAPI description.
             ProblemDetails::bad_request("authentication-invalid-user-credentials", title).named("")
         }
         WrongKey::Unauthorized => ProblemDetails::unauthorized(documented, title),

@@ -151,6 +151,7 @@ impl Database {
     /// Returns all videos, oldest first.
     pub(super) fn videos(&self) -> DatabaseResult<Vec<VideoRecord>> {
         let connection = self.connection();
+        // The row number orders videos of the same millisecond.
         let mut statement = connection.prepare(&format!("{SELECT_VIDEOS} ORDER BY created_ms, rowid"))?;
         let rows = statement.query_map([], VideoRecord::from_row)?;
         Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
@@ -249,6 +250,7 @@ impl Database {
         sort_key: TokenSortKey,
         is_descending: bool,
     ) -> DatabaseResult<Vec<UploadTokenRecord>> {
+        // The name of a column cannot be a parameter of a statement. These are the only two.
         let column = match sort_key {
             TokenSortKey::CreatedAt => "created_ms",
             TokenSortKey::Ttl => "ttl",

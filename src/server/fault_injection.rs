@@ -159,6 +159,7 @@ impl RequestFault {
 }
 
 fn refusal(status: u16, slug: Option<String>) -> ProblemDetails {
+    // A refusal with a status of success would be none.
     let is_error = |status: &StatusCode| status.is_client_error() || status.is_server_error();
     let status = StatusCode::from_u16(status).ok().filter(is_error);
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -95,6 +95,7 @@ impl FormReader<'_> {
                     std::mem::replace(&mut self.current, CurrentField::Ignored)
                 {
                     let text = String::from_utf8_lossy(&text).trim().to_owned();
+                    // A form sends a field that was left empty, too.
                     self.video_id = Some(text).filter(|text| !text.is_empty());
                 }
             }

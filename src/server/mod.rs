@@ -81,6 +81,7 @@ impl Server {
     /// address is taken.
     pub fn start(settings: ServerSettings) -> Result<Server, ServeError> {
         check(&settings)?;
+        // Without a thread no connection would be accepted.
         let (listen, tls_mode, threads) = (settings.listen, settings.tls, settings.threads.max(1));
         let state = Arc::new(AppState::open(settings)?);
         let in_listen = |source| ServeError::Listen { addr: listen, source };

@@ -120,6 +120,7 @@ impl MultipartParser {
         }
         // RFC 2046, section 5.1.1: transport padding may follow a boundary.
         let padding = self.buffer.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        // Bounds the buffer, because the RFC does not limit the padding.
         if padding > MAX_HEAD_BYTES {
             return Err(MultipartError::BrokenBoundary);
         }
@@ -168,6 +169,7 @@ impl MultipartParser {
     /// Returns the number of bytes at the end that may begin a delimiter.
     fn partial_delimiter_len(&self) -> usize {
         let needle = self.delimiter.needle();
+        // A whole delimiter would have been found.
         let longest = self.buffer.len().min(needle.len() - 1);
         let tail = &self.buffer[self.buffer.len() - longest..];
         (0..longest).find(|at| needle.starts_with(&tail[*at..])).map_or(0, |at| longest - at)
@@ -226,6 +228,7 @@ fn parameter(header: &str, name: &str) -> Option<String> {
 fn split_quoted(quoted: &str) -> (&str, &str) {
     for (at, _) in quoted.match_indices('"') {
         let after = quoted[at + 1..].trim_start();
+        // The last quote closes the value even after a backslash, with which a folder's path may end.
         if quoted[..at].ends_with('\\') && !after.is_empty() {
             continue;
         }
@@ -239,6 +242,7 @@ fn split_quoted(quoted: &str) -> (&str, &str) {
 /// Reverts the two escapes of clients: backslashes, and the three percent-encoded bytes of HTML forms.
 fn unescape(value: &str) -> String {
     let value = value.replace("\\\"", "\"").replace("\\\\", "\\");
+    // HTML forms encode these three bytes of a name, and no others.
     value.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n")
 }
 

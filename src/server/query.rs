@@ -67,6 +67,7 @@ fn decode_pair((name, value): (&str, &str)) -> (String, String) {
 }
 
 fn decode(text: &str) -> String {
+    // A form writes a space as `+`.
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 

@@ -175,6 +175,7 @@ impl UploadRefusal {
     /// Returns the name of the refused parameter.
     pub(super) fn name(self) -> &'static str {
         let slug = self.slug();
+        // The service names the field for problems of the file and of the source, and the header for the others.
         if slug.starts_with("uploaded-file") || slug.starts_with("video-source") {
             "file"
         } else {

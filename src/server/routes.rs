@@ -57,6 +57,7 @@ async fn respond(
     mut body: RequestBody,
     fault: &RequestFault,
 ) -> Result<ApiResponse, ConnectionEnd> {
+    // Before the fault: every response states the limit, one that a fault has made, too.
     let rate_status = state.rate_limiter.check(route.class(&head.method), &head.method, Instant::now());
     let replacement = fault.replace_response(body.drain()).await;
     let is_injected = replacement.is_some();

@@ -64,6 +64,7 @@ impl UploadState {
     /// Returns `true` if the whole file was received.
     pub(super) fn is_complete(&self) -> bool {
         match &self.received {
+            // A source that was given as a URL or as another video needs no bytes of the client.
             ReceivedChunks::Nothing => self.origin != SourceOrigin::Upload,
             ReceivedChunks::Whole(_) => true,
             ReceivedChunks::Bytes { total, .. } => Some(self.received_bytes()) == *total,
@@ -159,6 +160,7 @@ pub(super) fn check_body(
             Err(UploadRefusal::RangeMismatch { range_len: extent.len(), file_len })
         }
         Some(ContentRange::Bytes { .. }) => Ok(()),
+        // The header of a part states no length: only the body shows its size.
         Some(ContentRange::Part { .. }) if file_len > MAX_CHUNK_BYTES => {
             Err(UploadRefusal::FileTooLarge { file_len })
         }

@@ -73,6 +73,7 @@ impl StatsCollector {
 
     pub(super) fn end(&self, LogEntryId(number): LogEntryId, status: u16) {
         let mut state = self.state();
+        // The entry may have left the log while its request was under way.
         let index = number.checked_sub(state.removed);
         if let Some(log_entry) = index.and_then(|index| state.log.get_mut(index)) {
             log_entry.status = Some(status);

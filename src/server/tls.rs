@@ -53,6 +53,7 @@ fn authority(data: &Path) -> Result<(Authority, Issuer<'static, KeyPair>), Serve
         _ => {
             let key = KeyPair::generate().map_err(failed)?;
             let pem = params.self_signed(&key).map_err(failed)?.pem();
+            // Before the certificate, which clients may trust as soon as it is there.
             write_private(&key_path, &key.serialize_pem())?;
             fs::write(&path, &pem).map_err(|source| ServeError::Data { path: path.clone(), source })?;
             (pem, key)

@@ -26,6 +26,7 @@ pub(super) async fn upload_to_video(
     body: &mut RequestBody,
 ) -> Result<ApiResponse, HandlerError> {
     let header = content_range(headers);
+    // Refused before the body arrives. `store_chunk` checks again: another chunk may be stored meanwhile.
     state.uploads.check_header(&state.database, video_id, header.as_deref())?;
     let form = form::receive(body, headers, &state.files, &state.stats).await?;
     store_file(state, UploadTarget::Existing(video_id.to_owned()), header, form.file?).await
@@ -74,6 +75,7 @@ pub(super) async fn download(
 ) -> Result<ApiResponse, HandlerError> {
     let upload = state.uploads.state(&state.database, video_id)?;
     let chunks = upload_registry::chunks(&upload);
+    // A source that was given as a URL is complete without bytes.
     if !upload.is_complete() || chunks.is_empty() {
         let detail = "The source of this video was not uploaded completely.";
         return Err(ProblemDetails::not_found("videoId").detail(detail).into());

@@ -88,6 +88,7 @@ fn insert(
     origin: SourceOrigin,
 ) -> Result<VideoRecord, HandlerError> {
     let now_ms = clock::now_ms();
+    // This server fetches and copies nothing: such a source is complete at once.
     let completed_ms = (origin != SourceOrigin::Upload).then_some(now_ms);
     let video = VideoRecord {
         id: ids::video_id()?,
@@ -121,6 +122,7 @@ impl VideoRecord {
         for (name, value) in &self.attributes {
             video[name] = value.clone();
         }
+        // After the attributes, which must not replace them.
         video["createdAt"] = clock::format_date(self.created_ms).into();
         video["updatedAt"] = clock::format_date(self.updated_ms).into();
         video["publishedAt"] = clock::format_date(self.created_ms).into();

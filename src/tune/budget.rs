@@ -93,6 +93,7 @@ impl PathBudget {
     pub(crate) fn spend(&mut self, lanes: u32) -> Result<u64, SpentLimit> {
         let share = self.bytes_left() / RUNGS_TO_COME / u64::from(lanes.max(1));
         let chunk_bytes = share.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES);
+        // Down, because the next multiple may exceed the bytes that are left.
         self.spend_chunks(lanes, chunk_bytes - chunk_bytes % STEP_BYTES)
     }
 

@@ -21,6 +21,7 @@ impl ChunkTiming {
     /// Returns the share of a request's time in which the lane sends, from 0 to 1.
     pub fn efficiency(&self, chunk_bytes: u64) -> f64 {
         let sending = chunk_bytes as f64 / self.bytes_per_second.max(1.0);
+        // Without bytes and without a fixed time the share is 0, and not NaN.
         sending / (sending + self.fixed_seconds).max(f64::MIN_POSITIVE)
     }
 
@@ -32,6 +33,7 @@ impl ChunkTiming {
         let affordable = uploads_per_minute.map_or(0.0, |uploads| bytes_per_request(total_rate, uploads));
         // The conversion saturates; what is not finite or negative becomes a limit of the protocol.
         let wanted = efficient.max(affordable).ceil() as u64;
+        // Both limits are multiples of the step, so that the result stays within them.
         wanted.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES).next_multiple_of(STEP_BYTES)
     }
 }

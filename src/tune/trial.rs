@@ -304,6 +304,7 @@ impl<'a> Trial<'a> {
             let is_stated = self.limits.obeys_stated_budget && now.requests.uploads.answered() > 0;
             if let Some(budget) = now.budgets.uploads.filter(|_| is_stated) {
                 self.uploads_per_minute = Some(budget.limit);
+                // Each group knows only the last answer of its own: the smallest number is the safe one.
                 left = Some(left.map_or(budget.left, |left| left.min(budget.left)));
             }
         }
@@ -337,6 +338,7 @@ impl LaneTick {
     }
 
     fn add(&mut self, now: &Snapshot) {
+        // Bytes in the kernel's send queue have not crossed the path yet.
         let acknowledged = now.bytes.sent.saturating_sub(now.send_queue_bytes);
         self.bytes += acknowledged;
         self.answering += now.lanes.answering;

@@ -74,6 +74,7 @@ fn copy(from: &Path, to: &Path, expected: &FileStamp) -> Result<(), MoveFailure>
     }
     let copied = write_copy(&source, &part).and_then(|()| Ok(rename(&part, to)?));
     if let Err(error) = copied {
+        // The error of the copy is the one to report.
         let _ = fs::remove_file(&part);
         let is_taken = error.raw_os_error() == Some(Errno::EXIST.raw_os_error());
         return Err(if is_taken { MoveFailure::NameTaken } else { MoveFailure::Io(error) });
@@ -89,6 +90,7 @@ fn write_copy(mut source: &File, part: &Path) -> io::Result<()> {
         _ => {}
     }
     let metadata = source.metadata()?;
+    // Without setuid and setgid: the copy belongs to the user of this process, and not to the owner of the original.
     let mut copy =
         OpenOptions::new().write(true).create_new(true).mode(metadata.mode() & 0o777).open(part)?;
     io::copy(&mut source, &mut copy)?;

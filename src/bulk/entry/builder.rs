@@ -61,6 +61,7 @@ impl EntryBuilder {
             return Err(EntryFlaw::RepeatedKey { key: shown(key) });
         }
         self.seen.push(key.into());
+        // A `null` does not excuse a key that is misspelled.
         if value.is_null() && is_known(key) {
             return Ok(());
         }

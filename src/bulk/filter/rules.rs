@@ -190,6 +190,7 @@ impl Filter {
         if is_small || self.max_bytes.is_some_and(|max| file.bytes > max) {
             return Verdict::ExcludedBySize;
         }
+        // A file from the future has no age: it counts as young, and never as too old.
         let age = now.duration_since(file.modified).ok();
         let is_young = self.min_age.is_some_and(|min| age.is_none_or(|age| age < min));
         if is_young || self.max_age.is_some_and(|max| age.is_some_and(|age| age > max)) {

@@ -93,11 +93,13 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
     let _watches = inputs.as_ref().map(Inputs::watch_guard);
     match inputs {
         Some(inputs) => {
+            // Before the submission, whose jobs are open, too.
             announce_earlier_jobs(&state).await;
             submitter::start(inputs, state.shared());
         }
         None => state.set_inputs_read(),
     }
+    // One job waits for its fetch. The others stay in the store, where other workers can claim them.
     let (url_sender, mut urls) = mpsc::channel(1);
     let jobs = stream::unfold(Claims::new(state.clone(), url_sender), Claims::next);
     let mut options = state.options.runner.clone();
@@ -116,6 +118,8 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
     let mut tick = Box::pin(state.client.pause(TICK));
     while !is_over || !finishing.is_empty() || !fetching.is_empty() {
         tokio::select! {
+            // In this order: a shutdown and a lost lease stop uploads at once, and ends are recorded before further
+            // events, which could add to them.
             biased;
             stage = shutdown.changed() => {
                 state.end_with(IngestEnd::Shutdown);
@@ -237,6 +241,7 @@ fn watch_service(state: &WorkState, event: &UploadEvent) {
 
 /// Lets the jobs under way go if the service has not answered for too long: another host may reach it.
 async fn check_service(state: &WorkState) {
+    // On a queue of one host no other worker could reach the service.
     if state.options.shared_account.is_none() || state.is_ending() {
         return;
     }
@@ -289,6 +294,7 @@ fn forward(state: &WorkState, stage: ShutdownStage) {
         match stage {
             ShutdownStage::Running => {}
             ShutdownStage::Stopping => {
+                // Without a grace of its own: the next stage of the run is forwarded, too.
                 let _ = job.shutdown.stop(Duration::MAX, now);
             }
             _ => job.shutdown.cancel(now),

@@ -55,6 +55,7 @@ impl Examiner {
             (thread.questions, thread.abandoned) = (None, thread.abandoned + 1);
         }
         for (_, question) in overdue {
+            // The job may have ended in the meantime.
             let _ = question.send(());
         }
     }

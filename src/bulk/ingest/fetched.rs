@@ -87,6 +87,7 @@ async fn create_and_wait(state: &WorkState, job: &IngestJob) -> Result<String, F
         Err(error) => {
             // The video stays empty or is gone: a retry has to begin with another one.
             if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) {
+                // The number follows those of `create`, because the store ignores a lower one of the same lease.
                 record(state, job, 3, FetchCheckpoint::default()).await?;
             }
             Err(FetchFailure::Service(error))
@@ -102,6 +103,7 @@ async fn create(
     recorded: Option<String>,
 ) -> Result<String, FetchFailure> {
     let may_exist = recorded.is_some();
+    // 128 random bits, so that jobs of different hosts share no mark.
     let mark = recorded.unwrap_or_else(|| format!("{:032x}", fastrand::u128(..)));
     record(state, job, 1, FetchCheckpoint { mark: Some(mark.clone()), video_id: None }).await?;
     let video = job.job.spec.options.video.clone();

@@ -26,6 +26,7 @@ pub(super) async fn done(state: &WorkState, done: DoneJob<Arc<IngestJob>>) {
     let DoneJob { key: job, uploaded, sha256, receipt } = done;
     if let Some(failure) = wrong_digest(state, &job, &uploaded, sha256.as_deref()).await {
         failed(state, &job, failure, None).await;
+        // The video is deleted or named in the failure: the journal must not answer the next attempt with it.
         return receipt.confirm();
     }
     let mut result = JobResult::new(&uploaded.video_id, uploaded.bytes);
@@ -53,12 +54,14 @@ pub(super) async fn completed(
         ended_by_store(state, job, error).await;
         return false;
     }
+    // After the store: a file that is moved or deleted cannot be uploaded again if the end is not on record.
     let after = apply_after(state, job).await;
     let mut row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Done));
     row.video_id = Some(result.video_id.clone());
     (row.bytes, row.resent_bytes) = (result.bytes, result.resent_bytes);
     (row.chunks, row.retries) = (result.chunks, result.retries);
     row.message = after.as_ref().err().map(ToString::to_string);
+    // Before the row, so that the next claim does not wait for the disk of the report.
     state.finish(&job.job.spec.id);
     report(state, row).await;
     let job = job.clone();
@@ -84,6 +87,7 @@ async fn record_success(
             {
                 if job.lease() == lease {
                     waits += 1;
+                    // With a client that has ended the attempts follow each other at once, and MOST_WAITS bounds them.
                     let _ = state.client.pause(BETWEEN_WAITS).await;
                 }
             }
@@ -111,6 +115,7 @@ pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<I
     }
     let is_permanent = failure.permanent;
     failed(state, &job, failure, Some(error)).await;
+    // After a temporary failure the journal keeps the upload: the next attempt only repeats the step that failed.
     if let Some((_, receipt)) = finished.filter(|_| is_permanent) {
         receipt.confirm();
     }
@@ -153,6 +158,7 @@ pub(super) async fn failed(
         Err(error) => return ended_by_store(state, job, error).await,
     };
     state.finish(&job.job.spec.id);
+    // Only for the event. The state of the job is recorded, whatever this answer is.
     let last = state.store.get(&job.job.spec.id).await.ok().flatten().and_then(|job| job.record.last_failure);
     match new {
         JobState::Failed(failure) => {
@@ -177,6 +183,7 @@ pub(super) async fn failed(
 /// Returns `true` if the folder of a job's file exists.
 async fn has_folder(state: &WorkState, job: &IngestJob) -> bool {
     let Some(folder) = job.path().and_then(Path::parent).map(Path::to_owned) else { return true };
+    // A disk that does not answer is treated like a mount that is away.
     state.examiner.ask(move || folder.exists()).await.unwrap_or(false)
 }
 
@@ -275,6 +282,7 @@ async fn wrong_digest(
         return None;
     }
     let video_id = &uploaded.video_id;
+    // The holder of an upload token has no right to delete the video that was created with it.
     let is_own = job.job.spec.options.video_id.is_none() && job.job.spec.token_sha256.is_none();
     let deleted = is_own && state.client.delete_video(video_id).await.is_ok();
     let fate = if deleted {

@@ -102,6 +102,7 @@ impl SharedLeases {
             let (now, held) = (boot_time(), self.held());
             let due = held
                 .values()
+                // One renewal at a time for each lease: a second one would wait for the same silent store.
                 .filter(|(lease, timer)| timer.renew_at() <= now && !renewals.asked.contains_key(&lease.id));
             due.map(|(lease, _)| lease.clone()).collect()
         };
@@ -135,6 +136,7 @@ impl SharedLeases {
             let is_over = now >= timer.deadline() && is_silent(id);
             if is_over {
                 let reason = "the queue did not answer before the lease ended".to_owned();
+                // At a full queue the job learns of its loss when the store refuses its result.
                 let _ = lost.try_send((id.clone(), reason));
             }
             !is_over

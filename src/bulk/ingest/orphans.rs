@@ -86,6 +86,7 @@ async fn settle_all(state: &WorkState, job: &Arc<IngestJob>, videos: Vec<String>
     let (mut found, mut gone) = (Vec::new(), Vec::new());
     for video_id in videos {
         let fate = limited(state, delete_if_empty(state, job, &video_id)).await;
+        // The video may be there: it is named rather than forgotten.
         let fate = fate.unwrap_or_else(|error| OrphanFate::Kept { reason: error.to_string() });
         match &fate {
             OrphanFate::Kept { .. } => found.push(video_id.clone()),

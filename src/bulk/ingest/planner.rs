@@ -156,6 +156,7 @@ impl JobPlanner {
     }
 
     fn url(&self, url: String, keys: EntryKeys, index: u64) -> Result<PlannedJob, Box<InputFailure>> {
+        // Without the query, which may be a signature that must not become a title.
         let place = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned();
         let path = Path::new(&place);
         let values = TemplateValues::new(path, path.file_name().map(Path::new).unwrap_or(path), index);
@@ -221,6 +222,7 @@ fn refuse_secrets(source: &JobSource, options: &UploadOptions) -> Result<(), Str
         );
     }
     let JobSource::Url { url } = source else { return Ok(()) };
+    // Storage services write the names of the parameters in different cases.
     let url = url.to_ascii_lowercase();
     let has_login =
         url.split("://").nth(1).and_then(|rest| rest.split('/').next()).is_some_and(|a| a.contains('@'));
@@ -258,6 +260,7 @@ pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
 }
 
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {
+    // For a message and a row of the report, where the name as given will do.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Box::new(InputFailure { id, source: Some(ManifestSource::Path(absolute)), failure })
 }

@@ -52,6 +52,7 @@ impl ReportWriter {
 
 fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>) {
     while let Some(first) = receiver.blocking_recv() {
+        // One sync of the disk serves all rows that wait.
         let others = std::iter::from_fn(|| receiver.try_recv().ok());
         let pending: Vec<PendingRow> = std::iter::once(first).chain(others).take(QUEUE_LEN).collect();
         let (rows, answers): (Vec<_>, Vec<_>) =
@@ -63,6 +64,7 @@ fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>) {
                 let mut answers = answers.into_iter();
                 answers.next().map(|answer| answer.send(Err(error)));
                 answers.for_each(|answer| drop(answer.send(Err(ended()))));
+                // A later row would hide the gap.
                 return;
             }
         }

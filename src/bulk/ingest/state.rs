@@ -92,6 +92,7 @@ impl WorkState {
     }
 
     pub(super) fn active(&self) -> MutexGuard<'_, HashMap<JobId, ActiveIngest>> {
+        // Each change of the map is a single call, so that a panic elsewhere leaves it whole.
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,6 +157,7 @@ impl WorkState {
     ) -> Option<JobCheckpoint> {
         let mut active = self.active();
         let job = active.get_mut(id)?;
+        // Before the write: a slow store must not receive a checkpoint for each progress.
         (job.checkpoint_at, job.is_named) = (Some(Instant::now()), true);
         job.video_id = Some(video_id.to_owned());
         job.checkpoint_number += 1;
@@ -222,6 +224,7 @@ impl WorkState {
 
     /// Removes a job that has ended.
     pub(super) fn finish(&self, id: &JobId) {
+        // First, because a renewal that is refused from here on is no loss of the job.
         self.leases.release(id);
         let job = self.active().remove(id);
         self.news.notify_waiters();
@@ -267,6 +270,7 @@ impl WorkState {
 
     pub(super) fn advance(&self, id: &JobId, progress: &Progress) {
         if let Some(job) = self.active().get_mut(id) {
+            // An upload that begins anew counts from 0 again, and its bytes were sent all the same.
             job.sent = job.sent.max(progress.sent_bytes.saturating_sub(progress.resumed_bytes));
             job.has_begun |= progress.video_id.is_some() || progress.sent_bytes > 0;
             if progress.video_id.is_some() {

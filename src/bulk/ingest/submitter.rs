@@ -93,6 +93,7 @@ enum SubmitStage {
 /// The reading thread is left behind when the run ends: the kernel may hold it in a directory of a dead mount or in a pipe
 /// without a writer. It shares nothing with the run but the queue, and ends with its next item.
 pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
+    // One batch is read while the one before it is written.
     let (items, read) = sync_channel::<ReadItem>(BATCH);
     let (planner, seen) = (inputs.planner().clone(), SeenIds::default());
     let mut submitter = Submitter { state: state.clone(), planner, seen };
@@ -103,6 +104,7 @@ pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
             submitter.state.end_with(IngestEnd::Store(error));
             ReadCounts::default()
         });
+        // Also after an error: the run waits for the end of the submission before it publishes its own.
         submitter.end(counts);
     };
     let submitter = thread::Builder::new().name("ringlift-submit".to_owned()).spawn(submit);
@@ -128,6 +130,7 @@ fn read_all(mut inputs: Inputs, items: &SyncSender<ReadItem>) {
         }
     }
     let counts = ReadCounts { ignored: inputs.ignored(), unused_rules: inputs.unused_rules().to_vec() };
+    // Fails only if the run has ended, which needs no counts.
     let _ = items.send(ReadItem::End(counts));
 }
 
@@ -172,6 +175,7 @@ impl Submitter {
     /// Publishes the end of the submission. The event comes first: a run that finds no open job afterwards ends.
     fn end(&self, counts: ReadCounts) {
         let ReadCounts { ignored, unused_rules } = counts;
+        // Without a receiver the run was dropped, and needs no event.
         let _ = self.state.events.blocking_send(IngestEvent::InputsRead { ignored, unused_rules });
         self.state.set_inputs_read();
     }
@@ -198,6 +202,7 @@ impl Submitter {
                 rows.extend(self.submitted(job, submission)?);
             }
         }
+        // Before the rows: a worker need not wait for the disk of the report.
         self.state.news.notify_waiters();
         self.write(rows);
         Ok(())
@@ -215,6 +220,7 @@ impl Submitter {
         let Some(known) = pollster::block_on(self.state.store.get(&job.spec.id))? else { return Ok(job) };
         let mut spec = known.spec;
         let JobPlanner { account, pool, .. } = &self.planner;
+        // Only a derived id follows the content of the file. An id of a manifest is the user's name for the job.
         let is_derived = JobId::derive(account, pool, &spec.source, spec.stamp) == spec.id;
         if spec.stamp != job.spec.stamp && is_derived {
             // The file changed: another job, with the same metadata.
@@ -230,6 +236,7 @@ impl Submitter {
         job: PlannedJob,
         submission: Submission,
     ) -> Result<Option<ReportRow>, JobStoreError> {
+        // A conflict is a flaw of its line, and is reported for each one.
         let is_doubled = !matches!(submission, Submission::Conflict(_)) && !self.seen.insert(&job.spec.id);
         let state = match submission {
             // One job has one row, and is counted once.
@@ -268,6 +275,7 @@ impl Submitter {
     fn open(&self, job: &PlannedJob) -> Option<ReportRow> {
         let (id, source) = (job.spec.id.clone(), job.spec.source.clone());
         let bytes = job.spec.stamp.map(|stamp| stamp.size);
+        // A reader that is gone is found by `submit_all`, which ends.
         let _ = self.state.events.blocking_send(IngestEvent::Submitted { id, source, bytes });
         None
     }
@@ -333,6 +341,7 @@ impl Submitter {
     }
 
     fn write(&self, rows: Vec<ReportRow>) {
+        // All rows are sent before the first answer is awaited, so that they share a flush of the disk.
         let written: Vec<_> =
             rows.into_iter().filter_map(|row| self.state.report.send_blocking(row)).collect();
         for row in written {

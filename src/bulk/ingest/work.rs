@@ -81,6 +81,7 @@ impl Claims {
             }
             if let Some(ready) = self.ready.pop_front() {
                 let job = self.begin(ready).await;
+                // Claimed jobs that wait here have no task of their own: the end of the run has to release them.
                 state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
                 match job {
                     Some(job) => return Some((job, self)),
@@ -91,6 +92,7 @@ impl Claims {
                 self.wait(news, LONGEST_WAIT).await?;
                 continue;
             };
+            // Before the claim: a job that is submitted after the claim's answer must not be left behind by an end.
             let are_inputs_read = state.are_inputs_read();
             match self.claim(most).await {
                 Ok(ClaimAnswer::Claimed(_)) => {}
@@ -179,6 +181,7 @@ impl Claims {
         if state.options.waits_for_jobs || !state.are_inputs_read() {
             return Some(());
         }
+        // A store that is away, too, does not say that the work is done.
         if state.open_jobs().await.is_ok_and(|open| open == OpenJobs::default()) {
             state.end_with(IngestEnd::Drained);
             return None;
@@ -225,7 +228,9 @@ impl Claims {
     async fn claim(&mut self, most: usize) -> Result<ClaimAnswer, JobStoreError> {
         let state = self.state.clone();
         let (pool, owner, asked_at) = (&state.options.pool, &state.options.owner, boot_time());
+        // Before the request: a claim whose future is dropped may have been carried out, and `end` looks for its jobs.
         state.is_claiming.store(true, Ordering::Relaxed);
+        // Large files are claimed one by one: a claimed file that waits here is one that no other worker can begin.
         let longest = Settings::SMALL_FILE_BYTES;
         let answers = state.store.claim_several(pool, owner, state.now(), most, longest).await;
         let mut first = None;
@@ -247,6 +252,7 @@ impl Claims {
     async fn release_ready(&mut self) {
         let state = &self.state;
         for ReadyJob { claimed: ClaimedJob { lease, .. }, .. } in self.ready.drain(..) {
+            // Before the store: a renewal that follows the release would report the lease as lost.
             state.leases.release(&lease.id);
             if let Err(error) = state.store.release(&lease, Duration::ZERO, state.now()).await {
                 tracing::warn!(%error, "a job that was claimed is not free before its lease ends");
@@ -388,6 +394,7 @@ async fn check(
     };
     let stamp = stamp?;
     let content = ContentStamp { size: stamp.bytes, mtime_ns: stamp.modified_ns };
+    // The id of the job stands for one content. The next submission of the file gives another job.
     if job.spec.stamp.is_some_and(|submitted| submitted != content) {
         let failure = JobFailure::permanent(
             "source_changed",
@@ -400,6 +407,7 @@ async fn check(
 
 fn exceeds_limit(state: &WorkState) -> bool {
     let is_cautious = state.options.cutoff == CutoffMode::Cautious;
+    // Not `>=`: a file that ends exactly at the limit still fits.
     is_cautious && state.options.max_transfer.is_some_and(|limit| state.committed() > limit)
 }
 

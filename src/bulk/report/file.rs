@@ -105,6 +105,7 @@ impl Report {
     fn check_beginning(&self, len: u64) -> Result<(), ReportError> {
         let mut beginning = vec![0; len.min(MOST_ROW_BYTES) as usize];
         self.file.read_exact_at(&mut beginning, 0).map_err(|error| self.failed("read", error))?;
+        // A spreadsheet or an editor may have saved the report with a byte order mark.
         let text = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&beginning);
         let end = memchr::memchr(b'\n', text);
         let first = text[..end.unwrap_or(text.len())].trim_ascii_end();
@@ -115,6 +116,7 @@ impl Report {
             // A manifest may begin with an id as well, but it has no states.
             ReportFormat::JsonLines => match serde_json::from_slice::<serde_json::Map<_, _>>(first) {
                 Ok(row) => row.get("state").is_some_and(serde_json::Value::is_string),
+                // The only row may be one that a crash cut off: its beginning has to fit as far as it goes.
                 Err(_) => end.is_none() && is_beginning_of(&first[..first.len().min(6)], b"{\"id\":", false),
             },
         };
@@ -200,6 +202,7 @@ impl Report {
     fn is_moved_away(&self) -> bool {
         let identity =
             |metadata: io::Result<std::fs::Metadata>| metadata.map(|file| (file.dev(), file.ino())).ok();
+        // A path without a file differs as well: the report is then created again.
         identity(self.path.metadata()) != identity(self.file.metadata())
     }
 
@@ -224,6 +227,7 @@ struct Lock<'a>(&'a File);
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
+        // Closing the file at the end of the run unlocks it, too.
         let _ = self.0.unlock();
     }
 }

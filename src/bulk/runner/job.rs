@@ -302,6 +302,7 @@ impl<K: Clone> JobRun<K> {
         // A failure after the upload concerns one video.
         let ends_run = finished.is_none() && ends_run(&error, self.circumstances());
         if ends_run {
+            // `send` would not store the value if no receiver existed at the moment.
             self.state.has_fatal_error.send_replace(true);
         }
         RunnerEvent::Failed(Box::new(FailedJob { key: self.key.clone(), error, finished, ends_run }))

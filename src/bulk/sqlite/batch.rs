@@ -95,6 +95,7 @@ impl<'a> Batch<'a> {
     pub(super) fn job(&self, sql: &str, params: impl Params) -> Result<Option<JobRow>, JobStoreError> {
         let read = |row: &Row<'_>| {
             let record: String = row.get(7)?;
+            // A record that cannot be read is damage of the store, and no error of SQLite.
             let record = serde_json::from_str(&record).ok();
             Ok(record.map(|record| (record, read_columns(row))))
         };

@@ -85,6 +85,7 @@ pub(super) fn note_orphans(
 /// Deletes a job that no worker holds.
 pub(super) fn forget(batch: &mut Batch<'_>, id: &JobId, now: UnixMillis) -> Result<bool, JobStoreError> {
     let Some(row) = batch.job_by_id(id)? else { return Ok(false) };
+    // Its worker could not record the end, and a new submission would upload the file a second time.
     if row.record.is_held(now) {
         return Err(JobStoreError::Held { id: id.clone() });
     }

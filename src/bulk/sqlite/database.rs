@@ -57,6 +57,7 @@ impl JobDatabase {
         };
         let (account_row, lease_ms, data_version) = prepare().map_err(|error| sqlite_error(&path, error))?;
         let stored = Duration::from_millis(lease_ms.unsigned_abs());
+        // The length in the file counts: a worker with a longer one would lose its jobs to the others.
         if stored != lease {
             tracing::debug!(path = %path.display(), ?stored, ?lease, "the job store has another length of leases");
         }
@@ -93,11 +94,14 @@ impl JobDatabase {
         apply: impl FnOnce(&mut Batch<'_>) -> Result<(), JobStoreError>,
     ) -> Result<(), JobStoreError> {
         self.check_in_place()?;
+        // SQLite refuses to change the level inside a transaction.
         self.set_durability(need)?;
         let refused = |error| sqlite_error(&self.path, error);
         let behavior = match need {
             // A page of a list must not wait for the writers of other processes.
             Need::Read => TransactionBehavior::Deferred,
+            // A transaction that reads before it writes fails at once, without the busy timeout, if another process
+            // wrote between the two (<https://www.sqlite.org/lang_transaction.html>).
             Need::Write | Need::Disk => TransactionBehavior::Immediate,
         };
         let transaction = self.connection.transaction_with_behavior(behavior).map_err(refused)?;

@@ -57,6 +57,7 @@ pub(super) fn count(batch: &mut Batch<'_>) -> Result<Vec<JobCount>, JobStoreErro
             let (jobs, bytes) = batch.counted(queue, state)?;
             if jobs > 0 {
                 let pool = Pool::new(&pool).map_err(|_| batch.damaged())?;
+                // A sum that reached 64 bits stayed there, and falls below 0 when its jobs leave.
                 let (jobs, bytes) = (jobs.unsigned_abs(), bytes.max(0).unsigned_abs());
                 counts.push(JobCount { pool, state, jobs, bytes });
             }

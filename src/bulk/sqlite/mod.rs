@@ -177,6 +177,7 @@ impl JobStore for SqliteJobStore {
 
     fn release(&self, lease: &Lease, delay: Duration, now: UnixMillis) -> StoreFuture<'_, ()> {
         let lease = lease.clone();
+        // Without a flush: if a power failure takes the release back, the lease runs out.
         self.run(Need::Write, move |batch| {
             change::held(batch, &lease, |record| record.release(&lease, delay, now)).map(drop)
         })

@@ -77,6 +77,8 @@ fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection,
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // Without SQLITE_OPEN_CREATE, because the file is created readable for its owner only, and without the mutexes of
+    // SQLite, because one thread uses the connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;

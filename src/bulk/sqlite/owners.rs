@@ -40,6 +40,7 @@ impl Owners {
             let _ = fs::remove_file(&path);
             tracing::debug!(path = %path.display(), %error, "no lock for this worker: its jobs stay leased if it is killed");
         }
+        // Also without a lock: a file system without locks would fail again with each claim.
         self.held.insert(owner.clone(), file.ok());
     }
 

@@ -69,6 +69,7 @@ pub(super) const FROM_THE_FUTURE: &str = columns!(
 pub(super) const IN_STATE: &str =
     "SELECT seq FROM jobs WHERE queue = ?1 AND state = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
 /// Ends the waits that are over: until `?2`, or beyond `?3` by a clock that went back since.
+// The limits bound the time for which a claim keeps other writers waiting. The next claim goes on.
 pub(super) const END_WAITS: &str = "UPDATE jobs SET due_ms = NULL WHERE seq IN (
         SELECT seq FROM jobs WHERE queue = ?1 AND state = 0 AND due_ms IS NOT NULL AND due_ms <= ?2 LIMIT 1000
     ) OR seq IN (

@@ -122,6 +122,7 @@ impl StoreThread {
     pub(super) fn changed(&self, seen: Revision) -> StoreFuture<'_, Revision> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
+            // Fails rather than waits: a watcher keeps its place for as long as the store does not change.
             let permit = Arc::clone(&self.room_for_watchers).try_acquire_owned();
             let _permit = permit.map_err(|_| problem(&self.place, StoreProblem::TooManyWatchers))?;
             self.send(Message::Watch(Watcher { seen, answer, _permit }))?;
@@ -142,6 +143,7 @@ impl StoreThread {
 
 impl Drop for StoreThread {
     fn drop(&mut self) {
+        // Disconnects the queue, so that the thread ends after the requests that wait.
         self.sender = None;
         let Some(thread) = self.thread.take() else { return };
         // `JoinHandle::join` has no timeout, the channel has. A thread that the kernel does not release is left behind.
@@ -216,6 +218,7 @@ fn answer_watchers(database: &mut JobDatabase, mut watchers: Vec<Watcher>) -> Ve
     let (news, rest): (Vec<_>, Vec<_>) =
         watchers.into_iter().partition(|watcher| newest.as_ref().ok() != Some(&watcher.seen));
     for watcher in news {
+        // A watcher may have been dropped.
         let _ = watcher.answer.send(newest.clone());
     }
     rest

@@ -53,6 +53,7 @@ impl RunningFile {
     pub(super) fn advance(&mut self, progress: &Progress, now: Instant) -> u64 {
         let before = self.moved;
         self.total = progress.total_bytes.or(self.total);
+        // An upload that begins anew counts from 0 again. Totals that went back would be taken for an error.
         let resumed = progress.resumed_bytes.max(before.resumed);
         self.moved = MovedBytes {
             acknowledged: progress.acknowledged_bytes.max(before.acknowledged),
@@ -149,6 +150,7 @@ impl Lengths {
     }
 
     pub(super) fn remove(&mut self, bytes: Option<u64>) {
+        // The queue may have been counted after the claim of this job, which has left the count then.
         self.bytes = self.bytes.saturating_sub(bytes.unwrap_or(0));
         self.unknown = self.unknown.saturating_sub(u64::from(bytes.is_none()));
     }

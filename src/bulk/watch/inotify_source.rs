@@ -28,6 +28,7 @@ impl InotifySource {
 impl EventSource for InotifySource {
     fn add(&mut self, folder: &Path) -> Result<FolderId, AddError> {
         // CREATE for folders, and for files that appear as a hard link, which no process closes after writing.
+        // Without MODIFY: each write to a film would take a place in the kernel's queue, and CLOSE_WRITE follows.
         let mask = WatchMask::CLOSE_WRITE
             | WatchMask::MOVED_TO
             | WatchMask::MOVED_FROM
@@ -99,6 +100,7 @@ fn translated(mask: EventMask, folder: FolderId, name: Option<&OsStr>) -> Option
     }
     let name = OsString::from(name?);
     if mask.contains(EventMask::MOVED_FROM) {
+        // A file that left is found missing by its next look.
         return mask.contains(EventMask::ISDIR).then_some(FolderEvent::FolderLeft { folder, name });
     }
     Some(FolderEvent::Arrived { folder, name })

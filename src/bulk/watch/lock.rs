@@ -38,6 +38,7 @@ impl WatchLock {
                 Err(TryLockError::WouldBlock) => {
                     let mut pid = String::new();
                     (&file).take(PID_BYTES as u64).read_to_string(&mut pid)?;
+                    // The holder may not have written its pid yet.
                     Ok(Err(pid.trim_end().parse().ok()))
                 }
                 Err(TryLockError::Error(error)) => Err(error),

@@ -139,6 +139,7 @@ impl GivenNotices {
     pub(super) fn is_new(&mut self, notice: &WatchNotice) -> bool {
         let mut hasher = DefaultHasher::new();
         match notice {
+            // Without the time, which differs with each look.
             WatchNotice::StillOpen { path, .. } => path.hash(&mut hasher),
             notice => notice.to_string().hash(&mut hasher),
         }

@@ -57,6 +57,7 @@ impl Remembered {
     /// Begins a scan of the root.
     pub(super) fn begin_scan(&mut self, root: u32) {
         if let Some(generation) = self.generations.get_mut(root as usize) {
+            // Only equality with the last number counts.
             *generation = generation.wrapping_add(1);
         }
     }

@@ -151,6 +151,7 @@ impl SettleTable {
                 self.schedule(key, rest.max(BETWEEN_OPEN_LOOKS), now);
                 SettleOutcome::Open { open_for: now.saturating_duration_since(since) }
             }
+            // A producer that declares its file complete knows more than the settle time.
             FileLook::Closed { version, is_marked } if is_marked || version == pending.version => {
                 self.remove(key);
                 if self.remembered.contains(key.root, &key.path, content(version)) {

@@ -52,6 +52,7 @@ pub struct WatchStatus {
 
 impl Shared {
     pub(super) fn new() -> io::Result<Shared> {
+        // Non-blocking, because the thread resets the counter also when no wake came.
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Shared { queue: Mutex::default(), changed: Condvar::new(), wake })
     }

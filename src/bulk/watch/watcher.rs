@@ -115,6 +115,7 @@ impl FolderWatcher {
             FolderEvent::Unwatched { folder } => drop(self.folders.remove(&folder)),
             FolderEvent::Overflow => {
                 self.shared.notify(WatchNotice::EventsLost);
+                // inotify(7): the event of an overflow names no watch, so that every folder may have missed something.
                 self.roots.iter_mut().for_each(|root| root.has_missed = true);
             }
         }
@@ -123,6 +124,7 @@ impl FolderWatcher {
     /// Examines an entry that has arrived.
     fn examine(&mut self, root: u32, path: PathBuf) {
         let selector = &self.roots[root as usize].selector;
+        // A mark that arrives declares another file complete: that file is examined in its place.
         let path = selector.marked_by(&path).unwrap_or(path);
         let mut walk = selector.walk_below(path);
         let step = walk.step();
@@ -154,6 +156,7 @@ impl FolderWatcher {
                 continue;
             }
             let folder = root.selector.root().to_owned();
+            // A folder that was replaced is gone and back at once: its watches belong to the old inode.
             if known.is_some() {
                 self.detach(index as u32);
                 self.shared.notify(WatchNotice::FolderGone { folder: folder.clone() });
@@ -161,6 +164,7 @@ impl FolderWatcher {
             if current.is_some() {
                 let root = &mut self.roots[index];
                 root.identity = current;
+                // At the start of a watch the folder is found, which is no return.
                 if std::mem::replace(&mut root.was_there, true) {
                     self.shared.notify(WatchNotice::FolderBack { folder: folder.clone() });
                 }
@@ -192,6 +196,7 @@ impl FolderWatcher {
     /// Watches a folder before its entries are read, so that no arrival is missed between the two.
     fn watch(&mut self, index: u32, path: PathBuf) {
         let root = &mut self.roots[index as usize];
+        // Asked for each folder: another file system may be mounted inside the root.
         if let Some(magic) = without_events(&path) {
             return self.poll(index, PollReason::FileSystem { magic });
         }
@@ -203,6 +208,7 @@ impl FolderWatcher {
         match source.add(&path) {
             Ok(id) => drop(self.folders.insert(id, (index, path))),
             Err(AddError::Limit) => self.poll(index, PollReason::WatchLimit),
+            // The event or the check that reports the end of the folder follows by itself.
             Err(AddError::Gone) => {}
             Err(AddError::Other(source)) => {
                 let error = WalkError::Unreadable { path, source };
@@ -236,6 +242,7 @@ impl FolderWatcher {
             root.scan = Some((root.selector.walk(), now));
             self.table.remembered().begin_scan(index as u32);
             let folder = self.roots[index].selector.root().to_owned();
+            // The walk does not return the root itself.
             self.watch(index as u32, folder);
         }
     }
@@ -244,6 +251,7 @@ impl FolderWatcher {
     fn scan(&mut self) -> bool {
         for _ in 0..STEPS_BETWEEN_EVENTS {
             if !self.table.has_room() {
+                // The thread has to wait: room comes from files that settle, and not from more steps.
                 return false;
             }
             if let Some((root, walk)) = self.arrivals.front_mut() {
@@ -302,6 +310,7 @@ impl FolderWatcher {
             return;
         }
         let mark = root.selector.mark(&path, stamp.modified_ns);
+        // Without its mark a file is not followed: the arrival of the mark finds it again.
         let Some(version) = root.selector.version(&path).filter(|_| mark != DoneMark::Missing) else {
             return;
         };
@@ -369,6 +378,7 @@ impl FolderWatcher {
         // An interrupted wait is a short one.
         let _ = poll(&mut descriptors, Some(&timeout));
         drop(descriptors);
+        // Before the state is read again, so that a wake that comes later ends the next wait.
         self.shared.reset_wake();
     }
 }

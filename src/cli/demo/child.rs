@@ -52,6 +52,7 @@ fn command(server: &Server, mode: &str, file: &Path, bytes: u64) -> Result<Comma
     command.env("APIVIDEO_API_KEY", server.api_key());
     command.args(["upload", "--json", "--quiet", "--progress=never", "--retry-max-time=1m", "--no-journal"]);
     // The user's config file may choose another service or limit the bandwidth.
+    // After a signal the rest of an upload is of no use.
     command.args(["--grace=0s", "--config=none"]);
     command.args(["--mode", mode, "--endpoint-url", server.url()]);
     // Passed through the environment, because `--mode single` refuses the flag.
@@ -95,6 +96,7 @@ fn figures(stdout: ChildStdout) -> Option<Figures> {
             _ => {}
         }
     }
+    // A lane without a chunk has sent nothing.
     figures.lanes = figures.lanes.min(figures.chunks as usize);
     done.then_some(figures)
 }

@@ -149,6 +149,7 @@ impl DemoServer {
             Scheme::Http => TlsMode::Off,
             Scheme::Https => TlsMode::OwnAuthority,
         };
+        // Only the stored bytes are compared, which takes no playable video.
         settings.ingest_delay = Duration::ZERO;
         Ok(DemoServer { scheme, server: Server::start(settings)? })
     }
@@ -172,6 +173,7 @@ impl DemoServer {
     /// Compares the stored video with the file, then deletes the video.
     fn compare(&self, figures: &Figures, file: &DemoFile) -> Result<DigestCheck, CommandError> {
         let arrived = client::block_on(server_query::sha256(&self.server, &figures.video_id))?;
+        // Before the next mode: the free space was checked for one stored video.
         client::block_on(server_query::delete(&self.server, &figures.video_id))?;
         Ok(if arrived == file.sha256 { DigestCheck::Equal } else { DigestCheck::Different })
     }

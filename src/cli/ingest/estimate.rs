@@ -47,7 +47,9 @@ impl Estimator {
 
     /// Adds the jobs of a queue, of which only the sum of the sizes is known.
     pub(super) fn add_queue(&mut self, jobs: u64, bytes: u64) {
+        // A queue without jobs has no mean.
         let mean = bytes.checked_div(jobs).unwrap_or(0);
+        // A mean that cannot be split says nothing about a single file, which fails by itself.
         let chunks = self.chunks(mean).unwrap_or(1);
         self.files += jobs;
         self.work.creates += jobs;

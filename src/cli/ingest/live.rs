@@ -64,6 +64,7 @@ impl RunNumbers {
     pub(super) fn set_present(&mut self, present: &Presence, own: &OwnerId, now: Instant) {
         let known = self.fleet.take().map(|fleet| fleet.workers).unwrap_or_default();
         let workers = present.workers.iter().map(|worker| {
+            // An age that no `Instant` can hold must not end the run.
             let heartbeat_at = now.checked_sub(worker.age).unwrap_or(now);
             let mut seen = FleetWorker::new(worker.owner.host(), worker.owner.as_str(), heartbeat_at);
             seen.is_self = worker.owner == *own;

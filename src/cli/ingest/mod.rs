@@ -129,6 +129,7 @@ impl BulkRun<'_> {
         };
         let monitoring = Monitoring::start(self.args, live, console)?;
         let interrupts = Interrupts::new(console, Some(self.args.grace.saturating_add(run::AFTER_GRACE)));
+        // This thread handles signals from here on.
         console.output().must_not_wait();
         let (retries, sha256) = (self.settings.retry.retries, self.args.check.sha256);
         let mut view = IngestView::new(self.kind, numbers, self.estimator, retries, sha256);
@@ -156,6 +157,7 @@ impl BulkRun<'_> {
             Ok(follow.follow(events, shutdown, interrupts, &mut view, daemon).await)
         })?;
         let summary = view.summary(ended, console);
+        // Last: a disk that does not respond must not delay the messages about the run.
         monitoring.end(summary.exit);
         Ok(Some(Summary { client: Some(client), ..summary }))
     }

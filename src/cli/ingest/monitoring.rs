@@ -67,6 +67,7 @@ fn write_metrics(
     let ((stop, stopped), (end, ended)) = (channel::<()>(), channel::<()>());
     let console = console.clone();
     let write = move || {
+        // Dropped when the thread ends, also by a panic: the end of the run waits for it.
         let _end = end;
         let mut last_warning = String::new();
         loop {

@@ -40,6 +40,7 @@ pub(in crate::cli) fn dry_run(
 ) -> Result<Summary, CommandError> {
     let queue = QueuePlace::of(&args.queue.store, &settings.trust)?;
     let account = inputs.planner().account.clone();
+    // Opening the queue would create it.
     let store = if queue.exists() { Some(queue.open(account)?) } else { None };
     let mut plan = DryRun {
         estimator: Estimator::new(settings).with_chunks(args.chunks.mode, args.chunks.chunk_size),

@@ -52,6 +52,7 @@ impl RunLoop<'_> {
         let mut presence = Box::pin(self.present_after(Duration::ZERO));
         let (mut meter, mut lanes) = (UsageMeter::default(), LaneWatch::new(self.settings, &self.client));
         let mut ticks = interval(TICK);
+        // After a pause of the machine the missed ticks would come at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         console.start_progress();
         let end = loop {
@@ -86,6 +87,7 @@ impl RunLoop<'_> {
                 }
             }
         };
+        // Cancels the uploads of a run that is abandoned.
         drop(events);
         // The last regular count may be older than the last jobs.
         self.count(view).await;
@@ -146,6 +148,7 @@ impl RunLoop<'_> {
         shutdown: &mut Shutdown,
         daemon: Option<&Daemon>,
     ) {
+        // First: the message below may meet a full queue whose reader has stopped.
         self.console.output().hurry();
         if is_repeated {
             shutdown.cancel(Instant::now());

@@ -49,6 +49,7 @@ pub(in crate::cli) fn submit_options(args: &InputArgs, options: &mut IngestOptio
         (false, Some(_)) => Resubmit::RetryFailed,
         (false, None) => Resubmit::Keep,
     };
+    // An order compares all files, so all have to be read before the first one is claimed.
     options.waits_for_inputs = args.selection.order_by.is_some_and(|order| order != OrderBy::Submission);
 }
 
@@ -136,6 +137,7 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     let account = account.or_else(|error| if args.dry_run { Ok(unknown_account()) } else { Err(error) })?;
     let mut defaults = UploadOptions::default();
     defaults.video = args.description.video();
+    // The planner renders the templates for each file. As common values they would be sent as they are typed.
     defaults.video.title = String::new();
     defaults.video.metadata.clear();
     defaults.upload_token = token;
@@ -182,7 +184,9 @@ pub(super) fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<Walk
     options.follow_links = selection.follow_links;
     options.max_depth = selection.max_depth.and_then(|depth| usize::try_from(depth).ok());
     options.filter = Some(Arc::new(filter));
+    // One moment for the whole walk, or --min-age would mean another time for each file.
     options.now = Some(wall_clock());
+    // A destination below the source would be walked, too, and its files are uploaded already.
     if let AfterAction::MoveTo(folder) = after {
         options.skipped_folders.push(folder.clone());
     }

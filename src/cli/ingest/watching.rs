@@ -22,6 +22,7 @@ pub(super) fn start(
     options.clock = Some(wall_clock);
     options.lock_beside = queue.lock_place();
     Watch::start(&args.inputs.sources, options).map_err(|error| match &error {
+        // The other watch may end: the same command can succeed later.
         WatchError::Locked { .. } => CommandError::Other(Exit::Temporary, error.to_string()),
         WatchError::Folder { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             CommandError::Other(Exit::NoSuchFile, error.to_string())

@@ -21,6 +21,7 @@ pub(super) fn run(args: &JobListArgs, global: &GlobalArgs, console: &Console) ->
         (None, limit) => (0, limit.unwrap_or(u64::MAX)),
         (Some(page), limit) => {
             let limit = limit.unwrap_or(USUAL_PAGE);
+            // A page behind the last job is empty, however large its number is.
             ((page - 1).saturating_mul(limit), limit)
         }
     };

@@ -93,6 +93,7 @@ fn each_page(
     loop {
         let page = wait(store.list(query.clone()))?;
         let rows: Vec<ReportRow> = page.jobs.iter().filter_map(ReportRow::of_job).collect();
+        // A page without ended jobs says nothing about the next one.
         let goes_on = rows.is_empty() || take(rows)?;
         query.after = page.next.filter(|_| goes_on);
         if query.after.is_none() {

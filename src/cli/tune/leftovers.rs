@@ -48,6 +48,7 @@ pub(in crate::cli) fn clean(is_confirmed: bool, global: &GlobalArgs, console: &C
 
 fn report(id: &str, deleted: Result<(), Error>, console: &Console) -> Exit {
     match deleted {
+        // Not found: deleted by an earlier attempt whose answer was lost, or by another command.
         Err(error) if error.kind() != ErrorKind::NotFound => {
             let failure = CommandError::from(error);
             console.print_error(&failure);

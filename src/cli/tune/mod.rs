@@ -39,8 +39,8 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> Co
     }
     let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
     let mut usage = UsageMeter::default();
-    // Declared before the target, so that the server has stopped when its data is removed.
     workplace::remove_abandoned(args.data.as_deref());
+    // Declared before the target, so that the server has stopped when its data is removed.
     let place = Workplace::create(args.data.as_deref())?;
     let target = TuneTarget::open(args, global, place.path())?;
     let limits = limits(args, &target, place.path())?;
@@ -75,7 +75,9 @@ fn limits(args: &TuneArgs, target: &TuneTarget, place: &Path) -> Result<PathLimi
         let room = statvfs(place).map_err(|error| {
             CommandError::io(format!("read the free space of {}", place.display()), error.into())
         })?;
+        // The server in this process states the service's limits without enforcing them.
         limits.obeys_stated_budget = false;
+        // f_bavail excludes root's reserve (statvfs(3)). Half of it, because other programs write to the disk, too.
         limits.bytes = limits.bytes.min(room.f_bavail.saturating_mul(room.f_frsize) / 2);
     }
     Ok(limits)
@@ -153,6 +155,7 @@ fn measure(
                 }
             }
         }
+        // The first signal decides the exit code.
         interrupt = interrupt.or_else(|| interrupts.try_next());
         if interrupt.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;

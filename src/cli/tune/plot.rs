@@ -50,6 +50,7 @@ impl Scales {
     fn of(report: &PathReport) -> Scales {
         let most = |value: fn(&Rung) -> f64| report.rungs.iter().map(value).fold(1.0, f64::max);
         Scales {
+            // The logarithm of 1 is 0, by which `x` would divide.
             most_lanes: most(|rung| f64::from(rung.lanes)).max(2.0),
             // An interval of a short measurement may be many times as wide as its rate.
             most_mib: most(|rung| mib(rung.rate.high.min(2.0 * rung.rate.mean))) * 1.05,
@@ -63,6 +64,7 @@ impl Scales {
     }
 
     fn y(&self, bytes_per_second: f64) -> i32 {
+        // An interval may end above the chart.
         let share = (mib(bytes_per_second) / self.most_mib).min(1.0);
         (f64::from(BOTTOM) - share * f64::from(BOTTOM - HEAD)) as i32
     }

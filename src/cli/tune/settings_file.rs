@@ -11,6 +11,7 @@ use crate::cli::exit::CommandError;
 
 /// Fails if the file cannot be created later because it exists. A config file has settings of its user.
 pub(super) fn check(path: &Path) -> Result<(), CommandError> {
+    // Not `exists`, which follows a link: `create_new` refuses also a dangling one.
     if path.symlink_metadata().is_ok() { Err(taken(path)) } else { Ok(()) }
 }
 
@@ -20,6 +21,7 @@ pub(super) fn write(path: &Path, advice: &TuneAdvice, sentence: &str) -> Result<
         io::ErrorKind::AlreadyExists => taken(path),
         _ => CommandError::io(format!("write {}", path.display()), error),
     };
+    // The name may have been taken during the measurement.
     let mut file = File::create_new(path).map_err(failed)?;
     file.write_all(text(advice, sentence).as_bytes()).map_err(failed)
 }

@@ -39,6 +39,7 @@ impl TuneTarget {
             TuneTarget { settings, server: Some(server) }
         };
         if let Some(timetable) = &args.bwlimit {
+            // Once: a limit that changes during the measurement would look like a property of the path.
             timetable.apply(&target.settings.bandwidth);
         }
         Ok(target)

@@ -177,6 +177,7 @@ pub(super) fn upload_token(args: &TokenArgs, global: &GlobalArgs) -> Result<Opti
         (None, Some(path)) => Some(client::secret_file(path, "upload token")?),
         (None, None) => None,
     };
+    // A token in a file is not among the secrets of the command line and the environment.
     token.iter().for_each(|token| global.redactor.add(token));
     Ok(token)
 }

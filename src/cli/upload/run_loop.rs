@@ -105,12 +105,14 @@ impl UploadRun<'_> {
         options.wait_until_playable = after.wait == Some(Until::Playable);
         options.wait_timeout = after.wait_timeout;
         options.digest_silence = self.settings.patience.body;
+        // All files use the token of the command line: its refusal fails every one of them.
         options.has_one_token = true;
         options
     }
 
     /// Returns the number of results that may wait for their lines to be written.
     fn most_unconfirmed(&self) -> usize {
+        // With 0 the loop would take no event, and never end.
         (self.settings.transfers / 2).max(1)
     }
 
@@ -262,6 +264,7 @@ impl UploadRun<'_> {
     /// Handles a signal: the first one lets active chunks finish, the second one cancels them.
     fn interrupt(&self, interrupt: Interrupt) {
         let grace = self.options.grace;
+        // First: the message below may meet a full queue whose reader has stopped.
         self.console.output().hurry();
         let mut shutdown = self.shutdown.borrow_mut();
         if self.interrupt.get().is_some() {

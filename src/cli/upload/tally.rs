@@ -91,6 +91,7 @@ impl Tally {
 
     /// Returns the result of the whole run.
     pub(super) fn exit(&self, interrupt: Option<Interrupt>) -> Exit {
+        // A signal after the end of the last file changes no result.
         let is_short = self.totals.files_done < self.files;
         let interrupted = interrupt.filter(|_| is_short).map(Exit::Interrupted);
         Exit::of_all(self.exits.iter().copied().chain(interrupted))

@@ -72,6 +72,7 @@ impl SharedLimit {
             self.per_minute = seen.per_minute;
         }
         if let Some((remaining, resets_ms)) = seen.remaining {
+            // The service counts in windows of a minute. A longer time comes from a gateway.
             let resets_ms = resets_ms.min(WINDOW_MS);
             let ends_ms = now_ms + resets_ms;
             match WindowOrder::of(self.window_ends_ms.saturating_sub(now_ms), resets_ms) {
@@ -96,6 +97,7 @@ impl SharedLimit {
         if self.not_before_ms > now_ms && self.not_before_ms <= now_ms + LONGEST_HOLD_MS {
             return Reservation::AskAgain(self.not_before_ms);
         }
+        // Before the first answer the limit is unknown, and a block is a single request.
         if self.per_minute == 0 {
             return Reservation::Granted(wanted);
         }
@@ -106,11 +108,13 @@ impl SharedLimit {
         let (now_us, interval_us) = (now_ms * 1000, interval_us(self.per_minute));
         let burst_us = u64::from(burst(self.per_minute)) * interval_us;
         let arrival_us = self.arrival_us.max(now_us);
+        // Written by a clock that went back since: without this, no worker would send until that time.
         let is_from_the_future = arrival_us > now_us + burst_us + interval_us;
         let arrival_us = if is_from_the_future { now_us + burst_us } else { arrival_us };
         let room = (now_us + burst_us).saturating_sub(arrival_us) / interval_us;
         if room == 0 {
             let free_us = arrival_us + interval_us - burst_us;
+            // Never the present time, at which the worker would ask again at once.
             return Reservation::AskAgain(free_us.div_ceil(1000).max(now_ms + 1));
         }
         let mut granted = wanted.min(u32::try_from(room).unwrap_or(u32::MAX));
@@ -141,6 +145,7 @@ pub(super) fn interval_us(per_minute: u32) -> u64 {
 
 /// Returns the requests that may start at once after an idle time. With them a minute has no more than the limit.
 fn burst(per_minute: u32) -> u32 {
+    // Fifteen sixteenths at the even rate and a twentieth at once stay below the limit.
     (per_minute / 20).max(1)
 }
 

@@ -136,11 +136,13 @@ impl SeenAnswers {
     /// Adds the headers of an answer.
     fn add(&mut self, quota: Quota, now: Instant) {
         self.per_minute = quota.per_minute;
+        // The service counts in windows of a minute. A longer time comes from a gateway.
         let resets_in = quota.resets_in.unwrap_or(MINUTE).min(MINUTE);
         let reported = (quota.remaining.min(quota.per_minute), now + resets_in);
         let known_ms = self.window.map_or(0, |(_, ends)| millis(ends.saturating_duration_since(now)));
         self.window = match (self.window, WindowOrder::of(known_ms, millis(resets_in))) {
             (Some((remaining, ends)), WindowOrder::Same) => {
+                // Answers overtake each other: within one window the smaller remainder is the safe one.
                 Some((remaining.min(reported.0), ends.min(reported.1)))
             }
             (known, WindowOrder::Older) => known,
@@ -177,12 +179,14 @@ impl SharedBudgetSource for Ledger {
             (Some(ledger.ask_at.map_or(soon, |at| at.clamp(soon, now + LONGEST_LOOK))), is_news)
         });
         if is_news {
+            // Kept by `Notify` if the task is not waiting at the moment.
             self.wanted.notify_one();
         }
         until
     }
 
     fn started(&self, class: Class, now: Instant) {
+        // The block may have expired between the grant and the start of the request.
         self.with(class, |ledger| ledger.granted = ledger.left(now).saturating_sub(1));
     }
 

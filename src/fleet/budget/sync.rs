@@ -41,6 +41,7 @@ async fn exchange(ledger: &Ledger, class: Class, need: BudgetNeed, engine: &Engi
     let key = format!("limit.{}", class.name());
     for attempt in 0..MOST_TRIES {
         let (found, revision) = engine.live.read::<SharedLimit>(&key).await?;
+        // The first worker of the account finds no record.
         let mut limit = found.unwrap_or_default();
         let now_ms = engine.server_time().await?.get();
         limit.observe(need.seen, now_ms);
@@ -65,6 +66,7 @@ async fn exchange(ledger: &Ledger, class: Class, need: BudgetNeed, engine: &Engi
                 return Ok(());
             }
             Err(Failure::Refused) => {
+                // Another worker was faster. A random pause keeps the two from meeting again.
                 let longest = SHORTEST_PAUSE * (1 << attempt);
                 tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
             }

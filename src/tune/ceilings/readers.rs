@@ -132,6 +132,7 @@ fn warm(path: &Path) {
     let Ok(file) = File::open(path) else { return };
     let started = Instant::now();
     let (mut file, mut block) = (file.take(MOST_BYTES), vec![0; 1 << 20]);
+    // The other half is left for the measurement.
     while started.elapsed() < PATIENCE / 2 && file.read(&mut block).is_ok_and(|len| len > 0) {}
 }
 
