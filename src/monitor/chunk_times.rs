@@ -32,9 +32,14 @@ impl ChunkTimes {
         self.seconds
     }
 
-    /// Returns the upper bound of each bucket in seconds, and the number of chunks in the bucket.
-    pub(super) fn buckets(&self) -> [(f64, u64); CHUNK_SECONDS.len()] {
-        std::array::from_fn(|i| (CHUNK_SECONDS[i], self.counts[i]))
+    /// Returns the upper bound of each bucket in seconds, and the number of chunks in the bucket. The last bound is
+    /// infinite.
+    pub(super) fn buckets(&self) -> [(f64, u64); CHUNK_SECONDS.len() + 1] {
+        // OpenMetrics demands the last bucket, and its encoder adds none by itself.
+        std::array::from_fn(|i| match CHUNK_SECONDS.get(i) {
+            Some(bound) => (*bound, self.counts[i]),
+            None => (f64::INFINITY, self.longer),
+        })
     }
 }
 

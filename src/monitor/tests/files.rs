@@ -81,6 +81,18 @@ fn open_metrics_are_for_clients_that_accept_them() {
 }
 
 #[test]
+fn the_last_bucket_of_a_histogram_holds_every_chunk_in_both_formats() {
+    for format in [MetricsFormat::Prometheus, MetricsFormat::OpenMetrics] {
+        let mut view = view_with("a");
+        view.chunk_times.record(Duration::from_secs(3600));
+        let count = view.chunk_times.count();
+        let text = scraped(view, format).unwrap();
+        let last = format!("ringlift_chunk_duration_seconds_bucket{{le=\"+Inf\"}} {count}\n");
+        assert_eq!(text.matches(&last).count(), 1, "{text}");
+    }
+}
+
+#[test]
 fn promtool_accepts_the_metrics() {
     let mut view = view_with("a");
     view.exit_code = Some(0);
