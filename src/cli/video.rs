@@ -93,7 +93,7 @@ async fn list(client: &Client, args: &VideoListArgs, console: &Console) -> Resul
         let is_end = is_paged || end.more || !has_news;
         match end.next_page {
             // A reader such as head(1) has seen enough.
-            Some(next) if !is_end && console.output().failure().is_none() => query.current_page = Some(next),
+            Some(next) if !is_end && console.output().has_reader() => query.current_page = Some(next),
             _ => break,
         }
     }
