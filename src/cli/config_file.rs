@@ -197,7 +197,7 @@ fn read(path: &Path) -> Result<Table, CommandError> {
     text.trim_start_matches('\u{feff}').parse().map_err(|error: toml::de::Error| {
         // The error's own `Display` prints the line, which may contain a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        refused(format!("line {}: {}", before.lines().count().max(1), error.message()))
+        refused(format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
     })
 }
 
