@@ -118,8 +118,8 @@ pub(super) async fn run(
     console: &Console,
 ) -> Result<Summary, CommandError> {
     let jobs = stream::iter(fetches).map(|fetch| async move { one(client, fetch, console).await });
-    // `buffered(0)` would start nothing and wait forever.
-    let ends: Vec<Result<String, CommandError>> = jobs.buffered(transfers.max(1)).collect().await;
+    // Unordered, so that a slow fetch keeps no place that another could take. With 0 places nothing would start.
+    let ends: Vec<Result<String, CommandError>> = jobs.buffer_unordered(transfers.max(1)).collect().await;
     let files_done = ends.iter().filter(|end| end.is_ok()).count();
     let video_id = match ends.as_slice() {
         [Ok(video_id)] => Some(video_id.clone()),
