@@ -109,7 +109,11 @@ impl SharedLeases {
         due.into_iter().for_each(|lease| renewals.ask(store, lease));
         for Renewal { lease, asked_at, renewed } in renewals.answered() {
             let mut held = self.held();
-            let Some((_, timer)) = held.get_mut(&lease.id) else { continue };
+            // The answer to an older lease says nothing about the one that took its place.
+            let Some((_, timer)) = held.get_mut(&lease.id).filter(|(held, _)| held.epoch == lease.epoch)
+            else {
+                continue;
+            };
             let reason = match renewed {
                 Ok(()) => {
                     timer.renewed(asked_at);
