@@ -159,7 +159,9 @@ pub(super) fn accounts(path: &Path) -> Result<Vec<Account>, JobStoreError> {
     }
     let (connection, _) = open::open_existing(path, DEFAULT_LEASE)?;
     let read = || -> rusqlite::Result<Vec<String>> {
-        let mut statement = connection.prepare("SELECT name FROM accounts ORDER BY id")?;
+        // Looking at a queue adds its account, too.
+        let with_jobs = "SELECT name FROM accounts WHERE EXISTS (SELECT 1 FROM jobs WHERE account = accounts.id) ORDER BY id";
+        let mut statement = connection.prepare(with_jobs)?;
         statement.query_map([], |row| row.get(0))?.collect()
     };
     let names = read().map_err(|error| sqlite_error(path, error))?;

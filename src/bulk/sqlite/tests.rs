@@ -90,6 +90,7 @@ fn accounts_share_a_file_and_no_job() {
     let store = SqliteJobStore::open(SqliteOptions::new(&path, other.clone())).unwrap();
     assert!(matches!(claim(&store, &OwnerId::new("host", 1, 1)), ClaimAnswer::Drained));
     assert!(block_on(store.get(&job("0").id)).unwrap().is_none());
+    assert_eq!(SqliteJobStore::accounts(&path).unwrap(), [account()], "an account without jobs");
     assert_eq!(submit(&store, 0, 1), [Submission::New]);
     assert_eq!(SqliteJobStore::accounts(&path).unwrap(), [account(), other]);
 }

@@ -95,8 +95,9 @@ fn remark(end: &ListEnd, args: &JobListArgs, queue: &QueuePlace, console: &Conso
         (Some(next), _) => console.note(format_args!("more with --page {next}")),
         (None, true) => console.note("more without --limit"),
         (None, false) if end.items_total == Some(0) => {
-            let others = queue.accounts().saturating_sub(1);
             let is_filtered = args.filter.state.is_some() || args.filter.pool.is_some();
+            // The list of this account has nothing, so that these are the others.
+            let others = if is_filtered { 0 } else { queue.accounts() };
             if others > 0 {
                 // The most common reason of an empty list: another key, or the sandbox.
                 console.note(format_args!("no jobs of this account; {others} other accounts have jobs here"));
