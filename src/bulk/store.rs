@@ -64,7 +64,8 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// If the future is dropped, the claimed jobs are unavailable until their leases end.
     ///
     /// # Errors
-    /// The store failed. It has claimed no job then.
+    /// The store failed. A store that is reached over a network may have claimed a job all the same, which is unavailable
+    /// until its lease ends.
     fn claim_several<'a>(
         &'a self,
         pool: &Pool,

@@ -121,9 +121,16 @@ impl Engine {
             if matches!(failure, Failure::Refused) {
                 return Ok(None);
             }
-            tries.pause(failure).await?;
-            // The answer was lost. The write may have succeeded.
-            if self.find(&key).await?.0.map(|found| found.write) != Some(stored.write) {
+            // The answer was lost. The write may have succeeded, and a job that is given up here waits for a whole lease.
+            let mut failure = failure;
+            let found = loop {
+                tries.pause(failure).await?;
+                match self.find(&key).await {
+                    Ok((found, _)) => break found,
+                    Err(again) => failure = again,
+                }
+            };
+            if found.map(|found| found.write) != Some(stored.write) {
                 return Ok(None);
             }
         }
