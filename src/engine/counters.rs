@@ -223,6 +223,7 @@ impl Counters {
                 continue;
             }
             let shortest = &mut numbers.counts.round_trip;
+            // A connection without a measurement yet has a round trip of zero.
             if !counts.round_trip.is_zero() && (shortest.is_zero() || counts.round_trip < *shortest) {
                 *shortest = counts.round_trip;
             }

@@ -255,7 +255,9 @@ impl Settings {
 
     /// Returns the default chunk size, reduced to the memory available, and raised if there would be too many parts.
     fn stream_chunk_bytes(&self, expected_bytes: u64) -> u64 {
+        // The budget grants memory in blocks of 1 MiB.
         let room = self.buffer_bytes / MIB * MIB;
+        // The service refuses shorter chunks; `check_memory` refuses the stream if the memory does not hold even one.
         let usual = STREAM_CHUNK_BYTES.min(room).max(MIN_CHUNK_BYTES);
         expected_bytes.div_ceil(MAX_PARTS).max(usual)
     }

@@ -44,6 +44,7 @@ impl LaneLimit {
     /// Counts the result of a request.
     pub(super) fn count(&mut self, done: &ChunkResult) {
         match &done.outcome {
+            // Both ask for fewer requests (RFC 6585, section 4; RFC 9110, section 15.6.4).
             _ if matches!(done.status, Some(429 | 503)) => self.refused += 1,
             Outcome::Failed { error, .. } if error.kind() == ErrorKind::Connect => self.unconnected += 1,
             _ => {}
@@ -116,6 +117,7 @@ impl Driver {
     /// slower than the minimum speed.
     fn most_lanes(&self) -> usize {
         let limit = self.settings.bandwidth.limit().map(NonZeroU64::get);
+        // A minimum of 0 limits nothing, and must not be a divisor.
         let minimum = self.settings.patience.min_speed.map(|speed| speed.bytes_per_s.max(1));
         let most = limit.zip(minimum).map(|(limit, minimum)| limit / minimum);
         most.map_or(self.settings.lanes, |most| self.settings.lanes.min(most.max(1) as usize))
