@@ -258,9 +258,11 @@ impl Session {
             Addressing::Single => false,
             Addressing::ByteRange => {
                 let extent = self.chunks.record(index).extent;
+                // The ranges are merged and sorted: only the first one that ends late enough can contain the chunk.
                 let at = stored.partition_point(|stored| stored.end() < extent.end());
                 stored.get(at).is_some_and(|stored| stored.contains(extent))
             }
+            // Parts are numbered from 1 on the wire.
             Addressing::Part => parts.binary_search(&(index + 1)).is_ok(),
         };
         let seen_in_status: Vec<bool> = (0..self.chunks.known()).map(seen_in_status).collect();
