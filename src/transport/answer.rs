@@ -27,6 +27,7 @@ pub(super) async fn collect(
     AnswerLimit(limit_bytes): AnswerLimit,
 ) -> Result<Response<Bytes>, TransportError> {
     let (head, mut body) = reply.await.map_err(|error| explain(&error, state, peer))?.into_parts();
+    // At the head: an endpoint that answers is the right one, whatever becomes of the body.
     peer.history.note_answer(head.headers.len());
     let refused = !head.status.is_success();
     if refused && !state.is_fully_sent() {
@@ -40,6 +41,7 @@ pub(super) async fn collect(
             Err(_) if refused => break,
             Err(error) => return Err(explain(&error, state, peer)),
         };
+        // Before the copy: a body without an end must not fill the memory.
         if collected.len() + data.len() > limit_bytes {
             return Err(TransportError::AnswerTooLarge { limit_bytes, sent: state.sent() });
         }

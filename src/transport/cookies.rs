@@ -66,6 +66,7 @@ fn read(text: &str, endpoint: &Endpoint, target: &str) -> Option<(Cookie, bool)>
         let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
         match key.trim_end().to_ascii_lowercase().as_str() {
             "domain" if !is_domain_of(value.trim(), endpoint.host()) => return None,
+            // A `Secure` cookie is for connections with TLS only (RFC 6265, section 5.4).
             "secure" if !endpoint.is_tls() => return None,
             "path" if value.trim().starts_with('/') => path = value.trim().to_owned(),
             "max-age" => is_dropped |= value.trim().parse::<i64>().is_ok_and(|seconds| seconds <= 0),

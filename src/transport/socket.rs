@@ -68,6 +68,7 @@ impl LaneSocket {
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
                 self.state.write_failed(error.kind());
+                // Reading wakes the task, by the answer or by the end of the connection.
                 Poll::Pending
             }
             _ => Poll::Ready(Err(error)),
@@ -158,6 +159,7 @@ impl Write for LaneSocket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Each write is a system call, so that nothing is left to flush.
         Poll::Ready(Ok(()))
     }
 

@@ -138,6 +138,7 @@ struct Gcra {
     theoretical_arrival: Option<Instant>,
 }
 
+// A grant of no bytes would make `poll_ready` reserve again without end.
 impl Gcra {
     fn reserve(&mut self, limit: NonZeroU64, wanted: u64, now: Instant) -> WriteGrant {
         let bytes = wanted.clamp(1, most_grant_bytes(limit));

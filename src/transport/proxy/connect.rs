@@ -105,6 +105,7 @@ fn identify(reader: &mut (impl AsyncRead + Unpin), mut first: Vec<u8>) -> Foreig
 async fn read_body(reader: &mut (impl AsyncRead + Unpin), headers: &HeaderMap) -> Vec<u8> {
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);
     let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.trim().parse().ok());
+    // `Transfer-Encoding` overrides `Content-Length` (RFC 9112, section 6.3).
     let most = announced.filter(|_| !is_chunked).unwrap_or(BODY_LIMIT_BYTES).min(BODY_LIMIT_BYTES);
     let mut body = Vec::new();
     let read = async {

@@ -50,6 +50,7 @@ impl ProxyRefusal {
 
     /// Returns `true` if the same request may succeed later without any change.
     pub fn is_temporary(&self) -> bool {
+        // 501 and 505 state what the proxy cannot do, which no wait changes.
         matches!(self.status, 408 | 425 | 429 | 500 | 502..=504 | 506..)
     }
 
