@@ -52,6 +52,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
+    // With O_EXCL, which `create_new` sets, a symbolic link at the path is an error and is not followed (open(2)).
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
     give_away(&file, path);
     Ok(file)

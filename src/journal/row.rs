@@ -112,6 +112,7 @@ impl SessionRow {
 
     /// Returns everything but the path and the chunks, as JSON.
     pub(super) fn record(&self) -> String {
+        // Plain values always have a JSON form.
         serde_json::to_string(&self.record).unwrap_or_default()
     }
 
