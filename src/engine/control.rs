@@ -73,6 +73,7 @@ impl Control {
 
     fn put_back(&self, mut lane: Lane<Full<Bytes>>) {
         let mut idle = self.idle.borrow_mut();
+        // After an answer with `Connection: close` the lane is closed (RFC 9112, section 9.6).
         if lane.is_open() && idle.len() < IDLE_LANES {
             idle.push(lane);
         }

@@ -292,6 +292,7 @@ impl Counters {
     }
 
     fn state(&self) -> MutexGuard<'_, CounterState> {
+        // The numbers are single sums: a panic under the lock leaves none of them incomplete.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

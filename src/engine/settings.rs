@@ -173,6 +173,7 @@ impl Settings {
             // which the last ones are alone.
             LaneControl::Automatic => self.lanes.saturating_add(self.lanes / 2),
         };
+        // `Settings::check` refuses so many lanes, but a plan may be made without it.
         u32::try_from(lanes).unwrap_or(u32::MAX)
     }
 
@@ -215,6 +216,7 @@ impl Settings {
             Mode::Auto | Mode::Parts => StreamAddressing::Part,
         };
         let chunk_bytes = match chunk_size {
+            // Without an expectation the limit of parts asks for no longer chunks.
             ChunkSize::Auto => self.stream_chunk_bytes(expected_bytes.unwrap_or(0)),
             ChunkSize::Bytes(bytes) => bytes,
         };

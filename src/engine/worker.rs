@@ -280,6 +280,7 @@ impl Worker {
             ChunkSource::File(file, choice) => (file, choice),
         };
         let mut open = self.open.borrow_mut();
+        // First, so that the limit counts only sources whose session lasts.
         open.retain(|open| !*open.over.borrow());
         if let Some(open) = open.iter().find(|open| open.session == order.session) {
             return open.source.clone();
