@@ -36,6 +36,7 @@ pub(super) async fn collect(
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let data = match frame {
+            // A frame of trailers has no data.
             Ok(frame) => frame.into_data().unwrap_or_default(),
             // The head of a refusal is enough, and a server that refuses early often resets the connection.
             Err(_) if refused => break,
@@ -98,6 +99,7 @@ fn io_failed(error: &io::Error, state: &RequestState) -> TransportError {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TransportError::Reset { sent },
         io::ErrorKind::UnexpectedEof => ended(state),
+        // hyper reports a malformed chunked coding (RFC 9112, section 7.1) as one of these.
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             TransportError::Malformed { reason: error.to_string(), wrong_protocol: false, sent }
         }

@@ -133,6 +133,7 @@ where
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
         let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+        // hyper would silently cut a longer body at its Content-Length.
         match self.left.map(|left| left.checked_sub(len)) {
             Some(None) => return self.fail(WrongLength::Long.into()),
             left => self.left = left.flatten(),
