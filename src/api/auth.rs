@@ -306,6 +306,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 /// Returns a header value that is not logged; `None` for characters that no header can carry.
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(text).ok()?;
+    // `Debug` does not show a sensitive value.
     header.set_sensitive(true);
     Some(header)
 }
