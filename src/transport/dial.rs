@@ -261,6 +261,7 @@ impl Dialer {
             match timeout(ATTEMPT_STAGGER, attempts.next()).await {
                 Ok(Some(Ok(connected))) => return Ok(connected),
                 Ok(Some(Err(attempt))) => failed.push(attempt),
+                // No attempt is left only once every address has failed: an untried one would be under way.
                 Ok(None) => return Err(self.connect_error(failed, authority)),
                 Err(_) => {}
             }
