@@ -284,6 +284,7 @@ impl SessionRow {
     }
 
     pub(super) fn into_entry(self, state: EntryState) -> Entry {
+        // No row is read whose plan is impossible.
         let plan = self.plan().ok().flatten();
         let source = match self.record.identity {
             Some(identity) => EntrySource::File { path: self.path, identity },
