@@ -68,6 +68,7 @@ impl SigbusGuard {
 impl Drop for SigbusGuard {
     fn drop(&mut self) {
         let _claiming = CLAIM_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        // Even again, which frees the range; a handler that is reading it sees that it changed.
         GUARDED_RANGES[self.slot].generation.fetch_add(1, Ordering::Release);
     }
 }
