@@ -57,6 +57,7 @@ fn wait(value: &str, now: impl Fn() -> SystemTime) -> Option<Duration> {
         Ok(milliseconds) => UNIX_EPOCH.checked_add(milliseconds / 1000)?,
         Err(_) => httpdate::parse_http_date(value).ok()?,
     };
+    // A date that has passed asks for no wait.
     Some(until.duration_since(now()).unwrap_or_default().min(LONGEST_WAIT))
 }
 
