@@ -147,8 +147,7 @@ impl Session {
         }
     }
 
-    /// Replaces the state of every chunk by the status, which is the truth after a restart even if the service lost
-    /// acknowledged chunks.
+    /// Replaces the state of every chunk by the status.
     fn reconcile(&mut self, received: &ReceivedSet) {
         // The service may have lost acknowledged chunks, for example by a restart. Its status overrides the
         // journal.
