@@ -138,6 +138,7 @@ impl Write for LaneSocket {
             return Poll::Pending;
         }
         loop {
+            // Before the limiter: a full socket must not reserve bandwidth that other lanes can use.
             ready!(self.tcp.inner().poll_write_ready(cx))?;
             let most = ready!(self.poll_limiter(cx, &bufs[start..]));
             let mut cut = IoSlice::new(&[]);
