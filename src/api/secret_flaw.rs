@@ -85,7 +85,7 @@ impl Credentials {
 fn flaw(text: &str) -> Option<SecretFlaw> {
     let is_quote = |c: char| matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '«' | '»');
     let has = |is_it: fn(char) -> bool| text.contains(is_it);
-    // A line with several flaws is most useful with the first: comments and assignments have white space, too.
+    // The first flaw is the one to correct: comments and assignments have white space, too.
     if text.is_empty() {
         Some(SecretFlaw::Empty)
     } else if text.len() > MOST_BYTES {
