@@ -61,6 +61,7 @@ impl Proving {
         loop {
             match tokio::time::timeout(patience, &mut answer).await {
                 Ok(Ok(compared)) => return compared?.ok_or_else(cancelled),
+                // Only a panic of the comparison drops the sender.
                 Ok(Err(_)) => return Err(Error::new(ErrorKind::Internal, COMPARE)),
                 // Not a byte since the last look. A slow disk is not a silent one.
                 Err(_) if read.load(Ordering::Relaxed) == seen => {
