@@ -115,6 +115,7 @@ impl Endpoint {
         let default = default_port(is_tls);
         let port = port.unwrap_or(default);
         let shown_port = if port == default { String::new() } else { format!(":{port}") };
+        // The paths that follow it begin with a slash.
         let base = path.trim_end_matches('/').to_owned();
         let canonical = format!("{scheme}://{host}{shown_port}{base}");
         let uri = canonical.parse().map_err(|_| EndpointFlaw::NotAUrl)?;
