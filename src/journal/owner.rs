@@ -64,6 +64,7 @@ fn give_away(file: &File, path: &Path) {
     if !geteuid().is_root() {
         return;
     }
+    // The parent of a bare file name is empty, and means the current folder.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Ok(folder) = folder.metadata() {
         let owner = (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid()));
