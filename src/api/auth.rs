@@ -99,6 +99,7 @@ impl Auth {
             Some(access) if access.header != used => Ok(Some(access.header.clone())),
             _ if bearer.can_renew() => {
                 let fresh = bearer.renew_unless(failed, service, now).await?;
+                // The service would refuse the same token again.
                 Ok((fresh != used).then_some(fresh))
             }
             _ => Ok(None),
@@ -178,6 +179,7 @@ impl Bearer {
             until: error.retry_after().and_then(|wait| now.checked_add(wait)),
         });
         if renewed.is_err() {
+            // Relaxed: the lock on the token, which is held here, orders it for `SharedBearer::lock`.
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         renewed
@@ -218,6 +220,7 @@ impl Bearer {
         grant.refresh_token.iter().for_each(|token| redactor.add_granted(token));
         let header =
             bearer(&grant.access_token).ok_or_else(|| Error::new(ErrorKind::MalformedAnswer, DOING))?;
+        // A service may keep the refresh token and send none (RFC 6749, section 6).
         self.refresh_token = grant.refresh_token.or(self.refresh_token.take());
         self.access = Some(BearerToken {
             header: header.clone(),
@@ -303,6 +306,7 @@ fn bearer(token: &Secret) -> Option<HeaderValue> {
 /// Returns a header value that is not logged; `None` for characters that no header can carry.
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(text).ok()?;
+    // `Debug` does not show a sensitive value.
     header.set_sensitive(true);
     Some(header)
 }

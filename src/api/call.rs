@@ -52,6 +52,7 @@ impl ApiCall {
 
     /// Reads the JSON of a 2xx that holds a secret. An error shows no part of the answer.
     pub(super) fn read_secret<T: DeserializeOwned>(&self, answer: &Response<Bytes>) -> Result<T> {
+        // The cause would quote the answer.
         de::read(answer.body()).map_err(|_| self.malformed())
     }
 

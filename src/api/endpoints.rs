@@ -69,6 +69,7 @@ impl<E: Exchange> Api<E> {
             Err(refused) if refused.refusal().is_some_and(|refusal| refusal.status == 401) => refused,
             answer => return answer,
         };
+        // A request without credentials has nothing to renew.
         let Some(used) = used else { return Err(refused) };
         match self.renew_after_401(&used, now).await? {
             Some(fresh) => self.service.send(call, Some(&fresh)).await,

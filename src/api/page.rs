@@ -98,6 +98,7 @@ impl<T> Page<T> {
         match (*current_page, *pages_total) {
             (Some(current), Some(total)) => current.checked_add(1).filter(|next| *next <= total),
             (current, _) if linked.is_some() => {
+                // A next link without a page number still shows that another page follows.
                 let next = linked?.page().or(current?.checked_add(1))?;
                 // A next link that leads back would make an endless listing.
                 current.is_none_or(|current| next > current).then_some(next)

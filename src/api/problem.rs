@@ -120,6 +120,7 @@ impl ErrorBody<'_> {
     /// Returns one line of at most [`MAX_TEXT_CHARS`]; `None` if it would be empty. The text is redacted before it is
     /// cut, because the beginning of a secret is not recognised as one.
     fn bounded(&self, text: &str) -> Option<String> {
+        // The redactor looks at every position, so that a huge body is cut before.
         let window = text.char_indices().nth(EXCERPT_BYTES).map_or(text, |(end, _)| &text[..end]);
         let text = self.redactor.redact(window);
         let mut words = text.split_whitespace().flat_map(|word| [" ", word]);

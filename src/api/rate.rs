@@ -50,12 +50,14 @@ impl RateLimit {
 /// Parses a wait: seconds with an optional fraction; a time in seconds or milliseconds since 1970; or a date in one
 /// of the three forms that a recipient has to accept (RFC 9110, sections 10.2.3 and 5.6.7).
 fn wait(value: &str, now: impl Fn() -> SystemTime) -> Option<Duration> {
+    // NaN is no duration, so that text that is not a number is tried as a date.
     let until = match Duration::try_from_secs_f64(value.parse().unwrap_or(f64::NAN)) {
         Ok(seconds) if seconds < EPOCH_FROM => return Some(seconds.min(LONGEST_WAIT)),
         Ok(seconds) if seconds < EPOCH_FROM * 1000 => UNIX_EPOCH.checked_add(seconds)?,
         Ok(milliseconds) => UNIX_EPOCH.checked_add(milliseconds / 1000)?,
         Err(_) => httpdate::parse_http_date(value).ok()?,
     };
+    // A date that has passed asks for no wait.
     Some(until.duration_since(now()).unwrap_or_default().min(LONGEST_WAIT))
 }
 

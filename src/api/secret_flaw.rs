@@ -85,6 +85,7 @@ impl Credentials {
 fn flaw(text: &str) -> Option<SecretFlaw> {
     let is_quote = |c: char| matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '«' | '»');
     let has = |is_it: fn(char) -> bool| text.contains(is_it);
+    // The first flaw is the one to correct: comments and assignments have white space, too.
     if text.is_empty() {
         Some(SecretFlaw::Empty)
     } else if text.len() > MOST_BYTES {

@@ -98,6 +98,7 @@ fn ranges(value: Value) -> std::result::Result<Vec<ReceivedRange>, String> {
 fn parts(value: Value) -> std::result::Result<Option<ReceivedParts>, String> {
     let (listed, total) = match value {
         Value::Null => return Ok(None),
+        // PHP writes an object without keys as an empty list.
         Value::Array(list) if list.is_empty() => return Ok(None),
         list @ Value::Array(_) => (list, None),
         Value::Object(mut object) => {
@@ -291,6 +292,7 @@ impl Ingest {
         if self.status.as_ref().is_some_and(IngestStatus::is_whole) {
             return ReceivedContent::Everything;
         }
+        // The service refuses ranges and parts in one video, so that one of the lists is empty.
         match &self.received_parts {
             _ if !self.received_bytes.is_empty() => ReceivedContent::Ranges(&self.received_bytes),
             Some(received) if !received.parts.is_empty() => ReceivedContent::Parts(received),

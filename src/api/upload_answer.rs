@@ -48,6 +48,7 @@ impl UploadAnswer {
         // The answer to a chunk that does not complete the file has nothing but the id.
         let VideoIdOnly { video_id } = de::read(answer.body()).map_err(malformed)?;
         // Only the description of a complete upload has `assets`.
+        // A description that cannot be read leaves an acknowledged chunk.
         let complete = de::read(answer.body()).ok().filter(|video: &Video| video.assets.is_some());
         Ok(UploadAnswer { video_id, complete })
     }

@@ -86,6 +86,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
     pub(crate) async fn create(&self, ttl: Option<Duration>) -> Result<UploadToken> {
         let doing = "create an upload token";
         let seconds = ttl.map_or(0, |ttl| ttl.as_secs());
+        // The service takes 0 as unlimited: a lifetime below a second must not become that.
         if seconds > MAX_TTL_SECONDS || (ttl.is_some() && seconds == 0) {
             let reason = format!("it can live for 1 to {MAX_TTL_SECONDS} seconds, or for ever");
             return Err(Error::new(ErrorKind::InvalidInput, doing).because(reason));
@@ -142,6 +143,7 @@ impl<E: Exchange> UploadTokens<'_, E> {
 fn about(doing: &str, token: &Secret, method: Method) -> Result<ApiCall> {
     let flaw = match token.reveal() {
         "" => Some("it is empty"),
+        // A proxy may decode even an escaped dot, and read a step in the path.
         "." | ".." => Some("it is a step in a path"),
         _ => None,
     };

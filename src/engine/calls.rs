@@ -76,6 +76,7 @@ pub(crate) fn received(status: &VideoStatus) -> ReceivedSet {
     let extent = |range: &ReceivedRange| Extent::from_bounds(range.from, range.to);
     let mut received = ReceivedSet {
         file_bytes: status.ingest.as_ref().and_then(|ingest| ingest.filesize),
+        // A status without `ingest` is no statement about missing chunks.
         lists_nothing: status.ingest.is_none(),
         ..ReceivedSet::default()
     };

@@ -64,6 +64,7 @@ impl Checkpoint {
 
     /// Returns the number of acknowledged chunks.
     pub fn acknowledged_chunks(&self) -> u32 {
+        // A checkpoint comes from a caller's storage, where its ranges may have been damaged.
         let len = |range: &RangeInclusive<u32>| range.end().saturating_sub(*range.start()).saturating_add(1);
         let ranges = self.acknowledged.iter().filter(|range| !range.is_empty());
         ranges.map(len).fold(0, u32::saturating_add)

@@ -73,6 +73,7 @@ impl Control {
 
     fn put_back(&self, mut lane: Lane<Full<Bytes>>) {
         let mut idle = self.idle.borrow_mut();
+        // After an answer with `Connection: close` the lane is closed (RFC 9112, section 9.6).
         if lane.is_open() && idle.len() < IDLE_LANES {
             idle.push(lane);
         }
@@ -155,6 +156,7 @@ fn class_of(request: &Request<Bytes>) -> Option<Class> {
 
 /// Returns the quota in an answer's headers; `None` if the headers are incomplete.
 pub(crate) fn quota_of(rate_limit: &RateLimit) -> Option<Quota> {
+    // A budget beyond 32 bits limits nothing that one process can send.
     let within = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     Some(Quota {
         per_minute: within(rate_limit.limit?),
@@ -192,6 +194,7 @@ pub(crate) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
     }
     let is_cut = matches!(error, TransportError::Closed { .. } | TransportError::Reset { .. });
     let error = Error::from(error);
+    // Gateways with a limit on bodies may cut the connection in place of an answer 413.
     if is_cut && dialer.is_cut_at_one_size() {
         let reason = format!("every connection ({}) is cut off at about the same size", dialer.authority());
         return error.because(reason).with_hint(Hint::SmallerChunksInNewUpload);

@@ -223,6 +223,7 @@ impl Counters {
                 continue;
             }
             let shortest = &mut numbers.counts.round_trip;
+            // A connection without a measurement yet has a round trip of zero.
             if !counts.round_trip.is_zero() && (shortest.is_zero() || counts.round_trip < *shortest) {
                 *shortest = counts.round_trip;
             }
@@ -291,6 +292,7 @@ impl Counters {
     }
 
     fn state(&self) -> MutexGuard<'_, CounterState> {
+        // The numbers are single sums: a panic under the lock leaves none of them incomplete.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

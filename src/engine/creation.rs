@@ -172,12 +172,14 @@ pub(crate) async fn create_until_halted(
     event_sink: &EventSink,
     mut halted: watch::Receiver<StopRequest>,
 ) -> Result<Created, CreationFailure> {
+    // A mark that an earlier process or another host used may be that of a container.
     let (pausing, may_exist) = (Cell::new(false), Cell::new(!matches!(creation.mark, Mark::New(_))));
     // The container, while the question about it is not answered.
     let (gate, asked) = (creation.gate.clone(), RefCell::new(None));
     let mut created = pin!(async {
         let created = create(api, policy, creation, event_sink, (&pausing, &may_exist)).await?;
         let Some(gate) = gate else { return Ok(created) };
+        // From here on the container exists: a stop request names it in place of waiting for the answer.
         asked.replace(Some(created.video_id.clone()));
         pausing.set(true);
         may_exist.set(true);
@@ -385,6 +387,7 @@ async fn create_marked(api: &Api<Control>, video: &NewVideo, mark: &str) -> Resu
 }
 
 fn leaves_doubt(error: &Error) -> bool {
+    // Without `Connect`: a request that had no connection has created nothing.
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Stalled | ErrorKind::MalformedAnswer)
 }
 

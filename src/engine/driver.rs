@@ -193,6 +193,7 @@ impl Driver {
             self.take_in(arrivals);
             self.pump();
         }
+        // Before `settle`, which removes the entries whose receipts are confirmed.
         self.drain_receipts().await;
         // The journal before the threads, whose end may take until its time limit.
         self.journal_handle.settle();
@@ -226,6 +227,7 @@ impl Driver {
         }
         let now = Instant::now();
         let sessions = self.transfers.values().filter_map(|transfer| transfer.next_timeout(now));
+        // Bytes within a chunk move without an event, so that only the clock brings their progress to the callers.
         sessions.chain(self.throttled_until).chain([now + PROGRESS_TICK]).min()
     }
 

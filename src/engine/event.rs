@@ -57,6 +57,7 @@ pub(crate) fn next_stop_request(
     mut halted: watch::Receiver<StopRequest>,
 ) -> LocalBoxFuture<'static, EngineEvent> {
     Box::pin(async move {
+        // Also returns for a request before this wait: nothing has marked it as seen.
         let halt = match halted.changed().await {
             Ok(()) => *halted.borrow_and_update(),
             // The upload's handle was dropped, which cancels the upload.

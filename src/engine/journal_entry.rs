@@ -106,6 +106,7 @@ impl JournalHandle {
         options: ClaimOptions,
     ) -> Result<(Option<JournalEntryGuard>, Recovered)> {
         let Some(journal) = &self.0 else { return Ok((None, Recovered::Nothing)) };
+        // Streams and bytes in memory have nothing that a later run could know them by.
         let source = file.map_or(journal::EntrySource::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
         let claim = journal.borrow_mut().claim_with(options, &key, arguments, SystemTime::now())?;
@@ -139,6 +140,7 @@ impl JournalHandle {
                         Recovered::Intended { mark }
                     }
                     (ContainerState::Intended { .. }, _) => Recovered::PossibleOrphan,
+                    // Without a plan the indexes of the chunks mean no bytes.
                     (ContainerState::None | ContainerState::Known { .. }, _) => Recovered::Nothing,
                 };
                 Ok((guard(claimed, unproved), continued))

@@ -61,6 +61,7 @@ impl Proving {
         loop {
             match tokio::time::timeout(patience, &mut answer).await {
                 Ok(Ok(compared)) => return compared?.ok_or_else(cancelled),
+                // Only a panic of the comparison drops the sender.
                 Ok(Err(_)) => return Err(Error::new(ErrorKind::Internal, COMPARE)),
                 // Not a byte since the last look. A slow disk is not a silent one.
                 Err(_) if read.load(Ordering::Relaxed) == seen => {
@@ -77,11 +78,13 @@ impl Proving {
         let (mut chunks, mut bytes) = (0, 0);
         for (index, extent, digest) in self.chunks {
             let is_wanted = |read| {
+                // Relaxed: the count shows that bytes arrive, and guards no other memory.
                 self.read.fetch_add(read, Ordering::Relaxed);
                 !*self.cancelled.borrow()
             };
             match self.file.digest(extent, self.residency, is_wanted)? {
                 None => return Ok(None),
+                // Also for a chunk whose digest is `None`: that digest equals no bytes.
                 found if found != digest => return Ok(Some(Proof::Differs { index })),
                 Some(_) => (chunks, bytes) = (chunks + 1, bytes + extent.len()),
             }

@@ -21,6 +21,7 @@ impl Heartbeat {
     pub(crate) async fn answer(&self) {
         loop {
             self.asked.notified().await;
+            // Relaxed: a count that guards no other memory.
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
     }

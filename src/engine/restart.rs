@@ -81,6 +81,7 @@ impl RestartPlan {
             input: SourceSpec::File(path.clone()),
             len: *len,
             options: options.clone(),
+            // By then the entry that was to be continued is removed or given up.
             terms: JournalTerms { if_not_begun: IfNotBegun::Begin, ..*terms },
             // The upload begins anew, with another video.
             checkpoint: None,
@@ -93,6 +94,7 @@ impl RestartPlan {
 
     /// Returns `true` if the upload ended in a way that this restart is for.
     pub(crate) fn applies_to(&self, error: &Error, is_given_back: bool) -> bool {
+        // An upload that was asked to end must not begin again.
         (is_given_back || error.kind() == ErrorKind::SourceChanged)
             && *self.halted.borrow() == StopRequest::No
     }

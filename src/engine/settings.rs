@@ -173,6 +173,7 @@ impl Settings {
             // which the last ones are alone.
             LaneControl::Automatic => self.lanes.saturating_add(self.lanes / 2),
         };
+        // `Settings::check` refuses so many lanes, but a plan may be made without it.
         u32::try_from(lanes).unwrap_or(u32::MAX)
     }
 
@@ -215,6 +216,7 @@ impl Settings {
             Mode::Auto | Mode::Parts => StreamAddressing::Part,
         };
         let chunk_bytes = match chunk_size {
+            // Without an expectation the limit of parts asks for no longer chunks.
             ChunkSize::Auto => self.stream_chunk_bytes(expected_bytes.unwrap_or(0)),
             ChunkSize::Bytes(bytes) => bytes,
         };
@@ -255,7 +257,9 @@ impl Settings {
 
     /// Returns the default chunk size, reduced to the memory available, and raised if there would be too many parts.
     fn stream_chunk_bytes(&self, expected_bytes: u64) -> u64 {
+        // The budget grants memory in blocks of 1 MiB.
         let room = self.buffer_bytes / MIB * MIB;
+        // The service refuses shorter chunks; `check_memory` refuses the stream if the memory does not hold even one.
         let usual = STREAM_CHUNK_BYTES.min(room).max(MIN_CHUNK_BYTES);
         expected_bytes.div_ceil(MAX_PARTS).max(usual)
     }

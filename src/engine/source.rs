@@ -184,6 +184,7 @@ fn log_choices(path: &Path, plan: &Plan, options: &UploadOptions, settings: &Set
 }
 
 fn file_name(path: &Path) -> Arc<str> {
+    // The name goes into a header and a title, which are text.
     path.file_name().map_or_else(|| "file".into(), |name| name.to_string_lossy().into())
 }
 
@@ -213,6 +214,7 @@ fn open_stream(
     let (cut, chunk_bytes) = match stated_len {
         Some(len) => {
             let plan = settings.plan_sized_stream(name, len, options)?;
+            // The first chunk is the longest: a short stream needs less memory than the chunk size.
             (Layout::PlannedStream(plan), plan.chunk(0).extent.len())
         }
         None => {

@@ -72,6 +72,7 @@ impl PolledSource {
                 Ok(buffer.filled().len())
             }
             PolledSource::Pieces { pieces, rest } => {
+                // An empty piece is not the end of the stream, which a read of no bytes would be.
                 while rest.is_empty() {
                     match poll_fn(|cx| pieces.as_mut().poll_next(cx)).await.transpose()? {
                         Some(piece) => *rest = piece,
@@ -152,6 +153,7 @@ pub(crate) struct ReaderPanicked(String);
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
+    // `panic_any` takes a value of any type.
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 

@@ -215,10 +215,12 @@ impl Transfer {
     /// Takes in the result of an attempt at a chunk.
     pub(crate) fn done(&mut self, done: ChunkResult, now: Instant, jitter: f64) {
         self.used_authorization = done.authorization;
+        // Another lane's answer may follow the one that described the complete video.
         self.video = done.video.map(|video| *video).or(self.video.take());
         let had_container = self.session.video_id().is_some();
         let outcome = self.without_secrets(done.outcome);
         self.session.handle_outcome(done.index, outcome, now, jitter);
+        // After the outcome, by which the upload may have become complete.
         self.take_check_of_whole(done.checked);
         // The service creates the video of a delegated upload when its first chunk arrives.
         let is_first = !had_container && self.session.video_id().is_some();

@@ -69,6 +69,7 @@ impl Settings {
     fn slower_than_allowed(&self) -> Option<SettingsConflict> {
         let limit = self.bandwidth.limit()?.get();
         let minimum = self.patience.min_speed?.bytes_per_s;
+        // All checks run before the first conflict is chosen: without lanes this would divide by zero.
         let lanes = self.first_lanes().max(1) as u64;
         let conflict = SettingsConflict::SlowerThanAllowed { minimum, limit, lanes, share: limit / lanes };
         (minimum > limit / lanes).then_some(conflict)

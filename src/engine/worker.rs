@@ -180,6 +180,7 @@ impl Worker {
         let mut connection: Option<Connection> = None;
         let mut done = None;
         loop {
+            // Before the report: a snapshot must not show a lane as busy that the driver takes for idle.
             slot.gauge.reset();
             if reports.send(LaneReport::Idle { lane: slot.lane, done: done.take() }).await.is_err() {
                 return;
@@ -203,6 +204,7 @@ impl Worker {
             _ = cancelled.wait_for(|&cancelled| cancelled) => {
                 // A request was cut short: the connection cannot carry another one.
                 *connection = None;
+                // The request may have been whole when it was cut.
                 AttemptResult::failed(Error::new(ErrorKind::Cancelled, &order.doing), Fate::Unknown)
             }
             attempted = self.attempt(&mut order, connection, gauge) => attempted,
@@ -226,6 +228,7 @@ impl Worker {
         gauge: &Gauge,
     ) -> AttemptResult {
         let source = self.open_source(order);
+        // The service closes idle connections, and an attempt on a closed one would count as a failure.
         if connection.as_mut().is_none_or(|connection| !connection.is_open()) {
             gauge.set_phase(LanePhase::Connecting);
             let dialed = self.dialer.dial().await;
@@ -277,6 +280,7 @@ impl Worker {
             ChunkSource::File(file, choice) => (file, choice),
         };
         let mut open = self.open.borrow_mut();
+        // First, so that the limit counts only sources whose session lasts.
         open.retain(|open| !*open.over.borrow());
         if let Some(open) = open.iter().find(|open| open.session == order.session) {
             return open.source.clone();
@@ -322,6 +326,7 @@ impl Worker {
         gauge: &Gauge,
         lane: &Connection,
     ) -> Result<Request<ChunkBody<AnySource>>, Error> {
+        // Random, so that no file can contain the boundary of its own request (RFC 2046, section 5.1.1).
         let boundary = format!("ringlift-{:032x}", fastrand::u128(..));
         let envelope = Envelope::new(&boundary, &order.file_name, order.video_id_field.as_deref());
         let mut request = Request::post(self.dialer.path(&order.target))

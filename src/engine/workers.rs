@@ -52,6 +52,7 @@ impl WorkerPool {
             }
         };
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        // More workers than lanes would only hold memory.
         let workers = cores.min(settings.lanes);
         // A lane reports at most twice per order: the chunk is written whole, and the lane is idle.
         let (report, reports) = mpsc::channel(2 * settings.lanes);
@@ -80,6 +81,7 @@ impl WorkerPool {
                 reports: report.clone(),
                 pulse: pool.add_pulse(),
             };
+            // If this one is refused, the channels of those before it close, and their threads end.
             let thread = worker::start(format!("ringlift-{worker}"), config).map_err(|error| {
                 Error::new(ErrorKind::Internal, "start a worker's thread").with_source(error)
             })?;
@@ -160,6 +162,7 @@ impl WorkerPool {
         let worker = |lane: LaneIndex| self.lanes[lane].worker;
         let idle_with = |lane: LaneIndex| idle.iter().filter(|other| worker(**other) == worker(lane)).count();
         let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENCE_LIMIT);
+        // `max_by_key` takes the last of equal ones: the lane that became idle last.
         (0..idle.len()).filter(answers).max_by_key(|place| idle_with(idle[*place]))
     }
 

@@ -90,6 +90,7 @@ impl Database {
 
     /// Lets the operations until [`Database::commit_batch`] share a transaction.
     pub(super) fn begin_batch(&mut self) {
+        // Another process may have replaced the file since the last batch.
         (self.is_batching, self.is_in_place) = (true, false);
     }
 
@@ -207,6 +208,7 @@ impl Database {
 
     /// Sets the durability of the next transaction.
     fn set_durability(&mut self, durability: Durability) -> Result<(), JournalError> {
+        // The pragma is a statement of its own, so that it is run with a change only.
         if self.durability != Some(durability) {
             self.connection
                 .pragma_update(None, "synchronous", durability.pragma(self.logging))

@@ -86,6 +86,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, JournalError> {
 fn has_log(path: &Path) -> bool {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
+    // An empty log has nothing that the database lacks.
     fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0)
 }
 

@@ -156,6 +156,7 @@ pub(super) fn delete_outdated(
 }
 
 fn since_1970(now: SystemTime) -> Duration {
+    // A clock before 1970 counts as 1970: it must not make an upload fail.
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

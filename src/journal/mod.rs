@@ -180,6 +180,7 @@ impl Journal {
             Ok(value) => self.commit_batch().map(|()| value),
             Err(error) => {
                 self.database.undo_batch();
+                // What was pending belongs to operations that succeeded earlier: it waits for the next transaction.
                 self.pending.not_written();
                 Err(error)
             }
@@ -360,6 +361,7 @@ impl Journal {
     /// # Errors
     /// The journal cannot be written. The session would be resumed then.
     pub fn abandon(&mut self, mut claimed: ClaimedEntry) -> Result<(), JournalError> {
+        // Without a container of its own the session has nothing that `clean` could delete.
         if !claimed.row.may_leave_an_orphan() {
             return self.forget(claimed);
         }

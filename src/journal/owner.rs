@@ -52,6 +52,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
+    // With O_EXCL, which `create_new` sets, a symbolic link at the path is an error and is not followed (open(2)).
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
     give_away(&file, path);
     Ok(file)
@@ -63,6 +64,7 @@ fn give_away(file: &File, path: &Path) {
     if !geteuid().is_root() {
         return;
     }
+    // The parent of a bare file name is empty, and means the current folder.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Ok(folder) = folder.metadata() {
         let owner = (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid()));

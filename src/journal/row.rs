@@ -112,6 +112,7 @@ impl SessionRow {
 
     /// Returns everything but the path and the chunks, as JSON.
     pub(super) fn record(&self) -> String {
+        // Plain values always have a JSON form.
         serde_json::to_string(&self.record).unwrap_or_default()
     }
 
@@ -283,6 +284,7 @@ impl SessionRow {
     }
 
     pub(super) fn into_entry(self, state: EntryState) -> Entry {
+        // No row is read whose plan is impossible.
         let plan = self.plan().ok().flatten();
         let source = match self.record.identity {
             Some(identity) => EntrySource::File { path: self.path, identity },

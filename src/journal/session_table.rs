@@ -40,6 +40,7 @@ pub(super) fn update(connection: &Connection, row: &SessionRow, path: &Path) -> 
         .and_then(|mut update| update.execute(params![row.id, record, row.stored.bytes(), row.seal(&record)]))
         .map_err(|error| database_error(path, error))?;
     match changed {
+        // SQLite calls an update of no row a success: another process may have deleted the session.
         0 => Err(JournalError::Forgotten { path: path.to_owned() }),
         _ => Ok(()),
     }

@@ -38,6 +38,7 @@ impl ChunkSizing {
 
     /// Returns the bytes that the link can send in a minute; `None` if its bandwidth is unknown.
     fn bytes_per_minute(&self) -> Option<u64> {
+        // At least 1, because `available_requests` divides by it.
         self.bytes_per_second.map(|speed| speed.saturating_mul(60).max(1))
     }
 }
@@ -73,6 +74,7 @@ fn lane_bytes(sizing: &ChunkSizing) -> u64 {
 fn link_bytes(sizing: &ChunkSizing) -> u64 {
     let Some(per_minute) = sizing.work.uploads_per_minute else { return 0 };
     let minute = sizing.bytes_per_minute().unwrap_or(SUPPOSED_BYTES_PER_MINUTE);
+    // An announced budget of 0 must not be a divisor.
     (minute / u64::from(per_minute.max(1))).min(sizing.total_bytes().div_ceil(lanes(sizing)))
 }
 

@@ -127,6 +127,7 @@ impl LaneController {
         self.braked_until = Some(now + BRAKE_TIME);
         self.base = (self.base.min(self.lanes) / 2).max(1);
         self.use_lanes(self.base, LaneReason::Brake, now);
+        // Another number of lanes has another rate, so that the next window sets the usual one.
         self.usual = None;
         self.stage = ControlStage::Rest(now + self.rest);
         // Where every attempt ends with a refusal, attempts become rare.
@@ -292,6 +293,7 @@ impl LaneController {
         if rate.loss > MOST_LOSS && rate.loss > LOSS_GROWTH * usual.loss {
             return self.brake(now);
         }
+        // A rate of zero has no quotient.
         let ratio = rate.mean.max(1.0) / usual.mean.max(1.0);
         if (1.0 / CHANGED_RATE..=CHANGED_RATE).contains(&ratio) {
             usual.mean += SLOW_SHARE * (rate.mean - usual.mean);

@@ -137,6 +137,7 @@ impl Pacer {
     ) {
         let window = &mut self.windows[permit.class as usize];
         let throttled = match health {
+            // A 429 without a time holds the other processes, too.
             ServiceHealth::Throttling(delay) => Some(delay.unwrap_or(DEFAULT_HOLD)),
             _ => None,
         };

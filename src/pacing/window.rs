@@ -57,6 +57,7 @@ impl QuotaWindow {
     /// Counts the end of a request. `quota` is `None` for an answer without headers.
     pub(super) fn finished(&mut self, started: Instant, quota: Option<Quota>, now: Instant) {
         if let Some(at) = self.in_flight.iter().position(|&other| other == started) {
+            // Requests that started at the same moment differ in nothing else, so that any of them may be removed.
             self.in_flight.swap_remove(at);
         }
         match (quota, &mut self.known) {

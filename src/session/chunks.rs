@@ -89,7 +89,6 @@ pub(crate) struct ChunkRecord {
 /// Start of an attempt at a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StartedAttempt {
-    // A stream's chunks are unknown until its bytes are read, even if its length is known.
     /// Counted from 1.
     pub attempt: u32,
     /// Time at which a lane took the chunk.
@@ -117,6 +116,7 @@ impl Chunks {
             Layout::Planned(plan) => {
                 ((0..plan.chunks()).map(|i| fresh(plan.chunk(i).extent)).collect(), true)
             }
+            // A stream's chunks are unknown until its bytes are read, even if its length is known.
             Layout::PlannedStream(_) | Layout::Stream(_) => (Vec::new(), false),
         };
         Chunks {

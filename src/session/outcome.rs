@@ -206,8 +206,8 @@ impl Session {
 
     fn send_again(&mut self, index: u32, error: Error, fate: Fate, now: Instant, jitter: f64) {
         let record = self.chunks.record_mut(index);
-        // A success or another failure in between means that the next 401 is of another token.
         record.failures += 1;
+        // A success or another failure in between means that the next 401 is of another token.
         record.renewed = false;
         let failures = record.failures;
         let pause = self.policy.pause(failures, jitter);

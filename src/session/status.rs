@@ -147,8 +147,7 @@ impl Session {
         }
     }
 
-    /// Replaces the state of every chunk by the status, which is the truth after a restart even if the service lost
-    /// acknowledged chunks.
+    /// Replaces the state of every chunk by the status.
     fn reconcile(&mut self, received: &ReceivedSet) {
         // The service may have lost acknowledged chunks, for example by a restart. Its status overrides the
         // journal.
@@ -258,9 +257,11 @@ impl Session {
             Addressing::Single => false,
             Addressing::ByteRange => {
                 let extent = self.chunks.record(index).extent;
+                // The ranges are merged and sorted: only the first one that ends late enough can contain the chunk.
                 let at = stored.partition_point(|stored| stored.end() < extent.end());
                 stored.get(at).is_some_and(|stored| stored.contains(extent))
             }
+            // Parts are numbered from 1 on the wire.
             Addressing::Part => parts.binary_search(&(index + 1)).is_ok(),
         };
         let seen_in_status: Vec<bool> = (0..self.chunks.known()).map(seen_in_status).collect();

@@ -28,6 +28,7 @@ impl Arena {
     /// # Errors
     /// If the process may not have that much address space.
     pub(crate) fn new(count: usize, block_len: usize) -> io::Result<Arc<Arena>> {
+        // A product that wraps would map less memory than the blocks reach into.
         let bytes = count.checked_mul(block_len).ok_or(io::ErrorKind::OutOfMemory)?;
         let map = MmapMut::map_anon(bytes)?.into();
         // Taken from the end: the low indices, which a ring registers first, are used first.
@@ -55,6 +56,7 @@ impl Arena {
     }
 
     fn free(&self) -> MutexGuard<'_, Vec<usize>> {
+        // A block that is dropped by a panic takes this lock too: a second panic there would end the process.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

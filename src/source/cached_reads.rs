@@ -25,6 +25,7 @@ impl CachedReads {
             return 0;
         }
         match preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            // 0 at the end of a truncated file, for which the other read finds the reason.
             Ok(read) => read as u64,
             // Not in the page cache, or interrupted by a signal.
             Err(Errno::AGAIN | Errno::INTR) => 0,

@@ -85,6 +85,7 @@ impl SourceFile {
         while !rest.is_empty() {
             let wanted = rest.take(BLOCK_BYTES);
             match self.file().read_at(&mut block[..wanted.len() as usize], rest.offset()) {
+                // The length was known at the start, so that an end before it is a truncation.
                 Ok(0) => return Err(self.unexpected_end_at(rest.offset())),
                 Ok(read) => {
                     digester.update(&block[..read]);

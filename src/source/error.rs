@@ -186,6 +186,7 @@ impl Change {
     /// Returns `true` if the open file has the bytes that it was opened with, unless a program restored
     /// mtime.
     pub fn keeps_content(self) -> bool {
+        // An open descriptor reads a removed file as before (unlink(2)); mode, owner and links are not content.
         match self {
             Change::Touched | Change::Removed => true,
             Change::Truncated { .. } | Change::Grown { .. } | Change::Rewritten | Change::Replaced => false,

@@ -75,6 +75,7 @@ impl SourceFile {
             Ok(metadata) => metadata,
             Err(io) => return Err(unreadable(path, io)),
         };
+        // Of the open file: by now the path may lead to another one.
         match metadata.file_type() {
             kind if kind.is_dir() => return Err(SourceError::IsDirectory { path }),
             kind if !kind.is_file() => return Err(SourceError::NotAFile { path }),
@@ -180,6 +181,7 @@ impl SourceFile {
             opened => opened?,
         };
         if !is_same_file(&self.file().metadata()?, &file.metadata()?) {
+            // The way through the path found another file, whose bytes must not reach the video.
             return Err(Errno::STALE.into());
         }
         // Clears O_NONBLOCK, as in `open`.
@@ -236,6 +238,7 @@ impl FileIdentity {
     /// Returns the change from `self` to `now`; `None` if there is none.
     fn change_to(&self, now: &FileIdentity) -> Option<Change> {
         let (from, to) = (self.len, now.len);
+        // The length first: a write that changes it moves mtime too, and "written to" says less.
         if to < from {
             Some(Change::Truncated { from, to })
         } else if to > from {
@@ -275,6 +278,7 @@ fn refusal(path: PathBuf, error: io::Error) -> SourceError {
 }
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
+    // 64 bits of nanoseconds end in 2262: two later times, both clamped, would look equal.
     i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
 

@@ -28,6 +28,7 @@ impl FileSystem {
             FUSE => FileSystem::Fuse,
             MSDOS | EXFAT => FileSystem::Fat,
             OVERLAYFS | SMB | CIFS | SMB2 => FileSystem::Renumbering,
+            // The strictest comparison, since a wrong guess then costs a new upload and never mixes bytes.
             _ => FileSystem::Stable,
         }
     }

@@ -80,6 +80,7 @@ impl MmapSource {
 
 impl Source for MmapSource {
     fn read_now(&self, extent: Extent) -> Option<Result<Bytes, SourceError>> {
+        // Memory that only the kernel reads causes no page fault here, so that nothing can block the lane.
         let must_wait = self.is_read_in_user_space() && self.inner.may_block && !extent.is_empty();
         if must_wait { None } else { Some(self.inner.cached_slice(extent)) }
     }
@@ -139,6 +140,7 @@ impl MmapInner {
 
     /// Returns a slice of an extent that lies within the file.
     fn slice(&self, extent: Extent) -> Result<Bytes, SourceError> {
+        // After a fault any page of the map may be a zero page of the handler.
         if let Some(at) = self.map.fault() {
             return Err(self.file.missing_page_at(at));
         }
@@ -182,6 +184,7 @@ impl FileMap {
     /// page tables, and the process would be the largest candidate when memory runs out. A page still in use
     /// is populated again when touched.
     fn release_pages(&self) {
+        // If the kernel declines, the page tables stay until the map is closed.
         // SAFETY: the map is of a file and read only, so that a page let go shows the file's bytes again.
         let _ = unsafe { self.raw.unchecked_advise(UncheckedAdvice::DontNeed) };
     }

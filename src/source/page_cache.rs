@@ -17,6 +17,7 @@ pub struct Residency {
 
 /// Returns the share of the file in the page cache: by cachestat(2), on older kernels by mincore(2).
 pub(super) fn residency(file: &SourceFile) -> Residency {
+    // Unknown counts as cold: `O_DIRECT` reads a cached file too, and a map of a cold file blocks the worker.
     Residency { percent: resident_percent(file.file(), file.len()).unwrap_or(0) }
 }
 
@@ -26,6 +27,7 @@ pub(super) fn residency(file: &SourceFile) -> Residency {
 /// Only samples of a large file are counted, since the kernel walks over every cached page.
 pub(super) fn resident_percent(file: &File, len: u64) -> Option<u8> {
     let page = rustix::param::page_size() as u64;
+    // Multiples of the sample size keep every sample at a page boundary, as mincore(2) demands of its address.
     let step = len.div_ceil(SAMPLES).next_multiple_of(SAMPLE_BYTES).max(SAMPLE_BYTES);
     let (mut pages, mut cached) = (0, 0);
     for part in Extent::new(0, len).blocks(step) {
@@ -33,6 +35,7 @@ pub(super) fn resident_percent(file: &File, len: u64) -> Option<u8> {
         pages += sample.len().div_ceil(page);
         cached += cached_pages(file, sample)?;
     }
+    // An empty file has no page to wait for.
     Some((cached * 100).checked_div(pages).unwrap_or(100).min(100) as u8)
 }
 

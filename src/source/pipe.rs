@@ -180,6 +180,7 @@ impl<R: Read> PipeReader<R> {
     fn reserve(&self) -> bool {
         let permits = pin!(self.budget.reserve(self.chunk_bytes));
         let cancelled = pin!(self.shared.cancelled.notified());
+        // Other streams may hold the memory for long, and a reader that waits for it ends with its upload all the same.
         match pollster::block_on(select(permits, cancelled)) {
             Either::Left((Some(permits), _)) => self.shared.begin(permits),
             Either::Left((None, _)) | Either::Right(_) => false,
@@ -190,6 +191,7 @@ impl<R: Read> PipeReader<R> {
     /// at the end.
     fn fill(&mut self, extent: Extent) -> Result<(Vec<u8>, usize), SourceError> {
         let mut memory = self.budget.memory();
+        // Only the first block of a chunk begins with bytes that were read ahead.
         let ahead = self.ahead.take().unwrap_or_default();
         memory[..ahead.len()].copy_from_slice(&ahead);
         let mut len = ahead.len();
@@ -226,6 +228,7 @@ impl Drop for CancelGuard {
     fn drop(&mut self) {
         // The state is set before the notification, so that a woken reader sees it.
         *self.shared.state() = FillState::Cancelled;
+        // `notify_one` also reaches a reader that begins to wait later.
         self.shared.cancelled.notify_one();
     }
 }
@@ -377,6 +380,7 @@ impl Source for HeldChunk {
     }
 
     fn depth(&self) -> usize {
+        // The bytes are in memory, so that nothing can be read ahead.
         1
     }
 }

@@ -128,6 +128,7 @@ impl BufferPool {
     /// Returns the buffer's index among the fixed buffers of the ring; `None` if it is not registered.
     pub(super) fn fixed_index(&self, buffer: &PooledBuffer) -> Option<u16> {
         let index = buffer.block.index();
+        // The cast is exact: a ring registers far fewer buffers than 65,536.
         self.inner.ring.as_ref().is_ok_and(|registered| index < *registered).then_some(index as u16)
     }
 }

@@ -73,6 +73,7 @@ impl PreadInner {
     async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         self.pool.check_fits(extent, &self.file)?;
+        // Before a block is taken: otherwise each retry of a chunk on a hung disk would hold one block more.
         self.reads.wait_for_abandoned().await;
         let mut buffer = self.pool.acquire().await;
         let window = &mut buffer[..extent.len() as usize];

@@ -83,6 +83,7 @@ fn direct(file: &SourceFile) -> Result<(), Unavailable> {
     if stat.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
         return Ok(());
     }
+    // A block has one alignment, for its address and for its offset in the file.
     match stat.stx_dio_offset_align.max(stat.stx_dio_mem_align) {
         // statx(2) reports 0 for a file without direct I/O.
         0 => Err(Unavailable::NoDirect),

@@ -131,6 +131,7 @@ impl Unavailable {
     }
 
     pub(super) fn from_other_error(error: &io::Error) -> Unavailable {
+        // Errors that the standard library makes carry no number.
         Unavailable::Other { errno: error.raw_os_error().unwrap_or(libc::EIO) }
     }
 }

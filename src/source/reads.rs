@@ -43,6 +43,7 @@ impl ReadTracker {
             // Registered before the counters are read: otherwise a read that returns in between would be
             // missed.
             returned.as_mut().enable();
+            // The reverse of the order in `begin`: a read that begins between these loads never looks abandoned.
             let in_kernel = self.counts.in_kernel.load(Ordering::Acquire);
             if in_kernel <= self.counts.awaited.load(Ordering::Acquire) {
                 return;

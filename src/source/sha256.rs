@@ -76,6 +76,7 @@ impl FileSha256 {
     fn watch(self, silence: Duration, is_given_up: impl Fn() -> bool) -> Option<Result<String, SourceError>> {
         let mut last = (self.read.load(Ordering::Relaxed), Instant::now());
         loop {
+            // A silence below the interval would be noticed too late otherwise.
             match self.answer.recv_timeout(CHECK_INTERVAL.min(silence)) {
                 Ok(digest) => return Some(digest),
                 Err(RecvTimeoutError::Disconnected) => return Some(Err(ended(self.path))),
@@ -175,6 +176,7 @@ impl<R: Read> Read for HashingReader<R> {
 /// Returns the bytes in hexadecimal, in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        // Writing to a `String` cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex
     })

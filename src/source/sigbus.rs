@@ -48,6 +48,7 @@ impl SigbusGuard {
     pub(super) fn over(map: &MmapRaw) -> Result<SigbusGuard, Unavailable> {
         let _claiming = CLAIM_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         install().map_err(|error| Unavailable::from_other_error(&error))?;
+        // Relaxed: the lock that is held orders all claims and releases.
         let is_free = |slot: &GuardedRange| slot.generation.load(Ordering::Relaxed).is_multiple_of(2);
         let slot =
             GUARDED_RANGES.iter().position(is_free).ok_or(Unavailable::TooManyMaps { limit: MAX_GUARDED })?;
@@ -67,6 +68,7 @@ impl SigbusGuard {
 impl Drop for SigbusGuard {
     fn drop(&mut self) {
         let _claiming = CLAIM_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        // Even again, which frees the range; a handler that is reading it sees that it changed.
         GUARDED_RANGES[self.slot].generation.fetch_add(1, Ordering::Release);
     }
 }
@@ -85,6 +87,7 @@ impl GuardedRange {
         self.fault.store(0, Ordering::Relaxed);
         self.start.store(start, Ordering::Relaxed);
         self.end.store(end, Ordering::Relaxed);
+        // Last, with Release: a handler that sees the odd generation sees the fields of this claim.
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -102,6 +105,7 @@ impl GuardedRange {
 
 /// Installs the handler once and keeps the previous one. The caller holds [`CLAIM_LOCK`].
 fn install() -> io::Result<()> {
+    // A second exchange would keep this handler as the previous one, which would then forward to itself.
     if PREVIOUS.get().is_some() {
         return Ok(());
     }
@@ -134,6 +138,7 @@ extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut c
     let info_ref = unsafe { &*info };
     // SAFETY: a SIGBUS from the kernel carries an address; one sent by a process is not BUS_ADRERR.
     let address = unsafe { info_ref.si_addr() } as usize;
+    // A memory error of the machine (BUS_MCEERR_AR) is no truncation: zeros must not take the place of its page.
     let ours = info_ref.si_code == libc::BUS_ADRERR
         && GUARDED_RANGES.iter().any(|slot| replace_pages_from(slot, address));
     if !ours {
@@ -151,6 +156,7 @@ fn replace_pages_from(slot: &GuardedRange, address: usize) -> bool {
         0 => Some(page),
         earlier => Some(earlier.min(page)),
     });
+    // Up to the end of the map: the file ends before this page, so that every later page is missing too.
     let flags = MapFlags::PRIVATE | MapFlags::FIXED;
     // SAFETY: `page..end` is the rest of a map of ours, which stays claimed while the faulting thread,
     // interrupted here, reads it. memmap2 unmaps the whole range, whatever lies in it by then.

@@ -27,6 +27,7 @@ pub(super) async fn collect(
     AnswerLimit(limit_bytes): AnswerLimit,
 ) -> Result<Response<Bytes>, TransportError> {
     let (head, mut body) = reply.await.map_err(|error| explain(&error, state, peer))?.into_parts();
+    // At the head: an endpoint that answers is the right one, whatever becomes of the body.
     peer.history.note_answer(head.headers.len());
     let refused = !head.status.is_success();
     if refused && !state.is_fully_sent() {
@@ -35,11 +36,13 @@ pub(super) async fn collect(
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let data = match frame {
+            // A frame of trailers has no data.
             Ok(frame) => frame.into_data().unwrap_or_default(),
             // The head of a refusal is enough, and a server that refuses early often resets the connection.
             Err(_) if refused => break,
             Err(error) => return Err(explain(&error, state, peer)),
         };
+        // Before the copy: a body without an end must not fill the memory.
         if collected.len() + data.len() > limit_bytes {
             return Err(TransportError::AnswerTooLarge { limit_bytes, sent: state.sent() });
         }
@@ -96,6 +99,7 @@ fn io_failed(error: &io::Error, state: &RequestState) -> TransportError {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => TransportError::Reset { sent },
         io::ErrorKind::UnexpectedEof => ended(state),
+        // hyper reports a malformed chunked coding (RFC 9112, section 7.1) as one of these.
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
             TransportError::Malformed { reason: error.to_string(), wrong_protocol: false, sent }
         }

@@ -63,9 +63,11 @@ fn read(text: &str, endpoint: &Endpoint, target: &str) -> Option<(Cookie, bool)>
     let mut path = default_path(target);
     let mut is_dropped = value.is_empty();
     for attribute in parts {
+        // An attribute such as `Secure` has no value.
         let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
         match key.trim_end().to_ascii_lowercase().as_str() {
             "domain" if !is_domain_of(value.trim(), endpoint.host()) => return None,
+            // A `Secure` cookie is for connections with TLS only (RFC 6265, section 5.4).
             "secure" if !endpoint.is_tls() => return None,
             "path" if value.trim().starts_with('/') => path = value.trim().to_owned(),
             "max-age" => is_dropped |= value.trim().parse::<i64>().is_ok_and(|seconds| seconds <= 0),
@@ -94,6 +96,7 @@ fn default_path(target: &str) -> String {
 
 fn is_below(target: &str, path: &str) -> bool {
     let rest = path_of(target).strip_prefix(path);
+    // `/a` matches `/a` and `/a/b`, and not `/ab` (RFC 6265, section 5.1.4).
     rest.is_some_and(|rest| rest.is_empty() || path.ends_with('/') || rest.starts_with('/'))
 }
 

@@ -261,6 +261,7 @@ impl Dialer {
             match timeout(ATTEMPT_STAGGER, attempts.next()).await {
                 Ok(Some(Ok(connected))) => return Ok(connected),
                 Ok(Some(Err(attempt))) => failed.push(attempt),
+                // No attempt is left only once every address has failed: an untried one would be under way.
                 Ok(None) => return Err(self.connect_error(failed, authority)),
                 Err(_) => {}
             }
@@ -279,10 +280,12 @@ impl Dialer {
     fn socket(&self, address: SocketAddr) -> io::Result<TcpSocket> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         let fd = socket.as_fd();
+        // The option has 32 bits of milliseconds, 49 days.
         let user_timeout_ms = self.settings.tcp_user_timeout.as_millis().try_into().unwrap_or(u32::MAX);
         // Nagle's algorithm would hold back the end of each request until the peer acknowledges.
         sockopt::set_tcp_nodelay(fd, true)?;
         sockopt::set_tcp_user_timeout(fd, user_timeout_ms)?;
+        // While the answer is awaited no byte is unacknowledged: only probes find out that the peer is gone.
         sockopt::set_socket_keepalive(fd, true)?;
         sockopt::set_tcp_keepidle(fd, self.settings.tcp_keepalive.min(LONGEST_KEEPIDLE))?;
         sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;

@@ -69,6 +69,7 @@ impl Endpoint {
     pub fn is_local(&self) -> bool {
         let name = self.host.trim_end_matches('.');
         let is_localhost = name == "localhost" || name.ends_with(".localhost");
+        // `::ffff:127.0.0.1` is a loopback address, too.
         is_localhost || self.host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
     }
 
@@ -114,6 +115,7 @@ impl Endpoint {
         let default = default_port(is_tls);
         let port = port.unwrap_or(default);
         let shown_port = if port == default { String::new() } else { format!(":{port}") };
+        // The paths that follow it begin with a slash.
         let base = path.trim_end_matches('/').to_owned();
         let canonical = format!("{scheme}://{host}{shown_port}{base}");
         let uri = canonical.parse().map_err(|_| EndpointFlaw::NotAUrl)?;
@@ -133,6 +135,7 @@ impl fmt::Display for Endpoint {
 
 /// Splits an authority without user information. The host keeps its brackets.
 pub(super) fn host_and_port(authority: &str) -> Result<(String, Option<u16>), EndpointFlaw> {
+    // Without brackets its first colon would be taken for that of a port.
     if authority.parse::<Ipv6Addr>().is_ok() {
         return Err(EndpointFlaw::Host);
     }
@@ -191,6 +194,7 @@ pub(super) fn default_port(is_tls: bool) -> u16 {
 
 /// Returns the URL without user information, query and fragment, each of which may contain a secret.
 fn without_secrets(url: &str) -> String {
+    // At the last `@`, since a password may contain one.
     let (user, rest) = url.rsplit_once('@').map_or(("", url), |(_, rest)| ("...@", rest));
     let end = rest.find(['?', '#']).unwrap_or(rest.len());
     let tail = if end < rest.len() { format!("{}...", &rest[end..=end]) } else { String::new() };

@@ -37,6 +37,7 @@ impl History {
 
     /// Records a complete head of an HTTP answer, with the number of its header lines.
     pub(super) fn note_answer(&self, header_lines: usize) {
+        // Relaxed here and below: single facts, which order no other memory.
         self.has_answered.store(true, Ordering::Relaxed);
         self.header_lines.fetch_max(header_lines, Ordering::Relaxed);
     }

@@ -36,6 +36,7 @@ impl<S: Read + Unpin> Read for MeteredStream<S> {
         if self.detector.is_decided() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
+        // hyper's cursor can be filled but not read, so the first bytes pass through memory of this function.
         let mut bytes = [0; DETECTION_BYTES];
         let room = buf.remaining().min(DETECTION_BYTES);
         let mut first = ReadBuf::new(&mut bytes[..room]);
@@ -58,6 +59,7 @@ impl<S: Write + Unpin> Write for MeteredStream<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // An error would make hyper drop the connection, and with it the answer that stopped the request.
         if self.state.is_stopped() {
             return Poll::Pending;
         }
@@ -131,6 +133,7 @@ where
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyFailed>>> {
         let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+        // hyper would silently cut a longer body at its Content-Length.
         match self.left.map(|left| left.checked_sub(len)) {
             Some(None) => return self.fail(WrongLength::Long.into()),
             left => self.left = left.flatten(),

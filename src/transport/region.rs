@@ -25,6 +25,7 @@ pub struct FileRegion {
 impl FileRegion {
     pub(super) fn holds(&self, slice: &[u8]) -> bool {
         let start = slice.as_ptr().addr();
+        // An empty slice may have any address, also one inside the map.
         !slice.is_empty() && start >= self.addr && start + slice.len() <= self.addr + self.len
     }
 

@@ -219,6 +219,7 @@ impl RequestState {
     pub(super) fn flushed(&self) {
         let mut inner = self.inner();
         inner.unflushed = false;
+        // `head_left` too: a flush before the head was written must not count a request without a body as sent.
         inner.whole |= inner.body == BodyState::Ended && inner.head_left == Some(0);
     }
 

@@ -35,6 +35,7 @@ impl<'a, 'b> Segment<'a, 'b> {
     fn contiguous(bufs: &'a [IoSlice<'b>], region: &'a FileRegion) -> Segment<'a, 'b> {
         let start = bufs[0].as_ptr().addr();
         let mut end = start;
+        // One `sendfile` reads one range of the file, so that only slices which continue each other are joined.
         let joined = bufs.iter().take_while(|buf| {
             let joins = buf.as_ptr().addr() == end && region.holds(buf);
             end += if joins { buf.len() } else { 0 };

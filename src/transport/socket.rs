@@ -68,6 +68,7 @@ impl LaneSocket {
         match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
                 self.state.write_failed(error.kind());
+                // Reading wakes the task, by the answer or by the end of the connection.
                 Poll::Pending
             }
             _ => Poll::Ready(Err(error)),
@@ -137,6 +138,7 @@ impl Write for LaneSocket {
             return Poll::Pending;
         }
         loop {
+            // Before the limiter: a full socket must not reserve bandwidth that other lanes can use.
             ready!(self.tcp.inner().poll_write_ready(cx))?;
             let most = ready!(self.poll_limiter(cx, &bufs[start..]));
             let mut cut = IoSlice::new(&[]);
@@ -158,6 +160,7 @@ impl Write for LaneSocket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Each write is a system call, so that nothing is left to flush.
         Poll::Ready(Ok(()))
     }
 

@@ -113,6 +113,7 @@ fn read(socket: RawFd) -> Option<SocketCounts> {
     // SAFETY: the kernel writes at most `len` bytes to `info`, and the length that it wrote to `len`. The socket is open:
     // its owner removes it from the meter, under the lock that the caller holds, before it closes it.
     let failed = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len) };
+    // An older kernel writes a shorter structure.
     let info = &info[..info.len().min(len as usize)];
     if failed != 0 || info.len() < offset_of!(tcp_info, tcpi_data_segs_out) + 4 {
         return None;

@@ -115,6 +115,7 @@ impl SocketLimiter {
 
     /// Subtracts written bytes from the grant.
     pub(super) fn wrote(&mut self, len: usize) {
+        // Without a limit more is written than was granted.
         self.granted = self.granted.saturating_sub(len as u64);
     }
 
@@ -140,6 +141,7 @@ struct Gcra {
 
 impl Gcra {
     fn reserve(&mut self, limit: NonZeroU64, wanted: u64, now: Instant) -> WriteGrant {
+        // A grant of no bytes would make `poll_ready` reserve again without end.
         let bytes = wanted.clamp(1, most_grant_bytes(limit));
         // An idle limit saves up at most `SLACK`, not a burst of its whole idle time.
         let earliest = now.checked_sub(SLACK).unwrap_or(now);

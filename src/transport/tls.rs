@@ -57,6 +57,7 @@ fn client_config_at(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(NoClientCertificate(history.clone())));
+    // Without ALPN a server may choose HTTP/2, which a lane does not speak.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -166,6 +167,7 @@ fn verifier(trust: &Trust, provider: Arc<CryptoProvider>) -> Result<Verifier, Tr
 
 fn system_authorities() -> RootCertStore {
     let mut roots = RootCertStore::empty();
+    // One certificate that cannot be parsed must not make the other authorities of the system useless.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 }

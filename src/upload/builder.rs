@@ -199,6 +199,7 @@ impl Upload {
     pub fn shared_container(mut self, video_id: impl Into<String>) -> Upload {
         if let Some(mark) = &mut self.request.job_mark {
             mark.container = Some(video_id.into());
+            // A video that was agreed on exists, though a list may lag.
             mark.may_exist = true;
         }
         self

@@ -35,6 +35,7 @@ impl Checkpoints {
                 }
             }
         });
+        // `unfold` panics when it is polled after its end.
         Checkpoints { changes: Box::pin(changes.fuse()) }
     }
 }

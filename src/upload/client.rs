@@ -210,6 +210,7 @@ impl Client {
     pub(super) async fn retry_policy(&self) -> Result<RetryPolicy> {
         let (reply, answer) = oneshot::channel();
         let run = move |_: Rc<Api<Control>>, policy: RetryPolicy| -> DriverTask {
+            // The send fails if the caller dropped its future.
             let _ = reply.send(policy);
             Box::pin(std::future::ready(()))
         };

@@ -24,6 +24,7 @@ impl Events {
                 Err(RecvError::Closed) => None,
             }
         });
+        // `unfold` panics when it is polled after its end.
         Events { events: Box::pin(events.fuse()) }
     }
 }

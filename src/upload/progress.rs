@@ -24,6 +24,7 @@ impl ProgressStream {
             let progress = receiver.borrow_and_update().clone();
             Some((progress, receiver))
         });
+        // `unfold` panics when it is polled after its end.
         ProgressStream { changes: Box::pin(changes.fuse()) }
     }
 }

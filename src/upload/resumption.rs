@@ -166,6 +166,7 @@ fn check_file(path: &Path, original: &SourceIdentity, is_same_path: bool) -> Res
         let error = Error::from(error);
         if error.kind() == ErrorKind::NoSuchFile { error.with_hint(Hint::MovedFile) } else { error }
     })?;
+    // With `true` for the digests: they are compared with the file when the upload resumes.
     match compare(original, &SourceIdentity::from(&file), is_same_path, true) {
         Comparison::Same | Comparison::Prove | Comparison::Anew => Ok(()),
         Comparison::Another => {

@@ -43,6 +43,7 @@ impl Driver {
         }
         // A source may be silent for as long as `body`; a page fault on it holds the whole worker.
         let bound = self.settings.patience.body.max(SILENCE_LIMIT);
+        // An upload without a lane of its own is stuck only if every worker is.
         let is_stuck = |transfer: &Transfer| {
             workers.is_silent(bound) || transfer.lanes.keys().any(|&lane| workers.is_lane_silent(lane, bound))
         };
@@ -86,6 +87,7 @@ impl Driver {
                     }
                 };
             let environment = workers.environment();
+            // Before `opening` counts this upload: the work is that of the others.
             let work = self.workload(Instant::now());
             self.opening += 1;
             self.tasks.push(open_source(
@@ -122,6 +124,7 @@ impl Driver {
         let chunks = || self.transfers.values().map(|transfer| transfer.session.chunks());
         let planned: usize = chunks().map(Chunks::waiting).sum();
         let left = budget.map(|budget| budget.left).or(per_minute);
+        // A stream has no length until its end, though chunks of it may be stored.
         let unsent =
             |chunks: &Chunks| chunks.total_bytes().unwrap_or(0).saturating_sub(chunks.stored_bytes());
         let backlog = &self.settings.backlog;
@@ -165,6 +168,7 @@ fn open_source(
         let opened = tokio::select! {
             biased;
             opened = opened => opened,
+            // The wait also ends when the handle is dropped, which cancels the upload.
             _ = halted.wait_for(|halt| *halt != StopRequest::No) => {
                 Err(Error::new(ErrorKind::Cancelled, "open the source"))
             }

@@ -32,6 +32,7 @@ impl Driver {
                 Some(command) => Arrival::Command(command),
                 None => Arrival::NoHandles,
             },
+            // `None` disables its branch for this wait: every worker has ended, or there is no task.
             Some(report) = next_report(&mut self.workers) => Arrival::Report(report),
             Some(event) = self.tasks.next() => Arrival::Event(event),
             () = tokio::time::sleep_until(tick.into()) => Arrival::Tick,

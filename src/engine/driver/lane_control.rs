@@ -72,6 +72,7 @@ impl Driver {
     /// slower than the minimum speed.
     fn most_lanes(&self) -> usize {
         let limit = self.settings.bandwidth.limit().map(NonZeroU64::get);
+        // A minimum of 0 limits nothing, and must not be a divisor.
         let minimum = self.settings.patience.min_speed.map(|speed| speed.bytes_per_s.max(1));
         let most = limit.zip(minimum).map(|(limit, minimum)| limit / minimum);
         most.map_or(self.settings.lanes, |most| self.settings.lanes.min(most.max(1) as usize))

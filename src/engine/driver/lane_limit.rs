@@ -38,6 +38,7 @@ impl LaneLimit {
     /// Counts the result of a request.
     pub(super) fn count(&mut self, done: &ChunkResult) {
         match &done.outcome {
+            // Both ask for fewer requests (RFC 6585, section 4; RFC 9110, section 15.6.4).
             _ if matches!(done.status, Some(429 | 503)) => self.refused += 1,
             Outcome::Failed { error, .. } if error.kind() == ErrorKind::Connect => self.unconnected += 1,
             _ => {}

@@ -215,6 +215,7 @@ impl Transfer {
     fn take_check(&mut self) -> Result<Option<SourceIdentity>> {
         match mem::replace(&mut self.source_check, SourceCheck::Due) {
             SourceCheck::Finished(checked) => checked,
+            // Streams and bytes in memory cannot change, so that they have no check.
             SourceCheck::Due | SourceCheck::Running => Ok(None),
         }
     }

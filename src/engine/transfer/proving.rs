@@ -95,6 +95,7 @@ impl Transfer {
                 if let Err(error) = self.record.catch_up(self.session.chunks().plan()) {
                     return self.session.disprove(error);
                 }
+                // Only the chunks of a known container can be in doubt.
                 let video_id = self.session.video_id().unwrap_or_default().to_owned();
                 self.event_sink.emit(UploadEvent::Proved { video_id, chunks, bytes });
             }

@@ -52,6 +52,8 @@ impl AttemptResult {
                 (Outcome::Accepted { video_id, completion }, complete.map(Box::new), checked)
             }
             Err(error) => {
+                // An acknowledgement that cannot be read is one all the same. A refusal stores nothing, and a changed
+                // file ends the upload whatever the service has.
                 let fate = match error.kind() {
                     ErrorKind::MalformedAnswer => Fate::Unknown,
                     _ => Fate::NotStored,

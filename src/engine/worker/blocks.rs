@@ -32,6 +32,7 @@ pub(super) fn ring(blocks: usize) -> io::Result<RingRuntime> {
 /// Other allocators ignore this.
 pub(super) fn keep_records(lanes: usize) {
     let bytes = lanes.clamp(1, MOST_LANES_KEPT) * RECORDS_BYTES;
+    // The optimiser would remove an allocation that nothing uses.
     drop(black_box(Vec::<u8>::with_capacity(bytes)));
 }
 
@@ -56,6 +57,7 @@ impl BlockPools {
         match (choice.reader, &self.registered) {
             (Reader::Uring | Reader::Direct, Some(registered)) => registered.get_or_init(|| {
                 let blocks = BufferPool::in_ring(self.plain.count(), BLOCK_BYTES);
+                // Blocks of no ring make the source fall back to plain reads, with the reason in the log.
                 blocks.map_or_else(|_| self.plain.clone(), |blocks| blocks.with_depth(self.plain.depth()))
             }),
             _ => &self.plain,

@@ -173,4 +173,5 @@ impl LaneSearch {
 /// Connections that are still in slow start show less than they will reach; a gain that exceeds this is real.
 const EARLY_GAIN: f64 = 1.3;
 const PROPORTIONAL: f64 = 0.9;
+// A rate below this is of a short window, which suffices for a clear gain only.
 const RELIABLE_SECONDS: f64 = 0.9;

@@ -38,6 +38,7 @@ impl Unavailable {
 
     pub(super) fn from_registration_error(error: &io::Error) -> Unavailable {
         match Errno::from_io_error(error) {
+            // Buffers beyond RLIMIT_MEMLOCK are refused with ENOMEM (io_uring_register(2)).
             Some(Errno::NOMEM) => Unavailable::Memlock,
             _ => Unavailable::from_other_error(error),
         }

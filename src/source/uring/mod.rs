@@ -113,6 +113,7 @@ impl UringSource {
         ahead: ReadAhead,
         cached_reads: CachedReads,
     ) -> Result<UringSource, Unavailable> {
+        // The kernel may still write when the runtime is gone: only registered buffers keep the memory mapped then.
         pool.ring()?;
         let (file, pool, direct_works) = (file.clone(), pool.clone(), Cell::new(true));
         Ok(UringSource {
@@ -151,6 +152,7 @@ impl UringInner {
     async fn read(self: Rc<Self>, extent: Extent) -> Result<Bytes, SourceError> {
         self.file.check_extent(extent)?;
         self.pool.check_fits(extent, &self.file)?;
+        // Before a block is taken: otherwise each retry of a chunk on a hung disk would hold one block more.
         self.reads.wait_for_abandoned().await;
         let buffer = self.pool.acquire().await;
         match self.direct.as_ref().filter(|_| self.direct_works.get()) {
@@ -165,6 +167,7 @@ impl UringInner {
         buffer: PooledBuffer,
         extent: Extent,
     ) -> Result<Bytes, SourceError> {
+        // `O_DIRECT` takes whole blocks of the device only (open(2)), so the window is cut to the extent afterwards.
         let window = extent.align_out(ALIGNMENT as u64);
         let (buffer, read) = self.submit(direct, buffer, 0..window.len() as usize, window.offset()).await;
         match read {
@@ -184,6 +187,7 @@ impl UringInner {
     }
 
     async fn read_buffered(&self, mut buffer: PooledBuffer, extent: Extent) -> Result<Bytes, SourceError> {
+        // A file that is mostly cached is copied at once; the ring reads the rest, or all of a cold file.
         let window = &mut buffer[..extent.len() as usize];
         let mut rest = extent.skip(self.cached_reads.read(self.file.file(), window, extent.offset()));
         let mut retry = RetryOnce::default();
@@ -247,6 +251,7 @@ impl OneshotOutputTransform for ReadCompletion {
     type StoredData = InFlightRead;
 
     fn transform_oneshot_output(self, in_flight: InFlightRead, entry: cqueue::Entry) -> ReadResult {
+        // In place of a number of bytes a failed read has the negated errno (io_uring(7)).
         let read = u64::try_from(entry.result()).map_err(|_| io::Error::from_raw_os_error(-entry.result()));
         (in_flight.buffer, read)
     }

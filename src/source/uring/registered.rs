@@ -77,6 +77,7 @@ unsafe impl IoBufMut for RegisteredBuffer {
         self.arena.block_ptr(self.index)
     }
 
+    // Anonymous pages are zeroed, so that every byte counts as initialised from the start.
     unsafe fn set_init(&mut self, _: usize) {}
 }
 

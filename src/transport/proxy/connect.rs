@@ -105,10 +105,12 @@ fn identify(reader: &mut (impl AsyncRead + Unpin), mut first: Vec<u8>) -> Foreig
 async fn read_body(reader: &mut (impl AsyncRead + Unpin), headers: &HeaderMap) -> Vec<u8> {
     let is_chunked = headers.contains_key(TRANSFER_ENCODING);
     let announced = headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.trim().parse().ok());
+    // `Transfer-Encoding` overrides `Content-Length` (RFC 9112, section 6.3).
     let most = announced.filter(|_| !is_chunked).unwrap_or(BODY_LIMIT_BYTES).min(BODY_LIMIT_BYTES);
     let mut body = Vec::new();
     let read = async {
         let mut block = [0; 512];
+        // The last chunk has the size 0 (RFC 9112, section 7.1): on an open connection nothing would follow it.
         while body.len() < most && !(is_chunked && body.ends_with(b"0\r\n\r\n")) {
             match reader.read(&mut block).await {
                 Ok(len @ 1..) => body.extend_from_slice(&block[..len]),
@@ -130,6 +132,7 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
         let size = size.split(';').next().unwrap_or_default().trim();
         let Ok(len @ 1..) = usize::from_str_radix(size, 16) else { break };
         let chunk = &body[end + 1..];
+        // The body was read up to a limit, which may lie within a chunk.
         let len = len.min(chunk.len());
         content.extend_from_slice(&chunk[..len]);
         body = chunk[len..].trim_ascii_start();

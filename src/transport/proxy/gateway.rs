@@ -122,6 +122,7 @@ impl Gateway {
         let ConnectError::Refused(refusal) = refused else {
             return Err(self.failed(self.failure(refused)));
         };
+        // A refusal, too, shows that a proxy answers there: later failures may be temporary.
         self.history.note_answer(0);
         // Many proxies open tunnels to port 443 only (RFC 9110, section 9.3.6). Requests to an http endpoint need none.
         let may_fall_back = self.method() != Method::Tunnel && !self.endpoint.is_tls();

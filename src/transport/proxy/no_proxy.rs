@@ -37,6 +37,7 @@ fn exempts(entry: &str, endpoint: &Endpoint) -> bool {
         return false;
     }
     if let Ok(address) = endpoint.host().parse::<IpAddr>() {
+        // `::ffff:10.0.0.1` is the address 10.0.0.1, too.
         return is_in_network(address.to_canonical(), name);
     }
     let name = name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
@@ -62,6 +63,7 @@ fn without_port(entry: &str) -> (&str, Option<&str>) {
 fn is_in_network(address: IpAddr, network: &str) -> bool {
     let (base, prefix) = match network.split_once('/') {
         Some((base, prefix)) => (base, prefix.parse::<u32>().ok()),
+        // An address is a network of all its bits; for IPv4 the number is reduced to 32 below.
         None => (network, Some(128)),
     };
     let (Ok(base), Some(prefix)) = (base.parse::<IpAddr>(), prefix) else { return false };

@@ -50,6 +50,7 @@ impl ProxyRefusal {
 
     /// Returns `true` if the same request may succeed later without any change.
     pub fn is_temporary(&self) -> bool {
+        // 501 and 505 state what the proxy cannot do, which no wait changes.
         matches!(self.status, 408 | 425 | 429 | 500 | 502..=504 | 506..)
     }
 
@@ -94,6 +95,7 @@ fn text_of(body: &[u8]) -> Vec<u8> {
     let mut text = String::new();
     let mut hidden = None;
     for (index, piece) in page.split('<').enumerate() {
+        // The page was cut at a limit, which may lie within a tag.
         let (tag, after) =
             if index == 0 { ("", piece) } else { piece.split_once('>').unwrap_or((piece, "")) };
         let tag = tag.to_ascii_lowercase();

@@ -121,6 +121,7 @@ impl ProxyUrl {
         // A password may contain an unescaped `@`: like curl, split at the last one.
         let (userinfo, authority) =
             rest.rsplit_once('@').map_or((None, rest), |(userinfo, authority)| (Some(userinfo), authority));
+        // An empty path may be written as a slash (RFC 3986, section 6.2.3).
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         if authority.contains(['/', '?', '#']) {
             return Err(ProxyFlaw::Path);

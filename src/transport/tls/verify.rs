@@ -77,6 +77,7 @@ impl Verifier {
         let alone = webpki.verify_server_cert(end_entity, &[], server_name, ocsp_response, now);
         match alone {
             Err(error) if is_about_its_issuer(&error) => {
+                // WebPKI checks the name last, so that the error came before that check.
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
