@@ -131,6 +131,11 @@ impl Chunks {
         }
     }
 
+    /// Returns `true` if a chunk can be sent again after it was stored. The memory of a stream's chunk is freed then.
+    pub(crate) fn keep_stored_bytes(&self) -> bool {
+        matches!(self.cut, Layout::Planned(_))
+    }
+
     /// Adds the next chunk of a stream.
     pub(crate) fn push(&mut self, extent: Extent, last: Last) {
         debug_assert!(!self.ended, "nothing follows the last chunk");

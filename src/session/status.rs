@@ -228,7 +228,9 @@ impl Session {
         // it. Every second query only, so that a single lagging answer does not repeat a chunk.
         let listed = !received.extents.is_empty() || !received.parts.is_empty();
         // Only byte ranges or parts that are listed can show by their absence that another is missing.
-        if listed && !lost.is_empty() && self.confirmations.is_multiple_of(LOOKS) {
+        let shows_loss = listed && !lost.is_empty();
+        let can_repeat = self.chunks.keep_stored_bytes();
+        if shows_loss && can_repeat && self.confirmations.is_multiple_of(LOOKS) {
             self.phase = SessionPhase::Sending;
             self.confirmations = 0;
             for index in lost {
@@ -243,7 +245,8 @@ impl Session {
         // The service may assemble a large file for a while, but a queue that never ends must not block the
         // upload.
         if self.confirmations > CONFIRMATIONS || self.out_of_time(now) {
-            return self.end(Err(unconfirmed()));
+            let is_lost_for_good = shows_loss && !can_repeat;
+            return self.end(Err(if is_lost_for_good { lost_for_good() } else { unconfirmed() }));
         }
         self.status_query = StatusQuery::DueAt(now + self.policy.pause(self.confirmations, 1.0));
     }
@@ -288,6 +291,11 @@ fn union(extents: &[Extent]) -> Vec<Extent> {
 fn unconfirmed() -> Error {
     Error::new(ErrorKind::Unavailable, "confirm the whole file")
         .because("the service took every chunk and still waits for some")
+}
+
+fn lost_for_good() -> Error {
+    Error::new(ErrorKind::Unavailable, "confirm the whole file")
+        .because("the service lost bytes that it had acknowledged, and a stream cannot be read again")
 }
 
 /// Returns `true` if the query failed on this host, where repeating it gives the same error.

@@ -242,6 +242,15 @@ fn what_the_service_lost_is_sent_again_until_it_is_too_much() {
 }
 
 #[test]
+fn a_stream_ends_if_the_service_loses_a_stored_chunk() {
+    let plan = Plan::new(5 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::ByteRange).unwrap();
+    let history = History { cut: Layout::PlannedStream(plan), lanes: 1, ..smooth() };
+    let end = History { events: vec![(2, Event::Lose(0))], ..history }.run();
+    assert_eq!(end.result.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(end.attempts, 5);
+}
+
+#[test]
 fn an_answer_that_claims_the_whole_too_early_is_not_believed() {
     assert_eq!(attempts(History { says: Says::Nonsense, ..smooth() }), 5);
 }

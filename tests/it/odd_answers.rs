@@ -424,6 +424,31 @@ fn clean_deletes_the_unlisted_container_and_keeps_the_filled_one() {
 }
 
 #[test]
+fn a_stream_ends_if_the_service_loses_bytes_that_it_acknowledged() {
+    const LEN: u64 = 2 * 5_242_880 + 1000;
+    let service = Service::new(|request| {
+        if request.is("POST", "/videos") {
+            return answer_with_json(201, &json!({"videoId": "vi1"}));
+        }
+        if request.method == "POST" {
+            return answer_with(201, r#"{"videoId":"vi1"}"#);
+        }
+        let second = json!([{"from": 5_242_880, "to": LEN - 1, "total": LEN}]);
+        let ingest = json!({"status": "uploading", "receivedBytes": second, "receivedParts": []});
+        answer_with_json(200, &json!({"ingest": ingest}))
+    });
+    let client = service.client("key-1234");
+    let stream = std::io::Read::take(std::io::repeat(7), LEN);
+    let upload = client.upload_reader("film", stream).chunk_size(ringlift::ChunkSize::Bytes(5_242_880));
+    let error = upload.len(LEN).mode(ringlift::Mode::Bytes).send_blocking().unwrap_err();
+    assert_eq!((error.kind(), error.video_id()), (ringlift::ErrorKind::Unavailable, Some("vi1")));
+    assert!(error.to_string().contains("a stream cannot be read again"), "{error}");
+    // A file would be sent again.
+    let chunks = service.requests().into_iter().filter(|request| request.is("POST", "/videos/vi1/source"));
+    assert_eq!(chunks.count(), 3);
+}
+
+#[test]
 fn a_status_with_numbers_as_texts_is_read_after_a_lost_answer() {
     const LEN: u64 = 2 * 5_242_880 + 1000;
     let seen = Mutex::new(Vec::new());

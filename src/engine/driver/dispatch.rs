@@ -33,7 +33,11 @@ impl Driver {
             // Repeated attempts draw on a budget of their own in the pacer.
             let turn = if dispatch.attempt > 1 { RequestKind::Retry } else { RequestKind::First };
             let index = dispatch.chunk.index;
-            let Some(order) = transfer.order(id, dispatch, authorization) else { return };
+            let Some(order) = transfer.order(id, dispatch, authorization) else {
+                // Left in flight, the chunk would keep its upload from ever ending.
+                transfer.cannot_send(index, now);
+                continue;
+            };
             let lane = self.idle.remove(place);
             let permit = self.pacer.borrow_mut().started(Class::Uploads, turn, now);
             self.permits.insert(lane, permit);

@@ -1,5 +1,7 @@
 //! Input of an upload beside the reports of its lanes: chunks of its stream and stop requests.
 
+use std::time::Instant;
+
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, watch};
 
@@ -10,7 +12,9 @@ use crate::engine::source::UploadSource;
 use crate::engine::stream_reader::StreamEvent;
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind};
+use crate::session::Outcome;
 use crate::session::chunks::Last;
+use crate::session::retry::Fate;
 
 impl Transfer {
     /// Frees the stream's chunks that the service has stored.
@@ -46,6 +50,13 @@ impl Transfer {
             StreamEvent::Failed(error) => self.session.handle_failure(error),
         }
         next_stream_event(id, inbox)
+    }
+
+    /// Ends the upload, because the bytes or the video of a chunk to send are missing.
+    pub(crate) fn cannot_send(&mut self, index: u32, now: Instant) {
+        let error =
+            Error::new(ErrorKind::Internal, self.doing(index)).because("its bytes or its video are missing");
+        self.session.handle_outcome(index, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.0);
     }
 
     /// Takes in the end of the stream. If its last chunk never came, its reader thread panicked.

@@ -62,7 +62,7 @@ impl History {
     }
 
     pub(super) fn service_keeps_what_it_said(&self) -> bool {
-        !self.service_loses() || self.access == CredentialKind::Key
+        !self.service_loses() || self.access == CredentialKind::Key && !self.is_stream()
     }
 
     fn service_loses(&self) -> bool {
