@@ -72,15 +72,26 @@ fn copy(from: &Path, to: &Path, expected: &FileStamp) -> Result<(), MoveFailure>
     if FileStamp::from(&source.metadata()?) != *expected {
         return Err(MoveFailure::Changed);
     }
-    let copied = write_copy(&source, &part).and_then(|()| Ok(rename(&part, to)?));
-    if let Err(error) = copied {
+    let copied = write_copy(&source, &part).map_err(MoveFailure::Io);
+    if let Err(failure) = copied.and_then(|()| place(&source, &part, to, expected)) {
         // The error of the copy is the one to report.
         let _ = fs::remove_file(&part);
-        let is_taken = error.raw_os_error() == Some(Errno::EXIST.raw_os_error());
-        return Err(if is_taken { MoveFailure::NameTaken } else { MoveFailure::Io(error) });
+        return Err(failure);
     }
     sync_folder(to)?;
     remove(from, expected)
+}
+
+/// Gives a complete copy its final name.
+fn place(source: &File, part: &Path, to: &Path, expected: &FileStamp) -> Result<(), MoveFailure> {
+    // Under that name a copy of two states would pass for the film, and stand in the way of the next move.
+    if FileStamp::from(&source.metadata()?) != *expected {
+        return Err(MoveFailure::Changed);
+    }
+    rename(part, to).map_err(|error| match error {
+        Errno::EXIST => MoveFailure::NameTaken,
+        error => MoveFailure::Io(error.into()),
+    })
 }
 
 fn write_copy(mut source: &File, part: &Path) -> io::Result<()> {
