@@ -287,7 +287,10 @@ impl Dialer {
         sockopt::set_tcp_user_timeout(fd, user_timeout_ms)?;
         // While the answer is awaited no byte is unacknowledged: only probes find out that the peer is gone.
         sockopt::set_socket_keepalive(fd, true)?;
-        sockopt::set_tcp_keepidle(fd, self.settings.tcp_keepalive.min(LONGEST_KEEPIDLE))?;
+        sockopt::set_tcp_keepidle(
+            fd,
+            self.settings.tcp_keepalive.clamp(SHORTEST_KEEPIDLE, LONGEST_KEEPIDLE),
+        )?;
         sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
         if let Some(bytes) = self.settings.send_buffer_bytes {
             sockopt::set_socket_send_buffer_size(fd, bytes)?;
@@ -355,6 +358,9 @@ const ADDRESSES_TRIED: usize = 16;
 
 /// Between keep-alive probes (`TCP_KEEPINTVL`, `tcp(7)`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The option has whole seconds, and 0 is refused (tcp(7)).
+const SHORTEST_KEEPIDLE: Duration = Duration::from_secs(1);
 
 /// The kernel refuses a longer time before the first probe (`MAX_TCP_KEEPIDLE`).
 const LONGEST_KEEPIDLE: Duration = Duration::from_secs(32_767);

@@ -132,7 +132,7 @@ impl Driver {
         let unopened = (self.queue.len() + self.opening) as u64;
         let estimated = self.measured.mean().map(|mean| mean.saturating_mul(unopened));
         let mut work = Workload::alone(per_minute);
-        work.waiting = unopened + backlog.uploads();
+        work.waiting = unopened.saturating_add(backlog.uploads());
         work.waiting_bytes = backlog.bytes().saturating_add(estimated.unwrap_or(0));
         work.unmeasured = if estimated.is_some() { 0 } else { unopened };
         work.planned_bytes = chunks().map(unsent).sum();
