@@ -281,6 +281,10 @@ mod digests_as_text {
     }
 
     fn parse(hex: &str) -> Option<ChunkDigest> {
+        // `from_str_radix` would take a sign.
+        if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = hex.as_bytes().chunks(2).map(byte).collect();
         ChunkDigest::from_bytes(&bytes?)

@@ -298,7 +298,8 @@ impl SessionRow {
             plan,
             stored_chunks: self.stored.iter().count() as u32,
             arguments: self.record.arguments,
-            began: UNIX_EPOCH + Duration::from_secs(self.record.began_s),
+            // The number was read from a file, and a time beyond the clock's range would be a panic.
+            began: UNIX_EPOCH.checked_add(Duration::from_secs(self.record.began_s)).unwrap_or(UNIX_EPOCH),
         }
     }
 }
