@@ -77,7 +77,8 @@ impl Breaker {
     }
 }
 
-/// The budget of retries, shared by all lanes. It starts full. Successes refill it, and slowly time.
+/// The budget of retries, shared by all lanes. It starts full. Successes refill it, and slowly time. While it is spent,
+/// first attempts wait, too: the chunk to send is chosen only after the pacer has allowed a request.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     tokens: f64,
