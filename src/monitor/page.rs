@@ -4,9 +4,9 @@
 
 use std::fmt::Write;
 
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 
 use crate::bulk::JobStateName;
@@ -19,7 +19,7 @@ use super::view::{JobList, JobListQuery, RunView};
 /// Returns a random value that marks the page's own script and style; `None` if the system has no random bytes.
 pub(super) fn nonce() -> Option<String> {
     let mut bytes = [0; 16];
-    rand::fill(&mut bytes).ok()?;
+    SystemRandom::new().fill(&mut bytes).ok()?;
     Some(STANDARD.encode(bytes))
 }
 
