@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use super::job_source::{ContentStamp, JobSource};

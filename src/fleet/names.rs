@@ -3,9 +3,9 @@
 //! Names of jobs, pools and accounts contain characters that a key or a subject must not have (`:`, `.`, `*`, `>`).
 //! They are encoded; the plain names are in the records.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 
 use crate::bulk::{Account, JobId, Pool};
 use crate::source::sha256::hex;

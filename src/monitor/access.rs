@@ -6,13 +6,13 @@
 use std::fs;
 use std::net::IpAddr;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::uri::Authority;
 use http::{HeaderMap, Uri, header};
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use subtle::ConstantTimeEq;
 
 use super::error::MonitorError;
 use super::options::MonitorOptions;
@@ -184,13 +184,13 @@ fn is_token(token: &str) -> bool {
 // 192 bits, which make 32 characters without padding.
 fn random_token() -> Result<String, MonitorError> {
     let mut bytes = [0; 24];
-    rand::fill(&mut bytes).map_err(|_| MonitorError::Random)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| MonitorError::Random)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// Compares in a time that does not depend on the first difference.
 fn is_equal(given: &str, expected: &str) -> bool {
-    verify_slices_are_equal(given.as_bytes(), expected.as_bytes()).is_ok()
+    given.as_bytes().ct_eq(expected.as_bytes()).into()
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 
 use std::fmt::Write;
 
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 
 use crate::bulk::JobStateName;
@@ -20,7 +20,7 @@ use super::view::{JobList, JobListQuery, RunView};
 pub(super) fn nonce() -> Option<String> {
     // The specification of content security policies asks for at least 128 bits.
     let mut bytes = [0; 16];
-    rand::fill(&mut bytes).ok()?;
+    SystemRandom::new().fill(&mut bytes).ok()?;
     Some(STANDARD.encode(bytes))
 }
 

@@ -1,11 +1,11 @@
 //! Authentication: API keys, access tokens, refresh tokens.
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
 
 use super::app_state::AppState;
 use super::database::Database;
@@ -41,7 +41,7 @@ pub(super) fn check(state: &AppState, headers: &HeaderMap) -> Result<(), Handler
 pub(super) fn with_key(state: &AppState, body: &Value) -> Result<ApiResponse, HandlerError> {
     let key = text(body, "apiKey")?;
     // In constant time: the time of the answer must not help to guess the key byte by byte.
-    if verify_slices_are_equal(key.as_bytes(), state.api_key.as_bytes()).is_err() {
+    if !bool::from(key.as_bytes().ct_eq(state.api_key.as_bytes())) {
         return Err(
             wrong(&state.settings, "authentication-invalid-api-key", "The API key is invalid.").into()
         );
@@ -82,9 +82,10 @@ fn check_key(state: &AppState, credentials: &str) -> Result<(), HandlerError> {
     let decoded = STANDARD.decode(credentials.trim()).map_err(|_| invalid_header())?;
     // No colon can be part of a user name (RFC 7617, section 2).
     let user = decoded.split(|byte| *byte == b':').next().unwrap_or_default();
-    verify_slices_are_equal(user, state.api_key.as_bytes()).map_err(|_| {
-        ProblemDetails::unauthorized("authentication-invalid-api-key", "The API key is invalid.").into()
-    })
+    if bool::from(user.ct_eq(state.api_key.as_bytes())) {
+        return Ok(());
+    }
+    Err(ProblemDetails::unauthorized("authentication-invalid-api-key", "The API key is invalid.").into())
 }
 
 fn check_access_token(database: &Database, token: &str) -> Result<(), HandlerError> {

@@ -9,9 +9,9 @@ use std::io::{self, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use ring::digest::{Context, SHA256};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// A failed operation on a file or folder of the server.

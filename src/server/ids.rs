@@ -1,6 +1,6 @@
 //! Random identifiers.
 
-use aws_lc_rs::rand;
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::problem::ProblemDetails;
 
@@ -42,7 +42,8 @@ fn base62(prefix: &str, len: usize) -> Result<String, ProblemDetails> {
 
 fn random<const N: usize>() -> Result<[u8; N], ProblemDetails> {
     let mut bytes = [0; N];
-    rand::fill(&mut bytes)
+    SystemRandom::new()
+        .fill(&mut bytes)
         .map_err(|_| ProblemDetails::server_error("the system returned no random bytes"))?;
     Ok(bytes)
 }

@@ -15,7 +15,7 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -34,7 +34,7 @@ pub(super) fn acceptor(data: &Path, ip: IpAddr) -> Result<(Authority, TlsAccepto
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = leaf(ip).and_then(|leaf| leaf.signed_by(&key, &issuer)).map_err(failed)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(failed)?
         .with_no_client_auth()
@@ -92,4 +92,28 @@ fn write_private(path: &Path, text: &str) -> Result<(), ServeError> {
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|source| ServeError::Data { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_an_authority_that_aws_lc_wrote_is_still_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pem, key) = (folder.path().join("ca.pem"), folder.path().join("ca-key.pem"));
+        fs::write(&pem, "as it was").unwrap();
+        fs::write(&key, AWS_LC_KEY).unwrap();
+        let (authority, _) = acceptor(folder.path(), Ipv4Addr::LOCALHOST.into()).unwrap();
+        assert_eq!(authority.pem, "as it was");
+        assert_eq!(fs::read_to_string(&key).unwrap(), AWS_LC_KEY);
+    }
+
+    /// The `ca-key.pem` of a version that used aws-lc-rs. The key protects nothing.
+    const AWS_LC_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgwiR1J8Ho/R4xjIE+
+OhAp9fH4X4tjEaroegaJgiTeZuShRANCAATmOQv7NgrArYHYDshymck7xVZJHSdg
+fZMpBH4+kImmxzFjWcDFyNbgOGKMSlTx/fYD9Z3lw6pNZvkUzP/voaHW
+-----END PRIVATE KEY-----
+";
 }

@@ -305,7 +305,7 @@ fn config(
     cert: &Certificate,
     key: &KeyPair,
 ) -> Arc<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
     let builder = match clients {
         None => builder.unwrap().with_no_client_auth(),

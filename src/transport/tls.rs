@@ -37,7 +37,7 @@ pub struct Trust {
     pub ca_certs: Vec<PathBuf>,
 }
 
-/// Configures TLS 1.2 and 1.3 by aws-lc-rs, with HTTP/1.1 by ALPN (RFC 7301). Sessions are resumed across
+/// Configures TLS 1.2 and 1.3 by the crate `ring`, with HTTP/1.1 by ALPN (RFC 7301). Sessions are resumed across
 /// lanes.
 pub(super) fn client_config(trust: &Trust, history: &Arc<History>) -> Result<ClientConfig, TransportError> {
     client_config_at(trust, history, Clock::system())
@@ -48,7 +48,7 @@ fn client_config_at(
     history: &Arc<History>,
     clock: Clock,
 ) -> Result<ClientConfig, TransportError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(clock))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(|error| handshake_failed("", error.to_string()))?;

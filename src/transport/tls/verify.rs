@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn provider() -> Arc<CryptoProvider> {
-        Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+        Arc::new(rustls::crypto::ring::default_provider())
     }
 
     /// Verifies a certificate for `a.test` that `issuer` signed.

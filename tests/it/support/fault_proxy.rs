@@ -76,7 +76,7 @@ impl FaultProxy {
         let cert = params.self_signed(&key).unwrap();
         let mut ca = tempfile::NamedTempFile::new().unwrap();
         ca.write_all(cert.pem().as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let key = key.serialize_der().try_into().unwrap();
         let config = config.unwrap().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);

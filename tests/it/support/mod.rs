@@ -17,9 +17,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use http_body_util::Empty;
+use ring::digest::{Context, SHA256};
 use ringlift::internals::{Dialer, Lane};
 use ringlift::server::{self, Fault, RequestLogEntry, Server};
 use ringlift::{Client, ClientBuilder, Settings, Timeouts, Trust};
