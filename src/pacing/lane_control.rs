@@ -112,7 +112,10 @@ impl LaneController {
         } else if self.is_held(&sample, now) {
             self.unsettle();
         } else {
-            self.window.push(&before, &sample, elapsed, self.lanes);
+            // Lanes that connect are no gaps between chunks.
+            if self.settled.is_some() {
+                self.window.push(&before, &sample, elapsed, self.lanes);
+            }
             self.measure(&before, &sample, now);
         }
         self.lanes

@@ -426,6 +426,20 @@ fn lanes_that_lose_their_packets_gain_nothing() {
 }
 
 #[test]
+fn packets_that_new_connections_lose_at_their_start_do_not_end_a_trial() {
+    let lost = std::cell::Cell::new((FIRST, -1.0));
+    let (_, used) = observed(10.0, |now, at| {
+        // Half a second in which a tenth of the segments is lost, whenever lanes are added.
+        let (lanes, since) = lost.get();
+        let since = if now.busy > lanes { at } else { since };
+        lost.set((now.busy, since));
+        now.segments = (at * 1e3) as u64;
+        now.retransmitted = now.busy as u64 * 10 + ((at - since).min(0.8) * 1e2) as u64;
+    });
+    assert!(used.contains(&MOST), "{used:?}");
+}
+
+#[test]
 fn a_setting_that_allows_fewer_lanes_holds_at_once() {
     let (controller, used) = observed(30.0, |now, at| now.most_lanes = if at < 15.0 { MOST } else { 5 });
     assert!(used.contains(&MOST) && controller.lanes() <= 5, "{used:?}");

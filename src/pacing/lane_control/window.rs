@@ -9,7 +9,7 @@ use super::sample::LaneSample;
 pub(super) struct LaneRate {
     pub(super) mean: f64,
     pub(super) error: f64,
-    /// The share of the segments that were sent again.
+    /// The share of the segments that were sent again, in the later half of the window.
     pub(super) loss: f64,
     /// The length of the window.
     pub(super) seconds: f64,
@@ -85,7 +85,10 @@ impl LaneWindow {
         let (permitted, used) = (sum(|step| step.permitted), sum(|step| step.sending) + gaps);
         // Without a bound, one lane that sends beside many that wait would count as all of them.
         let correction = (permitted / used.max(1e-9)).clamp(1.0 / MOST_CORRECTION, MOST_CORRECTION);
-        let loss = sum(|step| step.retransmitted) / sum(|step| step.segments).max(1.0);
+        // The slow start of new connections overshoots once, which says nothing about their number.
+        let later = &self.steps[self.steps.len() / 2..];
+        let segments = later.iter().map(|step| step.segments).sum::<f64>();
+        let loss = later.iter().map(|step| step.retransmitted).sum::<f64>() / segments.max(1.0);
         Some(LaneRate { mean: bytes / seconds * correction, error, loss, seconds })
     }
 
