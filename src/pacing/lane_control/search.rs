@@ -70,10 +70,18 @@ impl LaneSearch {
         true
     }
 
-    /// Takes the rate of connections that have not found their speed yet. Returns `true` if it is so much above that of
-    /// fewer lanes that waiting would only cost time.
+    /// Takes the latest rate, of connections that may not have found their speed yet. Returns `true` if it suffices: as the
+    /// first rate of a climb if it is even, and otherwise if it is so much above that of fewer lanes that waiting would only
+    /// cost time.
     pub(super) fn take_early(&mut self, rate: LaneRate, wanted: usize) -> bool {
-        let LaneStep::Climb(comparison) = &self.step else { return false };
+        let LaneStep::Climb(comparison) = &mut self.step else { return false };
+        if comparison.base_rate().is_none() {
+            let is_even = rate.error <= COARSE_ERROR;
+            if is_even {
+                comparison.record(rate);
+            }
+            return is_even;
+        }
         match comparison.check(rate, false).filter(|verdict| verdict.takes_trial && verdict.gain > EARLY_GAIN)
         {
             Some(verdict) => {
@@ -177,4 +185,6 @@ impl LaneSearch {
 
 /// Connections that are still in slow start show less than they will reach; a gain that exceeds this is real.
 const EARLY_GAIN: f64 = 1.3;
+/// The relative error up to which the first rate of a climb is even.
+const COARSE_ERROR: f64 = 0.15;
 const RELIABLE_SECONDS: f64 = 0.9;
