@@ -164,6 +164,11 @@ pub(crate) fn run_shaped_proxy(target: SocketAddr, shape: &str) -> Result<()> {
     Ok(())
 }
 
+/// Returns the command that runs this program again.
+pub(crate) fn own_command() -> Result<Command> {
+    Ok(Command::new(std::env::current_exe()?))
+}
+
 pub(crate) fn address_of(url: &str) -> Result<SocketAddr> {
     let (_, address) = url.split_once("://").ok_or("not a URL")?;
     Ok(address.parse()?)

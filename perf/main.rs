@@ -32,7 +32,7 @@ use machine::Machine;
 use report::{Found, NotRun, Report};
 use scenarios::{SCENARIOS, Scenario};
 use table::Verdict;
-use tune::TuneOptions;
+use tune::{AutoOptions, TuneOptions};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -103,6 +103,24 @@ enum Part {
         #[arg(long, value_name = "DIR")]
         store: Option<PathBuf>,
     },
+    /// Compare the number of lanes that is chosen during an upload with the best fixed number, on shaped links
+    Auto {
+        /// Run only the shapes whose names start with this
+        #[arg(long, value_name = "SHAPE")]
+        only: Option<String>,
+        /// Number of pairs on each shape
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        runs: usize,
+        /// Compare with this number, which is 1, 2, 4, 8, 16 or 32, instead of looking for the best one
+        #[arg(long, value_name = "LANES")]
+        against: Option<usize>,
+        /// Seconds of an upload with the fixed number; a file has at most 2 GiB
+        #[arg(long, value_name = "N", default_value_t = 120)]
+        seconds: u64,
+        /// Print the times of all changes of the number
+        #[arg(long)]
+        course: bool,
+    },
     /// Run a local server, until standard input ends
     Serve { folder: PathBuf },
     /// Run a proxy with a shaped link, until standard input ends
@@ -141,6 +159,11 @@ fn main() -> ExitCode {
                 TuneOptions { runs: *runs, is_afresh: *afresh, prints_rungs: *rungs, store: store.clone() };
             tune::compare(&arguments.dir, only.as_deref(), &options)
         }
+        Some(Part::Auto { only, runs, against, seconds, course }) => {
+            let options =
+                AutoOptions { pairs: *runs, against: *against, seconds: *seconds, prints_course: *course };
+            tune::compare_automatic(&arguments.dir, only.as_deref(), &options)
+        }
         Some(Part::Ingest { ringlift, quick }) => ingest::measure(&arguments.dir, ringlift.clone(), *quick),
         Some(Part::Fleet { ringlift, only, quick }) => {
             fleet::measure(&arguments.dir, ringlift, *only, *quick)
@@ -174,7 +197,11 @@ fn run_part(part: &Part) -> Result<()> {
         Part::Serve { folder } => helper_process::run_server(folder),
         Part::ShapedProxy { target, shape } => helper_process::run_shaped_proxy(*target, shape),
         // `main` has run these parts, which have their own exit codes.
-        Part::Budget { .. } | Part::Fleet { .. } | Part::Ingest { .. } | Part::Tune { .. } => Ok(()),
+        Part::Auto { .. }
+        | Part::Budget { .. }
+        | Part::Fleet { .. }
+        | Part::Ingest { .. }
+        | Part::Tune { .. } => Ok(()),
         Part::Reqwest { file, url, chunk_bytes } => reqwest_client::upload(file, url, *chunk_bytes),
     }
 }

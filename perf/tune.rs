@@ -2,21 +2,23 @@
 //!
 //! The server and the proxy have processes of their own, so that the processor time of the measurement is the client's.
 
+mod automatic;
 mod exhaustive;
 mod shapes;
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ringlift::tune::{PathEvent, PathLimits, PathReport, TuneContext, advise, measure_path};
 use ringlift::{Credentials, Settings};
 
 use crate::Result;
-use crate::helper_process::{ServerProcess, ShapedProxyProcess, address_of};
+use crate::helper_process::{ServerProcess, ShapedProxyProcess, address_of, own_command};
 use crate::shaped_link::LinkShape;
+pub(crate) use automatic::{AutoOptions, compare_automatic};
 use exhaustive::{FixedRates, upload_rate};
 use shapes::{NamedShape, SHAPES};
 
@@ -59,7 +61,7 @@ pub(crate) fn compare(dir: &Path, only: Option<&str>, options: &TuneOptions) -> 
     std::fs::create_dir_all(dir)?;
     let store = options.store.as_deref().unwrap_or(dir);
     let place = tempfile::Builder::new().prefix("tune-").tempdir_in(store)?;
-    let server = ServerProcess::start(own()?, &place.path().join("server"))?;
+    let server = ServerProcess::start(own_command()?, &place.path().join("server"))?;
     let target = address_of(&server.url)?;
     let bench = TuneBench { options, dir, place: place.path(), target, api_key: &server.api_key };
     println!(
@@ -76,7 +78,7 @@ pub(crate) fn compare(dir: &Path, only: Option<&str>, options: &TuneOptions) -> 
 impl TuneBench<'_> {
     /// Prints the rows of one link and their summary. Returns `true` if nothing was missed.
     fn compare_on(&self, named: &NamedShape) -> Result<bool> {
-        let proxy = ShapedProxyProcess::start(own()?, self.target, &named.shape.settled())?;
+        let proxy = ShapedProxyProcess::start(own_command()?, self.target, &named.shape.settled())?;
         let settled = self.settings(&proxy.url);
         let mut fixed = FixedRates::open(self.dir, named, self.options.is_afresh);
         fixed.complete(&settled, self.place)?;
@@ -99,7 +101,7 @@ impl TuneBench<'_> {
     /// Runs one search on a new link.
     fn search(&self, named: &NamedShape, run: usize) -> Result<PathReport> {
         let shape = LinkShape { seed: run as u64 + 1, ..named.shape };
-        let proxy = ShapedProxyProcess::start(own()?, self.target, &shape)?;
+        let proxy = ShapedProxyProcess::start(own_command()?, self.target, &shape)?;
         let watch = &mut |_: PathEvent<'_>| ControlFlow::Continue(());
         Ok(measure_path(&self.settings(&proxy.url), self.place, limits(), watch)?)
     }
@@ -178,10 +180,6 @@ fn print_rungs(report: &PathReport, fixed: &FixedRates) {
         );
     }
     println!("  round trip {:?}, chunk {:?}, {:?}", report.round_trip, report.chunk, report.end);
-}
-
-fn own() -> Result<Command> {
-    Ok(Command::new(std::env::current_exe()?))
 }
 
 /// Returns the limits of the command. The local server states a budget that it does not enforce.

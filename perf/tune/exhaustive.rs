@@ -108,7 +108,8 @@ pub(super) fn upload_rate(
     rate
 }
 
-fn acknowledged(client: &Client) -> u64 {
+/// Returns the bytes that the other side's TCP has acknowledged.
+pub(super) fn acknowledged(client: &Client) -> u64 {
     let now = client.snapshot();
     now.bytes.sent.saturating_sub(now.send_queue_bytes)
 }

@@ -112,7 +112,10 @@ impl LaneController {
         } else if self.is_held(&sample, now) {
             self.unsettle();
         } else {
-            self.window.push(&before, &sample, elapsed, self.lanes);
+            // Lanes that connect are no gaps between chunks.
+            if self.settled.is_some() {
+                self.window.push(&before, &sample, elapsed, self.lanes);
+            }
             self.measure(&before, &sample, now);
         }
         self.lanes
@@ -189,9 +192,14 @@ impl LaneController {
             }
             return;
         };
-        if !self.is_warm && now.saturating_duration_since(settled) >= warm_up(sample.round_trip) {
-            self.is_warm = true;
+        let age = now.saturating_duration_since(settled);
+        if age < BURST_TIME {
             self.window.clear();
+            return;
+        }
+        if !self.is_warm && age >= warm_up(sample.round_trip) {
+            self.is_warm = true;
+            self.window.begin();
             return;
         }
         match &self.stage {
@@ -232,16 +240,18 @@ impl LaneController {
     /// Continues the measurement of a search.
     fn compare(&mut self, sample: &LaneSample, now: Instant) {
         let ControlStage::Search(search) = &mut self.stage else { return };
-        let has_ended = if self.is_warm {
-            let Some(rate) = self.window.rate() else { return };
+        // A window within a round trip does not show the growth of slow start, which a first rate must be free of.
+        let shows_growth = self.is_warm || sample.round_trip <= LONGEST_ROUND_TRIP;
+        let recent = self.window.recent_rate(SHORT_WINDOW).filter(|_| shows_growth || !search.begins_climb());
+        let mut has_ended = recent.is_some_and(|rate| search.take_early(rate, sample.wanted));
+        if let Some(rate) = self.window.rate().filter(|_| self.is_warm && !has_ended) {
             let enough = if search.measures_base() { SHORT_WINDOW } else { USUAL_WINDOW };
-            let is_over =
-                rate.seconds >= LONGEST_WINDOW || rate.seconds >= enough && rate.error <= FINE_ERROR;
-            rate.seconds >= enough && search.take(rate, is_over, sample.wanted)
-        } else {
-            let recent = self.window.recent_rate(SHORT_WINDOW);
-            recent.is_some_and(|rate| search.take_early(rate, sample.wanted))
-        };
+            // A large gain is seen beside a coarse rate, too, and a small one is measured in pairs.
+            let most = if search.begins_climb() { COARSE_WINDOW } else { LONGEST_WINDOW };
+            let is_enough = rate.seconds >= enough - ROUNDING;
+            let is_over = rate.seconds >= most - ROUNDING || is_enough && rate.error <= FINE_ERROR;
+            has_ended = is_enough && search.take(rate, is_over, sample.wanted);
+        }
         if has_ended {
             let search = search.clone();
             self.window.clear();
@@ -317,6 +327,8 @@ fn warm_up(round_trip: Duration) -> Duration {
     (4 * round_trip).clamp(LEAST_WARM_UP, LONGEST_WARM_UP)
 }
 
+/// The buffers of a proxy take the first bytes of a connection at once.
+const BURST_TIME: Duration = Duration::from_millis(100);
 /// A proxy nearby hides the round trip of the path behind it.
 const LEAST_WARM_UP: Duration = Duration::from_millis(300);
 /// Full buffers make round trips of seconds, in which connections have found their speed long ago.
@@ -327,8 +339,15 @@ const LONGEST_STEP: Duration = Duration::from_secs(1);
 const SHORT_WINDOW: f64 = 0.4;
 const USUAL_WINDOW: f64 = 1.0;
 const LONGEST_WINDOW: f64 = 3.0;
+/// Half of the short window.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(200);
 /// The relative error at which a longer window decides nothing more.
 const FINE_ERROR: f64 = 0.04;
+/// The window of the first rate of a climb. On a link where each connection is slow, every second with the first lanes
+/// only is lost.
+const COARSE_WINDOW: f64 = 0.6;
+/// A sum of tenths may fall short of a second.
+const ROUNDING: f64 = 1e-6;
 /// More lanes that gain nothing cost little, so the first rests are short.
 const FIRST_REST: Duration = Duration::from_secs(10);
 const LONGEST_REST: Duration = Duration::from_secs(300);

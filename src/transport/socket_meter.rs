@@ -14,7 +14,7 @@ pub(crate) struct SocketCounts {
     /// Bytes that the peer has acknowledged: the server, or the proxy that the connection leads to. Where the kernel does
     /// not count them, the bytes that the socket has taken.
     pub(crate) acked_bytes: u64,
-    /// Segments with data, and those of them that were sent again.
+    /// Segments with data, and those of them that were sent again, by their bytes.
     pub(crate) segments: u64,
     pub(crate) retransmitted: u64,
     /// `true` if the socket holds bytes that are not acknowledged.
@@ -122,16 +122,34 @@ fn read(socket: RawFd) -> Option<SocketCounts> {
         let bytes = info.get(offset..offset + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u32::from_ne_bytes)
     };
-    let acked = offset_of!(tcp_info, tcpi_bytes_acked);
-    let acked = info.get(acked..acked + 8).and_then(|bytes| bytes.try_into().ok());
+    let bytes = |offset: usize| {
+        let bytes = info.get(offset..offset + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_ne_bytes)
+    };
+    let segments: u64 = number(offset_of!(tcp_info, tcpi_data_segs_out)).into();
+    let retransmitted = number(offset_of!(tcp_info, tcpi_total_retrans)).into();
+    // Before Linux 4.19, both are missing and read as zero.
+    let (sent, sent_again) =
+        (bytes(offset_of!(tcp_info, tcpi_bytes_sent)), bytes(offset_of!(tcp_info, tcpi_bytes_retrans)));
     let unsent = number(offset_of!(tcp_info, tcpi_notsent_bytes));
     Some(SocketCounts {
-        acked_bytes: acked.map_or(0, u64::from_ne_bytes),
-        segments: number(offset_of!(tcp_info, tcpi_data_segs_out)).into(),
-        retransmitted: number(offset_of!(tcp_info, tcpi_total_retrans)).into(),
+        acked_bytes: bytes(offset_of!(tcp_info, tcpi_bytes_acked)),
+        segments,
+        retransmitted: whole_segments(retransmitted, segments, sent, sent_again),
         is_in_flight: unsent > 0 || number(offset_of!(tcp_info, tcpi_unacked)) > 0,
         round_trip: Duration::from_micros(number(offset_of!(tcp_info, tcpi_rtt)).into()),
     })
+}
+
+/// Returns the segments that were sent again, by their bytes if the kernel counts those: a segment may be sent again in
+/// small parts, each of which counts as a segment.
+fn whole_segments(retransmitted: u64, segments: u64, sent: u64, sent_again: u64) -> u64 {
+    if sent == 0 {
+        return retransmitted;
+    }
+    // The product of two `u64` needs 128 bits.
+    let whole = u128::from(sent_again) * u128::from(segments) / u128::from(sent);
+    retransmitted.min(whole.try_into().unwrap_or(u64::MAX))
 }
 
 /// A peer that has acknowledged nothing of this many bytes does not exist: the kernel, or what stands in for it, does
@@ -199,6 +217,15 @@ mod tests {
         let counts = meter.counts();
         assert!(counts.acked_bytes >= 4096 && !counts.is_in_flight, "{counts:?}");
         assert!(counts.segments >= 1 && counts.round_trip > Duration::ZERO, "{counts:?}");
+    }
+
+    #[test]
+    fn a_segment_that_is_sent_again_in_parts_counts_by_its_bytes() {
+        // Loopback: segments of 64 KiB, of which a full receive buffer took all but 4 KiB.
+        assert_eq!(whole_segments(16, 1000, 1000 << 16, 16 << 12), 1);
+        // Ethernet: each is sent again as a whole.
+        assert_eq!(whole_segments(16, 1000, 1_448_000, 16 * 1448), 16);
+        assert_eq!(whole_segments(16, 1000, 0, 0), 16);
     }
 
     #[test]

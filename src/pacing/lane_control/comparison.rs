@@ -64,7 +64,10 @@ impl LaneComparison {
         let gain = ratio(upper.mean, lower.mean);
         let error = upper.error.hypot(lower.error);
         let (low, high) = (gain * (-error).exp(), gain * error.exp());
-        if high < WORTHWHILE_GAIN || low > if is_up { CLEAR_GAIN } else { WORTHWHILE_GAIN } {
+        let is_clear = low > if is_up { CLEAR_GAIN } else { WORTHWHILE_GAIN };
+        // A second pair would send fewer lanes for the time of a chunk, which costs more than a few lanes too many.
+        let is_large = is_up && gain > LARGE_GAIN && (rate.seconds >= LARGE_GAIN_SECONDS || low > 1.0);
+        if high < WORTHWHILE_GAIN || is_clear || is_large {
             return Some(self.verdict(gain));
         }
         // Neighbouring measurements share the state of the link: the pairs decide if the intervals do not.
@@ -72,11 +75,14 @@ impl LaneComparison {
             return None;
         }
         let trials = self.trial_rates.iter().copied().chain([rate]);
-        let logs = self.base_rates.iter().zip(trials).map(|(base, trial)| {
+        let (mut logs, mut weights) = (0.0, 0.0);
+        for (base, trial) in self.base_rates.iter().zip(trials) {
             let gain = if is_up { ratio(trial.mean, base.mean) } else { ratio(base.mean, trial.mean) };
-            gain.ln()
-        });
-        Some(self.verdict((logs.sum::<f64>() / PAIRS as f64).exp()))
+            let weight = 1.0 / (base.error.powi(2) + trial.error.powi(2) + DRIFT.powi(2));
+            logs += weight * gain.ln();
+            weights += weight;
+        }
+        Some(self.verdict((logs / weights).exp()))
     }
 
     /// Records the rate of a measurement that has ended without a verdict.
@@ -100,12 +106,19 @@ fn ratio(upper: f64, lower: f64) -> f64 {
     (upper.max(1.0) / lower.max(1.0)).clamp(1e-3, 1e3)
 }
 
-/// The smaller number suffices if it reaches 98 % of the larger one. The search itself costs a few per cent, and the
-/// upload as a whole shall take at most a twentieth longer than with the best number.
-const WORTHWHILE_GAIN: f64 = 1.0 / 0.98;
+/// The share of the larger number's rate with which the smaller one suffices. The search itself costs a few per cent, and
+/// the upload as a whole shall take at most a twentieth longer than with the best number.
+pub(super) const SUFFICIENT_SHARE: f64 = 0.98;
+const WORTHWHILE_GAIN: f64 = 1.0 / SUFFICIENT_SHARE;
 /// More lanes have to gain as much.
 const CLIMBING_GAIN: f64 = 1.04;
-/// The certain gain at which more lanes are taken at once, without a second pair.
-const CLEAR_GAIN: f64 = 1.15;
+/// The certain gain at which more lanes are taken at once, without a second pair. With 1.15, the pairs beside a rival, where
+/// each doubling gains 10 to 20 %, cost more than the lanes.
+const CLEAR_GAIN: f64 = 1.05;
+/// The mean gain at which more lanes are taken if it is certain that there is any, and in any case after this time.
+const LARGE_GAIN: f64 = 1.3;
+const LARGE_GAIN_SECONDS: f64 = 1.0 - 1e-6;
+/// The relative change of a link between two windows, which bounds the weight of the rates with the smallest errors.
+const DRIFT: f64 = 0.03;
 const MOST_LOSS: f64 = 0.03;
 const PAIRS: usize = 2;

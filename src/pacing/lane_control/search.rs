@@ -1,6 +1,6 @@
 //! The search for the smallest number of lanes that is fast enough: climb, descend, refine. Pure.
 
-use super::comparison::{LaneComparison, LaneVerdict};
+use super::comparison::{LaneComparison, LaneVerdict, SUFFICIENT_SHARE};
 use super::window::LaneRate;
 
 /// A search that starts from the number in use.
@@ -39,9 +39,9 @@ impl LaneSearch {
         self.base
     }
 
-    /// Returns the rate of that number, if it was measured.
+    /// Returns the rate of that number, if it was measured for long enough.
     pub(super) fn rate(&self) -> Option<LaneRate> {
-        self.rate
+        self.reliable_rate()
     }
 
     /// Returns the number to measure; `None` once the search is over.
@@ -52,6 +52,11 @@ impl LaneSearch {
     /// Returns `true` if the base is being measured.
     pub(super) fn measures_base(&self) -> bool {
         self.comparison().is_some_and(LaneComparison::measures_base)
+    }
+
+    /// Returns `true` if nothing was measured yet for the climb.
+    pub(super) fn begins_climb(&self) -> bool {
+        matches!(&self.step, LaneStep::Climb(comparison) if comparison.base_rate().is_none())
     }
 
     /// Takes the rate so far of the number in question. Returns `true` if its measurement has ended.
@@ -65,10 +70,18 @@ impl LaneSearch {
         true
     }
 
-    /// Takes the rate of connections that have not found their speed yet. Returns `true` if it is so much above that of
-    /// fewer lanes that waiting would only cost time.
+    /// Takes the latest rate, of connections that may not have found their speed yet. Returns `true` if it suffices: as the
+    /// first rate of a climb if it is even, and otherwise if it is so much above that of fewer lanes that waiting would only
+    /// cost time.
     pub(super) fn take_early(&mut self, rate: LaneRate, wanted: usize) -> bool {
-        let LaneStep::Climb(comparison) = &self.step else { return false };
+        let LaneStep::Climb(comparison) = &mut self.step else { return false };
+        if comparison.base_rate().is_none() {
+            let is_even = rate.error <= COARSE_ERROR;
+            if is_even {
+                comparison.record(rate);
+            }
+            return is_even;
+        }
         match comparison.check(rate, false).filter(|verdict| verdict.takes_trial && verdict.gain > EARLY_GAIN)
         {
             Some(verdict) => {
@@ -154,12 +167,12 @@ impl LaneSearch {
         }
     }
 
-    /// Compares with the number between `below` and the base, unless each lane of the base gains as much as any other:
-    /// every smaller number is then slower in proportion.
+    /// Compares with the number between `below` and the base, unless the base gained more over `below` than that number
+    /// can: each further lane gains at most as much as the ones before it.
     fn refine(&mut self, below: usize, gain: f64) {
         let middle = below.midpoint(self.base);
-        let is_proportional = gain > PROPORTIONAL * self.base as f64 / below as f64;
-        if middle > below && !is_proportional {
+        let is_within_reach = gain * SUFFICIENT_SHARE < middle as f64 / below as f64;
+        if middle > below && is_within_reach {
             self.step = LaneStep::Refine(LaneComparison::new(self.base, middle, self.reliable_rate()));
         }
     }
@@ -172,6 +185,7 @@ impl LaneSearch {
 
 /// Connections that are still in slow start show less than they will reach; a gain that exceeds this is real.
 const EARLY_GAIN: f64 = 1.3;
-const PROPORTIONAL: f64 = 0.9;
+/// The relative error up to which the first rate of a climb is even.
+const COARSE_ERROR: f64 = 0.15;
 // A rate below this is of a short window, which suffices for a clear gain only.
 const RELIABLE_SECONDS: f64 = 0.9;

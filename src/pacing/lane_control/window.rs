@@ -9,7 +9,7 @@ use super::sample::LaneSample;
 pub(super) struct LaneRate {
     pub(super) mean: f64,
     pub(super) error: f64,
-    /// The share of the segments that were sent again.
+    /// The share of the segments that were sent again, in the later half of the window.
     pub(super) loss: f64,
     /// The length of the window.
     pub(super) seconds: f64,
@@ -19,6 +19,8 @@ pub(super) struct LaneRate {
 #[derive(Clone, Debug, Default)]
 pub(super) struct LaneWindow {
     steps: Vec<WindowStep>,
+    /// The number of steps in which connections were still finding their speed.
+    early: usize,
     gaps: GapShare,
 }
 
@@ -44,6 +46,12 @@ struct WindowStep {
 impl LaneWindow {
     pub(super) fn clear(&mut self) {
         self.steps.clear();
+        self.early = 0;
+    }
+
+    /// Leaves the steps so far out of the rate. Those are only for [`LaneWindow::recent_rate`].
+    pub(super) fn begin(&mut self) {
+        self.early = self.steps.len();
     }
 
     /// Adds the time between two samples, in which `lanes` were in force.
@@ -71,27 +79,31 @@ impl LaneWindow {
         self.steps.iter().map(|step| step.seconds).sum()
     }
 
-    /// Returns the rate; `None` below four batches.
+    /// Returns the rate since the window began; `None` below four batches.
     ///
     /// A window shorter than the time of a chunk may contain no end of a request, or several at once, and each costs a
     /// round trip without bytes. The rate is therefore that of the sending lanes, with the usual time between chunks.
     pub(super) fn rate(&self) -> Option<LaneRate> {
-        let sum = |value: fn(&WindowStep) -> f64| self.steps.iter().map(value).sum::<f64>();
+        let steps = &self.steps[self.early..];
+        let sum = |value: fn(&WindowStep) -> f64| steps.iter().map(value).sum::<f64>();
         let (seconds, bytes) = (sum(|step| step.seconds), sum(|step| step.bytes));
-        let errors = BATCH_SECONDS.map(|batch| self.error(batch));
+        let errors = BATCH_SECONDS.map(|batch| error(steps, batch));
         // Neighbouring moments depend on each other, so the longer batches may vary more than chance explains.
         let error = errors.into_iter().flatten().reduce(f64::max)?;
         let gaps = bytes * self.gaps.seconds / self.gaps.bytes.max(1.0);
         let (permitted, used) = (sum(|step| step.permitted), sum(|step| step.sending) + gaps);
         // Without a bound, one lane that sends beside many that wait would count as all of them.
         let correction = (permitted / used.max(1e-9)).clamp(1.0 / MOST_CORRECTION, MOST_CORRECTION);
-        let loss = sum(|step| step.retransmitted) / sum(|step| step.segments).max(1.0);
+        // The slow start of new connections overshoots once, which says nothing about their number.
+        let later = &steps[steps.len() / 2..];
+        let segments = later.iter().map(|step| step.segments).sum::<f64>();
+        let loss = later.iter().map(|step| step.retransmitted).sum::<f64>() / segments.max(1.0);
         Some(LaneRate { mean: bytes / seconds * correction, error, loss, seconds })
     }
 
     /// Returns the rate of the last `seconds` of the window; `None` while it is shorter.
     pub(super) fn recent_rate(&self, seconds: f64) -> Option<LaneRate> {
-        let mut window = LaneWindow { steps: Vec::new(), gaps: self.gaps };
+        let mut window = LaneWindow { gaps: self.gaps, ..LaneWindow::default() };
         for step in self.steps.iter().rev() {
             window.steps.push(*step);
             if window.seconds() >= seconds - ROUNDING {
@@ -100,28 +112,28 @@ impl LaneWindow {
         }
         None
     }
+}
 
-    /// Returns the relative error of the mean by batches of this many seconds; `None` for fewer than four.
-    fn error(&self, batch_seconds: f64) -> Option<f64> {
-        let (mut means, mut seconds, mut bytes) = (Vec::new(), 0.0, 0.0);
-        for step in &self.steps {
-            seconds += step.seconds;
-            bytes += step.bytes;
-            if seconds >= batch_seconds - ROUNDING {
-                means.push(bytes / seconds);
-                (seconds, bytes) = (0.0, 0.0);
-            }
+/// Returns the relative error of the mean by batches of this many seconds; `None` for fewer than four.
+fn error(steps: &[WindowStep], batch_seconds: f64) -> Option<f64> {
+    let (mut means, mut seconds, mut bytes) = (Vec::new(), 0.0, 0.0);
+    for step in steps {
+        seconds += step.seconds;
+        bytes += step.bytes;
+        if seconds >= batch_seconds - ROUNDING {
+            means.push(bytes / seconds);
+            (seconds, bytes) = (0.0, 0.0);
         }
-        if means.len() < FEWEST_BATCHES {
-            return None;
-        }
-        let count = means.len() as f64;
-        let mean = means.iter().sum::<f64>() / count;
-        let variance = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        // The 97.5 % quantile of Student's t distribution, within 0.1 from three degrees of freedom on.
-        let quantile = 1.96 + 3.6 / (count - 1.0);
-        Some(if mean > 0.0 { quantile * (variance / count).sqrt() / mean } else { 1.0 })
     }
+    if means.len() < FEWEST_BATCHES {
+        return None;
+    }
+    let count = means.len() as f64;
+    let mean = means.iter().sum::<f64>() / count;
+    let variance = means.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    // The 97.5 % quantile of Student's t distribution, within 0.1 from three degrees of freedom on.
+    let quantile = 1.96 + 3.6 / (count - 1.0);
+    Some(if mean > 0.0 { quantile * (variance / count).sqrt() / mean } else { 1.0 })
 }
 
 /// From one sample of the driver on.
