@@ -53,7 +53,7 @@ struct Arguments {
     #[arg(long)]
     list: bool,
     /// Folder for the files to upload; determines the disk
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/perf"))]
+    #[arg(long, global = true, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/perf"))]
     dir: PathBuf,
     /// Measure this binary of ringlift instead of building one
     #[arg(long, value_name = "FILE")]

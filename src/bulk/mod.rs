@@ -70,8 +70,8 @@ pub use sidecar::{SidecarError, read_sidecar};
 pub use sqlite::{SqliteJobStore, SqliteOptions};
 pub use store::{
     ClaimAnswer, ClaimedJob, Cursor, JobCheckpoint, JobCount, JobPage, JobQuery, JobStore, JobStoreError,
-    LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, MOST_PRESENT, MOST_SUBMITTED, MOST_WATCHERS, Presence,
-    PresentWorker, Resubmit, Revision, StoreFuture, StoreProblem, Submission,
+    LONGEST_CHECKPOINT, LONGEST_JOB, LONGEST_PAGE, LONGEST_SKIP, MOST_PRESENT, MOST_SUBMITTED, MOST_WATCHERS,
+    Presence, PresentWorker, Resubmit, Revision, StoreFuture, StoreProblem, Submission,
 };
 pub use template::{Template, TemplateError, TemplateValues};
 pub use unix_time::UnixMillis;

@@ -267,6 +267,9 @@ pub struct JobQuery {
     pub pool: Option<Pool>,
     /// The end of the page before; `None` for the first page.
     pub after: Option<Cursor>,
+    /// The jobs to pass over, after `after`: at most [`LONGEST_SKIP`], a larger number counts as that. A store passes over
+    /// jobs without reading them.
+    pub skip: usize,
     /// The most jobs to return: 1 to [`LONGEST_PAGE`]; 0 stands for the most.
     pub limit: usize,
 }
@@ -339,6 +342,8 @@ impl Revision {
 pub const MOST_SUBMITTED: usize = 1000;
 /// The most jobs in a page.
 pub const LONGEST_PAGE: usize = 1000;
+/// The most jobs that one list passes over. It bounds the memory and the time of one read.
+pub const LONGEST_SKIP: usize = 100_000;
 /// The longest checkpoint in bytes: ten times the bits of 10,000 chunks in base64.
 pub const LONGEST_CHECKPOINT: usize = 64 * 1024;
 /// The longest stored job in bytes. With its checkpoint it fits into a message of NATS, 1 MiB by default.

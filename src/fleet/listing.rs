@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::failure::{Failure, Trouble};
 use super::operations::{AT_ONCE, Engine};
 use super::tries::Tries;
-use crate::bulk::{Cursor, Job, JobPage, JobQuery, JobStoreError, LONGEST_PAGE};
+use crate::bulk::{Cursor, Job, JobPage, JobQuery, JobStoreError, LONGEST_PAGE, LONGEST_SKIP};
 
 impl Engine {
     /// Returns a page of jobs, oldest first. The page ends early once it has [`LARGEST_PAGE_BYTES`].
@@ -17,8 +17,9 @@ impl Engine {
         };
         let limit = if query.limit == 0 { LONGEST_PAGE } else { query.limit.min(LONGEST_PAGE) };
         let (mut jobs, mut bytes) = (Vec::new(), 0);
+        let mut skip = query.skip.min(LONGEST_SKIP);
         loop {
-            let numbers = self.numbers(query, after).await?;
+            let numbers = self.numbers(query, after, std::mem::take(&mut skip)).await?;
             let mut reads: Vec<BoxFuture<'_, _>> = Vec::with_capacity(numbers.len());
             for number in &numbers {
                 reads.push(Box::pin(self.read_numbered(*number)));
@@ -42,12 +43,12 @@ impl Engine {
         }
     }
 
-    /// Returns the numbers of the next jobs of a list.
-    async fn numbers(&self, query: &JobQuery, after: u64) -> Result<Vec<u64>, Trouble> {
+    /// Returns the numbers of the next jobs of a list, after the next `skip` ones.
+    async fn numbers(&self, query: &JobQuery, after: u64, skip: usize) -> Result<Vec<u64>, Trouble> {
         let mut cached = self.index.lock().await;
         self.catch_up(&mut cached).await?;
         let found = cached.index.jobs(after, query.state, query.pool.as_ref());
-        Ok(found.take(AT_ONCE).map(|place| place.number).collect())
+        Ok(found.skip(skip).take(AT_ONCE).map(|place| place.number).collect())
     }
 
     /// Reads the job with this number, and the length of its record; `None` if it was forgotten or cannot be read.

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod chaos_plan;
+mod chaos_totals;
 mod cuttable_link;
 mod host;
 mod request_meter;

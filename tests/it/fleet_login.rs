@@ -1,8 +1,10 @@
 //! The certificates and the logins of a queue, right and wrong, and the servers that cannot serve.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -194,4 +196,40 @@ fn servers_that_cannot_keep_the_queue_are_named_with_the_way_out() {
     let host = FleetHost::new(&server, single.url());
     list(&host, &["--replicas", "3"]).failed(1, &["fewer NATS servers than the 3 copies"]);
     list(&host, &["--replicas", "1"]).done();
+}
+
+/// Starts a server that greets as a NATS server of this version, and that accepts each login. Returns its URL.
+fn server_of_version(version: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let info = json!({
+        "server_id": "OLD", "server_name": "old", "version": version, "go": "go1.19", "host": "127.0.0.1",
+        "port": 4222, "headers": true, "max_payload": 8 << 20, "proto": 1, "jetstream": true,
+    });
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            // A client that is content with the greeting ends the connection.
+            let _ = greet(client.unwrap(), &info);
+        }
+    });
+    url
+}
+
+fn greet(mut client: TcpStream, info: &Value) -> std::io::Result<()> {
+    write!(client, "INFO {info}\r\n")?;
+    for line in BufReader::new(client.try_clone()?).lines() {
+        if line?.starts_with("PING") {
+            client.write_all(b"PONG\r\n")?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_before_2_11_is_refused_with_the_version_that_is_needed() {
+    let server = TestServer::new(Scheme::Http);
+    for version in ["2.10.29", "2.9.10"] {
+        let host = FleetHost::new(&server, server_of_version(version));
+        list(&host, &[]).failed(1, &["older NATS server than 2.11", "update the server"]);
+    }
 }

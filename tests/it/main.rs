@@ -15,6 +15,8 @@ mod faults;
 #[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet;
 #[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet_cluster;
+#[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet_hosts;
 #[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet_login;

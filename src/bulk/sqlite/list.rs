@@ -5,7 +5,7 @@ use super::statements;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::{JobId, Pool};
 use crate::bulk::job_state::JobStateName;
-use crate::bulk::store::{Cursor, JobCount, JobPage, JobQuery, JobStoreError, LONGEST_PAGE};
+use crate::bulk::store::{Cursor, JobCount, JobPage, JobQuery, JobStoreError, LONGEST_PAGE, LONGEST_SKIP};
 
 /// Returns the job with this id.
 pub(super) fn get(batch: &mut Batch<'_>, id: &JobId) -> Result<Option<Job>, JobStoreError> {
@@ -20,6 +20,9 @@ pub(super) fn list(batch: &mut Batch<'_>, query: &JobQuery) -> Result<JobPage, J
         Some(cursor) => cursor.as_str().parse().map_err(|_| JobStoreError::BadCursor)?,
     };
     let limit = if query.limit == 0 { LONGEST_PAGE } else { query.limit.min(LONGEST_PAGE) };
+    let skip = query.skip.min(LONGEST_SKIP);
+    // One more than the page has, to know that another page follows.
+    let most = skip + limit + 1;
     let states = query.state.as_ref().map_or(&JobStateName::ALL[..], std::slice::from_ref);
     let mut seqs = Vec::new();
     // Each pair of queue and state is a range of one index. A single statement over several pairs would sort them all.
@@ -29,15 +32,15 @@ pub(super) fn list(batch: &mut Batch<'_>, query: &JobQuery) -> Result<JobPage, J
         }
         for state in states {
             let mut statement = batch.prepare(statements::IN_STATE)?;
-            let params = (queue, state_number(*state), after, limit as i64 + 1);
+            let params = (queue, state_number(*state), after, most as i64);
             let rows = statement.query_map(params, |row| row.get::<_, i64>(0));
             let found: rusqlite::Result<Vec<i64>> = rows.and_then(Iterator::collect);
             seqs.extend(found.map_err(|error| batch.refused(error))?);
         }
         seqs.sort_unstable();
-        seqs.truncate(limit + 1);
+        seqs.truncate(most);
     }
-    // One more than the page has, to know that another page follows.
+    seqs.drain(..skip.min(seqs.len()));
     let has_more = seqs.len() > limit;
     seqs.truncate(limit);
     let next = seqs.last().filter(|_| has_more).map(|seq| Cursor::new(seq.to_string()));

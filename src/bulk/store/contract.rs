@@ -55,6 +55,7 @@ macro_rules! job_store_contract {
             a_retry_after_a_cancellation_waits_for_the_former_lease,
             a_held_job_cannot_be_forgotten_and_others_leave_nothing,
             a_clock_that_went_back_delays_a_takeover_by_one_lease_at_most,
+            a_list_passes_over_the_jobs_that_it_is_to_skip,
             pages_list_each_job_once_while_others_are_submitted,
             counts_follow_every_change,
             a_paused_pool_gives_no_job_and_pools_do_not_mix,
@@ -532,6 +533,26 @@ pub(crate) fn a_clock_that_went_back_delays_a_takeover_by_one_lease_at_most(open
     let ids: HashSet<_> = (2..4).map(|pid| claim(&*store, pid, at(0)).lease.id).collect();
     assert_eq!(ids, HashSet::from([id("a"), id("b")]));
     lost(block_on(store.finish(&first, done("vi1"), at(1))));
+}
+
+pub(crate) fn a_list_passes_over_the_jobs_that_it_is_to_skip(open: Open<'_>) {
+    let store = open();
+    submit(&*store, (0..25).map(|n| job(&n.to_string())).collect());
+    let list = |after: Option<Cursor>, skip| {
+        let query = JobQuery { after, skip, limit: 10, pool: Some(pool()), ..JobQuery::default() };
+        let page = block_on(store.list(query)).unwrap();
+        let ids = page.jobs.iter().map(|job| job.spec.id.as_str().parse::<u32>().unwrap());
+        (ids.collect::<Vec<_>>(), page.next)
+    };
+    let (ids, next) = list(None, 7);
+    assert_eq!(ids, (7..17).collect::<Vec<_>>());
+    // The next page ends with the last job.
+    let (ids, end) = list(next, 3);
+    assert_eq!((ids, end), ((20..25).collect::<Vec<_>>(), None));
+    assert_eq!(list(None, 15).0, (15..25).collect::<Vec<_>>());
+    assert_eq!(list(None, 15).1, None);
+    assert_eq!(list(None, 25), (Vec::new(), None));
+    assert_eq!(list(None, usize::MAX), (Vec::new(), None));
 }
 
 pub(crate) fn pages_list_each_job_once_while_others_are_submitted(open: Open<'_>) {

@@ -1,6 +1,6 @@
 //! `ringlift jobs list` and `show`.
 
-use ringlift::bulk::{Job, JobQuery, JobStore, LONGEST_PAGE};
+use ringlift::bulk::{Job, JobQuery, JobStore, LONGEST_PAGE, LONGEST_SKIP};
 
 use super::event::JobEvent;
 use super::wait;
@@ -27,6 +27,8 @@ pub(super) fn run(args: &JobListArgs, global: &GlobalArgs, console: &Console) ->
     };
     let mut end = ListEnd { items_total: Some(total(&*store, &query)?), ..ListEnd::default() };
     'pages: loop {
+        query.skip = usize::try_from(skipped).map_or(LONGEST_SKIP, |skipped| skipped.min(LONGEST_SKIP));
+        skipped -= query.skip as u64;
         // One more than is listed shows whether another follows.
         let wanted = skipped.saturating_add(most - end.listed).saturating_add(1);
         query.limit = usize::try_from(wanted).unwrap_or(LONGEST_PAGE).min(LONGEST_PAGE);

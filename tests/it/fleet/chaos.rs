@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::chaos_plan::{ChaosPlan, Disturbance};
+use super::chaos_totals::{ChaosTotals, keep_traces};
 use super::cuttable_link::CuttableLink;
 use super::host::{Host, address_of, assert_has_only};
 use super::request_meter::RequestMeter;
@@ -155,6 +156,11 @@ impl Chaos<'_> {
         }
     }
 
+    /// Returns all hosts, of which the last one has no worker but the one that drains the queue.
+    fn hosts(&self) -> impl Iterator<Item = &Host<'_>> {
+        self.stations.iter().map(|station| &station.host).chain([&self.desk])
+    }
+
     fn open_jobs(&self) -> usize {
         self.desk
             .jobs()
@@ -194,6 +200,11 @@ impl Drop for Chaos<'_> {
         // After a failed assertion, too, no worker may stay behind.
         for station in &mut self.stations {
             let _ = (station.worker.kill(), station.worker.wait());
+        }
+        if thread::panicking() {
+            // The state folders go with the test, and a run of minutes is not repeated exactly.
+            let kept = keep_traces(&self.plan, self.desk.server, self.hosts());
+            eprintln!("the traces of the failed run: {kept:?}");
         }
     }
 }
@@ -294,8 +305,10 @@ fn each_file_is_one_video_whatever_happens_to_workers_engine_and_network() {
         let ends: Vec<_> = chaos.stations.iter().map(|station| &station.ends).collect();
         let refused = server.server.stats().refused;
         let busiest = meter.busiest_minute();
-        eprintln!("open jobs at the end of the disturbances: {open}; busiest minute: {busiest} requests");
+        eprintln!("open jobs at the end of the disturbances: {open}");
         eprintln!("workers that ended by themselves: {ends:?}; answers of the service: {refused:?}");
+        let totals = ChaosTotals::of(&plan, &server, chaos.hosts(), busiest);
+        eprintln!("{totals:?}");
         assert_each_file_is_one_video(&chaos, &poison);
         // A worker that is cut off from the engine spends its share, beside the others who spend all.
         let allowed = (plan.uploads_a_minute + BURST + plan.uploads_a_minute / 4) as usize;
