@@ -70,6 +70,8 @@ struct QueueState {
     out: StreamHealth,
     err: StreamHealth,
     has_thread: bool,
+    /// Number of threads that wait for a change.
+    waiting: usize,
     /// Thread that runs the event loop and must never wait for room.
     must_not_wait: Option<ThreadId>,
     /// Time of the first signal, after which every wait is short.
@@ -84,6 +86,15 @@ enum StreamHealth {
     Closed,
     /// The text with this number and all later ones could not be written.
     Broken { number: u64, errno: Errno },
+}
+
+/// Texts that are written together.
+#[derive(Debug, PartialEq, Eq)]
+struct OldestTexts {
+    stream: Stream,
+    bytes: Vec<u8>,
+    /// The end of each text in `bytes`.
+    ends: Vec<usize>,
 }
 
 impl Output {
@@ -113,9 +124,7 @@ impl Output {
         // Under the lock, so that only one of two callers starts the thread.
         let has_thread = std::mem::replace(&mut state.has_thread, true);
         // The writer takes this lock, also when it is the caller itself.
-        drop(state);
-        // All of them, because the writer and the threads that wait for room share one condition.
-        queue.changed.notify_all();
+        queue.notify(state);
         if !has_thread {
             self.start(queue);
         }
@@ -135,7 +144,10 @@ impl Output {
         let write = move || {
             loop {
                 own.wait_for_text();
-                own.write_next(&output);
+                while own.write_next(&output) {}
+                // A run over small files has thousands of lines a second: without this pause, each of them wakes this
+                // thread.
+                thread::sleep(BETWEEN_WRITES);
             }
         };
         if thread::Builder::new().name("ringlift-output".to_owned()).spawn(write).is_err() {
@@ -158,7 +170,7 @@ impl Output {
         let mut state = queue.state();
         let this = Some(thread::current().id());
         while state.is_full() && state.hurried_at.is_none() && state.must_not_wait != this {
-            state = queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = queue.wait(state);
         }
     }
 
@@ -264,28 +276,48 @@ impl Queue {
     fn wait_for_text(&self) {
         let mut state = self.state();
         while state.texts.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
     }
 
-    /// Writes the oldest text. Returns `false` if the queue is empty.
+    /// Waits until the state has changed.
+    fn wait<'a>(&self, mut state: MutexGuard<'a, QueueState>) -> MutexGuard<'a, QueueState> {
+        state.waiting += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Releases the state, and wakes the threads that wait for a change of it.
+    fn notify(&self, state: MutexGuard<'_, QueueState>) {
+        // A notification is a system call, also when no thread waits.
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            // All of them, because the writer and the threads that wait for room share one condition.
+            self.changed.notify_all();
+        }
+    }
+
+    /// Writes the oldest texts of one stream by one call. Returns `false` if the queue is empty.
     fn write_next(&self, output: &Output) -> bool {
         let mut state = self.state();
-        let Some((stream, text)) = state.texts.pop_front() else { return false };
-        let (is_sound, number) = (*state.health(stream) == StreamHealth::Sound, state.done + 1);
+        let Some(texts) = state.take_oldest() else { return false };
+        let OldestTexts { stream, bytes, ends } = texts;
+        let (is_sound, done) = (*state.health(stream) == StreamHealth::Sound, state.done);
         // Released during the write, which may block for as long as the reader likes.
         drop(state);
-        let written = if is_sound { write_all(stream, &text) } else { Ok(()) };
-        if let Err(errno) = written {
-            // The error is recorded before the text counts as written, because a waiting thread may then exit
+        let written = if is_sound { write_all(stream, &bytes) } else { Ok(()) };
+        if let Err((errno, written)) = written {
+            let whole = ends.iter().filter(|end| **end <= written).count() as u64;
+            // The error is recorded before the texts count as written, because a waiting thread may then exit
             // the process.
-            self.fail(stream, number, errno, output);
+            self.fail(stream, done + whole + 1, errno, output);
         }
         let mut state = self.state();
-        state.done = number;
-        state.bytes -= text.len();
-        drop(state);
-        self.changed.notify_all();
+        state.done = done + ends.len() as u64;
+        state.bytes -= bytes.len();
+        self.notify(state);
         self.news.notify_waiters();
         true
     }
@@ -307,14 +339,16 @@ impl Queue {
         while state.done < state.pushed {
             // Without a signal there is no limit: a pager may rest at its first page for hours.
             let Some(hurried_at) = state.hurried_at else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.wait(state);
                 continue;
             };
             let left = left_of(hurried_at, started);
             if left.is_zero() {
                 return;
             }
+            state.waiting += 1;
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
         }
     }
 }
@@ -327,24 +361,43 @@ impl QueueState {
         }
     }
 
+    /// Takes the oldest text and those after it that one write can have with it; `None` if there is none.
+    fn take_oldest(&mut self) -> Option<OldestTexts> {
+        let (stream, bytes) = self.texts.pop_front()?;
+        let mut oldest = OldestTexts { stream, ends: vec![bytes.len()], bytes };
+        while let Some((next, text)) = self.texts.front()
+            && *next == stream
+            && oldest.bytes.len() + text.len() <= ATOMIC_BYTES
+        {
+            oldest.bytes.extend_from_slice(text);
+            oldest.ends.push(oldest.bytes.len());
+            self.texts.pop_front();
+        }
+        Some(oldest)
+    }
+
     fn is_full(&self) -> bool {
         self.bytes >= FULL_BYTES || self.texts.len() >= FULL_TEXTS
     }
 }
 
-/// Writes the whole text. Waits for a pipe that another process has made non-blocking, as Node and ssh do.
-fn write_all(stream: Stream, mut text: &[u8]) -> Result<(), Errno> {
+/// Writes all texts. Waits for a pipe that another process has made non-blocking, as Node and ssh do.
+///
+/// # Errors
+/// The error, and the number of bytes that were written before it.
+fn write_all(stream: Stream, texts: &[u8]) -> Result<(), (Errno, usize)> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let fd = match stream {
         Stream::Out => stdout.as_fd(),
         Stream::Err => stderr.as_fd(),
     };
-    while !text.is_empty() {
-        match rustix::io::write(fd, text) {
-            Ok(written) => text = &text[written..],
+    let mut done = 0;
+    while done < texts.len() {
+        match rustix::io::write(fd, &texts[done..]) {
+            Ok(written) => done += written,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait_until_writable(fd)?,
-            Err(errno) => return Err(errno),
+            Err(Errno::AGAIN) => wait_until_writable(fd).map_err(|errno| (errno, done))?,
+            Err(errno) => return Err((errno, done)),
         }
     }
     Ok(())
@@ -381,6 +434,13 @@ const FULL_TEXTS: usize = 4096;
 const HARD_BYTES: usize = 8 << 20;
 /// With this many bytes queued a frame of the progress bar is outdated before it is drawn.
 const PASSING_BYTES: usize = 16 << 10;
+
+/// The most bytes of several texts in one write: up to PIPE_BUF, a pipe with several writers keeps them whole (pipe(7)).
+const ATOMIC_BYTES: usize = 4096;
+
+/// The pause of the writer after the queue was empty, in which texts gather. A text that finds the writer waiting is written
+/// at once.
+const BETWEEN_WRITES: Duration = Duration::from_millis(1);
 
 /// Time to wait for a reader after a signal.
 const READER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -425,5 +485,23 @@ mod tests {
         assert_eq!(write(2, true).outcome(&mut state), Some(false));
         state.out = StreamHealth::Closed;
         assert_eq!(write(3, true).outcome(&mut state), Some(true));
+    }
+
+    #[test]
+    fn lines_of_one_stream_are_written_together_and_keep_their_order() {
+        let line = |stream, byte: u8, len| (stream, vec![byte; len]);
+        let texts = [
+            line(Stream::Out, b'a', 1000),
+            line(Stream::Out, b'b', 3000),
+            line(Stream::Out, b'c', 97),
+            line(Stream::Err, b'd', 5),
+            line(Stream::Out, b'e', 10_000),
+        ];
+        let mut state = QueueState { texts: texts.into(), ..QueueState::default() };
+        let taken: Vec<_> = std::iter::from_fn(|| state.take_oldest()).collect();
+        let ends: Vec<_> = taken.iter().map(|texts| (texts.stream, texts.ends.clone())).collect();
+        let (out, err) = (Stream::Out, Stream::Err);
+        assert_eq!(ends, [(out, vec![1000, 4000]), (out, vec![97]), (err, vec![5]), (out, vec![10_000])]);
+        assert_eq!(taken[0].bytes, [vec![b'a'; 1000], vec![b'b'; 3000]].concat());
     }
 }

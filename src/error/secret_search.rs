@@ -11,15 +11,23 @@ pub(crate) const MASK: &str = "***";
 /// Secrets with fewer characters are not searched for: ordinary words contain such a run.
 pub(crate) const MIN_SECRET_CHARS: usize = 4;
 
+/// The first characters of escapes.
+const ESCAPES: [char; 4] = ['%', '\\', '&', '+'];
+
 /// Returns `text` with each of the `secrets` replaced by [`MASK`]; `None` if it holds none of them.
 ///
 /// If several begin at the same position, the first in `secrets` is taken.
 pub(crate) fn mask_secrets<'a>(text: &str, secrets: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     let secrets = secrets.filter(|secret| secret.chars().nth(MIN_SECRET_CHARS - 1).is_some());
+    // Lines of output are searched: nearly every position is excluded by its byte alone.
+    let mut may_begin = [false; 256];
+    let first_bytes = secrets.clone().filter_map(|secret| secret.bytes().next());
+    first_bytes.chain(ESCAPES.map(|c| c as u8)).for_each(|byte| may_begin[usize::from(byte)] = true);
     let mut clean = String::new();
     let mut kept_from = 0;
     let mut at = 0;
-    while at < text.len() {
+    while let Some(skipped) = text.as_bytes()[at..].iter().position(|byte| may_begin[usize::from(*byte)]) {
+        at += skipped;
         // An escape may begin at any position, but a slice of `str` only at a character.
         if text.is_char_boundary(at)
             && let Some(end) = secrets.clone().find_map(|secret| end_of(secret, text, at))
@@ -40,7 +48,7 @@ fn end_of(secret: &str, text: &str, start: usize) -> Option<usize> {
     // A quick check, since the secret begins at almost no position.
     let first = secret.chars().next()?;
     let rest = &text[start..];
-    if !rest.starts_with(first) && !rest.starts_with(['%', '\\', '&', '+']) {
+    if !rest.starts_with(first) && !rest.starts_with(ESCAPES) {
         return None;
     }
     let mut ends = vec![start];

@@ -117,7 +117,7 @@ impl WorkState {
         signal
     }
 
-    /// Returns the most jobs to claim now; `None` if no place is free.
+    /// Returns the most jobs to claim now; `None` if no place is free, or if it is better to claim more at once later.
     ///
     /// Small files are uploaded in a moment: beside [`concurrent`](crate::bulk::RunnerOptions::concurrent) others, some wait
     /// for each of the steps that many of them share.
@@ -125,8 +125,12 @@ impl WorkState {
         let active = self.active();
         let large = active.values().filter(|job| job.size > Settings::SMALL_FILE_BYTES).count();
         let concurrent = self.options.runner.concurrent.max(1);
-        let free = (concurrent + ahead_of(concurrent)).saturating_sub(active.len());
-        (large < concurrent && free > 0).then_some(free)
+        let ahead = ahead_of(concurrent);
+        let free = (concurrent + ahead).saturating_sub(active.len());
+        // A claim is a transaction of the store and a question for the files, for one job as for many: it waits while
+        // enough jobs are under way for every transfer.
+        let is_worth_it = active.len() < concurrent || free >= ahead.div_ceil(CLAIMS_OF_AHEAD);
+        (large < concurrent && free > 0 && is_worth_it).then_some(free)
     }
 
     /// Replaces the lease of a job under way. Returns `false` if the job is not under way.
@@ -320,6 +324,9 @@ pub(super) fn with_failure(row: ReportRow, failure: &JobFailure) -> ReportRow {
 pub(super) fn ahead_of(concurrent: usize) -> usize {
     concurrent.saturating_mul(2).min(MOST_AHEAD)
 }
+
+/// The number of claims for the jobs that are ahead.
+const CLAIMS_OF_AHEAD: usize = 3;
 
 /// Each job under way has a lease, which another worker has to wait for if this host vanishes.
 const MOST_AHEAD: usize = 64;

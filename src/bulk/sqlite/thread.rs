@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -165,6 +165,8 @@ impl fmt::Debug for StoreThread {
 /// Serves requests until every sender is dropped.
 fn serve(mut database: JobDatabase, receiver: &Receiver<Message>) {
     let mut watchers: Vec<Watcher> = Vec::new();
+    // The number of requests in the last transaction.
+    let mut last_batch = 0;
     loop {
         // Changes of other processes matter only to watchers, and are found by looking.
         let first = if watchers.is_empty() {
@@ -176,18 +178,38 @@ fn serve(mut database: JobDatabase, receiver: &Receiver<Message>) {
             return;
         }
         let mut requests = Vec::new();
-        for message in first.into_iter().chain(receiver.try_iter()).take(MOST_IN_BATCH) {
-            match message {
-                // The place in the queue is free again.
-                Message::Request(request, _permit) => requests.push(request),
-                Message::Watch(watcher) => watchers.push(watcher),
-            }
+        let mut sort = |message: Message, requests: &mut Vec<Box<dyn Request>>| match message {
+            // The place in the queue is free again.
+            Message::Request(request, _permit) => requests.push(request),
+            Message::Watch(watcher) => watchers.push(watcher),
+        };
+        let ready = first.into_iter().chain(receiver.try_iter()).take(MOST_IN_BATCH);
+        ready.for_each(|message| sort(message, &mut requests));
+        let longest = Instant::now() + LONGEST_GATHERING;
+        while gathers(requests.iter().map(|request| request.need()), last_batch)
+            && let Some(left) = longest.checked_duration_since(Instant::now())
+            && let Ok(message) = receiver.recv_timeout(left)
+        {
+            sort(message, &mut requests);
         }
         if !requests.is_empty() {
+            last_batch = requests.len();
             carry_out(&mut database, requests);
         }
         watchers = answer_watchers(&mut database, watchers);
     }
+}
+
+/// Returns `true` if a transaction for these requests should wait for further ones, because several callers work at the
+/// same time.
+///
+/// A transaction writes each changed page, and a flush waits for the disk, once for all of its requests. A caller without
+/// company never waits: each of its requests would only take longer.
+fn gathers(needs: impl ExactSizeIterator<Item = Need> + Clone, last_batch: usize) -> bool {
+    let is_among_others = needs.len() > 1 || last_batch > 1;
+    // A reader shares no write, and a list of many jobs is one read after another.
+    let only_changes = needs.len() > 0 && needs.clone().all(|need| need != Need::Read);
+    is_among_others && only_changes && needs.len() < ENOUGH_IN_BATCH
 }
 
 /// Carries out the requests in one transaction, and answers them after the commit.
@@ -230,8 +252,38 @@ const QUEUE_LEN: usize = 256;
 /// The most requests in one transaction. It bounds the time for which other processes wait.
 const MOST_IN_BATCH: usize = 128;
 
+/// The longest wait for further changes, and the number of requests that end it. A small file has a claim and an end, and
+/// the whole way of a file takes a few milliseconds.
+const LONGEST_GATHERING: Duration = Duration::from_millis(2);
+const ENOUGH_IN_BATCH: usize = 16;
+
 /// The time between two looks at the changes of other processes, while a caller waits for one.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// The longest wait for the thread: the wait for other processes, and the time for a last transaction.
 const LONGEST_END: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_several_callers_gather_until_there_are_enough() {
+        let gather = |needs: &[Need], last_batch| gathers(needs.iter().copied(), last_batch);
+        let enough = [Need::Disk; ENOUGH_IN_BATCH];
+        assert!(gather(&[Need::Write, Need::Disk], 1));
+        assert!(gather(&[Need::Disk], 2));
+        assert!(gather(&enough[1..], 1));
+        assert!(!gather(&enough, ENOUGH_IN_BATCH));
+    }
+
+    #[test]
+    fn a_caller_without_company_and_a_reader_never_wait() {
+        let gather = |needs: &[Need], last_batch| gathers(needs.iter().copied(), last_batch);
+        assert!(!gather(&[Need::Disk], 0));
+        assert!(!gather(&[Need::Disk], 1));
+        assert!(!gather(&[Need::Write, Need::Read], 9));
+        // Only watchers.
+        assert!(!gather(&[], 9));
+    }
+}

@@ -157,3 +157,13 @@ fn a_process_that_is_killed_within_a_batch_leaves_the_batches_before_it() {
     // Nothing holds the files of the batch that was not committed.
     claimed(&mut journal, 3..6);
 }
+
+#[test]
+fn the_savepoints_of_a_batch_need_no_temporary_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+    let connection = journal.database.connection();
+    let store: i64 = connection.query_row("PRAGMA temp_store", [], |row| row.get(0)).unwrap();
+    // 2 is MEMORY.
+    assert_eq!(store, 2);
+}
