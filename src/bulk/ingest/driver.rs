@@ -91,14 +91,7 @@ type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
 async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
     // Dropped with this future, which the end of the run and the drop of its stream have in common.
     let _watches = inputs.as_ref().map(Inputs::watch_guard);
-    match inputs {
-        Some(inputs) => {
-            // Before the submission, whose jobs are open, too.
-            announce_earlier_jobs(&state).await;
-            submitter::start(inputs, state.shared());
-        }
-        None => state.set_inputs_read(),
-    }
+    begin_inputs(&state, inputs).await;
     // One job waits for its fetch. The others stay in the store, where other workers can claim them.
     let (url_sender, mut urls) = mpsc::channel(1);
     let jobs = stream::unfold(Claims::new(state.clone(), url_sender), Claims::next);
@@ -150,6 +143,14 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
         }
     }
     end(&state).await;
+}
+
+/// Starts to submit the inputs, if there are any.
+async fn begin_inputs(state: &WorkState, inputs: Option<Inputs>) {
+    let Some(inputs) = inputs else { return state.set_inputs_read() };
+    // Before the submission, whose jobs are open, too.
+    announce_earlier_jobs(state).await;
+    submitter::start(inputs, state.shared());
 }
 
 /// Publishes the end, after the last events and rows of the submission.
