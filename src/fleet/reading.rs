@@ -106,26 +106,31 @@ impl CachedIndex {
         bucket: &Bucket,
         consumer: &async_nats::jetstream::consumer::Consumer<pull::Config>,
     ) -> Result<(), Failure> {
+        let mut left = consumer.cached_info().num_pending;
         loop {
             let batch =
                 bounded(async { Ok(consumer.fetch().max_messages(BATCH_LEN).messages().await) }).await?;
             let mut batch = batch.map_err(failed)?;
-            let mut pending = 0;
+            let mut is_empty = true;
             while let Some(message) = bounded(async { Ok(batch.next().await) }).await? {
                 let message = message
                     .map_err(|error| Failure::Uncertain(StoreProblem::Unreachable, Some(error.into())))?;
                 let info = message.info();
                 let info =
                     info.map_err(|error| Failure::Uncertain(StoreProblem::Unreachable, Some(error.into())))?;
-                (pending, _) = (info.pending, info.consumer_sequence);
+                (left, is_empty) = (info.pending, false);
                 let empty = HeaderMap::new();
                 let headers = message.headers.as_ref().unwrap_or(&empty);
                 let revision = info.stream_sequence;
                 apply(&mut self.index, &bucket.names, &message.subject, revision, headers);
             }
-            // Also for an empty batch: nothing was left.
-            if pending == 0 {
+            if left == 0 {
                 return Ok(());
+            }
+            // Cut short by the server, for example by a change of the leader. The index would pass over the jobs of the
+            // rest until it is made anew. The next scan learns how many are left, should others have deleted them.
+            if is_empty {
+                return Err(Failure::Uncertain(StoreProblem::Unreachable, None));
             }
         }
     }
