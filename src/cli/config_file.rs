@@ -183,7 +183,7 @@ fn read(path: &Path) -> Result<Table, CommandError> {
     let refused = |why: String| CommandError::usage(format!("{}: {why}", path.display()));
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
-    // A byte more than the limit tells a larger file from one that just fits.
+    // A byte more than the limit distinguishes a larger file from one that just fits.
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
         // open(2) takes a folder, read(2) does not.
         io::ErrorKind::IsADirectory => refused("is a directory: give a file with --config".to_owned()),

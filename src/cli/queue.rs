@@ -206,7 +206,7 @@ pub(super) fn account(
 pub(super) fn owner() -> OwnerId {
     let host = host_name();
     let now = wall_clock().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    // With a clock before 1970 the process id alone tells the owners of this host apart.
+    // With a clock before 1970 only the process id distinguishes the owners of this host.
     let nanos = now.map_or(0, |time| time.as_nanos() as u64);
     OwnerId::new(&host, std::process::id(), nanos)
 }

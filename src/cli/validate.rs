@@ -137,7 +137,7 @@ pub(super) fn check_detached_values(
         (called, typed) = (subcommand, below);
         flags.extend(called.get_arguments());
     }
-    // Only a listed value can be told from the name of a file.
+    // Only a listed value can be distinguished from the name of a file.
     let detached = |flag: &&&Arg| flag.is_require_equals_set() && !flag.get_possible_values().is_empty();
     let flags: Vec<&&Arg> = flags.iter().filter(detached).collect();
     let words = argv.iter().take_while(|word| *word != "--");

@@ -12,7 +12,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use super::error::JournalError;
 use super::error_conversion::database_error;
 use super::format::{APPLICATION_ID, FORMAT, OLDEST_FORMAT, create, lacks_columns, migrate};
-use super::header::Header;
+use super::header::DatabaseHeader;
 use super::logging::{self, Logging};
 use super::owner;
 
@@ -113,10 +113,14 @@ fn make(path: &Path) -> io::Result<()> {
 
 /// Checks the header before SQLite opens the file: opening could change a database of another program.
 fn recognize(path: &Path) -> Result<(), JournalError> {
-    match Header::of(path).map_err(|error| JournalError::io(path, error))? {
-        Header::Database { application_id: APPLICATION_ID, .. } | Header::Empty | Header::InUse => Ok(()),
-        Header::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
-        Header::Database { .. } | Header::Other => Err(JournalError::Foreign { path: path.to_owned() }),
+    match DatabaseHeader::of(path).map_err(|error| JournalError::io(path, error))? {
+        DatabaseHeader::Database { application_id: APPLICATION_ID, .. }
+        | DatabaseHeader::Empty
+        | DatabaseHeader::InUse => Ok(()),
+        DatabaseHeader::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
+        DatabaseHeader::Database { .. } | DatabaseHeader::Other => {
+            Err(JournalError::Foreign { path: path.to_owned() })
+        }
     }
 }
 

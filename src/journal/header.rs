@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The content of the first bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Header {
+pub(crate) enum DatabaseHeader {
     /// Not read, because this process has the file open: SQLite has checked it then.
     InUse,
     /// The file is empty: another process may have created it a moment ago.
@@ -24,27 +24,27 @@ pub(crate) enum Header {
     Other,
 }
 
-impl Header {
-    pub(crate) fn of(path: &Path) -> io::Result<Header> {
+impl DatabaseHeader {
+    pub(crate) fn of(path: &Path) -> io::Result<DatabaseHeader> {
         // Closing any descriptor of a file drops all record locks of the process on it (fcntl(2)): reading the header
         // here would release the locks of a database that this process has open.
         if is_open_here(path) {
-            return Ok(Header::InUse);
+            return Ok(DatabaseHeader::InUse);
         }
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         File::open(path)?.take(HEADER_BYTES as u64).read_to_end(&mut bytes)?;
-        Ok(Header::parse(&bytes))
+        Ok(DatabaseHeader::parse(&bytes))
     }
 
-    fn parse(bytes: &[u8]) -> Header {
+    fn parse(bytes: &[u8]) -> DatabaseHeader {
         let number = |at: usize| bytes.get(at..)?.first_chunk().copied().map(i32::from_be_bytes);
         match (number(APPLICATION_ID_AT), number(USER_VERSION_AT)) {
-            _ if bytes.is_empty() => Header::Empty,
-            _ if !bytes.starts_with(MAGIC) => Header::Other,
+            _ if bytes.is_empty() => DatabaseHeader::Empty,
+            _ if !bytes.starts_with(MAGIC) => DatabaseHeader::Other,
             (Some(application_id), Some(user_version)) if bytes.len() == HEADER_BYTES => {
-                Header::Database { application_id, user_version }
+                DatabaseHeader::Database { application_id, user_version }
             }
-            _ => Header::Cut,
+            _ => DatabaseHeader::Cut,
         }
     }
 }
@@ -72,13 +72,13 @@ mod tests {
         let connection = rusqlite::Connection::open(&path).unwrap();
         connection.pragma_update(None, "application_id", 0x1234_5678).unwrap();
         connection.pragma_update(None, "user_version", 7).unwrap();
-        assert_eq!(Header::of(&path).unwrap(), Header::InUse);
+        assert_eq!(DatabaseHeader::of(&path).unwrap(), DatabaseHeader::InUse);
         drop(connection);
-        let database = Header::Database { application_id: 0x1234_5678, user_version: 7 };
-        assert_eq!(Header::of(&path).unwrap(), database);
+        let database = DatabaseHeader::Database { application_id: 0x1234_5678, user_version: 7 };
+        assert_eq!(DatabaseHeader::of(&path).unwrap(), database);
         let bytes = fs::read(&path).unwrap();
-        assert_eq!(Header::parse(&bytes[..99]), Header::Cut);
-        assert_eq!(Header::parse(&bytes[1..101]), Header::Other);
-        assert_eq!(Header::parse(b""), Header::Empty);
+        assert_eq!(DatabaseHeader::parse(&bytes[..99]), DatabaseHeader::Cut);
+        assert_eq!(DatabaseHeader::parse(&bytes[1..101]), DatabaseHeader::Other);
+        assert_eq!(DatabaseHeader::parse(b""), DatabaseHeader::Empty);
     }
 }

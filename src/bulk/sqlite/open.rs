@@ -13,7 +13,7 @@ use crate::bulk::store::{JobStoreError, StoreProblem};
 use crate::journal::JournalError;
 use crate::journal::error_conversion::database_error;
 use crate::journal::format::create_tables;
-use crate::journal::header::Header;
+use crate::journal::header::DatabaseHeader;
 use crate::journal::logging::{self, Logging};
 use crate::journal::owner;
 
@@ -95,13 +95,13 @@ fn create(connection: &mut Connection, lease: Duration) -> rusqlite::Result<()> 
 
 /// Checks the header of a file that SQLite has not opened.
 fn recognize(path: &Path) -> Result<(), JournalError> {
-    match Header::of(path).map_err(|error| JournalError::io(path, error))? {
-        Header::Database { application_id, user_version } => {
+    match DatabaseHeader::of(path).map_err(|error| JournalError::io(path, error))? {
+        DatabaseHeader::Database { application_id, user_version } => {
             check_format(path, application_id.into(), user_version.into())
         }
-        Header::Empty | Header::InUse => Ok(()),
-        Header::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
-        Header::Other => Err(JournalError::Foreign { path: path.to_owned() }),
+        DatabaseHeader::Empty | DatabaseHeader::InUse => Ok(()),
+        DatabaseHeader::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
+        DatabaseHeader::Other => Err(JournalError::Foreign { path: path.to_owned() }),
     }
 }
 
