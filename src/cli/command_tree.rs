@@ -14,7 +14,7 @@ use super::service_args::{SERVICE, ServiceArgs};
 
 /// Returns the parser of a command line.
 pub(super) fn parser(argv: &[OsString]) -> Command {
-    let global = with_global_service_flags(Cli::command());
+    let global = with_global_service_flags(without_uncalled(Cli::command(), argv));
     // Without help and version, which would end this first look at the command line.
     let tolerant = global.clone().ignore_errors(true).disable_help_flag(true).disable_help_subcommand(true);
     let is_offline = match tolerant.disable_version_flag(true).try_get_matches_from(argv) {
@@ -24,7 +24,24 @@ pub(super) fn parser(argv: &[OsString]) -> Command {
         },
         Err(_) => true,
     };
-    with_short_help(if is_offline { documented() } else { global })
+    with_short_help(if is_offline { without_uncalled(documented(), argv) } else { global })
+}
+
+/// Leaves only the name and the description of commands that are not called. Each parse copies the whole tree, which takes
+/// milliseconds.
+fn without_uncalled(command: Command, argv: &[OsString]) -> Command {
+    let is_named = |command: &Command| argv.iter().any(|word| word == command.get_name());
+    // Without a called command, an error suggests the command that has an unknown flag.
+    if !command.get_subcommands().any(is_named) {
+        return command;
+    }
+    command.mut_subcommands(|command| {
+        if is_named(&command) {
+            return command;
+        }
+        let name = Command::new(command.get_name().to_owned()).hide(command.is_hide_set());
+        command.get_about().cloned().into_iter().fold(name, Command::about)
+    })
 }
 
 /// Returns the tree in which every command has exactly the flags that it accepts.
