@@ -95,9 +95,9 @@ thread_local! {
 const MIB: u64 = 1 << 20;
 const MOVIE_BYTES: u64 = 1024 * MIB;
 
-/// Of the smallest sum, a quarter are the buffers of hyper for heads, a fifth the futures of the requests that create the
-/// video and ask for its status, and a third are the answers and orders of 16 chunks. With the other readers each block adds
-/// a few words for its return to the pool.
+/// The map takes 265 KiB: a quarter of them are the buffers of hyper for heads, a fifth the futures of the requests that
+/// create the video and ask for its status, and a third are the answers and orders of 16 chunks. With the other readers each
+/// block adds a few words for its return to the pool.
 const ALLOWED_PER_GIB: [(Reader, u64); 5] = [
     (Reader::Mmap, 320 << 10),
     (Reader::Auto, 320 << 10),

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 
 use super::error::JournalError;
 use super::error_conversion::database_error;
-use super::file::{self, FileId};
+use super::file;
+use super::file_id::FileId;
 use super::logging::{Durability, Logging};
 
 /// The open file of a journal.
@@ -48,7 +49,7 @@ impl Database {
             path: path.to_owned(),
             connection,
             logging,
-            id: FileId::of(path)?,
+            id: FileId::of(path).map_err(|error| JournalError::io(path, error))?,
             durability: None,
             is_batching: false,
             is_open: false,

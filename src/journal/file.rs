@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use super::error::JournalError;
 use super::error_conversion::database_error;
 use super::format::{APPLICATION_ID, FORMAT, OLDEST_FORMAT, create, lacks_columns, migrate};
-use super::header::DatabaseHeader;
+use super::header::format_of;
 use super::logging::{self, Logging};
 use super::owner;
 
@@ -20,7 +19,8 @@ use super::owner;
 pub(super) fn open(path: &Path) -> Result<(Connection, Logging), JournalError> {
     // Created before SQLite opens it: SQLite would make the file readable for every user.
     make(path).map_err(|error| JournalError::io(path, error))?;
-    recognize(path)?;
+    // Before SQLite opens the file, which could change a database of another program.
+    format_of(path, APPLICATION_ID)?;
     let logging = logging::for_file_system_of(path);
     match open_as(path, logging) {
         Ok(connection) => Ok((connection, logging)),
@@ -68,7 +68,7 @@ pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, Journ
 
 /// Opens a journal that cannot be written. Does not migrate it to the current format.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, JournalError> {
-    recognize(path)?;
+    format_of(path, APPLICATION_ID)?;
     let open = |uri: &str| -> Result<Connection, JournalError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let opened = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX);
@@ -90,38 +90,11 @@ fn has_log(path: &Path) -> bool {
     fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0)
 }
 
-/// The identity of the journal's file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(super) fn of(path: &Path) -> Result<FileId, JournalError> {
-        let metadata = fs::metadata(path).map_err(|error| JournalError::io(path, error))?;
-        Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
 fn make(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         owner::make_folder(folder)?;
     }
     owner::make_file(path).map(drop)
-}
-
-/// Checks the header before SQLite opens the file: opening could change a database of another program.
-fn recognize(path: &Path) -> Result<(), JournalError> {
-    match DatabaseHeader::of(path).map_err(|error| JournalError::io(path, error))? {
-        DatabaseHeader::Database { application_id: APPLICATION_ID, .. }
-        | DatabaseHeader::Empty
-        | DatabaseHeader::InUse => Ok(()),
-        DatabaseHeader::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
-        DatabaseHeader::Database { .. } | DatabaseHeader::Other => {
-            Err(JournalError::Foreign { path: path.to_owned() })
-        }
-    }
 }
 
 /// Returns `true` if the database has no page. The file length is no evidence: SQLite may have rolled back a

@@ -4,12 +4,32 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use super::error::JournalError;
+use super::file_id::FileId;
+
+/// Returns the format (`user_version`) of a database with this application id; `None` if the file is empty, or if this
+/// process has it open.
+///
+/// # Errors
+/// The file is of another program, cut off, or cannot be read.
+pub(crate) fn format_of(path: &Path, expected_id: i32) -> Result<Option<i32>, JournalError> {
+    match DatabaseHeader::of(path).map_err(|error| JournalError::io(path, error))? {
+        DatabaseHeader::Database { application_id, user_version } if application_id == expected_id => {
+            Ok(Some(user_version))
+        }
+        DatabaseHeader::Empty | DatabaseHeader::InUse => Ok(None),
+        DatabaseHeader::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
+        DatabaseHeader::Database { .. } | DatabaseHeader::Other => {
+            Err(JournalError::Foreign { path: path.to_owned() })
+        }
+    }
+}
 
 /// The content of the first bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DatabaseHeader {
+enum DatabaseHeader {
     /// Not read, because this process has the file open: SQLite has checked it then.
     InUse,
     /// The file is empty: another process may have created it a moment ago.
@@ -25,7 +45,7 @@ pub(crate) enum DatabaseHeader {
 }
 
 impl DatabaseHeader {
-    pub(crate) fn of(path: &Path) -> io::Result<DatabaseHeader> {
+    fn of(path: &Path) -> io::Result<DatabaseHeader> {
         // Closing any descriptor of a file drops all record locks of the process on it (fcntl(2)): reading the header
         // here would release the locks of a database that this process has open.
         if is_open_here(path) {
@@ -50,10 +70,9 @@ impl DatabaseHeader {
 }
 
 fn is_open_here(path: &Path) -> bool {
-    let id = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
-    let Some(wanted) = id(path) else { return false };
+    let Ok(wanted) = FileId::of(path) else { return false };
     let Ok(open) = fs::read_dir("/proc/self/fd") else { return false };
-    open.flatten().any(|file| id(&file.path()) == Some(wanted))
+    open.flatten().any(|file| FileId::of(&file.path()).is_ok_and(|open| open == wanted))
 }
 
 const MAGIC: &[u8] = b"SQLite format 3\0";

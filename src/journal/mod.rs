@@ -27,6 +27,7 @@ mod entry;
 mod error;
 pub(crate) mod error_conversion;
 mod file;
+pub(crate) mod file_id;
 mod finished;
 pub(crate) mod format;
 pub(crate) mod header;

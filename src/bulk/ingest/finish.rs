@@ -284,7 +284,7 @@ async fn wrong_digest(
     let video_id = &uploaded.video_id;
     // The holder of an upload token has no right to delete the video that was created with it.
     let is_created = job.job.spec.options.video_id.is_none() && job.job.spec.token_sha256.is_none();
-    // A video of an earlier run may be in use. Not it is wrong then, but the manifest or the file.
+    // A video of an earlier run may be in use, and the error may be in the manifest or the file.
     let is_own = is_created && !uploaded.already;
     let deleted = is_own && state.client.delete_video(video_id).await.is_ok();
     let fate = if deleted {

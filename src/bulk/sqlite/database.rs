@@ -12,6 +12,7 @@ use super::owners::Owners;
 use crate::bulk::job_id::Account;
 use crate::bulk::lease::DEFAULT_LEASE;
 use crate::bulk::store::{JobStoreError, StoreProblem};
+use crate::journal::file_id::FileId;
 use crate::journal::logging::{Durability, Logging};
 
 /// An open store. One thread uses it.
@@ -21,7 +22,7 @@ pub(super) struct JobDatabase {
     connection: Connection,
     logging: Logging,
     /// The identity of the file, to detect its replacement.
-    id: (u64, u64),
+    id: FileId,
     /// The value of `PRAGMA synchronous`; `None` before the first transaction.
     synchronous: Option<&'static str>,
     account: Account,
@@ -40,7 +41,7 @@ impl JobDatabase {
         lease: Duration,
     ) -> Result<JobDatabase, JobStoreError> {
         let (connection, logging) = open::open(&path, lease)?;
-        let id = open::file_id(&path).map_err(|error| io_error(&path, error))?;
+        let id = FileId::of(&path).map_err(|error| io_error(&path, error))?;
         let prepare = || -> rusqlite::Result<(i64, i64, i64)> {
             // Another process may add the same account at this moment.
             connection.execute(
@@ -132,7 +133,7 @@ impl JobDatabase {
 
     /// Checks that the path still leads to the open file: changes to a removed file would be lost.
     fn check_in_place(&self) -> Result<(), JobStoreError> {
-        match open::file_id(&self.path) {
+        match FileId::of(&self.path) {
             Ok(id) if id == self.id => Ok(()),
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(&self.path, error)),
             Ok(_) | Err(_) => Err(problem(&self.path, StoreProblem::Replaced)),

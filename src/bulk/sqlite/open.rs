@@ -1,6 +1,5 @@
 //! Opens and recognizes the file of a store.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use crate::bulk::store::{JobStoreError, StoreProblem};
 use crate::journal::JournalError;
 use crate::journal::error_conversion::database_error;
 use crate::journal::format::create_tables;
-use crate::journal::header::DatabaseHeader;
+use crate::journal::header::format_of;
 use crate::journal::logging::{self, Logging};
 use crate::journal::owner;
 
@@ -49,7 +48,9 @@ fn open_as(path: &Path, logging: Logging, lease: Duration) -> Result<Connection,
     let refused = |error| database_error(path, error);
     if logging == Logging::Rollback {
         // By its header: a read of a database in WAL mode needs the shared memory that is missing here.
-        recognize(path)?;
+        if let Some(format) = format_of(path, APPLICATION_ID)? {
+            check_format(path, format.into())?;
+        }
         logging::leave_write_ahead(path, BUSY_TIMEOUT).map_err(refused)?;
     }
     let mut connection = connect(path).map_err(refused)?;
@@ -93,29 +94,17 @@ fn create(connection: &mut Connection, lease: Duration) -> rusqlite::Result<()> 
     })
 }
 
-/// Checks the header of a file that SQLite has not opened.
-fn recognize(path: &Path) -> Result<(), JournalError> {
-    match DatabaseHeader::of(path).map_err(|error| JournalError::io(path, error))? {
-        DatabaseHeader::Database { application_id, user_version } => {
-            check_format(path, application_id.into(), user_version.into())
-        }
-        DatabaseHeader::Empty | DatabaseHeader::InUse => Ok(()),
-        DatabaseHeader::Cut => Err(JournalError::Damaged { path: path.to_owned() }),
-        DatabaseHeader::Other => Err(JournalError::Foreign { path: path.to_owned() }),
-    }
-}
-
 /// Checks the application id and the format.
 fn check(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let ask = |name| pragma(connection, name).map_err(|error| database_error(path, error));
-    check_format(path, ask("application_id")?, ask("user_version")?)
+    if ask("application_id")? != i64::from(APPLICATION_ID) {
+        return Err(JournalError::Foreign { path: path.to_owned() });
+    }
+    check_format(path, ask("user_version")?)
 }
 
-fn check_format(path: &Path, id: i64, found: i64) -> Result<(), JournalError> {
+fn check_format(path: &Path, found: i64) -> Result<(), JournalError> {
     let path = path.to_owned();
-    if id != i64::from(APPLICATION_ID) {
-        return Err(JournalError::Foreign { path });
-    }
     match found {
         FORMAT => Ok(()),
         _ if found > FORMAT => Err(JournalError::Newer { path, found, known: FORMAT }),
@@ -160,12 +149,6 @@ fn store_error(path: &Path, error: JournalError) -> JobStoreError {
         other => (StoreProblem::Io, Some(other.into())),
     };
     JobStoreError::Store { place: path.display().to_string(), problem, source: source.map(Arc::from) }
-}
-
-/// Returns the identity of the file, to detect its replacement.
-pub(super) fn file_id(path: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// "RLJB"
