@@ -18,7 +18,7 @@ use crate::engine::upload_record::{CheckpointSender, UploadRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{ClaimOptions, ContainerState, CreatedBy, Finished};
 use crate::session::chunks::Layout;
-use crate::session::{CredentialKind, SessionConfig};
+use crate::session::{CredentialKind, Resumed, SessionConfig};
 use crate::source::SourceFile;
 
 /// An upload with an open source, claimed in the journal if there is one.
@@ -94,7 +94,13 @@ impl ClaimedUpload {
             // Before the first byte: a crash must leave an entry that names the container.
             record.begin(cut.plan(), video_id.as_deref())?;
         }
-        let fresh = SessionConfig { cut, access, video_id, resumed: None, policy: settings.retry.clone() };
+        let mark = request.job_mark.as_ref();
+        let resumed = mark
+            .filter(|mark| mark.has_begun && matches!(destination, Destination::Video(_)))
+            .map(|_| Resumed::default());
+        let is_shared = mark.is_some() && video_id.is_none() && access == CredentialKind::Key;
+        let policy = settings.retry.clone();
+        let fresh = SessionConfig { cut, access, video_id, resumed, is_shared, policy };
         let mut claimed = ClaimedUpload {
             spec: fresh,
             source,

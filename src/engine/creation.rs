@@ -151,6 +151,8 @@ impl Attempts {
 #[derive(Debug)]
 pub(crate) struct Created {
     pub(crate) video_id: String,
+    /// `true` if a search found the container: another host may have sent chunks to it.
+    pub(crate) was_found: bool,
     /// The journal entry of the container's mark, kept until the upload's own entry names the container.
     pub(crate) mark_entry: Option<Box<MarkEntry>>,
 }
@@ -248,7 +250,7 @@ async fn create(
     .await;
     let Attempts { row, first, existence, .. } = attempts.into_inner();
     match created {
-        Ok(video_id) => Ok(Created { video_id, mark_entry: row.map(Box::new) }),
+        Ok((video_id, was_found)) => Ok(Created { video_id, was_found, mark_entry: row.map(Box::new) }),
         Err(error) => {
             // Only a mark that no container can have is removed; the others stay for `clean`.
             let row = row.filter(|_| existence == Existence::Excluded);
@@ -259,13 +261,14 @@ async fn create(
     }
 }
 
+/// Returns the container, and `true` if it was found rather than created.
 async fn attempt(
     api: &Api<Control>,
     policy: &RetryPolicy,
     video: &NewVideo,
     marks: &MarkJournal,
     attempts: &RefCell<Attempts>,
-) -> Result<String> {
+) -> Result<(String, bool)> {
     let (mark, container, existence) = {
         let attempts = attempts.borrow();
         (attempts.mark.clone(), attempts.container.clone(), attempts.existence)
@@ -278,17 +281,18 @@ async fn attempt(
         Existence::Possible => find_lagging(api, &mark, container, policy).await?,
     };
     if let Some(video_id) = found {
-        return Ok(video_id);
+        return Ok((video_id, true));
     }
     if attempts.borrow().may_give_up_mark() {
         attempts.borrow_mut().give_up_mark(marks)?;
     }
     let mark = attempts.borrow().mark.clone();
-    create_marked(api, video, &mark).await.inspect_err(|error| {
+    let created = create_marked(api, video, &mark).await.inspect_err(|error| {
         let mut attempts = attempts.borrow_mut();
         // A refusal now does not exclude a container of an earlier, unanswered request.
         attempts.existence = attempts.existence.max(Existence::after(error));
-    })
+    })?;
+    Ok((created, false))
 }
 
 fn event(repetition: Repetition<'_>) -> UploadEvent {

@@ -76,6 +76,8 @@ pub(crate) struct JobMark {
     pub(crate) text: String,
     /// `true` if another worker may have created the video moments ago.
     pub(crate) may_exist: bool,
+    /// `true` if another worker had chunks acknowledged in the video that the options name.
+    pub(crate) has_begun: bool,
     /// The video that the workers have agreed on, if they have.
     pub(crate) container: Option<String>,
     pub(crate) gate: Option<ContainerGate>,

@@ -33,6 +33,8 @@ pub(crate) struct SessionConfig {
     pub video_id: Option<String>,
     /// Progress of an earlier process; `None` for a new upload.
     pub resumed: Option<Resumed>,
+    /// `true` if other hosts may send the same source to the container that is created.
+    pub is_shared: bool,
     /// Limits of retries.
     pub policy: RetryPolicy,
 }
@@ -83,7 +85,8 @@ pub(crate) struct ReceivedSet {
 /// Next action of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionAction {
-    /// Create the container, then call [`handle_created`](super::Session::handle_created).
+    /// Create the container, then call [`handle_created`](super::Session::handle_created) or, if it exists,
+    /// [`handle_found`](super::Session::handle_found).
     Create,
     /// Ask for the container's status, then call [`handle_status`](super::Session::handle_status).
     AskStatus,

@@ -149,6 +149,9 @@ impl Session {
             resumed_bytes: 0,
             events: Vec::new(),
         };
+        if spec.is_shared || spec.resumed.is_some() {
+            session.expect_chunks_of_others();
+        }
         if let Some(resumed) = &spec.resumed {
             session.restore(resumed);
         }
@@ -163,13 +166,15 @@ impl Session {
         session
     }
 
-    /// Restores the chunks of an earlier process, which may have sent any of them without seeing the answer.
-    fn restore(&mut self, resumed: &Resumed) {
+    /// Records that an earlier process or another host may have sent any chunk, so that "already there" explains itself.
+    fn expect_chunks_of_others(&mut self) {
         for index in 0..self.chunks.known() {
-            // The earlier process may have sent a chunk without writing that down, so "already there" explains
-            // itself.
             self.chunks.record_mut(index).attempt = AttemptKind::Repeated;
         }
+    }
+
+    /// Restores the chunks of an earlier process.
+    fn restore(&mut self, resumed: &Resumed) {
         let known = self.chunks.known();
         // A journal of another plan may list indexes that this plan does not have.
         for &index in resumed.stored.iter().filter(|&&index| index < known) {
@@ -284,6 +289,15 @@ impl Session {
     /// Adds the next chunk of a stream.
     pub(crate) fn handle_filled(&mut self, extent: Extent, last: Last) {
         self.chunks.push(extent, last);
+    }
+
+    /// Handles the result of [`SessionAction::Create`] if the container exists: another host may have sent chunks to it.
+    pub(crate) fn handle_found(&mut self, video_id: String, now: Instant) {
+        self.handle_created(Ok(video_id));
+        if matches!(self.phase, SessionPhase::Sending) {
+            self.phase = SessionPhase::Reconciling;
+            self.status_query = StatusQuery::DueAt(now);
+        }
     }
 
     /// Handles the result of [`SessionAction::Create`].

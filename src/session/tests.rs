@@ -382,6 +382,7 @@ fn a_failure_while_the_video_is_created_ends_the_session() {
         access: CredentialKind::Key,
         video_id: None,
         resumed: None,
+        is_shared: false,
         policy,
     };
     let mut session = Session::new(spec, now);
@@ -397,8 +398,14 @@ fn a_failure_while_the_video_is_created_ends_the_session() {
 /// A session with one chunk in a lane, the clock at its beginning.
 fn sending(policy: RetryPolicy) -> (Session, Instant) {
     let video_id = Some("vi0".to_owned());
-    let spec =
-        SessionConfig { cut: smooth().cut, access: CredentialKind::Key, video_id, resumed: None, policy };
+    let spec = SessionConfig {
+        cut: smooth().cut,
+        access: CredentialKind::Key,
+        video_id,
+        resumed: None,
+        is_shared: false,
+        policy,
+    };
     let now = Instant::now();
     let mut session = Session::new(spec, now);
     assert_eq!(session.next_chunk(now).unwrap().chunk.index, 0);
@@ -439,7 +446,20 @@ fn of_three_chunks(resumed: Option<Resumed>) -> (Session, Instant) {
     let plan = Plan::new(3 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::Part).unwrap();
     let (cut, access, video_id) = (Layout::Planned(plan), CredentialKind::Key, Some("vi0".to_owned()));
     let now = Instant::now();
-    (Session::new(SessionConfig { cut, access, video_id, resumed, policy: RetryPolicy::default() }, now), now)
+    (
+        Session::new(
+            SessionConfig {
+                cut,
+                access,
+                video_id,
+                resumed,
+                is_shared: false,
+                policy: RetryPolicy::default(),
+            },
+            now,
+        ),
+        now,
+    )
 }
 
 fn listing(parts: &[u32]) -> Result<ReceivedSet, Error> {
@@ -456,6 +476,45 @@ fn done_chunks(session: &mut Session) -> Vec<u32> {
         _ => None,
     };
     session.take_events().into_iter().filter_map(done).collect()
+}
+
+/// A session of three chunks that is about to create its video.
+fn before_creation(is_shared: bool) -> (Session, Instant) {
+    let plan = Plan::new(3 * MIN_CHUNK_BYTES, MIN_CHUNK_BYTES, Addressing::Part).unwrap();
+    let (cut, access, policy) = (Layout::Planned(plan), CredentialKind::Key, RetryPolicy::default());
+    let now = Instant::now();
+    let spec = SessionConfig { cut, access, video_id: None, resumed: None, is_shared, policy };
+    let mut session = Session::new(spec, now);
+    assert_eq!(session.poll(now), Some(SessionAction::Create));
+    (session, now)
+}
+
+#[test]
+fn only_a_host_that_shares_the_video_may_have_completed_it() {
+    for is_shared in [false, true] {
+        let (mut session, now) = before_creation(is_shared);
+        session.handle_created(Ok("vi0".to_owned()));
+        session.next_chunk(now).unwrap();
+        let error = Error::new(ErrorKind::AlreadyFilled, "send a chunk");
+        session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+        assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
+        let complete = ReceivedSet { complete: true, ..ReceivedSet::default() };
+        session.handle_status(Ok(complete), now, 0.5);
+        let result = session.take_result().unwrap().map_err(|error| error.kind());
+        let expected = if is_shared { Ok(Completion::Complete) } else { Err(ErrorKind::Mismatch) };
+        assert_eq!(result, expected, "shared: {is_shared}");
+    }
+}
+
+#[test]
+fn a_video_that_was_found_is_asked_for_its_chunks_before_any_is_sent() {
+    let (mut session, now) = before_creation(true);
+    session.handle_found("vi0".to_owned(), now);
+    assert!(session.next_chunk(now).is_none());
+    assert_eq!(session.poll(now), Some(SessionAction::AskStatus));
+    session.handle_status(listing(&[1, 3]), now, 0.5);
+    assert_eq!(session.next_chunk(now).unwrap().chunk.index, 1);
+    assert!(session.next_chunk(now).is_none());
 }
 
 #[test]
@@ -552,6 +611,7 @@ fn stored_ranges_may_be_listed_in_any_order_and_any_pieces() {
         access: CredentialKind::Key,
         video_id: Some("vi0".into()),
         resumed: Some(Resumed::default()),
+        is_shared: false,
         policy: RetryPolicy::default(),
     };
     let mut session = Session::new(spec, now);

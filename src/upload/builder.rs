@@ -188,7 +188,9 @@ impl Upload {
     /// for an upload into an existing video or with an upload token. A journal or a checkpoint that names a video comes
     /// before the mark.
     pub fn shared_mark(mut self, mark: impl Into<String>, may_exist: bool) -> Upload {
-        self.request.job_mark = Some(JobMark { text: mark.into(), may_exist, container: None, gate: None });
+        let text = mark.into();
+        self.request.job_mark =
+            Some(JobMark { text, may_exist, has_begun: false, container: None, gate: None });
         self
     }
 
@@ -201,6 +203,15 @@ impl Upload {
             mark.container = Some(video_id.into());
             // A video that was agreed on exists, though a list may lag.
             mark.may_exist = true;
+        }
+        self
+    }
+
+    /// States that another host had chunks acknowledged in the video that the options name. Unused without a mark.
+    #[allow(dead_code)] // Bulk runs use it, which a build may leave out.
+    pub(crate) fn begun_elsewhere(mut self) -> Upload {
+        if let Some(mark) = &mut self.request.job_mark {
+            mark.has_begun = true;
         }
         self
     }

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fleet_hosts::NatsServer;
 use crate::support::command::{end, ringlift, run};
-use crate::support::queue::folder;
+use crate::support::queue::{folder, wait_until};
 use crate::support::{MIB, Scheme, TestServer};
 use host::{Host, assert_has_only};
 
@@ -110,4 +110,30 @@ fn a_fleet_keeps_no_secrets_and_says_what_is_wrong_with_an_address() {
     server.configure(&mut command).args(["submit", path, "--queue", "nats://127.0.0.1:1"]);
     run(&mut command).failed(5, &["nats://127.0.0.1:1", "could not be reached"]);
     assert_eq!(server.server.stats().videos_created, 0);
+}
+
+#[test]
+fn a_file_for_an_existing_video_is_finished_by_another_host() {
+    let Some(nats) = NatsServer::start() else { return };
+    let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
+    let film = films.path().join("long.mp4");
+    fs::write(&film, vec![7; 40 * MIB as usize]).unwrap();
+    let client = server.client().build().unwrap();
+    let video = pollster::block_on(client.create_video(ringlift::NewVideo::new("long"))).unwrap().video_id;
+    let hosts = [(); 2].map(|()| Host::new(&server, &nats));
+    let manifest = films.path().join("films.jsonl");
+    fs::write(&manifest, format!("{{\"path\":\"long.mp4\",\"video_id\":\"{video}\"}}\n")).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    let submit =
+        ["submit", "--manifest", manifest, "--pool", host::POOL, "--chunk-size", "5M", "--lease", "3s"];
+    run(&mut hosts[0].command(&submit)).done();
+    let mut worker = hosts[0].work(&["--bwlimit", "4M"]);
+    wait_until(|| hosts[1].jobs()[0]["acknowledged_bytes"].as_u64() > Some(0));
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    end(hosts[1].work(&["--drain"])).done();
+    let job = hosts[1].jobs().remove(0);
+    assert_eq!((job["state"].as_str(), job["video_id"].as_str()), (Some("done"), Some(&*video)), "{job}");
+    server.assert_created(1);
+    server.assert_holds(&video, &film);
 }

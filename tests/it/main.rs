@@ -52,6 +52,7 @@ mod round_trip;
 mod runner;
 #[cfg(feature = "cli")]
 mod secrets;
+mod shared_video;
 mod silent_sources;
 mod snapshot;
 mod soak;

@@ -355,6 +355,10 @@ fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Reques
         if let Some(video_id) = orphans::named_video(job) {
             upload = upload.shared_container(video_id);
         }
+        // Without acknowledged bytes, content in a video that the submitter chose may be another client's.
+        if record.acknowledged_bytes > 0 {
+            upload = upload.begun_elsewhere();
+        }
     }
     // Only the first attempt begins anew; a later one goes on with it.
     let is_first = record.acknowledged_bytes == 0 && job.checkpoint.is_none();

@@ -34,7 +34,7 @@ impl Driver {
             Ok(creation) => creation,
             // Nothing was requested yet.
             Err(error) => {
-                transfer.created(Err(CreationFailure { error, may_exist: false }));
+                transfer.created(Err(CreationFailure { error, may_exist: false }), Instant::now());
                 return None;
             }
         };

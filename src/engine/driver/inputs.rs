@@ -19,7 +19,7 @@ impl Driver {
             EngineEvent::OpenedSource(id, command, opened) => self.opened(id, *command, opened),
             EngineEvent::Checked(id, checked) => self.with(id, |transfer| transfer.checked(checked)),
             EngineEvent::Created(id, created) => match (self.transfers.get_mut(&id), created) {
-                (Some(transfer), created) => transfer.created(created),
+                (Some(transfer), created) => transfer.created(created, now),
                 (None, Ok(Created { video_id, .. })) => {
                     tracing::warn!(%video_id, "created after its upload had been given up: it is empty");
                 }

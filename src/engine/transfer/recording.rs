@@ -1,5 +1,7 @@
 //! The journal records of an upload, and their order relative to requests.
 
+use std::time::Instant;
+
 use super::Transfer;
 use super::end::CreationState;
 use crate::engine::claim::titled;
@@ -52,19 +54,24 @@ impl Transfer {
     }
 
     /// Takes in the created container, or the failure to create it.
-    pub(crate) fn created(&mut self, created: Result<Created, CreationFailure>) {
+    pub(crate) fn created(&mut self, created: Result<Created, CreationFailure>, now: Instant) {
         if created.as_ref().is_err_and(|failure| !failure.may_exist) {
             self.creation = CreationState::Excluded;
         }
-        let created =
-            created.map_err(|failure| failure.error).and_then(|Created { video_id, mark_entry }| {
+        let created = created.map_err(|failure| failure.error).and_then(
+            |Created { video_id, was_found, mark_entry }| {
                 self.made_container = true;
                 self.record_container(&video_id)?;
                 // Only now does the upload's own entry name the container, so the entry of its mark can go.
                 mark_entry.into_iter().for_each(|entry| entry.resolved());
-                Ok(video_id)
-            });
-        self.session.handle_created(created);
+                Ok((video_id, was_found))
+            },
+        );
+        match created {
+            // Without a mark of a job nobody else fills the container, and nothing was sent to it before its id was known.
+            Ok((video_id, true)) if self.job_mark.is_some() => self.session.handle_found(video_id, now),
+            created => self.session.handle_created(created.map(|(video_id, _)| video_id)),
+        }
     }
 
     fn record_container(&mut self, video_id: &str) -> Result<()> {

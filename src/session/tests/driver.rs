@@ -166,6 +166,7 @@ impl<'h> Run<'h> {
             access: history.access,
             video_id,
             resumed: None,
+            is_shared: false,
             policy: history.policy.clone(),
         };
         Run {
@@ -264,6 +265,7 @@ impl<'h> Run<'h> {
             access: self.history.access,
             video_id: self.journal.video_id.clone(),
             resumed: Some(Resumed { stored: self.journal.acknowledged.clone() }),
+            is_shared: false,
             policy: self.history.policy.clone(),
         };
         self.session = Session::new(spec, self.now);
