@@ -12,6 +12,7 @@ use ringlift::{
     SigbusHandler,
 };
 
+use futures_util::future::LocalBoxFuture;
 use zeroize::Zeroizing;
 
 use super::args::GlobalArgs;
@@ -138,6 +139,8 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, CommandError>>)
         .enable_all()
         .build()
         .map_err(|error| CommandError::io("start the runtime", error))?;
+    // Boxed, so that the scheduler is compiled once and not for each command.
+    let future: LocalBoxFuture<'_, Result<T, CommandError>> = Box::pin(future);
     let ended = runtime.block_on(future);
     // Do not wait for a blocking thread: a file system that does not respond may hold it forever.
     runtime.shutdown_background();

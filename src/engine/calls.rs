@@ -44,31 +44,50 @@ pub(crate) async fn with_retries<T>(
     on_retry: impl Fn(Repetition<'_>),
     call: impl AsyncFn() -> Result<T>,
 ) -> Result<T> {
-    let begun = Instant::now();
-    let (mut attempts, mut failures) = (0, 0);
+    let mut attempts = CallAttempts { policy, begun: Instant::now(), attempts: 0, failures: 0 };
     loop {
         let error = match call().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        attempts += 1;
+        let (error, delay) = attempts.failed(error)?;
+        on_retry(Repetition { error: &error, attempt: attempts.attempts, delay });
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// The attempts at one call.
+struct CallAttempts<'a> {
+    policy: &'a RetryPolicy,
+    begun: Instant,
+    attempts: u32,
+    /// The attempts that count against the policy's retries.
+    failures: u32,
+}
+
+impl CallAttempts<'_> {
+    /// Returns the error of the attempt and the delay before the next one.
+    ///
+    /// # Errors
+    /// The error itself, if no further attempt may follow.
+    fn failed(&mut self, error: Error) -> Result<(Error, Duration)> {
+        self.attempts += 1;
         // Every call here may be repeated: reads, deletions, and a creation that first looks for the video of a
         // lost answer.
         let pause = match decide(&error, Fate::NotStored, AttemptKind::First) {
-            RetryDecision::Again if failures < policy.retries => {
-                failures += 1;
-                policy.pause(failures, fastrand::f64())
+            RetryDecision::Again if self.failures < self.policy.retries => {
+                self.failures += 1;
+                self.policy.pause(self.failures, fastrand::f64())
             }
-            RetryDecision::Throttled(delay) => policy.after_throttle(delay, fastrand::f64()),
-            RetryDecision::Later(delay) => policy.after_throttle(Some(delay), fastrand::f64()),
-            _ => return Err(error.after_attempts(attempts)),
+            RetryDecision::Throttled(delay) => self.policy.after_throttle(delay, fastrand::f64()),
+            RetryDecision::Later(delay) => self.policy.after_throttle(Some(delay), fastrand::f64()),
+            _ => return Err(error.after_attempts(self.attempts)),
         };
         // A pause that would end too late is not begun: the caller receives the error now.
-        if begun.elapsed() + pause > policy.max_time {
-            return Err(error.after_attempts(attempts));
+        if self.begun.elapsed() + pause > self.policy.max_time {
+            return Err(error.after_attempts(self.attempts));
         }
-        on_retry(Repetition { error: &error, attempt: attempts, delay: pause });
-        tokio::time::sleep(pause).await;
+        Ok((error, pause))
     }
 }
 
