@@ -17,6 +17,10 @@ pub(crate) fn requested_wait(headers: &HeaderMap, name: &HeaderName) -> Option<D
         Ok(seconds) if seconds < EPOCH_FROM => return Some(seconds.min(LONGEST_WAIT)),
         Ok(seconds) if seconds < EPOCH_FROM * 1000 => UNIX_EPOCH.checked_add(seconds)?,
         Ok(milliseconds) => UNIX_EPOCH.checked_add(milliseconds / 1000)?,
+        // RFC 9110 sets no limit to the digits of a delay.
+        Err(_) if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
+            return Some(LONGEST_WAIT);
+        }
         Err(_) => httpdate::parse_http_date(value).ok()?,
     };
     Some(until.duration_since(sent_at(headers)).unwrap_or_default().min(LONGEST_WAIT))
