@@ -55,7 +55,7 @@ const FEATURE_HOMES: &[&str] = &[
 const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
     (
         "transport/retry_after.rs",
-        "how far away the date of a `Retry-After` is when its answer has no date of its own",
+        "how far away the date of a `Retry-After` or a cookie is when its answer has no date of its own",
     ),
     ("engine/journal_entry.rs", "when an upload began, to be shown by `ringlift resume --list`"),
     ("transport/tls/clock.rs", "whether a certificate is valid now"),
