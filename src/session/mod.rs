@@ -79,7 +79,7 @@ pub(crate) struct Session {
     confirmations: u32,
     /// Attempts beyond the first of each chunk.
     retries: u32,
-    /// File bytes sent again, or about to be.
+    /// The lengths of chunks that are sent again after a failure.
     resent_bytes: u64,
     /// File bytes that an earlier run stored.
     resumed_bytes: u64,
@@ -444,7 +444,11 @@ impl Session {
         self.retries
     }
 
-    /// Returns the file bytes sent again, or about to be.
+    /// Returns the lengths of the chunks that were sent again after failures, or are about to be.
+    ///
+    /// A chunk counts in full for each repetition, whatever part of it the failed attempt had sent. Refusals with 429,
+    /// and the first 401 before credentials are renewed, are no failures: they interrupt every upload that is long or
+    /// fast enough, often before the body, and neither here nor in [`Session::retries`] do they count.
     pub(crate) fn resent_bytes(&self) -> u64 {
         self.resent_bytes
     }

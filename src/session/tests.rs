@@ -507,6 +507,22 @@ fn only_a_host_that_shares_the_video_may_have_completed_it() {
 }
 
 #[test]
+fn only_repetitions_after_failures_count_as_bytes_sent_again() {
+    for (kind, resent) in [
+        (ErrorKind::Unavailable, MIN_CHUNK_BYTES),
+        (ErrorKind::RateLimited, 0),
+        (ErrorKind::NotAuthorized, 0),
+    ] {
+        let (mut session, now) = before_creation(false);
+        session.handle_created(Ok("vi0".to_owned()));
+        session.next_chunk(now).unwrap();
+        let error = Error::new(kind, "send a chunk");
+        session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+        assert_eq!(session.resent_bytes(), resent, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_video_that_was_found_is_asked_for_its_chunks_before_any_is_sent() {
     let (mut session, now) = before_creation(true);
     session.handle_found("vi0".to_owned(), now);
