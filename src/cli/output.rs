@@ -95,6 +95,10 @@ struct OldestTexts {
     bytes: Vec<u8>,
     /// The end of each text in `bytes`.
     ends: Vec<usize>,
+    /// Number of texts that have left the queue before.
+    done: u64,
+    /// `false` after an error of the stream.
+    is_sound: bool,
 }
 
 impl Output {
@@ -144,7 +148,7 @@ impl Output {
         let write = move || {
             loop {
                 own.wait_for_text();
-                while own.write_next(&output) {}
+                while output.write_next(&own) {}
                 // A run over small files has thousands of lines a second: without this pause, each of them wakes this
                 // thread.
                 thread::sleep(BETWEEN_WRITES);
@@ -152,7 +156,33 @@ impl Output {
         };
         if thread::Builder::new().name("ringlift-output".to_owned()).spawn(write).is_err() {
             queue.state().has_thread = false;
-            while queue.write_next(self) {}
+            while self.write_next(queue) {}
+        }
+    }
+
+    /// Writes the oldest texts of one stream by one call. Returns `false` if the queue is empty.
+    fn write_next(&self, queue: &Queue) -> bool {
+        // The queue is not locked during the write, which may block for as long as the reader likes.
+        let Some(texts) = queue.take_oldest() else { return false };
+        let OldestTexts { stream, bytes, ends, done, is_sound } = &texts;
+        let written = if *is_sound { write_all(*stream, bytes) } else { Ok(()) };
+        if let Err((errno, written)) = written {
+            let whole = ends.iter().filter(|end| **end <= written).count() as u64;
+            // The error is recorded before the texts count as written, because a waiting thread may then exit
+            // the process.
+            queue.fail(*stream, done + whole + 1, errno);
+            self.report(*stream, errno);
+        }
+        queue.finish(&texts);
+        true
+    }
+
+    /// Reports a write error of standard output. A closed pipe is not an error.
+    fn report(&self, stream: Stream, errno: Errno) {
+        if stream == Stream::Out && errno != Errno::PIPE {
+            // Also at a full queue: the exit code alone does not say what failed.
+            let text = format!("ringlift: could not write to standard output: {}\n", io::Error::from(errno));
+            let _ = self.push(Stream::Err, text.into_bytes(), Urgency::Last);
         }
     }
 
@@ -299,39 +329,24 @@ impl Queue {
         }
     }
 
-    /// Writes the oldest texts of one stream by one call. Returns `false` if the queue is empty.
-    fn write_next(&self, output: &Output) -> bool {
-        let mut state = self.state();
-        let Some(texts) = state.take_oldest() else { return false };
-        let OldestTexts { stream, bytes, ends } = texts;
-        let (is_sound, done) = (*state.health(stream) == StreamHealth::Sound, state.done);
-        // Released during the write, which may block for as long as the reader likes.
-        drop(state);
-        let written = if is_sound { write_all(stream, &bytes) } else { Ok(()) };
-        if let Err((errno, written)) = written {
-            let whole = ends.iter().filter(|end| **end <= written).count() as u64;
-            // The error is recorded before the texts count as written, because a waiting thread may then exit
-            // the process.
-            self.fail(stream, done + whole + 1, errno, output);
-        }
-        let mut state = self.state();
-        state.done = done + ends.len() as u64;
-        state.bytes -= bytes.len();
-        self.notify(state);
-        self.news.notify_waiters();
-        true
+    /// Takes the oldest texts of one stream, which are to be written by one call; `None` if the queue is empty.
+    fn take_oldest(&self) -> Option<OldestTexts> {
+        self.state().take_oldest()
     }
 
-    /// Records a write error, and reports it if the stream is standard output.
-    fn fail(&self, stream: Stream, number: u64, errno: Errno, output: &Output) {
-        let is_closed = errno == Errno::PIPE;
+    /// Records an error of the text with this number and of all later ones.
+    fn fail(&self, stream: Stream, number: u64, errno: Errno) {
         let broken = StreamHealth::Broken { number, errno };
-        *self.state().health(stream) = if is_closed { StreamHealth::Closed } else { broken };
-        if stream == Stream::Out && !is_closed {
-            // Also at a full queue: the exit code alone does not say what failed.
-            let text = format!("ringlift: could not write to standard output: {}\n", io::Error::from(errno));
-            let _ = output.push(Stream::Err, text.into_bytes(), Urgency::Last);
-        }
+        *self.state().health(stream) = if errno == Errno::PIPE { StreamHealth::Closed } else { broken };
+    }
+
+    /// Records that texts have left the queue.
+    fn finish(&self, texts: &OldestTexts) {
+        let mut state = self.state();
+        state.done = texts.done + texts.ends.len() as u64;
+        state.bytes -= texts.bytes.len();
+        self.notify(state);
+        self.news.notify_waiters();
     }
 
     fn drain(&self, started: Instant) {
@@ -364,7 +379,8 @@ impl QueueState {
     /// Takes the oldest text and those after it that one write can have with it; `None` if there is none.
     fn take_oldest(&mut self) -> Option<OldestTexts> {
         let (stream, bytes) = self.texts.pop_front()?;
-        let mut oldest = OldestTexts { stream, ends: vec![bytes.len()], bytes };
+        let is_sound = *self.health(stream) == StreamHealth::Sound;
+        let mut oldest = OldestTexts { stream, ends: vec![bytes.len()], bytes, done: self.done, is_sound };
         while let Some((next, text)) = self.texts.front()
             && *next == stream
             && oldest.bytes.len() + text.len() <= ATOMIC_BYTES
