@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{
@@ -170,6 +170,21 @@ fn without<T: Send>(
         act()
     };
     thread::scope(|scope| scope.spawn(filtered).join().unwrap())
+}
+
+/// Waits until the command has a handler for the signal, whose default action would end it.
+pub fn wait_until_caught(child: &Child, signal: Signal) {
+    let begun = Instant::now();
+    // proc_pid_status(5): a mask in hexadecimal, with the lowest bit for signal 1.
+    let caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    while caught().is_none_or(|mask| mask >> (signal.as_raw() - 1) & 1 == 0) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no handler for {signal:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn after(mut shell: Command, before: &str) -> Command {
