@@ -53,6 +53,7 @@ fn any_event() -> impl Strategy<Value = (u32, Event)> {
         3 => (0usize..4).prop_map(|forgotten| Event::Crash { forgotten }),
         2 => (0u32..8).prop_map(Event::Lose),
         2 => (0u32..8).prop_map(Event::OtherHostSends),
+        1 => Just(Event::OtherHostSendsAll),
         1 => Just(Event::Stop),
     ];
     (0u32..20, event)
@@ -86,6 +87,7 @@ prop_compose! {
         (cut, chunks) in any_cut(),
         token in any::<bool>(),
         given in any::<bool>(),
+        shared in any::<bool>(),
         lanes in 1usize..5,
         says in prop_oneof![Just(Says::Nothing), Just(Says::TheTruth), Just(Says::Nonsense), Just(Says::NonsenseAndOverwrites)],
         assembly_s in 0u64..20,
@@ -95,8 +97,10 @@ prop_compose! {
         seed in any::<u64>(),
     ) -> History {
         let access = if token { CredentialKind::Token } else { CredentialKind::Key };
+        // Hosts share files only, in a video that one of them creates with the API key.
+        let is_shared = shared && !given && !token && matches!(cut, Layout::Planned(_));
         History {
-            cut, chunks, access, given, lanes, says,
+            cut, chunks, access, given, is_shared, lanes, says,
             assembly: Duration::from_secs(assembly_s),
             mishaps, status_mishaps, events, seed,
             policy: RetryPolicy::default(),
@@ -141,6 +145,7 @@ fn smooth() -> History {
         chunks: 5,
         access: CredentialKind::Key,
         given: false,
+        is_shared: false,
         lanes: 3,
         says: Says::TheTruth,
         assembly: Duration::ZERO,
@@ -519,6 +524,15 @@ fn only_repetitions_after_failures_count_as_bytes_sent_again() {
         let error = Error::new(kind, "send a chunk");
         session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
         assert_eq!(session.resent_bytes(), resent, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_shared_video_is_complete_if_another_host_sends_the_missing_chunks() {
+    for (attempt, seed) in (1..5).flat_map(|attempt| (0..10).map(move |seed| (attempt, seed))) {
+        let events = vec![(attempt, Event::OtherHostSendsAll)];
+        let end = History { is_shared: true, lanes: 2, events, seed, ..smooth() }.run();
+        assert!(end.result.is_ok() && end.is_complete, "attempt {attempt}, seed {seed}: {:?}", end.result);
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct History {
     pub(super) access: CredentialKind,
     /// Whether the container exists beforehand.
     pub(super) given: bool,
+    /// `true` if other hosts may send the same file to the container that is created.
+    pub(super) is_shared: bool,
     pub(super) lanes: usize,
     pub(super) says: Says,
     /// Delay until the status shows a complete file.
@@ -34,8 +36,10 @@ pub(super) enum Event {
     Crash { forgotten: usize },
     /// The service loses a chunk.
     Lose(u32),
-    /// Another host, which resumed the same file, sends a chunk.
+    /// Another host, which resumed the same file or has the same job, sends a chunk.
     OtherHostSends(u32),
+    /// Another host sends every chunk that the service lacks.
+    OtherHostSendsAll,
     /// The user stops the upload.
     Stop,
 }
@@ -166,7 +170,7 @@ impl<'h> Run<'h> {
             access: history.access,
             video_id,
             resumed: None,
-            is_shared: false,
+            is_shared: history.is_shared,
             policy: history.policy.clone(),
         };
         Run {
@@ -227,12 +231,19 @@ impl<'h> Run<'h> {
                 Event::Lose(index) => {
                     self.service.lose(index);
                 }
-                Event::OtherHostSends(index) if self.is_resumed && index < self.history.chunks => {
-                    let dispatch = self.dispatch_of_other_host(index);
-                    self.service.take_from_elsewhere(&dispatch, self.now);
-                }
-                Event::OtherHostSends(_) => {}
+                Event::OtherHostSends(index) => self.receive_from_other_host(index..index + 1),
+                Event::OtherHostSendsAll => self.receive_from_other_host(0..self.history.chunks),
                 Event::Stop => self.session.stop(),
+            }
+        }
+    }
+
+    fn receive_from_other_host(&mut self, indexes: std::ops::Range<u32>) {
+        let is_shared = self.history.is_shared && self.journal.video_id.is_some();
+        for index in indexes.filter(|&index| index < self.history.chunks) {
+            if self.is_resumed || is_shared {
+                let dispatch = self.dispatch_of_other_host(index);
+                self.service.take_from_elsewhere(&dispatch, self.now);
             }
         }
     }
@@ -367,7 +378,11 @@ impl<'h> Run<'h> {
             match self.answers.swap_remove(due).1 {
                 Answer::Created(video_id) => {
                     self.journal.video_id = Some(video_id.clone());
-                    self.session.handle_created(Ok(video_id));
+                    if self.history.is_shared && self.rng.bool() {
+                        self.session.handle_found(video_id, self.now);
+                    } else {
+                        self.session.handle_created(Ok(video_id));
+                    }
                 }
                 Answer::Status(status) => {
                     if let Ok(received) = &status {
