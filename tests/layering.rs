@@ -53,7 +53,10 @@ const FEATURE_HOMES: &[&str] = &[
 /// The only files that ask what time of day it is, and what for. Of what they learn only the first sets a wait, which
 /// is bounded.
 const WALL_CLOCK_HOMES: &[(&str, &str)] = &[
-    ("api/rate.rs", "how far away the date of a `Retry-After` is when its answer has no date of its own"),
+    (
+        "transport/retry_after.rs",
+        "how far away the date of a `Retry-After` or a cookie is when its answer has no date of its own",
+    ),
     ("engine/journal_entry.rs", "when an upload began, to be shown by `ringlift resume --list`"),
     ("transport/tls/clock.rs", "whether a certificate is valid now"),
     ("cli/events.rs", "when an event of the output happened, and the records of jobs"),

@@ -1,8 +1,10 @@
 //! The account's budget of requests, from the headers of an answer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use crate::transport::requested_wait;
 
 /// The budget of requests per minute, from the headers of an answer.
 ///
@@ -16,7 +18,7 @@ pub(crate) struct RateLimit {
     /// Requests left in the current window (`X-RateLimit-Remaining`).
     pub remaining: Option<u64>,
     /// The time until the window resets (`X-RateLimit-Retry-After`, in seconds), or else the standard
-    /// `Retry-After`; at most [`LONGEST_WAIT`]. The caller may set a lower bound.
+    /// `Retry-After`; at most a day. The caller may set a lower bound.
     pub retry_after: Option<Duration>,
     /// The wait of the standard `Retry-After` alone.
     standard: Option<Duration>,
@@ -25,15 +27,14 @@ pub(crate) struct RateLimit {
 impl RateLimit {
     /// Reads the budget from `headers`. A header that cannot be read counts as absent.
     pub(crate) fn from_headers(headers: &HeaderMap) -> RateLimit {
-        let number = |name| text(headers, name)?.parse().ok();
-        let now = || sent_at(headers);
-        let wait = |name| wait(text(headers, name)?, now);
-        let standard = wait(header::RETRY_AFTER.as_str());
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse().ok();
+        let wait = |name: HeaderName| requested_wait(headers, &name);
+        let standard = wait(header::RETRY_AFTER);
         RateLimit {
             limit: number("x-ratelimit-limit"),
             remaining: number("x-ratelimit-remaining"),
             // The service documents only its own header; the standard one comes from proxies in front of it.
-            retry_after: wait("x-ratelimit-retry-after").or(standard),
+            retry_after: wait(HeaderName::from_static("x-ratelimit-retry-after")).or(standard),
             standard,
         }
     }
@@ -47,39 +48,10 @@ impl RateLimit {
     }
 }
 
-/// Parses a wait: seconds with an optional fraction; a time in seconds or milliseconds since 1970; or a date in one
-/// of the three forms that a recipient has to accept (RFC 9110, sections 10.2.3 and 5.6.7).
-fn wait(value: &str, now: impl Fn() -> SystemTime) -> Option<Duration> {
-    // NaN is no duration, so that text that is not a number is tried as a date.
-    let until = match Duration::try_from_secs_f64(value.parse().unwrap_or(f64::NAN)) {
-        Ok(seconds) if seconds < EPOCH_FROM => return Some(seconds.min(LONGEST_WAIT)),
-        Ok(seconds) if seconds < EPOCH_FROM * 1000 => UNIX_EPOCH.checked_add(seconds)?,
-        Ok(milliseconds) => UNIX_EPOCH.checked_add(milliseconds / 1000)?,
-        Err(_) => httpdate::parse_http_date(value).ok()?,
-    };
-    // A date that has passed asks for no wait.
-    Some(until.duration_since(now()).unwrap_or_default().min(LONGEST_WAIT))
-}
-
-/// Returns the time of the answer by its sender's clock, to which its dates refer. Without a `Date`, returns the
-/// local time; [`LONGEST_WAIT`] bounds the error of a wrong clock.
-fn sent_at(headers: &HeaderMap) -> SystemTime {
-    let sent = text(headers, header::DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
-    sent.unwrap_or_else(SystemTime::now)
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
-}
-
-/// The longest wait that an answer can ask for: one day.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// September 2001. A number from here on is a time, not a wait in seconds.
-const EPOCH_FROM: Duration = Duration::from_secs(1_000_000_000);
-
 #[cfg(test)]
 mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
     use super::*;
 
     fn read(headers: &[(&'static str, &'static str)]) -> RateLimit {
@@ -142,8 +114,8 @@ mod tests {
         }
         assert_eq!((wait("1.5"), wait("0")), (Some(1.5), Some(0.0)));
         assert_eq!(wait("600000"), Some(86_400.0), "a week is not waited for");
-        let day = LONGEST_WAIT.as_secs_f64();
-        assert_eq!((wait("4102444800"), wait("4102444800000.5")), (Some(day), Some(day)), "in 2100");
+        let day = Some(86_400.0);
+        assert_eq!((wait("4102444800"), wait("4102444800000.5")), (day, day), "in 2100");
     }
 
     #[test]

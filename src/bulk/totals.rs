@@ -73,6 +73,9 @@ pub struct TotalBytes {
     /// Bytes of all files; `None` while files are being found, or while the length of one is unknown. A file that
     /// failed counts with the bytes that were sent.
     pub total: Option<u64>,
+    /// Bytes of all files that were found, also of those that failed; `None` if `total` is. Never decreases, apart from
+    /// being `None`.
+    pub found: Option<u64>,
 }
 
 /// The cause that holds back the run.
@@ -135,6 +138,10 @@ pub struct Totals {
     /// Counts of ended files.
     ended: MovedBytes,
     running: BTreeMap<FileKey, RunningFile>,
+    /// Bytes that have left the total unsent: of failed and cancelled files, and of files that became shorter.
+    dropped: u64,
+    /// The bytes found when the queue was last replaced. Files may have left it for other processes.
+    least_found: u64,
     speed: SpeedMeter,
     /// The throttle delay that ends last.
     throttle: Option<(Instant, ThrottleReason)>,
@@ -149,6 +156,8 @@ impl Totals {
             queued: Lengths::default(),
             ended: MovedBytes::default(),
             running: BTreeMap::new(),
+            dropped: 0,
+            least_found: 0,
             speed: SpeedMeter::new(now),
             throttle: None,
         }
@@ -163,6 +172,7 @@ impl Totals {
     /// Replaces the files that have not begun by `files`, of `bytes` altogether. For runs on a queue that other
     /// processes use, too: the queue knows its length at any time.
     pub fn set_queue(&mut self, files: u64, bytes: u64) {
+        self.least_found = self.found_bytes().unwrap_or(self.least_found);
         self.files.found = self.taken() + files;
         self.queued = Lengths::default();
         self.queued.add(Some(bytes));
@@ -174,6 +184,8 @@ impl Totals {
         if let Some(file) = self.running.remove(&key) {
             self.ended.add(&file.moved);
             self.queued.add(bytes);
+            let counted = file.position().saturating_add(bytes.unwrap_or(0));
+            self.drop_unsent(file.total_bytes(), counted);
         }
     }
 
@@ -200,8 +212,12 @@ impl Totals {
     /// Records newer progress of a file under way. Does nothing for another file.
     pub fn advance(&mut self, key: FileKey, progress: &Progress, now: Instant) {
         if let Some(file) = self.running.get_mut(&key) {
+            let length = file.total_bytes();
             let moved = file.advance(progress, now);
             self.speed.add(moved, now);
+            if let Some(newer) = file.total_bytes() {
+                self.drop_unsent(length, newer);
+            }
         }
     }
 
@@ -225,12 +241,9 @@ impl Totals {
 
     /// Records the end of a file, which may never have begun. `bytes` is the length that [`Totals::find`] received.
     pub fn end(&mut self, key: FileKey, bytes: Option<u64>, end: FileEnd, now: Instant) {
-        let mut file = match self.running.remove(&key) {
-            Some(file) => file.moved,
-            None => {
-                self.queued.remove(bytes);
-                MovedBytes::default()
-            }
+        let (mut file, length) = match self.running.remove(&key) {
+            Some(file) => (file.moved, file.total_bytes()),
+            None => (MovedBytes::default(), Some(self.queued.remove(bytes))),
         };
         match end {
             FileEnd::Done { bytes } => {
@@ -246,6 +259,13 @@ impl Totals {
             FileEnd::Cancelled => self.files.cancelled += 1,
         }
         self.ended.add(&file);
+        self.drop_unsent(length, file.position());
+    }
+
+    /// Records that a file of this length, if it is known, counts with `counted` bytes from now on.
+    fn drop_unsent(&mut self, length: Option<u64>, counted: u64) {
+        let unsent = length.unwrap_or(0).saturating_sub(counted);
+        self.dropped = self.dropped.saturating_add(unsent);
     }
 
     /// Returns the files under way, in the order of their keys.
@@ -262,6 +282,7 @@ impl Totals {
             resumed: moved.resumed,
             resent: moved.resent,
             total: self.total_bytes(),
+            found: self.found_bytes(),
         };
         let (bytes_per_second, limited_by) = (self.speed.speeds(now), self.limited_by(now));
         TotalsSnapshot {
@@ -298,6 +319,11 @@ impl Totals {
         running
             .chain([Some(queued), Some(self.ended.position())])
             .try_fold(0, |sum: u64, bytes| Some(sum.saturating_add(bytes?)))
+    }
+
+    fn found_bytes(&self) -> Option<u64> {
+        let total = self.total_bytes()?;
+        Some(total.saturating_add(self.dropped).max(self.least_found))
     }
 
     fn limited_by(&self, now: Instant) -> LimitedBy {

@@ -22,7 +22,8 @@ pub struct Progress {
     pub acknowledged_bytes: u64,
     /// Stored by an earlier run, and part of the other counts. What this run sent is the difference.
     pub resumed_bytes: u64,
-    /// Sent again after a failure; not part of the other counts.
+    /// Bytes of the chunks that were sent again after failures, each in full; not part of the other counts. Chunks that
+    /// are sent again after 429, or after 401 with renewed credentials, do not count.
     pub resent_bytes: u64,
     /// Chunks acknowledged by the service.
     pub acknowledged_chunks: u32,

@@ -141,7 +141,8 @@ pub struct Uploaded {
     pub reader: Option<Reader>,
     /// Attempts that were repetitions.
     pub retries: u32,
-    /// Bytes sent again after failures.
+    /// Bytes of the chunks that were sent again after failures, each in full whatever part of it the failed attempt had
+    /// sent. Chunks that are sent again after 429, or after 401 with renewed credentials, do not count.
     pub resent_bytes: u64,
     /// The time from the start of the upload to the service's confirmation.
     pub elapsed: Duration,

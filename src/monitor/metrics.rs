@@ -100,8 +100,9 @@ fn encode_run(metrics: &mut MetricWriter<'_>, view: &RunView) -> fmt::Result {
     let jobs = JobStateName::ALL.map(|state| ([("state", state.as_str())], view.jobs(state)));
     metrics.gauges("ringlift_jobs", "Jobs of the run by state", &jobs)?;
     // Left out while it is unknown: 0 would be a value.
-    if let Some(total) = view.totals.bytes.total {
-        metrics.counter("ringlift_job_bytes", "Bytes of the files of all jobs", total as f64)?;
+    if let Some(found) = view.totals.bytes.found {
+        let help = "Bytes of the files of all jobs, of failed ones too";
+        metrics.counter("ringlift_job_bytes", help, found as f64)?;
     }
     if let Some(eta) = view.totals.eta {
         metrics.gauge("ringlift_eta_seconds", "Estimated time to the end of the run", eta.as_secs_f64())?;

@@ -512,6 +512,22 @@ fn only_a_host_that_shares_the_video_may_have_completed_it() {
 }
 
 #[test]
+fn only_repetitions_after_failures_count_as_bytes_sent_again() {
+    for (kind, resent) in [
+        (ErrorKind::Unavailable, MIN_CHUNK_BYTES),
+        (ErrorKind::RateLimited, 0),
+        (ErrorKind::NotAuthorized, 0),
+    ] {
+        let (mut session, now) = before_creation(false);
+        session.handle_created(Ok("vi0".to_owned()));
+        session.next_chunk(now).unwrap();
+        let error = Error::new(kind, "send a chunk");
+        session.handle_outcome(0, Outcome::Failed { error, fate: Fate::NotStored }, now, 0.5);
+        assert_eq!(session.resent_bytes(), resent, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_shared_video_is_complete_if_another_host_sends_the_missing_chunks() {
     for (attempt, seed) in (1..5).flat_map(|attempt| (0..10).map(move |seed| (attempt, seed))) {
         let events = vec![(attempt, Event::OtherHostSendsAll)];

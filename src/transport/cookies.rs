@@ -1,11 +1,17 @@
 //! The cookies of an endpoint, sent back to it (RFC 6265): load balancers keep a client at one server by them.
 
+mod date;
+
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use super::endpoint::Endpoint;
+use super::retry_after::sent_at;
 
 /// The cookies that one endpoint has set. They are sent to that endpoint only and are not stored.
 #[derive(Debug, Default)]
@@ -16,35 +22,46 @@ struct Cookie {
     name: String,
     value: String,
     path: String,
+    /// The time from which the cookie is not sent; `None` for as long as the process runs.
+    expires: Option<Instant>,
 }
 
 impl Cookies {
-    /// Stores the cookies of an answer to a request for `target`.
-    pub(super) fn take(&self, headers: &HeaderMap, endpoint: &Endpoint, target: &str) {
+    /// Stores the cookies of an answer, received at `now`, to a request for `target`.
+    pub(super) fn take(&self, headers: &HeaderMap, endpoint: &Endpoint, target: &str, now: Instant) {
         for header in headers.get_all(SET_COOKIE) {
-            let Some((cookie, is_dropped)) =
-                header.to_str().ok().and_then(|text| read(text, endpoint, target))
-            else {
-                continue;
-            };
+            let text = header.to_str().ok();
+            let read = text.and_then(|text| read(text, endpoint, target, || sent_at(headers)));
+            let Some((mut cookie, lifetime)) = read else { continue };
+            // A time beyond the clock's range is never reached.
+            cookie.expires = lifetime.and_then(|lifetime| now.checked_add(lifetime));
             let mut cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // RFC 6265, section 5.3: a cookie with the same name and path replaces the older one.
-            cookies.retain(|other| (&other.name, &other.path) != (&cookie.name, &cookie.path));
+            // RFC 6265, section 5.3: a cookie with the same name and path replaces the older one. Expired ones must not
+            // take up room.
+            cookies.retain(|other| {
+                other.is_valid(now) && (&other.name, &other.path) != (&cookie.name, &cookie.path)
+            });
             // The bound keeps a server from filling memory and every request's head.
-            if !is_dropped && cookies.len() < MOST_COOKIES {
+            if cookie.is_valid(now) && cookies.len() < MOST_COOKIES {
                 cookies.push(cookie);
             }
         }
     }
 
-    /// Returns the `Cookie` header of a request for `target`; `None` if no cookie applies.
-    pub(super) fn header(&self, target: &str) -> Option<HeaderValue> {
+    /// Returns the `Cookie` header of a request for `target` at `now`; `None` if no cookie applies.
+    pub(super) fn header(&self, target: &str, now: Instant) -> Option<HeaderValue> {
         let cookies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let pairs = cookies.iter().filter(|cookie| is_below(target, &cookie.path));
+        let pairs = cookies.iter().filter(|cookie| cookie.is_valid(now) && is_below(target, &cookie.path));
         let pairs: Vec<_> = pairs.map(|Cookie { name, value, .. }| format!("{name}={value}")).collect();
         let mut header = HeaderValue::try_from(pairs.join("; ")).ok().filter(|_| !pairs.is_empty())?;
         header.set_sensitive(true);
         Some(header)
+    }
+}
+
+impl Cookie {
+    fn is_valid(&self, now: Instant) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
     }
 }
 
@@ -55,37 +72,65 @@ impl std::fmt::Debug for Cookie {
     }
 }
 
-/// Parses `Set-Cookie` into the cookie and `true` if it is deleted. `None` for a cookie of another endpoint.
-fn read(text: &str, endpoint: &Endpoint, target: &str) -> Option<(Cookie, bool)> {
+/// Parses `Set-Cookie` into the cookie and its lifetime: zero for a cookie that is deleted, `None` for one that lasts as
+/// long as the process. Returns `None` for a cookie of another endpoint.
+///
+/// Of an attribute that is repeated the last counts (RFC 6265, section 5.3).
+fn read(
+    text: &str,
+    endpoint: &Endpoint,
+    target: &str,
+    sent_at: impl Fn() -> SystemTime,
+) -> Option<(Cookie, Option<Duration>)> {
     let mut parts = text.split(';').map(str::trim);
     let (name, value) = parts.next()?.split_once('=')?;
     let (name, value) = (name.trim_end(), value.trim_start());
-    let mut path = default_path(target);
-    let mut is_dropped = value.is_empty();
+    let (mut domain, mut path, mut max_age, mut until_date) = ("", "", None, None);
     for attribute in parts {
         // An attribute such as `Secure` has no value.
         let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+        let value = value.trim();
         match key.trim_end().to_ascii_lowercase().as_str() {
-            "domain" if !is_domain_of(value.trim(), endpoint.host()) => return None,
-            // A `Secure` cookie is for connections with TLS only (RFC 6265, section 5.4).
+            // Section 5.2.3: an empty domain is ignored, and so is a dot in front.
+            "domain" if !value.is_empty() => domain = value.strip_prefix('.').unwrap_or(value),
+            // A `Secure` cookie is for connections with TLS only (section 5.4).
             "secure" if !endpoint.is_tls() => return None,
-            "path" if value.trim().starts_with('/') => path = value.trim().to_owned(),
-            "max-age" => is_dropped |= value.trim().parse::<i64>().is_ok_and(|seconds| seconds <= 0),
-            // Servers delete a cookie by a date in the past, in practice the first one of 1970. Dates are not
-            // parsed otherwise.
-            "expires" => is_dropped |= value.contains("1970"),
+            "path" => path = value,
+            "max-age" => max_age = age(value).or(max_age),
+            "expires" => {
+                let date = date::parse(value);
+                until_date =
+                    date.map(|date| date.duration_since(sent_at()).unwrap_or_default()).or(until_date);
+            }
             _ => {}
         }
     }
-    let is_sensible = !name.is_empty() && name.len() + value.len() <= MOST_BYTES;
-    is_sensible.then(|| (Cookie { name: name.to_owned(), value: value.to_owned(), path }, is_dropped))
+    let is_ours = domain.is_empty() || is_domain_of(domain, endpoint.host());
+    if !is_ours || name.is_empty() || name.len() + value.len() > MOST_BYTES {
+        return None;
+    }
+    // Section 5.2.4: a path that is not absolute counts as absent.
+    let path = if path.starts_with('/') { path.to_owned() } else { default_path(target) };
+    // Section 5.3: `Max-Age` has precedence over `Expires`. An empty value is how some servers delete a cookie.
+    let lifetime = if value.is_empty() { Some(Duration::ZERO) } else { max_age.or(until_date) };
+    Some((Cookie { name: name.to_owned(), value: value.to_owned(), path, expires: None }, lifetime))
 }
 
-/// Returns `true` if the host is `domain` or a subdomain of it (RFC 6265, section 5.1.3).
+/// Parses `Max-Age`: seconds, which are zero or negative for a cookie that is deleted. `None` for any other text (RFC
+/// 6265, section 5.2.2).
+fn age(value: &str) -> Option<Duration> {
+    let (digits, is_negative) = value.strip_prefix('-').map_or((value, false), |digits| (digits, true));
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    // A number with too many digits is still one, and is longer than any process runs.
+    let seconds = if is_negative { 0 } else { digits.parse().unwrap_or(u64::MAX) };
+    is_number.then_some(Duration::from_secs(seconds))
+}
+
+/// Returns `true` if the host is `domain` or a subdomain of it (RFC 6265, section 5.1.3). An address has no subdomains.
 fn is_domain_of(domain: &str, host: &str) -> bool {
-    let domain = domain.trim_start_matches('.').to_ascii_lowercase();
+    let (domain, host) = (domain.to_ascii_lowercase(), host.trim_end_matches('.'));
     let is_below = || host.strip_suffix(&*domain).is_some_and(|below| below.ends_with('.'));
-    host == domain || is_below()
+    host == domain || host.parse::<IpAddr>().is_err() && is_below()
 }
 
 /// Returns the directory of the request's path (RFC 6265, section 5.1.4).
@@ -112,17 +157,25 @@ const MOST_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use http::header::DATE;
+
     use super::*;
 
-    /// The header for `target` after an answer to `/a/b` with these cookies.
+    /// Returns the header for `target` after answers to `/a/b` with these cookies.
     fn header(url: &str, set: &[&str], target: &str) -> Option<String> {
+        header_after(Duration::ZERO, url, set, target)
+    }
+
+    /// Returns the same `later` than the answers.
+    fn header_after(later: Duration, url: &str, set: &[&str], target: &str) -> Option<String> {
         let cookies = Cookies::default();
-        let endpoint = Endpoint::parse(url).unwrap();
+        let (endpoint, now) = (Endpoint::parse(url).unwrap(), Instant::now());
         for text in set {
-            let headers = HeaderMap::from_iter([(SET_COOKIE, HeaderValue::from_str(text).unwrap())]);
-            cookies.take(&headers, &endpoint, "/a/b?c");
+            let date = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:07 GMT");
+            let set = [(DATE, date), (SET_COOKIE, HeaderValue::from_str(text).unwrap())];
+            cookies.take(&set.into_iter().collect(), &endpoint, "/a/b?c", now);
         }
-        cookies.header(target).map(|header| header.to_str().unwrap().to_owned())
+        cookies.header(target, now + later).map(|header| header.to_str().unwrap().to_owned())
     }
 
     const URL: &str = "https://ws.api.test";
@@ -147,6 +200,64 @@ mod tests {
     }
 
     #[test]
+    fn a_lifetime_ends_by_max_age_or_else_by_the_date_and_the_clock_of_the_server() {
+        let hour = Duration::from_secs(3600);
+        for (attributes, lasts) in [
+            ("Max-Age=3600", Some(hour)),
+            ("Expires=Sun, 06 Nov 1994 09:49:07 GMT", Some(hour)),
+            ("Expires=Sunday, 06-Nov-94 09:49:07 GMT", Some(hour)),
+            ("Max-Age=3600; Expires=Thu, 01 Jan 1970 00:00:00 GMT", Some(hour)),
+            ("Expires=Thu, 01 Jan 1970 00:00:00 GMT; max-age=3600", Some(hour)),
+            ("Max-Age=0; Expires=Sun, 06 Nov 2094 08:49:07 GMT", Some(Duration::ZERO)),
+            ("Max-Age=60; Max-Age=3600; Max-Age=soon", Some(hour)),
+            ("Max-Age=-1", Some(Duration::ZERO)),
+            ("Expires=Sat, 05 Nov 1994 08:49:07 GMT", Some(Duration::ZERO)),
+            ("Max-Age=99999999999999999999999", None),
+            ("Max-Age=", None),
+            ("Max-Age=-", None),
+            ("Max-Age=+0", None),
+            ("Expires=later", None),
+            ("Expires=0", None),
+        ] {
+            let set = format!("a=1; path=/; {attributes}");
+            let is_sent = |later| header_after(later, URL, &[&set], "/").is_some();
+            let second = Duration::from_secs(1);
+            match lasts {
+                Some(end) => {
+                    assert!(end.is_zero() || is_sent(end - second), "{attributes}");
+                    assert!(!is_sent(end), "{attributes}");
+                }
+                None => assert!(is_sent(10_000 * hour), "{attributes}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_domain_or_path_counts_as_absent() {
+        for set in ["a=1; Domain=", "a=1; Domain", "a=1; Domain=.", "a=1; Path=", "a=1; Path=/x; path=b"] {
+            assert_eq!(header(URL, &[set], "/a/b").as_deref(), Some("a=1"), "{set}");
+            assert_eq!(header(URL, &[set], "/"), None, "{set}");
+        }
+        let set = "a=1; Domain=other.test; Domain=api.test";
+        assert!(header(URL, &[set], "/a/b").is_some(), "the last domain counts");
+        assert!(header("https://ws.api.test.", &["a=1; Domain=api.test"], "/a/b").is_some());
+    }
+
+    #[test]
+    fn expired_cookies_make_room_for_new_ones() {
+        let cookies = Cookies::default();
+        let (endpoint, now) = (Endpoint::parse(URL).unwrap(), Instant::now());
+        let take = |text: String, now| {
+            let set = (SET_COOKIE, HeaderValue::from_str(&text).unwrap());
+            cookies.take(&HeaderMap::from_iter([set]), &endpoint, "/", now);
+        };
+        (0..MOST_COOKIES).for_each(|i| take(format!("n{i}=1; Max-Age=60"), now));
+        let later = now + Duration::from_secs(60);
+        take("a=1".to_owned(), later);
+        assert_eq!(cookies.header("/", later).unwrap(), "a=1");
+    }
+
+    #[test]
     fn cookies_of_others_are_not_taken() {
         for set in ["a=1; Domain=other.test", "a=1; domain=xapi.test", "a=1; domain=x.ws.api.test", "=1", "a"]
         {
@@ -154,6 +265,8 @@ mod tests {
         }
         assert!(header(URL, &["a=1; Domain=.API.test"], "/a/b").is_some());
         assert_eq!(header("http://ws.api.test", &["a=1; Secure"], "/a/b"), None);
+        assert_eq!(header("https://10.1.2.3", &["a=1; Domain=2.3"], "/a/b"), None);
+        assert!(header("https://10.1.2.3", &["a=1; Domain=10.1.2.3"], "/a/b").is_some());
         let long = format!("a={}", "x".repeat(MOST_BYTES));
         assert_eq!(header(URL, &[&long], "/a/b"), None);
     }
@@ -163,7 +276,8 @@ mod tests {
         let set: Vec<_> = (0..100).map(|i| format!("n{i}=hunter2")).collect();
         let set: Vec<_> = set.iter().map(String::as_str).collect();
         assert_eq!(header(URL, &set, "/a/b").unwrap().split("; ").count(), MOST_COOKIES);
-        let (cookie, _) = read("a=hunter2", &Endpoint::parse(URL).unwrap(), "/").unwrap();
+        let endpoint = Endpoint::parse(URL).unwrap();
+        let (cookie, _) = read("a=hunter2", &endpoint, "/", || SystemTime::UNIX_EPOCH).unwrap();
         assert!(!format!("{cookie:?}").contains("hunter2"));
     }
 }

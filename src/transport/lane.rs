@@ -97,7 +97,7 @@ where
         let headers = request.headers_mut();
         // HTTP/1.1 requires Host (RFC 9112, section 3.2); hyper's low-level client does not add it.
         headers.entry(HOST).or_insert_with(|| endpoint.header().clone());
-        headers.extend(history.cookies().header(&target).map(|cookies| (COOKIE, cookies)));
+        headers.extend(history.cookies().header(&target, Instant::now()).map(|cookies| (COOKIE, cookies)));
         if let Some(gateway) = gateway {
             gateway.address(&mut request)?;
         }
@@ -112,7 +112,7 @@ where
             gateway.check_answer(&answer)?;
         }
         history.cut_sizes().note_passed(self.state.sent().body_bytes);
-        history.cookies().take(answer.headers(), endpoint, &target);
+        history.cookies().take(answer.headers(), endpoint, &target, Instant::now());
         if connection.is_reusable(&self.state).await {
             self.connection = Some(connection);
         }

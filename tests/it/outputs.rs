@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{CommandOutput, end, ringlift, ringlift_after, run, start};
+use crate::support::command::{CommandOutput, end, ringlift, ringlift_after, run, start, wait_until_caught};
 use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
 
 const FULL: &str = "No space left on device";
@@ -283,10 +283,11 @@ fn a_wait_timeout_advises_its_own_flag() {
 #[test]
 fn demo_ends_at_a_signal_and_removes_its_files() {
     let folder = tempfile::tempdir().unwrap();
-    for after in [50, 1500] {
+    for after in [0, 1500] {
         let mut command = ringlift();
         command.args(["demo", "--size", "1G", "--data"]).arg(folder.path());
         let child = start(&mut command);
+        wait_until_caught(&child, Signal::INT);
         sleep(Duration::from_millis(after));
         let asked = Instant::now();
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();

@@ -289,6 +289,17 @@ fn a_refusal_of_the_proxy_is_named_as_its_own_with_its_words() {
 }
 
 #[test]
+fn a_proxy_that_names_a_wait_as_seconds_or_as_a_date_is_not_asked_before() {
+    let date = "Date: Sun, 06 Nov 1994 08:49:07 GMT\r\n";
+    for wait in ["90", "Sun, 06 Nov 1994 08:50:37 GMT"] {
+        let headers = format!("{date}Retry-After: {wait}\r\n");
+        let (error, proxy) = refused("503 Busy", &headers, "");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(90)), "{error:?}");
+        assert_eq!(proxy.connects(), 1, "the wait is longer than the time for attempts");
+    }
+}
+
+#[test]
 fn a_login_that_is_missing_or_unsupported_is_explained() {
     let (error, _) = refused("407 Login", "Proxy-Authenticate: Basic realm=\"corp\"\r\n", "");
     assert_eq!((error.kind(), error.hint()), (ErrorKind::Refused, Some(Hint::ProxyCredentials)), "{error:?}");

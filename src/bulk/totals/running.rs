@@ -149,10 +149,13 @@ impl Lengths {
         self.unknown += u64::from(bytes.is_none());
     }
 
-    pub(super) fn remove(&mut self, bytes: Option<u64>) {
+    /// Removes a length. Returns the bytes by which the sum is smaller.
+    pub(super) fn remove(&mut self, bytes: Option<u64>) -> u64 {
         // The queue may have been counted after the claim of this job, which has left the count then.
-        self.bytes = self.bytes.saturating_sub(bytes.unwrap_or(0));
+        let removed = self.bytes.min(bytes.unwrap_or(0));
+        self.bytes -= removed;
         self.unknown = self.unknown.saturating_sub(u64::from(bytes.is_none()));
+        removed
     }
 
     /// Returns the sum; `None` if a length is unknown.

@@ -73,6 +73,7 @@ fn a_skipped_file_is_done_without_speed_and_a_failed_one_leaves_the_total() {
     let at = totals.snapshot(start + SECOND);
     assert_eq!((at.files.done, at.files.failed, at.files.skipped, at.files.running), (1, 1, 1, 0));
     assert_eq!((at.bytes.total, at.bytes.sent, at.bytes.resumed), (Some(2300), 1300, 1000));
+    assert_eq!(at.bytes.found, Some(3000), "the failed file was found");
     assert_eq!(at.eta, Some(Duration::ZERO));
 }
 
@@ -157,6 +158,8 @@ enum Step {
     Advance(u64, u64, u64, u64),
     Record(u64, bool, u64),
     End(u64, FileEnd),
+    Defer(u64),
+    SetQueue(u64, u64),
     Wait(u64),
 }
 
@@ -173,7 +176,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         (key.clone(), bytes.clone(), bytes.clone(), bytes)
             .prop_map(|(key, total, sent, resumed)| Step::Advance(key, total, sent, resumed)),
         (key.clone(), any::<bool>(), 0u64..100).prop_map(|(key, is, delay)| Step::Record(key, is, delay)),
-        (key, end).prop_map(|(key, end)| Step::End(key, end)),
+        (key.clone(), end).prop_map(|(key, end)| Step::End(key, end)),
+        key.prop_map(Step::Defer),
+        (0u64..10, 0u64..1 << 50).prop_map(|(files, bytes)| Step::SetQueue(files, bytes)),
         (0u64..90_000).prop_map(Step::Wait),
     ]
 }
@@ -187,6 +192,8 @@ fn apply(totals: &mut Totals, step: &Step, now: &mut Instant) {
         Step::Record(key, true, delay) => totals.record(key, &throttled(delay), *now),
         Step::Record(key, false, delay) => totals.record(key, &retry(delay as u32), *now),
         Step::End(key, end) => totals.end(key, Some(1000), end, *now),
+        Step::Defer(key) => totals.defer(key, Some(1000)),
+        Step::SetQueue(files, bytes) => totals.set_queue(files, bytes),
         Step::Wait(millis) => *now += Duration::from_millis(millis),
     }
 }
@@ -210,6 +217,7 @@ proptest! {
             let total = at.bytes.total.unwrap();
             prop_assert!(at.bytes.sent + at.bytes.resumed <= total, "{at:?}");
             prop_assert!(at.bytes.sent >= before.sent && at.bytes.acknowledged >= before.acknowledged);
+            prop_assert!(at.bytes.found >= before.found && at.bytes.found >= at.bytes.total, "{at:?}");
             prop_assert!(at.eta.is_none_or(|eta| eta <= LONGEST_ETA));
             prop_assert!(at.files.running <= 6);
             before = at.bytes;
@@ -236,6 +244,25 @@ proptest! {
         let (one, other) = (run(&moves), run(&shuffled));
         prop_assert_eq!(one, other);
     }
+}
+
+#[test]
+fn files_that_leave_for_other_processes_or_become_shorter_stay_found() {
+    let now = Instant::now();
+    let found = |totals: &Totals| totals.snapshot(now).bytes.found;
+    let mut totals = Totals::new(now);
+    totals.found_all();
+    totals.set_queue(3, 3000);
+    totals.set_queue(1, 1000);
+    assert_eq!((totals.snapshot(now).bytes.total, found(&totals)), (Some(1000), Some(3000)));
+    totals.set_queue(5, 5000);
+    assert_eq!(found(&totals), Some(5000));
+    let mut totals = under_way(2, now);
+    totals.advance(0, &progress(400, 0, 0), now);
+    assert_eq!((totals.snapshot(now).bytes.total, found(&totals)), (Some(1400), Some(2000)));
+    totals.end(0, Some(1000), FileEnd::Done { bytes: 400 }, now);
+    totals.end(1, Some(1000), FileEnd::Cancelled, now);
+    assert_eq!((totals.snapshot(now).bytes.total, found(&totals)), (Some(400), Some(2000)));
 }
 
 #[test]

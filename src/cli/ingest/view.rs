@@ -1,28 +1,26 @@
 //! The output of a run: events, results, messages, totals. Nothing is kept about a job that has ended.
 
+mod ends;
+mod inputs;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringlift::bulk::event::{millis, odd_name};
-use ringlift::bulk::totals::FileEnd;
+use ringlift::bulk::event::odd_name;
 use ringlift::bulk::{
-    ErrorEvent, FileDone, FileSkipped, IngestCounts, IngestEvent, IngestJob, JobFailure, JobId, JobResult,
-    JobSource, JsonEvent, OwnerId, Presence, ProgressEvent, RunSummary, SkippedJob,
+    IngestCounts, IngestEvent, IngestJob, JsonEvent, OwnerId, Presence, ProgressEvent, RunSummary,
 };
-use ringlift::{Progress, UploadEvent, Uploaded};
+use ringlift::{Progress, UploadEvent};
 
-use super::ending::{JobExits, LoopEnd, RunKind, exit_of, ingest_counts};
+use super::ending::{JobExits, LoopEnd, RunKind, ingest_counts};
 use super::estimate::{Estimator, counted};
 use super::live::LiveNumbers;
 use super::outage::{show_orphan, show_outage};
-use super::source::source_name;
-use crate::cli::console::{Console, UploadRemains, duration};
+use crate::cli::console::{Console, duration};
 use crate::cli::escape::visible;
-use crate::cli::events::{CommandEvent, Summary, error_event};
+use crate::cli::events::{CommandEvent, Summary};
 use crate::cli::exit::{CommandError, Exit};
-use crate::cli::jobs::JobEvent;
 use crate::cli::notices::{FileLabel, Notices};
 use crate::cli::values::Size;
 
@@ -168,66 +166,6 @@ impl IngestView {
         }
     }
 
-    fn submitted(&mut self, id: &JobId, source: &JobSource, bytes: Option<u64>, console: &Console) {
-        self.numbers.lock().totals.find(bytes);
-        // A file that cannot be split fails with its upload.
-        let _ = self.estimator.add(bytes);
-        if self.kind == RunKind::Submit {
-            JobEvent::queued(id, source, bytes).show(source, console);
-        }
-    }
-
-    fn input_failed(&mut self, path: Option<&Path>, failure: &JobFailure, console: &Console) {
-        let file = path.map(Path::to_string_lossy).unwrap_or_default();
-        self.count_failure(&file, failure, None);
-        self.emit_failure(&file, path, failure, 0, false, console);
-        console.alert(&failure.message);
-    }
-
-    fn inputs_read(&mut self, ignored: u64, unused_rules: &[String], console: &Console) {
-        self.counts.files_ignored = ignored;
-        self.numbers.lock().totals.found_all();
-        if self.kind == RunKind::Ingest {
-            self.print_estimate(console);
-        }
-        if !unused_rules.is_empty() {
-            console.note(format_args!("filter rules without effect: {}", unused_rules.join(", ")));
-        }
-    }
-
-    fn doubled(&mut self, id: &JobId, source: &JobSource, console: &Console) {
-        self.doubled += 1;
-        let file = source_name(source);
-        console.emit(&CommandEvent::Doubled { id: id.as_str(), file: &file });
-        // A directory that was gone and is there again is no mistake of its user.
-        if self.doubled <= MOST_DOUBLED && self.kind != RunKind::Watch {
-            console.note(format_args!("{}: is named twice, and is one job", visible(&file)));
-        }
-    }
-
-    fn skipped(&mut self, skipped: &SkippedJob, console: &Console) {
-        self.counts.files_skipped += 1;
-        {
-            let totals = &mut self.numbers.lock().totals;
-            totals.find(Some(skipped.bytes));
-            // Bytes of a job that is not done are not at the service.
-            let bytes = if skipped.video_id.is_some() { skipped.bytes } else { 0 };
-            totals.end(NOT_BEGUN, Some(skipped.bytes), FileEnd::Skipped { bytes }, Instant::now());
-        }
-        let (file, reason) = (skipped.name.as_str(), skipped.reason.as_str());
-        let (id, video_id) = (skipped.id.as_str(), skipped.video_id.as_deref());
-        let event = JsonEvent::FileSkipped(FileSkipped { file, id, video_id, reason });
-        let _ = console.emit_for_file(skipped.path.as_deref().and_then(odd_name), &event);
-        if let Some(failure) = &skipped.failure {
-            self.exits.add(exit_of(failure));
-            console.alert(format_args!("{}: skipped: {reason}", visible(file)));
-        }
-        if let Some(failure) = &skipped.after_failure {
-            self.exits.add(Exit::Failed);
-            console.alert(failure);
-        }
-    }
-
     fn upload_event(&mut self, job: &IngestJob, event: &UploadEvent, now: Instant, console: &Console) {
         {
             let mut numbers = self.numbers.lock();
@@ -245,61 +183,6 @@ impl IngestView {
         }
     }
 
-    fn failed(
-        &mut self,
-        job: &IngestJob,
-        failure: &JobFailure,
-        error: Option<&CommandError>,
-        console: &Console,
-    ) {
-        self.running.remove(&job.number);
-        self.numbers.lock().totals.end(job.number, job.bytes(), FileEnd::Failed, Instant::now());
-        self.count_end_of_failure(&job.name, failure, error.and_then(CommandError::advice));
-        let elapsed_ms = millis(job.started.elapsed());
-        let Some(error) = error else {
-            self.emit_failure(&job.name, job.path(), failure, elapsed_ms, false, console);
-            console.alert(format_args!("{}: {}", visible(&job.name), failure.message));
-            return;
-        };
-        let file = job.name.as_str();
-        let event = JsonEvent::FileFailed { file, elapsed_ms, resumable: false, error: error_event(error) };
-        emit(job, &event, console);
-        console.print_file_error(file, error, UploadRemains::Nothing);
-    }
-
-    /// Counts a failure of a file that has not been counted.
-    fn count_failure(&mut self, name: &str, failure: &JobFailure, advice: Option<&str>) {
-        {
-            let totals = &mut self.numbers.lock().totals;
-            totals.find(None);
-            totals.end(NOT_BEGUN, None, FileEnd::Failed, Instant::now());
-        }
-        self.count_end_of_failure(name, failure, advice);
-    }
-
-    fn count_end_of_failure(&mut self, name: &str, failure: &JobFailure, advice: Option<&str>) {
-        self.summary.files_failed += 1;
-        self.exits.add(exit_of(failure));
-        self.numbers.lock().fail(name, failure, advice);
-    }
-
-    fn deferred(&mut self, job: &IngestJob, failure: &JobFailure, delay: Duration, console: &Console) {
-        self.running.remove(&job.number);
-        {
-            let mut numbers = self.numbers.lock();
-            numbers.totals.defer(job.number, job.bytes());
-            numbers.fail(&job.name, failure, None);
-        }
-        let elapsed = millis(job.started.elapsed());
-        self.emit_failure(&job.name, job.path(), failure, elapsed, true, console);
-        let (name, message) = (visible(&job.name), &failure.message);
-        if delay.is_zero() {
-            console.note(format_args!("{name}: {message}; another worker may take it"));
-        } else {
-            console.note(format_args!("{name}: {message}; another attempt in {}", duration(delay)));
-        }
-    }
-
     fn progress(&mut self, job: &Arc<IngestJob>, progress: Progress, now: Instant, console: &Console) {
         self.numbers.lock().totals.advance(job.number, &progress, now);
         let Some((_, last, has_changed)) = self.running.get_mut(&job.number) else { return };
@@ -310,68 +193,6 @@ impl IngestView {
             }
         }
         (*last, *has_changed) = (progress, true);
-    }
-
-    fn done(
-        &mut self,
-        job: &Arc<IngestJob>,
-        result: &JobResult,
-        uploaded: Option<&Uploaded>,
-        sha256: Option<&str>,
-        console: &Console,
-    ) {
-        let bytes = uploaded.map_or(0, |uploaded| uploaded.bytes);
-        self.end(job, FileEnd::Done { bytes });
-        self.numbers.lock().succeed();
-        self.summary.files_done += 1;
-        self.summary.bytes += bytes;
-        let sha256 = sha256.filter(|_| self.shows_sha256);
-        match uploaded {
-            Some(uploaded) => {
-                self.summary.sent_bytes += uploaded.sent_bytes;
-                emit(job, &JsonEvent::FileDone(FileDone::new(&job.name, uploaded, sha256)), console);
-            }
-            None => {
-                self.counts.videos_created += 1;
-                let (file, video_id) = (job.name.as_str(), result.video_id.as_str());
-                let elapsed_ms = millis(job.started.elapsed());
-                console.emit(&CommandEvent::Fetched { file, video_id, elapsed_ms });
-            }
-        }
-        console.result(format_args!("{}\t{}", visible(&job.name), result.video_id));
-    }
-
-    fn cancelled(&mut self, job: &IngestJob) {
-        self.summary.files_cancelled += 1;
-        self.end(job, FileEnd::Cancelled);
-    }
-
-    /// Reports a job that the end of the run has stopped. Another run can resume it.
-    fn stopped(&mut self, job: &IngestJob, failure: &CommandError, console: &Console) {
-        self.cancelled(job);
-        let (file, error) = (job.name.as_str(), error_event(failure));
-        let elapsed_ms = millis(job.started.elapsed());
-        emit(job, &JsonEvent::FileFailed { file, elapsed_ms, resumable: true, error }, console);
-        console.print_file_error(file, failure, UploadRemains::Nothing);
-    }
-
-    fn emit_failure(
-        &self,
-        file: &str,
-        path: Option<&Path>,
-        failure: &JobFailure,
-        elapsed_ms: u64,
-        resumable: bool,
-        console: &Console,
-    ) {
-        let error = ErrorEvent::of_job(failure);
-        let event = JsonEvent::FileFailed { file, elapsed_ms, resumable, error };
-        let _ = console.emit_for_file(path.and_then(odd_name), &event);
-    }
-
-    fn end(&mut self, job: &IngestJob, end: FileEnd) {
-        self.running.remove(&job.number);
-        self.numbers.lock().totals.end(job.number, job.bytes(), end, Instant::now());
     }
 
     /// Updates the display, and writes lines and events that are due.
@@ -445,6 +266,3 @@ const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The warnings about files that are named twice. Two overlapping folders may give a million.
 const MOST_DOUBLED: u64 = 10;
-
-/// The key of files that never begin. Claims are counted from 1.
-const NOT_BEGUN: u64 = 0;

@@ -1,14 +1,14 @@
 //! The endpoints that are reached without the proxy: the list that `NO_PROXY` holds.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::transport::endpoint::Endpoint;
 
 /// A list of hosts that are reached without a proxy, as `NO_PROXY` holds it.
 ///
 /// The entries are separated by commas or white space. Each is `*`, a host or a domain with its subdomains (with or
-/// without a dot or `*.` in front), an address, or a network such as `10.0.0.0/8`, with or without a port. Case does not
-/// matter. Names are compared as text: an address in the list does not match a name that resolves to it. Entries of any
+/// without a dot or `*.` in front), an address, or a network such as `10.0.0.0/8`, with or without a port. An IPv4 address
+/// and its IPv6 form, `::ffff:10.0.0.1`, are the same, and so are networks of them. Case does not matter. Names are compared as text: an address in the list does not match a name that resolves to it. Entries of any
 /// other form match nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoProxy(String);
@@ -37,8 +37,7 @@ fn exempts(entry: &str, endpoint: &Endpoint) -> bool {
         return false;
     }
     if let Ok(address) = endpoint.host().parse::<IpAddr>() {
-        // `::ffff:10.0.0.1` is the address 10.0.0.1, too.
-        return is_in_network(address.to_canonical(), name);
+        return is_in_network(address, name);
     }
     let name = name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
     let host = endpoint.host().trim_end_matches('.');
@@ -62,19 +61,32 @@ fn without_port(entry: &str) -> (&str, Option<&str>) {
 /// Returns `true` if `network`, an address or a CIDR block, contains `address`.
 fn is_in_network(address: IpAddr, network: &str) -> bool {
     let (base, prefix) = match network.split_once('/') {
-        Some((base, prefix)) => (base, prefix.parse::<u32>().ok()),
-        // An address is a network of all its bits; for IPv4 the number is reduced to 32 below.
-        None => (network, Some(128)),
+        Some((base, prefix)) => (base, Some(prefix)),
+        None => (network, None),
     };
-    let (Ok(base), Some(prefix)) = (base.parse::<IpAddr>(), prefix) else { return false };
-    let (bits, differing) = match (base.to_canonical(), address) {
-        (IpAddr::V4(base), IpAddr::V4(address)) => (32, u128::from(u32::from(base) ^ u32::from(address))),
-        (IpAddr::V6(base), IpAddr::V6(address)) => (128, u128::from(base) ^ u128::from(address)),
-        _ => return false,
-    };
-    // Only the bits of the prefix must be equal. A prefix of 0 shifts out all 128 bits of an IPv6 address, for
-    // which `checked_shr` returns `None`.
-    differing.checked_shr(bits - prefix.min(bits)).unwrap_or(0) == 0
+    let Ok(base) = base.parse::<IpAddr>() else { return false };
+    let bits = if base.is_ipv4() { 32 } else { 128 };
+    // An address is a network of all its bits.
+    let prefix =
+        prefix.map_or(Some(bits), |prefix| prefix.parse::<u32>().ok()).filter(|&prefix| prefix <= bits);
+    // 10.0.0.0/8 is `::ffff:10.0.0.0/104`: 96 bits are in front of an IPv4 address.
+    let Some(prefix) = prefix.map(|prefix| prefix + 128 - bits) else { return false };
+    // A network that is larger than the range of all IPv4 addresses is meant for IPv6.
+    if prefix < 96 && address.is_ipv4() {
+        return false;
+    }
+    let differing = u128::from(as_v6(base)) ^ u128::from(as_v6(address));
+    // Only the bits of the prefix must be equal. A prefix of 0 shifts out all 128 bits, for which `checked_shr` returns
+    // `None`.
+    differing.checked_shr(128 - prefix).unwrap_or(0) == 0
+}
+
+/// Returns the address in the form that IPv6 has for it.
+fn as_v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +117,15 @@ mod tests {
             ("http://[::1]:81", "::1"),
             ("http://[fd00::5]", "fd00::/8"),
             ("http://[::ffff:10.1.2.3]", "10.0.0.0/8"),
+            ("http://[::ffff:10.1.2.3]", "10.1.2.3"),
+            ("http://[::ffff:10.1.2.3]", "::ffff:0:0/64"),
+            ("http://10.1.2.3", "::ffff:10.0.0.0/104"),
+            ("http://[::ffff:10.1.2.3]", "::ffff:10.0.0.0/104"),
+            ("http://10.1.2.3:81", "[::ffff:10.0.0.0/104]:81"),
+            ("http://10.1.2.3", "::ffff:10.1.2.3"),
+            ("http://10.1.2.3", "::ffff:10.1.2.3/128"),
+            ("http://10.1.2.3", "::ffff:0.0.0.0/96"),
+            ("http://[fd00::5]", "::/0"),
         ] {
             assert!(is_exempt(url, no_proxy), "{url} {no_proxy}");
         }
@@ -127,6 +148,12 @@ mod tests {
             ("http://[::1]", "::2"),
             ("http://[fd00::5]", "fe00::/8"),
             ("http://10.1.2.3", "fd00::/0"),
+            ("http://11.1.2.3", "::ffff:10.0.0.0/104"),
+            ("http://10.1.2.4", "::ffff:10.1.2.3"),
+            ("http://[fd00::5]", "::ffff:0.0.0.0/96"),
+            ("http://[fd00::5]", "0.0.0.0/0"),
+            ("http://10.1.2.3", "10.1.2.3/33"),
+            ("http://[fd00::5]", "fd00::5/129"),
         ] {
             assert!(!is_exempt(url, no_proxy), "{url} {no_proxy}");
         }

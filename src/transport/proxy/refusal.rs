@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::header::{PROXY_AUTHENTICATE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 
+use crate::transport::retry_after::requested_wait;
+
 /// A proxy's refusal to open a connection or to pass on a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,7 +18,7 @@ pub struct ProxyRefusal {
     pub words: Option<String>,
     /// The login that the proxy requests.
     pub login: ProxyLogin,
-    /// The wait before another attempt that the proxy requests.
+    /// The wait before another attempt that the proxy requests, at most a day.
     pub retry_after: Option<Duration>,
 }
 
@@ -39,12 +41,11 @@ impl ProxyRefusal {
         // RFC 9209 defines a header for the reason. squid names its error page in a header of its own.
         let words =
             header("proxy-status").or_else(|| header("x-squid-error")).or_else(|| line(&text_of(body)));
-        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         ProxyRefusal {
             status: status.as_u16(),
             words,
             login: login(status, headers),
-            retry_after: seconds.map(Duration::from_secs),
+            retry_after: requested_wait(headers, &RETRY_AFTER),
         }
     }
 
@@ -176,6 +177,23 @@ mod tests {
         for status in [301, 400, 401, 403, 404, 405, 407, 501, 505] {
             assert!(!refusal(status, &[], "").is_temporary(), "{status}");
         }
-        assert_eq!(refusal(503, &[("retry-after", "7")], "").retry_after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn the_wait_is_a_number_of_seconds_or_a_date_and_bounded() {
+        let wait = |value: &str| {
+            let headers = [("date", "Sun, 06 Nov 1994 08:49:07 GMT"), ("retry-after", value)];
+            refusal(503, &headers, "").retry_after.map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("7"), Some(7));
+        for later in
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+        {
+            assert_eq!(wait(later), Some(30), "{later}");
+        }
+        assert_eq!(wait("Sun, 06 Nov 1994 08:48:07 GMT"), Some(0), "a date that has passed");
+        let (day, longest) = (24 * 3600, u64::MAX.to_string());
+        assert_eq!((wait("Mon, 06 Nov 1995 08:49:07 GMT"), wait(&longest)), (Some(day), Some(day)));
+        assert_eq!((wait("soon"), wait("-1"), wait("")), (None, None, None));
     }
 }

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{
@@ -171,6 +172,21 @@ fn without<T: Send>(
     thread::scope(|scope| scope.spawn(filtered).join().unwrap())
 }
 
+/// Waits until the command has a handler for the signal, whose default action would end it.
+pub fn wait_until_caught(child: &Child, signal: Signal) {
+    let begun = Instant::now();
+    // proc_pid_status(5): a mask in hexadecimal, with the lowest bit for signal 1.
+    let caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    while caught().is_none_or(|mask| mask >> (signal.as_raw() - 1) & 1 == 0) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no handler for {signal:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn after(mut shell: Command, before: &str) -> Command {
     shell.arg("-c").arg(format!("{before} && exec \"$@\"")).arg("sh").arg(env!("CARGO_BIN_EXE_ringlift"));
     shell
@@ -179,6 +195,17 @@ fn after(mut shell: Command, before: &str) -> Command {
 fn bare(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
+    // A test process under nohup(1) ignores SIGHUP, and one in the background of a shell SIGINT and SIGQUIT. The command
+    // would inherit that, and leaves a signal ignored that is so at its start.
+    let reset_signals = || {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: signal(2) is async-signal-safe, and SIG_DFL refers to no handler.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure calls signal(2) only, and allocates nothing.
+    unsafe { command.pre_exec(reset_signals) };
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
