@@ -1,7 +1,5 @@
 //! The cookies of an endpoint, sent back to it (RFC 6265): load balancers keep a client at one server by them.
 
-mod date;
-
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -98,9 +96,8 @@ fn read(
             "path" => path = value,
             "max-age" => max_age = age(value).or(max_age),
             "expires" => {
-                let date = date::parse(value);
                 until_date =
-                    date.map(|date| date.duration_since(sent_at()).unwrap_or_default()).or(until_date);
+                    date(value).map(|date| date.duration_since(sent_at()).unwrap_or_default()).or(until_date);
             }
             _ => {}
         }
@@ -114,6 +111,12 @@ fn read(
     // Section 5.3: `Max-Age` has precedence over `Expires`. An empty value is how some servers delete a cookie.
     let lifetime = if value.is_empty() { Some(Duration::ZERO) } else { max_age.or(until_date) };
     Some((Cookie { name: name.to_owned(), value: value.to_owned(), path, expires: None }, lifetime))
+}
+
+/// Parses a date of HTTP, also with the hyphens that servers write into those of cookies: `Thu, 01-Jan-1970 00:00:00 GMT`.
+fn date(value: &str) -> Option<SystemTime> {
+    let date = httpdate::parse_http_date(value);
+    date.or_else(|_| httpdate::parse_http_date(&value.replace('-', " "))).ok()
 }
 
 /// Parses `Max-Age`: seconds, which are zero or negative for a cookie that is deleted. `None` for any other text (RFC
@@ -206,6 +209,7 @@ mod tests {
             ("Max-Age=3600", Some(hour)),
             ("Expires=Sun, 06 Nov 1994 09:49:07 GMT", Some(hour)),
             ("Expires=Sunday, 06-Nov-94 09:49:07 GMT", Some(hour)),
+            ("Expires=Sun, 06-Nov-1994 09:49:07 GMT", Some(hour)),
             ("Max-Age=3600; Expires=Thu, 01 Jan 1970 00:00:00 GMT", Some(hour)),
             ("Expires=Thu, 01 Jan 1970 00:00:00 GMT; max-age=3600", Some(hour)),
             ("Max-Age=0; Expires=Sun, 06 Nov 2094 08:49:07 GMT", Some(Duration::ZERO)),

@@ -8,8 +8,9 @@ use crate::transport::endpoint::Endpoint;
 ///
 /// The entries are separated by commas or white space. Each is `*`, a host or a domain with its subdomains (with or
 /// without a dot or `*.` in front), an address, or a network such as `10.0.0.0/8`, with or without a port. An IPv4 address
-/// and its IPv6 form, `::ffff:10.0.0.1`, are the same, and so are networks of them. Case does not matter. Names are compared as text: an address in the list does not match a name that resolves to it. Entries of any
-/// other form match nothing.
+/// and its IPv6 form, `::ffff:10.0.0.1`, are the same, and so are networks of them. Case does not matter. Names are
+/// compared as text: an address in the list does not match a name that resolves to it. Entries of any other form match
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoProxy(String);
 
