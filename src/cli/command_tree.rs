@@ -9,8 +9,27 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 
-use super::args::Cli;
+use super::args::{Cli, GlobalArgs, ResumeArgs, StatusArgs};
+use super::ingest_args::{IngestArgs, SubmitArgs, WorkArgs};
 use super::service_args::{SERVICE, ServiceArgs};
+use super::upload_args::UploadArgs;
+
+/// Returns a parser of this command line that has no texts of help, for the commands that begin uploads or that programs
+/// repeat.
+///
+/// A line that it accepts means the same to [`parser`]. The errors and the help of other lines are those of [`parser`],
+/// which takes ten times as long.
+pub(super) fn bare_parser(argv: &[OsString]) -> Option<Command> {
+    let root = Command::new("ringlift").subcommand_required(true);
+    let name = argv.get(1)?.to_str()?;
+    if argv.len() == 2 && ["--version", "-V"].contains(&name) {
+        return Some(root.version(env!("CARGO_PKG_VERSION")));
+    }
+    let augment = BARE.iter().find(|(command, _)| *command == name)?.1;
+    // The name is owned by the tree: words of a command line do not live as long.
+    let called = augment(Command::new(name.to_owned()));
+    Some(with_global_service_flags(GlobalArgs::augment_args(root)).subcommand(called))
+}
 
 /// Returns the parser of a command line.
 pub(super) fn parser(argv: &[OsString]) -> Command {
@@ -108,6 +127,16 @@ fn with_short_help(command: Command) -> Command {
     command.mut_subcommands(with_short_help)
 }
 
+/// The commands of [`bare_parser`]. The first word of a command line that names a command calls it.
+const BARE: [(&str, fn(Command) -> Command); 6] = [
+    ("upload", UploadArgs::augment_args),
+    ("ingest", IngestArgs::augment_args),
+    ("submit", SubmitArgs::augment_args),
+    ("work", WorkArgs::augment_args),
+    ("resume", ResumeArgs::augment_args),
+    ("status", StatusArgs::augment_args),
+];
+
 /// Commands that never talk to the service.
 const OFFLINE: [&str; 4] = ["demo", "serve", "completion", "man"];
 
@@ -171,6 +200,36 @@ mod tests {
     fn both_trees_are_well_formed() {
         documented().debug_assert();
         parser(&argv("ringlift upload f")).debug_assert();
+    }
+
+    #[test]
+    fn the_bare_parser_has_the_flags_of_the_whole_one() {
+        let flags = |command: &Command| -> Vec<String> {
+            command.get_arguments().map(|flag| format!("{flag:?}")).collect()
+        };
+        // The struct of the whole command line is a group without flags.
+        let groups = |command: &Command| -> Vec<String> {
+            let groups = command.get_groups().filter(|group| group.get_id() != "Cli");
+            groups.map(|group| format!("{group:?}")).collect()
+        };
+        let shape = |command: &Command| (flags(command), groups(command));
+        for (name, _) in BARE {
+            let whole = with_global_service_flags(Cli::command());
+            let bare = bare_parser(&argv(&format!("ringlift {name} f"))).unwrap();
+            assert_eq!(shape(&bare), shape(&whole), "{name}");
+            assert_eq!(shape(leaf(&bare, &[name])), shape(leaf(&whole, &[name])), "{name}");
+            bare.debug_assert();
+        }
+    }
+
+    #[test]
+    fn the_bare_parser_states_the_version_of_the_whole_one() {
+        for flag in ["--version", "-V"] {
+            let line = argv(&format!("ringlift {flag}"));
+            let bare = bare_parser(&line).unwrap().try_get_matches_from(&line).unwrap_err();
+            let whole = Cli::command().try_get_matches_from(&line).unwrap_err();
+            assert_eq!((bare.kind(), bare.to_string()), (whole.kind(), whole.to_string()));
+        }
     }
 
     #[test]

@@ -15,6 +15,11 @@ pub(super) fn for_streams(root: &Path, least: u64) -> u64 {
     share.min(MAX_BYTES).max(least)
 }
 
+/// Returns the limit where no stream is sent, so that nothing needs to be read about the machine.
+pub(super) fn without_streams(least: u64) -> u64 {
+    MAX_BYTES.max(least)
+}
+
 /// Returns `MemAvailable` (proc_meminfo(5)).
 fn available(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;

@@ -46,7 +46,10 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
     let mut settings = upload_settings(&args.transfer.lanes, global)?;
     settings.buffer_bytes = match args.transfer.max_buffer_memory {
         Some(Size(bytes)) => bytes,
-        None => memory::for_streams(Path::new("/"), least_memory(&args.transfer)),
+        None if jobs.iter().any(UploadJob::is_stream) => {
+            memory::for_streams(Path::new("/"), least_memory(&args.transfer))
+        }
+        None => memory::without_streams(least_memory(&args.transfer)),
     };
     if !args.dry_run && !args.no_journal {
         settings.journal = journal::path(args.journal.as_deref());

@@ -82,6 +82,10 @@ impl UploadJob {
         }
     }
 
+    pub(super) fn is_stream(&self) -> bool {
+        self.source == UploadJobSource::Stdin
+    }
+
     /// Returns the plan of standard input.
     fn stream_plan(&self, settings: &Settings) -> Result<StreamPlan, Error> {
         settings.plan_stream(&self.name, &self.options.upload)
