@@ -1,5 +1,6 @@
 //! All workers of an engine, and the channels to their lanes.
 
+use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::api::Origin;
 use crate::engine::progress::Gauge;
 use crate::engine::pulse::{Heartbeat, HeartbeatMonitor};
 use crate::engine::settings::Settings;
@@ -14,14 +16,18 @@ use crate::engine::threads::{BoundedThread, ThreadEnd, WORKERS_END};
 use crate::engine::worker::{self, ChunkRequest, LaneIndex, LaneReport, LaneSlot, Runtime, WorkerConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Delivery, Reader, Unavailable, probe};
-use crate::transport::Dialer;
+use crate::transport::{Dialer, Timeouts};
 
-/// All worker threads of an engine. Dropping the pool without [`WorkerPool::join`] detaches the threads.
+/// All workers of an engine. Dropping the pool without [`WorkerPool::join`] detaches the threads.
+///
+/// A worker's thread and a lane are created for their first chunk: an engine that sends one small file has one of each.
 pub(crate) struct WorkerPool {
     lanes: Vec<LaneEnd>,
+    workers: Vec<WorkerState>,
     reports: mpsc::Receiver<LaneReport>,
-    threads: Vec<BoundedThread>,
-    pulses: Vec<HeartbeatMonitor>,
+    config: PoolConfig,
+    /// The number of lanes that were reported as idle before their first order.
+    announced: usize,
     /// `Ok` if workers read through io_uring, else the reason.
     ring: std::result::Result<(), Unavailable>,
     delivery: Delivery,
@@ -35,14 +41,66 @@ pub(crate) struct ReaderEnvironment {
     pub(crate) ring: std::result::Result<(), Unavailable>,
 }
 
+/// The configuration that all workers of a pool share.
+struct PoolConfig {
+    dialer: Dialer,
+    patience: Timeouts,
+    origin: Origin,
+    runtime: Runtime,
+    depth: usize,
+    /// The lanes that are used at the start.
+    first_lanes: usize,
+    reports: mpsc::Sender<LaneReport>,
+}
+
 struct LaneEnd {
     worker: usize,
-    orders: mpsc::Sender<ChunkRequest>,
     gauge: Gauge,
+    /// `None` before the first order.
+    orders: Option<mpsc::Sender<ChunkRequest>>,
+}
+
+enum WorkerState {
+    /// No lane of the worker has had an order.
+    Waiting,
+    Started(StartedWorker),
+    /// The system refused the thread. Another worker has the lanes.
+    Refused,
+}
+
+struct StartedWorker {
+    slots: mpsc::Sender<LaneSlot>,
+    thread: BoundedThread,
+    pulse: HeartbeatMonitor,
+}
+
+impl WorkerState {
+    fn started(&self) -> Option<&StartedWorker> {
+        match self {
+            WorkerState::Started(worker) => Some(worker),
+            WorkerState::Waiting | WorkerState::Refused => None,
+        }
+    }
+
+    fn into_thread(self) -> Option<BoundedThread> {
+        match self {
+            WorkerState::Started(worker) => Some(worker.thread),
+            WorkerState::Waiting | WorkerState::Refused => None,
+        }
+    }
+
+    /// Returns `true` if the worker can take no chunk, because `is_out` is true of it or it was refused.
+    fn is_out(&self, is_out: impl Fn(&StartedWorker) -> bool) -> bool {
+        match self {
+            WorkerState::Waiting => false,
+            WorkerState::Started(worker) => is_out(worker),
+            WorkerState::Refused => true,
+        }
+    }
 }
 
 impl WorkerPool {
-    /// Starts one worker per core, each with its share of the lanes.
+    /// Creates one worker per core, each with its share of the lanes, and starts the first one.
     pub(crate) fn start(settings: &Settings, dialer: &Dialer) -> Result<WorkerPool> {
         let ring = probe::check_ring();
         let runtime = match (settings.reader, &ring) {
@@ -56,53 +114,81 @@ impl WorkerPool {
         let workers = cores.min(settings.lanes);
         // A lane reports at most twice per order: the chunk is written whole, and the lane is idle.
         let (report, reports) = mpsc::channel(2 * settings.lanes);
-        // Each worker has its share of the lanes that are used at the start, too.
-        let (first, depth) = (settings.first_lanes(), worker::depth_of(settings.first_lanes()));
-        let delivery = if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain };
+        let lane = |index| LaneEnd { worker: index % workers, gauge: Gauge::default(), orders: None };
         let mut pool = WorkerPool {
-            lanes: Vec::new(),
+            lanes: (0..settings.lanes).map(lane).collect(),
+            workers: (0..workers).map(|_| WorkerState::Waiting).collect(),
             reports,
-            threads: Vec::new(),
-            pulses: Vec::new(),
-            ring,
-            delivery,
-        };
-        for worker in 0..workers {
-            // The first workers take one lane more if the lanes do not divide evenly.
-            let share = settings.lanes / workers + usize::from(worker < settings.lanes % workers);
-            let config = WorkerConfig {
+            config: PoolConfig {
                 dialer: dialer.clone(),
                 patience: settings.patience,
                 origin: settings.origin.clone(),
                 runtime,
-                depth,
-                blocks: worker::blocks_of(first.div_ceil(workers), share, depth),
-                slots: (0..share).map(|_| pool.add_lane(worker)).collect(),
-                reports: report.clone(),
-                pulse: pool.add_pulse(),
-            };
-            // If this one is refused, the channels of those before it close, and their threads end.
-            let thread = worker::start(format!("ringlift-{worker}"), config).map_err(|error| {
-                Error::new(ErrorKind::Internal, "start a worker's thread").with_source(error)
-            })?;
-            pool.threads.push(thread);
-        }
+                // Each worker has its share of the lanes that are used at the start, too.
+                depth: worker::depth_of(settings.first_lanes()),
+                first_lanes: settings.first_lanes(),
+                reports: report,
+            },
+            announced: 0,
+            ring,
+            delivery: if dialer.is_tls() { Delivery::Tls } else { Delivery::Plain },
+        };
+        let first = pool
+            .start_worker(0)
+            .map_err(|error| Error::new(ErrorKind::Internal, "start a worker's thread").with_source(error))?;
+        pool.workers[0] = WorkerState::Started(first);
         Ok(pool)
     }
 
-    fn add_pulse(&mut self) -> Arc<Heartbeat> {
+    fn start_worker(&self, index: usize) -> io::Result<StartedWorker> {
+        let lanes = self.lanes.iter().filter(|lane| lane.worker == index).count();
+        let PoolConfig { dialer, patience, origin, runtime, depth, first_lanes, reports } = &self.config;
         let beat = Arc::<Heartbeat>::default();
-        self.pulses.push(HeartbeatMonitor::new(beat.clone()));
-        beat
+        // With room for all lanes: a worker that was refused leaves its lanes to another one.
+        let (slots, new_slots) = mpsc::channel(self.lanes.len());
+        let config = WorkerConfig {
+            dialer: dialer.clone(),
+            patience: *patience,
+            origin: origin.clone(),
+            runtime: *runtime,
+            depth: *depth,
+            blocks: worker::blocks_of(first_lanes.div_ceil(self.workers.len()), lanes, *depth),
+            lanes,
+            slots: new_slots,
+            reports: reports.clone(),
+            pulse: beat.clone(),
+        };
+        let thread = worker::start(format!("ringlift-{index}"), config)?;
+        Ok(StartedWorker { slots, thread, pulse: HeartbeatMonitor::new(beat) })
     }
 
-    fn add_lane(&mut self, worker: usize) -> LaneSlot {
+    /// Starts the lane's worker if it waits for its first order. The first worker takes the lanes of one whose thread the
+    /// system refuses.
+    fn ensure_worker(&mut self, lane: LaneIndex) {
+        let index = self.lanes[lane].worker;
+        if !matches!(self.workers[index], WorkerState::Waiting) {
+            return;
+        }
+        self.workers[index] = match self.start_worker(index) {
+            Ok(worker) => WorkerState::Started(worker),
+            Err(error) => {
+                tracing::warn!(%error, "the system refused one more thread: uploading with fewer");
+                self.lanes.iter_mut().filter(|lane| lane.worker == index).for_each(|lane| lane.worker = 0);
+                WorkerState::Refused
+            }
+        };
+    }
+
+    /// Starts the lane. Returns its queue of orders, or `None` if its worker has ended.
+    fn start_lane(&mut self, lane: LaneIndex) -> Option<mpsc::Sender<ChunkRequest>> {
+        self.ensure_worker(lane);
         // A lane receives an order only after it has reported to be idle.
         let (orders, inbox) = mpsc::channel(1);
-        let gauge = Gauge::default();
-        let lane = self.lanes.len();
-        self.lanes.push(LaneEnd { worker, orders, gauge: gauge.clone() });
-        LaneSlot { lane, gauge, orders: inbox }
+        let end = &mut self.lanes[lane];
+        let slot = LaneSlot { lane, gauge: end.gauge.clone(), orders: inbox };
+        self.workers[end.worker].started()?.slots.try_send(slot).ok()?;
+        end.orders = Some(orders.clone());
+        Some(orders)
     }
 
     /// Returns the inputs of the choice of a reader.
@@ -114,34 +200,40 @@ impl WorkerPool {
     ///
     /// Only time in which the driver ran counts, so that a stopped process finds no silent worker.
     pub(crate) fn watch(&mut self, now: Instant) {
-        for pulse in &mut self.pulses {
-            pulse.watch(now);
+        for worker in &mut self.workers {
+            if let WorkerState::Started(worker) = worker {
+                worker.pulse.watch(now);
+            }
         }
     }
 
     /// Returns `true` if every worker has been silent for `bound`: each is in a system call that does not return.
     pub(crate) fn is_silent(&self, bound: Duration) -> bool {
-        self.pulses.iter().all(|pulse| pulse.silent >= bound)
+        self.workers.iter().all(|worker| worker.is_out(|worker| worker.pulse.silent >= bound))
     }
 
     /// Returns `true` if the lane's worker has been silent for `bound`.
     pub(crate) fn is_lane_silent(&self, lane: LaneIndex, bound: Duration) -> bool {
-        self.pulses[self.lanes[lane].worker].silent >= bound
+        self.workers[self.lanes[lane].worker].is_out(|worker| worker.pulse.silent >= bound)
     }
 
-    /// Returns the next report of a lane; `None` if every worker has ended.
+    /// Returns the next report of a lane. Each lane is reported as idle at first. Dropping the future loses no report.
     pub(crate) async fn next_report(&mut self) -> Option<LaneReport> {
+        if self.announced < self.lanes.len() {
+            self.announced += 1;
+            return Some(LaneReport::Idle { lane: self.announced - 1, done: None });
+        }
         self.reports.recv().await
     }
 
     /// Returns `true` if every worker has ended early: no lane will report again.
     pub(crate) fn is_lost(&self) -> bool {
-        self.threads.iter().all(BoundedThread::is_finished)
+        self.workers.iter().all(|worker| worker.is_out(|worker| worker.thread.is_finished()))
     }
 
     /// Returns `true` if the lane's worker has ended early: the lane will not report again.
     pub(crate) fn has_lost(&self, lane: LaneIndex) -> bool {
-        self.threads[self.lanes[lane].worker].is_finished()
+        self.workers[self.lanes[lane].worker].is_out(|worker| worker.thread.is_finished())
     }
 
     /// Returns the gauges of all lanes.
@@ -157,18 +249,24 @@ impl WorkerPool {
     /// Returns the position in `idle` of the lane to use next.
     ///
     /// It belongs to the worker with the most idle lanes: taking the last used lane of all put four files on one
-    /// thread. Of that worker it is the lane used last, whose connection is open and warm.
+    /// thread. Of equal workers it is one that has a thread. Of that worker it is the lane used last, whose connection is
+    /// open and warm.
     pub(crate) fn next_idle(&self, idle: &[LaneIndex]) -> Option<usize> {
         let worker = |lane: LaneIndex| self.lanes[lane].worker;
         let idle_with = |lane: LaneIndex| idle.iter().filter(|other| worker(**other) == worker(lane)).count();
         let answers = |place: &usize| !self.is_lane_silent(idle[*place], SILENCE_LIMIT);
         // `max_by_key` takes the last of equal ones: the lane that became idle last.
-        (0..idle.len()).filter(answers).max_by_key(|place| idle_with(idle[*place]))
+        let rank = |place: &usize| {
+            let lane = idle[*place];
+            (idle_with(lane), self.workers[worker(lane)].started().is_some())
+        };
+        (0..idle.len()).filter(answers).max_by_key(rank)
     }
 
     /// Sends an order to an idle lane.
-    pub(crate) fn send_order(&self, lane: LaneIndex, order: ChunkRequest) {
-        if self.lanes[lane].orders.try_send(order).is_err() {
+    pub(crate) fn send_order(&mut self, lane: LaneIndex, order: ChunkRequest) {
+        let orders = self.lanes[lane].orders.clone().or_else(|| self.start_lane(lane));
+        if orders.is_none_or(|orders| orders.try_send(order).is_err()) {
             tracing::error!(lane, "a lane took no order though it had reported to be idle");
         }
     }
@@ -178,8 +276,11 @@ impl WorkerPool {
         // A closed order channel ends an idle lane; a closed report channel ends a lane that reports.
         drop(self.lanes);
         drop(self.reports);
+        // A worker ends when its channel is closed and its lanes have ended.
+        let threads: Vec<BoundedThread> =
+            self.workers.into_iter().filter_map(WorkerState::into_thread).collect();
         let deadline = Instant::now() + WORKERS_END;
-        for thread in self.threads {
+        for thread in threads {
             match thread.join_until(deadline) {
                 ThreadEnd::Joined => {}
                 ThreadEnd::Panicked => tracing::error!("a worker panicked"),

@@ -25,7 +25,7 @@ impl Driver {
             }
             // The pacer is asked first: a chunk taken from its session counts as sent.
             let Some((id, dispatch)) = self.next_chunk(now) else { return };
-            let (Some(transfer), Some(workers)) = (self.transfers.get_mut(&id), &self.workers) else {
+            let (Some(transfer), Some(workers)) = (self.transfers.get_mut(&id), &mut self.workers) else {
                 return;
             };
             let key = transfer.needs_key().then_some(self.authorization.known.as_ref()).flatten();
