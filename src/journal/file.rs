@@ -18,9 +18,12 @@ use super::owner;
 /// Opens the journal. Creates it if the file is missing or empty.
 pub(super) fn open(path: &Path) -> Result<(Connection, Logging), JournalError> {
     // Created before SQLite opens it: SQLite would make the file readable for every user.
-    make(path).map_err(|error| JournalError::io(path, error))?;
-    // Before SQLite opens the file, which could change a database of another program.
-    format_of(path, APPLICATION_ID)?;
+    let is_new = make(path).map_err(|error| JournalError::io(path, error))?;
+    // Before SQLite opens the file, which could change a database of another program. The file that was created here is
+    // empty.
+    if !is_new {
+        format_of(path, APPLICATION_ID)?;
+    }
     let logging = logging::for_file_system_of(path);
     match open_as(path, logging) {
         Ok(connection) => Ok((connection, logging)),
@@ -38,29 +41,35 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Logging), JournalError> {
 pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, JournalError> {
     // Without CREATE, as the file exists. Without mutexes, as one thread uses the connection.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connected = || -> rusqlite::Result<Connection> {
+    let connected = || -> rusqlite::Result<(Connection, bool)> {
         // Before the first read: reading a database in WAL mode needs the shared memory that is missing here.
         if logging == Logging::Rollback {
             logging::leave_write_ahead(path, BUSY_TIMEOUT)?;
         }
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        if is_empty(&connection)? {
+        let is_new = is_empty(&connection)?;
+        if is_new {
             create(&mut connection)?;
         }
-        Ok(connection)
+        Ok((connection, is_new))
     };
-    let mut connection = connected().map_err(|error| database_error(path, error))?;
+    let (mut connection, is_new) = connected().map_err(|error| database_error(path, error))?;
     // SQLite opens a read-only file without an error, and begins transactions that cannot write.
     if connection.is_readonly(MAIN_DB).map_err(|error| database_error(path, error))? {
         return Err(JournalError::NotWritable { path: path.to_owned(), source: "it is read-only".into() });
     }
     let found = check(&connection, path)?;
+    // The tables that were created a moment ago have nothing that could be damaged.
+    if !is_new {
+        check_whole(&connection, path)?;
+    }
     // Only after the checks: the switch writes to the header, and a refused file stays as it is.
     if logging == Logging::WriteAhead {
         logging::write_ahead(&connection, path).map_err(|error| database_error(path, error))?;
     }
-    if found < FORMAT || lacks_columns(&connection).map_err(|error| database_error(path, error))? {
+    let lacks_columns = || lacks_columns(&connection).map_err(|error| database_error(path, error));
+    if found < FORMAT || !is_new && lacks_columns()? {
         migrate(&mut connection, path)?;
     }
     Ok(connection)
@@ -75,6 +84,7 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, JournalError> {
         let connection = opened.map_err(|error| database_error(path, error))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| database_error(path, error))?;
         check(&connection, path)?;
+        check_whole(&connection, path)?;
         Ok(connection)
     };
     let uri = format!("file:{}", percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC));
@@ -90,11 +100,12 @@ fn has_log(path: &Path) -> bool {
     fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0)
 }
 
-fn make(path: &Path) -> io::Result<()> {
+/// Creates the file and its folder if they are missing. Returns `true` if it created the file.
+fn make(path: &Path) -> io::Result<bool> {
     if let Some(folder) = path.parent() {
         owner::make_folder(folder)?;
     }
-    owner::make_file(path).map(drop)
+    owner::make_file(path)
 }
 
 /// Returns `true` if the database has no page. The file length is no evidence: SQLite may have rolled back a
@@ -103,7 +114,8 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.pragma_query_value(None, "page_count", |row| row.get(0)).map(|pages: i64| pages == 0)
 }
 
-/// Checks the application id and the content, and returns the format.
+/// Checks the application id and the format, and returns the format. Comes before [`check_whole`], which names a table that
+/// other databases do not have.
 fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
     let ask = |pragma: &str| -> Result<i64, JournalError> {
         connection
@@ -112,7 +124,6 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
     };
     let (id, found) = (ask("application_id")?, ask("user_version")?);
     let (path_buf, known) = (path.to_owned(), FORMAT);
-    // The id before the content: the checks of the content name a table that other databases do not have.
     if id != i64::from(APPLICATION_ID) {
         return Err(JournalError::Foreign { path: path_buf });
     }
@@ -122,7 +133,6 @@ fn check(connection: &Connection, path: &Path) -> Result<i64, JournalError> {
     if found < OLDEST_FORMAT {
         return Err(JournalError::Older { path: path_buf, found, known });
     }
-    check_whole(connection, path)?;
     Ok(found)
 }
 

@@ -11,7 +11,7 @@ use super::row::SessionRow;
 /// Creates the tables of a journal.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     create_tables(connection, (APPLICATION_ID, FORMAT), |transaction| {
-        transaction.execute_batch(SCHEMA_2)?;
+        transaction.execute_batch(SESSIONS_3)?;
         transaction.execute_batch(ADDED_IN_3)
     })
 }
@@ -46,6 +46,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Jo
     let found: i64 =
         transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(refused)?;
     if found == 2 {
+        transaction.execute_batch(COLUMNS_ADDED_IN_3).map_err(refused)?;
         transaction.execute_batch(ADDED_IN_3).map_err(refused)?;
         transaction.pragma_update(None, "user_version", FORMAT).map_err(refused)?;
     }
@@ -86,26 +87,33 @@ pub(super) const FORMAT: i64 = 3;
 /// The oldest format that can be migrated to [`FORMAT`].
 pub(super) const OLDEST_FORMAT: i64 = 2;
 
-/// The tables of format 2.
+/// The table of sessions, as [`COLUMNS_ADDED_IN_3`] makes it of that of format 2.
 ///
 /// `AUTOINCREMENT` never uses an id again: a command that listed the sessions names them by their ids later.
-const SCHEMA_2: &str = "
+const SESSIONS_3: &str = "
     CREATE TABLE sessions (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         path BLOB NOT NULL,
         record TEXT NOT NULL,
         stored BLOB NOT NULL,
-        seal BLOB NOT NULL
+        seal BLOB NOT NULL,
+        inode INTEGER,
+        lock INTEGER
     ) STRICT;
 ";
 
-/// The additions of format 3 to the tables of format 2.
+/// The columns of format 3 that the table of format 2 lacks.
 ///
 /// `inode` and `lock` repeat values of the record, so that indexes find the rows of a file and unused locks.
-/// `digests` has the digests of chunks that were sent; `finished` has the files that an unfinished command uploaded.
-const ADDED_IN_3: &str = "
+const COLUMNS_ADDED_IN_3: &str = "
     ALTER TABLE sessions ADD COLUMN inode INTEGER;
     ALTER TABLE sessions ADD COLUMN lock INTEGER;
+";
+
+/// The indexes and tables of format 3 that format 2 lacks.
+///
+/// `digests` has the digests of chunks that were sent; `finished` has the files that an unfinished command uploaded.
+const ADDED_IN_3: &str = "
     CREATE INDEX sessions_by_path ON sessions (path);
     CREATE INDEX sessions_by_inode ON sessions (inode);
     CREATE INDEX sessions_by_lock ON sessions (lock);
@@ -126,3 +134,28 @@ const ADDED_IN_3: &str = "
     CREATE INDEX finished_by_path ON finished (path);
     CREATE INDEX finished_by_inode ON finished (inode);
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_journal_has_the_tables_of_a_migrated_one() {
+        let shape = |connection: &Connection| -> Vec<String> {
+            let columns = "SELECT t.name || ' ' || c.cid || ' ' || c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' || c.pk
+                FROM sqlite_schema t, pragma_table_xinfo(t.name) c ORDER BY 1";
+            let mut statement = connection.prepare(columns).unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let mut new = Connection::open_in_memory().unwrap();
+        create(&mut new).unwrap();
+        let mut migrated = Connection::open_in_memory().unwrap();
+        let table_2 = "CREATE TABLE sessions (id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB NOT NULL,
+            record TEXT NOT NULL, stored BLOB NOT NULL, seal BLOB NOT NULL) STRICT";
+        create_tables(&mut migrated, (APPLICATION_ID, 2), |transaction| transaction.execute_batch(table_2))
+            .unwrap();
+        migrate(&mut migrated, Path::new("journal.db")).unwrap();
+        assert_eq!(shape(&new), shape(&migrated));
+        assert!(shape(&new).len() > 20);
+    }
+}
