@@ -294,3 +294,58 @@ impl WorkerPool {
 
 /// The silence after which a worker gets no chunk. It is replaced when no upload depends on it.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{DialSettings, Trust};
+
+    fn pool(lanes: usize) -> WorkerPool {
+        let settings = Settings { lanes, ..Settings::default() };
+        let dialer = Dialer::new("http://127.0.0.1:9", &Trust::default(), DialSettings::default()).unwrap();
+        WorkerPool::start(&settings, &dialer).unwrap()
+    }
+
+    fn started(pool: &WorkerPool) -> usize {
+        pool.workers.iter().filter_map(WorkerState::started).count()
+    }
+
+    #[test]
+    fn one_chunk_needs_the_thread_of_the_first_worker_only() {
+        let mut pool = pool(8);
+        let first_reports = (0..8).map(|_| match pollster::block_on(pool.next_report()) {
+            Some(LaneReport::Idle { lane, done: None }) => lane,
+            other => panic!("{other:?}"),
+        });
+        let idle: Vec<LaneIndex> = first_reports.collect();
+        assert_eq!(idle, (0..8).collect::<Vec<_>>());
+        let lane = idle[pool.next_idle(&idle).unwrap()];
+        assert!(pool.start_lane(lane).is_some());
+        assert_eq!(started(&pool), 1);
+        pool.join();
+    }
+
+    #[test]
+    fn a_worker_starts_with_the_first_of_its_lanes() {
+        let mut pool = pool(64);
+        assert_eq!(started(&pool), 1);
+        for lane in 0..64 {
+            assert!(pool.start_lane(lane).is_some(), "{lane}");
+        }
+        assert_eq!(started(&pool), pool.workers.len());
+        assert!(!pool.is_lost() && (0..64).all(|lane| !pool.has_lost(lane)));
+        pool.join();
+    }
+
+    #[test]
+    fn the_first_worker_has_the_lanes_of_a_refused_one() {
+        let mut pool = pool(4);
+        for worker in &mut pool.workers[1..] {
+            *worker = WorkerState::Refused;
+        }
+        pool.lanes.iter_mut().for_each(|lane| lane.worker = 0);
+        assert!((0..4).all(|lane| pool.start_lane(lane).is_some()));
+        assert!(!pool.is_lost());
+        pool.join();
+    }
+}
