@@ -33,7 +33,24 @@ pub(super) fn bare_parser(argv: &[OsString]) -> Option<Command> {
 
 /// Returns the parser of a command line.
 pub(super) fn parser(argv: &[OsString]) -> Command {
-    let global = with_global_service_flags(without_uncalled(Cli::command(), argv));
+    let tree = Cli::command();
+    let first = argv.get(1).and_then(|word| word.to_str());
+    // The first word of most command lines names the command. The name is then known without a look at the flags.
+    if let Some(called) =
+        first.filter(|name| tree.get_subcommands().any(|command| command.get_name() == *name))
+    {
+        let tree = without_uncalled(tree, &argv[1..2]);
+        return with_short_help(if OFFLINE.contains(&called) {
+            tree
+        } else {
+            with_global_service_flags(tree)
+        });
+    }
+    // Neither the help of the program nor its version has the flags of a command.
+    if argv.len() == 2 && first.is_some_and(|flag| ["--help", "-h", "--version", "-V"].contains(&flag)) {
+        return with_short_help(only_called(tree, |_| false));
+    }
+    let global = with_global_service_flags(without_uncalled(tree, argv));
     // Without help and version, which would end this first look at the command line.
     let tolerant = global.clone().ignore_errors(true).disable_help_flag(true).disable_help_subcommand(true);
     let is_offline = match tolerant.disable_version_flag(true).try_get_matches_from(argv) {
@@ -46,19 +63,24 @@ pub(super) fn parser(argv: &[OsString]) -> Command {
     with_short_help(if is_offline { without_uncalled(documented(), argv) } else { global })
 }
 
-/// Leaves only the name and the description of commands that are not called. Each parse copies the whole tree, which takes
-/// milliseconds.
+/// Leaves only the name and the description of commands that no word of the command line names.
 fn without_uncalled(command: Command, argv: &[OsString]) -> Command {
     let is_named = |command: &Command| argv.iter().any(|word| word == command.get_name());
     // Without a called command, an error suggests the command that has an unknown flag.
-    if !command.get_subcommands().any(is_named) {
-        return command;
-    }
+    if command.get_subcommands().any(is_named) { only_called(command, is_named) } else { command }
+}
+
+/// Leaves only the name and the description of other commands. Each parse copies the whole tree, which takes milliseconds.
+fn only_called(command: Command, is_called: impl Fn(&Command) -> bool) -> Command {
+    let mut order = 0..;
     command.mut_subcommands(|command| {
-        if is_named(&command) {
+        // The help lists the commands in the order of their definition.
+        let place = order.next().unwrap_or(usize::MAX);
+        if is_called(&command) {
             return command;
         }
-        let name = Command::new(command.get_name().to_owned()).hide(command.is_hide_set());
+        let name =
+            Command::new(command.get_name().to_owned()).hide(command.is_hide_set()).display_order(place);
         command.get_about().cloned().into_iter().fold(name, Command::about)
     })
 }
@@ -229,6 +251,23 @@ mod tests {
             let bare = bare_parser(&line).unwrap().try_get_matches_from(&line).unwrap_err();
             let whole = Cli::command().try_get_matches_from(&line).unwrap_err();
             assert_eq!((bare.kind(), bare.to_string()), (whole.kind(), whole.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_shorter_tree_has_the_same_help() {
+        let mut whole = with_short_help(documented());
+        for (flag, text) in [("-h", whole.render_help()), ("--help", whole.render_long_help())] {
+            let line = argv(&format!("ringlift {flag}"));
+            let shown = parser(&line).try_get_matches_from(&line).unwrap_err();
+            assert_eq!(shown.to_string(), text.to_string());
+        }
+        for command in whole.get_subcommands().filter(|command| !command.has_subcommands()) {
+            let line = argv(&format!("ringlift {} --help", command.get_name()));
+            let shown = parser(&line).try_get_matches_from(&line).unwrap_err().to_string();
+            for flag in command.get_arguments().filter(|flag| !flag.is_hide_set()).filter_map(Arg::get_long) {
+                assert!(shown.contains(&format!("--{flag}")), "{} {flag}", command.get_name());
+            }
         }
     }
 
