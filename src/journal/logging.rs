@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use memmap2::MmapOptions;
+use memmap2::MmapRaw;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use rustix::fs::{FlockOperation, fcntl_lock, statfs};
 
@@ -131,8 +131,7 @@ fn lacks_shared_memory(path: &Path) -> bool {
 
 /// Returns `true` if processes can share the memory of the file.
 fn can_be_mapped(file: &File) -> bool {
-    // SAFETY: the file was created here under a name that no other process uses, and the map is dropped unread.
-    unsafe { MmapOptions::new().map_mut(file) }.is_ok()
+    MmapRaw::map_raw(file).is_ok()
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
