@@ -104,7 +104,7 @@ impl Transfer {
         settings: &Settings,
         journal_handle: &JournalHandle,
         counters: &Arc<Counters>,
-    ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
+    ) -> (Option<Box<Transfer>>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
         // The plans copy the request, which the claim takes apart.
         let plans = RestartPlans::of(&command);
         let claimed = opened.and_then(|opened| {
@@ -132,7 +132,7 @@ impl Transfer {
         let stop = next_stop_request(id, command.halted.clone());
         let stream = claimed.inbox.take().map(|inbox| next_stream_event(id, inbox));
         let (doubt, may_have_orphan) = (claimed.doubt.take(), claimed.may_have_orphan);
-        let mut transfer = Transfer::new(claimed, command, plans, settings, counters);
+        let mut transfer = Box::new(Transfer::new(claimed, command, plans, settings, counters));
         if let Some(plan) = transfer.session.chunks().plan() {
             let (bytes, chunk_bytes, chunks) = (plan.len(), plan.chunk_bytes(), plan.chunks());
             transfer.event_sink.emit(UploadEvent::Planned { bytes, chunk_bytes, chunks });
