@@ -105,8 +105,6 @@ impl Transfer {
         journal_handle: &JournalHandle,
         counters: &Arc<Counters>,
     ) -> (Option<Box<Transfer>>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
-        // The plans copy the request, which the claim takes apart.
-        let plans = RestartPlans::of(&command);
         let claimed = opened.and_then(|opened| {
             claim(opened, &command.request, settings, journal_handle, command.checkpoints.clone())
         });
@@ -129,6 +127,8 @@ impl Transfer {
                 return (None, Vec::new());
             }
         };
+        // Before the request is taken apart.
+        let plans = RestartPlans::of(&command, &claimed);
         let stop = next_stop_request(id, command.halted.clone());
         let stream = claimed.inbox.take().map(|inbox| next_stream_event(id, inbox));
         let (doubt, may_have_orphan) = (claimed.doubt.take(), claimed.may_have_orphan);
