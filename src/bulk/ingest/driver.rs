@@ -275,8 +275,9 @@ fn checkpoint(
     let (id, video_id) = (&job.job.spec.id, progress.video_id.as_deref()?);
     // A file of one chunk ends with its first progress: its end is the next write of the store.
     let has_more = progress.total_chunks != Some(1);
-    let has_progress = has_more && progress.acknowledged_bytes > 0;
-    if !(has_progress && state.is_checkpoint_due(id, BETWEEN_CHECKPOINTS)) && !state.is_unnamed(id) {
+    let is_due =
+        has_more && progress.acknowledged_bytes > 0 && state.is_checkpoint_due(id, BETWEEN_CHECKPOINTS);
+    if !is_due && !state.is_unnamed(id) {
         return None;
     }
     let checkpoint = state.next_checkpoint(id, video_id, progress.acknowledged_bytes)?;
