@@ -13,11 +13,14 @@ use crate::error::is_unprintable;
 ///
 /// Invalid UTF-8 and unpaired surrogates become U+FFFD.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    read_value(body).and_then(serde_json::from_value)
+}
+
+/// Reads JSON like [`read`], for a body that is read as several types.
+pub(super) fn read_value(body: &[u8]) -> Result<Value, serde_json::Error> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     // The error is that of the body as sent: the repaired text has other positions.
-    let value: Value = serde_json::from_slice(body)
-        .or_else(|cause| serde_json::from_str(&repaired(body)).map_err(|_| cause))?;
-    serde_json::from_value(value)
+    serde_json::from_slice(body).or_else(|cause| serde_json::from_str(&repaired(body)).map_err(|_| cause))
 }
 
 /// Returns `body` as text with each escaped unpaired surrogate replaced by U+FFFD.

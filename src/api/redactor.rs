@@ -23,8 +23,8 @@ use crate::error::{Error, MIN_SECRET_CHARS, mask_secrets};
 #[derive(Clone, Default)]
 pub struct Redactor {
     known: Arc<RwLock<KnownSecrets>>,
-    /// The secrets of one request, in addition to those of the client.
-    carried: Vec<Secret>,
+    /// The secrets of one request, in addition to those of the client. Shared, because each chunk has a clone.
+    carried: Arc<[Secret]>,
 }
 
 #[derive(Default)]
@@ -91,10 +91,11 @@ impl Redactor {
     /// Returns a redactor with these secrets and that of one request: an upload token or a refresh token.
     #[must_use]
     pub fn with(&self, secret: Option<&Secret>) -> Redactor {
-        let mut all = self.clone();
-        all.carried.extend(secret.into_iter().flat_map(spellings));
-        longest_first(&mut all.carried);
-        all
+        let Some(secret) = secret else { return self.clone() };
+        let mut carried = self.carried.to_vec();
+        carried.extend(spellings(secret));
+        longest_first(&mut carried);
+        Redactor { known: self.known.clone(), carried: carried.into() }
     }
 
     /// Returns `text` without the secrets.

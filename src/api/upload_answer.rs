@@ -46,10 +46,11 @@ impl UploadAnswer {
     pub(crate) fn parse(answer: &Response<Bytes>, redactor: &Redactor) -> Result<UploadAnswer> {
         let malformed = |cause| redactor.clean(malformed(DOING, answer, redactor).with_source(cause));
         // The answer to a chunk that does not complete the file has nothing but the id.
-        let VideoIdOnly { video_id } = de::read(answer.body()).map_err(malformed)?;
+        let value = de::read_value(answer.body()).map_err(malformed)?;
+        let VideoIdOnly { video_id } = VideoIdOnly::deserialize(&value).map_err(malformed)?;
         // Only the description of a complete upload has `assets`.
         // A description that cannot be read leaves an acknowledged chunk.
-        let complete = de::read(answer.body()).ok().filter(|video: &Video| video.assets.is_some());
+        let complete = serde_json::from_value(value).ok().filter(|video: &Video| video.assets.is_some());
         Ok(UploadAnswer { video_id, complete })
     }
 }

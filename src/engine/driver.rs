@@ -126,7 +126,8 @@ struct Driver {
     idle: Vec<LaneIndex>,
     lane_limit: LaneLimit,
     queue: VecDeque<Box<UploadCommand>>,
-    transfers: BTreeMap<SessionId, Transfer>,
+    /// Boxed: a map moves its values when one of them is removed, and a transfer has thousands of bytes.
+    transfers: BTreeMap<SessionId, Box<Transfer>>,
     /// The number of uploads whose source is being opened.
     opening: usize,
     /// The limits of the files that are open ahead of their requests.
@@ -340,7 +341,7 @@ impl Driver {
         {
             return self.tasks.push(check);
         }
-        match self.transfers.remove(&id).map(Transfer::finish) {
+        match self.transfers.remove(&id).map(|transfer| transfer.finish()) {
             Some(TransferEnd::Restart(restart)) => self.delete_container(restart),
             Some(TransferEnd::AwaitsReceipt(forget)) => {
                 self.tasks.push(Box::pin(forget.map(|()| EngineEvent::TaskDone)))

@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::engine::claim::ClaimedUpload;
 use crate::engine::command::UploadCommand;
 use crate::engine::journal_entry::JournalEntryGuard;
 use crate::engine::options::OnChange;
@@ -28,11 +29,17 @@ pub(crate) struct RestartPlans {
 }
 
 impl RestartPlans {
-    pub(crate) fn of(command: &UploadCommand) -> RestartPlans {
+    /// Returns the restarts that the claimed upload may need. Each of them is a copy of the request.
+    pub(crate) fn of(command: &UploadCommand, claimed: &ClaimedUpload) -> RestartPlans {
+        let entry = claimed.record.entry();
+        let is_resumed = claimed.doubt.is_some() || entry.is_some_and(|entry| !entry.is_new());
+        // Another host may have sent chunks to the video of its job.
+        let may_have_chunks = is_resumed || command.request.job_mark.is_some();
+        let is_of_another_token = entry.is_some_and(JournalEntryGuard::is_of_another_token);
         RestartPlans {
             changed: RestartPlan::changed(command),
-            unproved: RestartPlan::unproved(command),
-            with_own_token: RestartPlan::with_own_token(command),
+            unproved: may_have_chunks.then(|| RestartPlan::unproved(command)).flatten(),
+            with_own_token: is_of_another_token.then(|| RestartPlan::with_own_token(command)).flatten(),
         }
     }
 }

@@ -150,7 +150,10 @@ fn open_file(
     let delivery = if is_digested { Delivery::Tls } else { *delivery };
     let environment = Environment { delivery, sigbus: settings.sigbus, ring };
     let choice = probe::choose(settings.reader, &file, &environment);
-    log_choices(&path, &plan, options, settings, &choice);
+    // The reasons take longer than the open itself: an endpoint is parsed for them.
+    if tracing::enabled!(tracing::Level::INFO) {
+        log_choices(&path, &plan, options, settings, &choice);
+    }
     let source = UploadSource::File { file, choice };
     Ok(OpenedSource { cut: Layout::Planned(plan), source, file_name: file_name(&path), inbox: None })
 }

@@ -104,9 +104,7 @@ impl Transfer {
         settings: &Settings,
         journal_handle: &JournalHandle,
         counters: &Arc<Counters>,
-    ) -> (Option<Transfer>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
-        // The plans copy the request, which the claim takes apart.
-        let plans = RestartPlans::of(&command);
+    ) -> (Option<Box<Transfer>>, Vec<LocalBoxFuture<'static, EngineEvent>>) {
         let claimed = opened.and_then(|opened| {
             claim(opened, &command.request, settings, journal_handle, command.checkpoints.clone())
         });
@@ -129,10 +127,12 @@ impl Transfer {
                 return (None, Vec::new());
             }
         };
+        // Before the request is taken apart.
+        let plans = RestartPlans::of(&command, &claimed);
         let stop = next_stop_request(id, command.halted.clone());
         let stream = claimed.inbox.take().map(|inbox| next_stream_event(id, inbox));
         let (doubt, may_have_orphan) = (claimed.doubt.take(), claimed.may_have_orphan);
-        let mut transfer = Transfer::new(claimed, command, plans, settings, counters);
+        let mut transfer = Box::new(Transfer::new(claimed, command, plans, settings, counters));
         if let Some(plan) = transfer.session.chunks().plan() {
             let (bytes, chunk_bytes, chunks) = (plan.len(), plan.chunk_bytes(), plan.chunks());
             transfer.event_sink.emit(UploadEvent::Planned { bytes, chunk_bytes, chunks });

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::claim_outcome::{Claim, ClaimOptions};
 use super::claimed_entry::ClaimedEntry;
+use super::database::undone_alone;
 use super::entry::{Entry, EntryState};
 use super::error::JournalError;
 use super::finished;
@@ -16,7 +17,7 @@ use super::row::{SessionRow, SessionStage};
 use super::session_table::{insert, relocate, update};
 use super::{digests, lookup};
 
-/// Claims the session of a key within a transaction of `connection`. `request` holds the key, the arguments and the time.
+/// Claims the session of a key within a transaction of `connection`. A claim that fails changes nothing. `request` holds the key, the arguments and the time.
 pub(super) fn claim_in(
     connection: &Connection,
     locks: &mut LockFiles,
@@ -32,9 +33,25 @@ pub(super) fn claim_in(
     if let Some(row) = rows.pop() {
         return Ok(Claim::Finished(row.into_finished()));
     }
-    let found = lookup::of_file(connection, key, path)?.into_iter().filter(|row| row.continues(key));
+    let mut found = lookup::of_file(connection, key, path)?;
+    found.retain(|row| row.continues(key));
+    let is_new = found.is_empty() && outlived.is_empty();
+    let change = || claim_found(connection, locks, options, (key, arguments, now), (found, outlived), path);
+    // A new session is one statement, which needs no savepoint.
+    if is_new { change() } else { undone_alone(connection, path, change) }
+}
+
+/// Claims one of the sessions `found`, or a new one. Deletes the rows `outlived` about finished files.
+fn claim_found(
+    connection: &Connection,
+    locks: &mut LockFiles,
+    options: ClaimOptions,
+    (key, arguments, now): (&Key, &str, SystemTime),
+    (found, outlived): (Vec<SessionRow>, Vec<i64>),
+    path: &Path,
+) -> Result<Claim, JournalError> {
     let (own, of_other_tokens): (Vec<SessionRow>, Vec<SessionRow>) =
-        found.partition(|row| row.has_token_of(key));
+        found.into_iter().partition(|row| row.has_token_of(key));
     // A session with a container holds more than one without, and the newest session is the most complete.
     if let Some(row) = own.into_iter().max_by_key(|row| (row.has_begun(), row.id)) {
         // The lock decides, because the row of a killed process looks like that of a running one.

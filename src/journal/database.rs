@@ -95,6 +95,22 @@ impl Database {
         }
     }
 
+    /// Runs an operation like [`Database::transact`] whose changes are one statement, or are made by [`undone_alone`].
+    ///
+    /// SQLite undoes a failed statement alone. A savepoint would keep a copy of each page that the statement changes.
+    pub(super) fn transact_statement<T>(
+        &mut self,
+        durability: Durability,
+        operation: impl FnOnce(&Connection, &Path) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        if !self.is_batching {
+            return self.transact(durability, operation);
+        }
+        self.open_transaction(durability)?;
+        let done = operation(&self.connection, &self.path);
+        self.unless_undone(done)
+    }
+
     /// Lets the operations until [`Database::commit_batch`] share a transaction.
     pub(super) fn begin_batch(&mut self) {
         // Another process may have replaced the file since the last batch.
@@ -164,24 +180,24 @@ impl Database {
         &mut self,
         operation: impl FnOnce(&Connection, &Path) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
-        self.control("SAVEPOINT operation")?;
-        let done = operation(&self.connection, &self.path);
-        let undone = match &done {
-            Ok(_) => self.control("RELEASE operation"),
-            Err(_) => self.control("ROLLBACK TO operation").and_then(|()| self.control("RELEASE operation")),
-        };
-        match (done, undone) {
-            (Ok(value), Ok(())) => Ok(value),
-            (Err(error), Ok(())) => Err(error),
-            // SQLite undoes the whole transaction when the disk is full, for example
-            // (<https://www.sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction").
-            (Err(error), Err(_)) | (Ok(_), Err(error)) => {
-                self.roll_back();
-                let repeated = self.repeated(&error);
-                self.undone_by = Some(error);
-                Err(repeated)
-            }
+        let (connection, path) = (&self.connection, self.path.as_path());
+        let done = undone_alone(connection, path, || operation(connection, path));
+        self.unless_undone(done)
+    }
+
+    /// Returns the result of an operation. Lets the batch fail if the operation has undone the whole transaction.
+    fn unless_undone<T>(&mut self, done: Result<T, JournalError>) -> Result<T, JournalError> {
+        // SQLite undoes the whole transaction when the disk is full, for example
+        // (<https://www.sqlite.org/lang_transaction.html>, "Response To Errors Within A Transaction").
+        if !self.connection.is_autocommit() {
+            return done;
         }
+        self.is_open = false;
+        done.map_err(|error| {
+            let repeated = self.repeated(&error);
+            self.undone_by = Some(error);
+            repeated
+        })
     }
 
     /// Commits the open transaction, if there is one. Undoes it if that fails.
@@ -206,11 +222,7 @@ impl Database {
     }
 
     fn control(&self, sql: &str) -> Result<(), JournalError> {
-        self.connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute([]))
-            .map(drop)
-            .map_err(|error| database_error(&self.path, error))
+        control(&self.connection, &self.path, sql)
     }
 
     /// Sets the durability of the next transaction.
@@ -238,6 +250,36 @@ impl Database {
             }
         }
     }
+}
+
+/// Makes several changes in the open transaction, and undoes them together, without the others, if one of them fails.
+///
+/// If they cannot be undone alone, the whole transaction is undone, which [`Connection::is_autocommit`] shows.
+pub(super) fn undone_alone<T>(
+    connection: &Connection,
+    path: &Path,
+    changes: impl FnOnce() -> Result<T, JournalError>,
+) -> Result<T, JournalError> {
+    control(connection, path, "SAVEPOINT operation")?;
+    let done = changes();
+    let undone = match &done {
+        Ok(_) => Ok(()),
+        Err(_) => control(connection, path, "ROLLBACK TO operation"),
+    };
+    if let Err(error) = undone.and_then(|()| control(connection, path, "RELEASE operation")) {
+        // Fails only if SQLite has undone the transaction already.
+        let _ = control(connection, path, "ROLLBACK");
+        return Err(done.err().unwrap_or(error));
+    }
+    done
+}
+
+fn control(connection: &Connection, path: &Path, sql: &str) -> Result<(), JournalError> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.execute([]))
+        .map(drop)
+        .map_err(|error| database_error(path, error))
 }
 
 const CACHED_STATEMENTS: usize = 32;

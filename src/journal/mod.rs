@@ -138,7 +138,7 @@ impl Journal {
             // Before the claim: a session of the same file that has finished must not be claimed again.
             journal.write_pending()?;
             let (locks, request) = (&mut journal.locks, (key, arguments, now));
-            journal.database.transact(Durability::Process, |connection, path| {
+            journal.database.transact_statement(Durability::Process, |connection, path| {
                 claim_in(connection, locks, options, request, path)
             })
         })
@@ -272,7 +272,7 @@ impl Journal {
         digest: ChunkDigest,
     ) -> Result<(), JournalError> {
         let chunk = (claimed.row.id, index);
-        self.database.transact(Durability::Process, |connection, path| {
+        self.database.transact_statement(Durability::Process, |connection, path| {
             digests::record(connection, chunk, &digest, path)
         })
     }
@@ -420,16 +420,17 @@ impl Journal {
         self.database.check_in_place()?;
         let forgets_digests = claimed.row.begin(container, plan);
         let row = &claimed.row;
+        if !forgets_digests {
+            return self.write(row, durability);
+        }
         self.database.transact(durability, |connection, path| {
-            if forgets_digests {
-                digests::forget(connection, row.id, path)?;
-            }
+            digests::forget(connection, row.id, path)?;
             update(connection, row, path)
         })
     }
 
     fn write(&mut self, row: &SessionRow, durability: Durability) -> Result<(), JournalError> {
-        self.database.transact(durability, |connection, path| update(connection, row, path))
+        self.database.transact_statement(durability, |connection, path| update(connection, row, path))
     }
 }
 

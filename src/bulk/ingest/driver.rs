@@ -273,9 +273,11 @@ fn checkpoint(
     progress: &Progress,
 ) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
     let (id, video_id) = (&job.job.spec.id, progress.video_id.as_deref()?);
-    let has_progress = progress.acknowledged_bytes > 0 && state.is_checkpoint_due(id, BETWEEN_CHECKPOINTS);
-    if !has_progress && !state.is_unnamed(id) {
-        // A file of one chunk ends before a checkpoint could help.
+    // A file of one chunk ends with its first progress: its end is the next write of the store.
+    let has_more = progress.total_chunks != Some(1);
+    let is_due =
+        has_more && progress.acknowledged_bytes > 0 && state.is_checkpoint_due(id, BETWEEN_CHECKPOINTS);
+    if !is_due && !state.is_unnamed(id) {
         return None;
     }
     let checkpoint = state.next_checkpoint(id, video_id, progress.acknowledged_bytes)?;

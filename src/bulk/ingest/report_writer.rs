@@ -1,5 +1,7 @@
 //! The report on a thread of its own: rows that wait share one flush of the disk.
 
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +13,8 @@ use crate::bulk::report::{Report, ReportError, ReportRow};
 #[derive(Clone, Debug)]
 pub(super) struct ReportWriter {
     sender: Option<Sender<PendingRow>>,
+    /// The failure of the first row that was not written.
+    failure: Arc<OnceLock<ReportError>>,
 }
 
 #[derive(Debug)]
@@ -21,13 +25,15 @@ struct PendingRow {
 
 impl ReportWriter {
     pub(super) fn start(report: Option<Report>) -> ReportWriter {
-        let Some(report) = report else { return ReportWriter { sender: None } };
+        let failure = Arc::new(OnceLock::new());
+        let Some(report) = report else { return ReportWriter { sender: None, failure } };
         let (sender, receiver) = channel(QUEUE_LEN);
-        let write = move || write_all(report, receiver);
+        let of_thread = failure.clone();
+        let write = move || write_all(report, receiver, &of_thread);
         let thread = thread::Builder::new().name("ringlift-report".to_owned()).spawn(write);
         // The sender of a thread that did not start is disconnected, which fails each row.
         let _ = thread;
-        ReportWriter { sender: Some(sender) }
+        ReportWriter { sender: Some(sender), failure }
     }
 
     /// Writes a row. It is on the disk when the result is `Ok`. Blocks while the queue is full, and so must not be called
@@ -46,11 +52,11 @@ impl ReportWriter {
         let (written, answer) = oneshot::channel();
         // As above: the answer has the error.
         let _ = sender.send(PendingRow { row, written }).await;
-        answer.await.unwrap_or_else(|_| Err(ended()))
+        answer.await.unwrap_or_else(|_| Err(ended(&self.failure)))
     }
 }
 
-fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>) {
+fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>, failure: &OnceLock<ReportError>) {
     while let Some(first) = receiver.blocking_recv() {
         // One sync of the disk serves all rows that wait.
         let others = std::iter::from_fn(|| receiver.try_recv().ok());
@@ -60,10 +66,9 @@ fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>) {
         match report.append(&rows) {
             Ok(()) => answers.into_iter().for_each(|answer| drop(answer.send(Ok(())))),
             Err(error) => {
-                // The first waiter receives the cause; it ends the run.
-                let mut answers = answers.into_iter();
-                answers.next().map(|answer| answer.send(Err(error)));
-                answers.for_each(|answer| drop(answer.send(Err(ended()))));
+                // Before the answers: any of the waiters may be the first to run, and ends the run with its answer.
+                let _ = failure.set(error);
+                answers.into_iter().for_each(|answer| drop(answer.send(Err(ended(failure)))));
                 // A later row would hide the gap.
                 return;
             }
@@ -71,10 +76,36 @@ fn write_all(mut report: Report, mut receiver: Receiver<PendingRow>) {
     }
 }
 
-fn ended() -> ReportError {
-    let source = std::io::Error::other("an earlier row could not be written");
-    ReportError::Io { path: "report".into(), doing: "continue", source }
+/// Returns the error for a row after the last one: the failure that ended the report, if there was one.
+fn ended(failure: &OnceLock<ReportError>) -> ReportError {
+    let copied = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
+    match failure.get() {
+        Some(ReportError::Full { path, source }) => {
+            ReportError::Full { path: path.clone(), source: copied(source) }
+        }
+        Some(ReportError::Io { path, doing, source }) => {
+            ReportError::Io { path: path.clone(), doing, source: copied(source) }
+        }
+        Some(_) | None => {
+            let source = io::Error::other("an earlier row could not be written");
+            ReportError::Io { path: "report".into(), doing: "continue", source }
+        }
+    }
 }
 
 /// The rows that wait for the disk.
 const QUEUE_LEN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_after_the_failure_is_answered_with_the_cause() {
+        let failure = OnceLock::new();
+        assert!(ended(&failure).to_string().contains("an earlier row"));
+        let source = io::Error::from(io::ErrorKind::StorageFull);
+        failure.set(ReportError::Full { path: "r.csv".into(), source }).unwrap();
+        assert!(ended(&failure).to_string().contains("no space for the report"));
+    }
+}

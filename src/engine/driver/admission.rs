@@ -108,8 +108,8 @@ impl Driver {
     /// ahead of their requests do not count as uploads, so that no lane waits for them.
     fn may_begin(&self) -> bool {
         // Uploads without a video count: at an endpoint that does not answer, each one more would be one more attempt.
-        let is_ahead = |transfer: &&Transfer| transfer.is_small() && !transfer.awaits_video();
-        let small = self.transfers.values().filter(is_ahead).count();
+        let is_ahead = |transfer: &Transfer| transfer.is_small() && !transfer.awaits_video();
+        let small = self.transfers.values().filter(|transfer| is_ahead(transfer)).count();
         let counted = self.transfers.len() - small.min(self.ahead.small);
         self.opening < self.ahead.opening && counted + self.opening < self.settings.transfers
     }

@@ -10,7 +10,6 @@ use crate::engine::creation::{self, CreationFailure};
 use crate::engine::event::EngineEvent;
 use crate::engine::journal_entry::MarkJournal;
 use crate::engine::restart::PendingRestart;
-use crate::engine::transfer::Transfer;
 use crate::engine::worker::SessionId;
 use crate::error::{Error, ErrorKind};
 
@@ -81,7 +80,8 @@ impl Driver {
     /// Requests a fresh `Authorization` header ahead of its expiry.
     pub(super) fn authorize(&mut self, now: Instant) {
         // An upload token is part of the path (`/upload?token=`) and needs no header.
-        if !self.authorization.is_stale(now) || !self.transfers.values().any(Transfer::needs_key) {
+        if !self.authorization.is_stale(now) || !self.transfers.values().any(|transfer| transfer.needs_key())
+        {
             return;
         }
         self.authorization.is_requested = true;

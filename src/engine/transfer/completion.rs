@@ -220,11 +220,13 @@ impl Transfer {
         }
     }
 
-    fn uploaded(&self) -> Uploaded {
+    /// Returns the result of the upload. Takes the description of the video.
+    fn uploaded(&mut self) -> Uploaded {
+        let video = self.video.take();
         let chunks = self.session.chunks();
         Uploaded {
             video_id: self.session.video_id().unwrap_or_default().to_owned(),
-            video: self.video.clone(),
+            video,
             bytes: chunks.total_bytes().unwrap_or_else(|| chunks.stored_bytes()),
             sent_bytes: chunks.sent_bytes(),
             chunks: chunks.known(),
