@@ -70,10 +70,10 @@ pub(super) fn for_machines<'l>(redactor: &Redactor, line: &'l str) -> Cow<'l, st
 /// Returns the value of a string of JSON with its quotes; `None` if the string is malformed.
 fn unescaped(text: &str) -> Option<Cow<'_, str>> {
     // Most strings have no escape, and are their own value.
-    match text.contains('\\') {
-        true => serde_json::from_str(text).ok().map(Cow::Owned),
-        false => text.get(1..text.len() - 1).map(Cow::Borrowed),
+    if text.contains('\\') {
+        return serde_json::from_str(text).ok().map(Cow::Owned);
     }
+    text.get(1..text.len() - 1).map(Cow::Borrowed)
 }
 
 /// Returns the positions of the strings in a line of JSON, including their quotes. A string without an end is left out.
