@@ -140,6 +140,23 @@ impl NatsJobStore {
         })
     }
 
+    /// Applies a transition to a job that this process holds.
+    fn change_held<T: Send + 'static>(
+        &self,
+        lease: &Lease,
+        now: UnixMillis,
+        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> StoreFuture<'_, T> {
+        let request = Arc::new((lease.id.clone(), rule));
+        self.run(move |engine| {
+            let request = Arc::clone(&request);
+            async move { engine.change_held(&request.0, now, &request.1).await }
+        })
+    }
+
     /// Applies a transition to a job.
     fn change<T: Send + 'static>(
         &self,
@@ -205,7 +222,7 @@ impl JobStore for NatsJobStore {
 
     fn renew(&self, lease: &Lease, now: UnixMillis) -> StoreFuture<'_, ()> {
         let lease = lease.clone();
-        let renewed = self.change(&lease.id.clone(), now, move |found, now| {
+        let renewed = self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.renew(&lease, now))
         });
         without_state(renewed)
@@ -218,7 +235,7 @@ impl JobStore for NatsJobStore {
             return Box::pin(std::future::ready(Err(JobStoreError::TooLarge { what, len, limit })));
         }
         let lease = lease.clone();
-        let written = self.change(&lease.id.clone(), now, move |found, now| {
+        let written = self.change_held(&lease.clone(), now, move |found, now| {
             transition::checkpoint(found, &lease, &checkpoint, now)
         });
         without_state(written)
@@ -226,7 +243,7 @@ impl JobStore for NatsJobStore {
 
     fn finish(&self, lease: &Lease, end: JobEnd, now: UnixMillis) -> StoreFuture<'_, ()> {
         let lease = lease.clone();
-        let finished = self.change(&lease.id.clone(), now, move |found, now| {
+        let finished = self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.finish(&lease, end.clone(), now).map(drop))
         });
         without_state(finished)
@@ -234,21 +251,21 @@ impl JobStore for NatsJobStore {
 
     fn fail(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState> {
         let lease = lease.clone();
-        self.change(&lease.id.clone(), now, move |found, now| {
+        self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.fail(&lease, failure.clone(), now))
         })
     }
 
     fn decline(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState> {
         let lease = lease.clone();
-        self.change(&lease.id.clone(), now, move |found, now| {
+        self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.decline(&lease, failure.clone(), now))
         })
     }
 
     fn release(&self, lease: &Lease, delay: Duration, now: UnixMillis) -> StoreFuture<'_, ()> {
         let lease = lease.clone();
-        let released = self.change(&lease.id.clone(), now, move |found, now| {
+        let released = self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.release(&lease, delay, now))
         });
         without_state(released)
