@@ -242,11 +242,18 @@ impl JobStore for NatsJobStore {
     }
 
     fn finish(&self, lease: &Lease, end: JobEnd, now: UnixMillis) -> StoreFuture<'_, ()> {
+        let finished = self.finish_with_orphans(lease, end, now);
+        Box::pin(async move { finished.await.map(drop) })
+    }
+
+    fn finish_with_orphans<'a>(
+        &'a self,
+        lease: &Lease,
+        end: JobEnd,
+        now: UnixMillis,
+    ) -> StoreFuture<'a, Vec<String>> {
         let lease = lease.clone();
-        let finished = self.change_held(&lease.clone(), now, move |found, now| {
-            transition::held(found, &lease, |record| record.finish(&lease, end.clone(), now).map(drop))
-        });
-        without_state(finished)
+        self.change_held(&lease.clone(), now, move |found, now| transition::finish(found, &lease, &end, now))
     }
 
     fn fail(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState> {
