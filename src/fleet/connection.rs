@@ -54,6 +54,12 @@ impl NatsConnection {
         self.jetstream.client().connection_state() == State::Connected
     }
 
+    /// Returns the number of messages that were sent.
+    #[cfg(test)]
+    pub(super) fn messages_sent(&self) -> u64 {
+        self.statistics.out_messages.load(Ordering::Relaxed)
+    }
+
     /// Returns the name of the server at the other end.
     pub(super) fn server_name(&self) -> String {
         self.jetstream.client().server_info().server_name

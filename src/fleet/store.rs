@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 use super::budget;
+use super::claiming::ClaimSize;
 use super::failure::Trouble;
 use super::operations::Engine;
 use super::options::NatsOptions;
@@ -116,6 +117,12 @@ impl NatsJobStore {
         self
     }
 
+    /// Returns the number of messages that were sent to the servers.
+    #[cfg(test)]
+    pub(super) fn messages_sent(&self) -> u64 {
+        self.engine.bucket.connection.messages_sent()
+    }
+
     /// Deletes the bucket, as an administrator may.
     #[cfg(test)]
     pub(super) fn wipe(&self) {
@@ -216,7 +223,26 @@ impl JobStore for NatsJobStore {
         let (pool, owner) = (pool.clone(), owner.clone());
         self.run(move |engine| {
             let (pool, owner) = (pool.clone(), owner.clone());
-            async move { engine.claim(&pool, &owner, now).await }
+            async move {
+                let mut answers = engine.claim(&pool, &owner, now, ClaimSize::ONE).await?;
+                // A claim has one answer at least.
+                Ok(answers.pop().unwrap_or(ClaimAnswer::NoneReady { next_at: now }))
+            }
+        })
+    }
+
+    fn claim_several<'a>(
+        &'a self,
+        pool: &Pool,
+        owner: &OwnerId,
+        now: UnixMillis,
+        most: usize,
+        longest: u64,
+    ) -> StoreFuture<'a, Vec<ClaimAnswer>> {
+        let (pool, owner) = (pool.clone(), owner.clone());
+        self.run(move |engine| {
+            let (pool, owner, size) = (pool.clone(), owner.clone(), ClaimSize { most, longest });
+            async move { engine.claim(&pool, &owner, now, size).await }
         })
     }
 
