@@ -9,9 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bulk::lease::ClaimStep;
 use crate::bulk::submission::prepare;
-use crate::bulk::{
-    ContentStamp, Epoch, JobEnd, JobResult, JobSource, JobSpec, LeaseTimer, OwnerId, Pool, SortKey,
-};
+use crate::bulk::{ContentStamp, Epoch, JobEnd, JobResult, JobSource, JobSpec, LeaseTimer, OwnerId, Pool};
 use crate::upload::UploadOptions;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -386,26 +384,6 @@ fn a_submission_that_changes_nothing_writes_nothing() {
     let again = |content: &str| submit(Some((*stored).clone()), &job, content, Resubmit::Keep, now);
     assert!(matches!(again("c"), Transition::Keep(Submission::Same(_))));
     assert!(matches!(again("other"), Transition::Keep(Submission::Conflict(_))));
-}
-
-#[test]
-fn a_record_comes_back_from_its_json_with_its_number_and_its_sort_key() {
-    let mut job = prepared();
-    job.spec.sort_key = SortKey::from_bytes(vec![1, 2, 255]);
-    let stored = StoredJob::new(&job, "c", UnixMillis::new(1));
-    let read = StoredJob::decode(&stored.encode(), 17).unwrap();
-    assert_eq!((read.number, read.spec.sort_key.as_bytes()), (17, &[1, 2, 255][..]));
-    let again = StoredJob::decode(&read.encode(), 40).unwrap();
-    assert_eq!(again.number, 17);
-}
-
-#[test]
-fn a_record_of_another_format_is_not_read() {
-    use crate::fleet::record::RecordFlaw;
-    let flaw = |json: &str| StoredJob::decode(json.as_bytes(), 1).unwrap_err();
-    assert_eq!(flaw("{\"v\":2,\"spec\":7}"), RecordFlaw::Format(2));
-    assert_eq!(flaw("{\"v\":1}"), RecordFlaw::Damaged);
-    assert_eq!(flaw("[]"), RecordFlaw::Damaged);
 }
 
 #[test]
