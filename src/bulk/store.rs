@@ -97,6 +97,28 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// The lease is lost, or the store failed.
     fn finish(&self, lease: &Lease, end: JobEnd, now: UnixMillis) -> StoreFuture<'_, ()>;
 
+    /// Ends a job as [`JobStore::finish`] does. Returns the videos beside the job's own that were on record then, see
+    /// [`JobRecord::orphans`](crate::bulk::JobRecord).
+    ///
+    /// By default this is a finish and a read. A store whose answer to the write has the record needs no read.
+    ///
+    /// # Errors
+    /// As for [`JobStore::finish`]. A record that cannot be read after the end was recorded counts as one without such
+    /// videos.
+    fn finish_with_orphans<'a>(
+        &'a self,
+        lease: &Lease,
+        end: JobEnd,
+        now: UnixMillis,
+    ) -> StoreFuture<'a, Vec<String>> {
+        let (finished, id) = (self.finish(lease, end, now), lease.id.clone());
+        Box::pin(async move {
+            finished.await?;
+            let job = self.get(&id).await.ok().flatten();
+            Ok(job.map(|job| job.record.orphans).unwrap_or_default())
+        })
+    }
+
     /// Ends an attempt that failed, and returns the new state of the job.
     ///
     /// After a temporary failure the job waits for 30 seconds, doubling to ten minutes, and fails with the fifth

@@ -45,6 +45,18 @@ pub(super) struct StreamState {
     #[serde(default)]
     ts: Option<String>,
     state: Sequences,
+    #[serde(default)]
+    cluster: Option<StreamPlace>,
+}
+
+/// The servers that have the stream.
+#[derive(Debug, Deserialize)]
+struct StreamPlace {
+    #[serde(default)]
+    leader: Option<String>,
+    /// The servers beside the leader.
+    #[serde(default)]
+    replicas: Vec<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +69,13 @@ impl StreamState {
     pub(super) fn time(&self) -> Option<UnixMillis> {
         let time: jiff::Timestamp = self.ts.as_deref()?.parse().ok()?;
         Some(UnixMillis::new(u64::try_from(time.as_millisecond()).ok()?))
+    }
+
+    /// Returns `true` if the server with this name has the stream, and no other server has a copy.
+    pub(super) fn is_only_on(&self, server: &str) -> bool {
+        self.cluster
+            .as_ref()
+            .is_some_and(|place| place.replicas.is_empty() && place.leader.as_deref() == Some(server))
     }
 
     /// Returns the number of the last message.

@@ -32,7 +32,7 @@ impl ServerClock {
 }
 
 /// Returns the time since the machine started, with the time that it was suspended.
-fn since_boot() -> Duration {
+pub(super) fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

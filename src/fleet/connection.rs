@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::Context;
-use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerInfo};
+use async_nats::{ConnectErrorKind, ConnectOptions, ServerInfo, Statistics};
 
 use super::address::Login;
 use super::options::NatsOptions;
@@ -21,9 +21,8 @@ use crate::transport::{Trust, bare_client_config, tls_error};
 #[derive(Clone, Debug)]
 pub(super) struct NatsConnection {
     pub(super) jetstream: Context,
-    /// The number of connections so far. After a new one, everything that was read before counts as unknown: the server
-    /// may have come back with an older copy of its store.
-    connections: Arc<AtomicU64>,
+    /// The counters of the client.
+    statistics: Arc<Statistics>,
 }
 
 impl NatsConnection {
@@ -35,8 +34,7 @@ impl NatsConnection {
             problem,
             source,
         };
-        let connections = Arc::new(AtomicU64::new(0));
-        let settings = settings(options, Arc::clone(&connections)).map_err(failed)?;
+        let settings = settings(options).map_err(failed)?;
         let urls: Vec<String> = options.address.urls().collect();
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, settings.connect(urls)).await;
         let client = match connected {
@@ -45,9 +43,10 @@ impl NatsConnection {
             Err(_) => return Err(failed(StoreProblem::Unreachable.into())),
         };
         check_server(&client.server_info()).map_err(|problem| failed(problem.into()))?;
+        let statistics = client.statistics();
         let mut jetstream = async_nats::jetstream::new(client);
         jetstream.set_timeout(REQUEST_TIMEOUT);
-        Ok(NatsConnection { jetstream, connections })
+        Ok(NatsConnection { jetstream, statistics })
     }
 
     /// Returns `true` if the connection is there.
@@ -55,9 +54,22 @@ impl NatsConnection {
         self.jetstream.client().connection_state() == State::Connected
     }
 
-    /// Returns the number of connections so far.
+    /// Returns the number of messages that were sent.
+    #[cfg(test)]
+    pub(super) fn messages_sent(&self) -> u64 {
+        self.statistics.out_messages.load(Ordering::Relaxed)
+    }
+
+    /// Returns the name of the server at the other end.
+    pub(super) fn server_name(&self) -> String {
+        self.jetstream.client().server_info().server_name
+    }
+
+    /// Returns the number of connections so far. After a new one, everything that was read before counts as unknown: the
+    /// server may have come back with an older copy of its store.
     pub(super) fn number(&self) -> u64 {
-        self.connections.load(Ordering::Acquire)
+        // Not counted by events, which arrive after the first requests of a new connection.
+        self.statistics.connects.load(Ordering::Acquire)
     }
 }
 
@@ -79,7 +91,7 @@ impl StoreProblem {
     }
 }
 
-fn settings(options: &NatsOptions, connections: Arc<AtomicU64>) -> Result<ConnectOptions, ConnectFailure> {
+fn settings(options: &NatsOptions) -> Result<ConnectOptions, ConnectFailure> {
     let mut settings = ConnectOptions::new()
         .name("ringlift")
         .connection_timeout(CONNECTION_TIMEOUT)
@@ -88,10 +100,7 @@ fn settings(options: &NatsOptions, connections: Arc<AtomicU64>) -> Result<Connec
         .ping_interval(PING_INTERVAL)
         .client_capacity(QUEUE_LEN)
         .require_tls(options.address.is_encrypted())
-        .event_callback(move |event| {
-            if matches!(event, Event::Connected) {
-                connections.fetch_add(1, Ordering::AcqRel);
-            }
+        .event_callback(|event| {
             tracing::debug!(%event, "the connection to the job store changed");
             std::future::ready(())
         });

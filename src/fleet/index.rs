@@ -4,6 +4,7 @@
 //! claim reads the record and writes it conditionally. About 150 bytes a job: 100,000 jobs take about 15 MB.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use twox_hash::XxHash3_128;
@@ -140,6 +141,23 @@ impl Index {
         Some(JobRevision { number, revision: self.jobs.get(&number)?.revision })
     }
 
+    /// Returns the jobs to claim together: `first`, and the ready jobs after it in the order of the queue while their files
+    /// have 1 to `longest` bytes, up to `most` jobs.
+    pub(super) fn with_small(&self, first: JobRevision, most: usize, longest: u64) -> Vec<JobRevision> {
+        let mut found = vec![first];
+        let Some(entry) = self.jobs.get(&first.number) else { return found };
+        let ready = &self.pools[usize::from(entry.pool)].ready;
+        let order = entry.order(first.number);
+        // A job whose lease has run out is not in the queue.
+        let start = if ready.contains(&order) { Bound::Excluded(order) } else { Bound::Unbounded };
+        for &(_, _, number) in ready.range((start, Bound::Unbounded)).take(most.saturating_sub(1)) {
+            let next = self.jobs.get(&number).filter(|job| (1..=longest).contains(&job.size));
+            let Some(job) = next else { break };
+            found.push(JobRevision { number, revision: job.revision });
+        }
+        found
+    }
+
     /// Puts a job that was found not to be due back among those that wait.
     pub(super) fn defer(&mut self, number: u64, due: UnixMillis) {
         let Some(entry) = self.jobs.get_mut(&number) else { return };
@@ -193,7 +211,7 @@ impl Index {
             state.is_none_or(|state| entry.state == state)
                 && wanted.is_none_or(|pool| pool == Some(entry.pool))
         };
-        let after = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let after = (Bound::Excluded(after), Bound::Unbounded);
         let found = self.jobs.range(after).filter(move |(_, entry)| is_wanted(entry));
         found.map(|(&number, entry)| JobRevision { number, revision: entry.revision })
     }

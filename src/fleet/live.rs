@@ -89,15 +89,20 @@ impl Live {
         }
     }
 
-    /// Writes the value of a key if its newest revision is `expected`.
+    /// Returns the number of connections so far.
+    pub(super) fn connection(&self) -> u64 {
+        self.bucket.connection.number()
+    }
+
+    /// Writes the value of a key if its newest revision is `expected`. Returns the new revision.
     pub(super) async fn write<T: Serialize>(
         &self,
         key: &str,
         value: &T,
         expected: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let text = serde_json::to_string(value).unwrap_or_default();
-        self.bucket.write_text(key, text, expected).await.map(drop)
+        self.bucket.write_text(key, text, expected).await
     }
 
     /// Records that a worker is present, and repeats it until the task is dropped.

@@ -22,6 +22,7 @@ mod live;
 mod names;
 mod operations;
 mod options;
+mod own_writes;
 mod projection;
 mod reading;
 mod record;

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::bucket::{Bucket, StreamState};
-use super::clock::ServerClock;
+use super::clock::{ServerClock, since_boot};
 use super::connection::NatsConnection;
 use super::failure::{Failure, Trouble};
 use super::last_look::LastLook;
 use super::live::Live;
 use super::names::{BucketNames, SETTINGS_KEY, job_key, pause_key};
 use super::options::NatsOptions;
+use super::own_writes::{KnownJob, OwnWrites, RequestMoment};
 use super::reading::CachedIndex;
 use super::record::{FORMAT, RecordFlaw, StoredJob};
 use super::transition::{self, Transition};
@@ -36,6 +37,7 @@ pub(super) struct Engine {
     pub(super) place: String,
     pub(super) lease: Duration,
     pub(super) last_look: LastLook,
+    pub(super) own_writes: OwnWrites,
     account: Account,
     clock: ServerClock,
     /// Locked during a claim: the claims of one process do not compete.
@@ -70,6 +72,7 @@ impl Engine {
             place: options.address.to_string(),
             lease: options.lease.clamp(SHORTEST_LEASE, LONGEST_DELAY),
             last_look: LastLook::default(),
+            own_writes: OwnWrites::default(),
             account: options.account,
             clock: ServerClock::default(),
             index,
@@ -124,24 +127,37 @@ impl Engine {
 
     /// Reads the state of the stream, and sets the clock by it.
     pub(super) async fn state(&self) -> Result<StreamState, Failure> {
+        let asked = self.moment();
         let state = self.bucket.state().await?;
         if let Some(time) = state.time() {
             self.clock.set(time);
         }
+        let is_here = state.is_only_on(&self.bucket.connection.server_name());
+        self.own_writes.found_stream(is_here, asked, self.moment());
         Ok(state)
+    }
+
+    /// Returns the connection and the time of a request that is sent, or of an answer that arrives now.
+    pub(super) fn moment(&self) -> RequestMoment {
+        RequestMoment { connection: self.bucket.connection.number(), at: since_boot() }
     }
 
     /// Returns the server's time; the caller's if the server reports none.
     pub(super) async fn now(&self, callers: UnixMillis) -> Result<UnixMillis, Failure> {
-        #[cfg(test)]
-        if self.uses_callers_time {
-            return Ok(callers);
-        }
-        if let Some(now) = self.clock.now() {
+        if let Some(now) = self.known_time(callers) {
             return Ok(now);
         }
         self.state().await?;
         Ok(self.clock.now().unwrap_or(callers))
+    }
+
+    /// Returns the server's time, if it is known without a request.
+    fn known_time(&self, _callers: UnixMillis) -> Option<UnixMillis> {
+        #[cfg(test)]
+        if self.uses_callers_time {
+            return Some(_callers);
+        }
+        self.clock.now()
     }
 
     /// Returns the server's time.
@@ -163,6 +179,15 @@ impl Engine {
         }
     }
 
+    /// Returns the record that this process has written last and the time, if both are known without a request.
+    fn known(&self, key: &str, callers: UnixMillis) -> Option<(KnownJob, UnixMillis)> {
+        let now = self.known_time(callers)?;
+        // While the connection is away, a write waits, and reaches a server that may have another copy of the store.
+        let known =
+            self.bucket.connection.is_connected().then(|| self.own_writes.take(key, self.moment()))?;
+        known.map(|known| (known, now))
+    }
+
     /// Applies a transition to a job.
     pub(super) async fn change<T>(
         &self,
@@ -170,22 +195,49 @@ impl Engine {
         callers: UnixMillis,
         rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError> + Sync,
     ) -> Result<T, Trouble> {
-        self.change_after(id, callers, None, rule).await
+        let (key, mut tries) = (job_key(id), Tries::new());
+        self.change_after(&key, callers, None, &mut tries, &rule).await
     }
 
-    /// Applies a transition to a job. `unanswered` is the number of an earlier write whose answer was lost, and the
-    /// answer to the request in case that the write succeeded.
-    async fn change_after<T>(
+    /// Applies a transition to a job that this process holds. The record is read only if it may be another one than this
+    /// process has written last.
+    pub(super) async fn change_held<T>(
         &self,
         id: &JobId,
         callers: UnixMillis,
-        mut unanswered: Option<(u64, T)>,
         rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError> + Sync,
     ) -> Result<T, Trouble> {
-        let key = job_key(id);
-        let mut tries = Tries::new();
+        let (key, mut tries, mut unanswered) = (job_key(id), Tries::new(), None);
+        if let Some((KnownJob { job, revision }, now)) = self.known(&key, callers)
+            // A request that needs no write, or that is refused, is decided by the server's record.
+            && let Ok(Transition::Write(job, answer)) = rule(Some(job), now)
+        {
+            let write = fastrand::u64(1..);
+            match self.write(&key, job, write, revision).await {
+                Ok(()) => return Ok(answer),
+                // Another process has changed the record.
+                Err(Failure::Refused) => {}
+                Err(failure) => {
+                    unanswered = matches!(failure, Failure::Uncertain(..)).then_some((write, answer));
+                    tries.pause(failure).await?;
+                }
+            }
+        }
+        self.change_after(&key, callers, unanswered, &mut tries, &rule).await
+    }
+
+    /// Applies a transition to the record that the server has. `unanswered` is the number of an earlier write whose answer
+    /// was lost, and the answer to the request in case that the write succeeded.
+    async fn change_after<T>(
+        &self,
+        key: &str,
+        callers: UnixMillis,
+        mut unanswered: Option<(u64, T)>,
+        tries: &mut Tries,
+        rule: &(impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError> + Sync),
+    ) -> Result<T, Trouble> {
         loop {
-            let (found, revision) = match self.find(&key).await {
+            let (found, revision) = match self.find(key).await {
                 Ok(found) => found,
                 Err(failure) => {
                     tries.pause(failure).await?;
@@ -203,14 +255,11 @@ impl Engine {
             let write = fastrand::u64(1..);
             let (written, answer) = match rule(found, now)? {
                 Transition::Keep(answer) => return Ok(answer),
-                Transition::Write(mut job, answer) => {
-                    job.write = write;
-                    (self.bucket.write_job(&key, &job, revision).await, answer)
-                }
-                Transition::Delete(answer) => (self.bucket.delete(&key, revision).await, answer),
+                Transition::Write(job, answer) => (self.write(key, job, write, revision).await, answer),
+                Transition::Delete(answer) => (self.bucket.delete(key, revision).await.map(drop), answer),
             };
             match written {
-                Ok(_) => return Ok(answer),
+                Ok(()) => return Ok(answer),
                 Err(failure) => {
                     // A refused write changed nothing, so that only an unanswered one may be the last write of the job.
                     if matches!(failure, Failure::Uncertain(..)) {
@@ -220,6 +269,21 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Writes a job on the condition that its newest record has this revision.
+    async fn write(
+        &self,
+        key: &str,
+        mut job: Box<StoredJob>,
+        write: u64,
+        revision: u64,
+    ) -> Result<(), Failure> {
+        job.write = write;
+        let asked = self.moment();
+        let revision = self.bucket.write_job(key, &job, revision).await?;
+        self.own_writes.add(key, *job, revision, asked, self.moment());
+        Ok(())
     }
 
     /// Submits jobs in order.
@@ -255,7 +319,8 @@ impl Engine {
                     Err(failure) => return Err(failure.into()),
                 };
                 let rule = |found, now| Ok(transition::submit(found, job, &content, how, now));
-                self.change_after(&job.spec.id, callers, unanswered, rule).await
+                let (key, mut tries) = (job_key(&job.spec.id), Tries::new());
+                self.change_after(&key, callers, unanswered, &mut tries, &rule).await
             }));
         }
         stream::iter(answers).buffered(AT_ONCE).try_collect().await
@@ -307,7 +372,7 @@ impl Engine {
 
     pub(super) async fn catch_up(&self, cached: &mut CachedIndex) -> Result<(), Failure> {
         let last = self.state().await?.last_revision();
-        cached.catch_up(&self.bucket, last).await
+        cached.catch_up(&self.bucket, last, &self.own_writes).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! Bringing the index up to date with the bucket.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -11,6 +12,7 @@ use super::bucket::{Bucket, TOMBSTONE_LIFETIME, bounded, is_deletion};
 use super::failure::Failure;
 use super::index::Index;
 use super::names::{BucketNames, JOB_PREFIX, PAUSE_PREFIX, PROJECTION_HEADER};
+use super::own_writes::{OwnChange, OwnWrites};
 use super::projection::Projection;
 use crate::bulk::StoreProblem;
 
@@ -39,18 +41,29 @@ impl CachedIndex {
         *self = CachedIndex::new(bucket.connection.number());
     }
 
-    /// Applies all messages up to the revision `last`, which is the last one that the server reported.
-    pub(super) async fn catch_up(&mut self, bucket: &Bucket, last: u64) -> Result<(), Failure> {
+    /// Applies all messages up to the revision `last`, which is the last one that the server reported. Those of this
+    /// process are not read back.
+    pub(super) async fn catch_up(
+        &mut self,
+        bucket: &Bucket,
+        last: u64,
+        own_writes: &OwnWrites,
+    ) -> Result<(), Failure> {
         // An older copy of the store counts its revisions anew. The server restarts for that, so that a new connection
         // is the sign of it even if the revisions have grown beyond the old ones since.
         let is_other = self.connection != bucket.connection.number() || last < self.index.seen;
         // Deletions that have vanished would never be applied.
         let is_old = self.begun.elapsed() > TOMBSTONE_LIFETIME / 2;
+        if is_other {
+            own_writes.clear();
+        }
         if is_other || is_old {
             self.reset(bucket);
         }
-        if last.saturating_sub(self.index.seen) <= FEW {
-            self.read_few(bucket, last).await?;
+        let mut own = own_writes.changes(self.connection, last);
+        own.retain(|revision, _| *revision > self.index.seen);
+        if last.saturating_sub(self.index.seen) <= FEW + own.len() as u64 {
+            self.read_few(bucket, last, own).await?;
         } else {
             self.scan(bucket).await?;
         }
@@ -59,15 +72,22 @@ impl CachedIndex {
         Ok(())
     }
 
-    /// Reads single messages, which needs no consumer on the server.
-    async fn read_few(&mut self, bucket: &Bucket, last: u64) -> Result<(), Failure> {
+    /// Reads single messages, which needs no consumer on the server. `own` has the changes of this process.
+    async fn read_few(
+        &mut self,
+        bucket: &Bucket,
+        last: u64,
+        mut own: BTreeMap<u64, OwnChange>,
+    ) -> Result<(), Failure> {
         // All at once: one after another, a distant worker would be too late for every claim.
         let mut reads: Vec<BoxFuture<'_, _>> = Vec::new();
-        for revision in self.index.seen + 1..=last {
+        for revision in (self.index.seen + 1..=last).filter(|revision| !own.contains_key(revision)) {
             reads.push(Box::pin(async move { (revision, bucket.read_revision(revision).await) }));
         }
         let mut reads = stream::iter(reads).buffered(FEW as usize);
         while let Some((revision, found)) = reads.next().await {
+            let later = own.split_off(&revision);
+            self.apply_own(std::mem::replace(&mut own, later));
             match found {
                 Ok(found) => {
                     apply(&mut self.index, &bucket.names, &found.subject, found.revision, &found.headers);
@@ -77,7 +97,14 @@ impl CachedIndex {
                 Err(failure) => return Err(failure),
             }
         }
+        self.apply_own(own);
         Ok(())
+    }
+
+    fn apply_own(&mut self, own: BTreeMap<u64, OwnChange>) {
+        for (revision, OwnChange { key, projection }) in own {
+            self.index.put(&key, revision, projection);
+        }
     }
 
     /// Reads the headers of all messages that the index has not seen, in batches.

@@ -1,5 +1,8 @@
 //! The stored form of a job.
 
+#[cfg(test)]
+mod tests;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};

@@ -9,6 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 use super::budget;
+use super::claiming::ClaimSize;
 use super::failure::Trouble;
 use super::operations::Engine;
 use super::options::NatsOptions;
@@ -116,6 +117,12 @@ impl NatsJobStore {
         self
     }
 
+    /// Returns the number of messages that were sent to the servers.
+    #[cfg(test)]
+    pub(super) fn messages_sent(&self) -> u64 {
+        self.engine.bucket.connection.messages_sent()
+    }
+
     /// Deletes the bucket, as an administrator may.
     #[cfg(test)]
     pub(super) fn wipe(&self) {
@@ -137,6 +144,23 @@ impl NatsJobStore {
             let Some(runtime) = &self.runtime else { return Err(self.problem(StoreProblem::Closed)) };
             let task = runtime.spawn(Arc::clone(&self.engine).run(operation));
             task.await.unwrap_or_else(|_| Err(self.problem(StoreProblem::Closed)))
+        })
+    }
+
+    /// Applies a transition to a job that this process holds.
+    fn change_held<T: Send + 'static>(
+        &self,
+        lease: &Lease,
+        now: UnixMillis,
+        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> StoreFuture<'_, T> {
+        let request = Arc::new((lease.id.clone(), rule));
+        self.run(move |engine| {
+            let request = Arc::clone(&request);
+            async move { engine.change_held(&request.0, now, &request.1).await }
         })
     }
 
@@ -199,13 +223,32 @@ impl JobStore for NatsJobStore {
         let (pool, owner) = (pool.clone(), owner.clone());
         self.run(move |engine| {
             let (pool, owner) = (pool.clone(), owner.clone());
-            async move { engine.claim(&pool, &owner, now).await }
+            async move {
+                let mut answers = engine.claim(&pool, &owner, now, ClaimSize::ONE).await?;
+                // A claim has one answer at least.
+                Ok(answers.pop().unwrap_or(ClaimAnswer::NoneReady { next_at: now }))
+            }
+        })
+    }
+
+    fn claim_several<'a>(
+        &'a self,
+        pool: &Pool,
+        owner: &OwnerId,
+        now: UnixMillis,
+        most: usize,
+        longest: u64,
+    ) -> StoreFuture<'a, Vec<ClaimAnswer>> {
+        let (pool, owner) = (pool.clone(), owner.clone());
+        self.run(move |engine| {
+            let (pool, owner, size) = (pool.clone(), owner.clone(), ClaimSize { most, longest });
+            async move { engine.claim(&pool, &owner, now, size).await }
         })
     }
 
     fn renew(&self, lease: &Lease, now: UnixMillis) -> StoreFuture<'_, ()> {
         let lease = lease.clone();
-        let renewed = self.change(&lease.id.clone(), now, move |found, now| {
+        let renewed = self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.renew(&lease, now))
         });
         without_state(renewed)
@@ -218,37 +261,44 @@ impl JobStore for NatsJobStore {
             return Box::pin(std::future::ready(Err(JobStoreError::TooLarge { what, len, limit })));
         }
         let lease = lease.clone();
-        let written = self.change(&lease.id.clone(), now, move |found, now| {
+        let written = self.change_held(&lease.clone(), now, move |found, now| {
             transition::checkpoint(found, &lease, &checkpoint, now)
         });
         without_state(written)
     }
 
     fn finish(&self, lease: &Lease, end: JobEnd, now: UnixMillis) -> StoreFuture<'_, ()> {
+        let finished = self.finish_with_orphans(lease, end, now);
+        Box::pin(async move { finished.await.map(drop) })
+    }
+
+    fn finish_with_orphans<'a>(
+        &'a self,
+        lease: &Lease,
+        end: JobEnd,
+        now: UnixMillis,
+    ) -> StoreFuture<'a, Vec<String>> {
         let lease = lease.clone();
-        let finished = self.change(&lease.id.clone(), now, move |found, now| {
-            transition::held(found, &lease, |record| record.finish(&lease, end.clone(), now).map(drop))
-        });
-        without_state(finished)
+        self.change_held(&lease.clone(), now, move |found, now| transition::finish(found, &lease, &end, now))
     }
 
     fn fail(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState> {
         let lease = lease.clone();
-        self.change(&lease.id.clone(), now, move |found, now| {
+        self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.fail(&lease, failure.clone(), now))
         })
     }
 
     fn decline(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState> {
         let lease = lease.clone();
-        self.change(&lease.id.clone(), now, move |found, now| {
+        self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.decline(&lease, failure.clone(), now))
         })
     }
 
     fn release(&self, lease: &Lease, delay: Duration, now: UnixMillis) -> StoreFuture<'_, ()> {
         let lease = lease.clone();
-        let released = self.change(&lease.id.clone(), now, move |found, now| {
+        let released = self.change_held(&lease.clone(), now, move |found, now| {
             transition::held(found, &lease, |record| record.release(&lease, delay, now))
         });
         without_state(released)

@@ -1,5 +1,7 @@
 //! The contract of every store, and the behaviour of this one towards its servers.
 
+mod requests;
+
 use std::fs;
 use std::path::Path;
 use std::thread;

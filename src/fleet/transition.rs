@@ -10,7 +10,7 @@ mod tests;
 use super::record::StoredJob;
 use crate::bulk::submission::{PreparedJob, resubmit};
 use crate::bulk::{
-    JobCheckpoint, JobId, JobRecord, JobState, JobStoreError, Lease, LostLease, Resubmit, Submission,
+    JobCheckpoint, JobEnd, JobId, JobRecord, JobState, JobStoreError, Lease, LostLease, Resubmit, Submission,
     UnixMillis,
 };
 
@@ -64,6 +64,21 @@ pub(super) fn held(
         Transition::Keep(state)
     } else {
         Transition::Write(Box::new(stored), state)
+    })
+}
+
+/// Ends a job, and returns the videos that are recorded beside its own.
+pub(super) fn finish(
+    found: Option<StoredJob>,
+    lease: &Lease,
+    end: &JobEnd,
+    now: UnixMillis,
+) -> Result<Transition<Vec<String>>, JobStoreError> {
+    let orphans = found.as_ref().map(|stored| stored.record.orphans.clone()).unwrap_or_default();
+    Ok(match held(found, lease, |record| record.finish(lease, end.clone(), now).map(drop))? {
+        Transition::Keep(_) => Transition::Keep(orphans),
+        Transition::Write(stored, _) => Transition::Write(stored, orphans),
+        Transition::Delete(_) => Transition::Delete(orphans),
     })
 }
 

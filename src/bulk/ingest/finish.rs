@@ -14,10 +14,10 @@ use super::shared::SharedState;
 use super::state::{WorkState, with_failure};
 use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
 use crate::bulk::job_state::{JobEnd, JobFailure, JobResult, JobState};
-use crate::bulk::lease::LostLease;
+use crate::bulk::lease::{Lease, LostLease};
 use crate::bulk::report::{ReportRow, RowState};
 use crate::bulk::runner::{DoneJob, FailedJob};
-use crate::bulk::store::JobStoreError;
+use crate::bulk::store::{JobStoreError, StoreFuture};
 use crate::error::{Error, ErrorKind};
 use crate::upload::Uploaded;
 
@@ -35,25 +35,29 @@ pub(super) async fn done(state: &WorkState, done: DoneJob<Arc<IngestJob>>) {
     result.retries = uploaded.retries;
     let video_id = result.video_id.clone();
     state.saw_video(&job.job.spec.id, &video_id);
-    if completed(state, &job, result, Some(Box::new(uploaded)), sha256).await {
+    if let Some(recorded) = completed(state, &job, result, Some(Box::new(uploaded)), sha256).await {
         // Not before the store has the end: until then the journal is what prevents a second video.
         receipt.confirm();
-        orphans::examine_others(state, &job, &video_id).await;
+        orphans::examine_others(state, &job, &video_id, recorded).await;
     }
 }
 
-/// Records a success. Returns `false` if the store does not have it.
+/// Records a success. Returns the videos that are recorded beside the job's own; `None` if the store does not have the
+/// success.
 pub(super) async fn completed(
     state: &WorkState,
     job: &Arc<IngestJob>,
     result: JobResult,
     uploaded: Option<Box<Uploaded>>,
     sha256: Option<String>,
-) -> bool {
-    if let Err(error) = record_success(state, job, &result).await {
-        ended_by_store(state, job, error).await;
-        return false;
-    }
+) -> Option<Vec<String>> {
+    let orphans = match record_success(state, job, &result).await {
+        Ok(orphans) => orphans,
+        Err(error) => {
+            ended_by_store(state, job, error).await;
+            return None;
+        }
+    };
     // After the store: a file that is moved or deleted cannot be uploaded again if the end is not on record.
     let after = apply_after(state, job).await;
     let mut row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Done));
@@ -66,7 +70,7 @@ pub(super) async fn completed(
     report(state, row).await;
     let job = job.clone();
     state.emit(IngestEvent::Done { job, result, uploaded, sha256, after }).await;
-    true
+    Some(orphans)
 }
 
 /// Writes a success to the store. A claim of this process may replace the lease meanwhile, after a jump of the wall clock:
@@ -75,11 +79,11 @@ async fn record_success(
     state: &WorkState,
     job: &Arc<IngestJob>,
     result: &JobResult,
-) -> Result<(), JobStoreError> {
+) -> Result<Vec<String>, JobStoreError> {
     let mut waits = 0;
     loop {
         let lease = job.lease();
-        let finish = || state.store.finish(&lease, JobEnd::Done(result.clone()), state.now());
+        let finish = || finish_in(state, &lease, result);
         let finished = state.persist(finish).await;
         match finished {
             Err(JobStoreError::LeaseLost { reason: LostLease::TakenOver { owner }, .. })
@@ -94,6 +98,16 @@ async fn record_success(
             finished => return finished,
         }
     }
+}
+
+fn finish_in<'a>(state: &'a WorkState, lease: &Lease, result: &JobResult) -> StoreFuture<'a, Vec<String>> {
+    let (end, now) = (JobEnd::Done(result.clone()), state.now());
+    if state.options.shared_account.is_some() {
+        return state.store.finish_with_orphans(lease, end, now);
+    }
+    // On a queue of one host no other worker could have left a video.
+    let finished = state.store.finish(lease, end, now);
+    Box::pin(async move { finished.await.map(|()| Vec::new()) })
 }
 
 /// Ends a failed upload.

@@ -59,8 +59,14 @@ async fn give_up(state: &WorkState, first: LeftVideo, error: &JobStoreError) {
     }
 }
 
-/// Examines the other videos with the mark of a job that is done in `video_id`.
-pub(super) async fn examine_others(state: &WorkState, job: &Arc<IngestJob>, video_id: &str) {
+/// Examines the other videos of a job that is done in `video_id`: those with its mark, and those that were `recorded`
+/// when the job ended.
+pub(super) async fn examine_others(
+    state: &WorkState,
+    job: &Arc<IngestJob>,
+    video_id: &str,
+    recorded: Vec<String>,
+) {
     let is_file = matches!(job.job.spec.source, JobSource::File { .. });
     let Some(mark) = mark_of(state, job).filter(|_| is_file) else { return };
     let found = match limited(state, state.client.marked_videos(mark)).await {
@@ -70,10 +76,8 @@ pub(super) async fn examine_others(state: &WorkState, job: &Arc<IngestJob>, vide
             return;
         }
     };
-    // A list may lag behind: the record knows those that other workers have named.
-    let noted = state.store.get(&job.job.spec.id).await.ok().flatten();
-    let noted = noted.map(|noted| noted.record.orphans).unwrap_or_default();
-    let mut others: Vec<String> = found.chain(noted).filter(|other| other != video_id).collect();
+    // A list may lag behind: the record has those that other workers have named.
+    let mut others: Vec<String> = found.chain(recorded).filter(|other| other != video_id).collect();
     others.sort_unstable();
     others.dedup();
     if !others.is_empty() {

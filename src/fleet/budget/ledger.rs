@@ -20,6 +20,8 @@ pub(super) struct Ledger {
 struct ClassLedger {
     /// The requests that may start.
     granted: u32,
+    /// The requests of the last block.
+    block: u32,
     /// The time at which they expire. The shared budget has moved on then.
     expires: Option<Instant>,
     /// The time before which the shared budget grants nothing.
@@ -60,7 +62,7 @@ impl Ledger {
     pub(super) fn need(&self, class: Class, now: Instant) -> Option<BudgetNeed> {
         self.with(class, |ledger| {
             let may_ask = ledger.ask_at.is_none_or(|at| at <= now);
-            let wants_block = ledger.is_wanted && may_ask && ledger.left(now) == 0;
+            let wants_block = ledger.is_wanted && may_ask && ledger.left(now) <= ledger.low_mark();
             let (seen, answers) = (ledger.seen.observation(now), ledger.seen.count);
             (wants_block || seen.throttled_ms.is_some()).then_some(BudgetNeed { wants_block, seen, answers })
         })
@@ -93,7 +95,7 @@ impl Ledger {
             }
             ledger.ask_at = ask_at;
             if granted > 0 {
-                ledger.granted = ledger.left(now) + granted;
+                (ledger.granted, ledger.block) = (ledger.left(now) + granted, granted);
                 ledger.expires = Some(now + LIFETIME);
                 ledger.is_wanted = false;
             }
@@ -129,6 +131,13 @@ impl Ledger {
 impl ClassLedger {
     fn left(&self, now: Instant) -> u32 {
         if self.expires.is_some_and(|expires| expires > now) { self.granted } else { 0 }
+    }
+
+    /// Returns the number of left requests at which the next block is requested.
+    ///
+    /// A small block is a large part of what all workers may send, and is spent first.
+    fn low_mark(&self) -> u32 {
+        if self.block >= LARGE_BLOCK { self.block / 2 } else { 0 }
     }
 }
 
@@ -186,8 +195,17 @@ impl SharedBudgetSource for Ledger {
     }
 
     fn started(&self, class: Class, now: Instant) {
-        // The block may have expired between the grant and the start of the request.
-        self.with(class, |ledger| ledger.granted = ledger.left(now).saturating_sub(1));
+        let is_low = self.with(class, |ledger| {
+            // The block may have expired between the grant and the start of the request.
+            ledger.granted = ledger.left(now).saturating_sub(1);
+            // In time for the next block to arrive before these are spent.
+            let is_low = !ledger.is_wanted && ledger.granted > 0 && ledger.granted <= ledger.low_mark();
+            ledger.is_wanted |= is_low;
+            is_low
+        });
+        if is_low {
+            self.wanted.notify_one();
+        }
     }
 
     fn finished(&self, class: Class, quota: Option<Quota>, throttled: Option<Duration>, now: Instant) {
@@ -217,6 +235,8 @@ const LIFETIME: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// The longest time between two looks. A 429 is shared by all, and a window may end early.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
+/// The size from which a block is replaced before it is spent: 1.5 % of a minute's requests, see `gcra::block`.
+const LARGE_BLOCK: u32 = 8;
 /// The time between two tries to reach the servers.
 const ALONE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -238,6 +258,21 @@ mod tests {
             ledger.started(CLASS, now);
         }
         assert!(ledger.not_before(CLASS, now).is_some());
+    }
+
+    #[test]
+    fn a_large_block_is_replaced_before_it_is_spent() {
+        let (ledger, now) = (Ledger::default(), Instant::now());
+        assert!(ledger.not_before(CLASS, now).is_some());
+        ledger.exchanged(CLASS, 0, 16, None, 1000, now);
+        for left in (0..16).rev() {
+            assert_eq!(ledger.not_before(CLASS, now), None);
+            ledger.started(CLASS, now);
+            assert_eq!(ledger.need(CLASS, now).is_some(), left <= 8, "{left} left");
+        }
+        ledger.exchanged(CLASS, 0, 16, None, 1000, now);
+        assert_eq!(ledger.not_before(CLASS, now), None);
+        assert_eq!(ledger.need(CLASS, now), None);
     }
 
     #[test]

@@ -16,13 +16,25 @@ pub(in crate::fleet) fn start(runtime: &tokio::runtime::Handle, engine: Arc<Engi
     SharedBudget::new(ledger)
 }
 
+/// The shared budget of a class as this process has written it last.
+#[derive(Debug, Default)]
+struct LastBudget {
+    limit: SharedLimit,
+    revision: u64,
+    /// The number of the connection by which it was written.
+    connection: u64,
+    /// `true` if no other worker wrote between the last two writes of this one.
+    is_alone: bool,
+}
+
 async fn run(ledger: Weak<Ledger>, engine: Arc<Engine>) {
+    let mut last: [LastBudget; Class::ALL.len()] = Default::default();
     while let Some(ledger) = ledger.upgrade() {
-        for class in Class::ALL {
+        for (class, last) in Class::ALL.into_iter().zip(&mut last) {
             let Some(need) = ledger.need(class, Instant::now()) else { continue };
             // A request to a server that is away would hold the uploads up.
             let exchanged = engine.live.is_connected()
-                && tokio::time::timeout(LONGEST_EXCHANGE, exchange(&ledger, class, need, &engine))
+                && tokio::time::timeout(LONGEST_EXCHANGE, exchange(&ledger, class, need, &engine, last))
                     .await
                     .is_ok_and(|exchanged| exchanged.is_ok());
             if !exchanged {
@@ -37,12 +49,27 @@ async fn run(ledger: Weak<Ledger>, engine: Arc<Engine>) {
 }
 
 /// Shares what the service answered, and takes a block.
-async fn exchange(ledger: &Ledger, class: Class, need: BudgetNeed, engine: &Engine) -> Result<(), Failure> {
+async fn exchange(
+    ledger: &Ledger,
+    class: Class,
+    need: BudgetNeed,
+    engine: &Engine,
+    last: &mut LastBudget,
+) -> Result<(), Failure> {
     let key = format!("limit.{}", class.name());
     for attempt in 0..MOST_TRIES {
-        let (found, revision) = engine.live.read::<SharedLimit>(&key).await?;
-        // The first worker of the account finds no record.
-        let mut limit = found.unwrap_or_default();
+        let connection = engine.live.connection();
+        let (mut limit, revision) = if last.is_alone && last.connection == connection {
+            // The budget of a worker that is alone is the one that it has written.
+            (last.limit.clone(), last.revision)
+        } else {
+            let (found, revision) = engine.live.read::<SharedLimit>(&key).await?;
+            // The first worker of the account finds no record.
+            (found.unwrap_or_default(), revision)
+        };
+        let was_alone = last.revision == revision && last.connection == connection;
+        // Until the write has succeeded, its record is not known.
+        last.is_alone = false;
         let now_ms = engine.server_time().await?.get();
         limit.observe(need.seen, now_ms);
         let reservation = if need.wants_block {
@@ -55,14 +82,16 @@ async fn exchange(ledger: &Ledger, class: Class, need: BudgetNeed, engine: &Engi
             Reservation::AskAgain(at) => (0, Some(at)),
         };
         match engine.live.write(&key, &limit, revision).await {
-            Ok(()) => {
+            Ok(written) => {
+                let per_minute = limit.per_minute;
+                *last = LastBudget { limit, revision: written, connection, is_alone: was_alone };
                 let now = Instant::now();
                 // The spread keeps workers that wait for the same moment from meeting.
                 let wait = |at: u64| {
                     Duration::from_millis(at.saturating_sub(now_ms)).mul_f64(1.0 + fastrand::f64() / 10.0)
                 };
                 let ask_at = ask_at_ms.map(|at| now + wait(at));
-                ledger.exchanged(class, need.answers, granted, ask_at, limit.per_minute, now);
+                ledger.exchanged(class, need.answers, granted, ask_at, per_minute, now);
                 return Ok(());
             }
             Err(Failure::Refused) => {
