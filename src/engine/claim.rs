@@ -60,7 +60,7 @@ impl ClaimedUpload {
         let UploadRequest { options, terms, checkpoint, .. } = request;
         let destination = options.destination();
         let OpenedSource { cut, source, file_name, inbox } = opened;
-        let (access, video_id) = access_to(&destination);
+        let spec = session_config(request, settings, &destination, cut);
         let arguments = serde_json::to_string(&options.titled(&file_name)).unwrap_or_default();
         let claim = ClaimOptions { again: terms.again, own_token_only: terms.own_token_only };
         let endpoint = &settings.endpoint_url;
@@ -92,17 +92,10 @@ impl ClaimedUpload {
         }
         if let Recovered::Nothing | Recovered::PossibleOrphan = continued {
             // Before the first byte: a crash must leave an entry that names the container.
-            record.begin(cut.plan(), video_id.as_deref())?;
+            record.begin(cut.plan(), spec.video_id.as_deref())?;
         }
-        let mark = request.job_mark.as_ref();
-        let resumed = mark
-            .filter(|mark| mark.has_begun && matches!(destination, Destination::Video(_)))
-            .map(|_| Resumed::default());
-        let is_shared = mark.is_some() && video_id.is_none() && access == CredentialKind::Key;
-        let policy = settings.retry.clone();
-        let fresh = SessionConfig { cut, access, video_id, resumed, is_shared, policy };
         let mut claimed = ClaimedUpload {
-            spec: fresh,
+            spec,
             source,
             destination,
             file_name,
@@ -131,6 +124,27 @@ impl ClaimedUpload {
             Recovered::PossibleOrphan => self.may_have_orphan = true,
             Recovered::Nothing | Recovered::Finished(_) => {}
         }
+    }
+}
+
+/// Returns the configuration of a session that continues no upload of this host.
+fn session_config(
+    request: &UploadRequest,
+    settings: &Settings,
+    destination: &Destination,
+    cut: Layout,
+) -> SessionConfig {
+    let (access, video_id) = access_to(destination);
+    let mark = request.job_mark.as_ref();
+    // Another host of the job began to fill the video that the options name.
+    let has_begun = mark.is_some_and(|mark| mark.has_begun) && matches!(destination, Destination::Video(_));
+    SessionConfig {
+        cut,
+        access,
+        resumed: has_begun.then(Resumed::default),
+        is_shared: mark.is_some() && video_id.is_none() && access == CredentialKind::Key,
+        video_id,
+        policy: settings.retry.clone(),
     }
 }
 

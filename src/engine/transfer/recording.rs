@@ -68,7 +68,7 @@ impl Transfer {
             },
         );
         match created {
-            // Without a mark of a job nobody else fills the container, and nothing was sent to it before its id was known.
+            // Only hosts of a job send chunks to a container that others have created.
             Ok((video_id, true)) if self.job_mark.is_some() => self.session.handle_found(video_id, now),
             created => self.session.handle_created(created.map(|(video_id, _)| video_id)),
         }
