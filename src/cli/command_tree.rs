@@ -149,8 +149,11 @@ fn with_short_help(command: Command) -> Command {
     command.mut_subcommands(with_short_help)
 }
 
+/// Adds the flags of a command.
+type Augment = fn(Command) -> Command;
+
 /// The commands of [`bare_parser`]. The first word of a command line that names a command calls it.
-const BARE: [(&str, fn(Command) -> Command); 6] = [
+const BARE: [(&str, Augment); 6] = [
     ("upload", UploadArgs::augment_args),
     ("ingest", IngestArgs::augment_args),
     ("submit", SubmitArgs::augment_args),
