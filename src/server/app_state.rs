@@ -27,7 +27,18 @@ pub(super) struct AppState {
     pub(super) stats: StatsCollector,
     /// Set once, when the server stops. Long work on blocking threads then ends early.
     pub(super) stopping: AtomicBool,
-    _lock: File,
+    _lock: DataLock,
+}
+
+/// The lock of the data folder.
+struct DataLock(File);
+
+impl Drop for DataLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: flock(2) locks belong to the open file description, which a child of this
+        // process shares between fork and exec.
+        let _ = self.0.unlock();
+    }
 }
 
 impl AppState {
@@ -60,12 +71,12 @@ impl AppState {
 }
 
 /// Locks the data folder. A second server on the folder would empty the `incoming` folder of the first one.
-fn lock(data: &Path) -> Result<File, ServeError> {
+fn lock(data: &Path) -> Result<DataLock, ServeError> {
     let path = data.join("lock");
     let in_lock = |source| ServeError::Data { path: path.clone(), source };
     let file = File::create(&path).map_err(in_lock)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(DataLock(file)),
         Err(TryLockError::WouldBlock) => Err(ServeError::InUse { path: data.to_owned() }),
         Err(TryLockError::Error(error)) => Err(in_lock(error)),
     }
@@ -83,4 +94,21 @@ fn own_key(database: &Database) -> Result<String, ServeError> {
 
 fn in_database(error: DatabaseError) -> ServeError {
     ServeError::Database(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_free_after_the_end_although_a_child_shares_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || AppState::open(ServerSettings::new(folder.path().join("data")));
+        let state = open().unwrap();
+        let of_child = state._lock.0.try_clone().unwrap();
+        assert!(matches!(open(), Err(ServeError::InUse { .. })));
+        drop(state);
+        assert!(open().is_ok());
+        drop(of_child);
+    }
 }

@@ -97,6 +97,9 @@ fn a_command_stopped_for_longer_than_its_timeouts_continues_and_keeps_its_lock()
         let sample = Way::Bytes.sample(6);
         let child = start(&mut upload(&test_server, &["--timeout", "1s"], &sample));
         wait_for("a chunk", || test_server.server.stats().chunks_accepted >= 1);
+        // The record of the chunk is written by then, and the next one takes longer. A command that stops within a
+        // transaction keeps the journal locked.
+        sleep(Duration::from_millis(150));
         send(&child, Signal::STOP);
         let stopped = Instant::now();
         let pid = format!("process {}", child.id());

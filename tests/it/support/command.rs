@@ -4,10 +4,9 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Once, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -192,20 +191,24 @@ fn after(mut shell: Command, before: &str) -> Command {
     shell
 }
 
+/// Takes the default action of signals for this process, which the commands inherit.
+///
+/// A test process under nohup(1) ignores SIGHUP, and one in the background of a shell SIGINT and SIGQUIT. The command leaves
+/// a signal ignored that is so at its start.
+fn take_default_signals() {
+    static TAKEN: Once = Once::new();
+    TAKEN.call_once(|| {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            // SAFETY: SIG_DFL refers to no handler, and no test handles these signals.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    });
+}
+
 fn bare(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
-    // A test process under nohup(1) ignores SIGHUP, and one in the background of a shell SIGINT and SIGQUIT. The command
-    // would inherit that, and leaves a signal ignored that is so at its start.
-    let reset_signals = || {
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-            // SAFETY: signal(2) is async-signal-safe, and SIG_DFL refers to no handler.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-        Ok(())
-    };
-    // SAFETY: between fork and exec the closure calls signal(2) only, and allocates nothing.
-    unsafe { command.pre_exec(reset_signals) };
+    take_default_signals();
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
