@@ -17,7 +17,8 @@ use super::row::{SessionRow, SessionStage};
 use super::session_table::{insert, relocate, update};
 use super::{digests, lookup};
 
-/// Claims the session of a key within a transaction of `connection`. A claim that fails changes nothing. `request` holds the key, the arguments and the time.
+/// Claims the session of a key within a transaction of `connection`. A claim that fails changes nothing. `request` holds the
+/// key, the arguments and the time.
 pub(super) fn claim_in(
     connection: &Connection,
     locks: &mut LockFiles,
