@@ -103,8 +103,7 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// By default this is a finish and a read. A store whose answer to the write has the record needs no read.
     ///
     /// # Errors
-    /// As for [`JobStore::finish`]. A record that cannot be read after the end was recorded counts as one without such
-    /// videos.
+    /// The lease is lost, or the store failed. If only the read after the end fails, the list is empty.
     fn finish_with_orphans<'a>(
         &'a self,
         lease: &Lease,

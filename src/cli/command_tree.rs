@@ -17,8 +17,8 @@ use super::upload_args::UploadArgs;
 /// Returns a parser of this command line that has no texts of help, for the commands that begin uploads or that programs
 /// repeat.
 ///
-/// A line that it accepts means the same to [`parser`]. The errors and the help of other lines are those of [`parser`],
-/// which takes ten times as long.
+/// A line that it accepts means the same to [`parser`]. The errors and the help of other lines are those of [`parser`]; its
+/// whole tree takes ten times as long.
 pub(super) fn bare_parser(argv: &[OsString]) -> Option<Command> {
     let root = Command::new("ringlift").subcommand_required(true);
     let name = argv.get(1)?.to_str()?;

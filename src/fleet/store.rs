@@ -147,20 +147,23 @@ impl NatsJobStore {
         })
     }
 
-    /// Applies a transition to a job that this process holds.
+    /// Applies a transition to a job that this process holds. The rule gets the record, the lease and the time.
     fn change_held<T: Send + 'static>(
         &self,
         lease: &Lease,
         now: UnixMillis,
-        rule: impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError>
+        rule: impl Fn(Option<StoredJob>, &Lease, UnixMillis) -> Result<Transition<T>, JobStoreError>
         + Send
         + Sync
         + 'static,
     ) -> StoreFuture<'_, T> {
-        let request = Arc::new((lease.id.clone(), rule));
+        let request = Arc::new((lease.clone(), rule));
         self.run(move |engine| {
             let request = Arc::clone(&request);
-            async move { engine.change_held(&request.0, now, &request.1).await }
+            async move {
+                let (lease, rule) = &*request;
+                engine.change_held(&lease.id, now, |found, now| rule(found, lease, now)).await
+            }
         })
     }
 
@@ -247,9 +250,8 @@ impl JobStore for NatsJobStore {
     }
 
     fn renew(&self, lease: &Lease, now: UnixMillis) -> StoreFuture<'_, ()> {
-        let lease = lease.clone();
-        let renewed = self.change_held(&lease.clone(), now, move |found, now| {
-            transition::held(found, &lease, |record| record.renew(&lease, now))
+        let renewed = self.change_held(lease, now, move |found, lease, now| {
+            transition::held(found, lease, |record| record.renew(lease, now))
         });
         without_state(renewed)
     }
@@ -260,9 +262,8 @@ impl JobStore for NatsJobStore {
             let what = format!("the bytes of the checkpoint of job {} are", lease.id);
             return Box::pin(std::future::ready(Err(JobStoreError::TooLarge { what, len, limit })));
         }
-        let lease = lease.clone();
-        let written = self.change_held(&lease.clone(), now, move |found, now| {
-            transition::checkpoint(found, &lease, &checkpoint, now)
+        let written = self.change_held(lease, now, move |found, lease, now| {
+            transition::checkpoint(found, lease, &checkpoint, now)
         });
         without_state(written)
     }
@@ -278,28 +279,24 @@ impl JobStore for NatsJobStore {
         end: JobEnd,
         now: UnixMillis,
     ) -> StoreFuture<'a, Vec<String>> {
-        let lease = lease.clone();
-        self.change_held(&lease.clone(), now, move |found, now| transition::finish(found, &lease, &end, now))
+        self.change_held(lease, now, move |found, lease, now| transition::finish(found, lease, &end, now))
     }
 
     fn fail(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState> {
-        let lease = lease.clone();
-        self.change_held(&lease.clone(), now, move |found, now| {
-            transition::held(found, &lease, |record| record.fail(&lease, failure.clone(), now))
+        self.change_held(lease, now, move |found, lease, now| {
+            transition::held(found, lease, |record| record.fail(lease, failure.clone(), now))
         })
     }
 
     fn decline(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState> {
-        let lease = lease.clone();
-        self.change_held(&lease.clone(), now, move |found, now| {
-            transition::held(found, &lease, |record| record.decline(&lease, failure.clone(), now))
+        self.change_held(lease, now, move |found, lease, now| {
+            transition::held(found, lease, |record| record.decline(lease, failure.clone(), now))
         })
     }
 
     fn release(&self, lease: &Lease, delay: Duration, now: UnixMillis) -> StoreFuture<'_, ()> {
-        let lease = lease.clone();
-        let released = self.change_held(&lease.clone(), now, move |found, now| {
-            transition::held(found, &lease, |record| record.release(&lease, delay, now))
+        let released = self.change_held(lease, now, move |found, lease, now| {
+            transition::held(found, lease, |record| record.release(lease, delay, now))
         });
         without_state(released)
     }

@@ -73,7 +73,7 @@ impl std::fmt::Debug for Cookie {
 /// Parses `Set-Cookie` into the cookie and its lifetime: zero for a cookie that is deleted, `None` for one that lasts as
 /// long as the process. Returns `None` for a cookie of another endpoint.
 ///
-/// Of an attribute that is repeated the last counts (RFC 6265, section 5.3).
+/// The last of repeated attributes counts (RFC 6265, section 5.3).
 fn read(
     text: &str,
     endpoint: &Endpoint,
