@@ -74,8 +74,8 @@ pub(crate) struct Load<'a> {
     pub(crate) ca: Option<&'a Path>,
     pub(crate) chunk_bytes: u64,
     pub(crate) lanes: u32,
-    /// The reader of ringlift, or `None` for its own choice.
-    pub(crate) reader: Option<&'static str>,
+    /// Further options of ringlift.
+    pub(crate) options: &'a [&'a str],
 }
 
 /// The installed clients with their versions, and the reasons for missing ones.
@@ -214,9 +214,7 @@ impl Competitors {
         let mut command = self.bare_ringlift(load.url, load.ca)?;
         command.args(["--mode", "bytes", "--chunk-size", &load.chunk_bytes.to_string()]);
         command.args(["--concurrency", &load.lanes.to_string()]);
-        if let Some(reader) = load.reader {
-            command.args(["--reader", reader]);
-        }
+        command.args(load.options);
         command.args(env::var("PERF_RINGLIFT_ARGS").unwrap_or_default().split_whitespace());
         command.arg(load.file);
         Ok(command)

@@ -27,8 +27,8 @@ pub(crate) struct Scenario {
 enum Work {
     /// A file in the page cache, one lane.
     Hot(Scheme, Competitor),
-    /// The same, with blocks read through io_uring.
-    HotRing(Scheme, Competitor),
+    /// The same, with these options of ringlift.
+    HotWith(Scheme, Competitor, &'static [&'static str]),
     /// An uncached file, compared with the read rate of the disk.
     Cold(Scheme),
     /// A cached file over the same lanes, compared with the read rate of the disk.
@@ -72,8 +72,8 @@ impl Scenario {
             }
         }
         let pairs = match self.work {
-            Work::Hot(scheme, against) => self.hot(env, scheme, against, None),
-            Work::HotRing(scheme, against) => self.hot(env, scheme, against, Some("uring")),
+            Work::Hot(scheme, against) => self.hot(env, scheme, against, &[]),
+            Work::HotWith(scheme, against, options) => self.hot(env, scheme, against, options),
             Work::Cold(scheme) => self.cold(env, scheme),
             Work::Socket(scheme) => self.socket(env, scheme),
             Work::Memory(scheme) => self.memory(env, scheme),
@@ -85,7 +85,7 @@ impl Scenario {
 
     fn competitors(&self) -> Vec<Competitor> {
         match self.work {
-            Work::Hot(_, against) | Work::HotRing(_, against) => vec![Competitor::Ringlift, against],
+            Work::Hot(_, against) | Work::HotWith(_, against, _) => vec![Competitor::Ringlift, against],
             Work::Cold(_) | Work::Socket(_) => vec![Competitor::Ringlift, Competitor::ReadDirect],
             Work::Memory(_) | Work::Distant => vec![Competitor::Ringlift],
             Work::Files(..) => vec![Competitor::Ringlift, Competitor::Curl],
@@ -97,7 +97,7 @@ impl Scenario {
         env: &mut BenchEnv,
         scheme: Scheme,
         against: Competitor,
-        reader: Option<&'static str>,
+        options: &[&str],
     ) -> Result<Vec<Pair>> {
         let file = env.files.random("hot.mp4", env.sizes.hot_bytes)?;
         let chunk_bytes = env.sizes.chunk_bytes;
@@ -105,7 +105,7 @@ impl Scenario {
             fill_page_cache(&file)?;
             let scheme = competitor.scheme(scheme);
             let (url, ca) = env.target(scheme);
-            let load = Load { file: &file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: 1, reader };
+            let load = Load { file: &file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: 1, options };
             env.upload(competitor, &load, scheme, Sampling::Seldom)
         };
         let (ours, theirs) =
@@ -128,7 +128,7 @@ impl Scenario {
                 ca: ca.as_deref(),
                 chunk_bytes,
                 lanes: COLD_LANES,
-                reader: None,
+                options: &[],
             };
             let run = env.upload(competitor, &load, scheme, Sampling::Seldom)?;
             let cached_mib = files::resident(&file)? as f64 / MIB as f64;
@@ -147,7 +147,7 @@ impl Scenario {
         let (url, ca) = env.target(scheme);
         let chunk_bytes = env.sizes.chunk_bytes;
         let load =
-            |file| Load { file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: COLD_LANES, reader: None };
+            |file| Load { file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: COLD_LANES, options: &[] };
         let ours = |env: &mut BenchEnv| {
             fill_page_cache(&hot)?;
             env.upload(Competitor::Ringlift, &load(&hot), scheme, Sampling::Seldom)
@@ -166,7 +166,7 @@ impl Scenario {
         let chunk_bytes = env.sizes.memory_chunk_bytes;
         let run = |env: &mut BenchEnv, file: &PathBuf| {
             drop_page_cache(file)?;
-            let load = Load { file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: 8, reader: None };
+            let load = Load { file, url: &url, ca: ca.as_deref(), chunk_bytes, lanes: 8, options: &[] };
             env.upload(Competitor::Ringlift, &load, scheme, Sampling::Often)
         };
         let (ours, theirs) = (|env: &mut BenchEnv| run(env, &large), |env: &mut BenchEnv| run(env, &small));
@@ -183,7 +183,7 @@ impl Scenario {
         let chunk_bytes = env.sizes.distant_chunk_bytes;
         let run = |env: &mut BenchEnv, lanes| {
             fill_page_cache(&file)?;
-            let load = Load { file: &file, url: &proxy.url, ca: None, chunk_bytes, lanes, reader: None };
+            let load = Load { file: &file, url: &proxy.url, ca: None, chunk_bytes, lanes, options: &[] };
             env.upload(Competitor::Ringlift, &load, Scheme::Http, Sampling::Seldom)
         };
         let (ours, theirs) = (|env: &mut BenchEnv| run(env, 8), |env: &mut BenchEnv| run(env, 1));
@@ -251,7 +251,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         Row { id: "https-sealing-throughput", work: HOT_HTTPS, against: "sealing loop",
               figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
     ] },
-    Scenario { name: "https-ring-sealing", work: Work::HotRing(Scheme::Https, Competitor::Sealing), rows: &[
+    Scenario { name: "https-bare-sealing", work: Work::HotWith(Scheme::Https, Competitor::Sealing, NO_DIGESTS), rows: &[
+        Row { id: "https-bare-sealing", work: HOT_HTTPS_BARE, against: "sealing loop", figure: Figure::CpuRatio,
+              bar: AtMost(1.1), stretch: None },
+        Row { id: "https-bare-sealing-throughput", work: HOT_HTTPS_BARE, against: "sealing loop",
+              figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
+    ] },
+    Scenario { name: "https-ring-sealing", work: Work::HotWith(Scheme::Https, Competitor::Sealing, RING), rows: &[
         Row { id: "https-ring-sealing", work: HOT_HTTPS_RING, against: "sealing loop", figure: Figure::CpuRatio,
               bar: AtMost(1.15), stretch: None },
         Row { id: "https-ring-sealing-throughput", work: HOT_HTTPS_RING, against: "sealing loop",
@@ -330,4 +336,8 @@ const COLD_LANES: u32 = 8;
 const TINY_BYTES: u64 = 4 << 10;
 const HOT_HTTP: &str = "HTTP, file in cache, 1 lane";
 const HOT_HTTPS: &str = "HTTPS, file in cache, 1 lane";
+/// The work of the sealing loop, which computes no digests either.
+const HOT_HTTPS_BARE: &str = "HTTPS without digests, file in cache, 1 lane";
 const HOT_HTTPS_RING: &str = "io_uring, HTTPS, file in cache, 1 lane";
+const NO_DIGESTS: &[&str] = &["--checksum=never"];
+const RING: &[&str] = &["--reader", "uring"];
