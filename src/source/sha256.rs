@@ -3,7 +3,7 @@
 //! The reader of an upload and the reader of its digest are separate: a digest must not slow the upload down, and
 //! `sendfile` gives the process no bytes to hash.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -175,12 +175,17 @@ impl<R: Read> Read for HashingReader<R> {
 
 /// Returns the bytes in hexadecimal, in lower case.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        // Writing to a `String` cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    // Each job of a manifest has a digest, and `write!` takes six times as many instructions for it.
+    let digit = |nibble: u8| char::from(HEX_DIGITS[usize::from(nibble)]);
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        hex.push(digit(byte >> 4));
+        hex.push(digit(byte & 0xf));
+    }
+    hex
 }
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 const BLOCK_BYTES: usize = 1 << 20;
 

@@ -47,6 +47,12 @@ impl EntryKeys {
     /// Returns `defaults` with the keys that are given here in their place. Metadata is merged key by key.
     pub fn over(&self, defaults: &UploadOptions) -> UploadOptions {
         let mut options = defaults.clone();
+        self.apply_to(&mut options);
+        options
+    }
+
+    /// Puts the keys that are given here into `options`. Metadata is merged key by key.
+    pub(crate) fn apply_to(&self, options: &mut UploadOptions) {
         let video = &mut options.video;
         set(&mut video.title, &self.title);
         set(&mut video.tags, &self.tags);
@@ -66,7 +72,6 @@ impl EntryKeys {
         set_some(&mut options.upload_token, &self.upload_token);
         set(&mut options.mode, &self.mode);
         set(&mut options.chunk_size, &self.chunk_size);
-        options
     }
 
     /// Returns these keys, and those of `lower` that are not given here. Metadata is merged key by key.

@@ -147,7 +147,8 @@ impl JobPlanner {
         let absolute = std::path::absolute(path)
             .map_err(|error| fail("source_unreadable", format!("{}: {error}", path.display())))?;
         let values = TemplateValues::new(path, relative, index);
-        let options = keys.over(&self.rendered(&values));
+        let mut options = self.rendered(&values);
+        keys.apply_to(&mut options);
         let content = ContentStamp { size: stamp.bytes, mtime_ns: stamp.modified_ns };
         let source = JobSource::File { path: absolute };
         let spec = self.spec(source, Some(content), options, keys);
@@ -160,7 +161,8 @@ impl JobPlanner {
         let place = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned();
         let path = Path::new(&place);
         let values = TemplateValues::new(path, path.file_name().map(Path::new).unwrap_or(path), index);
-        let mut options = keys.over(&self.rendered(&values));
+        let mut options = self.rendered(&values);
+        keys.apply_to(&mut options);
         if options.video.title.is_empty() {
             options.video.title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringlift::bulk::{Bottleneck, Capacity, Estimate, PlannedWork};
-use ringlift::{ChunkSize, Class, Mode, Settings};
+use ringlift::{ChunkSize, Class, Mode, Settings, Workload};
 
 use crate::cli::console::duration;
 use crate::cli::events::EstimateEvent;
@@ -15,6 +15,8 @@ pub(in crate::cli) struct Estimator {
     settings: Settings,
     mode: Mode,
     chunk_size: ChunkSize,
+    /// The request budget. Kept, because an endpoint is parsed for it, and a manifest may have a million files.
+    budget: Workload,
     files: u64,
     work: PlannedWork,
 }
@@ -23,7 +25,8 @@ impl Estimator {
     /// Creates the estimate of no work with the usual chunking.
     pub(in crate::cli) fn new(settings: &Settings) -> Estimator {
         let (mode, chunk_size) = (Mode::Auto, ChunkSize::Auto);
-        Estimator { settings: settings.clone(), mode, chunk_size, files: 0, work: PlannedWork::default() }
+        let (settings, budget) = (settings.clone(), settings.workload());
+        Estimator { settings, mode, chunk_size, budget, files: 0, work: PlannedWork::default() }
     }
 
     /// Sets the chunking of the files to come.
@@ -58,8 +61,7 @@ impl Estimator {
     }
 
     fn chunks(&self, bytes: u64) -> ringlift::Result<u32> {
-        let work = self.settings.workload();
-        Ok(self.settings.plan_among(bytes, self.mode, self.chunk_size, work)?.chunks())
+        Ok(self.settings.plan_among(bytes, self.mode, self.chunk_size, self.budget)?.chunks())
     }
 
     pub(super) fn files(&self) -> u64 {
@@ -105,7 +107,7 @@ impl Estimator {
         let writes = self.settings.caps.preset.map(|preset| f64::from(preset.per_minute(Class::Writes)));
         let of_all = self.settings.caps.requests_a_second.map(|rate| rate * 60.0);
         capacity.bytes_per_second = per_second;
-        capacity.uploads_per_minute = self.settings.workload().uploads_per_minute.map(f64::from);
+        capacity.uploads_per_minute = self.budget.uploads_per_minute.map(f64::from);
         capacity.writes_per_minute = writes.into_iter().chain(of_all).reduce(f64::min);
         Estimate::new(&self.work, &capacity)
     }
