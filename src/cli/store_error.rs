@@ -1,9 +1,9 @@
-//! The errors of job stores as errors of the command.
+//! The errors of job stores and reports as errors of the command.
 
 use std::error::Error;
 use std::io;
 
-use ringlift::bulk::{JobStoreError, StoreProblem};
+use ringlift::bulk::{JobStoreError, ReportError, StoreProblem};
 
 use super::exit::{CommandError, Exit};
 
@@ -25,6 +25,14 @@ pub(super) fn store_exit(error: &JobStoreError) -> Exit {
     }
 }
 
+/// Returns the exit of a report's error.
+pub(super) fn report_exit(error: &ReportError) -> Exit {
+    match error {
+        ReportError::Locked { .. } => Exit::Temporary,
+        _ => Exit::Failed,
+    }
+}
+
 /// Returns `true` if the problem does not name the file or the certificate, and its cause does.
 fn needs_cause(error: &JobStoreError) -> bool {
     use StoreProblem::{BadCertificates, BadCredentials, Untrusted};
@@ -35,4 +43,18 @@ fn is_missing(error: &JobStoreError) -> bool {
     // Not by `Error::source`, whose value is the pointer to the cause.
     let JobStoreError::Store { source: Some(cause), .. } = error else { return false };
     cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_file_is_temporary_and_another_problem_of_it_is_not() {
+        let store = |problem| JobStoreError::Store { place: "jobs.db".to_owned(), problem, source: None };
+        assert_eq!(store_exit(&store(StoreProblem::Locked)), Exit::Temporary);
+        assert_eq!(store_exit(&store(StoreProblem::Io)), Exit::Failed);
+        assert_eq!(report_exit(&ReportError::Locked { path: "r.csv".into(), seconds: 1 }), Exit::Temporary);
+        assert_eq!(report_exit(&ReportError::NotRegular { path: "r.csv".into() }), Exit::Failed);
+    }
 }

@@ -3,6 +3,7 @@
 //! The driver locks the counters a few times for each request. The lanes count bytes in their gauges, without this
 //! lock.
 
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::engine::snapshot::{
     Budget, ByClass, ByteCounts, LaneCounts, RequestCounts, Snapshot, UploadCounts,
 };
 use crate::error::{Error, ErrorKind};
+use crate::journal::JournalError;
 use crate::pacing::{BudgetReading, Class, LaneHold};
 use crate::source::MemoryBudget;
 use crate::transport::{Bandwidth, SocketCounts};
@@ -91,13 +93,31 @@ impl ThrottleClock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CountedEnd {
     Done,
-    Failed(ErrorKind),
+    Cancelled,
+    Failed {
+        /// `true` if the journal did not take a record of the upload.
+        by_journal: bool,
+    },
 }
 
 impl CountedEnd {
     pub(crate) fn of<T>(result: &Result<T, Error>) -> CountedEnd {
-        result.as_ref().map_or_else(|error| CountedEnd::Failed(error.kind()), |_| CountedEnd::Done)
+        result.as_ref().map_or_else(CountedEnd::of_error, |_| CountedEnd::Done)
     }
+
+    pub(crate) fn of_error(error: &Error) -> CountedEnd {
+        match error.kind() {
+            ErrorKind::Cancelled => CountedEnd::Cancelled,
+            // An upload that another process has claimed is busy, too, and no failure of the journal.
+            ErrorKind::Busy => CountedEnd::Failed { by_journal: is_of_locked_journal(error) },
+            kind => CountedEnd::Failed { by_journal: kind == ErrorKind::Journal },
+        }
+    }
+}
+
+fn is_of_locked_journal(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<JournalError>());
+    matches!(cause, Some(JournalError::Locked { .. }))
 }
 
 impl Counters {
@@ -186,11 +206,11 @@ impl Counters {
         state.uploads.running = state.uploads.running.saturating_sub(1);
         match end {
             CountedEnd::Done => state.uploads.done += 1,
-            CountedEnd::Failed(ErrorKind::Cancelled) => state.uploads.cancelled += 1,
-            CountedEnd::Failed(kind) => {
+            CountedEnd::Cancelled => state.uploads.cancelled += 1,
+            CountedEnd::Failed { by_journal } => {
                 state.uploads.failed += 1;
                 // Counted here: `journal_failed` counts the failures that an upload survives.
-                state.journal_errors += u64::from(kind == ErrorKind::Journal);
+                state.journal_errors += u64::from(by_journal);
             }
         }
     }
@@ -362,5 +382,17 @@ mod tests {
         let counted = counters.snapshot().requests;
         let one_each = RequestCounts { ok: 1, throttled: 1, client_error: 1, server_error: 1, transport: 1 };
         assert_eq!((counted.writes, counted.uploads.total()), (one_each, 0));
+    }
+
+    #[test]
+    fn an_upload_that_a_locked_journal_ends_is_a_failure_of_the_journal() {
+        let counters = Counters::new(&Settings::default());
+        let locked = JournalError::Locked { path: "j".into() };
+        let claimed = JournalError::Claimed { path: "j".into(), pid: None };
+        for error in [locked, claimed] {
+            counters.ended(CountedEnd::of_error(&error.into()));
+        }
+        let snapshot = counters.snapshot();
+        assert_eq!((snapshot.journal_errors, snapshot.uploads.failed), (1, 2));
     }
 }

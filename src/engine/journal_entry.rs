@@ -348,13 +348,16 @@ impl JournalEntryGuard {
 impl From<JournalError> for Error {
     fn from(error: JournalError) -> Error {
         let kind = match error {
-            JournalError::Claimed { .. } => ErrorKind::Busy,
+            JournalError::Claimed { .. } | JournalError::Locked { .. } => ErrorKind::Busy,
             _ => ErrorKind::Journal,
         };
         let unrecorded = Error::new(kind, "write the upload down");
         let unrecorded = match (hint_for(&error), &error) {
             (Some(hint), _) => unrecorded.with_hint(hint),
-            (None, JournalError::Locked { .. }) => unrecorded.with_advice("try again"),
+            // The reason of the kind is that another process does the same, which need not be so.
+            (None, JournalError::Locked { .. }) => {
+                unrecorded.because(error.to_string()).with_advice(UNLOCK_JOURNAL)
+            }
             (None, JournalError::LeftOut { .. }) => unrecorded.with_advice(
                 "build with the feature `journal` of ringlift, or leave `Settings::journal` unset",
             ),
@@ -363,6 +366,10 @@ impl From<JournalError> for Error {
         unrecorded.with_source(error)
     }
 }
+
+/// The advice for a journal that another process keeps locked.
+const UNLOCK_JOURNAL: &str = "continue or end the process that holds the journal, such as a stopped upload, a backup or \
+                              a database shell (`fuser` on the file lists it), and try again: nothing is lost";
 
 /// Returns the setting or the action that can solve an error of the journal.
 fn hint_for(error: &JournalError) -> Option<Hint> {
@@ -433,6 +440,18 @@ mod tests {
         let error = Error::from(JournalError::Foreign { path: "notes.txt".into() });
         assert!(error.advice().unwrap().contains("Settings::journal"));
     }
+
+    #[test]
+    fn a_locked_journal_is_busy_and_another_error_of_the_database_is_not() {
+        let error = Error::from(JournalError::Locked { path: "/state/journal.db".into() });
+        assert_eq!((error.kind(), error.is_temporary(), error.is_resumable()), (ErrorKind::Busy, true, true));
+        let text = error.to_string();
+        assert!(text.contains("/state/journal.db was locked by another process for 10 seconds"), "{text}");
+        assert!(error.advice().unwrap().contains("try again"), "{error:?}");
+        let error = Error::from(JournalError::Io { path: "journal.db".into(), source: "x".into() });
+        assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Journal, false));
+    }
+
     #[test]
     fn the_advice_for_a_build_without_a_journal_names_the_feature() {
         let error = Error::from(JournalError::LeftOut { path: "journal.db".into() });

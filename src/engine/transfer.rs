@@ -121,7 +121,7 @@ impl Transfer {
                 return (None, forget.into_iter().collect());
             }
             Err(error) => {
-                counters.ended(CountedEnd::Failed(error.kind()));
+                counters.ended(CountedEnd::of_error(&error));
                 // The caller may have dropped its future.
                 let _ = command.reply.send(Err(error));
                 return (None, Vec::new());

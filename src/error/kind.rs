@@ -46,7 +46,7 @@ pub enum ErrorKind {
     Mismatch,
     /// The journal could not be read or written.
     Journal,
-    /// Another process is doing the same thing. Temporary.
+    /// Another process is doing the same thing, or has locked the journal. Temporary.
     Busy,
     /// The caller cancelled.
     Cancelled,

@@ -30,6 +30,8 @@ pub(super) struct Database {
     is_open: bool,
     /// `true` if the path was found to lead to the open file since the batch began.
     is_in_place: bool,
+    /// `true` if the batch has waited in vain for the lock of another process.
+    is_locked_out: bool,
     /// The error that undid operations of the batch which had succeeded.
     undone_by: Option<JournalError>,
 }
@@ -54,6 +56,7 @@ impl Database {
             is_batching: false,
             is_open: false,
             is_in_place: false,
+            is_locked_out: false,
             undone_by: None,
         })
     }
@@ -84,7 +87,7 @@ impl Database {
             self.open_transaction(durability)?;
             return self.step(operation);
         }
-        self.is_batching = true;
+        (self.is_batching, self.is_locked_out) = (true, false);
         let done = self.open_transaction(durability).and_then(|()| operation(&self.connection, &self.path));
         match done {
             Ok(value) => self.commit_batch().map(|()| value),
@@ -113,8 +116,8 @@ impl Database {
 
     /// Lets the operations until [`Database::commit_batch`] share a transaction.
     pub(super) fn begin_batch(&mut self) {
-        // Another process may have replaced the file since the last batch.
-        (self.is_batching, self.is_in_place) = (true, false);
+        // Another process may have replaced the file, or released its lock, since the last batch.
+        (self.is_batching, self.is_in_place, self.is_locked_out) = (true, false, false);
     }
 
     /// Commits the operations of the batch.
@@ -161,6 +164,10 @@ impl Database {
         if self.is_open && (durability == Durability::Process || self.durability == Some(Durability::Disk)) {
             return Ok(());
         }
+        if self.is_locked_out {
+            // Each further wait would stop all uploads for as long again.
+            return Err(JournalError::Locked { path: self.path.clone() });
+        }
         // The durability of a transaction cannot change (`PRAGMA synchronous`), so the weaker one ends here.
         if let Err(error) = self.commit() {
             let repeated = self.repeated(&error);
@@ -170,9 +177,10 @@ impl Database {
         self.set_durability(durability)?;
         // A deferred transaction takes the write lock with its first write: two claims would both find no row, and
         // both insert one.
-        self.control("BEGIN IMMEDIATE")?;
-        self.is_open = true;
-        Ok(())
+        let begun = self.control("BEGIN IMMEDIATE");
+        self.is_open = begun.is_ok();
+        self.is_locked_out = matches!(begun, Err(JournalError::Locked { .. }));
+        begun
     }
 
     /// Runs an operation in the open transaction. Undoes the operation alone if it fails.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// An error of the journal. Its content is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +94,12 @@ pub enum JournalError {
         /// The journal.
         path: PathBuf,
     },
-    /// Other processes locked the whole file for too long.
-    #[error("{path} was locked by another process for 10 seconds", path = path.display())]
+    /// Other processes locked the whole file for too long. Temporary.
+    #[error(
+        "{path} was locked by another process for {seconds} seconds",
+        path = path.display(),
+        seconds = BUSY_TIMEOUT.as_secs()
+    )]
     Locked {
         /// The journal.
         path: PathBuf,
@@ -129,6 +134,9 @@ pub enum JournalError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
+
+/// The time to wait for other processes, each of which locks a database for milliseconds.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn process(pid: &Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))

@@ -60,7 +60,10 @@ pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> JournalErro
             JournalError::NotWritable { path, source: error.into() }
         }
         Some(ErrorCode::DiskFull) => JournalError::Full { path },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
+        // SQLITE_PROTOCOL comes after seconds of retries, for example if a process was stopped while it began a log.
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+            JournalError::Locked { path }
+        }
         _ => JournalError::Io { path, source: error.into() },
     }
 }
@@ -69,4 +72,34 @@ pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> JournalErro
 fn cannot_lock(error: &io::Error) -> bool {
     let refusals = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS];
     refusals.map(Errno::raw_os_error).into_iter().any(|errno| error.raw_os_error() == Some(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted(code: i32) -> JournalError {
+        database_error(Path::new("j"), rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+
+    #[test]
+    fn every_lock_of_another_process_is_one_error_and_no_other_failure_is() {
+        let locked = [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_BUSY_RECOVERY,
+            ffi::SQLITE_BUSY_SNAPSHOT,
+            ffi::SQLITE_BUSY_TIMEOUT,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_LOCKED_SHAREDCACHE,
+            ffi::SQLITE_PROTOCOL,
+        ];
+        for code in locked {
+            let error = converted(code);
+            assert!(matches!(error, JournalError::Locked { .. }), "{code}: {error:?}");
+        }
+        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_LOCK, ffi::SQLITE_FULL, ffi::SQLITE_CORRUPT] {
+            let error = converted(code);
+            assert!(!matches!(error, JournalError::Locked { .. }), "{code}: {error:?}");
+        }
+    }
 }

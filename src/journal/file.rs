@@ -3,12 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use super::error::JournalError;
+use super::error::{BUSY_TIMEOUT, JournalError};
 use super::error_conversion::database_error;
 use super::format::{APPLICATION_ID, FORMAT, OLDEST_FORMAT, create, lacks_columns, migrate};
 use super::header::format_of;
@@ -149,6 +148,3 @@ fn check_whole(connection: &Connection, path: &Path) -> Result<(), JournalError>
     }
     Ok(())
 }
-
-/// The time to wait for other processes, each of which locks the file for milliseconds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -52,6 +52,8 @@ pub use claim_outcome::{Claim, ClaimOptions};
 pub use claimed_entry::ClaimedEntry;
 pub use container::{ContainerState, CreatedBy};
 pub use entry::{Entry, EntryState, Finished, SavedProgress};
+#[cfg(feature = "bulk")]
+pub(crate) use error::BUSY_TIMEOUT;
 pub use error::JournalError;
 pub use identity::{Comparison, FileSystem, SourceIdentity, compare};
 pub use key::{EntryDestination, EntrySource, Key, TokenDigest};

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use ringlift::journal::Journal;
 use ringlift::server::{Fault, FaultAction, RouteClass};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::command::{CommandOutput, end, ringlift, ringlift_apart, start};
@@ -117,7 +119,7 @@ fn a_store_of_another_version_or_program_is_left_as_it_is() {
     let args = ["--queue", text(&queue), text(films.path())];
     run(&server, &args).done();
     let sent = server.server.requests().len();
-    let newer = rusqlite::Connection::open(&queue).unwrap();
+    let newer = Connection::open(&queue).unwrap();
     newer.pragma_update(None, "user_version", 99).unwrap();
     drop(newer);
     run(&server, &args).failed(1, &["another version of ringlift", "format 99"]);
@@ -125,6 +127,39 @@ fn a_store_of_another_version_or_program_is_left_as_it_is() {
     run(&server, &args).failed(1, &["is not a ringlift job store"]);
     assert_eq!(fs::read_to_string(&queue).unwrap(), "no database at all");
     assert_eq!(server.server.requests().len(), sent);
+}
+
+/// Takes the write lock of a journal as a process does that was stopped in a transaction, until the return is dropped.
+fn locked_journal(path: &Path) -> Connection {
+    drop(Journal::open(path).unwrap());
+    let holder = Connection::open(path).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    holder
+}
+
+#[test]
+fn a_journal_that_is_locked_is_a_temporary_failure_and_costs_a_job_no_attempt() {
+    let (server, films, state) = (TestServer::new(Scheme::Http), folder(2), folder(0));
+    let (queue, clip) = (state.path().join("jobs.db"), films.path().join("clip000.mp4"));
+    let ingest = ["ingest", "--json", "--queue", text(&queue), text(films.path())];
+    let upload = ["upload", "--json", text(&clip)];
+    let commands = [&upload[..], &ingest];
+    let locks = [server.journal(), state.path().join("jobs.journal.db")].map(|path| locked_journal(&path));
+    // At the same time, because each of them waits for the lock.
+    let [upload, ingest] = commands.map(|args| start(server.configure(ringlift().args(args)))).map(end);
+    let upload = upload.failed(5, &["journal.db was locked by another process for", "try again"]);
+    let error = &upload.event("file_failed")["error"];
+    assert_eq!((&error["kind"], &error["temporary"]), (&"busy".into(), &true.into()), "{error}");
+    ingest.failed(5, &["jobs.journal.db was locked by another process for", "wait for another attempt"]);
+    let count = "SELECT sum(json_extract(record, '$.attempts_without_progress')) FROM jobs";
+    let attempts: Option<i64> =
+        Connection::open(&queue).unwrap().query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!((attempts.unwrap_or(0), server.server.stats().videos_created), (0, 0));
+    drop(locks);
+    for args in commands {
+        server.run(args).done();
+    }
+    server.assert_created(3);
 }
 
 /// Returns the command that runs after a file system of 1 MiB was mounted, of which all but `kib` KiB are taken.

@@ -123,9 +123,10 @@ pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<I
         return stopped(state, &job, error).await;
     }
     let failure = JobFailure::from(&error);
-    // While no upload gets an answer, the job is not to blame.
-    if state.service().is_failing() && is_of_connection(error.kind()) {
-        return set_aside(state, &job, failure, REST_WITHOUT_SERVICE).await;
+    // While no upload gets an answer, or another process holds the file or the journal, the job is not to blame.
+    let is_without_service = state.service().is_failing() && is_of_connection(error.kind());
+    if is_without_service || error.kind() == ErrorKind::Busy {
+        return set_aside(state, &job, failure, REST_WITHOUT_BLAME).await;
     }
     let is_permanent = failure.permanent;
     failed(state, &job, failure, Some(error)).await;
@@ -338,5 +339,5 @@ async fn apply_after(state: &WorkState, job: &IngestJob) -> Result<AfterOutcome,
 const BETWEEN_WAITS: Duration = Duration::from_millis(20);
 const MOST_WAITS: u32 = 250;
 
-/// The wait of a job whose upload failed while no upload got an answer: the first wait after a failed attempt.
-const REST_WITHOUT_SERVICE: Duration = Duration::from_secs(30);
+/// The wait of a job that is not to blame for its failure: as long as the first wait after a failed attempt.
+const REST_WITHOUT_BLAME: Duration = Duration::from_secs(30);

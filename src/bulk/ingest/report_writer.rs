@@ -86,6 +86,9 @@ fn ended(failure: &OnceLock<ReportError>) -> ReportError {
         Some(ReportError::Io { path, doing, source }) => {
             ReportError::Io { path: path.clone(), doing, source: copied(source) }
         }
+        Some(ReportError::Locked { path, seconds }) => {
+            ReportError::Locked { path: path.clone(), seconds: *seconds }
+        }
         Some(_) | None => {
             let source = io::Error::other("an earlier row could not be written");
             ReportError::Io { path: "report".into(), doing: "continue", source }
@@ -107,5 +110,7 @@ mod tests {
         let source = io::Error::from(io::ErrorKind::StorageFull);
         failure.set(ReportError::Full { path: "r.csv".into(), source }).unwrap();
         assert!(ended(&failure).to_string().contains("no space for the report"));
+        let failure = OnceLock::from(ReportError::Locked { path: "r.csv".into(), seconds: 1 });
+        assert!(matches!(ended(&failure), ReportError::Locked { .. }));
     }
 }

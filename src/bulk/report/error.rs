@@ -25,8 +25,11 @@ pub enum ReportError {
         /// The path of the report.
         path: PathBuf,
     },
-    /// Another process held the lock of the report for too long.
-    #[error("{}: another process has locked the report for {seconds} s", .path.display())]
+    /// Another process held the lock of the report for too long. Temporary.
+    #[error(
+        "{}: another process has locked the report for {seconds} s; continue or end that process, and try again",
+        .path.display()
+    )]
     Locked {
         /// The path of the report.
         path: PathBuf,

@@ -9,12 +9,12 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::statements::SCHEMA;
 use crate::bulk::store::{JobStoreError, StoreProblem};
-use crate::journal::JournalError;
 use crate::journal::error_conversion::database_error;
 use crate::journal::format::create_tables;
 use crate::journal::header::format_of;
 use crate::journal::logging::{self, Logging};
 use crate::journal::owner;
+use crate::journal::{BUSY_TIMEOUT, JournalError};
 
 /// Opens the store. Creates it if the file is missing or empty.
 pub(super) fn open(path: &Path, lease: Duration) -> Result<(Connection, Logging), JobStoreError> {
@@ -154,9 +154,6 @@ fn store_error(path: &Path, error: JournalError) -> JobStoreError {
 /// "RLJB"
 const APPLICATION_ID: i32 = 0x524c_4a42;
 const FORMAT: i64 = 1;
-
-/// The time to wait for other processes, each of which locks the file for milliseconds.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const LONGEST_LOG_BYTES: i64 = 64 << 20;
 

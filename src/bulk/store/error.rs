@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bulk::job_id::JobId;
 use crate::bulk::lease::LostLease;
+use crate::journal::BUSY_TIMEOUT;
 
 /// An error of a job store. The store is unchanged.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -88,8 +89,11 @@ pub enum StoreProblem {
     /// The file system cannot lock files.
     #[error("is on a file system that cannot lock files: choose a path on a local one")]
     NoLocks,
-    /// Other processes locked the store for too long.
-    #[error("was locked by another process for 10 seconds")]
+    /// Other processes locked the store for too long. Temporary.
+    #[error(
+        "was locked by another process for {} seconds: continue or end the process that holds it (`fuser` on the file lists it), and try again",
+        BUSY_TIMEOUT.as_secs()
+    )]
     Locked,
     /// The file was removed or replaced while it was open.
     #[error("was removed or replaced while it was in use, so that its latest changes are lost")]

@@ -5,7 +5,7 @@ use ringlift::bulk::{IngestCounts, IngestEnd, JobFailure};
 
 use crate::cli::console::{Console, duration};
 use crate::cli::exit::{Exit, Interrupt};
-use crate::cli::store_error::store_exit;
+use crate::cli::store_error::{report_exit, store_exit};
 
 /// The kind of a run, on which its exit code and its last line depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,7 @@ fn exit_of_end(end: &IngestEnd) -> Exit {
         IngestEnd::MaxDuration => Exit::MaxDuration,
         IngestEnd::Deferred { .. } => Exit::Temporary,
         IngestEnd::Store(error) => store_exit(error),
+        IngestEnd::Report(error) => report_exit(error),
         IngestEnd::Fatal(error) => error.kind().into(),
         _ => Exit::Failed,
     }

@@ -12,6 +12,7 @@ use crate::cli::console::Console;
 use crate::cli::events::{CommandResult, Summary};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::jobs_args::{JobReportArgs, ReportFormatName};
+use crate::cli::store_error::report_exit;
 
 pub(super) fn run(args: &JobReportArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let query = list::query(&args.filter)?;
@@ -105,7 +106,7 @@ fn each_page(
 fn failed(error: ReportError) -> CommandError {
     let exit = match error {
         ReportError::UnknownFormat { .. } => Exit::Usage,
-        _ => Exit::Failed,
+        _ => report_exit(&error),
     };
     CommandError::Other(exit, error.to_string())
 }

@@ -70,7 +70,7 @@ impl Driver {
             self.counters.begun();
             // Cancelled in the queue: its source was never opened.
             if *command.halted.borrow() != StopRequest::No {
-                self.counters.ended(CountedEnd::Failed(ErrorKind::Cancelled));
+                self.counters.ended(CountedEnd::Cancelled);
                 // The send fails if the caller dropped its future.
                 let _ = command.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
                 continue;
@@ -81,7 +81,7 @@ impl Driver {
                 match started_workers(&mut self.workers, &self.settings, &self.dialer, &self.counters) {
                     Ok(workers) => workers,
                     Err(error) => {
-                        self.counters.ended(CountedEnd::Failed(error.kind()));
+                        self.counters.ended(CountedEnd::of_error(&error));
                         let _ = command.reply.send(Err(error));
                         continue;
                     }

@@ -78,7 +78,7 @@ impl Driver {
         match &deleted {
             // After a 404 the container is gone, as requested.
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                self.counters.ended(CountedEnd::Failed(restart.error.kind()));
+                self.counters.ended(CountedEnd::of_error(&restart.error));
             }
             Ok(()) | Err(_) => self.counters.requeued(),
         }

@@ -167,3 +167,24 @@ fn the_savepoints_of_a_batch_need_no_temporary_file() {
     // 2 is MEMORY.
     assert_eq!(store, 2);
 }
+
+#[test]
+fn a_batch_waits_once_for_a_lock_and_the_next_batch_succeeds_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut journal = Journal::open(&path).unwrap();
+    journal.database.connection().busy_timeout(Duration::ZERO).unwrap();
+    let holder = Connection::open(&path).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    journal.begin_batch();
+    let refused = journal.claim(&numbered(1), "", NOW);
+    assert!(matches!(refused, Err(JournalError::Locked { .. })), "{refused:?}");
+    holder.execute_batch("ROLLBACK").unwrap();
+    // The lock is free, which only a second attempt to take it would show.
+    let refused = journal.claim(&numbered(2), "", NOW);
+    assert!(matches!(refused, Err(JournalError::Locked { .. })), "{refused:?}");
+    journal.commit_batch().unwrap();
+    journal.begin_batch();
+    let _claimed = claimed(&mut journal, 1..3);
+    journal.commit_batch().unwrap();
+}
