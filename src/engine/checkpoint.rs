@@ -261,15 +261,14 @@ mod digests_as_text {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::source::ChunkDigest;
+    use crate::source::sha256::hex;
 
     pub(super) fn serialize<S: Serializer>(
         digests: &BTreeMap<u32, Option<ChunkDigest>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let hex = |digest: &ChunkDigest| {
-            digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-        };
-        serializer.collect_seq(digests.iter().map(|(index, digest)| (index, digest.as_ref().map(hex))))
+        let in_hex = |digest: &ChunkDigest| hex(digest.as_bytes());
+        serializer.collect_seq(digests.iter().map(|(index, digest)| (index, digest.as_ref().map(in_hex))))
     }
 
     /// A text that is no digest equals no bytes.
