@@ -25,10 +25,8 @@ pub(crate) struct Scenario {
 
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// A file in the page cache, one lane.
-    Hot(Scheme, Competitor),
-    /// The same, with these options of ringlift.
-    HotWith(Scheme, Competitor, &'static [&'static str]),
+    /// A file in the page cache, one lane, with these options of ringlift.
+    Hot(Scheme, Competitor, &'static [&'static str]),
     /// An uncached file, compared with the read rate of the disk.
     Cold(Scheme),
     /// A cached file over the same lanes, compared with the read rate of the disk.
@@ -72,8 +70,7 @@ impl Scenario {
             }
         }
         let pairs = match self.work {
-            Work::Hot(scheme, against) => self.hot(env, scheme, against, &[]),
-            Work::HotWith(scheme, against, options) => self.hot(env, scheme, against, options),
+            Work::Hot(scheme, against, options) => self.hot(env, scheme, against, options),
             Work::Cold(scheme) => self.cold(env, scheme),
             Work::Socket(scheme) => self.socket(env, scheme),
             Work::Memory(scheme) => self.memory(env, scheme),
@@ -85,7 +82,7 @@ impl Scenario {
 
     fn competitors(&self) -> Vec<Competitor> {
         match self.work {
-            Work::Hot(_, against) | Work::HotWith(_, against, _) => vec![Competitor::Ringlift, against],
+            Work::Hot(_, against, _) => vec![Competitor::Ringlift, against],
             Work::Cold(_) | Work::Socket(_) => vec![Competitor::Ringlift, Competitor::ReadDirect],
             Work::Memory(_) | Work::Distant => vec![Competitor::Ringlift],
             Work::Files(..) => vec![Competitor::Ringlift, Competitor::Curl],
@@ -217,53 +214,53 @@ impl Scenario {
 
 #[rustfmt::skip]
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "plain-sendfile", work: Work::Hot(Scheme::Http, Competitor::Sendfile), rows: &[
+    Scenario { name: "plain-sendfile", work: Work::Hot(Scheme::Http, Competitor::Sendfile, &[]), rows: &[
         Row { id: "plain-sendfile", work: HOT_HTTP, against: "sendfile loop", figure: Figure::CpuRatio,
               bar: AtMost(1.25), stretch: Some(AtMost(1.1)) },
         Row { id: "plain-sendfile-throughput", work: HOT_HTTP, against: "sendfile loop",
               figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
     ] },
-    Scenario { name: "plain-curl", work: Work::Hot(Scheme::Http, Competitor::Curl), rows: &[
+    Scenario { name: "plain-curl", work: Work::Hot(Scheme::Http, Competitor::Curl, &[]), rows: &[
         Row { id: "plain-curl", work: HOT_HTTP, against: "curl -F", figure: Figure::CpuRatio,
               bar: AtMost(0.5), stretch: Some(AtMost(0.35)) },
         Row { id: "plain-curl-throughput", work: HOT_HTTP, against: "curl -F",
               figure: Figure::ThroughputRatio, bar: NoBar, stretch: None },
     ] },
-    Scenario { name: "plain-curl-split", work: Work::Hot(Scheme::Http, Competitor::CurlSplit), rows: &[
+    Scenario { name: "plain-curl-split", work: Work::Hot(Scheme::Http, Competitor::CurlSplit, &[]), rows: &[
         Row { id: "plain-curl-split", work: HOT_HTTP, against: "split + curl -F", figure: Figure::CpuRatio,
               bar: NoBar, stretch: None },
     ] },
-    Scenario { name: "plain-node", work: Work::Hot(Scheme::Http, Competitor::Node), rows: &[
+    Scenario { name: "plain-node", work: Work::Hot(Scheme::Http, Competitor::Node, &[]), rows: &[
         Row { id: "plain-node", work: HOT_HTTP, against: "Node client", figure: Figure::CpuRatio,
               bar: AtMost(0.08), stretch: None },
     ] },
-    Scenario { name: "plain-python", work: Work::Hot(Scheme::Http, Competitor::Python), rows: &[
+    Scenario { name: "plain-python", work: Work::Hot(Scheme::Http, Competitor::Python, &[]), rows: &[
         Row { id: "plain-python", work: HOT_HTTP, against: "Python client", figure: Figure::CpuRatio,
               bar: AtMost(0.15), stretch: None },
     ] },
-    Scenario { name: "plain-reqwest", work: Work::Hot(Scheme::Http, Competitor::Reqwest), rows: &[
+    Scenario { name: "plain-reqwest", work: Work::Hot(Scheme::Http, Competitor::Reqwest, &[]), rows: &[
         Row { id: "plain-reqwest", work: HOT_HTTP, against: "reqwest multipart", figure: Figure::CpuRatio,
               bar: AtMost(0.6), stretch: None },
     ] },
-    Scenario { name: "https-sealing", work: Work::Hot(Scheme::Https, Competitor::Sealing), rows: &[
+    Scenario { name: "https-sealing", work: Work::Hot(Scheme::Https, Competitor::Sealing, &[]), rows: &[
         Row { id: "https-sealing", work: HOT_HTTPS, against: "sealing loop", figure: Figure::CpuRatio,
               bar: AtMost(1.1), stretch: None },
         Row { id: "https-sealing-throughput", work: HOT_HTTPS, against: "sealing loop",
               figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
     ] },
-    Scenario { name: "https-bare-sealing", work: Work::HotWith(Scheme::Https, Competitor::Sealing, NO_DIGESTS), rows: &[
+    Scenario { name: "https-bare-sealing", work: Work::Hot(Scheme::Https, Competitor::Sealing, NO_DIGESTS), rows: &[
         Row { id: "https-bare-sealing", work: HOT_HTTPS_BARE, against: "sealing loop", figure: Figure::CpuRatio,
               bar: AtMost(1.1), stretch: None },
         Row { id: "https-bare-sealing-throughput", work: HOT_HTTPS_BARE, against: "sealing loop",
               figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
     ] },
-    Scenario { name: "https-ring-sealing", work: Work::HotWith(Scheme::Https, Competitor::Sealing, RING), rows: &[
+    Scenario { name: "https-ring-sealing", work: Work::Hot(Scheme::Https, Competitor::Sealing, RING), rows: &[
         Row { id: "https-ring-sealing", work: HOT_HTTPS_RING, against: "sealing loop", figure: Figure::CpuRatio,
               bar: AtMost(1.15), stretch: None },
         Row { id: "https-ring-sealing-throughput", work: HOT_HTTPS_RING, against: "sealing loop",
               figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
     ] },
-    Scenario { name: "https-curl", work: Work::Hot(Scheme::Https, Competitor::Curl), rows: &[
+    Scenario { name: "https-curl", work: Work::Hot(Scheme::Https, Competitor::Curl, &[]), rows: &[
         Row { id: "https-curl", work: HOT_HTTPS, against: "curl -F", figure: Figure::CpuRatio,
               bar: NoBar, stretch: None },
         Row { id: "https-curl-throughput", work: HOT_HTTPS, against: "curl -F", figure: Figure::ThroughputRatio,
