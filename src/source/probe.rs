@@ -95,8 +95,8 @@ fn direct(file: &SourceFile) -> Result<(), Unavailable> {
     }
 }
 
-/// The longest file that is copied by plain reads. From the page cache, the copy takes less time than the map of the file,
-/// which is made once to try it and once to send it, and the whole request leaves by one system call instead of three.
+/// The longest file that is copied by plain reads. The copy of a cached file takes less time than two maps of it, one
+/// to test the reader and one to send, and a request with a copy needs one system call instead of three.
 const COPIED_BYTES: u64 = 16 << 10;
 
 #[cfg(test)]
