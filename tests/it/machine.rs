@@ -226,6 +226,29 @@ fn a_journal_on_a_full_disk_is_reported_first_and_never_breaks_an_upload() {
 }
 
 #[test]
+fn a_journal_without_room_ends_a_command_of_many_files_with_one_error() {
+    let test_server = TestServer::new(Scheme::Http);
+    let folder = tempfile::tempdir().unwrap();
+    let before = format!(
+        "mount -t tmpfs -o size=1m none {at} && head -c {full} /dev/zero > {at}/full",
+        at = folder.path().display(),
+        full = (1024 - 100) << 10,
+    );
+    let Some(mut command) = ringlift_apart(&["--mount", "--map-root-user"], &before) else {
+        return eprintln!("skipped: no mounts here");
+    };
+    let samples: Vec<Sample> = (0..40).map(|_| Sample::new(1000)).collect();
+    test_server.configure(&mut command).args(["upload", "--journal"]).arg(folder.path().join("journal.db"));
+    let ran = run(command.args(samples.iter().map(Sample::path))).failed(FAILED, &["no space is left"]);
+    assert_eq!(
+        ran.stderr.matches("could not write the upload down: the journal cannot be used\n").count(),
+        1
+    );
+    assert!(ran.stderr.contains("files were not started"), "{ran:?}");
+    assert!(test_server.server.stats().videos_created < 40, "{:?}", test_server.server.stats());
+}
+
+#[test]
 fn a_journal_at_its_size_limit_is_reported_and_never_breaks_an_upload() {
     each_in_parallel([0, 4, 8, 24, 40, 64, 400], |kib| {
         let test_server = TestServer::new(Scheme::Http);

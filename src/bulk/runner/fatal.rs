@@ -1,6 +1,9 @@
 //! The decision whether an error ends the whole run.
 
+use std::error::Error as _;
+
 use crate::error::{Error, ErrorKind};
+use crate::journal::JournalError;
 
 /// The circumstances of a failed job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +20,16 @@ pub(super) struct Circumstances {
 
 /// Returns `true` if every other job of the run would fail with the same error.
 ///
-/// After a first success a failing connection may be temporary, and a refusal may concern one video.
+/// After a first success a failing connection may be temporary, and a refusal may concern one video. With a journal that
+/// has no room, each attempt of each job could leave an unrecorded video behind.
 pub(super) fn ends_run(error: &Error, circumstances: Circumstances) -> bool {
     let Circumstances { has_succeeded, has_own_token, uses_token, names_video } = circumstances;
     match error.kind() {
         ErrorKind::Untrusted => true,
+        ErrorKind::Journal => {
+            let of_journal = error.source().and_then(|source| source.downcast_ref::<JournalError>());
+            of_journal.is_some_and(JournalError::concerns_every_session)
+        }
         // A web application firewall may refuse one file by its name.
         ErrorKind::NotAuthorized if error.is_from_intermediary() => !has_succeeded,
         ErrorKind::NotAuthorized => !has_own_token && !names_video,
@@ -68,6 +76,16 @@ mod tests {
         let gateway = Error::new(ErrorKind::Refused, "create the video").with_refusal(page);
         assert!(ends_run(&gateway, FIRST));
         assert!(!ends_run(&gateway, Circumstances { has_succeeded: true, ..FIRST }));
+    }
+
+    #[test]
+    fn a_journal_without_room_ends_the_run_and_a_damaged_entry_does_not() {
+        let path = || "journal.db".into();
+        let has_succeeded = Circumstances { has_succeeded: true, ..FIRST };
+        assert!(ends_run(&Error::from(JournalError::Full { path: path() }), has_succeeded));
+        assert!(ends_run(&Error::from(JournalError::Replaced { path: path() }), has_succeeded));
+        assert!(!ends_run(&Error::from(JournalError::Damaged { path: path() }), FIRST));
+        assert!(!ends_run(&Error::from(JournalError::Locked { path: path() }), FIRST));
     }
 
     #[test]
