@@ -75,20 +75,32 @@ fn for_the_network(hint: Hint) -> Option<&'static str> {
     Some(text)
 }
 
-/// The journal's file.
+/// The journal's file. `ingest` and `work` keep it beside their queue.
 fn for_the_journal(hint: Hint) -> Option<&'static str> {
     let text = match hint {
-        Hint::OtherJournal => "name another file with --journal",
-        Hint::JournalOnOtherDisk => "name a file on another disk with --journal",
-        Hint::NewerVersion => "update ringlift, or name another file with --journal",
-        Hint::OlderVersion => "finish its uploads with that version, or name another file with --journal",
+        Hint::OtherJournal => "name another file with --journal (--queue in `ingest` and `work`)",
+        Hint::JournalOnOtherDisk => {
+            "name a file on another disk with --journal (--queue in `ingest` and `work`)"
+        }
+        Hint::NewerVersion => {
+            "update ringlift, or name another file with --journal (--queue in `ingest` and `work`)"
+        }
+        Hint::OlderVersion => {
+            "finish its uploads with that version, or name another file with --journal \
+             (--queue in `ingest` and `work`)"
+        }
         Hint::ReplaceJournal => {
             "move it away to begin a new one, and look for unfinished videos with `ringlift video list`"
         }
-        Hint::JournalPermissions => "check its permissions, or name another file with --journal",
-        Hint::RoomForJournal => "make room, or name a file on another disk with --journal",
+        Hint::JournalPermissions => {
+            "check its permissions, or name another file with --journal (--queue in `ingest` and `work`)"
+        }
+        Hint::RoomForJournal => {
+            "make room, or name a file on another disk with --journal (--queue in `ingest` and `work`)"
+        }
         Hint::RemoveLockFile => {
-            "remove the lock file when no run of that user is under way, or name another file with --journal"
+            "remove the lock file when no run of that user is under way, or name another file with --journal \
+             (--queue in `ingest` and `work`)"
         }
         _ => return None,
     };
