@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::unix_time::UnixMillis;
 use crate::error::Error;
+use crate::session::event::FailureSummary;
 
 /// The state of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,7 +191,7 @@ impl From<&Error> for JobFailure {
         let refusal = error.refusal();
         JobFailure {
             kind: error.kind().name().to_owned(),
-            message: error.to_string(),
+            message: FailureSummary::from(error).message,
             advice: error.advice().map(str::to_owned),
             http_status: refusal.map(|refusal| refusal.status),
             slug: refusal.and_then(|refusal| refusal.slug.clone()),

@@ -160,10 +160,10 @@ pub(super) async fn failed(
 ) {
     // The folder is gone with the file: a mount may be away. The job fails only after three tries a minute apart.
     let is_unmounted = failure.kind == "no_such_file" && !has_folder(state, job).await;
+    // A permanent failure would end the job at once.
+    let failure = JobFailure { permanent: failure.permanent && !is_unmounted, ..failure };
     let now = state.now();
     let recorded = if is_unmounted {
-        // A permanent failure would end the job at once.
-        let failure = JobFailure { permanent: false, ..failure };
         state.persist(|| state.store.decline(&job.lease(), failure.clone(), now)).await
     } else {
         state.persist(|| state.store.fail(&job.lease(), failure.clone(), now)).await
@@ -173,8 +173,6 @@ pub(super) async fn failed(
         Err(error) => return ended_by_store(state, job, error).await,
     };
     state.finish(&job.job.spec.id);
-    // Only for the event. The state of the job is recorded, whatever this answer is.
-    let last = state.store.get(&job.job.spec.id).await.ok().flatten().and_then(|job| job.record.last_failure);
     match new {
         JobState::Failed(failure) => {
             report_failure(state, job, &failure).await;
@@ -184,7 +182,6 @@ pub(super) async fn failed(
         }
         JobState::Queued { not_before } => {
             let delay = Duration::from_millis(not_before.get().saturating_sub(now.get()));
-            let failure = last.unwrap_or_default();
             state.emit(IngestEvent::Deferred { job: job.clone(), failure, delay }).await;
         }
         // Another state is the decision of a user, made meanwhile.

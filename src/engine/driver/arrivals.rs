@@ -10,6 +10,7 @@ use crate::engine::command::EngineCommand;
 use crate::engine::event::EngineEvent;
 use crate::engine::worker::{LaneReport, SentWhole};
 use crate::engine::workers::WorkerPool;
+use crate::session::event::FailureSummary;
 
 /// Something that has arrived for the driver.
 pub(super) enum Arrival {
@@ -83,7 +84,8 @@ impl Driver {
     pub(super) fn commit_batch(&mut self) -> bool {
         let committed = self.journal_handle.commit_batch();
         if let Err((batch, error)) = &committed {
-            tracing::warn!(%error, "the journal did not take the records of some uploads");
+            let why = FailureSummary::from(error).message;
+            tracing::warn!(error = %why, "the journal did not take the records of some uploads");
             self.transfers.values_mut().for_each(|transfer| transfer.fail_unrecorded(*batch, error));
         }
         self.transfers.values_mut().for_each(|transfer| transfer.publish_checkpoint());
