@@ -29,6 +29,7 @@ pub(super) fn store_exit(error: &JobStoreError) -> Exit {
 pub(super) fn report_exit(error: &ReportError) -> Exit {
     match error {
         ReportError::Locked { .. } => Exit::Temporary,
+        ReportError::Incomplete { cause, .. } => report_exit(cause),
         _ => Exit::Failed,
     }
 }

@@ -153,7 +153,7 @@ async fn begin_inputs(state: &WorkState, inputs: Option<Inputs>) {
     submitter::start(inputs, state.shared());
 }
 
-/// Publishes the end, after the last events and rows of the submission.
+/// Publishes the end, after the last events and rows.
 async fn end(state: &WorkState) {
     state.end_with(IngestEnd::Shutdown);
     if state.is_claiming.load(Ordering::Relaxed)
@@ -164,6 +164,7 @@ async fn end(state: &WorkState) {
     }
     orphans::examine_left(state).await;
     state.wait_for_inputs().await;
+    state.finish_report().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
     state.emit(IngestEvent::Ended(end)).await;
 }

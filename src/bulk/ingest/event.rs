@@ -58,7 +58,8 @@ pub enum IngestEvent {
     Progress(Arc<IngestJob>, Progress),
     /// An event of the upload of a job.
     Upload(Arc<IngestJob>, UploadEvent),
-    /// The service has confirmed the job, and the store and the report have its end.
+    /// The service has confirmed the job, and the store and the report have its end. A report that another process has
+    /// locked gets the row later.
     Done {
         /// The job.
         job: Arc<IngestJob>,

@@ -76,7 +76,11 @@ impl SharedState {
         {
             let mut reason = self.end.lock().unwrap_or_else(PoisonError::into_inner);
             // Jobs in hand are neither finished nor released then, which a shutdown or a limit promises.
-            let hides = |earlier: &IngestEnd| cannot_record(&end) && !is_failure(earlier);
+            let hides = |earlier: &IngestEnd| match (earlier, &end) {
+                // The later one counts all rows that are not in the report.
+                (IngestEnd::Report(_), IngestEnd::Report(_)) => true,
+                (earlier, end) => cannot_record(end) && !is_failure(earlier),
+            };
             if reason.as_ref().is_none_or(hides) {
                 *reason = Some(end);
             }
@@ -129,6 +133,18 @@ impl SharedState {
     /// Returns `true` if the run has ended because ends of jobs cannot be recorded.
     pub(super) fn cannot_record(&self) -> bool {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(cannot_record)
+    }
+
+    /// Writes the rows that wait for a locked report. A run whose report is not complete ends with that failure, unless
+    /// another failure came first.
+    pub(super) async fn finish_report(&self) {
+        let Err(error) = self.report.finish().await else { return };
+        let message = error.to_string();
+        self.end_with(IngestEnd::Report(error));
+        // The end names one failure, and the rows would be missing without a word.
+        if !matches!(*self.end.lock().unwrap_or_else(PoisonError::into_inner), Some(IngestEnd::Report(_))) {
+            tracing::warn!("{message}");
+        }
     }
 
     /// Creates a row of the report.

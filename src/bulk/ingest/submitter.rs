@@ -65,7 +65,10 @@ pub fn submit(
             let event = match stage {
                 // The shared state has a sender of its own: the channel does not close.
                 SubmitStage::Submitting => receiver.recv().await?,
-                SubmitStage::Read => IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted)),
+                SubmitStage::Read => {
+                    state.finish_report().await;
+                    IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted))
+                }
                 SubmitStage::Ended => return None,
             };
             let next = match event {
