@@ -1,13 +1,14 @@
 //! The state that the submission and the work of one run share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{Notify, mpsc};
 
 use super::event::{IngestEnd, IngestEvent};
 use super::options::IngestOptions;
+use super::outage::Outage;
 use super::report_writer::ReportWriter;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_id::JobId;
@@ -34,6 +35,9 @@ pub(super) struct SharedState {
     /// Notified when a job has ended or was submitted: the next claim may have another answer.
     pub(super) news: Notify,
     pub(super) failed_jobs: AtomicU64,
+    /// `true` if the run goes on until it is stopped.
+    pub(super) is_endless: bool,
+    outage: Mutex<Outage>,
     are_inputs_read: AtomicBool,
     end: Mutex<Option<IngestEnd>>,
 }
@@ -44,7 +48,9 @@ impl SharedState {
         options: IngestOptions,
         report: ReportWriter,
         events: mpsc::Sender<IngestEvent>,
+        has_watch: bool,
     ) -> SharedState {
+        let is_endless = options.waits_for_jobs || has_watch;
         SharedState {
             store,
             options,
@@ -52,6 +58,8 @@ impl SharedState {
             events,
             news: Notify::new(),
             failed_jobs: AtomicU64::new(0),
+            is_endless,
+            outage: Mutex::default(),
             are_inputs_read: AtomicBool::new(false),
             end: Mutex::default(),
         }
@@ -94,6 +102,10 @@ impl SharedState {
 
     pub(super) fn take_end(&self) -> Option<IngestEnd> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_inputs_read(&self) {
