@@ -47,7 +47,7 @@ pub struct JobRecord {
     /// The number of the last checkpoint of this epoch.
     #[serde(default)]
     pub checkpoint_number: u64,
-    /// The last failure, kept while the job waits for another attempt.
+    /// The last failure, or the reason why the job was set aside, kept while the job waits for another attempt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_failure: Option<JobFailure>,
     /// The number of times that the job began anew, with another video each time.

@@ -277,6 +277,20 @@ impl JobRecord {
         Ok(())
     }
 
+    /// Returns the job to the queue as [`JobRecord::release`] does, and records the reason.
+    pub(crate) fn set_aside(
+        &mut self,
+        lease: &Lease,
+        failure: JobFailure,
+        delay: Duration,
+        now: UnixMillis,
+    ) -> Result<(), LostLease> {
+        if self.is_to_let_go(lease)? {
+            self.last_failure = Some(failure.bounded());
+        }
+        self.release(lease, delay, now)
+    }
+
     /// Cancels an open job. Returns `false` if the job has ended.
     pub(crate) fn cancel(&mut self, now: UnixMillis) -> bool {
         if !self.state.is_open() {

@@ -17,6 +17,7 @@ mod state;
 mod tests;
 
 pub use error::ReportError;
+pub(super) use file::LOCK_TIMEOUT;
 pub use file::Report;
 pub use format::ReportFormat;
 pub use row::{COLUMNS, ReportRow};

@@ -141,6 +141,24 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// The lease is lost, or the store failed.
     fn release(&self, lease: &Lease, delay: Duration, now: UnixMillis) -> StoreFuture<'_, ()>;
 
+    /// Returns a job to the queue as [`JobStore::release`] does, and records the reason in
+    /// [`JobRecord::last_failure`](crate::bulk::JobRecord). Counts no attempt: the job is not to blame.
+    ///
+    /// By default the reason is not recorded.
+    ///
+    /// # Errors
+    /// The lease is lost, or the store failed.
+    fn set_aside(
+        &self,
+        lease: &Lease,
+        reason: JobFailure,
+        delay: Duration,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, ()> {
+        drop(reason);
+        self.release(lease, delay, now)
+    }
+
     /// Cancels an open job, and returns the state that the job had. A job that has ended is unchanged.
     ///
     /// # Errors

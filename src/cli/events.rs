@@ -60,7 +60,7 @@ pub(super) enum CommandEvent<'a> {
     Watch { kind: &'static str, message: &'a str },
     /// A video that another one of the same job has replaced. `deleted` is `true` if it is gone.
     Orphan { file: &'a str, video_id: &'a str, deleted: bool, message: &'a str },
-    /// The queue does not answer.
+    /// The queue does not answer, or another process has locked it.
     QueueAway { message: &'a str },
     /// The queue answers again.
     QueueBack { elapsed_ms: u64 },

@@ -25,10 +25,21 @@ pub(super) fn store_exit(error: &JobStoreError) -> Exit {
     }
 }
 
+/// Returns the error of a report with its exit.
+pub(super) fn report_error(error: &ReportError) -> CommandError {
+    match report_exit(error) {
+        Exit::Usage => CommandError::usage(error.to_string()),
+        exit => CommandError::Other(exit, error.to_string()),
+    }
+}
+
 /// Returns the exit of a report's error.
 pub(super) fn report_exit(error: &ReportError) -> Exit {
     match error {
         ReportError::Locked { .. } => Exit::Temporary,
+        // The user chose the name, as that of a manifest.
+        ReportError::UnknownFormat { .. } => Exit::Usage,
+        ReportError::Incomplete { cause, .. } => report_exit(cause),
         _ => Exit::Failed,
     }
 }

@@ -301,6 +301,19 @@ impl JobStore for NatsJobStore {
         without_state(released)
     }
 
+    fn set_aside(
+        &self,
+        lease: &Lease,
+        reason: JobFailure,
+        delay: Duration,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, ()> {
+        let released = self.change_held(lease, now, move |found, lease, now| {
+            transition::held(found, lease, |record| record.set_aside(lease, reason.clone(), delay, now))
+        });
+        without_state(released)
+    }
+
     fn cancel(&self, id: &JobId, now: UnixMillis) -> StoreFuture<'_, JobState> {
         let id = id.clone();
         self.change(&id.clone(), now, move |found, now| transition::cancel(found, &id, now))

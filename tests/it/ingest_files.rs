@@ -155,6 +155,17 @@ fn a_journal_that_is_locked_is_a_temporary_failure_and_costs_a_job_no_attempt() 
     let attempts: Option<i64> =
         Connection::open(&queue).unwrap().query_row(count, [], |row| row.get(0)).unwrap();
     assert_eq!((attempts.unwrap_or(0), server.server.stats().videos_created), (0, 0));
+    // The reason is with the job, too.
+    let on_queue = |args: &[&str]| server.run([args, &["--queue", text(&queue)]].concat()).done();
+    let listed = on_queue(&["jobs", "list", "--json", "--state", "queued"]).events();
+    let id = listed[0]["id"].as_str().unwrap();
+    let shown = on_queue(&["jobs", "show", id]).stdout;
+    let has_reason =
+        |name: &str, text: &str| shown.lines().any(|line| line.starts_with(name) && line.contains(text));
+    assert!(has_reason("reason", "jobs.journal.db was locked by another process"), "{shown}");
+    assert!(has_reason("next try", "T") && has_reason("advice", "fuser"), "{shown}");
+    let event = on_queue(&["jobs", "show", "--json", id]).event("job");
+    assert_eq!((&event["error_kind"], event["not_before"].is_string()), (&"busy".into(), true), "{event}");
     drop(locks);
     for args in commands {
         server.run(args).done();

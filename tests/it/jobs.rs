@@ -169,7 +169,10 @@ fn a_report_of_the_queue_is_a_manifest_again() {
     ringlift_with(&server, &["jobs", "report", "--report", other.to_str().unwrap()])
         .failed(1, &["other.csv"]);
     assert_eq!(fs::read_to_string(&other).unwrap(), "a,b\n1,2\n");
-    ringlift_with(&server, &["jobs", "report", "--report", "report.txt"]).failed(2, &["report.txt"]);
+    for command in [&["jobs", "report"][..], &["work", "--drain"], &["ingest", &path_of(&films)]] {
+        let args = [command, &["--report", "report.txt"]].concat();
+        ringlift_with(&server, &args).failed(2, &["report.txt: has no known format"]);
+    }
 }
 
 #[test]

@@ -9,11 +9,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::command::{CommandOutput, end, ringlift, ringlift_apart, run, start};
+use crate::support::queue::{folder, wait_until};
 use crate::support::{MIB, Scheme, TestServer};
 
 /// Longer than any of these runs takes on a busy machine.
@@ -505,6 +507,50 @@ fn the_command_line_of_the_unit_file_works() {
     run.stop().done();
     assert!(state.path().join("ringlift/films/jobs.db").exists());
     server.assert_created(1);
+}
+
+/// Locks the queue as another process does, such as a backup or a shell of SQLite.
+fn locked_queue(server: &TestServer) -> Connection {
+    let queue = Connection::open(server.journal().with_file_name("jobs.db")).unwrap();
+    queue.busy_timeout(PATIENCE).unwrap();
+    queue.execute_batch("BEGIN IMMEDIATE").unwrap();
+    queue
+}
+
+#[test]
+fn a_worker_waits_for_a_queue_that_another_process_has_locked() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let mut command = ringlift();
+    let mut run = WatchRun::of(server.configure(command.args(["work", "--json"])));
+    // The queue is opened before the journal.
+    wait_until(|| server.journal().exists());
+    let other = locked_queue(&server);
+    let message = run.event("queue_away")["message"].to_string();
+    assert!(message.contains("jobs.db") && message.contains("locked by another process"), "{message}");
+    drop(other);
+    server.run(["submit", films.path().to_str().unwrap()]).done();
+    run.event("queue_back");
+    run.event("file_done");
+    let output = run.stop().done();
+    assert_eq!((count(&output, "queue_away"), count(&output, "queue_back")), (1, 1), "{output:?}");
+    assert_eq!(output.stderr.matches("locked by another process").count(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn a_watch_on_a_locked_queue_ends_with_0_by_sigterm_and_the_next_one_uploads_the_file() {
+    let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
+    let mut run = WatchRun::start(&server, films.path(), &[]);
+    move_in(&films, "early.mp4", b"early film");
+    run.event("file_done");
+    let other = locked_queue(&server);
+    move_in(&films, "late.mp4", b"late film");
+    run.event("queue_away");
+    run.stop().done();
+    drop(other);
+    let mut run = WatchRun::start(&server, films.path(), &[]);
+    run.event("file_done");
+    run.stop().done();
+    server.assert_created(2);
 }
 
 #[test]

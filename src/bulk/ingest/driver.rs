@@ -76,7 +76,8 @@ fn drive_all(
     let (lost_sender, lost) = mpsc::channel(QUEUE_LEN);
     let leases = Leases::start(store.clone(), options.clock, lost_sender);
     let report = ReportWriter::start(report);
-    let shared = Arc::new(SharedState::new(store, options, report, sender));
+    let has_watch = inputs.as_ref().is_some_and(Inputs::has_watch);
+    let shared = Arc::new(SharedState::new(store, options, report, sender, has_watch));
     let state = WorkState::new(shared, client.clone(), leases, shutdown);
     let driver = drive(Arc::new(state), inputs, lost);
     let events = stream::unfold(receiver, |mut receiver| async move {
@@ -153,7 +154,7 @@ async fn begin_inputs(state: &WorkState, inputs: Option<Inputs>) {
     submitter::start(inputs, state.shared());
 }
 
-/// Publishes the end, after the last events and rows of the submission.
+/// Publishes the end, after the last events and rows.
 async fn end(state: &WorkState) {
     state.end_with(IngestEnd::Shutdown);
     if state.is_claiming.load(Ordering::Relaxed)
@@ -164,6 +165,7 @@ async fn end(state: &WorkState) {
     }
     orphans::examine_left(state).await;
     state.wait_for_inputs().await;
+    state.finish_report().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
     state.emit(IngestEvent::Ended(end)).await;
 }
@@ -189,10 +191,15 @@ async fn release_unknown(state: &WorkState) -> Result<(), JobStoreError> {
 
 /// Publishes the number of jobs that earlier runs left open: this run uploads files that its inputs may not name.
 async fn announce_earlier_jobs(state: &WorkState) {
-    match state.open_jobs().await {
-        Ok(OpenJobs { queued: 0, .. }) => {}
-        Ok(OpenJobs { queued, .. }) => state.emit(IngestEvent::EarlierJobs { jobs: queued }).await,
-        Err(error) => state.end_with(IngestEnd::Store(error)),
+    loop {
+        match state.open_jobs().await {
+            Ok(OpenJobs { queued: 0, .. }) => return,
+            Ok(OpenJobs { queued, .. }) => {
+                return state.emit(IngestEvent::EarlierJobs { jobs: queued }).await;
+            }
+            Err(error) if state.waits_for_store(&error).await => {}
+            Err(error) => return state.end_with(IngestEnd::Store(error)),
+        }
     }
 }
 

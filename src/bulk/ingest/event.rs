@@ -58,7 +58,8 @@ pub enum IngestEvent {
     Progress(Arc<IngestJob>, Progress),
     /// An event of the upload of a job.
     Upload(Arc<IngestJob>, UploadEvent),
-    /// The service has confirmed the job, and the store and the report have its end.
+    /// The service has confirmed the job, and the store and the report have its end. A report that another process has
+    /// locked gets the row later.
     Done {
         /// The job.
         job: Arc<IngestJob>,
@@ -114,7 +115,7 @@ pub enum IngestEvent {
         /// The fate of the video.
         fate: OrphanFate,
     },
-    /// The job store does not answer. Uploads go on until the deadlines of their leases, and no job is claimed.
+    /// The job store does not answer, or another process has locked its file. Uploads go on until the deadlines of their leases, and no job is claimed.
     StoreAway {
         /// The first failure.
         error: JobStoreError,

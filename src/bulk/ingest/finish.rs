@@ -206,7 +206,9 @@ pub(super) fn is_of_connection(kind: ErrorKind) -> bool {
 
 /// Returns a job to the queue for other workers, without counting an attempt.
 async fn set_aside(state: &WorkState, job: &Arc<IngestJob>, failure: JobFailure, delay: Duration) {
-    if let Err(error) = state.store.release(&job.lease(), delay, state.now()).await {
+    let set_aside = || state.store.set_aside(&job.lease(), failure.clone(), delay, state.now());
+    let released = state.persist(set_aside).await;
+    if let Err(error) = released {
         return ended_by_store(state, job, error).await;
     }
     state.finish(&job.job.spec.id);

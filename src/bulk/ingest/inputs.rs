@@ -47,6 +47,11 @@ impl Inputs {
         WatchGuard(self.inputs.iter().filter_map(handle).collect())
     }
 
+    /// Returns `true` if a watch is among the inputs, so that they do not end.
+    pub(super) fn has_watch(&self) -> bool {
+        self.inputs.iter().any(|input| matches!(input, IngestInput::Watch(_)))
+    }
+
     /// Returns the planner.
     pub fn planner(&self) -> &JobPlanner {
         &self.planner

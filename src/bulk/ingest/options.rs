@@ -49,7 +49,8 @@ pub struct IngestOptions {
     pub waits_for_attempts: bool,
     /// `true` if jobs are claimed only after all were submitted, so that their order holds for all of them.
     pub waits_for_inputs: bool,
-    /// `true` if the run waits for further jobs once no job of the pool is open, until a shutdown is requested.
+    /// `true` if the run waits for further jobs once no job of the pool is open, until a shutdown is requested. Such a run,
+    /// and one with a watch among its inputs, also waits while another process locks the file of the store.
     pub waits_for_jobs: bool,
     /// `true` if the SHA-256 of every file is computed, not only of those whose manifest has one to compare.
     pub has_sha256: bool,

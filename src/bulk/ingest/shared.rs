@@ -1,13 +1,14 @@
 //! The state that the submission and the work of one run share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{Notify, mpsc};
 
 use super::event::{IngestEnd, IngestEvent};
 use super::options::IngestOptions;
+use super::outage::Outage;
 use super::report_writer::ReportWriter;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_id::JobId;
@@ -34,6 +35,9 @@ pub(super) struct SharedState {
     /// Notified when a job has ended or was submitted: the next claim may have another answer.
     pub(super) news: Notify,
     pub(super) failed_jobs: AtomicU64,
+    /// `true` if the run goes on until it is stopped.
+    pub(super) is_endless: bool,
+    outage: Mutex<Outage>,
     are_inputs_read: AtomicBool,
     end: Mutex<Option<IngestEnd>>,
 }
@@ -44,7 +48,9 @@ impl SharedState {
         options: IngestOptions,
         report: ReportWriter,
         events: mpsc::Sender<IngestEvent>,
+        has_watch: bool,
     ) -> SharedState {
+        let is_endless = options.waits_for_jobs || has_watch;
         SharedState {
             store,
             options,
@@ -52,6 +58,8 @@ impl SharedState {
             events,
             news: Notify::new(),
             failed_jobs: AtomicU64::new(0),
+            is_endless,
+            outage: Mutex::default(),
             are_inputs_read: AtomicBool::new(false),
             end: Mutex::default(),
         }
@@ -76,7 +84,11 @@ impl SharedState {
         {
             let mut reason = self.end.lock().unwrap_or_else(PoisonError::into_inner);
             // Jobs in hand are neither finished nor released then, which a shutdown or a limit promises.
-            let hides = |earlier: &IngestEnd| cannot_record(&end) && !is_failure(earlier);
+            let hides = |earlier: &IngestEnd| match (earlier, &end) {
+                // The later one counts all rows that are not in the report.
+                (IngestEnd::Report(_), IngestEnd::Report(_)) => true,
+                (earlier, end) => cannot_record(end) && !is_failure(earlier),
+            };
             if reason.as_ref().is_none_or(hides) {
                 *reason = Some(end);
             }
@@ -90,6 +102,10 @@ impl SharedState {
 
     pub(super) fn take_end(&self) -> Option<IngestEnd> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set_inputs_read(&self) {
@@ -129,6 +145,18 @@ impl SharedState {
     /// Returns `true` if the run has ended because ends of jobs cannot be recorded.
     pub(super) fn cannot_record(&self) -> bool {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(cannot_record)
+    }
+
+    /// Writes the rows that wait for a locked report. A run whose report is not complete ends with that failure, unless
+    /// another failure came first.
+    pub(super) async fn finish_report(&self) {
+        let Err(error) = self.report.finish().await else { return };
+        let message = error.to_string();
+        self.end_with(IngestEnd::Report(error));
+        // The end names one failure, and the rows would be missing without a word.
+        if !matches!(*self.end.lock().unwrap_or_else(PoisonError::into_inner), Some(IngestEnd::Report(_))) {
+            tracing::warn!("{message}");
+        }
     }
 
     /// Creates a row of the report.

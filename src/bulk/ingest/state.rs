@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::examiner::Examiner;
 use super::ingest_job::{IngestJob, LeftVideo};
 use super::leases::Leases;
-use super::outage::Outage;
 use super::service_watch::ServiceWatch;
 use super::shared::SharedState;
 use crate::bulk::job_id::JobId;
@@ -34,7 +33,6 @@ pub(super) struct WorkState {
     active: Mutex<HashMap<JobId, ActiveIngest>>,
     /// The bytes that the ended jobs of this run have sent.
     sent_before: AtomicU64,
-    outage: Mutex<Outage>,
     service: Mutex<ServiceWatch>,
     left_videos: Mutex<VecDeque<LeftVideo>>,
 }
@@ -69,7 +67,7 @@ impl WorkState {
         let (active, sent_before, examiner) = (Mutex::default(), AtomicU64::new(0), Examiner::default());
         let (started, is_claiming) = (Instant::now(), AtomicBool::new(false));
         let service = Mutex::new(ServiceWatch::new(shared.options.service_patience));
-        let (outage, left_videos) = (Mutex::default(), Mutex::default());
+        let left_videos = Mutex::default();
         WorkState {
             shared,
             client,
@@ -80,7 +78,6 @@ impl WorkState {
             is_claiming,
             active,
             sent_before,
-            outage,
             service,
             left_videos,
         }
@@ -262,10 +259,6 @@ impl WorkState {
     /// Returns the next video to be examined.
     pub(super) fn next_left_video(&self) -> Option<LeftVideo> {
         self.left_videos.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    pub(super) fn outage(&self) -> MutexGuard<'_, Outage> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn service(&self) -> MutexGuard<'_, ServiceWatch> {

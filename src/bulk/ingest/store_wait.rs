@@ -1,42 +1,61 @@
-//! Outages of a job store that several hosts share: the run waits for the store, for a limited time.
+//! Outages of a job store. A run waits for a store that several hosts share, for a limited time, and a run without an end
+//! waits for a file that another process has locked.
 
 use std::time::Duration;
 
 use super::event::IngestEvent;
 use super::leases::boot_time;
 use super::outage::OutageStep;
+use super::shared::SharedState;
 use super::state::WorkState;
 use crate::bulk::store::{JobStoreError, StoreFuture, StoreProblem};
 
-impl WorkState {
-    /// Waits before the next request after one that failed. Returns `false` if the failure ends the run: another request
-    /// would not succeed, the outage is too long, or the run ends already.
-    pub(super) async fn waits_for_store(&self, error: &JobStoreError) -> bool {
-        // A store of one host has waited for its file already.
-        if self.options.shared_account.is_none() || !is_outage(error) || self.is_ending() {
-            return false;
-        }
-        let step = self.outage().failed(boot_time(), self.options.store_patience);
+impl SharedState {
+    /// Records a request that failed. Returns the pause before the next one, and `None` if the failure ends the run: another
+    /// request would not succeed, the outage is too long, or the run ends already.
+    pub(super) async fn pause_after(&self, error: &JobStoreError) -> Option<Duration> {
+        let patience = self.patience(error).filter(|_| !self.is_ending())?;
+        let step = self.outage().failed(boot_time(), patience);
         match step {
             OutageStep::Began => self.emit(IngestEvent::StoreAway { error: error.clone() }).await,
             OutageStep::Continues => {}
-            OutageStep::TooLong => return false,
+            OutageStep::TooLong => return None,
         }
         // Workers that lost the same server come back at different moments.
-        let pause = SHORTEST_PAUSE + LONGEST_JITTER.mul_f64(fastrand::f64());
+        Some(SHORTEST_PAUSE + LONGEST_JITTER.mul_f64(fastrand::f64()))
+    }
+
+    /// Returns the time for which the run waits for the store after this failure; `None` if the run does not wait.
+    fn patience(&self, error: &JobStoreError) -> Option<Duration> {
+        use StoreProblem::{Io, Locked, Timeout, Unreachable};
+        let is_shared = self.options.shared_account.is_some();
+        match error.problem()? {
+            Unreachable | Timeout | Io if is_shared => Some(self.options.store_patience),
+            // The store has waited for ten seconds already, which is enough for a run that ends by itself.
+            Locked if self.is_endless => Some(Duration::MAX),
+            _ => None,
+        }
+    }
+
+    /// Records an answer of the store to a write.
+    pub(super) async fn store_answered(&self) {
+        let ended = self.outage().answered(boot_time());
+        if let Some(elapsed) = ended {
+            self.emit(IngestEvent::StoreBack { elapsed }).await;
+        }
+    }
+}
+
+impl WorkState {
+    /// Waits before the next request after one that failed. Returns `false` if the failure ends the run, see
+    /// [`SharedState::pause_after`].
+    pub(super) async fn waits_for_store(&self, error: &JobStoreError) -> bool {
+        let Some(pause) = self.pause_after(error).await else { return false };
         let news = self.news.notified();
         tokio::select! {
             paused = self.client.pause(pause) => paused.is_ok() && !self.is_ending(),
             // The end of a job is news, too, and no reason to give up.
             () = news => !self.is_ending(),
-        }
-    }
-
-    /// Records an answer of the store.
-    pub(super) async fn store_answered(&self) {
-        let ended = self.outage().answered(boot_time());
-        if let Some(elapsed) = ended {
-            self.emit(IngestEvent::StoreBack { elapsed }).await;
         }
     }
 
@@ -57,12 +76,6 @@ impl WorkState {
             }
         }
     }
-}
-
-/// Returns `true` if the same request may succeed once the servers are back.
-fn is_outage(error: &JobStoreError) -> bool {
-    use StoreProblem::{Io, Timeout, Unreachable};
-    matches!(error.problem(), Some(Unreachable | Timeout | Io))
 }
 
 /// The shortest time between two requests during an outage.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use futures_util::stream;
@@ -25,7 +25,8 @@ use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobState};
 use crate::bulk::report::{Report, ReportRow, RowState};
-use crate::bulk::store::{JobStore, JobStoreError, Resubmit, StoreProblem, Submission};
+use crate::bulk::store::{JobStore, JobStoreError, Resubmit, StoreFuture, StoreProblem, Submission};
+use crate::bulk::unix_time::UnixMillis;
 
 /// One step of the reading thread.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ pub fn submit(
     report: Option<Report>,
 ) -> impl Stream<Item = IngestEvent> + use<> {
     let (sender, receiver) = mpsc::channel(QUEUE_LEN);
-    let state = Arc::new(SharedState::new(store, options, ReportWriter::start(report), sender));
+    let (report, has_watch) = (ReportWriter::start(report), inputs.has_watch());
+    let state = Arc::new(SharedState::new(store, options, report, sender, has_watch));
     let watches = inputs.watch_guard();
     start(inputs, state.clone());
     stream::unfold((receiver, SubmitStage::Submitting), move |(mut receiver, stage)| {
@@ -65,7 +67,10 @@ pub fn submit(
             let event = match stage {
                 // The shared state has a sender of its own: the channel does not close.
                 SubmitStage::Submitting => receiver.recv().await?,
-                SubmitStage::Read => IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted)),
+                SubmitStage::Read => {
+                    state.finish_report().await;
+                    IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted))
+                }
                 SubmitStage::Ended => return None,
             };
             let next = match event {
@@ -101,7 +106,10 @@ pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
         thread::Builder::new().name("ringlift-inputs".to_owned()).spawn(move || read_all(inputs, &items));
     let submit = move || {
         let counts = submitter.submit_all(&read).unwrap_or_else(|error| {
-            submitter.state.end_with(IngestEnd::Store(error));
+            // A run that is stopped while the queue is locked loses nothing: the next one finds these files again.
+            if !(error.problem() == Some(StoreProblem::Locked) && submitter.state.is_ending()) {
+                submitter.state.end_with(IngestEnd::Store(error));
+            }
             ReadCounts::default()
         });
         // Also after an error: the run waits for the end of the submission before it publishes its own.
@@ -197,7 +205,8 @@ impl Submitter {
                 continue;
             }
             let specs: Vec<JobSpec> = jobs.iter().map(|job| job.spec.clone()).collect();
-            let submitted = pollster::block_on(self.state.store.submit(specs, resubmit, self.state.now()))?;
+            let submitted = self.ask(|store, now| store.submit(specs.clone(), resubmit, now))?;
+            pollster::block_on(self.state.store_answered());
             for (job, submission) in jobs.into_iter().zip(submitted) {
                 rows.extend(self.submitted(job, submission)?);
             }
@@ -206,6 +215,24 @@ impl Submitter {
         self.state.news.notify_waiters();
         self.write(rows);
         Ok(())
+    }
+
+    /// Sends a request to the store, again and again while the run waits for the store.
+    fn ask<'s, T>(
+        &'s self,
+        request: impl Fn(&'s dyn JobStore, UnixMillis) -> StoreFuture<'s, T>,
+    ) -> Result<T, JobStoreError> {
+        loop {
+            let error = match pollster::block_on(request(&*self.state.store, self.state.now())) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let Some(pause) = pollster::block_on(self.state.pause_after(&error)) else { return Err(error) };
+            let until = Instant::now() + pause;
+            while Instant::now() < until && !self.state.is_ending() {
+                thread::sleep(LONGEST_PAUSE);
+            }
+        }
     }
 
     fn resubmit_reported(&self) -> Resubmit {
@@ -217,7 +244,7 @@ impl Submitter {
 
     /// Returns the job of a report's row as the store knows it: the row has no metadata.
     fn known(&self, job: PlannedJob) -> Result<PlannedJob, JobStoreError> {
-        let Some(known) = pollster::block_on(self.state.store.get(&job.spec.id))? else { return Ok(job) };
+        let Some(known) = self.ask(|store, _| store.get(&job.spec.id))? else { return Ok(job) };
         let mut spec = known.spec;
         let JobPlanner { account, pool, .. } = &self.planner;
         // Only a derived id follows the content of the file. An id of a manifest is the user's name for the job.
@@ -245,7 +272,7 @@ impl Submitter {
             Submission::Same(state) if state.is_open() => return Ok(self.open(&job)),
             // Not for good: the same command goes on with it.
             Submission::Same(JobState::Failed(failure)) if !failure.permanent => {
-                pollster::block_on(self.state.store.retry(&job.spec.id, self.state.now()))?;
+                self.ask(|store, now| store.retry(&job.spec.id, now))?;
                 return Ok(self.open(&job));
             }
             Submission::Same(state) => state,

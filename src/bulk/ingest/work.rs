@@ -24,7 +24,7 @@ use crate::bulk::job_id::{token_digest, video_mark};
 use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
-use crate::bulk::store::{ClaimAnswer, ClaimedJob, JobStoreError, Resubmit, Revision};
+use crate::bulk::store::{ClaimAnswer, ClaimedJob, JobStoreError, Resubmit, Revision, StoreProblem};
 use crate::bulk::unix_time::UnixMillis;
 use crate::upload::{Settings, Upload};
 
@@ -112,6 +112,10 @@ impl Claims {
                     continue;
                 }
                 Err(error) if state.waits_for_store(&error).await => continue,
+                // Nothing was claimed, and nothing has to be recorded.
+                Err(error) if error.problem() == Some(StoreProblem::Locked) && state.is_ending() => {
+                    return None;
+                }
                 Err(error) => {
                     state.end_with(IngestEnd::Store(error));
                     return None;

@@ -36,6 +36,14 @@ pub enum ReportError {
         /// The time that was waited, in seconds.
         seconds: u64,
     },
+    /// The run has ended, and rows of it are not in the report. The job store has the ends of their jobs.
+    #[error("{cause}; {rows} rows are not in the report")]
+    Incomplete {
+        /// The number of rows.
+        rows: u64,
+        /// The cause.
+        cause: Box<ReportError>,
+    },
     /// The disk or the quota is full. No part of the rows is in the report.
     #[error("{}: no space for the report; free some space: {source}", .path.display())]
     Full {

@@ -45,7 +45,7 @@ impl Report {
         let file = open(&path)?;
         let report = Report { path, format, file };
         // Locked first: a row that another process is writing must not be taken for one that a crash cut off.
-        let locked = report.lock()?;
+        let locked = report.lock(LOCK_TIMEOUT)?;
         report.prepare()?;
         drop(locked);
         Ok(report)
@@ -62,15 +62,28 @@ impl Report {
     /// If the lock cannot be had or the rows cannot be written, none of them is in the report: append them again.
     pub fn append(&mut self, rows: &[ReportRow]) -> Result<(), ReportError> {
         // Before the lock, for which other processes wait.
-        let lines: Vec<u8> = rows.iter().flat_map(|row| row.line(self.format)).collect();
+        let lines: Vec<u8> = rows.iter().flat_map(|row| self.line(row)).collect();
+        self.append_lines(&lines, LOCK_TIMEOUT)
+    }
+
+    /// Returns a row as a line of this report.
+    pub(in crate::bulk) fn line(&self, row: &ReportRow) -> Vec<u8> {
+        row.line(self.format)
+    }
+
+    /// Appends lines as [`Report::append`] does with rows, and waits for the lock at most for `wait`.
+    ///
+    /// # Errors
+    /// The same as those of [`Report::append`].
+    pub(in crate::bulk) fn append_lines(&mut self, lines: &[u8], wait: Duration) -> Result<(), ReportError> {
         if self.is_moved_away() {
             self.file = open(&self.path)?;
         }
-        let locked = self.lock()?;
+        let locked = self.lock(wait)?;
         // Another process may have crashed in the middle of a row.
         let len = self.prepare()?;
         // fdatasync(2) writes the new length too.
-        let written = (&self.file).write_all(&lines).and_then(|()| self.file.sync_data());
+        let written = (&self.file).write_all(lines).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // Without this a row cut off by a full disk would spoil the next one.
             let _ = self.file.set_len(len);
@@ -176,21 +189,18 @@ impl Report {
         }
     }
 
-    /// Locks the report against other processes, for [`LOCK_TIMEOUT`] at most.
-    fn lock(&self) -> Result<Option<Lock<'_>>, ReportError> {
+    /// Locks the report against other processes. Waits for them at most for `wait`.
+    fn lock(&self, wait: Duration) -> Result<Option<Lock<'_>>, ReportError> {
         let start = Instant::now();
         loop {
             match self.file.try_lock() {
                 Ok(()) => return Ok(Some(Lock(&self.file))),
-                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_TIMEOUT => {
+                Err(TryLockError::WouldBlock) if start.elapsed() < wait => {
                     // The kernel has no lock with a timeout, and a stopped process may hold this one for ever.
                     thread::sleep(LOCK_PAUSE);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(ReportError::Locked {
-                        path: self.path.clone(),
-                        seconds: LOCK_TIMEOUT.as_secs(),
-                    });
+                    return Err(ReportError::Locked { path: self.path.clone(), seconds: wait.as_secs() });
                 }
                 // Some file systems have no locks: each row is still one write at the end of the file.
                 Err(TryLockError::Error(error)) if is_unsupported(&error) => return Ok(None),
@@ -262,7 +272,7 @@ fn is_unsupported(error: &io::Error) -> bool {
 }
 
 /// Another process holds the lock for one write and one synchronization.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+pub(in crate::bulk) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A path takes up to 12 KiB in a URL, a message a few more.

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use super::job::{Job, JobSpec};
 use super::job_id::{Account, JobId, OwnerId, Pool};
+use super::job_record::JobRecord;
 use super::job_state::{JobEnd, JobFailure, JobState};
 use super::lease::{DEFAULT_LEASE, LONGEST_DELAY, Lease, SHORTEST_LEASE};
 use super::store::{
@@ -180,6 +181,21 @@ impl JobStore for SqliteJobStore {
         // Without a flush: if a power failure takes the release back, the lease runs out.
         self.run(Need::Write, move |batch| {
             change::held(batch, &lease, |record| record.release(&lease, delay, now)).map(drop)
+        })
+    }
+
+    fn set_aside(
+        &self,
+        lease: &Lease,
+        reason: JobFailure,
+        delay: Duration,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, ()> {
+        let lease = lease.clone();
+        // Without a flush, as a release: the lease runs out if a power failure takes the write back.
+        self.run(Need::Write, move |batch| {
+            let rule = |record: &mut JobRecord| record.set_aside(&lease, reason.clone(), delay, now);
+            change::held(batch, &lease, rule).map(drop)
         })
     }
 

@@ -40,6 +40,7 @@ macro_rules! job_store_contract {
             progress_starts_the_count_of_failures_anew,
             a_permanent_failure_ends_the_job_at_once,
             a_released_job_counts_no_failure,
+            a_job_set_aside_counts_no_failure_and_has_the_reason_until_it_is_queued_anew,
             videos_left_by_another_worker_are_recorded_without_a_lease_until_they_are_gone,
             a_file_declined_three_times_fails_its_job,
             a_cancelled_job_is_taken_from_its_worker,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ringlift::Snapshot;
-use ringlift::bulk::{WatchHandle, WatchNotice};
+use ringlift::bulk::{IngestEvent, WatchHandle, WatchNotice};
 
 use super::view::IngestView;
 use crate::cli::console::Console;
@@ -18,12 +18,14 @@ pub(in crate::cli) struct Daemon {
     service: ServiceManager,
     /// The number of events of the run so far.
     events: u64,
+    /// `true` while the run waits for its queue.
+    is_queue_away: bool,
 }
 
 impl Daemon {
     /// Finds the service manager. Reports nothing yet.
     pub(in crate::cli) fn new(watch: Option<WatchHandle>) -> Daemon {
-        Daemon { watch, service: ServiceManager::new(Instant::now()), events: 0 }
+        Daemon { watch, service: ServiceManager::new(Instant::now()), events: 0, is_queue_away: false }
     }
 
     /// Reports to the service manager that the run begins.
@@ -31,9 +33,14 @@ impl Daemon {
         self.service.ready();
     }
 
-    /// Counts an event of the run.
-    pub(super) fn count_event(&mut self) {
+    /// Takes over an event of the run.
+    pub(super) fn record(&mut self, event: &IngestEvent) {
         self.events += 1;
+        match event {
+            IngestEvent::StoreAway { .. } => self.is_queue_away = true,
+            IngestEvent::StoreBack { .. } => self.is_queue_away = false,
+            _ => {}
+        }
     }
 
     /// Reports to the service manager that the run ends.
@@ -64,7 +71,8 @@ impl Daemon {
         let activity = ProcessActivity {
             // Each part grows only, so that an equal sum is no progress.
             progress: self.events + requests + snapshot.bytes.sent + snapshot.bytes.read,
-            has_work: running > 0,
+            // A restart does not bring the queue back, and loses the ends of jobs that wait for it.
+            has_work: running > 0 && !self.is_queue_away,
             throttled_seconds: throttled.uploads + throttled.writes + throttled.reads,
             watch_steps: status.map(|status| status.steps),
         };

@@ -1,7 +1,7 @@
 //! The end of a run: its reason, the message about the reason, and the exit code.
 
 use ringlift::Usage;
-use ringlift::bulk::{IngestCounts, IngestEnd, JobFailure};
+use ringlift::bulk::{IngestCounts, IngestEnd, JobFailure, ReportError};
 
 use crate::cli::console::{Console, duration};
 use crate::cli::exit::{Exit, Interrupt};
@@ -51,6 +51,9 @@ impl LoopEnd {
     pub(super) fn alert(&self, kind: RunKind, console: &Console) {
         match &self.end {
             Some(IngestEnd::Store(error)) => console.alert(error),
+            Some(IngestEnd::Report(error @ ReportError::Incomplete { .. })) => console.alert(format_args!(
+                "{error}: `ringlift jobs report` writes the rows of the jobs that have ended"
+            )),
             Some(IngestEnd::Report(error)) => console.alert(error),
             Some(IngestEnd::Deferred { jobs, delay }) => console.alert(format_args!(
                 "{jobs} files wait for another attempt, the first for {}: run the same command again",

@@ -61,7 +61,7 @@ impl RunLoop<'_> {
                 event = events.next(), if interrupt.is_some() || console.output().has_room() => match event {
                     Some(IngestEvent::Ended(reason)) => break Some(reason),
                     Some(event) => {
-                        daemon.iter_mut().for_each(Daemon::count_event);
+                        daemon.iter_mut().for_each(|daemon| daemon.record(&event));
                         view.event(event, console);
                     }
                     None => break None,

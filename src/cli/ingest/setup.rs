@@ -15,7 +15,7 @@ use crate::cli::exit::{CommandError, Exit};
 use crate::cli::fetch;
 use crate::cli::ingest_args::{InputArgs, RunArgs};
 use crate::cli::queue::{self, QueuePlace};
-use crate::cli::store_error::report_exit;
+use crate::cli::store_error::report_error;
 use crate::cli::upload_args::Until;
 
 /// Returns the options of a run that works on jobs.
@@ -56,8 +56,7 @@ pub(in crate::cli) fn submit_options(args: &InputArgs, options: &mut IngestOptio
 
 /// Opens the report, which is created if it is missing.
 pub(in crate::cli) fn report(path: Option<&Path>) -> Result<Option<Report>, CommandError> {
-    let report = path.map(Report::open).transpose();
-    report.map_err(|error| CommandError::Other(report_exit(&error), error.to_string()))
+    path.map(Report::open).transpose().map_err(|error| report_error(&error))
 }
 
 pub(in crate::cli) fn after(args: &RunArgs) -> Result<AfterAction, CommandError> {

@@ -10,9 +10,9 @@ use super::{list, wait};
 use crate::cli::args::GlobalArgs;
 use crate::cli::console::Console;
 use crate::cli::events::{CommandResult, Summary};
-use crate::cli::exit::{CommandError, Exit};
+use crate::cli::exit::CommandError;
 use crate::cli::jobs_args::{JobReportArgs, ReportFormatName};
-use crate::cli::store_error::report_exit;
+use crate::cli::store_error::report_error;
 
 pub(super) fn run(args: &JobReportArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     let query = list::query(&args.filter)?;
@@ -33,7 +33,10 @@ pub(super) fn run(args: &JobReportArgs, global: &GlobalArgs, console: &Console) 
         return Ok(None);
     };
     let unknown = || ReportError::UnknownFormat { path: path.clone() };
-    let format = format.or_else(|| ReportFormat::of(path)).ok_or_else(unknown).map_err(failed)?;
+    let format = format
+        .or_else(|| ReportFormat::of(path))
+        .ok_or_else(unknown)
+        .map_err(|error| report_error(&error))?;
     let (_, store) = super::open(&args.access, global)?;
     let rows = write(&*store, query, path, format)?;
     console.note(format_args!("{}: {rows} rows", path.display()));
@@ -51,16 +54,16 @@ fn write(
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if path.exists() {
         // Refuses a file that is no report.
-        Report::open_as(&path, format).map_err(failed)?;
+        Report::open_as(&path, format).map_err(|error| report_error(&error))?;
     }
     let temporary = Temporary::beside(&path);
     // Left by a process that was killed.
     let _ = fs::remove_file(&temporary.0);
-    let mut report = Report::open_as(&temporary.0, format).map_err(failed)?;
+    let mut report = Report::open_as(&temporary.0, format).map_err(|error| report_error(&error))?;
     let mut written = 0;
     each_page(store, query, |rows| {
         written += rows.len() as u64;
-        report.append(&rows).map_err(failed)?;
+        report.append(&rows).map_err(|error| report_error(&error))?;
         Ok(true)
     })?;
     let renamed = fs::rename(&temporary.0, &path);
@@ -101,12 +104,4 @@ fn each_page(
             return Ok(());
         }
     }
-}
-
-fn failed(error: ReportError) -> CommandError {
-    let exit = match error {
-        ReportError::UnknownFormat { .. } => Exit::Usage,
-        _ => report_exit(&error),
-    };
-    CommandError::Other(exit, error.to_string())
 }

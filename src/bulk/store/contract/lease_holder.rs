@@ -106,6 +106,26 @@ pub(crate) fn a_released_job_counts_no_failure(open: Open<'_>) {
     assert_eq!((record.attempts_without_progress, record.lost_workers), (0, 0));
 }
 
+pub(crate) fn a_job_set_aside_counts_no_failure_and_has_the_reason_until_it_is_queued_anew(open: Open<'_>) {
+    let store = open();
+    let lease = claimed(&*store);
+    for _ in 0..2 {
+        block_on(store.set_aside(&lease, unavailable(), 20 * SECOND, at(0))).unwrap();
+    }
+    let record = || block_on(open().get(&lease.id)).unwrap().unwrap().record;
+    let (reason, attempts) = (record().last_failure, record().attempts_without_progress);
+    assert_eq!((reason, attempts), (Some(unavailable()), 0));
+    // Not before the delay is over.
+    let answer = block_on(store.claim(&pool(), &owner(2), at(19))).unwrap();
+    assert!(matches!(answer, ClaimAnswer::NoneReady { .. }), "{answer:?}");
+    claim(&*store, 2, at(20));
+    lost(block_on(store.set_aside(&lease, JobFailure::default(), SECOND, at(21))));
+    assert_eq!(record().last_failure, Some(unavailable()));
+    block_on(store.cancel(&lease.id, at(22))).unwrap();
+    block_on(store.retry(&lease.id, at(23))).unwrap();
+    assert_eq!(record().last_failure, None);
+}
+
 pub(crate) fn videos_left_by_another_worker_are_recorded_without_a_lease_until_they_are_gone(open: Open<'_>) {
     let store = open();
     let lease = claimed(&*store);
