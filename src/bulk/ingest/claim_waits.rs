@@ -6,6 +6,7 @@ use super::event::{IngestEnd, IngestEvent};
 use super::leases::boot_time;
 use super::shared::OpenJobs;
 use super::work::Claims;
+use crate::bulk::store::{JobStoreError, StoreProblem};
 use crate::bulk::unix_time::UnixMillis;
 
 impl Claims {
@@ -89,6 +90,19 @@ impl Claims {
                 }
             },
         }
+    }
+
+    /// Waits for a store that is away. Returns `None` if the run ends with the error.
+    pub(super) async fn wait_for_store(&self, error: JobStoreError) -> Option<()> {
+        let state = &self.state;
+        if state.waits_for_store(&error).await {
+            return Some(());
+        }
+        // The end of a run does not need a locked store: nothing was claimed, and nothing has to be recorded.
+        if error.problem() != Some(StoreProblem::Locked) || !state.is_ending() {
+            state.end_with(IngestEnd::Store(error));
+        }
+        None
     }
 
     /// Waits until a process has changed the store. Returns `None` if the client has ended.

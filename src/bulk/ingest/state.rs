@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::examiner::Examiner;
 use super::ingest_job::{IngestJob, LeftVideo};
-use super::leases::Leases;
+use super::leases::{Leases, boot_time};
 use super::service_watch::ServiceWatch;
 use super::shared::SharedState;
 use crate::bulk::job_id::JobId;
@@ -263,6 +263,11 @@ impl WorkState {
 
     pub(super) fn service(&self) -> MutexGuard<'_, ServiceWatch> {
         self.service.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the time until the next probe of a service that does not answer; `None` if the run does not rest.
+    pub(super) fn time_to_rest(&self) -> Option<Duration> {
+        self.service().rest(boot_time())
     }
 
     pub(super) fn advance(&self, id: &JobId, progress: &Progress) {

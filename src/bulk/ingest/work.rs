@@ -20,11 +20,12 @@ use super::planner::regular_stamp;
 use super::state::WorkState;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
-use crate::bulk::job_id::{token_digest, video_mark};
+use crate::bulk::job_id::{Account, token_digest, video_mark};
 use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::runner::{RunnerJob, Sha256Request};
-use crate::bulk::store::{ClaimAnswer, ClaimedJob, JobStoreError, Resubmit, Revision, StoreProblem};
+use crate::bulk::shutdown::ShutdownSignal;
+use crate::bulk::store::{ClaimAnswer, ClaimedJob, JobStoreError, Resubmit, Revision};
 use crate::upload::{Settings, Upload};
 
 /// The claims of a run.
@@ -67,60 +68,50 @@ impl Claims {
             if state.is_ending() {
                 return None;
             }
+            orphans::examine_left(&state).await;
             if state.options.waits_for_inputs && !state.are_inputs_read() {
                 self.wait(news, LONGEST_WAIT).await?;
-                continue;
-            }
-            orphans::examine_left(&state).await;
-            let rest = state.service().rest(boot_time());
-            if let Some(rest) = rest {
+            } else if let Some(rest) = state.time_to_rest() {
                 self.release_ready().await;
                 self.rest(news, rest).await?;
-                continue;
-            }
-            if let Some(ready) = self.ready.pop_front() {
-                let job = self.begin(ready).await;
-                // Claimed jobs that wait here have no task of their own: the end of the run has to release them.
-                state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
-                match job {
-                    Some(job) => return Some((job, self)),
-                    None => continue,
+            } else if !self.ready.is_empty() {
+                if let Some(job) = self.begin_first().await {
+                    return Some((job, self));
                 }
-            }
-            let Some(most) = state.places() else {
+            } else if let Some(most) = state.places() {
+                self.claim_or_wait(most, news).await?;
+            } else {
                 self.wait(news, LONGEST_WAIT).await?;
-                continue;
-            };
-            // Before the claim: a job that is submitted after the claim's answer must not be left behind by an end.
-            let are_inputs_read = state.are_inputs_read();
-            match self.claim(most).await {
-                Ok(ClaimAnswer::Claimed(_)) => {}
-                Ok(ClaimAnswer::Drained) if are_inputs_read && !state.options.waits_for_jobs => {
-                    state.end_with(IngestEnd::Drained);
-                    return None;
-                }
-                Ok(ClaimAnswer::Drained) => self.wait_for_change(news).await?,
-                Ok(ClaimAnswer::NoneReady { next_at }) => {
-                    self.wait_for_attempt(news, next_at, are_inputs_read).await?;
-                }
-                Ok(ClaimAnswer::Paused) => {
-                    if !std::mem::replace(&mut self.is_paused, true) {
-                        state.emit(IngestEvent::Paused).await;
-                    }
-                    self.wait_for_change(news).await?;
-                    continue;
-                }
-                Err(error) if state.waits_for_store(&error).await => continue,
-                // Nothing was claimed, and nothing has to be recorded.
-                Err(error) if error.problem() == Some(StoreProblem::Locked) && state.is_ending() => {
-                    return None;
-                }
-                Err(error) => {
-                    state.end_with(IngestEnd::Store(error));
-                    return None;
-                }
             }
-            self.is_paused = false;
+        }
+    }
+
+    /// Claims further jobs, or waits if the pool has none to claim. Returns `None` if the run ends.
+    async fn claim_or_wait(&mut self, most: usize, news: impl Future<Output = ()>) -> Option<()> {
+        let state = self.state.clone();
+        // Before the claim: a job that is submitted after the claim's answer must not be left behind by an end.
+        let are_inputs_read = state.are_inputs_read();
+        let answer = match self.claim(most).await {
+            Ok(answer) => answer,
+            Err(error) => return self.wait_for_store(error).await,
+        };
+        self.report_pause(matches!(answer, ClaimAnswer::Paused)).await;
+        match answer {
+            ClaimAnswer::Claimed(_) => Some(()),
+            ClaimAnswer::Drained if are_inputs_read && !state.options.waits_for_jobs => {
+                state.end_with(IngestEnd::Drained);
+                None
+            }
+            ClaimAnswer::Drained | ClaimAnswer::Paused => self.wait_for_change(news).await,
+            ClaimAnswer::NoneReady { next_at } => self.wait_for_attempt(news, next_at, are_inputs_read).await,
+        }
+    }
+
+    /// Reports once that the pool is paused.
+    async fn report_pause(&mut self, is_paused: bool) {
+        let was_paused = std::mem::replace(&mut self.is_paused, is_paused);
+        if is_paused && !was_paused {
+            self.state.emit(IngestEvent::Paused).await;
         }
     }
 
@@ -192,31 +183,46 @@ impl Claims {
         }
     }
 
+    /// Begins the first of the ready jobs. Returns its upload; `None` if the job needs none in this process.
+    async fn begin_first(&mut self) -> Option<RunnerJob<Arc<IngestJob>>> {
+        let ready = self.ready.pop_front()?;
+        let job = self.begin(ready).await;
+        // Claimed jobs that wait here have no task of their own: the end of the run has to release them.
+        self.state.is_claiming.store(!self.ready.is_empty(), Ordering::Relaxed);
+        job
+    }
+
     /// Begins a claimed job. Returns its upload; `None` if the job needs none in this process: it has failed, it is
     /// released, its lease is lost, or the service fetches its URL.
     async fn begin(&mut self, ready: ReadyJob) -> Option<RunnerJob<Arc<IngestJob>>> {
         let ReadyJob { claimed: ClaimedJob { job, lease }, examined, .. } = ready;
         self.number += 1;
-        let state = &self.state;
-        let name = match &job.spec.source {
-            JobSource::File { path } => path.to_string_lossy().into_owned(),
-            JobSource::Url { url } => url.clone(),
-        };
+        let (state, number) = (&self.state, self.number);
         // Another worker may have the job by now.
         if !state.leases.holds(&lease) {
             return None;
         }
-        let lease = Arc::new(Mutex::new(lease));
-        let (started, started_at, number) = (Instant::now(), state.time(), self.number);
+        let (name, lease) = (name_of(&job.spec.source), Arc::new(Mutex::new(lease)));
+        let (started, started_at) = (Instant::now(), state.time());
         let checked = check(state, &job, examined).await;
         let stamp = checked.as_ref().ok().copied().flatten();
         let job = IngestJob { number, job, name, started, started_at, lease, stamp };
         let shutdown = state.begin(&job);
-        let job = Arc::new(job);
         if exceeds_limit(state) {
             // The end comes first: this run would claim the job again.
             state.end_with(IngestEnd::MaxTransfer);
         }
+        self.start(Arc::new(job), shutdown, checked.map(drop)).await
+    }
+
+    /// Starts a checked job: returns the upload of a file, and passes a URL on to the service.
+    async fn start(
+        &self,
+        job: Arc<IngestJob>,
+        shutdown: ShutdownSignal,
+        checked: Result<(), Box<JobFailure>>,
+    ) -> Option<RunnerJob<Arc<IngestJob>>> {
+        let state = &self.state;
         // The run may have ended during the claim, and no longer forwards its shutdown to a new job.
         if state.is_ending() {
             finish::release(state, &job).await;
@@ -239,6 +245,14 @@ impl Claims {
     }
 }
 
+/// Returns the name of a source for events.
+fn name_of(source: &JobSource) -> String {
+    match source {
+        JobSource::File { path } => path.to_string_lossy().into_owned(),
+        JobSource::Url { url } => url.clone(),
+    }
+}
+
 /// Returns the upload of a job's file, and the SHA-256 to compute with it.
 fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Request) {
     let (spec, record) = (&job.spec, &job.record);
@@ -248,18 +262,7 @@ fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Reques
     }
     let mut upload = state.client.upload(path).options(options);
     if let Some(account) = &state.options.shared_account {
-        let mark = video_mark(account, &spec.id, record.restarts);
-        // Every claim after the first one follows a worker that may have created the video.
-        let has_predecessor = record.lost_workers > 0 || record.attempts_without_progress > 0;
-        upload = upload.shared_mark(mark, has_predecessor || record.acknowledged_bytes > 0);
-        // The workers agree on the video in the record: this host's journal may have another one.
-        if let Some(video_id) = orphans::named_video(job) {
-            upload = upload.shared_container(video_id);
-        }
-        // Without acknowledged bytes, content in a video that the submitter chose may be another client's.
-        if record.acknowledged_bytes > 0 {
-            upload = upload.begun_elsewhere();
-        }
+        upload = shared_upload(upload, account, job);
     }
     // Only the first attempt begins anew; a later one goes on with it.
     let is_first = record.acknowledged_bytes == 0 && job.checkpoint.is_none();
@@ -270,34 +273,36 @@ fn upload_of(state: &WorkState, job: &Job, path: &Path) -> (Upload, Sha256Reques
     (upload, if has_sha256 { Sha256Request::File } else { Sha256Request::None })
 }
 
+/// Prepares an upload for a queue that several hosts work on.
+fn shared_upload(upload: Upload, account: &Account, job: &Job) -> Upload {
+    let record = &job.record;
+    let mark = video_mark(account, &job.spec.id, record.restarts);
+    // Every claim after the first one follows a worker that may have created the video.
+    let has_predecessor = record.lost_workers > 0 || record.attempts_without_progress > 0;
+    let mut upload = upload.shared_mark(mark, has_predecessor || record.acknowledged_bytes > 0);
+    // The workers agree on the video in the record: this host's journal may have another one.
+    if let Some(video_id) = orphans::named_video(job) {
+        upload = upload.shared_container(video_id);
+    }
+    // Without acknowledged bytes, content in a video that the submitter chose may be another client's.
+    if record.acknowledged_bytes > 0 {
+        upload = upload.begun_elsewhere();
+    }
+    upload
+}
+
 /// Checks a claimed job before anything is sent. Returns the stamp of its file.
 async fn check(
     state: &WorkState,
     job: &Job,
     examined: Option<Result<FileStamp, Box<JobFailure>>>,
 ) -> Result<Option<FileStamp>, Box<JobFailure>> {
-    let token = state.options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
-    if job.spec.token_sha256.is_some() && job.spec.token_sha256 != token {
-        let failure = JobFailure::permanent(
-            "upload_token",
-            "the job was submitted with an upload token, and this run has another one or none",
-        );
-        return Err(Box::new(failure));
-    }
+    check_token(state, job)?;
     let JobSource::File { path } = &job.spec.source else { return Ok(None) };
     let stamp = match examined {
-        Some(stamp) => Some(stamp),
-        None => {
-            let path = path.clone();
-            state.examiner.ask(move || regular_stamp(&path)).await
-        }
+        Some(stamp) => stamp?,
+        None => examine(state, path).await?,
     };
-    let Some(stamp) = stamp else {
-        let message =
-            format!("{}: its disk has not answered for {} s", path.display(), LONGEST_SILENCE.as_secs());
-        return Err(Box::new(JobFailure::temporary("stalled", message)));
-    };
-    let stamp = stamp?;
     let content = ContentStamp { size: stamp.bytes, mtime_ns: stamp.modified_ns };
     // The id of the job stands for one content. The next submission of the file gives another job.
     if job.spec.stamp.is_some_and(|submitted| submitted != content) {
@@ -308,6 +313,29 @@ async fn check(
         return Err(Box::new(failure));
     }
     Ok(Some(stamp))
+}
+
+/// Fails if the job was submitted with an upload token that this run does not have.
+fn check_token(state: &WorkState, job: &Job) -> Result<(), Box<JobFailure>> {
+    let token = state.options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
+    if job.spec.token_sha256.is_some() && job.spec.token_sha256 != token {
+        let failure = JobFailure::permanent(
+            "upload_token",
+            "the job was submitted with an upload token, and this run has another one or none",
+        );
+        return Err(Box::new(failure));
+    }
+    Ok(())
+}
+
+/// Returns the stamp of a file whose disk may not answer.
+async fn examine(state: &WorkState, path: &Path) -> Result<FileStamp, Box<JobFailure>> {
+    let examined = path.to_owned();
+    state.examiner.ask(move || regular_stamp(&examined)).await.unwrap_or_else(|| {
+        let message =
+            format!("{}: its disk has not answered for {} s", path.display(), LONGEST_SILENCE.as_secs());
+        Err(Box::new(JobFailure::temporary("stalled", message)))
+    })
 }
 
 fn exceeds_limit(state: &WorkState) -> bool {
