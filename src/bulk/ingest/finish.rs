@@ -60,10 +60,7 @@ pub(super) async fn completed(
     };
     // After the store: a file that is moved or deleted cannot be uploaded again if the end is not on record.
     let after = apply_after(state, job).await;
-    let mut row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Done));
-    row.video_id = Some(result.video_id.clone());
-    (row.bytes, row.resent_bytes) = (result.bytes, result.resent_bytes);
-    (row.chunks, row.retries) = (result.chunks, result.retries);
+    let mut row = row_of_success(state, job, &result);
     row.message = after.as_ref().err().map(ToString::to_string);
     // Before the row, so that the next claim does not wait for the disk of the report.
     state.finish(&job.job.spec.id);
@@ -71,6 +68,14 @@ pub(super) async fn completed(
     let job = job.clone();
     state.emit(IngestEvent::Done { job, result, uploaded, sha256, after }).await;
     Some(orphans)
+}
+
+fn row_of_success(state: &WorkState, job: &IngestJob, result: &JobResult) -> ReportRow {
+    let mut row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Done));
+    row.video_id = Some(result.video_id.clone());
+    (row.bytes, row.resent_bytes) = (result.bytes, result.resent_bytes);
+    (row.chunks, row.retries) = (result.chunks, result.retries);
+    row
 }
 
 /// Writes a success to the store. A claim of this process may replace the lease meanwhile, after a jump of the wall clock:

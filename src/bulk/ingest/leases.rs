@@ -98,37 +98,44 @@ impl SharedLeases {
         renewals: &mut Renewals<'s>,
         lost: &mpsc::Sender<LostJob>,
     ) {
-        let due: Vec<Lease> = {
-            let (now, held) = (boot_time(), self.held());
-            let due = held
-                .values()
-                // One renewal at a time for each lease: a second one would wait for the same silent store.
-                .filter(|(lease, timer)| timer.renew_at() <= now && !renewals.asked.contains_key(&lease.id));
-            due.map(|(lease, _)| lease.clone()).collect()
-        };
-        due.into_iter().for_each(|lease| renewals.ask(store, lease));
-        for Renewal { lease, asked_at, renewed } in renewals.answered() {
-            let mut held = self.held();
-            // The answer to an older lease says nothing about the one that took its place.
-            let Some((_, timer)) = held.get_mut(&lease.id).filter(|(held, _)| held.epoch == lease.epoch)
-            else {
-                continue;
-            };
-            let reason = match renewed {
-                Ok(()) => {
-                    timer.renewed(asked_at);
-                    continue;
-                }
-                Err(JobStoreError::LeaseLost { reason, .. }) => reason.to_string(),
-                // A store that fails for a moment is asked again until the deadline.
-                Err(_) if boot_time() < timer.deadline() => continue,
-                Err(error) => error.to_string(),
-            };
-            held.remove(&lease.id);
-            // With a full queue the store still refuses the writes of this job.
-            let _ = lost.try_send((lease.id, reason));
+        self.due(renewals).into_iter().for_each(|lease| renewals.ask(store, lease));
+        for renewal in renewals.answered() {
+            if let Some(lost_job) = self.take_in(renewal) {
+                // With a full queue the store still refuses the writes of this job.
+                let _ = lost.try_send(lost_job);
+            }
         }
         self.give_up_silent(renewals, lost);
+    }
+
+    /// Returns the leases to renew now.
+    fn due(&self, renewals: &Renewals<'_>) -> Vec<Lease> {
+        let (now, held) = (boot_time(), self.held());
+        let due = held
+            .values()
+            // One renewal at a time for each lease: a second one would wait for the same silent store.
+            .filter(|(lease, timer)| timer.renew_at() <= now && !renewals.asked.contains_key(&lease.id));
+        due.map(|(lease, _)| lease.clone()).collect()
+    }
+
+    /// Takes in the answer to a renewal. Returns the job if its lease is lost.
+    fn take_in(&self, renewal: Renewal) -> Option<LostJob> {
+        let Renewal { lease, asked_at, renewed } = renewal;
+        let mut held = self.held();
+        // The answer to an older lease says nothing about the one that took its place.
+        let (_, timer) = held.get_mut(&lease.id).filter(|(held, _)| held.epoch == lease.epoch)?;
+        let reason = match renewed {
+            Ok(()) => {
+                timer.renewed(asked_at);
+                return None;
+            }
+            Err(JobStoreError::LeaseLost { reason, .. }) => reason.to_string(),
+            // A store that fails for a moment is asked again until the deadline.
+            Err(_) if boot_time() < timer.deadline() => return None,
+            Err(error) => error.to_string(),
+        };
+        held.remove(&lease.id);
+        Some((lease.id, reason))
     }
 
     /// Gives up the leases whose deadline is over while the store does not answer: another worker may have the job.

@@ -11,7 +11,7 @@ use crate::bulk::job_id::{Account, JobId, Pool};
 use crate::bulk::job_source::{ContentStamp, JobSource};
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::order::OrderBy;
-use crate::bulk::sidecar::read_sidecar;
+use crate::bulk::sidecar::{SidecarError, read_sidecar};
 use crate::bulk::template::{Template, TemplateValues};
 use crate::bulk::walk::FoundFile;
 use crate::upload::{ChunkSize, Settings, UploadOptions};
@@ -138,12 +138,7 @@ impl JobPlanner {
     ) -> Result<PlannedJob, Box<InputFailure>> {
         let id = keys.id.clone();
         let fail = |kind, message| failed(path, id.clone(), JobFailure::permanent(kind, message));
-        let keys = if self.has_sidecars {
-            let sidecar = read_sidecar(path).map_err(|error| fail("sidecar", error.to_string()))?;
-            keys.or(sidecar.unwrap_or_default())
-        } else {
-            keys
-        };
+        let keys = self.with_sidecar(keys, path).map_err(|error| fail("sidecar", error.to_string()))?;
         let absolute = std::path::absolute(path)
             .map_err(|error| fail("source_unreadable", format!("{}: {error}", path.display())))?;
         let values = TemplateValues::new(path, relative, index);
@@ -154,6 +149,14 @@ impl JobPlanner {
         let spec = self.spec(source, Some(content), options, keys);
         let spec = spec.map_err(|message| fail("bad_line", message))?;
         Ok(PlannedJob { spec, stamp: Some(stamp), is_reported: false, place: None })
+    }
+
+    /// Adds the keys of the file's sidecar, if sidecars are read.
+    fn with_sidecar(&self, keys: EntryKeys, path: &Path) -> Result<EntryKeys, SidecarError> {
+        if !self.has_sidecars {
+            return Ok(keys);
+        }
+        Ok(keys.or(read_sidecar(path)?.unwrap_or_default()))
     }
 
     fn url(&self, url: String, keys: EntryKeys, index: u64) -> Result<PlannedJob, Box<InputFailure>> {
@@ -204,10 +207,8 @@ impl JobPlanner {
             // The store never keeps a token, so that the next process could not go on with this job.
             return Err("upload_token: a queue keeps no tokens; give one token for all files".to_owned());
         }
-        let id = match &keys.id {
-            Some(id) => JobId::new(id).map_err(|flaw| flaw.to_string())?,
-            None => JobId::derive(&self.account, &self.pool, &source, stamp),
-        };
+        let id = keys.id.as_deref().map(JobId::new).transpose().map_err(|flaw| flaw.to_string())?;
+        let id = id.unwrap_or_else(|| JobId::derive(&self.account, &self.pool, &source, stamp));
         let mut spec = JobSpec::new(id, self.pool.clone(), source, stamp, options);
         spec.sha256 = keys.sha256;
         spec.priority = keys.priority.unwrap_or(0);

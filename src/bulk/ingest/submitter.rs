@@ -199,22 +199,31 @@ impl Submitter {
                 ReadItem::End(_) => {}
             }
         }
-        for (jobs, resubmit) in [(planned, self.state.options.resubmit), (reported, self.resubmit_reported())]
-        {
-            if jobs.is_empty() {
-                continue;
-            }
-            let specs: Vec<JobSpec> = jobs.iter().map(|job| job.spec.clone()).collect();
-            let submitted = self.ask(|store, now| store.submit(specs.clone(), resubmit, now))?;
-            pollster::block_on(self.state.store_answered());
-            for (job, submission) in jobs.into_iter().zip(submitted) {
-                rows.extend(self.submitted(job, submission)?);
-            }
-        }
+        rows.extend(self.submit_jobs(planned, self.state.options.resubmit)?);
+        rows.extend(self.submit_jobs(reported, self.resubmit_reported())?);
         // Before the rows: a worker need not wait for the disk of the report.
         self.state.news.notify_waiters();
         self.write(rows);
         Ok(())
+    }
+
+    /// Submits jobs by one write of the store. Returns the rows of those that this run does not upload.
+    fn submit_jobs(
+        &mut self,
+        jobs: Vec<PlannedJob>,
+        resubmit: Resubmit,
+    ) -> Result<Vec<ReportRow>, JobStoreError> {
+        let mut rows = Vec::new();
+        if jobs.is_empty() {
+            return Ok(rows);
+        }
+        let specs: Vec<JobSpec> = jobs.iter().map(|job| job.spec.clone()).collect();
+        let submitted = self.ask(|store, now| store.submit(specs.clone(), resubmit, now))?;
+        pollster::block_on(self.state.store_answered());
+        for (job, submission) in jobs.into_iter().zip(submitted) {
+            rows.extend(self.submitted(job, submission)?);
+        }
+        Ok(rows)
     }
 
     /// Sends a request to the store, again and again while the run waits for the store.
