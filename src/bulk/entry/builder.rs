@@ -138,14 +138,7 @@ impl EntryBuilder {
         };
         let keys = self.keys;
         if source.url().is_some() {
-            let conflicts = [
-                ("video_id", keys.video_id.is_some()),
-                ("upload_token", keys.upload_token.is_some()),
-                ("sha256", keys.sha256.is_some()),
-            ];
-            if let Some((key, _)) = conflicts.into_iter().find(|(_, is_given)| *is_given) {
-                return Err(EntryFlaw::NotWithUrl { key });
-            }
+            keys.check_with_url()?;
         }
         Ok((source, keys))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::flaw::EntryFlaw;
 use crate::api::{Metadata, Secret};
 use crate::upload::{ChunkSize, Mode, UploadOptions};
 
@@ -49,6 +50,19 @@ impl EntryKeys {
         let mut options = defaults.clone();
         self.apply_to(&mut options);
         options
+    }
+
+    /// Fails if a key is given that has no meaning for a URL, which the service fetches by itself.
+    pub(super) fn check_with_url(&self) -> Result<(), EntryFlaw> {
+        let conflicts = [
+            ("video_id", self.video_id.is_some()),
+            ("upload_token", self.upload_token.is_some()),
+            ("sha256", self.sha256.is_some()),
+        ];
+        match conflicts.into_iter().find(|(_, is_given)| *is_given) {
+            Some((key, _)) => Err(EntryFlaw::NotWithUrl { key }),
+            None => Ok(()),
+        }
     }
 
     /// Puts the keys that are given here into `options`. Metadata is merged key by key.

@@ -42,37 +42,20 @@ impl JobDatabase {
     ) -> Result<JobDatabase, JobStoreError> {
         let (connection, logging) = open::open(&path, lease)?;
         let id = FileId::of(&path).map_err(|error| io_error(&path, error))?;
-        let prepare = || -> rusqlite::Result<(i64, i64, i64)> {
-            // Another process may add the same account at this moment.
-            connection.execute(
-                "INSERT INTO accounts (name) VALUES (?1) ON CONFLICT DO NOTHING",
-                [account.as_str()],
-            )?;
-            let row = connection.query_row(
-                "SELECT id FROM accounts WHERE name = ?1",
-                [account.as_str()],
-                |row| row.get(0),
-            )?;
-            let lease_ms = connection.query_row("SELECT lease_ms FROM settings", [], |row| row.get(0))?;
-            Ok((row, lease_ms, data_version(&connection)?))
-        };
-        let (account_row, lease_ms, data_version) = prepare().map_err(|error| sqlite_error(&path, error))?;
-        let stored = Duration::from_millis(lease_ms.unsigned_abs());
-        // The length in the file counts: a worker with a longer one would lose its jobs to the others.
-        if stored != lease {
-            tracing::debug!(path = %path.display(), ?stored, ?lease, "the job store has another length of leases");
-        }
-        let (owners, account) = (Owners::beside(&path), account.clone());
-        let synchronous = None;
+        let prepared = account_row(&connection, account).and_then(|account_row| {
+            Ok((account_row, stored_lease(&connection, lease)?, data_version(&connection)?))
+        });
+        let (account_row, lease, data_version) = prepared.map_err(|error| sqlite_error(&path, error))?;
+        let owners = Owners::beside(&path);
         Ok(JobDatabase {
             path,
             connection,
             logging,
             id,
-            synchronous,
-            account,
+            synchronous: None,
+            account: account.clone(),
             account_row,
-            lease: stored,
+            lease,
             owners,
             revision: 1,
             data_version,
@@ -167,6 +150,24 @@ pub(super) fn accounts(path: &Path) -> Result<Vec<Account>, JobStoreError> {
     };
     let names = read().map_err(|error| sqlite_error(path, error))?;
     names.iter().map(|name| Account::named(name).map_err(|_| problem(path, StoreProblem::Damaged))).collect()
+}
+
+/// Returns the number of the account in the file, to which it is added if it is new.
+fn account_row(connection: &Connection, account: &Account) -> rusqlite::Result<i64> {
+    // Another process may add the same account at this moment.
+    connection
+        .execute("INSERT INTO accounts (name) VALUES (?1) ON CONFLICT DO NOTHING", [account.as_str()])?;
+    connection.query_row("SELECT id FROM accounts WHERE name = ?1", [account.as_str()], |row| row.get(0))
+}
+
+/// Returns the length of the leases of a file: a worker with a longer one would lose its jobs to the others.
+fn stored_lease(connection: &Connection, wanted: Duration) -> rusqlite::Result<Duration> {
+    let stored_ms: i64 = connection.query_row("SELECT lease_ms FROM settings", [], |row| row.get(0))?;
+    let stored = Duration::from_millis(stored_ms.unsigned_abs());
+    if stored != wanted {
+        tracing::debug!(path = connection.path(), ?stored, lease = ?wanted, "the job store has another length of leases");
+    }
+    Ok(stored)
 }
 
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -23,6 +23,26 @@ pub(super) fn list(batch: &mut Batch<'_>, query: &JobQuery) -> Result<JobPage, J
     let skip = query.skip.min(LONGEST_SKIP);
     // One more than the page has, to know that another page follows.
     let most = skip + limit + 1;
+    let mut seqs = first_seqs(batch, query, after, most)?;
+    seqs.drain(..skip.min(seqs.len()));
+    let has_more = seqs.len() > limit;
+    seqs.truncate(limit);
+    let next = seqs.last().filter(|_| has_more).map(|seq| Cursor::new(seq.to_string()));
+    let mut jobs = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        let row = batch.job(statements::BY_SEQ, [seq])?.ok_or_else(|| batch.damaged())?;
+        jobs.push(row.into_job().ok_or_else(|| batch.damaged())?);
+    }
+    Ok(JobPage { jobs, next })
+}
+
+/// Returns the sequence numbers of the first `most` jobs after `after` that match the query, in order.
+fn first_seqs(
+    batch: &mut Batch<'_>,
+    query: &JobQuery,
+    after: i64,
+    most: usize,
+) -> Result<Vec<i64>, JobStoreError> {
     let states = query.state.as_ref().map_or(&JobStateName::ALL[..], std::slice::from_ref);
     let mut seqs = Vec::new();
     // Each pair of queue and state is a range of one index. A single statement over several pairs would sort them all.
@@ -40,16 +60,7 @@ pub(super) fn list(batch: &mut Batch<'_>, query: &JobQuery) -> Result<JobPage, J
         seqs.sort_unstable();
         seqs.truncate(most);
     }
-    seqs.drain(..skip.min(seqs.len()));
-    let has_more = seqs.len() > limit;
-    seqs.truncate(limit);
-    let next = seqs.last().filter(|_| has_more).map(|seq| Cursor::new(seq.to_string()));
-    let mut jobs = Vec::with_capacity(seqs.len());
-    for seq in seqs {
-        let row = batch.job(statements::BY_SEQ, [seq])?.ok_or_else(|| batch.damaged())?;
-        jobs.push(row.into_job().ok_or_else(|| batch.damaged())?);
-    }
-    Ok(JobPage { jobs, next })
+    Ok(seqs)
 }
 
 /// Returns the sums of every pool and state.
