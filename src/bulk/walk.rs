@@ -1,6 +1,7 @@
 //! The files of a folder, as a stream in constant memory.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::io;
 use std::iter::FusedIterator;
 use std::os::unix::ffi::OsStrExt;
@@ -208,14 +209,10 @@ impl Walk {
             self.enter(start);
             return None;
         }
-        // `metadata` follows a link: one that the caller names is meant, unlike one that is found in a folder.
         let path = self.root.clone();
-        let metadata = match path.metadata() {
+        let metadata = match metadata_of_source(&path) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Some(WalkStep::Failed(WalkError::Missing { path }));
-            }
-            Err(source) => return Some(WalkStep::Failed(WalkError::Unreadable { path, source })),
+            Err(error) => return Some(WalkStep::Failed(error)),
         };
         // A file that is named by itself passes every filter: rules are for the contents of folders.
         if metadata.is_file() {
@@ -255,18 +252,10 @@ impl Walk {
         if entry.depth() == 0 && self.start.is_none() {
             return None;
         }
-        let is_hidden = entry.file_name().as_bytes().starts_with(b".");
         if kind.is_dir() {
-            if is_hidden {
-                self.counts.hidden += 1;
-            }
-            if is_hidden || self.excludes_folder(&entry) {
-                self.leave_folder();
-                return None;
-            }
-            return Some(WalkStep::Folder(entry.into_path()));
+            return self.folder(entry);
         }
-        let count = if is_hidden || is_partial(entry.file_name()) {
+        let count = if is_hidden(&entry) || is_partial(entry.file_name()) {
             &mut self.counts.hidden
         } else if kind.is_symlink() {
             &mut self.counts.links
@@ -279,6 +268,17 @@ impl Walk {
         };
         *count += 1;
         None
+    }
+
+    fn folder(&mut self, entry: DirEntry) -> Option<WalkStep> {
+        if is_hidden(&entry) {
+            self.counts.hidden += 1;
+        }
+        if is_hidden(&entry) || self.excludes_folder(&entry) {
+            self.leave_folder();
+            return None;
+        }
+        Some(WalkStep::Folder(entry.into_path()))
     }
 
     fn file(&mut self, entry: DirEntry) -> Option<WalkStep> {
@@ -358,6 +358,19 @@ fn failed(error: walkdir::Error, fallback: &Path) -> WalkError {
 fn is_video(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     VIDEO_EXTENSIONS.iter().any(|video| video.eq_ignore_ascii_case(extension))
+}
+
+/// Returns the metadata of a source. Follows a link: one that the caller names is meant, unlike one that is found in a
+/// folder.
+fn metadata_of_source(path: &Path) -> Result<Metadata, WalkError> {
+    path.metadata().map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => WalkError::Missing { path: path.to_owned() },
+        _ => WalkError::Unreadable { path: path.to_owned(), source },
+    })
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().as_bytes().starts_with(b".")
 }
 
 /// Names that browsers and copying programs give to files that they are still writing.

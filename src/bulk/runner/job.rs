@@ -82,6 +82,17 @@ struct ActiveUpload {
     traces: Traces,
 }
 
+impl ActiveUpload {
+    /// Ends the upload as a stage of the shutdown requires.
+    fn enter(&self, stage: ShutdownStage) {
+        match stage {
+            ShutdownStage::Running => {}
+            ShutdownStage::Stopping => self.stopper.stop(),
+            ShutdownStage::Cancelled | ShutdownStage::Abandoned => self.stopper.cancel(),
+        }
+    }
+}
+
 /// The traces that an upload has left at the service.
 #[derive(Clone, Copy, Debug, Default)]
 struct Traces {
@@ -94,6 +105,16 @@ struct Traces {
 }
 
 impl Traces {
+    fn add(&mut self, event: &UploadEvent) {
+        match event {
+            UploadEvent::ChunkDone { .. } => self.has_sent_chunk = true,
+            UploadEvent::Resumed { .. } | UploadEvent::StatusAsked { reason: StatusReason::Resume, .. } => {
+                self.is_resumed = true;
+            }
+            _ => {}
+        }
+    }
+
     /// Returns `true` if the upload has not changed anything in this run. A resumed upload that a shutdown ends counts as
     /// begun, so that its journal entry is reported.
     fn is_untouched(self, has_fatal_error: bool) -> bool {
@@ -210,11 +231,7 @@ impl<K: Clone> JobRun<K> {
                 // In this order: the id of the video precedes the events about chunks, and all events precede the
                 // result.
                 biased;
-                stage = active.shutdown.changed() => match stage {
-                    ShutdownStage::Running => {}
-                    ShutdownStage::Stopping => active.stopper.stop(),
-                    ShutdownStage::Cancelled | ShutdownStage::Abandoned => active.stopper.cancel(),
-                },
+                stage = active.shutdown.changed() => active.enter(stage),
                 Ok(()) = active.fatal.changed() => active.stopper.stop(),
                 Some(progress) = active.progress.next() => {
                     active.traces.has_begun |= progress.video_id.is_some() || progress.sent_bytes > 0;
@@ -222,16 +239,9 @@ impl<K: Clone> JobRun<K> {
                     return RunnerEvent::Progress { key, progress };
                 }
                 Some(event) = active.events.next() => {
-                    match event {
-                        UploadEvent::ChunkDone { .. } => {
-                            active.traces.has_sent_chunk = true;
-                            self.state.has_succeeded.store(true, Ordering::Relaxed);
-                        }
-                        UploadEvent::Resumed { .. }
-                        | UploadEvent::StatusAsked { reason: StatusReason::Resume, .. } => {
-                            active.traces.is_resumed = true;
-                        }
-                        _ => {}
+                    active.traces.add(&event);
+                    if active.traces.has_sent_chunk {
+                        self.state.has_succeeded.store(true, Ordering::Relaxed);
                     }
                     self.phase = Phase::Uploading(active);
                     return RunnerEvent::Upload { key, event };

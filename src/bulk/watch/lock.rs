@@ -25,30 +25,33 @@ impl WatchLock {
         let locks = PathBuf::from(locks);
         let name = format!("{:032x}", XxHash3_128::oneshot(folder.as_os_str().as_bytes()));
         let path = locks.join(name);
-        let lock = || -> io::Result<Result<File, Option<u32>>> {
-            owner::make_folder(&locks)?;
-            let mut file = owner::open(&path)?;
-            match file.try_lock() {
-                Ok(()) => {
-                    // For a person who looks at the file; only the pid is read.
-                    let pid = format!("{:<PID_BYTES$}", std::process::id());
-                    file.write_all(&[pid.as_bytes(), folder.as_os_str().as_bytes(), b"\n"].concat())?;
-                    Ok(Ok(file))
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let mut pid = String::new();
-                    (&file).take(PID_BYTES as u64).read_to_string(&mut pid)?;
-                    // The holder may not have written its pid yet.
-                    Ok(Err(pid.trim_end().parse().ok()))
-                }
-                Err(TryLockError::Error(error)) => Err(error),
-            }
-        };
-        match lock() {
+        match lock(&locks, &path, folder) {
             Ok(Ok(file)) => Ok(WatchLock { file }),
             Ok(Err(pid)) => Err(WatchError::Locked { folder: folder.to_owned(), pid }),
             Err(source) => Err(WatchError::LockFile { path: path.clone(), source }),
         }
+    }
+}
+
+/// Locks the file `path` in the folder `locks` for the watched `folder`. Returns the process that holds the lock otherwise,
+/// if its id is known.
+fn lock(locks: &Path, path: &Path, folder: &Path) -> io::Result<Result<File, Option<u32>>> {
+    owner::make_folder(locks)?;
+    let mut file = owner::open(path)?;
+    match file.try_lock() {
+        Ok(()) => {
+            // For a person who looks at the file; only the pid is read.
+            let pid = format!("{:<PID_BYTES$}", std::process::id());
+            file.write_all(&[pid.as_bytes(), folder.as_os_str().as_bytes(), b"\n"].concat())?;
+            Ok(Ok(file))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            (&file).take(PID_BYTES as u64).read_to_string(&mut pid)?;
+            // The holder may not have written its pid yet.
+            Ok(Err(pid.trim_end().parse().ok()))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The loop of a watch.
 
 use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,31 +94,37 @@ impl FolderWatcher {
         self.steps += 1;
         match event {
             FolderEvent::Arrived { folder, name } => {
-                if let Some((root, path)) =
-                    self.folders.get(&folder).map(|(root, path)| (*root, path.join(name)))
-                {
+                if let Some((root, path)) = self.entry(folder, name) {
                     self.examine(root, path);
                 }
             }
             FolderEvent::FolderLeft { folder, name } => {
-                if let Some(path) = self.folders.get(&folder).map(|(_, path)| path.join(name)) {
+                if let Some((_, path)) = self.entry(folder, name) {
                     self.unwatch(|_, folder| folder.starts_with(&path));
                 }
             }
-            FolderEvent::Gone { folder } => {
-                if let Some((root, path)) = self.folders.get(&folder)
-                    && let Some(root) = self.roots.get_mut(*root as usize)
-                    && *path == root.selector.root()
-                {
-                    root.check_at = Instant::now();
-                }
-            }
+            FolderEvent::Gone { folder } => self.check_soon(folder),
             FolderEvent::Unwatched { folder } => drop(self.folders.remove(&folder)),
             FolderEvent::Overflow => {
                 self.shared.notify(WatchNotice::EventsLost);
                 // inotify(7): the event of an overflow names no watch, so that every folder may have missed something.
                 self.roots.iter_mut().for_each(|root| root.has_missed = true);
             }
+        }
+    }
+
+    /// Returns the root and the path of an entry of a watched folder.
+    fn entry(&self, folder: FolderId, name: OsString) -> Option<(u32, PathBuf)> {
+        self.folders.get(&folder).map(|(root, path)| (*root, path.join(name)))
+    }
+
+    /// Lets the next round check a folder that is gone, if it is a root.
+    fn check_soon(&mut self, folder: FolderId) {
+        if let Some((root, path)) = self.folders.get(&folder)
+            && let Some(root) = self.roots.get_mut(*root as usize)
+            && *path == root.selector.root()
+        {
+            root.check_at = Instant::now();
         }
     }
 
@@ -151,26 +158,30 @@ impl FolderWatcher {
                 continue;
             }
             root.check_at = now + BETWEEN_CHECKS;
-            let (known, current) = (root.identity, root.current_identity());
-            if known == current {
-                continue;
+            let current = root.current_identity();
+            if root.identity != current {
+                self.take_identity(index as u32, current, now);
             }
-            let folder = root.selector.root().to_owned();
-            // A folder that was replaced is gone and back at once: its watches belong to the old inode.
-            if known.is_some() {
-                self.detach(index as u32);
-                self.shared.notify(WatchNotice::FolderGone { folder: folder.clone() });
+        }
+    }
+
+    /// Takes over the identity of a root that has gone, has come back or was replaced.
+    fn take_identity(&mut self, index: u32, current: Option<(u64, u64)>, now: Instant) {
+        let root = &self.roots[index as usize];
+        let folder = root.selector.root().to_owned();
+        // A folder that was replaced is gone and back at once: its watches belong to the old inode.
+        if root.identity.is_some() {
+            self.detach(index);
+            self.shared.notify(WatchNotice::FolderGone { folder: folder.clone() });
+        }
+        if current.is_some() {
+            let root = &mut self.roots[index as usize];
+            (root.identity, root.scan_at) = (current, now);
+            // At the start of a watch the folder is found, which is no return.
+            if std::mem::replace(&mut root.was_there, true) {
+                self.shared.notify(WatchNotice::FolderBack { folder: folder.clone() });
             }
-            if current.is_some() {
-                let root = &mut self.roots[index];
-                root.identity = current;
-                // At the start of a watch the folder is found, which is no return.
-                if std::mem::replace(&mut root.was_there, true) {
-                    self.shared.notify(WatchNotice::FolderBack { folder: folder.clone() });
-                }
-                self.roots[index].scan_at = now;
-                self.watch(index as u32, folder);
-            }
+            self.watch(index, folder);
         }
     }
 
