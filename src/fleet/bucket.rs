@@ -121,7 +121,20 @@ impl Bucket {
             Err(Failure::NoBucket) => {}
             found => return found.map(drop),
         }
-        let config = kv::Config {
+        let config = self.config();
+        let created = bounded(async { Ok(self.connection.jetstream.create_key_value(config).await) }).await?;
+        match created {
+            Ok(_) => Ok(()),
+            // Another worker may have created the bucket at the same time.
+            Err(error) => match self.state().await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(self.not_created(error)),
+            },
+        }
+    }
+
+    fn config(&self) -> kv::Config {
+        kv::Config {
             bucket: self.names.bucket.clone(),
             description: self.description.clone(),
             // A conditional write names the newest record, and no reader needs an older one.
@@ -131,15 +144,6 @@ impl Bucket {
             // Deletions vanish after a time, so that forgotten jobs leave nothing behind.
             limit_markers: Some(TOMBSTONE_LIFETIME),
             ..kv::Config::default()
-        };
-        let created = bounded(async { Ok(self.connection.jetstream.create_key_value(config).await) }).await?;
-        match created {
-            Ok(_) => Ok(()),
-            // Another worker may have created the bucket at the same time.
-            Err(error) => match self.state().await {
-                Ok(_) => Ok(()),
-                Err(_) => Err(self.not_created(error)),
-            },
         }
     }
 

@@ -187,15 +187,8 @@ impl Engine {
             }
             Err(Failure::Refused) => return Ok(None),
             // The answer was lost. The write may have succeeded, and a job that is given up here waits for a whole lease.
-            Err(mut failure) => {
-                let found = loop {
-                    tries.pause(failure).await?;
-                    match self.find(&key).await {
-                        Ok((found, _)) => break found,
-                        Err(again) => failure = again,
-                    }
-                };
-                if found.map(|found| found.write) != Some(stored.write) {
+            Err(failure) => {
+                if self.last_write(&key, failure, tries).await? != Some(stored.write) {
                     return Ok(None);
                 }
             }
@@ -207,6 +200,22 @@ impl Engine {
         // A record that was just claimed has a lease.
         let lease = job.record.lease(&job.spec.id).ok_or(Failure::record(RecordFlaw::Damaged))?;
         Ok(Some(ClaimedJob { job, lease }))
+    }
+
+    /// Returns the number of the last write to a job, after a pause for each failure.
+    async fn last_write(
+        &self,
+        key: &str,
+        mut failure: Failure,
+        tries: &mut Tries,
+    ) -> Result<Option<u64>, Trouble> {
+        loop {
+            tries.pause(failure).await?;
+            match self.find(key).await {
+                Ok((found, _)) => return Ok(found.map(|found| found.write)),
+                Err(again) => failure = again,
+            }
+        }
     }
 }
 

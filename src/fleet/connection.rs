@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -104,32 +104,46 @@ fn settings(options: &NatsOptions) -> Result<ConnectOptions, ConnectFailure> {
             tracing::debug!(%event, "the connection to the job store changed");
             std::future::ready(())
         });
-    settings = match options.address.login() {
-        Some(Login::Password { user, password }) => {
+    if let Some(login) = options.address.login() {
+        settings = with_login(settings, login);
+    }
+    if let Some(path) = &options.credentials {
+        settings = with_credentials(settings, path)?;
+    }
+    if !options.ca_certificates.is_empty() {
+        settings = with_authorities(settings, &options.ca_certificates)?;
+    }
+    Ok(settings)
+}
+
+fn with_login(settings: ConnectOptions, login: &Login) -> ConnectOptions {
+    match login {
+        Login::Password { user, password } => {
             settings.user_and_password(user.clone(), password.reveal().to_owned())
         }
-        Some(Login::Token(token)) => settings.token(token.reveal().to_owned()),
-        None => settings,
-    };
-    if let Some(path) = &options.credentials {
-        // Read here: a later failure would not name the file as the cause. The content is secret, the reason is not.
-        let failed = |error| StoreProblem::BadCredentials.because(named(path, &error));
-        let text = fs::read_to_string(path).map_err(failed)?;
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is no credentials file of NATS");
-        settings = settings.credentials(&text).map_err(|_| failed(invalid()))?;
+        Login::Token(token) => settings.token(token.reveal().to_owned()),
     }
-    for path in &options.ca_certificates {
+}
+
+/// Reads a credentials file here: a later failure would not name the file as the cause.
+fn with_credentials(settings: ConnectOptions, path: &Path) -> Result<ConnectOptions, ConnectFailure> {
+    // The content is secret, the reason is not.
+    let failed = |error| StoreProblem::BadCredentials.because(named(path, &error));
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is no credentials file of NATS");
+    settings.credentials(&text).map_err(|_| failed(invalid()))
+}
+
+/// Trusts the authorities in the files beside those of the system. The client's own option would replace those, and takes
+/// one file.
+fn with_authorities(settings: ConnectOptions, paths: &[PathBuf]) -> Result<ConnectOptions, ConnectFailure> {
+    for path in paths {
         // Opened only to name the file that is missing: the trust reads it below.
         fs::File::open(path).map_err(|error| StoreProblem::BadCertificates.because(named(path, &error)))?;
     }
-    if !options.ca_certificates.is_empty() {
-        let trust = Trust { ca_certs: options.ca_certificates.clone() };
-        // The client's own option would replace the system's authorities, and takes one file.
-        let config =
-            bare_client_config(&trust).map_err(|error| StoreProblem::BadCertificates.because(error))?;
-        settings = settings.tls_client_config(config);
-    }
-    Ok(settings)
+    let trust = Trust { ca_certs: paths.to_vec() };
+    let config = bare_client_config(&trust).map_err(|error| StoreProblem::BadCertificates.because(error))?;
+    Ok(settings.tls_client_config(config))
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

@@ -56,53 +56,74 @@ async fn exchange(
     engine: &Engine,
     last: &mut LastBudget,
 ) -> Result<(), Failure> {
-    let key = format!("limit.{}", class.name());
     for attempt in 0..MOST_TRIES {
-        let connection = engine.live.connection();
-        let (mut limit, revision) = if last.is_alone && last.connection == connection {
-            // The budget of a worker that is alone is the one that it has written.
-            (last.limit.clone(), last.revision)
-        } else {
-            let (found, revision) = engine.live.read::<SharedLimit>(&key).await?;
-            // The first worker of the account finds no record.
-            (found.unwrap_or_default(), revision)
-        };
-        let was_alone = last.revision == revision && last.connection == connection;
-        // Until the write has succeeded, its record is not known.
-        last.is_alone = false;
-        let now_ms = engine.server_time().await?.get();
-        limit.observe(need.seen, now_ms);
-        let reservation = if need.wants_block {
-            limit.reserve(block(limit.per_minute), now_ms)
-        } else {
-            Reservation::Granted(0)
-        };
-        let (granted, ask_at_ms) = match reservation {
-            Reservation::Granted(count) => (count, None),
-            Reservation::AskAgain(at) => (0, Some(at)),
-        };
-        match engine.live.write(&key, &limit, revision).await {
-            Ok(written) => {
-                let per_minute = limit.per_minute;
-                *last = LastBudget { limit, revision: written, connection, is_alone: was_alone };
-                let now = Instant::now();
-                // The spread keeps workers that wait for the same moment from meeting.
-                let wait = |at: u64| {
-                    Duration::from_millis(at.saturating_sub(now_ms)).mul_f64(1.0 + fastrand::f64() / 10.0)
-                };
-                let ask_at = ask_at_ms.map(|at| now + wait(at));
-                ledger.exchanged(class, need.answers, granted, ask_at, per_minute, now);
-                return Ok(());
-            }
+        match last.exchange(ledger, class, need, engine).await {
             Err(Failure::Refused) => {
                 // Another worker was faster. A random pause keeps the two from meeting again.
                 let longest = SHORTEST_PAUSE * (1 << attempt);
                 tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
             }
-            Err(failure) => return Err(failure),
+            exchanged => return exchanged,
         }
     }
     Err(Failure::Refused)
+}
+
+impl LastBudget {
+    /// Tries an exchange once. Fails with [`Failure::Refused`] if another worker was faster.
+    async fn exchange(
+        &mut self,
+        ledger: &Ledger,
+        class: Class,
+        need: BudgetNeed,
+        engine: &Engine,
+    ) -> Result<(), Failure> {
+        let key = format!("limit.{}", class.name());
+        let connection = engine.live.connection();
+        let (mut limit, revision) = self.newest(&key, connection, engine).await?;
+        let was_alone = self.revision == revision && self.connection == connection;
+        // Until the write has succeeded, its record is not known.
+        self.is_alone = false;
+        let now_ms = engine.server_time().await?.get();
+        limit.observe(need.seen, now_ms);
+        let (granted, ask_at_ms) = if need.wants_block { reserve(&mut limit, now_ms) } else { (0, None) };
+        let written = engine.live.write(&key, &limit, revision).await?;
+        let per_minute = limit.per_minute;
+        *self = LastBudget { limit, revision: written, connection, is_alone: was_alone };
+        let now = Instant::now();
+        let ask_at = ask_at_ms.map(|at| now + spread(at.saturating_sub(now_ms)));
+        ledger.exchanged(class, need.answers, granted, ask_at, per_minute, now);
+        Ok(())
+    }
+
+    /// Returns the budget of a class and its revision.
+    async fn newest(
+        &self,
+        key: &str,
+        connection: u64,
+        engine: &Engine,
+    ) -> Result<(SharedLimit, u64), Failure> {
+        if self.is_alone && self.connection == connection {
+            // The budget of a worker that is alone is the one that it has written.
+            return Ok((self.limit.clone(), self.revision));
+        }
+        let (found, revision) = engine.live.read::<SharedLimit>(key).await?;
+        // The first worker of the account finds no record.
+        Ok((found.unwrap_or_default(), revision))
+    }
+}
+
+/// Takes a block of requests. Returns their number, and the time to ask again if none is left.
+fn reserve(limit: &mut SharedLimit, now_ms: u64) -> (u32, Option<u64>) {
+    match limit.reserve(block(limit.per_minute), now_ms) {
+        Reservation::Granted(count) => (count, None),
+        Reservation::AskAgain(at) => (0, Some(at)),
+    }
+}
+
+/// Returns a wait that keeps workers from meeting again that wait for the same moment.
+fn spread(wait_ms: u64) -> Duration {
+    Duration::from_millis(wait_ms).mul_f64(1.0 + fastrand::f64() / 10.0)
 }
 
 /// The tries of one exchange. Each is lost to another worker's success.
