@@ -14,7 +14,7 @@ use crate::engine::shared_journal::SharedJournal;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::journal::{
     self, Claim, ClaimOptions, ClaimedEntry, Comparison, ContainerState, CreatedBy, Finished, Journal,
-    JournalError, Key, TokenDigest,
+    JournalError, Key, SavedProgress, TokenDigest,
 };
 use crate::session::Resumed;
 use crate::source::{self, ChunkDigest, SourceFile};
@@ -110,43 +110,42 @@ impl JournalHandle {
         let source = file.map_or(journal::EntrySource::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
         let claim = journal.borrow_mut().claim_with(options, &key, arguments, SystemTime::now())?;
-        let guard = |claimed, unproved| {
-            Some(JournalEntryGuard {
-                journal: journal.clone(),
-                claimed,
-                unproved,
-                depends_on: journal.batch(),
-            })
-        };
         match claim {
-            Claim::Fresh(claimed) => Ok((guard(claimed, None), Recovered::Nothing)),
+            Claim::Fresh(claimed) => {
+                Ok((Some(JournalEntryGuard::new(journal, claimed, None)), Recovered::Nothing))
+            }
             Claim::Resume(claimed, remembered) => {
-                let digests = remembered.digests;
-                let doubt = match remembered.comparison {
-                    Comparison::Same => None,
-                    Comparison::Prove => Some(Unproved::Prove(digests.clone())),
-                    Comparison::Anew | Comparison::Another => Some(Unproved::Anew),
-                };
-                let unproved = doubt.is_some().then_some(key);
-                let continued = match (remembered.container, remembered.plan) {
-                    (ContainerState::Known { video_id, made }, Some(plan)) => {
-                        let resumed = Resumed { stored: remembered.stored };
-                        Recovered::Container { video_id, made, plan, resumed, doubt, digests }
-                    }
-                    // Only the API key can list videos, which the search for the mark needs.
-                    (ContainerState::Intended { mark }, _)
-                        if matches!(destination, Destination::NewVideo(_)) =>
-                    {
-                        Recovered::Intended { mark }
-                    }
-                    (ContainerState::Intended { .. }, _) => Recovered::PossibleOrphan,
-                    // Without a plan the indexes of the chunks mean no bytes.
-                    (ContainerState::None | ContainerState::Known { .. }, _) => Recovered::Nothing,
-                };
-                Ok((guard(claimed, unproved), continued))
+                let unproved = (remembered.comparison != Comparison::Same).then_some(key);
+                let guard = JournalEntryGuard::new(journal, claimed, unproved);
+                Ok((Some(guard), Recovered::of(remembered, destination)))
             }
             Claim::Finished(finished) => Ok((None, Recovered::Finished(finished))),
             Claim::Busy { pid } => Err(Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid))),
+        }
+    }
+}
+
+impl Recovered {
+    /// Returns the state of a remembered upload to this destination.
+    fn of(remembered: SavedProgress, destination: &Destination) -> Recovered {
+        let digests = remembered.digests;
+        let doubt = match remembered.comparison {
+            Comparison::Same => None,
+            Comparison::Prove => Some(Unproved::Prove(digests.clone())),
+            Comparison::Anew | Comparison::Another => Some(Unproved::Anew),
+        };
+        match (remembered.container, remembered.plan) {
+            (ContainerState::Known { video_id, made }, Some(plan)) => {
+                let resumed = Resumed { stored: remembered.stored };
+                Recovered::Container { video_id, made, plan, resumed, doubt, digests }
+            }
+            // Only the API key can list videos, which the search for the mark needs.
+            (ContainerState::Intended { mark }, _) if matches!(destination, Destination::NewVideo(_)) => {
+                Recovered::Intended { mark }
+            }
+            (ContainerState::Intended { .. }, _) => Recovered::PossibleOrphan,
+            // Without a plan the indexes of the chunks mean no bytes.
+            (ContainerState::None | ContainerState::Known { .. }, _) => Recovered::Nothing,
         }
     }
 }
@@ -209,6 +208,10 @@ impl MarkEntry {
 }
 
 impl JournalEntryGuard {
+    fn new(journal: &Rc<SharedJournal>, claimed: ClaimedEntry, unproved: Option<Key>) -> JournalEntryGuard {
+        JournalEntryGuard { journal: journal.clone(), claimed, unproved, depends_on: journal.batch() }
+    }
+
     /// Returns `true` if requests of the upload depend on a record of this batch.
     pub(crate) fn depends_on(&self, batch: u64) -> bool {
         self.depends_on == batch

@@ -167,16 +167,7 @@ fn log_choices(path: &Path, plan: &Plan, options: &UploadOptions, settings: &Set
         Addressing::Part => ("parts", "its length is unknown"),
     };
     let mode_reason = if options.mode == Mode::Auto { mode_reason } else { "as requested" };
-    let chunk_reason = match (
-        options.chunk_size,
-        settings.effective_caps().most_uploads_a_minute(),
-        settings.bandwidth.limit(),
-    ) {
-        (ChunkSize::Bytes(_), ..) => "as requested".to_owned(),
-        (ChunkSize::Auto, Some(uploads), _) => format!("for {uploads} requests a minute"),
-        (ChunkSize::Auto, None, Some(limit)) => format!("for {} a second", Size(limit.get())),
-        (ChunkSize::Auto, None, None) => "so that every connection has a share".to_owned(),
-    };
+    let chunk_reason = chunk_reason(options.chunk_size, settings);
     let (chunks, chunk_size, lanes) =
         (plan.chunks(), Size(plan.chunk_bytes().min(plan.len())), settings.lanes);
     tracing::info!(
@@ -184,6 +175,16 @@ fn log_choices(path: &Path, plan: &Plan, options: &UploadOptions, settings: &Set
          {lanes} connections, shared by all files"
     );
     tracing::info!("{file}: reader chosen: {} ({})", choice.reader, choice.reason);
+}
+
+fn chunk_reason(chunk_size: ChunkSize, settings: &Settings) -> String {
+    let (caps, bandwidth) = (settings.effective_caps(), settings.bandwidth.limit());
+    match (chunk_size, caps.most_uploads_a_minute(), bandwidth) {
+        (ChunkSize::Bytes(_), ..) => "as requested".to_owned(),
+        (ChunkSize::Auto, Some(uploads), _) => format!("for {uploads} requests a minute"),
+        (ChunkSize::Auto, None, Some(limit)) => format!("for {} a second", Size(limit.get())),
+        (ChunkSize::Auto, None, None) => "so that every connection has a share".to_owned(),
+    }
 }
 
 fn file_name(path: &Path) -> Arc<str> {

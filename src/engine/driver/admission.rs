@@ -67,39 +67,36 @@ impl Driver {
         let waiting = self.queue.len();
         while self.may_begin() {
             let Some(command) = self.queue.pop_front() else { break };
-            self.counters.begun();
-            // Cancelled in the queue: its source was never opened.
-            if *command.halted.borrow() != StopRequest::No {
-                self.counters.ended(CountedEnd::Cancelled);
-                // The send fails if the caller dropped its future.
-                let _ = command.reply.send(Err(Error::new(ErrorKind::Cancelled, "begin the upload")));
-                continue;
-            }
-            let id = self.next_session;
-            self.next_session += 1;
-            let workers =
-                match started_workers(&mut self.workers, &self.settings, &self.dialer, &self.counters) {
-                    Ok(workers) => workers,
-                    Err(error) => {
-                        self.counters.ended(CountedEnd::of_error(&error));
-                        let _ = command.reply.send(Err(error));
-                        continue;
-                    }
-                };
-            let environment = workers.environment();
-            // Before `opening` counts this upload: the work is that of the others.
-            let work = self.workload(Instant::now());
-            self.opening += 1;
-            self.tasks.push(open_source(
-                id,
-                command,
-                &self.settings,
-                environment,
-                work,
-                self.counters.memory(),
-            ));
+            self.begin(command);
         }
         self.queue.len() < waiting
+    }
+
+    /// Opens the source of an upload that was queued.
+    fn begin(&mut self, command: Box<UploadCommand>) {
+        self.counters.begun();
+        // Cancelled in the queue: its source was never opened.
+        if *command.halted.borrow() != StopRequest::No {
+            return self.refuse(command, Error::new(ErrorKind::Cancelled, "begin the upload"));
+        }
+        let id = self.next_session;
+        self.next_session += 1;
+        let workers = started_workers(&mut self.workers, &self.settings, &self.dialer, &self.counters);
+        let environment = match workers {
+            Ok(workers) => workers.environment(),
+            Err(error) => return self.refuse(command, error),
+        };
+        // Before `opening` counts this upload: the work is that of the others.
+        let work = self.workload(Instant::now());
+        self.opening += 1;
+        self.tasks.push(open_source(id, command, &self.settings, environment, work, self.counters.memory()));
+    }
+
+    /// Ends an upload before its source is opened.
+    fn refuse(&self, command: Box<UploadCommand>, error: Error) {
+        self.counters.ended(CountedEnd::of_error(&error));
+        // The send fails if the caller dropped its future.
+        let _ = command.reply.send(Err(error));
     }
 
     /// Returns `true` if the limits allow another upload to begin.
