@@ -182,16 +182,7 @@ impl LaneController {
 
     /// Takes the window into account, once the lanes are as many as permitted.
     fn measure(&mut self, before: &LaneSample, sample: &LaneSample, now: Instant) {
-        let Some(settled) = self.settled else {
-            // Fewer lanes take effect when the requests of the others have ended.
-            if sample.busy <= self.lanes && sample.connecting == 0 && sample.sending > 0 {
-                self.window.clear();
-                self.settled = Some(now);
-            } else {
-                self.give_up_stuck_trial(before, sample, now);
-            }
-            return;
-        };
+        let Some(settled) = self.settled else { return self.settle_or_give_up(before, sample, now) };
         let age = now.saturating_duration_since(settled);
         if age < BURST_TIME {
             self.window.clear();
@@ -213,6 +204,17 @@ impl LaneController {
                 let until = *until;
                 self.watch(until, now);
             }
+        }
+    }
+
+    /// Begins to measure once the lanes are as many as permitted, or gives up a number that they do not reach.
+    fn settle_or_give_up(&mut self, before: &LaneSample, sample: &LaneSample, now: Instant) {
+        // Fewer lanes take effect when the requests of the others have ended.
+        if sample.busy <= self.lanes && sample.connecting == 0 && sample.sending > 0 {
+            self.window.clear();
+            self.settled = Some(now);
+        } else {
+            self.give_up_stuck_trial(before, sample, now);
         }
     }
 
@@ -296,6 +298,11 @@ impl LaneController {
             return;
         };
         self.window.clear();
+        self.compare_with_usual(rate, now);
+    }
+
+    /// Starts a search if the rate has not been the usual one for several windows.
+    fn compare_with_usual(&mut self, rate: LaneRate, now: Instant) {
         let Some(usual) = &mut self.usual else {
             self.usual = Some(rate);
             return;
