@@ -38,22 +38,8 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Logging), JournalError> {
 
 /// Opens the journal with the given kind of logging.
 pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, JournalError> {
-    // Without CREATE, as the file exists. Without mutexes, as one thread uses the connection.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connected = || -> rusqlite::Result<(Connection, bool)> {
-        // Before the first read: reading a database in WAL mode needs the shared memory that is missing here.
-        if logging == Logging::Rollback {
-            logging::leave_write_ahead(path, BUSY_TIMEOUT)?;
-        }
-        let mut connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        let is_new = is_empty(&connection)?;
-        if is_new {
-            create(&mut connection)?;
-        }
-        Ok((connection, is_new))
-    };
-    let (mut connection, is_new) = connected().map_err(|error| database_error(path, error))?;
+    let connected = connect(path, logging);
+    let (mut connection, is_new) = connected.map_err(|error| database_error(path, error))?;
     // SQLite opens a read-only file without an error, and begins transactions that cannot write.
     if connection.is_readonly(MAIN_DB).map_err(|error| database_error(path, error))? {
         return Err(JournalError::NotWritable { path: path.to_owned(), source: "it is read-only".into() });
@@ -72,6 +58,23 @@ pub(super) fn open_as(path: &Path, logging: Logging) -> Result<Connection, Journ
         migrate(&mut connection, path)?;
     }
     Ok(connection)
+}
+
+/// Connects to the file, and creates the tables if it is empty. Returns `true` if they are new.
+fn connect(path: &Path, logging: Logging) -> rusqlite::Result<(Connection, bool)> {
+    // Before the first read: reading a database in WAL mode needs the shared memory that is missing here.
+    if logging == Logging::Rollback {
+        logging::leave_write_ahead(path, BUSY_TIMEOUT)?;
+    }
+    // Without CREATE, as the file exists. Without mutexes, as one thread uses the connection.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let is_new = is_empty(&connection)?;
+    if is_new {
+        create(&mut connection)?;
+    }
+    Ok((connection, is_new))
 }
 
 /// Opens a journal that cannot be written. Does not migrate it to the current format.
