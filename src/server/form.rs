@@ -1,5 +1,6 @@
 //! The form of an upload: one file in a field of any name, and an optional `videoId`.
 
+use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 
 use super::file_store::{ChunkWriter, FileStore};
@@ -73,23 +74,7 @@ impl FormReader<'_> {
     async fn handle(&mut self, event: MultipartEvent) -> Result<(), HandlerError> {
         match event {
             MultipartEvent::Part(head) => self.begin_part(head),
-            MultipartEvent::Data(data) => match (&mut self.current, &mut self.file) {
-                (CurrentField::File, file) => {
-                    self.stats.file_bytes(data.len());
-                    // The bytes of a second file are read and dropped.
-                    if let Ok(Some(uploaded)) = file {
-                        uploaded.writer.push(data).await?;
-                    }
-                }
-                (CurrentField::VideoId(text), _) if text.len() + data.len() <= MAX_TEXT_BYTES => {
-                    text.extend_from_slice(&data);
-                }
-                (CurrentField::VideoId(_), _) => {
-                    let detail = format!("The field videoId has more than {MAX_TEXT_BYTES} bytes.");
-                    return Err(invalid_payload(detail).into());
-                }
-                (CurrentField::Ignored, _) => {}
-            },
+            MultipartEvent::Data(data) => self.add_data(data).await?,
             MultipartEvent::PartEnd => {
                 if let CurrentField::VideoId(text) =
                     std::mem::replace(&mut self.current, CurrentField::Ignored)
@@ -100,6 +85,27 @@ impl FormReader<'_> {
                 }
             }
             MultipartEvent::End => {}
+        }
+        Ok(())
+    }
+
+    async fn add_data(&mut self, data: Bytes) -> Result<(), HandlerError> {
+        match (&mut self.current, &mut self.file) {
+            (CurrentField::File, file) => {
+                self.stats.file_bytes(data.len());
+                // The bytes of a second file are read and dropped.
+                if let Ok(Some(uploaded)) = file {
+                    uploaded.writer.push(data).await?;
+                }
+            }
+            (CurrentField::VideoId(text), _) if text.len() + data.len() <= MAX_TEXT_BYTES => {
+                text.extend_from_slice(&data);
+            }
+            (CurrentField::VideoId(_), _) => {
+                let detail = format!("The field videoId has more than {MAX_TEXT_BYTES} bytes.");
+                return Err(invalid_payload(detail).into());
+            }
+            (CurrentField::Ignored, _) => {}
         }
         Ok(())
     }

@@ -89,8 +89,6 @@ async fn handle(
     head: &Parts,
     body: &mut RequestBody,
 ) -> Result<ApiResponse, HandlerError> {
-    let (database, stats) = (&state.database, &state.stats);
-    let query = QueryString::parse(head.uri.query());
     let methods = route.methods();
     if methods.is_empty() {
         let title = "There is nothing at this path.";
@@ -107,6 +105,18 @@ async fn handle(
     if !matches!(route, ApiRoute::AuthKey | ApiRoute::AuthRefresh | ApiRoute::Upload) {
         auth::check(state, &head.headers)?;
     }
+    dispatch(state, route, head, body).await
+}
+
+/// Passes an authenticated request to its handler.
+async fn dispatch(
+    state: &Arc<AppState>,
+    route: &ApiRoute,
+    head: &Parts,
+    body: &mut RequestBody,
+) -> Result<ApiResponse, HandlerError> {
+    let (database, stats) = (&state.database, &state.stats);
+    let query = QueryString::parse(head.uri.query());
     match (route, &head.method) {
         (ApiRoute::AuthKey, _) => auth::with_key(state, &body.json().await?),
         (ApiRoute::AuthRefresh, _) => auth::refresh(state, &body.json().await?),
