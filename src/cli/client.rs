@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::args::GlobalArgs;
 use super::exit::CommandError;
+use super::service_args::ServiceArgs;
 
 /// Returns the library's settings from the global flags, without credentials.
 pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
@@ -32,6 +33,19 @@ pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
     }
     settings.trust.ca_certs = service.ca_cert.clone();
     settings.dial.proxy = service.proxy.clone().unwrap_or_default();
+    set_time_limits(&mut settings, service);
+    settings.caps.requests_a_second = service.tpslimit;
+    // The documented rate limits apply to the two public services only.
+    settings.caps.preset = match settings.endpoint_url.as_str() {
+        PRODUCTION_URL => Some(QuotaPreset::Production),
+        SANDBOX_URL => Some(QuotaPreset::Sandbox),
+        _ => None,
+    };
+    settings
+}
+
+/// Sets the retries, the timeouts and the lowest speed.
+fn set_time_limits(settings: &mut Settings, service: &ServiceArgs) {
     if let Some(retries) = service.retries {
         settings.retry.retries = retries;
     }
@@ -51,14 +65,6 @@ pub(super) fn client_settings(global: &GlobalArgs) -> Settings {
     }
     settings.patience.min_speed =
         service.min_speed.map(|speed| MinSpeed { bytes_per_s: speed.0, window: MIN_SPEED_WINDOW });
-    settings.caps.requests_a_second = service.tpslimit;
-    // The documented rate limits apply to the two public services only.
-    settings.caps.preset = match settings.endpoint_url.as_str() {
-        PRODUCTION_URL => Some(QuotaPreset::Production),
-        SANDBOX_URL => Some(QuotaPreset::Sandbox),
-        _ => None,
-    };
-    settings
 }
 
 /// Returns a client that uses the API key.

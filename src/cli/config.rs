@@ -291,26 +291,30 @@ fn accepted(command: &Command, flag: &Arg, found: &FoundValue) -> Result<Vec<OsS
             let count = truth(&text).map(u8::from).or_else(|| text.parse().ok());
             Ok(vec![count.ok_or_else(|| refused(format!("`{text}` is not a number")))?.to_string().into()])
         }
-        _ => {
-            let argv = found.texts.iter().map(|text| {
-                // With `=`: a value that begins with `-` would be taken for a flag.
-                let mut arg = OsString::from(format!("--{}=", flag.get_long().unwrap_or_default()));
-                arg.push(text);
-                arg
-            });
-            // The flag is tried alone, without the rest of the command line.
-            let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
-            match trial.no_binary_name(true).try_get_matches_from(argv) {
-                Ok(_) => Ok(found.texts.clone()),
-                // `required(false)` does not reach sources that one of several flags replaces. Only values that were
-                // accepted get as far as this error.
-                Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(found.texts.clone()),
-                Err(error) if error.kind() == ErrorKind::InvalidUtf8 => {
-                    Err(refused("it is not UTF-8".to_owned()))
-                }
-                Err(error) => Err(refused(first_line(&error.to_string()))),
-            }
-        }
+        _ => match refusal(command, flag, &found.texts) {
+            Some(why) => Err(refused(why)),
+            None => Ok(found.texts.clone()),
+        },
+    }
+}
+
+/// Returns why the flag's own parser refuses the texts.
+fn refusal(command: &Command, flag: &Arg, texts: &[OsString]) -> Option<String> {
+    let argv = texts.iter().map(|text| {
+        // With `=`: a value that begins with `-` would be taken for a flag.
+        let mut arg = OsString::from(format!("--{}=", flag.get_long().unwrap_or_default()));
+        arg.push(text);
+        arg
+    });
+    // The flag is tried alone, without the rest of the command line.
+    let trial = command.clone().subcommand_required(false).mut_args(|arg| arg.required(false));
+    let error = trial.no_binary_name(true).try_get_matches_from(argv).err()?;
+    match error.kind() {
+        // `required(false)` does not reach sources that one of several flags replaces. Only values that were accepted get
+        // as far as this error.
+        ErrorKind::MissingRequiredArgument => None,
+        ErrorKind::InvalidUtf8 => Some("it is not UTF-8".to_owned()),
+        _ => Some(first_line(&error.to_string())),
     }
 }
 

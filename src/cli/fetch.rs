@@ -82,23 +82,7 @@ pub(super) fn urls(args: &UploadArgs, global: &GlobalArgs, console: &Console) ->
 }
 
 fn fetch_urls(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
-    let until = Some(if args.after.wait.is_some() { FetchedState::Playable } else { FetchedState::Ingested });
-    let templates = VideoTemplates::of(&args.description)?;
-    let fetches: Vec<Fetch> = args
-        .files
-        .iter()
-        .enumerate()
-        .map(|(index, url)| {
-            let source = url.to_string_lossy().into_owned();
-            let path = plain(&source);
-            let path = percent_decode_str(&path).decode_utf8_lossy();
-            let mut video = templates.video(Path::new(path.as_ref()), index);
-            if video.title.is_empty() {
-                video.title = title_of(&source);
-            }
-            Fetch { source, video, until, timeout: args.after.wait_timeout }
-        })
-        .collect();
+    let fetches = fetches(args)?;
     if args.dry_run {
         for fetch in &fetches {
             console.result(format_args!("{}: fetched by the service", shown(&fetch.source)));
@@ -108,6 +92,23 @@ fn fetch_urls(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> Comm
     let client = client::connect(global)?;
     let transfers = usize::from(args.transfer.lanes.transfers);
     client::block_on(run(&client, &fetches, transfers, console)).map(Some)
+}
+
+/// Returns the fetches of the URLs of the command line.
+fn fetches(args: &UploadArgs) -> Result<Vec<Fetch>, CommandError> {
+    let until = Some(if args.after.wait.is_some() { FetchedState::Playable } else { FetchedState::Ingested });
+    let templates = VideoTemplates::of(&args.description)?;
+    let fetches = args.files.iter().enumerate().map(|(index, url)| {
+        let source = url.to_string_lossy().into_owned();
+        let path = plain(&source);
+        let path = percent_decode_str(&path).decode_utf8_lossy();
+        let mut video = templates.video(Path::new(path.as_ref()), index);
+        if video.title.is_empty() {
+            video.title = title_of(&source);
+        }
+        Fetch { source, video, until, timeout: args.after.wait_timeout }
+    });
+    Ok(fetches.collect())
 }
 
 /// Creates the videos and waits for them, `transfers` at a time. A failure does not end the others.

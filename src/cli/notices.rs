@@ -134,19 +134,22 @@ impl Notices {
             return None;
         }
         self.pauses.push((class, why, now.checked_add(delay)?));
-        let requests = match class {
-            Class::Uploads => "upload requests",
-            Class::Writes => "write requests",
-            Class::Reads => "read requests",
-        };
-        let cause = match why {
-            ThrottleReason::Budget => format!("rate limit reached (no {requests} left this minute)"),
-            ThrottleReason::TooManyRequests => {
-                format!("rate limit reached ({requests} were answered by 429)")
-            }
-            why => format!("{requests} wait: {why}"),
-        };
-        Some(format!("{cause}; continuing in {}", in_seconds(delay)))
+        Some(format!("{}; continuing in {}", cause_of_pause(class, why), in_seconds(delay)))
+    }
+}
+
+fn cause_of_pause(class: Class, why: ThrottleReason) -> String {
+    let requests = match class {
+        Class::Uploads => "upload requests",
+        Class::Writes => "write requests",
+        Class::Reads => "read requests",
+    };
+    match why {
+        ThrottleReason::Budget => format!("rate limit reached (no {requests} left this minute)"),
+        ThrottleReason::TooManyRequests => {
+            format!("rate limit reached ({requests} were answered by 429)")
+        }
+        why => format!("{requests} wait: {why}"),
     }
 }
 

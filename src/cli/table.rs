@@ -72,6 +72,12 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
             // The constraints limit the columns. This width only must not be the narrower one.
             table.set_width(u16::MAX);
         }
+        self.lay_out_columns(&mut table, widths);
+        table.trim_fmt()
+    }
+
+    /// Sets the gap, the alignment and the width of each column.
+    fn lay_out_columns(&self, table: &mut comfy_table::Table, widths: Option<[u16; COLUMNS]>) {
         for (index, column) in table.column_iter_mut().enumerate() {
             let gap = if index + 1 < COLUMNS { GAP } else { 0 };
             column.set_padding((0, gap));
@@ -85,7 +91,6 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 });
             }
         }
-        table.trim_fmt()
     }
 
     /// Returns the width of each column so that a row fits, or `None` if nothing has to be or can be cut.

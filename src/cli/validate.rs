@@ -130,27 +130,14 @@ pub(super) fn check_detached_values(
     typed: &ArgMatches,
     argv: &[OsString],
 ) -> Result<(), CommandError> {
-    let (mut called, mut typed) = (command, typed);
-    let mut flags: Vec<&Arg> = called.get_arguments().collect();
-    while let Some((name, below)) = typed.subcommand() {
-        let Some(subcommand) = called.find_subcommand(name) else { break };
-        (called, typed) = (subcommand, below);
-        flags.extend(called.get_arguments());
-    }
     // Only a listed value can be distinguished from the name of a file.
-    let detached = |flag: &&&Arg| flag.is_require_equals_set() && !flag.get_possible_values().is_empty();
-    let flags: Vec<&&Arg> = flags.iter().filter(detached).collect();
+    let detached = |flag: &&Arg| flag.is_require_equals_set() && !flag.get_possible_values().is_empty();
+    let flags: Vec<&Arg> = flags_of_called(command, typed).into_iter().filter(detached).collect();
     let words = argv.iter().take_while(|word| *word != "--");
     for (word, next) in words.clone().zip(words.skip(1)) {
         let (Some(word), Some(next)) = (word.to_str(), next.to_str()) else { continue };
-        let is_flag = |flag: &&&&Arg| {
-            let is_long = flag.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long));
-            // Short flags may share one word: `-vP`.
-            let is_short = word.starts_with('-') && !word.starts_with("--");
-            is_long || is_short && flag.get_short().is_some_and(|short| word.ends_with(short))
-        };
-        let takes = |flag: &&&&Arg| flag.get_possible_values().iter().any(|value| value.matches(next, false));
-        if let Some(flag) = flags.iter().filter(is_flag).find(takes) {
+        let takes = |flag: &&&Arg| flag.get_possible_values().iter().any(|value| value.matches(next, false));
+        if let Some(flag) = flags.iter().filter(|flag| names_flag(word, flag)).find(takes) {
             let long = flag.get_long().unwrap_or_default();
             return Err(CommandError::usage(format!(
                 "write --{long}={next}, with `=`: `{word} {next}` names a file called `{next}`, which would be \
@@ -159,6 +146,26 @@ pub(super) fn check_detached_values(
         }
     }
     Ok(())
+}
+
+/// Returns the flags of the called subcommand and of the commands above it.
+fn flags_of_called<'a>(command: &'a Command, typed: &ArgMatches) -> Vec<&'a Arg> {
+    let (mut called, mut typed) = (command, typed);
+    let mut flags: Vec<&Arg> = called.get_arguments().collect();
+    while let Some((name, below)) = typed.subcommand() {
+        let Some(subcommand) = called.find_subcommand(name) else { break };
+        (called, typed) = (subcommand, below);
+        flags.extend(called.get_arguments());
+    }
+    flags
+}
+
+/// Returns `true` if the word is the flag in its long or short form.
+fn names_flag(word: &str, flag: &Arg) -> bool {
+    let is_long = flag.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long));
+    // Short flags may share one word: `-vP`.
+    let is_short = word.starts_with('-') && !word.starts_with("--");
+    is_long || is_short && flag.get_short().is_some_and(|short| word.ends_with(short))
 }
 
 const SINGLE_WITHOUT_CHUNKS: &str =

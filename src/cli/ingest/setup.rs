@@ -13,7 +13,7 @@ use ringlift::{Secret, Settings, UploadOptions};
 use crate::cli::events::wall_clock;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::fetch;
-use crate::cli::ingest_args::{InputArgs, RunArgs};
+use crate::cli::ingest_args::{InputArgs, RunArgs, SelectionArgs};
 use crate::cli::queue::{self, QueuePlace};
 use crate::cli::store_error::report_error;
 use crate::cli::upload_args::Until;
@@ -135,15 +135,7 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     let account = queue::account(args.queue.store.account.as_deref(), settings, token.as_ref());
     // A dry run needs no credentials.
     let account = account.or_else(|error| if args.dry_run { Ok(unknown_account()) } else { Err(error) })?;
-    let mut defaults = UploadOptions::default();
-    defaults.video = args.description.video();
-    // The planner renders the templates for each file. As common values they would be sent as they are typed.
-    defaults.video.title = String::new();
-    defaults.video.metadata.clear();
-    defaults.upload_token = token;
-    defaults.mode = args.chunks.mode;
-    defaults.chunk_size = args.chunks.chunk_size;
-    defaults.on_change = args.chunks.on_change;
+    let defaults = upload_defaults(args, token);
     let queue = QueuePlace::of(&args.queue.store, &settings.trust)?;
     queue.check_token(defaults.upload_token.as_ref())?;
     let mut planner = JobPlanner::new(account, queue.pool(args.queue.pool.as_deref())?, defaults);
@@ -160,8 +152,36 @@ fn planner(args: &InputArgs, settings: &Settings, token: Option<Secret>) -> Resu
     Ok(planner)
 }
 
+fn upload_defaults(args: &InputArgs, token: Option<Secret>) -> UploadOptions {
+    let mut defaults = UploadOptions::default();
+    defaults.video = args.description.video();
+    // The planner renders the templates for each file. As common values they would be sent as they are typed.
+    defaults.video.title = String::new();
+    defaults.video.metadata.clear();
+    defaults.upload_token = token;
+    defaults.mode = args.chunks.mode;
+    defaults.chunk_size = args.chunks.chunk_size;
+    defaults.on_change = args.chunks.on_change;
+    defaults
+}
+
 pub(super) fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<WalkOptions, CommandError> {
     let selection = &args.selection;
+    let mut options = WalkOptions::default();
+    options.all_files = selection.all_files;
+    options.follow_links = selection.follow_links;
+    options.max_depth = selection.max_depth.and_then(|depth| usize::try_from(depth).ok());
+    options.filter = Some(Arc::new(filter(selection)?));
+    // One moment for the whole walk, or --min-age would mean another time for each file.
+    options.now = Some(wall_clock());
+    // A destination below the source would be walked, too, and its files are uploaded already.
+    if let AfterAction::MoveTo(folder) = after {
+        options.skipped_folders.push(folder.clone());
+    }
+    Ok(options)
+}
+
+fn filter(selection: &SelectionArgs) -> Result<Filter, CommandError> {
     let usage = |error: ringlift::bulk::FilterError| CommandError::usage(error.to_string());
     let mut filter = Filter::default();
     for pattern in &selection.include {
@@ -179,18 +199,7 @@ pub(super) fn walk_options(args: &InputArgs, after: &AfterAction) -> Result<Walk
     filter.max_bytes = selection.max_size.map(|size| size.0);
     filter.min_age = selection.min_age;
     filter.max_age = selection.max_age;
-    let mut options = WalkOptions::default();
-    options.all_files = selection.all_files;
-    options.follow_links = selection.follow_links;
-    options.max_depth = selection.max_depth.and_then(|depth| usize::try_from(depth).ok());
-    options.filter = Some(Arc::new(filter));
-    // One moment for the whole walk, or --min-age would mean another time for each file.
-    options.now = Some(wall_clock());
-    // A destination below the source would be walked, too, and its files are uploaded already.
-    if let AfterAction::MoveTo(folder) = after {
-        options.skipped_folders.push(folder.clone());
-    }
-    Ok(options)
+    Ok(filter)
 }
 
 fn unknown_account() -> Account {

@@ -100,28 +100,30 @@ fn find(store: &dyn JobStore, text: &str) -> Result<Job, CommandError> {
     if let Some(job) = wait(store.get(&id))? {
         return Ok(job);
     }
-    let mut found = None;
-    if text.len() >= SHORTEST_PREFIX {
-        let mut query = JobQuery::default();
-        loop {
-            let page = wait(store.list(query.clone()))?;
-            for job in page.jobs.into_iter().filter(|job| job.spec.id.as_str().starts_with(text)) {
-                if found.replace(job).is_some() {
-                    return Err(CommandError::usage(format!(
-                        "{text}: several jobs have such an id: give more of it"
-                    )));
-                }
-            }
-            query.after = page.next;
-            if query.after.is_none() {
-                break;
-            }
-        }
-    }
+    let found = if text.len() >= SHORTEST_PREFIX { find_by_prefix(store, text)? } else { None };
     found.ok_or_else(|| {
         let error = store_error(&JobStoreError::NoSuchJob { id });
         CommandError::Other(error.exit(), format!("{error}: `ringlift jobs list` lists them"))
     })
+}
+
+/// Returns the only job whose id begins so. Several such jobs are a usage error.
+fn find_by_prefix(store: &dyn JobStore, prefix: &str) -> Result<Option<Job>, CommandError> {
+    let (mut found, mut query) = (None, JobQuery::default());
+    loop {
+        let page = wait(store.list(query.clone()))?;
+        for job in page.jobs.into_iter().filter(|job| job.spec.id.as_str().starts_with(prefix)) {
+            if found.replace(job).is_some() {
+                return Err(CommandError::usage(format!(
+                    "{prefix}: several jobs have such an id: give more of it"
+                )));
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 fn set_paused(args: &JobPoolArgs, is_paused: bool, global: &GlobalArgs, console: &Console) -> CommandResult {

@@ -43,6 +43,27 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
     }
     let token = upload_token(&args.destination.token, global)?;
     let jobs = plan::jobs(args, token.clone())?;
+    let settings = settings_for(&jobs, args, global)?;
+    // A dry run checks the settings too.
+    let client = client::open(settings.clone())?;
+    if args.dry_run {
+        return plan::show(&jobs, &settings, console).map(Some);
+    }
+    // Not for a dry run, which needs no credentials.
+    check_credentials(&settings, &args.after, token.as_ref())?;
+    plan::check_stdin(&jobs, &settings)?;
+    let resume = ResumeCommand::new(args.journal.as_deref(), global);
+    let timetable = args.transfer.lanes.bwlimit.as_ref();
+    let keep_completed = if jobs.len() > 1 { KeepCompleted::UntilSuccess } else { KeepCompleted::No };
+    let options = RunOptions { after: &args.after, grace: args.grace, resume, timetable, keep_completed };
+    run_jobs(jobs, client, &settings, options, console).map(Some)
+}
+
+fn settings_for(
+    jobs: &[UploadJob],
+    args: &UploadArgs,
+    global: &GlobalArgs,
+) -> Result<Settings, CommandError> {
     let mut settings = upload_settings(&args.transfer.lanes, global)?;
     settings.buffer_bytes = match args.transfer.max_buffer_memory {
         Some(Size(bytes)) => bytes,
@@ -57,19 +78,7 @@ pub(super) fn run(args: &UploadArgs, global: &GlobalArgs, console: &Console) -> 
             journal::warn_that_no_journal_is_kept();
         }
     }
-    // A dry run checks the settings too.
-    let client = client::open(settings.clone())?;
-    if args.dry_run {
-        return plan::show(&jobs, &settings, console).map(Some);
-    }
-    // Not for a dry run, which needs no credentials.
-    check_credentials(&settings, &args.after, token.as_ref())?;
-    plan::check_stdin(&jobs, &settings)?;
-    let resume = ResumeCommand::new(args.journal.as_deref(), global);
-    let timetable = args.transfer.lanes.bwlimit.as_ref();
-    let keep_completed = if jobs.len() > 1 { KeepCompleted::UntilSuccess } else { KeepCompleted::No };
-    let options = RunOptions { after: &args.after, grace: args.grace, resume, timetable, keep_completed };
-    run_jobs(jobs, client, &settings, options, console).map(Some)
+    Ok(settings)
 }
 
 /// Uploads the jobs and reports their results.

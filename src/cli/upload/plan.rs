@@ -117,18 +117,7 @@ impl UploadJob {
 
 /// Returns the jobs of the command line, or a usage error if they contradict its flags.
 pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<UploadJob>, CommandError> {
-    let stdin = args.files.iter().filter(|file| is_stdin(file)).count();
-    if stdin > 1 {
-        return Err(CommandError::usage("standard input (`-`) can be uploaded only once"));
-    }
-    if stdin == 0 && (args.transfer.name.is_some() || args.transfer.expected_size.is_some()) {
-        return Err(CommandError::usage(
-            "--name and --expected-size apply to standard input only: add `-` to the files",
-        ));
-    }
-    if args.files.len() > 1 && args.destination.video_id.is_some() {
-        return Err(CommandError::usage("--video-id selects a single video, which takes a single file"));
-    }
+    check_files(args)?;
     let templates = VideoTemplates::of(&args.description)?;
     let options = |name: &Path, index| {
         let mut upload = upload_options(args, token.clone());
@@ -144,6 +133,23 @@ pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Uploa
         job(index, file, stdin, options)
     };
     Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(job)))
+}
+
+/// Fails if the files contradict the flags.
+fn check_files(args: &UploadArgs) -> Result<(), CommandError> {
+    let stdin = args.files.iter().filter(|file| is_stdin(file)).count();
+    if stdin > 1 {
+        return Err(CommandError::usage("standard input (`-`) can be uploaded only once"));
+    }
+    if stdin == 0 && (args.transfer.name.is_some() || args.transfer.expected_size.is_some()) {
+        return Err(CommandError::usage(
+            "--name and --expected-size apply to standard input only: add `-` to the files",
+        ));
+    }
+    if args.files.len() > 1 && args.destination.video_id.is_some() {
+        return Err(CommandError::usage("--video-id selects a single video, which takes a single file"));
+    }
+    Ok(())
 }
 
 /// Returns the options of every upload of the command line, except the video to create.

@@ -118,12 +118,16 @@ impl Tally {
         }
         // One failure is on the screen already.
         if files_failed > 1 {
-            console.note("failed:");
-            self.failures.iter().for_each(|failure| console.note(format_args!("  {failure}")));
-            let more = files_failed.saturating_sub(self.failures.len());
-            if more > 0 {
-                console.note(format_args!("  and {more} more"));
-            }
+            self.print_failures(console);
+        }
+    }
+
+    fn print_failures(&self, console: &Console) {
+        console.note("failed:");
+        self.failures.iter().for_each(|failure| console.note(format_args!("  {failure}")));
+        let more = self.totals.files_failed.saturating_sub(self.failures.len());
+        if more > 0 {
+            console.note(format_args!("  and {more} more"));
         }
     }
 
