@@ -46,8 +46,20 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
         console.note("nothing was deleted");
         return Ok(Some(Summary::from(Exit::of_all(exits))));
     }
-    for leftover in &leftovers {
-        if let Err(failure) = remove(journal, leftover, client.as_ref(), console) {
+    exits.extend(remove_all(journal, &leftovers, client.as_ref(), console));
+    Ok(Some(Summary::from(Exit::of_all(exits))))
+}
+
+/// Removes the uploads. Returns the exit codes of those that are left.
+fn remove_all(
+    journal: &mut Journal,
+    leftovers: &[LeftoverUpload],
+    client: Option<&Client>,
+    console: &Console,
+) -> Vec<Exit> {
+    let mut exits = Vec::new();
+    for leftover in leftovers {
+        if let Err(failure) = remove(journal, leftover, client, console) {
             exits.push(report_failed(&failure, console));
             // The next deletions would fail in the same way, each after all its retries.
             if concerns_service(&failure) {
@@ -55,7 +67,7 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
             }
         }
     }
-    Ok(Some(Summary::from(Exit::of_all(exits))))
+    exits
 }
 
 /// An upload that is not resumed, and its video at the service.

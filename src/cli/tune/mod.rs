@@ -163,6 +163,11 @@ fn measure(
         console
             .alert(format_args!("video {id} could not be deleted: delete it with `ringlift clean --tune`"));
     }
+    finished(report, interrupt)
+}
+
+/// Returns the report of a measurement that has a result.
+fn finished(report: PathReport, interrupt: Option<Interrupt>) -> Result<PathReport, CommandError> {
     match (interrupt, &report.end) {
         (Some(interrupt), _) => Err(CommandError::Interrupted(interrupt)),
         (None, PathEnd::Failed(error)) if report.rate.is_none() => Err(CommandError::Library(error.clone())),
