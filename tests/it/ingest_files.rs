@@ -70,7 +70,7 @@ fn a_folder_that_is_away_is_waited_for_by_the_next_run() {
     let (child, stdin) = submitted(&server, &[&mount.join("clip.mp4")], &[]);
     fs::rename(&mount, &away).unwrap();
     drop(stdin);
-    end(child).failed(5, &["wait for another attempt"]);
+    end(child).failed(5, &["waits for another attempt"]);
     fs::rename(&away, &mount).unwrap();
     // At once, though the job rests.
     let output = run(&server, &[text(&mount)]).done();
@@ -221,6 +221,20 @@ fn a_disk_without_room_for_the_store_or_the_report_never_doubles_a_video() {
             }
         },
     );
+}
+
+/// Both names have the lock of the same file in the journal: the second one waits for the first.
+#[test]
+fn hard_links_are_uploaded_one_after_the_other_in_one_run() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let first = fs::read_dir(films.path()).unwrap().next().unwrap().unwrap().path();
+    (0..3).for_each(|number| fs::hard_link(&first, films.path().join(format!("link{number}.mp4"))).unwrap());
+    let output = run(&server, &[text(films.path())]).done();
+    assert_eq!(output.summary()["files_done"], 4, "{output:?}");
+    let waits = output.stderr.matches("is already uploading this file").count();
+    assert!(waits <= 3, "each name waits with one line at most: {}", output.stderr);
+    run(&server, &[text(films.path())]).done();
+    server.assert_created(4);
 }
 
 // Reports.

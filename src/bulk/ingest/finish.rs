@@ -131,7 +131,9 @@ pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<I
     // While no upload gets an answer, or another process holds the file or the journal, the job is not to blame.
     let is_without_service = state.service().is_failing() && is_of_connection(error.kind());
     if is_without_service || error.kind() == ErrorKind::Busy {
-        return set_aside(state, &job, failure, REST_WITHOUT_BLAME).await;
+        let is_of_this_run = !is_without_service && state.is_beside_itself(&job.job.spec.id);
+        let rest = if is_of_this_run { REST_BESIDE_ITSELF } else { REST_WITHOUT_BLAME };
+        return set_aside(state, &job, failure, rest).await;
     }
     let is_permanent = failure.permanent;
     failed(state, &job, failure, Some(error)).await;
@@ -345,3 +347,7 @@ const MOST_WAITS: u32 = 250;
 
 /// The wait of a job that is not to blame for its failure: as long as the first wait after a failed attempt.
 const REST_WITHOUT_BLAME: Duration = Duration::from_secs(30);
+
+/// The rest of a job whose file another job of this run uploads by another name. The run waits for it: a longer rest would
+/// end the run once nothing else is left.
+const REST_BESIDE_ITSELF: Duration = Duration::from_secs(2);

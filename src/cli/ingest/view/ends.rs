@@ -60,6 +60,10 @@ impl IngestView {
         }
         let elapsed = millis(job.started.elapsed());
         self.emit_failure(&job.name, job.path(), failure, elapsed, true, console);
+        // The claim found the same reason on record: it has been printed.
+        if job.job.record.last_failure.as_ref() == Some(failure) {
+            return;
+        }
         let (name, message) = (visible(&job.name), &failure.message);
         if delay.is_zero() {
             console.note(format_args!("{name}: {message}; another worker may take it"));
