@@ -6,7 +6,7 @@ use ringlift::{Client, Error, ErrorKind, LeftoverState, OneLine, STRAY_VIDEO};
 
 use super::args::{CleanArgs, GlobalArgs};
 use super::client;
-use super::console::Console;
+use super::console::{Console, counted};
 use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit};
 use super::journal;
@@ -28,7 +28,7 @@ pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> C
     let wanted = leftovers.len();
     let (leftovers, mut exits, is_given_up) = find(leftovers, client.as_ref(), console);
     if is_given_up {
-        let counted = counted(wanted, "upload");
+        let counted = counted(wanted as u64, "upload");
         console.note(format_args!("nothing was deleted, because the service did not answer: {counted} kept"));
         return Ok(Some(Summary::from(Exit::of_all(exits))));
     }
@@ -140,7 +140,7 @@ fn is_selected(entry: &Entry, args: &CleanArgs) -> bool {
 fn report_kept(kept: &[Entry], console: &Console) {
     let resumable = kept.iter().filter(|entry| entry.is_resumable()).count();
     if resumable > 0 {
-        let uploads = counted(resumable, "upload");
+        let uploads = counted(resumable as u64, "upload");
         console.note(format_args!("kept for `ringlift resume`: {uploads}; --all removes them too"));
     }
 }
@@ -169,18 +169,14 @@ fn confirmed(leftovers: &[LeftoverUpload], endpoint: &str, console: &Console) ->
     let videos = leftovers.iter().filter(|leftover| leftover.video_id.is_some()).count();
     let question = format!(
         "delete {} at {endpoint}, and remove {} from the journal?",
-        counted(videos, "video"),
-        counted(leftovers.len(), "upload"),
+        counted(videos as u64, "video"),
+        counted(leftovers.len() as u64, "upload"),
     );
     console.confirm(question).ok_or_else(|| {
         CommandError::usage(
             "nothing was deleted, because there is no terminal for the confirmation: use --yes to delete",
         )
     })
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Deletes the video unless it is complete, then removes the upload from the journal. The journal keeps the

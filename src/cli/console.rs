@@ -372,6 +372,11 @@ fn shown(failure: &CommandError) -> String {
     }
 }
 
+/// Returns a count with its noun: `1 file`, `2 files`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// Returns a duration such as `13 ms`, `2.5 s` or `3m20s`.
 pub(super) fn duration(time: Duration) -> String {
     match time.as_secs() {

@@ -323,7 +323,7 @@ mod tests {
         let sent = writer.send_blocking(row("b")).unwrap();
         let error = pollster::block_on(writer.finish()).unwrap_err();
         assert!(matches!(error, ReportError::Incomplete { rows: 2, .. }), "{error}");
-        assert!(error.to_string().contains("2 rows are not in the report"), "{error}");
+        assert!(error.to_string().contains("rows that are not in the report: 2"), "{error}");
         drop(sent);
     }
 

@@ -37,7 +37,7 @@ pub enum ReportError {
         seconds: u64,
     },
     /// The run has ended, and rows of it are not in the report. The job store has the ends of their jobs.
-    #[error("{cause}; {rows} rows are not in the report")]
+    #[error("{cause}; rows that are not in the report: {rows}")]
     Incomplete {
         /// The number of rows.
         rows: u64,

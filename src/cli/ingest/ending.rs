@@ -3,7 +3,7 @@
 use ringlift::Usage;
 use ringlift::bulk::{IngestCounts, IngestEnd, JobFailure, ReportError};
 
-use crate::cli::console::{Console, duration};
+use crate::cli::console::{Console, counted, duration};
 use crate::cli::exit::{Exit, Interrupt};
 use crate::cli::store_error::{report_exit, store_exit};
 
@@ -56,7 +56,9 @@ impl LoopEnd {
             )),
             Some(IngestEnd::Report(error)) => console.alert(error),
             Some(IngestEnd::Deferred { jobs, delay }) => console.alert(format_args!(
-                "{jobs} files wait for another attempt, the first for {}: run the same command again",
+                "{} {} for another attempt, the first for {}: run the same command again",
+                counted(*jobs, "file"),
+                if *jobs == 1 { "waits" } else { "wait" },
                 duration(*delay)
             )),
             Some(IngestEnd::MaxTransfer) => console.alert("stopped: the limit of bytes is reached"),

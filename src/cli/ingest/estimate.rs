@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringlift::bulk::{Bottleneck, Capacity, Estimate, PlannedWork};
 use ringlift::{ChunkSize, Class, Mode, Settings, Workload};
 
-use crate::cli::console::duration;
+use crate::cli::console::{counted, duration};
 use crate::cli::events::EstimateEvent;
 use crate::cli::values::Size;
 
@@ -111,11 +111,6 @@ impl Estimator {
         capacity.writes_per_minute = writes.into_iter().chain(of_all).reduce(f64::min);
         Estimate::new(&self.work, &capacity)
     }
-}
-
-/// Returns a count with its noun: `1 file`, `2 files`.
-pub(in crate::cli) fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 #[cfg(test)]

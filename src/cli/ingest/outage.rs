@@ -3,7 +3,7 @@
 use ringlift::bulk::event::{millis, odd_name};
 use ringlift::bulk::{IngestEvent, IngestJob, OrphanFate};
 
-use crate::cli::console::{Console, duration};
+use crate::cli::console::{Console, counted, duration};
 use crate::cli::escape::visible;
 use crate::cli::events::CommandEvent;
 
@@ -21,9 +21,10 @@ pub(super) fn show_outage(event: &IngestEvent, console: &Console) {
         }
         IngestEvent::ServiceAway { jobs, rest } => {
             console.emit(&CommandEvent::ServiceAway { jobs: *jobs, rest_ms: millis(*rest) });
-            let rest = duration(*rest);
             console.alert(format_args!(
-                "the service does not answer: {jobs} files are free for other workers, next look in {rest}"
+                "the service does not answer: {} free for other workers, next look in {}",
+                counted(*jobs as u64, "file"),
+                duration(*rest)
             ));
         }
         IngestEvent::ServiceBack => {

@@ -6,9 +6,9 @@ use ringlift::Settings;
 use ringlift::bulk::{Inputs, JobState, JobStore, PlannedJob, RunSummary};
 
 use super::ending::{JobExits, exit_of, ingest_counts};
-use super::estimate::{Estimator, counted};
+use super::estimate::Estimator;
 use super::source::source_name;
-use crate::cli::console::Console;
+use crate::cli::console::{Console, counted};
 use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, Summary};
 use crate::cli::exit::{CommandError, Exit};

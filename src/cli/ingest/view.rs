@@ -14,10 +14,10 @@ use ringlift::bulk::{
 use ringlift::{Progress, UploadEvent};
 
 use super::ending::{JobExits, LoopEnd, RunKind, ingest_counts};
-use super::estimate::{Estimator, counted};
+use super::estimate::Estimator;
 use super::live::LiveNumbers;
 use super::outage::{show_orphan, show_outage};
-use crate::cli::console::{Console, duration};
+use crate::cli::console::{Console, counted, duration};
 use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, Summary};
 use crate::cli::exit::{CommandError, Exit};
@@ -109,8 +109,8 @@ impl IngestView {
                 self.stopped(&job, &CommandError::Library(*error), console);
             }
             IngestEvent::EarlierJobs { jobs } => console.note(format_args!(
-                "{jobs} jobs of earlier runs are in the queue, and are uploaded too; `ringlift jobs` lists and \
-                 cancels them"
+                "{} of earlier runs in the queue, uploaded too; `ringlift jobs` lists and cancels them",
+                counted(jobs, "job")
             )),
             IngestEvent::Lost { job, reason } => {
                 self.cancelled(&job);

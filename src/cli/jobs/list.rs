@@ -5,7 +5,7 @@ use ringlift::bulk::{Job, JobQuery, JobStore, LONGEST_PAGE, LONGEST_SKIP};
 use super::event::JobEvent;
 use super::wait;
 use crate::cli::args::GlobalArgs;
-use crate::cli::console::Console;
+use crate::cli::console::{Console, counted};
 use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, CommandResult, ListEnd, Summary};
 use crate::cli::exit::CommandError;
@@ -102,7 +102,10 @@ fn remark(end: &ListEnd, args: &JobListArgs, queue: &QueuePlace, console: &Conso
             let others = if is_filtered { 0 } else { queue.accounts() };
             if others > 0 {
                 // The most common reason of an empty list: another key, or the sandbox.
-                console.note(format_args!("no jobs of this account; {others} other accounts have jobs here"));
+                console.note(format_args!(
+                    "no jobs of this account; jobs of {} are here",
+                    counted(others as u64, "other account")
+                ));
             } else if is_filtered {
                 console.note("no such jobs");
             } else {

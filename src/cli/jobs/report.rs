@@ -8,7 +8,7 @@ use ringlift::bulk::{JobQuery, JobStore, Report, ReportError, ReportFormat, Repo
 
 use super::{list, wait};
 use crate::cli::args::GlobalArgs;
-use crate::cli::console::Console;
+use crate::cli::console::{Console, counted};
 use crate::cli::events::{CommandResult, Summary};
 use crate::cli::exit::CommandError;
 use crate::cli::jobs_args::{JobReportArgs, ReportFormatName};
@@ -39,7 +39,7 @@ pub(super) fn run(args: &JobReportArgs, global: &GlobalArgs, console: &Console) 
         .map_err(|error| report_error(&error))?;
     let (_, store) = super::open(&args.access, global)?;
     let rows = write(&*store, query, path, format)?;
-    console.note(format_args!("{}: {rows} rows", path.display()));
+    console.note(format_args!("{}: {}", path.display(), counted(rows, "row")));
     Ok(Some(Summary::default()))
 }
 
