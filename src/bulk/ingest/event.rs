@@ -115,7 +115,8 @@ pub enum IngestEvent {
         /// The fate of the video.
         fate: OrphanFate,
     },
-    /// The job store does not answer, or another process has locked its file. Uploads go on until the deadlines of their leases, and no job is claimed.
+    /// The job store does not answer, or another process has locked its file. Uploads go on until the deadlines of their
+    /// leases, and no job is claimed.
     StoreAway {
         /// The first failure.
         error: JobStoreError,

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringlift::Uploaded;
 use ringlift::bulk::event::{millis, odd_name};
 use ringlift::bulk::totals::FileEnd;
 use ringlift::bulk::{ErrorEvent, FileDone, IngestJob, JobFailure, JobResult, JsonEvent};
+use ringlift::{ErrorKind, Uploaded};
 
 use super::{IngestView, emit};
 use crate::cli::console::{Console, UploadRemains, duration};
@@ -60,8 +60,9 @@ impl IngestView {
         }
         let elapsed = millis(job.started.elapsed());
         self.emit_failure(&job.name, job.path(), failure, elapsed, true, console);
-        // The claim found the same reason on record: it has been printed.
-        if job.job.record.last_failure.as_ref() == Some(failure) {
+        // A lock is tried again and again, and its line has been printed if the claim found the same reason on record.
+        let is_of_a_lock = failure.kind == ErrorKind::Busy.name();
+        if is_of_a_lock && job.job.record.last_failure.as_ref() == Some(failure) {
             return;
         }
         let (name, message) = (visible(&job.name), &failure.message);
