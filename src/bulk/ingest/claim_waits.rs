@@ -78,8 +78,13 @@ impl Claims {
         Some(())
     }
 
-    /// Waits for news. Returns `None` if the client has ended.
-    pub(super) async fn wait(&self, news: impl Future<Output = ()>, longest: Duration) -> Option<()> {
+    /// Waits for news, or until the state has to be looked at again. Returns `None` if the client has ended.
+    pub(super) async fn wait_for_news(&self, news: impl Future<Output = ()>) -> Option<()> {
+        self.wait(news, LONGEST_WAIT).await
+    }
+
+    /// Waits for news, up to `longest`. Returns `None` if the client has ended.
+    async fn wait(&self, news: impl Future<Output = ()>, longest: Duration) -> Option<()> {
         tokio::select! {
             () = news => Some(()),
             paused = self.state.client.pause(longest) => match paused {
@@ -138,4 +143,4 @@ const SHORT_DELAY: Duration = Duration::from_secs(5);
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
 
 /// The end of a job in another process is found by asking again.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_millis(500);

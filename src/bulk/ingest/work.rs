@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::claim_waits::LONGEST_WAIT;
 use super::event::{IngestEnd, IngestEvent};
 use super::examiner::LONGEST_SILENCE;
 use super::finish;
@@ -70,7 +69,7 @@ impl Claims {
             }
             orphans::examine_left(&state).await;
             if state.options.waits_for_inputs && !state.are_inputs_read() {
-                self.wait(news, LONGEST_WAIT).await?;
+                self.wait_for_news(news).await?;
             } else if let Some(rest) = state.time_to_rest() {
                 self.release_ready().await;
                 self.rest(news, rest).await?;
@@ -81,7 +80,7 @@ impl Claims {
             } else if let Some(most) = state.places() {
                 self.claim_or_wait(most, news).await?;
             } else {
-                self.wait(news, LONGEST_WAIT).await?;
+                self.wait_for_news(news).await?;
             }
         }
     }
