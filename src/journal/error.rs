@@ -135,31 +135,6 @@ pub enum JournalError {
     },
 }
 
-impl JournalError {
-    /// Returns `true` if every other session of the journal would fail in the same way.
-    #[cfg_attr(not(feature = "bulk"), allow(dead_code))]
-    pub(crate) fn concerns_every_session(&self) -> bool {
-        match self {
-            JournalError::Foreign { .. }
-            | JournalError::Newer { .. }
-            | JournalError::Older { .. }
-            | JournalError::NotWritable { .. }
-            | JournalError::Full { .. }
-            | JournalError::NoSharedMemory { .. }
-            | JournalError::NoLocks { .. }
-            | JournalError::Replaced { .. }
-            | JournalError::LeftOut { .. } => true,
-            // A row may be damaged alone, and a disk may fail in one place.
-            JournalError::Damaged { .. }
-            | JournalError::OutOfReach { .. }
-            | JournalError::Locked { .. }
-            | JournalError::Claimed { .. }
-            | JournalError::Forgotten { .. }
-            | JournalError::Io { .. } => false,
-        }
-    }
-}
-
 /// The time to wait for other processes, each of which locks a database for milliseconds.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -28,7 +28,7 @@ pub(super) fn ends_run(error: &Error, circumstances: Circumstances) -> bool {
         ErrorKind::Untrusted => true,
         ErrorKind::Journal => {
             let of_journal = error.source().and_then(|source| source.downcast_ref::<JournalError>());
-            of_journal.is_some_and(JournalError::concerns_every_session)
+            of_journal.is_some_and(concerns_every_file)
         }
         // A web application firewall may refuse one file by its name.
         ErrorKind::NotAuthorized if error.is_from_intermediary() => !has_succeeded,
@@ -38,6 +38,28 @@ pub(super) fn ends_run(error: &Error, circumstances: Circumstances) -> bool {
         ErrorKind::Connect | ErrorKind::WrongProtocol | ErrorKind::MalformedAnswer => !has_succeeded,
         ErrorKind::Refused => error.is_from_intermediary() && !has_succeeded,
         _ => false,
+    }
+}
+
+/// Returns `true` if the journal would fail in the same way for every other file.
+fn concerns_every_file(error: &JournalError) -> bool {
+    match error {
+        JournalError::Foreign { .. }
+        | JournalError::Newer { .. }
+        | JournalError::Older { .. }
+        | JournalError::NotWritable { .. }
+        | JournalError::Full { .. }
+        | JournalError::NoSharedMemory { .. }
+        | JournalError::NoLocks { .. }
+        | JournalError::Replaced { .. }
+        | JournalError::LeftOut { .. } => true,
+        // A row may be damaged alone, and a disk may fail in one place.
+        JournalError::Damaged { .. }
+        | JournalError::OutOfReach { .. }
+        | JournalError::Locked { .. }
+        | JournalError::Claimed { .. }
+        | JournalError::Forgotten { .. }
+        | JournalError::Io { .. } => false,
     }
 }
 
