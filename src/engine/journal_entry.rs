@@ -120,7 +120,11 @@ impl JournalHandle {
                 Ok((Some(guard), Recovered::of(remembered, destination)))
             }
             Claim::Finished(finished) => Ok((None, Recovered::Finished(finished))),
-            Claim::Busy { pid } => Err(Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid))),
+            Claim::Busy { pid } => {
+                let busy = Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid));
+                let is_own = pid == Some(std::process::id());
+                Err(if is_own { busy.with_hint(Hint::OneAfterTheOther) } else { busy })
+            }
         }
     }
 }

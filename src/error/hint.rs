@@ -12,7 +12,7 @@ macro_rules! hints {
 
         impl $hint {
             /// Every hint.
-            pub const ALL: [$hint; 32] = [$($hint::$name),*];
+            pub const ALL: [$hint; 33] = [$($hint::$name),*];
 
             /// Returns the text that `Display` writes.
             pub const fn text(self) -> &'static str {
@@ -99,6 +99,8 @@ hints! {
         RemoveLockFile =>
             "remove the lock file when no run of that user is under way, or set `Settings::journal` to another \
              file",
+        /// Upload the names of one file one after the other: this process already sends it by another name.
+        OneAfterTheOther => "upload the names of one file, such as hard links, one after the other",
         /// Start the upload again.
         StartAgain => "start the upload again",
         /// Use another journal file.

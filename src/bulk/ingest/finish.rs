@@ -18,7 +18,7 @@ use crate::bulk::lease::{Lease, LostLease};
 use crate::bulk::report::{ReportRow, RowState};
 use crate::bulk::runner::{DoneJob, FailedJob};
 use crate::bulk::store::{JobStoreError, StoreFuture};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Hint};
 use crate::upload::Uploaded;
 
 /// Ends an upload that the service has confirmed.
@@ -131,7 +131,7 @@ pub(super) async fn upload_failed(state: &WorkState, failed_job: FailedJob<Arc<I
     // While no upload gets an answer, or another process holds the file or the journal, the job is not to blame.
     let is_without_service = state.service().is_failing() && is_of_connection(error.kind());
     if is_without_service || error.kind() == ErrorKind::Busy {
-        let is_of_this_run = !is_without_service && state.is_beside_itself(&job.job.spec.id);
+        let is_of_this_run = error.hint() == Some(Hint::OneAfterTheOther);
         let rest = if is_of_this_run { REST_BESIDE_ITSELF } else { REST_WITHOUT_BLAME };
         return set_aside(state, &job, failure, rest).await;
     }

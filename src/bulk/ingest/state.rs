@@ -47,10 +47,6 @@ pub(super) struct ActiveIngest {
     /// `true` once the job is let go because the service does not answer.
     is_set_aside: bool,
     size: u64,
-    /// The device and the inode of the file; `None` for a URL.
-    file: Option<(u64, u64)>,
-    /// `true` if another job of this run had the same file, by another name, when this one began.
-    is_beside_itself: bool,
     sent: u64,
     /// `true` once the upload has a video or has sent bytes.
     has_begun: bool,
@@ -100,16 +96,12 @@ impl WorkState {
     /// Adds a job that was claimed. Returns its shutdown.
     pub(super) fn begin(&self, job: &IngestJob) -> ShutdownSignal {
         let size = job.bytes().unwrap_or(0);
-        let file = job.stamp.map(|stamp| (stamp.device, stamp.inode));
-        let mut jobs = self.active();
         let active = ActiveIngest {
             shutdown: Shutdown::new(),
             lease: job.lease.clone(),
             lost: None,
             is_set_aside: false,
             size,
-            file,
-            is_beside_itself: file.is_some() && jobs.values().any(|other| other.file == file),
             sent: 0,
             has_begun: false,
             checkpoint_number: 0,
@@ -118,13 +110,8 @@ impl WorkState {
             video_id: None,
         };
         let signal = active.shutdown.signal();
-        jobs.insert(job.job.spec.id.clone(), active);
+        self.active().insert(job.job.spec.id.clone(), active);
         signal
-    }
-
-    /// Returns `true` if the job began while another job of this run had the same file: a hard link, or a second mount.
-    pub(super) fn is_beside_itself(&self, id: &JobId) -> bool {
-        self.active().get(id).is_some_and(|job| job.is_beside_itself)
     }
 
     /// Returns the most jobs to claim now; `None` if no place is free, or if it is better to claim more at once later.
