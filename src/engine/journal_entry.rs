@@ -110,14 +110,16 @@ impl JournalHandle {
         let source = file.map_or(journal::EntrySource::Stream, source_of);
         let key = Key { endpoint: endpoint.to_owned(), source, destination: destination_of(destination) };
         let claim = journal.borrow_mut().claim_with(options, &key, arguments, SystemTime::now())?;
+        // Without the feature `journal` there is no guard, and clippy refuses what follows a call that returns one.
+        let (of_journal, depends_on) = (journal.clone(), journal.batch());
+        let guard = |claimed, unproved| {
+            Some(JournalEntryGuard { journal: of_journal, claimed, unproved, depends_on })
+        };
         match claim {
-            Claim::Fresh(claimed) => {
-                Ok((Some(JournalEntryGuard::new(journal, claimed, None)), Recovered::Nothing))
-            }
+            Claim::Fresh(claimed) => Ok((guard(claimed, None), Recovered::Nothing)),
             Claim::Resume(claimed, remembered) => {
                 let unproved = (remembered.comparison != Comparison::Same).then_some(key);
-                let guard = JournalEntryGuard::new(journal, claimed, unproved);
-                Ok((Some(guard), Recovered::of(remembered, destination)))
+                Ok((guard(claimed, unproved), Recovered::of(remembered, destination)))
             }
             Claim::Finished(finished) => Ok((None, Recovered::Finished(finished))),
             Claim::Busy { pid } => {
@@ -212,10 +214,6 @@ impl MarkEntry {
 }
 
 impl JournalEntryGuard {
-    fn new(journal: &Rc<SharedJournal>, claimed: ClaimedEntry, unproved: Option<Key>) -> JournalEntryGuard {
-        JournalEntryGuard { journal: journal.clone(), claimed, unproved, depends_on: journal.batch() }
-    }
-
     /// Returns `true` if requests of the upload depend on a record of this batch.
     pub(crate) fn depends_on(&self, batch: u64) -> bool {
         self.depends_on == batch
