@@ -122,11 +122,7 @@ impl JournalHandle {
                 Ok((guard(claimed, unproved), Recovered::of(remembered, destination)))
             }
             Claim::Finished(finished) => Ok((None, Recovered::Finished(finished))),
-            Claim::Busy { pid } => {
-                let busy = Error::new(ErrorKind::Busy, "claim the upload").because(at_work(pid));
-                let is_own = pid == Some(std::process::id());
-                Err(if is_own { busy.with_hint(Hint::OneAfterTheOther) } else { busy })
-            }
+            Claim::Busy { pid } => Err(busy(pid)),
         }
     }
 }
@@ -156,15 +152,16 @@ impl Recovered {
     }
 }
 
-/// Names the process that has claimed an upload. A message with our own process number would send people to look for
-/// another process.
-fn at_work(pid: Option<u32>) -> String {
+/// Returns the error of an upload that another claim has. A message with our own process number would send people to look
+/// for another process.
+fn busy(pid: Option<u32>) -> Error {
+    let busy = Error::new(ErrorKind::Busy, "claim the upload");
     match pid {
-        Some(pid) if pid == std::process::id() => {
-            format!("this process (process {pid}) is already uploading this file")
-        }
-        Some(pid) => format!("process {pid} is already uploading this file"),
-        None => "another process is already uploading this file".to_owned(),
+        Some(pid) if pid == std::process::id() => busy
+            .because(format!("this process (process {pid}) is already uploading this file"))
+            .with_hint(Hint::OneAfterTheOther),
+        Some(pid) => busy.because(format!("process {pid} is already uploading this file")),
+        None => busy.because("another process is already uploading this file".to_owned()),
     }
 }
 
