@@ -271,10 +271,11 @@ impl Walk {
     }
 
     fn folder(&mut self, entry: DirEntry) -> Option<WalkStep> {
-        if is_hidden(&entry) {
+        let is_hidden = is_hidden(&entry);
+        if is_hidden {
             self.counts.hidden += 1;
         }
-        if is_hidden(&entry) || self.excludes_folder(&entry) {
+        if is_hidden || self.excludes_folder(&entry) {
             self.leave_folder();
             return None;
         }
