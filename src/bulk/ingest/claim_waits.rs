@@ -6,7 +6,7 @@ use super::event::{IngestEnd, IngestEvent};
 use super::leases::boot_time;
 use super::shared::OpenJobs;
 use super::work::Claims;
-use crate::bulk::store::{JobStoreError, StoreProblem};
+use crate::bulk::store::JobStoreError;
 use crate::bulk::unix_time::UnixMillis;
 
 impl Claims {
@@ -43,11 +43,7 @@ impl Claims {
                 true
             }
             Ok(_) => false,
-            Err(error) if state.waits_for_store(&error).await => false,
-            Err(error) => {
-                state.end_with(IngestEnd::Store(error));
-                true
-            }
+            Err(error) => self.wait_for_store(error).await.is_none(),
         }
     }
 
@@ -103,10 +99,7 @@ impl Claims {
         if state.waits_for_store(&error).await {
             return Some(());
         }
-        // The end of a run does not need a locked store: nothing was claimed, and nothing has to be recorded.
-        if error.problem() != Some(StoreProblem::Locked) || !state.is_ending() {
-            state.end_with(IngestEnd::Store(error));
-        }
+        state.end_with_store(error);
         None
     }
 

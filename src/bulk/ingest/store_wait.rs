@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::event::IngestEvent;
+use super::event::{IngestEnd, IngestEvent};
 use super::leases::boot_time;
 use super::outage::OutageStep;
 use super::shared::SharedState;
@@ -34,6 +34,14 @@ impl SharedState {
             // The store has waited for ten seconds already, which is enough for a run that ends by itself.
             Locked if self.is_endless => Some(Duration::MAX),
             _ => None,
+        }
+    }
+
+    /// Ends the run with a failure of the store that concerns no job in hand. A run that ends already does not need a store
+    /// that is only locked.
+    pub(super) fn end_with_store(&self, error: JobStoreError) {
+        if error.problem() != Some(StoreProblem::Locked) || !self.is_ending() {
+            self.end_with(IngestEnd::Store(error));
         }
     }
 

@@ -106,10 +106,8 @@ pub(super) fn start(inputs: Inputs, state: Arc<SharedState>) {
         thread::Builder::new().name("ringlift-inputs".to_owned()).spawn(move || read_all(inputs, &items));
     let submit = move || {
         let counts = submitter.submit_all(&read).unwrap_or_else(|error| {
-            // A run that is stopped while the queue is locked loses nothing: the next one finds these files again.
-            if !(error.problem() == Some(StoreProblem::Locked) && submitter.state.is_ending()) {
-                submitter.state.end_with(IngestEnd::Store(error));
-            }
+            // The next run finds these files again.
+            submitter.state.end_with_store(error);
             ReadCounts::default()
         });
         // Also after an error: the run waits for the end of the submission before it publishes its own.
