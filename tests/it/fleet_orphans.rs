@@ -187,8 +187,11 @@ fn the_worker_that_completes_a_file_deletes_empty_videos_of_it_and_names_the_oth
     FleetHost::new(&server, nats.url()).submit(films.path()).done();
     let client = server.client().lanes(1).with(short_pauses).build().unwrap();
     let mut worker = FleetWorker::start(open_queue(&nats.url()), &client, 1, |_| {});
+    // The second part is on its way: the fault for it would otherwise meet the upload below.
     let own = worker.until(|event| match event {
-        IngestEvent::Progress(_, progress) if progress.acknowledged_bytes > 0 => progress.video_id.clone(),
+        IngestEvent::Progress(_, progress) if progress.acknowledged_bytes > 0 => {
+            progress.video_id.clone().filter(|_| progress.sent_bytes > progress.acknowledged_bytes)
+        }
         _ => None,
     });
     worker.shutdown.cancel(std::time::Instant::now());
