@@ -14,6 +14,20 @@ use crate::files::Files;
 use crate::helper_process::SinkProcess;
 use crate::table::{Pair, Run};
 
+/// The files that a command sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+}
+
+impl Expected {
+    /// Returns the largest sum of the bodies: an envelope of at most 1 KiB per file, and a hundredth that is sent again.
+    fn most_body_bytes(self) -> u64 {
+        self.bytes + self.bytes / 100 + MIB + (self.files as u64) * 1024
+    }
+}
+
 /// Sizes of the files and number of pairs.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Sizes {
@@ -119,15 +133,15 @@ impl BenchEnv {
                 let usage = child::run(command, sampling)?;
                 Ok(Run { usage, bytes, cached_mib: None, sink_busy: None })
             }
-            _ => self.send(command, bytes, scheme, sampling),
+            _ => self.send(command, Expected { files: 1, bytes }, scheme, sampling),
         }
     }
 
-    /// Runs a command that sends `bytes` bytes of files to a sink.
+    /// Runs a command that sends files to a sink.
     pub(crate) fn send(
         &mut self,
         command: Command,
-        bytes: u64,
+        expected: Expected,
         scheme: Scheme,
         sampling: Sampling,
     ) -> Result<Run> {
@@ -135,7 +149,8 @@ impl BenchEnv {
         self.sink(scheme).take_counters()?;
         let usage = child::run(command, sampling)?;
         let counters = self.sink(scheme).take_counters()?;
-        if counters.body_bytes < bytes || counters.body_bytes > bytes + bytes / 100 + MIB {
+        let bytes = expected.bytes;
+        if counters.body_bytes < bytes || counters.body_bytes > expected.most_body_bytes() {
             let got = counters.body_bytes;
             return Err(format!("{} sent {got} bytes for files of {bytes}", program.display()).into());
         }

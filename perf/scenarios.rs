@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringlift_baseline::Scheme;
 
 use crate::Result;
-use crate::bench_env::{BenchEnv, MIB, Sizes, WarmUp};
+use crate::bench_env::{BenchEnv, Expected, MIB, Sizes, WarmUp};
 use crate::child::Sampling;
 use crate::competitors::{Competitor, Load};
 use crate::files::{self, drop_page_cache, fill_page_cache};
@@ -194,17 +194,17 @@ impl Scenario {
         let (count, len) = set.count_and_len(&env.sizes);
         let files = env.files.random_set(len, count)?;
         let config = env.files.path("curl.conf");
-        let bytes = count as u64 * len;
+        let expected = Expected { files: count, bytes: count as u64 * len };
         let fill_page_cache_with_all = || files.iter().try_for_each(|file| fill_page_cache(file));
         let ours = |env: &mut BenchEnv| {
             fill_page_cache_with_all()?;
             let command = env.competitors.ringlift_many(&files, &url, ca.as_deref())?;
-            env.send(command, bytes, scheme, Sampling::Seldom)
+            env.send(command, expected, scheme, Sampling::Seldom)
         };
         let theirs = |env: &mut BenchEnv| {
             fill_page_cache_with_all()?;
             let command = env.competitors.curl_many(&files, &url, ca.as_deref(), &config)?;
-            env.send(command, bytes, scheme, Sampling::Seldom)
+            env.send(command, expected, scheme, Sampling::Seldom)
         };
         // Each run takes many seconds.
         let pairs = if set == FileSet::Tiny { env.sizes.pairs.min(3) } else { env.sizes.pairs };
