@@ -13,7 +13,10 @@ pub(crate) fn path(line: &[u8], is_text: bool) -> Result<Option<PathBuf>, EntryF
         return Ok(None);
     }
     if is_text && line.contains(&0) {
-        return Err(EntryFlaw::bad("path", "has a NUL in it; if NULs separate the paths, give that format"));
+        return Err(EntryFlaw::bad(
+            "path",
+            "has a NUL in it; if NULs separate the paths, the manifest's format is `paths0`",
+        ));
     }
     checked_path("path", line.to_vec()).map(Some)
 }
