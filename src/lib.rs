@@ -207,7 +207,7 @@ pub use wire::{Addressing, Chunk, Plan, PlanError, StreamAddressing, StreamPlan,
 /// Parts of the engine for the benches, the tests and the command of this package. They change without notice.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::api::{refused, source_path};
+    pub use crate::api::refused;
     pub use crate::body::ChunkBody;
     pub use crate::pacing::{
         ChunkSizing, Pacer, Permit, Quota, RequestKind, ServiceHealth, SharedBudgetSource, Start,

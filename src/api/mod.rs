@@ -44,7 +44,7 @@ pub use status::{
     Encoding, EncodingMetadata, Ingest, IngestStatus, Quality, QualityStatus, ReceivedContent, ReceivedParts,
     ReceivedRange, VideoStatus,
 };
-pub use upload_answer::source_path;
+pub(crate) use upload_answer::source_path;
 pub(crate) use upload_answer::{UploadAnswer, delegated_path};
 pub use upload_tokens::{UploadToken, UploadTokenQuery, UploadTokenSort};
 pub use video::{Assets, Metadata, Video, VideoSource};

@@ -56,7 +56,7 @@ impl UploadAnswer {
 }
 
 /// Returns the path of a video's source: `POST /videos/{videoId}/source`.
-pub fn source_path(video_id: &str) -> String {
+pub(crate) fn source_path(video_id: &str) -> String {
     format!("/videos/{}/source", escape(video_id))
 }
 

@@ -147,6 +147,15 @@ impl Server {
         self.state.stats.log()
     }
 
+    /// Returns the SHA-256 of the file of a video, in lower-case hex, as the header `x-content-sha256` of
+    /// `GET /videos/{videoId}/source` has it. `None` if there is no such video, if its file is not complete, or if the file
+    /// cannot be read.
+    ///
+    /// Blocks while the file is read; the digest is kept for later calls.
+    pub fn source_sha256(&self, video_id: &str) -> Option<String> {
+        uploads::sha256(&self.state, video_id).ok().flatten()
+    }
+
     /// Closes every connection, completes the writes in progress, and waits for the threads.
     pub fn stop(mut self) {
         self.shut_down();

@@ -100,7 +100,9 @@ impl ServerFixture {
     fn stored(&self, id: &str) -> Vec<u8> {
         let reply = self.request("GET", &format!("/videos/{id}/source"), &[], b"");
         assert_eq!(reply.status, 200, "{}", reply.head);
-        assert_eq!(reply.header("x-content-sha256"), Some(&*sha256(&reply.body)));
+        let sha256 = sha256(&reply.body);
+        assert_eq!(reply.header("x-content-sha256"), Some(&*sha256));
+        assert_eq!(self.server.source_sha256(id), Some(sha256));
         reply.body
     }
 
@@ -218,6 +220,7 @@ fn byte_ranges_in_any_order_form_the_file() {
         ])
     );
     assert_eq!(status["ingest"]["filesize"], Value::Null);
+    assert_eq!(fixture.server.source_sha256(&id), None, "the file is not complete");
     let full = fixture.upload(&id, Some("bytes 5242880-10485759/10485769"), &data[MIN..2 * MIN]);
     assert_eq!(full.json()["title"], "a");
     assert_eq!(fixture.stored(&id), data);

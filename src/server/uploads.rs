@@ -74,16 +74,19 @@ pub(super) async fn download(
     method: &Method,
 ) -> Result<ApiResponse, HandlerError> {
     let upload = state.uploads.state(&state.database, video_id)?;
-    let chunks = upload_registry::chunks(&upload);
-    // A source that was given as a URL is complete without bytes.
-    if !upload.is_complete() || chunks.is_empty() {
+    if !has_file(&upload) {
         let detail = "The source of this video was not uploaded completely.";
         return Err(ProblemDetails::not_found("videoId").detail(detail).into());
     }
-    let sha256 = digest(state.clone(), video_id.to_owned(), upload.clone()).await?;
+    let sha256 = {
+        let (state, video_id, upload) = (state.clone(), video_id.to_owned(), upload.clone());
+        let work = move || digest(&state, &video_id, &upload);
+        spawn_blocking(work).await.map_err(ProblemDetails::server_error)??
+    };
     let value = HeaderValue::from_str(&sha256).map_err(ProblemDetails::server_error)?;
     // HEAD has the headers of GET and no content (RFC 9110, section 9.3.2).
-    let stream = (*method == Method::GET).then(|| state.files.read(video_id, chunks));
+    let stream =
+        (*method == Method::GET).then(|| state.files.read(video_id, upload_registry::chunks(&upload)));
     let content = ResponseContent::File(upload.received_bytes(), stream);
     Ok(ApiResponse { content, ..ApiResponse::empty(StatusCode::OK) }.with(CONTENT_SHA256, value))
 }
@@ -139,17 +142,25 @@ fn store_in_video(
     }
 }
 
+/// Returns the SHA-256 of a video's file; blocking. `None` if the file is not complete.
+pub(super) fn sha256(state: &AppState, video_id: &str) -> Result<Option<String>, HandlerError> {
+    let upload = state.uploads.state(&state.database, video_id)?;
+    has_file(&upload).then(|| digest(state, video_id, &upload)).transpose()
+}
+
+/// Returns `true` if the whole file has arrived. A source that was given as a URL is complete without bytes.
+fn has_file(upload: &UploadState) -> bool {
+    upload.is_complete() && !upload_registry::chunks(upload).is_empty()
+}
+
 /// Returns the SHA-256 of a complete file. The first call reads the file and saves the digest.
-async fn digest(state: Arc<AppState>, video_id: String, upload: UploadState) -> Result<String, HandlerError> {
-    let work = move || {
-        if let Some(sha256) = state.database.sha256(&video_id)? {
-            return Ok(sha256);
-        }
-        let sha256 = state.files.digest(&video_id, upload_registry::chunks(&upload), &state.stopping)?;
-        state.database.set_sha256(&video_id, &sha256)?;
-        Ok(sha256)
-    };
-    spawn_blocking(work).await.map_err(ProblemDetails::server_error)?
+fn digest(state: &AppState, video_id: &str, upload: &UploadState) -> Result<String, HandlerError> {
+    if let Some(sha256) = state.database.sha256(video_id)? {
+        return Ok(sha256);
+    }
+    let sha256 = state.files.digest(video_id, upload_registry::chunks(upload), &state.stopping)?;
+    state.database.set_sha256(video_id, &sha256)?;
+    Ok(sha256)
 }
 
 /// Returns the `Content-Range` header. A non-ASCII value becomes `?`, which is refused as malformed.

@@ -4,16 +4,15 @@
 
 mod child;
 pub(super) mod sample;
-mod server_query;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringlift::FileSha256;
 use ringlift::bulk::RunSummary;
 use ringlift::limits::MAX_SINGLE_BYTES;
 use ringlift::server::{Server, ServerSettings, TlsMode};
+use ringlift::{Client, FileSha256, Trust};
 
 use super::args::DemoArgs;
 use super::client;
@@ -172,11 +171,23 @@ impl DemoServer {
 
     /// Compares the stored video with the file, then deletes the video.
     fn compare(&self, figures: &Figures, file: &DemoFile) -> Result<DigestCheck, CommandError> {
-        let arrived = client::block_on(server_query::sha256(&self.server, &figures.video_id))?;
+        let video_id = &figures.video_id;
+        let arrived = self.server.source_sha256(video_id).ok_or_else(|| unreadable(video_id))?;
         // Before the next mode: the free space was checked for one stored video.
-        client::block_on(server_query::delete(&self.server, &figures.video_id))?;
+        client::block_on(async { Ok(self.client()?.delete_video(video_id).await?) })?;
         Ok(if arrived == file.sha256 { DigestCheck::Equal } else { DigestCheck::Different })
     }
+
+    fn client(&self) -> Result<Client, CommandError> {
+        let trust = Trust { ca_certs: self.server.ca_path().map(Into::into).into_iter().collect() };
+        let (url, api_key) = (self.server.url(), self.server.api_key());
+        let builder = Client::builder().endpoint_url(url).api_key(api_key);
+        Ok(builder.with(|settings| settings.trust = trust).build()?)
+    }
+}
+
+fn unreadable(video_id: &str) -> CommandError {
+    CommandError::Other(Exit::Failed, format!("the server has no digest of video {video_id}"))
 }
 
 fn table(rows: &[DemoResult]) -> String {
