@@ -46,6 +46,7 @@ const FEATURE_HOMES: &[&str] = &[
     "monitor/metrics.rs",
     "source/mod.rs",
     "source/pool.rs",
+    "upload/api_calls.rs",
     "upload/builder.rs",
     "upload/client.rs",
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 
@@ -110,7 +111,19 @@ impl Control {
 }
 
 impl Exchange for Control {
-    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+    fn exchange(&self, request: Request<Bytes>) -> impl Future<Output = Result<Response<Bytes>>> {
+        self.boxed_exchange(request)
+    }
+}
+
+impl Control {
+    /// Returns the exchange as a boxed future. A future without a box is compiled again, with all of HTTP and TLS, in each
+    /// program that calls the API.
+    fn boxed_exchange(&self, request: Request<Bytes>) -> LocalBoxFuture<'_, Result<Response<Bytes>>> {
+        Box::pin(self.paced_exchange(request))
+    }
+
+    async fn paced_exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
         let Some(class) = class_of(&request) else { return self.send(self.address(request)?).await };
         let mut request = self.address(request)?;
         if class == Class::Reads {

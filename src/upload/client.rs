@@ -1,11 +1,9 @@
 //! The client.
 
-#[cfg(feature = "bulk")]
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -16,10 +14,8 @@ use crate::api::{
     Api, Credentials, NewVideo, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch, VideoQuery,
     VideoStatus,
 };
-use crate::engine::calls::with_logged_retries;
 use crate::engine::command::{DriverTask, EngineCommand};
 use crate::engine::control::Control;
-use crate::engine::creation;
 use crate::engine::handle::{EngineHandle, engine_ended};
 use crate::engine::request::SourceSpec;
 use crate::engine::settings::{LaneControl, Settings};
@@ -28,6 +24,7 @@ use crate::engine::stream_input::StreamInput;
 use crate::error::Result;
 use crate::session::retry::RetryPolicy;
 use crate::source::Reader;
+use crate::upload::api_calls::{self, ApiCall};
 use crate::upload::builder::Upload;
 
 /// Uploads files and asks the service about them.
@@ -189,18 +186,12 @@ impl Client {
     }
 
     /// Runs a call on the driver's thread. Dropping the future discards the answer and does not cancel the call.
-    async fn call<T, F>(&self, call: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: AsyncFn(&Api<Control>) -> Result<T> + Send + 'static,
-    {
+    async fn call<T: Send + 'static>(&self, call: ApiCall<T>) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let run = move |api: Rc<Api<Control>>, policy: RetryPolicy| -> DriverTask {
-            Box::pin(async move {
-                let result = with_logged_retries(&policy, async || call(&api).await).await;
-                // The send fails if the caller dropped its future.
-                let _ = reply.send(result);
-            })
+            let call = call(api, policy);
+            // The send fails if the caller dropped its future.
+            Box::pin(async move { drop(reply.send(call.await)) })
         };
         self.engine.command(EngineCommand::DriverCall(Box::new(run))).await?;
         answer.await.map_err(|_| engine_ended())?
@@ -208,23 +199,12 @@ impl Client {
 
     /// Returns the engine's retry policy.
     pub(super) async fn retry_policy(&self) -> Result<RetryPolicy> {
-        let (reply, answer) = oneshot::channel();
-        let run = move |_: Rc<Api<Control>>, policy: RetryPolicy| -> DriverTask {
-            // The send fails if the caller dropped its future.
-            let _ = reply.send(policy);
-            Box::pin(std::future::ready(()))
-        };
-        self.engine.command(EngineCommand::DriverCall(Box::new(run))).await?;
-        answer.await.map_err(|_| engine_ended())
+        self.call(api_calls::retry_policy()).await
     }
 
     /// Waits on the driver's timer, because the caller's executor may have none.
     pub(crate) async fn pause(&self, duration: Duration) -> Result<()> {
-        self.call(async move |_| {
-            tokio::time::sleep(duration).await;
-            Ok(())
-        })
-        .await
+        self.call(api_calls::pause(duration)).await
     }
 }
 
@@ -235,7 +215,7 @@ impl Client {
     /// # Errors
     /// When the service refuses or cannot be reached. After a lost answer an empty container may be left.
     pub async fn create_video(&self, video: NewVideo) -> Result<Video> {
-        self.call(async move |api| api.videos(Instant::now()).create(&video).await).await
+        self.call(api_calls::create_video(video)).await
     }
 
     /// Creates a container that can be found by `mark` if the answer is lost. Returns the id of its video.
@@ -251,9 +231,7 @@ impl Client {
         mark: String,
         may_exist: bool,
     ) -> Result<String> {
-        let (policy, may_exist) = (self.retry_policy().await?, Cell::new(may_exist));
-        self.call(async move |api| creation::create_or_find(api, &video, &mark, &may_exist, &policy).await)
-            .await
+        self.call(api_calls::create_marked_video(video, mark, may_exist)).await
     }
 
     /// Returns the description of a video.
@@ -261,8 +239,7 @@ impl Client {
     /// # Errors
     /// When there is no such video, or the service refuses or cannot be reached.
     pub async fn video(&self, video_id: impl Into<String>) -> Result<Video> {
-        let video_id = video_id.into();
-        self.call(async move |api| api.videos(Instant::now()).get(&video_id).await).await
+        self.call(api_calls::video(video_id.into())).await
     }
 
     /// Returns one page of the account's videos.
@@ -270,7 +247,7 @@ impl Client {
     /// # Errors
     /// When the service refuses or cannot be reached.
     pub async fn videos(&self, query: VideoQuery) -> Result<Page<Video>> {
-        self.call(async move |api| api.videos(Instant::now()).list(&query).await).await
+        self.call(api_calls::videos(query)).await
     }
 
     /// Returns the video with the mark of an upload, as [`ContainerState::mark`](crate::journal::ContainerState::mark)
@@ -279,8 +256,7 @@ impl Client {
     /// # Errors
     /// When the service refuses or cannot be reached.
     pub async fn marked_video(&self, mark: impl Into<String>) -> Result<Option<String>> {
-        let mark = mark.into();
-        self.call(async move |api| creation::find(api, &mark, None).await).await
+        self.call(api_calls::marked_video(mark.into())).await
     }
 
     /// Returns all videos with the mark of an upload, the newest first. More than one is left if two hosts created the
@@ -290,7 +266,7 @@ impl Client {
     /// When the service refuses or cannot be reached.
     #[cfg(feature = "bulk")]
     pub(crate) async fn marked_videos(&self, mark: String) -> Result<Vec<Video>> {
-        self.call(async move |api| creation::marked(api, &mark).await).await
+        self.call(api_calls::marked_videos(mark)).await
     }
 
     /// Returns `true` if the service answers a request for a short list, whatever its answer. Makes one attempt.
@@ -299,20 +275,7 @@ impl Client {
     /// When the client has ended.
     #[cfg(feature = "bulk")]
     pub(crate) async fn is_service_reachable(&self) -> Result<bool> {
-        let (reply, answer) = oneshot::channel();
-        // Without the retries of other calls: the caller has pauses of its own.
-        let run = move |api: Rc<Api<Control>>, _: RetryPolicy| -> DriverTask {
-            Box::pin(async move {
-                let query = VideoQuery { page_size: Some(1), ..VideoQuery::default() };
-                let listed = api.videos(Instant::now()).list(&query).await;
-                // A refusal is an answer, too, unless a gateway answers in place of the service.
-                let is_answered = listed.as_ref().map_or_else(|error| !error.is_temporary(), |_| true);
-                // The send fails if the caller dropped its future.
-                let _ = reply.send(is_answered);
-            })
-        };
-        self.engine.command(EngineCommand::DriverCall(Box::new(run))).await?;
-        answer.await.map_err(|_| engine_ended())
+        self.call(api_calls::is_service_reachable()).await
     }
 
     /// Changes a video's description.
@@ -320,8 +283,7 @@ impl Client {
     /// # Errors
     /// When there is no such video, or the service refuses or cannot be reached.
     pub async fn update_video(&self, video_id: impl Into<String>, patch: VideoPatch) -> Result<Video> {
-        let video_id = video_id.into();
-        self.call(async move |api| api.videos(Instant::now()).update(&video_id, &patch).await).await
+        self.call(api_calls::update_video(video_id.into(), patch)).await
     }
 
     /// Deletes a video.
@@ -329,8 +291,7 @@ impl Client {
     /// # Errors
     /// When there is no such video, or the service refuses or cannot be reached.
     pub async fn delete_video(&self, video_id: impl Into<String>) -> Result<()> {
-        let video_id = video_id.into();
-        self.call(async move |api| api.videos(Instant::now()).delete(&video_id).await).await
+        self.call(api_calls::delete_video(video_id.into())).await
     }
 
     /// Returns the upload and encoding status of a video.
@@ -338,8 +299,7 @@ impl Client {
     /// # Errors
     /// When there is no such video, or the service refuses or cannot be reached.
     pub async fn video_status(&self, video_id: impl Into<String>) -> Result<VideoStatus> {
-        let video_id = video_id.into();
-        self.call(async move |api| api.videos(Instant::now()).status(&video_id).await).await
+        self.call(api_calls::video_status(video_id.into())).await
     }
 
     /// Creates an upload token that lives for `ttl`, or for ever.
@@ -347,7 +307,7 @@ impl Client {
     /// # Errors
     /// When the service refuses or cannot be reached.
     pub async fn create_upload_token(&self, ttl: Option<Duration>) -> Result<UploadToken> {
-        self.call(async move |api| api.upload_tokens(Instant::now()).create(ttl).await).await
+        self.call(api_calls::create_upload_token(ttl)).await
     }
 
     /// Returns one page of the account's upload tokens.
@@ -355,7 +315,7 @@ impl Client {
     /// # Errors
     /// When the service refuses or cannot be reached.
     pub async fn upload_tokens(&self, query: UploadTokenQuery) -> Result<Page<UploadToken>> {
-        self.call(async move |api| api.upload_tokens(Instant::now()).list(&query).await).await
+        self.call(api_calls::upload_tokens(query)).await
     }
 
     /// Fetches the description of an upload token.
@@ -363,8 +323,7 @@ impl Client {
     /// # Errors
     /// When there is no such token, or the service refuses or cannot be reached.
     pub async fn upload_token(&self, token: impl Into<Secret>) -> Result<UploadToken> {
-        let token = token.into();
-        self.call(async move |api| api.upload_tokens(Instant::now()).get(&token).await).await
+        self.call(api_calls::upload_token(token.into())).await
     }
 
     /// Deletes an upload token. Uploads with it fail from then on.
@@ -372,7 +331,6 @@ impl Client {
     /// # Errors
     /// When there is no such token, or the service refuses or cannot be reached.
     pub async fn delete_upload_token(&self, token: impl Into<Secret>) -> Result<()> {
-        let token = token.into();
-        self.call(async move |api| api.upload_tokens(Instant::now()).delete(&token).await).await
+        self.call(api_calls::delete_upload_token(token.into())).await
     }
 }

@@ -1,5 +1,6 @@
 //! The public face: a client, uploads that are described and sent, and handles to those under way.
 
+mod api_calls;
 mod builder;
 mod checkpoints;
 mod client;
