@@ -6,10 +6,12 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
 
@@ -22,6 +24,8 @@ use super::signal_route::{Listener, SignalRoute};
 /// SIGHUP stays ignored if it was ignored at the start, which nohup(1) relies on.
 pub(super) fn start(console: &Console) -> Result<(), CommandError> {
     let failed = |error: io::Error| CommandError::io("listen for signals", error);
+    // A write beyond `ulimit -f` then fails with EFBIG (setrlimit(2)) and is reported; the signal would end the process.
+    flag::register(SIGXFSZ, Arc::default()).map_err(failed)?;
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup)).map_err(failed)?;
     let console = console.clone();
