@@ -245,7 +245,8 @@ fn an_unexpected_answer_during_wait_is_not_a_failure() {
                 false => Treatment::Pass,
             });
         let sample = Sample::new(MIB);
-        command(&test_server, &middlebox.url(), &upload(&sample, &["--verify"])).done();
+        let ran = command(&test_server, &middlebox.url(), &upload(&sample, &["--verify"])).done();
+        assert!(ran.stderr.contains(", verified"), "{}", ran.stderr);
     }
 }
 

@@ -41,14 +41,18 @@ pub(super) fn done(run: &UploadRun<'_>, done: &DoneJob<Rc<UploadJob>>) -> Option
             visible(&job.name)
         ));
     } else {
-        run.console.note(format_args!("{}: {}", visible(&job.name), described(uploaded, sha256.as_deref())));
+        run.console.note(format_args!(
+            "{}: {}",
+            visible(&job.name),
+            described(run, uploaded, sha256.as_deref())
+        ));
     }
     // A queue keeps its order: once the last line is written, all before it are.
     last.or(event).or(result)
 }
 
-/// Describes an upload: `37.10 MiB sent of 370.98 MiB in 0.3 s (123.67 MiB/s)`.
-fn described(uploaded: &Uploaded, sha256: Option<&str>) -> String {
+/// Describes an upload: `37.10 MiB sent of 370.98 MiB in 0.3 s (123.67 MiB/s), verified`.
+fn described(run: &UploadRun<'_>, uploaded: &Uploaded, sha256: Option<&str>) -> String {
     let Uploaded { bytes, sent_bytes, elapsed, .. } = *uploaded;
     let size = if sent_bytes == bytes {
         Size(bytes).to_string()
@@ -59,9 +63,10 @@ fn described(uploaded: &Uploaded, sha256: Option<&str>) -> String {
         0 => String::new(),
         retries => format!(", {retries} retries"),
     };
+    let verified = if run.options.after.verify { ", verified" } else { "" };
     let sha256 = sha256.map(|sha256| format!(", SHA-256 {sha256}")).unwrap_or_default();
     let speed = speed(sent_bytes, elapsed);
-    format!("{size} in {} ({speed}){retries}{sha256}", duration(elapsed))
+    format!("{size} in {} ({speed}){retries}{verified}{sha256}", duration(elapsed))
 }
 
 /// Prints the id of a video, after the name of its file if the run has several: the ids come in the order of
