@@ -7,6 +7,7 @@ use super::console::Console;
 use super::events::CommandResult;
 use super::ingest::{BulkRun, Daemon, Estimator, RunKind, report, run_options};
 use super::ingest_args::WorkArgs;
+use super::jobs;
 use super::queue::{self, OpenQueue, QueuePlace};
 use super::upload;
 
@@ -26,6 +27,10 @@ pub(super) fn run(args: &WorkArgs, global: &GlobalArgs, console: &Console) -> Co
     // Created if it is missing: a service may start before the first submission.
     let OpenQueue { store, budget } = queue.open_for_work(account, &mut options)?;
     settings.shared_budget = budget;
+    // No error: the next submission may be of this account. A queue on NATS does not list its accounts.
+    if !queue.is_shared() && pollster::block_on(store.count()).is_ok_and(|counts| counts.is_empty()) {
+        jobs::note_other_accounts(&queue, console);
+    }
     let run = BulkRun {
         kind: RunKind::Work,
         title: format!("work on {}", queue.name()),

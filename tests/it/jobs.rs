@@ -67,7 +67,12 @@ fn submit_needs_an_account_and_not_the_key() {
     assert!(jobs(&server, &[]).is_empty(), "another account's jobs are not listed");
     assert_eq!(jobs(&server, &["--account", "archive"]).len(), 1);
     let empty = ringlift_with(&server, &["jobs", "list"]).done();
-    assert!(empty.stderr.contains("no jobs of this account"), "{}", empty.stderr);
+    let others = "no jobs of this account; jobs of 1 other account are here";
+    assert!(empty.stderr.contains(others), "{}", empty.stderr);
+    let idle = ringlift_with(&server, &["work", "--drain"]).done();
+    assert!(idle.stderr.contains(others), "{}", idle.stderr);
+    let busy = ringlift_with(&server, &["work", "--drain", "--account", "archive"]).done();
+    assert!(!busy.stderr.contains("other account"), "{}", busy.stderr);
 }
 
 #[test]

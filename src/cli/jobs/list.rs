@@ -98,22 +98,27 @@ fn remark(end: &ListEnd, args: &JobListArgs, queue: &QueuePlace, console: &Conso
         (None, true) => console.note("more without --limit"),
         (None, false) if end.items_total == Some(0) => {
             let is_filtered = args.filter.state.is_some() || args.filter.pool.is_some();
-            // The list of this account has nothing, so that these are the others.
-            let others = if is_filtered { 0 } else { queue.accounts() };
-            if others > 0 {
-                // The most common reason of an empty list: another key, or the sandbox.
-                console.note(format_args!(
-                    "no jobs of this account; jobs of {} are here",
-                    counted(others as u64, "other account")
-                ));
-            } else if is_filtered {
+            if is_filtered {
                 console.note("no such jobs");
-            } else {
+            } else if !note_other_accounts(queue, console) {
                 console.note("the queue is empty");
             }
         }
         _ => {}
     }
+}
+
+/// Says whether other accounts have jobs in a queue that has none of this account. Returns `false` if there are none.
+pub(in crate::cli) fn note_other_accounts(queue: &QueuePlace, console: &Console) -> bool {
+    let others = queue.accounts();
+    if others > 0 {
+        // The most common reason of an empty queue: another key, or the sandbox.
+        console.note(format_args!(
+            "no jobs of this account; jobs of {} are here",
+            counted(others as u64, "other account")
+        ));
+    }
+    others > 0
 }
 
 /// Shows a job in several lines, or as an event.

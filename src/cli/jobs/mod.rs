@@ -18,6 +18,7 @@ use super::queue::{self, QueuePlace};
 use super::store_error::store_error;
 use super::{client, upload};
 pub(super) use event::JobEvent;
+pub(super) use list::note_other_accounts;
 
 pub(super) fn run(command: &JobsCommand, global: &GlobalArgs, console: &Console) -> CommandResult {
     let now = || wall_clock().into();
