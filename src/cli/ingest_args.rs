@@ -69,7 +69,7 @@ pub(super) struct InputArgs {
     /// Print what would be uploaded and how long it takes, and send nothing
     #[arg(short = 'n', long, visible_alias = "dryrun")]
     pub(super) dry_run: bool,
-    /// Refuse the whole run if a line or a file of the sources is unusable
+    /// Refuse the whole run if a line or a file of the sources is unusable, or if an include rule matches no file
     #[arg(long)]
     pub(super) strict: bool,
     /// Read keys from movie.json or movie.mp4.json beside each file

@@ -18,17 +18,22 @@ use crate::cli::queue::QueuePlace;
 use crate::cli::store_error::store_error;
 use crate::cli::values::Size;
 
-/// Reads the inputs once, and refuses the run if one gives no job.
-pub(in crate::cli) fn check_all(inputs: Inputs, console: &Console) -> Result<(), CommandError> {
+/// Reads the inputs once, and refuses the run if one gives no job, or if a rule that includes files finds none.
+pub(in crate::cli) fn check_all(mut inputs: Inputs, console: &Console) -> Result<(), CommandError> {
     let mut flaws = 0u64;
-    for flaw in inputs.filter_map(Result::err) {
+    for flaw in inputs.by_ref().filter_map(Result::err) {
         flaws += 1;
         console.alert(&flaw.failure.message);
+    }
+    // A list of exclusions serves many folders, and not each of them has such files.
+    for rule in inputs.unused_rules().iter().filter(|rule| rule.starts_with('+')) {
+        flaws += 1;
+        console.alert(format_args!("the filter rule `{rule}` matches no file"));
     }
     if flaws == 0 {
         return Ok(());
     }
-    Err(CommandError::usage(format!("{flaws} lines or files are unusable, and nothing was sent")))
+    Err(CommandError::usage(format!("{flaws} lines, files or rules are unusable, and nothing was sent")))
 }
 
 /// Prints the jobs and the work. Sends nothing, creates no queue and no journal, and changes no job.
