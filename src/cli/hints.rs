@@ -30,6 +30,9 @@ fn for_the_upload(hint: Hint) -> Option<&'static str> {
         Hint::ListUploadTokens => {
             "check the token and the environment: `ringlift token list` shows those that have not expired"
         }
+        Hint::FilesOfDirectory => {
+            "name the files in it, or upload the whole directory with `ringlift ingest`"
+        }
         Hint::MoreStreamMemory => "raise --max-buffer-memory or lower --chunk-size",
         Hint::MovedFile => "if the file was moved, give its new path: `ringlift resume FILE`",
         Hint::NewUpload => "`ringlift upload` starts again; `ringlift clean` removes the incomplete video",

@@ -56,6 +56,7 @@ impl From<SourceError> for Error {
         let unread = Error::new(kind, "read the source").because(error.to_string());
         let unread = match error {
             SourceError::Budget { .. } => unread.with_hint(Hint::MoreStreamMemory),
+            SourceError::IsDirectory { .. } => unread.with_hint(Hint::FilesOfDirectory),
             _ => unread,
         };
         unread.with_source(error)

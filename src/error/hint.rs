@@ -12,7 +12,7 @@ macro_rules! hints {
 
         impl $hint {
             /// Every hint.
-            pub const ALL: [$hint; 33] = [$($hint::$name),*];
+            pub const ALL: [$hint; 34] = [$($hint::$name),*];
 
             /// Returns the text that `Display` writes.
             pub const fn text(self) -> &'static str {
@@ -78,6 +78,8 @@ hints! {
             "try again later; with a journal (`Settings::journal`) the same upload continues where it stopped",
         /// Check the video's status, and retry.
         CheckStatus => "check the video's status (`Client::video_status`), and try again",
+        /// Upload the files of the directory, each by itself or in a bulk run.
+        FilesOfDirectory => "name the files in it; `bulk::ingest` uploads whole directories",
         /// Create a new upload token.
         NewUploadToken => "create a new one with the API key (`Client::create_upload_token`)",
         /// List the upload tokens that have not expired.

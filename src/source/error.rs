@@ -17,7 +17,7 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// The path leads to a directory.
-    #[error("{path}: is a directory; name the files in it")]
+    #[error("{path}: is a directory")]
     IsDirectory {
         /// The path as it was given.
         path: PathBuf,

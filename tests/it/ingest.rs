@@ -41,6 +41,22 @@ fn a_folder_twice_is_each_file_once_and_the_second_run_sends_nothing() {
 }
 
 #[test]
+fn strict_permits_a_list_of_exclusions_that_finds_nothing() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let filter = ["--strict", "--exclude", "*.tmp"].map(Path::new);
+    ingest(&server, &[&filter[..], &[films.path()]].concat()).done();
+    server.assert_created(1);
+}
+
+#[test]
+fn a_directory_is_refused_by_upload_which_names_ingest() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let args = [Path::new("upload"), films.path()];
+    server.run(args).failed(2, &["is a directory", "`ringlift ingest`"]);
+    assert_eq!(requests(&server), 0);
+}
+
+#[test]
 fn bad_lines_are_rows_with_their_numbers_and_strict_refuses_before_any_request() {
     let (server, films) = (TestServer::new(Scheme::Http), folder(2));
     let manifest = films.path().join("jobs.jsonl");
@@ -48,6 +64,8 @@ fn bad_lines_are_rows_with_their_numbers_and_strict_refuses_before_any_request()
     fs::write(&manifest, lines).unwrap();
     let flag = Path::new("--manifest");
     ingest(&server, &[Path::new("--strict"), flag, &manifest]).failed(2, &["jobs.jsonl:2", "gone.mp4"]);
+    let filter = ["--strict", "--include", "*.mov"].map(Path::new);
+    ingest(&server, &[&filter[..], &[films.path()]].concat()).failed(2, &["`+ *.mov` matches no file"]);
     assert_eq!(requests(&server), 0);
     let report = films.path().join("report.csv");
     let output =
