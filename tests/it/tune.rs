@@ -205,6 +205,18 @@ fn the_command_measures_a_server_of_its_own_and_reports_everything() {
     run(ringlift().arg("tune").arg("--write-config").arg(&config)).failed(2, &["exists already"]);
 }
 
+#[test]
+fn a_file_that_cannot_be_written_is_reported_before_the_measurement() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = folder.path().join("gone/tune");
+    for flag in ["--plot", "--write-config"] {
+        let ran = run(ringlift().args(["tune", "--json", flag]).arg(&gone));
+        let ran = ran.failed(4, &["could not write", "gone/tune", "No such file"]);
+        assert!(ran.events().iter().all(|event| event["event"] != "tuning"), "{ran:?}");
+    }
+    run(ringlift().args(["tune", "--plot"]).arg(folder.path())).failed(2, &["is a directory"]);
+}
+
 /// Asserts that an upload with this config file uses the settings.
 fn assert_reads_back(config: &std::path::Path, tuned: &Value) {
     let sample = Sample::sparse(1024 * MIB);

@@ -1,6 +1,7 @@
 //! `ringlift tune`: measures the machine and the path to a service, and recommends settings.
 
 pub(super) mod leftovers;
+mod output_file;
 mod plot;
 mod settings_file;
 mod target;
@@ -34,8 +35,10 @@ use workplace::Workplace;
 
 pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     if let Some(path) = &args.write_config {
-        // Before the measurement, which takes a minute and a part of the budget.
         settings_file::check(path)?;
+    }
+    if let Some(path) = &args.plot {
+        output_file::check(path)?;
     }
     let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
     let mut usage = UsageMeter::default();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fs;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -22,14 +23,17 @@ pub(super) fn draw(
     ceilings: &[Ceiling],
     sentence: &str,
 ) -> Result<(), CommandError> {
-    draw_chart(path, report, ceilings, sentence).map_err(|error| {
-        CommandError::Other(Exit::Failed, format!("could not write {}: {error}", path.display()))
-    })
+    let mut svg = String::new();
+    draw_chart(&mut svg, report, ceilings, sentence).map_err(|error| {
+        CommandError::Other(Exit::Failed, format!("could not draw {}: {error}", path.display()))
+    })?;
+    // Not by the backend, whose errors hide those of the kernel.
+    fs::write(path, svg).map_err(|error| CommandError::io(format!("write {}", path.display()), error))
 }
 
-fn draw_chart(path: &Path, report: &PathReport, ceilings: &[Ceiling], sentence: &str) -> Drawn {
+fn draw_chart(svg: &mut String, report: &PathReport, ceilings: &[Ceiling], sentence: &str) -> Drawn {
     let parts = if ceilings.is_empty() { 0 } else { HEAD + ceilings.len() as u32 * STEP };
-    let canvas = SVGBackend::new(path, (WIDTH, CHART + parts)).into_drawing_area();
+    let canvas = SVGBackend::with_string(svg, (WIDTH, CHART + parts)).into_drawing_area();
     canvas.fill(&WHITE)?;
     let (above, below) = canvas.split_vertically(CHART);
     draw_rungs(&above, report, sentence)?;

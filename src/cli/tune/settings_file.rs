@@ -6,13 +6,14 @@ use std::path::Path;
 
 use ringlift::tune::TuneAdvice;
 
+use super::output_file;
 use super::verdict::flag_size;
 use crate::cli::exit::CommandError;
 
-/// Fails if the file cannot be created later because it exists. A config file has settings of its user.
+/// Fails if the file cannot be created later, also because it exists: a config file has settings of its user.
 pub(super) fn check(path: &Path) -> Result<(), CommandError> {
     // Not `exists`, which follows a link: `create_new` refuses also a dangling one.
-    if path.symlink_metadata().is_ok() { Err(taken(path)) } else { Ok(()) }
+    if path.symlink_metadata().is_ok() { Err(taken(path)) } else { output_file::check(path) }
 }
 
 /// Creates the file.
