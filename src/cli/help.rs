@@ -195,7 +195,7 @@ A fault plan is a TOML file with a list of faults. The first fault that matches 
 affects the request:
 
     [[fault]]
-    on = \"chunk\"        # auth, create, chunk, status, source, video, token or any
+    on = \"chunk\"        # or auth, create, status, source, video, token, any
     part = 2            # only `Content-Range: part 2/...`
     action = { cut = { after_bytes = 1048576, how = \"reset\" } }
 
@@ -212,8 +212,8 @@ affects the request:
 
 Actions that take effect before the request:
 
-    { cut = { after_bytes, how } }                 end the connection; how: reset or close
-    close-before-recording                         read the body, store nothing, close
+    { cut = { after_bytes, how } }                 disconnect by reset or close
+    close-before-recording                         read, store nothing, close
     { refuse = { status, slug, timing } }          answer with an error
     { too-many-requests = { retry_after_s, timing } }  answer 429
     { stall-reading = { after_bytes, for_ms } }    pause reading
@@ -223,10 +223,10 @@ Actions that take effect after the request was stored:
 
     close-after-recording                          close without a response
     { stall-answering = { for_ms } }               delay the response
-    truncated-answer                               end in the middle of the response
+    truncated-answer                               stop inside the response
     malformed-answer                               answer with invalid JSON
-    html-answer                                    answer with a page, as a proxy does
-    other-video-id                                 answer with the id of another video
+    html-answer                                    answer with a page of HTML
+    other-video-id                                 answer with a different id
 
 `timing` is after-body (the default), early (answer, then read the body) or early-close (answer and close). Byte \
 counts refer to the body of the request, including the multipart envelope.";

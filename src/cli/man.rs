@@ -85,7 +85,38 @@ fn page(command: &Command, root: &Command) -> io::Result<Vec<u8>> {
     }
     section("EXIT STATUS", EXIT_STATUS, &mut page)?;
     see_also(command, root, &mut page)?;
-    Ok(page)
+    Ok(wrapped(&String::from_utf8_lossy(&page)).into_bytes())
+}
+
+/// Breaks long lines of filled text, which roff joins again. Requests and examples stay as they are.
+fn wrapped(page: &str) -> String {
+    let (mut text, mut is_filled) = (String::with_capacity(page.len()), true);
+    for line in page.lines() {
+        is_filled = line == ".fi" || is_filled && line != ".nf";
+        if is_filled && !line.starts_with('.') && line.len() > LONGEST_LINE {
+            wrap(line, &mut text);
+        } else {
+            text.push_str(line);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn wrap(line: &str, text: &mut String) {
+    let mut width = 0;
+    for word in line.split_ascii_whitespace() {
+        if width > 0 && width + word.len() >= LONGEST_LINE {
+            // A dot at the start of a line would make it a request.
+            text.push_str(if word.starts_with('.') { "\n\\&" } else { "\n" });
+            width = 0;
+        } else if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += word.len();
+    }
 }
 
 /// Writes the flags in the order of the help, with their values, and then the files.
@@ -182,6 +213,7 @@ fn section(title: &str, text: &str, page: &mut Vec<u8>) -> io::Result<()> {
                 Some((term, description)) => {
                     writeln!(page, ".TP\n.B {}\n{}", escaped(term), escaped(description))?
                 }
+                None if is_example => example(line, page)?,
                 None => writeln!(page, "{}", escaped(line))?,
             }
         }
@@ -191,6 +223,31 @@ fn section(title: &str, text: &str, page: &mut Vec<u8>) -> io::Result<()> {
         is_first = false;
     }
     Ok(())
+}
+
+/// Writes a line of an example, broken as the shell permits.
+fn example(line: &str, page: &mut Vec<u8>) -> io::Result<()> {
+    let mut rest = line.to_owned();
+    while escaped(&rest).len() > LONGEST_LINE
+        && let Some(end) = last_break(&rest)
+    {
+        writeln!(page, "{}", escaped(&format!("{} \\", &rest[..end])))?;
+        rest = format!("      {}", &rest[end + 1..]);
+    }
+    writeln!(page, "{}", escaped(&rest))
+}
+
+/// Returns the place of a space outside quotes after which a line is short enough: the last one before a flag or a pipe,
+/// or the last one.
+fn last_break(line: &str) -> Option<usize> {
+    let text = line.len() - line.trim_start().len();
+    let is_outside = |end: usize| line[..end].matches('\'').count().is_multiple_of(2);
+    // Room for the backslash.
+    let is_short = |end: usize| escaped(&line[..end]).len() <= LONGEST_LINE - 3;
+    let is_before_flag = |end: usize| line[end..].starts_with(" --") || line[end..].starts_with(" |");
+    let spaces = line.match_indices(' ').map(|(index, _)| index).filter(|index| *index > text);
+    let ends: Vec<usize> = spaces.filter(|end| is_outside(*end) && is_short(*end)).collect();
+    ends.iter().rev().find(|end| is_before_flag(**end)).or(ends.last()).copied()
 }
 
 fn see_also(command: &Command, root: &Command, page: &mut Vec<u8>) -> io::Result<()> {
@@ -209,8 +266,11 @@ fn escaped(line: &str) -> String {
 
 const SECTION: &str = "1";
 
+/// The longest line of text, in bytes, to which mandoc(1) does not object.
+const LONGEST_LINE: usize = 80;
+
 /// Date of the last change of the manual's texts.
-const DATE: &str = "2026-11-27";
+const DATE: &str = "2026-11-28";
 
 const ENVIRONMENT: &str = "\
 APIVIDEO_API_KEY\tThe API key.
@@ -299,6 +359,21 @@ mod tests {
     }
 
     #[test]
+    fn long_lines_are_broken_between_words_and_outside_quotes() {
+        let word = "x".repeat(40);
+        assert_eq!(wrapped(&format!("{word} {word} .b\n")), format!("{word}\n{word} .b\n"));
+        assert_eq!(wrapped(&format!("{word} {word}x .b\n")), format!("{word}\n{word}x .b\n"));
+        let [first, second] = [40, 79].map(|len| "x".repeat(len));
+        assert_eq!(wrapped(&format!("{first} {second} .b")), format!("{first}\n{second}\n\\&.b\n"));
+        let example = format!(".nf\n{word} {word}\n.fi\n");
+        assert_eq!(wrapped(&example), example);
+        let (mut page, word) = (Vec::new(), "x".repeat(30));
+        super::example(&format!("  tool '{word} {word}' --next x"), &mut page).unwrap();
+        let quoted = format!("  tool \\(aq{word} {word}\\(aq \\e\n      \\-\\-next x\n");
+        assert_eq!(String::from_utf8(page).unwrap(), quoted);
+    }
+
+    #[test]
     fn text_is_not_taken_for_requests() {
         assert_eq!(escaped(".TH x"), "\\&.TH x");
         assert_eq!(escaped("'a' \\n -b"), "\\(aqa\\(aq \\en \\-b");
@@ -308,7 +383,7 @@ mod tests {
     fn mandoc_has_no_complaint() {
         let linted = |page: &str| {
             let mut mandoc = Process::new("mandoc")
-                .args(["-Tlint", "-W", "warning"])
+                .arg("-Tlint")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
