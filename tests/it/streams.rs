@@ -205,7 +205,7 @@ fn bytes_in_memory_are_sent_again_after_failures() {
 
 #[test]
 fn a_source_of_another_length_than_stated_is_refused_and_never_complete() {
-    let test_server = TestServer::new(Scheme::Http);
+    let (test_server, untouched) = (TestServer::new(Scheme::Http), TestServer::new(Scheme::Http));
     let sample = Sample::new(2 * CHUNK);
     for stated in [2 * CHUNK + 1, 2 * CHUNK - 1, CHUNK, 1] {
         for mode in [Mode::Bytes, Mode::Parts] {
@@ -222,15 +222,11 @@ fn a_source_of_another_length_than_stated_is_refused_and_never_complete() {
                 assert_ne!(status.received(), ringlift::ReceivedContent::Everything, "{stated}");
             }
         }
-        let created = test_server.server.stats().videos_created;
-        let error = client(&test_server).upload(sample.path()).len(stated).send_blocking().unwrap_err();
+        // Its own server: a creation that its failed stream has left behind may still be under way at the other one.
+        let error = client(&untouched).upload(sample.path()).len(stated).send_blocking().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(
-            test_server.server.stats().videos_created,
-            created,
-            "a file is refused before its video exists"
-        );
     }
+    assert_eq!(untouched.server.stats().videos_created, 0, "a file is refused before its video exists");
 }
 
 #[test]
