@@ -108,7 +108,7 @@ fn remark(end: &ListEnd, args: &JobListArgs, queue: &QueuePlace, console: &Conso
     }
 }
 
-/// Says whether other accounts have jobs in a queue that has none of this account. Returns `false` if there are none.
+/// Prints a note if other accounts have jobs in a queue that has none of this account. Returns `false` if none have.
 pub(in crate::cli) fn note_other_accounts(queue: &QueuePlace, console: &Console) -> bool {
     let others = queue.accounts();
     if others > 0 {
