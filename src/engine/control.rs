@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 
@@ -111,19 +110,7 @@ impl Control {
 }
 
 impl Exchange for Control {
-    fn exchange(&self, request: Request<Bytes>) -> impl Future<Output = Result<Response<Bytes>>> {
-        self.boxed_exchange(request)
-    }
-}
-
-impl Control {
-    /// Returns the exchange as a boxed future. A future without a box is compiled again, with all of HTTP and TLS, in each
-    /// program that calls the API.
-    fn boxed_exchange(&self, request: Request<Bytes>) -> LocalBoxFuture<'_, Result<Response<Bytes>>> {
-        Box::pin(self.paced_exchange(request))
-    }
-
-    async fn paced_exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>> {
         let Some(class) = class_of(&request) else { return self.send(self.address(request)?).await };
         let mut request = self.address(request)?;
         if class == Class::Reads {
