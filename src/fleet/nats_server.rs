@@ -67,7 +67,12 @@ impl NatsServer {
 
     /// Starts the killed server again, on the same port.
     pub(crate) fn restart(&mut self) {
-        (self.child, _) = spawn(&self.binary, self.folder.path(), &self.extra, Some(self.port));
+        self.restart_with(&self.extra.clone());
+    }
+
+    /// Starts the killed server again, once with other lines in its configuration.
+    pub(crate) fn restart_with(&mut self, extra: &str) {
+        (self.child, _) = spawn(&self.binary, self.folder.path(), extra, Some(self.port));
     }
 }
 

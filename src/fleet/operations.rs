@@ -20,7 +20,7 @@ use super::own_writes::{KnownJob, OwnWrites, RequestMoment};
 use super::reading::CachedIndex;
 use super::record::{FORMAT, RecordFlaw, StoredJob};
 use super::transition::{self, Transition};
-use super::tries::Tries;
+use super::tries::{Tries, repeated};
 use crate::bulk::job_id::content_digest;
 use crate::bulk::lease::{LONGEST_DELAY, SHORTEST_LEASE};
 use crate::bulk::submission::PreparedJob;
@@ -79,8 +79,9 @@ impl Engine {
             #[cfg(test)]
             uses_callers_time: false,
         };
-        let lease = engine.restore().await.map_err(|failure| failure.into_error(&engine.place))?;
-        engine.lease = lease;
+        // A server takes requests before its JetStream is there.
+        let lease = repeated(|| async { Ok(engine.restore().await?) }).await;
+        engine.lease = lease.map_err(|trouble| trouble.into_error(&engine.place))?;
         Ok(engine)
     }
 

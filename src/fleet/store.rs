@@ -15,6 +15,8 @@ use super::operations::Engine;
 use super::options::NatsOptions;
 use super::record::StoredJob;
 use super::transition::{self, Transition};
+use super::tries::repeated;
+use super::watch::AbortOnDrop;
 use crate::bulk::submission::prepare;
 use crate::bulk::{
     ClaimAnswer, Job, JobCheckpoint, JobCount, JobEnd, JobFailure, JobId, JobPage, JobQuery, JobSpec,
@@ -107,7 +109,7 @@ impl NatsJobStore {
 
     /// Returns the workers that are announced, as [`OwnerId::as_str`] gives them.
     pub fn workers(&self) -> StoreFuture<'_, Vec<String>> {
-        self.run(|engine| async move { Ok(engine.live.workers().await?) })
+        self.read(|engine| async move { Ok(engine.live.workers().await?) })
     }
 
     /// Judges leases by the caller's time.
@@ -144,6 +146,18 @@ impl NatsJobStore {
             let Some(runtime) = &self.runtime else { return Err(self.problem(StoreProblem::Closed)) };
             let task = runtime.spawn(Arc::clone(&self.engine).run(operation));
             task.await.unwrap_or_else(|_| Err(self.problem(StoreProblem::Closed)))
+        })
+    }
+
+    /// Runs an operation that only reads. It is repeated while a server starts or a cluster elects its leader.
+    fn read<T, F>(&self, operation: impl Fn(Arc<Engine>) -> F + Clone + Send + 'static) -> StoreFuture<'_, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Trouble>> + Send + 'static,
+    {
+        self.run(move |engine| {
+            let operation = operation.clone();
+            repeated(move || operation(Arc::clone(&engine)))
         })
     }
 
@@ -337,26 +351,26 @@ impl JobStore for NatsJobStore {
     }
 
     fn present(&self) -> StoreFuture<'_, Presence> {
-        self.run(|engine| async move { Ok(engine.present().await?) })
+        self.read(|engine| async move { Ok(engine.present().await?) })
     }
 
     fn get(&self, id: &JobId) -> StoreFuture<'_, Option<Job>> {
         let id = id.clone();
-        self.run(move |engine| {
+        self.read(move |engine| {
             let id = id.clone();
             async move { engine.get(&id).await }
         })
     }
 
     fn list(&self, query: JobQuery) -> StoreFuture<'_, JobPage> {
-        self.run(move |engine| {
+        self.read(move |engine| {
             let query = query.clone();
             async move { engine.list(&query).await }
         })
     }
 
     fn count(&self) -> StoreFuture<'_, Vec<JobCount>> {
-        self.run(|engine| async move { engine.count().await })
+        self.read(|engine| async move { engine.count().await })
     }
 
     fn set_paused(&self, pool: &Pool, is_paused: bool) -> StoreFuture<'_, ()> {
@@ -378,22 +392,6 @@ impl JobStore for NatsJobStore {
             let task = AbortOnDrop(runtime.spawn(watch));
             task.join().await.unwrap_or_else(|| Err(self.problem(StoreProblem::Closed)))
         })
-    }
-}
-
-/// A task that ends with its handle.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> AbortOnDrop<T> {
-    /// Waits for the task; `None` if it panicked.
-    async fn join(mut self) -> Option<T> {
-        (&mut self.0).await.ok()
-    }
-}
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -106,6 +106,30 @@ fn a_killed_server_that_comes_back_delays_requests_and_loses_nothing() {
 }
 
 #[test]
+fn a_server_without_its_jetstream_delays_readers() {
+    let Some(mut server) = NatsServer::start() else { return };
+    let store = connect(&server);
+    submit(&store, 0..3);
+    server.kill();
+    // It refuses requests like a server of a cluster without a leader.
+    server.restart_with("");
+    let before = store.messages_sent();
+    thread::scope(|scope| {
+        let counted = scope.spawn(|| counted(&store, JobStateName::Queued));
+        let listed = scope.spawn(|| block_on(store.list(JobQuery::default())));
+        let begun = Instant::now();
+        while store.messages_sent() < before + 6 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "a request was not repeated");
+            thread::sleep(Duration::from_millis(10));
+        }
+        server.kill();
+        server.restart();
+        assert_eq!(counted.join().unwrap(), 3);
+        assert_eq!(listed.join().unwrap().unwrap().jobs.len(), 3);
+    });
+}
+
+#[test]
 fn an_older_copy_of_the_store_that_comes_back_is_noticed() {
     let Some(mut server) = NatsServer::start() else { return };
     let (store, other) = (connect(&server), connect(&server));

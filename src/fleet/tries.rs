@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::failure::Failure;
+use super::failure::{Failure, Trouble};
 
 /// The tries of one operation: until [`LONGEST_OPERATION`] is over.
 #[derive(Debug)]
@@ -27,6 +27,20 @@ impl Tries {
         let longest = (SHORTEST_PAUSE * (1 << self.tries.min(8))).min(LONGEST_PAUSE);
         tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
         Ok(())
+    }
+}
+
+/// Runs an operation that may be carried out any number of times, until it ends or another try would not help.
+pub(super) async fn repeated<T, F>(operation: impl Fn() -> F) -> Result<T, Trouble>
+where
+    F: Future<Output = Result<T, Trouble>>,
+{
+    let mut tries = Tries::new();
+    loop {
+        match operation().await {
+            Err(Trouble::Engine(failure)) => tries.pause(failure).await?,
+            outcome => return outcome,
+        }
     }
 }
 

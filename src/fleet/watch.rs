@@ -34,5 +34,21 @@ impl Engine {
     }
 }
 
+/// A task that ends with its handle.
+pub(super) struct AbortOnDrop<T>(pub(super) tokio::task::JoinHandle<T>);
+
+impl<T> AbortOnDrop<T> {
+    /// Waits for the task; `None` if it panicked.
+    pub(super) async fn join(mut self) -> Option<T> {
+        (&mut self.0).await.ok()
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The time between two looks, while a caller waits for a change.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
