@@ -68,7 +68,7 @@ impl Engine {
                 tries.pause(failure).await?;
                 continue;
             }
-            let now = self.now(callers).await?;
+            let now = tries.repeat(|| self.now(callers)).await?;
             if cached.index.is_paused(&pause_key(pool)) {
                 return Ok(vec![ClaimAnswer::Paused]);
             }

@@ -20,7 +20,7 @@ use super::own_writes::{KnownJob, OwnWrites, RequestMoment};
 use super::reading::CachedIndex;
 use super::record::{FORMAT, RecordFlaw, StoredJob};
 use super::transition::{self, Transition};
-use super::tries::{Tries, repeated};
+use super::tries::Tries;
 use crate::bulk::job_id::content_digest;
 use crate::bulk::lease::{LONGEST_DELAY, SHORTEST_LEASE};
 use crate::bulk::submission::PreparedJob;
@@ -80,7 +80,7 @@ impl Engine {
             uses_callers_time: false,
         };
         // A server takes requests before its JetStream is there.
-        let lease = repeated(|| async { Ok(engine.restore().await?) }).await;
+        let lease = Tries::new().repeat(|| engine.restore()).await;
         engine.lease = lease.map_err(|trouble| trouble.into_error(&engine.place))?;
         Ok(engine)
     }
@@ -238,20 +238,14 @@ impl Engine {
         rule: &(impl Fn(Option<StoredJob>, UnixMillis) -> Result<Transition<T>, JobStoreError> + Sync),
     ) -> Result<T, Trouble> {
         loop {
-            let (found, revision) = match self.find(key).await {
-                Ok(found) => found,
-                Err(failure) => {
-                    tries.pause(failure).await?;
-                    continue;
-                }
-            };
+            let (found, revision) = tries.repeat(|| self.find(key)).await?;
             let last_write = found.as_ref().map(|job| job.write);
             // The job's last write is the one whose answer was lost: applied again, the transition would count twice.
             match unanswered.take() {
                 Some((write, answer)) if last_write == Some(write) => return Ok(answer),
                 _ => {}
             }
-            let now = self.now(callers).await?;
+            let now = tries.repeat(|| self.now(callers)).await?;
             // Drawn for each try, so that it is never the number of another worker's write.
             let write = fastrand::u64(1..);
             let (written, answer) = match rule(found, now)? {
@@ -294,7 +288,7 @@ impl Engine {
         how: Resubmit,
         callers: UnixMillis,
     ) -> Result<Vec<Submission>, Trouble> {
-        let now = self.now(callers).await?;
+        let now = Tries::new().repeat(|| self.now(callers)).await?;
         let mut sent = Vec::with_capacity(jobs.len());
         // The messages go out in order before the first answer is awaited: the server numbers them in that order.
         for job in jobs {
@@ -349,12 +343,7 @@ impl Engine {
     pub(super) async fn set_paused(&self, pool: &Pool, is_paused: bool) -> Result<(), Trouble> {
         let (key, mut tries) = (pause_key(pool), Tries::new());
         loop {
-            let (was_paused, revision) = match self.bucket.read(&key).await {
-                Ok(found) => (!found.is_deletion(), found.revision),
-                // Revision 0: the write fails if another process creates the key meanwhile.
-                Err(Failure::NotFound) => (false, 0),
-                Err(failure) => return Err(failure.into()),
-            };
+            let (was_paused, revision) = tries.repeat(|| self.find_pause(&key)).await?;
             // Each write wakes the workers that wait for a change.
             if was_paused == is_paused {
                 return Ok(());
@@ -368,6 +357,16 @@ impl Engine {
                 Ok(_) => return Ok(()),
                 Err(failure) => tries.pause(failure).await?,
             }
+        }
+    }
+
+    /// Returns whether the pool of this key is paused, and the revision that a write has to name.
+    async fn find_pause(&self, key: &str) -> Result<(bool, u64), Failure> {
+        match self.bucket.read(key).await {
+            Ok(found) => Ok((!found.is_deletion(), found.revision)),
+            // Revision 0: the write fails if another process creates the key meanwhile.
+            Err(Failure::NotFound) => Ok((false, 0)),
+            Err(failure) => Err(failure),
         }
     }
 

@@ -15,7 +15,7 @@ use super::operations::Engine;
 use super::options::NatsOptions;
 use super::record::StoredJob;
 use super::transition::{self, Transition};
-use super::tries::repeated;
+use super::tries::Tries;
 use super::watch::AbortOnDrop;
 use crate::bulk::submission::prepare;
 use crate::bulk::{
@@ -150,14 +150,17 @@ impl NatsJobStore {
     }
 
     /// Runs an operation that only reads. It is repeated while a server starts or a cluster elects its leader.
-    fn read<T, F>(&self, operation: impl Fn(Arc<Engine>) -> F + Clone + Send + 'static) -> StoreFuture<'_, T>
+    fn read<T, F>(
+        &self,
+        operation: impl Fn(Arc<Engine>) -> F + Clone + Send + Sync + 'static,
+    ) -> StoreFuture<'_, T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Trouble>> + Send + 'static,
     {
         self.run(move |engine| {
             let operation = operation.clone();
-            repeated(move || operation(Arc::clone(&engine)))
+            async move { Tries::new().repeat(|| operation(Arc::clone(&engine))).await }
         })
     }
 

@@ -28,18 +28,17 @@ impl Tries {
         tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
         Ok(())
     }
-}
 
-/// Runs an operation that may be carried out any number of times, until it ends or another try would not help.
-pub(super) async fn repeated<T, F>(operation: impl Fn() -> F) -> Result<T, Trouble>
-where
-    F: Future<Output = Result<T, Trouble>>,
-{
-    let mut tries = Tries::new();
-    loop {
-        match operation().await {
-            Err(Trouble::Engine(failure)) => tries.pause(failure).await?,
-            outcome => return outcome,
+    /// Runs a request, which may be carried out any number of times, until it succeeds or another try would not help.
+    pub(super) async fn repeat<T, E: Into<Trouble>, F: Future<Output = Result<T, E>>>(
+        &mut self,
+        request: impl Fn() -> F,
+    ) -> Result<T, Trouble> {
+        loop {
+            match request().await.map_err(Into::into) {
+                Err(Trouble::Engine(failure)) => self.pause(failure).await?,
+                outcome => return outcome,
+            }
         }
     }
 }
