@@ -56,7 +56,7 @@ pub fn odd_name(path: &Path) -> Option<&[u8]> {
 pub enum JsonEvent<'a> {
     /// The plan of a file.
     Planned(Planned),
-    /// The id of a file's video is known.
+    /// The service created a video for a file.
     Created { file: &'a str, video_id: &'a str },
     /// Progress of a file.
     Progress(ProgressEvent<'a>),
@@ -195,6 +195,7 @@ impl<'a> JsonEvent<'a> {
                 attempt: *attempt,
                 elapsed_ms: millis(*elapsed),
             },
+            UploadEvent::Created { video_id } => JsonEvent::Created { file, video_id },
             UploadEvent::Retry { index, attempt, why, delay, fate } => JsonEvent::Retry(RetryEvent {
                 file,
                 index: *index,

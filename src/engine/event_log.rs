@@ -62,6 +62,7 @@ impl EventSink {
                 let (bytes, chunk_bytes) = (Size(*bytes), Size(*chunk_bytes));
                 tracing::info!("{file}: {bytes} in {chunks} requests of at most {chunk_bytes}");
             }
+            UploadEvent::Created { video_id } => tracing::debug!("{file}: video {video_id} was created"),
             UploadEvent::Resumed { video_id, chunks, bytes } => {
                 tracing::info!(
                     "{file}: resuming an earlier upload: video {video_id} has {chunks} chunks, {bytes} bytes"

@@ -24,6 +24,11 @@ pub enum UploadEvent {
         /// Number of chunks, each of which is one request.
         chunks: u32,
     },
+    /// The service created a container for this upload. A container of an earlier run or of another host is not one.
+    Created {
+        /// The container.
+        video_id: String,
+    },
     /// An upload of an earlier run continues. Stored chunks are not sent again.
     Resumed {
         /// The container.

@@ -289,7 +289,7 @@ impl Session {
 
     /// Handles the result of [`SessionAction::Create`] if the container exists: another host may have sent chunks to it.
     pub(crate) fn handle_found(&mut self, video_id: String, now: Instant) {
-        self.handle_created(Ok(video_id));
+        self.begin_in(video_id);
         if matches!(self.phase, SessionPhase::Sending) {
             self.phase = SessionPhase::Reconciling;
             self.status_query = StatusQuery::DueAt(now);
@@ -300,14 +300,19 @@ impl Session {
     pub(crate) fn handle_created(&mut self, created: Result<String, Error>) {
         match created {
             Ok(video_id) => {
-                self.video_id = Some(video_id);
-                self.mark_acknowledged();
-                // The upload may have been cancelled, or its source have failed, while the video was created.
-                if matches!(self.phase, SessionPhase::CreationAsked) {
-                    self.phase = SessionPhase::Sending;
-                }
+                self.events.push(UploadEvent::Created { video_id: video_id.clone() });
+                self.begin_in(video_id);
             }
             Err(error) => self.end(Err(error)),
+        }
+    }
+
+    fn begin_in(&mut self, video_id: String) {
+        self.video_id = Some(video_id);
+        self.mark_acknowledged();
+        // The upload may have been cancelled, or its source have failed, while the video was created.
+        if matches!(self.phase, SessionPhase::CreationAsked) {
+            self.phase = SessionPhase::Sending;
         }
     }
 

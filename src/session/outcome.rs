@@ -28,7 +28,10 @@ impl Session {
                 return self.end(Err(Error::new(ErrorKind::Mismatch, doing).because(reason)));
             }
             Some(_) => {}
-            None => self.video_id = Some(video_id),
+            None => {
+                self.events.push(UploadEvent::Created { video_id: video_id.clone() });
+                self.video_id = Some(video_id);
+            }
         }
         // An acknowledgement proves that the replica that answered knows the video.
         self.mark_acknowledged();

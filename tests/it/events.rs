@@ -52,6 +52,15 @@ fn every_chunk_and_every_retry_has_one_event() {
 }
 
 #[test]
+fn a_video_has_one_event_whoever_creates_it() {
+    for way in [Way::Bytes, Way::DelegatedParts] {
+        let events = events_of(way, way.fault(1, FaultAction::unavailable()));
+        let created = |event: &&UploadEvent| matches!(event, UploadEvent::Created { .. });
+        assert_eq!(events.iter().filter(created).count(), 1, "{events:?}");
+    }
+}
+
+#[test]
 fn a_lost_answer_leads_to_a_status_request_and_not_to_a_retry() {
     let events = events_of(Way::Bytes, Way::Bytes.fault(1, FaultAction::CloseAfterRecording));
     assert_eq!(done(&events).len(), 3, "{events:?}");

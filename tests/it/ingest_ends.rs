@@ -221,8 +221,10 @@ fn jobs_that_wait_for_another_attempt_end_a_run_with_5_and_the_same_command_goes
     let output = run(&server, &args).failed(5, &["wait for another attempt", "run the same command again"]);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     assert_eq!(output.summary()["files_failed"], 0);
+    assert_eq!(output.summary()["videos_created"], 2);
     let output = run(&server, &args).done();
     assert!(output.stderr.contains("jobs of earlier runs"), "{}", output.stderr);
+    assert_eq!(output.summary()["videos_created"], 0);
     server.assert_created(2);
 }
 

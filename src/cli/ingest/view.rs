@@ -90,7 +90,7 @@ impl IngestView {
                 self.numbers.lock().totals.begin(job.number, &job.name, job.bytes(), now);
                 self.running.insert(job.number, (job, Progress::default(), false));
             }
-            IngestEvent::Progress(job, progress) => self.progress(&job, progress, now, console),
+            IngestEvent::Progress(job, progress) => self.progress(&job, progress, now),
             IngestEvent::Upload(job, event) => self.upload_event(&job, &event, now, console),
             IngestEvent::Done { job, result, uploaded, sha256, after } => {
                 self.done(&job, &result, uploaded.as_deref(), sha256.as_deref(), console);
@@ -170,8 +170,10 @@ impl IngestView {
         {
             let mut numbers = self.numbers.lock();
             numbers.totals.record(job.number, event, now);
-            if let UploadEvent::ChunkDone { elapsed, .. } = event {
-                numbers.chunk_times.record(*elapsed);
+            match event {
+                UploadEvent::ChunkDone { elapsed, .. } => numbers.chunk_times.record(*elapsed),
+                UploadEvent::Created { .. } => self.counts.videos_created += 1,
+                _ => {}
             }
         }
         let chunks = self.running.get(&job.number).and_then(|(_, progress, _)| progress.total_chunks);
@@ -183,15 +185,9 @@ impl IngestView {
         }
     }
 
-    fn progress(&mut self, job: &Arc<IngestJob>, progress: Progress, now: Instant, console: &Console) {
+    fn progress(&mut self, job: &IngestJob, progress: Progress, now: Instant) {
         self.numbers.lock().totals.advance(job.number, &progress, now);
         let Some((_, last, has_changed)) = self.running.get_mut(&job.number) else { return };
-        if let (None, Some(video_id)) = (&last.video_id, &progress.video_id) {
-            emit(job, &JsonEvent::Created { file: &job.name, video_id }, console);
-            if progress.resumed_bytes == 0 {
-                self.counts.videos_created += 1;
-            }
-        }
         (*last, *has_changed) = (progress, true);
     }
 

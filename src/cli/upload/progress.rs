@@ -45,17 +45,14 @@ impl ProgressTotals {
         ProgressTotals { totals, notices, files, events_due: now + EVENT_INTERVAL, line_due: None }
     }
 
-    /// Records the progress of a job. Returns the id of its video the first time it is known.
-    pub(super) fn update(&mut self, job: &UploadJob, progress: Progress) -> Option<String> {
+    /// Records the progress of a job.
+    pub(super) fn update(&mut self, job: &UploadJob, progress: Progress) {
         let (key, now) = (job.index as u64, Instant::now());
         self.totals.begin(key, &job.name, job.bytes(), now);
         self.totals.advance(key, &progress, now);
         let file = self.files.entry(job.index).or_insert_with(|| FileProgress::new(job, now));
-        let known = file.progress.video_id.is_some();
-        let video_id = progress.video_id.clone();
         file.progress = progress;
         file.has_changed = true;
-        video_id.filter(|_| !known)
     }
 
     /// Records an event of a job, and prints a line about a retry or a pause.

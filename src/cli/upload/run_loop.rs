@@ -186,11 +186,7 @@ impl UploadRun<'_> {
                 self.active.borrow_mut().insert(key.index, ActiveJob { job: key, started });
             }
             RunnerEvent::Progress { key, progress } => {
-                let video_id = self.totals.borrow_mut().update(&key, progress);
-                if let Some(video_id) = video_id.filter(|_| key.options.upload.video_id.is_none()) {
-                    let _ =
-                        key.emit(self.console, &JsonEvent::Created { file: &key.name, video_id: &video_id });
-                }
+                self.totals.borrow_mut().update(&key, progress);
             }
             RunnerEvent::Upload { key, event } => {
                 self.totals.borrow_mut().record(&key, &event, self.console);
