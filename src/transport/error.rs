@@ -49,7 +49,7 @@ pub enum TransportError {
         reason: io::Error,
     },
     /// No address accepted a connection, and at least one refused it.
-    #[error("cannot connect to {authority}: {}", listed(attempts))]
+    #[error("cannot connect to {authority}: {}", listed(authority, attempts))]
     Connect {
         /// Host and port.
         authority: String,
@@ -57,7 +57,7 @@ pub enum TransportError {
         attempts: Vec<FailedAttempt>,
     },
     /// No address answered in time.
-    #[error("cannot connect to {authority}: no answer within {after:?} from {}", listed(attempts))]
+    #[error("cannot connect to {authority}: no answer within {after:?} from {}", addresses(attempts))]
     ConnectTimeout {
         /// Host and port.
         authority: String,
@@ -348,7 +348,17 @@ pub enum CaCertFlaw {
     Rejected(String),
 }
 
-fn listed(attempts: &[FailedAttempt]) -> String {
+fn addresses(attempts: &[FailedAttempt]) -> String {
+    attempts.iter().map(|attempt| attempt.address.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Lists the attempts. The only attempt at `authority`, which is an address itself, is its reason alone.
+fn listed(authority: &str, attempts: &[FailedAttempt]) -> String {
+    if let [attempt] = attempts
+        && attempt.address.to_string() == authority
+    {
+        return attempt.reason.to_string();
+    }
     let each = attempts.iter().map(|attempt| format!("{}: {}", attempt.address, attempt.reason));
     each.collect::<Vec<_>>().join("; ")
 }

@@ -30,6 +30,8 @@ mod tls;
 pub use dial::{DialSettings, Dialer};
 pub use endpoint::Endpoint;
 pub use error::EndpointFlaw;
+#[cfg(test)]
+pub(crate) use error::FailedAttempt;
 pub(crate) use error::{ProxyFailure, TransportError};
 pub use lane::Lane;
 pub(crate) use limits::AnswerLimit;

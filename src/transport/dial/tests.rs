@@ -95,12 +95,17 @@ fn an_invalid_ca_file_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_refused_connection_names_the_address() {
+fn a_refused_connection_names_the_address_once() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     run(async {
         let error = failed(&dialer(&format!("http://{unused}")).unwrap()).await;
         assert!(matches!(error, TransportError::Connect { .. }), "{error:?}");
-        assert!(error.to_string().contains(&format!("{unused}: Connection refused")), "{error}");
+        let named = format!("cannot connect to {unused}: Connection refused");
+        assert!(error.to_string().starts_with(&named), "{error}");
+        let dialer = dialer("http://named.test").unwrap();
+        let error = dialer.connect_any(vec![unused], "named.test:1").await.unwrap_err();
+        let named = format!("cannot connect to named.test:1: {unused}: Connection refused");
+        assert!(error.to_string().starts_with(&named), "{error}");
     });
 }
 
