@@ -20,8 +20,8 @@ mod redaction;
 mod refusal;
 mod secret_search;
 
-pub(crate) use hint::Advice;
 pub use hint::Hint;
+pub(crate) use hint::{Advice, RESOURCE_LIMITS_ADVICE};
 pub use kind::ErrorKind;
 pub use one_line::OneLine;
 pub(crate) use one_line::is_unprintable;
@@ -261,7 +261,20 @@ impl Error {
     }
 
     fn chosen_advice(&self) -> Option<Advice> {
-        self.0.advice.or_else(|| self.0.kind.advice())
+        let of_limits = || self.is_out_of_files().then_some(Advice::Text(RESOURCE_LIMITS_ADVICE));
+        self.0.advice.or_else(of_limits).or_else(|| self.0.kind.advice())
+    }
+
+    /// Returns `true` if the cause is a limit of open files, whatever was to be opened.
+    fn is_out_of_files(&self) -> bool {
+        let mut next = self.source();
+        while let Some(cause) = next {
+            if cause.downcast_ref().is_some_and(causes::is_out_of_files) {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
     }
 }
 
@@ -303,6 +316,8 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::source::SourceError;
+    use crate::transport::{FailedAttempt, TransportError};
     use crate::wire::PlanError;
 
     fn refusal() -> Refusal {
@@ -361,6 +376,20 @@ mod tests {
             .hiding("");
         assert!(!format!("{error} {error:?}").contains("secret"));
         assert_eq!(error.to_string(), "could not upload: not with ***");
+    }
+
+    #[test]
+    fn the_advice_for_too_many_open_files_is_that_of_the_limit_whatever_was_opened() {
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE] {
+            let io = || io::Error::from(errno);
+            let source = SourceError::Unreadable { path: "film.mp4".into(), io: io() };
+            let attempts = vec![FailedAttempt { address: ([127, 0, 0, 1], 80).into(), reason: io() }];
+            let connect = TransportError::Connect { authority: "host:80".to_owned(), attempts };
+            let other = Error::new(ErrorKind::Journal, "record it").with_source(io());
+            for error in [Error::from(source), Error::from(connect), other] {
+                assert_eq!(error.advice(), Some(RESOURCE_LIMITS_ADVICE), "{error:?}");
+            }
+        }
     }
 
     #[test]

@@ -27,7 +27,6 @@ use tokio::sync::mpsc;
 use tokio::task::{unconstrained, yield_now};
 
 use crate::api::Api;
-use crate::engine::ahead::Ahead;
 use crate::engine::calls::Authorization;
 use crate::engine::command::{EngineCommand, UploadCommand};
 use crate::engine::control::{Control, health_of, quota_of};
@@ -35,6 +34,7 @@ use crate::engine::counters::Counters;
 use crate::engine::event::EngineEvent;
 use crate::engine::event_log::AnnouncedDelay;
 use crate::engine::journal_entry::JournalHandle;
+use crate::engine::open_files::OpenFileLimits;
 use crate::engine::settings::Settings;
 use crate::engine::transfer::{Transfer, TransferEnd};
 use crate::engine::worker::{ChunkResult, LaneIndex, SessionId};
@@ -130,8 +130,7 @@ struct Driver {
     transfers: BTreeMap<SessionId, Box<Transfer>>,
     /// The number of uploads whose source is being opened.
     opening: usize,
-    /// The limits of the files that are open ahead of their requests.
-    ahead: Ahead,
+    open_files: OpenFileLimits,
     /// The lengths of the files opened so far, an estimate of those in the queue.
     measured: FileLengths,
     next_session: SessionId,
@@ -156,7 +155,7 @@ impl Driver {
         for class in Class::ALL {
             counters.set_budget(class, pacer.borrow().budget(class, Instant::now()));
         }
-        let ahead = Ahead::of_process(settings.transfers);
+        let open_files = OpenFileLimits::of_process(&settings);
         let lane_limit = LaneLimit::new(&settings, Instant::now());
         Driver {
             settings,
@@ -177,7 +176,7 @@ impl Driver {
             queue: VecDeque::new(),
             transfers: BTreeMap::new(),
             opening: 0,
-            ahead,
+            open_files,
             measured: FileLengths::default(),
             next_session: 0,
             turn: 0,

@@ -12,7 +12,7 @@ use crate::engine::driver;
 use crate::engine::settings::Settings;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::threads::{self, BoundedThread, DRIVER_END, ThreadEnd};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, RESOURCE_LIMITS_ADVICE, Result};
 
 /// The driver's thread, and the channel to it.
 #[derive(Debug)]
@@ -80,9 +80,6 @@ impl Drop for EngineHandle {
 pub(crate) fn engine_ended() -> Error {
     Error::new(ErrorKind::Internal, "reach the engine, which has ended")
 }
-
-/// The advice for errors caused by the machine, in place of the advice to report a defect.
-pub(crate) const RESOURCE_LIMITS_ADVICE: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
 
 /// The commands that may wait for the driver; further senders wait.
 const COMMANDS: usize = 64;

@@ -9,7 +9,6 @@
 //! The driver owns every [`Session`](crate::session::Session) and makes all decisions; a lane that becomes idle reports, and
 //! receives a chunk. Reading bytes and writing requests is left to `source`, `body` and `transport`.
 
-mod ahead;
 pub(crate) mod backlog;
 pub(crate) mod calls;
 pub(crate) mod checkpoint;
@@ -24,6 +23,7 @@ pub(crate) mod event;
 pub(crate) mod event_log;
 pub(crate) mod handle;
 mod journal_entry;
+mod open_files;
 pub(crate) mod options;
 pub(crate) mod progress;
 mod proof;

@@ -1,6 +1,10 @@
 //! Conversions from the errors of the lower modules.
 
-use super::{Advice, Error, ErrorKind, Hint};
+use std::io;
+
+use rustix::io::Errno;
+
+use super::{Advice, Error, ErrorKind, Hint, RESOURCE_LIMITS_ADVICE};
 use crate::source::SourceError;
 use crate::transport::{ProxyFailure, ProxyLogin, ProxyRefusal, TransportError};
 use crate::wire::PlanError;
@@ -101,6 +105,12 @@ impl From<TransportError> for Error {
             TransportError::Body(body) => return from_body(body),
         };
         let (doing, advice) = match &error {
+            TransportError::Connect { attempts, .. }
+                if attempts.iter().any(|attempt| is_out_of_files(&attempt.reason)) =>
+            {
+                let failed = Error::new(kind, "exchange a request for its answer");
+                return failed.with_advice(RESOURCE_LIMITS_ADVICE).with_source(error);
+            }
             TransportError::BadEndpoint { .. } => ("use the endpoint's URL", ENDPOINT_FORM),
             TransportError::BadCaCert { .. } => ("use the certificates", CA_FORM),
             TransportError::TlsRefused { advice, .. } => ("make a secure connection", *advice),
@@ -159,6 +169,11 @@ fn from_body(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         Ok(error) => Error::from(*error),
         Err(error) => Error::new(ErrorKind::Internal, "write the request's body").with_source(error),
     }
+}
+
+/// Returns `true` for the limits of open files: that of the process (`EMFILE`) and that of the machine (`ENFILE`).
+pub(super) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 const ENDPOINT_FORM: &str = "use the form http://HOST or https://HOST, with an optional port and path, or leave it out for \

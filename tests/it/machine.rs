@@ -450,7 +450,12 @@ fn two_thousand_files_use_few_descriptors_and_little_memory_and_failures_are_cou
     // The permission may be there with the next run.
     let ran = ran.failed(TEMPORARY, &["2000.mp4", "2001.mp4", "2002.mp4"]);
     let summary = ran.summary();
-    assert_eq!((&summary["files_done"], &summary["files_failed"]), (&FILES.into(), &3.into()));
+    assert_eq!(
+        (&summary["files_done"], &summary["files_failed"]),
+        (&FILES.into(), &3.into()),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(test_server.server.stats().videos_created, u64::from(FILES));
     let memory = summary["usage"]["peak_anonymous_bytes"].as_u64().unwrap();
     assert!(memory < 64 * MIB, "{memory} bytes");

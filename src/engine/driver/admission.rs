@@ -107,8 +107,8 @@ impl Driver {
         // Uploads without a video count: at an endpoint that does not answer, each one more would be one more attempt.
         let is_ahead = |transfer: &Transfer| transfer.is_small() && !transfer.awaits_video();
         let small = self.transfers.values().filter(|transfer| is_ahead(transfer)).count();
-        let counted = self.transfers.len() - small.min(self.ahead.small);
-        self.opening < self.ahead.opening && counted + self.opening < self.settings.transfers
+        let counted = self.transfers.len() - small.min(self.open_files.small);
+        self.opening < self.open_files.opening && counted + self.opening < self.open_files.transfers
     }
 
     /// Returns the work beside the upload that begins now.
