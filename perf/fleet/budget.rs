@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringlift::server::{RequestLogEntry, Server};
+use ringlift_baseline::Scheme;
 
 use super::lab::FleetLab;
 use crate::Result;
@@ -12,7 +13,7 @@ use crate::ingest::row;
 /// Four workers upload small files under a limit of 60 uploads a minute. The first minute does not count.
 pub(super) fn measure(lab: &FleetLab, is_quick: bool) -> Result<bool> {
     let minutes = if is_quick { 1 } else { 6 };
-    let service = lab.service("budget", LIMIT)?;
+    let service = lab.service("budget", LIMIT, Scheme::Http)?;
     let files = lab.files.random_set(64 << 10, (LIMIT * (minutes + 2)) as usize)?;
     let folder = files[0].parent().and_then(|folder| folder.to_str()).ok_or("a folder without a name")?;
     let host = |name| lab.host(name, service.url(), service.api_key());

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ringlift::server::{Limits, RequestBudget, Server, ServerSettings};
+use ringlift::server::{Limits, RequestBudget, Server, ServerSettings, TlsMode};
+use ringlift_baseline::Scheme;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::nats_server::NatsServer;
@@ -26,6 +27,7 @@ pub(crate) struct LabHost {
     state: PathBuf,
     endpoint: String,
     key: String,
+    ca_cert: Option<PathBuf>,
 }
 
 /// A worker in the background, killed on drop.
@@ -39,9 +41,13 @@ impl FleetLab {
 
     /// Starts a local service in this process that allows so many uploads a minute. The other limits are those of the
     /// paid service, or as high.
-    pub(crate) fn service(&self, name: &str, uploads: u32) -> Result<Server> {
+    pub(crate) fn service(&self, name: &str, uploads: u32, scheme: Scheme) -> Result<Server> {
         let mut settings = ServerSettings::new(self.files.path(name));
         let (window, writes, reads) = (Duration::from_secs(60), uploads.max(200), uploads.max(500));
+        settings.tls = match scheme {
+            Scheme::Http => TlsMode::Off,
+            Scheme::Https => TlsMode::OwnAuthority,
+        };
         settings.limits = Limits::Custom(RequestBudget { uploads, writes, reads, window });
         Ok(Server::start(settings)?)
     }
@@ -54,11 +60,18 @@ impl FleetLab {
         }
         fs::create_dir_all(&state)?;
         let (endpoint, key) = (endpoint.to_owned(), key.to_owned());
-        Ok(LabHost { ringlift: self.ringlift.clone(), queue: self.nats.url(), state, endpoint, key })
+        let (ringlift, queue) = (self.ringlift.clone(), self.nats.url());
+        Ok(LabHost { ringlift, queue, state, endpoint, key, ca_cert: None })
     }
 }
 
 impl LabHost {
+    /// Trusts the authority of a service with TLS.
+    pub(crate) fn trusting(mut self, service: &Server) -> LabHost {
+        self.ca_cert = service.ca_path().map(Path::to_owned);
+        self
+    }
+
     /// Returns a command on the queue in NATS, with the jobs of this account.
     pub(crate) fn on_nats(&self, args: &[&str], account: &str) -> Command {
         let mut command = self.on_sqlite(args);
@@ -71,6 +84,9 @@ impl LabHost {
         let mut command = Command::new(&self.ringlift);
         command.env("XDG_STATE_HOME", &self.state).env("XDG_CONFIG_HOME", &self.state);
         command.env("APIVIDEO_API_KEY", &self.key).env("RINGLIFT_ENDPOINT_URL", &self.endpoint);
+        if let Some(ca_cert) = &self.ca_cert {
+            command.env("RINGLIFT_CA_CERT", ca_cert);
+        }
         command.args(args).arg("--quiet");
         command
     }

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringlift::server::Server;
+use ringlift_baseline::Scheme;
 
 use super::lab::FleetLab;
 use crate::Result;
@@ -31,7 +32,7 @@ pub(super) fn measure(lab: &FleetLab, is_quick: bool) -> Result<bool> {
 fn take_over(lab: &FleetLab, file: &str, lease: &str, run: usize) -> Result<f64> {
     let name = format!("take{lease}-{run}");
     // 80 chunks at 90 a minute: the file outlasts the wait for the kill.
-    let service = lab.service(&name, 100)?;
+    let service = lab.service(&name, 100, Scheme::Http)?;
     let host = |name: &str| lab.host(name, service.url(), service.api_key());
     let (first, second) = (host(&format!("{name}a"))?, host(&format!("{name}b"))?);
     first.submit(&name, lease, &["--chunk-size", "5M", file])?;
