@@ -53,8 +53,9 @@ pub struct Settings {
     /// The number of uploads at once, at least 1; further uploads wait in a queue. There are fewer at once where the limit
     /// of open files leaves no room for them.
     ///
-    /// With more than one, some files of at most [`Settings::SMALL_FILE_BYTES`] may be open besides: they are checked and recorded while others are
-    /// sent. The number of these depends on the limit of open files, and is 0 for a limit of 256 or less.
+    /// With more than one, some files of at most [`Settings::SMALL_FILE_BYTES`] may be open besides: they are checked and
+    /// recorded while others are sent. The number of these depends on the limit of open files, and is 0 for a limit of 256
+    /// or less.
     pub transfers: usize,
     /// The path of the journal, which records every container and every acknowledged chunk so that an upload can be
     /// resumed after a crash. `None` keeps no journal: an upload is resumed by another process only from a

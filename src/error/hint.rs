@@ -143,4 +143,5 @@ impl Advice {
 }
 
 /// The advice for errors that the limits of the machine cause.
-pub(crate) const RESOURCE_LIMITS_ADVICE: &str = "look at the limits of the process and the machine: open files (`ulimit -n`), threads (`ulimit -u`) and memory";
+pub(crate) const RESOURCE_LIMITS_ADVICE: &str = "look at the limits of the process and the machine: open files \
+    (`ulimit -n`), threads (`ulimit -u`) and memory";
