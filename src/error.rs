@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,16 +249,18 @@ impl Error {
         // The chain ends at the first cause that repeats the text above it, as wrappers of `io::Error` do.
         let mut causes = Vec::new();
         let mut above = self.to_string();
-        let mut next = self.source();
-        while let Some(cause) = next {
+        for cause in self.sources() {
             let text = cause.to_string();
             if !above.ends_with(&text) {
                 causes.push(text.clone());
             }
             above = text;
-            next = cause.source();
         }
         causes
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        iter::successors(self.source(), |&cause| cause.source())
     }
 
     fn chosen_advice(&self) -> Option<Advice> {
@@ -267,14 +270,7 @@ impl Error {
 
     /// Returns `true` if the cause is a limit of open files, whatever was to be opened.
     fn is_out_of_files(&self) -> bool {
-        let mut next = self.source();
-        while let Some(cause) = next {
-            if cause.downcast_ref().is_some_and(causes::is_out_of_files) {
-                return true;
-            }
-            next = cause.source();
-        }
-        false
+        self.sources().any(|cause| cause.downcast_ref().is_some_and(causes::is_out_of_files))
     }
 }
 

@@ -50,8 +50,8 @@ pub struct Settings {
     pub lanes: usize,
     /// The choice of the number of connections in use.
     pub lane_control: LaneControl,
-    /// The number of uploads at once, at least 1; further uploads wait in a queue. There are fewer at once where the limit
-    /// of open files leaves no room for them.
+    /// The number of uploads at once, at least 1; further uploads wait in a queue. A low limit of open files
+    /// reduces the number.
     ///
     /// With more than one, some files of at most [`Settings::SMALL_FILE_BYTES`] may be open besides: they are checked and
     /// recorded while others are sent. The number of these depends on the limit of open files, and is 0 for a limit of 256

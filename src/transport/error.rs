@@ -352,7 +352,7 @@ fn addresses(attempts: &[FailedAttempt]) -> String {
     attempts.iter().map(|attempt| attempt.address.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Lists the attempts. The only attempt at `authority`, which is an address itself, is its reason alone.
+/// Lists the attempts with their addresses. A single attempt at the address `authority` is listed without it.
 fn listed(authority: &str, attempts: &[FailedAttempt]) -> String {
     if let [attempt] = attempts
         && attempt.address.to_string() == authority
