@@ -165,6 +165,15 @@ impl JobRecord {
         ClaimStep::Claimed
     }
 
+    /// Returns `true` if a claim of this due job has to be one of this job alone: a worker has vanished with the job since
+    /// its last progress.
+    ///
+    /// Alone it begins at once. A job that waits behind others would count every worker that vanishes meanwhile, and fail
+    /// without ever having begun.
+    pub(crate) fn is_claimed_alone(&self) -> bool {
+        self.lost_workers > 0 || matches!(self.state, JobState::Running { .. })
+    }
+
     /// Requeues a running job whose worker has ended without a word.
     pub(crate) fn lose_worker(&mut self, now: UnixMillis) {
         self.lost_workers += 1;

@@ -59,6 +59,8 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// 1 to `longest` bytes, up to `most` jobs. Returns at least one answer, and several only if all are
     /// [`ClaimAnswer::Claimed`].
     ///
+    /// A job that a worker has vanished with since its last progress is claimed alone.
+    ///
     /// A store may claim fewer jobs than it could. This one, by default, claims one.
     ///
     /// If the future is dropped, the claimed jobs are unavailable until their leases end.

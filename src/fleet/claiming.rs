@@ -43,6 +43,17 @@ struct ClaimCandidates {
     failure: Option<Failure>,
 }
 
+impl ClaimCandidates {
+    /// Adds a job that is due, unless it or the one before it is claimed alone. The next claim takes it then.
+    fn add(&mut self, due: Option<(StoredJob, u64)>) {
+        let Some(found) = due else { return };
+        let is_alone = |(stored, _): &(StoredJob, u64)| stored.record.is_claimed_alone();
+        if self.due.is_empty() || !(is_alone(&found) || self.due.iter().any(is_alone)) {
+            self.due.push(found);
+        }
+    }
+}
+
 /// The claim of a job that was sent to the server.
 struct SentClaim {
     key: String,
@@ -123,7 +134,7 @@ impl Engine {
         let mut reads = stream::iter(reads).buffered(AT_ONCE);
         while let Some((place, found)) = reads.next().await {
             match found {
-                Ok(found) => candidates.due.extend(due_job(cached, place, &found, now)),
+                Ok(found) => candidates.add(due_job(cached, place, &found, now)),
                 // A message that is gone: another worker has changed the job.
                 Err(Failure::NotFound) => candidates.is_any_lost = true,
                 Err(failure) => candidates.failure = Some(failure),

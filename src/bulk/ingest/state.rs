@@ -48,6 +48,8 @@ pub(super) struct ActiveIngest {
     is_set_aside: bool,
     size: u64,
     sent: u64,
+    /// `true` if a worker has vanished with the job since its last progress.
+    has_lost_worker: bool,
     /// `true` once the upload has a video or has sent bytes.
     has_begun: bool,
     checkpoint_number: u64,
@@ -103,6 +105,7 @@ impl WorkState {
             is_set_aside: false,
             size,
             sent: 0,
+            has_lost_worker: job.job.record.lost_workers > 0,
             has_begun: false,
             checkpoint_number: 0,
             checkpoint_at: None,
@@ -117,12 +120,14 @@ impl WorkState {
     /// Returns the most jobs to claim now; `None` if no place is free, or if it is better to claim more at once later.
     ///
     /// Small files are uploaded in a moment: beside [`concurrent`](crate::bulk::RunnerOptions::concurrent) others, some wait
-    /// for each of the steps that many of them share.
+    /// for each of the steps that many of them share. None waits behind a job that a worker has vanished with: should that job
+    /// be the cause, the others would be blamed, too.
     pub(super) fn places(&self) -> Option<usize> {
         let active = self.active();
         let large = active.values().filter(|job| job.size > Settings::SMALL_FILE_BYTES).count();
         let concurrent = self.options.runner.concurrent.max(1);
-        let ahead = ahead_of(concurrent);
+        let has_suspect = active.values().any(|job| job.has_lost_worker);
+        let ahead = if has_suspect { 0 } else { ahead_of(concurrent) };
         let free = (concurrent + ahead).saturating_sub(active.len());
         // A claim is a transaction of the store and a question for the files, for one job as for many: it waits while
         // enough jobs are under way for every transfer.
@@ -275,6 +280,7 @@ impl WorkState {
             // An upload that begins anew counts from 0 again, and its bytes were sent all the same.
             job.sent = job.sent.max(progress.sent_bytes.saturating_sub(progress.resumed_bytes));
             job.has_begun |= progress.video_id.is_some() || progress.sent_bytes > 0;
+            job.has_lost_worker &= progress.acknowledged_bytes <= progress.resumed_bytes;
             if progress.video_id.is_some() {
                 job.video_id.clone_from(&progress.video_id);
             }

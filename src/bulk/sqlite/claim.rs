@@ -45,11 +45,14 @@ pub(super) fn claim_several(
 ) -> Result<Vec<ClaimAnswer>, JobStoreError> {
     let mut answers = vec![claim(batch, pool, owner, now)?];
     let Some(queue) = batch.queue(pool)? else { return Ok(answers) };
-    // A first answer without a job ends the loop: no other one is ready either.
-    while matches!(answers.last(), Some(ClaimAnswer::Claimed(_))) && answers.len() < most {
-        // Jobs of vanished workers come first, with the next claim.
+    // Without a first job no other one is ready either.
+    if !matches!(&answers[..], [ClaimAnswer::Claimed(first)] if first.job.record.lost_workers == 0) {
+        return Ok(answers);
+    }
+    while answers.len() < most {
+        // Jobs whose leases have run out come first, with the next claim.
         let Some(row) = batch.job(statements::NEXT_READY, [queue.row])? else { break };
-        if !row.is_file_of(longest) {
+        if !row.is_file_of(longest) || row.record.is_claimed_alone() {
             break;
         }
         if let Some(claimed) = claim_row(batch, row, owner, now)? {

@@ -29,6 +29,7 @@ macro_rules! job_store_contract {
             a_job_is_claimed_once_by_two_processes_at_work,
             jobs_claimed_together_are_the_next_ones_in_order_and_each_has_a_lease,
             only_small_files_are_claimed_with_another_job,
+            a_job_that_waits_does_not_fail_for_the_workers_that_vanish_with_others,
             a_claim_carries_the_job_and_its_checkpoint,
             nothing_to_claim_names_the_next_time_or_the_end,
             a_lease_that_is_renewed_does_not_run_out,

@@ -85,6 +85,32 @@ pub(crate) fn only_small_files_are_claimed_with_another_job(open: Open<'_>) {
     }
 }
 
+pub(crate) fn a_job_that_waits_does_not_fail_for_the_workers_that_vanish_with_others(open: Open<'_>) {
+    let store = open();
+    let jobs = 40;
+    submit(&*store, (0..jobs).map(|number| job_of_size(&number.to_string(), 10)).collect());
+    // Each worker holds five jobs or more, ends one, and vanishes.
+    for (worker, now) in (0..jobs).map(|worker| (worker, at(61 * u64::from(worker)))) {
+        let mut held = Vec::new();
+        while held.len() < 5 {
+            let together = block_on(store.claim_several(&pool(), &owner(worker), now, 30, 10)).unwrap();
+            let claimed = together.iter().filter_map(|answer| match answer {
+                ClaimAnswer::Claimed(claimed) => Some(ClaimedJob::clone(claimed)),
+                _ => None,
+            });
+            let before = held.len();
+            held.extend(claimed);
+            match &held[before..] {
+                [] => break,
+                [_] => {}
+                several => assert!(several.iter().all(|claimed| claimed.job.record.lost_workers == 0)),
+            }
+        }
+        block_on(store.finish(&held[0].lease, done("vi1"), now)).unwrap();
+    }
+    assert_eq!(count(&*store, JobStateName::Done).0, u64::from(jobs));
+}
+
 pub(crate) fn a_claim_carries_the_job_and_its_checkpoint(open: Open<'_>) {
     let store = open();
     let lease = claimed(&*store);
