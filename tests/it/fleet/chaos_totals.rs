@@ -1,6 +1,6 @@
 //! The numbers of a chaos run, and the traces that explain a failure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::support::TestServer;
 pub struct ChaosTotals {
     worker_kills: usize,
     engine_kills: usize,
-    /// The times that a worker went on with the video of an earlier worker.
+    /// The videos that another host completed than the one that created them.
     take_overs: usize,
     videos_created: u64,
     chunks: usize,
@@ -51,18 +51,19 @@ impl ChaosTotals {
     }
 }
 
-/// Counts the workers that began with a video beyond the first one of each.
+/// Counts the videos that another host completed than the one that created them.
 fn take_overs<'a, 'b: 'a>(hosts: impl Iterator<Item = &'a Host<'b>>) -> usize {
-    let mut begun: HashMap<String, usize> = HashMap::new();
-    for host in hosts {
+    let of_another_host = |host: &Host<'_>| {
         // A killed worker leaves an incomplete line.
-        for event in host.output()[0].lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            if event["event"] == "created" {
-                *begun.entry(event["video_id"].as_str().unwrap().to_owned()).or_default() += 1;
-            }
-        }
-    }
-    begun.values().map(|count| count - 1).sum()
+        let events: Vec<Value> =
+            host.output()[0].lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let videos = |event: &str| -> HashSet<String> {
+            let found = events.iter().filter(|found| found["event"] == event);
+            found.map(|found| found["video_id"].as_str().unwrap().to_owned()).collect()
+        };
+        videos("file_done").difference(&videos("created")).count()
+    };
+    hosts.map(of_another_host).sum()
 }
 
 fn sent_again(chunks: Vec<RequestLogEntry>) -> usize {
