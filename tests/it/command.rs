@@ -9,7 +9,7 @@ use ringlift::server::{Fault, FaultAction, FaultPlan, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{
-    CommandOutput, Restriction, end, ready_url, ringlift, run, run_with_stdin, start,
+    CommandOutput, Restriction, Watched, end, ready_url, ringlift, run, run_with_stdin, start,
 };
 use crate::support::{MIB, Sample, Scheme, TestServer, digest};
 
@@ -242,13 +242,9 @@ fn an_interrupt_ends_the_command_and_names_the_container() {
             "--grace",
             "0s",
         ]);
-        let child = start(command.arg(sample.path()));
-        while test_server.server.stats().videos_created == 0 {
-            thread::sleep(Duration::from_millis(10));
-        }
-        thread::sleep(Duration::from_millis(200));
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        let ran = end(child);
+        let mut running = Watched::new(start(command.arg(sample.path())));
+        running.wait_for("created").send(signal);
+        let ran = running.end();
         assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
         assert_eq!(ran.summary()["exit_code"], code);
         let container = ran.event("created")["video_id"].as_str().unwrap().to_owned();

@@ -13,7 +13,7 @@ use ringlift::server::{Fault, FaultAction, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::command::{CommandOutput, end, ringlift, start};
+use crate::support::command::{CommandOutput, Watched, end, ringlift, start};
 use crate::support::disk::{Disk, Silence};
 use crate::support::queue::{folder, jobs, wait_until};
 use crate::support::{MIB, Scheme, TestServer};
@@ -111,13 +111,11 @@ fn a_signal_finishes_the_active_chunks_and_the_next_run_goes_on() {
 fn a_second_signal_ends_a_run_whose_chunks_do_not_end() {
     let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 600_000 }).times(0);
     let (server, films) = (TestServer::faulty(Scheme::Http, vec![stall]), films(2));
-    let child = begin(&server, &[text(films.path())]);
+    let mut run = Watched::new(begin(&server, &[text(films.path())]));
     wait_until(|| !server.chunk_requests().is_empty());
     let start = Instant::now();
-    // Another signal: two of the same kind may arrive as one.
-    send(&child, Signal::INT);
-    send(&child, Signal::TERM);
-    let output = end(child).failed(130, &[]);
+    run.send_twice(Signal::INT);
+    let output = run.end().failed(130, &[]);
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     assert_eq!(output.summary()["event"], "summary");
     assert!(jobs(&server, &[]).iter().all(|job| job["state"] == "queued"));
@@ -127,11 +125,10 @@ fn a_second_signal_ends_a_run_whose_chunks_do_not_end() {
 fn small_files_that_were_claimed_together_are_free_when_their_run_ends() {
     let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 600_000 }).times(0);
     let (server, films) = (TestServer::faulty(Scheme::Http, vec![stall]), folder(120));
-    let child = begin(&server, &[text(films.path())]);
+    let mut run = Watched::new(begin(&server, &[text(films.path())]));
     wait_until(|| !server.chunk_requests().is_empty());
-    send(&child, Signal::INT);
-    send(&child, Signal::TERM);
-    end(child).failed(130, &[]);
+    run.send_twice(Signal::INT);
+    run.end().failed(130, &[]);
     let jobs = jobs(&server, &[]);
     assert_eq!(jobs.len(), 120);
     assert!(jobs.iter().all(|job| job["state"] == "queued"), "{jobs:?}");

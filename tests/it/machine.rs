@@ -13,7 +13,7 @@ use ringlift::server::{Fault, FaultAction, RouteClass, Server, ServerSettings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::command::{
-    CommandOutput, end, ringlift, ringlift_after, ringlift_apart, ringlift_without, run, start,
+    CommandOutput, Watched, end, ringlift, ringlift_after, ringlift_apart, ringlift_without, run, start,
 };
 use crate::support::way::Way;
 use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
@@ -77,14 +77,12 @@ fn the_second_signal_ends_the_command_at_once() {
     each_in_parallel([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
         let test_server = slow_server(60_000);
         let sample = Way::Bytes.sample(6);
-        let child = start(&mut upload(&test_server, &["--grace", "1h"], &sample));
+        let mut running = Watched::new(start(&mut upload(&test_server, &["--grace", "1h"], &sample)));
         wait_for("two chunks", || test_server.server.stats().chunks_accepted == 2);
-        send(&child, signal);
-        sleep(Duration::from_millis(300));
-        let second = Instant::now();
-        send(&child, signal);
-        let ran = end(child).failed(code, &["to resume, run the same command again, or `ringlift resume"]);
-        assert!(second.elapsed() < Duration::from_secs(20), "it took {:?}", second.elapsed());
+        let first = Instant::now();
+        running.send_twice(signal);
+        let ran = running.end().failed(code, &["to resume, run the same command again, or `ringlift resume"]);
+        assert!(first.elapsed() < Duration::from_secs(20), "it took {:?}", first.elapsed());
         assert_eq!(ran.summary()["exit_code"], code);
     });
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use ringlift::server::{Fault, FaultAction, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::command::{CommandOutput, end, ringlift, run, start};
+use crate::support::command::{Watched, end, ringlift, run, start};
 use crate::support::{MIB, Sample, Scheme, TestServer};
 
 const FAILED: i32 = 1;
@@ -226,18 +226,16 @@ fn an_interrupt_with_nothing_in_flight_ends_all_files_at_once() {
     let files = Files::new(100);
     // A grace of an hour: only an end that does not wait for it ends this test.
     let mut command = files.upload(&["--json", "--grace", "1h", "--endpoint-url", &dead_endpoint()]);
-    let mut child = start(&mut command);
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.by_ref().any(|line| line.unwrap().contains(r#""event":"retry""#)));
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    let rest: Vec<String> = lines.map_while(Result::ok).collect();
-    let stopping = rest.iter().position(|line| line.contains(r#""event":"stopping""#)).unwrap();
+    let mut running = Watched::new(start(&mut command));
+    running.wait_for("retry").send(Signal::INT);
+    let ran = running.end();
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    let stopping = lines.iter().position(|line| line.contains(r#""event":"stopping""#)).unwrap();
     // An attempt under way may still fail. None of those that failed is repeated.
     for path in &files.paths {
         let retry = format!(r#""event":"retry","file":"{}""#, path.display());
-        assert!(rest[stopping..].iter().filter(|line| line.contains(&retry)).count() <= 1, "{rest:?}");
+        assert!(lines[stopping..].iter().filter(|line| line.contains(&retry)).count() <= 1, "{lines:?}");
     }
-    let ran = CommandOutput { stdout: rest.join("\n"), ..end(child) };
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     assert!(ran.stderr.contains("100 of 100 files were not started: SIGINT"), "{}", ran.stderr);
     assert_eq!(ran.summary()["files_cancelled"], 100);

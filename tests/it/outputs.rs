@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::command::{CommandOutput, end, ringlift, ringlift_after, run, start, wait_until_caught};
+use crate::support::command::{
+    CommandOutput, Watched, end, ringlift, ringlift_after, run, start, wait_until_caught,
+};
 use crate::support::{MIB, Sample, Scheme, TestServer, each_in_parallel};
 
 const FULL: &str = "No space left on device";
@@ -227,17 +229,16 @@ fn a_signal_between_two_attempts_ends_the_command_at_once() {
     let sample = Sample::new(MIB);
     let mut command = ringlift();
     command.env("APIVIDEO_API_KEY", "k").args(["upload", "--json", "--no-journal", "--grace", "1h"]);
-    let mut child = start(command.args(["--endpoint-url", &url]).arg(sample.path()));
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut running = Watched::new(start(command.args(["--endpoint-url", &url]).arg(sample.path())));
     // Pauses double, so the next attempt after the third one is seconds away.
     for _ in 0..4 {
-        assert!(lines.by_ref().any(|line| line.unwrap().contains(r#""event":"retry""#)));
+        running.wait_for("retry");
     }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    let stdout: Vec<String> = lines.map_while(Result::ok).collect();
-    let ran = CommandOutput { stdout: stdout.join("\n"), ..end(child) };
+    running.send(Signal::INT);
+    let ran = running.end();
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
-    assert!(ran.events().iter().all(|event| event["event"] != "retry"), "{}", ran.stdout);
+    let retries = ran.events().into_iter().filter(|event| event["event"] == "retry").count();
+    assert_eq!(retries, 4, "{}", ran.stdout);
     assert_eq!(ran.summary()["exit_code"], 130);
 }
 
@@ -317,13 +318,9 @@ fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
         .configure(&mut command)
         .args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"])
         .arg(&path);
-    let child = start(&mut command);
-    while test_server.server.stats().videos_created == 0 {
-        sleep(Duration::from_millis(10));
-    }
-    sleep(Duration::from_millis(200));
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let ran = end(child);
+    let mut running = Watched::new(start(&mut command));
+    running.wait_for("created").send(Signal::TERM);
+    let ran = running.end();
     assert_eq!(ran.code, Some(143), "{}", ran.stderr);
     let bytes = ran.event("file_failed")["file_bytes"].as_str().unwrap().to_owned();
     let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, bytes).unwrap();

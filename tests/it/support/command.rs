@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Once, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -304,6 +304,54 @@ impl From<Output> for CommandOutput {
     fn from(output: Output) -> CommandOutput {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         CommandOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// A command with `--json` whose events are read while it runs.
+pub struct Watched {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    reader: JoinHandle<()>,
+    stdout: Vec<String>,
+}
+
+impl Watched {
+    pub fn new(mut child: Child) -> Watched {
+        let (tell, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let read = move || stdout.lines().map_while(Result::ok).for_each(|line| drop(tell.send(line)));
+        Watched { child, lines, reader: thread::spawn(read), stdout: Vec::new() }
+    }
+
+    /// Waits until the command reports this event, after those that were waited for before.
+    pub fn wait_for(&mut self, event: &str) -> &mut Watched {
+        let event = format!(r#""event":"{event}""#);
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).expect(&event);
+            self.stdout.push(line);
+            if self.stdout.last().is_some_and(|line| line.contains(&event)) {
+                return self;
+            }
+        }
+    }
+
+    pub fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Sends the signal twice. Two pending signals of one kind are one, and two of different kinds arrive in any order: the
+    /// second one is sent when the first has arrived.
+    pub fn send_twice(&mut self, signal: Signal) {
+        self.send(signal);
+        self.wait_for("stopping").send(signal);
+    }
+
+    /// Waits for the end, as [`end`] does.
+    pub fn end(mut self) -> CommandOutput {
+        let ended = end(self.child);
+        self.reader.join().unwrap();
+        self.stdout.extend(self.lines);
+        CommandOutput { stdout: self.stdout.join("\n"), ..ended }
     }
 }
 
