@@ -17,6 +17,7 @@ mod options;
 mod orphans;
 mod outage;
 mod planner;
+mod queued_work;
 mod report_writer;
 mod seen_ids;
 mod service_watch;

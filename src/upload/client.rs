@@ -14,6 +14,8 @@ use crate::api::{
     Api, Credentials, NewVideo, Page, Secret, UploadToken, UploadTokenQuery, Video, VideoPatch, VideoQuery,
     VideoStatus,
 };
+#[cfg(feature = "bulk")]
+use crate::engine::backlog::Backlog;
 use crate::engine::command::{DriverTask, EngineCommand};
 use crate::engine::control::Control;
 use crate::engine::handle::{EngineHandle, engine_ended};
@@ -39,6 +41,8 @@ use crate::upload::builder::Upload;
 #[derive(Clone, Debug)]
 pub struct Client {
     engine: Arc<EngineHandle>,
+    #[cfg(feature = "bulk")]
+    backlog: Backlog,
 }
 
 /// Collects the [`Settings`] of a [`Client`].
@@ -116,7 +120,17 @@ impl Client {
     /// When a setting cannot work: an address that is no URL, a certificate file that is not there, or two
     /// that contradict each other ([`Settings::check`]).
     pub fn new(settings: Settings) -> Result<Client> {
-        Ok(Client { engine: Arc::new(EngineHandle::start(settings)?) })
+        Ok(Client {
+            #[cfg(feature = "bulk")]
+            backlog: settings.backlog.clone(),
+            engine: Arc::new(EngineHandle::start(settings)?),
+        })
+    }
+
+    /// Returns the client's [`Settings::backlog`].
+    #[cfg(feature = "bulk")]
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Returns a builder for an upload of the file at `path`.

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::Child;
+use std::time::Duration;
 
+use ringlift::server::{Limits, RequestBudget};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -56,6 +58,25 @@ fn a_worker_on_an_empty_queue_drains_at_once_and_sigint_is_130() {
     signal(&child, Signal::INT);
     let output = end(child);
     assert_eq!(output.code, Some(130), "{}", output.stderr);
+}
+
+#[test]
+fn the_files_that_wait_in_the_queue_share_the_request_budget() {
+    let minute = Duration::from_secs(60);
+    let limits = RequestBudget { uploads: 14, writes: 1000, reads: 1000, window: minute };
+    let server = TestServer::with(Scheme::Http, |settings| settings.limits = Limits::Custom(limits));
+    let films = folder(0);
+    for number in 0..6 {
+        // Alone, each is sent in seven chunks: the first two would take the limit.
+        let film = fs::File::create(films.path().join(format!("{number}.mp4"))).unwrap();
+        film.set_len(33 * MIB).unwrap();
+    }
+    submit(&server, films.path(), &[]);
+    // One after the other, so that the worker has no other file in hand.
+    let summary = end(work(&server, &["--drain", "--transfers", "1"])).done().summary();
+    assert_eq!(summary["files_done"], 6);
+    let requests = server.chunk_requests().len();
+    assert!(requests <= 14, "{requests} requests, for which the limit takes another minute");
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Claims {
             return false;
         }
         match state.open_jobs().await {
-            Ok(OpenJobs { queued, running: 0 }) if queued > 0 => {
+            Ok(OpenJobs { queued, running: 0, .. }) if queued > 0 => {
                 state.end_with(IngestEnd::Deferred { jobs: queued, delay });
                 true
             }

@@ -38,6 +38,9 @@ use crate::upload::{Client, Progress};
 /// with one of them at a time. Nothing is kept about a job that has ended. The client should have a journal, shared by
 /// all processes of this host: without one, a job that was interrupted begins again with another video.
 ///
+/// The jobs that wait in the pool are announced in the client's [`Settings::backlog`](crate::Settings), beside what the
+/// caller announces there.
+///
 /// The run advances only while the stream is polled; leases are renewed all the same. Dropping the stream cancels the
 /// uploads under way, and their jobs are free when the process ends or their leases run out.
 pub fn ingest(

@@ -22,6 +22,8 @@ use crate::bulk::unix_time::UnixMillis;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OpenJobs {
     pub(super) queued: u64,
+    /// The sum of the lengths of the queued files.
+    pub(super) queued_bytes: u64,
     pub(super) running: u64,
 }
 
@@ -134,7 +136,10 @@ impl SharedState {
         let mut open = OpenJobs::default();
         for count in self.store.count().await?.into_iter().filter(|count| count.pool == self.options.pool) {
             match count.state {
-                JobStateName::Queued => open.queued += count.jobs,
+                JobStateName::Queued => {
+                    open.queued += count.jobs;
+                    open.queued_bytes += count.bytes;
+                }
                 JobStateName::Running => open.running += count.jobs,
                 _ => {}
             }

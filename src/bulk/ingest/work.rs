@@ -16,6 +16,7 @@ use super::leases::boot_time;
 use super::options::CutoffMode;
 use super::orphans;
 use super::planner::regular_stamp;
+use super::queued_work::QueuedWork;
 use super::state::WorkState;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::Job;
@@ -35,6 +36,8 @@ pub(super) struct Claims {
     pub(super) urls: mpsc::Sender<FetchJob>,
     /// Jobs that were claimed together and have not begun.
     pub(super) ready: VecDeque<ReadyJob>,
+    /// The jobs that are not claimed.
+    queued: QueuedWork,
     pub(super) number: u64,
     /// The revision of the store that the last wait returned.
     pub(super) seen: Revision,
@@ -55,7 +58,8 @@ pub(super) struct ReadyJob {
 impl Claims {
     pub(super) fn new(state: Arc<WorkState>, urls: mpsc::Sender<FetchJob>) -> Claims {
         let (ready, seen) = (VecDeque::new(), Revision::default());
-        Claims { state, urls, ready, number: 0, seen, is_paused: false }
+        let queued = QueuedWork::new(state.client.backlog().clone());
+        Claims { state, urls, ready, queued, number: 0, seen, is_paused: false }
     }
 
     /// Returns the next upload, and `None` when the run ends.
@@ -118,6 +122,9 @@ impl Claims {
     /// files. Returns the answer for the first one. The claimed jobs are ready afterwards.
     async fn claim(&mut self, most: usize) -> Result<ClaimAnswer, JobStoreError> {
         let state = self.state.clone();
+        if self.queued.is_outdated(Instant::now()) {
+            self.queued.counted(state.open_jobs().await?, Instant::now());
+        }
         let (pool, owner, asked_at) = (&state.options.pool, &state.options.owner, boot_time());
         // Before the request: a claim whose future is dropped may have been carried out, and `end` looks for its jobs.
         state.is_claiming.store(true, Ordering::Relaxed);
@@ -129,6 +136,7 @@ impl Claims {
         state.store_answered().await;
         for answer in answers {
             if let ClaimAnswer::Claimed(claimed) = &answer {
+                self.queued.claimed(claimed.job.spec.stamp.map_or(0, |stamp| stamp.size));
                 self.hold(ClaimedJob::clone(claimed), asked_at);
             }
             first.get_or_insert(answer);
