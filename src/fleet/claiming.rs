@@ -44,11 +44,11 @@ struct ClaimCandidates {
 }
 
 impl ClaimCandidates {
-    /// Adds a job that is due, unless it or the one before it is claimed alone. The next claim takes it then.
+    /// Adds a job that is due, unless it or the first one is claimed alone. A later claim takes it then.
     fn add(&mut self, due: Option<(StoredJob, u64)>) {
         let Some(found) = due else { return };
         let is_alone = |(stored, _): &(StoredJob, u64)| stored.record.is_claimed_alone();
-        if self.due.is_empty() || !(is_alone(&found) || self.due.iter().any(is_alone)) {
+        if self.due.first().is_none_or(|first| !is_alone(first) && !is_alone(&found)) {
             self.due.push(found);
         }
     }

@@ -142,15 +142,18 @@ impl Index {
     }
 
     /// Returns the jobs to claim together: `first`, and the ready jobs after it in the order of the queue while their files
-    /// have 1 to `longest` bytes, up to `most` jobs.
+    /// have 1 to `longest` bytes, up to `most` jobs. A job whose lease has run out is claimed alone.
     pub(super) fn with_small(&self, first: JobRevision, most: usize, longest: u64) -> Vec<JobRevision> {
         let mut found = vec![first];
         let Some(entry) = self.jobs.get(&first.number) else { return found };
         let ready = &self.pools[usize::from(entry.pool)].ready;
         let order = entry.order(first.number);
-        // A job whose lease has run out is not in the queue.
-        let start = if ready.contains(&order) { Bound::Excluded(order) } else { Bound::Unbounded };
-        for &(_, _, number) in ready.range((start, Bound::Unbounded)).take(most.saturating_sub(1)) {
+        // One whose lease has run out is not among them.
+        if !ready.contains(&order) {
+            return found;
+        }
+        let after = (Bound::Excluded(order), Bound::Unbounded);
+        for &(_, _, number) in ready.range(after).take(most.saturating_sub(1)) {
             let next = self.jobs.get(&number).filter(|job| (1..=longest).contains(&job.size));
             let Some(job) = next else { break };
             found.push(JobRevision { number, revision: job.revision });
