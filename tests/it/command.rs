@@ -242,8 +242,9 @@ fn an_interrupt_ends_the_command_and_names_the_container() {
             "--grace",
             "0s",
         ]);
-        let mut running = Watched::new(start(command.arg(sample.path())));
-        running.wait_for("created").send(signal);
+        let mut running = Watched::of(command.arg(sample.path()));
+        running.event("created");
+        running.signal(signal);
         let ran = running.end();
         assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
         assert_eq!(ran.summary()["exit_code"], code);

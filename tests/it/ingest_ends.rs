@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,13 @@ use crate::support::{MIB, Scheme, TestServer};
 
 /// Starts the command with these arguments after `ingest --json`.
 fn begin(server: &TestServer, args: &[&str]) -> Child {
+    start(&mut ingest(server, args))
+}
+
+fn ingest(server: &TestServer, args: &[&str]) -> Command {
     let mut command = ringlift();
-    start(server.configure(command.args(["ingest", "--json"]).args(args)))
+    server.configure(command.args(["ingest", "--json"]).args(args));
+    command
 }
 
 fn run(server: &TestServer, args: &[&str]) -> CommandOutput {
@@ -111,10 +116,10 @@ fn a_signal_finishes_the_active_chunks_and_the_next_run_goes_on() {
 fn a_second_signal_ends_a_run_whose_chunks_do_not_end() {
     let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 600_000 }).times(0);
     let (server, films) = (TestServer::faulty(Scheme::Http, vec![stall]), films(2));
-    let mut run = Watched::new(begin(&server, &[text(films.path())]));
+    let mut run = Watched::of(&mut ingest(&server, &[text(films.path())]));
     wait_until(|| !server.chunk_requests().is_empty());
     let start = Instant::now();
-    run.send_twice(Signal::INT);
+    run.signal_twice(Signal::INT);
     let output = run.end().failed(130, &[]);
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     assert_eq!(output.summary()["event"], "summary");
@@ -125,9 +130,9 @@ fn a_second_signal_ends_a_run_whose_chunks_do_not_end() {
 fn small_files_that_were_claimed_together_are_free_when_their_run_ends() {
     let stall = Fault::new(RouteClass::Chunk, FaultAction::StallAnswering { for_ms: 600_000 }).times(0);
     let (server, films) = (TestServer::faulty(Scheme::Http, vec![stall]), folder(120));
-    let mut run = Watched::new(begin(&server, &[text(films.path())]));
+    let mut run = Watched::of(&mut ingest(&server, &[text(films.path())]));
     wait_until(|| !server.chunk_requests().is_empty());
-    run.send_twice(Signal::INT);
+    run.signal_twice(Signal::INT);
     run.end().failed(130, &[]);
     let jobs = jobs(&server, &[]);
     assert_eq!(jobs.len(), 120);

@@ -77,10 +77,10 @@ fn the_second_signal_ends_the_command_at_once() {
     each_in_parallel([(Signal::INT, 130), (Signal::TERM, 143)], |(signal, code)| {
         let test_server = slow_server(60_000);
         let sample = Way::Bytes.sample(6);
-        let mut running = Watched::new(start(&mut upload(&test_server, &["--grace", "1h"], &sample)));
+        let mut running = Watched::of(&mut upload(&test_server, &["--grace", "1h"], &sample));
         wait_for("two chunks", || test_server.server.stats().chunks_accepted == 2);
         let first = Instant::now();
-        running.send_twice(signal);
+        running.signal_twice(signal);
         let ran = running.end().failed(code, &["to resume, run the same command again, or `ringlift resume"]);
         assert!(first.elapsed() < Duration::from_secs(20), "it took {:?}", first.elapsed());
         assert_eq!(ran.summary()["exit_code"], code);

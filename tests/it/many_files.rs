@@ -226,15 +226,16 @@ fn an_interrupt_with_nothing_in_flight_ends_all_files_at_once() {
     let files = Files::new(100);
     // A grace of an hour: only an end that does not wait for it ends this test.
     let mut command = files.upload(&["--json", "--grace", "1h", "--endpoint-url", &dead_endpoint()]);
-    let mut running = Watched::new(start(&mut command));
-    running.wait_for("retry").send(Signal::INT);
+    let mut running = Watched::of(&mut command);
+    running.event("retry");
+    running.signal(Signal::INT);
     let ran = running.end();
-    let lines: Vec<_> = ran.stdout.lines().collect();
-    let stopping = lines.iter().position(|line| line.contains(r#""event":"stopping""#)).unwrap();
+    let events = ran.events();
+    let stopping = events.iter().position(|event| event["event"] == "stopping").unwrap();
     // An attempt under way may still fail. None of those that failed is repeated.
     for path in &files.paths {
-        let retry = format!(r#""event":"retry","file":"{}""#, path.display());
-        assert!(lines[stopping..].iter().filter(|line| line.contains(&retry)).count() <= 1, "{lines:?}");
+        let is_retry = |event: &&Value| event["event"] == "retry" && event["file"] == path.to_str().unwrap();
+        assert!(events[stopping..].iter().filter(is_retry).count() <= 1, "{events:?}");
     }
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     assert!(ran.stderr.contains("100 of 100 files were not started: SIGINT"), "{}", ran.stderr);

@@ -229,12 +229,12 @@ fn a_signal_between_two_attempts_ends_the_command_at_once() {
     let sample = Sample::new(MIB);
     let mut command = ringlift();
     command.env("APIVIDEO_API_KEY", "k").args(["upload", "--json", "--no-journal", "--grace", "1h"]);
-    let mut running = Watched::new(start(command.args(["--endpoint-url", &url]).arg(sample.path())));
+    let mut running = Watched::of(command.args(["--endpoint-url", &url]).arg(sample.path()));
     // Pauses double, so the next attempt after the third one is seconds away.
     for _ in 0..4 {
-        running.wait_for("retry");
+        running.event("retry");
     }
-    running.send(Signal::INT);
+    running.signal(Signal::INT);
     let ran = running.end();
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     let retries = ran.events().into_iter().filter(|event| event["event"] == "retry").count();
@@ -318,8 +318,9 @@ fn a_file_name_of_any_bytes_is_resumable_and_exact_in_events() {
         .configure(&mut command)
         .args(["upload", "--json", "--chunk-size", "5MiB", "--grace", "0s"])
         .arg(&path);
-    let mut running = Watched::new(start(&mut command));
-    running.wait_for("created").send(Signal::TERM);
+    let mut running = Watched::of(&mut command);
+    running.event("created");
+    running.signal(Signal::TERM);
     let ran = running.end();
     assert_eq!(ran.code, Some(143), "{}", ran.stderr);
     let bytes = ran.event("file_failed")["file_bytes"].as_str().unwrap().to_owned();

@@ -1,11 +1,10 @@
 //! `ringlift ingest --watch` with real folders, the local server and the service manager's socket.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,62 +13,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::command::{CommandOutput, end, ringlift, ringlift_apart, run, start};
+use crate::support::command::{CommandOutput, Watched, end, ringlift, ringlift_apart, run, start};
 use crate::support::queue::{folder, wait_until};
 use crate::support::{MIB, Scheme, TestServer};
 
 /// Longer than any of these runs takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A running watch.
-struct WatchRun {
-    child: Child,
-    lines: Receiver<String>,
-    events: Vec<Value>,
-}
-
-impl WatchRun {
-    fn start(server: &TestServer, folder: &Path, args: &[&str]) -> WatchRun {
-        WatchRun::of(server.configure(&mut watch(folder, args)))
-    }
-
-    fn of(command: &mut Command) -> WatchRun {
-        let mut child = start(command);
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        WatchRun { child, lines, events: Vec::new() }
-    }
-
-    /// Waits for the next event with this name.
-    fn event(&mut self, name: &str) -> Value {
-        self.event_where(|event| event["event"] == name)
-    }
-
-    fn event_where(&mut self, is_meant: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|error| panic!("{error}: {:?}", self.events));
-            let event: Value = serde_json::from_str(&line).expect(&line);
-            self.events.push(event.clone());
-            if is_meant(&event) {
-                return event;
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Sends SIGTERM, and returns the exit code, all events as output, and standard error.
-    fn stop(mut self) -> CommandOutput {
-        self.signal(Signal::TERM);
-        self.event("summary");
-        let mut output = end(self.child);
-        output.stdout = self.events.iter().map(|event| format!("{event}\n")).collect();
-        output
-    }
+fn start_watch(server: &TestServer, folder: &Path, args: &[&str]) -> Watched {
+    Watched::of(server.configure(&mut watch(folder, args)))
 }
 
 fn watch(folder: &Path, args: &[&str]) -> Command {
@@ -98,7 +50,7 @@ fn move_in(folder: &TempDir, name: &str, content: &[u8]) -> PathBuf {
 fn files_that_arrive_are_uploaded_once_whatever_restarts() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     fs::write(films.path().join("there.mp4"), "there").unwrap();
-    let mut first = WatchRun::start(&server, films.path(), &[]);
+    let mut first = start_watch(&server, films.path(), &[]);
     first.event("file_done");
     let moved = move_in(&films, "moved.mp4", b"moved");
     let video_id = first.event("file_done")["video_id"].as_str().unwrap().to_owned();
@@ -108,7 +60,7 @@ fn files_that_arrive_are_uploaded_once_whatever_restarts() {
     first.event("file_done");
     let first = first.stop().done();
     assert_eq!((first.summary()["files_done"].as_u64(), count(&first, "stopping")), (Some(3), 1));
-    let mut second = WatchRun::start(&server, films.path(), &[]);
+    let mut second = start_watch(&server, films.path(), &[]);
     (0..3).for_each(|_| drop(second.event("file_skipped")));
     move_in(&films, "late.mp4", b"late");
     second.event("file_done");
@@ -123,7 +75,7 @@ fn files_that_arrive_are_uploaded_once_whatever_restarts() {
 fn a_file_of_a_slow_writer_is_uploaded_whole() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     let path = films.path().join("film.mp4");
-    let mut run = WatchRun::start(&server, films.path(), &[]);
+    let mut run = start_watch(&server, films.path(), &[]);
     let mut writer = File::create(&path).unwrap();
     for part in 0u8..20 {
         writer.write_all(&[part; 1000]).unwrap();
@@ -141,7 +93,7 @@ fn a_file_of_a_slow_writer_is_uploaded_whole() {
 fn a_mark_makes_a_file_complete() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     let mut run =
-        WatchRun::start(&server, films.path(), &["--settle", "1h", "--done-suffix", ".ok", "--all-files"]);
+        start_watch(&server, films.path(), &["--settle", "1h", "--done-suffix", ".ok", "--all-files"]);
     move_in(&films, "unmarked.mp4", b"unmarked");
     move_in(&films, "film.mp4", b"film");
     move_in(&films, "film.mp4.ok", b"");
@@ -156,11 +108,11 @@ fn sigterm_releases_what_is_under_way_and_the_next_watch_goes_on_with_it() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     let film = move_in(&films, "film.mp4", &vec![7; 30 * MIB as usize]);
     let args = ["--chunk-size", "5M", "--grace", "1s", "--bwlimit", "2M"];
-    let mut first = WatchRun::start(&server, films.path(), &args);
+    let mut first = start_watch(&server, films.path(), &args);
     first.event("chunk_done");
     let first = first.stop().done();
     assert_eq!(first.summary()["files_done"], 0);
-    let mut second = WatchRun::start(&server, films.path(), &[]);
+    let mut second = start_watch(&server, films.path(), &[]);
     assert!(second.event("resumed")["chunks"].as_u64() >= Some(1));
     let done = second.event("file_done");
     server.assert_holds(done["video_id"].as_str().unwrap(), &film);
@@ -202,14 +154,14 @@ fn killed_at_any_moment_a_watch_uploads_every_file_whole() {
             })
             .collect();
         for millis in [700, 2300, 2600, 2900, 2450] {
-            let mut run = WatchRun::start(&server, films.path(), &args);
+            let mut run = start_watch(&server, films.path(), &args);
             thread::sleep(Duration::from_millis(millis));
             run.child.kill().unwrap();
             run.child.wait().unwrap();
         }
         producers.into_iter().for_each(|producer| producer.join().unwrap());
     });
-    let mut last = WatchRun::start(&server, films.path(), &args);
+    let mut last = start_watch(&server, films.path(), &args);
     while last.events.iter().filter(|event| is_end_of_file(event)).count() < FILES {
         last.event_where(is_end_of_file);
     }
@@ -233,7 +185,7 @@ fn is_end_of_file(event: &Value) -> bool {
 fn files_that_are_deleted_after_their_upload_free_their_space() {
     for scheme in [Scheme::Http, Scheme::Https] {
         let (server, films) = (TestServer::new(scheme), tempfile::tempdir().unwrap());
-        let mut run = WatchRun::start(&server, films.path(), &["--after", "delete"]);
+        let mut run = start_watch(&server, films.path(), &["--after", "delete"]);
         for number in 0..3 {
             move_in(&films, &format!("{number}.mp4"), &vec![7; 3 * MIB as usize]);
             run.event("file_done");
@@ -261,11 +213,11 @@ fn files_that_are_deleted_after_their_upload_free_their_space() {
 fn an_interrupt_from_a_terminal_keeps_its_exit_code() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     move_in(&films, "film.mp4", b"film");
-    let mut run = WatchRun::start(&server, films.path(), &[]);
+    let mut run = start_watch(&server, films.path(), &[]);
     run.event("file_done");
     run.signal(Signal::INT);
     run.event("summary");
-    end(run.child).failed(130, &[]);
+    run.end().failed(130, &[]);
 }
 
 #[test]
@@ -273,7 +225,7 @@ fn a_folder_that_vanishes_is_reported_and_waited_for() {
     let (server, above) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     let films = above.path().join("films");
     fs::create_dir(&films).unwrap();
-    let mut run = WatchRun::start(&server, &films, &[]);
+    let mut run = start_watch(&server, &films, &[]);
     fs::write(films.join("first.mp4"), "first").unwrap();
     run.event("file_done");
     fs::remove_dir_all(&films).unwrap();
@@ -292,7 +244,7 @@ fn a_folder_that_vanishes_is_reported_and_waited_for() {
 fn a_folder_is_watched_once_for_a_queue_and_only_folders_are() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
     let film = move_in(&films, "film.mp4", b"film");
-    let mut first = WatchRun::start(&server, films.path(), &[]);
+    let mut first = start_watch(&server, films.path(), &[]);
     first.event("file_done");
     let pid = format!("process {}", first.child.id());
     run(server.configure(&mut watch(films.path(), &[]))).failed(5, &[&pid, films.path().to_str().unwrap()]);
@@ -320,7 +272,7 @@ fn without_inotify_watches_directories_are_scanned_and_the_limit_is_named() {
             fs::create_dir(films.path().join(number.to_string())).unwrap();
         }
         let mut command = watch_by(command, films.path(), &["--rescan", "200ms"]);
-        let mut run = WatchRun::of(server.configure(&mut command));
+        let mut run = Watched::of(server.configure(&mut command));
         let notice = run.event("watch");
         assert_eq!(notice["kind"], "polling");
         assert!(notice["message"].as_str().unwrap().contains(sysctl), "{notice}");
@@ -347,7 +299,7 @@ fn a_file_system_that_is_mounted_over_the_directory_and_unmounted_is_noticed() {
     let Some(command) = ringlift_apart(NAMESPACE, &format!("{{ ({mounts}) & }}")) else { return };
     move_in(&films, "below.mp4", b"film");
     let mut command = watch_by(command, films.path(), &[]);
-    let mut run = WatchRun::of(server.configure(&mut command));
+    let mut run = Watched::of(server.configure(&mut command));
     run.event("file_done");
     for (mark, end) in [("mount", "file_done"), ("unmount", "doubled")] {
         File::create(at(mark)).unwrap();
@@ -368,7 +320,7 @@ fn on_a_file_system_without_events_files_are_found_by_scans() {
         return;
     }
     let server = TestServer::new(Scheme::Http);
-    let mut run = WatchRun::start(&server, mounted.path(), &["--rescan", "200ms", "--settle", "1s"]);
+    let mut run = start_watch(&server, mounted.path(), &["--rescan", "200ms", "--settle", "1s"]);
     let notice = run.event("watch");
     assert!(notice["message"].as_str().unwrap().contains("file system (type 0x65735546)"), "{notice}");
     fs::create_dir(films.path().join("new")).unwrap();
@@ -420,7 +372,7 @@ fn the_service_manager_learns_of_start_state_life_and_end() {
     let manager = NotifySocket::new();
     let mut command = watch(films.path(), &[]);
     command.env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", "2000000");
-    let mut run = WatchRun::of(server.configure(&mut command));
+    let mut run = Watched::of(server.configure(&mut command));
     manager.wait_for("READY=1");
     (0..3).for_each(|_| drop(manager.wait_for("WATCHDOG=1")));
     move_in(&films, "film.mp4", b"film");
@@ -429,7 +381,7 @@ fn the_service_manager_learns_of_start_state_life_and_end() {
     run.signal(Signal::TERM);
     manager.wait_for("STOPPING=1");
     run.event("summary");
-    end(run.child).done();
+    run.end().done();
 }
 
 #[test]
@@ -443,7 +395,7 @@ fn an_upload_that_hangs_does_not_feed_the_watchdog() {
     command.env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", "2000000");
     command.env("APIVIDEO_API_KEY", "a-key-of-nobody").env("RINGLIFT_ENDPOINT_URL", url);
     command.env("XDG_STATE_HOME", manager.folder.path());
-    let run = WatchRun::of(&mut command);
+    let run = Watched::of(&mut command);
     manager.wait_for("STATUS=1 uploading");
     manager.socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     let (mut fed, mut message) = (0, [0; 4096]);
@@ -501,7 +453,7 @@ fn the_command_line_of_the_unit_file_works() {
     });
     let mut command = ringlift();
     command.args(args).env("RINGLIFT_SETTLE", "50ms").env("RINGLIFT_JSON", "1");
-    let mut run = WatchRun::of(command.env("RINGLIFT_ENDPOINT_URL", server.server.url()));
+    let mut run = Watched::of(command.env("RINGLIFT_ENDPOINT_URL", server.server.url()));
     move_in(&films, "film.mp4", b"film");
     run.event("file_done");
     run.stop().done();
@@ -521,7 +473,7 @@ fn locked_queue(server: &TestServer) -> Connection {
 fn a_worker_waits_for_a_queue_that_another_process_has_locked() {
     let (server, films) = (TestServer::new(Scheme::Http), folder(1));
     let mut command = ringlift();
-    let mut run = WatchRun::of(server.configure(command.args(["work", "--json"])));
+    let mut run = Watched::of(server.configure(command.args(["work", "--json"])));
     // The queue is opened before the journal.
     wait_until(|| server.journal().exists());
     let other = locked_queue(&server);
@@ -539,7 +491,7 @@ fn a_worker_waits_for_a_queue_that_another_process_has_locked() {
 #[test]
 fn a_watch_on_a_locked_queue_ends_with_0_by_sigterm_and_the_next_one_uploads_the_file() {
     let (server, films) = (TestServer::new(Scheme::Http), tempfile::tempdir().unwrap());
-    let mut run = WatchRun::start(&server, films.path(), &[]);
+    let mut run = start_watch(&server, films.path(), &[]);
     move_in(&films, "early.mp4", b"early film");
     run.event("file_done");
     let other = locked_queue(&server);
@@ -547,7 +499,7 @@ fn a_watch_on_a_locked_queue_ends_with_0_by_sigterm_and_the_next_one_uploads_the
     run.event("queue_away");
     run.stop().done();
     drop(other);
-    let mut run = WatchRun::start(&server, films.path(), &[]);
+    let mut run = start_watch(&server, films.path(), &[]);
     run.event("file_done");
     run.stop().done();
     server.assert_created(2);

@@ -67,7 +67,7 @@ fn the_files_that_wait_in_the_queue_share_the_request_budget() {
     let server = TestServer::with(Scheme::Http, |settings| settings.limits = Limits::Custom(limits));
     let films = folder(0);
     for number in 0..6 {
-        // Alone, each is sent in seven chunks: the first two would take the limit.
+        // Alone, each is sent in seven chunks, and two take the limit.
         let film = fs::File::create(films.path().join(format!("{number}.mp4"))).unwrap();
         film.set_len(33 * MIB).unwrap();
     }

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Once, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -309,49 +309,64 @@ impl From<Output> for CommandOutput {
 
 /// A command with `--json` whose events are read while it runs.
 pub struct Watched {
-    child: Child,
+    pub child: Child,
     lines: mpsc::Receiver<String>,
-    reader: JoinHandle<()>,
-    stdout: Vec<String>,
+    /// The events that were read.
+    pub events: Vec<Value>,
 }
 
 impl Watched {
-    pub fn new(mut child: Child) -> Watched {
+    /// Starts the command.
+    pub fn of(command: &mut Command) -> Watched {
+        let mut child = start(command);
         let (tell, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let read = move || stdout.lines().map_while(Result::ok).for_each(|line| drop(tell.send(line)));
-        Watched { child, lines, reader: thread::spawn(read), stdout: Vec::new() }
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Watched { child, lines, events: Vec::new() }
     }
 
-    /// Waits until the command reports this event, after those that were waited for before.
-    pub fn wait_for(&mut self, event: &str) -> &mut Watched {
-        let event = format!(r#""event":"{event}""#);
+    /// Waits for the next event with this name.
+    pub fn event(&mut self, name: &str) -> Value {
+        self.event_where(|event| event["event"] == name)
+    }
+
+    pub fn event_where(&mut self, is_meant: impl Fn(&Value) -> bool) -> Value {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).expect(&event);
-            self.stdout.push(line);
-            if self.stdout.last().is_some_and(|line| line.contains(&event)) {
-                return self;
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("{error}: {:?}", self.events));
+            let event: Value = serde_json::from_str(&line).expect(&line);
+            self.events.push(event.clone());
+            if is_meant(&event) {
+                return event;
             }
         }
     }
 
-    pub fn send(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Sends the signal twice. Two pending signals of one kind are one, and two of different kinds arrive in any order: the
     /// second one is sent when the first has arrived.
-    pub fn send_twice(&mut self, signal: Signal) {
-        self.send(signal);
-        self.wait_for("stopping").send(signal);
+    pub fn signal_twice(&mut self, signal: Signal) {
+        self.signal(signal);
+        self.event("stopping");
+        self.signal(signal);
+    }
+
+    /// Sends SIGTERM, and waits for the end.
+    pub fn stop(mut self) -> CommandOutput {
+        self.signal(Signal::TERM);
+        self.event("summary");
+        self.end()
     }
 
     /// Waits for the end, as [`end`] does.
-    pub fn end(mut self) -> CommandOutput {
+    pub fn end(self) -> CommandOutput {
         let ended = end(self.child);
-        self.reader.join().unwrap();
-        self.stdout.extend(self.lines);
-        CommandOutput { stdout: self.stdout.join("\n"), ..ended }
+        let read = self.events.iter().map(|event| format!("{event}\n"));
+        let rest = self.lines.iter().map(|line| line + "\n");
+        CommandOutput { stdout: read.chain(rest).collect(), ..ended }
     }
 }
 
