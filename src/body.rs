@@ -123,11 +123,11 @@ impl<S: Source> ChunkBody<S> {
 
     /// Returns the next block; `None` after the last one.
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<BlockResult>> {
-        self.start_reads();
         // All reads are polled, not only the first: otherwise only one would be in flight.
         for (_, reading) in &mut self.reads {
             self.idle_tasks.extend(reading.advance(cx));
         }
+        self.start_reads(cx);
         match self.reads.pop_front() {
             None => Poll::Ready(None),
             Some((extent, BlockRead::Done(block))) => Poll::Ready(Some(check_len(extent, block))),
@@ -139,13 +139,13 @@ impl<S: Source> ChunkBody<S> {
         }
     }
 
-    fn start_reads(&mut self) {
-        // `depth` bounds the memory of one chunk.
+    fn start_reads(&mut self, cx: &mut Context<'_>) {
+        // `depth` bounds the memory of one chunk. Each read takes its memory before the next one asks for the depth.
         while self.reads.len() < self.source.depth() && !self.unrequested.is_empty() {
             let extent = self.unrequested.take(self.source.block_bytes());
             self.unrequested = self.unrequested.skip(extent.len());
             // A mapped source has its bytes at once, which saves a task for the read.
-            let reading = match self.source.read_now(extent) {
+            let mut reading = match self.source.read_now(extent) {
                 Some(block) => BlockRead::Done(block),
                 None => {
                     let task = self.idle_tasks.pop().unwrap_or_else(|| ReadTask::new(self.source.clone()));
@@ -153,6 +153,7 @@ impl<S: Source> ChunkBody<S> {
                     BlockRead::Running(task)
                 }
             };
+            self.idle_tasks.extend(reading.advance(cx));
             self.reads.push_back((extent, reading));
         }
     }

@@ -176,6 +176,28 @@ fn reads_overlap_up_to_the_depth_and_blocks_stay_in_order() {
 }
 
 #[test]
+fn while_every_block_is_in_use_a_body_asks_for_one_at_a_time() {
+    for kind in [Kind::Direct, Kind::PreadCold] {
+        testing::with(kind, 3_000_000, move |Fixture { source, pool, .. }| async move {
+            assert!(source.depth() > 1, "{kind:?}");
+            let (mut first, _) = body(source.clone(), Extent::new(0, 1_500_000));
+            let (mut second, _) = body(source, Extent::new(1_500_000, 1_500_000));
+            let (_head, sent) = (first.frame().await, first.frame().await);
+            assert_eq!(pool.free(), 0, "{kind:?}");
+            let _head = second.frame().await;
+            assert!(second.frame().now_or_never().is_none(), "{kind:?}");
+            drop(sent);
+            let sent_by_both = (second.frame().await, first.frame().await);
+            assert!(sent_by_both.0.is_some() && sent_by_both.1.is_some(), "{kind:?}");
+            drop(sent_by_both);
+            // Of the three blocks one is what the first body has read ahead, and nobody waits for the others.
+            let free = [pool.acquire().now_or_never(), pool.acquire().now_or_never()];
+            assert!(free.iter().all(Option::is_some), "{kind:?}");
+        });
+    }
+}
+
+#[test]
 fn an_error_ends_the_body_without_its_tail() {
     let wrongs: [fn(Extent) -> BlockResult; 3] = [
         |_| Err(SourceError::EmptyPipe { name: "-".into() }),

@@ -66,7 +66,7 @@ pub trait Source: Clone + 'static {
     /// Returns the most bytes to read at once; [`u64::MAX`] if a chunk of any length is best read whole.
     fn block_bytes(&self) -> u64;
 
-    /// Returns the number of reads to keep in flight, at least one.
+    /// Returns the number of reads to keep in flight now, at least one.
     fn depth(&self) -> usize;
 
     /// Returns `true` if bytes may turn out wrong while they are used: a map that is read in user space. The

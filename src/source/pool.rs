@@ -84,6 +84,12 @@ impl BufferPool {
         self.depth
     }
 
+    /// Returns the number of reads to keep in flight for a chunk now: one while every block is in use. A chunk that waits
+    /// for its first block would otherwise wait behind all that the others read ahead.
+    pub(super) fn depth_now(&self) -> usize {
+        if self.inner.permits.available_permits() > 0 { self.depth } else { 1 }
+    }
+
     /// Returns the bytes that fit into a block at any offset of the file.
     pub fn block_bytes(&self) -> u64 {
         self.inner.block_bytes

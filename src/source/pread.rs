@@ -65,7 +65,7 @@ impl Source for PreadSource {
     /// Returns 1 for a cached file: it is read on the worker's thread and best used at once, while it is in
     /// the processor's cache. Reading ahead cost a fifth more processor time over plain HTTP.
     fn depth(&self) -> usize {
-        if self.inner.residency.is_cold() { self.inner.pool.depth() } else { 1 }
+        if self.inner.residency.is_cold() { self.inner.pool.depth_now() } else { 1 }
     }
 }
 

@@ -144,7 +144,7 @@ impl Source for UringSource {
     }
 
     fn depth(&self) -> usize {
-        self.inner.ahead.depth
+        self.inner.ahead.depth.min(self.inner.pool.depth_now())
     }
 }
 
