@@ -9,12 +9,21 @@ pub(super) struct LaneSearch {
     most: usize,
     base: usize,
     step: LaneStep,
-    /// The number below the base, and the base's gain over it, once the search has climbed.
-    climbed: Option<(usize, f64)>,
+    /// The number below the base, once the search has climbed.
+    climbed: Option<ClimbedFrom>,
     /// `true` if the search also looks for smaller numbers when it does not climb.
     descends: bool,
     /// The latest rate of the base.
     rate: Option<LaneRate>,
+}
+
+/// The number of lanes that a climb has left.
+#[derive(Clone, Copy, Debug)]
+struct ClimbedFrom {
+    lanes: usize,
+    rate: Option<LaneRate>,
+    /// The gain of the larger number.
+    gain: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -64,10 +73,27 @@ impl LaneSearch {
         let Some(comparison) = self.comparison_mut() else { return true };
         match comparison.check(rate, is_over) {
             Some(verdict) => self.conclude(verdict, rate, wanted),
-            None if is_over => comparison.record(rate),
+            None if is_over => self.record(rate),
             None => return false,
         }
         true
+    }
+
+    /// Records the end of a measurement that decides nothing.
+    fn record(&mut self, rate: LaneRate) {
+        let Some(comparison) = self.comparison_mut() else { return };
+        let is_first = comparison.base_rate().is_none();
+        comparison.record(rate);
+        // The gain of a climb may be that of connections that had not found their speed yet.
+        let LaneStep::Refine(comparison) = &self.step else { return };
+        let below = self.climbed.filter(|_| is_first).and_then(|below| Some((below.lanes, below.rate?)));
+        let is_in_vain = below.is_some_and(|(lanes, below)| {
+            !is_within_reach(lanes, comparison.trial(), rate.mean / below.mean.max(1.0))
+        });
+        if is_in_vain {
+            self.rate = Some(rate);
+            self.step = LaneStep::Done;
+        }
     }
 
     /// Takes the latest rate, of connections that may not have found their speed yet. Returns `true` if it suffices: as the
@@ -129,8 +155,9 @@ impl LaneSearch {
             self.rate = comparison.base_rate();
         }
         match step {
-            LaneStep::Climb(_) if verdict.takes_trial => {
-                self.climbed = Some((base, verdict.gain));
+            LaneStep::Climb(comparison) if verdict.takes_trial => {
+                let below = ClimbedFrom { lanes: base, rate: comparison.base_rate(), gain: verdict.gain };
+                self.climbed = Some(below);
                 self.climb(wanted);
             }
             LaneStep::Climb(_) => self.end_climb(wanted),
@@ -153,7 +180,7 @@ impl LaneSearch {
     fn end_climb(&mut self, wanted: usize) {
         self.step = LaneStep::Done;
         match self.climbed {
-            Some((below, gain)) => self.refine(below, gain),
+            Some(below) => self.refine(below.lanes, below.gain),
             None if self.descends => self.descend(wanted),
             None => {}
         }
@@ -167,12 +194,10 @@ impl LaneSearch {
         }
     }
 
-    /// Compares with the number between `below` and the base, unless the base gained more over `below` than that number
-    /// can: each further lane gains at most as much as the ones before it.
+    /// Compares with the number between `below` and the base.
     fn refine(&mut self, below: usize, gain: f64) {
         let middle = below.midpoint(self.base);
-        let is_within_reach = gain * SUFFICIENT_SHARE < middle as f64 / below as f64;
-        if middle > below && is_within_reach {
+        if middle > below && is_within_reach(below, middle, gain) {
             self.step = LaneStep::Refine(LaneComparison::new(self.base, middle, self.reliable_rate()));
         }
     }
@@ -181,6 +206,12 @@ impl LaneSearch {
     fn reliable_rate(&self) -> Option<LaneRate> {
         self.rate.filter(|rate| rate.seconds >= RELIABLE_SECONDS)
     }
+}
+
+/// Returns `true` if `middle` lanes may be about as fast as a number whose gain over `below` lanes is `gain`: each further
+/// lane gains at most as much as the ones before it.
+fn is_within_reach(below: usize, middle: usize, gain: f64) -> bool {
+    gain * SUFFICIENT_SHARE < middle as f64 / below as f64
 }
 
 /// Connections that are still in slow start show less than they will reach; a gain that exceeds this is real.

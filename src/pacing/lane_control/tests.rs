@@ -464,6 +464,24 @@ fn a_pause_of_the_process_is_no_measurement() {
     assert_eq!(controller.lanes(), FIRST);
 }
 
+/// Returns the number that a search tries after it has climbed from 16 to 32 lanes by an early gain of 1.45, once 32 lanes
+/// have shown the gain `settled`.
+fn tried_below_the_peak(settled: f64) -> Option<usize> {
+    let rate = |mean, seconds| LaneRate { mean, error: 0.01, loss: 0.0, seconds };
+    let mut search = LaneSearch::new(16, MOST, 1000, true);
+    assert!(search.take_early(rate(100.0, 0.4), 1000));
+    assert!(search.take_early(rate(145.0, 0.4), 1000));
+    assert_eq!((search.base(), search.lanes()), (MOST, Some(MOST)));
+    assert!(search.take(rate(100.0 * settled, 1.0), true, 1000));
+    search.lanes()
+}
+
+#[test]
+fn a_gain_that_was_measured_early_is_measured_again_before_fewer_lanes_are_tried() {
+    assert_eq!(tried_below_the_peak(2.0), None);
+    assert_eq!(tried_below_the_peak(1.4), Some(24));
+}
+
 #[test]
 fn the_end_of_requests_does_not_change_the_rate() {
     // Lanes that wait for answers a tenth of their time, all of them together.
