@@ -21,7 +21,7 @@ pub(super) struct LaneSearch {
 #[derive(Clone, Copy, Debug)]
 struct ClimbedFrom {
     lanes: usize,
-    rate: Option<LaneRate>,
+    bytes_per_second: f64,
     /// The gain of the larger number.
     gain: f64,
 }
@@ -86,11 +86,9 @@ impl LaneSearch {
         comparison.record(rate);
         // The gain of a climb may be that of connections that had not found their speed yet.
         let LaneStep::Refine(comparison) = &self.step else { return };
-        let below = self.climbed.filter(|_| is_first).and_then(|below| Some((below.lanes, below.rate?)));
-        let is_in_vain = below.is_some_and(|(lanes, below)| {
-            !is_within_reach(lanes, comparison.trial(), rate.mean / below.mean.max(1.0))
-        });
-        if is_in_vain {
+        let Some(below) = self.climbed.filter(|_| is_first) else { return };
+        let gain = rate.mean / below.bytes_per_second.max(1.0);
+        if !is_within_reach(below.lanes, comparison.trial(), gain) {
             self.rate = Some(rate);
             self.step = LaneStep::Done;
         }
@@ -155,9 +153,9 @@ impl LaneSearch {
             self.rate = comparison.base_rate();
         }
         match step {
-            LaneStep::Climb(comparison) if verdict.takes_trial => {
-                let below = ClimbedFrom { lanes: base, rate: comparison.base_rate(), gain: verdict.gain };
-                self.climbed = Some(below);
+            LaneStep::Climb(_) if verdict.takes_trial => {
+                let gain = verdict.gain;
+                self.climbed = Some(ClimbedFrom { lanes: base, bytes_per_second: rate.mean / gain, gain });
                 self.climb(wanted);
             }
             LaneStep::Climb(_) => self.end_climb(wanted),
