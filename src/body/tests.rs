@@ -190,7 +190,7 @@ fn while_every_block_is_in_use_a_body_asks_for_one_at_a_time() {
             let sent_by_both = (second.frame().await, first.frame().await);
             assert!(sent_by_both.0.is_some() && sent_by_both.1.is_some(), "{kind:?}");
             drop(sent_by_both);
-            // Of the three blocks one is what the first body has read ahead, and nobody waits for the others.
+            // The first body has read one of the three blocks ahead. Neither body waits for one of the other two.
             let free = [pool.acquire().now_or_never(), pool.acquire().now_or_never()];
             assert!(free.iter().all(Option::is_some), "{kind:?}");
         });
