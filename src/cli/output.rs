@@ -96,7 +96,7 @@ impl Output {
                 while output.write_next(&own) {}
                 // A run over small files has thousands of lines a second: without this pause, each of them wakes this
                 // thread.
-                thread::sleep(BETWEEN_WRITES);
+                own.pause(BETWEEN_WRITES);
             }
         };
         if thread::Builder::new().name("ringlift-output".to_owned()).spawn(write).is_err() {
@@ -154,6 +154,11 @@ impl Output {
         for queue in [&self.out, &self.err] {
             queue.when(|state| (!state.is_full() || state.hurried_at.is_some()).then_some(())).await;
         }
+    }
+
+    /// Lets the queued lines of standard output be written at once: the caller does nothing else until they are.
+    pub(super) fn write_now(&self) {
+        self.out.end_pause();
     }
 
     /// Returns `true` if neither queue is full.

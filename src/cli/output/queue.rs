@@ -15,6 +15,8 @@ pub(super) struct Queue {
     pub(super) state: Mutex<QueueState>,
     /// Wakes threads.
     pub(super) changed: Condvar,
+    /// Wakes the writer from its pause. Apart from `changed`, so that a text does not wake it.
+    awaited: Condvar,
     /// Wakes futures.
     pub(super) news: Notify,
 }
@@ -30,6 +32,8 @@ pub(super) struct QueueState {
     pub(super) out: StreamHealth,
     pub(super) err: StreamHealth,
     pub(super) has_thread: bool,
+    /// `true` if a caller waits for the texts in the queue.
+    pub(super) is_awaited: bool,
     /// Number of threads that wait for a change.
     pub(super) waiting: usize,
     /// Thread that runs the event loop and must never wait for room.
@@ -87,6 +91,23 @@ impl Queue {
         }
     }
 
+    /// Lets texts gather, unless a caller waits for them.
+    pub(super) fn pause(&self, longest: Duration) {
+        let is_idle = |state: &mut QueueState| !state.is_awaited;
+        let paused = self.awaited.wait_timeout_while(self.state(), longest, is_idle);
+        paused.unwrap_or_else(PoisonError::into_inner).0.is_awaited = false;
+    }
+
+    /// Ends the pause of the writer, because a caller waits for the texts in the queue.
+    pub(super) fn end_pause(&self) {
+        let mut state = self.state();
+        // Without a text no writer would take this back, and the next pause would be left out.
+        if state.done < state.pushed && !std::mem::replace(&mut state.is_awaited, true) {
+            drop(state);
+            self.awaited.notify_one();
+        }
+    }
+
     /// Waits until the state has changed.
     pub(super) fn wait<'a>(&self, mut state: MutexGuard<'a, QueueState>) -> MutexGuard<'a, QueueState> {
         state.waiting += 1;
@@ -127,6 +148,7 @@ impl Queue {
     }
 
     pub(super) fn drain(&self, started: Instant) {
+        self.end_pause();
         let mut state = self.state();
         while state.done < state.pushed {
             // Without a signal there is no limit: a pager may rest at its first page for hours.

@@ -48,6 +48,9 @@ impl UploadRun<'_> {
         self.console.start_progress();
         while !are_over || !confirmations.is_empty() {
             let output = self.console.output();
+            if confirmations.len() >= self.most_unconfirmed() {
+                output.write_now();
+            }
             tokio::select! {
                 // Without room in the output queue the events stay in the library's queues, which drop and count the
                 // oldest. A signal makes room.
