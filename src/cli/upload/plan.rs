@@ -22,7 +22,7 @@ use crate::cli::output::PendingWrite;
 use crate::cli::upload_args::UploadArgs;
 use crate::cli::values::Size;
 
-use super::file_stat;
+use super::file_stat::{self, Stat};
 use super::templates::VideoTemplates;
 
 /// One file, or standard input, to upload.
@@ -68,7 +68,12 @@ pub(super) enum UploadJobSource {
 impl UploadJob {
     /// Creates the job of a file. A file that cannot be opened counts as empty; opening it reports the error.
     pub(in crate::cli) fn file(index: usize, path: &Path, options: Rc<JobOptions>) -> UploadJob {
-        let file_stat::Stat { bytes, id } = file_stat::stat(path);
+        let stat = file_stat::stats(vec![path.to_owned()]).pop();
+        UploadJob::with_stat(index, path, stat.unwrap_or_default(), options)
+    }
+
+    fn with_stat(index: usize, path: &Path, stat: Stat, options: Rc<JobOptions>) -> UploadJob {
+        let Stat { bytes, id } = stat;
         let bytes = Some(bytes);
         let name = path.to_string_lossy().into_owned();
         UploadJob {
@@ -126,11 +131,16 @@ pub(super) fn jobs(args: &UploadArgs, token: Option<Secret>) -> Result<Vec<Uploa
     };
     // A long command line holds its options once, if they are all equal.
     let common = templates.are_constant().then(|| options(Path::new(""), 0));
+    let files = args.files.iter().filter(|file| !is_stdin(file)).cloned();
+    let mut stats = file_stat::stats(files.collect()).into_iter();
     let job = |(index, file): (usize, &Path)| {
         let stdin = args.transfer.name.as_deref().unwrap_or(STDIN_NAME);
         let name = if is_stdin(file) { Path::new(stdin) } else { file };
         let options = common.clone().unwrap_or_else(|| options(name, index));
-        job(index, file, stdin, options)
+        if is_stdin(file) {
+            return stdin_job(index, stdin, options);
+        }
+        UploadJob::with_stat(index, file, stats.next().unwrap_or_default(), options)
     };
     Ok(merged(args.files.iter().map(PathBuf::as_path).enumerate().map(job)))
 }
@@ -179,10 +189,7 @@ fn merged(jobs: impl Iterator<Item = UploadJob>) -> Vec<UploadJob> {
     merged
 }
 
-fn job(index: usize, file: &Path, stdin: &str, options: Rc<JobOptions>) -> UploadJob {
-    if !is_stdin(file) {
-        return UploadJob::file(index, file, options);
-    }
+fn stdin_job(index: usize, stdin: &str, options: Rc<JobOptions>) -> UploadJob {
     let (name, also, bytes) = (stdin.to_owned(), Vec::new(), options.upload.expected_bytes);
     UploadJob { index, name, also, id: None, source: UploadJobSource::Stdin, bytes, options }
 }
