@@ -68,10 +68,12 @@ impl LaneComparison {
         // A second pair would send fewer lanes for the time of a chunk, which costs more than a few lanes too many.
         let is_large = is_up && gain > LARGE_GAIN && (rate.seconds >= LARGE_GAIN_SECONDS || low > 1.0);
         if high < WORTHWHILE_GAIN || is_clear || is_large {
-            return Some(self.verdict(gain));
+            return Some(self.verdict(gain, error));
         }
-        // Neighbouring measurements share the state of the link: the pairs decide if the intervals do not.
-        if !is_over || self.trial_rates.len() + 1 < PAIRS {
+        // Neighbouring measurements share the state of the link: the pairs decide if the intervals do not. Where the rate
+        // swings, a second pair tells little more.
+        let is_gain = is_up && gain >= CLIMBING_GAIN && error > SURE_ERROR;
+        if !is_over || !is_gain && self.trial_rates.len() + 1 < PAIRS {
             return None;
         }
         let trials = self.trial_rates.iter().copied().chain([rate]);
@@ -82,7 +84,7 @@ impl LaneComparison {
             logs += weight * gain.ln();
             weights += weight;
         }
-        Some(self.verdict((logs / weights).exp()))
+        Some(self.verdict((logs / weights).exp(), weights.sqrt().recip()))
     }
 
     /// Records the rate of a measurement that has ended without a verdict.
@@ -90,12 +92,14 @@ impl LaneComparison {
         if self.measures_base() { &mut self.base_rates } else { &mut self.trial_rates }.push(rate);
     }
 
-    fn verdict(&self, gain: f64) -> LaneVerdict {
+    /// Decides by a gain and its relative error.
+    fn verdict(&self, gain: f64, error: f64) -> LaneVerdict {
+        let doubt = ((error - SURE_ERROR) * DOUBT_SHARE).clamp(0.0, MOST_DOUBT);
         let takes_trial = if self.trial > self.base {
             // More is asked for than of a number in use, so that a swing of the rate moves nothing back and forth.
-            gain >= CLIMBING_GAIN
+            gain >= CLIMBING_GAIN - doubt
         } else {
-            gain < WORTHWHILE_GAIN
+            gain < WORTHWHILE_GAIN - doubt
         };
         LaneVerdict { takes_trial, gain }
     }
@@ -112,6 +116,11 @@ pub(super) const SUFFICIENT_SHARE: f64 = 0.98;
 const WORTHWHILE_GAIN: f64 = 1.0 / SUFFICIENT_SHARE;
 /// More lanes have to gain as much.
 const CLIMBING_GAIN: f64 = 1.04;
+/// Above this error, which hides a gain of a few per cent, less gain suffices: a few lanes too many cost less than a few too
+/// few.
+const SURE_ERROR: f64 = 0.08;
+const DOUBT_SHARE: f64 = 0.2;
+const MOST_DOUBT: f64 = 0.04;
 /// The certain gain at which more lanes are taken at once, without a second pair. With 1.15, the pairs beside a rival, where
 /// each doubling gains 10 to 20 %, cost more than the lanes.
 const CLEAR_GAIN: f64 = 1.05;
@@ -122,3 +131,38 @@ const LARGE_GAIN_SECONDS: f64 = 1.0 - 1e-6;
 const DRIFT: f64 = 0.03;
 const MOST_LOSS: f64 = 0.03;
 const PAIRS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the verdict of two equal pairs, if the first one does not decide.
+    fn takes(base: usize, trial: usize, trial_mean: f64, error: f64) -> (bool, usize) {
+        let rate = |mean| LaneRate { mean, error, loss: 0.0, seconds: 3.0 };
+        let mut comparison = LaneComparison::new(base, trial, Some(rate(100.0)));
+        for pairs in 1..=PAIRS {
+            if let Some(verdict) = comparison.check(rate(trial_mean), true) {
+                return (verdict.takes_trial, pairs);
+            }
+            comparison.record(rate(trial_mean));
+            comparison.record(rate(100.0));
+        }
+        panic!("no verdict after {PAIRS} pairs");
+    }
+
+    #[test]
+    fn two_pairs_decide_about_a_small_gain() {
+        assert_eq!(takes(16, 32, 105.0, 0.03), (true, 2));
+        assert_eq!(takes(16, 32, 103.0, 0.03), (false, 2));
+        assert_eq!(takes(16, 8, 99.0, 0.03), (true, 2));
+    }
+
+    #[test]
+    fn where_the_rate_swings_more_lanes_need_less_gain_and_fewer_lanes_more() {
+        assert_eq!(takes(16, 32, 105.0, 0.5), (true, 1));
+        assert_eq!(takes(16, 32, 101.0, 0.5), (true, 2));
+        assert_eq!(takes(16, 32, 99.0, 0.5), (false, 2));
+        assert_eq!(takes(16, 8, 99.0, 0.5), (false, 2));
+        assert_eq!(takes(16, 8, 103.0, 0.5), (true, 2));
+    }
+}
