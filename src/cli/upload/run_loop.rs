@@ -48,15 +48,15 @@ impl UploadRun<'_> {
         self.console.start_progress();
         while !are_over || !confirmations.is_empty() {
             let output = self.console.output();
-            if confirmations.len() >= self.most_unconfirmed() {
+            let is_full = confirmations.len() >= self.most_unconfirmed();
+            if is_full {
                 output.write_now();
             }
             tokio::select! {
                 // Without room in the output queue the events stay in the library's queues, which drop and count the
                 // oldest. A signal makes room.
                 // Each unconfirmed result holds the lock of its journal entry, and descriptors are limited.
-                event = events.next(),
-                    if !are_over && self.may_report() && confirmations.len() < self.most_unconfirmed() => match event {
+                event = events.next(), if !are_over && self.may_report() && !is_full => match event {
                     Some(event) => confirmations.extend(self.report(event)),
                     None => are_over = true,
                 },

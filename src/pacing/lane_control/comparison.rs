@@ -70,8 +70,8 @@ impl LaneComparison {
         if high < WORTHWHILE_GAIN || is_clear || is_large {
             return Some(self.verdict(gain, error));
         }
-        // Neighbouring measurements share the state of the link: the pairs decide if the intervals do not. Where the rate
-        // swings, a second pair tells little more.
+        // Neighbouring measurements share the state of the link: the pairs decide if the intervals do not. Rates that
+        // swing leave the gain as uncertain after a second pair as after the first.
         let is_gain = is_up && gain >= CLIMBING_GAIN && error > SURE_ERROR;
         if !is_over || !is_gain && self.trial_rates.len() + 1 < PAIRS {
             return None;
