@@ -32,7 +32,7 @@ fn limit(criterion: &mut Criterion) {
     let mut group = bench.group(criterion, "throughput/limit");
     let address = bench.sink.url().trim_start_matches("http://").parse().expect("a sink has an address");
     group.bench_function("sendfile", |bencher| {
-        bencher.iter(|| limits::send(&bench.file.path(), address).expect("loopback carries it"));
+        bencher.iter(|| limits::send(&bench.file.path(), address, u64::MAX).expect("loopback carries it"));
     });
     group.bench_function("sealing", |bencher| {
         bencher.iter(|| limits::send_sealed(&bench.file.path(), address).expect("loopback carries it"));

@@ -19,6 +19,8 @@ pub(crate) enum Competitor {
     Ringlift,
     /// Only `sendfile`: the limit for plain HTTP.
     Sendfile,
+    /// Only `sendfile`, one request for each chunk: the limit of every client that sends ranges one after the other.
+    SendfileRanges,
     /// Only copies and AES-256-GCM: the limit for HTTPS.
     Sealing,
     /// Only `O_DIRECT` reads: the limit for cold files.
@@ -33,9 +35,10 @@ pub(crate) enum Competitor {
 }
 
 impl Competitor {
-    pub(crate) const ALL: [Competitor; 9] = [
+    pub(crate) const ALL: [Competitor; 10] = [
         Competitor::Ringlift,
         Competitor::Sendfile,
+        Competitor::SendfileRanges,
         Competitor::Sealing,
         Competitor::ReadDirect,
         Competitor::Reqwest,
@@ -49,6 +52,7 @@ impl Competitor {
         match self {
             Competitor::Ringlift => "ringlift",
             Competitor::Sendfile => "sendfile loop",
+            Competitor::SendfileRanges => "sendfile loop in ranges",
             Competitor::Sealing => "sealing loop",
             Competitor::ReadDirect => "O_DIRECT read loop",
             Competitor::Reqwest => "reqwest multipart",
@@ -123,9 +127,10 @@ impl Competitors {
     fn detect(&self, competitor: Competitor) -> Result<String> {
         match competitor {
             Competitor::Ringlift => self.build_ringlift(),
-            Competitor::Sendfile | Competitor::Sealing | Competitor::ReadDirect => {
-                Ok("in this program".to_owned())
-            }
+            Competitor::Sendfile
+            | Competitor::SendfileRanges
+            | Competitor::Sealing
+            | Competitor::ReadDirect => Ok("in this program".to_owned()),
             Competitor::Reqwest => locked_version("reqwest"),
             Competitor::Curl => first_line(Command::new("curl").arg("--version")),
             Competitor::CurlSplit => {
@@ -192,6 +197,11 @@ impl Competitors {
         let mut command = match competitor {
             Competitor::Ringlift => self.ringlift(load)?,
             Competitor::Sendfile => self.own("sendfile", [load.file.into(), load.url.into()]),
+            Competitor::SendfileRanges => {
+                let mut command = self.own("sendfile", [load.file.into(), load.url.into()]);
+                command.arg("--request-bytes").arg(load.chunk_bytes.to_string());
+                command
+            }
             Competitor::Sealing => self.own("seal", [load.file.into(), load.url.into()]),
             Competitor::ReadDirect => self.own("read-direct", [load.file.into()]),
             Competitor::Reqwest => {

@@ -74,7 +74,13 @@ enum Part {
     /// Run a slow proxy to a sink, until standard input ends
     Proxy { target: SocketAddr, round_trip_ms: u64, bytes_per_second: f64 },
     /// Send a file with `sendfile` only
-    Sendfile { file: PathBuf, url: String },
+    Sendfile {
+        file: PathBuf,
+        url: String,
+        /// Send requests of up to this many bytes in place of one
+        #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true)]
+        request_bytes: u64,
+    },
     /// Send a file as TLS records, sealed by a bare loop, to a sink without TLS
     Seal { file: PathBuf, url: String },
     /// Read a file with `O_DIRECT` only
@@ -187,7 +193,9 @@ fn run_part(part: &Part) -> Result<()> {
         Part::Proxy { target, round_trip_ms, bytes_per_second } => {
             helper_process::run_proxy(*target, *round_trip_ms, *bytes_per_second)
         }
-        Part::Sendfile { file, url } => Ok(limits::send(file, helper_process::address_of(url)?)?),
+        Part::Sendfile { file, url, request_bytes } => {
+            Ok(limits::send(file, helper_process::address_of(url)?, *request_bytes)?)
+        }
         Part::Seal { file, url } => Ok(limits::send_sealed(file, helper_process::address_of(url)?)?),
         Part::ReadDirect { file } => {
             let read = limits::read_direct(file, READ_DEPTH)?;

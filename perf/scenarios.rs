@@ -220,6 +220,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         Row { id: "plain-sendfile-throughput", work: HOT_HTTP, against: "sendfile loop",
               figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
     ] },
+    Scenario { name: "plain-ranges", work: Work::Hot(Scheme::Http, Competitor::SendfileRanges, &[]), rows: &[
+        Row { id: "plain-ranges", work: HOT_HTTP, against: "sendfile loop in ranges", figure: Figure::CpuRatio,
+              bar: AtMost(1.1), stretch: None },
+        Row { id: "plain-ranges-throughput", work: HOT_HTTP, against: "sendfile loop in ranges",
+              figure: Figure::ThroughputRatio, bar: AtLeast(0.9), stretch: None },
+    ] },
     Scenario { name: "plain-curl", work: Work::Hot(Scheme::Http, Competitor::Curl, &[]), rows: &[
         Row { id: "plain-curl", work: HOT_HTTP, against: "curl -F", figure: Figure::CpuRatio,
               bar: AtMost(0.5), stretch: Some(AtMost(0.35)) },

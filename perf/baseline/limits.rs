@@ -12,19 +12,25 @@ use memmap2::Mmap;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use rustix::fs::{OFlags, sendfile};
 
-/// Sends the whole file in one request with a `sendfile` loop.
-pub fn send(path: &Path, to: SocketAddr) -> io::Result<()> {
+/// Sends the file with a `sendfile` loop, in requests of up to `request_bytes` on one connection. Like every client of
+/// HTTP/1.1, it waits for the answer before the next request.
+pub fn send(path: &Path, to: SocketAddr, request_bytes: u64) -> io::Result<()> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
-    let mut socket = request(to, len)?;
+    let mut socket = TcpStream::connect(to)?;
     let mut offset = 0;
     while offset < len {
-        let at_once = (len - offset).min(SENDFILE_BYTES) as usize;
-        if sendfile(&socket, &file, Some(&mut offset), at_once)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let end = len.min(offset.saturating_add(request_bytes));
+        write_head(&mut socket, end - offset)?;
+        while offset < end {
+            let at_once = (end - offset).min(SENDFILE_BYTES) as usize;
+            if sendfile(&socket, &file, Some(&mut offset), at_once)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
+        check_answer(&mut socket)?;
     }
-    check_answer(&mut socket)
+    Ok(())
 }
 
 /// Sends the whole file in one request as records of TLS 1.3 with AES-256-GCM, to a server without TLS.
@@ -36,7 +42,8 @@ pub fn send_sealed(path: &Path, to: SocketAddr) -> io::Result<()> {
     // SAFETY: the file is not truncated while it is measured, and its bytes are only copied.
     let map = unsafe { Mmap::map(&file) }?;
     let len = map.len() + map.len().div_ceil(PLAIN_BYTES) * (RECORD_BYTES - PLAIN_BYTES);
-    let mut socket = request(to, len as u64)?;
+    let mut socket = TcpStream::connect(to)?;
+    write_head(&mut socket, len as u64)?;
     let mut sealer = Sealer::new()?;
     let mut records = vec![0; RECORDS_AT_ONCE * RECORD_BYTES];
     for plain in map.chunks(RECORDS_AT_ONCE * PLAIN_BYTES) {
@@ -86,17 +93,23 @@ impl Sealer {
     }
 }
 
-/// Connects, and sends the head of a request with a body of `len` bytes.
-fn request(to: SocketAddr, len: u64) -> io::Result<TcpStream> {
-    let mut socket = TcpStream::connect(to)?;
-    write!(socket, "POST /raw HTTP/1.1\r\nhost: {to}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n")?;
-    Ok(socket)
+/// Sends the head of a request with a body of `len` bytes.
+fn write_head(socket: &mut TcpStream, len: u64) -> io::Result<()> {
+    let host = socket.peer_addr()?;
+    write!(socket, "POST /raw HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len}\r\n\r\n")
 }
 
+/// Reads one answer of the sink, which is short and ends with an empty object.
 fn check_answer(socket: &mut TcpStream) -> io::Result<()> {
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    if answer.starts_with("HTTP/1.1 201") { Ok(()) } else { Err(io::Error::other(answer)) }
+    let (mut answer, mut filled) = ([0; ANSWER_BYTES], 0);
+    while !answer[..filled].ends_with(b"\r\n\r\n{}") {
+        match socket.read(&mut answer[filled..])? {
+            0 => break,
+            len => filled += len,
+        }
+    }
+    let answer = String::from_utf8_lossy(&answer[..filled]);
+    if answer.starts_with("HTTP/1.1 201") { Ok(()) } else { Err(io::Error::other(answer.into_owned())) }
 }
 
 /// Reads the whole file with `O_DIRECT` and `depth` reads in flight, and returns its length.
@@ -134,6 +147,7 @@ fn read_every(file: &File, first: u64, step: u64) -> io::Result<u64> {
     Ok(total)
 }
 
+const ANSWER_BYTES: usize = 1024;
 /// The maximum of one call (sendfile(2)).
 const SENDFILE_BYTES: u64 = 0x7fff_f000;
 /// The most plaintext of a record (RFC 8446, section 5.1).
