@@ -29,6 +29,8 @@ pub(crate) struct LaneController {
     window: LaneWindow,
     latest: Option<(Instant, LaneSample)>,
     /// The time since which the lanes are as many as permitted and connected.
+    reached: Option<Instant>,
+    /// The time since which they are measured.
     settled: Option<Instant>,
     /// `true` once connections have had the time to find their speed.
     is_warm: bool,
@@ -67,6 +69,7 @@ impl LaneController {
             stage: ControlStage::Start(true),
             window: LaneWindow::default(),
             latest: None,
+            reached: None,
             settled: None,
             is_warm: false,
             changed: None,
@@ -166,6 +169,7 @@ impl LaneController {
     }
 
     fn unsettle(&mut self) {
+        self.reached = None;
         self.settled = None;
         self.is_warm = false;
         self.window.clear();
@@ -196,6 +200,10 @@ impl LaneController {
         match &self.stage {
             ControlStage::Start(descends) => {
                 let most = sample.most_lanes.clamp(1, self.most);
+                // What earlier searches have learned of a link that has changed is no longer known.
+                if *descends {
+                    self.window.set_added_share(1.0);
+                }
                 let search = LaneSearch::new(self.base, most, sample.wanted, *descends);
                 self.follow(search, now);
             }
@@ -210,11 +218,18 @@ impl LaneController {
     /// Begins to measure once the lanes are as many as permitted, or gives up a number that they do not reach.
     fn settle_or_give_up(&mut self, before: &LaneSample, sample: &LaneSample, now: Instant) {
         // Fewer lanes take effect when the requests of the others have ended.
-        if sample.busy <= self.lanes && sample.connecting == 0 && sample.sending > 0 {
+        if sample.busy > self.lanes || sample.connecting > 0 || sample.sending == 0 {
+            self.reached = None;
+            self.give_up_stuck_trial(before, sample, now);
+            return;
+        }
+        let reached = *self.reached.get_or_insert(now);
+        // The buffers of a proxy take the first bytes of each chunk at once. Fewer lanes often begin chunks together, and
+        // more of them would begin in the window than end.
+        let are_sending = sample.sending >= sample.busy;
+        if are_sending || now.saturating_duration_since(reached) > SETTLE_PATIENCE {
             self.window.clear();
             self.settled = Some(now);
-        } else {
-            self.give_up_stuck_trial(before, sample, now);
         }
     }
 
@@ -247,15 +262,19 @@ impl LaneController {
         let recent = self.window.recent_rate(SHORT_WINDOW).filter(|_| shows_growth || !search.begins_climb());
         let mut has_ended = recent.is_some_and(|rate| search.take_early(rate, sample.wanted));
         if let Some(rate) = self.window.rate().filter(|_| self.is_warm && !has_ended) {
-            let enough = if search.measures_base() { SHORT_WINDOW } else { USUAL_WINDOW };
             // A large gain is seen beside a coarse rate, too, and a small one is measured in pairs.
-            let most = if search.begins_climb() { COARSE_WINDOW } else { LONGEST_WINDOW };
+            let is_first = search.begins_climb();
+            let (enough, most) =
+                if is_first { (SHORT_WINDOW, COARSE_WINDOW) } else { (USUAL_WINDOW, LONGEST_WINDOW) };
             let is_enough = rate.seconds >= enough - ROUNDING;
             let is_over = rate.seconds >= most - ROUNDING || is_enough && rate.error <= FINE_ERROR;
             has_ended = is_enough && search.take(rate, is_over, sample.wanted);
         }
         if has_ended {
             let search = search.clone();
+            if let Some(share) = search.added_share() {
+                self.window.set_added_share(share);
+            }
             self.window.clear();
             self.follow(search, now);
         }
@@ -342,7 +361,7 @@ const LEAST_WARM_UP: Duration = Duration::from_millis(300);
 const LONGEST_WARM_UP: Duration = Duration::from_secs(2);
 /// Between two samples; a longer step is a pause of the driver.
 const LONGEST_STEP: Duration = Duration::from_secs(1);
-/// The windows in seconds: of the number in use, of another number, and of a rate that does not settle.
+/// The windows in seconds: of the first rate of a climb, of any other, and of a rate that does not settle.
 const SHORT_WINDOW: f64 = 0.4;
 const USUAL_WINDOW: f64 = 1.0;
 const LONGEST_WINDOW: f64 = 3.0;
@@ -359,6 +378,8 @@ const ROUNDING: f64 = 1e-6;
 const FIRST_REST: Duration = Duration::from_secs(10);
 const LONGEST_REST: Duration = Duration::from_secs(300);
 const BRAKE_TIME: Duration = Duration::from_secs(5);
+/// With many lanes and short chunks, one is always between two.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 const WORK_PATIENCE: Duration = Duration::from_secs(2);
 /// The usual time limit of an attempt to connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);

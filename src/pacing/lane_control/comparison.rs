@@ -43,6 +43,13 @@ impl LaneComparison {
         self.trial
     }
 
+    /// Returns the gain of the larger number if this is a rate of the trial.
+    pub(super) fn gain_of(&self, rate: LaneRate) -> Option<f64> {
+        let base = self.base_rates.last().filter(|_| !self.measures_base())?;
+        let (upper, lower) = if self.is_up() { (rate, *base) } else { (*base, rate) };
+        Some(ratio(upper.mean, lower.mean))
+    }
+
     /// Returns the latest rate of the base.
     pub(super) fn base_rate(&self) -> Option<LaneRate> {
         self.base_rates.last().copied()
@@ -51,23 +58,21 @@ impl LaneComparison {
     /// Returns the verdict if the rate of a measurement under way decides it. `is_over` says that the measurement is
     /// not continued.
     pub(super) fn check(&self, rate: LaneRate, is_over: bool) -> Option<LaneVerdict> {
-        if self.measures_base() {
-            return None;
-        }
+        let Some(gain) = self.gain_of(rate) else { return self.check_base(rate) };
         let base = self.base_rates.last()?;
-        let is_up = self.trial > self.base;
-        let (upper, lower) = if is_up { (rate, *base) } else { (*base, rate) };
+        let is_up = self.is_up();
         // Lost packets are paid by other users of the link, too.
         if is_up && rate.loss > MOST_LOSS && rate.loss > 2.0 * base.loss {
             return Some(LaneVerdict { takes_trial: false, gain: 1.0 });
         }
-        let gain = ratio(upper.mean, lower.mean);
-        let error = upper.error.hypot(lower.error);
+        let error = rate.error.hypot(base.error);
         let (low, high) = (gain * (-error).exp(), gain * error.exp());
         let is_clear = low > if is_up { CLEAR_GAIN } else { WORTHWHILE_GAIN };
         // A second pair would send fewer lanes for the time of a chunk, which costs more than a few lanes too many.
         let is_large = is_up && gain > LARGE_GAIN && (rate.seconds >= LARGE_GAIN_SECONDS || low > 1.0);
-        if high < WORTHWHILE_GAIN || is_clear || is_large {
+        // The first bytes fill the queue of a link faster than the link is.
+        let is_useless = high < WORTHWHILE_GAIN && !(is_up && base.is_short());
+        if is_useless || is_clear || is_large {
             return Some(self.verdict(gain, error));
         }
         // Neighbouring measurements share the state of the link: the pairs decide if the intervals do not. Rates that
@@ -79,12 +84,27 @@ impl LaneComparison {
         let trials = self.trial_rates.iter().copied().chain([rate]);
         let (mut logs, mut weights) = (0.0, 0.0);
         for (base, trial) in self.base_rates.iter().zip(trials) {
+            // The second rate of the base was measured next to the first trial, too.
+            let base = if is_up && base.is_short() { self.base_rates.last().unwrap_or(base) } else { base };
             let gain = if is_up { ratio(trial.mean, base.mean) } else { ratio(base.mean, trial.mean) };
             let weight = 1.0 / (base.error.powi(2) + trial.error.powi(2) + DRIFT.powi(2));
             logs += weight * gain.ln();
             weights += weight;
         }
         Some(self.verdict((logs / weights).exp(), weights.sqrt().recip()))
+    }
+
+    /// Returns the verdict if the second rate of the base shows that more lanes gain nothing, after a short first one.
+    fn check_base(&self, rate: LaneRate) -> Option<LaneVerdict> {
+        let trial = self.trial_rates.last()?;
+        let is_first_short = self.base_rates.last().is_some_and(LaneRate::is_short);
+        let (gain, error) = (ratio(trial.mean, rate.mean), trial.error.hypot(rate.error));
+        let is_useless = self.is_up() && is_first_short && gain * error.exp() < WORTHWHILE_GAIN;
+        is_useless.then(|| self.verdict(gain, error))
+    }
+
+    fn is_up(&self) -> bool {
+        self.trial > self.base
     }
 
     /// Records the rate of a measurement that has ended without a verdict.
@@ -95,7 +115,7 @@ impl LaneComparison {
     /// Decides by a gain and its relative error.
     fn verdict(&self, gain: f64, error: f64) -> LaneVerdict {
         let doubt = ((error - SURE_ERROR) * DOUBT_SHARE).clamp(0.0, MOST_DOUBT);
-        let takes_trial = if self.trial > self.base {
+        let takes_trial = if self.is_up() {
             // More is asked for than of a number in use, so that a swing of the rate moves nothing back and forth.
             gain >= CLIMBING_GAIN - doubt
         } else {

@@ -15,6 +15,8 @@ pub(super) struct LaneSearch {
     descends: bool,
     /// The latest rate of the base.
     rate: Option<LaneRate>,
+    /// How much a further lane adds, as the climb has shown it so far.
+    added_share: Option<f64>,
 }
 
 /// The number of lanes that a climb has left.
@@ -38,7 +40,8 @@ enum LaneStep {
 impl LaneSearch {
     /// Begins a search from `base`. `wanted` is the number of lanes that the work can use.
     pub(super) fn new(base: usize, most: usize, wanted: usize, descends: bool) -> LaneSearch {
-        let mut search = LaneSearch { most, base, step: LaneStep::Done, climbed: None, descends, rate: None };
+        let (step, climbed, rate) = (LaneStep::Done, None, None);
+        let mut search = LaneSearch { most, base, step, climbed, descends, rate, added_share: None };
         search.climb(wanted);
         search
     }
@@ -53,14 +56,15 @@ impl LaneSearch {
         self.reliable_rate()
     }
 
+    /// Returns how much a further lane adds to the rate: 1 if as much as each of the others, 0 if nothing. `None` if no
+    /// larger number was measured yet.
+    pub(super) fn added_share(&self) -> Option<f64> {
+        self.added_share
+    }
+
     /// Returns the number to measure; `None` once the search is over.
     pub(super) fn lanes(&self) -> Option<usize> {
         self.comparison().map(LaneComparison::lanes)
-    }
-
-    /// Returns `true` if the base is being measured.
-    pub(super) fn measures_base(&self) -> bool {
-        self.comparison().is_some_and(LaneComparison::measures_base)
     }
 
     /// Returns `true` if nothing was measured yet for the climb.
@@ -83,7 +87,11 @@ impl LaneSearch {
     fn record(&mut self, rate: LaneRate) {
         let Some(comparison) = self.comparison_mut() else { return };
         let is_first = comparison.base_rate().is_none();
+        let gain = comparison.gain_of(rate);
         comparison.record(rate);
+        if let Some(gain) = gain {
+            self.learn_share(gain);
+        }
         // The gain of a climb may be that of connections that had not found their speed yet.
         let LaneStep::Refine(comparison) = &self.step else { return };
         let Some(below) = self.climbed.filter(|_| is_first) else { return };
@@ -119,7 +127,7 @@ impl LaneSearch {
     /// Gives up the number in question, and every larger one.
     pub(super) fn give_up(&mut self, wanted: usize) {
         match self.step {
-            LaneStep::Climb(_) => self.end_climb(wanted),
+            LaneStep::Climb(_) => self.end_climb(wanted, 1.0),
             _ => self.step = LaneStep::Done,
         }
     }
@@ -139,6 +147,7 @@ impl LaneSearch {
     }
 
     fn conclude(&mut self, verdict: LaneVerdict, rate: LaneRate, wanted: usize) {
+        self.learn_share(verdict.gain);
         let step = std::mem::replace(&mut self.step, LaneStep::Done);
         let (LaneStep::Climb(comparison) | LaneStep::Descend(comparison) | LaneStep::Refine(comparison)) =
             &step
@@ -148,17 +157,16 @@ impl LaneSearch {
         let (base, trial) = (comparison.base(), comparison.trial());
         if verdict.takes_trial {
             self.base = trial;
-            self.rate = Some(rate);
-        } else {
-            self.rate = comparison.base_rate();
         }
+        let is_of_base = verdict.takes_trial || comparison.measures_base();
+        self.rate = if is_of_base { Some(rate) } else { comparison.base_rate() };
         match step {
             LaneStep::Climb(_) if verdict.takes_trial => {
                 let gain = verdict.gain;
                 self.climbed = Some(ClimbedFrom { lanes: base, bytes_per_second: rate.mean / gain, gain });
                 self.climb(wanted);
             }
-            LaneStep::Climb(_) => self.end_climb(wanted),
+            LaneStep::Climb(_) => self.end_climb(wanted, verdict.gain),
             LaneStep::Descend(_) if verdict.takes_trial => self.descend(wanted),
             LaneStep::Descend(_) => self.refine(trial, verdict.gain),
             LaneStep::Refine(_) | LaneStep::Done => {}
@@ -171,15 +179,17 @@ impl LaneSearch {
         if trial > self.base && wanted >= trial {
             self.step = LaneStep::Climb(LaneComparison::new(self.base, trial, self.rate));
         } else {
-            self.end_climb(wanted);
+            self.end_climb(wanted, 1.0);
         }
     }
 
-    fn end_climb(&mut self, wanted: usize) {
+    /// Looks for smaller numbers. `gain` is that of the number which the climb has not taken.
+    fn end_climb(&mut self, wanted: usize, gain: f64) {
         self.step = LaneStep::Done;
         match self.climbed {
             Some(below) => self.refine(below.lanes, below.gain),
-            None if self.descends => self.descend(wanted),
+            // The lanes before gained at least as much as further ones would.
+            None if self.descends && gain * SUFFICIENT_SHARE < 1.0 => self.descend(wanted),
             None => {}
         }
     }
@@ -192,6 +202,14 @@ impl LaneSearch {
         }
     }
 
+    /// Takes the gain of the larger number of a climb into account.
+    fn learn_share(&mut self, gain: f64) {
+        // Fewer lanes are measured after a change that the share itself is needed for.
+        let LaneStep::Climb(comparison) = &self.step else { return };
+        let more = comparison.trial() as f64 / comparison.base() as f64;
+        self.added_share = Some((gain.max(1.0).ln() / more.ln()).min(1.0));
+    }
+
     /// Compares with the number between `below` and the base.
     fn refine(&mut self, below: usize, gain: f64) {
         let middle = below.midpoint(self.base);
@@ -202,7 +220,7 @@ impl LaneSearch {
 
     /// Returns the rate of the base if its window was long enough to judge a smaller number by.
     fn reliable_rate(&self) -> Option<LaneRate> {
-        self.rate.filter(|rate| rate.seconds >= RELIABLE_SECONDS)
+        self.rate.filter(|rate| !rate.is_short())
     }
 }
 
@@ -216,5 +234,58 @@ fn is_within_reach(below: usize, middle: usize, gain: f64) -> bool {
 const EARLY_GAIN: f64 = 1.3;
 /// The relative error up to which the first rate of a climb is even.
 const COARSE_ERROR: f64 = 0.15;
-// A rate below this is of a short window, which suffices for a clear gain only.
-const RELIABLE_SECONDS: f64 = 0.9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate_of(mean: f64, seconds: f64) -> LaneRate {
+        LaneRate { mean, error: 0.01, loss: 0.0, seconds }
+    }
+
+    /// Begins a search with 8 lanes whose first, short rate is 100, and tries 16 lanes with a rate of 60.
+    fn search_after_a_fast_start() -> LaneSearch {
+        let mut search = LaneSearch::new(8, MOST, 1000, true);
+        assert!(search.take_early(rate_of(100.0, 0.4), 1000));
+        assert!(search.take(rate_of(60.0, 1.0), true, 1000));
+        assert_eq!(search.lanes(), Some(8));
+        search
+    }
+
+    #[test]
+    fn more_lanes_are_not_rejected_by_the_bytes_that_fill_a_queue() {
+        let mut search = search_after_a_fast_start();
+        assert!(search.take(rate_of(50.0, 1.0), true, 1000));
+        assert!(search.take(rate_of(60.0, 1.0), true, 1000));
+        assert_eq!(search.base(), 16);
+    }
+
+    #[test]
+    fn more_lanes_without_gain_are_rejected_when_fewer_are_measured_again() {
+        let mut search = search_after_a_fast_start();
+        assert!(search.take(rate_of(62.0, 1.0), true, 1000));
+        assert_eq!((search.base(), search.lanes()), (8, Some(4)));
+        assert_eq!(search.rate().map(|rate| rate.mean), Some(62.0));
+    }
+
+    #[test]
+    fn fewer_lanes_are_not_tried_where_more_would_gain_a_little() {
+        let mut search = search_after_a_fast_start();
+        assert!(search.take(rate_of(58.0, 1.0), true, 1000));
+        assert!(search.take(rate_of(60.0, 1.0), true, 1000));
+        assert_eq!((search.base(), search.lanes()), (8, None));
+    }
+
+    #[test]
+    fn a_climb_shows_how_much_a_lane_adds() {
+        for (trial, expected) in [(50.0, 0.0), (100.0, 0.0), (200.0, 1.0), (300.0, 1.0)] {
+            let mut search = LaneSearch::new(8, MOST, 1000, true);
+            assert!(search.take(rate_of(100.0, 1.0), true, 1000));
+            assert_eq!(search.added_share(), None);
+            assert!(search.take(rate_of(trial, 1.0), true, 1000));
+            assert_eq!(search.added_share(), Some(expected), "{trial}");
+        }
+    }
+
+    const MOST: usize = 32;
+}

@@ -426,6 +426,15 @@ fn connections_that_do_not_open_end_a_trial() {
 }
 
 #[test]
+fn a_window_begins_while_all_lanes_send_or_after_a_while() {
+    let one_waits = |now: &mut LaneSample, _: f64| now.sending = now.busy - 1;
+    let (_, used) = observed(2.0, one_waits);
+    assert!(used.iter().all(|lanes| *lanes == FIRST), "{used:?}");
+    let (_, used) = observed(10.0, one_waits);
+    assert!(used.contains(&16), "{used:?}");
+}
+
+#[test]
 fn lanes_that_lose_their_packets_gain_nothing() {
     let (_, used) = observed(20.0, |now, at| {
         now.segments = (at * 1e4) as u64;
