@@ -257,8 +257,9 @@ fn a_signal_during_wait_names_the_uploaded_video() {
         "5MiB",
     ]);
     let child = start(command.arg(sample.path()));
-    let is_asked = || test_server.server.requests().iter().any(|request| request.path.ends_with("/status"));
-    while !is_asked() {
+    // The first query confirms that all chunks have arrived.
+    let requests = || test_server.server.requests();
+    while requests().iter().filter(|request| request.path.ends_with("/status")).count() < 2 {
         sleep(Duration::from_millis(10));
     }
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
