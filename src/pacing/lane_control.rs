@@ -36,6 +36,8 @@ pub(crate) struct LaneController {
     is_warm: bool,
     /// The time of the last change of the number in use.
     changed: Option<Instant>,
+    /// `true` if that change was to fewer lanes.
+    is_lowered: bool,
     hold: Option<LaneHold>,
     reason: LaneReason,
     /// The length of the next rest.
@@ -73,6 +75,7 @@ impl LaneController {
             settled: None,
             is_warm: false,
             changed: None,
+            is_lowered: false,
             hold: None,
             reason: LaneReason::Chosen,
             rest: FIRST_REST,
@@ -177,6 +180,7 @@ impl LaneController {
 
     fn use_lanes(&mut self, lanes: usize, reason: LaneReason, now: Instant) {
         if self.lanes != lanes {
+            self.is_lowered = lanes < self.lanes;
             self.lanes = lanes;
             self.changed = Some(now);
             self.reason = reason;
@@ -226,8 +230,8 @@ impl LaneController {
         let reached = *self.reached.get_or_insert(now);
         // The buffers of a proxy take the first bytes of each chunk at once. Fewer lanes often begin chunks together, and
         // more of them would begin in the window than end.
-        let are_sending = sample.sending >= sample.busy;
-        if are_sending || now.saturating_duration_since(reached) > SETTLE_PATIENCE {
+        let are_even = !self.is_lowered || sample.sending >= sample.busy;
+        if are_even || now.saturating_duration_since(reached) > SETTLE_PATIENCE {
             self.window.clear();
             self.settled = Some(now);
         }
@@ -378,7 +382,7 @@ const ROUNDING: f64 = 1e-6;
 const FIRST_REST: Duration = Duration::from_secs(10);
 const LONGEST_REST: Duration = Duration::from_secs(300);
 const BRAKE_TIME: Duration = Duration::from_secs(5);
-/// With many lanes and short chunks, one is always between two.
+/// With many lanes and small files, one is always between two.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 const WORK_PATIENCE: Duration = Duration::from_secs(2);
 /// The usual time limit of an attempt to connect.

@@ -426,12 +426,19 @@ fn connections_that_do_not_open_end_a_trial() {
 }
 
 #[test]
-fn a_window_begins_while_all_lanes_send_or_after_a_while() {
-    let one_waits = |now: &mut LaneSample, _: f64| now.sending = now.busy - 1;
-    let (_, used) = observed(2.0, one_waits);
-    assert!(used.iter().all(|lanes| *lanes == FIRST), "{used:?}");
-    let (_, used) = observed(10.0, one_waits);
-    assert!(used.contains(&16), "{used:?}");
+fn fewer_lanes_are_measured_while_all_of_them_send_or_after_a_while() {
+    // The rate does not grow with the lanes, so that the search goes down to four.
+    let first_after_four = |waiting: usize| {
+        let (_, used) = observed(60.0, |now, at| {
+            now.acked_bytes = (at * 1e6) as u64;
+            now.sending = now.busy - if now.busy == 4 { waiting } else { 0 };
+        });
+        let begun = used.iter().position(|lanes| *lanes == 4).expect("four lanes are tried");
+        used[begun..].iter().position(|lanes| *lanes != 4).expect("and measured")
+    };
+    // Samples are a tenth of a second apart.
+    let (at_once, later) = (first_after_four(0), first_after_four(1));
+    assert!((15..30).contains(&(later - at_once)), "{at_once} and {later}");
 }
 
 #[test]

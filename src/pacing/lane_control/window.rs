@@ -132,7 +132,9 @@ impl LaneWindow {
         // A link that lanes share is idle only while all of them wait.
         let usual_idle = (gaps / used.max(1e-9)).powf(permitted / seconds);
         let of_link = bounded((1.0 - usual_idle) * seconds / (seconds - sum(|step| step.idle)).max(1e-9));
-        of_lanes.powf(self.added_share) * of_link.powf(1.0 - self.added_share)
+        // While many lanes wait together, a proxy often sends what it holds, and the link is not idle.
+        let idle_share = (FEW_LANES * seconds / permitted.max(1e-9)).min(1.0);
+        of_lanes.powf(self.added_share) * of_link.powf((1.0 - self.added_share) * idle_share)
     }
 
     /// Returns the rate of the last `seconds` of the window; `None` while it is shorter.
@@ -182,6 +184,7 @@ const ROUNDING: f64 = 1e-6;
 const RELIABLE_SECONDS: f64 = 0.9;
 const FEWEST_BATCHES: usize = 4;
 const MOST_CORRECTION: f64 = 2.0;
+const FEW_LANES: f64 = 4.0;
 const GAP_MEMORY_SECONDS: f64 = 60.0;
 
 #[cfg(test)]
@@ -208,5 +211,24 @@ mod tests {
         window.set_added_share(1.0);
         let alone = window.rate().unwrap().mean;
         assert!(alone > 1.5e6, "{alone}");
+    }
+
+    #[test]
+    fn a_link_counts_as_idle_only_while_few_lanes_wait_together() {
+        let rate = |lanes: usize| {
+            let (mut window, mut before) = (LaneWindow::default(), LaneSample::default());
+            for tick in 0..60 {
+                // A proxy sends what it holds while all lanes wait.
+                let sending = if tick % 10 < 2 { 0 } else { lanes };
+                before = LaneSample { busy: lanes, sending, acked_bytes: 0, ..before };
+                let now = LaneSample { acked_bytes: 100_000, ..before };
+                window.push(&before, &now, Duration::from_millis(100), lanes);
+            }
+            window.set_added_share(0.0);
+            window.rate().unwrap().mean
+        };
+        let (few, many) = (rate(2), rate(32));
+        assert!(few > 1.15e6, "{few}");
+        assert!((0.99e6..1.05e6).contains(&many), "{many}");
     }
 }
