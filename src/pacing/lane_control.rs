@@ -228,8 +228,8 @@ impl LaneController {
             return;
         }
         let reached = *self.reached.get_or_insert(now);
-        // The buffers of a proxy take the first bytes of each chunk at once. Fewer lanes often begin chunks together, and
-        // more of them would begin in the window than end.
+        // The buffers of a proxy take the first bytes of each chunk at once. Fewer lanes often begin chunks together,
+        // and more of them would begin in the window than end.
         let are_even = !self.is_lowered || sample.sending >= sample.busy;
         if are_even || now.saturating_duration_since(reached) > SETTLE_PATIENCE {
             self.window.clear();

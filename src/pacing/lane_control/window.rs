@@ -106,8 +106,8 @@ impl LaneWindow {
     /// Returns the rate since the window began; `None` below four batches.
     ///
     /// A window shorter than the time of a chunk may contain no end of a request, or several at once, and each costs a
-    /// round trip without bytes. The rate is therefore that of the sending lanes, with the usual time between chunks. Where
-    /// all lanes share a link, the others have sent the bytes of those that waited.
+    /// round trip without bytes. The rate is therefore that of the sending lanes, with the usual time between chunks.
+    /// Where all lanes share a link, the others have sent the bytes of those that waited.
     pub(super) fn rate(&self) -> Option<LaneRate> {
         let steps = &self.steps[self.early..];
         let sum = |value: fn(&WindowStep) -> f64| steps.iter().map(value).sum::<f64>();
