@@ -15,7 +15,7 @@ pub(super) struct LaneSearch {
     descends: bool,
     /// The latest rate of the base.
     rate: Option<LaneRate>,
-    /// How much a further lane adds, as the climb has shown it so far.
+    /// The share of a lane's rate that a further lane adds; `None` until a larger number was measured.
     added_share: Option<f64>,
 }
 
@@ -56,8 +56,8 @@ impl LaneSearch {
         self.reliable_rate()
     }
 
-    /// Returns how much a further lane adds to the rate: 1 if as much as each of the others, 0 if nothing. `None` if no
-    /// larger number was measured yet.
+    /// Returns the share of a lane's rate that a further lane adds, from 0 to 1; `None` if no larger number was measured
+    /// yet.
     pub(super) fn added_share(&self) -> Option<f64> {
         self.added_share
     }

@@ -60,7 +60,7 @@ impl Default for LaneWindow {
 }
 
 impl LaneWindow {
-    /// Sets how much a further lane adds to the rate: 1 if as much as each of the others, 0 if nothing.
+    /// Sets the share of a lane's rate that a further lane adds: 1 if each is as fast as alone, 0 if all share a link.
     pub(super) fn set_added_share(&mut self, added_share: f64) {
         self.added_share = added_share;
     }
@@ -100,7 +100,7 @@ impl LaneWindow {
 
     /// Returns the time of the window in seconds.
     pub(super) fn seconds(&self) -> f64 {
-        self.steps.iter().map(|step| step.seconds).sum()
+        sum(&self.steps, |step| step.seconds)
     }
 
     /// Returns the rate since the window began; `None` below four batches.
@@ -110,28 +110,26 @@ impl LaneWindow {
     /// Where all lanes share a link, the others have sent the bytes of those that waited.
     pub(super) fn rate(&self) -> Option<LaneRate> {
         let steps = &self.steps[self.early..];
-        let sum = |value: fn(&WindowStep) -> f64| steps.iter().map(value).sum::<f64>();
-        let (seconds, bytes) = (sum(|step| step.seconds), sum(|step| step.bytes));
+        let (seconds, bytes) = (sum(steps, |step| step.seconds), sum(steps, |step| step.bytes));
         let errors = BATCH_SECONDS.map(|batch| error(steps, batch));
         // Neighbouring moments depend on each other, so the longer batches may vary more than chance explains.
         let error = errors.into_iter().flatten().reduce(f64::max)?;
         let correction = self.correction(steps, seconds, bytes);
         // The slow start of new connections overshoots once, which says nothing about their number.
         let later = &steps[steps.len() / 2..];
-        let segments = later.iter().map(|step| step.segments).sum::<f64>();
-        let loss = later.iter().map(|step| step.retransmitted).sum::<f64>() / segments.max(1.0);
+        let loss = sum(later, |step| step.retransmitted) / sum(later, |step| step.segments).max(1.0);
         Some(LaneRate { mean: bytes / seconds * correction, error, loss, seconds })
     }
 
     /// Returns the factor between the rate of a window and that of one with the usual time between chunks.
     fn correction(&self, steps: &[WindowStep], seconds: f64, bytes: f64) -> f64 {
-        let sum = |value: fn(&WindowStep) -> f64| steps.iter().map(value).sum::<f64>();
         let gaps = bytes * self.gaps.seconds / self.gaps.bytes.max(1.0);
-        let (permitted, used) = (sum(|step| step.permitted), sum(|step| step.sending) + gaps);
+        let (permitted, used) = (sum(steps, |step| step.permitted), sum(steps, |step| step.sending) + gaps);
         let of_lanes = bounded(permitted / used.max(1e-9));
         // A link that lanes share is idle only while all of them wait.
         let usual_idle = (gaps / used.max(1e-9)).powf(permitted / seconds);
-        let of_link = bounded((1.0 - usual_idle) * seconds / (seconds - sum(|step| step.idle)).max(1e-9));
+        let of_link =
+            bounded((1.0 - usual_idle) * seconds / (seconds - sum(steps, |step| step.idle)).max(1e-9));
         // While many lanes wait together, a proxy often sends what it holds, and the link is not idle.
         let idle_share = (FEW_LANES * seconds / permitted.max(1e-9)).min(1.0);
         of_lanes.powf(self.added_share) * of_link.powf((1.0 - self.added_share) * idle_share)
@@ -148,6 +146,10 @@ impl LaneWindow {
         }
         None
     }
+}
+
+fn sum(steps: &[WindowStep], value: fn(&WindowStep) -> f64) -> f64 {
+    steps.iter().map(value).sum()
 }
 
 /// Without a bound, one lane that sends beside many that wait would count as all of them.
