@@ -33,6 +33,9 @@ impl Expected {
 pub(crate) struct Sizes {
     pub(crate) pairs: usize,
     pub(crate) hot_bytes: u64,
+    /// A longer hot file, for comparisons that need no processor time for the bytes. There the start would be a twentieth
+    /// of a run with `hot_bytes`, and it has rows of its own.
+    pub(crate) long_bytes: u64,
     pub(crate) chunk_bytes: u64,
     pub(crate) cold_bytes: u64,
     pub(crate) large_bytes: u64,
@@ -49,6 +52,7 @@ impl Sizes {
     pub(crate) const FULL: Sizes = Sizes {
         pairs: 9,
         hot_bytes: 2 * GIB,
+        long_bytes: 6 * GIB,
         chunk_bytes: 64 * MIB,
         cold_bytes: 4 * GIB,
         large_bytes: 16 * GIB,
@@ -64,6 +68,7 @@ impl Sizes {
     pub(crate) const QUICK: Sizes = Sizes {
         pairs: 2,
         hot_bytes: 256 * MIB,
+        long_bytes: 512 * MIB,
         chunk_bytes: 64 * MIB,
         cold_bytes: 512 * MIB,
         large_bytes: 4 * GIB,
@@ -75,9 +80,10 @@ impl Sizes {
         tiny_files: 1000,
     };
 
-    /// Returns the required free disk space: the hot file with its parts, the cold file, the small files.
+    /// Returns the required free disk space: the hot file with its parts, the long file, the cold file, the
+    /// small files.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        2 * self.hot_bytes + self.cold_bytes + self.files as u64 * MIB
+        2 * self.hot_bytes + self.long_bytes + self.cold_bytes + self.files as u64 * MIB
     }
 }
 

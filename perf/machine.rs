@@ -21,6 +21,8 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
     pub(crate) tcp_wmem: String,
     pub(crate) tcp_rmem: String,
+    /// BBR paces a connection on loopback too, so that its figures differ from those of other algorithms.
+    pub(crate) congestion_control: String,
     pub(crate) compiler: String,
     pub(crate) commit: String,
     /// The load average of the last minute, before the start.
@@ -44,6 +46,7 @@ impl Machine {
             file_system: file_system(folder).unwrap_or_else(|_| unknown()),
             tcp_wmem: line("/proc/sys/net/ipv4/tcp_wmem"),
             tcp_rmem: line("/proc/sys/net/ipv4/tcp_rmem"),
+            congestion_control: line("/proc/sys/net/ipv4/tcp_congestion_control"),
             compiler: output_of(Command::new("rustc").arg("--version")),
             commit: commit(),
             load: line("/proc/loadavg")

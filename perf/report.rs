@@ -73,11 +73,13 @@ impl fmt::Display for Report {
 impl Report {
     fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { processor, cores, kernel, file_system, commit, load, memory_gib, .. } = &self.machine;
+        let congestion_control = &self.machine.congestion_control;
         let kind = if self.machine.virtual_machine { "virtual machine" } else { "machine" };
         writeln!(f, "{}, commit {commit}, `{}`", self.date, self.command)?;
         writeln!(
             f,
-            "\n{cores}-core {kind}, {processor}, {memory_gib:.0} GiB, Linux {kernel}, {file_system}, load {load} before the start"
+            "\n{cores}-core {kind}, {processor}, {memory_gib:.0} GiB, Linux {kernel}, {file_system}, \
+             {congestion_control}, load {load} before the start"
         )?;
         for found in &self.competitors {
             match (&found.version, &found.missing) {

@@ -96,7 +96,12 @@ impl Scenario {
         against: Competitor,
         options: &[&str],
     ) -> Result<Vec<Pair>> {
-        let file = env.files.random("hot.mp4", env.sizes.hot_bytes)?;
+        let file = match against {
+            Competitor::Sendfile | Competitor::SendfileRanges => {
+                env.files.random("long.mp4", env.sizes.long_bytes)?
+            }
+            _ => env.files.random("hot.mp4", env.sizes.hot_bytes)?,
+        };
         let chunk_bytes = env.sizes.chunk_bytes;
         let run = |env: &mut BenchEnv, competitor: Competitor| {
             fill_page_cache(&file)?;

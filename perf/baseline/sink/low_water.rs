@@ -1,4 +1,4 @@
-//! Limits how often a reader is woken.
+//! Limits how often a reader is woken, and has every body acknowledged like the first.
 //!
 //! On loopback, waking the receiver costs the sender's processor time, once for every piece that arrives. A network
 //! does not cost the client this time, so the sink sleeps until many bytes have arrived (`SO_RCVLOWAT`, socket(7)),
@@ -8,6 +8,8 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+
+use rustix::net::sockopt::set_tcp_quickack;
 
 /// The number of bytes that must have arrived before a read returns.
 pub(crate) struct LowWater {
@@ -29,6 +31,11 @@ impl LowWater {
             return Ok(());
         }
         self.bytes = bytes;
+        if bytes == self.target_bytes {
+            // Since the last answer, the kernel delays its acknowledgements (`TCP_QUICKACK`, tcp(7)). The sender then
+            // works on longer queues, and BBR underrates the link.
+            set_tcp_quickack(&*self.socket, true)?;
+        }
         let size = size_of_val(&bytes) as libc::socklen_t;
         let fd = self.socket.as_raw_fd();
         // SAFETY: the descriptor is open, and the option's value is a live integer of the size given.
