@@ -33,6 +33,7 @@ const UNSAFE_HOMES: &[&str] = &[
     "source/aligned.rs",
     "source/mmap.rs",
     "source/page_cache.rs",
+    "source/prefetch.rs",
     "source/sigbus.rs",
     "source/uring/registered.rs",
     "transport/socket_meter.rs",

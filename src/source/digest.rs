@@ -12,6 +12,7 @@ use twox_hash::xxhash3_128::Hasher;
 use super::error::{RetryOnce, SourceError};
 use super::file::SourceFile;
 use super::page_cache::Residency;
+use super::prefetch::prefetch;
 use crate::extent::Extent;
 
 /// The digest of a chunk's bytes.
@@ -41,7 +42,14 @@ impl ChunkDigester {
 
     /// Adds the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // The digest is the first to read the bytes, and the processor does not load ahead over the end of a page.
+            prefetch(rest.get(PREFETCH_DISTANCE_BYTES..).unwrap_or_default(), PIECE_BYTES);
+            let (piece, after) = rest.split_at(rest.len().min(PIECE_BYTES));
+            self.0.write(piece);
+            rest = after;
+        }
     }
 
     /// Returns the digest of all bytes so far.
@@ -107,6 +115,8 @@ impl SourceFile {
 }
 
 const BLOCK_BYTES: u64 = 512 << 10;
+const PIECE_BYTES: usize = 4096;
+const PREFETCH_DISTANCE_BYTES: usize = 2048;
 
 #[cfg(test)]
 mod tests {

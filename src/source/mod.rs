@@ -19,6 +19,7 @@ mod page_cache;
 pub(crate) mod pipe;
 pub(crate) mod pool;
 pub(crate) mod pread;
+mod prefetch;
 pub mod probe;
 pub(crate) mod reader;
 mod reads;
