@@ -103,8 +103,12 @@ impl Source for MmapSource {
     }
 
     fn block_bytes(&self) -> u64 {
-        // `sendfile` takes a chunk of any length, and only reading here bounds the slices.
-        if self.is_read_in_user_space() { READ_BLOCK_BYTES } else { u64::MAX }
+        match self.is_read_in_user_space() {
+            // `sendfile` takes a chunk of any length, and only reading here bounds the slices.
+            false => u64::MAX,
+            true if self.inner.may_block => READ_BLOCK_BYTES,
+            true => CACHED_BLOCK_BYTES,
+        }
     }
 
     fn depth(&self) -> usize {
@@ -220,6 +224,10 @@ fn map(file: &SourceFile) -> Result<MmapRaw, Unavailable> {
 
 /// The size of a slice if the map is read in user space: small enough to notice a truncation soon.
 const READ_BLOCK_BYTES: u64 = 1 << 20;
+
+/// The same for a cached file. A slice is read twice, for its digest and for its encryption, and the second time it should
+/// still be in the processor's cache.
+const CACHED_BLOCK_BYTES: u64 = 256 << 10;
 
 /// The bytes of a map with page tables, at most, apart from slices still in use.
 const MOST_PRESENT_BYTES: usize = 64 << 20;

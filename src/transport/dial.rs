@@ -366,7 +366,7 @@ const SHORTEST_KEEPIDLE: Duration = Duration::from_secs(1);
 const LONGEST_KEEPIDLE: Duration = Duration::from_secs(32_767);
 
 /// Sixteen full records, sent by one `sendmsg` each time the socket has room.
-const TLS_SEND_BUFFER_BYTES: usize = 256 * 1024;
+pub(super) const TLS_SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests;

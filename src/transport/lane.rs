@@ -18,6 +18,7 @@ use hyper::rt::{Read as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer;
+use super::dial::TLS_SEND_BUFFER_BYTES;
 use super::error::{BoxError, TransportError};
 use super::limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
 use super::metered::{MeteredBody, MeteredStream};
@@ -57,6 +58,8 @@ where
         let mut builder = http1::Builder::new();
         // RFC 9112, section 5.2: a user agent MUST read a folded line as one with a space.
         builder.allow_obsolete_multiline_headers_in_responses(true);
+        // A body that is read further than TLS takes at once leaves the processor's cache before it is encrypted.
+        builder.max_buf_size(TLS_SEND_BUFFER_BYTES);
         if let Some(limit) = peer.history.header_lines_limit() {
             builder.max_headers(limit);
         }
