@@ -1,9 +1,11 @@
 //! Facts about the machine that are needed to interpret the figures.
 
-use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::{fs, io};
 
+use rustix::net::sockopt::tcp_congestion;
 use serde::Serialize;
 
 use crate::files::file_system;
@@ -21,7 +23,7 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
     pub(crate) tcp_wmem: String,
     pub(crate) tcp_rmem: String,
-    /// BBR paces a connection on loopback too, so that its figures differ from those of other algorithms.
+    /// Of a connection on loopback, which a route may set. BBR paces there too, and its figures differ.
     pub(crate) congestion_control: String,
     pub(crate) compiler: String,
     pub(crate) commit: String,
@@ -46,7 +48,7 @@ impl Machine {
             file_system: file_system(folder).unwrap_or_else(|_| unknown()),
             tcp_wmem: line("/proc/sys/net/ipv4/tcp_wmem"),
             tcp_rmem: line("/proc/sys/net/ipv4/tcp_rmem"),
-            congestion_control: line("/proc/sys/net/ipv4/tcp_congestion_control"),
+            congestion_control: congestion_control().unwrap_or_else(|_| unknown()),
             compiler: output_of(Command::new("rustc").arg("--version")),
             commit: commit(),
             load: line("/proc/loadavg")
@@ -69,6 +71,12 @@ fn commit() -> String {
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
     let state = if changed.is_empty() { "" } else { " with changes" };
     format!("{}{state}", git(&["rev-parse", "--short", "HEAD"]))
+}
+
+fn congestion_control() -> io::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let stream = TcpStream::connect(listener.local_addr()?)?;
+    Ok(tcp_congestion(&stream)?)
 }
 
 fn memory_gib() -> Option<f64> {
