@@ -90,8 +90,9 @@ pub(super) fn send_memory(
 }
 
 /// The most bytes of one `sendfile(2)`: with a fast peer, one call for a whole chunk would block the thread's
-/// other lanes.
-const SENDFILE_LIMIT_BYTES: usize = 1024 * 1024;
+/// other lanes. As much as a socket's buffer holds by default (`tcp_wmem`, tcp(7)), since each call ends with a short
+/// packet.
+const SENDFILE_LIMIT_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -113,7 +114,7 @@ mod tests {
         };
         assert_eq!(run_of(&[(0, 10), (10, 20), (30, 5)]), (3, 35));
         assert_eq!(run_of(&[(0, 10), (11, 20)]), (1, 10));
-        assert_eq!(run_of(&[(0, 700_000), (700_000, 700_000)]), (2, SENDFILE_LIMIT_BYTES));
+        assert_eq!(run_of(&[(0, 3_000_000), (3_000_000, 3_000_000)]), (2, SENDFILE_LIMIT_BYTES));
         assert_eq!(run_of(&[((8 << 20) - 5, 10)]), (1, 0));
     }
 
