@@ -33,8 +33,8 @@ impl Expected {
 pub(crate) struct Sizes {
     pub(crate) pairs: usize,
     pub(crate) hot_bytes: u64,
-    /// A longer hot file, for comparisons that need no processor time for the bytes. There the start would be a twentieth
-    /// of a run with `hot_bytes`, and it has rows of its own.
+    /// A longer hot file, for clients that do not touch the bytes: the start, which has rows of its own, is a twentieth of
+    /// their run with `hot_bytes`.
     pub(crate) long_bytes: u64,
     pub(crate) chunk_bytes: u64,
     pub(crate) cold_bytes: u64,
