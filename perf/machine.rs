@@ -23,7 +23,7 @@ pub(crate) struct Machine {
     pub(crate) file_system: String,
     pub(crate) tcp_wmem: String,
     pub(crate) tcp_rmem: String,
-    /// Of a connection on loopback, which a route may set. BBR paces there too, and its figures differ.
+    /// The algorithm of a connection on loopback. BBR slows such connections down, others do not.
     pub(crate) congestion_control: String,
     pub(crate) compiler: String,
     pub(crate) commit: String,

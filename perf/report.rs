@@ -72,8 +72,17 @@ impl fmt::Display for Report {
 
 impl Report {
     fn write_facts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { processor, cores, kernel, file_system, commit, load, memory_gib, .. } = &self.machine;
-        let congestion_control = &self.machine.congestion_control;
+        let Machine {
+            processor,
+            cores,
+            kernel,
+            file_system,
+            commit,
+            load,
+            memory_gib,
+            congestion_control,
+            ..
+        } = &self.machine;
         let kind = if self.machine.virtual_machine { "virtual machine" } else { "machine" };
         writeln!(f, "{}, commit {commit}, `{}`", self.date, self.command)?;
         writeln!(

@@ -103,11 +103,13 @@ impl Source for MmapSource {
     }
 
     fn block_bytes(&self) -> u64 {
-        match self.is_read_in_user_space() {
+        if !self.is_read_in_user_space() {
             // `sendfile` takes a chunk of any length, and only reading here bounds the slices.
-            false => u64::MAX,
-            true if self.inner.may_block => READ_BLOCK_BYTES,
-            true => CACHED_BLOCK_BYTES,
+            u64::MAX
+        } else if self.inner.may_block {
+            READ_BLOCK_BYTES
+        } else {
+            CACHED_BLOCK_BYTES
         }
     }
 

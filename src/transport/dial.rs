@@ -24,6 +24,7 @@ use super::endpoint::Endpoint;
 use super::error::{BoxError, FailedAttempt, TransportError};
 use super::history::History;
 use super::lane::Lane;
+use super::limits::TLS_SEND_BUFFER_BYTES;
 use super::peer::Peer;
 use super::proxy::{Gateway, Opening, Proxy};
 use super::request_state::RequestState;
@@ -364,9 +365,6 @@ const SHORTEST_KEEPIDLE: Duration = Duration::from_secs(1);
 
 /// The kernel refuses a longer time before the first probe (`MAX_TCP_KEEPIDLE`).
 const LONGEST_KEEPIDLE: Duration = Duration::from_secs(32_767);
-
-/// Sixteen full records, sent by one `sendmsg` each time the socket has room.
-pub(super) const TLS_SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests;

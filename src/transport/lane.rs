@@ -18,9 +18,8 @@ use hyper::rt::{Read as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer;
-use super::dial::TLS_SEND_BUFFER_BYTES;
 use super::error::{BoxError, TransportError};
-use super::limits::{ANSWER_LIMIT_BYTES, AnswerLimit};
+use super::limits::{ANSWER_LIMIT_BYTES, AnswerLimit, TLS_SEND_BUFFER_BYTES};
 use super::metered::{MeteredBody, MeteredStream};
 use super::peer::Peer;
 use super::region::FileRegion;

@@ -24,7 +24,8 @@ impl LowWater {
         LowWater { socket, target_bytes, bytes: 1 }
     }
 
-    /// Adjusts the limit: `len` bytes are still expected before the client waits for an answer.
+    /// Adjusts the limit: `len` bytes are still expected before the client waits for an answer. Has the bytes of a long
+    /// body acknowledged without delay.
     pub(crate) fn update(&mut self, len: u64) -> io::Result<()> {
         let bytes = if len >= 2 * self.target_bytes.unsigned_abs() as u64 { self.target_bytes } else { 1 };
         if bytes == self.bytes {
