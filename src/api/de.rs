@@ -158,14 +158,17 @@ pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 
 /// Returns the items of a list; none of `null`; and those of an object with numeric keys, which is how PHP writes a
 /// list with gaps.
-pub(super) fn items(value: Value) -> Option<Vec<Value>> {
+///
+/// # Errors
+/// The value itself, if it is none of these.
+pub(super) fn items(value: Value) -> Result<Vec<Value>, Value> {
     match value {
-        Value::Null => Some(Vec::new()),
-        Value::Array(items) => Some(items),
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) => Ok(items),
         Value::Object(map) if map.keys().all(|key| key.parse::<u64>().is_ok()) => {
-            Some(map.into_iter().map(|(_, item)| item).collect())
+            Ok(map.into_iter().map(|(_, item)| item).collect())
         }
-        _ => None,
+        other => Err(other),
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Page<T> {
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Page<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Page<T>, D::Error> {
         let RawPage { data, pagination } = RawPage::deserialize(deserializer)?;
-        let wrong = format!("data is {}, not a list", shown(&data));
-        let listed = items(data).ok_or_else(|| D::Error::custom(wrong))?;
+        let wrong = |data| D::Error::custom(format!("data is {}, not a list", shown(&data)));
+        let listed = items(data).map_err(wrong)?;
         let all = listed.len();
         let data: Vec<T> = listed.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
         let unreadable = (all - data.len()) as u64;

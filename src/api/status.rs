@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for Ingest {
 }
 
 fn ranges(value: Value) -> std::result::Result<Vec<ReceivedRange>, String> {
-    let wrong = format!("ingest.receivedBytes is {}, not a list", shown(&value));
+    let wrong = |value| format!("ingest.receivedBytes is {}, not a list", shown(&value));
     let range = |(index, item): (usize, Value)| {
         let bound = |name: &str| {
             let value = item.get(name).unwrap_or(&Value::Null);
@@ -92,7 +92,7 @@ fn ranges(value: Value) -> std::result::Result<Vec<ReceivedRange>, String> {
         let total = item.get("total").and_then(integer);
         Ok(ReceivedRange { from: bound("from")?, to: bound("to")?, total })
     };
-    items(value).ok_or(wrong)?.into_iter().enumerate().map(range).collect()
+    items(value).map_err(wrong)?.into_iter().enumerate().map(range).collect()
 }
 
 fn parts(value: Value) -> std::result::Result<Option<ReceivedParts>, String> {
@@ -106,13 +106,13 @@ fn parts(value: Value) -> std::result::Result<Option<ReceivedParts>, String> {
         }
         other => return Err(format!("ingest.receivedParts is {}, not an object", shown(&other))),
     };
-    let wrong = format!("ingest.receivedParts.parts is {}, not a list", shown(&listed));
+    let wrong = |listed| format!("ingest.receivedParts.parts is {}, not a list", shown(&listed));
     let part = |(index, item): (usize, Value)| {
         integer(&item)
             .ok_or_else(|| format!("ingest.receivedParts.parts[{index}] is {}, not a number", shown(&item)))
     };
     let parts: std::result::Result<_, String> =
-        items(listed).ok_or(wrong)?.into_iter().enumerate().map(part).collect();
+        items(listed).map_err(wrong)?.into_iter().enumerate().map(part).collect();
     Ok(Some(ReceivedParts { parts: parts?, total }))
 }
 

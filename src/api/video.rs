@@ -93,7 +93,7 @@ pub struct Metadata {
 fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Metadata>, D::Error> {
     match Value::deserialize(deserializer)? {
         // Not if all keys are numbers: that is a list of PHP with gaps.
-        Value::Object(map) if items(Value::Object(map.clone())).is_none() => {
+        Value::Object(map) if items(Value::Object(map.clone())).is_err() => {
             let pair = |(key, value)| Some(Metadata { key, value: text(value).ok()?? });
             Ok(map.into_iter().filter_map(pair).collect())
         }
