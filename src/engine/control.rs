@@ -26,15 +26,19 @@ pub(crate) struct Control {
     counters: Arc<Counters>,
     /// The pauses that were last logged, by class: each pause is logged once, however many calls wait.
     announced: RefCell<[AnnouncedDelay; 3]>,
+    /// Oldest first.
     idle: RefCell<Vec<Lane<Full<Bytes>>>>,
+    most_idle: usize,
 }
 
 impl Control {
+    /// Keeps up to `most_idle` idle connections.
     pub(crate) fn new(
         dialer: Dialer,
         patience: Timeouts,
         pacer: Rc<RefCell<Pacer>>,
         counters: Arc<Counters>,
+        most_idle: usize,
     ) -> Control {
         Control {
             dialer,
@@ -43,6 +47,7 @@ impl Control {
             counters,
             announced: RefCell::default(),
             idle: RefCell::new(Vec::new()),
+            most_idle,
         }
     }
 
@@ -73,8 +78,12 @@ impl Control {
 
     fn put_back(&self, mut lane: Lane<Full<Bytes>>) {
         let mut idle = self.idle.borrow_mut();
+        // The oldest is not used again before the others were: nothing else would notice that it was closed.
+        if idle.first_mut().is_some_and(|oldest| !oldest.is_open()) {
+            idle.remove(0);
+        }
         // After an answer with `Connection: close` the lane is closed (RFC 9112, section 9.6).
-        if lane.is_open() && idle.len() < IDLE_LANES {
+        if lane.is_open() && idle.len() < self.most_idle {
             idle.push(lane);
         }
     }
@@ -209,9 +218,6 @@ pub(crate) fn failed_at(dialer: &Dialer, error: TransportError) -> Error {
         _ => error,
     }
 }
-
-/// The idle connections kept; there are seldom more calls at once.
-const IDLE_LANES: usize = 4;
 
 /// The size limit of a read's answer: a page of a hundred videos with long descriptions, or a status of ten thousand
 /// chunks, takes some MiB.

@@ -146,7 +146,10 @@ impl Driver {
         let PreparedDriver { settings, dialer, journal, inbox, counters } = prepared;
         let pacer = Pacer::new(&settings.caps, Instant::now()).with_shared(settings.shared_budget.clone());
         let pacer = Rc::new(RefCell::new(pacer));
-        let control = Control::new(dialer.clone(), settings.patience, pacer.clone(), counters.clone());
+        let open_files = OpenFileLimits::of_process(&settings);
+        let most_idle = open_files.calls();
+        let control =
+            Control::new(dialer.clone(), settings.patience, pacer.clone(), counters.clone(), most_idle);
         let (credentials, origin) = (settings.credentials.clone(), settings.origin.clone());
         let api = Api::new(control, credentials, origin, settings.redactor.clone());
         // Only for chunks: a request for a status must not wait behind them for bandwidth.
@@ -155,7 +158,6 @@ impl Driver {
         for class in Class::ALL {
             counters.set_budget(class, pacer.borrow().budget(class, Instant::now()));
         }
-        let open_files = OpenFileLimits::of_process(&settings);
         let lane_limit = LaneLimit::new(&settings, Instant::now());
         Driver {
             settings,

@@ -41,6 +41,11 @@ impl OpenFileLimits {
         let transfers = transfers.min((left / PER_TRANSFER).max(1));
         OpenFileLimits { transfers, small, opening }
     }
+
+    /// Returns the most calls of the API at once: one for each open file.
+    pub(crate) fn calls(&self) -> usize {
+        self.transfers.saturating_add(self.small)
+    }
 }
 
 /// The descriptors that small files never use.

@@ -86,6 +86,18 @@ fn the_ids_of_several_files_come_with_the_names_and_that_of_one_file_alone() {
 }
 
 #[test]
+fn the_calls_for_many_small_files_share_a_few_connections() {
+    let test_server = TestServer::new(Scheme::Http);
+    let files = Files::new(400);
+    let mut command = ringlift();
+    run(test_server.configure(&mut command).arg("upload").args(&files.paths)).done();
+    let stats = test_server.server.stats();
+    assert_eq!(stats.videos_created, 400);
+    // The lanes, and one for each call at the same time. Almost all of them are used again.
+    assert!(stats.connections < 40, "{stats:?}");
+}
+
+#[test]
 fn every_json_line_has_the_time() {
     let test_server = TestServer::new(Scheme::Http);
     let ran = test_server.run(["upload", "--json", Sample::new(MIB).arg()]).done();
