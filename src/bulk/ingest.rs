@@ -4,6 +4,7 @@
 //! written before each request, and keeps a finished upload until the store has recorded the end of its job. A process
 //! that dies in between finds the file complete in the journal, and sends nothing twice.
 
+mod background;
 mod claim_waits;
 mod driver;
 mod event;

@@ -1,15 +1,15 @@
 //! The loop of an ingestion.
 
-use std::future::{Future, ready};
-use std::pin::Pin;
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 
+use super::background::{Background, Finish};
 use super::event::{IngestEnd, IngestEvent};
 use super::fetched::fetch;
 use super::finish;
@@ -90,8 +90,6 @@ fn drive_all(
     stream::select(events, driver)
 }
 
-type Finishing = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>;
-
 async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Receiver<LostJob>) {
     // Dropped with this future, which the end of the run and the drop of its stream have in common.
     let _watches = inputs.as_ref().map(Inputs::watch_guard);
@@ -109,11 +107,11 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
     let never = Shutdown::new().signal();
     let mut events = Box::pin(run(jobs, &state.client, options, never));
     let mut shutdown = state.shutdown.clone();
-    let (mut finishing, mut fetching) = (Finishing::new(), Finishing::new());
+    let mut background = Background::default();
     let mut is_over = false;
     // Kept over many events: each one is a call of the engine.
     let mut tick = Box::pin(state.client.pause(TICK));
-    while !is_over || !finishing.is_empty() || !fetching.is_empty() {
+    while !is_over || !background.is_empty() {
         tokio::select! {
             // In this order: a shutdown and a lost lease stop uploads at once, and ends are recorded before further
             // events, which could add to them.
@@ -123,21 +121,23 @@ async fn drive(state: Arc<WorkState>, inputs: Option<Inputs>, mut lost: mpsc::Re
                 forward(&state, stage);
             }
             Some((id, reason)) = lost.recv() => state.lose(&id, reason),
-            Some(()) = finishing.next() => {}
-            Some(()) = fetching.next() => {}
-            Some(job) = urls.recv(), if fetching.len() < concurrent => {
+            () = background.advance() => {}
+            Some(job) = urls.recv(), if background.fetching.len() < concurrent => {
                 let state = state.clone();
-                fetching.push(Box::pin(async move { fetch(&state, job).await }));
+                background.fetching.push(Box::pin(async move { fetch(&state, job).await }));
             }
             // Each end that is not recorded holds the lock of its journal entry.
-            event = events.next(), if !is_over && finishing.len() < most_finishing => match event {
-                Some(event) => handle(&state, event, &finishing).await,
+            event = events.next(), if !is_over && background.finishing.len() < most_finishing => match event {
+                Some(event) => {
+                    let finish = background.beside(handle(&state, event)).await;
+                    background.finishing.extend(finish);
+                }
                 None => is_over = true,
             },
             _ = &mut tick => {
                 tick.set(state.client.pause(TICK));
                 state.examiner.expire(Instant::now());
-                check_service(&state).await;
+                background.beside(check_service(&state)).await;
             }
         }
         check_limits(&state);
@@ -206,14 +206,16 @@ async fn announce_earlier_jobs(state: &WorkState) {
     }
 }
 
-async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>, finishing: &Finishing) {
+/// Sends an event of an upload to the reader. Returns what is to be recorded in the store.
+async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>) -> Option<Finish> {
     let of_end = state.clone();
     match event {
         RunnerEvent::Started { key } => state.emit(IngestEvent::Started(key)).await,
         RunnerEvent::Progress { key, progress } => {
             state.advance(&key.job.spec.id, &progress);
-            finishing.extend_one(checkpoint(state, &key, &progress));
+            let checkpoint = checkpoint(state, &key, &progress);
             state.emit(IngestEvent::Progress(key, progress)).await;
+            return checkpoint;
         }
         RunnerEvent::Upload { key, event } => {
             watch_service(state, &event);
@@ -221,7 +223,7 @@ async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>, fini
         }
         RunnerEvent::Done(done) => {
             state.service().answered();
-            finishing.push(Box::pin(async move { finish::done(&of_end, *done).await }));
+            return Some(Box::pin(async move { finish::done(&of_end, *done).await }));
         }
         RunnerEvent::Failed(failed) => {
             match failed.error.kind() {
@@ -230,13 +232,14 @@ async fn handle(state: &Arc<WorkState>, event: RunnerEvent<Arc<IngestJob>>, fini
                 _ if failed.error.refusal().is_some() => state.service().answered(),
                 _ => {}
             }
-            finishing.push(Box::pin(async move { finish::upload_failed(&of_end, *failed).await }));
+            return Some(Box::pin(async move { finish::upload_failed(&of_end, *failed).await }));
         }
         RunnerEvent::NotStarted { key } => {
-            finishing.push(Box::pin(async move { finish::release(&of_end, &key).await }));
+            return Some(Box::pin(async move { finish::release(&of_end, &key).await }));
         }
         _ => {}
     }
+    None
 }
 
 /// Takes over an event of an upload that has or has not got an answer of the service.
@@ -265,23 +268,9 @@ async fn check_service(state: &WorkState) {
     state.emit(IngestEvent::ServiceAway { jobs, rest }).await;
 }
 
-trait ExtendOne {
-    fn extend_one(&self, future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
-}
-
-impl ExtendOne for Finishing {
-    fn extend_one(&self, future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
-        future.into_iter().for_each(|future| self.push(future));
-    }
-}
-
 /// Records the progress of a job, from which the store counts attempts without progress. The first checkpoint of a shared
 /// queue names the video before it has any content: another worker that has created one, too, learns of this one by it.
-fn checkpoint(
-    state: &Arc<WorkState>,
-    job: &Arc<IngestJob>,
-    progress: &Progress,
-) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+fn checkpoint(state: &Arc<WorkState>, job: &Arc<IngestJob>, progress: &Progress) -> Option<Finish> {
     let (id, video_id) = (&job.job.spec.id, progress.video_id.as_deref()?);
     // A file of one chunk ends with its first progress: its end is the next write of the store.
     let has_more = progress.total_chunks != Some(1);
