@@ -84,7 +84,7 @@ A manifest has one job a line, as JSON or as CSV with a header. Its keys are `pa
 like the flags. Relative paths are relative to the manifest. A report is a manifest, too. A line that cannot be read, \
 or whose file is missing, has a row in the report and no job, as the size and the time of a file are a part of the \
 identity of its job: `ringlift jobs` does not show it. Repeat the same command once the file is there: the other jobs \
-are skipped.";
+are skipped. As a manifest, the report refuses such a row, which has no title or visibility.";
 
 /// After the long help of `submit`.
 pub(super) const SUBMIT: &str = "\

@@ -161,3 +161,40 @@ fn a_line_may_repeat_the_token_of_the_run_and_no_other() {
     assert!(!output.stderr.contains(other) && !output.stdout.contains(other), "{output:?}");
     assert_eq!(output.summary()["files_done"], 1);
 }
+
+/// Its line had a title and a visibility, which a report does not have.
+#[test]
+fn a_row_without_a_job_is_refused_and_the_manifest_uploads_its_file() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let late = films.path().join("late.mp4");
+    let report = films.path().join("report.csv");
+    let (report_args, retry) = (["--report", text(&report)], ["--retry", "failed"]);
+    let line = b"{\"path\":\"late.mp4\",\"id\":\"secret\",\"private\":true}\n";
+    run(&server, films.path(), "jobs.jsonl", line, &report_args).failed(1, &["no such file"]);
+    fs::write(&late, b"late").unwrap();
+    let again = [&["ingest", "--json", "--manifest", text(&report)][..], &retry, &report_args].concat();
+    server.run(&again).failed(1, &["job id secret: is not in the queue", "the manifest again"]);
+    server.assert_created(0);
+    let output = run(&server, films.path(), "jobs.jsonl", line, &report_args).done();
+    assert_eq!(videos(&server, &output)[0].1.public, Some(false));
+    // The row of the success is not the last word on the row of the failure, but the job is known now.
+    let output = server.run(&again).done();
+    assert_eq!(output.summary()["files_skipped"], 1);
+}
+
+#[test]
+fn a_report_grows_by_one_row_with_each_retry_of_a_line_without_a_job() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let report = films.path().join("report.csv");
+    let report_args = ["--report", text(&report)];
+    let lines = b"{\"path\":\"gone.mp4\"}\n{\"path\":\"clip000.mp4\",\"bogus\":1}\n";
+    run(&server, films.path(), "jobs.jsonl", lines, &report_args).failed(1, &["jobs.jsonl:2", "gone.mp4"]);
+    let rows = |kind: &str| fs::read_to_string(&report).unwrap().matches(kind).count();
+    for retries in 1..4 {
+        let args =
+            ["ingest", "--manifest", text(&report), "--retry", "failed", report_args[0], report_args[1]];
+        server.run(args).failed(1, &["gone.mp4"]);
+        // The row of a line that could not be read names no file to try again.
+        assert_eq!((rows(",no_such_file,"), rows(",bad_line,")), (1 + retries, 1));
+    }
+}

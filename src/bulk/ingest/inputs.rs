@@ -110,7 +110,10 @@ impl Iterator for Inputs {
                         let place = LinePlace { manifest: manifest.name().clone(), line: line.number };
                         match planner.entry(line.entry, line.is_reported, index) {
                             Ok(job) => Ok(PlannedJob { place: Some(place), ..job }),
-                            Err(failure) => Err(place.name_in(failure)),
+                            Err(failure) => {
+                                let failure = place.name_in(failure);
+                                Err(Box::new(InputFailure { is_reported: line.is_reported, ..*failure }))
+                            }
                         }
                     }
                     Err(error) => Err(of_line(&error)),
@@ -156,10 +159,10 @@ fn of_walk(error: &WalkError) -> Box<InputFailure> {
     // The kernel may open the folder for the next run. The other failures stay as they are.
     let permanent = !matches!(error, WalkError::Unreadable { .. });
     let failure = JobFailure { permanent, ..JobFailure::temporary(kind, error.to_string()) };
-    Box::new(InputFailure { id: None, source: Some(ManifestSource::Path(path)), failure })
+    InputFailure::new(None, Some(ManifestSource::Path(path)), failure)
 }
 
 fn of_line(error: &LineError) -> Box<InputFailure> {
     let failure = JobFailure::permanent("bad_line", error.to_string());
-    Box::new(InputFailure { id: None, source: None, failure })
+    InputFailure::new(None, None, failure)
 }

@@ -79,6 +79,18 @@ pub struct InputFailure {
     pub source: Option<ManifestSource>,
     /// The failure. Its text names the line or the file.
     pub failure: JobFailure,
+    /// `true` for a row of an earlier report.
+    pub(super) is_reported: bool,
+}
+
+impl InputFailure {
+    pub(super) fn new(
+        id: Option<String>,
+        source: Option<ManifestSource>,
+        failure: JobFailure,
+    ) -> Box<InputFailure> {
+        Box::new(InputFailure { id, source, failure, is_reported: false })
+    }
 }
 
 impl JobPlanner {
@@ -174,7 +186,7 @@ impl JobPlanner {
         let spec = self.spec(JobSource::Url { url: url.clone() }, None, options, keys);
         let spec = spec.map_err(|message| {
             let failure = JobFailure::permanent("bad_line", message);
-            Box::new(InputFailure { id, source: Some(ManifestSource::Url(url)), failure })
+            InputFailure::new(id, Some(ManifestSource::Url(url)), failure)
         })?;
         Ok(PlannedJob { spec, stamp: None, is_reported: false, place: None })
     }
@@ -265,7 +277,7 @@ pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {
     // For a message and a row of the report, where the name as given will do.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Box::new(InputFailure { id, source: Some(ManifestSource::Path(absolute)), failure })
+    InputFailure::new(id, Some(ManifestSource::Path(absolute)), failure)
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
-//! The ids of the jobs that a run has submitted, to find those that its inputs name twice.
+//! What the inputs of a run have named: the ids of jobs, and the rows of reports that give no job.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 
-use crate::bulk::job_id::JobId;
-
-/// The ids of the jobs that a run has submitted, as hashes: two ids of a million share one with a chance of one in
-/// thirty million.
+/// What the inputs of a run have named, as hashes: two ids of a million share one with a chance of one in thirty million.
 #[derive(Debug, Default)]
 pub(super) struct SeenIds {
     hashes: HashSet<u64>,
@@ -15,7 +12,7 @@ pub(super) struct SeenIds {
 
 impl SeenIds {
     /// Adds an id. Returns `false` if it is among the first [`MOST_IDS`] that were added before.
-    pub(super) fn insert(&mut self, id: &JobId) -> bool {
+    pub(super) fn insert(&mut self, id: impl Hash) -> bool {
         let hash = self.state.hash_one(id);
         if self.hashes.len() < MOST_IDS { self.hashes.insert(hash) } else { !self.hashes.contains(&hash) }
     }
@@ -28,12 +25,13 @@ const MOST_IDS: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bulk::job_id::JobId;
 
     #[test]
     fn an_id_is_new_once() {
         let mut seen = SeenIds::default();
         let id = |text| JobId::new(text).unwrap();
-        assert!(seen.insert(&id("a")) && seen.insert(&id("b")));
-        assert!(!seen.insert(&id("a")) && !seen.insert(&id("b")));
+        assert!(seen.insert(id("a")) && seen.insert(id("b")));
+        assert!(!seen.insert(id("a")) && !seen.insert(id("b")));
     }
 }

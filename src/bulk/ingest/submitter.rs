@@ -191,8 +191,12 @@ impl Submitter {
         let (mut planned, mut reported) = (Vec::new(), Vec::new());
         for item in batch {
             match item {
-                ReadItem::Job(job) if job.is_reported => reported.push(self.known(*job)?),
+                ReadItem::Job(job) if job.is_reported => match self.known(*job)? {
+                    Ok(job) => reported.push(job),
+                    Err(failure) => rows.extend(self.row_failed(*failure)),
+                },
                 ReadItem::Job(job) => planned.push(*job),
+                ReadItem::Failed(failure) if failure.is_reported => rows.extend(self.row_failed(*failure)),
                 ReadItem::Failed(failure) => rows.push(self.input_failed(*failure)),
                 ReadItem::End(_) => {}
             }
@@ -249,9 +253,12 @@ impl Submitter {
         }
     }
 
-    /// Returns the job of a report's row as the store knows it: the row has no metadata.
-    fn known(&self, job: PlannedJob) -> Result<PlannedJob, JobStoreError> {
-        let Some(known) = self.ask(|store, _| store.get(&job.spec.id))? else { return Ok(job) };
+    /// Returns the job of a report's row as the store knows it, and refuses a row that it does not know: a row has no
+    /// metadata, and a film that is to be private would be made public.
+    fn known(&self, job: PlannedJob) -> Result<Result<PlannedJob, Box<InputFailure>>, JobStoreError> {
+        let Some(known) = self.ask(|store, _| store.get(&job.spec.id))? else {
+            return Ok(Err(unknown_row(&job)));
+        };
         let mut spec = known.spec;
         let JobPlanner { account, pool, .. } = &self.planner;
         // Only a derived id follows the content of the file. An id of a manifest is the user's name for the job.
@@ -261,7 +268,7 @@ impl Submitter {
             spec.id = JobId::derive(account, pool, &job.spec.source, job.spec.stamp);
             spec.stamp = job.spec.stamp;
         }
-        Ok(PlannedJob { spec, ..job })
+        Ok(Ok(PlannedJob { spec, ..job }))
     }
 
     /// Reports what became of a submitted job. Returns its row if it is not open.
@@ -294,16 +301,18 @@ impl Submitter {
         let message = format!(
             "job id {id}: is taken by another file or another version of this one; use another id, or begin anew"
         );
-        let source = Some(match &job.spec.source {
-            JobSource::File { path } => ManifestSource::Path(path.clone()),
-            JobSource::Url { url } => ManifestSource::Url(url.clone()),
-        });
-        let failure = JobFailure::permanent("id_conflict", message);
-        let failure = Box::new(InputFailure { id: Some(id.to_owned()), source, failure });
-        self.input_failed(*match &job.place {
-            Some(place) => place.name_in(failure),
-            None => failure,
-        })
+        self.input_failed(*failure_of(job, JobFailure::permanent("id_conflict", message)))
+    }
+
+    /// Reports a row of an earlier report that gives no job, once: several runs may have written a row for its file, and
+    /// with a row for each of them the report would grow twofold with each run.
+    fn row_failed(&mut self, failure: InputFailure) -> Option<ReportRow> {
+        let source = match &failure.source {
+            Some(ManifestSource::Path(path)) => path.as_os_str(),
+            Some(ManifestSource::Url(url)) => url.as_ref(),
+            None => "".as_ref(),
+        };
+        self.seen.insert((&failure.id, source)).then(|| self.input_failed(failure))
     }
 
     fn open(&self, job: &PlannedJob) -> Option<ReportRow> {
@@ -383,6 +392,28 @@ impl Submitter {
                 self.state.end_with(IngestEnd::Report(error));
             }
         }
+    }
+}
+
+fn unknown_row(job: &PlannedJob) -> Box<InputFailure> {
+    let message = format!(
+        "job id {}: is not in the queue, and a report has no title, visibility or other metadata; run the command with \
+         the folder or the manifest again",
+        job.spec.id
+    );
+    let failure = failure_of(job, JobFailure::permanent("unknown_job", message));
+    Box::new(InputFailure { is_reported: true, ..*failure })
+}
+
+fn failure_of(job: &PlannedJob, failure: JobFailure) -> Box<InputFailure> {
+    let source = match &job.spec.source {
+        JobSource::File { path } => ManifestSource::Path(path.clone()),
+        JobSource::Url { url } => ManifestSource::Url(url.clone()),
+    };
+    let failure = InputFailure::new(Some(job.spec.id.as_str().to_owned()), Some(source), failure);
+    match &job.place {
+        Some(place) => place.name_in(failure),
+        None => failure,
     }
 }
 

@@ -10,7 +10,7 @@ use super::csv_rows::{CsvRows, Row};
 use super::error::{LineError, LineFlaw, ManifestError};
 use super::line_reader::LineReader;
 use super::options::{ManifestFormat, ManifestOptions, RetryRows};
-use crate::bulk::entry::{EntryBuilder, EntryKeys, ManifestEntry, ManifestSource};
+use crate::bulk::entry::{EntryBuilder, EntryFlaw, EntryKeys, ManifestEntry, ManifestSource};
 use crate::bulk::path_list;
 
 /// A manifest that is read line by line.
@@ -160,7 +160,14 @@ impl Manifest {
             self.passed_over += 1;
             return Ok(None);
         }
-        let (source, keys) = builder.finish()?;
+        let (source, keys) = match builder.finish() {
+            // The row of a line that could not be read. It names no file that could be tried again.
+            Err(EntryFlaw::NoSource) if is_reported => {
+                self.passed_over += 1;
+                return Ok(None);
+            }
+            finished => finished?,
+        };
         Ok(Some(self.line(number, source, keys, is_reported)))
     }
 
