@@ -256,3 +256,20 @@ fn a_report_with_a_torn_last_line_is_continued_and_read() {
         server.assert_created(3);
     }
 }
+
+/// As after `cp -p`, or by a program that writes into a file and sets its time back.
+#[test]
+fn a_file_with_other_content_and_the_old_time_is_not_deleted_by_a_later_run() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(2));
+    run(&server, &[text(films.path())]).done();
+    let changed = films.path().join("clip000.mp4");
+    let (len, modified) = {
+        let metadata = fs::metadata(&changed).unwrap();
+        (metadata.len() as usize, metadata.modified().unwrap())
+    };
+    fs::write(&changed, vec![0; len]).unwrap();
+    fs::File::options().write(true).open(&changed).unwrap().set_modified(modified).unwrap();
+    let output = run(&server, &["--after", "delete", text(films.path())]);
+    assert!(output.stderr.contains("clip000.mp4: was changed after its upload"), "{}", output.stderr);
+    assert!(changed.exists() && !films.path().join("clip001.mp4").exists());
+}

@@ -47,6 +47,12 @@ pub enum AfterActionError {
         /// The path of the file.
         path: PathBuf,
     },
+    /// The file was changed after its upload, though its size and the time of its last write are the same.
+    #[error("{}: was changed after its upload, if only in its attributes, and stays", .path.display())]
+    Touched {
+        /// The path of the file.
+        path: PathBuf,
+    },
     /// The path is a symbolic link.
     #[error("{}: is a symbolic link, and stays", .path.display())]
     Link {

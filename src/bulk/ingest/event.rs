@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ingest_job::IngestJob;
-use super::planner::InputFailure;
+use super::input_failure::InputFailure;
 use crate::bulk::after_action::{AfterActionError, AfterOutcome};
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;

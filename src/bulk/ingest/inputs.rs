@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::planner::{InputFailure, JobPlanner, LinePlace, PlannedJob};
+use super::input_failure::InputFailure;
+use super::planner::{JobPlanner, LinePlace, PlannedJob};
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::manifest::{LineError, Manifest};

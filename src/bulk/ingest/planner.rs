@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::input_failure::InputFailure;
 use crate::api::Secret;
 use crate::bulk::entry::{EntryKeys, ManifestEntry, ManifestSource};
 use crate::bulk::file_stamp::FileStamp;
@@ -66,30 +67,6 @@ impl LinePlace {
         let LinePlace { manifest, line } = self;
         failure.failure.message = format!("{manifest}:{line}: {}", failure.failure.message);
         failure
-    }
-}
-
-/// A file or a line of the inputs that gives no job.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct InputFailure {
-    /// The id that a manifest gives.
-    pub id: Option<String>,
-    /// The file or the URL; `None` if a line could not be read.
-    pub source: Option<ManifestSource>,
-    /// The failure. Its text names the line or the file.
-    pub failure: JobFailure,
-    /// `true` for a row of an earlier report.
-    pub(super) is_reported: bool,
-}
-
-impl InputFailure {
-    pub(super) fn new(
-        id: Option<String>,
-        source: Option<ManifestSource>,
-        failure: JobFailure,
-    ) -> Box<InputFailure> {
-        Box::new(InputFailure { id, source, failure, is_reported: false })
     }
 }
 

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use super::event::{IngestEnd, IngestEvent, SkippedJob};
 use super::finish;
+use super::input_failure::InputFailure;
 use super::inputs::Inputs;
 use super::options::IngestOptions;
-use super::planner::{InputFailure, JobPlanner, PlannedJob};
+use super::planner::{JobPlanner, PlannedJob};
 use super::report_writer::ReportWriter;
 use super::seen_ids::SeenIds;
 use super::shared::SharedState;
@@ -257,7 +258,7 @@ impl Submitter {
     /// metadata, and a film that is to be private would be made public.
     fn known(&self, job: PlannedJob) -> Result<Result<PlannedJob, Box<InputFailure>>, JobStoreError> {
         let Some(known) = self.ask(|store, _| store.get(&job.spec.id))? else {
-            return Ok(Err(unknown_row(&job)));
+            return Ok(Err(InputFailure::unknown_row(&job)));
         };
         let mut spec = known.spec;
         let JobPlanner { account, pool, .. } = &self.planner;
@@ -292,7 +293,7 @@ impl Submitter {
             Submission::Same(state) => state,
             Submission::Conflict(_) => return Ok(Some(self.conflict(&job))),
         };
-        Ok(Some(self.skipped(&job, state)))
+        Ok(Some(self.skipped(&job, state)?))
     }
 
     /// Reports a job whose id another file has.
@@ -301,7 +302,7 @@ impl Submitter {
         let message = format!(
             "job id {id}: is taken by another file or another version of this one; use another id, or begin anew"
         );
-        self.input_failed(*failure_of(job, JobFailure::permanent("id_conflict", message)))
+        self.input_failed(*InputFailure::of_job(job, JobFailure::permanent("id_conflict", message)))
     }
 
     /// Reports a row of an earlier report that gives no job, once: several runs may have written a row for its file, and
@@ -329,7 +330,7 @@ impl Submitter {
         None
     }
 
-    fn skipped(&self, job: &PlannedJob, state: JobState) -> ReportRow {
+    fn skipped(&self, job: &PlannedJob, state: JobState) -> Result<ReportRow, JobStoreError> {
         let spec = &job.spec;
         let (path, name) = match &spec.source {
             JobSource::File { path } => (Some(path.clone()), path.to_string_lossy().into_owned()),
@@ -343,7 +344,7 @@ impl Submitter {
             JobState::Done(result) => {
                 row.video_id = Some(result.video_id.clone());
                 video_id = Some(result.video_id);
-                after_failure = self.make_action_good(job);
+                after_failure = self.make_action_good(job)?;
                 "already uploaded".to_owned()
             }
             JobState::Failed(earlier) => {
@@ -359,17 +360,19 @@ impl Submitter {
         let id = spec.id.clone();
         let skipped = SkippedJob { id, name, path, bytes, video_id, reason, failure, after_failure };
         let _ = self.state.events.blocking_send(IngestEvent::Skipped(Box::new(skipped)));
-        row
+        Ok(row)
     }
 
-    /// Repeats the action on the file of a job that is done: a process may have died before it.
-    fn make_action_good(&self, job: &PlannedJob) -> Option<String> {
-        let JobSource::File { path } = &job.spec.source else { return None };
+    /// Repeats the action on the file of a job that is done: a process may have died before it. Returns its failure.
+    fn make_action_good(&self, job: &PlannedJob) -> Result<Option<String>, JobStoreError> {
+        let (JobSource::File { path }, Some(stamp)) = (&job.spec.source, &job.stamp) else { return Ok(None) };
         let after = &self.state.options.after;
         if *after == AfterAction::Keep {
-            return None;
+            return Ok(None);
         }
-        after.apply(path, &job.stamp?).err().map(|error| error.to_string())
+        let done = self.ask(|store, _| store.get(&job.spec.id))?;
+        let finished_at = done.and_then(|done| done.record.finished_at);
+        Ok(after.make_good(path, stamp, finished_at).err().map(|error| error.to_string()))
     }
 
     fn input_failed(&self, failure: InputFailure) -> ReportRow {
@@ -392,28 +395,6 @@ impl Submitter {
                 self.state.end_with(IngestEnd::Report(error));
             }
         }
-    }
-}
-
-fn unknown_row(job: &PlannedJob) -> Box<InputFailure> {
-    let message = format!(
-        "job id {}: is not in the queue, and a report has no title, visibility or other metadata; run the command with \
-         the folder or the manifest again",
-        job.spec.id
-    );
-    let failure = failure_of(job, JobFailure::permanent("unknown_job", message));
-    Box::new(InputFailure { is_reported: true, ..*failure })
-}
-
-fn failure_of(job: &PlannedJob, failure: JobFailure) -> Box<InputFailure> {
-    let source = match &job.spec.source {
-        JobSource::File { path } => ManifestSource::Path(path.clone()),
-        JobSource::Url { url } => ManifestSource::Url(url.clone()),
-    };
-    let failure = InputFailure::new(Some(job.spec.id.as_str().to_owned()), Some(source), failure);
-    match &job.place {
-        Some(place) => place.name_in(failure),
-        None => failure,
     }
 }
 
