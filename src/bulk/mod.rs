@@ -8,6 +8,7 @@
 //!
 //! No part of this module opens a terminal, a listener or a connection.
 
+mod absolute_path;
 mod after_action;
 mod entry;
 mod error_event;

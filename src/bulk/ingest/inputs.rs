@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::input_failure::InputFailure;
 use super::planner::{JobPlanner, LinePlace, PlannedJob};
+use crate::bulk::absolute_path::absolute_path;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_state::JobFailure;
 use crate::bulk::manifest::{LineError, Manifest};
@@ -156,7 +157,7 @@ fn of_walk(error: &WalkError) -> Box<InputFailure> {
             ("source_unreadable", path)
         }
     };
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let path = absolute_path(path).unwrap_or_else(|_| path.clone());
     // The kernel may open the folder for the next run. The other failures stay as they are.
     let permanent = !matches!(error, WalkError::Unreadable { .. });
     let failure = JobFailure { permanent, ..JobFailure::temporary(kind, error.to_string()) };

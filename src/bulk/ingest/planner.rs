@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::input_failure::InputFailure;
 use crate::api::Secret;
+use crate::bulk::absolute_path::absolute_path;
 use crate::bulk::entry::{EntryKeys, ManifestEntry, ManifestSource};
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::JobSpec;
@@ -128,7 +129,7 @@ impl JobPlanner {
         let id = keys.id.clone();
         let fail = |kind, message| failed(path, id.clone(), JobFailure::permanent(kind, message));
         let keys = self.with_sidecar(keys, path).map_err(|error| fail("sidecar", error.to_string()))?;
-        let absolute = std::path::absolute(path)
+        let absolute = absolute_path(path)
             .map_err(|error| fail("source_unreadable", format!("{}: {error}", path.display())))?;
         let values = TemplateValues::new(path, relative, index);
         let mut options = self.rendered(&values);
@@ -253,7 +254,7 @@ pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
 
 fn failed(path: &Path, id: Option<String>, failure: JobFailure) -> Box<InputFailure> {
     // For a message and a row of the report, where the name as given will do.
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let absolute = absolute_path(path).unwrap_or_else(|_| path.to_owned());
     InputFailure::new(id, Some(ManifestSource::Path(absolute)), failure)
 }
 
