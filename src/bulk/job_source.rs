@@ -1,5 +1,6 @@
 //! Sources of jobs.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -23,6 +24,26 @@ pub enum JobSource {
         /// The URL.
         url: String,
     },
+}
+
+impl JobSource {
+    /// Returns the path or the URL as text, for people and events. A URL has no user and no password in it.
+    pub fn name(&self) -> Cow<'_, str> {
+        match self {
+            JobSource::File { path } => path.to_string_lossy(),
+            JobSource::Url { url } => without_login(url),
+        }
+    }
+}
+
+/// Replaces the user and the password of a URL (RFC 3986, section 3.2.1).
+fn without_login(url: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{rest}").into(),
+        None => url.into(),
+    }
 }
 
 /// The state of a file when its job was submitted. A file with another stamp is another job.

@@ -72,3 +72,18 @@ fn a_refused_key_ends_a_run_of_urls_and_blames_no_job() {
     let output = end(start(server.configure(&mut command))).done();
     assert_eq!(output.summary()["files_done"], 30);
 }
+
+#[test]
+fn the_login_in_a_url_is_shown_nowhere() {
+    let (server, (_folder, manifest)) = (TestServer::new(Scheme::Http), manifest(0));
+    fs::write(&manifest, "{\"source_url\":\"https://kim:hunter2@films.example/a.mp4\"}\n").unwrap();
+    let ingested = ingest(&server, &manifest).done();
+    let listed = server.run(["jobs", "list"]).done();
+    let id = listed.stdout.split('\t').next().unwrap();
+    for output in
+        [&ingested, &listed, &server.run(["jobs", "list", "--json"]), &server.run(["jobs", "show", id])]
+    {
+        assert!(output.stdout.contains("films.example/a.mp4"), "{}", output.stdout);
+        assert!(!(output.stdout.clone() + &output.stderr).contains("hunter2"), "{output:?}");
+    }
+}

@@ -150,8 +150,10 @@ impl JobPlanner {
     }
 
     fn url(&self, url: String, keys: EntryKeys, index: u64) -> Result<PlannedJob, Box<InputFailure>> {
-        // Without the query, which may be a signature that must not become a title.
-        let place = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned();
+        let source = JobSource::Url { url: url.clone() };
+        // Without the login and the query, which may be a signature: a secret must not become a title.
+        let place =
+            source.name().split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned();
         let path = Path::new(&place);
         let values = TemplateValues::new(path, path.file_name().map(Path::new).unwrap_or(path), index);
         let mut options = self.rendered(&values);
@@ -161,7 +163,7 @@ impl JobPlanner {
         }
         options.video.source = Some(url.clone());
         let id = keys.id.clone();
-        let spec = self.spec(JobSource::Url { url: url.clone() }, None, options, keys);
+        let spec = self.spec(source, None, options, keys);
         let spec = spec.map_err(|message| {
             let failure = JobFailure::permanent("bad_line", message);
             InputFailure::new(id, Some(ManifestSource::Url(url)), failure)

@@ -332,9 +332,10 @@ impl Submitter {
 
     fn skipped(&self, job: &PlannedJob, state: JobState) -> Result<ReportRow, JobStoreError> {
         let spec = &job.spec;
-        let (path, name) = match &spec.source {
-            JobSource::File { path } => (Some(path.clone()), path.to_string_lossy().into_owned()),
-            JobSource::Url { url } => (None, url.clone()),
+        let name = spec.source.name().into_owned();
+        let path = match &spec.source {
+            JobSource::File { path } => Some(path.clone()),
+            JobSource::Url { .. } => None,
         };
         let bytes = spec.stamp.map_or(0, |stamp| stamp.size);
         let mut row = self.state.row(&spec.id, &spec.source, RowState::Skipped);

@@ -209,7 +209,7 @@ impl Claims {
         if !state.leases.holds(&lease) {
             return None;
         }
-        let (name, lease) = (name_of(&job.spec.source), Arc::new(Mutex::new(lease)));
+        let (name, lease) = (job.spec.source.name().into_owned(), Arc::new(Mutex::new(lease)));
         let (started, started_at) = (Instant::now(), state.time());
         let checked = check(state, &job, examined).await;
         let stamp = checked.as_ref().ok().copied().flatten();
@@ -249,14 +249,6 @@ impl Claims {
             upload = upload.container_gate(orphans::gate(state, &job));
         }
         Some(RunnerJob::new(job, upload).with_sha256(sha256).with_shutdown(shutdown))
-    }
-}
-
-/// Returns the name of a source for events.
-fn name_of(source: &JobSource) -> String {
-    match source {
-        JobSource::File { path } => path.to_string_lossy().into_owned(),
-        JobSource::Url { url } => url.clone(),
     }
 }
 

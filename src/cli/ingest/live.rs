@@ -14,7 +14,6 @@ use ringlift::monitor::{
     RecentFailure, RunSource, RunView,
 };
 
-use super::source::source_name;
 use crate::cli::events::wall_clock;
 
 /// The numbers of a run. Clones share them.
@@ -144,7 +143,7 @@ async fn jobs(store: &dyn JobStore, query: JobListQuery) -> Result<JobList, JobS
 }
 
 fn listed(job: Job) -> ListedJob {
-    let path = source_name(&job.spec.source);
+    let path = job.spec.source.name();
     let mut listed = ListedJob::new(job.spec.id.as_str(), path, job.record.state.name());
     listed.bytes = job.spec.stamp.map(|stamp| stamp.size);
     let failure = match job.record.state {

@@ -9,7 +9,6 @@ mod outage;
 mod plan;
 mod run;
 mod setup;
-mod source;
 mod view;
 mod watching;
 
@@ -36,7 +35,6 @@ use live::LiveRun;
 use monitoring::Monitoring;
 pub(super) use plan::{check_all, dry_run};
 pub(super) use setup::{inputs, report, run_options, submit_options};
-pub(super) use source::source_name;
 pub(super) use view::IngestView;
 
 pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> CommandResult {

@@ -7,7 +7,6 @@ use ringlift::bulk::{Inputs, JobState, JobStore, PlannedJob, RunSummary};
 
 use super::ending::{JobExits, exit_of, ingest_counts};
 use super::estimate::Estimator;
-use super::source::source_name;
 use crate::cli::console::{Console, counted};
 use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, Summary};
@@ -88,7 +87,7 @@ impl DryRun<'_> {
             }
             return Ok(());
         }
-        let (spec, name) = (&job.spec, source_name(&job.spec.source));
+        let (spec, name) = (&job.spec, job.spec.source.name());
         let bytes = job.stamp.map(|stamp| stamp.bytes);
         match self.estimator.add(bytes) {
             Ok(chunks) => {

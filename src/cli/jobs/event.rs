@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::cli::console::Console;
 use crate::cli::escape::visible;
-use crate::cli::ingest::source_name;
 
 /// A job as a JSON event.
 #[derive(Debug, Serialize)]
@@ -51,7 +50,7 @@ impl<'a> JobEvent<'a> {
             event: "job",
             id: id.as_str(),
             state: JobStateName::Queued.as_str(),
-            path: source_name(source),
+            path: source.name(),
             size: bytes,
             video_id: None,
             message: None,

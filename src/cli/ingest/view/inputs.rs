@@ -13,7 +13,6 @@ use crate::cli::escape::visible;
 use crate::cli::events::CommandEvent;
 use crate::cli::exit::Exit;
 use crate::cli::ingest::ending::{RunKind, exit_of};
-use crate::cli::ingest::source::source_name;
 use crate::cli::jobs::JobEvent;
 
 impl IngestView {
@@ -52,7 +51,7 @@ impl IngestView {
 
     pub(super) fn doubled(&mut self, id: &JobId, source: &JobSource, console: &Console) {
         self.doubled += 1;
-        let file = source_name(source);
+        let file = source.name();
         console.emit(&CommandEvent::Doubled { id: id.as_str(), file: &file });
         // A directory that was gone and is there again is no mistake of its user.
         if self.doubled <= MOST_DOUBLED && self.kind != RunKind::Watch {
