@@ -150,7 +150,7 @@ pub(super) struct CleanArgs {
     /// Delete without confirmation
     #[arg(short, long)]
     pub(super) yes: bool,
-    /// Also remove uploads that could still be resumed, except those that a process is working on
+    /// Also remove uploads that could still be resumed, except those that a process of this host is working on
     #[arg(long)]
     pub(super) all: bool,
     /// Delete the videos that interrupted measurements of `ringlift tune` left at the service, and nothing else; a
