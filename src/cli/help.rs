@@ -104,8 +104,9 @@ Examples:
   ringlift work --pool archive --bwlimit '08:00,10M 20:00,off'
 
 Several processes may work on one queue: each job is with one of them at a time. SIGTERM ends the command with exit \
-code 0 once the active chunks are sent or given up; their jobs go on with the next worker. Failed jobs do not change \
-the exit code: see `ringlift jobs list --state failed`.";
+code 0 once the active chunks are sent or given up; their jobs go on with the next worker. The exit code is 5 if the \
+queue is away, so that the jobs wait for the end of their leases. Failed jobs do not change the exit code: see \
+`ringlift jobs list --state failed`.";
 
 /// After the long help of `jobs list`.
 pub(super) const JOBS_LIST: &str = "\
@@ -140,7 +141,10 @@ A worker gives a cancelled job up within some seconds. The job can be queued aga
 /// After the long help of `jobs forget`.
 pub(super) const JOBS_FORGET: &str = "\
 Examples:
-  ringlift jobs forget 3f8c21d09a4b";
+  ringlift jobs forget 3f8c21d09a4b
+
+In a queue on NATS the file is found again by the mark of its video, if that is complete: to upload it anew, use \
+`ringlift submit --force`.";
 
 /// After the long help of `jobs pause` and `jobs resume`.
 pub(super) const JOBS_PAUSE: &str = "\
