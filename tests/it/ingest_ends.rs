@@ -95,6 +95,56 @@ fn the_limit_of_errors_ends_a_run_with_1() {
     assert!(output.summary()["files_failed"].as_u64() < Some(2000), "{output:?}");
 }
 
+/// A server that refuses the first chunk for good, and takes the others slowly.
+fn server_that_refuses_once(bytes_per_second: u64) -> TestServer {
+    let refusal = FaultAction::Refuse { status: 400, slug: None, timing: Default::default() };
+    let slow = Fault::new(RouteClass::Chunk, FaultAction::Throttle { bytes_per_second }).times(0);
+    TestServer::faulty(Scheme::Http, vec![Fault::new(RouteClass::Chunk, refusal), slow])
+}
+
+#[test]
+fn the_limit_of_errors_gives_up_active_uploads() {
+    let (server, films) = (server_that_refuses_once(2 << 20), films(6));
+    let report = films.path().join("report.jsonl");
+    let args = ["--max-errors", "1", "--transfers", "4", "--report", text(&report), text(films.path())];
+    let output = run(&server, &args).failed(1, &["the limit of failed files"]);
+    let summary = output.summary();
+    assert_eq!((&summary["files_failed"], &summary["files_done"]), (&1.into(), &0.into()), "{output:?}");
+    let rows = fs::read_to_string(&report).unwrap();
+    assert_eq!(rows.matches(r#""state":"failed""#).count(), 1, "{rows}");
+    assert_eq!(jobs(&server, &["--state", "failed"]).len(), 1);
+    assert_eq!(jobs(&server, &["--state", "queued"]).len(), 5);
+}
+
+#[test]
+fn the_soft_limit_of_errors_completes_active_uploads_and_begins_no_other() {
+    let (server, films) = (server_that_refuses_once(6 << 20), films(8));
+    let args = ["--max-errors", "1", "--cutoff-mode", "soft", "--transfers", "2", text(films.path())];
+    let output = run(&server, &args).failed(1, &["the limit of failed files"]);
+    let summary = output.summary();
+    assert_eq!(summary["files_failed"], 1, "{output:?}");
+    let done = summary["files_done"].as_u64().unwrap();
+    assert_eq!(jobs(&server, &["--state", "queued"]).len() as u64, 7 - done);
+    assert!((1..=2).contains(&done), "only the uploads that had begun are completed: {output:?}");
+}
+
+#[test]
+fn a_bad_line_that_reaches_the_limit_of_errors_gives_up_active_uploads() {
+    let (server, films) = (slow_server(1 << 20), films(1));
+    let film = films.path().join("0.mp4");
+    let mut command = ingest(&server, &["--max-errors", "1", "--manifest", "-"]);
+    let mut child = start(command.stdin(Stdio::piped()));
+    let mut manifest = child.stdin.take().unwrap();
+    writeln!(manifest, r#"{{"path":"{}"}}"#, text(&film)).unwrap();
+    wait_until(|| !server.chunk_requests().is_empty());
+    writeln!(manifest, "no JSON").unwrap();
+    drop(manifest);
+    let output = end(child).failed(1, &["the limit of failed files"]);
+    let summary = output.summary();
+    assert_eq!((&summary["files_failed"], &summary["files_cancelled"]), (&1.into(), &1.into()), "{output:?}");
+    assert_eq!(jobs(&server, &["--state", "queued"]).len(), 1);
+}
+
 // Signals.
 
 #[test]

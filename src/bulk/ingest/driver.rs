@@ -304,13 +304,15 @@ fn forward(state: &WorkState, stage: ShutdownStage) {
     }
 }
 
-/// Ends the run when a limit is reached.
+/// Ends the run when a limit is reached, and stops the uploads under way as the cutoff mode requires.
 fn check_limits(state: &WorkState) {
     let IngestOptions { max_transfer, max_duration, cutoff, .. } = &state.options;
     let end = if max_transfer.is_some_and(|most| state.sent() >= most) {
         IngestEnd::MaxTransfer
     } else if max_duration.is_some_and(|longest| state.started.elapsed() >= longest) {
         IngestEnd::MaxDuration
+    } else if state.is_at_max_errors() {
+        IngestEnd::MaxErrors
     } else {
         return;
     };

@@ -245,8 +245,9 @@ pub(super) async fn release(state: &WorkState, job: &Arc<IngestJob>) {
 
 /// Counts a failed job, and ends the run at its limit.
 pub(super) fn count_failure(state: &SharedState) {
-    let failed = state.failed_jobs.fetch_add(1, Ordering::Relaxed) + 1;
-    if state.options.max_errors.is_some_and(|most| failed >= most) {
+    state.failed_jobs.fetch_add(1, Ordering::Relaxed);
+    // At once, so that no further job is claimed. The driver stops the uploads under way.
+    if state.is_at_max_errors() {
         state.end_with(IngestEnd::MaxErrors);
     }
 }

@@ -40,10 +40,10 @@ pub struct IngestOptions {
     pub max_transfer: Option<u64>,
     /// The duration after which the run ends.
     pub max_duration: Option<Duration>,
-    /// The treatment of the uploads under way when one of the two limits is reached.
-    pub cutoff: CutoffMode,
-    /// The number of failed jobs that ends the run.
+    /// The number of failed jobs that ends the run; at least 1.
     pub max_errors: Option<u64>,
+    /// The treatment of the uploads under way when one of the three limits is reached.
+    pub cutoff: CutoffMode,
     /// `true` if the run waits for the next attempt of jobs that failed for the moment, though no other job is open. The
     /// wait takes up to ten minutes.
     pub waits_for_attempts: bool,
@@ -72,8 +72,8 @@ impl IngestOptions {
             after: AfterAction::Keep,
             max_transfer: None,
             max_duration: None,
-            cutoff: CutoffMode::Hard,
             max_errors: None,
+            cutoff: CutoffMode::Hard,
             waits_for_attempts: false,
             waits_for_inputs: false,
             waits_for_jobs: false,

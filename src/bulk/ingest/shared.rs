@@ -119,6 +119,12 @@ impl SharedState {
         self.are_inputs_read.load(Ordering::Acquire)
     }
 
+    /// Returns `true` if as many jobs have failed as end the run.
+    pub(super) fn is_at_max_errors(&self) -> bool {
+        let failed = self.failed_jobs.load(Ordering::Relaxed);
+        self.options.max_errors.is_some_and(|most| failed > 0 && failed >= most)
+    }
+
     /// Waits until the submission has ended.
     pub(super) async fn wait_for_inputs(&self) {
         loop {
