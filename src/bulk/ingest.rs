@@ -6,6 +6,7 @@
 
 mod background;
 mod claim_waits;
+mod deferred_jobs;
 mod driver;
 mod event;
 mod examiner;

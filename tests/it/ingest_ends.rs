@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ringlift::server::{Fault, FaultAction, RouteClass};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::command::{CommandOutput, Watched, end, ringlift, start};
@@ -44,6 +45,12 @@ fn films(count: u8) -> TempDir {
         fs::write(folder.path().join(format!("{index}.mp4")), vec![index; 6 * MIB as usize]).unwrap();
     }
     folder
+}
+
+/// Returns the rows of a report.
+fn rows(report: &Path) -> Vec<Value> {
+    let report = fs::read_to_string(report).unwrap();
+    report.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A server that takes 6 MiB in about this time.
@@ -110,8 +117,8 @@ fn the_limit_of_errors_gives_up_active_uploads() {
     let output = run(&server, &args).failed(1, &["the limit of failed files"]);
     let summary = output.summary();
     assert_eq!((&summary["files_failed"], &summary["files_done"]), (&1.into(), &0.into()), "{output:?}");
-    let rows = fs::read_to_string(&report).unwrap();
-    assert_eq!(rows.matches(r#""state":"failed""#).count(), 1, "{rows}");
+    let rows = rows(&report);
+    assert_eq!(rows.iter().filter(|row| row["state"] == "failed").count(), 1, "{rows:?}");
     assert_eq!(jobs(&server, &["--state", "failed"]).len(), 1);
     assert_eq!(jobs(&server, &["--state", "queued"]).len(), 5);
 }
@@ -269,15 +276,47 @@ fn jobs_that_wait_for_another_attempt_end_a_run_with_5_and_the_same_command_goes
     let down = Fault::new(RouteClass::Chunk, down).times(2);
     let (server, films) = (TestServer::faulty(Scheme::Http, vec![down]), folder(2));
     let start = Instant::now();
-    let args = ["--retries", "0", text(films.path())];
+    let report = films.path().join("report.jsonl");
+    let args = ["--retries", "0", "--report", text(&report), text(films.path())];
     let output = run(&server, &args).failed(5, &["wait for another attempt", "run the same command again"]);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    assert_eq!(output.summary()["files_failed"], 0);
+    assert_eq!(output.summary()["files_failed"], 2);
+    let waiting = rows(&report);
+    assert_eq!(waiting.len(), 2);
+    for row in &waiting {
+        assert_eq!((&row["state"], &row["error_kind"]), (&"failed".into(), &"unavailable".into()), "{row}");
+        assert!(row["message"].as_str().is_some_and(|message| message.contains("503")), "{row}");
+    }
     assert_eq!(output.summary()["videos_created"], 2);
     let output = run(&server, &args).done();
     assert!(output.stderr.contains("jobs of earlier runs"), "{}", output.stderr);
     assert_eq!(output.summary()["videos_created"], 0);
     server.assert_created(2);
+}
+
+#[test]
+fn the_report_of_files_that_wait_for_another_attempt_is_a_manifest_that_tries_them_again() {
+    let down = FaultAction::Refuse { status: 503, slug: None, timing: Default::default() };
+    let down = Fault::new(RouteClass::Chunk, down).times(2);
+    let (server, films) = (TestServer::faulty(Scheme::Http, vec![down]), folder(2));
+    let report = films.path().join("report.jsonl");
+    run(&server, &["--retries", "0", "--report", text(&report), text(films.path())]).failed(5, &[]);
+    let output = run(&server, &["--manifest", text(&report), "--retry", "failed"]).done();
+    assert_eq!(output.summary()["files_done"], 2);
+    server.assert_created(2);
+}
+
+#[test]
+fn a_file_that_waits_for_its_other_name_and_is_uploaded_then_has_one_row() {
+    let (server, films) = (slow_server(4 << 20), films(1));
+    fs::hard_link(films.path().join("0.mp4"), films.path().join("other.mp4")).unwrap();
+    let report = films.path().join("report.jsonl");
+    let output = run(&server, &["--report", text(&report), text(films.path())]).done();
+    assert!(output.stderr.contains("another attempt in"), "{}", output.stderr);
+    assert_eq!((&output.summary()["files_done"], &output.summary()["files_failed"]), (&2.into(), &0.into()));
+    let rows = rows(&report);
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(rows.iter().all(|row| row["state"] == "done"), "{rows:?}");
 }
 
 #[test]

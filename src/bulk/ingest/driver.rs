@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 
 use super::background::{Background, Finish};
+use super::deferred_jobs::report_deferred;
 use super::event::{IngestEnd, IngestEvent};
 use super::fetched::fetch;
 use super::finish;
@@ -168,6 +169,7 @@ async fn end(state: &WorkState) {
     }
     orphans::examine_left(state).await;
     state.wait_for_inputs().await;
+    report_deferred(state).await;
     state.finish_report().await;
     let end = state.take_end().unwrap_or(IngestEnd::Shutdown);
     state.emit(IngestEvent::Ended(end)).await;

@@ -10,7 +10,7 @@ use crate::bulk::after_action::{AfterActionError, AfterOutcome};
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobResult};
-use crate::bulk::report::ReportError;
+use crate::bulk::report::{ReportError, RowState};
 use crate::bulk::store::JobStoreError;
 use crate::error::Error;
 use crate::session::event::UploadEvent;
@@ -80,6 +80,14 @@ pub enum IngestEvent {
         failure: JobFailure,
         /// The time until the next attempt.
         delay: Duration,
+    },
+    /// A job that was deferred has had no other end in this run, and its row is in the report. Comes at the end of the
+    /// run; at once for a job that is deferred while more than 65,000 others wait.
+    LeftOpen {
+        /// The id.
+        id: JobId,
+        /// The state in the row: failed, or cancelled if a user has cancelled the job since.
+        state: RowState,
     },
     /// The job failed.
     Failed {

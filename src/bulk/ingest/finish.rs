@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::deferred_jobs::defer;
 use super::event::{IngestEnd, IngestEvent};
 use super::ingest_job::IngestJob;
 use super::orphans;
@@ -179,6 +180,10 @@ pub(super) async fn failed(
         Ok(new) => new,
         Err(error) => return ended_by_store(state, job, error).await,
     };
+    if let JobState::Queued { not_before } = new {
+        let delay = Duration::from_millis(not_before.get().saturating_sub(now.get()));
+        return defer(state, job, failure, delay).await;
+    }
     state.finish(&job.job.spec.id);
     match new {
         JobState::Failed(failure) => {
@@ -186,10 +191,6 @@ pub(super) async fn failed(
             count_failure(state);
             let (job, error) = (job.clone(), error.map(Box::new));
             state.emit(IngestEvent::Failed { job, failure, error }).await;
-        }
-        JobState::Queued { not_before } => {
-            let delay = Duration::from_millis(not_before.get().saturating_sub(now.get()));
-            state.emit(IngestEvent::Deferred { job: job.clone(), failure, delay }).await;
         }
         // Another state is the decision of a user, made meanwhile.
         other => {
@@ -218,8 +219,7 @@ async fn set_aside(state: &WorkState, job: &Arc<IngestJob>, failure: JobFailure,
     if let Err(error) = released {
         return ended_by_store(state, job, error).await;
     }
-    state.finish(&job.job.spec.id);
-    state.emit(IngestEvent::Deferred { job: job.clone(), failure, delay }).await;
+    defer(state, job, failure, delay).await;
 }
 
 /// Returns a job to the queue, because the run ends or gives the job up. A job whose lease is lost is left alone.
@@ -278,13 +278,14 @@ async fn report_failure(state: &WorkState, job: &IngestJob, failure: &JobFailure
 }
 
 /// Writes a row, and ends the run if it cannot be written.
-async fn report(state: &WorkState, row: ReportRow) {
+pub(super) async fn report(state: &WorkState, row: ReportRow) {
     if let Err(error) = state.report.write(row).await {
         state.end_with(IngestEnd::Report(error));
     }
 }
 
-fn timed(state: &WorkState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
+/// Adds the size and the times of a job to its row.
+pub(super) fn timed(state: &WorkState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
     row.size = job.bytes();
     row.started_at = Some(job.started_at);
     row.finished_at = Some(state.time());

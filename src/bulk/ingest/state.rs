@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::deferred_jobs::DeferredRows;
 use super::examiner::Examiner;
 use super::ingest_job::{IngestJob, LeftVideo};
 use super::leases::{Leases, boot_time};
@@ -35,6 +36,7 @@ pub(super) struct WorkState {
     sent_before: AtomicU64,
     service: Mutex<ServiceWatch>,
     left_videos: Mutex<VecDeque<LeftVideo>>,
+    deferred: Mutex<DeferredRows>,
 }
 
 /// A job under way.
@@ -69,7 +71,7 @@ impl WorkState {
         let (active, sent_before, examiner) = (Mutex::default(), AtomicU64::new(0), Examiner::default());
         let (started, is_claiming) = (Instant::now(), AtomicBool::new(false));
         let service = Mutex::new(ServiceWatch::new(shared.options.service_patience));
-        let left_videos = Mutex::default();
+        let (left_videos, deferred) = (Mutex::default(), Mutex::default());
         WorkState {
             shared,
             client,
@@ -82,6 +84,7 @@ impl WorkState {
             sent_before,
             service,
             left_videos,
+            deferred,
         }
     }
 
@@ -114,7 +117,13 @@ impl WorkState {
         };
         let signal = active.shutdown.signal();
         self.active().insert(job.job.spec.id.clone(), active);
+        self.deferred().remove(&job.job.spec.id);
         signal
+    }
+
+    /// Returns the rows of the jobs that wait for another attempt.
+    pub(super) fn deferred(&self) -> MutexGuard<'_, DeferredRows> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the most jobs to claim now; `None` if no place is free, or if it is better to claim more at once later.

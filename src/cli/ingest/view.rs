@@ -104,6 +104,7 @@ impl IngestView {
                 self.failed(&job, &failure, error.as_ref(), console);
             }
             IngestEvent::Deferred { job, failure, delay } => self.deferred(&job, &failure, delay, console),
+            IngestEvent::LeftOpen { state, .. } => self.left_open(state),
             IngestEvent::Cancelled(job) => self.cancelled(&job),
             IngestEvent::Stopped { job, error } => {
                 self.stopped(&job, &CommandError::Library(*error), console);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringlift::bulk::event::{millis, odd_name};
 use ringlift::bulk::totals::FileEnd;
-use ringlift::bulk::{ErrorEvent, FileDone, IngestJob, JobFailure, JobResult, JsonEvent};
+use ringlift::bulk::{ErrorEvent, FileDone, IngestJob, JobFailure, JobResult, JsonEvent, RowState};
 use ringlift::{ErrorKind, Uploaded};
 
 use super::{IngestView, emit};
@@ -70,6 +70,14 @@ impl IngestView {
             console.note(format_args!("{name}: {message}; another worker may take it"));
         } else {
             console.note(format_args!("{name}: {message}; another attempt in {}", duration(delay)));
+        }
+    }
+
+    /// Counts a deferred job that has no other end, as its row in the report does.
+    pub(super) fn left_open(&mut self, state: RowState) {
+        match state {
+            RowState::Cancelled => self.summary.files_cancelled += 1,
+            _ => self.summary.files_failed += 1,
         }
     }
 
