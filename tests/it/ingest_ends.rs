@@ -196,6 +196,45 @@ fn small_files_that_were_claimed_together_are_free_when_their_run_ends() {
     assert!(jobs.iter().all(|job| job["state"] == "queued"), "{jobs:?}");
 }
 
+// Cancellations by a user.
+
+#[test]
+fn a_file_that_a_user_cancels_during_the_run_has_a_row() {
+    let (server, films) = (slow_server(2 << 20), films(1));
+    let report = films.path().join("report.jsonl");
+    let child = begin(&server, &["--report", text(&report), text(films.path())]);
+    wait_until(|| !server.chunk_requests().is_empty());
+    let id = jobs(&server, &[])[0]["id"].as_str().unwrap().to_owned();
+    server.run(["jobs", "cancel", &id]).done();
+    let output = end(child);
+    assert_eq!(output.summary()["files_cancelled"], 1, "{output:?}");
+    let rows = rows(&report);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((&rows[0]["id"], &rows[0]["state"]), (&id.into(), &"cancelled".into()));
+    assert!(rows[0]["message"].as_str().unwrap().contains("cancelled"), "{rows:?}");
+}
+
+#[test]
+fn a_file_that_is_cancelled_while_it_waits_for_another_attempt_has_one_cancelled_row() {
+    let down = FaultAction::Refuse { status: 503, slug: None, timing: Default::default() };
+    let down = Fault::new(RouteClass::Chunk, down).times(0);
+    let (server, films) = (TestServer::faulty(Scheme::Http, vec![down]), folder(2));
+    server.run(["submit", text(films.path())]).done();
+    let report = films.path().join("report.jsonl");
+    let mut worker = ringlift();
+    worker.args(["work", "--json", "--retries", "0", "--report", text(&report)]);
+    let mut worker = Watched::of(server.configure(&mut worker));
+    worker.event("file_failed");
+    worker.event("file_failed");
+    let id = jobs(&server, &[])[0]["id"].as_str().unwrap().to_owned();
+    server.run(["jobs", "cancel", &id]).done();
+    let summary = worker.stop().summary();
+    assert_eq!((&summary["files_failed"], &summary["files_cancelled"]), (&1.into(), &1.into()), "{summary}");
+    let rows = rows(&report);
+    let state = |row: &Value| if row["id"] == id.as_str() { "cancelled" } else { "failed" };
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["state"] == state(row)), "{rows:?}");
+}
+
 // Inputs that never end.
 
 #[test]

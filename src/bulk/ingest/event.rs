@@ -113,6 +113,8 @@ pub enum IngestEvent {
         job: Arc<IngestJob>,
         /// The reason.
         reason: String,
+        /// `true` if a user cancelled the job, which has a row in the report then.
+        is_cancelled: bool,
     },
     /// A video was found that another one of the same job has replaced: two workers created one at the same time.
     Orphan {

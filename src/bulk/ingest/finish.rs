@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::deferred_jobs::defer;
 use super::event::{IngestEnd, IngestEvent};
 use super::ingest_job::IngestJob;
+use super::leases::LossReason;
 use super::orphans;
 use super::shared::SharedState;
 use super::state::{WorkState, with_failure};
@@ -184,9 +185,9 @@ pub(super) async fn failed(
         let delay = Duration::from_millis(not_before.get().saturating_sub(now.get()));
         return defer(state, job, failure, delay).await;
     }
-    state.finish(&job.job.spec.id);
     match new {
         JobState::Failed(failure) => {
+            state.finish(&job.job.spec.id);
             report_failure(state, job, &failure).await;
             count_failure(state);
             let (job, error) = (job.clone(), error.map(Box::new));
@@ -194,8 +195,8 @@ pub(super) async fn failed(
         }
         // Another state is the decision of a user, made meanwhile.
         other => {
-            let reason = format!("the job is {}", other.name().as_str());
-            state.emit(IngestEvent::Lost { job: job.clone(), reason }).await;
+            let reason = LostLease::Ended { state: other.name() };
+            end_lost(state, job, LossReason::Refused(reason)).await;
         }
     }
 }
@@ -226,8 +227,7 @@ async fn set_aside(state: &WorkState, job: &Arc<IngestJob>, failure: JobFailure,
 pub(super) async fn release(state: &WorkState, job: &Arc<IngestJob>) {
     let id = &job.job.spec.id;
     if let Some(reason) = state.lost(id) {
-        state.finish_lost(job);
-        return state.emit(IngestEvent::Lost { job: job.clone(), reason }).await;
+        return end_lost(state, job, reason).await;
     }
     if state.is_set_aside(id) {
         let failure = JobFailure::temporary("unavailable", "the service does not answer this worker");
@@ -238,8 +238,7 @@ pub(super) async fn release(state: &WorkState, job: &Arc<IngestJob>) {
         return ended_by_store(state, job, error).await;
     }
     state.finish(&job.job.spec.id);
-    let row = timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled));
-    report(state, row).await;
+    report_cancelled(state, job, None).await;
     state.emit(IngestEvent::Cancelled(job.clone())).await;
 }
 
@@ -252,21 +251,29 @@ pub(super) fn count_failure(state: &SharedState) {
     }
 }
 
+/// Ends a job whose lease is lost. Another worker that has the job writes its row; a job that a user has cancelled has
+/// no other worker.
+async fn end_lost(state: &WorkState, job: &Arc<IngestJob>, reason: LossReason) {
+    state.finish_lost(job);
+    let is_cancelled = reason.is_cancellation();
+    if is_cancelled {
+        report_cancelled(state, job, Some(reason.to_string())).await;
+    }
+    state.emit(IngestEvent::Lost { job: job.clone(), reason: reason.to_string(), is_cancelled }).await;
+}
+
 /// Ends a job whose end the store did not take.
 pub(super) async fn ended_by_store(state: &WorkState, job: &Arc<IngestJob>, error: JobStoreError) {
-    let lost = state.lost(&job.job.spec.id);
     match error {
-        JobStoreError::LeaseLost { reason, .. } => {
-            state.finish_lost(job);
-            let reason = lost.unwrap_or_else(|| reason.to_string());
-            state.emit(IngestEvent::Lost { job: job.clone(), reason }).await;
-        }
+        // The store's answer is newer than the reason of a job that was given up while the store was silent.
+        JobStoreError::LeaseLost { reason, .. } => end_lost(state, job, LossReason::Refused(reason)).await,
         error => {
             state.finish(&job.job.spec.id);
             // The lease of a job that is not released runs out by itself: no reason to end a run that waits for the store.
             if !state.waits_for_store(&error).await {
                 state.end_with(IngestEnd::Store(error));
             }
+            report_cancelled(state, job, None).await;
             state.emit(IngestEvent::Cancelled(job.clone())).await;
         }
     }
@@ -275,6 +282,11 @@ pub(super) async fn ended_by_store(state: &WorkState, job: &Arc<IngestJob>, erro
 async fn report_failure(state: &WorkState, job: &IngestJob, failure: &JobFailure) {
     let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Failed);
     report(state, with_failure(timed(state, job, row), failure)).await;
+}
+
+async fn report_cancelled(state: &WorkState, job: &IngestJob, message: Option<String>) {
+    let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled);
+    report(state, ReportRow { message, ..timed(state, job, row) }).await;
 }
 
 /// Writes a row, and ends the run if it cannot be written.

@@ -13,7 +13,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::bulk::job_id::JobId;
-use crate::bulk::lease::{Lease, LeaseTimer};
+use crate::bulk::job_state::JobStateName;
+use crate::bulk::lease::{Lease, LeaseTimer, LostLease};
 use crate::bulk::store::{JobStore, JobStoreError};
 use crate::bulk::unix_time::UnixMillis;
 
@@ -31,7 +32,28 @@ struct SharedLeases {
 }
 
 /// A lease that was lost, and the reason.
-pub(super) type LostJob = (JobId, String);
+pub(super) type LostJob = (JobId, LossReason);
+
+/// The reason why a job is no longer with this process.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum LossReason {
+    /// The store refuses the writes of the lease.
+    #[error("{0}")]
+    Refused(LostLease),
+    /// The store did not answer before the lease ended, so that another worker may have the job.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+impl LossReason {
+    /// Returns `true` if a user has cancelled the job.
+    pub(super) fn is_cancellation(&self) -> bool {
+        matches!(
+            self,
+            LossReason::Refused(LostLease::Cancelled | LostLease::Ended { state: JobStateName::Cancelled })
+        )
+    }
+}
 
 impl Leases {
     /// Starts the thread. Lost leases are sent to `lost`.
@@ -129,10 +151,10 @@ impl SharedLeases {
                 timer.renewed(asked_at);
                 return None;
             }
-            Err(JobStoreError::LeaseLost { reason, .. }) => reason.to_string(),
+            Err(JobStoreError::LeaseLost { reason, .. }) => LossReason::Refused(reason),
             // A store that fails for a moment is asked again until the deadline.
             Err(_) if boot_time() < timer.deadline() => return None,
-            Err(error) => error.to_string(),
+            Err(error) => LossReason::Unanswered(error.to_string()),
         };
         held.remove(&lease.id);
         Some((lease.id, reason))
@@ -148,7 +170,7 @@ impl SharedLeases {
             if is_over {
                 let reason = "the queue did not answer before the lease ended".to_owned();
                 // At a full queue the job learns of its loss when the store refuses its result.
-                let _ = lost.try_send((id.clone(), reason));
+                let _ = lost.try_send((id.clone(), LossReason::Unanswered(reason)));
             }
             !is_over
         });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::deferred_jobs::DeferredRows;
 use super::examiner::Examiner;
 use super::ingest_job::{IngestJob, LeftVideo};
-use super::leases::{Leases, boot_time};
+use super::leases::{Leases, LossReason, boot_time};
 use super::service_watch::ServiceWatch;
 use super::shared::SharedState;
 use crate::bulk::job_id::JobId;
@@ -45,7 +45,7 @@ pub(super) struct ActiveIngest {
     pub(super) shutdown: Shutdown,
     lease: Arc<Mutex<Lease>>,
     /// The reason why the lease was lost.
-    lost: Option<String>,
+    lost: Option<LossReason>,
     /// `true` once the job is let go because the service does not answer.
     is_set_aside: bool,
     size: u64,
@@ -191,13 +191,13 @@ impl WorkState {
         if let Err(JobStoreError::LeaseLost { reason, .. }) = &recorded
             && self.options.shared_account.is_some()
         {
-            self.lose(&job.job.spec.id, reason.to_string());
+            self.lose(&job.job.spec.id, LossReason::Refused(reason.clone()));
         }
         recorded
     }
 
     /// Gives up a job whose lease is lost.
-    pub(super) fn lose(&self, id: &JobId, reason: String) {
+    pub(super) fn lose(&self, id: &JobId, reason: LossReason) {
         if let Some(job) = self.active().get_mut(id) {
             job.lost = Some(reason);
             // A request that creates a video is awaited: its answer names the video, which may have to be deleted.
@@ -221,7 +221,7 @@ impl WorkState {
     }
 
     /// Returns the reason why the lease of a job under way was lost.
-    pub(super) fn lost(&self, id: &JobId) -> Option<String> {
+    pub(super) fn lost(&self, id: &JobId) -> Option<LossReason> {
         self.active().get(id).and_then(|job| job.lost.clone())
     }
 

@@ -113,8 +113,8 @@ impl IngestView {
                 "{} of earlier runs in the queue, uploaded too; `ringlift jobs` lists and cancels them",
                 counted(jobs, "job")
             )),
-            IngestEvent::Lost { job, reason } => {
-                self.cancelled(&job);
+            IngestEvent::Lost { job, reason, is_cancelled } => {
+                self.lost(&job, is_cancelled);
                 console.alert(format_args!("{}: given up: {reason}", visible(&job.name)));
             }
             IngestEvent::Orphan { job, video_id, fate } => {

@@ -115,6 +115,15 @@ impl IngestView {
         self.end(job, FileEnd::Cancelled);
     }
 
+    /// Counts a job whose lease is lost. The worker that has the job now counts its end.
+    pub(super) fn lost(&mut self, job: &IngestJob, is_cancelled: bool) {
+        if is_cancelled {
+            return self.cancelled(job);
+        }
+        self.running.remove(&job.number);
+        self.numbers.lock().totals.defer(job.number, job.bytes());
+    }
+
     /// Reports a job that the end of the run has stopped. Another run can resume it.
     pub(super) fn stopped(&mut self, job: &IngestJob, failure: &CommandError, console: &Console) {
         self.cancelled(job);
