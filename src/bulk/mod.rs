@@ -51,7 +51,7 @@ pub use file_stamp::FileStamp;
 pub use filter::{Candidate, Filter, FilterError, FilterTally, GlobFlaw, Verdict};
 pub use ingest::{
     CutoffMode, IngestEnd, IngestEvent, IngestInput, IngestJob, IngestOptions, InputFailure, Inputs,
-    JobPlanner, OrphanFate, PlannedJob, SkippedJob, UnknownCutoffMode, ingest, submit, work,
+    JobIdCheck, JobPlanner, OrphanFate, PlannedJob, SkippedJob, UnknownCutoffMode, ingest, submit, work,
 };
 pub use job::{Job, JobSpec};
 pub use job_id::{Account, JobId, NameFlaw, OwnerId, Pool};

@@ -27,7 +27,7 @@ pub(super) fn run(args: &SubmitArgs, global: &GlobalArgs, console: &Console) -> 
     }
     let read_inputs = || inputs(args, &settings, token.clone(), &AfterAction::Keep);
     if args.strict {
-        check_all(read_inputs()?, console)?;
+        check_all(read_inputs()?, &settings, console)?;
     }
     let inputs = read_inputs()?;
     if args.dry_run {

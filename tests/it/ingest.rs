@@ -198,3 +198,40 @@ fn a_filter_that_matches_nothing_is_no_failure_and_a_dry_run_sends_nothing() {
     ingest(&server, &[films.path(), Path::new("-n")]).done();
     assert_eq!(requests(&server), 0);
 }
+
+#[test]
+fn strict_refuses_files_that_cannot_be_uploaded_before_any_request() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    fs::write(films.path().join("empty.mp4"), "").unwrap();
+    ingest(&server, &[Path::new("--strict"), films.path()]).failed(2, &["empty.mp4", "the file is empty"]);
+    // The options of a line count, not only those of the command.
+    fs::File::create(films.path().join("huge.mp4")).unwrap().set_len(60 << 30).unwrap();
+    let manifest = films.path().join("jobs.jsonl");
+    fs::write(&manifest, "{\"path\":\"huge.mp4\",\"mode\":\"parts\",\"chunk_size\":\"5M\"}\n").unwrap();
+    ingest(&server, &[Path::new("--strict"), Path::new("--manifest"), &manifest]).failed(2, &["huge.mp4"]);
+    assert_eq!(requests(&server), 0);
+}
+
+#[test]
+fn strict_and_a_dry_run_refuse_an_id_of_two_files() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(2));
+    let manifest = films.path().join("jobs.jsonl");
+    let lines = "{\"path\":\"clip000.mp4\",\"id\":\"a\"}\n{\"path\":\"clip001.mp4\",\"id\":\"a\"}\n";
+    fs::write(&manifest, lines).unwrap();
+    let args = [Path::new("--manifest"), &manifest];
+    for (flag, code) in [("--strict", 2), ("--dry-run", 1)] {
+        ingest(&server, &[&args[..], &[Path::new(flag)]].concat()).failed(code, &["jobs.jsonl:2: job id a"]);
+    }
+    assert_eq!(requests(&server), 0);
+}
+
+#[test]
+fn a_file_that_is_named_twice_is_one_file_of_a_dry_run_and_permitted_by_strict() {
+    let (server, films) = (TestServer::new(Scheme::Http), folder(1));
+    let film = films.path().join("clip000.mp4");
+    let output = ingest(&server, &[Path::new("--dry-run"), &film, &film]).done();
+    assert_eq!(output.event("estimate")["files"], 1);
+    assert!(output.stderr.contains("is named twice"), "{}", output.stderr);
+    ingest(&server, &[Path::new("--strict"), &film, &film]).done();
+    server.assert_created(1);
+}

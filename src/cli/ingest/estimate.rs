@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringlift::bulk::{Bottleneck, Capacity, Estimate, PlannedWork};
+use ringlift::bulk::{Bottleneck, Capacity, Estimate, PlannedJob, PlannedWork};
 use ringlift::{ChunkSize, Class, Mode, Settings, Workload};
 
 use crate::cli::console::{counted, duration};
@@ -40,7 +40,25 @@ impl Estimator {
     /// # Errors
     /// If the file cannot be split.
     pub(super) fn add(&mut self, bytes: Option<u64>) -> ringlift::Result<u32> {
-        let chunks = bytes.map_or(Ok(0), |bytes| self.chunks(bytes));
+        self.add_chunked(bytes, self.mode, self.chunk_size)
+    }
+
+    /// Adds a job with the chunking of its own options, as [`Estimator::add`] does.
+    ///
+    /// # Errors
+    /// If the file cannot be split.
+    pub(super) fn add_job(&mut self, job: &PlannedJob) -> ringlift::Result<u32> {
+        let (bytes, options) = (job.stamp.map(|stamp| stamp.bytes), &job.spec.options);
+        self.add_chunked(bytes, options.mode, options.chunk_size)
+    }
+
+    fn add_chunked(
+        &mut self,
+        bytes: Option<u64>,
+        mode: Mode,
+        chunk_size: ChunkSize,
+    ) -> ringlift::Result<u32> {
+        let chunks = bytes.map_or(Ok(0), |bytes| self.chunks(bytes, mode, chunk_size));
         self.files += 1;
         self.work.creates += 1;
         self.work.bytes = self.work.bytes.saturating_add(bytes.unwrap_or(0));
@@ -53,15 +71,15 @@ impl Estimator {
         // A queue without jobs has no mean.
         let mean = bytes.checked_div(jobs).unwrap_or(0);
         // A mean that cannot be split says nothing about a single file, which fails by itself.
-        let chunks = self.chunks(mean).unwrap_or(1);
+        let chunks = self.chunks(mean, self.mode, self.chunk_size).unwrap_or(1);
         self.files += jobs;
         self.work.creates += jobs;
         self.work.bytes = self.work.bytes.saturating_add(bytes);
         self.work.chunks = self.work.chunks.saturating_add(jobs.saturating_mul(u64::from(chunks)));
     }
 
-    fn chunks(&self, bytes: u64) -> ringlift::Result<u32> {
-        Ok(self.settings.plan_among(bytes, self.mode, self.chunk_size, self.budget)?.chunks())
+    fn chunks(&self, bytes: u64, mode: Mode, chunk_size: ChunkSize) -> ringlift::Result<u32> {
+        Ok(self.settings.plan_among(bytes, mode, chunk_size, self.budget)?.chunks())
     }
 
     pub(super) fn files(&self) -> u64 {

@@ -49,7 +49,7 @@ pub(super) fn run(args: &IngestArgs, global: &GlobalArgs, console: &Console) -> 
         }
     };
     if args.inputs.strict {
-        check_all(read_inputs()?, console)?;
+        check_all(read_inputs()?, &settings, console)?;
     }
     let mut inputs = read_inputs()?;
     if args.inputs.dry_run {

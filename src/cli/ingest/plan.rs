@@ -1,12 +1,14 @@
 //! The checks before a run, and the dry run.
 
+use std::iter;
 use std::sync::Arc;
 
 use ringlift::Settings;
-use ringlift::bulk::{Inputs, JobState, JobStore, PlannedJob, RunSummary};
+use ringlift::bulk::{InputFailure, Inputs, JobIdCheck, JobState, JobStore, PlannedJob, RunSummary};
 
 use super::ending::{JobExits, exit_of, ingest_counts};
 use super::estimate::Estimator;
+use super::view::show_doubled;
 use crate::cli::console::{Console, counted};
 use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, Summary};
@@ -17,12 +19,27 @@ use crate::cli::queue::QueuePlace;
 use crate::cli::store_error::store_error;
 use crate::cli::values::Size;
 
-/// Reads the inputs once, and refuses the run if one gives no job, or if a rule that includes files finds none.
-pub(in crate::cli) fn check_all(mut inputs: Inputs, console: &Console) -> Result<(), CommandError> {
+/// Reads the inputs once, and refuses the run if one gives no job, if a file cannot be split, if two files have the
+/// same id, or if a rule that includes files finds none.
+pub(in crate::cli) fn check_all(
+    mut inputs: Inputs,
+    settings: &Settings,
+    console: &Console,
+) -> Result<(), CommandError> {
+    let (mut ids, mut estimator) = (JobIdCheck::default(), Estimator::new(settings));
     let mut flaws = 0u64;
-    for flaw in inputs.by_ref().filter_map(Result::err) {
-        flaws += 1;
-        console.alert(&flaw.failure.message);
+    for job in inputs.by_ref() {
+        let flaw = job.and_then(|job| ids.add(&job).map(|is_new| is_new.then_some(job)));
+        let flaw = match flaw {
+            Ok(Some(job)) => estimator.add_job(&job).err().map(|error| unplannable(&job, &error)),
+            // The same job again, which has been checked.
+            Ok(None) => None,
+            Err(failure) => Some(failure.failure.message),
+        };
+        if let Some(flaw) = flaw {
+            flaws += 1;
+            console.alert(flaw);
+        }
     }
     // A list of exclusions serves many folders, and not each of them has such files.
     for rule in inputs.unused_rules().iter().filter(|rule| rule.starts_with('+')) {
@@ -33,6 +50,13 @@ pub(in crate::cli) fn check_all(mut inputs: Inputs, console: &Console) -> Result
         return Ok(());
     }
     Err(CommandError::usage(format!("{flaws} lines, files or rules are unusable, and nothing was sent")))
+}
+
+/// Returns the message about a file that cannot be split.
+fn unplannable(job: &PlannedJob, error: &ringlift::Error) -> String {
+    // The error itself names the step, and its cause the limit.
+    let texts: Vec<String> = iter::once(error.to_string()).chain(error.causes()).collect();
+    format!("{}: {}", job.spec.source.name(), texts.join(": "))
 }
 
 /// Prints the jobs and the work. Sends nothing, creates no queue and no journal, and changes no job.
@@ -47,7 +71,9 @@ pub(in crate::cli) fn dry_run(
     // Opening the queue would create it.
     let store = if queue.exists() { Some(queue.open(account)?) } else { None };
     let mut plan = DryRun {
-        estimator: Estimator::new(settings).with_chunks(args.chunks.mode, args.chunks.chunk_size),
+        estimator: Estimator::new(settings),
+        ids: JobIdCheck::default(),
+        doubled: 0,
         store,
         args,
         console,
@@ -58,10 +84,7 @@ pub(in crate::cli) fn dry_run(
     for job in inputs.by_ref() {
         match job {
             Ok(job) => plan.job(&job)?,
-            Err(failure) => {
-                console.alert(&failure.failure.message);
-                plan.fail(exit_of(&failure.failure));
-            }
+            Err(failure) => plan.input_failed(&failure),
         }
     }
     Ok(plan.end(inputs.ignored()))
@@ -70,6 +93,8 @@ pub(in crate::cli) fn dry_run(
 /// A dry run.
 struct DryRun<'a> {
     estimator: Estimator,
+    ids: JobIdCheck,
+    doubled: u64,
     store: Option<Arc<dyn JobStore>>,
     args: &'a InputArgs,
     console: &'a Console,
@@ -80,6 +105,18 @@ struct DryRun<'a> {
 
 impl DryRun<'_> {
     fn job(&mut self, job: &PlannedJob) -> Result<(), CommandError> {
+        match self.ids.add(job) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.doubled += 1;
+                show_doubled(&job.spec.id, &job.spec.source, self.doubled, self.console);
+                return Ok(());
+            }
+            Err(failure) => {
+                self.input_failed(&failure);
+                return Ok(());
+            }
+        }
         if let Some(state) = self.skips(job)? {
             self.skipped += 1;
             if let JobState::Failed(failure) = &state {
@@ -89,14 +126,14 @@ impl DryRun<'_> {
         }
         let (spec, name) = (&job.spec, job.spec.source.name());
         let bytes = job.stamp.map(|stamp| stamp.bytes);
-        match self.estimator.add(bytes) {
+        match self.estimator.add_job(job) {
             Ok(chunks) => {
                 JobEvent::queued(&spec.id, &spec.source, bytes).emit(&spec.source, self.console);
                 let (size, chunks) = (Size(bytes.unwrap_or(0)), counted(chunks.into(), "chunk"));
                 self.console.result(format_args!("{}\t{size}\t{chunks}", visible(&name)));
             }
             Err(error) => {
-                self.console.alert(format_args!("{name}: {error}"));
+                self.console.alert(unplannable(job, &error));
                 self.fail(error.kind().into());
             }
         }
@@ -114,6 +151,11 @@ impl DryRun<'_> {
             JobState::Failed(failure) => failure.permanent && !is_retried,
             _ => !is_retried,
         }))
+    }
+
+    fn input_failed(&mut self, failure: &InputFailure) {
+        self.console.alert(&failure.failure.message);
+        self.fail(exit_of(&failure.failure));
     }
 
     fn fail(&mut self, exit: Exit) {

@@ -13,6 +13,8 @@ use ringlift::bulk::{
 };
 use ringlift::{Progress, UploadEvent};
 
+pub(super) use inputs::show_doubled;
+
 use super::ending::{JobExits, LoopEnd, RunKind, ingest_counts};
 use super::estimate::Estimator;
 use super::live::LiveNumbers;

@@ -51,12 +51,9 @@ impl IngestView {
 
     pub(super) fn doubled(&mut self, id: &JobId, source: &JobSource, console: &Console) {
         self.doubled += 1;
-        let file = source.name();
-        console.emit(&CommandEvent::Doubled { id: id.as_str(), file: &file });
         // A directory that was gone and is there again is no mistake of its user.
-        if self.doubled <= MOST_DOUBLED && self.kind != RunKind::Watch {
-            console.note(format_args!("{}: is named twice, and is one job", visible(&file)));
-        }
+        let number = if self.kind == RunKind::Watch { u64::MAX } else { self.doubled };
+        show_doubled(id, source, number, console);
     }
 
     pub(super) fn skipped(&mut self, skipped: &SkippedJob, console: &Console) {
@@ -90,6 +87,15 @@ impl IngestView {
             totals.end(NOT_BEGUN, None, FileEnd::Failed, Instant::now());
         }
         self.count_end_of_failure(name, failure, advice);
+    }
+}
+
+/// Reports a file that is named twice. `number` counts these files from 1, and the first ones are warned about.
+pub(in crate::cli::ingest) fn show_doubled(id: &JobId, source: &JobSource, number: u64, console: &Console) {
+    let file = source.name();
+    console.emit(&CommandEvent::Doubled { id: id.as_str(), file: &file });
+    if number <= MOST_DOUBLED {
+        console.note(format_args!("{}: is named twice, and is one job", visible(&file)));
     }
 }
 
