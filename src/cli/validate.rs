@@ -4,7 +4,8 @@
 //! have an effect; a value from the environment or the config file may be unused.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
@@ -92,6 +93,12 @@ fn upload(args: &UploadArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> 
 
 fn inputs(args: &InputArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
     let has_list = [&args.manifest, &args.files_from, &args.files_from0].iter().any(|list| !list.is_empty());
+    // The first of two readers would leave nothing to the second.
+    if let [first, second, ..] = flags_of_stdin(args)[..] {
+        return Some(format!(
+            "{first} - and {second} - both read standard input: use a file for one of the two"
+        ));
+    }
     let refusal = if args.sources.is_empty() && !has_list {
         "there is nothing to read: give a SOURCE, --manifest, --files-from or --files-from0"
     } else if is_typed("chunk_size") && args.chunks.mode == Mode::Single {
@@ -104,6 +111,17 @@ fn inputs(args: &InputArgs, is_typed: impl Fn(&str) -> bool) -> Option<String> {
         return None;
     };
     Some(refusal.to_owned())
+}
+
+/// Returns the flag of each list that is read from standard input.
+fn flags_of_stdin(args: &InputArgs) -> Vec<&'static str> {
+    let lists = [
+        ("--manifest", &args.manifest),
+        ("--files-from", &args.files_from),
+        ("--files-from0", &args.files_from0),
+    ];
+    let of_stdin = |paths: &[PathBuf]| paths.iter().filter(|path| *path == Path::new("-")).count();
+    lists.into_iter().flat_map(|(flag, paths)| iter::repeat_n(flag, of_stdin(paths))).collect()
 }
 
 /// Returns why a flag has no effect on URLs, which the service fetches by itself.

@@ -379,6 +379,10 @@ fn flags_of_standard_input_are_refused_before_any_request() {
     for flags in [["--name", "x.mp4"], ["--expected-size", "5M"]] {
         run(&server, &[flags[0], flags[1], text(films.path())]).failed(2, &[flags[0]]);
     }
+    for flags in [["--manifest", "--files-from"], ["--files-from", "--files-from0"], ["--manifest"; 2]] {
+        let texts = [flags[0], flags[1], "both read standard input"];
+        run(&server, &[flags[0], "-", flags[1], "-"]).failed(2, &texts);
+    }
     let mut command = ringlift();
     command
         .args(["ingest", "--verify", text(films.path())])
