@@ -79,6 +79,9 @@ is done is skipped by later runs, one that was interrupted goes on where it stop
 skipped with its reason until --retry failed or `ringlift jobs retry`. A file whose size or time changed is another \
 job. A run also finishes the jobs that earlier runs left in its pool.
 
+The first filter rule that matches a file decides. All --include rules come before all --exclude rules, and the rules \
+of --filter-from come last, whatever their order on the command line.
+
 A manifest has one job a line, as JSON or as CSV with a header. Its keys are `path` or `source_url`, and `id`, \
 `title`, `description`, `tags`, `metadata`, `private`, `mode`, `chunk_size`, `priority`, `sha256` and others, named \
 like the flags. Relative paths are relative to the manifest. A report is a manifest, too. A line that cannot be read, \
