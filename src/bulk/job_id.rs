@@ -108,6 +108,11 @@ impl Pool {
         checked("pool name", name).map(Pool)
     }
 
+    /// Returns `true` if the files of the pool are those of one host: the pool is named `host:NAME`.
+    pub(crate) fn is_of_one_host(&self) -> bool {
+        self.0.starts_with("host:")
+    }
+
     /// Returns the name of the pool.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job_id::OwnerId;
 use super::job_state::{JobFailure, JobState};
+use super::lease::HostDecline;
 use super::unix_time::UnixMillis;
 
 /// The number of a claim. A job's epochs only rise.
@@ -41,6 +42,9 @@ pub struct JobRecord {
     /// Workers that could not open the file since bytes were last acknowledged.
     #[serde(default)]
     pub declines: u32,
+    /// The hosts among them, on a queue that several hosts share: at most three.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) declined_by: Vec<HostDecline>,
     /// The highest number of acknowledged bytes that a checkpoint had.
     #[serde(default)]
     pub acknowledged_bytes: u64,

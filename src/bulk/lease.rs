@@ -9,6 +9,7 @@
 //!   went back therefore delays a takeover by at most one lease length, and the epoch still excludes the old holder.
 //! - Only attempts without progress count: an upload that gains bytes each time never fails for its failures.
 
+mod declines;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use super::job_id::{JobId, OwnerId};
 use super::job_record::{Epoch, JobRecord};
 use super::job_state::{JobEnd, JobFailure, JobState, JobStateName};
 use super::unix_time::UnixMillis;
+pub(crate) use declines::HostDecline;
 
 /// The right to work on a job. It ends one lease length after the last renewal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl JobRecord {
             attempts_without_progress: 0,
             lost_workers: 0,
             declines: 0,
+            declined_by: Vec::new(),
             acknowledged_bytes: 0,
             checkpoint_number: 0,
             last_failure: None,
@@ -221,7 +224,7 @@ impl JobRecord {
         // time would never fail.
         if acknowledged_bytes > self.acknowledged_bytes {
             self.acknowledged_bytes = acknowledged_bytes;
-            (self.attempts_without_progress, self.lost_workers, self.declines) = (0, 0, 0);
+            self.clear_tries();
         }
         Ok(true)
     }
@@ -318,23 +321,24 @@ impl JobRecord {
         if self.state.is_open() {
             return false;
         }
-        (self.attempts_without_progress, self.lost_workers, self.declines) = (0, 0, 0);
+        self.clear_tries();
         (self.finished_at, self.last_failure) = (None, None);
         // A worker that does not know of the cancellation yet could otherwise create a second video.
         self.state = JobState::Queued { not_before: self.held_until.unwrap_or_default() };
         true
     }
 
-    /// Lets a job that waits for another attempt be claimed at once, with the attempts before it. Returns `false` if the
-    /// job does not wait.
+    /// Lets a job that waits for another attempt be claimed at once by any host, with the attempts before it. Returns
+    /// `false` if the job does not wait.
     pub(super) fn hasten(&mut self, now: UnixMillis) -> bool {
-        let JobState::Queued { not_before } = &mut self.state else { return false };
+        let JobState::Queued { not_before } = self.state else { return false };
+        let has_rests = self.end_rests(now);
         // A worker that does not know of a cancellation yet may send until this time.
         let earliest = self.held_until.unwrap_or_default();
-        if *not_before <= now || *not_before <= earliest {
-            return false;
+        if not_before <= now || not_before <= earliest {
+            return has_rests;
         }
-        *not_before = earliest;
+        self.state = JobState::Queued { not_before: earliest };
         true
     }
 
@@ -343,6 +347,11 @@ impl JobRecord {
         // No lease is longer than that: a later end was written by a clock that went back since.
         let may_believe = self.held_until.is_some_and(|end| end > now && end <= now.plus(LONGEST_DELAY));
         (matches!(self.state, JobState::Running { .. }) && !self.is_due(now)) || may_believe
+    }
+
+    fn clear_tries(&mut self) {
+        (self.attempts_without_progress, self.lost_workers, self.declines) = (0, 0, 0);
+        self.declined_by.clear();
     }
 
     fn wait_or_fail(&mut self, failure: JobFailure, is_last: bool, delay: Duration, now: UnixMillis) {
@@ -406,11 +415,11 @@ const MOST_ATTEMPTS: u32 = 5;
 /// a failure: a user may kill an unattended run many times.
 const MOST_LOST_WORKERS: u32 = 20;
 
-/// Workers that may fail to open the file before the job fails, at least a minute apart.
+/// Tries without a file that can be used, at least a minute apart or by different hosts, after which a job fails.
 const MOST_DECLINES: u32 = 3;
 
 /// The time for a mount to come back.
-const REST_AFTER_DECLINE: Duration = Duration::from_secs(60);
+pub(crate) const REST_AFTER_DECLINE: Duration = Duration::from_secs(60);
 
 const FIRST_DELAY: Duration = Duration::from_secs(30);
 

@@ -137,6 +137,23 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// The lease is lost, or the store failed.
     fn decline(&self, lease: &Lease, failure: JobFailure, now: UnixMillis) -> StoreFuture<'_, JobState>;
 
+    /// Returns a job whose file this worker's host cannot use, and which other hosts may claim at once. Returns the new
+    /// state of the job.
+    ///
+    /// The host rests for a minute. The job fails when three hosts have declined it, or one host three times, without
+    /// progress. By default this is [`JobStore::decline`], as a store of one host has no others.
+    ///
+    /// # Errors
+    /// The lease is lost, or the store failed.
+    fn decline_on_host(
+        &self,
+        lease: &Lease,
+        failure: JobFailure,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, JobState> {
+        self.decline(lease, failure, now)
+    }
+
     /// Returns a job to the queue without counting an attempt. `delay` is at most ten minutes.
     ///
     /// # Errors

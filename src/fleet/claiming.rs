@@ -102,7 +102,7 @@ impl Engine {
             // At most as many as are read at the same time.
             let places = cached.index.with_small(first, size.most.min(AT_ONCE), size.longest);
             let ClaimCandidates { due, is_any_lost, failure } =
-                self.candidates(&mut cached, places, now).await;
+                self.candidates(&mut cached, places, owner, now).await;
             let is_contended = is_any_lost || !due.is_empty();
             let claimed = self.take(due, owner, now, &mut tries).await?;
             if !claimed.is_empty() {
@@ -122,6 +122,7 @@ impl Engine {
         &self,
         cached: &mut CachedIndex,
         places: Vec<JobRevision>,
+        owner: &OwnerId,
         now: UnixMillis,
     ) -> ClaimCandidates {
         let mut candidates = ClaimCandidates::default();
@@ -134,7 +135,7 @@ impl Engine {
         let mut reads = stream::iter(reads).buffered(AT_ONCE);
         while let Some((place, found)) = reads.next().await {
             match found {
-                Ok(found) => candidates.add(due_job(cached, place, &found, now)),
+                Ok(found) => candidates.add(due_job(cached, place, &found, owner, now)),
                 // A message that is gone: another worker has changed the job.
                 Err(Failure::NotFound) => candidates.is_any_lost = true,
                 Err(failure) => candidates.failure = Some(failure),
@@ -230,11 +231,12 @@ impl Engine {
     }
 }
 
-/// Returns the job if it is due by its record.
+/// Returns the job if it is due by its record, and the host of `owner` does not rest after it has declined the job.
 fn due_job(
     cached: &mut CachedIndex,
     place: JobRevision,
     found: &StoredMessage,
+    owner: &OwnerId,
     now: UnixMillis,
 ) -> Option<(StoredJob, u64)> {
     let Ok(Some(stored)) = found.job() else {
@@ -243,6 +245,11 @@ fn due_job(
         cached.index.exclude(place.number);
         return None;
     };
+    if let Some(rest_ends) = stored.record.rest_of(owner.host(), now) {
+        // In the index of this process only: other hosts may claim the job.
+        cached.index.defer(place.number, rest_ends);
+        return None;
+    }
     if stored.record.is_due(now) {
         return Some((stored, place.revision));
     }

@@ -311,6 +311,17 @@ impl JobStore for NatsJobStore {
         })
     }
 
+    fn decline_on_host(
+        &self,
+        lease: &Lease,
+        failure: JobFailure,
+        now: UnixMillis,
+    ) -> StoreFuture<'_, JobState> {
+        self.change_held(lease, now, move |found, lease, now| {
+            transition::held(found, lease, |record| record.decline_on_host(lease, failure.clone(), now))
+        })
+    }
+
     fn release(&self, lease: &Lease, delay: Duration, now: UnixMillis) -> StoreFuture<'_, ()> {
         let released = self.change_held(lease, now, move |found, lease, now| {
             transition::held(found, lease, |record| record.release(lease, delay, now))

@@ -277,6 +277,27 @@ fn leases_and_drained_pools_go_by_the_time_of_the_server() {
 }
 
 #[test]
+fn a_host_that_declines_a_job_rests_and_another_host_claims_the_job_at_once() {
+    let Some(server) = NatsServer::start() else { return };
+    let [store, other] = [0, 1].map(|_| connect(&server).with_callers_time());
+    submit(&store, 0..1);
+    let at = |seconds: u64| UnixMillis::new(1_000_000_000 + seconds * 1000);
+    let claim = |store: &NatsJobStore, host, seconds| {
+        block_on(store.claim(&pool(), &OwnerId::new(host, 1, 1), at(seconds))).unwrap()
+    };
+    let ClaimAnswer::Claimed(first) = claim(&store, "a", 0) else { panic!("not claimed") };
+    let failure = JobFailure::temporary("no_such_file", "there is no such file");
+    block_on(store.decline_on_host(&first.lease, failure, at(0))).unwrap();
+    for seconds in [0, 59] {
+        let answer = claim(&store, "a", seconds);
+        assert!(matches!(answer, ClaimAnswer::NoneReady { next_at } if next_at == at(60)), "{answer:?}");
+    }
+    let ClaimAnswer::Claimed(second) = claim(&other, "b", 1) else { panic!("not claimed") };
+    block_on(other.release(&second.lease, Duration::ZERO, at(1))).unwrap();
+    assert!(matches!(claim(&store, "a", 60), ClaimAnswer::Claimed(_)));
+}
+
+#[test]
 fn workers_that_are_announced_are_listed() {
     let Some(server) = NatsServer::start() else { return };
     let (store, other) = (connect(&server), connect(&server));

@@ -21,6 +21,8 @@ mod fleet_hosts;
 #[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet_login;
 #[cfg(all(feature = "cli", feature = "fleet"))]
+mod fleet_mounts;
+#[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet_orphans;
 #[cfg(all(feature = "cli", feature = "fleet"))]
 mod fleet_outages;

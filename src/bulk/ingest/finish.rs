@@ -16,12 +16,23 @@ use super::shared::SharedState;
 use super::state::{WorkState, with_failure};
 use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
 use crate::bulk::job_state::{JobEnd, JobFailure, JobResult, JobState};
-use crate::bulk::lease::{Lease, LostLease};
+use crate::bulk::lease::{Lease, LostLease, REST_AFTER_DECLINE};
 use crate::bulk::report::{ReportRow, RowState};
 use crate::bulk::runner::{DoneJob, FailedJob};
 use crate::bulk::store::{JobStoreError, StoreFuture};
 use crate::error::{Error, ErrorKind, Hint};
 use crate::upload::Uploaded;
+
+/// The effect of a failure on its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailureVerdict {
+    /// The attempt counts.
+    Failed,
+    /// A mount may be away: the job fails only after three tries a minute apart.
+    Declined,
+    /// The mount of this host may be away or another one: other hosts try at once.
+    DeclinedByHost,
+}
 
 /// Ends an upload that the service has confirmed.
 pub(super) async fn done(state: &WorkState, done: DoneJob<Arc<IngestJob>>) {
@@ -167,22 +178,29 @@ pub(super) async fn failed(
     failure: JobFailure,
     error: Option<Error>,
 ) {
-    // The folder is gone with the file: a mount may be away. The job fails only after three tries a minute apart.
-    let is_unmounted = failure.kind == "no_such_file" && !has_folder(state, job).await;
+    let verdict = verdict(state, job, &failure, error.as_ref()).await;
     // A permanent failure would end the job at once.
-    let failure = JobFailure { permanent: failure.permanent && !is_unmounted, ..failure };
+    let permanent = failure.permanent && verdict == FailureVerdict::Failed;
+    let failure = JobFailure { permanent, ..failure };
     let now = state.now();
-    let recorded = if is_unmounted {
-        state.persist(|| state.store.decline(&job.lease(), failure.clone(), now)).await
-    } else {
-        state.persist(|| state.store.fail(&job.lease(), failure.clone(), now)).await
+    let record = || {
+        let (store, lease, failure) = (&state.store, job.lease(), failure.clone());
+        match verdict {
+            FailureVerdict::Failed => store.fail(&lease, failure, now),
+            FailureVerdict::DeclinedByHost => store.decline_on_host(&lease, failure, now),
+            FailureVerdict::Declined => store.decline(&lease, failure, now),
+        }
     };
-    let new = match recorded {
+    let new = match state.persist(record).await {
         Ok(new) => new,
         Err(error) => return ended_by_store(state, job, error).await,
     };
     if let JobState::Queued { not_before } = new {
-        let delay = Duration::from_millis(not_before.get().saturating_sub(now.get()));
+        let delay = match verdict {
+            // The job waits only for this host.
+            FailureVerdict::DeclinedByHost => REST_AFTER_DECLINE,
+            _ => Duration::from_millis(not_before.get().saturating_sub(now.get())),
+        };
         return defer(state, job, failure, delay).await;
     }
     match new {
@@ -198,6 +216,27 @@ pub(super) async fn failed(
             let reason = LostLease::Ended { state: other.name() };
             end_lost(state, job, LossReason::Refused(reason)).await;
         }
+    }
+}
+
+/// Returns the effect of a failure on its job: a file that is missing here may be there with another mount.
+async fn verdict(
+    state: &WorkState,
+    job: &IngestJob,
+    failure: &JobFailure,
+    error: Option<&Error>,
+) -> FailureVerdict {
+    let is_missing = failure.kind == ErrorKind::NoSuchFile.name();
+    // With an error it is a change during the upload, and the bytes that were sent are of a file that is no more.
+    let is_other_file = failure.kind == ErrorKind::SourceChanged.name() && error.is_none();
+    let has_other_hosts = state.options.shared_account.is_some() && !job.job.spec.pool.is_of_one_host();
+    if has_other_hosts && (is_missing || is_other_file) {
+        FailureVerdict::DeclinedByHost
+    } else if is_missing && !has_folder(state, job).await {
+        // The folder is gone with the file.
+        FailureVerdict::Declined
+    } else {
+        FailureVerdict::Failed
     }
 }
 
