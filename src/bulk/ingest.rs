@@ -26,6 +26,7 @@ mod report_writer;
 mod seen_ids;
 mod service_watch;
 mod shared;
+mod signed_url;
 mod state;
 mod store_wait;
 mod submitter;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::input_failure::InputFailure;
+use super::signed_url::has_secret;
 use crate::api::Secret;
 use crate::bulk::absolute_path::absolute_path;
 use crate::bulk::entry::{EntryKeys, ManifestEntry, ManifestSource};
@@ -217,11 +218,7 @@ fn refuse_secrets(source: &JobSource, options: &UploadOptions) -> Result<(), Str
         );
     }
     let JobSource::Url { url } = source else { return Ok(()) };
-    // Storage services write the names of the parameters in different cases.
-    let url = url.to_ascii_lowercase();
-    let has_login =
-        url.split("://").nth(1).and_then(|rest| rest.split('/').next()).is_some_and(|a| a.contains('@'));
-    if has_login || SIGNATURES.iter().any(|key| url.contains(key)) {
+    if has_secret(url) {
         return Err("source_url: a shared queue keeps no secrets, and this URL is signed; give a public URL"
             .to_owned());
     }
@@ -236,9 +233,6 @@ fn fix_chunks(options: &mut UploadOptions, stamp: Option<ContentStamp>) {
         options.chunk_size = ChunkSize::Bytes(plan.chunk_bytes());
     }
 }
-
-/// The parameters by which storage services sign URLs: of AWS and Google, of Azure, and of CDNs.
-const SIGNATURES: [&str; 5] = ["x-amz-signature=", "x-goog-signature=", "sig=", "signature=", "token="];
 
 /// Returns the stamp of a regular file. Nothing else is opened: the opening of a FIFO waits for its writer.
 pub(super) fn regular_stamp(path: &Path) -> Result<FileStamp, Box<JobFailure>> {
