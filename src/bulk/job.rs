@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::job_id::{JobId, Pool, token_digest};
 use super::job_record::JobRecord;
 use super::job_source::{ContentStamp, JobSource};
+use super::job_state::JobState;
 use super::order::SortKey;
 use crate::upload::UploadOptions;
 
@@ -64,6 +65,24 @@ impl JobSpec {
         let token_sha256 = options.upload_token.as_ref().map(|token| token_digest(token.reveal()));
         let (sha256, priority, sort_key) = (None, 0, SortKey::default());
         JobSpec { id, pool, source, stamp, options, sha256, token_sha256, priority, sort_key }
+    }
+}
+
+impl Job {
+    /// Returns the video that holds the file, or that workers have begun to fill; `None` if none is known.
+    pub fn video_id(&self) -> Option<String> {
+        match &self.record.state {
+            JobState::Done(result) => Some(result.video_id.clone()),
+            // The failure is newer than the checkpoint: it may be that the video was deleted.
+            JobState::Failed(failure) => failure.video_id.clone(),
+            _ => self.checkpoint_video().or_else(|| self.record.last_failure.as_ref()?.video_id.clone()),
+        }
+    }
+
+    /// Returns the video that the checkpoint names.
+    pub(super) fn checkpoint_video(&self) -> Option<String> {
+        let checkpoint = serde_json::from_str::<serde_json::Value>(self.checkpoint.as_deref()?).ok()?;
+        Some(checkpoint.get("video_id")?.as_str()?.to_owned())
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) enum CommandEvent<'a> {
     },
     /// A notice of the watch on directories. `kind` is its stable name.
     Watch { kind: &'static str, message: &'a str },
+    /// Another worker has the job, or a user cancelled it. `video_id` is the video that the job has begun to fill.
+    Lost { file: &'a str, video_id: Option<&'a str>, message: &'a str },
     /// A video that another one of the same job has replaced. `deleted` is `true` if it is gone.
     Orphan { file: &'a str, video_id: &'a str, deleted: bool, message: &'a str },
     /// The queue does not answer, or another process has locked it.

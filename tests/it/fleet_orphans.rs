@@ -15,7 +15,7 @@ use ringlift::{ChunkSize, Client, MARK_KEY, Mode, NewVideo, UploadOptions, Video
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fleet_hosts::{FleetHost, FleetWorker, NatsServer, POOL, StoppableNetwork, open_queue, owner};
-use crate::support::command::{end, start};
+use crate::support::command::{end, run, start};
 use crate::support::middlebox::{Middlebox, Treatment};
 use crate::support::queue::wait_until;
 use crate::support::{MIB, Sample, Scheme, TestServer, short_pauses};
@@ -173,6 +173,34 @@ fn a_video_that_the_record_names_is_never_deleted_by_the_worker_that_lost_it() {
     });
     // The next host goes on with it.
     assert_eq!(videos(&client), [video_id]);
+}
+
+#[test]
+fn the_video_of_a_cancelled_job_is_named_by_its_worker_and_by_the_queue() {
+    let Some(nats) = NatsServer::start() else { return };
+    let server = TestServer::faulty(Scheme::Http, vec![stalled_part(2, 60_000)]);
+    let films = tempfile::tempdir().unwrap();
+    fs::write(films.path().join("film.mp4"), vec![7; 12 * MIB as usize]).unwrap();
+    let host = FleetHost::new(&server, nats.url());
+    host.submit(films.path()).done();
+    let worker = start(&mut host.worker(&["--drain"]));
+    let store = open_queue(&nats.url());
+    let id = only_job(&*store);
+    wait_until(|| block_on(store.get(&id)).unwrap().unwrap().checkpoint.is_some());
+    let video = videos(&server.client().build().unwrap()).remove(0);
+    let jobs = |args: &[&str]| run(&mut host.command(["jobs"].iter().chain(args))).done();
+    let running = jobs(&["list", "--json"]).event("job");
+    jobs(&["cancel", id.as_str()]);
+    let output = end(worker).done();
+    let (lost, cancelled) = (output.event("lost"), jobs(&["list", "--json"]).event("job"));
+    let row = jobs(&["report", "--json"]).events().remove(0);
+    for named in [&running, &lost, &cancelled, &row] {
+        assert_eq!(named["video_id"], *video, "{named}");
+    }
+    assert_eq!((&running["state"], &row["state"]), (&"running".into(), &"cancelled".into()));
+    assert!(output.stderr.contains(&format!("the job was cancelled; its video is {video}")), "{output:?}");
+    let shown = jobs(&["show", id.as_str()]);
+    assert!(shown.stdout.contains(&video), "{shown:?}");
 }
 
 #[test]

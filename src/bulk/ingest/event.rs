@@ -115,6 +115,8 @@ pub enum IngestEvent {
         reason: String,
         /// `true` if a user cancelled the job, which has a row in the report then.
         is_cancelled: bool,
+        /// The video that the job has begun to fill; `None` if this worker knows none.
+        video_id: Option<String>,
     },
     /// A video was found that another one of the same job has replaced: two workers created one at the same time.
     Orphan {

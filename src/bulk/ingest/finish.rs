@@ -277,7 +277,7 @@ pub(super) async fn release(state: &WorkState, job: &Arc<IngestJob>) {
         return ended_by_store(state, job, error).await;
     }
     state.finish(&job.job.spec.id);
-    report_cancelled(state, job, None).await;
+    report(state, cancelled_row(state, job)).await;
     state.emit(IngestEvent::Cancelled(job.clone())).await;
 }
 
@@ -293,12 +293,17 @@ pub(super) fn count_failure(state: &SharedState) {
 /// Ends a job whose lease is lost. Another worker that has the job writes its row; a job that a user has cancelled has
 /// no other worker.
 async fn end_lost(state: &WorkState, job: &Arc<IngestJob>, reason: LossReason) {
+    // Before the end: the video is forgotten with the job.
+    let video_id = state.video_of(job);
     state.finish_lost(job);
     let is_cancelled = reason.is_cancellation();
     if is_cancelled {
-        report_cancelled(state, job, Some(reason.to_string())).await;
+        let row = cancelled_row(state, job);
+        report(state, ReportRow { message: Some(reason.to_string()), video_id: video_id.clone(), ..row })
+            .await;
     }
-    state.emit(IngestEvent::Lost { job: job.clone(), reason: reason.to_string(), is_cancelled }).await;
+    let (job, reason) = (job.clone(), reason.to_string());
+    state.emit(IngestEvent::Lost { job, reason, is_cancelled, video_id }).await;
 }
 
 /// Ends a job whose end the store did not take.
@@ -312,7 +317,7 @@ pub(super) async fn ended_by_store(state: &WorkState, job: &Arc<IngestJob>, erro
             if !state.waits_for_store(&error).await {
                 state.end_with(IngestEnd::Store(error));
             }
-            report_cancelled(state, job, None).await;
+            report(state, cancelled_row(state, job)).await;
             state.emit(IngestEvent::Cancelled(job.clone())).await;
         }
     }
@@ -323,9 +328,8 @@ async fn report_failure(state: &WorkState, job: &IngestJob, failure: &JobFailure
     report(state, with_failure(timed(state, job, row), failure)).await;
 }
 
-async fn report_cancelled(state: &WorkState, job: &IngestJob, message: Option<String>) {
-    let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled);
-    report(state, ReportRow { message, ..timed(state, job, row) }).await;
+fn cancelled_row(state: &WorkState, job: &IngestJob) -> ReportRow {
+    timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled))
 }
 
 /// Writes a row, and ends the run if it cannot be written.

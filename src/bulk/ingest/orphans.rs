@@ -176,8 +176,7 @@ pub(super) fn named_video(job: &Job) -> Option<String> {
     if let JobState::Done(result) = &job.record.state {
         return Some(result.video_id.clone());
     }
-    let checkpoint = serde_json::from_str::<serde_json::Value>(job.checkpoint.as_deref()?).ok()?;
-    Some(checkpoint.get("video_id")?.as_str()?.to_owned())
+    job.checkpoint_video()
 }
 
 /// The longest time for the requests about one video.

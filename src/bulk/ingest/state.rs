@@ -237,6 +237,12 @@ impl WorkState {
         }
     }
 
+    /// Returns the video of a job under way: the one of this run, or the one that an earlier worker has begun to fill.
+    pub(super) fn video_of(&self, job: &IngestJob) -> Option<String> {
+        let of_run = self.active().get(&job.job.spec.id).and_then(|active| active.video_id.clone());
+        of_run.or_else(|| job.job.checkpoint_video())
+    }
+
     /// Removes a job that has ended.
     pub(super) fn finish(&self, id: &JobId) {
         // First, because a renewal that is refused from here on is no loss of the job.

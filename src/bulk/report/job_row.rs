@@ -41,7 +41,8 @@ impl ReportRow {
             }
             JobState::Failed(failure) => row = row.with_failure(failure),
             JobState::Skipped { reason } => row.message = Some(reason.clone()),
-            _ => {}
+            // A user has to find the video that the upload left.
+            _ => row.video_id = job.video_id(),
         }
         Some(row)
     }

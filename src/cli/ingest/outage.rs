@@ -35,6 +35,14 @@ pub(super) fn show_outage(event: &IngestEvent, console: &Console) {
     }
 }
 
+/// Shows a job that this worker no longer holds, and the video that the job has begun to fill.
+pub(super) fn show_lost(job: &IngestJob, reason: &str, video_id: Option<&str>, console: &Console) {
+    let event = CommandEvent::Lost { file: &job.name, video_id, message: reason };
+    let _ = console.emit_for_file(job.path().and_then(odd_name), &event);
+    let video = video_id.map(|video_id| format!("; its video is {video_id}")).unwrap_or_default();
+    console.alert(format_args!("{}: given up: {reason}{video}", visible(&job.name)));
+}
+
 /// Shows a video that another one of the same job has replaced. Returns `true` if the video is kept.
 pub(super) fn show_orphan(job: &IngestJob, video_id: &str, fate: &OrphanFate, console: &Console) -> bool {
     let (name, file) = (visible(&job.name), job.name.as_str());

@@ -18,9 +18,8 @@ pub(super) use inputs::show_doubled;
 use super::ending::{JobExits, LoopEnd, RunKind, ingest_counts};
 use super::estimate::Estimator;
 use super::live::LiveNumbers;
-use super::outage::{show_orphan, show_outage};
+use super::outage::{show_lost, show_orphan, show_outage};
 use crate::cli::console::{Console, counted, duration};
-use crate::cli::escape::visible;
 use crate::cli::events::{CommandEvent, Summary};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::notices::{FileLabel, Notices};
@@ -115,9 +114,9 @@ impl IngestView {
                 "{} of earlier runs in the queue, uploaded too; `ringlift jobs` lists and cancels them",
                 counted(jobs, "job")
             )),
-            IngestEvent::Lost { job, reason, is_cancelled } => {
+            IngestEvent::Lost { job, reason, is_cancelled, video_id } => {
                 self.lost(&job, is_cancelled);
-                console.alert(format_args!("{}: given up: {reason}", visible(&job.name)));
+                show_lost(&job, &reason, video_id.as_deref(), console);
             }
             IngestEvent::Orphan { job, video_id, fate } => {
                 let kept = u64::from(show_orphan(&job, &video_id, &fate, console));

@@ -18,8 +18,11 @@ pub(in crate::cli) struct JobEvent<'a> {
     pub(super) state: &'static str,
     pub(super) path: Cow<'a, str>,
     pub(super) size: Option<u64>,
-    pub(super) video_id: Option<&'a str>,
+    pub(super) video_id: Option<String>,
     pub(super) message: Option<&'a str>,
+    /// The video of an end, else the reason of the state, for a line.
+    #[serde(skip)]
+    remark: Option<&'a str>,
     #[serde(flatten)]
     pub(super) record: Option<RecordFields<'a>>,
 }
@@ -54,6 +57,7 @@ impl<'a> JobEvent<'a> {
             size: bytes,
             video_id: None,
             message: None,
+            remark: None,
             record: None,
         }
     }
@@ -66,7 +70,7 @@ impl<'a> JobEvent<'a> {
             JobState::Queued { .. } | JobState::Running { .. } => record.last_failure.as_ref(),
             _ => None,
         };
-        let (video_id, message) = match &record.state {
+        let (ended_in, message) = match &record.state {
             JobState::Done(result) => (Some(result.video_id.as_str()), None),
             JobState::Skipped { reason } => (None, Some(reason.as_str())),
             _ => (
@@ -92,8 +96,9 @@ impl<'a> JobEvent<'a> {
         };
         JobEvent {
             state: record.state.name().as_str(),
-            video_id,
+            video_id: job.video_id(),
             message,
+            remark: ended_in.or(message),
             record: Some(fields),
             ..JobEvent::queued(&job.spec.id, &job.spec.source, job.spec.stamp.map(|stamp| stamp.size))
         }
@@ -115,9 +120,9 @@ impl<'a> JobEvent<'a> {
         console.result(format_args!("{}\t{}\t{path}\t{other}", self.id, self.state));
     }
 
-    /// Returns the video, else the reason of the state.
+    /// Returns the video of the end, else the reason of the state, else the video that was begun.
     pub(super) fn remark(&self) -> &str {
-        self.video_id.or(self.message).unwrap_or("-")
+        self.remark.or(self.video_id.as_deref()).unwrap_or("-")
     }
 }
 

@@ -132,7 +132,7 @@ pub(super) fn describe(job: &Job, console: &Console) {
         ("state", Some(event.state.to_owned())),
         ("path", Some(event.path.to_string())),
         ("size", event.size.map(|bytes| Size(bytes).to_string())),
-        ("video", text(event.video_id)),
+        ("video", event.video_id.clone()),
         ("pool", record.map(|record| record.pool.to_owned())),
         ("priority", (job.spec.priority != 0).then(|| job.spec.priority.to_string())),
         ("title", Some(job.spec.options.video.title.clone()).filter(|title| !title.is_empty())),
