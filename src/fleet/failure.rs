@@ -81,7 +81,7 @@ impl Failure {
             ErrorCode::INSUFFICIENT_RESOURCES
             | ErrorCode::STORAGE_RESOURCES_EXCEEDED
             | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED => {
-                Failure::Failed(StoreProblem::Full, Some(Arc::new(error)))
+                Failure::Failed(StoreProblem::StorageLimit, Some(Arc::new(error)))
             }
             _ => Failure::Failed(StoreProblem::Io, Some(Arc::new(error))),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -25,7 +25,8 @@ use crate::bulk::job_id::content_digest;
 use crate::bulk::lease::{LONGEST_DELAY, SHORTEST_LEASE};
 use crate::bulk::submission::PreparedJob;
 use crate::bulk::{
-    Account, Job, JobCount, JobId, JobStoreError, Pool, Presence, Resubmit, Submission, UnixMillis,
+    Account, Job, JobCount, JobId, JobStoreError, Pool, Presence, Resubmit, StoreProblem, Submission,
+    UnixMillis,
 };
 use crate::source::sha256::hex;
 
@@ -318,7 +319,7 @@ impl Engine {
                 self.change_after(&key, callers, unanswered, &mut tries, &rule).await
             }));
         }
-        stream::iter(answers).buffered(AT_ONCE).try_collect().await
+        all_submitted(answers).await
     }
 
     /// Returns the job with this id.
@@ -374,6 +375,25 @@ impl Engine {
         let last = self.state().await?.last_revision();
         cached.catch_up(&self.bucket, last, &self.own_writes).await
     }
+}
+
+/// Waits for the answers to the messages of a submission.
+async fn all_submitted(
+    answers: Vec<BoxFuture<'_, Result<Submission, Trouble>>>,
+) -> Result<Vec<Submission>, Trouble> {
+    let mut submissions = Vec::with_capacity(answers.len());
+    let (mut answers, mut full) = (stream::iter(answers).buffered(AT_ONCE), None);
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(submission) => submissions.push(submission),
+            // All messages were sent. When this returns, the caller reads which of them a full store has taken.
+            Err(Trouble::Engine(failure @ Failure::Failed(StoreProblem::StorageLimit, _))) => {
+                full = Some(failure)
+            }
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    full.map_or(Ok(submissions), |failure| Err(failure.into()))
 }
 
 /// The records that are read or changed at the same time.

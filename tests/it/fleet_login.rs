@@ -95,6 +95,27 @@ fn a_password_or_a_token_opens_a_queue_and_a_wrong_one_is_refused_without_being_
     }
 }
 
+#[test]
+fn a_queue_that_becomes_full_names_the_limit_and_the_jobs_that_it_has_taken() {
+    let limited = JETSTREAM.replace(" }", ", max_file_store: 60K }");
+    let Some(nats) = NatsServer::start_with(&limited, "") else { return };
+    let (server, films) = (TestServer::new(Scheme::Http), folder(150));
+    let host = FleetHost::new(&server, nats.url());
+    let output = host.submit(films.path()).failed(1, &["JetStream", "max_file_store"]);
+    assert!(!output.stderr.contains("file system"), "{output:?}");
+    let jobs = |output: &CommandOutput| -> Vec<Value> {
+        let of_job = |event: Value| (event["event"] == "job").then(|| event["id"].clone());
+        output.events().into_iter().filter_map(of_job).collect()
+    };
+    let (mut submitted, mut queued) = (jobs(&output), jobs(&list(&host, &["--json"]).done()));
+    submitted.sort_by_key(Value::to_string);
+    queued.sort_by_key(Value::to_string);
+    assert!(!queued.is_empty() && queued.len() < 150, "{}", queued.len());
+    assert_eq!(submitted, queued);
+    let count = format!("submitted: {} files", queued.len());
+    assert!(output.stderr.contains(&count), "{}", output.stderr);
+}
+
 /// An account with a user, as `nsc` would make them.
 struct NatsUser {
     account: String,

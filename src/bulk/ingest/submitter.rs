@@ -21,7 +21,7 @@ use super::shared::SharedState;
 use super::state::with_failure;
 use crate::bulk::after_action::AfterAction;
 use crate::bulk::entry::ManifestSource;
-use crate::bulk::job::JobSpec;
+use crate::bulk::job::{Job, JobSpec};
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobState};
@@ -221,12 +221,36 @@ impl Submitter {
             return Ok(rows);
         }
         let specs: Vec<JobSpec> = jobs.iter().map(|job| job.spec.clone()).collect();
-        let submitted = self.ask(|store, now| store.submit(specs.clone(), resubmit, now))?;
+        let submitted = match self.ask(|store, now| store.submit(specs.clone(), resubmit, now)) {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                self.report_taken(jobs, &error);
+                return Err(error);
+            }
+        };
         pollster::block_on(self.state.store_answered());
         for (job, submission) in jobs.into_iter().zip(submitted) {
             rows.extend(self.submitted(job, submission)?);
         }
         Ok(rows)
+    }
+
+    /// Reports the jobs that a store without transactions took before it was full: they are in the queue.
+    fn report_taken(&mut self, jobs: Vec<PlannedJob>, error: &JobStoreError) {
+        // A store that does not answer would delay the end of the run with each question.
+        if error.problem() != Some(StoreProblem::StorageLimit) {
+            return;
+        }
+        for job in jobs {
+            let Ok(found) = pollster::block_on(self.state.store.get(&job.spec.id)) else { return };
+            let is_same =
+                |known: &Job| (&known.spec.source, known.spec.stamp) == (&job.spec.source, job.spec.stamp);
+            let Some(known) = found.filter(|known| is_same(known) && known.record.state.is_open()) else {
+                continue;
+            };
+            // An open job has no row.
+            let _ = self.submitted(job, Submission::Same(known.record.state));
+        }
     }
 
     /// Sends a request to the store, again and again while the run waits for the store.

@@ -86,6 +86,12 @@ pub enum StoreProblem {
     /// The file system has no room.
     #[error("has no space left on its file system")]
     Full,
+    /// JetStream has no room.
+    #[error(
+        "has no room left in JetStream: raise `max_file_store` of the NATS server or the limit of its account, \
+         free its disk, or delete jobs that have ended"
+    )]
+    StorageLimit,
     /// The file system cannot lock files.
     #[error("is on a file system that cannot lock files: choose a path on a local one")]
     NoLocks,
