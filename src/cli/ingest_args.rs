@@ -122,7 +122,8 @@ pub(super) struct RunArgs {
 pub(super) struct QueueArgs {
     #[command(flatten)]
     pub(super) store: StoreArgs,
-    /// Use the jobs of this pool: workers that can open the same files [default: local]
+    /// Use the jobs of this pool: workers that can open the same files [default:
+    /// local; with NATS, host:NAME of this host]
     #[arg(long, value_name = "NAME")]
     pub(super) pool: Option<String>,
 }

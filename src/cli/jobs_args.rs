@@ -77,7 +77,7 @@ pub(super) struct JobIdsArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct JobPoolArgs {
-    /// Pause or resume this pool [default: local]
+    /// Pause or resume this pool [default: local; with NATS, host:NAME of this host]
     #[arg(long, value_name = "NAME")]
     pub(super) pool: Option<String>,
     #[command(flatten)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ringlift::bulk::{Account, IngestOptions, JobStore, OwnerId, Pool, SqliteJobStore, SqliteOptions};
 use ringlift::{Credentials, Endpoint, Secret, Settings, SharedBudget, Trust};
 
+use super::escape::quoted;
 use super::events::wall_clock;
 use super::exit::{CommandError, Exit};
 use super::fleet_queue::NatsQueue;
@@ -155,6 +156,14 @@ impl QueuePlace {
         }
     }
 
+    /// Returns the flag that names a pool, after a blank; empty for the usual pool.
+    pub(super) fn pool_flag(&self, pool: &Pool) -> String {
+        if self.pool(None).is_ok_and(|usual| usual == *pool) {
+            return String::new();
+        }
+        format!(" --pool {}", quoted(Path::new(pool.as_str())))
+    }
+
     /// Returns the number of accounts with jobs in the queue.
     pub(super) fn accounts(&self) -> usize {
         match self {
@@ -227,6 +236,20 @@ mod tests {
 
     fn queue(text: &str) -> Result<QueuePlace, CommandError> {
         QueuePlace::of(&StoreArgs { queue: Some(text.into()), ..StoreArgs::default() }, &Trust::default())
+    }
+
+    #[test]
+    fn only_a_pool_that_is_not_the_usual_one_needs_a_flag() {
+        let of_host = format!("host:{}", host_name());
+        let file = queue("a.db").unwrap();
+        for (pool, flag) in [(LOCAL_POOL, ""), ("share:a", " --pool share:a"), ("a b", " --pool 'a b'")] {
+            assert_eq!(file.pool_flag(&pool_named(pool).unwrap()), flag);
+        }
+        if cfg!(feature = "fleet") {
+            let nats = queue("nats://host").unwrap();
+            assert_eq!(nats.pool_flag(&pool_named(&of_host).unwrap()), "");
+            assert_eq!(nats.pool_flag(&pool_named(LOCAL_POOL).unwrap()), " --pool local");
+        }
     }
 
     #[test]

@@ -119,22 +119,32 @@ fn unknown_ids_are_named_and_the_others_are_carried_out() {
 
 #[test]
 fn a_paused_pool_waits_and_a_resumed_one_goes_on() {
+    for (pool, resume) in [
+        (&[][..], "`ringlift jobs resume`"),
+        (&["--pool", "share:the films"], "`ringlift jobs resume --pool 'share:the films'`"),
+    ] {
+        pause_and_resume(pool, resume);
+    }
+}
+
+/// Pauses the pool that the flags choose, and resumes it once a run has named the command that does so.
+fn pause_and_resume(pool: &[&str], resume: &str) {
     let (server, films) = (TestServer::new(Scheme::Http), folder(2));
-    ringlift_with(&server, &["jobs", "pause"]).done();
+    ringlift_with(&server, &[&["jobs", "pause"], pool].concat()).done();
     let mut command = ringlift();
-    command.args(["ingest", "--json", &path_of(&films)]);
+    command.args(["ingest", "--json", &path_of(&films)]).args(pool);
     let mut child = start(server.configure(&mut command));
     // The message is the proof that the pool was found paused.
     let mut stderr = child.stderr.take().unwrap();
     let mut text = Vec::new();
-    while !String::from_utf8_lossy(&text).contains("the pool is paused") {
+    while !String::from_utf8_lossy(&text).contains(&format!("the pool is paused: {resume} lets")) {
         let mut byte = [0; 256];
         let n = stderr.read(&mut byte).unwrap();
         assert!(n > 0, "{}", String::from_utf8_lossy(&text));
         text.extend_from_slice(&byte[..n]);
     }
     server.assert_created(0);
-    ringlift_with(&server, &["jobs", "resume"]).done();
+    ringlift_with(&server, &[&["jobs", "resume"], pool].concat()).done();
     std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
     end(child).done();
     server.assert_created(2);

@@ -131,6 +131,7 @@ impl BulkRun<'_> {
         console.output().must_not_wait();
         let (retries, sha256) = (self.settings.retry.retries, self.args.check.sha256);
         let mut view = IngestView::new(self.kind, numbers, self.estimator, retries, sha256);
+        view.name_pool(self.queue.pool_flag(&self.options.pool));
         let has_monitor = self.args.monitor.is_some() || self.args.metrics_file.is_some();
         let is_watched = has_monitor && self.queue.is_shared();
         let follow = run::RunLoop {

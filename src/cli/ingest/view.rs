@@ -38,6 +38,8 @@ pub(in crate::cli) struct IngestView {
     doubled: u64,
     exits: JobExits,
     shows_sha256: bool,
+    /// The flag that names the pool of the run, after a blank; empty for the usual pool.
+    pool_flag: String,
     started: Instant,
     events_due: Instant,
     line_due: Option<Instant>,
@@ -68,10 +70,16 @@ impl IngestView {
             doubled: 0,
             exits: JobExits::default(),
             shows_sha256,
+            pool_flag: String::new(),
             started: now,
             events_due: now + EVENT_INTERVAL,
             line_due: None,
         }
+    }
+
+    /// Sets the flag that names the pool in the commands of notices: a blank and the flag, or nothing.
+    pub(super) fn name_pool(&mut self, flag: String) {
+        self.pool_flag = flag;
     }
 
     pub(in crate::cli) fn event(&mut self, event: IngestEvent, console: &Console) {
@@ -128,7 +136,10 @@ impl IngestView {
             | IngestEvent::ServiceAway { .. }
             | IngestEvent::ServiceBack) => show_outage(&event, console),
             IngestEvent::Paused => {
-                console.note("the pool is paused: `ringlift jobs resume` lets further jobs begin");
+                let flag = &self.pool_flag;
+                console.note(format_args!(
+                    "the pool is paused: `ringlift jobs resume{flag}` lets further jobs begin"
+                ));
             }
             _ => {}
         }
