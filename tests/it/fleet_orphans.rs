@@ -148,6 +148,38 @@ fn a_video_with_content_that_another_one_has_replaced_is_kept_named_and_recorded
 }
 
 #[test]
+fn a_video_whose_record_cannot_be_read_at_the_end_of_the_run_is_named_as_one_of_unknown_fate() {
+    let Some(nats) = NatsServer::start() else { return };
+    let server = TestServer::faulty(Scheme::Http, vec![stalled_part(1, 60_000)]);
+    let films = tempfile::tempdir().unwrap();
+    fs::write(films.path().join("film.mp4"), vec![7; 12 * MIB as usize]).unwrap();
+    FleetHost::new(&server, nats.url()).submit(films.path()).done();
+    let network = StoppableNetwork::to(nats.url().trim_start_matches("nats://").parse().unwrap());
+    let client = server.client().lanes(1).with(short_pauses).build().unwrap();
+    let lost = open_queue(&format!("nats://{}", network.addr()));
+    let mut worker = FleetWorker::start(lost, &client, 1, |_| {});
+    let own = worker.until(|event| match event {
+        IngestEvent::Progress(_, progress) => progress.video_id.clone(),
+        _ => None,
+    });
+    network.set_stopped(true);
+    let lost = worker.until(|event| match event {
+        IngestEvent::Lost { video_id, .. } => Some(video_id.clone()),
+        _ => None,
+    });
+    worker.shutdown.cancel(std::time::Instant::now());
+    let (left, fate) = worker.until(|event| match event {
+        IngestEvent::Orphan { video_id, fate, .. } => Some((video_id.clone(), fate.clone())),
+        _ => None,
+    });
+    assert!((&left, &lost) == (&own, &Some(own.clone())), "{left} {lost:?}");
+    assert!(matches!(fate, OrphanFate::Unknown { .. }), "{fate:?}");
+    network.set_stopped(false);
+    worker.until(|event| matches!(event, IngestEvent::Ended(_)).then_some(()));
+    assert_eq!(videos(&client), [own]);
+}
+
+#[test]
 fn a_video_that_the_record_names_is_never_deleted_by_the_worker_that_lost_it() {
     let Some(nats) = NatsServer::start() else { return };
     let server = TestServer::faulty(Scheme::Http, vec![stalled_part(1, 60_000)]);

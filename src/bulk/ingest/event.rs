@@ -181,7 +181,7 @@ pub struct SkippedJob {
     pub after_failure: Option<String>,
 }
 
-/// The fate of a video that another one of the same job has replaced.
+/// The fate of a video that another one of the same job has replaced, or may have replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OrphanFate {
@@ -192,6 +192,12 @@ pub enum OrphanFate {
     /// The video is kept, and the record of the job names it.
     Kept {
         /// The reason, for a person.
+        reason: String,
+    },
+    /// The record of the job could not be read, and may name this video as the one of the job. The next worker of the
+    /// job decides.
+    Unknown {
+        /// The failure to read the record.
         reason: String,
     },
 }

@@ -53,8 +53,8 @@ async fn give_up(state: &WorkState, first: LeftVideo, error: &JobStoreError) {
     let mut next = Some(first);
     // Without further questions: each would wait for the store.
     while let Some(LeftVideo { job, video_id }) = next {
-        let reason = format!("it is not known if another worker has replaced it: {error}");
-        state.emit(IngestEvent::Orphan { job, video_id, fate: OrphanFate::Kept { reason } }).await;
+        let fate = OrphanFate::Unknown { reason: error.to_string() };
+        state.emit(IngestEvent::Orphan { job, video_id, fate }).await;
         next = state.next_left_video();
     }
 }
@@ -93,7 +93,7 @@ async fn settle_all(state: &WorkState, job: &Arc<IngestJob>, videos: Vec<String>
         // The video may be there: it is named rather than forgotten.
         let fate = fate.unwrap_or_else(|error| OrphanFate::Kept { reason: error.to_string() });
         match &fate {
-            OrphanFate::Kept { .. } => found.push(video_id.clone()),
+            OrphanFate::Kept { .. } | OrphanFate::Unknown { .. } => found.push(video_id.clone()),
             OrphanFate::Deleted | OrphanFate::Gone => gone.push(video_id.clone()),
         }
         state.emit(IngestEvent::Orphan { job: job.clone(), video_id, fate }).await;
