@@ -1,7 +1,7 @@
 //! JSON events of `ringlift tune`.
 
 use ringlift::bulk::event::millis;
-use ringlift::tune::{Ceiling, PathReport, Rung, TuneAdvice};
+use ringlift::tune::{Ceiling, PathReport, Rung, TuneAdvice, UnmeasuredLanes};
 use serde::Serialize;
 
 /// The announcement of a measurement, before its first byte.
@@ -33,6 +33,8 @@ pub(super) struct TunedEvent<'a> {
     high: Option<f64>,
     /// `true` if the number of lanes was compared with a neighbour in turn.
     compared: bool,
+    /// Reason why the effect of more lanes is unknown; `None` if the rates show it.
+    more_lanes_unmeasured: Option<UnmeasuredLanes>,
     requests: u32,
     videos: u32,
     bytes_sent: u64,
@@ -67,6 +69,7 @@ impl<'a> TunedEvent<'a> {
             low: path.rate.map(|rate| rate.low),
             high: path.rate.map(|rate| rate.high),
             compared: path.is_compared,
+            more_lanes_unmeasured: path.more_lanes_unmeasured,
             requests: path.requests,
             videos: path.videos,
             bytes_sent: path.bytes_sent,

@@ -13,7 +13,8 @@ pub enum TuneBottleneck {
     Disk,
     /// The processors of this machine.
     Cpu,
-    /// Each single connection: at the end, more of them were still faster almost in proportion.
+    /// Each single connection: at the end, more of them were still faster almost in proportion, or more of them were
+    /// not compared.
     Connection,
     /// The link, which all connections share: more of them were no faster, or only by what others on the link lost.
     Link,
@@ -48,6 +49,8 @@ pub(crate) struct PathEvidence {
     pub(crate) answering_share: f64,
     /// `true` if the largest number of lanes was faster than the one below almost in proportion.
     pub(crate) still_gains: bool,
+    /// `true` if the effect of more lanes is unknown.
+    pub(crate) is_undecided: bool,
 }
 
 /// Returns the bottleneck; if nothing could be measured, the service or its budget.
@@ -76,7 +79,8 @@ pub(crate) fn bottleneck_of(evidence: &PathEvidence) -> TuneBottleneck {
         TuneBottleneck::Cpu
     } else if is_at(evidence.disk) {
         TuneBottleneck::Disk
-    } else if evidence.still_gains {
+    } else if evidence.still_gains || evidence.is_undecided {
+        // One lane proves no link that is full.
         TuneBottleneck::Connection
     } else {
         TuneBottleneck::Link
@@ -119,6 +123,7 @@ mod tests {
     fn each_limit_is_named() {
         assert_eq!(at_100(|_| {}), TuneBottleneck::Link);
         assert_eq!(at_100(|evidence| evidence.still_gains = true), TuneBottleneck::Connection);
+        assert_eq!(at_100(|evidence| evidence.is_undecided = true), TuneBottleneck::Connection);
         assert_eq!(at_100(|evidence| evidence.disk = Some(105.0)), TuneBottleneck::Disk);
         assert_eq!(at_100(|evidence| evidence.disk = Some(200.0)), TuneBottleneck::Link);
         assert_eq!(at_100(|evidence| evidence.cpu_share = 0.95), TuneBottleneck::Cpu);

@@ -30,5 +30,5 @@ pub use mark::{SweptVideos, TUNE_KEY, TUNE_VALUE, tuned_videos};
 #[doc(hidden)]
 pub use path::measure_lanes;
 pub use path::measure_path;
-pub use report::{PathEnd, PathEvent, PathReport, Rung};
+pub use report::{PathEnd, PathEvent, PathReport, Rung, UnmeasuredLanes};
 pub use search::RungPurpose;

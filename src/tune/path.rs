@@ -8,7 +8,7 @@ use super::budget::PathLimits;
 use super::chunk_model::ChunkTiming;
 use super::interval::RateInterval;
 use super::mark;
-use super::report::{PathEnd, PathEvent, PathReport, Rung};
+use super::report::{PathEnd, PathEvent, PathReport, Rung, UnmeasuredLanes};
 use super::search::{RungPurpose, Search, SearchStep};
 use super::trial::{Trial, TrialHalt};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +41,7 @@ pub fn measure_path(
     trial.end_groups();
     let elapsed = started.elapsed();
     let swept = pollster::block_on(mark::sweep(&control, &run_id, trial.videos.clone()));
+    let more_lanes_unmeasured = course.more_lanes_unmeasured(&search, &end);
     let choice = search.choice();
     let rate = choice.map(|choice| choice.rate);
     let total_rate = rate.map_or(0.0, |rate| rate.mean);
@@ -61,6 +62,7 @@ pub fn measure_path(
         chunk_bytes: timing.chunk_bytes(total_rate, trial.uploads_per_minute),
         uploads_per_minute: trial.uploads_per_minute,
         still_gains: search.still_scales(),
+        more_lanes_unmeasured,
         requests: trial.budget.requests(),
         videos: trial.created,
         bytes_sent: trial.sent_bytes(),
@@ -100,6 +102,8 @@ pub fn measure_lanes(
 struct Course {
     rungs: Vec<Rung>,
     chunk: Option<ChunkTiming>,
+    /// The reason why the latest rung of the ladder that was left out has no rate.
+    rung_left_out: Option<UnmeasuredLanes>,
 }
 
 impl Course {
@@ -116,17 +120,33 @@ impl Course {
                 Ok(()) => {}
                 Err(TrialHalt::Unaffordable(limit)) => {
                     spent.get_or_insert(limit);
-                    search.skip();
+                    self.skip(search, step, limit.into());
                 }
                 // A busy machine may have missed the moment. Without a first rate there is no result at all.
                 Err(TrialHalt::TooFast) if self.rungs.is_empty() && retries < MOST_RETRIES => retries += 1,
-                Err(TrialHalt::TooFast) => search.skip(),
+                Err(TrialHalt::TooFast) => self.skip(search, step, UnmeasuredLanes::TooFast),
                 Err(TrialHalt::Throttled) => return PathEnd::Throttled,
                 Err(TrialHalt::Failed(error)) => return PathEnd::Failed(error),
                 Err(TrialHalt::Stopped) => return PathEnd::Stopped,
             }
         }
         spent.map_or(PathEnd::Complete, PathEnd::Spent)
+    }
+
+    fn skip(&mut self, search: &mut Search, step: SearchStep, reason: UnmeasuredLanes) {
+        if step.purpose == RungPurpose::Ladder {
+            self.rung_left_out = Some(reason);
+        }
+        search.skip();
+    }
+
+    /// Returns the reason why the effect of more lanes is unknown; `None` if the rates show it.
+    fn more_lanes_unmeasured(&self, search: &Search, end: &PathEnd) -> Option<UnmeasuredLanes> {
+        let reason = match end {
+            PathEnd::Complete | PathEnd::Spent(_) => self.rung_left_out.unwrap_or(UnmeasuredLanes::MostLanes),
+            PathEnd::Throttled | PathEnd::Failed(_) | PathEnd::Stopped => UnmeasuredLanes::Ended,
+        };
+        search.is_undecided().then_some(reason)
     }
 
     /// Measures the fixed time of a request, or takes three round trips for it: one for the answer, one for

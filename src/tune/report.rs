@@ -56,6 +56,35 @@ pub enum PathEnd {
     Stopped,
 }
 
+/// The reason why the effect of more lanes is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UnmeasuredLanes {
+    /// [`PathLimits::most_lanes`](super::PathLimits::most_lanes) permits no more.
+    MostLanes,
+    /// [`SpentLimit::Time`].
+    Time,
+    /// [`SpentLimit::Requests`].
+    Requests,
+    /// [`SpentLimit::Bytes`].
+    Bytes,
+    /// The bytes of more lanes were sent too fast to be counted.
+    TooFast,
+    /// The caller, a 429 or a failure ended the measurement before.
+    Ended,
+}
+
+impl From<SpentLimit> for UnmeasuredLanes {
+    fn from(limit: SpentLimit) -> UnmeasuredLanes {
+        match limit {
+            SpentLimit::Time => UnmeasuredLanes::Time,
+            SpentLimit::Requests => UnmeasuredLanes::Requests,
+            SpentLimit::Bytes => UnmeasuredLanes::Bytes,
+        }
+    }
+}
+
 /// The result of a measurement.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -78,6 +107,8 @@ pub struct PathReport {
     pub uploads_per_minute: Option<u32>,
     /// `true` if the largest number of lanes was faster than the one below by at least half of the proportion.
     pub still_gains: bool,
+    /// The reason why the effect of more lanes is unknown; `None` if the rates show it.
+    pub more_lanes_unmeasured: Option<UnmeasuredLanes>,
     /// The requests that carried bytes, finished or not.
     pub requests: u32,
     /// The videos that were created.
@@ -104,6 +135,7 @@ impl PathReport {
             cpu_share: chosen.map_or(0.0, |rung| rung.cpu_share),
             answering_share: self.answering_share(),
             still_gains: self.still_gains,
+            is_undecided: self.more_lanes_unmeasured.is_some(),
             ..PathEvidence::default()
         }
     }

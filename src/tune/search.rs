@@ -34,7 +34,7 @@ pub(crate) struct SearchStep {
 pub(crate) struct LaneChoice {
     pub(crate) lanes: u32,
     pub(crate) rate: RateInterval,
-    /// `true` if the number was compared with a neighbour in turn, or has none.
+    /// `true` if the number was compared with a neighbour in turn.
     pub(crate) is_compared: bool,
 }
 
@@ -56,6 +56,8 @@ pub(crate) struct Search {
     /// The number between two rungs that was measured, or left out.
     refined: Option<u32>,
     has_resumed: bool,
+    /// `true` if a limit ended the climb while the top rung seemed to gain.
+    is_cut: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +97,7 @@ impl Search {
             insufficient: Vec::new(),
             refined: None,
             has_resumed: false,
+            is_cut: false,
         }
     }
 
@@ -149,7 +152,10 @@ impl Search {
     /// Leaves out the step that [`Search::next_step`] returned, because it costs more than what is left.
     pub(crate) fn skip(&mut self) {
         match std::mem::replace(&mut self.state, SearchState::Done) {
-            SearchState::Climb(_) => self.end_climb(),
+            SearchState::Climb(_) => {
+                self.is_cut = true;
+                self.end_climb();
+            }
             SearchState::Refine(_) => self.begin_pair(),
             SearchState::Pair(pair) => match pair.half_result() {
                 Some(result) => self.paired(pair.upper, pair.lower, &result),
@@ -163,11 +169,7 @@ impl Search {
     pub(crate) fn choice(&self) -> Option<LaneChoice> {
         let lanes = self.winner.or_else(|| self.candidate())?;
         let is_compared = self.compared.iter().any(|(upper, lower)| *upper == lanes || *lower == lanes);
-        Some(LaneChoice {
-            lanes,
-            rate: *self.rates.get(&lanes)?,
-            is_compared: is_compared || self.most_lanes == 1,
-        })
+        Some(LaneChoice { lanes, rate: *self.rates.get(&lanes)?, is_compared })
     }
 
     /// Returns the gain of the largest number that was measured over the next smaller one; `None` for less than two.
@@ -182,11 +184,25 @@ impl Search {
     ///
     /// A smaller gain comes at the cost of others on a link that is full: fair shares of it grow with every lane.
     pub(crate) fn still_scales(&self) -> bool {
+        let gain = self.gain_at_top().zip(self.least_scaling_gain());
+        gain.is_some_and(|(gain, least)| gain.low > SMALL_GAIN && gain.mean >= least)
+    }
+
+    /// Returns `true` if the effect of more lanes is unknown: a limit ended the climb, and the rates show neither that
+    /// the largest number still scales, nor that it does not.
+    pub(crate) fn is_undecided(&self) -> bool {
+        // A measurement that was stopped is still in its climb.
+        let is_cut = self.is_cut || matches!(self.state, SearchState::Climb(_));
+        let gain = self.gain_at_top().zip(self.least_scaling_gain());
+        let may_scale = gain.is_none_or(|(gain, least)| gain.high >= least);
+        gain.is_none() || is_cut && may_scale && !self.still_scales()
+    }
+
+    /// Returns the smallest gain at the top that counts as scaling; `None` for less than two numbers.
+    fn least_scaling_gain(&self) -> Option<f64> {
         let mut largest = self.rates.keys().rev();
-        let (Some(top), Some(below)) = (largest.next(), largest.next()) else { return false };
-        let most = f64::from(*top) / f64::from(*below) - 1.0;
-        self.gain_at_top()
-            .is_some_and(|gain| gain.low > SMALL_GAIN && gain.mean - 1.0 >= LEAST_SCALING * most)
+        let (top, below) = (largest.next()?, largest.next()?);
+        Some(1.0 + LEAST_SCALING * (f64::from(*top) / f64::from(*below) - 1.0))
     }
 
     fn climbed(&mut self, lanes: u32, rate: RateInterval) {
@@ -200,6 +216,7 @@ impl Search {
             .range(..lanes)
             .next_back()
             .filter(|(_, below)| !gains && !below.is_settled && rate.ratio_to(below).high >= ENOUGH);
+        self.is_cut = gains && lanes == self.most_lanes;
         if gains && lanes < self.most_lanes {
             self.state = SearchState::Climb((2 * lanes).min(self.most_lanes));
         } else if let Some((below, _)) = doubtful {

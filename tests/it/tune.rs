@@ -56,6 +56,13 @@ fn refusing(on: RouteClass, nth: u64, action: FaultAction) -> TestServer {
     TestServer::faulty(Scheme::Http, vec![Fault { on, part: None, offset: None, nth, times: 1, action }])
 }
 
+/// Returns a server that reads each chunk at this rate.
+fn throttling(bytes_per_second: u64) -> TestServer {
+    let action = FaultAction::Throttle { bytes_per_second };
+    let fault = Fault { on: RouteClass::Chunk, part: None, offset: None, nth: 1, times: 0, action };
+    TestServer::faulty(Scheme::Http, vec![fault])
+}
+
 /// Runs the command against this server.
 fn tune(server: &TestServer, args: &[&str]) -> CommandOutput {
     run(tune_command(server).args(args))
@@ -92,6 +99,20 @@ fn a_measurement_over_tls_stays_in_its_limits_too() {
     let report = measure_path(&settings, folder.path(), quick(), &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(report.rate.is_some() && report.bytes_sent <= 512 * MIB, "{report:?}");
     assert_nothing_is_left(&server);
+}
+
+#[test]
+fn a_lane_that_was_measured_alone_does_not_show_a_full_link() {
+    let (server, folder) = (throttling(8 * MIB), tempfile::tempdir().unwrap());
+    let config = folder.path().join("tuned.toml");
+    let ran =
+        tune(&server, &["--path-only", "--max-requests", "1", "--write-config", config.to_str().unwrap()]);
+    let tuned = ran.done().event("tuned");
+    assert_eq!((&tuned["bottleneck"], &tuned["lanes"]), (&"connection".into(), &1.into()), "{tuned}");
+    assert_eq!((&tuned["more_lanes_unmeasured"], &tuned["compared"]), (&"requests".into(), &false.into()));
+    assert!(tuned["verdict"].as_str().unwrap().contains("--max-requests"), "{tuned}");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(!text.contains("concurrency =") && text.contains("chunk-size ="), "{text}");
 }
 
 #[test]
@@ -223,7 +244,10 @@ fn assert_reads_back(config: &std::path::Path, tuned: &Value) {
     let mut command = ringlift();
     command.args(["upload", "--dry-run", "--json", "--config"]).arg(config).arg(sample.path());
     let planned = run(&mut command).done().event("planned");
-    assert_eq!(planned["lanes"], tuned["lanes"], "{planned}");
+    // Left out where the second number was sent too fast to be counted.
+    if tuned["more_lanes_unmeasured"].is_null() {
+        assert_eq!(planned["lanes"], tuned["lanes"], "{planned}");
+    }
     assert_eq!(planned["chunk_bytes"], tuned["chunk_bytes"], "{planned}");
 }
 

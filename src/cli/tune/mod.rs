@@ -196,7 +196,7 @@ fn report(
     let sentence = verdict::sentence(advice, path);
     console.result(&sentence);
     if path.rate.is_some() {
-        console.result(verdict::recommendation(advice));
+        console.result(verdict::recommendation(advice, path));
     }
     if !path.rungs.is_empty() {
         console.result(format_args!("\n{}", verdict::rungs(path)));
@@ -218,8 +218,13 @@ fn report(
     }
     // Settings that nothing was measured for would only look like a result.
     if let Some(file) = args.write_config.as_ref().filter(|_| path.rate.is_some()) {
-        settings_file::write(file, advice, &sentence)?;
-        console.note(format_args!("wrote {}", file.display()));
+        settings_file::write(file, advice, path, &sentence)?;
+        let left_out = if path.more_lanes_unmeasured.is_some() {
+            " without `concurrency`, because more lanes were not compared"
+        } else {
+            ""
+        };
+        console.note(format_args!("wrote {}{left_out}", file.display()));
     }
     Ok(())
 }

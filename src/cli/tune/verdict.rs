@@ -2,7 +2,7 @@
 
 use ringlift::tune::{
     Ceiling, CeilingPart, PathEnd, PathReport, RateInterval, Rung, RungPurpose, SpentLimit, TuneAdvice,
-    TuneBottleneck,
+    TuneBottleneck, UnmeasuredLanes,
 };
 
 use crate::cli::table::{Align, Table};
@@ -21,9 +21,15 @@ pub(super) fn sentence(advice: &TuneAdvice, report: &PathReport) -> String {
         TuneBottleneck::Cpu => {
             format!("The processors are the bottleneck: {reach} {rate} and keep them busy.")
         }
-        TuneBottleneck::Connection => {
-            format!("Each connection is the bottleneck: {reach} {rate}, and the last ones still gained.")
-        }
+        TuneBottleneck::Connection => match report.more_lanes_unmeasured {
+            Some(reason) => format!(
+                "Perhaps each connection is the bottleneck: {reach} {rate}; more lanes were not compared, because {}.",
+                cause_of(reason)
+            ),
+            None => {
+                format!("Each connection is the bottleneck: {reach} {rate}, and the last ones still gained.")
+            }
+        },
         TuneBottleneck::Link => {
             format!("The link is the bottleneck: {reach} {rate}, and more lanes gain little or nothing.")
         }
@@ -46,13 +52,25 @@ pub(super) fn sentence(advice: &TuneAdvice, report: &PathReport) -> String {
 }
 
 /// Returns the recommended flags.
-pub(super) fn recommendation(advice: &TuneAdvice) -> String {
-    format!(
-        "Use --concurrency {} --chunk-size {} --reader {}.",
-        advice.lanes,
-        flag_size(advice.chunk_bytes),
-        advice.reader
-    )
+pub(super) fn recommendation(advice: &TuneAdvice, report: &PathReport) -> String {
+    let chunk = flag_size(advice.chunk_bytes);
+    // Without a comparison, the automatic number may be better than the one that was measured.
+    let lanes = match report.more_lanes_unmeasured {
+        None => format!("--concurrency {} ", advice.lanes),
+        Some(_) => String::new(),
+    };
+    format!("Use {lanes}--chunk-size {chunk} --reader {}.", advice.reader)
+}
+
+fn cause_of(reason: UnmeasuredLanes) -> &'static str {
+    match reason {
+        UnmeasuredLanes::MostLanes => "--max-lanes permits no more",
+        UnmeasuredLanes::Requests => "no requests were left of --max-requests or of the service's budget",
+        UnmeasuredLanes::Bytes => "--max-bytes permits no more",
+        UnmeasuredLanes::Time => "--max-time permits no more",
+        UnmeasuredLanes::TooFast => "their bytes were sent too fast to be counted",
+        _ => "the measurement ended before",
+    }
 }
 
 /// Returns a remark on a measurement that ended early, if it did.

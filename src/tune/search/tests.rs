@@ -156,7 +156,49 @@ fn one_permitted_lane_needs_one_measurement() {
     let mut search = Search::new(1);
     search.record(RateInterval { mean: 1.0, low: 0.9, high: 1.1, is_settled: false });
     assert_eq!(search.next_step(), None);
-    assert_eq!(search.choice().map(|choice| (choice.lanes, choice.is_compared)), Some((1, true)));
+    assert_eq!(search.choice().map(|choice| (choice.lanes, choice.is_compared)), Some((1, false)));
+    assert!(search.is_undecided(), "no other number was measured");
+}
+
+#[test]
+fn a_ladder_that_a_limit_ends_shows_no_limit_of_the_lanes() {
+    let about = |mean: f64, width: f64| RateInterval {
+        mean,
+        low: (1.0 - width) * mean,
+        high: (1.0 + width) * mean,
+        is_settled: width < 0.05,
+    };
+    let is_undecided = |rates: &[f64], width: f64| {
+        let mut search = Search::new(32);
+        rates.iter().for_each(|rate| search.record(about(*rate, width)));
+        while search.next_step().is_some() {
+            search.skip();
+        }
+        search.is_undecided()
+    };
+    assert!(is_undecided(&[], 0.01) && is_undecided(&[10.0], 0.01));
+    // Twice the lanes may have doubled the rate, or gained nothing.
+    assert!(is_undecided(&[10.0, 16.0], 0.4));
+    assert!(!is_undecided(&[10.0, 20.0], 0.01), "the lanes scale");
+    assert!(!is_undecided(&[10.0, 13.0], 0.01), "the lanes share a link");
+    assert!(!is_undecided(&[10.0, 10.0], 0.01), "the ladder ended by itself");
+}
+
+#[test]
+fn the_largest_permitted_number_shows_no_limit_while_it_seems_to_gain() {
+    let is_undecided = |width: f64| {
+        let rate = |mean: f64| RateInterval {
+            mean,
+            low: (1.0 - width) * mean,
+            high: (1.0 + width) * mean,
+            is_settled: false,
+        };
+        let mut search = Search::new(2);
+        [10.0, 14.0].into_iter().for_each(|mean| search.record(rate(mean)));
+        (0..4).for_each(|index| search.record(rate(if index % 2 == 0 { 14.0 } else { 10.0 })));
+        search.is_undecided()
+    };
+    assert!(is_undecided(0.2) && !is_undecided(0.02));
 }
 
 #[test]
