@@ -23,7 +23,8 @@ pub struct RateInterval {
     pub low: f64,
     /// The upper end of the interval.
     pub high: f64,
-    /// `true` if the interval is at most 5 % to each side, and the rate did not drift at the end.
+    /// `true` if the interval is at most 5 % to each side, and the rate did not drift at the end. `false` for a rate
+    /// of 0.
     #[serde(rename = "settled")]
     pub is_settled: bool,
 }
@@ -64,7 +65,8 @@ impl RateInterval {
         let half = half_width(&means);
         // With few batches the correlation itself is uncertain, and a narrow interval is luck.
         let is_independent = means.len() >= LEAST_BATCHES && autocorrelation(&means) < MOST_CORRELATION;
-        let is_settled = is_independent && half <= MOST_HALF_WIDTH * mean && !drifts(&means);
+        // Bytes that do not move have no variance either.
+        let is_settled = is_independent && mean > 0.0 && half <= MOST_HALF_WIDTH * mean && !drifts(&means);
         Some(RateInterval { mean, low: (mean - half).max(0.0), high: mean + half, is_settled })
     }
 
@@ -213,6 +215,12 @@ mod tests {
         let lumps: Vec<f64> = (0..100).map(|index| if index % 20 < 4 { 5e6 } else { 0.0 }).collect();
         let lumpy = RateInterval::of_samples(&samples(&lumps, 50)).unwrap();
         assert!(!lumpy.is_settled && lumpy.low <= 1e6 && lumpy.high >= 1e6, "{lumpy:?}");
+    }
+
+    #[test]
+    fn a_rate_of_zero_is_never_settled() {
+        let rate = RateInterval::of_samples(&samples(&[0.0; 100], 50)).unwrap();
+        assert!(!rate.is_settled && rate.mean == 0.0, "{rate:?}");
     }
 
     #[test]

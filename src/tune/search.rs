@@ -125,7 +125,8 @@ impl Search {
             }
             _ => false,
         };
-        is_clear || rate.is_settled
+        // A stall may end within the longest window.
+        rate.mean > 0.0 && (is_clear || rate.is_settled)
     }
 
     /// Takes the rate of the number that [`Search::next_step`] returned.

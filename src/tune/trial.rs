@@ -14,7 +14,7 @@ use super::interval::{RateInterval, RateSample};
 use super::lane_group::{GroupPlan, LaneGroup};
 use super::report::{PathEvent, Rung};
 use super::search::SearchStep;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::upload::{Settings, Snapshot};
 use crate::usage::cpu_time;
 use crate::wire::limits::MIN_CHUNK_BYTES;
@@ -276,7 +276,9 @@ impl<'a> Trial<'a> {
                 }
             }
         }
-        RateInterval::of_samples(&samples).ok_or(TrialHalt::TooFast)
+        let rate = RateInterval::of_samples(&samples).ok_or(TrialHalt::TooFast)?;
+        check_moving(&rate, began.elapsed())?;
+        Ok(rate)
     }
 
     /// Waits for a moment, and returns the sums over all lanes.
@@ -349,6 +351,19 @@ impl LaneTick {
     }
 }
 
+/// Fails if no byte has moved in a window: a rate of 0 is no rate.
+fn check_moving(rate: &RateInterval, window: Duration) -> Result<(), TrialHalt> {
+    if rate.mean > 0.0 {
+        return Ok(());
+    }
+    // The last bytes of a fast lane may all be acknowledged before the first sample.
+    if window < SHORTEST_WINDOW {
+        return Err(TrialHalt::TooFast);
+    }
+    let reason = format!("no byte moved for {:.0} s", window.as_secs_f64());
+    Err(TrialHalt::Failed(Error::new(ErrorKind::Stalled, "measure the path").because(reason)))
+}
+
 fn cores() -> f64 {
     thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
 }
@@ -377,6 +392,16 @@ const LONGEST_PROBE: Duration = Duration::from_secs(4);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_of_zero_is_a_stall_after_the_shortest_window() {
+        let rate = |mean| RateInterval { mean, low: mean, high: mean, is_settled: false };
+        assert!(check_moving(&rate(1.0), SHORTEST_WINDOW).is_ok());
+        let stalled = check_moving(&rate(0.0), SHORTEST_WINDOW);
+        assert!(matches!(stalled, Err(TrialHalt::Failed(error)) if error.kind() == ErrorKind::Stalled));
+        let short = check_moving(&rate(0.0), SHORTEST_WINDOW / 2);
+        assert!(matches!(short, Err(TrialHalt::TooFast)));
+    }
 
     #[test]
     fn bytes_in_send_queues_are_not_counted_as_carried() {

@@ -161,6 +161,16 @@ fn a_failure_ends_the_measurement_and_leaves_nothing() {
 }
 
 #[test]
+fn a_service_that_stalls_is_a_temporary_failure() {
+    let action = FaultAction::StallReading { after_bytes: 0, for_ms: 60_000 };
+    let (server, folder) = (refusing(RouteClass::Chunk, 1, action), tempfile::tempdir().unwrap());
+    let config = folder.path().join("tuned.toml");
+    let args = ["--path-only", "--max-time", "15s", "--write-config", config.to_str().unwrap()];
+    tune(&server, &args).failed(5, &["no byte moved"]);
+    assert!(!config.exists());
+}
+
+#[test]
 fn a_creation_whose_answer_is_lost_leaves_no_video() {
     let server = refusing(RouteClass::Create, 1, FaultAction::CloseAfterRecording);
     let report = measure(&server, quick());

@@ -1,5 +1,6 @@
 //! The result in words and as tables.
 
+use ringlift::ErrorKind;
 use ringlift::tune::{
     Ceiling, CeilingPart, PathEnd, PathReport, RateInterval, Rung, RungPurpose, SpentLimit, TuneAdvice,
     TuneBottleneck, UnmeasuredLanes,
@@ -33,6 +34,9 @@ pub(super) fn sentence(advice: &TuneAdvice, report: &PathReport) -> String {
         TuneBottleneck::Link => {
             format!("The link is the bottleneck: {reach} {rate}, and more lanes gain little or nothing.")
         }
+        TuneBottleneck::Service if is_stalled(report) => {
+            format!("The service is the bottleneck: at the end no byte moved; before, {reach} {rate}.")
+        }
         TuneBottleneck::Service => {
             format!("The service is the bottleneck: it answers late or with errors; {reach} {rate}.")
         }
@@ -49,6 +53,10 @@ pub(super) fn sentence(advice: &TuneAdvice, report: &PathReport) -> String {
         }
         other => format!("The bottleneck is {}: {reach} {rate}.", other.name()),
     }
+}
+
+fn is_stalled(report: &PathReport) -> bool {
+    matches!(&report.end, PathEnd::Failed(error) if error.kind() == ErrorKind::Stalled)
 }
 
 /// Returns the recommended flags.

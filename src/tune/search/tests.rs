@@ -207,6 +207,7 @@ fn a_measurement_ends_early_only_where_more_precision_changes_nothing() {
     let mut search = Search::new(4);
     assert!(search.is_enough(&wide(10.0)), "the first rate is only the lower end of a gain");
     assert!(!search.is_enough(&RateInterval { high: 12.0, ..wide(10.0) }));
+    assert!(!search.is_enough(&wide(0.0)), "a stall may end");
     search.record(wide(10.0));
     assert!(search.is_enough(&wide(20.0)) && !search.is_enough(&wide(13.0)));
     search.record(wide(20.0));
