@@ -259,8 +259,9 @@ impl Driver {
         if let Some(permit) = self.permits.remove(&lane) {
             let (quota, health) = (done.rate_limit.as_ref().and_then(quota_of), health_of(&done.outcome));
             self.pacer.borrow_mut().finished(permit, quota, health, now, fastrand::f64());
-            self.counters.request_ended(Class::Uploads, done.status);
+            // The budget first: a snapshot that counts an answer has the budget that it states.
             self.counters.set_budget(Class::Uploads, self.pacer.borrow().budget(Class::Uploads, now));
+            self.counters.request_ended(Class::Uploads, done.status);
         }
         if let Some(transfer) = self.transfers.get_mut(&done.session) {
             transfer.lanes.remove(&lane);

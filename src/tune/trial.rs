@@ -127,6 +127,7 @@ impl<'a> Trial<'a> {
         if self.time_left() < self.warm_up() + SHORTEST_WINDOW {
             return Err(TrialHalt::Unaffordable(SpentLimit::Time));
         }
+        self.await_first_answer()?;
         let fresh_total = self.adjust(lanes)?;
         self.settle(lanes, fresh_total)?;
         let (cpu, began) = (cpu_time(), Instant::now());
@@ -150,6 +151,7 @@ impl<'a> Trial<'a> {
         if expected.unwrap_or(Duration::MAX) > LONGEST_PROBE {
             return Ok(None);
         }
+        self.await_first_answer()?;
         self.end_groups();
         self.budget.spend_chunks(PROBE_CHUNKS, MIN_CHUNK_BYTES).map_err(TrialHalt::Unaffordable)?;
         self.start_group(1, PROBE_CHUNKS, MIN_CHUNK_BYTES)?;
@@ -215,6 +217,10 @@ impl<'a> Trial<'a> {
         let last = group.snapshot();
         self.sent_bytes += last.bytes.sent;
         self.answered += last.requests.uploads.answered();
+        // The last answers may have come after the last tick, and new requests follow at once.
+        if let Some(left) = self.stated_left(&last) {
+            self.observe(left, 0);
+        }
         self.budget.give_back(group.bytes.saturating_sub(last.bytes.sent));
         self.videos.extend(group.video_id.take());
     }
@@ -302,19 +308,45 @@ impl<'a> Trial<'a> {
                 return Err(TrialHalt::Failed(group.into_error()));
             }
             tick.add(&now);
-            // Only a count in an answer is the service's own.
-            let is_stated = self.limits.obeys_stated_budget && now.requests.uploads.answered() > 0;
-            if let Some(budget) = now.budgets.uploads.filter(|_| is_stated) {
-                self.uploads_per_minute = Some(budget.limit);
+            if let Some(stated) = self.stated_left(&now) {
                 // Each group knows only the last answer of its own: the smallest number is the safe one.
-                left = Some(left.map_or(budget.left, |left| left.min(budget.left)));
+                left = Some(left.map_or(stated, |left| left.min(stated)));
             }
         }
         if let Some(left) = left {
-            let answered = (self.answered + tick.answered).try_into().unwrap_or(u32::MAX);
-            self.budget.observe(left, answered);
+            self.observe(left, tick.answered);
         }
         Ok(tick)
+    }
+
+    /// Waits for the answer of a lane that has sent its chunk, if there was no answer before: the first one states the
+    /// budget, from which the next requests are spent.
+    fn await_first_answer(&mut self) -> Result<(), TrialHalt> {
+        let deadline = Instant::now() + self.time_left().min(LONGEST_ANSWER);
+        while self.limits.obeys_stated_budget && self.answered == 0 && Instant::now() < deadline {
+            let tick = self.tick(PROBE_INTERVAL)?;
+            // A lane that is done sends no longer, and its answer is counted a moment later.
+            let lanes: u64 = self.groups.iter().map(|group| u64::from(group.lanes)).sum();
+            if tick.answered > 0 || tick.sending == lanes {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the requests that the service has left, by the last answer to a group; `None` before the first answer.
+    fn stated_left(&mut self, now: &Snapshot) -> Option<u32> {
+        // Only a count in an answer is the service's own.
+        let is_stated = self.limits.obeys_stated_budget && now.requests.uploads.answered() > 0;
+        let budget = now.budgets.uploads.filter(|_| is_stated)?;
+        self.uploads_per_minute = Some(budget.limit);
+        Some(budget.left)
+    }
+
+    /// Lowers the budget to what the service has left. `answered` counts the answers to the groups that go on.
+    fn observe(&mut self, left: u32, answered: u64) {
+        let answered = (self.answered + answered).try_into().unwrap_or(u32::MAX);
+        self.budget.observe(left, answered);
     }
 
     fn warm_up(&self) -> Duration {
@@ -386,6 +418,8 @@ const ENDING_TIME: Duration = Duration::from_millis(250);
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Creating a video and connecting take a few round trips.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A service that answers later than this is measured without its first answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 /// Where a few small chunks take longer, the fixed time of a request is a small part anyway.
 const LONGEST_PROBE: Duration = Duration::from_secs(4);
 

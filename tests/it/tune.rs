@@ -121,10 +121,19 @@ fn a_small_request_budget_ends_the_measurement_before_a_429() {
     let server = server_with_budget(24);
     let report = measure(&server, quick());
     assert!(matches!(report.end, PathEnd::Spent(SpentLimit::Requests)), "{report:?}");
-    assert!(server.chunk_requests().len() <= 6, "{:?}", server.chunk_requests());
+    assert!(server.chunk_requests().len() <= 4, "{:?}", server.chunk_requests());
     assert!(server.server.requests().iter().all(|request| request.status != Some(429)));
     assert_eq!(report.uploads_per_minute, Some(24));
     assert_nothing_is_left(&server);
+}
+
+#[test]
+fn the_requests_that_are_kept_are_not_spent_after_the_first_answer() {
+    // The first answer leaves 18, of which 20 are kept.
+    let server = server_with_budget(19);
+    let report = measure(&server, quick());
+    assert!(matches!(report.end, PathEnd::Spent(SpentLimit::Requests)), "{report:?}");
+    assert_eq!(server.chunk_requests().len(), 1, "{report:?}");
 }
 
 #[test]
