@@ -157,6 +157,9 @@ pub(super) struct CleanArgs {
     /// measurement that is running loses its videos, too
     #[arg(long, conflicts_with_all = ["all", "journal"])]
     pub(super) tune: bool,
+    /// With --tune, also remove the temporary directories that `ringlift tune --data DIR` left in this directory
+    #[arg(long, value_name = "DIR", requires = "tune")]
+    pub(super) data: Option<PathBuf>,
     /// Read this journal [default: ringlift/journal.db in $XDG_STATE_HOME]
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,

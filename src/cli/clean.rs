@@ -14,7 +14,7 @@ use super::tune::leftovers;
 
 pub(super) fn run(args: &CleanArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
     if args.tune {
-        return leftovers::clean(args.yes, global, console);
+        return leftovers::clean(args.yes, args.data.as_deref(), global, console);
     }
     let path = journal::path(args.journal.as_deref()).ok_or_else(journal::nowhere)?;
     let mut journal = journal::open(&path)?;

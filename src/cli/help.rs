@@ -252,7 +252,8 @@ number of connections is the smallest one that reaches 95 % of the best rate.
 
 At most half of the request budget that the service states is used, and 20 requests are left. The first answer 429 \
 ends the measurement. All videos that it creates have the metadata entry `ringlift-tune`, and are deleted at the end. \
-After a crash, `ringlift clean --tune` deletes them.";
+After a crash, `ringlift clean --tune` deletes them and the temporary directory; after `tune --data DIR`, add the same \
+`--data DIR`.";
 
 /// After the long help of `completion`.
 pub(super) const COMPLETION: &str = "\

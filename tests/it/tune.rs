@@ -315,8 +315,9 @@ fn a_killed_measurement_is_cleaned_up_by_the_next_commands() {
     interrupted(&server, folder.path(), Signal::KILL);
     let left = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
     let mut command = ringlift();
-    command.env("APIVIDEO_API_KEY", server.server.api_key()).env("TMPDIR", folder.path());
-    command.args(["clean", "--tune", "--yes", "--json", "--endpoint-url", server.server.url()]);
+    command.env("APIVIDEO_API_KEY", server.server.api_key());
+    command.args(["clean", "--tune", "--yes", "--json", "--endpoint-url", server.server.url(), "--data"]);
+    command.arg(folder.path());
     // A directory that is seconds old could belong to a measurement that begins.
     let long_ago = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(60));
     fs::File::open(&left).unwrap().set_times(long_ago).unwrap();

@@ -1,5 +1,7 @@
 //! The videos that interrupted measurements have left at the service, and their temporary directories.
 
+use std::path::Path;
+
 use ringlift::tune::tuned_videos;
 use ringlift::{Error, ErrorKind};
 
@@ -10,10 +12,16 @@ use crate::cli::console::Console;
 use crate::cli::events::{CommandEvent, CommandResult, Summary, error_event};
 use crate::cli::exit::{CommandError, Exit};
 
-/// Deletes the videos, after a confirmation unless `is_confirmed`. Removes the directories without one, because they hold
-/// only samples and the data of a server that has ended.
-pub(in crate::cli) fn clean(is_confirmed: bool, global: &GlobalArgs, console: &Console) -> CommandResult {
-    for path in workplace::remove_abandoned(None) {
+/// Deletes the videos, after a confirmation unless `is_confirmed`. Removes the directories in `data` and in the
+/// directory for temporary files without one, because they hold only samples and the data of a server that has ended.
+pub(in crate::cli) fn clean(
+    is_confirmed: bool,
+    data: Option<&Path>,
+    global: &GlobalArgs,
+    console: &Console,
+) -> CommandResult {
+    let removed = data.map(|data| workplace::remove_abandoned(Some(data))).unwrap_or_default();
+    for path in removed.into_iter().chain(workplace::remove_abandoned(None)) {
         console.note(format_args!("removed {}", path.display()));
     }
     let client = client::connect(global)?;
