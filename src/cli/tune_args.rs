@@ -10,7 +10,8 @@ use super::values::{self, Size};
 
 #[derive(Debug, Args)]
 pub(super) struct TuneArgs {
-    /// Measure the readers on this file, which is dropped from the page cache [default: a generated sample]
+    /// Measure the readers on this file of at least 4 MiB, which is dropped from the page cache [default: a generated
+    /// sample]
     #[arg(value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
     /// Measure the path to api.video's production service; without a service, a server in this process is used

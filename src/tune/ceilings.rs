@@ -8,5 +8,5 @@ mod sealing;
 pub(super) use ceiling::fastest_reader;
 pub use ceiling::{Ceiling, CeilingPart};
 pub use loopback::measure_loopback;
-pub use readers::measure_readers;
+pub use readers::{LEAST_READER_BYTES, measure_readers};
 pub use sealing::measure_sealing;

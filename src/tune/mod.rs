@@ -23,7 +23,9 @@ mod trial;
 pub use advice::{TuneAdvice, TuneContext, advise};
 pub use bottleneck::TuneBottleneck;
 pub use budget::{PathLimits, SpentLimit};
-pub use ceilings::{Ceiling, CeilingPart, measure_loopback, measure_readers, measure_sealing};
+pub use ceilings::{
+    Ceiling, CeilingPart, LEAST_READER_BYTES, measure_loopback, measure_readers, measure_sealing,
+};
 pub use chunk_model::ChunkTiming;
 pub use interval::RateInterval;
 pub use mark::{SweptVideos, TUNE_KEY, TUNE_VALUE, tuned_videos};

@@ -246,6 +246,16 @@ fn the_command_measures_a_server_of_its_own_and_reports_everything() {
 }
 
 #[test]
+fn a_file_that_is_too_small_to_measure_its_disk_is_reported() {
+    let server = throttling(8 * MIB);
+    let sample = Sample::new(5000);
+    let ran = tune(&server, &["--max-requests", "1", sample.path().to_str().unwrap()]).done();
+    assert!(ran.stderr.contains("the readers were not measured"), "{}", ran.stderr);
+    let tuned = ran.event("tuned");
+    assert_eq!((&tuned["reader"], &tuned["bottleneck"]), (&"auto".into(), &"connection".into()), "{tuned}");
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_reported_before_the_measurement() {
     let folder = tempfile::tempdir().unwrap();
     let gone = folder.path().join("gone/tune");

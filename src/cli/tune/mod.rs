@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use ringlift::bulk::RunSummary;
 use ringlift::tune::{
-    Ceiling, PathEnd, PathEvent, PathLimits, PathReport, TuneAdvice, TuneContext, advise, measure_loopback,
-    measure_path, measure_readers, measure_sealing,
+    Ceiling, LEAST_READER_BYTES, PathEnd, PathEvent, PathLimits, PathReport, TuneAdvice, TuneContext, advise,
+    measure_loopback, measure_path, measure_readers, measure_sealing,
 };
-use ringlift::{SigbusHandler, UsageMeter};
+use ringlift::{OneLine, SigbusHandler, UsageMeter};
 use rustix::fs::statvfs;
 
 use super::args::GlobalArgs;
@@ -121,6 +121,13 @@ fn measure_ceilings(
         }
     };
     let mut ceilings = measure_readers(&file, SigbusHandler::Install)?;
+    if ceilings.is_empty() {
+        console.note(format_args!(
+            "{}: the readers were not measured, which takes a file of at least {}; the disk cannot be the bottleneck",
+            OneLine(&file.to_string_lossy()),
+            Size(LEAST_READER_BYTES)
+        ));
+    }
     interrupts.check()?;
     ceilings.push(measure_sealing(SEALING_TIME)?);
     ceilings.extend(measure_loopback(place)?);

@@ -23,7 +23,7 @@ use crate::wire::Envelope;
 ///
 /// Every block is copied once into a small buffer, as encryption would read it. Drops the file from the page cache
 /// repeatedly. Leaves out readers that this kernel, this file or `sigbus` do not permit, and uncached reading where the
-/// file stays in memory.
+/// file stays in memory. Returns nothing for a file of less than [`LEAST_READER_BYTES`].
 ///
 /// # Errors
 /// If the file cannot be opened or read, or if it returns no byte for 30 seconds; the thread that reads it is then
@@ -69,9 +69,12 @@ fn measure_apart(path: &Path, reader: Reader, is_cached: bool) -> Result<Option<
     }
 }
 
-/// Returns `None` if the reader is not available, or if the file cannot be brought into the state.
+/// Returns `None` if the reader is not available, if the file is too small or cannot be brought into the state.
 fn measure(path: &Path, reader: Reader, is_cached: bool) -> Result<Option<Ceiling>> {
     let file = SourceFile::open(path)?;
+    if file.len() < LEAST_READER_BYTES {
+        return Ok(None);
+    }
     let ring = probe::check_ring();
     let environment = Environment { delivery: Delivery::Tls, sigbus: SigbusHandler::Install, ring: &ring };
     if is_cached {
@@ -84,7 +87,7 @@ fn measure(path: &Path, reader: Reader, is_cached: bool) -> Result<Option<Ceilin
     // The sample of a large file says little about its beginning, which was warmed.
     let is_in_state =
         if is_cached { len < file.len() || !choice.residency.is_cold() } else { choice.residency.is_cold() };
-    if choice.reader != reader || !is_in_state || len == 0 {
+    if choice.reader != reader || !is_in_state {
         return Ok(None);
     }
     let run = |pool: BufferPool| async move {
@@ -143,6 +146,10 @@ fn chill(path: &Path) {
     }
 }
 
+/// The smallest file whose readers are measured, in bytes: the blocks that a lane reads ahead. In less, the time of the
+/// first read is most of the time.
+pub const LEAST_READER_BYTES: u64 = BLOCKS as u64 * BLOCK_BYTES;
+
 const READERS: [Reader; 4] = [Reader::Uring, Reader::Direct, Reader::Mmap, Reader::Pread];
 const MOST_BYTES: u64 = 512 << 20;
 const LONGEST_READ: Duration = Duration::from_secs(1);
@@ -171,6 +178,15 @@ mod tests {
         assert!(has(Reader::Pread, true), "{ceilings:?}");
         assert!(!has(Reader::Direct, true) && !has(Reader::Mmap, true), "{ceilings:?}");
         assert!(ceilings.iter().all(|ceiling| ceiling.bytes_per_second > 0.0), "{ceilings:?}");
+    }
+
+    #[test]
+    fn a_file_of_a_few_blocks_says_nothing_about_its_disk() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for len in [0, 1, LEAST_READER_BYTES - 1] {
+            file.as_file_mut().set_len(len).unwrap();
+            assert_eq!(measure_readers(file.path(), SigbusHandler::Leave).unwrap(), [], "{len}");
+        }
     }
 
     #[test]
