@@ -58,20 +58,47 @@ fn is_selected(args: &TuneArgs, global: &GlobalArgs) -> bool {
     args.production || global.service.sandbox || global.service.endpoint_url.is_some()
 }
 
+/// Returns `true` if the URL leads to the production service. Its account has one budget, by any scheme and port.
+fn is_production(url: &str) -> bool {
+    // A name with a final dot is the same name (RFC 1034, section 3.1).
+    let host =
+        |url| Endpoint::parse(url).map(|endpoint| endpoint.host().trim_end_matches('.').to_lowercase());
+    host(url).is_ok_and(|named| host(PRODUCTION_URL).is_ok_and(|production| named == production))
+}
+
 /// Refuses the production service unless it was asked for by name: a measurement uses a part of the account's budget.
 fn check_selection(args: &TuneArgs, global: &GlobalArgs) -> Result<(), CommandError> {
     let service = &global.service;
     let url = service.endpoint_url.as_deref();
-    if args.production && (service.sandbox || url.is_some_and(|url| url != PRODUCTION_URL)) {
+    if args.production && (service.sandbox || url.is_some_and(|url| !is_production(url))) {
         return Err(CommandError::usage(
             "--production contradicts --sandbox and --endpoint-url, on the command line, in the environment or in the \
              config file: use one of them",
         ));
     }
-    if !args.production && url == Some(PRODUCTION_URL) {
+    if let Some(url) = url.filter(|url| !args.production && is_production(url)) {
         return Err(CommandError::usage(format!(
-            "{PRODUCTION_URL} is the production service: use --production to measure the path to it"
+            "{url} is the production service: use --production to measure the path to it"
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn production_is_recognised_by_its_host() {
+        for url in
+            ["https://ws.api.video", "http://WS.api.video:8080/", "https://ws.api.video.", PRODUCTION_URL]
+        {
+            assert!(is_production(url), "{url}");
+        }
+        for url in
+            [ringlift::SANDBOX_URL, "https://ws.api.video.example", "http://127.0.0.1:80", "ws.api.video/"]
+        {
+            assert!(!is_production(url), "{url}");
+        }
+    }
 }
