@@ -267,6 +267,25 @@ fn a_file_that_cannot_be_written_is_reported_before_the_measurement() {
     run(ringlift().args(["tune", "--plot"]).arg(folder.path())).failed(2, &["is a directory"]);
 }
 
+#[test]
+fn the_chart_and_the_config_file_have_to_be_different_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = ringlift();
+    command.current_dir(folder.path()).args(["tune", "--json", "--plot", "./tune", "--write-config", "tune"]);
+    let ran = run(&mut command).failed(2, &["different files"]);
+    assert!(ran.events().iter().all(|event| event["event"] != "tuning"), "{ran:?}");
+}
+
+#[test]
+fn a_config_file_that_is_not_written_is_reported() {
+    let action = FaultAction::TooManyRequests { retry_after_s: Some(1), timing: RefusalTiming::Early };
+    let (server, folder) = (refusing(RouteClass::Create, 1, action), tempfile::tempdir().unwrap());
+    let config = folder.path().join("tuned.toml");
+    let ran = tune(&server, &["--path-only", "--write-config", config.to_str().unwrap()]).done();
+    assert!(ran.stderr.contains("was not written"), "{}", ran.stderr);
+    assert!(!config.exists());
+}
+
 /// Asserts that an upload with this config file uses the settings.
 fn assert_reads_back(config: &std::path::Path, tuned: &Value) {
     let sample = Sample::sparse(1024 * MIB);

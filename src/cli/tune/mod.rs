@@ -34,12 +34,7 @@ use target::TuneTarget;
 use workplace::Workplace;
 
 pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> CommandResult {
-    if let Some(path) = &args.write_config {
-        settings_file::check(path)?;
-    }
-    if let Some(path) = &args.plot {
-        output_file::check(path)?;
-    }
+    check_outputs(args)?;
     let mut interrupts = Interrupts::new(console, Some(EXIT_TIMEOUT));
     let mut usage = UsageMeter::default();
     workplace::remove_abandoned(args.data.as_deref());
@@ -65,6 +60,19 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> Co
     let usage = usage.usage();
     let totals = RunSummary { sent_bytes: path.bytes_sent, usage: Some(usage), ..RunSummary::default() };
     Ok(Some(Summary { exit: if left { Exit::Temporary } else { Exit::Done }, totals, client: None }))
+}
+
+fn check_outputs(args: &TuneArgs) -> Result<(), CommandError> {
+    if let Some(path) = &args.write_config {
+        settings_file::check(path)?;
+    }
+    if let Some(path) = &args.plot {
+        output_file::check(path)?;
+    }
+    if let (Some(plot), Some(config)) = (&args.plot, &args.write_config) {
+        output_file::check_apart(plot, config)?;
+    }
+    Ok(())
 }
 
 /// Returns the limits. A server in this process stores what it receives, which must not fill the disk.
@@ -223,9 +231,24 @@ fn report(
         plot::draw(file, path, ceilings, &sentence)?;
         console.note(format_args!("wrote {}", file.display()));
     }
-    // Settings that nothing was measured for would only look like a result.
-    if let Some(file) = args.write_config.as_ref().filter(|_| path.rate.is_some()) {
-        settings_file::write(file, advice, path, &sentence)?;
+    if let Some(file) = &args.write_config {
+        write_config(file, path, advice, &sentence, console)?;
+    }
+    Ok(())
+}
+
+fn write_config(
+    file: &Path,
+    path: &PathReport,
+    advice: &TuneAdvice,
+    sentence: &str,
+    console: &Console,
+) -> Result<(), CommandError> {
+    if path.rate.is_none() {
+        // Settings that nothing was measured for would only look like a result.
+        console.note(format_args!("{} was not written, because no rate was measured", file.display()));
+    } else {
+        settings_file::write(file, advice, path, sentence)?;
         let left_out = if path.more_lanes_unmeasured.is_some() {
             " without `concurrency`, because more lanes were not compared"
         } else {
