@@ -248,7 +248,7 @@ Examples:
 
 Measures the readers on the file, the encryption and the loopback, then the path to the service with 1, 2, 4 and more \
 connections. The path is measured inside requests that are under way, so that few requests suffice. The recommended \
-number of connections is the smallest one that reaches 95 % of the best rate.
+number of connections is the smallest one that reaches 97 % of the best rate.
 
 At most half of the request budget that the service states is used, and 20 requests are left. The first answer 429 \
 ends the measurement. All videos that it creates have the metadata entry `ringlift-tune`, and are deleted at the end. \
