@@ -24,7 +24,7 @@ use rustix::fs::statvfs;
 use super::args::GlobalArgs;
 use super::console::Console;
 use super::demo::sample;
-use super::events::{CommandEvent, CommandResult, Summary};
+use super::events::{CommandEvent, CommandResult, Summary, error_event};
 use super::exit::{CommandError, Exit, Interrupt};
 use super::signals::Interrupts;
 use super::tune_args::TuneArgs;
@@ -48,7 +48,17 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> Co
     } else {
         measure_ceilings(args.file.as_deref(), place.path(), console, &mut interrupts)?
     };
-    let path = measure(&target, limits, place.path(), console, &mut interrupts, &mut usage)?;
+    let (path, interrupt) = measure(&target, limits, place.path(), console, &mut interrupts, &mut usage)?;
+    let usage = usage.usage();
+    let totals = RunSummary { sent_bytes: path.bytes_sent, usage: Some(usage), ..RunSummary::default() };
+    let checked = interrupt
+        .map_or_else(|| check_measured(&path), |interrupt| Err(CommandError::Interrupted(interrupt)));
+    if let Err(failure) = checked {
+        // Here, because the summary of a returned error has no totals.
+        console.print_error(&failure);
+        console.emit(&CommandEvent::Failed { error: error_event(&failure) });
+        return Ok(Some(Summary { exit: failure.exit(), totals, client: None }));
+    }
     let context = TuneContext {
         is_tls: target.is_tls(),
         bandwidth_cap: target.settings.bandwidth.limit(),
@@ -57,8 +67,6 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs, console: &Console) -> Co
     let advice = advise(&path, &ceilings, &context);
     report(args, &target, &path, &ceilings, &advice, console)?;
     let left = !path.swept.left.is_empty();
-    let usage = usage.usage();
-    let totals = RunSummary { sent_bytes: path.bytes_sent, usage: Some(usage), ..RunSummary::default() };
     Ok(Some(Summary { exit: if left { Exit::Temporary } else { Exit::Done }, totals, client: None }))
 }
 
@@ -149,7 +157,7 @@ fn sync(path: &Path) -> Result<(), CommandError> {
     synced.map_err(|error| CommandError::io(format!("write {}", path.display()), error))
 }
 
-/// Measures the path. A signal ends the measurement after its videos were deleted.
+/// Measures the path. A signal ends the measurement after its videos were deleted; the first one is returned.
 fn measure(
     target: &TuneTarget,
     limits: PathLimits,
@@ -157,7 +165,7 @@ fn measure(
     console: &Console,
     interrupts: &mut Interrupts,
     usage: &mut UsageMeter,
-) -> Result<PathReport, CommandError> {
+) -> Result<(PathReport, Option<Interrupt>), CommandError> {
     let mut interrupt: Option<Interrupt> = None;
     let mut ticks = 0u64;
     let report = measure_path(&target.settings, place, limits, &mut |event| {
@@ -181,22 +189,22 @@ fn measure(
         console
             .alert(format_args!("video {id} could not be deleted: delete it with `ringlift clean --tune`"));
     }
-    finished(report, interrupt)
+    Ok((report, interrupt))
 }
 
-/// Returns the report of a measurement that has a result.
-fn finished(report: PathReport, interrupt: Option<Interrupt>) -> Result<PathReport, CommandError> {
-    match (interrupt, &report.end) {
-        (Some(interrupt), _) => Err(CommandError::Interrupted(interrupt)),
-        (None, PathEnd::Failed(error)) if report.rate.is_none() => Err(CommandError::Library(error.clone())),
-        (None, PathEnd::Throttled) => Ok(report),
+/// Fails if the measurement has no result.
+fn check_measured(report: &PathReport) -> Result<(), CommandError> {
+    match &report.end {
+        PathEnd::Failed(error) if report.rate.is_none() => Err(CommandError::Library(error.clone())),
+        // A 429 is a result.
+        PathEnd::Throttled => Ok(()),
         _ if report.rate.is_none() => Err(CommandError::Other(
             Exit::Failed,
             "nothing could be measured: the bytes were sent too fast, or the limits are too small: raise --max-bytes, \
              --max-requests or --max-time"
                 .to_owned(),
         )),
-        _ => Ok(report),
+        _ => Ok(()),
     }
 }
 
