@@ -162,7 +162,14 @@ impl FailureGroup {
             Operation::Chunk => {
                 format!("{more} more chunk{} of {files} file{} failed", plural(more as usize), plural(files),)
             }
-            Operation::Creation => format!("creating {more} more video{} failed", plural(more as usize)),
+            // Several attempts of a file are for one video.
+            Operation::Creation => {
+                let attempts = plural(more as usize);
+                format!(
+                    "{more} more attempt{attempts} to create the video{0} of {files} file{0} failed",
+                    plural(files)
+                )
+            }
         };
         (more > 0).then(|| format!("{what} ({reason}); retrying"))
     }
@@ -233,6 +240,22 @@ mod tests {
         let expected = "4 more chunks of 3 files failed (the transfer timed out); retrying";
         assert_eq!(notices.due(now + 1000 * MILLI), [expected]);
         assert!(notices.record(file("a.mp4"), &event, now + 1001 * MILLI).is_some());
+    }
+
+    #[test]
+    fn attempts_to_create_the_video_of_one_file_are_not_several_videos() {
+        let (mut notices, now) = (Notices::new(10), Instant::now());
+        let event = retry(None, ErrorKind::Stalled);
+        for _ in 0..3 {
+            notices.record(file("a.mp4"), &event, now);
+        }
+        let expected =
+            "2 more attempts to create the video of 1 file failed (the transfer timed out); retrying";
+        assert_eq!(notices.rest(), [expected]);
+        for name in ["a.mp4", "b.mp4", "c.mp4"] {
+            notices.record(file(name), &event, now);
+        }
+        assert!(notices.rest()[0].contains("the videos of 2 files"));
     }
 
     #[test]
