@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::host_decline::HostDecline;
 use super::job_id::OwnerId;
 use super::job_state::{JobFailure, JobState};
-use super::lease::HostDecline;
 use super::unix_time::UnixMillis;
 
 /// The number of a claim. A job's epochs only rise.

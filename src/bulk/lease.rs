@@ -15,11 +15,11 @@ mod tests;
 
 use std::time::Duration;
 
+use super::host_decline::REST_AFTER_DECLINE;
 use super::job_id::{JobId, OwnerId};
 use super::job_record::{Epoch, JobRecord};
 use super::job_state::{JobEnd, JobFailure, JobState, JobStateName};
 use super::unix_time::UnixMillis;
-pub(crate) use declines::HostDecline;
 
 /// The right to work on a job. It ends one lease length after the last renewal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -417,9 +417,6 @@ const MOST_LOST_WORKERS: u32 = 20;
 
 /// Tries without a file that can be used, at least a minute apart or by different hosts, after which a job fails.
 const MOST_DECLINES: u32 = 3;
-
-/// The time for a mount to come back.
-pub(crate) const REST_AFTER_DECLINE: Duration = Duration::from_secs(60);
 
 const FIRST_DELAY: Duration = Duration::from_secs(30);
 

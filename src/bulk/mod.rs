@@ -16,6 +16,7 @@ mod estimate;
 pub mod event;
 mod file_stamp;
 mod filter;
+mod host_decline;
 mod ingest;
 mod job;
 pub(crate) mod job_id;

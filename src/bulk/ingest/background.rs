@@ -8,7 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 /// The end or the checkpoint of a job, being recorded.
 pub(super) type Finish = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What goes on beside the events of the uploads.
+/// The futures that go on beside the events of the uploads.
 #[derive(Default)]
 pub(super) struct Background {
     pub(super) finishing: FuturesUnordered<Finish>,

@@ -10,13 +10,15 @@ use tokio::sync::oneshot;
 use super::deferred_jobs::defer;
 use super::event::{IngestEnd, IngestEvent};
 use super::ingest_job::IngestJob;
+use super::job_rows::{cancelled_row, report, timed};
 use super::leases::LossReason;
 use super::orphans;
 use super::shared::SharedState;
 use super::state::{WorkState, with_failure};
 use crate::bulk::after_action::{AfterAction, AfterActionError, AfterOutcome};
+use crate::bulk::host_decline::REST_AFTER_DECLINE;
 use crate::bulk::job_state::{JobEnd, JobFailure, JobResult, JobState};
-use crate::bulk::lease::{Lease, LostLease, REST_AFTER_DECLINE};
+use crate::bulk::lease::{Lease, LostLease};
 use crate::bulk::report::{ReportRow, RowState};
 use crate::bulk::runner::{DoneJob, FailedJob};
 use crate::bulk::store::{JobStoreError, StoreFuture};
@@ -326,26 +328,6 @@ pub(super) async fn ended_by_store(state: &WorkState, job: &Arc<IngestJob>, erro
 async fn report_failure(state: &WorkState, job: &IngestJob, failure: &JobFailure) {
     let row = state.row(&job.job.spec.id, &job.job.spec.source, RowState::Failed);
     report(state, with_failure(timed(state, job, row), failure)).await;
-}
-
-fn cancelled_row(state: &WorkState, job: &IngestJob) -> ReportRow {
-    timed(state, job, state.row(&job.job.spec.id, &job.job.spec.source, RowState::Cancelled))
-}
-
-/// Writes a row, and ends the run if it cannot be written.
-pub(super) async fn report(state: &WorkState, row: ReportRow) {
-    if let Err(error) = state.report.write(row).await {
-        state.end_with(IngestEnd::Report(error));
-    }
-}
-
-/// Adds the size and the times of a job to its row.
-pub(super) fn timed(state: &WorkState, job: &IngestJob, mut row: ReportRow) -> ReportRow {
-    row.size = job.bytes();
-    row.started_at = Some(job.started_at);
-    row.finished_at = Some(state.time());
-    row.elapsed = Some(job.started.elapsed());
-    row
 }
 
 /// Compares the digest of a manifest with that of the file. A video with other bytes is deleted if this job created it.

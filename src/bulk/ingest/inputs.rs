@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::input_failure::InputFailure;
-use super::planner::{JobPlanner, LinePlace, PlannedJob};
+use super::planned_job::{LinePlace, PlannedJob};
+use super::planner::JobPlanner;
 use crate::bulk::absolute_path::absolute_path;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_state::JobFailure;

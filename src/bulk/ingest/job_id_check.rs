@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use super::input_failure::InputFailure;
-use super::planner::PlannedJob;
+use super::planned_job::PlannedJob;
 use crate::bulk::job_state::JobFailure;
 
 /// The ids of the jobs that the inputs have given, each with its content, as hashes.
@@ -41,7 +41,7 @@ impl JobIdCheck {
 fn conflict(job: &PlannedJob) -> Box<InputFailure> {
     let id = &job.spec.id;
     let message = format!("job id {id}: an earlier line gives the same id to another file; use another id");
-    InputFailure::of_job(job, JobFailure::permanent("id_conflict", message))
+    job.failed(JobFailure::permanent("id_conflict", message))
 }
 
 /// The most ids that are remembered, as many as a run remembers of those that it has submitted.

@@ -1,9 +1,9 @@
 //! The jobs that inputs give.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::input_failure::InputFailure;
+use super::planned_job::PlannedJob;
 use super::signed_url::has_secret;
 use crate::api::Secret;
 use crate::bulk::absolute_path::absolute_path;
@@ -40,36 +40,6 @@ pub struct JobPlanner {
     /// `true` if other hosts work on the jobs, too. The chunk size is chosen with the job then, as every host has to cut
     /// the file alike, and jobs with a secret are refused.
     pub is_shared: bool,
-}
-
-/// A job of the inputs that is not submitted yet.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct PlannedJob {
-    /// The job.
-    pub spec: JobSpec,
-    /// The file as it was found; `None` for a URL.
-    pub stamp: Option<FileStamp>,
-    /// `true` for a row of an earlier report, which has no metadata.
-    pub is_reported: bool,
-    /// The line of a manifest that gives the job.
-    pub(super) place: Option<LinePlace>,
-}
-
-/// A line of a manifest.
-#[derive(Clone, Debug)]
-pub(super) struct LinePlace {
-    pub(super) manifest: Arc<str>,
-    pub(super) line: u64,
-}
-
-impl LinePlace {
-    /// Names the line in the text of a failure.
-    pub(super) fn name_in(&self, mut failure: Box<InputFailure>) -> Box<InputFailure> {
-        let LinePlace { manifest, line } = self;
-        failure.failure.message = format!("{manifest}:{line}: {}", failure.failure.message);
-        failure
-    }
 }
 
 impl JobPlanner {

@@ -1,9 +1,10 @@
-//! What the inputs of a run have named: the ids of jobs, and the rows of reports that give no job.
+//! The names that the inputs of a run have given: ids of jobs, and rows of reports that give no job.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// What the inputs of a run have named, as hashes: two ids of a million share one with a chance of one in thirty million.
+/// The ids and rows that the inputs of a run have named, as hashes: two of a million share one with a chance of one in
+/// thirty million.
 #[derive(Debug, Default)]
 pub(super) struct SeenIds {
     hashes: HashSet<u64>,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::deferred_jobs::DeferredRows;
+use super::deferred_rows::DeferredRows;
 use super::examiner::Examiner;
 use super::ingest_job::{IngestJob, LeftVideo};
 use super::leases::{Leases, LossReason, boot_time};

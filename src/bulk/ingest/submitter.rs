@@ -5,17 +5,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures_core::Stream;
-use futures_util::stream;
-use tokio::sync::mpsc;
-
 use super::event::{IngestEnd, IngestEvent, SkippedJob};
 use super::finish;
 use super::input_failure::InputFailure;
 use super::inputs::Inputs;
-use super::options::IngestOptions;
-use super::planner::{JobPlanner, PlannedJob};
-use super::report_writer::ReportWriter;
+use super::planned_job::PlannedJob;
+use super::planner::JobPlanner;
 use super::seen_ids::SeenIds;
 use super::shared::SharedState;
 use super::state::with_failure;
@@ -25,7 +20,7 @@ use crate::bulk::job::{Job, JobSpec};
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobState};
-use crate::bulk::report::{Report, ReportRow, RowState};
+use crate::bulk::report::{ReportRow, RowState};
 use crate::bulk::store::{JobStore, JobStoreError, Resubmit, StoreFuture, StoreProblem, Submission};
 use crate::bulk::unix_time::UnixMillis;
 
@@ -43,54 +38,6 @@ enum ReadItem {
 struct ReadCounts {
     ignored: u64,
     unused_rules: Vec<String>,
-}
-
-/// Submits the jobs of `inputs` to `store` and returns the events, the last of which is [`IngestEvent::Ended`].
-///
-/// Works on no job and sends nothing to the service. A pool of workers, also of other processes, takes the jobs. Dropping
-/// the stream ends the submission; the jobs submitted before stay in the store.
-pub fn submit(
-    inputs: Inputs,
-    store: Arc<dyn JobStore>,
-    options: IngestOptions,
-    report: Option<Report>,
-) -> impl Stream<Item = IngestEvent> + use<> {
-    let (sender, receiver) = mpsc::channel(QUEUE_LEN);
-    let (report, has_watch) = (ReportWriter::start(report), inputs.has_watch());
-    let state = Arc::new(SharedState::new(store, options, report, sender, has_watch));
-    let watches = inputs.watch_guard();
-    start(inputs, state.clone());
-    stream::unfold((receiver, SubmitStage::Submitting), move |(mut receiver, stage)| {
-        // Watches end when the stream is dropped.
-        let _watches = &watches;
-        let state = state.clone();
-        async move {
-            let event = match stage {
-                // The shared state has a sender of its own: the channel does not close.
-                SubmitStage::Submitting => receiver.recv().await?,
-                SubmitStage::Read => {
-                    state.finish_report().await;
-                    IngestEvent::Ended(state.take_end().unwrap_or(IngestEnd::Submitted))
-                }
-                SubmitStage::Ended => return None,
-            };
-            let next = match event {
-                IngestEvent::InputsRead { .. } => SubmitStage::Read,
-                IngestEvent::Ended(_) => SubmitStage::Ended,
-                _ => stage,
-            };
-            Some((event, (receiver, next)))
-        }
-    })
-}
-
-/// The stage of a submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SubmitStage {
-    Submitting,
-    /// The last event of the threads was returned.
-    Read,
-    Ended,
 }
 
 /// Starts the submission. The run learns of its end by [`SharedState::are_inputs_read`], which follows the last event of the
@@ -282,7 +229,7 @@ impl Submitter {
     /// metadata, and a film that is to be private would be made public.
     fn known(&self, job: PlannedJob) -> Result<Result<PlannedJob, Box<InputFailure>>, JobStoreError> {
         let Some(known) = self.ask(|store, _| store.get(&job.spec.id))? else {
-            return Ok(Err(InputFailure::unknown_row(&job)));
+            return Ok(Err(job.unknown_row()));
         };
         let mut spec = known.spec;
         let JobPlanner { account, pool, .. } = &self.planner;
@@ -326,7 +273,7 @@ impl Submitter {
         let message = format!(
             "job id {id}: is taken by another file or another version of this one; use another id, or begin anew"
         );
-        self.input_failed(*InputFailure::of_job(job, JobFailure::permanent("id_conflict", message)))
+        self.input_failed(*job.failed(JobFailure::permanent("id_conflict", message)))
     }
 
     /// Reports a row of an earlier report that gives no job, once: several runs may have written a row for its file, and
@@ -425,9 +372,6 @@ impl Submitter {
 
 /// The jobs of one submission: one flush of the disk for all of them.
 const BATCH: usize = 256;
-
-/// The events that wait for the reader of a submission.
-const QUEUE_LEN: usize = 64;
 
 /// The time after which jobs are submitted although more may come, and the longest delay of an end.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);

@@ -2,22 +2,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Lease, LostLease, MOST_DECLINES, REST_AFTER_DECLINE};
+use super::{Lease, LostLease, MOST_DECLINES};
+use crate::bulk::host_decline::{HostDecline, REST_AFTER_DECLINE};
 use crate::bulk::job_record::JobRecord;
 use crate::bulk::job_state::{JobFailure, JobState};
 use crate::bulk::unix_time::UnixMillis;
-
-/// A host that could not use the file of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct HostDecline {
-    host: String,
-    /// The tries of the host, a minute apart.
-    tries: u32,
-    /// The time before which the host does not claim the job.
-    rests_until: UnixMillis,
-}
 
 // Only the fleet uses some of them, which a build may leave out.
 #[allow(dead_code)]
@@ -60,13 +49,6 @@ impl JobRecord {
         let has_rests = self.declined_by.iter().any(|decline| decline.rests(now));
         self.declined_by.iter_mut().for_each(|decline| decline.rests_until = UnixMillis::default());
         has_rests
-    }
-}
-
-impl HostDecline {
-    fn rests(&self, now: UnixMillis) -> bool {
-        // A later end was written by a clock that went back since.
-        self.rests_until > now && self.rests_until <= now.plus(REST_AFTER_DECLINE)
     }
 }
 
