@@ -194,16 +194,23 @@ impl Search {
     pub(crate) fn is_undecided(&self) -> bool {
         // A measurement that was stopped is still in its climb.
         let is_cut = self.is_cut || matches!(self.state, SearchState::Climb(_));
-        let gain = self.gain_at_top().zip(self.least_scaling_gain());
-        let may_scale = gain.is_none_or(|(gain, least)| gain.high >= least);
-        gain.is_none() || is_cut && may_scale && !self.still_scales()
+        let may_scale = self.doubling_at_top().is_none_or(|(gain, least)| gain.high >= least);
+        self.rates.len() < 2 || is_cut && may_scale && !self.still_scales()
+    }
+
+    /// Returns the gain of the largest number over at most half of it, and the smallest one that counts as scaling. The
+    /// gain over the next smaller number may be less than the interval around it.
+    fn doubling_at_top(&self) -> Option<(RatioInterval, f64)> {
+        let (top, rate) = self.rates.last_key_value()?;
+        let (below, rate_below) = self.rates.range(..=top / 2).next_back()?;
+        Some((rate.ratio_to(rate_below), scaling_gain(*top, *below)))
     }
 
     /// Returns the smallest gain at the top that counts as scaling; `None` for less than two numbers.
     fn least_scaling_gain(&self) -> Option<f64> {
         let mut largest = self.rates.keys().rev();
         let (top, below) = (largest.next()?, largest.next()?);
-        Some(1.0 + LEAST_SCALING * (f64::from(*top) / f64::from(*below) - 1.0))
+        Some(scaling_gain(*top, *below))
     }
 
     fn climbed(&mut self, lanes: u32, rate: RateInterval) {
@@ -359,6 +366,11 @@ impl LanePair {
             ratio: weighted_ratio(&first, &second),
         })
     }
+}
+
+/// Returns the smallest gain of `top` lanes over `below` that counts as scaling.
+fn scaling_gain(top: u32, below: u32) -> f64 {
+    1.0 + LEAST_SCALING * (f64::from(top) / f64::from(below) - 1.0)
 }
 
 /// Returns the geometric mean of two ratios. The wider interval counts less: a path that stalls for a second during one of

@@ -201,6 +201,21 @@ fn the_largest_permitted_number_shows_no_limit_while_it_seems_to_gain() {
     assert!(is_undecided(0.2) && !is_undecided(0.02));
 }
 
+/// Sixteen lanes gain a fifth over eight, and over twelve less than the rates are uncertain.
+#[test]
+fn a_link_with_rivals_is_full_though_a_limit_ends_the_ladder() {
+    let mut search = Search::new(32);
+    while let Some(step) = search.next_step() {
+        if step.lanes == 32 {
+            search.skip();
+            continue;
+        }
+        let mean = 24.0 * f64::from(step.lanes) / f64::from(step.lanes + 4);
+        search.record(RateInterval { mean, low: 0.9 * mean, high: 1.1 * mean, is_settled: false });
+    }
+    assert!(!search.is_undecided() && !search.still_scales());
+}
+
 #[test]
 fn a_measurement_ends_early_only_where_more_precision_changes_nothing() {
     let wide = |mean: f64| RateInterval { mean, low: 0.9 * mean, high: 1.1 * mean, is_settled: false };
