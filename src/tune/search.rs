@@ -194,12 +194,13 @@ impl Search {
     pub(crate) fn is_undecided(&self) -> bool {
         // A measurement that was stopped is still in its climb.
         let is_cut = self.is_cut || matches!(self.state, SearchState::Climb(_));
-        let may_scale = self.doubling_at_top().is_none_or(|(gain, least)| gain.high >= least);
+        // Over the next smaller number the gain may be less than the interval around it; over half of the lanes it is larger.
+        let gains = [self.gain_at_top().zip(self.least_scaling_gain()), self.doubling_at_top()];
+        let may_scale = gains.into_iter().flatten().all(|(gain, least)| gain.high >= least);
         self.rates.len() < 2 || is_cut && may_scale && !self.still_scales()
     }
 
-    /// Returns the gain of the largest number over at most half of it, and the smallest one that counts as scaling. The
-    /// gain over the next smaller number may be less than the interval around it.
+    /// Returns the gain of the largest number over at most half of it, and the smallest one that counts as scaling.
     fn doubling_at_top(&self) -> Option<(RatioInterval, f64)> {
         let (top, rate) = self.rates.last_key_value()?;
         let (below, rate_below) = self.rates.range(..=top / 2).next_back()?;
