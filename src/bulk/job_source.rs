@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::entry::ManifestSource;
+
 /// The place of a job's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "StoredSource", into = "StoredSource")]
@@ -32,6 +34,16 @@ impl JobSource {
         match self {
             JobSource::File { path } => path.to_string_lossy(),
             JobSource::Url { url } => without_login(url),
+        }
+    }
+}
+
+/// The source as a manifest or a report names it.
+impl From<&JobSource> for ManifestSource {
+    fn from(source: &JobSource) -> ManifestSource {
+        match source {
+            JobSource::File { path } => ManifestSource::Path(path.clone()),
+            JobSource::Url { url } => ManifestSource::Url(url.clone()),
         }
     }
 }

@@ -6,7 +6,6 @@ use super::input_failure::InputFailure;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::file_stamp::FileStamp;
 use crate::bulk::job::JobSpec;
-use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::JobFailure;
 
 /// A job of the inputs that is not submitted yet.
@@ -33,11 +32,11 @@ pub(super) struct LinePlace {
 impl PlannedJob {
     /// Returns the failure of the job before its submission.
     pub(super) fn failed(&self, failure: JobFailure) -> Box<InputFailure> {
-        let source = match &self.spec.source {
-            JobSource::File { path } => ManifestSource::Path(path.clone()),
-            JobSource::Url { url } => ManifestSource::Url(url.clone()),
-        };
-        let failure = InputFailure::new(Some(self.spec.id.as_str().to_owned()), Some(source), failure);
+        let failure = InputFailure::new(
+            Some(self.spec.id.as_str().to_owned()),
+            Some(ManifestSource::from(&self.spec.source)),
+            failure,
+        );
         match &self.place {
             Some(place) => place.name_in(failure),
             None => failure,

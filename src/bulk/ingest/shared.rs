@@ -10,7 +10,6 @@ use super::event::{IngestEnd, IngestEvent};
 use super::options::IngestOptions;
 use super::outage::Outage;
 use super::report_writer::ReportWriter;
-use crate::bulk::entry::ManifestSource;
 use crate::bulk::job_id::JobId;
 use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::JobStateName;
@@ -172,11 +171,7 @@ impl SharedState {
 
     /// Creates a row of the report.
     pub(super) fn row(&self, id: &JobId, source: &JobSource, state: RowState) -> ReportRow {
-        let source = match source {
-            JobSource::File { path } => ManifestSource::Path(path.clone()),
-            JobSource::Url { url } => ManifestSource::Url(url.clone()),
-        };
-        let mut row = ReportRow::new(id.as_str(), Some(source), state);
+        let mut row = ReportRow::new(id.as_str(), Some(source.into()), state);
         row.finished_at = Some(self.time());
         row.host = self.options.owner.host().to_owned();
         row

@@ -7,7 +7,6 @@ use super::state::RowState;
 use crate::bulk::entry::ManifestSource;
 use crate::bulk::job::Job;
 use crate::bulk::job_id::OwnerId;
-use crate::bulk::job_source::JobSource;
 use crate::bulk::job_state::{JobFailure, JobState};
 
 impl ReportRow {
@@ -23,11 +22,7 @@ impl ReportRow {
             JobState::Cancelled => RowState::Cancelled,
             JobState::Queued { .. } | JobState::Running { .. } => return None,
         };
-        let source = match &spec.source {
-            JobSource::File { path } => ManifestSource::Path(path.clone()),
-            JobSource::Url { url } => ManifestSource::Url(url.clone()),
-        };
-        let mut row = ReportRow::new(spec.id.as_str(), Some(source), state);
+        let mut row = ReportRow::new(spec.id.as_str(), Some(ManifestSource::from(&spec.source)), state);
         row.size = spec.stamp.map(|stamp| stamp.size);
         row.started_at = record.started_at.map(SystemTime::from);
         row.finished_at = record.finished_at.map(SystemTime::from);
