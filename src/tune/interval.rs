@@ -23,8 +23,7 @@ pub struct RateInterval {
     pub low: f64,
     /// The upper end of the interval.
     pub high: f64,
-    /// `true` if the interval is at most 5 % to each side, and the rate did not drift at the end. `false` for a rate
-    /// of 0.
+    /// `true` if the rate is above 0 and did not drift at the end, and the interval is at most 5 % to each side.
     #[serde(rename = "settled")]
     pub is_settled: bool,
 }

@@ -173,11 +173,19 @@ impl Search {
         Some(LaneChoice { lanes, rate: *self.rates.get(&lanes)?, is_compared })
     }
 
-    /// Returns the gain of the largest number that was measured over the next smaller one; `None` for less than two.
-    pub(crate) fn gain_at_top(&self) -> Option<RatioInterval> {
-        let (_, top) = self.rates.last_key_value()?;
-        let (_, below) = self.rates.iter().rev().nth(1)?;
-        Some(top.ratio_to(below))
+    /// Returns the gain of the largest number that was measured over the next smaller one, and the smallest gain that
+    /// counts as scaling; `None` for less than two.
+    pub(crate) fn gain_at_top(&self) -> Option<(RatioInterval, f64)> {
+        self.gain_over(|top| top - 1)
+    }
+
+    /// Returns the gain of the largest number over the largest one of at most `most_below` of it, and the smallest gain
+    /// that counts as scaling.
+    fn gain_over(&self, most_below: impl Fn(u32) -> u32) -> Option<(RatioInterval, f64)> {
+        let (top, rate) = self.rates.last_key_value()?;
+        let (below, rate_below) = self.rates.range(..=most_below(*top)).next_back()?;
+        let least = 1.0 + LEAST_SCALING * (f64::from(*top) / f64::from(*below) - 1.0);
+        Some((rate.ratio_to(rate_below), least))
     }
 
     /// Returns `true` if the largest number that was measured gained clearly over the next smaller one, and by at least
@@ -185,8 +193,7 @@ impl Search {
     ///
     /// A smaller gain comes at the cost of others on a link that is full: fair shares of it grow with every lane.
     pub(crate) fn still_scales(&self) -> bool {
-        let gain = self.gain_at_top().zip(self.least_scaling_gain());
-        gain.is_some_and(|(gain, least)| gain.low > SMALL_GAIN && gain.mean >= least)
+        self.gain_at_top().is_some_and(|(gain, least)| gain.low > SMALL_GAIN && gain.mean >= least)
     }
 
     /// Returns `true` if the effect of more lanes is unknown: a limit ended the climb, and the rates show neither that
@@ -195,23 +202,9 @@ impl Search {
         // A measurement that was stopped is still in its climb.
         let is_cut = self.is_cut || matches!(self.state, SearchState::Climb(_));
         // Over the next smaller number the gain may be less than the interval around it; over half of the lanes it is larger.
-        let gains = [self.gain_at_top().zip(self.least_scaling_gain()), self.doubling_at_top()];
+        let gains = [self.gain_at_top(), self.gain_over(|top| top / 2)];
         let may_scale = gains.into_iter().flatten().all(|(gain, least)| gain.high >= least);
         self.rates.len() < 2 || is_cut && may_scale && !self.still_scales()
-    }
-
-    /// Returns the gain of the largest number over at most half of it, and the smallest one that counts as scaling.
-    fn doubling_at_top(&self) -> Option<(RatioInterval, f64)> {
-        let (top, rate) = self.rates.last_key_value()?;
-        let (below, rate_below) = self.rates.range(..=top / 2).next_back()?;
-        Some((rate.ratio_to(rate_below), scaling_gain(*top, *below)))
-    }
-
-    /// Returns the smallest gain at the top that counts as scaling; `None` for less than two numbers.
-    fn least_scaling_gain(&self) -> Option<f64> {
-        let mut largest = self.rates.keys().rev();
-        let (top, below) = (largest.next()?, largest.next()?);
-        Some(scaling_gain(*top, *below))
     }
 
     fn climbed(&mut self, lanes: u32, rate: RateInterval) {
@@ -367,11 +360,6 @@ impl LanePair {
             ratio: weighted_ratio(&first, &second),
         })
     }
-}
-
-/// Returns the smallest gain of `top` lanes over `below` that counts as scaling.
-fn scaling_gain(top: u32, below: u32) -> f64 {
-    1.0 + LEAST_SCALING * (f64::from(top) / f64::from(below) - 1.0)
 }
 
 /// Returns the geometric mean of two ratios. The wider interval counts less: a path that stalls for a second during one of

@@ -148,7 +148,7 @@ fn steps_that_cost_too_much_are_left_out() {
     assert_eq!(search.next_step(), None);
     let choice = search.choice().unwrap();
     assert_eq!((choice.lanes, choice.is_compared), (2, false));
-    assert!(search.gain_at_top().unwrap().low > 1.5);
+    assert!(search.gain_at_top().unwrap().0.low > 1.5);
 }
 
 #[test]
@@ -160,17 +160,16 @@ fn one_permitted_lane_needs_one_measurement() {
     assert!(search.is_undecided(), "no other number was measured");
 }
 
+/// Returns a rate with an interval of `width` to each side, as a share of it.
+fn around(mean: f64, width: f64) -> RateInterval {
+    RateInterval { mean, low: (1.0 - width) * mean, high: (1.0 + width) * mean, is_settled: width < 0.05 }
+}
+
 #[test]
 fn a_ladder_that_a_limit_ends_shows_no_limit_of_the_lanes() {
-    let about = |mean: f64, width: f64| RateInterval {
-        mean,
-        low: (1.0 - width) * mean,
-        high: (1.0 + width) * mean,
-        is_settled: width < 0.05,
-    };
     let is_undecided = |rates: &[f64], width: f64| {
         let mut search = Search::new(32);
-        rates.iter().for_each(|rate| search.record(about(*rate, width)));
+        rates.iter().for_each(|rate| search.record(around(*rate, width)));
         while search.next_step().is_some() {
             search.skip();
         }
@@ -187,12 +186,7 @@ fn a_ladder_that_a_limit_ends_shows_no_limit_of_the_lanes() {
 #[test]
 fn the_largest_permitted_number_shows_no_limit_while_it_seems_to_gain() {
     let is_undecided = |width: f64| {
-        let rate = |mean: f64| RateInterval {
-            mean,
-            low: (1.0 - width) * mean,
-            high: (1.0 + width) * mean,
-            is_settled: false,
-        };
+        let rate = |mean| RateInterval { is_settled: false, ..around(mean, width) };
         let mut search = Search::new(2);
         [10.0, 14.0].into_iter().for_each(|mean| search.record(rate(mean)));
         (0..4).for_each(|index| search.record(rate(if index % 2 == 0 { 14.0 } else { 10.0 })));
@@ -210,9 +204,7 @@ fn a_link_with_rivals_is_full_though_a_limit_ends_the_ladder() {
                 search.skip();
                 continue;
             }
-            let mean = rate(f64::from(step.lanes));
-            let (low, high) = ((1.0 - width) * mean, (1.0 + width) * mean);
-            search.record(RateInterval { mean, low, high, is_settled: width < 0.05 });
+            search.record(around(rate(f64::from(step.lanes)), width));
         }
         !search.is_undecided() && !search.still_scales()
     };
@@ -290,12 +282,7 @@ fn a_lucky_rung_does_not_end_the_ladder() {
 #[test]
 fn a_comparison_whose_intervals_are_wide_keeps_the_larger_number() {
     let chosen = |width: f64| {
-        let rate = |mean: f64| RateInterval {
-            mean,
-            low: (1.0 - width) * mean,
-            high: (1.0 + width) * mean,
-            is_settled: false,
-        };
+        let rate = |mean| RateInterval { is_settled: false, ..around(mean, width) };
         let mut search = Search::new(2);
         [8.6, 9.0].into_iter().for_each(|mean| search.record(rate(mean)));
         (0..4).for_each(|_| search.record(rate(9.0)));
