@@ -257,7 +257,7 @@ fn a_report_with_a_torn_last_line_is_continued_and_read() {
     }
 }
 
-/// As after `cp -p`, or by a program that writes into a file and sets its time back.
+/// A program can write into a file and set its time back.
 #[test]
 fn a_file_with_other_content_and_the_old_time_is_not_deleted_by_a_later_run() {
     let (server, films) = (TestServer::new(Scheme::Http), folder(2));
